@@ -1,0 +1,37 @@
+//! imprint gives a machine its identity in the first second of its life.
+//!
+//! Data flows one way, and the modules stand in that order:
+//!
+//! ```text
+//! options → source → payload → plan → apply → identity → check-in → hand-over
+//!           bytes    decode    pure   clock    key, CSR   EST/TLS     /run
+//!                                     entropy
+//!                                     network
+//! ```
+//!
+//! Each step takes only what the one before returns; [`run`] tells the story on one screen. All decisions are in the
+//! pure [`mod@plan`]; [`apply`] only acts. One door leads back: the check-in may ask `apply` for the things listed in
+//! [`checkin::Ask`], by value. Codecs (payload, ISO 9660, EST bodies, netlink messages) are pure, bytes to values and
+//! back, and are shared with the host tool.
+
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
+
+pub mod run;
+pub mod options;
+pub mod source;
+pub mod payload;
+pub mod facts;
+pub mod plan;
+pub mod apply;
+pub mod identity;
+pub mod checkin;
+pub mod est;
+pub mod tls;
+pub mod handover;
+
+pub mod error;
+pub mod hex;
+pub mod pem;
+pub mod secret;
+pub mod time;
+pub mod sys;

@@ -1,0 +1,266 @@
+//! The bootstrap payload, version 1: what a node is told about itself. Everything in here is validated; later code
+//! takes these types and never the text or bytes they came from. The wire format is `docs/payload.cddl`.
+
+mod address;
+mod ca;
+mod cbor;
+mod codec;
+mod names;
+mod url;
+
+use std::net::IpAddr;
+
+pub use address::{HardwareAddress, Prefix};
+pub use ca::{CaCertificate, CaError};
+pub use cbor::{DecodeError, Extension, Problem, Step};
+pub use names::{
+    Attribute, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
+    Token, Uri,
+};
+pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost};
+
+use crate::secret::Secret;
+use crate::time::Timestamp;
+
+/// The most bytes a payload may have; checked before anything is allocated for it.
+pub const MAX_LEN: usize = 64 * 1024;
+
+/// Everything a node is told. `Payload::decode` and `Payload::encode` are exact inverses.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Payload {
+    /// Unique for each payload ever made.
+    pub id: PayloadId,
+    /// When the host made it, and the earliest time of day that a node which reads it can have.
+    pub composed: Timestamp,
+    /// From when on node and server refuse it. Later than `composed`.
+    pub expiry: Timestamp,
+    /// Which machine it is meant for: a guard against mix-ups, not against attackers.
+    pub binding: Option<Binding>,
+    /// Entropy for the kernel's pool.
+    pub seed: Option<Seed>,
+    /// Links, in the order in which they are to be tried.
+    pub network: Vec<Link>,
+    /// Host name to set; it need not be a name in the certificate.
+    pub hostname: Option<HostName>,
+    /// The one trust anchor.
+    pub ca: CaCertificate,
+    /// SHA-256 of further CA certificates that the *issued* certificate may chain to. Never used for TLS.
+    pub issuers: Vec<[u8; 32]>,
+    /// How the node gets its certificate.
+    pub enrolment: Enrolment,
+    /// Entries with negative keys, wherever they stood: kept, so that encoding gives the same bytes, and ignored.
+    pub extensions: Vec<Extension>,
+}
+
+/// 16 random bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PayloadId(pub [u8; 16]);
+
+impl std::fmt::Display for PayloadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::hex::encode(&self.0))
+    }
+}
+
+/// What must be true of the machine; every item that is given has to match. Never empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Binding {
+    /// SMBIOS system UUID in the byte order that `/sys/class/dmi/id/product_uuid` shows.
+    pub uuid: Option<[u8; 16]>,
+    /// One of these addresses must be on one of the machine's links.
+    pub macs: Vec<HardwareAddress>,
+    /// SMBIOS system serial number (`/sys/class/dmi/id/product_serial`).
+    pub serial: Option<String>,
+}
+
+/// Entropy seed: always mixed in, credited only by the rule in `plan`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seed {
+    /// 32 to 512 bytes.
+    pub bytes: Secret,
+    /// The host declares that this medium is used for one boot only.
+    pub single_boot: bool,
+}
+
+/// One network link: an existing one that is matched, or a virtual one that is made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Which link.
+    pub kind: LinkKind,
+    /// Static addresses with their prefix lengths.
+    pub addresses: Vec<Prefix>,
+    /// Ask for an IPv4 address by DHCP (RFC 2131).
+    pub dhcp4: bool,
+    /// Take IPv6 addresses from router advertisements (RFC 4862).
+    pub slaac: bool,
+    /// Ask for an IPv6 address by DHCPv6 (RFC 8415).
+    pub dhcp6: bool,
+    /// Static routes.
+    pub routes: Vec<Route>,
+    /// Name servers reached over this link.
+    pub dns: Vec<IpAddr>,
+    /// Search domains.
+    pub search: Vec<DnsName>,
+    /// In bytes, 68 to 65535; at least 1280 with IPv6 (RFC 8200 §5).
+    pub mtu: Option<u16>,
+}
+
+/// Which link is meant. `ports` and `parent` are indices of earlier entries of `Payload::network`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LinkKind {
+    /// A link that the machine has.
+    Physical(Match),
+    /// An IEEE 802.1Q VLAN.
+    Vlan { name: InterfaceName, id: u16, parent: usize },
+    /// A bond.
+    Bond { name: InterfaceName, mode: BondMode, ports: Vec<usize> },
+    /// A bridge.
+    Bridge { name: InterfaceName, ports: Vec<usize> },
+}
+
+/// How a physical link is recognised.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Match {
+    /// By its permanent hardware address.
+    Mac(HardwareAddress),
+    /// By its kernel name.
+    Name(InterfaceName),
+    /// By the name of its kernel driver.
+    Driver(DriverName),
+    /// By `BOOTIF=` on the kernel command line, as PXELINUX and iPXE write it.
+    BootIf,
+    /// Any link that has carrier.
+    AnyWithCarrier,
+}
+
+/// Bonding modes that are worth having before the first packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BondMode {
+    /// One port at a time.
+    ActiveBackup,
+    /// LACP.
+    Lacp,
+}
+
+/// A static route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Host bits are zero; a length of 0 is the default route.
+    pub destination: Prefix,
+    /// `None`: on-link.
+    pub gateway: Option<IpAddr>,
+    /// The kernel's own default when absent.
+    pub metric: Option<u32>,
+}
+
+/// How the node gets its certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Enrolment {
+    /// It makes a key and has a CSR signed.
+    Csr(Box<CsrEnrolment>),
+    /// It is given certificate and key.
+    Credentials(Credentials),
+}
+
+/// What goes into the CSR, and where it goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CsrEnrolment {
+    /// Name of the node's record at the server; HTTP Basic user name.
+    pub name: NodeName,
+    /// Exactly these names go into the CSR, no more.
+    pub names: CertificateNames,
+    /// What key to make.
+    pub key: KeyType,
+    /// EST bases, tried in order; never empty.
+    pub urls: Vec<EstUrl>,
+    /// Enrolment secret; HTTP Basic password.
+    pub token: Option<EnrolmentToken>,
+}
+
+/// Subject and subject alternative names. At least one of them is there.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CertificateNames {
+    /// May be empty; then the SAN extension is critical (RFC 5280 §4.2.1.6).
+    pub subject: Subject,
+    /// dNSName.
+    pub dns: Vec<DnsName>,
+    /// iPAddress.
+    pub ips: Vec<IpAddr>,
+    /// uniformResourceIdentifier.
+    pub uris: Vec<Uri>,
+    /// rfc822Name.
+    pub emails: Vec<Email>,
+}
+
+/// Key algorithms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum KeyType {
+    /// ECDSA on NIST P-256, the default.
+    #[default]
+    P256,
+    /// ECDSA on NIST P-384.
+    P384,
+    /// EdDSA (RFC 8410).
+    Ed25519,
+    /// RSA with 2048 bits.
+    Rsa2048,
+    /// RSA with 3072 bits.
+    Rsa3072,
+}
+
+impl KeyType {
+    /// Every key type with the name that records, plans and messages use for it.
+    pub const ALL: [(KeyType, &str); 5] = [
+        (KeyType::P256, "p256"),
+        (KeyType::P384, "p384"),
+        (KeyType::Ed25519, "ed25519"),
+        (KeyType::Rsa2048, "rsa2048"),
+        (KeyType::Rsa3072, "rsa3072"),
+    ];
+}
+
+impl std::fmt::Display for KeyType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = KeyType::ALL.iter().find(|(key, _)| key == self).map_or("?", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+/// The secret that lets a CSR be signed without a human.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EnrolmentToken {
+    /// Printable ASCII.
+    pub secret: Token,
+    /// How often it may be used.
+    pub mode: TokenMode,
+}
+
+/// How often a token may be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TokenMode {
+    /// One signature.
+    Once,
+    /// Every boot until the payload's expiry.
+    EachBoot,
+}
+
+/// Certificate chain and private key, made by the host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Credentials {
+    /// DER, leaf first; never empty.
+    pub chain: Vec<Vec<u8>>,
+    /// PKCS#8 DER.
+    pub key: Secret,
+}
+
+impl Payload {
+    /// From the wire. Every error names the offset, the item and what is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Payload, DecodeError> {
+        codec::decode(bytes)
+    }
+
+    /// To the wire: deterministic CBOR (RFC 8949 §4.2).
+    pub fn encode(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        codec::encode(self)
+    }
+}

@@ -1,0 +1,184 @@
+//! EST base URLs, parsed once. Never connects.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::names::DnsName;
+
+/// Where to enrol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EstUrl {
+    /// EST over TLS.
+    Https(HttpsUrl),
+    /// The serial line that the payload came on.
+    Line,
+}
+
+/// `https://HOST[:PORT]/PATH`, up to and including `/.well-known/est[/LABEL]` (RFC 7030 §3.2.2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpsUrl {
+    host: UrlHost,
+    port: u16,
+    path: String,
+}
+
+/// Who the server's certificate must be for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UrlHost {
+    /// A name that has to be resolved.
+    Dns(DnsName),
+    /// An address.
+    Ip(IpAddr),
+}
+
+/// Why a text is not an EST base.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UrlError {
+    /// `http:` or anything else that is not TLS.
+    NotHttps(String),
+    /// The host is neither a DNS name nor an address.
+    Host(String),
+    /// The port is not 1 to 65535.
+    Port(String),
+    /// The path is no EST base, or holds a query, a fragment or characters that a URL cannot have.
+    Path(String),
+}
+
+impl HttpsUrl {
+    /// Host name or address.
+    pub fn host(&self) -> &UrlHost {
+        &self.host
+    }
+
+    /// 443 unless the URL says otherwise.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Begins with a slash and ends without one; operations are appended to it: `{path}/simpleenroll`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// `host` or `host:port`, as the Host header field wants it (RFC 9112 §3.2).
+    pub fn authority(&self) -> String {
+        if self.port == 443 { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+impl TryFrom<&str> for EstUrl {
+    type Error = UrlError;
+    fn try_from(text: &str) -> Result<EstUrl, UrlError> {
+        if text == "line:" {
+            return Ok(EstUrl::Line);
+        }
+        let shown = || text.chars().take(120).flat_map(char::escape_default).collect::<String>();
+        let rest = text.strip_prefix("https://").ok_or_else(|| UrlError::NotHttps(shown()))?;
+        let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, port) = bracketed.split_once(']').ok_or_else(|| UrlError::Host(shown()))?;
+                let address = host.parse().map_err(|_| UrlError::Host(shown()))?;
+                (UrlHost::Ip(IpAddr::V6(address)), port)
+            }
+            None => {
+                let colon = authority.find(':').unwrap_or(authority.len());
+                let (host, port) = authority.split_at_checked(colon).unwrap_or((authority, ""));
+                let host = match host.parse() {
+                    Ok(address) => UrlHost::Ip(IpAddr::V4(address)),
+                    Err(_) => UrlHost::Dns(DnsName::try_from(host).map_err(|_| UrlError::Host(shown()))?),
+                };
+                (host, port)
+            }
+        };
+        let port = match port {
+            "" => 443,
+            _ => {
+                let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+                let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| *number != 0);
+                number.ok_or_else(|| UrlError::Port(shown()))?
+            }
+        };
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
+        let (base, label) = path.rsplit_once("/.well-known/est").ok_or_else(|| UrlError::Path(shown()))?;
+        let label_ok = label.is_empty()
+            || label.strip_prefix('/').is_some_and(|label| !label.is_empty() && !label.contains('/'));
+        if !label_ok || !path.bytes().all(legal) || base.contains("//") || text.len() > 512 {
+            return Err(UrlError::Path(shown()));
+        }
+        Ok(EstUrl::Https(HttpsUrl { host, port, path: path.to_owned() }))
+    }
+}
+
+impl fmt::Display for UrlHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UrlHost::Dns(name) => write!(f, "{name}"),
+            UrlHost::Ip(IpAddr::V4(v4)) => write!(f, "{v4}"),
+            UrlHost::Ip(IpAddr::V6(v6)) => write!(f, "[{v6}]"),
+        }
+    }
+}
+
+impl fmt::Display for HttpsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}{}", self.authority(), self.path)
+    }
+}
+
+impl fmt::Display for EstUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EstUrl::Https(url) => url.fmt(f),
+            EstUrl::Line => f.write_str("line:"),
+        }
+    }
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UrlError::NotHttps(url) => write!(f, "\"{url}\" is not an https:// URL; EST is spoken over TLS only"),
+            UrlError::Host(url) => write!(f, "\"{url}\" names no host: want a DNS name, an IPv4 address or [IPv6]"),
+            UrlError::Port(url) => write!(f, "\"{url}\" has a port that is not 1 to 65535"),
+            UrlError::Path(url) => {
+                write!(f, "\"{url}\" is no EST base: it must end in /.well-known/est or /.well-known/est/LABEL")
+            }
+        }
+    }
+}
+
+impl std::error::Error for UrlError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_what_it_prints() {
+        for text in [
+            "https://ca.example/.well-known/est",
+            "https://ca.example:8443/.well-known/est/nodes",
+            "https://192.0.2.1:8443/.well-known/est",
+            "https://[2001:db8::1]/prefix/.well-known/est",
+            "line:",
+        ] {
+            assert_eq!(EstUrl::try_from(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_by_part() {
+        let error = |text: &str| EstUrl::try_from(text).unwrap_err();
+        assert!(matches!(error("http://ca.example/.well-known/est"), UrlError::NotHttps(_)));
+        assert!(matches!(error("https://user@ca/.well-known/est"), UrlError::Host(_)));
+        assert!(matches!(error("https://2001:db8::1/.well-known/est"), UrlError::Port(_)));
+        assert!(matches!(error("https:///.well-known/est"), UrlError::Host(_)));
+        assert!(matches!(error("https://ca:0/.well-known/est"), UrlError::Port(_)));
+        assert!(matches!(error("https://ca:+80/.well-known/est"), UrlError::Port(_)));
+        assert!(matches!(error("https://ca/est"), UrlError::Path(_)));
+        assert!(matches!(error("https://ca/.well-known/est/"), UrlError::Path(_)));
+        assert!(matches!(error("https://ca/.well-known/est?x"), UrlError::Path(_)));
+        assert!(matches!(error("https://ca/.well-known/est/a\r\nb"), UrlError::Path(_)));
+    }
+}

@@ -1,0 +1,158 @@
+//! Points in time, deadlines, and the agent's own idea of what time it is. Never sets a clock; `apply::clock` does.
+
+use std::fmt;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted (POSIX time).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The last second that a four-digit year can name: 9999-12-31T23:59:59.999Z.
+    pub const MAX: Timestamp = Timestamp(253_402_300_799_999);
+
+    /// `None` after [`Timestamp::MAX`], which no X.509 certificate can express either.
+    pub fn from_millis(millis: u64) -> Option<Timestamp> {
+        (millis <= Timestamp::MAX.0).then_some(Timestamp(millis))
+    }
+
+    /// Seconds since the epoch; saturates at [`Timestamp::MAX`].
+    pub fn from_secs(secs: u64) -> Timestamp {
+        Timestamp(secs.saturating_mul(1000).min(Timestamp::MAX.0))
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch.
+    pub fn as_secs(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// This much later; saturates at [`Timestamp::MAX`].
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Timestamp {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Timestamp(self.0.saturating_add(millis).min(Timestamp::MAX.0))
+    }
+
+    /// This much earlier; saturates at the epoch.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Timestamp {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Timestamp(self.0.saturating_sub(millis))
+    }
+
+    /// What the system clock (CLOCK_REALTIME) says; the epoch when it stands before it.
+    pub fn system() -> Timestamp {
+        let now = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from).unwrap_or_default();
+        Timestamp(0).plus(now)
+    }
+
+    /// (year, month, day, hour, minute, second) in UTC.
+    fn civil(self) -> (u64, u64, u64, u64, u64, u64) {
+        let secs = self.as_secs();
+        // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days, for days ≥ 0.
+        let z = secs / 86_400 + 719_468;
+        let (era, doe) = (z / 146_097, z % 146_097);
+        let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+        let mp = (5 * doy + 2) / 153;
+        let day = doy - (153 * mp + 2) / 5 + 1;
+        let month = if mp < 10 { mp + 3 } else { mp - 9 };
+        let year = yoe + era * 400 + u64::from(month <= 2);
+        (year, month, day, secs / 3600 % 24, secs / 60 % 60, secs % 60)
+    }
+}
+
+/// RFC 3339 in UTC, whole seconds: `2026-11-22T23:46:08Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day, hour, minute, second) = self.civil();
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Time since boot, suspend included (CLOCK_BOOTTIME). What ages with the machine ages by this clock, because nothing
+/// ever steps it.
+pub fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// A point in the future by which something must have happened. Only `run` makes one; everybody else is handed one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deadline {
+    at: Duration,
+}
+
+impl Deadline {
+    /// This long from now.
+    pub fn after(duration: Duration) -> Deadline {
+        Deadline { at: since_boot().saturating_add(duration) }
+    }
+
+    /// What is left; zero once it has passed.
+    pub fn remaining(self) -> Duration {
+        self.at.saturating_sub(since_boot())
+    }
+
+    /// Whether it has passed.
+    pub fn expired(self) -> bool {
+        self.remaining().is_zero()
+    }
+
+    /// The earlier of this deadline and `duration` from now: a wait of its own inside a longer one.
+    #[must_use]
+    pub fn at_most(self, duration: Duration) -> Deadline {
+        Deadline { at: self.at.min(Deadline::after(duration).at) }
+    }
+}
+
+/// The agent's own estimate of the time of day: a value that was right at one moment, aged by the boot clock. It does
+/// not depend on the system clock, so `enroll` can verify certificates without touching that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Clock {
+    at_boot: Duration,
+    value: Timestamp,
+}
+
+impl Clock {
+    /// It is `value` now.
+    pub fn starting_at(value: Timestamp) -> Clock {
+        Clock { at_boot: since_boot(), value }
+    }
+
+    /// The time of day, as far as this clock knows.
+    pub fn now(&self) -> Timestamp {
+        self.value.plus(since_boot().saturating_sub(self.at_boot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn displays_utc() {
+        for (secs, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"), // date -u -d @951782400
+            (1_795_391_168, "2026-11-22T23:46:08Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Timestamp::from_secs(secs).to_string(), text);
+        }
+        assert_eq!(Timestamp::from_millis(Timestamp::MAX.0 + 1), None);
+    }
+
+    #[test]
+    fn a_shorter_wait_inside_a_longer_one_never_outlasts_it() {
+        let outer = Deadline::after(Duration::from_secs(1));
+        assert_eq!(outer.at_most(Duration::from_secs(60)), outer);
+        assert!(outer.at_most(Duration::ZERO).expired());
+    }
+}

@@ -1,0 +1,1 @@
+//! (placeholder target until its first test lands)
