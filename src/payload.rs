@@ -111,11 +111,30 @@ pub enum LinkKind {
     /// A link that the machine has.
     Physical(Match),
     /// An IEEE 802.1Q VLAN.
-    Vlan { name: InterfaceName, id: u16, parent: usize },
+    Vlan {
+        /// Name of the new link.
+        name: InterfaceName,
+        /// 1 to 4094.
+        id: u16,
+        /// The link that carries it.
+        parent: usize,
+    },
     /// A bond.
-    Bond { name: InterfaceName, mode: BondMode, ports: Vec<usize> },
+    Bond {
+        /// Name of the new link.
+        name: InterfaceName,
+        /// How the ports share the work.
+        mode: BondMode,
+        /// Ascending, each once.
+        ports: Vec<usize>,
+    },
     /// A bridge.
-    Bridge { name: InterfaceName, ports: Vec<usize> },
+    Bridge {
+        /// Name of the new link.
+        name: InterfaceName,
+        /// Ascending, each once.
+        ports: Vec<usize>,
+    },
 }
 
 /// How a physical link is recognised.

@@ -46,7 +46,8 @@ impl CaCertificate {
         let certificate = first(&der)?;
         let tbs = &certificate.tbs_certificate;
         let subject = tbs.subject.to_string();
-        let constraints = tbs.get::<BasicConstraints>().map_err(|e| CaError::Extension(format!("basicConstraints: {e}")))?;
+        let constraints =
+            tbs.get::<BasicConstraints>().map_err(|e| CaError::Extension(format!("basicConstraints: {e}")))?;
         if !constraints.is_some_and(|(_, constraints)| constraints.ca) {
             return Err(CaError::NotCa(subject));
         }

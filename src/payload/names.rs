@@ -238,9 +238,11 @@ impl SubjectAttribute {
             Attribute::DomainComponent => {
                 (length <= 63 && dns_labels(value) && !value.contains('.'), "domainComponent", "one DNS label")
             }
-            Attribute::State | Attribute::Locality => {
-                ((1..=128).contains(&length) && clean, "subject attribute", "1 to 128 characters, no control characters")
-            }
+            Attribute::State | Attribute::Locality => (
+                (1..=128).contains(&length) && clean,
+                "subject attribute",
+                "1 to 128 characters, no control characters",
+            ),
             Attribute::CommonName | Attribute::Organization | Attribute::OrganizationalUnit => {
                 ((1..=64).contains(&length) && clean, "subject attribute", "1 to 64 characters, no control characters")
             }

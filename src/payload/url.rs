@@ -17,6 +17,8 @@ pub enum EstUrl {
 /// `https://HOST[:PORT]/PATH`, up to and including `/.well-known/est[/LABEL]` (RFC 7030 §3.2.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpsUrl {
+    /// As it was given, so that it is encoded and shown the same way.
+    text: String,
     host: UrlHost,
     port: u16,
     path: String,
@@ -101,12 +103,12 @@ impl TryFrom<&str> for EstUrl {
         };
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
         let (base, label) = path.rsplit_once("/.well-known/est").ok_or_else(|| UrlError::Path(shown()))?;
-        let label_ok = label.is_empty()
-            || label.strip_prefix('/').is_some_and(|label| !label.is_empty() && !label.contains('/'));
+        let label_ok =
+            label.is_empty() || label.strip_prefix('/').is_some_and(|label| !label.is_empty() && !label.contains('/'));
         if !label_ok || !path.bytes().all(legal) || base.contains("//") || text.len() > 512 {
             return Err(UrlError::Path(shown()));
         }
-        Ok(EstUrl::Https(HttpsUrl { host, port, path: path.to_owned() }))
+        Ok(EstUrl::Https(HttpsUrl { text: text.to_owned(), host, port, path: path.to_owned() }))
     }
 }
 
@@ -122,7 +124,7 @@ impl fmt::Display for UrlHost {
 
 impl fmt::Display for HttpsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}{}", self.authority(), self.path)
+        f.write_str(&self.text)
     }
 }
 
@@ -161,6 +163,7 @@ mod tests {
             "https://ca.example:8443/.well-known/est/nodes",
             "https://192.0.2.1:8443/.well-known/est",
             "https://[2001:db8::1]/prefix/.well-known/est",
+            "https://[2001:DB8::1]:443/.well-known/est",
             "line:",
         ] {
             assert_eq!(EstUrl::try_from(text).unwrap().to_string(), text);

@@ -1,0 +1,248 @@
+//! Key and CSR. Never talks to anybody, never writes a file; the private key leaves only through hand-over.
+
+use std::fmt;
+
+use der::asn1::{BitString, Ia5String, OctetString, PrintableString, SetOfVec, Utf8StringRef};
+use der::oid::ObjectIdentifier;
+use der::{Any, Decode, Encode};
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use x509_cert::attr::{Attribute as CsrAttribute, AttributeTypeAndValue};
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
+use x509_cert::request::{CertReq, CertReqInfo, ExtensionReq, Version};
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use zeroize::Zeroizing;
+
+use crate::apply::entropy::Seeded;
+use crate::payload::{Attribute, CertificateNames, KeyType, Subject};
+use crate::plan::SubjectPlan;
+
+/// subjectAltName, RFC 5280 §4.2.1.6.
+pub const OID_SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+/// extensionRequest, RFC 2985 §5.4.2.
+pub const OID_EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
+
+/// A key that was made here, and the CSR for it.
+pub struct Identity {
+    key: KeyPair,
+    spki: Vec<u8>,
+    csr: Vec<u8>,
+    names: CertificateNames,
+}
+
+/// 80 bits of SHA-256(SubjectPublicKeyInfo): what the console and the administrator compare.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyCode([u8; 10]);
+
+/// Why there is no key or CSR.
+#[derive(Debug)]
+pub enum IdentityError {
+    /// The crypto library made no key.
+    Key(KeyType, rcgen::Error),
+    /// A key type that this version cannot make.
+    Unsupported(KeyType),
+    /// Names that cannot be encoded.
+    Names(der::Error),
+    /// The crypto library did not sign.
+    Sign(rcgen::Error),
+}
+
+impl Identity {
+    /// Makes a key and a CSR that holds exactly the names of the plan. `Seeded` proves that the pool is ready.
+    pub fn generate(subject: &SubjectPlan, _: &Seeded) -> Result<Identity, IdentityError> {
+        let algorithm = match subject.key {
+            KeyType::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            other => return Err(IdentityError::Unsupported(other)),
+        };
+        let key = KeyPair::generate_for(algorithm).map_err(|error| IdentityError::Key(subject.key, error))?;
+        Identity::with_key(key, subject.names.clone())
+    }
+
+    fn with_key(key: KeyPair, names: CertificateNames) -> Result<Identity, IdentityError> {
+        let spki = key.subject_public_key_info();
+        let info = request_info(&names, &spki).map_err(IdentityError::Names)?;
+        let body = info.to_der().map_err(IdentityError::Names)?;
+        let signature = key.sign(&body).map_err(IdentityError::Sign)?;
+        let request = CertReq {
+            info,
+            // RFC 5758 §3.2: ecdsa-with-SHA256, parameters absent.
+            algorithm: AlgorithmIdentifierOwned {
+                oid: ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2"),
+                parameters: None,
+            },
+            signature: BitString::from_bytes(&signature).map_err(IdentityError::Names)?,
+        };
+        let csr = request.to_der().map_err(IdentityError::Names)?;
+        Ok(Identity { key, spki, csr, names })
+    }
+
+    /// PKCS#10, DER (RFC 2986).
+    pub fn csr(&self) -> &[u8] {
+        &self.csr
+    }
+
+    /// SubjectPublicKeyInfo, DER (RFC 5280 §4.1.2.7).
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// What the CSR asks for.
+    pub fn names(&self) -> &CertificateNames {
+        &self.names
+    }
+
+    /// The code of the key.
+    pub fn code(&self) -> KeyCode {
+        KeyCode::of(&self.spki)
+    }
+
+    /// Gives the private key away, as PKCS#8 PEM (RFC 5958); the identity is gone.
+    pub fn into_private_key_pem(self) -> Zeroizing<String> {
+        let der = Zeroizing::new(self.key.serialize_der());
+        crate::pem::encode("PRIVATE KEY", &der)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("code", &self.code()).finish_non_exhaustive()
+    }
+}
+
+/// What a CSR for these names and this key says (RFC 2986 §4.1). The extensionRequest attribute is there only when
+/// there is a subject alternative name.
+fn request_info(names: &CertificateNames, spki: &[u8]) -> der::Result<CertReqInfo> {
+    let mut attributes = SetOfVec::new();
+    let alternatives = general_names(names)?;
+    if !alternatives.is_empty() {
+        let extension = Extension {
+            extn_id: OID_SUBJECT_ALT_NAME,
+            // RFC 5280 §4.2.1.6: critical if the subject is empty.
+            critical: names.subject.0.is_empty(),
+            extn_value: OctetString::new(SubjectAltName(alternatives).to_der()?)?,
+        };
+        let mut values = SetOfVec::new();
+        values.insert(Any::encode_from(&ExtensionReq(vec![extension]))?)?;
+        attributes.insert(CsrAttribute { oid: OID_EXTENSION_REQUEST, values })?;
+    }
+    Ok(CertReqInfo {
+        version: Version::V1,
+        subject: distinguished_name(&names.subject)?,
+        public_key: SubjectPublicKeyInfoOwned::from_der(spki)?,
+        attributes,
+    })
+}
+
+/// The subject in DER order: each attribute an RDN of its own.
+pub fn distinguished_name(subject: &Subject) -> der::Result<RdnSequence> {
+    let mut sequence = Vec::with_capacity(subject.0.len());
+    for part in &subject.0 {
+        let (oid, value) = (attribute_oid(part.attribute()), part.value());
+        // RFC 5280 appendix A.1: C and serialNumber are PrintableStrings, DC an IA5String; the rest is UTF-8.
+        let value = match part.attribute() {
+            Attribute::Country | Attribute::SerialNumber => Any::encode_from(&PrintableString::new(value)?)?,
+            Attribute::DomainComponent => Any::encode_from(&Ia5String::new(value)?)?,
+            _ => Any::encode_from(&Utf8StringRef::new(value)?)?,
+        };
+        let mut set = SetOfVec::new();
+        set.insert(AttributeTypeAndValue { oid, value })?;
+        sequence.push(RelativeDistinguishedName(set));
+    }
+    Ok(RdnSequence(sequence))
+}
+
+/// The object identifier of an attribute type.
+pub fn attribute_oid(attribute: Attribute) -> ObjectIdentifier {
+    ObjectIdentifier::new_unwrap(match attribute {
+        Attribute::CommonName => "2.5.4.3",
+        Attribute::Organization => "2.5.4.10",
+        Attribute::OrganizationalUnit => "2.5.4.11",
+        Attribute::Country => "2.5.4.6",
+        Attribute::State => "2.5.4.8",
+        Attribute::Locality => "2.5.4.7",
+        Attribute::SerialNumber => "2.5.4.5",
+        Attribute::DomainComponent => "0.9.2342.19200300.100.1.25",
+    })
+}
+
+/// The subject alternative names in the order dNSName, iPAddress, uniformResourceIdentifier, rfc822Name.
+pub fn general_names(names: &CertificateNames) -> der::Result<Vec<GeneralName>> {
+    let mut all = Vec::new();
+    for name in &names.dns {
+        all.push(GeneralName::DnsName(Ia5String::new(name.as_str())?));
+    }
+    for ip in &names.ips {
+        let bytes = match ip {
+            std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+            std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        all.push(GeneralName::IpAddress(OctetString::new(bytes)?));
+    }
+    for uri in &names.uris {
+        all.push(GeneralName::UniformResourceIdentifier(Ia5String::new(uri.as_str())?));
+    }
+    for email in &names.emails {
+        all.push(GeneralName::Rfc822Name(Ia5String::new(email.as_str())?));
+    }
+    Ok(all)
+}
+
+/// SHA-256 (FIPS 180-4).
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    // SHA-256 has 32 bytes; a digest of another length would match nothing.
+    digest.as_ref().try_into().unwrap_or([0; 32])
+}
+
+impl KeyCode {
+    /// The code of a SubjectPublicKeyInfo in DER.
+    pub fn of(spki: &[u8]) -> KeyCode {
+        let mut code = [0; 10];
+        for (to, from) in code.iter_mut().zip(sha256(spki)) {
+            *to = from;
+        }
+        KeyCode(code)
+    }
+}
+
+/// Four groups of four Crockford base32 characters: `7K3M-Q0ZT-N4V8-XW1C`.
+impl fmt::Display for KeyCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let bits = self.0.iter().fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
+        for position in 0..16u32 {
+            if position % 4 == 0 && position != 0 {
+                f.write_str("-")?;
+            }
+            let digit = usize::try_from(bits >> (75 - 5 * position) & 31).unwrap_or_default();
+            let symbol = ALPHABET.get(digit).copied().unwrap_or(b'?');
+            write!(f, "{}", char::from(symbol))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdentityError::Key(kind, _) => write!(f, "making a {kind} key"),
+            IdentityError::Unsupported(kind) => {
+                write!(f, "{kind} keys cannot be made by this version; use key = \"p256\" in the node's record")
+            }
+            IdentityError::Names(_) => write!(f, "encoding the CSR"),
+            IdentityError::Sign(_) => write!(f, "signing the CSR"),
+        }
+    }
+}
+
+impl std::error::Error for IdentityError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            IdentityError::Key(_, error) | IdentityError::Sign(error) => Some(error),
+            IdentityError::Names(error) => Some(error),
+            IdentityError::Unsupported(_) => None,
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Deterministic CBOR (RFC 8949 §4.2) to maps with small integer keys, on top of serde_cbor, which is lenient: what it
+//! reads is written again and the bytes are compared. Knows nothing about payloads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_cbor::Value;
+use zeroize::{Zeroize, Zeroizing};
+
+/// One step from the root of the payload to an item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The value of this key of a map.
+    Key(i8),
+    /// This element of an array.
+    Index(usize),
+}
+
+/// An entry with a negative key: kept so that it is written again, and ignored.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Extension {
+    path: Vec<Step>,
+    key: i8,
+    value: Value,
+}
+
+/// Why bytes are not a payload: where, what, and which rule is broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DecodeError {
+    /// Byte offset of the item from the start of the payload.
+    pub offset: usize,
+    /// Its name, `network[0].match`; empty for the payload as a whole.
+    pub place: String,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What can be wrong with an item.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Problem {
+    /// More than [`super::MAX_LEN`] bytes.
+    TooLong(usize),
+    /// The bytes end inside an item, or there are none.
+    Truncated,
+    /// Bytes behind the payload.
+    Trailing(usize),
+    /// Not CBOR, or CBOR that no payload can hold (tags, indefinite lengths, deep nesting).
+    NotCbor(String),
+    /// CBOR, but not in deterministic encoding.
+    NotDeterministic(&'static str),
+    /// A version that this program does not know.
+    Version(u64),
+    /// A mandatory item is not there.
+    Missing(&'static str),
+    /// A critical key (0 and above) that version 1 does not have.
+    UnknownKey(i128),
+    /// The item is of another kind.
+    Kind(&'static str),
+    /// The item is of the right kind, but its value is not allowed.
+    Value(String),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.place.is_empty() { "" } else { ", " };
+        write!(f, "byte {}{place}{}: ", self.offset, self.place)?;
+        match &self.problem {
+            Problem::TooLong(len) => {
+                write!(f, "{len} bytes are too many for a payload, the limit is {}", super::MAX_LEN)
+            }
+            Problem::Truncated => write!(f, "the payload ends here; it was cut short, make or copy it again"),
+            Problem::Trailing(extra) => {
+                write!(f, "{extra} bytes behind the payload; give one payload and nothing else")
+            }
+            Problem::NotCbor(why) => write!(f, "not a payload: {why}"),
+            Problem::NotDeterministic(why) => {
+                write!(f, "not in deterministic CBOR (RFC 8949 section 4.2): {why}; use the encoder's canonical mode")
+            }
+            Problem::Version(version) => {
+                write!(f, "payload version {version}, this program reads version 1; update the image")
+            }
+            Problem::Missing(what) => write!(f, "{what} is missing"),
+            Problem::UnknownKey(key) => {
+                write!(f, "unknown critical key {key}; the payload is newer than this program, update the image")
+            }
+            Problem::Kind(want) => write!(f, "want {want}"),
+            Problem::Value(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Reads one item, strictly. The caller has checked the length.
+pub(super) fn read(bytes: &[u8]) -> Result<Value, DecodeError> {
+    let at = |offset: usize, problem| DecodeError { offset, place: String::new(), problem };
+    let mut value: Value = serde_cbor::from_slice(bytes).map_err(|error| {
+        let offset = usize::try_from(error.offset()).unwrap_or(bytes.len()).min(bytes.len());
+        if error.is_eof() {
+            at(bytes.len(), Problem::Truncated)
+        } else if error.to_string().contains("trailing") {
+            let extra = skip(bytes).len();
+            at(bytes.len().saturating_sub(extra), Problem::Trailing(extra))
+        } else {
+            at(offset, Problem::NotCbor(error.to_string()))
+        }
+    })?;
+    let again = write(&value, bytes.len());
+    if let Some(offset) = first_difference(bytes, &again) {
+        wipe(&mut value);
+        return Err(at(offset, Problem::NotDeterministic(classify(bytes, &again, offset))));
+    }
+    Ok(value)
+}
+
+/// Writes one item. `capacity` is what it will need, so that growing leaves no copy of a secret behind.
+pub(super) fn write(value: &Value, capacity: usize) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    // Writing a Value to memory has no way to fail; if it had, the comparison of `read` and the round trip of every
+    // test would see an empty result.
+    if serde_cbor::to_writer(&mut *bytes, value).is_err() {
+        bytes.zeroize();
+    }
+    bytes
+}
+
+fn first_difference(given: &[u8], again: &[u8]) -> Option<usize> {
+    if given == again {
+        return None;
+    }
+    let common = given.iter().zip(again).take_while(|(a, b)| a == b).count();
+    Some(common)
+}
+
+/// Guesses from the first byte that differs which rule was broken.
+fn classify(given: &[u8], again: &[u8], offset: usize) -> &'static str {
+    let (Some(ours), Some(theirs)) = (again.get(offset), given.get(offset)) else {
+        return "map keys repeated";
+    };
+    let (major, info) = (theirs >> 5, theirs & 0x1f);
+    match (major, info) {
+        (6, _) => "tags are not used",
+        (2..=5, 31) => "indefinite length",
+        (5, _) if ours >> 5 == 5 && info < 24 => "map keys repeated",
+        (_, 24..=27) if ours >> 5 == major => "a number or length is not in its shortest form",
+        _ => "map keys out of order or repeated",
+    }
+}
+
+/// Wipes every text and byte string in a tree that may hold secrets.
+pub(super) fn wipe(value: &mut Value) {
+    match value {
+        Value::Bytes(bytes) => bytes.zeroize(),
+        Value::Text(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Map(map) => map.values_mut().for_each(wipe),
+        Value::Tag(_, inner) => wipe(inner),
+        _ => {}
+    }
+}
+
+/// Where an item is, in three ways: as steps, as a name, and by way of the bytes as an offset.
+#[derive(Clone)]
+pub(super) struct Place<'a> {
+    bytes: &'a [u8],
+    steps: Vec<Step>,
+    name: String,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn root(bytes: &'a [u8]) -> Place<'a> {
+        Place { bytes, steps: Vec::new(), name: String::new() }
+    }
+
+    fn key(&self, key: i8, name: &str) -> Place<'a> {
+        let dot = if self.name.is_empty() { "" } else { "." };
+        self.step(Step::Key(key), format!("{}{dot}{name}", self.name))
+    }
+
+    fn index(&self, index: usize) -> Place<'a> {
+        self.step(Step::Index(index), format!("{}[{index}]", self.name))
+    }
+
+    fn step(&self, step: Step, name: String) -> Place<'a> {
+        let mut steps = self.steps.clone();
+        steps.push(step);
+        Place { bytes: self.bytes, steps, name }
+    }
+
+    pub(super) fn error(&self, problem: Problem) -> DecodeError {
+        DecodeError { offset: offset(self.bytes, &self.steps), place: self.name.clone(), problem }
+    }
+}
+
+/// Follows the steps through bytes that have been proven to be deterministic CBOR.
+fn offset(bytes: &[u8], steps: &[Step]) -> usize {
+    let mut rest = bytes;
+    for step in steps {
+        let Some((_, count, after)) = head(rest) else { break };
+        rest = after;
+        match step {
+            Step::Index(index) => rest = (0..*index).fold(rest, |rest, _| skip(rest)),
+            Step::Key(key) => {
+                for _ in 0..count {
+                    let value = skip(rest);
+                    let found = matches!(head(rest), Some((0, n, _)) if i64::try_from(n).is_ok_and(|n| n == i64::from(*key)))
+                        || matches!(head(rest), Some((1, n, _)) if i64::try_from(n).is_ok_and(|n| -1 - n == i64::from(*key)));
+                    rest = value;
+                    if found {
+                        break;
+                    }
+                    rest = skip(value);
+                }
+            }
+        }
+    }
+    bytes.len().saturating_sub(rest.len())
+}
+
+/// (major type, argument, what follows the head)
+fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let width = match first & 0x1f {
+        info @ 0..=23 => return Some((first >> 5, u64::from(info), rest)),
+        24 => 1,
+        25 => 2,
+        26 => 4,
+        27 => 8,
+        _ => return None,
+    };
+    let (argument, rest) = rest.split_at_checked(width)?;
+    Some((first >> 5, argument.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)), rest))
+}
+
+/// What follows one item.
+fn skip(bytes: &[u8]) -> &[u8] {
+    let Some((major, argument, rest)) = head(bytes) else { return &[] };
+    let count = usize::try_from(argument).unwrap_or(usize::MAX);
+    match major {
+        2 | 3 => rest.get(count..).unwrap_or_default(),
+        4 => (0..count).try_fold(rest, skip_some).unwrap_or_default(),
+        5 => (0..count.saturating_mul(2)).try_fold(rest, skip_some).unwrap_or_default(),
+        _ => rest,
+    }
+}
+
+fn skip_some(rest: &[u8], _: usize) -> Option<&[u8]> {
+    (!rest.is_empty()).then(|| skip(rest))
+}
+
+/// One value and where it is.
+pub(super) struct Item<'a> {
+    value: Value,
+    pub(super) place: Place<'a>,
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn new(value: Value, place: Place<'a>) -> Item<'a> {
+        Item { value, place }
+    }
+
+    pub(super) fn map(self) -> Result<Fields<'a>, DecodeError> {
+        let Value::Map(entries) = self.value else { return Err(self.place.error(Problem::Kind("a map"))) };
+        Ok(Fields { entries, place: self.place })
+    }
+
+    /// An array with at least one element: what has none is left out of a payload.
+    pub(super) fn array(self) -> Result<Vec<Item<'a>>, DecodeError> {
+        match self.value {
+            Value::Array(items) if items.is_empty() => {
+                Err(self.place.error(Problem::Value("an empty array; leave the key out instead".to_owned())))
+            }
+            Value::Array(items) => {
+                let place = self.place;
+                Ok(items.into_iter().enumerate().map(|(i, value)| Item { value, place: place.index(i) }).collect())
+            }
+            _ => Err(self.place.error(Problem::Kind("an array"))),
+        }
+    }
+
+    /// Each element of an array through the same reader.
+    pub(super) fn each<T>(self, read: impl Fn(Item<'a>) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
+        self.array()?.into_iter().map(read).collect()
+    }
+
+    pub(super) fn bytes(self) -> Result<Vec<u8>, DecodeError> {
+        match self.value {
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(self.place.error(Problem::Kind("a byte string"))),
+        }
+    }
+
+    pub(super) fn fixed<const N: usize>(self) -> Result<[u8; N], DecodeError> {
+        let place = self.place.clone();
+        let bytes = self.bytes()?;
+        let len = bytes.len();
+        bytes.try_into().map_err(|_| place.error(Problem::Value(format!("{len} bytes, want {N}"))))
+    }
+
+    pub(super) fn text(self) -> Result<String, DecodeError> {
+        match self.value {
+            Value::Text(text) => Ok(text),
+            _ => Err(self.place.error(Problem::Kind("a text string"))),
+        }
+    }
+
+    pub(super) fn uint(&self) -> Result<u64, DecodeError> {
+        match self.value {
+            Value::Integer(n) => u64::try_from(n).map_err(|_| self.place.error(Problem::Kind("an unsigned integer"))),
+            _ => Err(self.place.error(Problem::Kind("an unsigned integer"))),
+        }
+    }
+
+    /// An unsigned integer that fits `T`; `want` says which ones do.
+    pub(super) fn number<T: TryFrom<u64>>(&self, want: &str) -> Result<T, DecodeError> {
+        let number = self.uint()?;
+        T::try_from(number).map_err(|_| self.place.error(Problem::Value(format!("{number}, want {want}"))))
+    }
+
+    /// A flag is either `true` or not there, so that there is one way to write it.
+    pub(super) fn flag(self) -> Result<bool, DecodeError> {
+        match self.value {
+            Value::Bool(true) => Ok(true),
+            Value::Bool(false) => Err(self.place.error(Problem::Value("false; leave the key out instead".to_owned()))),
+            _ => Err(self.place.error(Problem::Kind("true"))),
+        }
+    }
+
+    /// A text string of a validated type.
+    pub(super) fn parse<T>(self) -> Result<T, DecodeError>
+    where
+        T: for<'t> TryFrom<&'t str, Error: fmt::Display>,
+    {
+        let place = self.place.clone();
+        let text = self.text()?;
+        T::try_from(&text).map_err(|error| place.error(Problem::Value(error.to_string())))
+    }
+}
+
+/// The entries of a map, taken one by one.
+pub(super) struct Fields<'a> {
+    entries: BTreeMap<Value, Value>,
+    pub(super) place: Place<'a>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn take(&mut self, key: i8, name: &'static str) -> Option<Item<'a>> {
+        let value = self.entries.remove(&Value::Integer(i128::from(key)))?;
+        Some(Item { value, place: self.place.key(key, name) })
+    }
+
+    pub(super) fn need(&mut self, key: i8, name: &'static str) -> Result<Item<'a>, DecodeError> {
+        self.take(key, name).ok_or_else(|| self.place.error(Problem::Missing(name)))
+    }
+
+    /// Each element of an array that may be absent.
+    pub(super) fn list<T>(
+        &mut self,
+        key: i8,
+        name: &'static str,
+        read: impl Fn(Item<'a>) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        self.take(key, name).map_or(Ok(Vec::new()), |item| item.each(read))
+    }
+
+    pub(super) fn flag(&mut self, key: i8, name: &'static str) -> Result<bool, DecodeError> {
+        self.take(key, name).map_or(Ok(false), Item::flag)
+    }
+
+    /// Nothing but extensions may be left.
+    pub(super) fn finish(self, extensions: &mut Vec<Extension>) -> Result<(), DecodeError> {
+        for (key, value) in self.entries {
+            let Value::Integer(number) = key else {
+                return Err(self.place.error(Problem::Value("a map key that is not an integer".to_owned())));
+            };
+            match i8::try_from(number) {
+                Ok(key @ -24..=-1) => {
+                    extensions.push(Extension { path: self.place.steps.clone(), key, value });
+                }
+                Ok(key) if key >= 0 => return Err(self.place.key(key, "?").error(Problem::UnknownKey(number))),
+                _ => {
+                    let why = format!("map key {number}, want -24 to 23");
+                    return Err(self.place.error(Problem::Value(why)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts an extension back to where it was read. One whose place is gone is dropped.
+pub(super) fn restore(root: &mut Value, extension: &Extension) {
+    let mut value = root;
+    for step in &extension.path {
+        let next = match (step, value) {
+            (Step::Key(key), Value::Map(map)) => map.get_mut(&Value::Integer(i128::from(*key))),
+            (Step::Index(index), Value::Array(items)) => items.get_mut(*index),
+            _ => None,
+        };
+        let Some(next) = next else { return };
+        value = next;
+    }
+    if let Value::Map(map) = value {
+        map.insert(Value::Integer(i128::from(extension.key)), extension.value.clone());
+    }
+}

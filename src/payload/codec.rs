@@ -1,0 +1,589 @@
+//! `Payload` from and to CBOR values. The keys here and in `docs/payload.cddl` are the same and frozen.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde_cbor::Value;
+use zeroize::Zeroizing;
+
+use super::address::{address_bytes, address_from};
+use super::cbor::{self, DecodeError, Extension, Fields, Item, Place, Problem};
+use super::*;
+
+/// Keys of the payload map.
+mod key {
+    pub(super) const VERSION: i8 = 0;
+    pub(super) const ID: i8 = 1;
+    pub(super) const COMPOSED: i8 = 2;
+    pub(super) const EXPIRY: i8 = 3;
+    pub(super) const BINDING: i8 = 4;
+    pub(super) const SEED: i8 = 5;
+    pub(super) const NETWORK: i8 = 6;
+    pub(super) const NAMES: i8 = 7;
+    pub(super) const CA: i8 = 8;
+    pub(super) const ISSUERS: i8 = 9;
+    pub(super) const URLS: i8 = 10;
+    pub(super) const NAME: i8 = 11;
+    pub(super) const TOKEN: i8 = 12;
+    pub(super) const CREDENTIALS: i8 = 13;
+    pub(super) const HOSTNAME: i8 = 14;
+    pub(super) const KEY_TYPE: i8 = 15;
+}
+
+/// The one version there is.
+const VERSION: u64 = 1;
+
+type Result<T> = std::result::Result<T, DecodeError>;
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
+    let root = Place::root(bytes);
+    if bytes.len() > MAX_LEN {
+        return Err(root.error(Problem::TooLong(bytes.len())));
+    }
+    let mut fields = Item::new(cbor::read(bytes)?, root).map()?;
+    let mut extensions = Vec::new();
+    let version = fields.need(key::VERSION, "version")?;
+    match version.uint()? {
+        VERSION => {}
+        other => return Err(version.place.error(Problem::Version(other))),
+    }
+    let id = PayloadId(fields.need(key::ID, "id")?.fixed()?);
+    let composed = timestamp(fields.need(key::COMPOSED, "composed")?)?;
+    let expiry_item = fields.need(key::EXPIRY, "expiry")?;
+    let expiry_place = expiry_item.place.clone();
+    let expiry = timestamp(expiry_item)?;
+    if expiry <= composed {
+        let why = format!("expiry {expiry} is not after composed {composed}");
+        return Err(expiry_place.error(Problem::Value(why)));
+    }
+    let ext = &mut extensions;
+    let binding = fields.take(key::BINDING, "binding").map(|item| binding(item, ext)).transpose()?;
+    let seed = fields.take(key::SEED, "seed").map(|item| seed(item, ext)).transpose()?;
+    let network = match fields.take(key::NETWORK, "network") {
+        Some(item) => network(item, ext)?,
+        None => Vec::new(),
+    };
+    let hostname = fields.take(key::HOSTNAME, "hostname").map(Item::parse).transpose()?;
+    let ca_item = fields.need(key::CA, "ca")?;
+    let ca_place = ca_item.place.clone();
+    let ca = CaCertificate::new(ca_item.bytes()?).map_err(|e| ca_place.error(Problem::Value(e.to_string())))?;
+    let issuers = fields.list(key::ISSUERS, "issuers", Item::fixed)?;
+    let enrolment = enrolment(&mut fields, ext)?;
+    fields.finish(ext)?;
+    Ok(Payload { id, composed, expiry, binding, seed, network, hostname, ca, issuers, enrolment, extensions })
+}
+
+fn timestamp(item: Item<'_>) -> Result<Timestamp> {
+    let millis = item.uint()?;
+    Timestamp::from_millis(millis)
+        .ok_or_else(|| item.place.error(Problem::Value(format!("{millis} ms is after the year 9999"))))
+}
+
+fn binding(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<Binding> {
+    let mut fields = item.map()?;
+    let uuid = fields.take(0, "uuid").map(Item::fixed).transpose()?;
+    let macs = fields.list(1, "macs", mac)?;
+    let serial = match fields.take(2, "serial") {
+        Some(item) => {
+            let place = item.place.clone();
+            let text = item.text()?;
+            if !(1..=128).contains(&text.len()) || text.chars().any(char::is_control) {
+                let why = "a serial number has 1 to 128 bytes and no control characters".to_owned();
+                return Err(place.error(Problem::Value(why)));
+            }
+            Some(text)
+        }
+        None => None,
+    };
+    let empty = uuid.is_none() && macs.is_empty() && serial.is_none();
+    let place = fields.place.clone();
+    fields.finish(ext)?;
+    if empty {
+        return Err(place.error(Problem::Missing("uuid, macs or serial")));
+    }
+    Ok(Binding { uuid, macs, serial })
+}
+
+fn mac(item: Item<'_>) -> Result<HardwareAddress> {
+    let place = item.place.clone();
+    let bytes = item.bytes()?;
+    HardwareAddress::new(&bytes).ok_or_else(|| {
+        place.error(Problem::Value(format!("a hardware address of {} bytes, want 6 or 20", bytes.len())))
+    })
+}
+
+fn seed(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<Seed> {
+    let mut fields = item.map()?;
+    let bytes_item = fields.need(0, "bytes")?;
+    let place = bytes_item.place.clone();
+    let bytes = Secret::new(bytes_item.bytes()?);
+    let len = bytes.expose().len();
+    if !(32..=512).contains(&len) {
+        return Err(place.error(Problem::Value(format!("a seed of {len} bytes, want 32 to 512"))));
+    }
+    let single_boot = fields.flag(1, "single-boot")?;
+    fields.finish(ext)?;
+    Ok(Seed { bytes, single_boot })
+}
+
+fn network(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<Vec<Link>> {
+    item.array()?.into_iter().enumerate().map(|(index, item)| link(item, index, ext)).collect()
+}
+
+fn link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> Result<Link> {
+    let mut fields = item.map()?;
+    let place = fields.place.clone();
+    let kind = match (fields.take(0, "match"), fields.take(1, "make")) {
+        (Some(item), None) => LinkKind::Physical(link_match(item, ext)?),
+        (None, Some(item)) => virtual_link(item, own_index, ext)?,
+        _ => return Err(place.error(Problem::Value("exactly one of match and make is needed".to_owned()))),
+    };
+    let addresses = fields.list(2, "addresses", |item| {
+        let place = item.place.clone();
+        let prefix = prefix(item)?;
+        if !prefix.is_host() {
+            let why = format!("{prefix} is not an address that a host can have in that prefix");
+            return Err(place.error(Problem::Value(why)));
+        }
+        Ok(prefix)
+    })?;
+    let dhcp4 = fields.flag(3, "dhcp4")?;
+    let slaac = fields.flag(4, "slaac")?;
+    let dhcp6 = fields.flag(5, "dhcp6")?;
+    let routes = match fields.take(6, "routes") {
+        Some(item) => {
+            let items = item.array()?.into_iter();
+            items.map(|item| route(item, &addresses, ext)).collect::<Result<Vec<_>>>()?
+        }
+        None => Vec::new(),
+    };
+    let dns = fields.list(7, "dns", address)?;
+    let search = fields.list(8, "search", Item::parse)?;
+    let mtu = match fields.take(9, "mtu") {
+        Some(item) => {
+            let mtu: u16 = item.number("68 to 65535")?;
+            let least = if slaac || dhcp6 || addresses.iter().any(|a| a.address().is_ipv6()) { 1280 } else { 68 };
+            if mtu < least {
+                return Err(item.place.error(Problem::Value(format!("{mtu}, want {least} to 65535"))));
+            }
+            Some(mtu)
+        }
+        None => None,
+    };
+    fields.finish(ext)?;
+    Ok(Link { kind, addresses, dhcp4, slaac, dhcp6, routes, dns, search, mtu })
+}
+
+fn link_match(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<Match> {
+    let mut fields = item.map()?;
+    let place = fields.place.clone();
+    let one = "exactly one of mac, name, driver, bootif and any is needed";
+    let mut found = None;
+    let mut set = |value: Match| match found.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(place.error(Problem::Value(one.to_owned()))),
+    };
+    if let Some(item) = fields.take(0, "mac") {
+        set(Match::Mac(mac(item)?))?;
+    }
+    if let Some(item) = fields.take(1, "name") {
+        set(Match::Name(item.parse()?))?;
+    }
+    if let Some(item) = fields.take(2, "driver") {
+        set(Match::Driver(item.parse()?))?;
+    }
+    if fields.flag(3, "bootif")? {
+        set(Match::BootIf)?;
+    }
+    if fields.flag(4, "any")? {
+        set(Match::AnyWithCarrier)?;
+    }
+    fields.finish(ext)?;
+    found.ok_or_else(|| place.error(Problem::Value(one.to_owned())))
+}
+
+fn virtual_link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> Result<LinkKind> {
+    // A lower link stands before the link that is made on it, so that there are no cycles.
+    let lower = |item: Item<'_>| {
+        let index: usize = item.number("the index of an earlier link")?;
+        if index >= own_index {
+            let why = format!("link {index} does not stand before link {own_index}, which is made on it");
+            return Err(item.place.error(Problem::Value(why)));
+        }
+        Ok(index)
+    };
+    let ports = |item: Item<'_>| {
+        let place = item.place.clone();
+        let ports = item.each(lower)?;
+        if ports.windows(2).any(|pair| matches!(pair, [a, b] if a >= b)) {
+            return Err(place.error(Problem::Value("ports must be in ascending order, each once".to_owned())));
+        }
+        Ok(ports)
+    };
+    let mut fields = item.map()?;
+    let place = fields.place.clone();
+    let name: InterfaceName = fields.need(0, "name")?.parse()?;
+    let kind = match (fields.take(1, "vlan"), fields.take(2, "bond"), fields.take(3, "bridge")) {
+        (Some(item), None, None) => {
+            let mut fields = item.map()?;
+            let id_item = fields.need(0, "id")?;
+            let id: u16 = id_item.number("1 to 4094")?;
+            if !(1..=4094).contains(&id) {
+                return Err(id_item.place.error(Problem::Value(format!("{id}, want 1 to 4094"))));
+            }
+            let parent = lower(fields.need(1, "parent")?)?;
+            fields.finish(ext)?;
+            LinkKind::Vlan { name, id, parent }
+        }
+        (None, Some(item), None) => {
+            let mut fields = item.map()?;
+            let mode_item = fields.need(0, "mode")?;
+            let mode = match mode_item.uint()? {
+                0 => BondMode::ActiveBackup,
+                1 => BondMode::Lacp,
+                n => {
+                    let why = format!("{n}, want 0 (active-backup) or 1 (802.3ad)");
+                    return Err(mode_item.place.error(Problem::Value(why)));
+                }
+            };
+            let ports = ports(fields.need(1, "ports")?)?;
+            fields.finish(ext)?;
+            LinkKind::Bond { name, mode, ports }
+        }
+        (None, None, Some(item)) => LinkKind::Bridge { name, ports: ports(item)? },
+        _ => {
+            let why = "exactly one of vlan, bond and bridge is needed".to_owned();
+            return Err(place.error(Problem::Value(why)));
+        }
+    };
+    fields.finish(ext)?;
+    Ok(kind)
+}
+
+/// The address bytes and one byte with the prefix length.
+fn prefix(item: Item<'_>) -> Result<Prefix> {
+    let place = item.place.clone();
+    let bytes = item.bytes()?;
+    let (length, address) =
+        bytes.split_last().ok_or_else(|| place.error(Problem::Value("0 bytes, want 5 or 17".into())))?;
+    let address = address_from(address)
+        .ok_or_else(|| place.error(Problem::Value(format!("{} bytes, want 5 or 17", bytes.len()))))?;
+    Prefix::new(address, *length)
+        .ok_or_else(|| place.error(Problem::Value(format!("prefix length {length} is too long for {address}"))))
+}
+
+fn address(item: Item<'_>) -> Result<IpAddr> {
+    let place = item.place.clone();
+    let bytes = item.bytes()?;
+    address_from(&bytes)
+        .ok_or_else(|| place.error(Problem::Value(format!("an address of {} bytes, want 4 or 16", bytes.len()))))
+}
+
+fn route(item: Item<'_>, addresses: &[Prefix], ext: &mut Vec<Extension>) -> Result<Route> {
+    let mut fields = item.map()?;
+    let to = fields.need(0, "to")?;
+    let to_place = to.place.clone();
+    let destination = prefix(to)?;
+    if !destination.is_network() {
+        return Err(
+            to_place.error(Problem::Value(format!("{destination} has host bits set; a route leads to a network")))
+        );
+    }
+    let gateway = match fields.take(1, "via") {
+        Some(item) => {
+            let place = item.place.clone();
+            let gateway = address(item)?;
+            if gateway.is_ipv4() != destination.address().is_ipv4() {
+                return Err(place.error(Problem::Value(format!("gateway {gateway} for {destination}: two families"))));
+            }
+            // With static addresses the gateway must be reachable through one of them; others may come by DHCP.
+            let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            let same_family: Vec<_> = addresses.iter().filter(|a| a.address().is_ipv4() == gateway.is_ipv4()).collect();
+            if !link_local && !same_family.is_empty() && !same_family.iter().any(|a| a.contains(gateway)) {
+                let known = same_family.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let why = format!("gateway {gateway} is outside {known}; it cannot be reached from this link");
+                return Err(place.error(Problem::Value(why)));
+            }
+            Some(gateway)
+        }
+        None => None,
+    };
+    let metric = fields.take(2, "metric").map(|item| item.number("0 to 4294967295")).transpose()?;
+    fields.finish(ext)?;
+    Ok(Route { destination, gateway, metric })
+}
+
+fn enrolment(fields: &mut Fields<'_>, ext: &mut Vec<Extension>) -> Result<Enrolment> {
+    if let Some(item) = fields.take(key::CREDENTIALS, "credentials") {
+        let place = item.place.clone();
+        let mut inner = item.map()?;
+        let chain = inner.need(0, "chain")?.each(Item::bytes)?;
+        let secret = Secret::new(inner.need(1, "key")?.bytes()?);
+        inner.finish(ext)?;
+        let csr_keys = [
+            (key::NAMES, "names"),
+            (key::URLS, "urls"),
+            (key::NAME, "name"),
+            (key::TOKEN, "token"),
+            (key::KEY_TYPE, "key type"),
+        ];
+        for (key, name) in csr_keys {
+            if fields.take(key, name).is_some() {
+                let why = format!("credentials and {name} exclude each other; a node is given a key or makes one");
+                return Err(place.error(Problem::Value(why)));
+            }
+        }
+        return Ok(Enrolment::Credentials(Credentials { chain, key: secret }));
+    }
+    let names_item = fields.need(key::NAMES, "names")?;
+    let names = names(names_item, ext)?;
+    let key = match fields.take(key::KEY_TYPE, "key type") {
+        None => KeyType::P256,
+        // P-256 is the default and written by leaving the key out.
+        Some(item) => match item.uint()? {
+            1 => KeyType::P384,
+            2 => KeyType::Ed25519,
+            3 => KeyType::Rsa2048,
+            4 => KeyType::Rsa3072,
+            n => {
+                let why = format!("{n}, want 1 to 4 (P-256 is written by leaving the key out)");
+                return Err(item.place.error(Problem::Value(why)));
+            }
+        },
+    };
+    let urls = fields.need(key::URLS, "urls")?.each(Item::parse)?;
+    let name = fields.need(key::NAME, "name")?.parse()?;
+    let token = match fields.take(key::TOKEN, "token") {
+        Some(item) => {
+            let mut inner = item.map()?;
+            let secret_item = inner.need(0, "secret")?;
+            let place = secret_item.place.clone();
+            let secret =
+                Token::try_from(secret_item.text()?).map_err(|e| place.error(Problem::Value(e.to_string())))?;
+            let mode = if inner.flag(1, "each-boot")? { TokenMode::EachBoot } else { TokenMode::Once };
+            inner.finish(ext)?;
+            Some(EnrolmentToken { secret, mode })
+        }
+        None => None,
+    };
+    Ok(Enrolment::Csr(Box::new(CsrEnrolment { name, names, key, urls, token })))
+}
+
+fn names(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<CertificateNames> {
+    let mut fields = item.map()?;
+    let place = fields.place.clone();
+    let subject = match fields.take(0, "subject") {
+        Some(item) => Subject(item.array()?.into_iter().map(|item| attribute(item, ext)).collect::<Result<_>>()?),
+        None => Subject::default(),
+    };
+    let names = CertificateNames {
+        subject,
+        dns: fields.list(1, "dns", Item::parse)?,
+        ips: fields.list(2, "ips", address)?,
+        uris: fields.list(3, "uris", Item::parse)?,
+        emails: fields.list(4, "emails", Item::parse)?,
+    };
+    fields.finish(ext)?;
+    if names == CertificateNames::default() {
+        return Err(place.error(Problem::Missing("a subject or a subject alternative name")));
+    }
+    Ok(names)
+}
+
+fn attribute(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<SubjectAttribute> {
+    let mut fields = item.map()?;
+    let type_item = fields.need(0, "type")?;
+    let number = type_item.uint()?;
+    let attribute = Attribute::from_number(number).ok_or_else(|| {
+        type_item.place.error(Problem::Value(format!("{number}, want 0 to {}", Attribute::ALL.len().saturating_sub(1))))
+    })?;
+    let value_item = fields.need(1, "value")?;
+    let place = value_item.place.clone();
+    let value = SubjectAttribute::new(attribute, &value_item.text()?)
+        .map_err(|error| place.error(Problem::Value(error.to_string())))?;
+    fields.finish(ext)?;
+    Ok(value)
+}
+
+pub(super) fn encode(payload: &Payload) -> Zeroizing<Vec<u8>> {
+    let mut root = Map::default();
+    root.put(key::VERSION, uint(VERSION));
+    root.put(key::ID, Value::Bytes(payload.id.0.to_vec()));
+    root.put(key::COMPOSED, uint(payload.composed.as_millis()));
+    root.put(key::EXPIRY, uint(payload.expiry.as_millis()));
+    if let Some(binding) = &payload.binding {
+        let mut map = Map::default();
+        map.some(0, binding.uuid.map(|uuid| Value::Bytes(uuid.to_vec())));
+        map.list(1, &binding.macs, |mac| Value::Bytes(mac.as_bytes().to_vec()));
+        map.some(2, binding.serial.clone().map(Value::Text));
+        root.put(key::BINDING, map.value());
+    }
+    if let Some(seed) = &payload.seed {
+        let mut map = Map::default();
+        map.put(0, Value::Bytes(seed.bytes.expose().to_vec()));
+        map.flag(1, seed.single_boot);
+        root.put(key::SEED, map.value());
+    }
+    root.list(key::NETWORK, &payload.network, link_value);
+    root.some(key::HOSTNAME, payload.hostname.as_ref().map(text));
+    root.put(key::CA, Value::Bytes(payload.ca.der().to_vec()));
+    root.list(key::ISSUERS, &payload.issuers, |digest| Value::Bytes(digest.to_vec()));
+    match &payload.enrolment {
+        Enrolment::Csr(csr) => csr_values(csr, &mut root),
+        Enrolment::Credentials(credentials) => {
+            let mut map = Map::default();
+            map.list(0, &credentials.chain, |der| Value::Bytes(der.clone()));
+            map.put(1, Value::Bytes(credentials.key.expose().to_vec()));
+            root.put(key::CREDENTIALS, map.value());
+        }
+    }
+    let mut value = root.value();
+    for extension in &payload.extensions {
+        cbor::restore(&mut value, extension);
+    }
+    let bytes = cbor::write(&value, MAX_LEN);
+    cbor::wipe(&mut value);
+    bytes
+}
+
+fn csr_values(csr: &CsrEnrolment, root: &mut Map) {
+    let mut names = Map::default();
+    names.list(0, &csr.names.subject.0, |part| {
+        let mut map = Map::default();
+        map.put(0, uint(part.attribute().number()));
+        map.put(1, Value::Text(part.value().to_owned()));
+        map.value()
+    });
+    names.list(1, &csr.names.dns, text);
+    names.list(2, &csr.names.ips, address_value);
+    names.list(3, &csr.names.uris, text);
+    names.list(4, &csr.names.emails, text);
+    root.put(key::NAMES, names.value());
+    let key_type = match csr.key {
+        KeyType::P256 => None,
+        KeyType::P384 => Some(1),
+        KeyType::Ed25519 => Some(2),
+        KeyType::Rsa2048 => Some(3),
+        KeyType::Rsa3072 => Some(4),
+    };
+    root.some(key::KEY_TYPE, key_type.map(uint));
+    root.list(key::URLS, &csr.urls, text);
+    root.put(key::NAME, text(&csr.name));
+    if let Some(token) = &csr.token {
+        let mut map = Map::default();
+        map.put(0, Value::Text(token.secret.expose().to_owned()));
+        map.flag(1, token.mode == TokenMode::EachBoot);
+        root.put(key::TOKEN, map.value());
+    }
+}
+
+fn link_value(link: &Link) -> Value {
+    let mut map = Map::default();
+    match &link.kind {
+        LinkKind::Physical(matching) => {
+            let mut inner = Map::default();
+            match matching {
+                Match::Mac(mac) => inner.put(0, Value::Bytes(mac.as_bytes().to_vec())),
+                Match::Name(name) => inner.put(1, text(name)),
+                Match::Driver(driver) => inner.put(2, text(driver)),
+                Match::BootIf => inner.flag(3, true),
+                Match::AnyWithCarrier => inner.flag(4, true),
+            }
+            map.put(0, inner.value());
+        }
+        LinkKind::Vlan { name, id, parent } => {
+            let mut vlan = Map::default();
+            vlan.put(0, uint(u64::from(*id)));
+            vlan.put(1, index(*parent));
+            map.put(1, made(name, 1, vlan.value()));
+        }
+        LinkKind::Bond { name, mode, ports } => {
+            let mut bond = Map::default();
+            bond.put(0, uint(u64::from(*mode == BondMode::Lacp)));
+            bond.list(1, ports, |port| index(*port));
+            map.put(1, made(name, 2, bond.value()));
+        }
+        LinkKind::Bridge { name, ports } => {
+            map.put(1, made(name, 3, Value::Array(ports.iter().map(|port| index(*port)).collect())));
+        }
+    }
+    map.list(2, &link.addresses, prefix_value);
+    map.flag(3, link.dhcp4);
+    map.flag(4, link.slaac);
+    map.flag(5, link.dhcp6);
+    map.list(6, &link.routes, |route| {
+        let mut map = Map::default();
+        map.put(0, prefix_value(&route.destination));
+        map.some(1, route.gateway.as_ref().map(address_value));
+        map.some(2, route.metric.map(|metric| uint(u64::from(metric))));
+        map.value()
+    });
+    map.list(7, &link.dns, address_value);
+    map.list(8, &link.search, text);
+    map.some(9, link.mtu.map(|mtu| uint(u64::from(mtu))));
+    map.value()
+}
+
+fn made(name: &InterfaceName, key: i8, kind: Value) -> Value {
+    let mut map = Map::default();
+    map.put(0, text(name));
+    map.put(key, kind);
+    map.value()
+}
+
+fn uint(number: u64) -> Value {
+    Value::Integer(i128::from(number))
+}
+
+fn index(index: usize) -> Value {
+    uint(u64::try_from(index).unwrap_or(u64::MAX))
+}
+
+fn text(text: &impl ToString) -> Value {
+    Value::Text(text.to_string())
+}
+
+fn address_value(address: &IpAddr) -> Value {
+    Value::Bytes(address_bytes(*address))
+}
+
+fn prefix_value(prefix: &Prefix) -> Value {
+    let mut bytes = address_bytes(prefix.address());
+    bytes.push(prefix.length());
+    Value::Bytes(bytes)
+}
+
+/// A map under construction; what is empty or absent leaves no trace.
+#[derive(Default)]
+struct Map(BTreeMap<Value, Value>);
+
+impl Map {
+    fn put(&mut self, key: i8, value: Value) {
+        self.0.insert(Value::Integer(i128::from(key)), value);
+    }
+
+    fn some(&mut self, key: i8, value: Option<Value>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+
+    fn list<T>(&mut self, key: i8, items: &[T], each: impl Fn(&T) -> Value) {
+        if !items.is_empty() {
+            self.put(key, Value::Array(items.iter().map(each).collect()));
+        }
+    }
+
+    fn flag(&mut self, key: i8, set: bool) {
+        if set {
+            self.put(key, Value::Bool(true));
+        }
+    }
+
+    fn value(self) -> Value {
+        Value::Map(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

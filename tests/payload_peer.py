@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""An independent writer of payloads: makes the two frozen payloads from docs/payload.cddl with cbor2's canonical mode,
+compares them byte for byte with tests/data, and has pycddl check them (and refuse broken ones). Imports nothing of ours.
+Exit code 0 only when all of it holds; prints one line a check."""
+
+import pathlib
+import sys
+
+import cbor2
+import pycddl
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DATA = ROOT / "tests" / "data"
+CA = (DATA / "ca.der").read_bytes()
+
+TYPICAL = {
+    0: 1,
+    1: bytes(range(16)),
+    2: 1_795_000_000_000,
+    3: 1_795_086_400_000,
+    6: [{0: {4: True}, 2: [bytes([192, 0, 2, 10, 24])], 6: [{0: bytes(5), 1: bytes([192, 0, 2, 1])}], 7: [bytes([192, 0, 2, 1])]}],
+    7: {0: [{0: 0, 1: "node1.example.org"}], 1: ["node1.example.org"]},
+    8: CA,
+    10: ["https://192.0.2.1:8443/.well-known/est"],
+    11: "node1",
+    12: {0: "AAECAwQFBgcICQoLDA0ODw"},
+    14: "node1",
+}
+
+MAC = bytes.fromhex("525400123456")
+FULL = {
+    0: 1,
+    1: bytes(range(0xF0, 0x100)),
+    2: 0,
+    3: 253402300799999,
+    4: {0: bytes(range(16)), 1: [MAC, bytes(range(20))], 2: "SN-0042"},
+    5: {0: bytes(range(32)), 1: True},
+    6: [
+        {0: {0: MAC}, 9: 9000},
+        {0: {1: "eth1"}},
+        {
+            1: {0: "bond0", 2: {0: 1, 1: [0, 1]}},
+            2: [bytes([192, 0, 2, 10, 24]), bytes.fromhex("20010db8000000000000000000000010") + b"\x40"],
+            6: [
+                {0: bytes(5), 1: bytes([192, 0, 2, 1]), 2: 100},
+                {0: bytes(17), 1: bytes.fromhex("fe800000000000000000000000000001")},
+                {0: bytes([198, 51, 100, 0, 24])},
+            ],
+            7: [bytes([192, 0, 2, 53]), bytes.fromhex("20010db8000000000000000000000053")],
+            8: ["example.org", "example.net"],
+            9: 1500,
+        },
+        {1: {0: "vlan7", 1: {0: 7, 1: 2}}, 3: True},
+        {1: {0: "br0", 3: [3]}, 4: True, 5: True},
+        {0: {2: "virtio_net"}, 3: True},
+        {0: {3: True}, 3: True, -1: "ignored"},
+    ],
+    7: {
+        0: [{0: n, 1: v} for n, v in enumerate(["node1", "Example", "Rack 7", "DE", "Berlin", "Mitte", "SN-0042", "example"])],
+        1: ["node1.example.org", "node1.example.net"],
+        2: [bytes([192, 0, 2, 10]), bytes.fromhex("20010db8000000000000000000000010")],
+        3: ["spiffe://example.org/node1"],
+        4: ["node1@example.org"],
+    },
+    8: CA,
+    9: [bytes(range(32))],
+    10: ["line:", "https://[2001:db8::1]/.well-known/est/nodes"],
+    11: "node1",
+    12: {0: "hunter2", 1: True},
+    14: "node1.example.org",
+    15: 1,
+    -24: {"any": [1, 2.5, None]},
+}
+
+CREDENTIALS = {0: 1, 1: bytes(16), 2: 1, 3: 2, 8: CA, 13: {0: [CA], 1: b"\x30\x00"}}
+
+
+def main() -> int:
+    schema = pycddl.Schema((ROOT / "docs" / "payload.cddl").read_text())
+    failed = 0
+
+    def check(what: str, holds: bool) -> None:
+        nonlocal failed
+        failed += not holds
+        print(f"{'ok' if holds else 'FAILED'}: {what}")
+
+    for name, value in (("typical", TYPICAL), ("full", FULL), ("credentials", CREDENTIALS)):
+        made, path = cbor2.dumps(value, canonical=True), DATA / f"payload-{name}.cbor"
+        if "--write" in sys.argv:
+            path.write_bytes(made)
+        check(f"{name}: cbor2's bytes are the frozen ones ({len(made)} bytes)", made == path.read_bytes())
+        try:
+            schema.validate_cbor(path.read_bytes())
+            check(f"{name}: pycddl accepts", True)
+        except pycddl.ValidationError as error:
+            check(f"{name}: pycddl accepts ({error})", False)
+    for what, broken in (
+        ("unknown critical key", TYPICAL | {16: 0}),
+        ("version 2", TYPICAL | {0: 2}),
+        ("short id", TYPICAL | {1: bytes(15)}),
+        ("no expiry", {k: v for k, v in TYPICAL.items() if k != 3}),
+        ("empty network", TYPICAL | {6: []}),
+        ("VLAN 4095", TYPICAL | {6: [{1: {0: "v", 1: {0: 4095, 1: 0}}}]}),
+    ):
+        try:
+            schema.validate_cbor(cbor2.dumps(broken, canonical=True))
+            check(f"pycddl refuses {what}", False)
+        except pycddl.ValidationError:
+            check(f"pycddl refuses {what}", True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
