@@ -246,3 +246,82 @@ impl std::error::Error for IdentityError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::{DnsName, Email, SubjectAttribute, Uri};
+
+    fn identity(names: CertificateNames) -> Identity {
+        let seeded = Seeded::for_tests();
+        Identity::generate(&SubjectPlan { names, key: KeyType::P256 }, &seeded).unwrap()
+    }
+
+    fn common_name(name: &str) -> Subject {
+        Subject(vec![SubjectAttribute::new(Attribute::CommonName, name).unwrap()])
+    }
+
+    #[test]
+    fn a_csr_holds_exactly_the_names_of_the_plan() {
+        let names = CertificateNames {
+            subject: common_name("node1"),
+            dns: vec![DnsName::try_from("node1.example.org").unwrap()],
+            ips: vec!["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()],
+            uris: vec![Uri::try_from("spiffe://example.org/node1").unwrap()],
+            emails: vec![Email::try_from("node1@example.org").unwrap()],
+        };
+        let identity = identity(names.clone());
+        let request = CertReq::from_der(identity.csr()).unwrap();
+        assert_eq!(request.info.subject.to_string(), "CN=node1");
+        assert_eq!(request.info.public_key.to_der().unwrap(), identity.spki());
+        assert_eq!(request.info.attributes.len(), 1);
+        let attribute = request.info.attributes.get(0).unwrap();
+        assert_eq!(attribute.oid, OID_EXTENSION_REQUEST);
+        let ExtensionReq(extensions) = attribute.values.get(0).unwrap().decode_as().unwrap();
+        let [san] = extensions.as_slice() else { panic!("one extension") };
+        assert!(!san.critical);
+        let SubjectAltName(found) = SubjectAltName::from_der(san.extn_value.as_bytes()).unwrap();
+        assert_eq!(found, general_names(&names).unwrap());
+    }
+
+    #[test]
+    fn the_signature_proves_possession_of_the_key() {
+        let identity = identity(CertificateNames { subject: common_name("node1"), ..Default::default() });
+        let request = CertReq::from_der(identity.csr()).unwrap();
+        let key = request.info.public_key.subject_public_key.as_bytes().unwrap();
+        aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1, key)
+            .verify(&request.info.to_der().unwrap(), request.signature.as_bytes().unwrap())
+            .unwrap();
+        assert!(request.info.attributes.is_empty(), "no names, no request for an extension");
+    }
+
+    /// RFC 5280 §4.2.1.6
+    #[test]
+    fn without_a_subject_the_alternative_name_is_critical() {
+        let dns = vec![DnsName::try_from("node1.example.org").unwrap()];
+        let identity = identity(CertificateNames { dns, ..Default::default() });
+        let request = CertReq::from_der(identity.csr()).unwrap();
+        assert!(request.info.subject.0.is_empty());
+        let values = &request.info.attributes.get(0).unwrap().values;
+        let ExtensionReq(extensions) = values.get(0).unwrap().decode_as().unwrap();
+        assert!(extensions[0].critical);
+    }
+
+    /// If this test fails, do not change it: the console and the server would show different codes.
+    #[test]
+    fn frozen_key_code() {
+        // python3: the first 10 bytes of hashlib.sha256(b"abc") as 16 digits of Crockford base32
+        assert_eq!(KeyCode::of(b"abc").to_string(), "Q9W1-DFWF-077Y-MGA1");
+    }
+
+    #[test]
+    fn a_private_key_leaves_as_pkcs8() {
+        let identity = identity(CertificateNames { subject: common_name("node1"), ..Default::default() });
+        let spki = identity.spki().to_vec();
+        let pem = identity.into_private_key_pem();
+        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = <base64ct::Base64 as base64ct::Encoding>::decode_vec(&body).unwrap();
+        assert_eq!(KeyPair::try_from(der).unwrap().subject_public_key_info(), spki);
+    }
+}

@@ -211,6 +211,21 @@ pub struct CertificateNames {
     pub emails: Vec<Email>,
 }
 
+/// `CN=node1 dns:node1.example.org ip:192.0.2.10`
+impl std::fmt::Display for CertificateNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = Vec::new();
+        if !self.subject.0.is_empty() {
+            parts.push(self.subject.to_string());
+        }
+        parts.extend(self.dns.iter().map(|name| format!("dns:{name}")));
+        parts.extend(self.ips.iter().map(|ip| format!("ip:{ip}")));
+        parts.extend(self.uris.iter().map(|uri| format!("uri:{uri}")));
+        parts.extend(self.emails.iter().map(|email| format!("email:{email}")));
+        f.write_str(&parts.join(" "))
+    }
+}
+
 /// Key algorithms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum KeyType {

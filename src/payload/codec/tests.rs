@@ -29,8 +29,8 @@ fn typical() -> Payload {
     let gateway = "192.0.2.1".parse().unwrap();
     Payload {
         id: PayloadId(std::array::from_fn(|i| i as u8)),
-        composed: Timestamp::from_millis(1_795_000_000_000).unwrap(),
-        expiry: Timestamp::from_millis(1_795_086_400_000).unwrap(),
+        composed: Timestamp::from_millis(1_795_400_000_000).unwrap(),
+        expiry: Timestamp::from_millis(1_795_486_400_000).unwrap(),
         binding: None,
         seed: None,
         network: vec![Link {
@@ -158,7 +158,7 @@ fn every_item_is_checked_by_name_and_place() {
         (without(1), "byte 0: id is missing"),
         (with(1, bytes(&[0; 15])), "byte 4, id: 15 bytes, want 16"),
         (with(2, int(-1)), "byte 22, composed: want an unsigned integer"),
-        (with(3, int(5)), "byte 32, expiry: expiry 1970-01-01T00:00:00Z is not after composed 2026-11-18T11:06:40Z"),
+        (with(3, int(5)), "byte 32, expiry: expiry 1970-01-01T00:00:00Z is not after composed 2026-11-23T02:13:20Z"),
         (with(3, int(i64::MAX)), "byte 32, expiry: 9223372036854775807 ms is after the year 9999"),
         (with(4, map([])), "byte 42, binding: uuid, macs or serial is missing"),
         (

@@ -1,0 +1,219 @@
+use super::*;
+use crate::facts::{Dmi, SitePin};
+use crate::payload::{Binding, Credentials, DriverName, HardwareAddress};
+
+const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
+const FULL: &[u8] = include_bytes!("../../tests/data/payload-full.cbor");
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+
+fn typical() -> Payload {
+    Payload::decode(TYPICAL).unwrap()
+}
+
+fn eth(index: u32, last: u8) -> LinkFacts {
+    let mut mac = MAC;
+    mac[5] = last;
+    LinkFacts {
+        index,
+        name: InterfaceName::try_from(format!("eth{}", index - 2).as_str()).unwrap(),
+        mac: HardwareAddress::new(&mac),
+        driver: Some(DriverName::try_from("virtio_net").unwrap()),
+        carrier: false,
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        origin: Origin::ConfigDrive { device: "sr0".into(), label: "IMPRINT".into(), named: false },
+        site_pin: None,
+        now: Timestamp::from_secs(1_795_400_060),
+        links: vec![eth(2, 0x56)],
+        dmi: Dmi { uuid: Some([7; 16]), serial: Some("SN-1".into()) },
+        bootif: None,
+    }
+}
+
+fn refused(payload: Payload, facts: &Facts) -> PlanError {
+    plan(payload, facts, Scope::Boot).unwrap_err()
+}
+
+#[test]
+fn the_dry_run_of_a_typical_payload() {
+    let plan = plan(typical(), &facts(), Scope::Boot).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        format!(
+            "\
+payload    000102030405060708090a0b0c0d0e0f from config-drive sr0 (IMPRINT)
+trust      CN=imprint test root, sha256 {} (not pinned: as good as the payload's channel)
+clock      plausible, kept until a server tells; payload from 2026-11-23T02:13:20Z to 2026-11-24T02:13:20Z
+host name  node1
+link       eth0 (index 2)
+address    192.0.2.10/24
+route      0.0.0.0/0 via 192.0.2.1
+dns        192.0.2.1
+key        p256
+names      CN=node1.example.org dns:node1.example.org
+enrol      as node1 with a token for one enrolment
+server     https://192.0.2.1:8443/.well-known/est
+",
+            hex::encode(&typical().ca.sha256())
+        )
+    );
+    assert!(!format!("{plan:?}{plan}").contains("AAECAwQFBgcICQoLDA0ODw"), "the token is a secret");
+}
+
+#[test]
+fn a_running_system_keeps_its_network_and_name() {
+    let plan = plan(typical(), &Facts { links: vec![], ..facts() }, Scope::CertificateOnly).unwrap();
+    assert_eq!((plan.network, plan.hostname), (None, None));
+}
+
+#[test]
+fn the_clock_is_believed_inside_the_interval_only() {
+    let (composed, expiry) = (typical().composed, typical().expiry);
+    let day = std::time::Duration::from_secs(86_400);
+    let ms = std::time::Duration::from_millis(1);
+    for (now, quality) in [
+        (composed, ClockQuality::Rtc),
+        (expiry, ClockQuality::Rtc),
+        (composed.minus(ms), ClockQuality::Unknown),
+        (expiry.plus(ms), ClockQuality::Unknown),
+        (composed.minus(7 * 365 * day), ClockQuality::Unknown),
+        (composed.plus(2 * day), ClockQuality::Unknown),
+    ] {
+        let plan = plan(typical(), &Facts { now, ..facts() }, Scope::Boot).unwrap();
+        assert_eq!(plan.clock, ClockPlan { floor: composed, expiry, quality }, "{now}");
+    }
+}
+
+#[test]
+fn a_seed_is_credited_only_when_it_is_fresh_for_this_boot() {
+    let seed = |single_boot| Some(Seed { bytes: Secret::new(vec![1; 32]), single_boot });
+    let bound = Some(Binding { uuid: Some([7; 16]), ..Default::default() });
+    let file = Origin::File("/tmp/payload".into());
+    for (seed, binding, origin, bits) in [
+        (seed(true), bound.clone(), facts().origin, 256),
+        (seed(false), bound.clone(), facts().origin, 0),
+        (seed(true), None, facts().origin, 0),
+        (seed(true), bound, file, 0),
+    ] {
+        let plan = plan(Payload { seed, binding, ..typical() }, &Facts { origin, ..facts() }, Scope::Boot).unwrap();
+        assert_eq!(plan.seed.unwrap().credit_bits, bits);
+    }
+}
+
+#[test]
+fn a_payload_for_another_machine_is_refused_by_each_item() {
+    let mac = HardwareAddress::new(&[2; 6]).unwrap();
+    for (binding, item, want, have) in [
+        (
+            Binding { uuid: Some([8; 16]), ..Default::default() },
+            "SMBIOS UUID",
+            "08080808-0808-0808-0808-080808080808",
+            "07070707-0707-0707-0707-070707070707",
+        ),
+        (Binding { serial: Some("SN-2".into()), ..Default::default() }, "serial number", "SN-2", "SN-1"),
+        (Binding { macs: vec![mac], ..Default::default() }, "MAC address", "02:02:02:02:02:02", "52:54:00:12:34:56"),
+    ] {
+        let error = refused(Payload { binding: Some(binding), ..typical() }, &facts());
+        assert_eq!(error, PlanError::OtherMachine { item, want: want.into(), have: have.into() });
+    }
+    let binding = Binding {
+        uuid: Some([7; 16]),
+        macs: vec![HardwareAddress::new(&[2; 6]).unwrap(), HardwareAddress::new(&MAC).unwrap()],
+        serial: Some("SN-1".into()),
+    };
+    assert_eq!(plan(Payload { binding: Some(binding), ..typical() }, &facts(), Scope::Boot).err(), None);
+}
+
+#[test]
+fn the_site_pin_decides_about_the_ca() {
+    let pinned = |digest| Facts { site_pin: Some(SitePin(vec![[0; 32], digest])), ..facts() };
+    assert!(plan(typical(), &pinned(typical().ca.sha256()), Scope::Boot).unwrap().pinned);
+    let (subject, sha256) = ("CN=imprint test root".to_owned(), typical().ca.sha256());
+    assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256 });
+}
+
+#[test]
+fn a_ca_that_is_never_valid_while_the_payload_is() {
+    let (composed, expiry) = (Timestamp::from_secs(1_000_000_000), Timestamp::from_secs(1_000_086_400));
+    let error = refused(Payload { composed, expiry, ..typical() }, &facts());
+    let ca = typical().ca;
+    let (not_before, not_after) = (ca.not_before(), ca.not_after());
+    let subject = ca.subject().to_owned();
+    assert_eq!(error, PlanError::CaValidity { subject, not_before, not_after, composed, expiry });
+}
+
+#[test]
+fn links_are_chosen_by_what_the_payload_says() {
+    let matched = |matching: Match, facts: &Facts| {
+        let mut payload = typical();
+        payload.network[0].kind = LinkKind::Physical(matching);
+        plan(payload, facts, Scope::Boot).map(|plan| plan.network.unwrap().index)
+    };
+    let two = Facts { links: vec![eth(2, 1), eth(3, 2)], bootif: eth(3, 2).mac, ..facts() };
+    let driver = || Match::Driver(DriverName::try_from("virtio_net").unwrap());
+    assert_eq!(matched(Match::Mac(eth(3, 2).mac.unwrap()), &two), Ok(3));
+    assert_eq!(matched(Match::Name(InterfaceName::try_from("eth1").unwrap()), &two), Ok(3));
+    assert_eq!(matched(Match::BootIf, &two), Ok(3));
+    let have = "eth0 (52:54:00:12:34:01, virtio_net), eth1 (52:54:00:12:34:02, virtio_net)".to_owned();
+    assert_eq!(
+        matched(driver(), &two),
+        Err(PlanError::WhichLink { want: "driver virtio_net".into(), have: have.clone() })
+    );
+    assert_eq!(
+        matched(Match::Name(InterfaceName::try_from("eth9").unwrap()), &two),
+        Err(PlanError::NoSuchLink { want: "name eth9".into(), have })
+    );
+    let live = Facts { links: vec![eth(2, 1), LinkFacts { carrier: true, ..eth(3, 2) }], ..facts() };
+    assert_eq!(matched(Match::AnyWithCarrier, &live), Ok(3));
+    let virtual_only = Facts { links: vec![LinkFacts { driver: None, ..eth(2, 1) }], ..facts() };
+    let have = "eth0 (52:54:00:12:34:01, virtual)".to_owned();
+    assert_eq!(
+        matched(Match::AnyWithCarrier, &virtual_only),
+        Err(PlanError::NoSuchLink { want: "any with carrier".into(), have })
+    );
+}
+
+#[test]
+fn what_cannot_be_done_yet_is_refused_by_name() {
+    let item = |change: fn(&mut Payload)| {
+        let mut payload = typical();
+        change(&mut payload);
+        match refused(payload, &facts()) {
+            PlanError::Unsupported { item, .. } => item,
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(item(|p| p.network[0].dhcp4 = true), "DHCPv4");
+    assert_eq!(item(|p| p.network[0].slaac = true), "SLAAC");
+    assert_eq!(item(|p| p.network[0].dhcp6 = true), "DHCPv6");
+    assert_eq!(item(|p| p.network[0].addresses[0] = Prefix::parse("2001:db8::1/64").unwrap()), "IPv6");
+    assert_eq!(item(|p| p.network.push(p.network[0].clone())), "more than one link");
+    for (index, name) in [(2, "bond bond0"), (3, "VLAN vlan7"), (4, "bridge br0")] {
+        let link = Payload::decode(FULL).unwrap().network.remove(index);
+        let link = Link { dhcp4: false, slaac: false, dhcp6: false, addresses: vec![], routes: vec![], ..link };
+        let PlanError::Unsupported { item, .. } = refused(Payload { network: vec![link], ..typical() }, &facts())
+        else {
+            panic!("{name} is refused")
+        };
+        assert_eq!(item, name);
+    }
+    let credentials = Credentials { chain: vec![vec![1]], key: Secret::new(vec![1]) };
+    let enrolment = Enrolment::Credentials(credentials);
+    assert_eq!(
+        refused(Payload { enrolment, ..typical() }, &facts()).to_string(),
+        "credentials is not supported by this version; give names and an EST URL, so that the node makes its own key"
+    );
+    let csr = |change: fn(&mut crate::payload::CsrEnrolment)| {
+        let Enrolment::Csr(mut csr) = typical().enrolment else { panic!("it enrols with a CSR") };
+        change(&mut csr);
+        refused(Payload { enrolment: Enrolment::Csr(csr), ..typical() }, &facts())
+    };
+    assert_eq!(
+        csr(|csr| csr.key = KeyType::Ed25519).to_string(),
+        "a key of type ed25519 is not supported by this version; set key = \"p256\" in the node's record"
+    );
+    assert_eq!(csr(|csr| csr.urls = vec![EstUrl::Line]), PlanError::OnlyLine(facts().origin));
+}
