@@ -11,6 +11,13 @@ pub fn separated(bytes: &[u8], separator: &str) -> String {
     pairs.join(separator)
 }
 
+/// 8-4-4-4-12, as sysfs prints a UUID (RFC 9562 §4).
+pub fn uuid(bytes: &[u8; 16]) -> String {
+    let text = encode(bytes);
+    let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| text.get(range).unwrap_or_default());
+    groups.join("-")
+}
+
 /// Upper or lower case, an even number of digits, nothing else; `None` otherwise.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> =

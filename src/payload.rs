@@ -6,6 +6,7 @@ mod ca;
 mod cbor;
 mod codec;
 mod names;
+mod show;
 mod url;
 
 use std::net::IpAddr;
@@ -152,6 +153,18 @@ pub enum Match {
     AnyWithCarrier,
 }
 
+impl std::fmt::Display for Match {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Match::Mac(mac) => write!(f, "MAC address {mac}"),
+            Match::Name(name) => write!(f, "name {name}"),
+            Match::Driver(driver) => write!(f, "driver {driver}"),
+            Match::BootIf => f.write_str("BOOTIF"),
+            Match::AnyWithCarrier => f.write_str("any with carrier"),
+        }
+    }
+}
+
 /// Bonding modes that are worth having before the first packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BondMode {
@@ -170,6 +183,20 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// The kernel's own default when absent.
     pub metric: Option<u32>,
+}
+
+/// `0.0.0.0/0 via 192.0.2.1 metric 100`
+impl std::fmt::Display for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(metric) = self.metric {
+            write!(f, " metric {metric}")?;
+        }
+        Ok(())
+    }
 }
 
 /// How the node gets its certificate.

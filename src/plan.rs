@@ -244,8 +244,8 @@ fn same_machine(payload: &Payload, facts: &Facts) -> Result<(), PlanError> {
     if let Some(want) = binding.uuid
         && facts.dmi.uuid != Some(want)
     {
-        let have = facts.dmi.uuid.map_or("none".to_owned(), |have| uuid(&have));
-        return Err(PlanError::OtherMachine { item: "SMBIOS UUID", want: uuid(&want), have });
+        let have = facts.dmi.uuid.map_or("none".to_owned(), |have| hex::uuid(&have));
+        return Err(PlanError::OtherMachine { item: "SMBIOS UUID", want: hex::uuid(&want), have });
     }
     if let Some(want) = &binding.serial
         && facts.dmi.serial.as_ref() != Some(want)
@@ -259,13 +259,6 @@ fn same_machine(payload: &Payload, facts: &Facts) -> Result<(), PlanError> {
         return Err(PlanError::OtherMachine { item: "MAC address", want: listed(macs), have: listed(&have) });
     }
     Ok(())
-}
-
-/// 8-4-4-4-12, as sysfs prints it.
-fn uuid(bytes: &[u8; 16]) -> String {
-    let text = hex::encode(bytes);
-    let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| text.get(range).unwrap_or_default());
-    groups.join("-")
 }
 
 fn listed(items: &[impl fmt::Display]) -> String {
@@ -349,18 +342,6 @@ fn choose<'f>(matching: &Match, facts: &'f Facts) -> Result<&'f LinkFacts, PlanE
     }
 }
 
-impl fmt::Display for Match {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Match::Mac(mac) => write!(f, "MAC address {mac}"),
-            Match::Name(name) => write!(f, "name {name}"),
-            Match::Driver(driver) => write!(f, "driver {driver}"),
-            Match::BootIf => write!(f, "BOOTIF"),
-            Match::AnyWithCarrier => write!(f, "any with carrier"),
-        }
-    }
-}
-
 /// `eth0 (52:54:00:12:34:56, virtio_net)`
 impl fmt::Display for LinkFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -374,7 +355,12 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "payload    {} from {}", self.id, self.origin)?;
         let pin = if self.pinned { "named by this image" } else { "not pinned: as good as the payload's channel" };
-        writeln!(f, "trust      {}, sha256 {} ({pin})", self.server.ca.subject(), hex::encode(&self.server.ca.sha256()))?;
+        writeln!(
+            f,
+            "trust      {}, sha256 {} ({pin})",
+            self.server.ca.subject(),
+            hex::encode(&self.server.ca.sha256())
+        )?;
         for issuer in &self.server.issuers {
             writeln!(f, "issuer     sha256 {}", hex::encode(issuer))?;
         }
@@ -382,7 +368,11 @@ impl fmt::Display for Plan {
             ClockQuality::Rtc => "plausible, kept",
             ClockQuality::Unknown => "not within the payload's time, set to its start",
         };
-        writeln!(f, "clock      {clock} until a server tells; payload from {} to {}", self.clock.floor, self.clock.expiry)?;
+        writeln!(
+            f,
+            "clock      {clock} until a server tells; payload from {} to {}",
+            self.clock.floor, self.clock.expiry
+        )?;
         if let Some(seed) = &self.seed {
             writeln!(f, "seed       {} bytes, {} bits credited", seed.bytes.expose().len(), seed.credit_bits)?;
         }
@@ -418,14 +408,7 @@ impl fmt::Display for NetworkPlan {
             writeln!(f, "address    {address}")?;
         }
         for route in &self.routes {
-            write!(f, "route      {}", route.destination)?;
-            if let Some(gateway) = route.gateway {
-                write!(f, " via {gateway}")?;
-            }
-            if let Some(metric) = route.metric {
-                write!(f, " metric {metric}")?;
-            }
-            writeln!(f)?;
+            writeln!(f, "route      {route}")?;
         }
         for server in &self.dns {
             writeln!(f, "dns        {server}")?;

@@ -20,8 +20,17 @@ pub enum Step {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Extension {
     path: Vec<Step>,
+    place: String,
     key: i8,
     value: Value,
+}
+
+/// `key -1 in network[6]`
+impl fmt::Display for Extension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.place.is_empty() { "the payload" } else { &self.place };
+        write!(f, "key {} in {place}", self.key)
+    }
 }
 
 /// Why bytes are not a payload: where, what, and which rule is broken.
@@ -375,7 +384,12 @@ impl<'a> Fields<'a> {
             };
             match i8::try_from(number) {
                 Ok(key @ -24..=-1) => {
-                    extensions.push(Extension { path: self.place.steps.clone(), key, value });
+                    extensions.push(Extension {
+                        path: self.place.steps.clone(),
+                        place: self.place.name.clone(),
+                        key,
+                        value,
+                    });
                 }
                 Ok(key) if key >= 0 => return Err(self.place.key(key, "?").error(Problem::UnknownKey(number))),
                 _ => {
