@@ -1,2 +1,116 @@
-//! agent
-fn main() {}
+//! Parses the subcommand, runs it, prints the error chain once, returns its exit code. Decides nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use argh::FromArgs;
+use imprint::error::{Error, chain};
+use imprint::run;
+
+/// Gives a machine its identity in the first second of its life.
+///
+/// Exit codes: 0 done, or nothing found under imprint=auto; 2 usage; 10 options, 11 source, 12 payload, 13 plan,
+/// 14 clock, 15 entropy, 16 network, 17 identity, 18 check-in, 19 hand-over.
+#[derive(FromArgs)]
+struct Arguments {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Run(Run),
+    Check(Check),
+    Plan(Plan),
+    Enroll(Enroll),
+    Status(Status),
+    Version(Version),
+}
+
+/// the boot: find the payload, set clock, entropy and network, make a key, check in, hand over
+#[derive(FromArgs)]
+#[argh(subcommand, name = "run")]
+struct Run {}
+
+/// validate a payload file and show it, secrets left out
+#[derive(FromArgs)]
+#[argh(subcommand, name = "check")]
+struct Check {
+    #[argh(positional)]
+    file: PathBuf,
+}
+
+/// show what a payload file would do on this machine, and do nothing
+#[derive(FromArgs)]
+#[argh(subcommand, name = "plan")]
+struct Plan {
+    #[argh(positional)]
+    file: PathBuf,
+}
+
+/// get a certificate on a running system; touches neither clock nor network
+#[derive(FromArgs)]
+#[argh(subcommand, name = "enroll")]
+struct Enroll {
+    /// payload file
+    #[argh(option)]
+    payload: PathBuf,
+    /// folder for certificate and key, laid out like /run/imprint
+    #[argh(option)]
+    out: PathBuf,
+    /// seconds until it gives up (60)
+    #[argh(option, default = "60")]
+    timeout: u64,
+}
+
+/// show what the last run did
+#[derive(FromArgs)]
+#[argh(subcommand, name = "status")]
+struct Status {}
+
+/// show the version
+#[derive(FromArgs)]
+#[argh(subcommand, name = "version")]
+struct Version {}
+
+/// The exit code for wrong usage.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    let arguments = match Arguments::from_args(&["imprint"], &words) {
+        Ok(arguments) => arguments,
+        Err(early) if early.status.is_ok() => {
+            print!("{}", early.output);
+            return ExitCode::SUCCESS;
+        }
+        Err(early) => {
+            eprint!("{}", early.output);
+            return ExitCode::from(USAGE);
+        }
+    };
+    imprint::sys::no_core_dumps();
+    let root = Path::new("/");
+    let result = match arguments.command {
+        Command::Run(Run {}) => run::boot(root),
+        Command::Check(Check { file }) => run::check(&file).map(|text| print!("{text}")),
+        Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| print!("{text}")),
+        Command::Enroll(Enroll { payload, out, timeout }) => run::enroll(root, &payload, &out, timeout),
+        Command::Status(Status {}) => run::status(root).map(|text| print!("{text}")),
+        Command::Version(Version {}) => {
+            println!("imprint {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+fn report(error: &Error) -> ExitCode {
+    eprintln!("imprint: {}", chain(error));
+    ExitCode::from(error.stage().1)
+}

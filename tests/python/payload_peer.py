@@ -9,7 +9,7 @@ import sys
 import cbor2
 import pycddl
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "data"
 CA = (DATA / "ca.der").read_bytes()
 
