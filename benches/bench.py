@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Measures every bar of the project beside its peer, prints the table, writes target/bench/results.json, and fails when
+a bar does not hold. Needs root (a cgroup of its own) and what `scripts/install-needs bench` installs; python3 itself only.
+
+usage: bench.py [--runs N] [--only WORD]"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+AGENT = ROOT / "dist/x86_64/imprint"
+HOST = ROOT / "dist/x86_64/imprint-host"
+MIB = 1024 * 1024
+RESULTS = []
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return f"{os.cpu_count()} x {model.group(1) if model else 'unknown processor'}, Linux {os.uname().release}"
+
+
+def record(name, value, unit, limit=None, peer=None, peer_value=None, holds=None):
+    if holds is None:
+        holds = limit is None or value <= limit
+    RESULTS.append(
+        {"name": name, "value": value, "unit": unit, "limit": limit, "holds": holds, "peer": peer,
+         "peer_value": peer_value, "machine": machine()}
+    )
+
+
+def output(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def zstd_size(path):
+    return len(subprocess.run(["zstd", "-19", "-c", "-q", str(path)], check=True, stdout=subprocess.PIPE).stdout)
+
+
+def sizes():
+    kind = output("file", "-b", str(AGENT))
+    record("agent is static-pie and stripped", int("static-pie" in kind and "stripped" in kind.replace("not stripped", "")),
+           "1 = yes", holds="static-pie" in kind and "not stripped" not in kind)
+    # The closure of the shell script: every file that openssl, curl and a shell need at run time.
+    files = {pathlib.Path(shutil.which(tool)).resolve() for tool in ("openssl", "curl", "busybox") if shutil.which(tool)}
+    for tool in list(files):
+        found = subprocess.run(["ldd", str(tool)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+        files |= {pathlib.Path(path).resolve() for path in re.findall(r"(/\S+) \(0x", found)}
+    with tempfile.NamedTemporaryFile() as bundle:
+        for path in sorted(files):
+            bundle.write(path.read_bytes())
+        bundle.flush()
+        closure, closure_zstd = sum(path.stat().st_size for path in files), zstd_size(bundle.name)
+    peer = "openssl + curl + busybox"
+    record("agent, stripped", round(AGENT.stat().st_size / MIB, 3), "MiB", 2.75, peer, round(closure / MIB, 1))
+    record("agent, zstd -19", round(zstd_size(AGENT) / MIB, 3), "MiB", 1.2, peer, round(closure_zstd / MIB, 1))
+
+
+class Cgroup:
+    """A cgroup v2 of our own; `usage_usec` counts every process that ran in it, children included."""
+
+    def __init__(self, name):
+        root = next(p for p in (pathlib.Path("/sys/fs/cgroup/unified"), pathlib.Path("/sys/fs/cgroup"))
+                    if (p / "cgroup.procs").exists() and (p / "cgroup.controllers").exists())
+        self.path = root / f"imprint-bench-{name}-{os.getpid()}"
+        self.path.mkdir()
+
+    def usage(self):
+        return int(re.search(r"usage_usec (\d+)", (self.path / "cpu.stat").read_text()).group(1))
+
+    def run(self, command):
+        """(CPU, wall) in milliseconds."""
+        before, start = self.usage(), time.perf_counter()
+        # A shell of the same size joins the group and becomes the command, so that neither side pays for Python.
+        wrapped = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs"), *command]
+        done = subprocess.run(wrapped, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wall = time.perf_counter() - start
+        if done.returncode != 0:
+            sys.exit(f"bench: {' '.join(map(str, command))} failed with {done.returncode}: {done.stderr.decode()}")
+        return (self.usage() - before) / 1000, wall * 1000
+
+    def close(self):
+        self.path.rmdir()
+
+
+NODE = """name = "node1"
+subject = ["CN=node1.example.org"]
+sans = ["dns:node1.example.org"]
+hostname = "node1"
+enrol = "{enrol}"
+[[network]]
+match = {{ any = true }}
+addresses = ["192.0.2.10/24"]
+routes = [{{ to = "0.0.0.0/0", via = "192.0.2.1" }}]
+"""
+
+
+def host(state, *words):
+    return subprocess.run([str(HOST), "--dir", str(state), *words], check=True, stdout=subprocess.PIPE).stdout
+
+
+def make_record(work, state, enrol):
+    record_file = work / "node.toml"
+    record_file.write_text(NODE.format(enrol=enrol))
+    host(state, "node", "add", str(record_file))
+    payload = work / f"{enrol}.cbor"
+    host(state, "payload", "node1", "--as", "cbor", "-o", str(payload))
+    return payload
+
+
+def payload_size():
+    with tempfile.TemporaryDirectory() as work:
+        work = pathlib.Path(work)
+        host(work / "state", "init", "--url", "https://192.0.2.1:8443/.well-known/est")
+        size = make_record(work, work / "state", "once").stat().st_size
+    record("typical payload", size, "bytes", 640)
+
+
+def checkin(runs):
+    with tempfile.TemporaryDirectory() as work:
+        work = pathlib.Path(work)
+        state, port = work / "state", 18443
+        url = f"https://127.0.0.1:{port}/.well-known/est"
+        host(state, "init", "--url", url)
+        payload = make_record(work, state, "each-boot")
+        sys.path.insert(0, str(ROOT / "benches"))
+        ca, token = read_payload(payload.read_bytes())
+        (work / "ca.der").write_bytes(ca)
+        (work / "ca.pem").write_text(output("openssl", "x509", "-inform", "DER", "-in", str(work / "ca.der")))
+        log = open(work / "serve.log", "w")
+        server = subprocess.Popen([str(HOST), "--dir", str(state), "serve", "--listen", f"127.0.0.1:{port}"],
+                                  stdout=log, stderr=log)
+        groups = {}
+        try:
+            wait_for_port(port, server, work / "serve.log")
+            ours = [str(AGENT), "enroll", "--payload", str(payload), "--out", str(work / "agent")]
+            script = [str(ROOT / "benches/baseline.sh"), str(work / "ca.pem"), url, f"node1:{token}",
+                      "/CN=node1.example.org", "DNS:node1.example.org", str(work / "script")]
+            groups = {"agent": Cgroup("agent"), "script": Cgroup("script")}
+            figures = {"agent": [], "script": []}
+            for turn in range(runs + 2):
+                for name, command in (("agent", ours), ("script", script)):
+                    figure = groups[name].run(command)
+                    if turn >= 2:
+                        figures[name].append(figure)
+            rss = max(int(subprocess.run(["/usr/bin/time", "-f", "%M", *ours], check=True, stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.PIPE, text=True).stderr.split()[-1]) for _ in range(10))
+            script_rss = int(subprocess.run(["/usr/bin/time", "-f", "%M", *script], check=True,
+                                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                            text=True).stderr.split()[-1])
+        finally:
+            server.terminate()
+            server.wait()
+            for group in groups.values():
+                group.close()
+    peer = "openssl + curl script"
+    for index, what, limit in ((0, "CPU", 1 / 5), (1, "wall", 1 / 3)):
+        mine, theirs = (statistics.median(run[index] for run in figures[name]) for name in ("agent", "script"))
+        record(f"check-in, {what}, median of {runs}", round(mine, 2), "ms", None, peer, round(theirs, 2))
+        record(f"check-in, {what}, ratio to the script", round(mine / theirs, 3), "ratio", round(limit, 3))
+    record("check-in, peak RSS", round(rss / 1024, 2), "MiB", 6, peer, round(script_rss / 1024, 2))
+
+
+def read_payload(raw):
+    """(CA, token): just enough CBOR for the script to be given what the agent reads for itself."""
+
+    def item(at):
+        major, info = raw[at] >> 5, raw[at] & 31
+        at += 1
+        if info >= 24:
+            width = 1 << (info - 24)
+            info, at = int.from_bytes(raw[at:at + width], "big"), at + width
+        if major == 0:
+            return info, at
+        if major == 1:
+            return -1 - info, at
+        if major in (2, 3):
+            return raw[at:at + info], at + info
+        if major == 4:
+            values = []
+            for _ in range(info):
+                value, at = item(at)
+                values.append(value)
+            return values, at
+        if major == 5:
+            pairs = {}
+            for _ in range(info):
+                key, at = item(at)
+                pairs[key], at = item(at)
+            return pairs, at
+        return info, at
+
+    payload, _ = item(0)
+    return payload[8], payload[12][0].decode()
+
+
+def wait_for_port(port, server, log):
+    import socket
+
+    for _ in range(200):
+        if server.poll() is not None:
+            sys.exit(f"bench: imprint-host serve ended with {server.returncode}: {log.read_text()}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit("bench: imprint-host serve does not listen")
+
+
+def no_source():
+    """Beyond the configured wait, in a temp root without candidate devices."""
+    example = ROOT / "target/release/examples/no_source"
+    values = [float(output(str(example))) for _ in range(20)]
+    record("no source, time beyond the configured wait, median of 20", round(statistics.median(values), 2), "ms", 50)
+
+
+def demo():
+    """`make demo` with a warm build and cached kernel; its own last line says how long it took."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(["make", "-s", "-C", str(ROOT), "demo"], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - start)
+    record("make demo, warm, median of 3", round(statistics.median(times), 1), "s", 60)
+
+
+def main():
+    words = argparse.ArgumentParser()
+    words.add_argument("--runs", type=int, default=200)
+    words.add_argument("--only", default="")
+    words = words.parse_args()
+    for name, measure in (("size", sizes), ("payload", payload_size), ("checkin", lambda: checkin(words.runs)),
+                          ("source", no_source), ("demo", demo)):
+        if words.only in name:
+            measure()
+    target = ROOT / "target/bench"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "results.json").write_text(json.dumps(RESULTS, indent=1) + "\n")
+    print(machine())
+    print(f"{'':54} {'value':>9} {'limit':>8} {'unit':7} peer")
+    for row in RESULTS:
+        limit = "" if row["limit"] is None else row["limit"]
+        peer = "" if row["peer"] is None else f"{row['peer_value']} ({row['peer']})"
+        print(f"{row['name']:54} {row['value']:>9} {limit:>8} {row['unit']:7} {peer}{'' if row['holds'] else '  DOES NOT HOLD'}")
+    return 0 if all(row["holds"] for row in RESULTS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
