@@ -53,8 +53,8 @@ impl Timestamp {
         Timestamp(0).plus(now)
     }
 
-    /// (year, month, day, hour, minute, second) in UTC.
-    fn civil(self) -> (u64, u64, u64, u64, u64, u64) {
+    /// (year, month, day, hour, minute, second) in UTC; month and day count from 1.
+    pub fn civil(self) -> (u64, u64, u64, u64, u64, u64) {
         let secs = self.as_secs();
         // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days, for days ≥ 0.
         let z = secs / 86_400 + 719_468;

@@ -1,0 +1,7 @@
+//! Acts on a plan: clock, random pool, network. Decides nothing; every choice was made in [`crate::plan`].
+
+pub mod clock;
+pub mod entropy;
+pub mod network;
+
+pub mod file;

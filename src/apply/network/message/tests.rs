@@ -1,0 +1,203 @@
+//! Bytes of iproute2 6.1.0 and Linux 6.18, seen with strace; and netlink-packet-route, which others keep.
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
+use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::route::{RouteAttribute, RouteProtocol, RouteScope};
+use proptest::prelude::*;
+
+use super::*;
+
+const SEQUENCE: u32 = 0x6b03_87bd;
+/// RTM_NEWLINK as Linux 6.18 sends it for one end of a veth pair that is up: index 3, "eth0".
+const VETH: &[u8] = include_bytes!("../../../../tests/data/rtm-newlink-veth.bin");
+
+fn hex(text: &str) -> Vec<u8> {
+    crate::hex::decode(text).unwrap()
+}
+
+fn prefix(text: &str) -> Prefix {
+    Prefix::parse(text).unwrap()
+}
+
+fn route(destination: &str, gateway: Option<&str>, metric: Option<u32>) -> Route {
+    Route { destination: prefix(destination), gateway: gateway.map(|g| g.parse().unwrap()), metric }
+}
+
+fn foreign(bytes: &[u8]) -> RouteNetlinkMessage {
+    match NetlinkMessage::deserialize(bytes).unwrap().payload {
+        NetlinkPayload::InnerMessage(message) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests_are_those_of_iproute2() {
+    let cases = [
+        // ip link set eth0 up mtu 1400
+        (
+            Request::SetLink { index: 3, mtu: Some(1400), up: true },
+            "2800000010000500bd87036b00000000000000000300000001000000010000000800040078050000",
+        ),
+        // ip addr add 192.0.2.2/24 dev eth0
+        (
+            Request::AddAddress { index: 3, prefix: prefix("192.0.2.2/24") },
+            "2800000014000506bd87036b00000000021800000300000008000200c000020208000100c0000202",
+        ),
+        // ip addr add 2001:db8::2/64 dev eth0 nodad
+        (
+            Request::AddAddress { index: 3, prefix: prefix("2001:db8::2/64") },
+            "4000000014000506bd87036b000000000a400200030000001400020020010db8000000000000000000000002\
+             1400010020010db8000000000000000000000002",
+        ),
+        // ip route replace default via 192.0.2.1 dev eth0 metric 100
+        (
+            Request::SetRoute { index: 3, route: route("0.0.0.0/0", Some("192.0.2.1"), Some(100)) },
+            "3400000018000505bd87036b0000000002000000fe0300010000000008000500c00002010800060064000000\
+             0800040003000000",
+        ),
+        // ip route replace 2001:db8:1::/48 via 2001:db8::1 dev eth0
+        (
+            Request::SetRoute { index: 3, route: route("2001:db8:1::/48", Some("2001:db8::1"), None) },
+            "4c00000018000505bd87036b000000000a300000fe030001000000001400010020010db8000100000000000000000000\
+             1400050020010db80000000000000000000000010800040003000000",
+        ),
+    ];
+    for (request, raw) in cases {
+        assert_eq!(crate::hex::encode(&request.encode(SEQUENCE)), raw, "{request:?}");
+    }
+}
+
+#[test]
+fn requests_mean_the_same_to_netlink_packet_route() {
+    let RouteNetlinkMessage::NewLink(link) =
+        foreign(&Request::SetLink { index: 3, mtu: Some(9000), up: true }.encode(1))
+    else {
+        panic!()
+    };
+    assert_eq!((link.header.index, link.header.flags.bits(), link.header.change_mask.bits()), (3, IFF_UP, IFF_UP));
+    assert_eq!(link.attributes, [LinkAttribute::Mtu(9000)]);
+
+    let RouteNetlinkMessage::NewAddress(address) =
+        foreign(&Request::AddAddress { index: 7, prefix: prefix("2001:db8::2/64") }.encode(1))
+    else {
+        panic!()
+    };
+    assert_eq!((address.header.index, address.header.prefix_len), (7, 64));
+    assert_eq!(address.header.flags, AddressHeaderFlags::Nodad);
+    let ip = "2001:db8::2".parse().unwrap();
+    assert_eq!(address.attributes, [AddressAttribute::Local(ip), AddressAttribute::Address(ip)]);
+
+    // On-link: no gateway, scope link.
+    let RouteNetlinkMessage::NewRoute(message) =
+        foreign(&Request::SetRoute { index: 7, route: route("192.0.2.0/24", None, None) }.encode(1))
+    else {
+        panic!()
+    };
+    assert_eq!(message.header.scope, RouteScope::Link);
+    assert_eq!(message.header.protocol, RouteProtocol::Boot);
+    assert_eq!(message.header.destination_prefix_length, 24);
+    assert!(message.attributes.contains(&RouteAttribute::Oif(7)));
+    assert_eq!(message.attributes.len(), 2);
+    for request in [Request::Links, Request::Link { index: 2 }] {
+        assert!(matches!(foreign(&request.encode(1)), RouteNetlinkMessage::GetLink(_)), "{request:?}");
+    }
+    for ipv6 in [false, true] {
+        assert!(matches!(foreign(&Request::Addresses { ipv6 }.encode(1)), RouteNetlinkMessage::GetAddress(_)));
+    }
+}
+
+#[test]
+fn reads_a_link_of_linux_6_18() {
+    let [message] = &decode(VETH).unwrap()[..] else { panic!() };
+    assert_eq!((message.sequence, message.interrupted), (SEQUENCE, false));
+    let Answer::Link(link) = &message.answer else { panic!() };
+    // strace: ifi_type=ARPHRD_ETHER, ifi_flags=IFF_UP|IFF_BROADCAST|IFF_RUNNING|IFF_MULTICAST|IFF_LOWER_UP
+    assert_eq!((link.index, link.hardware, link.flags), (3, 1, 0x1_1043));
+    assert!(link.carrier() && link.operational());
+    assert_eq!(link.name, Some(InterfaceName::try_from("eth0").unwrap()));
+    assert_eq!(link.mtu, 1400);
+    assert_eq!(link.permanent_address, None);
+    let RouteNetlinkMessage::NewLink(theirs) = foreign(VETH) else { panic!() };
+    assert!(theirs.attributes.contains(&LinkAttribute::Address(link.address.clone())));
+    assert!(theirs.attributes.contains(&LinkAttribute::Mtu(link.mtu)));
+    assert_eq!(theirs.header.index, link.index);
+}
+
+#[test]
+fn carrier_is_not_enough_when_the_link_is_dormant() {
+    let link = |flags| LinkMessage {
+        index: 1,
+        flags,
+        hardware: 1,
+        name: None,
+        mtu: 0,
+        address: Vec::new(),
+        permanent_address: None,
+    };
+    assert!(link(IFF_UP | IFF_LOWER_UP).carrier() && !link(IFF_UP | IFF_LOWER_UP).operational());
+    assert!(!link(IFF_UP | IFF_RUNNING).operational());
+}
+
+#[test]
+fn reads_acknowledgements() {
+    let answer = |text: &str| decode(&hex(text)).unwrap().remove(0).answer;
+    // ip addr add 192.0.2.2/24 dev eth0
+    assert_eq!(
+        answer("2400000002000001bd87036b312f0000000000002800000014000506bd87036b00000000"),
+        Answer::Acknowledged
+    );
+    // ip: RTM_NEWLINK with index 0, sent to find out what the kernel can do; no words
+    assert_eq!(
+        answer(
+            "3400000002000000000000002d2f0000edffffff2000000010000500000000000000000000000000000000000000000000000000"
+        ),
+        Answer::Refused { errno: 19, words: None }
+    );
+    // ip route replace 198.51.100.0/24 via 203.0.113.1 dev eth0
+    assert_eq!(
+        answer(
+            "6800000002000002bd87036b412f00009bffffff3400000018000505bd87036b0000000002180000fe030001000000000800\
+             0100c633640008000500cb0071010800040003000000200001004e657874686f702068617320696e76616c69642067617465\
+             77617900"
+        ),
+        Answer::Refused { errno: 101, words: Some("Nexthop has invalid gateway".to_owned()) }
+    );
+}
+
+#[test]
+fn two_messages_in_one_datagram() {
+    let ack = hex("2400000002000001bd87036b312f0000000000002800000014000506bd87036b00000000");
+    let messages = decode(&[VETH, &ack].concat()).unwrap();
+    assert_eq!(messages.len(), 2);
+    assert_eq!(messages[1].answer, Answer::Acknowledged);
+}
+
+#[test]
+fn lengths_that_lie() {
+    assert_eq!(decode(&VETH[..3]), Err(MessageError::Truncated { need: 4, have: 3 }));
+    assert_eq!(decode(&VETH[..1000]), Err(MessageError::Truncated { need: 1128, have: 1000 }));
+    let mut short = VETH.to_vec();
+    short[..4].copy_from_slice(&15u32.to_ne_bytes());
+    assert_eq!(decode(&short), Err(MessageError::Length(15)));
+    // A message that ends inside its fixed part.
+    let mut header = VETH[..20].to_vec();
+    header[..4].copy_from_slice(&20u32.to_ne_bytes());
+    assert_eq!(decode(&header), Err(MessageError::Truncated { need: 4, have: 0 }));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode(&bytes);
+    }
+
+    #[test]
+    fn no_damage_panics(at in 0..1128usize, value in any::<u8>(), end in 0..1128usize) {
+        let mut bytes = VETH.to_vec();
+        bytes[at] = value;
+        let _ = decode(&bytes[..end]);
+        let _ = decode(&bytes);
+    }
+}

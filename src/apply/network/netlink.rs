@@ -1,0 +1,182 @@
+//! A socket to the kernel's rtnetlink: one request, its whole answer, within a deadline. Knows no policy, and trusts no
+//! sender but the kernel and no answer but the one to its own request.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, sendto, socket,
+};
+
+use super::message::{self, Answer, LinkMessage, Message, MessageError, Request};
+use crate::sys;
+use crate::time::Deadline;
+
+/// Dumps come in datagrams of at most 32 KiB (netlink_dump, net/netlink/af_netlink.c).
+const BUFFER: usize = 32 * 1024;
+/// How often a dump that a change interrupted is asked for again.
+const DUMPS: usize = 8;
+
+/// An rtnetlink socket.
+pub struct Netlink {
+    fd: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum RequestError {
+    /// The socket failed.
+    Socket(io::Error),
+    /// The kernel said no.
+    Refused {
+        /// What it said.
+        errno: Errno,
+        /// And in its own words.
+        words: Option<String>,
+    },
+    /// The kernel sent something that is no message.
+    Message(MessageError),
+    /// A datagram was longer than any that the kernel sends.
+    TooLong,
+    /// No answer by the deadline.
+    Deadline,
+    /// Changes interrupted every attempt at a dump.
+    Unstable,
+}
+
+impl Netlink {
+    /// Opens one; `groups` are the notifications to hear ([`message::GROUP_LINK`]), 0 for none.
+    pub fn open(groups: u32) -> Result<Netlink, RequestError> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd =
+            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute).map_err(socket_error)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(socket_error)?;
+        // Linux 4.12; without it an error has its number and no words.
+        let _ = sys::netlink_ext_ack(&fd);
+        Ok(Netlink { fd, sequence: 0, buffer: vec![0; BUFFER] })
+    }
+
+    /// Every link that the machine has, loopback included.
+    pub fn links(&mut self, deadline: Deadline) -> Result<Vec<LinkMessage>, RequestError> {
+        let answers = self.request(&Request::Links, deadline)?;
+        Ok(answers.into_iter().filter_map(into_link).collect())
+    }
+
+    /// One link; ENODEV when it does not exist.
+    pub fn link(&mut self, index: u32, deadline: Deadline) -> Result<LinkMessage, RequestError> {
+        let answers = self.request(&Request::Link { index }, deadline)?;
+        let none = || RequestError::Refused { errno: Errno::ENODEV, words: None };
+        answers.into_iter().find_map(into_link).ok_or_else(none)
+    }
+
+    /// Sends a request and returns everything up to its end: the acknowledgement, or the end of the dump.
+    pub fn request(&mut self, request: &Request, deadline: Deadline) -> Result<Vec<Answer>, RequestError> {
+        for _ in 0..DUMPS {
+            if let Some(answers) = self.attempt(request, deadline)? {
+                return Ok(answers);
+            }
+        }
+        Err(RequestError::Unstable)
+    }
+
+    /// `None`: a dump that a change interrupted.
+    fn attempt(&mut self, request: &Request, deadline: Deadline) -> Result<Option<Vec<Answer>>, RequestError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let bytes = request.encode(self.sequence);
+        sendto(self.fd.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map_err(socket_error)?;
+        let (mut answers, mut consistent) = (Vec::new(), true);
+        loop {
+            for message in self.receive(deadline)? {
+                if message.sequence != self.sequence {
+                    continue; // a notification, or the answer to a request that was given up
+                }
+                consistent &= !message.interrupted;
+                match message.answer {
+                    Answer::Done | Answer::Acknowledged => return Ok(consistent.then_some(answers)),
+                    Answer::Refused { errno, words } => {
+                        return Err(RequestError::Refused { errno: Errno::from_raw(errno), words });
+                    }
+                    answer => answers.push(answer),
+                }
+            }
+        }
+    }
+
+    /// Waits for notifications. What they say is not returned on purpose: they can be lost (ENOBUFS) and overtaken, so
+    /// they only say when to look again.
+    pub fn changed(&mut self, deadline: Deadline) -> Result<(), RequestError> {
+        match self.receive(deadline) {
+            Ok(_) => Ok(()),
+            Err(RequestError::Socket(error)) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The messages of one datagram from the kernel.
+    fn receive(&mut self, deadline: Deadline) -> Result<Vec<Message>, RequestError> {
+        loop {
+            let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+            if !sys::poll(&mut fds, deadline).map_err(RequestError::Socket)? {
+                return Err(RequestError::Deadline);
+            }
+            let mut slices = [IoSliceMut::new(&mut self.buffer)];
+            let received = recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut slices, None, MsgFlags::empty());
+            let (length, sender, flags) = match received {
+                Ok(received) => (received.bytes, received.address, received.flags),
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(errno) => return Err(socket_error(errno)),
+            };
+            // Any process may send to a netlink socket; only the kernel has port 0 (netlink(7)).
+            if sender.is_none_or(|sender| sender.pid() != 0) {
+                continue;
+            }
+            if flags.contains(MsgFlags::MSG_TRUNC) {
+                return Err(RequestError::TooLong);
+            }
+            return message::decode(self.buffer.get(..length).unwrap_or_default()).map_err(RequestError::Message);
+        }
+    }
+}
+
+/// For waiting on several descriptors at once.
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn into_link(answer: Answer) -> Option<LinkMessage> {
+    match answer {
+        Answer::Link(link) => Some(link),
+        _ => None,
+    }
+}
+
+fn socket_error(errno: Errno) -> RequestError {
+    RequestError::Socket(errno.into())
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::Socket(error) => write!(f, "netlink socket: {error}"),
+            RequestError::Refused { errno, words: Some(words) } => {
+                write!(f, "{} (the kernel says: {words})", errno.desc().to_lowercase())
+            }
+            RequestError::Refused { errno, words: None } => f.write_str(&errno.desc().to_lowercase()),
+            RequestError::Message(error) => error.fmt(f),
+            RequestError::TooLong => write!(f, "netlink datagram of more than {BUFFER} bytes"),
+            RequestError::Deadline => f.write_str("no answer from the kernel in time"),
+            RequestError::Unstable => {
+                write!(f, "the kernel's list changed during each of {DUMPS} attempts to read it; try again")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}

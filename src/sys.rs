@@ -1,0 +1,187 @@
+//! The few system calls that have no safe wrapper in std or nix, and small helpers for those that have. The only file
+//! with `unsafe`; decides nothing.
+
+#![allow(unsafe_code)] // denied everywhere else; every block says why it is sound
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc::{c_int, c_void, socklen_t};
+use nix::poll::{PollFd, PollTimeout};
+use nix::sys::resource::{Resource, setrlimit};
+
+use crate::time::Deadline;
+
+/// Longest seed that [`add_entropy`] takes: what the payload's schema allows.
+pub const MAX_SEED: usize = 512;
+
+/// No core file may hold a key or a token: the size limit covers dumps to a file, the dumpable flag those to a pipe
+/// (core(5): RLIMIT_CORE is not enforced for pipes) and other processes' ptrace.
+///
+/// Memory is not locked on purpose: an initramfs has no swap yet, mlockall would touch every page of the binary and
+/// break the memory budget, and keys are wiped as soon as they have been handed over.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    nix::sys::prctl::set_dumpable(false)?;
+    Ok(())
+}
+
+/// Waits until one of `fds` has an event; false when the deadline passed first. Interrupted waits go on.
+pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
+    loop {
+        // Rounded up to whole milliseconds: rounding down would turn the last one into a busy loop.
+        let left = deadline.remaining().saturating_add(Duration::from_nanos(999_999));
+        let timeout = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match nix::poll::poll(fds, timeout) {
+            Ok(0) if deadline.expired() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+mod ioctls {
+    use super::{RandPoolInfo, RtcTime};
+
+    // include/uapi/linux/rtc.h: #define RTC_SET_TIME _IOW('p', 0x0a, struct rtc_time)
+    nix::ioctl_write_ptr!(rtc_set_time, b'p', 0x0a, RtcTime);
+    // include/uapi/linux/random.h: #define RNDADDENTROPY _IOW('R', 0x03, int [2])
+    nix::ioctl_write_ptr_bad!(rnd_add_entropy, nix::request_code_write!(b'R', 0x03, 8), RandPoolInfo);
+}
+
+/// `struct rtc_time`, include/uapi/linux/rtc.h: nine ints, like `struct tm` without its time zone.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RtcTime {
+    /// 0 to 59.
+    pub second: c_int,
+    /// 0 to 59.
+    pub minute: c_int,
+    /// 0 to 23.
+    pub hour: c_int,
+    /// 1 to 31.
+    pub day: c_int,
+    /// 0 to 11.
+    pub month: c_int,
+    /// Years since 1900.
+    pub year: c_int,
+    /// Unused by the ioctl.
+    pub weekday: c_int,
+    /// Unused by the ioctl.
+    pub yearday: c_int,
+    /// Unused by the ioctl.
+    pub dst: c_int,
+}
+
+/// RTC_SET_TIME on an open real-time clock.
+pub fn set_rtc(rtc: &impl AsFd, time: &RtcTime) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed for the whole call, and the kernel reads exactly one `struct rtc_time`, whose
+    // layout RtcTime repeats, from a reference that is valid for the whole call.
+    unsafe { ioctls::rtc_set_time(rtc.as_fd().as_raw_fd(), time) }?;
+    Ok(())
+}
+
+/// `struct rand_pool_info`, include/uapi/linux/random.h, with room for the longest seed.
+#[repr(C)]
+struct RandPoolInfo {
+    entropy_count: c_int,
+    buf_size: c_int,
+    buf: [u8; MAX_SEED],
+}
+
+/// RNDADDENTROPY on an open `/dev/urandom` or `/dev/random`: mixes `seed` in and credits `bits`, at once.
+pub fn add_entropy(random: &impl AsFd, seed: &[u8], bits: u32) -> io::Result<()> {
+    let too_long = || io::Error::from(io::ErrorKind::InvalidInput);
+    let mut buf = zeroize::Zeroizing::new([0; MAX_SEED]);
+    buf.get_mut(..seed.len()).ok_or_else(too_long)?.copy_from_slice(seed);
+    let mut info = RandPoolInfo {
+        entropy_count: c_int::try_from(bits).map_err(|_| too_long())?,
+        buf_size: c_int::try_from(seed.len()).map_err(|_| too_long())?,
+        buf: *buf,
+    };
+    // SAFETY: info outlives the call, and the kernel reads buf_size bytes behind the two ints, which is no more than
+    // buf holds because the seed was copied into it above.
+    let result = unsafe { ioctls::rnd_add_entropy(random.as_fd().as_raw_fd(), &raw const info) };
+    zeroize::Zeroize::zeroize(&mut info.buf);
+    result?;
+    Ok(())
+}
+
+/// Whether the kernel's random pool is ready (getrandom(2)). With `wait`, returns only when it is; then the kernel also
+/// makes entropy of its own from timing (drivers/char/random.c, try_to_generate_entropy), which poll(2) would not do.
+pub fn pool_ready(wait: bool) -> io::Result<bool> {
+    let flags = if wait { 0 } else { nix::libc::GRND_NONBLOCK };
+    let mut byte = 0u8;
+    loop {
+        // SAFETY: the pointer is to one writable byte that outlives the call, and the length is 1.
+        let got = unsafe { nix::libc::getrandom((&raw mut byte).cast::<c_void>(), 1, flags) };
+        match Errno::result(got) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// NETLINK_EXT_ACK (netlink(7)): the kernel adds its reason, in words, to a negative acknowledgement.
+pub fn netlink_ext_ack(socket: &impl AsFd) -> io::Result<()> {
+    let on: c_int = 1;
+    let size = socklen_t::try_from(size_of::<c_int>()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is borrowed for the whole call; the kernel reads `size` bytes, the size of a c_int, from a
+    // pointer to a c_int that outlives the call.
+    let result = unsafe {
+        nix::libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            nix::libc::SOL_NETLINK,
+            nix::libc::NETLINK_EXT_ACK,
+            (&raw const on).cast::<c_void>(),
+            size,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structures_have_the_kernels_layout() {
+        assert_eq!(size_of::<RtcTime>(), 36);
+        assert_eq!(std::mem::offset_of!(RandPoolInfo, buf), 8);
+        // printf of both macros in a C program on x86_64: 0x4024700a 0x40085203
+        assert_eq!(nix::request_code_write!(b'p', 0x0a, size_of::<RtcTime>()), 0x4024_700a);
+        assert_eq!(nix::request_code_write!(b'R', 0x03, 8), 0x4008_5203);
+    }
+
+    #[test]
+    fn a_seed_that_is_too_long_never_reaches_the_kernel() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let error = add_entropy(&null, &[0; MAX_SEED + 1], 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        // One that fits does, and /dev/null knows no ioctl.
+        let error = add_entropy(&null, &[0; MAX_SEED], 0).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENOTTY));
+    }
+
+    #[test]
+    fn the_pool_of_a_running_machine_is_ready() {
+        assert!(pool_ready(false).unwrap());
+        assert!(pool_ready(true).unwrap());
+    }
+
+    #[test]
+    fn poll_ends_at_the_deadline_and_at_an_event() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let mut fds = [PollFd::new(read.as_fd(), nix::poll::PollFlags::POLLIN)];
+        assert!(!poll(&mut fds, Deadline::after(Duration::ZERO)).unwrap());
+        nix::unistd::write(&write, b"x").unwrap();
+        assert!(poll(&mut fds, Deadline::after(Duration::from_secs(60))).unwrap());
+    }
+}
