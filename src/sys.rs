@@ -22,10 +22,11 @@ pub const MAX_SEED: usize = 512;
 ///
 /// Memory is not locked on purpose: an initramfs has no swap yet, mlockall would touch every page of the binary and
 /// break the memory budget, and keys are wiped as soon as they have been handed over.
-pub fn forbid_core_dumps() -> io::Result<()> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    nix::sys::prctl::set_dumpable(false)?;
-    Ok(())
+///
+/// Neither call can fail for a process that lowers its own limits, and if one did, refusing to boot would help nobody.
+pub fn no_core_dumps() {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = nix::sys::prctl::set_dumpable(false);
 }
 
 /// Waits until one of `fds` has an event; false when the deadline passed first. Interrupted waits go on.

@@ -459,5 +459,6 @@ fn align(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
-#[cfg(all(test, target_endian = "little"))]
+#[cfg(test)]
+#[cfg(target_endian = "little")] // the frozen bytes are those of such a machine
 mod tests;

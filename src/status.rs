@@ -1,0 +1,275 @@
+//! What a run did and how long it took: the values behind status.json, node.json (docs/status.md) and the console
+//! lines. Holds no secrets and writes no files.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::apply::network::Network;
+use crate::error::{Error, chain};
+use crate::identity::KeyCode;
+use crate::payload::{Prefix, Route};
+use crate::plan::Plan;
+use crate::time::{Timestamp, since_boot};
+
+/// Version of both schemas. An item that is added does not change it, any other change does.
+pub const VERSION: u32 = 1;
+
+/// status.json
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`]
+    pub version: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The published exit code.
+    pub exit_code: u8,
+    /// What stopped it.
+    pub error: Option<Failure>,
+    /// Where the payload came from.
+    pub origin: Option<String>,
+    /// Which payload.
+    pub payload_id: Option<String>,
+    /// Name of the node's record at the server.
+    pub name: Option<String>,
+    /// Code of the key.
+    pub key_code: Option<String>,
+    /// What was done, in order; the last one is the one that failed.
+    pub steps: Vec<Step>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Credentials were handed over.
+    Done,
+    /// There was no payload, and there need not be one.
+    Absent,
+    /// It was stopped.
+    Failed,
+}
+
+/// What stopped a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// The stage.
+    pub stage: String,
+    /// The error and its causes, as on the console.
+    pub message: String,
+}
+
+/// One step of a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// The stage.
+    pub name: String,
+    /// Microseconds since boot (CLOCK_BOOTTIME).
+    pub started_us: u64,
+    /// Microseconds.
+    pub duration_us: u64,
+    /// What came of it, for people; empty when there is nothing to say.
+    pub detail: String,
+}
+
+/// node.json
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Node {
+    /// [`VERSION`]
+    pub version: u32,
+    /// Name of the node's record at the server.
+    pub name: String,
+    /// Which payload made it.
+    pub payload_id: String,
+    /// Host name that was set.
+    pub hostname: Option<String>,
+    /// Code of the key.
+    pub key_code: String,
+    /// Last second of the certificate's validity, RFC 3339 in UTC.
+    pub not_after: String,
+    /// The network that was configured; `None` when it was left as it was.
+    pub network: Option<NodeNetwork>,
+}
+
+/// One configured link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeNetwork {
+    /// Its name.
+    pub link: String,
+    /// Its hardware address.
+    pub mac: Option<String>,
+    /// In bytes.
+    pub mtu: u32,
+    /// `192.0.2.10/24`
+    pub addresses: Vec<String>,
+    /// Static routes.
+    pub routes: Vec<NodeRoute>,
+    /// Name servers.
+    pub dns: Vec<String>,
+    /// Search domains.
+    pub search: Vec<String>,
+}
+
+/// One static route.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeRoute {
+    /// `0.0.0.0/0`
+    pub to: String,
+    /// Gateway; `None`: on-link.
+    pub via: Option<String>,
+    /// `None`: the kernel's default.
+    pub metric: Option<u32>,
+}
+
+impl Node {
+    /// What the next stage may want to know.
+    pub fn new(plan: &Plan, network: Option<&Network>, code: &KeyCode, not_after: Timestamp) -> Node {
+        Node {
+            version: VERSION,
+            name: plan.server.name.as_str().to_owned(),
+            payload_id: plan.id.to_string(),
+            hostname: plan.hostname.as_ref().map(|name| name.as_str().to_owned()),
+            key_code: code.to_string(),
+            not_after: not_after.to_string(),
+            network: network.map(NodeNetwork::from),
+        }
+    }
+}
+
+impl From<&Network> for NodeNetwork {
+    fn from(network: &Network) -> NodeNetwork {
+        NodeNetwork {
+            link: network.name.as_str().to_owned(),
+            mac: network.mac.as_ref().map(ToString::to_string),
+            mtu: network.mtu,
+            addresses: network.addresses.iter().map(Prefix::to_string).collect(),
+            routes: network.routes.iter().map(NodeRoute::from).collect(),
+            dns: network.dns.iter().map(ToString::to_string).collect(),
+            search: network.search.iter().map(|name| name.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+impl From<&Route> for NodeRoute {
+    fn from(route: &Route) -> NodeRoute {
+        NodeRoute {
+            to: route.destination.to_string(),
+            via: route.gateway.map(|gateway| gateway.to_string()),
+            metric: route.metric,
+        }
+    }
+}
+
+/// Records the steps of a run while they happen, and shows each one when it is over.
+pub struct Timeline {
+    status: Status,
+    show: fn(&Step),
+}
+
+impl Timeline {
+    /// Nothing has happened yet. `show` is called with each step that is over; it may print.
+    pub fn new(show: fn(&Step)) -> Timeline {
+        Timeline {
+            status: Status {
+                version: VERSION,
+                outcome: Outcome::Failed,
+                exit_code: 0,
+                error: None,
+                origin: None,
+                payload_id: None,
+                name: None,
+                key_code: None,
+                steps: Vec::new(),
+            },
+            show,
+        }
+    }
+
+    /// Does one step and records it, whether it succeeds or not. `act` says in its argument what came of it.
+    pub fn step<T, E>(&mut self, name: &str, act: impl FnOnce(&mut String) -> Result<T, E>) -> Result<T, E> {
+        let (start, mut detail) = (since_boot(), String::new());
+        let result = act(&mut detail);
+        let duration = since_boot().saturating_sub(start);
+        let step = Step { name: name.to_owned(), started_us: micros(start), duration_us: micros(duration), detail };
+        // A step that failed is told by the error, not twice.
+        if result.is_ok() {
+            (self.show)(&step);
+        }
+        self.status.steps.push(step);
+        result
+    }
+
+    /// Where the payload was found.
+    pub fn found(&mut self, origin: &dyn fmt::Display) {
+        self.status.origin = Some(origin.to_string());
+    }
+
+    /// What the payload is.
+    pub fn planned(&mut self, plan: &Plan) {
+        self.status.payload_id = Some(plan.id.to_string());
+        self.status.name = Some(plan.server.name.as_str().to_owned());
+    }
+
+    /// What key was made.
+    pub fn keyed(&mut self, code: &KeyCode) {
+        self.status.key_code = Some(code.to_string());
+    }
+
+    /// The whole run, when credentials were handed over.
+    pub fn done(self) -> Status {
+        Status { outcome: Outcome::Done, ..self.status }
+    }
+
+    /// The whole run, when there was no payload and `imprint=auto`.
+    pub fn absent(self) -> Status {
+        Status { outcome: Outcome::Absent, ..self.status }
+    }
+
+    /// The whole run, when it was stopped.
+    pub fn failed(self, error: &Error) -> Status {
+        let (stage, exit_code) = error.stage();
+        let message = std::error::Error::source(error).map(chain).unwrap_or_default();
+        let error = Some(Failure { stage: stage.to_owned(), message });
+        Status { outcome: Outcome::Failed, exit_code, error, ..self.status }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// `network: eth0 10.0.2.15/24 (0.412 s)`
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = Duration::from_micros(self.duration_us).as_secs_f64();
+        match self.detail.as_str() {
+            "" => write!(f, "{} ({seconds:.3} s)", self.name),
+            detail => write!(f, "{}: {detail} ({seconds:.3} s)", self.name),
+        }
+    }
+}
+
+/// For `imprint status`: a line for each step, and how it ended.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            let started = Duration::from_micros(step.started_us).as_secs_f64();
+            writeln!(f, "{started:9.3} {step}")?;
+        }
+        match (&self.outcome, &self.error) {
+            (Outcome::Done, _) => {
+                let (name, code) = (self.name.as_deref().unwrap_or("?"), self.key_code.as_deref().unwrap_or("?"));
+                writeln!(f, "done: {name} has its certificate, key {code}")
+            }
+            (Outcome::Absent, _) => writeln!(f, "absent: no payload was found, and none was required"),
+            (Outcome::Failed, Some(Failure { stage, message })) => {
+                writeln!(f, "failed with exit code {}: {stage}: {message}", self.exit_code)
+            }
+            (Outcome::Failed, None) => writeln!(f, "failed with exit code {}", self.exit_code),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

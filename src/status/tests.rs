@@ -1,0 +1,103 @@
+//! The frozen schemas of docs/status.md.
+
+use super::*;
+use crate::apply::network::NetworkError;
+use crate::payload::{HostName, InterfaceName};
+
+fn step(name: &str, detail: &str) -> Step {
+    Step { name: name.to_owned(), started_us: 1_250_000, duration_us: 412_345, detail: detail.to_owned() }
+}
+
+/// If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_status() {
+    let status = Status {
+        version: VERSION,
+        outcome: Outcome::Failed,
+        exit_code: 16,
+        error: Some(Failure { stage: "network".to_owned(), message: "no carrier on eth0".to_owned() }),
+        origin: Some("config-drive sr0 (IMPRINT)".to_owned()),
+        payload_id: Some("00112233445566778899aabbccddeeff".to_owned()),
+        name: Some("node1".to_owned()),
+        key_code: None,
+        steps: vec![step("source", "config-drive sr0 (IMPRINT)")],
+    };
+    let json = r#"{"version":1,"outcome":"failed","exit_code":16,"error":{"stage":"network","message":"no carrier on eth0"},"origin":"config-drive sr0 (IMPRINT)","payload_id":"00112233445566778899aabbccddeeff","name":"node1","key_code":null,"steps":[{"name":"source","started_us":1250000,"duration_us":412345,"detail":"config-drive sr0 (IMPRINT)"}]}"#;
+    assert_eq!(serde_json::to_string(&status).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Status>(json).unwrap(), status);
+    for (outcome, word) in [(Outcome::Done, "\"done\""), (Outcome::Absent, "\"absent\"")] {
+        assert_eq!(serde_json::to_string(&outcome).unwrap(), word);
+    }
+}
+
+/// If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_node() {
+    let network = Network {
+        index: 2,
+        name: InterfaceName::try_from("eth0").unwrap(),
+        mac: crate::payload::HardwareAddress::parse("52:54:00:12:34:56"),
+        mtu: 1500,
+        addresses: vec![Prefix::parse("192.0.2.10/24").unwrap()],
+        routes: vec![Route {
+            destination: Prefix::parse("0.0.0.0/0").unwrap(),
+            gateway: Some("192.0.2.1".parse().unwrap()),
+            metric: None,
+        }],
+        dns: vec!["192.0.2.53".parse().unwrap()],
+        search: vec![crate::payload::DnsName::try_from("example.org").unwrap()],
+    };
+    let node = Node {
+        version: VERSION,
+        name: "node1".to_owned(),
+        payload_id: "00112233445566778899aabbccddeeff".to_owned(),
+        hostname: Some("node1".to_owned()),
+        key_code: "Q9W1-DFWF-077Y-MGA1".to_owned(),
+        not_after: "2026-11-23T00:00:00Z".to_owned(),
+        network: Some(NodeNetwork::from(&network)),
+    };
+    let json = r#"{"version":1,"name":"node1","payload_id":"00112233445566778899aabbccddeeff","hostname":"node1","key_code":"Q9W1-DFWF-077Y-MGA1","not_after":"2026-11-23T00:00:00Z","network":{"link":"eth0","mac":"52:54:00:12:34:56","mtu":1500,"addresses":["192.0.2.10/24"],"routes":[{"to":"0.0.0.0/0","via":"192.0.2.1","metric":null}],"dns":["192.0.2.53"],"search":["example.org"]}}"#;
+    assert_eq!(serde_json::to_string(&node).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Node>(json).unwrap(), node);
+}
+
+/// Version 1 may grow: a reader of today reads what is written tomorrow.
+#[test]
+fn unknown_items_are_ignored() {
+    let json = r#"{"version":1,"outcome":"absent","exit_code":0,"error":null,"origin":null,"payload_id":null,"name":null,"key_code":null,"steps":[],"later":[1]}"#;
+    assert_eq!(serde_json::from_str::<Status>(json).unwrap(), Timeline::new(|_| ()).absent());
+}
+
+#[test]
+fn steps_are_recorded_whether_they_succeed_or_not() {
+    let mut timeline = Timeline::new(|_| ());
+    let ok: Result<u8, Error> = timeline.step("source", |detail| {
+        detail.push_str("config-drive sr0 (IMPRINT)");
+        Ok(7)
+    });
+    assert_eq!(ok.unwrap(), 7);
+    let name = HostName::try_from("node1").unwrap();
+    let source = std::io::Error::from_raw_os_error(1);
+    let error =
+        timeline.step::<(), Error>("network", |_| Err(NetworkError::HostName { name, source }.into())).unwrap_err();
+    let status = timeline.failed(&error);
+    let steps: Vec<(&str, &str)> = status.steps.iter().map(|step| (step.name.as_str(), step.detail.as_str())).collect();
+    assert_eq!(steps, [("source", "config-drive sr0 (IMPRINT)"), ("network", "")]);
+    assert_eq!((status.outcome, status.exit_code), (Outcome::Failed, 16));
+    let message = "setting the host name node1: Operation not permitted (os error 1)".to_owned();
+    assert_eq!(status.error, Some(Failure { stage: "network".to_owned(), message }));
+}
+
+#[test]
+fn for_people() {
+    assert_eq!(step("network", "eth0 10.0.2.15/24").to_string(), "network: eth0 10.0.2.15/24 (0.412 s)");
+    assert_eq!(step("plan", "").to_string(), "plan (0.412 s)");
+    let mut status = Timeline::new(|_| ()).done();
+    status.steps.push(step("plan", ""));
+    status.name = Some("node1".to_owned());
+    status.key_code = Some("Q9W1-DFWF-077Y-MGA1".to_owned());
+    assert_eq!(
+        status.to_string(),
+        "    1.250 plan (0.412 s)\ndone: node1 has its certificate, key Q9W1-DFWF-077Y-MGA1\n"
+    );
+}
