@@ -178,6 +178,13 @@ mod tests {
     }
 
     #[test]
+    fn core_dumps_are_off() {
+        no_core_dumps();
+        assert_eq!(nix::sys::resource::getrlimit(Resource::RLIMIT_CORE).unwrap(), (0, 0));
+        assert!(!nix::sys::prctl::get_dumpable().unwrap());
+    }
+
+    #[test]
     fn poll_ends_at_the_deadline_and_at_an_event() {
         let (read, write) = nix::unistd::pipe().unwrap();
         let mut fds = [PollFd::new(read.as_fd(), nix::poll::PollFlags::POLLIN)];
