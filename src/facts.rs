@@ -1,8 +1,23 @@
-//! What is true of this machine: links, DMI, clock, site pin. Gathers, decides nothing.
+//! What is true of this machine: links, DMI, clock, site pin. Gathers, decides nothing, changes nothing.
 
-use crate::payload::{DriverName, HardwareAddress, InterfaceName};
-use crate::source::Origin;
-use crate::time::Timestamp;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use std::os::fd::AsFd;
+
+use crate::apply::network::NetworkError;
+use crate::apply::network::message::{GROUP_LINK, LinkMessage};
+use crate::apply::network::netlink::{Netlink, RequestError};
+use crate::hex;
+use crate::options::Options;
+use crate::payload::{DriverName, HardwareAddress, InterfaceName, Link, LinkKind};
+use crate::plan;
+use crate::source::{Origin, SourceError};
+use crate::sys;
+use crate::time::{Deadline, Timestamp};
 
 /// Everything that `plan` may know about the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,7 +36,7 @@ pub struct Facts {
     pub bootif: Option<HardwareAddress>,
 }
 
-/// SHA-256 digests of the CA certificates that this site uses. A file of hex digests, one a line, `#` comments.
+/// SHA-256 digests of the CA certificates that this site uses; never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SitePin(pub Vec<[u8; 32]>);
 
@@ -47,4 +62,171 @@ pub struct Dmi {
     pub uuid: Option<[u8; 16]>,
     /// System serial number, trimmed.
     pub serial: Option<String>,
+}
+
+/// A link that a payload asks for is waited for this long: its driver may still be loading.
+const LINK_WAIT: Duration = Duration::from_secs(20);
+/// udevd is waited for this long once a link is there, so that it can still give the link its name.
+const UDEV_WAIT: Duration = Duration::from_secs(10);
+
+/// `root/imprint/site`: one SHA-256 of a CA certificate a line, `#` starts a comment. `None` without the file.
+pub fn site_pin(root: &Path) -> Result<Option<SitePin>, SourceError> {
+    let path = root.join("imprint/site");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(SourceError::Read { path, source }),
+    };
+    let mut digests = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let digits = line.split('#').next().unwrap_or_default().trim();
+        if digits.is_empty() {
+            continue;
+        }
+        let digest = hex::decode(digits).and_then(|bytes| bytes.try_into().ok());
+        digests.push(digest.ok_or(SourceError::SitePin { line: number.saturating_add(1) })?);
+    }
+    if digests.is_empty() { Err(SourceError::EmptySitePin) } else { Ok(Some(SitePin(digests))) }
+}
+
+/// What is true now, without waiting for anything.
+pub fn gather(
+    root: &Path,
+    origin: Origin,
+    site_pin: Option<SitePin>,
+    options: &Options,
+    deadline: Deadline,
+) -> Result<Facts, NetworkError> {
+    let mut netlink = Netlink::open(0).map_err(NetworkError::Open)?;
+    let links = links(&mut netlink, root, deadline)?;
+    Ok(Facts { origin, site_pin, now: Timestamp::system(), links, dmi: dmi(root), bootif: options.bootif.clone() })
+}
+
+/// Waits until the link that the payload asks for is there, and until udevd, where it runs, has given it its name: an
+/// interface that is up cannot be renamed before Linux 6.2. Gives up silently; `plan` says what is missing.
+pub fn await_link(facts: &mut Facts, wanted: &[Link], root: &Path, deadline: Deadline) -> Result<(), NetworkError> {
+    let Some(LinkKind::Physical(matching)) = wanted.first().map(|link| &link.kind) else { return Ok(()) };
+    let until = deadline.at_most(LINK_WAIT);
+    let mut changes = Netlink::open(GROUP_LINK).map_err(NetworkError::Open)?;
+    let mut netlink = Netlink::open(0).map_err(NetworkError::Open)?;
+    loop {
+        facts.links = links(&mut netlink, root, deadline)?;
+        let found = facts.links.iter().find(|link| plan::matches(matching, link, facts)).map(|link| link.index);
+        if let Some(index) = found {
+            await_udev(root, index, deadline.at_most(UDEV_WAIT))?;
+            // udevd may have renamed it just now.
+            facts.links = links(&mut netlink, root, deadline)?;
+            return Ok(());
+        }
+        match changes.changed(until) {
+            Ok(()) => {}
+            Err(RequestError::Deadline) => return Ok(()),
+            Err(error) => return Err(NetworkError::Open(error)),
+        }
+    }
+}
+
+/// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device, device_update_db).
+fn await_udev(root: &Path, index: u32, deadline: Deadline) -> Result<(), NetworkError> {
+    if !root.join("run/udev/control").exists() {
+        return Ok(());
+    }
+    let data = root.join("run/udev/data");
+    let wait = || -> io::Result<()> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        // The folder is made with the first device that udevd is done with.
+        std::fs::create_dir_all(&data)?;
+        inotify.add_watch(&data, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
+        while !data.join(format!("n{index}")).exists() {
+            let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+            if !sys::poll(&mut fds, deadline)? {
+                break;
+            }
+            while inotify.read_events().is_ok() {}
+        }
+        Ok(())
+    };
+    wait().map_err(|source| NetworkError::Udev { source })
+}
+
+fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<Vec<LinkFacts>, NetworkError> {
+    let messages = netlink.links(deadline).map_err(NetworkError::Open)?;
+    Ok(messages.into_iter().filter_map(|message| link_facts(message, root)).collect())
+}
+
+fn link_facts(message: LinkMessage, root: &Path) -> Option<LinkFacts> {
+    const ARPHRD_LOOPBACK: u16 = 772; // include/uapi/linux/if_arp.h
+    if message.hardware == ARPHRD_LOOPBACK {
+        return None;
+    }
+    let carrier = message.carrier();
+    let name = message.name?;
+    let driver = root.join("sys/class/net").join(name.as_str()).join("device/driver").read_link().ok();
+    let driver = driver.and_then(|path| DriverName::try_from(path.file_name()?.to_str()?).ok());
+    let permanent = message.permanent_address.as_deref().and_then(HardwareAddress::new);
+    let mac = permanent.or_else(|| HardwareAddress::new(&message.address));
+    Some(LinkFacts { index: message.index, name, mac, driver, carrier })
+}
+
+/// Firmware that was never told a serial number says so in one of these ways.
+const PLACEHOLDERS: [&str; 6] =
+    ["", "none", "not specified", "to be filled by o.e.m.", "default string", "system serial number"];
+
+fn dmi(root: &Path) -> Dmi {
+    let read = |item: &str| {
+        let text = std::fs::read_to_string(root.join("sys/class/dmi/id").join(item)).ok()?;
+        Some(text.trim().to_owned())
+    };
+    let uuid = read("product_uuid").and_then(|text| hex::decode(&text.replace('-', "")));
+    let serial = read("product_serial").filter(|text| !PLACEHOLDERS.contains(&text.to_lowercase().as_str()));
+    Dmi { uuid: uuid.and_then(|bytes| bytes.try_into().ok()), serial }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn site_pins() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(site_pin(root.path()).unwrap(), None);
+        fs::create_dir(root.path().join("imprint")).unwrap();
+        let digest = "00".repeat(31) + "ff";
+        let mut bytes = [0; 32];
+        bytes[31] = 0xff;
+        let write = |text: &str| fs::write(root.path().join("imprint/site"), text).unwrap();
+        write(&format!("# our CAs\n\n{digest} # the old one\n{}\n", digest.to_uppercase()));
+        assert_eq!(site_pin(root.path()).unwrap(), Some(SitePin(vec![bytes, bytes])));
+        write(&format!("{digest}\nabc\n"));
+        assert!(matches!(site_pin(root.path()), Err(SourceError::SitePin { line: 2 })));
+        write("# nothing yet\n");
+        assert!(matches!(site_pin(root.path()), Err(SourceError::EmptySitePin)));
+    }
+
+    #[test]
+    fn smbios() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(dmi(root.path()), Dmi::default());
+        let id = root.path().join("sys/class/dmi/id");
+        fs::create_dir_all(&id).unwrap();
+        fs::write(id.join("product_uuid"), "00010203-0405-0607-0809-0a0b0c0d0e0f\n").unwrap();
+        fs::write(id.join("product_serial"), "SN-0042 \n").unwrap();
+        let uuid = Some(std::array::from_fn(|i| i as u8));
+        assert_eq!(dmi(root.path()), Dmi { uuid, serial: Some("SN-0042".into()) });
+        fs::write(id.join("product_serial"), "To be filled by O.E.M.\n").unwrap();
+        assert_eq!(dmi(root.path()).serial, None);
+    }
+
+    #[test]
+    fn links_without_loopback() {
+        let root = tempfile::tempdir().unwrap();
+        let options = Options::parse("BOOTIF=01-52-54-00-12-34-56").unwrap();
+        let origin = Origin::File("x".into());
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let facts = gather(root.path(), origin, None, &options, deadline).unwrap();
+        assert!(facts.links.iter().all(|link| link.name.as_str() != "lo"));
+        assert_eq!(facts.bootif.unwrap().to_string(), "52:54:00:12:34:56");
+    }
 }

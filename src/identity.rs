@@ -253,7 +253,7 @@ mod tests {
     use crate::payload::{DnsName, Email, SubjectAttribute, Uri};
 
     fn identity(names: CertificateNames) -> Identity {
-        let seeded = Seeded::for_tests();
+        let seeded = Seeded::ready(crate::time::Deadline::after(std::time::Duration::from_secs(5))).unwrap();
         Identity::generate(&SubjectPlan { names, key: KeyType::P256 }, &seeded).unwrap()
     }
 

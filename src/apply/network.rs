@@ -77,6 +77,11 @@ pub enum NetworkError {
         /// Why not.
         source: io::Error,
     },
+    /// udevd cannot be waited for.
+    Udev {
+        /// Why not.
+        source: io::Error,
+    },
     /// The host name cannot be set.
     HostName {
         /// The name.
@@ -243,6 +248,7 @@ impl fmt::Display for NetworkError {
                 )
             }
             NetworkError::ResolvConf { path, .. } => write!(f, "writing {}", path.display()),
+            NetworkError::Udev { .. } => write!(f, "waiting for udev to name the link (/run/udev/data)"),
             NetworkError::HostName { name, .. } => write!(f, "setting the host name {}", name.as_str()),
         }
     }
@@ -252,7 +258,9 @@ impl std::error::Error for NetworkError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             NetworkError::Open(source) | NetworkError::Refused { source, .. } => Some(source),
-            NetworkError::ResolvConf { source, .. } | NetworkError::HostName { source, .. } => Some(source),
+            NetworkError::ResolvConf { source, .. }
+            | NetworkError::HostName { source, .. }
+            | NetworkError::Udev { source } => Some(source),
             NetworkError::NoSuchLink { .. } | NetworkError::NoCarrier { .. } => None,
         }
     }

@@ -1,0 +1,184 @@
+//! Config drives: ISO 9660 volumes on whole disks and optical drives, known by their label. Opens devices read-only and
+//! mounts nothing; decides which media may be trusted to bring a payload at all.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::iso9660::{Iso9660Error, Volume};
+use super::uevent::{Change, Watch};
+use super::{Found, Origin, SourceError};
+use crate::payload::MAX_LEN;
+use crate::secret::Secret;
+use crate::time::Deadline;
+
+/// Labels that are looked for by default, compared without regard to case.
+pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
+/// The label that is ours alone: a volume that has it and no payload is broken, not absent.
+const OWN_LABEL: &str = "IMPRINT";
+/// Where the payload is.
+const PATH: [&str; 2] = ["imprint", "payload"];
+
+/// Kernel name prefixes of block devices that are no medium of their own.
+const VIRTUAL: [&str; 8] = ["loop", "ram", "zram", "dm-", "md", "nbd", "fd", "mtdblock"];
+
+/// How to look.
+pub struct Search<'a> {
+    /// `imprint.source=config-drive:LABEL`
+    pub label: Option<&'a str>,
+    /// `imprint.source=config-drive…`: the operator named the drive, so removable USB media may bring a payload.
+    pub named: bool,
+    /// The image holds a site pin, which does the same.
+    pub pinned: bool,
+    /// Wait until the deadline, however long nothing happens.
+    pub insist: bool,
+}
+
+/// A volume that holds a payload.
+struct Hit {
+    device: String,
+    label: String,
+    bytes: Secret,
+}
+
+/// What looking at one device gave.
+enum Look {
+    Hit(Hit),
+    /// Why there is no payload on it.
+    Nothing(String),
+    /// No medium yet; it is looked at again when it changes.
+    Empty,
+}
+
+/// Looks at every medium and waits for those that are still to come. `notice` is told once what has been looked at, when
+/// everything has settled and it goes on waiting all the same.
+pub fn find(
+    search: &Search<'_>,
+    root: &Path,
+    deadline: Deadline,
+    notice: &mut dyn FnMut(&str),
+) -> Result<Result<Found, String>, SourceError> {
+    let mut watch = Watch::open(root).map_err(SourceError::Watch)?;
+    let mut looked: BTreeMap<String, String> = BTreeMap::new();
+    let mut insist = false;
+    loop {
+        let mut hits = Vec::new();
+        for device in devices(root)? {
+            if looked.contains_key(&device) {
+                continue;
+            }
+            match look(search, root, &device)? {
+                Look::Hit(hit) => hits.push(hit),
+                Look::Nothing(why) => drop(looked.insert(device, why)),
+                Look::Empty => {}
+            }
+        }
+        if let Some(found) = one(hits, search.named)? {
+            return Ok(Ok(found));
+        }
+        match watch.wait(insist, deadline).map_err(SourceError::Watch)? {
+            Change::Block(Some(device)) => drop(looked.remove(&device)),
+            Change::Block(None) => looked.clear(),
+            Change::Settled if search.insist => {
+                notice(&summary(&looked));
+                insist = true;
+            }
+            Change::Settled | Change::Deadline => return Ok(Err(summary(&looked))),
+        }
+    }
+}
+
+fn summary(looked: &BTreeMap<String, String>) -> String {
+    if looked.is_empty() {
+        return "no disk and no optical drive".to_owned();
+    }
+    let each: Vec<String> = looked.iter().map(|(device, why)| format!("{device}: {why}")).collect();
+    each.join("; ")
+}
+
+fn one(hits: Vec<Hit>, named: bool) -> Result<Option<Found>, SourceError> {
+    let mut hits = hits.into_iter();
+    let Some(hit) = hits.next() else { return Ok(None) };
+    if let Some(second) = hits.next() {
+        let volume = |hit: Hit| format!("{} ({})", hit.device, hit.label);
+        return Err(SourceError::Several { first: volume(hit), second: volume(second) });
+    }
+    let origin = Origin::ConfigDrive { device: hit.device, label: hit.label, named };
+    Ok(Some(Found { origin, bytes: hit.bytes }))
+}
+
+/// Whole disks and optical drives, sorted by name. `/sys/block` lists no partitions.
+fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
+    let folder = root.join("sys/block");
+    let failed = |source| SourceError::Read { path: folder.clone(), source };
+    let entries = match folder.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if !VIRTUAL.iter().any(|prefix| name.starts_with(prefix)) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceError> {
+    if on_usb(root, device) && !search.named && !search.pinned {
+        return Ok(Look::Nothing(
+            "ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
+                .to_owned(),
+        ));
+    }
+    // Slashes in kernel names stand as exclamation marks in sysfs (drivers/base/core.c, device_add).
+    let node = root.join("dev").join(device.replace('!', "/"));
+    let mut medium = match File::open(&node) {
+        Ok(medium) => medium,
+        // ENOMEDIUM: an empty drive. ENOENT: devtmpfs has not made the node yet, an event follows.
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENOMEDIUM | nix::libc::ENOENT)) => {
+            return Ok(Look::Empty);
+        }
+        Err(error) => return Ok(Look::Nothing(format!("cannot be opened: {error}"))),
+    };
+    let volume = match Volume::open(&mut medium) {
+        Ok(Some(volume)) => volume,
+        Ok(None) => return Ok(Look::Nothing("no ISO 9660 volume".to_owned())),
+        // Whether it would have been ours cannot be known.
+        Err(error) => return Ok(Look::Nothing(crate::error::chain(&error))),
+    };
+    let label = volume.label().escape_default().to_string();
+    let same = |wanted: &str| wanted.eq_ignore_ascii_case(&label);
+    let (wanted, own) = match search.label {
+        Some(wanted) => (same(wanted), true),
+        None => (LABELS.iter().any(|wanted| same(wanted)), same(OWN_LABEL)),
+    };
+    if !wanted {
+        return Ok(Look::Nothing(format!("volume \"{label}\", not one of ours")));
+    }
+    let broken = |source| SourceError::Broken { device: device.to_owned(), label: label.clone(), source };
+    match volume.file(&mut medium, &PATH, MAX_LEN).map_err(broken)? {
+        Some(bytes) => Ok(Look::Hit(Hit { device: device.to_owned(), label, bytes })),
+        None if own => Err(SourceError::NoFile { device: device.to_owned(), label }),
+        None => Ok(Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/")))),
+    }
+}
+
+/// Whether the device hangs on a USB bus, by its place in sysfs: anybody can plug such a medium in.
+fn on_usb(root: &Path, device: &str) -> bool {
+    let Ok(target) = root.join("sys/block").join(device).read_link() else { return false };
+    target.components().any(|part| {
+        let part = part.as_os_str().to_string_lossy();
+        part.strip_prefix("usb").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()) && !number.is_empty())
+    })
+}
+
+/// What `iso9660` says, with the device in front; kept here so that the codec knows no devices.
+pub(super) type VolumeError = Iso9660Error;
+
+#[cfg(test)]
+mod tests;

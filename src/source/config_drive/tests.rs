@@ -1,0 +1,142 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use super::*;
+
+const PLAIN: &[u8] = include_bytes!("../../../tests/data/iso-plain.iso");
+const CIDATA: &[u8] = include_bytes!("../../../tests/data/iso-joliet-rr.iso");
+
+/// A temp root with these drives, each with its path in sysfs.
+fn root(drives: &[(&str, &str, &[u8])]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("sys/block")).unwrap();
+    fs::create_dir_all(root.path().join("dev")).unwrap();
+    for (name, path, content) in drives {
+        symlink(format!("../devices/{path}/block/{name}"), root.path().join("sys/block").join(name)).unwrap();
+        fs::write(root.path().join("dev").join(name), content).unwrap();
+    }
+    root
+}
+
+const PCI: &str = "pci0000:00/0000:00:01.1/ata2/host1/target1:0:0/1:0:0:0";
+const USB: &str = "pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0";
+const PLAIN_SEARCH: Search<'_> = Search { label: None, named: false, pinned: false, insist: false };
+
+fn search(search: &Search<'_>, drives: &[(&str, &str, &[u8])]) -> Result<Result<Found, String>, SourceError> {
+    let root = root(drives);
+    find(search, root.path(), Deadline::after(Duration::from_millis(1)), &mut |_| {})
+}
+
+fn relabelled(label: &[u8]) -> Vec<u8> {
+    let mut image = PLAIN.to_vec();
+    image[16 * 2048 + 40..16 * 2048 + 72].fill(b' ');
+    image[16 * 2048 + 40..16 * 2048 + 40 + label.len()].copy_from_slice(label);
+    image
+}
+
+fn emptied(image: &[u8]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    let at = image.windows(10).position(|window| window == b"PAYLOAD.;1").unwrap();
+    image[at] = b'X';
+    image
+}
+
+#[test]
+fn finds_the_volume_by_its_label_in_any_case() {
+    for (image, label) in
+        [(PLAIN.to_vec(), "IMPRINT"), (CIDATA.to_vec(), "cidata"), (relabelled(b"CONFIG-2"), "CONFIG-2")]
+    {
+        let found = search(&PLAIN_SEARCH, &[("sda", PCI, &[0; 70_000]), ("sr0", PCI, &image)]).unwrap().unwrap();
+        assert_eq!(found.bytes.expose(), b"payload\n");
+        let label = label.to_owned();
+        assert_eq!(found.origin, Origin::ConfigDrive { device: "sr0".into(), label, named: false });
+    }
+}
+
+#[test]
+fn nothing_is_absent_and_says_what_was_looked_at() {
+    assert_eq!(search(&PLAIN_SEARCH, &[]).unwrap().err().unwrap(), "no disk and no optical drive");
+    let other = relabelled(b"DEBIAN 12");
+    let drives: [(&str, &str, &[u8]); 4] =
+        [("loop0", "virtual", PLAIN), ("sda", PCI, b"short"), ("sdb", PCI, &other), ("vda", PCI, &emptied(CIDATA))];
+    assert_eq!(
+        search(&PLAIN_SEARCH, &drives).unwrap().err().unwrap(),
+        "sda: no ISO 9660 volume; sdb: volume \"DEBIAN 12\", not one of ours; vda: volume \"cidata\" without \
+         imprint/payload"
+    );
+}
+
+#[test]
+fn usb_media_need_a_site_pin_or_a_name() {
+    let drives: [(&str, &str, &[u8]); 1] = [("sdb", USB, PLAIN)];
+    assert_eq!(
+        search(&PLAIN_SEARCH, &drives).unwrap().err().unwrap(),
+        "sdb: ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
+    );
+    assert!(search(&Search { pinned: true, ..PLAIN_SEARCH }, &drives).unwrap().is_ok());
+    let found = search(&Search { named: true, ..PLAIN_SEARCH }, &drives).unwrap().unwrap();
+    assert!(matches!(found.origin, Origin::ConfigDrive { named: true, .. }));
+}
+
+#[test]
+fn two_payloads_are_an_error_that_names_both() {
+    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "two payloads: on sr0 (IMPRINT) and on vda (cidata); remove one, or name one with \
+         imprint.source=config-drive:LABEL"
+    );
+    let one = Search { label: Some("CIDATA"), ..PLAIN_SEARCH };
+    assert!(search(&one, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).unwrap().is_ok());
+}
+
+#[test]
+fn broken_is_not_absent() {
+    let damaged = {
+        let mut image = PLAIN.to_vec();
+        image.truncate(PLAIN.len() - 4);
+        image
+    };
+    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged)]).err().unwrap();
+    assert!(matches!(&error, SourceError::Broken { device, .. } if device == "sr0"), "{error}");
+    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &emptied(PLAIN))]).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "volume \"IMPRINT\" on sr0 has no file imprint/payload; write it with imprint-host payload NODE --as iso"
+    );
+}
+
+#[test]
+fn a_drive_without_medium_is_no_reason_to_stop() {
+    let root = root(&[("sr0", PCI, PLAIN)]);
+    fs::remove_file(root.path().join("dev/sr0")).unwrap();
+    let found = find(&PLAIN_SEARCH, root.path(), Deadline::after(Duration::from_millis(1)), &mut |_| {});
+    assert_eq!(found.unwrap().err().unwrap(), "no disk and no optical drive");
+}
+
+#[test]
+fn who_insists_is_told_what_was_looked_at_and_waits_on() {
+    let root = root(&[("sda", PCI, b"")]);
+    fs::create_dir_all(root.path().join("run/udev")).unwrap();
+    fs::write(root.path().join("run/udev/control"), "").unwrap();
+    let mut notices = Vec::new();
+    let insist = Search { insist: true, ..PLAIN_SEARCH };
+    let deadline = Deadline::after(Duration::from_millis(400));
+    let found = find(&insist, root.path(), deadline, &mut |notice| notices.push(notice.to_owned()));
+    assert_eq!(found.unwrap().err().unwrap(), "sda: no ISO 9660 volume");
+    assert_eq!(notices, ["sda: no ISO 9660 volume"]);
+    assert!(deadline.expired());
+}
+
+#[test]
+fn while_udev_is_busy_nothing_is_absent_yet() {
+    let root = root(&[]);
+    fs::create_dir_all(root.path().join("run/udev")).unwrap();
+    for file in ["control", "queue"] {
+        fs::write(root.path().join("run/udev").join(file), "").unwrap();
+    }
+    let deadline = Deadline::after(Duration::from_millis(500));
+    assert!(find(&PLAIN_SEARCH, root.path(), deadline, &mut |_| {}).unwrap().is_err());
+    assert!(deadline.expired(), "the queue never emptied, so only the deadline ends the wait");
+}

@@ -1,0 +1,158 @@
+//! Waiting for devices without polling: the kernel's uevents, and udev's queue where udevd runs. Says when to look again
+//! and whether anything is still on its way; looks at no device itself.
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, socket};
+
+use crate::sys;
+use crate::time::{Deadline, since_boot};
+
+/// Without udevd: devices are taken to be complete this long after the last block uevent.
+const QUIET_WITHOUT_UDEV: Duration = Duration::from_secs(1);
+/// With udevd its queue says when it is done; but SCSI and libata probe in threads of their own (drivers/scsi/scsi_scan.c,
+/// do_scan_async), so a drive may appear a moment after the queue ran empty.
+const QUIET_WITH_UDEV: Duration = Duration::from_millis(300);
+
+/// Hears about block devices from the moment it is opened.
+pub struct Watch {
+    kernel: OwnedFd,
+    udev: Option<Udev>,
+    last_event: Duration,
+}
+
+struct Udev {
+    inotify: Inotify,
+    queue: PathBuf,
+}
+
+/// What a wait ended with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Something happened to this block device; `None`: so much happened that the kernel dropped some of it.
+    Block(Option<String>),
+    /// All devices that there are have appeared.
+    Settled,
+    /// The deadline passed.
+    Deadline,
+}
+
+impl Watch {
+    /// To be opened before devices are looked at for the first time, so that nothing falls in between.
+    pub fn open(root: &Path) -> io::Result<Watch> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let kernel = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkKObjectUEvent)?;
+        // Group 1: the kernel's own events; udevd repeats them in group 2.
+        bind(kernel.as_raw_fd(), &NetlinkAddr::new(0, 1))?;
+        let run = root.join("run/udev");
+        let udev = if run.join("control").exists() {
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            inotify.add_watch(&run, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE)?;
+            Some(Udev { inotify, queue: run.join("queue") })
+        } else {
+            None
+        };
+        Ok(Watch { kernel, udev, last_event: since_boot() })
+    }
+
+    /// Waits until a block device changed or everything has settled. With `insist`, settling ends no wait.
+    pub fn wait(&mut self, insist: bool, deadline: Deadline) -> io::Result<Change> {
+        loop {
+            let until = if insist { deadline } else { self.settles_at(deadline) };
+            let mut fds = vec![PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN)];
+            if let Some(udev) = &self.udev {
+                fds.push(PollFd::new(udev.inotify.as_fd(), PollFlags::POLLIN));
+            }
+            if !sys::poll(&mut fds, until)? {
+                return Ok(if deadline.expired() { Change::Deadline } else { Change::Settled });
+            }
+            if let Some(udev) = &self.udev {
+                while let Ok(events) = udev.inotify.read_events() {
+                    if events.iter().any(|event| event.name.as_deref() == Some("queue".as_ref())) {
+                        self.last_event = since_boot();
+                    }
+                }
+            }
+            if let Some(device) = self.block_event()? {
+                return Ok(Change::Block(device));
+            }
+        }
+    }
+
+    fn settles_at(&self, deadline: Deadline) -> Deadline {
+        let quiet = match &self.udev {
+            // udevd removes the file when it has nothing left to do (src/udev/udevd.c, event_queue_cleanup).
+            Some(udev) if udev.queue.exists() => return deadline,
+            Some(_) => QUIET_WITH_UDEV,
+            None => QUIET_WITHOUT_UDEV,
+        };
+        let left = (self.last_event + quiet).saturating_sub(since_boot());
+        deadline.at_most(left)
+    }
+
+    /// The next block event that has arrived, if any.
+    fn block_event(&mut self) -> io::Result<Option<Option<String>>> {
+        let mut buffer = [0; 8192]; // UEVENT_BUFFER_SIZE is 2048, include/linux/kobject.h
+        loop {
+            let mut slices = [IoSliceMut::new(&mut buffer)];
+            let received = recvmsg::<NetlinkAddr>(self.kernel.as_raw_fd(), &mut slices, None, MsgFlags::empty());
+            let (length, sender) = match received {
+                Ok(message) => (message.bytes, message.address),
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::ENOBUFS) => return Ok(Some(None)),
+                Err(errno) => return Err(errno.into()),
+            };
+            // Only the kernel has port 0; anybody with CAP_NET_ADMIN could send the rest.
+            if sender.is_none_or(|sender| sender.pid() != 0) {
+                continue;
+            }
+            if self.udev.is_some() {
+                // Of any subsystem: a controller that appears is a drive to come.
+                self.last_event = since_boot();
+            }
+            if let Some(device) = block_device(buffer.get(..length).unwrap_or_default()) {
+                self.last_event = since_boot();
+                return Ok(Some(Some(device)));
+            }
+        }
+    }
+}
+
+/// The whole disk that a kernel uevent is about: `ACTION@DEVPATH`, then `KEY=VALUE`, all ended by NUL.
+fn block_device(event: &[u8]) -> Option<String> {
+    let value = |key: &[u8]| {
+        let field = event.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(key))?;
+        std::str::from_utf8(field).ok()
+    };
+    if value(b"SUBSYSTEM=")? != "block" || value(b"DEVTYPE=")? != "disk" {
+        return None;
+    }
+    value(b"DEVNAME=").map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_events() {
+        // udevadm monitor --kernel --property, when a virtio disk was plugged in
+        let event = b"add@/devices/pci0000:00/0000:00:04.0/virtio1/block/vda\0ACTION=add\0\
+            DEVPATH=/devices/pci0000:00/0000:00:04.0/virtio1/block/vda\0SUBSYSTEM=block\0MAJOR=254\0MINOR=0\0\
+            DEVNAME=vda\0DEVTYPE=disk\0DISKSEQ=1\0SEQNUM=1234\0";
+        assert_eq!(block_device(event), Some("vda".to_owned()));
+        let partition = String::from_utf8_lossy(event).replace("DEVTYPE=disk", "DEVTYPE=partition");
+        assert_eq!(block_device(partition.as_bytes()), None);
+        let net = String::from_utf8_lossy(event).replace("SUBSYSTEM=block", "SUBSYSTEM=net");
+        assert_eq!(block_device(net.as_bytes()), None);
+        assert_eq!(block_device(b""), None);
+        assert_eq!(block_device(&[0xff; 100]), None);
+    }
+}
