@@ -217,21 +217,21 @@ impl Timeline {
     }
 
     /// The whole run, when credentials were handed over.
-    pub fn done(self) -> Status {
-        Status { outcome: Outcome::Done, ..self.status }
+    pub fn done(&self) -> Status {
+        Status { outcome: Outcome::Done, ..self.status.clone() }
     }
 
     /// The whole run, when there was no payload and `imprint=auto`.
-    pub fn absent(self) -> Status {
-        Status { outcome: Outcome::Absent, ..self.status }
+    pub fn absent(&self) -> Status {
+        Status { outcome: Outcome::Absent, ..self.status.clone() }
     }
 
     /// The whole run, when it was stopped.
-    pub fn failed(self, error: &Error) -> Status {
+    pub fn failed(&self, error: &Error) -> Status {
         let (stage, exit_code) = error.stage();
         let message = std::error::Error::source(error).map(chain).unwrap_or_default();
         let error = Some(Failure { stage: stage.to_owned(), message });
-        Status { outcome: Outcome::Failed, exit_code, error, ..self.status }
+        Status { outcome: Outcome::Failed, exit_code, error, ..self.status.clone() }
     }
 }
 
