@@ -28,6 +28,7 @@ pub mod checkin;
 pub mod est;
 pub mod tls;
 pub mod handover;
+pub mod status;
 
 pub mod error;
 pub mod hex;
