@@ -1,0 +1,159 @@
+//! EST messages (RFC 7030, clarified by RFC 8951), bytes to values and back. No I/O, no clock, no trust: what a
+//! certificate in an answer is worth is decided by `checkin`.
+
+mod certs;
+mod date;
+mod error;
+mod http;
+
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+use zeroize::Zeroizing;
+
+pub use certs::{MAX_CERTIFICATES, base64, certs_only};
+pub use date::date;
+pub use error::EstError;
+pub use http::{MAX_BODY, MAX_HEAD, Response, ResponseReader};
+
+use crate::payload::{NodeName, Token};
+use crate::time::Timestamp;
+
+/// What is asked of the server.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation<'a> {
+    /// The certificates of the CA and its issuers (RFC 7030 §4.1).
+    CaCerts,
+    /// A signature for a CSR, DER (RFC 7030 §4.2).
+    SimpleEnroll(&'a [u8]),
+}
+
+/// HTTP Basic (RFC 7617). Neither part can hold a colon too many or a control character; their types see to that.
+pub struct Basic<'a> {
+    /// User.
+    pub name: &'a NodeName,
+    /// Password.
+    pub token: &'a Token,
+}
+
+/// What the server made of a request for a signature.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Certificates, DER, in the order in which they came. Nothing about them is checked.
+    Issued(Vec<Vec<u8>>),
+    /// RFC 7030 §4.2.3: 202 means ask again, not failure.
+    RetryAfter(Option<RetryAfter>),
+}
+
+/// When to ask again (RFC 9110 §10.2.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RetryAfter {
+    /// This long after the answer.
+    Delay(Duration),
+    /// Then.
+    At(Timestamp),
+}
+
+/// A whole HTTP request. `authority` and `path` come from a parsed URL; of `user_agent` only printable ASCII is sent.
+pub fn request(
+    operation: Operation<'_>,
+    authority: &str,
+    path: &str,
+    basic: Option<&Basic<'_>>,
+    user_agent: &str,
+) -> Zeroizing<Vec<u8>> {
+    let (method, name, body) = match operation {
+        Operation::CaCerts => ("GET", "cacerts", None),
+        Operation::SimpleEnroll(csr) => ("POST", "simpleenroll", Some(wrapped(csr))),
+    };
+    let user_agent: String = user_agent.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect();
+    // Title-case names: cisco/libest compares some of them case-sensitively. `Connection: close`, so that an answer
+    // without a length ends.
+    let mut head = Zeroizing::new(String::with_capacity(2048));
+    for part in [
+        method,
+        " ",
+        path,
+        "/",
+        name,
+        " HTTP/1.1\r\nHost: ",
+        authority,
+        "\r\nUser-Agent: ",
+        user_agent.trim(),
+        "\r\nAccept: application/pkcs7-mime\r\nConnection: close\r\n",
+    ] {
+        head.push_str(part);
+    }
+    if let Some(basic) = basic {
+        let mut plain = Zeroizing::new(String::with_capacity(512));
+        plain.push_str(basic.name.as_str());
+        plain.push(':');
+        plain.push_str(basic.token.expose());
+        head.push_str("Authorization: Basic ");
+        head.push_str(&Zeroizing::new(Base64::encode_string(plain.as_bytes())));
+        head.push_str("\r\n");
+    }
+    if let Some(body) = &body {
+        head.push_str("Content-Type: application/pkcs10\r\nContent-Transfer-Encoding: base64\r\nContent-Length: ");
+        head.push_str(&body.len().to_string());
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    let body = body.unwrap_or_default();
+    // The capacity is exact, so that growing never leaves a copy of the token behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + body.len()));
+    bytes.extend_from_slice(head.as_bytes());
+    bytes.extend_from_slice(body.as_bytes());
+    bytes
+}
+
+/// Base64 in lines of 64 columns: what libest wants, and every other server takes.
+fn wrapped(der: &[u8]) -> String {
+    let encoded = Base64::encode_string(der);
+    let mut text = String::with_capacity(encoded.len() + encoded.len() / 64 + 1);
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at_checked(64).unwrap_or((rest, ""));
+        text.push_str(line);
+        text.push('\n');
+        rest = tail;
+    }
+    text
+}
+
+/// What an answer to `simpleenroll` means.
+pub fn outcome(response: &Response) -> Result<Outcome, EstError> {
+    match response.status {
+        202 => Ok(Outcome::RetryAfter(response.retry_after.as_deref().and_then(retry_after))),
+        _ => certificates(response).map(Outcome::Issued),
+    }
+}
+
+/// The certificates in an answer to `cacerts`, or in a good one to `simpleenroll`; any order, unchecked.
+pub fn certificates(response: &Response) -> Result<Vec<Vec<u8>>, EstError> {
+    let status = response.status;
+    match status {
+        200 => certs_only(&response.body),
+        // Nothing in EST needs a redirect that leaves the server, and one that stays is a mistake in the URL.
+        300..=399 => Err(EstError::Redirect { status, location: response.location.clone() }),
+        429 | 500..=599 => Err(EstError::Busy {
+            status,
+            text: response.text(),
+            retry_after: response.retry_after.as_deref().and_then(retry_after),
+        }),
+        _ => Err(EstError::Refused { status, text: response.text() }),
+    }
+}
+
+/// Seconds or a date; anything else is as good as absent.
+fn retry_after(value: &str) -> Option<RetryAfter> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than a u64 holds still mean "late"; the caller caps it.
+        return Some(RetryAfter::Delay(Duration::from_secs(value.parse().unwrap_or(u64::MAX))));
+    }
+    date(value).map(RetryAfter::At)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! One HTTP/1.1 answer from bytes that come in pieces (RFC 9112). Never reads by itself, never keeps more than its caps.
+
+use super::EstError;
+
+/// The longest head that is read, status line and fields, interim answers included.
+pub const MAX_HEAD: usize = 16 * 1024;
+/// The longest body that is read. A chain of four RSA-4096 certificates in base64 has 10 KiB.
+pub const MAX_BODY: usize = 64 * 1024;
+/// The most header fields of an answer.
+const MAX_FIELDS: usize = 64;
+
+/// The parts of an answer that EST needs. Texts are printable: whatever else a server sends is escaped.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Response {
+    /// Three digits.
+    pub status: u16,
+    /// The words behind the status.
+    pub reason: String,
+    /// Date, as it stands.
+    pub date: Option<String>,
+    /// Retry-After, as it stands.
+    pub retry_after: Option<String>,
+    /// Location, as it stands.
+    pub location: Option<String>,
+    /// Without chunk framing.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// What the server says in words: the first line of a body that is text, else the reason phrase.
+    pub fn text(&self) -> String {
+        let line = std::str::from_utf8(&self.body).ok().map(|body| body.trim().lines().next().unwrap_or("").trim());
+        match line {
+            Some(line) if !line.is_empty() && !line.starts_with('<') => printable(line.as_bytes()),
+            _ => self.reason.clone(),
+        }
+    }
+}
+
+/// Puts an answer together.
+pub struct ResponseReader {
+    buffer: Vec<u8>,
+    /// Where the part that was not looked at yet begins.
+    at: usize,
+    state: State,
+    response: Response,
+}
+
+/// How the rest of the answer is framed (RFC 9112 §6.3).
+#[derive(Clone, Copy)]
+enum State {
+    Head,
+    Length(usize),
+    Chunk,
+    Trailer,
+    UntilClose,
+}
+
+impl Default for ResponseReader {
+    fn default() -> ResponseReader {
+        ResponseReader { buffer: Vec::new(), at: 0, state: State::Head, response: Response::default() }
+    }
+}
+
+impl ResponseReader {
+    /// Takes bytes; the answer as soon as it is whole. Bytes behind it are ignored: some servers send a stray CRLF.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Response>, EstError> {
+        // A body may come in chunks of one byte, six bytes each on the wire.
+        let cap = MAX_HEAD + 6 * MAX_BODY;
+        if self.buffer.len().saturating_add(bytes.len()) > cap {
+            return Err(if matches!(self.state, State::Head) { EstError::HeadTooLong } else { EstError::BodyTooLong });
+        }
+        self.buffer.extend_from_slice(bytes);
+        self.advance().map(|whole| whole.then(|| std::mem::take(&mut self.response)))
+    }
+
+    /// The connection has ended: the answer, if it is one that ends so.
+    pub fn end(mut self) -> Result<Response, EstError> {
+        let rest = self.rest().len();
+        match self.state {
+            State::UntilClose => {
+                self.response.body = self.rest().to_vec();
+                Ok(self.response)
+            }
+            State::Head => Err(EstError::Truncated { have: rest, want: None }),
+            State::Length(want) => Err(EstError::Truncated { have: rest, want: Some(want) }),
+            State::Chunk | State::Trailer => Err(EstError::Truncated { have: self.response.body.len(), want: None }),
+        }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    /// Whether the answer is whole.
+    fn advance(&mut self) -> Result<bool, EstError> {
+        loop {
+            match self.state {
+                State::Head => {
+                    if !self.head()? {
+                        return Ok(false);
+                    }
+                }
+                State::Length(want) => {
+                    let body = match self.rest().get(..want) {
+                        Some(body) => body.to_vec(),
+                        None => return Ok(false),
+                    };
+                    self.response.body = body;
+                    return Ok(true);
+                }
+                State::Chunk => {
+                    let rest = self.buffer.get(self.at..).unwrap_or_default();
+                    let (start, size) = match httparse::parse_chunk_size(rest) {
+                        Ok(httparse::Status::Complete(found)) => found,
+                        Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(EstError::HeadTooLong),
+                        Ok(httparse::Status::Partial) => return Ok(false),
+                        Err(_) => return Err(EstError::Framing("a chunk without a size".to_owned())),
+                    };
+                    if size == 0 {
+                        self.at = self.at.saturating_add(start);
+                        self.state = State::Trailer;
+                        continue;
+                    }
+                    let size = usize::try_from(size).unwrap_or(usize::MAX);
+                    if self.response.body.len().saturating_add(size) > MAX_BODY {
+                        return Err(EstError::BodyTooLong);
+                    }
+                    let end = start.saturating_add(size);
+                    let Some(ending) = rest.get(end..end.saturating_add(2)) else { return Ok(false) };
+                    if ending != b"\r\n" {
+                        return Err(EstError::Framing(format!("a chunk that is not {size} bytes long")));
+                    }
+                    self.response.body.extend_from_slice(rest.get(start..end).unwrap_or_default());
+                    self.at = self.at.saturating_add(end).saturating_add(2);
+                }
+                // RFC 9112 §7.1.2: trailer fields, which nothing here needs, up to an empty line.
+                State::Trailer => {
+                    let rest = self.rest();
+                    if rest.starts_with(b"\r\n") || rest.windows(4).any(|window| window == b"\r\n\r\n") {
+                        return Ok(true);
+                    }
+                    return if rest.len() > MAX_HEAD { Err(EstError::HeadTooLong) } else { Ok(false) };
+                }
+                State::UntilClose if self.rest().len() > MAX_BODY => return Err(EstError::BodyTooLong),
+                State::UntilClose => return Ok(false),
+            }
+        }
+    }
+
+    /// Reads the head, if it is whole.
+    fn head(&mut self) -> Result<bool, EstError> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut fields);
+        let rest = self.buffer.get(self.at..).unwrap_or_default();
+        let length = match parsed.parse(rest) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(EstError::HeadTooLong),
+            Ok(httparse::Status::Partial) => return Ok(false),
+            Err(httparse::Error::TooManyHeaders) => return Err(EstError::HeadTooLong),
+            Err(httparse::Error::Version | httparse::Error::Status) => {
+                return Err(EstError::NotHttp("no status line"));
+            }
+            Err(_) => return Err(EstError::NotHttp("a header field that is none")),
+        };
+        self.at = self.at.saturating_add(length);
+        if self.at > MAX_HEAD {
+            return Err(EstError::HeadTooLong);
+        }
+        let status = parsed.code.unwrap_or_default();
+        // RFC 9110 §15.2: interim answers come before the one that counts. 101 would end HTTP.
+        if (100..200).contains(&status) && status != 101 {
+            return Ok(true);
+        }
+        let field = |name: &str| parsed.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value);
+        let text = |name: &str| field(name).map(printable);
+        self.response = Response {
+            status,
+            reason: printable(parsed.reason.unwrap_or_default().as_bytes()),
+            date: text("Date"),
+            retry_after: text("Retry-After"),
+            location: text("Location"),
+            body: Vec::new(),
+        };
+        self.state = framing(status, parsed.headers)?;
+        Ok(true)
+    }
+}
+
+/// RFC 9112 §6.3. With `Connection: close` nothing follows the answer, so no wrong length can smuggle one in.
+fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstError> {
+    if matches!(status, 204 | 304) {
+        return Ok(State::Length(0));
+    }
+    let values = |name: &'static str| {
+        let named = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.map(|field| field.value.trim_ascii())
+    };
+    let mut codings = values("Transfer-Encoding").peekable();
+    if codings.peek().is_some() {
+        return match (codings.next(), codings.next()) {
+            (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(State::Chunk),
+            (Some(coding), _) => Err(EstError::Framing(format!("Transfer-Encoding {}", printable(coding)))),
+            (None, _) => Ok(State::UntilClose),
+        };
+    }
+    let mut lengths = values("Content-Length");
+    let Some(first) = lengths.next() else {
+        // RFC 7030 §4.2.3: a 202 without length has no body, and peers keep the connection open after it.
+        return Ok(if status == 202 { State::Length(0) } else { State::UntilClose });
+    };
+    if let Some(other) = lengths.find(|other| *other != first) {
+        return Err(EstError::Framing(format!("Content-Length {} and {}", printable(first), printable(other))));
+    }
+    let digits = std::str::from_utf8(first).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse::<usize>().ok()) {
+        Some(length) if length <= MAX_BODY => Ok(State::Length(length)),
+        Some(_) => Err(EstError::BodyTooLong),
+        None => Err(EstError::Framing(format!("Content-Length {}", printable(first)))),
+    }
+}
+
+/// At most 200 characters that neither flood nor drive a console.
+fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().take(200).flat_map(escaped).collect()
+}
+
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    // Quotes stay as they are: the text is shown, not parsed.
+    let keep = matches!(c, ' '..='~');
+    keep.then_some(c).into_iter().chain((!keep).then(|| c.escape_default()).into_iter().flatten())
+}

@@ -1,0 +1,271 @@
+//! Requests byte by byte, answers in every shape that peers send, and random bytes.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn answer(parts: &[&[u8]]) -> Result<Response, EstError> {
+    let mut reader = ResponseReader::default();
+    for part in parts {
+        if let Some(response) = reader.push(part)? {
+            return Ok(response);
+        }
+    }
+    reader.end()
+}
+
+fn body(parts: &[&[u8]]) -> Vec<u8> {
+    answer(parts).unwrap().body
+}
+
+/// A certs-only message (RFC 5652 §5) around these elements, which need not be certificates.
+fn message(elements: &[&[u8]]) -> Vec<u8> {
+    let tlv = |tag: u8, value: &[u8]| {
+        let mut out = vec![tag, 0x82, (value.len() >> 8) as u8, value.len() as u8];
+        // Distinguished encoding: as few bytes of length as do.
+        if value.len() < 0x80 {
+            out = vec![tag, value.len() as u8];
+        } else if value.len() < 0x100 {
+            out = vec![tag, 0x81, value.len() as u8];
+        }
+        out.extend_from_slice(value);
+        out
+    };
+    let data = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
+    let mut signed = vec![2, 1, 1, 0x31, 0];
+    signed.extend(tlv(0x30, &data));
+    signed.extend(tlv(0xa0, &elements.concat()));
+    signed.extend([0x31, 0]);
+    let mut info = vec![6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
+    info.extend(tlv(0xa0, &tlv(0x30, &signed)));
+    tlv(0x30, &info)
+}
+
+const ONE: &[u8] = &[0x30, 3, 2, 1, 1];
+const TWO: &[u8] = &[0x30, 3, 2, 1, 2];
+
+/// If this test fails, do not change it lightly: servers read these bytes.
+#[test]
+fn requests() {
+    let get =
+        request(Operation::CaCerts, "est.example:8443", "/.well-known/est", None, "imprint/0.1 (config drive)\r\nX: y");
+    assert_eq!(
+        std::str::from_utf8(&get).unwrap(),
+        "GET /.well-known/est/cacerts HTTP/1.1\r\nHost: est.example:8443\r\nUser-Agent: imprint/0.1 (config \
+         drive)X: y\r\nAccept: application/pkcs7-mime\r\nConnection: close\r\n\r\n"
+    );
+    let name = NodeName::try_from("node1").unwrap();
+    let token = Token::try_from("s3cret".to_owned()).unwrap();
+    let basic = Basic { name: &name, token: &token };
+    let post = request(Operation::SimpleEnroll(&[0; 49]), "[::1]:8443", "/.well-known/est/x", Some(&basic), "imprint");
+    // printf node1:s3cret | base64
+    assert_eq!(
+        std::str::from_utf8(&post).unwrap(),
+        format!(
+            "POST /.well-known/est/x/simpleenroll HTTP/1.1\r\nHost: [::1]:8443\r\nUser-Agent: imprint\r\nAccept: \
+             application/pkcs7-mime\r\nConnection: close\r\nAuthorization: Basic bm9kZTE6czNjcmV0\r\nContent-Type: \
+             application/pkcs10\r\nContent-Transfer-Encoding: base64\r\nContent-Length: 70\r\n\r\n{}\nAA==\n",
+            "A".repeat(64)
+        )
+    );
+}
+
+#[test]
+fn answers_framed_in_every_way() {
+    assert_eq!(body(&[b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\r\n"]), b"abc");
+    assert_eq!(body(&[b"HTTP/1.0 200 OK\r\n\r\na", b"bc"]), b"abc");
+    assert_eq!(body(&[b"HTTP/1.1 200\r\ncontent-length:3\r\ncontent-length: 3\r\n\r\nabc"]), b"abc");
+    let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\nX-A: b\r\n\r\n";
+    assert_eq!(body(&[chunked]), b"abc");
+    let bytewise: Vec<&[u8]> = chunked.chunks(1).collect();
+    assert_eq!(body(&bytewise), b"abc");
+    assert_eq!(body(&[b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"]), b"a");
+    assert_eq!(answer(&[b"HTTP/1.1 202 Accepted\r\n\r\n"]).unwrap().status, 202);
+    assert_eq!(answer(&[b"HTTP/1.1 204 No Content\r\n\r\n"]).unwrap().body, b"");
+}
+
+#[test]
+fn answers_that_are_none() {
+    let error = |bytes: &[u8]| answer(&[bytes]).unwrap_err();
+    assert_eq!(error(b""), EstError::Truncated { have: 0, want: None });
+    assert_eq!(
+        error(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+        EstError::Truncated { have: 3, want: Some(9) }
+    );
+    assert_eq!(
+        error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab"),
+        EstError::Truncated { have: 0, want: None }
+    );
+    assert_eq!(error(b"SSH-2.0-OpenSSH_9.2\r\n"), EstError::NotHttp("no status line"));
+    assert_eq!(error(b"HTTP/1.1 200 OK\r\nA b: c\r\n\r\n"), EstError::NotHttp("a header field that is none"));
+    assert_eq!(
+        error(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+        EstError::Framing("Content-Length 1 and 2".to_owned())
+    );
+    assert_eq!(
+        error(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
+        EstError::Framing("Content-Length -1".to_owned())
+    );
+    assert_eq!(
+        error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        EstError::Framing("Transfer-Encoding gzip".to_owned())
+    );
+    assert_eq!(
+        error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc"),
+        EstError::Framing("a chunk that is not 1 bytes long".to_owned())
+    );
+    assert_eq!(error(b"HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n"), EstError::BodyTooLong);
+    let endless = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'a'; MAX_BODY + 1]].concat();
+    assert_eq!(error(&endless), EstError::BodyTooLong);
+    let huge = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffff\r\n";
+    assert_eq!(error(huge), EstError::BodyTooLong);
+    let fields = [b"HTTP/1.1 200 OK\r\nA: ".as_slice(), &[b'a'; MAX_HEAD]].concat();
+    assert_eq!(error(&fields), EstError::HeadTooLong);
+    assert_eq!(error(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(65)].concat()), EstError::HeadTooLong);
+}
+
+#[test]
+fn certificates_in_every_encoding() {
+    let der = message(&[TWO, ONE]);
+    let dense = Base64::encode_string(&der);
+    // 76-column CRLF is what MIME libraries write.
+    let mime = dense.as_bytes().chunks(20).map(|line| [line, b"\r\n"].concat()).collect::<Vec<_>>().concat();
+    let bodies = [
+        der.clone(),
+        wrapped(&der).into_bytes(),
+        mime,
+        dense.clone().into_bytes(),
+        [b"\r\n", dense.trim_end_matches('=').as_bytes()].concat(),
+    ];
+    for body in bodies {
+        assert_eq!(certs_only(&body).unwrap(), [TWO, ONE], "in the order in which they stand");
+    }
+    // A certificate that stands there twice, and an attribute certificate, [2].
+    assert_eq!(certs_only(&message(&[ONE, ONE, &[0xa2, 0]])).unwrap(), [ONE, ONE]);
+}
+
+#[test]
+fn certificates_that_are_none() {
+    assert_eq!(certs_only(b" \r\n"), Err(EstError::NotCertsOnly("it is empty".to_owned())));
+    assert_eq!(certs_only(b"<html>"), Err(EstError::NotBase64));
+    assert_eq!(certs_only(&message(&[])), Err(EstError::Count(0)));
+    assert_eq!(certs_only(&message(&[ONE; MAX_CERTIFICATES + 1])), Err(EstError::Count(MAX_CERTIFICATES + 1)));
+    assert!(matches!(certs_only(ONE), Err(EstError::NotCertsOnly(_))), "a bare certificate");
+    let whole = message(&[ONE]);
+    for length in 1..whole.len() {
+        assert!(
+            matches!(certs_only(&whole[..length]), Err(EstError::NotCertsOnly(_) | EstError::Count(0))),
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn what_a_status_means() {
+    let response = |status, body: &[u8]| Response {
+        status,
+        reason: "Reason".to_owned(),
+        body: body.to_vec(),
+        ..Response::default()
+    };
+    assert_eq!(outcome(&response(200, &message(&[ONE]))), Ok(Outcome::Issued(vec![ONE.to_vec()])));
+    assert_eq!(outcome(&response(202, b"")), Ok(Outcome::RetryAfter(None)));
+    let mut later = response(202, b"");
+    for (value, want) in [
+        ("120", Some(RetryAfter::Delay(Duration::from_secs(120)))),
+        ("99999999999999999999", Some(RetryAfter::Delay(Duration::from_secs(u64::MAX)))),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", Some(RetryAfter::At(Timestamp::from_secs(784_111_777)))),
+        ("soon", None),
+    ] {
+        later.retry_after = Some(value.to_owned());
+        assert_eq!(outcome(&later), Ok(Outcome::RetryAfter(want)));
+    }
+    assert_eq!(
+        outcome(&response(403, b"names differ from the record\nmore\n")),
+        Err(EstError::Refused { status: 403, text: "names differ from the record".to_owned() })
+    );
+    assert_eq!(outcome(&response(404, b"<html>x")), Err(EstError::Refused { status: 404, text: "Reason".to_owned() }));
+    assert_eq!(
+        outcome(&response(503, b"\x1b[2J")),
+        Err(EstError::Busy { status: 503, text: "\\u{1b}[2J".to_owned(), retry_after: None })
+    );
+    assert_eq!(outcome(&response(301, b"")), Err(EstError::Redirect { status: 301, location: None }));
+}
+
+#[test]
+fn dates() {
+    // RFC 9110 §5.6.7
+    for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+        assert_eq!(date(text), Some(Timestamp::from_secs(784_111_777)), "{text}");
+    }
+    // date -u -d @951782400
+    assert_eq!(date("Tue, 29 Feb 2000 00:00:00 GMT"), Some(Timestamp::from_secs(951_782_400)));
+    assert_eq!(date("Fri, 31 Dec 9999 23:59:59 GMT"), Some(Timestamp::from_secs(253_402_300_799)));
+    for text in [
+        "",
+        "now",
+        "Mon, 06 Nov 1994 08:49:37 GMT",
+        "Sun, 6 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 UTC",
+        "Sun, 06 Nov 1994 08:49:37 +0100",
+        "Sun, 06 Nov 1994 24:00:00 GMT",
+        "Sun, 06 Nov 1994 08:60:00 GMT",
+        "Sun, 06 Nov 1994 08:49 GMT",
+        "Thu, 29 Feb 2001 00:00:00 GMT",
+        "Wed, 31 Dec 1969 23:59:59 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT GMT",
+    ] {
+        assert_eq!(date(text), None, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_time_reads_as_itself(secs in 0u64..253_402_300_800) {
+        let at = Timestamp::from_secs(secs);
+        let (year, month, day, hour, minute, second) = at.civil();
+        let month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][month as usize - 1];
+        let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(secs / 86_400 % 7) as usize];
+        let text = format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
+        prop_assert_eq!(date(&text), Some(at));
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), cut in 0usize..600) {
+        let (one, two) = bytes.split_at(cut.min(bytes.len()));
+        let _ = answer(&[one, two]);
+        let _ = certs_only(&bytes);
+        let _ = base64(&bytes);
+        let _ = date(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn random_bytes_behind_a_good_beginning_never_panic(
+        start in prop::sample::select(vec![
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+            "HTTP/1.1 202 Accepted\r\nRetry-After: ",
+        ]),
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        if let Ok(response) = answer(&[start.as_bytes(), &bytes]) {
+            let _ = outcome(&response);
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_in_a_message_never_panics(at in 0usize..100, to in any::<u8>()) {
+        let mut der = message(&[ONE, TWO]);
+        let at = at % der.len();
+        der[at] = to;
+        let _ = certs_only(&der);
+    }
+
+    #[test]
+    fn splitting_an_answer_changes_nothing(cut in 0usize..200) {
+        let whole = b"HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 200 OK\r\nDate: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        let (one, two) = whole.split_at(cut.min(whole.len()));
+        prop_assert_eq!(answer(&[one, two]), answer(&[whole]));
+    }
+}

@@ -1,0 +1,86 @@
+//! What a certificate says about itself, for messages and for choosing a moment. Nothing here is verified.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use der::Decode;
+use x509_cert::Certificate;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use crate::time::Timestamp;
+
+/// What a certificate says about itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateFacts {
+    /// RFC 4514, made printable.
+    pub subject: String,
+    /// RFC 4514, made printable.
+    pub issuer: String,
+    /// DNS names and addresses.
+    pub names: Vec<String>,
+    /// First second of its validity.
+    pub not_before: Timestamp,
+    /// Last second of its validity.
+    pub not_after: Timestamp,
+}
+
+impl CertificateFacts {
+    /// `None` when it cannot be read.
+    pub fn of(der: &[u8]) -> Option<CertificateFacts> {
+        let tbs = Certificate::from_der(der).ok()?.tbs_certificate;
+        let names = match tbs.get::<SubjectAltName>() {
+            Ok(Some((_, SubjectAltName(names)))) => names.iter().map(shown_name).collect(),
+            _ => Vec::new(),
+        };
+        let at = |time: x509_cert::time::Time| Timestamp::from_secs(time.to_unix_duration().as_secs());
+        Some(CertificateFacts {
+            subject: printable(&tbs.subject.to_string()),
+            issuer: printable(&tbs.issuer.to_string()),
+            names,
+            not_before: at(tbs.validity.not_before),
+            not_after: at(tbs.validity.not_after),
+        })
+    }
+}
+
+/// A subject alternative name the way people write it, with its kind: `dns:node1.example.org`. To be shown, not
+/// compared.
+pub(crate) fn shown_name(name: &GeneralName) -> String {
+    match name {
+        GeneralName::DnsName(name) => format!("dns:{}", printable(name.as_str())),
+        GeneralName::IpAddress(bytes) => {
+            let bytes = bytes.as_bytes();
+            let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+            let ip = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
+            ip.map_or_else(|_| format!("ip of {} bytes", bytes.len()), |ip| format!("ip:{ip}"))
+        }
+        GeneralName::UniformResourceIdentifier(uri) => format!("uri:{}", printable(uri.as_str())),
+        GeneralName::Rfc822Name(email) => format!("email:{}", printable(email.as_str())),
+        GeneralName::DirectoryName(name) => format!("directory:{}", printable(&name.to_string())),
+        GeneralName::RegisteredId(id) => format!("id:{id}"),
+        GeneralName::OtherName(name) => format!("other:{}", name.type_id),
+        GeneralName::EdiPartyName(_) => "edi-party name".to_owned(),
+    }
+}
+
+/// At most 200 characters that neither flood nor drive a console.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// `CN=est.example.org, for dns:est.example.org, from CN=Other CA, valid 2026-01-01T00:00:00Z to 2027-01-01T00:00:00Z`
+impl fmt::Display for CertificateFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = if self.subject.is_empty() { "without a subject" } else { &self.subject };
+        write!(f, "{subject}")?;
+        if !self.names.is_empty() {
+            let more = self.names.len().saturating_sub(5);
+            write!(f, ", for {}", self.names.iter().take(5).cloned().collect::<Vec<_>>().join(", "))?;
+            if more != 0 {
+                write!(f, " and {more} more")?;
+            }
+        }
+        write!(f, ", from {}, valid {} to {}", self.issuer, self.not_before, self.not_after)
+    }
+}
