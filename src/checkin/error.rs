@@ -1,0 +1,338 @@
+//! Why there is no certificate, in words for whoever stands at the console.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::apply::clock::ClockError;
+use crate::est::EstError;
+use crate::identity::KeyCode;
+use crate::payload::HttpsUrl;
+use crate::time::Timestamp;
+use crate::tls::{CertificateFacts, TlsError};
+
+/// Why there is no certificate.
+#[derive(Debug)]
+pub enum CheckinError {
+    /// No URL worked, and none will by itself.
+    Failed {
+        /// The last failure of each URL.
+        attempts: Vec<Attempt>,
+    },
+    /// The deadline has passed.
+    GaveUp {
+        /// How long it was tried.
+        waited: Duration,
+        /// The last failure of each URL that was tried.
+        attempts: Vec<Attempt>,
+    },
+    /// The payload has expired.
+    Expired {
+        /// When.
+        expiry: Timestamp,
+        /// What time it is.
+        date: Timestamp,
+        /// Who says so.
+        server: String,
+    },
+    /// What the check-in asked for was not done.
+    Ask(AskError),
+}
+
+/// Why the privileged half did not do what it was asked for.
+#[derive(Debug)]
+pub enum AskError {
+    /// The clock was not set.
+    Clock(ClockError),
+}
+
+/// One try at one URL.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The URL.
+    pub url: HttpsUrl,
+    /// The address, once there was one.
+    pub address: Option<SocketAddr>,
+    /// What was being done.
+    pub step: Step,
+    /// What went wrong.
+    pub failure: Failure,
+}
+
+/// What an attempt does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Fetching the CA certificates and the time.
+    Probe,
+    /// Asking for the certificate.
+    Enrol,
+}
+
+/// What went wrong with one URL.
+#[derive(Debug)]
+pub enum Failure {
+    /// The name has no address.
+    Resolve(io::Error),
+    /// No address takes a connection.
+    Connect(io::Error),
+    /// The server did not answer in time.
+    TimedOut,
+    /// No TLS connection, or it broke.
+    Tls(TlsError),
+    /// The answer is of no use.
+    Est(EstError),
+    /// The probe's answer has no Date.
+    NoDate,
+    /// The probe's answer has a Date that is none.
+    NotADate(String),
+    /// A Date at which the server's own certificate is not valid.
+    DateOutsideCertificate {
+        /// The Date.
+        date: Timestamp,
+        /// The certificate.
+        server: Box<CertificateFacts>,
+    },
+    /// A Date before the earliest time that it can be.
+    DateBeforeFloor {
+        /// The Date.
+        date: Timestamp,
+        /// The earliest time.
+        floor: Timestamp,
+    },
+    /// An administrator has to approve.
+    Pending(KeyCode),
+    /// The certificate is not the one that was asked for.
+    Answer(Box<AnswerError>),
+}
+
+/// What is wrong with the certificate that the server gave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AnswerError {
+    /// None of the certificates is for our key.
+    OtherKey {
+        /// Our key.
+        ours: KeyCode,
+        /// Subject and key of each certificate that came.
+        have: Vec<String>,
+    },
+    /// The certificate cannot be read.
+    Unreadable(String),
+    /// Another subject than the CSR's.
+    Subject {
+        /// The CSR's.
+        asked: String,
+        /// The certificate's.
+        have: String,
+    },
+    /// A name of the CSR is not in the certificate.
+    NameMissing {
+        /// The name.
+        name: String,
+        /// The names that are.
+        have: String,
+    },
+    /// A name that the CSR did not ask for.
+    NameAdded {
+        /// The name.
+        name: String,
+        /// The names that were.
+        asked: String,
+    },
+    /// A CA certificate.
+    IsCa,
+    /// Not valid now.
+    Validity {
+        /// First second.
+        not_before: Timestamp,
+        /// Last second.
+        not_after: Timestamp,
+        /// The time.
+        now: Timestamp,
+    },
+    /// Its extended key usages leave out clientAuth.
+    Purpose(String),
+    /// It does not chain to the CA of the payload.
+    Chain {
+        /// Who issued it.
+        issuer: String,
+        /// The CA in the payload.
+        ca: String,
+        /// Further CAs that the payload allows, and how many of them the server knows.
+        issuers: (usize, usize),
+        /// The verifier's own word.
+        why: String,
+    },
+}
+
+impl Failure {
+    /// Whether trying again is of no use.
+    pub fn lasts(&self) -> bool {
+        match self {
+            Failure::Resolve(_) | Failure::Connect(_) | Failure::TimedOut => false,
+            Failure::Tls(TlsError::Refused(_)) => true,
+            // Another protocol on that port.
+            Failure::Tls(TlsError::Protocol(rustls::Error::InvalidMessage(_))) => true,
+            Failure::Tls(_) => false,
+            Failure::Est(EstError::Busy { .. } | EstError::Truncated { .. }) => false,
+            Failure::Est(_)
+            | Failure::NoDate
+            | Failure::NotADate(_)
+            | Failure::DateOutsideCertificate { .. }
+            | Failure::DateBeforeFloor { .. }
+            | Failure::Pending(_)
+            | Failure::Answer(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for CheckinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attempts = match self {
+            CheckinError::Expired { expiry, date, server } => {
+                return write!(
+                    f,
+                    "the payload expired at {expiry}, and it is {date} by {server}; make a new payload with \
+                     imprint-host payload"
+                );
+            }
+            CheckinError::Ask(_) => return f.write_str("setting the clock to the server's Date"),
+            CheckinError::Failed { attempts } => attempts,
+            CheckinError::GaveUp { waited, attempts } => {
+                write!(f, "gave up after {:.0} s", waited.as_secs_f64())?;
+                if attempts.is_empty() {
+                    return f.write_str(", before any server was tried");
+                }
+                f.write_str("; ")?;
+                attempts
+            }
+        };
+        for (index, attempt) in attempts.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "; " };
+            write!(f, "{comma}{attempt}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The attempt with everything that caused its failure: several of them stand in one line.
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doing = match self.step {
+            Step::Probe => "fetching CA certificates and time from",
+            Step::Enrol => "asking for a certificate at",
+        };
+        write!(f, "{doing} {}", self.url)?;
+        if let Some(address) = self.address {
+            write!(f, " ({address})")?;
+        }
+        write!(f, ": {}", crate::error::chain(&self.failure))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Resolve(_) => f.write_str("the host name has no address; check the payload's name servers"),
+            Failure::Connect(_) => f.write_str("no connection; check that the server listens there"),
+            Failure::TimedOut => f.write_str("the server did not answer in time"),
+            Failure::Tls(error) => error.fmt(f),
+            Failure::Est(error) => error.fmt(f),
+            Failure::NoDate => {
+                f.write_str("the answer has no Date, so the time of day stays unknown; have the server send one")
+            }
+            Failure::NotADate(text) => write!(f, "the answer's Date, \"{text}\", is no HTTP date"),
+            Failure::DateOutsideCertificate { date, server } => write!(
+                f,
+                "the server's Date is {date}, at which its own certificate is not valid ({server}); correct the \
+                 server's clock or renew its certificate"
+            ),
+            Failure::DateBeforeFloor { date, floor } => write!(
+                f,
+                "the server's Date is {date}, but it cannot be earlier than {floor}, when the payload was made; \
+                 correct the server's clock"
+            ),
+            Failure::Pending(code) => write!(
+                f,
+                "the server holds the request for an administrator to approve (202), which this version does not \
+                 wait for; approve key {code}, or give the payload a token, and boot again"
+            ),
+            Failure::Answer(error) => write!(f, "the server's answer was refused: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AnswerError::OtherKey { ours, have } => {
+                write!(f, "no certificate for this node's key {ours} among those that came: {}", have.join(", "))
+            }
+            AnswerError::Unreadable(why) => write!(f, "the certificate cannot be read: {why}"),
+            AnswerError::Subject { asked, have } => {
+                write!(f, "the certificate's subject is \"{have}\", asked for was \"{asked}\"")
+            }
+            AnswerError::NameMissing { name, have } => {
+                write!(f, "the certificate lacks the name {name} that was asked for; it has {have}")
+            }
+            AnswerError::NameAdded { name, asked } => {
+                write!(f, "the certificate has a name that nobody asked for, {name}; asked for was {asked}")
+            }
+            AnswerError::IsCa => f.write_str("the certificate is one of a CA (basicConstraints CA:TRUE)"),
+            AnswerError::Validity { not_before, not_after, now } => {
+                write!(f, "certificate valid from {not_before} until {not_after}, clock is {now}")
+            }
+            AnswerError::Purpose(have) => {
+                write!(f, "the certificate's extended key usages are {have}, without clientAuth")
+            }
+            AnswerError::Chain { issuer, ca, issuers: (listed, known), why } => {
+                write!(
+                    f,
+                    "the certificate, issued by \"{issuer}\", does not chain to the CA in the payload, \"{ca}\""
+                )?;
+                if *listed != 0 {
+                    write!(f, ", nor to one of the {listed} issuers listed there, {known} of which the server knows")?;
+                }
+                write!(f, " ({why})")
+            }
+        }
+    }
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AskError::Clock(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CheckinError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CheckinError::Ask(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Failure::Resolve(error) | Failure::Connect(error) => Some(error),
+            // Shown by this error itself, so that what follows is its cause.
+            Failure::Tls(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl std::error::Error for AnswerError {}
+
+impl std::error::Error for AskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            AskError::Clock(error) => error.source(),
+        }
+    }
+}

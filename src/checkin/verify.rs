@@ -1,0 +1,228 @@
+//! Is this the certificate that was asked for? Pure: certificates, what is wanted and the time in, a chain or the
+//! first difference out.
+
+use std::time::Duration;
+
+use der::{Decode, Encode, Tag};
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, RequiredEkuNotFoundContext};
+use x509_cert::Certificate;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
+use x509_cert::name::RdnSequence;
+
+use super::error::AnswerError;
+use crate::identity::{self, KeyCode};
+use crate::payload::{CaCertificate, CertificateNames};
+use crate::time::Timestamp;
+use crate::tls::{CertificateFacts, SKEW, moments, shown_name};
+
+/// What the certificate has to be.
+pub(super) struct Wanted<'a> {
+    /// SubjectPublicKeyInfo of our key.
+    pub(super) spki: &'a [u8],
+    /// Exactly these.
+    pub(super) names: &'a CertificateNames,
+    /// Its trust anchor.
+    pub(super) ca: &'a CaCertificate,
+    /// SHA-256 of further trust anchors.
+    pub(super) issuers: &'a [[u8; 32]],
+    /// The time.
+    pub(super) now: Timestamp,
+}
+
+/// Finds the certificate for our key, wherever it stands (peers put it first or last), and verifies it. The chain
+/// comes leaf first, without the root.
+pub(super) fn choose(
+    answer: &[Vec<u8>],
+    known_cas: &[Vec<u8>],
+    wanted: &Wanted<'_>,
+) -> Result<(Vec<Vec<u8>>, CertificateFacts), AnswerError> {
+    let mut have = Vec::new();
+    let mut first_error = None;
+    for der in answer {
+        let certificate = match Certificate::from_der(der) {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                have.push(format!("one that cannot be read ({error})"));
+                continue;
+            }
+        };
+        let spki = certificate.tbs_certificate.subject_public_key_info.to_der().unwrap_or_default();
+        if spki != wanted.spki {
+            let facts = CertificateFacts::of(der);
+            let subject = facts.map_or_else(String::new, |facts| facts.subject);
+            have.push(format!("\"{subject}\" with key {}", KeyCode::of(&spki)));
+            continue;
+        }
+        let others: Vec<&[u8]> =
+            answer.iter().chain(known_cas).map(Vec::as_slice).filter(|other| *other != der.as_slice()).collect();
+        match verify(der, &certificate, &others, wanted) {
+            Ok(verified) => return Ok(verified),
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    Err(first_error.unwrap_or(AnswerError::OtherKey { ours: KeyCode::of(wanted.spki), have }))
+}
+
+fn verify(
+    der: &[u8],
+    certificate: &Certificate,
+    others: &[&[u8]],
+    wanted: &Wanted<'_>,
+) -> Result<(Vec<Vec<u8>>, CertificateFacts), AnswerError> {
+    let unreadable = |what: &str, error: der::Error| AnswerError::Unreadable(format!("{what}: {error}"));
+    let tbs = &certificate.tbs_certificate;
+    let facts = CertificateFacts::of(der).ok_or_else(|| AnswerError::Unreadable("its validity".to_owned()))?;
+    same_subject(&tbs.subject, wanted.names)?;
+    let names = tbs.get::<SubjectAltName>().map_err(|error| unreadable("subjectAltName", error))?;
+    same_names(&names.map_or_else(Vec::new, |(_, SubjectAltName(names))| names), wanted.names)?;
+    if tbs
+        .get::<BasicConstraints>()
+        .map_err(|error| unreadable("basicConstraints", error))?
+        .is_some_and(|(_, constraints)| constraints.ca)
+    {
+        return Err(AnswerError::IsCa);
+    }
+    if facts.not_before > wanted.now.plus(SKEW) || facts.not_after <= wanted.now {
+        let (not_before, not_after, now) = (facts.not_before, facts.not_after, wanted.now);
+        return Err(AnswerError::Validity { not_before, not_after, now });
+    }
+    if let Some((_, ExtendedKeyUsage(usages))) =
+        tbs.get::<ExtendedKeyUsage>().map_err(|error| unreadable("extendedKeyUsage", error))?
+        && !usages.iter().any(|usage| PURPOSES.contains(&usage.as_bytes()))
+    {
+        return Err(AnswerError::Purpose(usages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+    }
+    Ok((path(der, &facts, others, wanted)?, facts))
+}
+
+/// Attribute by attribute, type and value: a CA may change a UTF8String to a PrintableString, but nothing that reads.
+fn same_subject(subject: &RdnSequence, names: &CertificateNames) -> Result<(), AnswerError> {
+    let asked = identity::distinguished_name(&names.subject)
+        .map_err(|error| AnswerError::Unreadable(format!("the subject that was asked for: {error}")))?;
+    let flat = |name: &RdnSequence| -> Vec<Vec<(der::oid::ObjectIdentifier, bool, Vec<u8>)>> {
+        let part = |part: &x509_cert::attr::AttributeTypeAndValue| {
+            let text = matches!(der::Tagged::tag(&part.value), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
+            (part.oid, text, part.value.value().to_vec())
+        };
+        name.0.iter().map(|rdn| rdn.0.iter().map(part).collect()).collect()
+    };
+    if flat(subject) == flat(&asked) {
+        return Ok(());
+    }
+    // RFC 4514 on both sides, so that they compare by eye.
+    Err(AnswerError::Subject { asked: asked.to_string(), have: crate::tls::printable(&subject.to_string()) })
+}
+
+/// The same names, in any order.
+fn same_names(have: &[GeneralName], names: &CertificateNames) -> Result<(), AnswerError> {
+    let asked = identity::general_names(names)
+        .map_err(|error| AnswerError::Unreadable(format!("the names that were asked for: {error}")))?;
+    let listed = |names: &[GeneralName]| match names {
+        [] => "none".to_owned(),
+        names => names.iter().map(shown_name).collect::<Vec<_>>().join(" "),
+    };
+    if let Some(name) = asked.iter().find(|name| !have.contains(name)) {
+        return Err(AnswerError::NameMissing { name: shown_name(name), have: listed(have) });
+    }
+    if let Some(name) = have.iter().find(|name| !asked.contains(name)) {
+        return Err(AnswerError::NameAdded { name: shown_name(name), asked: listed(&asked) });
+    }
+    Ok(())
+}
+
+/// The path to the CA of the payload or to a listed issuer.
+fn path(
+    der: &[u8],
+    facts: &CertificateFacts,
+    others: &[&[u8]],
+    wanted: &Wanted<'_>,
+) -> Result<Vec<Vec<u8>>, AnswerError> {
+    let (now, latest) = (wanted.now, wanted.now.plus(SKEW));
+    let mut anchors: Vec<CaCertificate> = Vec::new();
+    for other in others {
+        if wanted.issuers.contains(&identity::sha256(other))
+            && !anchors.iter().any(|anchor| anchor.der() == *other)
+            && let Ok(ca) = CaCertificate::new(other.to_vec())
+        {
+            anchors.push(ca);
+        }
+    }
+    let known = anchors.len();
+    anchors.insert(0, wanted.ca.clone());
+    // webpki does not look at a trust anchor's own validity.
+    anchors.retain(|ca| ca.not_before() <= latest && ca.not_after() > now);
+    let anchor_ders: Vec<CertificateDer<'_>> = anchors.iter().map(|ca| CertificateDer::from(ca.der())).collect();
+    let trusted: Vec<(TrustAnchor<'_>, &CaCertificate)> = anchor_ders
+        .iter()
+        .zip(&anchors)
+        .filter_map(|(der, ca)| webpki::anchor_from_trusted_cert(der).ok().map(|anchor| (anchor, ca)))
+        .collect();
+    let leaf = CertificateDer::from(der);
+    let intermediates: Vec<CertificateDer<'_>> = others.iter().map(|der| CertificateDer::from(*der)).collect();
+    let fail = |why: String| AnswerError::Chain {
+        issuer: facts.issuer.clone(),
+        ca: wanted.ca.subject().to_owned(),
+        issuers: (wanted.issuers.len(), known),
+        why,
+    };
+    let end_entity = EndEntityCert::try_from(&leaf).map_err(|error| fail(error.to_string()))?;
+    let mut last = fail("no CA is valid now".to_owned());
+    for moment in moments(now, latest, &leaf, &intermediates) {
+        for (anchor, ca) in &trusted {
+            let verified = end_entity.verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                std::slice::from_ref(anchor),
+                &intermediates,
+                UnixTime::since_unix_epoch(Duration::from_secs(moment.as_secs())),
+                ForClients,
+                None,
+                None,
+            );
+            match verified {
+                Ok(verified) => {
+                    let mut chain = vec![der.to_vec()];
+                    chain.extend(verified.intermediate_certificates().map(|cert| cert.der().to_vec()));
+                    // A listed issuer that is no root belongs to the chain: a verifier may know only that root.
+                    if ca.der() != wanted.ca.der() && !self_issued(ca.der()) {
+                        chain.push(ca.der().to_vec());
+                    }
+                    return Ok(chain);
+                }
+                Err(error) => last = fail(error.to_string()),
+            }
+        }
+    }
+    Err(last)
+}
+
+fn self_issued(der: &[u8]) -> bool {
+    Certificate::from_der(der).is_ok_and(|ca| ca.tbs_certificate.subject == ca.tbs_certificate.issuer)
+}
+
+/// clientAuth and anyExtendedKeyUsage (RFC 5280 §4.2.1.12), as values of an OBJECT IDENTIFIER.
+const PURPOSES: [&[u8]; 2] = [&[0x2b, 6, 1, 5, 5, 7, 3, 2], &[0x55, 0x1d, 0x25, 0]];
+
+/// Each certificate of the path has no extended key usage, or one of those above.
+struct ForClients;
+
+impl ExtendedKeyUsageValidator for ForClients {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let mut present = Vec::new();
+        for purpose in purposes {
+            let purpose = purpose?;
+            if PURPOSES.iter().any(|oid| purpose == KeyPurposeId::new(oid)) {
+                return Ok(());
+            }
+            present.push(purpose.to_decoded_oid());
+        }
+        if present.is_empty() {
+            return Ok(());
+        }
+        let required = webpki::KeyUsage::client_auth();
+        Err(webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present }))
+    }
+}
