@@ -10,7 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::apply::file;
+use crate::checkin::Issued;
 use crate::identity::Identity;
+use crate::payload::CaCertificate;
 use crate::pem;
 use crate::status::{Node, Outcome, Status};
 
@@ -43,6 +45,14 @@ pub struct Certificates<'a> {
     pub intermediates: &'a [Vec<u8>],
     /// The payload's trust anchor.
     pub ca: &'a [u8],
+}
+
+impl<'a> Certificates<'a> {
+    /// Of an answer that was verified.
+    pub fn new(issued: &'a Issued, ca: &'a CaCertificate) -> Certificates<'a> {
+        let intermediates = issued.chain().get(1..).unwrap_or_default();
+        Certificates { leaf: issued.leaf(), intermediates, ca: ca.der() }
+    }
 }
 
 /// Why nothing was handed over.

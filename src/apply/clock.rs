@@ -53,7 +53,8 @@ pub fn set(to: Timestamp) -> Result<(), ClockError> {
     clock_settime(ClockId::CLOCK_REALTIME, time).map_err(|errno| ClockError::System { to, source: errno.into() })
 }
 
-/// Sets the real-time clock, in UTC; false when the machine has none. Only for a confirmed time.
+/// Sets the real-time clock, in UTC; false when the machine has none. Only for a confirmed time. A failure deserves a
+/// line on the console, but not to stop a boot: the system clock is right, and the next boot asks again.
 ///
 /// The ioctl knows whole seconds, so the clock is up to a second slow: it is read at the next boot, as a first guess.
 pub fn write_rtc(root: &Path, to: Timestamp) -> Result<bool, ClockError> {

@@ -77,12 +77,6 @@ impl Seeded {
             }
         }
     }
-
-    /// What the tests of later steps need; even they ask the kernel.
-    #[cfg(test)]
-    pub(crate) fn for_tests() -> Seeded {
-        Seeded::ready(Deadline::after(Duration::from_secs(60))).unwrap()
-    }
 }
 
 impl fmt::Display for EntropyError {

@@ -1,18 +1,21 @@
 //! The folder, without the mount: that takes privilege, tests/netns.rs has it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::*;
 use crate::apply::entropy::Seeded;
 use crate::payload::{CertificateNames, DnsName, KeyType};
 use crate::plan::SubjectPlan;
 use crate::status::{Timeline, VERSION};
+use crate::time::Deadline;
 
 const ALL: [&str; 7] = ["ca.pem", "cert.pem", "chain.pem", "node.json", "private", "ready", "status.json"];
 
 fn identity() -> Identity {
     let names = CertificateNames { dns: vec![DnsName::try_from("node1").unwrap()], ..Default::default() };
-    Identity::generate(&SubjectPlan { names, key: KeyType::P256 }, &Seeded::for_tests()).unwrap()
+    let seeded = Seeded::ready(Deadline::after(Duration::from_secs(60))).unwrap();
+    Identity::generate(&SubjectPlan { names, key: KeyType::P256 }, &seeded).unwrap()
 }
 
 fn node() -> Node {
