@@ -94,12 +94,19 @@ pub fn gather(
     root: &Path,
     origin: Origin,
     site_pin: Option<SitePin>,
-    options: &Options,
+    options: Option<&Options>,
     deadline: Deadline,
 ) -> Result<Facts, NetworkError> {
     let mut netlink = Netlink::open(0).map_err(NetworkError::Open)?;
     let links = links(&mut netlink, root, deadline)?;
-    Ok(Facts { origin, site_pin, now: Timestamp::system(), links, dmi: dmi(root), bootif: options.bootif.clone() })
+    Ok(Facts {
+        origin,
+        site_pin,
+        now: Timestamp::system(),
+        links,
+        dmi: dmi(root),
+        bootif: options.and_then(|options| options.bootif.clone()),
+    })
 }
 
 /// Waits until the link that the payload asks for is there, and until udevd, where it runs, has given it its name: an
@@ -225,7 +232,7 @@ mod tests {
         let options = Options::parse("BOOTIF=01-52-54-00-12-34-56").unwrap();
         let origin = Origin::File("x".into());
         let deadline = Deadline::after(Duration::from_secs(5));
-        let facts = gather(root.path(), origin, None, &options, deadline).unwrap();
+        let facts = gather(root.path(), origin, None, Some(&options), deadline).unwrap();
         assert!(facts.links.iter().all(|link| link.name.as_str() != "lo"));
         assert_eq!(facts.bootif.unwrap().to_string(), "52:54:00:12:34:56");
     }

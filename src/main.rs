@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use argh::FromArgs;
 use imprint::error::{Error, chain};
@@ -97,7 +98,9 @@ fn main() -> ExitCode {
         Command::Run(Run {}) => run::boot(root),
         Command::Check(Check { file }) => run::check(&file).map(|text| print!("{text}")),
         Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| print!("{text}")),
-        Command::Enroll(Enroll { payload, out, timeout }) => run::enroll(root, &payload, &out, timeout),
+        Command::Enroll(Enroll { payload, out, timeout }) => {
+            run::enroll(root, &payload, &out, Duration::from_secs(timeout))
+        }
         Command::Status(Status {}) => run::status(root).map(|text| print!("{text}")),
         Command::Version(Version {}) => {
             println!("imprint {}", env!("CARGO_PKG_VERSION"));

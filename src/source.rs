@@ -30,6 +30,16 @@ pub enum Origin {
     File(PathBuf),
 }
 
+impl Origin {
+    /// The kind of source, without what names this machine: for the User-Agent.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Origin::ConfigDrive { .. } => "config-drive",
+            Origin::File(_) => "file",
+        }
+    }
+}
+
 /// A payload, not yet decoded.
 #[derive(Debug)]
 pub struct Found {

@@ -1,0 +1,238 @@
+//! The whole story on one screen. Each step takes what the one before returned; the timeline keeps what happened.
+//! Decides nothing: what to do is `plan`'s, how to do it is `apply`'s.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::apply::clock::ClockError;
+use crate::apply::entropy::Seeded;
+use crate::apply::network::Network;
+use crate::apply::{clock, entropy, network};
+use crate::checkin::{self, Ask, AskError, Context, Progress};
+use crate::error::{Error, chain};
+use crate::facts;
+use crate::handover::{self, Certificates, Pending, Private};
+use crate::identity::Identity;
+use crate::options::{Mode, Options};
+use crate::payload::Payload;
+use crate::plan::{self, ClockQuality, Plan, Scope};
+use crate::source::{self, Found, SourceError};
+use crate::status::{Node, Status, Timeline};
+use crate::time::Deadline;
+
+/// Where everything is handed over.
+const RUN_DIR: &str = "run/imprint";
+
+/// `imprint run`: the boot. What happened is in status.json, success or not.
+pub fn boot(root: &Path) -> Result<(), Error> {
+    let mut timeline = Timeline::new(|step| say(&step.to_string()));
+    let directory = root.join(RUN_DIR);
+    match story(root, &directory, &mut timeline) {
+        Ok(Ending::Off) => Ok(()),
+        Ok(Ending::Absent) => Ok(handover::fail(&directory, &timeline.absent())?),
+        Ok(Ending::Done(pending)) => finish(&directory, pending, &timeline),
+        Err(error) => Err(stopped(&directory, &timeline, error)),
+    }
+}
+
+enum Ending {
+    Off,
+    Absent,
+    Done(Pending),
+}
+
+fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Ending, Error> {
+    let options = Options::parse(&source::text(root, "proc/cmdline")?)?;
+    if options.mode == Mode::Off {
+        return Ok(Ending::Off);
+    }
+    let Some((found, pin)) = timeline.step("source", |detail| find(&options, root, detail))? else {
+        return Ok(Ending::Absent);
+    };
+    timeline.found(&found.origin);
+    let deadline = Deadline::after(options.timeout);
+    let payload = timeline.step("payload", |_| Payload::decode(found.bytes.expose()))?;
+    let facts = timeline.step("facts", |_| -> Result<_, Error> {
+        let mut facts = facts::gather(root, found.origin, pin, Some(&options), deadline)?;
+        facts::await_link(&mut facts, &payload.network, root, deadline)?;
+        Ok(facts)
+    })?;
+    let plan = timeline.step("plan", |_| plan::plan(payload, &facts, Scope::Boot))?;
+    timeline.planned(&plan);
+    if options.debug {
+        plan.to_string().lines().for_each(say);
+    }
+    if !plan.pinned {
+        say("no site pin in this image: trust is as good as the channel that brought the payload");
+    }
+    timeline.step("clock", |detail| prepare_clock(&plan, detail))?;
+    let seeded = timeline.step("entropy", |_| entropy::seed(&plan.seed, root, deadline))?;
+    let network = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
+    let mut door = |ask: Ask| answer(root, ask);
+    let pending = identify(&plan, &seeded, network.as_ref(), &mut door, directory, Private::Mount, timeline, deadline)?;
+    Ok(Ending::Done(pending))
+}
+
+/// `imprint enroll`: from decoding to hand-over on a running system, whose clock and network stay as they are.
+pub fn enroll(root: &Path, file: &Path, out: &Path, timeout: Duration) -> Result<(), Error> {
+    let mut timeline = Timeline::new(|step| say(&step.to_string()));
+    match enroll_story(root, file, out, timeout, &mut timeline) {
+        Ok(pending) => finish(out, pending, &timeline),
+        Err(error) => Err(stopped(out, &timeline, error)),
+    }
+}
+
+fn enroll_story(
+    root: &Path,
+    file: &Path,
+    out: &Path,
+    timeout: Duration,
+    timeline: &mut Timeline,
+) -> Result<Pending, Error> {
+    let deadline = Deadline::after(timeout);
+    let found = timeline.step("source", |_| source::file(file))?;
+    timeline.found(&found.origin);
+    let payload = timeline.step("payload", |_| Payload::decode(found.bytes.expose()))?;
+    let plan = timeline.step("plan", |_| planned(root, found, payload, Scope::CertificateOnly, deadline))?;
+    timeline.planned(&plan);
+    let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
+    // The check-in keeps the time for itself; the system clock is not ours to set.
+    let mut door = |Ask::SetClock(_): Ask| Ok(());
+    identify(&plan, &seeded, None, &mut door, out, Private::Directory, timeline, deadline)
+}
+
+/// Key, CSR, certificate, hand-over: the part that a boot and a running system share.
+#[allow(clippy::too_many_arguments)] // each is a value of its own, and there are two callers, both above
+fn identify(
+    plan: &Plan,
+    seeded: &Seeded,
+    network: Option<&Network>,
+    door: &mut dyn FnMut(Ask) -> Result<(), AskError>,
+    directory: &Path,
+    private: Private,
+    timeline: &mut Timeline,
+    deadline: Deadline,
+) -> Result<Pending, Error> {
+    let identity = timeline.step("identity", |detail| {
+        let identity = Identity::generate(&plan.subject, seeded)?;
+        *detail = format!("{} key {}", plan.subject.key, identity.code());
+        Ok::<_, Error>(identity)
+    })?;
+    timeline.keyed(&identity.code());
+    let user_agent = format!("imprint/{} ({})", env!("CARGO_PKG_VERSION"), plan.origin.kind());
+    let issued = timeline.step("check-in", |detail| {
+        let context =
+            Context { server: &plan.server, clock: &plan.clock, identity: &identity, user_agent: &user_agent };
+        let issued = checkin::enroll(&context, door, &mut |progress| console(&progress), deadline)?;
+        *detail = format!("{} by {}", issued.facts().subject, issued.server());
+        Ok::<_, Error>(issued)
+    })?;
+    timeline.step("hand-over", |detail| {
+        let node = Node::new(plan, network, &identity.code(), issued.facts().not_after);
+        *detail = format!("{}, valid until {}", directory.display(), issued.facts().not_after);
+        let certificates = Certificates::new(&issued, &plan.server.ca);
+        Ok::<_, Error>(handover::write(directory, private, identity, &certificates, &node)?)
+    })
+}
+
+/// `imprint check`: the payload in a file, for people.
+pub fn check(file: &Path) -> Result<String, Error> {
+    Ok(Payload::decode(source::file(file)?.bytes.expose())?.to_string())
+}
+
+/// `imprint plan`: what the payload in a file would do on this machine.
+pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
+    let found = source::file(file)?;
+    let payload = Payload::decode(found.bytes.expose())?;
+    let deadline = Deadline::after(Duration::from_secs(10));
+    Ok(planned(root, found, payload, Scope::Boot, deadline)?.to_string())
+}
+
+/// `imprint status`: what the last run did.
+pub fn status(root: &Path) -> Result<String, Error> {
+    let path = root.join(RUN_DIR).join("status.json");
+    let text = source::text(root, &format!("{RUN_DIR}/status.json"))?;
+    let status: Status = serde_json::from_str(&text)
+        .map_err(|error| SourceError::Read { path, source: std::io::Error::other(error) })?;
+    Ok(status.to_string())
+}
+
+fn planned(root: &Path, found: Found, payload: Payload, scope: Scope, deadline: Deadline) -> Result<Plan, Error> {
+    let pin = facts::site_pin(root)?;
+    // A running system's command line may hold words for the boot that this is not.
+    let facts = facts::gather(root, found.origin, pin, None, deadline)?;
+    Ok(plan::plan(payload, &facts, scope)?)
+}
+
+type Sought = Option<(Found, Option<facts::SitePin>)>;
+
+fn find(options: &Options, root: &Path, detail: &mut String) -> Result<Sought, Error> {
+    let pin = facts::site_pin(root)?;
+    let deadline = Deadline::after(options.timeout);
+    let mut notice = |looked: &str| {
+        let seconds = options.timeout.as_secs();
+        say(&format!("no payload yet ({looked}); waiting up to {seconds} s for a config drive labelled IMPRINT"));
+    };
+    let found = source::find(options, root, pin.is_some(), deadline, &mut notice)?;
+    *detail = found.as_ref().map_or("no payload, booting on without".to_owned(), |found| found.origin.to_string());
+    Ok(found.map(|found| (found, pin)))
+}
+
+fn prepare_clock(plan: &Plan, detail: &mut String) -> Result<(), ClockError> {
+    clock::prepare(&plan.clock)?;
+    *detail = match plan.clock.quality {
+        ClockQuality::Rtc => "plausible".to_owned(),
+        ClockQuality::Unknown => format!("unknown, set to {} until a server tells", plan.clock.floor),
+    };
+    Ok(())
+}
+
+fn configure(plan: &Plan, root: &Path, deadline: Deadline, detail: &mut String) -> Result<Option<Network>, Error> {
+    if let Some(hostname) = &plan.hostname {
+        network::set_hostname(hostname)?;
+    }
+    let Some(wanted) = &plan.network else { return Ok(None) };
+    let network = network::configure(wanted, root, deadline)?;
+    let addresses: Vec<String> = network.addresses.iter().map(ToString::to_string).collect();
+    *detail = format!("{} {}", network.name, addresses.join(" "));
+    Ok(Some(network))
+}
+
+/// The one door that leads back: what a check-in may ask for.
+fn answer(root: &Path, ask: Ask) -> Result<(), AskError> {
+    let Ask::SetClock(now) = ask;
+    clock::set(now).map_err(AskError::Clock)?;
+    if let Err(error) = clock::write_rtc(root, now) {
+        say(&format!("{}; the next boot asks again", chain(&error)));
+    }
+    Ok(())
+}
+
+fn console(progress: &Progress<'_>) {
+    match progress {
+        Progress::Clock { server, date } => say(&format!("clock: {date} by {server}")),
+        Progress::Waiting { attempts, delay } => {
+            for attempt in *attempts {
+                say(&format!("{attempt}; trying again in {:.1} s", delay.as_secs_f64()));
+            }
+        }
+    }
+}
+
+fn finish(directory: &Path, pending: Pending, timeline: &Timeline) -> Result<(), Error> {
+    pending.finish(&timeline.done()).map_err(|error| stopped(directory, timeline, error.into()))
+}
+
+/// Writes the status of a run that was stopped. The error that stopped it is the one to tell; that the status cannot be
+/// written either is a line beside it.
+fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
+    if let Err(second) = handover::fail(directory, &timeline.failed(&error)) {
+        say(&format!("status.json: {}", chain(&second)));
+    }
+    error
+}
+
+/// One line on the console; the unit sends it to the journal, too.
+fn say(line: &str) {
+    println!("imprint: {line}");
+}
