@@ -1,1 +1,8 @@
 //! What the tests share.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/ca.rs"]
+pub mod ca;
+#[path = "support/est_server.rs"]
+pub mod est_server;

@@ -1,0 +1,143 @@
+//! Certificates of any shape, and PKCS#7 messages around them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+/// First and last second of a validity.
+pub type Validity = (u64, u64);
+
+/// A CA that signs what it is told to.
+pub struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Ca {
+    /// A root.
+    pub fn new(name: &str, validity: Validity) -> Ca {
+        Ca { issuer: CertifiedIssuer::self_signed(ca_params(name, validity), KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    /// A CA below this one.
+    pub fn intermediate(&self, name: &str, validity: Validity) -> Ca {
+        let key = KeyPair::generate().unwrap();
+        Ca { issuer: CertifiedIssuer::signed_by(ca_params(name, validity), key, &self.issuer).unwrap() }
+    }
+
+    /// Its certificate.
+    pub fn der(&self) -> Vec<u8> {
+        self.issuer.der().to_vec()
+    }
+
+    /// A certificate for a P-256 key, given as SubjectPublicKeyInfo.
+    pub fn issue(&self, leaf: &Leaf, spki: &[u8]) -> Vec<u8> {
+        leaf.params().signed_by(&P256Key(spki[spki.len() - 65..].to_vec()), &self.issuer).unwrap().der().to_vec()
+    }
+
+    /// A TLS server's configuration, with a key of its own and this CA's certificate behind the leaf's.
+    pub fn server(&self, leaf: &Leaf, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let leaf = leaf.params().signed_by(&key, &self.issuer).unwrap();
+        let chain = vec![leaf.der().clone(), CertificateDer::from(self.der())];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+        Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap())
+    }
+}
+
+fn ca_params(name: &str, validity: Validity) -> CertificateParams {
+    let mut params = Leaf { cn: name.to_owned(), names: Vec::new(), validity, usages: Vec::new(), ca: true }.params();
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// What a certificate says.
+#[derive(Clone)]
+pub struct Leaf {
+    /// Common name.
+    pub cn: String,
+    /// Subject alternative names.
+    pub names: Vec<SanType>,
+    /// First and last second.
+    pub validity: Validity,
+    /// Extended key usages.
+    pub usages: Vec<ExtendedKeyUsagePurpose>,
+    /// CA:TRUE.
+    pub ca: bool,
+}
+
+impl Leaf {
+    /// A server certificate for an address.
+    pub fn server(address: IpAddr, validity: Validity) -> Leaf {
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        Leaf { cn: "est server".to_owned(), names: vec![SanType::IpAddress(address)], validity, usages, ca: false }
+    }
+
+    /// A node's certificate.
+    pub fn node(cn: &str, dns: &[&str], validity: Validity) -> Leaf {
+        let names = dns.iter().map(|name| SanType::DnsName((*name).try_into().unwrap())).collect();
+        Leaf { cn: cn.to_owned(), names, validity, usages: vec![ExtendedKeyUsagePurpose::ClientAuth], ca: false }
+    }
+
+    fn params(&self) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        let at = |secs| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(secs);
+        (params.not_before, params.not_after) = (at(self.validity.0), at(self.validity.1));
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, self.cn.as_str());
+        params.subject_alt_names = self.names.clone();
+        params.extended_key_usages = self.usages.clone();
+        params.is_ca = if self.ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
+        params.use_authority_key_identifier_extension = true;
+        params
+    }
+}
+
+/// An uncompressed point on P-256.
+struct P256Key(Vec<u8>);
+
+impl PublicKeyData for P256Key {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+/// The SubjectPublicKeyInfo in a PKCS#10 request for a P-256 key: found by its header, which is always the same.
+pub fn spki_of_csr(csr: &[u8]) -> Vec<u8> {
+    // openssl ecparam -name prime256v1 -genkey | openssl pkey -pubout -outform DER | xxd | head -2
+    let header =
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+    let at = csr.windows(header.len()).position(|window| window == header).expect("a P-256 key in the CSR");
+    csr[at..at + header.len() + 65].to_vec()
+}
+
+/// A certs-only message (RFC 5652 §5) in which the certificates stand in this order, sorted or not.
+pub fn certs_only(certificates: &[Vec<u8>]) -> Vec<u8> {
+    let data = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
+    let (data, set) = (tlv(0x30, &data), tlv(0xa0, &certificates.concat()));
+    let signed: [&[u8]; 4] = [&[2, 1, 1, 0x31, 0], &data, &set, &[0x31, 0]];
+    let signed_data = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
+    tlv(0x30, &[signed_data.as_slice(), &tlv(0xa0, &tlv(0x30, &signed.concat()))].concat())
+}
+
+fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len()).unwrap().to_be_bytes();
+    let head = match length {
+        [0, short] if short < 0x80 => vec![tag, short],
+        [0, short] => vec![tag, 0x81, short],
+        [high, low] => vec![tag, 0x82, high, low],
+    };
+    [head, value.to_vec()].concat()
+}

@@ -1,0 +1,155 @@
+//! A TLS server that answers anything, so that the client can be shown anything. One connection at a time.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use imprint::time::Timestamp;
+use rustls::{NamedGroup, ProtocolVersion, ServerConfig, ServerConnection, StreamOwned};
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Counts the connections, from 0.
+    pub connection: usize,
+    /// Request line and fields.
+    pub head: String,
+    /// Body, as it came.
+    pub body: Vec<u8>,
+    /// TLS version of the connection.
+    pub version: ProtocolVersion,
+    /// Key exchange of the connection.
+    pub group: NamedGroup,
+}
+
+impl Request {
+    /// `cacerts`, `simpleenroll`.
+    pub fn operation(&self) -> &str {
+        let path = self.head.split(' ').nth(1).unwrap_or_default();
+        path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The body of `simpleenroll`, DER.
+    pub fn csr(&self) -> Vec<u8> {
+        imprint::est::base64(&self.body).expect("base64")
+    }
+}
+
+/// Stops when it is dropped.
+pub struct EstServer {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EstServer {
+    /// Listens on 127.0.0.1. Connection n is made with configuration n, or the last one; `answer` gives the bytes to
+    /// send, an HTTP head and all. After each answer the connection is closed.
+    pub fn start(configs: Vec<Arc<ServerConfig>>, answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> EstServer {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (seen, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            for (connection, stream) in listener.incoming().enumerate() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let config = configs.get(connection).or(configs.last()).unwrap();
+                // A client that breaks off is what many tests are about; the client says why.
+                drop(serve(connection, stream.unwrap(), Arc::clone(config), &seen, &answer));
+            }
+        });
+        EstServer { address, requests, stop, thread: Some(thread) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `https://127.0.0.1:PORT/.well-known/est`
+    pub fn url(&self) -> String {
+        format!("https://{}/.well-known/est", self.address)
+    }
+
+    /// What came so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for EstServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the test server panicked");
+        }
+    }
+}
+
+fn serve(
+    connection: usize,
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    requests: &Mutex<Vec<Request>>,
+    answer: &impl Fn(&Request) -> Vec<u8>,
+) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let session = ServerConnection::new(config).map_err(std::io::Error::other)?;
+    let mut stream = StreamOwned::new(session, stream);
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    let (head, body) = loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        bytes.extend_from_slice(&buffer[..count]);
+        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8(bytes[..end].to_vec()).expect("an ASCII head");
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let length = length.map_or(0, |length| length.parse().unwrap());
+        if let Some(body) = bytes.get(end + 4..end + 4 + length) {
+            break (head, body.to_vec());
+        }
+    };
+    let group = stream.conn.negotiated_key_exchange_group().unwrap().name();
+    let version = stream.conn.protocol_version().unwrap();
+    let request = Request { connection, head, body, version, group };
+    requests.lock().unwrap().push(request.clone());
+    stream.write_all(&answer(&request))?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+/// An HTTP answer with these fields, a Content-Length and this body.
+pub fn reply(status: &str, fields: &[String], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status}\r\n");
+    for field in fields {
+        head.push_str(field);
+        head.push_str("\r\n");
+    }
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    [head.into_bytes(), body.to_vec()].concat()
+}
+
+/// `Date: Tue, 01 Jan 2030 00:00:00 GMT`
+pub fn date_field(secs: u64) -> String {
+    let text = Timestamp::from_secs(secs).to_string();
+    let (date, time) = text.trim_end_matches('Z').split_once('T').unwrap();
+    let [year, month, day] = date.split('-').collect::<Vec<_>>()[..] else { panic!("{text}") };
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = months[month.parse::<usize>().unwrap() - 1];
+    let days = usize::try_from(secs / 86_400).unwrap();
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][days % 7];
+    format!("Date: {weekday}, {day} {month} {year} {time} GMT")
+}
