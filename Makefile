@@ -1,0 +1,65 @@
+# Every target installs what it lacks (scripts/install-needs). `make help` lists them.
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+NEXTEST := cargo nextest run --locked
+TARGET := x86_64-unknown-linux-musl
+
+.PHONY: help build demo test test-fast test-vm bench lint fuzz-smoke fuzz-long clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## build       static agent and host tool in dist/x86_64
+build:
+	@scripts/install-needs build
+	cargo build --locked --profile agent -p imprint --target $(TARGET)
+	cargo build --locked --profile host -p imprint-host --target $(TARGET)
+	@mkdir -p dist/x86_64
+	@cp target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host dist/x86_64/
+	@ls -l dist/x86_64 | awk 'NR > 1 { print $$5, "dist/x86_64/" $$9 }'
+
+## demo        a real kernel boots and comes up with its own certificate
+demo: build
+	@scripts/install-needs vm
+	@scripts/demo
+
+## test        everything below
+test: test-fast test-vm
+
+## test-fast   lints, pure tests, loopback, network namespaces
+test-fast: lint
+	@scripts/install-needs build test python
+	cargo build --locked --workspace --bins
+	$(NEXTEST) --workspace -E 'not binary(vm)'
+
+## test-vm     real kernels in QEMU
+test-vm: build
+	@scripts/install-needs vm test
+	@scripts/vm-images stable >/dev/null
+	@scripts/vm-images backports >/dev/null
+	$(NEXTEST) -p imprint-tests --test vm
+
+## lint        formatting, clippy, and what the dependencies may be
+lint:
+	@scripts/install-needs build lint
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+
+## bench       every bar beside its peer; target/bench/results.json
+bench: build
+	@scripts/install-needs bench vm
+	@benches/bench.py
+
+## fuzz-smoke  every fuzz target: its corpus, and a few seconds
+fuzz-smoke:
+	@scripts/install-needs build fuzz
+	@fuzz/run smoke
+
+## fuzz-long   every fuzz target for 10 minutes
+fuzz-long:
+	@scripts/install-needs build fuzz
+	@fuzz/run long
+
+clean:
+	rm -rf target dist fuzz/target
