@@ -72,8 +72,14 @@ pub enum Problem {
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = if self.place.is_empty() { "" } else { ", " };
-        write!(f, "byte {}{place}{}: ", self.offset, self.place)?;
-        match &self.problem {
+        write!(f, "byte {}{place}{}: {}", self.offset, self.place, self.problem)
+    }
+}
+
+/// Without its place, for callers that have a better one: the line of a record.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Problem::TooLong(len) => {
                 write!(f, "{len} bytes are too many for a payload, the limit is {}", super::MAX_LEN)
             }
