@@ -1,1 +1,20 @@
-//! placeholder
+//! imprint-host makes bootstrap payloads and signs the CSRs that match what was injected.
+//!
+//! [`cli`] reads the command; [`state`] is the directory with CA and store; [`record`] compiles a node's TOML;
+//! [`compose`] makes a payload of it; [`serve`] speaks EST and asks [`enrol`], which alone decides what is signed.
+
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
+
+pub mod cli;
+pub mod state;
+pub mod record;
+pub mod compose;
+pub mod iso;
+pub mod list;
+pub mod csr;
+pub mod enrol;
+pub mod serve;
+pub mod est;
+pub mod store;
+pub mod ca;
+pub mod x509;

@@ -1,0 +1,305 @@
+//! The commands of `imprint-host`: arguments in, text or JSON out, exit code 0 or 1 (clap says 2 itself).
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use imprint::hex;
+use imprint::payload::EstUrl;
+use imprint::time::Timestamp;
+use serde_json::json;
+
+use crate::compose::Options;
+use crate::serve::{Config, ServeError, Server};
+use crate::state::{self, State};
+use crate::{iso, list, record};
+
+/// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
+#[derive(Parser)]
+#[command(name = "imprint-host", version)]
+pub struct Cli {
+    /// Directory with CA and store
+    #[arg(long, global = true, env = "IMPRINT_DIR", default_value = "/var/lib/imprint-host")]
+    dir: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a CA and a store in an empty directory
+    Init {
+        /// EST base that nodes use, https://HOST[:PORT]/.well-known/est; repeat it for more, in order
+        #[arg(long, required = true, value_parser = est_url)]
+        url: Vec<EstUrl>,
+    },
+    /// Node records
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Make a payload for a node, with a fresh id and token
+    Payload(PayloadArgs),
+    /// Serve EST: sign what matches, refuse the rest
+    Serve {
+        /// Address and port to listen on
+        #[arg(long, default_value = "0.0.0.0:8443")]
+        listen: SocketAddr,
+    },
+    /// List the nodes
+    Nodes,
+    /// Show the audit log
+    Log {
+        /// How many lines
+        #[arg(long, default_value_t = 100)]
+        last: u32,
+    },
+}
+
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// Add nodes from TOML files: all of them or none
+    Add {
+        /// One record each
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Give nodes that are known another record
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+#[derive(Args)]
+struct PayloadArgs {
+    /// Name of the record
+    node: String,
+    /// cbor: the payload itself; iso: a config drive with it
+    #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
+    form: Form,
+    /// Where to; standard output when left out
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// How long it is good for, like 24h, 30m or 7d
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    expires: Duration,
+    /// This medium is used for one boot only: the node may credit its seed. The record must have a bind
+    #[arg(long, conflicts_with = "no_seed")]
+    single_boot: bool,
+    /// Put an entropy seed in, also where it is only mixed in
+    #[arg(long, conflicts_with = "no_seed")]
+    seed: bool,
+    /// Put no entropy seed in, even on a config drive
+    #[arg(long)]
+    no_seed: bool,
+    /// Leave earlier payloads of this node valid
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Cbor,
+    Iso,
+}
+
+/// Runs one command; what it prints goes to standard output.
+pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
+    match &cli.command {
+        Command::Init { url } => init(cli, url, now),
+        Command::Node(NodeCommand::Add { files, replace }) => add(cli, files, *replace, now),
+        Command::Payload(arguments) => payload(cli, arguments, now),
+        Command::Serve { listen } => serve(cli, *listen),
+        Command::Nodes => {
+            let state = State::open(&cli.dir)?;
+            let nodes = list::nodes(&state, now)?;
+            print(&if cli.json { format!("{}\n", list::nodes_json(&nodes)) } else { list::nodes_table(&nodes) })
+        }
+        Command::Log { last } => {
+            let state = State::open(&cli.dir)?;
+            let rows = state.store.log(*last).map_err(state::Error::Store)?;
+            print(&if cli.json { format!("{}\n", list::log_json(&rows)) } else { list::log_text(&rows) })
+        }
+    }
+}
+
+fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
+    let state = State::init(&cli.dir, urls, now)?;
+    let root = state.ca.root();
+    let (sha256, bytes, dir) = (hex::encode(&root.sha256()), root.der().len(), cli.dir.display());
+    if cli.json {
+        return print(&format!(
+            "{}\n",
+            json!({ "dir": dir.to_string(), "subject": root.subject(), "sha256": sha256, "bytes": bytes })
+        ));
+    }
+    let mut text = format!("made {} in {dir}\n", root.subject());
+    let _ = writeln!(text, "root certificate  {bytes} bytes, sha256 {sha256}");
+    let _ = writeln!(
+        text,
+        "root key          {dir}/root.key: not needed until the intermediate is renewed; keep it offline"
+    );
+    let _ = writeln!(text, "site pin          put the sha256 into /imprint/site of your images");
+    print(&text)
+}
+
+fn add(cli: &Cli, files: &[PathBuf], replace: bool, now: Timestamp) -> Result<(), CliError> {
+    let mut state = State::open(&cli.dir)?;
+    let read = |path: &PathBuf| match fs::read_to_string(path) {
+        Ok(text) => Ok((path.display().to_string(), text)),
+        Err(source) => Err(CliError::Read { path: path.clone(), source }),
+    };
+    let files = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let records = state.add_nodes(&files, replace, now)?;
+    let mut text = String::new();
+    for record in &records {
+        let _ = writeln!(text, "added {}: {}", record.name, record.names);
+    }
+    if cli.json {
+        let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
+        text = format!("{}\n", json!({ "added": names }));
+    }
+    print(&text)
+}
+
+fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
+    if arguments.output.is_none() && io::stdout().is_terminal() {
+        return Err(CliError::Terminal);
+    }
+    let options = Options {
+        expires: arguments.expires,
+        // A seed is always worth mixing in, and on a disk its bytes cost nothing.
+        seed: arguments.seed || arguments.form == Form::Iso && !arguments.no_seed,
+        single_boot: arguments.single_boot,
+        keep: arguments.keep,
+    };
+    let mut state = State::open(&cli.dir)?;
+    let made = state.payload(&arguments.node, &options, now)?;
+    let bytes = match arguments.form {
+        Form::Cbor => made.bytes,
+        Form::Iso => iso::image(&made.bytes, now).map_err(CliError::Iso)?,
+    };
+    let Some(path) = &arguments.output else {
+        return io::stdout().lock().write_all(&bytes).map_err(CliError::Output);
+    };
+    state::write_secret(path, &bytes)?;
+    let (shown, len) = (path.display(), bytes.len());
+    print(&if cli.json {
+        let (id, expiry) = (made.id.to_string(), made.expiry.to_string());
+        let file = shown.to_string();
+        format!("{}\n", json!({ "node": arguments.node, "file": file, "bytes": len, "id": id, "expiry": expiry }))
+    } else {
+        format!("wrote {shown}: {len} bytes, payload {} for {}, expires {}\n", made.id, arguments.node, made.expiry)
+    })
+}
+
+fn serve(cli: &Cli, listen: SocketAddr) -> Result<(), CliError> {
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
+    // Listened for before the server starts, so that a signal in between is not lost.
+    let stop = runtime.block_on(async { signals() }).map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
+    let clock = Arc::new(Timestamp::system);
+    let server = Server::start(Config { dir: cli.dir.clone(), listen, clock }).map_err(CliError::Serve)?;
+    tracing::info!("EST on {}, CA in {}", server.local_addr(), cli.dir.display());
+    let name = runtime.block_on(stop.first());
+    tracing::info!("{name}: stopping");
+    server.shutdown();
+    Ok(())
+}
+
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+fn signals() -> io::Result<Signals> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+}
+
+impl Signals {
+    async fn first(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever read us has seen enough: `imprint-host log | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(CliError::Output),
+    }
+}
+
+fn est_url(text: &str) -> Result<EstUrl, String> {
+    match EstUrl::try_from(text) {
+        Ok(EstUrl::Line) => Err("line: needs no server; give an https:// URL".to_owned()),
+        Ok(url) => Ok(url),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    record::duration(text).ok_or_else(|| "want a duration like 24h, 30m or 7d".to_owned())
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum CliError {
+    /// Something with the state.
+    State(state::Error),
+    /// A record cannot be read.
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Secrets for a screen.
+    Terminal,
+    /// Standard output.
+    Output(io::Error),
+    /// The image.
+    Iso(iso::TooLong),
+    /// The server.
+    Serve(ServeError),
+}
+
+impl From<state::Error> for CliError {
+    fn from(error: state::Error) -> CliError {
+        CliError::State(error)
+    }
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CliError::State(error) => error.fmt(f),
+            CliError::Read { path, .. } => write!(f, "reading {}", Path::display(path)),
+            CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
+            CliError::Output(_) => write!(f, "writing to standard output"),
+            CliError::Iso(error) => error.fmt(f),
+            CliError::Serve(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CliError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CliError::State(error) => error.source(),
+            CliError::Read { source, .. } | CliError::Output(source) => Some(source),
+            CliError::Serve(error) => error.source(),
+            CliError::Terminal | CliError::Iso(_) => None,
+        }
+    }
+}

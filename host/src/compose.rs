@@ -1,0 +1,149 @@
+//! Record + CA + fresh secrets → payload. Writes nothing; `state` keeps the books.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use imprint::identity::sha256;
+use imprint::payload::{
+    CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token,
+};
+use imprint::secret::Secret;
+use imprint::time::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::ca::Ca;
+use crate::record::Record;
+use crate::x509::{self, X509Error};
+
+/// How a payload is to be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// How long it is good for.
+    pub expires: Duration,
+    /// Put in an entropy seed.
+    pub seed: bool,
+    /// Declare that the medium is used for one boot only, so that the node may credit the seed.
+    pub single_boot: bool,
+    /// Leave earlier payloads of the node valid.
+    pub keep: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { expires: Duration::from_secs(86_400), seed: false, single_boot: false, keep: false }
+    }
+}
+
+/// Why there is no payload.
+#[derive(Debug)]
+pub enum ComposeError {
+    /// `--expires 0s`
+    Expires(Duration),
+    /// A single-boot medium that names no machine: its seed would be credited by whoever finds it.
+    NotBound(String),
+    /// The system has no random numbers.
+    Random(X509Error),
+    /// A token that is none.
+    Token(NameError),
+    /// Larger than any node reads.
+    TooLong(usize),
+}
+
+/// A payload and what the store must know of it.
+pub struct Composed {
+    /// The wire form.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Its id.
+    pub id: PayloadId,
+    /// SHA-256 of its token.
+    pub token_hash: [u8; 32],
+    /// Until when it is good.
+    pub expiry: Timestamp,
+}
+
+/// Makes a payload with a fresh id, token and, if asked for, seed.
+pub fn compose(
+    record: &Record,
+    ca: &Ca,
+    urls: &[EstUrl],
+    options: &Options,
+    now: Timestamp,
+) -> Result<Composed, ComposeError> {
+    let expiry = now.plus(options.expires);
+    if expiry <= now {
+        return Err(ComposeError::Expires(options.expires));
+    }
+    if options.single_boot && record.binding.is_none() {
+        return Err(ComposeError::NotBound(record.name.to_string()));
+    }
+    let id = PayloadId(x509::random()?);
+    let bytes = Zeroizing::new(x509::random::<16>()?);
+    let secret = Token::try_from(Base64UrlUnpadded::encode_string(&*bytes)).map_err(ComposeError::Token)?;
+    let token_hash = sha256(secret.expose().as_bytes());
+    let seed = if options.seed || options.single_boot {
+        let bytes = Zeroizing::new(x509::random::<32>()?);
+        Some(Seed { bytes: Secret::new(bytes.to_vec()), single_boot: options.single_boot })
+    } else {
+        None
+    };
+    let payload = Payload {
+        id,
+        composed: now,
+        expiry,
+        binding: record.binding.clone(),
+        seed,
+        network: record.network.clone(),
+        hostname: record.hostname.clone(),
+        ca: ca.root().clone(),
+        issuers: record.issuers.clone(),
+        enrolment: Enrolment::Csr(Box::new(CsrEnrolment {
+            name: record.name.clone(),
+            names: record.names.clone(),
+            key: record.key,
+            urls: urls.to_vec(),
+            token: Some(EnrolmentToken { secret, mode: record.mode }),
+        })),
+        extensions: Vec::new(),
+    };
+    let bytes = payload.encode();
+    if bytes.len() > MAX_LEN {
+        return Err(ComposeError::TooLong(bytes.len()));
+    }
+    Ok(Composed { bytes, id, token_hash, expiry })
+}
+
+impl From<X509Error> for ComposeError {
+    fn from(error: X509Error) -> ComposeError {
+        ComposeError::Random(error)
+    }
+}
+
+impl fmt::Display for ComposeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ComposeError::Expires(expires) => {
+                write!(f, "a payload that expires after {} seconds is good for nothing", expires.as_secs())
+            }
+            ComposeError::NotBound(name) => write!(
+                f,
+                "a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {name}"
+            ),
+            ComposeError::Random(_) => write!(f, "making secrets"),
+            ComposeError::Token(_) => write!(f, "making a token"),
+            ComposeError::TooLong(len) => {
+                write!(f, "the payload has {len} bytes, the limit is {MAX_LEN}; make the record shorter")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ComposeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ComposeError::Random(error) => Some(error),
+            ComposeError::Token(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! A CSR (PKCS#10, RFC 2986): decoded, its signature checked, and compared with a record. Signs nothing.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
+};
+use der::asn1::{Ia5StringRef, PrintableStringRef, UintRef, Utf8StringRef};
+use der::oid::ObjectIdentifier;
+use der::{Decode, Encode, Reader, SliceReader, Tag, Tagged};
+use imprint::identity::{KeyCode, OID_EXTENSION_REQUEST, OID_SUBJECT_ALT_NAME, attribute_oid, sha256};
+use imprint::payload::{Attribute, CertificateNames, KeyType};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::request::{CertReq, ExtensionReq};
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
+
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
+const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
+const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
+
+/// A CSR whose signature proves that its sender has the key.
+pub struct Csr {
+    spki: Vec<u8>,
+    key: KeyType,
+    subject: Vec<(ObjectIdentifier, String)>,
+    alternatives: Vec<String>,
+}
+
+/// Why a CSR is not accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CsrError {
+    /// Not a CSR in DER.
+    NotDer(String),
+    /// A kind of key that nobody can have asked for.
+    KeyKind(String),
+    /// The signature is not by the key in it.
+    Signature,
+    /// An attribute other than extensionRequest.
+    Attribute(String),
+    /// An extension other than subjectAltName.
+    Extension(String),
+    /// A subject that cannot be compared.
+    SubjectForm,
+    /// Another subject than the record's.
+    Subject {
+        /// The record's.
+        want: String,
+        /// The CSR's.
+        have: String,
+    },
+    /// Other subject alternative names than the record's.
+    Alternatives {
+        /// In the record and not in the CSR.
+        missing: Vec<String>,
+        /// In the CSR and not in the record.
+        extra: Vec<String>,
+    },
+    /// Another key type than the record's.
+    Key {
+        /// The record's.
+        want: KeyType,
+        /// The CSR's.
+        have: KeyType,
+    },
+}
+
+impl Csr {
+    /// Decodes and checks the signature.
+    pub fn parse(der: &[u8]) -> Result<Csr, CsrError> {
+        let not_der = |error: der::Error| CsrError::NotDer(error.to_string());
+        let request = CertReq::from_der(der).map_err(not_der)?;
+        // What is signed is the bytes; a request that re-encodes differently is not what it seems.
+        if request.to_der().map_err(not_der)? != der {
+            return Err(CsrError::NotDer("not in distinguished encoding".to_owned()));
+        }
+        let key = key_type(&request.info.public_key)?;
+        verify(&request, key)?;
+        let mut subject = Vec::new();
+        for rdn in &request.info.subject.0 {
+            let [part] = rdn.0.as_slice() else { return Err(CsrError::SubjectForm) };
+            subject.push((part.oid, string(&part.value).ok_or(CsrError::SubjectForm)?));
+        }
+        let spki = request.info.public_key.to_der().map_err(not_der)?;
+        Ok(Csr { spki, key, subject, alternatives: alternatives(&request)? })
+    }
+
+    /// SubjectPublicKeyInfo, DER.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// SHA-256 of it.
+    pub fn spki_hash(&self) -> [u8; 32] {
+        sha256(&self.spki)
+    }
+
+    /// The code of its key.
+    pub fn code(&self) -> KeyCode {
+        KeyCode::of(&self.spki)
+    }
+
+    /// Whether it asks for exactly this. Types and values of the subject are compared, in order; not the string kinds
+    /// that carry them. The order of the alternative names has no meaning.
+    pub fn matches(&self, names: &CertificateNames, key: KeyType) -> Result<(), CsrError> {
+        let want: Vec<_> =
+            names.subject.0.iter().map(|part| (attribute_oid(part.attribute()), part.value().to_owned())).collect();
+        if self.subject != want {
+            let none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+            return Err(CsrError::Subject { want: none(names.subject.to_string()), have: none(self.subject_text()) });
+        }
+        let mut want: Vec<String> = Vec::new();
+        want.extend(names.dns.iter().map(|name| format!("dns:{name}")));
+        want.extend(names.ips.iter().map(|ip| format!("ip:{ip}")));
+        want.extend(names.uris.iter().map(|uri| format!("uri:{uri}")));
+        want.extend(names.emails.iter().map(|email| format!("email:{email}")));
+        want.sort();
+        if self.alternatives != want {
+            let only = |a: &[String], b: &[String]| a.iter().filter(|name| !b.contains(name)).cloned().collect();
+            let (missing, extra) = (only(&want, &self.alternatives), only(&self.alternatives, &want));
+            return Err(CsrError::Alternatives { missing, extra });
+        }
+        if self.key != key {
+            return Err(CsrError::Key { want: key, have: self.key });
+        }
+        Ok(())
+    }
+
+    fn subject_text(&self) -> String {
+        let known = |oid: &ObjectIdentifier| {
+            let found = Attribute::ALL.iter().find(|(attribute, _)| attribute_oid(*attribute) == *oid);
+            found.map_or_else(|| oid.to_string(), |(_, name)| (*name).to_owned())
+        };
+        self.subject.iter().map(|(oid, value)| format!("{}={value}", known(oid))).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn key_type(spki: &SubjectPublicKeyInfoOwned) -> Result<KeyType, CsrError> {
+    let oid = spki.algorithm.oid;
+    let curve = || spki.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
+    if oid == ED25519_KEY {
+        return Ok(KeyType::Ed25519);
+    }
+    if oid == EC_PUBLIC_KEY {
+        return match curve() {
+            Some(P256) => Ok(KeyType::P256),
+            Some(P384) => Ok(KeyType::P384),
+            Some(other) => Err(CsrError::KeyKind(format!("elliptic curve {other}"))),
+            None => Err(CsrError::KeyKind("elliptic curve without a name".to_owned())),
+        };
+    }
+    if oid == RSA {
+        let bits = spki.subject_public_key.as_bytes().and_then(modulus_bits);
+        return match bits {
+            Some(2048) => Ok(KeyType::Rsa2048),
+            Some(3072) => Ok(KeyType::Rsa3072),
+            Some(bits) => Err(CsrError::KeyKind(format!("RSA with {bits} bits"))),
+            None => Err(CsrError::KeyKind("RSA that cannot be read".to_owned())),
+        };
+    }
+    Err(CsrError::KeyKind(format!("algorithm {oid}")))
+}
+
+/// RSAPublicKey ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER } (RFC 8017 appendix A.1.1).
+fn modulus_bits(key: &[u8]) -> Option<usize> {
+    let mut reader = SliceReader::new(key).ok()?;
+    let bits = reader.sequence(|inner| {
+        let modulus = UintRef::decode(inner)?;
+        UintRef::decode(inner)?;
+        let zeros = modulus.as_bytes().first().map_or(0, |first| first.leading_zeros());
+        let bytes = modulus.as_bytes().len();
+        Ok(bytes.saturating_mul(8).saturating_sub(usize::try_from(zeros).unwrap_or(0)))
+    });
+    bits.ok()
+}
+
+fn verify(request: &CertReq, key: KeyType) -> Result<(), CsrError> {
+    let algorithm: &dyn VerificationAlgorithm = match (key, request.algorithm.oid) {
+        (KeyType::P256, ECDSA_SHA256) => &ECDSA_P256_SHA256_ASN1,
+        (KeyType::P384, ECDSA_SHA384) => &ECDSA_P384_SHA384_ASN1,
+        (KeyType::Ed25519, ED25519_KEY) => &ED25519,
+        (KeyType::Rsa2048 | KeyType::Rsa3072, RSA_SHA256) => &RSA_PKCS1_2048_8192_SHA256,
+        (KeyType::Rsa2048 | KeyType::Rsa3072, RSA_SHA384) => &RSA_PKCS1_2048_8192_SHA384,
+        (KeyType::Rsa2048 | KeyType::Rsa3072, RSA_SHA512) => &RSA_PKCS1_2048_8192_SHA512,
+        (_, other) => return Err(CsrError::KeyKind(format!("signature algorithm {other} for a {key} key"))),
+    };
+    let body = request.info.to_der().map_err(|error| CsrError::NotDer(error.to_string()))?;
+    let point = request.info.public_key.subject_public_key.as_bytes().ok_or(CsrError::Signature)?;
+    // RFC 5480 §2.2: compressed points are optional; what every reader of our certificates takes is the other form.
+    if matches!(key, KeyType::P256 | KeyType::P384) && point.first() != Some(&4) {
+        return Err(CsrError::KeyKind("elliptic curve with a compressed point".to_owned()));
+    }
+    let signature = request.signature.as_bytes().ok_or(CsrError::Signature)?;
+    UnparsedPublicKey::new(algorithm, point).verify(&body, signature).map_err(|_| CsrError::Signature)
+}
+
+/// UTF8String, PrintableString and IA5String are what RFC 5280 lets new certificates use here.
+fn string(value: &der::Any) -> Option<String> {
+    Some(match value.tag() {
+        Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok()?.as_str().to_owned(),
+        Tag::PrintableString => value.decode_as::<PrintableStringRef<'_>>().ok()?.as_str().to_owned(),
+        Tag::Ia5String => value.decode_as::<Ia5StringRef<'_>>().ok()?.as_str().to_owned(),
+        _ => return None,
+    })
+}
+
+/// Every alternative name that is asked for, sorted; anything else that is asked for is an error.
+fn alternatives(request: &CertReq) -> Result<Vec<String>, CsrError> {
+    let not_der = |error: der::Error| CsrError::NotDer(error.to_string());
+    let mut extensions = Vec::new();
+    for attribute in request.info.attributes.iter() {
+        if attribute.oid != OID_EXTENSION_REQUEST {
+            return Err(CsrError::Attribute(attribute.oid.to_string()));
+        }
+        for value in attribute.values.iter() {
+            let ExtensionReq(asked) = value.decode_as().map_err(not_der)?;
+            extensions.extend(asked);
+        }
+    }
+    if let Some(other) = extensions.iter().find(|extension| extension.extn_id != OID_SUBJECT_ALT_NAME) {
+        return Err(CsrError::Extension(other.extn_id.to_string()));
+    }
+    let mut names = Vec::new();
+    match extensions.as_slice() {
+        [] => {}
+        [one] => {
+            let SubjectAltName(found) = SubjectAltName::from_der(one.extn_value.as_bytes()).map_err(not_der)?;
+            names.extend(found.iter().map(general_name));
+        }
+        _ => return Err(CsrError::Extension("subjectAltName more than once".to_owned())),
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// In the form that records use. The first colon ends the kind, so that two kinds never look the same.
+fn general_name(name: &GeneralName) -> String {
+    match name {
+        GeneralName::DnsName(name) => format!("dns:{}", name.as_str()),
+        GeneralName::UniformResourceIdentifier(uri) => format!("uri:{}", uri.as_str()),
+        GeneralName::Rfc822Name(email) => format!("email:{}", email.as_str()),
+        GeneralName::IpAddress(bytes) => {
+            let (v4, v6) = (<[u8; 4]>::try_from(bytes.as_bytes()), <[u8; 16]>::try_from(bytes.as_bytes()));
+            match (v4, v6) {
+                (Ok(v4), _) => format!("ip:{}", IpAddr::from(v4)),
+                (_, Ok(v6)) => format!("ip:{}", IpAddr::from(v6)),
+                _ => format!("ip-of-{}-bytes:", bytes.as_bytes().len()),
+            }
+        }
+        _ => "other:".to_owned(),
+    }
+}
+
+/// Hostile text must neither flood nor drive the terminal it is printed on.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(120).flat_map(char::escape_default).collect()
+}
+
+impl fmt::Display for CsrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[String]| names.iter().take(5).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+        match self {
+            CsrError::NotDer(why) => write!(f, "not a CSR in DER: {why}"),
+            CsrError::KeyKind(what) => {
+                write!(f, "CSR with {what}; want p256, p384, ed25519, rsa2048 or rsa3072 with its usual signature")
+            }
+            CsrError::Signature => write!(f, "the CSR is not signed by the key in it"),
+            CsrError::Attribute(oid) => write!(f, "CSR with attribute {oid}; only names may be asked for"),
+            CsrError::Extension(what) => {
+                write!(f, "CSR asks for extension {what}; only subjectAltName may be asked for")
+            }
+            CsrError::SubjectForm => write!(f, "CSR with a subject that is not a list of single plain attributes"),
+            CsrError::Subject { want, have } => {
+                write!(f, "subject in the CSR is {}, in the record {}", shown(have), shown(want))
+            }
+            CsrError::Alternatives { missing, extra } => match (missing.as_slice(), extra.as_slice()) {
+                ([], []) => write!(f, "names in the CSR and in the record are repeated differently"),
+                (missing, []) => write!(f, "names in the record that the CSR lacks: {}", list(missing)),
+                ([], extra) => write!(f, "names in the CSR that the record lacks: {}", list(extra)),
+                (missing, extra) => {
+                    write!(f, "names in the CSR are {}, in the record {}", list(extra), list(missing))
+                }
+            },
+            CsrError::Key { want, have } => write!(f, "key in the CSR is {have}, in the record {want}"),
+        }
+    }
+}
+
+impl std::error::Error for CsrError {}

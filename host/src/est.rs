@@ -1,0 +1,97 @@
+//! EST bodies as a server reads and writes them (RFC 7030, RFC 8951). Pure: bytes in, bytes out.
+
+use std::fmt;
+
+use base64ct::{Base64, Encoding};
+use cms::content_info::ContentInfo;
+use der::{Decode, Encode};
+use imprint::secret::Secret;
+use x509_cert::certificate::Certificate;
+
+use crate::enrol::Credentials;
+
+/// Why a body is not what it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BodyError {
+    /// Neither base64 nor DER.
+    NotBase64,
+    /// Nothing in it.
+    Empty,
+}
+
+/// A certs-only PKCS#7 (RFC 5272 §4.1) in base64 with 64 columns: libest's client wants it wrapped, and what wants it
+/// on one line (strongSwan of Debian 12) is rarer.
+pub fn certs_only(certificates: &[&[u8]]) -> der::Result<String> {
+    let certificates: Vec<Certificate> =
+        certificates.iter().map(|der| Certificate::from_der(der)).collect::<der::Result<_>>()?;
+    let mut rest = Base64::encode_string(&ContentInfo::try_from(certificates)?.to_der()?);
+    let mut text = String::with_capacity(rest.len().saturating_add(rest.len() / 64).saturating_add(1));
+    while !rest.is_empty() {
+        let tail = rest.split_off(rest.len().min(64));
+        text.push_str(&rest);
+        text.push('\n');
+        rest = tail;
+    }
+    Ok(text)
+}
+
+/// The CSR in a request body: base64 with any white space in it (RFC 8951 §3.1), or plain DER, which some clients send.
+pub fn csr(body: &[u8]) -> Result<Vec<u8>, BodyError> {
+    // A SEQUENCE begins with 0x30. That is "0" in ASCII, and base64 of a SEQUENCE begins with "M".
+    if body.first() == Some(&0x30) {
+        return Ok(body.to_vec());
+    }
+    let text: Vec<u8> = body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    if text.is_empty() {
+        return Err(BodyError::Empty);
+    }
+    let text = std::str::from_utf8(&text).map_err(|_| BodyError::NotBase64)?;
+    Base64::decode_vec(text).map_err(|_| BodyError::NotBase64)
+}
+
+/// `Authorization: Basic …` (RFC 7617 §2). `None` when it is something else.
+pub fn basic(header: &str) -> Option<Credentials> {
+    let (scheme, encoded) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = Secret::new(Base64::decode_vec(encoded.trim()).ok()?);
+    let (name, token) = std::str::from_utf8(decoded.expose()).ok()?.split_once(':')?;
+    Some(Credentials { name: name.to_owned(), token: Secret::new(token.as_bytes().to_vec()) })
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BodyError::NotBase64 => "the body is not base64 of a CSR",
+            BodyError::Empty => "the body is empty; want base64 of a CSR",
+        })
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_as_clients_send_them() {
+        let der = [0x30, 0x03, 0x02, 0x01, 0x05];
+        for body in [&b"MAMCAQU="[..], b"MAMC\r\nAQU=\r\n", b"\nMAM CAQU=", &der] {
+            assert_eq!(csr(body), Ok(der.to_vec()));
+        }
+        assert_eq!(csr(b""), Err(BodyError::Empty));
+        assert_eq!(csr(b"-----BEGIN"), Err(BodyError::NotBase64));
+        assert_eq!(csr(&[0xff, 0xfe]), Err(BodyError::NotBase64));
+    }
+
+    #[test]
+    fn credentials() {
+        let found = basic("basic bm9kZTE6YTpi").unwrap();
+        assert_eq!((found.name.as_str(), found.token.expose()), ("node1", &b"a:b"[..]));
+        for bad in ["Bearer bm9kZTE6YTpi", "Basic bm9kZTE=", "Basic ?", "Basic"] {
+            assert!(basic(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A node's record: TOML to validated values. Errors name file, line and key. Makes no payload; `compose` does.
+
+mod fields;
+mod network;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use imprint::hex;
+use imprint::payload::{
+    Attribute, Binding, CaCertificate, CertificateNames, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl,
+    HardwareAddress, HostName, KeyType, Link, NodeName, Payload, PayloadId, Subject, SubjectAttribute, Token,
+    TokenMode, UrlHost,
+};
+use imprint::time::Timestamp;
+
+use crate::ca::Usage;
+pub use fields::RecordError;
+use fields::{Table, Text, Value};
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// What a node gets that keeps its certificate over reboots.
+const VALIDITY_ONCE: Duration = DAY.saturating_mul(90);
+/// What a stateless node gets: each boot brings another one.
+const VALIDITY_EACH_BOOT: Duration = DAY;
+const VALIDITY_MIN: Duration = Duration::from_secs(300);
+const VALIDITY_MAX: Duration = DAY.saturating_mul(3650);
+
+/// Everything that is known about a node before it exists.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record {
+    /// Its name here, and its HTTP Basic user name.
+    pub name: NodeName,
+    /// What its certificate says; nothing else is ever signed for it.
+    pub names: CertificateNames,
+    /// Host name to set.
+    pub hostname: Option<HostName>,
+    /// What key it makes.
+    pub key: KeyType,
+    /// How often its token may be used.
+    pub mode: TokenMode,
+    /// Which machine it is.
+    pub binding: Option<Binding>,
+    /// Links, in the order in which they are to be tried.
+    pub network: Vec<Link>,
+    /// How long its certificates last.
+    pub validity: Duration,
+    /// What they may be used for.
+    pub usages: Vec<Usage>,
+    /// SHA-256 of further CAs that its certificate may chain to.
+    pub issuers: Vec<[u8; 32]>,
+}
+
+impl Record {
+    /// Compiles a record. `hosts` are the names that EST URLs use; the CA is needed for a trial payload, so that what
+    /// a node would refuse is refused here, with its line.
+    pub fn compile(file: &str, text: &str, ca: &CaCertificate, urls: &[EstUrl]) -> Result<Record, RecordError> {
+        let text = Text::new(file, text);
+        let parsed = text.parse()?;
+        let record = record(text.root(parsed.get_ref()), urls)?;
+        let trial = trial(&record, ca, urls).encode();
+        match Payload::decode(&trial) {
+            Ok(_) => Ok(record),
+            Err(error) => Err(text.error_at(&toml_key(&error.place), error.problem)),
+        }
+    }
+}
+
+/// The codec's name for an item → the key that it has in a record.
+fn toml_key(place: &str) -> String {
+    let renamed = [("binding", "bind"), ("names.subject", "subject"), ("names", "sans")];
+    for (from, to) in renamed {
+        if let Some(rest) = place.strip_prefix(from) {
+            return format!("{to}{rest}");
+        }
+    }
+    place.replace(".make.", ".")
+}
+
+fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> {
+    let name = table.need("name")?.parse()?;
+    let mut names = CertificateNames::default();
+    let subject = table.list("subject", |value| attribute(&value, urls))?;
+    names.subject = Subject(subject);
+    for value in table.list("sans", Ok)? {
+        alternative(&value, &mut names, urls)?;
+    }
+    let hostname = table.take("hostname").map(|value| value.parse()).transpose()?;
+    let key = table.take("key").map_or(Ok(KeyType::P256), |value| one_of(&value, &KeyType::ALL))?;
+    let modes = [(TokenMode::Once, "once"), (TokenMode::EachBoot, "each-boot")];
+    let mode = table.take("enrol").map_or(Ok(TokenMode::Once), |value| one_of(&value, &modes))?;
+    let binding = table.take("bind").map(|value| binding(&value)).transpose()?;
+    let network = table.take("network").map_or(Ok(Vec::new()), |value| network::links(&value))?;
+    let default = if mode == TokenMode::Once { VALIDITY_ONCE } else { VALIDITY_EACH_BOOT };
+    let validity = table.take("validity").map_or(Ok(default), |value| validity(&value))?;
+    let mut usages = match table.take("usages") {
+        None => vec![Usage::Client],
+        Some(value) => {
+            let given = value.array()?.iter().map(|item| one_of(item, &Usage::ALL)).collect::<Result<Vec<_>, _>>()?;
+            if given.is_empty() {
+                return Err(value.error("an empty list; leave it out for clientAuth"));
+            }
+            given
+        }
+    };
+    usages.sort();
+    usages.dedup();
+    let issuers = table.list("issuers", |value| {
+        value.with("a SHA-256 digest of 64 hexadecimal digits", |text| hex::decode(text)?.try_into().ok())
+    })?;
+    let missing = table.error("subject or sans is missing; a certificate needs a name");
+    table.finish()?;
+    if names == CertificateNames::default() {
+        return Err(missing);
+    }
+    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers })
+}
+
+/// `CN=node1`
+fn attribute(value: &Value<'_>, urls: &[EstUrl]) -> Result<SubjectAttribute, RecordError> {
+    let known = || Attribute::ALL.map(|(_, name)| name).join(", ");
+    let (kind, rest) = value.string()?.split_once('=').ok_or_else(|| value.error("want TYPE=VALUE, like CN=node1"))?;
+    let kind = kind.trim();
+    let found = Attribute::ALL.iter().find(|(_, name)| name.eq_ignore_ascii_case(kind));
+    let (attribute, _) =
+        found.ok_or_else(|| value.error(format!("unknown type \"{}\"; known: {}", kind.escape_default(), known())))?;
+    let part = SubjectAttribute::new(*attribute, rest.trim()).map_err(|error| value.error(error))?;
+    if *attribute == Attribute::CommonName {
+        not_a_server(value, part.value(), urls)?;
+    }
+    Ok(part)
+}
+
+/// `dns:node1.example.org`
+fn alternative(value: &Value<'_>, names: &mut CertificateNames, urls: &[EstUrl]) -> Result<(), RecordError> {
+    let form = "want dns:NAME, ip:ADDRESS, uri:URI or email:ADDRESS";
+    let (kind, rest) = value.string()?.split_once(':').ok_or_else(|| value.error(form))?;
+    fn parsed<'r, T: TryFrom<&'r str>>(value: &Value<'_>, text: &'r str) -> Result<T, RecordError>
+    where
+        T::Error: std::fmt::Display,
+    {
+        T::try_from(text).map_err(|error| value.error(error))
+    }
+    fn add<T: PartialEq>(value: &Value<'_>, list: &mut Vec<T>, item: T) -> Result<(), RecordError> {
+        if list.contains(&item) {
+            return Err(value.error("given twice"));
+        }
+        list.push(item);
+        Ok(())
+    }
+    match kind {
+        "dns" => add(value, &mut names.dns, parsed(value, rest)?),
+        "uri" => add(value, &mut names.uris, parsed(value, rest)?),
+        "email" => add(value, &mut names.emails, parsed(value, rest)?),
+        "ip" => {
+            let address = rest.parse::<IpAddr>();
+            let shown: String = rest.chars().take(80).flat_map(char::escape_default).collect();
+            let ip = address.map_err(|_| value.error(format!("\"{shown}\" is not an IP address")))?;
+            add(value, &mut names.ips, ip)
+        }
+        _ => Err(value.error(form)),
+    }?;
+    not_a_server(value, rest, urls)
+}
+
+/// A node with the server's name could stand in for the server.
+fn not_a_server(value: &Value<'_>, name: &str, urls: &[EstUrl]) -> Result<(), RecordError> {
+    match server_named(name, urls) {
+        Some(url) => Err(value.error(format!("{name} is the EST server's own ({url}); give the node another name"))),
+        None => Ok(()),
+    }
+}
+
+/// The URL that uses this name or address.
+fn server_named<'u>(name: &str, urls: &'u [EstUrl]) -> Option<&'u EstUrl> {
+    let address = name.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+    urls.iter().find(|url| match url {
+        EstUrl::Https(https) => match https.host() {
+            UrlHost::Dns(host) => host.as_str().eq_ignore_ascii_case(name.trim_end_matches('.')),
+            UrlHost::Ip(ip) => address == Some(ip.to_canonical()),
+        },
+        EstUrl::Line => false,
+    })
+}
+
+/// Which of these names is the server's own. The URLs may have changed since the record was added.
+pub fn names_a_server(names: &CertificateNames, urls: &[EstUrl]) -> Option<String> {
+    let common = names.subject.0.iter().filter(|part| part.attribute() == Attribute::CommonName);
+    let mut all = common
+        .map(|part| part.value().to_owned())
+        .chain(names.dns.iter().map(ToString::to_string))
+        .chain(names.ips.iter().map(ToString::to_string));
+    all.find(|name| server_named(name, urls).is_some())
+}
+
+fn binding(value: &Value<'_>) -> Result<Binding, RecordError> {
+    let mut table = value.table()?;
+    let uuid =
+        table.take("uuid").map(|value| value.with("a UUID (8-4-4-4-12 hexadecimal digits)", uuid)).transpose()?;
+    let macs = table.list("macs", |value| mac(&value))?;
+    let serial = table.take("serial").map(|value| value.string().map(str::to_owned)).transpose()?;
+    let binding = Binding { uuid, macs, serial };
+    let empty = table.error("empty; give uuid, macs or serial, or leave bind out");
+    table.finish()?;
+    if binding == Binding::default() { Err(empty) } else { Ok(binding) }
+}
+
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    (lengths == [8, 4, 4, 4, 12]).then(|| hex::decode(&text.replace('-', "")))?.and_then(|b| b.try_into().ok())
+}
+
+fn mac(value: &Value<'_>) -> Result<HardwareAddress, RecordError> {
+    value.with("a hardware address of 6 or 20 bytes, like 52:54:00:12:34:56", HardwareAddress::parse)
+}
+
+fn validity(value: &Value<'_>) -> Result<Duration, RecordError> {
+    let duration = value.with("a duration like 90d, 24h or 30m", duration)?;
+    if (VALIDITY_MIN..=VALIDITY_MAX).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(value.error(format!("{}, want 5m to 3650d", value.string()?)))
+}
+
+/// `90d`, `24h`, `30m` or `45s`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let factor: u64 = match unit {
+        "d" => 86_400,
+        "h" => 3600,
+        "m" => 60,
+        "s" => 1,
+        _ => return None,
+    };
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
+}
+
+fn one_of<T: Copy>(value: &Value<'_>, all: &[(T, &str)]) -> Result<T, RecordError> {
+    let names = || all.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ");
+    let want = if all.len() == 1 { names() } else { format!("one of {}", names()) };
+    value.with(&want, |text| all.iter().find(|(_, name)| *name == text).map(|(item, _)| *item))
+}
+
+/// A payload with everything of the record and nothing secret.
+fn trial(record: &Record, ca: &CaCertificate, urls: &[EstUrl]) -> Payload {
+    let token = Token::try_from("trial".to_owned()).ok();
+    Payload {
+        id: PayloadId([0; 16]),
+        composed: Timestamp::from_secs(0),
+        expiry: Timestamp::MAX,
+        binding: record.binding.clone(),
+        seed: None,
+        network: record.network.clone(),
+        hostname: record.hostname.clone(),
+        ca: ca.clone(),
+        issuers: record.issuers.clone(),
+        enrolment: Enrolment::Csr(Box::new(CsrEnrolment {
+            name: record.name.clone(),
+            names: record.names.clone(),
+            key: record.key,
+            urls: urls.to_vec(),
+            token: token.map(|secret| EnrolmentToken { secret, mode: record.mode }),
+        })),
+        extensions: Vec::new(),
+    }
+}

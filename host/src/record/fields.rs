@@ -1,0 +1,205 @@
+//! TOML with places: every value knows its line and key, and a table knows which of its keys nobody asked for.
+//! Knows nothing about nodes.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Why a record is not one: where, what, and what to do about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordError {
+    /// As it was given.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// `network[0].mtu`; empty for the file as a whole.
+    pub key: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// `node1.toml:7: network[0].mtu: 20, want 68 to 65535`
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.key.is_empty() { "" } else { ": " };
+        write!(f, "{}:{}: {}{colon}{}", self.file, self.line, self.key, self.problem)
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+/// The text, and where each key that was asked for stands in it.
+pub(super) struct Text<'t> {
+    pub(super) file: &'t str,
+    pub(super) text: &'t str,
+    places: RefCell<BTreeMap<String, usize>>,
+}
+
+impl<'t> Text<'t> {
+    pub(super) fn new(file: &'t str, text: &'t str) -> Text<'t> {
+        Text { file, text, places: RefCell::default() }
+    }
+
+    pub(super) fn error(&self, offset: usize, key: &str, problem: impl fmt::Display) -> RecordError {
+        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
+        let line = before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+        RecordError { file: self.file.to_owned(), line, key: key.to_owned(), problem: problem.to_string() }
+    }
+
+    /// The error for a key that may not have been given: at the nearest one around it that was.
+    pub(super) fn error_at(&self, key: &str, problem: impl fmt::Display) -> RecordError {
+        let places = self.places.borrow();
+        let mut around = key;
+        loop {
+            if let Some(offset) = places.get(around) {
+                return self.error(*offset, key, problem);
+            }
+            match around.rfind(['.', '[']) {
+                Some(end) => around = around.get(..end).unwrap_or_default(),
+                None => return self.error(0, key, problem),
+            }
+        }
+    }
+
+    pub(super) fn parse(&'t self) -> Result<Spanned<DeTable<'t>>, RecordError> {
+        DeTable::parse(self.text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            self.error(offset, "", error.message())
+        })
+    }
+
+    pub(super) fn root<'v>(&'v self, table: &'v DeTable<'t>) -> Table<'v> {
+        Table::new(self, String::new(), 0, table)
+    }
+}
+
+/// A table, minus the keys that were taken.
+pub(super) struct Table<'v> {
+    text: &'v Text<'v>,
+    pub(super) path: String,
+    offset: usize,
+    entries: BTreeMap<&'v str, (Range<usize>, &'v Spanned<DeValue<'v>>)>,
+    known: Vec<&'static str>,
+}
+
+/// A value and its place.
+#[derive(Clone)]
+pub(super) struct Value<'v> {
+    text: &'v Text<'v>,
+    pub(super) path: String,
+    offset: usize,
+    value: &'v DeValue<'v>,
+}
+
+impl<'v> Table<'v> {
+    fn new<'t>(text: &'v Text<'t>, path: String, offset: usize, table: &'v DeTable<'t>) -> Table<'v>
+    where
+        't: 'v,
+    {
+        let entries = table.iter().map(|(key, value)| (key.get_ref().as_ref(), (key.span(), value)));
+        Table { text, path, offset, entries: entries.collect(), known: Vec::new() }
+    }
+
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'v>> {
+        self.known.push(key);
+        let (span, value) = self.entries.remove(key)?;
+        let path = self.path_of(key);
+        self.text.places.borrow_mut().insert(path.clone(), span.start);
+        Some(Value { text: self.text, path, offset: span.start, value: value.get_ref() })
+    }
+
+    pub(super) fn need(&mut self, key: &'static str) -> Result<Value<'v>, RecordError> {
+        self.take(key).ok_or_else(|| self.text.error(self.offset, &self.path_of(key), "is missing"))
+    }
+
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnMut(Value<'v>) -> Result<T, RecordError>,
+    ) -> Result<Vec<T>, RecordError> {
+        self.take(key).map_or(Ok(Vec::new()), |value| value.array()?.into_iter().map(read).collect())
+    }
+
+    pub(super) fn flag(&mut self, key: &'static str) -> Result<bool, RecordError> {
+        self.take(key).map_or(Ok(false), |value| value.bool())
+    }
+
+    pub(super) fn error(&self, problem: impl fmt::Display) -> RecordError {
+        self.text.error(self.offset, &self.path, problem)
+    }
+
+    /// A key that nobody asked for is an error: a typing mistake must not become a node without its route.
+    pub(super) fn finish(self) -> Result<(), RecordError> {
+        let first = self.entries.iter().min_by_key(|(_, (span, _))| span.start);
+        let Some((key, (span, _))) = first else { return Ok(()) };
+        let shown: String = key.chars().take(80).flat_map(char::escape_default).collect();
+        let near = self.known.iter().map(|known| (strsim::osa_distance(known, &key.to_lowercase()), *known)).min();
+        let problem = match near {
+            Some((distance, near)) if distance <= 2 => format!("unknown key; did you mean {near}?"),
+            _ => format!("unknown key; known here: {}", self.known.join(", ")),
+        };
+        Err(self.text.error(span.start, &self.path_of(&shown), problem))
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+impl<'v> Value<'v> {
+    pub(super) fn error(&self, problem: impl fmt::Display) -> RecordError {
+        self.text.error(self.offset, &self.path, problem)
+    }
+
+    fn wrong(&self, want: &str) -> RecordError {
+        self.error(format!("want {want}, not {}", self.value.type_str()))
+    }
+
+    pub(super) fn string(&self) -> Result<&'v str, RecordError> {
+        self.value.as_str().ok_or_else(|| self.wrong("a string"))
+    }
+
+    pub(super) fn bool(&self) -> Result<bool, RecordError> {
+        self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
+    }
+
+    pub(super) fn number<T: TryFrom<i64>>(&self, range: &str) -> Result<T, RecordError> {
+        let number = self.value.as_integer().ok_or_else(|| self.wrong(range))?;
+        let parsed = i64::from_str_radix(number.as_str(), number.radix()).ok().and_then(|n| T::try_from(n).ok());
+        parsed.ok_or_else(|| self.error(format!("{}, want {range}", number.as_str())))
+    }
+
+    pub(super) fn array(&self) -> Result<Vec<Value<'v>>, RecordError> {
+        let items = self.value.as_array().ok_or_else(|| self.wrong("a list [ ]"))?;
+        let item = |(index, item): (usize, &'v Spanned<DeValue<'v>>)| {
+            let (path, offset) = (format!("{}[{index}]", self.path), item.span().start);
+            self.text.places.borrow_mut().insert(path.clone(), offset);
+            Value { text: self.text, path, offset, value: item.get_ref() }
+        };
+        Ok(items.iter().enumerate().map(item).collect())
+    }
+
+    pub(super) fn table(&self) -> Result<Table<'v>, RecordError> {
+        let table = self.value.as_table().ok_or_else(|| self.wrong("a table { }"))?;
+        Ok(Table::new(self.text, self.path.clone(), self.offset, table))
+    }
+
+    pub(super) fn parse<T>(&self) -> Result<T, RecordError>
+    where
+        T: TryFrom<&'v str>,
+        T::Error: fmt::Display,
+    {
+        T::try_from(self.string()?).map_err(|error| self.error(error))
+    }
+
+    /// For types whose parser says only yes or no.
+    pub(super) fn with<T>(&self, want: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, RecordError> {
+        let text = self.string()?;
+        let shown: String = text.chars().take(80).flat_map(char::escape_default).collect();
+        parse(text).ok_or_else(|| self.error(format!("\"{shown}\" is not {want}")))
+    }
+}

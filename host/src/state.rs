@@ -1,0 +1,177 @@
+//! The state directory: CA files and store together, and what the commands do with them. Prints nothing.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use imprint::payload::{EstUrl, UrlHost};
+use imprint::time::Timestamp;
+
+use crate::ca::{self, Ca, StateError};
+use crate::compose::{self, ComposeError, Composed, Options};
+use crate::record::{Record, RecordError};
+use crate::store::{Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
+
+/// An open state directory.
+pub struct State {
+    /// The CA.
+    pub ca: Ca,
+    /// The store.
+    pub store: Store,
+    /// EST bases, as `init` was given them.
+    pub urls: Vec<EstUrl>,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The directory or the CA in it.
+    State(StateError),
+    /// The store.
+    Store(StoreError),
+    /// A record.
+    Record(RecordError),
+    /// Two files for one node.
+    SameName {
+        /// The node.
+        name: String,
+        /// The second file.
+        file: String,
+    },
+    /// There is no such node.
+    NoSuchNode(String),
+    /// Making a payload.
+    Compose(ComposeError),
+}
+
+impl State {
+    /// Makes CA and store in a new or empty directory.
+    pub fn init(dir: &Path, urls: &[EstUrl], now: Timestamp) -> Result<State, Error> {
+        let ca = Ca::init(dir, now)?;
+        let store = Store::create(&database(dir), urls, now)?;
+        Ok(State { ca, store, urls: urls.to_vec() })
+    }
+
+    /// Opens what `init` made.
+    pub fn open(dir: &Path) -> Result<State, Error> {
+        let ca = Ca::open(dir)?;
+        let store = Store::open(&database(dir))?;
+        let urls = store.urls()?;
+        Ok(State { ca, store, urls })
+    }
+
+    /// Adds nodes, given as (file name, TOML): all of them or none.
+    pub fn add_nodes(
+        &mut self,
+        files: &[(String, String)],
+        replace: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, Error> {
+        let mut records: Vec<Record> = Vec::new();
+        for (file, text) in files {
+            let record = Record::compile(file, text, self.ca.root(), &self.urls)?;
+            if records.iter().any(|other| other.name == record.name) {
+                return Err(Error::SameName { name: record.name.to_string(), file: file.clone() });
+            }
+            records.push(record);
+        }
+        let changes = self.store.changes()?;
+        for (record, (file, text)) in records.iter().zip(files) {
+            let name = record.name.to_string();
+            let row = NodeRow { name: name.clone(), file: file.clone(), record: text.clone() };
+            changes.put_node(&row, replace, now)?;
+            let detail = format!("record from {file}: {}", record.names);
+            changes.audit(&Event { event: "node", node: Some(&name), peer: None, detail: &detail }, now)?;
+        }
+        changes.commit()?;
+        Ok(records)
+    }
+
+    /// A node's record.
+    pub fn record(&self, node: &str) -> Result<Record, Error> {
+        let row = self.store.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
+        Ok(Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?)
+    }
+
+    /// Makes a payload and books it. Unless it is told to keep them, the node's earlier payloads are void.
+    pub fn payload(&mut self, node: &str, options: &Options, now: Timestamp) -> Result<Composed, Error> {
+        let record = self.record(node)?;
+        let composed = compose::compose(&record, &self.ca, &self.urls, options, now)?;
+        let changes = self.store.changes()?;
+        let voided = if options.keep { 0 } else { changes.void_unspent(node, now)? };
+        changes.add_payload(&PayloadRow {
+            id: composed.id,
+            node: node.to_owned(),
+            token_hash: composed.token_hash,
+            mode: record.mode,
+            composed: now,
+            expiry: composed.expiry,
+            spent: None,
+            void_at: None,
+        })?;
+        let (mode, expiry) = (mode_name(record.mode), composed.expiry);
+        let detail = format!("payload {}, token {mode}, expires {expiry}, {voided} earlier void", composed.id);
+        changes.audit(&Event { event: "payload", node: Some(node), peer: None, detail: &detail }, now)?;
+        changes.commit()?;
+        Ok(composed)
+    }
+
+    /// Hosts of the EST URLs: the names in the server's certificate.
+    pub fn hosts(&self) -> Vec<UrlHost> {
+        let host = |url: &EstUrl| match url {
+            EstUrl::Https(https) => Some(https.host().clone()),
+            EstUrl::Line => None,
+        };
+        self.urls.iter().filter_map(host).collect()
+    }
+}
+
+fn database(dir: &Path) -> PathBuf {
+    dir.join("imprint.db")
+}
+
+/// Writes a file that holds secrets: 0600 before its first byte, whole or not at all.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    Ok(ca::write(path, 0o600, bytes)?)
+}
+
+macro_rules! from {
+    ($($variant:ident($inner:ty)),*) => {$(
+        impl From<$inner> for Error {
+            fn from(error: $inner) -> Error {
+                Error::$variant(error)
+            }
+        }
+    )*};
+}
+from!(State(StateError), Store(StoreError), Record(RecordError), Compose(ComposeError));
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::State(error) => error.fmt(f),
+            Error::Store(error) => error.fmt(f),
+            Error::Record(error) => error.fmt(f),
+            Error::Compose(error) => error.fmt(f),
+            Error::SameName { name, file } => {
+                write!(f, "{file}: name: {name} is in another file, too; give each its own")
+            }
+            Error::NoSuchNode(name) => write!(
+                f,
+                "there is no node {}; imprint-host nodes lists them, node add makes one",
+                name.escape_default()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::State(error) => error.source(),
+            Error::Store(error) => error.source(),
+            Error::Record(error) => error.source(),
+            Error::Compose(error) => error.source(),
+            Error::SameName { .. } | Error::NoSuchNode(_) => None,
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! The store: nodes, payloads, certificates and the audit log in one SQLite file. SQL only; decisions are made in
+//! `enrol` and `compose`, inside the transactions that this file hands out.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use imprint::payload::{EstUrl, PayloadId, TokenMode, UrlError};
+use imprint::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+
+/// Version of the schema; `PRAGMA user_version` of the file.
+const VERSION: i64 = 1;
+
+/// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
+const STEPS: [&str; 1] = ["
+CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
+CREATE TABLE nodes (
+    name TEXT PRIMARY KEY,
+    file TEXT NOT NULL,
+    record TEXT NOT NULL,
+    added_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE payloads (
+    id BLOB PRIMARY KEY,
+    node TEXT NOT NULL REFERENCES nodes (name),
+    token_hash BLOB NOT NULL,
+    mode TEXT NOT NULL CHECK (mode IN ('once', 'each-boot')),
+    composed INTEGER NOT NULL,
+    expiry INTEGER NOT NULL,
+    spent_at INTEGER,
+    spent_by TEXT,
+    void_at INTEGER
+) STRICT;
+CREATE INDEX payloads_of_node ON payloads (node);
+CREATE TABLE certificates (
+    serial BLOB PRIMARY KEY,
+    node TEXT NOT NULL REFERENCES nodes (name),
+    payload BLOB NOT NULL REFERENCES payloads (id),
+    spki_hash BLOB NOT NULL,
+    key_code TEXT NOT NULL,
+    der BLOB NOT NULL,
+    issued_at INTEGER NOT NULL,
+    not_after INTEGER NOT NULL
+) STRICT;
+CREATE INDEX certificates_of_key ON certificates (spki_hash);
+CREATE INDEX certificates_of_node ON certificates (node);
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    node TEXT,
+    peer TEXT,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER audit_keeps_rows BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER audit_keeps_text BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+"];
+
+/// An open store.
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// Changes that happen together or not at all. Dropped without `commit`, nothing happened.
+pub struct Changes<'s> {
+    transaction: Transaction<'s>,
+    path: &'s Path,
+}
+
+/// A node's record as it was given.
+pub struct NodeRow {
+    /// Its name.
+    pub name: String,
+    /// The file that it came from, for messages.
+    pub file: String,
+    /// TOML.
+    pub record: String,
+}
+
+/// A payload that was made.
+pub struct PayloadRow {
+    /// Its id.
+    pub id: PayloadId,
+    /// For which node.
+    pub node: String,
+    /// SHA-256 of its token.
+    pub token_hash: [u8; 32],
+    /// How often the token may be used.
+    pub mode: TokenMode,
+    /// When it was made.
+    pub composed: Timestamp,
+    /// Until when it is good.
+    pub expiry: Timestamp,
+    /// When and by which key its token was used.
+    pub spent: Option<(Timestamp, String)>,
+    /// When another payload took its place.
+    pub void_at: Option<Timestamp>,
+}
+
+/// A certificate that was issued.
+pub struct CertificateRow {
+    /// Its serial number.
+    pub serial: Vec<u8>,
+    /// For which node.
+    pub node: String,
+    /// With which payload's token.
+    pub payload: PayloadId,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub spki_hash: [u8; 32],
+    /// The code of its key.
+    pub key_code: String,
+    /// DER.
+    pub der: Vec<u8>,
+    /// When it was signed.
+    pub issued_at: Timestamp,
+    /// Last second of its validity.
+    pub not_after: Timestamp,
+}
+
+/// A line of the audit log.
+pub struct Event<'a> {
+    /// `enrolled`, `refused`, …
+    pub event: &'a str,
+    /// Which node, as far as it is known.
+    pub node: Option<&'a str>,
+    /// Address of the other end.
+    pub peer: Option<&'a str>,
+    /// One line for people.
+    pub detail: &'a str,
+}
+
+/// A line of the audit log, read back.
+pub struct AuditRow {
+    /// When.
+    pub at: Timestamp,
+    /// `enrolled`, `refused`, …
+    pub event: String,
+    /// Which node.
+    pub node: Option<String>,
+    /// Address of the other end.
+    pub peer: Option<String>,
+    /// One line for people.
+    pub detail: String,
+}
+
+/// Why the store does not do what it is asked.
+#[derive(Debug)]
+pub enum StoreError {
+    /// SQLite's own.
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+    /// The file cannot be made.
+    Create {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Made by a newer program.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
+    /// `init` was not finished.
+    Unfinished(PathBuf),
+    /// A URL that this program does not understand.
+    Url(UrlError),
+    /// There is a node of this name.
+    NodeExists(String),
+}
+
+impl Store {
+    /// Makes the file; `init` alone does.
+    pub fn create(path: &Path, urls: &[EstUrl], now: Timestamp) -> Result<Store, StoreError> {
+        // SQLite gives its other files the mode of this one, which it would make readable by all.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        file.map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
+        let mut store = Store::connect(path)?;
+        let changes = store.changes()?;
+        for (position, url) in (0i64..).zip(urls) {
+            let sql = "INSERT INTO urls (position, url) VALUES (?1, ?2)";
+            changes.run(sql, params![position, url.to_string()])?;
+        }
+        changes.audit(&Event { event: "init", node: None, peer: None, detail: "new CA" }, now)?;
+        changes.commit()?;
+        Ok(store)
+    }
+
+    /// Opens the file that `create` made.
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Unfinished(path.to_owned()));
+        }
+        Store::connect(path)
+    }
+
+    fn connect(path: &Path) -> Result<Store, StoreError> {
+        let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
+        let mut connection = Connection::open(path).map_err(at)?;
+        connection.busy_timeout(Duration::from_secs(10)).map_err(at)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
+        // WAL: readers do not wait for the writer. FULL: a certificate that was sent has reached the disk.
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(at)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(at)?;
+        let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at)?;
+        if version > VERSION {
+            return Err(StoreError::Newer { path: path.to_owned(), version });
+        }
+        for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
+            transaction.execute_batch(step).map_err(at)?;
+        }
+        if version < VERSION {
+            transaction.pragma_update(None, "user_version", VERSION).map_err(at)?;
+        }
+        transaction.commit().map_err(at)?;
+        Ok(Store { connection, path: path.to_owned() })
+    }
+
+    /// Begins changes. Others wait until they are committed or dropped.
+    pub fn changes(&mut self) -> Result<Changes<'_>, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let path = self.path.as_path();
+        match transaction {
+            Ok(transaction) => Ok(Changes { transaction, path }),
+            Err(source) => Err(StoreError::Sqlite { path: path.to_owned(), source }),
+        }
+    }
+
+    /// The EST bases that `init` was given.
+    pub fn urls(&self) -> Result<Vec<EstUrl>, StoreError> {
+        let texts: Vec<String> = self.all("SELECT url FROM urls ORDER BY position", |row| row.get(0))?;
+        texts.iter().map(|text| EstUrl::try_from(text.as_str()).map_err(StoreError::Url)).collect()
+    }
+
+    /// A node's record.
+    pub fn node(&self, name: &str) -> Result<Option<NodeRow>, StoreError> {
+        let sql = "SELECT name, file, record FROM nodes WHERE name = ?1";
+        self.check(self.connection.query_row(sql, [name], node_row).optional())
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.all("SELECT name, file, record FROM nodes ORDER BY name", node_row)
+    }
+
+    /// The newest certificate and the newest payload of a node.
+    pub fn latest(&self, node: &str) -> Result<(Option<CertificateRow>, Option<PayloadRow>), StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY issued_at DESC, rowid DESC LIMIT 1");
+        let certificate = self.check(self.connection.query_row(&sql, [node], certificate_row).optional())?;
+        let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY composed DESC, rowid DESC LIMIT 1");
+        let payload = self.check(self.connection.query_row(&sql, [node], payload_row).optional())?;
+        Ok((certificate, payload))
+    }
+
+    /// The newest lines of the audit log, oldest first.
+    pub fn log(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        let sql = format!(
+            "SELECT at, event, node, peer, detail FROM (SELECT * FROM audit ORDER BY id DESC LIMIT {limit}) ORDER BY id"
+        );
+        self.all(&sql, |row| {
+            Ok(AuditRow {
+                at: timestamp(row, 0)?,
+                event: row.get(1)?,
+                node: row.get(2)?,
+                peer: row.get(3)?,
+                detail: row.get(4)?,
+            })
+        })
+    }
+
+    fn all<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, StoreError> {
+        let rows = self.connection.prepare(sql).and_then(|mut statement| statement.query_map([], read)?.collect());
+        self.check(rows)
+    }
+
+    fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+        result.map_err(|source| StoreError::Sqlite { path: self.path.clone(), source })
+    }
+}
+
+impl Changes<'_> {
+    /// Makes them last.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let path = self.path;
+        self.transaction.commit().map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
+    }
+
+    /// Adds a line to the audit log.
+    pub fn audit(&self, event: &Event<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "INSERT INTO audit (at, event, node, peer, detail) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.run(sql, params![millis(now), event.event, event.node, event.peer, event.detail])
+    }
+
+    /// Adds a node, or gives it another record.
+    pub fn put_node(&self, node: &NodeRow, replace: bool, now: Timestamp) -> Result<(), StoreError> {
+        let known = self.transaction.query_row("SELECT 1 FROM nodes WHERE name = ?1", [&node.name], |_| Ok(()));
+        if self.check(known.optional())?.is_some() && !replace {
+            return Err(StoreError::NodeExists(node.name.clone()));
+        }
+        let sql = "INSERT INTO nodes (name, file, record, added_at) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (name) DO UPDATE SET file = ?2, record = ?3";
+        self.run(sql, params![node.name, node.file, node.record, millis(now)])
+    }
+
+    /// A node's record, as it is at this moment.
+    pub fn node(&self, name: &str) -> Result<Option<NodeRow>, StoreError> {
+        let sql = "SELECT name, file, record FROM nodes WHERE name = ?1";
+        self.check(self.transaction.query_row(sql, [name], node_row).optional())
+    }
+
+    /// Adds a payload.
+    pub fn add_payload(&self, payload: &PayloadRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO payloads (id, node, token_hash, mode, composed, expiry) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let (id, hash) = (payload.id.0.as_slice(), payload.token_hash.as_slice());
+        let (composed, expiry) = (millis(payload.composed), millis(payload.expiry));
+        self.run(sql, params![id, payload.node, hash, mode_name(payload.mode), composed, expiry])
+    }
+
+    /// Voids the payloads of a node whose token was not used. How many there were.
+    pub fn void_unspent(&self, node: &str, now: Timestamp) -> Result<usize, StoreError> {
+        let sql = "UPDATE payloads SET void_at = ?2
+                   WHERE node = ?1 AND void_at IS NULL AND expiry > ?2 AND (spent_at IS NULL OR mode = 'each-boot')";
+        self.check(self.transaction.execute(sql, params![node, millis(now)]))
+    }
+
+    /// Every payload that was made for a node, newest first.
+    pub fn payloads(&self, node: &str) -> Result<Vec<PayloadRow>, StoreError> {
+        let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY composed DESC, rowid DESC");
+        let rows = self.transaction.prepare(&sql).and_then(|mut found| found.query_map([node], payload_row)?.collect());
+        self.check(rows)
+    }
+
+    /// Notes that a token was used.
+    pub fn spend(&self, payload: PayloadId, key_code: &str, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE payloads SET spent_at = ?2, spent_by = ?3 WHERE id = ?1";
+        self.run(sql, params![payload.0.as_slice(), millis(now), key_code])
+    }
+
+    /// Adds a certificate.
+    pub fn add_certificate(&self, row: &CertificateRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO certificates (serial, node, payload, spki_hash, key_code, der, issued_at, not_after)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let (payload, spki_hash) = (row.payload.0.as_slice(), row.spki_hash.as_slice());
+        let (issued_at, not_after) = (millis(row.issued_at), millis(row.not_after));
+        self.run(sql, params![row.serial, row.node, payload, spki_hash, row.key_code, row.der, issued_at, not_after])
+    }
+
+    /// The certificates of a key that are valid, newest first.
+    pub fn certificates_of(&self, spki_hash: &[u8; 32], now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 AND not_after > ?2 ORDER BY issued_at DESC, rowid DESC");
+        let rows = self.transaction.prepare(&sql).and_then(|mut found| {
+            found.query_map(params![spki_hash.as_slice(), millis(now)], certificate_row)?.collect()
+        });
+        self.check(rows)
+    }
+
+    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+        self.check(self.transaction.execute(sql, values).map(|_| ()))
+    }
+
+    fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+        result.map_err(|source| StoreError::Sqlite { path: self.path.to_owned(), source })
+    }
+}
+
+const PAYLOAD: &str = "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at FROM payloads";
+const CERTIFICATE: &str =
+    "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after FROM certificates";
+
+fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
+    Ok(NodeRow { name: row.get(0)?, file: row.get(1)?, record: row.get(2)? })
+}
+
+fn payload_row(row: &Row<'_>) -> rusqlite::Result<PayloadRow> {
+    let mode: String = row.get(3)?;
+    let spent_at = optional_timestamp(row, 6)?;
+    let spent_by: Option<String> = row.get(7)?;
+    Ok(PayloadRow {
+        id: PayloadId(row.get(0)?),
+        node: row.get(1)?,
+        token_hash: row.get(2)?,
+        mode: if mode == "each-boot" { TokenMode::EachBoot } else { TokenMode::Once },
+        composed: timestamp(row, 4)?,
+        expiry: timestamp(row, 5)?,
+        spent: spent_at.map(|at| (at, spent_by.unwrap_or_default())),
+        void_at: optional_timestamp(row, 8)?,
+    })
+}
+
+fn certificate_row(row: &Row<'_>) -> rusqlite::Result<CertificateRow> {
+    Ok(CertificateRow {
+        serial: row.get(0)?,
+        node: row.get(1)?,
+        payload: PayloadId(row.get(2)?),
+        spki_hash: row.get(3)?,
+        key_code: row.get(4)?,
+        der: row.get(5)?,
+        issued_at: timestamp(row, 6)?,
+        not_after: timestamp(row, 7)?,
+    })
+}
+
+/// `once` or `each-boot`.
+pub fn mode_name(mode: TokenMode) -> &'static str {
+    match mode {
+        TokenMode::Once => "once",
+        TokenMode::EachBoot => "each-boot",
+    }
+}
+
+/// SQLite's integers are signed; a [`Timestamp`] is far below their end.
+fn millis(at: Timestamp) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    let value: i64 = row.get(column)?;
+    let at = u64::try_from(value).ok().and_then(Timestamp::from_millis);
+    at.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+fn optional_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    match row.get::<_, Option<i64>>(column)? {
+        Some(_) => timestamp(row, column).map(Some),
+        None => Ok(None),
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Sqlite { path, .. } => write!(f, "store {}", path.display()),
+            StoreError::Create { path, .. } => write!(f, "making {}", path.display()),
+            StoreError::Newer { path, version } => write!(
+                f,
+                "store {} has version {version}, this program knows versions up to {VERSION}; use a newer imprint-host",
+                path.display()
+            ),
+            StoreError::Unfinished(path) => {
+                write!(f, "{} is missing: init was not finished; remove the directory and run it again", path.display())
+            }
+            StoreError::Url(_) => write!(f, "URL in the store"),
+            StoreError::NodeExists(name) => {
+                write!(f, "there is a node {name} already; give its record another name, or use --replace")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StoreError::Sqlite { source, .. } => Some(source),
+            StoreError::Create { source, .. } => Some(source),
+            StoreError::Url(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Builds and signs certificates, field by field. No files, no policy. rcgen signs but does not build them: its
+//! distinguished names hold each attribute type once, and `DC=example, DC=org` needs it twice.
+
+use std::time::Duration;
+
+use der::asn1::{BitString, GeneralizedTime, OctetString, UtcTime};
+use der::oid::{AssociatedOid, ObjectIdentifier};
+use der::{DateTime, Decode, Encode};
+use imprint::identity::sha256;
+use imprint::time::Timestamp;
+use rcgen::{KeyPair, SigningKey};
+use x509_cert::Version;
+use x509_cert::certificate::{Certificate, TbsCertificate};
+use x509_cert::ext::Extension;
+use x509_cert::name::Name;
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::time::{Time, Validity};
+
+/// ecdsa-with-SHA256, RFC 5758 §3.2.
+const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+
+/// Everything that a certificate says but its issuer and signature.
+pub struct Body {
+    /// Positive, at most 20 bytes.
+    pub serial: Vec<u8>,
+    /// Whom it is for.
+    pub subject: Name,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: Vec<u8>,
+    /// First second of its validity.
+    pub not_before: Timestamp,
+    /// Last second of its validity.
+    pub not_after: Timestamp,
+    /// In this order.
+    pub extensions: Vec<Extension>,
+}
+
+/// Why there is no certificate.
+#[derive(Debug)]
+pub enum X509Error {
+    /// A field cannot be encoded.
+    Encode(der::Error),
+    /// The crypto library did not sign.
+    Sign(rcgen::Error),
+    /// The system has no random numbers.
+    Random,
+}
+
+/// Signs with a P-256 key. The answer is DER.
+pub fn sign(body: Body, issuer: &Name, key: &KeyPair) -> Result<Vec<u8>, X509Error> {
+    // RFC 5758 §3.2: the parameters are absent.
+    let algorithm = AlgorithmIdentifierOwned { oid: ECDSA_WITH_SHA256, parameters: None };
+    let tbs_certificate = TbsCertificate {
+        version: Version::V3,
+        serial_number: SerialNumber::new(&body.serial)?,
+        signature: algorithm.clone(),
+        issuer: issuer.clone(),
+        validity: Validity { not_before: time(body.not_before)?, not_after: time(body.not_after)? },
+        subject: body.subject,
+        subject_public_key_info: SubjectPublicKeyInfoOwned::from_der(&body.spki)?,
+        issuer_unique_id: None,
+        subject_unique_id: None,
+        extensions: Some(body.extensions),
+    };
+    let signature = key.sign(&tbs_certificate.to_der()?).map_err(X509Error::Sign)?;
+    let signature = BitString::from_bytes(&signature)?;
+    Ok(Certificate { tbs_certificate, signature_algorithm: algorithm, signature }.to_der()?)
+}
+
+/// One extension.
+pub fn extension<T: Encode + AssociatedOid>(critical: bool, value: &T) -> Result<Extension, X509Error> {
+    Ok(Extension { extn_id: T::OID, critical, extn_value: OctetString::new(value.to_der()?)? })
+}
+
+/// The leftmost 160 bits of SHA-256 of the key's bits (RFC 7093 §2, method 1).
+pub fn key_id(spki: &[u8]) -> Result<OctetString, X509Error> {
+    let spki = SubjectPublicKeyInfoOwned::from_der(spki)?;
+    let digest = sha256(spki.subject_public_key.raw_bytes());
+    Ok(OctetString::new(digest.first_chunk::<20>().map_or(&digest[..], |first| &first[..]))?)
+}
+
+/// Random bytes from the kernel by way of the crypto library.
+pub fn random<const N: usize>() -> Result<[u8; N], X509Error> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| X509Error::Random)?;
+    Ok(bytes)
+}
+
+/// A random serial number: positive, and never with a leading zero byte (RFC 5280 §4.1.2.2).
+pub fn serial<const N: usize>() -> Result<Vec<u8>, X509Error> {
+    let mut bytes = random::<N>()?.to_vec();
+    if let Some(first) = bytes.first_mut() {
+        *first = *first & 0x3f | 0x40;
+    }
+    Ok(bytes)
+}
+
+/// RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050 on.
+fn time(at: Timestamp) -> Result<Time, X509Error> {
+    let at = DateTime::from_unix_duration(Duration::from_secs(at.as_secs()))?;
+    Ok(if at.year() < 2050 {
+        Time::UtcTime(UtcTime::from_date_time(at)?)
+    } else {
+        Time::GeneralTime(GeneralizedTime::from_date_time(at))
+    })
+}
+
+/// When a certificate is valid.
+pub fn validity(certificate: &Certificate) -> (Timestamp, Timestamp) {
+    let at = |time: Time| Timestamp::from_secs(time.to_unix_duration().as_secs());
+    let validity = &certificate.tbs_certificate.validity;
+    (at(validity.not_before), at(validity.not_after))
+}
+
+impl From<der::Error> for X509Error {
+    fn from(error: der::Error) -> X509Error {
+        X509Error::Encode(error)
+    }
+}
+
+impl std::fmt::Display for X509Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            X509Error::Encode(_) => "encoding a certificate",
+            X509Error::Sign(_) => "signing a certificate",
+            X509Error::Random => "the system gives no random numbers",
+        })
+    }
+}
+
+impl std::error::Error for X509Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            X509Error::Encode(error) => Some(error),
+            X509Error::Sign(error) => Some(error),
+            X509Error::Random => None,
+        }
+    }
+}
