@@ -226,3 +226,80 @@ impl ExtendedKeyUsageValidator for ForClients {
         Err(webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{
+        BasicConstraints as Constraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData,
+    };
+
+    use super::*;
+    use crate::payload::{Attribute, DnsName, Subject, SubjectAttribute};
+
+    /// A root's certificate, a leaf for `node1` under it, and the leaf's key.
+    fn certificates() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(Constraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "Root");
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["node1.example".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "node1");
+        let leaf = params.signed_by(&key, &root).unwrap();
+        (root.der().to_vec(), leaf.der().to_vec(), key.subject_public_key_info())
+    }
+
+    fn names() -> CertificateNames {
+        CertificateNames {
+            subject: Subject(vec![SubjectAttribute::new(Attribute::CommonName, "node1").unwrap()]),
+            dns: vec![DnsName::try_from("node1.example").unwrap()],
+            ..CertificateNames::default()
+        }
+    }
+
+    #[test]
+    fn every_changed_bit_of_a_certificate_is_noticed() {
+        let (root, leaf, spki) = certificates();
+        let (ca, names) = (CaCertificate::new(root.clone()).unwrap(), names());
+        let now = Timestamp::from_secs(1_893_456_000);
+        let wanted = Wanted { spki: &spki, names: &names, ca: &ca, issuers: &[], now };
+        let (chain, _) = choose(&[root.clone(), leaf.clone()], &[], &wanted).unwrap();
+        assert_eq!(chain, std::slice::from_ref(&leaf));
+        for at in 0..leaf.len() {
+            for bit in 0..8 {
+                let mut bad = leaf.clone();
+                bad[at] ^= 1 << bit;
+                assert!(choose(&[bad], std::slice::from_ref(&root), &wanted).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_subject_may_change_its_kind_of_string_but_not_its_text() {
+        let utf8 = identity::distinguished_name(&names().subject).unwrap();
+        let mut der = utf8.to_der().unwrap();
+        // The value's tag, in front of its length and "node1": UTF8String to PrintableString, to OCTET STRING.
+        let at = der.len() - 7;
+        assert_eq!(der[at], 0x0c);
+        der[at] = 0x13;
+        same_subject(&RdnSequence::from_der(&der).unwrap(), &names()).unwrap();
+        der[at] = 0x04;
+        assert!(matches!(
+            same_subject(&RdnSequence::from_der(&der).unwrap(), &names()),
+            Err(AnswerError::Subject { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_no_certificate(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let (root, _, spki) = certificates();
+            let (ca, names) = (CaCertificate::new(root).unwrap(), names());
+            let now = Timestamp::from_secs(1_893_456_000);
+            let wanted = Wanted { spki: &spki, names: &names, ca: &ca, issuers: &[], now };
+            prop_assert!(choose(std::slice::from_ref(&bytes), &[bytes.clone()], &wanted).is_err());
+        }
+    }
+}
