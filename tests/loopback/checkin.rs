@@ -647,6 +647,44 @@ fn the_next_url_gets_its_turn() {
 }
 
 #[test]
+fn a_ca_that_has_ended_is_no_anchor() {
+    let mut world = World::new();
+    let validity = (COMPOSED - YEAR, NOW - 1);
+    world.root = Ca::new("Root", validity);
+    world.signer = Arc::new(world.root.intermediate("Signer", GOOD));
+    let server = EstServer::start(vec![world.tls()], world.good(NOW));
+    // It was valid when the payload was made, so the probe is taken; webpki would take the rest, too.
+    assert_eq!(world.refused(&server), (Step::Enrol, Reason::CaValidity(secs(validity.0), secs(validity.1))));
+}
+
+#[test]
+fn a_server_that_never_answers_ends_at_the_deadline() {
+    let world = World::new();
+    // The kernel takes the connection; nobody else does.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/.well-known/est", silent.local_addr().unwrap());
+    let (result, _) = world.enroll_at(&[url], Duration::from_millis(200));
+    let Err(CheckinError::GaveUp { attempts, .. }) = result else { panic!("{result:?}") };
+    assert!(matches!(&attempts[..], [Attempt { step: Step::Probe, failure: Failure::TimedOut, .. }]), "{attempts:?}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_tried_until_the_deadline() {
+    let world = World::new();
+    // tcpmux (RFC 1078), which nobody runs.
+    let closed = "127.0.0.1:1";
+    let (result, _) = world.enroll_at(&[format!("https://{closed}/.well-known/est")], Duration::from_millis(50));
+    let error = result.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "gave up after 0 s; fetching CA certificates and time from https://{closed}/.well-known/est ({closed}): no \
+             connection; check that the server listens there: Connection refused (os error 111)"
+        )
+    );
+}
+
+#[test]
 fn a_deadline_that_has_passed_ends_it() {
     let world = World::new();
     let (result, _) = world.enroll_at(&["https://127.0.0.1:1/.well-known/est".to_owned()], Duration::ZERO);
