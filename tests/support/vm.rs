@@ -1,0 +1,239 @@
+//! Boots a real kernel with a real initramfs in QEMU and reads the guest's own report. The verdict comes from there,
+//! never from the console; the console is shown when there is no report.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Which kernel: 6.1 has no tmpfs without swap, backports' has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kernel {
+    /// The release's own.
+    Stable,
+    /// The newest of backports.
+    Backports,
+}
+
+/// A machine to boot once.
+pub struct Machine {
+    kernel: Kernel,
+    arguments: Vec<String>,
+    append: String,
+    extra: Vec<(String, Vec<u8>)>,
+    rtc: String,
+    cpu: &'static str,
+}
+
+/// What the guest said.
+pub struct Report {
+    parts: BTreeMap<String, String>,
+    /// Everything on the serial console.
+    pub console: String,
+}
+
+/// Emulated boots take 8 to 20 s; nothing that works takes this long.
+const LIMIT: Duration = Duration::from_secs(120);
+
+impl Machine {
+    /// A machine with a disk that holds the real root, a network that shows this machine's loopback as 10.0.2.2, and a
+    /// clock that says 2019.
+    pub fn new(kernel: Kernel) -> Machine {
+        Machine {
+            kernel,
+            arguments: Vec::new(),
+            append: String::new(),
+            extra: Vec::new(),
+            rtc: "2019-01-02T03:04:05".to_owned(),
+            cpu: "max",
+        }
+    }
+
+    /// More words for the kernel command line.
+    #[must_use]
+    pub fn append(mut self, words: &str) -> Machine {
+        self.append = format!("{} {words}", self.append);
+        self
+    }
+
+    /// More words for QEMU.
+    #[must_use]
+    pub fn qemu(mut self, words: &[&str]) -> Machine {
+        self.arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// An optical drive with this image in it.
+    #[must_use]
+    pub fn optical(self, image: &Path) -> Machine {
+        let drive = format!("file={},if=none,id=cd,format=raw,readonly=on", image.display());
+        self.qemu(&["-drive", &drive, "-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=cd"])
+    }
+
+    /// A USB stick with this image on it.
+    #[must_use]
+    pub fn usb_stick(self, image: &Path) -> Machine {
+        let drive = format!("file={},if=none,id=stick,format=raw,readonly=on", image.display());
+        self.qemu(&["-drive", &drive, "-device", "qemu-xhci", "-device", "usb-storage,drive=stick,removable=on"])
+    }
+
+    /// A file in the initramfs, by way of a cpio archive behind the one of the image, as boot loaders append them.
+    #[must_use]
+    pub fn initramfs_file(mut self, path: &str, content: &[u8]) -> Machine {
+        self.extra.push((path.to_owned(), content.to_vec()));
+        self
+    }
+
+    /// What the machine's real-time clock says at power-on, UTC.
+    #[must_use]
+    pub fn rtc(mut self, base: &str) -> Machine {
+        self.rtc = base.to_owned();
+        self
+    }
+
+    /// The emulated processor.
+    #[must_use]
+    pub fn cpu(mut self, cpu: &'static str) -> Machine {
+        self.cpu = cpu;
+        self
+    }
+
+    /// Boots it and waits for its report.
+    pub fn boot(self) -> Report {
+        let images = images(self.kernel);
+        let work = tempfile::tempdir().unwrap();
+        let (console, report) = (work.path().join("console"), work.path().join("report"));
+        let initramfs = self.initramfs(&images, work.path());
+        let append = format!(
+            "console=ttyS0 panic=-1 quiet mitigations=off root=LABEL=imprint-root rootfstype=ext4 {}",
+            self.append
+        );
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
+            .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
+            .arg("-kernel")
+            .arg(images.join("vmlinux"))
+            .arg("-initrd")
+            .arg(initramfs)
+            .args(["-append", &append, "-serial", &format!("file:{}", console.display())])
+            .args(["-device", "virtio-serial-pci", "-chardev", &format!("file,id=report,path={}", report.display())])
+            .args(["-device", "virtserialport,chardev=report,name=imprint.test"])
+            .args(["-drive", &format!("file={},if=virtio,format=raw,readonly=on", images.join("root").display())])
+            .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"])
+            .args(&self.arguments)
+            .stdin(Stdio::null());
+        let ended = Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")).wait(LIMIT);
+        let console = String::from_utf8_lossy(&std::fs::read(&console).unwrap_or_default()).into_owned();
+        let report = String::from_utf8_lossy(&std::fs::read(&report).unwrap_or_default()).into_owned();
+        let tail: Vec<&str> = console.lines().rev().take(40).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        assert!(ended, "the machine did not end within {LIMIT:?}; its console:\n{}", tail.join("\n"));
+        assert!(report.contains("@@ end"), "the machine sent no report; its console:\n{}", tail.join("\n"));
+        Report { parts: parts(&report), console }
+    }
+
+    fn initramfs(&self, images: &Path, work: &Path) -> PathBuf {
+        let base = images.join("initramfs");
+        if self.extra.is_empty() {
+            return base;
+        }
+        let folder = work.join("extra");
+        for (path, content) in &self.extra {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        let script = "cd \"$0\" && find . | cpio --quiet -o -H newc";
+        let cpio = Command::new("sh").args(["-c", script]).arg(&folder).output().unwrap();
+        assert!(cpio.status.success(), "cpio: {}", String::from_utf8_lossy(&cpio.stderr));
+        let joined = work.join("initramfs");
+        let mut file = std::fs::File::create(&joined).unwrap();
+        let mut image = std::fs::read(base).unwrap();
+        // Archives start at multiples of four bytes (Documentation/driver-api/early-userspace/buffer-format.rst).
+        image.resize(image.len().next_multiple_of(4), 0);
+        file.write_all(&image).unwrap();
+        file.write_all(&cpio.stdout).unwrap();
+        joined
+    }
+}
+
+impl Report {
+    /// One part of the report, trimmed.
+    pub fn part(&self, name: &str) -> &str {
+        self.parts.get(name).map(|text| text.trim()).unwrap_or_else(|| panic!("no part {name} in the report"))
+    }
+
+    /// `root` when the boot went on, `emergency` when it was stopped.
+    pub fn ended_in(&self) -> &str {
+        self.part("where")
+    }
+
+    /// The agent's exit code.
+    pub fn exit_code(&self) -> u8 {
+        self.part("exit").parse().unwrap_or_else(|_| panic!("exit code: {}", self.part("exit")))
+    }
+
+    /// status.json
+    pub fn status(&self) -> imprint::status::Status {
+        serde_json::from_str(self.part("status")).unwrap_or_else(|error| panic!("{error}: {}", self.part("status")))
+    }
+
+    /// What was stopped and why, as status.json has it.
+    pub fn failure(&self) -> (String, String) {
+        let failure = self.status().error.expect("status.json has an error");
+        (failure.stage, failure.message)
+    }
+
+    /// Seconds since the epoch in the guest when it reported.
+    pub fn date(&self) -> u64 {
+        self.part("date").parse().unwrap()
+    }
+}
+
+/// A child that does not outlive its test.
+struct Running(Child);
+
+impl Running {
+    /// Whether it ended by itself within the limit.
+    fn wait(mut self, limit: Duration) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            match self.0.try_wait() {
+                Ok(Some(_)) => return true,
+                // A child cannot be waited for with a limit; this granularity costs nothing beside a boot.
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Prepared by `make test-vm`; checked here so that a stale image never gives a verdict.
+fn images(kernel: Kernel) -> PathBuf {
+    let which = match kernel {
+        Kernel::Stable => "stable",
+        Kernel::Backports => "backports",
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
+    let output = Command::new(script).arg(which).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "images are missing: run make test-vm\n{errors}");
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+fn parts(report: &str) -> BTreeMap<String, String> {
+    let mut parts = BTreeMap::new();
+    for part in report.split("@@ ").skip(1) {
+        let (name, text) = part.split_once('\n').unwrap_or((part, ""));
+        parts.insert(name.trim().to_owned(), text.to_owned());
+    }
+    parts
+}
