@@ -224,14 +224,14 @@ def no_source():
     """The boot itself, in a temp root without candidate devices: what it takes beyond the configured wait."""
     with tempfile.TemporaryDirectory() as root:
         root = pathlib.Path(root)
-        for folder in ("proc", "sys/block", "dev", "run"):
+        for folder in ("proc", "sys/block", "dev", "run", "bin"):
             (root / folder).mkdir(parents=True)
         (root / "proc/cmdline").write_text("imprint=auto\n")
-        shutil.copy(AGENT, root / "imprint")
+        shutil.copy(AGENT, root / "bin/imprint")
         values = []
         for _ in range(20):
             start = time.perf_counter()
-            subprocess.run(["chroot", str(root), "/imprint", "run"], check=True, stdout=subprocess.DEVNULL,
+            subprocess.run(["chroot", str(root), "/bin/imprint", "run"], check=True, stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)
             values.append((time.perf_counter() - start - AUTO_WAIT) * 1000)
         outcome = json.loads((root / "run/imprint/status.json").read_text())["outcome"]
