@@ -186,3 +186,47 @@ impl fmt::Display for TooLong {
 }
 
 impl std::error::Error for TooLong {}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn isoinfo(arguments: &[&str]) -> Vec<u8> {
+        let output = Command::new("isoinfo").args(arguments).output();
+        let output = output.expect("isoinfo is missing: apt-get install genisoimage");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    #[test]
+    fn an_independent_reader_finds_the_payload() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("drive.iso");
+        for len in [0usize, 1, 581, 2048, 2049, 65_536] {
+            let file: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let image = image(&file, Timestamp::from_secs(1_795_400_000)).unwrap();
+            assert_eq!(image.len(), SECTOR * (22 + len.div_ceil(SECTOR)));
+            std::fs::write(&path, &*image).unwrap();
+            let drive = path.to_str().unwrap();
+            assert_eq!(isoinfo(&["-i", drive, "-x", "/IMPRINT/PAYLOAD.;1"]), file);
+            let described = String::from_utf8(isoinfo(&["-d", "-i", drive])).unwrap();
+            assert!(described.contains("\nVolume id: IMPRINT\n"), "{described}");
+            assert!(described.contains(&format!("\nVolume size is: {}\n", image.len() / SECTOR)), "{described}");
+            let listed = String::from_utf8(isoinfo(&["-l", "-i", drive])).unwrap();
+            assert!(listed.contains("Nov 23 2026"), "{listed}");
+        }
+    }
+
+    /// What the agent reads, by the agent's own reader.
+    #[test]
+    fn the_agent_finds_the_payload() {
+        let image = image(b"payload", Timestamp::from_secs(0)).unwrap();
+        let mut device = std::io::Cursor::new(&*image);
+        let volume = imprint::source::iso9660::Volume::open(&mut device).unwrap().unwrap();
+        assert_eq!(volume.label(), LABEL);
+        let found = volume.file(&mut device, &["imprint", "payload"], 1024).unwrap().unwrap();
+        assert_eq!(found.expose(), b"payload");
+    }
+}

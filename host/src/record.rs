@@ -2,6 +2,8 @@
 
 mod fields;
 mod network;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,0 +1,271 @@
+use imprint::payload::{BondMode, LinkKind, Match};
+
+use super::*;
+
+const CA: &[u8] = include_bytes!("../../../tests/data/ca.der");
+
+fn compile(text: &str) -> Result<Record, RecordError> {
+    let urls = ["https://est.example.org:8443/.well-known/est", "https://192.0.2.1/.well-known/est"];
+    let urls = urls.map(|url| EstUrl::try_from(url).unwrap());
+    Record::compile("node1.toml", text, &CaCertificate::new(CA.to_vec()).unwrap(), &urls)
+}
+
+fn error(text: &str) -> String {
+    compile(text).unwrap_err().to_string()
+}
+
+const FULL: &str = r#"
+name = "node1"
+subject = ["CN=node1", "DC=example", "DC=org"]
+sans = [
+    "dns:node1.example.org", "ip:192.0.2.10", "ip:2001:db8::10",
+    "uri:spiffe://example.org/node1", "email:node1@example.org",
+]
+hostname = "node1"
+key = "p384"
+enrol = "each-boot"
+validity = "12h"
+usages = ["serverAuth", "clientAuth"]
+issuers = ["000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"]
+
+[bind]
+uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+macs = ["52:54:00:12:34:56", "00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13"]
+serial = "SN-0042"
+
+[[network]]
+match = { mac = "52:54:00:12:34:56" }
+label = "first"
+mtu = 9000
+
+[[network]]
+match = { name = "eth1" }
+
+[[network]]
+bond = { name = "bond0", mode = "802.3ad", ports = ["eth1", "first"] }
+addresses = ["192.0.2.10/24", "2001:db8::10/64"]
+routes = [
+    { to = "default", via = "192.0.2.1", metric = 100 },
+    { to = "default", via = "fe80::1" },
+    { to = "198.51.100.0/24" },
+]
+dns = ["192.0.2.53", "2001:db8::53"]
+search = ["example.org"]
+
+[[network]]
+vlan = { name = "vlan7", id = 7, on = "bond0" }
+dhcp4 = true
+
+[[network]]
+bridge = { name = "br0", ports = ["vlan7"] }
+slaac = true
+dhcp6 = true
+
+[[network]]
+match = { driver = "virtio_net" }
+
+[[network]]
+match = { bootif = true }
+
+[[network]]
+match = { any = true }
+"#;
+
+#[test]
+fn everything() {
+    let record = compile(FULL).unwrap();
+    assert_eq!(
+        record.names.to_string(),
+        "CN=node1, DC=example, DC=org dns:node1.example.org ip:192.0.2.10 ip:2001:db8::10 \
+         uri:spiffe://example.org/node1 email:node1@example.org"
+    );
+    assert_eq!((record.key, record.mode), (KeyType::P384, TokenMode::EachBoot));
+    assert_eq!(record.validity, Duration::from_secs(12 * 3600));
+    assert_eq!(record.usages, [Usage::Client, Usage::Server]);
+    assert_eq!(record.issuers, [std::array::from_fn(|i| i as u8)]);
+    let binding = record.binding.unwrap();
+    assert_eq!(binding.uuid, Some(std::array::from_fn(|i| i as u8)));
+    assert_eq!((binding.macs.len(), binding.serial.as_deref()), (2, Some("SN-0042")));
+    let shown: Vec<String> = record.network.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "MAC address 52:54:00:12:34:56; mtu 9000",
+            "name eth1",
+            "bond bond0 (802.3ad) of links 0+1; 192.0.2.10/24; 2001:db8::10/64; 0.0.0.0/0 via 192.0.2.1 metric 100; \
+             ::/0 via fe80::1; 198.51.100.0/24; dns 192.0.2.53; dns 2001:db8::53; search example.org",
+            "VLAN vlan7 id 7 on link 2; DHCPv4",
+            "bridge br0 of links 3; SLAAC; DHCPv6",
+            "driver virtio_net",
+            "BOOTIF",
+            "any with carrier",
+        ]
+    );
+    assert!(matches!(record.network[2].kind, LinkKind::Bond { mode: BondMode::Lacp, .. }));
+    assert_eq!(record.network[7].kind, LinkKind::Physical(Match::AnyWithCarrier));
+}
+
+#[test]
+fn the_least() {
+    let record = compile("name = \"node1\"\nsubject = [\"CN=node1\"]").unwrap();
+    assert_eq!((record.key, record.mode, record.network.len()), (KeyType::P256, TokenMode::Once, 0));
+    assert_eq!((record.validity, record.usages.as_slice()), (90 * DAY, &[Usage::Client][..]));
+    let each_boot = compile("name = \"node1\"\nsubject = [\"CN=node1\"]\nenrol = \"each-boot\"").unwrap();
+    assert_eq!(each_boot.validity, DAY);
+}
+
+const LEAST: &str = "name = \"node1\"\nsubject = [\"CN=node1\"]\n";
+
+/// Each line is added to the least record, so that it is line 3.
+#[test]
+fn an_error_names_file_line_and_key() {
+    let cases = [
+        ("hostnam = \"x\"", "node1.toml:3: hostnam: unknown key; did you mean hostname?"),
+        (
+            "colour = 1",
+            "node1.toml:3: colour: unknown key; known here: name, subject, sans, hostname, key, enrol, bind, network, \
+             validity, usages, issuers",
+        ),
+        ("hostname = 7", "node1.toml:3: hostname: want a string, not integer"),
+        (
+            "hostname = \"-x\"",
+            "node1.toml:3: hostname: \"-x\" is not a host name: labels of letters, digits and inner hyphens, at most \
+             64 bytes in all",
+        ),
+        ("key = \"p512\"", "node1.toml:3: key: \"p512\" is not one of p256, p384, ed25519, rsa2048, rsa3072"),
+        ("enrol = \"twice\"", "node1.toml:3: enrol: \"twice\" is not one of once, each-boot"),
+        ("validity = \"1y\"", "node1.toml:3: validity: \"1y\" is not a duration like 90d, 24h or 30m"),
+        ("validity = \"1s\"", "node1.toml:3: validity: 1s, want 5m to 3650d"),
+        ("usages = []", "node1.toml:3: usages: an empty list; leave it out for clientAuth"),
+        ("usages = [\"any\"]", "node1.toml:3: usages[0]: \"any\" is not one of clientAuth, serverAuth"),
+        ("issuers = [\"00\"]", "node1.toml:3: issuers[0]: \"00\" is not a SHA-256 digest of 64 hexadecimal digits"),
+        ("sans = \"dns:x\"", "node1.toml:3: sans: want a list [ ], not string"),
+        ("sans = [\"x\"]", "node1.toml:3: sans[0]: want dns:NAME, ip:ADDRESS, uri:URI or email:ADDRESS"),
+        ("sans = [\n\"dns:a\",\n\"ip:300.1.1.1\"]", "node1.toml:5: sans[1]: \"300.1.1.1\" is not an IP address"),
+        ("sans = [\"dns:a\", \"dns:a\"]", "node1.toml:3: sans[1]: given twice"),
+        (
+            "sans = [\"dns:*.a\"]",
+            "node1.toml:3: sans[0]: \"*.a\" is not a DNS name: labels of 1 to 63 letters, digits and inner hyphens, \
+             253 in all, no trailing dot",
+        ),
+        (
+            "sans = [\"dns:EST.example.org\"]",
+            "node1.toml:3: sans[0]: EST.example.org is the EST server's own \
+             (https://est.example.org:8443/.well-known/est); give the node another name",
+        ),
+        (
+            "sans = [\"ip:::ffff:192.0.2.1\"]",
+            "node1.toml:3: sans[0]: ::ffff:192.0.2.1 is the EST server's own (https://192.0.2.1/.well-known/est); \
+             give the node another name",
+        ),
+        ("bind = {}", "node1.toml:3: bind: empty; give uuid, macs or serial, or leave bind out"),
+        ("bind = { uid = \"x\" }", "node1.toml:3: bind.uid: unknown key; did you mean uuid?"),
+        ("bind = { uuid = \"x\" }", "node1.toml:3: bind.uuid: \"x\" is not a UUID (8-4-4-4-12 hexadecimal digits)"),
+        (
+            "bind = { macs = [\"52:54\"] }",
+            "node1.toml:3: bind.macs[0]: \"52:54\" is not a hardware address of 6 or 20 bytes, like 52:54:00:12:34:56",
+        ),
+        (
+            "bind = { serial = \"\" }",
+            "node1.toml:3: bind.serial: a serial number has 1 to 128 bytes and no control characters",
+        ),
+        ("name = \"again\"", "node1.toml:3: duplicate key"),
+        ("key = ", "node1.toml:3: string values must be quoted, expected literal string"),
+    ];
+    for (line, want) in cases {
+        assert_eq!(error(&format!("{LEAST}{line}\n")), want, "{line}");
+    }
+}
+
+#[test]
+fn errors_in_the_network() {
+    let cases = [
+        ("", "node1.toml:3: network[0]: give exactly one of match, vlan, bond and bridge"),
+        (
+            "match = {}",
+            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, bootif = true and any = true",
+        ),
+        (
+            "match = { any = true, bootif = true }",
+            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, bootif = true and any = true",
+        ),
+        (
+            "match = { any = true }\naddresses = [\"192.0.2.10\"]",
+            "node1.toml:5: network[0].addresses[0]: \"192.0.2.10\" is not an address with its prefix length, like \
+             192.0.2.10/24",
+        ),
+        // From here on: rules of the codec, with the line of the record.
+        (
+            "match = { any = true }\naddresses = [\n  \"192.0.2.10/24\",\n  \"198.51.100.0/24\",\n]",
+            "node1.toml:7: network[0].addresses[1]: 198.51.100.0/24 is not an address that a host can have in that \
+             prefix",
+        ),
+        (
+            "match = { any = true }\naddresses = [\"192.0.2.10/24\"]\nroutes = [{ to = \"default\", via = \
+             \"198.51.100.1\" }]",
+            "node1.toml:6: network[0].routes[0].via: gateway 198.51.100.1 is outside 192.0.2.10/24; it cannot be \
+             reached from this link",
+        ),
+        (
+            "match = { any = true }\nroutes = [{ to = \"192.0.2.1/24\" }]",
+            "node1.toml:5: network[0].routes[0].to: 192.0.2.1/24 has host bits set; a route leads to a network",
+        ),
+        ("match = { any = true }\nslaac = true\nmtu = 576", "node1.toml:6: network[0].mtu: 576, want 1280 to 65535"),
+        ("match = { any = true }\nmtu = 70000", "node1.toml:5: network[0].mtu: 70000, want 68 to 65535"),
+        ("match = { any = true }\nroute = []", "node1.toml:5: network[0].route: unknown key; did you mean routes?"),
+        (
+            "vlan = { name = \"v\", id = 1, on = \"eth0\" }",
+            "node1.toml:4: network[0].vlan.on: no link \"eth0\" above this one; give the label or name of a \
+             [[network]] before it",
+        ),
+        (
+            "match = { name = \"eth0\" }\n[[network]]\nvlan = { name = \"v\", id = 4095, on = \"eth0\" }",
+            "node1.toml:6: network[1].vlan.id: 4095, want 1 to 4094",
+        ),
+        (
+            "match = { name = \"eth0\" }\n[[network]]\nbridge = { name = \"b\", ports = [\"eth0\", \"eth0\"] }",
+            "node1.toml:6: network[1].bridge.ports[1]: given twice",
+        ),
+        (
+            "match = { name = \"eth0\" }\n[[network]]\nlabel = \"eth0\"\nmatch = { any = true }",
+            "node1.toml:6: network[1].label: there is a link eth0 already",
+        ),
+        (
+            "bond = { name = \"b\", mode = \"fast\", ports = [] }",
+            "node1.toml:4: network[0].bond.mode: \"fast\" is not one of active-backup, 802.3ad",
+        ),
+    ];
+    for (lines, want) in cases {
+        assert_eq!(error(&format!("{LEAST}[[network]]\n{lines}\n")), want, "{lines}");
+    }
+}
+
+#[test]
+fn names_and_what_is_missing() {
+    let cases = [
+        ("", "node1.toml:1: name: is missing"),
+        ("name = \"node1\"", "node1.toml:1: subject or sans is missing; a certificate needs a name"),
+        (
+            "name = \"a:b\"",
+            "node1.toml:1: name: \"a:b\" is not a node name: 1 to 64 letters, digits, dots, hyphens \
+          and underscores, not starting with a dot or hyphen",
+        ),
+        ("name = \"n\"\nsubject = [\"node1\"]", "node1.toml:2: subject[0]: want TYPE=VALUE, like CN=node1"),
+        (
+            "name = \"n\"\nsubject = [\"X=node1\"]",
+            "node1.toml:2: subject[0]: unknown type \"X\"; known: CN, O, OU, C, ST, L, serialNumber, DC",
+        ),
+        (
+            "name = \"n\"\nsubject = [\"C=germany\"]",
+            "node1.toml:2: subject[0]: \"germany\" is not a countryName: two upper-case letters (ISO 3166)",
+        ),
+        (
+            "name = \"n\"\nsubject = [\"CN=est.example.org\"]",
+            "node1.toml:2: subject[0]: est.example.org is the EST server's own \
+             (https://est.example.org:8443/.well-known/est); give the node another name",
+        ),
+    ];
+    for (text, want) in cases {
+        assert_eq!(error(text), want, "{text}");
+    }
+}

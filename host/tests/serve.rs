@@ -1,0 +1,342 @@
+//! Enrolment over real TLS: what is signed, what is refused, and with which words.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use imprint::identity::KeyCode;
+use imprint_host::compose::Options;
+use imprint_host::csr::Csr;
+use rustls::NamedGroup;
+use support::{NODE, SANS, SUBJECT, Site, basic, run, shown, start, wrapped};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const UNKNOWN: &str = "no payload was made with this name and token; make one with imprint-host payload\n";
+
+fn code(csr: &[u8]) -> KeyCode {
+    Csr::parse(csr).unwrap().code()
+}
+
+fn good(site: &Site) -> Vec<u8> {
+    site.csr(SUBJECT, &["-addext", SANS])
+}
+
+/// The newest line of the audit log.
+fn last(site: &Site) -> String {
+    let row = site.state().store.log(1).unwrap().remove(0);
+    format!("{} {}: {}", row.event, row.node.unwrap_or("-".into()), row.detail)
+}
+
+#[test]
+fn what_matches_is_signed() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let csr = good(&site);
+    let answer = site.enroll(Some(("node1", &token)), &csr);
+    let text = shown(&site.verified(&answer));
+    assert!(text.contains("Subject: CN = node1.example.org, O = Example\n"), "{text}");
+    assert!(text.contains("DNS:node1.example.org, IP Address:192.0.2.10\n"), "{text}");
+    assert!(text.contains("X509v3 Extended Key Usage: \n                TLS Web Client Authentication\n"), "{text}");
+    assert!(text.contains("X509v3 Key Usage: critical\n                Digital Signature\n"), "{text}");
+    assert_eq!(answer.header("Content-Type"), Some("application/pkcs7-mime; smime-type=certs-only"));
+    assert_eq!(answer.header("Content-Transfer-Encoding"), Some("base64"));
+    assert_eq!(answer.header("Content-Length").unwrap(), answer.body.len().to_string());
+    assert!(answer.body.lines().all(|line| line.len() <= 64));
+    assert_eq!(answer.group, Some(NamedGroup::X25519MLKEM768));
+    let until = site.clock().plus(90 * DAY);
+    let code = code(&csr);
+    assert_eq!(
+        last(&site),
+        format!(
+            "enrolled node1: CN=node1.example.org, O=Example dns:node1.example.org ip:192.0.2.10 key {code}, until {until}"
+        )
+    );
+}
+
+#[test]
+fn a_token_is_good_for_one_key_and_its_certificate_is_sent_again() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let csr = good(&site);
+    let first = site.enroll(Some(("node1", &token)), &csr);
+    assert_eq!(first.status, 200);
+    let at = site.clock();
+    site.pass(Duration::from_secs(3600));
+
+    let other = site.enroll(Some(("node1", &token)), &good(&site));
+    let code = code(&csr);
+    assert_eq!(other.status, 403);
+    assert_eq!(
+        other.body,
+        format!("token already used by key {code} at {at}; make another with imprint-host payload\n")
+    );
+    for credentials in [Some(("node1", token.as_str())), Some(("node1", "wrong")), None] {
+        let again = site.enroll(credentials, &csr);
+        assert_eq!((again.status, &again.body), (200, &first.body));
+    }
+    // Not for another record, and not when it has ended.
+    assert_eq!(site.enroll(Some(("node2", &token)), &csr).body, UNKNOWN);
+    site.pass(91 * DAY);
+    assert_eq!(site.enroll(None, &csr).status, 401);
+}
+
+#[test]
+fn wrong_names_and_tokens_look_the_same_from_outside() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let csr = good(&site);
+    for (credentials, why) in
+        [(("node1", "wrong"), "refused node1: wrong token"), (("node9", token.as_str()), "refused node9: no such node")]
+    {
+        let answer = site.enroll(Some(credentials), &csr);
+        assert_eq!((answer.status, answer.body.as_str()), (403, UNKNOWN));
+        assert_eq!(last(&site), why);
+    }
+    let answer = site.enroll(None, &csr);
+    assert_eq!((answer.status, answer.body.as_str()), (401, "want node name and token\n"));
+    // hyper's title case, which clients that compare by case see.
+    assert_eq!(answer.header("Www-Authenticate"), Some("Basic realm=\"imprint\", charset=\"UTF-8\""));
+    assert_eq!(last(&site), "refused -: no credentials");
+}
+
+#[test]
+fn a_csr_that_asks_for_anything_else_is_refused_and_spends_nothing() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let rsa = ["-newkey", "rsa:2048"];
+    let p384 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"];
+    let p521 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
+    let challenge = site.dir.path().join("challenge.cnf");
+    let config = "[req]\ndistinguished_name = none\nattributes = more\nprompt = no\nstring_mask = utf8only\n\
+                  [none]\nCN = node1.example.org\nO = Example\n[more]\nchallengePassword = secret\n";
+    std::fs::write(&challenge, config).unwrap();
+    let challenge = challenge.to_str().unwrap();
+    let cases = [
+        (
+            site.csr(SUBJECT, &["-addext", &format!("{SANS},DNS:evil.example.org")]),
+            "names in the CSR that the record lacks: dns:evil.example.org\n",
+        ),
+        (
+            site.csr(SUBJECT, &["-addext", "subjectAltName=DNS:node1.example.org"]),
+            "names in the record that the CSR lacks: ip:192.0.2.10\n",
+        ),
+        (site.csr(SUBJECT, &[]), "names in the record that the CSR lacks: dns:node1.example.org, ip:192.0.2.10\n"),
+        (
+            site.csr(SUBJECT, &["-addext", "subjectAltName=DNS:node1.example.org,IP:192.0.2.11"]),
+            "names in the CSR are ip:192.0.2.11, in the record ip:192.0.2.10\n",
+        ),
+        (
+            site.csr(SUBJECT, &["-addext", &format!("{SANS},DNS:node1.example.org")]),
+            "names in the CSR and in the record are repeated differently\n",
+        ),
+        (
+            site.csr("/O=Example/CN=node1.example.org", &["-addext", SANS]),
+            "subject in the CSR is O=Example, CN=node1.example.org, in the record CN=node1.example.org, O=Example\n",
+        ),
+        (
+            site.csr("/CN=node1.example.org+O=Example", &["-multivalue-rdn", "-addext", SANS]),
+            "CSR with a subject that is not a list of single plain attributes\n",
+        ),
+        (
+            site.csr("/", &["-addext", SANS]),
+            "subject in the CSR is none, in the record CN=node1.example.org, O=Example\n",
+        ),
+        (
+            site.csr(SUBJECT, &["-addext", SANS, "-addext", "basicConstraints=CA:TRUE"]),
+            "CSR asks for extension 2.5.29.19; only subjectAltName may be asked for\n",
+        ),
+        (
+            site.csr("", &["-addext", SANS, "-config", challenge]),
+            "CSR with attribute 1.2.840.113549.1.9.7; only names may be asked for\n",
+        ),
+        (site.csr_for(&rsa, SUBJECT, &["-addext", SANS]), "key in the CSR is rsa2048, in the record p256\n"),
+        (site.csr_for(&p384, SUBJECT, &["-addext", SANS, "-sha384"]), "key in the CSR is p384, in the record p256\n"),
+        (
+            site.csr_for(&p521, SUBJECT, &["-addext", SANS]),
+            "CSR with elliptic curve 1.3.132.0.35; want p256, p384, ed25519, rsa2048 or rsa3072 with its usual \
+             signature\n",
+        ),
+    ];
+    for (csr, want) in &cases {
+        let answer = site.enroll(Some(("node1", &token)), csr);
+        assert_eq!((answer.status, answer.body.as_str()), (403, *want));
+        assert_eq!(last(&site), format!("refused node1: {}", want.trim_end()));
+    }
+    let mut forged = good(&site);
+    let end = forged.len() - 1;
+    forged[end] ^= 1;
+    let answer = site.enroll(Some(("node1", &token)), &forged);
+    assert_eq!((answer.status, answer.body.as_str()), (403, "the CSR is not signed by the key in it\n"));
+    // Alternative names in another order are the same names.
+    let turned = "subjectAltName=IP:192.0.2.10,DNS:node1.example.org";
+    let answer = site.enroll(Some(("node1", &token)), &site.csr(SUBJECT, &["-addext", turned]));
+    site.verified(&answer);
+}
+
+#[test]
+fn other_key_types_when_the_record_says_so() {
+    let record = |name: &str, key: &str| {
+        format!(
+            "name = \"{name}\"\nsubject = [\"CN={name}\"]\nkey = \"{key}\"\nusages = [\"serverAuth\", \"clientAuth\"]\n"
+        )
+    };
+    let records = [record("a", "rsa3072"), record("b", "ed25519"), record("c", "p384")];
+    let site = start(&records.each_ref().map(String::as_str));
+    let keys: [(&str, &[&str]); 3] = [
+        ("a", &["-newkey", "rsa:3072"]),
+        ("b", &["-newkey", "ed25519"]),
+        ("c", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-sha384"]),
+    ];
+    for (name, key) in keys {
+        let token = site.token(name, &Options::default());
+        let answer = site.enroll(Some((name, &token)), &site.csr_for(key, &format!("/CN={name}"), &[]));
+        let text = shown(&site.verified(&answer));
+        assert!(text.contains("TLS Web Client Authentication, TLS Web Server Authentication\n"), "{text}");
+    }
+}
+
+#[test]
+fn a_payload_ends() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let expiry = site.clock().plus(DAY);
+    site.pass(DAY);
+    let now = site.clock();
+    let answer = site.enroll(Some(("node1", &token)), &good(&site));
+    assert_eq!(answer.status, 403);
+    assert_eq!(
+        answer.body,
+        format!("payload expired at {expiry}, it is {now}; make another with imprint-host payload\n")
+    );
+    // Another payload takes its place, unless it is told not to.
+    let old = site.token("node1", &Options::default());
+    let kept = site.token("node1", &Options { keep: true, ..Options::default() });
+    let csr = good(&site);
+    assert_eq!(site.enroll(Some(("node1", &old)), &csr).status, 200);
+    let new = site.token("node1", &Options::default());
+    let answer = site.enroll(Some(("node1", &kept)), &good(&site));
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.body, format!("another payload took the place of this one at {now}; use that one\n"));
+    assert_eq!(site.enroll(Some(("node1", &new)), &good(&site)).status, 200);
+}
+
+#[test]
+fn a_token_for_each_boot() {
+    let site = start(&[&format!("{NODE}enrol = \"each-boot\"\n")]);
+    let token = site.token("node1", &Options { expires: 3 * DAY, ..Options::default() });
+    for _ in 0..2 {
+        let answer = site.enroll(Some(("node1", &token)), &good(&site));
+        let pem = site.verified(&answer);
+        let end = run("openssl", &["x509", "-in", pem.to_str().unwrap(), "-noout", "-enddate", "-dateopt", "iso_8601"]);
+        let want = site.clock().plus(DAY).to_string().replace('T', " ");
+        assert_eq!(end.trim(), format!("notAfter={want}"));
+        site.pass(DAY);
+    }
+    site.pass(2 * DAY);
+    assert_eq!(site.enroll(Some(("node1", &token)), &good(&site)).status, 403);
+}
+
+#[test]
+fn bodies_that_are_no_csr() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let headers = format!("{}Content-Type: application/pkcs10\r\n", basic("node1", &token));
+    let ask = |body: &[u8]| {
+        let answer = site.post("simpleenroll", &headers, body);
+        (answer.status, answer.body)
+    };
+    assert_eq!(ask(b""), (400, "the body is empty; want base64 of a CSR\n".to_owned()));
+    assert_eq!(ask(b"%%%"), (400, "the body is not base64 of a CSR\n".to_owned()));
+    let (status, why) = ask(b"AAAA");
+    assert_eq!(status, 400);
+    assert!(why.starts_with("not a CSR in DER: "), "{why}");
+    assert_eq!(ask(&vec![b'A'; 65 * 1024]), (413, "body cut short or over 65536 bytes\n".to_owned()));
+    let answer = site.post("simpleenroll", "Content-Type: text/plain\r\n", b"x");
+    assert_eq!((answer.status, answer.body.as_str()), (415, "want Content-Type: application/pkcs10\n"));
+    let answer = site.post("simpleenroll", "Authorization: Bearer x\r\n", b"x");
+    assert_eq!((answer.status, answer.body.as_str()), (400, "want Authorization: Basic with node name and token\n"));
+    let answer = site.post("serverkeygen", "", b"x");
+    assert_eq!((answer.status, answer.body.as_str()), (404, "not an EST operation of this server\n"));
+    assert_eq!(site.get("/.well-known/est/simpleenroll").status, 405);
+}
+
+#[test]
+fn what_independent_clients_send() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let csr = good(&site);
+    let headers = format!("Host: x\r\nConnection: close\r\n{}", basic("node1", &token));
+    // Chunked, with a label, a lower-case header name and parameters.
+    let body = wrapped(&csr);
+    let (a, b) = body.split_at(100);
+    let chunked = [
+        format!(
+            "POST /.well-known/est/nodes/simpleenroll HTTP/1.1\r\n{headers}content-type: Application/PKCS10; x=y\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+            a.len()
+        )
+        .into_bytes(),
+        a.to_vec(),
+        format!("\r\n{:x}\r\n", b.len()).into_bytes(),
+        b.to_vec(),
+        b"\r\n0\r\n\r\n".to_vec(),
+    ]
+    .concat();
+    let first = site.send(&chunked);
+    site.verified(&first);
+    // DER as it is, no content type, a stray CRLF behind it, TLS 1.2.
+    let head = format!("POST /.well-known/est/simpleenroll HTTP/1.1\r\n{headers}Content-Length: {}\r\n\r\n", csr.len());
+    let request = [head.as_bytes(), &csr, b"\r\n"].concat();
+    let again = site.exchange(&[&rustls::version::TLS12], &request);
+    assert_eq!((again.status, &again.body), (200, &first.body));
+}
+
+#[test]
+fn every_answer_has_the_date_of_the_given_clock() {
+    let site = start(&[NODE]);
+    site.now.store(site.clock().as_secs() + 2 * 86_400, std::sync::atomic::Ordering::SeqCst);
+    for path in ["/.well-known/est/cacerts", "/.well-known/est/nodes/cacerts", "/"] {
+        let answer = site.get(path);
+        let date = answer.header("Date").unwrap().to_owned();
+        let seconds = run("date", &["-u", "-d", &date, "+%s"]);
+        assert_eq!(seconds.trim(), site.clock().as_secs().to_string(), "{path}");
+    }
+}
+
+#[test]
+fn ca_certs_are_root_and_intermediate() {
+    let site = start(&[NODE]);
+    let answer = site.get("/.well-known/est/cacerts");
+    assert_eq!(answer.status, 200);
+    let state = site.state();
+    let want = imprint_host::est::certs_only(&[state.ca.root().der(), state.ca.intermediate()]).unwrap();
+    assert_eq!(answer.body, want);
+}
+
+#[test]
+fn the_server_certificate_is_renewed_while_it_runs() {
+    let site = start(&[NODE]);
+    let path = site.dir.path().join("state/server.pem");
+    let first = std::fs::read(&path).unwrap();
+    site.get("/");
+    assert_eq!(std::fs::read(&path).unwrap(), first);
+    site.pass(61 * DAY);
+    assert_eq!(site.get("/").status, 404);
+    assert_ne!(std::fs::read(&path).unwrap(), first);
+    let config = site.dir.path().join("state/server.key");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(config).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_record_that_changed_signs_no_other_names() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let csr = good(&site);
+    assert_eq!(site.enroll(Some(("node1", &token)), &csr).status, 200);
+    let other = "name = \"node1\"\nsubject = [\"CN=node1.example.net\"]\n";
+    site.state().add_nodes(&[("other.toml".into(), other.into())], true, site.clock()).unwrap();
+    // The stored certificate is for names that are no longer the record's.
+    assert_eq!(site.enroll(None, &csr).status, 401);
+}
