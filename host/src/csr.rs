@@ -296,3 +296,57 @@ impl fmt::Display for CsrError {
 }
 
 impl std::error::Error for CsrError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=node1 -addext subjectAltName=DNS:a
+    const REAL: &str = "3081ea3081910201003010310e300c06035504030c056e6f6465313059301306072a8648ce3d020106082a8648ce3d030107\
+        03420004653c62baf65fa8bf15c0e7fc2028b044bfa985e14abc3ef546843daf3881625c632b642de75a967f7cc3ae188276\
+        33b0311d4f868e0d0d5f5f2c9b46367e2f8ea01f301d06092a864886f70d01090e3110300e300c0603551d11040530038201\
+        61300a06082a8648ce3d0403020348003045022100c0f6df4a5fb6d5b345023a6804920b925bd96d482e85207f9b865c8d1a\
+        8e1f7e022079e06cb128eceb8a7e6e276adc933dedaa76bbd1d9c7f6a51c0a08a471910d1d";
+
+    #[test]
+    fn a_real_one() {
+        let csr = Csr::parse(&imprint::hex::decode(REAL).unwrap()).unwrap();
+        assert_eq!(csr.subject_text(), "CN=node1");
+        assert_eq!((csr.alternatives.as_slice(), csr.key), (&["dns:a".to_owned()][..], KeyType::P256));
+    }
+
+    /// Every byte changed in turn, and cut off at every length: an error, never a panic, never another CSR.
+    #[test]
+    fn damaged() {
+        let good = imprint::hex::decode(REAL).unwrap();
+        for position in 0..good.len() {
+            for change in [0x01, 0x20, 0x80, 0xff] {
+                let mut bad = good.clone();
+                bad[position] ^= change;
+                assert!(Csr::parse(&bad).is_err(), "byte {position} xor {change}");
+            }
+            assert!(matches!(Csr::parse(&good[..position]), Err(CsrError::NotDer(_))), "cut at {position}");
+        }
+        let longer = [good.as_slice(), &[0]].concat();
+        assert!(matches!(Csr::parse(&longer), Err(CsrError::NotDer(_))));
+    }
+
+    #[test]
+    fn random_bytes() {
+        for len in 0..1000 {
+            let mut bytes = vec![0; len];
+            aws_lc_rs::rand::fill(&mut bytes).unwrap();
+            // Past the first tag more of the decoder is reached.
+            if let Some(first) = bytes.first_mut() {
+                *first = 0x30;
+            }
+            assert!(matches!(Csr::parse(&bytes), Err(CsrError::NotDer(_))));
+        }
+    }
+
+    #[test]
+    fn hostile_text_is_shown_harmless() {
+        assert_eq!(shown("a\x1b[2J\n"), "a\\u{1b}[2J\\n");
+        assert_eq!(shown(&"x".repeat(1000)).len(), 120);
+    }
+}

@@ -1,0 +1,229 @@
+//! The program as people run it: exit codes, one line on standard error, files and their modes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use imprint::payload::Payload;
+
+const URL: &str = "https://est.example.org:8443/.well-known/est";
+/// One static address, one URL, a token: what the bar of 640 bytes is about.
+const TYPICAL: &str = r#"
+name = "node1"
+subject = ["CN=node1.example.org"]
+sans = ["dns:node1.example.org"]
+hostname = "node1"
+
+[[network]]
+match = { mac = "52:54:00:12:34:56" }
+addresses = ["192.0.2.10/24"]
+routes = [{ to = "default", via = "192.0.2.1" }]
+dns = ["192.0.2.53"]
+"#;
+
+fn host(dir: &Path, arguments: &[&str]) -> Output {
+    let program = Command::new(env!("CARGO_BIN_EXE_imprint-host")).arg("--dir").arg(dir).args(arguments).output();
+    program.unwrap()
+}
+
+fn fine(dir: &Path, arguments: &[&str]) -> Vec<u8> {
+    let output = host(dir, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// Exit code and standard error.
+fn fails(dir: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = host(dir, arguments);
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// A state with node1 in a temporary directory.
+fn site() -> (tempfile::TempDir, std::path::PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("state");
+    fine(&dir, &["init", "--url", URL]);
+    let file = temp.path().join("node1.toml");
+    std::fs::write(&file, TYPICAL).unwrap();
+    fine(&dir, &["node", "add", file.to_str().unwrap()]);
+    (temp, dir)
+}
+
+#[test]
+fn a_new_state_is_private() {
+    let (_temp, dir) = site();
+    assert_eq!(mode(&dir), 0o700);
+    for (name, want) in [
+        ("root.key", 0o600),
+        ("intermediate.key", 0o600),
+        ("imprint.db", 0o600),
+        ("root.pem", 0o644),
+        ("intermediate.pem", 0o644),
+    ] {
+        assert_eq!(mode(&dir.join(name)), want, "{name}");
+    }
+    let text = |pem: &str| {
+        let path = dir.join(pem);
+        let output = Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(path).output();
+        String::from_utf8(output.expect("openssl is missing: apt-get install openssl").stdout).unwrap()
+    };
+    let (root, intermediate) = (text("root.pem"), text("intermediate.pem"));
+    let root_extensions = "Basic Constraints: critical\n                CA:TRUE\n            X509v3 Key Usage: \
+                           critical\n                Certificate Sign, CRL Sign\n";
+    assert!(root.contains(root_extensions), "{root}");
+    assert!(intermediate.contains("CA:TRUE, pathlen:0\n"), "{intermediate}");
+    assert!(intermediate.contains("Certificate Sign, CRL Sign\n"), "{intermediate}");
+}
+
+#[test]
+fn a_root_key_that_is_offline_is_not_missed() {
+    let (_temp, dir) = site();
+    std::fs::remove_file(dir.join("root.key")).unwrap();
+    let bytes = fine(&dir, &["payload", "node1"]);
+    Payload::decode(&bytes).unwrap();
+}
+
+#[test]
+fn a_typical_payload_fits_a_kernel_command_line() {
+    let (_temp, dir) = site();
+    let bytes = fine(&dir, &["payload", "node1"]);
+    let payload = Payload::decode(&bytes).unwrap();
+    println!("typical payload: {} bytes, {} of them the CA", bytes.len(), payload.ca.der().len());
+    assert!(bytes.len() <= 640, "{} bytes", bytes.len());
+    assert_eq!(payload.seed, None);
+    assert_eq!(payload.expiry, payload.composed.plus(std::time::Duration::from_secs(86_400)));
+}
+
+#[test]
+fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
+    let (temp, dir) = site();
+    let read = |arguments: &[&str]| {
+        let path = temp.path().join("drive.iso");
+        let fixed = ["payload", "node1", "--as", "iso", "-o", path.to_str().unwrap()];
+        let said = String::from_utf8(fine(&dir, &[&fixed[..], arguments].concat())).unwrap();
+        assert!(said.starts_with(&format!("wrote {}: ", path.display())), "{said}");
+        assert_eq!(mode(&path), 0o600);
+        let mut device = std::fs::File::open(&path).unwrap();
+        let volume = imprint::source::iso9660::Volume::open(&mut device).unwrap().unwrap();
+        let found = volume.file(&mut device, &["imprint", "payload"], 65_536).unwrap().unwrap();
+        Payload::decode(found.expose()).unwrap()
+    };
+    let seed = read(&[]).seed.unwrap();
+    assert_eq!((seed.bytes.expose().len(), seed.single_boot), (32, false));
+    assert_eq!(read(&["--no-seed"]).seed, None);
+    let (code, error) = fails(&dir, &["payload", "node1", "--single-boot"]);
+    assert_eq!(code, 1);
+    assert_eq!(
+        error,
+        "imprint-host: a single-boot payload must name its machine; add bind = { uuid = … } to the record of node1\n"
+    );
+    let file = temp.path().join("bound.toml");
+    std::fs::write(&file, TYPICAL.replace("[[network]]", "[bind]\nserial = \"7\"\n[[network]]")).unwrap();
+    fine(&dir, &["node", "add", "--replace", file.to_str().unwrap()]);
+    let payload = read(&["--single-boot", "--expires", "30m"]);
+    assert!(payload.seed.unwrap().single_boot);
+    assert_eq!(payload.binding.unwrap().serial.as_deref(), Some("7"));
+    assert_eq!(payload.expiry.as_secs() - payload.composed.as_secs(), 1800);
+}
+
+#[test]
+fn each_payload_is_fresh() {
+    let (_temp, dir) = site();
+    let [a, b] = [(); 2].map(|()| fine(&dir, &["payload", "node1", "--seed"]));
+    let (a, b) = (Payload::decode(&a).unwrap(), Payload::decode(&b).unwrap());
+    assert_ne!(a.id, b.id);
+    assert_ne!(a.seed, b.seed);
+    assert_ne!(a.enrolment, b.enrolment, "another token");
+}
+
+#[test]
+fn failures_are_one_line_with_a_remedy() {
+    let (temp, dir) = site();
+    let absent = temp.path().join("absent");
+    let shown = |path: &Path| path.display().to_string();
+    assert_eq!(
+        fails(&absent, &["nodes"]),
+        (1, format!("imprint-host: no CA in {}; make one with imprint-host init, or give its --dir\n", shown(&absent)))
+    );
+    let (code, error) = fails(&dir, &["init", "--url", URL]);
+    assert_eq!(code, 1);
+    assert!(error.starts_with(&format!("imprint-host: {} holds ", shown(&dir))), "{error}");
+    assert!(error.ends_with("; init overwrites nothing, give an empty --dir\n"), "{error}");
+    assert_eq!(
+        fails(&dir, &["payload", "node9"]),
+        (1, "imprint-host: there is no node node9; imprint-host nodes lists them, node add makes one\n".to_owned())
+    );
+    let node1 = shown(&temp.path().join("node1.toml"));
+    assert_eq!(
+        fails(&dir, &["node", "add", &node1]),
+        (1, "imprint-host: there is a node node1 already; give its record another name, or use --replace\n".to_owned())
+    );
+    assert_eq!(
+        fails(&dir, &["node", "add", "--replace", &node1, &node1]),
+        (1, format!("imprint-host: {node1}: name: node1 is in another file, too; give each its own\n"))
+    );
+    let nowhere = shown(&absent.join("x.toml"));
+    assert_eq!(
+        fails(&dir, &["node", "add", &nowhere]),
+        (1, format!("imprint-host: reading {nowhere}: No such file or directory (os error 2)\n"))
+    );
+    let (code, error) = fails(&dir, &["payload", "node1", "-o", &nowhere]);
+    assert_eq!(code, 1);
+    assert_eq!(error, format!("imprint-host: making {nowhere}.new: No such file or directory (os error 2)\n"));
+}
+
+#[test]
+fn usage_errors_are_2() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("state");
+    for arguments in [
+        &["init"][..],
+        &["init", "--url", "http://est.example.org/.well-known/est"],
+        &["payload", "node1", "--as", "floppy"],
+        &["payload", "node1", "--expires", "soon"],
+        &["payload", "node1", "--seed", "--no-seed"],
+        &["serve", "--listen", "everywhere"],
+        &["frobnicate"],
+        &[],
+    ] {
+        assert_eq!(fails(&dir, arguments).0, 2, "{arguments:?}");
+    }
+    let (_, error) = fails(&dir, &["init", "--url", "http://est.example.org/.well-known/est"]);
+    assert!(error.contains("is not an https:// URL; EST is spoken over TLS only"), "{error}");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn one_bad_record_adds_none() {
+    let (temp, dir) = site();
+    let (good, bad) = (temp.path().join("good.toml"), temp.path().join("bad.toml"));
+    std::fs::write(&good, "name = \"node2\"\nsubject = [\"CN=node2\"]\n").unwrap();
+    std::fs::write(&bad, "name = \"node3\"\nsubjcet = [\"CN=node3\"]\n").unwrap();
+    let (code, error) = fails(&dir, &["node", "add", good.to_str().unwrap(), bad.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert_eq!(error, format!("imprint-host: {}:2: subjcet: unknown key; did you mean subject?\n", bad.display()));
+    let listed: serde_json::Value = serde_json::from_slice(&fine(&dir, &["nodes", "--json"])).unwrap();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["node1"]);
+    assert_eq!(listed[0]["enrol"], "once");
+    assert_eq!(listed[0]["certificate"], serde_json::Value::Null);
+}
+
+#[test]
+fn the_log_tells_what_was_done() {
+    let (_temp, dir) = site();
+    fine(&dir, &["payload", "node1"]);
+    let rows: serde_json::Value = serde_json::from_slice(&fine(&dir, &["log", "--json"])).unwrap();
+    let events: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["init", "node", "payload"]);
+    let text = String::from_utf8(fine(&dir, &["log", "--last", "1"])).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    assert!(text.contains(" payload  node1: payload "), "{text}");
+}
