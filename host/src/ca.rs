@@ -2,7 +2,7 @@
 //! certificate. Decides nothing about who gets a certificate; `enrol` does.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -417,19 +417,47 @@ fn write_key(path: &Path, key: &KeyPair) -> Result<(), StateError> {
     write(path, 0o600, pem::encode("PRIVATE KEY", &der).as_bytes())
 }
 
-/// Whole or not at all: a new file beside it, then a rename. It has its mode before its first byte.
-pub fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StateError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("replacing", &new)(error)),
-        _ => {}
+fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StateError> {
+    NewFile::create(path, mode)?.finish(bytes)
+}
+
+/// A file that appears whole or not at all: made beside its place, then renamed. It has its mode before its first byte.
+pub struct NewFile {
+    file: File,
+    new: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Shows that the file can be made, before anything depends on it.
+    pub fn create(path: &Path, mode: u32) -> Result<NewFile, StateError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = path.with_file_name(name);
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("replacing", &new)(error)),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new);
+        Ok(NewFile { file: file.map_err(io_error("making", &new))?, new, path: path.to_owned() })
     }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(&new).map_err(io_error("making", &new))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("writing", &new))?;
-    fs::rename(&new, path).map_err(io_error("writing", path))
+
+    /// Writes it and puts it in its place.
+    pub fn finish(mut self, bytes: &[u8]) -> Result<(), StateError> {
+        self.file.write_all(bytes).and_then(|()| self.file.sync_all()).map_err(io_error("writing", &self.new))?;
+        fs::rename(&self.new, &self.path).map_err(io_error("writing", &self.path))?;
+        // The rename is on the disk once the directory is.
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error("writing", parent))
+    }
+}
+
+/// A file that was not finished leaves nothing behind.
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // After a rename there is nothing of this name.
+        let _ = fs::remove_file(&self.new);
+    }
 }
 
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {

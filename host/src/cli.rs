@@ -14,6 +14,7 @@ use imprint::payload::EstUrl;
 use imprint::time::Timestamp;
 use serde_json::json;
 
+use crate::ca::NewFile;
 use crate::compose::Options;
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
@@ -179,15 +180,18 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
         keep: arguments.keep,
     };
     let mut state = State::open(&cli.dir)?;
+    // The file before the payload: one that nobody can have must not void those before it.
+    let file = arguments.output.as_ref().map(|path| NewFile::create(path, 0o600)).transpose();
+    let file = file.map_err(state::Error::State)?;
     let made = state.payload(&arguments.node, &options, now)?;
     let bytes = match arguments.form {
         Form::Cbor => made.bytes,
         Form::Iso => iso::image(&made.bytes, now).map_err(CliError::Iso)?,
     };
-    let Some(path) = &arguments.output else {
+    let (Some(path), Some(file)) = (&arguments.output, file) else {
         return io::stdout().lock().write_all(&bytes).map_err(CliError::Output);
     };
-    state::write_secret(path, &bytes)?;
+    file.finish(&bytes).map_err(state::Error::State)?;
     let (shown, len) = (path.display(), bytes.len());
     print(&if cli.json {
         let (id, expiry) = (made.id.to_string(), made.expiry.to_string());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use imprint::payload::{EstUrl, UrlHost};
 use imprint::time::Timestamp;
 
-use crate::ca::{self, Ca, StateError};
+use crate::ca::{Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Options};
 use crate::record::{Record, RecordError};
 use crate::store::{Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
@@ -127,11 +127,6 @@ impl State {
 
 fn database(dir: &Path) -> PathBuf {
     dir.join("imprint.db")
-}
-
-/// Writes a file that holds secrets: 0600 before its first byte, whole or not at all.
-pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    Ok(ca::write(path, 0o600, bytes)?)
 }
 
 macro_rules! from {

@@ -177,6 +177,11 @@ fn failures_are_one_line_with_a_remedy() {
     let (code, error) = fails(&dir, &["payload", "node1", "-o", &nowhere]);
     assert_eq!(code, 1);
     assert_eq!(error, format!("imprint-host: making {nowhere}.new: No such file or directory (os error 2)\n"));
+    // Neither a payload nor a file is left of what failed.
+    let (code, _) = fails(&dir, &["payload", "node9", "-o", &shown(&temp.path().join("x"))]);
+    assert_eq!((code, temp.path().join("x.new").exists()), (1, false));
+    let log = String::from_utf8(fine(&dir, &["log"])).unwrap();
+    assert!(!log.contains(" payload "), "{log}");
 }
 
 #[test]

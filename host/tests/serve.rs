@@ -340,3 +340,17 @@ fn a_record_that_changed_signs_no_other_names() {
     // The stored certificate is for names that are no longer the record's.
     assert_eq!(site.enroll(None, &csr).status, 401);
 }
+
+#[test]
+fn of_many_keys_at_once_a_token_serves_one() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let requests: Vec<_> = (0..8).map(|_| good(&site)).collect();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let ask = |csr| scope.spawn(|| site.enroll(Some(("node1", &token)), csr).status);
+        let running: Vec<_> = requests.iter().map(ask).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 403).count(), 7, "{statuses:?}");
+}

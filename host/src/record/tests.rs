@@ -269,3 +269,14 @@ fn names_and_what_is_missing() {
         assert_eq!(error(text), want, "{text}");
     }
 }
+
+/// The example in docs/node-toml.md is a record.
+#[test]
+fn the_documented_example() {
+    let page = include_str!("../../../docs/node-toml.md");
+    let (_, from) = page.split_once("```toml\n").unwrap();
+    let (example, _) = from.split_once("```").unwrap();
+    let record = compile(example).unwrap();
+    assert_eq!(record.names.to_string(), "CN=node1.example.org, O=Example dns:node1.example.org ip:192.0.2.10");
+    assert!(record.binding.is_some());
+}
