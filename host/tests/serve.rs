@@ -347,8 +347,8 @@ fn of_many_keys_at_once_a_token_serves_one() {
     let token = site.token("node1", &Options::default());
     let requests: Vec<_> = (0..8).map(|_| good(&site)).collect();
     let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let ask = |csr| scope.spawn(|| site.enroll(Some(("node1", &token)), csr).status);
-        let running: Vec<_> = requests.iter().map(ask).collect();
+        let ask = |csr| site.enroll(Some(("node1", &token)), csr).status;
+        let running: Vec<_> = requests.iter().map(|csr| scope.spawn(move || ask(csr))).collect();
         running.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
