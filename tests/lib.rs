@@ -6,3 +6,5 @@
 pub mod ca;
 #[path = "support/est_server.rs"]
 pub mod est_server;
+#[path = "support/vm.rs"]
+pub mod vm;

@@ -1,1 +1,300 @@
-//! (placeholder target until its first test lands)
+//! Real kernels, real initramfs images, a real server: the whole boot. Each case differs from the one that works in one
+//! thing, and the verdict is the guest's own report.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail tests by panicking"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use imprint::payload::EstUrl;
+use imprint::status::Outcome;
+use imprint::time::Timestamp;
+use imprint_host::compose;
+use imprint_host::serve::{Config, Server};
+use imprint_host::state::State;
+use imprint_tests::vm::{Kernel, Machine, Report};
+
+/// A CA with a server, and one node's payload on a config drive.
+struct Site {
+    work: tempfile::TempDir,
+    server: Option<Server>,
+    /// What the server adds to the time of day.
+    offset: Arc<Mutex<Duration>>,
+    payload: Vec<u8>,
+}
+
+/// What the cases differ in.
+#[derive(Clone)]
+struct Node {
+    bind: &'static str,
+    single_boot: bool,
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+const NODE: Node = Node { bind: "{ serial = \"VM-0001\" }", single_boot: false };
+
+impl Site {
+    /// The server is started first, so that the CA's certificate names the port that it really has.
+    fn new(node: Node) -> Site {
+        let work = tempfile::tempdir().unwrap();
+        // A free port: bound once to learn it. Nobody else on this machine's loopback takes it in between but by chance.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = EstUrl::try_from(format!("https://10.0.2.2:{port}/.well-known/est").as_str()).unwrap();
+        let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
+        let record = format!(
+            "name = \"node1\"\nsubject = [\"CN=node1.example.org\"]\nsans = [\"dns:node1.example.org\"]\n\
+             hostname = \"node1\"\nenrol = \"once\"\nbind = {}\n[[network]]\nmatch = {{ driver = \"virtio_net\" }}\n\
+             addresses = [\"10.0.2.15/24\"]\nroutes = [{{ to = \"0.0.0.0/0\", via = \"10.0.2.2\" }}]\n\
+             dns = [\"10.0.2.3\"]\nsearch = [\"example.org\"]\n",
+            node.bind
+        );
+        let now = Timestamp::system();
+        state.add_nodes(&[("node1.toml".to_owned(), record)], false, now).unwrap();
+        let options = compose::Options {
+            expires: DAY,
+            seed: node.single_boot,
+            single_boot: node.single_boot,
+            keep: false,
+        };
+        let payload = state.payload("node1", &options, now).unwrap().bytes.to_vec();
+        drop(state);
+        let offset = Arc::new(Mutex::new(Duration::ZERO));
+        let theirs = Arc::clone(&offset);
+        let server = Server::start(Config {
+            dir: work.path().join("state"),
+            listen: format!("127.0.0.1:{port}").parse().unwrap(),
+            clock: Arc::new(move || Timestamp::system().plus(*theirs.lock().unwrap())),
+        })
+        .unwrap();
+        Site { work, server: Some(server), offset, payload }
+    }
+
+    fn typical() -> Site {
+        Site::new(NODE)
+    }
+
+    fn machine(&self, kernel: Kernel) -> Machine {
+        Machine::new(kernel).qemu(&["-smbios", "type=1,serial=VM-0001"]).optical(&self.config_drive(&self.payload))
+    }
+
+    fn config_drive(&self, payload: &[u8]) -> PathBuf {
+        let path = self.work.path().join("config-drive.iso");
+        std::fs::write(&path, &*imprint_host::iso::image(payload, Timestamp::system()).unwrap()).unwrap();
+        path
+    }
+
+    fn certificates_issued(&self) -> usize {
+        let state = State::open(&self.work.path().join("state")).unwrap();
+        let nodes = imprint_host::list::nodes_json(&imprint_host::list::nodes(&state, Timestamp::system()).unwrap());
+        let nodes = nodes.as_array().unwrap().clone();
+        nodes.iter().filter(|node| node.get("certificate").is_some_and(|c| !c.is_null())).count()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown();
+        }
+    }
+}
+
+/// Everything that holds whenever the boot was stopped: an emergency, no credentials, and one line for the person there.
+#[track_caller]
+fn stopped(report: &Report, exit_code: u8, stage: &str, message: &str) {
+    let (found_stage, found_message) = report.failure();
+    assert_eq!((report.exit_code(), found_stage.as_str()), (exit_code, stage), "{found_message}");
+    assert!(found_message.contains(message), "{found_message}");
+    assert_eq!(report.ended_in(), "emergency", "the real root must not be booted");
+    assert_eq!(report.status().outcome, Outcome::Failed);
+    for file in ["cert", "key"] {
+        assert!(report.part(file).contains("No such file"), "{file}: {}", report.part(file));
+    }
+    assert!(!report.part("files").contains("ready"));
+    let line = report.console.lines().find(|line| line.contains(&format!("imprint: {stage}: ")));
+    assert!(line.is_some(), "the console does not say why:\n{}", report.console);
+}
+
+/// Everything that holds whenever the node came up.
+#[track_caller]
+fn came_up(report: &Report) {
+    assert_eq!(report.exit_code(), 0, "{}\n{}", report.part("status"), report.console);
+    assert_eq!(report.ended_in(), "root");
+    assert_eq!(report.status().outcome, Outcome::Done);
+    let now = Timestamp::system().as_secs();
+    for (clock, value) in [("system clock", report.date()), ("real-time clock", report.part("rtc").parse().unwrap())] {
+        // The check-in is over some seconds before the report; emulated time runs with ours.
+        assert!(now.abs_diff(value) < 60, "{clock}: {value}, now is {now}");
+    }
+    assert!(report.part("cert").starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(report.part("key").starts_with("-----BEGIN PRIVATE KEY-----"));
+    assert_eq!(report.part("hostname"), "node1");
+    let files = report.part("files");
+    for (mode, file) in [
+        ("-rw-r--r--", "cert.pem"),
+        ("-rw-r--r--", "chain.pem"),
+        ("-rw-r--r--", "ca.pem"),
+        ("-rw-r--r--", "node.json"),
+        ("-rw-r--r--", "status.json"),
+        ("-rw-r--r--", "ready"),
+        ("drwx------", "private"),
+        ("-rw-------", "key.pem"),
+    ] {
+        let line = files.lines().find(|line| line.ends_with(&format!(" {file}")));
+        assert!(line.is_some_and(|line| line.starts_with(mode)), "{file} is not {mode}:\n{files}");
+    }
+}
+
+/// The file system of the private key, as /proc/mounts has it: (type, options).
+fn private_mount(report: &Report) -> (String, String) {
+    let line = report.part("mounts").lines().find(|line| line.contains(" /run/imprint/private ")).expect("a mount");
+    let mut fields = line.split(' ').skip(2).map(ToOwned::to_owned);
+    (fields.next().unwrap(), fields.next().unwrap())
+}
+
+/// openssl's opinion of the chain and of the key that belongs to it.
+#[track_caller]
+fn openssl_agrees(report: &Report, ca: &Path) {
+    let work = tempfile::tempdir().unwrap();
+    let file = |name: &str| work.path().join(name);
+    for part in ["cert", "chain", "key"] {
+        std::fs::write(file(part), report.part(part)).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl").args(arguments).current_dir(work.path()).output().unwrap();
+        assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    run(&["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", ca.to_str().unwrap(), "-untrusted", "chain", "cert"]);
+    assert_eq!(run(&["x509", "-in", "cert", "-noout", "-pubkey"]), run(&["pkey", "-in", "key", "-pubout"]));
+    assert!(run(&["x509", "-in", "cert", "-noout", "-ext", "subjectAltName"]).contains("DNS:node1.example.org"));
+}
+
+#[test]
+fn a_node_with_a_slow_clock_gets_its_certificate_and_the_real_root_finds_it() {
+    let site = Site::typical();
+    let report = site.machine(Kernel::Stable).boot();
+    came_up(&report);
+    openssl_agrees(&report, &site.work.path().join("state/root.pem"));
+    // Linux 6.1 has no tmpfs without swap.
+    let (kind, options) = private_mount(&report);
+    assert_eq!(kind, "ramfs", "{options}");
+    let status = report.status();
+    assert_eq!(status.origin.as_deref(), Some("config-drive sr0 (IMPRINT)"));
+    let steps: Vec<&str> = status.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(
+        steps,
+        ["source", "payload", "facts", "plan", "clock", "entropy", "network", "identity", "check-in", "hand-over"]
+    );
+    assert!(status.steps.iter().any(|step| step.detail.starts_with("unknown, set to ")), "2019 is no plausible clock");
+    assert_eq!(site.certificates_issued(), 1);
+}
+
+#[test]
+fn on_a_newer_kernel_the_key_lies_on_a_tmpfs_without_swap() {
+    let report = Site::typical().machine(Kernel::Backports).boot();
+    came_up(&report);
+    let (kind, options) = private_mount(&report);
+    assert_eq!(kind, "tmpfs");
+    assert!(options.split(',').any(|option| option == "noswap"), "{options}");
+}
+
+/// No randomness from the processor: the pool is made ready by the payload's seed, which names this machine and is
+/// declared to be used once.
+#[test]
+fn a_seed_makes_the_random_pool_ready() {
+    let site = Site::new(Node { single_boot: true, ..NODE });
+    let machine = site.machine(Kernel::Stable).append("random.trust_cpu=off").cpu("max,-rdrand,-rdseed");
+    let report = machine.boot();
+    came_up(&report);
+    let seeded = report.status().steps.into_iter().find(|step| step.name == "entropy").unwrap();
+    assert!(seeded.duration_us < 1_000_000, "a credited seed leaves nothing to wait for: {seeded}");
+}
+
+#[test]
+fn a_server_of_another_ca_gets_nothing() {
+    let site = Site::typical();
+    // The same names and the same port, but signed by somebody else: the payload is of another site.
+    let other = Site::typical();
+    let port = |site: &Site| site.server.as_ref().unwrap().local_addr().port();
+    let mut payload = imprint::payload::Payload::decode(&other.payload).unwrap();
+    let imprint::payload::Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
+    let url = format!("https://10.0.2.2:{}/.well-known/est", port(&site));
+    csr.urls = vec![EstUrl::try_from(url.as_str()).unwrap()];
+    let drive = site.config_drive(&payload.encode());
+    let report = Machine::new(Kernel::Stable).qemu(&["-smbios", "type=1,serial=VM-0001"]).optical(&drive).boot();
+    stopped(&report, 18, "check-in", "does not chain to the CA in the payload");
+    assert_eq!(site.certificates_issued(), 0);
+}
+
+#[test]
+fn a_payload_for_another_machine_changes_nothing() {
+    let site = Site::new(Node { bind: "{ serial = \"VM-0002\" }", ..NODE });
+    let report = site.machine(Kernel::Stable).boot();
+    stopped(&report, 13, "plan", "the payload is for a machine with serial number VM-0002, this one has VM-0001");
+    assert_ne!(report.part("hostname"), "node1");
+}
+
+/// The same payload, byte for byte, as in the next test: only the server's time differs.
+#[test]
+fn a_clock_two_days_fast_is_moved_back() {
+    let site = Site::typical();
+    let fast = Timestamp::system().plus(2 * DAY).to_string();
+    let report = site.machine(Kernel::Stable).rtc(fast.trim_end_matches('Z')).boot();
+    came_up(&report);
+}
+
+#[test]
+fn an_expired_payload_is_refused_by_the_servers_time() {
+    let site = Site::typical();
+    *site.offset.lock().unwrap() = 2 * DAY;
+    let fast = Timestamp::system().plus(2 * DAY).to_string();
+    let report = site.machine(Kernel::Stable).rtc(fast.trim_end_matches('Z')).boot();
+    stopped(&report, 18, "check-in", "expired");
+    assert_eq!(site.certificates_issued(), 0);
+}
+
+#[test]
+fn a_site_pin_lets_its_own_ca_in_and_no_other() {
+    let site = Site::typical();
+    let ca = imprint::payload::Payload::decode(&site.payload).unwrap().ca;
+    let digest = |bytes: &[u8]| format!("# the CAs of this site\n{}\n", imprint::hex::encode(bytes));
+    let report = site.machine(Kernel::Stable).initramfs_file("imprint/site", digest(&[7; 32]).as_bytes()).boot();
+    stopped(&report, 13, "plan", "is not among those of /imprint/site in this image");
+    let report = site.machine(Kernel::Stable).initramfs_file("imprint/site", digest(&ca.sha256()).as_bytes()).boot();
+    came_up(&report);
+    assert!(!report.console.contains("no site pin"), "{}", report.console);
+}
+
+#[test]
+fn without_a_source_auto_boots_on() {
+    let report = Machine::new(Kernel::Stable).boot();
+    assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
+    assert_eq!(report.status().outcome, Outcome::Absent);
+    assert!(report.part("cert").contains("No such file"));
+}
+
+#[test]
+fn without_a_source_require_stops_the_boot_and_off_does_nothing() {
+    let report = Machine::new(Kernel::Stable).append("imprint=require imprint.timeout=3").boot();
+    stopped(&report, 11, "source", "no payload found (vda: no ISO 9660 volume)");
+    let report = Machine::new(Kernel::Stable).append("imprint=off").boot();
+    assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
+    assert!(report.part("files").contains("No such file"), "{}", report.part("files"));
+}
+
+#[test]
+fn a_payload_that_was_used_is_not_used_again() {
+    let site = Site::typical();
+    came_up(&site.machine(Kernel::Stable).boot());
+    let report = site.machine(Kernel::Stable).boot();
+    stopped(&report, 18, "check-in", "token");
+    assert_eq!(site.certificates_issued(), 1);
+}
