@@ -211,7 +211,7 @@ fn on_a_newer_kernel_the_key_lies_on_a_tmpfs_without_swap() {
 #[test]
 fn a_seed_makes_the_random_pool_ready() {
     let site = Site::new(Node { single_boot: true, ..NODE });
-    let machine = site.machine(Kernel::Stable).append("random.trust_cpu=off").cpu("max,-rdrand,-rdseed");
+    let machine = site.machine(Kernel::Stable).append("random.trust_cpu=off").cpu("max,-cx16,-rdrand,-rdseed");
     let report = machine.boot();
     came_up(&report);
     let seeded = report.status().steps.into_iter().find(|step| step.name == "entropy").unwrap();
