@@ -5,7 +5,7 @@ use std::fmt;
 use crate::apply::clock::ClockError;
 use crate::apply::entropy::EntropyError;
 use crate::apply::network::NetworkError;
-use crate::checkin::CheckinError;
+use crate::checkin::{AskError, CheckinError};
 use crate::handover::HandoverError;
 use crate::identity::IdentityError;
 use crate::options::OptionsError;
@@ -109,6 +109,55 @@ from!(
     Entropy(EntropyError),
     Network(NetworkError),
     Identity(IdentityError),
-    Checkin(CheckinError),
     Handover(HandoverError)
 );
+
+/// A clock that cannot be set is the clock's failure, whoever asked for it.
+impl From<CheckinError> for Error {
+    fn from(error: CheckinError) -> Error {
+        match error {
+            CheckinError::Ask(AskError::Clock(error)) => Error::Clock(error),
+            error => Error::Checkin(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::payload::Problem;
+    use crate::time::Timestamp;
+
+    /// If this test fails, do not change it: units and scripts go by these numbers.
+    #[test]
+    fn frozen_stages_and_exit_codes() {
+        let clock = || ClockError::System { to: Timestamp::from_secs(0), source: io::Error::other("x") };
+        let payload = DecodeError { offset: 0, place: String::new(), problem: Problem::Truncated };
+        let unsupported = PlanError::Unsupported { item: String::new(), instead: "" };
+        let write = HandoverError::Write { path: "x".into(), source: io::Error::other("x") };
+        let entropy = EntropyError::Pool(io::Error::other("x"));
+        for (error, stage, code) in [
+            (Error::from(OptionsError::Twice("imprint")), "options", 10),
+            (SourceError::EmptySitePin.into(), "source", 11),
+            (payload.into(), "payload", 12),
+            (unsupported.into(), "plan", 13),
+            (clock().into(), "clock", 14),
+            (CheckinError::Ask(AskError::Clock(clock())).into(), "clock", 14),
+            (entropy.into(), "entropy", 15),
+            (NetworkError::Udev { source: io::Error::other("x") }.into(), "network", 16),
+            (IdentityError::Unsupported(crate::payload::KeyType::P384).into(), "identity", 17),
+            (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
+            (write.into(), "hand-over", 19),
+        ] {
+            assert_eq!(error.stage(), (stage, code));
+        }
+    }
+
+    #[test]
+    fn the_chain_is_told_once_outermost_first() {
+        let error = Error::from(SourceError::Read { path: "/x".into(), source: io::Error::other("gone") });
+        assert_eq!(chain(&error), "source: reading /x: gone");
+    }
+}

@@ -8,3 +8,5 @@ pub mod ca;
 pub mod est_server;
 #[path = "support/vm.rs"]
 pub mod vm;
+#[path = "support/programs.rs"]
+pub mod programs;

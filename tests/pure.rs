@@ -1,8 +1,22 @@
-//! Tests that need programs of other people, but neither network nor machine: Python's CBOR and CDDL, openssl.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+//! Tests that need programs of other people or our own, but neither network nor machine: Python's CBOR and CDDL, and the
+//! agent's command line on bad input.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail tests by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use imprint::payload::{Enrolment, Payload};
+use imprint::time::Timestamp;
+use imprint_tests::programs;
+
+const TYPICAL: &[u8] = include_bytes!("data/payload-typical.cbor");
 
 /// The virtual environment that `scripts/install-needs python` makes.
 fn python() -> PathBuf {
@@ -22,4 +36,145 @@ fn payloads_by_an_independent_writer() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
     assert_eq!(text.lines().filter(|line| line.starts_with("ok: ")).count(), 12, "{text}");
+}
+
+/// (exit code, standard output, standard error)
+fn agent(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(programs::agent()).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("not killed by a signal"), text(&output.stdout), text(&output.stderr))
+}
+
+/// `imprint COMMAND FILE` with these bytes in the file.
+fn with_file(command: &str, bytes: &[u8]) -> (i32, String, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    agent(&[command, file.path().to_str().unwrap()])
+}
+
+fn changed(change: impl FnOnce(&mut Payload)) -> Vec<u8> {
+    let mut payload = Payload::decode(TYPICAL).unwrap();
+    change(&mut payload);
+    payload.encode().to_vec()
+}
+
+#[test]
+fn check_shows_a_payload_without_its_secrets() {
+    let (code, shown, errors) = with_file("check", TYPICAL);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(shown.contains("names      CN=node1.example.org dns:node1.example.org\n"), "{shown}");
+    let Enrolment::Csr(csr) = Payload::decode(TYPICAL).unwrap().enrolment else { panic!("it enrols with a CSR") };
+    assert!(!shown.contains(csr.token.unwrap().secret.expose()), "{shown}");
+}
+
+/// One line, the documented exit code, and the words that name place and remedy.
+#[track_caller]
+fn refused(result: (i32, String, String), code: i32, words: &str) {
+    let (found, output, error) = result;
+    assert_eq!(found, code, "{error}");
+    assert_eq!(output, "");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
+fn bytes_that_are_no_payload_exit_with_12() {
+    for (bytes, words) in [
+        (&b""[..], "payload: byte 0: the payload ends here; it was cut short, make or copy it again"),
+        (&TYPICAL[..100], "byte 100: the payload ends here"),
+        (&[TYPICAL, &[0]].concat(), "1 bytes behind the payload; give one payload and nothing else"),
+        (&[&TYPICAL[..2], &[0x18, 0x01], &TYPICAL[3..]].concat(), "a number or length is not in its shortest form"),
+        (&[&[0xbf], &TYPICAL[1..], &[0xff]].concat(), "indefinite length"),
+        (&[&TYPICAL[..1], &TYPICAL[3..21], &TYPICAL[1..3], &TYPICAL[21..]].concat(), "map keys out of order"),
+        (&[0x82, 0x00, 0x01], "byte 0: want a map"),
+        (&[0xa1, 0x00, 0x02], "byte 2, version: payload version 2, this program reads version 1; update the image"),
+        (&[&[TYPICAL[0] + 1], &TYPICAL[1..], &[0x16, 0x00]].concat(), "unknown critical key 22"),
+        (b"hello, this is a text file\n", "byte"),
+    ] {
+        refused(with_file("check", bytes), 12, words);
+        refused(with_file("plan", bytes), 12, words);
+    }
+}
+
+#[test]
+fn ten_thousand_random_byte_strings_are_refused() {
+    // xorshift64*, so that a failure can be run again.
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    };
+    for round in 0..10_000 {
+        let length = usize::try_from(next() % 700).unwrap();
+        // Every other one begins like a payload, so that it gets further.
+        let mut bytes = if round % 2 == 0 { Vec::new() } else { TYPICAL[..length.min(TYPICAL.len())].to_vec() };
+        bytes.extend((0..length).map(|_| next().to_le_bytes()[0]));
+        let error = Payload::decode(&bytes).unwrap_err();
+        assert!(error.offset <= bytes.len() && !error.to_string().is_empty());
+        if round % 500 == 0 {
+            refused(with_file("check", &bytes), 12, "payload: byte ");
+        }
+    }
+}
+
+#[test]
+fn files_that_cannot_be_a_payload_exit_with_11() {
+    refused(agent(&["check", "/nowhere/payload"]), 11, "source: reading /nowhere/payload: ");
+    refused(with_file("check", &vec![0; 70_000]), 11, "has more than 65536 bytes, the most that a payload can have");
+}
+
+#[test]
+fn payloads_that_do_not_fit_this_machine_exit_with_13() {
+    let binding = |uuid| Some(imprint::payload::Binding { uuid: Some(uuid), ..Default::default() });
+    let elsewhere = changed(|payload| payload.binding = binding([0xee; 16]));
+    refused(with_file("plan", &elsewhere), 13, "plan: the payload is for a machine with SMBIOS UUID eeeeeeee-eeee-");
+    let old = changed(|payload| {
+        payload.composed = Timestamp::from_secs(1_000_000_000);
+        payload.expiry = Timestamp::from_secs(1_000_086_400);
+    });
+    refused(with_file("plan", &old), 13, "never at the same time; make a payload with a current CA");
+    let dhcp = changed(|payload| payload.network[0].dhcp4 = true);
+    refused(with_file("plan", &dhcp), 13, "plan: DHCPv4 is not supported by this version; give a static IPv4 address");
+    let names = changed(|payload| {
+        let name = imprint::payload::InterfaceName::try_from("nosuchlink0").unwrap();
+        payload.network[0].kind = imprint::payload::LinkKind::Physical(imprint::payload::Match::Name(name));
+    });
+    refused(with_file("plan", &names), 13, "plan: no network link with name nosuchlink0; this machine has: ");
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for arguments in [&[][..], &["frobnicate"], &["check"], &["enroll", "--payload", "x"]] {
+        let (code, _, error) = agent(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {error}");
+        assert!(!error.is_empty());
+    }
+    assert_eq!(agent(&["--help"]).0, 0);
+}
+
+#[test]
+fn enroll_says_who_was_asked_and_hands_nothing_over() {
+    let work = tempfile::tempdir().unwrap();
+    let file = work.path().join("payload");
+    // A port of this machine on which nobody listens.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("https://127.0.0.1:{port}/.well-known/est");
+    let payload = changed(|payload| {
+        let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
+        csr.urls = vec![imprint::payload::EstUrl::try_from(url.as_str()).unwrap()];
+    });
+    std::fs::write(&file, payload).unwrap();
+    let out = work.path().join("out");
+    let words = ["enroll", "--payload", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--timeout", "1"];
+    let (code, _, error) = agent(&words);
+    assert_eq!(code, 18, "{error}");
+    assert!(error.contains(&url) && error.contains("refused"), "{error}");
+    let status: imprint::status::Status =
+        serde_json::from_str(&std::fs::read_to_string(out.join("status.json")).unwrap()).unwrap();
+    assert_eq!((status.exit_code, status.error.unwrap().stage.as_str()), (18, "check-in"));
+    for absent in ["cert.pem", "chain.pem", "node.json", "ready", "private/key.pem"] {
+        assert!(!out.join(absent).exists(), "{absent}");
+    }
 }

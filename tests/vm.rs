@@ -57,12 +57,8 @@ impl Site {
         );
         let now = Timestamp::system();
         state.add_nodes(&[("node1.toml".to_owned(), record)], false, now).unwrap();
-        let options = compose::Options {
-            expires: DAY,
-            seed: node.single_boot,
-            single_boot: node.single_boot,
-            keep: false,
-        };
+        let options =
+            compose::Options { expires: DAY, seed: node.single_boot, single_boot: node.single_boot, keep: false };
         let payload = state.payload("node1", &options, now).unwrap().bytes.to_vec();
         drop(state);
         let offset = Arc::new(Mutex::new(Duration::ZERO));
@@ -172,7 +168,17 @@ fn openssl_agrees(report: &Report, ca: &Path) {
         assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    run(&["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", ca.to_str().unwrap(), "-untrusted", "chain", "cert"]);
+    run(&[
+        "verify",
+        "-x509_strict",
+        "-purpose",
+        "sslclient",
+        "-CAfile",
+        ca.to_str().unwrap(),
+        "-untrusted",
+        "chain",
+        "cert",
+    ]);
     assert_eq!(run(&["x509", "-in", "cert", "-noout", "-pubkey"]), run(&["pkey", "-in", "key", "-pubout"]));
     assert!(run(&["x509", "-in", "cert", "-noout", "-ext", "subjectAltName"]).contains("DNS:node1.example.org"));
 }

@@ -1,0 +1,12 @@
+//! Where the programs are that the tests run. Builds nothing.
+
+use std::path::PathBuf;
+
+/// The agent that `cargo build --workspace --bins` made beside this test.
+pub fn agent() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/debug/deps/TEST
+    let path = test.parent().and_then(|deps| deps.parent()).unwrap().join("imprint");
+    assert!(path.exists(), "{} is missing: run cargo build --workspace --bins", path.display());
+    path
+}
