@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use imprint::identity::sha256;
-use imprint::payload::{
-    CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token,
-};
+use imprint::payload::{EstUrl, MAX_LEN, NameError, PayloadId, Seed, Token};
 use imprint::secret::Secret;
 use imprint::time::Timestamp;
 use zeroize::Zeroizing;
@@ -87,25 +85,7 @@ pub fn compose(
     } else {
         None
     };
-    let payload = Payload {
-        id,
-        composed: now,
-        expiry,
-        binding: record.binding.clone(),
-        seed,
-        network: record.network.clone(),
-        hostname: record.hostname.clone(),
-        ca: ca.root().clone(),
-        issuers: record.issuers.clone(),
-        enrolment: Enrolment::Csr(Box::new(CsrEnrolment {
-            name: record.name.clone(),
-            names: record.names.clone(),
-            key: record.key,
-            urls: urls.to_vec(),
-            token: Some(EnrolmentToken { secret, mode: record.mode }),
-        })),
-        extensions: Vec::new(),
-    };
+    let payload = record.payload(ca.root(), urls, (id, now, expiry), Some(secret), seed);
     let bytes = payload.encode();
     if bytes.len() > MAX_LEN {
         return Err(ComposeError::TooLong(bytes.len()));

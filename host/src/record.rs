@@ -11,7 +11,7 @@ use std::time::Duration;
 use imprint::hex;
 use imprint::payload::{
     Attribute, Binding, CaCertificate, CertificateNames, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl,
-    HardwareAddress, HostName, KeyType, Link, NodeName, Payload, PayloadId, Subject, SubjectAttribute, Token,
+    HardwareAddress, HostName, KeyType, Link, NodeName, Payload, PayloadId, Seed, Subject, SubjectAttribute, Token,
     TokenMode, UrlHost,
 };
 use imprint::time::Timestamp;
@@ -60,8 +60,9 @@ impl Record {
         let text = Text::new(file, text);
         let parsed = text.parse()?;
         let record = record(text.root(parsed.get_ref()), urls)?;
-        let trial = trial(&record, ca, urls).encode();
-        match Payload::decode(&trial) {
+        let life = (PayloadId([0; 16]), Timestamp::from_secs(0), Timestamp::MAX);
+        let trial = record.payload(ca, urls, life, Token::try_from("trial".to_owned()).ok(), None);
+        match Payload::decode(&trial.encode()) {
             Ok(_) => Ok(record),
             Err(error) => Err(text.error_at(&toml_key(&error.place), error.problem)),
         }
@@ -246,26 +247,34 @@ fn one_of<T: Copy>(value: &Value<'_>, all: &[(T, &str)]) -> Result<T, RecordErro
     value.with(&want, |text| all.iter().find(|(_, name)| *name == text).map(|(item, _)| *item))
 }
 
-/// A payload with everything of the record and nothing secret.
-fn trial(record: &Record, ca: &CaCertificate, urls: &[EstUrl]) -> Payload {
-    let token = Token::try_from("trial".to_owned()).ok();
-    Payload {
-        id: PayloadId([0; 16]),
-        composed: Timestamp::from_secs(0),
-        expiry: Timestamp::MAX,
-        binding: record.binding.clone(),
-        seed: None,
-        network: record.network.clone(),
-        hostname: record.hostname.clone(),
-        ca: ca.clone(),
-        issuers: record.issuers.clone(),
-        enrolment: Enrolment::Csr(Box::new(CsrEnrolment {
-            name: record.name.clone(),
-            names: record.names.clone(),
-            key: record.key,
-            urls: urls.to_vec(),
-            token: token.map(|secret| EnrolmentToken { secret, mode: record.mode }),
-        })),
-        extensions: Vec::new(),
+impl Record {
+    /// A payload with everything of the record; the rest is the caller's.
+    pub(crate) fn payload(
+        &self,
+        ca: &CaCertificate,
+        urls: &[EstUrl],
+        (id, composed, expiry): (PayloadId, Timestamp, Timestamp),
+        token: Option<Token>,
+        seed: Option<Seed>,
+    ) -> Payload {
+        Payload {
+            id,
+            composed,
+            expiry,
+            binding: self.binding.clone(),
+            seed,
+            network: self.network.clone(),
+            hostname: self.hostname.clone(),
+            ca: ca.clone(),
+            issuers: self.issuers.clone(),
+            enrolment: Enrolment::Csr(Box::new(CsrEnrolment {
+                name: self.name.clone(),
+                names: self.names.clone(),
+                key: self.key,
+                urls: urls.to_vec(),
+                token: token.map(|secret| EnrolmentToken { secret, mode: self.mode }),
+            })),
+            extensions: Vec::new(),
+        }
     }
 }
