@@ -66,7 +66,9 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Endin
         say("no site pin in this image: trust is as good as the channel that brought the payload");
     }
     timeline.step("clock", |detail| prepare_clock(&plan, detail))?;
-    let seeded = timeline.step("entropy", |_| entropy::seed(&plan.seed, root, deadline))?;
+    let seeded = timeline.step("entropy", |detail| {
+        entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
+    })?;
     let network = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
     let mut door = |ask: Ask| answer(root, ask);
     let pending = identify(&plan, &seeded, network.as_ref(), &mut door, directory, Private::Mount, timeline, deadline)?;

@@ -14,7 +14,26 @@ use crate::time::{Deadline, since_boot};
 /// Proof that the pool was ready: only this file can make one, and making a key takes one.
 #[derive(Debug)]
 pub struct Seeded {
-    _only_here: (),
+    how: How,
+}
+
+/// What made the pool ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum How {
+    Already,
+    BySeed,
+    Waited,
+}
+
+/// For the console.
+impl fmt::Display for Seeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.how {
+            How::Already => "the pool was ready",
+            How::BySeed => "the seed made the pool ready",
+            How::Waited => "waited until the pool was ready",
+        })
+    }
 }
 
 /// Why no key can be made.
@@ -40,11 +59,14 @@ pub enum EntropyError {
 
 /// Mixes the seed in, credits it if the plan says so, and waits for the pool.
 pub fn seed(plan: &Option<SeedPlan>, root: &Path, deadline: Deadline) -> Result<Seeded, EntropyError> {
+    let was_ready = sys::pool_ready(false).map_err(EntropyError::Pool)?;
     if let Some(plan) = plan {
         let (seed, credit_bits) = (plan.bytes.expose(), plan.credit_bits);
         mix(seed, credit_bits, root).map_err(|source| EntropyError::Seed { bytes: seed.len(), credit_bits, source })?;
     }
-    Seeded::ready(deadline)
+    let seeded = Seeded::ready(deadline)?;
+    let by_seed = !was_ready && seeded.how == How::Already;
+    Ok(if by_seed { Seeded { how: How::BySeed } } else { seeded })
 }
 
 fn mix(seed: &[u8], credit_bits: u32, root: &Path) -> io::Result<()> {
@@ -59,9 +81,8 @@ fn mix(seed: &[u8], credit_bits: u32, root: &Path) -> io::Result<()> {
 impl Seeded {
     /// Waits until the pool is ready; on a running machine it is.
     pub fn ready(deadline: Deadline) -> Result<Seeded, EntropyError> {
-        let seeded = Seeded { _only_here: () };
         if sys::pool_ready(false).map_err(EntropyError::Pool)? {
-            return Ok(seeded);
+            return Ok(Seeded { how: How::Already });
         }
         let start = since_boot();
         // A thread that blocks in getrandom(2), not poll(2) on /dev/random: only the former makes the kernel gather
@@ -70,7 +91,7 @@ impl Seeded {
         let waiter = move || drop(sender.send(sys::pool_ready(true)));
         std::thread::Builder::new().spawn(waiter).map_err(EntropyError::Pool)?;
         match receiver.recv_timeout(deadline.remaining()) {
-            Ok(Ok(_)) => Ok(seeded),
+            Ok(Ok(_)) => Ok(Seeded { how: How::Waited }),
             Ok(Err(error)) => Err(EntropyError::Pool(error)),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 Err(EntropyError::NotReady { waited: since_boot().saturating_sub(start) })
