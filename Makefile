@@ -19,6 +19,7 @@ build:
 	@ls -l dist/x86_64 | awk 'NR > 1 { print $$5, "dist/x86_64/" $$9 }'
 
 ## demo        a real kernel boots and comes up with its own certificate
+demo: export DEMO_START := $(shell date +%s.%N)
 demo: build
 	@scripts/install-needs vm
 	@scripts/demo
