@@ -16,6 +16,8 @@ depends() {
 }
 
 installkernel() {
+    # One image for all machines of a site, so not only what the machine that builds it has loaded.
+    local hostonly=''
     # Whole disks and optical drives that hypervisors and BMCs offer. Drivers that a kernel does not have are passed over.
     instmods virtio_pci virtio_blk virtio_scsi sd_mod sr_mod cdrom ata_piix ata_generic ahci nvme usb_storage uas \
         xhci_pci ehci_pci uhci_hcd hv_storvsc vmw_pvscsi
@@ -31,5 +33,6 @@ install() {
     if [[ -e /etc/imprint/site ]]; then
         inst_simple /etc/imprint/site /imprint/site
     fi
-    $SYSTEMCTL -q --root "$initdir" add-wants initrd.target imprint.service
+    # What wants and requires it, the unit's [Install] section says.
+    $SYSTEMCTL -q --root "$initdir" enable imprint.service
 }

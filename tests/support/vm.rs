@@ -65,18 +65,27 @@ impl Machine {
         self
     }
 
-    /// An optical drive with this image in it.
+    /// A SCSI optical drive with this image in it, as most hypervisors attach one.
     #[must_use]
     pub fn optical(self, image: &Path) -> Machine {
-        let drive = format!("file={},if=none,id=cd,format=raw,readonly=on", image.display());
-        self.qemu(&["-drive", &drive, "-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=cd"])
+        self.image(image, &["-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=image"])
     }
 
-    /// A USB stick with this image on it.
+    /// An IDE optical drive with this image in it; libata looks for those in a thread of its own.
     #[must_use]
-    pub fn usb_stick(self, image: &Path) -> Machine {
-        let drive = format!("file={},if=none,id=stick,format=raw,readonly=on", image.display());
-        self.qemu(&["-drive", &drive, "-device", "qemu-xhci", "-device", "usb-storage,drive=stick,removable=on"])
+    pub fn ide_optical(self, image: &Path) -> Machine {
+        self.image(image, &["-device", "ide-cd,drive=image"])
+    }
+
+    /// A plain disk with this image on it, after the one of the real root.
+    #[must_use]
+    pub fn disk(self, image: &Path) -> Machine {
+        self.image(image, &["-device", "virtio-blk-pci,drive=image,addr=1e"])
+    }
+
+    fn image(self, image: &Path, devices: &[&str]) -> Machine {
+        let drive = format!("file={},if=none,id=image,format=raw,readonly=on", image.display());
+        self.qemu(&["-drive", &drive]).qemu(devices)
     }
 
     /// A file in the initramfs, by way of a cpio archive behind the one of the image, as boot loaders append them.
@@ -120,7 +129,8 @@ impl Machine {
             .args(["-append", &append, "-serial", &format!("file:{}", console.display())])
             .args(["-device", "virtio-serial-pci", "-chardev", &format!("file,id=report,path={}", report.display())])
             .args(["-device", "virtserialport,chardev=report,name=imprint.test"])
-            .args(["-drive", &format!("file={},if=virtio,format=raw,readonly=on", images.join("root").display())])
+            .args(["-drive", &format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display())])
+            .args(["-device", "virtio-blk-pci,drive=root,addr=10"])
             .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"])
             .args(&self.arguments)
             .stdin(Stdio::null());
@@ -184,6 +194,29 @@ impl Report {
     pub fn failure(&self) -> (String, String) {
         let failure = self.status().error.expect("status.json has an error");
         (failure.stage, failure.message)
+    }
+
+    /// File system and options of what is mounted there, as /proc/mounts has them.
+    pub fn mount(&self, place: &str) -> String {
+        let fields = |line: &str| line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        let mounts: Vec<_> = self.part("mounts").lines().map(fields).filter(|fields| fields[1] == place).collect();
+        assert_eq!(mounts.len(), 1, "mounts on {place}: {mounts:?}");
+        format!("{} {}", mounts[0][2], mounts[0][3])
+    }
+
+    /// Permissions as `ls` shows them.
+    pub fn mode(&self, path: &str) -> &str {
+        let mode = |line: &'_ str| line.split(' ').nth(1).is_some_and(|name| name == path);
+        let line = self.part("modes").lines().find(|line| mode(line));
+        line.and_then(|line| line.split(' ').next()).unwrap_or_else(|| panic!("no {path}: {}", self.part("modes")))
+    }
+
+    /// Every file under /run/imprint, sorted.
+    pub fn file_names(&self) -> Vec<&str> {
+        let files = self.part("modes").lines().filter(|line| line.starts_with('-'));
+        let mut names: Vec<&str> = files.filter_map(|line| line.split("/run/imprint/").nth(1)).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Seconds since the epoch in the guest when it reported.
