@@ -79,18 +79,6 @@ impl std::error::Error for Error {
     }
 }
 
-/// The error and everything that caused it, outermost first, joined by `: `.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}
-
 macro_rules! from {
     ($($variant:ident($inner:ty)),*) => {$(
         impl From<$inner> for Error {
@@ -153,11 +141,5 @@ mod tests {
         ] {
             assert_eq!(error.stage(), (stage, code));
         }
-    }
-
-    #[test]
-    fn the_chain_is_told_once_outermost_first() {
-        let error = Error::from(SourceError::Read { path: "/x".into(), source: io::Error::other("gone") });
-        assert_eq!(chain(&error), "source: reading /x: gone");
     }
 }

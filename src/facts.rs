@@ -13,8 +13,7 @@ use crate::apply::network::message::{GROUP_LINK, LinkMessage};
 use crate::apply::network::netlink::{Netlink, RequestError};
 use crate::hex;
 use crate::options::Options;
-use crate::payload::{DriverName, HardwareAddress, InterfaceName, Link, LinkKind};
-use crate::plan;
+use crate::payload::{DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
 use crate::source::{Origin, SourceError};
 use crate::sys;
 use crate::time::{Deadline, Timestamp};
@@ -39,6 +38,20 @@ pub struct Facts {
 /// SHA-256 digests of the CA certificates that this site uses; never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SitePin(pub Vec<[u8; 32]>);
+
+impl Facts {
+    /// Whether a link is the one that is asked for. Carrier is not looked at: a link that is down shows none.
+    pub fn is(&self, matching: &Match, link: &LinkFacts) -> bool {
+        match matching {
+            Match::Mac(mac) => link.mac.as_ref() == Some(mac),
+            Match::Name(name) => link.name == *name,
+            Match::Driver(driver) => link.driver.as_ref() == Some(driver),
+            Match::BootIf => self.bootif.is_some() && link.mac == self.bootif,
+            // A link without a driver is a virtual one: nothing is plugged into it.
+            Match::AnyWithCarrier => link.driver.is_some(),
+        }
+    }
+}
 
 /// One network link as rtnetlink and sysfs show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,7 +131,7 @@ pub fn await_link(facts: &mut Facts, wanted: &[Link], root: &Path, deadline: Dea
     let mut netlink = Netlink::open(0).map_err(NetworkError::Open)?;
     loop {
         facts.links = links(&mut netlink, root, deadline)?;
-        let found = facts.links.iter().find(|link| plan::matches(matching, link, facts)).map(|link| link.index);
+        let found = facts.links.iter().find(|link| facts.is(matching, link)).map(|link| link.index);
         if let Some(index) = found {
             await_udev(root, index, deadline.at_most(UDEV_WAIT))?;
             // udevd may have renamed it just now.

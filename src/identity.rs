@@ -16,6 +16,7 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use zeroize::Zeroizing;
 
 use crate::apply::entropy::Seeded;
+use crate::digest::sha256;
 use crate::payload::{Attribute, CertificateNames, KeyType, Subject};
 use crate::plan::SubjectPlan;
 
@@ -187,13 +188,6 @@ pub fn general_names(names: &CertificateNames) -> der::Result<Vec<GeneralName>> 
         all.push(GeneralName::Rfc822Name(Ia5String::new(email.as_str())?));
     }
     Ok(all)
-}
-
-/// SHA-256 (FIPS 180-4).
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    // SHA-256 has 32 bytes; a digest of another length would match nothing.
-    digest.as_ref().try_into().unwrap_or([0; 32])
 }
 
 impl KeyCode {

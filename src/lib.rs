@@ -31,6 +31,8 @@ pub mod handover;
 pub mod status;
 
 pub mod error;
+pub mod chain;
+pub mod digest;
 pub mod hex;
 pub mod pem;
 pub mod secret;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use argh::FromArgs;
-use imprint::error::{Error, chain};
+use imprint::chain::chain;
+use imprint::error::Error;
 use imprint::run;
 
 /// Gives a machine its identity in the first second of its life.

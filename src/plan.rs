@@ -317,20 +317,8 @@ fn network(links: Vec<Link>, facts: &Facts) -> Result<Option<NetworkPlan>, PlanE
     }))
 }
 
-/// Whether a link is the one that is asked for. Carrier is not looked at: a link that is down shows none.
-pub fn matches(matching: &Match, link: &LinkFacts, facts: &Facts) -> bool {
-    match matching {
-        Match::Mac(mac) => link.mac.as_ref() == Some(mac),
-        Match::Name(name) => link.name == *name,
-        Match::Driver(driver) => link.driver.as_ref() == Some(driver),
-        Match::BootIf => facts.bootif.is_some() && link.mac == facts.bootif,
-        // A link without a driver is a virtual one: nothing is plugged into it.
-        Match::AnyWithCarrier => link.driver.is_some(),
-    }
-}
-
 fn choose<'f>(matching: &Match, facts: &'f Facts) -> Result<&'f LinkFacts, PlanError> {
-    let candidates: Vec<&LinkFacts> = facts.links.iter().filter(|link| matches(matching, link, facts)).collect();
+    let candidates: Vec<&LinkFacts> = facts.links.iter().filter(|link| facts.is(matching, link)).collect();
     let want = matching.to_string();
     match candidates.as_slice() {
         [] => Err(PlanError::NoSuchLink { want, have: listed(&facts.links) }),

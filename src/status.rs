@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::network::Network;
-use crate::error::{Error, chain};
+use crate::chain::chain;
+use crate::error::Error;
 use crate::identity::KeyCode;
 use crate::payload::{Prefix, Route};
 use crate::plan::Plan;

@@ -14,7 +14,7 @@ use imprint::apply::network::message::{GROUP_LINK, IFF_UP, Request};
 use imprint::apply::network::netlink::{Netlink, RequestError};
 use imprint::apply::network::{NetworkError, configure, set_hostname};
 use imprint::apply::{clock, entropy};
-use imprint::error::chain;
+use imprint::chain::chain;
 use imprint::handover::{self, Certificates, HandoverError, Private, memory};
 use imprint::identity::Identity;
 use imprint::payload::{CertificateNames, DnsName, HostName, InterfaceName, KeyType, Prefix, Route};

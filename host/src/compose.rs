@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use imprint::identity::sha256;
+use imprint::digest::sha256;
 use imprint::payload::{EstUrl, MAX_LEN, NameError, PayloadId, Seed, Token};
 use imprint::secret::Secret;
 use imprint::time::Timestamp;

@@ -10,7 +10,8 @@ use aws_lc_rs::signature::{
 use der::asn1::{Ia5StringRef, PrintableStringRef, UintRef, Utf8StringRef};
 use der::oid::ObjectIdentifier;
 use der::{Decode, Encode, Reader, SliceReader, Tag, Tagged};
-use imprint::identity::{KeyCode, OID_EXTENSION_REQUEST, OID_SUBJECT_ALT_NAME, attribute_oid, sha256};
+use imprint::digest::sha256;
+use imprint::identity::{KeyCode, OID_EXTENSION_REQUEST, OID_SUBJECT_ALT_NAME, attribute_oid};
 use imprint::payload::{Attribute, CertificateNames, KeyType};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use imprint::identity::sha256;
+use imprint::digest::sha256;
 use imprint::payload::{EstUrl, TokenMode};
 use imprint::secret::Secret;
 use imprint::time::Timestamp;

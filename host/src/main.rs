@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match cli::run(&Cli::parse(), Timestamp::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("imprint-host: {}", imprint::error::chain(&error));
+            eprintln!("imprint-host: {}", imprint::chain::chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use der::asn1::{BitString, GeneralizedTime, OctetString, UtcTime};
 use der::oid::{AssociatedOid, ObjectIdentifier};
 use der::{DateTime, Decode, Encode};
-use imprint::identity::sha256;
+use imprint::digest::sha256;
 use imprint::time::Timestamp;
 use rcgen::{KeyPair, SigningKey};
 use x509_cert::Version;

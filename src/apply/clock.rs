@@ -131,7 +131,7 @@ mod tests {
         std::fs::write(root.path().join("dev/rtc0"), "").unwrap();
         let error = write_rtc(root.path(), Timestamp::from_secs(951_782_400)).unwrap_err();
         assert_eq!(
-            crate::error::chain(&error),
+            crate::chain::chain(&error),
             format!(
                 "setting the real-time clock {} to 2000-02-29T00:00:00Z: Inappropriate ioctl for device (os error 25)",
                 root.path().join("dev/rtc0").display()

@@ -161,7 +161,7 @@ mod tests {
         std::fs::write(&pool, "").unwrap();
         let error = seed(&plan(256), root.path(), soon()).unwrap_err();
         assert_eq!(
-            crate::error::chain(&error),
+            crate::chain::chain(&error),
             "crediting 32 bytes with 256 bits to the random pool, which takes CAP_SYS_ADMIN: \
              Inappropriate ioctl for device (os error 25)"
         );

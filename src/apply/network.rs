@@ -293,13 +293,13 @@ mod tests {
             },
         };
         assert_eq!(
-            crate::error::chain(&refused),
+            crate::chain::chain(&refused),
             "route default via 10.9.9.1 on eth0: network is unreachable (the kernel says: Nexthop has invalid gateway)"
         );
         let none =
             NetworkError::NoCarrier { name, driver: Some("e1000e".to_owned()), waited: Duration::from_millis(30_049) };
         assert_eq!(
-            crate::error::chain(&none),
+            crate::chain::chain(&none),
             "no carrier on eth0 (driver e1000e) after 30.0 s; check the cable and the switch port"
         );
     }

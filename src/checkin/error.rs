@@ -226,7 +226,7 @@ impl fmt::Display for Attempt {
         if let Some(address) = self.address {
             write!(f, " ({address})")?;
         }
-        write!(f, ": {}", crate::error::chain(&self.failure))
+        write!(f, ": {}", crate::chain::chain(&self.failure))
     }
 }
 

@@ -144,7 +144,7 @@ fn path(
     let (now, latest) = (wanted.now, wanted.now.plus(SKEW));
     let mut anchors: Vec<CaCertificate> = Vec::new();
     for other in others {
-        if wanted.issuers.contains(&identity::sha256(other))
+        if wanted.issuers.contains(&crate::digest::sha256(other))
             && !anchors.iter().any(|anchor| anchor.der() == *other)
             && let Ok(ca) = CaCertificate::new(other.to_vec())
         {

@@ -113,7 +113,7 @@ fn a_hand_over_that_cannot_be_finished_leaves_no_credentials() {
     fs::create_dir(root.path().join("status.json")).unwrap();
     let error = hand_over(root.path()).unwrap().finish(&done()).unwrap_err();
     let path = root.path().join("status.json");
-    assert_eq!(crate::error::chain(&error), format!("writing {}: Is a directory (os error 21)", path.display()));
+    assert_eq!(crate::chain::chain(&error), format!("writing {}: Is a directory (os error 21)", path.display()));
     assert_eq!(names(root.path()), ["ca.pem", "private", "status.json"]);
 }
 

@@ -68,7 +68,7 @@ impl CaCertificate {
 
     /// SHA-256 of the certificate: what a site pin holds.
     pub fn sha256(&self) -> [u8; 32] {
-        crate::identity::sha256(&self.der)
+        crate::digest::sha256(&self.der)
     }
 
     /// RFC 4514.

@@ -149,7 +149,7 @@ fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceEr
         Ok(Some(volume)) => volume,
         Ok(None) => return Ok(Look::Nothing("no ISO 9660 volume".to_owned())),
         // Whether it would have been ours cannot be known.
-        Err(error) => return Ok(Look::Nothing(crate::error::chain(&error))),
+        Err(error) => return Ok(Look::Nothing(crate::chain::chain(&error))),
     };
     let label = volume.label().escape_default().to_string();
     let same = |wanted: &str| wanted.eq_ignore_ascii_case(&label);

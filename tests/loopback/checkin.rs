@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use imprint::apply::entropy::Seeded;
 use imprint::checkin::{AnswerError, Ask, AskError, Attempt, CheckinError, Context, Failure, Issued, Step, enroll};
+use imprint::digest::sha256;
 use imprint::est::{EstError, MAX_BODY};
-use imprint::identity::{Identity, KeyCode, sha256};
+use imprint::identity::{Identity, KeyCode};
 use imprint::payload::{
     Attribute, CaCertificate, CertificateNames, DnsName, EnrolmentToken, EstUrl, KeyType, NodeName, Subject,
     SubjectAttribute, Token, TokenMode,

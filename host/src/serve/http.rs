@@ -93,7 +93,7 @@ async fn simple_enroll(State(context): State<Context>, request: Request) -> Resp
     });
     match decided.await {
         Ok(Ok(answer)) => respond(answer),
-        Ok(Err(error)) => failed(&imprint::error::chain(&error)),
+        Ok(Err(error)) => failed(&imprint::chain::chain(&error)),
         Err(error) => failed(&error.to_string()),
     }
 }

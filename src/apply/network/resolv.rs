@@ -132,6 +132,6 @@ mod tests {
         symlink("resolv.conf", root.path().join("etc/resolv.conf")).unwrap();
         let error = write(root.path(), &servers(), &[]).unwrap_err();
         let path = root.path().join("etc/resolv.conf");
-        assert_eq!(crate::error::chain(&error), format!("writing {}: more than 8 symbolic links", path.display()));
+        assert_eq!(crate::chain::chain(&error), format!("writing {}: more than 8 symbolic links", path.display()));
     }
 }
