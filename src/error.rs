@@ -6,6 +6,7 @@ use crate::apply::clock::ClockError;
 use crate::apply::entropy::EntropyError;
 use crate::apply::network::NetworkError;
 use crate::checkin::{AskError, CheckinError};
+use crate::facts::FactsError;
 use crate::handover::HandoverError;
 use crate::identity::IdentityError;
 use crate::options::OptionsError;
@@ -110,6 +111,13 @@ impl From<CheckinError> for Error {
     }
 }
 
+/// Which links there are is the network's business, too.
+impl From<FactsError> for Error {
+    fn from(error: FactsError) -> Error {
+        Error::Network(NetworkError::Facts(error))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -134,7 +142,7 @@ mod tests {
             (clock().into(), "clock", 14),
             (CheckinError::Ask(AskError::Clock(clock())).into(), "clock", 14),
             (entropy.into(), "entropy", 15),
-            (NetworkError::Udev { source: io::Error::other("x") }.into(), "network", 16),
+            (FactsError::Udev(io::Error::other("x")).into(), "network", 16),
             (IdentityError::Unsupported(crate::payload::KeyType::P384).into(), "identity", 17),
             (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
             (write.into(), "hand-over", 19),

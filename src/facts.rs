@@ -1,5 +1,6 @@
 //! What is true of this machine: links, DMI, clock, site pin. Gathers, decides nothing, changes nothing.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -8,10 +9,9 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::os::fd::AsFd;
 
-use crate::apply::network::NetworkError;
-use crate::apply::network::message::{GROUP_LINK, LinkMessage};
-use crate::apply::network::netlink::{Netlink, RequestError};
 use crate::hex;
+use crate::netlink::message::{GROUP_LINK, LinkMessage};
+use crate::netlink::{Netlink, RequestError};
 use crate::options::Options;
 use crate::payload::{DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
 use crate::source::{Origin, SourceError};
@@ -77,6 +77,15 @@ pub struct Dmi {
     pub serial: Option<String>,
 }
 
+/// Why it is not known which links there are.
+#[derive(Debug)]
+pub enum FactsError {
+    /// The kernel did not answer.
+    Links(RequestError),
+    /// udevd cannot be waited for.
+    Udev(io::Error),
+}
+
 /// A link that a payload asks for is waited for this long: its driver may still be loading.
 const LINK_WAIT: Duration = Duration::from_secs(20);
 /// udevd is waited for this long once a link is there, so that it can still give the link its name.
@@ -109,8 +118,8 @@ pub fn gather(
     site_pin: Option<SitePin>,
     options: Option<&Options>,
     deadline: Deadline,
-) -> Result<Facts, NetworkError> {
-    let mut netlink = Netlink::open(0).map_err(NetworkError::Open)?;
+) -> Result<Facts, FactsError> {
+    let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     let links = links(&mut netlink, root, deadline)?;
     Ok(Facts {
         origin,
@@ -124,11 +133,11 @@ pub fn gather(
 
 /// Waits until the link that the payload asks for is there, and until udevd, where it runs, has given it its name: an
 /// interface that is up cannot be renamed before Linux 6.2. Gives up silently; `plan` says what is missing.
-pub fn await_link(facts: &mut Facts, wanted: &[Link], root: &Path, deadline: Deadline) -> Result<(), NetworkError> {
+pub fn await_link(facts: &mut Facts, wanted: &[Link], root: &Path, deadline: Deadline) -> Result<(), FactsError> {
     let Some(LinkKind::Physical(matching)) = wanted.first().map(|link| &link.kind) else { return Ok(()) };
     let until = deadline.at_most(LINK_WAIT);
-    let mut changes = Netlink::open(GROUP_LINK).map_err(NetworkError::Open)?;
-    let mut netlink = Netlink::open(0).map_err(NetworkError::Open)?;
+    let mut changes = Netlink::open(GROUP_LINK).map_err(FactsError::Links)?;
+    let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     loop {
         facts.links = links(&mut netlink, root, deadline)?;
         let found = facts.links.iter().find(|link| facts.is(matching, link)).map(|link| link.index);
@@ -141,13 +150,13 @@ pub fn await_link(facts: &mut Facts, wanted: &[Link], root: &Path, deadline: Dea
         match changes.changed(until) {
             Ok(()) => {}
             Err(RequestError::Deadline) => return Ok(()),
-            Err(error) => return Err(NetworkError::Open(error)),
+            Err(error) => return Err(FactsError::Links(error)),
         }
     }
 }
 
 /// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device, device_update_db).
-fn await_udev(root: &Path, index: u32, deadline: Deadline) -> Result<(), NetworkError> {
+fn await_udev(root: &Path, index: u32, deadline: Deadline) -> Result<(), FactsError> {
     if !root.join("run/udev/control").exists() {
         return Ok(());
     }
@@ -166,11 +175,11 @@ fn await_udev(root: &Path, index: u32, deadline: Deadline) -> Result<(), Network
         }
         Ok(())
     };
-    wait().map_err(|source| NetworkError::Udev { source })
+    wait().map_err(FactsError::Udev)
 }
 
-fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<Vec<LinkFacts>, NetworkError> {
-    let messages = netlink.links(deadline).map_err(NetworkError::Open)?;
+fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<Vec<LinkFacts>, FactsError> {
+    let messages = netlink.links(deadline).map_err(FactsError::Links)?;
     Ok(messages.into_iter().filter_map(|message| link_facts(message, root)).collect())
 }
 
@@ -200,6 +209,24 @@ fn dmi(root: &Path) -> Dmi {
     let uuid = read("product_uuid").and_then(|text| hex::decode(&text.replace('-', "")));
     let serial = read("product_serial").filter(|text| !PLACEHOLDERS.contains(&text.to_lowercase().as_str()));
     Dmi { uuid: uuid.and_then(|bytes| bytes.try_into().ok()), serial }
+}
+
+impl fmt::Display for FactsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FactsError::Links(_) => "cannot ask the kernel about its links",
+            FactsError::Udev(_) => "waiting for udev to name the link (/run/udev/data)",
+        })
+    }
+}
+
+impl std::error::Error for FactsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            FactsError::Links(error) => Some(error),
+            FactsError::Udev(error) => Some(error),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub mod error;
 pub mod chain;
 pub mod digest;
 pub mod hex;
+pub mod netlink;
 pub mod pem;
 pub mod secret;
 pub mod time;

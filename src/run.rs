@@ -229,7 +229,8 @@ fn finish(directory: &Path, pending: Pending, timeline: &Timeline) -> Result<(),
 /// Writes the status of a run that was stopped. The error that stopped it is the one to tell; that the status cannot be
 /// written either is a line beside it.
 fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
-    if let Err(second) = handover::fail(directory, &timeline.failed(&error)) {
+    let message = std::error::Error::source(&error).map(chain).unwrap_or_default();
+    if let Err(second) = handover::fail(directory, &timeline.failed(error.stage(), message)) {
         say(&format!("status.json: {}", chain(&second)));
     }
     error

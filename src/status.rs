@@ -7,8 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::network::Network;
-use crate::chain::chain;
-use crate::error::Error;
 use crate::identity::KeyCode;
 use crate::payload::{Prefix, Route};
 use crate::plan::Plan;
@@ -228,9 +226,7 @@ impl Timeline {
     }
 
     /// The whole run, when it was stopped.
-    pub fn failed(&self, error: &Error) -> Status {
-        let (stage, exit_code) = error.stage();
-        let message = std::error::Error::source(error).map(chain).unwrap_or_default();
+    pub fn failed(&self, (stage, exit_code): (&str, u8), message: String) -> Status {
         let error = Some(Failure { stage: stage.to_owned(), message });
         Status { outcome: Outcome::Failed, exit_code, error, ..self.status.clone() }
     }

@@ -10,13 +10,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use imprint::apply::network::message::{GROUP_LINK, IFF_UP, Request};
-use imprint::apply::network::netlink::{Netlink, RequestError};
 use imprint::apply::network::{NetworkError, configure, set_hostname};
 use imprint::apply::{clock, entropy};
 use imprint::chain::chain;
 use imprint::handover::{self, Certificates, HandoverError, Private, memory};
 use imprint::identity::Identity;
+use imprint::netlink::message::{GROUP_LINK, IFF_UP, Request};
+use imprint::netlink::{Netlink, RequestError};
 use imprint::payload::{CertificateNames, DnsName, HostName, InterfaceName, KeyType, Prefix, Route};
 use imprint::plan::{NetworkPlan, SeedPlan, SubjectPlan};
 use imprint::secret::Secret;

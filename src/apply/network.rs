@@ -1,8 +1,6 @@
 //! Configures one link as the plan says: MTU, up, addresses, routes, carrier; then resolv.conf. The host name, too.
 //! Chooses nothing, and takes nothing away that it did not put there.
 
-pub mod message;
-pub mod netlink;
 mod resolv;
 
 use std::fmt;
@@ -13,11 +11,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::facts::FactsError;
+use crate::netlink::message::{Answer, GROUP_LINK, LinkMessage, Request};
+use crate::netlink::{Netlink, RequestError};
 use crate::payload::{DnsName, HardwareAddress, HostName, InterfaceName, Prefix, Route};
 use crate::plan::NetworkPlan;
 use crate::time::{Deadline, since_boot};
-use message::{Answer, GROUP_LINK, LinkMessage, Request};
-use netlink::{Netlink, RequestError};
 
 /// What was applied: for the hand-over, which tells the next stage.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,11 +76,8 @@ pub enum NetworkError {
         /// Why not.
         source: io::Error,
     },
-    /// udevd cannot be waited for.
-    Udev {
-        /// Why not.
-        source: io::Error,
-    },
+    /// The kernel did not say which links there are.
+    Facts(FactsError),
     /// The host name cannot be set.
     HostName {
         /// The name.
@@ -248,7 +244,7 @@ impl fmt::Display for NetworkError {
                 )
             }
             NetworkError::ResolvConf { path, .. } => write!(f, "writing {}", path.display()),
-            NetworkError::Udev { .. } => write!(f, "waiting for udev to name the link (/run/udev/data)"),
+            NetworkError::Facts(error) => error.fmt(f),
             NetworkError::HostName { name, .. } => write!(f, "setting the host name {}", name.as_str()),
         }
     }
@@ -258,9 +254,8 @@ impl std::error::Error for NetworkError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             NetworkError::Open(source) | NetworkError::Refused { source, .. } => Some(source),
-            NetworkError::ResolvConf { source, .. }
-            | NetworkError::HostName { source, .. }
-            | NetworkError::Udev { source } => Some(source),
+            NetworkError::ResolvConf { source, .. } | NetworkError::HostName { source, .. } => Some(source),
+            NetworkError::Facts(error) => error.source(),
             NetworkError::NoSuchLink { .. } | NetworkError::NoCarrier { .. } => None,
         }
     }

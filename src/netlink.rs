@@ -1,6 +1,8 @@
 //! A socket to the kernel's rtnetlink: one request, its whole answer, within a deadline. Knows no policy, and trusts no
 //! sender but the kernel and no answer but the one to its own request.
 
+pub mod message;
+
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,9 +13,9 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, sendto, socket,
 };
 
-use super::message::{self, Answer, LinkMessage, Message, MessageError, Request};
 use crate::sys;
 use crate::time::Deadline;
+use message::{Answer, LinkMessage, Message, MessageError, Request};
 
 /// Dumps come in datagrams of at most 32 KiB (netlink_dump, net/netlink/af_netlink.c).
 const BUFFER: usize = 32 * 1024;

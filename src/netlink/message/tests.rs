@@ -11,7 +11,7 @@ use super::*;
 
 const SEQUENCE: u32 = 0x6b03_87bd;
 /// RTM_NEWLINK as Linux 6.18 sends it for one end of a veth pair that is up: index 3, "eth0".
-const VETH: &[u8] = include_bytes!("../../../../tests/data/rtm-newlink-veth.bin");
+const VETH: &[u8] = include_bytes!("../../../tests/data/rtm-newlink-veth.bin");
 
 fn hex(text: &str) -> Vec<u8> {
     crate::hex::decode(text).unwrap()
