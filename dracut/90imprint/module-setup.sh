@@ -4,7 +4,8 @@
 #
 #   dracut --add imprint …
 #
-# For an image that is built from a tree that is not installed: IMPRINT_BINARY and IMPRINT_UNIT name the files.
+# For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT and IMPRINT_SITE name the
+# files; an empty IMPRINT_SITE stands for no site pin.
 
 check() {
     # Only when asked for: an agent that looks for a payload has no place in an image that nobody built for it.
@@ -30,8 +31,9 @@ installkernel() {
 install() {
     inst_simple "${IMPRINT_BINARY:-/usr/bin/imprint}" /usr/bin/imprint
     inst_simple "${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}" "$systemdsystemunitdir/imprint.service"
-    if [[ -e /etc/imprint/site ]]; then
-        inst_simple /etc/imprint/site /imprint/site
+    local site=${IMPRINT_SITE-/etc/imprint/site}
+    if [[ -e $site ]]; then
+        inst_simple "$site" /imprint/site
     fi
     # What wants and requires it, the unit's [Install] section says.
     $SYSTEMCTL -q --root "$initdir" enable imprint.service
