@@ -4,6 +4,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 NEXTEST := cargo nextest run --locked
 TARGET := x86_64-unknown-linux-musl
 
+# Each target uses all processors by itself, and the fast tests come first.
+.NOTPARALLEL:
 .PHONY: help build demo test test-fast test-vm bench lint fuzz-smoke fuzz-long clean
 
 help:
