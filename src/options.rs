@@ -23,7 +23,7 @@ pub struct Options {
 /// `imprint=`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Look for at most a second; boot on without a payload. The default.
+    /// Look at every device that udevd finds, and a moment longer; boot on without a payload. The default.
     Auto,
     /// Wait until the timeout; stop the boot without a payload.
     Require,
@@ -118,17 +118,17 @@ pub const WORDS: [Word; 9] = [
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long `auto` waits for devices that may still appear.
-const AUTO_WAIT: Duration = Duration::from_secs(1);
-
 impl Options {
     /// Parses a kernel command line as the kernel splits it (lib/cmdline.c, next_arg): blanks separate words, double
     /// quotes keep them together, and what follows `--` belongs to init.
     pub fn parse(cmdline: &str) -> Result<Options, OptionsError> {
-        let (mut mode, mut timeout, mut bootif) = (None, None, None);
+        let words = words(cmdline);
+        // Off is off, whatever else is said.
+        let off = words.iter().any(|word| word == "imprint=off");
+        let (mut mode, mut timeout, mut bootif) = (off.then_some(Mode::Off), None, None);
         let mut sources = Vec::new();
         let mut debug = false;
-        for word in words(cmdline) {
+        for word in words.into_iter().filter(|_| !off) {
             let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
             let bad = |want| OptionsError::Value { word: shown(&word), want };
             match name {
@@ -151,10 +151,10 @@ impl Options {
                     Some(_) => return Err(bad("no value")),
                 },
                 "BOOTIF" => {
-                    // PXELINUX: the ARP hardware type, 01 for Ethernet and 20 for InfiniBand, before the address.
+                    // PXELINUX: the ARP hardware type, 01 for Ethernet and 20 for InfiniBand, before the address. It is
+                    // the boot loader's word, so one that cannot be read names no link and stops no boot.
                     let text = value.and_then(|text| text.split_at_checked(3)).map(|(_, mac)| mac);
-                    let mac = text.and_then(HardwareAddress::parse);
-                    once(&mut bootif, mac.ok_or(bad("a hardware type and address, 01-52-54-00-12-34-56"))?, "BOOTIF")?;
+                    bootif = text.and_then(HardwareAddress::parse);
                 }
                 name if name.starts_with("imprint.") => {
                     if WORDS.iter().any(|known| known.name == name) {
@@ -172,11 +172,6 @@ impl Options {
             debug,
             bootif,
         })
-    }
-
-    /// How long devices are waited for that may still appear.
-    pub fn source_wait(&self) -> Duration {
-        if self.insists() { self.timeout } else { AUTO_WAIT }
     }
 
     /// Whether a boot without a payload is an error: required, or a source was named.
@@ -278,7 +273,7 @@ mod tests {
     fn nothing_said_is_auto() {
         let options = Options::parse("BOOT_IMAGE=/vmlinuz root=LABEL=x quiet ro").unwrap();
         assert_eq!(options.mode, Mode::Auto);
-        assert_eq!((options.timeout.as_secs(), options.source_wait().as_secs()), (300, 1));
+        assert_eq!(options.timeout.as_secs(), 300);
         assert!(!options.insists() && !options.debug && options.bootif.is_none());
     }
 
@@ -292,7 +287,7 @@ mod tests {
         assert_eq!(options.mode, Mode::Require);
         let named = SourceName::ConfigDrive(Some("MY DISK".into()));
         assert_eq!(options.sources, [SourceName::ConfigDrive(None), named]);
-        assert_eq!(options.source_wait().as_secs(), 5);
+        assert_eq!(options.timeout.as_secs(), 5);
         assert!(options.debug);
         assert_eq!(options.bootif.unwrap().to_string(), "52:54:00:12:34:56");
     }
@@ -328,17 +323,26 @@ mod tests {
                 "\"imprint.payload\" on the kernel command line is not supported by this version; remove it",
             ),
             (
-                "imprint=auto imprint=off",
+                "imprint=auto imprint=require",
                 "imprint= stands twice on the kernel command line, with different values; remove one",
-            ),
-            (
-                "BOOTIF=é",
-                "\"BOOTIF=\\u{e9}\" on the kernel command line: want a hardware type and address, 01-52-54-00-12-34-56",
             ),
         ] {
             assert_eq!(Options::parse(cmdline).unwrap_err().to_string(), want);
         }
         assert!(Options::parse("imprint=auto imprint=auto").is_ok());
+    }
+
+    #[test]
+    fn off_is_off_whatever_else_is_said() {
+        assert_eq!(Options::parse("imprint.nonsense imprint=off imprint=auto").unwrap().mode, Mode::Off);
+        assert_eq!(Options::parse("imprint=auto -- imprint=off").unwrap().mode, Mode::Auto);
+    }
+
+    #[test]
+    fn a_boot_loaders_nonsense_names_no_link() {
+        for cmdline in ["BOOTIF", "BOOTIF=", "BOOTIF=é", "BOOTIF=01-52-54-00-12-34", "BOOTIF=01-zz-54-00-12-34-56"] {
+            assert_eq!(Options::parse(cmdline).unwrap().bootif, None, "{cmdline}");
+        }
     }
 
     proptest::proptest! {

@@ -109,22 +109,14 @@ pub fn find(
     deadline: Deadline,
     notice: &mut dyn FnMut(&str),
 ) -> Result<Option<Found>, SourceError> {
-    let insist = options.insists();
-    let mut labels: Vec<Option<&str>> =
+    let labels: Vec<Option<&str>> =
         options.sources.iter().map(|SourceName::ConfigDrive(label)| label.as_deref()).collect();
-    let named = !labels.is_empty();
-    if !named {
-        labels.push(None);
+    let search = config_drive::Search { labels: &labels, pinned, insist: options.insists() };
+    match config_drive::find(&search, root, deadline, notice)? {
+        Ok(found) => Ok(Some(found)),
+        Err(looked) if search.insist => Err(SourceError::Nothing { looked }),
+        Err(_) => Ok(None),
     }
-    let mut looked = Vec::new();
-    for label in labels {
-        let search = config_drive::Search { label, named, pinned, insist };
-        match config_drive::find(&search, root, deadline, notice)? {
-            Ok(found) => return Ok(Some(found)),
-            Err(nothing) => looked.push(nothing),
-        }
-    }
-    if insist { Err(SourceError::Nothing { looked: looked.join("; ") }) } else { Ok(None) }
 }
 
 /// A payload from a file that was named on our own command line.
@@ -175,7 +167,7 @@ impl fmt::Display for SourceError {
             ),
             SourceError::Several { first, second } => write!(
                 f,
-                "two payloads: on {first} and on {second}; remove one, or name one with \
+                "two payloads: on {first} and on {second}; remove one, or give them different labels and name one with \
                  imprint.source=config-drive:LABEL"
             ),
             SourceError::Nothing { looked } => write!(

@@ -25,18 +25,38 @@ const VIRTUAL: [&str; 8] = ["loop", "ram", "zram", "dm-", "md", "nbd", "fd", "mt
 
 /// How to look.
 pub struct Search<'a> {
-    /// `imprint.source=config-drive:LABEL`
-    pub label: Option<&'a str>,
-    /// `imprint.source=config-drive…`: the operator named the drive, so removable USB media may bring a payload.
-    pub named: bool,
+    /// `imprint.source=config-drive[:LABEL]`, in order; `None` stands for the default labels. Empty: none was named.
+    /// What the operator named may be a USB medium.
+    pub labels: &'a [Option<&'a str>],
     /// The image holds a site pin, which does the same.
     pub pinned: bool,
     /// Wait until the deadline, however long nothing happens.
     pub insist: bool,
 }
 
+impl Search<'_> {
+    fn named(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    /// Which of the wanted labels this is, and whether it is so much ours that a volume without a payload is broken.
+    fn rank(&self, label: &str) -> Option<(usize, bool)> {
+        let default = || LABELS.iter().any(|wanted| wanted.eq_ignore_ascii_case(label));
+        let own = OWN_LABEL.eq_ignore_ascii_case(label);
+        if self.labels.is_empty() {
+            return default().then_some((0, own));
+        }
+        self.labels.iter().zip(0..).find_map(|(wanted, rank)| match wanted {
+            Some(wanted) => wanted.eq_ignore_ascii_case(label).then_some((rank, true)),
+            None => default().then_some((rank, own)),
+        })
+    }
+}
+
 /// A volume that holds a payload.
 struct Hit {
+    /// Its label's place in the order that was asked for.
+    rank: usize,
     device: String,
     label: String,
     bytes: Secret,
@@ -74,7 +94,7 @@ pub fn find(
                 Look::Empty => {}
             }
         }
-        if let Some(found) = one(hits, search.named)? {
+        if let Some(found) = one(hits, search.named())? {
             return Ok(Ok(found));
         }
         match watch.wait(insist, deadline).map_err(SourceError::Watch)? {
@@ -98,9 +118,11 @@ fn summary(looked: &BTreeMap<String, String>) -> String {
 }
 
 fn one(hits: Vec<Hit>, named: bool) -> Result<Option<Found>, SourceError> {
+    let mut hits: Vec<Hit> = hits;
+    hits.sort_by_key(|hit| hit.rank);
     let mut hits = hits.into_iter();
     let Some(hit) = hits.next() else { return Ok(None) };
-    if let Some(second) = hits.next() {
+    if let Some(second) = hits.next().filter(|second| second.rank == hit.rank) {
         let volume = |hit: Hit| format!("{} ({})", hit.device, hit.label);
         return Err(SourceError::Several { first: volume(hit), second: volume(second) });
     }
@@ -129,7 +151,7 @@ fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
 }
 
 fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceError> {
-    if on_usb(root, device) && !search.named && !search.pinned {
+    if on_usb(root, device) && !search.named() && !search.pinned {
         return Ok(Look::Nothing(
             "ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
                 .to_owned(),
@@ -152,17 +174,12 @@ fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceEr
         Err(error) => return Ok(Look::Nothing(crate::chain::chain(&error))),
     };
     let label = volume.label().escape_default().to_string();
-    let same = |wanted: &str| wanted.eq_ignore_ascii_case(&label);
-    let (wanted, own) = match search.label {
-        Some(wanted) => (same(wanted), true),
-        None => (LABELS.iter().any(|wanted| same(wanted)), same(OWN_LABEL)),
-    };
-    if !wanted {
+    let Some((rank, own)) = search.rank(&label) else {
         return Ok(Look::Nothing(format!("volume \"{label}\", not one of ours")));
-    }
+    };
     let broken = |source| SourceError::Broken { device: device.to_owned(), label: label.clone(), source };
     match volume.file(&mut medium, &PATH, MAX_LEN).map_err(broken)? {
-        Some(bytes) => Ok(Look::Hit(Hit { device: device.to_owned(), label, bytes })),
+        Some(bytes) => Ok(Look::Hit(Hit { rank, device: device.to_owned(), label, bytes })),
         None if own => Err(SourceError::NoFile { device: device.to_owned(), label }),
         None => Ok(Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/")))),
     }

@@ -21,7 +21,7 @@ fn root(drives: &[(&str, &str, &[u8])]) -> tempfile::TempDir {
 
 const PCI: &str = "pci0000:00/0000:00:01.1/ata2/host1/target1:0:0/1:0:0:0";
 const USB: &str = "pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0";
-const PLAIN_SEARCH: Search<'_> = Search { label: None, named: false, pinned: false, insist: false };
+const PLAIN_SEARCH: Search<'_> = Search { labels: &[], pinned: false, insist: false };
 
 fn search(search: &Search<'_>, drives: &[(&str, &str, &[u8])]) -> Result<Result<Found, String>, SourceError> {
     let root = root(drives);
@@ -75,7 +75,7 @@ fn usb_media_need_a_site_pin_or_a_name() {
         "sdb: ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
     );
     assert!(search(&Search { pinned: true, ..PLAIN_SEARCH }, &drives).unwrap().is_ok());
-    let found = search(&Search { named: true, ..PLAIN_SEARCH }, &drives).unwrap().unwrap();
+    let found = search(&Search { labels: &[None], ..PLAIN_SEARCH }, &drives).unwrap().unwrap();
     assert!(matches!(found.origin, Origin::ConfigDrive { named: true, .. }));
 }
 
@@ -84,11 +84,16 @@ fn two_payloads_are_an_error_that_names_both() {
     let error = search(&PLAIN_SEARCH, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "two payloads: on sr0 (IMPRINT) and on vda (cidata); remove one, or name one with \
-         imprint.source=config-drive:LABEL"
+        "two payloads: on sr0 (IMPRINT) and on vda (cidata); remove one, or give them different labels and name one \
+         with imprint.source=config-drive:LABEL"
     );
-    let one = Search { label: Some("CIDATA"), ..PLAIN_SEARCH };
-    assert!(search(&one, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).unwrap().is_ok());
+    for (labels, device) in
+        [(&[Some("CIDATA")][..], "vda"), (&[Some("imprint"), Some("cidata")], "sr0"), (&[Some("cidata"), None], "vda")]
+    {
+        let ordered = Search { labels, ..PLAIN_SEARCH };
+        let found = search(&ordered, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).unwrap().unwrap();
+        assert!(matches!(found.origin, Origin::ConfigDrive { device: found, .. } if found == device));
+    }
 }
 
 #[test]
