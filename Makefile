@@ -6,7 +6,9 @@ TARGET := x86_64-unknown-linux-musl
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build demo test test-fast test-vm bench lint fuzz-smoke fuzz-long clean
+.PHONY: help build demo test test-fast test-vm bench lint fuzz-smoke fuzz-long check-repro dist clean
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+BUNDLE := imprint-$(VERSION)-x86_64
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -63,6 +65,21 @@ fuzz-smoke:
 fuzz-long:
 	@scripts/install-needs build fuzz
 	@fuzz/run long
+
+## check-repro two builds of the agent in two places are the same bytes
+check-repro:
+	@scripts/install-needs build
+	@scripts/check-repro
+
+## dist        one archive with everything that an image builder installs
+dist: build
+	@scripts/install-needs vm
+	@rm -rf dist/$(BUNDLE) && mkdir -p dist/$(BUNDLE)
+	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut systemd docs README.md CHANGELOG.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
+	@tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(BUNDLE) | \
+		zstd -q -19 -f -o dist/$(BUNDLE).tar.zst
+	@rm -rf dist/$(BUNDLE)
+	@cd dist && sha256sum $(BUNDLE).tar.zst | tee $(BUNDLE).tar.zst.sha256
 
 clean:
 	rm -rf target dist fuzz/target
