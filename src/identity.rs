@@ -27,7 +27,8 @@ pub const OID_EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap
 
 /// A key that was made here, and the CSR for it.
 pub struct Identity {
-    key: KeyPair,
+    /// rcgen keeps the private key as bytes, too, and wipes them only when told.
+    key: Zeroizing<KeyPair>,
     spki: Vec<u8>,
     csr: Vec<u8>,
     names: CertificateNames,
@@ -58,10 +59,10 @@ impl Identity {
             other => return Err(IdentityError::Unsupported(other)),
         };
         let key = KeyPair::generate_for(algorithm).map_err(|error| IdentityError::Key(subject.key, error))?;
-        Identity::with_key(key, subject.names.clone())
+        Identity::with_key(Zeroizing::new(key), subject.names.clone())
     }
 
-    fn with_key(key: KeyPair, names: CertificateNames) -> Result<Identity, IdentityError> {
+    fn with_key(key: Zeroizing<KeyPair>, names: CertificateNames) -> Result<Identity, IdentityError> {
         let spki = key.subject_public_key_info();
         let info = request_info(&names, &spki).map_err(IdentityError::Names)?;
         let body = info.to_der().map_err(IdentityError::Names)?;

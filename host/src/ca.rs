@@ -106,7 +106,8 @@ pub struct Ca {
     intermediate: Vec<u8>,
     name: Name,
     key_id: OctetString,
-    key: KeyPair,
+    /// rcgen keeps the private key as bytes, too, and wipes them only when told.
+    key: Zeroizing<KeyPair>,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -208,7 +209,8 @@ impl Ca {
         let spki = parsed.tbs_certificate.subject_public_key_info.to_der().map_err(X509Error::Encode)?;
         let key_path = dir.join("intermediate.key");
         let text = fs::read_to_string(&key_path).map(Zeroizing::new).map_err(io_error("reading", &key_path))?;
-        let key = KeyPair::from_pem(&text).map_err(|error| broken(&key_path, error.to_string()))?;
+        let key = KeyPair::from_pem(&text).map(Zeroizing::new);
+        let key = key.map_err(|error| broken(&key_path, error.to_string()))?;
         if key.subject_public_key_info() != spki {
             return Err(broken(&key_path, "the key does not belong to intermediate.pem".to_owned()));
         }
@@ -273,7 +275,7 @@ impl Ca {
         let SubjectAltName(alternatives) = tbs.get().ok()??.1;
         let (_, key_ids) = tbs.get::<AuthorityKeyIdentifier>().ok()??;
         let key = fs::read_to_string(key_path).map(Zeroizing::new).ok()?;
-        let spki = KeyPair::from_pem(&key).ok()?.subject_public_key_info();
+        let spki = KeyPair::from_pem(&key).map(Zeroizing::new).ok()?.subject_public_key_info();
         let current = not_before <= now
             && now < not_after.minus(SERVER_RENEWAL)
             && tbs.issuer == self.name
@@ -384,8 +386,8 @@ fn server_names(hosts: &[UrlHost]) -> Result<CertificateNames, StateError> {
     Ok(names)
 }
 
-fn new_key() -> Result<KeyPair, StateError> {
-    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(StateError::Key)
+fn new_key() -> Result<Zeroizing<KeyPair>, StateError> {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map(Zeroizing::new).map_err(StateError::Key)
 }
 
 fn refuse_used(dir: &Path) -> Result<(), StateError> {
