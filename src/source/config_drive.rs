@@ -151,7 +151,7 @@ fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
 }
 
 fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceError> {
-    if on_usb(root, device) && !search.named() && !search.pinned {
+    if may_be_usb(root, device) && !search.named() && !search.pinned {
         return Ok(Look::Nothing(
             "ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
                 .to_owned(),
@@ -186,8 +186,9 @@ fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceEr
 }
 
 /// Whether the device hangs on a USB bus, by its place in sysfs: anybody can plug such a medium in.
-fn on_usb(root: &Path, device: &str) -> bool {
-    let Ok(target) = root.join("sys/block").join(device).read_link() else { return false };
+fn may_be_usb(root: &Path, device: &str) -> bool {
+    // Where it hangs cannot be told: nobody vouches for it, either.
+    let Ok(target) = root.join("sys/block").join(device).read_link() else { return true };
     target.components().any(|part| {
         let part = part.as_os_str().to_string_lossy();
         part.strip_prefix("usb").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()) && !number.is_empty())

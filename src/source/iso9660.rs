@@ -22,6 +22,13 @@ const MAX_DIRECTORY: u64 = 1024 * 1024;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Volume {
     label: String,
+    /// Kept apart from the label: whose volume it is can be known of a damaged one, too, and ours is broken, not absent.
+    layout: Result<Layout, Damage>,
+}
+
+/// What the descriptor says of the volume's content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Layout {
     root: Extent,
     /// Logical block size in bytes: 512, 1024 or 2048.
     block: u64,
@@ -36,6 +43,13 @@ struct Extent {
     at: u32,
     /// In bytes.
     len: u32,
+}
+
+/// A structure that contradicts itself, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Damage {
+    offset: u64,
+    what: &'static str,
 }
 
 /// Why a volume that is ISO 9660 cannot be read.
@@ -72,7 +86,8 @@ pub enum Iso9660Error {
 }
 
 impl Volume {
-    /// `None` when the device holds no ISO 9660 volume, because it is too short or has another format.
+    /// `None` when the device holds no ISO 9660 volume, because it is too short or has another format. A damaged
+    /// descriptor still gives a volume, with its label; [`Volume::file`] is what fails then.
     pub fn open(device: &mut (impl Read + Seek)) -> Result<Option<Volume>, Iso9660Error> {
         for number in FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + MAX_DESCRIPTORS {
             let offset = number * SECTOR;
@@ -84,7 +99,7 @@ impl Volume {
             }
             // ECMA-119 §8.1: type, standard identifier, version.
             match sector.first_chunk() {
-                Some([1, b'C', b'D', b'0', b'0', b'1', 1]) => return Volume::primary(&sector, offset).map(Some),
+                Some([1, b'C', b'D', b'0', b'0', b'1', 1]) => return Ok(Some(Volume::primary(&sector, offset))),
                 Some([255, b'C', b'D', b'0', b'0', b'1', _]) => break,
                 Some([_, b'C', b'D', b'0', b'0', b'1', _]) => {}
                 _ => break,
@@ -94,20 +109,10 @@ impl Volume {
     }
 
     /// ECMA-119 §8.4
-    fn primary(sector: &[u8], offset: u64) -> Result<Volume, Iso9660Error> {
-        let damaged = |at: u64, what| Iso9660Error::Damaged { offset: offset + at, what };
-        let label =
-            sector.get(40..72).map(|bytes| String::from_utf8_lossy(bytes).trim_end_matches([' ', '\0']).to_owned());
-        let blocks = both_endian(sector.get(80..88)).ok_or_else(|| damaged(80, "volume space size"))?;
-        let block = u64::from(both_endian_16(sector.get(128..132)).ok_or_else(|| damaged(128, "logical block size"))?);
-        if !matches!(block, 512 | 1024 | 2048) {
-            return Err(damaged(128, "logical block size"));
-        }
-        let root = sector.get(156..190).and_then(Record::parse).ok_or_else(|| damaged(156, "root directory record"))?;
-        if !root.directory {
-            return Err(damaged(156, "root directory record"));
-        }
-        Ok(Volume { label: label.unwrap_or_default(), root: root.extent, block, size: u64::from(blocks) * block })
+    fn primary(sector: &[u8], offset: u64) -> Volume {
+        let label = sector.get(40..72).unwrap_or_default();
+        let label = String::from_utf8_lossy(label).trim_end_matches([' ', '\0']).to_owned();
+        Volume { label, layout: Layout::parse(sector, offset) }
     }
 
     /// Volume identifier, trailing blanks removed.
@@ -122,17 +127,34 @@ impl Volume {
         path: &[&str],
         max: usize,
     ) -> Result<Option<Secret>, Iso9660Error> {
-        let mut extent = self.root;
+        let layout = self.layout.map_err(|Damage { offset, what }| Iso9660Error::Damaged { offset, what })?;
+        let mut extent = layout.root;
         for (depth, name) in path.iter().enumerate() {
             let directory = depth + 1 < path.len();
-            let Some(found) = self.lookup(device, extent, name, directory)? else { return Ok(None) };
+            let Some(found) = layout.lookup(device, extent, name, directory)? else { return Ok(None) };
             extent = found;
         }
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
         if len > max {
             return Err(Iso9660Error::TooLong { path: path.join("/"), len: extent.len });
         }
-        self.read(device, extent, "file extent").map(Some)
+        layout.read(device, extent, "file extent").map(Some)
+    }
+}
+
+impl Layout {
+    fn parse(sector: &[u8], offset: u64) -> Result<Layout, Damage> {
+        let damage = |at: u64, what| Damage { offset: offset + at, what };
+        let blocks = both_endian(sector.get(80..88)).ok_or_else(|| damage(80, "volume space size"))?;
+        let block = u64::from(both_endian_16(sector.get(128..132)).ok_or_else(|| damage(128, "logical block size"))?);
+        if !matches!(block, 512 | 1024 | 2048) {
+            return Err(damage(128, "logical block size"));
+        }
+        let root = sector.get(156..190).and_then(Record::parse).ok_or_else(|| damage(156, "root directory record"))?;
+        if !root.directory {
+            return Err(damage(156, "root directory record"));
+        }
+        Ok(Layout { root: root.extent, block, size: u64::from(blocks) * block })
     }
 
     fn lookup(
@@ -334,6 +356,13 @@ mod tests {
         assert_eq!(damaged(pvd + 156 + 25, 0), (pvd + 156, "root directory record"));
         let root = root_directory(PLAIN);
         assert_eq!(damaged(root, 1), (root, "directory record"));
+    }
+
+    #[test]
+    fn a_damaged_descriptor_still_tells_whose_volume_it_is() {
+        let mut image = PLAIN.to_vec();
+        image[16 * 2048 + 80] ^= 0xff;
+        assert_eq!(Volume::open(&mut Cursor::new(image)).unwrap().unwrap().label(), "IMPRINT");
     }
 
     #[test]

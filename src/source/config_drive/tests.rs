@@ -80,6 +80,22 @@ fn usb_media_need_a_site_pin_or_a_name() {
 }
 
 #[test]
+fn a_drive_whose_bus_cannot_be_told_is_trusted_no_more_than_a_usb_medium() {
+    let root = root(&[]);
+    fs::create_dir(root.path().join("sys/block/sda")).unwrap();
+    fs::write(root.path().join("dev/sda"), PLAIN).unwrap();
+    let look = |pinned| {
+        let search = Search { pinned, ..PLAIN_SEARCH };
+        find(&search, root.path(), Deadline::after(Duration::from_millis(1)), &mut |_| {}).unwrap()
+    };
+    assert_eq!(
+        look(false).err().unwrap(),
+        "sda: ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
+    );
+    assert!(look(true).is_ok());
+}
+
+#[test]
 fn two_payloads_are_an_error_that_names_both() {
     let error = search(&PLAIN_SEARCH, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).err().unwrap();
     assert_eq!(
@@ -109,6 +125,26 @@ fn broken_is_not_absent() {
     assert_eq!(
         error.to_string(),
         "volume \"IMPRINT\" on sr0 has no file imprint/payload; write it with imprint-host payload NODE --as iso"
+    );
+}
+
+#[test]
+fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
+    let damaged = |label: &[u8]| {
+        let mut image = relabelled(label);
+        image[16 * 2048 + 80] ^= 0xff;
+        image
+    };
+    for label in ["IMPRINT", "config-2", "CIDATA"] {
+        let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged(label.as_bytes()))]).err().unwrap();
+        assert_eq!(
+            crate::chain::chain(&error),
+            format!("volume \"{label}\" on sr0: volume space size at byte 32848 is damaged; write the volume again")
+        );
+    }
+    assert_eq!(
+        search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged(b"DEBIAN 12"))]).unwrap().err().unwrap(),
+        "sr0: volume \"DEBIAN 12\", not one of ours"
     );
 }
 
