@@ -67,8 +67,8 @@ enum Look {
     Hit(Hit),
     /// Why there is no payload on it.
     Nothing(String),
-    /// No medium yet; it is looked at again when it changes.
-    Empty,
+    /// Nothing to read yet, and why; it is looked at again whenever anything happens.
+    NotYet(&'static str),
 }
 
 /// Looks at every medium and waits for those that are still to come. `notice` is told once what has been looked at, when
@@ -80,18 +80,18 @@ pub fn find(
     notice: &mut dyn FnMut(&str),
 ) -> Result<Result<Found, String>, SourceError> {
     let mut watch = Watch::open(root).map_err(SourceError::Watch)?;
-    let mut looked: BTreeMap<String, String> = BTreeMap::new();
+    let mut looked: BTreeMap<String, Looked> = BTreeMap::new();
     let mut insist = false;
     loop {
         let mut hits = Vec::new();
         for device in devices(root)? {
-            if looked.contains_key(&device) {
+            if matches!(looked.get(&device), Some(Looked::Done(_))) {
                 continue;
             }
             match look(search, root, &device)? {
                 Look::Hit(hit) => hits.push(hit),
-                Look::Nothing(why) => drop(looked.insert(device, why)),
-                Look::Empty => {}
+                Look::Nothing(why) => drop(looked.insert(device, Looked::Done(why))),
+                Look::NotYet(why) => drop(looked.insert(device, Looked::NotYet(why))),
             }
         }
         if let Some(found) = one(hits, search.named())? {
@@ -109,11 +109,21 @@ pub fn find(
     }
 }
 
-fn summary(looked: &BTreeMap<String, String>) -> String {
+/// What is known of a device that gave no payload.
+enum Looked {
+    Done(String),
+    NotYet(&'static str),
+}
+
+fn summary(looked: &BTreeMap<String, Looked>) -> String {
     if looked.is_empty() {
         return "no disk and no optical drive".to_owned();
     }
-    let each: Vec<String> = looked.iter().map(|(device, why)| format!("{device}: {why}")).collect();
+    let each = looked.iter().map(|(device, looked)| match looked {
+        Looked::Done(why) => format!("{device}: {why}"),
+        Looked::NotYet(why) => format!("{device}: {why}"),
+    });
+    let each: Vec<String> = each.collect();
     each.join("; ")
 }
 
@@ -161,11 +171,13 @@ fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceEr
     let node = root.join("dev").join(device.replace('!', "/"));
     let mut medium = match File::open(&node) {
         Ok(medium) => medium,
-        // ENOMEDIUM: an empty drive. ENOENT: devtmpfs has not made the node yet, an event follows.
-        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENOMEDIUM | nix::libc::ENOENT)) => {
-            return Ok(Look::Empty);
-        }
-        Err(error) => return Ok(Look::Nothing(format!("cannot be opened: {error}"))),
+        Err(error) => match error.raw_os_error() {
+            Some(nix::libc::ENOMEDIUM) => return Ok(Look::NotYet("no medium in the drive")),
+            // devtmpfs makes the node before the kernel tells of the device (drivers/base/core.c, device_add), so this
+            // is a device that has just gone, or a /dev that is not mounted.
+            Some(nix::libc::ENOENT) => return Ok(Look::NotYet("no device node in /dev")),
+            _ => return Ok(Look::Nothing(format!("cannot be opened: {error}"))),
+        },
     };
     let volume = match Volume::open(&mut medium) {
         Ok(Some(volume)) => volume,

@@ -149,11 +149,11 @@ fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
 }
 
 #[test]
-fn a_drive_without_medium_is_no_reason_to_stop() {
+fn a_drive_with_nothing_to_read_stops_no_boot_and_is_named() {
     let root = root(&[("sr0", PCI, PLAIN)]);
     fs::remove_file(root.path().join("dev/sr0")).unwrap();
     let found = find(&PLAIN_SEARCH, root.path(), Deadline::after(Duration::from_millis(1)), &mut |_| {});
-    assert_eq!(found.unwrap().err().unwrap(), "no disk and no optical drive");
+    assert_eq!(found.unwrap().err().unwrap(), "sr0: no device node in /dev");
 }
 
 #[test]
