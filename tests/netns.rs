@@ -20,6 +20,8 @@ use imprint::netlink::{Netlink, RequestError};
 use imprint::payload::{CertificateNames, DnsName, HostName, InterfaceName, KeyType, Prefix, Route};
 use imprint::plan::{NetworkPlan, SeedPlan, SubjectPlan};
 use imprint::secret::Secret;
+use imprint::source::config_drive::{self, Search};
+use imprint::source::uevent::{Change, Watch};
 use imprint::status::{Node, Outcome, Status, Timeline, VERSION};
 use imprint::time::{Deadline, Timestamp};
 use nix::errno::Errno;
@@ -351,4 +353,47 @@ fn the_kernel_takes_a_credited_seed() {
 #[test]
 fn the_kernel_takes_a_time_of_day() {
     clock::set(Timestamp::system()).unwrap();
+}
+
+/// The kernel tells about a device again when its uevent file is written to; a loop device is on every machine, and its
+/// event says no more than it is.
+fn block_event() {
+    fs::write("/sys/block/loop0/uevent", "change").expect("these tests need root and a loop device");
+}
+
+#[test]
+fn a_block_event_of_the_kernel_ends_a_wait() {
+    let root = tempfile::tempdir().unwrap();
+    let mut watch = Watch::open(root.path()).unwrap();
+    block_event();
+    // Other tests, and the machine itself, may cause events as well.
+    loop {
+        match watch.wait(true, later()).unwrap() {
+            Change::Block(Some(device)) if device == "loop0" => return,
+            Change::Block(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Nothing looks at devices again unless the kernel has told of one: without its event this waits for a minute and finds
+/// nothing.
+#[test]
+fn a_drive_that_appears_during_the_wait_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["sys/block", "dev", "run/udev"] {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    fs::write(root.path().join("run/udev/control"), "").unwrap();
+    let search = Search { labels: &[], pinned: false, insist: true };
+    let mut appear = |looked: &str| {
+        assert_eq!(looked, "no disk and no optical drive");
+        fs::write(root.path().join("dev/sr0"), include_bytes!("data/iso-plain.iso")).unwrap();
+        let target = "../devices/pci0000:00/0000:00:01.1/ata2/host1/target1:0:0/1:0:0:0/block/sr0";
+        std::os::unix::fs::symlink(target, root.path().join("sys/block/sr0")).unwrap();
+        block_event();
+    };
+    let found = config_drive::find(&search, root.path(), later(), &mut appear).unwrap().unwrap();
+    assert_eq!(found.origin.to_string(), "config-drive sr0 (IMPRINT)");
+    assert_eq!(found.bytes.expose(), b"payload\n");
 }
