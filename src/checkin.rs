@@ -128,7 +128,8 @@ pub fn enroll(
                 },
             }
         }
-        if attempts.iter().all(|attempt| attempt.failure.lasts()) && attempts.len() == context.server.urls.len() {
+        let over = |url: &HttpsUrl| attempts.iter().any(|attempt| attempt.url == *url && attempt.failure.lasts());
+        if context.server.urls.iter().all(over) {
             return Err(CheckinError::Failed { attempts });
         }
         let delay = backoff(round, &attempts);

@@ -116,6 +116,11 @@ impl Pending {
     }
 }
 
+/// Whether a run has handed everything over here.
+pub fn is_complete(directory: &Path) -> bool {
+    directory.join(READY).exists()
+}
+
 /// Writes the status of a run that hands nothing over, and removes what an earlier one did: credentials beside a status
 /// that says `failed` would be believed by whoever looks at one of the two.
 pub fn fail(directory: &Path, status: &Status) -> Result<(), HandoverError> {

@@ -28,6 +28,11 @@ const RUN_DIR: &str = "run/imprint";
 pub fn boot(root: &Path) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
+    // A boot begins with an empty /run; whoever runs this on a node that has its identity would lose it.
+    if handover::is_complete(&directory) {
+        say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
+        return Ok(());
+    }
     match story(root, &directory, &mut timeline) {
         Ok(Ending::Off) => Ok(()),
         Ok(Ending::Absent) => Ok(handover::fail(&directory, &timeline.absent())?),
@@ -81,6 +86,8 @@ pub fn enroll(root: &Path, file: &Path, out: &Path, timeout: Duration) -> Result
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     match enroll_story(root, file, out, timeout, &mut timeline) {
         Ok(pending) => finish(out, pending, &timeline),
+        // What an earlier run handed over stays: the system lives on it until it has better.
+        Err(error) if handover::is_complete(out) || out.join("cert.pem").exists() => Err(error),
         Err(error) => Err(stopped(out, &timeline, error)),
     }
 }

@@ -178,3 +178,18 @@ fn enroll_says_who_was_asked_and_hands_nothing_over() {
         assert!(!out.join(absent).exists(), "{absent}");
     }
 }
+
+#[test]
+fn a_run_that_fails_leaves_what_an_earlier_one_handed_over() {
+    let work = tempfile::tempdir().unwrap();
+    let out = work.path().join("id");
+    std::fs::create_dir_all(out.join("private")).unwrap();
+    for file in ["cert.pem", "chain.pem", "private/key.pem"] {
+        std::fs::write(out.join(file), file).unwrap();
+    }
+    refused(agent(&["enroll", "--payload", "/nowhere", "--out", out.to_str().unwrap()]), 11, "reading /nowhere");
+    for file in ["cert.pem", "chain.pem", "private/key.pem"] {
+        assert_eq!(std::fs::read_to_string(out.join(file)).unwrap(), file);
+    }
+    assert!(!out.join("status.json").exists());
+}

@@ -7,6 +7,8 @@ use imprint::time::Timestamp;
 use imprint_host::cli::{self, Cli};
 
 fn main() -> ExitCode {
+    // The CA's key is in this process.
+    imprint::sys::no_core_dumps();
     match cli::run(&Cli::parse(), Timestamp::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
