@@ -1,4 +1,5 @@
-//! What is true of this machine: links, DMI, clock, site pin. Gathers, decides nothing, changes nothing.
+//! What is true of this machine: links, DMI, clock, site pin. Gathers and decides nothing; makes
+//! no change but the folder of udevd's database, where it has to be watched before udevd makes it.
 
 use std::fmt;
 use std::io;
@@ -10,7 +11,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::os::fd::AsFd;
 
 use crate::hex;
-use crate::netlink::message::{GROUP_LINK, LinkMessage};
+use crate::netlink::message::{ARPHRD_LOOPBACK, GROUP_LINK, LinkMessage};
 use crate::netlink::{Netlink, RequestError};
 use crate::options::Options;
 use crate::payload::{DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
@@ -184,7 +185,6 @@ fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<Vec<L
 }
 
 fn link_facts(message: LinkMessage, root: &Path) -> Option<LinkFacts> {
-    const ARPHRD_LOOPBACK: u16 = 772; // include/uapi/linux/if_arp.h
     if message.hardware == ARPHRD_LOOPBACK {
         return None;
     }

@@ -41,12 +41,10 @@ pub fn csr(body: &[u8]) -> Result<Vec<u8>, BodyError> {
     if body.first() == Some(&0x30) {
         return Ok(body.to_vec());
     }
-    let text: Vec<u8> = body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    if text.is_empty() {
+    if body.trim_ascii().is_empty() {
         return Err(BodyError::Empty);
     }
-    let text = std::str::from_utf8(&text).map_err(|_| BodyError::NotBase64)?;
-    Base64::decode_vec(text).map_err(|_| BodyError::NotBase64)
+    imprint::est::base64(body).ok_or(BodyError::NotBase64)
 }
 
 /// `Authorization: Basic …` (RFC 7617 §2). `None` when it is something else.

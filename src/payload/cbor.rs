@@ -383,8 +383,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Nothing but extensions may be left.
-    pub(super) fn finish(self, extensions: &mut Vec<Extension>) -> Result<(), DecodeError> {
-        for (key, value) in self.entries {
+    pub(super) fn finish(mut self, extensions: &mut Vec<Extension>) -> Result<(), DecodeError> {
+        for (key, value) in std::mem::take(&mut self.entries) {
             let Value::Integer(number) = key else {
                 return Err(self.place.error(Problem::Value("a map key that is not an integer".to_owned())));
             };
@@ -405,6 +405,13 @@ impl<'a> Fields<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// What was not taken when decoding stopped may hold a token or a key.
+impl Drop for Fields<'_> {
+    fn drop(&mut self) {
+        self.entries.values_mut().for_each(wipe);
     }
 }
 
