@@ -1,13 +1,17 @@
 //! Payload + facts → plan. Every decision is here, and nothing but decisions: no I/O, no clock, no randomness.
 
-use std::fmt;
-use std::net::IpAddr;
+mod error;
+mod network;
+mod show;
 
-use crate::facts::{Facts, LinkFacts};
+pub use error::PlanError;
+pub use network::NetworkPlan;
+
+use crate::facts::Facts;
 use crate::hex;
 use crate::payload::{
-    CaCertificate, CertificateNames, DnsName, Enrolment, EnrolmentToken, EstUrl, HostName, HttpsUrl, InterfaceName,
-    KeyType, Link, LinkKind, Match, NodeName, Payload, PayloadId, Prefix, Route, Seed, TokenMode,
+    CaCertificate, CertificateNames, Enrolment, EnrolmentToken, EstUrl, HostName, HttpsUrl, KeyType, NodeName, Payload,
+    PayloadId, Seed,
 };
 use crate::secret::Secret;
 use crate::source::Origin;
@@ -65,25 +69,6 @@ pub struct SeedPlan {
     pub credit_bits: u32,
 }
 
-/// One link and what it gets.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NetworkPlan {
-    /// Kernel interface index.
-    pub index: u32,
-    /// Name at the time of planning.
-    pub name: InterfaceName,
-    /// In bytes.
-    pub mtu: Option<u16>,
-    /// Static addresses.
-    pub addresses: Vec<Prefix>,
-    /// Static routes.
-    pub routes: Vec<Route>,
-    /// Name servers.
-    pub dns: Vec<IpAddr>,
-    /// Search domains.
-    pub search: Vec<DnsName>,
-}
-
 /// What the node calls itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SubjectPlan {
@@ -115,63 +100,6 @@ pub enum Scope {
     Boot,
     /// A running system: the certificate only.
     CertificateOnly,
-}
-
-/// Why there is no plan.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum PlanError {
-    /// The payload is for another machine.
-    OtherMachine {
-        /// SMBIOS UUID, serial number or MAC address.
-        item: &'static str,
-        /// What the payload says.
-        want: String,
-        /// What this machine has.
-        have: String,
-    },
-    /// The image names the CAs of this site, and this one is not among them.
-    NotThisSite {
-        /// Subject of the payload's CA.
-        subject: String,
-        /// Its SHA-256.
-        sha256: [u8; 32],
-    },
-    /// The CA is never valid while the payload is.
-    CaValidity {
-        /// Subject of the payload's CA.
-        subject: String,
-        /// First second of its validity.
-        not_before: Timestamp,
-        /// Last second of its validity.
-        not_after: Timestamp,
-        /// When the payload was made.
-        composed: Timestamp,
-        /// When the payload expires.
-        expiry: Timestamp,
-    },
-    /// No link matches.
-    NoSuchLink {
-        /// What the payload asks for.
-        want: String,
-        /// Links that there are.
-        have: String,
-    },
-    /// Several links match, and this version cannot try them all.
-    WhichLink {
-        /// What the payload asks for.
-        want: String,
-        /// Links that match.
-        have: String,
-    },
-    /// Every URL is `line:`, and the payload did not come over a line.
-    OnlyLine(Origin),
-    /// Part of version 1 that this program cannot do yet.
-    Unsupported {
-        /// The item.
-        item: String,
-        /// What to do instead.
-        instead: &'static str,
-    },
 }
 
 /// Decides.
@@ -211,7 +139,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     };
     let seed = payload.seed.as_ref().map(|s| SeedPlan { credit_bits: credit_bits(s), bytes: s.bytes.clone() });
     let (network, hostname) = match scope {
-        Scope::Boot => (network(payload.network, facts)?, payload.hostname),
+        Scope::Boot => (network::decide(payload.network, facts)?, payload.hostname),
         Scope::CertificateOnly => (None, None),
     };
     Ok(Plan {
@@ -261,7 +189,7 @@ fn same_machine(payload: &Payload, facts: &Facts) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn listed(items: &[impl fmt::Display]) -> String {
+fn listed(items: &[impl std::fmt::Display]) -> String {
     if items.is_empty() {
         return "none".to_owned();
     }
@@ -282,168 +210,6 @@ fn ca_valid_at_some_time(payload: &Payload) -> Result<(), PlanError> {
         expiry: payload.expiry,
     })
 }
-
-fn network(links: Vec<Link>, facts: &Facts) -> Result<Option<NetworkPlan>, PlanError> {
-    let mut links = links.into_iter();
-    let Some(link) = links.next() else { return Ok(None) };
-    if links.next().is_some() {
-        return Err(unsupported("more than one link", "give the one link that leads to the EST server"));
-    }
-    for (asked, item) in [(link.dhcp4, "DHCPv4"), (link.slaac, "SLAAC"), (link.dhcp6, "DHCPv6")] {
-        if asked {
-            return Err(unsupported(item, "give a static IPv4 address"));
-        }
-    }
-    if link.addresses.iter().any(|prefix| prefix.address().is_ipv6())
-        || link.routes.iter().any(|route| route.destination.address().is_ipv6())
-    {
-        return Err(unsupported("IPv6", "give a static IPv4 address"));
-    }
-    let matching = match &link.kind {
-        LinkKind::Physical(matching) => matching,
-        LinkKind::Vlan { name, .. } => return Err(unsupported(&format!("VLAN {name}"), "give a physical link")),
-        LinkKind::Bond { name, .. } => return Err(unsupported(&format!("bond {name}"), "give a physical link")),
-        LinkKind::Bridge { name, .. } => return Err(unsupported(&format!("bridge {name}"), "give a physical link")),
-    };
-    let chosen = choose(matching, facts)?;
-    Ok(Some(NetworkPlan {
-        index: chosen.index,
-        name: chosen.name.clone(),
-        mtu: link.mtu,
-        addresses: link.addresses,
-        routes: link.routes,
-        dns: link.dns,
-        search: link.search,
-    }))
-}
-
-fn choose<'f>(matching: &Match, facts: &'f Facts) -> Result<&'f LinkFacts, PlanError> {
-    let candidates: Vec<&LinkFacts> = facts.links.iter().filter(|link| facts.is(matching, link)).collect();
-    let want = matching.to_string();
-    match candidates.as_slice() {
-        [] => Err(PlanError::NoSuchLink { want, have: listed(&facts.links) }),
-        [one] => Ok(one),
-        several => match several.iter().find(|link| link.carrier) {
-            Some(first) => Ok(first),
-            None => Err(PlanError::WhichLink { want, have: listed(several) }),
-        },
-    }
-}
-
-/// `eth0 (52:54:00:12:34:56, virtio_net)`
-impl fmt::Display for LinkFacts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mac = self.mac.as_ref().map_or("no MAC address".to_owned(), ToString::to_string);
-        let driver = self.driver.as_ref().map_or("virtual", |driver| driver.as_str());
-        write!(f, "{} ({mac}, {driver})", self.name)
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "payload    {} from {}", self.id, self.origin)?;
-        let pin = if self.pinned { "named by this image" } else { "not pinned: as good as the payload's channel" };
-        writeln!(
-            f,
-            "trust      {}, sha256 {} ({pin})",
-            self.server.ca.subject(),
-            hex::encode(&self.server.ca.sha256())
-        )?;
-        for issuer in &self.server.issuers {
-            writeln!(f, "issuer     sha256 {}", hex::encode(issuer))?;
-        }
-        let clock = match self.clock.quality {
-            ClockQuality::Rtc => "plausible, kept",
-            ClockQuality::Unknown => "not within the payload's time, set to its start",
-        };
-        writeln!(
-            f,
-            "clock      {clock} until a server tells; payload from {} to {}",
-            self.clock.floor, self.clock.expiry
-        )?;
-        if let Some(seed) = &self.seed {
-            writeln!(f, "seed       {} bytes, {} bits credited", seed.bytes.expose().len(), seed.credit_bits)?;
-        }
-        if let Some(hostname) = &self.hostname {
-            writeln!(f, "host name  {hostname}")?;
-        }
-        match &self.network {
-            Some(network) => network.fmt(f)?,
-            None => writeln!(f, "network    left as it is")?,
-        }
-        writeln!(f, "key        {}", self.subject.key)?;
-        writeln!(f, "names      {}", self.subject.names)?;
-        let token = match self.server.token.as_ref().map(|token| token.mode) {
-            Some(TokenMode::Once) => "a token for one enrolment",
-            Some(TokenMode::EachBoot) => "a token for each boot",
-            None => "no token",
-        };
-        writeln!(f, "enrol      as {} with {token}", self.server.name)?;
-        for url in &self.server.urls {
-            writeln!(f, "server     {url}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for NetworkPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "link       {} (index {})", self.name, self.index)?;
-        if let Some(mtu) = self.mtu {
-            writeln!(f, "mtu        {mtu}")?;
-        }
-        for address in &self.addresses {
-            writeln!(f, "address    {address}")?;
-        }
-        for route in &self.routes {
-            writeln!(f, "route      {route}")?;
-        }
-        for server in &self.dns {
-            writeln!(f, "dns        {server}")?;
-        }
-        for domain in &self.search {
-            writeln!(f, "search     {domain}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PlanError::OtherMachine { item, want, have } => write!(
-                f,
-                "the payload is for a machine with {item} {want}, this one has {have}; give this machine its own payload"
-            ),
-            PlanError::NotThisSite { subject, sha256 } => write!(
-                f,
-                "the payload's CA \"{subject}\" (sha256 {}) is not among those of /imprint/site in this image; use a \
-                 payload of this site, or an image of the other",
-                hex::encode(sha256)
-            ),
-            PlanError::CaValidity { subject, not_before, not_after, composed, expiry } => write!(
-                f,
-                "the payload's CA \"{subject}\" is valid from {not_before} to {not_after}, the payload from {composed} to \
-                 {expiry}: never at the same time; make a payload with a current CA"
-            ),
-            PlanError::NoSuchLink { want, have } => {
-                write!(f, "no network link with {want}; this machine has: {have}; is its driver in the image?")
-            }
-            PlanError::WhichLink { want, have } => {
-                write!(f, "several links with {want} and none with carrier yet: {have}; match one by its MAC address")
-            }
-            PlanError::OnlyLine(origin) => write!(
-                f,
-                "the payload has no URL but line:, and it did not come over a line but from {origin}; add an https URL"
-            ),
-            PlanError::Unsupported { item, instead } => {
-                write!(f, "{item} is not supported by this version; {instead}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for PlanError {}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::facts::{Dmi, SitePin};
-use crate::payload::{Binding, Credentials, DriverName, HardwareAddress};
+use crate::facts::{Dmi, LinkFacts, SitePin};
+use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match, Prefix};
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
 const FULL: &[u8] = include_bytes!("../../tests/data/payload-full.cbor");

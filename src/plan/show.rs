@@ -1,0 +1,86 @@
+//! The plan in words: the dry run that users read and the golden file that tests compare. Shows no secret.
+
+use std::fmt;
+
+use super::{ClockQuality, NetworkPlan, Plan};
+use crate::facts::LinkFacts;
+use crate::hex;
+use crate::payload::TokenMode;
+
+/// `eth0 (52:54:00:12:34:56, virtio_net)`
+impl fmt::Display for LinkFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mac = self.mac.as_ref().map_or("no MAC address".to_owned(), ToString::to_string);
+        let driver = self.driver.as_ref().map_or("virtual", |driver| driver.as_str());
+        write!(f, "{} ({mac}, {driver})", self.name)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "payload    {} from {}", self.id, self.origin)?;
+        let pin = if self.pinned { "named by this image" } else { "not pinned: as good as the payload's channel" };
+        writeln!(
+            f,
+            "trust      {}, sha256 {} ({pin})",
+            self.server.ca.subject(),
+            hex::encode(&self.server.ca.sha256())
+        )?;
+        for issuer in &self.server.issuers {
+            writeln!(f, "issuer     sha256 {}", hex::encode(issuer))?;
+        }
+        let clock = match self.clock.quality {
+            ClockQuality::Rtc => "plausible, kept",
+            ClockQuality::Unknown => "not within the payload's time, set to its start",
+        };
+        writeln!(
+            f,
+            "clock      {clock} until a server tells; payload from {} to {}",
+            self.clock.floor, self.clock.expiry
+        )?;
+        if let Some(seed) = &self.seed {
+            writeln!(f, "seed       {} bytes, {} bits credited", seed.bytes.expose().len(), seed.credit_bits)?;
+        }
+        if let Some(hostname) = &self.hostname {
+            writeln!(f, "host name  {hostname}")?;
+        }
+        match &self.network {
+            Some(network) => network.fmt(f)?,
+            None => writeln!(f, "network    left as it is")?,
+        }
+        writeln!(f, "key        {}", self.subject.key)?;
+        writeln!(f, "names      {}", self.subject.names)?;
+        let token = match self.server.token.as_ref().map(|token| token.mode) {
+            Some(TokenMode::Once) => "a token for one enrolment",
+            Some(TokenMode::EachBoot) => "a token for each boot",
+            None => "no token",
+        };
+        writeln!(f, "enrol      as {} with {token}", self.server.name)?;
+        for url in &self.server.urls {
+            writeln!(f, "server     {url}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for NetworkPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "link       {} (index {})", self.name, self.index)?;
+        if let Some(mtu) = self.mtu {
+            writeln!(f, "mtu        {mtu}")?;
+        }
+        for address in &self.addresses {
+            writeln!(f, "address    {address}")?;
+        }
+        for route in &self.routes {
+            writeln!(f, "route      {route}")?;
+        }
+        for server in &self.dns {
+            writeln!(f, "dns        {server}")?;
+        }
+        for domain in &self.search {
+            writeln!(f, "search     {domain}")?;
+        }
+        Ok(())
+    }
+}
