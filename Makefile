@@ -2,25 +2,38 @@
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 NEXTEST := cargo nextest run --locked
-TARGET := x86_64-unknown-linux-musl
+# Everything but `build` is for the machine that it runs on, which is an x86_64.
+ARCH := x86_64
+TARGET := $(ARCH)-unknown-linux-musl
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build demo test test-fast test-vm bench lint fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 demo test test-fast test-vm bench lint fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
-## build       static agent and host tool in dist/x86_64
-build:
+## build       static agent and host tool in dist/x86_64; with ARCH=aarch64 in dist/aarch64
+build: build-$(ARCH)
+	@mkdir -p dist/$(ARCH)
+	@cp target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host dist/$(ARCH)/
+	@ls -l dist/$(ARCH) | awk 'NR > 1 { print $$5, "dist/$(ARCH)/" $$9 }'
+
+build-x86_64:
 	@scripts/install-needs build
 	cargo build --locked --profile agent -p imprint --target $(TARGET)
 	cargo build --locked --profile host -p imprint-host --target $(TARGET)
-	@mkdir -p dist/x86_64
-	@cp target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host dist/x86_64/
-	@ls -l dist/x86_64 | awk 'NR > 1 { print $$5, "dist/x86_64/" $$9 }'
+
+# Built with another compiler, for a machine that is not there: run once, emulated, on real bytes.
+build-aarch64: export PATH := $(CACHE)/zig/bin:$(PATH)
+build-aarch64:
+	@scripts/install-needs aarch64
+	cargo zigbuild --locked --profile agent -p imprint --target $(TARGET)
+	cargo zigbuild --locked --profile host -p imprint-host --target $(TARGET)
+	@scripts/check-aarch64 target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host
 
 ## demo        a real kernel boots and comes up with its own certificate
 demo: export DEMO_START := $(shell date +%s.%N)
@@ -44,11 +57,12 @@ test-vm: build
 	@scripts/vm-images backports >/dev/null
 	$(NEXTEST) -p imprint-tests --test vm
 
-## lint        formatting, clippy, and what the dependencies may be
+## lint        formatting, clippy, shellcheck, and what the dependencies may be
 lint:
 	@scripts/install-needs build lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	shellcheck -x $$(git ls-files | xargs grep -lE '^#!.*\b(ba)?sh$$')
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
 ## bench       every bar beside its peer; target/bench/results.json
