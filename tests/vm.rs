@@ -18,7 +18,12 @@ use imprint::time::Timestamp;
 use imprint_host::compose;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
-use imprint_tests::vm::{Kernel, Machine, Report};
+use imprint_tests::vm::{Init, Kernel, Machine, Report};
+
+mod vm {
+    mod matrix;
+    mod plain;
+}
 
 /// A CA with a server, and one node's payload on a config drive.
 struct Site {

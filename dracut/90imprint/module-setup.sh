@@ -1,6 +1,7 @@
 #!/bin/bash
-# dracut module: imprint in an initramfs with systemd. Installs the agent, its unit, the site pin if this machine has
-# one, and the drivers for config drives and networks; decides nothing at boot.
+# shellcheck disable=SC2154 # dracut sets the variables that nothing here does
+# dracut module: imprint in an initramfs, with systemd or without. Installs the agent, its unit or its hooks, the site
+# pin if this machine has one, and the drivers for config drives and networks; decides nothing at boot.
 #
 #   dracut --add imprint …
 #
@@ -13,7 +14,8 @@ check() {
 }
 
 depends() {
-    echo systemd systemd-initrd
+    # udevd loads the drivers and names the links, whoever starts it.
+    echo udev-rules
 }
 
 installkernel() {
@@ -30,11 +32,23 @@ installkernel() {
 
 install() {
     inst_simple "${IMPRINT_BINARY:-/usr/bin/imprint}" /usr/bin/imprint
-    inst_simple "${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}" "$systemdsystemunitdir/imprint.service"
     local site=${IMPRINT_SITE-/etc/imprint/site}
     if [[ -e $site ]]; then
         inst_simple "$site" /imprint/site
     fi
-    # What wants and requires it, the unit's [Install] section says.
-    $SYSTEMCTL -q --root "$initdir" enable imprint.service
+    # With what udev names links by: one that imprint has brought up keeps its name, and the next stage and its
+    # configuration ask for the predictable one.
+    inst_multiple -o "$systemdnetwork/99-default.link"
+    [[ $hostonly ]] && inst_multiple -H -o "$systemdnetworkconfdir/*.link"
+    if dracut_module_included systemd-initrd; then
+        inst_simple "${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}" "$systemdsystemunitdir/imprint.service"
+        # What wants and requires it, the unit's [Install] section says.
+        $SYSTEMCTL -q --root "$initdir" enable imprint.service
+    else
+        # initqueue: devices are there, the root device is not waited for yet, and no network is up. The number makes it
+        # the first job of the queue; the other hook keeps the queue from ending before it.
+        inst_hook initqueue 01 "$moddir/imprint-run.sh"
+        inst_hook initqueue/finished 01 "$moddir/imprint-finished.sh"
+        inst_multiple tr
+    fi
 }

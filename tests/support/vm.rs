@@ -16,9 +16,19 @@ pub enum Kernel {
     Backports,
 }
 
+/// What runs the initramfs that dracut built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Init {
+    /// systemd, with imprint's unit.
+    Systemd,
+    /// dracut's own shell scripts, with imprint's hooks.
+    Plain,
+}
+
 /// A machine to boot once.
 pub struct Machine {
     kernel: Kernel,
+    init: Init,
     arguments: Vec<String>,
     append: String,
     extra: Vec<(String, Vec<u8>)>,
@@ -42,6 +52,7 @@ impl Machine {
     pub fn new(kernel: Kernel) -> Machine {
         Machine {
             kernel,
+            init: Init::Systemd,
             arguments: Vec::new(),
             append: String::new(),
             extra: Vec::new(),
@@ -49,6 +60,13 @@ impl Machine {
             // QEMU 7.2 emulates cmpxchg16b wrongly where Linux 6.12's slab allocator uses it; Linux does without.
             cpu: "max,-cx16",
         }
+    }
+
+    /// An initramfs with another init than systemd.
+    #[must_use]
+    pub fn init(mut self, init: Init) -> Machine {
+        self.init = init;
+        self
     }
 
     /// More words for the kernel command line.
@@ -111,7 +129,7 @@ impl Machine {
 
     /// Boots it and waits for its report.
     pub fn boot(self) -> Report {
-        let images = images(self.kernel);
+        let images = images(self.kernel, self.init);
         let work = tempfile::tempdir().unwrap();
         let (console, report) = (work.path().join("console"), work.path().join("report"));
         let initramfs = self.initramfs(&images, work.path());
@@ -131,7 +149,7 @@ impl Machine {
             .args(["-device", "virtserialport,chardev=report,name=imprint.test"])
             .args(["-drive", &format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display())])
             .args(["-device", "virtio-blk-pci,drive=root,addr=10"])
-            .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"])
+            .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,addr=8"])
             .args(&self.arguments)
             .stdin(Stdio::null());
         let ended = Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")).wait(LIMIT);
@@ -251,13 +269,17 @@ impl Drop for Running {
 }
 
 /// Prepared by `make test-vm`; checked here so that a stale image never gives a verdict.
-fn images(kernel: Kernel) -> PathBuf {
-    let which = match kernel {
+fn images(kernel: Kernel, init: Init) -> PathBuf {
+    let kernel = match kernel {
         Kernel::Stable => "stable",
         Kernel::Backports => "backports",
     };
+    let init = match init {
+        Init::Systemd => "systemd",
+        Init::Plain => "plain",
+    };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
-    let output = Command::new(script).arg(which).output().unwrap();
+    let output = Command::new(script).args([kernel, init]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "images are missing: run make test-vm\n{errors}");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())

@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2154 # dracut sets the variables that nothing here does
 # dracut module for the tests only: reports to the virtio port imprint.test what imprint did, and that the boot stopped.
 
 check() {
@@ -11,7 +12,14 @@ installkernel() {
 
 install() {
     inst_simple "$moddir/imprint-report" /usr/bin/imprint-report
-    inst_simple "$moddir/exit-code.conf" "$systemdsystemunitdir/imprint.service.d/exit-code.conf"
-    inst_simple "$moddir/emergency.conf" "$systemdsystemunitdir/emergency.service.d/report.conf"
+    if dracut_module_included systemd-initrd; then
+        inst_simple "$moddir/exit-code.conf" "$systemdsystemunitdir/imprint.service.d/exit-code.conf"
+        inst_simple "$moddir/emergency.conf" "$systemdsystemunitdir/emergency.service.d/report.conf"
+    else
+        # The hook of imprint stays as it is; what it runs notes the exit code.
+        mv "$initdir/usr/bin/imprint" "$initdir/usr/bin/imprint.real"
+        inst_simple "$moddir/imprint-noted" /usr/bin/imprint
+        inst_hook emergency 99 "$moddir/report-emergency.sh"
+    fi
     inst_multiple cat ls date grep sleep
 }
