@@ -143,7 +143,7 @@ mod tests {
             (CheckinError::Ask(AskError::Clock(clock())).into(), "clock", 14),
             (entropy.into(), "entropy", 15),
             (FactsError::Udev(io::Error::other("x")).into(), "network", 16),
-            (IdentityError::Unsupported(crate::payload::KeyType::P384).into(), "identity", 17),
+            (IdentityError::Names(der::ErrorKind::Failed.into()).into(), "identity", 17),
             (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
             (write.into(), "hand-over", 19),
         ] {

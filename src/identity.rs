@@ -1,24 +1,29 @@
 //! Key and CSR. Never talks to anybody, never writes a file; the private key leaves only through hand-over.
 
+mod key;
+
 use std::fmt;
 
 use der::asn1::{BitString, Ia5String, OctetString, PrintableString, SetOfVec, Utf8StringRef};
 use der::oid::ObjectIdentifier;
 use der::{Any, Decode, Encode};
-use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use rcgen::{PublicKeyData, SigningKey};
 use x509_cert::attr::{Attribute as CsrAttribute, AttributeTypeAndValue};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
 use x509_cert::request::{CertReq, CertReqInfo, ExtensionReq, Version};
-use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use zeroize::Zeroizing;
+
+pub use key::key_type;
 
 use crate::apply::entropy::Seeded;
 use crate::digest::sha256;
 use crate::payload::{Attribute, CertificateNames, KeyType, Subject};
 use crate::plan::SubjectPlan;
+use key::PrivateKey;
 
 /// subjectAltName, RFC 5280 §4.2.1.6.
 pub const OID_SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
@@ -27,8 +32,7 @@ pub const OID_EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap
 
 /// A key that was made here, and the CSR for it.
 pub struct Identity {
-    /// rcgen keeps the private key as bytes, too, and wipes them only when told.
-    key: Zeroizing<KeyPair>,
+    key: PrivateKey,
     spki: Vec<u8>,
     csr: Vec<u8>,
     names: CertificateNames,
@@ -43,8 +47,8 @@ pub struct KeyCode([u8; 10]);
 pub enum IdentityError {
     /// The crypto library made no key.
     Key(KeyType, rcgen::Error),
-    /// A key type that this version cannot make.
-    Unsupported(KeyType),
+    /// A private key that is none, or of a type that nobody can ask for.
+    PrivateKey(String),
     /// Names that cannot be encoded.
     Names(der::Error),
     /// The crypto library did not sign.
@@ -54,26 +58,23 @@ pub enum IdentityError {
 impl Identity {
     /// Makes a key and a CSR that holds exactly the names of the plan. `Seeded` proves that the pool is ready.
     pub fn generate(subject: &SubjectPlan, _: &Seeded) -> Result<Identity, IdentityError> {
-        let algorithm = match subject.key {
-            KeyType::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            other => return Err(IdentityError::Unsupported(other)),
-        };
-        let key = KeyPair::generate_for(algorithm).map_err(|error| IdentityError::Key(subject.key, error))?;
-        Identity::with_key(Zeroizing::new(key), subject.names.clone())
+        let key = PrivateKey::generate(subject.key).map_err(|error| IdentityError::Key(subject.key, error))?;
+        Identity::with_key(key, subject.names.clone())
     }
 
-    fn with_key(key: Zeroizing<KeyPair>, names: CertificateNames) -> Result<Identity, IdentityError> {
-        let spki = key.subject_public_key_info();
+    /// A key that was made before, in PKCS#8, with a new CSR.
+    pub fn with_private_key(pkcs8: &[u8], names: CertificateNames) -> Result<Identity, IdentityError> {
+        Identity::with_key(PrivateKey::read(pkcs8).map_err(IdentityError::PrivateKey)?, names)
+    }
+
+    fn with_key(key: PrivateKey, names: CertificateNames) -> Result<Identity, IdentityError> {
+        let spki = key.pair.subject_public_key_info();
         let info = request_info(&names, &spki).map_err(IdentityError::Names)?;
         let body = info.to_der().map_err(IdentityError::Names)?;
-        let signature = key.sign(&body).map_err(IdentityError::Sign)?;
+        let signature = key.pair.sign(&body).map_err(IdentityError::Sign)?;
         let request = CertReq {
             info,
-            // RFC 5758 §3.2: ecdsa-with-SHA256, parameters absent.
-            algorithm: AlgorithmIdentifierOwned {
-                oid: ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2"),
-                parameters: None,
-            },
+            algorithm: key::signature_algorithm(key.kind),
             signature: BitString::from_bytes(&signature).map_err(IdentityError::Names)?,
         };
         let csr = request.to_der().map_err(IdentityError::Names)?;
@@ -95,6 +96,11 @@ impl Identity {
         &self.names
     }
 
+    /// What type of key it is.
+    pub fn key_type(&self) -> KeyType {
+        self.key.kind
+    }
+
     /// The code of the key.
     pub fn code(&self) -> KeyCode {
         KeyCode::of(&self.spki)
@@ -102,7 +108,7 @@ impl Identity {
 
     /// Gives the private key away, as PKCS#8 PEM (RFC 5958); the identity is gone.
     pub fn into_private_key_pem(self) -> Zeroizing<String> {
-        let der = Zeroizing::new(self.key.serialize_der());
+        let der = Zeroizing::new(self.key.pair.serialize_der());
         crate::pem::encode("PRIVATE KEY", &der)
     }
 }
@@ -223,8 +229,11 @@ impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             IdentityError::Key(kind, _) => write!(f, "making a {kind} key"),
-            IdentityError::Unsupported(kind) => {
-                write!(f, "{kind} keys cannot be made by this version; use key = \"p256\" in the node's record")
+            IdentityError::PrivateKey(what) => {
+                write!(
+                    f,
+                    "the private key is of no use: {what}; want p256, p384, ed25519, rsa2048 or rsa3072 in PKCS#8"
+                )
             }
             IdentityError::Names(_) => write!(f, "encoding the CSR"),
             IdentityError::Sign(_) => write!(f, "signing the CSR"),
@@ -237,7 +246,7 @@ impl std::error::Error for IdentityError {
         match self {
             IdentityError::Key(_, error) | IdentityError::Sign(error) => Some(error),
             IdentityError::Names(error) => Some(error),
-            IdentityError::Unsupported(_) => None,
+            IdentityError::PrivateKey(_) => None,
         }
     }
 }
@@ -248,8 +257,12 @@ mod tests {
     use crate::payload::{DnsName, Email, SubjectAttribute, Uri};
 
     fn identity(names: CertificateNames) -> Identity {
+        identity_of(names, KeyType::P256)
+    }
+
+    fn identity_of(names: CertificateNames, key: KeyType) -> Identity {
         let seeded = Seeded::ready(crate::time::Deadline::after(std::time::Duration::from_secs(5))).unwrap();
-        Identity::generate(&SubjectPlan { names, key: KeyType::P256 }, &seeded).unwrap()
+        Identity::generate(&SubjectPlan { names, key }, &seeded).unwrap()
     }
 
     fn common_name(name: &str) -> Subject {
@@ -309,14 +322,46 @@ mod tests {
         assert_eq!(KeyCode::of(b"abc").to_string(), "Q9W1-DFWF-077Y-MGA1");
     }
 
+    /// By openssl, which has the last word on both: the CSR proves possession of the key, and the key is sound.
     #[test]
-    fn a_private_key_leaves_as_pkcs8() {
-        let identity = identity(CertificateNames { subject: common_name("node1"), ..Default::default() });
-        let spki = identity.spki().to_vec();
-        let pem = identity.into_private_key_pem();
-        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"));
-        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-        let der = <base64ct::Base64 as base64ct::Encoding>::decode_vec(&body).unwrap();
-        assert_eq!(KeyPair::try_from(der).unwrap().subject_public_key_info(), spki);
+    fn every_type_of_key_and_its_csr_are_what_openssl_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        let (csr, key) = (directory.path().join("csr"), directory.path().join("key"));
+        let openssl = |arguments: &str, file: &std::path::Path| {
+            let output = std::process::Command::new("openssl")
+                .args(arguments.split(' '))
+                .arg("-in")
+                .arg(file)
+                .output()
+                .expect("openssl: apt-get install openssl");
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            assert!(output.status.success(), "openssl {arguments}: {text}");
+            text
+        };
+        for (kind, name) in KeyType::ALL {
+            let identity = identity_of(CertificateNames { subject: common_name(name), ..Default::default() }, kind);
+            let spki = identity.spki().to_vec();
+            assert_eq!(identity.key_type(), kind);
+            std::fs::write(&csr, identity.csr()).unwrap();
+            std::fs::write(&key, identity.into_private_key_pem().as_str()).unwrap();
+            let text = openssl("req -inform DER -verify -noout -text", &csr);
+            let (bits, signature) = match kind {
+                KeyType::P256 => ("(256 bit)", "ecdsa-with-SHA256"),
+                KeyType::P384 => ("(384 bit)", "ecdsa-with-SHA384"),
+                KeyType::Ed25519 => ("ED25519 Public-Key:", "ED25519"),
+                KeyType::Rsa2048 => ("(2048 bit)", "sha256WithRSAEncryption"),
+                KeyType::Rsa3072 => ("(3072 bit)", "sha256WithRSAEncryption"),
+            };
+            assert!(text.contains(&format!("Subject: CN = {name}\n")), "{name}: {text}");
+            assert!(text.contains(bits), "{name}: {text}");
+            assert!(text.contains(&format!("Signature Algorithm: {signature}\n")), "{name}: {text}");
+            assert!(text.contains("verify OK"), "{name}: {text}");
+            let text = openssl("pkey -check -noout", &key);
+            assert!(text.contains("Key is valid"), "{name}: {text}");
+            let public = openssl("pkey -pubout", &key);
+            let public: String = public.lines().filter(|line| !line.starts_with('-')).collect();
+            assert_eq!(<base64ct::Base64 as base64ct::Encoding>::decode_vec(&public).unwrap(), spki, "{name}");
+        }
     }
 }

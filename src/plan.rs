@@ -118,9 +118,6 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
             return Err(unsupported("credentials", "give names and an EST URL, so that the node makes its own key"));
         }
     };
-    if csr.key != KeyType::P256 {
-        return Err(unsupported(&format!("a key of type {}", csr.key), "set key = \"p256\" in the node's record"));
-    }
     let urls: Vec<HttpsUrl> = csr.urls.into_iter().filter_map(https_only).collect();
     if urls.is_empty() {
         return Err(PlanError::OnlyLine(facts.origin.clone()));

@@ -5,4 +5,5 @@
 
 mod loopback {
     mod checkin;
+    mod host;
 }

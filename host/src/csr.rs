@@ -7,22 +7,17 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
     RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
-use der::asn1::{Ia5StringRef, PrintableStringRef, UintRef, Utf8StringRef};
+use der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
 use der::oid::ObjectIdentifier;
-use der::{Decode, Encode, Reader, SliceReader, Tag, Tagged};
+use der::{Decode, Encode, Tag, Tagged};
 use imprint::digest::sha256;
-use imprint::identity::{KeyCode, OID_EXTENSION_REQUEST, OID_SUBJECT_ALT_NAME, attribute_oid};
+use imprint::identity::{KeyCode, OID_EXTENSION_REQUEST, OID_SUBJECT_ALT_NAME, attribute_oid, key_type};
 use imprint::payload::{Attribute, CertificateNames, KeyType};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::request::{CertReq, ExtensionReq};
-use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
-const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
 const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
@@ -84,14 +79,14 @@ impl Csr {
         if request.to_der().map_err(not_der)? != der {
             return Err(CsrError::NotDer("not in distinguished encoding".to_owned()));
         }
-        let key = key_type(&request.info.public_key)?;
+        let spki = request.info.public_key.to_der().map_err(not_der)?;
+        let key = key_type(&spki).map_err(CsrError::KeyKind)?;
         verify(&request, key)?;
         let mut subject = Vec::new();
         for rdn in &request.info.subject.0 {
             let [part] = rdn.0.as_slice() else { return Err(CsrError::SubjectForm) };
             subject.push((part.oid, string(&part.value).ok_or(CsrError::SubjectForm)?));
         }
-        let spki = request.info.public_key.to_der().map_err(not_der)?;
         Ok(Csr { spki, key, subject, alternatives: alternatives(&request)? })
     }
 
@@ -143,45 +138,6 @@ impl Csr {
         };
         self.subject.iter().map(|(oid, value)| format!("{}={value}", known(oid))).collect::<Vec<_>>().join(", ")
     }
-}
-
-fn key_type(spki: &SubjectPublicKeyInfoOwned) -> Result<KeyType, CsrError> {
-    let oid = spki.algorithm.oid;
-    let curve = || spki.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
-    if oid == ED25519_KEY {
-        return Ok(KeyType::Ed25519);
-    }
-    if oid == EC_PUBLIC_KEY {
-        return match curve() {
-            Some(P256) => Ok(KeyType::P256),
-            Some(P384) => Ok(KeyType::P384),
-            Some(other) => Err(CsrError::KeyKind(format!("elliptic curve {other}"))),
-            None => Err(CsrError::KeyKind("elliptic curve without a name".to_owned())),
-        };
-    }
-    if oid == RSA {
-        let bits = spki.subject_public_key.as_bytes().and_then(modulus_bits);
-        return match bits {
-            Some(2048) => Ok(KeyType::Rsa2048),
-            Some(3072) => Ok(KeyType::Rsa3072),
-            Some(bits) => Err(CsrError::KeyKind(format!("RSA with {bits} bits"))),
-            None => Err(CsrError::KeyKind("RSA that cannot be read".to_owned())),
-        };
-    }
-    Err(CsrError::KeyKind(format!("algorithm {oid}")))
-}
-
-/// RSAPublicKey ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER } (RFC 8017 appendix A.1.1).
-fn modulus_bits(key: &[u8]) -> Option<usize> {
-    let mut reader = SliceReader::new(key).ok()?;
-    let bits = reader.sequence(|inner| {
-        let modulus = UintRef::decode(inner)?;
-        UintRef::decode(inner)?;
-        let zeros = modulus.as_bytes().first().map_or(0, |first| first.leading_zeros());
-        let bytes = modulus.as_bytes().len();
-        Ok(bytes.saturating_mul(8).saturating_sub(usize::try_from(zeros).unwrap_or(0)))
-    });
-    bits.ok()
 }
 
 fn verify(request: &CertReq, key: KeyType) -> Result<(), CsrError> {

@@ -50,6 +50,10 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::with(KeyType::P256)
+    }
+
+    fn with(key: KeyType) -> World {
         let root = Ca::new("Root", GOOD);
         let signer = Arc::new(root.intermediate("Signer", GOOD));
         let names = CertificateNames {
@@ -58,7 +62,7 @@ impl World {
             ..CertificateNames::default()
         };
         let seeded = Seeded::ready(Deadline::after(Duration::from_secs(60))).unwrap();
-        let identity = Identity::generate(&SubjectPlan { names, key: KeyType::P256 }, &seeded).unwrap();
+        let identity = Identity::generate(&SubjectPlan { names, key }, &seeded).unwrap();
         World { root, signer, identity, issuers: Vec::new(), composed: COMPOSED }
     }
 
@@ -200,6 +204,17 @@ fn a_certificate_over_tls_1_3_and_1_2() {
         let requests = server.requests();
         assert_eq!(requests.len(), 2);
         assert!(requests.iter().all(|request| request.version == name));
+    }
+}
+
+#[test]
+fn a_certificate_for_every_type_of_key() {
+    for (key, name) in KeyType::ALL {
+        let world = World::with(key);
+        let server = EstServer::start(vec![world.tls()], world.good(NOW));
+        let issued = world.enroll(&server).unwrap();
+        let want = world.identity.spki();
+        assert!(issued.leaf().windows(want.len()).any(|window| window == want), "{name}");
     }
 }
 

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imprint::identity::key_type;
+use imprint::payload::KeyType;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm,
@@ -36,9 +38,9 @@ impl Ca {
         self.issuer.der().to_vec()
     }
 
-    /// A certificate for a P-256 key, given as SubjectPublicKeyInfo.
+    /// A certificate for a key, given as SubjectPublicKeyInfo.
     pub fn issue(&self, leaf: &Leaf, spki: &[u8]) -> Vec<u8> {
-        leaf.params().signed_by(&P256Key(spki[spki.len() - 65..].to_vec()), &self.issuer).unwrap().der().to_vec()
+        leaf.params().signed_by(&PublicKey::of(spki), &self.issuer).unwrap().der().to_vec()
     }
 
     /// A TLS server's configuration, with a key of its own and this CA's certificate behind the leaf's.
@@ -101,26 +103,36 @@ impl Leaf {
     }
 }
 
-/// An uncompressed point on P-256.
-struct P256Key(Vec<u8>);
+/// What stands in a SubjectPublicKeyInfo's BIT STRING, and how rcgen calls its type.
+struct PublicKey(&'static SignatureAlgorithm, Vec<u8>);
 
-impl PublicKeyData for P256Key {
-    fn der_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
+impl PublicKey {
+    fn of(spki: &[u8]) -> PublicKey {
+        let (algorithm, length) = match key_type(spki).expect("a key that a record can name") {
+            KeyType::P256 => (&rcgen::PKCS_ECDSA_P256_SHA256, 65),
+            KeyType::P384 => (&rcgen::PKCS_ECDSA_P384_SHA384, 97),
+            KeyType::Ed25519 => (&rcgen::PKCS_ED25519, 32),
+            // SEQUENCE of modulus and 65537, with their lengths.
+            KeyType::Rsa2048 => (&rcgen::PKCS_RSA_SHA256, 270),
+            KeyType::Rsa3072 => (&rcgen::PKCS_RSA_SHA256, 398),
+        };
+        PublicKey(algorithm, spki[spki.len() - length..].to_vec())
     }
 }
 
-/// The SubjectPublicKeyInfo in a PKCS#10 request for a P-256 key: found by its header, which is always the same.
+impl PublicKeyData for PublicKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.1
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.0
+    }
+}
+
+/// The SubjectPublicKeyInfo in a PKCS#10 request, which the key in it has signed.
 pub fn spki_of_csr(csr: &[u8]) -> Vec<u8> {
-    // openssl ecparam -name prime256v1 -genkey | openssl pkey -pubout -outform DER | xxd | head -2
-    let header =
-        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
-    let at = csr.windows(header.len()).position(|window| window == header).expect("a P-256 key in the CSR");
-    csr[at..at + header.len() + 65].to_vec()
+    imprint_host::csr::Csr::parse(csr).expect("a CSR").spki().to_vec()
 }
 
 /// A certs-only message (RFC 5652 §5) in which the certificates stand in this order, sorted or not.
