@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 demo test test-fast test-vm bench lint fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 demo test test-fast test-vm bench lint docs fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
@@ -64,6 +64,11 @@ lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck -x $$(git ls-files | xargs grep -lE '^#!.*\b(ba)?sh$$')
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+
+## docs        writes anew what pages have from tables in the program; test-fast compares
+docs:
+	@scripts/install-needs build test
+	IMPRINT_WRITE_DOCS=1 $(NEXTEST) -p imprint-tests --test pure -E 'test(pure::docs)'
 
 ## bench       every bar beside its peer; target/bench/results.json
 bench: build

@@ -135,7 +135,7 @@ mod tests {
         let write = HandoverError::Write { path: "x".into(), source: io::Error::other("x") };
         let entropy = EntropyError::Pool(io::Error::other("x"));
         for (error, stage, code) in [
-            (Error::from(OptionsError::Twice("imprint")), "options", 10),
+            (Error::from(OptionsError::Twice("imprint=")), "options", 10),
             (SourceError::EmptySitePin.into(), "source", 11),
             (payload.into(), "payload", 12),
             (unsupported.into(), "plan", 13),

@@ -1,9 +1,12 @@
-//! Kernel command line words → [`Options`]. One published table, one parser; reads no file.
+//! Kernel command line words → [`Options`]. One published table, one parser; reads no file, and decodes no payload.
 
 use std::fmt;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::payload::HardwareAddress;
+use crate::secret::Secret;
 
 /// What the operator asked for on the kernel command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,8 +15,12 @@ pub struct Options {
     pub mode: Mode,
     /// `imprint.source=`, in order; empty: the default order.
     pub sources: Vec<SourceName>,
+    /// `imprint.payload=`
+    pub payload: Option<CmdlinePayload>,
     /// `imprint.timeout=`: how long a required payload is waited for, and how long all that follows may take.
     pub timeout: Duration,
+    /// `imprint.approval-timeout=`: how long an administrator's approval is waited for; `None`: for ever.
+    pub approval_timeout: Option<Duration>,
     /// `imprint.debug`: more on the console.
     pub debug: bool,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
@@ -34,8 +41,21 @@ pub enum Mode {
 /// A source that `imprint.source=` names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SourceName {
+    /// `cmdline`: `imprint.payload=`
+    Cmdline,
+    /// `file`: `/imprint/payload` in the initramfs.
+    File,
     /// `config-drive[:LABEL]`
     ConfigDrive(Option<String>),
+}
+
+/// A payload as it stands on the command line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CmdlinePayload {
+    /// What follows `imprint.payload=`, not yet decoded.
+    pub text: Secret,
+    /// It is the last word of a command line that is as long as the kernel lets one be, so its end may be missing.
+    pub cut: bool,
 }
 
 /// Why the command line cannot be followed.
@@ -43,7 +63,7 @@ pub enum SourceName {
 pub enum OptionsError {
     /// Not in the table.
     UnknownWord {
-        /// As it stands on the command line.
+        /// As it stands on the command line, up to its `=`.
         word: String,
         /// The nearest word of the table.
         nearest: &'static str,
@@ -61,60 +81,91 @@ pub enum OptionsError {
     Twice(&'static str),
 }
 
-/// One row of the published table.
+/// One row of the published table, from which docs/cmdline.md and imprint.cmdline(7) are made (`make docs`).
 pub struct Word {
-    /// Up to and without the `=`.
+    /// Up to and with the `=`; without one for a word that takes no value.
     pub name: &'static str,
-    /// What it takes.
+    /// What it takes; what an error says that it wants.
     pub values: &'static str,
+    /// What holds when it is not there.
+    pub default: &'static str,
     /// What it does.
     pub meaning: &'static str,
+    /// Whether this version acts on it. A known word that is not supported is refused, never passed over.
+    pub supported: bool,
 }
 
 /// Every word of the kernel command line that imprint knows.
 pub const WORDS: [Word; 9] = [
     Word {
-        name: "imprint",
+        name: "imprint=",
         values: "auto, require or off",
-        meaning: "look for a payload (auto), insist on one, or do nothing",
+        default: "auto",
+        meaning: "auto looks for a payload and boots on without one; require waits for one and stops the boot without; \
+                  off does nothing, whatever else is said",
+        supported: true,
     },
     Word {
-        name: "imprint.source",
-        values: "config-drive or config-drive:LABEL",
-        meaning: "look here only; repeatable, in order",
+        name: "imprint.source=",
+        values: "cmdline, file, config-drive or config-drive:LABEL",
+        default: "cmdline, file, config-drive",
+        meaning: "look here only; repeatable, in order. Whoever names a source insists on a payload, as require does",
+        supported: true,
     },
     Word {
-        name: "imprint.timeout",
+        name: "imprint.payload=",
+        values: "a payload in base64url without padding, as imprint-host payload NODE --as cmdline prints it",
+        default: "none",
+        meaning: "the payload itself. A private key or an each-boot token is refused here",
+        supported: true,
+    },
+    Word {
+        name: "imprint.timeout=",
         values: "1 to 86400 seconds",
-        meaning: "how long to wait for a required payload, and for all that follows it (300)",
-    },
-    Word { name: "imprint.debug", values: "nothing", meaning: "say more on the console" },
-    Word {
-        name: "imprint.payload",
-        values: "the payload in base64url",
-        meaning: "the payload itself (not in this version)",
+        default: "300",
+        meaning: "how long to wait for a required payload, and again for all that follows it",
+        supported: true,
     },
     Word {
-        name: "imprint.approval-timeout",
-        values: "seconds",
-        meaning: "how long to wait for an administrator (not in this version)",
+        name: "imprint.approval-timeout=",
+        values: "1 to 2592000 seconds",
+        default: "no limit",
+        meaning: "how long to wait for an administrator's approval",
+        supported: true,
     },
     Word {
-        name: "imprint.line",
+        name: "imprint.debug",
+        values: "no value",
+        default: "not there",
+        meaning: "show the plan on the console",
+        supported: true,
+    },
+    Word {
+        name: "imprint.line=",
         values: "plain",
-        meaning: "accept an unsealed payload from a serial line (not in this version)",
+        default: "not there",
+        meaning: "accept an unsealed payload from a serial line",
+        supported: false,
     },
     Word {
-        name: "imprint.next",
+        name: "imprint.next=",
         values: "a command",
-        meaning: "what the bare image starts next (not in this version)",
+        default: "not there",
+        meaning: "what the bare image starts next",
+        supported: false,
     },
     Word {
-        name: "BOOTIF",
+        name: "BOOTIF=",
         values: "01-52-54-00-12-34-56",
-        meaning: "the link that the machine booted from; set by the boot loader",
+        default: "not there",
+        meaning: "the link that the machine booted from; set by the boot loader, and passed over when it is anything else",
+        supported: true,
     },
 ];
+
+/// The most bytes of a command line that the kernel keeps: COMMAND_LINE_SIZE is 2048 with the NUL at its end, on x86
+/// (arch/x86/include/asm/setup.h) and on arm64 (arch/arm64/include/uapi/asm/setup.h).
+pub const CMDLINE_MAX: usize = 2047;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -124,31 +175,45 @@ impl Options {
     pub fn parse(cmdline: &str) -> Result<Options, OptionsError> {
         let words = words(cmdline);
         // Off is off, whatever else is said.
-        let off = words.iter().any(|word| word == "imprint=off");
+        let off = words.iter().any(|word| word.as_str() == "imprint=off");
         let (mut mode, mut timeout, mut bootif) = (off.then_some(Mode::Off), None, None);
+        let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let mut debug = false;
-        for word in words.into_iter().filter(|_| !off) {
+        for word in words.iter().filter(|_| !off) {
             let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
-            let bad = |want| OptionsError::Value { word: shown(&word), want };
+            let known = WORDS.iter().find(|known| known.name.trim_end_matches('=') == name);
+            let want = known.map_or("nothing", |known| known.values);
+            let bad = || OptionsError::Value { word: shown(word), want };
+            let seconds = |most: u64| {
+                let seconds = value.and_then(|text| text.parse().ok()).filter(|n| (1..=most).contains(n));
+                seconds.map(Duration::from_secs).ok_or_else(bad)
+            };
             match name {
                 "imprint" => {
                     let given = match value {
                         Some("auto") => Mode::Auto,
                         Some("require") => Mode::Require,
                         Some("off") => Mode::Off,
-                        _ => return Err(bad("auto, require or off")),
+                        _ => return Err(bad()),
                     };
-                    once(&mut mode, given, "imprint")?;
+                    once(&mut mode, given, "imprint=")?;
                 }
-                "imprint.source" => sources.push(source(&word, value)?),
-                "imprint.timeout" => {
-                    let seconds = value.and_then(|text| text.parse().ok()).filter(|n| (1..=86_400).contains(n));
-                    once(&mut timeout, seconds.ok_or(bad("1 to 86400 seconds"))?, "imprint.timeout")?;
+                "imprint.source" => sources.push(source(word, value, want)?),
+                "imprint.payload" => {
+                    let text = value.filter(|text| !text.is_empty()).ok_or_else(bad)?;
+                    let line = cmdline.trim_end_matches('\n');
+                    let cut = line.len() >= CMDLINE_MAX && line.ends_with(text);
+                    let text = Secret::new(text.as_bytes().to_vec());
+                    once(&mut payload, CmdlinePayload { text, cut }, "imprint.payload=")?;
+                }
+                "imprint.timeout" => once(&mut timeout, seconds(86_400)?, "imprint.timeout=")?,
+                "imprint.approval-timeout" => {
+                    once(&mut approval_timeout, seconds(2_592_000)?, "imprint.approval-timeout=")?;
                 }
                 "imprint.debug" => match value {
                     None => debug = true,
-                    Some(_) => return Err(bad("no value")),
+                    Some(_) => return Err(bad()),
                 },
                 "BOOTIF" => {
                     // PXELINUX: the ARP hardware type, 01 for Ethernet and 20 for InfiniBand, before the address. It is
@@ -157,10 +222,11 @@ impl Options {
                     bootif = text.and_then(HardwareAddress::parse);
                 }
                 name if name.starts_with("imprint.") => {
-                    if WORDS.iter().any(|known| known.name == name) {
+                    if known.is_some() {
                         return Err(OptionsError::NotYet(name.to_owned()));
                     }
-                    return Err(OptionsError::UnknownWord { word: shown(&word), nearest: nearest(name) });
+                    // Without its value: the word may be a misspelt imprint.payload=.
+                    return Err(OptionsError::UnknownWord { word: shown(name), nearest: nearest(name) });
                 }
                 _ => {}
             }
@@ -168,7 +234,9 @@ impl Options {
         Ok(Options {
             mode: mode.unwrap_or(Mode::Auto),
             sources,
-            timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
+            payload,
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+            approval_timeout,
             debug,
             bootif,
         })
@@ -191,43 +259,37 @@ fn once<T: PartialEq>(slot: &mut Option<T>, value: T, name: &'static str) -> Res
     }
 }
 
-fn source(word: &str, value: Option<&str>) -> Result<SourceName, OptionsError> {
+fn source(word: &str, value: Option<&str>, want: &'static str) -> Result<SourceName, OptionsError> {
     let value = value.unwrap_or_default();
     let (kind, rest) = value.split_once(':').map_or((value, None), |(kind, rest)| (kind, Some(rest)));
     match (kind, rest) {
+        ("cmdline", None) => Ok(SourceName::Cmdline),
+        ("file", None) => Ok(SourceName::File),
         ("config-drive", None) => Ok(SourceName::ConfigDrive(None)),
         // ISO 9660 volume identifiers have 32 characters (ECMA-119 §8.4.8).
         ("config-drive", Some(label)) if (1..=32).contains(&label.len()) => {
             Ok(SourceName::ConfigDrive(Some(label.to_owned())))
         }
-        ("cmdline" | "file" | "virtio", None) | ("serial", Some(_)) => Err(OptionsError::NotYet(shown(word))),
-        _ => Err(OptionsError::Value { word: shown(word), want: "config-drive or config-drive:LABEL" }),
+        ("virtio", None) | ("serial", Some(_)) => Err(OptionsError::NotYet(shown(word))),
+        _ => Err(OptionsError::Value { word: shown(word), want }),
     }
 }
 
-/// Splits as the kernel does. A quote that is not closed runs to the end.
-fn words(cmdline: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
+/// Splits as the kernel does. A quote that is not closed runs to the end. Wiped, since a word may be a payload; what
+/// grows would leave copies behind, so each word is made in one piece.
+fn words(cmdline: &str) -> Vec<Zeroizing<String>> {
     let mut quoted = false;
-    for c in cmdline.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            c if c.is_ascii_whitespace() && !quoted => {
-                if word == "--" {
-                    return words;
-                }
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-            }
-            c => word.push(c),
-        }
-    }
-    if !word.is_empty() && word != "--" {
-        words.push(word);
-    }
-    words
+    let blank = |c: char| {
+        quoted ^= c == '"';
+        c.is_ascii_whitespace() && !quoted
+    };
+    let unquoted = |raw: &str| {
+        let mut word = Zeroizing::new(String::with_capacity(raw.len()));
+        word.extend(raw.chars().filter(|c| *c != '"'));
+        word
+    };
+    let words = cmdline.split(blank).map(unquoted).filter(|word| !word.is_empty());
+    words.take_while(|word| word.as_str() != "--").collect()
 }
 
 /// Hostile text must neither flood nor drive the console it is printed on.
@@ -237,11 +299,12 @@ fn shown(word: &str) -> String {
 
 /// The word of the table that shares the longest beginning, the shorter one first.
 fn nearest(name: &str) -> &'static str {
-    let shared = |word: &Word| word.name.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    let shared =
+        |word: &Word| word.name.trim_end_matches('=').bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
     WORDS
         .iter()
         .max_by_key(|word| (shared(word), std::cmp::Reverse(word.name.len())))
-        .map_or("imprint", |word| word.name)
+        .map_or("imprint=", |word| word.name)
 }
 
 impl fmt::Display for OptionsError {
@@ -257,7 +320,7 @@ impl fmt::Display for OptionsError {
                 write!(f, "\"{word}\" on the kernel command line: want {want}")
             }
             OptionsError::Twice(name) => {
-                write!(f, "{name}= stands twice on the kernel command line, with different values; remove one")
+                write!(f, "{name} stands twice on the kernel command line, with different values; remove one")
             }
         }
     }
@@ -273,21 +336,26 @@ mod tests {
     fn nothing_said_is_auto() {
         let options = Options::parse("BOOT_IMAGE=/vmlinuz root=LABEL=x quiet ro").unwrap();
         assert_eq!(options.mode, Mode::Auto);
-        assert_eq!(options.timeout.as_secs(), 300);
+        assert_eq!((options.timeout.as_secs(), options.approval_timeout), (300, None));
+        assert!(options.payload.is_none() && options.sources.is_empty());
         assert!(!options.insists() && !options.debug && options.bootif.is_none());
     }
 
     #[test]
     fn every_word() {
         let options = Options::parse(
-            "imprint=require imprint.source=config-drive imprint.source=\"config-drive:MY DISK\" imprint.timeout=5 \
+            "imprint=require imprint.source=config-drive imprint.source=\"config-drive:MY DISK\" imprint.source=file \
+             imprint.source=cmdline imprint.payload=oQEB imprint.timeout=5 imprint.approval-timeout=86401 \
              imprint.debug BOOTIF=01-52-54-00-12-34-56 -- imprint=off\n",
         )
         .unwrap();
         assert_eq!(options.mode, Mode::Require);
         let named = SourceName::ConfigDrive(Some("MY DISK".into()));
-        assert_eq!(options.sources, [SourceName::ConfigDrive(None), named]);
+        assert_eq!(options.sources, [SourceName::ConfigDrive(None), named, SourceName::File, SourceName::Cmdline]);
+        let payload = options.payload.unwrap();
+        assert_eq!((payload.text.expose(), payload.cut), (&b"oQEB"[..], false));
         assert_eq!(options.timeout.as_secs(), 5);
+        assert_eq!(options.approval_timeout.unwrap().as_secs(), 86_401);
         assert!(options.debug);
         assert_eq!(options.bootif.unwrap().to_string(), "52:54:00:12:34:56");
     }
@@ -302,8 +370,13 @@ mod tests {
         for (cmdline, want) in [
             (
                 "imprint.tiemout=3",
-                "unknown word \"imprint.tiemout=3\" on the kernel command line; the nearest that is known is \
-                 imprint.timeout",
+                "unknown word \"imprint.tiemout\" on the kernel command line; the nearest that is known is \
+                 imprint.timeout=",
+            ),
+            (
+                "imprint.paylaod=c2VjcmV0",
+                "unknown word \"imprint.paylaod\" on the kernel command line; the nearest that is known is \
+                 imprint.payload=",
             ),
             ("imprint", "\"imprint\" on the kernel command line: want auto, require or off"),
             ("imprint=on", "\"imprint=on\" on the kernel command line: want auto, require or off"),
@@ -311,7 +384,8 @@ mod tests {
             ("imprint.debug=1", "\"imprint.debug=1\" on the kernel command line: want no value"),
             (
                 "imprint.source=usb",
-                "\"imprint.source=usb\" on the kernel command line: want config-drive or config-drive:LABEL",
+                "\"imprint.source=usb\" on the kernel command line: want cmdline, file, config-drive or \
+                 config-drive:LABEL",
             ),
             (
                 "imprint.source=serial:ttyS1,115200",
@@ -319,8 +393,21 @@ mod tests {
                  remove it",
             ),
             (
-                "imprint.payload=AAAA",
-                "\"imprint.payload\" on the kernel command line is not supported by this version; remove it",
+                "imprint.line=plain",
+                "\"imprint.line\" on the kernel command line is not supported by this version; remove it",
+            ),
+            (
+                "imprint.payload=",
+                "\"imprint.payload=\" on the kernel command line: want a payload in base64url without padding, as \
+                 imprint-host payload NODE --as cmdline prints it",
+            ),
+            (
+                "imprint.payload=oQEB imprint.payload=oQEC",
+                "imprint.payload= stands twice on the kernel command line, with different values; remove one",
+            ),
+            (
+                "imprint.approval-timeout=1h",
+                "\"imprint.approval-timeout=1h\" on the kernel command line: want 1 to 2592000 seconds",
             ),
             (
                 "imprint=auto imprint=require",
@@ -330,6 +417,44 @@ mod tests {
             assert_eq!(Options::parse(cmdline).unwrap_err().to_string(), want);
         }
         assert!(Options::parse("imprint=auto imprint=auto").is_ok());
+    }
+
+    #[test]
+    fn a_payload_is_shown_to_nobody() {
+        let shown = format!("{:?}", Options::parse("imprint.payload=c2VjcmV0").unwrap());
+        assert!(shown.contains("payload: Some(CmdlinePayload") && !shown.contains("c2VjcmV0"), "{shown}");
+    }
+
+    /// What /proc/cmdline holds when the boot loader handed over more than the kernel keeps.
+    #[test]
+    fn a_payload_at_the_end_of_a_full_command_line_may_be_cut() {
+        let text = |padding| format!("{} imprint.payload=oQEB", "x".repeat(padding));
+        for (cmdline, cut) in [
+            (text(CMDLINE_MAX - 21) + "\n", true),
+            (text(CMDLINE_MAX - 22) + "\n", false),
+            (format!("imprint.payload=oQEB {}\n", "x".repeat(CMDLINE_MAX - 21)), false),
+        ] {
+            assert_eq!(Options::parse(&cmdline).unwrap().payload.unwrap().cut, cut, "{}", cmdline.len());
+        }
+    }
+
+    /// A word that the table says is supported is parsed, and no other.
+    #[test]
+    fn the_table_and_the_parser_agree() {
+        for word in &WORDS {
+            // The value of no word.
+            let error = Options::parse(&format!("{}?", word.name)).map(|_| ());
+            let name = word.name.trim_end_matches('=');
+            let found = match error {
+                Err(OptionsError::Value { want, .. }) => want == word.values && word.supported,
+                Err(OptionsError::NotYet(found)) => found == name && !word.supported,
+                // `imprint.debug?` is another word; base64url is for the source to decode, BOOTIF for nobody to refuse.
+                Err(OptionsError::UnknownWord { nearest, .. }) => nearest == word.name && !word.name.ends_with('='),
+                Ok(()) => ["imprint.payload=", "BOOTIF="].contains(&word.name),
+                Err(OptionsError::Twice(_)) => false,
+            };
+            assert!(found, "{}", word.name);
+        }
     }
 
     #[test]

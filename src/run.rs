@@ -48,7 +48,7 @@ enum Ending {
 }
 
 fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Ending, Error> {
-    let options = Options::parse(&source::text(root, "proc/cmdline")?)?;
+    let options = Options::parse(&source::cmdline::text(root)?)?;
     if options.mode == Mode::Off {
         return Ok(Ending::Off);
     }
@@ -57,7 +57,7 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Endin
     };
     timeline.found(&found.origin);
     let deadline = Deadline::after(options.timeout);
-    let payload = timeline.step("payload", |_| Payload::decode(found.bytes.expose()))?;
+    let payload = timeline.step("payload", |_| source::decode(&found))?;
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
         let mut facts = facts::gather(root, found.origin, pin, Some(&options), deadline)?;
         facts::await_link(&mut facts, &payload.network, root, deadline)?;
@@ -100,9 +100,9 @@ fn enroll_story(
     timeline: &mut Timeline,
 ) -> Result<Pending, Error> {
     let deadline = Deadline::after(timeout);
-    let found = timeline.step("source", |_| source::file(file))?;
+    let found = timeline.step("source", |_| source::file::named(file))?;
     timeline.found(&found.origin);
-    let payload = timeline.step("payload", |_| Payload::decode(found.bytes.expose()))?;
+    let payload = timeline.step("payload", |_| source::decode(&found))?;
     let plan = timeline.step("plan", |_| planned(root, found, payload, Scope::CertificateOnly, deadline))?;
     timeline.planned(&plan);
     let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
@@ -147,13 +147,13 @@ fn identify(
 
 /// `imprint check`: the payload in a file, for people.
 pub fn check(file: &Path) -> Result<String, Error> {
-    Ok(Payload::decode(source::file(file)?.bytes.expose())?.to_string())
+    Ok(source::decode(&source::file::named(file)?)?.to_string())
 }
 
 /// `imprint plan`: what the payload in a file would do on this machine.
 pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
-    let found = source::file(file)?;
-    let payload = Payload::decode(found.bytes.expose())?;
+    let found = source::file::named(file)?;
+    let payload = source::decode(&found)?;
     let deadline = Deadline::after(Duration::from_secs(10));
     Ok(planned(root, found, payload, Scope::Boot, deadline)?.to_string())
 }

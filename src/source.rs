@@ -1,22 +1,29 @@
 //! Finding the payload: ordered sources, the first that is present wins, a broken one stops the boot. Bytes only;
-//! nothing here knows what a payload says.
+//! nothing here knows what a payload says, but [`decode`], which refuses what its source may not bring.
 
+pub mod cmdline;
+pub mod file;
 pub mod config_drive;
 pub mod iso9660;
 pub mod uevent;
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::options::{Options, SourceName};
-use crate::payload::MAX_LEN;
+use crate::error::Error;
+use crate::options::{CMDLINE_MAX, Options, SourceName};
+use crate::payload::{Enrolment, MAX_LEN, Payload, TokenMode};
 use crate::secret::Secret;
 use crate::time::Deadline;
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
+    /// `imprint.payload=` on the kernel command line.
+    Cmdline,
+    /// A file in the initramfs.
+    Initramfs(PathBuf),
     /// A volume on a whole disk or optical drive.
     ConfigDrive {
         /// Kernel name of the block device: `sr0`.
@@ -34,6 +41,8 @@ impl Origin {
     /// The kind of source, without what names this machine: for the User-Agent.
     pub fn kind(&self) -> &'static str {
         match self {
+            Origin::Cmdline => "cmdline",
+            Origin::Initramfs(_) => "initramfs",
             Origin::ConfigDrive { .. } => "config-drive",
             Origin::File(_) => "file",
         }
@@ -47,6 +56,8 @@ pub struct Found {
     pub origin: Origin,
     /// At most `payload::MAX_LEN` bytes.
     pub bytes: Secret,
+    /// The source knows that the end may be missing.
+    pub cut: bool,
 }
 
 /// Why there are no bytes, where there should be some.
@@ -61,6 +72,20 @@ pub enum SourceError {
     },
     /// A file that was named is longer than a payload can be.
     TooLong(PathBuf),
+    /// What `imprint.payload=` says is no base64url.
+    Base64 {
+        /// How many characters there are.
+        length: usize,
+        /// The first that is none of its alphabet, from 1; `None`: the last one stands for half a byte.
+        position: Option<usize>,
+    },
+    /// The command line is as long as the kernel lets one be, and the payload at its end is not whole.
+    CmdlineCut,
+    /// The payload holds what its source may not bring.
+    Forbidden {
+        /// `a private key`
+        item: &'static str,
+    },
     /// Devices cannot be waited for.
     Watch(io::Error),
     /// A volume with our label, or the one that was named, cannot be read.
@@ -109,28 +134,66 @@ pub fn find(
     deadline: Deadline,
     notice: &mut dyn FnMut(&str),
 ) -> Result<Option<Found>, SourceError> {
-    let labels: Vec<Option<&str>> =
-        options.sources.iter().map(|SourceName::ConfigDrive(label)| label.as_deref()).collect();
-    let search = config_drive::Search { labels: &labels, pinned, insist: options.insists() };
-    match config_drive::find(&search, root, deadline, notice)? {
-        Ok(found) => Ok(Some(found)),
-        Err(looked) if search.insist => Err(SourceError::Nothing { looked }),
-        Err(_) => Ok(None),
+    const DEFAULT: [SourceName; 3] = [SourceName::Cmdline, SourceName::File, SourceName::ConfigDrive(None)];
+    let named = !options.sources.is_empty();
+    let order: &[SourceName] = if named { &options.sources } else { &DEFAULT };
+    // What is there at once, or never. Drives before it are looked at first, but not waited for; those behind it, not
+    // at all.
+    let present = order.iter().position(|source| match source {
+        SourceName::Cmdline => options.payload.is_some(),
+        SourceName::File => file::is_present(root),
+        SourceName::ConfigDrive(_) => false,
+    });
+    let (before, at_once) = order.split_at(present.unwrap_or(order.len()));
+    let mut labels = Vec::new();
+    let mut looked = Vec::new();
+    for source in before {
+        match source {
+            SourceName::Cmdline => looked.push("nothing on the command line".to_owned()),
+            SourceName::File => looked.push(format!("no file /{}", file::PATH)),
+            SourceName::ConfigDrive(label) => labels.push(label.as_deref()),
+        }
+    }
+    if !labels.is_empty() {
+        let insist = options.insists() && at_once.is_empty();
+        let labels = if named { labels.as_slice() } else { &[] };
+        match config_drive::find(&config_drive::Search { labels, pinned, insist }, root, deadline, notice)? {
+            Ok(found) => return Ok(Some(found)),
+            Err(drives) => looked.push(drives),
+        }
+    }
+    match (at_once.first(), &options.payload) {
+        (Some(SourceName::Cmdline), Some(payload)) => cmdline::find(payload).map(Some),
+        (Some(SourceName::File), _) => file::initramfs(root).map(Some),
+        _ if options.insists() => Err(SourceError::Nothing { looked: looked.join("; ") }),
+        _ => Ok(None),
     }
 }
 
-/// A payload from a file that was named on our own command line.
-pub fn file(path: &Path) -> Result<Found, SourceError> {
-    let failed = |source| SourceError::Read { path: path.to_owned(), source };
-    let limit = u64::try_from(MAX_LEN).unwrap_or(u64::MAX).saturating_add(1);
-    // The capacity is above the limit, so that growing never leaves a copy behind.
-    let mut bytes = Vec::with_capacity(MAX_LEN.saturating_add(1));
-    std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
-    let bytes = Secret::new(bytes);
-    if bytes.expose().len() > MAX_LEN {
-        return Err(SourceError::TooLong(path.to_owned()));
+/// What was found, decoded, and nothing in it that its source may not bring.
+pub fn decode(found: &Found) -> Result<Payload, Error> {
+    let payload = match Payload::decode(found.bytes.expose()) {
+        Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
+        decoded => decoded?,
+    };
+    permitted(&found.origin, &payload)?;
+    Ok(payload)
+}
+
+/// A private key or a token that stays good is refused where everybody can read it: /proc/cmdline is open to every user
+/// of the node, and its boot log and that of the boot server keep it (design §5).
+pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
+    match origin {
+        Origin::Cmdline => {}
+        Origin::Initramfs(_) | Origin::ConfigDrive { .. } | Origin::File(_) => return Ok(()),
     }
-    Ok(Found { origin: Origin::File(path.to_owned()), bytes })
+    match &payload.enrolment {
+        Enrolment::Credentials(_) => Err(SourceError::Forbidden { item: "a private key" }),
+        Enrolment::Csr(csr) => match csr.token.as_ref().map(|token| token.mode) {
+            Some(TokenMode::EachBoot) => Err(SourceError::Forbidden { item: "an each-boot token" }),
+            Some(TokenMode::Once) | None => Ok(()),
+        },
+    }
 }
 
 /// Reads a small file under `root`; bytes that are no UTF-8 become replacement characters.
@@ -143,6 +206,8 @@ pub fn text(root: &Path, path: &str) -> Result<String, SourceError> {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Origin::Cmdline => f.write_str("cmdline"),
+            Origin::Initramfs(path) => write!(f, "initramfs {}", path.display()),
             Origin::ConfigDrive { device, label, .. } => write!(f, "config-drive {device} ({label})"),
             Origin::File(path) => write!(f, "file {}", path.display()),
         }
@@ -155,8 +220,29 @@ impl fmt::Display for SourceError {
             SourceError::Read { path, .. } => write!(f, "reading {}", path.display()),
             SourceError::TooLong(path) => write!(
                 f,
-                "{} has more than {MAX_LEN} bytes, the most that a payload can have; name the payload itself, in CBOR",
+                "{} has more than {MAX_LEN} bytes, the most that a payload can have; give the payload itself, in CBOR",
                 path.display()
+            ),
+            SourceError::Base64 { length, position: Some(position) } => write!(
+                f,
+                "imprint.payload= on the kernel command line is no base64url: character {position} of {length} is none \
+                 of A-Z a-z 0-9 - _; give it as imprint-host payload NODE --as cmdline prints it"
+            ),
+            SourceError::Base64 { length, position: None } => write!(
+                f,
+                "imprint.payload= on the kernel command line is no base64url: its {length} characters end within a \
+                 byte, so some are missing; copy it again"
+            ),
+            SourceError::CmdlineCut => write!(
+                f,
+                "the kernel command line is full with {CMDLINE_MAX} bytes, and the end of imprint.payload= is missing; \
+                 remove other words, or bring the payload in the initramfs or on a config drive (imprint-host payload \
+                 NODE --as cpio or --as iso)"
+            ),
+            SourceError::Forbidden { item } => write!(
+                f,
+                "the payload on the kernel command line holds {item}, and everybody on the node can read that line; \
+                 bring it in the initramfs or on a config drive (imprint-host payload NODE --as cpio or --as iso)"
             ),
             SourceError::Watch(_) => write!(f, "waiting for devices (uevent socket)"),
             SourceError::Broken { device, label, .. } => write!(f, "volume \"{label}\" on {device}"),
@@ -172,8 +258,8 @@ impl fmt::Display for SourceError {
             ),
             SourceError::Nothing { looked } => write!(
                 f,
-                "no payload found ({looked}); attach a config drive labelled IMPRINT, or boot with imprint=auto to go \
-                 on without"
+                "no payload found ({looked}); bring one, for example on a config drive labelled IMPRINT, or boot with \
+                 imprint=auto and no imprint.source= to go on without"
             ),
             SourceError::SitePin { line } => {
                 write!(f, "/imprint/site line {line}: want the SHA-256 of a CA certificate, 64 hexadecimal digits")
@@ -194,3 +280,6 @@ impl std::error::Error for SourceError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,10 @@ use imprint::payload::{Enrolment, Payload};
 use imprint::time::Timestamp;
 use imprint_tests::programs;
 
+mod pure {
+    mod docs;
+}
+
 const TYPICAL: &[u8] = include_bytes!("data/payload-typical.cbor");
 
 /// The virtual environment that `scripts/install-needs python` makes.

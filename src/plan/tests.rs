@@ -96,7 +96,9 @@ fn a_seed_is_credited_only_when_it_is_fresh_for_this_boot() {
         (seed(true), bound.clone(), facts().origin, 256),
         (seed(false), bound.clone(), facts().origin, 0),
         (seed(true), None, facts().origin, 0),
-        (seed(true), bound, file, 0),
+        (seed(true), bound.clone(), file, 0),
+        (seed(true), bound.clone(), Origin::Cmdline, 0),
+        (seed(true), bound, Origin::Initramfs("/imprint/payload".into()), 0),
     ] {
         let plan = plan(Payload { seed, binding, ..typical() }, &Facts { origin, ..facts() }, Scope::Boot).unwrap();
         assert_eq!(plan.seed.unwrap().credit_bits, bits);

@@ -137,7 +137,7 @@ fn one(hits: Vec<Hit>, named: bool) -> Result<Option<Found>, SourceError> {
         return Err(SourceError::Several { first: volume(hit), second: volume(second) });
     }
     let origin = Origin::ConfigDrive { device: hit.device, label: hit.label, named };
-    Ok(Some(Found { origin, bytes: hit.bytes }))
+    Ok(Some(Found { origin, bytes: hit.bytes, cut: false }))
 }
 
 /// Whole disks and optical drives, sorted by name. `/sys/block` lists no partitions.

@@ -1,0 +1,212 @@
+use std::fs;
+use std::time::Duration;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+
+use super::*;
+use crate::payload::Token;
+
+const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
+const CREDENTIALS: &[u8] = include_bytes!("../../tests/data/payload-credentials.cbor");
+const ISO: &[u8] = include_bytes!("../../tests/data/iso-plain.iso");
+
+/// Looks with this command line, in a root with an optical drive if there is to be one.
+fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>, SourceError> {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["imprint", "sys/block", "dev"] {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    if let Some(bytes) = file {
+        fs::write(root.path().join("imprint/payload"), bytes).unwrap();
+    }
+    if drive {
+        let target = "../devices/pci0000:00/0000:00:01.1/ata2/host1/target1:0:0/1:0:0:0/block/sr0";
+        std::os::unix::fs::symlink(target, root.path().join("sys/block/sr0")).unwrap();
+        fs::write(root.path().join("dev/sr0"), ISO).unwrap();
+    }
+    let deadline = Deadline::after(Duration::from_millis(1200));
+    super::find(&Options::parse(cmdline).unwrap(), root.path(), false, deadline, &mut |_| {})
+}
+
+fn origin(cmdline: &str, file: Option<&[u8]>, drive: bool) -> String {
+    let found = find(cmdline, file, drive).unwrap().unwrap().origin;
+    let shown = found.to_string();
+    // The root of the test is not that of a node.
+    match found {
+        Origin::Initramfs(path) => shown.replace(path.to_str().unwrap(), "/imprint/payload"),
+        _ => shown,
+    }
+}
+
+#[test]
+fn the_first_source_that_is_present_wins() {
+    const DRIVE: &str = "config-drive sr0 (IMPRINT)";
+    const FILE: &str = "initramfs /imprint/payload";
+    let file = Some(TYPICAL);
+    for (cmdline, file, drive, want) in [
+        ("imprint.payload=oQEB", file, true, "cmdline"),
+        ("", file, true, FILE),
+        ("", None, true, DRIVE),
+        ("imprint.payload=oQEB imprint.source=file", file, true, FILE),
+        ("imprint.payload=oQEB imprint.source=file imprint.source=cmdline", None, true, "cmdline"),
+        ("imprint.payload=oQEB imprint.source=config-drive imprint.source=cmdline", file, true, DRIVE),
+        ("imprint.source=config-drive imprint.source=file imprint.source=cmdline", file, false, FILE),
+        // The drive that was named is not there, so what follows it is used once the disks have settled.
+        ("imprint.source=config-drive:OTHER imprint.source=file", file, true, FILE),
+        ("imprint.source=file imprint.source=config-drive", None, true, DRIVE),
+    ] {
+        assert_eq!(origin(cmdline, file, drive), want, "{cmdline}");
+    }
+}
+
+#[test]
+fn what_was_found_is_what_was_given() {
+    let word = format!("imprint.payload={}", Base64UrlUnpadded::encode_string(TYPICAL));
+    for found in [find(&word, None, false), find("", Some(TYPICAL), false)] {
+        assert_eq!(found.unwrap().unwrap().bytes.expose(), TYPICAL);
+    }
+}
+
+/// A source that is present and broken is not passed over for one that would work.
+#[test]
+fn a_broken_source_stops_the_search() {
+    let stopped = |cmdline, file| find(cmdline, file, true).unwrap_err().to_string();
+    assert_eq!(
+        stopped("imprint.payload=oQ+B", Some(TYPICAL)),
+        "imprint.payload= on the kernel command line is no base64url: character 3 of 4 is none of A-Z a-z 0-9 - _; give \
+         it as imprint-host payload NODE --as cmdline prints it"
+    );
+    for half in ["imprint.payload=oQEBA", "imprint.payload=oQEBAB"] {
+        let error = stopped(half, Some(TYPICAL));
+        assert!(error.contains("characters end within a byte, so some are missing; copy it again"), "{error}");
+    }
+    let error = stopped("", Some(&[0; MAX_LEN + 1]));
+    assert!(
+        error.ends_with(
+            "/imprint/payload has more than 65536 bytes, the most that a payload can have; give the \
+         payload itself, in CBOR"
+        ),
+        "{error}"
+    );
+    assert_eq!(find("", Some(&[0; MAX_LEN]), true).unwrap().unwrap().bytes.expose().len(), MAX_LEN);
+}
+
+#[test]
+fn what_lies_where_the_file_should_be_is_not_absent() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("imprint")).unwrap();
+    let path = root.path().join("imprint/payload");
+    let refused = || {
+        assert!(file::is_present(root.path()));
+        match file::initramfs(root.path()) {
+            Err(SourceError::Read { path: found, source }) if found == path => source.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    fs::create_dir(&path).unwrap();
+    assert_eq!(refused(), "no file");
+    fs::remove_dir(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert_eq!(refused(), "no file");
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("nowhere", &path).unwrap();
+    assert_eq!(refused(), "No such file or directory (os error 2)");
+    fs::remove_dir_all(root.path().join("imprint")).unwrap();
+    assert!(!file::is_present(root.path()));
+    fs::write(root.path().join("imprint"), "a file").unwrap();
+    assert!(!file::is_present(root.path()));
+}
+
+#[test]
+fn nothing_found_says_where_it_was_looked_for() {
+    assert!(find("", None, false).unwrap().is_none());
+    let nothing = |cmdline| match find(cmdline, None, false) {
+        Err(SourceError::Nothing { looked }) => looked,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        nothing("imprint=require"),
+        "nothing on the command line; no file /imprint/payload; no disk and no optical drive"
+    );
+    // No drive was asked for, so none is waited for, and what is on the command line does not count.
+    let before = crate::time::since_boot();
+    assert_eq!(nothing("imprint.source=file imprint.payload=oQEB"), "no file /imprint/payload");
+    assert!(crate::time::since_boot() - before < Duration::from_secs(1));
+    assert_eq!(nothing("imprint.source=cmdline"), "nothing on the command line");
+}
+
+fn typical(mode: TokenMode) -> Payload {
+    let mut payload = Payload::decode(TYPICAL).unwrap();
+    let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
+    let secret = Token::try_from("AAECAwQFBgcICQoLDA0ODw".to_owned()).unwrap();
+    csr.token = Some(crate::payload::EnrolmentToken { secret, mode });
+    payload
+}
+
+#[test]
+fn only_the_command_line_may_not_bring_what_stays_secret() {
+    let credentials = Payload::decode(CREDENTIALS).unwrap();
+    for (payload, item) in [(credentials, "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")] {
+        match permitted(&Origin::Cmdline, &payload) {
+            Err(SourceError::Forbidden { item: found }) => assert_eq!(found, item),
+            other => panic!("{other:?}"),
+        }
+        let drive = Origin::ConfigDrive { device: "sr0".into(), label: "IMPRINT".into(), named: false };
+        for origin in [Origin::Initramfs("/imprint/payload".into()), drive, Origin::File("payload".into())] {
+            permitted(&origin, &payload).unwrap();
+        }
+    }
+    permitted(&Origin::Cmdline, &typical(TokenMode::Once)).unwrap();
+}
+
+/// From the command line to the exit code.
+fn decoded(cmdline: &str) -> Result<Payload, Error> {
+    let found = find(cmdline, None, false)?.unwrap();
+    decode(&found)
+}
+
+#[test]
+fn a_forbidden_payload_is_the_sources_failure() {
+    let word = |payload: &Payload| format!("imprint.payload={}", Base64UrlUnpadded::encode_string(&payload.encode()));
+    let error = decoded(&word(&typical(TokenMode::EachBoot))).unwrap_err();
+    assert_eq!(error.stage(), ("source", 11));
+    assert_eq!(
+        crate::chain::chain(&error),
+        "source: the payload on the kernel command line holds an each-boot token, and everybody on the node can read that \
+         line; bring it in the initramfs or on a config drive (imprint-host payload NODE --as cpio or --as iso)"
+    );
+    assert_eq!(decoded(&word(&typical(TokenMode::Once))).unwrap(), typical(TokenMode::Once));
+}
+
+/// The kernel cuts the line wherever its limit is: at four characters in a row all ways in which base64 can end occur.
+#[test]
+fn a_payload_that_the_kernel_cut_short_is_said_to_be_one() {
+    let word = format!("imprint.payload={}", Base64UrlUnpadded::encode_string(TYPICAL));
+    for missing in 1..=4 {
+        let mut cmdline = format!("{} {word}", "x".repeat(CMDLINE_MAX - 1 - word.len() + missing));
+        cmdline.truncate(CMDLINE_MAX);
+        let error = decoded(&format!("{cmdline}\n")).unwrap_err();
+        assert!(matches!(error, Error::Source(SourceError::CmdlineCut)), "{error:?}");
+        // The same word on a shorter line was cut by somebody else.
+        let error = decoded(cmdline.trim_start_matches('x')).unwrap_err();
+        assert!(!matches!(error, Error::Source(SourceError::CmdlineCut)), "{error:?}");
+    }
+    // A line that is just full and whole.
+    let cmdline = format!("{} {word}\n", "x".repeat(CMDLINE_MAX - 1 - word.len()));
+    assert_eq!(decoded(&cmdline).unwrap(), typical(TokenMode::Once));
+}
+
+/// No error text and no Debug form shows what stands on the command line.
+#[test]
+fn the_payload_is_never_printed() {
+    let word = Base64UrlUnpadded::encode_string(&typical(TokenMode::EachBoot).encode());
+    for text in [word.clone(), format!("{word}+"), word[..word.len() - 1].to_owned(), word[..200].to_owned()] {
+        let error = decoded(&format!("imprint.payload={text}")).unwrap_err();
+        for shown in [crate::chain::chain(&error), format!("{error:?}")] {
+            assert!(
+                !text.as_bytes().windows(12).any(|part| shown.contains(std::str::from_utf8(part).unwrap())),
+                "{shown}"
+            );
+        }
+    }
+}
