@@ -19,7 +19,7 @@ use crate::identity::Identity;
 use crate::payload::HttpsUrl;
 use crate::plan::{ClockPlan, Server};
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
-use crate::tls::{CertificateFacts, When};
+use crate::tls::{CertificateFacts, ClientCertificate, When};
 
 /// What the check-in may ask of the privileged half, by value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub clock: &'a ClockPlan,
     /// Key and CSR.
     pub identity: &'a Identity,
+    /// The certificate that is to be renewed, with its key; `None` asks for the first one.
+    pub renews: Option<&'a ClientCertificate>,
     /// User-Agent header field.
     pub user_agent: &'a str,
 }
@@ -211,7 +213,10 @@ impl Visit<'_> {
 
         let basic = server.token.as_ref().map(|token| Basic { name: &server.name, token: &token.secret });
         let request = est::request(
-            Operation::SimpleEnroll(self.context.identity.csr()),
+            match self.context.renews {
+                None => Operation::SimpleEnroll(self.context.identity.csr()),
+                Some(_) => Operation::SimpleReenroll(self.context.identity.csr()),
+            },
             &self.url.authority(),
             self.url.path(),
             basic.as_ref(),
@@ -236,7 +241,9 @@ impl Visit<'_> {
     }
 
     fn exchange(&self, step: Step, when: When, request: &[u8]) -> Result<exchange::Answer, Stop> {
-        exchange::exchange(self.url, &self.context.server.ca, when, request, self.deadline)
+        // A probe says nothing about who asks.
+        let client = if step == Step::Enrol { self.context.renews } else { None };
+        exchange::exchange(self.url, &self.context.server.ca, when, client, request, self.deadline)
             .map_err(|(address, failure)| self.failed(step, address, failure))
     }
 

@@ -26,6 +26,8 @@ pub enum Operation<'a> {
     CaCerts,
     /// A signature for a CSR, DER (RFC 7030 §4.2).
     SimpleEnroll(&'a [u8]),
+    /// The same for a certificate that is there and proves who asks (RFC 7030 §4.2.2).
+    SimpleReenroll(&'a [u8]),
 }
 
 /// HTTP Basic (RFC 7617). Neither part can hold a colon too many or a control character; their types see to that.
@@ -65,6 +67,7 @@ pub fn request(
     let (method, name, body) = match operation {
         Operation::CaCerts => ("GET", "cacerts", None),
         Operation::SimpleEnroll(csr) => ("POST", "simpleenroll", Some(wrapped(csr))),
+        Operation::SimpleReenroll(csr) => ("POST", "simplereenroll", Some(wrapped(csr))),
     };
     let user_agent: String = user_agent.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect();
     // Title-case names: cisco/libest compares some of them case-sensitively. `Connection: close`, so that an answer

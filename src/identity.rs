@@ -6,8 +6,9 @@ use std::fmt;
 
 use der::asn1::{BitString, Ia5String, OctetString, PrintableString, SetOfVec, Utf8StringRef};
 use der::oid::ObjectIdentifier;
-use der::{Any, Decode, Encode};
+use der::{Any, Decode, Encode, Tag, Tagged};
 use rcgen::{PublicKeyData, SigningKey};
+use x509_cert::Certificate;
 use x509_cert::attr::{Attribute as CsrAttribute, AttributeTypeAndValue};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::SubjectAltName;
@@ -21,7 +22,7 @@ pub use key::key_type;
 
 use crate::apply::entropy::Seeded;
 use crate::digest::sha256;
-use crate::payload::{Attribute, CertificateNames, KeyType, Subject};
+use crate::payload::{Attribute, CertificateNames, DnsName, Email, KeyType, Subject, SubjectAttribute, Uri};
 use crate::plan::SubjectPlan;
 use key::PrivateKey;
 
@@ -49,6 +50,15 @@ pub enum IdentityError {
     Key(KeyType, rcgen::Error),
     /// A private key that is none, or of a type that nobody can ask for.
     PrivateKey(String),
+    /// A private key and a certificate that do not belong together.
+    OtherKey {
+        /// The private key's.
+        ours: KeyCode,
+        /// The certificate's.
+        theirs: KeyCode,
+    },
+    /// A name in the certificate that no payload could have asked for.
+    Certificate(String),
     /// Names that cannot be encoded.
     Names(der::Error),
     /// The crypto library did not sign.
@@ -62,14 +72,44 @@ impl Identity {
         Identity::with_key(key, subject.names.clone())
     }
 
-    /// A key that was made before, in PKCS#8, with a new CSR.
-    pub fn with_private_key(pkcs8: &[u8], names: CertificateNames) -> Result<Identity, IdentityError> {
-        Identity::with_key(PrivateKey::read(pkcs8).map_err(IdentityError::PrivateKey)?, names)
+    /// Makes a new key, and a CSR with exactly the names of this certificate, byte for byte (RFC 7030 §4.2.2).
+    pub fn renewing(certificate: &Certificate, key: KeyType, _: &Seeded) -> Result<Identity, IdentityError> {
+        let key = PrivateKey::generate(key).map_err(|error| IdentityError::Key(key, error))?;
+        Identity::like(key, certificate)
+    }
+
+    /// The same with the certificate's own key, in PKCS#8.
+    pub fn keeping(certificate: &Certificate, pkcs8: &[u8]) -> Result<Identity, IdentityError> {
+        let key = PrivateKey::read(pkcs8).map_err(IdentityError::PrivateKey)?;
+        let ours = key.pair.subject_public_key_info();
+        let theirs = certificate.tbs_certificate.subject_public_key_info.to_der().map_err(IdentityError::Names)?;
+        if ours != theirs {
+            return Err(IdentityError::OtherKey { ours: KeyCode::of(&ours), theirs: KeyCode::of(&theirs) });
+        }
+        Identity::like(key, certificate)
+    }
+
+    fn like(key: PrivateKey, certificate: &Certificate) -> Result<Identity, IdentityError> {
+        let tbs = &certificate.tbs_certificate;
+        let names = names_of(certificate).map_err(IdentityError::Certificate)?;
+        let alternatives = tbs.extensions.iter().flatten().find(|extension| extension.extn_id == OID_SUBJECT_ALT_NAME);
+        Identity::signed(key, names, tbs.subject.clone(), alternatives.cloned())
     }
 
     fn with_key(key: PrivateKey, names: CertificateNames) -> Result<Identity, IdentityError> {
+        let subject = distinguished_name(&names.subject).map_err(IdentityError::Names)?;
+        let alternatives = alternative_names(&names).map_err(IdentityError::Names)?;
+        Identity::signed(key, names, subject, alternatives)
+    }
+
+    fn signed(
+        key: PrivateKey,
+        names: CertificateNames,
+        subject: RdnSequence,
+        alternatives: Option<Extension>,
+    ) -> Result<Identity, IdentityError> {
         let spki = key.pair.subject_public_key_info();
-        let info = request_info(&names, &spki).map_err(IdentityError::Names)?;
+        let info = request_info(subject, alternatives, &spki).map_err(IdentityError::Names)?;
         let body = info.to_der().map_err(IdentityError::Names)?;
         let signature = key.pair.sign(&body).map_err(IdentityError::Sign)?;
         let request = CertReq {
@@ -121,26 +161,75 @@ impl fmt::Debug for Identity {
 
 /// What a CSR for these names and this key says (RFC 2986 §4.1). The extensionRequest attribute is there only when
 /// there is a subject alternative name.
-fn request_info(names: &CertificateNames, spki: &[u8]) -> der::Result<CertReqInfo> {
+fn request_info(subject: RdnSequence, alternatives: Option<Extension>, spki: &[u8]) -> der::Result<CertReqInfo> {
     let mut attributes = SetOfVec::new();
-    let alternatives = general_names(names)?;
-    if !alternatives.is_empty() {
-        let extension = Extension {
-            extn_id: OID_SUBJECT_ALT_NAME,
-            // RFC 5280 §4.2.1.6: critical if the subject is empty.
-            critical: names.subject.0.is_empty(),
-            extn_value: OctetString::new(SubjectAltName(alternatives).to_der()?)?,
-        };
+    if let Some(extension) = alternatives {
         let mut values = SetOfVec::new();
         values.insert(Any::encode_from(&ExtensionReq(vec![extension]))?)?;
         attributes.insert(CsrAttribute { oid: OID_EXTENSION_REQUEST, values })?;
     }
-    Ok(CertReqInfo {
-        version: Version::V1,
-        subject: distinguished_name(&names.subject)?,
-        public_key: SubjectPublicKeyInfoOwned::from_der(spki)?,
-        attributes,
-    })
+    let public_key = SubjectPublicKeyInfoOwned::from_der(spki)?;
+    Ok(CertReqInfo { version: Version::V1, subject, public_key, attributes })
+}
+
+/// The subjectAltName extension, if there is a name for it.
+fn alternative_names(names: &CertificateNames) -> der::Result<Option<Extension>> {
+    let alternatives = general_names(names)?;
+    if alternatives.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Extension {
+        extn_id: OID_SUBJECT_ALT_NAME,
+        // RFC 5280 §4.2.1.6: critical if the subject is empty.
+        critical: names.subject.0.is_empty(),
+        extn_value: OctetString::new(SubjectAltName(alternatives).to_der()?)?,
+    }))
+}
+
+/// The names in a certificate, if they are such as a payload can give; else the one that is not.
+pub fn names_of(certificate: &Certificate) -> Result<CertificateNames, String> {
+    let tbs = &certificate.tbs_certificate;
+    let mut names = CertificateNames::default();
+    for rdn in &tbs.subject.0 {
+        let [part] = rdn.0.as_slice() else { return Err(format!("the subject's {rdn}")) };
+        let known = Attribute::ALL.iter().find(|(attribute, _)| attribute_oid(*attribute) == part.oid);
+        let value = known.and_then(|(attribute, _)| SubjectAttribute::new(*attribute, &text_of(&part.value)?).ok());
+        names.subject.0.push(value.ok_or_else(|| format!("the subject's {rdn}"))?);
+    }
+    let found = tbs.get::<SubjectAltName>().map_err(|error| format!("its subjectAltName: {error}"))?;
+    for name in found.map(|(_, SubjectAltName(found))| found).unwrap_or_default() {
+        let taken = match &name {
+            GeneralName::DnsName(name) => DnsName::try_from(name.as_str()).map(|name| names.dns.push(name)).is_ok(),
+            GeneralName::UniformResourceIdentifier(uri) => {
+                Uri::try_from(uri.as_str()).map(|uri| names.uris.push(uri)).is_ok()
+            }
+            GeneralName::Rfc822Name(email) => {
+                Email::try_from(email.as_str()).map(|email| names.emails.push(email)).is_ok()
+            }
+            GeneralName::IpAddress(bytes) => match (bytes.as_bytes().try_into(), bytes.as_bytes().try_into()) {
+                (Ok::<[u8; 4], _>(v4), _) => {
+                    names.ips.push(v4.into());
+                    true
+                }
+                (_, Ok::<[u8; 16], _>(v6)) => {
+                    names.ips.push(v6.into());
+                    true
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        if !taken {
+            return Err(format!("the name {}", crate::tls::shown_name(&name)));
+        }
+    }
+    Ok(names)
+}
+
+/// The kinds of string that RFC 5280 §4.1.2.4 lets new certificates use, and that DC (RFC 4519 §2.4) has.
+fn text_of(value: &Any) -> Option<String> {
+    let text = matches!(value.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
+    text.then(|| std::str::from_utf8(value.value()).ok().map(str::to_owned))?
 }
 
 /// The subject in DER order: each attribute an RDN of its own.
@@ -235,6 +324,12 @@ impl fmt::Display for IdentityError {
                     "the private key is of no use: {what}; want p256, p384, ed25519, rsa2048 or rsa3072 in PKCS#8"
                 )
             }
+            IdentityError::OtherKey { ours, theirs } => {
+                write!(f, "the private key has the code {ours}, the certificate is for key {theirs}")
+            }
+            IdentityError::Certificate(what) => {
+                write!(f, "{what} in the certificate is none that a CSR of this program can have; enrol anew")
+            }
             IdentityError::Names(_) => write!(f, "encoding the CSR"),
             IdentityError::Sign(_) => write!(f, "signing the CSR"),
         }
@@ -246,7 +341,7 @@ impl std::error::Error for IdentityError {
         match self {
             IdentityError::Key(_, error) | IdentityError::Sign(error) => Some(error),
             IdentityError::Names(error) => Some(error),
-            IdentityError::PrivateKey(_) => None,
+            IdentityError::PrivateKey(_) | IdentityError::OtherKey { .. } | IdentityError::Certificate(_) => None,
         }
     }
 }
@@ -254,7 +349,6 @@ impl std::error::Error for IdentityError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::{DnsName, Email, SubjectAttribute, Uri};
 
     fn identity(names: CertificateNames) -> Identity {
         identity_of(names, KeyType::P256)

@@ -1,4 +1,4 @@
-//! PEM (RFC 7468): DER to text with 64-column base64. Shared by hand-over and host tool; it does not read PEM.
+//! PEM (RFC 7468): DER to text with 64-column base64, and back. Shared by hand-over, renewal and host tool.
 
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
@@ -24,6 +24,26 @@ pub fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     text
 }
 
+/// Every block with this label, in order; what stands around them is passed over. `None` when a block does not end or
+/// is not base64. Wiped on drop, since it may be a key.
+pub fn decode(label: &str, text: &str) -> Option<Vec<Zeroizing<Vec<u8>>>> {
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let mut blocks = Vec::new();
+    let mut lines = text.lines().map(str::trim_end);
+    while lines.by_ref().any(|line| line == begin) {
+        // The capacity is above what is needed, so that growing never leaves a copy of a key behind.
+        let mut body = Zeroizing::new(String::with_capacity(text.len()));
+        loop {
+            match lines.next()? {
+                line if line == end => break,
+                line => body.push_str(line),
+            }
+        }
+        blocks.push(Zeroizing::new(Base64::decode_vec(&body).ok()?));
+    }
+    Some(blocks)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +55,15 @@ mod tests {
             text.as_str(),
             format!("-----BEGIN CERTIFICATE-----\n{}\nAA==\n-----END CERTIFICATE-----\n", "A".repeat(64))
         );
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let text = encode("X", &[7; 49]).to_string() + "noise\n" + &encode("Y", b"y") + &encode("X", b"x");
+        let blocks: Vec<Vec<u8>> = decode("X", &text).unwrap().iter().map(|block| block.to_vec()).collect();
+        assert_eq!(blocks, [vec![7; 49], b"x".to_vec()]);
+        assert_eq!(decode("Z", &text), Some(Vec::new()));
+        assert_eq!(decode("X", "-----BEGIN X-----\nAA==\n"), None, "without an end");
+        assert_eq!(decode("X", "-----BEGIN X-----\n%\n-----END X-----\n"), None, "not base64");
     }
 }

@@ -131,8 +131,13 @@ fn identify(
     timeline.keyed(&identity.code());
     let user_agent = format!("imprint/{} ({})", env!("CARGO_PKG_VERSION"), plan.origin.kind());
     let issued = timeline.step("check-in", |detail| {
-        let context =
-            Context { server: &plan.server, clock: &plan.clock, identity: &identity, user_agent: &user_agent };
+        let context = Context {
+            server: &plan.server,
+            clock: &plan.clock,
+            identity: &identity,
+            renews: None,
+            user_agent: &user_agent,
+        };
         let issued = checkin::enroll(&context, door, &mut |progress| console(&progress), deadline)?;
         *detail = format!("{} by {}", issued.facts().subject, issued.server());
         Ok::<_, Error>(issued)

@@ -11,12 +11,13 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup, RootCertStore,
-    SignatureScheme, StreamOwned,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup,
+    RootCertStore, SignatureScheme, StreamOwned,
 };
 
 pub use facts::CertificateFacts;
@@ -95,12 +96,27 @@ pub enum Reason {
     Other(String),
 }
 
+/// What a client proves itself with, where a server asks for that.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate(Arc<SingleCertAndKey>);
+
+impl ClientCertificate {
+    /// The chain, DER, leaf first, and the leaf's private key, PKCS#8. The error says what is wrong with the key.
+    pub fn new(chain: &[Vec<u8>], pkcs8: &[u8]) -> Result<ClientCertificate, rustls::Error> {
+        let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        // By reference, so that there is no copy of the key that nobody wipes.
+        let key = aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8)))?;
+        Ok(ClientCertificate(Arc::new(CertifiedKey::new(chain, key).into())))
+    }
+}
+
 /// Makes a connection over `stream` to a server that proves to be `host` by a certificate from `ca`, valid `when`.
 pub fn connect<S: Read + Write>(
     mut stream: S,
     host: &UrlHost,
     ca: &CaCertificate,
     when: When,
+    client: Option<&ClientCertificate>,
 ) -> Result<Connection<S>, TlsError> {
     let name = match host {
         UrlHost::Dns(name) => ServerName::try_from(name.as_str().to_owned())
@@ -117,12 +133,15 @@ pub fn connect<S: Read + Write>(
     ];
     let provider = Arc::new(provider);
     let verifier = Arc::new(Verifier::new(ca, host, when, &provider).map_err(TlsError::Protocol)?);
-    let mut config = ClientConfig::builder_with_details(provider, Arc::new(Now(when)))
+    let config = ClientConfig::builder_with_details(provider, Arc::new(Now(when)))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Protocol)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>);
+    let mut config = match client {
+        Some(ClientCertificate(resolver)) => config.with_client_cert_resolver(resolver.clone()),
+        None => config.with_no_client_auth(),
+    };
     // Each connection is made once. No ALPN: there is only HTTP/1.1 to speak, and some EST servers dislike it.
     config.resumption = Resumption::disabled();
     let mut client = ClientConnection::new(Arc::new(config), name).map_err(TlsError::Protocol)?;
@@ -156,6 +175,21 @@ impl<S: Read + Write> Connection<S> {
     pub fn key_exchange(&self) -> Option<NamedGroup> {
         self.stream.conn.negotiated_key_exchange_group().map(|group| group.name())
     }
+}
+
+/// What a server says of a client certificate that it does not take (RFC 8446 §6.2).
+pub fn about_certificates(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired
+    )
 }
 
 /// What rustls is told the time is. The verifier below looks at [`When`] itself.
@@ -349,6 +383,9 @@ impl fmt::Display for TlsError {
             TlsError::Refused(refused) => refused.fmt(f),
             TlsError::Protocol(rustls::Error::InvalidMessage(_)) => {
                 f.write_str("the server does not speak TLS; check host and port of the URL")
+            }
+            TlsError::Protocol(rustls::Error::AlertReceived(alert)) if about_certificates(*alert) => {
+                f.write_str("the server does not take this node's certificate")
             }
             TlsError::Protocol(rustls::Error::AlertReceived(_)) => f.write_str("the server broke off the handshake"),
             TlsError::Protocol(_) => f.write_str("TLS failed"),

@@ -10,7 +10,7 @@ use crate::est::EstError;
 use crate::identity::KeyCode;
 use crate::payload::HttpsUrl;
 use crate::time::Timestamp;
-use crate::tls::{CertificateFacts, TlsError};
+use crate::tls::{CertificateFacts, TlsError, about_certificates};
 
 /// Why there is no certificate.
 #[derive(Debug)]
@@ -173,6 +173,7 @@ impl Failure {
             Failure::Tls(TlsError::Refused(_)) => true,
             // Another protocol on that port.
             Failure::Tls(TlsError::Protocol(rustls::Error::InvalidMessage(_))) => true,
+            Failure::Tls(TlsError::Protocol(rustls::Error::AlertReceived(alert))) => about_certificates(*alert),
             Failure::Tls(_) => false,
             Failure::Est(EstError::Busy { .. } | EstError::Truncated { .. }) => false,
             Failure::Est(_)

@@ -8,7 +8,7 @@ use super::error::Failure;
 use crate::est::{Response, ResponseReader};
 use crate::payload::{CaCertificate, HttpsUrl, UrlHost};
 use crate::time::Deadline;
-use crate::tls::{self, CertificateFacts, TlsError, When};
+use crate::tls::{self, CertificateFacts, ClientCertificate, TlsError, When};
 
 /// An answer and who gave it.
 pub(super) struct Answer {
@@ -22,12 +22,13 @@ pub(super) fn exchange(
     url: &HttpsUrl,
     ca: &CaCertificate,
     when: When,
+    client: Option<&ClientCertificate>,
     request: &[u8],
     deadline: Deadline,
 ) -> Result<Answer, (Option<SocketAddr>, Failure)> {
     let (stream, address) = connect(url, deadline)?;
     let talk = || -> Result<Answer, TalkError> {
-        let mut connection = tls::connect(Timed { stream, deadline }, url.host(), ca, when)?;
+        let mut connection = tls::connect(Timed { stream, deadline }, url.host(), ca, when, client)?;
         connection.send(request)?;
         let mut reader = ResponseReader::default();
         let mut buffer = vec![0; 16 * 1024];

@@ -70,6 +70,15 @@ fn requests() {
     );
 }
 
+/// RFC 7030 §4.2.2: the certificate says who asks.
+#[test]
+fn a_renewal_carries_no_credentials() {
+    let post = request(Operation::SimpleReenroll(&[0; 3]), "est.example", "/.well-known/est", None, "imprint");
+    let post = std::str::from_utf8(&post).unwrap();
+    assert!(post.starts_with("POST /.well-known/est/simplereenroll HTTP/1.1\r\n"), "{post}");
+    assert!(post.ends_with("Content-Length: 5\r\n\r\nAAAA\n") && !post.contains("Authorization"), "{post}");
+}
+
 #[test]
 fn answers_framed_in_every_way() {
     assert_eq!(body(&[b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\r\n"]), b"abc");

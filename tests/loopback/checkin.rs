@@ -125,8 +125,13 @@ impl World {
             expiry: Timestamp::from_secs(self.composed + DAY),
             quality: ClockQuality::Unknown,
         };
-        let context =
-            Context { server: &server, clock: &clock, identity: &self.identity, user_agent: "imprint/test (loopback)" };
+        let context = Context {
+            server: &server,
+            clock: &clock,
+            identity: &self.identity,
+            renews: None,
+            user_agent: "imprint/test (loopback)",
+        };
         let mut asked = Vec::new();
         let mut ask = |ask: Ask| -> Result<(), AskError> {
             asked.push(ask);
