@@ -18,6 +18,19 @@ use imprint_tests::programs;
 
 mod pure {
     mod docs;
+    mod errors;
+
+    /// (variant of `Error`, stage, exit code), as `Error::stage` in src/error.rs has them.
+    fn stages(source: &str) -> Vec<(String, String, u8)> {
+        let arm = |line: &str| {
+            let (variant, rest) = line.trim().strip_prefix("Error::")?.split_once("(_) => (\"")?;
+            let (stage, code) = rest.strip_suffix("),")?.split_once("\", ")?;
+            Some((variant.to_owned(), stage.to_owned(), code.parse().ok()?))
+        };
+        let stages: Vec<_> = source.lines().filter_map(arm).collect();
+        assert_eq!(stages.len(), 10, "{stages:?}");
+        stages
+    }
 }
 
 const TYPICAL: &[u8] = include_bytes!("data/payload-typical.cbor");
