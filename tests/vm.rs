@@ -62,7 +62,8 @@ impl Site {
         );
         let now = Timestamp::system();
         state.add_nodes(&[("node1.toml".to_owned(), record)], false, now).unwrap();
-        let options = compose::Options { expires: DAY, seed: true, single_boot: node.single_boot, keep: false };
+        let options =
+            compose::Options { expires: DAY, seed: true, single_boot: node.single_boot, ..Default::default() };
         let payload = state.payload("node1", &options, now).unwrap().bytes.to_vec();
         drop(state);
         let offset = Arc::new(Mutex::new(Duration::ZERO));

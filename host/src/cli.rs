@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use imprint::hex;
+use imprint::options::CMDLINE_MAX;
 use imprint::payload::EstUrl;
 use imprint::time::Timestamp;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::ca::NewFile;
-use crate::compose::Options;
+use crate::compose::{self, Medium, Options};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
-use crate::{iso, list, record};
+use crate::{cpio, iso, list, record};
 
 /// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
 #[derive(Parser)]
@@ -80,7 +82,8 @@ enum NodeCommand {
 struct PayloadArgs {
     /// Name of the record
     node: String,
-    /// cbor: the payload itself; iso: a config drive with it
+    /// cbor: the payload itself; cmdline: a word for the kernel command line; cpio: an initramfs to append; iso: a
+    /// config drive
     #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
     form: Form,
     /// Where to; standard output when left out
@@ -106,8 +109,13 @@ struct PayloadArgs {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
     Cbor,
+    Cmdline,
+    Cpio,
     Iso,
 }
+
+/// What the rest of a kernel command line needs; with less than this left there is a warning.
+const CMDLINE_ROOM: usize = 256;
 
 /// Runs one command; what it prints goes to standard output.
 pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
@@ -169,15 +177,21 @@ fn add(cli: &Cli, files: &[PathBuf], replace: bool, now: Timestamp) -> Result<()
 }
 
 fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
-    if arguments.output.is_none() && io::stdout().is_terminal() {
+    // The word for a command line is text, and a person may have to copy it.
+    if arguments.output.is_none() && arguments.form != Form::Cmdline && io::stdout().is_terminal() {
         return Err(CliError::Terminal);
     }
     let options = Options {
         expires: arguments.expires,
         // A seed is always worth mixing in, and on a disk its bytes cost nothing.
-        seed: arguments.seed || arguments.form == Form::Iso && !arguments.no_seed,
+        seed: arguments.seed || matches!(arguments.form, Form::Cpio | Form::Iso) && !arguments.no_seed,
         single_boot: arguments.single_boot,
         keep: arguments.keep,
+        medium: match arguments.form {
+            Form::Cmdline => Medium::Cmdline,
+            Form::Cpio => Medium::Initramfs,
+            Form::Cbor | Form::Iso => Medium::Any,
+        },
     };
     let mut state = State::open(&cli.dir)?;
     // The file before the payload: one that nobody can have must not void those before it.
@@ -186,6 +200,22 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
     let made = state.payload(&arguments.node, &options, now)?;
     let bytes = match arguments.form {
         Form::Cbor => made.bytes,
+        Form::Cmdline => {
+            let word = compose::cmdline(&made.bytes);
+            let left = CMDLINE_MAX.saturating_sub(word.len());
+            if left < CMDLINE_ROOM {
+                eprintln!(
+                    "imprint-host: warning: it takes {} of the {CMDLINE_MAX} bytes of a kernel command line, which leaves \
+                     {left} for all other words; --as cpio and --as iso have no such limit",
+                    word.len()
+                );
+            }
+            let mut line = Zeroizing::new(Vec::with_capacity(word.len().saturating_add(1)));
+            line.extend_from_slice(word.as_bytes());
+            line.push(b'\n');
+            line
+        }
+        Form::Cpio => cpio::archive(&made.bytes).map_err(CliError::Cpio)?,
         Form::Iso => iso::image(&made.bytes, now).map_err(CliError::Iso)?,
     };
     let (Some(path), Some(file)) = (&arguments.output, file) else {
@@ -274,6 +304,8 @@ pub enum CliError {
     Output(io::Error),
     /// The image.
     Iso(iso::TooLong),
+    /// The archive.
+    Cpio(cpio::TooLong),
     /// The server.
     Serve(ServeError),
 }
@@ -292,6 +324,7 @@ impl std::fmt::Display for CliError {
             CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
             CliError::Output(_) => write!(f, "writing to standard output"),
             CliError::Iso(error) => error.fmt(f),
+            CliError::Cpio(error) => error.fmt(f),
             CliError::Serve(error) => error.fmt(f),
         }
     }
@@ -303,7 +336,7 @@ impl std::error::Error for CliError {
             CliError::State(error) => error.source(),
             CliError::Read { source, .. } | CliError::Output(source) => Some(source),
             CliError::Serve(error) => error.source(),
-            CliError::Terminal | CliError::Iso(_) => None,
+            CliError::Terminal | CliError::Iso(_) | CliError::Cpio(_) => None,
         }
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use imprint::digest::sha256;
+use imprint::options::CMDLINE_MAX;
 use imprint::payload::{EstUrl, MAX_LEN, NameError, PayloadId, Seed, Token};
 use imprint::secret::Secret;
+use imprint::source::{self, Origin, SourceError};
 use imprint::time::Timestamp;
 use zeroize::Zeroizing;
 
@@ -25,11 +27,31 @@ pub struct Options {
     pub single_boot: bool,
     /// Leave earlier payloads of the node valid.
     pub keep: bool,
+    /// What brings it to the node.
+    pub medium: Medium,
+}
+
+/// What brings a payload to its node, as far as that forbids something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Medium {
+    /// Nothing is known of it.
+    #[default]
+    Any,
+    /// The kernel command line, which everybody on the node can read, and which has an end.
+    Cmdline,
+    /// An initramfs, which may be booted again.
+    Initramfs,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { expires: Duration::from_secs(86_400), seed: false, single_boot: false, keep: false }
+        Options {
+            expires: Duration::from_secs(86_400),
+            seed: false,
+            single_boot: false,
+            keep: false,
+            medium: Medium::Any,
+        }
     }
 }
 
@@ -40,6 +62,17 @@ pub enum ComposeError {
     Expires(Duration),
     /// A single-boot medium that names no machine: its seed would be credited by whoever finds it.
     NotBound(String),
+    /// A single-boot seed on a medium for which no node credits one.
+    NeverCredited,
+    /// What may not stand on a command line.
+    Forbidden(SourceError),
+    /// Longer than a kernel command line.
+    CmdlineTooLong {
+        /// Bytes of the payload.
+        payload: usize,
+        /// Characters of the word.
+        word: usize,
+    },
     /// The system has no random numbers.
     Random(X509Error),
     /// A token that is none.
@@ -72,6 +105,9 @@ pub fn compose(
     if expiry <= now {
         return Err(ComposeError::Expires(options.expires));
     }
+    if options.single_boot && options.medium != Medium::Any {
+        return Err(ComposeError::NeverCredited);
+    }
     if options.single_boot && record.binding.is_none() {
         return Err(ComposeError::NotBound(record.name.to_string()));
     }
@@ -90,8 +126,31 @@ pub fn compose(
     if bytes.len() > MAX_LEN {
         return Err(ComposeError::TooLong(bytes.len()));
     }
+    if options.medium == Medium::Cmdline {
+        source::permitted(&Origin::Cmdline, &payload).map_err(ComposeError::Forbidden)?;
+        let word = cmdline_len(bytes.len());
+        if word > CMDLINE_MAX {
+            return Err(ComposeError::CmdlineTooLong { payload: bytes.len(), word });
+        }
+    }
     Ok(Composed { bytes, id, token_hash, expiry })
 }
+
+/// `imprint.payload=…`, the word for a kernel command line.
+pub fn cmdline(payload: &[u8]) -> Zeroizing<String> {
+    let mut word = Zeroizing::new(String::with_capacity(cmdline_len(payload.len())));
+    word.push_str(CMDLINE_NAME);
+    let text = Zeroizing::new(Base64UrlUnpadded::encode_string(payload));
+    word.push_str(&text);
+    word
+}
+
+/// How long that word is: four characters for three bytes, no padding.
+pub fn cmdline_len(payload: usize) -> usize {
+    payload.saturating_mul(4).div_ceil(3).saturating_add(CMDLINE_NAME.len())
+}
+
+const CMDLINE_NAME: &str = "imprint.payload=";
 
 impl From<X509Error> for ComposeError {
     fn from(error: X509Error) -> ComposeError {
@@ -108,6 +167,17 @@ impl fmt::Display for ComposeError {
             ComposeError::NotBound(name) => write!(
                 f,
                 "a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {name}"
+            ),
+            ComposeError::NeverCredited => write!(
+                f,
+                "a seed is never credited from a command line or an initramfs, so --single-boot is of no use there; \
+                 leave it out, or write a config drive (--as iso)"
+            ),
+            ComposeError::Forbidden(error) => error.fmt(f),
+            ComposeError::CmdlineTooLong { payload, word } => write!(
+                f,
+                "a payload of {payload} bytes takes {word} characters, and a kernel command line has {CMDLINE_MAX} in \
+                 all; make the record shorter, or bring it in the initramfs or on a config drive (--as cpio or --as iso)"
             ),
             ComposeError::Random(_) => write!(f, "making secrets"),
             ComposeError::Token(_) => write!(f, "making a token"),

@@ -133,6 +133,94 @@ fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
     assert_eq!(payload.expiry.as_secs() - payload.composed.as_secs(), 1800);
 }
 
+/// Adds or changes node1.
+fn record(temp: &tempfile::TempDir, dir: &Path, text: &str) {
+    let file = temp.path().join("changed.toml");
+    std::fs::write(&file, text).unwrap();
+    fine(dir, &["node", "add", "--replace", file.to_str().unwrap()]);
+}
+
+/// How many payloads the log tells of.
+fn payloads_made(dir: &Path) -> usize {
+    let log = String::from_utf8(fine(dir, &["log"])).unwrap();
+    log.lines().filter(|line| line.contains(" payload ")).count()
+}
+
+#[test]
+fn a_word_for_the_command_line_is_one_that_the_agent_reads() {
+    let (_temp, dir) = site();
+    let line = String::from_utf8(fine(&dir, &["payload", "node1", "--as", "cmdline"])).unwrap();
+    assert!(line.starts_with("imprint.payload=") && line.ends_with('\n') && line.lines().count() == 1, "{line}");
+    println!("typical word: {} characters", line.trim_end().len());
+    assert!(line.len() <= 870, "{}", line.len());
+    let options = imprint::options::Options::parse(&format!("quiet {line}")).unwrap();
+    let found = imprint::source::cmdline::find(&options.payload.unwrap()).unwrap();
+    let payload = imprint::source::decode(&found).unwrap();
+    assert_eq!((payload.hostname.unwrap().as_str(), payload.seed), ("node1", None));
+}
+
+#[test]
+fn what_may_not_stand_on_a_command_line_is_refused_before_it_voids_anything() {
+    let (temp, dir) = site();
+    let stateless = TYPICAL.replace("[[network]]", "enrol = \"each-boot\"\n[[network]]");
+    record(&temp, &dir, &stateless);
+    let (code, error) = fails(&dir, &["payload", "node1", "--as", "cmdline"]);
+    assert_eq!(code, 1);
+    assert_eq!(
+        error,
+        "imprint-host: the payload on the kernel command line holds an each-boot token, and everybody on the node can \
+         read that line; bring it in the initramfs or on a config drive (imprint-host payload NODE --as cpio or --as iso)\n"
+    );
+    let domains: Vec<String> = (0..25).map(|i| format!("\"d{i:02}.{}.example.org\"", "x".repeat(40))).collect();
+    let long = |domains: &[String]| format!("{TYPICAL}search = [{}]\n", domains.join(", "));
+    record(&temp, &dir, &long(&domains));
+    let (code, error) = fails(&dir, &["payload", "node1", "--as", "cmdline"]);
+    assert_eq!(code, 1);
+    let words = "characters, and a kernel command line has 2047 in all; make the record shorter, or bring it in the \
+                 initramfs or on a config drive (--as cpio or --as iso)\n";
+    assert!(error.starts_with("imprint-host: a payload of ") && error.ends_with(words), "{error}");
+    for form in ["cmdline", "cpio"] {
+        let (code, error) = fails(&dir, &["payload", "node1", "--as", form, "--single-boot"]);
+        assert_eq!(code, 1);
+        assert!(error.contains("--single-boot"), "{error}");
+    }
+    assert_eq!(payloads_made(&dir), 0);
+    // It fits, but little else does.
+    record(&temp, &dir, &long(&domains[..16]));
+    let output = host(&dir, &["payload", "node1", "--as", "cmdline"]);
+    let (word, warning) = (output.stdout.len() - 1, String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{warning}");
+    let want = format!(
+        "imprint-host: warning: it takes {word} of the 2047 bytes of a kernel command line, which leaves {} for all \
+         other words; --as cpio and --as iso have no such limit\n",
+        2047 - word
+    );
+    assert_eq!(warning, want);
+    assert_eq!(payloads_made(&dir), 1);
+}
+
+#[test]
+fn an_archive_for_the_initramfs_holds_the_payload_with_a_seed() {
+    let (temp, dir) = site();
+    let path = temp.path().join("node1.cpio");
+    fine(&dir, &["payload", "node1", "--as", "cpio", "-o", path.to_str().unwrap()]);
+    assert_eq!(mode(&path), 0o600);
+    let root = temp.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let unpacked = Command::new("cpio")
+        .args(["-id", "--quiet", "--no-preserve-owner"])
+        .current_dir(&root)
+        .stdin(std::fs::File::open(&path).unwrap())
+        .status();
+    assert!(unpacked.expect("cpio is missing: apt-get install cpio").success());
+    let found = imprint::source::file::initramfs(&root).unwrap();
+    let seed = imprint::source::decode(&found).unwrap().seed.unwrap();
+    assert_eq!((seed.bytes.expose().len(), seed.single_boot), (32, false));
+    // Stateless nodes get theirs this way.
+    record(&temp, &dir, &TYPICAL.replace("[[network]]", "enrol = \"each-boot\"\n[[network]]"));
+    fine(&dir, &["payload", "node1", "--as", "cpio", "-o", path.to_str().unwrap()]);
+}
+
 #[test]
 fn each_payload_is_fresh() {
     let (_temp, dir) = site();
