@@ -1,31 +1,47 @@
 //! Has the CSR signed by an EST server. Trusts the CA of the payload and nothing else, believes a server's Date only
 //! within the payload's life, and gives out a certificate only when it is the one that was asked for.
 //!
-//! Each attempt at a URL is two connections (design: clock). The first is a probe: it carries no secret and takes a
-//! server certificate that was valid at some moment of the payload's life. Its Date sets the clock. The second is
-//! verified at that time, and carries token and CSR.
+//! The first visit to a URL is two connections (design: clock). The first is a probe: it carries no secret and takes a
+//! server certificate that was valid at some moment of the payload's life. Its Date says what time it is. The second is
+//! verified at that time, which confirms it, and carries token and CSR. Whoever waits for an administrator's approval
+//! comes back with the second alone, with the same key and CSR.
 
 mod error;
 mod exchange;
 mod verify;
+mod wait;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use error::{AnswerError, AskError, Attempt, CheckinError, Failure, Step};
+pub use error::{AnswerError, AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved};
 
-use crate::est::{self, Basic, EstError, Operation, Outcome, RetryAfter};
-use crate::identity::Identity;
-use crate::payload::HttpsUrl;
-use crate::plan::{ClockPlan, Server};
+use crate::est::{self, Basic, EstError, Lines, Operation, Outcome, RetryAfter};
+use crate::identity::{Identity, KeyCode};
+use crate::payload::{HttpsUrl, NodeName};
+use crate::plan::{ClockPlan, ClockQuality, Server};
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::tls::{CertificateFacts, ClientCertificate, When};
 
-/// What the check-in may ask of the privileged half, by value.
+/// What the check-in may ask of the privileged half, by value: exactly these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ask {
-    /// Set system clock and real-time clock to this time, which is right to within a second.
+    /// Set system clock and real-time clock to this time. It is right to within a second, and confirmed: a server
+    /// whose certificate is valid at that time said so.
     SetClock(Timestamp),
+    /// No server can be reached over the network that there is: bring up one more link or address, and wait for that
+    /// until then at the latest.
+    NextLink(Deadline),
+    /// Renew the leases that are due, and restore addresses that are gone, until then at the latest.
+    RenewLease(Deadline),
+}
+
+/// What became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// It was done, and something may have changed.
+    Done,
+    /// There is nothing more of that kind, or it did not come in time.
+    NothingMore,
 }
 
 /// What is going on, for a console.
@@ -38,13 +54,42 @@ pub enum Progress<'a> {
         /// Its Date.
         date: Timestamp,
     },
-    /// Nothing worked yet.
+    /// A server holds the request until an administrator approves it. Told once for each server.
+    Approval {
+        /// Which server.
+        url: &'a HttpsUrl,
+        /// Whose request.
+        node: &'a NodeName,
+        /// What console and administrator compare.
+        code: KeyCode,
+    },
+    /// Nothing worked yet. Told when something changed, and every minute.
     Waiting {
         /// The last failure of each URL.
         attempts: &'a [Attempt],
         /// Until the next try.
         delay: Duration,
     },
+}
+
+/// `key 7K3M-Q0ZT-N4V8-XW1C waits for approval at https://…; compare …: imprint-host approve node1 7K3M-Q0ZT-N4V8-XW1C`
+impl std::fmt::Display for Progress<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Progress::Clock { server, date } => write!(f, "clock: {date} by {server}"),
+            Progress::Approval { url, node, code } => write!(
+                f,
+                "key {code} waits for approval at {url}; compare the code there and run: imprint-host approve {node} \
+                 {code}"
+            ),
+            Progress::Waiting { attempts, delay } => {
+                for attempt in *attempts {
+                    write!(f, "{attempt}; ")?;
+                }
+                write!(f, "trying again in {:.1} s", delay.as_secs_f64())
+            }
+        }
+    }
 }
 
 /// What a check-in needs to know.
@@ -60,6 +105,8 @@ pub struct Context<'a> {
     pub renews: Option<&'a ClientCertificate>,
     /// User-Agent header field.
     pub user_agent: &'a str,
+    /// How long an administrator may take to approve, from the first 202 on; `None`: for ever.
+    pub approval_timeout: Option<Duration>,
 }
 
 /// A certificate that was verified: for our key, with exactly our names, from a CA that the payload allows. Only this
@@ -100,133 +147,235 @@ impl Issued {
 }
 
 /// Gets a certificate. Tries each URL in order, and all of them again until the deadline; a URL whose failure will
-/// not mend by itself is not tried again.
+/// not mend by itself is not tried again. Once a server holds the request for an administrator, the time for that
+/// counts instead of the deadline.
 pub fn enroll(
     context: &Context<'_>,
-    ask: &mut dyn FnMut(Ask) -> Result<(), AskError>,
+    ask: &mut dyn FnMut(Ask) -> Result<Reply, AskError>,
     progress: &mut dyn FnMut(Progress<'_>),
     deadline: Deadline,
 ) -> Result<Issued, CheckinError> {
+    let mut sites: Vec<Site<'_>> = Vec::new();
+    for url in &context.server.urls {
+        if !sites.iter().any(|site| site.url == url) {
+            sites.push(Site { url, lines: Lines::Of64, confirmed: None });
+        }
+    }
     let begun = since_boot();
     // From here on the earliest possible time advances with the machine.
     let floor = Clock::starting_at(context.clock.floor);
+    let mut checkin = Checkin { context, floor, ask, progress };
     let mut attempts: Vec<Attempt> = Vec::new();
-    for round in 0u32.. {
-        for url in &context.server.urls {
-            let earlier = attempts.iter().position(|attempt| attempt.url == *url);
-            if earlier.and_then(|index| attempts.get(index)).is_some_and(|attempt| attempt.failure.lasts()) {
+    let mut waiter = wait::Waiter::new();
+    let mut held: Option<Held<'_>> = None;
+    loop {
+        // Only a server that holds the request has more time than the others.
+        let until = held.as_ref().map_or(deadline, |held| held.until);
+        let mut told = None;
+        let mut answered = false;
+        // The server that holds the request is asked first.
+        sites.sort_by_key(|site| held.as_ref().is_none_or(|held| held.url != site.url));
+        for site in &mut sites {
+            if attempts.iter().any(|attempt| attempt.url == *site.url && attempt.failure.lasts()) {
                 continue;
             }
-            if deadline.expired() {
+            if until.expired() {
                 break;
             }
-            let visit = Visit { context, url, deadline: deadline.at_most(ATTEMPT) };
-            match visit.run(&floor, ask, progress) {
-                Ok(issued) => return Ok(issued),
+            let failed = match checkin.visit(site, until.at_most(ATTEMPT)) {
+                Ok(Visited::Issued(issued)) => return Ok(issued),
+                Ok(Visited::Held(retry_after)) => {
+                    attempts.retain(|attempt| attempt.url != *site.url);
+                    held = Some(checkin.held(held, site.url));
+                    told = retry_after;
+                    answered = true;
+                    break;
+                }
                 Err(Stop::Everything(error)) => return Err(*error),
-                Err(Stop::Here(attempt)) => match earlier.and_then(|index| attempts.get_mut(index)) {
-                    Some(slot) => *slot = *attempt,
-                    None => attempts.push(*attempt),
-                },
+                Err(Stop::Here(attempt)) => *attempt,
+            };
+            answered |= !failed.failure.unreachable();
+            if failed.failure.lasts() && held.as_ref().is_some_and(|held| held.url == site.url) {
+                // It was denied; the others have what is left of their own time.
+                held = None;
+            }
+            match attempts.iter_mut().find(|attempt| attempt.url == *site.url) {
+                Some(slot) => *slot = failed,
+                None => attempts.push(failed),
             }
         }
-        let over = |url: &HttpsUrl| attempts.iter().any(|attempt| attempt.url == *url && attempt.failure.lasts());
-        if context.server.urls.iter().all(over) {
+        let over = |site: &Site<'_>| attempts.iter().any(|a| a.url == *site.url && a.failure.lasts());
+        if sites.iter().all(over) {
             return Err(CheckinError::Failed { attempts });
         }
-        let delay = backoff(round, &attempts);
-        if deadline.remaining() <= delay {
-            break;
+        let until = held.as_ref().map_or(deadline, |held| held.until);
+        let told = if answered && held.is_none() { asked_for(&attempts) } else { told };
+        let Some(delay) = waiter.next(told, held.is_some(), until) else { break };
+        if held.is_none() || !attempts.is_empty() {
+            waiter.tell(&attempts, delay, checkin.progress);
         }
-        progress(Progress::Waiting { attempts: &attempts, delay });
-        std::thread::sleep(delay);
+        checkin.wait(until.at_most(delay), answered, &mut attempts)?;
+        if waiter.lease_is_due(&attempts) {
+            checkin.ask(Ask::RenewLease(until.at_most(RENEWAL)))?;
+        }
+    }
+    if let Some(Held { url, since, .. }) = held {
+        let (node, code) = (context.server.name.clone(), context.identity.code());
+        let waited = since_boot().saturating_sub(since);
+        return Err(CheckinError::NotApproved(Box::new(Unapproved { url: url.clone(), node, code, waited })));
     }
     Err(CheckinError::GaveUp { waited: since_boot().saturating_sub(begun), attempts })
 }
 
 /// The longest that one URL may take before the next gets its turn.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// The longest wait between two rounds, and the longest Retry-After that is honoured.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The longest that renewing a lease may hold up the next try.
+const RENEWAL: Duration = Duration::from_secs(5);
+/// Between two rounds, even when another link has come up at once.
+const BREATH: Duration = Duration::from_millis(50);
 
-/// Full jitter: anything up to a ceiling that doubles, so that ten thousand nodes that boot at once spread out. A
-/// server that says when to come back is heard.
-fn backoff(round: u32, attempts: &[Attempt]) -> Duration {
-    let ceiling = Duration::from_millis(500).saturating_mul(1 << round.min(8)).min(LONGEST_WAIT);
-    let mut random = [0; 4];
-    // Without randomness the ceiling itself is a fine wait.
-    let part = match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX),
-        Err(_) => 1.0,
-    };
-    let told = attempts.iter().filter_map(|attempt| match &attempt.failure {
-        Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::Delay(delay)), .. }) => Some(*delay),
-        _ => None,
-    });
-    let told = told.min().unwrap_or_default().min(LONGEST_WAIT);
-    told + Duration::from_millis(50) + ceiling.mul_f64(part)
+/// One URL, and what was learned about its server.
+struct Site<'a> {
+    url: &'a HttpsUrl,
+    /// What the server takes.
+    lines: Lines,
+    /// From the last probe whose Date was confirmed.
+    confirmed: Option<Confirmed>,
 }
 
-/// Why an attempt ended: this URL, or everything.
+/// What a server said about itself on a connection that was verified at the time that it told.
+struct Confirmed {
+    clock: Clock,
+    cas: Certificates,
+}
+
+/// What a probe gave.
+struct Probed {
+    clock: Clock,
+    /// By a Date, so that it is news to the rest of the machine.
+    told: bool,
+    /// `None` when the server gives them only to whoever shows credentials.
+    cas: Option<Certificates>,
+}
+
+/// DER, each.
+type Certificates = Vec<Vec<u8>>;
+
+/// A request that a server holds until an administrator approves it.
+struct Held<'a> {
+    url: &'a HttpsUrl,
+    since: Duration,
+    until: Deadline,
+}
+
+enum Visited {
+    Issued(Issued),
+    Held(Option<Duration>),
+}
+
+/// Why a visit ended: this URL, or everything.
 enum Stop {
     Here(Box<Attempt>),
     Everything(Box<CheckinError>),
 }
 
-/// One attempt at one URL.
-struct Visit<'a> {
-    context: &'a Context<'a>,
-    url: &'a HttpsUrl,
-    deadline: Deadline,
+/// What the soonest of the servers that cannot answer now asked for.
+fn asked_for(attempts: &[Attempt]) -> Option<Duration> {
+    let told = attempts.iter().filter_map(|attempt| match &attempt.failure {
+        Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::Delay(delay)), .. }) => Some(*delay),
+        _ => None,
+    });
+    told.min()
 }
 
-impl Visit<'_> {
-    fn run(
-        &self,
-        floor: &Clock,
-        ask: &mut dyn FnMut(Ask) -> Result<(), AskError>,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<Issued, Stop> {
+/// What all visits share.
+struct Checkin<'a> {
+    context: &'a Context<'a>,
+    floor: Clock,
+    ask: &'a mut dyn FnMut(Ask) -> Result<Reply, AskError>,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+}
+
+impl Checkin<'_> {
+    fn ask(&mut self, what: Ask) -> Result<Reply, CheckinError> {
+        (self.ask)(what).map_err(CheckinError::Ask)
+    }
+
+    /// The server at `url` holds the request, for the first time or still.
+    fn held<'s>(&mut self, before: Option<Held<'_>>, url: &'s HttpsUrl) -> Held<'s> {
+        let (since, until) = match &before {
+            Some(before) => (before.since, before.until),
+            // The one deadline that is made here: it begins with the server's answer.
+            None => (since_boot(), Deadline::after(self.context.approval_timeout.unwrap_or(Duration::MAX))),
+        };
+        if before.is_none_or(|before| before.url != url) {
+            let (node, code) = (&self.context.server.name, self.context.identity.code());
+            (self.progress)(Progress::Approval { url, node, code });
+        }
+        Held { url, since, until }
+    }
+
+    /// Waits for the next round; when no server could be reached, for another link.
+    fn wait(&mut self, until: Deadline, answered: bool, attempts: &mut Vec<Attempt>) -> Result<(), CheckinError> {
+        if !answered && self.ask(Ask::NextLink(until))? == Reply::Done {
+            // Another network may have another server by the same name.
+            attempts.clear();
+            std::thread::sleep(BREATH);
+            return Ok(());
+        }
+        std::thread::sleep(until.remaining());
+        Ok(())
+    }
+
+    /// One attempt at one URL.
+    fn visit(&mut self, site: &mut Site<'_>, deadline: Deadline) -> Result<Visited, Stop> {
         let server = self.context.server;
+        let visit = Visit { context: self.context, url: site.url, deadline };
+        let from = self.floor.now();
         let expiry = self.context.clock.expiry;
-        let from = floor.now();
         if from > expiry {
             // Its life ended while it was being used.
             let server = "this machine's own count".to_owned();
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date: from, server })));
         }
-
-        let probe =
-            est::request(Operation::CaCerts, &self.url.authority(), self.url.path(), None, self.context.user_agent);
-        let answer = self.exchange(Step::Probe, When::Within { from, to: expiry }, &probe)?;
-        let failed = |failure| self.failed(Step::Probe, Some(answer.address), failure);
-        let known_cas = est::certificates(&answer.response).map_err(|error| failed(Failure::Est(error)))?;
-        let date = credible(answer.response.date.as_deref(), &answer.server, from).map_err(failed)?;
-        let name = format!("{} ({})", self.url, answer.address);
-        if date > expiry {
-            return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server: name })));
-        }
-        // A Date is cut to the second, so the middle of that second is off by half a second at most, plus the way.
-        let clock = Clock::starting_at(date.plus(Duration::from_millis(500)));
-        progress(Progress::Clock { server: &name, date });
-        ask(Ask::SetClock(clock.now())).map_err(|error| Stop::Everything(Box::new(CheckinError::Ask(error))))?;
-
-        let basic = server.token.as_ref().map(|token| Basic { name: &server.name, token: &token.secret });
-        let request = est::request(
-            match self.context.renews {
-                None => Operation::SimpleEnroll(self.context.identity.csr()),
-                Some(_) => Operation::SimpleReenroll(self.context.identity.csr()),
-            },
-            &self.url.authority(),
-            self.url.path(),
-            basic.as_ref(),
-            self.context.user_agent,
-        );
-        let answer = self.exchange(Step::Enrol, When::Now(clock), &request)?;
-        let failed = |failure| self.failed(Step::Enrol, Some(answer.address), failure);
+        // Taken, so that a failure from here on brings the next visit back to the probe.
+        let (clock, cas, mut tell) = match site.confirmed.take() {
+            Some(Confirmed { clock, cas }) => (clock, Some(cas), false),
+            None => {
+                let Probed { clock, told, cas } = visit.probe(from, self.progress)?;
+                (clock, cas, told)
+            }
+        };
+        let mut confirm = || {
+            if std::mem::take(&mut tell) {
+                (self.ask)(Ask::SetClock(clock.now()))
+                    .map_err(|error| Stop::Everything(Box::new(CheckinError::Ask(error))))?;
+            }
+            Ok(())
+        };
+        let cas = match cas {
+            Some(cas) => cas,
+            None => {
+                let answer = visit.request(Step::CaCerts, Operation::CaCerts, clock, &mut site.lines, &mut confirm)?;
+                est::certificates(&answer.response)
+                    .map_err(|error| visit.failed(Step::CaCerts, &answer, Failure::Est(error)))?
+            }
+        };
+        let csr = match self.context.renews {
+            None => Operation::SimpleEnroll(self.context.identity.csr()),
+            Some(_) => Operation::SimpleReenroll(self.context.identity.csr()),
+        };
+        let answer = visit.request(Step::Enrol, csr, clock, &mut site.lines, &mut confirm)?;
+        let failed = |failure| visit.failed(Step::Enrol, &answer, failure);
         let certificates = match est::outcome(&answer.response).map_err(|error| failed(Failure::Est(error)))? {
             Outcome::Issued(certificates) => certificates,
-            Outcome::RetryAfter(_) => return Err(failed(Failure::Pending(self.context.identity.code()))),
+            Outcome::RetryAfter(when) => {
+                site.confirmed = Some(Confirmed { clock, cas });
+                return Ok(Visited::Held(when.map(|when| match when {
+                    RetryAfter::Delay(delay) => delay,
+                    RetryAfter::At(at) => at.since(clock.now()),
+                })));
+            }
         };
         let wanted = verify::Wanted {
             spki: self.context.identity.spki(),
@@ -235,19 +384,109 @@ impl Visit<'_> {
             issuers: &server.issuers,
             now: clock.now(),
         };
-        let (chain, facts) = verify::choose(&certificates, &known_cas, &wanted)
-            .map_err(|error| failed(Failure::Answer(Box::new(error))))?;
-        Ok(Issued { chain, facts, clock, server: format!("{} ({})", self.url, answer.address) })
+        let (chain, facts) =
+            verify::choose(&certificates, &cas, &wanted).map_err(|error| failed(Failure::Answer(Box::new(error))))?;
+        Ok(Visited::Issued(Issued { chain, facts, clock, server: format!("{} ({})", site.url, answer.address) }))
+    }
+}
+
+/// One attempt at one URL.
+#[derive(Clone, Copy)]
+struct Visit<'a> {
+    context: &'a Context<'a>,
+    url: &'a HttpsUrl,
+    deadline: Deadline,
+}
+
+impl Visit<'_> {
+    /// The time and the CA certificates.
+    fn probe(&self, from: Timestamp, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Probed, Stop> {
+        let expiry = self.context.clock.expiry;
+        let open = self.open(Step::Probe, When::Within { from, to: expiry })?;
+        let answer = open
+            .talk(&self.bytes(Operation::CaCerts, Lines::Of64, None))
+            .map_err(|failed| self.stopped(Step::Probe, failed))?;
+        let failed = |failure| self.failed(Step::Probe, &answer, failure);
+        let cas = match est::certificates(&answer.response) {
+            Ok(cas) => Some(cas),
+            // A probe carries no secret. The Date is as good as any other.
+            Err(EstError::Unauthorized { .. }) => None,
+            Err(error) => return Err(failed(Failure::Est(error))),
+        };
+        if answer.response.date.is_none()
+            && self.context.clock.quality == ClockQuality::Rtc
+            && let Some(clock) = self.own_clock(from)
+        {
+            // RFC 9110 §6.6.1 lets a server without a clock leave it out, and cisco/libest does. What is believed
+            // then is this machine's own clock, which nothing speaks against.
+            return Ok(Probed { clock, told: false, cas });
+        }
+        let date = credible(answer.response.date.as_deref(), &answer.server, from).map_err(failed)?;
+        let server = format!("{} ({})", self.url, answer.address);
+        if date > expiry {
+            return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })));
+        }
+        progress(Progress::Clock { server: &server, date });
+        // A Date is cut to the second, so the middle of that second is off by half a second at most, plus the way.
+        Ok(Probed { clock: Clock::starting_at(date.plus(Duration::from_millis(500))), told: true, cas })
     }
 
-    fn exchange(&self, step: Step, when: When, request: &[u8]) -> Result<exchange::Answer, Stop> {
+    /// The system clock, while it is one that the payload allows.
+    fn own_clock(&self, floor: Timestamp) -> Option<Clock> {
+        let now = Timestamp::system();
+        (floor..=self.context.clock.expiry).contains(&now).then(|| Clock::starting_at(now))
+    }
+
+    /// A request over connections that are verified at the time of `clock`; `confirm` is called once the first one
+    /// was. Credentials go with a CSR at once: each connection more is a second of a slow network, and no server is
+    /// known that minds. A server that takes no wrapped body, or wants credentials that it did not get, is asked once
+    /// more.
+    fn request(
+        &self,
+        step: Step,
+        operation: Operation<'_>,
+        clock: Clock,
+        lines: &mut Lines,
+        confirm: &mut dyn FnMut() -> Result<(), Stop>,
+    ) -> Result<exchange::Answer, Stop> {
+        let server = self.context.server;
+        let token = server.token.as_ref().map(|token| Basic { name: &server.name, token: &token.secret });
+        let has_body = !matches!(operation, Operation::CaCerts);
+        let mut sent = has_body && token.is_some();
+        loop {
+            let open = self.open(step, When::Now(clock))?;
+            confirm()?;
+            let request = self.bytes(operation, *lines, token.as_ref().filter(|_| sent));
+            let answer = open.talk(&request).map_err(|failed| self.stopped(step, failed))?;
+            match answer.response.status {
+                400 if has_body && *lines == Lines::Of64 => *lines = Lines::One,
+                401 if !sent && token.is_some() && answer.response.offers_basic() => sent = true,
+                401 => {
+                    let (schemes, text) = (answer.response.schemes(), answer.response.text());
+                    let failure = Failure::Credentials { sent, token: token.is_some(), schemes, text };
+                    return Err(self.failed(step, &answer, failure));
+                }
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    fn bytes(&self, operation: Operation<'_>, lines: Lines, basic: Option<&Basic<'_>>) -> zeroize::Zeroizing<Vec<u8>> {
+        est::request(operation, lines, &self.url.authority(), self.url.path(), basic, self.context.user_agent)
+    }
+
+    fn open(&self, step: Step, when: When) -> Result<exchange::Open, Stop> {
         // A probe says nothing about who asks.
-        let client = if step == Step::Enrol { self.context.renews } else { None };
-        exchange::exchange(self.url, &self.context.server.ca, when, client, request, self.deadline)
-            .map_err(|(address, failure)| self.failed(step, address, failure))
+        let client = if step == Step::Probe { None } else { self.context.renews };
+        exchange::open(self.url, &self.context.server.ca, when, client, self.deadline)
+            .map_err(|failed| self.stopped(step, failed))
     }
 
-    fn failed(&self, step: Step, address: Option<SocketAddr>, failure: Failure) -> Stop {
+    fn failed(&self, step: Step, answer: &exchange::Answer, failure: Failure) -> Stop {
+        self.stopped(step, (Some(answer.address), failure))
+    }
+
+    fn stopped(&self, step: Step, (address, failure): exchange::Failed) -> Stop {
         Stop::Here(Box::new(Attempt { url: self.url.clone(), address, step, failure }))
     }
 }

@@ -101,11 +101,12 @@ from!(
     Handover(HandoverError)
 );
 
-/// A clock that cannot be set is the clock's failure, whoever asked for it.
+/// What the check-in asked for and did not get is the failure of whoever was to do it.
 impl From<CheckinError> for Error {
     fn from(error: CheckinError) -> Error {
         match error {
             CheckinError::Ask(AskError::Clock(error)) => Error::Clock(error),
+            CheckinError::Ask(AskError::Network(error)) => Error::Network(error),
             error => Error::Checkin(error),
         }
     }

@@ -52,22 +52,36 @@ pub enum Outcome {
 pub enum RetryAfter {
     /// This long after the answer.
     Delay(Duration),
-    /// Then.
+    /// Then; the answer has no Date.
     At(Timestamp),
+}
+
+/// How the body of a request is laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lines {
+    /// Base64 in lines of 64 columns: what libest wants, and nearly every other server takes.
+    Of64,
+    /// Base64 on one line: RFC 4648 §3.1 has no line breaks, and some servers take none.
+    One,
 }
 
 /// A whole HTTP request. `authority` and `path` come from a parsed URL; of `user_agent` only printable ASCII is sent.
 pub fn request(
     operation: Operation<'_>,
+    lines: Lines,
     authority: &str,
     path: &str,
     basic: Option<&Basic<'_>>,
     user_agent: &str,
 ) -> Zeroizing<Vec<u8>> {
+    let encoded = |der: &[u8]| match lines {
+        Lines::Of64 => wrapped(der),
+        Lines::One => Base64::encode_string(der),
+    };
     let (method, name, body) = match operation {
         Operation::CaCerts => ("GET", "cacerts", None),
-        Operation::SimpleEnroll(csr) => ("POST", "simpleenroll", Some(wrapped(csr))),
-        Operation::SimpleReenroll(csr) => ("POST", "simplereenroll", Some(wrapped(csr))),
+        Operation::SimpleEnroll(csr) => ("POST", "simpleenroll", Some(encoded(csr))),
+        Operation::SimpleReenroll(csr) => ("POST", "simplereenroll", Some(encoded(csr))),
     };
     let user_agent: String = user_agent.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect();
     // Title-case names: cisco/libest compares some of them case-sensitively. `Connection: close`, so that an answer
@@ -110,7 +124,6 @@ pub fn request(
     bytes
 }
 
-/// Base64 in lines of 64 columns: what libest wants, and every other server takes.
 fn wrapped(der: &[u8]) -> String {
     let encoded = Base64::encode_string(der);
     let mut text = String::with_capacity(encoded.len() + encoded.len() / 64 + 1);
@@ -127,7 +140,7 @@ fn wrapped(der: &[u8]) -> String {
 /// What an answer to `simpleenroll` means.
 pub fn outcome(response: &Response) -> Result<Outcome, EstError> {
     match response.status {
-        202 => Ok(Outcome::RetryAfter(response.retry_after.as_deref().and_then(retry_after))),
+        202 => Ok(Outcome::RetryAfter(retry_after(response))),
         _ => certificates(response).map(Outcome::Issued),
     }
 }
@@ -137,25 +150,27 @@ pub fn certificates(response: &Response) -> Result<Vec<Vec<u8>>, EstError> {
     let status = response.status;
     match status {
         200 => certs_only(&response.body),
+        401 => Err(EstError::Unauthorized { schemes: response.schemes(), text: response.text() }),
         // Nothing in EST needs a redirect that leaves the server, and one that stays is a mistake in the URL.
         300..=399 => Err(EstError::Redirect { status, location: response.location.clone() }),
-        429 | 500..=599 => Err(EstError::Busy {
-            status,
-            text: response.text(),
-            retry_after: response.retry_after.as_deref().and_then(retry_after),
-        }),
+        429 | 500..=599 => Err(EstError::Busy { status, text: response.text(), retry_after: retry_after(response) }),
         _ => Err(EstError::Refused { status, text: response.text() }),
     }
 }
 
-/// Seconds or a date; anything else is as good as absent.
-fn retry_after(value: &str) -> Option<RetryAfter> {
-    let value = value.trim();
+/// Seconds or a date; anything else is as good as absent. A date counts from the server's own Date, when it sent one,
+/// so that it does not matter what anybody's clock says.
+fn retry_after(response: &Response) -> Option<RetryAfter> {
+    let value = response.retry_after.as_deref()?.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than a u64 holds still mean "late"; the caller caps it.
         return Some(RetryAfter::Delay(Duration::from_secs(value.parse().unwrap_or(u64::MAX))));
     }
-    date(value).map(RetryAfter::At)
+    let at = date(value)?;
+    Some(match response.date.as_deref().and_then(date) {
+        Some(now) => RetryAfter::Delay(at.since(now)),
+        None => RetryAfter::At(at),
+    })
 }
 
 #[cfg(test)]

@@ -64,6 +64,9 @@ struct Enroll {
     /// seconds until it gives up (60)
     #[argh(option, default = "60")]
     timeout: u64,
+    /// seconds that an administrator may take to approve (as long as it takes)
+    #[argh(option)]
+    approval_timeout: Option<u64>,
 }
 
 /// show what the last run did
@@ -99,8 +102,9 @@ fn main() -> ExitCode {
         Command::Run(Run {}) => run::boot(root),
         Command::Check(Check { file }) => run::check(&file).map(|text| print!("{text}")),
         Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| print!("{text}")),
-        Command::Enroll(Enroll { payload, out, timeout }) => {
-            run::enroll(root, &payload, &out, Duration::from_secs(timeout))
+        Command::Enroll(Enroll { payload, out, timeout, approval_timeout }) => {
+            let approval = approval_timeout.map(Duration::from_secs);
+            run::enroll(root, &payload, &out, Duration::from_secs(timeout), approval)
         }
         Command::Status(Status {}) => run::status(root).map(|text| print!("{text}")),
         Command::Version(Version {}) => {

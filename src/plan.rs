@@ -16,6 +16,7 @@ use crate::payload::{
 use crate::secret::Secret;
 use crate::source::Origin;
 use crate::time::Timestamp;
+use crate::tls::SKEW;
 
 /// What will be done. Its `Display` is the dry run that users read and the golden file that tests compare.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,7 +44,7 @@ pub struct Plan {
 /// What is known about the time of day before anybody was asked (design §7).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClockPlan {
-    /// The earliest that it can be.
+    /// The earliest that it can be: when the payload was made, less [`SKEW`].
     pub floor: Timestamp,
     /// The payload's expiry.
     pub expiry: Timestamp,
@@ -122,11 +123,10 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     if urls.is_empty() {
         return Err(PlanError::OnlyLine(facts.origin.clone()));
     }
-    let quality = if (payload.composed..=payload.expiry).contains(&facts.now) {
-        ClockQuality::Rtc
-    } else {
-        ClockQuality::Unknown
-    };
+    // The clock of the host that made the payload may be as fast as that of a CA may be; a node whose own clock is
+    // right is not to be set by it, nor a server's Date refused.
+    let floor = payload.composed.minus(SKEW);
+    let quality = if (floor..=payload.expiry).contains(&facts.now) { ClockQuality::Rtc } else { ClockQuality::Unknown };
     let credit_bits = |seed: &Seed| match &facts.origin {
         // Fresh for this boot: the host says that the medium is used once, and it names this machine.
         Origin::ConfigDrive { .. } if seed.single_boot && payload.binding.is_some() => {
@@ -143,7 +143,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         id: payload.id,
         origin: facts.origin.clone(),
         pinned: facts.site_pin.is_some(),
-        clock: ClockPlan { floor: payload.composed, expiry: payload.expiry, quality },
+        clock: ClockPlan { floor, expiry: payload.expiry, quality },
         seed,
         hostname,
         network,

@@ -9,7 +9,7 @@ use crate::apply::entropy::Seeded;
 use crate::apply::network::Network;
 use crate::apply::{clock, entropy, network};
 use crate::chain::chain;
-use crate::checkin::{self, Ask, AskError, Context, Progress};
+use crate::checkin::{self, Ask, AskError, Context, Reply};
 use crate::error::Error;
 use crate::facts;
 use crate::handover::{self, Certificates, Pending, Private};
@@ -77,14 +77,23 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Endin
     })?;
     let network = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
     let mut door = |ask: Ask| answer(root, ask);
-    let pending = identify(&plan, &seeded, network.as_ref(), &mut door, directory, Private::Mount, timeline, deadline)?;
+    let limits = Limits { deadline, approval: options.approval_timeout };
+    let pending = identify(&plan, &seeded, network.as_ref(), &mut door, directory, Private::Mount, timeline, limits)?;
     Ok(Ending::Done(pending))
 }
 
 /// `imprint enroll`: from decoding to hand-over on a running system, whose clock and network stay as they are.
-pub fn enroll(root: &Path, file: &Path, out: &Path, timeout: Duration) -> Result<(), Error> {
+/// `approval`: how long an administrator may take.
+pub fn enroll(
+    root: &Path,
+    file: &Path,
+    out: &Path,
+    timeout: Duration,
+    approval: Option<Duration>,
+) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
-    match enroll_story(root, file, out, timeout, &mut timeline) {
+    let limits = Limits { deadline: Deadline::after(timeout), approval };
+    match enroll_story(root, file, out, limits, &mut timeline) {
         Ok(pending) => finish(out, pending, &timeline),
         // What an earlier run handed over stays: the system lives on it until it has better.
         Err(error) if handover::is_complete(out) || out.join("cert.pem").exists() => Err(error),
@@ -96,10 +105,10 @@ fn enroll_story(
     root: &Path,
     file: &Path,
     out: &Path,
-    timeout: Duration,
+    limits: Limits,
     timeline: &mut Timeline,
 ) -> Result<Pending, Error> {
-    let deadline = Deadline::after(timeout);
+    let deadline = limits.deadline;
     let found = timeline.step("source", |_| source::file::named(file))?;
     timeline.found(&found.origin);
     let payload = timeline.step("payload", |_| source::decode(&found))?;
@@ -107,8 +116,15 @@ fn enroll_story(
     timeline.planned(&plan);
     let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
     // The check-in keeps the time for itself; the system clock is not ours to set.
-    let mut door = |Ask::SetClock(_): Ask| Ok(());
-    identify(&plan, &seeded, None, &mut door, out, Private::Directory, timeline, deadline)
+    let mut door = |_: Ask| Ok(Reply::NothingMore);
+    identify(&plan, &seeded, None, &mut door, out, Private::Directory, timeline, limits)
+}
+
+/// How long all of it may take, and how long an administrator's approval, which has a limit of its own.
+#[derive(Clone, Copy)]
+struct Limits {
+    deadline: Deadline,
+    approval: Option<Duration>,
 }
 
 /// Key, CSR, certificate, hand-over: the part that a boot and a running system share.
@@ -117,11 +133,11 @@ fn identify(
     plan: &Plan,
     seeded: &Seeded,
     network: Option<&Network>,
-    door: &mut dyn FnMut(Ask) -> Result<(), AskError>,
+    door: &mut dyn FnMut(Ask) -> Result<Reply, AskError>,
     directory: &Path,
     private: Private,
     timeline: &mut Timeline,
-    deadline: Deadline,
+    Limits { deadline, approval: approval_timeout }: Limits,
 ) -> Result<Pending, Error> {
     let identity = timeline.step("identity", |detail| {
         let identity = Identity::generate(&plan.subject, seeded)?;
@@ -137,8 +153,9 @@ fn identify(
             identity: &identity,
             renews: None,
             user_agent: &user_agent,
+            approval_timeout,
         };
-        let issued = checkin::enroll(&context, door, &mut |progress| console(&progress), deadline)?;
+        let issued = checkin::enroll(&context, door, &mut |progress| say(&progress.to_string()), deadline)?;
         *detail = format!("{} by {}", issued.facts().subject, issued.server());
         Ok::<_, Error>(issued)
     })?;
@@ -214,23 +231,16 @@ fn configure(plan: &Plan, root: &Path, deadline: Deadline, detail: &mut String) 
 }
 
 /// The one door that leads back: what a check-in may ask for.
-fn answer(root: &Path, ask: Ask) -> Result<(), AskError> {
-    let Ask::SetClock(now) = ask;
-    clock::set(now).map_err(AskError::Clock)?;
-    if let Err(error) = clock::write_rtc(root, now) {
-        say(&format!("{}; the next boot asks again", chain(&error)));
-    }
-    Ok(())
-}
-
-fn console(progress: &Progress<'_>) {
-    match progress {
-        Progress::Clock { server, date } => say(&format!("clock: {date} by {server}")),
-        Progress::Waiting { attempts, delay } => {
-            for attempt in *attempts {
-                say(&format!("{attempt}; trying again in {:.1} s", delay.as_secs_f64()));
+fn answer(root: &Path, ask: Ask) -> Result<Reply, AskError> {
+    match ask {
+        Ask::SetClock(now) => {
+            clock::set(now).map_err(AskError::Clock)?;
+            if let Err(error) = clock::write_rtc(root, now) {
+                say(&format!("{}; the next boot asks again", chain(&error)));
             }
+            Ok(Reply::Done)
         }
+        Ask::NextLink(_) | Ask::RenewLease(_) => Ok(Reply::NothingMore),
     }
 }
 

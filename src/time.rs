@@ -47,6 +47,11 @@ impl Timestamp {
         Timestamp(self.0.saturating_sub(millis))
     }
 
+    /// How long after `earlier` this is; zero when it is not.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
     /// What the system clock (CLOCK_REALTIME) says; the epoch when it stands before it.
     pub fn system() -> Timestamp {
         let now = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from).unwrap_or_default();

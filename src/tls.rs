@@ -148,12 +148,22 @@ pub fn connect<S: Read + Write>(
     while client.is_handshaking() {
         client.complete_io(&mut stream).map_err(|error| match verifier.refused.get() {
             Some(refused) => TlsError::Refused(Box::new(refused.clone())),
-            None => TlsError::from(error),
+            None => last_words(&mut client, &mut stream).unwrap_or_else(|| TlsError::from(error)),
         })?;
     }
     let server = client.peer_certificates().and_then(<[_]>::first).and_then(|leaf| CertificateFacts::of(leaf));
     let server = server.ok_or(TlsError::Protocol(rustls::Error::NoCertificatesPresented))?;
     Ok(Connection { stream: StreamOwned::new(client, stream), server })
+}
+
+/// A server that broke off while this end was still sending said why; the failed write hides it.
+fn last_words<S: Read + Write>(client: &mut ClientConnection, stream: &mut S) -> Option<TlsError> {
+    while client.read_tls(stream).is_ok_and(|count| count != 0) {
+        if let Err(error) = client.process_new_packets() {
+            return Some(TlsError::Protocol(error));
+        }
+    }
+    None
 }
 
 impl<S: Read + Write> Connection<S> {
@@ -169,6 +179,14 @@ impl<S: Read + Write> Connection<S> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             other => other.map_err(TlsError::from),
         }
+    }
+
+    /// Says goodbye, and gives what the server's certificate says. A server that has gone already is no error.
+    pub fn close(mut self) -> CertificateFacts {
+        self.stream.conn.send_close_notify();
+        // Nothing depends on it: every message was whole.
+        let _ = self.stream.conn.write_tls(&mut self.stream.sock);
+        self.server
     }
 
     /// The key exchange that was agreed on.
@@ -384,6 +402,10 @@ impl fmt::Display for TlsError {
             TlsError::Protocol(rustls::Error::InvalidMessage(_)) => {
                 f.write_str("the server does not speak TLS; check host and port of the URL")
             }
+            TlsError::Protocol(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => f.write_str(
+                "the server insists on a client certificate, which a node does not have yet; let the server ask for \
+                 one without insisting",
+            ),
             TlsError::Protocol(rustls::Error::AlertReceived(alert)) if about_certificates(*alert) => {
                 f.write_str("the server does not take this node's certificate")
             }
@@ -403,7 +425,15 @@ impl fmt::Display for Refused {
         match &self.reason {
             Reason::OtherCa => write!(f, "the server's certificate does not chain to the CA in the payload, \"{ca}\"")?,
             Reason::OtherName(host) => write!(f, "the server's certificate is not for {host}, the name in the URL")?,
-            Reason::NotNow(now) => write!(f, "the server's certificate is not valid now, at {now}")?,
+            Reason::NotNow(now) => match &self.certificate {
+                Some(certificate) if certificate.not_after <= *now => {
+                    write!(f, "the server's certificate expired at {}, and it is {now}", certificate.not_after)?;
+                }
+                Some(certificate) => {
+                    write!(f, "the server's certificate begins at {}, and it is {now}", certificate.not_before)?;
+                }
+                None => write!(f, "the server's certificate is not valid now, at {now}")?,
+            },
             Reason::NeverWithin(from, to) => {
                 write!(f, "the server's certificate is at no time valid between {from} and {to}, the payload's life")?;
             }

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::apply::clock::ClockError;
+use crate::apply::network::NetworkError;
 use crate::est::EstError;
 use crate::identity::KeyCode;
-use crate::payload::HttpsUrl;
+use crate::payload::{HttpsUrl, NodeName};
 use crate::time::Timestamp;
 use crate::tls::{CertificateFacts, TlsError, about_certificates};
 
@@ -27,6 +28,8 @@ pub enum CheckinError {
         /// The last failure of each URL that was tried.
         attempts: Vec<Attempt>,
     },
+    /// No administrator approved in time.
+    NotApproved(Box<Unapproved>),
     /// The payload has expired.
     Expired {
         /// When.
@@ -40,11 +43,26 @@ pub enum CheckinError {
     Ask(AskError),
 }
 
+/// A request that no administrator approved in time.
+#[derive(Debug)]
+pub struct Unapproved {
+    /// Where it is held.
+    pub url: HttpsUrl,
+    /// Whose it is.
+    pub node: NodeName,
+    /// What console and administrator compare.
+    pub code: KeyCode,
+    /// How long was waited.
+    pub waited: Duration,
+}
+
 /// Why the privileged half did not do what it was asked for.
 #[derive(Debug)]
 pub enum AskError {
     /// The clock was not set.
     Clock(ClockError),
+    /// The network could not be looked at or changed.
+    Network(NetworkError),
 }
 
 /// One try at one URL.
@@ -65,8 +83,23 @@ pub struct Attempt {
 pub enum Step {
     /// Fetching the CA certificates and the time.
     Probe,
+    /// Fetching the CA certificates from a server that wants credentials for them.
+    CaCerts,
     /// Asking for the certificate.
     Enrol,
+}
+
+/// What a server did not do in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Name servers: give the address.
+    Resolve,
+    /// Take a connection.
+    Connect,
+    /// Finish the TLS handshake.
+    Handshake,
+    /// Answer the request.
+    Answer,
 }
 
 /// What went wrong with one URL.
@@ -75,9 +108,9 @@ pub enum Failure {
     /// The name has no address.
     Resolve(io::Error),
     /// No address takes a connection.
-    Connect(io::Error),
-    /// The server did not answer in time.
-    TimedOut,
+    Connect(Vec<(SocketAddr, io::Error)>),
+    /// Something did not happen in time.
+    TimedOut(Phase),
     /// No TLS connection, or it broke.
     Tls(TlsError),
     /// The answer is of no use.
@@ -100,8 +133,17 @@ pub enum Failure {
         /// The earliest time.
         floor: Timestamp,
     },
-    /// An administrator has to approve.
-    Pending(KeyCode),
+    /// 401: the server wants credentials that this node does not have, or refuses those that it got.
+    Credentials {
+        /// Whether name and token were sent.
+        sent: bool,
+        /// Whether the payload holds a token.
+        token: bool,
+        /// The authentication schemes that the server offers.
+        schemes: Vec<String>,
+        /// What the server says about it.
+        text: String,
+    },
     /// The certificate is not the one that was asked for.
     Answer(Box<AnswerError>),
 }
@@ -169,7 +211,7 @@ impl Failure {
     /// Whether trying again is of no use.
     pub fn lasts(&self) -> bool {
         match self {
-            Failure::Resolve(_) | Failure::Connect(_) | Failure::TimedOut => false,
+            Failure::Resolve(_) | Failure::Connect(_) | Failure::TimedOut(_) => false,
             Failure::Tls(TlsError::Refused(_)) => true,
             // Another protocol on that port.
             Failure::Tls(TlsError::Protocol(rustls::Error::InvalidMessage(_))) => true,
@@ -181,8 +223,23 @@ impl Failure {
             | Failure::NotADate(_)
             | Failure::DateOutsideCertificate { .. }
             | Failure::DateBeforeFloor { .. }
-            | Failure::Pending(_)
+            | Failure::Credentials { .. }
             | Failure::Answer(_) => true,
+        }
+    }
+
+    /// Whether this may be the network's fault and not the server's: nobody answered at all, or the answer stopped
+    /// where packets get big. Another link may lead to the server.
+    pub fn unreachable(&self) -> bool {
+        match self {
+            Failure::Resolve(_) => true,
+            // Whoever refuses is there.
+            Failure::Connect(errors) => {
+                let there = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
+                !errors.iter().any(|(_, error)| there.contains(&error.kind()))
+            }
+            Failure::TimedOut(phase) => *phase != Phase::Answer,
+            _ => false,
         }
     }
 }
@@ -197,7 +254,17 @@ impl fmt::Display for CheckinError {
                      imprint-host payload"
                 );
             }
-            CheckinError::Ask(_) => return f.write_str("setting the clock to the server's Date"),
+            CheckinError::NotApproved(unapproved) => {
+                let Unapproved { url, node, code, waited } = unapproved.as_ref();
+                return write!(
+                    f,
+                    "nobody approved key {code} at {url} within {:.0} s; compare the code and run imprint-host approve \
+                     {node} {code}, then boot again, or allow more time with imprint.approval-timeout",
+                    waited.as_secs_f64()
+                );
+            }
+            CheckinError::Ask(AskError::Clock(_)) => return f.write_str("setting the clock to the server's Date"),
+            CheckinError::Ask(AskError::Network(_)) => return f.write_str("looking for another way to the server"),
             CheckinError::Failed { attempts } => attempts,
             CheckinError::GaveUp { waited, attempts } => {
                 write!(f, "gave up after {:.0} s", waited.as_secs_f64())?;
@@ -221,6 +288,7 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let doing = match self.step {
             Step::Probe => "fetching CA certificates and time from",
+            Step::CaCerts => "fetching CA certificates, with credentials, from",
             Step::Enrol => "asking for a certificate at",
         };
         write!(f, "{doing} {}", self.url)?;
@@ -235,8 +303,26 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Resolve(_) => f.write_str("the host name has no address; check the payload's name servers"),
-            Failure::Connect(_) => f.write_str("no connection; check that the server listens there"),
-            Failure::TimedOut => f.write_str("the server did not answer in time"),
+            Failure::Connect(errors) => {
+                f.write_str(if self.unreachable() {
+                    "no connection; check the node's network and that the server runs"
+                } else {
+                    "no connection; check that the server listens there"
+                })?;
+                match errors.as_slice() {
+                    [(_, error)] => write!(f, ": {error}"),
+                    errors => errors.iter().try_for_each(|(address, error)| write!(f, ": {address}: {error}")),
+                }
+            }
+            Failure::TimedOut(phase) => f.write_str(match phase {
+                Phase::Resolve => "no name server answered in time; check the payload's name servers",
+                Phase::Connect => "there was no time left for a connection",
+                Phase::Handshake => {
+                    "the server took the connection, but no TLS handshake came about in time; check the path for lost \
+                     big packets (MTU), and that this is a TLS port"
+                }
+                Phase::Answer => "the server did not answer the request in time",
+            }),
             Failure::Tls(error) => error.fmt(f),
             Failure::Est(error) => error.fmt(f),
             Failure::NoDate => {
@@ -250,17 +336,36 @@ impl fmt::Display for Failure {
             ),
             Failure::DateBeforeFloor { date, floor } => write!(
                 f,
-                "the server's Date is {date}, but it cannot be earlier than {floor}, when the payload was made; \
-                 correct the server's clock"
+                "the server's Date is {date}, but it cannot be earlier than {floor}, 5 minutes before the \
+                 payload was made; correct the server's clock"
             ),
-            Failure::Pending(code) => write!(
+            Failure::Credentials { sent: true, schemes, text, .. } if knows_basic(schemes) => write!(
                 f,
-                "the server holds the request for an administrator to approve (202), which this version does not \
-                 wait for; approve key {code}, or give the payload a token, and boot again"
+                "the server refuses name and token: 401 {text}; make a new payload, the token is unknown, used or \
+                 expired at the server"
+            ),
+            Failure::Credentials { sent: false, token: false, text, .. } => write!(
+                f,
+                "the server wants credentials, and the payload holds no token: 401 {text}; make a payload with a token"
+            ),
+            Failure::Credentials { schemes, text, .. } if schemes.is_empty() => write!(
+                f,
+                "the server wants credentials, but does not say which (401 {text}, no WWW-Authenticate); let it offer \
+                 HTTP Basic"
+            ),
+            Failure::Credentials { schemes, text, .. } => write!(
+                f,
+                "the server wants credentials by {} only (401 {text}), and name and token go by HTTP Basic; let it \
+                 offer that",
+                schemes.join(" or ")
             ),
             Failure::Answer(error) => write!(f, "the server's answer was refused: {error}"),
         }
     }
+}
+
+fn knows_basic(schemes: &[String]) -> bool {
+    schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"))
 }
 
 impl fmt::Display for AnswerError {
@@ -304,6 +409,7 @@ impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AskError::Clock(error) => error.fmt(f),
+            AskError::Network(error) => error.fmt(f),
         }
     }
 }
@@ -320,7 +426,7 @@ impl std::error::Error for CheckinError {
 impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Failure::Resolve(error) | Failure::Connect(error) => Some(error),
+            Failure::Resolve(error) => Some(error),
             // Shown by this error itself, so that what follows is its cause.
             Failure::Tls(error) => error.source(),
             _ => None,
@@ -334,6 +440,7 @@ impl std::error::Error for AskError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             AskError::Clock(error) => error.source(),
+            AskError::Network(error) => error.source(),
         }
     }
 }

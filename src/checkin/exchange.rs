@@ -1,14 +1,21 @@
-//! One request and its answer over a connection of their own, bounded by a deadline. Knows HTTP's frame, not EST.
+//! One connection, one request and its answer, bounded by a deadline. Knows HTTP's frame, not EST.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use super::error::Failure;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+
+use super::error::{Failure, Phase};
 use crate::est::{Response, ResponseReader};
-use crate::payload::{CaCertificate, HttpsUrl, UrlHost};
+use crate::payload::{CaCertificate, DnsName, HttpsUrl, UrlHost};
+use crate::sys;
 use crate::time::Deadline;
-use crate::tls::{self, CertificateFacts, ClientCertificate, TlsError, When};
+use crate::tls::{self, CertificateFacts, ClientCertificate, Connection, TlsError, When};
 
 /// An answer and who gave it.
 pub(super) struct Answer {
@@ -17,67 +24,182 @@ pub(super) struct Answer {
     pub(super) address: SocketAddr,
 }
 
-/// Sends `request` to the server of `url` and reads its answer. An error comes with the address, once there is one.
-pub(super) fn exchange(
+/// What went wrong, and the address once there was one.
+pub(super) type Failed = (Option<SocketAddr>, Failure);
+
+/// A connection to a server that was verified. Nothing was sent yet.
+pub(super) struct Open {
+    connection: Connection<Timed>,
+    address: SocketAddr,
+}
+
+/// Connects to the server of `url` and verifies it.
+pub(super) fn open(
     url: &HttpsUrl,
     ca: &CaCertificate,
     when: When,
     client: Option<&ClientCertificate>,
-    request: &[u8],
     deadline: Deadline,
-) -> Result<Answer, (Option<SocketAddr>, Failure)> {
-    let (stream, address) = connect(url, deadline)?;
-    let talk = || -> Result<Answer, TalkError> {
-        let mut connection = tls::connect(Timed { stream, deadline }, url.host(), ca, when, client)?;
-        connection.send(request)?;
-        let mut reader = ResponseReader::default();
-        let mut buffer = vec![0; 16 * 1024];
-        let response = loop {
-            let count = connection.receive(&mut buffer)?;
-            if count == 0 {
-                break reader.end()?;
-            }
-            if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default())? {
-                break response;
+) -> Result<Open, Failed> {
+    let addresses = match url.host() {
+        UrlHost::Ip(address) => vec![*address],
+        UrlHost::Dns(name) => resolve(name, deadline.at_most(RESOLVE)).map_err(|failure| (None, failure))?,
+    };
+    let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, url.port())).collect();
+    let (stream, address) = connect(&addresses, deadline.at_most(CONNECT))?;
+    let connection = tls::connect(Timed { stream, deadline }, url.host(), ca, when, client)
+        .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
+    Ok(Open { connection, address })
+}
+
+impl Open {
+    /// Sends `request` and reads the answer to it.
+    pub(super) fn talk(self, request: &[u8]) -> Result<Answer, Failed> {
+        let Open { mut connection, address } = self;
+        let mut read = || -> Result<Response, Failure> {
+            let broken = |error| failure(error, Phase::Answer);
+            connection.send(request).map_err(broken)?;
+            let mut reader = ResponseReader::default();
+            let mut buffer = vec![0; 16 * 1024];
+            loop {
+                let count = connection.receive(&mut buffer).map_err(broken)?;
+                if count == 0 {
+                    return reader.end().map_err(Failure::Est);
+                }
+                if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(Failure::Est)? {
+                    return Ok(response);
+                }
             }
         };
-        Ok(Answer { response, server: connection.server, address })
-    };
-    talk().map_err(|TalkError(failure)| (Some(address), failure))
+        let response = read().map_err(|failure| (Some(address), failure))?;
+        Ok(Answer { response, server: connection.close(), address })
+    }
 }
 
-/// The first address that takes a connection.
-fn connect(url: &HttpsUrl, deadline: Deadline) -> Result<(TcpStream, SocketAddr), (Option<SocketAddr>, Failure)> {
-    let addresses: Vec<SocketAddr> = match url.host() {
-        UrlHost::Ip(address) => vec![SocketAddr::new(*address, url.port())],
-        UrlHost::Dns(name) => match (name.as_str(), url.port()).to_socket_addrs() {
-            Ok(addresses) => addresses.collect(),
-            Err(error) => return Err((None, Failure::Resolve(error))),
-        },
+fn failure(error: TlsError, phase: Phase) -> Failure {
+    match error {
+        TlsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Failure::TimedOut(phase),
+        other => Failure::Tls(other),
+    }
+}
+
+/// The longest that name servers may take. musl asks all of them at once, twice in 5 s each time.
+const RESOLVE: Duration = Duration::from_secs(11);
+
+/// The addresses of a name, IPv6 and IPv4 in turn (RFC 8305 §4).
+///
+/// getaddrinfo(3) has no deadline, so a thread of its own waits for it. One that comes too late finds nobody who
+/// listens, and ends; the C library's own timeouts see to that.
+fn resolve(name: &DnsName, deadline: Deadline) -> Result<Vec<IpAddr>, Failure> {
+    let (sender, receiver) = sync_channel(1);
+    let host = name.as_str().to_owned();
+    let look_up = move || {
+        let found = (host.as_str(), 0).to_socket_addrs();
+        // Nobody listens any more when the deadline has passed.
+        let _ = sender.send(found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>()));
     };
-    let mut last = (None, Failure::Resolve(io::ErrorKind::NotFound.into()));
-    let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    for address in addresses {
-        // Each address gets its share of the time that is left, so that one that swallows packets hides no other.
-        let share = (deadline.remaining() / left.max(1)).min(CONNECT);
-        left = left.saturating_sub(1);
-        if share.is_zero() {
-            return Err((Some(address), Failure::TimedOut));
+    std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up).map_err(Failure::Resolve)?;
+    match receiver.recv_timeout(deadline.remaining()) {
+        Ok(Ok(found)) if found.is_empty() => Err(Failure::Resolve(io::ErrorKind::NotFound.into())),
+        Ok(Ok(found)) => Ok(interleaved(found)),
+        Ok(Err(error)) => Err(Failure::Resolve(error)),
+        Err(RecvTimeoutError::Timeout) => Err(Failure::TimedOut(Phase::Resolve)),
+        Err(RecvTimeoutError::Disconnected) => Err(Failure::Resolve(io::ErrorKind::Other.into())),
+    }
+}
+
+/// The families in turn, the C library's first choice first (it sorts by RFC 6724), so that a family without a route
+/// costs one try and not all of them.
+fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|ip| ip.is_ipv6() == first_is_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut all: Vec<IpAddr> = Vec::new();
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] || all.len() >= MAX_ADDRESSES {
+            return all;
         }
-        match TcpStream::connect_timeout(&address, share) {
-            Ok(stream) => {
-                // One request in one go: nothing is gained by waiting for more to send.
-                drop(stream.set_nodelay(true));
-                return Ok((stream, address));
+        for address in pair.into_iter().flatten() {
+            if !all.contains(&address) {
+                all.push(address);
             }
-            Err(error) => last = (Some(address), Failure::Connect(error)),
         }
     }
-    Err(last)
 }
 
-/// The longest that one address may take to accept a connection.
+/// The most addresses of a name that are tried.
+const MAX_ADDRESSES: usize = 8;
+/// The longest that all addresses of a name together may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The next address is tried beside one that has not answered for this long (RFC 8305 §5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// The first address that takes a connection. One that swallows packets delays the next one by a quarter of a second,
+/// one that refuses not at all.
+fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<(TcpStream, SocketAddr), Failed> {
+    let mut waiting = addresses.iter().copied();
+    let mut trying: Vec<(OwnedFd, SocketAddr)> = Vec::new();
+    let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
+    while !deadline.expired() {
+        if let Some(address) = waiting.next() {
+            match begin(address) {
+                Ok(socket) => trying.push((socket, address)),
+                Err(error) => {
+                    failed.push((address, error));
+                    continue;
+                }
+            }
+        } else if trying.is_empty() {
+            break;
+        }
+        let more = waiting.len() != 0;
+        let turn = if more { deadline.at_most(NEXT_ADDRESS) } else { deadline };
+        while !turn.expired() && !trying.is_empty() {
+            let mut fds: Vec<_> =
+                trying.iter().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLOUT)).collect();
+            sys::poll(&mut fds, turn).map_err(|error| (None, Failure::Resolve(error)))?;
+            let Some(index) = fds.iter().position(|fd| fd.any().unwrap_or(false)) else { break };
+            let (socket, address) = trying.remove(index);
+            match finish(socket) {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => failed.push((address, error)),
+            }
+            if more {
+                break;
+            }
+        }
+    }
+    failed.extend(trying.into_iter().map(|(_, address)| (address, io::ErrorKind::TimedOut.into())));
+    let only = match failed.as_slice() {
+        [(address, _)] => Some(*address),
+        _ => None,
+    };
+    Err((only, if failed.is_empty() { Failure::TimedOut(Phase::Connect) } else { Failure::Connect(failed) }))
+}
+
+/// A socket that has begun to connect.
+fn begin(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(family, SockType::Stream, flags, None)?;
+    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
+    match socket::getsockopt(&socket, sockopt::SocketError)? {
+        0 => {}
+        errno => return Err(io::Error::from_raw_os_error(errno)),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    // One request in one go: nothing is gained by waiting for more to send.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
 
 /// A stream whose every read and write ends by the deadline.
 struct Timed {
@@ -118,19 +240,56 @@ fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
 
-struct TalkError(Failure);
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
 
-impl From<TlsError> for TalkError {
-    fn from(error: TlsError) -> TalkError {
-        TalkError(match error {
-            TlsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Failure::TimedOut,
-            other => Failure::Tls(other),
-        })
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let found = ["2001:db8::1", "2001:db8::2", "2001:db8::1", "192.0.2.1", "192.0.2.2"].map(ip).to_vec();
+        assert_eq!(interleaved(found), ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"].map(ip));
+        let one = ["192.0.2.1", "192.0.2.2"].map(ip);
+        assert_eq!(interleaved(one.to_vec()), one);
+        assert!(interleaved((0..50).map(|n| IpAddr::from([192, 0, 2, n])).collect()).len() <= MAX_ADDRESSES);
     }
-}
 
-impl From<crate::est::EstError> for TalkError {
-    fn from(error: crate::est::EstError) -> TalkError {
-        TalkError(Failure::Est(error))
+    #[test]
+    fn an_address_that_answers_is_found_behind_those_that_do_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let live = listener.local_addr().unwrap();
+        // A queue of one that nobody empties: the kernel drops every further SYN.
+        let full = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        let any = SockaddrStorage::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        socket::bind(full.as_raw_fd(), &any).unwrap();
+        socket::listen(&full, socket::Backlog::new(0).unwrap()).unwrap();
+        let full = TcpListener::from(full);
+        let silent = full.local_addr().unwrap();
+        let _filler = TcpStream::connect(silent).unwrap();
+        // tcpmux (RFC 1078), which nobody runs.
+        let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let (_, found) = connect(&[closed, silent, live], deadline).map_err(|(_, failure)| failure).unwrap();
+        assert_eq!(found, live);
+        assert!(deadline.remaining() > Duration::from_secs(20), "the silent one cost no more than its turn");
+
+        let (address, failure) =
+            connect(&[closed, silent], deadline.at_most(Duration::from_millis(300))).err().unwrap();
+        assert_eq!(address, None);
+        let Failure::Connect(errors) = failure else { panic!("{failure:?}") };
+        let kinds: Vec<_> = errors.iter().map(|(address, error)| (*address, error.kind())).collect();
+        assert_eq!(kinds, [(closed, io::ErrorKind::ConnectionRefused), (silent, io::ErrorKind::TimedOut)]);
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist() {
+        // RFC 6761 §6.4.
+        let name = DnsName::try_from("host.invalid").unwrap();
+        let failure = resolve(&name, Deadline::after(Duration::from_secs(30))).unwrap_err();
+        assert!(matches!(failure, Failure::Resolve(_) | Failure::TimedOut(Phase::Resolve)), "{failure:?}");
+        let failure = resolve(&name, Deadline::after(Duration::ZERO)).unwrap_err();
+        assert!(matches!(failure, Failure::TimedOut(Phase::Resolve)), "{failure:?}");
     }
 }

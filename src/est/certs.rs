@@ -2,19 +2,14 @@
 //! about a certificate, not even that it is one.
 
 use base64ct::{Base64, Base64Unpadded, Encoding};
-use der::asn1::ObjectIdentifier;
-use der::{Decode, Header, Reader, SliceReader, Tag, TagNumber};
 
 use super::EstError;
 
 /// The most certificates that are taken from one answer.
 pub const MAX_CERTIFICATES: usize = 32;
 
-/// signedData, RFC 5652 §5.1.
-const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
-
-/// The certificates of a certs-only message as peers send it: base64 in lines of any length, or DER as it is (RFC 8951
-/// §2.1 has senders ignore Content-Transfer-Encoding, so it is not looked at).
+/// The certificates of a certs-only message as peers send it: base64 in lines of any length, or as it is; DER, or BER
+/// with indefinite lengths, as Bouncy Castle writes it. Content-Transfer-Encoding is not looked at (RFC 8951 §3).
 pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
     let decoded;
     let der = match body.first() {
@@ -26,7 +21,7 @@ pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
             &decoded
         }
     };
-    let certificates = signed_data(der).map_err(|error| EstError::NotCertsOnly(error.to_string()))?;
+    let certificates = signed_data(der).map_err(|why| EstError::NotCertsOnly(why.to_owned()))?;
     match certificates.len() {
         1..=MAX_CERTIFICATES => Ok(certificates.into_iter().map(<[u8]>::to_vec).collect()),
         count => Err(EstError::Count(count)),
@@ -40,43 +35,102 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     Base64::decode_vec(dense).or_else(|_| Base64Unpadded::decode_vec(dense)).ok()
 }
 
-/// Walks the message with `der`'s reader. The `cms` crate would decode each certificate and encode it again, which
-/// breaks signatures over anything unusual, and refuses a message that holds one certificate twice.
-fn signed_data(der: &[u8]) -> der::Result<Vec<&[u8]>> {
-    let mut message = SliceReader::new(der)?;
-    let mut content_info = inside(&mut message, Tag::Sequence)?;
-    let content_type = ObjectIdentifier::decode(&mut content_info)?;
+/// Walks the message by itself. The `cms` crate would decode each certificate and encode it again, which breaks
+/// signatures over anything unusual, and refuses a message that holds one certificate twice; `der` takes no indefinite
+/// lengths, which is how Bouncy Castle writes a message.
+fn signed_data(message: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
+    let (content_info, _) = inside(message, SEQUENCE, "a SEQUENCE, ContentInfo")?;
+    let (content_type, rest) = inside(content_info, OBJECT_IDENTIFIER, "an OBJECT IDENTIFIER, contentType")?;
     if content_type != SIGNED_DATA {
-        return Err(der::ErrorKind::OidUnknown { oid: content_type }.into());
+        return Err("contentType is not signedData");
     }
-    let mut explicit = inside(&mut content_info, CERTIFICATES_OR_CONTENT)?;
-    let mut signed_data = inside(&mut explicit, Tag::Sequence)?;
-    inside(&mut signed_data, Tag::Integer)?; // version
-    inside(&mut signed_data, Tag::Set)?; // digestAlgorithms
-    inside(&mut signed_data, Tag::Sequence)?; // encapContentInfo
-    if signed_data.is_finished() || signed_data.peek_tag()? != CERTIFICATES_OR_CONTENT {
+    let (explicit, _) = inside(rest, CONTEXT_0, "[0], the content")?;
+    let (signed_data, _) = inside(explicit, SEQUENCE, "a SEQUENCE, SignedData")?;
+    let (_, rest) = inside(signed_data, INTEGER, "an INTEGER, version")?;
+    let (_, rest) = inside(rest, SET, "a SET, digestAlgorithms")?;
+    let (_, rest) = inside(rest, SEQUENCE, "a SEQUENCE, encapContentInfo")?;
+    if rest.first() != Some(&CONTEXT_0) {
         return Ok(Vec::new());
     }
-    let mut set = inside(&mut signed_data, CERTIFICATES_OR_CONTENT)?;
+    let (mut set, _) = inside(rest, CONTEXT_0, "[0], the certificates")?;
     let mut certificates = Vec::new();
-    while !set.is_finished() {
-        let is_certificate = set.peek_tag()? == Tag::Sequence;
-        let element = set.tlv_bytes()?;
+    while !set.is_empty() {
+        let element = Element::read(set, 0)?;
         // RFC 5652 §10.2.2: other choices are attribute certificates and the like.
-        if is_certificate {
-            certificates.push(element);
+        if element.tag == SEQUENCE {
+            certificates.push(element.whole);
         }
+        set = element.rest;
     }
     // What follows, CRLs and signers, is empty in a certs-only message and of no use in another.
     Ok(certificates)
 }
 
-/// [0], constructed: the content of a ContentInfo, and the certificates of a SignedData.
-const CERTIFICATES_OR_CONTENT: Tag = Tag::ContextSpecific { constructed: true, number: TagNumber::N0 };
+/// signedData, RFC 5652 §5.1: the value of the OBJECT IDENTIFIER 1.2.840.113549.1.7.2.
+const SIGNED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
 
-/// A reader of the value of the next element, which has this tag.
-fn inside<'a>(reader: &mut SliceReader<'a>, tag: Tag) -> der::Result<SliceReader<'a>> {
-    let header = Header::decode(reader)?;
-    header.tag.assert_eq(tag)?;
-    SliceReader::new(reader.read_slice(header.length)?)
+// Identifier octets (X.690 §8.1.2).
+const INTEGER: u8 = 0x02;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+/// [0], constructed: the content of a ContentInfo, and the certificates of a SignedData.
+const CONTEXT_0: u8 = 0xa0;
+
+/// The value of the first element, which has this tag, and what follows the element.
+fn inside<'a>(bytes: &'a [u8], tag: u8, want: &'static str) -> Result<(&'a [u8], &'a [u8]), &'static str> {
+    let element = Element::read(bytes, 0)?;
+    if element.tag == tag { Ok((element.value, element.rest)) } else { Err(want) }
+}
+
+/// One element in BER (X.690 §8.1), with a tag of one byte.
+struct Element<'a> {
+    tag: u8,
+    value: &'a [u8],
+    whole: &'a [u8],
+    rest: &'a [u8],
+}
+
+/// Elements of indefinite length inside one another. A message has 5, its certificates are DER and have none.
+const MAX_DEPTH: usize = 8;
+
+impl<'a> Element<'a> {
+    fn read(bytes: &'a [u8], depth: usize) -> Result<Element<'a>, &'static str> {
+        const SHORT: &str = "it is cut short";
+        let (&[tag, first], rest) = bytes.split_first_chunk().ok_or(SHORT)?;
+        let (value, rest) = match first {
+            0x80 => return Element::until_end_of_contents(bytes, tag, rest, depth),
+            0..0x80 => rest.split_at_checked(usize::from(first)).ok_or(SHORT)?,
+            _ => {
+                let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f)).ok_or(SHORT)?;
+                let length = length.iter().try_fold(0usize, |all, byte| {
+                    all.checked_mul(256).and_then(|all| all.checked_add(usize::from(*byte)))
+                });
+                rest.split_at_checked(length.ok_or(SHORT)?).ok_or(SHORT)?
+            }
+        };
+        let whole = bytes.get(..bytes.len().saturating_sub(rest.len())).unwrap_or_default();
+        Ok(Element { tag, value, whole, rest })
+    }
+
+    /// X.690 §8.1.3.6: elements up to one that is two zero bytes.
+    fn until_end_of_contents(
+        bytes: &'a [u8],
+        tag: u8,
+        contents: &'a [u8],
+        depth: usize,
+    ) -> Result<Element<'a>, &'static str> {
+        if depth >= MAX_DEPTH {
+            return Err("elements of indefinite length, too many inside one another");
+        }
+        let mut at = contents;
+        loop {
+            if let Some(rest) = at.strip_prefix(&[0, 0]) {
+                let value = contents.get(..contents.len().saturating_sub(at.len())).unwrap_or_default();
+                let whole = bytes.get(..bytes.len().saturating_sub(rest.len())).unwrap_or_default();
+                return Ok(Element { tag, value, whole, rest });
+            }
+            at = Element::read(at, depth + 1)?.rest;
+        }
+    }
 }

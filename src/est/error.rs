@@ -30,6 +30,13 @@ pub enum EstError {
         /// Where to.
         location: Option<String>,
     },
+    /// 401: the server wants credentials, or others than it got.
+    Unauthorized {
+        /// The authentication schemes that it offers; none when it does not say.
+        schemes: Vec<String>,
+        /// What the server says about it.
+        text: String,
+    },
     /// The server does not want this request, and will not want it later.
     Refused {
         /// The status.
@@ -75,6 +82,7 @@ impl fmt::Display for EstError {
                     "the server redirects ({status}) to {to}; redirects are not followed, put the final URL into the payload"
                 )
             }
+            EstError::Unauthorized { text, .. } => write!(f, "the server refuses: 401 {text}"),
             EstError::Refused { status, text } => {
                 write!(f, "the server refuses: {status} {text}{}", advice(*status))
             }
@@ -91,7 +99,6 @@ impl fmt::Display for EstError {
 /// What to do about a status, where the status says enough.
 fn advice(status: u16) -> &'static str {
     match status {
-        401 => "; make a new payload, its token is unknown, used or expired at the server",
         404 => "; check the path of the URL in the payload",
         _ => "",
     }

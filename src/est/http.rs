@@ -22,6 +22,8 @@ pub struct Response {
     pub retry_after: Option<String>,
     /// Location, as it stands.
     pub location: Option<String>,
+    /// Each WWW-Authenticate, as it stands.
+    pub challenges: Vec<String>,
     /// Without chunk framing.
     pub body: Vec<u8>,
 }
@@ -34,6 +36,31 @@ impl Response {
             Some(line) if !line.is_empty() && !line.starts_with('<') => printable(line.as_bytes()),
             _ => self.reason.clone(),
         }
+    }
+
+    /// The authentication schemes that the server offers, in its order and its letters (RFC 9110 §11.6.1: several
+    /// challenges may stand in one field, between commas, and so do the parameters of each).
+    pub fn schemes(&self) -> Vec<String> {
+        let mut schemes = Vec::new();
+        for challenge in &self.challenges {
+            let mut quoted = false;
+            for part in challenge.split(|c| {
+                quoted ^= c == '"';
+                c == ',' && !quoted
+            }) {
+                // A parameter is `name=value`; a scheme stands alone or before a space.
+                let word = part.trim().split(' ').next().unwrap_or_default();
+                if !word.is_empty() && !word.contains('=') {
+                    schemes.push(word.to_owned());
+                }
+            }
+        }
+        schemes
+    }
+
+    /// Whether HTTP Basic is among them.
+    pub fn offers_basic(&self) -> bool {
+        self.schemes().iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"))
     }
 }
 
@@ -180,6 +207,12 @@ impl ResponseReader {
             date: text("Date"),
             retry_after: text("Retry-After"),
             location: text("Location"),
+            challenges: parsed
+                .headers
+                .iter()
+                .filter(|field| field.name.eq_ignore_ascii_case("WWW-Authenticate"))
+                .map(|field| printable(field.value))
+                .collect(),
             body: Vec::new(),
         };
         self.state = framing(status, parsed.headers)?;

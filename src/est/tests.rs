@@ -47,8 +47,14 @@ const TWO: &[u8] = &[0x30, 3, 2, 1, 2];
 /// If this test fails, do not change it lightly: servers read these bytes.
 #[test]
 fn requests() {
-    let get =
-        request(Operation::CaCerts, "est.example:8443", "/.well-known/est", None, "imprint/0.1 (config drive)\r\nX: y");
+    let get = request(
+        Operation::CaCerts,
+        Lines::Of64,
+        "est.example:8443",
+        "/.well-known/est",
+        None,
+        "imprint/0.1 (config drive)\r\nX: y",
+    );
     assert_eq!(
         std::str::from_utf8(&get).unwrap(),
         "GET /.well-known/est/cacerts HTTP/1.1\r\nHost: est.example:8443\r\nUser-Agent: imprint/0.1 (config \
@@ -57,10 +63,12 @@ fn requests() {
     let name = NodeName::try_from("node1").unwrap();
     let token = Token::try_from("s3cret".to_owned()).unwrap();
     let basic = Basic { name: &name, token: &token };
-    let post = request(Operation::SimpleEnroll(&[0; 49]), "[::1]:8443", "/.well-known/est/x", Some(&basic), "imprint");
+    let post = |lines| {
+        request(Operation::SimpleEnroll(&[0; 49]), lines, "[::1]:8443", "/.well-known/est/x", Some(&basic), "imprint")
+    };
     // printf node1:s3cret | base64
     assert_eq!(
-        std::str::from_utf8(&post).unwrap(),
+        std::str::from_utf8(&post(Lines::Of64)).unwrap(),
         format!(
             "POST /.well-known/est/x/simpleenroll HTTP/1.1\r\nHost: [::1]:8443\r\nUser-Agent: imprint\r\nAccept: \
              application/pkcs7-mime\r\nConnection: close\r\nAuthorization: Basic bm9kZTE6czNjcmV0\r\nContent-Type: \
@@ -68,12 +76,15 @@ fn requests() {
             "A".repeat(64)
         )
     );
+    let one_line = format!("\r\nContent-Length: 68\r\n\r\n{}AA==", "A".repeat(64));
+    assert!(std::str::from_utf8(&post(Lines::One)).unwrap().ends_with(&one_line));
 }
 
 /// RFC 7030 §4.2.2: the certificate says who asks.
 #[test]
 fn a_renewal_carries_no_credentials() {
-    let post = request(Operation::SimpleReenroll(&[0; 3]), "est.example", "/.well-known/est", None, "imprint");
+    let post =
+        request(Operation::SimpleReenroll(&[0; 3]), Lines::Of64, "est.example", "/.well-known/est", None, "imprint");
     let post = std::str::from_utf8(&post).unwrap();
     assert!(post.starts_with("POST /.well-known/est/simplereenroll HTTP/1.1\r\n"), "{post}");
     assert!(post.ends_with("Content-Length: 5\r\n\r\nAAAA\n") && !post.contains("Authorization"), "{post}");
@@ -153,6 +164,42 @@ fn certificates_in_every_encoding() {
     assert_eq!(certs_only(&message(&[ONE, ONE, &[0xa2, 0]])).unwrap(), [ONE, ONE]);
 }
 
+/// Bouncy Castle's CMSSignedData.getEncoded() has indefinite lengths down to the certificates.
+#[test]
+fn certificates_in_a_message_of_indefinite_length() {
+    let open = |tag: u8, value: &[u8]| [&[tag, 0x80], value, &[0, 0]].concat();
+    let data = open(0x30, &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1]);
+    let set = open(0xa0, &[ONE, TWO].concat());
+    let signed = open(0x30, &[&[2, 1, 1, 0x31, 0], data.as_slice(), &set, &[0x31, 0]].concat());
+    let id = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
+    let whole = open(0x30, &[id.as_slice(), &open(0xa0, &signed)].concat());
+    assert_eq!(certs_only(&whole).unwrap(), [ONE, TWO]);
+    assert_eq!(certs_only(wrapped(&whole).as_bytes()).unwrap(), [ONE, TWO]);
+    for length in 1..whole.len() {
+        assert!(matches!(certs_only(&whole[..length]), Err(EstError::NotCertsOnly(_))), "{length}");
+    }
+    // What is deeper than any message is refused before it is deep.
+    assert!(matches!(certs_only(&[0x30, 0x80].repeat(10_000)), Err(EstError::NotCertsOnly(_))));
+}
+
+#[test]
+fn schemes_that_a_server_offers() {
+    let schemes = |fields: &[&str]| {
+        let challenges = fields.iter().map(|field| (*field).to_owned()).collect();
+        Response { challenges, ..Response::default() }.schemes()
+    };
+    assert_eq!(schemes(&[]), [""; 0]);
+    assert_eq!(schemes(&["Basic realm=\"a, b\", charset=\"UTF-8\""]), ["Basic"]);
+    assert_eq!(schemes(&["Digest realm=\"x\", nonce=\"Basic, y\", qop=auth", "basic realm=x"]), ["Digest", "basic"]);
+    assert_eq!(schemes(&["Negotiate, Digest realm=x,BASIC realm=y"]), ["Negotiate", "Digest", "BASIC"]);
+    assert_eq!(
+        answer(&[b"HTTP/1.1 401 No\r\nwww-authenticate: Digest a=b\r\nWWW-Authenticate: Basic\r\n\r\n"])
+            .unwrap()
+            .schemes(),
+        ["Digest", "Basic"]
+    );
+}
+
 #[test]
 fn certificates_that_are_none() {
     assert_eq!(certs_only(b" \r\n"), Err(EstError::NotCertsOnly("it is empty".to_owned())));
@@ -189,6 +236,16 @@ fn what_a_status_means() {
         later.retry_after = Some(value.to_owned());
         assert_eq!(outcome(&later), Ok(Outcome::RetryAfter(want)));
     }
+    later.date = Some("Sun Nov  6 08:49:00 1994".to_owned());
+    for (value, delay) in [("Sunday, 06-Nov-94 08:49:37 GMT", 37), ("Sun, 06 Nov 1994 08:48:59 GMT", 0)] {
+        later.retry_after = Some(value.to_owned());
+        let delay = RetryAfter::Delay(Duration::from_secs(delay));
+        assert_eq!(outcome(&later), Ok(Outcome::RetryAfter(Some(delay))), "{value}");
+    }
+    assert_eq!(
+        outcome(&response(401, b"who are you?\n")),
+        Err(EstError::Unauthorized { schemes: vec![], text: "who are you?".to_owned() })
+    );
     assert_eq!(
         outcome(&response(403, b"names differ from the record\nmore\n")),
         Err(EstError::Refused { status: 403, text: "names differ from the record".to_owned() })

@@ -35,7 +35,7 @@ impl fmt::Display for Plan {
         };
         writeln!(
             f,
-            "clock      {clock} until a server tells; payload from {} to {}",
+            "clock      {clock} until a server tells; credible from {} to {}",
             self.clock.floor, self.clock.expiry
         )?;
         if let Some(seed) = &self.seed {

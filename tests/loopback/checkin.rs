@@ -1,6 +1,7 @@
 //! Check-in against a server that does everything wrong, once each. All times are made up: nothing here depends on
 //! the clock of the machine.
 
+mod forms;
 mod issued;
 mod trust;
 
@@ -9,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imprint::apply::entropy::Seeded;
-use imprint::checkin::{AnswerError, Ask, AskError, Attempt, CheckinError, Context, Failure, Issued, Step, enroll};
+use imprint::checkin::{
+    AnswerError, Ask, AskError, Attempt, CheckinError, Context, Failure, Issued, Phase, Progress, Reply, Step, enroll,
+};
 use imprint::digest::sha256;
 use imprint::est::{EstError, MAX_BODY};
 use imprint::identity::{Identity, KeyCode};
@@ -46,6 +49,13 @@ struct World {
     identity: Identity,
     issuers: Vec<[u8; 32]>,
     composed: u64,
+    quality: ClockQuality,
+}
+
+struct Run {
+    result: Result<Issued, CheckinError>,
+    asked: Vec<Ask>,
+    told: Vec<String>,
 }
 
 impl World {
@@ -63,7 +73,7 @@ impl World {
         };
         let seeded = Seeded::ready(Deadline::after(Duration::from_secs(60))).unwrap();
         let identity = Identity::generate(&SubjectPlan { names, key }, &seeded).unwrap();
-        World { root, signer, identity, issuers: Vec::new(), composed: COMPOSED }
+        World { root, signer, identity, issuers: Vec::new(), composed: COMPOSED, quality: ClockQuality::Unknown }
     }
 
     /// What is asked for, in another order.
@@ -119,26 +129,33 @@ impl World {
     }
 
     fn enroll_at(&self, urls: &[String], deadline: Duration) -> (Result<Issued, CheckinError>, Vec<Ask>) {
-        let server = self.server_plan(urls);
+        let run = self.run(&self.server_plan(urls), deadline, None, &mut |_| Reply::NothingMore);
+        (run.result, run.asked)
+    }
+
+    /// A check-in, what it asked for and what it told.
+    fn run(
+        &self,
+        server: &Server,
+        deadline: Duration,
+        approval_timeout: Option<Duration>,
+        door: &mut dyn FnMut(Ask) -> Reply,
+    ) -> Run {
         let clock = ClockPlan {
             floor: Timestamp::from_secs(self.composed),
             expiry: Timestamp::from_secs(self.composed + DAY),
-            quality: ClockQuality::Unknown,
+            quality: self.quality,
         };
-        let context = Context {
-            server: &server,
-            clock: &clock,
-            identity: &self.identity,
-            renews: None,
-            user_agent: "imprint/test (loopback)",
-        };
-        let mut asked = Vec::new();
-        let mut ask = |ask: Ask| -> Result<(), AskError> {
+        let (identity, user_agent) = (&self.identity, "imprint/test (loopback)");
+        let context = Context { server, clock: &clock, identity, renews: None, user_agent, approval_timeout };
+        let (mut asked, mut told) = (Vec::new(), Vec::new());
+        let mut ask = |ask: Ask| -> Result<Reply, AskError> {
             asked.push(ask);
-            Ok(())
+            Ok(door(ask))
         };
-        let result = enroll(&context, &mut ask, &mut |_| {}, Deadline::after(deadline));
-        (result, asked)
+        let mut progress = |progress: Progress<'_>| told.push(progress.to_string());
+        let result = enroll(&context, &mut ask, &mut progress, Deadline::after(deadline));
+        Run { result, asked, told }
     }
 
     fn enroll(&self, server: &EstServer) -> Result<Issued, CheckinError> {
@@ -290,18 +307,6 @@ fn a_refusal_is_final_and_shows_what_the_server_says() {
 }
 
 #[test]
-fn approval_by_an_administrator_is_named() {
-    let world = World::new();
-    let cacerts = base64(&certs_only(&world.cacerts()));
-    let server = EstServer::start(vec![world.tls()], move |request| match request.operation() {
-        "cacerts" => reply("200 OK", &[date_field(NOW)], cacerts.as_bytes()),
-        _ => b"HTTP/1.1 202 Accepted\r\nRetry-After: 5\r\n\r\n".to_vec(),
-    });
-    let (Step::Enrol, Failure::Pending(code)) = world.fails(&server) else { panic!("pending") };
-    assert_eq!(code, world.identity.code());
-}
-
-#[test]
 fn a_busy_server_is_asked_again() {
     let world = World::new();
     let good = world.good(NOW);
@@ -335,7 +340,10 @@ fn a_server_that_never_answers_ends_at_the_deadline() {
     let url = format!("https://{}/.well-known/est", silent.local_addr().unwrap());
     let (result, _) = world.enroll_at(&[url], Duration::from_millis(200));
     let Err(CheckinError::GaveUp { attempts, .. }) = result else { panic!("{result:?}") };
-    assert!(matches!(&attempts[..], [Attempt { step: Step::Probe, failure: Failure::TimedOut, .. }]), "{attempts:?}");
+    assert!(
+        matches!(&attempts[..], [Attempt { step: Step::Probe, failure: Failure::TimedOut(Phase::Handshake), .. }]),
+        "{attempts:?}"
+    );
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Site {
     /// Where the node's files are.
     fn enroll(&self, node: &str) -> PathBuf {
         let out = self.file(node);
-        run::enroll(Path::new("/"), &self.payload(node), &out, LIMIT).unwrap();
+        run::enroll(Path::new("/"), &self.payload(node), &out, LIMIT, None).unwrap();
         out
     }
 }

@@ -11,7 +11,9 @@ use rcgen::{
     KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 /// First and last second of a validity.
 pub type Validity = (u64, u64);
@@ -45,13 +47,32 @@ impl Ca {
 
     /// A TLS server's configuration, with a key of its own and this CA's certificate behind the leaf's.
     pub fn server(&self, leaf: &Leaf, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
+        self.asking_server(leaf, versions, WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// What a server uses to ask for a certificate from this CA: one that has to come, or may.
+    pub fn verifier(&self, must: bool) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(self.der())).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        if must { builder.build().unwrap() } else { builder.allow_unauthenticated().build().unwrap() }
+    }
+
+    /// A TLS server that asks for a certificate of the client.
+    pub fn asking_server(
+        &self,
+        leaf: &Leaf,
+        versions: &[&'static SupportedProtocolVersion],
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let leaf = leaf.params().signed_by(&key, &self.issuer).unwrap();
         let chain = vec![leaf.der().clone(), CertificateDer::from(self.der())];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-        Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap())
+        Arc::new(builder.with_client_cert_verifier(clients).with_single_cert(chain, key).unwrap())
     }
 }
 
@@ -142,6 +163,16 @@ pub fn certs_only(certificates: &[Vec<u8>]) -> Vec<u8> {
     let signed: [&[u8]; 4] = [&[2, 1, 1, 0x31, 0], &data, &set, &[0x31, 0]];
     let signed_data = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
     tlv(0x30, &[signed_data.as_slice(), &tlv(0xa0, &tlv(0x30, &signed.concat()))].concat())
+}
+
+/// The same message as Bouncy Castle writes it: indefinite lengths (X.690 §8.1.3.6) down to the certificates.
+pub fn certs_only_ber(certificates: &[Vec<u8>]) -> Vec<u8> {
+    let open = |tag: u8, value: &[u8]| [&[tag, 0x80], value, &[0, 0]].concat();
+    let data = open(0x30, &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1]);
+    let set = open(0xa0, &certificates.concat());
+    let signed = open(0x30, &[&[2, 1, 1, 0x31, 0], data.as_slice(), &set, &[0x31, 0]].concat());
+    let id = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
+    open(0x30, &[id.as_slice(), &open(0xa0, &signed)].concat())
 }
 
 fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {

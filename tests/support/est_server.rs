@@ -38,6 +38,19 @@ impl Request {
     }
 }
 
+/// What follows an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// close_notify, and the end of the connection.
+    Notify,
+    /// The end of the connection, without a word.
+    Abrupt,
+    /// Nothing: the connection stays open until the client closes it.
+    Open,
+    /// As the first, and the answer itself comes byte by byte, each in a TLS record of its own.
+    Bytewise,
+}
+
 /// Stops when it is dropped.
 pub struct EstServer {
     address: SocketAddr,
@@ -50,6 +63,15 @@ impl EstServer {
     /// Listens on 127.0.0.1. Connection n is made with configuration n, or the last one; `answer` gives the bytes to
     /// send, an HTTP head and all. After each answer the connection is closed.
     pub fn start(configs: Vec<Arc<ServerConfig>>, answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> EstServer {
+        EstServer::ending(configs, Ending::Notify, answer)
+    }
+
+    /// The same, with another end of each connection.
+    pub fn ending(
+        configs: Vec<Arc<ServerConfig>>,
+        ending: Ending,
+        answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
+    ) -> EstServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -61,7 +83,7 @@ impl EstServer {
                 }
                 let config = configs.get(connection).or(configs.last()).unwrap();
                 // A client that breaks off is what many tests are about; the client says why.
-                drop(serve(connection, stream.unwrap(), Arc::clone(config), &seen, &answer));
+                drop(serve(connection, stream.unwrap(), Arc::clone(config), ending, &seen, &answer));
             }
         });
         EstServer { address, requests, stop, thread: Some(thread) }
@@ -100,6 +122,7 @@ fn serve(
     connection: usize,
     stream: TcpStream,
     config: Arc<ServerConfig>,
+    ending: Ending,
     requests: &Mutex<Vec<Request>>,
     answer: &impl Fn(&Request) -> Vec<u8>,
 ) -> std::io::Result<()> {
@@ -126,8 +149,17 @@ fn serve(
     let version = stream.conn.protocol_version().unwrap();
     let request = Request { connection, head, body, version, group };
     requests.lock().unwrap().push(request.clone());
-    stream.write_all(&answer(&request))?;
-    stream.conn.send_close_notify();
+    let bytes = answer(&request);
+    let piece = if ending == Ending::Bytewise { 1 } else { usize::MAX };
+    for piece in bytes.chunks(piece) {
+        stream.write_all(piece)?;
+        stream.flush()?;
+    }
+    match ending {
+        Ending::Notify | Ending::Bytewise => stream.conn.send_close_notify(),
+        Ending::Abrupt => {}
+        Ending::Open => while stream.read(&mut buffer)? != 0 {},
+    }
     stream.flush()
 }
 
