@@ -2,18 +2,21 @@
 //! `ready` in it is complete; after a failure it has neither key nor certificate. Talks to nobody.
 
 pub mod memory;
+mod generation;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::apply::file;
 use crate::checkin::Issued;
 use crate::identity::Identity;
 use crate::payload::CaCertificate;
 use crate::pem;
+use crate::secret::Secret;
 use crate::status::{Node, Outcome, Status};
 
 /// Names in the folder.
@@ -25,6 +28,9 @@ const CA: &str = "ca.pem";
 const READY: &str = "ready";
 const PRIVATE: &str = "private";
 const KEY: &str = "key.pem";
+
+/// For how long a certificate and key stay once others have taken their places.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// Where the private key lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +87,37 @@ pub enum HandoverError {
     },
     /// JSON cannot be written.
     Json(serde_json::Error),
+    /// What an earlier run handed over cannot be read.
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What an earlier run handed over is not what it left there.
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The certificate came with the payload, or from a version that did not write down where it came from.
+    NotRenewable(PathBuf),
+    /// Somebody else is renewing.
+    Busy(PathBuf),
+}
+
+/// What an earlier run handed over.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// node.json
+    pub node: Node,
+    /// The leaf and every certificate between it and the trust anchor, DER; never empty.
+    pub chain: Vec<Vec<u8>>,
+    /// The trust anchor.
+    pub ca: CaCertificate,
+    /// PKCS#8, DER.
+    pub key: Secret,
 }
 
 /// Everything is in place but `status.json` and `ready`.
@@ -130,6 +167,77 @@ pub fn fail(directory: &Path, status: &Status) -> Result<(), HandoverError> {
     write_status(directory, status)
 }
 
+/// Reads what an earlier run handed over.
+pub fn read(directory: &Path) -> Result<HandedOver, HandoverError> {
+    let text = |name: &str| {
+        let path = directory.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok((path, zeroize::Zeroizing::new(text))),
+            Err(source) => Err(HandoverError::Read { path, source }),
+        }
+    };
+    let blocks = |name: &str, label: &str| {
+        let (path, text) = text(name)?;
+        match pem::decode(label, &text) {
+            Some(blocks) if !blocks.is_empty() => Ok((path, blocks)),
+            _ => Err(HandoverError::Damaged { path, why: format!("no {label} in PEM") }),
+        }
+    };
+    let (path, json) = text(NODE)?;
+    let node = serde_json::from_str(&json).map_err(|error| HandoverError::Damaged { path, why: error.to_string() })?;
+    let (_, chain) = blocks(CHAIN, "CERTIFICATE")?;
+    let (path, mut cas) = blocks(CA, "CERTIFICATE")?;
+    let ca = CaCertificate::new(cas.remove(0).to_vec())
+        .map_err(|error| HandoverError::Damaged { path, why: error.to_string() })?;
+    let (_, mut keys) = blocks(&format!("{PRIVATE}/{KEY}"), "PRIVATE KEY")?;
+    let key = Secret::new(std::mem::take(&mut *keys.remove(0)));
+    Ok(HandedOver { node, chain: chain.iter().map(|der| der.to_vec()).collect(), ca, key })
+}
+
+/// Nobody else renews what is in this folder while this is there.
+#[must_use]
+pub struct Lock {
+    _folder: nix::fcntl::Flock<fs::File>,
+}
+
+/// Takes the lock of a folder, or says that somebody else has it.
+pub fn lock(directory: &Path) -> Result<Lock, HandoverError> {
+    let path = || directory.to_owned();
+    let folder = fs::File::open(directory).map_err(|source| HandoverError::Read { path: path(), source })?;
+    match nix::fcntl::Flock::lock(folder, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+        Ok(folder) => Ok(Lock { _folder: folder }),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(HandoverError::Busy(path())),
+        Err((_, errno)) => Err(HandoverError::Read { path: path(), source: errno.into() }),
+    }
+}
+
+/// Puts a renewed certificate in the place of the one before, key and all, in one step: whoever looks sees either the
+/// old files or the new ones, at any moment and after any crash. `ready` is written anew, last, for those who watch it.
+pub fn replace(
+    directory: &Path,
+    _: &Lock,
+    identity: Identity,
+    certificates: &Certificates<'_>,
+    node: &Node,
+) -> Result<(), HandoverError> {
+    let (cert, chain) = pems(certificates);
+    let (node, key) = (json(node)?, identity.into_private_key_pem());
+    let files = [(CERT, cert.as_bytes()), (CHAIN, chain.as_bytes()), (NODE, node.as_slice())];
+    generation::replace(directory, &files, key.as_bytes(), GRACE)?;
+    put(directory, READY, b"", 0o644)
+}
+
+/// cert.pem and chain.pem.
+fn pems(certificates: &Certificates<'_>) -> (String, String) {
+    let leaf = pem::encode("CERTIFICATE", certificates.leaf).to_string();
+    // What TLS sends (RFC 8446 §4.4.2): the leaf, its issuer and so on, without the trust anchor.
+    let mut chain = leaf.clone();
+    for certificate in certificates.intermediates.iter().filter(|certificate| *certificate != certificates.ca) {
+        chain.push_str(&pem::encode("CERTIFICATE", certificate));
+    }
+    (leaf, chain)
+}
+
 fn write_all(
     directory: &Path,
     private: Private,
@@ -141,12 +249,8 @@ fn write_all(
     // From here to the end the folder is not complete.
     remove(&directory.join(READY))?;
     let secret = private_folder(directory, private)?;
-    let leaf = pem::encode("CERTIFICATE", certificates.leaf);
-    // What TLS sends (RFC 8446 §4.4.2): the leaf, its issuer and so on, without the trust anchor.
-    let mut chain = leaf.to_string();
-    for certificate in certificates.intermediates.iter().filter(|certificate| *certificate != certificates.ca) {
-        chain.push_str(&pem::encode("CERTIFICATE", certificate));
-    }
+    generation::remove_all(directory)?;
+    let (leaf, chain) = pems(certificates);
     put(directory, CA, pem::encode("CERTIFICATE", certificates.ca).as_bytes(), 0o644)?;
     put(directory, CHAIN, chain.as_bytes(), 0o644)?;
     put(directory, CERT, leaf.as_bytes(), 0o644)?;
@@ -158,7 +262,8 @@ fn write_all(
 fn discard(directory: &Path) -> Result<(), HandoverError> {
     let key = directory.join(PRIVATE).join(KEY);
     let others = [READY, CERT, CHAIN, NODE].map(|name| directory.join(name));
-    let removed: Vec<_> = std::iter::once(key).chain(others).map(|path| remove(&path)).collect();
+    let mut removed: Vec<_> = std::iter::once(key).chain(others).map(|path| remove(&path)).collect();
+    removed.push(generation::remove_all(directory));
     removed.into_iter().collect()
 }
 
@@ -236,6 +341,25 @@ impl fmt::Display for HandoverError {
                 write!(f, "{} is {what}; remove it, or name another place", path.display())
             }
             HandoverError::Json(_) => f.write_str("writing JSON"),
+            HandoverError::Read { path, source } => {
+                write!(f, "reading {}", path.display())?;
+                match source.kind() {
+                    io::ErrorKind::NotFound => f.write_str(", which imprint run or enroll leaves there"),
+                    io::ErrorKind::PermissionDenied => f.write_str(", which only its owner may; run it as root"),
+                    _ => Ok(()),
+                }
+            }
+            HandoverError::Damaged { path, why } => {
+                write!(f, "{} is not what imprint left there ({why}); enrol with a new payload", path.display())
+            }
+            HandoverError::NotRenewable(path) => write!(
+                f,
+                "{} names no EST server, so there is nobody to ask for a renewal; make a new payload",
+                path.display()
+            ),
+            HandoverError::Busy(path) => {
+                write!(f, "somebody else renews what is in {} right now; wait for that", path.display())
+            }
         }
     }
 }
@@ -243,9 +367,14 @@ impl fmt::Display for HandoverError {
 impl std::error::Error for HandoverError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            HandoverError::Write { source, .. } | HandoverError::Mount { source, .. } => Some(source),
+            HandoverError::Write { source, .. }
+            | HandoverError::Mount { source, .. }
+            | HandoverError::Read { source, .. } => Some(source),
             HandoverError::Json(source) => Some(source),
-            HandoverError::NotOurs { .. } => None,
+            HandoverError::NotOurs { .. }
+            | HandoverError::Damaged { .. }
+            | HandoverError::NotRenewable(_)
+            | HandoverError::Busy(_) => None,
         }
     }
 }

@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
 
 pub mod run;
+pub mod renew;
 pub mod options;
 pub mod source;
 pub mod payload;

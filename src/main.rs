@@ -7,7 +7,8 @@ use std::time::Duration;
 use argh::FromArgs;
 use imprint::chain::chain;
 use imprint::error::Error;
-use imprint::run;
+use imprint::time::Timestamp;
+use imprint::{renew, run};
 
 /// Gives a machine its identity in the first second of its life.
 ///
@@ -26,6 +27,7 @@ enum Command {
     Check(Check),
     Plan(Plan),
     Enroll(Enroll),
+    Renew(Renew),
     Status(Status),
     Version(Version),
 }
@@ -69,6 +71,24 @@ struct Enroll {
     approval_timeout: Option<u64>,
 }
 
+/// replace certificate and key by new ones with the same names, before they end
+#[derive(FromArgs)]
+#[argh(subcommand, name = "renew")]
+struct Renew {
+    /// folder that run or enroll handed over (/run/imprint)
+    #[argh(option, default = "PathBuf::from(\"/run/imprint\")")]
+    dir: PathBuf,
+    /// seconds until it gives up (60)
+    #[argh(option, default = "60")]
+    timeout: u64,
+    /// another certificate for the same key
+    #[argh(switch)]
+    keep_key: bool,
+    /// do nothing before two thirds of the certificate's validity have passed
+    #[argh(switch)]
+    if_due: bool,
+}
+
 /// show what the last run did
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
@@ -105,6 +125,10 @@ fn main() -> ExitCode {
         Command::Enroll(Enroll { payload, out, timeout, approval_timeout }) => {
             let approval = approval_timeout.map(Duration::from_secs);
             run::enroll(root, &payload, &out, Duration::from_secs(timeout), approval)
+        }
+        Command::Renew(Renew { dir, timeout, keep_key, if_due }) => {
+            let request = renew::Request { timeout: Duration::from_secs(timeout), keep_key, if_due };
+            renew::renew(&dir, request, Timestamp::system())
         }
         Command::Status(Status {}) => run::status(root).map(|text| print!("{text}")),
         Command::Version(Version {}) => {

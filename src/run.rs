@@ -259,6 +259,6 @@ fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
 }
 
 /// One line on the console; the unit sends it to the journal, too.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     println!("imprint: {line}");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::apply::network::Network;
+use crate::hex;
 use crate::identity::KeyCode;
 use crate::payload::{Prefix, Route};
 use crate::plan::Plan;
@@ -89,6 +90,20 @@ pub struct Node {
     pub not_after: String,
     /// The network that was configured; `None` when it was left as it was.
     pub network: Option<NodeNetwork>,
+    /// How the certificate is renewed; `None`: not by this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<NodeRenewal>,
+}
+
+/// How a certificate is renewed: what the payload said of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeRenewal {
+    /// EST bases, in order.
+    pub urls: Vec<String>,
+    /// SHA-256 of further CAs that the certificate may chain to, in hexadecimal.
+    pub issuers: Vec<String>,
+    /// Type of the key: `p256`.
+    pub key: String,
 }
 
 /// One configured link.
@@ -132,6 +147,11 @@ impl Node {
             key_code: code.to_string(),
             not_after: not_after.to_string(),
             network: network.map(NodeNetwork::from),
+            renewal: Some(NodeRenewal {
+                urls: plan.server.urls.iter().map(ToString::to_string).collect(),
+                issuers: plan.server.issuers.iter().map(|digest| hex::encode(digest)).collect(),
+                key: plan.subject.key.to_string(),
+            }),
         }
     }
 }

@@ -326,6 +326,7 @@ fn a_boot_hands_over_twice_and_fails_once() {
             key_code: identity.code().to_string(),
             not_after: "2026-11-23T00:00:00Z".to_owned(),
             network: None,
+            renewal: None,
         };
         let certificates = Certificates { leaf: b"leaf", intermediates: &[], ca: b"ca" };
         handover::write(&directory, Private::Mount, identity, &certificates, &node).unwrap().finish(&status()).unwrap();

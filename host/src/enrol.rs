@@ -1,11 +1,15 @@
 //! Who gets a certificate. A CSR is signed when key proof, subject, every name, key type and token equal what was
 //! injected; anything else is refused with its reason. One transaction for the token and the certificate.
 
+mod renewal;
+
 use std::fmt;
+
+pub use renewal::simple_reenroll;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use imprint::digest::sha256;
-use imprint::payload::{EstUrl, TokenMode};
+use imprint::payload::{EstUrl, PayloadId, TokenMode};
 use imprint::secret::Secret;
 use imprint::time::Timestamp;
 
@@ -76,6 +80,19 @@ pub enum Refusal {
     },
     /// The record asks for the EST server's own name.
     ServerName(String),
+    /// A renewal without a certificate.
+    NoCertificate,
+    /// A certificate that was not issued here, or whose node is gone.
+    NotOurs,
+    /// A certificate that another one has taken the place of.
+    Superseded {
+        /// Code of that one's key.
+        key_code: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A certificate for other names or another type of key than the record has now.
+    Changed,
 }
 
 /// Why there is no answer.
@@ -146,20 +163,35 @@ fn decide(
     if let Some(name) = names_a_server(&record.names, urls) {
         return Err(Refusal::ServerName(name).into());
     }
+    changes.spend(payload.id, &csr.code().to_string(), now)?;
+    issue(changes, ca, &record, &csr, payload.id, None, now)
+}
+
+/// Signs and books it. `renews` is the serial number of the certificate whose place it takes.
+fn issue(
+    changes: &Changes<'_>,
+    ca: &Ca,
+    record: &Record,
+    csr: &Csr,
+    payload: PayloadId,
+    renews: Option<Vec<u8>>,
+    now: Timestamp,
+) -> Result<Answer, Stop> {
     let leaf = Leaf { names: &record.names, spki: csr.spki(), validity: record.validity, usages: &record.usages };
     let issued = ca.issue(&leaf, now)?;
     let key_code = csr.code().to_string();
     let detail = format!("{} key {key_code}, until {}", record.names, issued.not_after);
-    changes.spend(payload.id, &key_code, now)?;
     changes.add_certificate(&CertificateRow {
         serial: issued.serial,
-        node: row.name,
-        payload: payload.id,
+        node: record.name.to_string(),
+        payload,
         spki_hash: csr.spki_hash(),
         key_code,
         der: issued.der.clone(),
         issued_at: now,
         not_after: issued.not_after,
+        renews,
+        seen_at: None,
     })?;
     Ok(Answer::Issued { der: issued.der, detail })
 }
@@ -254,6 +286,20 @@ impl fmt::Display for Refusal {
                 write!(f, "token already used by key {key_code} at {at}; make another with imprint-host payload")
             }
             Refusal::ServerName(name) => write!(f, "{name} is the EST server's own name; change the node's record"),
+            Refusal::NoCertificate => {
+                write!(f, "a renewal needs the certificate that is to be renewed, as TLS client certificate")
+            }
+            Refusal::NotOurs => {
+                write!(f, "this server does not know the certificate, or its node is gone; enrol with a new payload")
+            }
+            Refusal::Superseded { key_code, at } => write!(
+                f,
+                "key {key_code} took the place of this certificate's at {at}; if that is not this node's, its key was \
+                 stolen; enrol with a new payload"
+            ),
+            Refusal::Changed => {
+                write!(f, "the node's record has other names now than the certificate; enrol with a new payload")
+            }
         }
     }
 }

@@ -163,7 +163,8 @@ async fn connection(
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await;
     let stream = stream.map_err(|_| "no TLS handshake in time".to_owned())?.map_err(|error| error.to_string())?;
-    let service = TowerToHyperService::new(http::router(shared, peer));
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|leaf| leaf.to_vec());
+    let service = TowerToHyperService::new(http::router(shared, peer, certificate));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

@@ -13,10 +13,11 @@ use imprint::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 /// Version of the schema; `PRAGMA user_version` of the file.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (
     name TEXT PRIMARY KEY,
@@ -58,7 +59,12 @@ CREATE TABLE audit (
 ) STRICT;
 CREATE TRIGGER audit_keeps_rows BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_keeps_text BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
-"];
+",
+    "
+ALTER TABLE certificates ADD COLUMN renews BLOB REFERENCES certificates (serial);
+ALTER TABLE certificates ADD COLUMN seen_at INTEGER;
+",
+];
 
 /// An open store.
 pub struct Store {
@@ -120,6 +126,10 @@ pub struct CertificateRow {
     pub issued_at: Timestamp,
     /// Last second of its validity.
     pub not_after: Timestamp,
+    /// Serial number of the one that it took the place of; `None`: a token was used for it.
+    pub renews: Option<Vec<u8>>,
+    /// When a client first proved that it has it, in a TLS handshake.
+    pub seen_at: Option<Timestamp>,
 }
 
 /// A line of the audit log.
@@ -350,11 +360,31 @@ impl Changes<'_> {
 
     /// Adds a certificate.
     pub fn add_certificate(&self, row: &CertificateRow) -> Result<(), StoreError> {
-        let sql = "INSERT INTO certificates (serial, node, payload, spki_hash, key_code, der, issued_at, not_after)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "INSERT INTO certificates
+                   (serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         let (payload, spki_hash) = (row.payload.0.as_slice(), row.spki_hash.as_slice());
-        let (issued_at, not_after) = (millis(row.issued_at), millis(row.not_after));
-        self.run(sql, params![row.serial, row.node, payload, spki_hash, row.key_code, row.der, issued_at, not_after])
+        let (issued_at, not_after, seen_at) = (millis(row.issued_at), millis(row.not_after), row.seen_at.map(millis));
+        let CertificateRow { serial, node, key_code, der, renews, .. } = row;
+        self.run(sql, params![serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at])
+    }
+
+    /// The certificate with exactly these bytes, if it was issued here.
+    pub fn certificate(&self, der: &[u8]) -> Result<Option<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE der = ?1");
+        self.check(self.transaction.query_row(&sql, [der], certificate_row).optional())
+    }
+
+    /// The newest certificate of a node.
+    pub fn latest_certificate(&self, node: &str) -> Result<Option<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY issued_at DESC, rowid DESC LIMIT 1");
+        self.check(self.transaction.query_row(&sql, [node], certificate_row).optional())
+    }
+
+    /// Notes that a client has proven that it has this certificate; the first time counts.
+    pub fn seen(&self, serial: &[u8], now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE certificates SET seen_at = ?2 WHERE serial = ?1 AND seen_at IS NULL";
+        self.run(sql, params![serial, millis(now)])
     }
 
     /// The certificates of a key that are valid, newest first.
@@ -377,7 +407,7 @@ impl Changes<'_> {
 
 const PAYLOAD: &str = "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at FROM payloads";
 const CERTIFICATE: &str =
-    "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after FROM certificates";
+    "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at FROM certificates";
 
 fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
     Ok(NodeRow { name: row.get(0)?, file: row.get(1)?, record: row.get(2)? })
@@ -409,6 +439,8 @@ fn certificate_row(row: &Row<'_>) -> rusqlite::Result<CertificateRow> {
         der: row.get(5)?,
         issued_at: timestamp(row, 6)?,
         not_after: timestamp(row, 7)?,
+        renews: row.get(8)?,
+        seen_at: optional_timestamp(row, 9)?,
     })
 }
 
@@ -484,14 +516,34 @@ mod tests {
     #[test]
     fn a_newer_store_is_refused() {
         let (_dir, store) = store();
-        store.connection.pragma_update(None, "user_version", 2).unwrap();
+        store.connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
         let path = store.path.clone();
         drop(store);
         match Store::open(&path) {
-            Err(StoreError::Newer { version: 2, .. }) => {}
+            Err(StoreError::Newer { version, .. }) => assert_eq!(version, VERSION + 1),
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("opened"),
         }
+    }
+
+    /// What the first version of this program wrote.
+    #[test]
+    fn an_older_store_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("imprint.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO nodes VALUES ('node1', 'f', 'r', 1); PRAGMA user_version = 1;
+             INSERT INTO payloads (id, node, token_hash, mode, composed, expiry)
+             VALUES (zeroblob(16), 'node1', zeroblob(32), 'once', 1, 2);
+             INSERT INTO certificates VALUES (x'01', 'node1', zeroblob(16), zeroblob(32), 'K', x'30', 1, 2);",
+        )
+        .unwrap();
+        drop(old);
+        let store = Store::open(&path).unwrap();
+        let certificate = store.latest("node1").unwrap().0.unwrap();
+        assert_eq!((certificate.der, certificate.renews, certificate.seen_at), (vec![0x30], None, None));
     }
 
     #[test]

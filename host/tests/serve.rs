@@ -222,6 +222,22 @@ fn a_payload_ends() {
 }
 
 #[test]
+fn a_renewal_without_a_certificate_is_refused() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let csr = good(&site);
+    site.verified(&site.enroll(Some(("node1", &token)), &csr));
+    // Name and token are no substitute.
+    let headers = format!("{}Content-Type: application/pkcs10\r\n", basic("node1", &token));
+    for operation in ["simplereenroll", "label/simplereenroll"] {
+        let answer = site.post(operation, &headers, &wrapped(&csr));
+        assert_eq!(answer.status, 403);
+        let want = "a renewal needs the certificate that is to be renewed, as TLS client certificate\n";
+        assert_eq!(answer.body, want);
+    }
+}
+
+#[test]
 fn a_token_for_each_boot() {
     let site = start(&[&format!("{NODE}enrol = \"each-boot\"\n")]);
     let token = site.token("node1", &Options { expires: 3 * DAY, ..Options::default() });

@@ -39,6 +39,15 @@ pub enum CheckinError {
         /// Who says so.
         server: String,
     },
+    /// The certificate that was to be renewed has ended.
+    Ended {
+        /// When.
+        not_after: Timestamp,
+        /// What time it is.
+        date: Timestamp,
+        /// Who says so.
+        server: String,
+    },
     /// What the check-in asked for was not done.
     Ask(AskError),
 }
@@ -252,6 +261,12 @@ impl fmt::Display for CheckinError {
                     f,
                     "the payload expired at {expiry}, and it is {date} by {server}; make a new payload with \
                      imprint-host payload"
+                );
+            }
+            CheckinError::Ended { not_after, date, server } => {
+                return write!(
+                    f,
+                    "the certificate ended at {not_after}, and it is {date} by {server}; enrol with a new payload"
                 );
             }
             CheckinError::NotApproved(unapproved) => {

@@ -27,6 +27,7 @@ fn node() -> Node {
         key_code: identity().code().to_string(),
         not_after: "2026-11-23T00:00:00Z".to_owned(),
         network: None,
+        renewal: None,
     }
 }
 
@@ -126,4 +127,43 @@ fn a_private_folder_that_is_none_is_refused() {
     let path = root.path().join("private");
     assert_eq!(error.to_string(), format!("{} is not a folder; remove it, or name another place", path.display()));
     assert_eq!(names(elsewhere.path()), [""; 0]);
+}
+
+/// Whoever opens `current` once, and reads both below it, never gets a key and a certificate of two generations.
+#[test]
+fn certificate_and_key_change_in_one_step() {
+    let root = tempfile::tempdir().unwrap();
+    hand_over(root.path()).unwrap().finish(&done()).unwrap();
+    let replace = |text: &str| {
+        let files = [CERT, CHAIN, NODE].map(|name| (name, text.as_bytes()));
+        generation::replace(root.path(), &files, text.as_bytes(), Duration::ZERO).unwrap();
+    };
+    replace("0");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let pairs = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut pairs = 0;
+            while !over.load(std::sync::atomic::Ordering::SeqCst) || pairs == 0 {
+                // A generation that is over may be gone already, here without grace.
+                let Ok(folder) = fs::File::open(root.path().join("current")) else { continue };
+                let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder)));
+                let [Ok(certificate), Ok(key)] = [CERT, KEY].map(|name| fs::read_to_string(path.join(name))) else {
+                    continue;
+                };
+                assert_eq!(certificate, key);
+                pairs += 1;
+            }
+            pairs
+        });
+        (1..300).for_each(|number| replace(&number.to_string()));
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        reader.join().unwrap()
+    });
+    assert!(pairs > 0);
+    assert_eq!(fs::read_to_string(root.path().join("private/key.pem")).unwrap(), "299");
+    assert_eq!(names(&root.path().join("private")), ["key-301.pem", "key.pem"]);
+    assert_eq!(listing(&root.path().join("private"))["key-301.pem"], 0o600);
+    fail(root.path(), &failed()).unwrap();
+    assert_eq!(names(root.path()), ["ca.pem", "private", "status.json"]);
+    assert_eq!(names(&root.path().join("private")), [""; 0]);
 }

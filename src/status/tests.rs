@@ -54,10 +54,25 @@ fn frozen_node() {
         key_code: "Q9W1-DFWF-077Y-MGA1".to_owned(),
         not_after: "2026-11-23T00:00:00Z".to_owned(),
         network: Some(NodeNetwork::from(&network)),
+        renewal: None,
     };
     let json = r#"{"version":1,"name":"node1","payload_id":"00112233445566778899aabbccddeeff","hostname":"node1","key_code":"Q9W1-DFWF-077Y-MGA1","not_after":"2026-11-23T00:00:00Z","network":{"link":"eth0","mac":"52:54:00:12:34:56","mtu":1500,"addresses":["192.0.2.10/24"],"routes":[{"to":"0.0.0.0/0","via":"192.0.2.1","metric":null}],"dns":["192.0.2.53"],"search":["example.org"]}}"#;
     assert_eq!(serde_json::to_string(&node).unwrap(), json);
     assert_eq!(serde_json::from_str::<Node>(json).unwrap(), node);
+}
+
+/// If this test fails, do not change it: a later `imprint renew` reads what an earlier `imprint run` wrote.
+#[test]
+fn frozen_renewal() {
+    let renewal = NodeRenewal {
+        urls: vec!["https://192.0.2.1:8443/.well-known/est".to_owned()],
+        issuers: vec!["00".repeat(32)],
+        key: "p256".to_owned(),
+    };
+    let json = r#"{"version":1,"name":"node1","payload_id":"00112233445566778899aabbccddeeff","hostname":null,"key_code":"Q9W1-DFWF-077Y-MGA1","not_after":"2026-11-23T00:00:00Z","network":null,"renewal":{"urls":["https://192.0.2.1:8443/.well-known/est"],"issuers":["0000000000000000000000000000000000000000000000000000000000000000"],"key":"p256"}}"#;
+    let node: Node = serde_json::from_str(json).unwrap();
+    assert_eq!(node.renewal, Some(renewal));
+    assert_eq!(serde_json::to_string(&node).unwrap(), json);
 }
 
 /// Version 1 may grow: a reader of today reads what is written tomorrow.

@@ -30,19 +30,23 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 struct Context {
     shared: Arc<Shared>,
     peer: SocketAddr,
+    /// The client's, verified.
+    certificate: Option<Arc<[u8]>>,
 }
 
-pub(super) fn router(shared: Arc<Shared>, peer: SocketAddr) -> Router {
-    let context = Context { shared, peer };
+pub(super) fn router(shared: Arc<Shared>, peer: SocketAddr, certificate: Option<Vec<u8>>) -> Router {
+    let context = Context { shared, peer, certificate: certificate.map(Arc::from) };
     // RFC 7030 §3.2.2: the label names one of several CAs. Here is one, so every label means it.
     Router::new()
         .route("/.well-known/est/cacerts", get(ca_certs))
         .route("/.well-known/est/{label}/cacerts", get(ca_certs))
         .route("/.well-known/est/simpleenroll", post(simple_enroll))
         .route("/.well-known/est/{label}/simpleenroll", post(simple_enroll))
+        .route("/.well-known/est/simplereenroll", post(simple_reenroll))
+        .route("/.well-known/est/{label}/simplereenroll", post(simple_reenroll))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "not an EST operation of this server") })
         .method_not_allowed_fallback(|| async {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "GET cacerts, POST simpleenroll")
+            plain(StatusCode::METHOD_NOT_ALLOWED, "GET cacerts, POST simpleenroll and simplereenroll")
         })
         .layer(from_fn_with_state(context.clone(), dated))
         .with_state(context)
@@ -61,35 +65,64 @@ async fn ca_certs(State(context): State<Context>) -> Response {
 }
 
 async fn simple_enroll(State(context): State<Context>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    if !is_pkcs10(&parts.headers) {
-        return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "want Content-Type: application/pkcs10");
-    }
-    let credentials = match parts.headers.get(AUTHORIZATION) {
+    let credentials = match request.headers().get(AUTHORIZATION) {
         None => None,
         Some(value) => match value.to_str().ok().and_then(est::basic) {
             Some(credentials) => Some(credentials),
             None => return plain(StatusCode::BAD_REQUEST, "want Authorization: Basic with node name and token"),
         },
     };
+    let csr = match csr_of(request).await {
+        Ok(csr) => csr,
+        Err(refused) => return *refused,
+    };
+    let peer = context.peer.ip().to_string();
+    decided(context.shared, move |state, now| {
+        let crate::state::State { ca, store, urls } = state;
+        let request = enrol::Request { csr: &csr, credentials, peer: &peer };
+        enrol::simple_enroll(store, ca, urls, &request, now)
+    })
+    .await
+}
+
+async fn simple_reenroll(State(context): State<Context>, request: Request) -> Response {
+    let csr = match csr_of(request).await {
+        Ok(csr) => csr,
+        Err(refused) => return *refused,
+    };
+    let (peer, certificate) = (context.peer.ip().to_string(), context.certificate);
+    decided(context.shared, move |state, now| {
+        let crate::state::State { ca, store, urls } = state;
+        enrol::simple_reenroll(store, ca, urls, &csr, certificate.as_deref(), &peer, now)
+    })
+    .await
+}
+
+/// The CSR in the body.
+async fn csr_of(request: Request) -> Result<Vec<u8>, Box<Response>> {
+    let refused = |status, why: &str| Err(Box::new(plain(status, why)));
+    let (parts, body) = request.into_parts();
+    if !is_pkcs10(&parts.headers) {
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "want Content-Type: application/pkcs10");
+    }
     let body = match timeout(BODY_TIME, to_bytes(body, BODY_BYTES)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
-            return plain(StatusCode::PAYLOAD_TOO_LARGE, &format!("body cut short or over {BODY_BYTES} bytes"));
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, &format!("body cut short or over {BODY_BYTES} bytes"));
         }
-        Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+        Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
     };
-    let csr = match est::csr(&body) {
-        Ok(csr) => csr,
-        Err(error) => return plain(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    // The store waits for the disk; that is no work for a thread of the reactor.
-    let Context { shared, peer } = context;
+    est::csr(&body).or_else(|error| refused(StatusCode::BAD_REQUEST, &error.to_string()))
+}
+
+/// Asks `enrol`, and says what it answers. The store waits for the disk; that is no work for a thread of the reactor.
+async fn decided(
+    shared: Arc<Shared>,
+    decide: impl FnOnce(&mut crate::state::State, Timestamp) -> Result<Answer, enrol::EnrolError> + Send + 'static,
+) -> Response {
     let decided = tokio::task::spawn_blocking(move || {
-        let request = enrol::Request { csr: &csr, credentials, peer: &peer.ip().to_string() };
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let crate::state::State { ca, store, urls } = &mut *state;
-        enrol::simple_enroll(store, ca, urls, &request, (shared.clock)())
+        decide(&mut state, (shared.clock)())
     });
     match decided.await {
         Ok(Ok(answer)) => respond(answer),

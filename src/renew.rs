@@ -1,0 +1,131 @@
+//! `imprint renew`: the certificate that an earlier run handed over, for its successor with the same names (RFC 7030
+//! §4.2.2). Verified as at check-in; until everything is in place nothing changes, whatever goes wrong.
+
+use std::path::Path;
+use std::time::Duration;
+
+use der::Decode;
+use x509_cert::Certificate;
+
+use crate::apply::entropy::Seeded;
+use crate::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
+use crate::error::Error;
+use crate::handover::{self, Certificates, HandedOver, HandoverError};
+use crate::hex;
+use crate::identity::Identity;
+use crate::payload::{CaCertificate, EstUrl, HttpsUrl, KeyType, NodeName};
+use crate::plan::{ClockPlan, ClockQuality, Server};
+use crate::run::say;
+use crate::status::{Node, NodeRenewal};
+use crate::time::{Deadline, Timestamp};
+use crate::tls::{CertificateFacts, ClientCertificate};
+
+/// What is asked for on the command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Until it gives up.
+    pub timeout: Duration,
+    /// Another certificate for the same key.
+    pub keep_key: bool,
+    /// Nothing at all before two thirds of the certificate's validity have passed.
+    pub if_due: bool,
+}
+
+/// Renews what is in `directory`.
+pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), Error> {
+    let deadline = Deadline::after(request.timeout);
+    let lock = handover::lock(directory)?;
+    let HandedOver { node, chain, ca, key } = handover::read(directory)?;
+    let damaged = |name: &str, why: String| HandoverError::Damaged { path: directory.join(name), why };
+    let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
+    let certificate = Certificate::from_der(leaf).map_err(|error| damaged("chain.pem", error.to_string()))?;
+    let facts = CertificateFacts::of(leaf).ok_or_else(|| damaged("chain.pem", "no certificate".to_owned()))?;
+    let due = due(&facts);
+    if request.if_due && now < due {
+        say(&format!("certificate valid until {}, renewal due from {due} on", facts.not_after));
+        return Ok(());
+    }
+    let (server, kind) = server(&node, ca).map_err(|wrong| match wrong {
+        Some(why) => damaged("node.json", why),
+        None => HandoverError::NotRenewable(directory.join("node.json")),
+    })?;
+    let client = ClientCertificate::new(&chain, key.expose())
+        .map_err(|error| damaged("private/key.pem", format!("{error}; it does not fit chain.pem")))?;
+    let identity = match request.keep_key {
+        true => Identity::keeping(&certificate, key.expose())?,
+        false => Identity::renewing(&certificate, kind, &Seeded::ready(deadline)?)?,
+    };
+    // What a payload says of itself at a check-in, the certificate says here: the time lies within its validity.
+    let plausible = (facts.not_before..=facts.not_after).contains(&now);
+    let quality = if plausible { ClockQuality::Rtc } else { ClockQuality::Unknown };
+    let clock = ClockPlan { floor: facts.not_before, expiry: facts.not_after, quality };
+    let user_agent = format!("imprint/{} (renewal)", env!("CARGO_PKG_VERSION"));
+    let context = Context {
+        server: &server,
+        clock: &clock,
+        identity: &identity,
+        renews: Some(&client),
+        user_agent: &user_agent,
+        approval_timeout: Some(request.timeout),
+    };
+    // Neither the system clock nor the network is ours to change.
+    let mut progress = |progress: Progress<'_>| match progress {
+        Progress::Clock { .. } => {}
+        told => say(&told.to_string()),
+    };
+    let mut door = |ask: Ask| match ask {
+        Ask::SetClock(_) => Ok(Reply::Done),
+        Ask::NextLink(_) | Ask::RenewLease(_) => Ok(Reply::NothingMore),
+    };
+    let issued = checkin::enroll(&context, &mut door, &mut progress, deadline);
+    let issued = issued.map_err(|error| match error {
+        CheckinError::Expired { expiry, date, server } => CheckinError::Ended { not_after: expiry, date, server },
+        other => other,
+    })?;
+    let not_after = issued.facts().not_after;
+    let node = Node { key_code: identity.code().to_string(), not_after: not_after.to_string(), ..node };
+    let code = identity.code();
+    handover::replace(directory, &lock, identity, &Certificates::new(&issued, &server.ca), &node)?;
+    say(&format!("renewed by {}: key {code}, valid until {not_after}", issued.server()));
+    Ok(())
+}
+
+/// From when on a renewal is due: two thirds of the validity have passed. What is left is time for a server that is down.
+fn due(facts: &CertificateFacts) -> Timestamp {
+    let validity = facts.not_after.as_millis().saturating_sub(facts.not_before.as_millis());
+    facts.not_before.plus(Duration::from_millis(validity.saturating_sub(validity / 3)))
+}
+
+/// Whom to ask, by node.json, and what key to make. `None`: nobody; else what is wrong with it.
+fn server(node: &Node, ca: CaCertificate) -> Result<(Server, KeyType), Option<String>> {
+    let NodeRenewal { urls, issuers, key } = node.renewal.as_ref().ok_or(None)?;
+    let url = |text: &String| match EstUrl::try_from(text.as_str()) {
+        Ok(EstUrl::Https(url)) => Ok(url),
+        Ok(EstUrl::Line) => Err(Some("a renewal over the line".to_owned())),
+        Err(error) => Err(Some(error.to_string())),
+    };
+    let urls = urls.iter().map(url).collect::<Result<Vec<HttpsUrl>, _>>()?;
+    if urls.is_empty() {
+        return Err(None);
+    }
+    let digest = |text: &String| hex::decode(text)?.try_into().ok();
+    let issuers = issuers.iter().map(digest).collect::<Option<Vec<[u8; 32]>>>();
+    let issuers = issuers.ok_or_else(|| Some("issuers that are no SHA-256 digests".to_owned()))?;
+    let name = NodeName::try_from(node.name.as_str()).map_err(|error| Some(error.to_string()))?;
+    let kind = KeyType::ALL.iter().find(|(_, name)| name == key).map(|(kind, _)| *kind);
+    let kind = kind.ok_or_else(|| Some(format!("key type \"{}\"", key.escape_default())))?;
+    Ok((Server { urls, name, token: None, ca, issuers }, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_thirds_of_the_validity_are_the_certificates_own() {
+        let (not_before, not_after) = (Timestamp::from_secs(1000), Timestamp::from_secs(4000));
+        let (subject, issuer) = (String::new(), String::new());
+        let facts = CertificateFacts { subject, issuer, names: Vec::new(), not_before, not_after };
+        assert_eq!(due(&facts), Timestamp::from_secs(3000));
+    }
+}
