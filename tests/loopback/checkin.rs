@@ -4,6 +4,7 @@
 mod forms;
 mod issued;
 mod trust;
+mod waiting;
 
 use std::net::IpAddr;
 use std::sync::Arc;

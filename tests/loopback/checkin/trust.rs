@@ -193,3 +193,62 @@ fn a_ca_that_has_ended_is_no_anchor() {
     // It was valid when the payload was made, so the probe is taken; webpki would take the rest, too.
     assert_eq!(world.refused(&server), (Step::Enrol, Reason::CaValidity(secs(validity.0), secs(validity.1))));
 }
+
+/// What an operator reads on the console, to the letter.
+#[test]
+fn a_server_certificate_that_is_refused_is_described() {
+    let world = World::new();
+    let text = |configs: Vec<Arc<ServerConfig>>| {
+        let server = EstServer::start(configs, world.good(NOW));
+        let error = world.enroll(&server).unwrap_err().to_string();
+        let (url, address) = (server.url(), server.address().to_string());
+        error.replace(&url, "URL").replace(&address, "ADDRESS")
+    };
+    let at = |validity| world.signer.server(&Leaf::server(LOCALHOST, validity), &[&TLS13]);
+    // The seconds that have passed since the Date came: none or one.
+    let either = |text: String, want: &dyn Fn(u64) -> String| {
+        assert!((0..5).any(|second| text == want(second)), "{text}\n{}", want(0));
+    };
+    either(text(vec![at(GOOD), at((COMPOSED, NOW - 60))]), &|second| {
+        format!(
+            "asking for a certificate at URL (ADDRESS): the server's certificate expired at 2030-01-01T00:59:00Z, and it \
+             is 2030-01-01T01:00:0{second}Z (it is CN=est server, for ip:127.0.0.1, from CN=Signer, valid \
+             2030-01-01T00:00:00Z to 2030-01-01T00:59:00Z); renew the server's certificate"
+        )
+    });
+    either(text(vec![at(GOOD), at((NOW + 600, NOW + DAY))]), &|second| {
+        format!(
+            "asking for a certificate at URL (ADDRESS): the server's certificate begins at 2030-01-01T01:10:00Z, and it \
+             is 2030-01-01T01:00:0{second}Z (it is CN=est server, for ip:127.0.0.1, from CN=Signer, valid \
+             2030-01-01T01:10:00Z to 2030-01-02T01:00:00Z); renew the server's certificate"
+        )
+    });
+    let mut leaf = Leaf::server(LOCALHOST, GOOD);
+    leaf.names = vec![SanType::DnsName("est.example".try_into().unwrap())];
+    assert_eq!(
+        text(vec![world.signer.server(&leaf, &[&TLS13])]),
+        "fetching CA certificates and time from URL (ADDRESS): the server's certificate is not for 127.0.0.1, the name \
+         in the URL (it is CN=est server, for dns:est.example, from CN=Signer, valid 2029-01-01T00:00:00Z to \
+         2039-12-30T00:00:00Z); correct the URL in the payload, or give the server a certificate for that name"
+    );
+}
+
+/// The clock of the host that made the payload may be fast; `plan` allows for that, and the check-in goes by it.
+#[test]
+fn a_clock_is_set_once_it_is_confirmed_and_never_before() {
+    let world = World::new();
+    // The server's certificate at the second connection is over: its Date is not confirmed.
+    let over = world.signer.server(&Leaf::server(LOCALHOST, (COMPOSED, NOW - 1)), &[&TLS13]);
+    let server = EstServer::start(vec![world.tls(), over], world.good(NOW));
+    let (result, asked) = world.enroll_at(&[server.url()], Duration::from_secs(60));
+    assert!(matches!(result, Err(CheckinError::Failed { .. })) && asked.is_empty(), "{result:?} {asked:?}");
+    // Confirmed before a CSR is sent: what comes of that is another matter.
+    let cacerts = base64(&certs_only(&world.cacerts()));
+    let server = EstServer::start(vec![world.tls()], move |request| match request.operation() {
+        "cacerts" => reply("200 OK", &[date_field(NOW)], cacerts.as_bytes()),
+        _ => reply("403 Forbidden", &[], b""),
+    });
+    let (result, asked) = world.enroll_at(&[server.url()], Duration::from_secs(60));
+    assert!(matches!(result, Err(CheckinError::Failed { .. })));
+    assert!(matches!(asked[..], [Ask::SetClock(_)]), "{asked:?}");
+}

@@ -1,0 +1,154 @@
+//! What a check-in does while it has to wait: for an administrator, for a server, for a network.
+
+use imprint_tests::est_server::Ending;
+
+use super::*;
+
+/// tcp(7): a multicast address is none to connect to, ENETUNREACH at once, whatever the routes are.
+const UNREACHABLE: &str = "https://224.0.0.1/.well-known/est";
+const ACCEPTED: &[u8] = b"HTTP/1.1 202 Accepted\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+
+/// A check-in at these URLs with 20 s for it, and this long for an approval.
+fn run(world: &World, urls: &[String], approval: Option<Duration>) -> Run {
+    world.run(&world.server_plan(urls), Duration::from_secs(20), approval, &mut |_| Reply::NothingMore)
+}
+
+/// A server that answers a CSR with `answers`, one after another and the last one for ever.
+fn answering(world: &World, answers: Vec<Vec<u8>>) -> EstServer {
+    let good = world.good(NOW);
+    EstServer::start(vec![world.tls()], move |request| match request.connection.checked_sub(1) {
+        None => good(request),
+        Some(index) => answers.get(index).or(answers.last()).unwrap().clone(),
+    })
+}
+
+#[test]
+fn the_approval_may_take_longer_than_everything_else() {
+    let world = World::new();
+    let good = world.good(NOW);
+    let server = EstServer::start(vec![world.tls()], move |request| match request.connection {
+        1 => ACCEPTED.to_vec(),
+        _ => good(request),
+    });
+    let plan = world.server_plan(&[server.url()]);
+    let run = world.run(&plan, Duration::from_millis(700), None, &mut |_| Reply::NothingMore);
+    run.result.unwrap();
+}
+
+#[test]
+fn an_approval_that_does_not_come_names_node_and_key() {
+    let world = World::new();
+    let server = answering(&world, vec![ACCEPTED.to_vec()]);
+    let Err(CheckinError::NotApproved(error)) = run(&world, &[server.url()], Some(Duration::from_secs(1))).result
+    else {
+        panic!("nobody approved")
+    };
+    assert_eq!((error.node.as_str(), error.code, error.waited.as_secs()), ("node1", world.identity.code(), 0));
+    let code = error.code;
+    assert_eq!(
+        CheckinError::NotApproved(error).to_string(),
+        format!(
+            "nobody approved key {code} at {} within 0 s; compare the code and run imprint-host approve node1 {code}, \
+             then boot again, or allow more time with imprint.approval-timeout",
+            server.url()
+        )
+    );
+}
+
+#[test]
+fn a_request_that_is_denied_after_all_ends_it() {
+    let world = World::new();
+    let server = answering(&world, vec![ACCEPTED.to_vec(), reply("403 Forbidden", &[], b"denied by alice\n")]);
+    let error = run(&world, &[server.url()], None).result.unwrap_err().to_string();
+    assert!(error.ends_with(": the server refuses: 403 denied by alice"), "{error}");
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn the_server_that_holds_the_request_is_asked_first_and_the_others_when_it_is_gone() {
+    let world = World::new();
+    let holder = answering(&world, vec![ACCEPTED.to_vec(), ACCEPTED.to_vec(), b"SSH-2.0-OpenSSH\r\n".to_vec()]);
+    // Busy at first, so that the other one gets the request.
+    let good = world.good(NOW);
+    let other = EstServer::start(vec![world.tls()], move |request| match request.connection {
+        0 => reply("503 Service Unavailable", &[], b""),
+        _ => good(request),
+    });
+    let run = run(&world, &[other.url(), holder.url()], None);
+    let issued = run.result.unwrap();
+    assert_eq!(issued.server(), format!("{} ({})", other.url(), other.address()));
+    // The probe, three times the CSR; and the other one only once the holder had failed.
+    assert_eq!((holder.requests().len(), other.requests().len()), (4, 3));
+    assert_eq!(run.told.iter().filter(|line| line.contains("waits for approval")).count(), 1, "{:?}", run.told);
+}
+
+#[test]
+fn a_server_that_goes_away_while_it_holds_the_request_is_waited_for() {
+    let world = World::new();
+    let good = world.good(NOW);
+    let server = EstServer::start(vec![world.tls()], move |request| match request.connection {
+        1 => ACCEPTED.to_vec(),
+        2 => Vec::new(),
+        _ => good(request),
+    });
+    run(&world, &[server.url()], None).result.unwrap();
+    let operations: Vec<String> = server.requests().iter().map(|request| request.operation().to_owned()).collect();
+    // After a failure the time is asked for again.
+    assert_eq!(operations, ["cacerts", "simpleenroll", "simpleenroll", "cacerts", "simpleenroll"]);
+}
+
+#[test]
+fn when_no_server_can_be_reached_another_link_is_asked_for_and_leases_are_looked_at() {
+    let world = World::new();
+    let plan = world.server_plan(&[UNREACHABLE.to_owned(), UNREACHABLE.replace("0.0.1", "0.0.2")]);
+    let mut replies = vec![Reply::Done, Reply::NothingMore];
+    let began = std::time::Instant::now();
+    let run = world.run(&plan, Duration::from_secs(4), None, &mut |ask| match ask {
+        Ask::NextLink(until) => {
+            assert!(!until.expired() && until.remaining() <= Duration::from_secs(4));
+            replies.pop().unwrap_or(Reply::NothingMore)
+        }
+        _ => Reply::Done,
+    });
+    let (first, second) = (run.asked.first().unwrap(), run.asked.get(1).unwrap());
+    assert!(matches!((first, second), (Ask::NextLink(_), Ask::RenewLease(_))), "{:?}", run.asked);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let error = run.result.unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "https://224.0.0.1/.well-known/est (224.0.0.1:443): no connection; check the node's network and that the \
+             server runs: Network is unreachable (os error 101); fetching"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_server_that_refuses_is_there_and_no_other_link_is_asked_for() {
+    let world = World::new();
+    let urls = [UNREACHABLE.to_owned(), "https://127.0.0.1:1/.well-known/est".to_owned()];
+    let plan = world.server_plan(&urls);
+    let run = world.run(&plan, Duration::from_secs(3), None, &mut |_| Reply::NothingMore);
+    assert!(matches!(run.result, Err(CheckinError::GaveUp { .. })));
+    assert!(!run.asked.iter().any(|ask| matches!(ask, Ask::NextLink(_))), "{:?}", run.asked);
+}
+
+#[test]
+fn what_does_not_happen_in_time_is_told_apart() {
+    let world = World::new();
+    let deadline = Duration::from_millis(600);
+    let phase = |url: String| match world.enroll_at(&[url], deadline).0 {
+        Err(CheckinError::GaveUp { mut attempts, .. }) => match attempts.remove(0).failure {
+            Failure::TimedOut(phase) => phase,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    // The kernel takes the connection; nobody else does.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(phase(format!("https://{}/.well-known/est", silent.local_addr().unwrap())), Phase::Handshake);
+    let mute = EstServer::ending(vec![world.tls()], Ending::Open, |_| Vec::new());
+    assert_eq!(phase(mute.url()), Phase::Answer);
+    let half = EstServer::ending(vec![world.tls()], Ending::Open, |_| b"HTTP/1.1 200 OK\r\nContent-Le".to_vec());
+    assert_eq!(phase(half.url()), Phase::Answer);
+}
