@@ -148,7 +148,7 @@ pub fn connect<S: Read + Write>(
     while client.is_handshaking() {
         client.complete_io(&mut stream).map_err(|error| match verifier.refused.get() {
             Some(refused) => TlsError::Refused(Box::new(refused.clone())),
-            None => last_words(&mut client, &mut stream).unwrap_or_else(|| TlsError::from(error)),
+            None => last_words(&error, &mut client, &mut stream).unwrap_or_else(|| TlsError::from(error)),
         })?;
     }
     let server = client.peer_certificates().and_then(<[_]>::first).and_then(|leaf| CertificateFacts::of(leaf));
@@ -157,7 +157,10 @@ pub fn connect<S: Read + Write>(
 }
 
 /// A server that broke off while this end was still sending said why; the failed write hides it.
-fn last_words<S: Read + Write>(client: &mut ClientConnection, stream: &mut S) -> Option<TlsError> {
+fn last_words<S: Read + Write>(error: &io::Error, client: &mut ClientConnection, stream: &mut S) -> Option<TlsError> {
+    if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+        return None;
+    }
     while client.read_tls(stream).is_ok_and(|count| count != 0) {
         if let Err(error) = client.process_new_packets() {
             return Some(TlsError::Protocol(error));
