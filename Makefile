@@ -57,11 +57,12 @@ test-vm: build
 	@scripts/vm-images backports >/dev/null
 	$(NEXTEST) -p imprint-tests --test vm
 
-## lint        formatting, clippy, shellcheck, and what the dependencies may be
+## lint        formatting, clippy, manual pages, shellcheck, and what the dependencies may be
 lint:
 	@scripts/install-needs build lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	mandoc -T lint -W warning man/*
 	shellcheck -x $$(git ls-files | xargs grep -lE '^#!.*\b(ba)?sh$$')
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
@@ -94,7 +95,7 @@ check-repro:
 dist: build
 	@scripts/install-needs vm
 	@rm -rf dist/$(BUNDLE) && mkdir -p dist/$(BUNDLE)
-	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut systemd docs README.md CHANGELOG.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
+	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut systemd man docs README.md CHANGELOG.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
 	@tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(BUNDLE) | \
 		zstd -q -19 -f -o dist/$(BUNDLE).tar.zst
 	@rm -rf dist/$(BUNDLE)

@@ -31,6 +31,99 @@ fn supported() -> impl Iterator<Item = &'static Word> {
     WORDS.iter().filter(|word| word.supported)
 }
 
+/// A sentence of the table as mdoc wants it: a capital at its beginning, a full stop, each sentence on a line.
+fn sentence(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    format!("{}{}.\n", first.to_uppercase(), rest.replace(". ", ".\n"))
+}
+
+#[test]
+fn the_command_line_manual_is_the_programs_table() {
+    let list = |words: Vec<&Word>, entry: fn(&Word) -> String| {
+        let entries: String = words.into_iter().map(|word| format!(".It Cm {}\n{}", word.name, entry(word))).collect();
+        format!(".Bl -tag -width Ds\n{entries}.El\n")
+    };
+    let known = list(supported().collect(), |word| {
+        let takes = format!("Takes {}.\nDefault: {}.\n", word.values, word.default);
+        format!("{}{takes}", sentence(word.meaning))
+    });
+    let not_yet = WORDS.iter().filter(|word| !word.supported).collect();
+    let not_yet = list(not_yet, |word| sentence(word.meaning));
+    let page = page("man/imprint.cmdline.7");
+    let text = filled(&page.1, ".\\\" words", ".\\\" end", &known);
+    let text = filled(&text, ".\\\" not yet", ".\\\" end", &not_yet);
+    is_current(page, &text);
+}
+
+/// What stands behind `.It`, between the heading `.S? NAME` and the next one.
+fn items(page: &str, heading: &str) -> Vec<String> {
+    let (_, rest) = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
+    let lines = rest.lines().take_while(|line| !line.starts_with(".S"));
+    lines.filter_map(|line| line.strip_prefix(".It ").map(ToOwned::to_owned)).collect()
+}
+
+/// Subcommands as the program itself lists them, exit codes as src/error.rs has them; both ways.
+#[test]
+fn the_manual_names_every_subcommand_and_exit_code() {
+    let (_, page) = page("man/imprint.8");
+    let (_, help, _) = super::super::agent(&["--help"]);
+    let (_, list) = help.split_once("\nCommands:\n").unwrap();
+    let word = |line: &str| {
+        line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next().map(str::to_owned)
+    };
+    let mut commands: Vec<String> = list.lines().filter_map(word).collect();
+    let described = items(&page, ".Sh DESCRIPTION");
+    let mut described: Vec<String> = described.iter().map(|item| item.split(' ').nth(1).unwrap().to_owned()).collect();
+    let (_, synopsis) = page.split_once(".Sh SYNOPSIS\n").unwrap();
+    let (synopsis, _) = synopsis.split_once(".Sh").unwrap();
+    let lines = synopsis.lines().filter_map(|line| line.strip_prefix(".Cm "));
+    let mut synopsis: Vec<String> = lines.map(ToOwned::to_owned).collect();
+    for list in [&mut commands, &mut described, &mut synopsis] {
+        list.sort();
+    }
+    assert!(commands.len() >= 6, "{help}");
+    assert_eq!(described, commands);
+    assert_eq!(synopsis, commands);
+
+    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/error.rs")).unwrap();
+    let stages = super::stages(&source);
+    let codes = [0, 2].into_iter().chain(stages.iter().map(|(_, _, code)| *code)).map(|code| code.to_string());
+    assert_eq!(items(&page, ".Sh EXIT STATUS"), codes.collect::<Vec<_>>());
+    for (_, stage, code) in &stages {
+        assert!(page.contains(&format!("\n.It {code}\n{stage}: ")), "{stage}");
+    }
+}
+
+/// Every map of the CDDL with its keys, both ways; what is mandatory is marked.
+#[test]
+fn the_payload_manual_has_every_item_of_the_format() {
+    let (_, cddl) = page("docs/payload.cddl");
+    let (_, manual) = page("man/imprint-payload.5");
+    let mut maps = 0;
+    for (name, rest) in cddl.match_indices(" = {\n").map(|(at, mark)| {
+        let before = &cddl[..at];
+        (before.rsplit('\n').next().unwrap(), &cddl[at + mark.len()..])
+    }) {
+        let (body, _) = rest.split_once("\n}").unwrap();
+        let key = |line: &str| {
+            let line = line.split(';').next().unwrap().trim();
+            let (key, _) = line.split_once(" => ")?;
+            let optional = key.strip_prefix("? ");
+            Some((optional.unwrap_or(key).to_owned(), optional.is_none()))
+        };
+        let keys: Vec<(String, bool)> = body.lines().filter_map(key).collect();
+        let marked = |item: String| {
+            let mandatory = manual.split_once(&format!("\n.Ss {name}\n")).unwrap().1;
+            let mandatory = mandatory.split_once(&format!(".It {item}\n")).unwrap().1.starts_with("* ");
+            (item, mandatory)
+        };
+        let described: Vec<(String, bool)> = items(&manual, &format!(".Ss {name}")).into_iter().map(marked).collect();
+        assert_eq!(described, keys, "{name}");
+        maps += 1;
+    }
+    assert_eq!(maps, manual.matches("\n.Ss ").count());
+}
+
 #[test]
 fn the_command_line_page_is_the_programs_table() {
     let mut table = "\n| word | takes | when it is not there | meaning |\n|---|---|---|---|\n".to_owned();
