@@ -54,7 +54,7 @@ pub enum SourceName {
 pub struct CmdlinePayload {
     /// What follows `imprint.payload=`, not yet decoded.
     pub text: Secret,
-    /// It is the last word of a command line that is as long as the kernel lets one be, so its end may be missing.
+    /// It is the last word of a command line that is as long as a kernel lets one be, so its end may be missing.
     pub cut: bool,
 }
 
@@ -163,8 +163,9 @@ pub const WORDS: [Word; 9] = [
     },
 ];
 
-/// The most bytes of a command line that the kernel keeps: COMMAND_LINE_SIZE is 2048 with the NUL at its end, on x86
-/// (arch/x86/include/asm/setup.h) and on arm64 (arch/arm64/include/uapi/asm/setup.h).
+/// The most bytes that a command line has: COMMAND_LINE_SIZE is 2048 with the NUL at its end, on x86
+/// (arch/x86/include/asm/setup.h) and on arm64 (arch/arm64/include/uapi/asm/setup.h). Boot loaders, or the kernel, drop
+/// what is longer.
 pub const CMDLINE_MAX: usize = 2047;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);

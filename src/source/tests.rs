@@ -178,9 +178,9 @@ fn a_forbidden_payload_is_the_sources_failure() {
     assert_eq!(decoded(&word(&typical(TokenMode::Once))).unwrap(), typical(TokenMode::Once));
 }
 
-/// The kernel cuts the line wherever its limit is: at four characters in a row all ways in which base64 can end occur.
+/// The line is cut wherever its limit is: at four characters in a row all ways in which base64 can end occur.
 #[test]
-fn a_payload_that_the_kernel_cut_short_is_said_to_be_one() {
+fn a_payload_that_was_cut_short_is_said_to_be_one() {
     let word = format!("imprint.payload={}", Base64UrlUnpadded::encode_string(TYPICAL));
     for missing in 1..=4 {
         let mut cmdline = format!("{} {word}", "x".repeat(CMDLINE_MAX - 1 - word.len() + missing));

@@ -32,6 +32,7 @@ pub struct Machine {
     arguments: Vec<String>,
     append: String,
     extra: Vec<(String, Vec<u8>)>,
+    archive: Vec<u8>,
     rtc: String,
     cpu: &'static str,
 }
@@ -56,6 +57,7 @@ impl Machine {
             arguments: Vec::new(),
             append: String::new(),
             extra: Vec::new(),
+            archive: Vec::new(),
             rtc: "2019-01-02T03:04:05".to_owned(),
             // QEMU 7.2 emulates cmpxchg16b wrongly where Linux 6.12's slab allocator uses it; Linux does without.
             cpu: "max,-cx16",
@@ -113,6 +115,13 @@ impl Machine {
         self
     }
 
+    /// A cpio archive behind the one of the image, byte for byte.
+    #[must_use]
+    pub fn initramfs_archive(mut self, archive: &[u8]) -> Machine {
+        self.archive = archive.to_vec();
+        self
+    }
+
     /// What the machine's real-time clock says at power-on, UTC.
     #[must_use]
     pub fn rtc(mut self, base: &str) -> Machine {
@@ -133,10 +142,13 @@ impl Machine {
         let work = tempfile::tempdir().unwrap();
         let (console, report) = (work.path().join("console"), work.path().join("report"));
         let initramfs = self.initramfs(&images, work.path());
-        let append = format!(
+        let mut append = format!(
             "console=ttyS0 panic=-1 quiet mitigations=off root=LABEL=imprint-root rootfstype=ext4 {}",
             self.append
         );
+        // What boot loaders do with a line that is too long (cmdline_size in Documentation/arch/x86/boot.rst). QEMU does not,
+        // and the kernel copies it without its end (arch/x86/kernel/head64.c, copy_bootdata).
+        append.truncate(imprint::options::CMDLINE_MAX);
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
             .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
@@ -164,8 +176,18 @@ impl Machine {
 
     fn initramfs(&self, images: &Path, work: &Path) -> PathBuf {
         let base = images.join("initramfs");
-        if self.extra.is_empty() {
+        if self.extra.is_empty() && self.archive.is_empty() {
             return base;
+        }
+        let joined = work.join("initramfs");
+        let mut file = std::fs::File::create(&joined).unwrap();
+        let mut image = std::fs::read(base).unwrap();
+        // Archives start at multiples of four bytes (Documentation/driver-api/early-userspace/buffer-format.rst).
+        image.resize(image.len().next_multiple_of(4), 0);
+        file.write_all(&image).unwrap();
+        file.write_all(&self.archive).unwrap();
+        if self.extra.is_empty() {
+            return joined;
         }
         let folder = work.join("extra");
         for (path, content) in &self.extra {
@@ -176,12 +198,6 @@ impl Machine {
         let script = "cd \"$0\" && find . | cpio --quiet -o -H newc";
         let cpio = Command::new("sh").args(["-c", script]).arg(&folder).output().unwrap();
         assert!(cpio.status.success(), "cpio: {}", String::from_utf8_lossy(&cpio.stderr));
-        let joined = work.join("initramfs");
-        let mut file = std::fs::File::create(&joined).unwrap();
-        let mut image = std::fs::read(base).unwrap();
-        // Archives start at multiples of four bytes (Documentation/driver-api/early-userspace/buffer-format.rst).
-        image.resize(image.len().next_multiple_of(4), 0);
-        file.write_all(&image).unwrap();
         file.write_all(&cpio.stdout).unwrap();
         joined
     }

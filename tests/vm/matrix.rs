@@ -7,6 +7,8 @@ use crate::*;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
     Iso,
+    Cmdline,
+    Initramfs,
 }
 
 /// The node comes up, says where its payload came from, and the real root finds all of it.
@@ -16,9 +18,18 @@ fn comes_up(way: Way, init: Init, kernel: Kernel) {
     let machine = machine(kernel).init(init);
     let (machine, origin) = match way {
         Way::Iso => (machine.optical(&site.config_drive(&site.payload)), "config-drive sr0 (IMPRINT)"),
+        Way::Cmdline => (machine.append(&compose::cmdline(&site.payload)), "cmdline"),
+        // Between the image's archive and one more, that of a site pin: both are unpacked.
+        Way::Initramfs => {
+            let ca = imprint::payload::Payload::decode(&site.payload).unwrap().ca;
+            let machine = machine.initramfs_archive(&imprint_host::cpio::archive(&site.payload).unwrap());
+            let pin = format!("{}\n", imprint::hex::encode(&ca.sha256()));
+            (machine.initramfs_file("imprint/site", pin.as_bytes()), "initramfs /imprint/payload")
+        }
     };
     let report = machine.boot();
     came_up(&report);
+    assert_eq!(report.console.contains("no site pin"), way != Way::Initramfs, "{}", report.console);
     openssl_agrees(&report, &site.work.path().join("state/root.pem"));
     assert_eq!(report.status().origin.as_deref(), Some(origin));
     let private = report.mount("/run/imprint/private");
@@ -47,4 +58,58 @@ fn iso_with_systemd() {
 #[test]
 fn iso_plain() {
     comes_up(Way::Iso, Init::Plain, Kernel::Backports);
+}
+
+#[test]
+fn cmdline_with_systemd() {
+    comes_up(Way::Cmdline, Init::Systemd, Kernel::Backports);
+}
+
+#[test]
+fn cmdline_plain() {
+    comes_up(Way::Cmdline, Init::Plain, Kernel::Stable);
+}
+
+#[test]
+fn initramfs_with_systemd() {
+    comes_up(Way::Initramfs, Init::Systemd, Kernel::Stable);
+}
+
+#[test]
+fn initramfs_plain() {
+    comes_up(Way::Initramfs, Init::Plain, Kernel::Backports);
+}
+
+/// A token that stays good is of no use on a line that every user of the node can read: it is refused before anything is
+/// done with it, although a config drive would bring another payload.
+#[test]
+fn an_each_boot_token_on_the_command_line_stops_the_boot() {
+    let site = Site::typical();
+    let mut payload = imprint::payload::Payload::decode(&site.payload).unwrap();
+    let imprint::payload::Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
+    let token = csr.token.as_mut().unwrap();
+    token.mode = imprint::payload::TokenMode::EachBoot;
+    let secret = token.secret.expose().to_owned();
+    let word = compose::cmdline(&payload.encode());
+    let report = site.machine(Kernel::Stable).init(Init::Plain).append(&word).boot();
+    stopped(&report, 11, "source", "the payload on the kernel command line holds an each-boot token, and everybody on");
+    assert_eq!(site.certificates_issued(), 0);
+    let last = word.get(word.len() - 40..).unwrap();
+    for said in [report.part("status"), &report.console] {
+        assert!(!said.contains(&secret) && !said.contains(last), "{said}");
+    }
+}
+
+/// A line as long as a real kernel takes one, of which the boot loader dropped the end.
+#[test]
+fn a_payload_that_was_cut_short_is_said_to_be_one() {
+    let site = Site::typical();
+    let padding = format!("padding={}", "x".repeat(imprint::options::CMDLINE_MAX - 500));
+    let report = machine(Kernel::Backports).append(&padding).append(&compose::cmdline(&site.payload)).boot();
+    stopped(
+        &report,
+        11,
+        "source",
+        "the kernel command line is full with 2047 bytes, and the end of imprint.payload= is",
+    );
 }
