@@ -186,7 +186,7 @@ fn what_may_not_stand_on_a_command_line_is_refused_before_it_voids_anything() {
     }
     assert_eq!(payloads_made(&dir), 0);
     // It fits, but little else does.
-    record(&temp, &dir, &long(&domains[..16]));
+    record(&temp, &dir, &long(&domains[..14]));
     let output = host(&dir, &["payload", "node1", "--as", "cmdline"]);
     let (word, warning) = (output.stdout.len() - 1, String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{warning}");
