@@ -62,7 +62,7 @@ fn items(page: &str, heading: &str) -> Vec<String> {
     lines.filter_map(|line| line.strip_prefix(".It ").map(ToOwned::to_owned)).collect()
 }
 
-/// Subcommands as the program itself lists them, exit codes as src/error.rs has them; both ways.
+/// Subcommands and their options as the program itself lists them, exit codes as src/error.rs has them; both ways.
 #[test]
 fn the_manual_names_every_subcommand_and_exit_code() {
     let (_, page) = page("man/imprint.8");
@@ -84,6 +84,16 @@ fn the_manual_names_every_subcommand_and_exit_code() {
     assert!(commands.len() >= 6, "{help}");
     assert_eq!(described, commands);
     assert_eq!(synopsis, commands);
+    let mut options = 0;
+    for command in &commands {
+        let (_, help, _) = super::super::agent(&[command, "--help"]);
+        for option in help.lines().filter_map(|line| line.strip_prefix("  --")) {
+            let name = option.split([' ', ',']).next().unwrap();
+            assert!(name == "help" || page.contains(&format!("Fl Fl {name}")), "{command} --{name}");
+            options += 1;
+        }
+    }
+    assert!(options >= 2 * commands.len(), "{options}");
 
     let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/error.rs")).unwrap();
     let stages = super::stages(&source);
