@@ -3,20 +3,19 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use std::os::fd::AsFd;
 
 use crate::hex;
 use crate::netlink::message::{ARPHRD_LOOPBACK, GROUP_LINK, LinkMessage};
 use crate::netlink::{Netlink, RequestError};
 use crate::options::Options;
-use crate::payload::{DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
+use crate::payload::{DriverName, HardwareAddress, InterfaceName, LinkKind, Payload};
+use crate::plan;
 use crate::source::{Origin, SourceError};
-use crate::sys;
 use crate::time::{Deadline, Timestamp};
 
 /// Everything that `plan` may know about the machine.
@@ -39,20 +38,6 @@ pub struct Facts {
 /// SHA-256 digests of the CA certificates that this site uses; never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SitePin(pub Vec<[u8; 32]>);
-
-impl Facts {
-    /// Whether a link is the one that is asked for. Carrier is not looked at: a link that is down shows none.
-    pub fn is(&self, matching: &Match, link: &LinkFacts) -> bool {
-        match matching {
-            Match::Mac(mac) => link.mac.as_ref() == Some(mac),
-            Match::Name(name) => link.name == *name,
-            Match::Driver(driver) => link.driver.as_ref() == Some(driver),
-            Match::BootIf => self.bootif.is_some() && link.mac == self.bootif,
-            // A link without a driver is a virtual one: nothing is plugged into it.
-            Match::AnyWithCarrier => link.driver.is_some(),
-        }
-    }
-}
 
 /// One network link as rtnetlink and sysfs show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,8 +74,6 @@ pub enum FactsError {
 
 /// A link that a payload asks for is waited for this long: its driver may still be loading.
 const LINK_WAIT: Duration = Duration::from_secs(20);
-/// udevd is waited for this long once a link is there, so that it can still give the link its name.
-const UDEV_WAIT: Duration = Duration::from_secs(10);
 
 /// `root/imprint/site`: one SHA-256 of a CA certificate a line, `#` starts a comment. `None` without the file.
 pub fn site_pin(root: &Path) -> Result<Option<SitePin>, SourceError> {
@@ -132,20 +115,25 @@ pub fn gather(
     })
 }
 
-/// Waits until the link that the payload asks for is there, and until udevd, where it runs, has given it its name: an
-/// interface that is up cannot be renamed before Linux 6.2. Gives up silently; `plan` says what is missing.
-pub fn await_link(facts: &mut Facts, wanted: &[Link], root: &Path, deadline: Deadline) -> Result<(), FactsError> {
-    let Some(LinkKind::Physical(matching)) = wanted.first().map(|link| &link.kind) else { return Ok(()) };
+/// Waits until there is a link that the payload asks for, and one that it is bound to. Gives up silently; `plan` says
+/// what is missing.
+pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: Deadline) -> Result<(), FactsError> {
     let until = deadline.at_most(LINK_WAIT);
+    let macs = payload.binding.as_ref().map(|binding| binding.macs.as_slice()).unwrap_or_default();
     let mut changes = Netlink::open(GROUP_LINK).map_err(FactsError::Links)?;
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     loop {
         facts.links = links(&mut netlink, root, deadline)?;
-        let found = facts.links.iter().find(|link| facts.is(matching, link)).map(|link| link.index);
-        if let Some(index) = found {
-            await_udev(root, index, deadline.at_most(UDEV_WAIT))?;
-            // udevd may have renamed it just now.
-            facts.links = links(&mut netlink, root, deadline)?;
+        let wanted = |link: &LinkFacts| {
+            payload.network.iter().any(|entry| match &entry.kind {
+                LinkKind::Physical(matching) => plan::matches(matching, facts.bootif.as_ref(), link),
+                _ => false,
+            })
+        };
+        let bound = |link: &LinkFacts| link.mac.as_ref().is_some_and(|mac| macs.contains(mac));
+        if (payload.network.is_empty() || facts.links.iter().any(wanted))
+            && (macs.is_empty() || facts.links.iter().any(bound))
+        {
             return Ok(());
         }
         match changes.changed(until) {
@@ -156,40 +144,62 @@ pub fn await_link(facts: &mut Facts, wanted: &[Link], root: &Path, deadline: Dea
     }
 }
 
-/// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device, device_update_db).
-fn await_udev(root: &Path, index: u32, deadline: Deadline) -> Result<(), FactsError> {
-    if !root.join("run/udev/control").exists() {
-        return Ok(());
+/// What udevd is done with. An interface that is up cannot be renamed before Linux 6.2, so a link is left alone until
+/// udevd, where it runs, has given it its name.
+pub struct Udev {
+    /// `None`: no udevd runs.
+    watch: Option<(Inotify, PathBuf)>,
+}
+
+impl Udev {
+    /// Looks whether udevd runs, and makes the folder of its database where it is not there yet.
+    pub fn watch(root: &Path) -> Result<Udev, FactsError> {
+        if !root.join("run/udev/control").exists() {
+            return Ok(Udev { watch: None });
+        }
+        let data = root.join("run/udev/data");
+        let watch = || -> io::Result<Inotify> {
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            // The folder is made with the first device that udevd is done with.
+            std::fs::create_dir_all(&data)?;
+            inotify.add_watch(&data, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
+            Ok(inotify)
+        };
+        let inotify = watch().map_err(FactsError::Udev)?;
+        Ok(Udev { watch: Some((inotify, data)) })
     }
-    let data = root.join("run/udev/data");
-    let wait = || -> io::Result<()> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        // The folder is made with the first device that udevd is done with.
-        std::fs::create_dir_all(&data)?;
-        inotify.add_watch(&data, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
-        while !data.join(format!("n{index}")).exists() {
-            let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-            if !sys::poll(&mut fds, deadline)? {
-                break;
-            }
+
+    /// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device,
+    /// device_update_db).
+    pub fn is_done_with(&self, index: u32) -> bool {
+        self.watch.as_ref().is_none_or(|(_, data)| data.join(format!("n{index}")).exists())
+    }
+
+    /// Readable when udevd has been busy since the last call of [`Udev::drain`].
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(|(inotify, _)| inotify.as_fd())
+    }
+
+    /// Forgets what was readable.
+    pub fn drain(&self) {
+        if let Some((inotify, _)) = &self.watch {
             while inotify.read_events().is_ok() {}
         }
-        Ok(())
-    };
-    wait().map_err(FactsError::Udev)
+    }
 }
 
 fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<Vec<LinkFacts>, FactsError> {
     let messages = netlink.links(deadline).map_err(FactsError::Links)?;
-    Ok(messages.into_iter().filter_map(|message| link_facts(message, root)).collect())
+    Ok(messages.into_iter().filter_map(|message| link_facts(&message, root)).collect())
 }
 
-fn link_facts(message: LinkMessage, root: &Path) -> Option<LinkFacts> {
+/// `None`: loopback, or a link whose name no payload could say.
+pub fn link_facts(message: &LinkMessage, root: &Path) -> Option<LinkFacts> {
     if message.hardware == ARPHRD_LOOPBACK {
         return None;
     }
     let carrier = message.carrier();
-    let name = message.name?;
+    let name = message.name.clone()?;
     let driver = root.join("sys/class/net").join(name.as_str()).join("device/driver").read_link().ok();
     let driver = driver.and_then(|path| DriverName::try_from(path.file_name()?.to_str()?).ok());
     let permanent = message.permanent_address.as_deref().and_then(HardwareAddress::new);

@@ -112,25 +112,50 @@ impl Netlink {
     /// Waits for notifications. What they say is not returned on purpose: they can be lost (ENOBUFS) and overtaken, so
     /// they only say when to look again.
     pub fn changed(&mut self, deadline: Deadline) -> Result<(), RequestError> {
-        match self.receive(deadline) {
-            Ok(_) => Ok(()),
-            Err(RequestError::Socket(error)) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(()),
-            Err(error) => Err(error),
+        self.wait(deadline)?;
+        self.news().map(drop)
+    }
+
+    /// The notifications that are there now. Some may have been lost, so what can be asked for should be.
+    pub fn news(&mut self) -> Result<Vec<Answer>, RequestError> {
+        let mut answers = Vec::new();
+        loop {
+            match self.take() {
+                Ok(Some(messages)) => answers.extend(messages.into_iter().map(|message| message.answer)),
+                Ok(None) => return Ok(answers),
+                Err(RequestError::Socket(error)) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
     /// The messages of one datagram from the kernel.
     fn receive(&mut self, deadline: Deadline) -> Result<Vec<Message>, RequestError> {
         loop {
-            let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-            if !sys::poll(&mut fds, deadline).map_err(RequestError::Socket)? {
-                return Err(RequestError::Deadline);
+            self.wait(deadline)?;
+            if let Some(messages) = self.take()? {
+                return Ok(messages);
             }
+        }
+    }
+
+    fn wait(&self, deadline: Deadline) -> Result<(), RequestError> {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        match sys::poll(&mut fds, deadline).map_err(RequestError::Socket)? {
+            true => Ok(()),
+            false => Err(RequestError::Deadline),
+        }
+    }
+
+    /// One datagram of the kernel's that is there already.
+    fn take(&mut self) -> Result<Option<Vec<Message>>, RequestError> {
+        loop {
             let mut slices = [IoSliceMut::new(&mut self.buffer)];
             let received = recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut slices, None, MsgFlags::empty());
             let (length, sender, flags) = match received {
                 Ok(received) => (received.bytes, received.address, received.flags),
-                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => return Ok(None),
                 Err(errno) => return Err(socket_error(errno)),
             };
             // Any process may send to a netlink socket; only the kernel has port 0 (netlink(7)).
@@ -140,7 +165,9 @@ impl Netlink {
             if flags.contains(MsgFlags::MSG_TRUNC) {
                 return Err(RequestError::TooLong);
             }
-            return message::decode(self.buffer.get(..length).unwrap_or_default()).map_err(RequestError::Message);
+            return message::decode(self.buffer.get(..length).unwrap_or_default())
+                .map(Some)
+                .map_err(RequestError::Message);
         }
     }
 }

@@ -5,7 +5,7 @@ mod network;
 mod show;
 
 pub use error::PlanError;
-pub use network::NetworkPlan;
+pub use network::{LinkConfig, LinkPlan, NetworkPlan, matches};
 
 use crate::facts::Facts;
 use crate::hex;
@@ -136,7 +136,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     };
     let seed = payload.seed.as_ref().map(|s| SeedPlan { credit_bits: credit_bits(s), bytes: s.bytes.clone() });
     let (network, hostname) = match scope {
-        Scope::Boot => (network::decide(payload.network, facts)?, payload.hostname),
+        Scope::Boot => (network::decide(payload.network, &urls, facts)?, payload.hostname),
         Scope::CertificateOnly => (None, None),
     };
     Ok(Plan {
@@ -181,16 +181,20 @@ fn same_machine(payload: &Payload, facts: &Facts) -> Result<(), PlanError> {
     let macs = &binding.macs;
     if !macs.is_empty() && !facts.links.iter().any(|link| link.mac.as_ref().is_some_and(|mac| macs.contains(mac))) {
         let have: Vec<_> = facts.links.iter().filter_map(|link| link.mac.as_ref()).collect();
-        return Err(PlanError::OtherMachine { item: "MAC address", want: listed(macs), have: listed(&have) });
+        return Err(PlanError::OtherMachine {
+            item: "MAC address",
+            want: joined(macs, ", "),
+            have: joined(&have, ", "),
+        });
     }
     Ok(())
 }
 
-fn listed(items: &[impl std::fmt::Display]) -> String {
+fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
     if items.is_empty() {
         return "none".to_owned();
     }
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
 /// Whether it is valid *now* can be said once a server told the time; that it never is can be said before.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::apply::clock::ClockError;
 use crate::apply::entropy::Seeded;
-use crate::apply::network::Network;
+use crate::apply::network::{LinkReport, Network, NetworkError, Race};
 use crate::apply::{clock, entropy, network};
 use crate::chain::chain;
 use crate::checkin::{self, Ask, AskError, Context, Reply};
@@ -60,7 +60,7 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Endin
     let payload = timeline.step("payload", |_| source::decode(&found))?;
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
         let mut facts = facts::gather(root, found.origin, pin, Some(&options), deadline)?;
-        facts::await_link(&mut facts, &payload.network, root, deadline)?;
+        facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
     })?;
     let plan = timeline.step("plan", |_| plan::plan(payload, &facts, Scope::Boot))?;
@@ -75,10 +75,10 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Endin
     let seeded = timeline.step("entropy", |detail| {
         entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
     })?;
-    let network = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
-    let mut door = |ask: Ask| answer(root, ask);
+    let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
+    let door = Door { root, boot: true, race };
     let limits = Limits { deadline, approval: options.approval_timeout };
-    let pending = identify(&plan, &seeded, network.as_ref(), &mut door, directory, Private::Mount, timeline, limits)?;
+    let pending = identify(&plan, &seeded, door, directory, Private::Mount, timeline, limits)?;
     Ok(Ending::Done(pending))
 }
 
@@ -115,9 +115,8 @@ fn enroll_story(
     let plan = timeline.step("plan", |_| planned(root, found, payload, Scope::CertificateOnly, deadline))?;
     timeline.planned(&plan);
     let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
-    // The check-in keeps the time for itself; the system clock is not ours to set.
-    let mut door = |_: Ask| Ok(Reply::NothingMore);
-    identify(&plan, &seeded, None, &mut door, out, Private::Directory, timeline, limits)
+    let door = Door { root, boot: false, race: None };
+    identify(&plan, &seeded, door, out, Private::Directory, timeline, limits)
 }
 
 /// How long all of it may take, and how long an administrator's approval, which has a limit of its own.
@@ -128,12 +127,10 @@ struct Limits {
 }
 
 /// Key, CSR, certificate, hand-over: the part that a boot and a running system share.
-#[allow(clippy::too_many_arguments)] // each is a value of its own, and there are two callers, both above
 fn identify(
     plan: &Plan,
     seeded: &Seeded,
-    network: Option<&Network>,
-    door: &mut dyn FnMut(Ask) -> Result<Reply, AskError>,
+    mut door: Door<'_>,
     directory: &Path,
     private: Private,
     timeline: &mut Timeline,
@@ -155,12 +152,14 @@ fn identify(
             user_agent: &user_agent,
             approval_timeout,
         };
-        let issued = checkin::enroll(&context, door, &mut |progress| say(&progress.to_string()), deadline)?;
+        let mut ask = |ask: Ask| door.answer(ask);
+        let issued = checkin::enroll(&context, &mut ask, &mut |progress| say(&progress.to_string()), deadline)?;
         *detail = format!("{} by {}", issued.facts().subject, issued.server());
         Ok::<_, Error>(issued)
     })?;
     timeline.step("hand-over", |detail| {
-        let node = Node::new(plan, network, &identity.code(), issued.facts().not_after);
+        let network = door.network()?;
+        let node = Node::new(plan, network.as_ref(), &identity.code(), issued.facts().not_after);
         *detail = format!("{}, valid until {}", directory.display(), issued.facts().not_after);
         let certificates = Certificates::new(&issued, &plan.server.ca);
         Ok::<_, Error>(handover::write(directory, private, identity, &certificates, &node)?)
@@ -219,28 +218,64 @@ fn prepare_clock(plan: &Plan, detail: &mut String) -> Result<(), ClockError> {
     Ok(())
 }
 
-fn configure(plan: &Plan, root: &Path, deadline: Deadline, detail: &mut String) -> Result<Option<Network>, Error> {
+fn configure<'p>(
+    plan: &'p Plan,
+    root: &'p Path,
+    deadline: Deadline,
+    detail: &mut String,
+) -> Result<Option<Race<'p>>, NetworkError> {
     if let Some(hostname) = &plan.hostname {
         network::set_hostname(hostname)?;
     }
     let Some(wanted) = &plan.network else { return Ok(None) };
-    let network = network::configure(wanted, root, deadline)?;
-    let addresses: Vec<String> = network.addresses.iter().map(ToString::to_string).collect();
-    *detail = format!("{} {}", network.name, addresses.join(" "));
-    Ok(Some(network))
+    let mut race = Race::new(wanted, plan.hostname.as_ref(), root)?;
+    if !race.next(deadline, &mut no_link_yet)? {
+        return Err(race.failure());
+    }
+    *detail = race.network()?.links.first().map(ToString::to_string).unwrap_or_default();
+    Ok(Some(race))
 }
 
-/// The one door that leads back: what a check-in may ask for.
-fn answer(root: &Path, ask: Ask) -> Result<Reply, AskError> {
-    match ask {
-        Ask::SetClock(now) => {
-            clock::set(now).map_err(AskError::Clock)?;
-            if let Err(error) = clock::write_rtc(root, now) {
-                say(&format!("{}; the next boot asks again", chain(&error)));
+fn no_link_yet(links: &[LinkReport]) {
+    say("no link is usable yet:");
+    if links.is_empty() {
+        say("  none that the payload asks for has appeared; is its driver in the image?");
+    }
+    links.iter().for_each(|link| say(&format!("  {link}")));
+}
+
+/// The one door that leads back: what a check-in may ask for, and what has come of it in the end.
+struct Door<'a> {
+    root: &'a Path,
+    /// A running system's clock and network are not ours to touch.
+    boot: bool,
+    race: Option<Race<'a>>,
+}
+
+impl Door<'_> {
+    fn answer(&mut self, ask: Ask) -> Result<Reply, AskError> {
+        match (ask, &mut self.race) {
+            (Ask::SetClock(now), _) if self.boot => {
+                clock::set(now).map_err(AskError::Clock)?;
+                if let Err(error) = clock::write_rtc(self.root, now) {
+                    say(&format!("{}; the next boot asks again", chain(&error)));
+                }
+                Ok(Reply::Done)
             }
-            Ok(Reply::Done)
+            (Ask::NextLink(until), Some(race)) => {
+                let more = race.next(until, &mut |_| ()).map_err(AskError::Network)?;
+                Ok(if more { Reply::Done } else { Reply::NothingMore })
+            }
+            (Ask::RenewLease(until), Some(race)) => {
+                race.renew(until).map_err(AskError::Network)?;
+                Ok(Reply::Done)
+            }
+            _ => Ok(Reply::NothingMore),
         }
-        Ask::NextLink(_) | Ask::RenewLease(_) => Ok(Reply::NothingMore),
+    }
+
+    fn network(&mut self) -> Result<Option<Network>, NetworkError> {
+        self.race.as_mut().map(Race::network).transpose()
     }
 }
 

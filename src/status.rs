@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::apply::network::Network;
+use crate::apply::network::{AppliedLink, Network};
 use crate::hex;
 use crate::identity::KeyCode;
-use crate::payload::{Prefix, Route};
+use crate::payload::Route;
 use crate::plan::Plan;
 use crate::time::{Timestamp, since_boot};
 
@@ -88,7 +88,7 @@ pub struct Node {
     pub key_code: String,
     /// Last second of the certificate's validity, RFC 3339 in UTC.
     pub not_after: String,
-    /// The network that was configured; `None` when it was left as it was.
+    /// The link that the certificate came over; `None` when the network was left as it was.
     pub network: Option<NodeNetwork>,
     /// How the certificate is renewed; `None`: not by this program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,7 +146,7 @@ impl Node {
             hostname: plan.hostname.as_ref().map(|name| name.as_str().to_owned()),
             key_code: code.to_string(),
             not_after: not_after.to_string(),
-            network: network.map(NodeNetwork::from),
+            network: network.and_then(|network| network.links.first()).map(NodeNetwork::from),
             renewal: Some(NodeRenewal {
                 urls: plan.server.urls.iter().map(ToString::to_string).collect(),
                 issuers: plan.server.issuers.iter().map(|digest| hex::encode(digest)).collect(),
@@ -156,16 +156,16 @@ impl Node {
     }
 }
 
-impl From<&Network> for NodeNetwork {
-    fn from(network: &Network) -> NodeNetwork {
+impl From<&AppliedLink> for NodeNetwork {
+    fn from(link: &AppliedLink) -> NodeNetwork {
         NodeNetwork {
-            link: network.name.as_str().to_owned(),
-            mac: network.mac.as_ref().map(ToString::to_string),
-            mtu: network.mtu,
-            addresses: network.addresses.iter().map(Prefix::to_string).collect(),
-            routes: network.routes.iter().map(NodeRoute::from).collect(),
-            dns: network.dns.iter().map(ToString::to_string).collect(),
-            search: network.search.iter().map(|name| name.as_str().to_owned()).collect(),
+            link: link.name.as_str().to_owned(),
+            mac: link.mac.as_ref().map(ToString::to_string),
+            mtu: link.mtu,
+            addresses: link.all_addresses().map(|prefix| prefix.to_string()).collect(),
+            routes: link.all_routes().map(NodeRoute::from).collect(),
+            dns: link.all_dns().map(|server| server.to_string()).collect(),
+            search: link.all_search().map(|name| name.as_str().to_owned()).collect(),
         }
     }
 }

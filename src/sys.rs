@@ -4,7 +4,7 @@
 #![allow(unsafe_code)] // denied everywhere else; every block says why it is sound
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -148,6 +148,73 @@ pub fn netlink_ext_ack(socket: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// `struct sockaddr_ll`, include/uapi/linux/if_packet.h, with room for InfiniBand's addresses, too: the kernel takes a
+/// longer name where the address needs it (packet_snd, net/packet/af_packet.c).
+#[repr(C)]
+#[derive(Default)]
+struct LinkLayerName {
+    family: u16,
+    protocol: [u8; 2],
+    index: c_int,
+    hardware: u16,
+    kind: u8,
+    length: u8,
+    address: [u8; 20],
+}
+
+impl LinkLayerName {
+    fn new(index: u32, protocol: u16, address: &[u8]) -> io::Result<LinkLayerName> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let mut name = LinkLayerName {
+            family: u16::try_from(nix::libc::AF_PACKET).map_err(io::Error::other)?,
+            protocol: protocol.to_be_bytes(),
+            index: c_int::try_from(index).map_err(io::Error::other)?,
+            length: u8::try_from(address.len()).map_err(io::Error::other)?,
+            ..LinkLayerName::default()
+        };
+        name.address.get_mut(..address.len()).ok_or_else(invalid)?.copy_from_slice(address);
+        Ok(name)
+    }
+
+    fn size() -> socklen_t {
+        socklen_t::try_from(size_of::<LinkLayerName>()).unwrap_or(0)
+    }
+}
+
+/// A packet(7) socket of one link that hears one protocol (ETH_P_…) and is never waited for: what it gives and takes
+/// begins behind the link-layer header.
+pub fn packet_socket(index: u32, protocol: u16) -> io::Result<OwnedFd> {
+    let name = LinkLayerName::new(index, protocol, &[])?;
+    let flags = nix::libc::SOCK_DGRAM | nix::libc::SOCK_CLOEXEC | nix::libc::SOCK_NONBLOCK;
+    // With protocol 0 it hears nothing before it is bound.
+    // SAFETY: no pointer is passed.
+    let fd = Errno::result(unsafe { nix::libc::socket(nix::libc::AF_PACKET, flags, 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: the kernel reads size() bytes, the size of the name, from a pointer to it that outlives the call.
+    let bound = unsafe { nix::libc::bind(fd.as_raw_fd(), (&raw const name).cast(), LinkLayerName::size()) };
+    Errno::result(bound)?;
+    Ok(fd)
+}
+
+/// Sends one packet to a link-layer address of at most 20 bytes.
+pub fn send_packet(socket: &impl AsFd, index: u32, protocol: u16, to: &[u8], packet: &[u8]) -> io::Result<()> {
+    let name = LinkLayerName::new(index, protocol, to)?;
+    // SAFETY: the kernel reads packet.len() bytes from packet and size() bytes from the name, and both outlive the call.
+    let sent = unsafe {
+        nix::libc::sendto(
+            socket.as_fd().as_raw_fd(),
+            packet.as_ptr().cast::<c_void>(),
+            packet.len(),
+            0,
+            (&raw const name).cast(),
+            LinkLayerName::size(),
+        )
+    };
+    Errno::result(sent)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +223,7 @@ mod tests {
     fn structures_have_the_kernels_layout() {
         assert_eq!(size_of::<RtcTime>(), 36);
         assert_eq!(std::mem::offset_of!(RandPoolInfo, buf), 8);
+        assert_eq!((size_of::<LinkLayerName>(), std::mem::offset_of!(LinkLayerName, address)), (32, 12));
         // printf of both macros in a C program on x86_64: 0x4024700a 0x40085203
         assert_eq!(nix::request_code_write!(b'p', 0x0a, size_of::<RtcTime>()), 0x4024_700a);
         assert_eq!(nix::request_code_write!(b'R', 0x03, 8), 0x4008_5203);

@@ -110,6 +110,12 @@ impl Deadline {
         self.remaining().is_zero()
     }
 
+    /// The earlier of this deadline and a moment since boot ([`since_boot`]).
+    #[must_use]
+    pub fn at(self, moment: Duration) -> Deadline {
+        Deadline { at: self.at.min(moment) }
+    }
+
     /// The earlier of this deadline and `duration` from now: a wait of its own inside a longer one.
     #[must_use]
     pub fn at_most(self, duration: Duration) -> Deadline {

@@ -10,26 +10,30 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use imprint::apply::network::{NetworkError, configure, set_hostname};
+use imprint::apply::network::set_hostname;
 use imprint::apply::{clock, entropy};
-use imprint::chain::chain;
 use imprint::handover::{self, Certificates, HandoverError, Private, memory};
 use imprint::identity::Identity;
-use imprint::netlink::message::{GROUP_LINK, IFF_UP, Request};
-use imprint::netlink::{Netlink, RequestError};
-use imprint::payload::{CertificateNames, DnsName, HostName, InterfaceName, KeyType, Prefix, Route};
-use imprint::plan::{NetworkPlan, SeedPlan, SubjectPlan};
+use imprint::netlink::Netlink;
+use imprint::netlink::message::Request;
+use imprint::payload::{CertificateNames, DnsName, HostName, KeyType};
+use imprint::plan::{SeedPlan, SubjectPlan};
 use imprint::secret::Secret;
 use imprint::source::config_drive::{self, Search};
 use imprint::source::uevent::{Change, Watch};
 use imprint::status::{Node, Outcome, Status, Timeline, VERSION};
 use imprint::time::{Deadline, Timestamp};
-use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, sendto, socket,
 };
+
+mod netns {
+    mod dhcp;
+    mod network;
+    mod peer;
+}
 
 /// Leaves the machine's namespaces for good.
 fn namespaces() {
@@ -58,142 +62,6 @@ fn later() -> Deadline {
 
 fn index(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).unwrap()
-}
-
-fn route(to: &str, via: Option<&str>, metric: Option<u32>) -> Route {
-    Route { destination: Prefix::parse(to).unwrap(), gateway: via.map(|via| via.parse().unwrap()), metric }
-}
-
-fn plan() -> NetworkPlan {
-    NetworkPlan {
-        index: index("eth0"),
-        name: InterfaceName::try_from("eth0").unwrap(),
-        mtu: Some(1400),
-        addresses: vec![Prefix::parse("192.0.2.10/24").unwrap(), Prefix::parse("2001:db8::10/64").unwrap()],
-        routes: vec![
-            route("0.0.0.0/0", Some("192.0.2.1"), Some(100)),
-            route("198.51.100.0/24", None, None),
-            route("2001:db8:1::/48", Some("2001:db8::1"), None),
-        ],
-        dns: vec!["192.0.2.53".parse().unwrap()],
-        search: vec![DnsName::try_from("example.org").unwrap()],
-    }
-}
-
-#[test]
-fn a_link_gets_what_the_plan_says_and_a_second_run_changes_nothing() {
-    veth();
-    ip("link set p0 up");
-    let root = tempfile::tempdir().unwrap();
-    let network = configure(&plan(), root.path(), later()).unwrap();
-    assert_eq!(network.name.as_str(), "eth0");
-    assert_eq!(network.mtu, 1400);
-    let mac = network.mac.clone().unwrap().to_string();
-    assert!(ip("-o link show dev eth0").contains(&mac));
-    assert_eq!(network.addresses, plan().addresses);
-
-    let show = || ["-o -4 addr show dev eth0", "-4 route", "-6 route", "-o link show dev eth0"].map(ip);
-    let first = show();
-    assert!(first[0].contains("inet 192.0.2.10/24 scope global eth0"), "{}", first[0]);
-    assert!(first[1].contains("default via 192.0.2.1 dev eth0 metric 100"), "{}", first[1]);
-    assert!(first[1].contains("198.51.100.0/24 dev eth0 scope link"), "{}", first[1]);
-    assert!(first[2].contains("2001:db8:1::/48 via 2001:db8::1 dev eth0"), "{}", first[2]);
-    assert!(first[3].contains("mtu 1400"), "{}", first[3]);
-    // Usable at once: duplicate address detection would leave it tentative for a second.
-    let six = ip("-o -6 addr show dev eth0 to 2001:db8::10");
-    assert!(six.contains("2001:db8::10/64") && !six.contains("tentative"), "{six}");
-    let resolv = fs::read_to_string(root.path().join("etc/resolv.conf")).unwrap();
-    assert!(resolv.ends_with("\nnameserver 192.0.2.53\nsearch example.org\n"), "{resolv}");
-
-    assert_eq!(configure(&plan(), root.path(), later()).unwrap(), network);
-    assert_eq!(show(), first);
-}
-
-#[test]
-fn carrier_is_awaited() {
-    veth();
-    // Once eth0 is up, and not before, its peer follows.
-    let mut changes = Netlink::open(GROUP_LINK).unwrap();
-    let peer = std::thread::spawn(move || {
-        let mut netlink = Netlink::open(0).unwrap();
-        while netlink.link(index("eth0"), later()).unwrap().flags & IFF_UP == 0 {
-            changes.changed(later()).unwrap();
-        }
-        ip("link set p0 up");
-    });
-    let root = tempfile::tempdir().unwrap();
-    configure(&plan(), root.path(), later()).unwrap();
-    peer.join().unwrap();
-    let link = Netlink::open(0).unwrap().link(index("eth0"), later()).unwrap();
-    assert!(link.operational());
-}
-
-#[test]
-fn no_carrier_is_an_error_that_names_link_and_driver() {
-    veth();
-    let root = tempfile::tempdir().unwrap();
-    let device = root.path().join("sys/class/net/eth0/device");
-    fs::create_dir_all(&device).unwrap();
-    std::os::unix::fs::symlink("../../../bus/pci/drivers/e1000e", device.join("driver")).unwrap();
-    let error = configure(&plan(), root.path(), Deadline::after(Duration::from_millis(20))).unwrap_err();
-    let NetworkError::NoCarrier { name, driver, .. } = &error else { panic!("{error:?}") };
-    assert_eq!((name.as_str(), driver.as_deref()), ("eth0", Some("e1000e")));
-    assert!(!root.path().join("etc").exists(), "no resolv.conf for a network that is not there");
-}
-
-#[test]
-fn a_gateway_outside_every_network_is_refused_in_the_kernels_words() {
-    veth();
-    let root = tempfile::tempdir().unwrap();
-    let plan = NetworkPlan { routes: vec![route("0.0.0.0/0", Some("203.0.113.1"), None)], ..plan() };
-    // At once, without waiting for the carrier that never comes.
-    let error = configure(&plan, root.path(), later()).unwrap_err();
-    assert_eq!(
-        chain(&error),
-        "route default via 203.0.113.1 on eth0: network is unreachable (the kernel says: Nexthop has invalid gateway)"
-    );
-}
-
-#[test]
-fn an_mtu_that_the_link_cannot_have_is_refused() {
-    veth();
-    let root = tempfile::tempdir().unwrap();
-    let error = configure(&NetworkPlan { mtu: Some(60), ..plan() }, root.path(), later()).unwrap_err();
-    assert_eq!(chain(&error), "MTU 60 on eth0: invalid argument (the kernel says: mtu less than device minimum)");
-}
-
-#[test]
-fn the_same_address_with_another_prefix_is_no_success() {
-    veth();
-    ip("link set p0 up");
-    ip("addr add 2001:db8::10/80 dev eth0");
-    let root = tempfile::tempdir().unwrap();
-    let error = configure(&plan(), root.path(), later()).unwrap_err();
-    let NetworkError::Refused { what, source: RequestError::Refused { errno: Errno::EEXIST, .. }, .. } = &error else {
-        panic!("{error:?}")
-    };
-    assert_eq!(what, "address 2001:db8::10/64");
-}
-
-#[test]
-fn a_link_that_is_gone_is_named() {
-    veth();
-    let plan = plan();
-    ip("link del eth0");
-    let root = tempfile::tempdir().unwrap();
-    let error = configure(&plan, root.path(), later()).unwrap_err();
-    let want = format!("link eth0 (index {}) is gone; was it unplugged, or its driver unloaded?", plan.index);
-    assert_eq!(chain(&error), want);
-}
-
-#[test]
-fn a_link_that_was_renamed_is_still_the_same() {
-    veth();
-    let plan = plan();
-    ip("link set eth0 name enp0s1");
-    ip("link set p0 up");
-    let root = tempfile::tempdir().unwrap();
-    assert_eq!(configure(&plan, root.path(), later()).unwrap().name.as_str(), "enp0s1");
 }
 
 #[test]

@@ -20,6 +20,14 @@ pub const IFF_LOWER_UP: u32 = 0x1_0000;
 pub const ARPHRD_LOOPBACK: u16 = 772;
 /// Multicast group of link changes, as a bit of `nl_groups`.
 pub const GROUP_LINK: u32 = 1;
+/// RTMGRP_IPV6_IFADDR
+pub const GROUP_IPV6_ADDRESS: u32 = 0x100;
+/// The bit of RTNLGRP_ND_USEROPT (20).
+pub const GROUP_ND_OPTIONS: u32 = 1 << 19;
+/// IFA_F_DADFAILED: another machine has this address.
+pub const IFA_F_DADFAILED: u32 = 0x08;
+/// IFA_F_TENTATIVE: not usable before duplicate address detection is over (RFC 4862 §5.4).
+pub const IFA_F_TENTATIVE: u32 = 0x40;
 
 // include/uapi/linux/netlink.h
 const NLMSG_NOOP: u16 = 1;
@@ -45,8 +53,10 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNDUSEROPT: u16 = 68;
 const RT_TABLE_MAIN: u8 = 254;
 /// "Route installed during boot".
 const RTPROT_BOOT: u8 = 3;
@@ -60,12 +70,15 @@ const RTA_PRIORITY: u16 = 6;
 
 // include/uapi/linux/if_link.h, if_addr.h
 const IFLA_ADDRESS: u16 = 1;
+const IFLA_BROADCAST: u16 = 2;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_STATS64: u16 = 23;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-const IFA_F_NODAD: u8 = 2;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -94,11 +107,20 @@ pub enum Request {
         /// IPv6 or IPv4.
         ipv6: bool,
     },
-    /// Add an address; one that is there already is an error.
+    /// Add an address. One that is there already is an error, unless the address has a lifetime, which is then renewed.
     AddAddress {
         /// Index of its link.
         index: u32,
         /// The address and the network that is on-link with it.
+        prefix: Prefix,
+        /// Seconds until the kernel takes it away; `None`: never.
+        lifetime: Option<u32>,
+    },
+    /// Take an address away.
+    DropAddress {
+        /// Index of its link.
+        index: u32,
+        /// The address and its network.
         prefix: Prefix,
     },
     /// Add a route, or replace the one with the same destination and metric.
@@ -150,13 +172,19 @@ pub enum Answer {
         index: u32,
         /// The address and its network; `None` when it has neither IFA_LOCAL nor IFA_ADDRESS.
         prefix: Option<Prefix>,
+        /// IFA_F_…
+        flags: u32,
+        /// RT_SCOPE_…; 0 is global.
+        scope: u8,
     },
+    /// Options of a router advertisement that the kernel leaves to others: `struct nduseroptmsg` and what follows it.
+    UserOptions(Vec<u8>),
     /// Anything else.
     Other(u16),
 }
 
 /// What is read of a link.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkMessage {
     /// Kernel interface index.
     pub index: u32,
@@ -170,8 +198,12 @@ pub struct LinkMessage {
     pub mtu: u32,
     /// Current hardware address.
     pub address: Vec<u8>,
+    /// Hardware address of everybody on the link.
+    pub broadcast: Vec<u8>,
     /// Permanent hardware address, when the driver knows it (Linux 5.6).
     pub permanent_address: Option<Vec<u8>>,
+    /// Packets received since the link was made.
+    pub received: u64,
 }
 
 impl LinkMessage {
@@ -237,16 +269,20 @@ impl Request {
                 let family = if *ipv6 { AF_INET6 } else { AF_INET };
                 (RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, vec![family, 0, 0, 0, 0, 0, 0, 0])
             }
-            Request::AddAddress { index, prefix } => {
-                // No duplicate address detection (RFC 4862 §5.4) for a static IPv6 address: until it is over the
-                // address cannot be used, and it takes longer than all the rest together.
-                let flags = if prefix.address().is_ipv6() { IFA_F_NODAD } else { 0 };
-                let mut body = vec![family(prefix.address()), prefix.length(), flags, RT_SCOPE_UNIVERSE];
-                body.extend(index.to_ne_bytes());
-                address(&mut body, IFA_LOCAL, prefix.address());
-                address(&mut body, IFA_ADDRESS, prefix.address());
-                (RTM_NEWADDR, ask | NLM_F_CREATE | NLM_F_EXCL, body)
+            Request::AddAddress { index, prefix, lifetime } => {
+                let mut body = address_body(*index, *prefix);
+                let how = match lifetime {
+                    None => NLM_F_EXCL,
+                    Some(seconds) => {
+                        // struct ifa_cacheinfo: preferred, valid, and two times that only the kernel sets.
+                        let info = [*seconds, *seconds, 0, 0].map(u32::to_ne_bytes);
+                        attribute(&mut body, IFA_CACHEINFO, info.as_flattened());
+                        NLM_F_REPLACE
+                    }
+                };
+                (RTM_NEWADDR, ask | NLM_F_CREATE | how, body)
             }
+            Request::DropAddress { index, prefix } => (RTM_DELADDR, ask, address_body(*index, *prefix)),
             Request::SetRoute { index, route } => {
                 (RTM_NEWROUTE, ask | NLM_F_CREATE | NLM_F_REPLACE, route_body(*index, route))
             }
@@ -261,6 +297,15 @@ impl Request {
         bytes.extend(body);
         bytes
     }
+}
+
+/// `struct ifaddrmsg`, and the address as local address and as prefix.
+fn address_body(index: u32, prefix: Prefix) -> Vec<u8> {
+    let mut body = vec![family(prefix.address()), prefix.length(), 0, RT_SCOPE_UNIVERSE];
+    body.extend(index.to_ne_bytes());
+    address(&mut body, IFA_LOCAL, prefix.address());
+    address(&mut body, IFA_ADDRESS, prefix.address());
+    body
 }
 
 /// `struct ifinfomsg`
@@ -348,6 +393,7 @@ fn decode_one(message: &[u8]) -> Result<Message, MessageError> {
         RTM_NEWLINK => Answer::Link(link(reader)?),
         RTM_DELLINK => Answer::LinkGone { index: link(reader)?.index },
         RTM_NEWADDR => address_answer(reader)?,
+        RTM_NEWNDUSEROPT => Answer::UserOptions(reader.0.to_vec()),
         NLMSG_NOOP => Answer::Other(NLMSG_NOOP),
         other => Answer::Other(other),
     };
@@ -377,8 +423,7 @@ fn acknowledgement(mut reader: Reader<'_>, flags: u16) -> Result<Answer, Message
 fn link(mut reader: Reader<'_>) -> Result<LinkMessage, MessageError> {
     reader.u16()?; // family and padding
     let (hardware, index, flags, _change) = (reader.u16()?, reader.u32()?, reader.u32()?, reader.u32()?);
-    let mut link =
-        LinkMessage { index, flags, hardware, name: None, mtu: 0, address: Vec::new(), permanent_address: None };
+    let mut link = LinkMessage { index, flags, hardware, ..LinkMessage::default() };
     for (kind, value) in Attributes(reader.0) {
         match kind {
             IFLA_IFNAME => {
@@ -387,6 +432,9 @@ fn link(mut reader: Reader<'_>) -> Result<LinkMessage, MessageError> {
             }
             IFLA_MTU => link.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
             IFLA_ADDRESS => link.address = value.to_vec(),
+            IFLA_BROADCAST => link.broadcast = value.to_vec(),
+            // struct rtnl_link_stats64 begins with rx_packets.
+            IFLA_STATS64 => link.received = value.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first)),
             IFLA_PERM_ADDRESS => link.permanent_address = Some(value.to_vec()),
             _ => {}
         }
@@ -396,19 +444,21 @@ fn link(mut reader: Reader<'_>) -> Result<LinkMessage, MessageError> {
 
 /// `struct ifaddrmsg`
 fn address_answer(mut reader: Reader<'_>) -> Result<Answer, MessageError> {
-    let [_family, length, _flags, _scope] = reader.array()?;
+    let [_family, length, flags, scope] = reader.array()?;
     let index = reader.u32()?;
-    let (mut local, mut peer) = (None, None);
+    let (mut local, mut peer, mut flags) = (None, None, u32::from(flags));
     for (kind, value) in Attributes(reader.0) {
         match kind {
             IFA_LOCAL => local = ip(value),
             IFA_ADDRESS => peer = ip(value),
+            // The header has room for eight of them only.
+            IFA_FLAGS => flags = value.try_into().map_or(flags, u32::from_ne_bytes),
             _ => {}
         }
     }
     // IFA_ADDRESS is the other end of a point-to-point link; IPv6 often sends nothing but it (if_addr.h).
     let prefix = local.or(peer).and_then(|address| Prefix::new(address, length));
-    Ok(Answer::Address { index, prefix })
+    Ok(Answer::Address { index, prefix, flags, scope })
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

@@ -45,11 +45,9 @@ pub enum PlanError {
         /// Links that there are.
         have: String,
     },
-    /// Several links match, and this version cannot try them all.
-    WhichLink {
-        /// What the payload asks for.
-        want: String,
-        /// Links that match.
+    /// The payload asks for the link that the machine booted from, and the boot loader did not name it.
+    NoBootIf {
+        /// Links that there are.
         have: String,
     },
     /// Every URL is `line:`, and the payload did not come over a line.
@@ -84,9 +82,12 @@ impl fmt::Display for PlanError {
             PlanError::NoSuchLink { want, have } => {
                 write!(f, "no network link with {want}; this machine has: {have}; is its driver in the image?")
             }
-            PlanError::WhichLink { want, have } => {
-                write!(f, "several links with {want} and none with carrier yet: {have}; match one by its MAC address")
-            }
+            PlanError::NoBootIf { have } => write!(
+                f,
+                "the payload asks for the link that the machine booted from, and BOOTIF= is not on the kernel command \
+                 line; add BOOTIF=01-MAC (SYSAPPEND 2 in PXELINUX, BOOTIF=01-${{netX/mac:hexhyp}} in iPXE), or match \
+                 another way; this machine has: {have}"
+            ),
             PlanError::OnlyLine(origin) => write!(
                 f,
                 "the payload has no URL but line:, and it did not come over a line but from {origin}; add an https URL"

@@ -1,22 +1,44 @@
-//! Which link gets what. Looks at facts and touches no link.
+//! Which links are tried, and what each of them gets. Looks at facts and touches no link.
 
 use std::net::IpAddr;
 
-use super::{PlanError, listed, unsupported};
+use super::{PlanError, joined, unsupported};
 use crate::facts::{Facts, LinkFacts};
-use crate::payload::{DnsName, InterfaceName, Link, LinkKind, Match, Prefix, Route};
+use crate::payload::{
+    DnsName, HardwareAddress, HttpsUrl, InterfaceName, Link, LinkKind, Match, Prefix, Route, UrlHost,
+};
 
-/// One link and what it gets.
+/// The links that lead to the server, most wanted first. They are raced: the first that is usable is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NetworkPlan {
-    /// Kernel interface index.
-    pub index: u32,
-    /// Name at the time of planning.
-    pub name: InterfaceName,
+    /// Never empty.
+    pub links: Vec<LinkPlan>,
+    /// EST servers that the payload names by address: what a static address may look for to see that a link is alive.
+    pub servers: Vec<IpAddr>,
+}
+
+/// One entry of the payload's network: every link that it matches is tried, and one of them gets its configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkPlan {
+    /// Which links; BOOTIF is resolved to the MAC address that the boot loader gave.
+    pub matching: Match,
+    /// Names of the links that match now; more may appear.
+    pub there: Vec<InterfaceName>,
+    /// What the link gets.
+    pub config: LinkConfig,
+}
+
+/// What a link gets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LinkConfig {
     /// In bytes.
     pub mtu: Option<u16>,
     /// Static addresses.
     pub addresses: Vec<Prefix>,
+    /// An address by DHCPv4.
+    pub dhcp4: bool,
+    /// Addresses by router advertisements.
+    pub slaac: bool,
     /// Static routes.
     pub routes: Vec<Route>,
     /// Name servers.
@@ -25,49 +47,84 @@ pub struct NetworkPlan {
     pub search: Vec<DnsName>,
 }
 
-pub(super) fn decide(links: Vec<Link>, facts: &Facts) -> Result<Option<NetworkPlan>, PlanError> {
-    let mut links = links.into_iter();
-    let Some(link) = links.next() else { return Ok(None) };
-    if links.next().is_some() {
-        return Err(unsupported("more than one link", "give the one link that leads to the EST server"));
+impl NetworkPlan {
+    /// Whether several links may turn out to be the one: only then has a link to show that it is alive before it gets
+    /// a static address.
+    pub fn contested(&self) -> bool {
+        let unique = |link: &LinkPlan| matches!(link.matching, Match::Mac(_) | Match::Name(_));
+        self.links.len() > 1 || !self.links.iter().all(unique)
     }
-    for (asked, item) in [(link.dhcp4, "DHCPv4"), (link.slaac, "SLAAC"), (link.dhcp6, "DHCPv6")] {
-        if asked {
-            return Err(unsupported(item, "give a static IPv4 address"));
+}
+
+impl LinkConfig {
+    /// Whether the link gets an IPv6 address in any way.
+    pub fn has_ipv6(&self) -> bool {
+        self.slaac || self.addresses.iter().any(|prefix| prefix.address().is_ipv6())
+    }
+}
+
+impl LinkPlan {
+    /// Whether this is a link that the entry means. Carrier is not looked at: a link that is down shows none.
+    pub fn wants(&self, link: &LinkFacts) -> bool {
+        matches(&self.matching, None, link)
+    }
+}
+
+/// Whether a link is the one that is asked for. Carrier is not looked at: a link that is down shows none.
+pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFacts) -> bool {
+    match matching {
+        Match::Mac(mac) => link.mac.as_ref() == Some(mac),
+        Match::Name(name) => link.name == *name,
+        Match::Driver(driver) => link.driver.as_ref() == Some(driver),
+        Match::BootIf => bootif.is_some() && link.mac.as_ref() == bootif,
+        // A link without a driver is a virtual one: nothing is plugged into it.
+        Match::AnyWithCarrier => link.driver.is_some(),
+    }
+}
+
+/// `None`: the payload leaves the network as it is.
+pub(super) fn decide(links: Vec<Link>, urls: &[HttpsUrl], facts: &Facts) -> Result<Option<NetworkPlan>, PlanError> {
+    if links.is_empty() {
+        return Ok(None);
+    }
+    let links: Vec<LinkPlan> = links.into_iter().map(|link| one(link, facts)).collect::<Result<_, _>>()?;
+    if links.iter().all(|link| link.there.is_empty()) {
+        let want: Vec<&Match> = links.iter().map(|link| &link.matching).collect();
+        return Err(PlanError::NoSuchLink { want: joined(&want, " or "), have: joined(&facts.links, ", ") });
+    }
+    let servers = urls.iter().filter_map(|url| match url.host() {
+        UrlHost::Ip(address) => Some(*address),
+        UrlHost::Dns(_) => None,
+    });
+    Ok(Some(NetworkPlan { servers: servers.collect(), links }))
+}
+
+fn one(link: Link, facts: &Facts) -> Result<LinkPlan, PlanError> {
+    if link.dhcp6 {
+        return Err(unsupported("DHCPv6", "give a static IPv6 address, or slaac = true"));
+    }
+    let matching = match link.kind {
+        LinkKind::Physical(Match::BootIf) => {
+            Match::Mac(facts.bootif.clone().ok_or_else(|| PlanError::NoBootIf { have: joined(&facts.links, ", ") })?)
         }
-    }
-    if link.addresses.iter().any(|prefix| prefix.address().is_ipv6())
-        || link.routes.iter().any(|route| route.destination.address().is_ipv6())
-    {
-        return Err(unsupported("IPv6", "give a static IPv4 address"));
-    }
-    let matching = match &link.kind {
         LinkKind::Physical(matching) => matching,
         LinkKind::Vlan { name, .. } => return Err(unsupported(&format!("VLAN {name}"), "give a physical link")),
         LinkKind::Bond { name, .. } => return Err(unsupported(&format!("bond {name}"), "give a physical link")),
         LinkKind::Bridge { name, .. } => return Err(unsupported(&format!("bridge {name}"), "give a physical link")),
     };
-    let chosen = choose(matching, facts)?;
-    Ok(Some(NetworkPlan {
-        index: chosen.index,
-        name: chosen.name.clone(),
-        mtu: link.mtu,
-        addresses: link.addresses,
-        routes: link.routes,
-        dns: link.dns,
-        search: link.search,
-    }))
-}
-
-fn choose<'f>(matching: &Match, facts: &'f Facts) -> Result<&'f LinkFacts, PlanError> {
-    let candidates: Vec<&LinkFacts> = facts.links.iter().filter(|link| facts.is(matching, link)).collect();
-    let want = matching.to_string();
-    match candidates.as_slice() {
-        [] => Err(PlanError::NoSuchLink { want, have: listed(&facts.links) }),
-        [one] => Ok(one),
-        several => match several.iter().find(|link| link.carrier) {
-            Some(first) => Ok(first),
-            None => Err(PlanError::WhichLink { want, have: listed(several) }),
+    let there =
+        facts.links.iter().filter(|link| matches(&matching, None, link)).map(|link| link.name.clone()).collect();
+    Ok(LinkPlan {
+        matching,
+        there,
+        config: LinkConfig {
+            mtu: link.mtu,
+            addresses: link.addresses,
+            dhcp4: link.dhcp4,
+            slaac: link.slaac,
+            routes: link.routes,
+            dns: link.dns,
+            search: link.search,
         },
-    }
+    })
 }

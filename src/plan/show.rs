@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::{ClockQuality, NetworkPlan, Plan};
+use super::{ClockQuality, LinkConfig, LinkPlan, NetworkPlan, Plan};
 use crate::facts::LinkFacts;
 use crate::hex;
-use crate::payload::TokenMode;
+use crate::payload::{InterfaceName, TokenMode};
 
 /// `eth0 (52:54:00:12:34:56, virtio_net)`
 impl fmt::Display for LinkFacts {
@@ -65,20 +65,35 @@ impl fmt::Display for Plan {
 
 impl fmt::Display for NetworkPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "link       {} (index {})", self.name, self.index)?;
-        if let Some(mtu) = self.mtu {
+        self.links.iter().try_for_each(|link| link.fmt(f))
+    }
+}
+
+impl fmt::Display for LinkPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now: Vec<&str> = self.there.iter().map(InterfaceName::as_str).collect();
+        let now = if now.is_empty() { "none yet".to_owned() } else { now.join(", ") };
+        writeln!(f, "link       {} (now: {now})", self.matching)?;
+        let LinkConfig { mtu, addresses, dhcp4, slaac, routes, dns, search } = &self.config;
+        if let Some(mtu) = mtu {
             writeln!(f, "mtu        {mtu}")?;
         }
-        for address in &self.addresses {
+        for address in addresses {
             writeln!(f, "address    {address}")?;
         }
-        for route in &self.routes {
+        if *dhcp4 {
+            writeln!(f, "address    by DHCPv4")?;
+        }
+        if *slaac {
+            writeln!(f, "address    by router advertisements")?;
+        }
+        for route in routes {
             writeln!(f, "route      {route}")?;
         }
-        for server in &self.dns {
+        for server in dns {
             writeln!(f, "dns        {server}")?;
         }
-        for domain in &self.search {
+        for domain in search {
             writeln!(f, "search     {domain}")?;
         }
         Ok(())

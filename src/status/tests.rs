@@ -1,7 +1,8 @@
 //! The frozen schemas of docs/status.md.
 
 use super::*;
-use crate::payload::InterfaceName;
+use crate::payload::{InterfaceName, Prefix};
+use crate::plan::LinkConfig;
 
 fn step(name: &str, detail: &str) -> Step {
     Step { name: name.to_owned(), started_us: 1_250_000, duration_us: 412_345, detail: detail.to_owned() }
@@ -32,19 +33,26 @@ fn frozen_status() {
 /// If this test fails, do not change it: you have changed version 1.
 #[test]
 fn frozen_node() {
-    let network = Network {
+    let link = AppliedLink {
         index: 2,
         name: InterfaceName::try_from("eth0").unwrap(),
         mac: crate::payload::HardwareAddress::parse("52:54:00:12:34:56"),
         mtu: 1500,
-        addresses: vec![Prefix::parse("192.0.2.10/24").unwrap()],
-        routes: vec![Route {
-            destination: Prefix::parse("0.0.0.0/0").unwrap(),
-            gateway: Some("192.0.2.1".parse().unwrap()),
-            metric: None,
-        }],
-        dns: vec!["192.0.2.53".parse().unwrap()],
-        search: vec![crate::payload::DnsName::try_from("example.org").unwrap()],
+        config: LinkConfig {
+            addresses: vec![Prefix::parse("192.0.2.10/24").unwrap()],
+            routes: vec![Route {
+                destination: Prefix::parse("0.0.0.0/0").unwrap(),
+                gateway: Some("192.0.2.1".parse().unwrap()),
+                metric: None,
+            }],
+            dns: vec!["192.0.2.53".parse().unwrap()],
+            search: vec![crate::payload::DnsName::try_from("example.org").unwrap()],
+            ..LinkConfig::default()
+        },
+        lease: None,
+        learned: Vec::new(),
+        dns: Vec::new(),
+        search: Vec::new(),
     };
     let node = Node {
         version: VERSION,
@@ -53,7 +61,7 @@ fn frozen_node() {
         hostname: Some("node1".to_owned()),
         key_code: "Q9W1-DFWF-077Y-MGA1".to_owned(),
         not_after: "2026-11-23T00:00:00Z".to_owned(),
-        network: Some(NodeNetwork::from(&network)),
+        network: Some(NodeNetwork::from(&link)),
         renewal: None,
     };
     let json = r#"{"version":1,"name":"node1","payload_id":"00112233445566778899aabbccddeeff","hostname":"node1","key_code":"Q9W1-DFWF-077Y-MGA1","not_after":"2026-11-23T00:00:00Z","network":{"link":"eth0","mac":"52:54:00:12:34:56","mtu":1500,"addresses":["192.0.2.10/24"],"routes":[{"to":"0.0.0.0/0","via":"192.0.2.1","metric":null}],"dns":["192.0.2.53"],"search":["example.org"]}}"#;

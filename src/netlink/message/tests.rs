@@ -42,13 +42,13 @@ fn requests_are_those_of_iproute2() {
         ),
         // ip addr add 192.0.2.2/24 dev eth0
         (
-            Request::AddAddress { index: 3, prefix: prefix("192.0.2.2/24") },
+            Request::AddAddress { index: 3, prefix: prefix("192.0.2.2/24"), lifetime: None },
             "2800000014000506bd87036b00000000021800000300000008000200c000020208000100c0000202",
         ),
-        // ip addr add 2001:db8::2/64 dev eth0 nodad
+        // ip addr add 2001:db8::2/64 dev eth0
         (
-            Request::AddAddress { index: 3, prefix: prefix("2001:db8::2/64") },
-            "4000000014000506bd87036b000000000a400200030000001400020020010db8000000000000000000000002\
+            Request::AddAddress { index: 3, prefix: prefix("2001:db8::2/64"), lifetime: None },
+            "4000000014000506bd87036b000000000a400000030000001400020020010db8000000000000000000000002\
              1400010020010db8000000000000000000000002",
         ),
         // ip route replace default via 192.0.2.1 dev eth0 metric 100
@@ -80,13 +80,28 @@ fn requests_mean_the_same_to_netlink_packet_route() {
     assert_eq!(link.attributes, [LinkAttribute::Mtu(9000)]);
 
     let RouteNetlinkMessage::NewAddress(address) =
-        foreign(&Request::AddAddress { index: 7, prefix: prefix("2001:db8::2/64") }.encode(1))
+        foreign(&Request::AddAddress { index: 7, prefix: prefix("2001:db8::2/64"), lifetime: None }.encode(1))
     else {
         panic!()
     };
     assert_eq!((address.header.index, address.header.prefix_len), (7, 64));
-    assert_eq!(address.header.flags, AddressHeaderFlags::Nodad);
+    assert_eq!(address.header.flags, AddressHeaderFlags::empty());
     let ip = "2001:db8::2".parse().unwrap();
+    assert_eq!(address.attributes, [AddressAttribute::Local(ip), AddressAttribute::Address(ip)]);
+
+    // A lease: valid and preferred as long as the server says.
+    let leased = Request::AddAddress { index: 7, prefix: prefix("192.0.2.2/24"), lifetime: Some(3600) };
+    let RouteNetlinkMessage::NewAddress(address) = foreign(&leased.encode(1)) else { panic!() };
+    let Some(AddressAttribute::CacheInfo(info)) = address.attributes.get(2) else { panic!("{address:?}") };
+    assert_eq!((info.ifa_preferred, info.ifa_valid), (3600, 3600));
+
+    let RouteNetlinkMessage::DelAddress(address) =
+        foreign(&Request::DropAddress { index: 7, prefix: prefix("192.0.2.2/24") }.encode(1))
+    else {
+        panic!()
+    };
+    let ip = "192.0.2.2".parse().unwrap();
+    assert_eq!((address.header.index, address.header.prefix_len), (7, 24));
     assert_eq!(address.attributes, [AddressAttribute::Local(ip), AddressAttribute::Address(ip)]);
 
     // On-link: no gateway, scope link.
@@ -119,6 +134,7 @@ fn reads_a_link_of_linux_6_18() {
     assert_eq!(link.name, Some(InterfaceName::try_from("eth0").unwrap()));
     assert_eq!(link.mtu, 1400);
     assert_eq!(link.permanent_address, None);
+    assert_eq!(link.broadcast, [0xff; 6]);
     let RouteNetlinkMessage::NewLink(theirs) = foreign(VETH) else { panic!() };
     assert!(theirs.attributes.contains(&LinkAttribute::Address(link.address.clone())));
     assert!(theirs.attributes.contains(&LinkAttribute::Mtu(link.mtu)));
@@ -127,15 +143,7 @@ fn reads_a_link_of_linux_6_18() {
 
 #[test]
 fn carrier_is_not_enough_when_the_link_is_dormant() {
-    let link = |flags| LinkMessage {
-        index: 1,
-        flags,
-        hardware: 1,
-        name: None,
-        mtu: 0,
-        address: Vec::new(),
-        permanent_address: None,
-    };
+    let link = |flags| LinkMessage { index: 1, flags, hardware: 1, ..LinkMessage::default() };
     assert!(link(IFF_UP | IFF_LOWER_UP).carrier() && !link(IFF_UP | IFF_LOWER_UP).operational());
     assert!(!link(IFF_UP | IFF_RUNNING).operational());
 }

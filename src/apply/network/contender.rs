@@ -1,0 +1,439 @@
+//! One link in the race: what has been done to it, what is being waited for, and what it can be used for by now. Knows
+//! nothing of the other links; the race tells it when it may take its static addresses.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::libc;
+
+use super::kernel::{self, Address6, Kernel, On};
+use super::packet::{ETH_P_IP, Socket};
+use super::probe::Probe;
+use super::report::{Carrier, LinkReport};
+use super::{AppliedLink, NetworkError};
+use crate::chain::chain;
+use crate::dhcp4::{Asker, Client, Event, Lease};
+use crate::facts::LinkFacts;
+use crate::neighbour::UserOptions;
+use crate::netlink::message::LinkMessage;
+use crate::payload::{HardwareAddress, HostName, Prefix, Route};
+use crate::plan::LinkConfig;
+use crate::time::since_boot;
+
+/// How long a link with carrier has to show a sign of life before its static addresses are taken on trust: longer than
+/// a second question takes, shorter than an operator's patience.
+pub(super) const GRACE: Duration = Duration::from_secs(3);
+
+/// What a link can be used for. Each is a gain when it is there for the first time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    /// It has carrier, and nothing else was asked for.
+    Bare,
+    Static4,
+    Static6,
+    Dhcp4,
+    Slaac,
+}
+
+impl Way {
+    pub(super) fn is_static(self) -> bool {
+        matches!(self, Way::Static4 | Way::Static6)
+    }
+}
+
+pub(super) struct Contender {
+    /// Place of its entry in the plan.
+    pub(super) entry: usize,
+    pub(super) facts: LinkFacts,
+    /// What it can be used for by now.
+    pub(super) ways: Vec<Way>,
+    /// How often it had the static configuration of its entry.
+    pub(super) turns: u32,
+    asked: Asked,
+    message: LinkMessage,
+    /// It was brought up.
+    up: bool,
+    /// Since when packets can pass.
+    carrier: Option<Duration>,
+    /// Open before the link is up, so that no packet can be missed.
+    dhcp: Option<Socket>,
+    /// At work since there is carrier, until there is a lease.
+    client: Option<Client>,
+    /// What the client said last.
+    state: Option<String>,
+    lease: Option<Lease>,
+    probe: Option<Probe>,
+    /// Somebody answered here, or there is nobody to ask for.
+    alive: bool,
+    /// Its static configuration may be used here: it is on one link of an entry at a time.
+    entitled: bool,
+    /// It is there.
+    applied: bool,
+    learned: Vec<Prefix>,
+    advertised: UserOptions,
+    /// What was refused on this link; the others go on.
+    trouble: Option<NetworkError>,
+}
+
+/// What all links of the race have in common.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) config: LinkConfig,
+    /// Other links may be the one.
+    pub(super) contested: bool,
+    pub(super) servers: Vec<IpAddr>,
+    pub(super) hostname: Option<HostName>,
+}
+
+impl Contender {
+    pub(super) fn new(entry: usize, asked: Asked, facts: LinkFacts) -> Contender {
+        Contender {
+            entry,
+            facts,
+            ways: Vec::new(),
+            turns: 0,
+            message: LinkMessage::default(),
+            up: false,
+            carrier: None,
+            dhcp: None,
+            client: None,
+            state: None,
+            lease: None,
+            probe: None,
+            alive: false,
+            entitled: !asked.contested || asked.config.addresses.is_empty(),
+            asked,
+            applied: false,
+            learned: Vec::new(),
+            advertised: UserOptions::default(),
+            trouble: None,
+        }
+    }
+
+    /// Takes note of how the link is now, and does what follows from it. What the kernel refuses on one of several
+    /// links ends only that one's race.
+    pub(super) fn tend(&mut self, message: LinkMessage, root: &Path, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        if let Some(name) = &message.name {
+            self.facts.name = name.clone();
+        }
+        self.message = message;
+        self.bear(|link| link.advance(root, kernel)).map(drop)
+    }
+
+    fn bear<T>(
+        &mut self,
+        act: impl FnOnce(&mut Contender) -> Result<T, NetworkError>,
+    ) -> Result<Option<T>, NetworkError> {
+        if self.trouble.is_some() {
+            return Ok(None);
+        }
+        match act(self) {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if self.asked.contested => {
+                self.trouble = Some(error);
+                (self.dhcp, self.client, self.probe) = (None, None, None);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn advance(&mut self, root: &Path, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let config = &self.asked.config;
+        let on = On { index: self.facts.index, name: &self.facts.name };
+        if !self.up {
+            if let Some(mtu) = config.mtu {
+                kernel.mtu(on, mtu)?;
+            }
+            if config.has_ipv6() {
+                kernel::before_ipv6(root, on.name, config.slaac);
+            }
+            if config.dhcp4 {
+                self.dhcp = Some(Socket::open(on.index, ETH_P_IP).map_err(|source| failed(on, DHCP, source))?);
+            }
+            kernel.up(on)?;
+            self.up = true;
+        }
+        let now = since_boot();
+        match (self.message.operational(), self.carrier) {
+            (true, None) => {
+                self.carrier = Some(now);
+                // A link that flaps keeps its lease: some do when their MTU is set.
+                if self.dhcp.is_some() && self.lease.is_none() {
+                    self.client = self.asker().map(|asker| Client::new(asker, random(), now));
+                }
+                if !self.entitled && !self.alive {
+                    let probe = Probe::new(on.index, &self.message.address, config, &self.asked.servers, now);
+                    self.probe = probe.map_err(|source| failed(on, NEIGHBOURS, source))?;
+                    // With nobody to ask for, a signal has to do.
+                    self.alive = self.probe.is_none();
+                }
+            }
+            (false, Some(_)) => (self.carrier, self.client, self.probe) = (None, None, None),
+            _ => {}
+        }
+        self.apply(kernel)
+    }
+
+    /// Gives the link its static configuration, once it may have it. On the only link that is before there is carrier:
+    /// what the kernel refuses is said at once, and not after a wait for a cable.
+    fn apply(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let config = &self.asked.config;
+        let on = On { index: self.facts.index, name: &self.facts.name };
+        if self.entitled && !self.applied {
+            for prefix in &config.addresses {
+                kernel.address(on, *prefix, None)?;
+            }
+            for route in &config.routes {
+                kernel.route(on, route)?;
+            }
+            self.applied = true;
+        }
+        if self.applied && self.carrier.is_some() {
+            if config.addresses.iter().any(|prefix| prefix.address().is_ipv4()) {
+                self.gain(Way::Static4);
+            } else if config.addresses.is_empty() && !config.dhcp4 && !config.slaac {
+                self.gain(Way::Bare);
+            }
+        }
+        Ok(())
+    }
+
+    fn gain(&mut self, way: Way) {
+        if !self.ways.contains(&way) {
+            self.ways.push(way);
+        }
+    }
+
+    /// Takes note of the link's IPv6 addresses, of which nobody else tells.
+    pub(super) fn addresses(&mut self, all: &[Address6]) -> Result<(), NetworkError> {
+        let mine = || all.iter().filter(|address| address.index == self.facts.index && address.global);
+        let is_static = |address: &&Address6| self.asked.config.addresses.contains(&address.prefix);
+        if let Some(taken) = mine().filter(is_static).find(|address| address.duplicate) {
+            let error = NetworkError::Duplicate { prefix: taken.prefix, name: self.facts.name.clone() };
+            return self.bear(|_| Err(error)).map(|_: Option<()>| ());
+        }
+        let ready = |address: &&Address6| !address.tentative && !address.duplicate;
+        let usable = self.carrier.is_some();
+        let static6 = mine().filter(is_static).any(|address| ready(&address));
+        self.learned =
+            mine().filter(|address| !is_static(address) && ready(address)).map(|found| found.prefix).collect();
+        if usable && self.applied && static6 {
+            self.gain(Way::Static6);
+        }
+        if usable && self.asked.config.slaac && !self.learned.is_empty() {
+            self.gain(Way::Slaac);
+        }
+        Ok(())
+    }
+
+    /// Takes note of name servers and search domains that a router advertised.
+    pub(super) fn advertised(&mut self, options: UserOptions) {
+        self.advertised.merge(options);
+    }
+
+    /// Does what it is time for, and hears what has come; returns when it is time again.
+    pub(super) fn drive(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
+        Ok(self.bear(|link| link.work(buffer, kernel))?.flatten())
+    }
+
+    fn work(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
+        let asks = self.ask_for_lease(buffer, kernel)?;
+        let probes = self.ask_neighbours(buffer)?;
+        Ok([asks, probes].into_iter().flatten().min())
+    }
+
+    fn ask_for_lease(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
+        let on = On { index: self.facts.index, name: &self.facts.name };
+        let (Some(socket), Some(client)) = (&self.dhcp, &mut self.client) else { return Ok(None) };
+        let mut lease = None;
+        while let Some(packet) = socket.receive(buffer).map_err(|source| failed(on, DHCP, source))? {
+            if let Some(Event::Bound(bound)) = client.push(packet, since_boot()) {
+                lease = Some(bound);
+                break;
+            }
+        }
+        let poll = client.poll(since_boot());
+        if let Some(packet) = poll.send {
+            match socket.send(&self.message.broadcast, &packet) {
+                // No carrier, or no room: it asks again.
+                Err(error) if !matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS | libc::EAGAIN)) => {
+                    return Err(failed(on, DHCP, error));
+                }
+                _ => {}
+            }
+        }
+        self.state = Some(client.state());
+        match lease {
+            None => Ok(Some(poll.wake)),
+            Some(lease) => {
+                self.take(lease, kernel)?;
+                self.client = None;
+                Ok(None)
+            }
+        }
+    }
+
+    fn take(&mut self, lease: Lease, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let on = On { index: self.facts.index, name: &self.facts.name };
+        if let Some(before) = &self.lease
+            && before.address != lease.address
+        {
+            kernel.forget(on, before.address)?;
+        }
+        kernel.address(on, lease.address, Some(lease.seconds))?;
+        // The payload's word goes before the server's, and an MTU that is right already is not set: it may cost the
+        // link its carrier.
+        if let (None, Some(mtu)) = (self.asked.config.mtu, lease.mtu)
+            && self.message.mtu != u32::from(mtu)
+        {
+            kernel.mtu(on, mtu)?;
+        }
+        for route in &lease.routes {
+            // A gateway outside the network, as clouds with /32 leases have it, is on the link all the same.
+            if let Some(gateway) = route.gateway
+                && !lease.address.contains(gateway)
+                && let Some(destination) = Prefix::new(gateway, 32)
+            {
+                kernel.route(on, &Route { destination, gateway: None, metric: None })?;
+            }
+            kernel.route(on, route)?;
+        }
+        self.lease = Some(lease);
+        self.gain(Way::Dhcp4);
+        Ok(())
+    }
+
+    fn ask_neighbours(&mut self, buffer: &mut [u8]) -> Result<Option<Duration>, NetworkError> {
+        let on = On { index: self.facts.index, name: &self.facts.name };
+        let Some(probe) = &mut self.probe else { return Ok(None) };
+        if !probe.heard(buffer).map_err(|source| failed(on, NEIGHBOURS, source))? {
+            return probe.poll(since_boot()).map(Some).map_err(|source| failed(on, NEIGHBOURS, source));
+        }
+        (self.alive, self.probe) = (true, None);
+        Ok(None)
+    }
+
+    /// Since when the link has had carrier and waited for a sign of life.
+    pub(super) fn waiting(&self) -> Option<Duration> {
+        self.carrier.filter(|_| self.probe.is_some() && self.trouble.is_none())
+    }
+
+    /// Whether it has the static configuration of its entry.
+    pub(super) fn holds(&self) -> bool {
+        self.entitled
+    }
+
+    /// Whether it can be used for anything.
+    pub(super) fn is_used(&self) -> bool {
+        !self.ways.is_empty()
+    }
+
+    /// Whether it would do for the static configuration of its entry.
+    pub(super) fn could_hold(&self) -> bool {
+        self.alive && !self.entitled && self.carrier.is_some() && self.trouble.is_none()
+    }
+
+    /// Gives the link its static configuration, whether somebody has answered or not.
+    pub(super) fn entitle(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        (self.entitled, self.probe) = (true, None);
+        self.turns = self.turns.saturating_add(1);
+        self.bear(|link| link.apply(kernel)).map(drop)
+    }
+
+    /// Takes the static addresses away again, and with them the routes that need them: another link is to have them.
+    pub(super) fn release(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        (self.entitled, self.applied, self.alive) = (false, false, true);
+        self.ways.retain(|way| !way.is_static());
+        self.bear(|link| {
+            let on = On { index: link.facts.index, name: &link.facts.name };
+            link.asked.config.addresses.iter().try_for_each(|prefix| kernel.forget(on, *prefix))
+        })
+        .map(drop)
+    }
+
+    /// Asks for more time when the lease is half over (RFC 2131 §4.4.5).
+    pub(super) fn renew(&mut self, now: Duration) {
+        if let Some(lease) = &self.lease
+            && self.client.is_none()
+            && now >= lease.renew_at()
+        {
+            self.client = self.asker().map(|asker| Client::renewing(asker, lease, random(), now));
+        }
+    }
+
+    /// Whether it waits for more time from a DHCP server.
+    pub(super) fn is_renewing(&self) -> bool {
+        self.client.is_some() && self.lease.is_some()
+    }
+
+    /// `None`: an address that DHCP has no room for.
+    fn asker(&self) -> Option<Asker> {
+        let mac = HardwareAddress::new(&self.message.address)?;
+        Some(Asker { hardware: self.message.hardware, mac, hostname: self.asked.hostname.clone() })
+    }
+
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        let asking = self.dhcp.iter().filter(|_| self.client.is_some());
+        asking.chain(self.probe.iter().flat_map(Probe::sockets))
+    }
+
+    /// What the next stage may want to know.
+    pub(super) fn applied(&self) -> AppliedLink {
+        AppliedLink {
+            index: self.facts.index,
+            name: self.facts.name.clone(),
+            mac: HardwareAddress::new(&self.message.address),
+            mtu: self.message.mtu,
+            config: self.asked.config.clone(),
+            lease: self.lease.clone(),
+            learned: self.learned.clone(),
+            dns: self.advertised.dns.iter().copied().map(IpAddr::V6).collect(),
+            search: self.advertised.search.clone(),
+        }
+    }
+
+    pub(super) fn report(&self) -> LinkReport {
+        let carrier = match (self.up, self.message.operational(), self.message.carrier()) {
+            (false, ..) => Carrier::Udev,
+            (_, true, _) => Carrier::Up,
+            (_, _, true) => Carrier::Dormant,
+            _ => Carrier::None,
+        };
+        let mut tried = Vec::new();
+        if carrier == Carrier::Up {
+            tried.extend(self.state.as_ref().map(|state| format!("DHCPv4: {state}")));
+            tried.extend(self.probe.as_ref().map(|probe| format!("nobody answered {} questions", probe.rounds)));
+            if self.asked.config.slaac && self.learned.is_empty() {
+                tried.push("no router advertisement gave an address".to_owned());
+            }
+        }
+        tried.extend(self.trouble.as_ref().map(|error| chain(error)));
+        LinkReport {
+            name: self.facts.name.clone(),
+            driver: self.facts.driver.clone(),
+            carrier,
+            received: self.message.received,
+            tried,
+        }
+    }
+}
+
+const DHCP: &str = "asking for an address by DHCPv4";
+const NEIGHBOURS: &str = "asking who is there";
+
+fn failed(on: On<'_>, what: &'static str, source: io::Error) -> NetworkError {
+    NetworkError::Socket { what, name: on.name.clone(), source }
+}
+
+/// For transaction numbers and jitter, which are no secrets: without randomness the time will do.
+fn random() -> [u8; 8] {
+    let mut random = [0; 8];
+    if aws_lc_rs::rand::fill(&mut random).is_err() {
+        let now = since_boot().as_nanos().to_le_bytes();
+        random.copy_from_slice(now.first_chunk::<8>().unwrap_or(&[0; 8]));
+    }
+    random
+}

@@ -1,0 +1,122 @@
+//! Why there is no network, in words for whoever stands at the console. Acts on nothing.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::report::LinkReport;
+use crate::facts::FactsError;
+use crate::netlink::RequestError;
+use crate::payload::{HostName, InterfaceName, Prefix};
+
+/// Why there is no network.
+#[derive(Debug)]
+pub enum NetworkError {
+    /// No rtnetlink socket, or none that works.
+    Netlink(RequestError),
+    /// The kernel did not do one thing.
+    Refused {
+        /// What, with its value: `address 10.0.0.5/24`.
+        what: String,
+        /// On which link.
+        name: InterfaceName,
+        /// What the kernel said.
+        source: RequestError,
+    },
+    /// A socket of one link failed.
+    Socket {
+        /// What it was for.
+        what: &'static str,
+        /// On which link.
+        name: InterfaceName,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Waiting failed.
+    Wait(io::Error),
+    /// Another machine has the address that this one is given (RFC 4862 §5.4.5).
+    Duplicate {
+        /// The address.
+        prefix: Prefix,
+        /// On which link.
+        name: InterfaceName,
+    },
+    /// No link is usable.
+    NoLink {
+        /// What became of each one; empty: there was none.
+        links: Vec<LinkReport>,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// resolv.conf cannot be written.
+    ResolvConf {
+        /// The file that was to be written, symbolic links followed.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The kernel did not say which links there are.
+    Facts(FactsError),
+    /// The host name cannot be set.
+    HostName {
+        /// The name.
+        name: HostName,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for NetworkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NetworkError::Netlink(_) => f.write_str("cannot ask the kernel about its links"),
+            NetworkError::Refused { what, name, source: RequestError::Refused { errno: Errno::EPERM, .. } } => {
+                write!(f, "{what} on {name}, which takes CAP_NET_ADMIN; run it as root")
+            }
+            NetworkError::Refused { what, name, .. } => write!(f, "{what} on {name}"),
+            NetworkError::Socket { what, name, source } => {
+                write!(f, "{what} on {name}")?;
+                match source.raw_os_error() {
+                    // EAFNOSUPPORT: the kernel has no packet sockets.
+                    Some(nix::libc::EAFNOSUPPORT) => f.write_str("; is af_packet in the kernel, or its module loaded?"),
+                    _ => Ok(()),
+                }
+            }
+            NetworkError::Wait(_) => f.write_str("waiting for links"),
+            NetworkError::Duplicate { prefix, name } => write!(
+                f,
+                "{prefix} on {name} is in use by another machine; give this one an address of its own, or find the other"
+            ),
+            NetworkError::NoLink { links, waited } => {
+                write!(f, "no link is usable after {:.1} s", waited.as_secs_f64())?;
+                if links.is_empty() {
+                    return f.write_str(": there is none that the payload asks for; is its driver in the image?");
+                }
+                for (position, link) in links.iter().enumerate() {
+                    write!(f, "{} {link}", if position == 0 { ':' } else { ';' })?;
+                }
+                Ok(())
+            }
+            NetworkError::ResolvConf { path, .. } => write!(f, "writing {}", path.display()),
+            NetworkError::Facts(error) => error.fmt(f),
+            NetworkError::HostName { name, .. } => write!(f, "setting the host name {}", name.as_str()),
+        }
+    }
+}
+
+impl std::error::Error for NetworkError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            NetworkError::Netlink(source) | NetworkError::Refused { source, .. } => Some(source),
+            NetworkError::Socket { source, .. }
+            | NetworkError::Wait(source)
+            | NetworkError::ResolvConf { source, .. }
+            | NetworkError::HostName { source, .. } => Some(source),
+            NetworkError::Facts(error) => error.source(),
+            NetworkError::Duplicate { .. } | NetworkError::NoLink { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The kernel, asked to change one thing about one link. What is as it should be already is no error. Decides nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::NetworkError;
+use crate::netlink::message::{Answer, IFA_F_DADFAILED, IFA_F_TENTATIVE, LinkMessage, Request};
+use crate::netlink::{Netlink, RequestError};
+use crate::payload::{InterfaceName, Prefix, Route};
+use crate::time::Deadline;
+
+/// A link, for the kernel and for people.
+#[derive(Clone, Copy)]
+pub(super) struct On<'a> {
+    pub(super) index: u32,
+    pub(super) name: &'a InterfaceName,
+}
+
+/// An IPv6 address that a link has.
+pub(super) struct Address6 {
+    pub(super) index: u32,
+    pub(super) prefix: Prefix,
+    /// Not link-local.
+    pub(super) global: bool,
+    pub(super) tentative: bool,
+    /// Another machine has it.
+    pub(super) duplicate: bool,
+}
+
+/// The kernel answers at once. Should it not, that is a fault and not a reason to wait, so that this is no deadline of
+/// the boot's.
+const ANSWER: Duration = Duration::from_secs(10);
+
+pub(super) struct Kernel {
+    netlink: Netlink,
+}
+
+impl Kernel {
+    pub(super) fn open() -> Result<Kernel, NetworkError> {
+        Ok(Kernel { netlink: Netlink::open(0).map_err(NetworkError::Netlink)? })
+    }
+
+    pub(super) fn links(&mut self) -> Result<Vec<LinkMessage>, NetworkError> {
+        self.netlink.links(Deadline::after(ANSWER)).map_err(NetworkError::Netlink)
+    }
+
+    pub(super) fn addresses6(&mut self) -> Result<Vec<Address6>, NetworkError> {
+        let answers = self
+            .netlink
+            .request(&Request::Addresses { ipv6: true }, Deadline::after(ANSWER))
+            .map_err(NetworkError::Netlink)?;
+        let address = |answer| match answer {
+            Answer::Address { index, prefix: Some(prefix), flags, scope } => Some(Address6 {
+                index,
+                prefix,
+                global: scope == 0,
+                tentative: flags & IFA_F_TENTATIVE != 0,
+                duplicate: flags & IFA_F_DADFAILED != 0,
+            }),
+            _ => None,
+        };
+        Ok(answers.into_iter().filter_map(address).collect())
+    }
+
+    pub(super) fn mtu(&mut self, on: On<'_>, mtu: u16) -> Result<(), NetworkError> {
+        let request = Request::SetLink { index: on.index, mtu: Some(u32::from(mtu)), up: false };
+        self.ask(on, &request, || format!("MTU {mtu}")).map(drop)
+    }
+
+    pub(super) fn up(&mut self, on: On<'_>) -> Result<(), NetworkError> {
+        let request = Request::SetLink { index: on.index, mtu: None, up: true };
+        self.ask(on, &request, || "bringing the link up".to_owned()).map(drop)
+    }
+
+    /// An address that is there already is as good as one that was added, if it is the same on the same link.
+    pub(super) fn address(&mut self, on: On<'_>, prefix: Prefix, lifetime: Option<u32>) -> Result<(), NetworkError> {
+        let what = || format!("address {prefix}");
+        let request = Request::AddAddress { index: on.index, prefix, lifetime };
+        match self.ask(on, &request, what) {
+            Err(NetworkError::Refused {
+                source: RequestError::Refused { errno: Errno::EEXIST, words },
+                what,
+                name,
+            }) => {
+                let ipv6 = prefix.address().is_ipv6();
+                let there = self.ask(on, &Request::Addresses { ipv6 }, || "reading the addresses".to_owned())?;
+                let same = |answer: &Answer| matches!(answer, Answer::Address { index, prefix: Some(at), .. } if *index == on.index && *at == prefix);
+                if there.iter().any(same) {
+                    return Ok(());
+                }
+                let source = RequestError::Refused { errno: Errno::EEXIST, words };
+                Err(NetworkError::Refused { what, name, source })
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// An address that is gone already is as good as one that was taken away.
+    pub(super) fn forget(&mut self, on: On<'_>, prefix: Prefix) -> Result<(), NetworkError> {
+        let request = Request::DropAddress { index: on.index, prefix };
+        match self.ask(on, &request, || format!("taking address {prefix} away")) {
+            Err(NetworkError::Refused {
+                source: RequestError::Refused { errno: Errno::EADDRNOTAVAIL, .. }, ..
+            }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    pub(super) fn route(&mut self, on: On<'_>, route: &Route) -> Result<(), NetworkError> {
+        let request = Request::SetRoute { index: on.index, route: route.clone() };
+        self.ask(on, &request, || describe(route)).map(drop)
+    }
+
+    fn ask(&mut self, on: On<'_>, request: &Request, what: impl Fn() -> String) -> Result<Vec<Answer>, NetworkError> {
+        self.netlink.request(request, Deadline::after(ANSWER)).map_err(|source| NetworkError::Refused {
+            what: what(),
+            name: on.name.clone(),
+            source,
+        })
+    }
+}
+
+/// What the kernel is told before the link goes up, so that IPv6 is usable soon. A kernel without IPv6 has no such
+/// files, and says so when it is given an address; without one, no advertisement comes, and the report says that.
+pub(super) fn before_ipv6(root: &Path, name: &InterfaceName, slaac: bool) {
+    let folder = root.join("proc/sys/net/ipv6/conf").join(name.as_str());
+    let advertisements: &[_] = if slaac { &[("accept_ra", "1"), ("autoconf", "1")] } else { &[] };
+    for (file, value) in [
+        ("disable_ipv6", "0"),
+        // Not up to a second at random before the first solicitation and before each duplicate address detection:
+        // RFC 4861 §6.3.7 has it against a thousand hosts that start on one link in the same moment; a router answers
+        // them all with one advertisement.
+        ("router_solicitation_delay", "0"),
+    ]
+    .iter()
+    .chain(advertisements)
+    {
+        let _ = std::fs::write(folder.join(file), value);
+    }
+}
+
+/// `route default via 10.0.0.1 metric 100`
+fn describe(route: &Route) -> String {
+    let mut text = match route.destination.length() {
+        0 => "route default".to_owned(),
+        _ => format!("route {}", route.destination),
+    };
+    if let Some(gateway) = route.gateway {
+        text.push_str(&format!(" via {gateway}"));
+    }
+    if let Some(metric) = route.metric {
+        text.push_str(&format!(" metric {metric}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(destination: &str, gateway: Option<&str>, metric: Option<u32>) -> Route {
+        let destination = Prefix::parse(destination).unwrap();
+        Route { destination, gateway: gateway.map(|g| g.parse().unwrap()), metric }
+    }
+
+    #[test]
+    fn routes_in_words() {
+        assert_eq!(describe(&route("0.0.0.0/0", Some("10.0.0.1"), Some(100))), "route default via 10.0.0.1 metric 100");
+        assert_eq!(describe(&route("192.0.2.0/24", None, None)), "route 192.0.2.0/24");
+    }
+}

@@ -1,0 +1,282 @@
+//! Several links at once: whichever the payload wants is brought up and tended, and the first that can be used is used,
+//! so that a dead one never delays a live one. Waits in one place, for everything at the same time, until a deadline.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+
+use super::contender::{Asked, Contender, GRACE, Way};
+use super::kernel::Kernel;
+use super::report::LinkReport;
+use super::{AppliedLink, Network, NetworkError, packet, resolv};
+use crate::facts::{self, Udev};
+use crate::neighbour;
+use crate::netlink::Netlink;
+use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
+use crate::payload::HostName;
+use crate::plan::NetworkPlan;
+use crate::sys;
+use crate::time::{Deadline, since_boot};
+
+/// udevd is waited for this long for each link, so that it can still give it its name.
+const UDEV_WAIT: Duration = Duration::from_secs(10);
+/// After this long without a usable link the console is told why, and then again each time it has doubled.
+const NOTICE: Duration = Duration::from_secs(5);
+
+/// The links of a plan, from their first sight until the hand-over.
+pub struct Race<'a> {
+    plan: &'a NetworkPlan,
+    hostname: Option<&'a HostName>,
+    root: &'a Path,
+    begun: Duration,
+    news: Netlink,
+    kernel: Kernel,
+    udev: Udev,
+    /// Links that udevd has not named yet, and since when they have been seen.
+    unnamed: Vec<(u32, Duration)>,
+    contenders: Vec<Contender>,
+    /// What can be used, in the order in which it could.
+    gains: Vec<(u32, Way)>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Race<'a> {
+    /// Brings nothing up yet.
+    pub fn new(
+        plan: &'a NetworkPlan,
+        hostname: Option<&'a HostName>,
+        root: &'a Path,
+    ) -> Result<Race<'a>, NetworkError> {
+        Ok(Race {
+            plan,
+            hostname,
+            root,
+            begun: since_boot(),
+            // Opened before any link goes up: no change after that can be missed.
+            news: Netlink::open(GROUP_LINK | GROUP_IPV6_ADDRESS | GROUP_ND_OPTIONS).map_err(NetworkError::Netlink)?,
+            kernel: Kernel::open()?,
+            udev: Udev::watch(root).map_err(NetworkError::Facts)?,
+            unnamed: Vec::new(),
+            contenders: Vec::new(),
+            gains: Vec::new(),
+            buffer: vec![0; packet::BUFFER],
+        })
+    }
+
+    /// Waits until there is one more thing that can be used: the first link, a second one, or a second address of the
+    /// first. False when the deadline passed before. `notice` is told when it takes long.
+    pub fn next(&mut self, deadline: Deadline, notice: &mut dyn FnMut(&[LinkReport])) -> Result<bool, NetworkError> {
+        let mut noticed = (since_boot(), NOTICE);
+        // Those that were of no use, as it seems: or nobody would ask for the next.
+        let used: Vec<u32> =
+            self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect();
+        loop {
+            let mut wake = self.look()?;
+            if self.pass_on(&used)? {
+                wake = self.look()?;
+            }
+            if self.gained() {
+                self.name_servers()?;
+                return Ok(true);
+            }
+            if deadline.expired() {
+                return Ok(false);
+            }
+            if since_boot() >= noticed.0.saturating_add(noticed.1) {
+                notice(&self.report());
+                noticed.1 = noticed.1.saturating_mul(2);
+            }
+            let wake = wake.map_or(deadline, |wake| deadline.at(wake));
+            self.wait(wake.at(noticed.0.saturating_add(noticed.1)))?;
+        }
+    }
+
+    /// Renews what leases are half over, as long as their servers answer by the deadline.
+    pub fn renew(&mut self, deadline: Deadline) -> Result<(), NetworkError> {
+        let now = since_boot();
+        self.contenders.iter_mut().for_each(|link| link.renew(now));
+        loop {
+            let wake = self.look()?;
+            if !self.contenders.iter().any(Contender::is_renewing) || deadline.expired() {
+                return Ok(());
+            }
+            self.wait(wake.map_or(deadline, |wake| deadline.at(wake)))?;
+        }
+    }
+
+    /// What became of each link, in the plan's order.
+    pub fn report(&self) -> Vec<LinkReport> {
+        let mut links: Vec<&Contender> = self.contenders.iter().collect();
+        links.sort_by_key(|link| link.entry);
+        links.into_iter().map(Contender::report).collect()
+    }
+
+    /// Why there is no network.
+    pub fn failure(&self) -> NetworkError {
+        NetworkError::NoLink { links: self.report(), waited: since_boot().saturating_sub(self.begun) }
+    }
+
+    /// What can be used now: for the hand-over.
+    pub fn network(&mut self) -> Result<Network, NetworkError> {
+        self.look()?;
+        let usable = |contender: &&Contender| !contender.ways.is_empty();
+        let mut links: Vec<(usize, AppliedLink)> = Vec::new();
+        for link in self.contenders.iter().filter(usable) {
+            // The link that could be used last is the one that the check-in went over.
+            let last = self.gains.iter().rposition(|(index, _)| *index == link.facts.index);
+            links.push((last.unwrap_or(0), link.applied()));
+        }
+        links.sort_by_key(|(last, _)| std::cmp::Reverse(*last));
+        Ok(Network { links: links.into_iter().map(|(_, link)| link).collect() })
+    }
+
+    /// Looks at everything once, and does what follows from it; returns when it is time to look again.
+    fn look(&mut self) -> Result<Option<Duration>, NetworkError> {
+        self.udev.drain();
+        for answer in self.news.news().map_err(NetworkError::Netlink)? {
+            // A router advertisement's name servers are told once, and cannot be asked for.
+            if let Answer::UserOptions(body) = answer
+                && let Some(options) = neighbour::user_options(&body)
+                && let Some(link) = self.contenders.iter_mut().find(|link| link.facts.index == options.index)
+            {
+                link.advertised(options);
+            }
+        }
+        let mut wakes = Vec::new();
+        let messages = self.kernel.links()?;
+        self.contenders.retain(|link| messages.iter().any(|message| message.index == link.facts.index));
+        for message in messages {
+            let index = message.index;
+            if !self.contenders.iter().any(|link| link.facts.index == index) {
+                wakes.extend(self.join(&message));
+            }
+            if let Some(link) = self.contenders.iter_mut().find(|link| link.facts.index == index) {
+                link.tend(message, self.root, &mut self.kernel)?;
+            }
+        }
+        if self.plan.links.iter().any(|entry| entry.config.has_ipv6()) {
+            let addresses = self.kernel.addresses6()?;
+            self.contenders.iter_mut().try_for_each(|link| link.addresses(&addresses))?;
+        }
+        for link in &mut self.contenders {
+            wakes.extend(link.drive(&mut self.buffer, &mut self.kernel)?);
+        }
+        wakes.extend(self.entitle()?);
+        Ok(wakes.into_iter().min())
+    }
+
+    /// Lets a link in when the plan wants it and udevd is done with it; else says when to look again.
+    fn join(&mut self, message: &LinkMessage) -> Option<Duration> {
+        let link = facts::link_facts(message, self.root)?;
+        let (entry, wanted) = (0..).zip(&self.plan.links).find(|(_, entry)| entry.wants(&link))?;
+        if !self.udev.is_done_with(link.index) {
+            let now = since_boot();
+            let since = match self.unnamed.iter().find(|(index, _)| *index == link.index) {
+                Some((_, since)) => *since,
+                None => {
+                    self.unnamed.push((link.index, now));
+                    now
+                }
+            };
+            let until = since.saturating_add(UDEV_WAIT);
+            if now < until {
+                return Some(until);
+            }
+        }
+        let asked = Asked {
+            config: wanted.config.clone(),
+            contested: self.plan.contested(),
+            servers: self.plan.servers.clone(),
+            hostname: self.hostname.cloned(),
+        };
+        self.contenders.push(Contender::new(entry, asked, link));
+        None
+    }
+
+    /// Gives each entry's static configuration to the first of its links that shows a sign of life. When nothing can be
+    /// used and nobody has answered on any link for a while, the most wanted link with carrier gets it: a neighbour that
+    /// keeps silent is no proof of a dead link.
+    fn entitle(&mut self) -> Result<Option<Duration>, NetworkError> {
+        for entry in self.entries() {
+            if !self.contenders.iter().any(|link| link.entry == entry && link.holds())
+                && let Some(link) = next_in_turn(&mut self.contenders, entry)
+            {
+                link.entitle(&mut self.kernel)?;
+            }
+        }
+        if self.contenders.iter().any(|link| !link.ways.is_empty()) {
+            return Ok(None);
+        }
+        let silent = self.contenders.iter_mut().filter_map(|link| link.waiting().map(|since| (since, link)));
+        let Some((since, link)) = silent.min_by_key(|(since, link)| (link.entry, *since)) else { return Ok(None) };
+        let until = since.saturating_add(GRACE);
+        if since_boot() < until {
+            return Ok(Some(until));
+        }
+        link.entitle(&mut self.kernel)?;
+        Ok(None)
+    }
+
+    /// Where a link has been used with its entry's static configuration and another one would do, it is that one's turn.
+    fn pass_on(&mut self, used: &[u32]) -> Result<bool, NetworkError> {
+        let mut passed = false;
+        for entry in self.entries() {
+            let Some(next) = next_in_turn(&mut self.contenders, entry).map(|link| link.facts.index) else { continue };
+            let mut links = self.contenders.iter_mut().filter(|link| link.entry == entry);
+            let Some(before) = links.find(|link| link.holds() && used.contains(&link.facts.index)) else { continue };
+            before.release(&mut self.kernel)?;
+            let index = before.facts.index;
+            // Its turn may come again.
+            self.gains.retain(|(link, way)| *link != index || !way.is_static());
+            if let Some(link) = self.contenders.iter_mut().find(|link| link.facts.index == next) {
+                link.entitle(&mut self.kernel)?;
+                passed = true;
+            }
+        }
+        Ok(passed)
+    }
+
+    fn entries(&self) -> std::ops::Range<usize> {
+        0..self.plan.links.len()
+    }
+
+    fn gained(&mut self) -> bool {
+        let before = self.gains.len();
+        for link in &self.contenders {
+            for way in &link.ways {
+                let gain = (link.facts.index, *way);
+                if !self.gains.contains(&gain) {
+                    self.gains.push(gain);
+                }
+            }
+        }
+        self.gains.len() > before
+    }
+
+    fn name_servers(&self) -> Result<(), NetworkError> {
+        let links: Vec<AppliedLink> =
+            self.contenders.iter().filter(|link| !link.ways.is_empty()).map(Contender::applied).collect();
+        let (mut dns, mut search): (Vec<IpAddr>, Vec<_>) = (Vec::new(), Vec::new());
+        for link in &links {
+            dns.extend(link.all_dns().filter(|server| !dns.contains(server)).collect::<Vec<_>>());
+            search.extend(link.all_search().filter(|name| !search.contains(name)).collect::<Vec<_>>());
+        }
+        resolv::write(self.root, &dns, &search)
+    }
+
+    fn wait(&self, deadline: Deadline) -> Result<(), NetworkError> {
+        let mut fds = vec![PollFd::new(self.news.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.udev.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        for socket in self.contenders.iter().flat_map(Contender::sockets) {
+            fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        }
+        sys::poll(&mut fds, deadline).map(drop).map_err(NetworkError::Wait)
+    }
+}
+
+fn next_in_turn(contenders: &mut [Contender], entry: usize) -> Option<&mut Contender> {
+    contenders.iter_mut().filter(|link| link.entry == entry && link.could_hold()).min_by_key(|link| link.turns)
+}

@@ -1,0 +1,52 @@
+//! What became of each link, in one line each: what an operator looks at when there is no network.
+
+use std::fmt;
+
+use crate::payload::{DriverName, InterfaceName};
+
+/// One link that was tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkReport {
+    /// Its name now.
+    pub name: InterfaceName,
+    /// Its kernel driver; `None` for virtual links.
+    pub driver: Option<DriverName>,
+    /// What stands between the link and its use.
+    pub carrier: Carrier,
+    /// Packets received since the link was made.
+    pub received: u64,
+    /// What was tried on it and what came of that, each in a few words.
+    pub tried: Vec<String>,
+}
+
+/// How far the link itself has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carrier {
+    /// udevd has not named it yet, so it was not touched.
+    Udev,
+    /// No signal from the other end.
+    None,
+    /// A signal, but something (802.1X, a bond without ports) holds packets back.
+    Dormant,
+    /// Packets can pass.
+    Up,
+}
+
+/// `eth0 (e1000e): carrier, 3 packets received, DHCPv4: 4 DISCOVER sent, nothing heard`
+impl fmt::Display for LinkReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driver = self.driver.as_ref().map_or("virtual", DriverName::as_str);
+        let carrier = match self.carrier {
+            Carrier::Udev => "left alone, udevd has not named it yet",
+            Carrier::None => "no carrier, check cable and switch port",
+            Carrier::Dormant => "carrier, but packets are held back (802.1X?)",
+            Carrier::Up => "carrier",
+        };
+        write!(f, "{} ({driver}): {carrier}", self.name)?;
+        if self.carrier != Carrier::Udev {
+            let packets = if self.received == 1 { "packet" } else { "packets" };
+            write!(f, ", {} {packets} received", self.received)?;
+        }
+        self.tried.iter().try_for_each(|what| write!(f, ", {what}"))
+    }
+}

@@ -1,0 +1,232 @@
+//! A DHCPv4 client as a state machine (RFC 2131 §4.4): packets and the time in, packets and the next time out. No
+//! sockets and no clock here; what to do with a lease is others' to say.
+
+pub mod message;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use crate::payload::{DnsName, HardwareAddress, HostName, Prefix, Route};
+use message::{Answer, Kind, Question};
+
+/// Who asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asker {
+    /// ARPHRD_…
+    pub hardware: u16,
+    /// The link's current hardware address.
+    pub mac: HardwareAddress,
+    /// What the node wants to be called.
+    pub hostname: Option<HostName>,
+}
+
+/// What a server gave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// The address and its network.
+    pub address: Prefix,
+    /// Who gave it.
+    pub server: Ipv4Addr,
+    /// Where packets go.
+    pub routes: Vec<Route>,
+    /// Name servers.
+    pub dns: Vec<IpAddr>,
+    /// Search domains.
+    pub search: Vec<DnsName>,
+    /// In bytes, at least 576.
+    pub mtu: Option<u16>,
+    /// Seconds; `u32::MAX`: for ever.
+    pub seconds: u32,
+    /// Since boot: when it was given.
+    pub bound: Duration,
+    /// T1: from then on the client may ask for more time.
+    pub renew: Duration,
+}
+
+impl Lease {
+    /// Since boot: when to ask for more time.
+    pub fn renew_at(&self) -> Duration {
+        self.bound.saturating_add(self.renew)
+    }
+}
+
+/// What a packet brought.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// There is a lease.
+    Bound(Lease),
+    /// A server refused; the client begins again.
+    Refused,
+}
+
+/// What to do now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Poll {
+    /// A whole IPv4 packet to everybody on the link.
+    pub send: Option<Vec<u8>>,
+    /// Since boot: when to poll again.
+    pub wake: Duration,
+}
+
+/// First wait for an answer; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait for an answer: shorter than RFC 2131's 64 s, because somebody waits for this node.
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
+/// An offer is asked for this often before the client begins again.
+const REQUESTS: u32 = 4;
+
+/// A client that wants one address on one link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Client {
+    asker: Asker,
+    random: [u8; 8],
+    begun: Duration,
+    stage: Stage,
+    /// Sent in this stage.
+    sent: u32,
+    next: Duration,
+    discovers: u32,
+    refusal: Option<(Ipv4Addr, String)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Stage {
+    Discover,
+    /// Somebody offered this address.
+    Request(Ipv4Addr, Ipv4Addr),
+    /// A lease that is to go on.
+    Renew(Ipv4Addr),
+}
+
+impl Client {
+    /// Has no address yet. It asks at once: the random second to ten of RFC 2131 §4.4.1 are there for rooms full of
+    /// machines that are switched on together, and these nodes' firmware has just asked in the same moment anyway.
+    pub fn new(asker: Asker, random: [u8; 8], now: Duration) -> Client {
+        Client { asker, random, begun: now, stage: Stage::Discover, sent: 0, next: now, discovers: 0, refusal: None }
+    }
+
+    /// Wants to keep what it has. It asks everybody, as RFC 2131 §4.4.5 does when it rebinds: that needs no route to the
+    /// server, and finds another one, too.
+    pub fn renewing(asker: Asker, lease: &Lease, random: [u8; 8], now: Duration) -> Client {
+        let mut client = Client::new(asker, random, now);
+        if let IpAddr::V4(address) = lease.address.address() {
+            client.stage = Stage::Renew(address);
+        }
+        client
+    }
+
+    /// What is to be sent now, and when to call again.
+    pub fn poll(&mut self, now: Duration) -> Poll {
+        if now < self.next {
+            return Poll { send: None, wake: self.next };
+        }
+        if matches!(self.stage, Stage::Request(..)) && self.sent >= REQUESTS {
+            (self.stage, self.sent) = (Stage::Discover, 0);
+        }
+        let (kind, wants, server, has) = match self.stage {
+            Stage::Discover => (Kind::Discover, None, None, Ipv4Addr::UNSPECIFIED),
+            Stage::Request(address, server) => (Kind::Request, Some(address), Some(server), Ipv4Addr::UNSPECIFIED),
+            Stage::Renew(address) => (Kind::Request, None, None, address),
+        };
+        let question = Question {
+            kind,
+            xid: self.xid(),
+            seconds: u16::try_from(now.saturating_sub(self.begun).as_secs()).unwrap_or(u16::MAX),
+            hardware: self.asker.hardware,
+            mac: self.asker.mac.as_bytes(),
+            hostname: self.asker.hostname.as_ref().map(HostName::as_str),
+            has,
+            wants,
+            server,
+        };
+        let wait = FIRST_WAIT.saturating_mul(1 << self.sent.min(8)).min(LONGEST_WAIT);
+        self.next = now.saturating_add(self.jittered(wait));
+        self.sent = self.sent.saturating_add(1);
+        if kind == Kind::Discover {
+            self.discovers = self.discovers.saturating_add(1);
+        }
+        Poll { send: Some(question.encode()), wake: self.next }
+    }
+
+    /// A packet that came in. What is not an answer to this client's last question is nothing.
+    pub fn push(&mut self, packet: &[u8], now: Duration) -> Option<Event> {
+        let answer = Answer::decode(packet)?;
+        let mac = self.asker.mac.as_bytes();
+        // RFC 4390 §2.1: for InfiniBand the transaction has to do.
+        if answer.xid != self.xid() || (mac.len() == 6 && answer.mac != mac) || self.sent == 0 {
+            return None;
+        }
+        let IpAddr::V4(address) = answer.address.address() else { return None };
+        match (&self.stage, answer.kind) {
+            (Stage::Discover, Kind::Offer) => {
+                (self.stage, self.sent, self.next) = (Stage::Request(address, answer.server), 0, now);
+                None
+            }
+            (Stage::Request(wanted, server), Kind::Ack) if *wanted == address && *server == answer.server => {
+                Some(Event::Bound(lease(answer, now)))
+            }
+            (Stage::Renew(wanted), Kind::Ack) if *wanted == address => Some(Event::Bound(lease(answer, now))),
+            (Stage::Request(_, server), Kind::Nak) if *server == answer.server => Some(self.refused(answer, now)),
+            (Stage::Renew(_), Kind::Nak) => Some(self.refused(answer, now)),
+            _ => None,
+        }
+    }
+
+    /// For people.
+    pub fn state(&self) -> String {
+        let mut state = match &self.stage {
+            Stage::Discover if self.discovers == 0 => "about to ask".to_owned(),
+            Stage::Discover => format!("{} DISCOVER sent, no OFFER", self.discovers),
+            Stage::Request(address, server) => {
+                format!("OFFER of {address} by {server}, {} REQUEST sent, no answer", self.sent)
+            }
+            Stage::Renew(address) => format!("{} REQUEST sent to keep {address}, no answer", self.sent),
+        };
+        if let Some((server, words)) = &self.refusal {
+            state.push_str(&format!(", last NAK by {server}{words}"));
+        }
+        state
+    }
+
+    fn xid(&self) -> [u8; 4] {
+        self.random.first_chunk().copied().unwrap_or_default()
+    }
+
+    /// RFC 2131 §4.1: a second more or less, at random, so that nodes that began together do not stay together.
+    fn jittered(&self, wait: Duration) -> Duration {
+        let random = self.random.last_chunk::<4>().copied().map_or(0, u32::from_le_bytes);
+        let part = random.rotate_left(self.sent.saturating_mul(7)) & 0xff;
+        wait.mul_f64(0.75) + wait.mul_f64(0.5 * f64::from(part) / 255.0)
+    }
+
+    fn refused(&mut self, answer: Answer, now: Duration) -> Event {
+        // Words from the network must neither flood nor drive the console they are shown on.
+        let words = answer.message.unwrap_or_default();
+        let words: String = words.chars().take(80).flat_map(char::escape_default).collect();
+        let words = if words.is_empty() { words } else { format!(": \"{words}\"") };
+        self.refusal = Some((answer.server, words));
+        // Not at once: a server that refuses and offers in turn would keep both ends busy.
+        (self.stage, self.sent, self.next) = (Stage::Discover, 0, now.saturating_add(FIRST_WAIT));
+        Event::Refused
+    }
+}
+
+fn lease(answer: Answer, now: Duration) -> Lease {
+    // Less than a minute is no lease to live on; the kernel would take the address away during the check-in.
+    let seconds = answer.lease.max(60);
+    let renew = answer.renew.filter(|timer| *timer < seconds).unwrap_or(seconds / 2);
+    Lease {
+        address: answer.address,
+        server: answer.server,
+        routes: answer.routes,
+        dns: answer.dns,
+        search: answer.search,
+        mtu: answer.mtu,
+        seconds,
+        bound: now,
+        renew: Duration::from_secs(renew.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

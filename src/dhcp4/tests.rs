@@ -1,0 +1,315 @@
+use dhcproto::v4::{self, DhcpOption, MessageType, OptionCode};
+use dhcproto::{Decodable as _, Encodable as _};
+use proptest::prelude::*;
+
+use super::*;
+
+/// tests/data/dhcp4: dnsmasq 2.90 on one end of a veth pair, busybox udhcpc (offer, ack) and a request for an address
+/// of another network (nak) on the other; IP packets from a packet socket.
+fn recorded(which: &str) -> Vec<u8> {
+    let path = format!("{}/tests/data/dhcp4/dnsmasq-{which}.hex", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    crate::hex::decode(&text.replace('\n', "")).unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn v4(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
+
+fn second(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+const MAC: [u8; 6] = [0xa6, 0xfd, 0x0c, 0xdc, 0x09, 0xa5];
+
+fn asker() -> Asker {
+    let hostname = HostName::try_from("node17").unwrap();
+    Asker { hardware: 1, mac: HardwareAddress::new(&MAC).unwrap(), hostname: Some(hostname) }
+}
+
+/// What follows IPv4 and UDP, read by somebody else.
+fn read(packet: &[u8]) -> v4::Message {
+    v4::Message::decode(&mut dhcproto::Decoder::new(&packet[28..])).unwrap()
+}
+
+/// An answer to `question`, written by somebody else.
+fn answer(question: &v4::Message, kind: MessageType, options: &[DhcpOption]) -> Vec<u8> {
+    let mut message = v4::Message::default();
+    message.set_opcode(v4::Opcode::BootReply).set_xid(question.xid()).set_chaddr(question.chaddr());
+    message.set_yiaddr(v4("192.0.2.140"));
+    message.opts_mut().insert(DhcpOption::MessageType(kind));
+    message.opts_mut().insert(DhcpOption::ServerIdentifier(v4("192.0.2.1")));
+    for option in options {
+        message.opts_mut().insert(option.clone());
+    }
+    let mut bytes = Vec::new();
+    message.encode(&mut dhcproto::Encoder::new(&mut bytes)).unwrap();
+    from_server(&bytes)
+}
+
+fn from_server(message: &[u8]) -> Vec<u8> {
+    message::packet((v4("192.0.2.1"), 67), (v4("192.0.2.140"), 68), message)
+}
+
+#[test]
+fn what_dnsmasq_offers_and_gives() {
+    let offer = Answer::decode(&recorded("offer")).unwrap();
+    let expected = Answer {
+        kind: Kind::Offer,
+        xid: [0x68, 0xf9, 0xe5, 0x36],
+        mac: MAC.to_vec(),
+        server: v4("192.0.2.1"),
+        address: Prefix::parse("192.0.2.140/24").unwrap(),
+        routes: vec![Route {
+            destination: Prefix::parse("0.0.0.0/0").unwrap(),
+            gateway: Some(ip("192.0.2.1")),
+            metric: None,
+        }],
+        dns: vec![ip("192.0.2.53"), ip("192.0.2.54")],
+        search: vec![],
+        mtu: None,
+        lease: 3600,
+        renew: Some(1800),
+        message: None,
+    };
+    assert_eq!(offer, expected);
+    assert_eq!(Answer::decode(&recorded("ack")).unwrap(), Answer { kind: Kind::Ack, ..expected });
+}
+
+#[test]
+fn what_dnsmasq_refuses_with() {
+    let nak = Answer::decode(&recorded("nak")).unwrap();
+    assert_eq!((nak.kind, nak.xid), (Kind::Nak, *b"NAKN"));
+    assert_eq!(nak.message.as_deref(), Some("wrong network"));
+}
+
+#[test]
+fn a_lease_in_four_packets() {
+    let mut client = Client::new(asker(), *b"12345678", second(10));
+    assert_eq!(client.state(), "about to ask");
+    let poll = client.poll(second(10));
+    let discover = read(&poll.send.unwrap());
+    assert_eq!(discover.opts().msg_type(), Some(MessageType::Discover));
+    assert_eq!((discover.chaddr(), discover.flags().broadcast()), (&MAC[..], false));
+    let option = |code| discover.opts().get(code);
+    let identifier = [&[1], &MAC[..]].concat();
+    assert_eq!(option(OptionCode::ClientIdentifier), Some(&DhcpOption::ClientIdentifier(identifier)));
+    assert_eq!(option(OptionCode::Hostname), Some(&DhcpOption::Hostname("node17".into())));
+
+    let offer = answer(&discover, MessageType::Offer, &[]);
+    assert_eq!(client.push(&offer, second(11)), None);
+    assert_eq!(client.state(), "OFFER of 192.0.2.140 by 192.0.2.1, 0 REQUEST sent, no answer");
+    // At once, not when the next DISCOVER would have been due.
+    let request = read(&client.poll(second(11)).send.unwrap());
+    let option = |code| request.opts().get(code);
+    assert_eq!(request.opts().msg_type(), Some(MessageType::Request));
+    assert_eq!(request.ciaddr(), Ipv4Addr::UNSPECIFIED);
+    assert_eq!(option(OptionCode::RequestedIpAddress), Some(&DhcpOption::RequestedIpAddress(v4("192.0.2.140"))));
+    assert_eq!(option(OptionCode::ServerIdentifier), Some(&DhcpOption::ServerIdentifier(v4("192.0.2.1"))));
+    assert_eq!((request.xid(), request.secs()), (discover.xid(), 1));
+
+    let name = |name: &str| name.parse::<dhcproto::Name>().unwrap();
+    let options = [
+        DhcpOption::AddressLeaseTime(600),
+        DhcpOption::SubnetMask(v4("255.255.254.0")),
+        DhcpOption::Router(vec![v4("192.0.2.99")]),
+        DhcpOption::ClasslessStaticRoute(vec![
+            ("0.0.0.0/0".parse().unwrap(), v4("192.0.2.1")),
+            ("198.51.100.128/25".parse().unwrap(), v4("0.0.0.0")),
+        ]),
+        DhcpOption::DomainNameServer(vec![v4("192.0.2.53")]),
+        DhcpOption::DomainName("ignored.example".into()),
+        DhcpOption::DomainSearch(vec![name("lab.example.org."), name("example.org.")]),
+        DhcpOption::InterfaceMtu(9000),
+    ];
+    let ack = answer(&request, MessageType::Ack, &options);
+    let Some(Event::Bound(lease)) = client.push(&ack, second(12)) else { panic!("no lease") };
+    let route =
+        |to, via: Option<&str>| Route { destination: Prefix::parse(to).unwrap(), gateway: via.map(ip), metric: None };
+    let domain = |name| DnsName::try_from(name).unwrap();
+    let expected = Lease {
+        address: Prefix::parse("192.0.2.140/23").unwrap(),
+        server: v4("192.0.2.1"),
+        // RFC 3442: with classless routes the router option is not looked at.
+        routes: vec![route("0.0.0.0/0", Some("192.0.2.1")), route("198.51.100.128/25", None)],
+        dns: vec![ip("192.0.2.53")],
+        search: vec![domain("lab.example.org"), domain("example.org")],
+        mtu: Some(9000),
+        seconds: 600,
+        bound: second(12),
+        renew: second(300),
+    };
+    assert_eq!(lease, expected);
+    assert_eq!(lease.renew_at(), second(312));
+}
+
+#[test]
+fn it_asks_again_less_and_less_often() {
+    let mut client = Client::new(asker(), [0x80; 8], second(0));
+    let mut now = second(0);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let poll = client.poll(now);
+        assert!(poll.send.is_some());
+        assert_eq!(client.poll(now), Poll { send: None, wake: poll.wake });
+        waits.push((poll.wake - now).as_secs_f64());
+        now = poll.wake;
+    }
+    for (wait, middle) in waits.iter().zip([1.0, 2.0, 4.0, 8.0, 8.0, 8.0]) {
+        assert!((0.75 * middle..=1.25 * middle).contains(wait), "{waits:?}");
+    }
+    assert_eq!(client.state(), "6 DISCOVER sent, no OFFER");
+}
+
+#[test]
+fn an_offer_that_is_not_kept_is_asked_for_four_times() {
+    let mut client = Client::new(asker(), [7; 8], second(0));
+    let discover = read(&client.poll(second(0)).send.unwrap());
+    client.push(&answer(&discover, MessageType::Offer, &[]), second(0));
+    let mut now = second(0);
+    let mut kinds = Vec::new();
+    for _ in 0..5 {
+        let poll = client.poll(now);
+        kinds.extend(read(&poll.send.unwrap()).opts().msg_type());
+        now = poll.wake;
+    }
+    use MessageType::{Discover, Request};
+    assert_eq!(kinds, [Request, Request, Request, Request, Discover]);
+}
+
+#[test]
+fn a_nak_is_kept_for_the_report_and_cannot_drive_the_console() {
+    let mut client = Client::new(asker(), [7; 8], second(0));
+    let discover = read(&client.poll(second(0)).send.unwrap());
+    client.push(&answer(&discover, MessageType::Offer, &[]), second(0));
+    client.poll(second(0));
+    let words = DhcpOption::Message("no \u{1b}[2J address".into());
+    let nak = answer(&discover, MessageType::Nak, &[words]);
+    assert_eq!(client.push(&nak, second(1)), Some(Event::Refused));
+    assert_eq!(client.state(), "1 DISCOVER sent, no OFFER, last NAK by 192.0.2.1: \"no \\u{1b}[2J address\"");
+    assert_eq!(client.poll(second(1)), Poll { send: None, wake: second(2) });
+    assert_eq!(read(&client.poll(second(2)).send.unwrap()).opts().msg_type(), Some(MessageType::Discover));
+}
+
+#[test]
+fn a_lease_is_renewed_by_whoever_answers() {
+    let lease = Lease {
+        address: Prefix::parse("192.0.2.140/24").unwrap(),
+        server: v4("192.0.2.9"),
+        routes: vec![],
+        dns: vec![],
+        search: vec![],
+        mtu: None,
+        seconds: 600,
+        bound: second(0),
+        renew: second(300),
+    };
+    let mut client = Client::renewing(asker(), &lease, [7; 8], second(300));
+    let request = read(&client.poll(second(300)).send.unwrap());
+    // RFC 2131 §4.3.2: ciaddr, and neither the requested address nor a server.
+    assert_eq!(request.ciaddr(), v4("192.0.2.140"));
+    assert_eq!(request.opts().get(OptionCode::RequestedIpAddress), None);
+    assert_eq!(request.opts().get(OptionCode::ServerIdentifier), None);
+    let ack = answer(&request, MessageType::Ack, &[]);
+    let Some(Event::Bound(renewed)) = client.push(&ack, second(301)) else { panic!("no lease") };
+    assert_eq!((renewed.server, renewed.seconds), (v4("192.0.2.1"), 3600));
+}
+
+#[test]
+fn what_is_for_somebody_else_is_nothing() {
+    let mut client = Client::new(asker(), [7; 8], second(0));
+    let before = client.clone();
+    // Before it has asked.
+    let mut discover = read(&client.clone().poll(second(0)).send.unwrap());
+    assert_eq!(client.push(&answer(&discover, MessageType::Offer, &[]), second(0)), None);
+    assert_eq!(client, before);
+    client.poll(second(0));
+    let before = client.clone();
+    // An ACK nobody asked for, another transaction, another machine.
+    assert_eq!(client.push(&answer(&discover, MessageType::Ack, &[]), second(0)), None);
+    let xid = discover.xid();
+    discover.set_xid(xid ^ 1);
+    assert_eq!(client.push(&answer(&discover, MessageType::Offer, &[]), second(0)), None);
+    discover.set_xid(xid).set_chaddr(&[2, 0, 0, 0, 0, 1]);
+    assert_eq!(client.push(&answer(&discover, MessageType::Offer, &[]), second(0)), None);
+    assert_eq!(client, before);
+}
+
+#[test]
+fn infiniband_leaves_its_address_to_the_client_identifier() {
+    let mac: Vec<u8> = (0..20).collect();
+    let asker = Asker { hardware: 32, mac: HardwareAddress::new(&mac).unwrap(), hostname: None };
+    let mut client = Client::new(asker, [7; 8], second(0));
+    let discover = read(&client.poll(second(0)).send.unwrap());
+    // RFC 4390 §2.1
+    assert_eq!((discover.hlen(), discover.flags().broadcast()), (0, true));
+    let identifier = [&[32], &mac[..]].concat();
+    assert_eq!(discover.opts().get(OptionCode::ClientIdentifier), Some(&DhcpOption::ClientIdentifier(identifier)));
+    client.push(&answer(&discover, MessageType::Offer, &[]), second(0));
+    assert!(client.state().starts_with("OFFER of 192.0.2.140"));
+}
+
+/// The bytes of one answer with these options as they are.
+fn raw(fixed: impl FnOnce(&mut Vec<u8>), options: &[u8]) -> Option<Answer> {
+    let mut message = vec![2, 1, 6, 0];
+    message.resize(236, 0);
+    message[16..20].copy_from_slice(&[192, 0, 2, 140]);
+    message.extend([99, 130, 83, 99, 53, 1, 5, 54, 4, 192, 0, 2, 1]);
+    message.extend(options);
+    fixed(&mut message);
+    Answer::decode(&from_server(&message))
+}
+
+#[test]
+fn options_go_on_in_other_fields_and_in_several_pieces() {
+    // RFC 2132 §9.3 with RFC 3396: overload says both fields, and the list of servers is cut in the middle of an address.
+    let answer = raw(
+        |message| {
+            message[108..114].copy_from_slice(&[6, 4, 2, 53, 198, 51]);
+            message[114] = 255;
+            message[44..50].copy_from_slice(&[6, 2, 100, 53, 255, 0]);
+        },
+        &[52, 1, 3, 6, 2, 192, 0, 255],
+    );
+    assert_eq!(answer.unwrap().dns, [ip("192.0.2.53"), ip("198.51.100.53")]);
+}
+
+#[test]
+fn what_makes_no_sense_is_left_out() {
+    let none = |_: &mut Vec<u8>| ();
+    assert_eq!(raw(none, &[6, 3, 1, 2, 3, 255]).unwrap().dns, [] as [IpAddr; 0]);
+    assert_eq!(raw(none, &[26, 2, 0, 68, 255]).unwrap().mtu, None);
+    // A route with host bits, and one that is cut: no routes rather than wrong ones, and then the router.
+    for routes in [&[121, 6, 8, 10, 1, 2, 3, 4, 255][..9], &[121, 2, 32, 10, 255]] {
+        let options = [&[3, 4, 192, 0, 2, 9], routes].concat();
+        let answer = raw(none, &options).unwrap();
+        assert_eq!(answer.routes.len(), 1, "{routes:?}");
+    }
+    // A mask with holes, and an address that no host has.
+    assert_eq!(raw(none, &[1, 4, 255, 0, 255, 0, 255]), None);
+    assert_eq!(raw(|message| message[16..20].fill(0), &[255]), None);
+    assert_eq!(raw(none, &[119, 4, 3, b'a', 0xc0, 0x03, 255]).unwrap().search, [] as [DnsName; 0]);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+        let mut client = Client::new(asker(), [7; 8], second(0));
+        client.poll(second(0));
+        client.push(&bytes, second(0));
+        // Past the checks of the headers, too.
+        client.push(&from_server(&bytes), second(0));
+        let options = [&[53, 1, 2, 54, 4, 1, 2, 3, 4][..], &bytes].concat();
+        let mut message = vec![2, 1, 6, 0, 7, 7, 7, 7];
+        message.resize(236, 1);
+        message[28..34].copy_from_slice(&MAC);
+        message.extend([99, 130, 83, 99]);
+        message.extend(options);
+        client.push(&from_server(&message), second(0));
+        client.state();
+    }
+}

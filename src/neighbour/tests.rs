@@ -1,0 +1,116 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn bytes(hex: &str) -> Vec<u8> {
+    crate::hex::decode(hex).unwrap()
+}
+
+fn v6(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
+}
+
+// rtnetlink, group RTNLGRP_ND_USEROPT, without its 16-byte header: dnsmasq 2.90 with enable-ra,
+// dhcp-option=option6:dns-server,[2001:db8::53] and dhcp-option=option6:domain-search,example.org.
+const RAW_RDNSS: &str = "0a001800030000008600000000000000190300000000025820010db8000000000000000000000053\
+                         14000100fe8000000000000068a2d0fffe952a9c";
+const RAW_DNSSL: &str = "0a0018000300000086000000000000001f03000000000258076578616d706c65036f726700000000\
+                         14000100fe8000000000000068a2d0fffe952a9c";
+/// What the same machine answers to a solicitation; from a packet socket.
+const RAW_ADVERTISEMENT: &str = "6000000000183aff20010db8000000000000000000000001fe80000000000000a4fd0cfffedc09a5\
+                                 880023394000000020010db8000000000000000000000001";
+
+#[test]
+fn name_servers_and_domains_that_a_router_advertises() {
+    let rdnss = user_options(&bytes(RAW_RDNSS)).unwrap();
+    let servers = UserOptions { index: 3, dns: vec![v6("2001:db8::53")], ..UserOptions::default() };
+    assert_eq!(rdnss, servers);
+    let dnssl = user_options(&bytes(RAW_DNSSL)).unwrap();
+    let domain = DnsName::try_from("example.org").unwrap();
+    assert_eq!(dnssl, UserOptions { index: 3, search: vec![domain.clone()], ..UserOptions::default() });
+
+    let mut known = UserOptions { index: 3, ..UserOptions::default() };
+    for _ in 0..2 {
+        known.merge(rdnss.clone());
+        known.merge(dnssl.clone());
+    }
+    assert_eq!((&known.dns[..], &known.search[..]), (&[v6("2001:db8::53")][..], &[domain][..]));
+    // A lifetime of zero takes it back (RFC 8106 §5.1).
+    let mut over = bytes(RAW_RDNSS);
+    over[20..24].fill(0);
+    known.merge(user_options(&over).unwrap());
+    assert_eq!(known.dns, [] as [Ipv6Addr; 0]);
+}
+
+#[test]
+fn a_router_cannot_fill_the_memory() {
+    let mut known = UserOptions::default();
+    for number in 0..100u16 {
+        let dns = vec![Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number)];
+        known.merge(UserOptions { dns, ..UserOptions::default() });
+    }
+    assert_eq!(known.dns.len(), MOST);
+}
+
+#[test]
+fn other_options_are_nothing() {
+    // Not of a router advertisement; cut; a length of zero; a link-local server.
+    let mut other = bytes(RAW_RDNSS);
+    other[8] = 137;
+    assert_eq!(user_options(&other), None);
+    assert_eq!(user_options(&bytes(RAW_RDNSS)[..39]), None);
+    let mut empty = bytes(RAW_RDNSS);
+    empty[17] = 0;
+    assert_eq!(user_options(&empty), None);
+    let mut local = bytes(RAW_RDNSS);
+    local[24..28].copy_from_slice(&[0xfe, 0x80, 0, 0]);
+    assert_eq!(user_options(&local), None);
+}
+
+#[test]
+fn an_answer_over_ipv6() {
+    let raw = bytes(RAW_ADVERTISEMENT);
+    assert_eq!(advertisement(&raw), Some(v6("2001:db8::1")));
+    // RFC 4861 §7.1.2: a wrong hop limit, checksum or length makes it nothing.
+    for (position, value) in [(7, 254), (42, 0), (5, 23), (40, 135)] {
+        let mut wrong = raw.clone();
+        wrong[position] = value;
+        assert_eq!(advertisement(&wrong), None, "byte {position}");
+    }
+}
+
+#[test]
+fn a_question_over_ipv6() {
+    let packet = solicitation([2, 0, 0, 0, 0, 1], v6("2001:db8::10"), v6("2001:db8::ab:1234"));
+    // Written out from RFC 4861 §4.3; the kernel in tests/netns answers it.
+    assert_eq!(
+        crate::hex::encode(&packet),
+        "6000000000203aff20010db8000000000000000000000010ff0200000000000000000001ffab1234\
+         8700f65d0000000020010db8000000000000000000ab12340101020000000001"
+    );
+    assert_eq!(solicited_node_mac(v6("2001:db8::ab:1234")), [0x33, 0x33, 0xff, 0xab, 0x12, 0x34]);
+}
+
+#[test]
+fn questions_and_answers_over_ipv4() {
+    let (mac, from, target) = ([2, 0, 0, 0, 0, 1], Ipv4Addr::new(192, 0, 2, 10), Ipv4Addr::new(192, 0, 2, 1));
+    let request = arp_request(mac, from, target);
+    assert_eq!(crate::hex::encode(&request), "0001080006040001020000000001c000020a000000000000c0000201");
+    assert_eq!(arp_reply(&request), None);
+    // The answer, padded to what Ethernet needs.
+    let mut reply = bytes("00010800060400026aa2d0952a9cc0000201020000000001c000020a");
+    reply.resize(46, 0);
+    assert_eq!(arp_reply(&reply), Some(target));
+    assert_eq!(arp_reply(&reply[..27]), None);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        arp_reply(&bytes);
+        advertisement(&bytes);
+        user_options(&bytes);
+        let options = [&[10, 0, 180, 0, 3, 0, 0, 0, 134, 0, 0, 0, 0, 0, 0, 0][..], &bytes].concat();
+        user_options(&options);
+    }
+}
