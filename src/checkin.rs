@@ -8,7 +8,7 @@
 
 mod error;
 mod exchange;
-mod verify;
+pub(crate) mod verify;
 mod wait;
 
 use std::time::Duration;
@@ -379,7 +379,7 @@ impl Checkin<'_> {
         };
         let wanted = verify::Wanted {
             spki: self.context.identity.spki(),
-            names: self.context.identity.names(),
+            names: Some(self.context.identity.names()),
             ca: &server.ca,
             issuers: &server.issuers,
             now: clock.now(),

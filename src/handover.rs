@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::apply::file;
 use crate::checkin::Issued;
-use crate::identity::Identity;
+use crate::identity::PrivateKeyPem;
 use crate::payload::CaCertificate;
 use crate::pem;
 use crate::secret::Secret;
@@ -56,8 +56,13 @@ pub struct Certificates<'a> {
 impl<'a> Certificates<'a> {
     /// Of an answer that was verified.
     pub fn new(issued: &'a Issued, ca: &'a CaCertificate) -> Certificates<'a> {
-        let intermediates = issued.chain().get(1..).unwrap_or_default();
-        Certificates { leaf: issued.leaf(), intermediates, ca: ca.der() }
+        Certificates::of(issued.chain(), ca)
+    }
+
+    /// Of a chain that was verified, leaf first.
+    pub fn of(chain: &'a [Vec<u8>], ca: &'a CaCertificate) -> Certificates<'a> {
+        let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
+        Certificates { leaf, intermediates: chain.get(1..).unwrap_or_default(), ca: ca.der() }
     }
 }
 
@@ -126,16 +131,16 @@ pub struct Pending {
     directory: PathBuf,
 }
 
-/// Writes everything that the next stage may use, the private key last. The identity is gone afterwards, whatever
+/// Writes everything that the next stage may use, the private key last. That is gone afterwards, whatever
 /// happens; after an error so are the files.
 pub fn write(
     directory: &Path,
     private: Private,
-    identity: Identity,
+    key: impl Into<PrivateKeyPem>,
     certificates: &Certificates<'_>,
     node: &Node,
 ) -> Result<Pending, HandoverError> {
-    let written = write_all(directory, private, identity, certificates, node);
+    let written = write_all(directory, private, &key.into(), certificates, node);
     if written.is_err() {
         let _ = discard(directory); // the first error is the one to tell
     }
@@ -216,14 +221,14 @@ pub fn lock(directory: &Path) -> Result<Lock, HandoverError> {
 pub fn replace(
     directory: &Path,
     _: &Lock,
-    identity: Identity,
+    key: impl Into<PrivateKeyPem>,
     certificates: &Certificates<'_>,
     node: &Node,
 ) -> Result<(), HandoverError> {
     let (cert, chain) = pems(certificates);
-    let (node, key) = (json(node)?, identity.into_private_key_pem());
+    let (node, key) = (json(node)?, key.into());
     let files = [(CERT, cert.as_bytes()), (CHAIN, chain.as_bytes()), (NODE, node.as_slice())];
-    generation::replace(directory, &files, key.as_bytes(), GRACE)?;
+    generation::replace(directory, &files, key.expose().as_bytes(), GRACE)?;
     put(directory, READY, b"", 0o644)
 }
 
@@ -241,7 +246,7 @@ fn pems(certificates: &Certificates<'_>) -> (String, String) {
 fn write_all(
     directory: &Path,
     private: Private,
-    identity: Identity,
+    key: &PrivateKeyPem,
     certificates: &Certificates<'_>,
     node: &Node,
 ) -> Result<(), HandoverError> {
@@ -255,7 +260,7 @@ fn write_all(
     put(directory, CHAIN, chain.as_bytes(), 0o644)?;
     put(directory, CERT, leaf.as_bytes(), 0o644)?;
     put(directory, NODE, &json(node)?, 0o644)?;
-    put(&secret, KEY, identity.into_private_key_pem().as_bytes(), 0o600)
+    put(&secret, KEY, key.expose().as_bytes(), 0o600)
 }
 
 /// Removes whatever says or shows that there is an identity. All of it is tried; the first error is returned.

@@ -1,5 +1,6 @@
 //! Key and CSR. Never talks to anybody, never writes a file; the private key leaves only through hand-over.
 
+mod given;
 mod key;
 
 use std::fmt;
@@ -18,12 +19,15 @@ use x509_cert::request::{CertReq, CertReqInfo, ExtensionReq, Version};
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use zeroize::Zeroizing;
 
+pub use given::Given;
 pub use key::key_type;
 
 use crate::apply::entropy::Seeded;
+use crate::checkin::AnswerError;
 use crate::digest::sha256;
 use crate::payload::{Attribute, CertificateNames, DnsName, Email, KeyType, Subject, SubjectAttribute, Uri};
 use crate::plan::SubjectPlan;
+use crate::secret::Secret;
 use key::PrivateKey;
 
 /// subjectAltName, RFC 5280 §4.2.1.6.
@@ -57,6 +61,8 @@ pub enum IdentityError {
         /// The certificate's.
         theirs: KeyCode,
     },
+    /// A certificate in the payload that is not good for this node.
+    Given(AnswerError),
     /// A name in the certificate that no payload could have asked for.
     Certificate(String),
     /// Names that cannot be encoded.
@@ -145,11 +151,32 @@ impl Identity {
     pub fn code(&self) -> KeyCode {
         KeyCode::of(&self.spki)
     }
+}
 
-    /// Gives the private key away, as PKCS#8 PEM (RFC 5958); the identity is gone.
-    pub fn into_private_key_pem(self) -> Zeroizing<String> {
-        let der = Zeroizing::new(self.key.pair.serialize_der());
-        crate::pem::encode("PRIVATE KEY", &der)
+/// A private key on its way out, as PKCS#8 PEM (RFC 5958). Whatever it came from is gone.
+pub struct PrivateKeyPem(Zeroizing<String>);
+
+impl PrivateKeyPem {
+    fn of(key: PrivateKey) -> PrivateKeyPem {
+        PrivateKeyPem(crate::pem::encode("PRIVATE KEY", key.pair.serialized_der()))
+    }
+
+    /// For the one place that writes it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The private key as PKCS#8 DER, for a payload that brings it. The identity is gone.
+impl From<Identity> for Secret {
+    fn from(identity: Identity) -> Secret {
+        Secret::new(identity.key.pair.serialize_der())
+    }
+}
+
+impl From<Identity> for PrivateKeyPem {
+    fn from(identity: Identity) -> PrivateKeyPem {
+        PrivateKeyPem::of(identity.key)
     }
 }
 
@@ -327,6 +354,9 @@ impl fmt::Display for IdentityError {
             IdentityError::OtherKey { ours, theirs } => {
                 write!(f, "the private key has the code {ours}, the certificate is for key {theirs}")
             }
+            IdentityError::Given(_) => {
+                write!(f, "the certificate in the payload is of no use; make a payload with another")
+            }
             IdentityError::Certificate(what) => {
                 write!(f, "{what} in the certificate is none that a CSR of this program can have; enrol anew")
             }
@@ -341,6 +371,7 @@ impl std::error::Error for IdentityError {
         match self {
             IdentityError::Key(_, error) | IdentityError::Sign(error) => Some(error),
             IdentityError::Names(error) => Some(error),
+            IdentityError::Given(error) => Some(error),
             IdentityError::PrivateKey(_) | IdentityError::OtherKey { .. } | IdentityError::Certificate(_) => None,
         }
     }
@@ -438,7 +469,7 @@ mod tests {
             let spki = identity.spki().to_vec();
             assert_eq!(identity.key_type(), kind);
             std::fs::write(&csr, identity.csr()).unwrap();
-            std::fs::write(&key, identity.into_private_key_pem().as_str()).unwrap();
+            std::fs::write(&key, PrivateKeyPem::from(identity).expose()).unwrap();
             let text = openssl("req -inform DER -verify -noout -text", &csr);
             let (bits, signature) = match kind {
                 KeyType::P256 => ("(256 bit)", "ecdsa-with-SHA256"),

@@ -10,8 +10,8 @@ pub use network::{LinkConfig, LinkPlan, NetworkPlan, matches};
 use crate::facts::Facts;
 use crate::hex;
 use crate::payload::{
-    CaCertificate, CertificateNames, Enrolment, EnrolmentToken, EstUrl, HostName, HttpsUrl, KeyType, NodeName, Payload,
-    PayloadId, Seed,
+    CaCertificate, CertificateNames, Credentials, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, HostName, HttpsUrl,
+    KeyType, NodeName, Payload, PayloadId, Seed,
 };
 use crate::secret::Secret;
 use crate::source::Origin;
@@ -35,10 +35,37 @@ pub struct Plan {
     pub hostname: Option<HostName>,
     /// The network; `None` leaves it as it is.
     pub network: Option<NetworkPlan>,
-    /// What goes into key and CSR.
-    pub subject: SubjectPlan,
-    /// Who signs it.
-    pub server: Server,
+    /// Where key and certificate come from.
+    pub identity: IdentityPlan,
+}
+
+/// Where key and certificate come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum IdentityPlan {
+    /// The key is made here, and a server signs.
+    Enrol {
+        /// What goes into key and CSR.
+        subject: SubjectPlan,
+        /// Who signs it.
+        server: Server,
+    },
+    /// Both are in the payload, and nobody is asked.
+    Given(GivenPlan),
+}
+
+/// Certificate and key from the payload, and what they are held against.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GivenPlan {
+    /// DER, leaf first; never empty.
+    pub chain: Vec<Vec<u8>>,
+    /// PKCS#8, DER.
+    pub key: Secret,
+    /// Its trust anchor.
+    pub ca: CaCertificate,
+    /// SHA-256 of further CAs that it may chain to.
+    pub issuers: Vec<[u8; 32]>,
+    /// The time at which it has to be valid: the system clock's, where that is plausible, else the earliest possible.
+    pub now: Timestamp,
 }
 
 /// What is known about the time of day before anybody was asked (design §7).
@@ -113,20 +140,30 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         return Err(PlanError::NotThisSite { subject, sha256 });
     }
     ca_valid_at_some_time(&payload)?;
-    let csr = match payload.enrolment {
-        Enrolment::Csr(csr) => *csr,
-        Enrolment::Credentials(_) => {
-            return Err(unsupported("credentials", "give names and an EST URL, so that the node makes its own key"));
-        }
-    };
-    let urls: Vec<HttpsUrl> = csr.urls.into_iter().filter_map(https_only).collect();
-    if urls.is_empty() {
-        return Err(PlanError::OnlyLine(facts.origin.clone()));
-    }
     // The clock of the host that made the payload may be as fast as that of a CA may be; a node whose own clock is
     // right is not to be set by it, nor a server's Date refused.
     let floor = payload.composed.minus(SKEW);
     let quality = if (floor..=payload.expiry).contains(&facts.now) { ClockQuality::Rtc } else { ClockQuality::Unknown };
+    let (ca, issuers) = (payload.ca, payload.issuers);
+    let identity = match payload.enrolment {
+        Enrolment::Csr(csr) => {
+            let CsrEnrolment { name, names, key, urls, token } = *csr;
+            let urls: Vec<HttpsUrl> = urls.into_iter().filter_map(https_only).collect();
+            if urls.is_empty() {
+                return Err(PlanError::OnlyLine(facts.origin.clone()));
+            }
+            let server = Server { urls, name, token, ca, issuers };
+            IdentityPlan::Enrol { subject: SubjectPlan { names, key }, server }
+        }
+        Enrolment::Credentials(Credentials { chain, key }) => {
+            // Nobody will be asked what time it is, so this clock has the last word: one that is behind is set forward,
+            // but one that is ahead may be right, and then the payload is an old one.
+            if facts.now > payload.expiry {
+                return Err(PlanError::Expired { expiry: payload.expiry, now: facts.now });
+            }
+            IdentityPlan::Given(GivenPlan { chain, key, ca, issuers, now: facts.now.max(floor) })
+        }
+    };
     let credit_bits = |seed: &Seed| match &facts.origin {
         // Fresh for this boot: the host says that the medium is used once, and it names this machine.
         Origin::ConfigDrive { .. } if seed.single_boot && payload.binding.is_some() => {
@@ -135,8 +172,12 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         _ => 0,
     };
     let seed = payload.seed.as_ref().map(|s| SeedPlan { credit_bits: credit_bits(s), bytes: s.bytes.clone() });
+    let urls = match &identity {
+        IdentityPlan::Enrol { server, .. } => server.urls.as_slice(),
+        IdentityPlan::Given(_) => &[],
+    };
     let (network, hostname) = match scope {
-        Scope::Boot => (network::decide(payload.network, &urls, facts)?, payload.hostname),
+        Scope::Boot => (network::decide(payload.network, urls, facts)?, payload.hostname),
         Scope::CertificateOnly => (None, None),
     };
     Ok(Plan {
@@ -147,9 +188,26 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         seed,
         hostname,
         network,
-        subject: SubjectPlan { names: csr.names, key: csr.key },
-        server: Server { urls, name: csr.name, token: csr.token, ca: payload.ca, issuers: payload.issuers },
+        identity,
     })
+}
+
+impl Plan {
+    /// The one trust anchor.
+    pub fn ca(&self) -> &CaCertificate {
+        match &self.identity {
+            IdentityPlan::Enrol { server, .. } => &server.ca,
+            IdentityPlan::Given(given) => &given.ca,
+        }
+    }
+
+    /// SHA-256 of further CAs for the node's certificate.
+    pub fn issuers(&self) -> &[[u8; 32]] {
+        match &self.identity {
+            IdentityPlan::Enrol { server, .. } => &server.issuers,
+            IdentityPlan::Given(given) => &given.issuers,
+        }
+    }
 }
 
 /// A payload that did not come over a line has no line to enrol over, so such a URL is passed over.

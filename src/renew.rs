@@ -111,7 +111,7 @@ fn server(node: &Node, ca: CaCertificate) -> Result<(Server, KeyType), Option<St
     let digest = |text: &String| hex::decode(text)?.try_into().ok();
     let issuers = issuers.iter().map(digest).collect::<Option<Vec<[u8; 32]>>>();
     let issuers = issuers.ok_or_else(|| Some("issuers that are no SHA-256 digests".to_owned()))?;
-    let name = NodeName::try_from(node.name.as_str()).map_err(|error| Some(error.to_string()))?;
+    let name = NodeName::try_from(node.name.as_deref().ok_or(None)?).map_err(|error| Some(error.to_string()))?;
     let kind = KeyType::ALL.iter().find(|(_, name)| name == key).map(|(kind, _)| *kind);
     let kind = kind.ok_or_else(|| Some(format!("key type \"{}\"", key.escape_default())))?;
     Ok((Server { urls, name, token: None, ca, issuers }, kind))

@@ -13,10 +13,10 @@ use crate::checkin::{self, Ask, AskError, Context, Reply};
 use crate::error::Error;
 use crate::facts;
 use crate::handover::{self, Certificates, Pending, Private};
-use crate::identity::Identity;
+use crate::identity::{Given, Identity};
 use crate::options::{Mode, Options};
 use crate::payload::Payload;
-use crate::plan::{self, ClockQuality, Plan, Scope};
+use crate::plan::{self, ClockQuality, GivenPlan, IdentityPlan, Plan, Scope};
 use crate::source::{self, Found, SourceError};
 use crate::status::{Node, Status, Timeline};
 use crate::time::Deadline;
@@ -136,16 +136,20 @@ fn identify(
     timeline: &mut Timeline,
     Limits { deadline, approval: approval_timeout }: Limits,
 ) -> Result<Pending, Error> {
+    let (subject, server) = match &plan.identity {
+        IdentityPlan::Enrol { subject, server } => (subject, server),
+        IdentityPlan::Given(given) => return adopt(plan, given, &mut door, directory, private, timeline),
+    };
     let identity = timeline.step("identity", |detail| {
-        let identity = Identity::generate(&plan.subject, seeded)?;
-        *detail = format!("{} key {}", plan.subject.key, identity.code());
+        let identity = Identity::generate(subject, seeded)?;
+        *detail = format!("{} key {}", subject.key, identity.code());
         Ok::<_, Error>(identity)
     })?;
     timeline.keyed(&identity.code());
     let user_agent = format!("imprint/{} ({})", env!("CARGO_PKG_VERSION"), plan.origin.kind());
     let issued = timeline.step("check-in", |detail| {
         let context = Context {
-            server: &plan.server,
+            server,
             clock: &plan.clock,
             identity: &identity,
             renews: None,
@@ -161,8 +165,32 @@ fn identify(
         let network = door.network()?;
         let node = Node::new(plan, network.as_ref(), &identity.code(), issued.facts().not_after);
         *detail = format!("{}, valid until {}", directory.display(), issued.facts().not_after);
-        let certificates = Certificates::new(&issued, &plan.server.ca);
+        let certificates = Certificates::new(&issued, &server.ca);
         Ok::<_, Error>(handover::write(directory, private, identity, &certificates, &node)?)
+    })
+}
+
+/// Certificate and key from the payload: the same hand-over without a check-in.
+fn adopt(
+    plan: &Plan,
+    given: &GivenPlan,
+    door: &mut Door<'_>,
+    directory: &Path,
+    private: Private,
+    timeline: &mut Timeline,
+) -> Result<Pending, Error> {
+    let given = timeline.step("identity", |detail| {
+        let given = Given::verify(given)?;
+        *detail = format!("{} with {} key {}, from the payload", given.facts().subject, given.key_type(), given.code());
+        Ok::<_, Error>(given)
+    })?;
+    timeline.keyed(&given.code());
+    timeline.step("hand-over", |detail| {
+        let network = door.network()?;
+        let node = Node::new(plan, network.as_ref(), &given.code(), given.facts().not_after);
+        *detail = format!("{}, valid until {}", directory.display(), given.facts().not_after);
+        let chain = given.chain().to_vec();
+        Ok::<_, Error>(handover::write(directory, private, given, &Certificates::of(&chain, plan.ca()), &node)?)
     })
 }
 

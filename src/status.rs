@@ -10,7 +10,7 @@ use crate::apply::network::{AppliedLink, Network};
 use crate::hex;
 use crate::identity::KeyCode;
 use crate::payload::Route;
-use crate::plan::Plan;
+use crate::plan::{IdentityPlan, Plan};
 use crate::time::{Timestamp, since_boot};
 
 /// Version of both schemas. An item that is added does not change it, any other change does.
@@ -33,6 +33,9 @@ pub struct Status {
     pub payload_id: Option<String>,
     /// Name of the node's record at the server.
     pub name: Option<String>,
+    /// Where key and certificate come from; `None` until that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolment: Option<Enrolment>,
     /// Code of the key.
     pub key_code: Option<String>,
     /// What was done, in order; the last one is the one that failed.
@@ -49,6 +52,16 @@ pub enum Outcome {
     Absent,
     /// It was stopped.
     Failed,
+}
+
+/// Where key and certificate come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enrolment {
+    /// The key is made here, and an EST server signs.
+    Est,
+    /// Both are in the payload.
+    Credentials,
 }
 
 /// What stopped a run.
@@ -78,8 +91,8 @@ pub struct Step {
 pub struct Node {
     /// [`VERSION`]
     pub version: u32,
-    /// Name of the node's record at the server.
-    pub name: String,
+    /// Name of the node's record at the server; `None` when no server was asked.
+    pub name: Option<String>,
     /// Which payload made it.
     pub payload_id: String,
     /// Host name that was set.
@@ -141,18 +154,29 @@ impl Node {
     pub fn new(plan: &Plan, network: Option<&Network>, code: &KeyCode, not_after: Timestamp) -> Node {
         Node {
             version: VERSION,
-            name: plan.server.name.as_str().to_owned(),
+            name: record(plan),
             payload_id: plan.id.to_string(),
             hostname: plan.hostname.as_ref().map(|name| name.as_str().to_owned()),
             key_code: code.to_string(),
             not_after: not_after.to_string(),
             network: network.and_then(|network| network.links.first()).map(NodeNetwork::from),
-            renewal: Some(NodeRenewal {
-                urls: plan.server.urls.iter().map(ToString::to_string).collect(),
-                issuers: plan.server.issuers.iter().map(|digest| hex::encode(digest)).collect(),
-                key: plan.subject.key.to_string(),
-            }),
+            renewal: match &plan.identity {
+                IdentityPlan::Enrol { subject, server } => Some(NodeRenewal {
+                    urls: server.urls.iter().map(ToString::to_string).collect(),
+                    issuers: server.issuers.iter().map(|digest| hex::encode(digest)).collect(),
+                    key: subject.key.to_string(),
+                }),
+                IdentityPlan::Given(_) => None,
+            },
         }
+    }
+}
+
+/// Name of the node's record at the server.
+fn record(plan: &Plan) -> Option<String> {
+    match &plan.identity {
+        IdentityPlan::Enrol { server, .. } => Some(server.name.as_str().to_owned()),
+        IdentityPlan::Given(_) => None,
     }
 }
 
@@ -198,6 +222,7 @@ impl Timeline {
                 origin: None,
                 payload_id: None,
                 name: None,
+                enrolment: None,
                 key_code: None,
                 steps: Vec::new(),
             },
@@ -227,7 +252,11 @@ impl Timeline {
     /// What the payload is.
     pub fn planned(&mut self, plan: &Plan) {
         self.status.payload_id = Some(plan.id.to_string());
-        self.status.name = Some(plan.server.name.as_str().to_owned());
+        self.status.name = record(plan);
+        self.status.enrolment = Some(match &plan.identity {
+            IdentityPlan::Enrol { .. } => Enrolment::Est,
+            IdentityPlan::Given(_) => Enrolment::Credentials,
+        });
     }
 
     /// What key was made.
@@ -276,8 +305,11 @@ impl fmt::Display for Status {
         }
         match (&self.outcome, &self.error) {
             (Outcome::Done, _) => {
-                let (name, code) = (self.name.as_deref().unwrap_or("?"), self.key_code.as_deref().unwrap_or("?"));
-                writeln!(f, "done: {name} has its certificate, key {code}")
+                let code = self.key_code.as_deref().unwrap_or("?");
+                match &self.name {
+                    Some(name) => writeln!(f, "done: {name} has its certificate, key {code}"),
+                    None => writeln!(f, "done: certificate and key {code} came with the payload"),
+                }
             }
             (Outcome::Absent, _) => writeln!(f, "absent: no payload was found, and none was required"),
             (Outcome::Failed, Some(Failure { stage, message })) => {

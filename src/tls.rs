@@ -20,7 +20,7 @@ use rustls::{
     RootCertStore, SignatureScheme, StreamOwned,
 };
 
-pub use facts::CertificateFacts;
+pub use facts::{CertificateFacts, shown};
 pub(crate) use facts::{printable, shown_name};
 
 use crate::payload::{CaCertificate, UrlHost};

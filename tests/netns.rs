@@ -188,7 +188,7 @@ fn a_boot_hands_over_twice_and_fails_once() {
         let identity = Identity::generate(&subject, &seeded).unwrap();
         let node = Node {
             version: VERSION,
-            name: "node1".to_owned(),
+            name: Some("node1".to_owned()),
             payload_id: "00".repeat(16),
             hostname: None,
             key_code: identity.code().to_string(),

@@ -104,6 +104,9 @@ struct PayloadArgs {
     /// Leave earlier payloads of this node valid
     #[arg(long)]
     keep: bool,
+    /// Put a certificate and its private key in, made here, so that the node needs no server; never on a command line
+    #[arg(long)]
+    credentials: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -187,6 +190,7 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
         seed: arguments.seed || matches!(arguments.form, Form::Cpio | Form::Iso) && !arguments.no_seed,
         single_boot: arguments.single_boot,
         keep: arguments.keep,
+        credentials: arguments.credentials,
         medium: match arguments.form {
             Form::Cmdline => Medium::Cmdline,
             Form::Cpio => Medium::Initramfs,

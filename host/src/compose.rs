@@ -4,16 +4,19 @@ use std::fmt;
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use imprint::apply::entropy::{EntropyError, Seeded};
 use imprint::digest::sha256;
+use imprint::identity::{Identity, IdentityError};
 use imprint::options::CMDLINE_MAX;
-use imprint::payload::{EstUrl, MAX_LEN, NameError, PayloadId, Seed, Token};
+use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, PayloadId, Seed, Token};
+use imprint::plan::SubjectPlan;
 use imprint::secret::Secret;
 use imprint::source::{self, Origin, SourceError};
-use imprint::time::Timestamp;
+use imprint::time::{Deadline, Timestamp};
 use zeroize::Zeroizing;
 
-use crate::ca::Ca;
-use crate::record::Record;
+use crate::ca::{Ca, Issued, Leaf, StateError};
+use crate::record::{Record, names_a_server};
 use crate::x509::{self, X509Error};
 
 /// How a payload is to be made.
@@ -29,6 +32,8 @@ pub struct Options {
     pub keep: bool,
     /// What brings it to the node.
     pub medium: Medium,
+    /// Make key and certificate here and put them in, instead of URLs and a token.
+    pub credentials: bool,
 }
 
 /// What brings a payload to its node, as far as that forbids something.
@@ -51,6 +56,7 @@ impl Default for Options {
             single_boot: false,
             keep: false,
             medium: Medium::Any,
+            credentials: false,
         }
     }
 }
@@ -79,6 +85,14 @@ pub enum ComposeError {
     Token(NameError),
     /// Larger than any node reads.
     TooLong(usize),
+    /// Making a key.
+    Key(IdentityError),
+    /// The system's random pool is not ready.
+    Entropy(EntropyError),
+    /// Signing the certificate.
+    Ca(StateError),
+    /// The record asks for the EST server's own name.
+    ServerName(String),
 }
 
 /// A payload and what the store must know of it.
@@ -87,10 +101,22 @@ pub struct Composed {
     pub bytes: Zeroizing<Vec<u8>>,
     /// Its id.
     pub id: PayloadId,
-    /// SHA-256 of its token.
+    /// SHA-256 of its token; with a certificate in it, of one that nobody has.
     pub token_hash: [u8; 32],
     /// Until when it is good.
     pub expiry: Timestamp,
+    /// The certificate in it.
+    pub certificate: Option<Made>,
+}
+
+/// A certificate that was made for a payload, key and all.
+pub struct Made {
+    /// The certificate.
+    pub issued: Issued,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub spki_hash: [u8; 32],
+    /// The code of its key.
+    pub key_code: String,
 }
 
 /// Makes a payload with a fresh id, token and, if asked for, seed.
@@ -121,7 +147,13 @@ pub fn compose(
     } else {
         None
     };
-    let payload = record.payload(ca.root(), urls, (id, now, expiry), Some(secret), seed);
+    let mut payload = record.payload(ca.root(), urls, (id, now, expiry), Some(secret), seed);
+    let mut certificate = None;
+    if options.credentials {
+        let (made, credentials) = credentials(record, ca, urls, now)?;
+        payload.enrolment = Enrolment::Credentials(credentials);
+        certificate = Some(made);
+    }
     let bytes = payload.encode();
     if bytes.len() > MAX_LEN {
         return Err(ComposeError::TooLong(bytes.len()));
@@ -133,7 +165,22 @@ pub fn compose(
             return Err(ComposeError::CmdlineTooLong { payload: bytes.len(), word });
         }
     }
-    Ok(Composed { bytes, id, token_hash, expiry })
+    Ok(Composed { bytes, id, token_hash, expiry, certificate })
+}
+
+/// Key and certificate as the record has them, by way of the same CSR that a node would send.
+fn credentials(record: &Record, ca: &Ca, urls: &[EstUrl], now: Timestamp) -> Result<(Made, Credentials), ComposeError> {
+    if let Some(name) = names_a_server(&record.names, urls) {
+        return Err(ComposeError::ServerName(name));
+    }
+    let seeded = Seeded::ready(Deadline::after(Duration::from_secs(10))).map_err(ComposeError::Entropy)?;
+    let subject = SubjectPlan { names: record.names.clone(), key: record.key };
+    let identity = Identity::generate(&subject, &seeded).map_err(ComposeError::Key)?;
+    let leaf = Leaf { names: &record.names, spki: identity.spki(), validity: record.validity, usages: &record.usages };
+    let issued = ca.issue(&leaf, now).map_err(ComposeError::Ca)?;
+    let (spki_hash, key_code) = (sha256(identity.spki()), identity.code().to_string());
+    let chain = vec![issued.der.clone(), ca.intermediate().to_vec()];
+    Ok((Made { issued, spki_hash, key_code }, Credentials { chain, key: identity.into() }))
 }
 
 /// `imprint.payload=…`, the word for a kernel command line.
@@ -181,6 +228,12 @@ impl fmt::Display for ComposeError {
             ),
             ComposeError::Random(_) => write!(f, "making secrets"),
             ComposeError::Token(_) => write!(f, "making a token"),
+            ComposeError::Key(error) => error.fmt(f),
+            ComposeError::Entropy(error) => error.fmt(f),
+            ComposeError::Ca(error) => error.fmt(f),
+            ComposeError::ServerName(name) => {
+                write!(f, "{name} is the EST server's own name; change the node's record")
+            }
             ComposeError::TooLong(len) => {
                 write!(f, "the payload has {len} bytes, the limit is {MAX_LEN}; make the record shorter")
             }
@@ -193,6 +246,9 @@ impl std::error::Error for ComposeError {
         match self {
             ComposeError::Random(error) => Some(error),
             ComposeError::Token(error) => Some(error),
+            ComposeError::Key(error) => error.source(),
+            ComposeError::Entropy(error) => error.source(),
+            ComposeError::Ca(error) => error.source(),
             _ => None,
         }
     }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use imprint::payload::{EstUrl, UrlHost};
+use imprint::payload::{EstUrl, TokenMode, UrlHost};
 use imprint::time::Timestamp;
 
 use crate::ca::{Ca, StateError};
-use crate::compose::{self, ComposeError, Composed, Options};
+use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::record::{Record, RecordError};
-use crate::store::{Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
+use crate::store::{CertificateRow, Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
 
 /// An open state directory.
 pub struct State {
@@ -102,14 +102,34 @@ impl State {
             id: composed.id,
             node: node.to_owned(),
             token_hash: composed.token_hash,
-            mode: record.mode,
+            mode: if composed.certificate.is_some() { TokenMode::Once } else { record.mode },
             composed: now,
             expiry: composed.expiry,
             spent: None,
             void_at: None,
         })?;
-        let (mode, expiry) = (mode_name(record.mode), composed.expiry);
-        let detail = format!("payload {}, token {mode}, expires {expiry}, {voided} earlier void", composed.id);
+        let brings = match &composed.certificate {
+            None => format!("token {}", mode_name(record.mode)),
+            Some(made) => {
+                let Made { issued, spki_hash, key_code } = made;
+                // There is no token that could be used.
+                changes.spend(composed.id, key_code, now)?;
+                changes.add_certificate(&CertificateRow {
+                    serial: issued.serial.clone(),
+                    node: node.to_owned(),
+                    payload: composed.id,
+                    spki_hash: *spki_hash,
+                    key_code: key_code.clone(),
+                    der: issued.der.clone(),
+                    issued_at: now,
+                    not_after: issued.not_after,
+                    renews: None,
+                    seen_at: None,
+                })?;
+                format!("with certificate and key {key_code}, until {}", issued.not_after)
+            }
+        };
+        let detail = format!("payload {}, {brings}, expires {}, {voided} earlier void", composed.id, composed.expiry);
         changes.audit(&Event { event: "payload", node: Some(node), peer: None, detail: &detail }, now)?;
         changes.commit()?;
         Ok(composed)

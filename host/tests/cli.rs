@@ -57,6 +57,31 @@ fn site() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
+fn certificate_and_key_in_a_payload() {
+    let (temp, dir) = site();
+    let file = temp.path().join("node1.cbor");
+    let file = file.to_str().unwrap();
+    // Refused where everybody can read it, and then nothing is booked.
+    let (code, error) = fails(&dir, &["payload", "node1", "--credentials", "--as", "cmdline"]);
+    assert_eq!(code, 1);
+    assert!(error.starts_with("imprint-host: the payload on the kernel command line holds a private key, "), "{error}");
+    let log = || String::from_utf8(fine(&dir, &["log"])).unwrap();
+    assert!(!log().contains("payload"), "{}", log());
+    for form in ["cbor", "cpio", "iso"] {
+        fine(&dir, &["payload", "node1", "--credentials", "--as", form, "-o", file]);
+        assert_eq!(mode(Path::new(file)), 0o600);
+        std::fs::remove_file(file).unwrap();
+    }
+    fine(&dir, &["payload", "node1", "--credentials", "-o", file]);
+    let payload = Payload::decode(&std::fs::read(file).unwrap()).unwrap();
+    let shown = payload.to_string();
+    assert!(shown.contains("\nkey        in the payload (not shown)\n") && !shown.contains("token"), "{shown}");
+    let nodes = String::from_utf8(fine(&dir, &["nodes"])).unwrap();
+    let code = log().lines().last().unwrap().split("with certificate and key ").nth(1).unwrap()[..19].to_owned();
+    assert!(nodes.contains(&code) && nodes.contains("used "), "{nodes}");
+}
+
+#[test]
 fn a_new_state_is_private() {
     let (_temp, dir) = site();
     assert_eq!(mode(&dir), 0o700);

@@ -18,22 +18,22 @@ use crate::time::Timestamp;
 use crate::tls::{CertificateFacts, SKEW, moments, shown_name};
 
 /// What the certificate has to be.
-pub(super) struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// SubjectPublicKeyInfo of our key.
-    pub(super) spki: &'a [u8],
-    /// Exactly these.
-    pub(super) names: &'a CertificateNames,
+    pub(crate) spki: &'a [u8],
+    /// Exactly these; `None`: whatever they are.
+    pub(crate) names: Option<&'a CertificateNames>,
     /// Its trust anchor.
-    pub(super) ca: &'a CaCertificate,
+    pub(crate) ca: &'a CaCertificate,
     /// SHA-256 of further trust anchors.
-    pub(super) issuers: &'a [[u8; 32]],
+    pub(crate) issuers: &'a [[u8; 32]],
     /// The time.
-    pub(super) now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// Finds the certificate for our key, wherever it stands (peers put it first or last), and verifies it. The chain
 /// comes leaf first, without the root.
-pub(super) fn choose(
+pub(crate) fn choose(
     answer: &[Vec<u8>],
     known_cas: &[Vec<u8>],
     wanted: &Wanted<'_>,
@@ -76,9 +76,11 @@ fn verify(
     let unreadable = |what: &str, error: der::Error| AnswerError::Unreadable(format!("{what}: {error}"));
     let tbs = &certificate.tbs_certificate;
     let facts = CertificateFacts::of(der).ok_or_else(|| AnswerError::Unreadable("its validity".to_owned()))?;
-    same_subject(&tbs.subject, wanted.names)?;
-    let names = tbs.get::<SubjectAltName>().map_err(|error| unreadable("subjectAltName", error))?;
-    same_names(&names.map_or_else(Vec::new, |(_, SubjectAltName(names))| names), wanted.names)?;
+    if let Some(asked) = wanted.names {
+        same_subject(&tbs.subject, asked)?;
+        let names = tbs.get::<SubjectAltName>().map_err(|error| unreadable("subjectAltName", error))?;
+        same_names(&names.map_or_else(Vec::new, |(_, SubjectAltName(names))| names), asked)?;
+    }
     if tbs
         .get::<BasicConstraints>()
         .map_err(|error| unreadable("basicConstraints", error))?
@@ -266,7 +268,7 @@ mod tests {
         let (root, leaf, spki) = certificates();
         let (ca, names) = (CaCertificate::new(root.clone()).unwrap(), names());
         let now = Timestamp::from_secs(1_893_456_000);
-        let wanted = Wanted { spki: &spki, names: &names, ca: &ca, issuers: &[], now };
+        let wanted = Wanted { spki: &spki, names: Some(&names), ca: &ca, issuers: &[], now };
         let (chain, _) = choose(&[root.clone(), leaf.clone()], &[], &wanted).unwrap();
         assert_eq!(chain, std::slice::from_ref(&leaf));
         for at in 0..leaf.len() {
@@ -300,7 +302,7 @@ mod tests {
             let (root, _, spki) = certificates();
             let (ca, names) = (CaCertificate::new(root).unwrap(), names());
             let now = Timestamp::from_secs(1_893_456_000);
-            let wanted = Wanted { spki: &spki, names: &names, ca: &ca, issuers: &[], now };
+            let wanted = Wanted { spki: &spki, names: Some(&names), ca: &ca, issuers: &[], now };
             prop_assert!(choose(std::slice::from_ref(&bytes), std::slice::from_ref(&bytes), &wanted).is_err());
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::apply::entropy::Seeded;
+use crate::identity::Identity;
 use crate::payload::{CertificateNames, DnsName, KeyType};
 use crate::plan::SubjectPlan;
 use crate::status::{Timeline, VERSION};
@@ -21,7 +22,7 @@ fn identity() -> Identity {
 fn node() -> Node {
     Node {
         version: VERSION,
-        name: "node1".to_owned(),
+        name: Some("node1".to_owned()),
         payload_id: "00".repeat(16),
         hostname: None,
         key_code: identity().code().to_string(),

@@ -60,12 +60,16 @@ impl PrivateKey {
             (EC_PUBLIC_KEY, Some(P256)) => KeyType::P256,
             (EC_PUBLIC_KEY, Some(P384)) => KeyType::P384,
             (ED25519, _) => KeyType::Ed25519,
-            // Of which size is seen below.
+            // Of which size is seen below; what is smaller, the crypto library refuses.
             (RSA, _) => KeyType::Rsa2048,
             (EC_PUBLIC_KEY, Some(curve)) => return Err(format!("elliptic curve {curve}")),
             (oid, _) => return Err(format!("algorithm {oid}")),
         };
-        let pair = pair(pkcs8, kind).map_err(|error| error.to_string())?;
+        let pair = pair(pkcs8, kind).map_err(|error| match error {
+            // rcgen would say "rejected by ring", whichever library it was.
+            rcgen::Error::RingKeyRejected(why) => format!("{kind} key that the crypto library refuses ({why})"),
+            other => other.to_string(),
+        })?;
         let pair = Zeroizing::new(pair);
         let spki = pair.subject_public_key_info();
         Ok(PrivateKey { kind: key_type(&spki)?, pair })

@@ -48,7 +48,9 @@ impl fmt::Display for Payload {
                 }
             }
             Enrolment::Credentials(credentials) => {
-                writeln!(f, "chain      {} certificates", credentials.chain.len())?;
+                for der in &credentials.chain {
+                    writeln!(f, "given      {}", crate::tls::shown(der))?;
+                }
                 writeln!(f, "key        in the payload (not shown)")?;
             }
         }
@@ -99,6 +101,19 @@ impl fmt::Display for Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shows_credentials_without_the_key() {
+        let payload = Payload::decode(include_bytes!("../../tests/data/payload-credentials.cbor")).unwrap();
+        let (shown, ca) = (payload.to_string(), &payload.ca);
+        let given = format!(
+            "given      CN=imprint test root, from CN=imprint test root, valid {} to {}\nkey        in the payload (not \
+             shown)\n",
+            ca.not_before(),
+            ca.not_after()
+        );
+        assert!(shown.ends_with(&given), "{shown}");
+    }
 
     #[test]
     fn shows_everything_but_secrets() {

@@ -38,6 +38,13 @@ pub enum PlanError {
         /// When the payload expires.
         expiry: Timestamp,
     },
+    /// The payload has expired, and brings certificate and key, so that nobody is asked what time it is.
+    Expired {
+        /// When.
+        expiry: Timestamp,
+        /// The system clock.
+        now: Timestamp,
+    },
     /// No link matches.
     NoSuchLink {
         /// What the payload asks for.
@@ -78,6 +85,11 @@ impl fmt::Display for PlanError {
                 f,
                 "the payload's CA \"{subject}\" is valid from {not_before} to {not_after}, the payload from {composed} to \
                  {expiry}: never at the same time; make a payload with a current CA"
+            ),
+            PlanError::Expired { expiry, now } => write!(
+                f,
+                "the payload expired at {expiry}, the clock is {now}; make a new payload, or correct the clock: one with \
+                 certificate and key asks no server for the time"
             ),
             PlanError::NoSuchLink { want, have } => {
                 write!(f, "no network link with {want}; this machine has: {have}; is its driver in the image?")

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use super::{ClockQuality, LinkConfig, LinkPlan, NetworkPlan, Plan};
+use super::{ClockQuality, IdentityPlan, LinkConfig, LinkPlan, NetworkPlan, Plan};
 use crate::facts::LinkFacts;
 use crate::hex;
 use crate::payload::{InterfaceName, TokenMode};
+use crate::tls::shown;
 
 /// `eth0 (52:54:00:12:34:56, virtio_net)`
 impl fmt::Display for LinkFacts {
@@ -20,13 +21,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "payload    {} from {}", self.id, self.origin)?;
         let pin = if self.pinned { "named by this image" } else { "not pinned: as good as the payload's channel" };
-        writeln!(
-            f,
-            "trust      {}, sha256 {} ({pin})",
-            self.server.ca.subject(),
-            hex::encode(&self.server.ca.sha256())
-        )?;
-        for issuer in &self.server.issuers {
+        writeln!(f, "trust      {}, sha256 {} ({pin})", self.ca().subject(), hex::encode(&self.ca().sha256()))?;
+        for issuer in self.issuers() {
             writeln!(f, "issuer     sha256 {}", hex::encode(issuer))?;
         }
         let clock = match self.clock.quality {
@@ -48,15 +44,31 @@ impl fmt::Display for Plan {
             Some(network) => network.fmt(f)?,
             None => writeln!(f, "network    left as it is")?,
         }
-        writeln!(f, "key        {}", self.subject.key)?;
-        writeln!(f, "names      {}", self.subject.names)?;
-        let token = match self.server.token.as_ref().map(|token| token.mode) {
+        self.identity.fmt(f)
+    }
+}
+
+impl fmt::Display for IdentityPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subject, server) = match self {
+            IdentityPlan::Enrol { subject, server } => (subject, server),
+            IdentityPlan::Given(given) => {
+                writeln!(f, "key        in the payload (not shown)")?;
+                for der in &given.chain {
+                    writeln!(f, "given      {}", shown(der))?;
+                }
+                return writeln!(f, "enrol      not at all: certificate and key are in the payload");
+            }
+        };
+        writeln!(f, "key        {}", subject.key)?;
+        writeln!(f, "names      {}", subject.names)?;
+        let token = match server.token.as_ref().map(|token| token.mode) {
             Some(TokenMode::Once) => "a token for one enrolment",
             Some(TokenMode::EachBoot) => "a token for each boot",
             None => "no token",
         };
-        writeln!(f, "enrol      as {} with {token}", self.server.name)?;
-        for url in &self.server.urls {
+        writeln!(f, "enrol      as {} with {token}", server.name)?;
+        for url in &server.urls {
             writeln!(f, "server     {url}")?;
         }
         Ok(())

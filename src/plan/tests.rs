@@ -230,16 +230,35 @@ fn what_cannot_be_done_yet_is_refused_by_name() {
         };
         assert_eq!(item, name);
     }
-    let credentials = Credentials { chain: vec![vec![1]], key: Secret::new(vec![1]) };
-    let enrolment = Enrolment::Credentials(credentials);
-    assert_eq!(
-        refused(Payload { enrolment, ..typical() }, &facts()).to_string(),
-        "credentials is not supported by this version; give names and an EST URL, so that the node makes its own key"
-    );
     let csr = |change: fn(&mut crate::payload::CsrEnrolment)| {
         let Enrolment::Csr(mut csr) = typical().enrolment else { panic!("it enrols with a CSR") };
         change(&mut csr);
         refused(Payload { enrolment: Enrolment::Csr(csr), ..typical() }, &facts())
     };
     assert_eq!(csr(|csr| csr.urls = vec![EstUrl::Line]), PlanError::OnlyLine(facts().origin));
+}
+
+/// Nobody tells the time, so the clock of the machine has the last word.
+#[test]
+fn certificate_and_key_in_the_payload_need_no_server() {
+    let ca = typical().ca.der().to_vec();
+    let credentials = Credentials { chain: vec![ca.clone(), vec![1]], key: Secret::new(vec![7]) };
+    let payload = || Payload { enrolment: Enrolment::Credentials(credentials.clone()), ..typical() };
+    let planned = |now: Timestamp| plan(payload(), &Facts { now, ..facts() }, Scope::Boot);
+    let given = |now: Timestamp| match planned(now).unwrap().identity {
+        IdentityPlan::Given(given) => given,
+        IdentityPlan::Enrol { .. } => panic!("nothing to enrol"),
+    };
+    let shown = planned(facts().now).unwrap().to_string();
+    let (subject, from, to) = (typical().ca.subject().to_owned(), typical().ca.not_before(), typical().ca.not_after());
+    let lines = format!(
+        "key        in the payload (not shown)\ngiven      {subject}, from {subject}, valid {from} to {to}\ngiven      a \
+         certificate that cannot be read\nenrol      not at all: certificate and key are in the payload\n"
+    );
+    assert!(shown.ends_with(&lines), "{shown}");
+    // In the interval, before it, and behind it.
+    assert_eq!(given(facts().now).now, facts().now);
+    assert_eq!(given(Timestamp::from_secs(0)).now, typical().composed.minus(SKEW));
+    let late = typical().expiry.plus(std::time::Duration::from_millis(1));
+    assert_eq!(planned(late).unwrap_err(), PlanError::Expired { expiry: typical().expiry, now: late });
 }

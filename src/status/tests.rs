@@ -19,12 +19,17 @@ fn frozen_status() {
         origin: Some("config-drive sr0 (IMPRINT)".to_owned()),
         payload_id: Some("00112233445566778899aabbccddeeff".to_owned()),
         name: Some("node1".to_owned()),
+        enrolment: None,
         key_code: None,
         steps: vec![step("source", "config-drive sr0 (IMPRINT)")],
     };
     let json = r#"{"version":1,"outcome":"failed","exit_code":16,"error":{"stage":"network","message":"no carrier on eth0"},"origin":"config-drive sr0 (IMPRINT)","payload_id":"00112233445566778899aabbccddeeff","name":"node1","key_code":null,"steps":[{"name":"source","started_us":1250000,"duration_us":412345,"detail":"config-drive sr0 (IMPRINT)"}]}"#;
     assert_eq!(serde_json::to_string(&status).unwrap(), json);
     assert_eq!(serde_json::from_str::<Status>(json).unwrap(), status);
+    let ends = Status { enrolment: Some(Enrolment::Credentials), ..status };
+    let json = serde_json::to_string(&ends).unwrap();
+    assert!(json.contains(r#""name":"node1","enrolment":"credentials","key_code":null"#), "{json}");
+    assert_eq!(serde_json::to_string(&Enrolment::Est).unwrap(), "\"est\"");
     for (outcome, word) in [(Outcome::Done, "\"done\""), (Outcome::Absent, "\"absent\"")] {
         assert_eq!(serde_json::to_string(&outcome).unwrap(), word);
     }
@@ -56,7 +61,7 @@ fn frozen_node() {
     };
     let node = Node {
         version: VERSION,
-        name: "node1".to_owned(),
+        name: Some("node1".to_owned()),
         payload_id: "00112233445566778899aabbccddeeff".to_owned(),
         hostname: Some("node1".to_owned()),
         key_code: "Q9W1-DFWF-077Y-MGA1".to_owned(),

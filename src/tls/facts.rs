@@ -69,6 +69,11 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// A certificate that somebody gave, in words.
+pub fn shown(der: &[u8]) -> String {
+    CertificateFacts::of(der).map_or_else(|| "a certificate that cannot be read".to_owned(), |facts| facts.to_string())
+}
+
 /// `CN=est.example.org, for dns:est.example.org, from CN=Other CA, valid 2026-01-01T00:00:00Z to 2027-01-01T00:00:00Z`
 impl fmt::Display for CertificateFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

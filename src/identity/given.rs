@@ -1,0 +1,73 @@
+//! Certificate and key that came with the payload: whether they are good for this node. What a check-in asks of an
+//! answer is asked of them, too, save for the names, which nobody has asked for.
+
+use der::{Decode, Encode};
+use rcgen::PublicKeyData;
+use x509_cert::Certificate;
+
+use super::key::PrivateKey;
+use super::{IdentityError, KeyCode, PrivateKeyPem};
+use crate::checkin::verify::{Wanted, choose};
+use crate::payload::KeyType;
+use crate::plan::GivenPlan;
+use crate::tls::CertificateFacts;
+
+/// A certificate and its key, verified.
+pub struct Given {
+    key: PrivateKey,
+    code: KeyCode,
+    chain: Vec<Vec<u8>>,
+    facts: CertificateFacts,
+}
+
+impl Given {
+    /// Key and leaf belong together, the leaf is no CA's, valid, for clients, and chains to the payload's CA or a listed
+    /// issuer; the key is of a type that a record can name.
+    pub fn verify(plan: &GivenPlan) -> Result<Given, IdentityError> {
+        let key = PrivateKey::read(plan.key.expose()).map_err(IdentityError::PrivateKey)?;
+        let spki = key.pair.subject_public_key_info();
+        let leaf = plan.chain.first().map(Vec::as_slice).unwrap_or_default();
+        let certificate = Certificate::from_der(leaf)
+            .map_err(|error| IdentityError::Given(crate::checkin::AnswerError::Unreadable(error.to_string())))?;
+        let theirs = certificate.tbs_certificate.subject_public_key_info.to_der().map_err(IdentityError::Names)?;
+        let code = KeyCode::of(&spki);
+        if theirs != spki {
+            return Err(IdentityError::OtherKey { ours: code, theirs: KeyCode::of(&theirs) });
+        }
+        let wanted = Wanted { spki: &spki, names: None, ca: &plan.ca, issuers: &plan.issuers, now: plan.now };
+        let (chain, facts) = choose(&plan.chain, &[], &wanted).map_err(IdentityError::Given)?;
+        Ok(Given { key, code, chain, facts })
+    }
+
+    /// What type of key it is.
+    pub fn key_type(&self) -> KeyType {
+        self.key.kind
+    }
+
+    /// The code of the key.
+    pub fn code(&self) -> KeyCode {
+        self.code
+    }
+
+    /// DER, leaf first, each certificate signed by the next, without the root.
+    pub fn chain(&self) -> &[Vec<u8>] {
+        &self.chain
+    }
+
+    /// Subject, names and validity of the leaf.
+    pub fn facts(&self) -> &CertificateFacts {
+        &self.facts
+    }
+}
+
+impl From<Given> for PrivateKeyPem {
+    fn from(given: Given) -> PrivateKeyPem {
+        PrivateKeyPem::of(given.key)
+    }
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Given").field("code", &self.code).finish_non_exhaustive()
+    }
+}
