@@ -20,7 +20,7 @@ use crate::ca::NewFile;
 use crate::compose::{self, Medium, Options};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
-use crate::{cpio, iso, list, record};
+use crate::{cpio, enrol, iso, list, record};
 
 /// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
 #[derive(Parser)]
@@ -57,6 +57,18 @@ enum Command {
     },
     /// List the nodes
     Nodes,
+    /// Approve a request that waits: compare the code with the one on the node's console
+    Approve {
+        /// Name of the record
+        node: String,
+        /// Code of the key, like 7K3M-Q0ZT-N4V8-XW1C
+        code: String,
+    },
+    /// Deny all requests that wait under a node's name
+    Deny {
+        /// Name of the record
+        node: String,
+    },
     /// Show the audit log
     Log {
         /// How many lines
@@ -131,6 +143,25 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let state = State::open(&cli.dir)?;
             let nodes = list::nodes(&state, now)?;
             print(&if cli.json { format!("{}\n", list::nodes_json(&nodes)) } else { list::nodes_table(&nodes) })
+        }
+        Command::Approve { node, code } => {
+            let mut state = State::open(&cli.dir)?;
+            let row = enrol::approve(&mut state.store, node, code, now).map_err(CliError::Decide)?;
+            print(&if cli.json {
+                format!("{}\n", json!({ "node": row.node, "approved": row.key_code }))
+            } else {
+                format!("approved {} key {}; it gets its certificate when it asks again\n", row.node, row.key_code)
+            })
+        }
+        Command::Deny { node } => {
+            let mut state = State::open(&cli.dir)?;
+            let rows = enrol::deny(&mut state.store, node, now).map_err(CliError::Decide)?;
+            let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
+            print(&if cli.json {
+                format!("{}\n", json!({ "node": node, "denied": codes }))
+            } else {
+                format!("denied {node} key {}\n", codes.join(", key "))
+            })
         }
         Command::Log { last } => {
             let state = State::open(&cli.dir)?;
@@ -312,6 +343,8 @@ pub enum CliError {
     Cpio(cpio::TooLong),
     /// The server.
     Serve(ServeError),
+    /// A request that waits.
+    Decide(enrol::Decided),
 }
 
 impl From<state::Error> for CliError {
@@ -330,6 +363,7 @@ impl std::fmt::Display for CliError {
             CliError::Iso(error) => error.fmt(f),
             CliError::Cpio(error) => error.fmt(f),
             CliError::Serve(error) => error.fmt(f),
+            CliError::Decide(error) => error.fmt(f),
         }
     }
 }
@@ -340,6 +374,7 @@ impl std::error::Error for CliError {
             CliError::State(error) => error.source(),
             CliError::Read { source, .. } | CliError::Output(source) => Some(source),
             CliError::Serve(error) => error.source(),
+            CliError::Decide(error) => error.source(),
             CliError::Terminal | CliError::Iso(_) | CliError::Cpio(_) => None,
         }
     }

@@ -1,10 +1,12 @@
 //! Who gets a certificate. A CSR is signed when key proof, subject, every name, key type and token equal what was
 //! injected; anything else is refused with its reason. One transaction for the token and the certificate.
 
+mod approval;
 mod renewal;
 
 use std::fmt;
 
+pub use approval::{Decided, approve, deny};
 pub use renewal::simple_reenroll;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -46,6 +48,13 @@ pub enum Answer {
         /// For the log.
         detail: String,
     },
+    /// An administrator has to approve.
+    Pending {
+        /// Why, and which key, for the log.
+        detail: String,
+        /// Whether this is the first time that it was asked for.
+        first: bool,
+    },
     /// Credentials are wanted.
     Unauthorized,
     /// No.
@@ -71,13 +80,10 @@ pub enum Refusal {
         /// The server's clock.
         now: Timestamp,
     },
-    /// The token was used, by another key.
-    Used {
-        /// Code of that key.
-        key_code: String,
-        /// When.
-        at: Timestamp,
-    },
+    /// An administrator denied it.
+    Denied,
+    /// More keys wait for approval under this name than a node can have.
+    TooMany(usize),
     /// The record asks for the EST server's own name.
     ServerName(String),
     /// A renewal without a certificate.
@@ -123,15 +129,24 @@ pub fn simple_enroll(
     };
     let (event, detail) = match &answer {
         Answer::Issued { detail, .. } => ("enrolled", detail.clone()),
+        Answer::Pending { detail, .. } => ("pending", detail.clone()),
         Answer::Unauthorized => ("refused", "no credentials".to_owned()),
         Answer::Refused(Refusal::Unknown { node_exists: false }) => ("refused", "no such node".to_owned()),
         Answer::Refused(Refusal::Unknown { node_exists: true }) => ("refused", "wrong token".to_owned()),
         Answer::Refused(refusal) => ("refused", refusal.to_string()),
     };
-    changes.audit(&Event { event, node: node.as_deref(), peer: Some(request.peer), detail: &detail }, now)?;
+    // A node that waits asks every few seconds: that is no news.
+    let again = matches!(answer, Answer::Pending { first: false, .. });
+    if !again {
+        changes.audit(&Event { event, node: node.as_deref(), peer: Some(request.peer), detail: &detail }, now)?;
+    }
     changes.commit()?;
     let node = node.unwrap_or_else(|| "-".to_owned());
-    tracing::info!("{event} {node} from {}: {detail}", request.peer);
+    match &answer {
+        Answer::Pending { first: false, .. } => {}
+        Answer::Pending { .. } => tracing::warn!("{event} {node} from {}: {detail}", request.peer),
+        _ => tracing::info!("{event} {node} from {}: {detail}", request.peer),
+    }
     Ok(answer)
 }
 
@@ -162,6 +177,16 @@ fn decide(
     csr.matches(&record.names, record.key)?;
     if let Some(name) = names_a_server(&record.names, urls) {
         return Err(Refusal::ServerName(name).into());
+    }
+    if let (TokenMode::Once, Some((at, key_code))) = (payload.mode, &payload.spent) {
+        let why = format!("token already used by key {key_code} at {at}");
+        match approval::asked(changes, &row.name, &csr, &why, request.peer, now)? {
+            approval::Standing::Approved => {}
+            approval::Standing::Pending { first } => {
+                let detail = format!("key {}: {why}", csr.code());
+                return Ok(Answer::Pending { detail, first });
+            }
+        }
     }
     changes.spend(payload.id, &csr.code().to_string(), now)?;
     issue(changes, ca, &record, &csr, payload.id, None, now)
@@ -231,9 +256,6 @@ fn payload_of(
     let payloads = changes.payloads(node)?;
     let found = payloads.into_iter().find(|row| verify_slices_are_equal(&row.token_hash, &hash).is_ok());
     let Some(payload) = found else { return Err(Refusal::Unknown { node_exists: true }.into()) };
-    if let (TokenMode::Once, Some((at, key_code))) = (payload.mode, &payload.spent) {
-        return Err(Refusal::Used { key_code: key_code.clone(), at: *at }.into());
-    }
     if let Some(at) = payload.void_at {
         return Err(Refusal::Void(at).into());
     }
@@ -282,9 +304,11 @@ impl fmt::Display for Refusal {
             Refusal::Expired { expiry, now } => {
                 write!(f, "payload expired at {expiry}, it is {now}; make another with imprint-host payload")
             }
-            Refusal::Used { key_code, at } => {
-                write!(f, "token already used by key {key_code} at {at}; make another with imprint-host payload")
-            }
+            Refusal::Denied => write!(f, "an administrator denied this key; make another payload"),
+            Refusal::TooMany(count) => write!(
+                f,
+                "{count} other keys wait for approval under this name; run imprint-host deny for it, and try again"
+            ),
             Refusal::ServerName(name) => write!(f, "{name} is the EST server's own name; change the node's record"),
             Refusal::NoCertificate => {
                 write!(f, "a renewal needs the certificate that is to be renewed, as TLS client certificate")

@@ -9,7 +9,7 @@ use imprint::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::state::{Error, State};
-use crate::store::{AuditRow, CertificateRow, PayloadRow, mode_name};
+use crate::store::{AuditRow, CertificateRow, PayloadRow, RequestRow, mode_name};
 
 /// A node and where it stands.
 pub struct Node {
@@ -18,6 +18,7 @@ pub struct Node {
     mode: &'static str,
     certificate: Option<CertificateRow>,
     payload: Option<PayloadRow>,
+    waiting: Vec<RequestRow>,
     now: Timestamp,
 }
 
@@ -31,7 +32,8 @@ pub fn nodes(state: &State, now: Timestamp) -> Result<Vec<Node>, Error> {
             Err(error) => (error.to_string(), "invalid"),
         };
         let (certificate, payload) = state.store.latest(&row.name)?;
-        nodes.push(Node { name: row.name, names, mode, certificate, payload, now });
+        let waiting = state.store.waiting(&row.name, now)?;
+        nodes.push(Node { name: row.name, names, mode, certificate, payload, waiting, now });
     }
     Ok(nodes)
 }
@@ -70,7 +72,12 @@ pub fn nodes_table(nodes: &[Node]) -> String {
         let (payload, certificate) = (node.payload_text(), node.certificate_text());
         table.add_row([node.name.as_str(), &node.names, node.mode, &payload, &certificate, key]);
     }
-    format!("{table}\n")
+    let mut text = format!("{table}\n");
+    for row in nodes.iter().flat_map(|node| &node.waiting) {
+        let RequestRow { node, key_code, why, peer, first_at, .. } = row;
+        let _ = writeln!(text, "{node} waits for approval: key {key_code} from {peer} since {first_at}: {why}");
+    }
+    text
 }
 
 /// For programs.
@@ -89,9 +96,15 @@ pub fn nodes_json(nodes: &[Node]) -> Value {
                 "void_at": row.void_at.map(|at| at.to_string()),
             })
         });
+        let waiting = node.waiting.iter().map(|row| {
+            json!({
+                "key": row.key_code, "why": row.why, "peer": row.peer,
+                "first_at": row.first_at.to_string(), "last_at": row.last_at.to_string(),
+            })
+        });
         json!({
             "name": node.name, "names": node.names, "enrol": node.mode,
-            "payload": payload, "certificate": certificate,
+            "payload": payload, "certificate": certificate, "waiting": waiting.collect::<Value>(),
         })
     };
     nodes.iter().map(node).collect()

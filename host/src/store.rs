@@ -13,10 +13,10 @@ use imprint::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 /// Version of the schema; `PRAGMA user_version` of the file.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (
@@ -63,6 +63,20 @@ CREATE TRIGGER audit_keeps_text BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT,
     "
 ALTER TABLE certificates ADD COLUMN renews BLOB REFERENCES certificates (serial);
 ALTER TABLE certificates ADD COLUMN seen_at INTEGER;
+",
+    "
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY,
+    node TEXT NOT NULL REFERENCES nodes (name),
+    spki_hash BLOB NOT NULL,
+    key_code TEXT NOT NULL,
+    why TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    verdict TEXT CHECK (verdict IN ('approved', 'denied')),
+    UNIQUE (node, spki_hash)
+) STRICT;
 ",
 ];
 
@@ -130,6 +144,36 @@ pub struct CertificateRow {
     pub renews: Option<Vec<u8>>,
     /// When a client first proved that it has it, in a TLS handshake.
     pub seen_at: Option<Timestamp>,
+}
+
+/// A request that an administrator decides about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestRow {
+    /// For which node.
+    pub node: String,
+    /// SHA-256 of the SubjectPublicKeyInfo of its key.
+    pub spki_hash: [u8; 32],
+    /// The code of its key.
+    pub key_code: String,
+    /// Why it was not signed at once, for people.
+    pub why: String,
+    /// Address that it came from last.
+    pub peer: String,
+    /// When it came first.
+    pub first_at: Timestamp,
+    /// When it came last.
+    pub last_at: Timestamp,
+    /// What was decided.
+    pub verdict: Option<Verdict>,
+}
+
+/// What an administrator decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is signed when it comes again.
+    Approved,
+    /// It is refused when it comes again.
+    Denied,
 }
 
 /// A line of the audit log.
@@ -274,6 +318,14 @@ impl Store {
         Ok((certificate, payload))
     }
 
+    /// The requests for a node that nobody has decided about, oldest first.
+    pub fn waiting(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
+        let sql = format!("{REQUEST} WHERE node = ?1 AND verdict IS NULL AND last_at > ?2 ORDER BY id");
+        let since = millis(now.minus(REQUEST_LIFE));
+        let rows = self.connection.prepare(&sql);
+        self.check(rows.and_then(|mut found| found.query_map(params![node, since], request_row)?.collect()))
+    }
+
     /// The newest lines of the audit log, oldest first.
     pub fn log(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         let sql = format!(
@@ -396,6 +448,35 @@ impl Changes<'_> {
         self.check(rows)
     }
 
+    /// The requests for a node, oldest first, without those that nobody has made for a day.
+    pub fn requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
+        self.run("DELETE FROM requests WHERE last_at <= ?1", params![millis(now.minus(REQUEST_LIFE))])?;
+        let sql = format!("{REQUEST} WHERE node = ?1 ORDER BY id");
+        let rows = self.transaction.prepare(&sql).and_then(|mut found| found.query_map([node], request_row)?.collect());
+        self.check(rows)
+    }
+
+    /// Notes that a request came, for the first time or again.
+    pub fn put_request(&self, row: &RequestRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO requests (node, spki_hash, key_code, why, peer, first_at, last_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                   ON CONFLICT (node, spki_hash) DO UPDATE SET peer = ?5, last_at = ?7";
+        let RequestRow { node, spki_hash, key_code, why, peer, first_at, last_at, .. } = row;
+        self.run(sql, params![node, spki_hash.as_slice(), key_code, why, peer, millis(*first_at), millis(*last_at)])
+    }
+
+    /// Notes what was decided about a request.
+    pub fn decide(&self, row: &RequestRow, verdict: Verdict) -> Result<(), StoreError> {
+        let sql = "UPDATE requests SET verdict = ?3 WHERE node = ?1 AND spki_hash = ?2";
+        self.run(sql, params![row.node, row.spki_hash.as_slice(), verdict_name(verdict)])
+    }
+
+    /// Removes a request that has had its answer.
+    pub fn drop_request(&self, row: &RequestRow) -> Result<(), StoreError> {
+        let sql = "DELETE FROM requests WHERE node = ?1 AND spki_hash = ?2";
+        self.run(sql, params![row.node, row.spki_hash.as_slice()])
+    }
+
     fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
         self.check(self.transaction.execute(sql, values).map(|_| ()))
     }
@@ -408,6 +489,32 @@ impl Changes<'_> {
 const PAYLOAD: &str = "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at FROM payloads";
 const CERTIFICATE: &str =
     "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at FROM certificates";
+
+const REQUEST: &str = "SELECT node, spki_hash, key_code, why, peer, first_at, last_at, verdict FROM requests";
+
+/// A node that waits asks again every few seconds. A request that nobody has made for this long is forgotten.
+const REQUEST_LIFE: Duration = Duration::from_secs(86_400);
+
+fn request_row(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
+    let verdict: Option<String> = row.get(7)?;
+    Ok(RequestRow {
+        node: row.get(0)?,
+        spki_hash: row.get(1)?,
+        key_code: row.get(2)?,
+        why: row.get(3)?,
+        peer: row.get(4)?,
+        first_at: timestamp(row, 5)?,
+        last_at: timestamp(row, 6)?,
+        verdict: verdict.map(|name| if name == "approved" { Verdict::Approved } else { Verdict::Denied }),
+    })
+}
+
+fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Approved => "approved",
+        Verdict::Denied => "denied",
+    }
+}
 
 fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
     Ok(NodeRow { name: row.get(0)?, file: row.get(1)?, record: row.get(2)? })

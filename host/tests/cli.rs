@@ -345,3 +345,11 @@ fn the_log_tells_what_was_done() {
     assert_eq!(text.lines().count(), 1);
     assert!(text.contains(" payload  node1: payload "), "{text}");
 }
+
+#[test]
+fn what_nobody_asked_for_cannot_be_decided() {
+    let (_temp, dir) = site();
+    let nothing = "imprint-host: no request of node1 waits; a request is forgotten a day after the node last asked\n";
+    assert_eq!(fails(&dir, &["approve", "node1", "7K3M-Q0ZT-N4V8-XW1C"]), (1, nothing.to_owned()));
+    assert_eq!(fails(&dir, &["deny", "node1"]), (1, nothing.to_owned()));
+}

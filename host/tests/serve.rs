@@ -8,6 +8,7 @@ use std::time::Duration;
 use imprint::identity::KeyCode;
 use imprint_host::compose::Options;
 use imprint_host::csr::Csr;
+use imprint_host::enrol;
 use rustls::NamedGroup;
 use support::{NODE, SANS, SUBJECT, Site, basic, run, shown, start, wrapped};
 
@@ -64,13 +65,11 @@ fn a_token_is_good_for_one_key_and_its_certificate_is_sent_again() {
     let at = site.clock();
     site.pass(Duration::from_secs(3600));
 
-    let other = site.enroll(Some(("node1", &token)), &good(&site));
-    let code = code(&csr);
-    assert_eq!(other.status, 403);
-    assert_eq!(
-        other.body,
-        format!("token already used by key {code} at {at}; make another with imprint-host payload\n")
-    );
+    let other = good(&site);
+    let answer = site.enroll(Some(("node1", &token)), &other);
+    assert_eq!((answer.status, answer.body.as_str(), answer.header("Retry-After")), (202, "", Some("5")));
+    let why = format!("pending node1: key {}: token already used by key {} at {at}", code(&other), code(&csr));
+    assert_eq!(last(&site), why);
     for credentials in [Some(("node1", token.as_str())), Some(("node1", "wrong")), None] {
         let again = site.enroll(credentials, &csr);
         assert_eq!((again.status, &again.body), (200, &first.body));
@@ -79,6 +78,79 @@ fn a_token_is_good_for_one_key_and_its_certificate_is_sent_again() {
     assert_eq!(site.enroll(Some(("node2", &token)), &csr).body, UNKNOWN);
     site.pass(91 * DAY);
     assert_eq!(site.enroll(None, &csr).status, 401);
+}
+
+/// A token that another key has used: an administrator decides, by the code of the key.
+#[test]
+fn what_waits_is_signed_once_it_was_approved() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let ask = |csr: &[u8]| site.enroll(Some(("node1", &token)), csr);
+    site.verified(&ask(&good(&site)));
+    let (wanted, other) = (good(&site), good(&site));
+    let asked = site.clock();
+    assert_eq!((ask(&wanted).status, ask(&other).status), (202, 202));
+    let lines = site.state().store.log(100).unwrap().len();
+    site.pass(Duration::from_secs(60));
+    // Asking again is no news; a CSR that does not match, or a wrong token, waits for nobody.
+    assert_eq!(ask(&wanted).status, 202);
+    assert_eq!(site.state().store.log(100).unwrap().len(), lines);
+    assert_eq!(ask(&site.csr(SUBJECT, &[])).status, 403);
+    assert_eq!(site.enroll(Some(("node1", "wrong")), &good(&site)).status, 403);
+
+    let waiting = site.state().store.waiting("node1", site.clock()).unwrap();
+    let codes: Vec<String> = [&wanted, &other].iter().map(|csr| code(csr).to_string()).collect();
+    assert_eq!(waiting.iter().map(|row| row.key_code.clone()).collect::<Vec<_>>(), codes);
+    assert_eq!((waiting[0].first_at, waiting[0].last_at, waiting[1].last_at), (asked, site.clock(), asked));
+
+    let approve = |node: &str, code: &str| enrol::approve(&mut site.state().store, node, code, site.clock());
+    assert_eq!(
+        approve("node1", "0000-0000-0000-0000").unwrap_err().to_string(),
+        format!("no request of node1 with key 0000-0000-0000-0000 waits; waiting: {}", codes.join(", "))
+    );
+    assert!(approve("node9", &codes[0]).unwrap_err().to_string().starts_with("no request of node9 waits;"));
+    approve("node1", &codes[0].to_lowercase().replace('-', "")).unwrap();
+    // One key was approved, so the other one is not this node's.
+    let denied = (403, "an administrator denied this key; make another payload\n");
+    let answer = ask(&other);
+    assert_eq!((answer.status, answer.body.as_str()), denied);
+    let answer = ask(&wanted);
+    site.verified(&answer);
+    assert_eq!(ask(&wanted).body, answer.body, "and again, as any certificate");
+    assert!(site.state().store.waiting("node1", site.clock()).unwrap().is_empty());
+    // Approved once, not for ever: the next key waits again, and names this one.
+    let next = good(&site);
+    assert_eq!(ask(&next).status, 202);
+    assert!(last(&site).contains(&codes[0]), "{}", last(&site));
+    enrol::deny(&mut site.state().store, "node1", site.clock()).unwrap();
+    assert_eq!(ask(&next).status, 403);
+    let events: Vec<String> = site.state().store.log(100).unwrap().into_iter().map(|row| row.event).collect();
+    let decided: Vec<&str> =
+        events.iter().map(String::as_str).filter(|event| ["approved", "denied"].contains(event)).collect();
+    assert_eq!(decided, ["approved", "denied", "denied"]);
+}
+
+#[test]
+fn requests_that_wait_are_few_and_do_not_stay() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options { expires: 3 * DAY, ..Options::default() });
+    let ask = |csr: &[u8]| site.enroll(Some(("node1", &token)), csr);
+    site.verified(&ask(&good(&site)));
+    let first = good(&site);
+    assert_eq!(ask(&first).status, 202);
+    for _ in 1..8 {
+        assert_eq!(ask(&good(&site)).status, 202);
+    }
+    let answer = ask(&good(&site));
+    let why = "8 other keys wait for approval under this name; run imprint-host deny for it, and try again\n";
+    assert_eq!((answer.status, answer.body.as_str()), (403, why));
+    site.pass(DAY);
+    assert!(site.state().store.waiting("node1", site.clock()).unwrap().is_empty());
+    assert_eq!(ask(&good(&site)).status, 202);
+    assert_eq!(site.state().store.waiting("node1", site.clock()).unwrap().len(), 1);
+    // Nobody approves what has expired.
+    site.pass(2 * DAY);
+    assert!(ask(&first).body.starts_with("payload expired at "));
 }
 
 #[test]
@@ -368,5 +440,5 @@ fn of_many_keys_at_once_a_token_serves_one() {
         running.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
-    assert_eq!(statuses.iter().filter(|status| **status == 403).count(), 7, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 202).count(), 7, "{statuses:?}");
 }

@@ -1,8 +1,9 @@
 //! The agent's own commands against our own server: payload in, files out. The node's clock is the machine's, the
 //! server's a little ahead when a test needs it to be.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use imprint_host::compose::Options;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
 use imprint_tests::ca::{Ca, Leaf, spki_of_csr};
+use imprint_tests::programs;
 use rcgen::ExtendedKeyUsagePurpose;
 
 /// A state directory with nodes, and its server.
@@ -470,4 +472,52 @@ fn credentials_that_are_of_no_use_are_refused() {
     let out = site.file("openssl");
     enroll_with(&site, &payload, &out).unwrap();
     assert_eq!(read(&out, "private/key.pem"), text);
+}
+
+/// A payload that is used a second time, by another key: the node says its code and waits, whoever reads the console
+/// approves it, and the certificate comes. Agent and host tool as people run them.
+#[test]
+fn an_administrator_approves_what_the_console_shows() {
+    let site = Site::new(&[NODE1.to_owned()]);
+    let payload = site.payload("node1");
+    run::enroll(Path::new("/"), &payload, &site.file("first"), LIMIT, None).unwrap();
+    let out = site.file("second");
+    let mut agent = Command::new(programs::agent())
+        .args(["enroll", "--timeout", "20", "--approval-timeout", "60", "--payload"])
+        .args([&payload, Path::new("--out"), &out])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut console = BufReader::new(agent.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = console.find(|line| line.contains(" waits for approval at ")).expect("a line that says what to do");
+    let (_, command) = line.split_once(" run: imprint-host ").unwrap();
+    let host = |arguments: &str| {
+        let output = Command::new(programs::host())
+            .arg("--dir")
+            .arg(site.file("state"))
+            .args(arguments.split(' '))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let code = command.rsplit(' ').next().unwrap();
+    assert!(host("nodes").contains(&format!("\nnode1 waits for approval: key {code} from 127.0.0.1 since ")));
+    assert!(host("--json nodes").contains(&format!("\"key\":\"{code}\"")));
+    assert_eq!(host(command), format!("approved node1 key {code}; it gets its certificate when it asks again\n"));
+    let rest: Vec<String> = console.collect();
+    assert!(agent.wait().unwrap().success(), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("waits for approval")), "{rest:?}");
+    assert_eq!(certified(&out).0, certified(&out).1);
+    assert!(host("log").contains(" approved node1 from 127.0.0.1: key "));
+
+    // Nobody approves the third one.
+    let output = Command::new(programs::agent())
+        .args(["enroll", "--timeout", "20", "--approval-timeout", "1", "--payload"])
+        .args([&payload, Path::new("--out"), &site.file("third")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(18));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("imprint: check-in: nobody approved key "), "{error}");
 }

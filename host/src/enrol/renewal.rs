@@ -46,6 +46,7 @@ pub fn simple_reenroll(
     };
     let (event, detail) = match &answer {
         Answer::Issued { detail, .. } => ("renewed", detail.clone()),
+        Answer::Pending { detail, .. } => ("pending", detail.clone()),
         Answer::Unauthorized => ("refused", "no credentials".to_owned()),
         Answer::Refused(refusal) => ("refused", format!("renewal: {refusal}")),
     };

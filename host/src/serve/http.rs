@@ -8,7 +8,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +26,9 @@ use crate::est;
 /// A CSR with many names is a few kilobytes.
 const BODY_BYTES: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// How soon a node that waits for an administrator asks again: soon enough for one who watches its console.
+const RETRY_SECONDS: &str = "5";
 
 /// What a handler knows.
 #[derive(Clone)]
@@ -138,6 +143,11 @@ fn respond(answer: Answer) -> Response {
             Ok(body) => certificates(body),
             Err(error) => failed(&error.to_string()),
         },
+        // RFC 7030 §4.2.3. Without a body: some clients take none.
+        Answer::Pending { .. } => {
+            (StatusCode::ACCEPTED, [(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS))], Body::empty())
+                .into_response()
+        }
         Answer::Unauthorized => {
             let mut response = plain(StatusCode::UNAUTHORIZED, "want node name and token");
             let challenge = HeaderValue::from_static("Basic realm=\"imprint\", charset=\"UTF-8\"");
