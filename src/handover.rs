@@ -2,6 +2,7 @@
 //! `ready` in it is complete; after a failure it has neither key nor certificate. Talks to nobody.
 
 pub mod memory;
+pub mod network;
 mod generation;
 
 use std::fmt;

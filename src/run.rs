@@ -163,6 +163,9 @@ fn identify(
     })?;
     timeline.step("hand-over", |detail| {
         let network = door.network()?;
+        if let Some(network) = &network {
+            handover::network::write(door.root, network)?;
+        }
         let node = Node::new(plan, network.as_ref(), &identity.code(), issued.facts().not_after);
         *detail = format!("{}, valid until {}", directory.display(), issued.facts().not_after);
         let certificates = Certificates::new(&issued, &server.ca);

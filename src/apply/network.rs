@@ -25,6 +25,8 @@ use crate::plan::LinkConfig;
 pub struct Network {
     /// Links that can be used. The first is the one that could be used last: the one that the check-in went over.
     pub links: Vec<AppliedLink>,
+    /// Links that the payload names and that cannot be used yet: the next stage may have more luck with them.
+    pub idle: Vec<AppliedLink>,
 }
 
 /// One link and what it has.
@@ -36,9 +38,11 @@ pub struct AppliedLink {
     pub name: InterfaceName,
     /// Its current hardware address; `None`: neither 6 nor 20 bytes.
     pub mac: Option<HardwareAddress>,
+    /// The one that it was made with, where the driver knows.
+    pub permanent: Option<HardwareAddress>,
     /// In bytes.
     pub mtu: u32,
-    /// What it was to get.
+    /// What it has got from the payload; of an idle link, what it was to get.
     pub config: LinkConfig,
     /// What DHCP gave.
     pub lease: Option<Lease>,

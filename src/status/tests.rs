@@ -42,6 +42,7 @@ fn frozen_node() {
         index: 2,
         name: InterfaceName::try_from("eth0").unwrap(),
         mac: crate::payload::HardwareAddress::parse("52:54:00:12:34:56"),
+        permanent: None,
         mtu: 1500,
         config: LinkConfig {
             addresses: vec![Prefix::parse("192.0.2.10/24").unwrap()],

@@ -382,12 +382,18 @@ impl Contender {
 
     /// What the next stage may want to know.
     pub(super) fn applied(&self) -> AppliedLink {
+        let mut config = self.asked.config.clone();
+        // Of a link that can be used, what it has; of one that cannot, what it was to have.
+        if !self.applied && self.is_used() {
+            (config.addresses, config.routes) = (Vec::new(), Vec::new());
+        }
         AppliedLink {
             index: self.facts.index,
             name: self.facts.name.clone(),
             mac: HardwareAddress::new(&self.message.address),
+            permanent: self.message.permanent_address.as_deref().and_then(HardwareAddress::new),
             mtu: self.message.mtu,
-            config: self.asked.config.clone(),
+            config,
             lease: self.lease.clone(),
             learned: self.learned.clone(),
             dns: self.advertised.dns.iter().copied().map(IpAddr::V6).collect(),

@@ -16,7 +16,7 @@ use crate::facts::{self, Udev};
 use crate::neighbour;
 use crate::netlink::Netlink;
 use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
-use crate::payload::HostName;
+use crate::payload::{HostName, Match};
 use crate::plan::NetworkPlan;
 use crate::sys;
 use crate::time::{Deadline, since_boot};
@@ -122,15 +122,19 @@ impl<'a> Race<'a> {
     /// What can be used now: for the hand-over.
     pub fn network(&mut self) -> Result<Network, NetworkError> {
         self.look()?;
-        let usable = |contender: &&Contender| !contender.ways.is_empty();
         let mut links: Vec<(usize, AppliedLink)> = Vec::new();
-        for link in self.contenders.iter().filter(usable) {
+        for link in self.contenders.iter().filter(|link| link.is_used()) {
             // The link that could be used last is the one that the check-in went over.
             let last = self.gains.iter().rposition(|(index, _)| *index == link.facts.index);
             links.push((last.unwrap_or(0), link.applied()));
         }
         links.sort_by_key(|(last, _)| std::cmp::Reverse(*last));
-        Ok(Network { links: links.into_iter().map(|(_, link)| link).collect() })
+        let named = |link: &&Contender| {
+            let entry = self.plan.links.get(link.entry);
+            !link.is_used() && entry.is_some_and(|entry| matches!(entry.matching, Match::Mac(_) | Match::Name(_)))
+        };
+        let idle = self.contenders.iter().filter(named).map(Contender::applied).collect();
+        Ok(Network { links: links.into_iter().map(|(_, link)| link).collect(), idle })
     }
 
     /// Looks at everything once, and does what follows from it; returns when it is time to look again.
@@ -207,7 +211,7 @@ impl<'a> Race<'a> {
                 link.entitle(&mut self.kernel)?;
             }
         }
-        if self.contenders.iter().any(|link| !link.ways.is_empty()) {
+        if self.contenders.iter().any(Contender::is_used) {
             return Ok(None);
         }
         let silent = self.contenders.iter_mut().filter_map(|link| link.waiting().map(|since| (since, link)));
@@ -258,7 +262,7 @@ impl<'a> Race<'a> {
 
     fn name_servers(&self) -> Result<(), NetworkError> {
         let links: Vec<AppliedLink> =
-            self.contenders.iter().filter(|link| !link.ways.is_empty()).map(Contender::applied).collect();
+            self.contenders.iter().filter(|link| link.is_used()).map(Contender::applied).collect();
         let (mut dns, mut search): (Vec<IpAddr>, Vec<_>) = (Vec::new(), Vec::new());
         for link in &links {
             dns.extend(link.all_dns().filter(|server| !dns.contains(server)).collect::<Vec<_>>());

@@ -1,0 +1,209 @@
+//! The network for whatever manages it in the next stage: systemd-networkd units (systemd.network(5)) and NetworkManager
+//! keyfiles (nm-settings-keyfile(5)) under /run, which both read, and both rank below what an administrator wrote into
+//! /etc. They carry the client identifier that imprint used, so that the same lease goes on. Touches no interface.
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::HandoverError;
+use crate::apply::file;
+use crate::apply::network::{AppliedLink, Network};
+use crate::payload::{InterfaceName, Prefix, Route};
+
+const UNITS: &str = "run/systemd/network";
+const KEYFILES: &str = "run/NetworkManager/system-connections";
+/// Before what distributions bring (80-…, 99-default), after what an administrator numbers like the manual's examples.
+const UNIT: (&str, &str) = ("70-imprint-", ".network");
+const KEYFILE: (&str, &str) = ("imprint-", ".nmconnection");
+
+/// Writes both for each link, and removes those that an earlier run wrote.
+pub fn write(root: &Path, network: &Network) -> Result<(), HandoverError> {
+    let links = || network.links.iter().chain(&network.idle);
+    // Others read units; a keyfile that others can read is ignored (nm-settings-keyfile(5), "FILE PERMISSIONS").
+    put_all(&root.join(UNITS), UNIT, 0o755, 0o644, links().map(|link| (&link.name, unit(link))))?;
+    put_all(&root.join(KEYFILES), KEYFILE, 0o700, 0o600, links().map(|link| (&link.name, keyfile(link))))
+}
+
+fn put_all<'a>(
+    folder: &Path,
+    (prefix, suffix): (&str, &str),
+    folder_mode: u32,
+    mode: u32,
+    files: impl Iterator<Item = (&'a InterfaceName, String)>,
+) -> Result<(), HandoverError> {
+    let failed = |path: PathBuf| move |source| HandoverError::Write { path, source };
+    let made = DirBuilder::new().recursive(true).mode(folder_mode).create(folder);
+    made.and_then(|()| clear(folder, prefix, suffix)).map_err(failed(folder.to_owned()))?;
+    for (link, text) in files {
+        let name = format!("{prefix}{}{suffix}", link.as_str());
+        file::replace(folder, &name, text.as_bytes(), mode).map_err(failed(folder.join(&name)))?;
+    }
+    Ok(())
+}
+
+fn clear(folder: &Path, prefix: &str, suffix: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(suffix)) {
+            file::remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends a line. Writing to a String has no way to fail.
+macro_rules! line {
+    ($text:expr, $($words:tt)*) => {
+        let _ = writeln!($text, $($words)*);
+    };
+}
+
+const HEADER: &str =
+    "# Written by imprint from the bootstrap payload. To change it, put a file of this name into /etc.\n";
+
+/// systemd.network(5), as of systemd 247.
+fn unit(link: &AppliedLink) -> String {
+    let config = &link.config;
+    let mut text = HEADER.to_owned();
+    line!(text, "[Match]");
+    match &link.mac {
+        Some(mac) => {
+            line!(text, "MACAddress={mac}");
+            // What is made on top of a link has the same address.
+            line!(text, "Type=!vlan bridge bond");
+        }
+        None => {
+            line!(text, "Name={}", link.name);
+        }
+    }
+    if let Some(mtu) = config.mtu {
+        line!(text, "\n[Link]\nMTUBytes={mtu}");
+    }
+    line!(text, "\n[Network]");
+    line!(text, "DHCP={}", if config.dhcp4 { "ipv4" } else { "no" });
+    line!(text, "IPv6AcceptRA={}", if config.slaac { "yes" } else { "no" });
+    if config.dhcp4 {
+        // The address stays while networkd asks for it again.
+        line!(text, "KeepConfiguration=dhcp");
+    }
+    config.addresses.iter().for_each(|prefix| {
+        line!(text, "Address={prefix}");
+    });
+    config.dns.iter().for_each(|server| {
+        line!(text, "DNS={server}");
+    });
+    if !config.search.is_empty() {
+        let names: Vec<&str> = config.search.iter().map(|name| name.as_str()).collect();
+        line!(text, "Domains={}", names.join(" "));
+    }
+    for route in &config.routes {
+        line!(text, "\n[Route]\nDestination={}", route.destination);
+        if let Some(gateway) = route.gateway {
+            line!(text, "Gateway={gateway}");
+        }
+        if let Some(metric) = route.metric {
+            line!(text, "Metric={metric}");
+        }
+    }
+    if config.dhcp4 {
+        line!(text, "\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes");
+        line!(text, "UseMTU={}", if config.mtu.is_none() { "yes" } else { "no" });
+    }
+    if config.slaac {
+        line!(text, "\n[IPv6AcceptRA]\nUseDomains=yes");
+    }
+    text
+}
+
+/// nm-settings-keyfile(5), as of NetworkManager 1.30.
+fn keyfile(link: &AppliedLink) -> String {
+    let config = &link.config;
+    let infiniband = link.mac.as_ref().is_some_and(|mac| mac.as_bytes().len() == 20);
+    let kind = if infiniband { "infiniband" } else { "ethernet" };
+    let mut text = HEADER.to_owned();
+    line!(text, "[connection]\nid=imprint-{}\ntype={kind}", link.name);
+    // NetworkManager compares with the permanent address, where there is one.
+    let mac = link.permanent.as_ref().or(link.mac.as_ref());
+    if mac.is_none() {
+        line!(text, "interface-name={}", link.name);
+    }
+    line!(text, "\n[{kind}]");
+    if let Some(mac) = mac {
+        line!(text, "mac-address={}", mac.to_string().to_uppercase());
+    }
+    if infiniband {
+        line!(text, "transport-mode=datagram");
+    }
+    if let Some(mtu) = config.mtu {
+        line!(text, "mtu={mtu}");
+    }
+    let (four, six) = (config.addresses.iter().any(is_ipv4), config.addresses.iter().any(|prefix| !is_ipv4(prefix)));
+    let method = match (config.dhcp4, four) {
+        (true, _) => "auto",
+        (_, true) => "manual",
+        _ => "disabled",
+    };
+    line!(text, "\n[ipv4]\nmethod={method}");
+    if config.dhcp4 {
+        line!(text, "dhcp-client-id=mac");
+    }
+    if method != "disabled" {
+        family(&mut text, link, false);
+    }
+    let method = match (config.slaac, six) {
+        (true, _) => "auto",
+        (_, true) => "manual",
+        _ => "link-local",
+    };
+    line!(text, "\n[ipv6]\nmethod={method}");
+    if config.slaac {
+        // The kernel made its address from the hardware address (net/ipv6/addrconf.c); so it stays the same one.
+        line!(text, "addr-gen-mode=eui64");
+    }
+    if method != "link-local" {
+        family(&mut text, link, true);
+    }
+    text
+}
+
+fn is_ipv4(prefix: &Prefix) -> bool {
+    prefix.address().is_ipv4()
+}
+
+/// What both families say in the same way.
+fn family(text: &mut String, link: &AppliedLink, ipv6: bool) {
+    let config = &link.config;
+    let mine = |address: &IpAddr| address.is_ipv6() == ipv6;
+    for (number, prefix) in (1..).zip(config.addresses.iter().filter(|prefix| mine(&prefix.address()))) {
+        line!(text, "address{number}={prefix}");
+    }
+    for (number, route) in (1..).zip(config.routes.iter().filter(|route| mine(&route.destination.address()))) {
+        line!(text, "route{number}={}", via(route, ipv6));
+    }
+    let servers: Vec<String> =
+        config.dns.iter().filter(|server| mine(server)).map(|server| format!("{server};")).collect();
+    if !servers.is_empty() {
+        line!(text, "dns={}", servers.concat());
+    }
+    // Once is enough; NetworkManager puts the lists of both families together.
+    let with_ipv4 = config.dhcp4 || config.addresses.iter().any(is_ipv4);
+    if !config.search.is_empty() && ipv6 != with_ipv4 {
+        let names: Vec<String> = config.search.iter().map(|name| format!("{};", name.as_str())).collect();
+        line!(text, "dns-search={}", names.concat());
+    }
+}
+
+/// `DESTINATION[,GATEWAY[,METRIC]]`; a gateway of zeros: on-link.
+fn via(route: &Route, ipv6: bool) -> String {
+    let none = if ipv6 { "::" } else { "0.0.0.0" };
+    let gateway = route.gateway.map_or(none.to_owned(), |gateway| gateway.to_string());
+    let metric = route.metric.map_or(String::new(), |metric| format!(",{metric}"));
+    format!("{},{gateway}{metric}", route.destination)
+}
+
+#[cfg(test)]
+mod tests;

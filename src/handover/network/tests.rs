@@ -1,0 +1,217 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::dhcp4::Lease;
+use crate::payload::{DnsName, HardwareAddress};
+use crate::plan::LinkConfig;
+
+fn prefix(text: &str) -> Prefix {
+    Prefix::parse(text).unwrap()
+}
+
+fn route(to: &str, via: Option<&str>, metric: Option<u32>) -> Route {
+    Route { destination: prefix(to), gateway: via.map(|via| via.parse().unwrap()), metric }
+}
+
+fn link(name: &str, config: LinkConfig) -> AppliedLink {
+    AppliedLink {
+        index: 2,
+        name: InterfaceName::try_from(name).unwrap(),
+        mac: HardwareAddress::parse("52:54:00:12:34:56"),
+        permanent: None,
+        mtu: 1500,
+        config,
+        lease: None,
+        learned: vec![],
+        dns: vec![],
+        search: vec![],
+    }
+}
+
+fn fixed() -> AppliedLink {
+    let config = LinkConfig {
+        mtu: Some(9000),
+        addresses: vec![prefix("192.0.2.10/24"), prefix("2001:db8::10/64")],
+        routes: vec![
+            route("0.0.0.0/0", Some("192.0.2.1"), Some(100)),
+            route("198.51.100.0/24", None, None),
+            route("::/0", Some("2001:db8::1"), None),
+        ],
+        dns: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
+        search: vec![DnsName::try_from("example.org").unwrap(), DnsName::try_from("example.net").unwrap()],
+        ..LinkConfig::default()
+    };
+    link("eth0", config)
+}
+
+fn leased() -> AppliedLink {
+    let lease = Lease {
+        address: prefix("192.0.2.100/24"),
+        server: [192, 0, 2, 1].into(),
+        routes: vec![route("0.0.0.0/0", Some("192.0.2.1"), None)],
+        dns: vec![],
+        search: vec![],
+        mtu: None,
+        seconds: 3600,
+        bound: std::time::Duration::ZERO,
+        renew: std::time::Duration::ZERO,
+    };
+    let config = LinkConfig { dhcp4: true, slaac: true, ..LinkConfig::default() };
+    AppliedLink { lease: Some(lease), ..link("eth1", config) }
+}
+
+#[test]
+fn a_unit_with_everything_static() {
+    assert_eq!(
+        unit(&fixed()),
+        "\
+# Written by imprint from the bootstrap payload. To change it, put a file of this name into /etc.
+[Match]
+MACAddress=52:54:00:12:34:56
+Type=!vlan bridge bond
+
+[Link]
+MTUBytes=9000
+
+[Network]
+DHCP=no
+IPv6AcceptRA=no
+Address=192.0.2.10/24
+Address=2001:db8::10/64
+DNS=192.0.2.53
+DNS=2001:db8::53
+Domains=example.org example.net
+
+[Route]
+Destination=0.0.0.0/0
+Gateway=192.0.2.1
+Metric=100
+
+[Route]
+Destination=198.51.100.0/24
+
+[Route]
+Destination=::/0
+Gateway=2001:db8::1
+"
+    );
+}
+
+#[test]
+fn a_unit_with_everything_from_the_network() {
+    // What was leased is not in it: networkd asks for it again, and with the same client identifier gets the same.
+    assert_eq!(
+        unit(&leased()),
+        "\
+# Written by imprint from the bootstrap payload. To change it, put a file of this name into /etc.
+[Match]
+MACAddress=52:54:00:12:34:56
+Type=!vlan bridge bond
+
+[Network]
+DHCP=ipv4
+IPv6AcceptRA=yes
+KeepConfiguration=dhcp
+
+[DHCPv4]
+ClientIdentifier=mac
+UseDomains=yes
+UseMTU=yes
+
+[IPv6AcceptRA]
+UseDomains=yes
+"
+    );
+}
+
+#[test]
+fn keyfiles() {
+    assert_eq!(
+        keyfile(&fixed()),
+        "\
+# Written by imprint from the bootstrap payload. To change it, put a file of this name into /etc.
+[connection]
+id=imprint-eth0
+type=ethernet
+
+[ethernet]
+mac-address=52:54:00:12:34:56
+mtu=9000
+
+[ipv4]
+method=manual
+address1=192.0.2.10/24
+route1=0.0.0.0/0,192.0.2.1,100
+route2=198.51.100.0/24,0.0.0.0
+dns=192.0.2.53;
+dns-search=example.org;example.net;
+
+[ipv6]
+method=manual
+address1=2001:db8::10/64
+route1=::/0,2001:db8::1
+dns=2001:db8::53;
+"
+    );
+    let permanent = HardwareAddress::parse("52:54:00:ab:cd:ef");
+    assert_eq!(
+        keyfile(&AppliedLink { permanent, ..leased() }),
+        "\
+# Written by imprint from the bootstrap payload. To change it, put a file of this name into /etc.
+[connection]
+id=imprint-eth1
+type=ethernet
+
+[ethernet]
+mac-address=52:54:00:AB:CD:EF
+
+[ipv4]
+method=auto
+dhcp-client-id=mac
+
+[ipv6]
+method=auto
+addr-gen-mode=eui64
+"
+    );
+}
+
+#[test]
+fn infiniband_and_a_link_without_an_address() {
+    let mac = HardwareAddress::new(&[7; 20]);
+    let text = keyfile(&AppliedLink { mac, ..leased() });
+    assert!(text.contains("type=infiniband\n") && text.contains("transport-mode=datagram\n"), "{text}");
+    let nameless = AppliedLink { mac: None, ..leased() };
+    assert!(unit(&nameless).contains("[Match]\nName=eth1\n"));
+    assert!(keyfile(&nameless).contains("interface-name=eth1\n"));
+}
+
+#[test]
+fn domains_are_said_once_and_where_they_are_read() {
+    let search = vec![DnsName::try_from("example.org").unwrap()];
+    let six = LinkConfig { slaac: true, search, ..LinkConfig::default() };
+    let text = keyfile(&link("eth0", six.clone()));
+    assert!(text.contains("[ipv4]\nmethod=disabled\n"), "{text}");
+    assert!(text.ends_with("addr-gen-mode=eui64\ndns-search=example.org;\n"), "{text}");
+    let both = keyfile(&link("eth0", LinkConfig { dhcp4: true, ..six }));
+    assert_eq!(both.matches("dns-search").count(), 1);
+}
+
+#[test]
+fn the_files_of_an_earlier_run_are_replaced_and_no_others() {
+    let root = tempfile::tempdir().unwrap();
+    let network = |links, idle| Network { links, idle };
+    write(root.path(), &network(vec![fixed()], vec![leased()])).unwrap();
+    let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode("run/systemd/network/70-imprint-eth0.network"), 0o644);
+    assert_eq!(mode("run/NetworkManager/system-connections/imprint-eth0.nmconnection"), 0o600);
+    assert!(root.path().join("run/systemd/network/70-imprint-eth1.network").exists());
+    fs::write(root.path().join("run/systemd/network/70-own.network"), "").unwrap();
+    write(root.path(), &network(vec![leased()], vec![])).unwrap();
+    let mut left: Vec<String> = fs::read_dir(root.path().join("run/systemd/network"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["70-imprint-eth1.network", "70-own.network"]);
+}
