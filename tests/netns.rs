@@ -31,6 +31,7 @@ use nix::sys::socket::{
 
 mod netns {
     mod dhcp;
+    mod handover;
     mod network;
     mod peer;
 }

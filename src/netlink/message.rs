@@ -77,6 +77,7 @@ const IFLA_STATS64: u16 = 23;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
 const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const AF_UNSPEC: u8 = 0;
@@ -271,6 +272,10 @@ impl Request {
             }
             Request::AddAddress { index, prefix, lifetime } => {
                 let mut body = address_body(*index, *prefix);
+                // systemd-networkd 252 does not know its own address again without it.
+                if let Some(broadcast) = prefix.broadcast() {
+                    attribute(&mut body, IFA_BROADCAST, &broadcast.octets());
+                }
                 let how = match lifetime {
                     None => NLM_F_EXCL,
                     Some(seconds) => {

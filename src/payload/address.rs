@@ -81,6 +81,14 @@ impl Prefix {
         host != 0 && host != mask
     }
 
+    /// The address of everybody in the network (RFC 919); IPv6 has none, and neither has a network of one or two
+    /// (RFC 3021).
+    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+        let IpAddr::V4(address) = self.address else { return None };
+        let hosts = u32::MAX.checked_shr(self.length.into()).filter(|hosts| *hosts > 1)?;
+        Some((u32::from(address) | hosts).into())
+    }
+
     /// From `192.0.2.10/24`.
     pub fn parse(text: &str) -> Option<Prefix> {
         let (address, length) = text.split_once('/')?;
@@ -139,6 +147,17 @@ mod tests {
             assert_eq!(HardwareAddress::parse(bad), None, "{bad}");
         }
         assert_eq!(HardwareAddress::new(&[0; 20]).unwrap().as_bytes().len(), 20);
+    }
+
+    #[test]
+    fn broadcast_addresses() {
+        let of = |text: &str| Prefix::parse(text).unwrap().broadcast().map(|address| address.to_string());
+        assert_eq!(of("192.0.2.10/24").as_deref(), Some("192.0.2.255"));
+        assert_eq!(of("10.1.2.3/8").as_deref(), Some("10.255.255.255"));
+        assert_eq!(of("192.0.2.1/30").as_deref(), Some("192.0.2.3"));
+        for none in ["192.0.2.0/31", "192.0.2.1/32", "2001:db8::1/64"] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::network::{configure, link, named, only, root, route};
 use super::peer::Peer;
 use crate::{index, ip, later, namespaces, veth};
 
-fn dhcp() -> LinkConfig {
+pub(super) fn dhcp() -> LinkConfig {
     LinkConfig { dhcp4: true, ..LinkConfig::default() }
 }
 
@@ -30,11 +30,11 @@ fn dnsmasq(link: &str, options: &str) -> String {
 const SERVER: &str = "ip addr add 192.0.2.1/24 dev p0; ip link set p0 up";
 const RANGE: &str = "--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,1h";
 
-fn serve(options: &str) -> Peer {
+pub(super) fn serve(options: &str) -> Peer {
     Peer::start(&["p0"], &format!("{SERVER}; {}", dnsmasq("p0", options)))
 }
 
-fn one(network: Network) -> AppliedLink {
+pub(super) fn one(network: Network) -> AppliedLink {
     let [link] = <[AppliedLink; 1]>::try_from(network.links).unwrap();
     link
 }

@@ -32,7 +32,7 @@ pub(super) fn only(config: LinkConfig) -> NetworkPlan {
     NetworkPlan { links: vec![link(named("eth0"), config)], servers: Vec::new() }
 }
 
-fn config() -> LinkConfig {
+pub(super) fn config() -> LinkConfig {
     LinkConfig {
         mtu: Some(1400),
         addresses: vec![Prefix::parse("192.0.2.10/24").unwrap(), Prefix::parse("2001:db8::10/64").unwrap()],
@@ -90,7 +90,7 @@ fn a_link_gets_what_the_plan_says_and_a_second_run_changes_nothing() {
 
     let show = || ["-o -4 addr show dev eth0", "-4 route", "-6 route", "-o link show dev eth0"].map(ip);
     let first = show();
-    assert!(first[0].contains("inet 192.0.2.10/24 scope global eth0"), "{}", first[0]);
+    assert!(first[0].contains("inet 192.0.2.10/24 brd 192.0.2.255 scope global eth0"), "{}", first[0]);
     assert!(first[1].contains("default via 192.0.2.1 dev eth0 metric 100"), "{}", first[1]);
     assert!(first[1].contains("198.51.100.0/24 dev eth0 scope link"), "{}", first[1]);
     assert!(first[2].contains("2001:db8:1::/48 via 2001:db8::1 dev eth0"), "{}", first[2]);

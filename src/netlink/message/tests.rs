@@ -40,10 +40,10 @@ fn requests_are_those_of_iproute2() {
             Request::SetLink { index: 3, mtu: Some(1400), up: true },
             "2800000010000500bd87036b00000000000000000300000001000000010000000800040078050000",
         ),
-        // ip addr add 192.0.2.2/24 dev eth0
+        // ip addr add 192.0.2.2/24 brd + dev eth0
         (
             Request::AddAddress { index: 3, prefix: prefix("192.0.2.2/24"), lifetime: None },
-            "2800000014000506bd87036b00000000021800000300000008000200c000020208000100c0000202",
+            "3000000014000506bd87036b00000000021800000300000008000200c000020208000100c000020208000400c00002ff",
         ),
         // ip addr add 2001:db8::2/64 dev eth0
         (
@@ -92,7 +92,7 @@ fn requests_mean_the_same_to_netlink_packet_route() {
     // A lease: valid and preferred as long as the server says.
     let leased = Request::AddAddress { index: 7, prefix: prefix("192.0.2.2/24"), lifetime: Some(3600) };
     let RouteNetlinkMessage::NewAddress(address) = foreign(&leased.encode(1)) else { panic!() };
-    let Some(AddressAttribute::CacheInfo(info)) = address.attributes.get(2) else { panic!("{address:?}") };
+    let Some(AddressAttribute::CacheInfo(info)) = address.attributes.get(3) else { panic!("{address:?}") };
     assert_eq!((info.ifa_preferred, info.ifa_valid), (3600, 3600));
 
     let RouteNetlinkMessage::DelAddress(address) =
