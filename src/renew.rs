@@ -18,7 +18,7 @@ use crate::plan::{ClockPlan, ClockQuality, Server};
 use crate::run::say;
 use crate::status::{Node, NodeRenewal};
 use crate::time::{Deadline, Timestamp};
-use crate::tls::{CertificateFacts, ClientCertificate};
+use crate::tls::{CertificateFacts, ClientCertificate, SKEW};
 
 /// What is asked for on the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,10 +55,11 @@ pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), E
         true => Identity::keeping(&certificate, key.expose())?,
         false => Identity::renewing(&certificate, kind, &Seeded::ready(deadline)?)?,
     };
-    // What a payload says of itself at a check-in, the certificate says here: the time lies within its validity.
-    let plausible = (facts.not_before..=facts.not_after).contains(&now);
-    let quality = if plausible { ClockQuality::Rtc } else { ClockQuality::Unknown };
-    let clock = ClockPlan { floor: facts.not_before, expiry: facts.not_after, quality };
+    // What a payload says of itself at a check-in, the certificate says here: the time lies within its validity, as far
+    // as the CA's clock was right.
+    let floor = facts.not_before.minus(SKEW);
+    let quality = if (floor..=facts.not_after).contains(&now) { ClockQuality::Rtc } else { ClockQuality::Unknown };
+    let clock = ClockPlan { floor, expiry: facts.not_after, quality };
     let user_agent = format!("imprint/{} (renewal)", env!("CARGO_PKG_VERSION"));
     let context = Context {
         server: &server,

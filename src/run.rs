@@ -244,7 +244,13 @@ fn prepare_clock(plan: &Plan, detail: &mut String) -> Result<(), ClockError> {
     clock::prepare(&plan.clock)?;
     *detail = match plan.clock.quality {
         ClockQuality::Rtc => "plausible".to_owned(),
-        ClockQuality::Unknown => format!("unknown, set to {} until a server tells", plan.clock.floor),
+        ClockQuality::Unknown => {
+            let until = match plan.identity {
+                IdentityPlan::Enrol { .. } => " until a server tells",
+                IdentityPlan::Given(_) => "; no server is asked",
+            };
+            format!("unknown, set to {}{until}", plan.clock.floor)
+        }
     };
     Ok(())
 }

@@ -204,8 +204,23 @@ fn a_boot_hands_over_twice_and_fails_once() {
         assert_eq!(fs::metadata(directory.join("private")).unwrap().mode() & 0o7777, 0o700);
         assert!(directory.join("ready").exists());
         keys.push(fs::read_to_string(&key).unwrap());
+        // A renewal's key is on the same file system in memory, and the one before is gone.
+        let identity = Identity::generate(&subject, &seeded).unwrap();
+        let lock = handover::lock(&directory).unwrap();
+        handover::replace(&directory, &lock, identity, &certificates, &node).unwrap();
+        let (private, renewed) = (directory.join("private"), fs::metadata(&key).unwrap());
+        assert_eq!(renewed.mode() & 0o7777, 0o600);
+        assert_eq!(renewed.dev(), fs::metadata(&private).unwrap().dev());
+        assert_ne!(renewed.dev(), fs::metadata(&directory).unwrap().dev());
+        let files = fs::read_dir(&private).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+        assert!(
+            files.into_iter().all(|text| text == fs::read_to_string(&key).unwrap() && text != keys[keys.len() - 1])
+        );
+        keys.push(fs::read_to_string(&key).unwrap());
     }
-    assert_ne!(keys[0], keys[1]);
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 4);
     handover::fail(&directory, &Status { outcome: Outcome::Failed, exit_code: 18, ..status() }).unwrap();
     for gone in ["private/key.pem", "cert.pem", "chain.pem", "node.json", "ready"] {
         assert!(!directory.join(gone).exists(), "{gone}");

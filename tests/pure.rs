@@ -161,6 +161,19 @@ fn payloads_that_do_not_fit_this_machine_exit_with_13() {
     refused(with_file("plan", &names), 13, "plan: no network link with name nosuchlink0; this machine has: ");
 }
 
+/// What systemd/imprint-renew.service runs.
+#[test]
+fn a_renewal_without_an_identity_exits_with_19() {
+    let unit = include_str!("../systemd/imprint-renew.service");
+    let words = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/imprint ")).unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let words: Vec<&str> = words.split(' ').chain(["--dir", empty.path().to_str().unwrap()]).collect();
+    let (code, _, error) = agent(&words);
+    assert_eq!(code, 19, "{error}");
+    assert!(error.contains("node.json, which imprint run or enroll leaves there: No such file"), "{error}");
+    assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn wrong_usage_exits_with_2() {
     for arguments in [&[][..], &["frobnicate"], &["check"], &["enroll", "--payload", "x"]] {

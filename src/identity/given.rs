@@ -71,3 +71,62 @@ impl std::fmt::Debug for Given {
         f.debug_struct("Given").field("code", &self.code).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+    use super::*;
+    use crate::payload::CaCertificate;
+    use crate::secret::Secret;
+    use crate::time::Timestamp;
+
+    /// A certificate for a key, under a root.
+    fn plan() -> GivenPlan {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["node1.example".to_owned()]).unwrap().signed_by(&key, &root).unwrap();
+        GivenPlan {
+            chain: vec![leaf.der().to_vec()],
+            key: Secret::new(key.serialize_der()),
+            ca: CaCertificate::new(root.der().to_vec()).unwrap(),
+            issuers: Vec::new(),
+            now: Timestamp::from_secs(1_893_456_000),
+        }
+    }
+
+    #[test]
+    fn every_changed_bit_of_certificate_or_key_is_noticed() {
+        let good = plan();
+        assert_eq!(Given::verify(&good).unwrap().chain(), good.chain);
+        for at in 0..good.chain[0].len() {
+            let mut bad = good.clone();
+            bad.chain[0][at] ^= 1 << (at % 8);
+            assert!(Given::verify(&bad).is_err(), "byte {at} of the certificate");
+        }
+        let key = good.key.expose();
+        for at in 0..key.len() {
+            let mut bad = key.to_vec();
+            bad[at] ^= 1 << (at % 8);
+            let bad = GivenPlan { key: Secret::new(bad), ..good.clone() };
+            // The number itself (RFC 5915 §3); the point behind it has two ways to be written.
+            assert!(Given::verify(&bad).is_err() || !(36..68).contains(&at), "byte {at} of the key");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_neither(
+            key in prop::collection::vec(any::<u8>(), 0..200), leaf in prop::collection::vec(any::<u8>(), 0..200)
+        ) {
+            let good = plan();
+            let bad = GivenPlan { chain: vec![leaf], ..good.clone() };
+            prop_assert!(Given::verify(&bad).is_err());
+            let bad = GivenPlan { key: Secret::new(key), ..good };
+            prop_assert!(Given::verify(&bad).is_err());
+        }
+    }
+}

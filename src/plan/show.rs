@@ -29,11 +29,11 @@ impl fmt::Display for Plan {
             ClockQuality::Rtc => "plausible, kept",
             ClockQuality::Unknown => "not within the payload's time, set to its start",
         };
-        writeln!(
-            f,
-            "clock      {clock} until a server tells; credible from {} to {}",
-            self.clock.floor, self.clock.expiry
-        )?;
+        let until = match self.identity {
+            IdentityPlan::Enrol { .. } => " until a server tells",
+            IdentityPlan::Given(_) => "",
+        };
+        writeln!(f, "clock      {clock}{until}; credible from {} to {}", self.clock.floor, self.clock.expiry)?;
         if let Some(seed) = &self.seed {
             writeln!(f, "seed       {} bytes, {} bits credited", seed.bytes.expose().len(), seed.credit_bits)?;
         }

@@ -256,6 +256,7 @@ fn certificate_and_key_in_the_payload_need_no_server() {
          certificate that cannot be read\nenrol      not at all: certificate and key are in the payload\n"
     );
     assert!(shown.ends_with(&lines), "{shown}");
+    assert!(shown.contains("\nclock      plausible, kept; credible from "), "{shown}");
     // In the interval, before it, and behind it.
     assert_eq!(given(facts().now).now, facts().now);
     assert_eq!(given(Timestamp::from_secs(0)).now, typical().composed.minus(SKEW));
