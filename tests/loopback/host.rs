@@ -4,8 +4,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imprint::apply::entropy::Seeded;
@@ -22,7 +22,8 @@ use imprint::time::{Deadline, Timestamp};
 use imprint_host::compose::Options;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
-use imprint_tests::ca::{Ca, Leaf, spki_of_csr};
+use imprint_tests::ca::{Ca, Leaf, certs_only, spki_of_csr};
+use imprint_tests::est_server::{EstServer, date_field, reply};
 use imprint_tests::programs;
 use rcgen::ExtendedKeyUsagePurpose;
 
@@ -520,4 +521,82 @@ fn an_administrator_approves_what_the_console_shows() {
     assert_eq!(output.status.code(), Some(18));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.starts_with("imprint: check-in: nobody approved key "), "{error}");
+}
+
+/// With the same key there is one certificate, however often its answer is lost.
+#[test]
+fn an_answer_that_was_lost_is_given_again() {
+    let site = Site::new(&[NODE1.to_owned()]);
+    let out = site.enroll("node1");
+    let before = site.file("before");
+    assert!(Command::new("cp").arg("-a").arg(&out).arg(&before).status().unwrap().success());
+    renewed(&out, SAME_KEY).unwrap();
+    assert_eq!(site.last().0, "renewed");
+    // This one never heard of it.
+    renewed(&before, SAME_KEY).unwrap();
+    assert!(site.last().1.ends_with(", same certificate again"), "{}", site.last().1);
+    assert_eq!(read(&before, "cert.pem"), read(&out, "cert.pem"));
+}
+
+/// By another server than ours: what it answers is verified like any first certificate, and nothing changes before.
+#[test]
+fn an_answer_to_a_renewal_is_verified() {
+    let site = Site::new(&[NODE1.to_owned()]);
+    let now = Timestamp::system().as_secs();
+    let life = (now - 600, now + 6000);
+    let root = Arc::new(Ca::new("Root", life));
+    let names = CertificateNames { dns: vec![DnsName::try_from("node1").unwrap()], ..Default::default() };
+    let seeded = Seeded::ready(Deadline::after(LIMIT)).unwrap();
+    let identity = Identity::generate(&SubjectPlan { names, key: KeyType::P256 }, &seeded).unwrap();
+    let leaf = Leaf::node("node1", &["node1"], life);
+    let chain_of = |spki: &[u8]| vec![root.issue(&leaf, spki)];
+    let payload = Payload {
+        ca: CaCertificate::new(root.der()).unwrap(),
+        enrolment: payload::Enrolment::Credentials(Credentials {
+            chain: chain_of(identity.spki()),
+            key: identity.into(),
+        }),
+        ..with_credentials(&site, "node1")
+    };
+    let out = site.file("out");
+    enroll_with(&site, &payload, &out).unwrap();
+    // As if it had enrolled at that server.
+    let tls_leaf = Leaf::server([127, 0, 0, 1].into(), life);
+    let tls = root.asking_server(&tls_leaf, &[&rustls::version::TLS12], root.verifier(false));
+    let shape = Arc::new(Mutex::new(leaf.clone()));
+    let (ca, shaped) = (root.clone(), shape.clone());
+    let server = EstServer::start(vec![tls], move |request| {
+        let certificates = match request.operation() {
+            "cacerts" => vec![ca.der()],
+            "simplereenroll" => vec![ca.issue(&shaped.lock().unwrap(), &spki_of_csr(&request.csr()))],
+            other => panic!("{other}"),
+        };
+        let body = imprint::pem::encode("X", &certs_only(&certificates));
+        let body: String = body.lines().filter(|line| !line.starts_with('-')).collect();
+        reply("200 OK", &[date_field(Timestamp::system().as_secs())], body.as_bytes())
+    });
+    let mut node: imprint::status::Node = serde_json::from_str(&read(&out, "node.json")).unwrap();
+    node.name = Some("node1".to_owned());
+    let (urls, key) = (vec![server.url()], "p384".to_owned());
+    node.renewal = Some(imprint::status::NodeRenewal { urls, issuers: Vec::new(), key });
+    std::fs::write(out.join("node.json"), serde_json::to_string(&node).unwrap()).unwrap();
+
+    let was = contents(&out);
+    for (change, want) in [
+        (Leaf { cn: "node2".to_owned(), ..leaf.clone() }, "the certificate's subject is \"CN=node2\", asked for was"),
+        (Leaf::node("node1", &["node1", "node2"], life), "a name that nobody asked for, dns:node2"),
+        (Leaf::node("node1", &[], life), "lacks the name dns:node1"),
+        (Leaf { ca: true, ..leaf.clone() }, "the certificate is one of a CA"),
+    ] {
+        *shape.lock().unwrap() = change;
+        let error = renewed(&out, NEW_KEY).unwrap_err();
+        assert_eq!(error.stage(), ("check-in", 18));
+        assert!(chain(&error).contains(want), "{}", chain(&error));
+        assert_eq!(contents(&out), was);
+    }
+    *shape.lock().unwrap() = leaf;
+    renewed(&out, NEW_KEY).unwrap();
+    assert_eq!(certified(&out).0, certified(&out).1);
+    assert!(openssl(&["x509", "-noout", "-text"], &out.join("cert.pem")).contains("Public-Key: (384 bit)"));
+    assert!(server.requests().iter().all(|request| !request.head.contains("Authorization")));
 }
