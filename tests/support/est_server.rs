@@ -1,7 +1,7 @@
 //! A TLS server that answers anything, so that the client can be shown anything. One connection at a time.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -72,7 +72,17 @@ impl EstServer {
         ending: Ending,
         answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
     ) -> EstServer {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        EstServer::at(IpAddr::V4(Ipv4Addr::LOCALHOST), configs, ending, answer)
+    }
+
+    /// The same, at another address of this machine.
+    pub fn at(
+        address: IpAddr,
+        configs: Vec<Arc<ServerConfig>>,
+        ending: Ending,
+        answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
+    ) -> EstServer {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (seen, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
