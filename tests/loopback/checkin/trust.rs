@@ -252,3 +252,16 @@ fn a_clock_is_set_once_it_is_confirmed_and_never_before() {
     assert!(matches!(result, Err(CheckinError::Failed { .. })));
     assert!(matches!(asked[..], [Ask::SetClock(_)]), "{asked:?}");
 }
+
+/// By name: it is looked up, what it stands for is tried in turn, and the certificate has to be for the name.
+#[test]
+fn a_server_with_a_name() {
+    let world = World::new();
+    let mut leaf = Leaf::server(LOCALHOST, GOOD);
+    leaf.names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+    let server = EstServer::start(vec![world.signer.server(&leaf, &[&TLS13])], world.good(NOW));
+    let url = format!("https://localhost:{}/.well-known/est", server.address().port());
+    let issued = world.enroll_at(std::slice::from_ref(&url), Duration::from_secs(60)).0.unwrap();
+    assert_eq!(issued.server(), format!("{url} ({})", server.address()));
+    assert!(server.requests().iter().all(|request| request.head.contains("\r\nHost: localhost:")));
+}
