@@ -249,6 +249,21 @@ def no_source():
     record("no source, time beyond the configured wait, median of 20", value, "ms", 50, holds=0 <= value <= 50)
 
 
+def network(runs):
+    """benches/network.py, in namespaces of its own."""
+    built = ["cargo", "build", "--locked", "--quiet", "--profile", "host", "-p", "imprint-tests", "--bin", "netboot"]
+    subprocess.run(built, check=True, cwd=ROOT)
+    script = ["unshare", "--net", "--mount", sys.executable, str(ROOT / "benches/network.py")]
+    figures = json.loads(output(*script, str(ROOT / "target/host/netboot"), str(HOST), str(runs)))
+    leases, dead = figures["leases"], figures["dead links"]
+    own = round(leases.pop("imprint"), 2)
+    for index, (peer, value) in enumerate(leases.items()):
+        record(f"DHCPv4, own time from link to address, median of {runs}" if index == 0 else "  the same", own, "ms", 5, peer,
+               round(value, 2))
+    record(f"check-in later with three dead links, median of {runs}", round(dead["later"], 2), "ms", 20,
+           "the live link alone: link to certificate", round(dead["alone"], 1))
+
+
 def demo():
     """`make demo` with a warm build and cached kernel; its own last line says how long it took."""
     times = []
@@ -265,7 +280,7 @@ def main():
     words.add_argument("--only", default="")
     words = words.parse_args()
     for name, measure in (("size", sizes), ("payload", payload_size), ("checkin", lambda: checkin(words.runs)),
-                          ("source", no_source), ("demo", demo)):
+                          ("source", no_source), ("network", lambda: network(30)), ("demo", demo)):
         if words.only in name:
             measure()
     target = ROOT / "target/bench"

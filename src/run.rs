@@ -162,10 +162,7 @@ fn identify(
         Ok::<_, Error>(issued)
     })?;
     timeline.step("hand-over", |detail| {
-        let network = door.network()?;
-        if let Some(network) = &network {
-            handover::network::write(door.root, network)?;
-        }
+        let network = door.hand_over()?;
         let node = Node::new(plan, network.as_ref(), &identity.code(), issued.facts().not_after);
         *detail = format!("{}, valid until {}", directory.display(), issued.facts().not_after);
         let certificates = Certificates::new(&issued, &server.ca);
@@ -189,7 +186,7 @@ fn adopt(
     })?;
     timeline.keyed(&given.code());
     timeline.step("hand-over", |detail| {
-        let network = door.network()?;
+        let network = door.hand_over()?;
         let node = Node::new(plan, network.as_ref(), &given.code(), given.facts().not_after);
         *detail = format!("{}, valid until {}", directory.display(), given.facts().not_after);
         let chain = given.chain().to_vec();
@@ -311,8 +308,12 @@ impl Door<'_> {
         }
     }
 
-    fn network(&mut self) -> Result<Option<Network>, NetworkError> {
-        self.race.as_mut().map(Race::network).transpose()
+    /// The network as it is in the end, written down for whatever manages it in the next stage.
+    fn hand_over(&mut self) -> Result<Option<Network>, Error> {
+        let Some(race) = &mut self.race else { return Ok(None) };
+        let network = race.network()?;
+        handover::network::write(self.root, &network)?;
+        Ok(Some(network))
     }
 }
 

@@ -1,7 +1,7 @@
 //! DHCPv4 messages to and from bytes (RFC 2131, 2132, 3396, 3397, 3442): what a client sends, and of the answers what
 //! it needs. Whole IPv4 packets, as packet(7) sockets give and take them. No sockets here.
 //!
-//! Not dhcproto: it brings hickory-proto, url and rand with it for a dozen options. The tests compare with it.
+//! Not dhcproto, which is too big (docs/design-notes.md). The tests compare with it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
