@@ -16,6 +16,7 @@ use imprint::payload::EstUrl;
 use imprint::status::Outcome;
 use imprint::time::Timestamp;
 use imprint_host::compose;
+use imprint_host::enrol::approve;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
@@ -91,8 +92,12 @@ impl Site {
         path
     }
 
+    fn state(&self) -> State {
+        State::open(&self.work.path().join("state")).unwrap()
+    }
+
     fn certificates_issued(&self) -> usize {
-        let state = State::open(&self.work.path().join("state")).unwrap();
+        let state = self.state();
         let nodes = imprint_host::list::nodes_json(&imprint_host::list::nodes(&state, Timestamp::system()).unwrap());
         let nodes = nodes.as_array().unwrap().clone();
         nodes.iter().filter(|node| node.get("certificate").is_some_and(|c| !c.is_null())).count()
@@ -299,11 +304,35 @@ fn without_a_source_require_stops_the_boot_and_off_does_nothing() {
     assert!(report.part("modes").contains("No such file"), "{}", report.part("modes"));
 }
 
+/// Another key with a token that was used is signed by an administrator's word only; the console says what to compare.
 #[test]
-fn a_payload_that_was_used_is_not_used_again() {
+fn a_payload_that_was_used_is_used_again_with_approval_only() {
     let site = Site::typical();
     came_up(&site.machine(Kernel::Stable).boot());
-    let report = site.machine(Kernel::Stable).boot();
-    stopped(&report, 18, "check-in", "token");
-    assert_eq!(site.certificates_issued(), 1);
+    let waiting = || site.state().store.waiting("node1", Timestamp::system()).unwrap();
+
+    let report = site.machine(Kernel::Stable).append("imprint.approval-timeout=3").boot();
+    stopped(&report, 18, "check-in", "nobody approved key ");
+    let [first] = &waiting()[..] else { panic!("one request waits") };
+    assert!(
+        report.console.contains(&format!("run: imprint-host approve node1 {}", first.key_code)),
+        "{}",
+        report.console
+    );
+
+    // Without a limit: somebody approves while it waits.
+    let report = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let second = loop {
+                if let Some(row) = waiting().into_iter().find(|row| row.key_code != first.key_code) {
+                    break row;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            };
+            approve(&mut site.state().store, "node1", &second.key_code, Timestamp::system()).unwrap();
+        });
+        site.machine(Kernel::Stable).boot()
+    });
+    came_up(&report);
+    assert_eq!(report.console.matches("waits for approval").count(), 1, "{}", report.console);
 }
