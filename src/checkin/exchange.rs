@@ -158,7 +158,11 @@ fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<(TcpStream, S
         while !turn.expired() && !trying.is_empty() {
             let mut fds: Vec<_> =
                 trying.iter().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLOUT)).collect();
-            sys::poll(&mut fds, turn).map_err(|error| (None, Failure::Resolve(error)))?;
+            if let Err(error) = sys::poll(&mut fds, turn) {
+                let (_, address) = trying.remove(0);
+                failed.push((address, error));
+                continue;
+            }
             let Some(index) = fds.iter().position(|fd| fd.any().unwrap_or(false)) else { break };
             let (socket, address) = trying.remove(index);
             match finish(socket) {

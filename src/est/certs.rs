@@ -17,7 +17,7 @@ pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
         // A SEQUENCE. In base64 the first character would be '0' only for bytes that begin with 0xd0 to 0xd3.
         Some(0x30) => body,
         _ => {
-            decoded = base64(body).ok_or(EstError::NotBase64)?;
+            decoded = base64(bare(body)).ok_or(EstError::NotBase64)?;
             &decoded
         }
     };
@@ -26,6 +26,16 @@ pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
         1..=MAX_CERTIFICATES => Ok(certificates.into_iter().map(<[u8]>::to_vec).collect()),
         count => Err(EstError::Count(count)),
     }
+}
+
+/// What is between the lines of a PEM file (RFC 7468), which servers built around openssl's commands send; else all.
+fn bare(body: &[u8]) -> &[u8] {
+    let inside = || {
+        let text = std::str::from_utf8(body).ok()?.trim_ascii();
+        let (_, text) = text.strip_prefix("-----BEGIN ")?.split_once('\n')?;
+        Some(text.split_once("-----END ")?.0.as_bytes())
+    };
+    inside().unwrap_or(body)
 }
 
 /// Base64 with any white space in it, padded or not.

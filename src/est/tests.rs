@@ -207,6 +207,11 @@ fn certificates_that_are_none() {
     assert_eq!(certs_only(&message(&[])), Err(EstError::Count(0)));
     assert_eq!(certs_only(&message(&[ONE; MAX_CERTIFICATES + 1])), Err(EstError::Count(MAX_CERTIFICATES + 1)));
     assert!(matches!(certs_only(ONE), Err(EstError::NotCertsOnly(_))), "a bare certificate");
+    for body in
+        ["-----BEGIN PKCS7-----", "-----BEGIN PKCS7-----\nMAMC", "-----BEGIN PKCS7-----\n!\n-----END PKCS7-----"]
+    {
+        assert_eq!(certs_only(body.as_bytes()), Err(EstError::NotBase64), "{body}");
+    }
     let whole = message(&[ONE]);
     for length in 1..whole.len() {
         assert!(

@@ -170,6 +170,10 @@ const FORMS: &[Form] = &[
     form("E64", Talk(several_urls)),
     form("E65", Talk(a_redirect)),
     form("E66", Talk(no_date)),
+    form(
+        "E67",
+        Shape(Ending::Notify, |plain| plain.fields(&[], imprint::pem::encode("PKCS7", &plain.der()).as_bytes())),
+    ),
 ];
 
 #[test]
