@@ -233,8 +233,11 @@ fn find(options: &Options, root: &Path, detail: &mut String) -> Result<Sought, E
         say(&format!("no payload yet ({looked}); waiting up to {seconds} s for a config drive labelled IMPRINT"));
     };
     let found = source::find(options, root, pin.is_some(), deadline, &mut notice)?;
-    *detail = found.as_ref().map_or("no payload, booting on without".to_owned(), |found| found.origin.to_string());
-    Ok(found.map(|found| (found, pin)))
+    *detail = match &found {
+        Ok(found) => found.origin.to_string(),
+        Err(looked) => format!("no payload ({looked}), booting on without"),
+    };
+    Ok(found.ok().map(|found| (found, pin)))
 }
 
 fn prepare_clock(plan: &Plan, detail: &mut String) -> Result<(), ClockError> {

@@ -4,7 +4,9 @@
 pub mod cmdline;
 pub mod file;
 pub mod config_drive;
+pub mod volume;
 pub mod iso9660;
+pub mod fat;
 pub mod uevent;
 
 use std::fmt;
@@ -95,7 +97,7 @@ pub enum SourceError {
         /// Volume label.
         label: String,
         /// Why not.
-        source: config_drive::VolumeError,
+        source: volume::VolumeError,
     },
     /// A volume with our label, or the one that was named, holds no payload.
     NoFile {
@@ -125,7 +127,7 @@ pub enum SourceError {
     EmptySitePin,
 }
 
-/// Finds the payload. `None`: there is none, and none was asked for. `notice` gets a line for the console when a wait
+/// Finds the payload; where there is none and none was asked for, says what was looked at. `notice` gets a line for the console when a wait
 /// becomes a long one.
 pub fn find(
     options: &Options,
@@ -133,7 +135,7 @@ pub fn find(
     pinned: bool,
     deadline: Deadline,
     notice: &mut dyn FnMut(&str),
-) -> Result<Option<Found>, SourceError> {
+) -> Result<Result<Found, String>, SourceError> {
     const DEFAULT: [SourceName; 3] = [SourceName::Cmdline, SourceName::File, SourceName::ConfigDrive(None)];
     let named = !options.sources.is_empty();
     let order: &[SourceName] = if named { &options.sources } else { &DEFAULT };
@@ -158,15 +160,15 @@ pub fn find(
         let insist = options.insists() && at_once.is_empty();
         let labels = if named { labels.as_slice() } else { &[] };
         match config_drive::find(&config_drive::Search { labels, pinned, insist }, root, deadline, notice)? {
-            Ok(found) => return Ok(Some(found)),
+            Ok(found) => return Ok(Ok(found)),
             Err(drives) => looked.push(drives),
         }
     }
     match (at_once.first(), &options.payload) {
-        (Some(SourceName::Cmdline), Some(payload)) => cmdline::find(payload).map(Some),
-        (Some(SourceName::File), _) => file::initramfs(root).map(Some),
+        (Some(SourceName::Cmdline), Some(payload)) => cmdline::find(payload).map(Ok),
+        (Some(SourceName::File), _) => file::initramfs(root).map(Ok),
         _ if options.insists() => Err(SourceError::Nothing { looked: looked.join("; ") }),
-        _ => Ok(None),
+        _ => Ok(Err(looked.join("; "))),
     }
 }
 

@@ -14,7 +14,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     image.extend_from_slice(bytes);
     let mut device = Cursor::new(image);
     if let Ok(Some(volume)) = Volume::open(&mut device) {
-        assert!(volume.label().len() <= 3 * 32);
+        assert!(volume.labels().iter().all(|label| label.len() <= 3 * 32));
         if let Ok(Some(file)) = volume.file(&mut device, &["imprint", "payload"], MAX_LEN) {
             assert!(file.expose().len() <= MAX_LEN);
         }

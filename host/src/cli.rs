@@ -20,7 +20,7 @@ use crate::ca::NewFile;
 use crate::compose::{self, Medium, Options};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
-use crate::{cpio, enrol, iso, list, record};
+use crate::{cpio, enrol, iso, list, record, vfat};
 
 /// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
 #[derive(Parser)]
@@ -127,6 +127,7 @@ enum Form {
     Cmdline,
     Cpio,
     Iso,
+    Vfat,
 }
 
 /// What the rest of a kernel command line needs; with less than this left there is a warning.
@@ -218,14 +219,14 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
     let options = Options {
         expires: arguments.expires,
         // A seed is always worth mixing in, and on a disk its bytes cost nothing.
-        seed: arguments.seed || matches!(arguments.form, Form::Cpio | Form::Iso) && !arguments.no_seed,
+        seed: arguments.seed || matches!(arguments.form, Form::Cpio | Form::Iso | Form::Vfat) && !arguments.no_seed,
         single_boot: arguments.single_boot,
         keep: arguments.keep,
         credentials: arguments.credentials,
         medium: match arguments.form {
             Form::Cmdline => Medium::Cmdline,
             Form::Cpio => Medium::Initramfs,
-            Form::Cbor | Form::Iso => Medium::Any,
+            Form::Cbor | Form::Iso | Form::Vfat => Medium::Any,
         },
     };
     let mut state = State::open(&cli.dir)?;
@@ -252,6 +253,7 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
         }
         Form::Cpio => cpio::archive(&made.bytes).map_err(CliError::Cpio)?,
         Form::Iso => iso::image(&made.bytes, now).map_err(CliError::Iso)?,
+        Form::Vfat => vfat::image(&made.bytes).map_err(CliError::Vfat)?,
     };
     let (Some(path), Some(file)) = (&arguments.output, file) else {
         return io::stdout().lock().write_all(&bytes).map_err(CliError::Output);
@@ -339,6 +341,8 @@ pub enum CliError {
     Output(io::Error),
     /// The image.
     Iso(iso::TooLong),
+    /// The payload does not fit into a FAT image.
+    Vfat(vfat::TooLong),
     /// The archive.
     Cpio(cpio::TooLong),
     /// The server.
@@ -361,6 +365,7 @@ impl std::fmt::Display for CliError {
             CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
             CliError::Output(_) => write!(f, "writing to standard output"),
             CliError::Iso(error) => error.fmt(f),
+            CliError::Vfat(error) => error.fmt(f),
             CliError::Cpio(error) => error.fmt(f),
             CliError::Serve(error) => error.fmt(f),
             CliError::Decide(error) => error.fmt(f),
@@ -375,7 +380,7 @@ impl std::error::Error for CliError {
             CliError::Read { source, .. } | CliError::Output(source) => Some(source),
             CliError::Serve(error) => error.source(),
             CliError::Decide(error) => error.source(),
-            CliError::Terminal | CliError::Iso(_) | CliError::Cpio(_) => None,
+            CliError::Terminal | CliError::Iso(_) | CliError::Vfat(_) | CliError::Cpio(_) => None,
         }
     }
 }

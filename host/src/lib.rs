@@ -10,6 +10,7 @@ pub mod state;
 pub mod record;
 pub mod compose;
 pub mod iso;
+pub mod vfat;
 pub mod cpio;
 pub mod list;
 pub mod csr;

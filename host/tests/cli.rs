@@ -130,13 +130,14 @@ fn a_typical_payload_fits_a_kernel_command_line() {
 fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
     let (temp, dir) = site();
     let read = |arguments: &[&str]| {
-        let path = temp.path().join("drive.iso");
-        let fixed = ["payload", "node1", "--as", "iso", "-o", path.to_str().unwrap()];
+        let form = if arguments.contains(&"--single-boot") { "vfat" } else { "iso" };
+        let path = temp.path().join("drive");
+        let fixed = ["payload", "node1", "--as", form, "-o", path.to_str().unwrap()];
         let said = String::from_utf8(fine(&dir, &[&fixed[..], arguments].concat())).unwrap();
         assert!(said.starts_with(&format!("wrote {}: ", path.display())), "{said}");
         assert_eq!(mode(&path), 0o600);
         let mut device = std::fs::File::open(&path).unwrap();
-        let volume = imprint::source::iso9660::Volume::open(&mut device).unwrap().unwrap();
+        let volume = imprint::source::volume::Volume::open(&mut device).unwrap().unwrap();
         let found = volume.file(&mut device, &["imprint", "payload"], 65_536).unwrap().unwrap();
         Payload::decode(found.expose()).unwrap()
     };

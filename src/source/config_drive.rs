@@ -1,4 +1,4 @@
-//! Config drives: ISO 9660 volumes on whole disks and optical drives, known by their label. Opens devices read-only and
+//! Config drives: ISO 9660 and FAT volumes on whole disks and optical drives, known by their label. Opens devices read-only and
 //! mounts nothing; decides which media may be trusted to bring a payload at all.
 
 use std::collections::BTreeMap;
@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::iso9660::{Iso9660Error, Volume};
 use super::uevent::{Change, Watch};
+use super::volume::Volume;
 use super::{Found, Origin, SourceError};
+use crate::chain::chain;
 use crate::payload::MAX_LEN;
 use crate::secret::Secret;
 use crate::time::Deadline;
@@ -181,19 +182,25 @@ fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceEr
     };
     let volume = match Volume::open(&mut medium) {
         Ok(Some(volume)) => volume,
-        Ok(None) => return Ok(Look::Nothing("no ISO 9660 volume".to_owned())),
+        Ok(None) => return Ok(Look::Nothing("neither ISO 9660 nor FAT".to_owned())),
         // Whether it would have been ours cannot be known.
-        Err(error) => return Ok(Look::Nothing(crate::chain::chain(&error))),
+        Err(error) => return Ok(Look::Nothing(chain(&error))),
     };
-    let label = volume.label().escape_default().to_string();
-    let Some((rank, own)) = search.rank(&label) else {
-        return Ok(Look::Nothing(format!("volume \"{label}\", not one of ours")));
+    let labels: Vec<String> = volume.labels().map(|label| label.escape_default().to_string()).collect();
+    let ranked = labels.iter().filter_map(|label| search.rank(label).map(|(rank, own)| (rank, own, label)));
+    let Some((rank, own, label)) = ranked.min_by_key(|(rank, _, _)| *rank) else {
+        return Ok(Look::Nothing(format!("volume \"{}\", not one of ours", labels.join("\" or \""))));
     };
-    let broken = |source| SourceError::Broken { device: device.to_owned(), label: label.clone(), source };
-    match volume.file(&mut medium, &PATH, MAX_LEN).map_err(broken)? {
-        Some(bytes) => Ok(Look::Hit(Hit { rank, device: device.to_owned(), label, bytes })),
-        None if own => Err(SourceError::NoFile { device: device.to_owned(), label }),
-        None => Ok(Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/")))),
+    let label = label.clone();
+    match volume.file(&mut medium, &PATH, MAX_LEN) {
+        Ok(Some(bytes)) => Ok(Look::Hit(Hit { rank, device: device.to_owned(), label, bytes })),
+        Ok(None) if own => Err(SourceError::NoFile { device: device.to_owned(), label }),
+        Ok(None) => Ok(Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/")))),
+        // What has a label of others, and nothing of ours that could be read, stops no boot.
+        Err(error) if !own && !error.is_about_the_file() => {
+            Ok(Look::Nothing(format!("volume \"{label}\": {}", chain(&error))))
+        }
+        Err(source) => Err(SourceError::Broken { device: device.to_owned(), label, source }),
     }
 }
 
@@ -206,9 +213,6 @@ fn may_be_usb(root: &Path, device: &str) -> bool {
         part.strip_prefix("usb").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()) && !number.is_empty())
     })
 }
-
-/// What `iso9660` says, with the device in front; kept here so that the codec knows no devices.
-pub(super) type VolumeError = Iso9660Error;
 
 #[cfg(test)]
 mod tests;

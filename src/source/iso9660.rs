@@ -1,10 +1,9 @@
-//! ISO 9660 (ECMA-119) volumes: label, and one small file by its path. Read in userspace, so that no kernel filesystem
-//! code runs on media that nobody vouched for. Reads the primary volume descriptor only; never writes, never follows
-//! what the medium says beyond fixed limits.
+//! ISO 9660 (ECMA-119) volumes: labels, and one small file by its path, in the primary tree with Rock Ridge names
+//! (IEEE P1282) where it has them, and in Joliet's (Joliet Specification 1.0).
 
-use std::fmt;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
 
+use super::volume::{Damage, Extent, MAX_DIRECTORY, VolumeError, bounded, is_end, read_at};
 use crate::secret::Secret;
 
 /// ECMA-119 §6.1.2: a logical sector.
@@ -15,18 +14,25 @@ const SECTOR_LEN: usize = 2048;
 const FIRST_DESCRIPTOR: u64 = 16;
 /// A disc has a handful of descriptors. A set without terminator ends here.
 const MAX_DESCRIPTORS: u64 = 32;
-/// Directories on the way to the file: some 20,000 entries.
-const MAX_DIRECTORY: u64 = 1024 * 1024;
+/// A Rock Ridge name goes on elsewhere at most this often.
+const MAX_CONTINUATIONS: usize = 4;
 
-/// A volume whose primary descriptor has been read.
+/// A volume whose descriptors have been read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Volume {
-    label: String,
+    labels: Vec<String>,
+    /// The primary one, and Joliet's where there is one.
+    trees: Vec<Tree>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Tree {
+    joliet: bool,
     /// Kept apart from the label: whose volume it is can be known of a damaged one, too, and ours is broken, not absent.
     layout: Result<Layout, Damage>,
 }
 
-/// What the descriptor says of the volume's content.
+/// What a descriptor says of the volume's content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Layout {
     root: Extent,
@@ -34,90 +40,50 @@ struct Layout {
     block: u64,
     /// Volume space size in bytes.
     size: u64,
-}
-
-/// Where a file or directory lies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Extent {
-    /// In logical blocks.
-    at: u32,
-    /// In bytes.
-    len: u32,
-}
-
-/// A structure that contradicts itself, and where.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Damage {
-    offset: u64,
-    what: &'static str,
-}
-
-/// Why a volume that is ISO 9660 cannot be read.
-#[derive(Debug)]
-pub enum Iso9660Error {
-    /// The device does not give its bytes.
-    Read {
-        /// In bytes from its start.
-        offset: u64,
-        /// What the kernel says.
-        source: io::Error,
-    },
-    /// A structure contradicts itself or leads out of the volume.
-    Damaged {
-        /// In bytes from the start of the device.
-        offset: u64,
-        /// Which structure.
-        what: &'static str,
-    },
-    /// The file is longer than a payload can be.
-    TooLong {
-        /// Its path.
-        path: String,
-        /// Its length in bytes.
-        len: u32,
-    },
-    /// Two names on the volume match the path.
-    Twice {
-        /// One, as it stands in the directory.
-        first: String,
-        /// The other.
-        second: String,
-    },
+    joliet: bool,
 }
 
 impl Volume {
-    /// `None` when the device holds no ISO 9660 volume, because it is too short or has another format. A damaged
-    /// descriptor still gives a volume, with its label; [`Volume::file`] is what fails then.
-    pub fn open(device: &mut (impl Read + Seek)) -> Result<Option<Volume>, Iso9660Error> {
+    /// `None` when the device holds no ISO 9660 volume, because it is too short or has another format.
+    pub fn open(device: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError> {
+        let mut volume = Volume { labels: Vec::new(), trees: Vec::new() };
         for number in FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + MAX_DESCRIPTORS {
             let offset = number * SECTOR;
             let mut sector = [0; SECTOR_LEN];
             match read_at(device, offset, &mut sector) {
-                Ok(()) => {}
-                Err(Iso9660Error::Read { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => break,
-                Err(error) => return Err(error),
+                Err(error) if is_end(&error) => break,
+                read => read?,
             }
             // ECMA-119 §8.1: type, standard identifier, version.
             match sector.first_chunk() {
-                Some([1, b'C', b'D', b'0', b'0', b'1', 1]) => return Ok(Some(Volume::primary(&sector, offset))),
+                Some([1, b'C', b'D', b'0', b'0', b'1', 1]) if volume.trees.is_empty() => {
+                    volume.add(&sector, offset, false);
+                }
+                Some([2, b'C', b'D', b'0', b'0', b'1', 1]) if volume.trees.len() == 1 && is_joliet(&sector) => {
+                    volume.add(&sector, offset, true);
+                }
                 Some([255, b'C', b'D', b'0', b'0', b'1', _]) => break,
                 Some([_, b'C', b'D', b'0', b'0', b'1', _]) => {}
                 _ => break,
             }
         }
-        Ok(None)
+        Ok(Some(volume).filter(|volume| !volume.trees.is_empty()))
     }
 
-    /// ECMA-119 §8.4
-    fn primary(sector: &[u8], offset: u64) -> Volume {
+    /// ECMA-119 §8.4, §8.5
+    fn add(&mut self, sector: &[u8], offset: u64, joliet: bool) {
         let label = sector.get(40..72).unwrap_or_default();
-        let label = String::from_utf8_lossy(label).trim_end_matches([' ', '\0']).to_owned();
-        Volume { label, layout: Layout::parse(sector, offset) }
+        let label = if joliet { ucs2(label) } else { String::from_utf8_lossy(label).into_owned() };
+        let label = label.trim_end_matches([' ', '\0']).to_owned();
+        if !self.labels.contains(&label) {
+            self.labels.push(label);
+        }
+        self.trees.push(Tree { joliet, layout: Layout::parse(sector, offset, joliet) });
     }
 
-    /// Volume identifier, trailing blanks removed.
-    pub fn label(&self) -> &str {
-        &self.label
+    /// Volume identifiers, trailing blanks removed: the primary one first.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
     }
 
     /// The content of the file at `path`, compared without regard to case. `None` when there is none.
@@ -126,24 +92,35 @@ impl Volume {
         device: &mut (impl Read + Seek),
         path: &[&str],
         max: usize,
-    ) -> Result<Option<Secret>, Iso9660Error> {
-        let layout = self.layout.map_err(|Damage { offset, what }| Iso9660Error::Damaged { offset, what })?;
-        let mut extent = layout.root;
-        for (depth, name) in path.iter().enumerate() {
-            let directory = depth + 1 < path.len();
-            let Some(found) = layout.lookup(device, extent, name, directory)? else { return Ok(None) };
-            extent = found;
+    ) -> Result<Option<Secret>, VolumeError> {
+        let mut found: Option<(Layout, Extent)> = None;
+        for tree in &self.trees {
+            let layout = tree.layout?;
+            let Some(extent) = layout.find(device, path)? else { continue };
+            if found.is_some_and(|(_, first)| first != extent) {
+                let path = path.join("/");
+                return Err(VolumeError::Twice { first: path.clone(), second: format!("{path} of Joliet's tree") });
+            }
+            found = Some((layout, extent));
         }
-        let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
-        if len > max {
-            return Err(Iso9660Error::TooLong { path: path.join("/"), len: extent.len });
-        }
+        let Some((layout, extent)) = found else { return Ok(None) };
+        bounded(extent, path, max)?;
         layout.read(device, extent, "file extent").map(Some)
     }
 }
 
+/// Joliet Specification 1.0, "Identification of Joliet volumes": escape sequences of UCS-2, level 1 to 3.
+fn is_joliet(sector: &[u8]) -> bool {
+    matches!(sector.get(88..91), Some(b"%/@" | b"%/C" | b"%/E"))
+}
+
+fn ucs2(bytes: &[u8]) -> String {
+    let units: Vec<u16> = bytes.as_chunks::<2>().0.iter().copied().map(u16::from_be_bytes).collect();
+    String::from_utf16_lossy(&units)
+}
+
 impl Layout {
-    fn parse(sector: &[u8], offset: u64) -> Result<Layout, Damage> {
+    fn parse(sector: &[u8], offset: u64, joliet: bool) -> Result<Layout, Damage> {
         let damage = |at: u64, what| Damage { offset: offset + at, what };
         let blocks = both_endian(sector.get(80..88)).ok_or_else(|| damage(80, "volume space size"))?;
         let block = u64::from(both_endian_16(sector.get(128..132)).ok_or_else(|| damage(128, "logical block size"))?);
@@ -154,7 +131,16 @@ impl Layout {
         if !root.directory {
             return Err(damage(156, "root directory record"));
         }
-        Ok(Layout { root: root.extent, block, size: u64::from(blocks) * block })
+        Ok(Layout { root: root.extent, block, size: u64::from(blocks) * block, joliet })
+    }
+
+    fn find(&self, device: &mut (impl Read + Seek), path: &[&str]) -> Result<Option<Extent>, VolumeError> {
+        let mut extent = self.root;
+        for (depth, name) in path.iter().enumerate() {
+            let Some(found) = self.lookup(device, extent, name, depth + 1 < path.len())? else { return Ok(None) };
+            extent = found;
+        }
+        Ok(Some(extent))
     }
 
     fn lookup(
@@ -163,47 +149,86 @@ impl Layout {
         directory: Extent,
         name: &str,
         want_directory: bool,
-    ) -> Result<Option<Extent>, Iso9660Error> {
+    ) -> Result<Option<Extent>, VolumeError> {
         let offset = u64::from(directory.at) * self.block;
-        if u64::from(directory.len) > MAX_DIRECTORY {
-            return Err(Iso9660Error::Damaged { offset, what: "directory of more than 1 MiB" });
+        if directory.len > MAX_DIRECTORY {
+            return Err(VolumeError::Damaged { offset, what: "directory of more than 1 MiB" });
         }
         let content = self.read(device, directory, "directory extent")?;
-        let mut found: Option<Record> = None;
+        let mut found: Option<(String, Extent)> = None;
         // ECMA-119 §6.8.1.1: records do not cross sectors; what is left of a sector is zero.
         for (number, sector) in (0..).zip(content.expose().chunks(SECTOR_LEN)) {
             let mut rest = sector;
             while let Some(length @ 1..) = rest.first().copied() {
                 let at = offset + number * SECTOR + u64::try_from(sector.len() - rest.len()).unwrap_or(0);
-                let damaged = || Iso9660Error::Damaged { offset: at, what: "directory record" };
+                let damaged = || VolumeError::Damaged { offset: at, what: "directory record" };
                 let (bytes, tail) = rest.split_at_checked(usize::from(length)).ok_or_else(damaged)?;
                 rest = tail;
                 let record = Record::parse(bytes).ok_or_else(damaged)?;
-                if record.directory != want_directory || !record.plain_name().eq_ignore_ascii_case(name) {
+                if record.directory != want_directory {
+                    continue;
+                }
+                let called = self.name(device, &record)?;
+                if !called.eq_ignore_ascii_case(name) {
                     continue;
                 }
                 if record.unusual {
-                    return Err(Iso9660Error::Damaged { offset: at, what: "interleaved or multi-extent file" });
+                    return Err(VolumeError::Damaged { offset: at, what: "interleaved or multi-extent file" });
                 }
-                if let Some(first) = found {
-                    return Err(Iso9660Error::Twice { first: first.name, second: record.name });
+                if let Some((first, _)) = found {
+                    return Err(VolumeError::Twice { first, second: called });
                 }
-                found = Some(record);
+                found = Some((called, record.extent));
             }
         }
-        Ok(found.map(|record| record.extent))
+        Ok(found.map(|(_, extent)| extent))
+    }
+
+    /// What a file is called: by Joliet, by Rock Ridge, or plainly.
+    fn name(&self, device: &mut (impl Read + Seek), record: &Record<'_>) -> Result<String, VolumeError> {
+        if self.joliet {
+            let name = ucs2(record.name);
+            return Ok(name.split_once(';').map_or(name.as_str(), |(name, _)| name).escape_default().to_string());
+        }
+        Ok(self.rock_ridge(device, record.system_use)?.unwrap_or_else(|| record.plain_name()))
+    }
+
+    /// IEEE P1282 §4.1.4, "NM", in the system use area of IEEE P1281. What makes no sense there is somebody else's.
+    fn rock_ridge(&self, device: &mut (impl Read + Seek), area: &[u8]) -> Result<Option<String>, VolumeError> {
+        let (mut name, mut area) = (None, area.to_vec());
+        for _ in 0..=MAX_CONTINUATIONS {
+            let mut continued = None;
+            let mut rest = area.as_slice();
+            while let [a, b, length, _, ..] = *rest {
+                let Some((entry, after)) = rest.split_at_checked(length.into()).filter(|_| length >= 4) else { break };
+                match (&[a, b], entry.get(4..).unwrap_or_default()) {
+                    // Flags 2 and 4 stand for `.` and `..`.
+                    (b"NM", [flags, part @ ..]) if flags & 6 == 0 => {
+                        name.get_or_insert_with(Vec::new).extend(part);
+                    }
+                    // IEEE P1281 §5.1: block, offset, length.
+                    (b"CE", place) => continued = continuation(place),
+                    (b"ST", _) => break,
+                    _ => {}
+                }
+                rest = after;
+            }
+            let Some((block, offset, len)) = continued.filter(|(_, _, len)| u64::from(*len) <= SECTOR) else { break };
+            let at = u64::from(block) * self.block + u64::from(offset);
+            if at + u64::from(len) > self.size {
+                return Err(Damage { offset: at, what: "Rock Ridge continuation" }.into());
+            }
+            area = vec![0; usize::try_from(len).unwrap_or(0)];
+            read_at(device, at, &mut area)?;
+        }
+        Ok(name.map(|name| name.escape_ascii().to_string()))
     }
 
     /// The caller has bounded `extent.len`.
-    fn read(
-        &self,
-        device: &mut (impl Read + Seek),
-        extent: Extent,
-        what: &'static str,
-    ) -> Result<Secret, Iso9660Error> {
+    fn read(&self, device: &mut (impl Read + Seek), extent: Extent, what: &'static str) -> Result<Secret, VolumeError> {
         let offset = u64::from(extent.at) * self.block;
         if offset + u64::from(extent.len) > self.size {
-            return Err(Iso9660Error::Damaged { offset, what });
+            return Err(VolumeError::Damaged { offset, what });
         }
         let mut bytes = vec![0; usize::try_from(extent.len).unwrap_or(0)];
         read_at(device, offset, &mut bytes)?;
@@ -212,23 +237,26 @@ impl Layout {
 }
 
 /// A directory record, ECMA-119 §9.1.
-struct Record {
-    name: String,
+struct Record<'a> {
+    name: &'a [u8],
+    system_use: &'a [u8],
     extent: Extent,
     directory: bool,
     /// Interleaved, or one of several sections of a file.
     unusual: bool,
 }
 
-impl Record {
-    fn parse(bytes: &[u8]) -> Option<Record> {
+impl Record<'_> {
+    fn parse(bytes: &[u8]) -> Option<Record<'_>> {
         let extent = Extent { at: both_endian(bytes.get(2..10))?, len: both_endian(bytes.get(10..18))? };
         let flags = *bytes.get(25)?;
         let interleaved = bytes.get(26..28)? != [0, 0];
         let name_len = usize::from(*bytes.get(32)?);
         let name = bytes.get(33..33 + name_len)?;
         Some(Record {
-            name: name.escape_ascii().to_string(),
+            name,
+            // ECMA-119 §9.1.12, §9.1.13: after a byte that makes the length of the name even.
+            system_use: bytes.get(33 + name_len + (1 - name_len % 2)..).unwrap_or_default(),
             extent,
             directory: flags & 0x02 != 0,
             unusual: flags & 0x80 != 0 || interleaved,
@@ -236,9 +264,9 @@ impl Record {
     }
 
     /// Without version number and without the dot that stands for an empty extension (ECMA-119 §7.5.1).
-    fn plain_name(&self) -> &str {
-        let name = self.name.split_once(';').map_or(self.name.as_str(), |(name, _)| name);
-        name.strip_suffix('.').unwrap_or(name)
+    fn plain_name(&self) -> String {
+        let name = self.name.split(|byte| *byte == b';').next().unwrap_or_default();
+        name.strip_suffix(b".").unwrap_or(name).escape_ascii().to_string()
     }
 }
 
@@ -256,43 +284,13 @@ fn both_endian_16(bytes: Option<&[u8]>) -> Option<u16> {
     (little == u16::from_be_bytes(big.try_into().ok()?)).then_some(little)
 }
 
-fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<(), Iso9660Error> {
-    device
-        .seek(SeekFrom::Start(offset))
-        .and_then(|_| device.read_exact(bytes))
-        .map_err(|source| Iso9660Error::Read { offset, source })
-}
-
-impl fmt::Display for Iso9660Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Iso9660Error::Read { offset, .. } => write!(f, "reading at byte {offset}"),
-            Iso9660Error::Damaged { offset, what } => {
-                write!(f, "{what} at byte {offset} is damaged; write the volume again")
-            }
-            Iso9660Error::TooLong { path, len } => {
-                let limit = crate::payload::MAX_LEN;
-                write!(f, "{path} has {len} bytes, a payload has at most {limit}; write the right file")
-            }
-            Iso9660Error::Twice { first, second } => {
-                write!(f, "{first} and {second} are the same path without regard to case; remove one")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Iso9660Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Iso9660Error::Read { source, .. } => Some(source),
-            _ => None,
-        }
-    }
+fn continuation(place: &[u8]) -> Option<(u32, u32, u32)> {
+    Some((both_endian(place.get(..8))?, both_endian(place.get(8..16))?, both_endian(place.get(16..24))?))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
+    use std::io::{self, Cursor};
 
     use super::*;
     use crate::payload::MAX_LEN;
@@ -304,7 +302,7 @@ mod tests {
 
     const PATH: [&str; 2] = ["imprint", "payload"];
 
-    fn file(bytes: &[u8]) -> Result<Option<Secret>, Iso9660Error> {
+    fn file(bytes: &[u8]) -> Result<Option<Secret>, VolumeError> {
         let mut device = Cursor::new(bytes);
         match Volume::open(&mut device)? {
             Some(volume) => volume.file(&mut device, &PATH, MAX_LEN),
@@ -321,9 +319,71 @@ mod tests {
     fn images_of_common_tools() {
         for (image, label) in [(PLAIN, "IMPRINT"), (JOLIET_RR, "cidata")] {
             let volume = Volume::open(&mut Cursor::new(image)).unwrap().unwrap();
-            assert_eq!(volume.label(), label);
+            assert_eq!(volume.labels(), [label]);
             assert_eq!(file(image).unwrap().unwrap().expose(), b"payload\n");
         }
+    }
+
+    /// Without the names of the plain tree, which is what is left on a volume whose names were changed for it.
+    fn without(mut image: Vec<u8>, names: &[&[u8]]) -> Vec<u8> {
+        for name in names {
+            while let Some(at) = image.windows(name.len()).position(|window| window == *name) {
+                image[at + name.len() - 3] = b'X';
+            }
+        }
+        image
+    }
+
+    const IN_PLAIN: &[u8] = b"PAYLOAD.;1";
+    const IN_ROCK_RIDGE: &[u8] = b"NM\x0c\x01\0payload";
+    const IN_JOLIET: &[u8] = b"\0p\0a\0y\0l\0o\0a\0d";
+
+    #[test]
+    fn names_of_rock_ridge_and_of_joliet() {
+        let content = |names: &[&[u8]]| file(&without(JOLIET_RR.to_vec(), names)).unwrap().map(|f| f.expose().to_vec());
+        assert_eq!(content(&[IN_PLAIN, IN_JOLIET]).unwrap(), b"payload\n");
+        assert_eq!(content(&[IN_PLAIN, IN_ROCK_RIDGE]).unwrap(), b"payload\n");
+        assert_eq!(content(&[IN_JOLIET]).unwrap(), b"payload\n");
+        // Rock Ridge's name is the name, whatever the plain one is.
+        assert_eq!(content(&[IN_ROCK_RIDGE, IN_JOLIET]), None);
+    }
+
+    #[test]
+    fn two_files_of_that_path_in_two_trees() {
+        // Joliet's record leads to the directory itself.
+        let mut image = JOLIET_RR.to_vec();
+        let at = image.windows(IN_JOLIET.len()).position(|window| window == IN_JOLIET).unwrap() - 33;
+        let (little, big) = (20u32.to_le_bytes(), 20u32.to_be_bytes());
+        image[at + 2..at + 6].copy_from_slice(&little);
+        image[at + 6..at + 10].copy_from_slice(&big);
+        assert_eq!(
+            file(&image).unwrap_err().to_string(),
+            "imprint/payload and imprint/payload of Joliet's tree are the same path without regard to case; remove one"
+        );
+    }
+
+    #[test]
+    fn a_label_that_only_joliet_can_spell() {
+        let mut image = JOLIET_RR.to_vec();
+        image[16 * 2048 + 40..16 * 2048 + 48].copy_from_slice(b"CONFIG_2");
+        let volume = Volume::open(&mut Cursor::new(image)).unwrap().unwrap();
+        assert_eq!(volume.labels(), ["CONFIG_2", "cidata"]);
+    }
+
+    #[test]
+    fn a_rock_ridge_name_that_goes_on_elsewhere() {
+        let mut image = JOLIET_RR.to_vec();
+        // The record's system use area, behind a name of ten bytes and one that makes it even.
+        let record = image.windows(10).position(|window| window == IN_PLAIN).unwrap() - 33;
+        let (area, end) = (record + 33 + 11, record + usize::from(image[record]));
+        // "pay" here, and a continuation in the system area: block 0, offset 64, 12 bytes.
+        let both = |number: u32| [number.to_le_bytes(), number.to_be_bytes()].concat();
+        image[64..76].copy_from_slice(b"NM\x09\x01\0load\0\0\0");
+        let entries = [b"NM\x08\x01\x01pay", &b"CE\x1c\x01"[..], &both(0), &both(64), &both(12)].concat();
+        image[area..end].fill(0);
+        image[area..area + entries.len()].copy_from_slice(&entries);
+        let plain_and_joliet_gone = without(image, &[IN_PLAIN, IN_JOLIET]);
+        assert_eq!(file(&plain_and_joliet_gone).unwrap().unwrap().expose(), b"payload\n");
     }
 
     #[test]
@@ -346,7 +406,7 @@ mod tests {
             let mut image = PLAIN.to_vec();
             image[at] = byte;
             match file(&image) {
-                Err(Iso9660Error::Damaged { offset, what }) => (offset as usize, what),
+                Err(VolumeError::Damaged { offset, what }) => (offset as usize, what),
                 other => panic!("{other:?}"),
             }
         };
@@ -362,7 +422,7 @@ mod tests {
     fn a_damaged_descriptor_still_tells_whose_volume_it_is() {
         let mut image = PLAIN.to_vec();
         image[16 * 2048 + 80] ^= 0xff;
-        assert_eq!(Volume::open(&mut Cursor::new(image)).unwrap().unwrap().label(), "IMPRINT");
+        assert_eq!(Volume::open(&mut Cursor::new(image)).unwrap().unwrap().labels(), ["IMPRINT"]);
     }
 
     #[test]
@@ -370,7 +430,7 @@ mod tests {
         let end = PLAIN.windows(8).position(|window| window == b"payload\n").unwrap();
         let error = file(&PLAIN[..end + 4]).unwrap_err();
         assert!(
-            matches!(&error, Iso9660Error::Read { source, .. }
+            matches!(&error, VolumeError::Read { source, .. }
             if source.kind() == io::ErrorKind::UnexpectedEof),
             "{error}"
         );
@@ -395,7 +455,7 @@ mod tests {
         image[start + length..start + 2 * length].copy_from_slice(&record);
         image[start + length + 33..start + length + 40].copy_from_slice(b"payload");
         let error = file(&image).unwrap_err();
-        assert_eq!(error.to_string(), "PAYLOAD.;1 and payload.;1 are the same path without regard to case; remove one");
+        assert_eq!(error.to_string(), "PAYLOAD and payload are the same path without regard to case; remove one");
     }
 
     proptest::proptest! {

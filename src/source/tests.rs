@@ -25,7 +25,8 @@ fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>
         fs::write(root.path().join("dev/sr0"), ISO).unwrap();
     }
     let deadline = Deadline::after(Duration::from_millis(1200));
-    super::find(&Options::parse(cmdline).unwrap(), root.path(), false, deadline, &mut |_| {})
+    let found = super::find(&Options::parse(cmdline).unwrap(), root.path(), false, deadline, &mut |_| {})?;
+    Ok(found.ok())
 }
 
 fn origin(cmdline: &str, file: Option<&[u8]>, drive: bool) -> String {

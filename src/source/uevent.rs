@@ -134,7 +134,8 @@ fn block_device(event: &[u8]) -> Option<String> {
     if value(b"SUBSYSTEM=")? != "block" || value(b"DEVTYPE=")? != "disk" {
         return None;
     }
-    value(b"DEVNAME=").map(ToOwned::to_owned)
+    // As sysfs has it: slashes of kernel names stand as exclamation marks there (drivers/base/core.c, device_add).
+    value(b"DEVNAME=").map(|name| name.replace('/', "!"))
 }
 
 #[cfg(test)]

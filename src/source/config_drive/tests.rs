@@ -37,8 +37,12 @@ fn relabelled(label: &[u8]) -> Vec<u8> {
 
 fn emptied(image: &[u8]) -> Vec<u8> {
     let mut image = image.to_vec();
-    let at = image.windows(10).position(|window| window == b"PAYLOAD.;1").unwrap();
-    image[at] = b'X';
+    // Plain, Rock Ridge, Joliet.
+    for name in [&b"PAYLOAD.;1"[..], b"NM\x0c\x01\0payload", b"\0p\0a\0y\0l\0o\0a\0d"] {
+        while let Some(at) = image.windows(name.len()).position(|window| window == name) {
+            image[at + name.len() - 3] = b'X';
+        }
+    }
     image
 }
 
@@ -62,7 +66,7 @@ fn nothing_is_absent_and_says_what_was_looked_at() {
         [("loop0", "virtual", PLAIN), ("sda", PCI, b"short"), ("sdb", PCI, &other), ("vda", PCI, &emptied(CIDATA))];
     assert_eq!(
         search(&PLAIN_SEARCH, &drives).unwrap().err().unwrap(),
-        "sda: no ISO 9660 volume; sdb: volume \"DEBIAN 12\", not one of ours; vda: volume \"cidata\" without \
+        "sda: neither ISO 9660 nor FAT; sdb: volume \"DEBIAN 12\", not one of ours; vda: volume \"cidata\" without \
          imprint/payload"
     );
 }
@@ -135,12 +139,16 @@ fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
         image[16 * 2048 + 80] ^= 0xff;
         image
     };
-    for label in ["IMPRINT", "config-2", "CIDATA"] {
-        let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged(label.as_bytes()))]).err().unwrap();
-        assert_eq!(
-            crate::chain::chain(&error),
-            format!("volume \"{label}\" on sr0: volume space size at byte 32848 is damaged; write the volume again")
-        );
+    let damage = "volume space size at byte 32848 is damaged; write the volume again";
+    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged(b"IMPRINT"))]).err().unwrap();
+    assert_eq!(chain(&error), format!("volume \"IMPRINT\" on sr0: {damage}"));
+    // Such drives have other uses, and a boot that does not need them must not stop for them.
+    for label in ["config-2", "CIDATA"] {
+        let drives: [(&str, &str, &[u8]); 1] = [("sr0", PCI, &damaged(label.as_bytes()))];
+        let looked = search(&PLAIN_SEARCH, &drives).unwrap().err().unwrap();
+        assert_eq!(looked, format!("sr0: volume \"{label}\": {damage}"));
+        let named = Search { labels: &[Some(label)], ..PLAIN_SEARCH };
+        assert!(matches!(search(&named, &drives), Err(SourceError::Broken { .. })), "unless it was named");
     }
     assert_eq!(
         search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged(b"DEBIAN 12"))]).unwrap().err().unwrap(),
@@ -165,8 +173,8 @@ fn who_insists_is_told_what_was_looked_at_and_waits_on() {
     let insist = Search { insist: true, ..PLAIN_SEARCH };
     let deadline = Deadline::after(Duration::from_millis(400));
     let found = find(&insist, root.path(), deadline, &mut |notice| notices.push(notice.to_owned()));
-    assert_eq!(found.unwrap().err().unwrap(), "sda: no ISO 9660 volume");
-    assert_eq!(notices, ["sda: no ISO 9660 volume"]);
+    assert_eq!(found.unwrap().err().unwrap(), "sda: neither ISO 9660 nor FAT");
+    assert_eq!(notices, ["sda: neither ISO 9660 nor FAT"]);
     assert!(deadline.expired());
 }
 

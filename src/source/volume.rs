@@ -1,0 +1,163 @@
+//! A volume on a medium, whichever format it has: its labels, and one small file by its path. Read in userspace, so that
+//! no kernel filesystem code runs on media that nobody vouched for. Never writes, and never follows what the medium says
+//! beyond fixed limits.
+
+use std::fmt;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use super::{fat, iso9660};
+use crate::secret::Secret;
+
+/// Directories on the way to the file: some 20,000 entries.
+pub(super) const MAX_DIRECTORY: u32 = 1024 * 1024;
+
+/// A volume whose descriptor has been read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Volume {
+    /// ECMA-119, with Joliet and Rock Ridge.
+    Iso9660(iso9660::Volume),
+    /// FAT12, FAT16, FAT32 on a whole disk.
+    Fat(fat::Volume),
+}
+
+/// Where a file or directory begins, and how long it is in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Extent {
+    /// In logical blocks (ISO 9660) or as a cluster (FAT).
+    pub(super) at: u32,
+    pub(super) len: u32,
+}
+
+/// A structure that contradicts itself, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Damage {
+    pub(super) offset: u64,
+    pub(super) what: &'static str,
+}
+
+/// Why a volume cannot be read.
+#[derive(Debug)]
+pub enum VolumeError {
+    /// The device does not give its bytes.
+    Read {
+        /// In bytes from its start.
+        offset: u64,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A structure contradicts itself or leads out of the volume.
+    Damaged {
+        /// In bytes from the start of the device.
+        offset: u64,
+        /// Which structure.
+        what: &'static str,
+    },
+    /// The file is longer than a payload can be.
+    TooLong {
+        /// Its path.
+        path: String,
+        /// Its length in bytes.
+        len: u32,
+    },
+    /// Two names on the volume match the path.
+    Twice {
+        /// One, as it stands in the directory.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+impl Volume {
+    /// `None` when the device holds no volume of a format that is read here. A damaged descriptor still gives a volume,
+    /// with its label; [`Volume::file`] is what fails then.
+    pub fn open(device: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError> {
+        if let Some(volume) = iso9660::Volume::open(device)? {
+            return Ok(Some(Volume::Iso9660(volume)));
+        }
+        Ok(fat::Volume::open(device)?.map(Volume::Fat))
+    }
+
+    /// Without trailing blanks; Joliet has one of its own.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        match self {
+            Volume::Iso9660(volume) => volume.labels(),
+            Volume::Fat(volume) => volume.labels(),
+        }
+        .iter()
+        .map(String::as_str)
+    }
+
+    /// The content of the file at `path`, compared without regard to case. `None` when there is none.
+    pub fn file(
+        &self,
+        device: &mut (impl Read + Seek),
+        path: &[&str],
+        max: usize,
+    ) -> Result<Option<Secret>, VolumeError> {
+        match self {
+            Volume::Iso9660(volume) => volume.file(device, path, max),
+            Volume::Fat(volume) => volume.file(device, path, max),
+        }
+    }
+}
+
+impl VolumeError {
+    /// Whether it is about the file that was looked for, and not about the way to it.
+    pub fn is_about_the_file(&self) -> bool {
+        matches!(self, VolumeError::TooLong { .. } | VolumeError::Twice { .. })
+    }
+}
+
+impl From<Damage> for VolumeError {
+    fn from(Damage { offset, what }: Damage) -> VolumeError {
+        VolumeError::Damaged { offset, what }
+    }
+}
+
+/// Refuses a file that no payload can be, before memory is asked for.
+pub(super) fn bounded(extent: Extent, path: &[&str], max: usize) -> Result<(), VolumeError> {
+    match usize::try_from(extent.len) {
+        Ok(len) if len <= max => Ok(()),
+        _ => Err(VolumeError::TooLong { path: path.join("/"), len: extent.len }),
+    }
+}
+
+pub(super) fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<(), VolumeError> {
+    device
+        .seek(SeekFrom::Start(offset))
+        .and_then(|_| device.read_exact(bytes))
+        .map_err(|source| VolumeError::Read { offset, source })
+}
+
+/// Whether the device ended before what was to be read: it is too short for that format.
+pub(super) fn is_end(error: &VolumeError) -> bool {
+    matches!(error, VolumeError::Read { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+impl fmt::Display for VolumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VolumeError::Read { offset, .. } => write!(f, "reading at byte {offset}"),
+            VolumeError::Damaged { offset, what } => {
+                write!(f, "{what} at byte {offset} is damaged; write the volume again")
+            }
+            VolumeError::TooLong { path, len } => {
+                let limit = crate::payload::MAX_LEN;
+                write!(f, "{path} has {len} bytes, a payload has at most {limit}; write the right file")
+            }
+            VolumeError::Twice { first, second } => {
+                write!(f, "{first} and {second} are the same path without regard to case; remove one")
+            }
+        }
+    }
+}
+
+impl std::error::Error for VolumeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            VolumeError::Read { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Config drives that other people's programs make, read by ours; and ours, read by theirs.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+use imprint::payload::MAX_LEN;
+use imprint::source::volume::Volume;
+use imprint_host::vfat;
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).env("MTOOLS_SKIP_CHECK", "1").output();
+    let output = output.unwrap_or_else(|error| panic!("this test needs {program}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// (labels, content)
+fn read(image: &Path) -> (Vec<String>, Vec<u8>) {
+    let mut device = File::open(image).unwrap();
+    let volume = Volume::open(&mut device).unwrap().unwrap_or_else(|| panic!("{} is no volume", image.display()));
+    let labels = volume.labels().map(ToOwned::to_owned).collect();
+    let found = volume.file(&mut device, &["imprint", "payload"], MAX_LEN).unwrap().expect("no payload on it");
+    (labels, found.expose().to_vec())
+}
+
+fn payload() -> Vec<u8> {
+    (0..5000u32).flat_map(u32::to_be_bytes).collect()
+}
+
+#[test]
+fn fat_of_every_width() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("payload"), payload()).unwrap();
+    std::fs::write(at("other"), vec![7; 3000]).unwrap();
+    // Kilobytes that give each width, with clusters of one sector and of more.
+    for (bits, kilobytes, cluster) in
+        [("12", "1440", "1"), ("12", "20000", "16"), ("16", "20000", "1"), ("32", "40000", "1"), ("32", "300000", "8")]
+    {
+        let image = at(&format!("fat{bits}-{kilobytes}"));
+        run("mkfs.fat", &["-F", bits, "-s", cluster, "-n", "IMPRINT", "-C", &image, kilobytes]);
+        let mtools = |arguments: &[&str]| run(arguments[0], &[&[arguments[1], "-i", &image], &arguments[2..]].concat());
+        mtools(&["mmd", "-Ds", "::/Imprint"]);
+        // Forty entries with long names before it, and holes in the FAT, so that directory and file are in pieces.
+        for number in 0..40 {
+            mtools(&["mcopy", "-Do", &at("other"), &format!("::/Imprint/a file with a rather long name {number}")]);
+        }
+        for number in (0..40).step_by(2) {
+            mtools(&["mdel", "-v", &format!("::/Imprint/a file with a rather long name {number}")]);
+        }
+        mtools(&["mcopy", "-Do", &at("payload"), "::/Imprint/payload"]);
+        let (labels, content) = read(Path::new(&image));
+        assert_eq!(labels, ["IMPRINT"]);
+        assert!(content == payload(), "FAT{bits}, {kilobytes} KiB");
+    }
+}
+
+#[test]
+fn iso_9660_with_every_extension() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir_all(temp.path().join("drive/imprint")).unwrap();
+    std::fs::write(temp.path().join("drive/imprint/payload"), payload()).unwrap();
+    std::fs::write(temp.path().join("drive/user-data"), "#cloud-config\n").unwrap();
+    let (image, drive) = (at("image"), at("drive"));
+    for options in [&[][..], &["-J"], &["-R"], &["-J", "-R"], &["-J", "-hide", "imprint"], &["-iso-level", "4"]] {
+        run("genisoimage", &[&["-quiet", "-V", "cidata", "-o", &image], options, &[&drive]].concat());
+        let (labels, content) = read(Path::new(&image));
+        assert_eq!(labels[0], "cidata", "{options:?}");
+        assert!(content == payload(), "{options:?}");
+    }
+    for options in [&[][..], &["-J", "-R"]] {
+        std::fs::remove_file(&image).unwrap();
+        let fixed = ["-report_about", "FAILURE", "-as", "mkisofs", "-V", "config-2", "-o", &image];
+        run("xorriso", &[&fixed[..], options, &[&drive]].concat());
+        let (labels, content) = read(Path::new(&image));
+        assert!(labels.iter().any(|label| label.eq_ignore_ascii_case("config-2")), "{labels:?}");
+        assert!(content == payload(), "{options:?}");
+    }
+}
+
+#[test]
+fn our_fat_image_is_one_for_others() {
+    let temp = tempfile::tempdir().unwrap();
+    let image = temp.path().join("drive.img");
+    std::fs::write(&image, &*vfat::image(&payload()).unwrap()).unwrap();
+    let image = image.to_str().unwrap();
+    run("fsck.fat", &["-n", "-v", image]);
+    assert!(run("mlabel", &["-s", "-i", image, "::"]).contains("Volume label is IMPRINT"));
+    let copy = temp.path().join("copy");
+    run("mcopy", &["-i", image, "::/imprint/payload", copy.to_str().unwrap()]);
+    assert!(std::fs::read(copy).unwrap() == payload());
+}
