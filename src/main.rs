@@ -1,5 +1,8 @@
 //! Parses the subcommand, runs it, prints the error chain once, returns its exit code. Decides nothing else.
 
+#[cfg(all(panic = "abort", target_env = "musl"))]
+mod unwind;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
