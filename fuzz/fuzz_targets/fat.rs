@@ -38,7 +38,7 @@ impl Seek for Disk<'_> {
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut disk = Disk { bytes, at: 0 };
     let Ok(Some(volume)) = Volume::open(&mut disk) else { return };
-    assert!(volume.labels().iter().all(|label| label.len() <= 3 * 11));
+    assert!(volume.labels().iter().all(|label| label.len() <= 4 * 11));
     if let Ok(Some(file)) = volume.file(&mut disk, &["imprint", "payload"], MAX_LEN) {
         assert!(file.expose().len() <= MAX_LEN);
     }

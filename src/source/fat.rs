@@ -1,83 +1,178 @@
-//! FAT12, FAT16 and FAT32 volumes on whole disks (Microsoft, FAT: General Overview of On-Disk Format 1.03, "fatgen"):
-//! label, and one small file by its path, long names included. No partitions; reads one FAT and never writes.
+//! FAT12, FAT16 and FAT32 volumes on a whole device (no partitions): label, and one small file by its path. Read in
+//! userspace, as [`super::iso9660`] is and for the same reason; never writes, never follows what the medium says beyond
+//! fixed limits. "fatgen103" is Microsoft's "FAT32 File System Specification", version 1.03.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::io::{Read, Seek};
 
-use super::volume::{Damage, Extent, MAX_DIRECTORY, VolumeError, bounded, is_end, read_at};
+use super::volume::{Extent, VolumeError, bounded, in_file, is_end, read_at};
 use crate::secret::Secret;
+
+/// The boot sector; what is used of it lies in its first 512 bytes, however long a sector is.
+const BOOT_LEN: usize = 512;
+/// fatgen103, "FAT Directory Structure": an entry.
+const ENTRY_LEN: usize = 32;
+/// A directory has at most 65536 entries (fs/fat/fat.h, FAT_MAX_DIR_SIZE).
+const MAX_DIRECTORY: u64 = 65_536 * 32;
+/// fatgen103, "FAT Type Determination"
+const MAX_FAT12: u32 = 4085;
+const MAX_FAT16: u32 = 65_525;
+/// The upper four bits of a FAT32 entry are reserved, and the last numbers mean bad cluster and end of chain.
+const MAX_FAT32: u32 = 0x0fff_fff6;
+
+/// fatgen103, "FAT Directory Structure", DIR_Attr
+const VOLUME_ID: u8 = 0x08;
+const DIRECTORY: u8 = 0x10;
+const LONG_NAME: u8 = 0x0f;
+const LONG_NAME_MASK: u8 = 0x3f;
 
 /// A volume whose boot sector has been read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Volume {
-    label: String,
-    layout: Result<Layout, Damage>,
+    labels: [String; 1],
+    /// Kept, and looked into again: whose volume it is can be known of a damaged one, too.
+    boot: Box<[u8; BOOT_LEN]>,
 }
 
-/// What the boot sector says of the volume's content.
+/// What contradicts itself on a FAT volume. Offsets are in bytes from the start of the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Layout {
-    kind: Kind,
-    /// In bytes, as all that follows but counts.
-    cluster: u32,
-    fat: u64,
-    root: Directory,
-    /// Where cluster 2 begins.
-    data: u64,
-    /// How many clusters there are.
-    clusters: u32,
+pub enum FatError {
+    /// BPB_BytsPerSec
+    SectorSize {
+        /// What stands there.
+        value: u16,
+    },
+    /// BPB_SecPerClus
+    ClusterSize {
+        /// What stands there.
+        value: u8,
+    },
+    /// BPB_RsvdSecCnt: the boot sector itself is one of them.
+    NoReservedSectors,
+    /// BPB_NumFATs
+    NoFats,
+    /// BPB_Media
+    Media {
+        /// What stands there.
+        value: u8,
+    },
+    /// BPB_FATSz16 and BPB_FATSz32 are both 0.
+    NoFatSize,
+    /// BPB_TotSec: fewer sectors than the structures in front of the data take.
+    TooFewSectors {
+        /// Of the volume.
+        total: u32,
+        /// Of boot sector, FATs and root directory.
+        tables: u64,
+    },
+    /// More clusters than this kind of FAT can number.
+    TooManyClusters {
+        /// There are.
+        clusters: u64,
+        /// There can be.
+        most: u32,
+    },
+    /// BPB_FATSz: a FAT too short for the clusters that there are.
+    FatTooShort {
+        /// In sectors.
+        sectors: u32,
+        /// There are.
+        clusters: u32,
+    },
+    /// BPB_FSVer: a later version of FAT32.
+    Version {
+        /// What stands there.
+        value: u16,
+    },
+    /// BPB_ExtFlags names a FAT that is not there.
+    ActiveFat {
+        /// Which one.
+        number: u8,
+        /// How many there are.
+        fats: u8,
+    },
+    /// A chain leads to a cluster that the volume does not have.
+    ClusterNumber {
+        /// Where the number stands.
+        offset: u64,
+        /// The number.
+        cluster: u32,
+        /// The last one that there is.
+        last: u32,
+    },
+    /// A chain leads to a cluster that is marked bad.
+    BadCluster {
+        /// Where the mark stands.
+        offset: u64,
+        /// Which cluster it follows.
+        after: u32,
+    },
+    /// A chain leads to a cluster that counts as free.
+    FreeCluster {
+        /// Where the mark stands.
+        offset: u64,
+        /// Which cluster.
+        cluster: u32,
+    },
+    /// A chain leads back to itself.
+    Loop {
+        /// Where the number stands that leads back.
+        offset: u64,
+        /// The cluster that comes a second time.
+        cluster: u32,
+    },
+    /// A directory of more than 65536 entries.
+    DirectoryTooLong {
+        /// Its first cluster.
+        cluster: u32,
+    },
+    /// The chain of a file ends before the file does.
+    ChainTooShort {
+        /// Where the directory entry is.
+        offset: u64,
+        /// The file's length in bytes.
+        len: u32,
+        /// Bytes in the chain.
+        have: u64,
+    },
+    /// The chain of a file goes on behind its end.
+    ChainTooLong {
+        /// Where the directory entry is.
+        offset: u64,
+        /// The file's length in bytes.
+        len: u32,
+        /// Where the chain should end.
+        cluster: u32,
+    },
 }
-
-/// fatgen, "FAT type determination": by the count of clusters and by nothing else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Fat12,
-    Fat16,
-    Fat32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Directory {
-    /// The root of FAT12 and FAT16.
-    Fixed { offset: u64, len: u32 },
-    /// A chain that begins with this cluster.
-    Chain(u32),
-}
-
-const SECTOR: usize = 512;
-/// Bytes of a directory entry.
-const ENTRY: usize = 32;
-const ATTRIBUTE_VOLUME: u8 = 0x08;
-const ATTRIBUTE_DIRECTORY: u8 = 0x10;
-/// What marks a part of a long name, under this mask.
-const LONG: u8 = 0x0f;
-const LONG_MASK: u8 = 0x3f;
-/// The label of who gave none.
-const NO_NAME: &str = "NO NAME";
 
 impl Volume {
-    /// `None` when the device holds no FAT volume, because it is too short or has another format, partitions among them.
+    /// `None` when the device holds no FAT volume, because it is too short or has another format. A damaged one that
+    /// says it is FAT still gives a volume, with its label; [`Volume::file`] is what fails then.
     pub fn open(device: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError> {
-        let mut sector = [0; SECTOR];
-        match read_at(device, 0, &mut sector) {
+        let mut boot = [0; BOOT_LEN];
+        match read_at(device, 0, &mut boot) {
             Err(error) if is_end(&error) => return Ok(None),
             read => read?,
         }
-        if !is_fat(&sector) {
+        // fatgen103, "Boot Sector and BPB": BS_jmpBoot and the signature. NTFS, exFAT and boot records of whole disks
+        // have them as well, and no such BPB.
+        let marked = matches!(boot, [0xeb, _, 0x90, ..] | [0xe9, ..]) && boot.ends_with(&[0x55, 0xaa]);
+        let layout = Layout::parse(&boot).ok().filter(|_| marked);
+        let said = boot_label(&boot);
+        if layout.is_none() && said.is_none() {
             return Ok(None);
         }
-        let layout = Layout::parse(&sector);
-        // fatgen, "Volume label": the root's entry is what counts; the boot sector's copy may be older.
-        let boot = label_of_boot_sector(&sector, &layout);
-        let root = match &layout {
-            Ok(layout) => layout.entries(device, layout.root).ok().and_then(|entries| label_of_root(&entries)),
-            Err(_) => None,
-        };
-        Ok(Some(Volume { label: root.unwrap_or(boot), layout }))
+        // The entry in the root directory is what operating systems show and change (fatgen103, ATTR_VOLUME_ID); the
+        // boot sector's copy is often older. When the directory cannot be read, the copy tells whose volume this is.
+        let entry = layout.and_then(|layout| layout.label(device).ok().flatten());
+        Ok(Some(Volume { labels: [entry.or(said).unwrap_or_default()], boot: Box::new(boot) }))
     }
 
-    /// Trailing blanks removed.
+    /// The one label, trailing blanks removed.
     pub fn labels(&self) -> &[String] {
-        std::slice::from_ref(&self.label)
+        &self.labels
     }
 
     /// The content of the file at `path`, compared without regard to case. `None` when there is none.
@@ -87,258 +182,505 @@ impl Volume {
         path: &[&str],
         max: usize,
     ) -> Result<Option<Secret>, VolumeError> {
-        let layout = self.layout?;
-        let mut directory = layout.root;
+        let layout = Layout::parse(&self.boot)?;
+        let mut folder = layout.root;
         let mut found = None;
         for (depth, name) in path.iter().enumerate() {
-            let entry = lookup(&layout.entries(device, directory)?, name, depth + 1 < path.len())?;
-            let Some(entry) = entry else { return Ok(None) };
-            directory = Directory::Chain(entry.extent.at);
-            found = Some(entry.extent);
+            let directory = depth + 1 < path.len();
+            let Some(entry) = layout.lookup(device, folder, name, directory)? else { return Ok(None) };
+            folder = Folder::Chain { cluster: entry.cluster, offset: entry.offset };
+            found = Some(entry);
         }
-        let Some(extent) = found else { return Ok(None) };
-        bounded(extent, path, max)?;
-        layout.chain(device, extent.at, Some(extent.len)).map(|bytes| Some(Secret::new(bytes)))
+        let Some(entry) = found else { return Ok(None) };
+        bounded(Extent { at: entry.cluster, len: entry.len }, path, max)?;
+        layout.content(device, &entry).map(Some).map_err(|error| in_file(path, error))
     }
 }
 
-/// fatgen, "Boot sector and BPB". What a master boot record, NTFS and exFAT have in these places is none of it.
-fn is_fat(sector: &[u8; SECTOR]) -> bool {
-    let jump = matches!(sector, [0xeb, _, 0x90, ..] | [0xe9, ..]);
-    let signature = sector.get(510..) == Some(&[0x55, 0xaa]);
-    let bytes = matches!(number::<2>(sector, 11), 512 | 1024 | 2048 | 4096);
-    let cluster = sector.get(13).is_some_and(|count| count.is_power_of_two());
-    let fats = matches!(sector.get(16), Some(1 | 2));
-    let media = matches!(sector.get(21), Some(0xf0 | 0xf8..));
-    jump && signature && bytes && cluster && number::<2>(sector, 14) > 0 && fats && media
+/// BS_VolLab, when the sector says that it is FAT and has one: at 43 behind the BPB of FAT12 and FAT16, at 71 behind that
+/// of FAT32 (fatgen103, "Fat12 and Fat16 Structure", "FAT32 Structure").
+fn boot_label(boot: &[u8; BOOT_LEN]) -> Option<String> {
+    [38, 66].into_iter().find_map(|at| {
+        let (signature, rest) = boot.get(at..)?.split_first()?;
+        let (label, kind) = rest.get(4..23)?.split_at_checked(11)?;
+        (*signature == 0x29 && kind.starts_with(b"FAT")).then(|| match shown(label) {
+            // What stands for none.
+            label if label == "NO NAME" => String::new(),
+            label => label,
+        })
+    })
 }
 
-/// A little-endian number of up to four bytes; 0 where there is none.
-fn number<const N: usize>(bytes: &[u8], at: usize) -> u32 {
-    let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk::<N>);
-    bytes.map_or(0, |bytes| bytes.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+/// What the boot sector says of the volume: everything in bytes, and within the volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Layout {
+    kind: Kind,
+    /// Size of a cluster.
+    cluster: u64,
+    /// Where the FAT starts that is read.
+    fat: u64,
+    root: Folder,
+    /// Where cluster 2 starts.
+    data: u64,
+    /// The highest cluster number.
+    last: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Fat12,
+    Fat16,
+    Fat32,
+}
+
+/// Where a directory is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Folder {
+    /// The root directory of FAT12 and FAT16 has a place of its own.
+    Fixed { offset: u64, len: u64 },
+    /// All others are files. `offset`: where the number of the first cluster stands.
+    Chain { cluster: u32, offset: u64 },
 }
 
 impl Layout {
-    fn parse(sector: &[u8; SECTOR]) -> Result<Layout, Damage> {
-        let sector_len = number::<2>(sector, 11);
-        let per_cluster = number::<1>(sector, 13);
-        let reserved = number::<2>(sector, 14);
-        let fats = number::<1>(sector, 16);
-        let root_len = number::<2>(sector, 17).saturating_mul(32);
-        let either = |short: u32, long: u32| if short != 0 { short } else { long };
-        let total = either(number::<2>(sector, 19), number::<4>(sector, 32));
-        let fat_len = either(number::<2>(sector, 22), number::<4>(sector, 36));
-        let root_sectors = root_len.div_ceil(sector_len);
-        let bytes = |sectors: u64| sectors.saturating_mul(sector_len.into());
-        let first_data = u64::from(reserved) + u64::from(fats) * u64::from(fat_len) + u64::from(root_sectors);
-        let damage = |offset, what| Damage { offset, what };
-        let data_sectors = u64::from(total).checked_sub(first_data).ok_or(damage(32, "total count of sectors"))?;
-        let clusters = u32::try_from(data_sectors / u64::from(per_cluster)).unwrap_or(u32::MAX);
-        let (kind, entry_bits) = match clusters {
-            0 => return Err(damage(32, "total count of sectors")),
-            1..4085 => (Kind::Fat12, 12),
-            4085..65525 => (Kind::Fat16, 16),
-            65525..0x0fff_fff5 => (Kind::Fat32, 32),
-            _ => return Err(damage(32, "total count of sectors")),
-        };
-        // Every cluster has its entry, and there are two before them.
-        let entries = bytes(fat_len.into()).saturating_mul(8) / entry_bits;
-        if entries < u64::from(clusters) + 2 {
-            return Err(damage(22, "count of sectors of a FAT"));
+    /// fatgen103, "Boot Sector and BPB" and "FAT Type Determination"
+    fn parse(boot: &[u8; BOOT_LEN]) -> Result<Layout, FatError> {
+        let sector_size = le16(boot, 11);
+        if !matches!(sector_size, 512 | 1024 | 2048 | 4096) {
+            return Err(FatError::SectorSize { value: sector_size });
         }
-        let root = match kind {
-            Kind::Fat32 => Directory::Chain(number::<4>(sector, 44)),
-            _ if root_len == 0 => return Err(damage(17, "count of root directory entries")),
-            _ => {
-                let before = u64::from(reserved) + u64::from(fats) * u64::from(fat_len);
-                Directory::Fixed { offset: bytes(before), len: root_len }
-            }
+        let sector = u64::from(sector_size);
+        let per_cluster = byte(boot, 13);
+        if !per_cluster.is_power_of_two() {
+            return Err(FatError::ClusterSize { value: per_cluster });
+        }
+        let reserved = u64::from(le16(boot, 14));
+        if reserved == 0 {
+            return Err(FatError::NoReservedSectors);
+        }
+        let fats = byte(boot, 16);
+        if fats == 0 {
+            return Err(FatError::NoFats);
+        }
+        let media = byte(boot, 21);
+        if !matches!(media, 0xf0 | 0xf8..) {
+            return Err(FatError::Media { value: media });
+        }
+        let total = match le16(boot, 19) {
+            0 => le32(boot, 32),
+            total => u32::from(total),
         };
-        let cluster = per_cluster.saturating_mul(sector_len);
-        Ok(Layout { kind, cluster, fat: bytes(reserved.into()), root, data: bytes(first_data), clusters })
+        // As Linux has it (fs/fat/inode.c, fat_fill_super): the kind by this field, since formatters also make FAT32
+        // volumes with fewer clusters than fatgen103 wants.
+        let (fat_sectors, large) = match le16(boot, 22) {
+            0 => (le32(boot, 36), true),
+            sectors => (u32::from(sectors), false),
+        };
+        if fat_sectors == 0 {
+            return Err(FatError::NoFatSize);
+        }
+        let root_len = if large { 0 } else { u64::from(le16(boot, 17)) * 32 };
+        let root_at = reserved + u64::from(fats) * u64::from(fat_sectors);
+        let tables = root_at + root_len.div_ceil(sector);
+        let clusters = u64::from(total).saturating_sub(tables) / u64::from(per_cluster);
+        if clusters == 0 {
+            return Err(FatError::TooFewSectors { total, tables });
+        }
+        let most = if large { MAX_FAT32 } else { MAX_FAT16 - 1 };
+        let too_many = || FatError::TooManyClusters { clusters, most };
+        let count = u32::try_from(clusters).ok().filter(|count| *count <= most).ok_or_else(too_many)?;
+        let (kind, bits) = match large {
+            true => (Kind::Fat32, 32),
+            false if count < MAX_FAT12 => (Kind::Fat12, 12),
+            false => (Kind::Fat16, 16),
+        };
+        if u64::from(fat_sectors) * sector * 8 < (clusters + 2) * bits {
+            return Err(FatError::FatTooShort { sectors: fat_sectors, clusters: count });
+        }
+        let mut active = 0;
+        let mut root = Folder::Fixed { offset: root_at * sector, len: root_len };
+        if large {
+            let version = le16(boot, 42);
+            if version != 0 {
+                return Err(FatError::Version { value: version });
+            }
+            // BPB_ExtFlags: with bit 7 only the FAT that bits 0 to 3 name is kept.
+            let flags = byte(boot, 40);
+            active = if flags & 0x80 == 0 { 0 } else { flags & 0x0f };
+            if active >= fats {
+                return Err(FatError::ActiveFat { number: active, fats });
+            }
+            root = Folder::Chain { cluster: le32(boot, 44), offset: 44 };
+        }
+        Ok(Layout {
+            kind,
+            cluster: u64::from(per_cluster) * sector,
+            fat: (reserved + u64::from(active) * u64::from(fat_sectors)) * sector,
+            root,
+            data: tables * sector,
+            last: count + 1,
+        })
     }
 
-    /// The content of a directory.
-    fn entries(&self, device: &mut (impl Read + Seek), directory: Directory) -> Result<Vec<u8>, VolumeError> {
-        match directory {
-            Directory::Chain(first) => self.chain(device, first, None),
-            Directory::Fixed { offset, len } => {
-                let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-                read_at(device, offset, &mut bytes)?;
-                Ok(bytes)
-            }
+    /// Where a cluster starts; its number has been checked.
+    fn place(&self, cluster: u32) -> u64 {
+        self.data + u64::from(cluster.saturating_sub(2)) * self.cluster
+    }
+
+    /// The content of a file; the caller has bounded its length.
+    fn content(&self, device: &mut (impl Read + Seek), entry: &Entry) -> Result<Secret, VolumeError> {
+        let Entry { len, offset, cluster, .. } = *entry;
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let mut chain = Chain::new(self, cluster, offset);
+        // fatgen103, DIR_FstClusLO: an empty file has no cluster.
+        if cluster == 0 {
+            chain.next = None;
+        }
+        let unit = usize::try_from(self.cluster).unwrap_or(usize::MAX);
+        let mut have = 0;
+        for part in bytes.chunks_mut(unit) {
+            let Some(cluster) = chain.advance(device)? else {
+                return Err(FatError::ChainTooShort { offset, len, have }.into());
+            };
+            read_at(device, self.place(cluster), part)?;
+            have += self.cluster;
+        }
+        let bytes = Secret::new(bytes);
+        match chain.next {
+            Some((cluster, _)) => Err(FatError::ChainTooLong { offset, len, cluster }.into()),
+            None => Ok(bytes),
         }
     }
 
-    /// What a chain of clusters holds: so many bytes, which the caller has bounded, or all of a directory.
-    fn chain(&self, device: &mut (impl Read + Seek), first: u32, len: Option<u32>) -> Result<Vec<u8>, VolumeError> {
-        let limit = len.unwrap_or(MAX_DIRECTORY);
-        let mut bytes = Vec::new();
-        let mut cluster = first;
-        let mut left = limit;
-        while left > 0 {
-            let offset = self.offset(cluster)?;
-            let part = left.min(self.cluster);
-            let start = bytes.len();
-            bytes.resize(start.saturating_add(usize::try_from(part).unwrap_or(0)), 0);
-            read_at(device, offset, bytes.get_mut(start..).unwrap_or_default())?;
-            left -= part;
-            if left == 0 && len.is_some() {
-                break;
+    /// The label's entry in the root directory.
+    fn label(&self, device: &mut (impl Read + Seek)) -> Result<Option<String>, VolumeError> {
+        let mut label = None;
+        self.entries(device, self.root, &mut |entry| {
+            if entry.attributes & (VOLUME_ID | DIRECTORY) == VOLUME_ID && label.is_none() {
+                label = Some(entry.label);
             }
-            match self.next(device, cluster)? {
-                Some(next) => cluster = next,
-                None if len.is_none() => return Ok(bytes),
-                None => return Err(Damage { offset, what: "chain of clusters that ends before the file" }.into()),
-            }
-            if left == 0 {
-                // Or the chain goes in a circle.
-                return Err(Damage { offset, what: "directory of more than 1 MiB" }.into());
-            }
-        }
-        Ok(bytes)
+            Ok(())
+        })?;
+        Ok(label)
     }
 
-    fn offset(&self, cluster: u32) -> Result<u64, VolumeError> {
-        match cluster.checked_sub(2) {
-            Some(number) if number < self.clusters => {
-                Ok(self.data.saturating_add(u64::from(number).saturating_mul(self.cluster.into())))
+    fn lookup(
+        &self,
+        device: &mut (impl Read + Seek),
+        folder: Folder,
+        name: &str,
+        want_directory: bool,
+    ) -> Result<Option<Entry>, VolumeError> {
+        let mut found: Option<Entry> = None;
+        self.entries(device, folder, &mut |mut entry| {
+            if self.kind != Kind::Fat32 {
+                // DIR_FstClusHI is of FAT32; OS/2 keeps something else there (fs/fat/fat.h, fat_get_start).
+                entry.cluster &= 0xffff;
             }
-            _ => Err(Damage { offset: self.fat, what: "number of a cluster" }.into()),
-        }
+            let directory = entry.attributes & DIRECTORY != 0;
+            let named = entry.name.eq_ignore_ascii_case(name) || entry.short.eq_ignore_ascii_case(name);
+            if entry.attributes & VOLUME_ID != 0 || directory != want_directory || !named {
+                return Ok(());
+            }
+            match &found {
+                Some(first) => Err(VolumeError::Twice { first: first.name.clone(), second: entry.name }),
+                None => {
+                    found = Some(entry);
+                    Ok(())
+                }
+            }
+        })?;
+        Ok(found)
     }
 
-    /// The cluster after a valid one; `None` at the end of the chain. fatgen, "FAT entry".
-    fn next(&self, device: &mut (impl Read + Seek), cluster: u32) -> Result<Option<u32>, VolumeError> {
-        let at = u64::from(cluster);
-        let (offset, width) = match self.kind {
-            Kind::Fat12 => (at + at / 2, 2),
-            Kind::Fat16 => (at * 2, 2),
-            Kind::Fat32 => (at * 4, 4),
+    /// Every entry in use, with its long name if it has one.
+    fn entries(
+        &self,
+        device: &mut (impl Read + Seek),
+        folder: Folder,
+        each: &mut dyn FnMut(Entry) -> Result<(), VolumeError>,
+    ) -> Result<(), VolumeError> {
+        let mut long = LongName::default();
+        match folder {
+            Folder::Fixed { offset, len } => drop(entries_in(device, offset, len, &mut long, each)?),
+            Folder::Chain { cluster, offset } => {
+                let mut chain = Chain::new(self, cluster, offset);
+                let mut have = 0;
+                while let Some(next) = chain.advance(device)? {
+                    if have >= MAX_DIRECTORY {
+                        return Err(FatError::DirectoryTooLong { cluster }.into());
+                    }
+                    have += self.cluster;
+                    if entries_in(device, self.place(next), self.cluster, &mut long, each)? == More::No {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the FAT says comes after this cluster, and where it says so (fatgen103, "FAT Data Structure").
+    fn after(&self, device: &mut (impl Read + Seek), cluster: u32) -> Result<(Link, u64), VolumeError> {
+        let number = u64::from(cluster);
+        let at = match self.kind {
+            Kind::Fat12 => number + number / 2,
+            Kind::Fat16 => number * 2,
+            Kind::Fat32 => number * 4,
         };
-        let offset = self.fat.saturating_add(offset);
-        let mut entry = [0; 4];
-        read_at(device, offset, entry.get_mut(..width).unwrap_or_default())?;
-        let entry = u32::from_le_bytes(entry);
-        let (next, end) = match self.kind {
-            Kind::Fat12 => (if cluster & 1 == 0 { entry & 0xfff } else { entry >> 4 }, 0xff8),
-            Kind::Fat16 => (entry, 0xfff8),
-            Kind::Fat32 => (entry & 0x0fff_ffff, 0x0fff_fff8),
+        let offset = self.fat + at;
+        let (value, bad) = match self.kind {
+            Kind::Fat12 => {
+                let mut pair = [0; 2];
+                read_at(device, offset, &mut pair)?;
+                let pair = u16::from_le_bytes(pair);
+                (u32::from(if cluster.is_multiple_of(2) { pair & 0x0fff } else { pair >> 4 }), 0xff7)
+            }
+            Kind::Fat16 => {
+                let mut pair = [0; 2];
+                read_at(device, offset, &mut pair)?;
+                (u32::from(u16::from_le_bytes(pair)), 0xfff7)
+            }
+            Kind::Fat32 => {
+                let mut four = [0; 4];
+                read_at(device, offset, &mut four)?;
+                (u32::from_le_bytes(four) & 0x0fff_ffff, 0x0fff_fff7)
+            }
         };
-        match next {
-            next if next >= end => Ok(None),
-            next if (2..self.clusters.saturating_add(2)).contains(&next) => Ok(Some(next)),
-            _ => Err(Damage { offset, what: "entry of the FAT" }.into()),
-        }
+        let link = match value {
+            0 => Link::Free,
+            value if value == bad => Link::Bad,
+            value if value > bad => Link::End,
+            value => Link::Next(value),
+        };
+        Ok((link, offset))
     }
 }
 
-/// What a directory says of a file or a directory.
+/// An entry of the FAT.
+enum Link {
+    Free,
+    Next(u32),
+    Bad,
+    End,
+}
+
+/// Walks a chain of clusters; every number is checked before it is used, and none comes twice.
+struct Chain<'a> {
+    layout: &'a Layout,
+    /// The next cluster, and where its number stands.
+    next: Option<(u32, u64)>,
+    seen: BTreeSet<u32>,
+}
+
+impl Chain<'_> {
+    fn new(layout: &Layout, first: u32, offset: u64) -> Chain<'_> {
+        Chain { layout, next: Some((first, offset)), seen: BTreeSet::new() }
+    }
+
+    fn advance(&mut self, device: &mut (impl Read + Seek)) -> Result<Option<u32>, VolumeError> {
+        let Some((cluster, offset)) = self.next else { return Ok(None) };
+        let last = self.layout.last;
+        if cluster < 2 || cluster > last {
+            return Err(FatError::ClusterNumber { offset, cluster, last }.into());
+        }
+        if !self.seen.insert(cluster) {
+            return Err(FatError::Loop { offset, cluster }.into());
+        }
+        self.next = match self.layout.after(device, cluster)? {
+            (Link::Next(next), offset) => Some((next, offset)),
+            (Link::End, _) => None,
+            (Link::Free, offset) => return Err(FatError::FreeCluster { offset, cluster }.into()),
+            (Link::Bad, offset) => return Err(FatError::BadCluster { offset, after: cluster }.into()),
+        };
+        Ok(Some(cluster))
+    }
+}
+
+/// A directory entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Entry {
+    /// The long name, or the short one where there is no other.
     name: String,
-    extent: Extent,
+    short: String,
+    /// The name as a volume label: without the dot.
+    label: String,
+    attributes: u8,
+    /// The first cluster.
+    cluster: u32,
+    /// In bytes; 0 for directories.
+    len: u32,
+    /// Where the entry stands.
+    offset: u64,
 }
 
-/// The entry of that name, file or directory as wanted.
-fn lookup(entries: &[u8], name: &str, directory: bool) -> Result<Option<Entry>, VolumeError> {
-    let mut found: Option<Entry> = None;
-    let mut long = LongName::default();
-    for entry in entries.as_chunks::<ENTRY>().0 {
-        let attributes = entry[11];
-        match entry[0] {
-            0 => break,
-            0xe5 => long = LongName::default(),
-            _ if attributes & LONG_MASK == LONG => long.part(entry),
-            _ => {
-                let long = std::mem::take(&mut long).of(entry);
-                if attributes & ATTRIBUTE_VOLUME != 0 || (attributes & ATTRIBUTE_DIRECTORY != 0) != directory {
-                    continue;
-                }
-                let short = short_name(entry);
-                let is = |candidate: &str| candidate.eq_ignore_ascii_case(name);
-                if !(is(&short) || long.as_deref().is_some_and(is)) {
-                    continue;
-                }
-                let at = number::<2>(entry, 26) | number::<2>(entry, 20) << 16;
-                let name = long.unwrap_or(short);
-                if let Some(first) = found {
-                    return Err(VolumeError::Twice { first: first.name, second: name });
-                }
-                found = Some(Entry { name, extent: Extent { at, len: number::<4>(entry, 28) } });
+/// Whether a directory goes on behind this part of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum More {
+    Maybe,
+    No,
+}
+
+/// The entries in a run of bytes, read one sector at a time. `len` has been bounded by the caller.
+fn entries_in(
+    device: &mut (impl Read + Seek),
+    start: u64,
+    len: u64,
+    long: &mut LongName,
+    each: &mut dyn FnMut(Entry) -> Result<(), VolumeError>,
+) -> Result<More, VolumeError> {
+    let mut done = 0;
+    while done < len {
+        let mut sector = [0; 512];
+        let size = usize::try_from(len - done).unwrap_or(512).min(512);
+        let Some(part) = sector.get_mut(..size) else { break };
+        read_at(device, start + done, part)?;
+        for (raw, number) in part.chunks_exact(ENTRY_LEN).zip(0..) {
+            let offset = start + done + number * 32;
+            let attributes = byte(raw, 11);
+            match (byte(raw, 0), attributes & LONG_NAME_MASK) {
+                // fatgen103, DIR_Name[0]: free, and so is everything behind it.
+                (0, _) => return Ok(More::No),
+                (0xe5, _) => *long = LongName::default(),
+                (_, LONG_NAME) => long.add(raw),
+                _ => each(Entry::parse(raw, std::mem::take(long), offset))?,
             }
         }
+        done += 512;
     }
-    Ok(found)
+    Ok(More::Maybe)
 }
 
-/// fatgen, "Long directory entries": the parts stand before the short entry, the last one first.
+impl Entry {
+    fn parse(raw: &[u8], long: LongName, offset: u64) -> Entry {
+        let name = raw.get(..11).unwrap_or_default();
+        let (stem, extension) = (shown(name.get(..8).unwrap_or_default()), shown(name.get(8..).unwrap_or_default()));
+        let short = if extension.is_empty() { stem } else { format!("{stem}.{extension}") };
+        Entry {
+            name: long.finish(name).unwrap_or_else(|| short.clone()),
+            short,
+            label: shown(name),
+            attributes: byte(raw, 11),
+            cluster: u32::from(le16(raw, 20)) << 16 | u32::from(le16(raw, 26)),
+            len: le32(raw, 28),
+            offset,
+        }
+    }
+}
+
+/// The entries of a long name, which stand in front of the short one, last part first (fatgen103, "FAT Long Directory
+/// Entries"). A set that is not whole, or belongs to another short name, is none: the short name then counts alone.
 #[derive(Default)]
 struct LongName {
-    /// As it will be, filled from behind.
-    units: Vec<u16>,
-    /// The part that has to come next, from behind; 0: none, the name is whole.
-    expected: u8,
+    /// UCS-2, the parts that were seen; `None`: no set, or one that is not whole.
+    units: Option<Vec<u16>>,
+    /// Number of the part that was seen last.
+    part: u8,
+    /// Of the short name that it belongs to.
     checksum: u8,
 }
 
 impl LongName {
-    fn part(&mut self, entry: &[u8; ENTRY]) {
-        let (order, last) = (entry[0] & 0x1f, entry[0] & 0x40 != 0);
-        if last && order != 0 {
-            *self = LongName { units: Vec::new(), expected: order, checksum: entry[13] };
-        }
-        if order == 0 || order != self.expected || entry[13] != self.checksum {
+    fn add(&mut self, raw: &[u8]) {
+        let order = byte(raw, 0);
+        let (first, part, checksum) = (order & 0x40 != 0, order & 0x3f, byte(raw, 13));
+        // 20 parts of 13 hold the 255 units that a name may have.
+        let follows = !first && checksum == self.checksum && Some(part) == self.part.checked_sub(1);
+        if !(1..=20).contains(&part) || !first && !follows {
             *self = LongName::default();
             return;
         }
-        let units = [1..11, 14..26, 28..32]
-            .into_iter()
-            .flat_map(|range| entry.get(range).unwrap_or_default().as_chunks::<2>().0);
-        let units = units.copied().map(u16::from_le_bytes).take_while(|unit| *unit != 0);
-        self.units = units.chain(std::mem::take(&mut self.units)).collect();
-        self.expected = order - 1;
+        let behind = if first { Some(Vec::new()) } else { self.units.take() };
+        self.units = behind.map(|behind| {
+            let fields = [raw.get(1..11), raw.get(14..26), raw.get(28..32)];
+            let bytes = fields.into_iter().flatten().flat_map(|field| field.chunks_exact(2));
+            let mut units: Vec<u16> = bytes.map(|pair| le16(pair, 0)).collect();
+            units.extend(behind);
+            units
+        });
+        (self.part, self.checksum) = (part, checksum);
     }
 
-    /// The name, if it is whole and belongs to this short entry.
-    fn of(self, entry: &[u8; ENTRY]) -> Option<String> {
-        let sum = entry.iter().take(11).fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
-        let whole = !self.units.is_empty() && self.expected == 0 && self.checksum == sum;
-        whole.then(|| String::from_utf16_lossy(&self.units).escape_default().to_string())
+    fn finish(self, short: &[u8]) -> Option<String> {
+        // fatgen103, "ChkSum"
+        let sum = short.iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+        let units = self.units.filter(|_| self.part == 1 && sum == self.checksum)?;
+        let units: Vec<u16> = units.into_iter().take_while(|unit| *unit != 0).collect();
+        Some(String::from_utf16_lossy(&units).escape_debug().to_string())
     }
 }
 
-fn short_name(entry: &[u8; ENTRY]) -> String {
-    let (base, rest) = entry.split_at(8);
-    let extension = rest.get(..3).unwrap_or_default();
-    let (base, extension) = (base.trim_ascii_end(), extension.trim_ascii_end());
-    let dot: &[u8] = if extension.is_empty() { b"" } else { b"." };
-    [base, dot, extension].concat().escape_ascii().to_string()
+/// Text in an OEM code page that nobody knows: ASCII, everything else as escapes; trailing blanks removed.
+fn shown(bytes: &[u8]) -> String {
+    bytes.trim_ascii_end().escape_ascii().to_string()
 }
 
-fn label_of_root(entries: &[u8]) -> Option<String> {
-    let used = entries.as_chunks::<ENTRY>().0.iter().take_while(|entry| entry[0] != 0);
-    let is_label =
-        |entry: &&[u8; ENTRY]| entry[0] != 0xe5 && entry[11] & LONG_MASK != LONG && entry[11] & ATTRIBUTE_VOLUME != 0;
-    let entry = used.filter(|entry| entry[0] != 0xe5).find(is_label)?;
-    Some(label(entry.get(..11)?))
+/// 0 behind the end, which no caller goes beyond.
+fn byte(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
 }
 
-/// fatgen, "Extended BPB": at the end of it, behind its signature.
-fn label_of_boot_sector(sector: &[u8; SECTOR], layout: &Result<Layout, Damage>) -> String {
-    let fat32 = match layout {
-        Ok(layout) => layout.kind == Kind::Fat32,
-        Err(_) => number::<2>(sector, 22) == 0,
-    };
-    let at = if fat32 { 71 } else { 43 };
-    let there = sector.get(at - 5) == Some(&0x29);
-    let label = label(sector.get(at..at + 11).filter(|_| there).unwrap_or_default());
-    if label == NO_NAME { String::new() } else { label }
+fn le16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([byte(bytes, at), byte(bytes, at + 1)])
 }
 
-fn label(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim_end_matches([' ', '\0']).to_owned()
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    u32::from(le16(bytes, at)) | u32::from(le16(bytes, at + 2)) << 16
 }
+
+impl fmt::Display for FatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FatError::SectorSize { value } => write!(f, "bytes per sector at byte 11 are {value}, not 512 to 4096"),
+            FatError::ClusterSize { value } => {
+                write!(f, "sectors per cluster at byte 13 are {value}, which is no power of two")
+            }
+            FatError::NoReservedSectors => write!(f, "reserved sectors at byte 14 are 0"),
+            FatError::NoFats => write!(f, "the number of FATs at byte 16 is 0"),
+            FatError::Media { value } => {
+                write!(f, "the medium's type at byte 21 is {value:#04x}, not 0xf0 or 0xf8 to 0xff")
+            }
+            FatError::NoFatSize => write!(f, "sectors per FAT at bytes 22 and 36 are both 0"),
+            FatError::TooFewSectors { total, tables } => {
+                write!(f, "the volume has {total} sectors (bytes 19 and 32), its tables alone take {tables}")
+            }
+            FatError::TooManyClusters { clusters, most } => {
+                write!(f, "{clusters} clusters by bytes 13, 19 and 32, and there can be at most {most}")
+            }
+            FatError::FatTooShort { sectors, clusters } => {
+                write!(f, "{sectors} sectors per FAT (bytes 22 and 36) are too few for {clusters} clusters")
+            }
+            FatError::Version { value } => write!(f, "the FAT32 version at byte 42 is {value:#06x}, not 0"),
+            FatError::ActiveFat { number, fats } => {
+                write!(f, "FAT number {number} is active (byte 40), and there are {fats}, from 0")
+            }
+            FatError::ClusterNumber { offset, cluster, last } => {
+                write!(f, "cluster {cluster} at byte {offset} is outside of 2 to {last}")
+            }
+            FatError::BadCluster { offset, after } => {
+                write!(f, "the FAT at byte {offset} has a bad cluster after cluster {after}")
+            }
+            FatError::FreeCluster { offset, cluster } => {
+                write!(f, "the FAT at byte {offset} has cluster {cluster} as free, and it is in use")
+            }
+            FatError::Loop { offset, cluster } => {
+                write!(f, "the FAT at byte {offset} leads back to cluster {cluster}")
+            }
+            FatError::DirectoryTooLong { cluster } => {
+                write!(f, "the directory at cluster {cluster} has more than 65536 entries")
+            }
+            FatError::ChainTooShort { offset, len, have } => {
+                write!(f, "the file of the entry at byte {offset} has {len} bytes, and its clusters only {have}")
+            }
+            FatError::ChainTooLong { offset, len, cluster } => {
+                write!(f, "the file of the entry at byte {offset} has {len} bytes, and its clusters go on at {cluster}")
+            }
+        }?;
+        f.write_str("; write the volume again")
+    }
+}
+
+impl std::error::Error for FatError {}
 
 #[cfg(test)]
 mod tests;

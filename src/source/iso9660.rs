@@ -3,7 +3,7 @@
 
 use std::io::{Read, Seek};
 
-use super::volume::{Damage, Extent, MAX_DIRECTORY, VolumeError, bounded, is_end, read_at};
+use super::volume::{Damage, Extent, MAX_DIRECTORY, VolumeError, bounded, in_file, is_end, read_at};
 use crate::secret::Secret;
 
 /// ECMA-119 §6.1.2: a logical sector.
@@ -105,7 +105,7 @@ impl Volume {
         }
         let Some((layout, extent)) = found else { return Ok(None) };
         bounded(extent, path, max)?;
-        layout.read(device, extent, "file extent").map(Some)
+        layout.read(device, extent, "file extent").map(Some).map_err(|error| in_file(path, error))
     }
 }
 
@@ -429,10 +429,11 @@ mod tests {
     fn a_file_that_is_cut_short_is_an_error_not_absence() {
         let end = PLAIN.windows(8).position(|window| window == b"payload\n").unwrap();
         let error = file(&PLAIN[..end + 4]).unwrap_err();
+        let VolumeError::File { path, source } = &error else { panic!("{error:?}") };
+        assert_eq!(path, "imprint/payload");
         assert!(
-            matches!(&error, VolumeError::Read { source, .. }
-            if source.kind() == io::ErrorKind::UnexpectedEof),
-            "{error}"
+            matches!(&**source, VolumeError::Read { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof),
+            "{source}"
         );
     }
 

@@ -25,6 +25,8 @@ pub struct Watch {
     kernel: OwnedFd,
     udev: Option<Udev>,
     last_event: Duration,
+    /// Something that brings drives has happened since udev's queue was last seen empty: what udev does now may be about it.
+    stirred: bool,
 }
 
 struct Udev {
@@ -58,7 +60,7 @@ impl Watch {
         } else {
             None
         };
-        Ok(Watch { kernel, udev, last_event: since_boot() })
+        Ok(Watch { kernel, udev, last_event: since_boot(), stirred: true })
     }
 
     /// Waits until a block device changed or everything has settled. With `insist`, settling ends no wait.
@@ -72,14 +74,17 @@ impl Watch {
             if !sys::poll(&mut fds, until)? {
                 return Ok(if deadline.expired() { Change::Deadline } else { Change::Settled });
             }
+            // The kernel's events first: they say what udev's queue is about.
+            let device = self.block_event()?;
             if let Some(udev) = &self.udev {
                 while let Ok(events) = udev.inotify.read_events() {
-                    if events.iter().any(|event| event.name.as_deref() == Some("queue".as_ref())) {
+                    if self.stirred && events.iter().any(|event| event.name.as_deref() == Some("queue".as_ref())) {
                         self.last_event = since_boot();
+                        self.stirred = udev.queue.exists();
                     }
                 }
             }
-            if let Some(device) = self.block_event()? {
+            if let Some(device) = device {
                 return Ok(Change::Block(device));
             }
         }
@@ -88,7 +93,7 @@ impl Watch {
     fn settles_at(&self, deadline: Deadline) -> Deadline {
         let quiet = match &self.udev {
             // udevd removes the file when it has nothing left to do (src/udev/udevd.c, event_queue_cleanup).
-            Some(udev) if udev.queue.exists() => return deadline,
+            Some(udev) if self.stirred && udev.queue.exists() => return deadline,
             Some(_) => QUIET_WITH_UDEV,
             None => QUIET_WITHOUT_UDEV,
         };
@@ -113,9 +118,9 @@ impl Watch {
             if sender.is_none_or(|sender| sender.pid() != 0) {
                 continue;
             }
-            if self.udev.is_some() {
-                // Of any subsystem: a controller that appears is a drive to come.
+            if self.udev.is_some() && brings_drives(buffer.get(..length).unwrap_or_default()) {
                 self.last_event = since_boot();
+                self.stirred = true;
             }
             if let Some(device) = block_device(buffer.get(..length).unwrap_or_default()) {
                 self.last_event = since_boot();
@@ -123,6 +128,29 @@ impl Watch {
             }
         }
     }
+}
+
+/// Subsystems whose devices are drives, or are what drives hang on. All others, network links above all, prolong no wait.
+const DRIVES: [&str; 13] = [
+    "block",
+    "scsi",
+    "scsi_host",
+    "ata_port",
+    "nvme",
+    "nvme-subsystem",
+    "mmc",
+    "mmc_host",
+    "pci",
+    "usb",
+    "virtio",
+    "xen",
+    "vmbus",
+];
+
+/// Whether a drive may be there now, or soon.
+fn brings_drives(event: &[u8]) -> bool {
+    let subsystem = event.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"SUBSYSTEM="));
+    subsystem.is_some_and(|subsystem| DRIVES.iter().any(|drives| drives.as_bytes() == subsystem))
 }
 
 /// The whole disk that a kernel uevent is about: `ACTION@DEVPATH`, then `KEY=VALUE`, all ended by NUL.
@@ -153,6 +181,13 @@ mod tests {
         assert_eq!(block_device(partition.as_bytes()), None);
         let net = String::from_utf8_lossy(event).replace("SUBSYSTEM=block", "SUBSYSTEM=net");
         assert_eq!(block_device(net.as_bytes()), None);
+        assert!(brings_drives(event) && brings_drives(partition.as_bytes()) && !brings_drives(net.as_bytes()));
+        assert!(!brings_drives(b"") && !brings_drives(b"SUBSYSTEM=blocks\0"));
+        let pci = net.replace("SUBSYSTEM=net", "SUBSYSTEM=pci");
+        assert!(brings_drives(pci.as_bytes()));
+        // DEVNAME has slashes where sysfs has exclamation marks.
+        let smart_array = String::from_utf8_lossy(event).replace("DEVNAME=vda", "DEVNAME=cciss/c0d0");
+        assert_eq!(block_device(smart_array.as_bytes()), Some("cciss!c0d0".to_owned()));
         assert_eq!(block_device(b""), None);
         assert_eq!(block_device(&[0xff; 100]), None);
     }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::fat::FatError;
 use super::{fat, iso9660};
 use crate::secret::Secret;
 
@@ -51,6 +52,15 @@ pub enum VolumeError {
         offset: u64,
         /// Which structure.
         what: &'static str,
+    },
+    /// The same on a FAT volume.
+    Fat(FatError),
+    /// The file that was looked for is there, and cannot be read.
+    File {
+        /// Its path.
+        path: String,
+        /// Why not.
+        source: Box<VolumeError>,
     },
     /// The file is longer than a payload can be.
     TooLong {
@@ -105,7 +115,7 @@ impl Volume {
 impl VolumeError {
     /// Whether it is about the file that was looked for, and not about the way to it.
     pub fn is_about_the_file(&self) -> bool {
-        matches!(self, VolumeError::TooLong { .. } | VolumeError::Twice { .. })
+        matches!(self, VolumeError::File { .. } | VolumeError::TooLong { .. } | VolumeError::Twice { .. })
     }
 }
 
@@ -113,6 +123,17 @@ impl From<Damage> for VolumeError {
     fn from(Damage { offset, what }: Damage) -> VolumeError {
         VolumeError::Damaged { offset, what }
     }
+}
+
+impl From<FatError> for VolumeError {
+    fn from(error: FatError) -> VolumeError {
+        VolumeError::Fat(error)
+    }
+}
+
+/// What went wrong in the file itself, not on the way to it.
+pub(super) fn in_file(path: &[&str], error: VolumeError) -> VolumeError {
+    VolumeError::File { path: path.join("/"), source: Box::new(error) }
 }
 
 /// Refuses a file that no payload can be, before memory is asked for.
@@ -142,6 +163,8 @@ impl fmt::Display for VolumeError {
             VolumeError::Damaged { offset, what } => {
                 write!(f, "{what} at byte {offset} is damaged; write the volume again")
             }
+            VolumeError::Fat(error) => error.fmt(f),
+            VolumeError::File { path, .. } => write!(f, "its file {path}"),
             VolumeError::TooLong { path, len } => {
                 let limit = crate::payload::MAX_LEN;
                 write!(f, "{path} has {len} bytes, a payload has at most {limit}; write the right file")
@@ -157,6 +180,7 @@ impl std::error::Error for VolumeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             VolumeError::Read { source, .. } => Some(source),
+            VolumeError::File { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -9,11 +9,16 @@ use imprint::source::volume::Volume;
 use imprint_host::vfat;
 
 fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).env("MTOOLS_SKIP_CHECK", "1").output();
+    let output = Command::new(program).args(arguments).env("MTOOLS_SKIP_CHECK", "1").env("PATH", path()).output();
     let output = output.unwrap_or_else(|error| panic!("this test needs {program}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Programs that format disks are not always in a user's path.
+fn path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap())
 }
 
 /// (labels, content)
@@ -55,6 +60,56 @@ fn fat_of_every_width() {
         assert_eq!(labels, ["IMPRINT"]);
         assert!(content == payload(), "FAT{bits}, {kilobytes} KiB");
     }
+}
+
+/// Every length around a cluster's end, with sectors of 4096 bytes as well.
+#[test]
+fn fat_files_of_every_length() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    for (sector, bits, kilobytes) in [("512", "12", "1024"), ("4096", "12", "4096"), ("512", "16", "4096")] {
+        let image = at(&format!("fat{bits}-{sector}"));
+        run("mkfs.fat", &["-F", bits, "-S", sector, "-s", "1", "-n", "CIDATA", "-C", &image, kilobytes]);
+        run("mmd", &["-i", &image, "::/imprint"]);
+        for length in [0, 1, 511, 512, 513, 4095, 4096, 4097, 65_536] {
+            let content: Vec<u8> = (0..=250).cycle().take(length).collect();
+            std::fs::write(at("payload"), &content).unwrap();
+            run("mcopy", &["-o", "-i", &image, &at("payload"), "::/imprint/payload"]);
+            assert!(read(Path::new(&image)).1 == content, "FAT{bits}, sectors of {sector}, {length} bytes");
+        }
+        run("fsck.fat", &["-n", &image]);
+    }
+}
+
+/// FAT32 with fewer clusters than Microsoft wants is FAT32 for Linux and for mkfs.fat, and so for us. mtools takes it for
+/// something else, so there is no file on it.
+#[test]
+fn a_small_fat32_volume() {
+    let temp = tempfile::tempdir().unwrap();
+    let image = temp.path().join("image");
+    run("mkfs.fat", &["-F", "32", "-s", "1", "-n", "IMPRINT", "-C", image.to_str().unwrap(), "1024"]);
+    let mut device = File::open(image).unwrap();
+    let volume = Volume::open(&mut device).unwrap().unwrap();
+    assert_eq!(volume.labels().collect::<Vec<_>>(), ["IMPRINT"]);
+    assert_eq!(volume.file(&mut device, &["imprint", "payload"], MAX_LEN).unwrap(), None);
+}
+
+#[test]
+fn long_names_and_their_short_ones() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let image = at("image");
+    run("mkfs.fat", &["-F", "12", "-n", "IMPRINT", "-C", &image, "1024"]);
+    std::fs::write(at("payload"), payload()).unwrap();
+    let long = "A name that is longer than the thirteen units of one entry.cbor";
+    run("mcopy", &["-i", &image, &at("payload"), &format!("::/{long}")]);
+    let mut device = File::open(&image).unwrap();
+    let volume = Volume::open(&mut device).unwrap().unwrap();
+    for name in [long, &long.to_ascii_uppercase(), "ANAMET~1.CBO"] {
+        let found = volume.file(&mut device, &[name], MAX_LEN).unwrap();
+        assert!(found.is_some_and(|found| found.expose() == payload()), "{name}");
+    }
+    assert_eq!(volume.file(&mut device, &[&long[..26]], MAX_LEN).unwrap(), None);
 }
 
 #[test]

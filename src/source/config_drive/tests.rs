@@ -189,3 +189,30 @@ fn while_udev_is_busy_nothing_is_absent_yet() {
     assert!(find(&PLAIN_SEARCH, root.path(), deadline, &mut |_| {}).unwrap().is_err());
     assert!(deadline.expired(), "the queue never emptied, so only the deadline ends the wait");
 }
+
+#[test]
+fn a_file_that_is_there_and_cannot_be_read_is_broken_under_every_label() {
+    let end = CIDATA.windows(8).position(|window| window == b"payload\n").unwrap();
+    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &CIDATA[..end + 4])]).err().unwrap();
+    let said = crate::chain::chain(&error);
+    assert!(said.starts_with("volume \"cidata\" on sr0: its file imprint/payload: reading at byte "), "{said}");
+}
+
+/// What every FAT volume has, and this one has wrong, must not make it count as absent.
+#[test]
+fn a_fat_volume_with_a_damaged_boot_sector_is_broken_under_our_label() {
+    let mut image = vec![0; 4096];
+    image[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
+    image[38] = 0x29;
+    image[43..62].copy_from_slice(b"IMPRINT    FAT12   ");
+    let error = search(&PLAIN_SEARCH, &[("vda", PCI, &image)]).err().unwrap();
+    assert_eq!(
+        crate::chain::chain(&error),
+        "volume \"IMPRINT\" on vda: bytes per sector at byte 11 are 0, not 512 to 4096; write the volume again"
+    );
+    image[43..54].copy_from_slice(b"cidata     ");
+    assert_eq!(
+        search(&PLAIN_SEARCH, &[("vda", PCI, &image)]).unwrap().err().unwrap(),
+        "vda: volume \"cidata\": bytes per sector at byte 11 are 0, not 512 to 4096; write the volume again"
+    );
+}
