@@ -137,7 +137,7 @@ pub const WORDS: [Word; 9] = [
         name: "imprint.debug",
         values: "no value",
         default: "not there",
-        meaning: "show the plan on the console",
+        meaning: "show the plan on the console, and what became of each network link",
         supported: true,
     },
     Word {

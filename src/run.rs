@@ -76,6 +76,9 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Endin
         entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
     })?;
     let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
+    if options.debug {
+        race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));
+    }
     let door = Door { root, boot: true, race };
     let limits = Limits { deadline, approval: options.approval_timeout };
     let pending = identify(&plan, &seeded, door, directory, Private::Mount, timeline, limits)?;

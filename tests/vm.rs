@@ -23,6 +23,7 @@ use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
     mod matrix;
+    mod network;
     mod plain;
 }
 
@@ -40,26 +41,35 @@ struct Site {
 struct Node {
     bind: &'static str,
     single_boot: bool,
+    /// The rest of its `[[network]]`.
+    network: &'static str,
+    /// Where the server listens, and where the node finds that.
+    server: (&'static str, &'static str),
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-const NODE: Node = Node { bind: "{ serial = \"VM-0001\" }", single_boot: false };
+const NODE: Node = Node {
+    bind: "{ serial = \"VM-0001\" }",
+    single_boot: false,
+    network: "addresses = [\"10.0.2.15/24\"]\nroutes = [{ to = \"0.0.0.0/0\", via = \"10.0.2.2\" }]\n\
+              dns = [\"10.0.2.3\"]\nsearch = [\"example.org\"]\n",
+    server: ("127.0.0.1", "10.0.2.2"),
+};
 
 impl Site {
     /// The server is started first, so that the CA's certificate names the port that it really has.
     fn new(node: Node) -> Site {
         let work = tempfile::tempdir().unwrap();
         // A free port: bound once to learn it. Nobody else on this machine's loopback takes it in between but by chance.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let url = EstUrl::try_from(format!("https://10.0.2.2:{port}/.well-known/est").as_str()).unwrap();
+        let (here, there) = node.server;
+        let port = std::net::TcpListener::bind(format!("{here}:0")).unwrap().local_addr().unwrap().port();
+        let url = EstUrl::try_from(format!("https://{there}:{port}/.well-known/est").as_str()).unwrap();
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
         let record = format!(
             "name = \"node1\"\nsubject = [\"CN=node1.example.org\"]\nsans = [\"dns:node1.example.org\"]\n\
-             hostname = \"node1\"\nenrol = \"once\"\nbind = {}\n[[network]]\nmatch = {{ driver = \"virtio_net\" }}\n\
-             addresses = [\"10.0.2.15/24\"]\nroutes = [{{ to = \"0.0.0.0/0\", via = \"10.0.2.2\" }}]\n\
-             dns = [\"10.0.2.3\"]\nsearch = [\"example.org\"]\n",
-            node.bind
+             hostname = \"node1\"\nenrol = \"once\"\nbind = {}\n[[network]]\nmatch = {{ driver = \"virtio_net\" }}\n{}",
+            node.bind, node.network
         );
         let now = Timestamp::system();
         state.add_nodes(&[("node1.toml".to_owned(), record)], false, now).unwrap();
@@ -71,7 +81,7 @@ impl Site {
         let theirs = Arc::clone(&offset);
         let server = Server::start(Config {
             dir: work.path().join("state"),
-            listen: format!("127.0.0.1:{port}").parse().unwrap(),
+            listen: format!("{here}:{port}").parse().unwrap(),
             clock: Arc::new(move || Timestamp::system().plus(*theirs.lock().unwrap())),
         })
         .unwrap();

@@ -26,6 +26,8 @@ installkernel() {
         xhci_pci ehci_pci uhci_hcd hv_storvsc vmw_pvscsi
     # Networks.
     instmods virtio_net hv_netvsc vmxnet3 =drivers/net/ethernet =drivers/net/phy
+    # DHCP and questions to neighbours; most kernels have both built in.
+    instmods af_packet ipv6
     # A hardware source of entropy where the hypervisor has one.
     instmods virtio_rng
 }

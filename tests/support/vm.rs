@@ -35,6 +35,7 @@ pub struct Machine {
     archive: Vec<u8>,
     rtc: String,
     cpu: &'static str,
+    network: bool,
 }
 
 /// What the guest said.
@@ -61,6 +62,7 @@ impl Machine {
             rtc: "2019-01-02T03:04:05".to_owned(),
             // QEMU 7.2 emulates cmpxchg16b wrongly where Linux 6.12's slab allocator uses it; Linux does without.
             cpu: "max,-cx16",
+            network: true,
         }
     }
 
@@ -136,6 +138,13 @@ impl Machine {
         self
     }
 
+    /// Without the network that every machine has.
+    #[must_use]
+    pub fn without_network(mut self) -> Machine {
+        self.network = false;
+        self
+    }
+
     /// Boots it and waits for its report.
     pub fn boot(self) -> Report {
         let images = images(self.kernel, self.init);
@@ -161,7 +170,12 @@ impl Machine {
             .args(["-device", "virtserialport,chardev=report,name=imprint.test"])
             .args(["-drive", &format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display())])
             .args(["-device", "virtio-blk-pci,drive=root,addr=10"])
-            .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,addr=8"])
+            .args(
+                self.network
+                    .then_some(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,addr=8"])
+                    .iter()
+                    .flatten(),
+            )
             .args(&self.arguments)
             .stdin(Stdio::null());
         let ended = Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")).wait(LIMIT);

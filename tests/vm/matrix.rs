@@ -7,6 +7,7 @@ use crate::*;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
     Iso,
+    Fat,
     Cmdline,
     Initramfs,
 }
@@ -18,6 +19,11 @@ fn comes_up(way: Way, init: Init, kernel: Kernel) {
     let machine = machine(kernel).init(init);
     let (machine, origin) = match way {
         Way::Iso => (machine.optical(&site.config_drive(&site.payload)), "config-drive sr0 (IMPRINT)"),
+        Way::Fat => {
+            let drive = site.work.path().join("config-drive.img");
+            std::fs::write(&drive, &*imprint_host::vfat::image(&site.payload).unwrap()).unwrap();
+            (machine.disk(&drive), "config-drive vdb (IMPRINT)")
+        }
         Way::Cmdline => (machine.append(&compose::cmdline(&site.payload)), "cmdline"),
         // Between the image's archive and one more, that of a site pin: both are unpacked.
         Way::Initramfs => {
@@ -58,6 +64,16 @@ fn iso_with_systemd() {
 #[test]
 fn iso_plain() {
     comes_up(Way::Iso, Init::Plain, Kernel::Backports);
+}
+
+#[test]
+fn fat_with_systemd() {
+    comes_up(Way::Fat, Init::Systemd, Kernel::Stable);
+}
+
+#[test]
+fn fat_plain() {
+    comes_up(Way::Fat, Init::Plain, Kernel::Backports);
 }
 
 #[test]

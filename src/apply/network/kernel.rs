@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::NetworkError;
-use crate::netlink::message::{Answer, IFA_F_DADFAILED, IFA_F_TENTATIVE, LinkMessage, Request};
+use crate::netlink::message::{Answer, IFA_F_DADFAILED, IFA_F_TENTATIVE, LinkMessage, RT_SCOPE_LINK, Request};
 use crate::netlink::{Netlink, RequestError};
 use crate::payload::{InterfaceName, Prefix, Route};
 use crate::time::Deadline;
@@ -22,7 +22,7 @@ pub(super) struct On<'a> {
 pub(super) struct Address6 {
     pub(super) index: u32,
     pub(super) prefix: Prefix,
-    /// Not link-local.
+    /// Beyond the link.
     pub(super) global: bool,
     pub(super) tentative: bool,
     /// Another machine has it.
@@ -55,7 +55,8 @@ impl Kernel {
             Answer::Address { index, prefix: Some(prefix), flags, scope } => Some(Address6 {
                 index,
                 prefix,
-                global: scope == 0,
+                // RT_SCOPE_SITE is that of fec0::/10, which QEMU's own network has.
+                global: scope < RT_SCOPE_LINK,
                 tentative: flags & IFA_F_TENTATIVE != 0,
                 duplicate: flags & IFA_F_DADFAILED != 0,
             }),
