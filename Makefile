@@ -55,6 +55,7 @@ test-vm: build
 	@scripts/install-needs vm test
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null
+	@scripts/vm-images generic >/dev/null
 	$(NEXTEST) -p imprint-tests --test vm
 
 ## lint        formatting, clippy, manual pages, shellcheck, and what the dependencies may be

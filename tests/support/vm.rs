@@ -14,6 +14,8 @@ pub enum Kernel {
     Stable,
     /// The newest of backports.
     Backports,
+    /// The release's own for all machines: the others, made for clouds, know no USB.
+    Generic,
 }
 
 /// What runs the initramfs that dracut built.
@@ -103,6 +105,12 @@ impl Machine {
     #[must_use]
     pub fn disk(self, image: &Path) -> Machine {
         self.image(image, &["-device", "virtio-blk-pci,drive=image,addr=1e"])
+    }
+
+    /// A USB stick with this image on it.
+    #[must_use]
+    pub fn usb_stick(self, image: &Path) -> Machine {
+        self.image(image, &["-device", "qemu-xhci", "-device", "usb-storage,drive=image,removable=on"])
     }
 
     fn image(self, image: &Path, devices: &[&str]) -> Machine {
@@ -303,6 +311,7 @@ fn images(kernel: Kernel, init: Init) -> PathBuf {
     let kernel = match kernel {
         Kernel::Stable => "stable",
         Kernel::Backports => "backports",
+        Kernel::Generic => "generic",
     };
     let init = match init {
         Init::Systemd => "systemd",

@@ -41,7 +41,7 @@ fn comes_up(way: Way, init: Init, kernel: Kernel) {
     let private = report.mount("/run/imprint/private");
     match kernel {
         Kernel::Stable => assert_eq!(private, "ramfs rw,nosuid,nodev,noexec,relatime,mode=700"),
-        Kernel::Backports => {
+        Kernel::Backports | Kernel::Generic => {
             assert!(private.starts_with("tmpfs rw,nosuid,nodev,noexec,relatime,"), "{private}");
             for option in ["noswap", "mode=700"] {
                 assert!(private.split(',').any(|other| other == option), "{private}");
@@ -128,4 +128,24 @@ fn a_payload_that_was_cut_short_is_said_to_be_one() {
         "source",
         "the kernel command line is full with 2047 bytes, and the end of imprint.payload= is",
     );
+}
+
+/// Anybody can plug in a stick. It brings a payload only where the operator said so.
+#[test]
+fn a_stick_that_nobody_asked_for_is_ignored() {
+    let site = Site::typical();
+    let stick = site.work.path().join("stick.img");
+    std::fs::write(&stick, &*imprint_host::vfat::image(&site.payload).unwrap()).unwrap();
+    let report = machine(Kernel::Generic).usb_stick(&stick).boot();
+    assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
+    assert_eq!(report.status().outcome, Outcome::Absent);
+    let why = "sda: ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image";
+    let source = report.status().steps.into_iter().find(|step| step.name == "source").unwrap();
+    assert!(source.detail.contains(why), "{}", source.detail);
+    assert!(report.console.contains(why), "{}", report.console);
+    assert_eq!(site.certificates_issued(), 0);
+
+    let report = machine(Kernel::Generic).usb_stick(&stick).append("imprint.source=config-drive").boot();
+    came_up(&report);
+    assert_eq!(report.status().origin.as_deref(), Some("config-drive sda (IMPRINT)"));
 }

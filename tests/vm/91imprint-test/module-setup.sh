@@ -8,6 +8,8 @@ check() {
 
 installkernel() {
     instmods virtio_console
+    # Of the real root.
+    instmods ext4
 }
 
 install() {
