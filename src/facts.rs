@@ -169,10 +169,12 @@ impl Udev {
         Ok(Udev { watch: Some((inotify, data)) })
     }
 
-    /// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device,
-    /// device_update_db).
+    /// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device, device_update_db).
+    /// It does so before it renames one, too, and says there that it is about to (src/udev/udev-event.c, rename_netif).
     pub fn is_done_with(&self, index: u32) -> bool {
-        self.watch.as_ref().is_none_or(|(_, data)| data.join(format!("n{index}")).exists())
+        let Some((_, data)) = &self.watch else { return true };
+        let record = std::fs::read(data.join(format!("n{index}")));
+        record.is_ok_and(|record| !record.split(|byte| *byte == b'\n').any(|line| line == b"E:ID_RENAMING=1"))
     }
 
     /// Readable when udevd has been busy since the last call of [`Udev::drain`].

@@ -298,9 +298,15 @@ fn a_link_is_left_alone_until_udevd_has_named_it() {
     let plan = only(config);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(!race.next(Deadline::after(Duration::from_millis(20)), &mut |_| ()).unwrap());
+    // udevd writes it down before it renames a link, and once more behind that.
+    let record = root.path().join(format!("run/udev/data/n{}", index("eth0")));
+    fs::write(&record, "I:8123456\nE:ID_NET_NAME_PATH=ens8\nE:ID_RENAMING=1\nG:systemd\n").unwrap();
+    assert!(!race.next(Deadline::after(Duration::from_millis(20)), &mut |_| ()).unwrap());
     let link = Netlink::open(0).unwrap().link(index("eth0"), later()).unwrap();
     assert_eq!(link.flags & imprint::netlink::message::IFF_UP, 0, "it was brought up");
-    fs::write(root.path().join(format!("run/udev/data/n{}", index("eth0"))), "").unwrap();
+    let renamed = root.path().join("run/udev/data/.new");
+    fs::write(&renamed, "I:8123456\nE:ID_NET_NAME_PATH=ens8\nG:systemd\n").unwrap();
+    fs::rename(&renamed, &record).unwrap();
     assert!(race.next(later(), &mut |_| ()).unwrap());
 }
 

@@ -29,8 +29,10 @@ fn an_address_by_dhcp_and_all_that_the_next_stage_needs() {
     let keyfile = report.part("keyfile");
     assert!(keyfile.contains("[ipv4]\nmethod=auto\ndhcp-client-id=mac\n"), "{keyfile}");
     let file = "/run/NetworkManager/system-connections/imprint-ens8.nmconnection";
-    let modes = report.part("network-modes");
+    let modes = report.part("keyfile-modes");
     assert!(modes.contains(&format!("-rw------- {file}")), "{modes}");
+    let modes = report.part("unit-modes");
+    assert!(modes.contains("-rw-r--r-- /run/systemd/network/70-imprint-ens8.network"), "{modes}");
 }
 
 #[test]
