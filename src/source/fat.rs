@@ -2,9 +2,15 @@
 //! userspace, as [`super::iso9660`] is and for the same reason; never writes, never follows what the medium says beyond
 //! fixed limits. "fatgen103" is Microsoft's "FAT32 File System Specification", version 1.03.
 
+mod directory;
+mod error;
+
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io::{Read, Seek};
+
+pub use error::FatError;
+
+use directory::{Entry, LongName, More, entries_in};
 
 use super::volume::{Extent, VolumeError, bounded, in_file, is_end, read_at};
 use crate::secret::Secret;
@@ -24,8 +30,6 @@ const MAX_FAT32: u32 = 0x0fff_fff6;
 /// fatgen103, "FAT Directory Structure", DIR_Attr
 const VOLUME_ID: u8 = 0x08;
 const DIRECTORY: u8 = 0x10;
-const LONG_NAME: u8 = 0x0f;
-const LONG_NAME_MASK: u8 = 0x3f;
 
 /// A volume whose boot sector has been read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,118 +37,6 @@ pub struct Volume {
     labels: [String; 1],
     /// Kept, and looked into again: whose volume it is can be known of a damaged one, too.
     boot: Box<[u8; BOOT_LEN]>,
-}
-
-/// What contradicts itself on a FAT volume. Offsets are in bytes from the start of the device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FatError {
-    /// BPB_BytsPerSec
-    SectorSize {
-        /// What stands there.
-        value: u16,
-    },
-    /// BPB_SecPerClus
-    ClusterSize {
-        /// What stands there.
-        value: u8,
-    },
-    /// BPB_RsvdSecCnt: the boot sector itself is one of them.
-    NoReservedSectors,
-    /// BPB_NumFATs
-    NoFats,
-    /// BPB_Media
-    Media {
-        /// What stands there.
-        value: u8,
-    },
-    /// BPB_FATSz16 and BPB_FATSz32 are both 0.
-    NoFatSize,
-    /// BPB_TotSec: fewer sectors than the structures in front of the data take.
-    TooFewSectors {
-        /// Of the volume.
-        total: u32,
-        /// Of boot sector, FATs and root directory.
-        tables: u64,
-    },
-    /// More clusters than this kind of FAT can number.
-    TooManyClusters {
-        /// There are.
-        clusters: u64,
-        /// There can be.
-        most: u32,
-    },
-    /// BPB_FATSz: a FAT too short for the clusters that there are.
-    FatTooShort {
-        /// In sectors.
-        sectors: u32,
-        /// There are.
-        clusters: u32,
-    },
-    /// BPB_FSVer: a later version of FAT32.
-    Version {
-        /// What stands there.
-        value: u16,
-    },
-    /// BPB_ExtFlags names a FAT that is not there.
-    ActiveFat {
-        /// Which one.
-        number: u8,
-        /// How many there are.
-        fats: u8,
-    },
-    /// A chain leads to a cluster that the volume does not have.
-    ClusterNumber {
-        /// Where the number stands.
-        offset: u64,
-        /// The number.
-        cluster: u32,
-        /// The last one that there is.
-        last: u32,
-    },
-    /// A chain leads to a cluster that is marked bad.
-    BadCluster {
-        /// Where the mark stands.
-        offset: u64,
-        /// Which cluster it follows.
-        after: u32,
-    },
-    /// A chain leads to a cluster that counts as free.
-    FreeCluster {
-        /// Where the mark stands.
-        offset: u64,
-        /// Which cluster.
-        cluster: u32,
-    },
-    /// A chain leads back to itself.
-    Loop {
-        /// Where the number stands that leads back.
-        offset: u64,
-        /// The cluster that comes a second time.
-        cluster: u32,
-    },
-    /// A directory of more than 65536 entries.
-    DirectoryTooLong {
-        /// Its first cluster.
-        cluster: u32,
-    },
-    /// The chain of a file ends before the file does.
-    ChainTooShort {
-        /// Where the directory entry is.
-        offset: u64,
-        /// The file's length in bytes.
-        len: u32,
-        /// Bytes in the chain.
-        have: u64,
-    },
-    /// The chain of a file goes on behind its end.
-    ChainTooLong {
-        /// Where the directory entry is.
-        offset: u64,
-        /// The file's length in bytes.
-        len: u32,
-        /// Where the chain should end.
-        cluster: u32,
-    },
 }
 
 impl Volume {
@@ -497,119 +389,6 @@ impl Chain<'_> {
     }
 }
 
-/// A directory entry.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Entry {
-    /// The long name, or the short one where there is no other.
-    name: String,
-    short: String,
-    /// The name as a volume label: without the dot.
-    label: String,
-    attributes: u8,
-    /// The first cluster.
-    cluster: u32,
-    /// In bytes; 0 for directories.
-    len: u32,
-    /// Where the entry stands.
-    offset: u64,
-}
-
-/// Whether a directory goes on behind this part of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum More {
-    Maybe,
-    No,
-}
-
-/// The entries in a run of bytes, read one sector at a time. `len` has been bounded by the caller.
-fn entries_in(
-    device: &mut (impl Read + Seek),
-    start: u64,
-    len: u64,
-    long: &mut LongName,
-    each: &mut dyn FnMut(Entry) -> Result<(), VolumeError>,
-) -> Result<More, VolumeError> {
-    let mut done = 0;
-    while done < len {
-        let mut sector = [0; 512];
-        let size = usize::try_from(len - done).unwrap_or(512).min(512);
-        let Some(part) = sector.get_mut(..size) else { break };
-        read_at(device, start + done, part)?;
-        for (raw, number) in part.chunks_exact(ENTRY_LEN).zip(0..) {
-            let offset = start + done + number * 32;
-            let attributes = byte(raw, 11);
-            match (byte(raw, 0), attributes & LONG_NAME_MASK) {
-                // fatgen103, DIR_Name[0]: free, and so is everything behind it.
-                (0, _) => return Ok(More::No),
-                (0xe5, _) => *long = LongName::default(),
-                (_, LONG_NAME) => long.add(raw),
-                _ => each(Entry::parse(raw, std::mem::take(long), offset))?,
-            }
-        }
-        done += 512;
-    }
-    Ok(More::Maybe)
-}
-
-impl Entry {
-    fn parse(raw: &[u8], long: LongName, offset: u64) -> Entry {
-        let name = raw.get(..11).unwrap_or_default();
-        let (stem, extension) = (shown(name.get(..8).unwrap_or_default()), shown(name.get(8..).unwrap_or_default()));
-        let short = if extension.is_empty() { stem } else { format!("{stem}.{extension}") };
-        Entry {
-            name: long.finish(name).unwrap_or_else(|| short.clone()),
-            short,
-            label: shown(name),
-            attributes: byte(raw, 11),
-            cluster: u32::from(le16(raw, 20)) << 16 | u32::from(le16(raw, 26)),
-            len: le32(raw, 28),
-            offset,
-        }
-    }
-}
-
-/// The entries of a long name, which stand in front of the short one, last part first (fatgen103, "FAT Long Directory
-/// Entries"). A set that is not whole, or belongs to another short name, is none: the short name then counts alone.
-#[derive(Default)]
-struct LongName {
-    /// UCS-2, the parts that were seen; `None`: no set, or one that is not whole.
-    units: Option<Vec<u16>>,
-    /// Number of the part that was seen last.
-    part: u8,
-    /// Of the short name that it belongs to.
-    checksum: u8,
-}
-
-impl LongName {
-    fn add(&mut self, raw: &[u8]) {
-        let order = byte(raw, 0);
-        let (first, part, checksum) = (order & 0x40 != 0, order & 0x3f, byte(raw, 13));
-        // 20 parts of 13 hold the 255 units that a name may have.
-        let follows = !first && checksum == self.checksum && Some(part) == self.part.checked_sub(1);
-        if !(1..=20).contains(&part) || !first && !follows {
-            *self = LongName::default();
-            return;
-        }
-        let behind = if first { Some(Vec::new()) } else { self.units.take() };
-        self.units = behind.map(|behind| {
-            let fields = [raw.get(1..11), raw.get(14..26), raw.get(28..32)];
-            let bytes = fields.into_iter().flatten().flat_map(|field| field.chunks_exact(2));
-            let mut units: Vec<u16> = bytes.map(|pair| le16(pair, 0)).collect();
-            units.extend(behind);
-            units
-        });
-        (self.part, self.checksum) = (part, checksum);
-    }
-
-    fn finish(self, short: &[u8]) -> Option<String> {
-        // fatgen103, "ChkSum"
-        let sum = short.iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
-        let units = self.units.filter(|_| self.part == 1 && sum == self.checksum)?;
-        let units: Vec<u16> = units.into_iter().take_while(|unit| *unit != 0).collect();
-        Some(String::from_utf16_lossy(&units).escape_debug().to_string())
-    }
-}
-
 /// Text in an OEM code page that nobody knows: ASCII, everything else as escapes; trailing blanks removed.
 fn shown(bytes: &[u8]) -> String {
     bytes.trim_ascii_end().escape_ascii().to_string()
@@ -627,60 +406,6 @@ fn le16(bytes: &[u8], at: usize) -> u16 {
 fn le32(bytes: &[u8], at: usize) -> u32 {
     u32::from(le16(bytes, at)) | u32::from(le16(bytes, at + 2)) << 16
 }
-
-impl fmt::Display for FatError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FatError::SectorSize { value } => write!(f, "bytes per sector at byte 11 are {value}, not 512 to 4096"),
-            FatError::ClusterSize { value } => {
-                write!(f, "sectors per cluster at byte 13 are {value}, which is no power of two")
-            }
-            FatError::NoReservedSectors => write!(f, "reserved sectors at byte 14 are 0"),
-            FatError::NoFats => write!(f, "the number of FATs at byte 16 is 0"),
-            FatError::Media { value } => {
-                write!(f, "the medium's type at byte 21 is {value:#04x}, not 0xf0 or 0xf8 to 0xff")
-            }
-            FatError::NoFatSize => write!(f, "sectors per FAT at bytes 22 and 36 are both 0"),
-            FatError::TooFewSectors { total, tables } => {
-                write!(f, "the volume has {total} sectors (bytes 19 and 32), its tables alone take {tables}")
-            }
-            FatError::TooManyClusters { clusters, most } => {
-                write!(f, "{clusters} clusters by bytes 13, 19 and 32, and there can be at most {most}")
-            }
-            FatError::FatTooShort { sectors, clusters } => {
-                write!(f, "{sectors} sectors per FAT (bytes 22 and 36) are too few for {clusters} clusters")
-            }
-            FatError::Version { value } => write!(f, "the FAT32 version at byte 42 is {value:#06x}, not 0"),
-            FatError::ActiveFat { number, fats } => {
-                write!(f, "FAT number {number} is active (byte 40), and there are {fats}, from 0")
-            }
-            FatError::ClusterNumber { offset, cluster, last } => {
-                write!(f, "cluster {cluster} at byte {offset} is outside of 2 to {last}")
-            }
-            FatError::BadCluster { offset, after } => {
-                write!(f, "the FAT at byte {offset} has a bad cluster after cluster {after}")
-            }
-            FatError::FreeCluster { offset, cluster } => {
-                write!(f, "the FAT at byte {offset} has cluster {cluster} as free, and it is in use")
-            }
-            FatError::Loop { offset, cluster } => {
-                write!(f, "the FAT at byte {offset} leads back to cluster {cluster}")
-            }
-            FatError::DirectoryTooLong { cluster } => {
-                write!(f, "the directory at cluster {cluster} has more than 65536 entries")
-            }
-            FatError::ChainTooShort { offset, len, have } => {
-                write!(f, "the file of the entry at byte {offset} has {len} bytes, and its clusters only {have}")
-            }
-            FatError::ChainTooLong { offset, len, cluster } => {
-                write!(f, "the file of the entry at byte {offset} has {len} bytes, and its clusters go on at {cluster}")
-            }
-        }?;
-        f.write_str("; write the volume again")
-    }
-}
-
-impl std::error::Error for FatError {}
 
 #[cfg(test)]
 mod tests;

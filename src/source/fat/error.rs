@@ -1,0 +1,169 @@
+//! What contradicts itself on a FAT volume, in words for whoever wrote it. Reads nothing.
+
+use std::fmt;
+
+/// What contradicts itself on a FAT volume. Offsets are in bytes from the start of the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FatError {
+    /// BPB_BytsPerSec
+    SectorSize {
+        /// What stands there.
+        value: u16,
+    },
+    /// BPB_SecPerClus
+    ClusterSize {
+        /// What stands there.
+        value: u8,
+    },
+    /// BPB_RsvdSecCnt: the boot sector itself is one of them.
+    NoReservedSectors,
+    /// BPB_NumFATs
+    NoFats,
+    /// BPB_Media
+    Media {
+        /// What stands there.
+        value: u8,
+    },
+    /// BPB_FATSz16 and BPB_FATSz32 are both 0.
+    NoFatSize,
+    /// BPB_TotSec: fewer sectors than the structures in front of the data take.
+    TooFewSectors {
+        /// Of the volume.
+        total: u32,
+        /// Of boot sector, FATs and root directory.
+        tables: u64,
+    },
+    /// More clusters than this kind of FAT can number.
+    TooManyClusters {
+        /// There are.
+        clusters: u64,
+        /// There can be.
+        most: u32,
+    },
+    /// BPB_FATSz: a FAT too short for the clusters that there are.
+    FatTooShort {
+        /// In sectors.
+        sectors: u32,
+        /// There are.
+        clusters: u32,
+    },
+    /// BPB_FSVer: a later version of FAT32.
+    Version {
+        /// What stands there.
+        value: u16,
+    },
+    /// BPB_ExtFlags names a FAT that is not there.
+    ActiveFat {
+        /// Which one.
+        number: u8,
+        /// How many there are.
+        fats: u8,
+    },
+    /// A chain leads to a cluster that the volume does not have.
+    ClusterNumber {
+        /// Where the number stands.
+        offset: u64,
+        /// The number.
+        cluster: u32,
+        /// The last one that there is.
+        last: u32,
+    },
+    /// A chain leads to a cluster that is marked bad.
+    BadCluster {
+        /// Where the mark stands.
+        offset: u64,
+        /// Which cluster it follows.
+        after: u32,
+    },
+    /// A chain leads to a cluster that counts as free.
+    FreeCluster {
+        /// Where the mark stands.
+        offset: u64,
+        /// Which cluster.
+        cluster: u32,
+    },
+    /// A chain leads back to itself.
+    Loop {
+        /// Where the number stands that leads back.
+        offset: u64,
+        /// The cluster that comes a second time.
+        cluster: u32,
+    },
+    /// A directory of more than 65536 entries.
+    DirectoryTooLong {
+        /// Its first cluster.
+        cluster: u32,
+    },
+    /// The chain of a file ends before the file does.
+    ChainTooShort {
+        /// Where the directory entry is.
+        offset: u64,
+        /// The file's length in bytes.
+        len: u32,
+        /// Bytes in the chain.
+        have: u64,
+    },
+    /// The chain of a file goes on behind its end.
+    ChainTooLong {
+        /// Where the directory entry is.
+        offset: u64,
+        /// The file's length in bytes.
+        len: u32,
+        /// Where the chain should end.
+        cluster: u32,
+    },
+}
+
+impl fmt::Display for FatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FatError::SectorSize { value } => write!(f, "bytes per sector at byte 11 are {value}, not 512 to 4096"),
+            FatError::ClusterSize { value } => {
+                write!(f, "sectors per cluster at byte 13 are {value}, which is no power of two")
+            }
+            FatError::NoReservedSectors => write!(f, "reserved sectors at byte 14 are 0"),
+            FatError::NoFats => write!(f, "the number of FATs at byte 16 is 0"),
+            FatError::Media { value } => {
+                write!(f, "the medium's type at byte 21 is {value:#04x}, not 0xf0 or 0xf8 to 0xff")
+            }
+            FatError::NoFatSize => write!(f, "sectors per FAT at bytes 22 and 36 are both 0"),
+            FatError::TooFewSectors { total, tables } => {
+                write!(f, "the volume has {total} sectors (bytes 19 and 32), its tables alone take {tables}")
+            }
+            FatError::TooManyClusters { clusters, most } => {
+                write!(f, "{clusters} clusters by bytes 13, 19 and 32, and there can be at most {most}")
+            }
+            FatError::FatTooShort { sectors, clusters } => {
+                write!(f, "{sectors} sectors per FAT (bytes 22 and 36) are too few for {clusters} clusters")
+            }
+            FatError::Version { value } => write!(f, "the FAT32 version at byte 42 is {value:#06x}, not 0"),
+            FatError::ActiveFat { number, fats } => {
+                write!(f, "FAT number {number} is active (byte 40), and there are {fats}, from 0")
+            }
+            FatError::ClusterNumber { offset, cluster, last } => {
+                write!(f, "cluster {cluster} at byte {offset} is outside of 2 to {last}")
+            }
+            FatError::BadCluster { offset, after } => {
+                write!(f, "the FAT at byte {offset} has a bad cluster after cluster {after}")
+            }
+            FatError::FreeCluster { offset, cluster } => {
+                write!(f, "the FAT at byte {offset} has cluster {cluster} as free, and it is in use")
+            }
+            FatError::Loop { offset, cluster } => {
+                write!(f, "the FAT at byte {offset} leads back to cluster {cluster}")
+            }
+            FatError::DirectoryTooLong { cluster } => {
+                write!(f, "the directory at cluster {cluster} has more than 65536 entries")
+            }
+            FatError::ChainTooShort { offset, len, have } => {
+                write!(f, "the file of the entry at byte {offset} has {len} bytes, and its clusters only {have}")
+            }
+            FatError::ChainTooLong { offset, len, cluster } => {
+                write!(f, "the file of the entry at byte {offset} has {len} bytes, and its clusters go on at {cluster}")
+            }
+        }?;
+        f.write_str("; write the volume again")
+    }
+}
+
+impl std::error::Error for FatError {}
