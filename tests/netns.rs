@@ -250,7 +250,7 @@ fn block_event() {
 #[test]
 fn a_block_event_of_the_kernel_ends_a_wait() {
     let root = tempfile::tempdir().unwrap();
-    let mut watch = Watch::open(root.path()).unwrap();
+    let mut watch = Watch::open(root.path(), false).unwrap();
     block_event();
     // Other tests, and the machine itself, may cause events as well.
     loop {

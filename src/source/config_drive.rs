@@ -80,7 +80,7 @@ pub fn find(
     deadline: Deadline,
     notice: &mut dyn FnMut(&str),
 ) -> Result<Result<Found, String>, SourceError> {
-    let mut watch = Watch::open(root).map_err(SourceError::Watch)?;
+    let mut watch = Watch::open(root, search.named() || search.pinned).map_err(SourceError::Watch)?;
     let mut looked: BTreeMap<String, Looked> = BTreeMap::new();
     let mut insist = false;
     loop {

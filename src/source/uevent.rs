@@ -20,15 +20,16 @@ const QUIET_WITHOUT_UDEV: Duration = Duration::from_secs(1);
 /// do_scan_async), so a drive may appear a moment after the queue ran empty.
 const QUIET_WITH_UDEV: Duration = Duration::from_millis(300);
 
-/// usb-storage lets a device come to rest before it looks for disks on it: for a second, by default
-/// (drivers/usb/storage/usb.c, delay_use). Nothing is to be heard of it in that time.
-const QUIET_WITH_USB_STORAGE: Duration = Duration::from_secs(2);
+/// USB is slow, and silent: a hub waits until a plug has settled (drivers/usb/core/hub.c, HUB_DEBOUNCE_TIMEOUT: 2 s at
+/// most), and usb-storage for a second before it looks for disks (drivers/usb/storage/usb.c, delay_use).
+const QUIET_WITH_USB: Duration = Duration::from_secs(2);
 
 /// Hears about block devices from the moment it is opened.
 pub struct Watch {
     kernel: OwnedFd,
     udev: Option<Udev>,
-    root: PathBuf,
+    /// Where USB buses are to be seen, if their media count.
+    usb: Option<PathBuf>,
     last_event: Duration,
     /// Something that brings drives has happened since udev's queue was last seen empty: what udev does now may be about it.
     stirred: bool,
@@ -51,8 +52,9 @@ pub enum Change {
 }
 
 impl Watch {
-    /// To be opened before devices are looked at for the first time, so that nothing falls in between.
-    pub fn open(root: &Path) -> io::Result<Watch> {
+    /// To be opened before devices are looked at for the first time, so that nothing falls in between. `usb`: drives on
+    /// USB are waited for, too.
+    pub fn open(root: &Path, usb: bool) -> io::Result<Watch> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let kernel = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkKObjectUEvent)?;
         // Group 1: the kernel's own events; udevd repeats them in group 2.
@@ -65,7 +67,8 @@ impl Watch {
         } else {
             None
         };
-        Ok(Watch { kernel, udev, root: root.to_owned(), last_event: since_boot(), stirred: true })
+        let usb = usb.then(|| root.join("sys/bus/usb/devices"));
+        Ok(Watch { kernel, udev, usb, last_event: since_boot(), stirred: true })
     }
 
     /// Waits until a block device changed or everything has settled. With `insist`, settling ends no wait.
@@ -96,15 +99,23 @@ impl Watch {
     }
 
     fn settles_at(&self, deadline: Deadline) -> Deadline {
-        let quiet = match &self.udev {
-            // udevd removes the file when it has nothing left to do (src/udev/udevd.c, event_queue_cleanup).
-            Some(udev) if self.stirred && udev.queue.exists() => return deadline,
-            _ if usb_storage_pending(&self.root) => QUIET_WITH_USB_STORAGE,
-            Some(_) => QUIET_WITH_UDEV,
-            None => QUIET_WITHOUT_UDEV,
-        };
+        // udevd removes the file when it has nothing left to do (src/udev/udevd.c, event_queue_cleanup).
+        if self.stirred && self.udev.as_ref().is_some_and(|udev| udev.queue.exists()) {
+            return deadline;
+        }
+        let quiet = self.quiet();
         let left = (self.last_event + quiet).saturating_sub(since_boot());
         deadline.at_most(left)
+    }
+
+    /// How long nothing has to happen.
+    fn quiet(&self) -> Duration {
+        let has_bus = |usb: &PathBuf| usb.read_dir().is_ok_and(|mut devices| devices.next().is_some());
+        match &self.udev {
+            _ if self.usb.as_ref().is_some_and(has_bus) => QUIET_WITH_USB,
+            Some(_) => QUIET_WITH_UDEV,
+            None => QUIET_WITHOUT_UDEV,
+        }
     }
 
     /// The next block event that has arrived, if any.
@@ -134,21 +145,6 @@ impl Watch {
             }
         }
     }
-}
-
-/// Whether there is an interface for mass storage on a USB bus that no disk hangs on yet. One that never gets a disk, for
-/// want of a driver, prolongs the wait once.
-fn usb_storage_pending(root: &Path) -> bool {
-    let Ok(devices) = root.join("sys/bus/usb/devices").read_dir() else { return false };
-    let disks = || root.join("sys/block").read_dir().into_iter().flatten().flatten();
-    // USB-IF, Defined Class Codes: 08.
-    let is_storage =
-        |path: &Path| std::fs::read(path.join("bInterfaceClass")).is_ok_and(|class| class.starts_with(b"08"));
-    devices.flatten().filter(|device| is_storage(&device.path())).any(|interface| {
-        let hangs_on =
-            |disk: &Path| disk.read_link().is_ok_and(|place| place.iter().any(|part| part == interface.file_name()));
-        !disks().any(|disk| hangs_on(&disk.path()))
-    })
 }
 
 /// Subsystems whose devices are drives, or are what drives hang on. All others, network links above all, prolong no wait.
@@ -192,25 +188,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stick_whose_disk_is_still_to_come_is_waited_for() {
-        use std::os::unix::fs::symlink;
+    fn usb_is_given_its_time_where_its_media_count() {
         let root = tempfile::tempdir().unwrap();
-        assert!(!usb_storage_pending(root.path()));
-        let bus = root.path().join("sys/bus/usb/devices");
-        std::fs::create_dir_all(root.path().join("sys/block")).unwrap();
-        for (interface, class) in [("1-1:1.0", "08\n"), ("1-2:1.0", "03\n")] {
-            std::fs::create_dir_all(bus.join(interface)).unwrap();
-            std::fs::write(bus.join(interface).join("bInterfaceClass"), class).unwrap();
-        }
-        assert!(usb_storage_pending(root.path()));
-        let disk = |name: &str, place: &str| {
-            symlink(format!("../devices/pci0000:00/{place}/block/{name}"), root.path().join("sys/block").join(name))
-                .unwrap();
-        };
-        disk("sda", "0000:00:1d.7/usb1/1-2/1-2:1.0/host2/target2:0:0/2:0:0:0");
-        assert!(usb_storage_pending(root.path()), "that one hangs elsewhere");
-        disk("sdb", "0000:00:1d.7/usb1/1-1/1-1:1.0/host3/target3:0:0/3:0:0:0");
-        assert!(!usb_storage_pending(root.path()));
+        let quiet = |usb| Watch::open(root.path(), usb).unwrap().quiet();
+        assert_eq!((quiet(true), quiet(false)), (QUIET_WITHOUT_UDEV, QUIET_WITHOUT_UDEV));
+        std::fs::create_dir_all(root.path().join("sys/bus/usb/devices/usb1")).unwrap();
+        assert_eq!((quiet(true), quiet(false)), (QUIET_WITH_USB, QUIET_WITHOUT_UDEV));
     }
 
     #[test]
