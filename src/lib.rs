@@ -35,6 +35,7 @@ pub mod error;
 pub mod chain;
 pub mod digest;
 pub mod hex;
+pub mod line;
 pub mod netlink;
 pub mod dhcp4;
 pub mod neighbour;

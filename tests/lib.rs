@@ -10,3 +10,5 @@ pub mod est_server;
 pub mod vm;
 #[path = "support/programs.rs"]
 pub mod programs;
+#[path = "support/line.rs"]
+pub mod line;

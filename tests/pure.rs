@@ -19,6 +19,7 @@ use imprint_tests::programs;
 mod pure {
     mod docs;
     mod errors;
+    mod line;
     mod volumes;
 
     /// (variant of `Error`, stage, exit code), as `Error::stage` in src/error.rs has them.

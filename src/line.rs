@@ -1,0 +1,82 @@
+//! The serial line protocol, both ends: docs/line-protocol.md. Bytes and timers in, bytes and events out; no I/O, no
+//! clock, no randomness in here.
+//!
+//! ```text
+//! base85    bytes ↔ characters
+//! frame     frames ↔ bytes, and finding them in what else a line carries
+//! transfer  one object: pieces, acknowledgements, what is sent again
+//! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
+//! host      the host's end
+//! wire      around either end: bytes, round trips, timers
+//! seal      payloads for the node that said HELLO, and for no other
+//! ```
+
+pub mod base85;
+pub mod frame;
+pub mod transfer;
+pub mod node;
+pub mod host;
+pub mod wire;
+pub mod seal;
+
+pub use frame::{From, Hello, Kind, Nonce, Reason, Session, Stage, VERSION, Versions};
+pub use host::{Host, HostEvent};
+pub use node::{Node, NodeEvent};
+pub use seal::{LineKey, SEAL_LEN};
+pub use transfer::Shape;
+pub use wire::{Polled, Wire};
+
+/// What an end waits for, if nothing is heard before. How long that is, [`wire`] decides.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Timer {
+    /// For nothing.
+    None,
+    /// To say again that it is there: HELLO of a node, CALL of a host.
+    Call,
+    /// To send again what was not acknowledged. How many times in a row it has done so.
+    Retransmit(u8),
+    /// To see whether the other end is still there: the host asks.
+    Keepalive(Patience),
+    /// To take it that the other end is gone: the node says HELLO.
+    Watch(Patience),
+}
+
+/// How long silence is borne.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Patience {
+    /// Things are moving.
+    Short,
+    /// An administrator is waited for.
+    Long,
+}
+
+/// Either end, for [`wire`]: both are driven the same way.
+pub trait End {
+    /// What it tells whoever drives it.
+    type Event;
+
+    /// Takes what the other end sent. `now` is in microseconds: for a host since 1970, for a node of any clock that is
+    /// never set.
+    fn receive(&mut self, packet: frame::Packet, now: u64);
+
+    /// Something came that looks like a frame and is none of this conversation: damaged, or of another.
+    fn stranger(&mut self);
+
+    /// The time that [`End::timer`] named is over.
+    fn fire(&mut self);
+
+    /// The next thing to send, if there is one.
+    fn packet(&mut self, now: u64) -> Option<frame::Packet>;
+
+    /// What it waits for.
+    fn timer(&self) -> Timer;
+
+    /// The conversation that it is in.
+    fn session(&self) -> Option<Session>;
+
+    /// The next thing that it has to tell.
+    fn event(&mut self) -> Option<Self::Event>;
+
+    /// When something was sent that has just been answered: what a round trip is measured with.
+    fn sample(&mut self) -> Option<u64>;
+}

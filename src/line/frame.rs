@@ -1,0 +1,604 @@
+//! Frames to and from bytes (docs/line-protocol.md, "Frames"). No state beyond that of the scanner, no I/O.
+//!
+//! A frame is `#`, base-85 digits, and any byte that is none: a line feed when we write it. It is found wherever it
+//! starts, and a byte that was lost, changed or put between costs that frame alone.
+
+use super::base85;
+
+/// Begins a frame, and stands nowhere else in one. To a shell that takes a frame for a command it is a comment.
+pub const MARK: u8 = b'#';
+
+/// The most characters between mark and end: a frame with both and a carriage return fits 256 bytes, the least that
+/// IPMI implementations take in one packet.
+pub const MAX_DIGITS: usize = 250;
+
+/// The most object bytes in one DATA frame: with four bytes of head and four of CRC, 250 digits.
+pub const MAX_CHUNK: u8 = 192;
+
+/// The version of the protocol that this code speaks.
+pub const VERSION: u8 = 1;
+
+/// Who sent a frame. It is part of what the CRC covers, so that an echo is not taken for the other end's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum From {
+    /// The node.
+    Node,
+    /// The host.
+    Host,
+}
+
+/// Eight bytes that an end makes anew each time that it starts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Nonce(pub [u8; 8]);
+
+/// Which conversation a frame belongs to. It is part of what the CRC covers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Session {
+    /// The node's.
+    pub node: Nonce,
+    /// The host's.
+    pub host: Nonce,
+}
+
+/// A frame with all that its CRC covers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Packet {
+    /// Who sent it.
+    pub from: From,
+    /// `None`: outside any conversation.
+    pub session: Option<Session>,
+    /// What it says.
+    pub frame: Frame,
+}
+
+/// What a frame says.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Frame {
+    /// Host: is a node there? Outside any conversation.
+    Call(Versions),
+    /// Node: here I am. Outside any conversation.
+    Hello(Hello),
+    /// Host: this is our conversation. Outside it, since the node does not know its nonce yet.
+    Open {
+        /// The version that both speak.
+        version: u8,
+        /// The conversation.
+        session: Session,
+    },
+    /// Node: the answer to OPEN, and how far it is.
+    Ready(Stage),
+    /// An object comes.
+    Announce(Announce),
+    /// A piece of the object that was announced.
+    Data {
+        /// Of the object.
+        number: u8,
+        /// Of the piece, from 0.
+        index: u16,
+        /// `chunk` bytes, fewer in the last piece.
+        bytes: Vec<u8>,
+    },
+    /// What has arrived of an object. Confirms its announcement, too.
+    Ack {
+        /// Of the object.
+        number: u8,
+        /// All pieces before this one.
+        next: u16,
+        /// Bit n, counted from the least significant: piece `next + 1 + n`.
+        later: u32,
+    },
+    /// An object is not taken.
+    Refuse {
+        /// Of the object.
+        number: u8,
+        /// Why.
+        reason: Reason,
+    },
+    /// Node: what time is it?
+    Ask {
+        /// Comes back in the answer.
+        number: u8,
+    },
+    /// Host: the time.
+    Time {
+        /// Of the question.
+        number: u8,
+        /// Microseconds since 1970-01-01T00:00:00Z when the question had arrived.
+        received: u64,
+        /// Microseconds from then until this answer was sent.
+        held: u32,
+    },
+}
+
+/// The versions that an end speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Versions {
+    /// The lowest.
+    pub lowest: u8,
+    /// The highest.
+    pub highest: u8,
+}
+
+/// What a node says of itself. It is the same as long as the node's program runs.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Hello {
+    /// The versions that it speaks.
+    pub versions: Versions,
+    /// It takes a payload that is not sealed.
+    pub plain: bool,
+    /// Made when its program started.
+    pub nonce: Nonce,
+    /// X25519 public key, made when its program started.
+    pub key: [u8; 32],
+    /// SMBIOS system UUID, in the order in which sysfs prints it.
+    pub uuid: Option<[u8; 16]>,
+    /// SMBIOS system serial number; cut at 32 bytes.
+    pub serial: Option<String>,
+    /// Hardware addresses of 6 or 20 bytes; as many as fit.
+    pub macs: Vec<Vec<u8>>,
+}
+
+/// How far a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Stage {
+    /// It wants a payload.
+    Payload,
+    /// It has its payload, and is busy with it.
+    Busy,
+    /// It wants its CSR to be signed.
+    Request,
+    /// It has its certificate.
+    Done,
+    /// It has given up.
+    Failed,
+}
+
+/// An object that is about to come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Announce {
+    /// Counts the objects of one direction in one conversation, from 0.
+    pub number: u8,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes in each piece but the last: 1 to [`MAX_CHUNK`].
+    pub chunk: u8,
+    /// Bytes in all.
+    pub length: u32,
+    /// SHA-256 of the bytes as they are sent.
+    pub digest: [u8; 32],
+}
+
+/// What an object is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// Host: a payload, sealed.
+    Sealed,
+    /// Host: a payload, not sealed.
+    Plain,
+    /// Host: the certificate and those that chain it to the CA, as certs-only CMS in DER (RFC 8951 §3).
+    Certificates,
+    /// Host: the CSR waits for an administrator; UTF-8.
+    Pending,
+    /// Host: the CSR is refused, and why; UTF-8.
+    Refused,
+    /// Node: proof that it has the payload, and a CSR.
+    Request,
+    /// Node: status.json, once it is over.
+    Report,
+}
+
+/// Why an object is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Reason {
+    /// No object of this number was announced: announce it again.
+    Unknown,
+    /// The bytes do not have the digest that was announced: send it again.
+    Digest,
+    /// Longer than an object of this kind may be.
+    TooLong,
+    /// The node has offered a key, and takes sealed payloads only.
+    NotSealed,
+    /// Not what it wants now.
+    Unwanted,
+    /// Sealed for another node or another conversation, or damaged by whoever sealed it.
+    Seal,
+}
+
+/// One byte each on the line.
+const KINDS: [(Kind, u8); 7] = [
+    (Kind::Sealed, 1),
+    (Kind::Plain, 2),
+    (Kind::Certificates, 3),
+    (Kind::Pending, 4),
+    (Kind::Refused, 5),
+    (Kind::Request, 16),
+    (Kind::Report, 17),
+];
+const REASONS: [(Reason, u8); 6] = [
+    (Reason::Unknown, 1),
+    (Reason::Digest, 2),
+    (Reason::TooLong, 3),
+    (Reason::NotSealed, 4),
+    (Reason::Unwanted, 5),
+    (Reason::Seal, 6),
+];
+const STAGES: [(Stage, u8); 5] =
+    [(Stage::Payload, 0), (Stage::Busy, 1), (Stage::Request, 2), (Stage::Done, 3), (Stage::Failed, 4)];
+
+fn code<T: Copy + PartialEq>(table: &[(T, u8)], value: T) -> u8 {
+    table.iter().find(|(known, _)| *known == value).map_or(0, |(_, code)| *code)
+}
+
+fn value<T: Copy>(table: &[(T, u8)], code: u8) -> Option<T> {
+    table.iter().find(|(_, known)| *known == code).map(|(value, _)| *value)
+}
+
+impl Kind {
+    /// The most bytes that an object of this kind has; a longer one is refused before a byte of it is kept.
+    pub fn max_len(self) -> usize {
+        match self {
+            Kind::Sealed => crate::payload::MAX_LEN.saturating_add(super::SEAL_LEN),
+            Kind::Plain => crate::payload::MAX_LEN,
+            Kind::Certificates => 32 * 1024,
+            Kind::Request | Kind::Report => 16 * 1024,
+            Kind::Pending | Kind::Refused => 1024,
+        }
+    }
+
+    /// Who sends it.
+    pub fn from(self) -> From {
+        match self {
+            Kind::Request | Kind::Report => From::Node,
+            _ => From::Host,
+        }
+    }
+
+    /// The byte that stands for it in ANNOUNCE.
+    pub fn code(self) -> u8 {
+        code(&KINDS, self)
+    }
+}
+
+impl Versions {
+    /// What this code speaks.
+    pub const OURS: Versions = Versions { lowest: VERSION, highest: VERSION };
+
+    /// The highest that both speak.
+    pub fn common(self, other: Versions) -> Option<u8> {
+        let highest = self.highest.min(other.highest);
+        (highest >= self.lowest.max(other.lowest)).then_some(highest)
+    }
+}
+
+impl Announce {
+    /// How many pieces the object has.
+    pub fn count(&self) -> u16 {
+        let count = self.length.div_ceil(u32::from(self.chunk.max(1)));
+        u16::try_from(count).unwrap_or(u16::MAX)
+    }
+}
+
+const CALL: u8 = 1;
+const HELLO: u8 = 2;
+const OPEN: u8 = 3;
+const READY: u8 = 4;
+const ANNOUNCE: u8 = 5;
+const DATA: u8 = 6;
+const ACK: u8 = 7;
+const REFUSE: u8 = 8;
+const ASK: u8 = 9;
+const TIME: u8 = 10;
+
+/// In the flags of HELLO.
+const FLAG_PLAIN: u8 = 1;
+/// Tags of the items that may follow in HELLO. Unknown ones are passed over.
+const TAG_UUID: u8 = 1;
+const TAG_SERIAL: u8 = 2;
+const TAG_MAC: u8 = 3;
+
+/// CRC's bytes at the end of a message.
+const CRC_LEN: usize = 4;
+/// The most bytes that a message has, its CRC included.
+const MAX_MESSAGE: usize = MAX_DIGITS / 5 * 4;
+const MAX_SERIAL: usize = 32;
+
+impl Hello {
+    /// The message that is sent, without its CRC; what a payload is sealed to.
+    pub fn message(&self) -> Vec<u8> {
+        let mut out = vec![HELLO, self.versions.lowest, self.versions.highest, if self.plain { FLAG_PLAIN } else { 0 }];
+        out.extend(self.nonce.0);
+        out.extend(self.key);
+        let mut item = |tag: u8, bytes: &[u8]| {
+            let Ok(length) = u8::try_from(bytes.len()) else { return };
+            if out.len().saturating_add(bytes.len()).saturating_add(2 + CRC_LEN) <= MAX_MESSAGE {
+                out.extend([tag, length]);
+                out.extend(bytes);
+            }
+        };
+        if let Some(uuid) = &self.uuid {
+            item(TAG_UUID, uuid);
+        }
+        if let Some(serial) = &self.serial {
+            let end = serial.char_indices().map(|(at, c)| at.saturating_add(c.len_utf8()));
+            let end = end.take_while(|end| *end <= MAX_SERIAL).last().unwrap_or(0);
+            item(TAG_SERIAL, serial.as_bytes().get(..end).unwrap_or_default());
+        }
+        for mac in &self.macs {
+            item(TAG_MAC, mac);
+        }
+        out
+    }
+
+    fn parse(mut rest: &[u8]) -> Option<Hello> {
+        let [lowest, highest, flags] = take(&mut rest)?;
+        let mut hello = Hello {
+            versions: Versions { lowest, highest },
+            plain: flags & FLAG_PLAIN != 0,
+            nonce: Nonce(take(&mut rest)?),
+            key: take(&mut rest)?,
+            uuid: None,
+            serial: None,
+            macs: Vec::new(),
+        };
+        while !rest.is_empty() {
+            let [tag, length] = take(&mut rest)?;
+            let (bytes, after) = rest.split_at_checked(usize::from(length))?;
+            rest = after;
+            match tag {
+                TAG_UUID => hello.uuid = Some(bytes.try_into().ok()?),
+                TAG_SERIAL => hello.serial = Some(printable(bytes)?),
+                TAG_MAC if matches!(bytes.len(), 6 | 20) => hello.macs.push(bytes.to_vec()),
+                _ => {}
+            }
+        }
+        Some(hello)
+    }
+}
+
+/// Hostile text must neither flood nor drive the console it is shown on.
+fn printable(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let sound = text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+    (sound && bytes.len() <= MAX_SERIAL).then(|| text.to_owned())
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk()?;
+    *rest = tail;
+    Some(*head)
+}
+
+impl Frame {
+    /// Whether it stands outside any conversation.
+    pub fn is_outside(&self) -> bool {
+        matches!(self, Frame::Call(_) | Frame::Hello(_) | Frame::Open { .. })
+    }
+
+    fn message(&self) -> Vec<u8> {
+        match self {
+            Frame::Call(versions) => vec![CALL, versions.lowest, versions.highest, 0],
+            Frame::Hello(hello) => hello.message(),
+            Frame::Open { version, session } => {
+                let mut out = vec![OPEN, *version, 0, 0];
+                out.extend(session.node.0);
+                out.extend(session.host.0);
+                out
+            }
+            Frame::Ready(stage) => vec![READY, code(&STAGES, *stage), 0, 0],
+            Frame::Announce(announce) => {
+                let mut out = vec![ANNOUNCE, announce.number, announce.kind.code(), announce.chunk];
+                out.extend(announce.length.to_be_bytes());
+                out.extend(announce.digest);
+                out
+            }
+            Frame::Data { number, index, bytes } => {
+                let mut out = Vec::with_capacity(bytes.len().saturating_add(4 + CRC_LEN));
+                out.extend([DATA, *number]);
+                out.extend(index.to_be_bytes());
+                out.extend(bytes);
+                out
+            }
+            Frame::Ack { number, next, later } => {
+                let mut out = vec![ACK, *number];
+                out.extend(next.to_be_bytes());
+                out.extend(later.to_be_bytes());
+                out
+            }
+            Frame::Refuse { number, reason } => vec![REFUSE, *number, code(&REASONS, *reason), 0],
+            // As long as the answer: both take the same time on the line.
+            Frame::Ask { number } => [&[ASK, *number][..], &[0; 14]].concat(),
+            Frame::Time { number, received, held } => {
+                let mut out = vec![TIME, *number, 0, 0];
+                out.extend(received.to_be_bytes());
+                out.extend(held.to_be_bytes());
+                out
+            }
+        }
+    }
+
+    fn parse(message: &[u8]) -> Option<Frame> {
+        let (kind, mut rest) = message.split_first()?;
+        let frame = match *kind {
+            CALL => {
+                let [lowest, highest, _] = take(&mut rest)?;
+                Frame::Call(Versions { lowest, highest })
+            }
+            HELLO => return Hello::parse(rest).map(Frame::Hello),
+            OPEN => {
+                let [version, _, _] = take(&mut rest)?;
+                let session = Session { node: Nonce(take(&mut rest)?), host: Nonce(take(&mut rest)?) };
+                Frame::Open { version, session }
+            }
+            READY => {
+                let [stage, _, _] = take(&mut rest)?;
+                Frame::Ready(value(&STAGES, stage)?)
+            }
+            ANNOUNCE => {
+                let [number, kind, chunk] = take(&mut rest)?;
+                let length = u32::from_be_bytes(take(&mut rest)?);
+                let (kind, digest) = (value(&KINDS, kind)?, take(&mut rest)?);
+                Frame::Announce(Announce { number, kind, chunk, length, digest })
+            }
+            DATA => {
+                let [number] = take(&mut rest)?;
+                let index = u16::from_be_bytes(take(&mut rest)?);
+                let bytes = std::mem::take(&mut rest).to_vec();
+                if bytes.is_empty() || bytes.len() > usize::from(MAX_CHUNK) {
+                    return None;
+                }
+                Frame::Data { number, index, bytes }
+            }
+            ACK => {
+                let [number] = take(&mut rest)?;
+                let (next, later) = (u16::from_be_bytes(take(&mut rest)?), u32::from_be_bytes(take(&mut rest)?));
+                Frame::Ack { number, next, later }
+            }
+            REFUSE => {
+                let [number, reason, _] = take(&mut rest)?;
+                Frame::Refuse { number, reason: value(&REASONS, reason)? }
+            }
+            ASK => {
+                let [number] = take(&mut rest)?;
+                let _: [u8; 14] = take(&mut rest)?;
+                Frame::Ask { number }
+            }
+            TIME => {
+                let [number, _, _] = take(&mut rest)?;
+                let (received, held) = (u64::from_be_bytes(take(&mut rest)?), u32::from_be_bytes(take(&mut rest)?));
+                Frame::Time { number, received, held }
+            }
+            _ => return None,
+        };
+        rest.is_empty().then_some(frame)
+    }
+}
+
+impl Packet {
+    /// Mark, digits, line feed; from the node a carriage return before it, so that a person can read the console.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut message = self.frame.message();
+        let crc = self.crc(&message);
+        message.extend(crc.to_be_bytes());
+        out.push(MARK);
+        base85::encode(&message, out);
+        out.extend(match self.from {
+            From::Node => &b"\r\n"[..],
+            From::Host => b"\n",
+        });
+    }
+
+    /// From the digits of a frame, without mark and end. `session` is the conversation that the reader is in.
+    pub fn decode(digits: &[u8], session: Option<Session>) -> Option<Packet> {
+        if digits.len() > MAX_DIGITS {
+            return None;
+        }
+        let bytes = base85::decode(digits)?;
+        let (message, crc) = bytes.split_last_chunk::<CRC_LEN>()?;
+        let frame = Frame::parse(message)?;
+        let session = if frame.is_outside() { None } else { session };
+        // Objects may come outside any conversation, too: from a host that cannot hear.
+        let contexts = [session, None].into_iter().take(if session.is_some() { 2 } else { 1 });
+        let mut packets = contexts
+            .flat_map(|session| [From::Node, From::Host].map(|from| Packet { from, session, frame: frame.clone() }));
+        packets.find(|packet| packet.crc(message).to_be_bytes() == *crc)
+    }
+
+    /// CRC-32 over who sent it, the conversation, and the message.
+    fn crc(&self, message: &[u8]) -> u32 {
+        let from = match self.from {
+            From::Node => b'N',
+            From::Host => b'H',
+        };
+        let session = self.session.unwrap_or(Session { node: Nonce([0; 8]), host: Nonce([0; 8]) });
+        let crc = [&[from][..], &session.node.0, &session.host.0, message].into_iter().fold(u32::MAX, crc32);
+        !crc
+    }
+}
+
+/// CRC-32 as in Ethernet, IEEE 802.3 §3.2.9, reflected. Half a byte at a time: a frame is short, and the usual table is
+/// longer than all of this file's code.
+fn crc32(crc: u32, bytes: &[u8]) -> u32 {
+    let nibble = |crc: u32, nibble: u32| {
+        let index = usize::try_from((crc ^ nibble) & 15).unwrap_or_default();
+        CRC_TABLE.get(index).copied().unwrap_or_default() ^ crc >> 4
+    };
+    bytes.iter().fold(crc, |crc, byte| nibble(nibble(crc, u32::from(*byte) & 15), u32::from(*byte) >> 4))
+}
+
+const CRC_TABLE: [u32; 16] = crc_table();
+
+#[allow(clippy::indexing_slicing)] // evaluated by the compiler
+const fn crc_table() -> [u32; 16] {
+    let mut table = [0; 16];
+    let mut index = 0;
+    while index < 16 {
+        let mut crc = index;
+        let mut bit = 0;
+        while bit < 4 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[index as usize] = crc;
+        index += 1;
+    }
+    table
+}
+
+/// Finds frames in whatever else a line carries.
+#[derive(Clone, Default)]
+pub struct Scanner {
+    /// What came since a mark; empty: no mark was seen.
+    held: Vec<u8>,
+    /// A frame has just ended: the rest of its line end belongs to it.
+    ending: bool,
+}
+
+impl Scanner {
+    /// Takes the next bytes. `frame` gets each candidate's digits, and says whether they were a frame; `text` gets
+    /// everything else, a candidate that was none with its mark.
+    pub fn push(&mut self, bytes: &[u8], mut frame: impl FnMut(&[u8]) -> bool, mut text: impl FnMut(&[u8])) {
+        for byte in bytes {
+            if let Some(digits) = self.held.get(1..) {
+                if base85::is_digit(*byte) && digits.len() <= MAX_DIGITS {
+                    self.held.push(*byte);
+                    continue;
+                }
+                let taken = !digits.is_empty() && frame(digits);
+                if !taken {
+                    text(&self.held);
+                }
+                self.held.clear();
+                self.ending = taken;
+            }
+            match (self.ending, *byte) {
+                // The line end of a frame is part of it.
+                (true, b'\r') => {}
+                (true, b'\n') => self.ending = false,
+                (_, MARK) => {
+                    self.ending = false;
+                    self.held.push(MARK);
+                }
+                (_, other) => {
+                    self.ending = false;
+                    text(&[other]);
+                }
+            }
+        }
+    }
+
+    /// What is held back because a frame may have begun; it is over with that.
+    pub fn flush(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc_of_the_nine_digits() {
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(!crc32(u32::MAX, b"123456789"), 0xcbf4_3926);
+    }
+}

@@ -1,0 +1,360 @@
+//! The host's end of a line. Calls, opens a conversation with the node that answers, sends it objects, takes its
+//! requests and reports. Pure: no bytes, no clock, no decisions on who gets what; docs/line-protocol.md, "The host".
+
+use std::collections::VecDeque;
+
+use super::frame::{Frame, From, Hello, Kind, Nonce, Packet, Reason, Session, Stage, Versions};
+use super::transfer::{Receiver, Sender, Shape, Taken};
+use super::{End, Patience, Timer};
+
+/// After so many times without an answer the conversation is given up, and another one begun.
+const GIVE_UP: u8 = 6;
+
+/// The host's end.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Host {
+    nonce: Nonce,
+    /// It calls before it has heard of a node.
+    calling: bool,
+    shape: Shape,
+    node: Option<Hello>,
+    /// A second one, which was told about already.
+    second: Option<Hello>,
+    state: State,
+    receiver: Receiver,
+    sender: Option<Sender>,
+    waiting: VecDeque<(Kind, Vec<u8>)>,
+    /// Number of the next object in this conversation.
+    number: u8,
+    quiet: u8,
+    pending: bool,
+    out: VecDeque<Frame>,
+    events: VecDeque<HostEvent>,
+    /// When OPEN was sent, if it went once.
+    opened_at: Option<u64>,
+    sample: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum State {
+    /// No node has been heard, or the one that was has gone silent.
+    Calling,
+    /// OPEN was sent.
+    Opening(Session),
+    /// READY was heard.
+    Open(Session, Stage),
+}
+
+/// What the host's end tells.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum HostEvent {
+    /// A node is there.
+    Hello(Hello),
+    /// Another key than the first: the node was started again, or somebody writes to the line. It is left alone until
+    /// [`Host::accept`].
+    Second(Hello),
+    /// The node speaks other versions.
+    Foreign(Versions),
+    /// A conversation has begun; nothing of an earlier one is on its way any more.
+    Opened(Session, Stage),
+    /// The node is further.
+    Stage(Stage),
+    /// An object has arrived at the node.
+    Delivered(Kind),
+    /// The node does not take an object.
+    Refused(Kind, Reason),
+    /// An object of the node has arrived whole.
+    Object(Kind, Vec<u8>),
+    /// The node does not answer any more.
+    Lost,
+}
+
+impl Host {
+    /// `nonce`: eight random bytes. `calling`: it calls before it has heard of a node, which a boot loader or a login
+    /// prompt on the line would hear, too.
+    pub fn new(nonce: Nonce, calling: bool, shape: Shape) -> Host {
+        let mut host = Host {
+            nonce,
+            calling: false,
+            shape,
+            node: None,
+            second: None,
+            state: State::Calling,
+            receiver: Receiver::default(),
+            sender: None,
+            waiting: VecDeque::new(),
+            number: 0,
+            quiet: 0,
+            pending: false,
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+            opened_at: None,
+            sample: None,
+        };
+        if calling {
+            host.call();
+        }
+        host
+    }
+
+    /// Calls from now on, until a node answers.
+    pub fn call(&mut self) {
+        if !self.calling {
+            self.calling = true;
+            self.out.push_back(Frame::Call(Versions::OURS));
+        }
+    }
+
+    /// The node that it speaks with.
+    pub fn node(&self) -> Option<&Hello> {
+        self.node.as_ref()
+    }
+
+    /// How far the node is, in a conversation.
+    pub fn stage(&self) -> Option<Stage> {
+        match self.state {
+            State::Open(_, stage) => Some(stage),
+            _ => None,
+        }
+    }
+
+    /// Speaks with this node from now on, and with no other.
+    pub fn accept(&mut self, hello: Hello) {
+        self.node = Some(hello);
+        self.second = None;
+        self.open();
+    }
+
+    /// Sends an object, after those that were to be sent before. Nothing happens outside a conversation.
+    pub fn send(&mut self, kind: Kind, bytes: Vec<u8>) {
+        if self.session().is_some() {
+            self.pending = kind == Kind::Pending;
+            self.waiting.push_back((kind, bytes));
+            self.next_object();
+        }
+    }
+
+    /// The number that the next object gets: what its seal is bound to.
+    pub fn next_number(&self) -> u8 {
+        let waiting = u8::try_from(self.waiting.len()).unwrap_or(u8::MAX);
+        self.number.wrapping_add(waiting)
+    }
+
+    /// Bytes that have arrived of the object that is being sent, and its length.
+    pub fn progress(&self) -> Option<(usize, usize)> {
+        self.sender.as_ref().map(Sender::progress).or_else(|| self.receiver.progress())
+    }
+
+    /// Whether anything is on its way to the node.
+    pub fn is_quiet(&self) -> bool {
+        self.sender.is_none() && self.waiting.is_empty() && self.out.is_empty()
+    }
+
+    fn next_object(&mut self) {
+        if self.sender.is_none()
+            && let Some((kind, bytes)) = self.waiting.pop_front()
+        {
+            self.sender = Sender::new(self.number, kind, bytes, self.shape);
+            self.number = self.number.wrapping_add(1);
+        }
+    }
+
+    /// Begins another conversation with the node.
+    fn open(&mut self) {
+        let Some(hello) = &self.node else { return };
+        let Some(version) = Versions::OURS.common(hello.versions) else { return };
+        // Counted, not drawn: all that matters is that it was not used before.
+        self.nonce = Nonce(u64::from_be_bytes(self.nonce.0).wrapping_add(1).to_be_bytes());
+        let session = Session { node: hello.nonce, host: self.nonce };
+        self.state = State::Opening(session);
+        self.receiver = Receiver::default();
+        self.sender = None;
+        self.waiting.clear();
+        self.number = 0;
+        self.quiet = 0;
+        self.pending = false;
+        self.opened_at = None;
+        self.out.clear();
+        self.out.push_back(Frame::Open { version, session });
+    }
+
+    fn open_again(&mut self, session: Session) {
+        let version = self.node.as_ref().and_then(|hello| Versions::OURS.common(hello.versions));
+        self.opened_at = None;
+        self.out.retain(|frame| !matches!(frame, Frame::Open { .. }));
+        self.out.extend(version.map(|version| Frame::Open { version, session }));
+    }
+
+    fn heard(&mut self, hello: Hello) {
+        if Versions::OURS.common(hello.versions).is_none() {
+            self.events.push_back(HostEvent::Foreign(hello.versions));
+            return;
+        }
+        match (&self.node, self.state) {
+            (None, _) => {
+                self.node = Some(hello.clone());
+                self.events.push_back(HostEvent::Hello(hello));
+                self.open();
+            }
+            (Some(node), _) if *node != hello => {
+                if self.second.as_ref() != Some(&hello) {
+                    self.second = Some(hello.clone());
+                    self.events.push_back(HostEvent::Second(hello));
+                }
+            }
+            (Some(_), State::Opening(session)) => self.open_again(session),
+            // It says HELLO in a conversation that it was in: it has left it.
+            (Some(_), State::Calling | State::Open(..)) => self.open(),
+        }
+    }
+
+    fn ready(&mut self, session: Session, stage: Stage) {
+        match self.state {
+            State::Open(_, before) if before == stage => {}
+            State::Open(..) => self.events.push_back(HostEvent::Stage(stage)),
+            _ => {
+                self.sample = self.opened_at.take().or(self.sample);
+                self.events.push_back(HostEvent::Opened(session, stage));
+            }
+        }
+        self.state = State::Open(session, stage);
+    }
+
+    fn taken(&mut self, taken: Taken) {
+        self.out.extend(taken.answer);
+        self.events.extend(taken.object.map(|(kind, bytes)| HostEvent::Object(kind, bytes)));
+    }
+
+    fn acknowledged(&mut self, number: u8, next: u16, later: u32) {
+        let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
+        let learned = sender.acknowledged(next, later);
+        self.sample = learned.sent_at.or(self.sample);
+        if sender.is_done() {
+            self.events.push_back(HostEvent::Delivered(sender.announce().kind));
+            self.sender = None;
+            self.next_object();
+        }
+    }
+
+    fn refused(&mut self, number: u8, reason: Reason) {
+        let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
+        match reason {
+            Reason::Unknown => sender.unknown(),
+            // Old acknowledgements must not count for what is sent again: begin another conversation.
+            Reason::Digest => self.open(),
+            reason => {
+                self.events.push_back(HostEvent::Refused(sender.announce().kind, reason));
+                self.sender = None;
+                self.next_object();
+            }
+        }
+    }
+}
+
+impl End for Host {
+    type Event = HostEvent;
+
+    fn receive(&mut self, packet: Packet, now: u64) {
+        let Packet { from: From::Node, session, frame } = packet else { return };
+        match frame {
+            Frame::Hello(hello) => return self.heard(hello),
+            _ if session.is_none() || session != self.session() => return,
+            _ => self.quiet = 0,
+        }
+        let Some(session) = session else { return };
+        match frame {
+            Frame::Ready(stage) => self.ready(session, stage),
+            Frame::Announce(announce) => {
+                let wanted = |kind: Kind| if kind.from() == From::Node { Ok(()) } else { Err(Reason::Unwanted) };
+                let taken = self.receiver.announced(&announce, wanted);
+                self.taken(taken);
+            }
+            Frame::Data { number, index, bytes } => {
+                let taken = self.receiver.piece(number, index, &bytes);
+                self.taken(taken);
+            }
+            Frame::Ack { number, next, later } => self.acknowledged(number, next, later),
+            Frame::Refuse { number, reason } => self.refused(number, reason),
+            // `held` is filled in when the answer goes.
+            Frame::Ask { number } => self.out.push_front(Frame::Time { number, received: now, held: 0 }),
+            _ => {}
+        }
+    }
+
+    /// A node is there, and speaks with a host that was here before.
+    fn stranger(&mut self) {
+        if self.state == State::Calling && self.out.is_empty() {
+            self.out.push_back(Frame::Call(Versions::OURS));
+        }
+    }
+
+    fn fire(&mut self) {
+        let timer = self.timer();
+        self.quiet = self.quiet.saturating_add(1);
+        match (self.state, timer) {
+            (_, Timer::None) => {}
+            (State::Calling, _) => self.out.push_back(Frame::Call(Versions::OURS)),
+            (State::Opening(session), _) if self.quiet < GIVE_UP => self.open_again(session),
+            (State::Opening(_), _) => {
+                self.state = State::Calling;
+                self.out.clear();
+            }
+            (State::Open(..), _) if self.quiet >= GIVE_UP => {
+                self.events.push_back(HostEvent::Lost);
+                self.open();
+            }
+            (State::Open(session, _), Timer::Retransmit(_)) => {
+                if let Some(sender) = &mut self.sender {
+                    sender.timed_out();
+                }
+                // The node may have left, or may have been led away by a late OPEN.
+                if self.quiet > 1 {
+                    self.open_again(session);
+                }
+            }
+            (State::Open(session, _), _) => self.open_again(session),
+        }
+    }
+
+    fn packet(&mut self, now: u64) -> Option<Packet> {
+        let frame = match self.out.pop_front() {
+            Some(Frame::Time { number, received, .. }) => {
+                let held = u32::try_from(now.saturating_sub(received)).unwrap_or(u32::MAX);
+                Frame::Time { number, received, held }
+            }
+            Some(frame) => frame,
+            None => self.sender.as_mut()?.next(now)?,
+        };
+        if matches!((&frame, self.state), (Frame::Open { .. }, State::Opening(_))) {
+            self.opened_at = if self.quiet == 0 { Some(now) } else { None };
+        }
+        let session = if frame.is_outside() { None } else { self.session() };
+        Some(Packet { from: From::Host, session, frame })
+    }
+
+    fn timer(&self) -> Timer {
+        match self.state {
+            State::Calling if self.calling => Timer::Call,
+            State::Calling => Timer::None,
+            State::Opening(_) => Timer::Retransmit(self.quiet),
+            State::Open(..) if self.sender.is_some() => Timer::Retransmit(self.quiet),
+            State::Open(..) if self.pending => Timer::Keepalive(Patience::Long),
+            State::Open(..) => Timer::Keepalive(Patience::Short),
+        }
+    }
+
+    fn session(&self) -> Option<Session> {
+        match self.state {
+            State::Calling => None,
+            State::Opening(session) | State::Open(session, _) => Some(session),
+        }
+    }
+
+    fn event(&mut self) -> Option<HostEvent> {
+        self.events.pop_front()
+    }
+
+    fn sample(&mut self) -> Option<u64> {
+        self.sample.take()
+    }
+}

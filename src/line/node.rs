@@ -1,0 +1,391 @@
+//! The node's end of a line. Says HELLO, takes one payload, has one request answered, reports. Pure: no bytes, no
+//! clock, no key; docs/line-protocol.md, "The node".
+
+use std::collections::VecDeque;
+
+use super::frame::{Announce, Frame, From, Hello, Kind, Nonce, Packet, Reason, Session, Stage, Versions};
+use super::transfer::{Receiver, Sender, Shape, Taken};
+use super::{End, Patience, Timer};
+
+/// After so many retransmissions without a word from the host, HELLO goes with them: the host may be another.
+const HELLO_AFTER: u8 = 4;
+
+/// Conversations that were left are remembered, so that a late OPEN does not lead back; so many are.
+const LEFT: usize = 4;
+
+/// The node's end.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Node {
+    hello: Hello,
+    beacon: bool,
+    shape: Shape,
+    stage: Stage,
+    session: Option<Session>,
+    left: Vec<Nonce>,
+    receiver: Receiver,
+    /// From a host that cannot hear.
+    broadcast: Receiver,
+    /// What the node has to say now. It is said anew in every conversation: only the host that it is said to knows
+    /// whether it was heard.
+    statement: Option<(Kind, Vec<u8>)>,
+    sender: Option<Sender>,
+    /// Number of the next object in this conversation.
+    number: u8,
+    ask: Option<Ask>,
+    asked: u8,
+    quiet: u8,
+    heard: bool,
+    pending: bool,
+    out: VecDeque<Frame>,
+    events: VecDeque<NodeEvent>,
+    sample: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Ask {
+    number: u8,
+    sent: Option<u64>,
+}
+
+/// What the node's end tells.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum NodeEvent {
+    /// The first frame of a host was heard: the line is ours.
+    Heard,
+    /// A conversation has begun.
+    Opened(Session),
+    /// The host speaks other versions.
+    Foreign(Versions),
+    /// An object has arrived whole.
+    Object {
+        /// What it is.
+        kind: Kind,
+        /// Its number, which a seal is bound to.
+        number: u8,
+        /// The conversation that it came in; `None`: from a host that cannot hear.
+        session: Option<Session>,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The statement has arrived.
+    Sent(Kind),
+    /// The host does not take the statement.
+    Refused(Kind, Reason),
+    /// The host said what time it is.
+    Time {
+        /// When the question was sent, by the node's clock.
+        sent: u64,
+        /// When the answer had arrived, by the node's clock.
+        arrived: u64,
+        /// When the question had arrived, by the host's clock.
+        received: u64,
+        /// How long the host held it.
+        held: u64,
+    },
+}
+
+impl Node {
+    /// Nothing has been said yet. `beacon`: it says HELLO by itself, else only when a host calls.
+    pub fn new(hello: Hello, beacon: bool, shape: Shape) -> Node {
+        let out = if beacon { VecDeque::from([Frame::Hello(hello.clone())]) } else { VecDeque::new() };
+        Node {
+            hello,
+            beacon,
+            shape,
+            stage: Stage::Payload,
+            session: None,
+            left: Vec::new(),
+            receiver: Receiver::default(),
+            broadcast: Receiver::default(),
+            statement: None,
+            sender: None,
+            number: 0,
+            ask: None,
+            asked: 0,
+            quiet: 0,
+            heard: false,
+            pending: false,
+            out,
+            events: VecDeque::new(),
+            sample: None,
+        }
+    }
+
+    /// What it says of itself.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// How much has come of an object that is coming, and its length.
+    pub fn progress(&self) -> Option<(usize, usize)> {
+        self.receiver.progress().or_else(|| self.broadcast.progress())
+    }
+
+    /// The node is further now; a host is told.
+    pub fn set_stage(&mut self, stage: Stage) {
+        self.stage = stage;
+        if self.session.is_some() {
+            self.out.push_back(Frame::Ready(stage));
+        }
+    }
+
+    /// Says something, in this conversation and in each that follows, until it says something else.
+    pub fn say(&mut self, kind: Kind, bytes: Vec<u8>) {
+        self.statement = Some((kind, bytes));
+        if self.session.is_some() {
+            self.state();
+        }
+    }
+
+    /// Whether all that it had to say has arrived.
+    pub fn is_quiet(&self) -> bool {
+        self.sender.is_none() && self.out.is_empty()
+    }
+
+    /// Asks what time it is. Nothing happens outside a conversation.
+    pub fn ask_time(&mut self) {
+        if self.session.is_some() {
+            self.asked = self.asked.wrapping_add(1);
+            self.ask = Some(Ask { number: self.asked, sent: None });
+            self.out.push_back(Frame::Ask { number: self.asked });
+        }
+    }
+
+    /// Sends the statement from its beginning.
+    fn state(&mut self) {
+        self.sender = self.statement.as_ref().and_then(|(kind, bytes)| {
+            let number = self.number;
+            self.number = self.number.wrapping_add(1);
+            Sender::new(number, *kind, bytes.clone(), self.shape)
+        });
+    }
+
+    fn greet(&mut self) {
+        self.out.retain(|frame| !matches!(frame, Frame::Hello(_)));
+        self.out.push_back(Frame::Hello(self.hello.clone()));
+    }
+
+    fn opened(&mut self, session: Session) {
+        if self.session == Some(session) {
+            self.out.push_back(Frame::Ready(self.stage));
+            return;
+        }
+        if self.left.contains(&session.host) {
+            return;
+        }
+        self.leave();
+        self.session = Some(session);
+        self.events.push_back(NodeEvent::Opened(session));
+        self.out.push_back(Frame::Ready(self.stage));
+        self.state();
+    }
+
+    fn leave(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.left.insert(0, session.host);
+            self.left.truncate(LEFT);
+        }
+        self.receiver = Receiver::default();
+        self.sender = None;
+        self.number = 0;
+        self.ask = None;
+        self.pending = false;
+        self.out.clear();
+    }
+
+    /// Whether an object of this kind is taken now.
+    fn wants(&self, kind: Kind) -> Result<(), Reason> {
+        match (kind, self.stage) {
+            (Kind::Plain, Stage::Payload) if !self.hello.plain => Err(Reason::NotSealed),
+            (Kind::Sealed | Kind::Plain, Stage::Payload) => Ok(()),
+            (Kind::Certificates | Kind::Pending | Kind::Refused, Stage::Request) => Ok(()),
+            _ => Err(Reason::Unwanted),
+        }
+    }
+
+    fn taken(&mut self, taken: Taken, number: u8, session: Option<Session>) {
+        if session.is_some() {
+            self.out.extend(taken.answer);
+        }
+        let Some((kind, bytes)) = taken.object else { return };
+        self.pending = kind == Kind::Pending;
+        match kind {
+            Kind::Sealed | Kind::Plain => self.stage = Stage::Busy,
+            Kind::Certificates | Kind::Refused => {
+                // Answered: a host that comes later need not be asked again.
+                self.stage = Stage::Busy;
+                self.statement = None;
+                self.sender = None;
+            }
+            _ => {}
+        }
+        self.events.push_back(NodeEvent::Object { kind, number, session, bytes });
+    }
+
+    fn announced(&mut self, announce: &Announce, session: Option<Session>) {
+        let wanted = match session {
+            Some(_) => self.wants(announce.kind),
+            // Sealed is for one conversation; and nothing but a payload comes from who cannot hear.
+            None if announce.kind == Kind::Plain => self.wants(announce.kind),
+            None => Err(Reason::Unwanted),
+        };
+        let receiver = if session.is_some() { &mut self.receiver } else { &mut self.broadcast };
+        let taken = receiver.announced(announce, |_| wanted);
+        self.taken(taken, announce.number, session);
+    }
+
+    fn acknowledged(&mut self, number: u8, next: u16, later: u32) {
+        let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
+        let learned = sender.acknowledged(next, later);
+        self.sample = learned.sent_at.or(self.sample);
+        if sender.is_done() {
+            let kind = sender.announce().kind;
+            self.sender = None;
+            self.events.push_back(NodeEvent::Sent(kind));
+        }
+    }
+
+    fn refused(&mut self, number: u8, reason: Reason) {
+        let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
+        match reason {
+            Reason::Unknown => sender.unknown(),
+            // Old acknowledgements must not count for what is sent again: begin another conversation.
+            Reason::Digest => {
+                self.leave();
+                self.greet();
+            }
+            reason => {
+                let kind = sender.announce().kind;
+                self.sender = None;
+                self.events.push_back(NodeEvent::Refused(kind, reason));
+            }
+        }
+    }
+}
+
+impl End for Node {
+    type Event = NodeEvent;
+
+    fn receive(&mut self, packet: Packet, now: u64) {
+        let Packet { from: From::Host, session, frame } = packet else { return };
+        if !frame.is_outside() && session.is_some() && session != self.session {
+            return;
+        }
+        if !self.heard {
+            self.heard = true;
+            self.events.push_back(NodeEvent::Heard);
+        }
+        if session.is_some() {
+            self.quiet = 0;
+        }
+        match (frame, session) {
+            (Frame::Call(versions), _) => {
+                if versions.common(self.hello.versions).is_none() {
+                    self.events.push_back(NodeEvent::Foreign(versions));
+                }
+                self.greet();
+            }
+            (Frame::Open { version, session }, _) if session.node == self.hello.nonce => {
+                let ours = self.hello.versions;
+                if (ours.lowest..=ours.highest).contains(&version) {
+                    self.quiet = 0;
+                    self.opened(session);
+                } else {
+                    self.events.push_back(NodeEvent::Foreign(Versions { lowest: version, highest: version }));
+                }
+            }
+            // For the program that ran here before this one.
+            (Frame::Open { .. }, _) if self.session.is_none() => self.greet(),
+            (Frame::Announce(announce), session) => self.announced(&announce, session),
+            (Frame::Data { number, index, bytes }, Some(_)) => {
+                let taken = self.receiver.piece(number, index, &bytes);
+                self.taken(taken, number, session);
+            }
+            (Frame::Data { number, index, bytes }, None) => {
+                let taken = self.broadcast.piece(number, index, &bytes);
+                self.taken(taken, number, None);
+            }
+            (Frame::Ack { number, next, later }, Some(_)) => self.acknowledged(number, next, later),
+            (Frame::Refuse { number, reason }, Some(_)) => self.refused(number, reason),
+            (Frame::Time { number, received, held }, Some(_)) => {
+                if let Some(Ask { number: asked, sent: Some(sent) }) = self.ask
+                    && asked == number
+                {
+                    self.ask = None;
+                    self.sample = Some(sent);
+                    let held = u64::from(held);
+                    self.events.push_back(NodeEvent::Time { sent, arrived: now, received, held });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stranger(&mut self) {}
+
+    fn fire(&mut self) {
+        let timer = self.timer();
+        self.quiet = self.quiet.saturating_add(1);
+        match timer {
+            Timer::Retransmit(_) => {
+                if let Some(sender) = &mut self.sender {
+                    sender.timed_out();
+                }
+                // Another question: an answer to the first that comes late must not be taken for one to the second.
+                if self.ask.is_some() {
+                    self.ask_time();
+                }
+                if self.quiet >= HELLO_AFTER {
+                    self.greet();
+                }
+            }
+            Timer::Call | Timer::Watch(_) => self.greet(),
+            Timer::Keepalive(_) | Timer::None => {}
+        }
+    }
+
+    fn packet(&mut self, now: u64) -> Option<Packet> {
+        let frame = match self.out.pop_front() {
+            Some(frame) => frame,
+            None => self.session.and(self.sender.as_mut())?.next(now)?,
+        };
+        if let Frame::Ask { number } = frame
+            && let Some(ask) = self.ask.as_mut().filter(|ask| ask.number == number)
+        {
+            ask.sent = Some(now);
+        }
+        let session = if frame.is_outside() { None } else { self.session };
+        Some(Packet { from: From::Node, session, frame })
+    }
+
+    fn timer(&self) -> Timer {
+        let over = matches!(self.stage, Stage::Done | Stage::Failed) && self.statement.is_none();
+        match self.session {
+            _ if self.sender.is_some() || self.ask.is_some() => Timer::Retransmit(self.quiet),
+            _ if over => Timer::None,
+            None if self.beacon || !self.left.is_empty() => Timer::Call,
+            None => Timer::None,
+            // It has said so, and goes on saying so.
+            Some(_) if self.quiet > 0 => Timer::Call,
+            Some(_) if self.pending => Timer::Watch(Patience::Long),
+            Some(_) => Timer::Watch(Patience::Short),
+        }
+    }
+
+    fn session(&self) -> Option<Session> {
+        self.session
+    }
+
+    fn event(&mut self) -> Option<NodeEvent> {
+        self.events.pop_front()
+    }
+
+    fn sample(&mut self) -> Option<u64> {
+        self.sample.take()
+    }
+}

@@ -1,0 +1,139 @@
+//! Payloads sealed for the node that said HELLO in the conversation that it said it in: HPKE base mode (RFC 9180) with
+//! X25519, HKDF-SHA256 and AES-128-GCM. What it does not do: say who sealed it; the site pin and the one CA do that.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128 as SUITE;
+use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
+
+use super::frame::{Hello, Kind, Session, VERSION};
+use crate::apply::entropy::Seeded;
+use crate::digest::sha256;
+use crate::secret::Secret;
+
+/// How much longer a sealed object is: the encapsulated key and the tag.
+pub const SEAL_LEN: usize = ENCAPSULATED + 16;
+const ENCAPSULATED: usize = 32;
+
+/// The node's key for one run of its program.
+pub struct LineKey {
+    public: [u8; 32],
+    private: HpkePrivateKey,
+}
+
+/// Why something cannot be sealed or opened.
+#[derive(Debug)]
+pub enum SealError {
+    /// No key can be made.
+    Key(rustls::Error),
+    /// The node's key is none.
+    Seal(rustls::Error),
+    /// For another node or another conversation, or damaged.
+    Open(rustls::Error),
+    /// Shorter than a seal.
+    Short,
+}
+
+impl LineKey {
+    /// A key from a pool that is ready.
+    pub fn generate(_: &Seeded) -> Result<LineKey, SealError> {
+        let (public, private) = SUITE.generate_key_pair().map_err(SealError::Key)?;
+        let public = public.0.try_into().map_err(|_| SealError::Short)?;
+        Ok(LineKey { public, private })
+    }
+
+    /// For HELLO.
+    pub fn public(&self) -> [u8; 32] {
+        self.public
+    }
+
+    /// What [`seal`] sealed for this key.
+    pub fn open(
+        &self,
+        sealed: &[u8],
+        hello: &Hello,
+        session: Session,
+        kind: Kind,
+        number: u8,
+    ) -> Result<Secret, SealError> {
+        let (encapsulated, sealed) = sealed.split_at_checked(ENCAPSULATED).ok_or(SealError::Short)?;
+        let encapsulated = EncapsulatedSecret(encapsulated.to_vec());
+        let info = info(hello, session);
+        let opened = SUITE.open(&encapsulated, &info, &[kind.code(), number], sealed, &self.private);
+        opened.map(Secret::new).map_err(SealError::Open)
+    }
+}
+
+/// The encapsulated key and the sealed bytes, for the node that said this HELLO.
+pub fn seal(secret: &Secret, hello: &Hello, session: Session, kind: Kind, number: u8) -> Result<Vec<u8>, SealError> {
+    let key = HpkePublicKey(hello.key.to_vec());
+    let info = info(hello, session);
+    let (mut out, sealed) = match SUITE.seal(&info, &[kind.code(), number], secret.expose(), &key) {
+        Ok((EncapsulatedSecret(encapsulated), sealed)) => (encapsulated, sealed),
+        Err(error) => return Err(SealError::Seal(error)),
+    };
+    out.extend(sealed);
+    Ok(out)
+}
+
+/// What both ends know of the conversation.
+fn info(hello: &Hello, session: Session) -> Vec<u8> {
+    let mut info = b"imprint line".to_vec();
+    info.push(VERSION);
+    info.extend(session.node.0);
+    info.extend(session.host.0);
+    info.extend(sha256(&hello.message()));
+    info
+}
+
+/// A request as it goes up: proof that the node has the payload, and the CSR in DER. The token is not sent, since
+/// everything on a line is recorded; its digest, which the host has stored, is the key of an HMAC over HELLO and CSR.
+pub fn request(token: &[u8], hello: &Hello, csr: &[u8]) -> Vec<u8> {
+    let tag = hmac::sign(&proof_key(&sha256(token)), &proof(hello, csr));
+    [tag.as_ref(), csr].concat()
+}
+
+/// The CSR of a request, and a check of its proof against the digest of a token.
+pub fn open_request(request: &[u8]) -> Option<(&[u8; 32], &[u8])> {
+    request.split_first_chunk()
+}
+
+/// Whether a request was made by whoever has the token with this digest, and by the node that said this HELLO.
+pub fn is_proof(tag: &[u8; 32], token_hash: &[u8; 32], hello: &Hello, csr: &[u8]) -> bool {
+    hmac::verify(&proof_key(token_hash), &proof(hello, csr), tag).is_ok()
+}
+
+fn proof_key(token_hash: &[u8; 32]) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, token_hash)
+}
+
+fn proof(hello: &Hello, csr: &[u8]) -> Vec<u8> {
+    let mut text = b"imprint line request".to_vec();
+    text.push(VERSION);
+    text.extend(sha256(&hello.message()));
+    text.extend(csr);
+    text
+}
+
+impl fmt::Display for SealError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SealError::Key(_) => "making a key for the line",
+            SealError::Seal(_) => "the node's key is none; somebody else may be writing to the line",
+            SealError::Open(_) => {
+                "the payload was sealed for another node or another conversation; let the host begin again"
+            }
+            SealError::Short => "the payload is shorter than its seal; let the host begin again",
+        })
+    }
+}
+
+impl std::error::Error for SealError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SealError::Key(error) | SealError::Seal(error) | SealError::Open(error) => Some(error),
+            SealError::Short => None,
+        }
+    }
+}

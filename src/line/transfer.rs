@@ -1,0 +1,321 @@
+//! One object from one end to the other: pieces, selective acknowledgement, what is sent again. Pure; knows neither
+//! conversations nor time, but passes on when a piece was sent.
+
+use super::frame::{Announce, Frame, Kind, MAX_CHUNK, Reason};
+use crate::digest::sha256;
+
+/// Pieces on their way at first.
+const FIRST_WINDOW: u8 = 2;
+
+/// The most pieces on their way. Eight frames are 2 KiB, half of what a tty holds for a reader that is slow
+/// (include/linux/tty.h, N_TTY_BUF_SIZE: 4096).
+pub const MAX_WINDOW: u8 = 8;
+
+/// How an object is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Shape {
+    /// Bytes in each piece: 1 to [`MAX_CHUNK`].
+    pub chunk: u8,
+    /// The most pieces on their way: 1 to [`MAX_WINDOW`].
+    pub window: u8,
+}
+
+/// What everybody uses but a model checker, which wants little of everything.
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape { chunk: MAX_CHUNK, window: MAX_WINDOW }
+    }
+}
+
+/// The sending half.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Sender {
+    announce: Announce,
+    bytes: Vec<u8>,
+    announced: Sent,
+    pieces: Vec<Sent>,
+    window: u8,
+    most: u8,
+    /// Counts what is sent, so that it shows what was overtaken.
+    order: u32,
+}
+
+/// What became of the announcement or of a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Sent {
+    /// It is to be sent, once more if `again`.
+    No { again: bool },
+    /// It is on its way.
+    Flying {
+        order: u32,
+        /// In microseconds of the wrapper's clock.
+        at: u64,
+        again: bool,
+    },
+    /// It has arrived.
+    Arrived,
+}
+
+/// What an acknowledgement told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Learned {
+    /// Something has arrived that was not known to have.
+    pub progress: bool,
+    /// When something was sent that went once only and has arrived: what a round trip is measured with.
+    pub sent_at: Option<u64>,
+}
+
+impl Sender {
+    /// `number` is what the other end wants next. `None`: more pieces than there are numbers for them.
+    pub fn new(number: u8, kind: Kind, bytes: Vec<u8>, shape: Shape) -> Option<Sender> {
+        let chunk = shape.chunk.clamp(1, MAX_CHUNK);
+        let length = u32::try_from(bytes.len()).ok()?;
+        let announce = Announce { number, kind, chunk, length, digest: sha256(&bytes) };
+        let count = usize::from(announce.count());
+        (count.saturating_mul(usize::from(chunk)) >= bytes.len()).then(|| Sender {
+            announce,
+            bytes,
+            announced: Sent::No { again: false },
+            pieces: vec![Sent::No { again: false }; count],
+            window: FIRST_WINDOW.min(shape.window.max(1)),
+            most: shape.window.clamp(1, MAX_WINDOW),
+            order: 0,
+        })
+    }
+
+    /// What is being sent.
+    pub fn announce(&self) -> &Announce {
+        &self.announce
+    }
+
+    /// The next frame to send, if one may be.
+    pub fn next(&mut self, now: u64) -> Option<Frame> {
+        if let Sent::No { again } = self.announced {
+            self.announced = self.flying(now, again);
+            return Some(Frame::Announce(self.announce));
+        }
+        if self.flying_count() >= usize::from(self.window) {
+            return None;
+        }
+        let waiting = |again: bool| self.pieces.iter().position(|sent| *sent == Sent::No { again });
+        let at = waiting(true).or_else(|| waiting(false))?;
+        let flying = self.flying(now, self.pieces.get(at) == Some(&Sent::No { again: true }));
+        *self.pieces.get_mut(at)? = flying;
+        let chunk = usize::from(self.announce.chunk);
+        let bytes = self.bytes.chunks(chunk).nth(at)?.to_vec();
+        Some(Frame::Data { number: self.announce.number, index: u16::try_from(at).ok()?, bytes })
+    }
+
+    fn flying(&mut self, at: u64, again: bool) -> Sent {
+        self.order = self.order.wrapping_add(1);
+        Sent::Flying { order: self.order, at, again }
+    }
+
+    fn flying_count(&self) -> usize {
+        self.pieces.iter().filter(|sent| matches!(sent, Sent::Flying { .. })).count()
+    }
+
+    /// An acknowledgement of this object.
+    pub fn acknowledged(&mut self, next: u16, later: u32) -> Learned {
+        let mut learned = Learned::default();
+        let mut newest = None;
+        let mut arrived = |sent: &mut Sent| {
+            if let Sent::Flying { order, at, again } = *sent {
+                newest = newest.max(Some(order));
+                if !again {
+                    learned.sent_at = learned.sent_at.max(Some(at));
+                }
+            }
+            learned.progress |= *sent != Sent::Arrived;
+            *sent = Sent::Arrived;
+        };
+        arrived(&mut self.announced);
+        for (index, sent) in self.pieces.iter_mut().enumerate() {
+            let Ok(index) = u16::try_from(index) else { break };
+            let bit = index.checked_sub(next).and_then(|beyond| beyond.checked_sub(1));
+            let later = bit.is_some_and(|bit| later.checked_shr(u32::from(bit)).is_some_and(|bits| bits & 1 == 1));
+            if index < next || later {
+                arrived(sent);
+            }
+        }
+        // A line does not reorder: what was sent before something that has arrived is lost.
+        let mut lost = false;
+        for sent in &mut self.pieces {
+            if let Sent::Flying { order, .. } = *sent
+                && newest.is_some_and(|newest| order < newest)
+            {
+                *sent = Sent::No { again: true };
+                lost = true;
+            }
+        }
+        if lost {
+            self.window = self.window.saturating_sub(1).max(FIRST_WINDOW.min(self.most));
+        } else if learned.progress {
+            self.window = self.window.saturating_add(1).min(self.most);
+        }
+        learned
+    }
+
+    /// Nothing has been heard for a while: all that is on its way is taken to be lost.
+    pub fn timed_out(&mut self) {
+        for sent in std::iter::once(&mut self.announced).chain(&mut self.pieces) {
+            if matches!(sent, Sent::Flying { .. }) {
+                *sent = Sent::No { again: true };
+            }
+        }
+        self.window = FIRST_WINDOW.min(self.most);
+    }
+
+    /// The other end knows nothing of it: it is announced again, and what is on its way was not kept.
+    pub fn unknown(&mut self) {
+        self.announced = Sent::No { again: true };
+        self.timed_out();
+    }
+
+    /// Whether all of it has arrived.
+    pub fn is_done(&self) -> bool {
+        self.announced == Sent::Arrived && self.pieces.iter().all(|sent| *sent == Sent::Arrived)
+    }
+
+    /// Bytes that have arrived, and bytes in all.
+    pub fn progress(&self) -> (usize, usize) {
+        let arrived = self.pieces.iter().filter(|sent| **sent == Sent::Arrived).count();
+        let bytes = arrived.saturating_mul(usize::from(self.announce.chunk));
+        (bytes.min(self.bytes.len()), self.bytes.len())
+    }
+}
+
+/// The receiving half: one object at a time, in order of their numbers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Receiver {
+    /// Of the object that is wanted next.
+    next: u8,
+    current: Option<Incoming>,
+    /// How many pieces the last one had: whoever sends it did not hear that it arrived.
+    last: Option<u16>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Incoming {
+    announce: Announce,
+    pieces: Vec<Option<Vec<u8>>>,
+}
+
+/// What a receiver makes of a frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Taken {
+    /// The answer, if there is one.
+    pub answer: Option<Frame>,
+    /// An object that is complete.
+    pub object: Option<(Kind, Vec<u8>)>,
+}
+
+impl Taken {
+    fn answer(answer: Frame) -> Taken {
+        Taken { answer: Some(answer), object: None }
+    }
+
+    const NOTHING: Taken = Taken { answer: None, object: None };
+}
+
+impl Receiver {
+    /// Number of the object that is wanted next.
+    pub fn wants(&self) -> u8 {
+        self.next
+    }
+
+    /// What has arrived so far of an object that is coming, and its length.
+    pub fn progress(&self) -> Option<(usize, usize)> {
+        let incoming = self.current.as_ref()?;
+        let bytes = incoming.pieces.iter().flatten().map(Vec::len).sum();
+        Some((bytes, usize::try_from(incoming.announce.length).unwrap_or(usize::MAX)))
+    }
+
+    /// Which pieces are missing, once an object was announced.
+    pub fn missing(&self) -> Option<Vec<u16>> {
+        let incoming = self.current.as_ref()?;
+        let missing = incoming.pieces.iter().enumerate().filter(|(_, piece)| piece.is_none());
+        Some(missing.filter_map(|(index, _)| u16::try_from(index).ok()).collect())
+    }
+
+    /// An announcement. `wanted` says whether an object of this kind is taken now.
+    pub fn announced(&mut self, announce: &Announce, wanted: impl FnOnce(Kind) -> Result<(), Reason>) -> Taken {
+        let number = announce.number;
+        let refuse = |reason| Taken::answer(Frame::Refuse { number, reason });
+        if number != self.next {
+            return self.repeated(number, announce.count());
+        }
+        if self.current.as_ref().is_some_and(|incoming| incoming.announce == *announce) {
+            return self.acknowledge();
+        }
+        if let Err(reason) = wanted(announce.kind) {
+            return refuse(reason);
+        }
+        let length = usize::try_from(announce.length).unwrap_or(usize::MAX);
+        if length > announce.kind.max_len() || !(1..=MAX_CHUNK).contains(&announce.chunk) {
+            return refuse(Reason::TooLong);
+        }
+        let pieces = vec![None; usize::from(announce.count())];
+        self.current = Some(Incoming { announce: *announce, pieces });
+        // An object of no bytes is complete.
+        self.complete().unwrap_or_else(|| self.acknowledge())
+    }
+
+    /// A piece.
+    pub fn piece(&mut self, number: u8, index: u16, bytes: &[u8]) -> Taken {
+        if number != self.next {
+            return match self.last {
+                Some(count) => self.repeated(number, count),
+                None => Taken::NOTHING,
+            };
+        }
+        let Some(incoming) = &mut self.current else {
+            return Taken::answer(Frame::Refuse { number, reason: Reason::Unknown });
+        };
+        let announce = &incoming.announce;
+        let start = u32::from(index).saturating_mul(u32::from(announce.chunk));
+        let want = announce.length.saturating_sub(start).min(u32::from(announce.chunk));
+        match incoming.pieces.get_mut(usize::from(index)) {
+            Some(piece) if u32::try_from(bytes.len()) == Ok(want) => *piece = Some(bytes.to_vec()),
+            // Of another object with the same number: whoever announced it is not who sends.
+            _ => return Taken::NOTHING,
+        }
+        self.complete().unwrap_or_else(|| self.acknowledge())
+    }
+
+    /// The object before the one that is wanted has arrived; all of it is acknowledged again.
+    fn repeated(&self, number: u8, count: u16) -> Taken {
+        if number != self.next.wrapping_sub(1) || self.last.is_none() {
+            return Taken::NOTHING;
+        }
+        Taken::answer(Frame::Ack { number, next: count, later: 0 })
+    }
+
+    fn acknowledge(&self) -> Taken {
+        let Some(incoming) = &self.current else { return Taken::NOTHING };
+        let next = incoming.pieces.iter().take_while(|piece| piece.is_some()).count();
+        let beyond = incoming.pieces.iter().skip(next.saturating_add(1)).take(32).enumerate();
+        let later = beyond.filter(|(_, piece)| piece.is_some()).fold(0u32, |bits, (bit, _)| {
+            bits | u32::try_from(bit).ok().and_then(|bit| 1u32.checked_shl(bit)).unwrap_or(0)
+        });
+        Taken::answer(Frame::Ack { number: self.next, next: u16::try_from(next).unwrap_or(u16::MAX), later })
+    }
+
+    fn complete(&mut self) -> Option<Taken> {
+        let incoming = self.current.as_ref()?;
+        if incoming.pieces.iter().any(Option::is_none) {
+            return None;
+        }
+        let (number, count, kind) = (self.next, incoming.announce.count(), incoming.announce.kind);
+        let bytes: Vec<u8> = incoming.pieces.iter().flatten().flatten().copied().collect();
+        let sound = sha256(&bytes) == incoming.announce.digest;
+        self.current = None;
+        if !sound {
+            return Some(Taken::answer(Frame::Refuse { number, reason: Reason::Digest }));
+        }
+        self.next = self.next.wrapping_add(1);
+        self.last = Some(count);
+        let answer = Frame::Ack { number, next: count, later: 0 };
+        Some(Taken { answer: Some(answer), object: Some((kind, bytes)) })
+    }
+}

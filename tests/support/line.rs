@@ -1,0 +1,347 @@
+//! A serial line in memory, paced and faulty, with both ends of the protocol and what drives them, in virtual time. One
+//! seed, one course of events. No clock, no devices.
+
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "virtual times and sizes are small")]
+
+use std::collections::VecDeque;
+
+use imprint::apply::entropy::Seeded;
+use imprint::line::frame::{Hello, Nonce, Session};
+use imprint::line::{Host, HostEvent, Kind, LineKey, Node, NodeEvent, Shape, Stage, Versions, Wire, seal};
+use imprint::secret::Secret;
+
+/// SplitMix64: small, seeded, the same everywhere.
+#[derive(Clone)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next 64 bits.
+    pub fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// 0 to `below` - 1.
+    pub fn below(&mut self, below: u64) -> u64 {
+        self.word() % below.max(1)
+    }
+
+    /// True `parts` times in a million.
+    pub fn millionths(&mut self, parts: u64) -> bool {
+        self.below(1_000_000) < parts
+    }
+
+    /// Bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| (self.word() >> 56) as u8).collect()
+    }
+}
+
+/// What a line does to what it carries. Chances are in millionths for each byte, unless said otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    pub drop: u64,
+    pub flip: u64,
+    /// A run of up to 40 bytes comes twice.
+    pub duplicate: u64,
+    /// Two runs of up to 40 bytes change places.
+    pub reorder: u64,
+    /// A kernel message comes between what the node sends.
+    pub printk: u64,
+    /// One frame in so many, in each direction, has a byte changed; 0: none.
+    pub frame_in: u64,
+    /// What is sent to the node comes back until the node has heard a frame.
+    pub echo: bool,
+    /// After each 256 bytes nothing for so many milliseconds.
+    pub stall_ms: u64,
+    /// Arrives in pieces of random length, as late as the last of them.
+    pub split: bool,
+    /// Another reader takes half of what comes for the node, from and until these milliseconds.
+    pub thief_ms: Option<(u64, u64)>,
+    /// The node starts again at this millisecond, if it is not done.
+    pub node_restarts_ms: Option<u64>,
+    /// The host starts again at this millisecond, if it is not done.
+    pub host_restarts_ms: Option<u64>,
+    /// Added to each direction.
+    pub delay_ms: u64,
+}
+
+/// One direction of a line.
+struct Pipe {
+    /// Microseconds for a byte.
+    byte: f64,
+    free_at: f64,
+    sent: u64,
+    /// When it arrives, and what.
+    queue: VecDeque<(u64, u8)>,
+    faults: Faults,
+    to_node: bool,
+    random: Random,
+}
+
+const PRINTK: &[u8] = b"[    3.141592] virtio_net virtio0 enp0s2: renamed from eth0 #1 SMP\r\n";
+
+impl Pipe {
+    fn write(&mut self, bytes: &[u8], now: u64) {
+        let bytes = self.spoil(bytes);
+        for byte in bytes {
+            self.free_at = self.free_at.max(now as f64) + self.byte;
+            self.sent += 1;
+            if self.faults.stall_ms > 0 && self.sent.is_multiple_of(256) {
+                self.free_at += (self.faults.stall_ms * 1000) as f64;
+            }
+            let at = self.free_at as u64 + self.faults.delay_ms * 1000;
+            let stolen = self.to_node
+                && self.faults.thief_ms.is_some_and(|(from, until)| (from..until).contains(&(at / 1000)))
+                && self.random.below(2) == 0;
+            if !stolen {
+                self.queue.push_back((at, byte));
+            }
+        }
+    }
+
+    fn spoil(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let Pipe { faults, random, to_node, .. } = self;
+        let mut out: Vec<u8> = Vec::new();
+        let mut frame_spoilt_at = None;
+        for (index, byte) in bytes.iter().enumerate() {
+            if *byte == b'#' && faults.frame_in > 0 && random.below(faults.frame_in) == 0 {
+                frame_spoilt_at = Some(index + 1 + random.below(10) as usize);
+            }
+            if !*to_node && random.millionths(faults.printk) {
+                out.extend(PRINTK);
+            }
+            if random.millionths(faults.drop) {
+                continue;
+            }
+            let flip = frame_spoilt_at == Some(index) || random.millionths(faults.flip);
+            out.push(if flip { byte ^ (1 << random.below(8)) } else { *byte });
+            if random.millionths(faults.duplicate) {
+                let run = out[out.len() - (random.below(40) as usize).min(out.len())..].to_vec();
+                out.extend(run);
+            }
+            if random.millionths(faults.reorder) {
+                let run = (random.below(40) as usize).min(out.len() / 2);
+                let middle = out.len() - run;
+                out[middle - run..].rotate_left(run);
+            }
+        }
+        out
+    }
+
+    fn next(&self) -> Option<u64> {
+        self.queue.front().map(|(at, _)| *at)
+    }
+
+    fn read(&mut self, now: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while self.queue.front().is_some_and(|(at, _)| *at <= now) {
+            bytes.extend(self.queue.pop_front().map(|(_, byte)| byte));
+        }
+        bytes
+    }
+}
+
+/// What is carried.
+#[derive(Clone)]
+pub struct Objects {
+    pub payload: Vec<u8>,
+    pub request: Vec<u8>,
+    pub certificates: Vec<u8>,
+    pub report: Vec<u8>,
+}
+
+/// How a session went.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// Milliseconds of virtual time until the node was done.
+    pub took_ms: f64,
+    /// Milliseconds from the payload's first byte until the host heard of its arrival.
+    pub delivery_ms: f64,
+    pub retransmits: u64,
+    /// All that went to the node, and all that it sent, without the faults.
+    pub capture: Vec<u8>,
+    pub second_keys: u64,
+}
+
+struct NodeSide {
+    wire: Wire<Node>,
+    key: LineKey,
+    deadline: Option<u64>,
+    heard: bool,
+    done: bool,
+}
+
+struct HostSide {
+    wire: Wire<Host>,
+    deadline: Option<u64>,
+    hello: Option<Hello>,
+    done: bool,
+}
+
+/// What the simulation ends with at the latest: an hour.
+const END: u64 = 3_600_000_000;
+
+/// One whole session: payload down, request up, certificates down, report up. Panics when an object is not what was
+/// sent, or when it never ends. `beacon`: the node speaks first, else the host does.
+pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed: u64, seeded: &Seeded) -> Course {
+    let mut random = Random(seed);
+    let byte = 10_000_000.0 / f64::from(baud);
+    let pipe = |to_node: bool, random: &mut Random| Pipe {
+        byte,
+        free_at: 0.0,
+        sent: 0,
+        queue: VecDeque::new(),
+        faults: faults.clone(),
+        to_node,
+        random: Random(random.word()),
+    };
+    let (mut down, mut up) = (pipe(true, &mut random), pipe(false, &mut random));
+    let mut node = start_node(&mut random, seeded, baud, beacon);
+    let mut host = start_host(&mut random, baud, !beacon);
+    let (mut node_restart, mut host_restart) = (faults.node_restarts_ms, faults.host_restarts_ms);
+    let mut course = Course::default();
+    let (mut sent_payload, mut now) = (None, 0);
+    loop {
+        if node_restart.is_some_and(|at| at * 1000 <= now) {
+            node_restart = None;
+            node = start_node(&mut random, seeded, baud, beacon);
+        }
+        if host_restart.is_some_and(|at| at * 1000 <= now) {
+            host_restart = None;
+            host = start_host(&mut random, baud, !beacon);
+        }
+        let bytes = down.read(now);
+        if faults.echo && !node.heard {
+            up.write(&bytes, now);
+        }
+        node.wire.push(&bytes, now + 17_000_000);
+        host.wire.push(&up.read(now), now);
+        loop {
+            let polled = node.wire.poll(now + 17_000_000);
+            node.deadline = polled.next.map(|at| at - 17_000_000);
+            up.write(&polled.bytes, now);
+            course.capture.extend(&polled.bytes);
+            if polled.bytes.is_empty() && polled.events.is_empty() {
+                break;
+            }
+            polled.events.into_iter().for_each(|event| node_event(&mut node, event, objects));
+        }
+        loop {
+            let polled = host.wire.poll(now);
+            host.deadline = polled.next;
+            down.write(&polled.bytes, now);
+            course.capture.extend(&polled.bytes);
+            if polled.bytes.is_empty() && polled.events.is_empty() {
+                break;
+            }
+            for event in polled.events {
+                match &event {
+                    HostEvent::Opened(_, Stage::Payload) => sent_payload = Some(now),
+                    HostEvent::Delivered(Kind::Sealed) => {
+                        course.delivery_ms = (now - sent_payload.unwrap_or(now)) as f64 / 1000.0;
+                    }
+                    HostEvent::Second(_) => course.second_keys += 1,
+                    _ => {}
+                }
+                host_event(&mut host, event, objects);
+            }
+        }
+        if node.done && host.done {
+            course.took_ms = now as f64 / 1000.0;
+            course.retransmits = node.wire.sent().0 + host.wire.sent().0;
+            return course;
+        }
+        let restarts = [node_restart, host_restart].into_iter().flatten().map(|at| at * 1000);
+        let next = [down.next(), up.next(), node.deadline, host.deadline].into_iter().flatten().chain(restarts).min();
+        let mut next = next.unwrap_or_else(|| panic!("seed {seed}: nothing will ever happen again; {faults:?}"));
+        if faults.split {
+            next += random.below(3000);
+        }
+        now = next.max(now + 1);
+        assert!(
+            now < END,
+            "seed {seed}: not done after an hour; {faults:?}; node {:?} host {:?}",
+            node.wire.end(),
+            host.wire.end()
+        );
+    }
+}
+
+fn start_node(random: &mut Random, seeded: &Seeded, baud: u32, beacon: bool) -> NodeSide {
+    let key = LineKey::generate(seeded).expect("a key");
+    let hello = Hello {
+        versions: Versions::OURS,
+        plain: false,
+        nonce: Nonce(random.word().to_be_bytes()),
+        key: key.public(),
+        uuid: Some([7; 16]),
+        serial: Some("SN-0042".to_owned()),
+        macs: vec![vec![0x52, 0x54, 0, 0x12, 0x34, 0x56]],
+    };
+    let wire = Wire::new(Node::new(hello, beacon, Shape::default()), Some(baud));
+    NodeSide { wire, key, deadline: Some(0), heard: false, done: false }
+}
+
+fn start_host(random: &mut Random, baud: u32, calling: bool) -> HostSide {
+    let host = Host::new(Nonce(random.word().to_be_bytes()), calling, Shape::default());
+    HostSide { wire: Wire::new(host, Some(baud)).keeping_text(), deadline: Some(0), hello: None, done: false }
+}
+
+fn node_event(side: &mut NodeSide, event: NodeEvent, objects: &Objects) {
+    let node = side.wire.end_mut();
+    match event {
+        NodeEvent::Heard => side.heard = true,
+        NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
+            let session: Session = session.expect("sealed objects come in a conversation");
+            let opened = side.key.open(&bytes, node.hello(), session, Kind::Sealed, number).expect("opens");
+            assert!(opened.expose() == objects.payload, "another payload");
+            node.set_stage(Stage::Request);
+            node.say(Kind::Request, objects.request.clone());
+        }
+        NodeEvent::Object { kind: Kind::Certificates, bytes, .. } => {
+            assert!(bytes == objects.certificates, "other certificates");
+            node.set_stage(Stage::Done);
+            node.say(Kind::Report, objects.report.clone());
+        }
+        NodeEvent::Sent(Kind::Report) => side.done = true,
+        NodeEvent::Object { kind, .. } => panic!("nobody sent {kind:?}"),
+        NodeEvent::Refused(kind, reason) => panic!("{kind:?} refused: {reason:?}"),
+        NodeEvent::Foreign(versions) => panic!("{versions:?}"),
+        NodeEvent::Opened(_) | NodeEvent::Sent(_) | NodeEvent::Time { .. } => {}
+    }
+}
+
+fn host_event(side: &mut HostSide, event: HostEvent, objects: &Objects) {
+    match event {
+        HostEvent::Hello(hello) => side.hello = Some(hello),
+        // Armed again.
+        HostEvent::Second(hello) => {
+            side.hello = Some(hello.clone());
+            side.wire.end_mut().accept(hello);
+        }
+        HostEvent::Opened(session, Stage::Payload) => {
+            let number = side.wire.end().next_number();
+            let hello = side.hello.as_ref().expect("HELLO comes first");
+            let payload = Secret::new(objects.payload.clone());
+            let sealed = seal::seal(&payload, hello, session, Kind::Sealed, number).expect("seals");
+            side.wire.end_mut().send(Kind::Sealed, sealed);
+        }
+        HostEvent::Object(Kind::Request, bytes) => {
+            assert!(bytes == objects.request, "another request");
+            side.wire.end_mut().send(Kind::Certificates, objects.certificates.clone());
+        }
+        HostEvent::Object(Kind::Report, bytes) => {
+            assert!(bytes == objects.report, "another report");
+            side.done = true;
+        }
+        HostEvent::Object(kind, _) => panic!("nobody sent {kind:?}"),
+        HostEvent::Foreign(versions) => panic!("{versions:?}"),
+        HostEvent::Opened(..) | HostEvent::Stage(_) | HostEvent::Delivered(_) | HostEvent::Lost => {}
+        // A late answer to a request that was answered before.
+        HostEvent::Refused(..) => {}
+    }
+}
