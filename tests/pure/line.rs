@@ -1,5 +1,7 @@
 //! The line protocol against itself, over lines that lose, change, repeat and mix what they carry.
 
+#![allow(clippy::cast_possible_truncation, reason = "sizes are small")]
+
 use imprint::apply::entropy::Seeded;
 use imprint::time::Deadline;
 use imprint_tests::line::{Faults, Objects, Random, session};
