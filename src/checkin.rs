@@ -66,7 +66,7 @@ pub enum Progress<'a> {
     /// Nothing worked yet. Told when something changed, and every minute.
     Waiting {
         /// The last failure of each URL.
-        attempts: &'a [Attempt],
+        attempts: &'a [&'a Attempt],
         /// Until the next try.
         delay: Duration,
     },
@@ -105,7 +105,8 @@ pub struct Context<'a> {
     pub renews: Option<&'a ClientCertificate>,
     /// User-Agent header field.
     pub user_agent: &'a str,
-    /// How long an administrator may take to approve, from the first 202 on; `None`: for ever.
+    /// How long an administrator may take to approve a first certificate, from the first 202 on; `None`: for ever. A
+    /// renewal has until its deadline.
     pub approval_timeout: Option<Duration>,
 }
 
@@ -147,8 +148,8 @@ impl Issued {
 }
 
 /// Gets a certificate. Tries each URL in order, and all of them again until the deadline; a URL whose failure will
-/// not mend by itself is not tried again. Once a server holds the request for an administrator, the time for that
-/// counts instead of the deadline.
+/// not mend by itself is not tried again. Once a server holds the request for an administrator, that server has the
+/// time for that instead of the deadline.
 pub fn enroll(
     context: &Context<'_>,
     ask: &mut dyn FnMut(Ask) -> Result<Reply, AskError>,
@@ -158,65 +159,70 @@ pub fn enroll(
     let mut sites: Vec<Site<'_>> = Vec::new();
     for url in &context.server.urls {
         if !sites.iter().any(|site| site.url == url) {
-            sites.push(Site { url, lines: Lines::Of64, confirmed: None });
+            sites.push(Site { url, lines: Lines::Of64, confirmed: None, failed: None, over: false, not_before: None });
         }
     }
     let begun = since_boot();
     // From here on the earliest possible time advances with the machine.
     let floor = Clock::starting_at(context.clock.floor);
-    let mut checkin = Checkin { context, floor, ask, progress };
-    let mut attempts: Vec<Attempt> = Vec::new();
+    let mut checkin = Checkin { context, floor, ask, progress, deadline };
     let mut waiter = wait::Waiter::new();
     let mut held: Option<Held<'_>> = None;
+    let mut last = false;
     loop {
-        // Only a server that holds the request has more time than the others.
-        let until = held.as_ref().map_or(deadline, |held| held.until);
-        let mut told = None;
-        let mut answered = false;
+        let (mut told, mut answered) = (None, false);
         // The server that holds the request is asked first.
         sites.sort_by_key(|site| held.as_ref().is_none_or(|held| held.url != site.url));
         for site in &mut sites {
-            if attempts.iter().any(|attempt| attempt.url == *site.url && attempt.failure.lasts()) {
+            // Only a server that holds the request has more time than the others.
+            let holds = held.as_ref().filter(|held| held.url == site.url);
+            let until = holds.map_or(deadline, |held| held.until);
+            let early = !last && site.not_before.is_some_and(|moment| since_boot() < moment);
+            if site.over || early || until.expired() {
                 continue;
             }
-            if until.expired() {
-                break;
-            }
+            site.not_before = None;
             let failed = match checkin.visit(site, until.at_most(ATTEMPT)) {
                 Ok(Visited::Issued(issued)) => return Ok(issued),
                 Ok(Visited::Held(retry_after)) => {
-                    attempts.retain(|attempt| attempt.url != *site.url);
+                    site.failed = None;
                     held = Some(checkin.held(held, site.url));
-                    told = retry_after;
-                    answered = true;
+                    (told, answered) = (retry_after, true);
                     break;
                 }
                 Err(Stop::Everything(error)) => return Err(*error),
                 Err(Stop::Here(attempt)) => *attempt,
             };
             answered |= !failed.failure.unreachable();
-            if failed.failure.lasts() && held.as_ref().is_some_and(|held| held.url == site.url) {
+            site.over = failed.failure.lasts();
+            if site.over && holds.is_some() {
                 // It was denied; the others have what is left of their own time.
                 held = None;
             }
-            match attempts.iter_mut().find(|attempt| attempt.url == *site.url) {
-                Some(slot) => *slot = failed,
-                None => attempts.push(failed),
-            }
+            let wait = failed.failure.retry_after().map(|told| wait::honoured(told, false));
+            site.not_before = wait.map(|wait| since_boot().saturating_add(wait));
+            site.failed = Some(failed);
         }
-        let over = |site: &Site<'_>| attempts.iter().any(|a| a.url == *site.url && a.failure.lasts());
-        if sites.iter().all(over) {
-            return Err(CheckinError::Failed { attempts });
+        if sites.iter().all(|site| site.over) {
+            return Err(CheckinError::Failed { attempts: failures(sites) });
         }
         let until = held.as_ref().map_or(deadline, |held| held.until);
-        let told = if answered && held.is_none() { asked_for(&attempts) } else { told };
-        let Some(delay) = waiter.next(told, held.is_some(), until) else { break };
-        if held.is_none() || !attempts.is_empty() {
+        // Those that asked for time get it; while one of them holds the request, that one's word counts.
+        let open = || sites.iter().filter(|site| !site.over);
+        let asked = match (&held, open().map(|site| site.not_before).min()) {
+            (None, Some(Some(moment))) => Some(moment.saturating_sub(since_boot())),
+            _ => told.map(|told| wait::honoured(told, true)),
+        };
+        let Some((delay, is_last)) = waiter.next(asked, until) else { break };
+        last = is_last;
+        if sites.iter().any(|site| site.failed.is_some()) {
+            let attempts: Vec<&Attempt> = sites.iter().filter_map(|site| site.failed.as_ref()).collect();
             waiter.tell(&attempts, delay, checkin.progress);
         }
-        checkin.wait(until.at_most(delay), answered, &mut attempts)?;
-        if waiter.lease_is_due(&attempts) {
-            checkin.ask(Ask::RenewLease(until.at_most(RENEWAL)))?;
+        if checkin.wait(until.at_most(delay), answered, &mut waiter)? {
+            for site in &mut sites {
+                site.on_another_network();
+            }
         }
     }
     if let Some(Held { url, since, .. }) = held {
@@ -224,7 +230,12 @@ pub fn enroll(
         let waited = since_boot().saturating_sub(since);
         return Err(CheckinError::NotApproved(Box::new(Unapproved { url: url.clone(), node, code, waited })));
     }
-    Err(CheckinError::GaveUp { waited: since_boot().saturating_sub(begun), attempts })
+    Err(CheckinError::GaveUp { waited: since_boot().saturating_sub(begun), attempts: failures(sites) })
+}
+
+/// The last failure of each URL.
+fn failures(sites: Vec<Site<'_>>) -> Vec<Attempt> {
+    sites.into_iter().filter_map(|site| site.failed).collect()
 }
 
 /// The longest that one URL may take before the next gets its turn.
@@ -241,6 +252,21 @@ struct Site<'a> {
     lines: Lines,
     /// From the last probe whose Date was confirmed.
     confirmed: Option<Confirmed>,
+    /// What went wrong last; kept until something better is known, so that no end is without its reason.
+    failed: Option<Attempt>,
+    /// Asking again is of no use.
+    over: bool,
+    /// Not asked again before this moment since boot: its server said so.
+    not_before: Option<Duration>,
+}
+
+impl Site<'_> {
+    /// Another network may have another server by the same name, and a way that is not full. What a server said that
+    /// proved to be the right one, holds there, too.
+    fn on_another_network(&mut self) {
+        self.not_before = None;
+        self.over &= !self.failed.as_ref().is_some_and(|failed| matches!(failed.failure, Failure::Tls(_)));
+    }
 }
 
 /// What a server said about itself on a connection that was verified at the time that it told.
@@ -279,21 +305,13 @@ enum Stop {
     Everything(Box<CheckinError>),
 }
 
-/// What the soonest of the servers that cannot answer now asked for.
-fn asked_for(attempts: &[Attempt]) -> Option<Duration> {
-    let told = attempts.iter().filter_map(|attempt| match &attempt.failure {
-        Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::Delay(delay)), .. }) => Some(*delay),
-        _ => None,
-    });
-    told.min()
-}
-
 /// What all visits share.
 struct Checkin<'a> {
     context: &'a Context<'a>,
     floor: Clock,
     ask: &'a mut dyn FnMut(Ask) -> Result<Reply, AskError>,
     progress: &'a mut dyn FnMut(Progress<'_>),
+    deadline: Deadline,
 }
 
 impl Checkin<'_> {
@@ -305,6 +323,8 @@ impl Checkin<'_> {
     fn held<'s>(&mut self, before: Option<Held<'_>>, url: &'s HttpsUrl) -> Held<'s> {
         let (since, until) = match &before {
             Some(before) => (before.since, before.until),
+            // Whoever renews lives on the certificate that it has, and comes back later.
+            None if self.context.renews.is_some() => (since_boot(), self.deadline),
             // The one deadline that is made here: it begins with the server's answer.
             None => (since_boot(), Deadline::after(self.context.approval_timeout.unwrap_or(Duration::MAX))),
         };
@@ -315,16 +335,24 @@ impl Checkin<'_> {
         Held { url, since, until }
     }
 
-    /// Waits for the next round; when no server could be reached, for another link.
-    fn wait(&mut self, until: Deadline, answered: bool, attempts: &mut Vec<Attempt>) -> Result<(), CheckinError> {
-        if !answered && self.ask(Ask::NextLink(until))? == Reply::Done {
-            // Another network may have another server by the same name.
-            attempts.clear();
-            std::thread::sleep(BREATH);
-            return Ok(());
+    /// Waits for the next round, and looks after the leases meanwhile; when no server could be reached, for another
+    /// link, too. True when there is one.
+    fn wait(&mut self, until: Deadline, answered: bool, waiter: &mut wait::Waiter) -> Result<bool, CheckinError> {
+        loop {
+            let slice = until.at_most(wait::LEASES);
+            if !answered && self.ask(Ask::NextLink(slice))? == Reply::Done {
+                std::thread::sleep(BREATH);
+                return Ok(true);
+            }
+            std::thread::sleep(slice.remaining());
+            // Where nobody answers, an address or a route may be gone.
+            if waiter.lease_is_due(!answered) {
+                self.ask(Ask::RenewLease(self.deadline.at_most(RENEWAL)))?;
+            }
+            if until.expired() {
+                return Ok(false);
+            }
         }
-        std::thread::sleep(until.remaining());
-        Ok(())
     }
 
     /// One attempt at one URL.
@@ -340,6 +368,11 @@ impl Checkin<'_> {
         }
         // Taken, so that a failure from here on brings the next visit back to the probe.
         let (clock, cas, mut tell) = match site.confirmed.take() {
+            // Design §7: past its expiry, by the server's time, a payload is refused, however long ago it was asked.
+            Some(Confirmed { clock, .. }) if clock.now() > expiry => {
+                let (date, server) = (clock.now(), format!("{}, whose time was confirmed", site.url));
+                return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })));
+            }
             Some(Confirmed { clock, cas }) => (clock, Some(cas), false),
             None => {
                 let Probed { clock, told, cas } = visit.probe(from, self.progress)?;

@@ -20,8 +20,8 @@ use rustls::{
     RootCertStore, SignatureScheme, StreamOwned,
 };
 
+pub(crate) use facts::shown_name;
 pub use facts::{CertificateFacts, shown};
-pub(crate) use facts::{printable, shown_name};
 
 use crate::payload::{CaCertificate, UrlHost};
 use crate::time::{Clock, Timestamp};
@@ -406,8 +406,8 @@ impl fmt::Display for TlsError {
                 f.write_str("the server does not speak TLS; check host and port of the URL")
             }
             TlsError::Protocol(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => f.write_str(
-                "the server insists on a client certificate, which a node does not have yet; let the server ask for \
-                 one without insisting",
+                "the server insists on a client certificate, which a node shows at a renewal only, and never to fetch \
+                 the CA certificates; let the server ask for one without insisting",
             ),
             TlsError::Protocol(rustls::Error::AlertReceived(alert)) if about_certificates(*alert) => {
                 f.write_str("the server does not take this node's certificate")
@@ -415,7 +415,7 @@ impl fmt::Display for TlsError {
             TlsError::Protocol(rustls::Error::AlertReceived(_)) => f.write_str("the server broke off the handshake"),
             TlsError::Protocol(_) => f.write_str("TLS failed"),
             TlsError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                f.write_str("the server closed the connection in the middle of the TLS handshake")
+                f.write_str("the server closed the connection before TLS was done with it")
             }
             TlsError::Io(_) => f.write_str("the connection failed"),
         }
@@ -426,7 +426,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ca = &self.ca;
         match &self.reason {
-            Reason::OtherCa => write!(f, "the server's certificate does not chain to the CA in the payload, \"{ca}\"")?,
+            Reason::OtherCa => write!(f, "the server's certificate does not chain to this node's CA, \"{ca}\"")?,
             Reason::OtherName(host) => write!(f, "the server's certificate is not for {host}, the name in the URL")?,
             Reason::NotNow(now) => match &self.certificate {
                 Some(certificate) if certificate.not_after <= *now => {
@@ -438,13 +438,16 @@ impl fmt::Display for Refused {
                 None => write!(f, "the server's certificate is not valid now, at {now}")?,
             },
             Reason::NeverWithin(from, to) => {
-                write!(f, "the server's certificate is at no time valid between {from} and {to}, the payload's life")?;
+                write!(
+                    f,
+                    "the server's certificate is at no time valid between {from} and {to}, the life of what this node was given"
+                )?;
             }
             Reason::IntermediateValidity => {
                 f.write_str("the server's certificate chains through one that is not valid at the same time")?;
             }
             Reason::CaValidity(not_before, not_after) => {
-                write!(f, "the CA in the payload, \"{ca}\", is valid from {not_before} until {not_after}, not now")?;
+                write!(f, "this node's CA, \"{ca}\", is valid from {not_before} until {not_after}, not now")?;
             }
             Reason::Purpose => f.write_str("the server's certificate is not for TLS servers")?,
             Reason::Other(why) => write!(f, "the server's certificate was refused: {why}")?,
@@ -454,8 +457,8 @@ impl fmt::Display for Refused {
             None => f.write_str(" (it cannot be read)")?,
         }
         f.write_str(match self.reason {
-            Reason::OtherCa => "; make the payload with this server's CA, or correct its URL",
-            Reason::OtherName(_) => "; correct the URL in the payload, or give the server a certificate for that name",
+            Reason::OtherCa => "; give the node a payload with this server's CA, or correct its URL",
+            Reason::OtherName(_) => "; correct the URL, or give the server a certificate for that name",
             Reason::NotNow(_) | Reason::IntermediateValidity => "; renew the server's certificate",
             Reason::NeverWithin(..) => {
                 "; if the payload is old make a new one with imprint-host payload, else renew the server's certificate"

@@ -255,7 +255,7 @@ fn a_server_of_another_ca_gets_nothing() {
     csr.urls = vec![EstUrl::try_from(url.as_str()).unwrap()];
     let drive = site.config_drive(&payload.encode());
     let report = machine(Kernel::Stable).optical(&drive).boot();
-    stopped(&report, 18, "check-in", "does not chain to the CA in the payload");
+    stopped(&report, 18, "check-in", "does not chain to this node's CA");
     assert_eq!(site.certificates_issued(), 0);
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
-use crate::est::EstError;
+use crate::est::{EstError, RetryAfter};
 use crate::identity::KeyCode;
 use crate::payload::{HttpsUrl, NodeName};
 use crate::time::Timestamp;
@@ -237,6 +237,18 @@ impl Failure {
         }
     }
 
+    /// When to ask again, by a server that cannot answer now. A date that has no Date beside it counts from this
+    /// machine's clock, for want of better.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::Delay(delay)), .. }) => Some(*delay),
+            Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::At(at)), .. }) => {
+                Some(at.since(Timestamp::system()))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether this may be the network's fault and not the server's: nobody answered at all, or the answer stopped
     /// where packets get big. Another link may lead to the server.
     pub fn unreachable(&self) -> bool {
@@ -317,7 +329,7 @@ impl fmt::Display for Attempt {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Resolve(_) => f.write_str("the host name has no address; check the payload's name servers"),
+            Failure::Resolve(_) => f.write_str("the host name has no address; check the name servers"),
             Failure::Connect(errors) => {
                 f.write_str(if self.unreachable() {
                     "no connection; check the node's network and that the server runs"
@@ -330,7 +342,7 @@ impl fmt::Display for Failure {
                 }
             }
             Failure::TimedOut(phase) => f.write_str(match phase {
-                Phase::Resolve => "no name server answered in time; check the payload's name servers",
+                Phase::Resolve => "no name server answered in time; check the name servers",
                 Phase::Connect => "there was no time left for a connection",
                 Phase::Handshake => {
                     "the server took the connection, but no TLS handshake came about in time; check the path for lost \
@@ -351,8 +363,8 @@ impl fmt::Display for Failure {
             ),
             Failure::DateBeforeFloor { date, floor } => write!(
                 f,
-                "the server's Date is {date}, but it cannot be earlier than {floor}, 5 minutes before the \
-                 payload was made; correct the server's clock"
+                "the server's Date is {date}, but it cannot be earlier than {floor}, 5 minutes before what this node \
+                 was given was made; correct the server's clock"
             ),
             Failure::Credentials { sent: true, schemes, text, .. } if knows_basic(schemes) => write!(
                 f,
@@ -407,10 +419,7 @@ impl fmt::Display for AnswerError {
                 write!(f, "the certificate's extended key usages are {have}, without clientAuth")
             }
             AnswerError::Chain { issuer, ca, issuers: (listed, known), why } => {
-                write!(
-                    f,
-                    "the certificate, issued by \"{issuer}\", does not chain to the CA in the payload, \"{ca}\""
-                )?;
+                write!(f, "the certificate, issued by \"{issuer}\", does not chain to this node's CA, \"{ca}\"")?;
                 if *listed != 0 {
                     write!(f, ", nor to one of the {listed} issuers listed there, {known} of which the server knows")?;
                 }

@@ -116,7 +116,7 @@ fn same_subject(subject: &RdnSequence, names: &CertificateNames) -> Result<(), A
         return Ok(());
     }
     // RFC 4514 on both sides, so that they compare by eye.
-    Err(AnswerError::Subject { asked: asked.to_string(), have: crate::tls::printable(&subject.to_string()) })
+    Err(AnswerError::Subject { asked: asked.to_string(), have: crate::shown::printable(&subject.to_string()) })
 }
 
 /// The same names, in any order.

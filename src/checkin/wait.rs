@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Progress;
-use super::error::{Attempt, Failure};
+use super::error::Attempt;
 use crate::time::{Deadline, since_boot};
 
 /// The longest ceiling of the waits that nobody asked for.
@@ -18,7 +18,7 @@ const LAST_TRY: Duration = Duration::from_secs(2);
 /// What does not change is said again after this long.
 const REPEAT: Duration = Duration::from_secs(60);
 /// How often leases are looked at while the check-in waits.
-const LEASES: Duration = Duration::from_secs(10);
+pub(super) const LEASES: Duration = Duration::from_secs(10);
 
 /// Remembers how often was waited, and what was said.
 pub(super) struct Waiter {
@@ -32,19 +32,20 @@ impl Waiter {
         Waiter { round: 0, said: None, leases: since_boot() }
     }
 
-    /// Until the next round; `None` when there is no time left for one. `told` is a Retry-After.
-    pub(super) fn next(&mut self, told: Option<Duration>, held: bool, until: Deadline) -> Option<Duration> {
+    /// Until the next round, and whether it is the last one; `None` when there is no time left for one. `asked`: what
+    /// the servers asked for, in their favour.
+    pub(super) fn next(&mut self, asked: Option<Duration>, until: Deadline) -> Option<(Duration, bool)> {
         let left = until.remaining();
-        let delay = delay(self.round, told, held, random());
+        let delay = asked.unwrap_or_else(|| backoff(self.round, random()));
         self.round = self.round.saturating_add(1);
         if delay < left {
-            return Some(delay);
+            return Some((delay, false));
         }
-        Some(left.saturating_sub(LAST_TRY)).filter(|left| !left.is_zero())
+        Some((left.saturating_sub(LAST_TRY), true)).filter(|(left, _)| !left.is_zero())
     }
 
     /// Says what failed, unless it has just been said.
-    pub(super) fn tell(&mut self, attempts: &[Attempt], delay: Duration, progress: &mut dyn FnMut(Progress<'_>)) {
+    pub(super) fn tell(&mut self, attempts: &[&Attempt], delay: Duration, progress: &mut dyn FnMut(Progress<'_>)) {
         let text: String = attempts.iter().map(ToString::to_string).collect();
         let now = since_boot();
         if self.said.as_ref().is_some_and(|(said, at)| *said == text && now.saturating_sub(*at) < REPEAT) {
@@ -54,14 +55,10 @@ impl Waiter {
         progress(Progress::Waiting { attempts, delay });
     }
 
-    /// Whether leases have to be looked at before the next round: every few seconds, and at once when an address or a
-    /// route is gone.
-    pub(super) fn lease_is_due(&mut self, attempts: &[Attempt]) -> bool {
+    /// Whether leases have to be looked at: every few seconds, and at once when something may be wrong with them.
+    pub(super) fn lease_is_due(&mut self, suspicious: bool) -> bool {
         let now = since_boot();
-        let due = now.saturating_sub(self.leases) >= LEASES
-            || attempts
-                .iter()
-                .any(|attempt| matches!(&attempt.failure, Failure::Connect(_)) && attempt.failure.unreachable());
+        let due = suspicious || now.saturating_sub(self.leases) >= LEASES;
         if due {
             self.leases = now;
         }
@@ -69,20 +66,22 @@ impl Waiter {
     }
 }
 
-/// Full jitter: anything up to a ceiling that doubles, so that ten thousand nodes that boot at once spread out. What a
-/// server asked for is at least waited for, and a quarter more at most, for the same reason.
-fn delay(round: u32, told: Option<Duration>, held: bool, part: f64) -> Duration {
+/// Full jitter: anything up to a ceiling that doubles, so that ten thousand nodes that boot at once spread out.
+fn backoff(round: u32, part: f64) -> Duration {
+    let ceiling = Duration::from_millis(500).saturating_mul(1 << round.min(8)).min(LONGEST_WAIT);
+    Duration::from_millis(50) + ceiling.mul_f64(part)
+}
+
+/// What a server asked for is at least waited for, and a quarter more at most, so that nodes spread out here, too.
+/// `held`: it waits for an administrator.
+pub(super) fn honoured(told: Duration, held: bool) -> Duration {
+    spread(told, held, random())
+}
+
+fn spread(told: Duration, held: bool, part: f64) -> Duration {
     let [busy, pending] = LONGEST_RETRY;
-    match told {
-        Some(told) => {
-            let told = told.clamp(SHORTEST_RETRY, if held { pending } else { busy });
-            told + (told / 4).mul_f64(part)
-        }
-        None => {
-            let ceiling = Duration::from_millis(500).saturating_mul(1 << round.min(8)).min(LONGEST_WAIT);
-            Duration::from_millis(50) + ceiling.mul_f64(part)
-        }
-    }
+    let told = told.clamp(SHORTEST_RETRY, if held { pending } else { busy });
+    told + (told / 4).mul_f64(part)
 }
 
 /// From 0 to 1. Without randomness the ceiling itself is a fine wait.
@@ -100,27 +99,27 @@ mod tests {
 
     #[test]
     fn waits_grow_and_end() {
-        let ceilings: Vec<u128> = (0..9).map(|round| delay(round, None, false, 1.0).as_millis()).collect();
+        let ceilings: Vec<u128> = (0..9).map(|round| backoff(round, 1.0).as_millis()).collect();
         assert_eq!(ceilings, [550, 1050, 2050, 4050, 8050, 16_050, 30_050, 30_050, 30_050]);
-        assert_eq!(delay(u32::MAX, None, true, 0.0), Duration::from_millis(50));
+        assert_eq!(backoff(u32::MAX, 0.0), Duration::from_millis(50));
     }
 
     #[test]
     fn what_a_server_asks_for_is_honoured_and_capped() {
         let secs = Duration::from_secs;
-        assert_eq!(delay(0, Some(secs(20)), false, 0.0), secs(20));
-        assert_eq!(delay(9, Some(secs(20)), true, 1.0), secs(25));
-        assert_eq!(delay(0, Some(Duration::ZERO), true, 0.0), secs(1));
-        assert_eq!(delay(0, Some(secs(u64::MAX)), false, 0.0), secs(60));
-        assert_eq!(delay(0, Some(secs(u64::MAX)), true, 1.0), secs(375));
+        assert_eq!(spread(secs(20), false, 0.0), secs(20));
+        assert_eq!(spread(secs(20), true, 1.0), secs(25));
+        assert_eq!(spread(Duration::ZERO, true, 0.0), secs(1));
+        assert_eq!(spread(secs(u64::MAX), false, 0.0), secs(60));
+        assert_eq!(spread(secs(u64::MAX), true, 1.0), secs(375));
     }
 
     #[test]
     fn there_is_a_last_try_before_the_end() {
         let mut waiter = Waiter::new();
         let late = Duration::from_secs(1000);
-        let wait = waiter.next(Some(late), true, Deadline::after(Duration::from_secs(10))).unwrap();
-        assert!((7000..=8000).contains(&wait.as_millis()), "{wait:?}");
-        assert_eq!(waiter.next(Some(late), true, Deadline::after(Duration::from_secs(1))), None);
+        let (wait, last) = waiter.next(Some(late), Deadline::after(Duration::from_secs(10))).unwrap();
+        assert!(last && (7000..=8000).contains(&wait.as_millis()), "{wait:?}");
+        assert_eq!(waiter.next(Some(late), Deadline::after(Duration::from_secs(1))), None);
     }
 }

@@ -79,7 +79,7 @@ impl fmt::Display for EstError {
                 let to = location.as_deref().unwrap_or("nowhere");
                 write!(
                     f,
-                    "the server redirects ({status}) to {to}; redirects are not followed, put the final URL into the payload"
+                    "the server redirects ({status}) to {to}; redirects are not followed, give nodes the final URL"
                 )
             }
             EstError::Unauthorized { text, .. } => write!(f, "the server refuses: 401 {text}"),
@@ -99,7 +99,7 @@ impl fmt::Display for EstError {
 /// What to do about a status, where the status says enough.
 fn advice(status: u16) -> &'static str {
     match status {
-        404 => "; check the path of the URL in the payload",
+        404 => "; check the path of the URL",
         _ => "",
     }
 }

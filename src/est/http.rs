@@ -1,6 +1,7 @@
 //! One HTTP/1.1 answer from bytes that come in pieces (RFC 9112). Never reads by itself, never keeps more than its caps.
 
 use super::EstError;
+use crate::shown;
 
 /// The longest head that is read, status line and fields, interim answers included.
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -253,13 +254,6 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstErr
     }
 }
 
-/// At most 200 characters that neither flood nor drive a console.
 fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().take(200).flat_map(escaped).collect()
-}
-
-fn escaped(c: char) -> impl Iterator<Item = char> {
-    // Quotes stay as they are: the text is shown, not parsed.
-    let keep = matches!(c, ' '..='~');
-    keep.then_some(c).into_iter().chain((!keep).then(|| c.escape_default()).into_iter().flatten())
+    shown::printable(&String::from_utf8_lossy(bytes))
 }

@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(text, b"HelloWorld");
         text.clear();
         encode(&[0xff; 7], &mut text);
-        assert_eq!(text, b"%nSc02rqU");
+        assert_eq!(text, b"%nSc0rr90");
         assert_eq!(text.len(), encoded_len(7));
     }
 

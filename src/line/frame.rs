@@ -92,7 +92,7 @@ pub enum Frame {
         /// Of the object.
         number: u8,
         /// Why.
-        reason: Reason,
+        reason: NotTaken,
     },
     /// Node: what time is it?
     Ask {
@@ -189,7 +189,7 @@ pub enum Kind {
 
 /// Why an object is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Reason {
+pub enum NotTaken {
     /// No object of this number was announced: announce it again.
     Unknown,
     /// The bytes do not have the digest that was announced: send it again.
@@ -214,13 +214,13 @@ const KINDS: [(Kind, u8); 7] = [
     (Kind::Request, 16),
     (Kind::Report, 17),
 ];
-const REASONS: [(Reason, u8); 6] = [
-    (Reason::Unknown, 1),
-    (Reason::Digest, 2),
-    (Reason::TooLong, 3),
-    (Reason::NotSealed, 4),
-    (Reason::Unwanted, 5),
-    (Reason::Seal, 6),
+const REASONS: [(NotTaken, u8); 6] = [
+    (NotTaken::Unknown, 1),
+    (NotTaken::Digest, 2),
+    (NotTaken::TooLong, 3),
+    (NotTaken::NotSealed, 4),
+    (NotTaken::Unwanted, 5),
+    (NotTaken::Seal, 6),
 ];
 const STAGES: [(Stage, u8); 5] =
     [(Stage::Payload, 0), (Stage::Busy, 1), (Stage::Request, 2), (Stage::Done, 3), (Stage::Failed, 4)];

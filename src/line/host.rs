@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::frame::{Frame, From, Hello, Kind, Nonce, Packet, Reason, Session, Stage, Versions};
+use super::frame::{Frame, From, Hello, Kind, Nonce, NotTaken, Packet, Session, Stage, Versions};
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{End, Patience, Timer};
 
@@ -62,7 +62,7 @@ pub enum HostEvent {
     /// An object has arrived at the node.
     Delivered(Kind),
     /// The node does not take an object.
-    Refused(Kind, Reason),
+    Refused(Kind, NotTaken),
     /// An object of the node has arrived whole.
     Object(Kind, Vec<u8>),
     /// The node does not answer any more.
@@ -236,12 +236,12 @@ impl Host {
         }
     }
 
-    fn refused(&mut self, number: u8, reason: Reason) {
+    fn refused(&mut self, number: u8, reason: NotTaken) {
         let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
         match reason {
-            Reason::Unknown => sender.unknown(),
+            NotTaken::Unknown => sender.unknown(),
             // Old acknowledgements must not count for what is sent again: begin another conversation.
-            Reason::Digest => self.open(),
+            NotTaken::Digest => self.open(),
             reason => {
                 self.events.push_back(HostEvent::Refused(sender.announce().kind, reason));
                 self.sender = None;
@@ -265,7 +265,7 @@ impl End for Host {
         match frame {
             Frame::Ready(stage) => self.ready(session, stage),
             Frame::Announce(announce) => {
-                let wanted = |kind: Kind| if kind.from() == From::Node { Ok(()) } else { Err(Reason::Unwanted) };
+                let wanted = |kind: Kind| if kind.from() == From::Node { Ok(()) } else { Err(NotTaken::Unwanted) };
                 let taken = self.receiver.announced(&announce, wanted);
                 self.taken(taken);
             }

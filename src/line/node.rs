@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::frame::{Announce, Frame, From, Hello, Kind, Nonce, Packet, Reason, Session, Stage, Versions};
+use super::frame::{Announce, Frame, From, Hello, Kind, Nonce, NotTaken, Packet, Session, Stage, Versions};
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{End, Patience, Timer};
 
@@ -70,7 +70,7 @@ pub enum NodeEvent {
     /// The statement has arrived.
     Sent(Kind),
     /// The host does not take the statement.
-    Refused(Kind, Reason),
+    Refused(Kind, NotTaken),
     /// The host said what time it is.
     Time {
         /// When the question was sent, by the node's clock.
@@ -199,12 +199,12 @@ impl Node {
     }
 
     /// Whether an object of this kind is taken now.
-    fn wants(&self, kind: Kind) -> Result<(), Reason> {
+    fn wants(&self, kind: Kind) -> Result<(), NotTaken> {
         match (kind, self.stage) {
-            (Kind::Plain, Stage::Payload) if !self.hello.plain => Err(Reason::NotSealed),
+            (Kind::Plain, Stage::Payload) if !self.hello.plain => Err(NotTaken::NotSealed),
             (Kind::Sealed | Kind::Plain, Stage::Payload) => Ok(()),
             (Kind::Certificates | Kind::Pending | Kind::Refused, Stage::Request) => Ok(()),
-            _ => Err(Reason::Unwanted),
+            _ => Err(NotTaken::Unwanted),
         }
     }
 
@@ -232,7 +232,7 @@ impl Node {
             Some(_) => self.wants(announce.kind),
             // Sealed is for one conversation; and nothing but a payload comes from who cannot hear.
             None if announce.kind == Kind::Plain => self.wants(announce.kind),
-            None => Err(Reason::Unwanted),
+            None => Err(NotTaken::Unwanted),
         };
         let receiver = if session.is_some() { &mut self.receiver } else { &mut self.broadcast };
         let taken = receiver.announced(announce, |_| wanted);
@@ -250,12 +250,12 @@ impl Node {
         }
     }
 
-    fn refused(&mut self, number: u8, reason: Reason) {
+    fn refused(&mut self, number: u8, reason: NotTaken) {
         let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
         match reason {
-            Reason::Unknown => sender.unknown(),
+            NotTaken::Unknown => sender.unknown(),
             // Old acknowledgements must not count for what is sent again: begin another conversation.
-            Reason::Digest => {
+            NotTaken::Digest => {
                 self.leave();
                 self.greet();
             }

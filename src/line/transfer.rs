@@ -1,7 +1,7 @@
 //! One object from one end to the other: pieces, selective acknowledgement, what is sent again. Pure; knows neither
 //! conversations nor time, but passes on when a piece was sent.
 
-use super::frame::{Announce, Frame, Kind, MAX_CHUNK, Reason};
+use super::frame::{Announce, Frame, Kind, MAX_CHUNK, NotTaken};
 use crate::digest::sha256;
 
 /// Pieces on their way at first.
@@ -239,7 +239,7 @@ impl Receiver {
     }
 
     /// An announcement. `wanted` says whether an object of this kind is taken now.
-    pub fn announced(&mut self, announce: &Announce, wanted: impl FnOnce(Kind) -> Result<(), Reason>) -> Taken {
+    pub fn announced(&mut self, announce: &Announce, wanted: impl FnOnce(Kind) -> Result<(), NotTaken>) -> Taken {
         let number = announce.number;
         let refuse = |reason| Taken::answer(Frame::Refuse { number, reason });
         if number != self.next {
@@ -253,7 +253,7 @@ impl Receiver {
         }
         let length = usize::try_from(announce.length).unwrap_or(usize::MAX);
         if length > announce.kind.max_len() || !(1..=MAX_CHUNK).contains(&announce.chunk) {
-            return refuse(Reason::TooLong);
+            return refuse(NotTaken::TooLong);
         }
         let pieces = vec![None; usize::from(announce.count())];
         self.current = Some(Incoming { announce: *announce, pieces });
@@ -270,7 +270,7 @@ impl Receiver {
             };
         }
         let Some(incoming) = &mut self.current else {
-            return Taken::answer(Frame::Refuse { number, reason: Reason::Unknown });
+            return Taken::answer(Frame::Refuse { number, reason: NotTaken::Unknown });
         };
         let announce = &incoming.announce;
         let start = u32::from(index).saturating_mul(u32::from(announce.chunk));
@@ -311,7 +311,7 @@ impl Receiver {
         let sound = sha256(&bytes) == incoming.announce.digest;
         self.current = None;
         if !sound {
-            return Some(Taken::answer(Frame::Refuse { number, reason: Reason::Digest }));
+            return Some(Taken::answer(Frame::Refuse { number, reason: NotTaken::Digest }));
         }
         self.next = self.next.wrapping_add(1);
         self.last = Some(count);

@@ -8,6 +8,7 @@ use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::shown::printable;
 use crate::time::Timestamp;
 
 /// What a certificate says about itself.
@@ -62,11 +63,6 @@ pub(crate) fn shown_name(name: &GeneralName) -> String {
         GeneralName::OtherName(name) => format!("other:{}", name.type_id),
         GeneralName::EdiPartyName(_) => "edi-party name".to_owned(),
     }
-}
-
-/// At most 200 characters that neither flood nor drive a console.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// A certificate that somebody gave, in words.

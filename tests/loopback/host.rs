@@ -434,8 +434,11 @@ fn credentials_that_are_of_no_use_are_refused() {
     );
     says(refused(&|_, given| given.chain.rotate_left(1)), "the private key has the code ");
     says(refused(&|_, given| given.chain[0].truncate(100)), "the certificate cannot be read");
-    says(refused(&|_, given| given.chain.truncate(1)), "does not chain to the CA in the payload");
-    says(refused(&|payload, _| payload.ca = CaCertificate::new(root.der()).unwrap()), "does not chain to the CA");
+    says(refused(&|_, given| given.chain.truncate(1)), "does not chain to this node's CA");
+    says(
+        refused(&|payload, _| payload.ca = CaCertificate::new(root.der()).unwrap()),
+        "does not chain to this node's CA",
+    );
     says(issued(&|leaf| leaf.ca = true), "the certificate is one of a CA");
     says(issued(&|leaf| leaf.usages = vec![ExtendedKeyUsagePurpose::ServerAuth]), "without clientAuth");
     says(issued(&|leaf| leaf.validity = (now - 600, now - 60)), "certificate valid from ");

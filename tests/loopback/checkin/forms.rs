@@ -375,8 +375,8 @@ impl Scene {
         }
         assert_eq!(
             chain(&only(self.run(&server).result, Step::Probe)),
-            "the server insists on a client certificate, which a node does not have yet; let the server ask for one \
-             without insisting: received fatal alert: CertificateRequired"
+            "the server insists on a client certificate, which a node shows at a renewal only, and never to fetch \
+             the CA certificates; let the server ask for one without insisting: received fatal alert: CertificateRequired"
         );
         assert!(server.requests().is_empty());
     }
@@ -490,7 +490,7 @@ fn a_redirect(scene: &Scene) {
     assert_eq!(
         only(scene.run(&server).result, Step::Probe).to_string(),
         "the server redirects (301) to https://elsewhere.example/.well-known/est/cacerts; redirects are not followed, \
-         put the final URL into the payload"
+         give nodes the final URL"
     );
 }
 

@@ -41,9 +41,9 @@ fn a_certificate_from_another_ca_is_refused_before_anything_is_said() {
     assert_eq!(
         result.unwrap_err().to_string(),
         format!(
-            "fetching CA certificates and time from {} ({}): the server's certificate does not chain to the CA in the \
-             payload, \"CN=Root\" (it is CN=est server, for ip:127.0.0.1, from CN=Signer, valid 2029-01-01T00:00:00Z \
-             to 2039-12-30T00:00:00Z); make the payload with this server's CA, or correct its URL",
+            "fetching CA certificates and time from {} ({}): the server's certificate does not chain to this node's CA, \
+             \"CN=Root\" (it is CN=est server, for ip:127.0.0.1, from CN=Signer, valid 2029-01-01T00:00:00Z to \
+             2039-12-30T00:00:00Z); give the node a payload with this server's CA, or correct its URL",
             server.url(),
             server.address()
         )
@@ -229,7 +229,7 @@ fn a_server_certificate_that_is_refused_is_described() {
         text(vec![world.signer.server(&leaf, &[&TLS13])]),
         "fetching CA certificates and time from URL (ADDRESS): the server's certificate is not for 127.0.0.1, the name \
          in the URL (it is CN=est server, for dns:est.example, from CN=Signer, valid 2029-01-01T00:00:00Z to \
-         2039-12-30T00:00:00Z); correct the URL in the payload, or give the server a certificate for that name"
+         2039-12-30T00:00:00Z); correct the URL, or give the server a certificate for that name"
     );
 }
 

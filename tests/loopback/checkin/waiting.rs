@@ -64,6 +64,67 @@ fn a_request_that_is_denied_after_all_ends_it() {
     assert_eq!(server.requests().len(), 3);
 }
 
+/// Design §7: a payload is refused past its expiry, also by whoever has waited since before it.
+#[test]
+fn a_payload_that_expires_while_its_request_is_held_is_not_used_any_more() {
+    let world = World::new();
+    let good = world.good(EXPIRY - 1);
+    let server = EstServer::start(vec![world.tls()], move |request| match request.connection {
+        1 => ACCEPTED.to_vec(),
+        _ => good(request),
+    });
+    let error = run(&world, &[server.url()], None).result.unwrap_err();
+    let CheckinError::Expired { expiry, date, .. } = error else { panic!("{error:?}") };
+    assert!(expiry == Timestamp::from_secs(EXPIRY) && date > expiry && date.as_secs() <= EXPIRY + 2, "{date}");
+    assert_eq!(server.requests().len(), 2, "neither token nor CSR after the expiry");
+}
+
+#[test]
+fn after_a_denial_the_others_have_what_is_left_of_their_own_time() {
+    let world = World::new();
+    let holder = answering(&world, vec![ACCEPTED.to_vec(), reply("403 Forbidden", &[], b"denied by alice\n")]);
+    let other = EstServer::start(vec![world.tls()], world.good(NOW));
+    let plan = world.server_plan(&[holder.url(), other.url()]);
+    let run = world.run(&plan, Duration::from_millis(700), None, &mut |_| Reply::NothingMore);
+    let error = run.result.unwrap_err();
+    assert!(matches!(error, CheckinError::GaveUp { .. }), "{error:?}");
+    assert!(error.to_string().ends_with(": the server refuses: 403 denied by alice"), "{error}");
+    assert_eq!(other.requests().len(), 0);
+}
+
+#[test]
+fn a_server_that_asks_for_time_gets_it_whatever_the_others_ask_for() {
+    let world = World::new();
+    let later =
+        |seconds: u64| move |_: &Request| reply("503 Service Unavailable", &[format!("Retry-After: {seconds}")], b"");
+    let (slow, quick) = (later(60), later(1));
+    let (slow, quick) = (EstServer::start(vec![world.tls()], slow), EstServer::start(vec![world.tls()], quick));
+    let plan = world.server_plan(&[slow.url(), quick.url()]);
+    let run = world.run(&plan, Duration::from_secs(6), None, &mut |_| Reply::NothingMore);
+    let CheckinError::GaveUp { attempts, .. } = run.result.unwrap_err() else { panic!("nobody answers") };
+    assert_eq!(attempts.len(), 2);
+    // Once, and at the very end.
+    assert!(slow.requests().len() <= 2 && quick.requests().len() >= 3);
+}
+
+#[test]
+fn another_link_brings_back_who_was_not_the_right_server_and_no_reason_is_lost() {
+    let world = World::new();
+    let stranger = Ca::new("Stranger", GOOD).server(&Leaf::server(LOCALHOST, GOOD), &[&TLS13]);
+    let portal = EstServer::start(vec![stranger], world.good(NOW));
+    let plan = world.server_plan(&[portal.url(), UNREACHABLE.to_owned()]);
+    let mut links = 0;
+    let run = world.run(&plan, Duration::from_secs(3), None, &mut |ask| match ask {
+        Ask::NextLink(_) if links < 1 => {
+            links += 1;
+            Reply::Done
+        }
+        _ => Reply::NothingMore,
+    });
+    let error = run.result.unwrap_err().to_string();
+    assert!(error.contains("does not chain to this node's CA") && error.contains("Network is unreachable"), "{error}");
+}
+
 #[test]
 fn the_server_that_holds_the_request_is_asked_first_and_the_others_when_it_is_gone() {
     let world = World::new();
