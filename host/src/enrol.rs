@@ -318,8 +318,8 @@ impl fmt::Display for Refusal {
             }
             Refusal::Superseded { key_code, at } => write!(
                 f,
-                "key {key_code} took the place of this certificate's at {at}; if that is not this node's, its key was \
-                 stolen; enrol with a new payload"
+                "key {key_code} took the place of this certificate's at {at}, and either the node never got that answer \
+                 or its key was stolen; enrol with a new payload"
             ),
             Refusal::Changed => {
                 write!(f, "the node's record has other names now than the certificate; enrol with a new payload")
