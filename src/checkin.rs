@@ -219,7 +219,7 @@ pub fn enroll(
             let attempts: Vec<&Attempt> = sites.iter().filter_map(|site| site.failed.as_ref()).collect();
             waiter.tell(&attempts, delay, checkin.progress);
         }
-        if checkin.wait(until.at_most(delay), answered, &mut waiter)? {
+        if checkin.wait(until.at_most(delay), until.or_later(deadline), answered, &mut waiter)? {
             for site in &mut sites {
                 site.on_another_network();
             }
@@ -227,8 +227,8 @@ pub fn enroll(
     }
     if let Some(Held { url, since, .. }) = held {
         let (node, code) = (context.server.name.clone(), context.identity.code());
-        let waited = since_boot().saturating_sub(since);
-        return Err(CheckinError::NotApproved(Box::new(Unapproved { url: url.clone(), node, code, waited })));
+        let (waited, renewal) = (since_boot().saturating_sub(since), context.renews.is_some());
+        return Err(CheckinError::NotApproved(Box::new(Unapproved { url: url.clone(), node, code, waited, renewal })));
     }
     Err(CheckinError::GaveUp { waited: since_boot().saturating_sub(begun), attempts: failures(sites) })
 }
@@ -336,23 +336,34 @@ impl Checkin<'_> {
     }
 
     /// Waits for the next round, and looks after the leases meanwhile; when no server could be reached, for another
-    /// link, too. True when there is one.
-    fn wait(&mut self, until: Deadline, answered: bool, waiter: &mut wait::Waiter) -> Result<bool, CheckinError> {
+    /// link, too. True when there is one. `end` is that of the whole check-in, which an approval may put off: a lease
+    /// that is renewed after the deadline needs its time, too.
+    fn wait(
+        &mut self,
+        until: Deadline,
+        end: Deadline,
+        answered: bool,
+        waiter: &mut wait::Waiter,
+    ) -> Result<bool, CheckinError> {
         loop {
-            let slice = until.at_most(wait::LEASES);
+            if waiter.lease_is_due(false) {
+                self.ask(Ask::RenewLease(end.at_most(RENEWAL)))?;
+            }
+            let slice = until.at_most(waiter.until_leases());
             if !answered && self.ask(Ask::NextLink(slice))? == Reply::Done {
                 std::thread::sleep(BREATH);
                 return Ok(true);
             }
             std::thread::sleep(slice.remaining());
-            // Where nobody answers, an address or a route may be gone.
-            if waiter.lease_is_due(!answered) {
-                self.ask(Ask::RenewLease(self.deadline.at_most(RENEWAL)))?;
-            }
             if until.expired() {
-                return Ok(false);
+                break;
             }
         }
+        // Where nobody answers, an address or a route may be gone.
+        if waiter.lease_is_due(!answered) {
+            self.ask(Ask::RenewLease(end.at_most(RENEWAL)))?;
+        }
+        Ok(false)
     }
 
     /// One attempt at one URL.
@@ -368,12 +379,10 @@ impl Checkin<'_> {
         }
         // Taken, so that a failure from here on brings the next visit back to the probe.
         let (clock, cas, mut tell) = match site.confirmed.take() {
-            // Design §7: past its expiry, by the server's time, a payload is refused, however long ago it was asked.
-            Some(Confirmed { clock, .. }) if clock.now() > expiry => {
-                let (date, server) = (clock.now(), format!("{}, whose time was confirmed", site.url));
-                return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })));
+            Some(Confirmed { clock, cas }) => {
+                alive(site.url, clock, expiry)?;
+                (clock, Some(cas), false)
             }
-            Some(Confirmed { clock, cas }) => (clock, Some(cas), false),
             None => {
                 let Probed { clock, told, cas } = visit.probe(from, self.progress)?;
                 (clock, cas, told)
@@ -410,6 +419,7 @@ impl Checkin<'_> {
                 })));
             }
         };
+        alive(site.url, clock, expiry)?;
         let wanted = verify::Wanted {
             spki: self.context.identity.spki(),
             names: Some(self.context.identity.names()),
@@ -522,6 +532,16 @@ impl Visit<'_> {
     fn stopped(&self, step: Step, (address, failure): exchange::Failed) -> Stop {
         Stop::Here(Box::new(Attempt { url: self.url.clone(), address, step, failure }))
     }
+}
+
+/// Design §7: past its expiry, by the server's time, a payload is refused, however long ago the server was asked.
+fn alive(url: &HttpsUrl, clock: Clock, expiry: Timestamp) -> Result<(), Stop> {
+    let date = clock.now();
+    if date <= expiry {
+        return Ok(());
+    }
+    let server = format!("{url}, whose time was confirmed");
+    Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })))
 }
 
 /// A probe's Date, if it is one that the probe's own certificate and the payload allow. Whether the payload has

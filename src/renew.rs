@@ -67,7 +67,8 @@ pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), E
         identity: &identity,
         renews: Some(&client),
         user_agent: &user_agent,
-        approval_timeout: Some(request.timeout),
+        // It has what is left of the deadline.
+        approval_timeout: None,
     };
     // Neither the system clock nor the network is ours to change.
     let mut progress = |progress: Progress<'_>| match progress {

@@ -116,6 +116,12 @@ impl Deadline {
         Deadline { at: self.at.min(moment) }
     }
 
+    /// The later of the two.
+    #[must_use]
+    pub fn or_later(self, other: Deadline) -> Deadline {
+        Deadline { at: self.at.max(other.at) }
+    }
+
     /// The earlier of this deadline and `duration` from now: a wait of its own inside a longer one.
     #[must_use]
     pub fn at_most(self, duration: Duration) -> Deadline {

@@ -63,6 +63,8 @@ pub struct Unapproved {
     pub code: KeyCode,
     /// How long was waited.
     pub waited: Duration,
+    /// Whether it was for a certificate's successor.
+    pub renewal: bool,
 }
 
 /// Why the privileged half did not do what it was asked for.
@@ -282,12 +284,16 @@ impl fmt::Display for CheckinError {
                 );
             }
             CheckinError::NotApproved(unapproved) => {
-                let Unapproved { url, node, code, waited } = unapproved.as_ref();
+                let Unapproved { url, node, code, waited, renewal } = unapproved.as_ref();
+                write!(f, "nobody approved key {code} at {url} within {:.0} s; ", waited.as_secs_f64())?;
+                if *renewal {
+                    // The key of this one is gone: approving it now would be too late.
+                    return f.write_str("approve it there while it waits, and allow more time for that with --timeout");
+                }
                 return write!(
                     f,
-                    "nobody approved key {code} at {url} within {:.0} s; compare the code and run imprint-host approve \
-                     {node} {code}, then boot again, or allow more time with imprint.approval-timeout",
-                    waited.as_secs_f64()
+                    "compare the code and run imprint-host approve {node} {code}, then boot again, or allow more time \
+                     with imprint.approval-timeout"
                 );
             }
             CheckinError::Ask(AskError::Clock(_)) => return f.write_str("setting the clock to the server's Date"),

@@ -18,7 +18,7 @@ const LAST_TRY: Duration = Duration::from_secs(2);
 /// What does not change is said again after this long.
 const REPEAT: Duration = Duration::from_secs(60);
 /// How often leases are looked at while the check-in waits.
-pub(super) const LEASES: Duration = Duration::from_secs(10);
+const LEASES: Duration = Duration::from_secs(10);
 
 /// Remembers how often was waited, and what was said.
 pub(super) struct Waiter {
@@ -53,6 +53,11 @@ impl Waiter {
         }
         self.said = Some((text, now));
         progress(Progress::Waiting { attempts, delay });
+    }
+
+    /// How long until leases have to be looked at, if nothing happens.
+    pub(super) fn until_leases(&self) -> Duration {
+        LEASES.saturating_sub(since_boot().saturating_sub(self.leases))
     }
 
     /// Whether leases have to be looked at: every few seconds, and at once when something may be wrong with them.

@@ -23,7 +23,7 @@ use imprint::payload::{
 };
 use imprint::plan::{ClockPlan, ClockQuality, Server, SubjectPlan};
 use imprint::time::{Deadline, Timestamp};
-use imprint::tls::{Reason, TlsError};
+use imprint::tls::{ClientCertificate, Reason, TlsError};
 use imprint_tests::ca::{Ca, Leaf, certs_only, spki_of_csr};
 use imprint_tests::est_server::{EstServer, Request, date_field, reply};
 use rcgen::{ExtendedKeyUsagePurpose, SanType};

@@ -64,6 +64,65 @@ fn a_request_that_is_denied_after_all_ends_it() {
     assert_eq!(server.requests().len(), 3);
 }
 
+#[test]
+fn a_certificate_that_comes_after_the_expiry_is_not_taken() {
+    let world = World::new();
+    // The Date is not after it; the middle of the second that it names is.
+    let server = EstServer::start(vec![world.tls()], world.good(EXPIRY));
+    let error = run(&world, &[server.url()], None).result.unwrap_err();
+    let CheckinError::Expired { expiry, date, server } = error else { panic!("{error:?}") };
+    assert!(expiry == secs(EXPIRY) && date >= expiry.plus(Duration::from_millis(500)), "{date}");
+    assert!(server.ends_with(", whose time was confirmed"), "{server}");
+}
+
+/// What an administrator's approval adds to the time of a check-in, leases need as well.
+#[test]
+fn leases_are_given_time_after_the_deadline_too() {
+    let world = World::new();
+    let later = b"HTTP/1.1 202 Accepted\r\nRetry-After: 12\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let server = answering(&world, vec![later, reply("403 Forbidden", &[], b"denied\n")]);
+    let plan = world.server_plan(&[server.url()]);
+    let mut left = Vec::new();
+    let run = world.run(&plan, Duration::from_secs(3), None, &mut |ask| {
+        if let Ask::RenewLease(until) = ask {
+            left.push(until.remaining());
+        }
+        Reply::Done
+    });
+    assert!(run.result.unwrap_err().to_string().contains("403 denied"));
+    assert!(left.len() == 1 && !left[0].is_zero(), "{left:?}");
+}
+
+/// The limit of a renewal is one for all of it.
+#[test]
+fn an_approval_of_a_renewal_has_what_is_left_of_the_deadline() {
+    let world = World::new();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = world.signer.issue(&world.leaf(), &rcgen::PublicKeyData::subject_public_key_info(&key));
+    let client = ClientCertificate::new(&[leaf], &key.serialize_der()).unwrap();
+    let server = answering(&world, vec![ACCEPTED.to_vec()]);
+    let plan = world.server_plan(&[server.url()]);
+    let clock = ClockPlan { floor: secs(COMPOSED), expiry: secs(EXPIRY), quality: ClockQuality::Unknown };
+    let context = Context {
+        server: &plan,
+        clock: &clock,
+        identity: &world.identity,
+        renews: Some(&client),
+        user_agent: "imprint/test (loopback)",
+        approval_timeout: None,
+    };
+    let deadline = Deadline::after(Duration::from_secs(4));
+    let result = enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), deadline);
+    let Err(CheckinError::NotApproved(error)) = result else { panic!("{result:?}") };
+    let (code, url) = (world.identity.code(), server.url());
+    let text = CheckinError::NotApproved(error).to_string();
+    assert!(text.starts_with(&format!("nobody approved key {code} at {url} within ")), "{text}");
+    assert!(
+        text.ends_with(" s; approve it there while it waits, and allow more time for that with --timeout"),
+        "{text}"
+    );
+}
+
 /// Design §7: a payload is refused past its expiry, also by whoever has waited since before it.
 #[test]
 fn a_payload_that_expires_while_its_request_is_held_is_not_used_any_more() {
