@@ -15,9 +15,11 @@ use std::time::Duration;
 
 pub use error::{AnswerError, AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved};
 
+use crate::dialogue::{Answer, Dialogue};
 use crate::est::{self, Basic, EstError, Lines, Operation, Outcome, RetryAfter};
 use crate::identity::{Identity, KeyCode};
-use crate::payload::{HttpsUrl, NodeName};
+use crate::line::{Kind, Stage};
+use crate::payload::{EstUrl, HttpsUrl, NodeName};
 use crate::plan::{ClockPlan, ClockQuality, Server};
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::tls::{CertificateFacts, ClientCertificate, When};
@@ -57,7 +59,7 @@ pub enum Progress<'a> {
     /// A server holds the request until an administrator approves it. Told once for each server.
     Approval {
         /// Which server.
-        url: &'a HttpsUrl,
+        url: &'a EstUrl,
         /// Whose request.
         node: &'a NodeName,
         /// What console and administrator compare.
@@ -108,6 +110,23 @@ pub struct Context<'a> {
     /// How long an administrator may take to approve a first certificate, from the first 202 on; `None`: for ever. A
     /// renewal has until its deadline.
     pub approval_timeout: Option<Duration>,
+    /// The line that the payload came on, for `line:`.
+    pub line: Option<Line<'a>>,
+}
+
+/// A line to a host that signs.
+#[derive(Clone, Copy)]
+pub struct Line<'a> {
+    /// The conversation.
+    pub dialogue: &'a Dialogue,
+    /// What is said on it: the CSR with its proof.
+    pub request: &'a [u8],
+}
+
+impl std::fmt::Debug for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").finish_non_exhaustive()
+    }
 }
 
 /// A certificate that was verified: for our key, with exactly our names, from a CA that the payload allows. Only this
@@ -165,7 +184,7 @@ pub fn enroll(
     let begun = since_boot();
     // From here on the earliest possible time advances with the machine.
     let floor = Clock::starting_at(context.clock.floor);
-    let mut checkin = Checkin { context, floor, ask, progress, deadline };
+    let mut checkin = Checkin { context, floor, ask, progress, deadline, asked: false };
     let mut waiter = wait::Waiter::new();
     let mut held: Option<Held<'_>> = None;
     let mut last = false;
@@ -247,7 +266,7 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// One URL, and what was learned about its server.
 struct Site<'a> {
-    url: &'a HttpsUrl,
+    url: &'a EstUrl,
     /// What the server takes.
     lines: Lines,
     /// From the last probe whose Date was confirmed.
@@ -289,7 +308,7 @@ type Certificates = Vec<Vec<u8>>;
 
 /// A request that a server holds until an administrator approves it.
 struct Held<'a> {
-    url: &'a HttpsUrl,
+    url: &'a EstUrl,
     since: Duration,
     until: Deadline,
 }
@@ -312,6 +331,8 @@ struct Checkin<'a> {
     ask: &'a mut dyn FnMut(Ask) -> Result<Reply, AskError>,
     progress: &'a mut dyn FnMut(Progress<'_>),
     deadline: Deadline,
+    /// The request has been said on the line.
+    asked: bool,
 }
 
 impl Checkin<'_> {
@@ -320,7 +341,7 @@ impl Checkin<'_> {
     }
 
     /// The server at `url` holds the request, for the first time or still.
-    fn held<'s>(&mut self, before: Option<Held<'_>>, url: &'s HttpsUrl) -> Held<'s> {
+    fn held<'s>(&mut self, before: Option<Held<'_>>, url: &'s EstUrl) -> Held<'s> {
         let (since, until) = match &before {
             Some(before) => (before.since, before.until),
             // Whoever renews lives on the certificate that it has, and comes back later.
@@ -366,10 +387,57 @@ impl Checkin<'_> {
         Ok(false)
     }
 
+    /// The request over the line, or another look for the answer to it.
+    fn visit_line(&mut self, url: &EstUrl, deadline: Deadline) -> Result<Visited, Stop> {
+        let failed =
+            |failure| Stop::Here(Box::new(Attempt { url: url.clone(), address: None, step: Step::Enrol, failure }));
+        let Some(line) = self.context.line else { return Err(failed(Failure::NoLine)) };
+        if !self.asked {
+            line.dialogue.stage(Stage::Request);
+            line.dialogue.say(Kind::Request, line.request.to_vec());
+            self.asked = true;
+        }
+        let certificates = match line.dialogue.answer(deadline) {
+            Ok(Some(Answer::Certificates(bytes))) => {
+                est::certs_only(&bytes).map_err(|error| failed(Failure::Est(error)))?
+            }
+            Ok(Some(Answer::Pending(_))) => return Ok(Visited::Held(None)),
+            Ok(Some(Answer::Refused(text))) => return Err(failed(Failure::LineRefused(text))),
+            Ok(None) => return Err(failed(Failure::TimedOut(Phase::Answer))),
+            Err(reason) => return Err(failed(Failure::LineNotTaken(reason))),
+        };
+        let clock = match self.context.clock.quality {
+            ClockQuality::Line(time) => time.clock,
+            // The host did not say, so the machine's own word has to do; before that nothing can be valid.
+            ClockQuality::Rtc | ClockQuality::Unknown => {
+                Clock::starting_at(Timestamp::system().max(self.context.clock.floor))
+            }
+        };
+        alive(url, clock, self.context.clock.expiry)?;
+        let wanted = self.wanted(clock);
+        let (chain, facts) =
+            verify::choose(&certificates, &[], &wanted).map_err(|error| failed(Failure::Answer(Box::new(error))))?;
+        Ok(Visited::Issued(Issued { chain, facts, clock, server: format!("line: ({})", line.dialogue.names()) }))
+    }
+
+    /// What the certificate has to be.
+    fn wanted(&self, clock: Clock) -> verify::Wanted<'_> {
+        verify::Wanted {
+            spki: self.context.identity.spki(),
+            names: Some(self.context.identity.names()),
+            ca: &self.context.server.ca,
+            issuers: &self.context.server.issuers,
+            now: clock.now(),
+        }
+    }
+
     /// One attempt at one URL.
     fn visit(&mut self, site: &mut Site<'_>, deadline: Deadline) -> Result<Visited, Stop> {
-        let server = self.context.server;
-        let visit = Visit { context: self.context, url: site.url, deadline };
+        let url = match site.url {
+            EstUrl::Https(url) => url,
+            EstUrl::Line => return self.visit_line(site.url, deadline),
+        };
+        let visit = Visit { context: self.context, url, deadline };
         let from = self.floor.now();
         let expiry = self.context.clock.expiry;
         if from > expiry {
@@ -382,6 +450,11 @@ impl Checkin<'_> {
             Some(Confirmed { clock, cas }) => {
                 alive(site.url, clock, expiry)?;
                 (clock, Some(cas), false)
+            }
+            // The time is known, so there is nothing to probe.
+            None if let ClockQuality::Line(time) = self.context.clock.quality => {
+                alive(site.url, time.clock, expiry)?;
+                (time.clock, None, false)
             }
             None => {
                 let Probed { clock, told, cas } = visit.probe(from, self.progress)?;
@@ -420,16 +493,9 @@ impl Checkin<'_> {
             }
         };
         alive(site.url, clock, expiry)?;
-        let wanted = verify::Wanted {
-            spki: self.context.identity.spki(),
-            names: Some(self.context.identity.names()),
-            ca: &server.ca,
-            issuers: &server.issuers,
-            now: clock.now(),
-        };
-        let (chain, facts) =
-            verify::choose(&certificates, &cas, &wanted).map_err(|error| failed(Failure::Answer(Box::new(error))))?;
-        Ok(Visited::Issued(Issued { chain, facts, clock, server: format!("{} ({})", site.url, answer.address) }))
+        let (chain, facts) = verify::choose(&certificates, &cas, &self.wanted(clock))
+            .map_err(|error| failed(Failure::Answer(Box::new(error))))?;
+        Ok(Visited::Issued(Issued { chain, facts, clock, server: format!("{url} ({})", answer.address) }))
     }
 }
 
@@ -530,12 +596,12 @@ impl Visit<'_> {
     }
 
     fn stopped(&self, step: Step, (address, failure): exchange::Failed) -> Stop {
-        Stop::Here(Box::new(Attempt { url: self.url.clone(), address, step, failure }))
+        Stop::Here(Box::new(Attempt { url: EstUrl::Https(self.url.clone()), address, step, failure }))
     }
 }
 
 /// Design §7: past its expiry, by the server's time, a payload is refused, however long ago the server was asked.
-fn alive(url: &HttpsUrl, clock: Clock, expiry: Timestamp) -> Result<(), Stop> {
+fn alive(url: &EstUrl, clock: Clock, expiry: Timestamp) -> Result<(), Stop> {
     let date = clock.now();
     if date <= expiry {
         return Ok(());

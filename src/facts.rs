@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use crate::dialogue::LineTime;
 use crate::hex;
 use crate::netlink::message::{ARPHRD_LOOPBACK, GROUP_LINK, LinkMessage};
 use crate::netlink::{Netlink, RequestError};
@@ -27,6 +28,8 @@ pub struct Facts {
     pub site_pin: Option<SitePin>,
     /// The system clock.
     pub now: Timestamp,
+    /// The time by a host on a line.
+    pub line_time: Option<LineTime>,
     /// Every network link but loopback.
     pub links: Vec<LinkFacts>,
     /// SMBIOS.
@@ -109,6 +112,7 @@ pub fn gather(
         origin,
         site_pin,
         now: Timestamp::system(),
+        line_time: None,
         links,
         dmi: dmi(root),
         bootif: options.and_then(|options| options.bootif.clone()),
@@ -212,6 +216,16 @@ pub fn link_facts(message: &LinkMessage, root: &Path) -> Option<LinkFacts> {
 /// Firmware that was never told a serial number says so in one of these ways.
 const PLACEHOLDERS: [&str; 6] =
     ["", "none", "not specified", "to be filled by o.e.m.", "default string", "system serial number"];
+
+/// What tells this machine from others: SMBIOS, and the hardware addresses of the links that there are now. What cannot
+/// be learned is left out.
+pub fn identifiers(root: &Path, deadline: Deadline) -> (Dmi, Vec<HardwareAddress>) {
+    let links = Netlink::open(0).ok().and_then(|mut netlink| links(&mut netlink, root, deadline).ok());
+    let mut macs: Vec<HardwareAddress> = links.unwrap_or_default().into_iter().filter_map(|link| link.mac).collect();
+    macs.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    macs.dedup();
+    (dmi(root), macs)
+}
 
 fn dmi(root: &Path) -> Dmi {
     let read = |item: &str| {

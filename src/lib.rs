@@ -36,6 +36,8 @@ pub mod chain;
 pub mod digest;
 pub mod hex;
 pub mod line;
+pub mod dialogue;
+pub mod port;
 pub mod netlink;
 pub mod dhcp4;
 pub mod neighbour;

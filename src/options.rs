@@ -21,6 +21,8 @@ pub struct Options {
     pub timeout: Duration,
     /// `imprint.approval-timeout=`: how long an administrator's approval is waited for; `None`: for ever.
     pub approval_timeout: Option<Duration>,
+    /// `imprint.line=plain`: a payload from a line need not be sealed.
+    pub plain: bool,
     /// `imprint.debug`: more on the console.
     pub debug: bool,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
@@ -47,6 +49,15 @@ pub enum SourceName {
     File,
     /// `config-drive[:LABEL]`
     ConfigDrive(Option<String>),
+    /// `virtio`: the virtio-serial port named imprint.0.
+    Virtio,
+    /// `serial:ttyS1[,115200]`
+    Serial {
+        /// Name of the device in /dev.
+        name: String,
+        /// Bits a second; `None`: as the console is set, as the firmware says, or as it is.
+        baud: Option<u32>,
+    },
 }
 
 /// A payload as it stands on the command line.
@@ -107,9 +118,10 @@ pub const WORDS: [Word; 9] = [
     },
     Word {
         name: "imprint.source=",
-        values: "cmdline, file, config-drive or config-drive:LABEL",
-        default: "cmdline, file, config-drive",
-        meaning: "look here only; repeatable, in order. Whoever names a source insists on a payload, as require does",
+        values: "cmdline, file, config-drive, config-drive:LABEL, virtio, serial:ttyS1 or serial:ttyS1,115200",
+        default: "cmdline, file, config-drive, virtio, and the serial lines that are consoles",
+        meaning: "look here only; repeatable, in order. Whoever names a source insists on a payload, as require does; \
+                  on a serial line that is named the node speaks first",
         supported: true,
     },
     Word {
@@ -144,8 +156,9 @@ pub const WORDS: [Word; 9] = [
         name: "imprint.line=",
         values: "plain",
         default: "not there",
-        meaning: "accept an unsealed payload from a serial line",
-        supported: false,
+        meaning: "accept a payload from a serial line that is not sealed. Whoever reads the line, or the log of a \
+                  console server, has its token then",
+        supported: true,
     },
     Word {
         name: "imprint.next=",
@@ -180,7 +193,7 @@ impl Options {
         let (mut mode, mut timeout, mut bootif) = (off.then_some(Mode::Off), None, None);
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
-        let mut debug = false;
+        let (mut debug, mut plain) = (false, false);
         for word in words.iter().filter(|_| !off) {
             let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
             let known = WORDS.iter().find(|known| known.name.trim_end_matches('=') == name);
@@ -216,6 +229,10 @@ impl Options {
                     None => debug = true,
                     Some(_) => return Err(bad()),
                 },
+                "imprint.line" => match value {
+                    Some("plain") => plain = true,
+                    _ => return Err(bad()),
+                },
                 "BOOTIF" => {
                     // PXELINUX: the ARP hardware type, 01 for Ethernet and 20 for InfiniBand, before the address. It is
                     // the boot loader's word, so one that cannot be read names no link and stops no boot.
@@ -238,6 +255,7 @@ impl Options {
             payload,
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
             approval_timeout,
+            plain,
             debug,
             bootif,
         })
@@ -271,7 +289,19 @@ fn source(word: &str, value: Option<&str>, want: &'static str) -> Result<SourceN
         ("config-drive", Some(label)) if (1..=32).contains(&label.len()) => {
             Ok(SourceName::ConfigDrive(Some(label.to_owned())))
         }
-        ("virtio", None) | ("serial", Some(_)) => Err(OptionsError::NotYet(shown(word))),
+        ("virtio", None) => Ok(SourceName::Virtio),
+        ("serial", Some(line)) => {
+            let (name, baud) = line.split_once(',').map_or((line, None), |(name, baud)| (name, Some(baud)));
+            let bad = || OptionsError::Value { word: shown(word), want };
+            // A file name in /dev, and nothing that leads out of it.
+            let sound = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if !(1..=32).contains(&name.len()) || name.starts_with('.') || !name.chars().all(sound) {
+                return Err(bad());
+            }
+            let baud =
+                baud.map(|text| text.parse().ok().filter(|baud| (50..=4_000_000).contains(baud)).ok_or_else(bad));
+            Ok(SourceName::Serial { name: name.to_owned(), baud: baud.transpose()? })
+        }
         _ => Err(OptionsError::Value { word: shown(word), want }),
     }
 }
@@ -362,6 +392,24 @@ mod tests {
     }
 
     #[test]
+    fn lines_by_name_and_speed() {
+        let options =
+            Options::parse("imprint.source=virtio imprint.source=serial:ttyS1,9600 imprint.source=serial:hvc0");
+        let options = options.unwrap();
+        let serial = |name: &str, baud| SourceName::Serial { name: name.into(), baud };
+        assert_eq!(options.sources, [SourceName::Virtio, serial("ttyS1", Some(9600)), serial("hvc0", None)]);
+        assert!(!options.plain && Options::parse("imprint.line=plain").unwrap().plain);
+        for bad in
+            ["serial:", "serial:ttyS1,", "serial:ttyS1,fast", "serial:ttyS1,49", "serial:.x", "serial", "virtio:1"]
+        {
+            assert!(
+                matches!(Options::parse(&format!("imprint.source={bad}")), Err(OptionsError::Value { .. })),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
     fn a_named_source_is_waited_for() {
         assert!(Options::parse("imprint.source=config-drive").unwrap().insists());
     }
@@ -385,17 +433,18 @@ mod tests {
             ("imprint.debug=1", "\"imprint.debug=1\" on the kernel command line: want no value"),
             (
                 "imprint.source=usb",
-                "\"imprint.source=usb\" on the kernel command line: want cmdline, file, config-drive or \
-                 config-drive:LABEL",
+                "\"imprint.source=usb\" on the kernel command line: want cmdline, file, config-drive, \
+                 config-drive:LABEL, virtio, serial:ttyS1 or serial:ttyS1,115200",
             ),
             (
-                "imprint.source=serial:ttyS1,115200",
-                "\"imprint.source=serial:ttyS1,115200\" on the kernel command line is not supported by this version; \
-                 remove it",
+                "imprint.source=serial:../ttyS1",
+                "\"imprint.source=serial:../ttyS1\" on the kernel command line: want cmdline, file, config-drive, \
+                 config-drive:LABEL, virtio, serial:ttyS1 or serial:ttyS1,115200",
             ),
+            ("imprint.line=sealed", "\"imprint.line=sealed\" on the kernel command line: want plain"),
             (
-                "imprint.line=plain",
-                "\"imprint.line\" on the kernel command line is not supported by this version; remove it",
+                "imprint.next=/bin/sh",
+                "\"imprint.next\" on the kernel command line is not supported by this version; remove it",
             ),
             (
                 "imprint.payload=",

@@ -7,6 +7,7 @@ mod show;
 pub use error::PlanError;
 pub use network::{LinkConfig, LinkPlan, NetworkPlan, matches};
 
+use crate::dialogue::LineTime;
 use crate::facts::Facts;
 use crate::hex;
 use crate::payload::{
@@ -86,6 +87,8 @@ pub enum ClockQuality {
     Rtc,
     /// Outside it: set to the floor until a server says better.
     Unknown,
+    /// A host on a line has said what time it is, and nobody else is asked.
+    Line(LineTime),
 }
 
 /// Entropy to mix in.
@@ -109,8 +112,8 @@ pub struct SubjectPlan {
 /// Who signs, and what the answer must chain to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
-    /// EST bases in order; never empty.
-    pub urls: Vec<HttpsUrl>,
+    /// In order; never empty. The line is among them only where the payload came over one.
+    pub urls: Vec<EstUrl>,
     /// HTTP Basic user.
     pub name: NodeName,
     /// HTTP Basic password.
@@ -143,12 +146,22 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     // The clock of the host that made the payload may be as fast as that of a CA may be; a node whose own clock is
     // right is not to be set by it, nor a server's Date refused.
     let floor = payload.composed.minus(SKEW);
-    let quality = if (floor..=payload.expiry).contains(&facts.now) { ClockQuality::Rtc } else { ClockQuality::Unknown };
+    let now = facts.line_time.map_or(facts.now, |time| time.clock.now());
+    let quality = match facts.line_time {
+        Some(time) => ClockQuality::Line(time),
+        None if (floor..=payload.expiry).contains(&now) => ClockQuality::Rtc,
+        None => ClockQuality::Unknown,
+    };
+    if facts.line_time.is_some() && now > payload.expiry {
+        return Err(PlanError::Expired { expiry: payload.expiry, now });
+    }
     let (ca, issuers) = (payload.ca, payload.issuers);
     let identity = match payload.enrolment {
         Enrolment::Csr(csr) => {
             let CsrEnrolment { name, names, key, urls, token } = *csr;
-            let urls: Vec<HttpsUrl> = urls.into_iter().filter_map(https_only).collect();
+            // A payload that did not come over a line has no line to enrol over.
+            let line = matches!(facts.origin, Origin::Line { .. });
+            let urls: Vec<EstUrl> = urls.into_iter().filter(|url| line || *url != EstUrl::Line).collect();
             if urls.is_empty() {
                 return Err(PlanError::OnlyLine(facts.origin.clone()));
             }
@@ -158,10 +171,10 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         Enrolment::Credentials(Credentials { chain, key }) => {
             // Nobody will be asked what time it is, so this clock has the last word: one that is behind is set forward,
             // but one that is ahead may be right, and then the payload is an old one.
-            if facts.now > payload.expiry {
-                return Err(PlanError::Expired { expiry: payload.expiry, now: facts.now });
+            if now > payload.expiry {
+                return Err(PlanError::Expired { expiry: payload.expiry, now });
             }
-            IdentityPlan::Given(GivenPlan { chain, key, ca, issuers, now: facts.now.max(floor) })
+            IdentityPlan::Given(GivenPlan { chain, key, ca, issuers, now: now.max(floor) })
         }
     };
     let credit_bits = |seed: &Seed| match &facts.origin {
@@ -169,15 +182,19 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         Origin::ConfigDrive { .. } if seed.single_boot && payload.binding.is_some() => {
             u32::try_from(seed.bytes.expose().len()).unwrap_or(0).saturating_mul(8)
         }
+        // Sealed for a key that was made in this boot.
+        Origin::Line { sealed: true, .. } if seed.single_boot => {
+            u32::try_from(seed.bytes.expose().len()).unwrap_or(0).saturating_mul(8)
+        }
         _ => 0,
     };
     let seed = payload.seed.as_ref().map(|s| SeedPlan { credit_bits: credit_bits(s), bytes: s.bytes.clone() });
-    let urls = match &identity {
-        IdentityPlan::Enrol { server, .. } => server.urls.as_slice(),
-        IdentityPlan::Given(_) => &[],
+    let urls: Vec<&HttpsUrl> = match &identity {
+        IdentityPlan::Enrol { server, .. } => server.https().collect(),
+        IdentityPlan::Given(_) => Vec::new(),
     };
     let (network, hostname) = match scope {
-        Scope::Boot => (network::decide(payload.network, urls, facts)?, payload.hostname),
+        Scope::Boot => (network::decide(payload.network, &urls, facts)?, payload.hostname),
         Scope::CertificateOnly => (None, None),
     };
     Ok(Plan {
@@ -210,11 +227,13 @@ impl Plan {
     }
 }
 
-/// A payload that did not come over a line has no line to enrol over, so such a URL is passed over.
-fn https_only(url: EstUrl) -> Option<HttpsUrl> {
-    match url {
-        EstUrl::Https(url) => Some(url),
-        EstUrl::Line => None,
+impl Server {
+    /// Those of the URLs that lead over a network.
+    pub fn https(&self) -> impl Iterator<Item = &HttpsUrl> {
+        self.urls.iter().filter_map(|url| match url {
+            EstUrl::Https(url) => Some(url),
+            EstUrl::Line => None,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::handover::{self, Certificates, HandedOver, HandoverError};
 use crate::hex;
 use crate::identity::Identity;
-use crate::payload::{CaCertificate, EstUrl, HttpsUrl, KeyType, NodeName};
+use crate::payload::{CaCertificate, EstUrl, KeyType, NodeName};
 use crate::plan::{ClockPlan, ClockQuality, Server};
 use crate::run::say;
 use crate::status::{Node, NodeRenewal};
@@ -69,6 +69,7 @@ pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), E
         user_agent: &user_agent,
         // It has what is left of the deadline.
         approval_timeout: None,
+        line: None,
     };
     // Neither the system clock nor the network is ours to change.
     let mut progress = |progress: Progress<'_>| match progress {
@@ -102,11 +103,11 @@ fn due(facts: &CertificateFacts) -> Timestamp {
 fn server(node: &Node, ca: CaCertificate) -> Result<(Server, KeyType), Option<String>> {
     let NodeRenewal { urls, issuers, key } = node.renewal.as_ref().ok_or(None)?;
     let url = |text: &String| match EstUrl::try_from(text.as_str()) {
-        Ok(EstUrl::Https(url)) => Ok(url),
+        Ok(url @ EstUrl::Https(_)) => Ok(url),
         Ok(EstUrl::Line) => Err(Some("a renewal over the line".to_owned())),
         Err(error) => Err(Some(error.to_string())),
     };
-    let urls = urls.iter().map(url).collect::<Result<Vec<HttpsUrl>, _>>()?;
+    let urls = urls.iter().map(url).collect::<Result<Vec<EstUrl>, _>>()?;
     if urls.is_empty() {
         return Err(None);
     }

@@ -10,16 +10,18 @@ use crate::apply::network::{LinkReport, Network, NetworkError, Race};
 use crate::apply::{clock, entropy, network};
 use crate::chain::chain;
 use crate::checkin::{self, Ask, AskError, Context, Reply};
+use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::facts;
 use crate::handover::{self, Certificates, Pending, Private};
 use crate::identity::{Given, Identity};
+use crate::line::{Stage, seal};
 use crate::options::{Mode, Options};
-use crate::payload::Payload;
+use crate::payload::{EstUrl, Payload};
 use crate::plan::{self, ClockQuality, GivenPlan, IdentityPlan, Plan, Scope};
-use crate::source::{self, Found, SourceError};
+use crate::source::{self, Found, Notice, Origin, SourceError};
 use crate::status::{Node, Status, Timeline};
-use crate::time::Deadline;
+use crate::time::{Deadline, Timestamp};
 
 /// Where everything is handed over.
 const RUN_DIR: &str = "run/imprint";
@@ -28,16 +30,35 @@ const RUN_DIR: &str = "run/imprint";
 pub fn boot(root: &Path) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
+    let mut line = None;
     // A boot begins with an empty /run; whoever runs this on a node that has its identity would lose it.
     if handover::is_complete(&directory) {
         say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
         return Ok(());
     }
-    match story(root, &directory, &mut timeline) {
+    let result = match story(root, &directory, &mut timeline, &mut line) {
         Ok(Ending::Off) => Ok(()),
         Ok(Ending::Absent) => Ok(handover::fail(&directory, &timeline.absent())?),
         Ok(Ending::Done(pending)) => finish(&directory, pending, &timeline),
         Err(error) => Err(stopped(&directory, &timeline, error)),
+    };
+    if let Some(line) = line {
+        report(line, &result, &timeline);
+    }
+    result
+}
+
+/// How long a host may take to hear how it ended.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// Tells the host on the line how it ended; the line is given back.
+fn report(line: Dialogue, result: &Result<(), Error>, timeline: &Timeline) {
+    let (stage, status) = match result {
+        Ok(()) => (Stage::Done, timeline.done()),
+        Err(error) => (Stage::Failed, timeline.failed(error.stage(), cause(error))),
+    };
+    if let Ok(text) = serde_json::to_vec(&status) {
+        line.report(stage, text, Deadline::after(REPORT));
     }
 }
 
@@ -47,19 +68,27 @@ enum Ending {
     Done(Pending),
 }
 
-fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Ending, Error> {
-    let options = Options::parse(&source::cmdline::text(root)?)?;
+fn story(root: &Path, directory: &Path, timeline: &mut Timeline, line: &mut Option<Dialogue>) -> Result<Ending, Error> {
+    let cmdline = source::cmdline::text(root)?;
+    let options = Options::parse(&cmdline)?;
     if options.mode == Mode::Off {
         return Ok(Ending::Off);
     }
-    let Some((found, pin)) = timeline.step("source", |detail| find(&options, root, detail))? else {
+    let sought = timeline.step("source", |detail| find(&options, root, &cmdline, line, detail))?;
+    let Some((found, pin)) = sought else {
         return Ok(Ending::Absent);
     };
+    if !matches!(found.origin, Origin::Line { .. }) {
+        // Another source won: whoever else is on the lines has them back.
+        *line = None;
+    }
     timeline.found(&found.origin);
     let deadline = Deadline::after(options.timeout);
     let payload = timeline.step("payload", |_| source::decode(&found))?;
+    let line_time = line.as_ref().filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
         let mut facts = facts::gather(root, found.origin, pin, Some(&options), deadline)?;
+        facts.line_time = line_time;
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
     })?;
@@ -71,7 +100,7 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Endin
     if !plan.pinned {
         say("no site pin in this image: trust is as good as the channel that brought the payload");
     }
-    timeline.step("clock", |detail| prepare_clock(&plan, detail))?;
+    timeline.step("clock", |detail| prepare_clock(&plan, root, detail))?;
     let seeded = timeline.step("entropy", |detail| {
         entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
     })?;
@@ -79,7 +108,7 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline) -> Result<Endin
     if options.debug {
         race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));
     }
-    let door = Door { root, boot: true, race };
+    let door = Door { root, boot: true, race, line: line.as_ref() };
     let limits = Limits { deadline, approval: options.approval_timeout };
     let pending = identify(&plan, &seeded, door, directory, Private::Mount, timeline, limits)?;
     Ok(Ending::Done(pending))
@@ -118,7 +147,7 @@ fn enroll_story(
     let plan = timeline.step("plan", |_| planned(root, found, payload, Scope::CertificateOnly, deadline))?;
     timeline.planned(&plan);
     let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
-    let door = Door { root, boot: false, race: None };
+    let door = Door { root, boot: false, race: None, line: None };
     identify(&plan, &seeded, door, out, Private::Directory, timeline, limits)
 }
 
@@ -150,8 +179,13 @@ fn identify(
     })?;
     timeline.keyed(&identity.code());
     let user_agent = format!("imprint/{} ({})", env!("CARGO_PKG_VERSION"), plan.origin.kind());
+    let request = door.line.and_then(|line| {
+        let token = server.token.as_ref().map(|token| token.secret.expose().as_bytes()).unwrap_or_default();
+        server.urls.contains(&EstUrl::Line).then(|| (line, seal::request(token, line.hello(), identity.csr())))
+    });
     let issued = timeline.step("check-in", |detail| {
         let context = Context {
+            line: request.as_ref().map(|(dialogue, request)| checkin::Line { dialogue, request }),
             server,
             clock: &plan.clock,
             identity: &identity,
@@ -228,14 +262,32 @@ fn planned(root: &Path, found: Found, payload: Payload, scope: Scope, deadline: 
 
 type Sought = Option<(Found, Option<facts::SitePin>)>;
 
-fn find(options: &Options, root: &Path, detail: &mut String) -> Result<Sought, Error> {
+fn find(
+    options: &Options,
+    root: &Path,
+    cmdline: &str,
+    line: &mut Option<Dialogue>,
+    detail: &mut String,
+) -> Result<Sought, Error> {
     let pin = facts::site_pin(root)?;
     let deadline = Deadline::after(options.timeout);
-    let mut notice = |looked: &str| {
-        let seconds = options.timeout.as_secs();
-        say(&format!("no payload yet ({looked}); waiting up to {seconds} s for a config drive labelled IMPRINT"));
+    *line = source::serial::listen(options, root, cmdline, deadline)?;
+    let line = line.as_ref();
+    let mut notice = |notice: Notice<'_>| match notice {
+        Notice::Waiting(looked) => {
+            let seconds = options.timeout.as_secs();
+            let by = line.map(|line| format!(", or a host on {}; line key {}", line.names(), line.code()));
+            let by = by.unwrap_or_default();
+            say(&format!(
+                "no payload yet ({looked}); waiting up to {seconds} s for a config drive labelled IMPRINT{by}"
+            ));
+        }
+        Notice::Line(told) => {
+            let code = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
+            say(&format!("{told}{code}"));
+        }
     };
-    let found = source::find(options, root, pin.is_some(), deadline, &mut notice)?;
+    let found = source::find(options, root, pin.is_some(), line, deadline, &mut notice)?;
     *detail = match &found {
         Ok(found) => found.origin.to_string(),
         Err(looked) => format!("no payload ({looked}), booting on without"),
@@ -243,10 +295,17 @@ fn find(options: &Options, root: &Path, detail: &mut String) -> Result<Sought, E
     Ok(found.ok().map(|found| (found, pin)))
 }
 
-fn prepare_clock(plan: &Plan, detail: &mut String) -> Result<(), ClockError> {
+/// How long the questions about the time may take.
+const TIME: Duration = Duration::from_secs(3);
+
+fn prepare_clock(plan: &Plan, root: &Path, detail: &mut String) -> Result<(), ClockError> {
     clock::prepare(&plan.clock)?;
+    if let ClockQuality::Line(time) = plan.clock.quality {
+        write_rtc(root, time.clock.now());
+    }
     *detail = match plan.clock.quality {
         ClockQuality::Rtc => "plausible".to_owned(),
+        ClockQuality::Line(time) => time.to_string(),
         ClockQuality::Unknown => {
             let until = match plan.identity {
                 IdentityPlan::Enrol { .. } => " until a server tells",
@@ -290,6 +349,8 @@ struct Door<'a> {
     /// A running system's clock and network are not ours to touch.
     boot: bool,
     race: Option<Race<'a>>,
+    /// The line that the payload came on.
+    line: Option<&'a Dialogue>,
 }
 
 impl Door<'_> {
@@ -297,9 +358,7 @@ impl Door<'_> {
         match (ask, &mut self.race) {
             (Ask::SetClock(now), _) if self.boot => {
                 clock::set(now).map_err(AskError::Clock)?;
-                if let Err(error) = clock::write_rtc(self.root, now) {
-                    say(&format!("{}; the next boot asks again", chain(&error)));
-                }
+                write_rtc(self.root, now);
                 Ok(Reply::Done)
             }
             (Ask::NextLink(until), Some(race)) => {
@@ -323,6 +382,12 @@ impl Door<'_> {
     }
 }
 
+fn write_rtc(root: &Path, now: Timestamp) {
+    if let Err(error) = clock::write_rtc(root, now) {
+        say(&format!("{}; the next boot asks again", chain(&error)));
+    }
+}
+
 fn finish(directory: &Path, pending: Pending, timeline: &Timeline) -> Result<(), Error> {
     pending.finish(&timeline.done()).map_err(|error| stopped(directory, timeline, error.into()))
 }
@@ -330,11 +395,14 @@ fn finish(directory: &Path, pending: Pending, timeline: &Timeline) -> Result<(),
 /// Writes the status of a run that was stopped. The error that stopped it is the one to tell; that the status cannot be
 /// written either is a line beside it.
 fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
-    let message = std::error::Error::source(&error).map(chain).unwrap_or_default();
-    if let Err(second) = handover::fail(directory, &timeline.failed(error.stage(), message)) {
+    if let Err(second) = handover::fail(directory, &timeline.failed(error.stage(), cause(&error))) {
         say(&format!("status.json: {}", chain(&second)));
     }
     error
+}
+
+fn cause(error: &Error) -> String {
+    std::error::Error::source(error).map(chain).unwrap_or_default()
 }
 
 /// One line on the console; the unit sends it to the journal, too.

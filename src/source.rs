@@ -4,6 +4,7 @@
 pub mod cmdline;
 pub mod file;
 pub mod config_drive;
+pub mod serial;
 pub mod volume;
 pub mod iso9660;
 pub mod fat;
@@ -13,11 +14,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::dialogue::{Dialogue, Told};
 use crate::error::Error;
+use crate::line::seal::SealError;
 use crate::options::{CMDLINE_MAX, Options, SourceName};
 use crate::payload::{Enrolment, MAX_LEN, Payload, TokenMode};
+use crate::port::PortError;
 use crate::secret::Secret;
-use crate::time::Deadline;
+use crate::time::{Deadline, since_boot};
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +39,13 @@ pub enum Origin {
         /// Named by `imprint.source=config-drive…`, so removable USB media are allowed.
         named: bool,
     },
+    /// A serial line.
+    Line {
+        /// `ttyS0`
+        name: String,
+        /// It was sealed for this node, in a conversation that goes on.
+        sealed: bool,
+    },
     /// A file named on our own command line (`check`, `plan`, `enroll`).
     File(PathBuf),
 }
@@ -46,6 +57,7 @@ impl Origin {
             Origin::Cmdline => "cmdline",
             Origin::Initramfs(_) => "initramfs",
             Origin::ConfigDrive { .. } => "config-drive",
+            Origin::Line { .. } => "line",
             Origin::File(_) => "file",
         }
     }
@@ -87,6 +99,8 @@ pub enum SourceError {
     Forbidden {
         /// `a private key`
         item: &'static str,
+        /// Where it stands for everybody to read.
+        place: &'static str,
     },
     /// Devices cannot be waited for.
     Watch(io::Error),
@@ -118,6 +132,12 @@ pub enum SourceError {
         /// What was looked at.
         looked: String,
     },
+    /// A serial line that was named cannot be used.
+    Port(PortError),
+    /// The random pool was not ready, so the node could not make the key that payloads on a line are sealed with.
+    NoKey,
+    /// That key could not be made.
+    Key(SealError),
     /// `/imprint/site` is no list of digests.
     SitePin {
         /// Line number, from 1.
@@ -127,41 +147,61 @@ pub enum SourceError {
     EmptySitePin,
 }
 
-/// Finds the payload; where there is none and none was asked for, says what was looked at. `notice` gets a line for the console when a wait
-/// becomes a long one.
+/// What is said on the way.
+pub enum Notice<'a> {
+    /// A wait becomes a long one. What has been looked at.
+    Waiting(&'a str),
+    /// Something happened on a line.
+    Line(&'a Told),
+}
+
+/// Finds the payload; where there is none and none was asked for, says what was looked at. `dialogue`: the lines, which
+/// have been heard from the start, and whose payload is used when nothing before them in the order has one.
 pub fn find(
     options: &Options,
     root: &Path,
     pinned: bool,
+    dialogue: Option<&Dialogue>,
     deadline: Deadline,
-    notice: &mut dyn FnMut(&str),
+    notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
-    const DEFAULT: [SourceName; 3] = [SourceName::Cmdline, SourceName::File, SourceName::ConfigDrive(None)];
-    let named = !options.sources.is_empty();
-    let order: &[SourceName] = if named { &options.sources } else { &DEFAULT };
-    // What is there at once, or never. Drives before it are looked at first, but not waited for; those behind it, not
-    // at all.
+    let begun = since_boot();
+    let order = order(options);
+    // What is there at once, or never. Drives and lines before it are looked at first, but not waited for; those behind
+    // it, not at all.
     let present = order.iter().position(|source| match source {
         SourceName::Cmdline => options.payload.is_some(),
         SourceName::File => file::is_present(root),
-        SourceName::ConfigDrive(_) => false,
+        SourceName::ConfigDrive(_) | SourceName::Virtio | SourceName::Serial { .. } => false,
     });
     let (before, at_once) = order.split_at(present.unwrap_or(order.len()));
+    let insist = options.insists() && at_once.is_empty();
     let mut labels = Vec::new();
     let mut looked = Vec::new();
+    let mut lines = false;
     for source in before {
         match source {
             SourceName::Cmdline => looked.push("nothing on the command line".to_owned()),
             SourceName::File => looked.push(format!("no file /{}", file::PATH)),
             SourceName::ConfigDrive(label) => labels.push(label.as_deref()),
+            SourceName::Virtio | SourceName::Serial { .. } => lines = true,
         }
     }
+    let dialogue = dialogue.filter(|_| lines || options.sources.is_empty());
     if !labels.is_empty() {
-        let insist = options.insists() && at_once.is_empty();
+        let named = !options.sources.is_empty();
         let labels = if named { labels.as_slice() } else { &[] };
-        match config_drive::find(&config_drive::Search { labels, pinned, insist }, root, deadline, notice)? {
+        let other = dialogue.map(Dialogue::fd);
+        let search = config_drive::Search { labels, pinned, insist, other };
+        match config_drive::find(&search, root, deadline, &mut |looked| notice(Notice::Waiting(looked)))? {
             Ok(found) => return Ok(Ok(found)),
             Err(drives) => looked.push(drives),
+        }
+    }
+    if let Some(dialogue) = dialogue {
+        match serial::find(dialogue, insist, begun, deadline, notice)? {
+            Ok(found) => return Ok(Ok(found)),
+            Err(lines) => looked.push(lines),
         }
     }
     match (at_once.first(), &options.payload) {
@@ -170,6 +210,25 @@ pub fn find(
         _ if options.insists() => Err(SourceError::Nothing { looked: looked.join("; ") }),
         _ => Ok(Err(looked.join("; "))),
     }
+}
+
+/// Whether there is no use in listening: what comes before every line in the order is there.
+fn needs_no_line(options: &Options, root: &Path) -> bool {
+    let before =
+        order(options).iter().take_while(|source| !matches!(source, SourceName::Virtio | SourceName::Serial { .. }));
+    let mut before = before.map(|source| match source {
+        SourceName::Cmdline => options.payload.is_some(),
+        SourceName::File => file::is_present(root),
+        _ => false,
+    });
+    before.any(|present| present)
+}
+
+/// Where to look, in order.
+fn order(options: &Options) -> &[SourceName] {
+    const DEFAULT: [SourceName; 4] =
+        [SourceName::Cmdline, SourceName::File, SourceName::ConfigDrive(None), SourceName::Virtio];
+    if options.sources.is_empty() { &DEFAULT } else { &options.sources }
 }
 
 /// What was found, decoded, and nothing in it that its source may not bring.
@@ -185,14 +244,18 @@ pub fn decode(found: &Found) -> Result<Payload, Error> {
 /// A private key or a token that stays good is refused where everybody can read it: /proc/cmdline is open to every user
 /// of the node, and its boot log and that of the boot server keep it (design §5).
 pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
-    match origin {
-        Origin::Cmdline => {}
-        Origin::Initramfs(_) | Origin::ConfigDrive { .. } | Origin::File(_) => return Ok(()),
-    }
+    let place = match origin {
+        Origin::Cmdline => "on the kernel command line, which everybody on the node can read,",
+        // Console servers keep what they carry.
+        Origin::Line { sealed: false, .. } => "on a serial line, where it is not sealed and may be logged,",
+        Origin::Line { sealed: true, .. } | Origin::Initramfs(_) | Origin::ConfigDrive { .. } | Origin::File(_) => {
+            return Ok(());
+        }
+    };
     match &payload.enrolment {
-        Enrolment::Credentials(_) => Err(SourceError::Forbidden { item: "a private key" }),
+        Enrolment::Credentials(_) => Err(SourceError::Forbidden { item: "a private key", place }),
         Enrolment::Csr(csr) => match csr.token.as_ref().map(|token| token.mode) {
-            Some(TokenMode::EachBoot) => Err(SourceError::Forbidden { item: "an each-boot token" }),
+            Some(TokenMode::EachBoot) => Err(SourceError::Forbidden { item: "an each-boot token", place }),
             Some(TokenMode::Once) | None => Ok(()),
         },
     }
@@ -211,6 +274,8 @@ impl fmt::Display for Origin {
             Origin::Cmdline => f.write_str("cmdline"),
             Origin::Initramfs(path) => write!(f, "initramfs {}", path.display()),
             Origin::ConfigDrive { device, label, .. } => write!(f, "config-drive {device} ({label})"),
+            Origin::Line { name, sealed: true } => write!(f, "line {name}"),
+            Origin::Line { name, sealed: false } => write!(f, "line {name} (not sealed)"),
             Origin::File(path) => write!(f, "file {}", path.display()),
         }
     }
@@ -241,12 +306,19 @@ impl fmt::Display for SourceError {
                  remove other words, or bring the payload in the initramfs or on a config drive (imprint-host payload \
                  NODE --as cpio or --as iso)"
             ),
-            SourceError::Forbidden { item } => write!(
+            SourceError::Forbidden { item, place } => write!(
                 f,
-                "the payload on the kernel command line holds {item}, and everybody on the node can read that line; \
-                 bring it in the initramfs or on a config drive (imprint-host payload NODE --as cpio or --as iso)"
+                "the payload {place} holds {item}; bring it in the initramfs or on a config drive (imprint-host payload \
+                 NODE --as cpio or --as iso)"
             ),
             SourceError::Watch(_) => write!(f, "waiting for devices (uevent socket)"),
+            SourceError::Port(error) => error.fmt(f),
+            SourceError::NoKey => write!(
+                f,
+                "the kernel's random pool was not ready, so there is no key for a sealed payload; give the machine a \
+                 virtio-rng device"
+            ),
+            SourceError::Key(error) => error.fmt(f),
             SourceError::Broken { device, label, .. } => write!(f, "volume \"{label}\" on {device}"),
             SourceError::NoFile { device, label } => write!(
                 f,
@@ -278,6 +350,8 @@ impl std::error::Error for SourceError {
         match self {
             SourceError::Read { source, .. } | SourceError::Watch(source) => Some(source),
             SourceError::Broken { source, .. } => Some(source),
+            SourceError::Port(error) => error.source(),
+            SourceError::Key(error) => error.source(),
             _ => None,
         }
     }

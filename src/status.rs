@@ -162,7 +162,7 @@ impl Node {
             network: network.and_then(|network| network.links.first()).map(NodeNetwork::from),
             renewal: match &plan.identity {
                 IdentityPlan::Enrol { subject, server } => Some(NodeRenewal {
-                    urls: server.urls.iter().map(ToString::to_string).collect(),
+                    urls: server.https().map(ToString::to_string).collect(),
                     issuers: server.issuers.iter().map(|digest| hex::encode(digest)).collect(),
                     key: subject.key.to_string(),
                 }),

@@ -45,6 +45,14 @@ pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
     }
 }
 
+/// Sends the real-time signal SIGRTMIN + `offset` to PID 1, which for systemd is a request (systemd(1), "SIGNALS").
+/// Failing changes nothing that matters.
+pub fn signal_init(offset: c_int) {
+    let signal = nix::libc::SIGRTMIN().saturating_add(offset);
+    // SAFETY: kill(2) takes two numbers and touches no memory of ours.
+    let _ = unsafe { nix::libc::kill(1, signal) };
+}
+
 mod ioctls {
     use super::{RandPoolInfo, RtcTime};
 

@@ -40,6 +40,7 @@ fn main() {
             renews: None,
             user_agent: "imprint (measured)",
             approval_timeout: None,
+            line: None,
         };
         let mut ask = |ask: Ask| match ask {
             Ask::NextLink(until) => Ok(match race.next(until, &mut |_| ()).unwrap() {

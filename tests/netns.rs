@@ -254,7 +254,7 @@ fn a_block_event_of_the_kernel_ends_a_wait() {
     block_event();
     // Other tests, and the machine itself, may cause events as well.
     loop {
-        match watch.wait(true, later()).unwrap() {
+        match watch.wait(true, None, later()).unwrap() {
             Change::Block(Some(device)) if device == "loop0" => return,
             Change::Block(_) => {}
             other => panic!("{other:?}"),
@@ -283,7 +283,7 @@ fn a_drive_that_appears_behind_the_scan_is_found_by_its_event() {
             in_sysfs("sr0");
             block_event();
         });
-        let search = Search { labels: &[], pinned: false, insist: false };
+        let search = Search { labels: &[], pinned: false, insist: false, other: None };
         config_drive::find(&search, root, later(), &mut |_| {}).unwrap()
     });
     let found = found.unwrap();

@@ -64,7 +64,7 @@ fn certificate_and_key_in_a_payload() {
     // Refused where everybody can read it, and then nothing is booked.
     let (code, error) = fails(&dir, &["payload", "node1", "--credentials", "--as", "cmdline"]);
     assert_eq!(code, 1);
-    assert!(error.starts_with("imprint-host: the payload on the kernel command line holds a private key, "), "{error}");
+    assert!(error.starts_with("imprint-host: the payload on the kernel command line, which everybody on the node can read, holds a private key; "), "{error}");
     let log = || String::from_utf8(fine(&dir, &["log"])).unwrap();
     assert!(!log().contains("payload"), "{}", log());
     for form in ["cbor", "cpio", "iso"] {
@@ -194,8 +194,8 @@ fn what_may_not_stand_on_a_command_line_is_refused_before_it_voids_anything() {
     assert_eq!(code, 1);
     assert_eq!(
         error,
-        "imprint-host: the payload on the kernel command line holds an each-boot token, and everybody on the node can \
-         read that line; bring it in the initramfs or on a config drive (imprint-host payload NODE --as cpio or --as iso)\n"
+        "imprint-host: the payload on the kernel command line, which everybody on the node can read, holds an each-boot \
+         token; bring it in the initramfs or on a config drive (imprint-host payload NODE --as cpio or --as iso)\n"
     );
     let domains: Vec<String> = (0..25).map(|i| format!("\"d{i:02}.{}.example.org\"", "x".repeat(40))).collect();
     let long = |domains: &[String]| format!("{TYPICAL}search = [{}]\n", domains.join(", "));

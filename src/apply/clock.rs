@@ -40,10 +40,13 @@ pub enum ClockError {
 /// The check-in does not need this, it keeps a clock of its own. Everybody else on the machine does: file times, logs
 /// and the tools of the next stage are off by less from the floor than from 1970 or from a battery that ran wild. The
 /// real-time clock is left alone: a floor is no time of day.
+///
+/// The time by a line is the time of day, and the machine is told at once.
 pub fn prepare(plan: &ClockPlan) -> Result<bool, ClockError> {
     match plan.quality {
         ClockQuality::Rtc => Ok(false),
         ClockQuality::Unknown => set(plan.floor).map(|()| true),
+        ClockQuality::Line(time) => set(time.clock.now()).map(|()| true),
     }
 }
 

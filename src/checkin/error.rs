@@ -9,7 +9,8 @@ use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
 use crate::est::{EstError, RetryAfter};
 use crate::identity::KeyCode;
-use crate::payload::{HttpsUrl, NodeName};
+use crate::line::NotTaken;
+use crate::payload::{EstUrl, NodeName};
 use crate::time::Timestamp;
 use crate::tls::{CertificateFacts, TlsError, about_certificates};
 
@@ -56,7 +57,7 @@ pub enum CheckinError {
 #[derive(Debug)]
 pub struct Unapproved {
     /// Where it is held.
-    pub url: HttpsUrl,
+    pub url: EstUrl,
     /// Whose it is.
     pub node: NodeName,
     /// What console and administrator compare.
@@ -80,7 +81,7 @@ pub enum AskError {
 #[derive(Debug)]
 pub struct Attempt {
     /// The URL.
-    pub url: HttpsUrl,
+    pub url: EstUrl,
     /// The address, once there was one.
     pub address: Option<SocketAddr>,
     /// What was being done.
@@ -157,6 +158,12 @@ pub enum Failure {
     },
     /// The certificate is not the one that was asked for.
     Answer(Box<AnswerError>),
+    /// There is no line.
+    NoLine,
+    /// The host on the line says no, and why.
+    LineRefused(String),
+    /// The host on the line does not take a request.
+    LineNotTaken(NotTaken),
 }
 
 /// What is wrong with the certificate that the server gave.
@@ -235,7 +242,10 @@ impl Failure {
             | Failure::DateOutsideCertificate { .. }
             | Failure::DateBeforeFloor { .. }
             | Failure::Credentials { .. }
-            | Failure::Answer(_) => true,
+            | Failure::Answer(_)
+            | Failure::NoLine
+            | Failure::LineRefused(_)
+            | Failure::LineNotTaken(_) => true,
         }
     }
 
@@ -393,6 +403,11 @@ impl fmt::Display for Failure {
                 schemes.join(" or ")
             ),
             Failure::Answer(error) => write!(f, "the server's answer was refused: {error}"),
+            Failure::NoLine => f.write_str("there is no line to a host; have it speak while the node waits"),
+            Failure::LineRefused(text) => write!(f, "the host refuses: {text}"),
+            Failure::LineNotTaken(reason) => {
+                write!(f, "the host takes no request ({reason:?}); is it imprint-host inject, and of this version?")
+            }
         }
     }
 }

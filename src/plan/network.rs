@@ -83,7 +83,7 @@ pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFa
 }
 
 /// `None`: the payload leaves the network as it is.
-pub(super) fn decide(links: Vec<Link>, urls: &[HttpsUrl], facts: &Facts) -> Result<Option<NetworkPlan>, PlanError> {
+pub(super) fn decide(links: Vec<Link>, urls: &[&HttpsUrl], facts: &Facts) -> Result<Option<NetworkPlan>, PlanError> {
     if links.is_empty() {
         return Ok(None);
     }

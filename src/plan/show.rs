@@ -28,10 +28,13 @@ impl fmt::Display for Plan {
         let clock = match self.clock.quality {
             ClockQuality::Rtc => "plausible, kept",
             ClockQuality::Unknown => "not within the payload's time, set to its start",
+            ClockQuality::Line(_) => "set by the line",
         };
         let until = match self.identity {
-            IdentityPlan::Enrol { .. } => " until a server tells",
-            IdentityPlan::Given(_) => "",
+            IdentityPlan::Enrol { .. } if !matches!(self.clock.quality, ClockQuality::Line(_)) => {
+                " until a server tells"
+            }
+            _ => "",
         };
         writeln!(f, "clock      {clock}{until}; credible from {} to {}", self.clock.floor, self.clock.expiry)?;
         if let Some(seed) = &self.seed {

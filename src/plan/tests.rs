@@ -24,6 +24,7 @@ fn eth(index: u32, last: u8) -> LinkFacts {
 
 fn facts() -> Facts {
     Facts {
+        line_time: None,
         origin: Origin::ConfigDrive { device: "sr0".into(), label: "IMPRINT".into(), named: false },
         site_pin: None,
         now: Timestamp::from_secs(1_795_400_060),

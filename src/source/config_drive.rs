@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use super::uevent::{Change, Watch};
@@ -33,6 +34,8 @@ pub struct Search<'a> {
     pub pinned: bool,
     /// Wait until the deadline, however long nothing happens.
     pub insist: bool,
+    /// Readable once another source has a payload: nothing is waited for any more then but what is on its way.
+    pub other: Option<BorrowedFd<'a>>,
 }
 
 impl Search<'_> {
@@ -98,14 +101,15 @@ pub fn find(
         if let Some(found) = one(hits, search.named())? {
             return Ok(Ok(found));
         }
-        match watch.wait(insist, deadline).map_err(SourceError::Watch)? {
+        let other = search.other.filter(|_| insist);
+        match watch.wait(insist, other, deadline).map_err(SourceError::Watch)? {
             Change::Block(Some(device)) => drop(looked.remove(&device)),
             Change::Block(None) => looked.clear(),
             Change::Settled if search.insist => {
                 notice(&summary(&looked));
                 insist = true;
             }
-            Change::Settled | Change::Deadline => return Ok(Err(summary(&looked))),
+            Change::Settled | Change::Other | Change::Deadline => return Ok(Err(summary(&looked))),
         }
     }
 }

@@ -25,7 +25,7 @@ fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>
         fs::write(root.path().join("dev/sr0"), ISO).unwrap();
     }
     let deadline = Deadline::after(Duration::from_millis(1200));
-    let found = super::find(&Options::parse(cmdline).unwrap(), root.path(), false, deadline, &mut |_| {})?;
+    let found = super::find(&Options::parse(cmdline).unwrap(), root.path(), false, None, deadline, &mut |_| {})?;
     Ok(found.ok())
 }
 
@@ -145,13 +145,17 @@ fn typical(mode: TokenMode) -> Payload {
 }
 
 #[test]
-fn only_the_command_line_may_not_bring_what_stays_secret() {
+fn what_others_can_read_may_not_bring_what_stays_secret() {
     let credentials = Payload::decode(CREDENTIALS).unwrap();
+    let line = |sealed| Origin::Line { name: "ttyS0".into(), sealed };
     for (payload, item) in [(credentials, "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")] {
-        match permitted(&Origin::Cmdline, &payload) {
-            Err(SourceError::Forbidden { item: found }) => assert_eq!(found, item),
-            other => panic!("{other:?}"),
+        for open in [Origin::Cmdline, line(false)] {
+            match permitted(&open, &payload) {
+                Err(SourceError::Forbidden { item: found, .. }) => assert_eq!(found, item),
+                other => panic!("{other:?}"),
+            }
         }
+        permitted(&line(true), &payload).unwrap();
         let drive = Origin::ConfigDrive { device: "sr0".into(), label: "IMPRINT".into(), named: false };
         for origin in [Origin::Initramfs("/imprint/payload".into()), drive, Origin::File("payload".into())] {
             permitted(&origin, &payload).unwrap();
@@ -173,8 +177,8 @@ fn a_forbidden_payload_is_the_sources_failure() {
     assert_eq!(error.stage(), ("source", 11));
     assert_eq!(
         crate::chain::chain(&error),
-        "source: the payload on the kernel command line holds an each-boot token, and everybody on the node can read that \
-         line; bring it in the initramfs or on a config drive (imprint-host payload NODE --as cpio or --as iso)"
+        "source: the payload on the kernel command line, which everybody on the node can read, holds an each-boot \
+         token; bring it in the initramfs or on a config drive (imprint-host payload NODE --as cpio or --as iso)"
     );
     assert_eq!(decoded(&word(&typical(TokenMode::Once))).unwrap(), typical(TokenMode::Once));
 }

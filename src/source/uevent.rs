@@ -2,7 +2,7 @@
 //! and whether anything is still on its way; looks at no device itself.
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub enum Change {
     Block(Option<String>),
     /// All devices that there are have appeared.
     Settled,
+    /// The descriptor that was given became readable.
+    Other,
     /// The deadline passed.
     Deadline,
 }
@@ -72,15 +74,20 @@ impl Watch {
     }
 
     /// Waits until a block device changed or everything has settled. With `insist`, settling ends no wait.
-    pub fn wait(&mut self, insist: bool, deadline: Deadline) -> io::Result<Change> {
+    /// `other` ends it at once when it is readable.
+    pub fn wait(&mut self, insist: bool, other: Option<BorrowedFd<'_>>, deadline: Deadline) -> io::Result<Change> {
         loop {
             let until = if insist { deadline } else { self.settles_at(deadline) };
             let mut fds = vec![PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN)];
             if let Some(udev) = &self.udev {
                 fds.push(PollFd::new(udev.inotify.as_fd(), PollFlags::POLLIN));
             }
+            fds.extend(other.map(|other| PollFd::new(other, PollFlags::POLLIN)));
             if !sys::poll(&mut fds, until)? {
                 return Ok(if deadline.expired() { Change::Deadline } else { Change::Settled });
+            }
+            if other.is_some() && fds.last().and_then(PollFd::any).unwrap_or(false) {
+                return Ok(Change::Other);
             }
             // The kernel's events first: they say what udev's queue is about.
             let device = self.block_event()?;

@@ -113,10 +113,7 @@ impl World {
     }
 
     fn server_plan(&self, urls: &[String]) -> Server {
-        let url = |url: &String| match EstUrl::try_from(url.as_str()).unwrap() {
-            EstUrl::Https(url) => url,
-            EstUrl::Line => panic!("https"),
-        };
+        let url = |url: &String| EstUrl::try_from(url.as_str()).unwrap();
         Server {
             urls: urls.iter().map(url).collect(),
             name: NodeName::try_from("node1").unwrap(),
@@ -148,7 +145,8 @@ impl World {
             quality: self.quality,
         };
         let (identity, user_agent) = (&self.identity, "imprint/test (loopback)");
-        let context = Context { server, clock: &clock, identity, renews: None, user_agent, approval_timeout };
+        let context =
+            Context { server, clock: &clock, identity, renews: None, user_agent, approval_timeout, line: None };
         let (mut asked, mut told) = (Vec::new(), Vec::new());
         let mut ask = |ask: Ask| -> Result<Reply, AskError> {
             asked.push(ask);

@@ -86,7 +86,7 @@ fn the_second_link_is_asked_for_when_the_first_one_leads_nowhere() {
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(race.next(later(), &mut |_| ()).unwrap());
 
-    let EstUrl::Https(url) = EstUrl::try_from(url.as_str()).unwrap() else { panic!("https") };
+    let url = EstUrl::try_from(url.as_str()).unwrap();
     let asked_of = Server {
         urls: vec![url],
         name: NodeName::try_from("node1").unwrap(),
@@ -115,6 +115,7 @@ fn the_second_link_is_asked_for_when_the_first_one_leads_nowhere() {
         renews: None,
         user_agent: "imprint/test",
         approval_timeout: Some(Duration::ZERO),
+        line: None,
     };
     let (mut next, mut told) = (0, Vec::new());
     let mut ask = |ask: Ask| {

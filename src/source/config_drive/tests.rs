@@ -21,7 +21,7 @@ fn root(drives: &[(&str, &str, &[u8])]) -> tempfile::TempDir {
 
 const PCI: &str = "pci0000:00/0000:00:01.1/ata2/host1/target1:0:0/1:0:0:0";
 const USB: &str = "pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0";
-const PLAIN_SEARCH: Search<'_> = Search { labels: &[], pinned: false, insist: false };
+const PLAIN_SEARCH: Search<'_> = Search { labels: &[], pinned: false, insist: false, other: None };
 
 fn search(search: &Search<'_>, drives: &[(&str, &str, &[u8])]) -> Result<Result<Found, String>, SourceError> {
     let root = root(drives);

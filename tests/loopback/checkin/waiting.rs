@@ -110,6 +110,7 @@ fn an_approval_of_a_renewal_has_what_is_left_of_the_deadline() {
         renews: Some(&client),
         user_agent: "imprint/test (loopback)",
         approval_timeout: None,
+        line: None,
     };
     let deadline = Deadline::after(Duration::from_secs(4));
     let result = enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), deadline);

@@ -1,0 +1,146 @@
+//! Which ports there are: the virtio port that is ours, the serial lines that are consoles, the one that is named. Reads
+//! sysfs and opens nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::spcr;
+
+/// A port that is there, or may be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// For messages: `ttyS0`, `virtio imprint.0`.
+    pub name: String,
+    /// In /dev.
+    pub path: PathBuf,
+    /// Bits a second to set; `None`: it stays as it is.
+    pub baud: Option<u32>,
+    /// The kernel writes its messages there.
+    pub console: bool,
+    /// No terminal, and no speed.
+    pub virtio: bool,
+}
+
+/// The name that makes a virtio-serial port ours.
+const VIRTIO_NAME: &str = "imprint.0";
+
+/// The virtio-serial port named imprint.0 (drivers/char/virtio_console.c, attribute `name`).
+pub fn virtio(root: &Path) -> Option<Place> {
+    let mut ports: Vec<_> = root.join("sys/class/virtio-ports").read_dir().ok()?.flatten().collect();
+    ports.sort_by_key(std::fs::DirEntry::file_name);
+    let ours = ports.iter().find(|port| {
+        std::fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim_end() == VIRTIO_NAME)
+    })?;
+    let path = root.join("dev").join(ours.file_name());
+    Some(Place { name: format!("virtio {VIRTIO_NAME}"), path, baud: None, console: false, virtio: true })
+}
+
+/// The serial lines that are consoles, and the one that the firmware's console is on.
+pub fn consoles(root: &Path, cmdline: &str) -> Vec<Place> {
+    let active = std::fs::read_to_string(root.join("sys/class/tty/console/active")).unwrap_or_default();
+    let mut names: Vec<String> = active.split_whitespace().filter(|name| is_line(name)).map(str::to_owned).collect();
+    if let Some((name, _)) = firmware(root)
+        && !names.contains(&name)
+    {
+        names.push(name);
+    }
+    names.iter().map(|name| named(root, cmdline, name, None)).collect()
+}
+
+/// The line of this name, at this speed or, if that is not said, at that of `console=`, else at the firmware's.
+pub fn named(root: &Path, cmdline: &str, name: &str, baud: Option<u32>) -> Place {
+    let active = std::fs::read_to_string(root.join("sys/class/tty/console/active")).unwrap_or_default();
+    let firmware = || firmware(root).filter(|(firmware, _)| firmware == name).and_then(|(_, baud)| baud);
+    let baud = baud.or_else(|| console_baud(cmdline, name)).or_else(firmware);
+    let console = active.split_whitespace().any(|active| active == name);
+    Place { name: name.to_owned(), path: root.join("dev").join(name), baud, console, virtio: false }
+}
+
+/// Neither a screen nor a keyboard.
+fn is_line(name: &str) -> bool {
+    let screen = name.strip_prefix("tty").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    !screen && !name.is_empty() && !name.contains('/')
+}
+
+/// The speed in the last `console=NAME,115200n8` (Documentation/admin-guide/kernel-parameters.txt).
+fn console_baud(cmdline: &str, name: &str) -> Option<u32> {
+    let words: Vec<&str> = cmdline.split_ascii_whitespace().rev().collect();
+    let consoles = words.into_iter().filter_map(|word| word.strip_prefix("console="));
+    let mut of = consoles.filter_map(|console| console.split_once(',')).filter(|(device, _)| *device == name);
+    of.next().and_then(|(_, options)| {
+        let digits = options.find(|c: char| !c.is_ascii_digit()).unwrap_or(options.len());
+        options.get(..digits)?.parse().ok().filter(|baud| *baud != 0)
+    })
+}
+
+/// The line that the firmware's SPCR table names, by the address of its registers, and the speed that it gives.
+fn firmware(root: &Path) -> Option<(String, Option<u32>)> {
+    let table = std::fs::read(root.join("sys/firmware/acpi/tables/SPCR")).ok()?;
+    let spcr = spcr::parse(&table)?;
+    let mut lines: Vec<_> = root.join("sys/class/tty").read_dir().ok()?.flatten().collect();
+    lines.sort_by_key(std::fs::DirEntry::file_name);
+    // drivers/tty/serial/serial_core.c: hexadecimal, 0x0 where there is none.
+    let address = |line: &Path, item: &str| {
+        let text = std::fs::read_to_string(line.join(item)).ok()?;
+        u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+    };
+    let found = lines.iter().find(|line| {
+        ["port", "iomem_base"].into_iter().any(|item| address(&line.path(), item) == Some(spcr.address))
+    })?;
+    Some((found.file_name().to_str()?.to_owned(), spcr.baud))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn root(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn the_virtio_port_that_is_ours() {
+        let root = root(&[
+            ("sys/class/virtio-ports/vport1p1/name", b"org.qemu.guest_agent.0\n"),
+            ("sys/class/virtio-ports/vport1p2/name", b"imprint.0\n"),
+        ]);
+        let place = virtio(root.path()).unwrap();
+        assert_eq!((place.name.as_str(), place.path), ("virtio imprint.0", root.path().join("dev/vport1p2")));
+        assert_eq!(virtio(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn consoles_without_screens_at_their_speeds() {
+        let root = root(&[("sys/class/tty/console/active", b"tty0 ttyS1 ttyS0 hvc0\n")]);
+        let cmdline = "console=tty0 console=ttyS0,9600 console=ttyS1 console=ttyS0,115200n8 quiet";
+        let places = consoles(root.path(), cmdline);
+        let seen: Vec<_> = places.iter().map(|place| (place.name.as_str(), place.baud, place.console)).collect();
+        assert_eq!(seen, [("ttyS1", None, true), ("ttyS0", Some(115_200), true), ("hvc0", None, true)]);
+        let other = named(root.path(), cmdline, "ttyS2", Some(57_600));
+        assert_eq!((other.baud, other.console), (Some(57_600), false));
+        assert_eq!(named(root.path(), cmdline, "ttyS0", None).baud, Some(115_200));
+    }
+
+    #[test]
+    fn the_firmwares_line_by_its_address() {
+        let mut table = vec![0; 80];
+        table[..9].copy_from_slice(b"SPCR\x50\0\0\0\x02");
+        table[44..46].copy_from_slice(&[0xf8, 0x02]);
+        table[58] = 3;
+        let root = root(&[
+            ("sys/class/tty/console/active", b"tty0\n"),
+            ("sys/class/tty/ttyS0/port", b"0x3F8\n"),
+            ("sys/class/tty/ttyS1/port", b"0x2F8\n"),
+            ("sys/firmware/acpi/tables/SPCR", &table),
+        ]);
+        let [place] = consoles(root.path(), "").try_into().unwrap();
+        assert_eq!((place.name.as_str(), place.baud, place.console), ("ttyS1", Some(9600), false));
+    }
+}

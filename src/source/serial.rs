@@ -1,0 +1,130 @@
+//! Serial lines as a source: which of them are listened to, and how long for a payload. What is said on them is the
+//! dialogue's.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Found, Notice, Origin, SourceError, needs_no_line, order};
+use crate::apply::entropy::Seeded;
+use crate::dialogue::{Dialogue, Line, Told};
+use crate::facts::{self, Dmi};
+use crate::line::{Hello, LineKey, Nonce, Versions};
+use crate::options::{Options, SourceName};
+use crate::payload::HardwareAddress;
+use crate::port::{self, Place, Port, PortError, Signals};
+use crate::time::{Deadline, since_boot};
+
+/// How long a host may take to speak where nothing insists on a payload: all that a boot without one waits for lines.
+const AUTO: Duration = Duration::from_secs(1);
+/// How long it may take from its first word to the payload.
+const SPOKEN: Duration = Duration::from_secs(30);
+/// How long a key may wait for the random pool. Without a key there is no HELLO.
+const POOL: Duration = Duration::from_secs(20);
+
+/// Begins to listen on the lines of the order, where there are any. `None`: there are none.
+pub fn listen(
+    options: &Options,
+    root: &Path,
+    cmdline: &str,
+    deadline: Deadline,
+) -> Result<Option<Dialogue>, SourceError> {
+    if needs_no_line(options, root) {
+        return Ok(None);
+    }
+    let insist = options.insists();
+    let mut lines = Vec::new();
+    for place in places(options, root, cmdline) {
+        // On a line that is named the node speaks first, and on one that is for nothing else.
+        let beacon = insist || place.virtio;
+        match Port::open(place) {
+            Ok(Some(port)) => lines.push(Line { port, beacon }),
+            Ok(None) => {}
+            // A console that somebody else holds is no reason not to boot; one that was named is.
+            Err(_) if options.sources.is_empty() => {}
+            Err(error) => return Err(SourceError::Port(error)),
+        }
+    }
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let wait = if insist { deadline.at_most(POOL) } else { deadline.at_most(AUTO) };
+    let Ok(seeded) = Seeded::ready(wait) else {
+        // Under auto a line is no reason to wait for entropy.
+        return if insist { Err(SourceError::NoKey) } else { Ok(None) };
+    };
+    let key = LineKey::generate(&seeded).map_err(SourceError::Key)?;
+    let mut nonce = [0; 8];
+    aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SourceError::NoKey)?;
+    let (Dmi { uuid, serial }, macs) = facts::identifiers(root, deadline);
+    let hello = Hello {
+        versions: Versions::OURS,
+        plain: options.plain,
+        nonce: Nonce(nonce),
+        key: key.public(),
+        uuid,
+        serial,
+        macs: macs.iter().map(|mac| HardwareAddress::as_bytes(mac).to_vec()).collect(),
+    };
+    let start = || Dialogue::start(lines, key, hello, Signals::catch()?, root);
+    start().map(Some).map_err(SourceError::Watch)
+}
+
+/// The ports of the order, each once.
+fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::new();
+    let mut add = |place: Place| {
+        if !places.iter().any(|known| known.path == place.path) {
+            places.push(place);
+        }
+    };
+    for source in order(options) {
+        match source {
+            SourceName::Virtio => port::virtio(root).into_iter().for_each(&mut add),
+            SourceName::Serial { name, baud } => add(port::named(root, cmdline, name, *baud)),
+            _ => {}
+        }
+    }
+    if options.sources.is_empty() {
+        port::consoles(root, cmdline).into_iter().for_each(&mut add);
+    }
+    places
+}
+
+/// Waits for a payload: where nothing insists, only if a host has spoken.
+pub(super) fn find(
+    dialogue: &Dialogue,
+    insist: bool,
+    begun: Duration,
+    deadline: Deadline,
+    notice: &mut dyn FnMut(Notice<'_>),
+) -> Result<Result<Found, String>, SourceError> {
+    let mut until = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
+    let mut heard = false;
+    if insist {
+        notice(Notice::Waiting(&format!("listening on {}", dialogue.names())));
+    }
+    while let Some(told) = dialogue.hear(until) {
+        match told {
+            Told::Payload { line, sealed, bytes } => {
+                let origin = Origin::Line { name: line, sealed };
+                return Ok(Ok(Found { origin, bytes, cut: false }));
+            }
+            Told::Heard { .. } if !heard => {
+                heard = true;
+                notice(Notice::Line(&told));
+                if !insist {
+                    until = deadline.at(since_boot().saturating_add(SPOKEN));
+                }
+            }
+            other => notice(Notice::Line(&other)),
+        }
+    }
+    let what = if heard { "a host spoke, but sent no payload" } else { "no host spoke" };
+    Ok(Err(format!("{} on {}", what, dialogue.names())))
+}
+
+impl From<PortError> for SourceError {
+    fn from(error: PortError) -> SourceError {
+        SourceError::Port(error)
+    }
+}
