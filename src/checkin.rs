@@ -473,6 +473,7 @@ impl Checkin<'_> {
             None => {
                 let answer = visit.request(Step::CaCerts, Operation::CaCerts, clock, &mut site.lines, &mut confirm)?;
                 est::certificates(&answer.response)
+                    .map_err(|error| error.counted_from(clock.now()))
                     .map_err(|error| visit.failed(Step::CaCerts, &answer, Failure::Est(error)))?
             }
         };
@@ -482,7 +483,9 @@ impl Checkin<'_> {
         };
         let answer = visit.request(Step::Enrol, csr, clock, &mut site.lines, &mut confirm)?;
         let failed = |failure| visit.failed(Step::Enrol, &answer, failure);
-        let certificates = match est::outcome(&answer.response).map_err(|error| failed(Failure::Est(error)))? {
+        let certificates = match est::outcome(&answer.response)
+            .map_err(|error| failed(Failure::Est(error.counted_from(clock.now()))))?
+        {
             Outcome::Issued(certificates) => certificates,
             Outcome::RetryAfter(when) => {
                 site.confirmed = Some(Confirmed { clock, cas });

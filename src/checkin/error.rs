@@ -249,8 +249,8 @@ impl Failure {
         }
     }
 
-    /// When to ask again, by a server that cannot answer now. A date that has no Date beside it counts from this
-    /// machine's clock, for want of better.
+    /// When to ask again, by a server that cannot answer now. A date that has no Date beside it, and came
+    /// before a server told the time, counts from this machine's clock, for want of better.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::Delay(delay)), .. }) => Some(*delay),

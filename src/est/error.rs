@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::http::{MAX_BODY, MAX_HEAD};
 use super::{MAX_CERTIFICATES, RetryAfter};
+use crate::time::Timestamp;
 
 /// Why an answer of an EST server is of no use.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +60,19 @@ pub enum EstError {
     NotCertsOnly(String),
     /// The message holds no certificate, or too many.
     Count(usize),
+}
+
+impl EstError {
+    /// The same with a moment to ask again turned into a wait, by somebody who knows what time it is.
+    #[must_use]
+    pub fn counted_from(self, now: Timestamp) -> EstError {
+        match self {
+            EstError::Busy { status, text, retry_after: Some(RetryAfter::At(at)) } => {
+                EstError::Busy { status, text, retry_after: Some(RetryAfter::Delay(at.since(now))) }
+            }
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for EstError {

@@ -64,6 +64,25 @@ fn a_request_that_is_denied_after_all_ends_it() {
     assert_eq!(server.requests().len(), 3);
 }
 
+/// Without a Date beside it, it counts from the time that the probe told; this machine's clock is years behind.
+#[test]
+fn a_server_that_names_the_moment_to_ask_again_is_asked_then() {
+    let world = World::new();
+    let (good, moment) = (world.good(NOW), date_field(NOW + 2).replace("Date", "Retry-After"));
+    let dated = EstServer::start(vec![world.tls()], move |request| match request.connection {
+        1 => reply("503 Service Unavailable", std::slice::from_ref(&moment), b""),
+        _ => good(request),
+    });
+    let good = world.good(NOW);
+    let slow = EstServer::start(vec![world.tls()], move |request| match request.connection {
+        0 => reply("503 Service Unavailable", &["Retry-After: 60".to_owned()], b""),
+        _ => good(request),
+    });
+    let issued = run(&world, &[slow.url(), dated.url()], None).result.unwrap();
+    assert_eq!(issued.server(), format!("{} ({})", dated.url(), dated.address()));
+    assert_eq!((slow.requests().len(), dated.requests().len()), (1, 4));
+}
+
 #[test]
 fn a_certificate_that_comes_after_the_expiry_is_not_taken() {
     let world = World::new();
