@@ -22,6 +22,7 @@ use imprint_host::state::State;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod line;
     mod matrix;
     mod network;
     mod plain;

@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 use crate::ca::NewFile;
 use crate::compose::{self, Medium, Options};
+use crate::inject::transport::LineSpec;
+use crate::inject::{self, Job};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
 use crate::{cpio, enrol, iso, list, record, vfat};
@@ -55,6 +57,8 @@ enum Command {
         #[arg(long, default_value = "0.0.0.0:8443")]
         listen: SocketAddr,
     },
+    /// Bring payloads down serial lines, and sign what comes up
+    Inject(InjectArgs),
     /// List the nodes
     Nodes,
     /// Approve a request that waits: compare the code with the one on the node's console
@@ -121,6 +125,42 @@ struct PayloadArgs {
     credentials: bool,
 }
 
+#[derive(Args)]
+struct InjectArgs {
+    /// Name of the record
+    #[arg(required_unless_present = "lines", requires = "line")]
+    node: Option<String>,
+    /// Its line: /dev/ttyUSB0[,115200], unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT, or exec:COMMAND that is one, like
+    /// ipmitool -I lanplus -C 3 … sol activate
+    #[arg(long, requires = "node")]
+    line: Option<LineSpec>,
+    /// File with a NODE and its line on each line, and behind " | " a command that switches it on
+    #[arg(long, conflicts_with_all = ["node", "line", "power"])]
+    lines: Option<PathBuf>,
+    /// Command that switches the node on, run once the line is open
+    #[arg(long)]
+    power: Option<String>,
+    /// How long a node may take to say HELLO, like 5m
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    window: Duration,
+    /// How long it may take from then on
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    timeout: Duration,
+    /// Call at once. A boot loader or a login prompt on the line takes that for keys; without it the host waits until
+    /// it hears the agent
+    #[arg(long)]
+    call: bool,
+    /// Send the payload unsealed, to a node that was booted with imprint.line=plain
+    #[arg(long)]
+    plain: bool,
+    /// How long the payload is good for
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    expires: Duration,
+    /// File for what comes on the line and is not ours: the node's console
+    #[arg(long)]
+    log: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
     Cbor,
@@ -140,6 +180,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Node(NodeCommand::Add { files, replace }) => add(cli, files, *replace, now),
         Command::Payload(arguments) => payload(cli, arguments, now),
         Command::Serve { listen } => serve(cli, *listen),
+        Command::Inject(arguments) => inject(cli, arguments),
         Command::Nodes => {
             let state = State::open(&cli.dir)?;
             let nodes = list::nodes(&state, now)?;
@@ -284,6 +325,37 @@ fn serve(cli: &Cli, listen: SocketAddr) -> Result<(), CliError> {
     Ok(())
 }
 
+fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
+    let state = State::open(&cli.dir)?;
+    let jobs = match (&arguments.lines, &arguments.node, &arguments.line) {
+        (Some(path), ..) => {
+            let text = fs::read_to_string(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
+            inject::jobs(&text).map_err(|error| CliError::Jobs { path: path.clone(), error })?
+        }
+        (None, Some(node), Some(line)) => {
+            vec![Job { node: node.clone(), line: line.clone(), power: arguments.power.clone() }]
+        }
+        // clap sees to it that one of them is there.
+        _ => Vec::new(),
+    };
+    // What is wrong with one is told before any line is opened.
+    for job in &jobs {
+        state.record(&job.node)?;
+    }
+    let config = inject::Config {
+        window: arguments.window,
+        timeout: arguments.timeout,
+        call: arguments.call,
+        plain: arguments.plain,
+        expires: arguments.expires,
+        log: arguments.log.clone(),
+        json: cli.json,
+    };
+    let outcomes = inject::run(state, jobs, config).map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
+    let failed = outcomes.iter().filter(|(_, outcome)| !outcome.is_done()).count();
+    if failed == 0 { Ok(()) } else { Err(CliError::Injected { failed, of: outcomes.len() }) }
+}
+
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -349,6 +421,20 @@ pub enum CliError {
     Serve(ServeError),
     /// A request that waits.
     Decide(enrol::Decided),
+    /// A file of lines is none.
+    Jobs {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: inject::JobsError,
+    },
+    /// Not every node has its certificate.
+    Injected {
+        /// How many have not.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+    },
 }
 
 impl From<state::Error> for CliError {
@@ -369,6 +455,8 @@ impl std::fmt::Display for CliError {
             CliError::Cpio(error) => error.fmt(f),
             CliError::Serve(error) => error.fmt(f),
             CliError::Decide(error) => error.fmt(f),
+            CliError::Jobs { path, error } => write!(f, "{}: {error}", Path::display(path)),
+            CliError::Injected { failed, of } => write!(f, "{failed} of {of} nodes failed; see above"),
         }
     }
 }
@@ -380,7 +468,12 @@ impl std::error::Error for CliError {
             CliError::Read { source, .. } | CliError::Output(source) => Some(source),
             CliError::Serve(error) => error.source(),
             CliError::Decide(error) => error.source(),
-            CliError::Terminal | CliError::Iso(_) | CliError::Vfat(_) | CliError::Cpio(_) => None,
+            CliError::Terminal
+            | CliError::Iso(_)
+            | CliError::Vfat(_)
+            | CliError::Cpio(_)
+            | CliError::Jobs { .. }
+            | CliError::Injected { .. } => None,
         }
     }
 }

@@ -46,6 +46,8 @@ pub enum Medium {
     Cmdline,
     /// An initramfs, which may be booted again.
     Initramfs,
+    /// A line to a node that has just made a key for it: fresh for one boot, and the way back for the CSR.
+    Line,
 }
 
 impl Default for Options {
@@ -131,10 +133,10 @@ pub fn compose(
     if expiry <= now {
         return Err(ComposeError::Expires(options.expires));
     }
-    if options.single_boot && options.medium != Medium::Any {
+    if options.single_boot && !matches!(options.medium, Medium::Any | Medium::Line) {
         return Err(ComposeError::NeverCredited);
     }
-    if options.single_boot && record.binding.is_none() {
+    if options.single_boot && options.medium == Medium::Any && record.binding.is_none() {
         return Err(ComposeError::NotBound(record.name.to_string()));
     }
     let id = PayloadId(x509::random()?);
@@ -147,6 +149,13 @@ pub fn compose(
     } else {
         None
     };
+    let mut urls = urls.to_vec();
+    if options.medium == Medium::Line {
+        // The line is there already; without a network it is the only way.
+        urls.retain(|_| !record.network.is_empty());
+        urls.insert(0, EstUrl::Line);
+    }
+    let urls = urls.as_slice();
     let mut payload = record.payload(ca.root(), urls, (id, now, expiry), Some(secret), seed);
     let mut certificate = None;
     if options.credentials {

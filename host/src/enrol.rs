@@ -11,6 +11,7 @@ pub use renewal::simple_reenroll;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use imprint::digest::sha256;
+use imprint::line::{Hello, seal};
 use imprint::payload::{EstUrl, PayloadId, TokenMode};
 use imprint::secret::Secret;
 use imprint::time::Timestamp;
@@ -24,8 +25,21 @@ use crate::store::{CertificateRow, Changes, Event, PayloadRow, Store, StoreError
 pub struct Credentials {
     /// Name of the record.
     pub name: String,
-    /// The token.
-    pub token: Secret,
+    /// That it may have a certificate.
+    pub proof: Proof,
+}
+
+/// Why somebody may have a certificate.
+pub enum Proof {
+    /// The token of a payload.
+    Token(Secret),
+    /// A line's proof that its node has a payload's token, which is not sent on a line.
+    Line {
+        /// HMAC over HELLO and CSR.
+        tag: [u8; 32],
+        /// What the node said of itself.
+        hello: Box<Hello>,
+    },
 }
 
 /// A request for a certificate.
@@ -173,7 +187,7 @@ fn decide(
     };
     let record = Record::compile(&row.file, &row.record, ca.root(), urls)?;
     // The token first: nobody without it learns what the record says.
-    let payload = payload_of(changes, &row.name, credentials, now)?;
+    let payload = payload_of(changes, &row.name, credentials, request.csr, now)?;
     csr.matches(&record.names, record.key)?;
     if let Some(name) = names_a_server(&record.names, urls) {
         return Err(Refusal::ServerName(name).into());
@@ -250,11 +264,17 @@ fn payload_of(
     changes: &Changes<'_>,
     node: &str,
     credentials: &Credentials,
+    csr: &[u8],
     now: Timestamp,
 ) -> Result<PayloadRow, Stop> {
-    let hash = sha256(credentials.token.expose());
     let payloads = changes.payloads(node)?;
-    let found = payloads.into_iter().find(|row| verify_slices_are_equal(&row.token_hash, &hash).is_ok());
+    let found = match &credentials.proof {
+        Proof::Token(token) => {
+            let hash = sha256(token.expose());
+            payloads.into_iter().find(|row| verify_slices_are_equal(&row.token_hash, &hash).is_ok())
+        }
+        Proof::Line { tag, hello } => payloads.into_iter().find(|row| seal::is_proof(tag, &row.token_hash, hello, csr)),
+    };
     let Some(payload) = found else { return Err(Refusal::Unknown { node_exists: true }.into()) };
     if let Some(at) = payload.void_at {
         return Err(Refusal::Void(at).into());

@@ -8,7 +8,7 @@ use der::{Decode, Encode};
 use imprint::secret::Secret;
 use x509_cert::certificate::Certificate;
 
-use crate::enrol::Credentials;
+use crate::enrol::{Credentials, Proof};
 
 /// Why a body is not what it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,12 +19,17 @@ pub enum BodyError {
     Empty,
 }
 
-/// A certs-only PKCS#7 (RFC 5272 §4.1) in base64 with 64 columns: libest's client wants it wrapped, and what wants it
-/// on one line (strongSwan of Debian 12) is rarer.
-pub fn certs_only(certificates: &[&[u8]]) -> der::Result<String> {
+/// A certs-only PKCS#7 (RFC 5272 §4.1) in DER.
+pub fn certs_only_der(certificates: &[&[u8]]) -> der::Result<Vec<u8>> {
     let certificates: Vec<Certificate> =
         certificates.iter().map(|der| Certificate::from_der(der)).collect::<der::Result<_>>()?;
-    let mut rest = Base64::encode_string(&ContentInfo::try_from(certificates)?.to_der()?);
+    ContentInfo::try_from(certificates)?.to_der()
+}
+
+/// The same in base64 with 64 columns: libest's client wants it wrapped, and what wants it
+/// on one line (strongSwan of Debian 12) is rarer.
+pub fn certs_only(certificates: &[&[u8]]) -> der::Result<String> {
+    let mut rest = Base64::encode_string(&certs_only_der(certificates)?);
     let mut text = String::with_capacity(rest.len().saturating_add(rest.len() / 64).saturating_add(1));
     while !rest.is_empty() {
         let tail = rest.split_off(rest.len().min(64));
@@ -55,7 +60,7 @@ pub fn basic(header: &str) -> Option<Credentials> {
     }
     let decoded = Secret::new(Base64::decode_vec(encoded.trim()).ok()?);
     let (name, token) = std::str::from_utf8(decoded.expose()).ok()?.split_once(':')?;
-    Some(Credentials { name: name.to_owned(), token: Secret::new(token.as_bytes().to_vec()) })
+    Some(Credentials { name: name.to_owned(), proof: Proof::Token(Secret::new(token.as_bytes().to_vec())) })
 }
 
 impl fmt::Display for BodyError {
@@ -87,7 +92,8 @@ mod tests {
     #[test]
     fn credentials() {
         let found = basic("basic bm9kZTE6YTpi").unwrap();
-        assert_eq!((found.name.as_str(), found.token.expose()), ("node1", &b"a:b"[..]));
+        let Proof::Token(token) = &found.proof else { panic!("a token") };
+        assert_eq!((found.name.as_str(), token.expose()), ("node1", &b"a:b"[..]));
         for bad in ["Bearer bm9kZTE6YTpi", "Basic bm9kZTE=", "Basic ?", "Basic"] {
             assert!(basic(bad).is_none(), "{bad}");
         }

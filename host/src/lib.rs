@@ -16,6 +16,7 @@ pub mod list;
 pub mod csr;
 pub mod enrol;
 pub mod serve;
+pub mod inject;
 pub mod est;
 pub mod store;
 pub mod ca;

@@ -38,6 +38,7 @@ pub struct Machine {
     rtc: String,
     cpu: &'static str,
     network: bool,
+    console: Option<String>,
 }
 
 /// What the guest said.
@@ -65,6 +66,7 @@ impl Machine {
             // QEMU 7.2 emulates cmpxchg16b wrongly where Linux 6.12's slab allocator uses it; Linux does without.
             cpu: "max,-cx16",
             network: true,
+            console: None,
         }
     }
 
@@ -146,6 +148,14 @@ impl Machine {
         self
     }
 
+    /// Somebody is at the other end of the first serial port, which is the console: words of a QEMU chardev, without
+    /// id and logfile.
+    #[must_use]
+    pub fn console(mut self, chardev: &str) -> Machine {
+        self.console = Some(chardev.to_owned());
+        self
+    }
+
     /// Without the network that every machine has.
     #[must_use]
     pub fn without_network(mut self) -> Machine {
@@ -166,6 +176,8 @@ impl Machine {
         // What boot loaders do with a line that is too long (cmdline_size in Documentation/arch/x86/boot.rst). QEMU does not,
         // and the kernel copies it without its end (arch/x86/kernel/head64.c, copy_bootdata).
         append.truncate(imprint::options::CMDLINE_MAX);
+        let chardev = self.console.as_deref().unwrap_or("file");
+        let file = if self.console.is_some() { "logfile" } else { "path" };
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
             .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
@@ -173,7 +185,8 @@ impl Machine {
             .arg(images.join("vmlinux"))
             .arg("-initrd")
             .arg(initramfs)
-            .args(["-append", &append, "-serial", &format!("file:{}", console.display())])
+            .args(["-append", &append, "-serial", "chardev:console"])
+            .args(["-chardev", &format!("{chardev},id=console,{file}={}", console.display())])
             .args(["-device", "virtio-serial-pci", "-chardev", &format!("file,id=report,path={}", report.display())])
             .args(["-device", "virtserialport,chardev=report,name=imprint.test"])
             .args(["-drive", &format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display())])

@@ -1,0 +1,182 @@
+//! `imprint-host inject`: payloads down lines, requests up, certificates down. Drives the protocol's host end; who gets
+//! what, `enrol` and `compose` decide.
+
+mod session;
+pub mod telnet;
+pub mod transport;
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use imprint::time::Timestamp;
+use tokio::task::JoinSet;
+
+pub use session::Outcome;
+use transport::LineSpec;
+
+use crate::state::State;
+
+/// A node and its line.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Name of the record.
+    pub node: String,
+    /// Its line.
+    pub line: LineSpec,
+    /// Run once the line is open: it switches the node on.
+    pub power: Option<String>,
+}
+
+/// How to inject.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a node may take to say HELLO.
+    pub window: Duration,
+    /// How long it may take from then on.
+    pub timeout: Duration,
+    /// Call before anything of the node was heard.
+    pub call: bool,
+    /// Send the payload unsealed, to nodes that take that.
+    pub plain: bool,
+    /// How long a payload is good for.
+    pub expires: Duration,
+    /// What comes on the lines and is not ours goes here.
+    pub log: Option<PathBuf>,
+    /// JSON for each event instead of words.
+    pub json: bool,
+}
+
+/// What all lines share.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    config: Config,
+    began: Instant,
+    /// Microseconds since 1970 when it began. Times on a line are counted from there, so that a clock that is set
+    /// meanwhile moves no timer.
+    epoch: u64,
+    shown: Mutex<bool>,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Microseconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        self.epoch.saturating_add(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        Timestamp::from_millis(self.now() / 1000).unwrap_or(Timestamp::MAX)
+    }
+
+    /// One line for people on standard error, or one JSON object for programs on standard output.
+    pub(crate) fn tell(&self, node: &str, event: &str, detail: &str) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody is left to be told that nobody listens.
+        let _ = if self.config.json {
+            let line = serde_json::json!({ "node": node, "event": event, "detail": detail, "seconds": seconds });
+            writeln!(io::stdout(), "{line}")
+        } else {
+            let clear = if std::mem::take(&mut *partial) { "\r\x1b[K" } else { "" };
+            writeln!(io::stderr(), "{clear}{node}: {event}{}{detail}", if detail.is_empty() { "" } else { ": " })
+        };
+    }
+
+    /// A line that the next one replaces, for people at a terminal.
+    pub(crate) fn tell_progress(&self, node: &str, text: &str) {
+        if !self.config.json && io::stderr().is_terminal() {
+            let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            *partial = true;
+            let _ = write!(io::stderr(), "\r\x1b[K{node}: {text}");
+        }
+    }
+}
+
+/// What came of all of them, in the order in which they were given.
+pub type Outcomes = Vec<(String, Outcome)>;
+
+/// Runs all lines at once, until each has its outcome.
+pub fn run(state: State, jobs: Vec<Job>, config: Config) -> io::Result<Outcomes> {
+    let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let epoch = u64::try_from(epoch.as_micros()).unwrap_or(u64::MAX);
+    let shared =
+        Arc::new(Shared { state: Mutex::new(state), config, began: Instant::now(), epoch, shown: Mutex::new(false) });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async move {
+        let mut tasks = JoinSet::new();
+        for (index, job) in jobs.into_iter().enumerate() {
+            let shared = Arc::clone(&shared);
+            tasks.spawn(async move {
+                let node = job.node.clone();
+                let outcome = session::run(job, &shared).await;
+                shared.tell(&node, outcome.word(), &outcome.to_string());
+                (index, node, outcome)
+            });
+        }
+        let mut outcomes = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            outcomes.extend(done.ok());
+        }
+        outcomes.sort_by_key(|(index, ..)| *index);
+        Ok(outcomes.into_iter().map(|(_, node, outcome)| (node, outcome)).collect())
+    })
+}
+
+/// Why a file of lines is none.
+#[derive(Debug)]
+pub struct JobsError {
+    line: usize,
+    why: String,
+}
+
+/// A file of lines: `NODE LINE [| POWER COMMAND]` each, `#` begins a comment.
+pub fn jobs(text: &str) -> Result<Vec<Job>, JobsError> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let wrong = |why: String| JobsError { line: number, why };
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (line, power) = match line.split_once(" | ") {
+            Some((line, power)) => (line, Some(power.trim().to_owned())),
+            None => (line, None),
+        };
+        let (node, spec) = line.split_once(char::is_whitespace).ok_or_else(|| wrong("want NODE LINE".to_owned()))?;
+        let spec = spec.trim().parse().map_err(wrong)?;
+        if jobs.iter().any(|job| job.node == node) {
+            return Err(wrong(format!("{node} has a line already")));
+        }
+        jobs.push(Job { node: node.to_owned(), line: spec, power });
+    }
+    Ok(jobs)
+}
+
+impl fmt::Display for JobsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.why)
+    }
+}
+
+impl std::error::Error for JobsError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_lines() {
+        let found = jobs("# rack 1\n\nnode1 unix:/run/1\nnode2  tcp:bmc2:9001 | ipmitool -H bmc2 power on\n").unwrap();
+        let shown: Vec<_> = found.iter().map(|job| (job.node.as_str(), job.line.to_string())).collect();
+        assert_eq!(shown, [("node1", "unix:/run/1".to_owned()), ("node2", "tcp:bmc2:9001".to_owned())]);
+        assert_eq!(found[1].power.as_deref(), Some("ipmitool -H bmc2 power on"));
+        assert_eq!(jobs("node1\n").unwrap_err().to_string(), "line 1: want NODE LINE");
+        assert!(jobs("a unix:x\na unix:y\n").unwrap_err().to_string().starts_with("line 2: a has a line already"));
+    }
+}

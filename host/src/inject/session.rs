@@ -1,0 +1,540 @@
+//! One line from HELLO to report. What the node is told comes from `compose` and `enrol`; what was heard goes there.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use imprint::identity::KeyCode;
+use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire, seal};
+use imprint::secret::Secret;
+use imprint::status::{self, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until};
+
+use super::transport::Line;
+use super::{Job, Shared};
+use crate::compose::{Medium, Options};
+use crate::enrol::{self, Answer, Credentials, Proof, Request};
+use crate::record::Record;
+use crate::{est, x509};
+
+/// What came of a line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The node has its certificate.
+    Done {
+        /// Code of its key.
+        key_code: String,
+        /// Bytes of the payload.
+        payload: usize,
+        /// How often something was sent again after a wait.
+        retransmits: u64,
+        /// From HELLO to the report, in milliseconds.
+        millis: u64,
+    },
+    /// The node says that it failed.
+    NodeFailed {
+        /// Stage and reason, as the node says them.
+        reason: String,
+    },
+    /// Something here, or nothing from there.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Whether the node has its certificate.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Outcome::Done { .. })
+    }
+
+    pub(super) fn word(&self) -> &'static str {
+        if self.is_done() { "done" } else { "failed" }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Done { key_code, payload, retransmits, millis } => {
+                let seconds = Duration::from_millis(*millis).as_secs_f64();
+                write!(f, "key {key_code}, payload {payload} bytes, {retransmits} retransmits, {seconds:.2} s")
+            }
+            Outcome::NodeFailed { reason } => write!(f, "the node says: {reason}"),
+            Outcome::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Once the node has reported, repeats of it are answered for this long after the last of them.
+const LINGER: Duration = Duration::from_millis(1500);
+/// The longest wait before a line that is gone is opened again.
+const REOPEN: Duration = Duration::from_secs(10);
+/// How often the store is asked about a request that waits for an administrator.
+const APPROVAL: Duration = Duration::from_secs(2);
+/// A node may ask for its payload so often: a damaged one, or a node that lost it.
+const DELIVERIES: u8 = 3;
+/// What makes a host call that waits: the agent's own words on its console.
+const AGENT: &[u8] = b"imprint: ";
+
+struct Session<'a> {
+    job: &'a Job,
+    shared: &'a Shared,
+    wire: Wire<Host>,
+    record: Record,
+    hello: Option<Hello>,
+    /// The one payload of this delivery. Sealed anew for each conversation.
+    payload: Option<Secret>,
+    deliveries: u8,
+    /// The request that waits for an administrator.
+    pending: Option<(Vec<u8>, Instant)>,
+    hello_at: Option<Instant>,
+    code: Option<String>,
+    log: Option<std::fs::File>,
+    tail: Vec<u8>,
+    outcome: Option<Outcome>,
+}
+
+/// Runs one line to its end.
+pub(super) async fn run(job: Job, shared: &Shared) -> Outcome {
+    match Session::new(&job, shared) {
+        Ok(session) => session.run().await,
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+fn failed(error: impl std::error::Error + 'static) -> String {
+    imprint::chain::chain(&error)
+}
+
+impl<'a> Session<'a> {
+    fn new(job: &'a Job, shared: &'a Shared) -> Result<Session<'a>, String> {
+        let record = shared.state().record(&job.node).map_err(failed)?;
+        let nonce = Nonce(x509::random().map_err(failed)?);
+        let host = Host::new(nonce, shared.config.call, Shape::default());
+        let log = match &shared.config.log {
+            None => None,
+            Some(path) => {
+                let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+                Some(file.map_err(|error| format!("{}: {error}; give --log another file", path.display()))?)
+            }
+        };
+        Ok(Session {
+            job,
+            shared,
+            wire: Wire::new(host, job.line.baud()).keeping_text(),
+            record,
+            hello: None,
+            payload: None,
+            deliveries: 0,
+            pending: None,
+            hello_at: None,
+            code: None,
+            log,
+            tail: Vec::new(),
+            outcome: None,
+        })
+    }
+
+    fn tell(&self, event: &str, detail: &str) {
+        self.shared.tell(&self.job.node, event, detail);
+    }
+
+    async fn run(mut self) -> Outcome {
+        let mut deadline = Instant::now() + self.shared.config.window;
+        let (mut wait, mut power) = (Duration::from_millis(200), self.job.power.as_deref());
+        let mut told = String::new();
+        while self.outcome.is_none() {
+            let opened = tokio::select! {
+                opened = self.job.line.open() => opened,
+                () = sleep_until(deadline) => break,
+            };
+            let line = match opened {
+                Ok(line) => line,
+                Err(error) => {
+                    let why = error.to_string();
+                    if std::mem::replace(&mut told, why.clone()) != why {
+                        self.tell("no line", &why);
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = wait.saturating_mul(2).min(REOPEN);
+                    continue;
+                }
+            };
+            self.tell("listening", &self.job.line.to_string());
+            if let Some(command) = power.take() {
+                if let Err(why) = switch(command).await {
+                    return Outcome::Failed(why);
+                }
+                self.tell("power", "switched");
+                deadline = Instant::now() + self.shared.config.window;
+            }
+            let opened_at = Instant::now();
+            match self.speak(line, &mut deadline).await {
+                Ok(()) => break,
+                Err(why) if self.outcome.is_none() => {
+                    self.tell("line lost", &why);
+                    if opened_at.elapsed() > REOPEN {
+                        wait = Duration::from_millis(200);
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = wait.saturating_mul(2).min(REOPEN);
+                }
+                Err(_) => {}
+            }
+        }
+        let rest = self.wire.text();
+        self.console(&rest);
+        self.outcome.take().unwrap_or_else(|| Outcome::Failed(self.silence()))
+    }
+
+    /// Why nothing came of it.
+    fn silence(&self) -> String {
+        let window = self.shared.config.window.as_secs();
+        match (&self.hello, self.wire.end().stage()) {
+            (None, _) => format!(
+                "no node said HELLO within {window} s; is this its line, at its speed, and does its image hold imprint? \
+                 With imprint=auto a node waits for a second only, and for a host that speaks first: --call"
+            ),
+            (Some(_), None) => "the node fell silent; look at its console, and run inject again".to_owned(),
+            (Some(_), Some(stage)) => format!("not done in time; the node stands at {}", stage_name(stage)),
+        }
+    }
+
+    /// Until the session is over, or the line.
+    async fn speak(&mut self, line: Line, deadline: &mut Instant) -> Result<(), String> {
+        let (mut reader, mut writer) = tokio::io::split(line);
+        let mut buffer = [0; 2048];
+        let mut out: Vec<u8> = Vec::new();
+        let mut linger: Option<Instant> = None;
+        loop {
+            let polled = self.wire.poll(self.shared.now());
+            out.extend(polled.bytes);
+            let idle = polled.events.is_empty();
+            for event in polled.events {
+                let first = self.hello.is_none();
+                self.happened(event);
+                if first && self.hello.is_some() {
+                    *deadline = Instant::now() + self.shared.config.timeout;
+                }
+            }
+            if !idle {
+                continue;
+            }
+            let text = self.wire.text();
+            self.console(&text);
+            if let Some((bytes, all)) = self.wire.end().progress() {
+                let (retransmits, _) = self.wire.sent();
+                self.shared.tell_progress(&self.job.node, &format!("{bytes}/{all} bytes, {retransmits} retransmits"));
+            }
+            if self.outcome.is_some() && linger.is_none() {
+                linger = Some(Instant::now() + LINGER);
+            }
+            if linger.is_some()
+                && out.is_empty()
+                && !matches!(self.outcome, Some(Outcome::Done { .. } | Outcome::NodeFailed { .. }))
+            {
+                return Ok(());
+            }
+            let next =
+                polled.next.map(|at| Instant::now() + Duration::from_micros(at.saturating_sub(self.shared.now())));
+            let far = *deadline;
+            let wake = [next, linger, self.pending.as_ref().map(|(_, at)| *at)].into_iter().flatten().min();
+            let wake = wake.unwrap_or(far).min(linger.unwrap_or(far));
+            tokio::select! {
+                read = reader.read(&mut buffer) => match read {
+                    Ok(0) => return Err("the other end closed it".to_owned()),
+                    Ok(count) => {
+                        self.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());
+                        linger = linger.map(|_| Instant::now() + LINGER);
+                    }
+                    Err(error) => return Err(error.to_string()),
+                },
+                written = writer.write(&out), if !out.is_empty() => match written {
+                    Ok(count) => drop(out.drain(..count.min(out.len()))),
+                    Err(error) => return Err(error.to_string()),
+                },
+                () = sleep_until(wake) => {}
+            }
+            if linger.is_some_and(|at| at <= Instant::now()) {
+                return Ok(());
+            }
+            if self.outcome.is_none() && *deadline <= Instant::now() {
+                self.outcome = Some(Outcome::Failed(self.silence()));
+            }
+            if let Some((request, at)) = self.pending.take() {
+                if at <= Instant::now() {
+                    self.decide(request);
+                } else {
+                    self.pending = Some((request, at));
+                }
+            }
+        }
+    }
+
+    /// What came and is not ours.
+    fn console(&mut self, text: &[u8]) {
+        if text.is_empty() {
+            return;
+        }
+        if let Some(log) = &mut self.log
+            && let Err(error) = log.write_all(text)
+        {
+            self.log = None;
+            self.tell("log", &format!("{error}; nothing more is written there"));
+        }
+        if self.hello.is_none() && !self.shared.config.call {
+            self.tail.extend(text);
+            let found = self.tail.windows(AGENT.len()).any(|window| window == AGENT);
+            let keep = self.tail.len().saturating_sub(AGENT.len());
+            self.tail.drain(..keep);
+            if found {
+                self.wire.end_mut().call();
+            }
+        }
+    }
+
+    fn happened(&mut self, event: HostEvent) {
+        match event {
+            HostEvent::Hello(hello) => self.hello(hello),
+            HostEvent::Second(hello) => self.second(&hello),
+            HostEvent::Foreign(versions) => {
+                self.fail(format!(
+                    "the node speaks versions {} to {} of the line protocol, this program another; bring both to the \
+                     same release",
+                    versions.lowest, versions.highest
+                ));
+            }
+            HostEvent::Opened(_, stage) | HostEvent::Stage(stage) => {
+                self.tell("node", stage_name(stage));
+                match stage {
+                    Stage::Payload => self.deliver(),
+                    Stage::Failed if self.outcome.is_none() => {}
+                    _ => {}
+                }
+            }
+            HostEvent::Delivered(kind) => {
+                let (retransmits, _) = self.wire.sent();
+                self.tell("delivered", &format!("{}, {retransmits} retransmits so far", kind_name(kind)));
+            }
+            HostEvent::Refused(kind, reason) => {
+                self.tell("not taken", &format!("{}: {reason:?}", kind_name(kind)));
+            }
+            HostEvent::Object(Kind::Request, request) => self.decide(request),
+            HostEvent::Object(Kind::Report, report) => self.report(&report),
+            HostEvent::Object(kind, _) => self.tell("unexpected", kind_name(kind)),
+            HostEvent::Lost => self.tell("silent", "the node does not answer; trying another conversation"),
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        if self.outcome.is_none() {
+            self.outcome = Some(Outcome::Failed(why));
+        }
+    }
+
+    fn hello(&mut self, hello: Hello) {
+        let code = KeyCode::of(&hello.key);
+        let uuid = hello.uuid.map_or("none".to_owned(), |uuid| imprint::hex::uuid(&uuid));
+        let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
+        self.tell("hello", &format!("line key {code}, UUID {uuid}, serial number {serial}"));
+        if let Err(why) = self.is_ours(&hello) {
+            return self.fail(why);
+        }
+        self.hello = Some(hello);
+        self.hello_at = Some(Instant::now());
+    }
+
+    /// Whether this is the machine that the record names.
+    fn is_ours(&self, hello: &Hello) -> Result<(), String> {
+        let Some(binding) = &self.record.binding else { return Ok(()) };
+        let other = |what: &str, want: String, have: String| {
+            Err(format!("another machine is on this line: the record's {what} is {want}, HELLO says {have}"))
+        };
+        if let Some(want) = binding.uuid
+            && hello.uuid != Some(want)
+        {
+            let have = hello.uuid.map_or("none".to_owned(), |have| imprint::hex::uuid(&have));
+            return other("SMBIOS UUID", imprint::hex::uuid(&want), have);
+        }
+        // HELLO may cut a long one short.
+        if let Some(want) = &binding.serial
+            && !hello.serial.as_ref().is_some_and(|have| want.starts_with(have.as_str()))
+        {
+            return other("serial number", want.clone(), hello.serial.clone().unwrap_or("none".to_owned()));
+        }
+        // A driver may not be there yet when HELLO is said; the node itself looks again.
+        let known = |mac: &Vec<u8>| binding.macs.iter().any(|want| want.as_bytes() == mac.as_slice());
+        if !binding.macs.is_empty() && !hello.macs.is_empty() && !hello.macs.iter().any(known) {
+            let want: Vec<String> = binding.macs.iter().map(ToString::to_string).collect();
+            let have: Vec<String> = hello.macs.iter().map(|mac| imprint::hex::separated(mac, ":")).collect();
+            return other("MAC address", want.join(", "), have.join(", "));
+        }
+        Ok(())
+    }
+
+    /// Another key in the window that was armed for one.
+    fn second(&mut self, hello: &Hello) {
+        let code = KeyCode::of(&hello.key);
+        // The power that we switched makes the node start again, and nothing was given away yet.
+        if self.job.power.is_some() && self.payload.is_none() {
+            self.tell("hello", &format!("again, line key {code}"));
+            self.hello = Some(hello.clone());
+            self.wire.end_mut().accept(hello.clone());
+            return;
+        }
+        let first = self.hello.as_ref().map(|hello| KeyCode::of(&hello.key).to_string()).unwrap_or_default();
+        self.fail(format!(
+            "a second line key, {code}, after {first}: the node was started again, or somebody else writes to the line. \
+             Compare the key on the node's console, and run inject again"
+        ));
+    }
+
+    fn deliver(&mut self) {
+        let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
+            return;
+        };
+        self.deliveries = self.deliveries.saturating_add(1);
+        if self.deliveries > DELIVERIES {
+            return self.fail("the node asked for its payload again and again; look at its console".to_owned());
+        }
+        let (plain, expires) = (self.shared.config.plain, self.shared.config.expires);
+        if plain && !hello.plain {
+            return self.fail(
+                "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
+            );
+        }
+        if self.payload.is_none() {
+            // A seed is credited where it was sealed for a key of this boot.
+            let options =
+                Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
+            let made = self.shared.state().payload(&self.job.node, &options, self.shared.timestamp());
+            match made {
+                Ok(made) => self.payload = Some(Secret::new(made.bytes.to_vec())),
+                Err(error) => return self.fail(failed(error)),
+            }
+        }
+        let Some(payload) = &self.payload else { return };
+        let (kind, bytes) = if plain {
+            (Kind::Plain, Ok(payload.expose().to_vec()))
+        } else {
+            let number = self.wire.end().next_number();
+            (Kind::Sealed, seal::seal(payload, &hello, session, Kind::Sealed, number))
+        };
+        match bytes {
+            Ok(bytes) => self.wire.end_mut().send(kind, bytes),
+            Err(error) => self.fail(failed(error)),
+        }
+    }
+
+    /// A request: decided like every other.
+    fn decide(&mut self, request: Vec<u8>) {
+        let Some(hello) = self.hello.clone() else { return };
+        let Some((tag, csr)) = seal::open_request(&request) else {
+            return self.refuse("the request is shorter than its proof");
+        };
+        let proof = Proof::Line { tag: *tag, hello: Box::new(hello) };
+        let credentials = Some(Credentials { name: self.job.node.clone(), proof });
+        let peer = self.job.line.to_string();
+        let decided = {
+            let mut state = self.shared.state();
+            let crate::state::State { ca, store, urls } = &mut *state;
+            let asked = Request { csr, credentials, peer: &peer };
+            let answer = enrol::simple_enroll(store, ca, urls, &asked, self.shared.timestamp());
+            let intermediate = ca.intermediate().to_vec();
+            answer.map(|answer| (answer, intermediate))
+        };
+        match decided {
+            Ok((Answer::Issued { der, detail }, intermediate)) => {
+                match est::certs_only_der(&[&der, &intermediate]) {
+                    Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
+                    Err(error) => return self.fail(failed(error)),
+                }
+                self.code = Some(csr_code(csr));
+                self.tell("signed", &detail);
+            }
+            Ok((Answer::Pending { detail, first }, _)) => {
+                if first || self.pending.is_none() {
+                    self.tell(
+                        "pending",
+                        &format!("{detail}; compare the code and run imprint-host approve {}", self.job.node),
+                    );
+                    self.wire.end_mut().send(Kind::Pending, detail.into_bytes());
+                }
+                self.pending = Some((request, Instant::now() + APPROVAL));
+            }
+            Ok((Answer::Unauthorized, _)) => self.refuse("no payload"),
+            Ok((Answer::Refused(refusal), _)) => self.refuse(&refusal.to_string()),
+            Err(error) => self.fail(failed(error)),
+        }
+    }
+
+    fn refuse(&mut self, why: &str) {
+        self.tell("refused", why);
+        self.wire.end_mut().send(Kind::Refused, why.as_bytes().to_vec());
+    }
+
+    fn report(&mut self, report: &[u8]) {
+        let Ok(status) = serde_json::from_slice::<Status>(report) else {
+            return self.fail("the node's report is no status.json; are both of the same release?".to_owned());
+        };
+        let millis = self.hello_at.map(|at| at.elapsed().as_millis()).unwrap_or_default();
+        let outcome = match (status.outcome, &status.error) {
+            (status::Outcome::Done, _) => Outcome::Done {
+                key_code: shown(status.key_code.as_deref().or(self.code.as_deref()).unwrap_or("unknown")),
+                payload: self.payload.as_ref().map(|payload| payload.expose().len()).unwrap_or_default(),
+                retransmits: self.wire.sent().0,
+                millis: u64::try_from(millis).unwrap_or(u64::MAX),
+            },
+            (_, Some(error)) => {
+                for step in status.steps.iter().rev().take(5).rev() {
+                    self.tell("step", &shown(&step.to_string()));
+                }
+                Outcome::NodeFailed { reason: shown(&format!("{}: {}", error.stage, error.message)) }
+            }
+            (_, None) => Outcome::NodeFailed { reason: "no reason".to_owned() },
+        };
+        self.outcome = Some(outcome);
+    }
+}
+
+/// Hostile text must neither flood nor drive the terminal that it is shown on.
+fn shown(text: &str) -> String {
+    text.chars().take(500).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+fn csr_code(csr: &[u8]) -> String {
+    crate::csr::Csr::parse(csr).map(|csr| csr.code().to_string()).unwrap_or_default()
+}
+
+async fn switch(command: &str) -> Result<(), String> {
+    let output = tokio::process::Command::new("/bin/sh").arg("-c").arg(command).output().await;
+    let output = output.map_err(|error: io::Error| format!("--power: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(format!("--power ended with {}: {}", output.status, shown(words.trim())))
+}
+
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Payload => "wants its payload",
+        Stage::Busy => "has its payload and is busy",
+        Stage::Request => "wants its certificate",
+        Stage::Done => "is done",
+        Stage::Failed => "has failed",
+    }
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sealed => "payload, sealed",
+        Kind::Plain => "payload, not sealed",
+        Kind::Certificates => "certificates",
+        Kind::Pending => "word that it waits for approval",
+        Kind::Refused => "refusal",
+        Kind::Request => "request",
+        Kind::Report => "report",
+    }
+}

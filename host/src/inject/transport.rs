@@ -1,0 +1,278 @@
+//! What carries a line: a device, a socket, a telnet server, a command. Bytes only; knows nothing of what is said.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pty_process::{Pty, Size};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::process::Child;
+use tokio::time::timeout;
+use tokio_serial::{SerialPortBuilderExt, SerialStream};
+
+use super::telnet::Telnet;
+
+/// Where a line is, as it was given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LineSpec {
+    /// `/dev/ttyUSB0[,115200]`
+    Device(PathBuf, u32),
+    /// `unix:PATH`
+    Unix(PathBuf),
+    /// `tcp:HOST:PORT`
+    Tcp(String),
+    /// `telnet:HOST:PORT`
+    Telnet(String),
+    /// `exec:COMMAND`
+    Exec(String),
+}
+
+/// An open line.
+pub enum Line {
+    /// A serial device.
+    Device(Box<SerialStream>),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// A TCP connection.
+    Tcp(TcpStream),
+    /// A TCP connection to a telnet server.
+    Telnet(Box<Telneted>),
+    /// A command with a terminal of its own, ended with it.
+    Exec(Box<Pty>, Box<Child>),
+}
+
+/// A telnet connection with what is in between.
+pub struct Telneted {
+    stream: TcpStream,
+    codec: Telnet,
+    data: Vec<u8>,
+    wire: Vec<u8>,
+}
+
+/// Why a line cannot be opened.
+#[derive(Debug)]
+pub struct LineError {
+    line: String,
+    what: &'static str,
+    source: io::Error,
+}
+
+const DEFAULT_BAUD: u32 = 115_200;
+const OPEN: Duration = Duration::from_secs(10);
+
+impl FromStr for LineSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LineSpec, String> {
+        let host_port = |rest: &str| match rest.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) => {
+                Ok(rest.to_owned())
+            }
+            _ => Err(format!("\"{rest}\" is no HOST:PORT")),
+        };
+        match text.split_once(':') {
+            Some(("unix", path)) if !path.is_empty() => Ok(LineSpec::Unix(path.into())),
+            Some(("tcp", rest)) => host_port(rest).map(LineSpec::Tcp),
+            Some(("telnet", rest)) => host_port(rest).map(LineSpec::Telnet),
+            Some(("exec", command)) if !command.trim().is_empty() => Ok(LineSpec::Exec(command.to_owned())),
+            _ if text.starts_with('/') => match text.rsplit_once(',') {
+                None => Ok(LineSpec::Device(text.into(), DEFAULT_BAUD)),
+                Some((path, baud)) => match baud.parse() {
+                    Ok(baud @ 50..=4_000_000) => Ok(LineSpec::Device(path.into(), baud)),
+                    _ => Err(format!("\"{baud}\" is no speed; want bits a second, like 115200")),
+                },
+            },
+            _ => Err(format!(
+                "\"{}\" is no line; want /dev/ttyUSB0[,115200], unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT or \
+                 exec:COMMAND",
+                text.escape_default()
+            )),
+        }
+    }
+}
+
+/// A command may hold a password, so only its first word is shown.
+impl fmt::Display for LineSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LineSpec::Device(path, baud) => write!(f, "{},{baud}", path.display()),
+            LineSpec::Unix(path) => write!(f, "unix:{}", path.display()),
+            LineSpec::Tcp(address) => write!(f, "tcp:{address}"),
+            LineSpec::Telnet(address) => write!(f, "telnet:{address}"),
+            LineSpec::Exec(command) => write!(f, "exec:{} …", command.split_whitespace().next().unwrap_or_default()),
+        }
+    }
+}
+
+impl LineSpec {
+    /// Bits a second, where this end sets them.
+    pub fn baud(&self) -> Option<u32> {
+        match self {
+            LineSpec::Device(_, baud) => Some(*baud),
+            _ => None,
+        }
+    }
+
+    /// Opens it.
+    pub async fn open(&self) -> Result<Line, LineError> {
+        let failed = |what| move |source: io::Error| LineError { line: self.to_string(), what, source };
+        match self {
+            LineSpec::Device(path, baud) => {
+                let stream = tokio_serial::new(path.to_string_lossy(), *baud).open_native_async();
+                let stream = stream.map_err(io::Error::from);
+                Ok(Line::Device(Box::new(stream.map_err(failed("check the path, and that nobody else uses it"))?)))
+            }
+            LineSpec::Unix(path) => {
+                let stream = UnixStream::connect(path).await;
+                Ok(Line::Unix(stream.map_err(failed("start the virtual machine, or give its serial socket"))?))
+            }
+            LineSpec::Tcp(address) => connect(address).await.map(Line::Tcp).map_err(failed("check host and port")),
+            LineSpec::Telnet(address) => {
+                let stream = connect(address).await.map_err(failed("check host and port"))?;
+                let (codec, wire) = Telnet::new();
+                Ok(Line::Telnet(Box::new(Telneted { stream, codec, data: Vec::new(), wire })))
+            }
+            LineSpec::Exec(command) => {
+                let failed = failed("starting it on a terminal of its own");
+                let start = || -> Result<(Pty, Child), pty_process::Error> {
+                    let (pty, pts) = pty_process::open()?;
+                    pty.resize(Size::new(24, 80))?;
+                    let shell = pty_process::Command::new("/bin/sh");
+                    // A raw terminal: the command's own settings come on top, and nothing is echoed before them.
+                    let script = format!("stty raw -echo 2>/dev/null; {command}");
+                    let child = shell.arg("-c").arg(script).kill_on_drop(true).spawn(pts)?;
+                    Ok((pty, child))
+                };
+                let (pty, child) = start().map_err(|error| failed(io::Error::other(error)))?;
+                Ok(Line::Exec(Box::new(pty), Box::new(child)))
+            }
+        }
+    }
+}
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let stream =
+        timeout(OPEN, TcpStream::connect(address)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+impl AsyncRead for Line {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Line::Device(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Line::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Line::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Line::Telnet(telnet) => telnet.poll_read(cx, buf),
+            Line::Exec(pty, _) => Pin::new(pty.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Line::Device(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+            Line::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Line::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Line::Telnet(telnet) => telnet.poll_write(cx, bytes),
+            Line::Exec(pty, _) => Pin::new(pty.as_mut()).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Line::Device(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Line::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Line::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Line::Telnet(telnet) => telnet.flush(cx),
+            Line::Exec(pty, _) => Pin::new(pty.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl Telneted {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.data.is_empty() {
+            let mut bytes = [0; 2048];
+            let mut some = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut some) {
+                Poll::Ready(Ok(())) if some.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+            self.codec.receive(some.filled(), &mut self.data, &mut self.wire);
+            // What does not go out now goes with what is written next.
+            if let Poll::Ready(Err(error)) = self.flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        let count = self.data.len().min(buf.remaining());
+        buf.put_slice(self.data.get(..count).unwrap_or_default());
+        self.data.drain(..count);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+        self.codec.send(bytes, &mut self.wire);
+        match self.flush(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(bytes.len())),
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.wire.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.wire) {
+                Poll::Ready(Ok(count)) => drop(self.wire.drain(..count.min(self.wire.len()))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Display for LineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.line, self.source, self.what)
+    }
+}
+
+impl std::error::Error for LineError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_as_people_write_them() {
+        for (text, shown) in [
+            ("/dev/ttyUSB0", "/dev/ttyUSB0,115200"),
+            ("/dev/ttyS1,9600", "/dev/ttyS1,9600"),
+            ("unix:/run/vm/serial", "unix:/run/vm/serial"),
+            ("tcp:[::1]:9001", "tcp:[::1]:9001"),
+            ("telnet:console.example:7001", "telnet:console.example:7001"),
+            ("exec:ipmitool -P secret sol activate", "exec:ipmitool …"),
+        ] {
+            assert_eq!(text.parse::<LineSpec>().unwrap().to_string(), shown);
+        }
+        for bad in ["ttyS0", "/dev/ttyS0,fast", "/dev/ttyS0,1", "tcp:host", "tcp:host:0", "unix:", "exec: ", "ssh:x"] {
+            assert!(bad.parse::<LineSpec>().is_err(), "{bad}");
+        }
+    }
+}
