@@ -48,6 +48,14 @@ impl Lease {
     pub fn renew_at(&self) -> Duration {
         self.bound.saturating_add(self.renew)
     }
+
+    /// Since boot: when it is over, if nobody renews it.
+    pub fn ends_at(&self) -> Duration {
+        match self.seconds {
+            u32::MAX => Duration::MAX,
+            seconds => self.bound.saturating_add(Duration::from_secs(seconds.into())),
+        }
+    }
 }
 
 /// What a packet brought.
@@ -94,8 +102,8 @@ enum Stage {
     Discover,
     /// Somebody offered this address.
     Request(Ipv4Addr, Ipv4Addr),
-    /// A lease that is to go on.
-    Renew(Ipv4Addr),
+    /// A lease that is to go on, and when it is over.
+    Renew(Ipv4Addr, Duration),
 }
 
 impl Client {
@@ -110,7 +118,7 @@ impl Client {
     pub fn renewing(asker: Asker, lease: &Lease, random: [u8; 8], now: Duration) -> Client {
         let mut client = Client::new(asker, random, now);
         if let IpAddr::V4(address) = lease.address.address() {
-            client.stage = Stage::Renew(address);
+            client.stage = Stage::Renew(address, lease.ends_at());
         }
         client
     }
@@ -123,10 +131,14 @@ impl Client {
         if matches!(self.stage, Stage::Request(..)) && self.sent >= REQUESTS {
             (self.stage, self.sent) = (Stage::Discover, 0);
         }
+        // RFC 2131 §4.4.5. A server that knows nothing of the lease would keep silent for ever (§4.3.2).
+        if matches!(self.stage, Stage::Renew(_, end) if now >= end) {
+            (self.stage, self.sent) = (Stage::Discover, 0);
+        }
         let (kind, wants, server, has) = match self.stage {
             Stage::Discover => (Kind::Discover, None, None, Ipv4Addr::UNSPECIFIED),
             Stage::Request(address, server) => (Kind::Request, Some(address), Some(server), Ipv4Addr::UNSPECIFIED),
-            Stage::Renew(address) => (Kind::Request, None, None, address),
+            Stage::Renew(address, _) => (Kind::Request, None, None, address),
         };
         let question = Question {
             kind,
@@ -141,6 +153,9 @@ impl Client {
         };
         let wait = FIRST_WAIT.saturating_mul(1 << self.sent.min(8)).min(LONGEST_WAIT);
         self.next = now.saturating_add(self.jittered(wait));
+        if let Stage::Renew(_, end) = self.stage {
+            self.next = self.next.min(end);
+        }
         self.sent = self.sent.saturating_add(1);
         if kind == Kind::Discover {
             self.discovers = self.discovers.saturating_add(1);
@@ -165,9 +180,9 @@ impl Client {
             (Stage::Request(wanted, server), Kind::Ack) if *wanted == address && *server == answer.server => {
                 Some(Event::Bound(lease(answer, now)))
             }
-            (Stage::Renew(wanted), Kind::Ack) if *wanted == address => Some(Event::Bound(lease(answer, now))),
+            (Stage::Renew(wanted, _), Kind::Ack) if *wanted == address => Some(Event::Bound(lease(answer, now))),
             (Stage::Request(_, server), Kind::Nak) if *server == answer.server => Some(self.refused(answer, now)),
-            (Stage::Renew(_), Kind::Nak) => Some(self.refused(answer, now)),
+            (Stage::Renew(..), Kind::Nak) => Some(self.refused(answer, now)),
             _ => None,
         }
     }
@@ -180,7 +195,7 @@ impl Client {
             Stage::Request(address, server) => {
                 format!("OFFER of {address} by {server}, {} REQUEST sent, no answer", self.sent)
             }
-            Stage::Renew(address) => format!("{} REQUEST sent to keep {address}, no answer", self.sent),
+            Stage::Renew(address, _) => format!("{} REQUEST sent to keep {address}, no answer", self.sent),
         };
         if let Some((server, words)) = &self.refusal {
             state.push_str(&format!(", last NAK by {server}{words}"));
@@ -214,7 +229,8 @@ impl Client {
 fn lease(answer: Answer, now: Duration) -> Lease {
     // Less than a minute is no lease to live on; the kernel would take the address away during the check-in.
     let seconds = answer.lease.max(60);
-    let renew = answer.renew.filter(|timer| *timer < seconds).unwrap_or(seconds / 2);
+    // RFC 2131 §4.4.5: T1 is half of what the server gave, unless it says otherwise.
+    let renew = answer.renew.filter(|timer| (1..answer.lease).contains(timer)).unwrap_or(answer.lease / 2);
     Lease {
         address: answer.address,
         server: answer.server,

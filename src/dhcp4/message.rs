@@ -291,9 +291,9 @@ impl<'a> Options<'a> {
             .then(|| Prefix::new(IpAddr::V4(address), u8::try_from(mask.leading_ones()).ok()?))?
     }
 
-    /// RFC 3442. A list that makes no sense is as good as none.
+    /// RFC 3442, host bits ignored as it says. A list that makes no sense, or is empty, is as good as none.
     fn classless(&self) -> Option<Vec<Route>> {
-        let value = self.get(121)?;
+        let value = self.get(121).filter(|value| !value.is_empty())?;
         let mut rest = value.as_slice();
         let mut routes = Vec::new();
         while let Some((length, after)) = rest.split_first() {
@@ -302,7 +302,9 @@ impl<'a> Options<'a> {
             let (gateway, after) = after.split_first_chunk::<4>()?;
             let mut network = [0; 4];
             network.get_mut(..octets)?.copy_from_slice(significant);
-            let destination = Prefix::new(IpAddr::from(network), *length).filter(Prefix::is_network)?;
+            let mask = u32::MAX.checked_shl(32_u32.checked_sub((*length).into())?).unwrap_or(0);
+            let network = Ipv4Addr::from(u32::from_be_bytes(network) & mask);
+            let destination = Prefix::new(network.into(), *length)?;
             let gateway = Some(Ipv4Addr::from(*gateway)).filter(|gateway| !gateway.is_unspecified()).map(IpAddr::V4);
             routes.push(Route { destination, gateway, metric: None });
             rest = after;

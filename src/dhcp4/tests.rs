@@ -197,18 +197,7 @@ fn a_nak_is_kept_for_the_report_and_cannot_drive_the_console() {
 
 #[test]
 fn a_lease_is_renewed_by_whoever_answers() {
-    let lease = Lease {
-        address: Prefix::parse("192.0.2.140/24").unwrap(),
-        server: v4("192.0.2.9"),
-        routes: vec![],
-        dns: vec![],
-        search: vec![],
-        mtu: None,
-        seconds: 600,
-        bound: second(0),
-        renew: second(300),
-    };
-    let mut client = Client::renewing(asker(), &lease, [7; 8], second(300));
+    let mut client = Client::renewing(asker(), &ten_minutes(), [7; 8], second(300));
     let request = read(&client.poll(second(300)).send.unwrap());
     // RFC 2131 §4.3.2: ciaddr, and neither the requested address nor a server.
     assert_eq!(request.ciaddr(), v4("192.0.2.140"));
@@ -283,16 +272,77 @@ fn what_makes_no_sense_is_left_out() {
     let none = |_: &mut Vec<u8>| ();
     assert_eq!(raw(none, &[6, 3, 1, 2, 3, 255]).unwrap().dns, [] as [IpAddr; 0]);
     assert_eq!(raw(none, &[26, 2, 0, 68, 255]).unwrap().mtu, None);
-    // A route with host bits, and one that is cut: no routes rather than wrong ones, and then the router.
-    for routes in [&[121, 6, 8, 10, 1, 2, 3, 4, 255][..9], &[121, 2, 32, 10, 255]] {
+    // A list that is empty, one that is cut, and a length that no address has: no routes rather than wrong ones, and
+    // then the router.
+    for routes in [&[121, 0, 255][..], &[121, 2, 32, 10, 255], &[121, 10, 33, 10, 1, 2, 3, 4, 192, 0, 2, 1, 255]] {
         let options = [&[3, 4, 192, 0, 2, 9], routes].concat();
-        let answer = raw(none, &options).unwrap();
-        assert_eq!(answer.routes.len(), 1, "{routes:?}");
+        let gateways: Vec<_> = raw(none, &options).unwrap().routes.iter().map(|route| route.gateway).collect();
+        assert_eq!(gateways, [Some(ip("192.0.2.9"))], "{routes:?}");
     }
     // A mask with holes, and an address that no host has.
     assert_eq!(raw(none, &[1, 4, 255, 0, 255, 0, 255]), None);
     assert_eq!(raw(|message| message[16..20].fill(0), &[255]), None);
     assert_eq!(raw(none, &[119, 4, 3, b'a', 0xc0, 0x03, 255]).unwrap().search, [] as [DnsName; 0]);
+}
+
+#[test]
+fn host_bits_of_a_classless_route_are_ignored() {
+    // RFC 3442: "the DHCP client MUST zero any bits in the subnet number where the corresponding bit in the mask is
+    // zero", with this example.
+    let none = |_: &mut Vec<u8>| ();
+    let answer = raw(none, &[3, 4, 192, 0, 2, 9, 121, 9, 25, 129, 210, 177, 132, 192, 0, 2, 1, 255]).unwrap();
+    let destination = Prefix::parse("129.210.177.128/25").unwrap();
+    assert_eq!(answer.routes, [Route { destination, gateway: Some(ip("192.0.2.1")), metric: None }]);
+}
+
+/// 192.0.2.140 for ten minutes.
+fn ten_minutes() -> Lease {
+    Lease {
+        address: Prefix::parse("192.0.2.140/24").unwrap(),
+        server: v4("192.0.2.9"),
+        routes: vec![],
+        dns: vec![],
+        search: vec![],
+        mtu: None,
+        seconds: 600,
+        bound: second(0),
+        renew: second(300),
+    }
+}
+
+#[test]
+fn a_lease_that_nobody_renewed_in_time_is_over() {
+    let mut client = Client::renewing(asker(), &ten_minutes(), [7; 8], second(598));
+    let mut kinds = Vec::new();
+    let mut now = second(598);
+    while now <= second(600) && kinds.len() < 4 {
+        let poll = client.poll(now);
+        let question = read(&poll.send.unwrap());
+        kinds.push((question.opts().msg_type().unwrap(), question.ciaddr()));
+        now = poll.wake;
+    }
+    // RFC 2131 §4.4.5: back to INIT when the lease expires, and not later. A server that does not know the lease keeps
+    // silent for ever (§4.3.2).
+    let address = v4("192.0.2.140");
+    use MessageType::{Discover, Request};
+    assert_eq!(kinds, [(Request, address), (Request, address), (Discover, Ipv4Addr::UNSPECIFIED)]);
+    assert_eq!(ten_minutes().ends_at(), second(600));
+    assert_eq!(Lease { seconds: u32::MAX, ..ten_minutes() }.ends_at(), Duration::MAX);
+}
+
+#[test]
+fn the_time_to_ask_again_lies_within_what_the_server_gave() {
+    let given = |options: &[u8]| {
+        let answer = raw(|_| (), &[options, &[255]].concat()).unwrap();
+        let lease = lease(answer, second(0));
+        (lease.seconds, lease.renew)
+    };
+    assert_eq!(given(&[51, 4, 0, 0, 2, 88, 58, 4, 0, 0, 0, 200]), (600, second(200)));
+    // Neither at once nor behind the end.
+    assert_eq!(given(&[51, 4, 0, 0, 2, 88, 58, 4, 0, 0, 0, 0]), (600, second(300)));
+    assert_eq!(given(&[51, 4, 0, 0, 2, 88, 58, 4, 0, 0, 3, 0]), (600, second(300)));
+    // The kernel keeps the address longer than the server, which is asked again in time all the same.
+    assert_eq!(given(&[51, 4, 0, 0, 0, 20]), (60, second(10)));
 }
 
 proptest! {
