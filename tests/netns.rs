@@ -35,6 +35,7 @@ mod netns {
     mod handover;
     mod network;
     mod peer;
+    mod several;
 }
 
 /// Leaves the machine's namespaces for good.

@@ -197,7 +197,7 @@ impl Answer {
             Kind::Nak => Prefix::new(IpAddr::V4(given), 32)?,
             _ => options.prefix(given).filter(Prefix::is_host)?,
         };
-        let router = options.all::<4>(3).into_iter().next().and_then(|router| {
+        let router = options.all::<4>(3).into_iter().find(|router| *router != [0; 4]).and_then(|router| {
             let destination = Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0)?;
             Some(Route { destination, gateway: Some(router.into()), metric: None })
         });

@@ -272,6 +272,8 @@ fn what_makes_no_sense_is_left_out() {
     let none = |_: &mut Vec<u8>| ();
     assert_eq!(raw(none, &[6, 3, 1, 2, 3, 255]).unwrap().dns, [] as [IpAddr; 0]);
     assert_eq!(raw(none, &[26, 2, 0, 68, 255]).unwrap().mtu, None);
+    // A router of zeros, as servers say that have none.
+    assert_eq!(raw(none, &[3, 4, 0, 0, 0, 0, 255]).unwrap().routes, []);
     // A list that is empty, one that is cut, and a length that no address has: no routes rather than wrong ones, and
     // then the router.
     for routes in [&[121, 0, 255][..], &[121, 2, 32, 10, 255], &[121, 10, 33, 10, 1, 2, 3, 4, 192, 0, 2, 1, 255]] {

@@ -28,7 +28,7 @@ fn dnsmasq(link: &str, options: &str) -> String {
 }
 
 const SERVER: &str = "ip addr add 192.0.2.1/24 dev p0; ip link set p0 up";
-const RANGE: &str = "--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,1h";
+pub(super) const RANGE: &str = "--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,1h";
 
 pub(super) fn serve(options: &str) -> Peer {
     Peer::start(&["p0"], &format!("{SERVER}; {}", dnsmasq("p0", options)))
@@ -88,6 +88,25 @@ fn the_payloads_mtu_goes_before_the_servers() {
 }
 
 #[test]
+fn the_payloads_route_goes_before_the_servers() {
+    veth();
+    let _server = serve(RANGE);
+    let config = LinkConfig {
+        addresses: vec![prefix("192.0.2.10/24")],
+        routes: vec![route("0.0.0.0/0", Some("192.0.2.9"), None)],
+        ..dhcp()
+    };
+    let plan = only(config);
+    let root = root(&[]);
+    let mut race = Race::new(&plan, None, root.path()).unwrap();
+    while race.network().unwrap().links.iter().all(|link| link.lease.is_none()) {
+        assert!(race.next(later(), &mut |_| ()).unwrap());
+    }
+    let routes = ip("-4 route show default");
+    assert!(routes.contains("via 192.0.2.9") && !routes.contains("via 192.0.2.1 "), "{routes}");
+}
+
+#[test]
 fn a_lease_for_one_address_reaches_its_gateway_all_the_same() {
     veth();
     // As some clouds have it: a /32, and a gateway that is in no network.
@@ -96,6 +115,64 @@ fn a_lease_for_one_address_reaches_its_gateway_all_the_same() {
     let routes = ip("-4 route");
     assert!(routes.contains("192.0.2.1 dev eth0 scope link"), "{routes}");
     assert!(routes.contains("default via 192.0.2.1 dev eth0"), "{routes}");
+}
+
+#[test]
+fn what_the_kernel_refuses_of_a_lease_leaves_the_rest_of_it() {
+    namespaces();
+    ip("link add low0 type veth peer name p0");
+    ip("link add eth0 link low0 type macvlan");
+    ip("link set low0 up");
+    // An MTU that this link cannot have, and a gateway that nobody can be.
+    let _server = serve(&format!(
+        "{RANGE} --dhcp-option=26,9000 --dhcp-option=121,0.0.0.0/0,192.0.2.255,198.51.100.0/24,192.0.2.1 --dhcp-option=6,192.0.2.53"
+    ));
+    let root = root(&[]);
+    let plan = only(dhcp());
+    let mut race = Race::new(&plan, None, root.path()).unwrap();
+    assert!(race.next(later(), &mut |_| ()).unwrap());
+    assert_eq!(one(race.network().unwrap()).lease.unwrap().address, prefix("192.0.2.100/24"));
+    assert!(fs::read_to_string(root.path().join("etc/resolv.conf")).unwrap().contains("nameserver 192.0.2.53"));
+    assert!(ip("-4 route").contains("198.51.100.0/24 via 192.0.2.1 dev eth0"));
+    let report = race.report()[0].to_string();
+    assert!(
+        report.contains("MTU 9000 on eth0: ") && report.contains("route default via 192.0.2.255 on eth0: "),
+        "{report}"
+    );
+}
+
+#[test]
+fn an_address_that_is_refused_is_gone_before_there_is_another() {
+    veth();
+    let first =
+        dnsmasq("p0", &format!("{RANGE} --dhcp-option=option:T1,3 --dhcp-option=121,198.51.100.0/24,192.0.2.9"));
+    // A server for another network that has nothing to give: it refuses and keeps silent.
+    let folder = tempfile::tempdir().unwrap();
+    let (ask, done) = (folder.path().join("ask"), folder.path().join("done"));
+    let next = dnsmasq("p0", "--dhcp-range=203.0.113.100,static,255.255.255.0,1h");
+    let script = format!(
+        "{SERVER}; ip addr add 203.0.113.1/24 dev p0; {first}; mkfifo {ask} {done}; (read x < {ask}; kill $(pidof dnsmasq); \
+         while pidof dnsmasq; do :; done; ip addr del 192.0.2.1/24 dev p0; {next}; echo done > {done}) >/dev/null 2>&1 &",
+        ask = ask.display(),
+        done = done.display()
+    );
+    let _server = Peer::start(&["p0"], &script);
+    let root = root(&[]);
+    let config = LinkConfig { addresses: vec![prefix("192.0.2.10/24")], ..dhcp() };
+    let plan = only(config);
+    let mut race = Race::new(&plan, None, root.path()).unwrap();
+    while race.network().unwrap().links.iter().all(|link| link.lease.is_none()) {
+        assert!(race.next(later(), &mut |_| ()).unwrap());
+    }
+    fs::write(&ask, "next\n").unwrap();
+    fs::read(&done).unwrap();
+    until_t1(&mut race);
+    race.renew(Deadline::after(Duration::from_secs(2))).unwrap();
+    // RFC 2131 §3.1 and §4.4.5: a client that is refused begins again, without the address and what came with it.
+    assert_eq!(one(race.network().unwrap()).lease, None);
+    let shown = ip("-4 addr show dev eth0");
+    assert!(shown.contains("192.0.2.10/24") && !shown.contains("192.0.2.100"), "{shown}");
+    assert_eq!(ip("-4 route show 198.51.100.0/24"), "");
 }
 
 #[test]
@@ -136,12 +213,12 @@ fn an_address_that_the_next_server_refuses_is_given_up() {
     veth();
     let both = format!(
         "{SERVER}; ip addr add 203.0.113.1/24 dev p0; {}",
-        dnsmasq("p0", &format!("{RANGE} --dhcp-option=option:T1,3"))
+        dnsmasq("p0", &format!("{RANGE} --dhcp-option=option:T1,3 --dhcp-option=6,192.0.2.53"))
     );
     // Its second life begins when it finds the file, which is the test's to make.
     let folder = tempfile::tempdir().unwrap();
     let (ask, done) = (folder.path().join("ask"), folder.path().join("done"));
-    let next = dnsmasq("p0", "--dhcp-range=203.0.113.100,203.0.113.100,255.255.255.0,1h");
+    let next = dnsmasq("p0", "--dhcp-range=203.0.113.100,203.0.113.100,255.255.255.0,1h --dhcp-option=6,203.0.113.53");
     let script = format!(
         "{both}; mkfifo {ask} {done}; (read x < {ask}; kill $(pidof dnsmasq); while pidof dnsmasq; do :; done; \
          ip addr del 192.0.2.1/24 dev p0; {next}; echo done > {done}) >/dev/null 2>&1 &",
@@ -161,6 +238,8 @@ fn an_address_that_the_next_server_refuses_is_given_up() {
     assert_eq!(one(race.network().unwrap()).lease.unwrap().address, prefix("203.0.113.100/24"));
     let shown = ip("-4 addr show dev eth0");
     assert!(!shown.contains("192.0.2.100"), "{shown}");
+    let resolv = fs::read_to_string(root.path().join("etc/resolv.conf")).unwrap();
+    assert!(resolv.ends_with("\nnameserver 203.0.113.53\n"), "{resolv}");
     let report = race.report()[0].to_string();
     assert!(report.contains("last NAK by 203.0.113.1: \"wrong network\""), "{report}");
 }
@@ -304,6 +383,8 @@ fn a_link_is_left_alone_until_udevd_has_named_it() {
     assert!(!race.next(Deadline::after(Duration::from_millis(20)), &mut |_| ()).unwrap());
     let link = Netlink::open(0).unwrap().link(index("eth0"), later()).unwrap();
     assert_eq!(link.flags & imprint::netlink::message::IFF_UP, 0, "it was brought up");
+    let report: Vec<String> = race.report().iter().map(ToString::to_string).collect();
+    assert_eq!(report, ["eth0 (virtual): left alone, udevd has not named it yet"]);
     let renamed = root.path().join("run/udev/data/.new");
     fs::write(&renamed, "I:8123456\nE:ID_NET_NAME_PATH=ens8\nG:systemd\n").unwrap();
     fs::rename(&renamed, &record).unwrap();

@@ -6,10 +6,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::libc;
-
 use super::kernel::{self, Address6, Kernel, On};
-use super::packet::{ETH_P_IP, Socket};
+use super::packet::{AT_ONCE, ETH_P_IP, Socket};
 use super::probe::Probe;
 use super::report::{Carrier, LinkReport};
 use super::{AppliedLink, NetworkError};
@@ -17,6 +15,7 @@ use crate::chain::chain;
 use crate::dhcp4::{Asker, Client, Event, Lease};
 use crate::facts::LinkFacts;
 use crate::neighbour::UserOptions;
+use crate::netlink::RequestError;
 use crate::netlink::message::LinkMessage;
 use crate::payload::{HardwareAddress, HostName, Prefix, Route};
 use crate::plan::LinkConfig;
@@ -64,6 +63,10 @@ pub(super) struct Contender {
     /// What the client said last.
     state: Option<String>,
     lease: Option<Lease>,
+    /// There was a lease, and it is to go on, or another one is to follow.
+    renewing: bool,
+    /// What came with the lease and the kernel did not take.
+    refused: Vec<NetworkError>,
     probe: Option<Probe>,
     /// Somebody answered here, or there is nobody to ask for.
     alive: bool,
@@ -101,6 +104,8 @@ impl Contender {
             client: None,
             state: None,
             lease: None,
+            renewing: false,
+            refused: Vec::new(),
             probe: None,
             alive: false,
             entitled: !asked.contested || asked.config.addresses.is_empty(),
@@ -119,21 +124,26 @@ impl Contender {
             self.facts.name = name.clone();
         }
         self.message = message;
-        self.bear(|link| link.advance(root, kernel)).map(drop)
+        self.bear(kernel, |link, kernel| link.advance(root, kernel)).map(drop)
     }
 
     fn bear<T>(
         &mut self,
-        act: impl FnOnce(&mut Contender) -> Result<T, NetworkError>,
+        kernel: &mut Kernel,
+        act: impl FnOnce(&mut Contender, &mut Kernel) -> Result<T, NetworkError>,
     ) -> Result<Option<T>, NetworkError> {
         if self.trouble.is_some() {
             return Ok(None);
         }
-        match act(self) {
+        match act(self, kernel) {
             Ok(done) => Ok(Some(done)),
             Err(error) if self.asked.contested => {
                 self.trouble = Some(error);
                 (self.dhcp, self.client, self.probe) = (None, None, None);
+                // Another link is to have the addresses. What cannot be taken away is less than what is told already.
+                if self.entitled {
+                    let _ = self.withdraw(kernel);
+                }
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -208,12 +218,12 @@ impl Contender {
     }
 
     /// Takes note of the link's IPv6 addresses, of which nobody else tells.
-    pub(super) fn addresses(&mut self, all: &[Address6]) -> Result<(), NetworkError> {
+    pub(super) fn addresses(&mut self, all: &[Address6], kernel: &mut Kernel) -> Result<(), NetworkError> {
         let mine = || all.iter().filter(|address| address.index == self.facts.index && address.global);
         let is_static = |address: &&Address6| self.asked.config.addresses.contains(&address.prefix);
         if let Some(taken) = mine().filter(is_static).find(|address| address.duplicate) {
             let error = NetworkError::Duplicate { prefix: taken.prefix, name: self.facts.name.clone() };
-            return self.bear(|_| Err(error)).map(|_: Option<()>| ());
+            return self.bear(kernel, |_, _| Err(error)).map(|_: Option<()>| ());
         }
         let ready = |address: &&Address6| !address.tentative && !address.duplicate;
         let usable = self.carrier.is_some();
@@ -236,7 +246,7 @@ impl Contender {
 
     /// Does what it is time for, and hears what has come; returns when it is time again.
     pub(super) fn drive(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
-        Ok(self.bear(|link| link.work(buffer, kernel))?.flatten())
+        Ok(self.bear(kernel, |link, kernel| link.work(buffer, kernel))?.flatten())
     }
 
     fn work(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
@@ -248,62 +258,91 @@ impl Contender {
     fn ask_for_lease(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
         let on = On { index: self.facts.index, name: &self.facts.name };
         let (Some(socket), Some(client)) = (&self.dhcp, &mut self.client) else { return Ok(None) };
-        let mut lease = None;
-        while let Some(packet) = socket.receive(buffer).map_err(|source| failed(on, DHCP, source))? {
-            if let Some(Event::Bound(bound)) = client.push(packet, since_boot()) {
-                lease = Some(bound);
+        let mut event = None;
+        for _ in 0..AT_ONCE {
+            let Some(packet) = socket.receive(buffer).map_err(|source| failed(on, DHCP, source))? else { break };
+            event = client.push(packet, since_boot());
+            if event.is_some() {
                 break;
             }
         }
         let poll = client.poll(since_boot());
         if let Some(packet) = poll.send {
-            match socket.send(&self.message.broadcast, &packet) {
-                // No carrier, or no room: it asks again.
-                Err(error) if !matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS | libc::EAGAIN)) => {
-                    return Err(failed(on, DHCP, error));
-                }
-                _ => {}
-            }
+            socket.send(&self.message.broadcast, &packet).map_err(|source| failed(on, DHCP, source))?;
         }
         self.state = Some(client.state());
-        match lease {
-            None => Ok(Some(poll.wake)),
-            Some(lease) => {
+        match event {
+            Some(Event::Bound(lease)) => {
                 self.take(lease, kernel)?;
-                self.client = None;
-                Ok(None)
+                (self.client, self.renewing) = (None, false);
+                return Ok(None);
             }
+            // RFC 2131 §4.4.5: whoever is refused, or was not heard before the end, begins again without the address.
+            Some(Event::Refused) => self.lose(kernel)?,
+            None if self.lease.as_ref().is_some_and(|lease| since_boot() >= lease.ends_at()) => self.lose(kernel)?,
+            None => {}
         }
+        Ok(Some(poll.wake))
+    }
+
+    /// Takes away what came with the lease.
+    fn lose(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let on = On { index: self.facts.index, name: &self.facts.name };
+        let Some(lease) = self.lease.take() else { return Ok(()) };
+        self.ways.retain(|way| *way != Way::Dhcp4);
+        self.routes(&lease).iter().try_for_each(|route| kernel.drop_route(on, route))?;
+        kernel.forget(on, lease.address)
     }
 
     fn take(&mut self, lease: Lease, kernel: &mut Kernel) -> Result<(), NetworkError> {
-        let on = On { index: self.facts.index, name: &self.facts.name };
-        if let Some(before) = &self.lease
-            && before.address != lease.address
-        {
-            kernel.forget(on, before.address)?;
+        if self.lease.as_ref().is_some_and(|before| before.address != lease.address) {
+            self.lose(kernel)?;
         }
+        let on = On { index: self.facts.index, name: &self.facts.name };
         kernel.address(on, lease.address, Some(lease.seconds))?;
+        // Whoever set up that server has other machines in mind, too: what does not fit this one is reported, and not
+        // used.
+        let mut refused = Vec::new();
+        let mut may = |done: Result<(), NetworkError>| match done {
+            Err(error @ NetworkError::Refused { source: RequestError::Refused { .. }, .. }) => {
+                refused.push(error);
+                Ok(())
+            }
+            other => other,
+        };
         // The payload's word goes before the server's, and an MTU that is right already is not set: it may cost the
         // link its carrier.
         if let (None, Some(mtu)) = (self.asked.config.mtu, lease.mtu)
             && self.message.mtu != u32::from(mtu)
         {
-            kernel.mtu(on, mtu)?;
+            may(kernel.mtu(on, mtu))?;
         }
-        for route in &lease.routes {
-            // A gateway outside the network, as clouds with /32 leases have it, is on the link all the same.
-            if let Some(gateway) = route.gateway
-                && !lease.address.contains(gateway)
-                && let Some(destination) = Prefix::new(gateway, 32)
-            {
-                kernel.route(on, &Route { destination, gateway: None, metric: None })?;
-            }
-            kernel.route(on, route)?;
+        // Those that are there since the lease was new would, set again, take the place of another link's.
+        let before = self.lease.as_ref().map(|before| self.routes(before)).unwrap_or_default();
+        for route in self.routes(&lease).iter().filter(|route| !before.contains(route)) {
+            may(kernel.route(on, route))?;
         }
+        self.refused = refused;
         self.lease = Some(lease);
         self.gain(Way::Dhcp4);
         Ok(())
+    }
+
+    /// The routes that a lease brings; the payload's go before them.
+    fn routes(&self, lease: &Lease) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for route in &lease.routes {
+            // A gateway outside the network, as clouds with /32 leases have it, is on the link all the same.
+            let outside = route.gateway.filter(|gateway| !lease.address.contains(*gateway));
+            if let Some(destination) = outside.and_then(|gateway| Prefix::new(gateway, 32)) {
+                routes.push(Route { destination, gateway: None, metric: None });
+            }
+            routes.push(route.clone());
+        }
+        let is_same =
+            |mine: &Route, theirs: &Route| (mine.destination, mine.metric) == (theirs.destination, theirs.metric);
+        routes.retain(|theirs| !(self.applied && self.asked.config.routes.iter().any(|mine| is_same(mine, theirs))));
+        routes
     }
 
     fn ask_neighbours(&mut self, buffer: &mut [u8]) -> Result<Option<Duration>, NetworkError> {
@@ -340,18 +379,22 @@ impl Contender {
     pub(super) fn entitle(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
         (self.entitled, self.probe) = (true, None);
         self.turns = self.turns.saturating_add(1);
-        self.bear(|link| link.apply(kernel)).map(drop)
+        self.bear(kernel, Contender::apply).map(drop)
     }
 
-    /// Takes the static addresses away again, and with them the routes that need them: another link is to have them.
+    /// Takes the static addresses and routes away again: another link is to have them.
     pub(super) fn release(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
-        (self.entitled, self.applied, self.alive) = (false, false, true);
+        self.alive = true;
+        self.bear(kernel, Contender::withdraw).map(drop)
+    }
+
+    fn withdraw(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        (self.entitled, self.applied) = (false, false);
         self.ways.retain(|way| !way.is_static());
-        self.bear(|link| {
-            let on = On { index: link.facts.index, name: &link.facts.name };
-            link.asked.config.addresses.iter().try_for_each(|prefix| kernel.forget(on, *prefix))
-        })
-        .map(drop)
+        let on = On { index: self.facts.index, name: &self.facts.name };
+        let routes = self.asked.config.routes.iter().try_for_each(|route| kernel.drop_route(on, route));
+        let addresses = self.asked.config.addresses.iter().try_for_each(|prefix| kernel.forget(on, *prefix));
+        routes.and(addresses)
     }
 
     /// Asks for more time when the lease is half over (RFC 2131 §4.4.5).
@@ -360,13 +403,14 @@ impl Contender {
             && self.client.is_none()
             && now >= lease.renew_at()
         {
+            self.renewing = true;
             self.client = self.asker().map(|asker| Client::renewing(asker, lease, random(), now));
         }
     }
 
-    /// Whether it waits for more time from a DHCP server.
+    /// Whether it waits for more time from a DHCP server, or for another lease where there was one.
     pub(super) fn is_renewing(&self) -> bool {
-        self.client.is_some() && self.lease.is_some()
+        self.renewing && self.client.is_some()
     }
 
     /// `None`: an address that DHCP has no room for.
@@ -402,12 +446,7 @@ impl Contender {
     }
 
     pub(super) fn report(&self) -> LinkReport {
-        let carrier = match (self.up, self.message.operational(), self.message.carrier()) {
-            (false, ..) => Carrier::Udev,
-            (_, true, _) => Carrier::Up,
-            (_, _, true) => Carrier::Dormant,
-            _ => Carrier::None,
-        };
+        let carrier = Carrier::of(&self.message);
         let mut tried = Vec::new();
         if carrier == Carrier::Up {
             tried.extend(self.state.as_ref().map(|state| format!("DHCPv4: {state}")));
@@ -416,6 +455,7 @@ impl Contender {
                 tried.push("no router advertisement gave an address".to_owned());
             }
         }
+        tried.extend(self.refused.iter().map(|error| chain(error)));
         tried.extend(self.trouble.as_ref().map(|error| chain(error)));
         LinkReport {
             name: self.facts.name.clone(),

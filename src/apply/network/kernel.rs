@@ -114,6 +114,15 @@ impl Kernel {
         self.ask(on, &request, || describe(route)).map(drop)
     }
 
+    /// A route that is gone already, maybe with its address, is as good as one that was taken away.
+    pub(super) fn drop_route(&mut self, on: On<'_>, route: &Route) -> Result<(), NetworkError> {
+        let request = Request::DropRoute { index: on.index, route: route.clone() };
+        match self.ask(on, &request, || format!("taking {} away", describe(route))) {
+            Err(NetworkError::Refused { source: RequestError::Refused { errno: Errno::ESRCH, .. }, .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     fn ask(&mut self, on: On<'_>, request: &Request, what: impl Fn() -> String) -> Result<Vec<Answer>, NetworkError> {
         self.netlink.request(request, Deadline::after(ANSWER)).map_err(|source| NetworkError::Refused {
             what: what(),
@@ -127,7 +136,9 @@ impl Kernel {
 /// files, and says so when it is given an address; without one, no advertisement comes, and the report says that.
 pub(super) fn before_ipv6(root: &Path, name: &InterfaceName, slaac: bool) {
     let folder = root.join("proc/sys/net/ipv6/conf").join(name.as_str());
-    let advertisements: &[_] = if slaac { &[("accept_ra", "1"), ("autoconf", "1")] } else { &[] };
+    // Where the addresses are static, whoever sends advertisements is not to add routes beside the payload's: the files
+    // for the next stage say the same.
+    let advertisements: &[_] = if slaac { &[("accept_ra", "1"), ("autoconf", "1")] } else { &[("accept_ra", "0")] };
     for (file, value) in [
         ("disable_ipv6", "0"),
         // Not up to a second at random before the first solicitation and before each duplicate address detection:

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::socket::{MsgFlags, recv};
 
 use crate::sys;
@@ -16,6 +17,10 @@ pub(super) const ETH_P_IPV6: u16 = 0x86dd;
 /// Longer than any packet that anybody here reads; what is longer is cut, and then refused by who reads it.
 pub(super) const BUFFER: usize = 4096;
 
+/// So many packets of a link are read before its neighbours in the race are looked at again: one that is flooded must
+/// not hold up the others.
+pub(super) const AT_ONCE: usize = 64;
+
 pub(super) struct Socket {
     fd: OwnedFd,
     index: u32,
@@ -27,8 +32,12 @@ impl Socket {
         Ok(Socket { fd: sys::packet_socket(index, protocol)?, index, protocol })
     }
 
+    /// Without carrier or room the packet is lost, as any may be on the way: whoever sends asks again.
     pub(super) fn send(&self, to: &[u8], packet: &[u8]) -> io::Result<()> {
-        sys::send_packet(&self.fd, self.index, self.protocol, to, packet)
+        match sys::send_packet(&self.fd, self.index, self.protocol, to, packet) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS | libc::EAGAIN)) => Ok(()),
+            other => other,
+        }
     }
 
     /// The next packet that is there.

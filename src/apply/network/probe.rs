@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::packet::{ETH_P_ARP, ETH_P_IPV6, Socket};
+use super::packet::{AT_ONCE, ETH_P_ARP, ETH_P_IPV6, Socket};
 use crate::neighbour;
 use crate::plan::LinkConfig;
 
@@ -80,12 +80,14 @@ impl Probe {
     /// Whether one of those who were asked for has answered.
     pub(super) fn heard(&self, buffer: &mut [u8]) -> io::Result<bool> {
         let asked = |from: IpAddr| self.questions.iter().any(|(_, target)| *target == from);
-        while let Some(packet) = self.arp.receive(buffer)? {
+        for _ in 0..AT_ONCE {
+            let Some(packet) = self.arp.receive(buffer)? else { break };
             if neighbour::arp_reply(packet).is_some_and(|from| asked(from.into())) {
                 return Ok(true);
             }
         }
-        while let Some(packet) = self.nd.receive(buffer)? {
+        for _ in 0..AT_ONCE {
+            let Some(packet) = self.nd.receive(buffer)? else { break };
             if neighbour::advertisement(packet).is_some_and(|from| asked(from.into())) {
                 return Ok(true);
             }

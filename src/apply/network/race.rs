@@ -12,7 +12,7 @@ use super::contender::{Asked, Contender, GRACE, Way};
 use super::kernel::Kernel;
 use super::report::LinkReport;
 use super::{AppliedLink, Network, NetworkError, packet, resolv};
-use crate::facts::{self, Udev};
+use crate::facts::{self, LinkFacts, Udev};
 use crate::neighbour;
 use crate::netlink::Netlink;
 use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
@@ -35,12 +35,38 @@ pub struct Race<'a> {
     news: Netlink,
     kernel: Kernel,
     udev: Udev,
-    /// Links that udevd has not named yet, and since when they have been seen.
-    unnamed: Vec<(u32, Duration)>,
+    /// Links that udevd has not named yet.
+    unnamed: Vec<Unnamed>,
     contenders: Vec<Contender>,
     /// What can be used, in the order in which it could.
     gains: Vec<(u32, Way)>,
     buffer: Vec<u8>,
+}
+
+/// A link that the plan wants and udevd has not named yet.
+struct Unnamed {
+    /// Place of its entry in the plan.
+    entry: usize,
+    facts: LinkFacts,
+    /// Since when it has been seen.
+    since: Duration,
+}
+
+/// What a look is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// One more way to the servers.
+    Gain,
+    /// To keep what there is. Links that are not used yet are left as they are: they would set their routes in the place
+    /// of those that are in use.
+    Keep,
+}
+
+impl Look {
+    /// Whether it drives this link.
+    fn concerns(self, link: &Contender) -> bool {
+        self == Look::Gain || link.is_renewing()
+    }
 }
 
 impl<'a> Race<'a> {
@@ -74,9 +100,9 @@ impl<'a> Race<'a> {
         let used: Vec<u32> =
             self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect();
         loop {
-            let mut wake = self.look()?;
+            let mut wake = self.look(Look::Gain)?;
             if self.pass_on(&used)? {
-                wake = self.look()?;
+                wake = self.look(Look::Gain)?;
             }
             if self.gained() {
                 self.name_servers()?;
@@ -90,7 +116,7 @@ impl<'a> Race<'a> {
                 noticed.1 = noticed.1.saturating_mul(2);
             }
             let wake = wake.map_or(deadline, |wake| deadline.at(wake));
-            self.wait(wake.at(noticed.0.saturating_add(noticed.1)))?;
+            self.wait(Look::Gain, wake.at(noticed.0.saturating_add(noticed.1)))?;
         }
     }
 
@@ -99,19 +125,22 @@ impl<'a> Race<'a> {
         let now = since_boot();
         self.contenders.iter_mut().for_each(|link| link.renew(now));
         loop {
-            let wake = self.look()?;
+            let wake = self.look(Look::Keep)?;
             if !self.contenders.iter().any(Contender::is_renewing) || deadline.expired() {
-                return Ok(());
+                // The server may have other name servers to tell than last time.
+                return self.name_servers();
             }
-            self.wait(wake.map_or(deadline, |wake| deadline.at(wake)))?;
+            self.wait(Look::Keep, wake.map_or(deadline, |wake| deadline.at(wake)))?;
         }
     }
 
     /// What became of each link, in the plan's order.
     pub fn report(&self) -> Vec<LinkReport> {
-        let mut links: Vec<&Contender> = self.contenders.iter().collect();
-        links.sort_by_key(|link| link.entry);
-        links.into_iter().map(Contender::report).collect()
+        let unnamed = self.unnamed.iter().map(|link| (link.entry, LinkReport::unnamed(&link.facts)));
+        let mut links: Vec<(usize, LinkReport)> =
+            self.contenders.iter().map(|link| (link.entry, link.report())).chain(unnamed).collect();
+        links.sort_by_key(|(entry, _)| *entry);
+        links.into_iter().map(|(_, link)| link).collect()
     }
 
     /// Why there is no network.
@@ -121,7 +150,7 @@ impl<'a> Race<'a> {
 
     /// What can be used now: for the hand-over.
     pub fn network(&mut self) -> Result<Network, NetworkError> {
-        self.look()?;
+        self.look(Look::Keep)?;
         let mut links: Vec<(usize, AppliedLink)> = Vec::new();
         for link in self.contenders.iter().filter(|link| link.is_used()) {
             // The link that could be used last is the one that the check-in went over.
@@ -138,7 +167,7 @@ impl<'a> Race<'a> {
     }
 
     /// Looks at everything once, and does what follows from it; returns when it is time to look again.
-    fn look(&mut self) -> Result<Option<Duration>, NetworkError> {
+    fn look(&mut self, look: Look) -> Result<Option<Duration>, NetworkError> {
         self.udev.drain();
         for answer in self.news.news().map_err(NetworkError::Netlink)? {
             // A router advertisement's name servers are told once, and cannot be asked for.
@@ -151,10 +180,12 @@ impl<'a> Race<'a> {
         }
         let mut wakes = Vec::new();
         let messages = self.kernel.links()?;
-        self.contenders.retain(|link| messages.iter().any(|message| message.index == link.facts.index));
+        let is_there = |index: u32| messages.iter().any(|message| message.index == index);
+        self.contenders.retain(|link| is_there(link.facts.index));
+        self.unnamed.retain(|link| is_there(link.facts.index));
         for message in messages {
             let index = message.index;
-            if !self.contenders.iter().any(|link| link.facts.index == index) {
+            if look == Look::Gain && !self.contenders.iter().any(|link| link.facts.index == index) {
                 wakes.extend(self.join(&message));
             }
             if let Some(link) = self.contenders.iter_mut().find(|link| link.facts.index == index) {
@@ -163,12 +194,14 @@ impl<'a> Race<'a> {
         }
         if self.plan.links.iter().any(|entry| entry.config.has_ipv6()) {
             let addresses = self.kernel.addresses6()?;
-            self.contenders.iter_mut().try_for_each(|link| link.addresses(&addresses))?;
+            self.contenders.iter_mut().try_for_each(|link| link.addresses(&addresses, &mut self.kernel))?;
         }
-        for link in &mut self.contenders {
+        for link in self.contenders.iter_mut().filter(|link| look.concerns(link)) {
             wakes.extend(link.drive(&mut self.buffer, &mut self.kernel)?);
         }
-        wakes.extend(self.entitle()?);
+        if look == Look::Gain {
+            wakes.extend(self.entitle()?);
+        }
         Ok(wakes.into_iter().min())
     }
 
@@ -178,18 +211,15 @@ impl<'a> Race<'a> {
         let (entry, wanted) = (0..).zip(&self.plan.links).find(|(_, entry)| entry.wants(&link))?;
         if !self.udev.is_done_with(link.index) {
             let now = since_boot();
-            let since = match self.unnamed.iter().find(|(index, _)| *index == link.index) {
-                Some((_, since)) => *since,
-                None => {
-                    self.unnamed.push((link.index, now));
-                    now
-                }
-            };
+            let since = self.unnamed.iter().find(|seen| seen.facts.index == link.index).map_or(now, |seen| seen.since);
+            self.unnamed.retain(|seen| seen.facts.index != link.index);
             let until = since.saturating_add(UDEV_WAIT);
             if now < until {
+                self.unnamed.push(Unnamed { entry, facts: link, since });
                 return Some(until);
             }
         }
+        self.unnamed.retain(|seen| seen.facts.index != link.index);
         let asked = Asked {
             config: wanted.config.clone(),
             contested: self.plan.contested(),
@@ -205,7 +235,8 @@ impl<'a> Race<'a> {
     /// keeps silent is no proof of a dead link.
     fn entitle(&mut self) -> Result<Option<Duration>, NetworkError> {
         for entry in self.entries() {
-            if !self.contenders.iter().any(|link| link.entry == entry && link.holds())
+            // The kernel may refuse it on one of them, and then the next has its turn.
+            while !self.contenders.iter().any(|link| link.entry == entry && link.holds())
                 && let Some(link) = next_in_turn(&mut self.contenders, entry)
             {
                 link.entitle(&mut self.kernel)?;
@@ -232,9 +263,6 @@ impl<'a> Race<'a> {
             let mut links = self.contenders.iter_mut().filter(|link| link.entry == entry);
             let Some(before) = links.find(|link| link.holds() && used.contains(&link.facts.index)) else { continue };
             before.release(&mut self.kernel)?;
-            let index = before.facts.index;
-            // Its turn may come again.
-            self.gains.retain(|(link, way)| *link != index || !way.is_static());
             if let Some(link) = self.contenders.iter_mut().find(|link| link.facts.index == next) {
                 link.entitle(&mut self.kernel)?;
                 passed = true;
@@ -248,6 +276,11 @@ impl<'a> Race<'a> {
     }
 
     fn gained(&mut self) -> bool {
+        // What is gone may come again, and is a gain then.
+        let has = |index: u32, way: Way| {
+            self.contenders.iter().any(|link| link.facts.index == index && link.ways.contains(&way))
+        };
+        self.gains.retain(|(index, way)| has(*index, *way));
         let before = self.gains.len();
         for link in &self.contenders {
             for way in &link.ways {
@@ -271,10 +304,10 @@ impl<'a> Race<'a> {
         resolv::write(self.root, &dns, &search)
     }
 
-    fn wait(&self, deadline: Deadline) -> Result<(), NetworkError> {
+    fn wait(&self, look: Look, deadline: Deadline) -> Result<(), NetworkError> {
         let mut fds = vec![PollFd::new(self.news.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.udev.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        for socket in self.contenders.iter().flat_map(Contender::sockets) {
+        for socket in self.contenders.iter().filter(|link| look.concerns(link)).flat_map(Contender::sockets) {
             fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
         }
         sys::poll(&mut fds, deadline).map(drop).map_err(NetworkError::Wait)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::facts::LinkFacts;
+use crate::netlink::message::LinkMessage;
 use crate::payload::{DriverName, InterfaceName};
 
 /// One link that was tried.
@@ -19,6 +21,18 @@ pub struct LinkReport {
     pub tried: Vec<String>,
 }
 
+impl LinkReport {
+    pub(super) fn unnamed(link: &LinkFacts) -> LinkReport {
+        LinkReport {
+            name: link.name.clone(),
+            driver: link.driver.clone(),
+            carrier: Carrier::Udev,
+            received: 0,
+            tried: Vec::new(),
+        }
+    }
+}
+
 /// How far the link itself has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carrier {
@@ -30,6 +44,17 @@ pub enum Carrier {
     Dormant,
     /// Packets can pass.
     Up,
+}
+
+impl Carrier {
+    /// Of a link that udevd has named.
+    pub(super) fn of(link: &LinkMessage) -> Carrier {
+        match (link.operational(), link.carrier()) {
+            (true, _) => Carrier::Up,
+            (_, true) => Carrier::Dormant,
+            _ => Carrier::None,
+        }
+    }
 }
 
 /// `eth0 (e1000e): carrier, 3 packets received, DHCPv4: 4 DISCOVER sent, nothing heard`

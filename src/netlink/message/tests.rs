@@ -115,6 +115,12 @@ fn requests_mean_the_same_to_netlink_packet_route() {
     assert_eq!(message.header.destination_prefix_length, 24);
     assert!(message.attributes.contains(&RouteAttribute::Oif(7)));
     assert_eq!(message.attributes.len(), 2);
+    let RouteNetlinkMessage::DelRoute(same) =
+        foreign(&Request::DropRoute { index: 7, route: route("192.0.2.0/24", None, None) }.encode(1))
+    else {
+        panic!()
+    };
+    assert_eq!(same, message);
     for request in [Request::Links, Request::Link { index: 2 }] {
         assert!(matches!(foreign(&request.encode(1)), RouteNetlinkMessage::GetLink(_)), "{request:?}");
     }
