@@ -1,14 +1,16 @@
 //! The store: nodes, payloads, certificates and the audit log in one SQLite file. SQL only; decisions are made in
 //! `enrol` and `compose`, inside the transactions that this file hands out.
 
-use std::fmt;
+mod error;
+
+pub use error::StoreError;
+
 use std::fs::OpenOptions;
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use imprint::payload::{EstUrl, PayloadId, TokenMode, UrlError};
+use imprint::payload::{EstUrl, PayloadId, TokenMode};
 use imprint::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
@@ -200,38 +202,6 @@ pub struct AuditRow {
     pub peer: Option<String>,
     /// One line for people.
     pub detail: String,
-}
-
-/// Why the store does not do what it is asked.
-#[derive(Debug)]
-pub enum StoreError {
-    /// SQLite's own.
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: rusqlite::Error,
-    },
-    /// The file cannot be made.
-    Create {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Made by a newer program.
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: i64,
-    },
-    /// `init` was not finished.
-    Unfinished(PathBuf),
-    /// A URL that this program does not understand.
-    Url(UrlError),
-    /// There is a node of this name.
-    NodeExists(String),
 }
 
 impl Store {
@@ -577,117 +547,5 @@ fn optional_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T
     }
 }
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreError::Sqlite { path, .. } => write!(f, "store {}", path.display()),
-            StoreError::Create { path, .. } => write!(f, "making {}", path.display()),
-            StoreError::Newer { path, version } => write!(
-                f,
-                "store {} has version {version}, this program knows versions up to {VERSION}; use a newer imprint-host",
-                path.display()
-            ),
-            StoreError::Unfinished(path) => {
-                write!(f, "{} is missing: init was not finished; remove the directory and run it again", path.display())
-            }
-            StoreError::Url(_) => write!(f, "URL in the store"),
-            StoreError::NodeExists(name) => {
-                write!(f, "there is a node {name} already; give its record another name, or use --replace")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StoreError::Sqlite { source, .. } => Some(source),
-            StoreError::Create { source, .. } => Some(source),
-            StoreError::Url(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let url = EstUrl::try_from("https://est.example.org/.well-known/est").unwrap();
-        let store = Store::create(&dir.path().join("imprint.db"), &[url], Timestamp::from_secs(1)).unwrap();
-        (dir, store)
-    }
-
-    #[test]
-    fn a_newer_store_is_refused() {
-        let (_dir, store) = store();
-        store.connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
-        let path = store.path.clone();
-        drop(store);
-        match Store::open(&path) {
-            Err(StoreError::Newer { version, .. }) => assert_eq!(version, VERSION + 1),
-            Err(other) => panic!("{other}"),
-            Ok(_) => panic!("opened"),
-        }
-    }
-
-    /// What the first version of this program wrote.
-    #[test]
-    fn an_older_store_is_brought_up_to_date() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("imprint.db");
-        let old = Connection::open(&path).unwrap();
-        old.execute_batch(STEPS[0]).unwrap();
-        old.execute_batch(
-            "INSERT INTO nodes VALUES ('node1', 'f', 'r', 1); PRAGMA user_version = 1;
-             INSERT INTO payloads (id, node, token_hash, mode, composed, expiry)
-             VALUES (zeroblob(16), 'node1', zeroblob(32), 'once', 1, 2);
-             INSERT INTO certificates VALUES (x'01', 'node1', zeroblob(16), zeroblob(32), 'K', x'30', 1, 2);",
-        )
-        .unwrap();
-        drop(old);
-        let store = Store::open(&path).unwrap();
-        let certificate = store.latest("node1").unwrap().0.unwrap();
-        assert_eq!((certificate.der, certificate.renews, certificate.seen_at), (vec![0x30], None, None));
-    }
-
-    #[test]
-    fn an_unfinished_init_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(Store::open(&dir.path().join("imprint.db")), Err(StoreError::Unfinished(_))));
-    }
-
-    #[test]
-    fn the_audit_log_only_grows() {
-        let (_dir, store) = store();
-        for sql in ["DELETE FROM audit", "UPDATE audit SET detail = ''"] {
-            let error = store.connection.execute(sql, []).unwrap_err();
-            assert_eq!(error.to_string(), "the audit log is append-only");
-        }
-        assert_eq!(store.log(10).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn changes_that_are_dropped_did_not_happen() {
-        let (_dir, mut store) = store();
-        let now = Timestamp::from_secs(2);
-        let node = NodeRow { name: "node1".into(), file: "f".into(), record: "r".into() };
-        let changes = store.changes().unwrap();
-        changes.put_node(&node, false, now).unwrap();
-        drop(changes);
-        assert!(store.node("node1").unwrap().is_none());
-    }
-
-    /// What reached the disk stays: write-ahead log, synced at each commit.
-    #[test]
-    fn durability() {
-        let (_dir, store) = store();
-        let pragma =
-            |name| store.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
-        assert_eq!(pragma("journal_mode").unwrap(), rusqlite::types::Value::Text("wal".into()));
-        assert_eq!(pragma("synchronous").unwrap(), rusqlite::types::Value::Integer(2));
-        assert_eq!(pragma("foreign_keys").unwrap(), rusqlite::types::Value::Integer(1));
-    }
-}
+mod tests;

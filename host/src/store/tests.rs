@@ -1,0 +1,78 @@
+use super::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let url = EstUrl::try_from("https://est.example.org/.well-known/est").unwrap();
+    let store = Store::create(&dir.path().join("imprint.db"), &[url], Timestamp::from_secs(1)).unwrap();
+    (dir, store)
+}
+
+#[test]
+fn a_newer_store_is_refused() {
+    let (_dir, store) = store();
+    store.connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+    let path = store.path.clone();
+    drop(store);
+    match Store::open(&path) {
+        Err(StoreError::Newer { version, .. }) => assert_eq!(version, VERSION + 1),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("opened"),
+    }
+}
+
+/// What the first version of this program wrote.
+#[test]
+fn an_older_store_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("imprint.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(STEPS[0]).unwrap();
+    old.execute_batch(
+        "INSERT INTO nodes VALUES ('node1', 'f', 'r', 1); PRAGMA user_version = 1;
+         INSERT INTO payloads (id, node, token_hash, mode, composed, expiry)
+         VALUES (zeroblob(16), 'node1', zeroblob(32), 'once', 1, 2);
+         INSERT INTO certificates VALUES (x'01', 'node1', zeroblob(16), zeroblob(32), 'K', x'30', 1, 2);",
+    )
+    .unwrap();
+    drop(old);
+    let store = Store::open(&path).unwrap();
+    let certificate = store.latest("node1").unwrap().0.unwrap();
+    assert_eq!((certificate.der, certificate.renews, certificate.seen_at), (vec![0x30], None, None));
+}
+
+#[test]
+fn an_unfinished_init_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Store::open(&dir.path().join("imprint.db")), Err(StoreError::Unfinished(_))));
+}
+
+#[test]
+fn the_audit_log_only_grows() {
+    let (_dir, store) = store();
+    for sql in ["DELETE FROM audit", "UPDATE audit SET detail = ''"] {
+        let error = store.connection.execute(sql, []).unwrap_err();
+        assert_eq!(error.to_string(), "the audit log is append-only");
+    }
+    assert_eq!(store.log(10).unwrap().len(), 1);
+}
+
+#[test]
+fn changes_that_are_dropped_did_not_happen() {
+    let (_dir, mut store) = store();
+    let now = Timestamp::from_secs(2);
+    let node = NodeRow { name: "node1".into(), file: "f".into(), record: "r".into() };
+    let changes = store.changes().unwrap();
+    changes.put_node(&node, false, now).unwrap();
+    drop(changes);
+    assert!(store.node("node1").unwrap().is_none());
+}
+
+/// What reached the disk stays: write-ahead log, synced at each commit.
+#[test]
+fn durability() {
+    let (_dir, store) = store();
+    let pragma = |name| store.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+    assert_eq!(pragma("journal_mode").unwrap(), rusqlite::types::Value::Text("wal".into()));
+    assert_eq!(pragma("synchronous").unwrap(), rusqlite::types::Value::Integer(2));
+    assert_eq!(pragma("foreign_keys").unwrap(), rusqlite::types::Value::Integer(1));
+}
