@@ -75,6 +75,24 @@ pub enum Answer {
     Refused(Refusal),
 }
 
+impl Answer {
+    /// Whether it went to somebody who has proven nothing: no token, and no certificate.
+    fn is_to_a_stranger(&self) -> bool {
+        match self {
+            Answer::Issued { .. } | Answer::Pending { .. } => false,
+            Answer::Unauthorized => true,
+            Answer::Refused(refusal) => match refusal {
+                Refusal::Unknown { .. } | Refusal::NoCertificate | Refusal::NotOurs => true,
+                // What a CSR asks for is looked at once the token was right, and all else before.
+                Refusal::Csr(error) => {
+                    !matches!(error, CsrError::Subject { .. } | CsrError::Alternatives { .. } | CsrError::Key { .. })
+                }
+                _ => false,
+            },
+        }
+    }
+}
+
 /// Why not. Its text goes to the node's console, so it tells no more than the sender knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -151,8 +169,11 @@ pub fn simple_enroll(
     };
     // A node that waits asks every few seconds: that is no news.
     let again = matches!(answer, Answer::Pending { first: false, .. });
-    if !again {
-        changes.audit(&Event { event, node: node.as_deref(), peer: Some(request.peer), detail: &detail }, now)?;
+    let event_row = Event { event, node: node.as_deref(), peer: Some(request.peer), detail: &detail };
+    match answer.is_to_a_stranger() {
+        true => changes.audit_stranger(&event_row, now)?,
+        false if again => {}
+        false => changes.audit(&event_row, now)?,
     }
     changes.commit()?;
     let node = node.unwrap_or_else(|| "-".to_owned());

@@ -5,6 +5,7 @@ mod error;
 
 pub use error::StoreError;
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -86,13 +87,27 @@ CREATE TABLE requests (
 pub struct Store {
     connection: Connection,
     path: PathBuf,
+    strangers: Cell<Strangers>,
 }
 
 /// Changes that happen together or not at all. Dropped without `commit`, nothing happened.
 pub struct Changes<'s> {
     transaction: Transaction<'s>,
     path: &'s Path,
+    strangers: &'s Cell<Strangers>,
 }
+
+/// Lines of the audit log about people who have proven nothing, in the current hour.
+#[derive(Clone, Copy)]
+struct Strangers {
+    since: Timestamp,
+    lines: u32,
+}
+
+/// So many lines an hour are enough to see that something is going on; anybody who can connect can cause them, and the
+/// log is never shortened.
+const STRANGERS: u32 = 100;
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A node's record as it was given.
 pub struct NodeRow {
@@ -224,9 +239,14 @@ impl Store {
     /// Opens the file that `create` made.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         if !path.exists() {
-            return Err(StoreError::Unfinished(path.to_owned()));
+            return Err(StoreError::Unfinished { path: path.to_owned(), what: "missing" });
         }
-        Store::connect(path)
+        let store = Store::connect(path)?;
+        // `create` writes the URLs and the first line of the log in one step.
+        if store.log(1)?.is_empty() {
+            return Err(StoreError::Unfinished { path: path.to_owned(), what: "empty" });
+        }
+        Ok(store)
     }
 
     fn connect(path: &Path) -> Result<Store, StoreError> {
@@ -249,15 +269,16 @@ impl Store {
             transaction.pragma_update(None, "user_version", VERSION).map_err(at)?;
         }
         transaction.commit().map_err(at)?;
-        Ok(Store { connection, path: path.to_owned() })
+        let strangers = Cell::new(Strangers { since: Timestamp::from_secs(0), lines: 0 });
+        Ok(Store { connection, path: path.to_owned(), strangers })
     }
 
     /// Begins changes. Others wait until they are committed or dropped.
     pub fn changes(&mut self) -> Result<Changes<'_>, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
-        let path = self.path.as_path();
+        let (path, strangers) = (self.path.as_path(), &self.strangers);
         match transaction {
-            Ok(transaction) => Ok(Changes { transaction, path }),
+            Ok(transaction) => Ok(Changes { transaction, path, strangers }),
             Err(source) => Err(StoreError::Sqlite { path: path.to_owned(), source }),
         }
     }
@@ -281,9 +302,9 @@ impl Store {
 
     /// The newest certificate and the newest payload of a node.
     pub fn latest(&self, node: &str) -> Result<(Option<CertificateRow>, Option<PayloadRow>), StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY issued_at DESC, rowid DESC LIMIT 1");
+        let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY rowid DESC LIMIT 1");
         let certificate = self.check(self.connection.query_row(&sql, [node], certificate_row).optional())?;
-        let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY composed DESC, rowid DESC LIMIT 1");
+        let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY rowid DESC LIMIT 1");
         let payload = self.check(self.connection.query_row(&sql, [node], payload_row).optional())?;
         Ok((certificate, payload))
     }
@@ -335,6 +356,23 @@ impl Changes<'_> {
         self.run(sql, params![millis(now), event.event, event.node, event.peer, event.detail])
     }
 
+    /// Adds a line about somebody who has proven nothing, unless the hour has had enough of those.
+    pub fn audit_stranger(&self, event: &Event<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let mut hour = self.strangers.get();
+        // Also when the clock goes back.
+        if now < hour.since || now >= hour.since.plus(HOUR) {
+            hour = Strangers { since: now, lines: 0 };
+        }
+        hour.lines = hour.lines.saturating_add(1);
+        self.strangers.set(hour);
+        let detail = "more strangers are refused within the hour; the server's own log names each";
+        match hour.lines.checked_sub(STRANGERS) {
+            None | Some(0) => self.audit(event, now),
+            Some(1) => self.audit(&Event { event: event.event, node: None, peer: None, detail }, now),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Adds a node, or gives it another record.
     pub fn put_node(&self, node: &NodeRow, replace: bool, now: Timestamp) -> Result<(), StoreError> {
         let known = self.transaction.query_row("SELECT 1 FROM nodes WHERE name = ?1", [&node.name], |_| Ok(()));
@@ -369,7 +407,7 @@ impl Changes<'_> {
 
     /// Every payload that was made for a node, newest first.
     pub fn payloads(&self, node: &str) -> Result<Vec<PayloadRow>, StoreError> {
-        let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY composed DESC, rowid DESC");
+        let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY rowid DESC");
         let rows = self.transaction.prepare(&sql).and_then(|mut found| found.query_map([node], payload_row)?.collect());
         self.check(rows)
     }
@@ -399,7 +437,7 @@ impl Changes<'_> {
 
     /// The newest certificate of a node.
     pub fn latest_certificate(&self, node: &str) -> Result<Option<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY issued_at DESC, rowid DESC LIMIT 1");
+        let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY rowid DESC LIMIT 1");
         self.check(self.transaction.query_row(&sql, [node], certificate_row).optional())
     }
 
@@ -411,7 +449,7 @@ impl Changes<'_> {
 
     /// The certificates of a key that are valid, newest first.
     pub fn certificates_of(&self, spki_hash: &[u8; 32], now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 AND not_after > ?2 ORDER BY issued_at DESC, rowid DESC");
+        let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 AND not_after > ?2 ORDER BY rowid DESC");
         let rows = self.transaction.prepare(&sql).and_then(|mut found| {
             found.query_map(params![spki_hash.as_slice(), millis(now)], certificate_row)?.collect()
         });
@@ -456,6 +494,7 @@ impl Changes<'_> {
     }
 }
 
+// The newest row is the one that was added last: clocks go back.
 const PAYLOAD: &str = "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at FROM payloads";
 const CERTIFICATE: &str =
     "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at FROM certificates";

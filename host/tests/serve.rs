@@ -6,9 +6,12 @@ mod support;
 use std::time::Duration;
 
 use imprint::identity::KeyCode;
+use imprint::secret::Secret;
+use imprint::time::Timestamp;
 use imprint_host::compose::Options;
 use imprint_host::csr::Csr;
-use imprint_host::enrol;
+use imprint_host::enrol::{self, Answer, Credentials, Request};
+use imprint_host::state::State;
 use rustls::NamedGroup;
 use support::{NODE, SANS, SUBJECT, Site, basic, run, shown, start, wrapped};
 
@@ -415,6 +418,61 @@ fn the_server_certificate_is_renewed_while_it_runs() {
     let config = site.dir.path().join("state/server.key");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(config).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// A clock that was ahead is set right: what was signed last is the latest, whatever the dates say.
+#[test]
+fn the_latest_certificate_is_the_one_that_was_signed_last() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let State { ca, mut store, urls } = site.state();
+    let issued = |answer| match answer {
+        Answer::Issued { der, .. } => der,
+        other => panic!("{other:?}"),
+    };
+    let credentials = Some(Credentials { name: "node1".into(), token: Secret::new(token.into_bytes()) });
+    let request = Request { csr: &good(&site), credentials, peer: "192.0.2.1" };
+    let ahead = site.clock().plus(DAY / 2);
+    let first = issued(enrol::simple_enroll(&mut store, &ca, &urls, &request, ahead).unwrap());
+    let mut renew = |certificate: &[u8], now: Timestamp| {
+        let csr = good(&site);
+        issued(enrol::simple_reenroll(&mut store, &ca, &urls, &csr, Some(certificate), "192.0.2.1", now).unwrap())
+    };
+    let second = renew(&first, site.clock());
+    let third = renew(&second, site.clock().plus(DAY / 4));
+    assert_eq!(site.state().store.latest("node1").unwrap().0.unwrap().der, third);
+}
+
+/// Whoever can connect can be refused, but cannot fill the disk with it.
+#[test]
+fn strangers_have_so_many_lines_of_the_log_in_an_hour() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let State { ca, mut store, urls } = site.state();
+    let mut ask = |csr: &[u8], token: Option<&str>, now| {
+        let token = token.map(|token| Secret::new(token.as_bytes().to_vec()));
+        let credentials = token.map(|token| Credentials { name: "node1".into(), token });
+        let request = Request { csr, credentials, peer: "192.0.2.1" };
+        enrol::simple_enroll(&mut store, &ca, &urls, &request, now).unwrap();
+    };
+    let (right, other) = (good(&site), site.csr("/CN=other", &[]));
+    let lines = || site.state().store.log(10_000).unwrap().len();
+    let (before, now) = (lines(), site.clock());
+    for _ in 0..100 {
+        ask(b"no CSR", None, now);
+        ask(&right, None, now);
+        ask(&right, Some("wrong"), now);
+    }
+    assert_eq!(lines(), before + 101);
+    assert_eq!(last(&site), "refused -: more strangers are refused within the hour; the server's own log names each");
+    // Who has the token is no stranger.
+    ask(&other, Some(&token), now);
+    assert_eq!(
+        last(&site),
+        "refused node1: subject in the CSR is CN=other, in the record CN=node1.example.org, O=Example"
+    );
+    ask(&right, Some("wrong"), now.plus(Duration::from_secs(3600)));
+    assert_eq!((last(&site), lines()), ("refused node1: wrong token".into(), before + 103));
 }
 
 #[test]

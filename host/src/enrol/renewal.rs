@@ -51,7 +51,11 @@ pub fn simple_reenroll(
         Answer::Refused(refusal) => ("refused", format!("renewal: {refusal}")),
     };
     let node = row.as_ref().map(|row| row.node.as_str());
-    changes.audit(&Event { event, node, peer: Some(peer), detail: &detail }, now)?;
+    let event_row = Event { event, node, peer: Some(peer), detail: &detail };
+    match answer.is_to_a_stranger() {
+        true => changes.audit_stranger(&event_row, now)?,
+        false => changes.audit(&event_row, now)?,
+    }
     changes.commit()?;
     let node = node.unwrap_or("-");
     match &answer {

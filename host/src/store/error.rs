@@ -33,7 +33,12 @@ pub enum StoreError {
         version: i64,
     },
     /// `init` was not finished.
-    Unfinished(PathBuf),
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+        /// `missing`, `empty`
+        what: &'static str,
+    },
     /// A URL that this program does not understand.
     Url(UrlError),
     /// There is a node of this name.
@@ -50,8 +55,8 @@ impl fmt::Display for StoreError {
                 "store {} has version {version}, this program knows versions up to {VERSION}; use a newer imprint-host",
                 path.display()
             ),
-            StoreError::Unfinished(path) => {
-                write!(f, "{} is missing: init was not finished; remove the directory and run it again", path.display())
+            StoreError::Unfinished { path, what } => {
+                write!(f, "{} is {what}: init was not finished; remove the directory and run it again", path.display())
             }
             StoreError::Url(_) => write!(f, "URL in the store"),
             StoreError::NodeExists(name) => {

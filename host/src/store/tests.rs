@@ -31,7 +31,8 @@ fn an_older_store_is_brought_up_to_date() {
         "INSERT INTO nodes VALUES ('node1', 'f', 'r', 1); PRAGMA user_version = 1;
          INSERT INTO payloads (id, node, token_hash, mode, composed, expiry)
          VALUES (zeroblob(16), 'node1', zeroblob(32), 'once', 1, 2);
-         INSERT INTO certificates VALUES (x'01', 'node1', zeroblob(16), zeroblob(32), 'K', x'30', 1, 2);",
+         INSERT INTO audit (at, event, detail) VALUES (1, 'init', 'new CA');
+             INSERT INTO certificates VALUES (x'01', 'node1', zeroblob(16), zeroblob(32), 'K', x'30', 1, 2);",
     )
     .unwrap();
     drop(old);
@@ -43,7 +44,17 @@ fn an_older_store_is_brought_up_to_date() {
 #[test]
 fn an_unfinished_init_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(Store::open(&dir.path().join("imprint.db")), Err(StoreError::Unfinished(_))));
+    let path = dir.path().join("imprint.db");
+    let unfinished = || match Store::open(&path) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("opened"),
+    };
+    let want = format!("{} is missing: init was not finished; remove the directory and run it again", path.display());
+    assert_eq!(unfinished(), want);
+    // The file is there, and init was killed before it wrote the URLs.
+    std::fs::write(&path, b"").unwrap();
+    let want = format!("{} is empty: init was not finished; remove the directory and run it again", path.display());
+    assert_eq!((unfinished(), unfinished()), (want.clone(), want));
 }
 
 #[test]
