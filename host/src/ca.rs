@@ -83,9 +83,14 @@ pub struct Issued {
     pub serial: Vec<u8>,
     /// DER.
     pub der: Vec<u8>,
+    /// First second of its validity.
+    pub not_before: Timestamp,
     /// Last second of its validity.
     pub not_after: Timestamp,
 }
+
+/// First and last second.
+type Validity = (Timestamp, Timestamp);
 
 /// The server's own certificate and key.
 pub struct ServerIdentity {
@@ -93,6 +98,8 @@ pub struct ServerIdentity {
     pub chain: Vec<CertificateDer<'static>>,
     /// PKCS#8.
     pub key: PrivateKeyDer<'static>,
+    /// First second of its validity: a clock before that has been set back, and another one should be made.
+    pub not_before: Timestamp,
     /// From when on another one should be made.
     pub renew_at: Timestamp,
     /// Whether it was made just now.
@@ -249,8 +256,8 @@ impl Ca {
     pub fn server_identity(&self, hosts: &[UrlHost], now: Timestamp) -> Result<ServerIdentity, StateError> {
         let names = server_names(hosts)?;
         let (path, key_path) = (self.dir.join("server.pem"), self.dir.join("server.key"));
-        if let Some((der, not_after)) = self.current_server(&path, &key_path, &names, now) {
-            return self.server_files(der, &key_path, not_after, false);
+        if let Some(current) = self.current_server(&path, &key_path, &names, now) {
+            return self.server_files(current, &key_path, false);
         }
         let key = new_key()?;
         let spki = key.subject_public_key_info();
@@ -258,7 +265,13 @@ impl Ca {
         // Key first: a certificate that does not belong to the key is noticed and made again.
         write_key(&key_path, &key)?;
         write(&path, 0o644, pem::encode("CERTIFICATE", &issued.der).as_bytes())?;
-        self.server_files(issued.der, &key_path, issued.not_after, true)
+        let Issued { der, not_before, not_after, .. } = issued;
+        self.server_files((der, (not_before, not_after)), &key_path, true)
+    }
+
+    /// Nothing that is made later lasts longer than the intermediate.
+    fn renew_server_at(&self, not_after: Timestamp) -> Timestamp {
+        if not_after < self.not_after { not_after.minus(SERVER_RENEWAL) } else { not_after }
     }
 
     fn current_server(
@@ -267,7 +280,7 @@ impl Ca {
         key_path: &Path,
         names: &CertificateNames,
         now: Timestamp,
-    ) -> Option<(Vec<u8>, Timestamp)> {
+    ) -> Option<(Vec<u8>, Validity)> {
         let der = read_certificate(path).ok()?;
         let certificate = Certificate::from_der(&der).ok()?;
         let (not_before, not_after) = x509::validity(&certificate);
@@ -277,25 +290,24 @@ impl Ca {
         let key = fs::read_to_string(key_path).map(Zeroizing::new).ok()?;
         let spki = KeyPair::from_pem(&key).map(Zeroizing::new).ok()?.subject_public_key_info();
         let current = not_before <= now
-            && now < not_after.minus(SERVER_RENEWAL)
+            && now < self.renew_server_at(not_after)
             && tbs.issuer == self.name
             && key_ids.key_identifier.as_ref() == Some(&self.key_id)
             && alternatives == general_names(names).ok()?
             && tbs.subject_public_key_info.to_der().ok()? == spki;
-        current.then_some((der, not_after))
+        current.then_some((der, (not_before, not_after)))
     }
 
     fn server_files(
         &self,
-        der: Vec<u8>,
+        (der, (not_before, not_after)): (Vec<u8>, Validity),
         key_path: &Path,
-        not_after: Timestamp,
         renewed: bool,
     ) -> Result<ServerIdentity, StateError> {
         let key = PrivateKeyDer::from_pem_file(key_path)
             .map_err(|error| StateError::File { path: key_path.to_owned(), why: error.to_string() })?;
         let chain = vec![CertificateDer::from(der), CertificateDer::from(self.intermediate.clone())];
-        Ok(ServerIdentity { chain, key, renew_at: not_after.minus(SERVER_RENEWAL), renewed })
+        Ok(ServerIdentity { chain, key, not_before, renew_at: self.renew_server_at(not_after), renewed })
     }
 
     fn sign(
@@ -311,7 +323,8 @@ impl Ca {
             return Err(StateError::Intermediate { not_before, not_after, now });
         }
         let serial = x509::serial::<16>()?;
-        let not_after = now.plus(validity).min(self.not_after);
+        let (not_before, not_after) =
+            (now.minus(BACKDATE).max(self.not_before), now.plus(validity).min(self.not_after));
         let authority = AuthorityKeyIdentifier { key_identifier: Some(self.key_id.clone()), ..Default::default() };
         let mut extensions = vec![
             x509::extension(true, &KeyUsage(KeyUsages::DigitalSignature.into()))?,
@@ -327,11 +340,11 @@ impl Ca {
             serial: serial.clone(),
             subject: distinguished_name(&names.subject).map_err(X509Error::Encode)?,
             spki: spki.to_vec(),
-            not_before: now.minus(BACKDATE).max(self.not_before),
+            not_before,
             not_after,
             extensions,
         };
-        Ok(Issued { serial, der: x509::sign(body, &self.name, &self.key)?, not_after })
+        Ok(Issued { serial, der: x509::sign(body, &self.name, &self.key)?, not_before, not_after })
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use imprint::identity::KeyCode;
@@ -418,6 +419,29 @@ fn the_server_certificate_is_renewed_while_it_runs() {
     let config = site.dir.path().join("state/server.key");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(config).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// A clock that was ahead is set right: the certificate that was made by it would be none for months.
+#[test]
+fn the_server_certificate_is_renewed_when_the_clock_goes_back() {
+    let site = start(&[NODE]);
+    site.pass(61 * DAY);
+    assert_eq!(site.get("/").status, 404);
+    site.now.fetch_sub(60 * DAY.as_secs(), Ordering::SeqCst);
+    assert_eq!(site.get("/").status, 404);
+}
+
+/// Near the end of the intermediate no certificate has 30 days left; one for each connection would be none the better.
+#[test]
+fn at_the_end_of_the_intermediate_the_server_certificate_stays() {
+    let site = start(&[NODE]);
+    site.pass(3640 * DAY);
+    let state = site.state();
+    let end = site.clock().plus(12 * DAY);
+    for renewed in [true, false] {
+        let identity = state.ca.server_identity(&state.hosts(), site.clock()).unwrap();
+        assert_eq!((identity.renewed, identity.renew_at), (renewed, end));
+    }
 }
 
 /// A clock that was ahead is set right: what was signed last is the latest, whatever the dates say.

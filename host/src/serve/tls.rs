@@ -1,6 +1,7 @@
 //! The server's TLS: its certificate, made anew when it is due, also while the server runs. A client may prove that it
 //! has a certificate of ours, which `simplereenroll` asks for; nobody has to.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use tokio_rustls::TlsAcceptor;
 use super::{Clock, ServeError, Shared};
 use crate::ca::ServerIdentity;
 
-/// The current configuration, and until when it is.
+/// The current configuration, and when it is.
 pub(super) struct Tls {
-    current: Mutex<(Arc<ServerConfig>, Timestamp)>,
+    current: Mutex<(Arc<ServerConfig>, Range<Timestamp>)>,
 }
 
 impl Tls {
@@ -27,7 +28,7 @@ impl Tls {
     /// For one connection. When renewal fails, what there is will do until the next one.
     pub(super) fn acceptor(&self, shared: &Shared) -> TlsAcceptor {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if (shared.clock)() >= current.1 {
+        if !current.1.contains(&(shared.clock)()) {
             match load(shared) {
                 Ok(renewed) => *current = renewed,
                 Err(error) => tracing::error!("renewing the server certificate: {error}"),
@@ -37,7 +38,7 @@ impl Tls {
     }
 }
 
-fn load(shared: &Shared) -> Result<(Arc<ServerConfig>, Timestamp), ServeError> {
+fn load(shared: &Shared) -> Result<(Arc<ServerConfig>, Range<Timestamp>), ServeError> {
     let now = (shared.clock)();
     let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
     let identity = state.ca.server_identity(&state.hosts(), now)?;
@@ -47,7 +48,7 @@ fn load(shared: &Shared) -> Result<(Arc<ServerConfig>, Timestamp), ServeError> {
     if identity.renewed {
         tracing::info!("made a server certificate, to be renewed from {}", identity.renew_at);
     }
-    let ServerIdentity { chain, key, renew_at, .. } = identity;
+    let ServerIdentity { chain, key, not_before, renew_at, .. } = identity;
     // The provider lists X25519MLKEM768 first: recorded traffic stays secret. TLS 1.2 is for other people's clients.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -58,7 +59,7 @@ fn load(shared: &Shared) -> Result<(Arc<ServerConfig>, Timestamp), ServeError> {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, key))
         .map_err(ServeError::Tls)?;
-    Ok((Arc::new(config), renew_at))
+    Ok((Arc::new(config), not_before..renew_at))
 }
 
 /// The server's clock, for the validity of client certificates.
