@@ -1,5 +1,6 @@
 //! The EST server: sockets, TLS and HTTP around `enrol`. What is signed is not decided here.
 
+mod guests;
 mod http;
 mod tls;
 
@@ -8,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,8 +30,11 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Connections at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 512;
+/// Connections of one address at a time; more are closed.
+pub const CONNECTIONS_OF_ONE: usize = 128;
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEAD: Duration = Duration::from_secs(10);
+/// From the first byte of a connection to the end of its first request's head; a second one has no more time than that.
+const HEAD: Duration = Duration::from_secs(15);
 /// From the first byte of a connection to its last, however many requests it carries.
 const CONNECTION: Duration = Duration::from_secs(120);
 /// Heads of EST requests are a few hundred bytes.
@@ -122,23 +126,31 @@ impl Drop for Server {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: tls::Tls, mut stopped: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let guests = Arc::new(guests::Guests::default());
     let mut connections = JoinSet::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { break };
+        let next = async {
+            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            listener.accept().await.map(|(stream, peer)| (place, stream, peer))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
             _ = stopped.changed() => break,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((place, stream, peer)) => {
+                let Some(guest) = guests.admit(peer.ip(), CONNECTIONS_OF_ONE) else {
+                    tracing::debug!("connection from {peer}: closed, it has {CONNECTIONS_OF_ONE} already");
+                    continue;
+                };
                 let acceptor = tls.acceptor(&shared);
                 let (shared, stopped) = (shared.clone(), stopped.clone());
                 connections.spawn(async move {
                     if let Err(why) = connection(stream, peer, acceptor, shared, stopped).await {
                         tracing::info!("connection from {peer}: {why}");
                     }
-                    drop(place);
+                    drop((place, guest));
                 });
             }
             // Out of file descriptors, mostly: connections that end give some back.
@@ -159,6 +171,7 @@ async fn connection(
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
+    let begun = Instant::now();
     // Answers are small and whole; waiting to fill a segment only delays them.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await;
@@ -167,7 +180,7 @@ async fn connection(
     let service = TowerToHyperService::new(http::router(shared, peer, certificate));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(HEAD.saturating_sub(begun.elapsed()))
         .max_buf_size(HEAD_BYTES)
         // Some clients compare header names as they are printed in RFC 7030.
         .title_case_headers(true)

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use imprint::time::Timestamp;
 use imprint_host::compose::Options;
 use imprint_host::csr::Csr;
 use imprint_host::enrol::{self, Answer, Credentials, Request};
+use imprint_host::serve::CONNECTIONS_OF_ONE;
 use imprint_host::state::State;
 use rustls::NamedGroup;
 use support::{NODE, SANS, SUBJECT, Site, basic, run, shown, start, wrapped};
@@ -497,6 +500,33 @@ fn strangers_have_so_many_lines_of_the_log_in_an_hour() {
     );
     ask(&right, Some("wrong"), now.plus(Duration::from_secs(3600)));
     assert_eq!((last(&site), lines()), ("refused node1: wrong token".into(), before + 103));
+}
+
+/// One address cannot take every place, and gets another one as soon as it gives one back.
+#[test]
+fn idle_connections_of_one_address_shut_nobody_else_out() {
+    let site = start(&[NODE]);
+    let server = site.server.local_addr();
+    let mut idle: Vec<_> = (0..CONNECTIONS_OF_ONE).map(|_| std::net::TcpStream::connect(server).unwrap()).collect();
+    let mut more = std::net::TcpStream::connect(server).unwrap();
+    assert!(matches!(more.read(&mut [0]), Ok(0)), "closed");
+    // Those that were first are still there, so it was not for want of a handshake.
+    idle[0].set_nonblocking(true).unwrap();
+    assert_eq!(idle[0].read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let other = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+        socket.connect(server).await.unwrap().into_std().unwrap()
+    });
+    other.set_nonblocking(false).unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+    assert_eq!(site.exchange_on(other, &[&rustls::version::TLS13], request).status, 404);
+    // The server sees the end of a connection when it gets round to it; the reader below waits for that.
+    let mut given_back = idle.pop().unwrap();
+    given_back.shutdown(std::net::Shutdown::Write).unwrap();
+    let _ = given_back.read_to_end(&mut Vec::new());
+    assert_eq!(site.get("/").status, 404);
 }
 
 #[test]

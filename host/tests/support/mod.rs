@@ -113,6 +113,15 @@ impl Site {
 
     /// Sends one request and reads to the end; without close_notify that is an error. The client's clock is the site's.
     pub fn exchange(&self, versions: &[&'static rustls::SupportedProtocolVersion], request: &[u8]) -> Answer {
+        self.exchange_on(TcpStream::connect(self.server.local_addr()).unwrap(), versions, request)
+    }
+
+    pub fn exchange_on(
+        &self,
+        stream: TcpStream,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        request: &[u8],
+    ) -> Answer {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.state().ca.root().der().to_vec())).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -121,7 +130,6 @@ impl Site {
         let config = config.with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let stream = TcpStream::connect(self.server.local_addr()).unwrap();
         let mut stream = StreamOwned::new(connection, stream);
         stream.write_all(request).unwrap();
         let mut bytes = Vec::new();
