@@ -13,7 +13,7 @@ use imprint::secret::Secret;
 use imprint::time::Timestamp;
 use imprint_host::compose::Options;
 use imprint_host::csr::Csr;
-use imprint_host::enrol::{self, Answer, Credentials, Request};
+use imprint_host::enrol::{self, Answer, Credentials, Proof, Request};
 use imprint_host::serve::CONNECTIONS_OF_ONE;
 use imprint_host::state::State;
 use rustls::NamedGroup;
@@ -457,7 +457,7 @@ fn the_latest_certificate_is_the_one_that_was_signed_last() {
         Answer::Issued { der, .. } => der,
         other => panic!("{other:?}"),
     };
-    let credentials = Some(Credentials { name: "node1".into(), token: Secret::new(token.into_bytes()) });
+    let credentials = Some(Credentials { name: "node1".into(), proof: Proof::Token(Secret::new(token.into_bytes())) });
     let request = Request { csr: &good(&site), credentials, peer: "192.0.2.1" };
     let ahead = site.clock().plus(DAY / 2);
     let first = issued(enrol::simple_enroll(&mut store, &ca, &urls, &request, ahead).unwrap());
@@ -477,8 +477,8 @@ fn strangers_have_so_many_lines_of_the_log_in_an_hour() {
     let token = site.token("node1", &Options::default());
     let State { ca, mut store, urls } = site.state();
     let mut ask = |csr: &[u8], token: Option<&str>, now| {
-        let token = token.map(|token| Secret::new(token.as_bytes().to_vec()));
-        let credentials = token.map(|token| Credentials { name: "node1".into(), token });
+        let proof = token.map(|token| Proof::Token(Secret::new(token.as_bytes().to_vec())));
+        let credentials = proof.map(|proof| Credentials { name: "node1".into(), proof });
         let request = Request { csr, credentials, peer: "192.0.2.1" };
         enrol::simple_enroll(&mut store, &ca, &urls, &request, now).unwrap();
     };
