@@ -81,6 +81,11 @@ pub enum Told {
     NotTaken(Kind, NotTaken),
     /// The host speaks other versions.
     Foreign(Versions),
+    /// Lines of a text were pasted. `missing`: those that are not there yet, from 1.
+    Pasted {
+        /// Empty: all are there.
+        missing: Vec<usize>,
+    },
     /// A line is of no use any more.
     Lost(PortError),
 }
@@ -417,6 +422,13 @@ impl Worker {
                     _ => Answer::Refused(text()),
                 })
             }
+            // The announcement is line 1, the first piece line 2.
+            NodeEvent::Broadcast { missing } => Told::Pasted {
+                missing: match missing {
+                    Some(pieces) => pieces.iter().map(|piece| usize::from(*piece).saturating_add(2)).collect(),
+                    None => vec![1],
+                },
+            },
             NodeEvent::Sent(kind) => Told::Sent(kind),
             NodeEvent::Refused(kind, reason) => Told::NotTaken(kind, reason),
             NodeEvent::Time { sent, arrived, received, held } => {
@@ -469,6 +481,7 @@ impl fmt::Display for Told {
                 Versions::OURS.lowest,
                 Versions::OURS.highest
             ),
+            Told::Pasted { missing } => write!(f, "{} lines to come", missing.len()),
             Told::Lost(error) => f.write_str(&chain(error)),
         }
     }

@@ -19,7 +19,7 @@ pub mod host;
 pub mod wire;
 pub mod seal;
 
-pub use frame::{From, Hello, Kind, Nonce, NotTaken, Session, Stage, VERSION, Versions};
+pub use frame::{Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
 pub use host::{Host, HostEvent};
 pub use node::{Node, NodeEvent};
 pub use seal::{LineKey, SEAL_LEN};

@@ -31,6 +31,7 @@ enum Command {
     Plan(Plan),
     Enroll(Enroll),
     Renew(Renew),
+    Console(Console),
     Status(Status),
     Version(Version),
 }
@@ -92,6 +93,15 @@ struct Renew {
     if_due: bool,
 }
 
+/// by hand, on the console of a node: shows which node it is, takes a pasted payload, and does the rest
+#[derive(FromArgs)]
+#[argh(subcommand, name = "console")]
+struct Console {
+    /// seconds until it gives up, first on the payload and then on all the rest (600)
+    #[argh(option, default = "600")]
+    timeout: u64,
+}
+
 /// show what the last run did
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
@@ -133,6 +143,7 @@ fn main() -> ExitCode {
             let request = renew::Request { timeout: Duration::from_secs(timeout), keep_key, if_due };
             renew::renew(&dir, request, Timestamp::system())
         }
+        Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
         Command::Status(Status {}) => run::status(root).map(|text| print!("{text}")),
         Command::Version(Version {}) => {
             println!("imprint {}", env!("CARGO_PKG_VERSION"));

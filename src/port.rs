@@ -16,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, ControlFlags, SetArg, SpecialCharacterIndices, Termios};
 
-pub use find::{Place, consoles, named, virtio};
+pub use find::{Place, consoles, named, terminal, virtio};
 
 use crate::sys;
 use crate::time::Deadline;
@@ -130,6 +130,9 @@ impl Port {
         if self.place.console {
             // Messages of others go on being written there, with line feeds only. A carriage return more hurts no frame.
             raw.output_flags = output;
+        }
+        if self.place.keys {
+            raw.local_flags.insert(termios::LocalFlags::ISIG);
         }
         // No modem to listen to, and none to hang up on; no parity, no flow control, eight bits.
         let off = ControlFlags::HUPCL | ControlFlags::CRTSCTS | ControlFlags::PARENB | ControlFlags::CSTOPB;

@@ -14,6 +14,7 @@ use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::facts;
 use crate::handover::{self, Certificates, Pending, Private};
+use crate::hex;
 use crate::identity::{Given, Identity};
 use crate::line::{Stage, seal};
 use crate::options::{Mode, Options};
@@ -82,12 +83,72 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline, line: &mut Opti
         // Another source won: whoever else is on the lines has them back.
         *line = None;
     }
+    story_of(root, directory, &options, found, pin, timeline, line.as_ref()).map(Ending::Done)
+}
+
+/// `imprint console`: by hand, on the console of a node. Shows which node it is, and takes what is pasted.
+pub fn console(root: &Path, timeout: Duration) -> Result<(), Error> {
+    let mut timeline = Timeline::new(|step| say(&step.to_string()));
+    let directory = root.join(RUN_DIR);
+    if handover::is_complete(&directory) {
+        say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
+        return Ok(());
+    }
+    let mut line = None;
+    let result = match by_hand(root, &directory, timeout, &mut timeline, &mut line) {
+        Ok(pending) => finish(&directory, pending, &timeline),
+        Err(error) => Err(stopped(&directory, &timeline, error)),
+    };
+    if let Some(line) = line {
+        report(line, &result, &timeline);
+    }
+    result
+}
+
+fn by_hand(
+    root: &Path,
+    directory: &Path,
+    timeout: Duration,
+    timeline: &mut Timeline,
+    line: &mut Option<Dialogue>,
+) -> Result<Pending, Error> {
+    let deadline = Deadline::after(timeout);
+    let mut options = Options::parse("")?;
+    options.timeout = timeout;
+    let pin = facts::site_pin(root)?;
+    let origin = Origin::Line { name: String::new(), sealed: false };
+    let facts = facts::gather(root, origin, None, None, deadline)?;
+    let dialogue = line.insert(source::serial::terminal(root, deadline)?);
+    let uuid = facts.dmi.uuid.map_or("unknown".to_owned(), |uuid| hex::uuid(&uuid));
+    say(&format!("UUID {uuid}, serial number {}", facts.dmi.serial.as_deref().unwrap_or("unknown")));
+    for link in &facts.links {
+        say(&format!("link {link}, {}", if link.carrier { "carrier" } else { "no carrier, or down" }));
+    }
+    say(&format!("line key {}, for a host that speaks on this line (imprint-host inject --call)", dialogue.code()));
+    say("or paste what this prints: imprint-host payload NODE --as text");
+    let found = timeline.step("source", |detail| {
+        source::serial::pasted(dialogue, deadline, &mut |words| say(words))
+            .inspect(|found| *detail = found.origin.to_string())
+    })?;
+    story_of(root, directory, &options, found, pin, timeline, line.as_ref())
+}
+
+/// From the payload to the hand-over.
+fn story_of(
+    root: &Path,
+    directory: &Path,
+    options: &Options,
+    found: Found,
+    pin: Option<facts::SitePin>,
+    timeline: &mut Timeline,
+    line: Option<&Dialogue>,
+) -> Result<Pending, Error> {
     timeline.found(&found.origin);
     let deadline = Deadline::after(options.timeout);
     let payload = timeline.step("payload", |_| source::decode(&found))?;
-    let line_time = line.as_ref().filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
+    let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
-        let mut facts = facts::gather(root, found.origin, pin, Some(&options), deadline)?;
+        let mut facts = facts::gather(root, found.origin, pin, Some(options), deadline)?;
         facts.line_time = line_time;
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
@@ -108,10 +169,9 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline, line: &mut Opti
     if options.debug {
         race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));
     }
-    let door = Door { root, boot: true, race, line: line.as_ref() };
+    let door = Door { root, boot: true, race, line };
     let limits = Limits { deadline, approval: options.approval_timeout };
-    let pending = identify(&plan, &seeded, door, directory, Private::Mount, timeline, limits)?;
-    Ok(Ending::Done(pending))
+    identify(&plan, &seeded, door, directory, Private::Mount, timeline, limits)
 }
 
 /// `imprint enroll`: from decoding to hand-over on a running system, whose clock and network stay as they are.

@@ -138,6 +138,8 @@ pub enum SourceError {
     NoKey,
     /// That key could not be made.
     Key(SealError),
+    /// `imprint console` without a terminal.
+    NoTerminal,
     /// `/imprint/site` is no list of digests.
     SitePin {
         /// Line number, from 1.
@@ -319,6 +321,9 @@ impl fmt::Display for SourceError {
                  virtio-rng device"
             ),
             SourceError::Key(error) => error.fmt(f),
+            SourceError::NoTerminal => {
+                write!(f, "standard input is no terminal; run imprint console by hand, on the console of the node")
+            }
             SourceError::Broken { device, label, .. } => write!(f, "volume \"{label}\" on {device}"),
             SourceError::NoFile { device, label } => write!(
                 f,

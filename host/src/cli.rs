@@ -98,8 +98,8 @@ enum NodeCommand {
 struct PayloadArgs {
     /// Name of the record
     node: String,
-    /// cbor: the payload itself; cmdline: a word for the kernel command line; cpio: an initramfs to append; iso: a
-    /// config drive
+    /// cbor: the payload itself; text: lines to paste into imprint console; cmdline: a word for the kernel command
+    /// line; cpio: an initramfs to append; iso and vfat: a config drive
     #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
     form: Form,
     /// Where to; standard output when left out
@@ -164,6 +164,7 @@ struct InjectArgs {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
     Cbor,
+    Text,
     Cmdline,
     Cpio,
     Iso,
@@ -253,8 +254,9 @@ fn add(cli: &Cli, files: &[PathBuf], replace: bool, now: Timestamp) -> Result<()
 }
 
 fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
-    // The word for a command line is text, and a person may have to copy it.
-    if arguments.output.is_none() && arguments.form != Form::Cmdline && io::stdout().is_terminal() {
+    // What is text is there for a person to copy.
+    let for_people = matches!(arguments.form, Form::Cmdline | Form::Text);
+    if arguments.output.is_none() && !for_people && io::stdout().is_terminal() {
         return Err(CliError::Terminal);
     }
     let options = Options {
@@ -267,6 +269,7 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
         medium: match arguments.form {
             Form::Cmdline => Medium::Cmdline,
             Form::Cpio => Medium::Initramfs,
+            Form::Text => Medium::Text,
             Form::Cbor | Form::Iso | Form::Vfat => Medium::Any,
         },
     };
@@ -292,6 +295,7 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             line.push(b'\n');
             line
         }
+        Form::Text => compose::text(&made.bytes),
         Form::Cpio => cpio::archive(&made.bytes).map_err(CliError::Cpio)?,
         Form::Iso => iso::image(&made.bytes, now).map_err(CliError::Iso)?,
         Form::Vfat => vfat::image(&made.bytes).map_err(CliError::Vfat)?,

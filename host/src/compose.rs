@@ -7,6 +7,9 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use imprint::apply::entropy::{EntropyError, Seeded};
 use imprint::digest::sha256;
 use imprint::identity::{Identity, IdentityError};
+use imprint::line::frame::{Frame, Packet};
+use imprint::line::transfer::Sender;
+use imprint::line::{Kind, Shape, Side};
 use imprint::options::CMDLINE_MAX;
 use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, PayloadId, Seed, Token};
 use imprint::plan::SubjectPlan;
@@ -46,6 +49,8 @@ pub enum Medium {
     Cmdline,
     /// An initramfs, which may be booted again.
     Initramfs,
+    /// Text that a person pastes on a console, which may be logged.
+    Text,
     /// A line to a node that has just made a key for it: fresh for one boot, and the way back for the CSR.
     Line,
 }
@@ -167,6 +172,10 @@ pub fn compose(
     if bytes.len() > MAX_LEN {
         return Err(ComposeError::TooLong(bytes.len()));
     }
+    if options.medium == Medium::Text {
+        let origin = Origin::Line { name: "text".to_owned(), sealed: false };
+        source::permitted(&origin, &payload).map_err(ComposeError::Forbidden)?;
+    }
     if options.medium == Medium::Cmdline {
         source::permitted(&Origin::Cmdline, &payload).map_err(ComposeError::Forbidden)?;
         let word = cmdline_len(bytes.len());
@@ -200,6 +209,27 @@ pub fn cmdline(payload: &[u8]) -> Zeroizing<String> {
     word.push_str(&text);
     word
 }
+
+/// Lines of at most 76 columns for `imprint console`: frames of the line protocol from a host that cannot hear. The
+/// first announces, so line 2 is piece 0.
+pub fn text(payload: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(payload.len().saturating_mul(2).saturating_add(100)));
+    let shape = Shape { chunk: TEXT_CHUNK, window: 1 };
+    let Some(mut sender) = Sender::new(0, Kind::Plain, payload.to_vec(), shape) else { return out };
+    let mut index = 0u16;
+    while let Some(frame) = sender.next(0) {
+        if matches!(frame, Frame::Data { .. }) {
+            index = index.saturating_add(1);
+        }
+        Packet { from: Side::Host, session: None, frame }.encode(&mut out);
+        // Nobody answers; all goes out once, in order.
+        sender.acknowledged(index, 0);
+    }
+    out
+}
+
+/// Bytes in a piece: with mark, head and CRC they take 76 columns.
+const TEXT_CHUNK: u8 = 52;
 
 /// How long that word is: four characters for three bytes, no padding.
 pub fn cmdline_len(payload: usize) -> usize {

@@ -20,7 +20,7 @@ pub const VERSION: u8 = 1;
 
 /// Who sent a frame. It is part of what the CRC covers, so that an echo is not taken for the other end's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum From {
+pub enum Side {
     /// The node.
     Node,
     /// The host.
@@ -44,7 +44,7 @@ pub struct Session {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Packet {
     /// Who sent it.
-    pub from: From,
+    pub from: Side,
     /// `None`: outside any conversation.
     pub session: Option<Session>,
     /// What it says.
@@ -246,10 +246,10 @@ impl Kind {
     }
 
     /// Who sends it.
-    pub fn from(self) -> From {
+    pub fn from(self) -> Side {
         match self {
-            Kind::Request | Kind::Report => From::Node,
-            _ => From::Host,
+            Kind::Request | Kind::Report => Side::Node,
+            _ => Side::Host,
         }
     }
 
@@ -482,8 +482,8 @@ impl Packet {
         out.push(MARK);
         base85::encode(&message, out);
         out.extend(match self.from {
-            From::Node => &b"\r\n"[..],
-            From::Host => b"\n",
+            Side::Node => &b"\r\n"[..],
+            Side::Host => b"\n",
         });
     }
 
@@ -499,15 +499,15 @@ impl Packet {
         // Objects may come outside any conversation, too: from a host that cannot hear.
         let contexts = [session, None].into_iter().take(if session.is_some() { 2 } else { 1 });
         let mut packets = contexts
-            .flat_map(|session| [From::Node, From::Host].map(|from| Packet { from, session, frame: frame.clone() }));
+            .flat_map(|session| [Side::Node, Side::Host].map(|from| Packet { from, session, frame: frame.clone() }));
         packets.find(|packet| packet.crc(message).to_be_bytes() == *crc)
     }
 
     /// CRC-32 over who sent it, the conversation, and the message.
     fn crc(&self, message: &[u8]) -> u32 {
         let from = match self.from {
-            From::Node => b'N',
-            From::Host => b'H',
+            Side::Node => b'N',
+            Side::Host => b'H',
         };
         let session = self.session.unwrap_or(Session { node: Nonce([0; 8]), host: Nonce([0; 8]) });
         let crc = [&[from][..], &session.node.0, &session.host.0, message].into_iter().fold(u32::MAX, crc32);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::frame::{Frame, From, Hello, Kind, Nonce, NotTaken, Packet, Session, Stage, Versions};
+use super::frame::{Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{End, Patience, Timer};
 
@@ -255,7 +255,7 @@ impl End for Host {
     type Event = HostEvent;
 
     fn receive(&mut self, packet: Packet, now: u64) {
-        let Packet { from: From::Node, session, frame } = packet else { return };
+        let Packet { from: Side::Node, session, frame } = packet else { return };
         match frame {
             Frame::Hello(hello) => return self.heard(hello),
             _ if session.is_none() || session != self.session() => return,
@@ -265,7 +265,7 @@ impl End for Host {
         match frame {
             Frame::Ready(stage) => self.ready(session, stage),
             Frame::Announce(announce) => {
-                let wanted = |kind: Kind| if kind.from() == From::Node { Ok(()) } else { Err(NotTaken::Unwanted) };
+                let wanted = |kind: Kind| if kind.from() == Side::Node { Ok(()) } else { Err(NotTaken::Unwanted) };
                 let taken = self.receiver.announced(&announce, wanted);
                 self.taken(taken);
             }
@@ -329,7 +329,7 @@ impl End for Host {
             self.opened_at = if self.quiet == 0 { Some(now) } else { None };
         }
         let session = if frame.is_outside() { None } else { self.session() };
-        Some(Packet { from: From::Host, session, frame })
+        Some(Packet { from: Side::Host, session, frame })
     }
 
     fn timer(&self) -> Timer {

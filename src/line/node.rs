@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::frame::{Announce, Frame, From, Hello, Kind, Nonce, NotTaken, Packet, Session, Stage, Versions};
+use super::frame::{Announce, Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{End, Patience, Timer};
 
@@ -66,6 +66,12 @@ pub enum NodeEvent {
         session: Option<Session>,
         /// The bytes.
         bytes: Vec<u8>,
+    },
+    /// Something came from a host that cannot hear. `missing`: what is not there yet of how many pieces; `None`: the
+    /// announcement is not there, so that no piece can be kept.
+    Broadcast {
+        /// Numbers of pieces.
+        missing: Option<Vec<u16>>,
     },
     /// The statement has arrived.
     Sent(Kind),
@@ -239,6 +245,12 @@ impl Node {
         self.taken(taken, announce.number, session);
     }
 
+    fn tell_broadcast(&mut self) {
+        if self.stage == Stage::Payload && self.hello.plain {
+            self.events.push_back(NodeEvent::Broadcast { missing: self.broadcast.missing() });
+        }
+    }
+
     fn acknowledged(&mut self, number: u8, next: u16, later: u32) {
         let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
         let learned = sender.acknowledged(next, later);
@@ -272,7 +284,7 @@ impl End for Node {
     type Event = NodeEvent;
 
     fn receive(&mut self, packet: Packet, now: u64) {
-        let Packet { from: From::Host, session, frame } = packet else { return };
+        let Packet { from: Side::Host, session, frame } = packet else { return };
         if !frame.is_outside() && session.is_some() && session != self.session {
             return;
         }
@@ -301,7 +313,12 @@ impl End for Node {
             }
             // For the program that ran here before this one.
             (Frame::Open { .. }, _) if self.session.is_none() => self.greet(),
-            (Frame::Announce(announce), session) => self.announced(&announce, session),
+            (Frame::Announce(announce), session) => {
+                self.announced(&announce, session);
+                if session.is_none() {
+                    self.tell_broadcast();
+                }
+            }
             (Frame::Data { number, index, bytes }, Some(_)) => {
                 let taken = self.receiver.piece(number, index, &bytes);
                 self.taken(taken, number, session);
@@ -309,6 +326,7 @@ impl End for Node {
             (Frame::Data { number, index, bytes }, None) => {
                 let taken = self.broadcast.piece(number, index, &bytes);
                 self.taken(taken, number, None);
+                self.tell_broadcast();
             }
             (Frame::Ack { number, next, later }, Some(_)) => self.acknowledged(number, next, later),
             (Frame::Refuse { number, reason }, Some(_)) => self.refused(number, reason),
@@ -360,7 +378,7 @@ impl End for Node {
             ask.sent = Some(now);
         }
         let session = if frame.is_outside() { None } else { self.session };
-        Some(Packet { from: From::Node, session, frame })
+        Some(Packet { from: Side::Node, session, frame })
     }
 
     fn timer(&self) -> Timer {

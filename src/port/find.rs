@@ -18,6 +18,8 @@ pub struct Place {
     pub console: bool,
     /// No terminal, and no speed.
     pub virtio: bool,
+    /// A person types there: keys that end a program go on doing so.
+    pub keys: bool,
 }
 
 /// The name that makes a virtio-serial port ours.
@@ -31,7 +33,7 @@ pub fn virtio(root: &Path) -> Option<Place> {
         std::fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim_end() == VIRTIO_NAME)
     })?;
     let path = root.join("dev").join(ours.file_name());
-    Some(Place { name: format!("virtio {VIRTIO_NAME}"), path, baud: None, console: false, virtio: true })
+    Some(Place { name: format!("virtio {VIRTIO_NAME}"), path, baud: None, console: false, virtio: true, keys: false })
 }
 
 /// The serial lines that are consoles, and the one that the firmware's console is on.
@@ -52,7 +54,14 @@ pub fn named(root: &Path, cmdline: &str, name: &str, baud: Option<u32>) -> Place
     let firmware = || firmware(root).filter(|(firmware, _)| firmware == name).and_then(|(_, baud)| baud);
     let baud = baud.or_else(|| console_baud(cmdline, name)).or_else(firmware);
     let console = active.split_whitespace().any(|active| active == name);
-    Place { name: name.to_owned(), path: root.join("dev").join(name), baud, console, virtio: false }
+    Place { name: name.to_owned(), path: root.join("dev").join(name), baud, console, virtio: false, keys: false }
+}
+
+/// The terminal that standard input is; `None`: it is none.
+pub fn terminal() -> Option<Place> {
+    let path = nix::unistd::ttyname(std::io::stdin()).ok()?;
+    let name = path.file_name()?.to_str()?.to_owned();
+    Some(Place { name, path, baud: None, console: true, virtio: false, keys: true })
 }
 
 /// Neither a screen nor a keyboard.

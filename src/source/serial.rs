@@ -52,13 +52,32 @@ pub fn listen(
         // Under auto a line is no reason to wait for entropy.
         return if insist { Err(SourceError::NoKey) } else { Ok(None) };
     };
-    let key = LineKey::generate(&seeded).map_err(SourceError::Key)?;
+    start(lines, &seeded, options.plain, root, deadline).map(Some)
+}
+
+/// The terminal that somebody types on, taken at once: what is pasted is neither echoed nor cut.
+pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError> {
+    let place = port::terminal().ok_or(SourceError::NoTerminal)?;
+    let mut port = Port::open(place)?.ok_or(SourceError::NoTerminal)?;
+    port.take(root)?;
+    let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
+    start(vec![Line { port, beacon: false }], &seeded, true, root, deadline)
+}
+
+fn start(
+    lines: Vec<Line>,
+    seeded: &Seeded,
+    plain: bool,
+    root: &Path,
+    deadline: Deadline,
+) -> Result<Dialogue, SourceError> {
+    let key = LineKey::generate(seeded).map_err(SourceError::Key)?;
     let mut nonce = [0; 8];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SourceError::NoKey)?;
     let (Dmi { uuid, serial }, macs) = facts::identifiers(root, deadline);
     let hello = Hello {
         versions: Versions::OURS,
-        plain: options.plain,
+        plain,
         nonce: Nonce(nonce),
         key: key.public(),
         uuid,
@@ -66,7 +85,7 @@ pub fn listen(
         macs: macs.iter().map(|mac| HardwareAddress::as_bytes(mac).to_vec()).collect(),
     };
     let start = || Dialogue::start(lines, key, hello, Signals::catch()?, root);
-    start().map(Some).map_err(SourceError::Watch)
+    start().map_err(SourceError::Watch)
 }
 
 /// The ports of the order, each once.
@@ -89,6 +108,36 @@ fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
     }
     places
 }
+
+/// Waits for what somebody pastes, or for a host that speaks on the same line.
+pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&str)) -> Result<Found, SourceError> {
+    let mut missing: Vec<usize> = Vec::new();
+    loop {
+        let until = if missing.is_empty() { deadline } else { deadline.at_most(PASTE) };
+        match dialogue.hear(until) {
+            Some(Told::Payload { line, sealed, bytes }) => {
+                return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
+            }
+            Some(Told::Pasted { missing: lines }) => missing = lines,
+            Some(told) => notice(&told.to_string()),
+            None if deadline.expired() => {
+                return Err(SourceError::Nothing { looked: format!("nothing was pasted on {}", dialogue.names()) });
+            }
+            None if missing.first() == Some(&1) => {
+                notice("line 1 did not arrive whole; paste all lines again");
+                missing.clear();
+            }
+            None => {
+                let lines: Vec<String> = missing.iter().take(20).map(ToString::to_string).collect();
+                notice(&format!("missing or garbled: line {}; paste again", lines.join(", ")));
+                missing.clear();
+            }
+        }
+    }
+}
+
+/// Whoever pastes is done when nothing more has come for so long.
+const PASTE: Duration = Duration::from_millis(1500);
 
 /// Waits for a payload: where nothing insists, only if a host has spoken.
 pub(super) fn find(

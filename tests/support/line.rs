@@ -311,7 +311,7 @@ fn node_event(side: &mut NodeSide, event: NodeEvent, objects: &Objects) {
         NodeEvent::Object { kind, .. } => panic!("nobody sent {kind:?}"),
         NodeEvent::Refused(kind, reason) => panic!("{kind:?} refused: {reason:?}"),
         NodeEvent::Foreign(versions) => panic!("{versions:?}"),
-        NodeEvent::Opened(_) | NodeEvent::Sent(_) | NodeEvent::Time { .. } => {}
+        NodeEvent::Opened(_) | NodeEvent::Sent(_) | NodeEvent::Time { .. } | NodeEvent::Broadcast { .. } => {}
     }
 }
 
