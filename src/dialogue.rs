@@ -17,8 +17,9 @@ use crate::identity::KeyCode;
 use crate::line::frame::NotTaken;
 use crate::line::seal::SealError;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Versions, Wire};
-use crate::port::{Port, PortError, Signals};
+use crate::port::{self, Port, PortError, Signals};
 use crate::secret::Secret;
+use crate::source::uevent::Stir;
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 
@@ -30,10 +31,8 @@ pub struct Dialogue {
     wake: Arc<EventFd>,
     /// Readable once a payload has come.
     came: Arc<EventFd>,
-    /// What is to be shown in messages.
-    names: String,
     hello: Hello,
-    open: Arc<Mutex<bool>>,
+    shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,6 +42,14 @@ pub struct Line {
     pub port: Port,
     /// The node speaks first.
     pub beacon: bool,
+}
+
+/// What both sides look at.
+struct Shared {
+    /// A host has begun a conversation.
+    open: bool,
+    /// The lines.
+    names: Vec<String>,
 }
 
 enum Command {
@@ -116,21 +123,22 @@ const QUESTIONS: u32 = 3;
 const OPENINGS: u8 = 3;
 
 impl Dialogue {
-    /// Begins to listen, and to speak where that is wanted. `hello` is what the node says of itself but for its key.
+    /// Begins to listen, and to speak where that is wanted. `hello` is what the node says of itself. `virtio`: the port
+    /// imprint.0 is taken when it comes.
     pub fn start(
         lines: Vec<Line>,
         key: LineKey,
         hello: Hello,
         signals: Signals,
+        virtio: Option<Stir>,
         root: &Path,
     ) -> std::io::Result<Dialogue> {
-        let names: Vec<&str> = lines.iter().map(|line| line.port.name()).collect();
-        let names = names.join(", ");
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let (wake, came) = (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
         let (commands, orders) = channel();
         let (tell, told) = channel();
-        let open = Arc::new(Mutex::new(false));
+        let names = lines.iter().map(|line| line.port.name().to_owned()).collect();
+        let shared = Arc::new(Mutex::new(Shared { open: false, names }));
         let worker = Worker {
             lines: lines.into_iter().map(|line| Spoken::new(line, &hello)).collect(),
             key,
@@ -138,18 +146,25 @@ impl Dialogue {
             tell,
             wake: Arc::clone(&wake),
             came: Arc::clone(&came),
-            open: Arc::clone(&open),
+            shared: Arc::clone(&shared),
+            virtio,
+            hello: hello.clone(),
             signals,
             root: root.to_owned(),
             openings: 0,
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;
-        Ok(Dialogue { commands, told, wake, came, names, hello, open, thread: Some(thread) })
+        Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread) })
     }
 
     /// The lines, for messages.
-    pub fn names(&self) -> &str {
-        &self.names
+    pub fn names(&self) -> String {
+        locked(&self.shared).names.join(", ")
+    }
+
+    /// Whether there is no line at all.
+    pub fn is_empty(&self) -> bool {
+        locked(&self.shared).names.is_empty()
     }
 
     /// The code of the key that payloads are sealed with: the host shows it, too.
@@ -169,7 +184,7 @@ impl Dialogue {
 
     /// Whether a host is there, as far as is known.
     pub fn is_open(&self) -> bool {
-        *locked(&self.open)
+        locked(&self.shared).open
     }
 
     /// The next thing that is told, until then at the latest.
@@ -262,7 +277,10 @@ struct Worker {
     tell: Sender<Told>,
     wake: Arc<EventFd>,
     came: Arc<EventFd>,
-    open: Arc<Mutex<bool>>,
+    shared: Arc<Mutex<Shared>>,
+    /// The virtio port may still come.
+    virtio: Option<Stir>,
+    hello: Hello,
     signals: Signals,
     root: PathBuf,
     openings: u8,
@@ -292,15 +310,20 @@ fn now() -> u64 {
 
 impl Worker {
     fn run(mut self) {
+        self.look_for_virtio();
         loop {
             let next = self.speak();
-            self.lines.retain(|line| !line.lost);
+            if self.lines.iter().any(|line| line.lost) {
+                self.lines.retain(|line| !line.lost);
+                self.rename();
+            }
             // Microseconds since boot; without a timer somebody else ends the wait.
             let until = next.map_or(Duration::MAX, Duration::from_micros);
             let mut fds = vec![
                 PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
+            fds.extend(self.virtio.iter().map(|stir| PollFd::new(stir.as_fd(), PollFlags::POLLIN)));
             fds.extend(self.lines.iter().map(|line| PollFd::new(line.port.as_fd(), PollFlags::POLLIN)));
             if sys::poll(&mut fds, Deadline::after(Duration::MAX).at(until)).is_err() {
                 return;
@@ -319,7 +342,26 @@ impl Worker {
                 }
             }
             self.listen();
+            self.look_for_virtio();
         }
+    }
+
+    fn rename(&self) {
+        locked(&self.shared).names = self.lines.iter().map(|line| line.port.name().to_owned()).collect();
+    }
+
+    /// The virtio port has its name only some time after its device (drivers/char/virtio_console.c).
+    fn look_for_virtio(&mut self) {
+        let Some(stir) = &self.virtio else { return };
+        stir.drain();
+        let port = port::virtio(&self.root).and_then(|place| Port::open(place).transpose());
+        match port {
+            None => return,
+            Some(Ok(port)) => self.lines.push(Spoken::new(Line { port, beacon: true }, &self.hello)),
+            Some(Err(error)) => self.tell(Told::Lost(error)),
+        }
+        self.virtio = None;
+        self.rename();
     }
 
     fn obey(&mut self, command: Command) {
@@ -386,7 +428,7 @@ impl Worker {
                 Told::Heard { line: line.port.name().to_owned() }
             }
             NodeEvent::Opened(_) => {
-                *locked(&self.open) = true;
+                locked(&self.shared).open = true;
                 return;
             }
             NodeEvent::Foreign(versions) => Told::Foreign(versions),
@@ -408,6 +450,7 @@ impl Worker {
                     }
                 };
                 let name = line.port.name().to_owned();
+                self.virtio = None;
                 // The others are let go, as they were.
                 for (other, line) in self.lines.iter_mut().enumerate() {
                     line.lost |= other != index;

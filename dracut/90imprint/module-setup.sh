@@ -28,6 +28,8 @@ installkernel() {
     instmods virtio_net hv_netvsc vmxnet3 =drivers/net/ethernet =drivers/net/phy
     # DHCP and questions to neighbours; most kernels have both built in.
     instmods af_packet ipv6
+    # Lines to a host: the port imprint.0. Serial ports are built into most kernels.
+    instmods virtio_console
     # A hardware source of entropy where the hypervisor has one.
     instmods virtio_rng
 }

@@ -503,16 +503,29 @@ impl Packet {
         packets.find(|packet| packet.crc(message).to_be_bytes() == *crc)
     }
 
-    /// CRC-32 over who sent it, the conversation, and the message.
     fn crc(&self, message: &[u8]) -> u32 {
-        let from = match self.from {
-            Side::Node => b'N',
-            Side::Host => b'H',
-        };
-        let session = self.session.unwrap_or(Session { node: Nonce([0; 8]), host: Nonce([0; 8]) });
-        let crc = [&[from][..], &session.node.0, &session.host.0, message].into_iter().fold(u32::MAX, crc32);
-        !crc
+        crc(message, self.from, self.session)
     }
+}
+
+/// CRC-32 over who sent it, the conversation, and the message.
+fn crc(message: &[u8], from: Side, session: Option<Session>) -> u32 {
+    let from = match from {
+        Side::Node => b'N',
+        Side::Host => b'H',
+    };
+    let session = session.unwrap_or(Session { node: Nonce([0; 8]), host: Nonce([0; 8]) });
+    !([&[from][..], &session.node.0, &session.host.0, message].into_iter().fold(u32::MAX, crc32))
+}
+
+/// Any message at all as a frame with its right CRC: for whoever tests a peer.
+pub fn seal_message(message: &[u8], from: Side, session: Option<Session>) -> Vec<u8> {
+    let mut bytes = message.to_vec();
+    bytes.extend(crc(message, from, session).to_be_bytes());
+    let mut out = vec![MARK];
+    base85::encode(&bytes, &mut out);
+    out.push(b'\n');
+    out
 }
 
 /// CRC-32 as in Ethernet, IEEE 802.3 §3.2.9, reflected. Half a byte at a time: a frame is short, and the usual table is

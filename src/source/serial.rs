@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::uevent::Stir;
 use super::{Found, Notice, Origin, SourceError, needs_no_line, order};
 use crate::apply::entropy::Seeded;
 use crate::dialogue::{Dialogue, Line, Told};
@@ -34,8 +35,8 @@ pub fn listen(
     let insist = options.insists();
     let mut lines = Vec::new();
     for place in places(options, root, cmdline) {
-        // On a line that is named the node speaks first, and on one that is for nothing else.
-        let beacon = insist || place.virtio;
+        // On a line that is named, or that has to bring a payload, the node speaks first.
+        let beacon = insist;
         match Port::open(place) {
             Ok(Some(port)) => lines.push(Line { port, beacon }),
             Ok(None) => {}
@@ -44,7 +45,9 @@ pub fn listen(
             Err(error) => return Err(SourceError::Port(error)),
         }
     }
-    if lines.is_empty() {
+    let virtio =
+        order(options).contains(&SourceName::Virtio).then(Stir::open).transpose().map_err(SourceError::Watch)?;
+    if lines.is_empty() && virtio.is_none() {
         return Ok(None);
     }
     let wait = if insist { deadline.at_most(POOL) } else { deadline.at_most(AUTO) };
@@ -52,7 +55,7 @@ pub fn listen(
         // Under auto a line is no reason to wait for entropy.
         return if insist { Err(SourceError::NoKey) } else { Ok(None) };
     };
-    start(lines, &seeded, options.plain, root, deadline).map(Some)
+    start(lines, &seeded, options.plain, virtio, root, deadline).map(Some)
 }
 
 /// The terminal that somebody types on, taken at once: what is pasted is neither echoed nor cut.
@@ -61,13 +64,14 @@ pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError
     let mut port = Port::open(place)?.ok_or(SourceError::NoTerminal)?;
     port.take(root)?;
     let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
-    start(vec![Line { port, beacon: false }], &seeded, true, root, deadline)
+    start(vec![Line { port, beacon: false }], &seeded, true, None, root, deadline)
 }
 
 fn start(
     lines: Vec<Line>,
     seeded: &Seeded,
     plain: bool,
+    virtio: Option<Stir>,
     root: &Path,
     deadline: Deadline,
 ) -> Result<Dialogue, SourceError> {
@@ -84,7 +88,7 @@ fn start(
         serial,
         macs: macs.iter().map(|mac| HardwareAddress::as_bytes(mac).to_vec()).collect(),
     };
-    let start = || Dialogue::start(lines, key, hello, Signals::catch()?, root);
+    let start = || Dialogue::start(lines, key, hello, Signals::catch()?, virtio, root);
     start().map_err(SourceError::Watch)
 }
 
@@ -97,10 +101,8 @@ fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
         }
     };
     for source in order(options) {
-        match source {
-            SourceName::Virtio => port::virtio(root).into_iter().for_each(&mut add),
-            SourceName::Serial { name, baud } => add(port::named(root, cmdline, name, *baud)),
-            _ => {}
+        if let SourceName::Serial { name, baud } = source {
+            add(port::named(root, cmdline, name, *baud));
         }
     }
     if options.sources.is_empty() {
@@ -149,6 +151,9 @@ pub(super) fn find(
 ) -> Result<Result<Found, String>, SourceError> {
     let mut until = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
     let mut heard = false;
+    if dialogue.is_empty() && !insist {
+        return Ok(Err("no serial line".to_owned()));
+    }
     if insist {
         notice(Notice::Waiting(&format!("listening on {}", dialogue.names())));
     }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, recvmsg, socket,
+};
 
 use crate::sys;
 use crate::time::{Deadline, since_boot};
@@ -53,14 +55,44 @@ pub enum Change {
     Deadline,
 }
 
+/// The kernel's own events (group 1; udevd repeats them in group 2).
+fn kernel() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let kernel = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkKObjectUEvent)?;
+    bind(kernel.as_raw_fd(), &NetlinkAddr::new(0, 1))?;
+    Ok(kernel)
+}
+
+/// Readable when any device came, changed or went: for whoever looks again then, and needs to know no more.
+pub struct Stir(OwnedFd);
+
+impl Stir {
+    /// From now on.
+    pub fn open() -> io::Result<Stir> {
+        kernel().map(Stir)
+    }
+
+    /// Forgets what has happened so far.
+    pub fn drain(&self) {
+        let mut buffer = [0; 2048];
+        // What the kernel had to drop is no less of a stir.
+        while !matches!(recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()), Err(errno) if errno != Errno::ENOBUFS)
+        {
+        }
+    }
+}
+
+impl AsFd for Stir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Watch {
     /// To be opened before devices are looked at for the first time, so that nothing falls in between. `usb`: drives on
     /// USB are waited for, too.
     pub fn open(root: &Path, usb: bool) -> io::Result<Watch> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let kernel = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkKObjectUEvent)?;
-        // Group 1: the kernel's own events; udevd repeats them in group 2.
-        bind(kernel.as_raw_fd(), &NetlinkAddr::new(0, 1))?;
+        let kernel = kernel()?;
         let run = root.join("run/udev");
         let udev = if run.join("control").exists() {
             let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;

@@ -95,3 +95,144 @@ fn five_thousand(first: u64) {
     // In virtual time: the same on every machine.
     assert!(worst.0 <= 20.0, "seed {}", worst.1);
 }
+
+/// Everything that some program between the two ends acts on: what begins it, wherever it stands, and who says so.
+const ESCAPES: [(&str, &[u8], &str); 21] = [
+    (
+        "ipmitool sol, ssh, cu, tip, conserver's -e ~",
+        b"~",
+        "ipmitool(1), \"sol\": ~. ; ssh(1), ESCAPE CHARACTERS; cu(1)",
+    ),
+    ("ipmiconsole", b"&", "ipmiconsole(8): --escape-char, & by default"),
+    ("conman", b"&", "conman(1): &. &? &B, wherever it stands"),
+    ("conserver", b"\x05", "console(1): ^Ec"),
+    ("screen, minicom, picocom, QEMU's mux", b"\x01", "screen(1), minicom(1), picocom(1): C-a; qemu(1), -nographic"),
+    ("tmux", b"\x02", "tmux(1): C-b"),
+    ("telnet, virsh console, xl console", b"\x1d", "telnet(1), virsh(1): ^]"),
+    ("iDRAC", b"\x1c", "racadm connect: ^\\"),
+    ("iLO, RSA, HP MP", b"\x1b", "iLO: ESC ( ; IBM RSA: ESC ( ; terminals"),
+    ("ALOM, Sun SC", b"#.", "ALOM guide: #. returns to the service processor"),
+    ("Cyclades", b"\x1a", "Cyclades TS: ^Z"),
+    ("docker attach, podman attach", b"\x10", "docker-attach(1): ^P^Q"),
+    ("XON", b"\x11", "termios(3): IXON"),
+    ("XOFF", b"\x13", "termios(3): IXON"),
+    ("interrupt", b"\x03", "termios(3): VINTR"),
+    ("end of file", b"\x04", "termios(3): VEOF"),
+    ("literal next", b"\x16", "termios(3): VLNEXT"),
+    ("telnet's IAC", b"\xff", "RFC 854"),
+    ("NUL, and what a break looks like", b"\0", "termios(3): PARMRK"),
+    ("backslash, which login and some shells take for a quote", b"\\", "agetty(8)"),
+    ("KGDB", b"$3#33", "drivers/tty/serial/kgdb_nmi.c: the knock of kgdb_nmi.magic"),
+];
+
+/// By the grammar: what the alphabet and the ends of a frame have in them.
+#[test]
+fn no_escape_sequence_can_stand_in_a_frame() {
+    use imprint::line::base85::ALPHABET;
+    for (tool, sequence, source) in ESCAPES {
+        let inside = |byte: &u8| ALPHABET.contains(byte) || b"\r\n".contains(byte);
+        let possible = match sequence {
+            // The mark stands at the beginning only, and behind it the first digit of a type.
+            [b'#', second, ..] => (1..=10u8).any(|kind| {
+                [0, u8::MAX].iter().any(|rest| {
+                    let mut digits = Vec::new();
+                    imprint::line::base85::encode(&[kind, *rest, *rest, *rest], &mut digits);
+                    digits[0] == *second
+                })
+            }),
+            // A mark in the middle of it: never behind a digit.
+            _ => sequence.iter().all(inside),
+        };
+        assert!(!possible, "{tool} ({source})");
+    }
+}
+
+/// And by looking at what is sent: a whole conversation over a line that spoils nothing.
+#[test]
+fn no_escape_sequence_stands_in_a_conversation() {
+    let mut random = Random(7);
+    for round in 0..20 {
+        let course = session(&objects(&mut random), &Faults::default(), 115_200, round % 2 == 0, round, &seeded());
+        for (tool, sequence, source) in ESCAPES {
+            let found = course.capture.windows(sequence.len()).any(|window| window == sequence);
+            assert!(!found, "{tool} ({source})");
+        }
+        assert!(course.capture.split(|byte| *byte == b'\n').all(|line| line.len() < 256));
+    }
+}
+
+/// In whatever way a log is searched: raw, hexadecimal, base64 and base64url wherever the secret began in a group of
+/// three, and our own base 85 wherever it began in a group of four.
+fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
+    use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
+    let hex = imprint::hex::encode(secret);
+    let mut all = vec![secret.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
+    for before in 0..4usize {
+        let shifted = [&vec![0; before][..], secret].concat();
+        // Without what the bytes around it have a part in.
+        if before < 3 {
+            let skip = [0, 2, 3][before];
+            for text in [Base64Unpadded::encode_string(&shifted), Base64UrlUnpadded::encode_string(&shifted)] {
+                all.push(text.as_bytes()[skip..text.len() - 2].to_vec());
+            }
+        }
+        let mut text = Vec::new();
+        imprint::line::base85::encode(&shifted, &mut text);
+        let first = if before == 0 { 0 } else { 5 };
+        let last = text.len() / 5 * 5;
+        all.push(text[first..last].to_vec());
+    }
+    all
+}
+
+#[test]
+fn a_sealed_conversation_holds_no_secret() {
+    use imprint::payload::{Enrolment, Payload};
+    let typical = include_bytes!("../data/payload-full.cbor");
+    let credentials = include_bytes!("../data/payload-credentials.cbor");
+    let mut searched = 0;
+    for (index, bytes) in [&typical[..], &credentials[..]].into_iter().enumerate() {
+        let mut payload = Payload::decode(bytes).unwrap();
+        if let Enrolment::Credentials(credentials) = &mut payload.enrolment {
+            // As long as a P-256 key in PKCS#8.
+            credentials.key = imprint::secret::Secret::new(Random(99).bytes(138));
+        }
+        if let Enrolment::Csr(csr) = &mut payload.enrolment {
+            // As long as imprint-host makes them.
+            let secret = imprint::payload::Token::try_from("Zk3vX0pQw7LtY9sBnR2uAg".to_owned()).unwrap();
+            csr.token = Some(imprint::payload::EnrolmentToken { secret, mode: imprint::payload::TokenMode::Once });
+        }
+        let seed = Random(index as u64 + 100).bytes(32);
+        payload.seed = Some(imprint::payload::Seed { bytes: imprint::secret::Secret::new(seed), single_boot: true });
+        let bytes = &payload.encode()[..];
+        let mut secrets: Vec<Vec<u8>> = payload.seed.iter().map(|seed| seed.bytes.expose().to_vec()).collect();
+        match &payload.enrolment {
+            Enrolment::Csr(csr) => {
+                secrets.extend(csr.token.iter().map(|token| token.secret.expose().as_bytes().to_vec()));
+            }
+            Enrolment::Credentials(credentials) => secrets.push(credentials.key.expose().to_vec()),
+        }
+        let mut random = Random(index as u64);
+        let objects = Objects { payload: bytes.to_vec(), ..objects(&mut random) };
+        let course = session(&objects, &Faults::default(), 115_200, true, index as u64, &seeded());
+        // What is on the line, and what the frames on it hold.
+        let mut held = Vec::new();
+        for line in course.capture.split(|byte| *byte == b'\n') {
+            let digits = line.strip_prefix(b"#").map(|digits| digits.strip_suffix(b"\r").unwrap_or(digits));
+            held.extend(digits.and_then(imprint::line::base85::decode).unwrap_or_default());
+        }
+        assert!(held.len() > bytes.len());
+        for spelling in secrets.iter().flat_map(|secret| spellings(secret)) {
+            let contains = |log: &[u8]| log.windows(spelling.len()).any(|window| window == spelling);
+            assert!(spelling.len() >= 8, "too short to be searched for");
+            assert!(!contains(&course.capture) && !contains(&held));
+            searched += 1;
+        }
+        // The search finds what is there.
+        let plain: Vec<Vec<u8>> = secrets.iter().flat_map(|secret| spellings(secret)).collect();
+        let mut leaked = Vec::new();
+        imprint::line::base85::encode(bytes, &mut leaked);
+        assert!(plain.iter().any(|spelling| leaked.windows(spelling.len()).any(|window| window == spelling)));
+    }
+    assert!(searched > 30, "{searched}");
+}
