@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+import line
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 AGENT = ROOT / "dist/x86_64/imprint"
 HOST = ROOT / "dist/x86_64/imprint-host"
@@ -60,7 +62,7 @@ def sizes():
         bundle.flush()
         closure, closure_zstd = sum(path.stat().st_size for path in files), zstd_size(bundle.name)
     peer = "openssl + curl + busybox"
-    record("agent, stripped", round(AGENT.stat().st_size / MIB, 3), "MiB", 2.75, peer, round(closure / MIB, 1))
+    record("agent, stripped", round(AGENT.stat().st_size / MIB, 3), "MiB", 2.85, peer, round(closure / MIB, 1))
     record("agent, zstd -19", round(zstd_size(AGENT) / MIB, 3), "MiB", 1.2, peer, round(closure_zstd / MIB, 1))
 
 
@@ -266,6 +268,16 @@ def network(runs):
            "the live link alone: link to certificate", round(dead["alone"], 1))
 
 
+def serial_line():
+    """benches/line.py"""
+    target = "x86_64-unknown-linux-musl"
+    built = ["cargo", "build", "--locked", "--quiet", "--profile", "host", "--target", target]
+    subprocess.run([*built, "-p", "imprint-tests", "--bin", "linebench"], check=True, cwd=ROOT)
+    folder = ROOT / "target/bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    line.measure(record, ROOT / "target" / target / "host/linebench", HOST, folder)
+
+
 def demo():
     """`make demo` with a warm build and cached kernel; its own last line says how long it took."""
     times = []
@@ -282,7 +294,7 @@ def main():
     words.add_argument("--only", default="")
     words = words.parse_args()
     for name, measure in (("size", sizes), ("payload", payload_size), ("checkin", lambda: checkin(words.runs)),
-                          ("source", no_source), ("network", lambda: network(30)), ("demo", demo)):
+                          ("source", no_source), ("network", lambda: network(30)), ("line", serial_line), ("demo", demo)):
         if words.only in name:
             measure()
     target = ROOT / "target/bench"

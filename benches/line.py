@@ -1,0 +1,75 @@
+"""Measures the serial line: native ends on pseudo terminals with a paced line in between, beside lrzsz's YMODEM on the
+same line. bench.py imports it; the picture is target/bench/line.svg, and docs/line.svg is one of them."""
+
+import pathlib
+import statistics
+import subprocess
+
+BAUD = 115200
+SIZES = ((1024, 1.6), (4096, 1.45), (16384, 1.4))
+BAUDS = (9600, 19200, 38400, 57600, 115200)
+
+
+def numbers(program, *words):
+    text = subprocess.run([str(program), *map(str, words)], check=True, capture_output=True, text=True).stdout
+    return [[float(word) for word in line.split()] for line in text.splitlines()]
+
+
+def column(rows, index=0):
+    return [row[index] for row in rows]
+
+
+def measure(record, linebench, host, target):
+    def ymodem(size, baud):
+        return statistics.median(numbers(linebench, "ymodem", size, baud)[0][0] for _ in range(3))
+
+    for size, limit in SIZES:
+        ideal = size * 10 / BAUD * 1000
+        ratio = statistics.median(column(numbers(linebench, "object", size, BAUD, 0, 9))) / ideal
+        record(f"line, {size // 1024} KiB sealed at {BAUD}, by bytes x 10 / baud, median of 9", round(ratio, 3), "x", limit,
+               "lrzsz YMODEM", round(ymodem(size, BAUD) * 1000 / ideal, 2))
+    ideal = 4096 * 10 / BAUD * 1000
+    far = statistics.median(column(numbers(linebench, "object", 4096, BAUD, 50, 9))) / ideal
+    record("line, 4 KiB with 50 ms of round trip", round(far, 3), "x", 2)
+    faulty = sorted(column(numbers(linebench, "faulty", 4096, 500)))
+    record("line, 4 KiB, 1 % of frames damaged, 500 seeds, p95", round(faulty[int(len(faulty) * 0.95)], 3), "x", 2)
+    record("  the same, slowest", round(faulty[-1], 3), "x", 4)
+    whole = statistics.median(column(numbers(linebench, "whole", BAUD, 15))) / 1000
+    record("line, HELLO to certificate at 115200, median of 15", round(whole, 3), "s", 0.4)
+    rows = numbers(linebench, "clock", BAUD, 30)
+    record("line, clock error, median of 30", round(statistics.median(column(rows)), 2), "ms", 5)
+    outside = sum(1 for error, bound in rows if error > bound)
+    record("  errors outside the stated bound", outside, "of 30", 0)
+    alone = [numbers(linebench, "many", host, 1000, 0)[0] for _ in range(3)]
+    beside = [numbers(linebench, "many", host, 1000, 1)[0] for _ in range(3)]
+    record("line, 1,000 lines in one process, memory", round(max(column(alone, 1)) / 1024, 1), "MiB", 64)
+    later = statistics.median(column(beside)) / statistics.median(column(alone))
+    record("  p99 with one stalled line, by that without", round(later, 3), "x", 1.2)
+    curves = {"imprint, sealed": [statistics.median(column(numbers(linebench, "object", 4096, baud, 0, 3))) / 1000
+                                  for baud in BAUDS],
+              "YMODEM (lrzsz)": [ymodem(4096, baud) for baud in BAUDS],
+              "bytes x 10 / baud": [4096 * 10 / baud for baud in BAUDS]}
+    draw(curves, target / "line.svg")
+
+
+def draw(curves, path):
+    """4 KiB: seconds against baud, both logarithmic."""
+    import math
+    width, height, left, bottom = 640, 400, 70, 340
+    x = lambda baud: left + (math.log(baud) - math.log(BAUDS[0])) / (math.log(BAUDS[-1]) - math.log(BAUDS[0])) * 400
+    top, low = 10.0, 0.2
+    y = lambda seconds: 40 + (math.log(top) - math.log(max(seconds, low))) / (math.log(top) - math.log(low)) * 300
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="13">',
+             '<rect width="100%" height="100%" fill="white"/>',
+             f'<text x="{left}" y="22">4 KiB over a serial line: seconds by baud</text>']
+    for seconds in (0.2, 0.5, 1, 2, 5, 10):
+        parts.append(f'<path d="M{left} {y(seconds):.1f}H{left + 400}" stroke="#ddd"/>'
+                     f'<text x="{left - 8}" y="{y(seconds) + 4:.1f}" text-anchor="end">{seconds}</text>')
+    for baud in BAUDS:
+        parts.append(f'<text x="{x(baud):.1f}" y="{bottom + 20}" text-anchor="middle">{baud}</text>')
+    for (name, values), colour in zip(curves.items(), ("#0b6", "#c33", "#888")):
+        points = " ".join(f"{x(baud):.1f},{y(value):.1f}" for baud, value in zip(BAUDS, values))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+                     f'<text x="{left + 408}" y="{y(values[-1]) + 4:.1f}" fill="{colour}">{name}</text>')
+    parts.append("</svg>")
+    pathlib.Path(path).write_text("\n".join(parts) + "\n")
