@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 demo test test-fast test-vm bench lint docs fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 demo demo-serial test test-fast test-vm bench lint docs fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
@@ -41,6 +41,12 @@ demo: build
 	@scripts/install-needs vm
 	@scripts/demo
 
+## demo-serial the same over a BMC's serial-over-LAN, without a network
+demo-serial: export DEMO_START := $(shell date +%s.%N)
+demo-serial: build
+	@scripts/install-needs vm sol
+	@scripts/demo-serial
+
 ## test        everything below
 test: test-fast test-vm
 
@@ -52,7 +58,7 @@ test-fast: lint
 
 ## test-vm     real kernels in QEMU
 test-vm: build
-	@scripts/install-needs vm test
+	@scripts/install-needs vm test sol
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null
 	@scripts/vm-images generic >/dev/null
