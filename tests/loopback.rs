@@ -6,4 +6,5 @@
 mod loopback {
     mod checkin;
     mod host;
+    mod inject;
 }

@@ -186,6 +186,90 @@ fn until(line: &mut std::os::unix::net::UnixStream, seen: &mut String, words: &s
     }
 }
 
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A console server that speaks telnet, which QEMU is when asked.
+#[test]
+fn a_telnet_server() {
+    let host = Host::new();
+    let port = free_port();
+    let chardev = format!("socket,id=line,host=127.0.0.1,port={port},server=on,wait=off,telnet=on");
+    let inject = host.inject(&["--line", &format!("telnet:127.0.0.1:{port}")]);
+    let report = Machine::new(Kernel::Stable)
+        .without_network()
+        .append("imprint.source=serial:ttyS1")
+        .qemu(&SMBIOS)
+        .qemu(&["-chardev", &chardev, "-serial", "chardev:line"])
+        .boot();
+    certified(&host, &report, &inject.ended(), "line ttyS1");
+}
+
+/// A BMC: IPMI 2.0 serial-over-LAN, the console at its other end.
+#[test]
+fn serial_over_lan_by_ipmitool() {
+    let host = Host::new();
+    let (serial, lan) = (free_port(), free_port());
+    let configuration = format!(
+        "name \"test\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {lan}\n    priv_limit admin\n    \
+         allowed_auths_callback none md2 md5 straight\n    allowed_auths_user none md2 md5 straight\n    \
+         allowed_auths_operator none md2 md5 straight\n    allowed_auths_admin none md2 md5 straight\n    \
+         guid a123456789abcdefa123456789abcdef\n  endlan\n  sol \"tcp:127.0.0.1:{serial}\" 115200\n  \
+         user 2 true \"ipmiusr\" \"test\" admin 10 none md2 md5 straight\n"
+    );
+    std::fs::write(host.path("lan.conf"), configuration).unwrap();
+    let commands = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
+                    sel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
+    std::fs::write(host.path("bmc.emu"), commands).unwrap();
+    std::fs::create_dir(host.path("bmc")).unwrap();
+    let mut simulator = Command::new("ipmi_sim");
+    simulator.arg("-c").arg(host.path("lan.conf")).arg("-f").arg(host.path("bmc.emu")).arg("-s").arg(host.path("bmc"));
+    simulator.arg("-n").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let chardev = format!("socket,host=127.0.0.1,port={serial},server=on,wait=on");
+    let line = format!("exec:ipmitool -I lanplus -C 3 -H 127.0.0.1 -p {lan} -U ipmiusr -P test sol activate");
+    let log = host.path("log");
+    let machine = std::thread::spawn(move || {
+        Machine::new(Kernel::Stable).without_network().append("imprint=require").qemu(&SMBIOS).console(&chardev).boot()
+    });
+    // QEMU waits for it, and it for QEMU.
+    let start = std::time::Instant::now();
+    while std::net::TcpListener::bind(("127.0.0.1", serial)).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no machine");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let _simulator = Inject(Some(simulator.spawn().expect("ipmi_sim: run scripts/install-needs sol")));
+    let inject = host.inject(&["--line", &line, "--log", log.to_str().unwrap()]);
+    let report = machine.join().unwrap();
+    let told = inject.ended();
+    assert!(!told.1.contains("-P test"), "{}", told.1);
+    certified(&host, &report, &told, "line ttyS0");
+    sane(&report);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("SOL Session operational") && log.contains("hand-over: /run/imprint"), "{log}");
+}
+
+/// A node that does not want what it is given says so to the host, and the host to the operator.
+#[test]
+fn a_node_that_refuses_its_payload_tells_the_host() {
+    let host = Host::new();
+    let socket = host.path("line");
+    let chardev = format!("socket,id=line,path={},server=on,wait=off", socket.display());
+    let inject = host.inject(&["--line", &format!("unix:{}", socket.display())]);
+    let report = Machine::new(Kernel::Stable)
+        .without_network()
+        .initramfs_file("imprint/site", format!("{}\n", "00".repeat(32)).as_bytes())
+        .append("imprint.source=serial:ttyS1,115200")
+        .qemu(&SMBIOS)
+        .qemu(&["-chardev", &chardev, "-serial", "chardev:line"])
+        .boot();
+    let (code, told) = inject.ended();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("node1: failed: the node says: plan: ") && told.contains("site"), "{told}");
+    assert_eq!(report.exit_code(), 13);
+    assert!(!report.file_names().contains(&"private/key.pem"));
+}
+
 #[test]
 fn a_second_serial_port_at_its_own_speed() {
     let host = Host::new();

@@ -1,0 +1,341 @@
+//! `imprint-host inject` against a node's end that does everything right, or one thing wrong.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use imprint::apply::entropy::Seeded;
+use imprint::identity::Identity;
+use imprint::line::frame::{Hello, Nonce, Versions};
+use imprint::line::{Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire, seal};
+use imprint::payload::{Enrolment, EstUrl, Payload};
+use imprint::plan::SubjectPlan;
+use imprint::time::{Deadline, Timestamp, since_boot};
+use imprint_host::enrol::approve;
+use imprint_host::state::State;
+use imprint_tests::programs;
+
+const UUID: [u8; 16] = [7; 16];
+
+struct Site {
+    work: tempfile::TempDir,
+    listener: UnixListener,
+}
+
+impl Site {
+    fn new() -> Site {
+        let work = tempfile::tempdir().unwrap();
+        let url = EstUrl::try_from("https://est.example.org:8443/.well-known/est").unwrap();
+        let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
+        let record = "name = \"node1\"\nsubject = [\"CN=node1.example.org\"]\n\
+                      bind = { uuid = \"07070707-0707-0707-0707-070707070707\" }\n";
+        state.add_nodes(&[("node1.toml".to_owned(), record.to_owned())], false, Timestamp::system()).unwrap();
+        let listener = UnixListener::bind(work.path().join("line")).unwrap();
+        Site { work, listener }
+    }
+
+    fn state(&self) -> State {
+        State::open(&self.work.path().join("state")).unwrap()
+    }
+
+    fn inject(&self, words: &[&str]) -> Child {
+        let line = format!("unix:{}", self.work.path().join("line").display());
+        Command::new(programs::host())
+            .arg("--dir")
+            .arg(self.work.path().join("state"))
+            .args(["inject", "node1", "--line", &line, "--window", "20s", "--timeout", "20s"])
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.state().store.log(100).unwrap().into_iter().map(|row| row.event).collect()
+    }
+}
+
+fn ended(child: Child) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// What the node does differently.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Twist {
+    None,
+    /// It says HELLO with another key once it has its payload.
+    SecondKey,
+    /// Its proof is made with another token.
+    WrongToken,
+    /// It reports that it failed.
+    Fails,
+    /// It has used its token with another key before.
+    Again,
+}
+
+struct Remote {
+    stream: UnixStream,
+    wire: Wire<Node>,
+    key: LineKey,
+    twist: Twist,
+    pending: Option<String>,
+    refused: Option<String>,
+    certificates: Option<Vec<u8>>,
+    /// Another request, for when the first was answered.
+    second: Option<Vec<u8>>,
+    over: bool,
+}
+
+fn seeded() -> Seeded {
+    Seeded::ready(Deadline::after(Duration::from_secs(10))).unwrap()
+}
+
+fn hello(key: &LineKey, uuid: [u8; 16]) -> Hello {
+    let mut nonce = [0; 8];
+    nonce.copy_from_slice(&key.public()[..8]);
+    Hello {
+        versions: Versions::OURS,
+        plain: false,
+        nonce: Nonce(nonce),
+        key: key.public(),
+        uuid: Some(uuid),
+        serial: None,
+        macs: Vec::new(),
+    }
+}
+
+impl Remote {
+    fn new(stream: UnixStream, uuid: [u8; 16], twist: Twist) -> Remote {
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let key = LineKey::generate(&seeded()).unwrap();
+        let wire = Wire::new(Node::new(hello(&key, uuid), true, Shape::default()), None);
+        Remote { stream, wire, key, twist, pending: None, refused: None, certificates: None, second: None, over: false }
+    }
+
+    /// Until `done`, or until the other end closes.
+    fn run(&mut self, done: impl Fn(&Remote) -> bool) {
+        let start = Instant::now();
+        let now = || u64::try_from(since_boot().as_micros()).unwrap();
+        let mut buffer = [0; 4096];
+        while !done(self) {
+            assert!(start.elapsed() < Duration::from_secs(60), "the host said nothing more");
+            let polled = self.wire.poll(now());
+            let idle = polled.events.is_empty();
+            if self.stream.write_all(&polled.bytes).is_err() {
+                return;
+            }
+            polled.events.into_iter().for_each(|event| self.told(event));
+            if !idle {
+                continue;
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => self.wire.push(&buffer[..count], now()),
+                Err(error) => assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}"),
+            }
+        }
+        let polled = self.wire.poll(now());
+        drop(self.stream.write_all(&polled.bytes));
+    }
+
+    fn told(&mut self, event: NodeEvent) {
+        let node = self.wire.end_mut();
+        match event {
+            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
+                if self.twist == Twist::SecondKey {
+                    let key = LineKey::generate(&seeded()).unwrap();
+                    self.wire = Wire::new(Node::new(hello(&key, UUID), true, Shape::default()), None);
+                    return;
+                }
+                if self.twist == Twist::Fails {
+                    node.set_stage(Stage::Failed);
+                    return node.say(Kind::Report, report(false));
+                }
+                let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Sealed, number).unwrap();
+                let payload = Payload::decode(opened.expose()).unwrap();
+                let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };
+                assert_eq!(csr.urls, [EstUrl::Line], "the node has no network");
+                let subject = SubjectPlan { names: csr.names.clone(), key: csr.key };
+                let identity = Identity::generate(&subject, &seeded()).unwrap();
+                let token = match self.twist {
+                    Twist::WrongToken => "AAAAAAAAAAAAAAAAAAAAAA",
+                    _ => csr.token.as_ref().unwrap().secret.expose(),
+                };
+                let request = seal::request(token.as_bytes(), node.hello(), identity.csr());
+                node.set_stage(Stage::Request);
+                node.say(Kind::Request, request);
+                if self.twist == Twist::Again {
+                    // Asks again with another key once it has its certificate.
+                    self.twist = Twist::None;
+                    let other = Identity::generate(&subject, &seeded()).unwrap();
+                    let request = seal::request(token.as_bytes(), node.hello(), other.csr());
+                    self.second = Some(request);
+                }
+            }
+            NodeEvent::Object { kind: Kind::Certificates, bytes, .. } => {
+                let node = self.wire.end_mut();
+                if let Some(request) = self.second.take() {
+                    node.set_stage(Stage::Request);
+                    return node.say(Kind::Request, request);
+                }
+                self.certificates = Some(bytes);
+                node.set_stage(Stage::Done);
+                node.say(Kind::Report, report(true));
+            }
+            NodeEvent::Object { kind: Kind::Pending, bytes, .. } => {
+                self.pending = Some(String::from_utf8(bytes).unwrap());
+            }
+            NodeEvent::Object { kind: Kind::Refused, bytes, .. } => {
+                self.refused = Some(String::from_utf8(bytes).unwrap());
+                node.set_stage(Stage::Failed);
+                node.say(Kind::Report, report(false));
+            }
+            NodeEvent::Sent(Kind::Report) => self.over = true,
+            _ => {}
+        }
+    }
+}
+
+fn report(done: bool) -> Vec<u8> {
+    let (outcome, code, error) = match done {
+        true => ("done", 0, "null"),
+        false => ("failed", 13, r#"{"stage":"plan","message":"CA CN=x is none of this site's\u001b[2J"}"#),
+    };
+    format!(
+        r#"{{"version":1,"outcome":"{outcome}","exit_code":{code},"error":{error},"origin":"line ttyS0","payload_id":null,
+            "name":"node1","key_code":"AAAA-BBBB-CCCC-DDDD","steps":[{{"name":"payload","started_us":5,"duration_us":7,
+            "detail":""}}]}}"#
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_node_gets_its_certificate_and_the_console_is_logged() {
+    let site = Site::new();
+    let log = site.work.path().join("log");
+    let inject = site.inject(&["--log", log.to_str().unwrap()]);
+    let (mut stream, _) = site.listener.accept().unwrap();
+    stream.write_all(b"Linux version 6.1 #1 SMP\r\nimprint: hello\r\n").unwrap();
+    let mut node = Remote::new(stream, UUID, Twist::None);
+    node.run(|node| node.over);
+    node.stream.write_all(b"login: ").unwrap();
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("node1: done: key AAAA-BBBB-CCCC-DDDD, payload ") && told.contains("0 retransmits"),
+        "{told}"
+    );
+    let certificates = imprint::est::certs_only(&node.certificates.unwrap()).unwrap();
+    assert_eq!(certificates.len(), 2, "the node's and the intermediate");
+    assert_eq!(site.events().iter().filter(|event| *event == "enrolled").count(), 1);
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "Linux version 6.1 #1 SMP\r\nimprint: hello\r\nlogin: ");
+}
+
+#[test]
+fn another_machine_gets_nothing() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, [8; 16], Twist::None);
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1));
+    let want = "another machine is on this line: the record's SMBIOS UUID is 07070707-0707-0707-0707-070707070707, HELLO \
+                says 08080808-0808-0808-0808-080808080808";
+    assert!(told.contains(want), "{told}");
+    assert!(!site.events().contains(&"payload".to_owned()), "{:?}", site.events());
+}
+
+#[test]
+fn a_second_key_in_the_window_is_refused() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::SecondKey);
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("a second line key, ") && told.contains("somebody else writes to the line"), "{told}");
+    assert!(!site.events().contains(&"enrolled".to_owned()));
+}
+
+#[test]
+fn a_request_without_the_payload_is_refused() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::WrongToken);
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(node.refused.unwrap().contains("no payload was made with this name and token"), "{told}");
+    assert!(site.events().contains(&"refused".to_owned()));
+}
+
+#[test]
+fn a_node_that_fails_says_why() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::Fails);
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("the node says: plan: CA CN=x is none of this site's?[2J"), "{told}");
+    assert!(told.contains("node1: step: payload"), "{told}");
+}
+
+#[test]
+fn a_used_token_waits_for_an_administrator() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::Again);
+    node.run(|node| node.pending.is_some());
+    let words = node.pending.clone().unwrap();
+    let code = words.split("key ").nth(1).unwrap().split(':').next().unwrap().to_owned();
+    approve(&mut site.state().store, "node1", &code, Timestamp::system()).unwrap();
+    node.run(|node| node.over);
+    let (exit, told) = ended(inject);
+    assert_eq!(exit, Some(0), "{told}");
+    assert!(told.contains(&format!("node1: pending: key {code}: token already used by key ")), "{told}");
+    assert!(node.certificates.is_some());
+}
+
+/// Killed in the middle and started again, with another payload for a node that has one.
+#[test]
+fn a_host_that_starts_again_goes_on() {
+    let site = Site::new();
+    let mut inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
+    node.run(|node| node.wire.end().stage() == Stage::Request);
+    inject.kill().unwrap();
+    inject.wait().unwrap();
+    let inject = site.inject(&[]);
+    let (stream, _) = site.listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    node.stream = stream;
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(site.events().iter().filter(|event| *event == "payload").count(), 1, "the node had its payload");
+}
+
+#[test]
+fn lines_that_nobody_answers_are_told_apart() {
+    let site = Site::new();
+    let nowhere = Path::new("/nowhere/line");
+    let output = Command::new(programs::host())
+        .arg("--dir")
+        .arg(site.work.path().join("state"))
+        .args(["inject", "node1", "--line", &format!("unix:{}", nowhere.display()), "--window", "1s"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("unix:/nowhere/line: No such file or directory") && told.contains("start the virtual"),
+        "{told}"
+    );
+    assert!(told.contains("no node said HELLO within 1 s"), "{told}");
+}
