@@ -69,6 +69,8 @@ struct Hit {
 /// What looking at one device gave.
 enum Look {
     Hit(Hit),
+    /// Ours, by a label of this rank, and there is no getting a payload from it.
+    Broken(usize, SourceError),
     /// Why there is no payload on it.
     Nothing(String),
     /// Nothing to read yet, and why; it is looked at again whenever anything happens.
@@ -88,15 +90,27 @@ pub fn find(
     let mut insist = false;
     loop {
         let mut hits = Vec::new();
+        let mut broken: Option<(usize, SourceError)> = None;
         for device in devices(root)? {
             if matches!(looked.get(&device), Some(Looked::Done(_))) {
                 continue;
             }
-            match look(search, root, &device)? {
+            match look(search, root, &device) {
                 Look::Hit(hit) => hits.push(hit),
+                Look::Broken(rank, error) => {
+                    if broken.as_ref().is_none_or(|(first, _)| rank < *first) {
+                        broken = Some((rank, error));
+                    }
+                }
                 Look::Nothing(why) => drop(looked.insert(device, Looked::Done(why))),
                 Look::NotYet(why) => drop(looked.insert(device, Looked::NotYet(why))),
             }
+        }
+        // Broken volumes whose turn comes after that of a payload are passed over, like all sources behind it.
+        if let Some((rank, error)) = broken
+            && hits.iter().all(|hit| hit.rank >= rank)
+        {
+            return Err(error);
         }
         if let Some(found) = one(hits, search.named())? {
             return Ok(Ok(found));
@@ -165,46 +179,46 @@ fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
     Ok(names)
 }
 
-fn look(search: &Search<'_>, root: &Path, device: &str) -> Result<Look, SourceError> {
+fn look(search: &Search<'_>, root: &Path, device: &str) -> Look {
     if may_be_usb(root, device) && !search.named() && !search.pinned {
-        return Ok(Look::Nothing(
+        return Look::Nothing(
             "ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
                 .to_owned(),
-        ));
+        );
     }
     // Slashes in kernel names stand as exclamation marks in sysfs (drivers/base/core.c, device_add).
     let node = root.join("dev").join(device.replace('!', "/"));
     let mut medium = match File::open(&node) {
         Ok(medium) => medium,
         Err(error) => match error.raw_os_error() {
-            Some(nix::libc::ENOMEDIUM) => return Ok(Look::NotYet("no medium in the drive")),
+            Some(nix::libc::ENOMEDIUM) => return Look::NotYet("no medium in the drive"),
             // devtmpfs makes the node before the kernel tells of the device (drivers/base/core.c, device_add), so this
             // is a device that has just gone, or a /dev that is not mounted.
-            Some(nix::libc::ENOENT) => return Ok(Look::NotYet("no device node in /dev")),
-            _ => return Ok(Look::Nothing(format!("cannot be opened: {error}"))),
+            Some(nix::libc::ENOENT) => return Look::NotYet("no device node in /dev"),
+            _ => return Look::Nothing(format!("cannot be opened: {error}")),
         },
     };
     let volume = match Volume::open(&mut medium) {
         Ok(Some(volume)) => volume,
-        Ok(None) => return Ok(Look::Nothing("neither ISO 9660 nor FAT".to_owned())),
+        Ok(None) => return Look::Nothing("neither ISO 9660 nor FAT".to_owned()),
         // Whether it would have been ours cannot be known.
-        Err(error) => return Ok(Look::Nothing(chain(&error))),
+        Err(error) => return Look::Nothing(chain(&error)),
     };
     let labels: Vec<String> = volume.labels().map(|label| label.escape_default().to_string()).collect();
     let ranked = labels.iter().filter_map(|label| search.rank(label).map(|(rank, own)| (rank, own, label)));
     let Some((rank, own, label)) = ranked.min_by_key(|(rank, _, _)| *rank) else {
-        return Ok(Look::Nothing(format!("volume \"{}\", not one of ours", labels.join("\" or \""))));
+        return Look::Nothing(format!("volume \"{}\", not one of ours", labels.join("\" or \"")));
     };
     let label = label.clone();
     match volume.file(&mut medium, &PATH, MAX_LEN) {
-        Ok(Some(bytes)) => Ok(Look::Hit(Hit { rank, device: device.to_owned(), label, bytes })),
-        Ok(None) if own => Err(SourceError::NoFile { device: device.to_owned(), label }),
-        Ok(None) => Ok(Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/")))),
+        Ok(Some(bytes)) => Look::Hit(Hit { rank, device: device.to_owned(), label, bytes }),
+        Ok(None) if own => Look::Broken(rank, SourceError::NoFile { device: device.to_owned(), label }),
+        Ok(None) => Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/"))),
         // What has a label of others, and nothing of ours that could be read, stops no boot.
         Err(error) if !own && !error.is_about_the_file() => {
-            Ok(Look::Nothing(format!("volume \"{label}\": {}", chain(&error))))
+            Look::Nothing(format!("volume \"{label}\": {}", chain(&error)))
         }
-        Err(source) => Err(SourceError::Broken { device: device.to_owned(), label, source }),
+        Err(source) => Look::Broken(rank, SourceError::Broken { device: device.to_owned(), label, source }),
     }
 }
 

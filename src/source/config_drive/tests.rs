@@ -216,3 +216,19 @@ fn a_fat_volume_with_a_damaged_boot_sector_is_broken_under_our_label() {
         "vda: volume \"cidata\": bytes per sector at byte 11 are 0, not 512 to 4096; write the volume again"
     );
 }
+
+/// What comes first in the order is there, so what is wrong with what comes later is never asked; the other way round it is.
+#[test]
+fn a_broken_volume_stops_the_boot_only_in_its_turn() {
+    let empty = emptied(CIDATA);
+    let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &empty), ("sdb", PCI, PLAIN)];
+    let first = Search { labels: &[Some("IMPRINT"), Some("cidata")], ..PLAIN_SEARCH };
+    let found = search(&first, &drives).unwrap().unwrap();
+    let origin = Origin::ConfigDrive { device: "sdb".into(), label: "IMPRINT".into(), named: true };
+    assert_eq!(found.origin, origin);
+    let last = Search { labels: &[Some("cidata"), Some("IMPRINT")], ..PLAIN_SEARCH };
+    match search(&last, &drives).unwrap_err() {
+        SourceError::NoFile { device, label } => assert_eq!((device.as_str(), label.as_str()), ("sda", "cidata")),
+        other => panic!("{other}"),
+    }
+}
