@@ -358,10 +358,10 @@ fn search(line: &Line) {
 
 #[test]
 fn a_node_that_speaks_first() {
-    search(&Line { beacon: true, faults: 2, restarts: 1, hasty: 2 });
+    search(&Line { beacon: true, faults: 2, restarts: 1, hasty: 1 });
 }
 
 #[test]
 fn a_host_that_calls() {
-    search(&Line { beacon: false, faults: 2, restarts: 1, hasty: 2 });
+    search(&Line { beacon: false, faults: 2, restarts: 1, hasty: 1 });
 }

@@ -136,6 +136,8 @@ impl Remote {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return,
                 Ok(count) => self.wire.push(&buffer[..count], now()),
+                // The host is done, and what was on its way to it is lost.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
                 Err(error) => assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}"),
             }
         }

@@ -236,3 +236,68 @@ fn a_sealed_conversation_holds_no_secret() {
     }
     assert!(searched > 30, "{searched}");
 }
+
+/// If this test fails, do not change it: you have changed version 1 of the line protocol.
+#[test]
+fn the_examples_on_the_page_are_what_is_sent() {
+    use imprint::digest::sha256;
+    use imprint::line::frame::{Announce, Frame, Hello, Nonce, NotTaken, Packet, Session, Side, Versions};
+    use imprint::line::{Kind, Stage};
+    let (node, host) = (Nonce([1, 2, 3, 4, 5, 6, 7, 8]), Nonce([17, 18, 19, 20, 21, 22, 23, 24]));
+    let session = Session { node, host };
+    let hello = Hello {
+        versions: Versions { lowest: 1, highest: 1 },
+        plain: false,
+        nonce: node,
+        key: [42; 32],
+        uuid: Some(std::array::from_fn(|i| i as u8)),
+        serial: None,
+        macs: vec![vec![0x52, 0x54, 0, 0x12, 0x34, 0x56]],
+    };
+    let bytes = b"hello, node".to_vec();
+    let announce = |kind| Announce { number: 0, kind, chunk: 192, length: 11, digest: sha256(&bytes) };
+    let examples = [
+        ("CALL", Side::Host, None, Frame::Call(Versions { lowest: 1, highest: 1 })),
+        ("HELLO", Side::Node, None, Frame::Hello(hello)),
+        ("OPEN", Side::Host, None, Frame::Open { version: 1, session }),
+        ("READY, stage 0", Side::Node, Some(session), Frame::Ready(Stage::Payload)),
+        ("ANNOUNCE 0 of kind 1, 11 bytes", Side::Host, Some(session), Frame::Announce(announce(Kind::Sealed))),
+        (
+            "DATA 0, piece 0, `hello, node`",
+            Side::Host,
+            Some(session),
+            Frame::Data { number: 0, index: 0, bytes: bytes.clone() },
+        ),
+        ("ACK 0, next 1", Side::Node, Some(session), Frame::Ack { number: 0, next: 1, later: 0 }),
+        ("ACK 3, next 4, and piece 6", Side::Node, Some(session), Frame::Ack { number: 3, next: 4, later: 2 }),
+        ("REFUSE 0, reason 4", Side::Node, Some(session), Frame::Refuse { number: 0, reason: NotTaken::NotSealed }),
+        ("ASK 1", Side::Node, Some(session), Frame::Ask { number: 1 }),
+        (
+            "TIME 1, 2026-11-23T00:00:00Z, 250 µs",
+            Side::Host,
+            Some(session),
+            Frame::Time { number: 1, received: 1_795_392_000_000_000, held: 250 },
+        ),
+        ("ANNOUNCE outside any conversation", Side::Host, None, Frame::Announce(announce(Kind::Plain))),
+        ("DATA outside any conversation", Side::Host, None, Frame::Data { number: 0, index: 0, bytes: bytes.clone() }),
+    ];
+    let mut section = String::from("| frame | from | on the line |\n|---|---|---|\n");
+    for (name, from, session, frame) in examples {
+        let packet = Packet { from, session, frame };
+        let mut line = Vec::new();
+        packet.encode(&mut line);
+        let text = String::from_utf8(line).unwrap().trim_end().to_owned();
+        assert_eq!(Packet::decode(&text.as_bytes()[1..], session).as_ref(), Some(&packet), "{name}");
+        let from = if from == Side::Node { "node" } else { "host" };
+        // A pipe is no digit, so a table can hold a frame.
+        section.push_str(&format!("| {name} | {from} | `{text}` |\n"));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/line-protocol.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, found) = page.split_once("Line ends are left out.\n\n").unwrap();
+    if std::env::var_os("IMPRINT_WRITE_DOCS").is_some() && found.is_empty() {
+        std::fs::write(path, format!("{before}Line ends are left out.\n\n{section}")).unwrap();
+        return;
+    }
+    assert_eq!(found, section);
+}
