@@ -437,6 +437,7 @@ impl Door<'_> {
     fn hand_over(&mut self) -> Result<Option<Network>, Error> {
         let Some(race) = &mut self.race else { return Ok(None) };
         let network = race.network()?;
+        race.settle()?;
         handover::network::write(self.root, &network)?;
         Ok(Some(network))
     }

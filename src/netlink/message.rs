@@ -61,6 +61,8 @@ const RTM_NEWNDUSEROPT: u16 = 68;
 const RT_TABLE_MAIN: u8 = 254;
 /// "Route installed during boot".
 const RTPROT_BOOT: u8 = 3;
+/// "DHCP client"
+const RTPROT_DHCP: u8 = 16;
 const RTN_UNICAST: u8 = 1;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 /// Addresses and routes that end on the link.
@@ -69,6 +71,7 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
 
 // include/uapi/linux/if_link.h, if_addr.h
 const IFLA_ADDRESS: u16 = 1;
@@ -132,6 +135,8 @@ pub enum Request {
         index: u32,
         /// Destination, gateway, metric.
         route: Route,
+        /// The address that a DHCP server gave it with; `None`: it is the payload's.
+        leased: Option<IpAddr>,
     },
     /// Take a route away.
     DropRoute {
@@ -139,6 +144,8 @@ pub enum Request {
         index: u32,
         /// Destination, gateway, metric.
         route: Route,
+        /// The address that a DHCP server gave it with; `None`: it is the payload's.
+        leased: Option<IpAddr>,
     },
 }
 
@@ -297,10 +304,10 @@ impl Request {
                 (RTM_NEWADDR, ask | NLM_F_CREATE | how, body)
             }
             Request::DropAddress { index, prefix } => (RTM_DELADDR, ask, address_body(*index, *prefix)),
-            Request::SetRoute { index, route } => {
-                (RTM_NEWROUTE, ask | NLM_F_CREATE | NLM_F_REPLACE, route_body(*index, route))
+            Request::SetRoute { index, route, leased } => {
+                (RTM_NEWROUTE, ask | NLM_F_CREATE | NLM_F_REPLACE, route_body(*index, route, *leased))
             }
-            Request::DropRoute { index, route } => (RTM_DELROUTE, ask, route_body(*index, route)),
+            Request::DropRoute { index, route, leased } => (RTM_DELROUTE, ask, route_body(*index, route, *leased)),
         };
         let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
         let mut bytes = Vec::with_capacity(HEADER + body.len());
@@ -333,7 +340,7 @@ fn link_header(index: u32, flags: u32, change: u32) -> Vec<u8> {
 }
 
 /// `struct rtmsg` and its attributes.
-fn route_body(index: u32, route: &Route) -> Vec<u8> {
+fn route_body(index: u32, route: &Route, leased: Option<IpAddr>) -> Vec<u8> {
     let destination = route.destination;
     // Scope says how far away the next hop is; IPv6 ignores it.
     let scope = match route.gateway {
@@ -341,7 +348,8 @@ fn route_body(index: u32, route: &Route) -> Vec<u8> {
         _ => RT_SCOPE_UNIVERSE,
     };
     let mut body = vec![family(destination.address()), destination.length(), 0, 0];
-    body.extend([RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST]);
+    let protocol = if leased.is_some() { RTPROT_DHCP } else { RTPROT_BOOT };
+    body.extend([RT_TABLE_MAIN, protocol, scope, RTN_UNICAST]);
     body.extend([0; 4]);
     if destination.length() > 0 {
         address(&mut body, RTA_DST, destination.address());
@@ -351,6 +359,9 @@ fn route_body(index: u32, route: &Route) -> Vec<u8> {
     }
     if let Some(metric) = route.metric {
         attribute(&mut body, RTA_PRIORITY, &metric.to_ne_bytes());
+    }
+    if let Some(source) = leased {
+        address(&mut body, RTA_PREFSRC, source);
     }
     attribute(&mut body, RTA_OIF, &index.to_ne_bytes());
     body

@@ -113,7 +113,7 @@ fn a_lease_for_one_address_reaches_its_gateway_all_the_same() {
     let _server = serve("--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,1h --dhcp-option=1,255.255.255.255");
     configure(&only(dhcp()), root(&[]).path(), later()).unwrap();
     let routes = ip("-4 route");
-    assert!(routes.contains("192.0.2.1 dev eth0 scope link"), "{routes}");
+    assert!(routes.contains("192.0.2.1 dev eth0 proto dhcp scope link src 192.0.2.100"), "{routes}");
     assert!(routes.contains("default via 192.0.2.1 dev eth0"), "{routes}");
 }
 

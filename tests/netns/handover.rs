@@ -72,6 +72,7 @@ fn networkd_goes_on_with_the_lease() {
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(race.next(later(), &mut |_| ()).unwrap());
     let network = race.network().unwrap();
+    race.settle().unwrap();
     write(Path::new("/"), &network).unwrap();
     let address = one(network).lease.unwrap().address;
 
@@ -89,6 +90,9 @@ fn networkd_goes_on_with_the_lease() {
     let changes = fs::read_to_string(&changes).unwrap();
     assert!(!changes.contains(&format!("Deleted {}", address.address())), "{changes}");
     assert!(ip("-o -4 addr show dev eth0").contains(&format!("inet {address}")));
+    // One default route, which networkd manages, and not beside it one that nobody does.
+    let routes = ip("-4 route show default");
+    assert!(routes.lines().count() == 1 && routes.contains("proto dhcp"), "{routes}");
 }
 
 #[test]

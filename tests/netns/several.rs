@@ -197,3 +197,24 @@ fn advertisements_that_nobody_asked_for_are_not_taken() {
     assert_eq!(ip("-6 route show default"), "");
     assert_eq!(fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap().matches("20010db80000").count(), 0);
 }
+
+#[test]
+fn a_link_whose_neighbours_are_silent_is_the_last_resort() {
+    two_links();
+    let _server = serve(RANGE);
+    ip("link set p1 up");
+    let silent = LinkConfig {
+        addresses: vec![Prefix::parse("198.51.100.10/24").unwrap()],
+        routes: vec![route("0.0.0.0/0", Some("198.51.100.1"), None)],
+        ..LinkConfig::default()
+    };
+    let links = vec![link(named("eth0"), dhcp()), link(named("eth1"), silent)];
+    let plan = NetworkPlan { links, servers: Vec::new() };
+    let root = root(&[]);
+    let mut race = Race::new(&plan, None, root.path()).unwrap();
+    assert!(race.next(later(), &mut |_| ()).unwrap());
+    assert_eq!(one(race.network().unwrap()).name.as_str(), "eth0");
+    // Nobody is reached over eth0.
+    assert!(race.next(Deadline::after(Duration::from_secs(20)), &mut |_| ()).unwrap());
+    assert_eq!(race.network().unwrap().links[0].name.as_str(), "eth1");
+}

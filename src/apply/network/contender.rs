@@ -197,7 +197,7 @@ impl Contender {
                 kernel.address(on, *prefix, None)?;
             }
             for route in &config.routes {
-                kernel.route(on, route)?;
+                kernel.route(on, route, None)?;
             }
             self.applied = true;
         }
@@ -290,8 +290,26 @@ impl Contender {
         let on = On { index: self.facts.index, name: &self.facts.name };
         let Some(lease) = self.lease.take() else { return Ok(()) };
         self.ways.retain(|way| *way != Way::Dhcp4);
-        self.routes(&lease).iter().try_for_each(|route| kernel.drop_route(on, route))?;
+        let leased = Some(lease.address.address());
+        self.routes(&lease).iter().try_for_each(|route| kernel.drop_route(on, route, leased))?;
         kernel.forget(on, lease.address)
+    }
+
+    /// Gives the routes of the lease what systemd-networkd gives them, which then takes them for its own.
+    pub(super) fn settle(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        self.bear(kernel, |link, kernel| {
+            let on = On { index: link.facts.index, name: &link.facts.name };
+            let Some(lease) = &link.lease else { return Ok(()) };
+            let leased = Some(lease.address.address());
+            for route in link.routes(lease) {
+                // What the kernel refused it refuses again.
+                if kernel.route(on, &Route { metric: METRIC, ..route.clone() }, leased).is_ok() {
+                    kernel.drop_route(on, &route, leased)?;
+                }
+            }
+            Ok(())
+        })
+        .map(drop)
     }
 
     fn take(&mut self, lease: Lease, kernel: &mut Kernel) -> Result<(), NetworkError> {
@@ -320,7 +338,7 @@ impl Contender {
         // Those that are there since the lease was new would, set again, take the place of another link's.
         let before = self.lease.as_ref().map(|before| self.routes(before)).unwrap_or_default();
         for route in self.routes(&lease).iter().filter(|route| !before.contains(route)) {
-            may(kernel.route(on, route))?;
+            may(kernel.route(on, route, Some(lease.address.address())))?;
         }
         self.refused = refused;
         self.lease = Some(lease);
@@ -339,9 +357,10 @@ impl Contender {
             }
             routes.push(route.clone());
         }
-        let is_same =
-            |mine: &Route, theirs: &Route| (mine.destination, mine.metric) == (theirs.destination, theirs.metric);
-        routes.retain(|theirs| !(self.applied && self.asked.config.routes.iter().any(|mine| is_same(mine, theirs))));
+        let is_fixed = |theirs: &Route| {
+            self.applied && self.asked.config.routes.iter().any(|mine| mine.destination == theirs.destination)
+        };
+        routes.retain(|theirs| !is_fixed(theirs));
         routes
     }
 
@@ -392,7 +411,7 @@ impl Contender {
         (self.entitled, self.applied) = (false, false);
         self.ways.retain(|way| !way.is_static());
         let on = On { index: self.facts.index, name: &self.facts.name };
-        let routes = self.asked.config.routes.iter().try_for_each(|route| kernel.drop_route(on, route));
+        let routes = self.asked.config.routes.iter().try_for_each(|route| kernel.drop_route(on, route, None));
         let addresses = self.asked.config.addresses.iter().try_for_each(|prefix| kernel.forget(on, *prefix));
         routes.and(addresses)
     }
@@ -466,6 +485,9 @@ impl Contender {
         }
     }
 }
+
+/// systemd.network(5), RouteMetric= in [DHCPv4]
+const METRIC: Option<u32> = Some(1024);
 
 const DHCP: &str = "asking for an address by DHCPv4";
 const NEIGHBOURS: &str = "asking who is there";

@@ -1,5 +1,6 @@
 //! The kernel, asked to change one thing about one link. What is as it should be already is no error. Decides nothing.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -109,14 +110,15 @@ impl Kernel {
         }
     }
 
-    pub(super) fn route(&mut self, on: On<'_>, route: &Route) -> Result<(), NetworkError> {
-        let request = Request::SetRoute { index: on.index, route: route.clone() };
+    /// `leased`: the address that it was given with.
+    pub(super) fn route(&mut self, on: On<'_>, route: &Route, leased: Option<IpAddr>) -> Result<(), NetworkError> {
+        let request = Request::SetRoute { index: on.index, route: route.clone(), leased };
         self.ask(on, &request, || describe(route)).map(drop)
     }
 
     /// A route that is gone already, maybe with its address, is as good as one that was taken away.
-    pub(super) fn drop_route(&mut self, on: On<'_>, route: &Route) -> Result<(), NetworkError> {
-        let request = Request::DropRoute { index: on.index, route: route.clone() };
+    pub(super) fn drop_route(&mut self, on: On<'_>, route: &Route, leased: Option<IpAddr>) -> Result<(), NetworkError> {
+        let request = Request::DropRoute { index: on.index, route: route.clone(), leased };
         match self.ask(on, &request, || format!("taking {} away", describe(route))) {
             Err(NetworkError::Refused { source: RequestError::Refused { errno: Errno::ESRCH, .. }, .. }) => Ok(()),
             other => other.map(drop),

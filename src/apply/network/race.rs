@@ -40,6 +40,8 @@ pub struct Race<'a> {
     contenders: Vec<Contender>,
     /// What can be used, in the order in which it could.
     gains: Vec<(u32, Way)>,
+    /// Links that could be used when one more was asked for, so that they are of no use, as it seems.
+    tried: Vec<u32>,
     buffer: Vec<u8>,
 }
 
@@ -88,6 +90,7 @@ impl<'a> Race<'a> {
             unnamed: Vec::new(),
             contenders: Vec::new(),
             gains: Vec::new(),
+            tried: Vec::new(),
             buffer: vec![0; packet::BUFFER],
         })
     }
@@ -96,12 +99,10 @@ impl<'a> Race<'a> {
     /// first. False when the deadline passed before. `notice` is told when it takes long.
     pub fn next(&mut self, deadline: Deadline, notice: &mut dyn FnMut(&[LinkReport])) -> Result<bool, NetworkError> {
         let mut noticed = (since_boot(), NOTICE);
-        // Those that were of no use, as it seems: or nobody would ask for the next.
-        let used: Vec<u32> =
-            self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect();
+        self.tried = self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect();
         loop {
             let mut wake = self.look(Look::Gain)?;
-            if self.pass_on(&used)? {
+            if self.pass_on()? {
                 wake = self.look(Look::Gain)?;
             }
             if self.gained() {
@@ -146,6 +147,12 @@ impl<'a> Race<'a> {
     /// Why there is no network.
     pub fn failure(&self) -> NetworkError {
         NetworkError::NoLink { links: self.report(), waited: since_boot().saturating_sub(self.begun) }
+    }
+
+    /// The end of the race: no link is to take another's place any more, and the routes of leases are left as the next
+    /// stage would make them.
+    pub fn settle(&mut self) -> Result<(), NetworkError> {
+        self.contenders.iter_mut().try_for_each(|link| link.settle(&mut self.kernel))
     }
 
     /// What can be used now: for the hand-over.
@@ -230,9 +237,9 @@ impl<'a> Race<'a> {
         None
     }
 
-    /// Gives each entry's static configuration to the first of its links that shows a sign of life. When nothing can be
-    /// used and nobody has answered on any link for a while, the most wanted link with carrier gets it: a neighbour that
-    /// keeps silent is no proof of a dead link.
+    /// Gives each entry's static configuration to the first of its links that shows a sign of life. When nothing else can
+    /// be used and nobody has answered for a while, the most wanted link with carrier gets it, unless another link of its
+    /// entry has it: a neighbour that keeps silent is no proof of a dead link.
     fn entitle(&mut self) -> Result<Option<Duration>, NetworkError> {
         for entry in self.entries() {
             // The kernel may refuse it on one of them, and then the next has its turn.
@@ -242,10 +249,12 @@ impl<'a> Race<'a> {
                 link.entitle(&mut self.kernel)?;
             }
         }
-        if self.contenders.iter().any(Contender::is_used) {
+        if self.contenders.iter().any(|link| link.is_used() && !self.tried.contains(&link.facts.index)) {
             return Ok(None);
         }
-        let silent = self.contenders.iter_mut().filter_map(|link| link.waiting().map(|since| (since, link)));
+        let held: Vec<usize> = self.contenders.iter().filter(|link| link.holds()).map(|link| link.entry).collect();
+        let free = self.contenders.iter_mut().filter(|link| !held.contains(&link.entry));
+        let silent = free.filter_map(|link| link.waiting().map(|since| (since, link)));
         let Some((since, link)) = silent.min_by_key(|(since, link)| (link.entry, *since)) else { return Ok(None) };
         let until = since.saturating_add(GRACE);
         if since_boot() < until {
@@ -256,12 +265,14 @@ impl<'a> Race<'a> {
     }
 
     /// Where a link has been used with its entry's static configuration and another one would do, it is that one's turn.
-    fn pass_on(&mut self, used: &[u32]) -> Result<bool, NetworkError> {
+    fn pass_on(&mut self) -> Result<bool, NetworkError> {
         let mut passed = false;
         for entry in self.entries() {
             let Some(next) = next_in_turn(&mut self.contenders, entry).map(|link| link.facts.index) else { continue };
             let mut links = self.contenders.iter_mut().filter(|link| link.entry == entry);
-            let Some(before) = links.find(|link| link.holds() && used.contains(&link.facts.index)) else { continue };
+            let Some(before) = links.find(|link| link.holds() && self.tried.contains(&link.facts.index)) else {
+                continue;
+            };
             before.release(&mut self.kernel)?;
             if let Some(link) = self.contenders.iter_mut().find(|link| link.facts.index == next) {
                 link.entitle(&mut self.kernel)?;

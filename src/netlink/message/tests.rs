@@ -4,7 +4,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::LinkAttribute;
-use netlink_packet_route::route::{RouteAttribute, RouteProtocol, RouteScope};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteScope};
 use proptest::prelude::*;
 
 use super::*;
@@ -53,13 +53,13 @@ fn requests_are_those_of_iproute2() {
         ),
         // ip route replace default via 192.0.2.1 dev eth0 metric 100
         (
-            Request::SetRoute { index: 3, route: route("0.0.0.0/0", Some("192.0.2.1"), Some(100)) },
+            Request::SetRoute { index: 3, route: route("0.0.0.0/0", Some("192.0.2.1"), Some(100)), leased: None },
             "3400000018000505bd87036b0000000002000000fe0300010000000008000500c00002010800060064000000\
              0800040003000000",
         ),
         // ip route replace 2001:db8:1::/48 via 2001:db8::1 dev eth0
         (
-            Request::SetRoute { index: 3, route: route("2001:db8:1::/48", Some("2001:db8::1"), None) },
+            Request::SetRoute { index: 3, route: route("2001:db8:1::/48", Some("2001:db8::1"), None), leased: None },
             "4c00000018000505bd87036b000000000a300000fe030001000000001400010020010db8000100000000000000000000\
              1400050020010db80000000000000000000000010800040003000000",
         ),
@@ -106,7 +106,7 @@ fn requests_mean_the_same_to_netlink_packet_route() {
 
     // On-link: no gateway, scope link.
     let RouteNetlinkMessage::NewRoute(message) =
-        foreign(&Request::SetRoute { index: 7, route: route("192.0.2.0/24", None, None) }.encode(1))
+        foreign(&Request::SetRoute { index: 7, route: route("192.0.2.0/24", None, None), leased: None }.encode(1))
     else {
         panic!()
     };
@@ -116,11 +116,17 @@ fn requests_mean_the_same_to_netlink_packet_route() {
     assert!(message.attributes.contains(&RouteAttribute::Oif(7)));
     assert_eq!(message.attributes.len(), 2);
     let RouteNetlinkMessage::DelRoute(same) =
-        foreign(&Request::DropRoute { index: 7, route: route("192.0.2.0/24", None, None) }.encode(1))
+        foreign(&Request::DropRoute { index: 7, route: route("192.0.2.0/24", None, None), leased: None }.encode(1))
     else {
         panic!()
     };
     assert_eq!(same, message);
+    let leased = Some("192.0.2.10".parse().unwrap());
+    let request = Request::SetRoute { index: 7, route: route("0.0.0.0/0", Some("192.0.2.1"), Some(1024)), leased };
+    let RouteNetlinkMessage::NewRoute(message) = foreign(&request.encode(1)) else { panic!() };
+    assert_eq!(message.header.protocol, RouteProtocol::Dhcp);
+    let source = RouteAddress::Inet("192.0.2.10".parse().unwrap());
+    assert!(message.attributes.contains(&RouteAttribute::PrefSource(source)));
     for request in [Request::Links, Request::Link { index: 2 }] {
         assert!(matches!(foreign(&request.encode(1)), RouteNetlinkMessage::GetLink(_)), "{request:?}");
     }
