@@ -58,7 +58,7 @@ test-fast: lint
 
 ## test-vm     real kernels in QEMU
 test-vm: build
-	@scripts/install-needs vm test sol
+	@scripts/install-needs vm test sol python
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null
 	@scripts/vm-images generic >/dev/null

@@ -137,7 +137,7 @@ impl Dialogue {
         let (wake, came) = (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
         let (commands, orders) = channel();
         let (tell, told) = channel();
-        let names = lines.iter().map(|line| line.port.name().to_owned()).collect();
+        let names = lines.iter().map(|line| line.port.label()).collect();
         let shared = Arc::new(Mutex::new(Shared { open: false, names }));
         let worker = Worker {
             lines: lines.into_iter().map(|line| Spoken::new(line, &hello)).collect(),
@@ -347,7 +347,7 @@ impl Worker {
     }
 
     fn rename(&self) {
-        locked(&self.shared).names = self.lines.iter().map(|line| line.port.name().to_owned()).collect();
+        locked(&self.shared).names = self.lines.iter().map(|line| line.port.label()).collect();
     }
 
     /// The virtio port has its name only some time after its device (drivers/char/virtio_console.c).

@@ -87,6 +87,14 @@ impl Port {
         &self.place.name
     }
 
+    /// The same with its speed, if it is one that will be set: `ttyS0 at 115200`.
+    pub fn label(&self) -> String {
+        match self.place.baud {
+            Some(baud) => format!("{} at {baud}", self.place.name),
+            None => self.place.name.clone(),
+        }
+    }
+
     /// Bits a second, where that is known.
     pub fn baud(&self) -> Option<u32> {
         self.place.baud

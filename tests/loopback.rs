@@ -5,6 +5,7 @@
 
 mod loopback {
     mod checkin;
+    mod console;
     mod host;
     mod inject;
 }

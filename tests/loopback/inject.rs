@@ -341,3 +341,96 @@ fn lines_that_nobody_answers_are_told_apart() {
     );
     assert!(told.contains("no node said HELLO within 1 s"), "{told}");
 }
+
+/// A network that breaks, a console server that is restarted.
+#[test]
+fn a_line_that_breaks_is_opened_again() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
+    node.run(|node| node.wire.end().stage() == Stage::Request);
+    node.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    let (stream, _) = site.listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    node.stream = stream;
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("node1: line lost: "), "{told}");
+    assert_eq!(site.events().iter().filter(|event| *event == "payload").count(), 1);
+}
+
+#[test]
+fn the_power_is_switched_once_the_line_is_open() {
+    let site = Site::new();
+    let mark = site.work.path().join("on");
+    let inject = site.inject(&["--power", &format!("touch {}", mark.display())]);
+    let (stream, _) = site.listener.accept().unwrap();
+    let mut node = Remote::new(stream, UUID, Twist::None);
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!((code, mark.exists()), (Some(0), true), "{told}");
+    let inject = site.inject(&["--power", "echo no such outlet >&2; exit 3"]);
+    drop(site.listener.accept().unwrap());
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("--power ended with exit status: 3: no such outlet"), "{told}");
+}
+
+#[test]
+fn two_lines_in_one_process_and_one_of_them_fails() {
+    let site = Site::new();
+    let record = "name = \"node2\"\nsubject = [\"CN=node2.example.org\"]\n".to_owned();
+    site.state().add_nodes(&[("node2.toml".to_owned(), record)], false, Timestamp::system()).unwrap();
+    let other = UnixListener::bind(site.work.path().join("other")).unwrap();
+    let folder = site.work.path().display();
+    std::fs::write(
+        site.work.path().join("lines"),
+        format!("# two\nnode1 unix:{folder}/line\nnode2 unix:{folder}/other | true\n"),
+    )
+    .unwrap();
+    let inject = Command::new(programs::host())
+        .arg("--dir")
+        .arg(site.work.path().join("state"))
+        .args(["inject", "--window", "2s", "--lines"])
+        .arg(site.work.path().join("lines"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
+    let mute = other.accept().unwrap();
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    drop(mute);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("node1: done: ") && told.contains("node2: failed: no node said HELLO within 2 s"), "{told}");
+    assert!(told.ends_with("imprint-host: 1 of 2 nodes failed; see above\n"), "{told}");
+}
+
+/// A pseudo terminal, as a USB adapter would be: set to raw by the host.
+#[test]
+fn a_device() {
+    let site = Site::new();
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let path = nix::unistd::ttyname(&pty.slave).unwrap();
+    let inject = Command::new(programs::host())
+        .arg("--dir")
+        .arg(site.work.path().join("state"))
+        .args(["inject", "node1", "--window", "20s", "--line"])
+        .arg(format!("{},115200", path.display()))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let mut master = std::fs::File::from(pty.master);
+    let mut reader = master.try_clone().unwrap();
+    let (mut to, mut from) = (far.try_clone().unwrap(), far);
+    // What one writes the other reads; both threads end with the test.
+    std::thread::spawn(move || drop(std::io::copy(&mut reader, &mut to)));
+    std::thread::spawn(move || drop(std::io::copy(&mut from, &mut master)));
+    let mut node = Remote::new(near, UUID, Twist::None);
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(0), "{told}");
+    drop(pty.slave);
+}

@@ -206,9 +206,26 @@ fn a_telnet_server() {
     certified(&host, &report, &inject.ended(), "line ttyS1");
 }
 
-/// A BMC: IPMI 2.0 serial-over-LAN, the console at its other end.
 #[test]
 fn serial_over_lan_by_ipmitool() {
+    serial_over_lan(
+        |lan| format!("ipmitool -I lanplus -C 3 -H 127.0.0.1 -p {lan} -U ipmiusr -P test sol activate"),
+        "SOL Session operational",
+    );
+}
+
+/// Another implementation of IPMI.
+#[test]
+fn serial_over_lan_by_pyghmi() {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"));
+    let python = cache.join("imprint/python/bin/python3");
+    let bridge = concat!(env!("CARGO_MANIFEST_DIR"), "/python/sol_bridge.py");
+    serial_over_lan(|lan| format!("{} {bridge} 127.0.0.1 {lan} ipmiusr test", python.display()), "imprint: ");
+}
+
+/// A BMC: IPMI 2.0 serial-over-LAN, the console at its other end.
+fn serial_over_lan(command: impl Fn(u16) -> String, greeting: &str) {
     let host = Host::new();
     let (serial, lan) = (free_port(), free_port());
     let configuration = format!(
@@ -227,7 +244,7 @@ fn serial_over_lan_by_ipmitool() {
     simulator.arg("-c").arg(host.path("lan.conf")).arg("-f").arg(host.path("bmc.emu")).arg("-s").arg(host.path("bmc"));
     simulator.arg("-n").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let chardev = format!("socket,host=127.0.0.1,port={serial},server=on,wait=on");
-    let line = format!("exec:ipmitool -I lanplus -C 3 -H 127.0.0.1 -p {lan} -U ipmiusr -P test sol activate");
+    let line = format!("exec:{}", command(lan));
     let log = host.path("log");
     let machine = std::thread::spawn(move || {
         Machine::new(Kernel::Stable).without_network().append("imprint=require").qemu(&SMBIOS).console(&chardev).boot()
@@ -242,11 +259,36 @@ fn serial_over_lan_by_ipmitool() {
     let inject = host.inject(&["--line", &line, "--log", log.to_str().unwrap()]);
     let report = machine.join().unwrap();
     let told = inject.ended();
-    assert!(!told.1.contains("-P test"), "{}", told.1);
+    assert!(!told.1.contains("test"), "the command holds a password: {}", told.1);
     certified(&host, &report, &told, "line ttyS0");
     sane(&report);
     let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.contains("SOL Session operational") && log.contains("hand-over: /run/imprint"), "{log}");
+    assert!(log.contains(greeting) && log.contains("hand-over: /run/imprint"), "{log}");
+}
+
+/// The firmware says where its console is, and how fast; nobody else does.
+#[test]
+fn the_firmwares_serial_console() {
+    let host = Host::new();
+    // Microsoft, "Serial Port Console Redirection Table", revision 2: what follows the header of an ACPI table, which QEMU
+    // makes. A 16550 at I/O port 0x2f8 (ttyS1), 57600 baud.
+    let mut table = vec![0u8; 80 - 36];
+    table[4..8].copy_from_slice(&[1, 8, 0, 1]);
+    table[8..10].copy_from_slice(&[0xf8, 0x02]);
+    table[58 - 36] = 6;
+    std::fs::write(host.path("spcr"), &table).unwrap();
+    let acpi = format!("sig=SPCR,rev=2,data={}", host.path("spcr").display());
+    let socket = host.path("line");
+    let chardev = format!("socket,id=line,path={},server=on,wait=off", socket.display());
+    let inject = host.inject(&["--line", &format!("unix:{}", socket.display())]);
+    let report = Machine::new(Kernel::Stable)
+        .without_network()
+        .append("imprint=require")
+        .qemu(&SMBIOS)
+        .qemu(&["-acpitable", &acpi, "-chardev", &chardev, "-serial", "chardev:line"])
+        .boot();
+    certified(&host, &report, &inject.ended(), "line ttyS1");
+    assert!(report.console.contains("ttyS1 at 57600"), "{}", report.console);
 }
 
 /// A node that does not want what it is given says so to the host, and the host to the operator.

@@ -156,7 +156,7 @@ impl<'a> Session<'a> {
                     if std::mem::replace(&mut told, why.clone()) != why {
                         self.tell("no line", &why);
                     }
-                    tokio::time::sleep(wait).await;
+                    sleep_until(deadline.min(Instant::now() + wait)).await;
                     wait = wait.saturating_mul(2).min(REOPEN);
                     continue;
                 }
@@ -177,7 +177,7 @@ impl<'a> Session<'a> {
                     if opened_at.elapsed() > REOPEN {
                         wait = Duration::from_millis(200);
                     }
-                    tokio::time::sleep(wait).await;
+                    sleep_until(deadline.min(Instant::now() + wait)).await;
                     wait = wait.saturating_mul(2).min(REOPEN);
                 }
                 Err(_) => {}
