@@ -3,6 +3,7 @@
 
 mod forms;
 mod issued;
+mod line;
 mod trust;
 mod waiting;
 

@@ -1,0 +1,181 @@
+//! `line:` among the URLs: a host on a pseudo terminal that signs, or does not, before or after an EST server.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use imprint::checkin::Line;
+use imprint::dialogue;
+use imprint::line::frame::{Hello, Nonce, Versions};
+use imprint::line::{Host, HostEvent, Kind, LineKey, Shape, Wire, seal};
+use imprint::port::{Place, Port, Signals};
+use imprint::time::since_boot;
+use nix::pty::openpty;
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+
+use super::*;
+
+const DEAD: &str = "https://127.0.0.1:1/.well-known/est";
+
+/// What the host does with a request.
+#[derive(Clone, Copy)]
+enum HostDoes {
+    Signs,
+    Refuses,
+    /// First it says that somebody has to approve.
+    Waits,
+    Silent,
+}
+
+/// A check-in over these URLs, with a host at the other end of the line.
+fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) -> Run {
+    let pty = openpty(None, None).unwrap();
+    let mut settings = tcgetattr(&pty.slave).unwrap();
+    cfmakeraw(&mut settings);
+    tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
+    let path = nix::unistd::ttyname(&pty.slave).unwrap();
+    let place = Place { name: "pty".into(), path, baud: None, console: false, virtio: true, keys: false };
+    let seeded = Seeded::ready(Deadline::after(Duration::from_secs(60))).unwrap();
+    let key = LineKey::generate(&seeded).unwrap();
+    let hello = Hello {
+        versions: Versions::OURS,
+        plain: false,
+        nonce: Nonce([1; 8]),
+        key: key.public(),
+        uuid: None,
+        serial: None,
+        macs: Vec::new(),
+    };
+    let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true }];
+    let dialogue =
+        dialogue::Dialogue::start(lines, key, hello, Signals::catch().unwrap(), None, Path::new("/nowhere")).unwrap();
+    let (over, over_there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let ended = Arc::clone(&over);
+    let (signer, leaf) = (Arc::clone(&world.signer), world.leaf());
+    let mut master = std::fs::File::from(pty.master);
+    let thread = std::thread::spawn(move || {
+        let mut wire = Wire::new(Host::new(Nonce([9; 8]), true, Shape::default()), None);
+        let now = || u64::try_from(since_boot().as_micros()).unwrap();
+        let mut buffer = [0; 4096];
+        while !ended.load(Ordering::Relaxed) {
+            let polled = wire.poll(now());
+            master.write_all(&polled.bytes).unwrap();
+            for event in polled.events {
+                let HostEvent::Object(Kind::Request, request) = event else { continue };
+                let (_, csr) = seal::open_request(&request).unwrap();
+                let certificate = || certs_only(&[signer.issue(&leaf, &spki_of_csr(csr)), signer.der()]);
+                let end = wire.end_mut();
+                match host {
+                    HostDoes::Signs => end.send(Kind::Certificates, certificate()),
+                    HostDoes::Refuses => end.send(Kind::Refused, b"not this one".to_vec()),
+                    HostDoes::Waits => {
+                        end.send(Kind::Pending, b"alice has to approve".to_vec());
+                        end.send(Kind::Certificates, certificate());
+                    }
+                    HostDoes::Silent => {}
+                }
+            }
+            let mut fds = [nix::poll::PollFd::new(master.as_fd(), nix::poll::PollFlags::POLLIN)];
+            nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(10u8)).unwrap();
+            if fds[0].any() == Some(true) {
+                match master.read(&mut buffer) {
+                    Ok(count) => wire.push(&buffer[..count], now()),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Other, "{error}"),
+                }
+            }
+        }
+        over_there.store(true, Ordering::Relaxed);
+    });
+    let (server, identity) = (world.server_plan(urls), &world.identity);
+    let request = seal::request(b"s3cret", dialogue.hello(), identity.csr());
+    let clock = ClockPlan {
+        floor: Timestamp::from_secs(world.composed),
+        expiry: Timestamp::from_secs(world.composed + DAY),
+        quality: ClockQuality::Line(dialogue::LineTime {
+            clock: imprint::time::Clock::starting_at(Timestamp::from_secs(NOW)),
+            bound: Duration::from_millis(5),
+        }),
+    };
+    let context = Context {
+        server: &server,
+        clock: &clock,
+        identity,
+        renews: None,
+        user_agent: "imprint/test (line)",
+        approval_timeout: Some(Duration::from_secs(20)),
+        line: Some(Line { dialogue: &dialogue, request: &request }),
+    };
+    let (mut asked, mut told) = (Vec::new(), Vec::new());
+    let mut ask = |ask: Ask| -> Result<Reply, AskError> {
+        asked.push(ask);
+        Ok(Reply::NothingMore)
+    };
+    let mut progress = |progress: Progress<'_>| told.push(progress.to_string());
+    let result = enroll(&context, &mut ask, &mut progress, Deadline::after(deadline));
+    over.store(true, Ordering::Relaxed);
+    thread.join().unwrap();
+    drop(dialogue);
+    drop(pty.slave);
+    Run { result, asked, told }
+}
+
+const LATER: Duration = Duration::from_secs(20);
+
+#[test]
+fn the_line_first_and_the_server_is_not_asked() {
+    let world = World::new();
+    let server = EstServer::start(vec![world.tls()], world.good(NOW));
+    let run = run_with(&world, &["line:".to_owned(), server.url()], HostDoes::Signs, LATER);
+    assert_eq!(run.result.unwrap().server(), "line: (pty)");
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn the_server_first_and_the_line_when_it_is_not_there() {
+    let world = World::new();
+    let run = run_with(&world, &[DEAD.to_owned(), "line:".to_owned()], HostDoes::Signs, LATER);
+    assert_eq!(run.result.unwrap().server(), "line: (pty)");
+    let server = EstServer::start(vec![world.tls()], world.good(NOW));
+    let run = run_with(&world, &[server.url(), "line:".to_owned()], HostDoes::Signs, LATER);
+    assert_eq!(run.result.unwrap().server(), format!("{} ({})", server.url(), server.address()));
+    // The time is known from the line: no probe, and nothing to set.
+    assert!(run.asked.is_empty(), "{:?}", run.asked);
+    assert_eq!(server.requests().len(), 2, "cacerts and the CSR, both verified at that time");
+}
+
+#[test]
+fn a_host_that_refuses_leaves_it_to_the_server() {
+    let world = World::new();
+    let server = EstServer::start(vec![world.tls()], world.good(NOW));
+    let run = run_with(&world, &["line:".to_owned(), server.url()], HostDoes::Refuses, LATER);
+    assert!(run.result.unwrap().server().starts_with("https://"));
+    let run = run_with(&world, &["line:".to_owned()], HostDoes::Refuses, LATER);
+    let error = run.result.unwrap_err().to_string();
+    assert_eq!(error, "asking for a certificate at line:: the host refuses: not this one");
+}
+
+#[test]
+fn a_host_that_waits_for_an_administrator_is_waited_for() {
+    let world = World::new();
+    let run = run_with(&world, &["line:".to_owned()], HostDoes::Waits, LATER);
+    run.result.unwrap();
+    assert_eq!(
+        run.told.iter().filter(|line| line.contains("waits for approval at line:")).count(),
+        1,
+        "{:?}",
+        run.told
+    );
+}
+
+#[test]
+fn a_host_that_says_nothing_and_a_line_that_is_not_there() {
+    let world = World::new();
+    let error = run_with(&world, &["line:".to_owned()], HostDoes::Silent, Duration::from_secs(1)).result.unwrap_err();
+    assert!(error.to_string().contains("line:: the server did not answer the request in time"), "{error}");
+    let error = world.enroll_at(&["line:".to_owned()], LATER).0.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "asking for a certificate at line:: there is no line to a host; have it speak while the node waits"
+    );
+}
