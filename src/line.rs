@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! base85    bytes ↔ characters
-//! frame     frames ↔ bytes, and finding them in what else a line carries
+//! frame     frames ↔ bytes
+//! scan      finding frames in what else a line carries
 //! transfer  one object: pieces, acknowledgements, what is sent again
 //! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
 //! host      the host's end
@@ -13,6 +14,7 @@
 
 pub mod base85;
 pub mod frame;
+pub mod scan;
 pub mod transfer;
 pub mod node;
 pub mod host;

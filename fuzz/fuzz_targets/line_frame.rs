@@ -1,7 +1,8 @@
 //! Whatever a line carries: no panic, and what is taken for a frame is what this program writes for it.
 #![no_main]
 
-use imprint::line::frame::{Packet, Scanner};
+use imprint::line::frame::Packet;
+use imprint::line::scan::Scanner;
 use imprint::line::{Nonce, Session};
 use libfuzzer_sys::fuzz_target;
 

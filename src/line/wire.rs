@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::frame::{Packet, Scanner};
+use super::frame::Packet;
+use super::scan::Scanner;
 use super::{End, Patience, Timer};
 
 /// An end with bytes on one side and a driver on the other.
