@@ -22,7 +22,7 @@ use crate::payload::{EstUrl, Payload};
 use crate::plan::{self, ClockQuality, GivenPlan, IdentityPlan, Plan, Scope};
 use crate::source::{self, Found, Notice, Origin, SourceError};
 use crate::status::{Node, Status, Timeline};
-use crate::time::{Deadline, Timestamp};
+use crate::time::{Deadline, Timestamp, since_boot};
 
 /// Where everything is handed over.
 const RUN_DIR: &str = "run/imprint";
@@ -331,9 +331,8 @@ fn find(
 ) -> Result<Sought, Error> {
     let pin = facts::site_pin(root)?;
     let deadline = Deadline::after(options.timeout);
-    *line = source::serial::listen(options, root, cmdline, deadline)?;
-    let line = line.as_ref();
-    let mut notice = |notice: Notice<'_>| match notice {
+    *line = source::serial::listen(options, root, cmdline, false, deadline)?;
+    let heard = |line: Option<&Dialogue>, notice: Notice<'_>| match notice {
         Notice::Waiting(looked) => {
             let seconds = options.timeout.as_secs();
             let by = line.map(|line| format!(", or a host on {}; line key {}", line.names(), line.code()));
@@ -347,7 +346,17 @@ fn find(
             say(&format!("{told}{code}"));
         }
     };
-    let found = source::find(options, root, pin.is_some(), line, deadline, &mut notice)?;
+    let early = line.as_ref();
+    let mut found = source::find(options, root, pin.is_some(), early, deadline, &mut |notice| heard(early, notice))?;
+    if let Err(looked) = &found
+        && line.is_none()
+        && let Some(late) = source::serial::listen(options, root, cmdline, true, deadline)?
+    {
+        let late = line.insert(late);
+        let sought =
+            source::serial::find(late, false, since_boot(), deadline, &mut |notice| heard(Some(late), notice))?;
+        found = sought.map_err(|lines| format!("{looked}; {lines}"));
+    }
     *detail = match &found {
         Ok(found) => found.origin.to_string(),
         Err(looked) => format!("no payload ({looked}), booting on without"),

@@ -13,6 +13,7 @@ use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
 use crate::port::{self, Place, Port, PortError, Signals};
+use crate::sys;
 use crate::time::{Deadline, since_boot};
 
 /// How long a host may take to speak where nothing insists on a payload: all that a boot without one waits for lines.
@@ -22,11 +23,13 @@ const SPOKEN: Duration = Duration::from_secs(30);
 /// How long a key may wait for the random pool. Without a key there is no HELLO.
 const POOL: Duration = Duration::from_secs(20);
 
-/// Begins to listen on the lines of the order, where there are any. `None`: there are none.
+/// Begins to listen on the lines of the order, where there are any. `None`: there are none, or, where nothing insists on a
+/// payload, no key can be made yet. `last`: everything else has been looked at, so that key is waited for.
 pub fn listen(
     options: &Options,
     root: &Path,
     cmdline: &str,
+    last: bool,
     deadline: Deadline,
 ) -> Result<Option<Dialogue>, SourceError> {
     if needs_no_line(options, root) {
@@ -48,6 +51,10 @@ pub fn listen(
     let virtio =
         order(options).contains(&SourceName::Virtio).then(Stir::open).transpose().map_err(SourceError::Watch)?;
     if lines.is_empty() && virtio.is_none() {
+        return Ok(None);
+    }
+    // Whoever waits for the pool makes the kernel fill it (src/sys.rs, pool_ready), and a seed on a drive would come late.
+    if !insist && !last && !sys::pool_ready(false).unwrap_or(false) {
         return Ok(None);
     }
     let wait = if insist { deadline.at_most(POOL) } else { deadline.at_most(AUTO) };
@@ -142,7 +149,7 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
 const PASTE: Duration = Duration::from_millis(1500);
 
 /// Waits for a payload: where nothing insists, only if a host has spoken.
-pub(super) fn find(
+pub(crate) fn find(
     dialogue: &Dialogue,
     insist: bool,
     begun: Duration,

@@ -434,3 +434,35 @@ fn a_device() {
     assert_eq!(code, Some(0), "{told}");
     drop(pty.slave);
 }
+
+/// Written in Python from docs/line-protocol.md, and nothing else.
+#[test]
+fn an_independent_node() {
+    use std::io::BufRead;
+    let site = Site::new();
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"));
+    let python = cache.join("imprint/python/bin/python3");
+    assert!(python.exists(), "{} is missing: run scripts/install-needs python", python.display());
+    let socket = site.work.path().join("python");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/line_peer.py");
+    let mut node =
+        Command::new(python).arg(script).arg(&socket).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut words = std::io::BufReader::new(node.stdout.take().unwrap());
+    let mut line = String::new();
+    words.read_line(&mut line).unwrap();
+    let output = Command::new(programs::host())
+        .arg("--dir")
+        .arg(site.work.path().join("state"))
+        .args(["inject", "node1", "--window", "20s", "--line", &format!("unix:{}", socket.display())])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let node = node.wait_with_output().unwrap();
+    assert!(node.status.success(), "{}{told}", String::from_utf8_lossy(&node.stderr));
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    line.clear();
+    words.read_line(&mut line).unwrap();
+    assert!(line.starts_with("certificates: CN=node1.example.org, CN="), "{line}");
+    assert!(told.contains("node1: done: key PYTHON"), "{told}");
+}

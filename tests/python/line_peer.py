@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""A node, written from docs/line-protocol.md alone: says HELLO on a Unix socket, opens its payload, has a CSR signed, and
+reports. Says what it got on standard output.
+
+usage: line_peer.py SOCKET"""
+
+import hashlib
+import hmac
+import json
+import os
+import socket
+import struct
+import sys
+import zlib
+
+import cbor2
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.x509.oid import NameOID
+
+DIGITS = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?,<>()[]{}@%$_"
+RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def encode(data):
+    out = bytearray()
+    for at in range(0, len(data), 4):
+        group = data[at:at + 4]
+        value, digits = int.from_bytes(group, "big"), []
+        for _ in range(len(group) + 1):
+            value, digit = divmod(value, 85)
+            digits.append(DIGITS[digit])
+        out += bytes(reversed(digits))
+    return bytes(out)
+
+
+def decode(text):
+    out = b""
+    for at in range(0, len(text), 5):
+        group = text[at:at + 5]
+        value = 0
+        for digit in group:
+            value = value * 85 + DIGITS.index(digit)
+        if len(group) == 1 or value >= 256 ** (len(group) - 1):
+            return None
+        out += value.to_bytes(len(group) - 1, "big")
+    return out
+
+
+def crc(sender, nonces, message):
+    return struct.pack(">I", zlib.crc32(sender + nonces + message))
+
+
+def frame(message, nonces=bytes(16)):
+    return b"#" + encode(message + crc(b"N", nonces, message)) + b"\r\n"
+
+
+# HPKE (RFC 9180), base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-128-GCM.
+def extract(suite, salt, label, value):
+    return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + value, "sha256")
+
+
+def expand(suite, key, label, info, length):
+    info = struct.pack(">H", length) + b"HPKE-v1" + suite + label + info
+    return hmac.digest(key, info + b"\x01", "sha256")[:length]
+
+
+def hpke_open(private, sealed, info, aad):
+    encapsulated, ciphertext = sealed[:32], sealed[32:]
+    shared = private.exchange(X25519PublicKey.from_public_bytes(encapsulated))
+    kem = b"KEM" + struct.pack(">H", 0x20)
+    context = encapsulated + private.public_key().public_bytes(*RAW)
+    secret = expand(kem, extract(kem, b"", b"eae_prk", shared), b"shared_secret", context, 32)
+    suite = b"HPKE" + struct.pack(">HHH", 0x20, 1, 1)
+    context = b"\x00" + extract(suite, b"", b"psk_id_hash", b"") + extract(suite, b"", b"info_hash", info)
+    secret = extract(suite, secret, b"secret", b"")
+    key, nonce = expand(suite, secret, b"key", context, 16), expand(suite, secret, b"base_nonce", context, 12)
+    return AESGCM(key).decrypt(nonce, ciphertext, aad)
+
+
+class Node:
+    def __init__(self, line):
+        self.line = line
+        self.private = X25519PrivateKey.generate()
+        self.nonce = os.urandom(8)
+        public = self.private.public_key().public_bytes(*RAW)
+        self.hello = bytes([2, 1, 1, 0]) + self.nonce + public + bytes([1, 16]) + bytes([7]) * 16
+        self.nonces = None
+        self.stage = 0
+        self.coming = None
+        self.sending = None
+        self.sent = 0
+
+    def say(self, message, inside=True):
+        self.line.sendall(frame(message, self.nonces if inside else bytes(16)))
+
+    def send(self, kind, data):
+        number, self.sent = self.sent, self.sent + 1
+        pieces = [data[at:at + 192] for at in range(0, len(data), 192)]
+        self.sending = (number, kind, len(pieces))
+        self.say(bytes([5, number, kind, 192]) + struct.pack(">I", len(data)) + hashlib.sha256(data).digest())
+        for index, piece in enumerate(pieces):
+            self.say(bytes([6, number]) + struct.pack(">H", index) + piece)
+
+    def run(self):
+        self.say(self.hello, inside=False)
+        held = b""
+        while self.stage != 5:
+            data = self.line.recv(4096)
+            if not data:
+                sys.exit("the host is gone")
+            held += data
+            while b"\n" in held:
+                text, held = held.split(b"\n", 1)
+                if b"#" in text:
+                    self.heard(text.rsplit(b"#", 1)[1].rstrip(b"\r"))
+
+    def heard(self, digits):
+        data = decode(digits) if all(digit in DIGITS for digit in digits) else None
+        if not data or len(data) < 5:
+            return
+        message, check = data[:-4], data[-4:]
+        if message[0] in (1, 3):
+            if check != crc(b"H", bytes(16), message):
+                return
+            if message[0] == 1:
+                self.say(self.hello, inside=False)
+            elif message[4:12] == self.nonce and message[1] == 1:
+                self.nonces = message[4:20]
+                self.say(bytes([4, self.stage, 0, 0]))
+            return
+        if self.nonces is None or check != crc(b"H", self.nonces, message):
+            return
+        if message[0] == 5:
+            number, kind, chunk = message[1:4]
+            length, digest = struct.unpack(">I", message[4:8])[0], message[8:40]
+            self.coming = (number, kind, digest, [None] * -(-length // chunk))
+            self.acknowledge()
+        elif message[0] == 6 and self.coming and self.coming[0] == message[1]:
+            self.coming[3][struct.unpack(">H", message[2:4])[0]] = message[4:]
+            self.acknowledge()
+            if None not in self.coming[3]:
+                number, kind, digest, pieces = self.coming
+                data = b"".join(pieces)
+                assert hashlib.sha256(data).digest() == digest
+                self.arrived(number, kind, data)
+        elif message[0] == 7 and self.sending:
+            number, kind, count = self.sending
+            if message[1] == number and struct.unpack(">H", message[2:4])[0] == count and kind == 17:
+                self.stage = 5
+
+    def acknowledge(self):
+        number, _, _, pieces = self.coming
+        following = next((index for index, piece in enumerate(pieces) if piece is None), len(pieces))
+        later = sum(1 << bit for bit, piece in enumerate(pieces[following + 1:following + 33]) if piece is not None)
+        self.say(bytes([7, number]) + struct.pack(">HI", following, later))
+
+    def arrived(self, number, kind, data):
+        hello = hashlib.sha256(self.hello).digest()
+        if kind == 1:
+            info = b"imprint line" + bytes([1]) + self.nonces + hello
+            payload = cbor2.loads(hpke_open(self.private, data, info, bytes([kind, number])))
+            token = payload[12][0].encode()
+            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node1.example.org")])
+            key = ec.generate_private_key(ec.SECP256R1())
+            csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+            csr = csr.public_bytes(serialization.Encoding.DER)
+            text = b"imprint line request" + bytes([1]) + hello + csr
+            proof = hmac.digest(hashlib.sha256(token).digest(), text, "sha256")
+            self.stage = 2
+            self.say(bytes([4, 2, 0, 0]))
+            self.send(16, proof + csr)
+        elif kind == 3:
+            certificates = pkcs7.load_der_pkcs7_certificates(data)
+            print("certificates:", ", ".join(each.subject.rfc4514_string() for each in certificates))
+            report = {"version": 1, "outcome": "done", "exit_code": 0, "error": None, "origin": "line",
+                      "payload_id": None, "name": None, "key_code": "PYTHON", "steps": []}
+            self.send(17, json.dumps(report).encode())
+        else:
+            sys.exit(f"kind {kind}: {data!r}")
+
+
+def main():
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(sys.argv[1])
+    server.listen(1)
+    print("listening", flush=True)
+    line, _ = server.accept()
+    line.settimeout(20)
+    Node(line).run()
+
+
+main()
