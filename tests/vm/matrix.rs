@@ -108,7 +108,12 @@ fn an_each_boot_token_on_the_command_line_stops_the_boot() {
     let secret = token.secret.expose().to_owned();
     let word = compose::cmdline(&payload.encode());
     let report = site.machine(Kernel::Stable).init(Init::Plain).append(&word).boot();
-    stopped(&report, 11, "source", "the payload on the kernel command line holds an each-boot token, and everybody on");
+    stopped(
+        &report,
+        11,
+        "source",
+        "the payload on the kernel command line, which everybody on the node can read, holds an each-boot token",
+    );
     assert_eq!(site.certificates_issued(), 0);
     let last = word.get(word.len() - 40..).unwrap();
     for said in [report.part("status"), &report.console] {
