@@ -309,7 +309,7 @@ fn without_a_source_auto_boots_on() {
 #[test]
 fn without_a_source_require_stops_the_boot_and_off_does_nothing() {
     let report = Machine::new(Kernel::Stable).append("imprint=require imprint.timeout=3").boot();
-    stopped(&report, 11, "source", "no file /imprint/payload; vda: neither ISO 9660 nor FAT)");
+    stopped(&report, 11, "source", "no file /imprint/payload; vda: neither ISO 9660 nor FAT; no host spoke on ttyS0)");
     let report = Machine::new(Kernel::Stable).append("imprint=off").boot();
     assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
     assert!(report.part("modes").contains("No such file"), "{}", report.part("modes"));
