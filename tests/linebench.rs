@@ -62,11 +62,18 @@ fn main() {
         }
         // Ratios to bytes × 10 / baud in virtual time, 1 % of the frames damaged in each direction: BYTES SEEDS
         ["faulty", bytes, seeds] => faulty(number(bytes) as usize, u64::from(number(seeds))),
+        // The paths of both ends, until standard input ends: BAUD
+        ["line", baud] => {
+            let line = paced(number(baud), 0);
+            let host = nix::unistd::ttyname(&line.host).unwrap();
+            println!("{}\n{}", line.node.display(), host.display());
+            std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        }
         // Seconds: BYTES BAUD
         ["ymodem", bytes, baud] => println!("{:.3}", ymodem(number(bytes) as usize, number(baud))),
         // IMPRINT-HOST LINES STALLED: 99th percentile in ms, and KiB of memory
         ["many", host, lines, stalled] => many(Path::new(host), number(lines) as usize, number(stalled) as usize),
-        _ => panic!("usage: linebench object|whole|clock|faulty|ymodem|many …"),
+        _ => panic!("usage: linebench object|whole|clock|faulty|line|ymodem|many …"),
     }
 }
 
