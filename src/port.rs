@@ -16,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, ControlFlags, SetArg, SpecialCharacterIndices, Termios};
 
-pub use find::{Place, consoles, named, terminal, virtio};
+pub use find::{Place, console_baud, consoles, named, terminal, virtio};
 
 use crate::sys;
 use crate::time::Deadline;

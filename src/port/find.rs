@@ -70,15 +70,14 @@ fn is_line(name: &str) -> bool {
     !screen && !name.is_empty() && !name.contains('/')
 }
 
-/// The speed in the last `console=NAME,115200n8` (Documentation/admin-guide/kernel-parameters.txt).
-fn console_baud(cmdline: &str, name: &str) -> Option<u32> {
-    let words: Vec<&str> = cmdline.split_ascii_whitespace().rev().collect();
-    let consoles = words.into_iter().filter_map(|word| word.strip_prefix("console="));
-    let mut of = consoles.filter_map(|console| console.split_once(',')).filter(|(device, _)| *device == name);
-    of.next().and_then(|(_, options)| {
-        let digits = options.find(|c: char| !c.is_ascii_digit()).unwrap_or(options.len());
-        options.get(..digits)?.parse().ok().filter(|baud| *baud != 0)
-    })
+/// The speed in `console=NAME,115200n8` (Documentation/admin-guide/kernel-parameters.txt). Of several for one line the
+/// kernel takes the options of the first (kernel/printk/printk.c, __add_preferred_console).
+pub fn console_baud(cmdline: &str, name: &str) -> Option<u32> {
+    let consoles = cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix("console="));
+    let mut split = consoles.map(|console| console.split_once(',').unwrap_or((console, "")));
+    let (_, options) = split.find(|(device, _)| *device == name)?;
+    let digits = options.find(|c: char| !c.is_ascii_digit()).unwrap_or(options.len());
+    options.get(..digits)?.parse().ok().filter(|baud| *baud != 0)
 }
 
 /// The line that the firmware's SPCR table names, by the address of its registers, and the speed that it gives.
@@ -128,7 +127,7 @@ mod tests {
     #[test]
     fn consoles_without_screens_at_their_speeds() {
         let root = root(&[("sys/class/tty/console/active", b"tty0 ttyS1 ttyS0 hvc0\n")]);
-        let cmdline = "console=tty0 console=ttyS0,9600 console=ttyS1 console=ttyS0,115200n8 quiet";
+        let cmdline = "console=tty0 console=ttyS0,115200n8 console=ttyS1 console=ttyS0,9600 console=ttyS1,9600 quiet";
         let places = consoles(root.path(), cmdline);
         let seen: Vec<_> = places.iter().map(|place| (place.name.as_str(), place.baud, place.console)).collect();
         assert_eq!(seen, [("ttyS1", None, true), ("ttyS0", Some(115_200), true), ("hvc0", None, true)]);
