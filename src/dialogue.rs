@@ -17,7 +17,7 @@ use crate::identity::KeyCode;
 use crate::line::frame::NotTaken;
 use crate::line::seal::SealError;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Versions, Wire};
-use crate::port::{self, Port, PortError, Signals};
+use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::source::uevent::Stir;
 use crate::sys;
@@ -150,6 +150,7 @@ impl Dialogue {
             virtio,
             hello: hello.clone(),
             signals,
+            quiet: Quiet::default(),
             root: root.to_owned(),
             openings: 0,
         };
@@ -282,6 +283,7 @@ struct Worker {
     virtio: Option<Stir>,
     hello: Hello,
     signals: Signals,
+    quiet: Quiet,
     root: PathBuf,
     openings: u8,
 }
@@ -420,7 +422,7 @@ impl Worker {
         let Some(line) = self.lines.get_mut(index) else { return };
         let told = match event {
             NodeEvent::Heard => {
-                if let Err(error) = line.port.take(&self.root) {
+                if let Err(error) = line.port.take(&self.root, &mut self.quiet) {
                     line.lost = true;
                     self.tell(Told::Lost(error));
                     return;

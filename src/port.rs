@@ -10,11 +10,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{self, ControlFlags, SetArg, SpecialCharacterIndices, Termios};
+use nix::sys::termios::{self, ControlFlags, FlushArg, SetArg, SpecialCharacterIndices, Termios};
 
 pub use find::{Place, console_baud, consoles, named, terminal, virtio};
 
@@ -25,14 +29,11 @@ use crate::time::Deadline;
 pub struct Port {
     file: File,
     place: Place,
-    taken: Option<Taken>,
-}
-
-/// What was there before.
-struct Taken {
-    /// `None`: no terminal.
-    termios: Option<Termios>,
-    _console: Option<Console>,
+    /// The settings that were there before; `None`: they still are.
+    before: Option<sys::Terminal>,
+    console: Option<Arc<Console>>,
+    /// Of a virtio port.
+    peer: Option<Peer>,
 }
 
 /// Why a port is of no use.
@@ -68,7 +69,10 @@ impl Port {
     pub fn open(place: Place) -> Result<Option<Port>, PortError> {
         let flags = nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
         match OpenOptions::new().read(true).write(true).custom_flags(flags).open(&place.path) {
-            Ok(file) => Ok(Some(Port { file, place, taken: None })),
+            Ok(file) => match place.virtio.then(|| Peer::of(&file)).transpose() {
+                Ok(peer) => Ok(Some(Port { file, place, before: None, console: None, peer })),
+                Err(source) => Err(PortError::Open { path: place.path, source }),
+            },
             // ENXIO, ENODEV, EIO: a device node without a device, as Linux has for each serial port that there may be.
             Err(error)
                 if matches!(
@@ -87,7 +91,7 @@ impl Port {
         &self.place.name
     }
 
-    /// The same with its speed, if it is one that will be set: `ttyS0 at 115200`.
+    /// The same with its speed, where that is known: `ttyS0 at 115200`.
     pub fn label(&self) -> String {
         match self.place.baud {
             Some(baud) => format!("{} at {baud}", self.place.name),
@@ -100,23 +104,18 @@ impl Port {
         self.place.baud
     }
 
-    /// Makes it ours: raw, at its speed, and the console quiet if it is one.
-    pub fn take(&mut self, root: &Path) -> Result<(), PortError> {
-        if self.taken.is_some() {
-            return Ok(());
+    /// What a line needs before anybody can be heard on it, where that changes nothing for others: the kernel opens
+    /// one that is no console at 9600 bits a second, cooked (drivers/tty/serial/serial_core.c, uart_register_driver).
+    pub fn prepare(&mut self) -> Result<(), PortError> {
+        if self.place.set { self.make_raw() } else { Ok(()) }
+    }
+
+    /// Makes it ours: raw, and the console quiet if it is one. Its speed stays: a host was heard at that.
+    pub fn take(&mut self, root: &Path, quiet: &mut Quiet) -> Result<(), PortError> {
+        self.make_raw()?;
+        if self.place.console && self.console.is_none() {
+            self.console = Some(quiet.keep(root));
         }
-        let console = self.place.console.then(|| Console::quiet(root));
-        let termios = match self.place.virtio {
-            true => None,
-            false => {
-                let before = self.settings()?;
-                // Kept before anything is changed, so that a failure half-way gives it back, too.
-                self.taken = Some(Taken { termios: Some(before.clone()), _console: None });
-                self.make_raw(before.clone())?;
-                Some(before)
-            }
-        };
-        self.taken = Some(Taken { termios, _console: console });
         Ok(())
     }
 
@@ -124,16 +123,21 @@ impl Port {
         termios::tcgetattr(&self.file).map_err(|errno| self.failed(errno.into()))
     }
 
-    fn make_raw(&self, before: Termios) -> Result<(), PortError> {
-        if let Some(baud) = self.place.baud {
+    fn make_raw(&mut self) -> Result<(), PortError> {
+        if self.place.virtio || self.before.is_some() {
+            return Ok(());
+        }
+        // Kept before anything is changed, so that a failure half-way gives it back, too.
+        self.before = Some(sys::terminal(&self.file).map_err(|error| self.failed(error))?);
+        let output = self.settings()?.output_flags;
+        if let Some(baud) = self.place.baud.filter(|_| self.place.set) {
             // Any speed at all, also those that have no constant. It opens the port anew and makes it exclusive, which
             // ends when it is dropped; what it set stays.
             let path = self.place.path.to_string_lossy();
             let port = serialport::new(path, baud).open_native().map_err(|error| self.failed(error.into()))?;
             drop(port);
         }
-        let mut raw = if self.place.baud.is_some() { self.settings()? } else { before };
-        let output = raw.output_flags;
+        let mut raw = self.settings()?;
         termios::cfmakeraw(&mut raw);
         if self.place.console {
             // Messages of others go on being written there, with line feeds only. A carriage return more hurts no frame.
@@ -147,7 +151,13 @@ impl Port {
         raw.control_flags.remove(off);
         raw.control_flags.insert(ControlFlags::CLOCAL | ControlFlags::CREAD | ControlFlags::CS8);
         raw.input_flags.remove(termios::InputFlags::IXOFF | termios::InputFlags::IXANY);
-        for (index, value) in [(SpecialCharacterIndices::VMIN, 1), (SpecialCharacterIndices::VTIME, 0)] {
+        // Whoever stopped the program would have a console that is raw and quiet. 0: no such key (_POSIX_VDISABLE).
+        let chars = [
+            (SpecialCharacterIndices::VMIN, 1),
+            (SpecialCharacterIndices::VTIME, 0),
+            (SpecialCharacterIndices::VSUSP, 0),
+        ];
+        for (index, value) in chars {
             // An enumeration of the C library's own indices.
             #[allow(clippy::as_conversions)]
             let index = index as usize;
@@ -164,14 +174,30 @@ impl Port {
 
     /// What is there; 0 when nothing is.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, PortError> {
+        if let Some(peer) = &mut self.peer {
+            peer.look();
+        }
         match self.file.read(buffer) {
-            // The end of a terminal is that it was hung up; a virtio port without a reader gives nothing.
-            Ok(0) if self.place.virtio => Ok(0),
-            Ok(0) => Err(self.broken(io::ErrorKind::UnexpectedEof.into())),
+            Ok(0) => {
+                let hung_up = self.is_hung_up();
+                match &mut self.peer {
+                    Some(peer) => peer.away = hung_up,
+                    None if hung_up => return Err(self.broken(io::ErrorKind::UnexpectedEof.into())),
+                    // ^D, on a line that has its settings still (termios(3), VEOF).
+                    None => {}
+                }
+                Ok(0)
+            }
             Ok(count) => Ok(count),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
             Err(error) => Err(self.broken(error)),
         }
+    }
+
+    fn is_hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::empty())];
+        let _ = poll(&mut fds, PollTimeout::ZERO);
+        fds.iter().any(|fd| fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
     }
 
     /// Writes all of it, until then at the latest.
@@ -180,11 +206,16 @@ impl Port {
             match self.file.write(bytes) {
                 Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Nobody is at the other end. On a serial line that were lost, too.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.peer.is_some() && self.is_hung_up() => {
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !until.expired() => {
                     let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
-                    if !sys::poll(&mut fds, until).map_err(|error| self.broken(error))? {
-                        return Err(PortError::Stalled(self.place.path.clone()));
-                    }
+                    sys::poll(&mut fds, until).map_err(|error| self.broken(error))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(PortError::Stalled(self.place.path.clone()));
                 }
                 Err(error) => return Err(self.broken(error)),
             }
@@ -192,23 +223,83 @@ impl Port {
         Ok(())
     }
 
+    /// What was written goes out at the speed that it was written for; what nobody takes is given up, as the kernel
+    /// would wait for it without end (drivers/tty/tty_ioctl.c, tty_wait_until_sent).
+    fn drain(&self) {
+        let Ok(file) = self.file.try_clone() else { return };
+        let (tell, drained) = channel();
+        let drain = move || {
+            let _ = termios::tcdrain(&file);
+            let _ = tell.send(());
+        };
+        let thread = std::thread::Builder::new().name("drain".to_owned()).spawn(drain);
+        if thread.is_ok() && drained.recv_timeout(DRAIN).is_err() {
+            // The thread ends with that.
+            let _ = termios::tcflush(&self.file, FlushArg::TCOFLUSH);
+        }
+    }
+
     fn broken(&self, source: io::Error) -> PortError {
         PortError::Broken { path: self.place.path.clone(), source }
     }
 }
 
+/// As much as a terminal's buffer has, at 9600 bits a second.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Readable when [`Port::read`] has something, or another reason to be called.
 impl AsFd for Port {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        match &self.peer {
+            Some(peer) if peer.away => peer.changes.0.as_fd(),
+            _ => self.file.as_fd(),
+        }
     }
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
-        if let Some(Taken { termios: Some(before), .. }) = &self.taken {
-            // What was written goes out at the speed that it was written for.
-            let _ = termios::tcsetattr(&self.file, SetArg::TCSADRAIN, before);
+        if let Some(before) = &self.before {
+            self.drain();
+            // What came for us is no command for whoever reads next.
+            let _ = termios::tcflush(&self.file, FlushArg::TCIFLUSH);
+            let _ = sys::set_terminal(&self.file, before);
         }
+    }
+}
+
+/// Who has opened the other end of a virtio port. Where nobody has, poll(2) says so at once and each time
+/// (drivers/char/virtio_console.c, port_fops_poll: EPOLLHUP); epoll(7), edge-triggered, says when that changes.
+struct Peer {
+    changes: Epoll,
+    away: bool,
+}
+
+impl Peer {
+    fn of(file: &File) -> io::Result<Peer> {
+        let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        changes.add(file, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+        Ok(Peer { changes, away: false })
+    }
+
+    /// Before the port is read: what changes after that is told again.
+    fn look(&mut self) {
+        let _ = self.changes.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
+        self.away = false;
+    }
+}
+
+/// The quiet of the console, which all ports share: it ends with the last of them.
+#[derive(Default)]
+pub struct Quiet(Weak<Console>);
+
+impl Quiet {
+    fn keep(&mut self, root: &Path) -> Arc<Console> {
+        self.0.upgrade().unwrap_or_else(|| {
+            let console = Arc::new(Console::quiet(root));
+            self.0 = Arc::downgrade(&console);
+            console
+        })
     }
 }
 
@@ -326,3 +417,6 @@ impl std::error::Error for PortError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,8 +53,34 @@ pub fn signal_init(offset: c_int) {
     let _ = unsafe { nix::libc::kill(1, signal) };
 }
 
+/// All settings of a terminal, its speeds as numbers (ioctl_tty(2)). What tcgetattr(3) gives lacks those that have no
+/// constant.
+pub type Terminal = nix::libc::termios2;
+
+/// TCGETS2
+pub fn terminal(terminal: &impl AsFd) -> io::Result<Terminal> {
+    // SAFETY: struct termios2 holds numbers only, and zeros are one.
+    let mut settings: Terminal = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is borrowed for the whole call, and the kernel writes one struct termios2 to a pointer to
+    // one that outlives the call.
+    unsafe { ioctls::tcgets2(terminal.as_fd().as_raw_fd(), &raw mut settings) }?;
+    Ok(settings)
+}
+
+/// TCSETS2: at once.
+pub fn set_terminal(terminal: &impl AsFd, settings: &Terminal) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed for the whole call, and the kernel reads one struct termios2 from a reference
+    // that is valid for the whole call.
+    unsafe { ioctls::tcsets2(terminal.as_fd().as_raw_fd(), settings) }?;
+    Ok(())
+}
+
 mod ioctls {
-    use super::{RandPoolInfo, RtcTime};
+    use super::{RandPoolInfo, RtcTime, Terminal};
+
+    // include/uapi/asm-generic/ioctls.h: TCGETS2 _IOR('T', 0x2A, struct termios2), TCSETS2 _IOW('T', 0x2B, …)
+    nix::ioctl_read!(tcgets2, b'T', 0x2a, Terminal);
+    nix::ioctl_write_ptr!(tcsets2, b'T', 0x2b, Terminal);
 
     // include/uapi/linux/rtc.h: #define RTC_SET_TIME _IOW('p', 0x0a, struct rtc_time)
     nix::ioctl_write_ptr!(rtc_set_time, b'p', 0x0a, RtcTime);

@@ -190,6 +190,7 @@ fn dialogue(line: &Paced, baud: u32, seed: u64) -> Dialogue {
         name: "line".to_owned(),
         path: line.node.clone(),
         baud: Some(baud),
+        set: false,
         console: false,
         virtio: true,
         keys: false,

@@ -12,8 +12,10 @@ pub struct Place {
     pub name: String,
     /// In /dev.
     pub path: PathBuf,
-    /// Bits a second to set; `None`: it stays as it is.
+    /// Bits a second, where that is known.
     pub baud: Option<u32>,
+    /// Nobody has set it up: it is no console, or was named with a speed.
+    pub set: bool,
     /// The kernel writes its messages there.
     pub console: bool,
     /// No terminal, and no speed.
@@ -33,7 +35,8 @@ pub fn virtio(root: &Path) -> Option<Place> {
         std::fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim_end() == VIRTIO_NAME)
     })?;
     let path = root.join("dev").join(ours.file_name());
-    Some(Place { name: format!("virtio {VIRTIO_NAME}"), path, baud: None, console: false, virtio: true, keys: false })
+    let name = format!("virtio {VIRTIO_NAME}");
+    Some(Place { name, path, baud: None, set: false, console: false, virtio: true, keys: false })
 }
 
 /// The serial lines that are consoles, and the one that the firmware's console is on.
@@ -48,20 +51,23 @@ pub fn consoles(root: &Path, cmdline: &str) -> Vec<Place> {
     names.iter().map(|name| named(root, cmdline, name, None)).collect()
 }
 
-/// The line of this name, at this speed or, if that is not said, at that of `console=`, else at the firmware's.
+/// The line of this name, at this speed or, if that is not said, at that of `console=`, else at the firmware's. A
+/// console has its speed already: from the kernel, for its messages.
 pub fn named(root: &Path, cmdline: &str, name: &str, baud: Option<u32>) -> Place {
     let active = std::fs::read_to_string(root.join("sys/class/tty/console/active")).unwrap_or_default();
     let firmware = || firmware(root).filter(|(firmware, _)| firmware == name).and_then(|(_, baud)| baud);
+    let said = baud.is_some();
     let baud = baud.or_else(|| console_baud(cmdline, name)).or_else(firmware);
     let console = active.split_whitespace().any(|active| active == name);
-    Place { name: name.to_owned(), path: root.join("dev").join(name), baud, console, virtio: false, keys: false }
+    let path = root.join("dev").join(name);
+    Place { name: name.to_owned(), path, baud, set: said || !console, console, virtio: false, keys: false }
 }
 
 /// The terminal that standard input is; `None`: it is none.
 pub fn terminal() -> Option<Place> {
     let path = nix::unistd::ttyname(std::io::stdin()).ok()?;
     let name = path.file_name()?.to_str()?.to_owned();
-    Some(Place { name, path, baud: None, console: true, virtio: false, keys: true })
+    Some(Place { name, path, baud: None, set: false, console: true, virtio: false, keys: true })
 }
 
 /// Neither a screen nor a keyboard.
@@ -132,8 +138,10 @@ mod tests {
         let seen: Vec<_> = places.iter().map(|place| (place.name.as_str(), place.baud, place.console)).collect();
         assert_eq!(seen, [("ttyS1", None, true), ("ttyS0", Some(115_200), true), ("hvc0", None, true)]);
         let other = named(root.path(), cmdline, "ttyS2", Some(57_600));
-        assert_eq!((other.baud, other.console), (Some(57_600), false));
-        assert_eq!(named(root.path(), cmdline, "ttyS0", None).baud, Some(115_200));
+        assert_eq!((other.baud, other.set, other.console), (Some(57_600), true, false));
+        let console = named(root.path(), cmdline, "ttyS0", None);
+        assert_eq!((console.baud, console.set), (Some(115_200), false));
+        assert!(named(root.path(), cmdline, "ttyS0", Some(9600)).set);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::facts::{self, Dmi};
 use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
-use crate::port::{self, Place, Port, PortError, Signals};
+use crate::port::{self, Place, Port, PortError, Quiet, Signals};
 use crate::sys;
 use crate::time::{Deadline, since_boot};
 
@@ -40,7 +40,8 @@ pub fn listen(
     for place in places(options, root, cmdline) {
         // On a line that is named, or that has to bring a payload, the node speaks first.
         let beacon = insist;
-        match Port::open(place) {
+        let opened = Port::open(place);
+        match opened.and_then(|mut port| port.as_mut().map_or(Ok(()), Port::prepare).map(|()| port)) {
             Ok(Some(port)) => lines.push(Line { port, beacon }),
             Ok(None) => {}
             // A console that somebody else holds is no reason not to boot; one that was named is.
@@ -69,7 +70,7 @@ pub fn listen(
 pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError> {
     let place = port::terminal().ok_or(SourceError::NoTerminal)?;
     let mut port = Port::open(place)?.ok_or(SourceError::NoTerminal)?;
-    port.take(root)?;
+    port.take(root, &mut Quiet::default())?;
     let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
     start(vec![Line { port, beacon: false }], &seeded, true, None, root, deadline)
 }

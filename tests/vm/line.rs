@@ -326,3 +326,16 @@ fn a_second_serial_port_at_its_own_speed() {
         .boot();
     certified(&host, &report, &inject.ended(), "line ttyS1");
 }
+
+/// The port is there, but no host has opened its other end: what is said there goes nowhere, and holds up nothing.
+#[test]
+fn a_virtio_port_with_nobody_at_its_other_end() {
+    let host = Host::new();
+    let chardev = format!("socket,id=line,path={},server=on,wait=off", host.path("line").display());
+    let report = Machine::new(Kernel::Stable)
+        .append("imprint=auto")
+        .qemu(&["-chardev", &chardev, "-device", "virtserialport,chardev=line,name=imprint.0"])
+        .boot();
+    assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
+    assert_eq!(report.status().outcome, Outcome::Absent);
+}

@@ -35,7 +35,7 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
     cfmakeraw(&mut settings);
     tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
     let path = nix::unistd::ttyname(&pty.slave).unwrap();
-    let place = Place { name: "pty".into(), path, baud: None, console: false, virtio: true, keys: false };
+    let place = Place { name: "pty".into(), path, baud: None, set: false, console: false, virtio: true, keys: false };
     let seeded = Seeded::ready(Deadline::after(Duration::from_secs(60))).unwrap();
     let key = LineKey::generate(&seeded).unwrap();
     let hello = Hello {
