@@ -17,7 +17,7 @@ use crate::identity::KeyCode;
 use crate::line::frame::NotTaken;
 use crate::line::seal::SealError;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Versions, Wire};
-use crate::port::{self, Port, PortError, Quiet, Signals};
+use crate::port::{self, Held, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::source::uevent::Stir;
 use crate::sys;
@@ -34,6 +34,8 @@ pub struct Dialogue {
     hello: Hello,
     shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
+    /// Until the lines are given back.
+    _held: Held,
 }
 
 /// A port, and how to use it.
@@ -126,10 +128,10 @@ impl Dialogue {
     /// Begins to listen, and to speak where that is wanted. `hello` is what the node says of itself. `virtio`: the port
     /// imprint.0 is taken when it comes.
     pub fn start(
+        (signals, held): (Signals, Held),
         lines: Vec<Line>,
         key: LineKey,
         hello: Hello,
-        signals: Signals,
         virtio: Option<Stir>,
         root: &Path,
     ) -> std::io::Result<Dialogue> {
@@ -155,7 +157,7 @@ impl Dialogue {
             openings: 0,
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;
-        Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread) })
+        Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread), _held: held })
     }
 
     /// The lines, for messages.

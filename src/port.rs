@@ -348,6 +348,9 @@ pub struct Signals {
     fd: SignalFd,
 }
 
+/// The thread that began to catch them, where they are held back. Dropped there, they do again what they did.
+pub struct Held(SigSet);
+
 /// A signal that came.
 pub struct Caught {
     signal: Signal,
@@ -355,15 +358,20 @@ pub struct Caught {
 }
 
 impl Signals {
-    /// From here on, in this thread and those that it starts.
-    pub fn catch() -> io::Result<Signals> {
+    /// From here on, in this thread and those that it starts. What the program was started to ignore (nohup(1)) or has
+    /// blocked already is left at that.
+    pub fn catch() -> io::Result<(Signals, Held)> {
+        let blocked = SigSet::thread_get_mask()?;
         let mut set = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
-            set.add(signal);
+            if !blocked.contains(signal) && !sys::is_ignored(signal) {
+                set.add(signal);
+            }
         }
         set.thread_block()?;
+        let held = Held(set);
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Signals { set, fd })
+        Ok((Signals { set, fd }, held))
     }
 
     /// The one that has come.
@@ -371,6 +379,12 @@ impl Signals {
         let info = self.fd.read_signal().ok()??;
         let number = i32::try_from(info.ssi_signo).ok()?;
         Some(Caught { signal: Signal::try_from(number).ok()?, set: self.set })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.thread_unblock();
     }
 }
 

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::libc::{c_int, c_void, socklen_t};
 use nix::poll::{PollFd, PollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 
 use crate::time::Deadline;
 
@@ -51,6 +52,16 @@ pub fn signal_init(offset: c_int) {
     let signal = nix::libc::SIGRTMIN().saturating_add(offset);
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.
     let _ = unsafe { nix::libc::kill(1, signal) };
+}
+
+/// Whether a signal is ignored in this process.
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: struct sigaction holds a number, a set of bits, and pointers that may be null: zeros are one.
+    let mut action: nix::libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one struct sigaction to a pointer to one that outlives the call; nothing is changed.
+    #[allow(clippy::as_conversions, reason = "an enumeration of the C library's own numbers")]
+    let asked = unsafe { nix::libc::sigaction(signal as c_int, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == nix::libc::SIG_IGN
 }
 
 /// All settings of a terminal, its speeds as numbers (ioctl_tty(2)). What tcgetattr(3) gives lacks those that have no

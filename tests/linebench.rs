@@ -198,7 +198,7 @@ fn dialogue(line: &Paced, baud: u32, seed: u64) -> Dialogue {
     let port = Port::open(place).unwrap().unwrap();
     let hello = hello(&key, seed);
     let lines = vec![Line { port, beacon: true }];
-    Dialogue::start(lines, key, hello, Signals::catch().unwrap(), None, Path::new("/nowhere")).unwrap()
+    Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap()
 }
 
 /// The host's end, until `done`.

@@ -8,4 +8,5 @@ mod loopback {
     mod console;
     mod host;
     mod inject;
+    mod port;
 }

@@ -12,7 +12,7 @@ use crate::facts::{self, Dmi};
 use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
-use crate::port::{self, Place, Port, PortError, Quiet, Signals};
+use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
 use crate::sys;
 use crate::time::{Deadline, since_boot};
 
@@ -36,22 +36,13 @@ pub fn listen(
         return Ok(None);
     }
     let insist = options.insists();
-    let mut lines = Vec::new();
+    let mut ports = Vec::new();
     for place in places(options, root, cmdline) {
-        // On a line that is named, or that has to bring a payload, the node speaks first.
-        let beacon = insist;
-        let opened = Port::open(place);
-        match opened.and_then(|mut port| port.as_mut().map_or(Ok(()), Port::prepare).map(|()| port)) {
-            Ok(Some(port)) => lines.push(Line { port, beacon }),
-            Ok(None) => {}
-            // A console that somebody else holds is no reason not to boot; one that was named is.
-            Err(_) if options.sources.is_empty() => {}
-            Err(error) => return Err(SourceError::Port(error)),
-        }
+        ports.extend(needed(options, Port::open(place))?.flatten());
     }
     let virtio =
         order(options).contains(&SourceName::Virtio).then(Stir::open).transpose().map_err(SourceError::Watch)?;
-    if lines.is_empty() && virtio.is_none() {
+    if ports.is_empty() && virtio.is_none() {
         return Ok(None);
     }
     // Whoever waits for the pool makes the kernel fill it (src/sys.rs, pool_ready), and a seed on a drive would come late.
@@ -63,19 +54,38 @@ pub fn listen(
         // Under auto a line is no reason to wait for entropy.
         return if insist { Err(SourceError::NoKey) } else { Ok(None) };
     };
-    start(lines, &seeded, options.plain, virtio, root, deadline).map(Some)
+    let signals = Signals::catch().map_err(SourceError::Watch)?;
+    let mut lines = Vec::new();
+    for mut port in ports {
+        if needed(options, port.prepare())?.is_some() {
+            // On a line that is named, or that has to bring a payload, the node speaks first.
+            lines.push(Line { port, beacon: insist });
+        }
+    }
+    start(signals, lines, &seeded, options.plain, virtio, root, deadline).map(Some)
+}
+
+/// A console that somebody else holds is no reason not to boot; one that was named is.
+fn needed<T>(options: &Options, result: Result<T, PortError>) -> Result<Option<T>, SourceError> {
+    match result {
+        Err(_) if options.sources.is_empty() => Ok(None),
+        result => Ok(Some(result?)),
+    }
 }
 
 /// The terminal that somebody types on, taken at once: what is pasted is neither echoed nor cut.
 pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError> {
     let place = port::terminal().ok_or(SourceError::NoTerminal)?;
     let mut port = Port::open(place)?.ok_or(SourceError::NoTerminal)?;
-    port.take(root, &mut Quiet::default())?;
     let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
-    start(vec![Line { port, beacon: false }], &seeded, true, None, root, deadline)
+    let signals = Signals::catch().map_err(SourceError::Watch)?;
+    port.take(root, &mut Quiet::default())?;
+    start(signals, vec![Line { port, beacon: false }], &seeded, true, None, root, deadline)
 }
 
+/// `signals` are caught already, so that none ends the program between taking a line and giving it back.
 fn start(
+    signals: (Signals, Held),
     lines: Vec<Line>,
     seeded: &Seeded,
     plain: bool,
@@ -96,8 +106,7 @@ fn start(
         serial,
         macs: macs.iter().map(|mac| HardwareAddress::as_bytes(mac).to_vec()).collect(),
     };
-    let start = || Dialogue::start(lines, key, hello, Signals::catch()?, virtio, root);
-    start().map_err(SourceError::Watch)
+    Dialogue::start(signals, lines, key, hello, virtio, root).map_err(SourceError::Watch)
 }
 
 /// The ports of the order, each once.

@@ -12,6 +12,11 @@ pub fn host() -> PathBuf {
     program("imprint-host")
 }
 
+/// What holds a line, for the tests of signals.
+pub fn hold() -> PathBuf {
+    program("hold")
+}
+
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/debug/deps/TEST

@@ -49,7 +49,7 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
     };
     let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true }];
     let dialogue =
-        dialogue::Dialogue::start(lines, key, hello, Signals::catch().unwrap(), None, Path::new("/nowhere")).unwrap();
+        dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap();
     let (over, over_there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let ended = Arc::clone(&over);
     let (signer, leaf) = (Arc::clone(&world.signer), world.leaf());
