@@ -33,8 +33,10 @@ pub use wire::{Polled, Wire};
 pub enum Timer {
     /// For nothing.
     None,
-    /// To say again that it is there: HELLO of a node, CALL of a host.
+    /// To say again that it is there: HELLO of a node.
     Call,
+    /// To call again: a node with imprint=auto listens for a second only.
+    Hail,
     /// To send again what was not acknowledged. How many times in a row it has done so.
     Retransmit(u8),
     /// To see whether the other end is still there: the host asks.

@@ -334,7 +334,7 @@ impl End for Host {
 
     fn timer(&self) -> Timer {
         match self.state {
-            State::Calling if self.calling => Timer::Call,
+            State::Calling if self.calling => Timer::Hail,
             State::Calling => Timer::None,
             State::Opening(_) => Timer::Retransmit(self.quiet),
             State::Open(..) if self.sender.is_some() => Timer::Retransmit(self.quiet),

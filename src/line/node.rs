@@ -363,7 +363,7 @@ impl End for Node {
                 }
             }
             Timer::Call | Timer::Watch(_) => self.greet(),
-            Timer::Keepalive(_) | Timer::None => {}
+            Timer::Keepalive(_) | Timer::Hail | Timer::None => {}
         }
     }
 

@@ -140,8 +140,10 @@ struct Pace {
     least: u64,
 }
 
-/// A beacon, and a call.
+/// A beacon.
 const CALL: Duration = Duration::from_millis(1000);
+/// A call.
+const HAIL: Duration = Duration::from_millis(300);
 /// The host looks whether the node is there, while things are moving and while an administrator is waited for.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(20));
 /// A node that heard nothing for so long takes its host for gone.
@@ -179,6 +181,7 @@ impl Pace {
         match timer {
             Timer::None => None,
             Timer::Call => Some(CALL),
+            Timer::Hail => Some(HAIL),
             Timer::Keepalive(Patience::Short) => Some(KEEPALIVE.0),
             Timer::Keepalive(Patience::Long) => Some(KEEPALIVE.1),
             Timer::Watch(Patience::Short) => Some(WATCH.0),
