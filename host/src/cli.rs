@@ -1,14 +1,15 @@
 //! The commands of `imprint-host`: arguments in, text or JSON out, exit code 0 or 1 (clap says 2 itself).
 
+mod args;
+mod error;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
 use imprint::hex;
 use imprint::options::CMDLINE_MAX;
 use imprint::payload::EstUrl;
@@ -16,160 +17,16 @@ use imprint::time::Timestamp;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+pub use args::Cli;
+use args::{Command, Form, InjectArgs, NodeCommand, PayloadArgs};
+pub use error::CliError;
+
 use crate::ca::NewFile;
 use crate::compose::{self, Medium, Options};
-use crate::inject::transport::LineSpec;
 use crate::inject::{self, Job};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
-use crate::{cpio, enrol, iso, list, record, vfat};
-
-/// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
-#[derive(Parser)]
-#[command(name = "imprint-host", version)]
-pub struct Cli {
-    /// Directory with CA and store
-    #[arg(long, global = true, env = "IMPRINT_DIR", default_value = "/var/lib/imprint-host")]
-    dir: PathBuf,
-    /// Print JSON, for programs
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Make a CA and a store in an empty directory
-    Init {
-        /// EST base that nodes use, https://HOST[:PORT]/.well-known/est; repeat it for more, in order
-        #[arg(long, required = true, value_parser = est_url)]
-        url: Vec<EstUrl>,
-    },
-    /// Node records
-    #[command(subcommand)]
-    Node(NodeCommand),
-    /// Make a payload for a node, with a fresh id and token
-    Payload(PayloadArgs),
-    /// Serve EST: sign what matches, refuse the rest
-    Serve {
-        /// Address and port to listen on
-        #[arg(long, default_value = "0.0.0.0:8443")]
-        listen: SocketAddr,
-    },
-    /// Bring payloads down serial lines, and sign what comes up
-    Inject(InjectArgs),
-    /// List the nodes
-    Nodes,
-    /// Approve a request that waits: compare the code with the one on the node's console
-    Approve {
-        /// Name of the record
-        node: String,
-        /// Code of the key, like 7K3M-Q0ZT-N4V8-XW1C
-        code: String,
-    },
-    /// Deny all requests that wait under a node's name
-    Deny {
-        /// Name of the record
-        node: String,
-    },
-    /// Show the audit log
-    Log {
-        /// How many lines
-        #[arg(long, default_value_t = 100)]
-        last: u32,
-    },
-}
-
-#[derive(Subcommand)]
-enum NodeCommand {
-    /// Add nodes from TOML files: all of them or none
-    Add {
-        /// One record each
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-        /// Give nodes that are known another record
-        #[arg(long)]
-        replace: bool,
-    },
-}
-
-#[derive(Args)]
-struct PayloadArgs {
-    /// Name of the record
-    node: String,
-    /// cbor: the payload itself; text: lines to paste into imprint console; cmdline: a word for the kernel command
-    /// line; cpio: an initramfs to append; iso and vfat: a config drive
-    #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
-    form: Form,
-    /// Where to; standard output when left out
-    #[arg(short, long)]
-    output: Option<PathBuf>,
-    /// How long it is good for, like 24h, 30m or 7d
-    #[arg(long, default_value = "24h", value_parser = duration)]
-    expires: Duration,
-    /// This medium is used for one boot only: the node may credit its seed. The record must have a bind
-    #[arg(long, conflicts_with = "no_seed")]
-    single_boot: bool,
-    /// Put an entropy seed in, also where it is only mixed in
-    #[arg(long, conflicts_with = "no_seed")]
-    seed: bool,
-    /// Put no entropy seed in, even on a config drive
-    #[arg(long)]
-    no_seed: bool,
-    /// Leave earlier payloads of this node valid
-    #[arg(long)]
-    keep: bool,
-    /// Put a certificate and its private key in, made here, so that the node needs no server; never on a command line
-    #[arg(long)]
-    credentials: bool,
-}
-
-#[derive(Args)]
-struct InjectArgs {
-    /// Name of the record
-    #[arg(required_unless_present = "lines", requires = "line")]
-    node: Option<String>,
-    /// Its line: /dev/ttyUSB0[,115200], unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT, or exec:COMMAND that is one, like
-    /// ipmitool -I lanplus -C 3 … sol activate
-    #[arg(long, requires = "node")]
-    line: Option<LineSpec>,
-    /// File with a NODE and its line on each line, and behind " | " a command that switches it on
-    #[arg(long, conflicts_with_all = ["node", "line", "power"])]
-    lines: Option<PathBuf>,
-    /// Command that switches the node on, run once the line is open
-    #[arg(long)]
-    power: Option<String>,
-    /// How long a node may take to say HELLO, like 5m
-    #[arg(long, default_value = "5m", value_parser = duration)]
-    window: Duration,
-    /// How long it may take from then on
-    #[arg(long, default_value = "10m", value_parser = duration)]
-    timeout: Duration,
-    /// Call at once. A boot loader or a login prompt on the line takes that for keys; without it the host waits until
-    /// it hears the agent
-    #[arg(long)]
-    call: bool,
-    /// Send the payload unsealed, to a node that was booted with imprint.line=plain
-    #[arg(long)]
-    plain: bool,
-    /// How long the payload is good for
-    #[arg(long, default_value = "24h", value_parser = duration)]
-    expires: Duration,
-    /// File for what comes on the line and is not ours: the node's console
-    #[arg(long)]
-    log: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    Cbor,
-    Text,
-    Cmdline,
-    Cpio,
-    Iso,
-    Vfat,
-}
+use crate::{cpio, enrol, iso, list, vfat};
 
 /// What the rest of a kernel command line needs; with less than this left there is a warning.
 const CMDLINE_ROOM: usize = 256;
@@ -384,100 +241,5 @@ fn print(text: &str) -> Result<(), CliError> {
         // Whoever read us has seen enough: `imprint-host log | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(CliError::Output),
-    }
-}
-
-fn est_url(text: &str) -> Result<EstUrl, String> {
-    match EstUrl::try_from(text) {
-        Ok(EstUrl::Line) => Err("line: needs no server; give an https:// URL".to_owned()),
-        Ok(url) => Ok(url),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    record::duration(text).ok_or_else(|| "want a duration like 24h, 30m or 7d".to_owned())
-}
-
-/// Why a command failed.
-#[derive(Debug)]
-pub enum CliError {
-    /// Something with the state.
-    State(state::Error),
-    /// A record cannot be read.
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Secrets for a screen.
-    Terminal,
-    /// Standard output.
-    Output(io::Error),
-    /// The image.
-    Iso(iso::TooLong),
-    /// The payload does not fit into a FAT image.
-    Vfat(vfat::TooLong),
-    /// The archive.
-    Cpio(cpio::TooLong),
-    /// The server.
-    Serve(ServeError),
-    /// A request that waits.
-    Decide(enrol::Decided),
-    /// A file of lines is none.
-    Jobs {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: inject::JobsError,
-    },
-    /// Not every node has its certificate.
-    Injected {
-        /// How many have not.
-        failed: usize,
-        /// Of how many.
-        of: usize,
-    },
-}
-
-impl From<state::Error> for CliError {
-    fn from(error: state::Error) -> CliError {
-        CliError::State(error)
-    }
-}
-
-impl std::fmt::Display for CliError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CliError::State(error) => error.fmt(f),
-            CliError::Read { path, .. } => write!(f, "reading {}", Path::display(path)),
-            CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
-            CliError::Output(_) => write!(f, "writing to standard output"),
-            CliError::Iso(error) => error.fmt(f),
-            CliError::Vfat(error) => error.fmt(f),
-            CliError::Cpio(error) => error.fmt(f),
-            CliError::Serve(error) => error.fmt(f),
-            CliError::Decide(error) => error.fmt(f),
-            CliError::Jobs { path, error } => write!(f, "{}: {error}", Path::display(path)),
-            CliError::Injected { failed, of } => write!(f, "{failed} of {of} nodes failed; see above"),
-        }
-    }
-}
-
-impl std::error::Error for CliError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            CliError::State(error) => error.source(),
-            CliError::Read { source, .. } | CliError::Output(source) => Some(source),
-            CliError::Serve(error) => error.source(),
-            CliError::Decide(error) => error.source(),
-            CliError::Terminal
-            | CliError::Iso(_)
-            | CliError::Vfat(_)
-            | CliError::Cpio(_)
-            | CliError::Jobs { .. }
-            | CliError::Injected { .. } => None,
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use imprint::payload::UrlError;
 
-use super::VERSION;
+use super::schema::VERSION;
 
 /// Why the store does not do what it is asked.
 #[derive(Debug)]

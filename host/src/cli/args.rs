@@ -1,0 +1,170 @@
+//! The arguments of `imprint-host`, as clap reads them. Does nothing with them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use imprint::payload::EstUrl;
+
+use crate::inject::transport::LineSpec;
+use crate::record;
+
+/// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
+#[derive(Parser)]
+#[command(name = "imprint-host", version)]
+pub struct Cli {
+    /// Directory with CA and store
+    #[arg(long, global = true, env = "IMPRINT_DIR", default_value = "/var/lib/imprint-host")]
+    pub(super) dir: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Make a CA and a store in an empty directory
+    Init {
+        /// EST base that nodes use, https://HOST[:PORT]/.well-known/est; repeat it for more, in order
+        #[arg(long, required = true, value_parser = est_url)]
+        url: Vec<EstUrl>,
+    },
+    /// Node records
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Make a payload for a node, with a fresh id and token
+    Payload(PayloadArgs),
+    /// Serve EST: sign what matches, refuse the rest
+    Serve {
+        /// Address and port to listen on
+        #[arg(long, default_value = "0.0.0.0:8443")]
+        listen: SocketAddr,
+    },
+    /// Bring payloads down serial lines, and sign what comes up
+    Inject(InjectArgs),
+    /// List the nodes
+    Nodes,
+    /// Approve a request that waits: compare the code with the one on the node's console
+    Approve {
+        /// Name of the record
+        node: String,
+        /// Code of the key, like 7K3M-Q0ZT-N4V8-XW1C
+        code: String,
+    },
+    /// Deny all requests that wait under a node's name
+    Deny {
+        /// Name of the record
+        node: String,
+    },
+    /// Show the audit log
+    Log {
+        /// How many lines
+        #[arg(long, default_value_t = 100)]
+        last: u32,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum NodeCommand {
+    /// Add nodes from TOML files: all of them or none
+    Add {
+        /// One record each
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Give nodes that are known another record
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct PayloadArgs {
+    /// Name of the record
+    pub(super) node: String,
+    /// cbor: the payload itself; text: lines to paste into imprint console; cmdline: a word for the kernel command
+    /// line; cpio: an initramfs to append; iso and vfat: a config drive
+    #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
+    pub(super) form: Form,
+    /// Where to; standard output when left out
+    #[arg(short, long)]
+    pub(super) output: Option<PathBuf>,
+    /// How long it is good for, like 24h, 30m or 7d
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    pub(super) expires: Duration,
+    /// This medium is used for one boot only: the node may credit its seed. The record must have a bind
+    #[arg(long, conflicts_with = "no_seed")]
+    pub(super) single_boot: bool,
+    /// Put an entropy seed in, also where it is only mixed in
+    #[arg(long, conflicts_with = "no_seed")]
+    pub(super) seed: bool,
+    /// Put no entropy seed in, even on a config drive
+    #[arg(long)]
+    pub(super) no_seed: bool,
+    /// Leave earlier payloads of this node valid
+    #[arg(long)]
+    pub(super) keep: bool,
+    /// Put a certificate and its private key in, made here, so that the node needs no server; never on a command line
+    #[arg(long)]
+    pub(super) credentials: bool,
+}
+
+#[derive(Args)]
+pub(super) struct InjectArgs {
+    /// Name of the record
+    #[arg(required_unless_present = "lines", requires = "line")]
+    pub(super) node: Option<String>,
+    /// Its line: /dev/ttyUSB0[,115200], unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT, or exec:COMMAND that is one, like
+    /// ipmitool -I lanplus -C 3 … sol activate
+    #[arg(long, requires = "node")]
+    pub(super) line: Option<LineSpec>,
+    /// File with a NODE and its line on each line, and behind " | " a command that switches it on
+    #[arg(long, conflicts_with_all = ["node", "line", "power"])]
+    pub(super) lines: Option<PathBuf>,
+    /// Command that switches the node on, run once the line is open
+    #[arg(long)]
+    pub(super) power: Option<String>,
+    /// How long a node may take to say HELLO, like 5m
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub(super) window: Duration,
+    /// How long it may take from then on
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    pub(super) timeout: Duration,
+    /// Call at once. A boot loader or a login prompt on the line takes that for keys; without it the host waits until
+    /// it hears the agent
+    #[arg(long)]
+    pub(super) call: bool,
+    /// Send the payload unsealed, to a node that was booted with imprint.line=plain
+    #[arg(long)]
+    pub(super) plain: bool,
+    /// How long the payload is good for
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    pub(super) expires: Duration,
+    /// File for what comes on the line and is not ours: the node's console
+    #[arg(long)]
+    pub(super) log: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    Cbor,
+    Text,
+    Cmdline,
+    Cpio,
+    Iso,
+    Vfat,
+}
+
+fn est_url(text: &str) -> Result<EstUrl, String> {
+    match EstUrl::try_from(text) {
+        Ok(EstUrl::Line) => Err("line: needs no server; give an https:// URL".to_owned()),
+        Ok(url) => Ok(url),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    record::duration(text).ok_or_else(|| "want a duration like 24h, 30m or 7d".to_owned())
+}

@@ -1,0 +1,90 @@
+//! Why a command failed, in words.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::serve::ServeError;
+use crate::{cpio, enrol, inject, iso, state, vfat};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum CliError {
+    /// Something with the state.
+    State(state::Error),
+    /// A record cannot be read.
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Secrets for a screen.
+    Terminal,
+    /// Standard output.
+    Output(io::Error),
+    /// The image.
+    Iso(iso::TooLong),
+    /// The payload does not fit into a FAT image.
+    Vfat(vfat::TooLong),
+    /// The archive.
+    Cpio(cpio::TooLong),
+    /// The server.
+    Serve(ServeError),
+    /// A request that waits.
+    Decide(enrol::Decided),
+    /// A file of lines is none.
+    Jobs {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: inject::JobsError,
+    },
+    /// Not every node has its certificate.
+    Injected {
+        /// How many have not.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+    },
+}
+
+impl From<state::Error> for CliError {
+    fn from(error: state::Error) -> CliError {
+        CliError::State(error)
+    }
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CliError::State(error) => error.fmt(f),
+            CliError::Read { path, .. } => write!(f, "reading {}", Path::display(path)),
+            CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
+            CliError::Output(_) => write!(f, "writing to standard output"),
+            CliError::Iso(error) => error.fmt(f),
+            CliError::Vfat(error) => error.fmt(f),
+            CliError::Cpio(error) => error.fmt(f),
+            CliError::Serve(error) => error.fmt(f),
+            CliError::Decide(error) => error.fmt(f),
+            CliError::Jobs { path, error } => write!(f, "{}: {error}", Path::display(path)),
+            CliError::Injected { failed, of } => write!(f, "{failed} of {of} nodes failed; see above"),
+        }
+    }
+}
+
+impl std::error::Error for CliError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CliError::State(error) => error.source(),
+            CliError::Read { source, .. } | CliError::Output(source) => Some(source),
+            CliError::Serve(error) => error.source(),
+            CliError::Decide(error) => error.source(),
+            CliError::Terminal
+            | CliError::Iso(_)
+            | CliError::Vfat(_)
+            | CliError::Cpio(_)
+            | CliError::Jobs { .. }
+            | CliError::Injected { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What the tables hold, as values, and how rows become values.
+
+use std::time::Duration;
+
+use imprint::payload::{PayloadId, TokenMode};
+use imprint::time::Timestamp;
+use rusqlite::Row;
+
+/// A node's record as it was given.
+pub struct NodeRow {
+    /// Its name.
+    pub name: String,
+    /// The file that it came from, for messages.
+    pub file: String,
+    /// TOML.
+    pub record: String,
+}
+
+/// A payload that was made.
+pub struct PayloadRow {
+    /// Its id.
+    pub id: PayloadId,
+    /// For which node.
+    pub node: String,
+    /// SHA-256 of its token.
+    pub token_hash: [u8; 32],
+    /// How often the token may be used.
+    pub mode: TokenMode,
+    /// When it was made.
+    pub composed: Timestamp,
+    /// Until when it is good.
+    pub expiry: Timestamp,
+    /// When and by which key its token was used.
+    pub spent: Option<(Timestamp, String)>,
+    /// When another payload took its place.
+    pub void_at: Option<Timestamp>,
+}
+
+/// A certificate that was issued.
+pub struct CertificateRow {
+    /// Its serial number.
+    pub serial: Vec<u8>,
+    /// For which node.
+    pub node: String,
+    /// With which payload's token.
+    pub payload: PayloadId,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub spki_hash: [u8; 32],
+    /// The code of its key.
+    pub key_code: String,
+    /// DER.
+    pub der: Vec<u8>,
+    /// When it was signed.
+    pub issued_at: Timestamp,
+    /// Last second of its validity.
+    pub not_after: Timestamp,
+    /// Serial number of the one that it took the place of; `None`: a token was used for it.
+    pub renews: Option<Vec<u8>>,
+    /// When a client first proved that it has it, in a TLS handshake.
+    pub seen_at: Option<Timestamp>,
+}
+
+/// A request that an administrator decides about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestRow {
+    /// For which node.
+    pub node: String,
+    /// SHA-256 of the SubjectPublicKeyInfo of its key.
+    pub spki_hash: [u8; 32],
+    /// The code of its key.
+    pub key_code: String,
+    /// Why it was not signed at once, for people.
+    pub why: String,
+    /// Address that it came from last.
+    pub peer: String,
+    /// When it came first.
+    pub first_at: Timestamp,
+    /// When it came last.
+    pub last_at: Timestamp,
+    /// What was decided.
+    pub verdict: Option<Verdict>,
+}
+
+/// What an administrator decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is signed when it comes again.
+    Approved,
+    /// It is refused when it comes again.
+    Denied,
+}
+
+/// A line of the audit log.
+pub struct Event<'a> {
+    /// `enrolled`, `refused`, …
+    pub event: &'a str,
+    /// Which node, as far as it is known.
+    pub node: Option<&'a str>,
+    /// Address of the other end.
+    pub peer: Option<&'a str>,
+    /// One line for people.
+    pub detail: &'a str,
+}
+
+/// A line of the audit log, read back.
+pub struct AuditRow {
+    /// When.
+    pub at: Timestamp,
+    /// `enrolled`, `refused`, …
+    pub event: String,
+    /// Which node.
+    pub node: Option<String>,
+    /// Address of the other end.
+    pub peer: Option<String>,
+    /// One line for people.
+    pub detail: String,
+}
+
+// The newest row is the one that was added last: clocks go back.
+pub(super) const PAYLOAD: &str =
+    "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at FROM payloads";
+pub(super) const CERTIFICATE: &str =
+    "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at FROM certificates";
+
+pub(super) const REQUEST: &str =
+    "SELECT node, spki_hash, key_code, why, peer, first_at, last_at, verdict FROM requests";
+
+/// A node that waits asks again every few seconds. A request that nobody has made for this long is forgotten.
+pub(super) const REQUEST_LIFE: Duration = Duration::from_secs(86_400);
+
+pub(super) fn request_row(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
+    let verdict: Option<String> = row.get(7)?;
+    Ok(RequestRow {
+        node: row.get(0)?,
+        spki_hash: row.get(1)?,
+        key_code: row.get(2)?,
+        why: row.get(3)?,
+        peer: row.get(4)?,
+        first_at: timestamp(row, 5)?,
+        last_at: timestamp(row, 6)?,
+        verdict: verdict.map(|name| if name == "approved" { Verdict::Approved } else { Verdict::Denied }),
+    })
+}
+
+pub(super) fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Approved => "approved",
+        Verdict::Denied => "denied",
+    }
+}
+
+pub(super) fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
+    Ok(NodeRow { name: row.get(0)?, file: row.get(1)?, record: row.get(2)? })
+}
+
+pub(super) fn payload_row(row: &Row<'_>) -> rusqlite::Result<PayloadRow> {
+    let mode: String = row.get(3)?;
+    let spent_at = optional_timestamp(row, 6)?;
+    let spent_by: Option<String> = row.get(7)?;
+    Ok(PayloadRow {
+        id: PayloadId(row.get(0)?),
+        node: row.get(1)?,
+        token_hash: row.get(2)?,
+        mode: if mode == "each-boot" { TokenMode::EachBoot } else { TokenMode::Once },
+        composed: timestamp(row, 4)?,
+        expiry: timestamp(row, 5)?,
+        spent: spent_at.map(|at| (at, spent_by.unwrap_or_default())),
+        void_at: optional_timestamp(row, 8)?,
+    })
+}
+
+pub(super) fn certificate_row(row: &Row<'_>) -> rusqlite::Result<CertificateRow> {
+    Ok(CertificateRow {
+        serial: row.get(0)?,
+        node: row.get(1)?,
+        payload: PayloadId(row.get(2)?),
+        spki_hash: row.get(3)?,
+        key_code: row.get(4)?,
+        der: row.get(5)?,
+        issued_at: timestamp(row, 6)?,
+        not_after: timestamp(row, 7)?,
+        renews: row.get(8)?,
+        seen_at: optional_timestamp(row, 9)?,
+    })
+}
+
+/// `once` or `each-boot`.
+pub fn mode_name(mode: TokenMode) -> &'static str {
+    match mode {
+        TokenMode::Once => "once",
+        TokenMode::EachBoot => "each-boot",
+    }
+}
+
+/// SQLite's integers are signed; a [`Timestamp`] is far below their end.
+pub(super) fn millis(at: Timestamp) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    let value: i64 = row.get(column)?;
+    let at = u64::try_from(value).ok().and_then(Timestamp::from_millis);
+    at.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+pub(super) fn optional_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    match row.get::<_, Option<i64>>(column)? {
+        Some(_) => timestamp(row, column).map(Some),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,69 @@
+//! The tables, version by version. A store that an older program made is brought up to date when it is opened.
+
+/// Version of the schema; `PRAGMA user_version` of the file.
+pub(super) const VERSION: i64 = 3;
+
+/// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
+pub(super) const STEPS: [&str; 3] = [
+    "
+CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
+CREATE TABLE nodes (
+    name TEXT PRIMARY KEY,
+    file TEXT NOT NULL,
+    record TEXT NOT NULL,
+    added_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE payloads (
+    id BLOB PRIMARY KEY,
+    node TEXT NOT NULL REFERENCES nodes (name),
+    token_hash BLOB NOT NULL,
+    mode TEXT NOT NULL CHECK (mode IN ('once', 'each-boot')),
+    composed INTEGER NOT NULL,
+    expiry INTEGER NOT NULL,
+    spent_at INTEGER,
+    spent_by TEXT,
+    void_at INTEGER
+) STRICT;
+CREATE INDEX payloads_of_node ON payloads (node);
+CREATE TABLE certificates (
+    serial BLOB PRIMARY KEY,
+    node TEXT NOT NULL REFERENCES nodes (name),
+    payload BLOB NOT NULL REFERENCES payloads (id),
+    spki_hash BLOB NOT NULL,
+    key_code TEXT NOT NULL,
+    der BLOB NOT NULL,
+    issued_at INTEGER NOT NULL,
+    not_after INTEGER NOT NULL
+) STRICT;
+CREATE INDEX certificates_of_key ON certificates (spki_hash);
+CREATE INDEX certificates_of_node ON certificates (node);
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    node TEXT,
+    peer TEXT,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER audit_keeps_rows BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER audit_keeps_text BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+",
+    "
+ALTER TABLE certificates ADD COLUMN renews BLOB REFERENCES certificates (serial);
+ALTER TABLE certificates ADD COLUMN seen_at INTEGER;
+",
+    "
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY,
+    node TEXT NOT NULL REFERENCES nodes (name),
+    spki_hash BLOB NOT NULL,
+    key_code TEXT NOT NULL,
+    why TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    verdict TEXT CHECK (verdict IN ('approved', 'denied')),
+    UNIQUE (node, spki_hash)
+) STRICT;
+",
+];
