@@ -1,5 +1,7 @@
 //! `imprint-host inject` against a node's end that does everything right, or one thing wrong.
 
+mod times;
+
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;

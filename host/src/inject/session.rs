@@ -1,7 +1,7 @@
 //! One line from HELLO to report. What the node is told comes from `compose` and `enrol`; what was heard goes there.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::transport::Line;
-use super::{Job, Shared};
+use super::{Job, Shared, power};
 use crate::compose::{Medium, Options};
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::record::Record;
@@ -68,6 +68,8 @@ impl fmt::Display for Outcome {
 
 /// Once the node has reported, repeats of it are answered for this long after the last of them.
 const LINGER: Duration = Duration::from_millis(1500);
+/// And no longer than this after its outcome: what else comes is the console of a machine that boots on.
+const LINGER_MOST: Duration = Duration::from_secs(10);
 /// The longest wait before a line that is gone is opened again.
 const REOPEN: Duration = Duration::from_secs(10);
 /// How often the store is asked about a request that waits for an administrator.
@@ -163,7 +165,7 @@ impl<'a> Session<'a> {
             };
             self.tell("listening", &self.job.line.to_string());
             if let Some(command) = power.take() {
-                if let Err(why) = switch(command).await {
+                if let Err(why) = power::switch(command, self.shared.config.window).await {
                     return Outcome::Failed(why);
                 }
                 self.tell("power", "switched");
@@ -207,8 +209,13 @@ impl<'a> Session<'a> {
         let mut buffer = [0; 2048];
         let mut out: Vec<u8> = Vec::new();
         let mut linger: Option<Instant> = None;
+        let mut leave: Option<Instant> = None;
+        let mut heard = false;
         loop {
             let polled = self.wire.poll(self.shared.now());
+            if std::mem::take(&mut heard) && !polled.bytes.is_empty() {
+                linger = linger.map(|_| Instant::now() + LINGER);
+            }
             out.extend(polled.bytes);
             let idle = polled.events.is_empty();
             for event in polled.events {
@@ -229,6 +236,7 @@ impl<'a> Session<'a> {
             }
             if self.outcome.is_some() && linger.is_none() {
                 linger = Some(Instant::now() + LINGER);
+                leave = Some(Instant::now() + LINGER_MOST);
             }
             if linger.is_some()
                 && out.is_empty()
@@ -246,7 +254,7 @@ impl<'a> Session<'a> {
                     Ok(0) => return Err("the other end closed it".to_owned()),
                     Ok(count) => {
                         self.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());
-                        linger = linger.map(|_| Instant::now() + LINGER);
+                        heard = true;
                     }
                     Err(error) => return Err(error.to_string()),
                 },
@@ -256,7 +264,7 @@ impl<'a> Session<'a> {
                 },
                 () = sleep_until(wake) => {}
             }
-            if linger.is_some_and(|at| at <= Instant::now()) {
+            if linger.min(leave).is_some_and(|at| at <= Instant::now()) {
                 return Ok(());
             }
             if self.outcome.is_none() && *deadline <= Instant::now() {
@@ -264,7 +272,7 @@ impl<'a> Session<'a> {
             }
             if let Some((request, at)) = self.pending.take() {
                 if at <= Instant::now() {
-                    self.decide(request);
+                    self.decide(request, true);
                 } else {
                     self.pending = Some((request, at));
                 }
@@ -320,7 +328,7 @@ impl<'a> Session<'a> {
             HostEvent::Refused(kind, reason) => {
                 self.tell("not taken", &format!("{}: {reason:?}", kind_name(kind)));
             }
-            HostEvent::Object(Kind::Request, request) => self.decide(request),
+            HostEvent::Object(Kind::Request, request) => self.decide(request, false),
             HostEvent::Object(Kind::Report, report) => self.report(&report),
             HostEvent::Object(kind, _) => self.tell("unexpected", kind_name(kind)),
             HostEvent::Lost => self.tell("silent", "the node does not answer; trying another conversation"),
@@ -379,6 +387,9 @@ impl<'a> Session<'a> {
         // The power that we switched makes the node start again, and nothing was given away yet.
         if self.job.power.is_some() && self.payload.is_none() {
             self.tell("hello", &format!("again, line key {code}"));
+            if let Err(why) = self.is_ours(hello) {
+                return self.fail(why);
+            }
             self.hello = Some(hello.clone());
             self.wire.end_mut().accept(hello.clone());
             return;
@@ -428,7 +439,8 @@ impl<'a> Session<'a> {
     }
 
     /// A request: decided like every other.
-    fn decide(&mut self, request: Vec<u8>) {
+    /// `again`: the node did not ask, the store is looked at once more.
+    fn decide(&mut self, request: Vec<u8>, again: bool) {
         let Some(hello) = self.hello.clone() else { return };
         let Some((tag, csr)) = seal::open_request(&request) else {
             return self.refuse("the request is shorter than its proof");
@@ -453,8 +465,8 @@ impl<'a> Session<'a> {
                 self.code = Some(csr_code(csr));
                 self.tell("signed", &detail);
             }
-            Ok((Answer::Pending { detail, first }, _)) => {
-                if first || self.pending.is_none() {
+            Ok((Answer::Pending { detail, .. }, _)) => {
+                if !again {
                     self.tell(
                         "pending",
                         &format!("{detail}; compare the code and run imprint-host approve {}", self.job.node),
@@ -499,22 +511,12 @@ impl<'a> Session<'a> {
 }
 
 /// Hostile text must neither flood nor drive the terminal that it is shown on.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(500).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
 fn csr_code(csr: &[u8]) -> String {
     crate::csr::Csr::parse(csr).map(|csr| csr.code().to_string()).unwrap_or_default()
-}
-
-async fn switch(command: &str) -> Result<(), String> {
-    let output = tokio::process::Command::new("/bin/sh").arg("-c").arg(command).output().await;
-    let output = output.map_err(|error: io::Error| format!("--power: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&output.stderr);
-    Err(format!("--power ended with {}: {}", output.status, shown(words.trim())))
 }
 
 fn stage_name(stage: Stage) -> &'static str {

@@ -1,0 +1,116 @@
+//! What takes its time: consoles that never fall silent, power commands that do not end, administrators.
+
+use super::*;
+
+/// A machine that boots on writes to its console without a pause; that is no reason to stay.
+#[test]
+fn a_console_that_goes_on_talking_keeps_nobody() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
+    node.run(|node| node.over);
+    let mut stream = node.stream.try_clone().unwrap();
+    // Ends when the host closes the line.
+    let console = std::thread::spawn(move || {
+        let start = Instant::now();
+        while stream.write_all(b"[   12.345678] systemd[1]: Started something.\r\n").is_ok() {
+            if start.elapsed() > Duration::from_secs(30) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        true
+    });
+    assert!(console.join().unwrap(), "the host still listens");
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(0), "{told}");
+}
+
+/// A machine that is started in the background holds the command's standard error for as long as it runs.
+#[test]
+fn what_a_power_command_leaves_running_is_not_waited_for() {
+    let site = Site::new();
+    let inject = site.inject(&["--power", "sleep 45 & echo started"]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("node1: power: switched\n"), "{told}");
+    assert!(!told.contains(" retransmits so far") || told.contains(" 0 retransmits so far"), "{told}");
+}
+
+#[test]
+fn a_power_command_that_does_not_end_is_ended() {
+    let site = Site::new();
+    let line = format!("unix:{}", site.work.path().join("line").display());
+    let mut inject = Command::new(programs::host())
+        .arg("--dir")
+        .arg(site.work.path().join("state"))
+        .args(["inject", "node1", "--line", &line, "--window", "1s", "--power", "echo calling; sleep 45; true"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while inject.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(30) {
+            inject.kill().unwrap();
+            panic!("it waits for the command");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1));
+    let want =
+        "node1: failed: --power did not end within 1 s, and was ended; try the command by hand. It said: calling\n";
+    assert!(told.contains(want), "{told}");
+}
+
+/// Both what it says and what it complains about.
+#[test]
+fn a_power_command_that_fails_is_quoted() {
+    let site = Site::new();
+    let inject = site.inject(&["--power", "echo outlet 7; echo no such outlet >&2; exit 3"]);
+    drop(site.listener.accept().unwrap());
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("--power ended with exit status: 3: outlet 7?no such outlet\n"), "{told}");
+}
+
+/// The power that was switched explains a second key, not another machine.
+#[test]
+fn another_machine_after_the_power_was_switched_gets_nothing() {
+    let site = Site::new();
+    let inject = site.inject(&["--power", "true"]);
+    let (stream, _) = site.listener.accept().unwrap();
+    let mut first = Remote::new(stream.try_clone().unwrap(), UUID, Twist::None);
+    // Says HELLO, and is gone before it is answered.
+    let polled = first.wire.poll(1);
+    first.stream.write_all(&polled.bytes).unwrap();
+    let mut second = Remote::new(stream, [8; 16], Twist::None);
+    second.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1), "{told}");
+    let want = "another machine is on this line: the record's SMBIOS UUID is 07070707-0707-0707-0707-070707070707, HELLO \
+                says 08080808-0808-0808-0808-080808080808";
+    assert!(told.contains(want), "{told}");
+    assert!(!site.events().contains(&"payload".to_owned()), "{:?}", site.events());
+}
+
+/// The store is asked every two seconds, the node and the administrator are told once.
+#[test]
+fn a_request_that_waits_is_told_of_once() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::Again);
+    node.run(|node| node.pending.is_some());
+    let words = node.pending.take().unwrap();
+    let start = Instant::now();
+    // Long enough for the store to be asked twice more.
+    node.run(|_| start.elapsed() > Duration::from_secs(5));
+    assert_eq!(node.pending, None);
+    let code = words.split("key ").nth(1).unwrap().split(':').next().unwrap().to_owned();
+    approve(&mut site.state().store, "node1", &code, Timestamp::system()).unwrap();
+    node.run(|node| node.over);
+    let (exit, told) = ended(inject);
+    assert_eq!((exit, told.matches("node1: pending: ").count()), (Some(0), 1), "{told}");
+}
