@@ -339,3 +339,23 @@ fn a_virtio_port_with_nobody_at_its_other_end() {
     assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
     assert_eq!(report.status().outcome, Outcome::Absent);
 }
+
+/// Whoever is at the other end reads nothing. Giving the line back takes its time, but not for ever.
+#[test]
+fn a_line_whose_other_end_reads_nothing() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let host = Host::new();
+    let end = |way: &str| host.path(&format!("line.{way}"));
+    for way in ["in", "out"] {
+        nix::unistd::mkfifo(&end(way), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let full = std::fs::OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(end("out"));
+    let mut full = full.unwrap();
+    while std::io::Write::write(&mut full, &[0; 4096]).is_ok() {}
+    let report = Machine::new(Kernel::Stable)
+        .without_network()
+        .append("imprint.source=serial:ttyS1,115200 imprint.timeout=5")
+        .qemu(&["-chardev", &format!("pipe,id=line,path={}", host.path("line").display()), "-serial", "chardev:line"])
+        .boot();
+    stopped(&report, 11, "source", "no host spoke on ttyS1 at 115200");
+}
