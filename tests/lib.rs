@@ -12,3 +12,5 @@ pub mod vm;
 pub mod programs;
 #[path = "support/line.rs"]
 pub mod line;
+#[path = "support/books.rs"]
+pub mod books;

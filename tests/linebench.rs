@@ -304,11 +304,11 @@ fn whole(baud: u32) -> f64 {
                         let (tag, csr) = seal::open_request(&request).unwrap();
                         let proof = Proof::Line { tag: *tag, hello: Box::new(hello.clone().unwrap()) };
                         let credentials = Some(Credentials { name: "node1".to_owned(), proof });
-                        let State { ca, store, urls } = &mut state;
-                        let asked = Request { csr, credentials, peer: "bench" };
-                        match enrol::simple_enroll(store, ca, urls, &asked, Timestamp::system()).unwrap() {
+                        let asked = Request { csr, credentials: credentials.as_ref(), peer: "bench" };
+                        let decided = state.decide(Timestamp::system(), |desk| enrol::simple_enroll(desk, &asked));
+                        match decided.unwrap().answer {
                             enrol::Answer::Issued { der, .. } => {
-                                let bytes = est::certs_only_der(&[&der, ca.intermediate()]).unwrap();
+                                let bytes = est::certs_only_der(&[&der, state.ca.intermediate()]).unwrap();
                                 wire.end_mut().send(Kind::Certificates, bytes);
                             }
                             other => panic!("{other:?}"),

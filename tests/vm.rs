@@ -83,6 +83,7 @@ impl Site {
         let server = Server::start(Config {
             dir: work.path().join("state"),
             listen: format!("{here}:{port}").parse().unwrap(),
+            metrics: None,
             clock: Arc::new(move || Timestamp::system().plus(*theirs.lock().unwrap())),
         })
         .unwrap();

@@ -18,7 +18,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 pub use args::Cli;
-use args::{Command, Form, InjectArgs, NodeCommand, PayloadArgs};
+use args::{CaCommand, Command, Form, InjectArgs, NodeCommand, PayloadArgs};
 pub use error::CliError;
 
 use crate::ca::NewFile;
@@ -37,7 +37,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Init { url } => init(cli, url, now),
         Command::Node(NodeCommand::Add { files, replace }) => add(cli, files, *replace, now),
         Command::Payload(arguments) => payload(cli, arguments, now),
-        Command::Serve { listen } => serve(cli, *listen),
+        Command::Serve { listen, metrics } => serve(cli, *listen, *metrics),
         Command::Inject(arguments) => inject(cli, arguments),
         Command::Nodes => {
             let state = State::open(&cli.dir)?;
@@ -61,6 +61,32 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 format!("{}\n", json!({ "node": node, "denied": codes }))
             } else {
                 format!("denied {node} key {}\n", codes.join(", key "))
+            })
+        }
+        Command::Revoke { node, key, reason } => {
+            let mut state = State::open(&cli.dir)?;
+            let revoked = enrol::revoke(&mut state.store, node, key.as_deref(), reason.code(), now);
+            let (rows, payloads) = revoked.map_err(CliError::Revoke)?;
+            let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
+            print(&if cli.json {
+                format!("{}\n", json!({ "node": node, "revoked": codes, "payloads_void": payloads }))
+            } else {
+                let certificates =
+                    if codes.is_empty() { "none".to_owned() } else { format!("key {}", codes.join(", key ")) };
+                format!("revoked certificates of {node}: {certificates}; payloads made void: {payloads}\n")
+            })
+        }
+        Command::Ca(CaCommand::Rotate { root_key }) => {
+            let mut state = State::open(&cli.dir)?;
+            state.rotate(root_key.as_deref(), now)?;
+            let (id, until) = (state.ca.current().id(), state.ca.current().not_after());
+            print(&if cli.json {
+                format!("{}\n", json!({ "intermediate": id, "not_after": until.to_string() }))
+            } else {
+                format!(
+                    "made intermediate {id}, valid until {until}; serve uses it from its next request on. Take the root's \
+                     key offline again\n"
+                )
             })
         }
         Command::Log { last } => {
@@ -171,15 +197,18 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
     })
 }
 
-fn serve(cli: &Cli, listen: SocketAddr) -> Result<(), CliError> {
+fn serve(cli: &Cli, listen: SocketAddr, metrics: Option<SocketAddr>) -> Result<(), CliError> {
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
     // Listened for before the server starts, so that a signal in between is not lost.
     let stop = runtime.block_on(async { signals() }).map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
     let clock = Arc::new(Timestamp::system);
-    let server = Server::start(Config { dir: cli.dir.clone(), listen, clock }).map_err(CliError::Serve)?;
+    let server = Server::start(Config { dir: cli.dir.clone(), listen, metrics, clock }).map_err(CliError::Serve)?;
     tracing::info!("EST on {}, CA in {}", server.local_addr(), cli.dir.display());
+    if let Some(address) = server.metrics_addr() {
+        tracing::info!("metrics on http://{address}/metrics");
+    }
     let name = runtime.block_on(stop.first());
     tracing::info!("{name}: stopping");
     server.shutdown();

@@ -194,7 +194,8 @@ fn credentials(record: &Record, ca: &Ca, urls: &[EstUrl], now: Timestamp) -> Res
     let seeded = Seeded::ready(Deadline::after(Duration::from_secs(10))).map_err(ComposeError::Entropy)?;
     let subject = SubjectPlan { names: record.names.clone(), key: record.key };
     let identity = Identity::generate(&subject, &seeded).map_err(ComposeError::Key)?;
-    let leaf = Leaf { names: &record.names, spki: identity.spki(), validity: record.validity, usages: &record.usages };
+    let leaf =
+        Leaf { names: &record.names, spki: identity.spki(), validity: record.validity, usages: &record.usages, urls };
     let issued = ca.issue(&leaf, now).map_err(ComposeError::Ca)?;
     let (spki_hash, key_code) = (sha256(identity.spki()), identity.code().to_string());
     let chain = vec![issued.der.clone(), ca.intermediate().to_vec()];

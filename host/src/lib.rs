@@ -21,3 +21,4 @@ pub mod est;
 pub mod store;
 pub mod ca;
 pub mod x509;
+pub mod crash;

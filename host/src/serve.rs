@@ -1,44 +1,54 @@
 //! The EST server: sockets, TLS and HTTP around `enrol`. What is signed is not decided here.
 
+mod desk;
 mod guests;
 mod http;
+mod metrics;
 mod tls;
 
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use imprint::time::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::ca::StateError;
+use crate::crash;
 use crate::state::{Error, State};
 use crate::store::StoreError;
+use desk::Desk;
+pub use guests::{AWAY, CONNECTIONS};
+use guests::{Guest, Guests, Place};
+use metrics::Metrics;
 
 /// What time it is. Dates, certificates and expiry all follow it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 512;
-/// Connections of one address at a time; more are closed.
-pub const CONNECTIONS_OF_ONE: usize = 128;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// From the first byte of a connection to the end of its first request's head; a second one has no more time than that.
 const HEAD: Duration = Duration::from_secs(15);
 /// From the first byte of a connection to its last, however many requests it carries.
 const CONNECTION: Duration = Duration::from_secs(120);
+/// The same for one that is only told to come back.
+const BRIEF: Duration = Duration::from_secs(5);
 /// Heads of EST requests are a few hundred bytes.
 const HEAD_BYTES: usize = 16 * 1024;
+/// Whoever asks for metrics is one of few.
+const METRICS_CONNECTIONS: usize = 16;
 
 /// How to serve.
 pub struct Config {
@@ -46,6 +56,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where to serve metrics, without TLS.
+    pub metrics: Option<SocketAddr>,
     /// What time it is.
     pub clock: Clock,
 }
@@ -53,8 +65,10 @@ pub struct Config {
 /// A server that runs until it is told to stop or dropped.
 pub struct Server {
     local_addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
+    _lock: Flock<File>,
 }
 
 /// Why the server does not start.
@@ -62,6 +76,8 @@ pub struct Server {
 pub enum ServeError {
     /// The state directory.
     State(Error),
+    /// Another server has this state directory.
+    Running(PathBuf),
     /// The address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// No thread or no reactor.
@@ -72,11 +88,10 @@ pub enum ServeError {
 
 /// What every connection shares.
 pub(crate) struct Shared {
-    /// Signing and the store: one at a time, which SQLite would see to anyway.
-    pub(crate) state: Mutex<State>,
-    pub(crate) clock: Clock,
-    /// Body of the cacerts answer.
-    pub(crate) ca_certs: String,
+    desk: Desk,
+    clock: Clock,
+    tls: tls::Tls,
+    metrics: Arc<Metrics>,
 }
 
 impl Server {
@@ -84,24 +99,42 @@ impl Server {
     /// accepted; the work is done by threads of its own.
     pub fn start(config: Config) -> Result<Server, ServeError> {
         let state = State::open(&config.dir).map_err(ServeError::State)?;
-        let ca_certs = crate::est::certs_only(&[state.ca.root().der(), state.ca.intermediate()])
-            .map_err(|error| ServeError::State(StateError::X509(error.into()).into()))?;
-        let shared = Arc::new(Shared { state: Mutex::new(state), clock: config.clock, ca_certs });
-        let tls = tls::Tls::new(&shared)?;
+        let lock = lock(&config)?;
+        let metrics = Arc::new(Metrics::new((config.clock)()));
+        let tls = tls::Tls::new(&config.dir, state.hosts(), config.clock.clone(), &metrics)?;
+        let desk = Desk::start(state, config.clock.clone(), metrics.clone())?;
+        let shared = Arc::new(Shared { desk, clock: config.clock, tls, metrics });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(ServeError::Runtime)?;
-        let listener = runtime.block_on(TcpListener::bind(config.listen));
-        let listener = listener.map_err(|error| ServeError::Listen(config.listen, error))?;
-        let local_addr = listener.local_addr().map_err(|error| ServeError::Listen(config.listen, error))?;
+        let listen = |address: SocketAddr| {
+            let bound = runtime.block_on(TcpListener::bind(address));
+            let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+            bound.map_err(|error| ServeError::Listen(address, error))
+        };
+        let (local_addr, listener) = listen(config.listen)?;
+        let (metrics_addr, metrics) = config.metrics.map(listen).transpose()?.unzip();
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("serve".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(accept(listener, shared, tls, stopped)));
-        Ok(Server { local_addr, stop, thread: Some(thread.map_err(ServeError::Runtime)?) })
+        let thread = thread.spawn(move || {
+            runtime.block_on(async {
+                if let Some(listener) = metrics {
+                    tokio::spawn(serve_metrics(listener, shared.clone()));
+                }
+                accept(listener, shared, stopped).await;
+            });
+        });
+        let thread = Some(thread.map_err(ServeError::Runtime)?);
+        Ok(Server { local_addr, metrics_addr, stop, thread, _lock: lock })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where it serves metrics.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
     }
 
     /// Stops accepting, lets what is going on finish, and waits for that.
@@ -124,34 +157,36 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: tls::Tls, mut stopped: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let guests = Arc::new(guests::Guests::default());
+/// One server for a directory: two would each count rates and connections for themselves. The other commands may run
+/// beside it; the store sees to that.
+fn lock(config: &Config) -> Result<Flock<File>, ServeError> {
+    let path = config.dir.join("serve.lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let at = |source| ServeError::State(StateError::Io { action: "opening", path: path.clone(), source }.into());
+    match Flock::lock(file.map_err(at)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(ServeError::Running(config.dir.clone())),
+        Err((_, errno)) => Err(at(errno.into())),
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let guests = Arc::new(Guests::default());
     let mut connections = JoinSet::new();
     loop {
-        let next = async {
-            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-            listener.accept().await.map(|(stream, peer)| (place, stream, peer))
-        };
         let accepted = tokio::select! {
-            accepted = next => accepted,
+            accepted = listener.accept() => accepted,
             _ = stopped.changed() => break,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((place, stream, peer)) => {
-                let Some(guest) = guests.admit(peer.ip(), CONNECTIONS_OF_ONE) else {
-                    tracing::debug!("connection from {peer}: closed, it has {CONNECTIONS_OF_ONE} already");
+            Ok((stream, peer)) => {
+                let Some(guest) = guests.admit(peer.ip()) else {
+                    tracing::debug!("connection from {peer}: closed, there are too many");
+                    shared.metrics.turned_away("closed");
                     continue;
                 };
-                let acceptor = tls.acceptor(&shared);
-                let (shared, stopped) = (shared.clone(), stopped.clone());
-                connections.spawn(async move {
-                    if let Err(why) = connection(stream, peer, acceptor, shared, stopped).await {
-                        tracing::info!("connection from {peer}: {why}");
-                    }
-                    drop((place, guest));
-                });
+                connections.spawn(connection(stream, peer, guest, shared.clone(), stopped.clone()));
             }
             // Out of file descriptors, mostly: connections that end give some back.
             Err(error) => {
@@ -167,17 +202,72 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: tls::Tls, mut s
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: TlsAcceptor,
+    guest: Guest,
     shared: Arc<Shared>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
+) {
+    shared.metrics.connections.inc();
+    let (limit, handshake) = match guest.place() {
+        Place::Served => (CONNECTION, HANDSHAKE),
+        Place::Away => {
+            shared.metrics.turned_away("busy");
+            (BRIEF, BRIEF)
+        }
+    };
+    let talked = talk(stream, peer, guest.place(), handshake, &shared, stopped);
+    match timeout(limit, talked).await {
+        Ok(Ok(())) => crash::point("answered"),
+        Ok(Err(why)) => tracing::info!("connection from {peer}: {why}"),
+        Err(_) => tracing::info!("connection from {peer}: took too long"),
+    }
+    shared.metrics.connections.dec();
+}
+
+/// First byte of a TLS record with a handshake message (RFC 8446 §5.1). No HTTP method begins so.
+const TLS_HANDSHAKE: u8 = 22;
+
+async fn talk(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    limit: Duration,
+    shared: &Arc<Shared>,
+    stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
     let begun = Instant::now();
     // Answers are small and whole; waiting to fill a segment only delays them.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await;
-    let stream = stream.map_err(|_| "no TLS handshake in time".to_owned())?.map_err(|error| error.to_string())?;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|leaf| leaf.to_vec());
-    let service = TowerToHyperService::new(http::router(shared, peer, certificate));
+    let mut first = [0];
+    let peeked = timeout(limit, stream.peek(&mut first)).await.map_err(|_| "it said nothing".to_owned())?;
+    if peeked.map_err(|error| error.to_string())? == 0 {
+        return Ok(());
+    }
+    if first != [TLS_HANDSHAKE] {
+        return serve_http(stream, http::plain_router(shared.clone()), begun, stopped).await;
+    }
+    let (acceptor, ca_certs) = shared.tls.current();
+    let accepted = timeout(limit.saturating_sub(begun.elapsed()), acceptor.accept(stream)).await;
+    let accepted = accepted.map_err(|_| "no TLS handshake in time".to_owned());
+    let stream = accepted.and_then(|accepted| accepted.map_err(|error| error.to_string())).inspect_err(|_| {
+        shared.metrics.handshakes_failed.inc();
+    })?;
+    let certificate =
+        stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(leaf.to_vec()));
+    if let Some(certificate) = &certificate {
+        let asked = desk::Asked::Shown { certificate: Arc::clone(certificate) };
+        // Noted or not, it is what is asked for that counts.
+        shared.desk.ask(asked, peer.ip().to_string()).await;
+    }
+    let guest = http::Peer { peer: peer.ip(), certificate, ca_certs, place };
+    serve_http(stream, http::router(shared.clone(), guest), begun, stopped).await
+}
+
+async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: axum::Router,
+    begun: Instant,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), String> {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD.saturating_sub(begun.elapsed()))
@@ -186,19 +276,36 @@ async fn connection(
         .title_case_headers(true)
         // Ours comes from the clock that was given to the server.
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(served);
-    let deadline = tokio::time::sleep(CONNECTION);
-    tokio::pin!(deadline);
     let mut stopping = false;
     loop {
         tokio::select! {
             ended = served.as_mut() => return ended.map_err(|error| error.to_string()),
-            () = deadline.as_mut() => return Err("took too long".to_owned()),
             _ = stopped.changed(), if !stopping => {
                 stopping = true;
                 served.as_mut().graceful_shutdown();
             }
+        }
+    }
+}
+
+/// Metrics, for whoever can reach the address. They tell no secrets, but how much there is to do.
+async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(METRICS_CONNECTIONS));
+    // Never sent to: the listener ends with the runtime.
+    let (_stop, stopped) = watch::channel(false);
+    while let Ok(place) = places.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (router, stopped) = (http::metrics_router(shared.clone()), stopped.clone());
+                tokio::spawn(async move {
+                    // Whoever asks sees what is wrong with the answer.
+                    let _ = timeout(BRIEF, serve_http(stream, router, Instant::now(), stopped)).await;
+                    drop(place);
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
@@ -219,6 +326,11 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServeError::State(error) => error.fmt(f),
+            ServeError::Running(dir) => write!(
+                f,
+                "another imprint-host serve runs on {}; stop it first, or give this one another --dir",
+                dir.display()
+            ),
             ServeError::Listen(address, _) => write!(f, "listening on {address}; use --listen for another address"),
             ServeError::Runtime(_) => write!(f, "starting the server"),
             ServeError::Tls(_) => write!(f, "server certificate and key"),
@@ -232,6 +344,7 @@ impl std::error::Error for ServeError {
             ServeError::State(error) => error.source(),
             ServeError::Listen(_, error) | ServeError::Runtime(error) => Some(error),
             ServeError::Tls(error) => Some(error),
+            ServeError::Running(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use imprint::time::Timestamp;
 
 use crate::ca::{Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
+use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{Record, RecordError};
 use crate::store::{CertificateRow, Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
 
@@ -125,6 +126,9 @@ impl State {
                     not_after: issued.not_after,
                     renews: None,
                     seen_at: None,
+                    issuer: self.ca.current().id(),
+                    approved: false,
+                    revoked: None,
                 })?;
                 format!("with certificate and key {key_code}, until {}", issued.not_after)
             }
@@ -133,6 +137,37 @@ impl State {
         changes.audit(&Event { event: "payload", node: Some(node), peer: None, detail: &detail }, now)?;
         changes.commit()?;
         Ok(composed)
+    }
+
+    /// Decides one thing in changes of its own.
+    pub fn decide(
+        &mut self,
+        now: Timestamp,
+        decide: impl FnOnce(&Desk<'_>) -> Result<Decision, EnrolError>,
+    ) -> Result<Decision, EnrolError> {
+        let changes = self.store.changes()?;
+        let decision = decide(&Desk { changes: &changes, ca: &self.ca, urls: &self.urls, now })?;
+        changes.commit()?;
+        decision.tell();
+        Ok(decision)
+    }
+
+    /// Opens the CA again, if `ca rotate` has given it another intermediate.
+    pub fn refresh(&mut self) -> Result<bool, Error> {
+        if !self.ca.is_outdated() {
+            return Ok(false);
+        }
+        self.ca = Ca::open(self.ca.dir())?;
+        Ok(true)
+    }
+
+    /// Gives the CA another intermediate, signed with the root's key: `root.key` in the directory, or that file.
+    pub fn rotate(&mut self, root_key: Option<&Path>, now: Timestamp) -> Result<(), Error> {
+        self.ca = Ca::rotate(self.ca.dir(), root_key, now)?;
+        let detail = format!("intermediate {}, until {}", self.ca.current().id(), self.ca.current().not_after());
+        let changes = self.store.changes()?;
+        changes.audit(&Event { event: "rotated", node: None, peer: None, detail: &detail }, now)?;
+        Ok(changes.commit()?)
     }
 
     /// Hosts of the EST URLs: the names in the server's certificate.

@@ -9,7 +9,7 @@ mod schema;
 pub use changes::Changes;
 use changes::Strangers;
 pub use error::StoreError;
-pub use rows::{AuditRow, CertificateRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
+pub use rows::{AuditRow, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
 use rows::{
     CERTIFICATE, PAYLOAD, REQUEST, REQUEST_LIFE, certificate_row, millis, node_row, payload_row, request_row, timestamp,
 };
@@ -65,6 +65,7 @@ impl Store {
     fn connect(path: &Path) -> Result<Store, StoreError> {
         let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(at)?;
+        connection.set_prepared_statement_cache_capacity(64);
         connection.busy_timeout(Duration::from_secs(10)).map_err(at)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
         // WAL: readers do not wait for the writer. FULL: a certificate that was sent has reached the disk.

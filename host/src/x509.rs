@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use der::asn1::{BitString, GeneralizedTime, OctetString, UtcTime};
+use der::asn1::{BitString, GeneralizedTime, OctetString, Uint, UtcTime};
 use der::oid::{AssociatedOid, ObjectIdentifier};
 use der::{DateTime, Decode, Encode};
 use imprint::digest::sha256;
@@ -11,7 +11,10 @@ use imprint::time::Timestamp;
 use rcgen::{KeyPair, SigningKey};
 use x509_cert::Version;
 use x509_cert::certificate::{Certificate, TbsCertificate};
+use x509_cert::crl::{CertificateList, RevokedCert, TbsCertList};
 use x509_cert::ext::Extension;
+pub use x509_cert::ext::pkix::CrlReason;
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber};
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
@@ -66,6 +69,53 @@ pub fn sign(body: Body, issuer: &Name, key: &KeyPair) -> Result<Vec<u8>, X509Err
     let signature = key.sign(&tbs_certificate.to_der()?).map_err(X509Error::Sign)?;
     let signature = BitString::from_bytes(&signature)?;
     Ok(Certificate { tbs_certificate, signature_algorithm: algorithm, signature }.to_der()?)
+}
+
+/// A certificate that was revoked.
+pub struct Revoked {
+    /// Its serial number.
+    pub serial: Vec<u8>,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: CrlReason,
+}
+
+/// Signs a list of revoked certificates (RFC 5280 §5) with a P-256 key. `issuer` is name and key identifier. DER.
+pub fn sign_crl(
+    number: u64,
+    revoked: &[Revoked],
+    (this_update, next_update): (Timestamp, Timestamp),
+    (issuer, key_id): (&Name, &OctetString),
+    key: &KeyPair,
+) -> Result<Vec<u8>, X509Error> {
+    let algorithm = AlgorithmIdentifierOwned { oid: ECDSA_WITH_SHA256, parameters: None };
+    let entry = |revoked: &Revoked| {
+        Ok(RevokedCert {
+            serial_number: SerialNumber::new(&revoked.serial)?,
+            revocation_date: time(revoked.at)?,
+            // RFC 5280 §5.3.1: no reason rather than "unspecified".
+            crl_entry_extensions: match revoked.reason {
+                CrlReason::Unspecified => None,
+                reason => Some(vec![extension(false, &reason)?]),
+            },
+        })
+    };
+    let revoked = revoked.iter().map(entry).collect::<Result<Vec<_>, X509Error>>()?;
+    let authority = AuthorityKeyIdentifier { key_identifier: Some(key_id.clone()), ..Default::default() };
+    let number = CrlNumber(Uint::new(&number.to_be_bytes())?);
+    let tbs_cert_list = TbsCertList {
+        version: Version::V2,
+        signature: algorithm.clone(),
+        issuer: issuer.clone(),
+        this_update: time(this_update)?,
+        next_update: Some(time(next_update)?),
+        // RFC 5280 §5.1.2.6: absent when there are none.
+        revoked_certificates: (!revoked.is_empty()).then_some(revoked),
+        crl_extensions: Some(vec![extension(false, &authority)?, extension(false, &number)?]),
+    };
+    let signature = BitString::from_bytes(&key.sign(&tbs_cert_list.to_der()?).map_err(X509Error::Sign)?)?;
+    Ok(CertificateList { tbs_cert_list, signature_algorithm: algorithm, signature }.to_der()?)
 }
 
 /// One extension.

@@ -87,13 +87,18 @@ fn a_new_state_is_private() {
     assert_eq!(mode(&dir), 0o700);
     for (name, want) in [
         ("root.key", 0o600),
-        ("intermediate.key", 0o600),
+        ("intermediates", 0o700),
         ("imprint.db", 0o600),
         ("root.pem", 0o644),
         ("intermediate.pem", 0o644),
     ] {
         assert_eq!(mode(&dir.join(name)), want, "{name}");
     }
+    // Key and certificate, named after the key.
+    let mut files: Vec<std::path::PathBuf> =
+        std::fs::read_dir(dir.join("intermediates")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.iter().map(|path| mode(path)).collect::<Vec<_>>(), [0o600, 0o644], "{files:?}");
     let text = |pem: &str| {
         let path = dir.join(pem);
         let output = Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(path).output();

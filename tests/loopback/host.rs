@@ -22,6 +22,7 @@ use imprint::time::{Deadline, Timestamp};
 use imprint_host::compose::Options;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
+use imprint_tests::books::in_use;
 use imprint_tests::ca::{Ca, Leaf, certs_only, spki_of_csr};
 use imprint_tests::est_server::{EstServer, date_field, reply};
 use imprint_tests::programs;
@@ -51,7 +52,7 @@ impl Site {
         let ahead = Arc::new(AtomicU64::new(0));
         let seconds = ahead.clone();
         let clock = move || Timestamp::system().plus(Duration::from_secs(seconds.load(Ordering::SeqCst)));
-        let config = Config { dir: dir.path().join("state"), listen, clock: Arc::new(clock) };
+        let config = Config { dir: dir.path().join("state"), listen, metrics: None, clock: Arc::new(clock) };
         Site { server: Some(Server::start(config).unwrap()), dir, ahead, url }
     }
 
@@ -485,6 +486,7 @@ fn an_administrator_approves_what_the_console_shows() {
     let site = Site::new(&[NODE1.to_owned()]);
     let payload = site.payload("node1");
     run::enroll(Path::new("/"), &payload, &site.file("first"), LIMIT, None).unwrap();
+    in_use(&mut site.state(), "node1");
     let out = site.file("second");
     let mut agent = Command::new(programs::agent())
         .args(["enroll", "--timeout", "20", "--approval-timeout", "60", "--payload"])

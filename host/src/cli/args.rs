@@ -9,6 +9,7 @@ use imprint::payload::EstUrl;
 
 use crate::inject::transport::LineSpec;
 use crate::record;
+use crate::x509::CrlReason;
 
 /// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
 #[derive(Parser)]
@@ -42,6 +43,9 @@ pub(super) enum Command {
         /// Address and port to listen on
         #[arg(long, default_value = "0.0.0.0:8443")]
         listen: SocketAddr,
+        /// Address and port for metrics in the format of Prometheus, without TLS, like 127.0.0.1:9469
+        #[arg(long)]
+        metrics: Option<SocketAddr>,
     },
     /// Bring payloads down serial lines, and sign what comes up
     Inject(InjectArgs),
@@ -59,12 +63,59 @@ pub(super) enum Command {
         /// Name of the record
         node: String,
     },
+    /// Revoke certificates of a node: all that are valid, and then its payloads are void, too
+    Revoke {
+        /// Name of the record
+        node: String,
+        /// Only those of the key with this code
+        #[arg(long)]
+        key: Option<String>,
+        /// What the list of revoked certificates says
+        #[arg(long, value_enum, default_value_t = Reason::Unspecified)]
+        reason: Reason,
+    },
+    /// The CA itself
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// Show the audit log
     Log {
         /// How many lines
         #[arg(long, default_value_t = 100)]
         last: u32,
     },
+}
+
+#[derive(Subcommand)]
+pub(super) enum CaCommand {
+    /// Give the CA a new intermediate, signed by the root; what the one before has issued stays valid
+    Rotate {
+        /// The root's key; root.key in the directory when left out
+        #[arg(long)]
+        root_key: Option<PathBuf>,
+    },
+}
+
+/// RFC 5280 §5.3.1
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "camelCase")]
+pub(super) enum Reason {
+    Unspecified,
+    KeyCompromise,
+    AffiliationChanged,
+    Superseded,
+    CessationOfOperation,
+}
+
+impl Reason {
+    pub(super) fn code(self) -> CrlReason {
+        match self {
+            Reason::Unspecified => CrlReason::Unspecified,
+            Reason::KeyCompromise => CrlReason::KeyCompromise,
+            Reason::AffiliationChanged => CrlReason::AffiliationChanged,
+            Reason::Superseded => CrlReason::Superseded,
+            Reason::CessationOfOperation => CrlReason::CessationOfOperation,
+        }
+    }
 }
 
 #[derive(Subcommand)]

@@ -32,6 +32,8 @@ pub enum CliError {
     Serve(ServeError),
     /// A request that waits.
     Decide(enrol::Decided),
+    /// Certificates that are to be revoked.
+    Revoke(enrol::RevokeError),
     /// A file of lines is none.
     Jobs {
         /// Which.
@@ -66,6 +68,7 @@ impl std::fmt::Display for CliError {
             CliError::Cpio(error) => error.fmt(f),
             CliError::Serve(error) => error.fmt(f),
             CliError::Decide(error) => error.fmt(f),
+            CliError::Revoke(error) => error.fmt(f),
             CliError::Jobs { path, error } => write!(f, "{}: {error}", Path::display(path)),
             CliError::Injected { failed, of } => write!(f, "{failed} of {of} nodes failed; see above"),
         }
@@ -79,6 +82,7 @@ impl std::error::Error for CliError {
             CliError::Read { source, .. } | CliError::Output(source) => Some(source),
             CliError::Serve(error) => error.source(),
             CliError::Decide(error) => error.source(),
+            CliError::Revoke(error) => error.source(),
             CliError::Terminal
             | CliError::Iso(_)
             | CliError::Vfat(_)

@@ -59,6 +59,12 @@ pub(super) fn asked(
     Ok(Standing::Pending { first: known.is_none() })
 }
 
+/// Whether an administrator has said no to this key.
+pub(super) fn is_denied(changes: &Changes<'_>, node: &str, csr: &Csr, now: Timestamp) -> Result<bool, StoreError> {
+    let requests = changes.requests(node, now)?;
+    Ok(requests.iter().any(|row| row.spki_hash == csr.spki_hash() && row.verdict == Some(Verdict::Denied)))
+}
+
 /// Why nothing was decided.
 #[derive(Debug)]
 pub enum Decided {
@@ -121,7 +127,7 @@ fn settle(changes: &Changes<'_>, row: &RequestRow, verdict: Verdict, now: Timest
 }
 
 /// A code as people copy it: any case, with or without hyphens, O for 0, I and L for 1 (Crockford's base32).
-fn plain(code: &str) -> String {
+pub(super) fn plain(code: &str) -> String {
     let letters = code.chars().filter(|c| *c != '-' && !c.is_whitespace()).map(|c| c.to_ascii_uppercase());
     letters
         .map(|c| match c {

@@ -450,11 +450,11 @@ impl<'a> Session<'a> {
         let peer = self.job.line.to_string();
         let decided = {
             let mut state = self.shared.state();
-            let crate::state::State { ca, store, urls } = &mut *state;
-            let asked = Request { csr, credentials, peer: &peer };
-            let answer = enrol::simple_enroll(store, ca, urls, &asked, self.shared.timestamp());
-            let intermediate = ca.intermediate().to_vec();
-            answer.map(|answer| (answer, intermediate))
+            let asked = Request { csr, credentials: credentials.as_ref(), peer: &peer };
+            let decided = state.refresh().map_err(failed).and_then(|_| {
+                state.decide(self.shared.timestamp(), |desk| enrol::simple_enroll(desk, &asked)).map_err(failed)
+            });
+            decided.map(|decision| (decision.answer, state.ca.intermediate().to_vec()))
         };
         match decided {
             Ok((Answer::Issued { der, detail }, intermediate)) => {
@@ -475,9 +475,10 @@ impl<'a> Session<'a> {
                 }
                 self.pending = Some((request, Instant::now() + APPROVAL));
             }
+            Ok((Answer::Later { detail, .. }, _)) => self.refuse(&detail),
             Ok((Answer::Unauthorized, _)) => self.refuse("no payload"),
             Ok((Answer::Refused(refusal), _)) => self.refuse(&refusal.to_string()),
-            Err(error) => self.fail(failed(error)),
+            Err(why) => self.fail(why),
         }
     }
 

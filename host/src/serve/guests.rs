@@ -4,39 +4,82 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Connections at a time that are served.
+pub const CONNECTIONS: usize = 2048;
+/// Connections at a time that are told to come back: those that find no place.
+pub const AWAY: usize = 512;
+/// So many places are there for each address, however full it is.
+const AT_LEAST: usize = 8;
+
 /// Connections by where they come from.
 #[derive(Default)]
 pub(super) struct Guests {
-    counts: Mutex<HashMap<IpAddr, usize>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    of: HashMap<IpAddr, usize>,
+    served: usize,
+    away: usize,
+}
+
+/// How a connection is met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Its requests are answered.
+    Served,
+    /// It is told to come back.
+    Away,
 }
 
 /// A connection that counts until it is dropped.
 pub(super) struct Guest {
     guests: Arc<Guests>,
     from: IpAddr,
+    place: Place,
 }
 
 impl Guests {
-    /// Counts one more connection, or says that this address has enough of them.
-    pub(super) fn admit(self: &Arc<Guests>, peer: IpAddr, most: usize) -> Option<Guest> {
+    /// Counts one more connection. Each address has half of what others leave it: one that takes all that it can get
+    /// leaves the other half. `None`: there is not even a place for telling it to come back.
+    pub(super) fn admit(self: &Arc<Guests>, peer: IpAddr) -> Option<Guest> {
         let from = origin(peer);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(from).or_default();
-        if *count >= most {
+        let free = CONNECTIONS.saturating_sub(counts.served);
+        let has = counts.of.get(&from).copied().unwrap_or_default();
+        let place = if free > 0 && has < (free / 2).max(AT_LEAST) {
+            counts.served = counts.served.saturating_add(1);
+            counts.of.insert(from, has.saturating_add(1));
+            Place::Served
+        } else if counts.away < AWAY {
+            counts.away = counts.away.saturating_add(1);
+            Place::Away
+        } else {
             return None;
-        }
-        *count = count.saturating_add(1);
-        Some(Guest { guests: self.clone(), from })
+        };
+        Some(Guest { guests: self.clone(), from, place })
+    }
+}
+
+impl Guest {
+    pub(super) fn place(&self) -> Place {
+        self.place
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
         let mut counts = self.guests.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.from) {
+        if self.place == Place::Away {
+            counts.away = counts.away.saturating_sub(1);
+            return;
+        }
+        counts.served = counts.served.saturating_sub(1);
+        if let Some(count) = counts.of.get_mut(&self.from) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                counts.remove(&self.from);
+                counts.of.remove(&self.from);
             }
         }
     }
@@ -57,18 +100,34 @@ fn origin(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    fn admit(guests: &Arc<Guests>, text: &str) -> Option<Guest> {
+        guests.admit(text.parse().unwrap())
+    }
+
     #[test]
-    fn each_network_has_its_own_places_and_gets_them_back() {
+    fn one_address_leaves_half_of_the_places_and_gets_its_own_back() {
         let guests = Arc::new(Guests::default());
-        let admit = |text: &str| guests.admit(text.parse().unwrap(), 2);
-        let first = (admit("2001:db8::1").unwrap(), admit("2001:db8::2").unwrap());
-        assert!(admit("2001:db8::ffff:1").is_none());
-        let others =
-            (admit("2001:db8:0:1::1").unwrap(), admit("192.0.2.1").unwrap(), admit("::ffff:192.0.2.1").unwrap());
-        assert!(admit("192.0.2.1").is_none());
-        drop(first.0);
-        assert!(admit("2001:db8::3").is_some());
-        drop((first.1, others));
-        assert!(guests.counts.lock().unwrap().is_empty());
+        let mut greedy = Vec::new();
+        // All of a /64 is one.
+        while let Some(guest) = admit(&guests, &format!("2001:db8::{:x}", greedy.len())) {
+            greedy.push(guest);
+        }
+        let served = greedy.iter().filter(|guest| guest.place() == Place::Served).count();
+        assert_eq!((served, greedy.len()), (CONNECTIONS / 3 + 1, CONNECTIONS / 3 + 1 + AWAY));
+        let others: Vec<_> = (0..100).map(|_| admit(&guests, "192.0.2.1").unwrap().place()).collect();
+        assert!(others.iter().all(|place| *place == Place::Served));
+        let mapped = admit(&guests, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(guests.counts.lock().unwrap().of[&"192.0.2.1".parse::<IpAddr>().unwrap()], 1);
+        drop((greedy, mapped));
+        let counts = guests.counts.lock().unwrap();
+        assert_eq!((counts.of.len(), counts.served, counts.away), (0, 0, 0));
+    }
+
+    #[test]
+    fn many_addresses_together_have_all_places() {
+        let guests = Arc::new(Guests::default());
+        let all: Vec<_> = (0..CONNECTIONS).map(|n| admit(&guests, &format!("10.0.{}.{}", n / 256, n % 256))).collect();
+        assert!(all.iter().all(|guest| guest.as_ref().unwrap().place() == Place::Served));
+        assert_eq!(admit(&guests, "10.1.0.1").unwrap().place(), Place::Away);
     }
 }

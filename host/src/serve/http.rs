@@ -1,13 +1,13 @@
 //! EST over HTTP: paths, headers and status codes (RFC 7030 §3.2.2, §4.1, §4.2). Every answer has a Date by the
 //! server's clock; a node without a clock sets its own by it.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::http::header::{
     ALLOW, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -19,28 +19,38 @@ use imprint::time::Timestamp;
 use tokio::time::timeout;
 
 use super::Shared;
+use super::desk::{Asked, Said};
+use super::guests::Place;
+use crate::crash;
 use crate::csr::CsrError;
-use crate::enrol::{self, Answer, Refusal};
-use crate::est;
+use crate::enrol::{Answer, Refusal};
+use crate::{est, x509};
 
 /// A CSR with many names is a few kilobytes.
 const BODY_BYTES: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// How soon a node that waits for an administrator asks again: soon enough for one who watches its console.
-const RETRY_SECONDS: &str = "5";
+const RETRY: Duration = Duration::from_secs(5);
+/// A server that has too much to do is asked again after this time and up to as much more, by chance: those that were
+/// told at the same time do not come back at the same time.
+const BUSY: u8 = 10;
 
-/// What a handler knows.
+/// The other end of a connection.
 #[derive(Clone)]
-struct Context {
-    shared: Arc<Shared>,
-    peer: SocketAddr,
-    /// The client's, verified.
-    certificate: Option<Arc<[u8]>>,
+pub(super) struct Peer {
+    pub(super) peer: IpAddr,
+    /// Its certificate, verified.
+    pub(super) certificate: Option<Arc<[u8]>>,
+    /// Body of the cacerts answer.
+    pub(super) ca_certs: Arc<str>,
+    pub(super) place: Place,
 }
 
-pub(super) fn router(shared: Arc<Shared>, peer: SocketAddr, certificate: Option<Vec<u8>>) -> Router {
-    let context = Context { shared, peer, certificate: certificate.map(Arc::from) };
+type Server = State<Arc<Shared>>;
+
+/// What is served over TLS.
+pub(super) fn router(shared: Arc<Shared>, peer: Peer) -> Router {
     // RFC 7030 §3.2.2: the label names one of several CAs. Here is one, so every label means it.
     Router::new()
         .route("/.well-known/est/cacerts", get(ca_certs))
@@ -49,27 +59,59 @@ pub(super) fn router(shared: Arc<Shared>, peer: SocketAddr, certificate: Option<
         .route("/.well-known/est/{label}/simpleenroll", post(simple_enroll))
         .route("/.well-known/est/simplereenroll", post(simple_reenroll))
         .route("/.well-known/est/{label}/simplereenroll", post(simple_reenroll))
+        .route("/crl/{file}", get(crl))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "not an EST operation of this server") })
         .method_not_allowed_fallback(|| async {
             plain(StatusCode::METHOD_NOT_ALLOWED, "GET cacerts, POST simpleenroll and simplereenroll")
         })
-        .layer(from_fn_with_state(context.clone(), dated))
-        .with_state(context)
+        .layer(from_fn_with_state(shared.clone(), counted))
+        .layer(Extension(peer))
+        .with_state(shared)
 }
 
-async fn dated(State(context): State<Context>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    if let Ok(date) = HeaderValue::try_from(http_date((context.shared.clock)())) {
+/// What is served without TLS: lists of revoked certificates, which are signed themselves.
+pub(super) fn plain_router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/crl/{file}", get(crl))
+        .fallback(|| async { plain(StatusCode::BAD_REQUEST, "this server speaks EST over TLS: use https://") })
+        .layer(from_fn_with_state(shared.clone(), counted))
+        .with_state(shared)
+}
+
+/// What is served to whoever watches the server.
+pub(super) fn metrics_router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(|| async { plain(StatusCode::NOT_FOUND, "GET /metrics") })
+        .with_state(shared)
+}
+
+/// Every answer has a date, and counts. Whoever found no place is told to come back.
+async fn counted(State(shared): Server, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let operation = operation(request.uri().path());
+    let away = request.extensions().get::<Peer>().is_some_and(|peer| peer.place == Place::Away);
+    let mut response = if away { busy() } else { next.run(request).await };
+    if let Ok(date) = HeaderValue::try_from(http_date((shared.clock)())) {
         response.headers_mut().insert(DATE, date);
     }
+    shared.metrics.answered(operation, response.status().as_u16(), begun);
     response
 }
 
-async fn ca_certs(State(context): State<Context>) -> Response {
-    certificates(context.shared.ca_certs.clone())
+/// Names for the counters: few, whatever is asked for.
+fn operation(path: &str) -> &'static str {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let known = ["cacerts", "simpleenroll", "simplereenroll"];
+    let found = known.into_iter().find(|known| *known == last && path.starts_with("/.well-known/est/"));
+    found.unwrap_or(if path.starts_with("/crl/") { "crl" } else { "other" })
 }
 
-async fn simple_enroll(State(context): State<Context>, request: Request) -> Response {
+async fn ca_certs(Extension(peer): Extension<Peer>) -> Response {
+    certificates(peer.ca_certs.to_string())
+}
+
+async fn simple_enroll(State(shared): Server, Extension(peer): Extension<Peer>, request: Request) -> Response {
     let credentials = match request.headers().get(AUTHORIZATION) {
         None => None,
         Some(value) => match value.to_str().ok().and_then(est::basic) {
@@ -81,26 +123,36 @@ async fn simple_enroll(State(context): State<Context>, request: Request) -> Resp
         Ok(csr) => csr,
         Err(refused) => return *refused,
     };
-    let peer = context.peer.ip().to_string();
-    decided(context.shared, move |state, now| {
-        let crate::state::State { ca, store, urls } = state;
-        let request = enrol::Request { csr: &csr, credentials, peer: &peer };
-        enrol::simple_enroll(store, ca, urls, &request, now)
-    })
-    .await
+    crash::point("asked");
+    said(shared.desk.ask(Asked::First { csr, credentials }, peer.peer.to_string()).await)
 }
 
-async fn simple_reenroll(State(context): State<Context>, request: Request) -> Response {
+async fn simple_reenroll(State(shared): Server, Extension(peer): Extension<Peer>, request: Request) -> Response {
     let csr = match csr_of(request).await {
         Ok(csr) => csr,
         Err(refused) => return *refused,
     };
-    let (peer, certificate) = (context.peer.ip().to_string(), context.certificate);
-    decided(context.shared, move |state, now| {
-        let crate::state::State { ca, store, urls } = state;
-        enrol::simple_reenroll(store, ca, urls, &csr, certificate.as_deref(), &peer, now)
-    })
-    .await
+    crash::point("asked");
+    said(shared.desk.ask(Asked::Renewal { csr, certificate: peer.certificate }, peer.peer.to_string()).await)
+}
+
+/// `/crl/KEYID.crl`, the list of what the intermediate with that key has issued and was revoked.
+async fn crl(State(shared): Server, Path(file): Path<String>) -> Response {
+    let Some(issuer) = file.strip_suffix(".crl") else {
+        return plain(StatusCode::NOT_FOUND, "want /crl/KEYID.crl");
+    };
+    said(shared.desk.ask(Asked::Crl { issuer: issuer.to_owned() }, String::new()).await)
+}
+
+async fn metrics(State(shared): Server) -> Response {
+    shared.metrics.waiting.set(i64::try_from(shared.desk.waiting()).unwrap_or(i64::MAX));
+    match shared.metrics.text() {
+        Ok(text) => {
+            let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            ([(CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => failed(&error.to_string()),
+    }
 }
 
 /// The CSR in the body.
@@ -120,20 +172,29 @@ async fn csr_of(request: Request) -> Result<Vec<u8>, Box<Response>> {
     est::csr(&body).or_else(|error| refused(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
-/// Asks `enrol`, and says what it answers. The store waits for the disk; that is no work for a thread of the reactor.
-async fn decided(
-    shared: Arc<Shared>,
-    decide: impl FnOnce(&mut crate::state::State, Timestamp) -> Result<Answer, enrol::EnrolError> + Send + 'static,
-) -> Response {
-    let decided = tokio::task::spawn_blocking(move || {
-        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        decide(&mut state, (shared.clock)())
-    });
-    match decided.await {
-        Ok(Ok(answer)) => respond(answer),
-        Ok(Err(error)) => failed(&imprint::chain::chain(&error)),
-        Err(error) => failed(&error.to_string()),
+fn said(said: Said) -> Response {
+    match said {
+        Said::Answer(answer) => respond(answer),
+        Said::Crl(Some(der)) => {
+            ([(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"))], der).into_response()
+        }
+        Said::Crl(None) => plain(StatusCode::NOT_FOUND, "no intermediate CA of this server has that key identifier"),
+        Said::Noted => StatusCode::NO_CONTENT.into_response(),
+        Said::Fault(why) => failed(&why),
+        Said::Full => busy(),
     }
+}
+
+fn busy() -> Response {
+    let chance = x509::random::<1>().map_or(0, |[byte]| byte % BUSY);
+    let after = Duration::from_secs(u64::from(BUSY.saturating_add(chance)));
+    later(StatusCode::SERVICE_UNAVAILABLE, after, "the server has too much to do; come back later")
+}
+
+fn later(status: StatusCode, after: Duration, reason: &str) -> Response {
+    let mut response = plain(status, reason);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    response
 }
 
 fn respond(answer: Answer) -> Response {
@@ -145,9 +206,10 @@ fn respond(answer: Answer) -> Response {
         },
         // RFC 7030 §4.2.3. Without a body: some clients take none.
         Answer::Pending { .. } => {
-            (StatusCode::ACCEPTED, [(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS))], Body::empty())
-                .into_response()
+            (StatusCode::ACCEPTED, [(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()))], Body::empty()).into_response()
         }
+        // RFC 6585 §4.
+        Answer::Later { after, detail } => later(StatusCode::TOO_MANY_REQUESTS, after, &detail),
         Answer::Unauthorized => {
             let mut response = plain(StatusCode::UNAUTHORIZED, "want node name and token");
             let challenge = HeaderValue::from_static("Basic realm=\"imprint\", charset=\"UTF-8\"");

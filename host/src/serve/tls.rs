@@ -2,9 +2,11 @@
 //! has a certificate of ours, which `simplereenroll` asks for; nobody has to.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use imprint::payload::UrlHost;
 use imprint::time::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -12,54 +14,79 @@ use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Clock, ServeError, Shared};
-use crate::ca::ServerIdentity;
+use super::metrics::{self, Metrics};
+use super::{Clock, ServeError};
+use crate::ca::{Ca, ServerIdentity, StateError};
 
-/// The current configuration, and when it is.
+/// The current configuration, and what makes another one.
 pub(super) struct Tls {
-    current: Mutex<(Arc<ServerConfig>, Range<Timestamp>)>,
+    dir: PathBuf,
+    hosts: Vec<UrlHost>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    ca: Ca,
+    config: Arc<ServerConfig>,
+    /// When it is the right one.
+    good: Range<Timestamp>,
+    /// Body of the cacerts answer.
+    ca_certs: Arc<str>,
 }
 
 impl Tls {
-    pub(super) fn new(shared: &Shared) -> Result<Tls, ServeError> {
-        Ok(Tls { current: Mutex::new(load(shared)?) })
+    pub(super) fn new(
+        dir: &Path,
+        hosts: Vec<UrlHost>,
+        clock: Clock,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Tls, ServeError> {
+        let current = Mutex::new(load(dir, &hosts, &clock, metrics)?);
+        Ok(Tls { dir: dir.to_owned(), hosts, clock, metrics: metrics.clone(), current })
     }
 
-    /// For one connection. When renewal fails, what there is will do until the next one.
-    pub(super) fn acceptor(&self, shared: &Shared) -> TlsAcceptor {
+    /// For one connection: its TLS, and the body of the cacerts answer. When renewal fails, what there is will do until
+    /// the next one.
+    pub(super) fn current(&self) -> (TlsAcceptor, Arc<str>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if !current.1.contains(&(shared.clock)()) {
-            match load(shared) {
+        if !current.good.contains(&(self.clock)()) || current.ca.is_outdated() {
+            match load(&self.dir, &self.hosts, &self.clock, &self.metrics) {
                 Ok(renewed) => *current = renewed,
-                Err(error) => tracing::error!("renewing the server certificate: {error}"),
+                Err(error) => {
+                    tracing::error!("renewing the server certificate: {}", imprint::chain::chain(&error));
+                }
             }
         }
-        TlsAcceptor::from(current.0.clone())
+        (TlsAcceptor::from(current.config.clone()), current.ca_certs.clone())
     }
 }
 
-fn load(shared: &Shared) -> Result<(Arc<ServerConfig>, Range<Timestamp>), ServeError> {
-    let now = (shared.clock)();
-    let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let identity = state.ca.server_identity(&state.hosts(), now)?;
+fn load(dir: &Path, hosts: &[UrlHost], clock: &Clock, metrics: &Metrics) -> Result<Current, ServeError> {
+    let now = clock();
+    let ca = Ca::open(dir)?;
+    let identity = ca.server_identity(hosts, now)?;
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(state.ca.root().der())).map_err(ServeError::Tls)?;
-    drop(state);
+    roots.add(CertificateDer::from(ca.root().der())).map_err(ServeError::Tls)?;
     if identity.renewed {
         tracing::info!("made a server certificate, to be renewed from {}", identity.renew_at);
     }
-    let ServerIdentity { chain, key, not_before, renew_at, .. } = identity;
+    let ServerIdentity { chain, key, not_before, not_after, renew_at, .. } = identity;
+    metrics.server_not_after.set(metrics::seconds(not_after));
+    metrics.intermediate_not_after.set(metrics::seconds(ca.current().not_after()));
     // The provider lists X25519MLKEM768 first: recorded traffic stays secret. TLS 1.2 is for other people's clients.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
         .map_err(|error| ServeError::Tls(rustls::Error::General(error.to_string())))?;
-    let config = ServerConfig::builder_with_details(provider, Arc::new(Now(shared.clock.clone())))
+    let config = ServerConfig::builder_with_details(provider, Arc::new(Now(clock.clone())))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, key))
         .map_err(ServeError::Tls)?;
-    Ok((Arc::new(config), not_before..renew_at))
+    let ca_certs = crate::est::certs_only(&ca.certificates(now)).map_err(|error| StateError::X509(error.into()))?;
+    Ok(Current { ca, config: Arc::new(config), good: not_before..renew_at, ca_certs: ca_certs.into() })
 }
 
 /// The server's clock, for the validity of client certificates.

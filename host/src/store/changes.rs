@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use imprint::payload::PayloadId;
 use imprint::time::Timestamp;
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::rows::{
-    CERTIFICATE, PAYLOAD, REQUEST, REQUEST_LIFE, certificate_row, millis, mode_name, node_row, payload_row,
-    request_row, verdict_name,
+    CERTIFICATE, PAYLOAD, REQUEST, REQUEST_LIFE, certificate_row, crl_row, millis, mode_name, node_row, payload_row,
+    reason_code, request_row, timestamp, verdict_name,
 };
-use super::{CertificateRow, Event, NodeRow, PayloadRow, RequestRow, StoreError, Verdict};
+use super::{CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, StoreError, Verdict};
+use crate::x509::CrlReason;
 
 /// Changes that happen together or not at all. Dropped without `commit`, nothing happened.
 pub struct Changes<'s> {
@@ -34,6 +35,19 @@ const STRANGERS: u32 = 100;
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Changes<'_> {
+    /// One of several that are made last together: when it fails, what it had changed is undone, and the others stay.
+    pub fn each<T, E: From<StoreError>>(&self, one: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
+        let step = |sql| self.check(self.transaction.execute_batch(sql));
+        step("SAVEPOINT each")?;
+        match one(self) {
+            Ok(value) => step("RELEASE each").map_err(E::from).map(|()| value),
+            Err(error) => {
+                step("ROLLBACK TO each; RELEASE each")?;
+                Err(error)
+            }
+        }
+    }
+
     /// Makes them last.
     pub fn commit(self) -> Result<(), StoreError> {
         let path = self.path;
@@ -65,8 +79,7 @@ impl Changes<'_> {
 
     /// Adds a node, or gives it another record.
     pub fn put_node(&self, node: &NodeRow, replace: bool, now: Timestamp) -> Result<(), StoreError> {
-        let known = self.transaction.query_row("SELECT 1 FROM nodes WHERE name = ?1", [&node.name], |_| Ok(()));
-        if self.check(known.optional())?.is_some() && !replace {
+        if self.node(&node.name)?.is_some() && !replace {
             return Err(StoreError::NodeExists(node.name.clone()));
         }
         let sql = "INSERT INTO nodes (name, file, record, added_at) VALUES (?1, ?2, ?3, ?4)
@@ -77,7 +90,7 @@ impl Changes<'_> {
     /// A node's record, as it is at this moment.
     pub fn node(&self, name: &str) -> Result<Option<NodeRow>, StoreError> {
         let sql = "SELECT name, file, record FROM nodes WHERE name = ?1";
-        self.check(self.transaction.query_row(sql, [name], node_row).optional())
+        self.one(sql, [name], node_row)
     }
 
     /// Adds a payload.
@@ -98,8 +111,7 @@ impl Changes<'_> {
     /// Every payload that was made for a node, newest first.
     pub fn payloads(&self, node: &str) -> Result<Vec<PayloadRow>, StoreError> {
         let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY rowid DESC");
-        let rows = self.transaction.prepare(&sql).and_then(|mut found| found.query_map([node], payload_row)?.collect());
-        self.check(rows)
+        self.many(&sql, [node], payload_row)
     }
 
     /// Notes that a token was used.
@@ -111,24 +123,79 @@ impl Changes<'_> {
     /// Adds a certificate.
     pub fn add_certificate(&self, row: &CertificateRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO certificates
-                   (serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                   (serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, issuer, approved)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let (payload, spki_hash) = (row.payload.0.as_slice(), row.spki_hash.as_slice());
-        let (issued_at, not_after, seen_at) = (millis(row.issued_at), millis(row.not_after), row.seen_at.map(millis));
-        let CertificateRow { serial, node, key_code, der, renews, .. } = row;
-        self.run(sql, params![serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at])
+        let (issued_at, not_after) = (millis(row.issued_at), millis(row.not_after));
+        let CertificateRow { serial, node, key_code, der, renews, issuer, approved, .. } = row;
+        self.run(
+            sql,
+            params![serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, issuer, approved],
+        )
     }
 
-    /// The certificate with exactly these bytes, if it was issued here.
-    pub fn certificate(&self, der: &[u8]) -> Result<Option<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE der = ?1");
-        self.check(self.transaction.query_row(&sql, [der], certificate_row).optional())
+    /// The certificate with this serial number and exactly these bytes, if it was issued here.
+    pub fn certificate(&self, serial: &[u8], der: &[u8]) -> Result<Option<CertificateRow>, StoreError> {
+        Ok(self
+            .one(&format!("{CERTIFICATE} WHERE serial = ?1"), [serial], certificate_row)?
+            .filter(|row| row.der == der))
+    }
+
+    /// The newest certificate that a payload's token was used for.
+    pub fn latest_of_payload(&self, payload: PayloadId) -> Result<Option<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE payload = ?1 AND renews IS NULL ORDER BY rowid DESC LIMIT 1");
+        self.one(&sql, [payload.0.as_slice()], certificate_row)
+    }
+
+    /// The certificates of a node that are valid and not revoked, oldest first.
+    pub fn live_certificates(&self, node: &str, now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL ORDER BY rowid");
+        self.many(&sql, params![node, millis(now)], certificate_row)
+    }
+
+    /// When the certificates of a payload were signed after `since`, oldest first.
+    pub fn signed_since(&self, payload: PayloadId, since: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+        let sql = "SELECT issued_at FROM certificates WHERE payload = ?1 AND issued_at > ?2 ORDER BY issued_at";
+        self.many(sql, params![payload.0.as_slice(), millis(since)], |row| timestamp(row, 0))
+    }
+
+    /// Revokes a certificate; the first time counts. The list of its issuer is to be made anew.
+    pub fn revoke(&self, row: &CertificateRow, reason: CrlReason, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE certificates SET revoked_at = ?2, reason = ?3 WHERE serial = ?1 AND revoked_at IS NULL";
+        self.run(sql, params![row.serial, millis(now), reason_code(reason)])?;
+        self.run("UPDATE crls SET der = NULL WHERE issuer = ?1", [&row.issuer])
+    }
+
+    /// What an issuer has signed, was revoked, and had not expired before `since`.
+    pub fn revoked(&self, issuer: &str, since: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
+        let sql = format!(
+            "{CERTIFICATE} WHERE issuer = ?1 AND not_after >= ?2 AND revoked_at IS NOT NULL ORDER BY revoked_at, rowid"
+        );
+        self.many(&sql, params![issuer, millis(since)], certificate_row)
+    }
+
+    /// Notes that a revoked certificate is in use. Whether that is news.
+    pub fn alarmed(&self, serial: &[u8], now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE certificates SET alarmed_at = ?2 WHERE serial = ?1 AND alarmed_at IS NULL";
+        Ok(self.check(self.transaction.execute(sql, params![serial, millis(now)]))? > 0)
+    }
+
+    /// The last list of revoked certificates of an issuer.
+    pub fn crl(&self, issuer: &str) -> Result<Option<CrlRow>, StoreError> {
+        self.one("SELECT number, made_at, der FROM crls WHERE issuer = ?1", [issuer], crl_row)
+    }
+
+    /// Keeps a list of revoked certificates.
+    pub fn put_crl(&self, issuer: &str, row: &CrlRow) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO crls (issuer, number, made_at, der) VALUES (?1, ?2, ?3, ?4)";
+        let number = i64::try_from(row.number).unwrap_or(i64::MAX);
+        self.run(sql, params![issuer, number, millis(row.made_at), row.der])
     }
 
     /// The newest certificate of a node.
     pub fn latest_certificate(&self, node: &str) -> Result<Option<CertificateRow>, StoreError> {
         let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY rowid DESC LIMIT 1");
-        self.check(self.transaction.query_row(&sql, [node], certificate_row).optional())
+        self.one(&sql, [node], certificate_row)
     }
 
     /// Notes that a client has proven that it has this certificate; the first time counts.
@@ -137,21 +204,17 @@ impl Changes<'_> {
         self.run(sql, params![serial, millis(now)])
     }
 
-    /// The certificates of a key that are valid, newest first.
+    /// The certificates of a key that have not expired, newest first.
     pub fn certificates_of(&self, spki_hash: &[u8; 32], now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
         let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 AND not_after > ?2 ORDER BY rowid DESC");
-        let rows = self.transaction.prepare(&sql).and_then(|mut found| {
-            found.query_map(params![spki_hash.as_slice(), millis(now)], certificate_row)?.collect()
-        });
-        self.check(rows)
+        self.many(&sql, params![spki_hash.as_slice(), millis(now)], certificate_row)
     }
 
     /// The requests for a node, oldest first, without those that nobody has made for a day.
     pub fn requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
         self.run("DELETE FROM requests WHERE last_at <= ?1", params![millis(now.minus(REQUEST_LIFE))])?;
         let sql = format!("{REQUEST} WHERE node = ?1 ORDER BY id");
-        let rows = self.transaction.prepare(&sql).and_then(|mut found| found.query_map([node], request_row)?.collect());
-        self.check(rows)
+        self.many(&sql, [node], request_row)
     }
 
     /// Notes that a request came, for the first time or again.
@@ -176,7 +239,28 @@ impl Changes<'_> {
     }
 
     pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
-        self.check(self.transaction.execute(sql, values).map(|_| ()))
+        let done = self.transaction.prepare_cached(sql).and_then(|mut statement| statement.execute(values));
+        self.check(done.map(|_| ()))
+    }
+
+    fn one<T>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let found = self.transaction.prepare_cached(sql);
+        self.check(found.and_then(|mut statement| statement.query_row(values, read).optional()))
+    }
+
+    fn many<T>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let found = self.transaction.prepare_cached(sql);
+        self.check(found.and_then(|mut statement| statement.query_map(values, read)?.collect()))
     }
 
     fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {

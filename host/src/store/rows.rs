@@ -6,6 +6,8 @@ use imprint::payload::{PayloadId, TokenMode};
 use imprint::time::Timestamp;
 use rusqlite::Row;
 
+use crate::x509::CrlReason;
+
 /// A node's record as it was given.
 pub struct NodeRow {
     /// Its name.
@@ -58,6 +60,22 @@ pub struct CertificateRow {
     pub renews: Option<Vec<u8>>,
     /// When a client first proved that it has it, in a TLS handshake.
     pub seen_at: Option<Timestamp>,
+    /// Key identifier of the intermediate that signed it, in hexadecimal digits.
+    pub issuer: String,
+    /// Whether an administrator has approved it.
+    pub approved: bool,
+    /// When and why it was revoked.
+    pub revoked: Option<(Timestamp, CrlReason)>,
+}
+
+/// A list of revoked certificates that was made.
+pub struct CrlRow {
+    /// Its number; each is one more than the one before.
+    pub number: u64,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// DER; `None` when something was revoked since.
+    pub der: Option<Vec<u8>>,
 }
 
 /// A request that an administrator decides about.
@@ -119,8 +137,8 @@ pub struct AuditRow {
 // The newest row is the one that was added last: clocks go back.
 pub(super) const PAYLOAD: &str =
     "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at FROM payloads";
-pub(super) const CERTIFICATE: &str =
-    "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, seen_at FROM certificates";
+pub(super) const CERTIFICATE: &str = "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after, \
+                                      renews, seen_at, issuer, revoked_at, reason, approved FROM certificates";
 
 pub(super) const REQUEST: &str =
     "SELECT node, spki_hash, key_code, why, peer, first_at, last_at, verdict FROM requests";
@@ -181,7 +199,32 @@ pub(super) fn certificate_row(row: &Row<'_>) -> rusqlite::Result<CertificateRow>
         not_after: timestamp(row, 7)?,
         renews: row.get(8)?,
         seen_at: optional_timestamp(row, 9)?,
+        issuer: row.get(10)?,
+        approved: row.get(13)?,
+        revoked: optional_timestamp(row, 11)?.zip(row.get::<_, Option<i64>>(12)?.map(reason)),
     })
+}
+
+pub(super) fn crl_row(row: &Row<'_>) -> rusqlite::Result<CrlRow> {
+    let number: i64 = row.get(0)?;
+    Ok(CrlRow { number: number.try_into().unwrap_or_default(), made_at: timestamp(row, 1)?, der: row.get(2)? })
+}
+
+/// Every reason that is given here, with its number (RFC 5280 §5.3.1).
+const REASONS: [(CrlReason, i64); 5] = [
+    (CrlReason::Unspecified, 0),
+    (CrlReason::KeyCompromise, 1),
+    (CrlReason::AffiliationChanged, 3),
+    (CrlReason::Superseded, 4),
+    (CrlReason::CessationOfOperation, 5),
+];
+
+pub(super) fn reason_code(reason: CrlReason) -> i64 {
+    REASONS.iter().find(|(known, _)| *known == reason).map_or(0, |(_, code)| *code)
+}
+
+fn reason(code: i64) -> CrlReason {
+    REASONS.iter().find(|(_, known)| *known == code).map_or(CrlReason::Unspecified, |(reason, _)| *reason)
 }
 
 /// `once` or `each-boot`.

@@ -1,10 +1,10 @@
 //! The tables, version by version. A store that an older program made is brought up to date when it is opened.
 
 /// Version of the schema; `PRAGMA user_version` of the file.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
-pub(super) const STEPS: [&str; 3] = [
+pub(super) const STEPS: [&str; 4] = [
     "
 CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (
@@ -65,5 +65,15 @@ CREATE TABLE requests (
     verdict TEXT CHECK (verdict IN ('approved', 'denied')),
     UNIQUE (node, spki_hash)
 ) STRICT;
+",
+    "
+ALTER TABLE certificates ADD COLUMN issuer TEXT NOT NULL DEFAULT '';
+ALTER TABLE certificates ADD COLUMN revoked_at INTEGER;
+ALTER TABLE certificates ADD COLUMN reason INTEGER;
+ALTER TABLE certificates ADD COLUMN alarmed_at INTEGER;
+ALTER TABLE certificates ADD COLUMN approved INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX certificates_revoked ON certificates (issuer, not_after) WHERE revoked_at IS NOT NULL;
+CREATE INDEX certificates_of_payload ON certificates (payload, issued_at);
+CREATE TABLE crls (issuer TEXT PRIMARY KEY, number INTEGER NOT NULL, made_at INTEGER NOT NULL, der BLOB) STRICT;
 ",
 ];

@@ -15,7 +15,8 @@ use imprint::time::Timestamp;
 use imprint_host::compose::Options;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ClientConnection, NamedGroup, RootCertStore, StreamOwned};
 
@@ -31,6 +32,7 @@ pub struct Site {
     pub server: Server,
     pub now: Arc<AtomicU64>,
     keys: AtomicU64,
+    answers: AtomicU64,
 }
 
 pub fn start(records: &[&str]) -> Site {
@@ -44,10 +46,12 @@ pub fn start(records: &[&str]) -> Site {
     let (shared, dir_state) = (now.clone(), dir.path().join("state"));
     let server = Server::start(Config {
         dir: dir_state,
+        // Where the site's URL says that it is only in the certificates.
         listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: Some("127.0.0.1:0".parse().unwrap()),
         clock: Arc::new(move || Timestamp::from_secs(shared.load(Ordering::SeqCst))),
     });
-    Site { dir, server: server.unwrap(), now, keys: AtomicU64::new(0) }
+    Site { dir, server: server.unwrap(), now, keys: AtomicU64::new(0), answers: AtomicU64::new(0) }
 }
 
 impl Site {
@@ -103,6 +107,16 @@ impl Site {
         self.send(&[head.as_bytes(), body].concat())
     }
 
+    /// Without TLS. Head and body.
+    pub fn plain(&self, server: std::net::SocketAddr, path: &str) -> (String, Vec<u8>) {
+        let mut stream = TcpStream::connect(server).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        (String::from_utf8(bytes[..end].to_vec()).unwrap(), bytes[end + 4..].to_vec())
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").as_bytes())
     }
@@ -122,19 +136,45 @@ impl Site {
         versions: &[&'static rustls::SupportedProtocolVersion],
         request: &[u8],
     ) -> Answer {
+        self.exchange_as(None, stream, versions, request)
+    }
+
+    /// A request of a client that shows this certificate, whose key was made for the CSR of that number.
+    pub fn shows(&self, certificate: &Path, number: u64, request: &[u8]) -> Answer {
+        let stream = TcpStream::connect(self.server.local_addr()).unwrap();
+        let key = self.dir.path().join(format!("{number}.key"));
+        self.exchange_as(Some((certificate, &key)), stream, &[&rustls::version::TLS13], request)
+    }
+
+    fn exchange_as(
+        &self,
+        client: Option<(&Path, &Path)>,
+        stream: TcpStream,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        request: &[u8],
+    ) -> Answer {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.state().ca.root().der().to_vec())).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_details(provider, Arc::new(SiteClock(self.now.clone())));
         let config = config.with_protocol_versions(versions).unwrap();
-        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let config = config.with_root_certificates(roots);
+        let config = match client {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let intermediate = self.dir.path().join("state/intermediate.pem");
+                let files = [certificate, intermediate.as_path()];
+                let chain = files.map(|path| CertificateDer::from_pem_file(path).unwrap()).to_vec();
+                config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap()
+            }
+        };
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut stream = StreamOwned::new(connection, stream);
         stream.write_all(request).unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer that ends with close_notify");
-        let text = String::from_utf8(bytes).unwrap();
+        let text = String::from_utf8(bytes).expect("an answer that is text");
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let group = stream.conn.negotiated_key_exchange_group().map(|group| group.name());
@@ -144,7 +184,8 @@ impl Site {
     /// The certificate in an answer, verified by openssl against the root.
     pub fn verified(&self, answer: &Answer) -> PathBuf {
         assert_eq!(answer.status, 200, "{}", answer.body);
-        let (p7, pem) = (self.dir.path().join("answer.p7"), self.dir.path().join("answer.pem"));
+        let number = self.answers.fetch_add(1, Ordering::SeqCst);
+        let (p7, pem) = (self.dir.path().join("answer.p7"), self.dir.path().join(format!("answer{number}.pem")));
         std::fs::write(&p7, Base64::decode_vec(&answer.body.replace('\n', "")).unwrap()).unwrap();
         let (p7, out) = (p7.to_str().unwrap(), pem.to_str().unwrap());
         run("openssl", &["pkcs7", "-inform", "DER", "-in", p7, "-print_certs", "-out", out]);

@@ -102,6 +102,9 @@ fn a_request_that_waits_is_told_of_once() {
     let site = Site::new();
     let inject = site.inject(&[]);
     let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::Again);
+    node.run(|node| node.first);
+    in_use(&mut site.state(), "node1");
+    node.ask_again();
     node.run(|node| node.pending.is_some());
     let words = node.pending.take().unwrap();
     let start = Instant::now();

@@ -1,0 +1,105 @@
+//! Files that appear whole or not at all, and what is in those of a CA.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use imprint::pem;
+use rcgen::KeyPair;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use zeroize::Zeroizing;
+
+use super::StateError;
+
+pub(super) fn refuse_used(dir: &Path) -> Result<(), StateError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("reading directory", dir)(error)),
+    };
+    for entry in entries {
+        let found = entry.map_err(io_error("reading directory", dir))?.file_name();
+        // A file system of its own has this one from the start.
+        if found != "lost+found" {
+            return Err(StateError::NotEmpty { dir: dir.to_owned(), found: found.to_string_lossy().into_owned() });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn read_certificate(path: &Path) -> Result<Vec<u8>, StateError> {
+    let text = fs::read(path).map_err(io_error("reading", path))?;
+    match CertificateDer::from_pem_slice(&text) {
+        Ok(certificate) => Ok(certificate.to_vec()),
+        Err(error) => Err(StateError::File { path: path.to_owned(), why: error.to_string() }),
+    }
+}
+
+pub(super) fn write_key(path: &Path, key: &KeyPair) -> Result<(), StateError> {
+    let der = Zeroizing::new(key.serialize_der());
+    write(path, 0o600, pem::encode("PRIVATE KEY", &der).as_bytes())
+}
+
+pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StateError> {
+    NewFile::create(path, mode)?.finish(bytes)
+}
+
+/// A file that appears whole or not at all: made beside its place, then renamed. It has its mode before its first byte.
+pub struct NewFile {
+    file: File,
+    new: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Shows that the file can be made, before anything depends on it.
+    pub fn create(path: &Path, mode: u32) -> Result<NewFile, StateError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = path.with_file_name(name);
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("replacing", &new)(error)),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new);
+        Ok(NewFile { file: file.map_err(io_error("making", &new))?, new, path: path.to_owned() })
+    }
+
+    /// Writes it and puts it in its place.
+    pub fn finish(mut self, bytes: &[u8]) -> Result<(), StateError> {
+        self.file.write_all(bytes).and_then(|()| self.file.sync_all()).map_err(io_error("writing", &self.new))?;
+        fs::rename(&self.new, &self.path).map_err(io_error("writing", &self.path))?;
+        // The rename is on the disk once the directory is.
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error("writing", parent))
+    }
+}
+
+/// A file that was not finished leaves nothing behind.
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // After a rename there is nothing of this name.
+        let _ = fs::remove_file(&self.new);
+    }
+}
+
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_owned();
+    move |source| StateError::Io { action, path, source }
+}
+
+pub(super) fn read_key(path: &Path) -> Result<Zeroizing<KeyPair>, StateError> {
+    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(io_error("reading", path))?;
+    let key = KeyPair::from_pem(&text).map(Zeroizing::new);
+    key.map_err(|error| StateError::File { path: path.to_owned(), why: error.to_string() })
+}
+
+/// Makes a directory, if need be, that nobody else can look into.
+pub(super) fn private_directory(path: &Path) -> Result<(), StateError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(io_error("making directory", path))?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(path, mode).map_err(io_error("restricting", path))
+}

@@ -1,0 +1,158 @@
+//! The certificates and keys that sign for the root: the current one, and those that it took the place of, which go on
+//! signing the lists of what they had issued and was revoked (RFC 5280 §5).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use der::asn1::OctetString;
+use der::{Decode, Encode};
+use imprint::hex;
+use imprint::identity::distinguished_name;
+use imprint::payload::{Attribute, Subject, SubjectAttribute};
+use imprint::pem;
+use imprint::time::Timestamp;
+use rcgen::{KeyPair, PublicKeyData};
+use x509_cert::certificate::Certificate;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, BasicConstraints, KeyUsage, KeyUsages, SubjectKeyIdentifier};
+use x509_cert::name::Name;
+use zeroize::Zeroizing;
+
+use super::files::{io_error, read_certificate, read_key, write, write_key};
+use super::{StateError, Validity};
+use crate::x509::{self, Body, Revoked, X509Error};
+
+/// What a list of revoked certificates is good for. It is made anew each hour, and with each revocation.
+pub const CRL_VALIDITY: Duration = Duration::from_secs(7 * 86_400);
+
+/// A certificate that signs for the root, and its key.
+pub struct Intermediate {
+    pub(super) der: Vec<u8>,
+    pub(super) name: Name,
+    pub(super) key_id: OctetString,
+    /// rcgen keeps the private key as bytes, too, and wipes them only when told.
+    pub(super) key: Zeroizing<KeyPair>,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+}
+
+/// What makes another one.
+pub(super) struct Signer<'a> {
+    pub(super) name: &'a Name,
+    pub(super) key: &'a KeyPair,
+}
+
+impl Intermediate {
+    /// Reads the key that belongs to a certificate: its file is named after the key.
+    pub(super) fn open(dir: &Path, der: Vec<u8>, path: &Path) -> Result<Intermediate, StateError> {
+        let broken = |path: &Path, why: String| StateError::File { path: path.to_owned(), why };
+        let parsed = Certificate::from_der(&der).map_err(|error| broken(path, error.to_string()))?;
+        let spki = parsed.tbs_certificate.subject_public_key_info.to_der().map_err(X509Error::Encode)?;
+        let key_id = x509::key_id(&spki)?;
+        let key_path = files(dir, &key_id).0;
+        let key = read_key(&key_path)?;
+        if key.subject_public_key_info() != spki {
+            return Err(broken(&key_path, "the key does not belong to its certificate".to_owned()));
+        }
+        let (not_before, not_after) = x509::validity(&parsed);
+        Ok(Intermediate { der, name: parsed.tbs_certificate.subject, key_id, key, not_before, not_after })
+    }
+
+    /// All of them.
+    pub(super) fn all(dir: &Path) -> Result<Vec<Intermediate>, StateError> {
+        let folder = dir.join(FOLDER);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(io_error("reading directory", &folder))? {
+            let path = entry.map_err(io_error("reading directory", &folder))?.path();
+            if path.extension().is_some_and(|extension| extension == "pem") {
+                found.push(Intermediate::open(dir, read_certificate(&path)?, &path)?);
+            }
+        }
+        // Oldest first.
+        found.sort_by_key(|one| (one.not_before, one.key_id.as_bytes().to_vec()));
+        Ok(found)
+    }
+
+    /// Makes key and certificate, and their files.
+    pub(super) fn make(
+        dir: &Path,
+        name: &str,
+        root: &Signer<'_>,
+        (not_before, not_after): Validity,
+    ) -> Result<Vec<u8>, StateError> {
+        let key = new_key()?;
+        let spki = key.subject_public_key_info();
+        let body = Body {
+            serial: x509::serial::<16>()?,
+            subject: common_name(name)?,
+            not_before,
+            not_after,
+            extensions: ca_extensions(&spki, Some(0), Some(x509::key_id(&root.key.subject_public_key_info())?))?,
+            spki: spki.clone(),
+        };
+        let der = x509::sign(body, root.name, root.key)?;
+        let (key_path, path) = files(dir, &x509::key_id(&spki)?);
+        // Key first: a certificate without its key stops everything.
+        write_key(&key_path, &key)?;
+        write(&path, 0o644, pem::encode("CERTIFICATE", &der).as_bytes())?;
+        Ok(der)
+    }
+
+    /// DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The identifier of its key, which its certificates name (RFC 5280 §4.2.1.1), in hexadecimal digits.
+    pub fn id(&self) -> String {
+        hex::encode(self.key_id.as_bytes())
+    }
+
+    /// Last second of its validity.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// The list of what it has issued and was revoked, DER.
+    pub fn crl(&self, number: u64, revoked: &[Revoked], now: Timestamp) -> Result<Vec<u8>, StateError> {
+        let validity = (now, now.plus(CRL_VALIDITY));
+        Ok(x509::sign_crl(number, revoked, validity, (&self.name, &self.key_id), &self.key)?)
+    }
+}
+
+/// Where all of them are kept.
+pub(super) const FOLDER: &str = "intermediates";
+
+/// Key and certificate.
+fn files(dir: &Path, key_id: &OctetString) -> (PathBuf, PathBuf) {
+    let stem = dir.join(FOLDER).join(hex::encode(key_id.as_bytes()));
+    (stem.with_extension("key"), stem.with_extension("pem"))
+}
+
+/// keyCertSign and cRLSign, CA:TRUE, both critical (RFC 5280 §4.2.1.3, §4.2.1.9), and the key's identifier.
+pub(super) fn ca_extensions(
+    spki: &[u8],
+    path_len: Option<u8>,
+    authority: Option<OctetString>,
+) -> Result<Vec<Extension>, X509Error> {
+    let mut extensions = vec![
+        x509::extension(true, &BasicConstraints { ca: true, path_len_constraint: path_len })?,
+        x509::extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
+        x509::extension(false, &SubjectKeyIdentifier(x509::key_id(spki)?))?,
+    ];
+    if authority.is_some() {
+        let authority = AuthorityKeyIdentifier { key_identifier: authority, ..Default::default() };
+        extensions.push(x509::extension(false, &authority)?);
+    }
+    Ok(extensions)
+}
+
+pub(super) fn common_name(name: &str) -> Result<Name, X509Error> {
+    let value = SubjectAttribute::new(Attribute::CommonName, name);
+    Ok(distinguished_name(&Subject(value.into_iter().collect()))?)
+}
+
+pub(super) fn new_key() -> Result<Zeroizing<KeyPair>, StateError> {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map(Zeroizing::new).map_err(StateError::Key)
+}

@@ -1,0 +1,170 @@
+//! Revocation: by an administrator, or because another certificate took the place of one; the lists of it; and the
+//! alarm when what was revoked is still in use.
+
+use std::fmt;
+use std::time::Duration;
+
+use der::Decode;
+use imprint::time::Timestamp;
+use x509_cert::certificate::Certificate;
+
+use super::{Alarm, Desk, EnrolError, Stop, approval};
+use crate::ca::Intermediate;
+use crate::csr::Csr;
+use crate::store::{CertificateRow, Changes, CrlRow, Event, Store, StoreError};
+use crate::x509::{CrlReason, Revoked};
+
+/// A list is made anew after this time, so that whoever fetches it has it for almost its whole validity.
+const CRL_AGE: Duration = Duration::from_secs(3600);
+
+/// Notes that a client has proven in a handshake that it has this certificate. One that was not issued here is no news.
+pub fn shown_in_a_handshake(desk: &Desk<'_>, der: &[u8], peer: &str) -> Result<Option<Alarm>, EnrolError> {
+    let Some(row) = certificate(desk.changes, der)? else { return Ok(None) };
+    if row.revoked.is_some() {
+        return Ok(desk.in_use(&row, peer)?);
+    }
+    if row.seen_at.is_none() {
+        desk.changes.seen(&row.serial, desk.now)?;
+    }
+    Ok(None)
+}
+
+/// The certificate with these bytes, if it was issued here.
+pub(super) fn certificate(changes: &Changes<'_>, der: &[u8]) -> Result<Option<CertificateRow>, StoreError> {
+    let Ok(parsed) = Certificate::from_der(der) else { return Ok(None) };
+    changes.certificate(parsed.tbs_certificate.serial_number.as_bytes(), der)
+}
+
+impl Desk<'_> {
+    /// `by` takes the place of `last`, which is revoked.
+    pub(super) fn supersede(&self, last: &CertificateRow, by: &Csr, peer: &str) -> Result<(), Stop> {
+        self.changes.revoke(last, CrlReason::Superseded, self.now)?;
+        let detail = format!("key {}: key {} takes its place", last.key_code, by.code());
+        let event = Event { event: "superseded", node: Some(&last.node), peer: Some(peer), detail: &detail };
+        Ok(self.changes.audit(&event, self.now)?)
+    }
+
+    /// A revoked certificate, or its key, is still in use. What there is to say about it, the first time.
+    pub(super) fn in_use(&self, row: &CertificateRow, peer: &str) -> Result<Option<Alarm>, StoreError> {
+        let Some((at, reason)) = row.revoked else { return Ok(None) };
+        if !self.changes.alarmed(&row.serial, self.now)? {
+            return Ok(None);
+        }
+        let detail = format!(
+            "key {} is in use, but was revoked at {at} ({}): is there a second machine with its payload or its key?",
+            row.key_code,
+            reason_name(reason)
+        );
+        let event = Event { event: "alarm", node: Some(&row.node), peer: Some(peer), detail: &detail };
+        self.changes.audit(&event, self.now)?;
+        Ok(Some(Alarm { node: row.node.clone(), peer: peer.to_owned(), detail }))
+    }
+}
+
+/// Why nothing was revoked.
+#[derive(Debug)]
+pub enum RevokeError {
+    /// The node has no certificate that is valid, or none of that key.
+    Nothing {
+        /// The node.
+        node: String,
+        /// The code that was given; `None`: any.
+        code: Option<String>,
+        /// Codes of the keys whose certificates are valid.
+        valid: Vec<String>,
+    },
+    /// The store.
+    Store(StoreError),
+}
+
+/// Revokes the certificates of a node: those of one key, or all, and then its payloads are void, too.
+pub fn revoke(
+    store: &mut Store,
+    node: &str,
+    code: Option<&str>,
+    reason: CrlReason,
+    now: Timestamp,
+) -> Result<(Vec<CertificateRow>, usize), RevokeError> {
+    let changes = store.changes()?;
+    let live = changes.live_certificates(node, now)?;
+    let is_meant =
+        |row: &CertificateRow| code.is_none_or(|code| approval::plain(code) == approval::plain(&row.key_code));
+    let (meant, others): (Vec<_>, Vec<_>) = live.into_iter().partition(is_meant);
+    let void = if code.is_none() { changes.void_unspent(node, now)? } else { 0 };
+    if meant.is_empty() && void == 0 {
+        let valid = others.into_iter().map(|row| row.key_code).collect();
+        return Err(RevokeError::Nothing { node: node.to_owned(), code: code.map(str::to_owned), valid });
+    }
+    for row in &meant {
+        changes.revoke(row, reason, now)?;
+        let detail = format!("key {}, valid until {}: {}", row.key_code, row.not_after, reason_name(reason));
+        changes.audit(&Event { event: "revoked", node: Some(node), peer: None, detail: &detail }, now)?;
+    }
+    if void > 0 {
+        let detail = format!("{void} payloads void: {}", reason_name(reason));
+        changes.audit(&Event { event: "revoked", node: Some(node), peer: None, detail: &detail }, now)?;
+    }
+    changes.commit()?;
+    Ok((meant, void))
+}
+
+/// The list of what an intermediate has issued and was revoked, DER. Made when something was revoked since the last one,
+/// or that one is an hour old.
+pub fn crl(changes: &Changes<'_>, issuer: &Intermediate, now: Timestamp) -> Result<Vec<u8>, EnrolError> {
+    let id = issuer.id();
+    let last = changes.crl(&id)?;
+    let number = last.as_ref().map_or(0, |row| row.number).saturating_add(1);
+    if let Some(CrlRow { made_at, der: Some(der), .. }) = last
+        && made_at <= now
+        && now < made_at.plus(CRL_AGE)
+    {
+        return Ok(der);
+    }
+    // RFC 5280 §3.3: an entry is there in at least one list that was made after the certificate expired.
+    let rows = changes.revoked(&id, now.minus(CRL_AGE.saturating_mul(2)))?;
+    let entry = |row: CertificateRow| row.revoked.map(|(at, reason)| Revoked { serial: row.serial, at, reason });
+    let revoked: Vec<Revoked> = rows.into_iter().filter_map(entry).collect();
+    let der = issuer.crl(number, &revoked, now)?;
+    changes.put_crl(&id, &CrlRow { number, made_at: now, der: Some(der.clone()) })?;
+    Ok(der)
+}
+
+/// The name of a reason (RFC 5280 §5.3.1).
+pub fn reason_name(reason: CrlReason) -> &'static str {
+    match reason {
+        CrlReason::KeyCompromise => "keyCompromise",
+        CrlReason::AffiliationChanged => "affiliationChanged",
+        CrlReason::Superseded => "superseded",
+        CrlReason::CessationOfOperation => "cessationOfOperation",
+        _ => "unspecified",
+    }
+}
+
+impl From<StoreError> for RevokeError {
+    fn from(error: StoreError) -> RevokeError {
+        RevokeError::Store(error)
+    }
+}
+
+impl fmt::Display for RevokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RevokeError::Nothing { node, code: Some(code), valid } if !valid.is_empty() => {
+                write!(f, "{node} has no valid certificate of key {code}; it has those of {}", valid.join(", "))
+            }
+            RevokeError::Nothing { node, .. } => {
+                write!(f, "{node} has no valid certificate; imprint-host nodes lists what each node has")
+            }
+            RevokeError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RevokeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RevokeError::Nothing { .. } => None,
+            RevokeError::Store(error) => error.source(),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One thread that decides. What has come while it waited for the disk is decided together: one write for all of it.
+//! Its queue has an end, and whoever finds it full is told to come back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::metrics::Metrics;
+use super::{Clock, ServeError};
+use crate::crash;
+use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Request};
+use crate::state::State;
+
+/// So many requests wait. At a few hundred microseconds each that is a fraction of a second.
+const QUEUE: usize = 512;
+/// So many are decided together at most: nobody waits long for the others.
+const TOGETHER: usize = 64;
+
+/// What is asked.
+pub(super) enum Asked {
+    /// A first certificate.
+    First { csr: Vec<u8>, credentials: Option<Credentials> },
+    /// Another one.
+    Renewal { csr: Vec<u8>, certificate: Option<Arc<[u8]>> },
+    /// A client has shown a certificate in a handshake.
+    Shown { certificate: Arc<[u8]> },
+    /// The list of revoked certificates of an intermediate.
+    Crl { issuer: String },
+}
+
+/// What is answered.
+pub(super) enum Said {
+    /// To whoever asks for a certificate.
+    Answer(Answer),
+    /// The list, DER; `None`: there is no such intermediate.
+    Crl(Option<Vec<u8>>),
+    /// It was noted.
+    Noted,
+    /// The store or the CA has a fault; its words are for the server's own log.
+    Fault(String),
+    /// Too much waits already.
+    Full,
+}
+
+struct Job {
+    asked: Asked,
+    peer: String,
+    reply: oneshot::Sender<Said>,
+}
+
+/// The way to the thread.
+pub(super) struct Desk {
+    jobs: mpsc::Sender<Job>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Desk {
+    /// Starts the thread. It ends once nobody can ask any more.
+    pub(super) fn start(state: State, clock: Clock, metrics: Arc<Metrics>) -> Result<Desk, ServeError> {
+        let (jobs, waits) = mpsc::channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let thread = std::thread::Builder::new().name("desk".to_owned());
+        let worker = Worker { state, clock, metrics, waiting: waiting.clone() };
+        thread.spawn(move || worker.run(waits)).map_err(ServeError::Runtime)?;
+        Ok(Desk { jobs, waiting })
+    }
+
+    /// Asks, and waits for the answer, which is on the disk by then.
+    pub(super) async fn ask(&self, asked: Asked, peer: String) -> Said {
+        let (reply, answer) = oneshot::channel();
+        match self.jobs.try_send(Job { asked, peer, reply }) {
+            Ok(()) => self.waiting.fetch_add(1, Ordering::Relaxed),
+            Err(mpsc::error::TrySendError::Full(_)) => return Said::Full,
+            Err(mpsc::error::TrySendError::Closed(_)) => return Said::Fault("the desk is closed".to_owned()),
+        };
+        answer.await.unwrap_or_else(|_| Said::Fault("the desk gave no answer".to_owned()))
+    }
+
+    /// How many requests wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+struct Worker {
+    state: State,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    fn run(mut self, mut waits: mpsc::Receiver<Job>) {
+        while let Some(first) = waits.blocking_recv() {
+            let mut jobs = vec![first];
+            while jobs.len() < TOGETHER
+                && let Ok(next) = waits.try_recv()
+            {
+                jobs.push(next);
+            }
+            self.waiting.fetch_sub(jobs.len(), Ordering::Relaxed);
+            match self.state.refresh() {
+                Ok(false) => {}
+                Ok(true) => tracing::info!("signing with another intermediate from now on"),
+                Err(error) => tracing::error!("opening the CA again: {}", imprint::chain::chain(&error)),
+            }
+            let said = self.together(&jobs).unwrap_or_else(|error| {
+                let why = imprint::chain::chain(&error);
+                jobs.iter().map(|_| Said::Fault(why.clone())).collect()
+            });
+            for (job, said) in jobs.into_iter().zip(said) {
+                // Whoever asked may be gone.
+                let _ = job.reply.send(said);
+            }
+        }
+    }
+
+    /// Decides all of them, and makes that last.
+    fn together(&mut self, jobs: &[Job]) -> Result<Vec<Said>, EnrolError> {
+        let State { ca, store, urls } = &mut self.state;
+        let changes = store.changes()?;
+        let (mut said, mut told) = (Vec::new(), Vec::new());
+        for job in jobs {
+            let done = changes.each(|changes| {
+                let bench = Bench { changes, ca, urls, now: (self.clock)() };
+                one(&bench, job)
+            });
+            match done {
+                Ok((word, what)) => {
+                    said.push(word);
+                    told.push(what);
+                }
+                Err(error) => said.push(Said::Fault(imprint::chain::chain(&error))),
+            }
+        }
+        crash::point("decided");
+        changes.commit()?;
+        crash::point("booked");
+        for what in told {
+            match what {
+                Told::Decision(decision) => {
+                    decision.tell();
+                    self.metrics.decided(&decision);
+                }
+                Told::Alarm(alarm) => {
+                    alarm.tell();
+                    self.metrics.alarms.inc();
+                }
+                Told::Nothing => {}
+            }
+        }
+        Ok(said)
+    }
+}
+
+/// What the log and the counters hear of it.
+enum Told {
+    Decision(Box<Decision>),
+    Alarm(Alarm),
+    Nothing,
+}
+
+fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
+    let decided = |decision: Decision| (Said::Answer(decision.answer.clone()), Told::Decision(Box::new(decision)));
+    match &job.asked {
+        Asked::First { csr, credentials } => {
+            let request = Request { csr, credentials: credentials.as_ref(), peer: &job.peer };
+            enrol::simple_enroll(bench, &request).map(decided)
+        }
+        Asked::Renewal { csr, certificate } => {
+            enrol::simple_reenroll(bench, csr, certificate.as_deref(), &job.peer).map(decided)
+        }
+        Asked::Shown { certificate } => {
+            let alarm = enrol::shown_in_a_handshake(bench, certificate, &job.peer)?;
+            Ok((Said::Noted, alarm.map_or(Told::Nothing, Told::Alarm)))
+        }
+        Asked::Crl { issuer } => {
+            let issuer = bench.ca.intermediate_of(issuer);
+            let der = issuer.map(|issuer| enrol::crl(bench.changes, issuer, bench.now)).transpose()?;
+            Ok((Said::Crl(der), Told::Nothing))
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a monitoring system asks: counters in the text format of Prometheus, with `imprint_host_` before each name.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use imprint::time::Timestamp;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::enrol::Decision;
+
+/// The counters, and their names.
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    seconds: Histogram,
+    decisions: Family<Event, Counter>,
+    pub(super) alarms: Counter,
+    pub(super) connections: Gauge,
+    turned: Family<Reason, Counter>,
+    pub(super) handshakes_failed: Counter,
+    pub(super) waiting: Gauge,
+    memory: Gauge,
+    pub(super) server_not_after: Gauge<f64, AtomicU64>,
+    pub(super) intermediate_not_after: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Request {
+    operation: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Event {
+    event: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// Seconds; what a node waits for.
+const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+impl Metrics {
+    pub(super) fn new(now: Timestamp) -> Metrics {
+        let mut registry = Registry::with_prefix("imprint_host");
+        let metrics = Metrics {
+            requests: Family::default(),
+            seconds: Histogram::new(BUCKETS),
+            decisions: Family::default(),
+            alarms: Counter::default(),
+            connections: Gauge::default(),
+            turned: Family::default(),
+            handshakes_failed: Counter::default(),
+            waiting: Gauge::default(),
+            memory: Gauge::default(),
+            server_not_after: Gauge::default(),
+            intermediate_not_after: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let start: Gauge<f64, AtomicU64> = Gauge::default();
+        start.set(seconds(now));
+        let process = registry.sub_registry_with_prefix("process");
+        process.register_with_unit("start_time", "When it started, since 1970", Unit::Seconds, start);
+        process.register_with_unit("resident_memory", "Memory in use", Unit::Bytes, metrics.memory.clone());
+        registry.register("requests", "Requests answered, by operation and status", metrics.requests.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "From the head of a request to its answer",
+            Unit::Seconds,
+            metrics.seconds.clone(),
+        );
+        registry.register("decisions", "What was decided, by word of the audit log", metrics.decisions.clone());
+        registry.register("alarms", "Revoked certificates that were found in use", metrics.alarms.clone());
+        registry.register("connections", "Open connections", metrics.connections.clone());
+        registry.register("connections_refused", "Connections turned away, by reason", metrics.turned.clone());
+        registry.register(
+            "tls_handshake_failures",
+            "Connections that became no TLS connection",
+            metrics.handshakes_failed.clone(),
+        );
+        registry.register("queue_length", "Requests that wait to be decided", metrics.waiting.clone());
+        registry.register_with_unit(
+            "server_certificate_expiry",
+            "When the server's own certificate ends, since 1970",
+            Unit::Seconds,
+            metrics.server_not_after.clone(),
+        );
+        registry.register_with_unit(
+            "intermediate_certificate_expiry",
+            "When the intermediate CA ends, since 1970",
+            Unit::Seconds,
+            metrics.intermediate_not_after.clone(),
+        );
+        Metrics { registry, ..metrics }
+    }
+
+    /// A request has its answer.
+    pub(super) fn answered(&self, operation: &'static str, code: u16, begun: Instant) {
+        self.requests.get_or_create(&Request { operation, code }).inc();
+        self.seconds.observe(begun.elapsed().as_secs_f64());
+    }
+
+    pub(super) fn decided(&self, decision: &Decision) {
+        self.decisions.get_or_create(&Event { event: decision.event }).inc();
+        if decision.alarm.is_some() {
+            self.alarms.inc();
+        }
+    }
+
+    /// A connection was turned away.
+    pub(super) fn turned_away(&self, reason: &'static str) {
+        self.turned.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// All of them, as text.
+    pub(super) fn text(&self) -> Result<String, fmt::Error> {
+        self.memory.set(resident().unwrap_or_default());
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+pub(super) fn seconds(at: Timestamp) -> f64 {
+    std::time::Duration::from_millis(at.as_millis()).as_secs_f64()
+}
+
+/// Bytes (Linux, proc(5): the second number of /proc/self/statm, in pages of 4 KiB on every machine that we build for).
+fn resident() -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    text.split(' ').nth(1)?.parse::<i64>().ok()?.checked_mul(4096)
+}

@@ -1,0 +1,322 @@
+//! What becomes of a certificate once another one is signed, or an administrator revokes it; the CA's own keys.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use imprint_host::compose::Options;
+use imprint_host::csr::Csr;
+use imprint_host::enrol;
+use imprint_host::serve::{Config, Server};
+use imprint_host::x509::CrlReason;
+use support::{Answer, NODE, SANS, SUBJECT, Site, run, shown, start};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const EACH_BOOT: &str = "name = \"node1\"\nsubject = [\"CN=node1.example.org\", \"O=Example\"]\n\
+                         sans = [\"dns:node1.example.org\", \"ip:192.0.2.10\"]\nenrol = \"each-boot\"\n";
+const HELLO: &[u8] = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+/// A site with one node, its token, and its keys in the order in which they were made.
+struct Fleet {
+    site: Site,
+    token: String,
+}
+
+/// A CSR, the number of its key's file, and its code.
+struct Key {
+    csr: Vec<u8>,
+    number: u64,
+    code: String,
+}
+
+impl Fleet {
+    fn new(record: &str) -> Fleet {
+        let site = start(&[record]);
+        let token = site.token("node1", &Options { expires: 30 * 24 * HOUR, ..Options::default() });
+        Fleet { site, token }
+    }
+
+    fn key(&self, number: u64) -> Key {
+        let csr = self.site.csr(SUBJECT, &["-addext", SANS]);
+        let code = Csr::parse(&csr).unwrap().code().to_string();
+        Key { csr, number, code }
+    }
+
+    fn ask(&self, key: &Key) -> Answer {
+        self.site.enroll(Some(("node1", &self.token)), &key.csr)
+    }
+
+    /// A certificate, verified.
+    fn enrolled(&self, key: &Key) -> PathBuf {
+        self.site.verified(&self.ask(key))
+    }
+
+    /// The newest lines of the audit log, without those of `init` and the like.
+    fn log(&self, count: u32) -> Vec<String> {
+        let rows = self.site.state().store.log(count).unwrap();
+        rows.iter().map(|row| format!("{} {}", row.event, row.detail)).collect()
+    }
+
+    fn live(&self) -> Vec<String> {
+        let mut state = self.site.state();
+        let rows = state.store.changes().unwrap().live_certificates("node1", self.site.clock()).unwrap();
+        rows.into_iter().map(|row| row.key_code).collect()
+    }
+
+    /// What openssl thinks of a certificate by the list that its own distribution point names.
+    fn checked(&self, certificate: &Path) -> Result<(), String> {
+        let text = shown(certificate);
+        let point = text.split("CRL Distribution Points: \n").nth(1).expect("a distribution point");
+        let url = point.split("URI:").nth(1).unwrap().lines().next().unwrap();
+        let (server, path) = url.strip_prefix("http://").unwrap().split_at(14);
+        assert_eq!(server, "127.0.0.1:8443", "the site's URL, without TLS");
+        let (head, der) = self.site.plain(self.site.server.local_addr(), path);
+        assert!(
+            head.starts_with("HTTP/1.1 200 ") && head.contains("\r\nContent-Type: application/pkix-crl\r\n"),
+            "{head}"
+        );
+        let (crl, pem) = (self.site.dir.path().join("list.crl"), self.site.dir.path().join("list.pem"));
+        std::fs::write(&crl, der).unwrap();
+        let (crl, pem) = (crl.to_str().unwrap(), pem.to_str().unwrap());
+        run("openssl", &["crl", "-inform", "DER", "-in", crl, "-out", pem]);
+        let state = self.site.dir.path().join("state");
+        let file = |name: &str| state.join(name).display().to_string();
+        let issuers: Vec<u8> = std::fs::read_dir(state.join("intermediates"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "pem"))
+            .flat_map(|path| std::fs::read(path).unwrap())
+            .collect();
+        let chain = self.site.dir.path().join("chain.pem");
+        std::fs::write(&chain, issuers).unwrap();
+        let output = std::process::Command::new("openssl")
+            .args(["verify", "-x509_strict", "-crl_check", "-attime", &self.site.clock().as_secs().to_string()])
+            .args(["-CRLfile", pem, "-CAfile", &file("root.pem"), "-untrusted", chain.to_str().unwrap()])
+            .arg(certificate)
+            .output()
+            .unwrap();
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
+    }
+}
+
+/// Power failed between signature and hand-over: the node boots again with the same payload and another key.
+#[test]
+fn a_certificate_that_nobody_has_shown_gives_way_for_a_quarter_of_an_hour() {
+    let fleet = Fleet::new(NODE);
+    let (first, second, third) = (fleet.key(0), fleet.key(1), fleet.key(2));
+    let lost = fleet.enrolled(&first);
+    assert_eq!(fleet.checked(&lost), Ok(()));
+    fleet.site.pass(14 * MINUTE);
+    let kept = fleet.enrolled(&second);
+    assert_eq!(fleet.log(2)[0], format!("superseded key {}: key {} takes its place", first.code, second.code));
+    assert_eq!(fleet.live(), std::slice::from_ref(&second.code));
+    assert!(fleet.checked(&lost).unwrap_err().contains("certificate revoked"));
+    assert_eq!(fleet.checked(&kept), Ok(()));
+    // Whoever has the first key is another machine, and somebody has to look.
+    let answer = fleet.ask(&first);
+    assert_eq!(answer.status, 403);
+    assert!(answer.body.starts_with("another key took the place of this one at "), "{}", answer.body);
+    let alarm = &fleet.log(2)[0];
+    assert!(alarm.starts_with(&format!("alarm key {} is in use, but was revoked at ", first.code)), "{alarm}");
+    assert!(alarm.ends_with(" (superseded): is there a second machine with its payload or its key?"), "{alarm}");
+    // Its own certificate again costs nothing, and after a quarter of an hour nothing gives way.
+    assert_eq!(fleet.ask(&second).status, 200);
+    fleet.site.pass(15 * MINUTE);
+    assert_eq!(fleet.ask(&third).status, 202);
+    assert_eq!(fleet.live(), [second.code]);
+}
+
+#[test]
+fn a_certificate_that_was_shown_does_not_give_way() {
+    let fleet = Fleet::new(NODE);
+    let (first, second) = (fleet.key(0), fleet.key(1));
+    let certificate = fleet.enrolled(&first);
+    assert_eq!(fleet.site.shows(&certificate, first.number, HELLO).status, 200);
+    assert_eq!(fleet.ask(&second).status, 202);
+    assert_eq!(fleet.live(), [first.code]);
+}
+
+/// A stateless node: each boot has its own key, and the one before ends with it.
+#[test]
+fn each_boot_revokes_the_last_one_and_alarms_if_that_is_still_in_use() {
+    let fleet = Fleet::new(EACH_BOOT);
+    let keys: Vec<Key> = (0..3).map(|number| fleet.key(number)).collect();
+    let mut certificates = Vec::new();
+    for key in &keys {
+        certificates.push(fleet.enrolled(key));
+        // However old, and shown or not.
+        assert_eq!(fleet.site.shows(&certificates[certificates.len() - 1], key.number, HELLO).status, 200);
+        fleet.site.pass(HOUR);
+    }
+    assert_eq!(fleet.live(), [keys[2].code.clone()]);
+    for certificate in &certificates[..2] {
+        assert!(fleet.checked(certificate).unwrap_err().contains("certificate revoked"));
+    }
+    assert_eq!(fleet.checked(&certificates[2]), Ok(()));
+    let alarms = || fleet.log(1000).iter().filter(|line| line.starts_with("alarm ")).count();
+    assert_eq!(alarms(), 0);
+    for _ in 0..2 {
+        assert_eq!(fleet.site.shows(&certificates[1], keys[1].number, HELLO).status, 200);
+        assert_eq!(alarms(), 1, "once for each certificate");
+    }
+    // Its lifetime is a day.
+    let text = shown(&certificates[2]);
+    let until = text.split("Not After : ").nth(1).unwrap().lines().next().unwrap();
+    let day = fleet.site.clock().plus(23 * HOUR).to_string();
+    assert!(until.contains(&day[11..19]), "{until}, want {day}");
+}
+
+#[test]
+fn a_node_that_boots_again_and_again_is_slowed_down() {
+    let fleet = Fleet::new(EACH_BOOT);
+    for number in 0..20 {
+        assert_eq!(fleet.ask(&fleet.key(number)).status, 200);
+        fleet.site.pass(MINUTE);
+    }
+    let last = fleet.key(20);
+    let answer = fleet.ask(&last);
+    assert_eq!((answer.status, answer.header("Retry-After")), (429, Some("2400")));
+    assert!(answer.body.starts_with("20 certificates within an hour for payload "), "{}", answer.body);
+    fleet.site.pass(40 * MINUTE);
+    assert_eq!(fleet.ask(&last).status, 200);
+}
+
+#[test]
+fn a_node_that_is_revoked_stays_out() {
+    let fleet = Fleet::new(EACH_BOOT);
+    let (first, second) = (fleet.key(0), fleet.key(1));
+    let certificate = fleet.enrolled(&first);
+    let revoke = |code: Option<&str>| {
+        enrol::revoke(&mut fleet.site.state().store, "node1", code, CrlReason::KeyCompromise, fleet.site.clock())
+    };
+    let other = revoke(Some(&second.code)).err().unwrap().to_string();
+    assert_eq!(other, format!("node1 has no valid certificate of key {}; it has those of {}", second.code, first.code));
+    let (rows, payloads) = revoke(None).unwrap();
+    assert_eq!((rows[0].key_code.as_str(), rows.len(), payloads), (first.code.as_str(), 1, 1));
+    assert!(fleet.checked(&certificate).unwrap_err().contains("certificate revoked"));
+    let crl =
+        run("openssl", &["crl", "-noout", "-text", "-in", fleet.site.dir.path().join("list.pem").to_str().unwrap()]);
+    assert!(crl.contains("Key Compromise") && crl.contains("X509v3 CRL Number: \n                1\n"), "{crl}");
+    // Neither its key nor another one, and no renewal.
+    let void = fleet.ask(&second);
+    assert_eq!(void.status, 403);
+    assert!(void.body.starts_with("another payload took the place of this one"), "{}", void.body);
+    let csr = support::wrapped(&fleet.key(2).csr);
+    let head = format!(
+        "POST /.well-known/est/simplereenroll HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \
+         application/pkcs10\r\nContent-Length: {}\r\n\r\n",
+        csr.len()
+    );
+    let renewal = fleet.site.shows(&certificate, first.number, &[head.as_bytes(), &csr].concat());
+    let at = fleet.site.clock();
+    let want = format!(
+        "the certificate of this key was revoked at {at} (keyCompromise); a key gets no other one, enrol with a new payload\n"
+    );
+    assert_eq!((renewal.status, renewal.body), (403, want));
+    let nothing = revoke(None).err().unwrap().to_string();
+    assert_eq!(nothing, "node1 has no valid certificate; imprint-host nodes lists what each node has");
+}
+
+/// The list is made anew when it has to be, with a number of its own.
+#[test]
+fn the_list_of_revoked_certificates_is_numbered() {
+    let fleet = Fleet::new(NODE);
+    let id = fleet.site.state().ca.current().id();
+    let number = || {
+        let (_, der) = fleet.site.plain(fleet.site.server.local_addr(), &format!("/crl/{id}.crl"));
+        let path = fleet.site.dir.path().join("numbered.crl");
+        std::fs::write(&path, der).unwrap();
+        let text = run("openssl", &["crl", "-inform", "DER", "-noout", "-crlnumber", "-in", path.to_str().unwrap()]);
+        text.trim().to_owned()
+    };
+    assert_eq!((number(), number()), ("crlNumber=0x01".to_owned(), "crlNumber=0x01".to_owned()));
+    fleet.site.pass(HOUR);
+    assert_eq!(number(), "crlNumber=0x02");
+    fleet.enrolled(&fleet.key(0));
+    enrol::revoke(&mut fleet.site.state().store, "node1", None, CrlReason::Unspecified, fleet.site.clock()).unwrap();
+    assert_eq!(number(), "crlNumber=0x03");
+    let (head, _) = fleet.site.plain(fleet.site.server.local_addr(), "/crl/00.crl");
+    assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+    let (head, body) = fleet.site.plain(fleet.site.server.local_addr(), "/.well-known/est/cacerts");
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert_eq!(body, b"this server speaks EST over TLS: use https://\n");
+}
+
+/// A new intermediate while the server runs: it signs from the next request on, and the old one's certificates stay.
+#[test]
+fn the_intermediate_is_replaced_while_the_server_runs() {
+    let fleet = Fleet::new(EACH_BOOT);
+    let (first, second) = (fleet.key(0), fleet.key(1));
+    let old = fleet.enrolled(&first);
+    let (state, away) = (fleet.site.dir.path().join("state"), fleet.site.dir.path().join("offline.key"));
+    std::fs::rename(state.join("root.key"), &away).unwrap();
+    let refused = fleet.site.state().rotate(None, fleet.site.clock()).unwrap_err().to_string();
+    let want = "bring it back for this one command, or say where it is with --root-key";
+    assert!(refused.starts_with("the root's key is not at ") && refused.ends_with(want), "{refused}");
+    let wrong = fleet.site.state().rotate(Some(&fleet.site.dir.path().join("0.key")), fleet.site.clock()).unwrap_err();
+    assert!(wrong.to_string().ends_with("0.key is not the key of root.pem"), "{wrong}");
+    let before = fleet.site.state().ca.current().id();
+    fleet.site.state().rotate(Some(&away), fleet.site.clock()).unwrap();
+    let after = fleet.site.state().ca.current().id();
+    assert_ne!(before, after);
+    let new = fleet.enrolled(&second);
+    assert!(shown(&new).contains(" nodes 2\n"), "{}", shown(&new));
+    // The old one's list says what was superseded, signed by the old one; both are given to whoever asks for CAs.
+    assert!(fleet.checked(&old).unwrap_err().contains("certificate revoked"));
+    assert_eq!(fleet.checked(&new), Ok(()));
+    let answer = fleet.site.get("/.well-known/est/cacerts");
+    assert_eq!(answer.status, 200);
+    let p7 = fleet.site.dir.path().join("cas.p7");
+    std::fs::write(&p7, format!("-----BEGIN PKCS7-----\n{}-----END PKCS7-----\n", answer.body)).unwrap();
+    let text = run("openssl", &["pkcs7", "-print_certs", "-in", p7.to_str().unwrap()]);
+    assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 3, "{text}");
+}
+
+#[test]
+fn one_server_for_one_directory() {
+    let fleet = Fleet::new(NODE);
+    let dir = fleet.site.dir.path().join("state");
+    let clock = std::sync::Arc::new(imprint::time::Timestamp::system);
+    let config =
+        || Config { dir: dir.clone(), listen: "127.0.0.1:0".parse().unwrap(), metrics: None, clock: clock.clone() };
+    let second = Server::start(config()).err().unwrap().to_string();
+    assert!(second.starts_with("another imprint-host serve runs on "), "{second}");
+    let Fleet { site, .. } = fleet;
+    site.server.shutdown();
+    Server::start(config()).unwrap().shutdown();
+}
+
+#[test]
+fn metrics_count_what_happens() {
+    let fleet = Fleet::new(EACH_BOOT);
+    let (first, second) = (fleet.key(0), fleet.key(1));
+    let certificate = fleet.enrolled(&first);
+    fleet.enrolled(&second);
+    fleet.site.shows(&certificate, first.number, HELLO);
+    fleet.site.enroll(Some(("node1", "wrong")), &fleet.key(2).csr);
+    let (head, body) = fleet.site.plain(fleet.site.server.metrics_addr().unwrap(), "/metrics");
+    let text = String::from_utf8(body).unwrap();
+    assert!(head.contains("Content-Type: application/openmetrics-text"), "{head}");
+    for line in [
+        "imprint_host_requests_total{operation=\"simpleenroll\",code=\"200\"} 2",
+        "imprint_host_requests_total{operation=\"simpleenroll\",code=\"403\"} 1",
+        "imprint_host_requests_total{operation=\"cacerts\",code=\"200\"} 1",
+        "imprint_host_decisions_total{event=\"enrolled\"} 2",
+        "imprint_host_decisions_total{event=\"refused\"} 1",
+        "imprint_host_alarms_total 1",
+        "imprint_host_queue_length 0",
+        "imprint_host_request_duration_seconds_count 4",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(name) && line.as_bytes()[name.len()] == b' ');
+        line.unwrap_or_else(|| panic!("{name}\n{text}")).split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    assert!(value("imprint_host_process_resident_memory_bytes") > 1e6);
+    let until = fleet.site.clock().plus(90 * 24 * HOUR).as_secs();
+    assert_eq!(value("imprint_host_server_certificate_expiry_seconds").to_string(), until.to_string());
+}
