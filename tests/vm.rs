@@ -16,12 +16,12 @@ use imprint::payload::EstUrl;
 use imprint::status::Outcome;
 use imprint::time::Timestamp;
 use imprint_host::compose;
-use imprint_host::enrol::approve;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod deciding;
     mod line;
     mod matrix;
     mod network;
@@ -42,6 +42,7 @@ struct Site {
 struct Node {
     bind: &'static str,
     single_boot: bool,
+    enrol: &'static str,
     /// The rest of its `[[network]]`.
     network: &'static str,
     /// Where the server listens, and where the node finds that.
@@ -53,6 +54,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const NODE: Node = Node {
     bind: "{ serial = \"VM-0001\" }",
     single_boot: false,
+    enrol: "once",
     network: "addresses = [\"10.0.2.15/24\"]\nroutes = [{ to = \"0.0.0.0/0\", via = \"10.0.2.2\" }]\n\
               dns = [\"10.0.2.3\"]\nsearch = [\"example.org\"]\n",
     server: ("127.0.0.1", "10.0.2.2"),
@@ -69,8 +71,8 @@ impl Site {
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
         let record = format!(
             "name = \"node1\"\nsubject = [\"CN=node1.example.org\"]\nsans = [\"dns:node1.example.org\"]\n\
-             hostname = \"node1\"\nenrol = \"once\"\nbind = {}\n[[network]]\nmatch = {{ driver = \"virtio_net\" }}\n{}",
-            node.bind, node.network
+             hostname = \"node1\"\nenrol = \"{}\"\nbind = {}\n[[network]]\nmatch = {{ driver = \"virtio_net\" }}\n{}",
+            node.enrol, node.bind, node.network
         );
         let now = Timestamp::system();
         state.add_nodes(&[("node1.toml".to_owned(), record)], false, now).unwrap();
@@ -314,37 +316,4 @@ fn without_a_source_require_stops_the_boot_and_off_does_nothing() {
     let report = Machine::new(Kernel::Stable).append("imprint=off").boot();
     assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
     assert!(report.part("modes").contains("No such file"), "{}", report.part("modes"));
-}
-
-/// Another key with a token that was used is signed by an administrator's word only; the console says what to compare.
-#[test]
-fn a_payload_that_was_used_is_used_again_with_approval_only() {
-    let site = Site::typical();
-    came_up(&site.machine(Kernel::Stable).boot());
-    let waiting = || site.state().store.waiting("node1", Timestamp::system()).unwrap();
-
-    let report = site.machine(Kernel::Stable).append("imprint.approval-timeout=3").boot();
-    stopped(&report, 18, "check-in", "nobody approved key ");
-    let [first] = &waiting()[..] else { panic!("one request waits") };
-    assert!(
-        report.console.contains(&format!("run: imprint-host approve node1 {}", first.key_code)),
-        "{}",
-        report.console
-    );
-
-    // Without a limit: somebody approves while it waits.
-    let report = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let second = loop {
-                if let Some(row) = waiting().into_iter().find(|row| row.key_code != first.key_code) {
-                    break row;
-                }
-                std::thread::sleep(Duration::from_millis(100));
-            };
-            approve(&mut site.state().store, "node1", &second.key_code, Timestamp::system()).unwrap();
-        });
-        site.machine(Kernel::Stable).boot()
-    });
-    came_up(&report);
-    assert_eq!(report.console.matches("waits for approval").count(), 1, "{}", report.console);
 }

@@ -165,10 +165,33 @@ impl Machine {
 
     /// Boots it and waits for its report.
     pub fn boot(self) -> Report {
+        let (qemu, files) = self.start();
+        let ended = qemu.wait(LIMIT);
+        let (console, report) = (files.text("console"), files.text("report"));
+        let tail: Vec<&str> = console.lines().rev().take(40).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        assert!(ended, "the machine did not end within {LIMIT:?}; its console:\n{}", tail.join("\n"));
+        assert!(report.contains("@@ end"), "the machine sent no report; its console:\n{}", tail.join("\n"));
+        Report { parts: parts(&report), console }
+    }
+
+    /// Boots it, and cuts its power as soon as `when` says so.
+    pub fn cut_when(self, when: impl Fn() -> bool) {
+        let (mut qemu, files) = self.start();
+        let start = Instant::now();
+        while !when() {
+            assert!(start.elapsed() < LIMIT, "the moment did not come; its console:\n{}", files.text("console"));
+            assert!(qemu.runs(), "it ended before that; its console:\n{}", files.text("console"));
+            // The moment is in another process's books; nothing says when they change.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn start(self) -> (Running, Files) {
         let images = images(self.kernel, self.init);
-        let work = tempfile::tempdir().unwrap();
-        let (console, report) = (work.path().join("console"), work.path().join("report"));
-        let initramfs = self.initramfs(&images, work.path());
+        let files = Files(tempfile::tempdir().unwrap());
+        let (console, report) = (files.0.path().join("console"), files.0.path().join("report"));
+        let initramfs = self.initramfs(&images, files.0.path());
         let mut append = format!(
             "console=ttyS0 panic=-1 quiet mitigations=off root=LABEL=imprint-root rootfstype=ext4 {}",
             self.append
@@ -199,14 +222,7 @@ impl Machine {
             )
             .args(&self.arguments)
             .stdin(Stdio::null());
-        let ended = Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")).wait(LIMIT);
-        let console = String::from_utf8_lossy(&std::fs::read(&console).unwrap_or_default()).into_owned();
-        let report = String::from_utf8_lossy(&std::fs::read(&report).unwrap_or_default()).into_owned();
-        let tail: Vec<&str> = console.lines().rev().take(40).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        assert!(ended, "the machine did not end within {LIMIT:?}; its console:\n{}", tail.join("\n"));
-        assert!(report.contains("@@ end"), "the machine sent no report; its console:\n{}", tail.join("\n"));
-        Report { parts: parts(&report), console }
+        (Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")), files)
     }
 
     fn initramfs(&self, images: &Path, work: &Path) -> PathBuf {
@@ -294,10 +310,23 @@ impl Report {
     }
 }
 
+/// What a machine writes into.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.0.path().join(name)).unwrap_or_default()).into_owned()
+    }
+}
+
 /// A child that does not outlive its test.
 struct Running(Child);
 
 impl Running {
+    fn runs(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
+    }
+
     /// Whether it ended by itself within the limit.
     fn wait(mut self, limit: Duration) -> bool {
         let start = Instant::now();

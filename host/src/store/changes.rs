@@ -147,6 +147,11 @@ impl Changes<'_> {
         self.one(&sql, [payload.0.as_slice()], certificate_row)
     }
 
+    /// All certificates of a node, oldest first.
+    pub fn certificates(&self, node: &str) -> Result<Vec<CertificateRow>, StoreError> {
+        self.many(&format!("{CERTIFICATE} WHERE node = ?1 ORDER BY rowid"), [node], certificate_row)
+    }
+
     /// The certificates of a node that are valid and not revoked, oldest first.
     pub fn live_certificates(&self, node: &str, now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
         let sql = format!("{CERTIFICATE} WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL ORDER BY rowid");
