@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
     RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
-use der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
+use der::asn1::{Any, Ia5StringRef, PrintableStringRef, SetOfVec, Utf8StringRef};
 use der::oid::ObjectIdentifier;
 use der::{Decode, Encode, Tag, Tagged};
 use imprint::digest::sha256;
@@ -17,6 +17,10 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::request::{CertReq, ExtensionReq};
 
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const SECP256R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
@@ -140,6 +144,21 @@ impl Csr {
     }
 }
 
+/// CsrAttrs (RFC 7030 §4.5.2), DER: which key and signature a CSR should have. An RSA key's bits are an INTEGER, as in the
+/// examples of RFC 9908. Names are not in it: they are the record's, and whoever asks has them from its payload.
+pub fn attributes(key: KeyType) -> der::Result<Vec<u8>> {
+    let (kind, value, signature) = match key {
+        KeyType::P256 => (EC_PUBLIC_KEY, Any::encode_from(&SECP256R1)?, ECDSA_SHA256),
+        KeyType::P384 => (EC_PUBLIC_KEY, Any::encode_from(&SECP384R1)?, ECDSA_SHA384),
+        KeyType::Rsa2048 => (RSA_ENCRYPTION, Any::encode_from(&2048u16)?, RSA_SHA256),
+        KeyType::Rsa3072 => (RSA_ENCRYPTION, Any::encode_from(&3072u16)?, RSA_SHA256),
+        // RFC 8410 §3: one identifier for the key and the signature, and neither has parameters.
+        KeyType::Ed25519 => return vec![ED25519_KEY].to_der(),
+    };
+    let attribute = x509_cert::attr::Attribute { oid: kind, values: SetOfVec::try_from(vec![value])? };
+    vec![Any::encode_from(&attribute)?, Any::encode_from(&signature)?].to_der()
+}
+
 fn verify(request: &CertReq, key: KeyType) -> Result<(), CsrError> {
     let algorithm: &dyn VerificationAlgorithm = match (key, request.algorithm.oid) {
         (KeyType::P256, ECDSA_SHA256) => &ECDSA_P256_SHA256_ASN1,
@@ -161,7 +180,7 @@ fn verify(request: &CertReq, key: KeyType) -> Result<(), CsrError> {
 }
 
 /// UTF8String, PrintableString and IA5String are what RFC 5280 lets new certificates use here.
-fn string(value: &der::Any) -> Option<String> {
+fn string(value: &Any) -> Option<String> {
     Some(match value.tag() {
         Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok()?.as_str().to_owned(),
         Tag::PrintableString => value.decode_as::<PrintableStringRef<'_>>().ok()?.as_str().to_owned(),
@@ -270,6 +289,20 @@ mod tests {
         let csr = Csr::parse(&imprint::hex::decode(REAL).unwrap()).unwrap();
         assert_eq!(csr.subject_text(), "CN=node1");
         assert_eq!((csr.alternatives.as_slice(), csr.key), (&["dns:a".to_owned()][..], KeyType::P256));
+    }
+
+    /// Encoded by hand from RFC 7030 §4.5.2; `openssl asn1parse` shows the same.
+    #[test]
+    fn what_a_csr_should_have() {
+        for (key, want) in [
+            (KeyType::P256, "3021301506072a8648ce3d0201310a06082a8648ce3d03010706082a8648ce3d040302"),
+            (KeyType::P384, "301e301206072a8648ce3d0201310706052b8104002206082a8648ce3d040303"),
+            (KeyType::Ed25519, "300506032b6570"),
+            (KeyType::Rsa2048, "301e301106092a864886f70d01010131040202080006092a864886f70d01010b"),
+            (KeyType::Rsa3072, "301e301106092a864886f70d010101310402020c0006092a864886f70d01010b"),
+        ] {
+            assert_eq!(imprint::hex::encode(&attributes(key).unwrap()), want, "{key}");
+        }
     }
 
     /// Every byte changed in turn, and cut off at every length: an error, never a panic, never another CSR.

@@ -2,6 +2,7 @@
 //! injected; anything else is refused with its reason. One transaction for the token and the certificate.
 
 mod approval;
+mod attributes;
 mod error;
 mod first;
 mod renewal;
@@ -10,6 +11,7 @@ mod revocation;
 use std::time::Duration;
 
 pub use approval::{Decided, approve, deny};
+pub use attributes::key_wanted;
 pub use error::{EnrolError, Refusal};
 pub use first::simple_enroll;
 pub use renewal::simple_reenroll;

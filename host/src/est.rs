@@ -29,7 +29,12 @@ pub fn certs_only_der(certificates: &[&[u8]]) -> der::Result<Vec<u8>> {
 /// The same in base64 with 64 columns: libest's client wants it wrapped, and what wants it
 /// on one line (strongSwan of Debian 12) is rarer.
 pub fn certs_only(certificates: &[&[u8]]) -> der::Result<String> {
-    let mut rest = Base64::encode_string(&certs_only_der(certificates)?);
+    Ok(wrapped(&certs_only_der(certificates)?))
+}
+
+/// Base64 with 64 columns.
+pub fn wrapped(der: &[u8]) -> String {
+    let mut rest = Base64::encode_string(der);
     let mut text = String::with_capacity(rest.len().saturating_add(rest.len() / 64).saturating_add(1));
     while !rest.is_empty() {
         let tail = rest.split_off(rest.len().min(64));
@@ -37,7 +42,7 @@ pub fn certs_only(certificates: &[&[u8]]) -> der::Result<String> {
         text.push('\n');
         rest = tail;
     }
-    Ok(text)
+    text
 }
 
 /// The CSR in a request body: base64 with any white space in it (RFC 8951 §3.1), or plain DER, which some clients send.

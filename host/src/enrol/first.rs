@@ -129,7 +129,12 @@ fn revoked(desk: &Desk<'_>, node: &str, csr: &Csr) -> Result<Option<CertificateR
 }
 
 /// The payload whose token this is, if it may be used now.
-fn payload_of(desk: &Desk<'_>, node: &str, credentials: &Credentials, csr: &[u8]) -> Result<PayloadRow, Stop> {
+pub(super) fn payload_of(
+    desk: &Desk<'_>,
+    node: &str,
+    credentials: &Credentials,
+    csr: &[u8],
+) -> Result<PayloadRow, Stop> {
     let payloads = desk.changes.payloads(node)?;
     let found = match &credentials.proof {
         Proof::Token(token) => {

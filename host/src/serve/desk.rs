@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use imprint::payload::KeyType;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
 use super::{Clock, ServeError};
 use crate::crash;
-use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Request};
+use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Refusal, Request};
 use crate::state::State;
 
 /// So many requests wait. At a few hundred microseconds each that is a fraction of a second.
@@ -23,6 +24,8 @@ pub(super) enum Asked {
     First { csr: Vec<u8>, credentials: Option<Credentials> },
     /// Another one.
     Renewal { csr: Vec<u8>, certificate: Option<Arc<[u8]>> },
+    /// What a CSR should be for.
+    Key { credentials: Option<Credentials>, certificate: Option<Arc<[u8]>> },
     /// A client has shown a certificate in a handshake.
     Shown { certificate: Arc<[u8]> },
     /// The list of revoked certificates of an intermediate.
@@ -33,6 +36,8 @@ pub(super) enum Asked {
 pub(super) enum Said {
     /// To whoever asks for a certificate.
     Answer(Answer),
+    /// The type of key that a CSR should be for, or why that is not said.
+    Key(Result<KeyType, Refusal>),
     /// The list, DER; `None`: there is no such intermediate.
     Crl(Option<Vec<u8>>),
     /// It was noted.
@@ -170,6 +175,10 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
         }
         Asked::Renewal { csr, certificate } => {
             enrol::simple_reenroll(bench, csr, certificate.as_deref(), &job.peer).map(decided)
+        }
+        Asked::Key { credentials, certificate } => {
+            let key = enrol::key_wanted(bench, credentials.as_ref(), certificate.as_deref())?;
+            Ok((Said::Key(key), Told::Nothing))
         }
         Asked::Shown { certificate } => {
             let alarm = enrol::shown_in_a_handshake(bench, certificate, &job.peer)?;

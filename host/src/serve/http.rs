@@ -1,4 +1,4 @@
-//! EST over HTTP: paths, headers and status codes (RFC 7030 §3.2.2, §4.1, §4.2). Every answer has a Date by the
+//! EST over HTTP: paths, headers and status codes (RFC 7030 §3.2.2, §4.1, §4.2, §4.5). Every answer has a Date by the
 //! server's clock; a node without a clock sets its own by it.
 
 use std::net::IpAddr;
@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use imprint::payload::KeyType;
 use imprint::time::Timestamp;
 use tokio::time::timeout;
 
@@ -22,8 +23,8 @@ use super::Shared;
 use super::desk::{Asked, Said};
 use super::guests::Place;
 use crate::crash;
-use crate::csr::CsrError;
-use crate::enrol::{Answer, Refusal};
+use crate::csr::{self, CsrError, shown};
+use crate::enrol::{Answer, Credentials, Refusal};
 use crate::{est, x509};
 
 /// A CSR with many names is a few kilobytes.
@@ -55,6 +56,8 @@ pub(super) fn router(shared: Arc<Shared>, peer: Peer) -> Router {
     Router::new()
         .route("/.well-known/est/cacerts", get(ca_certs))
         .route("/.well-known/est/{label}/cacerts", get(ca_certs))
+        .route("/.well-known/est/csrattrs", get(csr_attributes))
+        .route("/.well-known/est/{label}/csrattrs", get(csr_attributes))
         .route("/.well-known/est/simpleenroll", post(simple_enroll))
         .route("/.well-known/est/{label}/simpleenroll", post(simple_enroll))
         .route("/.well-known/est/simplereenroll", post(simple_reenroll))
@@ -62,7 +65,7 @@ pub(super) fn router(shared: Arc<Shared>, peer: Peer) -> Router {
         .route("/crl/{file}", get(crl))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "not an EST operation of this server") })
         .method_not_allowed_fallback(|| async {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "GET cacerts, POST simpleenroll and simplereenroll")
+            plain(StatusCode::METHOD_NOT_ALLOWED, "GET cacerts and csrattrs, POST simpleenroll and simplereenroll")
         })
         .layer(from_fn_with_state(shared.clone(), counted))
         .layer(Extension(peer))
@@ -102,7 +105,7 @@ async fn counted(State(shared): Server, request: Request, next: Next) -> Respons
 /// Names for the counters: few, whatever is asked for.
 fn operation(path: &str) -> &'static str {
     let last = path.rsplit('/').next().unwrap_or_default();
-    let known = ["cacerts", "simpleenroll", "simplereenroll"];
+    let known = ["cacerts", "csrattrs", "simpleenroll", "simplereenroll"];
     let found = known.into_iter().find(|known| *known == last && path.starts_with("/.well-known/est/"));
     found.unwrap_or(if path.starts_with("/crl/") { "crl" } else { "other" })
 }
@@ -111,13 +114,27 @@ async fn ca_certs(Extension(peer): Extension<Peer>) -> Response {
     certificates(peer.ca_certs.to_string())
 }
 
+async fn csr_attributes(State(shared): Server, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+    let credentials = match credentials(&headers) {
+        Ok(credentials) => credentials,
+        Err(refused) => return *refused,
+    };
+    if credentials.is_none() && peer.certificate.is_none() {
+        return said(Said::Key(Ok(KeyType::default())));
+    }
+    let node = credentials.as_ref().map_or_else(|| "-".to_owned(), |credentials| shown(&credentials.name));
+    let asked = Asked::Key { credentials, certificate: peer.certificate };
+    let answer = shared.desk.ask(asked, peer.peer.to_string()).await;
+    if let Said::Key(Err(refusal)) = &answer {
+        tracing::info!("refused csrattrs {node} from {}: {refusal}", peer.peer);
+    }
+    said(answer)
+}
+
 async fn simple_enroll(State(shared): Server, Extension(peer): Extension<Peer>, request: Request) -> Response {
-    let credentials = match request.headers().get(AUTHORIZATION) {
-        None => None,
-        Some(value) => match value.to_str().ok().and_then(est::basic) {
-            Some(credentials) => Some(credentials),
-            None => return plain(StatusCode::BAD_REQUEST, "want Authorization: Basic with node name and token"),
-        },
+    let credentials = match credentials(request.headers()) {
+        Ok(credentials) => credentials,
+        Err(refused) => return *refused,
     };
     let csr = match csr_of(request).await {
         Ok(csr) => csr,
@@ -155,6 +172,14 @@ async fn metrics(State(shared): Server) -> Response {
     }
 }
 
+/// Who asks, if that is said.
+fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Box<Response>> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let credentials = value.to_str().ok().and_then(est::basic);
+    let refused = || Box::new(plain(StatusCode::BAD_REQUEST, "want Authorization: Basic with node name and token"));
+    credentials.map(Some).ok_or_else(refused)
+}
+
 /// The CSR in the body.
 async fn csr_of(request: Request) -> Result<Vec<u8>, Box<Response>> {
     let refused = |status, why: &str| Err(Box::new(plain(status, why)));
@@ -175,6 +200,13 @@ async fn csr_of(request: Request) -> Result<Vec<u8>, Box<Response>> {
 fn said(said: Said) -> Response {
     match said {
         Said::Answer(answer) => respond(answer),
+        Said::Key(Ok(key)) => match csr::attributes(key) {
+            Ok(der) => encoded("application/csrattrs", est::wrapped(&der)),
+            Err(error) => failed(&error.to_string()),
+        },
+        // As for anything that is read with a password (RFC 9110 §15.5.2).
+        Said::Key(Err(refusal @ Refusal::Unknown { .. })) => unauthorized(&refusal.to_string()),
+        Said::Key(Err(refusal)) => plain(StatusCode::FORBIDDEN, &refusal.to_string()),
         Said::Crl(Some(der)) => {
             ([(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"))], der).into_response()
         }
@@ -210,12 +242,7 @@ fn respond(answer: Answer) -> Response {
         }
         // RFC 6585 §4.
         Answer::Later { after, detail } => later(StatusCode::TOO_MANY_REQUESTS, after, &detail),
-        Answer::Unauthorized => {
-            let mut response = plain(StatusCode::UNAUTHORIZED, "want node name and token");
-            let challenge = HeaderValue::from_static("Basic realm=\"imprint\", charset=\"UTF-8\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-            response
-        }
+        Answer::Unauthorized => unauthorized("want node name and token"),
         Answer::Refused(refusal @ Refusal::Csr(CsrError::NotDer(_))) => {
             plain(StatusCode::BAD_REQUEST, &refusal.to_string())
         }
@@ -223,8 +250,20 @@ fn respond(answer: Answer) -> Response {
     }
 }
 
+fn unauthorized(why: &str) -> Response {
+    let mut response = plain(StatusCode::UNAUTHORIZED, why);
+    let challenge = HeaderValue::from_static("Basic realm=\"imprint\", charset=\"UTF-8\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
+
 fn certificates(body: String) -> Response {
-    let kind = HeaderValue::from_static("application/pkcs7-mime; smime-type=certs-only");
+    encoded("application/pkcs7-mime; smime-type=certs-only", body)
+}
+
+/// RFC 8951 §3.1: base64, whatever Content-Transfer-Encoding says; clients older than that want it said.
+fn encoded(kind: &'static str, body: String) -> Response {
+    let kind = HeaderValue::from_static(kind);
     let encoding = HeaderValue::from_static("base64");
     let name = HeaderName::from_static("content-transfer-encoding");
     ([(CONTENT_TYPE, kind), (name, encoding)], body).into_response()
