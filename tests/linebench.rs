@@ -308,7 +308,7 @@ fn whole(baud: u32) -> f64 {
                         let decided = state.decide(Timestamp::system(), |desk| enrol::simple_enroll(desk, &asked));
                         match decided.unwrap().answer {
                             enrol::Answer::Issued { der, .. } => {
-                                let bytes = est::certs_only_der(&[&der, state.ca.intermediate()]).unwrap();
+                                let bytes = est::certs_only(&[&der, state.ca.intermediate()]).unwrap();
                                 wire.end_mut().send(Kind::Certificates, bytes);
                             }
                             other => panic!("{other:?}"),

@@ -16,6 +16,7 @@ use imprint::payload::EstUrl;
 use imprint::status::Outcome;
 use imprint::time::Timestamp;
 use imprint_host::compose;
+use imprint_host::est::Layout;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
@@ -86,6 +87,7 @@ impl Site {
             dir: work.path().join("state"),
             listen: format!("{here}:{port}").parse().unwrap(),
             metrics: None,
+            layout: Layout::Wrapped,
             clock: Arc::new(move || Timestamp::system().plus(*theirs.lock().unwrap())),
         })
         .unwrap();

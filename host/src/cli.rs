@@ -6,7 +6,6 @@ mod error;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,7 +36,10 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Init { url } => init(cli, url, now),
         Command::Node(NodeCommand::Add { files, replace }) => add(cli, files, *replace, now),
         Command::Payload(arguments) => payload(cli, arguments, now),
-        Command::Serve { listen, metrics } => serve(cli, *listen, *metrics),
+        Command::Serve { listen, metrics, base64 } => {
+            let clock = Arc::new(Timestamp::system);
+            serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, layout: *base64, clock })
+        }
         Command::Inject(arguments) => inject(cli, arguments),
         Command::Nodes => {
             let state = State::open(&cli.dir)?;
@@ -197,15 +199,15 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
     })
 }
 
-fn serve(cli: &Cli, listen: SocketAddr, metrics: Option<SocketAddr>) -> Result<(), CliError> {
+fn serve(config: Config) -> Result<(), CliError> {
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
     // Listened for before the server starts, so that a signal in between is not lost.
     let stop = runtime.block_on(async { signals() }).map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
-    let clock = Arc::new(Timestamp::system);
-    let server = Server::start(Config { dir: cli.dir.clone(), listen, metrics, clock }).map_err(CliError::Serve)?;
-    tracing::info!("EST on {}, CA in {}", server.local_addr(), cli.dir.display());
+    let dir = config.dir.clone();
+    let server = Server::start(config).map_err(CliError::Serve)?;
+    tracing::info!("EST on {}, CA in {}", server.local_addr(), dir.display());
     if let Some(address) = server.metrics_addr() {
         tracing::info!("metrics on http://{address}/metrics");
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use base64ct::{Base64, Encoding};
+use clap::ValueEnum;
 use cms::content_info::ContentInfo;
 use der::{Decode, Encode};
 use imprint::secret::Secret;
@@ -20,21 +21,28 @@ pub enum BodyError {
 }
 
 /// A certs-only PKCS#7 (RFC 5272 §4.1) in DER.
-pub fn certs_only_der(certificates: &[&[u8]]) -> der::Result<Vec<u8>> {
+pub fn certs_only(certificates: &[&[u8]]) -> der::Result<Vec<u8>> {
     let certificates: Vec<Certificate> =
         certificates.iter().map(|der| Certificate::from_der(der)).collect::<der::Result<_>>()?;
     ContentInfo::try_from(certificates)?.to_der()
 }
 
-/// The same in base64 with 64 columns: libest's client wants it wrapped, and what wants it
-/// on one line (strongSwan of Debian 12) is rarer.
-pub fn certs_only(certificates: &[&[u8]]) -> der::Result<String> {
-    Ok(wrapped(&certs_only_der(certificates)?))
+/// How the base64 in an answer is laid out. RFC 8951 §3.1 has clients take either; some take one only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Layout {
+    /// Lines of 64 columns, which cisco/libest's client wants.
+    #[default]
+    Wrapped,
+    /// No line break at all, which strongSwan's pki --est of Debian 12 wants.
+    OneLine,
 }
 
-/// Base64 with 64 columns.
-pub fn wrapped(der: &[u8]) -> String {
+/// DER in base64.
+pub fn encoded(der: &[u8], layout: Layout) -> String {
     let mut rest = Base64::encode_string(der);
+    if layout == Layout::OneLine {
+        return rest;
+    }
     let mut text = String::with_capacity(rest.len().saturating_add(rest.len() / 64).saturating_add(1));
     while !rest.is_empty() {
         let tail = rest.split_off(rest.len().min(64));
@@ -92,6 +100,17 @@ mod tests {
         assert_eq!(csr(b""), Err(BodyError::Empty));
         assert_eq!(csr(b"-----BEGIN"), Err(BodyError::NotBase64));
         assert_eq!(csr(&[0xff, 0xfe]), Err(BodyError::NotBase64));
+    }
+
+    #[test]
+    fn layouts() {
+        let der = [0x30; 97];
+        let one_line = encoded(&der, Layout::OneLine);
+        assert_eq!((one_line.len(), one_line.contains('\n')), (132, false));
+        let lines: Vec<String> = encoded(&der, Layout::Wrapped).split_terminator('\n').map(str::to_owned).collect();
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [64, 64, 4]);
+        assert_eq!(lines.concat(), one_line);
+        assert!(encoded(&der, Layout::Wrapped).ends_with('\n'));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 use crate::ca::StateError;
 use crate::crash;
+use crate::est::Layout;
 use crate::state::{Error, State};
 use crate::store::StoreError;
 use desk::Desk;
@@ -58,6 +59,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where to serve metrics, without TLS.
     pub metrics: Option<SocketAddr>,
+    /// How base64 in answers is laid out.
+    pub layout: Layout,
     /// What time it is.
     pub clock: Clock,
 }
@@ -92,6 +95,7 @@ pub(crate) struct Shared {
     clock: Clock,
     tls: tls::Tls,
     metrics: Arc<Metrics>,
+    layout: Layout,
 }
 
 impl Server {
@@ -103,7 +107,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new((config.clock)()));
         let tls = tls::Tls::new(&config.dir, state.hosts(), config.clock.clone(), &metrics)?;
         let desk = Desk::start(state, config.clock.clone(), metrics.clone())?;
-        let shared = Arc::new(Shared { desk, clock: config.clock, tls, metrics });
+        let shared = Arc::new(Shared { desk, clock: config.clock, tls, metrics, layout: config.layout });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(ServeError::Runtime)?;
         let listen = |address: SocketAddr| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use imprint_host::compose::Options;
 use imprint_host::csr::Csr;
 use imprint_host::enrol;
+use imprint_host::est::Layout;
 use imprint_host::serve::{Config, Server};
 use imprint_host::x509::CrlReason;
 use support::{Answer, NODE, SANS, SUBJECT, Site, run, shown, start};
@@ -280,8 +281,13 @@ fn one_server_for_one_directory() {
     let fleet = Fleet::new(NODE);
     let dir = fleet.site.dir.path().join("state");
     let clock = std::sync::Arc::new(imprint::time::Timestamp::system);
-    let config =
-        || Config { dir: dir.clone(), listen: "127.0.0.1:0".parse().unwrap(), metrics: None, clock: clock.clone() };
+    let config = || Config {
+        dir: dir.clone(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: None,
+        layout: Layout::Wrapped,
+        clock: clock.clone(),
+    };
     let second = Server::start(config()).err().unwrap().to_string();
     assert!(second.starts_with("another imprint-host serve runs on "), "{second}");
     let Fleet { site, .. } = fleet;

@@ -10,8 +10,9 @@ use imprint::payload::KeyType;
 use imprint_host::compose::Options;
 use imprint_host::csr;
 use imprint_host::enrol::{Desk, Refusal, key_wanted};
+use imprint_host::est::Layout;
 use imprint_host::state::State;
-use support::{Answer, NODE, Site, basic, run, start};
+use support::{Answer, NODE, SANS, SUBJECT, Site, basic, run, start, start_with};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -103,4 +104,19 @@ fn attributes_for_whoever_shows_a_certificate() {
     let asked = |der: &[u8]| key_wanted(&desk, None, Some(der)).unwrap();
     assert_eq!(asked(&issued.der), Ok::<_, Refusal>(KeyType::Ed25519));
     assert_eq!(asked(ca.root().der()), Ok(KeyType::P256), "not a node's");
+}
+
+/// For clients that stop at the first line break.
+#[test]
+fn answers_on_one_line() {
+    let site = start_with(&[NODE], Layout::OneLine);
+    let token = site.token("node1", &Options::default());
+    let issued = site.enroll(Some(("node1", &token)), &site.csr(SUBJECT, &["-addext", SANS]));
+    site.verified(&issued);
+    let (ca_certs, attributes) = (site.get("/.well-known/est/cacerts"), csrattrs(&site, "csrattrs", ""));
+    for answer in [issued, ca_certs, attributes] {
+        assert_eq!(answer.header("Content-Length").unwrap(), answer.body.len().to_string());
+        assert!(!answer.body.contains('\n'), "{}", answer.body);
+        assert!(Base64::decode_vec(&answer.body).unwrap().starts_with(&[0x30]));
+    }
 }

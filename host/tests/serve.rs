@@ -14,6 +14,7 @@ use imprint::time::Timestamp;
 use imprint_host::compose::Options;
 use imprint_host::csr::Csr;
 use imprint_host::enrol::{self, Answer, Credentials, Decision, Proof, Request};
+use imprint_host::est::{self, Layout};
 use imprint_host::serve::{AWAY, CONNECTIONS};
 use rustls::NamedGroup;
 use support::{NODE, SANS, SUBJECT, Site, basic, run, shown, start, wrapped};
@@ -408,8 +409,8 @@ fn ca_certs_are_root_and_intermediate() {
     let answer = site.get("/.well-known/est/cacerts");
     assert_eq!(answer.status, 200);
     let state = site.state();
-    let want = imprint_host::est::certs_only(&[state.ca.root().der(), state.ca.intermediate()]).unwrap();
-    assert_eq!(answer.body, want);
+    let want = est::certs_only(&[state.ca.root().der(), state.ca.intermediate()]).unwrap();
+    assert_eq!(answer.body, est::encoded(&want, Layout::Wrapped));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use imprint::secret::Secret;
 use imprint::status::{Enrolment, Outcome, Status};
 use imprint::time::{Deadline, Timestamp};
 use imprint_host::compose::Options;
+use imprint_host::est::Layout;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
 use imprint_tests::books::in_use;
@@ -52,7 +53,13 @@ impl Site {
         let ahead = Arc::new(AtomicU64::new(0));
         let seconds = ahead.clone();
         let clock = move || Timestamp::system().plus(Duration::from_secs(seconds.load(Ordering::SeqCst)));
-        let config = Config { dir: dir.path().join("state"), listen, metrics: None, clock: Arc::new(clock) };
+        let config = Config {
+            dir: dir.path().join("state"),
+            listen,
+            metrics: None,
+            layout: Layout::Wrapped,
+            clock: Arc::new(clock),
+        };
         Site { server: Some(Server::start(config).unwrap()), dir, ahead, url }
     }
 

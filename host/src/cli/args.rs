@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use imprint::payload::EstUrl;
 
+use crate::est::Layout;
 use crate::inject::transport::LineSpec;
 use crate::record;
 use crate::x509::CrlReason;
@@ -46,6 +47,9 @@ pub(super) enum Command {
         /// Address and port for metrics in the format of Prometheus, without TLS, like 127.0.0.1:9469
         #[arg(long)]
         metrics: Option<SocketAddr>,
+        /// Layout of the base64 in answers: one-line for clients that take no line breaks, like pki --est of Debian 12
+        #[arg(long, value_enum, value_name = "LAYOUT", default_value_t = Layout::Wrapped)]
+        base64: Layout,
     },
     /// Bring payloads down serial lines, and sign what comes up
     Inject(InjectArgs),

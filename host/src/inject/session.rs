@@ -458,7 +458,7 @@ impl<'a> Session<'a> {
         };
         match decided {
             Ok((Answer::Issued { der, detail }, intermediate)) => {
-                match est::certs_only_der(&[&der, &intermediate]) {
+                match est::certs_only(&[&der, &intermediate]) {
                     Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
                     Err(error) => return self.fail(failed(error)),
                 }

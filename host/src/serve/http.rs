@@ -25,7 +25,8 @@ use super::guests::Place;
 use crate::crash;
 use crate::csr::{self, CsrError, shown};
 use crate::enrol::{Answer, Credentials, Refusal};
-use crate::{est, x509};
+use crate::est::{self, Layout};
+use crate::x509;
 
 /// A CSR with many names is a few kilobytes.
 const BODY_BYTES: usize = 64 * 1024;
@@ -43,10 +44,12 @@ pub(super) struct Peer {
     pub(super) peer: IpAddr,
     /// Its certificate, verified.
     pub(super) certificate: Option<Arc<[u8]>>,
-    /// Body of the cacerts answer.
-    pub(super) ca_certs: Arc<str>,
+    /// The cacerts answer, DER.
+    pub(super) ca_certs: Arc<[u8]>,
     pub(super) place: Place,
 }
+
+const CERTIFICATES: &str = "application/pkcs7-mime; smime-type=certs-only";
 
 type Server = State<Arc<Shared>>;
 
@@ -110,8 +113,8 @@ fn operation(path: &str) -> &'static str {
     found.unwrap_or(if path.starts_with("/crl/") { "crl" } else { "other" })
 }
 
-async fn ca_certs(Extension(peer): Extension<Peer>) -> Response {
-    certificates(peer.ca_certs.to_string())
+async fn ca_certs(State(shared): Server, Extension(peer): Extension<Peer>) -> Response {
+    encoded(CERTIFICATES, &peer.ca_certs, shared.layout)
 }
 
 async fn csr_attributes(State(shared): Server, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
@@ -120,7 +123,7 @@ async fn csr_attributes(State(shared): Server, Extension(peer): Extension<Peer>,
         Err(refused) => return *refused,
     };
     if credentials.is_none() && peer.certificate.is_none() {
-        return said(Said::Key(Ok(KeyType::default())));
+        return said(Said::Key(Ok(KeyType::default())), shared.layout);
     }
     let node = credentials.as_ref().map_or_else(|| "-".to_owned(), |credentials| shown(&credentials.name));
     let asked = Asked::Key { credentials, certificate: peer.certificate };
@@ -128,7 +131,7 @@ async fn csr_attributes(State(shared): Server, Extension(peer): Extension<Peer>,
     if let Said::Key(Err(refusal)) = &answer {
         tracing::info!("refused csrattrs {node} from {}: {refusal}", peer.peer);
     }
-    said(answer)
+    said(answer, shared.layout)
 }
 
 async fn simple_enroll(State(shared): Server, Extension(peer): Extension<Peer>, request: Request) -> Response {
@@ -141,7 +144,7 @@ async fn simple_enroll(State(shared): Server, Extension(peer): Extension<Peer>, 
         Err(refused) => return *refused,
     };
     crash::point("asked");
-    said(shared.desk.ask(Asked::First { csr, credentials }, peer.peer.to_string()).await)
+    said(shared.desk.ask(Asked::First { csr, credentials }, peer.peer.to_string()).await, shared.layout)
 }
 
 async fn simple_reenroll(State(shared): Server, Extension(peer): Extension<Peer>, request: Request) -> Response {
@@ -150,7 +153,10 @@ async fn simple_reenroll(State(shared): Server, Extension(peer): Extension<Peer>
         Err(refused) => return *refused,
     };
     crash::point("asked");
-    said(shared.desk.ask(Asked::Renewal { csr, certificate: peer.certificate }, peer.peer.to_string()).await)
+    said(
+        shared.desk.ask(Asked::Renewal { csr, certificate: peer.certificate }, peer.peer.to_string()).await,
+        shared.layout,
+    )
 }
 
 /// `/crl/KEYID.crl`, the list of what the intermediate with that key has issued and was revoked.
@@ -158,7 +164,7 @@ async fn crl(State(shared): Server, Path(file): Path<String>) -> Response {
     let Some(issuer) = file.strip_suffix(".crl") else {
         return plain(StatusCode::NOT_FOUND, "want /crl/KEYID.crl");
     };
-    said(shared.desk.ask(Asked::Crl { issuer: issuer.to_owned() }, String::new()).await)
+    said(shared.desk.ask(Asked::Crl { issuer: issuer.to_owned() }, String::new()).await, shared.layout)
 }
 
 async fn metrics(State(shared): Server) -> Response {
@@ -197,11 +203,11 @@ async fn csr_of(request: Request) -> Result<Vec<u8>, Box<Response>> {
     est::csr(&body).or_else(|error| refused(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
-fn said(said: Said) -> Response {
+fn said(said: Said, layout: Layout) -> Response {
     match said {
-        Said::Answer(answer) => respond(answer),
+        Said::Answer(answer) => respond(answer, layout),
         Said::Key(Ok(key)) => match csr::attributes(key) {
-            Ok(der) => encoded("application/csrattrs", est::wrapped(&der)),
+            Ok(der) => encoded("application/csrattrs", &der, layout),
             Err(error) => failed(&error.to_string()),
         },
         // As for anything that is read with a password (RFC 9110 §15.5.2).
@@ -229,11 +235,11 @@ fn later(status: StatusCode, after: Duration, reason: &str) -> Response {
     response
 }
 
-fn respond(answer: Answer) -> Response {
+fn respond(answer: Answer, layout: Layout) -> Response {
     match answer {
         // Exactly the certificate (RFC 7030 §4.2.3); clients that want the chain ask for cacerts.
         Answer::Issued { der, .. } => match est::certs_only(&[&der]) {
-            Ok(body) => certificates(body),
+            Ok(der) => encoded(CERTIFICATES, &der, layout),
             Err(error) => failed(&error.to_string()),
         },
         // RFC 7030 §4.2.3. Without a body: some clients take none.
@@ -257,16 +263,12 @@ fn unauthorized(why: &str) -> Response {
     response
 }
 
-fn certificates(body: String) -> Response {
-    encoded("application/pkcs7-mime; smime-type=certs-only", body)
-}
-
 /// RFC 8951 §3.1: base64, whatever Content-Transfer-Encoding says; clients older than that want it said.
-fn encoded(kind: &'static str, body: String) -> Response {
+fn encoded(kind: &'static str, der: &[u8], layout: Layout) -> Response {
     let kind = HeaderValue::from_static(kind);
     let encoding = HeaderValue::from_static("base64");
     let name = HeaderName::from_static("content-transfer-encoding");
-    ([(CONTENT_TYPE, kind), (name, encoding)], body).into_response()
+    ([(CONTENT_TYPE, kind), (name, encoding)], est::encoded(der, layout)).into_response()
 }
 
 /// One line for the node's console.

@@ -32,8 +32,8 @@ struct Current {
     config: Arc<ServerConfig>,
     /// When it is the right one.
     good: Range<Timestamp>,
-    /// Body of the cacerts answer.
-    ca_certs: Arc<str>,
+    /// The cacerts answer, DER.
+    ca_certs: Arc<[u8]>,
 }
 
 impl Tls {
@@ -47,9 +47,9 @@ impl Tls {
         Ok(Tls { dir: dir.to_owned(), hosts, clock, metrics: metrics.clone(), current })
     }
 
-    /// For one connection: its TLS, and the body of the cacerts answer. When renewal fails, what there is will do until
+    /// For one connection: its TLS, and the cacerts answer. When renewal fails, what there is will do until
     /// the next one.
-    pub(super) fn current(&self) -> (TlsAcceptor, Arc<str>) {
+    pub(super) fn current(&self) -> (TlsAcceptor, Arc<[u8]>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if !current.good.contains(&(self.clock)()) || current.ca.is_outdated() {
             match load(&self.dir, &self.hosts, &self.clock, &self.metrics) {

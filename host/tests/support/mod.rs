@@ -13,6 +13,7 @@ use base64ct::{Base64, Encoding};
 use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::time::Timestamp;
 use imprint_host::compose::Options;
+use imprint_host::est::Layout;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
 use rustls::pki_types::pem::PemObject;
@@ -36,6 +37,10 @@ pub struct Site {
 }
 
 pub fn start(records: &[&str]) -> Site {
+    start_with(records, Layout::Wrapped)
+}
+
+pub fn start_with(records: &[&str], layout: Layout) -> Site {
     let dir = tempfile::tempdir().unwrap();
     let start = Timestamp::from_secs(Timestamp::system().as_secs());
     let url = EstUrl::try_from(URL).unwrap();
@@ -49,6 +54,7 @@ pub fn start(records: &[&str]) -> Site {
         // Where the site's URL says that it is only in the certificates.
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics: Some("127.0.0.1:0".parse().unwrap()),
+        layout,
         clock: Arc::new(move || Timestamp::from_secs(shared.load(Ordering::SeqCst))),
     });
     Site { dir, server: server.unwrap(), now, keys: AtomicU64::new(0), answers: AtomicU64::new(0) }
