@@ -211,7 +211,9 @@ fn said(said: Said, layout: Layout) -> Response {
             Err(error) => failed(&error.to_string()),
         },
         // As for anything that is read with a password (RFC 9110 §15.5.2).
-        Said::Key(Err(refusal @ Refusal::Unknown { .. })) => unauthorized(&refusal.to_string()),
+        Said::Key(Err(refusal @ Refusal::Unknown { .. })) => {
+            unauthorized(plain(StatusCode::UNAUTHORIZED, &refusal.to_string()))
+        }
         Said::Key(Err(refusal)) => plain(StatusCode::FORBIDDEN, &refusal.to_string()),
         Said::Crl(Some(der)) => {
             ([(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"))], der).into_response()
@@ -248,7 +250,9 @@ fn respond(answer: Answer, layout: Layout) -> Response {
         }
         // RFC 6585 §4.
         Answer::Later { after, detail } => later(StatusCode::TOO_MANY_REQUESTS, after, &detail),
-        Answer::Unauthorized => unauthorized("want node name and token"),
+        // Without a body, too: Bouncy Castle's client, which waits for it before it sends name and token, fails when there
+        // is one, since it closes the answer without having read it.
+        Answer::Unauthorized => unauthorized(StatusCode::UNAUTHORIZED.into_response()),
         Answer::Refused(refusal @ Refusal::Csr(CsrError::NotDer(_))) => {
             plain(StatusCode::BAD_REQUEST, &refusal.to_string())
         }
@@ -256,8 +260,7 @@ fn respond(answer: Answer, layout: Layout) -> Response {
     }
 }
 
-fn unauthorized(why: &str) -> Response {
-    let mut response = plain(StatusCode::UNAUTHORIZED, why);
+fn unauthorized(mut response: Response) -> Response {
     let challenge = HeaderValue::from_static("Basic realm=\"imprint\", charset=\"UTF-8\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
