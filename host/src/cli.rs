@@ -139,8 +139,11 @@ fn add(cli: &Cli, files: &[PathBuf], replace: bool, now: Timestamp) -> Result<()
 }
 
 fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
+    if arguments.credentials && arguments.form == Form::Userpass {
+        return Err(CliError::NoToken);
+    }
     // What is text is there for a person to copy.
-    let for_people = matches!(arguments.form, Form::Cmdline | Form::Text);
+    let for_people = matches!(arguments.form, Form::Cmdline | Form::Text | Form::Userpass);
     if arguments.output.is_none() && !for_people && io::stdout().is_terminal() {
         return Err(CliError::Terminal);
     }
@@ -155,7 +158,7 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             Form::Cmdline => Medium::Cmdline,
             Form::Cpio => Medium::Initramfs,
             Form::Text => Medium::Text,
-            Form::Cbor | Form::Iso | Form::Vfat => Medium::Any,
+            Form::Cbor | Form::Userpass | Form::Iso | Form::Vfat => Medium::Any,
         },
     };
     let mut state = State::open(&cli.dir)?;
@@ -181,6 +184,7 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             line
         }
         Form::Text => compose::text(&made.bytes),
+        Form::Userpass => compose::userpass(&made.bytes).ok_or(CliError::NoToken)?,
         Form::Cpio => cpio::archive(&made.bytes).map_err(CliError::Cpio)?,
         Form::Iso => iso::image(&made.bytes, now).map_err(CliError::Iso)?,
         Form::Vfat => vfat::image(&made.bytes).map_err(CliError::Vfat)?,

@@ -11,7 +11,7 @@ use imprint::line::frame::{Frame, Packet};
 use imprint::line::transfer::Sender;
 use imprint::line::{Kind, Shape, Side};
 use imprint::options::CMDLINE_MAX;
-use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, PayloadId, Seed, Token};
+use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token};
 use imprint::plan::SubjectPlan;
 use imprint::secret::Secret;
 use imprint::source::{self, Origin, SourceError};
@@ -227,6 +227,18 @@ pub fn text(payload: &[u8]) -> Zeroizing<Vec<u8>> {
         sender.acknowledged(index, 0);
     }
     out
+}
+
+/// `NAME:TOKEN`, for EST clients that read no payloads; curl and strongSwan's pki take it as it is. `None`: the payload
+/// has no token.
+pub fn userpass(payload: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let Enrolment::Csr(csr) = Payload::decode(payload).ok()?.enrolment else { return None };
+    let (name, token) = (csr.name, csr.token?);
+    let mut line = Zeroizing::new(Vec::with_capacity(512));
+    for part in [name.as_str(), ":", token.secret.expose(), "\n"] {
+        line.extend_from_slice(part.as_bytes());
+    }
+    Some(line)
 }
 
 /// Bytes in a piece: with mark, head and CRC they take 76 columns.

@@ -81,6 +81,23 @@ fn certificate_and_key_in_a_payload() {
     assert!(nodes.contains(&code) && nodes.contains("used "), "{nodes}");
 }
 
+/// For EST clients that read no payloads.
+#[test]
+fn name_and_token_on_a_line() {
+    let (temp, dir) = site();
+    let line = String::from_utf8(fine(&dir, &["payload", "node1", "--as", "userpass"])).unwrap();
+    let token = line.strip_prefix("node1:").and_then(|rest| rest.strip_suffix('\n')).unwrap();
+    assert_eq!((token.len(), token.contains(char::is_whitespace)), (22, false), "128 bits in base64url");
+    let file = temp.path().join("userpass");
+    fine(&dir, &["payload", "node1", "--as", "userpass", "-o", file.to_str().unwrap()]);
+    assert_eq!(mode(&file), 0o600);
+    let other = std::fs::read_to_string(file).unwrap();
+    assert!(other.starts_with("node1:") && other != line);
+    let (code, error) = fails(&dir, &["payload", "node1", "--as", "userpass", "--credentials"]);
+    let want = "imprint-host: a payload with --credentials has no token; leave that out with --as userpass\n";
+    assert_eq!((code, error.as_str()), (1, want));
+}
+
 #[test]
 fn a_new_state_is_private() {
     let (_temp, dir) = site();

@@ -139,7 +139,8 @@ pub(super) enum NodeCommand {
 pub(super) struct PayloadArgs {
     /// Name of the record
     pub(super) node: String,
-    /// cbor: the payload itself; text: lines to paste into imprint console; cmdline: a word for the kernel command
+    /// cbor: the payload itself; text: lines to paste into imprint console; userpass: NAME:TOKEN,
+    /// for other EST clients; cmdline: a word for the kernel command
     /// line; cpio: an initramfs to append; iso and vfat: a config drive
     #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
     pub(super) form: Form,
@@ -206,6 +207,7 @@ pub(super) struct InjectArgs {
 pub(super) enum Form {
     Cbor,
     Text,
+    Userpass,
     Cmdline,
     Cpio,
     Iso,

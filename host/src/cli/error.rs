@@ -20,6 +20,8 @@ pub enum CliError {
     },
     /// Secrets for a screen.
     Terminal,
+    /// Name and token of a payload that is to have no token.
+    NoToken,
     /// Standard output.
     Output(io::Error),
     /// The image.
@@ -62,6 +64,9 @@ impl std::fmt::Display for CliError {
             CliError::State(error) => error.fmt(f),
             CliError::Read { path, .. } => write!(f, "reading {}", Path::display(path)),
             CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
+            CliError::NoToken => {
+                write!(f, "a payload with --credentials has no token; leave that out with --as userpass")
+            }
             CliError::Output(_) => write!(f, "writing to standard output"),
             CliError::Iso(error) => error.fmt(f),
             CliError::Vfat(error) => error.fmt(f),
@@ -84,6 +89,7 @@ impl std::error::Error for CliError {
             CliError::Decide(error) => error.source(),
             CliError::Revoke(error) => error.source(),
             CliError::Terminal
+            | CliError::NoToken
             | CliError::Iso(_)
             | CliError::Vfat(_)
             | CliError::Cpio(_)
