@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use imprint::hex;
 use imprint::options::CMDLINE_MAX;
@@ -23,6 +24,7 @@ pub use error::CliError;
 use crate::ca::NewFile;
 use crate::compose::{self, Medium, Options};
 use crate::inject::{self, Job};
+use crate::load::{self, LoadError, Storm};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
 use crate::{cpio, enrol, iso, list, vfat};
@@ -91,6 +93,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 )
             })
         }
+        Command::Load { nodes, timeout } => load(cli, *nodes, *timeout),
         Command::Log { last } => {
             let state = State::open(&cli.dir)?;
             let rows = state.store.log(*last).map_err(state::Error::Store)?;
@@ -219,6 +222,31 @@ fn serve(config: Config) -> Result<(), CliError> {
     tracing::info!("{name}: stopping");
     server.shutdown();
     Ok(())
+}
+
+fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
+    let failed = |what| move |error| CliError::Load(LoadError::System(what, error));
+    let program = std::env::current_exe().map_err(failed("finding this program"))?;
+    let work = tempfile::tempdir().map_err(failed("making a directory"))?;
+    let storm = load::storm(&program, work.path(), nodes, timeout, &mut |text| eprintln!("{text}"));
+    let storm = storm.map_err(CliError::Load)?;
+    let millis = |of_hundred| u64::try_from(storm.percentile(of_hundred).as_millis()).unwrap_or(u64::MAX);
+    print(&if cli.json {
+        let Storm { nodes, enrolled, doubled, retries, busy, memory, failure, .. } = &storm;
+        let report = json!({
+            "nodes": nodes, "enrolled": enrolled, "doubled": doubled, "retries": retries, "busy": busy,
+            "memory": memory, "failure": failure, "half_ms": millis(50), "p99_ms": millis(99), "last_ms": millis(100),
+        });
+        format!("{report}\n")
+    } else {
+        format!("{storm}\n")
+    })?;
+    let Storm { nodes, enrolled, doubled, .. } = storm;
+    if enrolled == nodes && doubled == 0 {
+        Ok(())
+    } else {
+        Err(CliError::Stormed { failed: nodes.saturating_sub(enrolled), doubled })
+    }
 }
 
 fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {

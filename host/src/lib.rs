@@ -22,3 +22,4 @@ pub mod store;
 pub mod ca;
 pub mod x509;
 pub mod crash;
+pub mod load;

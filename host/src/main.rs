@@ -6,6 +6,10 @@ use clap::Parser;
 use imprint::time::Timestamp;
 use imprint_host::cli::{self, Cli};
 
+/// musl's own allocator has one lock for all threads, which `serve` would wait for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // The CA's key is in this process.
     imprint::sys::no_core_dumps();

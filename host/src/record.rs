@@ -67,6 +67,13 @@ impl Record {
             Err(error) => Err(text.error_at(&toml_key(&error.place), error.problem)),
         }
     }
+
+    /// The same without the trial: a record in the store has passed it.
+    pub fn of_store(file: &str, text: &str, urls: &[EstUrl]) -> Result<Record, RecordError> {
+        let text = Text::new(file, text);
+        let parsed = text.parse()?;
+        record(text.root(parsed.get_ref()), urls)
+    }
 }
 
 /// The codec's name for an item → the key that it has in a record.

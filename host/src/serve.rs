@@ -6,6 +6,7 @@ mod http;
 mod metrics;
 mod tls;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use imprint::time::Timestamp;
@@ -174,7 +176,14 @@ fn lock(config: &Config) -> Result<Flock<File>, ServeError> {
     }
 }
 
+/// Made once: a connection takes what it needs.
+struct Routers {
+    est: axum::Router,
+    plain: axum::Router,
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let routers = Arc::new(Routers { est: http::router(shared.clone()), plain: http::plain_router(shared.clone()) });
     let guests = Arc::new(Guests::default());
     let mut connections = JoinSet::new();
     loop {
@@ -190,7 +199,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
                     shared.metrics.turned_away("closed");
                     continue;
                 };
-                connections.spawn(connection(stream, peer, guest, shared.clone(), stopped.clone()));
+                let (shared, routers) = (shared.clone(), routers.clone());
+                connections.spawn(connection(stream, peer, guest, shared, routers, stopped.clone()));
             }
             // Out of file descriptors, mostly: connections that end give some back.
             Err(error) => {
@@ -208,6 +218,7 @@ async fn connection(
     peer: SocketAddr,
     guest: Guest,
     shared: Arc<Shared>,
+    routers: Arc<Routers>,
     stopped: watch::Receiver<bool>,
 ) {
     shared.metrics.connections.inc();
@@ -218,7 +229,7 @@ async fn connection(
             (BRIEF, BRIEF)
         }
     };
-    let talked = talk(stream, peer, guest.place(), handshake, &shared, stopped);
+    let talked = talk(stream, (peer, guest.place()), handshake, &shared, &routers, stopped);
     match timeout(limit, talked).await {
         Ok(Ok(())) => crash::point("answered"),
         Ok(Err(why)) => tracing::info!("connection from {peer}: {why}"),
@@ -232,10 +243,10 @@ const TLS_HANDSHAKE: u8 = 22;
 
 async fn talk(
     stream: TcpStream,
-    peer: SocketAddr,
-    place: Place,
+    (peer, place): (SocketAddr, Place),
     limit: Duration,
-    shared: &Arc<Shared>,
+    shared: &Shared,
+    routers: &Routers,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
     let begun = Instant::now();
@@ -247,7 +258,7 @@ async fn talk(
         return Ok(());
     }
     if first != [TLS_HANDSHAKE] {
-        return serve_http(stream, http::plain_router(shared.clone()), begun, stopped).await;
+        return serve_http(stream, TowerToHyperService::new(routers.plain.clone()), begun, stopped).await;
     }
     let (acceptor, ca_certs) = shared.tls.current();
     let accepted = timeout(limit.saturating_sub(begun.elapsed()), acceptor.accept(stream)).await;
@@ -263,15 +274,23 @@ async fn talk(
         shared.desk.ask(asked, peer.ip().to_string()).await;
     }
     let guest = http::Peer { peer: peer.ip(), certificate, ca_certs, place };
-    serve_http(stream, http::router(shared.clone(), guest), begun, stopped).await
+    let est = TowerToHyperService::new(routers.est.clone());
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(guest.clone());
+        est.call(request)
+    });
+    serve_http(stream, service, begun, stopped).await
 }
 
-async fn serve_http(
+async fn serve_http<S>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    router: axum::Router,
+    service: S,
     begun: Instant,
     mut stopped: watch::Receiver<bool>,
-) -> Result<(), String> {
+) -> Result<(), String>
+where
+    S: Service<hyper::Request<hyper::body::Incoming>, Response = axum::response::Response, Error = Infallible>,
+{
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD.saturating_sub(begun.elapsed()))
@@ -280,7 +299,7 @@ async fn serve_http(
         .title_case_headers(true)
         // Ours comes from the clock that was given to the server.
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
     let mut stopping = false;
     loop {
@@ -302,7 +321,8 @@ async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (router, stopped) = (http::metrics_router(shared.clone()), stopped.clone());
+                let stopped = stopped.clone();
+                let router = TowerToHyperService::new(http::metrics_router(shared.clone()));
                 tokio::spawn(async move {
                     // Whoever asks sees what is wrong with the answer.
                     let _ = timeout(BRIEF, serve_http(stream, router, Instant::now(), stopped)).await;

@@ -10,7 +10,7 @@ use crate::ca::{Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{Record, RecordError};
-use crate::store::{CertificateRow, Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
+use crate::store::{CertificateRow, Changes, Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
 
 /// An open state directory.
 pub struct State {
@@ -98,45 +98,25 @@ impl State {
         let record = self.record(node)?;
         let composed = compose::compose(&record, &self.ca, &self.urls, options, now)?;
         let changes = self.store.changes()?;
-        let voided = if options.keep { 0 } else { changes.void_unspent(node, now)? };
-        changes.add_payload(&PayloadRow {
-            id: composed.id,
-            node: node.to_owned(),
-            token_hash: composed.token_hash,
-            mode: if composed.certificate.is_some() { TokenMode::Once } else { record.mode },
-            composed: now,
-            expiry: composed.expiry,
-            spent: None,
-            void_at: None,
-        })?;
-        let brings = match &composed.certificate {
-            None => format!("token {}", mode_name(record.mode)),
-            Some(made) => {
-                let Made { issued, spki_hash, key_code } = made;
-                // There is no token that could be used.
-                changes.spend(composed.id, key_code, now)?;
-                changes.add_certificate(&CertificateRow {
-                    serial: issued.serial.clone(),
-                    node: node.to_owned(),
-                    payload: composed.id,
-                    spki_hash: *spki_hash,
-                    key_code: key_code.clone(),
-                    der: issued.der.clone(),
-                    issued_at: now,
-                    not_after: issued.not_after,
-                    renews: None,
-                    seen_at: None,
-                    issuer: self.ca.current().id(),
-                    approved: false,
-                    revoked: None,
-                })?;
-                format!("with certificate and key {key_code}, until {}", issued.not_after)
-            }
-        };
-        let detail = format!("payload {}, {brings}, expires {}, {voided} earlier void", composed.id, composed.expiry);
-        changes.audit(&Event { event: "payload", node: Some(node), peer: None, detail: &detail }, now)?;
+        book(&changes, &self.ca, &record, &composed, options, now)?;
         changes.commit()?;
         Ok(composed)
+    }
+
+    /// The same for many nodes: all of them or none.
+    pub fn payloads(&mut self, nodes: &[String], options: &Options, now: Timestamp) -> Result<Vec<Composed>, Error> {
+        let mut made = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let record = self.record(node)?;
+            let composed = compose::compose(&record, &self.ca, &self.urls, options, now)?;
+            made.push((record, composed));
+        }
+        let changes = self.store.changes()?;
+        for (record, composed) in &made {
+            book(&changes, &self.ca, record, composed, options, now)?;
+        }
+        changes.commit()?;
+        Ok(made.into_iter().map(|(_, composed)| composed).collect())
     }
 
     /// Decides one thing in changes of its own.
@@ -178,6 +158,55 @@ impl State {
         };
         self.urls.iter().filter_map(host).collect()
     }
+}
+
+/// Books a payload that was made.
+fn book(
+    changes: &Changes<'_>,
+    ca: &Ca,
+    record: &Record,
+    composed: &Composed,
+    options: &Options,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let node = record.name.to_string();
+    let voided = if options.keep { 0 } else { changes.void_unspent(&node, now)? };
+    changes.add_payload(&PayloadRow {
+        id: composed.id,
+        node: node.clone(),
+        token_hash: composed.token_hash,
+        mode: if composed.certificate.is_some() { TokenMode::Once } else { record.mode },
+        composed: now,
+        expiry: composed.expiry,
+        spent: None,
+        void_at: None,
+    })?;
+    let brings = match &composed.certificate {
+        None => format!("token {}", mode_name(record.mode)),
+        Some(made) => {
+            let Made { issued, spki_hash, key_code } = made;
+            // There is no token that could be used.
+            changes.spend(composed.id, key_code, now)?;
+            changes.add_certificate(&CertificateRow {
+                serial: issued.serial.clone(),
+                node: node.clone(),
+                payload: composed.id,
+                spki_hash: *spki_hash,
+                key_code: key_code.clone(),
+                der: issued.der.clone(),
+                issued_at: now,
+                not_after: issued.not_after,
+                renews: None,
+                seen_at: None,
+                issuer: ca.current().id(),
+                approved: false,
+                revoked: None,
+            })?;
+            format!("with certificate and key {key_code}, until {}", issued.not_after)
+        }
+    };
+    let detail = format!("payload {}, {brings}, expires {}, {voided} earlier void", composed.id, composed.expiry);
+    changes.audit(&Event { event: "payload", node: Some(&node), peer: None, detail: &detail }, now)
 }
 
 fn database(dir: &Path) -> PathBuf {

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use imprint::payload::EstUrl;
 use imprint::time::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 /// An open store.
@@ -66,6 +67,8 @@ impl Store {
         let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(at)?;
         connection.set_prepared_statement_cache_capacity(64);
+        // Without it, SQLite plans a statement anew for each new value that is compared.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(at)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
         // WAL: readers do not wait for the writer. FULL: a certificate that was sent has reached the disk.

@@ -81,6 +81,15 @@ pub(super) enum Command {
     /// The CA itself
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Let many nodes check in at once with a server of their own on this machine, and say how it went
+    Load {
+        /// How many
+        #[arg(long, default_value_t = 1000)]
+        nodes: usize,
+        /// How long each may take
+        #[arg(long, default_value = "10m", value_parser = duration)]
+        timeout: Duration,
+    },
     /// Show the audit log
     Log {
         /// How many lines

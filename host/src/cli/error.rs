@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::load::LoadError;
 use crate::serve::ServeError;
 use crate::{cpio, enrol, inject, iso, state, vfat};
 
@@ -43,6 +44,15 @@ pub enum CliError {
         /// What is wrong with it.
         error: inject::JobsError,
     },
+    /// A storm did not begin.
+    Load(LoadError),
+    /// A storm left nodes without a certificate, or with two.
+    Stormed {
+        /// How many without.
+        failed: usize,
+        /// How many with more than one.
+        doubled: usize,
+    },
     /// Not every node has its certificate.
     Injected {
         /// How many have not.
@@ -75,6 +85,10 @@ impl std::fmt::Display for CliError {
             CliError::Decide(error) => error.fmt(f),
             CliError::Revoke(error) => error.fmt(f),
             CliError::Jobs { path, error } => write!(f, "{}: {error}", Path::display(path)),
+            CliError::Load(error) => error.fmt(f),
+            CliError::Stormed { failed, doubled } => {
+                write!(f, "{failed} nodes have no certificate, {doubled} have two")
+            }
             CliError::Injected { failed, of } => write!(f, "{failed} of {of} nodes failed; see above"),
         }
     }
@@ -86,6 +100,7 @@ impl std::error::Error for CliError {
             CliError::State(error) => error.source(),
             CliError::Read { source, .. } | CliError::Output(source) => Some(source),
             CliError::Serve(error) => error.source(),
+            CliError::Load(error) => error.source(),
             CliError::Decide(error) => error.source(),
             CliError::Revoke(error) => error.source(),
             CliError::Terminal
@@ -94,6 +109,7 @@ impl std::error::Error for CliError {
             | CliError::Vfat(_)
             | CliError::Cpio(_)
             | CliError::Jobs { .. }
+            | CliError::Stormed { .. }
             | CliError::Injected { .. } => None,
         }
     }

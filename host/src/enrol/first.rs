@@ -33,34 +33,37 @@ pub fn simple_enroll(desk: &Desk<'_>, request: &Request<'_>) -> Result<Decision,
 }
 
 fn decide(desk: &Desk<'_>, request: &Request<'_>, alarm: &mut Option<Alarm>) -> Result<Answer, Stop> {
-    let Desk { changes, ca, urls, now } = *desk;
+    let Desk { changes, urls, now, .. } = *desk;
     let csr = Csr::parse(request.csr)?;
     let asked = request.credentials.map(|credentials| credentials.name.as_str());
-    if let Some(answer) = stored(desk, &csr, asked)? {
+    let of_key = changes.certificates_of(&csr.spki_hash(), now)?;
+    if let Some(answer) = stored(desk, &csr, asked, &of_key)? {
         return Ok(answer);
     }
     let Some(credentials) = request.credentials else { return Ok(Answer::Unauthorized) };
     let Some(row) = changes.node(&credentials.name)? else {
         return Err(Refusal::Unknown { node_exists: false }.into());
     };
-    let record = Record::compile(&row.file, &row.record, ca.root(), urls)?;
+    let record = Record::of_store(&row.file, &row.record, urls)?;
     // The token first: nobody without it learns what the record says.
     let payload = payload_of(desk, &row.name, credentials, request.csr)?;
     csr.matches(&record.names, record.key)?;
     if let Some(name) = names_a_server(&record.names, urls) {
         return Err(Refusal::ServerName(name).into());
     }
-    if let Some(revoked) = revoked(desk, &row.name, &csr)?
+    if let Some(revoked) = of_key.iter().find(|certificate| certificate.node == row.name)
         && let Some((at, reason)) = revoked.revoked
     {
-        *alarm = desk.in_use(&revoked, request.peer)?;
+        *alarm = desk.in_use(revoked, request.peer)?;
         return Err(Refusal::Revoked { at, reason }.into());
     }
-    if let Some(after) = too_often(desk, &payload)? {
+    let mut because = Because::Token;
+    if payload.spent.is_some()
+        && let Some(after) = too_often(desk, &payload)?
+    {
         let detail = format!("{SIGNATURES} certificates within an hour for payload {}; the next one later", payload.id);
         return Ok(Answer::Later { after, detail });
     }
-    let mut because = Because::Token;
     match (payload.mode, &payload.spent) {
         (_, None) => {}
         // Nothing of the last boot is left.
@@ -107,25 +110,19 @@ fn too_often(desk: &Desk<'_>, payload: &PayloadRow) -> Result<Option<Duration>, 
 
 /// The same key with the same names has its certificate already: it is sent again, without signature or token, so
 /// that an answer that was lost costs nothing. Whoever asks has proven that it has the key.
-fn stored(desk: &Desk<'_>, csr: &Csr, asked: Option<&str>) -> Result<Option<Answer>, Stop> {
-    for row in desk.changes.certificates_of(&csr.spki_hash(), desk.now)? {
+fn stored(desk: &Desk<'_>, csr: &Csr, asked: Option<&str>, of_key: &[CertificateRow]) -> Result<Option<Answer>, Stop> {
+    for row in of_key {
         if asked.is_some_and(|name| name != row.node) || row.revoked.is_some() {
             continue;
         }
         let Some(node) = desk.changes.node(&row.node)? else { continue };
-        let record = Record::compile(&node.file, &node.record, desk.ca.root(), desk.urls)?;
+        let record = Record::of_store(&node.file, &node.record, desk.urls)?;
         if csr.matches(&record.names, record.key).is_ok() && ca::is_for(&row.der, &record.names) {
             let detail = format!("{} key {}, same certificate again", record.names, row.key_code);
-            return Ok(Some(Answer::Issued { der: row.der, detail }));
+            return Ok(Some(Answer::Issued { der: row.der.clone(), detail }));
         }
     }
     Ok(None)
-}
-
-/// The certificate of this key, if it was revoked.
-fn revoked(desk: &Desk<'_>, node: &str, csr: &Csr) -> Result<Option<CertificateRow>, Stop> {
-    let rows = desk.changes.certificates_of(&csr.spki_hash(), desk.now)?;
-    Ok(rows.into_iter().find(|row| row.node == node && row.revoked.is_some()))
 }
 
 /// The payload whose token this is, if it may be used now.

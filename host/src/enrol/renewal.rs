@@ -32,14 +32,14 @@ pub fn simple_reenroll(
 }
 
 fn decide(desk: &Desk<'_>, csr: &[u8], row: &CertificateRow) -> Result<Answer, Stop> {
-    let Desk { changes, ca, urls, now } = *desk;
+    let Desk { changes, urls, now, .. } = *desk;
     let csr = Csr::parse(csr)?;
     if let Some((at, reason)) = row.revoked {
         return Err(Refusal::Revoked { at, reason }.into());
     }
     let Some(node) = changes.node(&row.node)? else { return Err(Refusal::NotOurs.into()) };
     let Some(latest) = changes.latest_certificate(&row.node)? else { return Err(Refusal::NotOurs.into()) };
-    let record = Record::compile(&node.file, &node.record, ca.root(), urls)?;
+    let record = Record::of_store(&node.file, &node.record, urls)?;
     if !ca::is_for(&row.der, &record.names) {
         return Err(Refusal::Changed.into());
     }

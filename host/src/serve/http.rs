@@ -53,8 +53,8 @@ const CERTIFICATES: &str = "application/pkcs7-mime; smime-type=certs-only";
 
 type Server = State<Arc<Shared>>;
 
-/// What is served over TLS.
-pub(super) fn router(shared: Arc<Shared>, peer: Peer) -> Router {
+/// What is served over TLS, to a [`Peer`] that goes with each request.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
     // RFC 7030 §3.2.2: the label names one of several CAs. Here is one, so every label means it.
     Router::new()
         .route("/.well-known/est/cacerts", get(ca_certs))
@@ -71,7 +71,6 @@ pub(super) fn router(shared: Arc<Shared>, peer: Peer) -> Router {
             plain(StatusCode::METHOD_NOT_ALLOWED, "GET cacerts and csrattrs, POST simpleenroll and simplereenroll")
         })
         .layer(from_fn_with_state(shared.clone(), counted))
-        .layer(Extension(peer))
         .with_state(shared)
 }
 

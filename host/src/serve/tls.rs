@@ -9,7 +9,7 @@ use std::time::Duration;
 use imprint::payload::UrlHost;
 use imprint::time::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
@@ -81,10 +81,13 @@ fn load(dir: &Path, hosts: &[UrlHost], clock: &Clock, metrics: &Metrics) -> Resu
         .allow_unauthenticated()
         .build()
         .map_err(|error| ServeError::Tls(rustls::Error::General(error.to_string())))?;
-    let config = ServerConfig::builder_with_details(provider, Arc::new(Now(clock.clone())))
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Now(clock.clone())))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, key))
         .map_err(ServeError::Tls)?;
+    // A node comes once. Nobody resumes a session, so nothing is kept for it.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     let ca_certs = crate::est::certs_only(&ca.certificates(now)).map_err(|error| StateError::X509(error.into()))?;
     Ok(Current { ca, config: Arc::new(config), good: not_before..renew_at, ca_certs: ca_certs.into() })
 }

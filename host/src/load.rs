@@ -1,0 +1,322 @@
+//! A boot storm: many nodes check in at the same time with a server on this machine, by the agent's own code, with its
+//! waits and what a server tells it to wait. Everything happens in a directory of its own; nothing of a site is touched.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::{Duration, Instant};
+
+use imprint::apply::entropy::{EntropyError, Seeded};
+use imprint::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
+use imprint::identity::{Identity, IdentityError};
+use imprint::payload::{DecodeError, Enrolment, EstUrl, Payload};
+use imprint::plan::{ClockPlan, ClockQuality, Server, SubjectPlan};
+use imprint::time::{Deadline, Timestamp};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::compose::Options;
+use crate::state::{self, State};
+
+/// A node's thread does little, and most of its time nothing.
+const STACK: usize = 512 * 1024;
+
+/// How it went.
+#[derive(Debug, Default)]
+pub struct Storm {
+    /// How many nodes there were.
+    pub nodes: usize,
+    /// How many have their certificate.
+    pub enrolled: usize,
+    /// How many nodes have more than one certificate in the store.
+    pub doubled: usize,
+    /// From the first node's start to each node's certificate, ascending.
+    pub times: Vec<Duration>,
+    /// How often a node came again.
+    pub retries: u64,
+    /// How often the server said that it has too much to do (503).
+    pub busy: u64,
+    /// The most memory that `serve` had, in bytes.
+    pub memory: u64,
+    /// What the first node that failed says.
+    pub failure: Option<String>,
+}
+
+/// Why there was no storm.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The directory.
+    State(state::Error),
+    /// A payload that was made here.
+    Payload(DecodeError),
+    /// Keys.
+    Identity(IdentityError),
+    /// The system's random pool is not ready.
+    Entropy(EntropyError),
+    /// A process, a thread, a socket.
+    System(&'static str, io::Error),
+    /// `serve` does not run.
+    NoServer,
+}
+
+/// A node that is ready to check in.
+struct Node {
+    server: Server,
+    clock: ClockPlan,
+    identity: Identity,
+}
+
+/// Makes a site in `work`, starts `program serve` on it, and lets all nodes go.
+pub fn storm(
+    program: &Path,
+    work: &Path,
+    nodes: usize,
+    limit: Duration,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Storm, LoadError> {
+    more_files();
+    let port = free_port()?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let dir = work.join("state");
+    tell(&format!("making {nodes} nodes with their payloads and keys"));
+    let ready = prepare(&dir, address, nodes)?;
+    let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let serve = serve(program, &dir, address, metrics)?;
+    tell(&format!("{nodes} nodes check in at {address}"));
+    let mut storm = Storm { nodes, ..Storm::default() };
+    let retries = Arc::new(AtomicU64::new(0));
+    let (done, ended) = mpsc::channel();
+    let go = Arc::new(Barrier::new(ready.len().saturating_add(1)));
+    for node in ready {
+        let (done, go, retries) = (done.clone(), go.clone(), retries.clone());
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+            go.wait();
+            let begun = Instant::now();
+            // Whoever counts may have given up.
+            let _ = done.send(check_in(&node, limit, &retries).map(|()| begun.elapsed()));
+        });
+        thread.map_err(|error| LoadError::System("starting a thread for each node", error))?;
+    }
+    drop(done);
+    go.wait();
+    let begun = Instant::now();
+    let mut told = begun;
+    while let Ok(end) = ended.recv() {
+        match end {
+            Ok(_) => storm.times.push(begun.elapsed()),
+            Err(error) => {
+                storm.failure.get_or_insert(imprint::chain::chain(&error));
+            }
+        }
+        if told.elapsed() > Duration::from_secs(1) {
+            told = Instant::now();
+            let (enrolled, retries) = (storm.times.len(), retries.load(Ordering::Relaxed));
+            tell(&format!("{:.0} s: {enrolled} enrolled, {retries} retries", begun.elapsed().as_secs_f64()));
+        }
+    }
+    storm.enrolled = storm.times.len();
+    storm.retries = retries.load(Ordering::Relaxed);
+    storm.memory = peak_memory(serve.0.id()).unwrap_or_default();
+    storm.busy = busy(metrics).unwrap_or_default();
+    serve.stop();
+    let mut state = State::open(&dir).map_err(LoadError::State)?;
+    let failed = |error| LoadError::State(state::Error::Store(error));
+    let changes = state.store.changes().map_err(failed)?;
+    for number in 0..nodes {
+        let certificates = changes.certificates(&name(number)).map_err(failed)?;
+        storm.doubled = storm.doubled.saturating_add(usize::from(certificates.len() > 1));
+    }
+    Ok(storm)
+}
+
+fn name(number: usize) -> String {
+    format!("node{number:06}")
+}
+
+fn prepare(dir: &Path, address: SocketAddr, nodes: usize) -> Result<Vec<Node>, LoadError> {
+    let now = Timestamp::system();
+    let url = EstUrl::try_from(format!("https://{address}/.well-known/est").as_str());
+    let url = url.map_err(|error| LoadError::System("an address as a URL", io::Error::other(error)))?;
+    let mut state = State::init(dir, &[url], now).map_err(LoadError::State)?;
+    let names: Vec<String> = (0..nodes).map(name).collect();
+    let record = |name: &String| {
+        let host = format!("{name}.example.org");
+        let text = format!("name = \"{name}\"\nsubject = [\"CN={host}\"]\nsans = [\"dns:{host}\"]\n");
+        (format!("{name}.toml"), text)
+    };
+    state.add_nodes(&names.iter().map(record).collect::<Vec<_>>(), false, now).map_err(LoadError::State)?;
+    let payloads = state.payloads(&names, &Options::default(), now).map_err(LoadError::State)?;
+    let seeded = Seeded::ready(Deadline::after(Duration::from_secs(10))).map_err(LoadError::Entropy)?;
+    let mut ready = Vec::with_capacity(nodes);
+    for composed in payloads {
+        let payload = Payload::decode(&composed.bytes).map_err(LoadError::Payload)?;
+        let Enrolment::Csr(csr) = payload.enrolment else { continue };
+        let identity = Identity::generate(&SubjectPlan { names: csr.names, key: csr.key }, &seeded);
+        let server =
+            Server { urls: csr.urls, name: csr.name, token: csr.token, ca: payload.ca, issuers: payload.issuers };
+        let clock = ClockPlan { floor: payload.composed, expiry: payload.expiry, quality: ClockQuality::Unknown };
+        ready.push(Node { server, clock, identity: identity.map_err(LoadError::Identity)? });
+    }
+    Ok(ready)
+}
+
+fn check_in(node: &Node, limit: Duration, retries: &AtomicU64) -> Result<(), CheckinError> {
+    let context = Context {
+        server: &node.server,
+        clock: &node.clock,
+        identity: &node.identity,
+        renews: None,
+        user_agent: concat!("imprint/", env!("CARGO_PKG_VERSION"), " (load)"),
+        approval_timeout: Some(limit),
+        line: None,
+    };
+    // Each try that fails is followed by one look for another way.
+    let tries = AtomicUsize::new(0);
+    let mut ask = |ask: Ask| {
+        if matches!(ask, Ask::NextLink(_)) {
+            tries.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(match ask {
+            Ask::SetClock(_) | Ask::RenewLease(_) => Reply::Done,
+            Ask::NextLink(_) => Reply::NothingMore,
+        })
+    };
+    let mut progress = |progress: Progress<'_>| {
+        if matches!(progress, Progress::Waiting { .. }) {
+            retries.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    checkin::enroll(&context, &mut ask, &mut progress, Deadline::after(limit)).map(|_| ())
+}
+
+/// A child that does not outlive its storm.
+struct Serve(Child);
+
+impl Serve {
+    fn stop(mut self) {
+        if let Ok(id) = i32::try_from(self.0.id()) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn serve(program: &Path, dir: &Path, address: SocketAddr, metrics: SocketAddr) -> Result<Serve, LoadError> {
+    let child = Command::new(program)
+        .arg("--dir")
+        .arg(dir)
+        .args(["serve", "--listen", &address.to_string(), "--metrics", &metrics.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut serve = Serve(child.map_err(|error| LoadError::System("starting serve", error))?);
+    let until = Deadline::after(Duration::from_secs(30));
+    while std::net::TcpStream::connect(metrics).is_err() {
+        if until.expired() || !matches!(serve.0.try_wait(), Ok(None)) {
+            return Err(LoadError::NoServer);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(serve)
+}
+
+/// Bound once to learn it. Nobody else takes it in between but by chance.
+fn free_port() -> Result<u16, LoadError> {
+    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    bound.map(|address| address.port()).map_err(|error| LoadError::System("finding a free port", error))
+}
+
+/// Each node has a connection. What more is allowed than what is given is taken.
+fn more_files() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// VmHWM of proc(5), in bytes.
+fn peak_memory(process: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// How often the server answered 503.
+fn busy(metrics: SocketAddr) -> io::Result<u64> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(metrics)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let counts =
+        text.lines().filter(|line| line.starts_with("imprint_host_requests_total{") && line.contains("code=\"503\""));
+    Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+}
+
+impl Storm {
+    /// When this part of all nodes, of a hundred, had their certificates.
+    pub fn percentile(&self, of_hundred: usize) -> Duration {
+        let index = self.times.len().saturating_sub(1).saturating_mul(of_hundred) / 100;
+        self.times.get(index).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Storm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |of_hundred| self.percentile(of_hundred).as_secs_f64();
+        writeln!(f, "nodes      {}", self.nodes)?;
+        writeln!(f, "enrolled   {}, of them twice {}", self.enrolled, self.doubled)?;
+        writeln!(f, "time       half {:.1} s, 99 % {:.1} s, last {:.1} s", seconds(50), seconds(99), seconds(100))?;
+        writeln!(f, "retries    {}", self.retries)?;
+        writeln!(f, "503        {}", self.busy)?;
+        write!(
+            f,
+            "memory     {:.1} MiB in serve at most",
+            Duration::from_micros(self.memory).as_secs_f64() / 1.048_576
+        )?;
+        match &self.failure {
+            Some(why) => write!(f, "\nfailed     {}: {why}", self.nodes.saturating_sub(self.enrolled)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::State(error) => error.fmt(f),
+            LoadError::Payload(error) => error.fmt(f),
+            LoadError::Identity(error) => error.fmt(f),
+            LoadError::Entropy(error) => error.fmt(f),
+            LoadError::System(what, _) => write!(f, "{what}; try fewer --nodes"),
+            LoadError::NoServer => {
+                write!(f, "serve ended or does not listen; run imprint-host serve by hand to see why")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LoadError::State(error) => error.source(),
+            LoadError::Payload(error) => error.source(),
+            LoadError::Identity(error) => error.source(),
+            LoadError::Entropy(error) => error.source(),
+            LoadError::System(_, error) => Some(error),
+            LoadError::NoServer => None,
+        }
+    }
+}
