@@ -68,7 +68,11 @@ fn load(dir: &Path, hosts: &[UrlHost], clock: &Clock, metrics: &Metrics) -> Resu
     let ca = Ca::open(dir)?;
     let identity = ca.server_identity(hosts, now)?;
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(ca.root().der())).map_err(ServeError::Tls)?;
+    // The intermediates, too: many clients show their certificate without its chain, and some show none whose issuer is
+    // not named (RFC 8446 §4.2.4).
+    for authority in ca.certificates(now) {
+        roots.add(CertificateDer::from(authority)).map_err(ServeError::Tls)?;
+    }
     if identity.renewed {
         tracing::info!("made a server certificate, to be renewed from {}", identity.renew_at);
     }
