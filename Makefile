@@ -52,7 +52,7 @@ test: test-fast test-vm
 
 ## test-fast   lints, pure tests, loopback, network namespaces
 test-fast: lint
-	@scripts/install-needs build test python
+	@scripts/install-needs build test clients python
 	cargo build --locked --workspace --bins
 	$(NEXTEST) --workspace -E 'not binary(vm)'
 

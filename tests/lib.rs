@@ -12,5 +12,7 @@ pub mod vm;
 pub mod programs;
 #[path = "support/line.rs"]
 pub mod line;
+#[path = "support/served.rs"]
+pub mod served;
 #[path = "support/books.rs"]
 pub mod books;

@@ -5,6 +5,7 @@
 
 mod loopback {
     mod checkin;
+    mod clients;
     mod console;
     mod host;
     mod inject;

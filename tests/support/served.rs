@@ -1,0 +1,89 @@
+//! `imprint-host serve` as a process of its own, and the programs of others that ask it.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::programs;
+
+/// A state directory and its server, until it is dropped.
+pub struct Served {
+    dir: tempfile::TempDir,
+    server: Child,
+    address: String,
+}
+
+impl Served {
+    /// `arguments` are more of `serve`'s.
+    pub fn start(records: &[&str], arguments: &[&str]) -> Served {
+        let dir = tempfile::tempdir().unwrap();
+        // A port that was free a moment ago: payloads name it before the server listens there.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let state = dir.path().join("state");
+        host(&state, &["init", "--url", &format!("https://{address}/.well-known/est")]);
+        for record in records {
+            let file = dir.path().join("node.toml");
+            std::fs::write(&file, record).unwrap();
+            host(&state, &["node", "add", file.to_str().unwrap()]);
+        }
+        let mut serve = command(&state);
+        serve.args(["serve", "--listen", &address]).args(arguments);
+        let mut server = serve.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(server.stderr.take().unwrap()).lines();
+        let listens = said.by_ref().map(|line| line.unwrap()).find(|line| line.contains("EST on "));
+        assert!(listens.is_some(), "it ended: {:?}", server.wait());
+        // A pipe that nobody reads would stop it.
+        std::thread::spawn(move || said.count());
+        Served { dir, server, address }
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// The CA that nodes trust.
+    pub fn root(&self) -> PathBuf {
+        self.dir().join("root.pem")
+    }
+
+    /// What a command of `imprint-host` prints.
+    pub fn host(&self, arguments: &[&str]) -> String {
+        host(&self.dir(), arguments)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended by itself; then the test says so.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn command(state: &Path) -> Command {
+    let mut command = Command::new(programs::host());
+    command.arg("--dir").arg(state);
+    command
+}
+
+fn host(state: &Path, arguments: &[&str]) -> String {
+    let output = command(state).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Fails when one of these programs, or of these files, is not there.
+pub fn clients(needed: &[&str]) {
+    let path = std::env::var_os("PATH").unwrap();
+    for needed in needed {
+        // An absolute path stays what it is.
+        let found = std::env::split_paths(&path).any(|folder| folder.join(needed).exists());
+        assert!(found, "{needed} is missing: run scripts/install-needs clients");
+    }
+}
