@@ -231,7 +231,7 @@ async fn connection(
     };
     let talked = talk(stream, (peer, guest.place()), handshake, &shared, &routers, stopped);
     match timeout(limit, talked).await {
-        Ok(Ok(())) => crash::point("answered"),
+        Ok(Ok(())) => {}
         Ok(Err(why)) => tracing::info!("connection from {peer}: {why}"),
         Err(_) => tracing::info!("connection from {peer}: took too long"),
     }
@@ -279,7 +279,9 @@ async fn talk(
         request.extensions_mut().insert(guest.clone());
         est.call(request)
     });
-    serve_http(stream, service, begun, stopped).await
+    serve_http(stream, service, begun, stopped).await?;
+    crash::point("answered");
+    Ok(())
 }
 
 async fn serve_http<S>(
