@@ -30,6 +30,7 @@ use nix::sys::socket::{
 };
 
 mod netns {
+    mod disk;
     mod checkin;
     mod dhcp;
     mod handover;

@@ -5,6 +5,7 @@ mod guests;
 mod http;
 mod metrics;
 mod tls;
+mod tries;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -98,6 +99,7 @@ pub(crate) struct Shared {
     tls: tls::Tls,
     metrics: Arc<Metrics>,
     layout: Layout,
+    tries: tries::Tries,
 }
 
 impl Server {
@@ -109,7 +111,14 @@ impl Server {
         let metrics = Arc::new(Metrics::new((config.clock)()));
         let tls = tls::Tls::new(&config.dir, state.hosts(), config.clock.clone(), &metrics)?;
         let desk = Desk::start(state, config.clock.clone(), metrics.clone())?;
-        let shared = Arc::new(Shared { desk, clock: config.clock, tls, metrics, layout: config.layout });
+        let shared = Arc::new(Shared {
+            desk,
+            clock: config.clock,
+            tls,
+            metrics,
+            layout: config.layout,
+            tries: tries::Tries::default(),
+        });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(ServeError::Runtime)?;
         let listen = |address: SocketAddr| {

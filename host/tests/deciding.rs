@@ -326,3 +326,37 @@ fn metrics_count_what_happens() {
     let until = fleet.site.clock().plus(90 * 24 * HOUR).as_secs();
     assert_eq!(value("imprint_host_server_certificate_expiry_seconds").to_string(), until.to_string());
 }
+
+/// Clocks jump. What cannot be decided at that time is not, and nothing is used up.
+#[test]
+fn a_clock_that_jumps_costs_nothing() {
+    use std::sync::atomic::Ordering;
+    let fleet = Fleet::new(EACH_BOOT);
+    let year = 365 * 24 * 3600;
+    // Before the CA was made.
+    fleet.site.now.fetch_sub(year, Ordering::SeqCst);
+    let key = fleet.key(0);
+    let mut state = fleet.site.state();
+    let credentials = enrol::Credentials {
+        name: "node1".into(),
+        proof: enrol::Proof::Token(imprint::secret::Secret::new(fleet.token.clone().into_bytes())),
+    };
+    let request = enrol::Request { csr: &key.csr, credentials: Some(&credentials), peer: "192.0.2.1" };
+    let early = state.decide(fleet.site.clock(), |desk| enrol::simple_enroll(desk, &request)).unwrap_err();
+    assert!(early.to_string().starts_with("intermediate CA is valid from "), "{early}");
+    // After the payload's expiry.
+    fleet.site.now.fetch_add(2 * year, Ordering::SeqCst);
+    assert_eq!(fleet.ask(&key).status, 403);
+    assert!(fleet.live().is_empty());
+    // Set right: as if nothing had been.
+    fleet.site.now.fetch_sub(year, Ordering::SeqCst);
+    fleet.enrolled(&key);
+    // A day ahead, where a node boots as often as it may; that hour is not this one.
+    fleet.site.pass(24 * HOUR);
+    for number in 1..=20 {
+        assert_eq!(fleet.ask(&fleet.key(number)).status, 200);
+    }
+    assert_eq!(fleet.ask(&fleet.key(21)).status, 429);
+    fleet.site.now.fetch_sub(24 * 3600, Ordering::SeqCst);
+    fleet.enrolled(&fleet.key(22));
+}

@@ -69,6 +69,13 @@ pub enum EnrolError {
     Record(RecordError),
 }
 
+impl Refusal {
+    /// Whether name and token are none that belong together.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Refusal::Unknown { .. })
+    }
+}
+
 /// Why a decision ended early.
 pub(super) enum Stop {
     Refused(Refusal),

@@ -86,7 +86,7 @@ impl Drop for Guest {
 }
 
 /// Whoever has one IPv6 address has its whole /64 (RFC 4291 §2.5.1); IPv4 on an IPv6 socket is IPv4.
-fn origin(peer: IpAddr) -> IpAddr {
+pub(super) fn origin(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

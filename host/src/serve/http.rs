@@ -125,8 +125,9 @@ async fn csr_attributes(State(shared): Server, Extension(peer): Extension<Peer>,
         return said(Said::Key(Ok(KeyType::default())), shared.layout);
     }
     let node = credentials.as_ref().map_or_else(|| "-".to_owned(), |credentials| shown(&credentials.name));
-    let asked = Asked::Key { credentials, certificate: peer.certificate };
-    let answer = shared.desk.ask(asked, peer.peer.to_string()).await;
+    let name = credentials.as_ref().map(|credentials| credentials.name.clone());
+    let asked = Asked::Key { credentials, certificate: peer.certificate.clone() };
+    let answer = by_token(&shared, &peer, name, asked).await;
     if let Said::Key(Err(refusal)) = &answer {
         tracing::info!("refused csrattrs {node} from {}: {refusal}", peer.peer);
     }
@@ -143,7 +144,25 @@ async fn simple_enroll(State(shared): Server, Extension(peer): Extension<Peer>, 
         Err(refused) => return *refused,
     };
     crash::point("asked");
-    said(shared.desk.ask(Asked::First { csr, credentials }, peer.peer.to_string()).await, shared.layout)
+    let name = credentials.as_ref().map(|credentials| credentials.name.clone());
+    said(by_token(&shared, &peer, name, Asked::First { csr, credentials }).await, shared.layout)
+}
+
+/// Asks the desk, unless too many wrong tokens came from there.
+async fn by_token(shared: &Shared, peer: &Peer, name: Option<String>, asked: Asked) -> Said {
+    let wait = name.as_ref().and_then(|name| shared.tries.wait(peer.peer, name, Instant::now()));
+    if let Some(after) = wait {
+        return Said::Answer(Answer::Later { after, detail: "too many wrong tokens; come back later".to_owned() });
+    }
+    let said = shared.desk.ask(asked, peer.peer.to_string()).await;
+    let wrong = match &said {
+        Said::Answer(Answer::Refused(refusal)) | Said::Key(Err(refusal)) => refusal.is_unknown(),
+        _ => false,
+    };
+    if wrong && let Some(name) = name {
+        shared.tries.wrong(peer.peer, &name, Instant::now());
+    }
+    said
 }
 
 async fn simple_reenroll(State(shared): Server, Extension(peer): Extension<Peer>, request: Request) -> Response {

@@ -1,6 +1,8 @@
 //! A state directory, a server in this process with a clock of its own, CSRs made by openssl, and a client.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod fleet;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
