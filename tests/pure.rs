@@ -20,6 +20,7 @@ mod pure {
     mod docs;
     mod errors;
     mod line;
+    mod units;
     mod volumes;
 
     /// (variant of `Error`, stage, exit code), as `Error::stage` in src/error.rs has them.

@@ -32,7 +32,8 @@ use zeroize::Zeroizing;
 
 pub use error::StateError;
 pub use files::NewFile;
-use files::{private_directory, read_certificate, read_key, refuse_used, write, write_key};
+pub(crate) use files::owned_like_its_folder;
+use files::{io_error, private_directory, private_folder, read_certificate, read_key, refuse_used, write, write_key};
 pub use intermediate::{CRL_VALIDITY, Intermediate};
 use intermediate::{FOLDER, Signer, ca_extensions, common_name, new_key};
 
@@ -132,9 +133,8 @@ type Stamp = (u64, u64, i64, i64);
 impl Ca {
     /// Makes root and intermediate in a new or empty directory.
     pub fn init(dir: &Path, now: Timestamp) -> Result<Ca, StateError> {
-        refuse_used(dir)?;
-        private_directory(dir)?;
-        private_directory(&dir.join(FOLDER))?;
+        new_directory(dir)?;
+        private_folder(&dir.join(FOLDER))?;
         let key = new_key()?;
         let spki = key.subject_public_key_info();
         let name = common_name(&format!("imprint-{}", hex::encode(&x509::random::<4>()?)))?;
@@ -202,6 +202,25 @@ impl Ca {
         let der = Intermediate::make(dir, &name, &signer, (now, now.plus(INTERMEDIATE_VALIDITY).min(not_after)))?;
         write(&dir.join(CURRENT), 0o644, pem::encode("CERTIFICATE", &der).as_bytes())?;
         Ca::open(dir)
+    }
+
+    /// Copies everything but the root's key, which should be elsewhere, into a directory of its own.
+    pub fn back_up(&self, to: &Path) -> Result<(), StateError> {
+        private_folder(&to.join(FOLDER))?;
+        let folder = self.dir.join(FOLDER);
+        let mut names = vec![PathBuf::from("root.pem")];
+        for entry in fs::read_dir(&folder).map_err(io_error("reading directory", &folder))? {
+            names.push(Path::new(FOLDER).join(entry.map_err(io_error("reading directory", &folder))?.file_name()));
+        }
+        // Last: with it there is a CA.
+        names.push(PathBuf::from(CURRENT));
+        for name in names {
+            let from = self.dir.join(&name);
+            let mode = if name.extension().is_some_and(|extension| extension == "key") { 0o600 } else { 0o644 };
+            let bytes = fs::read(&from).map(Zeroizing::new).map_err(io_error("reading", &from))?;
+            write(&to.join(&name), mode, &bytes)?;
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -359,6 +378,12 @@ impl Ca {
         };
         Ok(Issued { serial, der: x509::sign(body, &self.current.name, &self.current.key)?, not_before, not_after })
     }
+}
+
+/// Makes a directory for a state, or takes an empty one.
+pub(crate) fn new_directory(dir: &Path) -> Result<(), StateError> {
+    refuse_used(dir)?;
+    private_directory(dir)
 }
 
 /// Which intermediate is the current one; a copy of its certificate.

@@ -14,6 +14,7 @@ use imprint::hex;
 use imprint::options::CMDLINE_MAX;
 use imprint::payload::EstUrl;
 use imprint::time::Timestamp;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -90,6 +91,18 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 format!(
                     "made intermediate {id}, valid until {until}; serve uses it from its next request on. Take the root's \
                      key offline again\n"
+                )
+            })
+        }
+        Command::Backup { to } => {
+            State::open(&cli.dir)?.back_up(to)?;
+            let shown = to.display().to_string();
+            print(&if cli.json {
+                format!("{}\n", json!({ "backup": shown }))
+            } else {
+                format!(
+                    "copied {} to {shown}, without root.key; keep it as secret as the original\n",
+                    cli.dir.display()
                 )
             })
         }
@@ -206,7 +219,15 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
     })
 }
 
+/// Each connection is a file. What more is allowed than what is given is taken.
+fn more_files() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 fn serve(config: Config) -> Result<(), CliError> {
+    more_files();
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
@@ -225,6 +246,7 @@ fn serve(config: Config) -> Result<(), CliError> {
 }
 
 fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
+    more_files();
     let failed = |what| move |error| CliError::Load(LoadError::System(what, error));
     let program = std::env::current_exe().map_err(failed("finding this program"))?;
     let work = tempfile::tempdir().map_err(failed("making a directory"))?;

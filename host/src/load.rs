@@ -16,7 +16,6 @@ use imprint::identity::{Identity, IdentityError};
 use imprint::payload::{DecodeError, Enrolment, EstUrl, Payload};
 use imprint::plan::{ClockPlan, ClockQuality, Server, SubjectPlan};
 use imprint::time::{Deadline, Timestamp};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -79,7 +78,6 @@ pub fn storm(
     limit: Duration,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Storm, LoadError> {
-    more_files();
     let port = free_port()?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let dir = work.join("state");
@@ -237,13 +235,6 @@ fn serve(program: &Path, dir: &Path, address: SocketAddr, metrics: SocketAddr) -
 fn free_port() -> Result<u16, LoadError> {
     let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     bound.map(|address| address.port()).map_err(|error| LoadError::System("finding a free port", error))
-}
-
-/// Each node has a connection. What more is allowed than what is given is taken.
-fn more_files() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 /// VmHWM of proc(5), in bytes.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use imprint::payload::{EstUrl, TokenMode, UrlHost};
 use imprint::time::Timestamp;
 
-use crate::ca::{Ca, StateError};
+use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{Record, RecordError};
@@ -49,6 +49,7 @@ impl State {
     pub fn init(dir: &Path, urls: &[EstUrl], now: Timestamp) -> Result<State, Error> {
         let ca = Ca::init(dir, now)?;
         let store = Store::create(&database(dir), urls, now)?;
+        ca::owned_like_its_folder(&database(dir))?;
         Ok(State { ca, store, urls: urls.to_vec() })
     }
 
@@ -117,6 +118,16 @@ impl State {
         }
         changes.commit()?;
         Ok(made.into_iter().map(|(_, composed)| composed).collect())
+    }
+
+    /// Copies the state into a new or empty directory, also while a server works on it. The copy is a state directory
+    /// itself, without the root's key.
+    pub fn back_up(&self, to: &Path) -> Result<(), Error> {
+        ca::new_directory(to)?;
+        // The store first: what it names is in the CA by then.
+        self.store.back_up(&database(to))?;
+        ca::owned_like_its_folder(&database(to))?;
+        Ok(self.ca.back_up(to)?)
     }
 
     /// Decides one thing in changes of its own.

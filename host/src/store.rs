@@ -90,6 +90,14 @@ impl Store {
         Ok(Store { connection, path: path.to_owned(), strangers })
     }
 
+    /// Copies it, as it is at one moment, into a file that is not there yet. Nobody has to stop for that.
+    pub fn back_up(&self, to: &Path) -> Result<(), StoreError> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+        let file = file.map_err(|source| StoreError::Create { path: to.to_owned(), source })?;
+        self.check(self.connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map(|_| ()))?;
+        file.sync_all().map_err(|source| StoreError::Create { path: to.to_owned(), source })
+    }
+
     /// Begins changes. Others wait until they are committed or dropped.
     pub fn changes(&mut self) -> Result<Changes<'_>, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);

@@ -291,7 +291,7 @@ fn failures_are_one_line_with_a_remedy() {
     let (code, error) = fails(&dir, &["init", "--url", URL]);
     assert_eq!(code, 1);
     assert!(error.starts_with(&format!("imprint-host: {} holds ", shown(&dir))), "{error}");
-    assert!(error.ends_with("; init overwrites nothing, give an empty --dir\n"), "{error}");
+    assert!(error.ends_with("; nothing is overwritten, give an empty directory\n"), "{error}");
     assert_eq!(
         fails(&dir, &["payload", "node9"]),
         (1, "imprint-host: there is no node node9; imprint-host nodes lists them, node add makes one\n".to_owned())
@@ -375,4 +375,36 @@ fn what_nobody_asked_for_cannot_be_decided() {
     let nothing = "imprint-host: no request of node1 waits; a request is forgotten a day after the node last asked\n";
     assert_eq!(fails(&dir, &["approve", "node1", "7K3M-Q0ZT-N4V8-XW1C"]), (1, nothing.to_owned()));
     assert_eq!(fails(&dir, &["deny", "node1"]), (1, nothing.to_owned()));
+}
+
+/// A copy that was made while the server works is a state directory: nodes go on with it.
+#[test]
+fn a_backup_is_a_state_directory() {
+    let (temp, dir) = site();
+    let payload = temp.path().join("payload");
+    fine(&dir, &["payload", "node1", "-o", payload.to_str().unwrap()]);
+    let copy = temp.path().join("copy");
+    let said = fine(&dir, &["backup", copy.to_str().unwrap()]);
+    let want = format!(
+        "copied {} to {}, without root.key; keep it as secret as the original\n",
+        dir.display(),
+        copy.display()
+    );
+    assert_eq!(String::from_utf8(said).unwrap(), want);
+    let (_, again) = fails(&dir, &["backup", copy.to_str().unwrap()]);
+    assert!(again.ends_with("; nothing is overwritten, give an empty directory\n"), "{again}");
+    assert!(!copy.join("root.key").exists());
+    let files = |of: &Path| {
+        let mut names: Vec<_> =
+            std::fs::read_dir(of.join("intermediates")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names.into_iter().map(|name| (mode(&of.join("intermediates").join(&name)), name)).collect::<Vec<_>>()
+    };
+    assert_eq!((mode(&copy), mode(&copy.join("imprint.db")), files(&copy)), (0o700, 0o600, files(&dir)));
+    // What was made before is known to the copy; what is made with it is signed by the same CA.
+    assert_eq!(fine(&dir, &["log"])[..], fine(&copy, &["log"])[..]);
+    fine(&copy, &["payload", "node1", "-o", payload.to_str().unwrap()]);
+    let (_, rotate) = fails(&copy, &["ca", "rotate"]);
+    assert!(rotate.contains("the root's key is not at "), "{rotate}");
+    fine(&copy, &["ca", "rotate", "--root-key", dir.join("root.key").to_str().unwrap()]);
 }

@@ -12,7 +12,7 @@ use crate::x509::X509Error;
 /// Why the CA cannot be made, opened or used.
 #[derive(Debug)]
 pub enum StateError {
-    /// `init` overwrites nothing.
+    /// `init` and `backup` overwrite nothing.
     NotEmpty {
         /// The directory.
         dir: PathBuf,
@@ -68,7 +68,7 @@ impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StateError::NotEmpty { dir, found } => {
-                write!(f, "{} holds {found}; init overwrites nothing, give an empty --dir", dir.display())
+                write!(f, "{} holds {found}; nothing is overwritten, give an empty directory", dir.display())
             }
             StateError::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
             StateError::Absent(dir) => {

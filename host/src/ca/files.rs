@@ -2,10 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use imprint::pem;
+use nix::unistd::geteuid;
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -43,7 +44,16 @@ pub(super) fn write_key(path: &Path, key: &KeyPair) -> Result<(), StateError> {
 }
 
 pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StateError> {
-    NewFile::create(path, mode)?.finish(bytes)
+    let file = NewFile::create(path, mode)?;
+    owned_like_its_folder(&file.new)?;
+    file.finish(bytes)
+}
+
+/// What root makes in the state directory belongs to whoever the directory belongs to, for that is who `serve` runs as.
+pub(crate) fn owned_like_its_folder(path: &Path) -> Result<(), StateError> {
+    let Some(folder) = path.parent().filter(|_| geteuid().is_root()) else { return Ok(()) };
+    let owner = fs::metadata(folder).map_err(io_error("reading directory", folder))?;
+    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).map_err(io_error("giving away", path))
 }
 
 /// A file that appears whole or not at all: made beside its place, then renamed. It has its mode before its first byte.
@@ -102,4 +112,10 @@ pub(super) fn private_directory(path: &Path) -> Result<(), StateError> {
     made.map_err(io_error("making directory", path))?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     fs::set_permissions(path, mode).map_err(io_error("restricting", path))
+}
+
+/// The same inside the state directory.
+pub(super) fn private_folder(path: &Path) -> Result<(), StateError> {
+    private_directory(path)?;
+    owned_like_its_folder(path)
 }

@@ -90,6 +90,11 @@ pub(super) enum Command {
         #[arg(long, default_value = "10m", value_parser = duration)]
         timeout: Duration,
     },
+    /// Copy the state, also while serve runs, into an empty directory: a state directory itself, without the root's key
+    Backup {
+        /// The new directory
+        to: PathBuf,
+    },
     /// Show the audit log
     Log {
         /// How many lines
