@@ -5,6 +5,7 @@ mod power;
 mod session;
 pub mod telnet;
 pub mod transport;
+mod words;
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 use imprint::time::Timestamp;
 use tokio::task::JoinSet;
 
-pub use session::Outcome;
 use transport::LineSpec;
+pub use words::Outcome;
 
 use crate::state::State;
 

@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::session::shown;
+use super::words::shown;
 
 /// So much of what it says is kept.
 const SAID: usize = 2000;

@@ -1,0 +1,80 @@
+//! What is said of a line: how it ended, what the node does, what somebody else wrote. Decides nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use imprint::line::{Kind, Stage};
+
+/// What came of a line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The node has its certificate.
+    Done {
+        /// Code of its key.
+        key_code: String,
+        /// Bytes of the payload.
+        payload: usize,
+        /// How often something was sent again after a wait.
+        retransmits: u64,
+        /// From HELLO to the report, in milliseconds.
+        millis: u64,
+    },
+    /// The node says that it failed.
+    NodeFailed {
+        /// Stage and reason, as the node says them.
+        reason: String,
+    },
+    /// Something here, or nothing from there.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Whether the node has its certificate.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Outcome::Done { .. })
+    }
+
+    pub(super) fn word(&self) -> &'static str {
+        if self.is_done() { "done" } else { "failed" }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Done { key_code, payload, retransmits, millis } => {
+                let seconds = Duration::from_millis(*millis).as_secs_f64();
+                write!(f, "key {key_code}, payload {payload} bytes, {retransmits} retransmits, {seconds:.2} s")
+            }
+            Outcome::NodeFailed { reason } => write!(f, "the node says: {reason}"),
+            Outcome::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Hostile text must neither flood nor drive the terminal that it is shown on.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(500).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+pub(super) fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Payload => "wants its payload",
+        Stage::Busy => "has its payload and is busy",
+        Stage::Request => "wants its certificate",
+        Stage::Done => "is done",
+        Stage::Failed => "has failed",
+    }
+}
+
+pub(super) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sealed => "payload, sealed",
+        Kind::Plain => "payload, not sealed",
+        Kind::Certificates => "certificates",
+        Kind::Pending => "word that it waits for approval",
+        Kind::Refused => "refusal",
+        Kind::Request => "request",
+        Kind::Report => "report",
+    }
+}
