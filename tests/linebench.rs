@@ -430,6 +430,7 @@ struct Remote {
     stream: std::os::unix::net::UnixStream,
     wire: Wire<Node>,
     key: LineKey,
+    code: String,
     out: Vec<u8>,
     began: Instant,
     took: Option<Duration>,
@@ -470,7 +471,15 @@ fn many(program: &Path, lines: usize, stalled: usize) {
         stream.set_nonblocking(true).unwrap();
         let key = LineKey::generate(&seeded).unwrap();
         let wire = Wire::new(Node::new(hello(&key, index as u64), true, Shape::default()), None);
-        remotes.push(Remote { stream, wire, key, out: Vec::new(), began: Instant::now(), took: None });
+        remotes.push(Remote {
+            stream,
+            wire,
+            key,
+            code: String::new(),
+            out: Vec::new(),
+            began: Instant::now(),
+            took: None,
+        });
     }
     let now = || since_boot().as_micros() as u64;
     let start = Instant::now();
@@ -521,13 +530,17 @@ impl Remote {
                 let identity = Identity::generate(&subject, seeded).unwrap();
                 let token = csr.token.as_ref().unwrap().secret.expose();
                 let request = seal::request(token.as_bytes(), node.hello(), identity.csr());
+                self.code = identity.code().to_string();
                 node.set_stage(Stage::Request);
                 node.say(Kind::Request, request);
             }
             NodeEvent::Object { kind: Kind::Certificates, .. } => {
                 node.set_stage(Stage::Done);
-                let report = r#"{"version":1,"outcome":"done","exit_code":0,"error":null,"origin":"line","payload_id":null,"name":null,"key_code":"X","steps":[]}"#;
-                node.say(Kind::Report, report.as_bytes().to_vec());
+                let code = &self.code;
+                let report = format!(
+                    r#"{{"version":1,"outcome":"done","exit_code":0,"error":null,"origin":"line","payload_id":null,"name":null,"key_code":"{code}","steps":[]}}"#
+                );
+                node.say(Kind::Report, report.into_bytes());
             }
             NodeEvent::Sent(Kind::Report) => self.took = Some(self.began.elapsed()),
             NodeEvent::Object { kind, bytes, .. } => panic!("{kind:?}: {}", String::from_utf8_lossy(&bytes)),

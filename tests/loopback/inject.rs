@@ -1,5 +1,6 @@
 //! `imprint-host inject` against a node's end that does everything right, or one thing wrong.
 
+mod reports;
 mod times;
 
 use std::io::{ErrorKind, Read, Write};
@@ -79,12 +80,16 @@ enum Twist {
     Fails,
     /// It has used its token with another key before.
     Again,
+    /// It reports that it is done once it has its payload, and asks for nothing.
+    Claims,
 }
 
 struct Remote {
     stream: UnixStream,
     wire: Wire<Node>,
     key: LineKey,
+    /// Code of its key, as it reports it.
+    code: String,
     twist: Twist,
     pending: Option<String>,
     refused: Option<String>,
@@ -122,6 +127,7 @@ impl Remote {
             stream,
             wire,
             key,
+            code: "AAAA-BBBB-CCCC-DDDD".to_owned(),
             twist,
             pending: None,
             refused: None,
@@ -178,7 +184,11 @@ impl Remote {
                 }
                 if self.twist == Twist::Fails {
                     node.set_stage(Stage::Failed);
-                    return node.say(Kind::Report, report(false));
+                    return node.say(Kind::Report, report(None));
+                }
+                if self.twist == Twist::Claims {
+                    node.set_stage(Stage::Done);
+                    return node.say(Kind::Report, report(Some(&self.code)));
                 }
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Sealed, number).unwrap();
                 let payload = Payload::decode(opened.expose()).unwrap();
@@ -191,6 +201,7 @@ impl Remote {
                     _ => csr.token.as_ref().unwrap().secret.expose(),
                 };
                 let request = seal::request(token.as_bytes(), node.hello(), identity.csr());
+                self.code = identity.code().to_string();
                 node.set_stage(Stage::Request);
                 node.say(Kind::Request, request);
                 if self.twist == Twist::Again {
@@ -198,6 +209,7 @@ impl Remote {
                     self.twist = Twist::None;
                     let other = Identity::generate(&subject, &seeded()).unwrap();
                     let request = seal::request(token.as_bytes(), node.hello(), other.csr());
+                    self.code = other.code().to_string();
                     self.second = Some(request);
                 }
             }
@@ -209,7 +221,7 @@ impl Remote {
                 }
                 self.certificates = Some(bytes);
                 node.set_stage(Stage::Done);
-                node.say(Kind::Report, report(true));
+                node.say(Kind::Report, report(Some(&self.code)));
             }
             NodeEvent::Object { kind: Kind::Pending, bytes, .. } => {
                 self.pending = Some(String::from_utf8(bytes).unwrap());
@@ -217,7 +229,7 @@ impl Remote {
             NodeEvent::Object { kind: Kind::Refused, bytes, .. } => {
                 self.refused = Some(String::from_utf8(bytes).unwrap());
                 node.set_stage(Stage::Failed);
-                node.say(Kind::Report, report(false));
+                node.say(Kind::Report, report(None));
             }
             NodeEvent::Sent(Kind::Report) => self.over = true,
             _ => {}
@@ -225,15 +237,16 @@ impl Remote {
     }
 }
 
-fn report(done: bool) -> Vec<u8> {
+/// `done`: with this key.
+fn report(done: Option<&str>) -> Vec<u8> {
     let (outcome, code, error) = match done {
-        true => ("done", 0, "null"),
-        false => ("failed", 13, r#"{"stage":"plan","message":"CA CN=x is none of this site's\u001b[2J"}"#),
+        Some(_) => ("done", 0, "null"),
+        None => ("failed", 13, r#"{"stage":"plan","message":"CA CN=x is none of this site's\u001b[2J"}"#),
     };
+    let key = done.map_or("null".to_owned(), |key| format!("\"{key}\""));
     format!(
         r#"{{"version":1,"outcome":"{outcome}","exit_code":{code},"error":{error},"origin":"line ttyS0","payload_id":null,
-            "name":"node1","key_code":"AAAA-BBBB-CCCC-DDDD","steps":[{{"name":"payload","started_us":5,"duration_us":7,
-            "detail":""}}]}}"#
+            "name":"node1","key_code":{key},"steps":[{{"name":"payload","started_us":5,"duration_us":7,"detail":""}}]}}"#
     )
     .into_bytes()
 }
@@ -250,10 +263,8 @@ fn a_node_gets_its_certificate_and_the_console_is_logged() {
     node.stream.write_all(b"login: ").unwrap();
     let (code, told) = ended(inject);
     assert_eq!(code, Some(0), "{told}");
-    assert!(
-        told.contains("node1: done: key AAAA-BBBB-CCCC-DDDD, payload ") && told.contains("0 retransmits"),
-        "{told}"
-    );
+    let done = format!("node1: done: key {}, payload ", node.code);
+    assert!(told.contains(&done) && told.contains("0 retransmits"), "{told}");
     let certificates = imprint::est::certs_only(&node.certificates.unwrap()).unwrap();
     assert_eq!(certificates.len(), 2, "the node's and the intermediate");
     assert_eq!(site.events().iter().filter(|event| *event == "enrolled").count(), 1);
@@ -492,5 +503,6 @@ fn an_independent_node() {
     let names = line.trim().strip_prefix("certificates: ").unwrap();
     assert_eq!(names.split(", ").count(), 2, "{line}");
     assert!(names.split(", ").any(|name| name == "CN=node1.example.org"), "{line}");
-    assert!(told.contains("node1: done: key PYTHON"), "{told}");
+    let code = site.state().store.latest("node1").unwrap().0.unwrap().key_code;
+    assert!(told.contains(&format!("node1: done: key {code}, payload ")), "{told}");
 }

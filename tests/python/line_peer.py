@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
 DIGITS = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?,<>()[]{}@%$_"
+# Crockford's base 32.
+CODE = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
@@ -49,6 +51,13 @@ def decode(text):
             return None
         out += value.to_bytes(len(group) - 1, "big")
     return out
+
+
+def key_code(public):
+    info = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    bits = int.from_bytes(hashlib.sha256(info).digest()[:10], "big")
+    digits = "".join(CODE[bits >> shift & 31] for shift in range(75, -1, -5))
+    return "-".join(digits[at:at + 4] for at in range(0, 16, 4))
 
 
 def crc(sender, nonces, message):
@@ -94,6 +103,7 @@ class Node:
         self.coming = None
         self.sending = None
         self.sent = 0
+        self.code = None
 
     def say(self, message, inside=True):
         self.line.sendall(frame(message, self.nonces if inside else bytes(16)))
@@ -168,6 +178,7 @@ class Node:
             name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node1.example.org")])
             key = ec.generate_private_key(ec.SECP256R1())
             csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+            self.code = key_code(key.public_key())
             csr = csr.public_bytes(serialization.Encoding.DER)
             text = b"imprint line request" + bytes([1]) + hello + csr
             proof = hmac.digest(hashlib.sha256(token).digest(), text, "sha256")
@@ -178,7 +189,7 @@ class Node:
             certificates = pkcs7.load_der_pkcs7_certificates(data)
             print("certificates:", ", ".join(each.subject.rfc4514_string() for each in certificates))
             report = {"version": 1, "outcome": "done", "exit_code": 0, "error": None, "origin": "line",
-                      "payload_id": None, "name": None, "key_code": "PYTHON", "steps": []}
+                      "payload_id": None, "name": None, "key_code": self.code, "steps": []}
             self.send(17, json.dumps(report).encode())
         else:
             sys.exit(f"kind {kind}: {data!r}")

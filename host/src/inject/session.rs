@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use imprint::identity::KeyCode;
 use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire, seal};
+use imprint::payload::PayloadId;
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,11 +40,12 @@ struct Session<'a> {
     record: Record,
     hello: Option<Hello>,
     /// The one payload of this delivery. Sealed anew for each conversation.
-    payload: Option<Secret>,
+    payload: Option<(PayloadId, Secret)>,
     deliveries: u8,
     /// The request that waits for an administrator.
     pending: Option<(Vec<u8>, Instant)>,
     hello_at: Option<Instant>,
+    /// Code of the key that a certificate was signed for, here.
     code: Option<String>,
     log: Option<std::fs::File>,
     tail: Vec<u8>,
@@ -374,11 +376,11 @@ impl<'a> Session<'a> {
                 Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
             let made = self.shared.state().payload(&self.job.node, &options, self.shared.timestamp());
             match made {
-                Ok(made) => self.payload = Some(Secret::new(made.bytes.to_vec())),
+                Ok(made) => self.payload = Some((made.id, Secret::new(made.bytes.to_vec()))),
                 Err(error) => return self.fail(failed(error)),
             }
         }
-        let Some(payload) = &self.payload else { return };
+        let Some((_, payload)) = &self.payload else { return };
         let (kind, bytes) = if plain {
             (Kind::Plain, Ok(payload.expose().to_vec()))
         } else {
@@ -415,7 +417,7 @@ impl<'a> Session<'a> {
                     Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
                     Err(error) => return self.fail(failed(error)),
                 }
-                self.code = Some(csr_code(csr));
+                self.code = csr_code(csr);
                 self.tell("signed", &detail);
             }
             Ok((Answer::Pending { detail, .. }, _)) => {
@@ -440,17 +442,24 @@ impl<'a> Session<'a> {
         self.wire.end_mut().send(Kind::Refused, why.as_bytes().to_vec());
     }
 
+    /// What the node says of itself. The first outcome stands.
     fn report(&mut self, report: &[u8]) {
+        if self.outcome.is_some() {
+            return;
+        }
         let Ok(status) = serde_json::from_slice::<Status>(report) else {
             return self.fail("the node's report is no status.json; are both of the same release?".to_owned());
         };
         let millis = self.hello_at.map(|at| at.elapsed().as_millis()).unwrap_or_default();
         let outcome = match (status.outcome, &status.error) {
-            (status::Outcome::Done, _) => Outcome::Done {
-                key_code: shown(status.key_code.as_deref().or(self.code.as_deref()).unwrap_or("unknown")),
-                payload: self.payload.as_ref().map(|payload| payload.expose().len()).unwrap_or_default(),
-                retransmits: self.wire.sent().0,
-                millis: u64::try_from(millis).unwrap_or(u64::MAX),
+            (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()) {
+                Ok(key_code) => Outcome::Done {
+                    key_code,
+                    payload: self.payload.as_ref().map(|(_, bytes)| bytes.expose().len()).unwrap_or_default(),
+                    retransmits: self.wire.sent().0,
+                    millis: u64::try_from(millis).unwrap_or(u64::MAX),
+                },
+                Err(why) => Outcome::Failed(why),
             },
             (_, Some(error)) => {
                 for step in status.steps.iter().rev().take(5).rev() {
@@ -462,8 +471,35 @@ impl<'a> Session<'a> {
         };
         self.outcome = Some(outcome);
     }
+
+    /// The code of the node's key, if that has a certificate by the books: a report has no seal, and whoever writes to
+    /// the line can say one.
+    fn certified(&self, said: Option<&str>) -> Result<String, String> {
+        let Some(said) = said else {
+            return Err(
+                "the node says that it is done, but not with which key; are both of the same release?".to_owned()
+            );
+        };
+        if self.code.as_deref() == Some(said) {
+            return Ok(said.to_owned());
+        }
+        // Signed by `serve`, or before this program was started again.
+        let (latest, _) = self.shared.state().store.latest(&self.job.node).map_err(failed)?;
+        let latest = match &self.payload {
+            None => latest,
+            Some((id, _)) => latest.filter(|row| row.payload == *id),
+        };
+        match latest {
+            Some(row) if row.key_code == said && row.revoked.is_none() => Ok(row.key_code),
+            _ => Err(format!(
+                "the node says that it is done with key {}, for which it was given no certificate here; does another \
+                 host, or somebody else, write to the line? Compare the key on the node's console",
+                shown(said)
+            )),
+        }
+    }
 }
 
-fn csr_code(csr: &[u8]) -> String {
-    crate::csr::Csr::parse(csr).map(|csr| csr.code().to_string()).unwrap_or_default()
+fn csr_code(csr: &[u8]) -> Option<String> {
+    crate::csr::Csr::parse(csr).map(|csr| csr.code().to_string()).ok()
 }
