@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use imprint::hex;
 use imprint::options::CMDLINE_MAX;
 use imprint::payload::EstUrl;
@@ -28,7 +29,7 @@ use crate::inject::{self, Job};
 use crate::load::{self, LoadError, Storm};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
-use crate::{cpio, enrol, iso, list, vfat};
+use crate::{cpio, enrol, iso, list, record, vfat};
 
 /// What the rest of a kernel command line needs; with less than this left there is a warning.
 const CMDLINE_ROOM: usize = 256;
@@ -37,7 +38,9 @@ const CMDLINE_ROOM: usize = 256;
 pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
     match &cli.command {
         Command::Init { url } => init(cli, url, now),
-        Command::Node(NodeCommand::Add { files, replace }) => add(cli, files, *replace, now),
+        Command::Node(NodeCommand::Add { files, csv, template, replace }) => {
+            add(cli, files, csv.as_ref(), template.as_ref(), *replace, now)
+        }
         Command::Payload(arguments) => payload(cli, arguments, now),
         Command::Serve { listen, metrics, base64 } => {
             let clock = Arc::new(Timestamp::system);
@@ -94,6 +97,11 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 )
             })
         }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "imprint-host", &mut script);
+            io::stdout().lock().write_all(&script).map_err(CliError::Output)
+        }
         Command::Backup { to } => {
             State::open(&cli.dir)?.back_up(to)?;
             let shown = to.display().to_string();
@@ -135,14 +143,33 @@ fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
     print(&text)
 }
 
-fn add(cli: &Cli, files: &[PathBuf], replace: bool, now: Timestamp) -> Result<(), CliError> {
+fn add(
+    cli: &Cli,
+    files: &[PathBuf],
+    csv: Option<&PathBuf>,
+    template: Option<&PathBuf>,
+    replace: bool,
+    now: Timestamp,
+) -> Result<(), CliError> {
     let mut state = State::open(&cli.dir)?;
-    let read = |path: &PathBuf| match fs::read_to_string(path) {
-        Ok(text) => Ok((path.display().to_string(), text)),
-        Err(source) => Err(CliError::Read { path: path.clone(), source }),
+    let failed = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| CliError::Read { path, source }
     };
-    let files = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let records = state.add_nodes(&files, replace, now)?;
+    let read = |path: &PathBuf| fs::read_to_string(path).map_err(failed(path));
+    let records = match csv {
+        None => {
+            let named = |path: &PathBuf| Ok((path.display().to_string(), read(path)?));
+            let files = files.iter().map(named).collect::<Result<Vec<_>, CliError>>()?;
+            state.add_nodes(&files, replace, now)?
+        }
+        Some(path) => {
+            let template = template.map(read).transpose()?.unwrap_or_default();
+            let (file, bytes) = (path.display().to_string(), fs::read(path).map_err(failed(path))?);
+            let rows = record::csv::rows(&file, &bytes, &template).map_err(state::Error::Record)?;
+            state.add_rows(&file, &rows, replace, now)?
+        }
+    };
     let mut text = String::new();
     for record in &records {
         let _ = writeln!(text, "added {}: {}", record.name, record.names);
@@ -250,7 +277,11 @@ fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
     let failed = |what| move |error| CliError::Load(LoadError::System(what, error));
     let program = std::env::current_exe().map_err(failed("finding this program"))?;
     let work = tempfile::tempdir().map_err(failed("making a directory"))?;
-    let storm = load::storm(&program, work.path(), nodes, timeout, &mut |text| eprintln!("{text}"));
+    let storm = load::storm(&program, work.path(), nodes, timeout, &mut |text| {
+        if !cli.json {
+            eprintln!("{text}");
+        }
+    });
     let storm = storm.map_err(CliError::Load)?;
     let millis = |of_hundred| u64::try_from(storm.percentile(of_hundred).as_millis()).unwrap_or(u64::MAX);
     print(&if cli.json {

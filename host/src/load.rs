@@ -22,8 +22,8 @@ use nix::unistd::Pid;
 use crate::compose::Options;
 use crate::state::{self, State};
 
-/// A node's thread does little, and most of its time nothing.
-const STACK: usize = 512 * 1024;
+/// Of a node's thread. What is not used of it is not there.
+const STACK: usize = 2 * 1024 * 1024;
 
 /// How it went.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! A node's record: TOML to validated values. Errors name file, line and key. Makes no payload; `compose` does.
 
+pub mod csv;
 mod fields;
 mod network;
 #[cfg(test)]

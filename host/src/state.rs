@@ -9,7 +9,7 @@ use imprint::time::Timestamp;
 use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
-use crate::record::{Record, RecordError};
+use crate::record::{self, Record, RecordError};
 use crate::store::{CertificateRow, Changes, Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
 
 /// An open state directory.
@@ -86,6 +86,24 @@ impl State {
         }
         changes.commit()?;
         Ok(records)
+    }
+
+    /// Adds the nodes of a CSV file: all of them or none.
+    pub fn add_rows(
+        &mut self,
+        file: &str,
+        rows: &[record::csv::Row],
+        replace: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, Error> {
+        let mut files = Vec::with_capacity(rows.len());
+        for row in rows {
+            // What is wrong is told by the line that somebody can see, not by that of the record made of it.
+            let at_row = |error: RecordError| RecordError { file: file.to_owned(), line: row.line, ..error };
+            Record::compile(file, &row.record, self.ca.root(), &self.urls).map_err(at_row)?;
+            files.push((format!("{file}:{}", row.line), row.record.clone()));
+        }
+        self.add_nodes(&files, replace, now)
     }
 
     /// A node's record.

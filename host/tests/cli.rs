@@ -408,3 +408,75 @@ fn a_backup_is_a_state_directory() {
     assert!(rotate.contains("the root's key is not at "), "{rotate}");
     fine(&copy, &["ca", "rotate", "--root-key", dir.join("root.key").to_str().unwrap()]);
 }
+
+/// A thousand nodes from a table, with what they have in common in a template; one bad row adds none.
+#[test]
+fn nodes_from_a_table() {
+    let (temp, dir) = site();
+    let file = |name: &str, text: &str| {
+        let path = temp.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let template = file(
+        "rack.toml",
+        "enrol = \"each-boot\"\n[[network]]\nmatch = { any = true }\naddresses = [\"{address}/16\"]\n",
+    );
+    let mut table = "name,subject,sans,bind.serial,address\n".to_owned();
+    for n in 0..1000 {
+        let (address, name) = (format!("10.1.{}.{}", n / 250, n % 250 + 1), format!("rack{n:04}"));
+        table
+            .push_str(&format!("{name},CN={name};O=\"Example\",dns:{name}.example.org;ip:{address},SN{n},{address}\n"));
+    }
+    let nodes = || {
+        let listed: serde_json::Value = serde_json::from_slice(&fine(&dir, &["nodes", "--json"])).unwrap();
+        listed.as_array().unwrap().len()
+    };
+    let before = nodes();
+    let bad = file("bad.csv", &table.replace("dns:rack0500.example.org", "dns:rack 0500"));
+    let (code, error) = fails(&dir, &["node", "add", "--csv", &bad, "--template", &template]);
+    assert!(code == 1 && error.starts_with(&format!("imprint-host: {bad}:502: sans[0]: ")), "{error}");
+    let twice = file("twice.csv", &format!("{table}rack0007,CN=x,,,10.2.0.1\n"));
+    let (_, error) = fails(&dir, &["node", "add", "--csv", &twice, "--template", &template]);
+    assert_eq!(
+        error,
+        format!("imprint-host: {twice}:1002: name: rack0007 is in another file, too; give each its own\n")
+    );
+    assert_eq!(nodes(), before);
+    let good = file("nodes.csv", &table);
+    let added: serde_json::Value =
+        serde_json::from_slice(&fine(&dir, &["--json", "node", "add", "--csv", &good, "--template", &template]))
+            .unwrap();
+    assert_eq!((added["added"].as_array().unwrap().len(), nodes()), (1000, before + 1000));
+    let output = temp.path().join("payload");
+    fine(&dir, &["payload", "rack0999", "-o", output.to_str().unwrap()]);
+    let shown = Payload::decode(&std::fs::read(output).unwrap()).unwrap().to_string();
+    assert!(shown.contains("10.1.3.250/16") && shown.contains("CN=rack0999"), "{shown}");
+}
+
+/// Each command that prints, prints one JSON value with --json; shells complete each.
+#[test]
+fn json_for_programs_and_completions_for_shells() {
+    let (temp, dir) = site();
+    let file = |name: &str| temp.path().join(name).display().to_string();
+    std::fs::write(file("node7.toml"), "name = \"node7\"\nsubject = [\"CN=node7\"]\n").unwrap();
+    for words in [
+        vec!["node", "add", &file("node7.toml")],
+        vec!["payload", "node7", "--credentials", "-o", &file("payload")],
+        vec!["nodes"],
+        vec!["log"],
+        vec!["revoke", "node7", "--reason", "keyCompromise"],
+        vec!["backup", &file("copy")],
+        vec!["ca", "rotate"],
+        vec!["load", "--nodes", "3"],
+    ] {
+        let printed = fine(&dir, &[&["--json"], &words[..]].concat());
+        serde_json::from_slice::<serde_json::Value>(&printed).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(fine(&dir, &["completions", shell])).unwrap();
+        for word in ["payload", "approve", "revoke", "rotate", "backup"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use imprint::payload::EstUrl;
 
 use crate::est::Layout;
@@ -90,6 +91,11 @@ pub(super) enum Command {
         #[arg(long, default_value = "10m", value_parser = duration)]
         timeout: Duration,
     },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which
+        shell: Shell,
+    },
     /// Copy the state, also while serve runs, into an empty directory: a state directory itself, without the root's key
     Backup {
         /// The new directory
@@ -141,8 +147,14 @@ pub(super) enum NodeCommand {
     /// Add nodes from TOML files: all of them or none
     Add {
         /// One record each
-        #[arg(required = true)]
+        #[arg(required_unless_present = "csv")]
         files: Vec<PathBuf>,
+        /// A node in each row, as the first line names the columns: name, subject, sans, … and lists with ; between
+        #[arg(long, conflicts_with = "files")]
+        csv: Option<PathBuf>,
+        /// TOML that the rows have in common; {COLUMN} stands for the cell of any other column
+        #[arg(long, requires = "csv")]
+        template: Option<PathBuf>,
         /// Give nodes that are known another record
         #[arg(long)]
         replace: bool,
@@ -238,4 +250,48 @@ fn est_url(text: &str) -> Result<EstUrl, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     record::duration(text).ok_or_else(|| "want a duration like 24h, 30m or 7d".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// imprint-host(1) has every command, with its options behind it, and no other.
+    #[test]
+    fn the_manual_has_every_command_and_option() {
+        let page = include_str!("../../../man/imprint-host.1");
+        let (_, list) = page.split_once("The commands are:\n").unwrap();
+        let (list, _) = list.split_once("\n.El\n").unwrap();
+        let entries: Vec<&str> = list.split("\n.It Cm ").skip(1).collect();
+        let mut described: Vec<String> = Vec::new();
+        let mut options = 0;
+        let mut check = |name: String, command: &clap::Command| {
+            let own: String = entries.iter().copied().filter(|entry| entry.starts_with(&name)).collect();
+            assert!(!own.is_empty(), "{name} is not on the page");
+            for option in command.get_arguments().filter(|option| !option.is_positional() && !option.is_global_set()) {
+                let long = option.get_long().unwrap();
+                assert!(own.contains(&format!("Fl Fl {long}")), "{name} --{long}");
+                options += 1;
+            }
+            described.push(name);
+        };
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name().to_owned();
+            match command.get_subcommands().count() {
+                0 => check(name, command),
+                _ => command.get_subcommands().for_each(|sub| check(format!("{name} {}", sub.get_name()), sub)),
+            }
+        }
+        assert!(options > 20, "{options}");
+        for entry in entries {
+            let known = described.iter().any(|name| entry.starts_with(name.as_str()));
+            assert!(known, "{}", entry.lines().next().unwrap());
+        }
+        for option in Cli::command().get_arguments() {
+            let long = option.get_long().unwrap();
+            assert!(page.contains(&format!(".It Fl Fl {long}")), "--{long}");
+        }
+    }
 }

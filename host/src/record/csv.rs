@@ -1,0 +1,207 @@
+//! Many records in one CSV file (RFC 4180): a row becomes the TOML of a record, which is what is compiled and kept. What
+//! the nodes have in common stands in a template. Compiles nothing itself.
+
+use std::collections::BTreeMap;
+
+use super::RecordError;
+
+/// Columns whose cell is one string.
+const STRINGS: [&str; 5] = ["name", "hostname", "key", "enrol", "validity"];
+/// Columns whose cell is a list, separated by semicolons.
+const LISTS: [&str; 4] = ["subject", "sans", "usages", "issuers"];
+/// The same in the table `bind`.
+const BIND_STRINGS: [&str; 2] = ["bind.uuid", "bind.serial"];
+const BIND_LISTS: [&str; 1] = ["bind.macs"];
+
+/// A row of the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Where it begins, from 1.
+    pub line: usize,
+    /// Its record, in TOML.
+    pub record: String,
+}
+
+/// Reads the file. `template` is TOML; `{COLUMN}` in it stands for the cell of a column that is no key of a record.
+pub fn rows(file: &str, bytes: &[u8], template: &str) -> Result<Vec<Row>, RecordError> {
+    let error = |line: usize, key: &str, problem: String| RecordError {
+        file: file.to_owned(),
+        line,
+        key: key.to_owned(),
+        problem,
+    };
+    // What Excel writes before the first name.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    // Where it begins: behind the end of the line before, which the reader may not have taken yet.
+    let line_of = |position: Option<&csv::Position>| {
+        let start = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or_default();
+        let rest = bytes.get(start..).unwrap_or_default();
+        let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let before = bytes.get(..start.saturating_add(blank)).unwrap_or(bytes);
+        before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
+    };
+    let broken = |failure: csv::Error| {
+        let line = line_of(failure.position());
+        let problem = match failure.kind() {
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("{len} cells, the header has {expected_len}")
+            }
+            csv::ErrorKind::Utf8 { .. } => "not UTF-8; save it as CSV in UTF-8".to_owned(),
+            _ => failure.to_string(),
+        };
+        error(line, "", problem)
+    };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+    let header = reader.headers().map_err(broken)?.clone();
+    for (index, column) in header.iter().enumerate() {
+        if header.iter().take(index).any(|before| before == column) {
+            return Err(error(1, column, "a column of this name is there already".to_owned()));
+        }
+        if !is_key(column) && !template.contains(&format!("{{{column}}}")) {
+            let keys = [&STRINGS[..], &LISTS, &BIND_STRINGS, &BIND_LISTS].concat().join(", ");
+            let problem = format!("neither a column that is known ({keys}) nor used as {{{column}}} in the template");
+            return Err(error(1, &shown(column), problem));
+        }
+    }
+    if !header.iter().any(|column| column == "name") {
+        return Err(error(1, "", "no column is called name; the first line names the columns".to_owned()));
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(broken)?;
+        let line = line_of(record.position());
+        let cells: BTreeMap<&str, &str> = header.iter().zip(record.iter()).collect();
+        rows.push(Row { line, record: toml(&cells, template) });
+    }
+    if rows.is_empty() {
+        return Err(error(1, "", "no rows; the first line names the columns, each other one is a node".to_owned()));
+    }
+    Ok(rows)
+}
+
+fn is_key(column: &str) -> bool {
+    [&STRINGS[..], &LISTS, &BIND_STRINGS, &BIND_LISTS].concat().contains(&column)
+}
+
+/// An empty cell leaves its key out: the template may have it.
+fn toml(cells: &BTreeMap<&str, &str>, template: &str) -> String {
+    let given = |column: &str| cells.get(column).copied().filter(|cell| !cell.is_empty());
+    let mut text = String::new();
+    for key in STRINGS {
+        if let Some(cell) = given(key) {
+            text.push_str(&format!("{key} = {}\n", quoted(cell)));
+        }
+    }
+    for key in LISTS {
+        if let Some(cell) = given(key) {
+            text.push_str(&format!("{key} = {}\n", list(cell)));
+        }
+    }
+    let mut bind = Vec::new();
+    for column in BIND_STRINGS {
+        bind.extend(given(column).map(|cell| format!("{} = {}", inner(column), quoted(cell))));
+    }
+    for column in BIND_LISTS {
+        bind.extend(given(column).map(|cell| format!("{} = {}", inner(column), list(cell))));
+    }
+    if !bind.is_empty() {
+        text.push_str(&format!("bind = {{ {} }}\n", bind.join(", ")));
+    }
+    let mut rest = template.to_owned();
+    for (column, cell) in cells {
+        rest = rest.replace(&format!("{{{column}}}"), &escaped(cell));
+    }
+    text.push_str(&rest);
+    text
+}
+
+fn inner(column: &str) -> &str {
+    column.strip_prefix("bind.").unwrap_or(column)
+}
+
+fn list(cell: &str) -> String {
+    let items: Vec<String> = cell.split(';').map(str::trim).filter(|item| !item.is_empty()).map(quoted).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", escaped(text))
+}
+
+/// As the inside of a basic string (TOML 1.0, "String").
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_default).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str, template: &str) -> String {
+        rows("nodes.csv", text.as_bytes(), template).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn rows_become_records() {
+        let text = "\u{feff}name, subject ,sans,bind.macs,address\r\n\
+                    node1,\"CN=node1;O=Example, Inc.\",dns:node1.example.org; ip:192.0.2.1,52:54:00:00:00:01,192.0.2.1\r\n\
+                    \"node2\",CN=\"\"node2,,,192.0.2.2\r\n";
+        let template = "key = \"p384\"\n[[network]]\nmatch = { any = true }\naddresses = [\"{address}/24\"]\n";
+        // A quote that does not begin a cell is itself (RFC 4180 leaves it open; spreadsheets read it so).
+        let rows = rows("nodes.csv", text.as_bytes(), template).unwrap();
+        assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(
+            rows[0].record,
+            "name = \"node1\"\nsubject = [\"CN=node1\", \"O=Example, Inc.\"]\n\
+             sans = [\"dns:node1.example.org\", \"ip:192.0.2.1\"]\nbind = { macs = [\"52:54:00:00:00:01\"] }\n\
+             key = \"p384\"\n[[network]]\nmatch = { any = true }\naddresses = [\"192.0.2.1/24\"]\n"
+        );
+        assert!(
+            rows[1].record.starts_with("name = \"node2\"\nsubject = [\"CN=\\\"\\\"node2\"]\nkey = "),
+            "{}",
+            rows[1].record
+        );
+    }
+
+    #[test]
+    fn errors_name_file_line_and_column() {
+        assert_eq!(
+            problem("name,rack\nnode1,7\n", ""),
+            "nodes.csv:1: rack: neither a column that is known (name, hostname, key, enrol, validity, subject, sans, \
+             usages, issuers, bind.uuid, bind.serial, bind.macs) nor used as {rack} in the template"
+        );
+        assert_eq!(problem("name,name\n", ""), "nodes.csv:1: name: a column of this name is there already");
+        assert_eq!(
+            problem("subject\nCN=a\n", ""),
+            "nodes.csv:1: no column is called name; the first line names the columns"
+        );
+        assert_eq!(problem("name,key\nnode1\n", ""), "nodes.csv:2: 1 cells, the header has 2");
+        assert_eq!(
+            problem("name\n", ""),
+            "nodes.csv:1: no rows; the first line names the columns, each other one is a node"
+        );
+        let latin = rows("nodes.csv", b"name\nn\xe9\n", "").unwrap_err().to_string();
+        assert_eq!(latin, "nodes.csv:2: not UTF-8; save it as CSV in UTF-8");
+    }
+
+    /// What is in a cell stays in its string, whatever it is.
+    #[test]
+    fn a_cell_cannot_leave_its_string() {
+        let text = "name,note\n\"a\"\"]\nkey = \"\"rsa\",\"x\\\"\n";
+        let rows = rows("nodes.csv", text.as_bytes(), "hostname = \"{note}\"\n").unwrap();
+        assert_eq!(rows[0].record, "name = \"a\\\"]\\u000Akey = \\\"rsa\"\nhostname = \"x\\\\\"\n");
+    }
+}
