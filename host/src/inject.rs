@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use imprint::time::Timestamp;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 
 use transport::LineSpec;
 pub use words::Outcome;
@@ -110,30 +110,44 @@ pub fn run(state: State, jobs: Vec<Job>, config: Config) -> io::Result<Outcomes>
     let shared =
         Arc::new(Shared { state: Mutex::new(state), config, began: Instant::now(), epoch, shown: Mutex::new(false) });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async move {
-        let mut tasks = JoinSet::new();
-        for (index, job) in jobs.into_iter().enumerate() {
-            let shared = Arc::clone(&shared);
-            tasks.spawn(async move {
+    Ok(runtime.block_on(async move {
+        let mut tasks = Vec::new();
+        for job in jobs {
+            let (node, shared) = (job.node.clone(), Arc::clone(&shared));
+            let task = tokio::spawn(async move {
                 let node = job.node.clone();
-                let outcome = session::run(job, &shared).await;
+                let session = Arc::clone(&shared);
+                let outcome = ended(tokio::spawn(async move { session::run(job, &session).await })).await;
                 shared.tell(&node, outcome.word(), &outcome.to_string());
-                (index, node, outcome)
+                outcome
             });
+            tasks.push((node, task));
         }
         let mut outcomes = Vec::new();
-        while let Some(done) = tasks.join_next().await {
-            outcomes.extend(done.ok());
+        for (node, task) in tasks {
+            outcomes.push((node, ended(task).await));
         }
-        outcomes.sort_by_key(|(index, ..)| *index);
-        Ok(outcomes.into_iter().map(|(_, node, outcome)| (node, outcome)).collect())
+        outcomes
+    }))
+}
+
+/// A line that ends without an outcome has failed: nothing else may look like success.
+async fn ended(task: JoinHandle<Outcome>) -> Outcome {
+    task.await.unwrap_or_else(|error| {
+        let panic = error.try_into_panic().ok();
+        let words = panic.as_ref().and_then(|words| {
+            words.downcast_ref::<String>().map(String::as_str).or_else(|| words.downcast_ref::<&str>().copied())
+        });
+        let words = words.unwrap_or("it ended early");
+        Outcome::Failed(format!("a defect in imprint-host: {words}; please report it"))
     })
 }
 
 /// Why a file of lines is none.
 #[derive(Debug)]
 pub struct JobsError {
-    line: usize,
+    /// `None`: the whole file.
+    line: Option<usize>,
     why: String,
 }
 
@@ -141,7 +155,7 @@ pub struct JobsError {
 pub fn jobs(text: &str) -> Result<Vec<Job>, JobsError> {
     let mut jobs: Vec<Job> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
-        let wrong = |why: String| JobsError { line: number, why };
+        let wrong = |why: String| JobsError { line: Some(number), why };
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -157,12 +171,18 @@ pub fn jobs(text: &str) -> Result<Vec<Job>, JobsError> {
         }
         jobs.push(Job { node: node.to_owned(), line: spec, power });
     }
+    if jobs.is_empty() {
+        return Err(JobsError { line: None, why: "there is no line in it; want NODE LINE".to_owned() });
+    }
     Ok(jobs)
 }
 
 impl fmt::Display for JobsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.why)
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.why),
+            None => f.write_str(&self.why),
+        }
     }
 }
 
@@ -178,7 +198,19 @@ mod tests {
         let shown: Vec<_> = found.iter().map(|job| (job.node.as_str(), job.line.to_string())).collect();
         assert_eq!(shown, [("node1", "unix:/run/1".to_owned()), ("node2", "tcp:bmc2:9001".to_owned())]);
         assert_eq!(found[1].power.as_deref(), Some("ipmitool -H bmc2 power on"));
+        assert_eq!(jobs("# none\n\n").unwrap_err().to_string(), "there is no line in it; want NODE LINE");
         assert_eq!(jobs("node1\n").unwrap_err().to_string(), "line 1: want NODE LINE");
         assert!(jobs("a unix:x\na unix:y\n").unwrap_err().to_string().starts_with("line 2: a has a line already"));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_panics_has_failed() {
+        let failed = |words: &str| Outcome::Failed(format!("a defect in imprint-host: {words}; please report it"));
+        let (node, line) = ("node1", 7);
+        assert_eq!(ended(tokio::spawn(async { panic!("for an example") })).await, failed("for an example"));
+        assert_eq!(ended(tokio::spawn(async move { panic!("{node}, {line}") })).await, failed("node1, 7"));
+        let task = tokio::spawn(std::future::pending());
+        task.abort();
+        assert_eq!(ended(task).await, failed("it ended early"));
     }
 }

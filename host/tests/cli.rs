@@ -331,6 +331,8 @@ fn usage_errors_are_2() {
         &["payload", "node1", "--expires", "soon"],
         &["payload", "node1", "--seed", "--no-seed"],
         &["serve", "--listen", "everywhere"],
+        &["inject", "node1", "--line", "unix:/run/line", "--window", "18446744073709551615s"],
+        &["inject", "node1", "--line", "unix:/run/line", "--timeout", "31d"],
         &["frobnicate"],
         &[],
     ] {
@@ -338,7 +340,19 @@ fn usage_errors_are_2() {
     }
     let (_, error) = fails(&dir, &["init", "--url", "http://est.example.org/.well-known/est"]);
     assert!(error.contains("is not an https:// URL; EST is spoken over TLS only"), "{error}");
+    let (_, error) = fails(&dir, &["inject", "node1", "--line", "unix:/run/line", "--window", "31d"]);
+    assert!(error.contains("want 30d at most"), "{error}");
     assert!(!dir.exists());
+}
+
+#[test]
+fn a_file_of_lines_without_a_line_is_an_error() {
+    let (temp, dir) = site();
+    let lines = temp.path().join("lines");
+    std::fs::write(&lines, "# rack 1 follows\n").unwrap();
+    let (code, error) = fails(&dir, &["inject", "--lines", lines.to_str().unwrap()]);
+    let want = format!("imprint-host: {}: there is no line in it; want NODE LINE\n", lines.display());
+    assert_eq!((code, error), (1, want));
 }
 
 #[test]

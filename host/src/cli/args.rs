@@ -88,7 +88,7 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 1000)]
         nodes: usize,
         /// How long each may take
-        #[arg(long, default_value = "10m", value_parser = duration)]
+        #[arg(long, default_value = "10m", value_parser = wait)]
         timeout: Duration,
     },
     /// Print a completion script for a shell
@@ -209,10 +209,10 @@ pub(super) struct InjectArgs {
     #[arg(long)]
     pub(super) power: Option<String>,
     /// How long a node may take to say HELLO, like 5m
-    #[arg(long, default_value = "5m", value_parser = duration)]
+    #[arg(long, default_value = "5m", value_parser = wait)]
     pub(super) window: Duration,
     /// How long it may take from then on
-    #[arg(long, default_value = "10m", value_parser = duration)]
+    #[arg(long, default_value = "10m", value_parser = wait)]
     pub(super) timeout: Duration,
     /// Call at once. A boot loader or a login prompt on the line takes that for keys; without it the host waits until
     /// it hears the agent
@@ -250,6 +250,13 @@ fn est_url(text: &str) -> Result<EstUrl, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     record::duration(text).ok_or_else(|| "want a duration like 24h, 30m or 7d".to_owned())
+}
+
+/// A wait is counted from now on, which must not leave the range of the clock; nobody waits for longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 86_400);
+
+fn wait(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|wait| if wait <= LONGEST_WAIT { Ok(wait) } else { Err("want 30d at most".to_owned()) })
 }
 
 #[cfg(test)]
