@@ -96,7 +96,7 @@ impl FromStr for LineSpec {
     }
 }
 
-/// A command may hold a password, so only its first word is shown.
+/// A command may hold a password, in its words or in variables before them, so only its own name is shown.
 impl fmt::Display for LineSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -104,9 +104,21 @@ impl fmt::Display for LineSpec {
             LineSpec::Unix(path) => write!(f, "unix:{}", path.display()),
             LineSpec::Tcp(address) => write!(f, "tcp:{address}"),
             LineSpec::Telnet(address) => write!(f, "telnet:{address}"),
-            LineSpec::Exec(command) => write!(f, "exec:{} …", command.split_whitespace().next().unwrap_or_default()),
+            LineSpec::Exec(command) => match program(command) {
+                Some(program) => write!(f, "exec:{program} …"),
+                None => f.write_str("exec:…"),
+            },
         }
     }
+}
+
+/// The name of the program, where that is plain to see: quotes, blanks in values and the like are the shell's to take
+/// apart, not ours.
+fn program(command: &str) -> Option<&str> {
+    let plain = |word: &str, marks: &[u8]| word.bytes().all(|b| b.is_ascii_alphanumeric() || marks.contains(&b));
+    let variable =
+        |word: &str| word.split_once('=').is_some_and(|(name, value)| plain(name, b"_") && plain(value, b"_-+./:,@%"));
+    command.split_whitespace().find(|word| !variable(word)).filter(|word| plain(word, b"_-+./~"))
 }
 
 impl LineSpec {
@@ -268,6 +280,13 @@ mod tests {
             ("tcp:[::1]:9001", "tcp:[::1]:9001"),
             ("telnet:console.example:7001", "telnet:console.example:7001"),
             ("exec:ipmitool -P secret sol activate", "exec:ipmitool …"),
+            ("exec: ~/bin/sol node1", "exec:~/bin/sol …"),
+            ("exec:IPMI_PASSWORD=secret LANG=C ipmitool -E sol activate", "exec:ipmitool …"),
+            ("exec:IPMI_PASSWORD=secret", "exec:…"),
+            ("exec:IPMI_PASSWORD='se cret' ipmitool -E sol activate", "exec:…"),
+            ("exec:IPMI_PASSWORD=$(echo secret) ipmitool -E sol activate", "exec:…"),
+            ("exec:IPMI_PASSWORD=secret;ipmitool -E sol activate", "exec:…"),
+            ("exec:(IPMI_PASSWORD=secret ipmitool -E sol activate)", "exec:…"),
         ] {
             assert_eq!(text.parse::<LineSpec>().unwrap().to_string(), shown);
         }
