@@ -1,6 +1,7 @@
 //! `imprint-host inject`: payloads down lines, requests up, certificates down. Drives the protocol's host end; who gets
 //! what, `enrol` and `compose` decide.
 
+mod machine;
 mod power;
 mod session;
 pub mod telnet;

@@ -319,9 +319,7 @@ impl Hello {
             item(TAG_UUID, uuid);
         }
         if let Some(serial) = &self.serial {
-            let end = serial.char_indices().map(|(at, c)| at.saturating_add(c.len_utf8()));
-            let end = end.take_while(|end| *end <= MAX_SERIAL).last().unwrap_or(0);
-            item(TAG_SERIAL, serial.as_bytes().get(..end).unwrap_or_default());
+            item(TAG_SERIAL, cut_serial(serial).as_bytes());
         }
         for mac in &self.macs {
             item(TAG_MAC, mac);
@@ -353,6 +351,13 @@ impl Hello {
         }
         Some(hello)
     }
+}
+
+/// What HELLO says of a serial number: a long one is cut.
+pub fn cut_serial(serial: &str) -> &str {
+    let ends = serial.char_indices().map(|(at, c)| at.saturating_add(c.len_utf8()));
+    let end = ends.take_while(|end| *end <= MAX_SERIAL).last().unwrap_or(0);
+    serial.get(..end).unwrap_or_default()
 }
 
 /// Hostile text must neither flood nor drive the console it is shown on.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::transport::Line;
 use super::words::{Outcome, kind_name, shown, stage_name};
-use super::{Job, Shared, power};
+use super::{Job, Shared, machine, power};
 use crate::compose::{Medium, Options};
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::record::Record;
@@ -301,39 +301,11 @@ impl<'a> Session<'a> {
         let uuid = hello.uuid.map_or("none".to_owned(), |uuid| imprint::hex::uuid(&uuid));
         let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
         self.tell("hello", &format!("line key {code}, UUID {uuid}, serial number {serial}"));
-        if let Err(why) = self.is_ours(&hello) {
+        if let Err(why) = machine::is_named(self.record.binding.as_ref(), &hello) {
             return self.fail(why);
         }
         self.hello = Some(hello);
         self.hello_at = Some(Instant::now());
-    }
-
-    /// Whether this is the machine that the record names.
-    fn is_ours(&self, hello: &Hello) -> Result<(), String> {
-        let Some(binding) = &self.record.binding else { return Ok(()) };
-        let other = |what: &str, want: String, have: String| {
-            Err(format!("another machine is on this line: the record's {what} is {want}, HELLO says {have}"))
-        };
-        if let Some(want) = binding.uuid
-            && hello.uuid != Some(want)
-        {
-            let have = hello.uuid.map_or("none".to_owned(), |have| imprint::hex::uuid(&have));
-            return other("SMBIOS UUID", imprint::hex::uuid(&want), have);
-        }
-        // HELLO may cut a long one short.
-        if let Some(want) = &binding.serial
-            && !hello.serial.as_ref().is_some_and(|have| want.starts_with(have.as_str()))
-        {
-            return other("serial number", want.clone(), hello.serial.clone().unwrap_or("none".to_owned()));
-        }
-        // A driver may not be there yet when HELLO is said; the node itself looks again.
-        let known = |mac: &Vec<u8>| binding.macs.iter().any(|want| want.as_bytes() == mac.as_slice());
-        if !binding.macs.is_empty() && !hello.macs.is_empty() && !hello.macs.iter().any(known) {
-            let want: Vec<String> = binding.macs.iter().map(ToString::to_string).collect();
-            let have: Vec<String> = hello.macs.iter().map(|mac| imprint::hex::separated(mac, ":")).collect();
-            return other("MAC address", want.join(", "), have.join(", "));
-        }
-        Ok(())
     }
 
     /// Another key in the window that was armed for one.
@@ -342,7 +314,7 @@ impl<'a> Session<'a> {
         // The power that we switched makes the node start again, and nothing was given away yet.
         if self.job.power.is_some() && self.payload.is_none() {
             self.tell("hello", &format!("again, line key {code}"));
-            if let Err(why) = self.is_ours(hello) {
+            if let Err(why) = machine::is_named(self.record.binding.as_ref(), hello) {
                 return self.fail(why);
             }
             self.hello = Some(hello.clone());

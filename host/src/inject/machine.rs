@@ -1,0 +1,77 @@
+//! Whether HELLO is of the machine that a record names. Guards against mix-ups; anybody can say anything in HELLO.
+
+use imprint::line::Hello;
+use imprint::line::frame::cut_serial;
+use imprint::payload::Binding;
+
+/// Compares what both say; the error names the first difference.
+pub(super) fn is_named(binding: Option<&Binding>, hello: &Hello) -> Result<(), String> {
+    let Some(binding) = binding else { return Ok(()) };
+    let other = |what: &str, want: String, have: String| {
+        Err(format!("another machine is on this line: the record's {what} is {want}, HELLO says {have}"))
+    };
+    if let Some(want) = binding.uuid
+        && hello.uuid != Some(want)
+    {
+        let have = hello.uuid.map_or("none".to_owned(), |have| imprint::hex::uuid(&have));
+        return other("SMBIOS UUID", imprint::hex::uuid(&want), have);
+    }
+    if let Some(want) = &binding.serial
+        && hello.serial.as_deref() != Some(cut_serial(want))
+    {
+        let have = hello.serial.as_ref().map_or("none".to_owned(), |have| format!("\"{have}\""));
+        return other("serial number", format!("\"{want}\""), have);
+    }
+    // A driver may not be there yet when HELLO is said; the node itself looks again.
+    let known = |mac: &Vec<u8>| binding.macs.iter().any(|want| want.as_bytes() == mac.as_slice());
+    if !binding.macs.is_empty() && !hello.macs.is_empty() && !hello.macs.iter().any(known) {
+        let want: Vec<String> = binding.macs.iter().map(ToString::to_string).collect();
+        let have: Vec<String> = hello.macs.iter().map(|mac| imprint::hex::separated(mac, ":")).collect();
+        return other("MAC address", want.join(", "), have.join(", "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imprint::line::{Nonce, Versions};
+
+    fn hello(serial: Option<&str>) -> Hello {
+        Hello {
+            versions: Versions::OURS,
+            plain: false,
+            nonce: Nonce([1; 8]),
+            key: [2; 32],
+            uuid: None,
+            serial: serial.map(str::to_owned),
+            macs: Vec::new(),
+        }
+    }
+
+    fn check(want: &str, have: Option<&str>) -> Result<(), String> {
+        is_named(Some(&Binding { uuid: None, macs: Vec::new(), serial: Some(want.to_owned()) }), &hello(have))
+    }
+
+    #[test]
+    fn serial_numbers_are_compared_whole() {
+        let other = |have: &str| {
+            Err(format!("another machine is on this line: the record's serial number is \"CZ1234\", HELLO says {have}"))
+        };
+        assert_eq!(check("CZ1234", Some("CZ1234")), Ok(()));
+        assert_eq!(check("CZ1234", Some("CZ123")), other("\"CZ123\""));
+        assert_eq!(check("CZ1234", Some("CZ12345")), other("\"CZ12345\""));
+        assert_eq!(check("CZ1234", Some("")), other("\"\""));
+        assert_eq!(check("CZ1234", None), other("none"));
+    }
+
+    /// HELLO has 32 characters of it.
+    #[test]
+    fn a_serial_number_that_is_too_long_for_hello_is_compared_as_far_as_that_goes() {
+        let want = "CN0H1234701632AB00CDA02X1234567890";
+        assert_eq!(check(want, Some(&want[..32])), Ok(()));
+        for have in [&want[..31], &want[..1], "", "CN0H1234701632AB00CDA02X12345678X"] {
+            assert!(check(want, Some(have)).unwrap_err().ends_with(&format!("HELLO says \"{have}\"")), "{have}");
+        }
+    }
+}
