@@ -278,6 +278,35 @@ def serial_line():
     line.measure(record, ROOT / "target" / target / "host/linebench", HOST, folder)
 
 
+def server():
+    """`serve` beside what bounds it, in the same run, and a storm of nodes that check in at once."""
+    target = "x86_64-unknown-linux-musl"
+    built = ["cargo", "build", "--locked", "--quiet", "--profile", "host", "--target", target]
+    subprocess.run([*built, "-p", "imprint-tests", "--bin", "enrolbench"], check=True, cwd=ROOT)
+    program = ROOT / "target" / target / "host/enrolbench"
+    rounds, half = [], None
+    for row in output(str(program), str(HOST), "5", "4").splitlines():
+        kind, *values = row.split()
+        if kind == "rates":
+            rounds.append([float(value) for value in values])
+        else:
+            half = [float(value) for value in values]
+    # Of each round by itself: what the machine does besides changes from one to the next.
+    shares = [100 * check_in / min(tls, commit) for tls, commit, check_in in rounds]
+    tls, commit, check_in = (round(statistics.median(column)) for column in zip(*rounds))
+    share = round(statistics.median(shares))
+    record("check-ins a second, one server, median of 5", check_in, "/s", None, "bare TLS handshakes", tls)
+    record("  the same", check_in, "/s", None, "commits of SQLite", commit)
+    record("  by the smaller of the two in its own round, at least 60", share, "%", holds=share >= 60)
+    record(f"check-in at half load ({half[0]:.0f}/s), p99", half[2], "ms", 100)
+    storm = json.loads(output(str(HOST), "--json", "load", "--nodes", "10000"))
+    record("storm of 10,000 nodes, the agent's own check-in, the last one", round(storm["last_ms"] / 1000, 1), "s")
+    record("  nodes without a certificate, or with two", 10000 - storm["enrolled"] + storm["doubled"], "", 0)
+    record("  retries", storm["retries"], "")
+    record("  answers 503 with Retry-After", storm["busy"], "")
+    record("  memory of serve", round(storm["memory"] / MIB, 1), "MiB", 256)
+
+
 def demo():
     """`make demo` with a warm build and cached kernel; its own last line says how long it took."""
     times = []
@@ -294,7 +323,7 @@ def main():
     words.add_argument("--only", default="")
     words = words.parse_args()
     for name, measure in (("size", sizes), ("payload", payload_size), ("checkin", lambda: checkin(words.runs)),
-                          ("source", no_source), ("network", lambda: network(30)), ("line", serial_line), ("demo", demo)):
+                          ("source", no_source), ("network", lambda: network(30)), ("line", serial_line), ("server", server), ("demo", demo)):
         if words.only in name:
             measure()
     target = ROOT / "target/bench"
