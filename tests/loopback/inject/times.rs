@@ -1,5 +1,9 @@
 //! What takes its time: consoles that never fall silent, power commands that do not end, administrators.
 
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::*;
 
 /// A machine that boots on writes to its console without a pause; that is no reason to stay.
@@ -26,17 +30,40 @@ fn a_console_that_goes_on_talking_keeps_nobody() {
     assert_eq!(code, Some(0), "{told}");
 }
 
-/// A machine that is started in the background holds the command's standard error for as long as it runs.
+/// A machine that is started in the background holds the command's standard output and error for as long as it runs.
 #[test]
 fn what_a_power_command_leaves_running_is_not_waited_for() {
     let site = Site::new();
-    let inject = site.inject(&["--power", "sleep 45 & echo started"]);
+    let (go, end) = (site.work.path().join("go"), site.work.path().join("end"));
+    let open = |path: &Path| {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // For both, so that neither end waits for the other.
+        std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
+    };
+    let (mut go_file, mut end_file) = (open(&go), open(&end));
+    let machine = format!("read word < {}; echo late; echo late >&2; echo alive > {}", go.display(), end.display());
+    let mut inject = site.inject(&["--power", &format!("{{ {machine}; }} & echo started")]);
     let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
     node.run(|node| node.over);
+    let start = Instant::now();
+    while inject.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(30) {
+            inject.kill().unwrap();
+            panic!("it waits for what the command left running");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let (code, told) = ended(inject);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("node1: power: switched\n"), "{told}");
     assert!(!told.contains(" retransmits so far") || told.contains(" 0 retransmits so far"), "{told}");
+    // It outlives whoever read its words, also when it says more.
+    go_file.write_all(b"go\n").unwrap();
+    let mut fds = [PollFd::new(end_file.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(30_000u16)).unwrap(), 1, "it was ended by its next word");
+    let mut word = [0; 6];
+    end_file.read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"alive\n");
 }
 
 #[test]
