@@ -82,6 +82,8 @@ enum Twist {
     Again,
     /// It reports that it is done once it has its payload, and asks for nothing.
     Claims,
+    /// It finds its payload damaged, each time.
+    Picky,
 }
 
 struct Remote {
@@ -94,6 +96,10 @@ struct Remote {
     pending: Option<String>,
     refused: Option<String>,
     certificates: Option<Vec<u8>>,
+    /// It wants its payload again, once it has said that it is busy with it.
+    damaged: bool,
+    /// It leaves so many conversations once they have begun.
+    leaves: u8,
     /// The first request was answered, and there is another one.
     first: bool,
     second: Option<Vec<u8>>,
@@ -132,6 +138,8 @@ impl Remote {
             pending: None,
             refused: None,
             certificates: None,
+            damaged: false,
+            leaves: 0,
             first: false,
             second: None,
             over: false,
@@ -157,6 +165,9 @@ impl Remote {
             if self.stream.write_all(&polled.bytes).is_err() {
                 return;
             }
+            if idle && std::mem::take(&mut self.damaged) {
+                self.wire.end_mut().set_stage(Stage::Payload);
+            }
             polled.events.into_iter().for_each(|event| self.told(event));
             if !idle {
                 continue;
@@ -176,6 +187,15 @@ impl Remote {
     fn told(&mut self, event: NodeEvent) {
         let node = self.wire.end_mut();
         match event {
+            NodeEvent::Opened(_) if self.leaves > 0 => {
+                self.leaves -= 1;
+                let hello = node.hello().clone();
+                self.wire = Wire::new(Node::new(hello, true, Shape::default()), None);
+            }
+            NodeEvent::Object { kind: Kind::Sealed, .. } if self.twist == Twist::Picky => {
+                node.set_stage(Stage::Busy);
+                self.damaged = true;
+            }
             NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
                 if self.twist == Twist::SecondKey {
                     let key = LineKey::generate(&seeded()).unwrap();
@@ -394,6 +414,32 @@ fn a_line_that_breaks_is_opened_again() {
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("node1: line lost: "), "{told}");
     assert_eq!(site.events().iter().filter(|event| *event == "payload").count(), 1);
+}
+
+/// Serial-over-LAN that stalls, a console server that is restarted: the payload never came.
+#[test]
+fn conversations_that_end_before_the_payload_do_not_count() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
+    node.leaves = 6;
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(told.matches("node1: node: wants its payload\n").count(), 7, "{told}");
+}
+
+#[test]
+fn a_node_that_is_never_content_with_its_payload_is_given_up() {
+    let site = Site::new();
+    let inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::Picky);
+    node.run(|_| false);
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1), "{told}");
+    let want = "node1: failed: the node asked for its payload again and again; look at its console\n";
+    assert!(told.contains(want), "{told}");
+    assert_eq!(told.matches("node1: delivered: payload, sealed, ").count(), 3, "{told}");
 }
 
 #[test]

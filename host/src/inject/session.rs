@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use imprint::identity::KeyCode;
-use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire, seal};
+use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, Session as Conversation, Shape, Stage, Wire, seal};
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
@@ -28,7 +28,7 @@ const LINGER_MOST: Duration = Duration::from_secs(10);
 const REOPEN: Duration = Duration::from_secs(10);
 /// How often the store is asked about a request that waits for an administrator.
 const APPROVAL: Duration = Duration::from_secs(2);
-/// A node may ask for its payload so often: a damaged one, or a node that lost it.
+/// A node may have its payload so often: it found it damaged, or lost it. Conversations that stall before that do not count.
 const DELIVERIES: u8 = 3;
 /// What makes a host call that waits: the agent's own words on its console.
 const AGENT: &[u8] = b"imprint: ";
@@ -41,6 +41,10 @@ struct Session<'a> {
     hello: Option<Hello>,
     /// The one payload of this delivery. Sealed anew for each conversation.
     payload: Option<(PayloadId, Secret)>,
+    /// The conversation that it is on its way in.
+    sending: Option<Conversation>,
+    /// All of it is there, and nothing was asked for since.
+    delivered: bool,
     deliveries: u8,
     /// The request that waits for an administrator.
     pending: Option<(Vec<u8>, Instant)>,
@@ -83,6 +87,8 @@ impl<'a> Session<'a> {
             record,
             hello: None,
             payload: None,
+            sending: None,
+            delivered: false,
             deliveries: 0,
             pending: None,
             hello_at: None,
@@ -277,10 +283,16 @@ impl<'a> Session<'a> {
                 }
             }
             HostEvent::Delivered(kind) => {
+                if matches!(kind, Kind::Sealed | Kind::Plain) {
+                    (self.sending, self.delivered) = (None, true);
+                }
                 let (retransmits, _) = self.wire.sent();
                 self.tell("delivered", &format!("{}, {retransmits} retransmits so far", kind_name(kind)));
             }
             HostEvent::Refused(kind, reason) => {
+                if matches!(kind, Kind::Sealed | Kind::Plain) {
+                    self.sending = None;
+                }
                 self.tell("not taken", &format!("{}: {reason:?}", kind_name(kind)));
             }
             HostEvent::Object(Kind::Request, request) => self.decide(request, false),
@@ -332,8 +344,14 @@ impl<'a> Session<'a> {
         let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
             return;
         };
-        self.deliveries = self.deliveries.saturating_add(1);
-        if self.deliveries > DELIVERIES {
+        // What is told may be of a conversation that the node has left since; a payload goes into the one that is now, once.
+        if self.wire.end().stage() != Some(Stage::Payload) || self.sending == Some(session) {
+            return;
+        }
+        if std::mem::take(&mut self.delivered) {
+            self.deliveries = self.deliveries.saturating_add(1);
+        }
+        if self.deliveries >= DELIVERIES {
             return self.fail("the node asked for its payload again and again; look at its console".to_owned());
         }
         let (plain, expires) = (self.shared.config.plain, self.shared.config.expires);
@@ -360,7 +378,10 @@ impl<'a> Session<'a> {
             (Kind::Sealed, seal::seal(payload, &hello, session, Kind::Sealed, number))
         };
         match bytes {
-            Ok(bytes) => self.wire.end_mut().send(kind, bytes),
+            Ok(bytes) => {
+                self.wire.end_mut().send(kind, bytes);
+                self.sending = Some(session);
+            }
             Err(error) => self.fail(failed(error)),
         }
     }
