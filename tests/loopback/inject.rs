@@ -1,5 +1,6 @@
 //! `imprint-host inject` against a node's end that does everything right, or one thing wrong.
 
+mod commands;
 mod reports;
 mod times;
 

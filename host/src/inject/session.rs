@@ -30,6 +30,12 @@ const REOPEN: Duration = Duration::from_secs(10);
 const APPROVAL: Duration = Duration::from_secs(2);
 /// A node may have its payload so often: it found it damaged, or lost it. Conversations that stall before that do not count.
 const DELIVERIES: u8 = 3;
+/// So much of what came last and is not ours is kept, for words like "no such host".
+const TAIL: usize = 500;
+/// A command that is a line is up when it has said something and goes on for `SAID`, or goes on for `SILENT` without.
+const SAID: Duration = Duration::from_millis(300);
+const SILENT: Duration = Duration::from_secs(1);
+const CLOSED: &str = "the other end closed it";
 /// What makes a host call that waits: the agent's own words on its console.
 const AGENT: &[u8] = b"imprint: ";
 
@@ -53,6 +59,10 @@ struct Session<'a> {
     code: Option<String>,
     log: Option<std::fs::File>,
     tail: Vec<u8>,
+    /// Nothing of that came since the line was opened.
+    mute: bool,
+    /// By then the node has said HELLO, and after that is done. It is not looked at while an administrator is waited for.
+    deadline: Instant,
     outcome: Option<Outcome>,
 }
 
@@ -95,6 +105,8 @@ impl<'a> Session<'a> {
             code: None,
             log,
             tail: Vec::new(),
+            mute: true,
+            deadline: Instant::now() + shared.config.window,
             outcome: None,
         })
     }
@@ -104,43 +116,54 @@ impl<'a> Session<'a> {
     }
 
     async fn run(mut self) -> Outcome {
-        let mut deadline = Instant::now() + self.shared.config.window;
         let (mut wait, mut power) = (Duration::from_millis(200), self.job.power.as_deref());
         let mut told = String::new();
         while self.outcome.is_none() {
             let opened = tokio::select! {
                 opened = self.job.line.open() => opened,
-                () = sleep_until(deadline) => break,
+                () = sleep_until(self.deadline) => break,
             };
-            let line = match opened {
+            let mut line = match opened {
                 Ok(line) => line,
                 Err(error) => {
                     let why = error.to_string();
                     if std::mem::replace(&mut told, why.clone()) != why {
                         self.tell("no line", &why);
                     }
-                    sleep_until(deadline.min(Instant::now() + wait)).await;
+                    sleep_until(self.deadline.min(Instant::now() + wait)).await;
                     wait = wait.saturating_mul(2).min(REOPEN);
                     continue;
                 }
             };
             self.tell("listening", &self.job.line.to_string());
-            if let Some(command) = power.take() {
+            self.mute = true;
+            let opened_at = Instant::now();
+            let up = if power.is_some() { self.comes_up(&mut line).await } else { Ok(()) };
+            if up.is_ok()
+                && let Some(command) = power.take()
+            {
                 if let Err(why) = power::switch(command, self.shared.config.window).await {
                     return Outcome::Failed(why);
                 }
                 self.tell("power", "switched");
-                deadline = Instant::now() + self.shared.config.window;
+                self.deadline = Instant::now() + self.shared.config.window;
             }
-            let opened_at = Instant::now();
-            match self.speak(line, &mut deadline).await {
+            let spoken = match up {
+                Ok(()) => self.speak(line).await,
+                Err(why) => Err(why),
+            };
+            match spoken {
                 Ok(()) => break,
                 Err(why) if self.outcome.is_none() => {
-                    self.tell("line lost", &why);
+                    self.waited();
+                    let text = self.wire.text();
+                    self.console(&text);
+                    let said = if self.mute { String::new() } else { self.last_words("; it said: ") };
+                    self.tell("line lost", &format!("{why}{said}"));
                     if opened_at.elapsed() > REOPEN {
                         wait = Duration::from_millis(200);
                     }
-                    sleep_until(deadline.min(Instant::now() + wait)).await;
+                    sleep_until(self.deadline.min(Instant::now() + wait)).await;
                     wait = wait.saturating_mul(2).min(REOPEN);
                 }
                 Err(_) => {}
@@ -151,21 +174,52 @@ impl<'a> Session<'a> {
         self.outcome.take().unwrap_or_else(|| Outcome::Failed(self.silence()))
     }
 
+    /// Waits until a command that is a line is one: with a wrong host name or password it ends at once, and nobody would
+    /// hear the node that was switched on.
+    async fn comes_up(&mut self, line: &mut Line) -> Result<(), String> {
+        if !matches!(line, Line::Exec(..)) {
+            return Ok(());
+        }
+        let mut until = Instant::now() + SILENT;
+        let mut buffer = [0; 2048];
+        loop {
+            tokio::select! {
+                read = line.read(&mut buffer) => match read {
+                    Ok(0) => return Err(CLOSED.to_owned()),
+                    Ok(count) => {
+                        self.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());
+                        until = until.min(Instant::now() + SAID);
+                    }
+                    Err(error) => return Err(error.to_string()),
+                },
+                () = sleep_until(until) => return Ok(()),
+            }
+        }
+    }
+
+    /// What came last on the line and is not ours, behind `lead`.
+    fn last_words(&self, lead: &str) -> String {
+        let text = String::from_utf8_lossy(&self.tail);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words.is_empty() { String::new() } else { format!("{lead}{}", shown(&words.join(" "))) }
+    }
+
     /// Why nothing came of it.
     fn silence(&self) -> String {
         let window = self.shared.config.window.as_secs();
+        let said = self.last_words(". It said last: ");
         match (&self.hello, self.wire.end().stage()) {
             (None, _) => format!(
                 "no node said HELLO within {window} s; is this its line, at its speed, and does its image hold imprint? \
-                 With imprint=auto a node waits for a second only, and for a host that speaks first: --call"
+                 With imprint=auto a node waits for a second only, and for a host that speaks first: --call{said}"
             ),
-            (Some(_), None) => "the node fell silent; look at its console, and run inject again".to_owned(),
-            (Some(_), Some(stage)) => format!("not done in time; the node stands at {}", stage_name(stage)),
+            (Some(_), None) => format!("the node fell silent; look at its console, and run inject again{said}"),
+            (Some(_), Some(stage)) => format!("not done in time; the node stands at: {}{said}", stage_name(stage)),
         }
     }
 
     /// Until the session is over, or the line.
-    async fn speak(&mut self, line: Line, deadline: &mut Instant) -> Result<(), String> {
+    async fn speak(&mut self, line: Line) -> Result<(), String> {
         let (mut reader, mut writer) = tokio::io::split(line);
         let mut buffer = [0; 2048];
         let mut out: Vec<u8> = Vec::new();
@@ -183,7 +237,7 @@ impl<'a> Session<'a> {
                 let first = self.hello.is_none();
                 self.happened(event);
                 if first && self.hello.is_some() {
-                    *deadline = Instant::now() + self.shared.config.timeout;
+                    self.deadline = Instant::now() + self.shared.config.timeout;
                 }
             }
             if !idle {
@@ -207,12 +261,16 @@ impl<'a> Session<'a> {
             }
             let next =
                 polled.next.map(|at| Instant::now() + Duration::from_micros(at.saturating_sub(self.shared.now())));
-            let far = *deadline;
-            let wake = [next, linger, self.pending.as_ref().map(|(_, at)| *at)].into_iter().flatten().min();
-            let wake = wake.unwrap_or(far).min(linger.unwrap_or(far));
+            // Nobody but the administrator ends the wait for the administrator.
+            let until = match (&self.pending, linger) {
+                (Some((_, at)), None) => *at,
+                (_, Some(at)) => at,
+                (None, None) => self.deadline,
+            };
+            let wake = next.map_or(until, |next| next.min(until));
             tokio::select! {
                 read = reader.read(&mut buffer) => match read {
-                    Ok(0) => return Err("the other end closed it".to_owned()),
+                    Ok(0) => return Err(CLOSED.to_owned()),
                     Ok(count) => {
                         self.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());
                         heard = true;
@@ -228,15 +286,12 @@ impl<'a> Session<'a> {
             if linger.min(leave).is_some_and(|at| at <= Instant::now()) {
                 return Ok(());
             }
-            if self.outcome.is_none() && *deadline <= Instant::now() {
+            if self.outcome.is_none() && self.pending.is_none() && self.deadline <= Instant::now() {
                 self.outcome = Some(Outcome::Failed(self.silence()));
             }
-            if let Some((request, at)) = self.pending.take() {
-                if at <= Instant::now() {
-                    self.decide(request, true);
-                } else {
-                    self.pending = Some((request, at));
-                }
+            let due = self.pending.as_ref().filter(|(_, at)| self.outcome.is_none() && *at <= Instant::now());
+            if let Some(request) = due.map(|(request, _)| request.clone()) {
+                self.decide(request, true);
             }
         }
     }
@@ -252,15 +307,18 @@ impl<'a> Session<'a> {
             self.log = None;
             self.tell("log", &format!("{error}; nothing more is written there"));
         }
-        if self.hello.is_none() && !self.shared.config.call {
-            self.tail.extend(text);
-            let found = self.tail.windows(AGENT.len()).any(|window| window == AGENT);
-            let keep = self.tail.len().saturating_sub(AGENT.len());
-            self.tail.drain(..keep);
-            if found {
-                self.wire.end_mut().call();
-            }
+        if std::mem::take(&mut self.mute) {
+            self.tail.clear();
         }
+        // The words may come in two reads.
+        let from = self.tail.len().saturating_sub(AGENT.len());
+        self.tail.extend(text);
+        let news = self.tail.get(from..).unwrap_or_default();
+        if self.hello.is_none() && !self.shared.config.call && news.windows(AGENT.len()).any(|window| window == AGENT) {
+            self.wire.end_mut().call();
+        }
+        let over = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..over);
     }
 
     fn happened(&mut self, event: HostEvent) {
@@ -298,7 +356,17 @@ impl<'a> Session<'a> {
             HostEvent::Object(Kind::Request, request) => self.decide(request, false),
             HostEvent::Object(Kind::Report, report) => self.report(&report),
             HostEvent::Object(kind, _) => self.tell("unexpected", kind_name(kind)),
-            HostEvent::Lost => self.tell("silent", "the node does not answer; trying another conversation"),
+            HostEvent::Lost => {
+                self.waited();
+                self.tell("silent", "the node does not answer; trying another conversation");
+            }
+        }
+    }
+
+    /// Nobody waits for an administrator any more: it was decided, or the node is gone, and asks again when it is back.
+    fn waited(&mut self) {
+        if self.pending.take().is_some() {
+            self.deadline = self.deadline.max(Instant::now() + self.shared.config.timeout);
         }
     }
 
@@ -389,6 +457,7 @@ impl<'a> Session<'a> {
     /// A request: decided like every other.
     /// `again`: the node did not ask, the store is looked at once more.
     fn decide(&mut self, request: Vec<u8>, again: bool) {
+        self.waited();
         let Some(hello) = self.hello.clone() else { return };
         let Some((tag, csr)) = seal::open_request(&request) else {
             return self.refuse("the request is shorter than its proof");
@@ -415,10 +484,9 @@ impl<'a> Session<'a> {
             }
             Ok((Answer::Pending { detail, .. }, _)) => {
                 if !again {
-                    self.tell(
-                        "pending",
-                        &format!("{detail}; compare the code and run imprint-host approve {}", self.job.node),
-                    );
+                    let code = csr_code(csr).unwrap_or_default();
+                    let run = format!("imprint-host approve {} {code}", self.job.node);
+                    self.tell("pending", &format!("{detail}; compare the code with the node's console and run: {run}"));
                     self.wire.end_mut().send(Kind::Pending, detail.into_bytes());
                 }
                 self.pending = Some((request, Instant::now() + APPROVAL));

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use pty_process::{Pty, Size};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -167,6 +168,14 @@ impl LineSpec {
     }
 }
 
+/// A terminal that nobody holds open any more says EIO (drivers/tty/n_tty.c: `TTY_OTHER_CLOSED`).
+fn ended(error: io::Error) -> io::Error {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EIO) => io::Error::other("the command ended"),
+        _ => error,
+    }
+}
+
 async fn connect(address: &str) -> io::Result<TcpStream> {
     let stream =
         timeout(OPEN, TcpStream::connect(address)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -181,7 +190,7 @@ impl AsyncRead for Line {
             Line::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Line::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Line::Telnet(telnet) => telnet.poll_read(cx, buf),
-            Line::Exec(pty, _) => Pin::new(pty.as_mut()).poll_read(cx, buf),
+            Line::Exec(pty, _) => Pin::new(pty.as_mut()).poll_read(cx, buf).map_err(ended),
         }
     }
 }
@@ -193,7 +202,7 @@ impl AsyncWrite for Line {
             Line::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Line::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Line::Telnet(telnet) => telnet.poll_write(cx, bytes),
-            Line::Exec(pty, _) => Pin::new(pty.as_mut()).poll_write(cx, bytes),
+            Line::Exec(pty, _) => Pin::new(pty.as_mut()).poll_write(cx, bytes).map_err(ended),
         }
     }
 

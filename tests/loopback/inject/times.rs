@@ -144,3 +144,30 @@ fn a_request_that_waits_is_told_of_once() {
     let (exit, told) = ended(inject);
     assert_eq!((exit, told.matches("node1: pending: ").count()), (Some(0), 1), "{told}");
 }
+
+/// Administrators have their own hours.
+#[test]
+fn the_time_for_a_node_does_not_run_while_an_administrator_is_waited_for() {
+    let site = Site::new();
+    let line = format!("unix:{}", site.work.path().join("line").display());
+    let inject = Command::new(programs::host())
+        .arg("--dir")
+        .arg(site.work.path().join("state"))
+        .args(["inject", "node1", "--line", &line, "--timeout", "3s"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::Again);
+    node.run(|node| node.first);
+    in_use(&mut site.state(), "node1");
+    node.ask_again();
+    node.run(|node| node.pending.is_some());
+    let start = Instant::now();
+    node.run(|_| start.elapsed() > Duration::from_secs(5));
+    approve(&mut site.state().store, "node1", &node.code, Timestamp::system()).unwrap();
+    node.run(|node| node.over);
+    let (exit, told) = ended(inject);
+    assert_eq!(exit, Some(0), "{told}");
+    let run = format!("; compare the code with the node's console and run: imprint-host approve node1 {}\n", node.code);
+    assert!(told.contains(&run), "{told}");
+}

@@ -1,0 +1,78 @@
+//! Lines that are commands: `exec:`.
+
+use super::*;
+
+fn inject(site: &Site, window: &str, line: &str, words: &[&str]) -> Output {
+    Command::new(programs::host())
+        .arg("--dir")
+        .arg(site.work.path().join("state"))
+        .args(["inject", "node1", "--window", window, "--line", line])
+        .args(words)
+        .output()
+        .unwrap()
+}
+
+/// At once, not when there is much of it: `std::io::copy` has the kernel move it.
+fn pass(mut from: impl Read, mut to: impl Write) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+/// A wrong host name or password: the reason is on the command's terminal.
+#[test]
+fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
+    let site = Site::new();
+    let mark = site.work.path().join("on");
+    let line = "exec:echo 'Error: no such host' >&2; echo 'bmc1 \\033[31m' >&2; exit 1";
+    let output = inject(&site, "2s", line, &["--power", &format!("touch {}", mark.display())]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), mark.exists()), (Some(1), false), "{told}");
+    assert!(told.contains("node1: line lost: the command ended; it said: Error: no such host bmc1 ?[31m\n"), "{told}");
+    assert!(told.contains("that speaks first: --call. It said last: Error: no such host bmc1 ?[31m\n"), "{told}");
+    assert!(!told.contains("node1: power: "), "{told}");
+}
+
+#[test]
+fn the_power_is_switched_once_a_command_is_up() {
+    let site = Site::new();
+    for line in ["exec:echo connected; sleep 45", "exec:sleep 45"] {
+        let mark = site.work.path().join("on");
+        let output = inject(&site, "2s", line, &["--power", &format!("touch {}", mark.display())]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), mark.exists()), (Some(1), true), "{told}");
+        std::fs::remove_file(mark).unwrap();
+    }
+}
+
+/// A command joins its terminal to something else, here two pipes.
+#[test]
+fn a_node_behind_a_command() {
+    let site = Site::new();
+    let [(down, from), (up, to)] = ["down", "up"].map(|name| {
+        let path = site.work.path().join(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // For both, so that neither end waits for the other.
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        (path, file)
+    });
+    let line = format!("exec:cat {} & exec cat > {}", up.display(), down.display());
+    let (near, far) = UnixStream::pair().unwrap();
+    let other = far.try_clone().unwrap();
+    // What one writes the other reads; both threads end with the test.
+    std::thread::spawn(move || pass(from, other));
+    std::thread::spawn(move || pass(far, to));
+    let node = std::thread::spawn(move || {
+        let mut node = Remote::new(near, UUID, Twist::None);
+        node.run(|node| node.over);
+        node.code
+    });
+    let output = inject(&site, "20s", &line, &[]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains(&format!("node1: done: key {}, payload ", node.join().unwrap())), "{told}");
+    assert!(told.contains("node1: listening: exec:cat …\n"), "{told}");
+}
