@@ -97,6 +97,8 @@ struct Remote {
     pending: Option<String>,
     refused: Option<String>,
     certificates: Option<Vec<u8>>,
+    /// It is in a conversation.
+    opened: bool,
     /// It wants its payload again, once it has said that it is busy with it.
     damaged: bool,
     /// It leaves so many conversations once they have begun.
@@ -139,6 +141,7 @@ impl Remote {
             pending: None,
             refused: None,
             certificates: None,
+            opened: false,
             damaged: false,
             leaves: 0,
             first: false,
@@ -188,7 +191,8 @@ impl Remote {
     fn told(&mut self, event: NodeEvent) {
         let node = self.wire.end_mut();
         match event {
-            NodeEvent::Opened(_) if self.leaves > 0 => {
+            NodeEvent::Opened(_) if self.leaves == 0 => self.opened = true,
+            NodeEvent::Opened(_) => {
                 self.leaves -= 1;
                 let hello = node.hello().clone();
                 self.wire = Wire::new(Node::new(hello, true, Shape::default()), None);

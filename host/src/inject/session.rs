@@ -12,7 +12,7 @@ use imprint::status::{self, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
-use super::transport::Line;
+use super::transport::{Line, WAITING};
 use super::words::{Outcome, kind_name, shown, stage_name};
 use super::{Job, Shared, machine, power};
 use crate::compose::{Medium, Options};
@@ -269,7 +269,7 @@ impl<'a> Session<'a> {
             };
             let wake = next.map_or(until, |next| next.min(until));
             tokio::select! {
-                read = reader.read(&mut buffer) => match read {
+                read = reader.read(&mut buffer), if out.len() <= WAITING => match read {
                     Ok(0) => return Err(CLOSED.to_owned()),
                     Ok(count) => {
                         self.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());

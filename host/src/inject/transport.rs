@@ -63,6 +63,9 @@ pub struct LineError {
     source: io::Error,
 }
 
+/// Nothing is read while more than this waits to be written: somebody who asks and asks and takes no answer must not fill
+/// the memory.
+pub(super) const WAITING: usize = 64 * 1024;
 const DEFAULT_BAUD: u32 = 115_200;
 const OPEN: Duration = Duration::from_secs(10);
 
@@ -224,6 +227,12 @@ impl AsyncWrite for Line {
 impl Telneted {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.data.is_empty() {
+            if self.wire.len() > WAITING {
+                match self.flush(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    other => return other,
+                }
+            }
             let mut bytes = [0; 2048];
             let mut some = ReadBuf::new(&mut bytes);
             match Pin::new(&mut self.stream).poll_read(cx, &mut some) {
@@ -278,6 +287,11 @@ impl std::error::Error for LineError {}
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
@@ -302,5 +316,28 @@ mod tests {
         for bad in ["ttyS0", "/dev/ttyS0,fast", "/dev/ttyS0,1", "tcp:host", "tcp:host:0", "unix:", "exec: ", "ssh:x"] {
             assert!(bad.parse::<LineSpec>().is_err(), "{bad}");
         }
+    }
+
+    /// It asks for options without an end, and reads no answer.
+    #[tokio::test]
+    async fn a_telnet_server_that_only_asks() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            // IAC DO 99, and IAC WILL 99: RFC 854
+            let questions = [255, 253, 99, 255, 251, 99].repeat(1000);
+            while server.write_all(&questions).await.is_ok() && count.fetch_add(1, Ordering::Relaxed) < 10_000 {}
+            std::future::pending::<()>().await;
+        });
+        let (codec, wire) = Telnet::new();
+        let mut line = Line::Telnet(Box::new(Telneted { stream, codec, data: Vec::new(), wire }));
+        let mut byte = [0];
+        // Nothing that it says is data.
+        assert!(timeout(Duration::from_secs(10), line.read(&mut byte)).await.is_err());
+        let Line::Telnet(telnet) = line else { panic!("telnet") };
+        assert!(telnet.wire.len() < 2 * WAITING, "{} bytes, {asked:?} times asked", telnet.wire.len());
     }
 }

@@ -171,3 +171,26 @@ fn the_time_for_a_node_does_not_run_while_an_administrator_is_waited_for() {
     let run = format!("; compare the code with the node's console and run: imprint-host approve node1 {}\n", node.code);
     assert!(told.contains(&run), "{told}");
 }
+
+/// It asks and asks and takes no answer: the host stops listening, since it would have to keep all that it has to say.
+#[test]
+fn somebody_who_never_reads_is_not_listened_to_without_an_end() {
+    let site = Site::new();
+    let mut inject = site.inject(&[]);
+    let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
+    node.run(|node| node.opened);
+    node.wire.end_mut().ask_time();
+    let questions = node.wire.poll(1).bytes.repeat(1000);
+    node.stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
+    let mut written = 0;
+    let ended = loop {
+        match node.stream.write(&questions) {
+            Ok(count) => written += count,
+            Err(error) => break error.kind(),
+        }
+        assert!(written < 16 * 1024 * 1024, "it listens on");
+    };
+    inject.kill().unwrap();
+    inject.wait().unwrap();
+    assert_eq!(ended, ErrorKind::WouldBlock);
+}
