@@ -6,6 +6,7 @@ mod error;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,13 +305,18 @@ fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
 
 fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
     let state = State::open(&cli.dir)?;
-    let jobs = match (&arguments.lines, &arguments.node, &arguments.line) {
+    let mut jobs = match (&arguments.lines, &arguments.node, &arguments.line) {
         (Some(path), ..) => {
             let text = fs::read_to_string(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
             inject::jobs(&text).map_err(|error| CliError::Jobs { path: path.clone(), error })?
         }
         (None, Some(node), Some(line)) => {
-            vec![Job { node: node.clone(), line: line.clone(), power: arguments.power.clone() }]
+            vec![Job {
+                node: node.clone(),
+                line: line.clone(),
+                power: arguments.power.clone(),
+                log: arguments.log.clone(),
+            }]
         }
         // clap sees to it that one of them is there.
         _ => Vec::new(),
@@ -319,13 +325,20 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
     for job in &jobs {
         state.record(&job.node)?;
     }
+    if let (Some(_), Some(folder)) = (&arguments.lines, &arguments.log) {
+        // What is on a console is nobody else's.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|source| CliError::LogFolder { path: folder.clone(), source })?;
+        for job in &mut jobs {
+            job.log = Some(folder.join(format!("{}.log", job.node)));
+        }
+    }
     let config = inject::Config {
         window: arguments.window,
         timeout: arguments.timeout,
         call: arguments.call,
         plain: arguments.plain,
         expires: arguments.expires,
-        log: arguments.log.clone(),
         json: cli.json,
     };
     let outcomes = inject::run(state, jobs, config).map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;

@@ -31,6 +31,8 @@ pub struct Job {
     pub line: LineSpec,
     /// Run once the line is open: it switches the node on.
     pub power: Option<String>,
+    /// What comes on the line and is not ours goes here.
+    pub log: Option<PathBuf>,
 }
 
 /// How to inject.
@@ -46,8 +48,6 @@ pub struct Config {
     pub plain: bool,
     /// How long a payload is good for.
     pub expires: Duration,
-    /// What comes on the lines and is not ours goes here.
-    pub log: Option<PathBuf>,
     /// JSON for each event instead of words.
     pub json: bool,
 }
@@ -166,11 +166,14 @@ pub fn jobs(text: &str) -> Result<Vec<Job>, JobsError> {
             None => (line, None),
         };
         let (node, spec) = line.split_once(char::is_whitespace).ok_or_else(|| wrong("want NODE LINE".to_owned()))?;
-        let spec = spec.trim().parse().map_err(wrong)?;
+        let spec: LineSpec = spec.trim().parse().map_err(wrong)?;
         if jobs.iter().any(|job| job.node == node) {
             return Err(wrong(format!("{node} has a line already")));
         }
-        jobs.push(Job { node: node.to_owned(), line: spec, power });
+        if let Some(job) = jobs.iter().find(|job| job.line.is_same(&spec)) {
+            return Err(wrong(format!("{spec} is the line of {} already", job.node)));
+        }
+        jobs.push(Job { node: node.to_owned(), line: spec, power, log: None });
     }
     if jobs.is_empty() {
         return Err(JobsError { line: None, why: "there is no line in it; want NODE LINE".to_owned() });
@@ -201,7 +204,12 @@ mod tests {
         assert_eq!(found[1].power.as_deref(), Some("ipmitool -H bmc2 power on"));
         assert_eq!(jobs("# none\n\n").unwrap_err().to_string(), "there is no line in it; want NODE LINE");
         assert_eq!(jobs("node1\n").unwrap_err().to_string(), "line 1: want NODE LINE");
-        assert!(jobs("a unix:x\na unix:y\n").unwrap_err().to_string().starts_with("line 2: a has a line already"));
+        let wrong = |text| jobs(text).unwrap_err().to_string();
+        assert_eq!(wrong("a unix:x\na unix:y\n"), "line 2: a has a line already");
+        assert_eq!(wrong("a unix:x\n\nb unix:x | true\n"), "line 3: unix:x is the line of a already");
+        assert_eq!(wrong("a exec:sol -P 1 x\nb exec:sol -P 1 x\n"), "line 2: exec:sol … is the line of a already");
+        assert_eq!(jobs("a exec:sol -P 1 x\nb exec:sol -P 1 y\n").unwrap().len(), 2);
+        assert_eq!(wrong("a /dev/ttyS1,9600\nb /dev/ttyS1\n"), "line 2: /dev/ttyS1,115200 is the line of a already");
     }
 
     #[tokio::test]

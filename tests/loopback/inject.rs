@@ -476,22 +476,28 @@ fn two_lines_in_one_process_and_one_of_them_fails() {
         format!("# two\nnode1 unix:{folder}/line\nnode2 unix:{folder}/other | true\n"),
     )
     .unwrap();
+    let logs = site.work.path().join("new/logs");
     let inject = Command::new(programs::host())
         .arg("--dir")
         .arg(site.work.path().join("state"))
         .args(["inject", "--window", "2s", "--lines"])
         .arg(site.work.path().join("lines"))
+        .arg("--log")
+        .arg(&logs)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
-    let mute = other.accept().unwrap();
+    let mut mute = other.accept().unwrap().0;
+    mute.write_all(b"grub> ").unwrap();
     node.run(|node| node.over);
     let (code, told) = ended(inject);
     drop(mute);
     assert_eq!(code, Some(1));
     assert!(told.contains("node1: done: ") && told.contains("node2: failed: no node said HELLO within 2 s"), "{told}");
     assert!(told.ends_with("imprint-host: 1 of 2 nodes failed; see above\n"), "{told}");
+    let log = |name: &str| std::fs::read_to_string(logs.join(name)).unwrap();
+    assert_eq!((log("node1.log"), log("node2.log")), (String::new(), "grub> ".to_owned()));
 }
 
 /// A pseudo terminal, as a USB adapter would be: set to raw by the host.

@@ -224,7 +224,7 @@ pub(super) struct InjectArgs {
     /// How long the payload is good for
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(super) expires: Duration,
-    /// File for what comes on the line and is not ours: the node's console
+    /// File for what comes on the line and is not ours: the node's console. With --lines a folder, for a NODE.log each
     #[arg(long)]
     pub(super) log: Option<PathBuf>,
 }

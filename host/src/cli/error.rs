@@ -53,6 +53,13 @@ pub enum CliError {
         /// How many with more than one.
         doubled: usize,
     },
+    /// The folder for what comes on many lines.
+    LogFolder {
+        /// Which.
+        path: PathBuf,
+        /// Why there is none.
+        source: io::Error,
+    },
     /// Not every node has its certificate.
     Injected {
         /// How many have not.
@@ -89,6 +96,9 @@ impl std::fmt::Display for CliError {
             CliError::Stormed { failed, doubled } => {
                 write!(f, "{failed} nodes have no certificate, {doubled} have two")
             }
+            CliError::LogFolder { path, .. } => {
+                write!(f, "making {}; with --lines --log is a folder", Path::display(path))
+            }
             CliError::Injected { failed, of } => write!(f, "{failed} of {of} nodes failed; see above"),
         }
     }
@@ -98,7 +108,9 @@ impl std::error::Error for CliError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             CliError::State(error) => error.source(),
-            CliError::Read { source, .. } | CliError::Output(source) => Some(source),
+            CliError::Read { source, .. } | CliError::LogFolder { source, .. } | CliError::Output(source) => {
+                Some(source)
+            }
             CliError::Serve(error) => error.source(),
             CliError::Load(error) => error.source(),
             CliError::Decide(error) => error.source(),

@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
         let record = shared.state().record(&job.node).map_err(failed)?;
         let nonce = Nonce(x509::random().map_err(failed)?);
         let host = Host::new(nonce, shared.config.call, Shape::default());
-        let log = match &shared.config.log {
+        let log = match &job.log {
             None => None,
             Some(path) => {
                 let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);

@@ -126,6 +126,15 @@ fn program(command: &str) -> Option<&str> {
 }
 
 impl LineSpec {
+    /// Whether they cannot both be open.
+    pub fn is_same(&self, other: &LineSpec) -> bool {
+        match (self, other) {
+            // At whatever speed.
+            (LineSpec::Device(path, _), LineSpec::Device(other, _)) => path == other,
+            _ => self == other,
+        }
+    }
+
     /// Bits a second, where this end sets them.
     pub fn baud(&self) -> Option<u32> {
         match self {
@@ -336,7 +345,7 @@ mod tests {
         let mut line = Line::Telnet(Box::new(Telneted { stream, codec, data: Vec::new(), wire }));
         let mut byte = [0];
         // Nothing that it says is data.
-        assert!(timeout(Duration::from_secs(10), line.read(&mut byte)).await.is_err());
+        assert!(timeout(Duration::from_secs(3), line.read(&mut byte)).await.is_err());
         let Line::Telnet(telnet) = line else { panic!("telnet") };
         assert!(telnet.wire.len() < 2 * WAITING, "{} bytes, {asked:?} times asked", telnet.wire.len());
     }
