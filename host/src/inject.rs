@@ -11,7 +11,7 @@ mod words;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use imprint::time::Timestamp;
@@ -64,8 +64,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Works with the books. That may take as long as others write to them, so the other lines get another thread.
+    pub(crate) fn books<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        tokio::task::block_in_place(|| work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Microseconds since 1970.

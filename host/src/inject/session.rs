@@ -80,7 +80,7 @@ fn failed(error: impl std::error::Error + 'static) -> String {
 
 impl<'a> Session<'a> {
     fn new(job: &'a Job, shared: &'a Shared) -> Result<Session<'a>, String> {
-        let record = shared.state().record(&job.node).map_err(failed)?;
+        let record = shared.books(|state| state.record(&job.node)).map_err(failed)?;
         let nonce = Nonce(x509::random().map_err(failed)?);
         let host = Host::new(nonce, shared.config.call, Shape::default());
         let log = match &job.log {
@@ -432,7 +432,8 @@ impl<'a> Session<'a> {
             // A seed is credited where it was sealed for a key of this boot.
             let options =
                 Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
-            let made = self.shared.state().payload(&self.job.node, &options, self.shared.timestamp());
+            let now = self.shared.timestamp();
+            let made = self.shared.books(|state| state.payload(&self.job.node, &options, now));
             match made {
                 Ok(made) => self.payload = Some((made.id, Secret::new(made.bytes.to_vec()))),
                 Err(error) => return self.fail(failed(error)),
@@ -465,14 +466,15 @@ impl<'a> Session<'a> {
         let proof = Proof::Line { tag: *tag, hello: Box::new(hello) };
         let credentials = Some(Credentials { name: self.job.node.clone(), proof });
         let peer = self.job.line.to_string();
-        let decided = {
-            let mut state = self.shared.state();
+        let now = self.shared.timestamp();
+        let decided = self.shared.books(|state| {
             let asked = Request { csr, credentials: credentials.as_ref(), peer: &peer };
-            let decided = state.refresh().map_err(failed).and_then(|_| {
-                state.decide(self.shared.timestamp(), |desk| enrol::simple_enroll(desk, &asked)).map_err(failed)
-            });
+            let decided = state
+                .refresh()
+                .map_err(failed)
+                .and_then(|_| state.decide(now, |desk| enrol::simple_enroll(desk, &asked)).map_err(failed));
             decided.map(|decision| (decision.answer, state.ca.intermediate().to_vec()))
-        };
+        });
         match decided {
             Ok((Answer::Issued { der, detail }, intermediate)) => {
                 match est::certs_only(&[&der, &intermediate]) {
@@ -545,7 +547,7 @@ impl<'a> Session<'a> {
             return Ok(said.to_owned());
         }
         // Signed by `serve`, or before this program was started again.
-        let (latest, _) = self.shared.state().store.latest(&self.job.node).map_err(failed)?;
+        let (latest, _) = self.shared.books(|state| state.store.latest(&self.job.node)).map_err(failed)?;
         let latest = match &self.payload {
             None => latest,
             Some((id, _)) => latest.filter(|row| row.payload == *id),

@@ -194,3 +194,37 @@ fn somebody_who_never_reads_is_not_listened_to_without_an_end() {
     inject.wait().unwrap();
     assert_eq!(ended, ErrorKind::WouldBlock);
 }
+
+/// Somebody writes to the books, and more lines wait for that than the program has threads.
+#[test]
+fn lines_that_wait_for_the_books_do_not_hold_up_others() {
+    let site = Site::new();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let record = |name: &&str| (format!("{name}.toml"), format!("name = \"{name}\"\nsubject = [\"CN={name}\"]\n"));
+    let mut state = site.state();
+    state.add_nodes(&names.iter().map(record).collect::<Vec<_>>(), false, Timestamp::system()).unwrap();
+    let path = |name: &str| site.work.path().join(format!("line-{name}"));
+    let listeners = names.map(|name| UnixListener::bind(path(name)).unwrap());
+    let lines: String = names.iter().map(|name| format!("{name} unix:{}\n", path(name).display())).collect();
+    std::fs::write(site.work.path().join("lines"), lines).unwrap();
+    let inject = Command::new(programs::host())
+        .arg("--dir")
+        .arg(site.work.path().join("state"))
+        .args(["inject", "--lines"])
+        .arg(site.work.path().join("lines"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut nodes = listeners.map(|listener| Remote::new(listener.accept().unwrap().0, UUID, Twist::None));
+    let changes = state.store.changes().unwrap();
+    // Each begins a conversation; from then on the host makes its payload.
+    for node in &mut nodes {
+        node.run(|node| node.opened);
+    }
+    drop(changes);
+    for node in &mut nodes {
+        node.run(|node| node.over);
+    }
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(0), "{told}");
+}
