@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use error::{AnswerError, AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved};
 
-use crate::dialogue::{Answer, Dialogue};
+use crate::dialogue::{Answer, Dialogue, NoAnswer};
 use crate::est::{self, Lines, Operation, Outcome, RetryAfter};
 use crate::identity::{Identity, KeyCode};
 use crate::line::{Kind, Stage};
@@ -397,7 +397,8 @@ impl Checkin<'_> {
             Ok(Some(Answer::Pending(_))) => return Ok(Visited::Held(None)),
             Ok(Some(Answer::Refused(text))) => return Err(failed(Failure::LineRefused(text))),
             Ok(None) => return Err(failed(Failure::TimedOut(Phase::Answer))),
-            Err(reason) => return Err(failed(Failure::LineNotTaken(reason))),
+            Err(NoAnswer::NotTaken(reason)) => return Err(failed(Failure::LineNotTaken(reason))),
+            Err(NoAnswer::Lost(why)) => return Err(failed(Failure::LineLost(why))),
         };
         let clock = match self.context.clock.quality {
             ClockQuality::Line(time) => time.clock,

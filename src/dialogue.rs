@@ -4,7 +4,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -95,8 +95,19 @@ pub enum Told {
         /// Empty: all are there.
         missing: Vec<usize>,
     },
+    /// Nobody takes what is written to a line. It is tried again.
+    Stalled(PortError),
     /// A line is of no use any more.
     Lost(PortError),
+}
+
+/// Why there will be no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NoAnswer {
+    /// The host takes no request.
+    NotTaken(NotTaken),
+    /// There is no line any more.
+    Lost(String),
 }
 
 /// What a host says to a request.
@@ -155,6 +166,7 @@ impl Dialogue {
             quiet: Quiet::default(),
             root: root.to_owned(),
             openings: 0,
+            lost: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;
         Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread), _held: held })
@@ -211,9 +223,11 @@ impl Dialogue {
         for _ in 0..QUESTIONS {
             self.command(Command::AskTime);
             let time = loop {
-                match self.hear(until)? {
-                    Told::Time(time) => break time,
-                    _ => continue,
+                match self.hear(until) {
+                    Some(Told::Time(time)) => break time,
+                    Some(_) => {}
+                    // What was learned so far is better than nothing.
+                    None => return best,
                 }
             };
             if best.is_none_or(|best| time.bound < best.bound) {
@@ -224,15 +238,22 @@ impl Dialogue {
     }
 
     /// What the host says to the request, until then at the latest.
-    pub fn answer(&self, until: Deadline) -> Result<Option<Answer>, NotTaken> {
-        while let Some(told) = self.hear(until) {
-            match told {
-                Told::Answer(answer) => return Ok(Some(answer)),
-                Told::NotTaken(Kind::Request, reason) => return Err(reason),
-                _ => {}
+    pub fn answer(&self, until: Deadline) -> Result<Option<Answer>, NoAnswer> {
+        loop {
+            match self.told.recv_timeout(until.remaining()) {
+                Ok(Told::Answer(answer)) => return Ok(Some(answer)),
+                Ok(Told::NotTaken(Kind::Request, reason)) => return Err(NoAnswer::NotTaken(reason)),
+                Ok(Told::Lost(error)) if self.is_empty() => return Err(NoAnswer::Lost(chain(&error))),
+                Err(RecvTimeoutError::Disconnected) => return Err(NoAnswer::Lost("it was given back".to_owned())),
+                Err(RecvTimeoutError::Timeout) => {
+                    // Lost before it was asked for an answer, perhaps.
+                    let lost = || NoAnswer::Lost("it broke".to_owned());
+                    return if self.is_empty() { Err(lost()) } else { Ok(None) };
+                }
+                Ok(_) if until.expired() => return Ok(None),
+                Ok(_) => {}
             }
         }
-        Ok(None)
     }
 
     /// The last word: how it ended. Returns when the host has it, or then at the latest; no longer than a moment when
@@ -244,7 +265,8 @@ impl Dialogue {
         self.command(Command::Stage(stage));
         self.command(Command::Say(Kind::Report, report));
         while let Some(told) = self.hear(until) {
-            if matches!(told, Told::Sent(Kind::Report) | Told::NotTaken(Kind::Report, _)) {
+            let over = matches!(told, Told::Sent(Kind::Report) | Told::NotTaken(Kind::Report, _));
+            if over || self.is_empty() || until.expired() {
                 return;
             }
         }
@@ -288,6 +310,8 @@ struct Worker {
     quiet: Quiet,
     root: PathBuf,
     openings: u8,
+    /// Why lines were lost, until it is told.
+    lost: Vec<PortError>,
 }
 
 /// A port with the protocol on it.
@@ -295,12 +319,14 @@ struct Spoken {
     port: Port,
     wire: Wire<Node>,
     lost: bool,
+    /// The last write took too long.
+    stalled: bool,
 }
 
 impl Spoken {
     fn new(Line { port, beacon }: Line, hello: &Hello) -> Spoken {
         let wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), port.baud());
-        Spoken { port, wire, lost: false }
+        Spoken { port, wire, lost: false, stalled: false }
     }
 }
 
@@ -320,6 +346,10 @@ impl Worker {
             if self.lines.iter().any(|line| line.lost) {
                 self.lines.retain(|line| !line.lost);
                 self.rename();
+            }
+            // Once they are gone, so that whoever hears of it finds them gone.
+            for error in std::mem::take(&mut self.lost) {
+                self.tell(Told::Lost(error));
             }
             // Microseconds since boot; without a timer somebody else ends the wait.
             let until = next.map_or(Duration::MAX, Duration::from_micros);
@@ -351,7 +381,9 @@ impl Worker {
     }
 
     fn rename(&self) {
-        locked(&self.shared).names = self.lines.iter().map(|line| line.port.label()).collect();
+        let mut shared = locked(&self.shared);
+        shared.names = self.lines.iter().map(|line| line.port.label()).collect();
+        shared.open &= !self.lines.is_empty();
     }
 
     /// The virtio port has its name only some time after its device (drivers/char/virtio_console.c).
@@ -362,7 +394,7 @@ impl Worker {
         match port {
             None => return,
             Some(Ok(port)) => self.lines.push(Spoken::new(Line { port, beacon: true }, &self.hello)),
-            Some(Err(error)) => self.tell(Told::Lost(error)),
+            Some(Err(error)) => self.lost.push(error),
         }
         self.virtio = None;
         self.rename();
@@ -382,31 +414,44 @@ impl Worker {
 
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
-        let mut lost = Vec::new();
         for line in &mut self.lines {
             match line.port.read(&mut buffer) {
                 Ok(0) => {}
                 Ok(count) => line.wire.push(buffer.get(..count).unwrap_or_default(), now()),
                 Err(error) => {
                     line.lost = true;
-                    lost.push(error);
+                    self.lost.push(error);
                 }
             }
         }
-        lost.into_iter().for_each(|error| self.tell(Told::Lost(error)));
     }
 
     /// Sends what is to be sent, tells what is to be told; when to do so again.
     fn speak(&mut self) -> Option<u64> {
         let mut next: Option<u64> = None;
+        let mut stalled = Vec::new();
         let mut index = 0;
         while let Some(line) = self.lines.get_mut(index) {
+            if line.lost {
+                index = index.saturating_add(1);
+                continue;
+            }
             let polled = line.wire.poll(now());
-            if !polled.bytes.is_empty()
-                && let Err(error) = line.port.write_all(&polled.bytes, Deadline::after(STALLED))
-            {
-                line.lost = true;
-                self.tell(Told::Lost(error));
+            if !polled.bytes.is_empty() {
+                // What nobody takes is dropped, as a line may do; the protocol says it again. Waited for once only.
+                let limit = if line.stalled { Duration::ZERO } else { STALLED };
+                match line.port.write_all(&polled.bytes, Deadline::after(limit)) {
+                    Ok(()) => line.stalled = false,
+                    Err(error @ PortError::Stalled(_)) => {
+                        if !std::mem::replace(&mut line.stalled, true) {
+                            stalled.push(error);
+                        }
+                    }
+                    Err(error) => {
+                        line.lost = true;
+                        self.lost.push(error);
+                    }
+                }
             }
             next = [next, polled.next].into_iter().flatten().min();
             let idle = polled.events.is_empty();
@@ -417,6 +462,7 @@ impl Worker {
                 index = index.saturating_add(1);
             }
         }
+        stalled.into_iter().for_each(|error| self.tell(Told::Stalled(error)));
         next
     }
 
@@ -426,7 +472,7 @@ impl Worker {
             NodeEvent::Heard => {
                 if let Err(error) = line.port.take(&self.root, &mut self.quiet) {
                     line.lost = true;
-                    self.tell(Told::Lost(error));
+                    self.lost.push(error);
                     return;
                 }
                 Told::Heard { line: line.port.name().to_owned() }
@@ -529,7 +575,7 @@ impl fmt::Display for Told {
                 Versions::OURS.highest
             ),
             Told::Pasted { missing } => write!(f, "{} lines to come", missing.len()),
-            Told::Lost(error) => f.write_str(&chain(error)),
+            Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
         }
     }
 }

@@ -37,14 +37,22 @@ pub fn boot(root: &Path) -> Result<(), Error> {
         say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
         return Ok(());
     }
+    let mut absent = false;
     let result = match story(root, &directory, &mut timeline, &mut line) {
         Ok(Ending::Off) => Ok(()),
-        Ok(Ending::Absent) => Ok(handover::fail(&directory, &timeline.absent())?),
+        Ok(Ending::Absent) => {
+            absent = true;
+            handover::fail(&directory, &timeline.absent()).map_err(Error::from)
+        }
         Ok(Ending::Done(pending)) => finish(&directory, pending, &timeline),
         Err(error) => Err(stopped(&directory, &timeline, error)),
     };
     if let Some(line) = line {
-        report(line, &result, &timeline);
+        match &result {
+            // It boots on, but nothing came of the host's word.
+            Ok(()) if absent => say_report(line, Stage::Failed, &timeline.absent()),
+            result => report(line, result, &timeline),
+        }
     }
     result
 }
@@ -58,7 +66,11 @@ fn report(line: Dialogue, result: &Result<(), Error>, timeline: &Timeline) {
         Ok(()) => (Stage::Done, timeline.done()),
         Err(error) => (Stage::Failed, timeline.failed(error.stage(), cause(error))),
     };
-    if let Ok(text) = serde_json::to_vec(&status) {
+    say_report(line, stage, &status);
+}
+
+fn say_report(line: Dialogue, stage: Stage, status: &Status) {
+    if let Ok(text) = serde_json::to_vec(status) {
         line.report(stage, text, Deadline::after(REPORT));
     }
 }

@@ -21,6 +21,7 @@ fn main() {
     let deadline = Deadline::after(Duration::from_secs(60));
     let key = LineKey::generate(&Seeded::ready(deadline).unwrap()).unwrap();
     let hello = Hello {
+        heard: None,
         versions: Versions::OURS,
         plain: false,
         nonce: Nonce([7; 8]),

@@ -173,6 +173,7 @@ fn seeded() -> Seeded {
 
 fn hello(key: &LineKey, seed: u64) -> Hello {
     Hello {
+        heard: None,
         versions: Versions::OURS,
         plain: false,
         nonce: Nonce(Random(seed).word().to_be_bytes()),

@@ -80,6 +80,7 @@ impl Action {
 
 fn node(started: u8, beacon: bool) -> Node {
     let hello = Hello {
+        heard: None,
         versions: Versions::OURS,
         plain: false,
         nonce: Nonce([started; 8]),

@@ -10,6 +10,7 @@ mod line_steps;
 
 fuzz_target!(|bytes: &[u8]| {
     let hello = Hello {
+        heard: None,
         versions: Versions::OURS,
         plain: bytes.first().is_some_and(|byte| byte & 1 == 1),
         nonce: Nonce([1; 8]),

@@ -162,6 +162,8 @@ pub enum Failure {
     NoLine,
     /// The host on the line says no, and why.
     LineRefused(String),
+    /// The line to the host is gone, and why.
+    LineLost(String),
     /// The host on the line does not take a request.
     LineNotTaken(NotTaken),
 }
@@ -245,6 +247,7 @@ impl Failure {
             | Failure::Answer(_)
             | Failure::NoLine
             | Failure::LineRefused(_)
+            | Failure::LineLost(_)
             | Failure::LineNotTaken(_) => true,
         }
     }
@@ -405,6 +408,12 @@ impl fmt::Display for Failure {
             Failure::Answer(error) => write!(f, "the server's answer was refused: {error}"),
             Failure::NoLine => f.write_str("there is no line to a host; have it speak while the node waits"),
             Failure::LineRefused(text) => write!(f, "the host refuses: {text}"),
+            Failure::LineLost(why) => {
+                write!(
+                    f,
+                    "the line to the host is gone: {why}; plug it in again, and boot again or run imprint console"
+                )
+            }
             Failure::LineNotTaken(reason) => {
                 write!(f, "the host takes no request ({reason:?}); is it imprint-host inject, and of this version?")
             }

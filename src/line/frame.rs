@@ -122,6 +122,9 @@ pub struct Versions {
 /// What a node says of itself. It is the same as long as the node's program runs.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Hello {
+    /// The message as it came, where it is another than this program would have made: what is unknown here is part of what
+    /// a payload is sealed to.
+    pub heard: Option<Vec<u8>>,
     /// The versions that it speaks.
     pub versions: Versions,
     /// It takes a payload that is not sealed.
@@ -305,6 +308,9 @@ const MAX_SERIAL: usize = 32;
 impl Hello {
     /// The message that is sent, without its CRC; what a payload is sealed to.
     pub fn message(&self) -> Vec<u8> {
+        if let Some(heard) = &self.heard {
+            return heard.clone();
+        }
         let mut out = vec![HELLO, self.versions.lowest, self.versions.highest, if self.plain { FLAG_PLAIN } else { 0 }];
         out.extend(self.nonce.0);
         out.extend(self.key);
@@ -318,8 +324,10 @@ impl Hello {
         if let Some(uuid) = &self.uuid {
             item(TAG_UUID, uuid);
         }
-        if let Some(serial) = &self.serial {
-            item(TAG_SERIAL, cut_serial(serial).as_bytes());
+        // One that no host would take is left out, not all of HELLO.
+        if let Some(serial) = self.serial.as_deref().map(cut_serial).filter(|text| printable(text.as_bytes()).is_some())
+        {
+            item(TAG_SERIAL, serial.as_bytes());
         }
         for mac in &self.macs {
             item(TAG_MAC, mac);
@@ -328,8 +336,10 @@ impl Hello {
     }
 
     fn parse(mut rest: &[u8]) -> Option<Hello> {
+        let heard = [&[HELLO], rest].concat();
         let [lowest, highest, flags] = take(&mut rest)?;
         let mut hello = Hello {
+            heard: None,
             versions: Versions { lowest, highest },
             plain: flags & FLAG_PLAIN != 0,
             nonce: Nonce(take(&mut rest)?),
@@ -349,6 +359,7 @@ impl Hello {
                 _ => {}
             }
         }
+        hello.heard = Some(heard).filter(|heard| *heard != hello.message());
         Some(hello)
     }
 }
@@ -565,6 +576,33 @@ const fn crc_table() -> [u32; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a later version may say: an unknown item, and items in another order. It is what payloads are sealed to, byte for
+    /// byte. Do not change this test.
+    #[test]
+    fn a_hello_is_kept_as_it_came() {
+        let mut said = vec![HELLO, 1, 1, 0];
+        said.extend([7; 8]);
+        said.extend([8; 32]);
+        said.extend([TAG_MAC, 6, 2, 0, 0, 0, 0, 1]);
+        let plain = Hello::parse(&said[1..]).unwrap();
+        assert_eq!((plain.heard.as_ref(), plain.message()), (None, said.clone()));
+        said.extend([99, 2, 1, 2]);
+        said.extend([TAG_SERIAL, 2, b'S', b'N']);
+        let hello = Hello::parse(&said[1..]).unwrap();
+        assert_eq!((hello.serial.as_deref(), hello.macs.len()), (Some("SN"), 1));
+        assert_eq!(hello.message(), said);
+    }
+
+    /// Firmware writes what it likes. One item less is better than no HELLO.
+    #[test]
+    fn a_serial_number_that_no_host_takes_is_left_out() {
+        let mut said = vec![HELLO, 1, 1, 0];
+        said.extend([7; 8]);
+        said.extend([8; 32]);
+        let hello = Hello { serial: Some("SN\x1b[2J".to_owned()), ..Hello::parse(&said[1..]).unwrap() };
+        assert_eq!(hello.message(), said);
+    }
 
     #[test]
     fn crc_of_the_nine_digits() {

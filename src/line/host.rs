@@ -230,8 +230,13 @@ impl Host {
         let learned = sender.acknowledged(next, later);
         self.sample = learned.sent_at.or(self.sample);
         if sender.is_done() {
-            self.events.push_back(HostEvent::Delivered(sender.announce().kind));
+            let kind = sender.announce().kind;
+            self.events.push_back(HostEvent::Delivered(kind));
             self.sender = None;
+            // It has a payload now. If it wants one again, it could not open that one, and says so.
+            if let (Kind::Sealed | Kind::Plain, State::Open(session, Stage::Payload)) = (kind, self.state) {
+                self.state = State::Open(session, Stage::Busy);
+            }
             self.next_object();
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::frame::Packet;
+use super::frame::{Frame, Packet};
 use super::scan::Scanner;
 use super::{End, Patience, Timer};
 
@@ -83,12 +83,16 @@ impl<E: End> Wire<E> {
                 }
                 return false;
             };
+            let says_nothing = is_about_the_conversation(&packet.frame);
             end.receive(packet, now);
             if let Some(sent_at) = end.sample() {
                 pace.sample(now.saturating_sub(sent_at));
             }
-            // Whoever is heard is there: the wait begins anew.
-            *armed = None;
+            // Whoever is heard is there: the wait begins anew. Not the wait for an acknowledgement, when it is only the
+            // conversation that is spoken of: a host says OPEN more often than some of those waits are long.
+            if !(says_nothing && matches!(armed, Some((Timer::Retransmit(_), _)))) {
+                *armed = None;
+            }
             true
         };
         scanner.push(bytes, frame, |other| {
@@ -111,9 +115,12 @@ impl<E: End> Wire<E> {
         }
         let mut bytes = Vec::new();
         while let Some(packet) = self.end.packet(now) {
+            let says_nothing = is_about_the_conversation(&packet.frame);
             packet.encode(&mut bytes);
             self.frames = self.frames.saturating_add(1);
-            self.armed = None;
+            if !(says_nothing && matches!(self.armed, Some((Timer::Retransmit(_), _)))) {
+                self.armed = None;
+            }
         }
         let timer = self.end.timer();
         let same = matches!((self.armed, timer), (Some((armed, _)), timer) if armed == timer);
@@ -124,6 +131,11 @@ impl<E: End> Wire<E> {
         let events = std::iter::from_fn(|| self.end.event()).collect();
         Polled { bytes, events, next: self.armed.map(|(_, at)| at) }
     }
+}
+
+/// Says no more than that somebody is there, and how far.
+fn is_about_the_conversation(frame: &Frame) -> bool {
+    frame.is_outside() || matches!(frame, Frame::Ready(_))
 }
 
 /// The digits of the shortest frame.

@@ -98,6 +98,7 @@ fn start(
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SourceError::NoKey)?;
     let (Dmi { uuid, serial }, macs) = facts::identifiers(root, deadline);
     let hello = Hello {
+        heard: None,
         versions: Versions::OURS,
         plain,
         nonce: Nonce(nonce),

@@ -117,6 +117,7 @@ fn hello(key: &LineKey, uuid: [u8; 16]) -> Hello {
     let mut nonce = [0; 8];
     nonce.copy_from_slice(&key.public()[..8]);
     Hello {
+        heard: None,
         versions: Versions::OURS,
         plain: false,
         nonce: Nonce(nonce),

@@ -37,6 +37,42 @@ fn a_clean_line() {
     }
 }
 
+/// One frame is lost, whichever it is, on lines of all kinds; or three in a row. It is said again soon, whatever else is
+/// said meanwhile.
+#[test]
+fn a_frame_that_is_lost_is_said_again() {
+    let seeded = seeded();
+    let mut slowest: f64 = 0.0;
+    for (baud, unknown_speed) in [(115_200, false), (9600, false), (115_200, true)] {
+        for beacon in [false, true] {
+            let clean = Faults { unknown_speed, ..Faults::default() };
+            let took = session(&typical(), &clean, baud, beacon, 7, &seeded).took_ms;
+            for to_node in [true, false] {
+                for more in [0, 2] {
+                    for frame in 1..60 {
+                        let faults = Faults { lost: Some((to_node, frame, more)), ..clean.clone() };
+                        let course = session(&typical(), &faults, baud, beacon, 7, &seeded);
+                        let later = course.took_ms - took;
+                        slowest = slowest.max(later);
+                        assert!(later < 15_000.0, "{later} ms later: {baud} {beacon} {faults:?}");
+                    }
+                }
+            }
+        }
+    }
+    println!("at most {slowest:.0} ms later");
+}
+
+/// A payload that the node cannot open comes again.
+#[test]
+fn a_payload_that_cannot_be_opened_comes_again() {
+    for beacon in [false, true] {
+        let faults = Faults { unopened: 2, ..Faults::default() };
+        let course = session(&typical(), &faults, 115_200, beacon, 3, &seeded());
+        assert!(course.took_ms < 3000.0, "{}", course.took_ms);
+    }
+}
+
 /// Everything at once, in all proportions. Two halves, for two processors.
 #[test]
 fn faulty_lines_of_even_seeds() {
@@ -72,6 +108,7 @@ fn five_thousand(first: u64) {
             node_restarts_ms: Some(some(500)).filter(|at| *at > 0),
             host_restarts_ms: Some(some(500)).filter(|at| *at > 0),
             delay_ms: some(30),
+            ..Faults::default()
         };
         let course = session(&objects, &faults, 115_200, beacon, seed, &seeded);
         let ratio = course.took_ms / clean;
@@ -246,6 +283,7 @@ fn the_examples_on_the_page_are_what_is_sent() {
     let (node, host) = (Nonce([1, 2, 3, 4, 5, 6, 7, 8]), Nonce([17, 18, 19, 20, 21, 22, 23, 24]));
     let session = Session { node, host };
     let hello = Hello {
+        heard: None,
         versions: Versions { lowest: 1, highest: 1 },
         plain: false,
         nonce: node,

@@ -67,6 +67,12 @@ pub struct Faults {
     pub host_restarts_ms: Option<u64>,
     /// Added to each direction.
     pub delay_ms: u64,
+    /// To the node or from it, this frame and so many more are lost.
+    pub lost: Option<(bool, u64, u64)>,
+    /// So many payloads the node cannot open, and asks again.
+    pub unopened: u8,
+    /// Neither end knows the speed of the line.
+    pub unknown_speed: bool,
 }
 
 /// One direction of a line.
@@ -80,6 +86,8 @@ struct Pipe {
     faults: Faults,
     to_node: bool,
     random: Random,
+    /// How many frames began.
+    frames: u64,
 }
 
 const PRINTK: &[u8] = b"[    3.141592] virtio_net virtio0 enp0s2: renamed from eth0 #1 SMP\r\n";
@@ -104,12 +112,19 @@ impl Pipe {
     }
 
     fn spoil(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let Pipe { faults, random, to_node, .. } = self;
+        let Pipe { faults, random, to_node, frames, .. } = self;
         let mut out: Vec<u8> = Vec::new();
         let mut frame_spoilt_at = None;
         for (index, byte) in bytes.iter().enumerate() {
             if *byte == b'#' && faults.frame_in > 0 && random.below(faults.frame_in) == 0 {
                 frame_spoilt_at = Some(index + 1 + random.below(10) as usize);
+            }
+            *frames += u64::from(*byte == b'#');
+            if faults
+                .lost
+                .is_some_and(|(down, first, more)| down == *to_node && (first..=first + more).contains(frames))
+            {
+                continue;
             }
             if !*to_node && random.millionths(faults.printk) {
                 out.extend(PRINTK);
@@ -173,6 +188,7 @@ struct NodeSide {
     deadline: Option<u64>,
     heard: bool,
     done: bool,
+    unopened: u8,
 }
 
 struct HostSide {
@@ -198,21 +214,24 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
         faults: faults.clone(),
         to_node,
         random: Random(random.word()),
+        frames: 0,
     };
+    let speed = (!faults.unknown_speed).then_some(baud);
     let (mut down, mut up) = (pipe(true, &mut random), pipe(false, &mut random));
-    let mut node = start_node(&mut random, seeded, baud, beacon);
-    let mut host = start_host(&mut random, baud, !beacon);
+    let mut node = start_node(&mut random, seeded, speed, beacon);
+    node.unopened = faults.unopened;
+    let mut host = start_host(&mut random, speed, !beacon);
     let (mut node_restart, mut host_restart) = (faults.node_restarts_ms, faults.host_restarts_ms);
     let mut course = Course::default();
     let (mut sent_payload, mut now) = (None, 0);
     loop {
         if node_restart.is_some_and(|at| at * 1000 <= now) {
             node_restart = None;
-            node = start_node(&mut random, seeded, baud, beacon);
+            node = start_node(&mut random, seeded, speed, beacon);
         }
         if host_restart.is_some_and(|at| at * 1000 <= now) {
             host_restart = None;
-            host = start_host(&mut random, baud, !beacon);
+            host = start_host(&mut random, speed, !beacon);
         }
         let bytes = down.read(now);
         if faults.echo && !node.heard {
@@ -271,9 +290,10 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
     }
 }
 
-fn start_node(random: &mut Random, seeded: &Seeded, baud: u32, beacon: bool) -> NodeSide {
+fn start_node(random: &mut Random, seeded: &Seeded, baud: Option<u32>, beacon: bool) -> NodeSide {
     let key = LineKey::generate(seeded).expect("a key");
     let hello = Hello {
+        heard: None,
         versions: Versions::OURS,
         plain: false,
         nonce: Nonce(random.word().to_be_bytes()),
@@ -282,13 +302,13 @@ fn start_node(random: &mut Random, seeded: &Seeded, baud: u32, beacon: bool) -> 
         serial: Some("SN-0042".to_owned()),
         macs: vec![vec![0x52, 0x54, 0, 0x12, 0x34, 0x56]],
     };
-    let wire = Wire::new(Node::new(hello, beacon, Shape::default()), Some(baud));
-    NodeSide { wire, key, deadline: Some(0), heard: false, done: false }
+    let wire = Wire::new(Node::new(hello, beacon, Shape::default()), baud);
+    NodeSide { wire, key, deadline: Some(0), heard: false, done: false, unopened: 0 }
 }
 
-fn start_host(random: &mut Random, baud: u32, calling: bool) -> HostSide {
+fn start_host(random: &mut Random, baud: Option<u32>, calling: bool) -> HostSide {
     let host = Host::new(Nonce(random.word().to_be_bytes()), calling, Shape::default());
-    HostSide { wire: Wire::new(host, Some(baud)).keeping_text(), deadline: Some(0), hello: None, done: false }
+    HostSide { wire: Wire::new(host, baud).keeping_text(), deadline: Some(0), hello: None, done: false }
 }
 
 fn node_event(side: &mut NodeSide, event: NodeEvent, objects: &Objects) {
@@ -297,6 +317,10 @@ fn node_event(side: &mut NodeSide, event: NodeEvent, objects: &Objects) {
         NodeEvent::Heard => side.heard = true,
         NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
             let session: Session = session.expect("sealed objects come in a conversation");
+            if side.unopened > 0 {
+                side.unopened -= 1;
+                return node.set_stage(Stage::Payload);
+            }
             let opened = side.key.open(&bytes, node.hello(), session, Kind::Sealed, number).expect("opens");
             assert!(opened.expose() == objects.payload, "another payload");
             node.set_stage(Stage::Request);
@@ -323,7 +347,8 @@ fn host_event(side: &mut HostSide, event: HostEvent, objects: &Objects) {
             side.hello = Some(hello.clone());
             side.wire.end_mut().accept(hello);
         }
-        HostEvent::Opened(session, Stage::Payload) => {
+        HostEvent::Opened(_, Stage::Payload) | HostEvent::Stage(Stage::Payload) => {
+            let session = imprint::line::End::session(side.wire.end()).expect("a conversation");
             let number = side.wire.end().next_number();
             let hello = side.hello.as_ref().expect("HELLO comes first");
             let payload = Secret::new(objects.payload.clone());

@@ -39,6 +39,7 @@ mod tests {
 
     fn hello(serial: Option<&str>) -> Hello {
         Hello {
+            heard: None,
             versions: Versions::OURS,
             plain: false,
             nonce: Nonce([1; 8]),

@@ -39,6 +39,7 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
     let seeded = Seeded::ready(Deadline::after(Duration::from_secs(60))).unwrap();
     let key = LineKey::generate(&seeded).unwrap();
     let hello = Hello {
+        heard: None,
         versions: Versions::OURS,
         plain: false,
         nonce: Nonce([1; 8]),
