@@ -146,10 +146,14 @@ impl Port {
         if self.place.keys {
             raw.local_flags.insert(termios::LocalFlags::ISIG);
         }
-        // No modem to listen to, and none to hang up on; no parity, no flow control, eight bits.
-        let off = ControlFlags::HUPCL | ControlFlags::CRTSCTS | ControlFlags::PARENB | ControlFlags::CSTOPB;
-        raw.control_flags.remove(off);
-        raw.control_flags.insert(ControlFlags::CLOCAL | ControlFlags::CREAD | ControlFlags::CS8);
+        // No modem to listen to, and none to hang up on; no flow control.
+        raw.control_flags.remove(ControlFlags::HUPCL | ControlFlags::CRTSCTS);
+        raw.control_flags.insert(ControlFlags::CLOCAL | ControlFlags::CREAD);
+        if !self.place.console || self.place.set {
+            // Eight bits, no parity. On a console where a host was heard its characters are right as they are.
+            raw.control_flags.remove(ControlFlags::PARENB | ControlFlags::CSTOPB);
+            raw.control_flags.insert(ControlFlags::CS8);
+        }
         raw.input_flags.remove(termios::InputFlags::IXOFF | termios::InputFlags::IXANY);
         // Whoever stopped the program would have a console that is raw and quiet. 0: no such key (_POSIX_VDISABLE).
         let chars = [
@@ -322,7 +326,8 @@ impl Console {
         let before = std::fs::read_to_string(&printk).ok();
         // Emergencies still come through.
         let before = before.filter(|_| std::fs::write(&printk, "1").is_ok());
-        let systemd = root.join("run/systemd/system").exists();
+        let cmdline = std::fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
+        let systemd = root.join("run/systemd/system").exists() && shows_status(&cmdline);
         if systemd {
             sys::signal_init(STATUS_OFF);
         }
@@ -330,9 +335,20 @@ impl Console {
     }
 }
 
+/// Whether systemd shows what it does: where it was told not to, it is not told to begin (kernel-command-line(7)).
+fn shows_status(cmdline: &str) -> bool {
+    let word = cmdline.split_whitespace().rev().find_map(|word| word.strip_prefix("systemd.show_status="));
+    match word {
+        Some(value) => matches!(value, "1" | "yes" | "true" | "on"),
+        None => !cmdline.split_whitespace().any(|word| word == "quiet"),
+    }
+}
+
 impl Drop for Console {
     fn drop(&mut self) {
-        if let Some(before) = &self.before {
+        // Unless somebody has set it meanwhile.
+        let now = std::fs::read_to_string(&self.printk).unwrap_or_default();
+        if let Some(before) = self.before.as_deref().filter(|_| now.split_whitespace().next() == Some("1")) {
             let _ = std::fs::write(&self.printk, before.trim_end());
         }
         if self.systemd {
