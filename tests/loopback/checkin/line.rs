@@ -26,6 +26,7 @@ enum HostDoes {
     /// First it says that somebody has to approve.
     Waits,
     Silent,
+    HangsUp,
 }
 
 /// A check-in over these URLs, with a host at the other end of the line.
@@ -59,7 +60,7 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
         let mut wire = Wire::new(Host::new(Nonce([9; 8]), true, Shape::default()), None);
         let now = || u64::try_from(since_boot().as_micros()).unwrap();
         let mut buffer = [0; 4096];
-        while !ended.load(Ordering::Relaxed) {
+        'line: while !ended.load(Ordering::Relaxed) {
             let polled = wire.poll(now());
             master.write_all(&polled.bytes).unwrap();
             for event in polled.events {
@@ -75,6 +76,7 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
                         end.send(Kind::Certificates, certificate());
                     }
                     HostDoes::Silent => {}
+                    HostDoes::HangsUp => break 'line,
                 }
             }
             let mut fds = [nix::poll::PollFd::new(master.as_fd(), nix::poll::PollFlags::POLLIN)];
@@ -86,6 +88,7 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
                 }
             }
         }
+        drop(master);
         over_there.store(true, Ordering::Relaxed);
     });
     let (server, identity) = (world.server_plan(urls), &world.identity);
@@ -179,4 +182,16 @@ fn a_host_that_says_nothing_and_a_line_that_is_not_there() {
         error,
         "asking for a certificate at line:: there is no line to a host; have it speak while the node waits"
     );
+}
+
+#[test]
+fn a_line_that_breaks_is_not_waited_for() {
+    let world = World::new();
+    let run = run_with(&world, &["line:".to_owned()], HostDoes::HangsUp, LATER);
+    let error = run.result.unwrap_err().to_string();
+    assert!(error.starts_with("asking for a certificate at line:: the line to the host is gone: "), "{error}");
+    assert!(error.ends_with("; plug it in again, and boot again or run imprint console"), "{error}");
+    let server = EstServer::start(vec![world.tls()], world.good(NOW));
+    let run = run_with(&world, &["line:".to_owned(), server.url()], HostDoes::HangsUp, LATER);
+    assert!(run.result.unwrap().server().starts_with("https://"));
 }

@@ -1,0 +1,77 @@
+//! `imprint run` below a root of its own, where a console is a pseudo terminal: what a host on it hears in the end.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use imprint::line::{Host, HostEvent, Kind, Nonce, Shape, Stage, Wire};
+use imprint::run;
+use imprint::status::{Outcome, Status};
+use imprint::sys;
+use imprint::time::{Deadline, since_boot};
+use nix::poll::{PollFd, PollFlags};
+use nix::pty::openpty;
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A host that speaks and has nothing to bring: the stages that it hears of, and the report.
+fn host(mut line: File, over: &AtomicBool) -> (Vec<Stage>, Option<Status>) {
+    let mut wire = Wire::new(Host::new(Nonce([9; 8]), true, Shape::default()), None);
+    let now = || u64::try_from(since_boot().as_micros()).unwrap();
+    let (mut stages, mut report, mut buffer) = (Vec::new(), None, [0; 4096]);
+    while !over.load(Ordering::Relaxed) {
+        let polled = wire.poll(now());
+        line.write_all(&polled.bytes).unwrap();
+        for event in polled.events {
+            match event {
+                HostEvent::Opened(_, stage) | HostEvent::Stage(stage) => stages.push(stage),
+                HostEvent::Object(Kind::Report, text) => report = Some(serde_json::from_slice(&text).unwrap()),
+                _ => {}
+            }
+        }
+        let soon = Deadline::after(Duration::from_millis(10));
+        if sys::poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], soon).unwrap() {
+            let count = line.read(&mut buffer).unwrap();
+            wire.push(&buffer[..count], now());
+        }
+    }
+    stages.dedup();
+    (stages, report)
+}
+
+/// The host waits for a node that gets its certificate; it must not take one for it that boots on without.
+#[test]
+fn a_host_hears_that_there_was_no_payload() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let pty = openpty(None, None).unwrap();
+    let mut settings = tcgetattr(&pty.slave).unwrap();
+    cfmakeraw(&mut settings);
+    tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
+    write(root, "proc/cmdline", "imprint=auto imprint.timeout=4 console=ttyS0\n");
+    write(root, "sys/class/tty/console/active", "ttyS0\n");
+    fs::create_dir_all(root.join("dev")).unwrap();
+    std::os::unix::fs::symlink(nix::unistd::ttyname(&pty.slave).unwrap(), root.join("dev/ttyS0")).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let (ended, master) = (Arc::clone(&over), File::from(pty.master));
+    let thread = std::thread::spawn(move || host(master, &ended));
+    run::boot(root).unwrap();
+    over.store(true, Ordering::Relaxed);
+    let (stages, report) = thread.join().unwrap();
+    let report = report.unwrap();
+    assert_eq!((stages, report.outcome), (vec![Stage::Payload, Stage::Failed], Outcome::Absent));
+    assert_eq!(
+        report.steps[0].detail,
+        "no payload (nothing on the command line; no file /imprint/payload; no disk and \
+        no optical drive; a host spoke, but sent no payload on ttyS0), booting on without"
+    );
+}
