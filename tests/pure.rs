@@ -22,6 +22,7 @@ mod pure {
     mod line;
     mod units;
     mod volumes;
+    mod writers;
 
     /// (variant of `Error`, stage, exit code), as `Error::stage` in src/error.rs has them.
     fn stages(source: &str) -> Vec<(String, String, u8)> {

@@ -205,4 +205,5 @@ def main():
     Node(line).run()
 
 
-main()
+if __name__ == "__main__":
+    main()
