@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use imprint::time::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -108,17 +108,7 @@ impl Server {
     pub fn start(config: Config) -> Result<Server, ServeError> {
         let state = State::open(&config.dir).map_err(ServeError::State)?;
         let lock = lock(&config)?;
-        let metrics = Arc::new(Metrics::new((config.clock)()));
-        let tls = tls::Tls::new(&config.dir, state.hosts(), config.clock.clone(), &metrics)?;
-        let desk = Desk::start(state, config.clock.clone(), metrics.clone())?;
-        let shared = Arc::new(Shared {
-            desk,
-            clock: config.clock,
-            tls,
-            metrics,
-            layout: config.layout,
-            tries: tries::Tries::default(),
-        });
+        let shared = Arc::new(shared(&config, state)?);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(ServeError::Runtime)?;
         let listen = |address: SocketAddr| {
@@ -169,6 +159,50 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop_and_join();
+    }
+}
+
+fn shared(config: &Config, state: State) -> Result<Shared, ServeError> {
+    let metrics = Arc::new(Metrics::new((config.clock)()));
+    let tls = tls::Tls::new(&config.dir, state.hosts(), config.clock.clone(), &metrics)?;
+    let desk = Desk::start(state, config.clock.clone(), metrics.clone())?;
+    let (clock, layout) = (config.clock.clone(), config.layout);
+    Ok(Shared { desk, clock, tls, metrics, layout, tries: tries::Tries::default() })
+}
+
+/// What the server says to a client over TLS, without sockets and TLS: for whoever wants to try bytes on it.
+pub struct Front {
+    runtime: tokio::runtime::Runtime,
+    shared: Arc<Shared>,
+    routers: Routers,
+}
+
+impl Front {
+    /// Opens the state. Where the configuration says to listen does not matter.
+    pub fn open(config: &Config) -> Result<Front, ServeError> {
+        let state = State::open(&config.dir).map_err(ServeError::State)?;
+        let shared = Arc::new(shared(config, state)?);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(ServeError::Runtime)?;
+        let routers = Routers { est: http::router(shared.clone()), plain: http::plain_router(shared.clone()) };
+        Ok(Front { runtime, shared, routers })
+    }
+
+    /// A connection on which a client says this and nothing more: all that it is answered.
+    pub fn talk(&self, said: &[u8]) -> io::Result<Vec<u8>> {
+        let ca_certs = self.shared.tls.current().1;
+        let guest = http::Peer { peer: Ipv4Addr::LOCALHOST.into(), certificate: None, ca_certs, place: Place::Served };
+        let (_stop, stopped) = watch::channel(false);
+        self.runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(1 << 20);
+            client.write_all(said).await?;
+            client.shutdown().await?;
+            let mut heard = Vec::new();
+            let served = serve_est(server, &self.routers, guest, Instant::now(), stopped);
+            // What is wrong with the connection is told to the server's log.
+            let (_, read) = tokio::join!(served, client.read_to_end(&mut heard));
+            read.map(|_| heard)
+        })
     }
 }
 
@@ -283,14 +317,24 @@ async fn talk(
         shared.desk.ask(asked, peer.ip().to_string()).await;
     }
     let guest = http::Peer { peer: peer.ip(), certificate, ca_certs, place };
+    serve_est(stream, routers, guest, begun, stopped).await?;
+    crash::point("answered");
+    Ok(())
+}
+
+async fn serve_est(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    routers: &Routers,
+    guest: http::Peer,
+    begun: Instant,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), String> {
     let est = TowerToHyperService::new(routers.est.clone());
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(guest.clone());
         est.call(request)
     });
-    serve_http(stream, service, begun, stopped).await?;
-    crash::point("answered");
-    Ok(())
+    serve_http(stream, service, begun, stopped).await
 }
 
 async fn serve_http<S>(
