@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{self, ControlFlags, FlushArg, SetArg, SpecialCharacterIndices, Termios};
+use nix::sys::termios::{self, ControlFlags, FlushArg, OutputFlags, SetArg, SpecialCharacterIndices, Termios};
 
 pub use find::{Place, console_baud, consoles, named, terminal, virtio};
 
@@ -137,38 +137,7 @@ impl Port {
             let port = serialport::new(path, baud).open_native().map_err(|error| self.failed(error.into()))?;
             drop(port);
         }
-        let mut raw = self.settings()?;
-        termios::cfmakeraw(&mut raw);
-        if self.place.console {
-            // Messages of others go on being written there, with line feeds only. A carriage return more hurts no frame.
-            raw.output_flags = output;
-        }
-        if self.place.keys {
-            raw.local_flags.insert(termios::LocalFlags::ISIG);
-        }
-        // No modem to listen to, and none to hang up on; no flow control.
-        raw.control_flags.remove(ControlFlags::HUPCL | ControlFlags::CRTSCTS);
-        raw.control_flags.insert(ControlFlags::CLOCAL | ControlFlags::CREAD);
-        if !self.place.console || self.place.set {
-            // Eight bits, no parity. On a console where a host was heard its characters are right as they are.
-            raw.control_flags.remove(ControlFlags::PARENB | ControlFlags::CSTOPB);
-            raw.control_flags.insert(ControlFlags::CS8);
-        }
-        raw.input_flags.remove(termios::InputFlags::IXOFF | termios::InputFlags::IXANY);
-        // Whoever stopped the program would have a console that is raw and quiet. 0: no such key (_POSIX_VDISABLE).
-        let chars = [
-            (SpecialCharacterIndices::VMIN, 1),
-            (SpecialCharacterIndices::VTIME, 0),
-            (SpecialCharacterIndices::VSUSP, 0),
-        ];
-        for (index, value) in chars {
-            // An enumeration of the C library's own indices.
-            #[allow(clippy::as_conversions)]
-            let index = index as usize;
-            if let Some(slot) = raw.control_chars.get_mut(index) {
-                *slot = value;
-            }
-        }
+        let raw = raw(self.settings()?, output, &self.place);
         termios::tcsetattr(&self.file, SetArg::TCSANOW, &raw).map_err(|errno| self.failed(errno.into()))
     }
 
@@ -261,6 +230,44 @@ impl AsFd for Port {
     }
 }
 
+/// `found`, made raw as `place` needs it, with the `output` flags that a console goes on with.
+fn raw(found: Termios, output: OutputFlags, place: &Place) -> Termios {
+    let mut raw = found;
+    let characters = ControlFlags::CSIZE | ControlFlags::PARENB | ControlFlags::PARODD | ControlFlags::CSTOPB;
+    let before = raw.control_flags & characters;
+    // Eight bits and no parity, among other things.
+    termios::cfmakeraw(&mut raw);
+    if place.console {
+        // Messages of others go on being written there, with line feeds only. A carriage return more hurts no frame.
+        raw.output_flags = output;
+    }
+    if place.keys {
+        raw.local_flags.insert(termios::LocalFlags::ISIG);
+    }
+    // No modem to listen to, and none to hang up on; no flow control.
+    raw.control_flags.remove(ControlFlags::HUPCL | ControlFlags::CRTSCTS);
+    raw.control_flags.insert(ControlFlags::CLOCAL | ControlFlags::CREAD);
+    raw.control_flags.remove(ControlFlags::CSTOPB);
+    if place.console && !place.set {
+        // Where a host was heard, characters are right as they are.
+        raw.control_flags.remove(characters);
+        raw.control_flags.insert(before);
+    }
+    raw.input_flags.remove(termios::InputFlags::IXOFF | termios::InputFlags::IXANY);
+    // Whoever stopped the program would have a console that is raw and quiet. 0: no such key (_POSIX_VDISABLE).
+    let chars =
+        [(SpecialCharacterIndices::VMIN, 1), (SpecialCharacterIndices::VTIME, 0), (SpecialCharacterIndices::VSUSP, 0)];
+    for (index, value) in chars {
+        // An enumeration of the C library's own indices.
+        #[allow(clippy::as_conversions)]
+        let index = index as usize;
+        if let Some(slot) = raw.control_chars.get_mut(index) {
+            *slot = value;
+        }
+    }
+    raw
+}
+
 impl Drop for Port {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
@@ -348,8 +355,10 @@ impl Drop for Console {
     fn drop(&mut self) {
         // Unless somebody has set it meanwhile.
         let now = std::fs::read_to_string(&self.printk).unwrap_or_default();
-        if let Some(before) = self.before.as_deref().filter(|_| now.split_whitespace().next() == Some("1")) {
-            let _ = std::fs::write(&self.printk, before.trim_end());
+        let first = |text: &str| text.split_whitespace().next().map(str::to_owned);
+        if let Some(level) = self.before.as_deref().and_then(first).filter(|_| first(&now).as_deref() == Some("1")) {
+            // The first number alone; the others were not touched.
+            let _ = std::fs::write(&self.printk, level);
         }
         if self.systemd {
             sys::signal_init(STATUS_ON);
