@@ -84,3 +84,6 @@ pub trait End {
     /// When something was sent that has just been answered: what a round trip is measured with.
     fn sample(&mut self) -> Option<u64>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -344,9 +344,14 @@ impl Console {
 
 /// Whether systemd shows what it does: where it was told not to, it is not told to begin (kernel-command-line(7)).
 fn shows_status(cmdline: &str) -> bool {
-    let word = cmdline.split_whitespace().rev().find_map(|word| word.strip_prefix("systemd.show_status="));
-    match word {
-        Some(value) => matches!(value, "1" | "yes" | "true" | "on"),
+    // In an initramfs with "rd." before it, too (systemd, src/basic/proc-cmdline.c); alone it means yes.
+    let value = |word: &str| {
+        let (key, value) = word.split_once('=').unwrap_or((word, "yes"));
+        let key = key.strip_prefix("rd.").unwrap_or(key).replace('-', "_");
+        (key == "systemd.show_status").then(|| value.to_ascii_lowercase())
+    };
+    match cmdline.split_whitespace().rev().find_map(value).as_deref() {
+        Some(value) => matches!(value, "1" | "yes" | "y" | "true" | "t" | "on"),
         None => !cmdline.split_whitespace().any(|word| word == "quiet"),
     }
 }

@@ -415,7 +415,7 @@ impl fmt::Display for Failure {
                 )
             }
             Failure::LineNotTaken(reason) => {
-                write!(f, "the host takes no request ({reason:?}); is it imprint-host inject, and of this version?")
+                write!(f, "the host takes no request ({reason}); is it imprint-host inject, and of this version?")
             }
         }
     }

@@ -3,6 +3,8 @@
 //! A frame is `#`, base-85 digits, and any byte that is none: a line feed when we write it. It is found wherever it
 //! starts, and a byte that was lost, changed or put between costs that frame alone.
 
+use std::fmt;
+
 use super::base85;
 
 /// Begins a frame, and stands nowhere else in one. To a shell that takes a frame for a command it is a comment.
@@ -205,6 +207,19 @@ pub enum NotTaken {
     Unwanted,
     /// Sealed for another node or another conversation, or damaged by whoever sealed it.
     Seal,
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotTaken::Unknown => "it was not announced",
+            NotTaken::Digest => "it was damaged on its way",
+            NotTaken::TooLong => "it is too long",
+            NotTaken::NotSealed => "it is not sealed",
+            NotTaken::Unwanted => "it is not wanted now",
+            NotTaken::Seal => "its seal is for another node or another conversation",
+        })
+    }
 }
 
 /// One byte each on the line.

@@ -67,7 +67,7 @@ pub enum NodeEvent {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// Something came from a host that cannot hear. `missing`: what is not there yet of how many pieces; `None`: the
+    /// Something came from a host that cannot hear. `missing`: the first pieces that are not there yet; `None`: the
     /// announcement is not there, so that no piece can be kept.
     Broadcast {
         /// Numbers of pieces.
@@ -217,6 +217,9 @@ impl Node {
     fn taken(&mut self, taken: Taken, number: u8, session: Option<Session>) {
         if session.is_some() {
             self.out.extend(taken.answer);
+        } else if self.broadcast.progress().is_none() {
+            // Arrived or refused; the next of those has the same number.
+            self.broadcast = Receiver::default();
         }
         let Some((kind, bytes)) = taken.object else { return };
         self.pending = kind == Kind::Pending;

@@ -1,6 +1,8 @@
 //! One object from one end to the other: pieces, selective acknowledgement, what is sent again. Pure; knows neither
 //! conversations nor time, but passes on when a piece was sent.
 
+use zeroize::Zeroize;
+
 use super::frame::{Announce, Frame, Kind, MAX_CHUNK, NotTaken};
 use crate::digest::sha256;
 
@@ -10,6 +12,9 @@ const FIRST_WINDOW: u8 = 2;
 /// The most pieces on their way. Eight frames are 2 KiB, half of what a tty holds for a reader that is slow
 /// (include/linux/tty.h, N_TTY_BUF_SIZE: 4096).
 pub const MAX_WINDOW: u8 = 8;
+
+/// So many missing pieces are named.
+const NAMED: usize = 20;
 
 /// How an object is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -191,14 +196,28 @@ pub struct Receiver {
     /// Of the object that is wanted next.
     next: u8,
     current: Option<Incoming>,
-    /// How many pieces the last one had: whoever sends it did not hear that it arrived.
-    last: Option<u16>,
+    /// What became of the one before: whoever still sends it did not hear the answer.
+    last: Option<Last>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Last {
+    /// It has arrived; so many pieces.
+    Arrived(u16),
+    Refused(NotTaken),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Incoming {
     announce: Announce,
     pieces: Vec<Option<Vec<u8>>>,
+}
+
+/// They may be of a payload.
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.pieces.zeroize();
+    }
 }
 
 /// What a receiver makes of a frame.
@@ -231,29 +250,27 @@ impl Receiver {
         Some((bytes, usize::try_from(incoming.announce.length).unwrap_or(usize::MAX)))
     }
 
-    /// Which pieces are missing, once an object was announced.
+    /// Which pieces are missing, once an object was announced: the first of them, as many as somebody reads.
     pub fn missing(&self) -> Option<Vec<u16>> {
         let incoming = self.current.as_ref()?;
         let missing = incoming.pieces.iter().enumerate().filter(|(_, piece)| piece.is_none());
-        Some(missing.filter_map(|(index, _)| u16::try_from(index).ok()).collect())
+        Some(missing.filter_map(|(index, _)| u16::try_from(index).ok()).take(NAMED).collect())
     }
 
     /// An announcement. `wanted` says whether an object of this kind is taken now.
     pub fn announced(&mut self, announce: &Announce, wanted: impl FnOnce(Kind) -> Result<(), NotTaken>) -> Taken {
-        let number = announce.number;
-        let refuse = |reason| Taken::answer(Frame::Refuse { number, reason });
-        if number != self.next {
-            return self.repeated(number, announce.count());
+        if announce.number != self.next {
+            return self.repeated(announce.number);
         }
         if self.current.as_ref().is_some_and(|incoming| incoming.announce == *announce) {
             return self.acknowledge();
         }
         if let Err(reason) = wanted(announce.kind) {
-            return refuse(reason);
+            return self.refuse(reason);
         }
         let length = usize::try_from(announce.length).unwrap_or(usize::MAX);
         if length > announce.kind.max_len() || !(1..=MAX_CHUNK).contains(&announce.chunk) {
-            return refuse(NotTaken::TooLong);
+            return self.refuse(NotTaken::TooLong);
         }
         let pieces = vec![None; usize::from(announce.count())];
         self.current = Some(Incoming { announce: *announce, pieces });
@@ -264,10 +281,7 @@ impl Receiver {
     /// A piece.
     pub fn piece(&mut self, number: u8, index: u16, bytes: &[u8]) -> Taken {
         if number != self.next {
-            return match self.last {
-                Some(count) => self.repeated(number, count),
-                None => Taken::NOTHING,
-            };
+            return self.repeated(number);
         }
         let Some(incoming) = &mut self.current else {
             return Taken::answer(Frame::Refuse { number, reason: NotTaken::Unknown });
@@ -283,12 +297,22 @@ impl Receiver {
         self.complete().unwrap_or_else(|| self.acknowledge())
     }
 
-    /// The object before the one that is wanted has arrived; all of it is acknowledged again.
-    fn repeated(&self, number: u8, count: u16) -> Taken {
-        if number != self.next.wrapping_sub(1) || self.last.is_none() {
-            return Taken::NOTHING;
+    /// The object before the one that is wanted: what was answered is answered again.
+    fn repeated(&self, number: u8) -> Taken {
+        match self.last.filter(|_| number == self.next.wrapping_sub(1)) {
+            Some(Last::Arrived(count)) => Taken::answer(Frame::Ack { number, next: count, later: 0 }),
+            Some(Last::Refused(reason)) => Taken::answer(Frame::Refuse { number, reason }),
+            None => Taken::NOTHING,
         }
-        Taken::answer(Frame::Ack { number, next: count, later: 0 })
+    }
+
+    /// The object that is wanted is not taken, and its number is used up: the next is another.
+    fn refuse(&mut self, reason: NotTaken) -> Taken {
+        let number = self.next;
+        self.current = None;
+        self.next = number.wrapping_add(1);
+        self.last = Some(Last::Refused(reason));
+        Taken::answer(Frame::Refuse { number, reason })
     }
 
     fn acknowledge(&self) -> Taken {
@@ -314,7 +338,7 @@ impl Receiver {
             return Some(Taken::answer(Frame::Refuse { number, reason: NotTaken::Digest }));
         }
         self.next = self.next.wrapping_add(1);
-        self.last = Some(count);
+        self.last = Some(Last::Arrived(count));
         let answer = Frame::Ack { number, next: count, later: 0 };
         Some(Taken { answer: Some(answer), object: Some((kind, bytes)) })
     }

@@ -256,6 +256,9 @@ fn systemd_is_told_to_show_only_what_it_showed() {
         ("quiet systemd.show_status=1", true),
         ("systemd.show_status=true systemd.show_status=error", false),
         ("systemd.show_status=auto", false),
+        ("quiet rd.systemd.show-status", true),
+        ("systemd.show_status=Y quiet", true),
+        ("rd.systemd.show_status= ", false),
     ] {
         assert_eq!(shows_status(cmdline), shows, "{cmdline}");
     }

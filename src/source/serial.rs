@@ -14,11 +14,12 @@ use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
 use crate::sys;
-use crate::time::{Deadline, since_boot};
+use crate::time::Deadline;
 
 /// How long a host may take to speak where nothing insists on a payload: all that a boot without one waits for lines.
 const AUTO: Duration = Duration::from_secs(1);
-/// How long it may take from its first word to the payload.
+/// How long it may take from its first word to the first of the payload, and from any of that to more of it. All of it
+/// takes longer on a slow line: 20 KB at 9600 bits a second.
 const SPOKEN: Duration = Duration::from_secs(30);
 /// How long a key may wait for the random pool. Without a key there is no HELLO.
 const POOL: Duration = Duration::from_secs(20);
@@ -139,8 +140,9 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
                 return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
             }
             Some(Told::Pasted { missing: lines }) => missing = lines,
+            Some(Told::Lost(error)) if dialogue.is_over() => return Err(error.into()),
             Some(told) => notice(&told.to_string()),
-            None if deadline.expired() => {
+            None if deadline.expired() || dialogue.is_over() => {
                 return Err(SourceError::Nothing { looked: format!("nothing was pasted on {}", dialogue.names()) });
             }
             None if missing.first() == Some(&1) => {
@@ -148,7 +150,7 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
                 missing.clear();
             }
             None => {
-                let lines: Vec<String> = missing.iter().take(20).map(ToString::to_string).collect();
+                let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
                 notice(&format!("missing or garbled: line {}; paste again", lines.join(", ")));
                 missing.clear();
             }
@@ -167,36 +169,113 @@ pub(crate) fn find(
     deadline: Deadline,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
-    let mut until = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
-    let mut heard = false;
+    let first = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
     if dialogue.is_empty() && !insist {
         return Ok(Err("no serial line".to_owned()));
     }
     if insist {
         notice(Notice::Waiting(&format!("listening on {}", dialogue.names())));
     }
-    while let Some(told) = dialogue.hear(until) {
-        match told {
-            Told::Payload { line, sealed, bytes } => {
-                let origin = Origin::Line { name: line, sealed };
-                return Ok(Ok(Found { origin, bytes, cut: false }));
+    Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, notice))
+}
+
+/// Hears until `first`, or for as long as there is `patience` with a host that speaks.
+fn hear(
+    dialogue: &Dialogue,
+    first: Deadline,
+    patience: Option<Duration>,
+    deadline: Deadline,
+    notice: &mut dyn FnMut(Notice<'_>),
+) -> Result<Found, String> {
+    let (mut until, mut heard) = (first, false);
+    loop {
+        match dialogue.hear(until) {
+            Some(Told::Payload { line, sealed, bytes }) => {
+                return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
             }
-            Told::Heard { .. } if !heard => {
-                heard = true;
+            // There is one for each piece.
+            Some(Told::Pasted { .. }) => {}
+            Some(told) => {
+                if matches!(told, Told::Heard { .. }) && !std::mem::replace(&mut heard, true) {
+                    until = patience.map_or(until, |patience| deadline.at_most(patience));
+                }
                 notice(Notice::Line(&told));
-                if !insist {
-                    until = deadline.at(since_boot().saturating_add(SPOKEN));
+            }
+            None => {
+                let more = patience.zip(dialogue.progress()).map(|(patience, at)| at.saturating_add(patience));
+                match more.map(|moment| deadline.at(moment)).filter(|more| !more.expired() && !dialogue.is_over()) {
+                    Some(more) => until = more,
+                    None => break,
                 }
             }
-            other => notice(Notice::Line(&other)),
         }
     }
     let what = if heard { "a host spoke, but sent no payload" } else { "no host spoke" };
-    Ok(Err(format!("{} on {}", what, dialogue.names())))
+    let gone = if dialogue.is_over() { ", and no line is left" } else { "" };
+    Err(format!("{what} on {}{gone}", dialogue.names()))
 }
 
 impl From<PortError> for SourceError {
     fn from(error: PortError) -> SourceError {
         SourceError::Port(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags};
+    use nix::pty::openpty;
+
+    use super::*;
+    use crate::line::Kind;
+    use crate::line::Side;
+    use crate::line::frame::{Frame, Packet};
+    use crate::line::transfer::{Sender, Shape};
+
+    /// 20 KB at 9600 bits a second are half a minute, and no reason to give up a host that goes on.
+    #[test]
+    fn a_host_that_goes_on_is_heard_to_the_end() {
+        let later = Deadline::after(Duration::from_secs(60));
+        let pair = openpty(None, None).unwrap();
+        let path = nix::unistd::ttyname(&pair.slave).unwrap();
+        let name = "line".to_owned();
+        let place = Place { name, path, baud: None, set: true, console: false, virtio: false, keys: false };
+        let mut port = Port::open(place).unwrap().unwrap();
+        port.prepare().unwrap();
+        let seeded = Seeded::ready(later).unwrap();
+        let lines = vec![Line { port, beacon: false }];
+        let dialogue =
+            start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), later).unwrap();
+        let payload = vec![7; 4000];
+        let sent = payload.clone();
+        let mut host = std::fs::File::from(pair.master);
+        let thread = std::thread::spawn(move || {
+            let mut pieces = Sender::new(0, Kind::Plain, sent, Shape { chunk: 180, window: 1 }).unwrap();
+            let mut next = 0;
+            while let Some(frame) = pieces.next(0) {
+                next += u16::from(matches!(frame, Frame::Data { .. }));
+                let mut bytes = Vec::new();
+                Packet { from: Side::Host, session: None, frame }.encode(&mut bytes);
+                host.write_all(&bytes).unwrap();
+                pieces.acknowledged(next, 0);
+                // The pace of a slow line; nobody says anything on it.
+                let pace = Deadline::after(Duration::from_millis(150));
+                sys::poll(&mut [PollFd::new(host.as_fd(), PollFlags::POLLPRI)], pace).unwrap();
+            }
+            host
+        });
+        let mut told = Vec::new();
+        let mut notice = |notice: Notice<'_>| match notice {
+            Notice::Line(line) => told.push(line.to_string()),
+            Notice::Waiting(_) => {}
+        };
+        let patience = Duration::from_millis(1500);
+        let found = hear(&dialogue, later, Some(patience), later, &mut notice).unwrap();
+        assert!(found.bytes.expose() == payload);
+        assert_eq!(told.first().map(String::as_str), Some("a host speaks on line"));
+        thread.join().unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use imprint::identity::KeyCode;
-use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, Session as Conversation, Shape, Stage, Wire, seal};
+use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, NotTaken, Session as Conversation, Shape, Stage, Wire, seal};
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
@@ -348,10 +348,14 @@ impl<'a> Session<'a> {
                 self.tell("delivered", &format!("{}, {retransmits} retransmits so far", kind_name(kind)));
             }
             HostEvent::Refused(kind, reason) => {
+                self.tell("not taken", &format!("{}: {reason}", kind_name(kind)));
                 if matches!(kind, Kind::Sealed | Kind::Plain) {
                     self.sending = None;
+                    // It is the same each time. What is not wanted now was wanted when it was sent.
+                    if reason != NotTaken::Unwanted {
+                        self.fail(format!("the node does not take its payload: {reason}"));
+                    }
                 }
-                self.tell("not taken", &format!("{}: {reason:?}", kind_name(kind)));
             }
             HostEvent::Object(Kind::Request, request) => self.decide(request, false),
             HostEvent::Object(Kind::Report, report) => self.report(&report),

@@ -1,0 +1,330 @@
+//! The thread that has the lines: reads and writes them, moves the protocol on, and tells what happens.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::eventfd::EventFd;
+
+use super::{Answer, Command, Line, LineTime, Shared, Told, locked};
+use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
+use crate::port::{self, Port, PortError, Quiet, Signals};
+use crate::secret::Secret;
+use crate::source::uevent::Stir;
+use crate::sys;
+use crate::time::{Clock, Deadline, Timestamp, since_boot};
+
+/// A payload that cannot be opened is asked for again so often.
+const OPENINGS: u8 = 3;
+
+/// The thread's own half of a dialogue.
+pub(super) struct Worker {
+    pub(super) lines: Vec<Spoken>,
+    pub(super) key: LineKey,
+    pub(super) orders: Receiver<Command>,
+    pub(super) tell: Sender<Told>,
+    pub(super) wake: Arc<EventFd>,
+    pub(super) came: Arc<EventFd>,
+    pub(super) shared: Arc<Mutex<Shared>>,
+    /// The virtio port may still come.
+    pub(super) virtio: Option<Stir>,
+    pub(super) hello: Hello,
+    pub(super) signals: Signals,
+    pub(super) quiet: Quiet,
+    pub(super) root: PathBuf,
+    pub(super) openings: u8,
+}
+
+/// A port with the protocol on it.
+pub(super) struct Spoken {
+    port: Port,
+    wire: Wire<Node>,
+    lost: bool,
+    /// The last that was to be written did not go out.
+    stalled: bool,
+    /// That was told.
+    said_so: bool,
+    /// It was told that the host speaks other versions, which each of its calls says.
+    foreign: bool,
+}
+
+impl Spoken {
+    pub(super) fn new(Line { port, beacon }: Line, hello: &Hello) -> Spoken {
+        let wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), port.baud());
+        Spoken { port, wire, lost: false, stalled: false, said_so: false, foreign: false }
+    }
+
+    /// What does not go out is dropped, as noise on the line would have it: the protocol says it again. A line that did
+    /// not take the last bytes holds nobody up until it takes some.
+    fn write(&mut self, bytes: &[u8]) -> Result<Option<Told>, PortError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let patience = if self.stalled { Duration::ZERO } else { STALLED };
+        let written = self.port.write_all(bytes, Deadline::after(patience));
+        self.stalled = matches!(written, Err(PortError::Stalled(_)));
+        match written {
+            Ok(()) => Ok(None),
+            Err(error) if self.stalled => {
+                Ok((!std::mem::replace(&mut self.said_so, true)).then_some(Told::Stalled(error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A write that takes longer than this has nobody at the other end, for now.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// Microseconds since boot: the clock of everything on a line.
+fn now() -> u64 {
+    u64::try_from(since_boot().as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Worker {
+    pub(super) fn run(mut self) {
+        self.work();
+        // Whoever waits for somebody on a line does so no longer.
+        self.virtio = None;
+        self.lines.clear();
+        self.rename();
+    }
+
+    fn work(&mut self) {
+        self.look_for_virtio();
+        loop {
+            let next = self.speak();
+            self.lines.retain(|line| !line.lost);
+            // Microseconds since boot; without a timer somebody else ends the wait.
+            let until = next.map_or(Duration::MAX, Duration::from_micros);
+            let mut fds = vec![
+                PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            fds.extend(self.virtio.iter().map(|stir| PollFd::new(stir.as_fd(), PollFlags::POLLIN)));
+            fds.extend(self.lines.iter().map(|line| PollFd::new(line.port.as_fd(), PollFlags::POLLIN)));
+            if sys::poll(&mut fds, Deadline::after(Duration::MAX).at(until)).is_err() {
+                return;
+            }
+            if let Some(signal) = self.signals.take() {
+                // As it was before anything else: whoever sent it wants an end.
+                self.lines.clear();
+                self.rename();
+                signal.end();
+            }
+            let _ = self.wake.read();
+            loop {
+                match self.orders.try_recv() {
+                    Ok(Command::End) | Err(TryRecvError::Disconnected) => return,
+                    Ok(command) => self.obey(command),
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+            self.listen();
+            self.look_for_virtio();
+        }
+    }
+
+    /// What both sides look at is as it is here. To be called before a loss is told.
+    fn rename(&self) {
+        let mut shared = locked(&self.shared);
+        let left = self.lines.iter().filter(|line| !line.lost);
+        let names: Vec<String> = left.map(|line| line.port.label()).collect();
+        shared.lines = names.len();
+        if !names.is_empty() {
+            shared.names = names;
+        }
+        shared.virtio = self.virtio.is_some();
+        shared.open &= shared.lines != 0;
+    }
+
+    fn lose(&mut self, index: usize, told: Told) {
+        if let Some(line) = self.lines.get_mut(index) {
+            line.lost = true;
+        }
+        self.rename();
+        locked(&self.shared).why = Some(told.to_string());
+        self.tell(told);
+    }
+
+    /// The virtio port has its name only some time after its device (drivers/char/virtio_console.c).
+    fn look_for_virtio(&mut self) {
+        let Some(stir) = &self.virtio else { return };
+        stir.drain();
+        let port = port::virtio(&self.root).and_then(|place| Port::open(place).transpose());
+        match port {
+            None => {}
+            Some(Ok(port)) => {
+                self.lines.push(Spoken::new(Line { port, beacon: true }, &self.hello));
+                self.virtio = None;
+                self.rename();
+            }
+            Some(Err(error)) => {
+                self.virtio = None;
+                let index = self.lines.len();
+                self.lose(index, Told::Lost(error));
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        for line in &mut self.lines {
+            let node = line.wire.end_mut();
+            match &command {
+                Command::Stage(stage) => node.set_stage(*stage),
+                Command::Say(kind, bytes) => node.say(*kind, bytes.clone()),
+                Command::AskTime => node.ask_time(),
+                Command::End => {}
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        let mut lost = Vec::new();
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            match line.port.read(&mut buffer) {
+                Ok(0) => {}
+                Ok(count) => {
+                    let before = line.wire.end().progress();
+                    line.wire.push(buffer.get(..count).unwrap_or_default(), now());
+                    let after = line.wire.end().progress();
+                    if after.is_some() && after != before {
+                        locked(&self.shared).progress = Some(since_boot());
+                    }
+                }
+                Err(error) => lost.push((index, error)),
+            }
+        }
+        lost.into_iter().for_each(|(index, error)| self.lose(index, Told::Lost(error)));
+    }
+
+    /// Sends what is to be sent, tells what is to be told; when to do so again.
+    fn speak(&mut self) -> Option<u64> {
+        let mut next: Option<u64> = None;
+        let mut index = 0;
+        while let Some(line) = self.lines.get_mut(index) {
+            if line.lost {
+                // Also one that another has just brought a payload instead of: there is one payload.
+                index = index.saturating_add(1);
+                continue;
+            }
+            let polled = line.wire.poll(now());
+            match line.write(&polled.bytes) {
+                Ok(None) => {}
+                Ok(Some(stalled)) => self.tell(stalled),
+                Err(error) => self.lose(index, Told::Lost(error)),
+            }
+            next = [next, polled.next].into_iter().flatten().min();
+            let idle = polled.events.is_empty();
+            for event in polled.events {
+                self.happened(index, event);
+            }
+            if idle {
+                index = index.saturating_add(1);
+            }
+        }
+        next
+    }
+
+    fn happened(&mut self, index: usize, event: NodeEvent) {
+        let Some(line) = self.lines.get_mut(index).filter(|line| !line.lost) else { return };
+        let told = match event {
+            NodeEvent::Heard => {
+                if let Err(error) = line.port.take(&self.root, &mut self.quiet) {
+                    self.lose(index, Told::Lost(error));
+                    return;
+                }
+                Told::Heard { line: line.port.name().to_owned() }
+            }
+            NodeEvent::Opened(_) => {
+                locked(&self.shared).open = true;
+                return;
+            }
+            NodeEvent::Foreign(versions) => {
+                if std::mem::replace(&mut line.foreign, true) {
+                    return;
+                }
+                Told::Foreign(versions)
+            }
+            NodeEvent::Object { kind: kind @ (Kind::Sealed | Kind::Plain), number, session, bytes } => {
+                let opened = match (kind, session) {
+                    (Kind::Sealed, Some(session)) => {
+                        self.key.open(&bytes, line.wire.end().hello(), session, kind, number)
+                    }
+                    _ => Ok(Secret::new(bytes)),
+                };
+                let bytes = match opened {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        self.openings = self.openings.saturating_add(1);
+                        line.wire.end_mut().set_stage(Stage::Payload);
+                        if self.openings >= OPENINGS {
+                            self.lose(index, Told::Unsealed(error));
+                        } else {
+                            self.tell(Told::Unsealed(error));
+                        }
+                        return;
+                    }
+                };
+                let name = line.port.name().to_owned();
+                self.virtio = None;
+                // The others are let go, as they were.
+                for (other, line) in self.lines.iter_mut().enumerate() {
+                    line.lost |= other != index;
+                }
+                self.rename();
+                Told::Payload { line: name, sealed: kind == Kind::Sealed, bytes }
+            }
+            NodeEvent::Object { kind, bytes, .. } => {
+                let text = || crate::shown::printable(&String::from_utf8_lossy(&bytes));
+                Told::Answer(match kind {
+                    Kind::Certificates => Answer::Certificates(bytes),
+                    Kind::Pending => Answer::Pending(text()),
+                    _ => Answer::Refused(text()),
+                })
+            }
+            // The announcement is line 1, the first piece line 2.
+            NodeEvent::Broadcast { missing } => Told::Pasted {
+                missing: match missing {
+                    Some(pieces) => pieces.iter().map(|piece| usize::from(*piece).saturating_add(2)).collect(),
+                    None => vec![1],
+                },
+            },
+            NodeEvent::Sent(kind) => Told::Sent(kind),
+            NodeEvent::Refused(kind, reason) => Told::NotTaken(kind, reason),
+            NodeEvent::Time { sent, arrived, received, held } => {
+                let Some(time) = time_of_day(sent, arrived, received, held) else { return };
+                Told::Time(time)
+            }
+        };
+        self.tell(told);
+    }
+
+    fn tell(&self, told: Told) {
+        let came = matches!(told, Told::Payload { .. });
+        // Whoever does not listen any more wants to know nothing.
+        if self.tell.send(told).is_ok() && came {
+            let _ = self.came.write(1);
+        }
+    }
+}
+
+/// The four timestamps (RFC 5905 §8): the answer was on its way for half of the round trip, give or take that half.
+fn time_of_day(sent: u64, arrived: u64, received: u64, held: u64) -> Option<LineTime> {
+    let round = arrived.checked_sub(sent)?.checked_sub(held)?;
+    let at_arrival = received.checked_add(held)?.checked_add(round / 2)?;
+    // Aged to now, and rounded to the millisecond that a timestamp has.
+    let now = at_arrival.checked_add(now().saturating_sub(arrived))?;
+    let clock = Clock::starting_at(Timestamp::from_millis(now.checked_add(500)? / 1000)?);
+    Some(LineTime { clock, bound: Duration::from_micros(round.div_ceil(2)).saturating_add(ROUNDING) })
+}
+
+/// Of a timestamp to milliseconds, and of the moment that it was taken at.
+const ROUNDING: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::poll::{PollFd, PollFlags};
+use nix::pty::openpty;
+use nix::sys::eventfd::EventFd;
+
+use super::*;
+use crate::apply::entropy::Seeded;
+use crate::dialogue::*;
+use crate::line::frame::{Frame, Packet};
+use crate::line::transfer::{Sender as Pieces, Shape};
+use crate::line::{End, Nonce, Side};
+use crate::port::Place;
+use crate::sys;
+
+/// Lines that are pseudo terminals, with what is at their other ends, and a thread that is not one: each of its steps is
+/// done when the test says so.
+struct Steps {
+    worker: Worker,
+    told: Receiver<Told>,
+    shared: Arc<Mutex<Shared>>,
+    hosts: Vec<File>,
+    /// The terminals stay what they are while somebody has them open.
+    slaves: Vec<OwnedFd>,
+    _commands: Sender<Command>,
+    _held: Held,
+}
+
+fn later() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+/// A key, and a node that takes whatever comes.
+fn node() -> (LineKey, Hello) {
+    let key = LineKey::generate(&Seeded::ready(later()).unwrap()).unwrap();
+    let hello = Hello {
+        heard: None,
+        versions: Versions::OURS,
+        plain: true,
+        nonce: Nonce([7; 8]),
+        key: key.public(),
+        uuid: None,
+        serial: None,
+        macs: Vec::new(),
+    };
+    (key, hello)
+}
+
+fn pair(number: usize) -> (File, OwnedFd, Port) {
+    let pair = openpty(None, None).unwrap();
+    let path = nix::unistd::ttyname(&pair.slave).unwrap();
+    let name = format!("line{number}");
+    let place = Place { name, path, baud: None, set: true, console: false, virtio: false, keys: false };
+    let mut port = Port::open(place).unwrap().unwrap();
+    port.prepare().unwrap();
+    (File::from(pair.master), pair.slave, port)
+}
+
+fn steps(lines: usize) -> Steps {
+    let (key, hello) = node();
+    let event = || Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+    let ((commands, orders), (tell, told)) = (channel(), channel());
+    let (signals, held) = Signals::catch().unwrap();
+    let shared = Arc::new(Mutex::new(Shared {
+        open: false,
+        lines,
+        names: Vec::new(),
+        virtio: false,
+        why: None,
+        progress: None,
+    }));
+    let (mut hosts, mut slaves, mut spoken) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..lines {
+        let (host, slave, port) = pair(number);
+        hosts.push(host);
+        slaves.push(slave);
+        spoken.push(Spoken::new(Line { port, beacon: true }, &hello));
+    }
+    let worker = Worker {
+        lines: spoken,
+        key,
+        orders,
+        tell,
+        wake: event(),
+        came: event(),
+        shared: Arc::clone(&shared),
+        virtio: None,
+        hello,
+        signals,
+        quiet: Quiet::default(),
+        root: "/nowhere".into(),
+        openings: 0,
+    };
+    Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }
+}
+
+impl Steps {
+    /// What the hosts wrote is there, and is read.
+    fn listen(&mut self) {
+        for line in &self.worker.lines {
+            let mut fds = [PollFd::new(line.port.as_fd(), PollFlags::POLLIN)];
+            assert!(sys::poll(&mut fds, later()).unwrap());
+        }
+        self.worker.listen();
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.told.try_iter().map(|told| told.to_string()).collect()
+    }
+}
+
+/// What somebody pastes, or a host sends that cannot hear.
+fn broadcast(payload: &[u8]) -> Vec<Vec<u8>> {
+    let mut pieces = Pieces::new(0, Kind::Plain, payload.to_vec(), Shape { chunk: 180, window: 1 }).unwrap();
+    let mut frames = Vec::new();
+    let mut index = 0;
+    while let Some(frame) = pieces.next(0) {
+        if matches!(frame, Frame::Data { .. }) {
+            index += 1;
+        }
+        let mut bytes = Vec::new();
+        Packet { from: Side::Host, session: None, frame }.encode(&mut bytes);
+        frames.push(bytes);
+        pieces.acknowledged(index, 0);
+    }
+    frames
+}
+
+#[test]
+fn payloads_that_come_on_two_lines_at_once_are_one() {
+    let mut steps = steps(2);
+    for host in &mut steps.hosts {
+        broadcast(b"payload").iter().for_each(|frame| host.write_all(frame).unwrap());
+    }
+    steps.listen();
+    steps.worker.speak();
+    let payloads: Vec<String> = steps.told().into_iter().filter(|told| told.contains("payload")).collect();
+    assert_eq!(payloads, ["a payload came on line0, not sealed"]);
+    assert_eq!(locked(&steps.shared).names, ["line0"]);
+}
+
+/// Flow control with no cable, ^S, a proxy that is busy: nobody reads for a while.
+#[test]
+fn a_line_that_takes_nothing_for_a_while_is_not_lost() {
+    let mut steps = steps(1);
+    let path = nix::unistd::ttyname(&steps.slaves[0]).unwrap();
+    let mut full = std::fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(path).unwrap();
+    // The kernel carries on what it has from one buffer to the next, so there is room again once or twice.
+    while sys::poll(&mut [PollFd::new(full.as_fd(), PollFlags::POLLOUT)], Deadline::after(Duration::from_millis(200)))
+        .unwrap()
+    {
+        while full.write(&[b'x'; 1000]).is_ok() {}
+    }
+    steps.worker.speak();
+    let stalled = steps.told();
+    assert!(
+        matches!(stalled.as_slice(), [told] if told.ends_with(
+        " takes no bytes any more; is anybody connected at the other end?")),
+        "{stalled:?}"
+    );
+    // It is said once only.
+    steps.worker.lines[0].wire.end_mut().fire();
+    steps.worker.speak();
+    assert_eq!(steps.told(), Vec::<String>::new());
+    // Somebody reads again: what is said then arrives.
+    let host = &mut steps.hosts[0];
+    let mut buffer = [0; 4096];
+    let mut seen = Vec::new();
+    let readable = |host: &File, until| sys::poll(&mut [PollFd::new(host.as_fd(), PollFlags::POLLIN)], until).unwrap();
+    while readable(host, Deadline::after(Duration::ZERO)) {
+        let count = host.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    steps.worker.lines[0].wire.end_mut().fire();
+    steps.worker.speak();
+    assert!(readable(&steps.hosts[0], later()));
+    let count = steps.hosts[0].read(&mut buffer).unwrap();
+    assert!(seen.iter().all(|byte| *byte == b'x') && buffer[..count].ends_with(b"\n"));
+    assert_eq!(locked(&steps.shared).lines, 1);
+}
+
+#[test]
+fn a_line_that_is_gone_ends_every_wait() {
+    let (key, hello) = node();
+    let (mut host, slave, port) = pair(0);
+    let signals = Signals::catch().unwrap();
+    let lines = vec![Line { port, beacon: true }];
+    let dialogue = Dialogue::start(signals, lines, key, hello, None, Path::new("/nowhere")).unwrap();
+    let mut frame = Vec::new();
+    Packet { from: Side::Host, session: None, frame: Frame::Call(Versions::OURS) }.encode(&mut frame);
+    host.write_all(&frame).unwrap();
+    let heard = dialogue.hear(later()).unwrap();
+    assert_eq!(heard.to_string(), "a host speaks on line0");
+    locked(&dialogue.shared).open = true;
+    drop((host, slave));
+    let for_ever = Deadline::after(Duration::MAX);
+    assert!(matches!(dialogue.answer(for_ever), Err(NoAnswer::Lost(why)) if why.contains("broke")));
+    assert!(dialogue.time(for_ever).is_none());
+    assert!(dialogue.is_over() && !dialogue.is_open());
+    assert_eq!(dialogue.names(), "line0");
+    dialogue.report(Stage::Failed, Vec::new(), for_ever);
+}
+
+#[test]
+fn four_timestamps() {
+    // 8 ms there and back, 2 of them at the host.
+    let sent = now().saturating_sub(8000);
+    let time = time_of_day(sent, sent + 8000, 1_800_000_000_000_000, 2000).unwrap();
+    assert_eq!(time.bound, Duration::from_millis(4));
+    let off = time.clock.now().since(Timestamp::from_millis(1_800_000_000_005).unwrap());
+    assert!(off < Duration::from_millis(500), "{off:?}");
+    assert_eq!(time_of_day(10, 5, 0, 0), None);
+    assert_eq!(time_of_day(0, 5, u64::MAX, 2), None);
+}
