@@ -137,3 +137,11 @@ impl std::error::Error for SealError {
         }
     }
 }
+
+#[cfg(test)]
+impl LineKey {
+    /// One that is known beforehand.
+    pub(super) fn given(private: [u8; 32], public: [u8; 32]) -> LineKey {
+        LineKey { public, private: HpkePrivateKey::from(private.to_vec()) }
+    }
+}

@@ -78,3 +78,121 @@ fn one_can_be_pasted_after_another() {
         node.set_stage(Stage::Payload);
     }
 }
+
+fn page() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/line-protocol.md")).unwrap()
+}
+
+/// What stands in hexadecimal at the end of a row of the page.
+fn vector(page: &str, row: &str) -> Vec<u8> {
+    let line = page.lines().find(|line| line.starts_with(&format!("| {row}"))).unwrap();
+    let digits = line.strip_suffix("` |").unwrap().rsplit('`').next().unwrap();
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}
+
+/// The node of the page's examples, and its conversation.
+fn example(page: &str) -> (Hello, Session) {
+    let message = vector(page, "HELLO's message");
+    let hello = Hello {
+        heard: None,
+        versions: Versions { lowest: 1, highest: 1 },
+        plain: false,
+        nonce: Nonce([1, 2, 3, 4, 5, 6, 7, 8]),
+        key: message[12..44].try_into().unwrap(),
+        uuid: Some(std::array::from_fn(|at| u8::try_from(at).unwrap())),
+        serial: None,
+        macs: vec![vec![0x52, 0x54, 0, 0x12, 0x34, 0x56]],
+    };
+    assert_eq!(hello.message(), message);
+    let host = Nonce(vector(page, "host's nonce").try_into().unwrap());
+    (hello.clone(), Session { node: hello.nonce, host })
+}
+
+/// Made by another program. If this test fails, do not change it: you have changed version 1 of the line protocol.
+#[test]
+fn the_seal_and_the_proof_on_the_page_are_ours() {
+    let page = page();
+    let (hello, session) = example(&page);
+    let text = [b"imprint line\x01", &session.node.0[..], &session.host.0, &sha256(&hello.message())].concat();
+    assert_eq!(text, vector(&page, "`info`"));
+    let key = LineKey::given(vector(&page, "node's private key").try_into().unwrap(), hello.key);
+    let object = vector(&page, "object of kind 1");
+    assert_eq!(key.open(&object, &hello, session, Kind::Sealed, 0).unwrap().expose(), b"hello, node");
+    assert!(key.open(&object, &hello, session, Kind::Sealed, 1).is_err());
+    let proof = vector(&page, "proof of the CSR");
+    assert_eq!(seal::request(b"token", &hello, b"a request"), [&proof[..], b"a request"].concat());
+}
+
+/// If this test fails, do not change it: you have changed version 1 of the line protocol.
+#[test]
+fn the_conversation_on_the_page_is_ours() {
+    const NOW: u64 = 1_795_392_000_000_000;
+    let page = page();
+    let (hello, session) = example(&page);
+    let certificates = vec![0x30; 200];
+    let request = [&vector(&page, "proof of the CSR")[..], b"a request"].concat();
+    // The host counts once before its first conversation.
+    let before = Nonce((u64::from_be_bytes(session.host.0) - 1).to_be_bytes());
+    let (mut node, mut host) = (Node::new(hello, true, Shape::default()), Host::new(before, false, Shape::default()));
+    let (mut rows, mut reported) = (String::new(), false);
+    loop {
+        let up: Vec<Packet> = std::iter::from_fn(|| node.packet(0)).collect();
+        up.iter().for_each(|packet| host.receive(packet.clone(), NOW));
+        for event in events(&mut host) {
+            match event {
+                HostEvent::Opened(_, Stage::Payload) => host.send(Kind::Sealed, vector(&page, "object of kind 1")),
+                HostEvent::Object(Kind::Request, bytes) if bytes == request => {
+                    host.send(Kind::Certificates, certificates.clone());
+                }
+                HostEvent::Object(Kind::Report, bytes) => reported = bytes == b"{}",
+                _ => {}
+            }
+        }
+        let down: Vec<Packet> = std::iter::from_fn(|| host.packet(NOW)).collect();
+        down.iter().for_each(|packet| node.receive(packet.clone(), 0));
+        for event in events(&mut node) {
+            match event {
+                NodeEvent::Object { kind: Kind::Sealed, .. } => node.ask_time(),
+                NodeEvent::Time { .. } => {
+                    node.set_stage(Stage::Request);
+                    node.say(Kind::Request, request.clone());
+                }
+                NodeEvent::Object { kind: Kind::Certificates, bytes, .. } if bytes == certificates => {
+                    node.set_stage(Stage::Done);
+                    node.say(Kind::Report, b"{}".to_vec());
+                }
+                _ => {}
+            }
+        }
+        for packet in up.iter().chain(&down) {
+            let mut line = Vec::new();
+            packet.encode(&mut line);
+            let from = if packet.from == Side::Node { "node" } else { "host" };
+            let text = String::from_utf8(line).unwrap();
+            rows.push_str(&format!("| {from} | {} | `{}` |\n", named(&packet.frame), text.trim_end()));
+        }
+        if up.is_empty() && down.is_empty() {
+            break;
+        }
+    }
+    assert!(reported);
+    let (_, rest) = page.split_once("| from | frame | on the line |\n|---|---|---|\n").unwrap();
+    let found = rest.split_once("\n## Examples").unwrap().0;
+    assert_eq!(found, rows, "\n{rows}");
+}
+
+fn named(frame: &Frame) -> String {
+    match frame {
+        Frame::Hello(_) => "HELLO".to_owned(),
+        Frame::Open { .. } => "OPEN".to_owned(),
+        Frame::Ready(stage) => format!("READY, {stage:?}").to_lowercase().replacen("ready", "READY", 1),
+        Frame::Announce(announce) => {
+            format!("ANNOUNCE {}, kind {}, {} bytes", announce.number, announce.kind.code(), announce.length)
+        }
+        Frame::Data { number, index, .. } => format!("DATA {number}, piece {index}"),
+        Frame::Ack { number, next, later } => format!("ACK {number}, next {next}, later {later}"),
+        Frame::Ask { number } => format!("ASK {number}"),
+        Frame::Time { number, held, .. } => format!("TIME {number}, held {held}"),
+        other => panic!("{other:?}"),
+    }
+}
