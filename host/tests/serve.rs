@@ -16,6 +16,7 @@ use imprint_host::csr::Csr;
 use imprint_host::enrol::{self, Answer, Credentials, Decision, Proof, Request};
 use imprint_host::est::{self, Layout};
 use imprint_host::serve::{AWAY, CONNECTIONS};
+use imprint_host::store::NodeRow;
 use rustls::NamedGroup;
 use support::{NODE, SANS, SUBJECT, Site, basic, run, shown, start, wrapped};
 
@@ -565,4 +566,32 @@ fn of_many_keys_at_once_a_token_serves_one() {
     let mut state = site.state();
     let live = state.store.changes().unwrap().live_certificates("node1", site.clock()).unwrap();
     assert_eq!(live.len(), 1, "all but the last are revoked");
+}
+
+/// Requests that are decided together. What cannot be read in the store is one node's trouble.
+#[test]
+fn a_fault_in_one_request_takes_none_of_the_others_with_it() {
+    let site = start(&[NODE, "name = \"node2\"\nsubject = [\"CN=node2\"]\n"]);
+    let tokens = ["node1", "node2"].map(|node| (node, site.token(node, &Options::default())));
+    let requests: Vec<_> = (0..6).map(|_| good(&site)).collect();
+    let mut state = site.state();
+    let broken = NodeRow { name: "node2".to_owned(), file: "node.toml".to_owned(), record: "name =".to_owned() };
+    let changes = state.store.changes().unwrap();
+    changes.put_node(&broken, true, site.clock()).unwrap();
+    changes.commit().unwrap();
+    let statuses: Vec<(&str, u16)> = std::thread::scope(|scope| {
+        // The desk waits for the store, and the requests for the desk.
+        let held = state.store.changes().unwrap();
+        let ask = |(node, token): &(&'static str, String), csr| (*node, site.enroll(Some((node, token)), csr).status);
+        let turns = tokens.iter().cycle().zip(&requests);
+        let running: Vec<_> = turns.map(|(from, csr)| scope.spawn(move || ask(from, csr))).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        drop(held);
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (node, status) in statuses {
+        assert_eq!(status, if node == "node1" { 200 } else { 500 }, "{node}");
+    }
+    let live = state.store.changes().unwrap().live_certificates("node1", site.clock()).unwrap();
+    assert_eq!(live.len(), 1);
 }

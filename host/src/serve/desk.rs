@@ -110,10 +110,7 @@ impl Worker {
                 Ok(true) => tracing::info!("signing with another intermediate from now on"),
                 Err(error) => tracing::error!("opening the CA again: {}", imprint::chain::chain(&error)),
             }
-            let said = self.together(&jobs).unwrap_or_else(|error| {
-                let why = imprint::chain::chain(&error);
-                jobs.iter().map(|_| Said::Fault(why.clone())).collect()
-            });
+            let said = self.together(&jobs);
             for (job, said) in jobs.into_iter().zip(said) {
                 // Whoever asked may be gone.
                 let _ = job.reply.send(said);
@@ -121,23 +118,25 @@ impl Worker {
         }
     }
 
-    /// Decides all of them, and makes that last.
-    fn together(&mut self, jobs: &[Job]) -> Result<Vec<Said>, EnrolError> {
+    fn together(&mut self, jobs: &[Job]) -> Vec<Said> {
+        match self.decide(jobs) {
+            Ok(said) => said,
+            // Nothing of any of them was kept. Alone, each but the one at fault succeeds.
+            Err(_) if jobs.len() > 1 => jobs.chunks(1).flat_map(|job| self.together(job)).collect(),
+            Err(error) => vec![Said::Fault(imprint::chain::chain(&error))],
+        }
+    }
+
+    /// Decides all of them, and makes that last; or, if one fails, none.
+    fn decide(&mut self, jobs: &[Job]) -> Result<Vec<Said>, EnrolError> {
         let State { ca, store, urls } = &mut self.state;
         let changes = store.changes()?;
         let (mut said, mut told) = (Vec::new(), Vec::new());
         for job in jobs {
-            let done = changes.each(|changes| {
-                let bench = Bench { changes, ca, urls, now: (self.clock)() };
-                one(&bench, job)
-            });
-            match done {
-                Ok((word, what)) => {
-                    said.push(word);
-                    told.push(what);
-                }
-                Err(error) => said.push(Said::Fault(imprint::chain::chain(&error))),
-            }
+            let bench = Bench { changes: &changes, ca, urls, now: (self.clock)() };
+            let (word, what) = one(&bench, job)?;
+            said.push(word);
+            told.push(what);
         }
         crash::point("decided");
         changes.commit()?;

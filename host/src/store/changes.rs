@@ -35,20 +35,6 @@ const STRANGERS: u32 = 100;
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Changes<'_> {
-    /// One of several that are made last together: when it fails, what it had changed is undone, and the others stay.
-    pub fn each<T, E: From<StoreError>>(&self, one: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
-        let step = |sql| self.run(sql, []);
-        step("SAVEPOINT each")?;
-        match one(self) {
-            Ok(value) => step("RELEASE each").map_err(E::from).map(|()| value),
-            Err(error) => {
-                step("ROLLBACK TO each")?;
-                step("RELEASE each")?;
-                Err(error)
-            }
-        }
-    }
-
     /// Makes them last.
     pub fn commit(self) -> Result<(), StoreError> {
         let path = self.path;
