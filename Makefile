@@ -59,6 +59,7 @@ test-fast: lint
 ## test-vm     real kernels in QEMU
 test-vm: build
 	@scripts/install-needs vm test sol python
+	cargo build --locked --workspace --bins
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null
 	@scripts/vm-images generic >/dev/null
