@@ -54,7 +54,7 @@ pub struct Config {
 
 /// What all lines share.
 pub(crate) struct Shared {
-    state: Mutex<State>,
+    state: Arc<tokio::sync::Mutex<State>>,
     config: Config,
     began: Instant,
     /// Microseconds since 1970 when it began. Times on a line are counted from there, so that a clock that is set
@@ -64,9 +64,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Works with the books. That may take as long as others write to them, so the other lines get another thread.
-    pub(crate) fn books<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        tokio::task::block_in_place(|| work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner)))
+    /// Works with the books. That may take as long as others write to them, so it is done by a thread that has no lines:
+    /// one, however many lines wait for the books.
+    pub(crate) async fn books<T, W>(&self, work: W) -> T
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut State) -> T + Send + 'static,
+    {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        match tokio::task::spawn_blocking(move || work(&mut state)).await {
+            Ok(done) => done,
+            // Nobody cancels it.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// Microseconds since 1970.
@@ -102,6 +112,9 @@ impl Shared {
     }
 }
 
+/// Threads for the books, and for names of hosts that are looked up.
+const BLOCKING: usize = 4;
+
 /// What came of all of them, in the order in which they were given.
 pub type Outcomes = Vec<(String, Outcome)>;
 
@@ -109,9 +122,18 @@ pub type Outcomes = Vec<(String, Outcome)>;
 pub fn run(state: State, jobs: Vec<Job>, config: Config) -> io::Result<Outcomes> {
     let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let epoch = u64::try_from(epoch.as_micros()).unwrap_or(u64::MAX);
-    let shared =
-        Arc::new(Shared { state: Mutex::new(state), config, began: Instant::now(), epoch, shown: Mutex::new(false) });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let shared = Arc::new(Shared {
+        state: Arc::new(tokio::sync::Mutex::new(state)),
+        config,
+        began: Instant::now(),
+        epoch,
+        shown: Mutex::new(false),
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build()?;
     Ok(runtime.block_on(async move {
         let mut tasks = Vec::new();
         for job in jobs {

@@ -68,7 +68,7 @@ struct Session<'a> {
 
 /// Runs one line to its end.
 pub(super) async fn run(job: Job, shared: &Shared) -> Outcome {
-    match Session::new(&job, shared) {
+    match Session::new(&job, shared).await {
         Ok(session) => session.run().await,
         Err(why) => Outcome::Failed(why),
     }
@@ -79,8 +79,9 @@ fn failed(error: impl std::error::Error + 'static) -> String {
 }
 
 impl<'a> Session<'a> {
-    fn new(job: &'a Job, shared: &'a Shared) -> Result<Session<'a>, String> {
-        let record = shared.books(|state| state.record(&job.node)).map_err(failed)?;
+    async fn new(job: &'a Job, shared: &'a Shared) -> Result<Session<'a>, String> {
+        let node = job.node.clone();
+        let record = shared.books(move |state| state.record(&node)).await.map_err(failed)?;
         let nonce = Nonce(x509::random().map_err(failed)?);
         let host = Host::new(nonce, shared.config.call, Shape::default());
         let log = match &job.log {
@@ -235,7 +236,7 @@ impl<'a> Session<'a> {
             let idle = polled.events.is_empty();
             for event in polled.events {
                 let first = self.hello.is_none();
-                self.happened(event);
+                self.happened(event).await;
                 if first && self.hello.is_some() {
                     self.deadline = Instant::now() + self.shared.config.timeout;
                 }
@@ -291,7 +292,7 @@ impl<'a> Session<'a> {
             }
             let due = self.pending.as_ref().filter(|(_, at)| self.outcome.is_none() && *at <= Instant::now());
             if let Some(request) = due.map(|(request, _)| request.clone()) {
-                self.decide(request, true);
+                self.decide(request, true).await;
             }
         }
     }
@@ -321,7 +322,7 @@ impl<'a> Session<'a> {
         self.tail.drain(..over);
     }
 
-    fn happened(&mut self, event: HostEvent) {
+    async fn happened(&mut self, event: HostEvent) {
         match event {
             HostEvent::Hello(hello) => self.hello(hello),
             HostEvent::Second(hello) => self.second(&hello),
@@ -335,7 +336,7 @@ impl<'a> Session<'a> {
             HostEvent::Opened(_, stage) | HostEvent::Stage(stage) => {
                 self.tell("node", stage_name(stage));
                 match stage {
-                    Stage::Payload => self.deliver(),
+                    Stage::Payload => self.deliver().await,
                     Stage::Failed if self.outcome.is_none() => {}
                     _ => {}
                 }
@@ -357,8 +358,8 @@ impl<'a> Session<'a> {
                     }
                 }
             }
-            HostEvent::Object(Kind::Request, request) => self.decide(request, false),
-            HostEvent::Object(Kind::Report, report) => self.report(&report),
+            HostEvent::Object(Kind::Request, request) => self.decide(request, false).await,
+            HostEvent::Object(Kind::Report, report) => self.report(&report).await,
             HostEvent::Object(kind, _) => self.tell("unexpected", kind_name(kind)),
             HostEvent::Lost => {
                 self.waited();
@@ -412,7 +413,7 @@ impl<'a> Session<'a> {
         ));
     }
 
-    fn deliver(&mut self) {
+    async fn deliver(&mut self) {
         let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
             return;
         };
@@ -437,7 +438,8 @@ impl<'a> Session<'a> {
             let options =
                 Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
             let now = self.shared.timestamp();
-            let made = self.shared.books(|state| state.payload(&self.job.node, &options, now));
+            let node = self.job.node.clone();
+            let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;
             match made {
                 Ok(made) => self.payload = Some((made.id, Secret::new(made.bytes.to_vec()))),
                 Err(error) => return self.fail(failed(error)),
@@ -461,7 +463,7 @@ impl<'a> Session<'a> {
 
     /// A request: decided like every other.
     /// `again`: the node did not ask, the store is looked at once more.
-    fn decide(&mut self, request: Vec<u8>, again: bool) {
+    async fn decide(&mut self, request: Vec<u8>, again: bool) {
         self.waited();
         let Some(hello) = self.hello.clone() else { return };
         let Some((tag, csr)) = seal::open_request(&request) else {
@@ -471,26 +473,28 @@ impl<'a> Session<'a> {
         let credentials = Some(Credentials { name: self.job.node.clone(), proof });
         let peer = self.job.line.to_string();
         let now = self.shared.timestamp();
-        let decided = self.shared.books(|state| {
-            let asked = Request { csr, credentials: credentials.as_ref(), peer: &peer };
+        let csr = csr.to_vec();
+        let code = csr_code(&csr);
+        let books = self.shared.books(move |state| {
+            let asked = Request { csr: &csr, credentials: credentials.as_ref(), peer: &peer };
             let decided = state
                 .refresh()
                 .map_err(failed)
                 .and_then(|_| state.decide(now, |desk| enrol::simple_enroll(desk, &asked)).map_err(failed));
             decided.map(|decision| (decision.answer, state.ca.intermediate().to_vec()))
         });
-        match decided {
+        match books.await {
             Ok((Answer::Issued { der, detail }, intermediate)) => {
                 match est::certs_only(&[&der, &intermediate]) {
                     Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
                     Err(error) => return self.fail(failed(error)),
                 }
-                self.code = csr_code(csr);
+                self.code = code;
                 self.tell("signed", &detail);
             }
             Ok((Answer::Pending { detail, .. }, _)) => {
                 if !again {
-                    let code = csr_code(csr).unwrap_or_default();
+                    let code = code.unwrap_or_default();
                     let run = format!("imprint-host approve {} {code}", self.job.node);
                     self.tell("pending", &format!("{detail}; compare the code with the node's console and run: {run}"));
                     self.wire.end_mut().send(Kind::Pending, detail.into_bytes());
@@ -510,7 +514,7 @@ impl<'a> Session<'a> {
     }
 
     /// What the node says of itself. The first outcome stands.
-    fn report(&mut self, report: &[u8]) {
+    async fn report(&mut self, report: &[u8]) {
         if self.outcome.is_some() {
             return;
         }
@@ -519,7 +523,7 @@ impl<'a> Session<'a> {
         };
         let millis = self.hello_at.map(|at| at.elapsed().as_millis()).unwrap_or_default();
         let outcome = match (status.outcome, &status.error) {
-            (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()) {
+            (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {
                 Ok(key_code) => Outcome::Done {
                     key_code,
                     payload: self.payload.as_ref().map(|(_, bytes)| bytes.expose().len()).unwrap_or_default(),
@@ -541,7 +545,7 @@ impl<'a> Session<'a> {
 
     /// The code of the node's key, if that has a certificate by the books: a report has no seal, and whoever writes to
     /// the line can say one.
-    fn certified(&self, said: Option<&str>) -> Result<String, String> {
+    async fn certified(&self, said: Option<&str>) -> Result<String, String> {
         let Some(said) = said else {
             return Err(
                 "the node says that it is done, but not with which key; are both of the same release?".to_owned()
@@ -551,7 +555,8 @@ impl<'a> Session<'a> {
             return Ok(said.to_owned());
         }
         // Signed by `serve`, or before this program was started again.
-        let (latest, _) = self.shared.books(|state| state.store.latest(&self.job.node)).map_err(failed)?;
+        let node = self.job.node.clone();
+        let (latest, _) = self.shared.books(move |state| state.store.latest(&node)).await.map_err(failed)?;
         let latest = match &self.payload {
             None => latest,
             Some((id, _)) => latest.filter(|row| row.payload == *id),
