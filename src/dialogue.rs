@@ -30,7 +30,7 @@ pub struct Dialogue {
     told: Receiver<Told>,
     /// Wakes the thread.
     wake: Arc<EventFd>,
-    /// Readable once a payload has come.
+    /// Readable once something was told.
     came: Arc<EventFd>,
     hello: Hello,
     shared: Arc<Mutex<Shared>>,
@@ -211,9 +211,16 @@ impl Dialogue {
         &self.hello
     }
 
-    /// Readable once a payload has come.
+    /// Readable once something was told that [`Dialogue::news`] was not asked for yet.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.came.as_fd()
+    }
+
+    /// The next thing that was told already.
+    pub fn news(&self) -> Option<Told> {
+        // First, so that what is told now wakes whoever waits.
+        let _ = self.came.read();
+        self.told.try_recv().ok()
     }
 
     /// Whether a host is there, as far as is known.

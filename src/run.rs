@@ -365,8 +365,14 @@ fn find(
         && let Some(late) = source::serial::listen(options, root, cmdline, true, deadline)?
     {
         let late = line.insert(late);
-        let sought =
-            source::serial::find(late, false, since_boot(), deadline, &mut |notice| heard(Some(late), notice))?;
+        let sought = source::serial::find(
+            late,
+            false,
+            since_boot(),
+            deadline,
+            source::serial::Heard::default(),
+            &mut |notice| heard(Some(late), notice),
+        )?;
         found = sought.map_err(|lines| format!("{looked}; {lines}"));
     }
     *detail = match &found {

@@ -10,6 +10,7 @@ pub mod iso9660;
 pub mod fat;
 pub mod uevent;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ use crate::payload::{Enrolment, MAX_LEN, Payload, TokenMode};
 use crate::port::PortError;
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
+use config_drive::Other;
+use serial::Heard;
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -190,18 +193,22 @@ pub fn find(
         }
     }
     let dialogue = dialogue.filter(|_| lines || options.sources.is_empty());
+    let (heard, notice) = (RefCell::new(Heard::default()), RefCell::new(notice));
     if !labels.is_empty() {
         let named = !options.sources.is_empty();
         let labels = if named { labels.as_slice() } else { &[] };
-        let other = dialogue.map(Dialogue::fd);
+        let has_payload =
+            || dialogue.is_some_and(|dialogue| heard.borrow_mut().catch_up(dialogue, &mut **notice.borrow_mut()));
+        let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload });
         let search = config_drive::Search { labels, pinned, insist, other };
-        match config_drive::find(&search, root, deadline, &mut |looked| notice(Notice::Waiting(looked)))? {
+        let mut waiting = |looked: &str| (notice.borrow_mut())(Notice::Waiting(looked));
+        match config_drive::find(&search, root, deadline, &mut waiting)? {
             Ok(found) => return Ok(Ok(found)),
             Err(drives) => looked.push(drives),
         }
     }
     if let Some(dialogue) = dialogue {
-        match serial::find(dialogue, insist, begun, deadline, notice)? {
+        match serial::find(dialogue, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
             Ok(found) => return Ok(Ok(found)),
             Err(lines) => looked.push(lines),
         }

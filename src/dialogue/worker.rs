@@ -305,9 +305,8 @@ impl Worker {
     }
 
     fn tell(&self, told: Told) {
-        let came = matches!(told, Told::Payload { .. });
         // Whoever does not listen any more wants to know nothing.
-        if self.tell.send(told).is_ok() && came {
+        if self.tell.send(told).is_ok() {
             let _ = self.came.write(1);
         }
     }

@@ -34,8 +34,17 @@ pub struct Search<'a> {
     pub pinned: bool,
     /// Wait until the deadline, however long nothing happens.
     pub insist: bool,
-    /// Readable once another source has a payload: nothing is waited for any more then but what is on its way.
-    pub other: Option<BorrowedFd<'a>>,
+    /// Once another source has a payload, nothing is waited for any more but what is on its way.
+    pub other: Option<Other<'a>>,
+}
+
+/// Another source, which is waited for meanwhile.
+#[derive(Clone, Copy)]
+pub struct Other<'a> {
+    /// Readable when something came from it.
+    pub fd: BorrowedFd<'a>,
+    /// Looks at what came, until the descriptor is not readable any more or it is a payload; whether it is one.
+    pub has_payload: &'a dyn Fn() -> bool,
 }
 
 impl Search<'_> {
@@ -116,13 +125,14 @@ pub fn find(
             return Ok(Ok(found));
         }
         let other = search.other.filter(|_| insist);
-        match watch.wait(insist, other, deadline).map_err(SourceError::Watch)? {
+        match watch.wait(insist, other.map(|other| other.fd), deadline).map_err(SourceError::Watch)? {
             Change::Block(Some(device)) => drop(looked.remove(&device)),
             Change::Block(None) => looked.clear(),
             Change::Settled if search.insist => {
                 notice(&summary(&looked));
                 insist = true;
             }
+            Change::Other if other.is_some_and(|other| !(other.has_payload)()) => {}
             Change::Settled | Change::Other | Change::Deadline => return Ok(Err(summary(&looked))),
         }
     }

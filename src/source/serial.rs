@@ -161,12 +161,47 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
 /// Whoever pastes is done when nothing more has come for so long.
 const PASTE: Duration = Duration::from_millis(1500);
 
+/// What was told so far.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// A host has spoken.
+    spoken: bool,
+    payload: Option<Found>,
+}
+
+impl Heard {
+    fn take(&mut self, told: Told, notice: &mut dyn FnMut(Notice<'_>)) {
+        match told {
+            Told::Payload { line, sealed, bytes } => {
+                self.payload = Some(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
+            }
+            // There is one for each piece.
+            Told::Pasted { .. } => {}
+            told => {
+                self.spoken |= matches!(told, Told::Heard { .. });
+                notice(Notice::Line(&told));
+            }
+        }
+    }
+
+    /// Takes all that was told already; whether a payload has come.
+    pub(crate) fn catch_up(&mut self, dialogue: &Dialogue, notice: &mut dyn FnMut(Notice<'_>)) -> bool {
+        while self.payload.is_none()
+            && let Some(told) = dialogue.news()
+        {
+            self.take(told, notice);
+        }
+        self.payload.is_some()
+    }
+}
+
 /// Waits for a payload: where nothing insists, only if a host has spoken.
 pub(crate) fn find(
     dialogue: &Dialogue,
     insist: bool,
     begun: Duration,
     deadline: Deadline,
+    heard: Heard,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
     let first = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
@@ -176,7 +211,7 @@ pub(crate) fn find(
     if insist {
         notice(Notice::Waiting(&format!("listening on {}", dialogue.names())));
     }
-    Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, notice))
+    Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, heard, notice))
 }
 
 /// Hears until `first`, or for as long as there is `patience` with a host that speaks.
@@ -185,21 +220,21 @@ fn hear(
     first: Deadline,
     patience: Option<Duration>,
     deadline: Deadline,
+    mut heard: Heard,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Found, String> {
-    let (mut until, mut heard) = (first, false);
+    let mut until = first;
     loop {
+        if let Some(payload) = heard.payload.take() {
+            return Ok(payload);
+        }
         match dialogue.hear(until) {
-            Some(Told::Payload { line, sealed, bytes }) => {
-                return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
-            }
-            // There is one for each piece.
-            Some(Told::Pasted { .. }) => {}
             Some(told) => {
-                if matches!(told, Told::Heard { .. }) && !std::mem::replace(&mut heard, true) {
+                let before = heard.spoken;
+                heard.take(told, notice);
+                if heard.spoken && !before {
                     until = patience.map_or(until, |patience| deadline.at_most(patience));
                 }
-                notice(Notice::Line(&told));
             }
             None => {
                 let more = patience.zip(dialogue.progress()).map(|(patience, at)| at.saturating_add(patience));
@@ -210,7 +245,7 @@ fn hear(
             }
         }
     }
-    let what = if heard { "a host spoke, but sent no payload" } else { "no host spoke" };
+    let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and no line is left" } else { "" };
     Err(format!("{what} on {}{gone}", dialogue.names()))
 }
@@ -234,6 +269,50 @@ mod tests {
     use crate::line::Side;
     use crate::line::frame::{Frame, Packet};
     use crate::line::transfer::{Sender, Shape};
+
+    /// Drives are waited for meanwhile; whoever is at the console need not wait with them.
+    #[test]
+    fn what_a_host_says_is_shown_before_its_payload_comes() {
+        let later = Deadline::after(Duration::from_secs(30));
+        let pair = openpty(None, None).unwrap();
+        let path = nix::unistd::ttyname(&pair.slave).unwrap();
+        let name = "line".to_owned();
+        let place = Place { name, path, baud: None, set: true, console: false, virtio: false, keys: false };
+        let mut port = Port::open(place).unwrap().unwrap();
+        port.prepare().unwrap();
+        let lines = vec![Line { port, beacon: false }];
+        let seeded = Seeded::ready(later).unwrap();
+        let dialogue =
+            start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), later).unwrap();
+        let mut host = std::fs::File::from(pair.master);
+        let mut say = |frame| {
+            let mut bytes = Vec::new();
+            Packet { from: Side::Host, session: None, frame }.encode(&mut bytes);
+            host.write_all(&bytes).unwrap();
+        };
+        say(Frame::Call(Versions { lowest: 7, highest: 8 }));
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("sys/block")).unwrap();
+        let mut told = Vec::new();
+        // It brings its payload once that was shown.
+        let mut notice = |notice: Notice<'_>| {
+            if let Notice::Line(line) = notice {
+                told.push(line.to_string());
+                if matches!(line, Told::Foreign(_)) {
+                    let mut pieces = Sender::new(0, Kind::Plain, vec![7; 100], Shape::default()).unwrap();
+                    while let Some(frame) = pieces.next(0) {
+                        say(frame);
+                    }
+                }
+            }
+        };
+        let options = Options::parse("imprint=require").unwrap();
+        let found = super::super::find(&options, root.path(), false, Some(&dialogue), later, &mut notice);
+        assert!(found.unwrap().unwrap().bytes.expose() == [7; 100]);
+        assert!(
+            matches!(&told[..], [heard, foreign, ..] if heard.starts_with("a host speaks") && foreign.contains("7 to 8"))
+        );
+    }
 
     /// 20 KB at 9600 bits a second are half a minute, and no reason to give up a host that goes on.
     #[test]
@@ -273,7 +352,7 @@ mod tests {
             Notice::Waiting(_) => {}
         };
         let patience = Duration::from_millis(1500);
-        let found = hear(&dialogue, later, Some(patience), later, &mut notice).unwrap();
+        let found = hear(&dialogue, later, Some(patience), later, Heard::default(), &mut notice).unwrap();
         assert!(found.bytes.expose() == payload);
         assert_eq!(told.first().map(String::as_str), Some("a host speaks on line"));
         thread.join().unwrap();
