@@ -1,8 +1,11 @@
 //! Hands key, certificate and network over to whatever boots next, in one folder (docs/status.md). A folder with
-//! `ready` in it is complete; after a failure it has neither key nor certificate. Talks to nobody.
+//! `ready` in it is complete. What replaces an identity does so in one step or not at all; where there was none, a failure
+//! leaves none. Talks to nobody.
 
+pub mod crash;
 pub mod memory;
 pub mod network;
+mod folder;
 mod generation;
 
 use std::fmt;
@@ -11,6 +14,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use folder::Folder;
 
 use crate::apply::file;
 use crate::checkin::Issued;
@@ -109,8 +114,13 @@ pub enum HandoverError {
     },
     /// The certificate came with the payload, or from a version that did not write down where it came from.
     NotRenewable(PathBuf),
-    /// Somebody else is renewing.
-    Busy(PathBuf),
+    /// Another program works in the folder.
+    Busy {
+        /// Which folder.
+        path: PathBuf,
+        /// The number of its process, where the kernel tells.
+        holder: Option<u32>,
+    },
 }
 
 /// What an earlier run handed over.
@@ -126,36 +136,36 @@ pub struct HandedOver {
     pub key: Secret,
 }
 
-/// Everything is in place but `status.json` and `ready`.
+/// Everything is written beside what was there before, but for `status.json`.
 #[must_use = "nothing has been handed over before finish()"]
 pub struct Pending {
     directory: PathBuf,
+    beside: generation::Beside,
 }
 
-/// Writes everything that the next stage may use, the private key last. That is gone afterwards, whatever
-/// happens; after an error so are the files.
+/// Writes everything that the next stage may use. What was there stays as it is, whatever happens.
 pub fn write(
-    directory: &Path,
+    folder: &Folder,
     private: Private,
     key: impl Into<PrivateKeyPem>,
     certificates: &Certificates<'_>,
     node: &Node,
 ) -> Result<Pending, HandoverError> {
-    let written = write_all(directory, private, &key.into(), certificates, node);
-    if written.is_err() {
-        let _ = discard(directory); // the first error is the one to tell
-    }
-    written.map(|()| Pending { directory: directory.to_owned() })
+    let directory = folder.path().to_owned();
+    private_folder(&directory, private)?;
+    let beside = beside(&directory, &key.into(), certificates, node)?;
+    Ok(Pending { directory, beside })
 }
 
 impl Pending {
-    /// Writes the status, and then `ready`.
+    /// Writes the status, puts all of it in its place in one step, and then `ready`. After an error what was there before
+    /// is there, or nothing when nothing was.
     pub fn finish(self, status: &Status) -> Result<(), HandoverError> {
-        let finished = write_status(&self.directory, status).and_then(|()| put(&self.directory, READY, b"", 0o644));
-        if finished.is_err() {
-            let _ = discard(&self.directory);
+        let Pending { directory, beside } = self;
+        match json(status).and_then(|status| beside.add(&directory, STATUS, &status)) {
+            Ok(()) => beside.switch(&directory, GRACE),
+            Err(error) => Err(beside.removed(&directory, error)),
         }
-        finished
     }
 }
 
@@ -164,13 +174,21 @@ pub fn is_complete(directory: &Path) -> bool {
     directory.join(READY).exists()
 }
 
-/// Writes the status of a run that hands nothing over, and removes what an earlier one did: credentials beside a status
-/// that says `failed` would be believed by whoever looks at one of the two.
+/// Whether there is an identity that somebody may live on: complete, or a certificate at least.
+pub fn holds_identity(directory: &Path) -> bool {
+    is_complete(directory) || directory.join(CERT).exists()
+}
+
+/// Writes the status of a run that hands nothing over. Where an identity is, that stays, and so does its status: one that
+/// says `failed` beside credentials that work would be wrong about them.
 pub fn fail(directory: &Path, status: &Status) -> Result<(), HandoverError> {
     debug_assert!(status.outcome != Outcome::Done);
-    folder(directory)?;
+    folder::make(directory)?;
+    if holds_identity(directory) {
+        return Ok(());
+    }
     discard(directory)?;
-    write_status(directory, status)
+    put(directory, STATUS, &json(status)?, 0o644)
 }
 
 /// Reads what an earlier run handed over.
@@ -200,37 +218,38 @@ pub fn read(directory: &Path) -> Result<HandedOver, HandoverError> {
     Ok(HandedOver { node, chain: chain.iter().map(|der| der.to_vec()).collect(), ca, key })
 }
 
-/// Nobody else renews what is in this folder while this is there.
-#[must_use]
-pub struct Lock {
-    _folder: nix::fcntl::Flock<fs::File>,
-}
-
-/// Takes the lock of a folder, or says that somebody else has it.
-pub fn lock(directory: &Path) -> Result<Lock, HandoverError> {
-    let path = || directory.to_owned();
-    let folder = fs::File::open(directory).map_err(|source| HandoverError::Read { path: path(), source })?;
-    match nix::fcntl::Flock::lock(folder, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-        Ok(folder) => Ok(Lock { _folder: folder }),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(HandoverError::Busy(path())),
-        Err((_, errno)) => Err(HandoverError::Read { path: path(), source: errno.into() }),
-    }
-}
-
 /// Puts a renewed certificate in the place of the one before, key and all, in one step: whoever looks sees either the
-/// old files or the new ones, at any moment and after any crash. `ready` is written anew, last, for those who watch it.
+/// old files or the new ones, at any moment and after any crash. `status.json` stays, and `ready` is written anew, for
+/// those who watch it.
 pub fn replace(
-    directory: &Path,
-    _: &Lock,
+    folder: &Folder,
     key: impl Into<PrivateKeyPem>,
     certificates: &Certificates<'_>,
     node: &Node,
 ) -> Result<(), HandoverError> {
+    let directory = folder.path();
+    let beside = beside(directory, &key.into(), certificates, node)?;
+    let kept = match fs::read(directory.join(STATUS)) {
+        Ok(status) => beside.add(directory, STATUS, &status),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(HandoverError::Read { path: directory.join(STATUS), source }),
+    };
+    match kept {
+        Ok(()) => beside.switch(directory, GRACE),
+        Err(error) => Err(beside.removed(directory, error)),
+    }
+}
+
+fn beside(
+    directory: &Path,
+    key: &PrivateKeyPem,
+    certificates: &Certificates<'_>,
+    node: &Node,
+) -> Result<generation::Beside, HandoverError> {
     let (cert, chain) = pems(certificates);
-    let (node, key) = (json(node)?, key.into());
-    let files = [(CERT, cert.as_bytes()), (CHAIN, chain.as_bytes()), (NODE, node.as_slice())];
-    generation::replace(directory, &files, key.expose().as_bytes(), GRACE)?;
-    put(directory, READY, b"", 0o644)
+    let (ca, node) = (pem::encode("CERTIFICATE", certificates.ca), json(node)?);
+    let files = [(CERT, cert.as_bytes()), (CHAIN, chain.as_bytes()), (CA, ca.as_bytes()), (NODE, node.as_slice())];
+    generation::write(directory, &files, key.expose().as_bytes())
 }
 
 /// cert.pem and chain.pem.
@@ -244,37 +263,14 @@ fn pems(certificates: &Certificates<'_>) -> (String, String) {
     (leaf, chain)
 }
 
-fn write_all(
-    directory: &Path,
-    private: Private,
-    key: &PrivateKeyPem,
-    certificates: &Certificates<'_>,
-    node: &Node,
-) -> Result<(), HandoverError> {
-    folder(directory)?;
-    // From here to the end the folder is not complete.
-    remove(&directory.join(READY))?;
-    let secret = private_folder(directory, private)?;
-    generation::remove_all(directory)?;
-    let (leaf, chain) = pems(certificates);
-    put(directory, CA, pem::encode("CERTIFICATE", certificates.ca).as_bytes(), 0o644)?;
-    put(directory, CHAIN, chain.as_bytes(), 0o644)?;
-    put(directory, CERT, leaf.as_bytes(), 0o644)?;
-    put(directory, NODE, &json(node)?, 0o644)?;
-    put(&secret, KEY, key.expose().as_bytes(), 0o600)
-}
-
 /// Removes whatever says or shows that there is an identity. All of it is tried; the first error is returned.
 fn discard(directory: &Path) -> Result<(), HandoverError> {
-    let key = directory.join(PRIVATE).join(KEY);
-    let others = [READY, CERT, CHAIN, NODE].map(|name| directory.join(name));
-    let mut removed: Vec<_> = std::iter::once(key).chain(others).map(|path| remove(&path)).collect();
+    let private = directory.join(PRIVATE);
+    let key = is_folder(&private).then(|| private.join(KEY));
+    let others = [READY, CERT, CHAIN, CA, NODE].map(|name| directory.join(name));
+    let mut removed: Vec<_> = key.into_iter().chain(others).map(|path| remove(&path)).collect();
     removed.push(generation::remove_all(directory));
     removed.into_iter().collect()
-}
-
-fn write_status(directory: &Path, status: &Status) -> Result<(), HandoverError> {
-    put(directory, STATUS, &json(status)?, 0o644)
 }
 
 /// One line for each item, so that people can read it, too.
@@ -299,18 +295,13 @@ fn remove(path: &Path) -> Result<(), HandoverError> {
     }
 }
 
-/// Makes the folder that everybody may read. The mode of one that is there already is its owner's business.
-fn folder(directory: &Path) -> Result<(), HandoverError> {
-    let failed = |source| HandoverError::Write { path: directory.to_owned(), source };
-    if directory.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(directory).map_err(failed)?;
-    fs::set_permissions(directory, Permissions::from_mode(0o755)).map_err(failed) // whatever the umask
+/// Whether a folder has this name, and not a link to one.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Makes the folder that nobody else may read.
-fn private_folder(directory: &Path, private: Private) -> Result<PathBuf, HandoverError> {
+fn private_folder(directory: &Path, private: Private) -> Result<(), HandoverError> {
     let path = directory.join(PRIVATE);
     let failed = |source| HandoverError::Write { path: path.clone(), source };
     match DirBuilder::new().mode(0o700).create(&path) {
@@ -328,8 +319,7 @@ fn private_folder(directory: &Path, private: Private) -> Result<PathBuf, Handove
     if private == Private::Mount {
         memory::mount(&path, memory::TMPFS_OPTIONS)?;
     }
-    fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(failed)?;
-    Ok(path)
+    fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(failed)
 }
 
 impl fmt::Display for HandoverError {
@@ -363,8 +353,12 @@ impl fmt::Display for HandoverError {
                 "{} names no EST server, so there is nobody to ask for a renewal; make a new payload",
                 path.display()
             ),
-            HandoverError::Busy(path) => {
-                write!(f, "somebody else renews what is in {} right now; wait for that", path.display())
+            HandoverError::Busy { path, holder } => {
+                write!(f, "another imprint is at work in {}", path.display())?;
+                if let Some(process) = holder {
+                    write!(f, " (process {process})")?;
+                }
+                f.write_str("; wait until it has ended, or end it, and try again")
             }
         }
     }
@@ -380,7 +374,7 @@ impl std::error::Error for HandoverError {
             HandoverError::NotOurs { .. }
             | HandoverError::Damaged { .. }
             | HandoverError::NotRenewable(_)
-            | HandoverError::Busy(_) => None,
+            | HandoverError::Busy { .. } => None,
         }
     }
 }

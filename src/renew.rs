@@ -10,7 +10,7 @@ use x509_cert::Certificate;
 use crate::apply::entropy::Seeded;
 use crate::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
 use crate::error::Error;
-use crate::handover::{self, Certificates, HandedOver, HandoverError};
+use crate::handover::{self, Certificates, Folder, HandedOver, HandoverError};
 use crate::hex;
 use crate::identity::Identity;
 use crate::payload::{CaCertificate, EstUrl, KeyType, NodeName};
@@ -34,7 +34,7 @@ pub struct Request {
 /// Renews what is in `directory`.
 pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), Error> {
     let deadline = Deadline::after(request.timeout);
-    let lock = handover::lock(directory)?;
+    let folder = Folder::open(directory)?;
     let HandedOver { node, chain, ca, key } = handover::read(directory)?;
     let damaged = |name: &str, why: String| HandoverError::Damaged { path: directory.join(name), why };
     let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
@@ -88,7 +88,7 @@ pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), E
     let not_after = issued.facts().not_after;
     let node = Node { key_code: identity.code().to_string(), not_after: not_after.to_string(), ..node };
     let code = identity.code();
-    handover::replace(directory, &lock, identity, &Certificates::new(&issued, &server.ca), &node)?;
+    handover::replace(&folder, identity, &Certificates::new(&issued, &server.ca), &node)?;
     say(&format!("renewed by {}: key {code}, valid until {not_after}", issued.server()));
     Ok(())
 }

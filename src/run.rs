@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::apply::clock::ClockError;
 use crate::apply::entropy::Seeded;
 use crate::apply::network::{LinkReport, Network, NetworkError, Race};
@@ -13,7 +15,7 @@ use crate::checkin::{self, Ask, AskError, Context, Reply};
 use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::facts;
-use crate::handover::{self, Certificates, Pending, Private};
+use crate::handover::{self, Certificates, Folder, Pending, Private};
 use crate::hex;
 use crate::identity::{Given, Identity};
 use crate::line::{Stage, seal};
@@ -32,14 +34,13 @@ pub fn boot(root: &Path) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
     let mut line = None;
-    // A boot begins with an empty /run; whoever runs this on a node that has its identity would lose it.
-    if handover::is_complete(&directory) {
-        say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
+    let words = words(root);
+    if words.as_ref().is_ok_and(|words| words.options.mode == Mode::Off) {
         return Ok(());
     }
+    let Some(folder) = begin(&directory)? else { return Ok(()) };
     let mut absent = false;
-    let result = match story(root, &directory, &mut timeline, &mut line) {
-        Ok(Ending::Off) => Ok(()),
+    let result = match words.and_then(|words| story(root, &folder, &words, &mut timeline, &mut line)) {
         Ok(Ending::Absent) => {
             absent = true;
             handover::fail(&directory, &timeline.absent()).map_err(Error::from)
@@ -76,18 +77,39 @@ fn say_report(line: Dialogue, stage: Stage, status: &Status) {
 }
 
 enum Ending {
-    Off,
     Absent,
     Done(Pending),
 }
 
-fn story(root: &Path, directory: &Path, timeline: &mut Timeline, line: &mut Option<Dialogue>) -> Result<Ending, Error> {
+/// The kernel command line, and what it says.
+struct Words {
+    cmdline: Zeroizing<String>,
+    options: Options,
+}
+
+fn words(root: &Path) -> Result<Words, Error> {
     let cmdline = source::cmdline::text(root)?;
     let options = Options::parse(&cmdline)?;
-    if options.mode == Mode::Off {
-        return Ok(Ending::Off);
+    Ok(Words { cmdline, options })
+}
+
+/// The folder of a boot, which begins with an empty /run: on a node that has its identity there is nothing to do.
+fn begin(directory: &Path) -> Result<Option<Folder>, Error> {
+    let folder = Folder::begin(directory)?;
+    if folder.is_none() {
+        say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
     }
-    let sought = timeline.step("source", |detail| find(&options, root, &cmdline, line, detail))?;
+    Ok(folder)
+}
+
+fn story(
+    root: &Path,
+    folder: &Folder,
+    Words { cmdline, options }: &Words,
+    timeline: &mut Timeline,
+    line: &mut Option<Dialogue>,
+) -> Result<Ending, Error> {
+    let sought = timeline.step("source", |detail| find(options, root, cmdline, line, detail))?;
     let Some((found, pin)) = sought else {
         return Ok(Ending::Absent);
     };
@@ -95,19 +117,16 @@ fn story(root: &Path, directory: &Path, timeline: &mut Timeline, line: &mut Opti
         // Another source won: whoever else is on the lines has them back.
         *line = None;
     }
-    story_of(root, directory, &options, found, pin, timeline, line.as_ref()).map(Ending::Done)
+    story_of(root, folder, options, found, pin, timeline, line.as_ref()).map(Ending::Done)
 }
 
 /// `imprint console`: by hand, on the console of a node. Shows which node it is, and takes what is pasted.
 pub fn console(root: &Path, timeout: Duration) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
-    if handover::is_complete(&directory) {
-        say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
-        return Ok(());
-    }
+    let Some(folder) = begin(&directory)? else { return Ok(()) };
     let mut line = None;
-    let result = match by_hand(root, &directory, timeout, &mut timeline, &mut line) {
+    let result = match by_hand(root, &folder, timeout, &mut timeline, &mut line) {
         Ok(pending) => finish(&directory, pending, &timeline),
         Err(error) => Err(stopped(&directory, &timeline, error)),
     };
@@ -119,7 +138,7 @@ pub fn console(root: &Path, timeout: Duration) -> Result<(), Error> {
 
 fn by_hand(
     root: &Path,
-    directory: &Path,
+    folder: &Folder,
     timeout: Duration,
     timeline: &mut Timeline,
     line: &mut Option<Dialogue>,
@@ -142,13 +161,13 @@ fn by_hand(
         source::serial::pasted(dialogue, deadline, &mut |words| say(words))
             .inspect(|found| *detail = found.origin.to_string())
     })?;
-    story_of(root, directory, &options, found, pin, timeline, line.as_ref())
+    story_of(root, folder, &options, found, pin, timeline, line.as_ref())
 }
 
 /// From the payload to the hand-over.
 fn story_of(
     root: &Path,
-    directory: &Path,
+    folder: &Folder,
     options: &Options,
     found: Found,
     pin: Option<facts::SitePin>,
@@ -183,7 +202,7 @@ fn story_of(
     }
     let door = Door { root, boot: true, race, line };
     let limits = Limits { deadline, approval: options.approval_timeout };
-    identify(&plan, &seeded, door, directory, Private::Mount, timeline, limits)
+    identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)
 }
 
 /// `imprint enroll`: from decoding to hand-over on a running system, whose clock and network stay as they are.
@@ -197,10 +216,9 @@ pub fn enroll(
 ) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let limits = Limits { deadline: Deadline::after(timeout), approval };
-    match enroll_story(root, file, out, limits, &mut timeline) {
+    let folder = Folder::make(out)?;
+    match enroll_story(root, file, &folder, limits, &mut timeline) {
         Ok(pending) => finish(out, pending, &timeline),
-        // What an earlier run handed over stays: the system lives on it until it has better.
-        Err(error) if handover::is_complete(out) || out.join("cert.pem").exists() => Err(error),
         Err(error) => Err(stopped(out, &timeline, error)),
     }
 }
@@ -208,7 +226,7 @@ pub fn enroll(
 fn enroll_story(
     root: &Path,
     file: &Path,
-    out: &Path,
+    folder: &Folder,
     limits: Limits,
     timeline: &mut Timeline,
 ) -> Result<Pending, Error> {
@@ -220,7 +238,7 @@ fn enroll_story(
     timeline.planned(&plan);
     let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
     let door = Door { root, boot: false, race: None, line: None };
-    identify(&plan, &seeded, door, out, Private::Directory, timeline, limits)
+    identify(&plan, &seeded, door, folder, Private::Directory, timeline, limits)
 }
 
 /// How long all of it may take, and how long an administrator's approval, which has a limit of its own.
@@ -235,14 +253,14 @@ fn identify(
     plan: &Plan,
     seeded: &Seeded,
     mut door: Door<'_>,
-    directory: &Path,
+    folder: &Folder,
     private: Private,
     timeline: &mut Timeline,
     Limits { deadline, approval: approval_timeout }: Limits,
 ) -> Result<Pending, Error> {
     let (subject, server) = match &plan.identity {
         IdentityPlan::Enrol { subject, server } => (subject, server),
-        IdentityPlan::Given(given) => return adopt(plan, given, &mut door, directory, private, timeline),
+        IdentityPlan::Given(given) => return adopt(plan, given, &mut door, folder, private, timeline),
     };
     let identity = timeline.step("identity", |detail| {
         let identity = Identity::generate(subject, seeded)?;
@@ -273,9 +291,9 @@ fn identify(
     timeline.step("hand-over", |detail| {
         let network = door.hand_over()?;
         let node = Node::new(plan, network.as_ref(), &identity.code(), issued.facts().not_after);
-        *detail = format!("{}, valid until {}", directory.display(), issued.facts().not_after);
+        *detail = format!("{}, valid until {}", folder.path().display(), issued.facts().not_after);
         let certificates = Certificates::new(&issued, &server.ca);
-        Ok::<_, Error>(handover::write(directory, private, identity, &certificates, &node)?)
+        Ok::<_, Error>(handover::write(folder, private, identity, &certificates, &node)?)
     })
 }
 
@@ -284,7 +302,7 @@ fn adopt(
     plan: &Plan,
     given: &GivenPlan,
     door: &mut Door<'_>,
-    directory: &Path,
+    folder: &Folder,
     private: Private,
     timeline: &mut Timeline,
 ) -> Result<Pending, Error> {
@@ -297,9 +315,9 @@ fn adopt(
     timeline.step("hand-over", |detail| {
         let network = door.hand_over()?;
         let node = Node::new(plan, network.as_ref(), &given.code(), given.facts().not_after);
-        *detail = format!("{}, valid until {}", directory.display(), given.facts().not_after);
+        *detail = format!("{}, valid until {}", folder.path().display(), given.facts().not_after);
         let chain = given.chain().to_vec();
-        Ok::<_, Error>(handover::write(directory, private, given, &Certificates::of(&chain, plan.ca()), &node)?)
+        Ok::<_, Error>(handover::write(folder, private, given, &Certificates::of(&chain, plan.ca()), &node)?)
     })
 }
 
@@ -480,10 +498,12 @@ fn finish(directory: &Path, pending: Pending, timeline: &Timeline) -> Result<(),
     pending.finish(&timeline.done()).map_err(|error| stopped(directory, timeline, error.into()))
 }
 
-/// Writes the status of a run that was stopped. The error that stopped it is the one to tell; that the status cannot be
-/// written either is a line beside it.
+/// Writes the status of a run that was stopped, unless an identity is there: the system lives on that one until it has
+/// better. The error that stopped it is the one to tell; that the status cannot be written either is a line beside it.
 fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
-    if let Err(second) = handover::fail(directory, &timeline.failed(error.stage(), cause(&error))) {
+    if handover::holds_identity(directory) {
+        say(&format!("certificate and key in {} stay as they are", directory.display()));
+    } else if let Err(second) = handover::fail(directory, &timeline.failed(error.stage(), cause(&error))) {
         say(&format!("status.json: {}", chain(&second)));
     }
     error

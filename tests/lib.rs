@@ -16,3 +16,5 @@ pub mod line;
 pub mod served;
 #[path = "support/books.rs"]
 pub mod books;
+#[path = "support/identity.rs"]
+pub mod identity;

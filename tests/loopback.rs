@@ -8,6 +8,7 @@ mod loopback {
     mod checkin;
     mod clients;
     mod console;
+    mod handover;
     mod host;
     mod inject;
     mod port;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use imprint::apply::network::set_hostname;
 use imprint::apply::{clock, entropy};
-use imprint::handover::{self, Certificates, HandoverError, Private, memory};
+use imprint::handover::{self, Certificates, Folder, HandoverError, Private, memory};
 use imprint::identity::Identity;
 use imprint::netlink::Netlink;
 use imprint::netlink::message::Request;
@@ -37,6 +37,7 @@ mod netns {
     mod network;
     mod peer;
     mod several;
+    mod swap;
 }
 
 /// Leaves the machine's namespaces for good.
@@ -178,7 +179,7 @@ fn somebody_elses_mount_is_not_used_for_a_key() {
 }
 
 #[test]
-fn a_boot_hands_over_twice_and_fails_once() {
+fn a_boot_hands_over_twice_and_a_failure_takes_nothing_away() {
     namespaces();
     let run = tempfile::tempdir().unwrap();
     let directory = run.path().join("imprint");
@@ -201,7 +202,8 @@ fn a_boot_hands_over_twice_and_fails_once() {
             renewal: None,
         };
         let certificates = Certificates { leaf: b"leaf", intermediates: &[], ca: b"ca" };
-        handover::write(&directory, Private::Mount, identity, &certificates, &node).unwrap().finish(&status()).unwrap();
+        let folder = Folder::make(&directory).unwrap();
+        handover::write(&folder, Private::Mount, identity, &certificates, &node).unwrap().finish(&status()).unwrap();
         assert_eq!(mounts(&directory.join("private")).len(), 1, "one mount, not a stack of them");
         assert_eq!(fs::metadata(&key).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(fs::metadata(directory.join("private")).unwrap().mode() & 0o7777, 0o700);
@@ -209,8 +211,7 @@ fn a_boot_hands_over_twice_and_fails_once() {
         keys.push(fs::read_to_string(&key).unwrap());
         // A renewal's key is on the same file system in memory, and the one before is gone.
         let identity = Identity::generate(&subject, &seeded).unwrap();
-        let lock = handover::lock(&directory).unwrap();
-        handover::replace(&directory, &lock, identity, &certificates, &node).unwrap();
+        handover::replace(&folder, identity, &certificates, &node).unwrap();
         let (private, renewed) = (directory.join("private"), fs::metadata(&key).unwrap());
         assert_eq!(renewed.mode() & 0o7777, 0o600);
         assert_eq!(renewed.dev(), fs::metadata(&private).unwrap().dev());
@@ -221,13 +222,14 @@ fn a_boot_hands_over_twice_and_fails_once() {
         );
         keys.push(fs::read_to_string(&key).unwrap());
     }
+    let last = keys.last().unwrap().clone();
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 4);
+    // A run that fails does not take it away.
     handover::fail(&directory, &Status { outcome: Outcome::Failed, exit_code: 18, ..status() }).unwrap();
-    for gone in ["private/key.pem", "cert.pem", "chain.pem", "node.json", "ready"] {
-        assert!(!directory.join(gone).exists(), "{gone}");
-    }
+    assert!(directory.join("ready").exists());
+    assert_eq!(fs::read_to_string(&key).unwrap(), last);
     nix::mount::umount(&directory.join("private")).unwrap();
 }
 

@@ -1,15 +1,15 @@
-//! Certificate and key that change places with their successors in one step. Each pair is a generation: a folder of its
-//! own, with the key in the private folder, where it stays in memory that is never swapped out.
+//! Certificate and key take their places in one step, the first ones and all that follow. Each pair is a generation: a
+//! folder of its own, with the key in the private folder, where it stays in memory that is never swapped out.
 //!
 //! ```text
 //! current -> .generation-2                  the one step: this link is replaced by rename(2)
-//! cert.pem -> current/cert.pem              so are chain.pem and node.json
+//! cert.pem -> current/cert.pem              so are chain.pem, ca.pem, node.json and status.json
 //! private/key.pem -> ../current/key.pem
-//! .generation-2/cert.pem  chain.pem  node.json  key.pem -> ../private/key-2.pem
+//! .generation-2/cert.pem  chain.pem  ca.pem  node.json  status.json  key.pem -> ../private/key-2.pem
 //! ```
 //!
-//! A hand-over writes plain files. The first renewal makes generation 1 of them and puts links in their places, whose
-//! content is the same at every moment; only then does generation 2 take over.
+//! A generation is written beside the one that counts, and is on the disk before the step. Until then nobody is led to
+//! it, so that whatever stops this program leaves what was there. What follows the step is done again by the next run.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -19,88 +19,242 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{CERT, CHAIN, HandoverError, KEY, NODE, PRIVATE, put, remove};
+use super::crash;
+use super::{CA, CERT, CHAIN, HandoverError, KEY, NODE, PRIVATE, READY, STATUS, discard, is_folder, put, remove};
 
 /// What points at the generation that counts.
 const CURRENT: &str = "current";
 const GENERATION: &str = ".generation-";
+/// What a generation holds beside its key.
+const FILES: [&str; 5] = [CERT, CHAIN, CA, NODE, STATUS];
+/// `ready` before its time. Made before the step, so that a disk without room stops what can still be stopped.
+const READY_NEXT: &str = ".ready-next";
 
-/// Makes a new generation, lets it take over, and removes the others after a while: whoever is on the way through the
-/// links at the moment of the change still arrives.
-pub(super) fn replace(
-    directory: &Path,
-    files: &[(&str, &[u8])],
-    key: &[u8],
-    grace: Duration,
-) -> Result<(), HandoverError> {
-    let number = match current(directory)? {
-        Some(number) => number,
-        None => adopt(directory)?,
-    };
-    // Also after a crash in the middle of this.
-    for name in [CERT, CHAIN, NODE] {
-        link(directory, name, &format!("{CURRENT}/{name}"))?;
+/// A generation beside the one that counts.
+#[derive(Debug)]
+pub(super) struct Beside {
+    number: u32,
+    /// The one that counts; `None`: there is no identity.
+    before: Option<u32>,
+}
+
+/// Writes a new generation. What counts stays what it is.
+pub(super) fn write(directory: &Path, files: &[(&str, &[u8])], key: &[u8]) -> Result<Beside, HandoverError> {
+    let before = adopt(directory)?;
+    let number = before.map_or(1, |before| before.wrapping_add(1));
+    let beside = Beside { number, before };
+    match make(directory, number, files, key) {
+        Ok(()) => Ok(beside),
+        Err(error) => Err(beside.removed(directory, error)),
     }
-    link(&directory.join(PRIVATE), KEY, &format!("../{CURRENT}/{KEY}"))?;
-    let next = number.wrapping_add(1);
-    make(directory, next, files, key)?;
-    link(directory, CURRENT, &format!("{GENERATION}{next}"))?;
-    std::thread::sleep(grace);
-    remove_others(directory, Some(next))
+}
+
+impl Beside {
+    /// One file more.
+    pub(super) fn add(&self, directory: &Path, name: &str, bytes: &[u8]) -> Result<(), HandoverError> {
+        put(&folder(directory, self.number), name, bytes, 0o644)
+    }
+
+    /// The step. The generation before is removed after a while: whoever is on the way through the links at the moment of
+    /// the step still arrives. After an error what was there before counts, or nothing when nothing was.
+    pub(super) fn switch(self, directory: &Path, grace: Duration) -> Result<(), HandoverError> {
+        let number = self.number;
+        if let Err(error) = lead_to(directory, number) {
+            return Err(self.removed(directory, error));
+        }
+        if self.before.is_some() {
+            std::thread::sleep(grace);
+        }
+        remove_others(directory, Some(number))
+    }
+
+    /// Removes what was written, unless it counts already. The error is the one to tell: those of the removal are
+    /// ignored, since the next run removes what is left.
+    pub(super) fn removed(self, directory: &Path, error: HandoverError) -> HandoverError {
+        let counts = current(directory).ok().flatten() == Some(self.number);
+        let _ = match (counts, self.before) {
+            (_, None) => discard(directory),
+            (false, Some(_)) => remove(&directory.join(READY_NEXT)).and_then(|()| remove_one(directory, self.number)),
+            (true, Some(_)) => Ok(()),
+        };
+        error
+    }
+}
+
+/// Puts right what a run left that was killed. Writes nothing where nothing is wrong.
+pub(super) fn settle(directory: &Path) -> Result<(), HandoverError> {
+    let number = current(directory)?;
+    let next = directory.join(READY_NEXT);
+    if let Some(number) = number {
+        lead_names(directory, number)?;
+        // It was killed around the step: whoever waits for `ready` has not heard of it.
+        if next.exists() || !directory.join(READY).exists() {
+            put(directory, READY, b"", 0o644)?;
+        }
+    }
+    // A file system that can only be read refuses to remove even what is not there.
+    if next.exists() {
+        remove(&next)?;
+    }
+    remove_others(directory, number)
 }
 
 /// Removes `current` and every generation.
 pub(super) fn remove_all(directory: &Path) -> Result<(), HandoverError> {
     remove(&directory.join(CURRENT))?;
+    remove(&directory.join(READY_NEXT))?;
+    if fs::read_link(directory.join(STATUS)).is_ok() {
+        remove(&directory.join(STATUS))?;
+    }
     remove_others(directory, None)
 }
 
+/// The generation that counts.
 fn current(directory: &Path) -> Result<Option<u32>, HandoverError> {
     let path = directory.join(CURRENT);
     let number = |to: &Path| to.to_str()?.strip_prefix(GENERATION)?.parse().ok();
     match fs::read_link(&path) {
         Ok(to) => match number(&to) {
-            Some(number) => Ok(Some(number)),
-            None => Err(HandoverError::Damaged { path, why: format!("it points at {}", to.display()) }),
+            Some(number) => Ok(folder(directory, number).is_dir().then_some(number)),
+            None => Err(HandoverError::NotOurs { path, what: "a link that imprint did not make" }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // readlink(2): EINVAL, no link. A copy of the folder that followed all links has a folder there.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(HandoverError::NotOurs { path, what: "not a link, as in a copy that followed all links" })
+        }
         Err(source) => Err(HandoverError::Read { path, source }),
     }
 }
 
-/// Makes the first generation of the plain files that a hand-over wrote.
-fn adopt(directory: &Path) -> Result<u32, HandoverError> {
+/// The generation that counts, with all names leading to it. Plain files, which earlier versions handed over, become the
+/// first one: what they hold is the same at every moment.
+fn adopt(directory: &Path) -> Result<Option<u32>, HandoverError> {
+    let number = match current(directory)? {
+        Some(number) => number,
+        None => {
+            let Some((files, key)) = plain(directory)? else { return Ok(None) };
+            let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+            let made = make(directory, 1, &files, &key)
+                .and_then(|()| sync_all(directory, 1))
+                .and_then(|()| link(directory, CURRENT, &format!("{GENERATION}1")));
+            if let Err(error) = made {
+                let _ = remove_one(directory, 1); // the first error is the one to tell
+                return Err(error);
+            }
+            1
+        }
+    };
+    crash::point("adopted");
+    lead_names(directory, number)?;
+    Ok(Some(number))
+}
+
+type Plain = (Vec<(&'static str, Vec<u8>)>, Zeroizing<Vec<u8>>);
+
+/// An identity in plain files; `None` when one of them is missing.
+fn plain(directory: &Path) -> Result<Option<Plain>, HandoverError> {
     let read = |name: &str| {
         let path = directory.join(name);
-        fs::read(&path).map_err(|source| HandoverError::Read { path, source })
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(source) => Err(HandoverError::Read { path, source }),
+        }
     };
-    let (cert, chain, node) = (read(CERT)?, read(CHAIN)?, read(NODE)?);
-    let key = Zeroizing::new(read(&format!("{PRIVATE}/{KEY}"))?);
-    make(directory, 1, &[(CERT, &cert), (CHAIN, &chain), (NODE, &node)], &key)?;
-    link(directory, CURRENT, &format!("{GENERATION}1"))?;
-    Ok(1)
+    let mut files = Vec::new();
+    for name in FILES {
+        match read(name)? {
+            Some(bytes) => files.push((name, bytes)),
+            None if name == STATUS => {}
+            None => return Ok(None),
+        }
+    }
+    Ok(read(&format!("{PRIVATE}/{KEY}"))?.map(|key| (files, Zeroizing::new(key))))
 }
 
 fn make(directory: &Path, number: u32, files: &[(&str, &[u8])], key: &[u8]) -> Result<(), HandoverError> {
     let (folder, key_name) = (folder(directory, number), key_name(number));
     // Left over by a run that was killed.
     remove_one(directory, number)?;
+    put(&directory.join(PRIVATE), &key_name, key, 0o600)?;
+    crash::point("key");
     let failed = |source| HandoverError::Write { path: folder.clone(), source };
     DirBuilder::new().mode(0o755).create(&folder).map_err(failed)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(failed)?; // whatever the umask
     for (name, bytes) in files {
         put(&folder, name, bytes, 0o644)?;
     }
-    put(&directory.join(PRIVATE), &key_name, key, 0o600)?;
     link(&folder, KEY, &format!("../{PRIVATE}/{key_name}"))
+}
+
+/// Everything of [`Beside::switch`] up to the moment when the generation before is of no use.
+fn lead_to(directory: &Path, number: u32) -> Result<(), HandoverError> {
+    put(directory, READY_NEXT, b"", 0o644)?;
+    sync_all(directory, number)?;
+    crash::point("beside");
+    // Without a generation before they lead nowhere until the step, which is as good as no files.
+    lead_names(directory, number)?;
+    crash::point("linked");
+    link(directory, CURRENT, &format!("{GENERATION}{number}"))?;
+    crash::point("switched");
+    let ready = directory.join(READY);
+    fs::rename(directory.join(READY_NEXT), &ready)
+        .map_err(|source| HandoverError::Write { path: ready.clone(), source })?;
+    // The step is on the disk before the generation before is not any more.
+    sync(directory)?;
+    crash::point("ready");
+    Ok(())
+}
+
+/// Has every name lead through `current`. `number` gets what it lacks from the plain files: generations of earlier
+/// versions had neither ca.pem nor status.json.
+fn lead_names(directory: &Path, number: u32) -> Result<(), HandoverError> {
+    let folder = folder(directory, number);
+    for name in FILES {
+        if !folder.join(name).exists()
+            && let Ok(bytes) = fs::read(directory.join(name))
+        {
+            put(&folder, name, &bytes, 0o644)?;
+        }
+        link(directory, name, &format!("{CURRENT}/{name}"))?;
+    }
+    link(&directory.join(PRIVATE), KEY, &format!("../{CURRENT}/{KEY}"))
 }
 
 /// Puts a symbolic link in the place of what has this name, in one step.
 fn link(directory: &Path, name: &str, to: &str) -> Result<(), HandoverError> {
     let (path, temporary) = (directory.join(name), directory.join(format!(".{name}.new")));
+    match fs::read_link(&path) {
+        Ok(there) if there == Path::new(to) => return Ok(()),
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(HandoverError::Read { path, source });
+        }
+        _ => {}
+    }
     remove(&temporary)?;
     let made = symlink(to, &temporary).and_then(|()| fs::rename(&temporary, &path));
+    if made.is_err() {
+        let _ = remove(&temporary); // the first error is the one to tell
+    }
     made.map_err(|source| HandoverError::Write { path, source })
+}
+
+/// Has a generation on the disk, where there is one, before anything that comes later.
+fn sync_all(directory: &Path, number: u32) -> Result<(), HandoverError> {
+    let (folder, private) = (folder(directory, number), directory.join(PRIVATE));
+    FILES.iter().map(|name| folder.join(name)).filter(|path| path.exists()).try_for_each(|path| sync(&path))?;
+    [&private.join(key_name(number)), &folder, &private, directory].into_iter().try_for_each(sync)
+}
+
+fn sync(path: impl AsRef<Path>) -> Result<(), HandoverError> {
+    match fs::File::open(&path).and_then(|file| file.sync_all()) {
+        // fsync(2): EINVAL, there is nothing to write down.
+        Err(source) if source.kind() != io::ErrorKind::InvalidInput => {
+            Err(HandoverError::Write { path: path.as_ref().to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn folder(directory: &Path, number: u32) -> PathBuf {
@@ -112,7 +266,9 @@ fn key_name(number: u32) -> String {
 }
 
 fn remove_one(directory: &Path, number: u32) -> Result<(), HandoverError> {
-    remove(&directory.join(PRIVATE).join(key_name(number)))?;
+    let (private, key) = (directory.join(PRIVATE), key_name(number));
+    remove(&private.join(format!(".{key}.new")))?; // killed while it was written
+    remove(&private.join(key))?;
     let path = folder(directory, number);
     match fs::remove_dir_all(&path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(HandoverError::Write { path, source }),
@@ -120,16 +276,20 @@ fn remove_one(directory: &Path, number: u32) -> Result<(), HandoverError> {
     }
 }
 
-/// Every generation but this one; private keys first.
+/// Every generation but this one; private keys first, those too that were not written to their end.
 fn remove_others(directory: &Path, keep: Option<u32>) -> Result<(), HandoverError> {
-    let numbers = |folder: &Path, prefix: &str, suffix: &str| -> Vec<u32> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let number = |entry: fs::DirEntry| {
-            entry.file_name().to_str()?.strip_prefix(prefix)?.strip_suffix(suffix)?.parse::<u32>().ok()
-        };
-        entries.filter_map(number).filter(|number| Some(*number) != keep).collect()
+    let of_key = |name: &str| {
+        name.trim_start_matches('.').strip_prefix("key-")?.trim_end_matches(".new").strip_suffix(".pem")?.parse().ok()
     };
-    let keys = numbers(&directory.join(PRIVATE), "key-", ".pem");
-    let folders = numbers(directory, GENERATION, "");
-    keys.into_iter().chain(folders).try_for_each(|number| remove_one(directory, number))
+    let of_folder = |name: &str| name.strip_prefix(GENERATION)?.parse().ok();
+    let private = directory.join(PRIVATE);
+    let keys = if is_folder(&private) { numbers(&private, of_key) } else { Vec::new() };
+    let folders = numbers(directory, of_folder);
+    let others = keys.into_iter().chain(folders).filter(|number| Some(*number) != keep);
+    others.into_iter().try_for_each(|number| remove_one(directory, number))
+}
+
+fn numbers(folder: &Path, number: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect()
 }

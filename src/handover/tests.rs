@@ -11,7 +11,10 @@ use crate::plan::SubjectPlan;
 use crate::status::{Timeline, VERSION};
 use crate::time::Deadline;
 
-const ALL: [&str; 7] = ["ca.pem", "cert.pem", "chain.pem", "node.json", "private", "ready", "status.json"];
+mod kills;
+
+/// What a reader finds.
+const ALL: [&str; 8] = ["ca.pem", "cert.pem", "chain.pem", "current", "node.json", "private", "ready", "status.json"];
 
 fn identity() -> Identity {
     let names = CertificateNames { dns: vec![DnsName::try_from("node1").unwrap()], ..Default::default() };
@@ -35,7 +38,7 @@ fn node() -> Node {
 fn hand_over(directory: &Path) -> Result<Pending, HandoverError> {
     let intermediates = [b"intermediate".to_vec(), b"root".to_vec()];
     let certificates = Certificates { leaf: b"leaf", intermediates: &intermediates, ca: b"root" };
-    write(directory, Private::Directory, identity(), &certificates, &node())
+    write(&Folder::make(directory)?, Private::Directory, identity(), &certificates, &node())
 }
 
 fn done() -> Status {
@@ -46,31 +49,52 @@ fn failed() -> Status {
     Status { outcome: Outcome::Failed, exit_code: 18, ..done() }
 }
 
-/// Name → mode
+/// Name → mode, as a reader sees it, who follows links.
 fn listing(directory: &Path) -> BTreeMap<String, u32> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
-    entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().mode() & 0o7777)).collect()
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), mode(&entry.path()))).collect()
 }
 
 fn names(directory: &Path) -> Vec<String> {
     listing(directory).into_keys().collect()
 }
 
+/// Without generations.
+fn seen(directory: &Path) -> Vec<String> {
+    names(directory).into_iter().filter(|name| !name.starts_with('.')).collect()
+}
+
+/// Everything that a reader can read.
+fn read_all(directory: &Path) -> Vec<(&'static str, String)> {
+    let paths = [CERT, CHAIN, CA, NODE, STATUS, READY, "private/key.pem"];
+    paths.map(|name| (name, fs::read_to_string(directory.join(name)).unwrap())).to_vec()
+}
+
 #[test]
 fn everything_is_there_with_its_mode_and_ready_is_last() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("run/imprint");
-    for _ in 0..2 {
+    for number in 1..=2 {
+        let was = is_complete(&directory).then(|| read_all(&directory));
         let pending = hand_over(&directory).unwrap();
-        assert!(!directory.join("ready").exists(), "ready must be last");
+        assert_eq!(is_complete(&directory).then(|| read_all(&directory)), was, "nothing is seen before finish()");
         pending.finish(&done()).unwrap();
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o7777, 0o755);
-        let modes = listing(&directory);
-        assert_eq!(names(&directory), ALL);
-        for (name, mode) in modes {
-            assert_eq!(mode, if name == "private" { 0o700 } else { 0o644 }, "{name}");
+        assert_eq!(seen(&directory), ALL);
+        for (name, mode) in listing(&directory) {
+            let want = match name.as_str() {
+                "private" => 0o700,
+                "current" => 0o755,
+                _ if name.starts_with('.') => 0o755,
+                _ => 0o644,
+            };
+            assert_eq!(mode, want, "{name}");
         }
-        assert_eq!(listing(&directory.join("private")), BTreeMap::from([("key.pem".to_owned(), 0o600)]));
+        let key = format!("key-{number}.pem");
+        let keys = BTreeMap::from([(key, 0o600), ("key.pem".to_owned(), 0o600)]);
+        assert_eq!(listing(&directory.join("private")), keys, "the key before is gone");
+        assert_ne!(Some(read_all(&directory)), was);
     }
 }
 
@@ -86,48 +110,136 @@ fn the_chain_is_what_tls_sends() {
     assert!(read("private/key.pem").starts_with("-----BEGIN PRIVATE KEY-----\n"));
 }
 
+/// Whoever looks at the status alone, or at the certificate alone, must not be wrong about the other.
 #[test]
-fn a_failed_run_leaves_no_credentials_of_an_earlier_one() {
+fn a_failed_run_leaves_its_status_where_nothing_is_and_nothing_where_an_identity_is() {
     let root = tempfile::tempdir().unwrap();
-    hand_over(root.path()).unwrap().finish(&done()).unwrap();
+    let status = || serde_json::from_slice::<Status>(&fs::read(root.path().join("status.json")).unwrap()).unwrap();
+    // Of a run of an earlier version that was killed: no certificate.
+    fs::write(root.path().join("chain.pem"), "half").unwrap();
     fail(root.path(), &failed()).unwrap();
-    assert_eq!(names(root.path()), ["ca.pem", "private", "status.json"]);
-    assert_eq!(names(&root.path().join("private")), [""; 0]);
-    let status: Status = serde_json::from_slice(&fs::read(root.path().join("status.json")).unwrap()).unwrap();
-    assert_eq!(status, failed());
-}
-
-#[test]
-fn a_failed_hand_over_leaves_no_credentials() {
-    let root = tempfile::tempdir().unwrap();
+    assert_eq!((names(root.path()), status()), (vec!["status.json".to_owned()], failed()));
     hand_over(root.path()).unwrap().finish(&done()).unwrap();
-    // What is written last cannot be written.
-    fs::remove_file(root.path().join("private/key.pem")).unwrap();
-    fs::create_dir(root.path().join("private/key.pem")).unwrap();
-    let Err(HandoverError::Write { path, source }) = hand_over(root.path()).map(|_| ()) else { panic!() };
-    assert_eq!((path, source.kind()), (root.path().join("private/key.pem"), io::ErrorKind::IsADirectory));
-    assert_eq!(names(root.path()), ["ca.pem", "private", "status.json"]);
+    let was = read_all(root.path());
+    fail(root.path(), &failed()).unwrap();
+    assert_eq!((read_all(root.path()), status()), (was, done()));
+}
+
+/// What may lie in the way of a second hand-over, in the order in which it is met.
+const OBSTACLES: [&str; 5] =
+    ["private/.key-2.pem.new", ".generation-2/status.json", "..ready-next.new", ".ready-next", ".current.new"];
+
+/// Before, each of these removed key and certificate that worked.
+#[test]
+fn a_second_hand_over_that_fails_leaves_the_first_one() {
+    for obstacle in OBSTACLES {
+        let root = tempfile::tempdir().unwrap();
+        hand_over(root.path()).unwrap().finish(&done()).unwrap();
+        let path = root.path().join(obstacle);
+        let was = read_all(root.path());
+        let pending = match obstacle {
+            // Made when the generation is.
+            ".generation-2/status.json" => hand_over(root.path()).inspect(|_| fs::create_dir(&path).unwrap()),
+            _ => {
+                fs::create_dir(&path).unwrap();
+                hand_over(root.path())
+            }
+        };
+        let error = pending.and_then(|pending| pending.finish(&Status { origin: Some("second".to_owned()), ..done() }));
+        let Err(HandoverError::Write { source, .. }) = error else { panic!("{obstacle}: {error:?}") };
+        assert_eq!(source.kind(), io::ErrorKind::IsADirectory, "{obstacle}");
+        assert_eq!(read_all(root.path()), was, "{obstacle}");
+        fail(root.path(), &failed()).unwrap();
+        assert_eq!(read_all(root.path()), was, "{obstacle}");
+        let _ = fs::remove_dir(&path);
+        assert_eq!(names(&root.path().join("private")), ["key-1.pem", "key.pem"], "{obstacle}: no key is left over");
+        hand_over(root.path()).unwrap().finish(&done()).unwrap();
+        assert_ne!(read_all(root.path()), was);
+    }
 }
 
 #[test]
-fn a_hand_over_that_cannot_be_finished_leaves_no_credentials() {
-    let root = tempfile::tempdir().unwrap();
-    fs::create_dir(root.path().join("status.json")).unwrap();
-    let error = hand_over(root.path()).unwrap().finish(&done()).unwrap_err();
-    let path = root.path().join("status.json");
-    assert_eq!(crate::chain::chain(&error), format!("writing {}: Is a directory (os error 21)", path.display()));
-    assert_eq!(names(root.path()), ["ca.pem", "private", "status.json"]);
+fn a_first_hand_over_that_fails_leaves_no_credentials() {
+    for obstacle in OBSTACLES.into_iter().chain(["ready"]) {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("private")).unwrap();
+        let path = root.path().join(obstacle.replace("-2", "-1"));
+        let pending = match obstacle {
+            ".generation-2/status.json" => hand_over(root.path()).inspect(|_| fs::create_dir(&path).unwrap()),
+            // A folder that has it is complete, so it is put there later than the others.
+            "ready" => hand_over(root.path()).inspect(|_| fs::create_dir(&path).unwrap()),
+            _ => {
+                fs::create_dir(&path).unwrap();
+                hand_over(root.path())
+            }
+        };
+        let error = pending.and_then(|pending| pending.finish(&done()));
+        assert!(matches!(error, Err(HandoverError::Write { .. })), "{obstacle}: {error:?}");
+        let _ = fs::remove_dir(&path);
+        fail(root.path(), &failed()).unwrap();
+        assert_eq!(names(root.path()), ["private", "status.json"], "{obstacle}");
+        assert_eq!(names(&root.path().join("private")), [""; 0], "{obstacle}");
+        hand_over(root.path()).unwrap().finish(&done()).unwrap();
+        assert_eq!(seen(root.path()), ALL);
+    }
 }
 
 #[test]
 fn a_private_folder_that_is_none_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
+    // Names of ours, in a folder that is not.
+    let theirs = ["key-1.pem", "key.pem"];
+    theirs.iter().for_each(|name| fs::write(elsewhere.path().join(name), "theirs").unwrap());
     std::os::unix::fs::symlink(elsewhere.path(), root.path().join("private")).unwrap();
     let error = hand_over(root.path()).map(|_| ()).unwrap_err();
     let path = root.path().join("private");
     assert_eq!(error.to_string(), format!("{} is not a folder; remove it, or name another place", path.display()));
-    assert_eq!(names(elsewhere.path()), [""; 0]);
+    fail(root.path(), &failed()).unwrap();
+    assert_eq!(names(elsewhere.path()), theirs);
+}
+
+/// As versions before handed it over, or as a copy that followed all links.
+fn flattened(directory: &Path, to: &Path, names: &[&str]) {
+    fs::create_dir_all(to.join("private")).unwrap();
+    for name in names.iter().chain(&["private/key.pem"]) {
+        fs::write(to.join(name), fs::read(directory.join(name)).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn plain_files_become_a_generation_and_lose_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, plain) = (root.path().join("first"), root.path().join("plain"));
+    hand_over(&first).unwrap().finish(&done()).unwrap();
+    flattened(&first, &plain, &[CERT, CHAIN, CA, NODE, STATUS, READY]);
+    let pending = hand_over(&plain).unwrap();
+    assert_eq!(read_all(&plain), read_all(&first));
+    drop(pending);
+    assert_eq!(read_all(&plain), read_all(&first));
+    hand_over(&plain).unwrap().finish(&done()).unwrap();
+    assert_ne!(read_all(&plain), read_all(&first));
+    assert_eq!(names(&plain.join("private")), ["key-2.pem", "key.pem"]);
+    // The generations of versions before had neither ca.pem nor status.json.
+    for name in [CA, STATUS] {
+        let bytes = fs::read(first.join(name)).unwrap();
+        fs::remove_file(first.join(name)).unwrap();
+        fs::remove_file(first.join("current").join(name)).unwrap();
+        fs::write(first.join(name), bytes).unwrap();
+    }
+    let was = read_all(&first);
+    let _folder = Folder::open(&first).unwrap();
+    assert_eq!(read_all(&first), was);
+    assert_eq!(fs::read_link(first.join(CA)).unwrap(), Path::new("current/ca.pem"));
+}
+
+#[test]
+fn a_copy_that_followed_all_links_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("current")).unwrap();
+    let error = Folder::open(root.path()).unwrap_err().to_string();
+    let want = "current is not a link, as in a copy that followed all links; remove it, or name another place";
+    assert!(error.ends_with(want), "{error}");
 }
 
 /// Whoever opens `current` once, and reads both below it, never gets a key and a certificate of two generations.
@@ -136,8 +248,9 @@ fn certificate_and_key_change_in_one_step() {
     let root = tempfile::tempdir().unwrap();
     hand_over(root.path()).unwrap().finish(&done()).unwrap();
     let replace = |text: &str| {
-        let files = [CERT, CHAIN, NODE].map(|name| (name, text.as_bytes()));
-        generation::replace(root.path(), &files, text.as_bytes(), Duration::ZERO).unwrap();
+        let files = [CERT, CHAIN, CA, NODE, STATUS].map(|name| (name, text.as_bytes()));
+        let beside = generation::write(root.path(), &files, text.as_bytes()).unwrap();
+        beside.switch(root.path(), Duration::ZERO).unwrap();
     };
     replace("0");
     let over = std::sync::atomic::AtomicBool::new(false);
@@ -164,7 +277,4 @@ fn certificate_and_key_change_in_one_step() {
     assert_eq!(fs::read_to_string(root.path().join("private/key.pem")).unwrap(), "299");
     assert_eq!(names(&root.path().join("private")), ["key-301.pem", "key.pem"]);
     assert_eq!(listing(&root.path().join("private"))["key-301.pem"], 0o600);
-    fail(root.path(), &failed()).unwrap();
-    assert_eq!(names(root.path()), ["ca.pem", "private", "status.json"]);
-    assert_eq!(names(&root.path().join("private")), [""; 0]);
 }

@@ -292,3 +292,50 @@ fn what_does_not_happen_in_time_is_told_apart() {
     let half = EstServer::ending(vec![world.tls()], Ending::Open, |_| b"HTTP/1.1 200 OK\r\nContent-Le".to_vec());
     assert_eq!(phase(half.url()), Phase::Answer);
 }
+
+/// The last visit is cut short by the deadline: that nobody answered it in time says nothing about the server.
+#[test]
+fn what_a_server_said_is_not_hidden_by_a_visit_that_was_cut_short() {
+    let world = World::new();
+    let cacerts = base64(&certs_only(&world.cacerts()));
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let server = EstServer::start(vec![world.tls()], move |request| match request.connection {
+        0 => reply("200 OK", &[date_field(NOW)], cacerts.as_bytes()),
+        1 => reply("500 Internal Server Error", &[], b"the disk is full\n"),
+        // Until the test is over.
+        _ => wait.recv().map(|()| Vec::new()).unwrap_or_default(),
+    });
+    let (result, _) = world.enroll_at(&[server.url()], Duration::from_secs(8));
+    drop(release);
+    let error = result.unwrap_err().to_string();
+    let want = format!(
+        "; asking for a certificate at {} ({}): the server cannot answer now: 500 the disk is full; last: the server did \
+         not answer the request in time",
+        server.url(),
+        server.address()
+    );
+    assert!(error.starts_with("gave up after ") && error.ends_with(&want), "{error}");
+}
+
+/// A visit begun with next to no time left fails for want of time, whatever the server does.
+#[test]
+fn a_second_visit_is_not_begun_without_time_for_it() {
+    let world = World::new();
+    let server = EstServer::start(vec![world.tls()], |_| reply("503 Service Unavailable", &[], b"later\n"));
+    let (result, _) = world.enroll_at(&[server.url()], Duration::from_millis(990));
+    assert!(matches!(result, Err(CheckinError::GaveUp { .. })), "{result:?}");
+    assert!(server.requests().len() <= 1, "the first wait is 550 ms at most");
+}
+
+/// Nobody can approve anything at a server that is gone.
+#[test]
+fn an_approval_that_does_not_come_from_a_server_that_is_gone_says_so() {
+    let world = World::new();
+    let server = answering(&world, vec![ACCEPTED.to_vec(), Vec::new()]);
+    let error = run(&world, &[server.url()], Some(Duration::from_secs(6))).result.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("nobody approved key {} at ", world.identity.code())), "{error}");
+    assert!(
+        error.ends_with(" with imprint.approval-timeout; last: the connection was closed without an answer"),
+        "{error}"
+    );
+}

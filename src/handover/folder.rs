@@ -1,0 +1,117 @@
+//! One program at a time works in a folder. The lock is the kernel's, flock(2) on the folder itself: it ends with the
+//! program that has it, whatever ends that program, so that none is ever left over. Waits for nobody.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{major, minor};
+
+use super::{HandoverError, generation, is_complete};
+
+/// A folder in which nobody else hands anything over while this is there.
+#[must_use]
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Folder {
+    /// A folder that an earlier run has left.
+    pub fn open(path: &Path) -> Result<Folder, HandoverError> {
+        let failed = |source| HandoverError::Read { path: path.to_owned(), source };
+        let folder = File::open(path).map_err(failed)?;
+        let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(folder, errno)| match errno {
+            Errno::EWOULDBLOCK => HandoverError::Busy { path: path.to_owned(), holder: holder(&folder) },
+            _ => failed(errno.into()),
+        })?;
+        generation::settle(path)?;
+        Ok(Folder { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The same, and the folder is made if it is not there.
+    pub fn make(path: &Path) -> Result<Folder, HandoverError> {
+        make(path)?;
+        Folder::open(path)
+    }
+
+    /// The folder for a run that begins only where no identity is; `None`: one is there, complete.
+    pub fn begin(path: &Path) -> Result<Option<Folder>, HandoverError> {
+        if is_complete(path) {
+            return Ok(None);
+        }
+        let folder = Folder::make(path)?;
+        // Another run may have ended just before, or was ended before it could write `ready`.
+        Ok((!is_complete(path)).then_some(folder))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Makes a folder that everybody may read. The mode of one that is there already is its owner's business.
+pub(super) fn make(path: &Path) -> Result<(), HandoverError> {
+    let failed = |source| HandoverError::Write { path: path.to_owned(), source };
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed) // whatever the umask
+}
+
+/// The process that has the lock, where the kernel tells.
+fn holder(folder: &File) -> Option<u32> {
+    let metadata = folder.metadata().ok()?;
+    holder_in(&fs::read_to_string("/proc/locks").ok()?, metadata.dev(), metadata.ino())
+}
+
+/// proc_locks(5): `1: FLOCK  ADVISORY  WRITE 1234 00:2f:5678 0 EOF`, with the device in hexadecimal. A process of another
+/// PID namespace has the number 0, and who waits for a lock has `->` before the word FLOCK.
+fn holder_in(locks: &str, device: u64, inode: u64) -> Option<u32> {
+    let wanted = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    locks.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [_, "FLOCK", _, _, pid, file, ..] if *file == wanted => pid.parse().ok().filter(|pid| *pid != 0),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::makedev;
+
+    use super::*;
+
+    /// /proc/locks of a Debian 12, with one waiter and a foreign namespace added by hand.
+    const LOCKS: &str = "1: POSIX  ADVISORY  WRITE 411 00:19:1013 0 EOF\n\
+                         2: FLOCK  ADVISORY  WRITE 900 fd:01:77 0 EOF\n\
+                         2: -> FLOCK  ADVISORY  WRITE 901 fd:01:77 0 EOF\n\
+                         3: FLOCK  ADVISORY  WRITE 0 fd:01:78 0 EOF\n";
+
+    #[test]
+    fn the_holder_is_named_where_the_kernel_tells() {
+        let device = makedev(0xfd, 1);
+        assert_eq!(holder_in(LOCKS, device, 77), Some(900));
+        assert_eq!(holder_in(LOCKS, device, 78), None, "of another namespace");
+        assert_eq!(holder_in(LOCKS, makedev(0, 0x19), 1013), None, "another kind of lock");
+        assert_eq!(holder_in(LOCKS, device, 7), None);
+    }
+
+    /// Without the lock both would write, and the one that ends last would win.
+    #[test]
+    fn the_second_one_is_told_who_is_at_work() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("id");
+        let first = Folder::make(&path).unwrap();
+        let HandoverError::Busy { path: busy, holder } = Folder::make(&path).unwrap_err() else {
+            panic!("two at once")
+        };
+        assert_eq!((busy, holder), (path.clone(), Some(std::process::id())));
+        drop(first);
+        let _again = Folder::open(&path).unwrap();
+    }
+}
