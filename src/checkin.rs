@@ -8,6 +8,7 @@
 
 mod error;
 mod exchange;
+mod telling;
 pub(crate) mod verify;
 mod visit;
 mod wait;
@@ -69,7 +70,7 @@ pub enum Progress<'a> {
     },
     /// Nothing worked yet. Told when something changed, and every minute.
     Waiting {
-        /// The last failure of each URL.
+        /// The most telling failure of each URL.
         attempts: &'a [&'a Attempt],
         /// Until the next try.
         delay: Duration,
@@ -180,7 +181,7 @@ pub fn enroll(
     let mut sites: Vec<Site<'_>> = Vec::new();
     for url in &context.server.urls {
         if !sites.iter().any(|site| site.url == url) {
-            sites.push(Site { url, lines: Lines::Of64, confirmed: None, failed: None, over: false, not_before: None });
+            sites.push(Site::new(url));
         }
     }
     let begun = since_boot();
@@ -199,10 +200,10 @@ pub fn enroll(
             let holds = held.as_ref().filter(|held| held.url == site.url);
             let until = holds.map_or(deadline, |held| held.until);
             let early = !last && site.not_before.is_some_and(|moment| since_boot() < moment);
-            if site.over || early || until.expired() {
+            if site.over || early || until.expired() || !site.has_enough(until) {
                 continue;
             }
-            site.not_before = None;
+            (site.not_before, site.tried) = (None, true);
             let failed = match checkin.visit(site, until.at_most(ATTEMPT)) {
                 Ok(Visited::Issued(issued)) => return Ok(issued),
                 Ok(Visited::Held(retry_after)) => {
@@ -216,13 +217,14 @@ pub fn enroll(
             };
             answered |= !failed.failure.unreachable();
             site.over = failed.failure.lasts();
+            site.stranger = matches!(failed.failure, Failure::Tls(_));
             if site.over && holds.is_some() {
                 // It was denied; the others have what is left of their own time.
                 held = None;
             }
             let wait = failed.failure.retry_after().map(|told| wait::honoured(told, false));
             site.not_before = wait.map(|wait| since_boot().saturating_add(wait));
-            site.failed = Some(failed);
+            site.failed = Some(telling::more_telling(site.failed.take(), failed));
         }
         if sites.iter().all(|site| site.over) {
             return Err(CheckinError::Failed { attempts: failures(sites) });
@@ -249,12 +251,14 @@ pub fn enroll(
     if let Some(Held { url, since, .. }) = held {
         let (node, code) = (context.server.name.clone(), context.identity.code());
         let (waited, renewal) = (since_boot().saturating_sub(since), context.renews.is_some());
-        return Err(CheckinError::NotApproved(Box::new(Unapproved { url: url.clone(), node, code, waited, renewal })));
+        let failed = sites.into_iter().find(|site| site.url == url).and_then(|site| site.failed);
+        let (url, failed) = (url.clone(), failed.map(|attempt| attempt.failure));
+        return Err(CheckinError::NotApproved(Box::new(Unapproved { url, node, code, waited, renewal, failed })));
     }
     Err(CheckinError::GaveUp { waited: since_boot().saturating_sub(begun), attempts: failures(sites) })
 }
 
-/// The last failure of each URL.
+/// The most telling failure of each URL.
 fn failures(sites: Vec<Site<'_>>) -> Vec<Attempt> {
     sites.into_iter().filter_map(|site| site.failed).collect()
 }
@@ -273,20 +277,35 @@ struct Site<'a> {
     lines: Lines,
     /// From the last probe whose Date was confirmed.
     confirmed: Option<Confirmed>,
-    /// What went wrong last; kept until something better is known, so that no end is without its reason.
+    /// It was visited.
+    tried: bool,
+    /// What went wrong; kept until something better is known, so that no end is without its reason.
     failed: Option<Attempt>,
     /// Asking again is of no use.
     over: bool,
+    /// What went wrong last was that it is not the right server, or does not take this node for the right one.
+    stranger: bool,
     /// Not asked again before this moment since boot: its server said so.
     not_before: Option<Duration>,
 }
 
 impl Site<'_> {
+    fn new(url: &EstUrl) -> Site<'_> {
+        let (tried, over, stranger) = (false, false, false);
+        Site { url, lines: Lines::Of64, confirmed: None, tried, failed: None, over, stranger, not_before: None }
+    }
+
+    /// A visit that cannot come to its end tells nothing, and may leave the server with half a request. The first one is
+    /// always made, and a look for an answer on the line takes no time.
+    fn has_enough(&self, until: Deadline) -> bool {
+        !self.tried || *self.url == EstUrl::Line || until.remaining() >= wait::ENOUGH
+    }
+
     /// Another network may have another server by the same name, and a way that is not full. What a server said that
     /// proved to be the right one, holds there, too.
     fn on_another_network(&mut self) {
         self.not_before = None;
-        self.over &= !self.failed.as_ref().is_some_and(|failed| matches!(failed.failure, Failure::Tls(_)));
+        self.over &= !self.stranger;
     }
 }
 
@@ -382,8 +401,7 @@ impl Checkin<'_> {
 
     /// The request over the line, or another look for the answer to it.
     fn visit_line(&mut self, url: &EstUrl, deadline: Deadline) -> Result<Visited, Stop> {
-        let failed =
-            |failure| Stop::Here(Box::new(Attempt { url: url.clone(), address: None, step: Step::Enrol, failure }));
+        let failed = |failure| Stop::Here(Box::new(Attempt::new(url.clone(), None, Step::Enrol, failure)));
         let Some(line) = self.context.line else { return Err(failed(Failure::NoLine)) };
         if !self.asked {
             line.dialogue.stage(Stage::Request);

@@ -7,26 +7,27 @@ use std::time::Duration;
 
 use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
-use crate::est::{EstError, RetryAfter};
+use crate::chain::chain;
+use crate::est::EstError;
 use crate::identity::KeyCode;
 use crate::line::NotTaken;
 use crate::payload::{EstUrl, NodeName};
 use crate::time::Timestamp;
-use crate::tls::{CertificateFacts, TlsError, about_certificates};
+use crate::tls::{CertificateFacts, TlsError};
 
 /// Why there is no certificate.
 #[derive(Debug)]
 pub enum CheckinError {
     /// No URL worked, and none will by itself.
     Failed {
-        /// The last failure of each URL.
+        /// The most telling failure of each URL.
         attempts: Vec<Attempt>,
     },
     /// The deadline has passed.
     GaveUp {
         /// How long it was tried.
         waited: Duration,
-        /// The last failure of each URL that was tried.
+        /// The most telling failure of each URL that was tried.
         attempts: Vec<Attempt>,
     },
     /// No administrator approved in time.
@@ -66,6 +67,8 @@ pub struct Unapproved {
     pub waited: Duration,
     /// Whether it was for a certificate's successor.
     pub renewal: bool,
+    /// Why the server could not be asked in the end, when it could not.
+    pub failed: Option<Failure>,
 }
 
 /// Why the privileged half did not do what it was asked for.
@@ -86,8 +89,17 @@ pub struct Attempt {
     pub address: Option<SocketAddr>,
     /// What was being done.
     pub step: Step,
-    /// What went wrong.
+    /// What went wrong. Of several tries at one URL, that of the most telling one.
     pub failure: Failure,
+    /// What went wrong last, when that tells less.
+    pub last: Option<Failure>,
+}
+
+impl Attempt {
+    /// A try that failed.
+    pub fn new(url: EstUrl, address: Option<SocketAddr>, step: Step, failure: Failure) -> Attempt {
+        Attempt { url, address, step, failure, last: None }
+    }
 }
 
 /// What an attempt does.
@@ -227,59 +239,6 @@ pub enum AnswerError {
     },
 }
 
-impl Failure {
-    /// Whether trying again is of no use.
-    pub fn lasts(&self) -> bool {
-        match self {
-            Failure::Resolve(_) | Failure::Connect(_) | Failure::TimedOut(_) => false,
-            Failure::Tls(TlsError::Refused(_)) => true,
-            // Another protocol on that port.
-            Failure::Tls(TlsError::Protocol(rustls::Error::InvalidMessage(_))) => true,
-            Failure::Tls(TlsError::Protocol(rustls::Error::AlertReceived(alert))) => about_certificates(*alert),
-            Failure::Tls(_) => false,
-            Failure::Est(EstError::Busy { .. } | EstError::Truncated { .. }) => false,
-            Failure::Est(_)
-            | Failure::NoDate
-            | Failure::NotADate(_)
-            | Failure::DateOutsideCertificate { .. }
-            | Failure::DateBeforeFloor { .. }
-            | Failure::Credentials { .. }
-            | Failure::Answer(_)
-            | Failure::NoLine
-            | Failure::LineRefused(_)
-            | Failure::LineLost(_)
-            | Failure::LineNotTaken(_) => true,
-        }
-    }
-
-    /// When to ask again, by a server that cannot answer now. A date that has no Date beside it, and came
-    /// before a server told the time, counts from this machine's clock, for want of better.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::Delay(delay)), .. }) => Some(*delay),
-            Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::At(at)), .. }) => {
-                Some(at.since(Timestamp::system()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether this may be the network's fault and not the server's: nobody answered at all, or the answer stopped
-    /// where packets get big. Another link may lead to the server.
-    pub fn unreachable(&self) -> bool {
-        match self {
-            Failure::Resolve(_) => true,
-            // Whoever refuses is there.
-            Failure::Connect(errors) => {
-                let there = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
-                !errors.iter().any(|(_, error)| there.contains(&error.kind()))
-            }
-            Failure::TimedOut(phase) => *phase != Phase::Answer,
-            _ => false,
-        }
-    }
-}
-
 impl fmt::Display for CheckinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attempts = match self {
@@ -297,17 +256,18 @@ impl fmt::Display for CheckinError {
                 );
             }
             CheckinError::NotApproved(unapproved) => {
-                let Unapproved { url, node, code, waited, renewal } = unapproved.as_ref();
+                let Unapproved { url, node, code, waited, renewal, failed } = unapproved.as_ref();
                 write!(f, "nobody approved key {code} at {url} within {:.0} s; ", waited.as_secs_f64())?;
-                if *renewal {
-                    // The key of this one is gone: approving it now would be too late.
-                    return f.write_str("approve it there while it waits, and allow more time for that with --timeout");
-                }
-                return write!(
-                    f,
-                    "compare the code and run imprint-host approve {node} {code}, then boot again, or allow more time \
-                     with imprint.approval-timeout"
-                );
+                // The key of a renewal is gone: approving it now would be too late.
+                match renewal {
+                    true => f.write_str("approve it there while it waits, and allow more time for that with --timeout"),
+                    false => write!(
+                        f,
+                        "compare the code and run imprint-host approve {node} {code}, then boot again, or allow more \
+                         time with imprint.approval-timeout"
+                    ),
+                }?;
+                return failed.iter().try_for_each(|failure| at_last(f, failure));
             }
             CheckinError::Ask(AskError::Clock(_)) => return f.write_str("setting the clock to the server's Date"),
             CheckinError::Ask(AskError::Network(_)) => return f.write_str("looking for another way to the server"),
@@ -341,8 +301,13 @@ impl fmt::Display for Attempt {
         if let Some(address) = self.address {
             write!(f, " ({address})")?;
         }
-        write!(f, ": {}", crate::chain::chain(&self.failure))
+        write!(f, ": {}", chain(&self.failure))?;
+        self.last.iter().try_for_each(|failure| at_last(f, failure))
     }
+}
+
+fn at_last(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
+    write!(f, "; last: {}", chain(failure))
 }
 
 impl fmt::Display for Failure {

@@ -117,7 +117,7 @@ impl Visit<'_> {
     }
 
     fn stopped(&self, step: Step, (address, failure): exchange::Failed) -> Stop {
-        Stop::Here(Box::new(Attempt { url: EstUrl::Https(self.url.clone()), address, step, failure }))
+        Stop::Here(Box::new(Attempt::new(EstUrl::Https(self.url.clone()), address, step, failure)))
     }
 }
 

@@ -15,6 +15,9 @@ const LONGEST_RETRY: [Duration; 2] = [Duration::from_secs(60), Duration::from_se
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 /// The last try before the end is this long before it, when there is time for one.
 const LAST_TRY: Duration = Duration::from_secs(2);
+/// A visit takes this long where the network is slow: two connections, each of four times the way there and back. With less
+/// time left none is begun, but the first one at each URL.
+pub(super) const ENOUGH: Duration = Duration::from_secs(1);
 /// What does not change is said again after this long.
 const REPEAT: Duration = Duration::from_secs(60);
 /// How often leases are looked at while the check-in waits.
@@ -38,7 +41,7 @@ impl Waiter {
         let left = until.remaining();
         let delay = asked.unwrap_or_else(|| backoff(self.round, random()));
         self.round = self.round.saturating_add(1);
-        if delay < left {
+        if delay.saturating_add(ENOUGH) <= left {
             return Some((delay, false));
         }
         Some((left.saturating_sub(LAST_TRY), true)).filter(|(left, _)| !left.is_zero())
@@ -126,5 +129,15 @@ mod tests {
         let (wait, last) = waiter.next(Some(late), Deadline::after(Duration::from_secs(10))).unwrap();
         assert!(last && (7000..=8000).contains(&wait.as_millis()), "{wait:?}");
         assert_eq!(waiter.next(Some(late), Deadline::after(Duration::from_secs(1))), None);
+    }
+
+    /// Otherwise what it says would be that there was no time.
+    #[test]
+    fn a_round_has_enough_time_or_is_not_begun() {
+        let mut waiter = Waiter::new();
+        let (asked, limit) = (Duration::from_millis(99_500), Duration::from_secs(100));
+        let (wait, last) = waiter.next(Some(asked), Deadline::after(limit)).unwrap();
+        assert!(last && wait <= limit - LAST_TRY, "{wait:?}");
+        assert_eq!(waiter.next(Some(Duration::from_millis(100)), Deadline::after(ENOUGH)), None);
     }
 }

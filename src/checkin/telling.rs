@@ -1,0 +1,198 @@
+//! What a failure means for the check-in: whether another try is of use, when, and how much it tells about what is wrong.
+//! Pure.
+
+use std::io;
+use std::time::Duration;
+
+use super::error::{Attempt, Failure, Phase};
+use crate::est::{EstError, RetryAfter};
+use crate::time::Timestamp;
+use crate::tls::{TlsError, about_certificates};
+
+/// How far a try came, and so how much its failure tells; the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Tells {
+    /// Nobody said anything in time: maybe there was too little of it.
+    Silence,
+    /// The network or a name server says that there is no way.
+    NoWay,
+    /// Somebody is there, and takes no connection or drops it.
+    NoConnection,
+    /// The right server is there, and gave no answer, or half of one.
+    NoAnswer,
+    /// Somebody is there who is not, or does not take this node for, the right one.
+    NoTrust,
+    /// The right server said what is wrong.
+    Answer,
+}
+
+/// Of one URL's failures the one to tell: the newer one, unless it tells less. Then it is told behind the other one.
+pub(super) fn more_telling(before: Option<Attempt>, now: Attempt) -> Attempt {
+    match before {
+        Some(before) if before.failure.tells() > now.failure.tells() => Attempt { last: Some(now.failure), ..before },
+        _ => now,
+    }
+}
+
+impl Failure {
+    /// Whether trying again is of no use.
+    pub fn lasts(&self) -> bool {
+        match self {
+            Failure::Resolve(_) | Failure::Connect(_) | Failure::TimedOut(_) => false,
+            Failure::Tls(TlsError::Refused(_)) => true,
+            // Another protocol on that port.
+            Failure::Tls(TlsError::Protocol(rustls::Error::InvalidMessage(_))) => true,
+            Failure::Tls(TlsError::Protocol(rustls::Error::AlertReceived(alert))) => about_certificates(*alert),
+            Failure::Tls(_) => false,
+            Failure::Est(EstError::Busy { .. } | EstError::Truncated { .. }) => false,
+            Failure::Est(_)
+            | Failure::NoDate
+            | Failure::NotADate(_)
+            | Failure::DateOutsideCertificate { .. }
+            | Failure::DateBeforeFloor { .. }
+            | Failure::Credentials { .. }
+            | Failure::Answer(_)
+            | Failure::NoLine
+            | Failure::LineRefused(_)
+            | Failure::LineLost(_)
+            | Failure::LineNotTaken(_) => true,
+        }
+    }
+
+    /// When to ask again, by a server that cannot answer now. A date that has no Date beside it, and came
+    /// before a server told the time, counts from this machine's clock, for want of better.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::Delay(delay)), .. }) => Some(*delay),
+            Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::At(at)), .. }) => {
+                Some(at.since(Timestamp::system()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this may be the network's fault and not the server's: nobody answered at all, or the answer stopped
+    /// where packets get big. Another link may lead to the server.
+    pub fn unreachable(&self) -> bool {
+        match self {
+            Failure::Resolve(_) => true,
+            // Whoever refuses is there.
+            Failure::Connect(errors) => {
+                let there = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
+                !errors.iter().any(|(_, error)| there.contains(&error.kind()))
+            }
+            Failure::TimedOut(phase) => *phase != Phase::Answer,
+            _ => false,
+        }
+    }
+
+    /// How much it tells.
+    pub(super) fn tells(&self) -> Tells {
+        match self {
+            Failure::TimedOut(Phase::Resolve | Phase::Connect | Phase::Handshake) => Tells::Silence,
+            Failure::Connect(errors) if errors.iter().all(|(_, error)| error.kind() == io::ErrorKind::TimedOut) => {
+                Tells::Silence
+            }
+            Failure::Resolve(_) => Tells::NoWay,
+            Failure::Connect(_) if self.unreachable() => Tells::NoWay,
+            Failure::Connect(_) | Failure::Tls(TlsError::Io(_)) | Failure::NoLine | Failure::LineLost(_) => {
+                Tells::NoConnection
+            }
+            Failure::TimedOut(Phase::Answer) | Failure::Est(EstError::Truncated { .. }) => Tells::NoAnswer,
+            Failure::Tls(TlsError::Refused(_) | TlsError::Protocol(_)) => Tells::NoTrust,
+            Failure::Est(_)
+            | Failure::NoDate
+            | Failure::NotADate(_)
+            | Failure::DateOutsideCertificate { .. }
+            | Failure::DateBeforeFloor { .. }
+            | Failure::Credentials { .. }
+            | Failure::Answer(_)
+            | Failure::LineRefused(_)
+            | Failure::LineNotTaken(_) => Tells::Answer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::super::error::Step;
+    use super::*;
+    use crate::payload::EstUrl;
+
+    fn connect(kinds: &[io::ErrorKind]) -> Failure {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Failure::Connect(kinds.iter().map(|kind| (address, (*kind).into())).collect())
+    }
+
+    fn busy() -> Failure {
+        Failure::Est(EstError::Busy { status: 500, text: "a fault".to_owned(), retry_after: None })
+    }
+
+    /// One for each rank, the least telling first.
+    fn ranks() -> Vec<Vec<Failure>> {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, NetworkUnreachable, TimedOut};
+        vec![
+            vec![
+                Failure::TimedOut(Phase::Handshake),
+                Failure::TimedOut(Phase::Resolve),
+                Failure::TimedOut(Phase::Connect),
+                connect(&[TimedOut, TimedOut]),
+            ],
+            vec![Failure::Resolve(io::ErrorKind::NotFound.into()), connect(&[NetworkUnreachable, TimedOut])],
+            // Of several addresses the one that tells most.
+            vec![
+                connect(&[NetworkUnreachable, ConnectionRefused]),
+                Failure::Tls(TlsError::Io(ConnectionReset.into())),
+                Failure::LineLost("it broke".to_owned()),
+            ],
+            vec![Failure::TimedOut(Phase::Answer), Failure::Est(EstError::Truncated { have: 0, want: None })],
+            vec![Failure::Tls(TlsError::Protocol(rustls::Error::DecryptError))],
+            vec![busy(), Failure::NoDate, Failure::LineRefused("no".to_owned())],
+        ]
+    }
+
+    fn attempt(failure: Failure) -> Attempt {
+        let url = EstUrl::try_from("https://192.0.2.1/.well-known/est").unwrap();
+        Attempt::new(url, None, Step::Enrol, failure)
+    }
+
+    #[test]
+    fn whoever_came_further_tells_more() {
+        let mut ranks: Vec<Vec<Tells>> = ranks().iter().map(|rank| rank.iter().map(Failure::tells).collect()).collect();
+        for rank in &mut ranks {
+            rank.dedup();
+            assert_eq!(rank.len(), 1, "{rank:?}");
+        }
+        assert!(ranks.is_sorted_by(|less, more| less < more), "{ranks:?}");
+    }
+
+    #[test]
+    fn the_newer_one_is_told_unless_it_tells_less() {
+        for (less, rank) in ranks().iter().enumerate() {
+            for more in 0..ranks().len() {
+                for at in 0..rank.len() {
+                    let older = attempt(ranks().remove(more).remove(0));
+                    let newer = attempt(ranks().remove(less).remove(at));
+                    let (older_text, newer_text) = (older.to_string(), newer.to_string());
+                    let words = crate::chain::chain(&newer.failure);
+                    let told = more_telling(Some(older), newer).to_string();
+                    match less < more {
+                        true => assert_eq!(told, format!("{older_text}; last: {words}")),
+                        false => assert_eq!(told, newer_text),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_last_of_those_that_tell_less_is_told() {
+        let failures = [busy(), connect(&[io::ErrorKind::ConnectionRefused]), Failure::TimedOut(Phase::Handshake)];
+        let told = failures.into_iter().fold(None, |before, failure| Some(more_telling(before, attempt(failure))));
+        let text = told.unwrap().to_string();
+        assert!(text.contains("500 a fault; last: the server took the connection, but no TLS handshake"), "{text}");
+        assert!(!text.contains("refused"), "{text}");
+    }
+}
