@@ -175,7 +175,7 @@ pub fn is_complete(directory: &Path) -> bool {
 }
 
 /// Whether there is an identity that somebody may live on: complete, or a certificate at least.
-pub fn holds_identity(directory: &Path) -> bool {
+fn holds_identity(directory: &Path) -> bool {
     is_complete(directory) || directory.join(CERT).exists()
 }
 

@@ -498,12 +498,10 @@ fn finish(directory: &Path, pending: Pending, timeline: &Timeline) -> Result<(),
     pending.finish(&timeline.done()).map_err(|error| stopped(directory, timeline, error.into()))
 }
 
-/// Writes the status of a run that was stopped, unless an identity is there: the system lives on that one until it has
-/// better. The error that stopped it is the one to tell; that the status cannot be written either is a line beside it.
+/// Writes the status of a run that was stopped, where no identity is. The error that stopped it is the one to tell; that
+/// the status cannot be written either is a line beside it.
 fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
-    if handover::holds_identity(directory) {
-        say(&format!("certificate and key in {} stay as they are", directory.display()));
-    } else if let Err(second) = handover::fail(directory, &timeline.failed(error.stage(), cause(&error))) {
+    if let Err(second) = handover::fail(directory, &timeline.failed(error.stage(), cause(&error))) {
         say(&format!("status.json: {}", chain(&second)));
     }
     error

@@ -3,10 +3,10 @@
 /// In this order. `IMPRINT_CRASH=NAME` ends the program there.
 pub const POINTS: [&str; 6] = [
     // Plain files of an earlier version have become a generation; their names do not lead to it yet.
-    "adopted", // The new key is written, and no certificate beside it.
-    "key", // The new generation is whole. Nobody is led to it.
-    "beside", // Every name leads through `current`, which is what it was.
-    "linked", // `current` is the new generation; `ready` does not say so yet.
+    "adopted",  // The new key is written, and no certificate beside it.
+    "key",      // The new generation is whole. Nobody is led to it.
+    "beside",   // Every name leads through `current`, which is what it was.
+    "linked",   // `current` is the new generation; `ready` does not say so yet.
     "switched", // All but the removal of the generation before.
     "ready",
 ];

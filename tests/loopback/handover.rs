@@ -104,7 +104,8 @@ fn an_enrolment_that_is_killed_leaves_the_old_identity_or_the_new_one() {
             let is = found(&out);
             drop(Folder::open(&out).unwrap());
             assert_eq!(found(&out), is, "{point}");
-            tidy(&out, 1);
+            // Of plain files the first key that is written is the copy for the generation that they become.
+            tidy(&out, usize::from(!plain || point != "key"));
             succeeded(&enroll(&second, &out, ""));
             whole(&out);
             assert_ne!(found(&out), was, "{point}");
