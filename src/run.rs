@@ -388,7 +388,7 @@ const TIME: Duration = Duration::from_secs(3);
 fn prepare_clock(plan: &Plan, root: &Path, detail: &mut String) -> Result<(), ClockError> {
     clock::prepare(&plan.clock)?;
     if let ClockQuality::Line(time) = plan.clock.quality {
-        write_rtc(root, time.clock.now());
+        write_rtc(root, time.clock().now());
     }
     *detail = match plan.clock.quality {
         ClockQuality::Rtc => "plausible".to_owned(),
@@ -401,6 +401,10 @@ fn prepare_clock(plan: &Plan, root: &Path, detail: &mut String) -> Result<(), Cl
             format!("unknown, set to {}{until}", plan.clock.floor)
         }
     };
+    if let Some(told) = plan.disbelieved {
+        *detail +=
+            &format!("; {told} by the line is not believed, as the payload was not made yet; correct the host's clock");
+    }
     Ok(())
 }
 
