@@ -10,9 +10,11 @@ use crate::apply::network::{LinkReport, Network, NetworkError, Race};
 use crate::apply::{clock, entropy, network};
 use crate::chain::chain;
 use crate::checkin::{self, Ask, AskError, Context, Reply};
+use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::facts;
+use crate::fault;
 use crate::handover::{self, Certificates, Pending, Private};
 use crate::hex;
 use crate::identity::{Given, Identity};
@@ -37,6 +39,7 @@ pub fn boot(root: &Path) -> Result<(), Error> {
         say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
         return Ok(());
     }
+    fault::recorded_in(&directory, timeline.record());
     let mut absent = false;
     let result = match story(root, &directory, &mut timeline, &mut line) {
         Ok(Ending::Off) => Ok(()),
@@ -106,6 +109,7 @@ pub fn console(root: &Path, timeout: Duration) -> Result<(), Error> {
         say(&format!("{} is complete, nothing to do; remove it to begin again", directory.display()));
         return Ok(());
     }
+    fault::recorded_in(&directory, timeline.record());
     let mut line = None;
     let result = match by_hand(root, &directory, timeout, &mut timeline, &mut line) {
         Ok(pending) => finish(&directory, pending, &timeline),
@@ -197,10 +201,14 @@ pub fn enroll(
 ) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let limits = Limits { deadline: Deadline::after(timeout), approval };
+    // What an earlier run handed over stays: the system lives on it until it has better.
+    let stays = || handover::is_complete(out) || out.join("cert.pem").exists();
+    if !stays() {
+        fault::recorded_in(out, timeline.record());
+    }
     match enroll_story(root, file, out, limits, &mut timeline) {
         Ok(pending) => finish(out, pending, &timeline),
-        // What an earlier run handed over stays: the system lives on it until it has better.
-        Err(error) if handover::is_complete(out) || out.join("cert.pem").exists() => Err(error),
+        Err(error) if stays() => Err(error),
         Err(error) => Err(stopped(out, &timeline, error)),
     }
 }
@@ -495,9 +503,4 @@ fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
 
 fn cause(error: &Error) -> String {
     std::error::Error::source(error).map(chain).unwrap_or_default()
-}
-
-/// One line on the console; the unit sends it to the journal, too.
-pub(crate) fn say(line: &str) {
-    println!("imprint: {line}");
 }

@@ -10,5 +10,6 @@ mod loopback {
     mod console;
     mod host;
     mod inject;
+    mod output;
     mod port;
 }

@@ -16,6 +16,7 @@ use crate::secret::Secret;
 use crate::source::uevent::Stir;
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
+use crate::trial;
 
 /// A payload that cannot be opened is asked for again so often.
 const OPENINGS: u8 = 3;
@@ -238,6 +239,7 @@ impl Worker {
                     self.lose(index, Told::Lost(error));
                     return;
                 }
+                trial::point("line");
                 Told::Heard { line: line.port.name().to_owned() }
             }
             NodeEvent::Opened(_) => {
