@@ -140,6 +140,26 @@ fn every_command_ends_with_its_own_code() {
     }
 }
 
+/// The host tool, which has a name for each way to fail, and for none of them a panic.
+#[test]
+fn so_does_the_host_tool() {
+    let work = tempfile::tempdir().unwrap();
+    let dir = work.path().join("state");
+    let url = imprint::payload::EstUrl::try_from("https://127.0.0.1:8443/.well-known/est").unwrap();
+    imprint_host::state::State::init(&dir, &[url], imprint::time::Timestamp::system()).unwrap();
+    for console in [Console::Full, Console::BrokenPipe, Console::HungUp, Console::Closed] {
+        let run = |words: &[&str]| {
+            let (out, err, _kept) = console.output();
+            let close = if console == Console::Closed { " >&- 2>&-" } else { "" };
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec \"$@\"{close}"), "sh"]).arg(programs::host()).args(words);
+            ended(command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap()).code()
+        };
+        assert_eq!(run(&["--dir", "/nowhere", "nodes"]), Some(1), "{console:?}");
+        assert_eq!(run(&["--dir", dir.to_str().unwrap(), "payload", "nobody"]), Some(1), "{console:?}");
+    }
+}
+
 /// A host that speaks, and brings a payload once it is answered, until the other end is gone.
 fn host(mut line: File) {
     let mut wire = Wire::new(Host::new(Nonce([9; 8]), true, Shape::default()), None);
