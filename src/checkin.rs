@@ -419,17 +419,22 @@ impl Checkin<'_> {
             Err(NoAnswer::Lost(why)) => return Err(failed(Failure::LineLost(why))),
         };
         let clock = match self.context.clock.quality {
-            ClockQuality::Line(time) => time.clock,
-            // The host did not say, so the machine's own word has to do; before that nothing can be valid.
-            ClockQuality::Rtc | ClockQuality::Unknown => {
-                Clock::starting_at(Timestamp::system().max(self.context.clock.floor))
-            }
+            ClockQuality::Line(time) => time.clock(),
+            ClockQuality::Rtc | ClockQuality::Unknown => self.own_clock(),
         };
         alive(url, clock, self.context.clock.expiry)?;
         let wanted = self.wanted(clock);
         let (chain, facts) =
             verify::choose(&certificates, &[], &wanted).map_err(|error| failed(Failure::Answer(Box::new(error))))?;
         Ok(Visited::Issued(Issued { chain, facts, clock, server: format!("line: ({})", line.dialogue.names()) }))
+    }
+
+    /// The host did not say what time it is, so the machine's own word has to do, but never for a time before the
+    /// payload was made. A clock that was right when it was looked at may end the payload; one that was not may not.
+    fn own_clock(&self) -> Clock {
+        let (system, floor) = (Timestamp::system(), self.floor.now());
+        let believed = self.context.clock.quality == ClockQuality::Rtc || system <= self.context.clock.expiry;
+        Clock::starting_at(if believed { system.max(floor) } else { floor })
     }
 
     /// What the certificate has to be.
@@ -465,8 +470,8 @@ impl Checkin<'_> {
             }
             // The time is known, so there is nothing to probe.
             None if let ClockQuality::Line(time) = self.context.clock.quality => {
-                alive(site.url, time.clock, expiry)?;
-                (time.clock, None, false)
+                alive(site.url, time.clock(), expiry)?;
+                (time.clock(), None, false)
             }
             None => {
                 let Probed { clock, told, cas } = visit.probe(from, self.progress)?;

@@ -1,6 +1,7 @@
 //! The node's side of serial lines: ports and protocol in a thread of its own, so that a host is answered while the
 //! node is busy with its network. Bytes go in and out here and nowhere else; what a payload says is not known here.
 
+mod time;
 mod worker;
 
 use std::fmt;
@@ -21,7 +22,8 @@ use crate::line::{Hello, Kind, LineKey, Stage, Versions};
 use crate::port::{Held, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::source::uevent::Stir;
-use crate::time::{Clock, Deadline};
+use crate::time::Deadline;
+pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
 /// A conversation, or the hope for one.
@@ -128,15 +130,6 @@ pub enum Answer {
     Pending(String),
     /// No.
     Refused(String),
-}
-
-/// The time of day by a host, and how far it may be off.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LineTime {
-    /// The time of day.
-    pub clock: Clock,
-    /// The time that it really is differs by this at most.
-    pub bound: Duration,
 }
 
 /// Questions about the time: the best of so many answers counts.
@@ -263,7 +256,7 @@ impl Dialogue {
                     None => return best,
                 }
             };
-            if best.is_none_or(|best| time.bound < best.bound) {
+            if best.is_none_or(|best| time.bound() < best.bound()) {
                 best = Some(time);
             }
         }
@@ -346,12 +339,5 @@ impl fmt::Display for Told {
             Told::Pasted { .. } => f.write_str("more lines are to come"),
             Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
         }
-    }
-}
-
-impl fmt::Display for LineTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bound = self.bound.as_secs_f64() * 1000.0;
-        write!(f, "{} by the line, to within {bound:.1} ms", self.clock.now())
     }
 }

@@ -14,10 +14,12 @@
 //! [`checkin::Ask`], by value. Codecs (payload, ISO 9660, EST bodies, netlink messages) are pure, bytes to values and
 //! back, and are shared with the host tool.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it: use console
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
 
 pub mod run;
 pub mod renew;
+pub mod fault;
 pub mod options;
 pub mod source;
 pub mod payload;
@@ -32,6 +34,7 @@ pub mod handover;
 pub mod status;
 
 pub mod error;
+pub mod console;
 pub mod chain;
 pub mod digest;
 pub mod hex;
@@ -46,4 +49,5 @@ pub mod pem;
 pub mod secret;
 mod shown;
 pub mod time;
+pub mod trial;
 pub mod sys;

@@ -1,9 +1,11 @@
 //! Parses the subcommand, runs it, prints the error chain once, returns its exit code. Decides nothing else.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it: use console
+
 #[cfg(all(panic = "abort", target_env = "musl"))]
 mod unwind;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,12 +13,12 @@ use argh::FromArgs;
 use imprint::chain::chain;
 use imprint::error::Error;
 use imprint::time::Timestamp;
-use imprint::{renew, run};
+use imprint::{console, fault, renew, run, trial};
 
 /// Gives a machine its identity in the first second of its life.
 ///
 /// Exit codes: 0 done, or nothing found under imprint=auto; 2 usage; 10 options, 11 source, 12 payload, 13 plan,
-/// 14 clock, 15 entropy, 16 network, 17 identity, 18 check-in, 19 hand-over.
+/// 14 clock, 15 entropy, 16 network, 17 identity, 18 check-in, 19 hand-over; 70 a fault of imprint itself.
 #[derive(FromArgs)]
 struct Arguments {
     #[argh(subcommand)]
@@ -116,25 +118,26 @@ struct Version {}
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    fault::watch();
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     let arguments = match Arguments::from_args(&["imprint"], &words) {
         Ok(arguments) => arguments,
         Err(early) if early.status.is_ok() => {
-            print!("{}", early.output);
+            console::answer(&early.output);
             return ExitCode::SUCCESS;
         }
         Err(early) => {
-            eprint!("{}", early.output);
+            console::usage(&early.output);
             return ExitCode::from(USAGE);
         }
     };
     imprint::sys::no_core_dumps();
-    let root = Path::new("/");
+    let root = &trial::root();
     let result = match arguments.command {
         Command::Run(Run {}) => run::boot(root),
-        Command::Check(Check { file }) => run::check(&file).map(|text| print!("{text}")),
-        Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| print!("{text}")),
+        Command::Check(Check { file }) => run::check(&file).map(|text| console::answer(&text)),
+        Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| console::answer(&text)),
         Command::Enroll(Enroll { payload, out, timeout, approval_timeout }) => {
             let approval = approval_timeout.map(Duration::from_secs);
             run::enroll(root, &payload, &out, Duration::from_secs(timeout), approval)
@@ -144,9 +147,9 @@ fn main() -> ExitCode {
             renew::renew(&dir, request, Timestamp::system())
         }
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
-        Command::Status(Status {}) => run::status(root).map(|text| print!("{text}")),
+        Command::Status(Status {}) => run::status(root).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {
-            println!("imprint {}", env!("CARGO_PKG_VERSION"));
+            console::answer(concat!("imprint ", env!("CARGO_PKG_VERSION"), "\n"));
             Ok(())
         }
     };
@@ -157,6 +160,6 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &Error) -> ExitCode {
-    eprintln!("imprint: {}", chain(error));
+    console::complain(&chain(error));
     ExitCode::from(error.stage().1)
 }

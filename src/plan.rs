@@ -1,13 +1,14 @@
 //! Payload + facts → plan. Every decision is here, and nothing but decisions: no I/O, no clock, no randomness.
 
+mod clock;
 mod error;
 mod network;
 mod show;
 
+pub use clock::{ClockPlan, ClockQuality};
 pub use error::PlanError;
 pub use network::{LinkConfig, LinkPlan, NetworkPlan, matches};
 
-use crate::dialogue::LineTime;
 use crate::facts::Facts;
 use crate::hex;
 use crate::payload::{
@@ -17,7 +18,6 @@ use crate::payload::{
 use crate::secret::Secret;
 use crate::source::Origin;
 use crate::time::Timestamp;
-use crate::tls::SKEW;
 
 /// What will be done. Its `Display` is the dry run that users read and the golden file that tests compare.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +30,8 @@ pub struct Plan {
     pub pinned: bool,
     /// The time of day.
     pub clock: ClockPlan,
+    /// What a host on a line said that the time was, before the payload was made: nobody believes it.
+    pub disbelieved: Option<Timestamp>,
     /// The random pool.
     pub seed: Option<SeedPlan>,
     /// Host name to set.
@@ -67,28 +69,6 @@ pub struct GivenPlan {
     pub issuers: Vec<[u8; 32]>,
     /// The time at which it has to be valid: the system clock's, where that is plausible, else the earliest possible.
     pub now: Timestamp,
-}
-
-/// What is known about the time of day before anybody was asked (design §7).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ClockPlan {
-    /// The earliest that it can be: when the payload was made, less [`SKEW`].
-    pub floor: Timestamp,
-    /// The payload's expiry.
-    pub expiry: Timestamp,
-    /// Whether the system clock lies within [floor, expiry].
-    pub quality: ClockQuality,
-}
-
-/// How far the system clock is to be believed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClockQuality {
-    /// Inside the interval: plausible, and kept until a server says better.
-    Rtc,
-    /// Outside it: set to the floor until a server says better.
-    Unknown,
-    /// A host on a line has said what time it is, and nobody else is asked.
-    Line(LineTime),
 }
 
 /// Entropy to mix in.
@@ -143,18 +123,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         return Err(PlanError::NotThisSite { subject, sha256 });
     }
     ca_valid_at_some_time(&payload)?;
-    // The clock of the host that made the payload may be as fast as that of a CA may be; a node whose own clock is
-    // right is not to be set by it, nor a server's Date refused.
-    let floor = payload.composed.minus(SKEW);
-    let now = facts.line_time.map_or(facts.now, |time| time.clock.now());
-    let quality = match facts.line_time {
-        Some(time) => ClockQuality::Line(time),
-        None if (floor..=payload.expiry).contains(&now) => ClockQuality::Rtc,
-        None => ClockQuality::Unknown,
-    };
-    if facts.line_time.is_some() && now > payload.expiry {
-        return Err(PlanError::Expired { expiry: payload.expiry, now });
-    }
+    let (clock, disbelieved) = clock::decide(&payload, facts)?;
     let (ca, issuers) = (payload.ca, payload.issuers);
     let identity = match payload.enrolment {
         Enrolment::Csr(csr) => {
@@ -169,12 +138,8 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
             IdentityPlan::Enrol { subject: SubjectPlan { names, key }, server }
         }
         Enrolment::Credentials(Credentials { chain, key }) => {
-            // Nobody will be asked what time it is, so this clock has the last word: one that is behind is set forward,
-            // but one that is ahead may be right, and then the payload is an old one.
-            if now > payload.expiry {
-                return Err(PlanError::Expired { expiry: payload.expiry, now });
-            }
-            IdentityPlan::Given(GivenPlan { chain, key, ca, issuers, now: now.max(floor) })
+            let now = clock.without_a_server(facts)?;
+            IdentityPlan::Given(GivenPlan { chain, key, ca, issuers, now })
         }
     };
     let credit_bits = |seed: &Seed| match &facts.origin {
@@ -201,7 +166,8 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         id: payload.id,
         origin: facts.origin.clone(),
         pinned: facts.site_pin.is_some(),
-        clock: ClockPlan { floor, expiry: payload.expiry, quality },
+        clock,
+        disbelieved,
         seed,
         hostname,
         network,

@@ -2,7 +2,9 @@
 //! only; nothing here knows the protocol.
 
 mod find;
+mod quiet;
 pub mod spcr;
+mod undo;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -10,8 +12,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,16 +23,20 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, ControlFlags, FlushArg, OutputFlags, SetArg, SpecialCharacterIndices, Termios};
 
 pub use find::{Place, console_baud, consoles, named, terminal, virtio};
+pub use quiet::Quiet;
+pub use undo::give_everything_back;
 
 use crate::sys;
 use crate::time::Deadline;
+use quiet::Console;
+use undo::Before;
 
 /// An open port. Dropped, it is as it was before.
 pub struct Port {
     file: File,
     place: Place,
     /// The settings that were there before; `None`: they still are.
-    before: Option<sys::Terminal>,
+    before: Option<Arc<Before>>,
     console: Option<Arc<Console>>,
     /// Of a virtio port.
     peer: Option<Peer>,
@@ -128,7 +134,11 @@ impl Port {
             return Ok(());
         }
         // Kept before anything is changed, so that a failure half-way gives it back, too.
-        self.before = Some(sys::terminal(&self.file).map_err(|error| self.failed(error))?);
+        let settings = sys::terminal(&self.file).map_err(|error| self.failed(error))?;
+        let terminal = self.file.try_clone().map_err(|error| self.failed(error))?;
+        let before = Arc::new(Before { terminal, settings });
+        undo::register(undo::Change::Terminal(Arc::downgrade(&before)));
+        self.before = Some(before);
         let output = self.settings()?.output_flags;
         if let Some(baud) = self.place.baud.filter(|_| self.place.set) {
             // Any speed at all, also those that have no constant. It opens the port anew and makes it exclusive, which
@@ -272,9 +282,7 @@ impl Drop for Port {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
             self.drain();
-            // What came for us is no command for whoever reads next.
-            let _ = termios::tcflush(&self.file, FlushArg::TCIFLUSH);
-            let _ = sys::set_terminal(&self.file, before);
+            before.give_back();
         }
     }
 }
@@ -297,77 +305,6 @@ impl Peer {
     fn look(&mut self) {
         let _ = self.changes.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
         self.away = false;
-    }
-}
-
-/// The quiet of the console, which all ports share: it ends with the last of them.
-#[derive(Default)]
-pub struct Quiet(Weak<Console>);
-
-impl Quiet {
-    fn keep(&mut self, root: &Path) -> Arc<Console> {
-        self.0.upgrade().unwrap_or_else(|| {
-            let console = Arc::new(Console::quiet(root));
-            self.0 = Arc::downgrade(&console);
-            console
-        })
-    }
-}
-
-/// A console that is quiet for as long as this lives.
-struct Console {
-    printk: PathBuf,
-    /// The four numbers that were there (Documentation/admin-guide/sysctl/kernel.rst, printk).
-    before: Option<String>,
-    systemd: bool,
-}
-
-/// systemd(1): status output on the console on and off; the numbers are offsets from SIGRTMIN.
-const STATUS_ON: i32 = 20;
-const STATUS_OFF: i32 = 21;
-
-impl Console {
-    /// What cannot be had quiet is borne: the protocol survives it.
-    fn quiet(root: &Path) -> Console {
-        let printk = root.join("proc/sys/kernel/printk");
-        let before = std::fs::read_to_string(&printk).ok();
-        // Emergencies still come through.
-        let before = before.filter(|_| std::fs::write(&printk, "1").is_ok());
-        let cmdline = std::fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-        let systemd = root.join("run/systemd/system").exists() && shows_status(&cmdline);
-        if systemd {
-            sys::signal_init(STATUS_OFF);
-        }
-        Console { printk, before, systemd }
-    }
-}
-
-/// Whether systemd shows what it does: where it was told not to, it is not told to begin (kernel-command-line(7)).
-fn shows_status(cmdline: &str) -> bool {
-    // In an initramfs with "rd." before it, too (systemd, src/basic/proc-cmdline.c); alone it means yes.
-    let value = |word: &str| {
-        let (key, value) = word.split_once('=').unwrap_or((word, "yes"));
-        let key = key.strip_prefix("rd.").unwrap_or(key).replace('-', "_");
-        (key == "systemd.show_status").then(|| value.to_ascii_lowercase())
-    };
-    match cmdline.split_whitespace().rev().find_map(value).as_deref() {
-        Some(value) => matches!(value, "1" | "yes" | "y" | "true" | "t" | "on"),
-        None => !cmdline.split_whitespace().any(|word| word == "quiet"),
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        // Unless somebody has set it meanwhile.
-        let now = std::fs::read_to_string(&self.printk).unwrap_or_default();
-        let first = |text: &str| text.split_whitespace().next().map(str::to_owned);
-        if let Some(level) = self.before.as_deref().and_then(first).filter(|_| first(&now).as_deref() == Some("1")) {
-            // The first number alone; the others were not touched.
-            let _ = std::fs::write(&self.printk, level);
-        }
-        if self.systemd {
-            sys::signal_init(STATUS_ON);
-        }
     }
 }
 

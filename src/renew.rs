@@ -9,13 +9,13 @@ use x509_cert::Certificate;
 
 use crate::apply::entropy::Seeded;
 use crate::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
+use crate::console::say;
 use crate::error::Error;
 use crate::handover::{self, Certificates, Folder, HandedOver, HandoverError};
 use crate::hex;
 use crate::identity::Identity;
 use crate::payload::{CaCertificate, EstUrl, KeyType, NodeName};
 use crate::plan::{ClockPlan, ClockQuality, Server};
-use crate::run::say;
 use crate::status::{Node, NodeRenewal};
 use crate::time::{Deadline, Timestamp};
 use crate::tls::{CertificateFacts, ClientCertificate, SKEW};

@@ -12,9 +12,11 @@ use crate::apply::network::{LinkReport, Network, NetworkError, Race};
 use crate::apply::{clock, entropy, network};
 use crate::chain::chain;
 use crate::checkin::{self, Ask, AskError, Context, Reply};
+use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::facts;
+use crate::fault;
 use crate::handover::{self, Certificates, Folder, Pending, Private};
 use crate::hex;
 use crate::identity::{Given, Identity};
@@ -39,6 +41,7 @@ pub fn boot(root: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let Some(folder) = begin(&directory)? else { return Ok(()) };
+    fault::recorded_in(&directory, timeline.record());
     let mut absent = false;
     let result = match words.and_then(|words| story(root, &folder, &words, &mut timeline, &mut line)) {
         Ok(Ending::Absent) => {
@@ -125,6 +128,7 @@ pub fn console(root: &Path, timeout: Duration) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
     let Some(folder) = begin(&directory)? else { return Ok(()) };
+    fault::recorded_in(&directory, timeline.record());
     let mut line = None;
     let result = match by_hand(root, &folder, timeout, &mut timeline, &mut line) {
         Ok(pending) => finish(&directory, pending, &timeline),
@@ -217,6 +221,7 @@ pub fn enroll(
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let limits = Limits { deadline: Deadline::after(timeout), approval };
     let folder = Folder::make(out)?;
+    fault::recorded_in(out, timeline.record());
     match enroll_story(root, file, &folder, limits, &mut timeline) {
         Ok(pending) => finish(out, pending, &timeline),
         Err(error) => Err(stopped(out, &timeline, error)),
@@ -406,7 +411,7 @@ const TIME: Duration = Duration::from_secs(3);
 fn prepare_clock(plan: &Plan, root: &Path, detail: &mut String) -> Result<(), ClockError> {
     clock::prepare(&plan.clock)?;
     if let ClockQuality::Line(time) = plan.clock.quality {
-        write_rtc(root, time.clock.now());
+        write_rtc(root, time.clock().now());
     }
     *detail = match plan.clock.quality {
         ClockQuality::Rtc => "plausible".to_owned(),
@@ -419,6 +424,10 @@ fn prepare_clock(plan: &Plan, root: &Path, detail: &mut String) -> Result<(), Cl
             format!("unknown, set to {}{until}", plan.clock.floor)
         }
     };
+    if let Some(told) = plan.disbelieved {
+        *detail +=
+            &format!("; {told} by the line is not believed, as the payload was not made yet; correct the host's clock");
+    }
     Ok(())
 }
 
@@ -509,9 +518,4 @@ fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
 
 fn cause(error: &Error) -> String {
     std::error::Error::source(error).map(chain).unwrap_or_default()
-}
-
-/// One line on the console; the unit sends it to the journal, too.
-pub(crate) fn say(line: &str) {
-    println!("imprint: {line}");
 }

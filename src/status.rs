@@ -2,6 +2,7 @@
 //! lines. Holds no secrets and writes no files.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,9 @@ use crate::hex;
 use crate::identity::KeyCode;
 use crate::payload::Route;
 use crate::plan::{IdentityPlan, Plan};
+use crate::sys;
 use crate::time::{Timestamp, since_boot};
+use crate::trial;
 
 /// Version of both schemas. An item that is added does not change it, any other change does.
 pub const VERSION: u32 = 1;
@@ -206,54 +209,100 @@ impl From<&Route> for NodeRoute {
 
 /// Records the steps of a run while they happen, and shows each one when it is over.
 pub struct Timeline {
-    status: Status,
+    record: Record,
     show: fn(&Step),
+}
+
+/// What a [`Timeline`] has recorded so far: for whoever has to say it when the program cannot go on.
+#[derive(Clone)]
+pub struct Record(Arc<Mutex<(Status, Option<Doing>)>>);
+
+/// The step that is being done.
+struct Doing {
+    name: String,
+    start: Duration,
+}
+
+impl Record {
+    fn locked(&self) -> MutexGuard<'_, (Status, Option<Doing>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole run, when the program has found a fault in itself. `None`: it was found in here.
+    pub fn fault(&self, exit_code: u8, message: String) -> Option<Status> {
+        let record = sys::lock_soon(&self.0)?;
+        let (mut status, doing) = (record.0.clone(), &record.1);
+        if let Some(Doing { name, start }) = doing {
+            status.steps.push(step(name, *start, String::new()));
+        }
+        let last = status.steps.last().map(|step| step.name.as_str());
+        // Which links there are is the network's business.
+        let stage = last.map_or("options", |name| if name == "facts" { "network" } else { name }).to_owned();
+        status.error = Some(Failure { stage, message });
+        Some(Status { outcome: Outcome::Failed, exit_code, ..status })
+    }
+}
+
+fn step(name: &str, start: Duration, detail: String) -> Step {
+    let duration = since_boot().saturating_sub(start);
+    Step { name: name.to_owned(), started_us: micros(start), duration_us: micros(duration), detail }
 }
 
 impl Timeline {
     /// Nothing has happened yet. `show` is called with each step that is over; it may print.
     pub fn new(show: fn(&Step)) -> Timeline {
-        Timeline {
-            status: Status {
-                version: VERSION,
-                outcome: Outcome::Failed,
-                exit_code: 0,
-                error: None,
-                origin: None,
-                payload_id: None,
-                name: None,
-                enrolment: None,
-                key_code: None,
-                steps: Vec::new(),
-            },
-            show,
-        }
+        let status = Status {
+            version: VERSION,
+            outcome: Outcome::Failed,
+            exit_code: 0,
+            error: None,
+            origin: None,
+            payload_id: None,
+            name: None,
+            enrolment: None,
+            key_code: None,
+            steps: Vec::new(),
+        };
+        Timeline { record: Record(Arc::new(Mutex::new((status, None)))), show }
+    }
+
+    /// What is recorded, now and from now on.
+    pub fn record(&self) -> Record {
+        self.record.clone()
+    }
+
+    fn status(&self) -> Status {
+        self.record.locked().0.clone()
     }
 
     /// Does one step and records it, whether it succeeds or not. `act` says in its argument what came of it.
     pub fn step<T, E>(&mut self, name: &str, act: impl FnOnce(&mut String) -> Result<T, E>) -> Result<T, E> {
         let (start, mut detail) = (since_boot(), String::new());
+        self.record.locked().1 = Some(Doing { name: name.to_owned(), start });
+        trial::point(name);
         let result = act(&mut detail);
-        let duration = since_boot().saturating_sub(start);
-        let step = Step { name: name.to_owned(), started_us: micros(start), duration_us: micros(duration), detail };
+        let step = step(name, start, detail);
         // A step that failed is told by the error, not twice.
         if result.is_ok() {
             (self.show)(&step);
         }
-        self.status.steps.push(step);
+        let mut record = self.record.locked();
+        record.1 = None;
+        record.0.steps.push(step);
         result
     }
 
     /// Where the payload was found.
     pub fn found(&mut self, origin: &dyn fmt::Display) {
-        self.status.origin = Some(origin.to_string());
+        self.record.locked().0.origin = Some(origin.to_string());
     }
 
     /// What the payload is.
     pub fn planned(&mut self, plan: &Plan) {
-        self.status.payload_id = Some(plan.id.to_string());
-        self.status.name = record(plan);
-        self.status.enrolment = Some(match &plan.identity {
+        let status = &mut self.record.locked().0;
+        status.payload_id = Some(plan.id.to_string());
+        status.name = record(plan);
+        status.enrolment = Some(match &plan.identity {
             IdentityPlan::Enrol { .. } => Enrolment::Est,
             IdentityPlan::Given(_) => Enrolment::Credentials,
         });
@@ -261,23 +310,23 @@ impl Timeline {
 
     /// What key was made.
     pub fn keyed(&mut self, code: &KeyCode) {
-        self.status.key_code = Some(code.to_string());
+        self.record.locked().0.key_code = Some(code.to_string());
     }
 
     /// The whole run, when credentials were handed over.
     pub fn done(&self) -> Status {
-        Status { outcome: Outcome::Done, ..self.status.clone() }
+        Status { outcome: Outcome::Done, ..self.status() }
     }
 
     /// The whole run, when there was no payload and `imprint=auto`.
     pub fn absent(&self) -> Status {
-        Status { outcome: Outcome::Absent, ..self.status.clone() }
+        Status { outcome: Outcome::Absent, ..self.status() }
     }
 
     /// The whole run, when it was stopped.
     pub fn failed(&self, (stage, exit_code): (&str, u8), message: String) -> Status {
         let error = Some(Failure { stage: stage.to_owned(), message });
-        Status { outcome: Outcome::Failed, exit_code, error, ..self.status.clone() }
+        Status { outcome: Outcome::Failed, exit_code, error, ..self.status() }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -46,10 +47,22 @@ pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
     }
 }
 
-/// Sends the real-time signal SIGRTMIN + `offset` to PID 1, which for systemd is a request (systemd(1), "SIGNALS").
-/// Failing changes nothing that matters.
-pub fn signal_init(offset: c_int) {
-    let signal = nix::libc::SIGRTMIN().saturating_add(offset);
+/// The lock of a program that is about to end: another thread has it for a moment; if this one has it, that moment never
+/// ends, and there is nothing to be had.
+pub fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    for _ in 0..10_000 {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+    None
+}
+
+/// Sends a real-time signal to PID 1, which for systemd is a request (systemd(1), "SIGNALS"). The number is the
+/// receiver's: what SIGRTMIN(3) says holds for this program's own C library. Failing changes nothing that matters.
+pub fn signal_init(signal: c_int) {
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.
     let _ = unsafe { nix::libc::kill(1, signal) };
 }

@@ -371,12 +371,13 @@ fn clock(baud: u32, seed: u64) -> (f64, f64) {
         while !matches!(dialogue.hear(later).unwrap(), Told::Payload { .. }) {}
         let time = dialogue.time(later).expect("a time");
         let truth = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 + offset;
-        let error = (truth as f64 / 1000.0 - time.clock.now().as_millis() as f64).abs();
+        let clock = time.within(Timestamp::from_secs(0), Timestamp::MAX).unwrap().clock();
+        let error = (truth as f64 / 1000.0 - clock.now().as_millis() as f64).abs();
         // Something that ends the other end.
         dialogue.stage(Stage::Request);
         dialogue.say(Kind::Request, vec![0; 40]);
         finished.store(true, Ordering::Relaxed);
-        (error, time.bound.as_secs_f64() * 1000.0)
+        (error, time.bound().as_secs_f64() * 1000.0)
     })
 }
 

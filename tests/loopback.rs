@@ -11,5 +11,6 @@ mod loopback {
     mod handover;
     mod host;
     mod inject;
+    mod output;
     mod port;
 }

@@ -216,7 +216,8 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             let word = compose::cmdline(&made.bytes);
             let left = CMDLINE_MAX.saturating_sub(word.len());
             if left < CMDLINE_ROOM {
-                eprintln!(
+                let _ = writeln!(
+                    io::stderr(),
                     "imprint-host: warning: it takes {} of the {CMDLINE_MAX} bytes of a kernel command line, which leaves \
                      {left} for all other words; --as cpio and --as iso have no such limit",
                     word.len()
@@ -256,7 +257,10 @@ fn more_files() {
 
 fn serve(config: Config) -> Result<(), CliError> {
     more_files();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).init();
+    let log =
+        tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
+    // It would say on standard error that it cannot write to standard error, and panic when it cannot.
+    log.log_internal_errors(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
     // Listened for before the server starts, so that a signal in between is not lost.
@@ -280,7 +284,7 @@ fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
     let work = tempfile::tempdir().map_err(failed("making a directory"))?;
     let storm = load::storm(&program, work.path(), nodes, timeout, &mut |text| {
         if !cli.json {
-            eprintln!("{text}");
+            let _ = writeln!(io::stderr(), "{text}");
         }
     });
     let storm = storm.map_err(CliError::Load)?;

@@ -3,6 +3,7 @@
 //! [`cli`] reads the command; [`state`] is the directory with CA and store; [`record`] compiles a node's TOML;
 //! [`compose`] makes a payload of it; [`serve`] speaks EST and asks [`enrol`], which alone decides what is signed.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
 
 pub mod cli;

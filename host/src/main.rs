@@ -1,5 +1,8 @@
 //! imprint-host. Reads the arguments, prints an error once, returns the exit code.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it
+
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,7 +19,8 @@ fn main() -> ExitCode {
     match cli::run(&Cli::parse(), Timestamp::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("imprint-host: {}", imprint::chain::chain(&error));
+            // The exit code says it, too, where nobody takes this.
+            let _ = writeln!(std::io::stderr(), "imprint-host: {}", imprint::chain::chain(&error));
             ExitCode::FAILURE
         }
     }

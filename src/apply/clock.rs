@@ -1,5 +1,6 @@
 //! Sets the system clock and the real-time clock. Whether and to what, somebody else decided (design: a clock is only
-//! ever moved to a floor, to a server's confirmed Date, or to the time on a live line).
+//! ever moved to a floor, to a server's confirmed Date, or to the time on a live line, all of them within the life of a
+//! payload).
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -46,7 +47,7 @@ pub fn prepare(plan: &ClockPlan) -> Result<bool, ClockError> {
     match plan.quality {
         ClockQuality::Rtc => Ok(false),
         ClockQuality::Unknown => set(plan.floor).map(|()| true),
-        ClockQuality::Line(time) => set(time.clock.now()).map(|()| true),
+        ClockQuality::Line(time) => set(time.clock().now()).map(|()| true),
     }
 }
 

@@ -57,8 +57,10 @@ impl Visit<'_> {
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })));
         }
         progress(Progress::Clock { server: &server, date });
-        // A Date is cut to the second, so the middle of that second is off by half a second at most, plus the way.
-        Ok(Probed { clock: Clock::starting_at(date.plus(Duration::from_millis(500))), told: true, cas })
+        // A Date is cut to the second, so the middle of that second is off by half a second at most, plus the way. Of the
+        // first and the last second only a part may lie within the life of the payload.
+        let time = date.plus(Duration::from_millis(500)).max(from).min(expiry);
+        Ok(Probed { clock: Clock::starting_at(time), told: true, cas })
     }
 
     /// The system clock, while it is one that the payload allows.

@@ -16,6 +16,7 @@ use crate::secret::Secret;
 use crate::source::uevent::Stir;
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
+use crate::trial;
 
 /// A payload that cannot be opened is asked for again so often.
 const OPENINGS: u8 = 3;
@@ -238,6 +239,7 @@ impl Worker {
                     self.lose(index, Told::Lost(error));
                     return;
                 }
+                trial::point("line");
                 Told::Heard { line: line.port.name().to_owned() }
             }
             NodeEvent::Opened(_) => {
@@ -319,7 +321,7 @@ fn time_of_day(sent: u64, arrived: u64, received: u64, held: u64) -> Option<Line
     // Aged to now, and rounded to the millisecond that a timestamp has.
     let now = at_arrival.checked_add(now().saturating_sub(arrived))?;
     let clock = Clock::starting_at(Timestamp::from_millis(now.checked_add(500)? / 1000)?);
-    Some(LineTime { clock, bound: Duration::from_micros(round.div_ceil(2)).saturating_add(ROUNDING) })
+    Some(LineTime::new(clock, Duration::from_micros(round.div_ceil(2)).saturating_add(ROUNDING)))
 }
 
 /// Of a timestamp to milliseconds, and of the moment that it was taken at.

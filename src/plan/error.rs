@@ -45,6 +45,13 @@ pub enum PlanError {
         /// The system clock.
         now: Timestamp,
     },
+    /// The payload has expired by the host on the line that it came on.
+    ExpiredByLine {
+        /// When.
+        expiry: Timestamp,
+        /// What time it is by the host.
+        told: Timestamp,
+    },
     /// No link matches.
     NoSuchLink {
         /// What the payload asks for.
@@ -90,6 +97,11 @@ impl fmt::Display for PlanError {
                 f,
                 "the payload expired at {expiry}, the clock is {now}; make a new payload, or correct the clock: one with \
                  certificate and key asks no server for the time"
+            ),
+            PlanError::ExpiredByLine { expiry, told } => write!(
+                f,
+                "the payload expired at {expiry}, and the host on the line says that it is {told}; make a new payload, or \
+                 correct the host's clock"
             ),
             PlanError::NoSuchLink { want, have } => {
                 write!(f, "no network link with {want}; this machine has: {have}; is its driver in the image?")

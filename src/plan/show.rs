@@ -37,6 +37,9 @@ impl fmt::Display for Plan {
             _ => "",
         };
         writeln!(f, "clock      {clock}{until}; credible from {} to {}", self.clock.floor, self.clock.expiry)?;
+        if let Some(told) = self.disbelieved {
+            writeln!(f, "time       {told} by the line, not believed: the payload was not made yet")?;
+        }
         if let Some(seed) = &self.seed {
             writeln!(f, "seed       {} bytes, {} bits credited", seed.bytes.expose().len(), seed.credit_bits)?;
         }

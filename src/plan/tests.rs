@@ -1,6 +1,9 @@
 use super::*;
+use crate::dialogue::LineTime;
 use crate::facts::{Dmi, LinkFacts, SitePin};
 use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
+use crate::time::Clock;
+use crate::tls::SKEW;
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
 const FULL: &[u8] = include_bytes!("../../tests/data/payload-full.cbor");
@@ -89,6 +92,74 @@ fn the_clock_is_believed_inside_the_interval_only() {
         let plan = plan(typical(), &Facts { now, ..facts() }, Scope::Boot).unwrap();
         assert_eq!(plan.clock, ClockPlan { floor, expiry, quality }, "{now}");
     }
+}
+
+/// What a host on a line says that the time is.
+fn told(at: Timestamp) -> Option<LineTime> {
+    Some(LineTime::new(Clock::starting_at(at), std::time::Duration::from_millis(4)))
+}
+
+/// The line of the plan about the clock, and the one below it.
+fn shown_clock(plan: &Plan) -> String {
+    let text = plan.to_string();
+    let lines = text.lines().skip_while(|line| !line.starts_with("clock "));
+    lines.take_while(|line| !line.starts_with("host name ")).map(|line| format!("{line}\n")).collect()
+}
+
+/// Somebody on the line says that it is 2015, so that a server's certificate that ended in 2016 is good again.
+#[test]
+fn a_host_on_the_line_is_believed_inside_the_interval_only() {
+    let (composed, expiry) = (typical().composed, typical().expiry);
+    let (floor, minute) = (composed.minus(SKEW), std::time::Duration::from_secs(60));
+    let origin = Origin::Line { name: "ttyS0".into(), sealed: true };
+    let planned = |now: Timestamp, at: Timestamp| {
+        plan(typical(), &Facts { now, line_time: told(at), origin: origin.clone(), ..facts() }, Scope::Boot)
+    };
+    for at in [floor.plus(minute), composed, expiry.minus(minute)] {
+        let plan = planned(Timestamp::from_secs(0), at).unwrap();
+        let ClockQuality::Line(time) = plan.clock.quality else { panic!("{at}: {:?}", plan.clock) };
+        assert!(time.clock().now() >= at && plan.disbelieved.is_none());
+        assert_eq!(
+            shown_clock(&plan),
+            "clock      set by the line; credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z\n"
+        );
+    }
+    // It goes on as if nothing had been said: with the machine's own clock, where that can be right, and a probe.
+    let in_2015 = Timestamp::from_secs(1_435_708_800);
+    for at in [in_2015, Timestamp::from_secs(0), floor.minus(minute)] {
+        for (now, quality) in [(facts().now, ClockQuality::Rtc), (in_2015, ClockQuality::Unknown)] {
+            let plan = planned(now, at).unwrap();
+            assert_eq!(plan.clock, ClockPlan { floor, expiry, quality });
+            assert!(plan.disbelieved.is_some_and(|told| told >= at && told < at.plus(minute)));
+        }
+    }
+    assert_eq!(
+        shown_clock(&planned(facts().now, in_2015).unwrap()),
+        "clock      plausible, kept until a server tells; credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z\n\
+         time       2015-07-01T00:00:00Z by the line, not believed: the payload was not made yet\n"
+    );
+    let error = planned(facts().now, Timestamp::MAX).unwrap_err();
+    assert_eq!(error, PlanError::ExpiredByLine { expiry, told: Timestamp::MAX });
+    assert!(matches!(planned(facts().now, expiry.plus(minute)), Err(PlanError::ExpiredByLine { .. })));
+}
+
+/// Nobody else is asked, so a host that is not believed must not make an expired payload valid again either.
+#[test]
+fn a_host_that_is_not_believed_changes_nothing_for_certificate_and_key_in_the_payload() {
+    let credentials = Credentials { chain: vec![vec![1]], key: Secret::new(vec![7]) };
+    let payload = || Payload { enrolment: Enrolment::Credentials(credentials.clone()), ..typical() };
+    let late = typical().expiry.plus(std::time::Duration::from_secs(60));
+    let planned = |now, line_time| plan(payload(), &Facts { now, line_time, ..facts() }, Scope::Boot);
+    let given = |now, line_time| match planned(now, line_time).unwrap().identity {
+        IdentityPlan::Given(given) => given.now,
+        IdentityPlan::Enrol { .. } => panic!("nothing to enrol"),
+    };
+    let early = told(Timestamp::from_secs(1_435_708_800));
+    assert_eq!(given(facts().now, early), facts().now);
+    assert_eq!(given(Timestamp::from_secs(0), early), typical().composed.minus(SKEW));
+    assert_eq!(planned(late, early).unwrap_err(), PlanError::Expired { expiry: typical().expiry, now: late });
+    // One that is believed is asked instead of a clock that ran ahead.
+    assert!(given(late, told(typical().composed)) >= typical().composed);
 }
 
 #[test]

@@ -247,19 +247,3 @@ fn a_line_that_is_not_there() {
     assert!(absent("/nowhere/ttyS9").unwrap().is_none());
     assert!(matches!(absent("/"), Err(PortError::Open { .. })));
 }
-
-#[test]
-fn systemd_is_told_to_show_only_what_it_showed() {
-    for (cmdline, shows) in [
-        ("console=ttyS0", true),
-        ("console=ttyS0 quiet", false),
-        ("quiet systemd.show_status=1", true),
-        ("systemd.show_status=true systemd.show_status=error", false),
-        ("systemd.show_status=auto", false),
-        ("quiet rd.systemd.show-status", true),
-        ("systemd.show_status=Y quiet", true),
-        ("rd.systemd.show_status= ", false),
-    ] {
-        assert_eq!(shows_status(cmdline), shows, "{cmdline}");
-    }
-}

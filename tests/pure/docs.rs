@@ -97,7 +97,8 @@ fn the_manual_names_every_subcommand_and_exit_code() {
 
     let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/error.rs")).unwrap();
     let stages = super::stages(&source);
-    let codes = [0, 2].into_iter().chain(stages.iter().map(|(_, _, code)| *code)).map(|code| code.to_string());
+    let codes = [0, 2].into_iter().chain(stages.iter().map(|(_, _, code)| *code)).chain([imprint::fault::EXIT_CODE]);
+    let codes = codes.map(|code| code.to_string());
     assert_eq!(items(&page, ".Sh EXIT STATUS"), codes.collect::<Vec<_>>());
     for (_, stage, code) in &stages {
         assert!(page.contains(&format!("\n.It {code}\n{stage}: ")), "{stage}");

@@ -38,6 +38,7 @@ pub struct Machine {
     rtc: String,
     cpu: &'static str,
     network: bool,
+    quiet: bool,
     console: Option<String>,
 }
 
@@ -66,6 +67,7 @@ impl Machine {
             // QEMU 7.2 emulates cmpxchg16b wrongly where Linux 6.12's slab allocator uses it; Linux does without.
             cpu: "max,-cx16",
             network: true,
+            quiet: true,
             console: None,
         }
     }
@@ -156,6 +158,13 @@ impl Machine {
         self
     }
 
+    /// Kernel and systemd say on the console what they do.
+    #[must_use]
+    pub fn without_quiet(mut self) -> Machine {
+        self.quiet = false;
+        self
+    }
+
     /// Without the network that every machine has.
     #[must_use]
     pub fn without_network(mut self) -> Machine {
@@ -193,7 +202,8 @@ impl Machine {
         let (console, report) = (files.0.path().join("console"), files.0.path().join("report"));
         let initramfs = self.initramfs(&images, files.0.path());
         let mut append = format!(
-            "console=ttyS0 panic=-1 quiet mitigations=off root=LABEL=imprint-root rootfstype=ext4 {}",
+            "console=ttyS0 panic=-1 {}mitigations=off root=LABEL=imprint-root rootfstype=ext4 {}",
+            if self.quiet { "quiet " } else { "" },
             self.append
         );
         // What boot loaders do with a line that is too long (cmdline_size in Documentation/arch/x86/boot.rst). QEMU does not,

@@ -65,7 +65,7 @@ impl Drop for Inject {
     }
 }
 
-const SMBIOS: [&str; 2] = ["-smbios", "type=1,serial=VM-0001"];
+pub(super) const SMBIOS: [&str; 2] = ["-smbios", "type=1,serial=VM-0001"];
 
 /// What a machine without a network has to come up with.
 fn certified(host: &Host, report: &Report, told: &(Option<i32>, String), origin: &str) {
@@ -107,6 +107,42 @@ fn the_console_itself() {
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("imprint: source: line ttyS0"), "{log}");
     assert!(!log.lines().any(|line| line.len() > 20 && line.starts_with('#')), "{log}");
+}
+
+/// While the console is a line systemd's status lines are off: afterwards systemd says as much as before, and where it
+/// said little it says no more. One signal too far, and it would log at debug level with its status off.
+#[test]
+fn systemd_says_as_much_afterwards_as_before() {
+    for quiet in [true, false] {
+        let host = Host::new();
+        let (chardev, line) = console(&host);
+        let inject = host.inject(&["--line", &line, "--call"]);
+        let machine = Machine::new(Kernel::Stable).without_network().qemu(&SMBIOS).console(&chardev);
+        let report = if quiet { machine } else { machine.without_quiet() }.boot();
+        certified(&host, &report, &inject.ended(), "line ttyS0");
+        sane(&report);
+        let shown = if quiet { "LogLevel=info\nShowStatus=no" } else { "LogLevel=info\nShowStatus=yes" };
+        assert_eq!((report.part("systemd-before"), report.part("systemd")), (shown, shown), "{}", report.console);
+    }
+}
+
+/// The same when the boot is stopped.
+#[test]
+fn systemd_says_as_much_as_before_when_the_boot_is_stopped() {
+    let host = Host::new();
+    let (chardev, line) = console(&host);
+    let inject = host.inject(&["--line", &line, "--call"]);
+    let report = Machine::new(Kernel::Stable)
+        .without_network()
+        .without_quiet()
+        .initramfs_file("imprint/site", format!("{}\n", "00".repeat(32)).as_bytes())
+        .qemu(&SMBIOS)
+        .console(&chardev)
+        .boot();
+    let told = inject.ended();
+    assert_eq!((told.0, report.exit_code()), (Some(1), 13), "{}\n{}", told.1, report.console);
+    let shown = "LogLevel=info\nShowStatus=yes";
+    assert_eq!((report.part("systemd-before"), report.part("systemd")), (shown, shown), "{}", report.console);
 }
 
 #[test]
@@ -163,7 +199,7 @@ fn by_hand_at_the_console() {
     sane(&report);
 }
 
-fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStream {
+pub(super) fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStream {
     let start = std::time::Instant::now();
     loop {
         match std::os::unix::net::UnixStream::connect(socket) {

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use imprint::checkin::Line;
 use imprint::dialogue;
+use imprint::facts::{Dmi, Facts};
 use imprint::line::frame::{Hello, Nonce, Versions};
 use imprint::line::{Host, HostEvent, Kind, LineKey, Shape, Wire, seal};
+use imprint::payload::Payload;
+use imprint::plan::{Scope, plan};
 use imprint::port::{Place, Port, Signals};
+use imprint::source::Origin;
 use imprint::time::since_boot;
-use nix::pty::openpty;
+use nix::pty::{OpenptyResult, openpty};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::*;
@@ -29,8 +33,8 @@ enum HostDoes {
     HangsUp,
 }
 
-/// A check-in over these URLs, with a host at the other end of the line.
-fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) -> Run {
+/// A node's end of a line, and the terminal that the line is.
+fn spoken() -> (dialogue::Dialogue, OpenptyResult) {
     let pty = openpty(None, None).unwrap();
     let mut settings = tcgetattr(&pty.slave).unwrap();
     cfmakeraw(&mut settings);
@@ -52,6 +56,12 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
     let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true }];
     let dialogue =
         dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap();
+    (dialogue, pty)
+}
+
+/// A check-in over these URLs, with a host at the other end of the line.
+fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) -> Run {
+    let (dialogue, pty) = spoken();
     let (over, over_there) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let ended = Arc::clone(&over);
     let (signer, leaf) = (Arc::clone(&world.signer), world.leaf());
@@ -96,10 +106,14 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
     let clock = ClockPlan {
         floor: Timestamp::from_secs(world.composed),
         expiry: Timestamp::from_secs(world.composed + DAY),
-        quality: ClockQuality::Line(dialogue::LineTime {
-            clock: imprint::time::Clock::starting_at(Timestamp::from_secs(NOW)),
-            bound: Duration::from_millis(5),
-        }),
+        quality: ClockQuality::Line(
+            dialogue::LineTime::new(
+                imprint::time::Clock::starting_at(Timestamp::from_secs(NOW)),
+                Duration::from_millis(5),
+            )
+            .within(secs(world.composed), secs(world.composed + DAY))
+            .unwrap(),
+        ),
     };
     let context = Context {
         server: &server,
@@ -194,4 +208,98 @@ fn a_line_that_breaks_is_not_waited_for() {
     let server = EstServer::start(vec![world.tls()], world.good(NOW));
     let run = run_with(&world, &["line:".to_owned(), server.url()], HostDoes::HangsUp, LATER);
     assert!(run.result.unwrap().server().starts_with("https://"));
+}
+
+/// A host on a line that says it is 2015, and a server whose certificate ended in 2016: somebody has its key.
+#[test]
+fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
+    const IN_2015: u64 = 1_435_708_800;
+    let good = (IN_2015 - 2 * YEAR, COMPOSED + 10 * YEAR);
+    let mut world = World::new();
+    world.root = Ca::new("Root", good);
+    world.signer = Arc::new(world.root.intermediate("Signer", good));
+    let ended = || world.signer.server(&Leaf::server(LOCALHOST, (IN_2015 - YEAR, IN_2015 + YEAR)), &[&TLS13]);
+    let run = |server: &EstServer, clock: ClockPlan| {
+        let plan = world.server_plan(&[server.url()]);
+        let context = Context {
+            server: &plan,
+            clock: &clock,
+            identity: &world.identity,
+            renews: None,
+            user_agent: "imprint/test (line)",
+            approval_timeout: None,
+            line: None,
+        };
+        enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), Deadline::after(Duration::from_secs(60)))
+    };
+    let told = told_over_a_line(IN_2015);
+
+    // Held against nothing, it is the time that the server's certificate is verified at, and the token goes out.
+    let server = EstServer::start(vec![ended()], world.good(IN_2015));
+    let believed = told.within(secs(0), Timestamp::MAX).unwrap();
+    let clock = ClockPlan { floor: secs(0), expiry: Timestamp::MAX, quality: ClockQuality::Line(believed) };
+    run(&server, clock).unwrap_err();
+    let got: Vec<String> = server.requests().into_iter().map(|request| request.head).collect();
+    assert!(got.iter().any(|head| head.contains("\r\nAuthorization: Basic bm9kZTE6czNjcmV0\r\n")), "{got:?}");
+
+    // Held against the life of the payload, it is no time at all. The machine's own clock may be right, or not.
+    let mut payload = Payload::decode(include_bytes!("../../data/payload-typical.cbor")).unwrap();
+    (payload.composed, payload.expiry) = (secs(COMPOSED), secs(EXPIRY));
+    payload.ca = CaCertificate::new(world.root.der()).unwrap();
+    for now in [NOW, IN_2015] {
+        let facts = Facts {
+            origin: Origin::Line { name: "pty".into(), sealed: true },
+            site_pin: None,
+            now: secs(now),
+            line_time: Some(told),
+            links: Vec::new(),
+            dmi: Dmi::default(),
+            bootif: None,
+        };
+        let plan = plan(payload.clone(), &facts, Scope::CertificateOnly).unwrap();
+        assert!(plan.disbelieved.is_some_and(|told| told < secs(IN_2015 + YEAR)), "{plan}");
+        let server = EstServer::start(vec![ended()], world.good(IN_2015));
+        let error = run(&server, plan.clock).unwrap_err();
+        let CheckinError::Failed { attempts } = &error else { panic!("{error}") };
+        let [Attempt { step: Step::Probe, failure: Failure::Tls(TlsError::Refused(refused)), .. }] = &attempts[..]
+        else {
+            panic!("{error}")
+        };
+        assert!(matches!(refused.reason, Reason::NeverWithin(..)), "{error}");
+        assert!(server.requests().is_empty(), "the old server was told something");
+    }
+}
+
+/// What a node makes of a host that says this time, over a pseudo terminal.
+fn told_over_a_line(secs: u64) -> dialogue::LineTime {
+    let (dialogue, pty) = spoken();
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&over);
+    let mut master = std::fs::File::from(pty.master);
+    let thread = std::thread::spawn(move || {
+        let mut wire = Wire::new(Host::new(Nonce([9; 8]), true, Shape::default()), None);
+        // The host's clock: what it says that the time is, at the moment that it began.
+        let begun = since_boot();
+        let wall = || u64::try_from((Duration::from_secs(secs) + (since_boot() - begun)).as_micros()).unwrap();
+        let mut buffer = [0; 4096];
+        while !ended.load(Ordering::Relaxed) {
+            master.write_all(&wire.poll(wall()).bytes).unwrap();
+            let mut fds = [nix::poll::PollFd::new(master.as_fd(), nix::poll::PollFlags::POLLIN)];
+            nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(10u8)).unwrap();
+            if fds[0].any() == Some(true) {
+                let count = master.read(&mut buffer).unwrap();
+                wire.push(&buffer[..count], wall());
+            }
+        }
+    });
+    let deadline = Deadline::after(Duration::from_secs(60));
+    while !dialogue.is_open() {
+        assert!(dialogue.hear(deadline.at_most(Duration::from_millis(50))).is_some() || !deadline.expired());
+    }
+    let told = dialogue.time(deadline).expect("the host says what time it is");
+    over.store(true, Ordering::Relaxed);
+    thread.join().unwrap();
+    drop(dialogue);
+    drop(pty.slave);
+    told
 }

@@ -1,0 +1,191 @@
+//! What is said to people, on standard output and standard error. Output is never a reason to stop: what cannot be
+//! written is dropped without a word, and a console that takes nothing is waited for once. Decides nothing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{MsgFlags, send};
+use nix::sys::stat::{SFlag, fstat};
+
+use crate::sys;
+use crate::time::Deadline;
+
+/// One line about what happens, on standard output; the unit sends it to the journal, too.
+pub fn say(line: &str) {
+    tell(io::stdout().as_fd(), format!("imprint: {line}\n").as_bytes());
+}
+
+/// One line about what went wrong, on standard error.
+pub fn complain(line: &str) {
+    tell(io::stderr().as_fd(), format!("imprint: {line}\n").as_bytes());
+}
+
+/// What somebody has asked for, on standard output, and has as much time to read as it takes.
+pub fn answer(text: &str) {
+    write(&Sink::of(io::stdout().as_fd()), text.as_bytes(), Deadline::after(Duration::MAX));
+}
+
+/// How wrong usage is answered, on standard error.
+pub fn usage(text: &str) {
+    tell(io::stderr().as_fd(), text.as_bytes());
+}
+
+/// A console at 9600 bits a second needs this long for all that it holds. One that has not taken a byte until then was
+/// stopped (^S, flow control), or its other end is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A console has not taken what was said last: it holds nobody up until it does.
+static STALLED: AtomicBool = AtomicBool::new(false);
+
+fn tell(fd: BorrowedFd<'_>, text: &[u8]) {
+    let patience = if STALLED.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+    let taken = write(&Sink::of(fd), text, Deadline::after(patience));
+    STALLED.store(!taken, Ordering::Relaxed);
+}
+
+/// Where bytes go, without waiting for room.
+enum Sink<'a> {
+    /// A terminal or a pipe, opened anew: whether a write waits belongs to what was opened, and others share that.
+    Own(File),
+    Socket(BorrowedFd<'a>),
+    /// A file, or what cannot be opened again: it is asked whether there is room, and given no more than a pipe is sure
+    /// to have then (PIPE_BUF, pipe(7)).
+    Shared(BorrowedFd<'a>),
+}
+
+/// PIPE_BUF
+const PIECE: usize = 4096;
+
+impl<'a> Sink<'a> {
+    fn of(fd: BorrowedFd<'a>) -> Sink<'a> {
+        let kind = fstat(fd).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+        match kind {
+            Ok(SFlag::S_IFSOCK) => Sink::Socket(fd),
+            Ok(SFlag::S_IFCHR | SFlag::S_IFIFO) => {
+                let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
+                let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+                match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+                    Ok(file) => Sink::Own(file),
+                    Err(_) => Sink::Shared(fd),
+                }
+            }
+            _ => Sink::Shared(fd),
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Sink::Own(file) => file.as_fd(),
+            Sink::Socket(fd) | Sink::Shared(fd) => *fd,
+        }
+    }
+
+    fn has_room(&self, until: Deadline) -> bool {
+        sys::poll(&mut [PollFd::new(self.fd(), PollFlags::POLLOUT)], until).unwrap_or(false)
+    }
+
+    fn put(&self, bytes: &[u8], until: Deadline) -> io::Result<usize> {
+        let piece = bytes.get(..PIECE).unwrap_or(bytes);
+        match self {
+            Sink::Own(file) => (&mut &*file).write(piece),
+            Sink::Socket(fd) => Ok(send(fd.as_raw_fd(), piece, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?),
+            Sink::Shared(_) if !self.has_room(until) => Err(io::ErrorKind::TimedOut.into()),
+            Sink::Shared(fd) => Ok(nix::unistd::write(fd, piece)?),
+        }
+    }
+}
+
+/// Writes what can be written, until then at the latest; false when nobody took it by then. An error is no reason to
+/// wait: nobody ever will.
+fn write(sink: &Sink<'_>, mut bytes: &[u8], until: Deadline) -> bool {
+    while !bytes.is_empty() {
+        match sink.put(bytes, until) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !sink.has_room(until) {
+                    return false;
+                }
+            }
+            Err(error) => return error.kind() != io::ErrorKind::TimedOut,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::pty::openpty;
+    use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
+
+    use super::*;
+
+    fn now() -> Deadline {
+        Deadline::after(Duration::ZERO)
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(20))
+    }
+
+    /// Somebody has pressed ^S; what does not fit is dropped, and whoever shares the terminal finds it as it was.
+    #[test]
+    fn a_terminal_that_was_stopped_holds_nobody_up() {
+        let pty = openpty(None, None).unwrap();
+        let mut settings = tcgetattr(&pty.slave).unwrap();
+        cfmakeraw(&mut settings);
+        tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
+        tcflow(&pty.slave, FlowArg::TCOOFF).unwrap();
+        // A plain write would wait here for ever.
+        assert!(!Sink::Shared(pty.slave.as_fd()).has_room(now()));
+        assert!(!write(&Sink::of(pty.slave.as_fd()), b"nobody reads this", now()));
+        let flags = OFlag::from_bits_truncate(fcntl(&pty.slave, FcntlArg::F_GETFL).unwrap());
+        assert!(!flags.contains(OFlag::O_NONBLOCK));
+        tcflow(&pty.slave, FlowArg::TCOON).unwrap();
+        assert!(write(&Sink::of(pty.slave.as_fd()), b"this", soon()));
+        let mut heard = [0; 4];
+        File::from(pty.master).read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"this");
+    }
+
+    /// The journal, a pipe, and what nobody reads any more.
+    #[test]
+    fn what_is_full_or_gone_holds_nobody_up() {
+        let text = vec![b'x'; 10_000_000];
+        let (mine, theirs) = UnixStream::pair().unwrap();
+        assert!(!write(&Sink::of(mine.as_fd()), &text, now()));
+        drop(theirs);
+        assert!(write(&Sink::of(mine.as_fd()), &text, soon()));
+        let (read, pipe) = nix::unistd::pipe().unwrap();
+        assert!(!write(&Sink::of(pipe.as_fd()), &text, now()));
+        assert!(!write(&Sink::Shared(pipe.as_fd()), &text, now()));
+        drop(read);
+        assert!(write(&Sink::of(pipe.as_fd()), &text, soon()));
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert!(write(&Sink::of(full.as_fd()), &text, soon()));
+    }
+
+    #[test]
+    fn whoever_reads_slowly_gets_all_of_it() {
+        let (read, pipe) = nix::unistd::pipe().unwrap();
+        let text: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        let want = text.clone();
+        let thread = std::thread::spawn(move || {
+            let mut heard = Vec::new();
+            File::from(read).read_to_end(&mut heard).unwrap();
+            assert!(heard == want);
+        });
+        assert!(write(&Sink::of(pipe.as_fd()), &text, Deadline::after(Duration::MAX)));
+        drop(pipe);
+        thread.join().unwrap();
+    }
+}

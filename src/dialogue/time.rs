@@ -1,0 +1,93 @@
+//! The time of day as a host on a line tells it. Nobody vouches for the host, so its word is good for nothing before it
+//! was held against the life of a payload: the clock in it comes out by [`LineTime::within`] only. Sets no clock.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::time::{Clock, Timestamp};
+
+/// What a host says that the time of day is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LineTime {
+    clock: Clock,
+    bound: Duration,
+}
+
+/// The time of day by a host, within the life of a payload. Only [`LineTime::within`] makes one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CredibleTime(LineTime);
+
+/// What a host says that cannot be the time of day.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outside {
+    /// Before the payload was made.
+    Before(Timestamp),
+    /// After the payload expired.
+    After(Timestamp),
+}
+
+impl LineTime {
+    /// It is what `clock` says, give or take `bound`.
+    pub fn new(clock: Clock, bound: Duration) -> LineTime {
+        LineTime { clock, bound }
+    }
+
+    /// How far it may be off, by the round trip.
+    pub fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// The time of day, if it lies in the interval, both ends included. How far it may be off makes the interval no
+    /// wider: a host decides for itself how long its answers take.
+    pub fn within(self, floor: Timestamp, expiry: Timestamp) -> Result<CredibleTime, Outside> {
+        match self.clock.now() {
+            now if now < floor => Err(Outside::Before(now)),
+            now if now > expiry => Err(Outside::After(now)),
+            _ => Ok(CredibleTime(self)),
+        }
+    }
+}
+
+impl CredibleTime {
+    /// It goes on from here by itself, and past the expiry, too: whoever uses it later looks again.
+    pub fn clock(&self) -> Clock {
+        self.0.clock
+    }
+}
+
+impl fmt::Display for LineTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bound = self.bound.as_secs_f64() * 1000.0;
+        write!(f, "{} by the line, to within {bound:.1} ms", self.clock.now())
+    }
+}
+
+impl fmt::Display for CredibleTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOOR: u64 = 1_800_000_000;
+    const EXPIRY: u64 = FLOOR + 3600;
+
+    /// A host that answers late may be off by seconds; that lets in nothing from outside.
+    #[test]
+    fn the_clock_comes_out_within_the_interval_only() {
+        let at = |secs| {
+            let time = LineTime::new(Clock::starting_at(Timestamp::from_secs(secs)), Duration::from_secs(3));
+            time.within(Timestamp::from_secs(FLOOR), Timestamp::from_secs(EXPIRY)).map(|time| time.clock().now())
+        };
+        // The clock goes on while the test runs.
+        assert!(matches!(at(FLOOR), Ok(now) if now >= Timestamp::from_secs(FLOOR)));
+        assert!(matches!(at(EXPIRY - 600), Ok(now) if now >= Timestamp::from_secs(EXPIRY - 600)));
+        assert!(matches!(at(FLOOR - 600), Err(Outside::Before(now)) if now < Timestamp::from_secs(FLOOR)));
+        assert!(matches!(at(1_420_070_400), Err(Outside::Before(now)) if now < Timestamp::from_secs(FLOOR)));
+        assert!(matches!(at(EXPIRY + 1), Err(Outside::After(now)) if now > Timestamp::from_secs(EXPIRY)));
+        assert!(matches!(at(u64::MAX), Err(Outside::After(now)) if now == Timestamp::MAX));
+    }
+}
