@@ -33,6 +33,7 @@ pub mod status;
 
 pub mod error;
 pub mod chain;
+pub mod confine;
 pub mod digest;
 pub mod hex;
 pub mod line;
