@@ -82,7 +82,8 @@ impl Answer {
             Answer::Unconfined(why) => put(&mut bytes, UNCONFINED, cut(why)),
             Answer::Unreadable(why) => put(&mut bytes, UNREADABLE, cut(why)),
             Answer::Medium(medium) => {
-                bytes.extend([MEDIUM, u8::from(medium.filtered)]);
+                let count = u8::try_from(medium.volumes.len()).unwrap_or(u8::MAX);
+                bytes.extend([MEDIUM, u8::from(medium.filtered), count]);
                 put(&mut bytes, BESIDE, cut(medium.beside.as_deref().unwrap_or_default()));
                 for volume in &medium.volumes {
                     put(&mut bytes, VOLUME, volume.format.as_bytes());
@@ -120,13 +121,14 @@ impl Answer {
                     1 => true,
                     _ => return None,
                 };
+                let count = usize::from(byte(rest)?);
+                if count > MAX_VOLUMES {
+                    return None;
+                }
                 let beside = (byte(rest)? == BESIDE).then(|| text(rest, MAX_WORDS)).flatten()?;
                 let mut volumes = Vec::new();
-                while !rest.is_empty() {
+                for _ in 0..count {
                     volumes.push(content(rest)?);
-                    if volumes.len() > MAX_VOLUMES {
-                        return None;
-                    }
                 }
                 Answer::Medium(Medium { filtered, volumes, beside: Some(beside).filter(|words| !words.is_empty()) })
             }
@@ -255,7 +257,8 @@ mod tests {
         }
         assert_eq!(Answer::decode(&[&good[..], &[0]].concat()), None, "a byte too many");
         let piece = |kind: u8, length: u32, content: &[u8]| [&[kind], &length.to_be_bytes()[..], content].concat();
-        let of = |volume: &[Vec<u8>]| [&[MEDIUM, 1][..], &piece(BESIDE, 0, b""), &volume.concat()].concat();
+        let many = |count, volumes: &[u8]| [&[MEDIUM, 1, count][..], &piece(BESIDE, 0, b""), volumes].concat();
+        let of = |volume: &[Vec<u8>]| many(1, &volume.concat());
         let (start, end) = (piece(VOLUME, 3, b"FAT"), piece(ABSENT, 0, b""));
         assert!(Answer::decode(&of(&[start.clone(), end.clone()])).is_some());
         for (why, bytes) in [
@@ -264,10 +267,12 @@ mod tests {
             ("a label that is too long", of(&[start.clone(), piece(LABEL, 513, &[b'x'; 513]), end.clone()])),
             ("a label in no encoding", of(&[start.clone(), piece(LABEL, 1, &[0xff]), end.clone()])),
             ("three labels", of(&[start.clone(), piece(LABEL, 0, b"").repeat(3), end.clone()])),
-            ("three volumes", of(&[[&start[..], &end[..]].concat().repeat(3)])),
+            ("three volumes", many(3, &[&start[..], &end[..]].concat().repeat(3))),
+            ("a volume fewer than it says", many(2, &[&start[..], &end[..]].concat())),
+            ("a volume more than it says", many(0, &[&start[..], &end[..]].concat())),
             ("words that are too long", piece(UNREADABLE, 1025, &[b'x'; 1025])),
             ("a kind that there is not", piece(13, 0, b"")),
-            ("neither true nor false", vec![MEDIUM, 2]),
+            ("neither true nor false", vec![MEDIUM, 2, 0]),
         ] {
             assert_eq!(Answer::decode(&bytes), None, "{why}");
         }

@@ -30,13 +30,13 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
 
 /// Offset in bytes, bytes, name: what other file systems and containers have where they have the whole disk.
 const MARKS: &[(u64, &[u8], &str)] = &[
-    (0, b"XFSB", "an XFS file system"),                // xfs_format.h, XFS_SB_MAGIC
-    (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"), // LUKS2 On-Disk Format, §2.1
-    (512, b"LABELONE", "a physical volume of LVM"),    // lvm2, lib/label/label.h
-    (1080, b"\x53\xef", "an ext file system"),         // fs/ext4/ext4.h, EXT4_SUPER_MAGIC, s_magic at 0x38 of 1024
-    (4086, b"SWAPSPAC", "swap space"),                 // include/linux/swap.h, at the end of a page of 4 KiB
+    (0, b"XFSB", "an XFS file system"),                     // xfs_format.h, XFS_SB_MAGIC
+    (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"),     // LUKS2 On-Disk Format, §2.1
+    (512, b"LABELONE", "a physical volume of LVM"),         // lvm2, lib/label/label.h
+    (1080, b"\x53\xef", "an ext file system"),              // fs/ext4/ext4.h, EXT4_SUPER_MAGIC, s_magic at 0x38 of 1024
+    (4086, b"SWAPSPAC", "swap space"),                      // include/linux/swap.h, at the end of a page of 4 KiB
     (4096, b"\xfc\x4e\x2b\xa9", "a member of a RAID (md)"), // include/uapi/linux/raid/md_p.h, version 1.2
-    (65_600, b"_BHRfS_M", "a btrfs file system"),      // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
+    (65_600, b"_BHRfS_M", "a btrfs file system"),           // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
 ];
 
 /// In sectors of 512 bytes: where ISO 9660 begins to say what it is (ECMA-119 §6.2.1).

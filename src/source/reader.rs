@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -102,11 +103,12 @@ pub fn serve(words: &[&str]) -> io::Result<()> {
 
 fn read(node: &Path, labels: &[&str]) -> Answer {
     let mut device = match File::open(node) {
-        Ok(device) => device,
+        // The end of the process closes it: the confined may do little, and need not close anything.
+        Ok(device) => ManuallyDrop::new(device),
         Err(error) => return Answer::Closed(error.raw_os_error().unwrap_or_default().unsigned_abs()),
     };
     match confine() {
-        Ok(confined) => match look(&mut device, labels, confined.filtered) {
+        Ok(confined) => match look(&mut *device, labels, confined.filtered) {
             Ok(medium) => Answer::Medium(medium),
             Err(error) => Answer::Unreadable(chain(&error)),
         },
@@ -136,4 +138,14 @@ fn look(device: &mut (impl Read + Seek), wanted: &[&str], filtered: bool) -> Res
         medium.volumes.push(Content { format: volume.format().to_owned(), labels, file });
     }
     Ok(medium)
+}
+
+/// The agent that `cargo build --bins` made beside this test.
+#[cfg(test)]
+pub(super) fn program() -> std::path::PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/debug/deps/TEST
+    let path = test.parent().and_then(Path::parent).unwrap().join("imprint");
+    assert!(path.exists(), "{} is missing: run cargo build --workspace --bins", path.display());
+    path
 }

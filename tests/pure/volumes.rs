@@ -8,7 +8,7 @@ use imprint::payload::MAX_LEN;
 use imprint::source::volume::Volume;
 use imprint_host::vfat;
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).env("MTOOLS_SKIP_CHECK", "1").env("PATH", path()).output();
     let output = output.unwrap_or_else(|error| panic!("this test needs {program}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -33,7 +33,9 @@ pub(super) enum Look {
 pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Look {
     match answer {
         Answer::Closed(errno) => closed(errno),
-        Answer::Unconfined(why) => Look::Nothing(format!("not read, as its reader has too many rights: {}", said(&why))),
+        Answer::Unconfined(why) => {
+            Look::Nothing(format!("not read, as its reader has too many rights: {}", said(&why)))
+        }
         // Whether it would have been ours cannot be known.
         Answer::Unreadable(why) => Look::Nothing(said(&why)),
         Answer::Medium(medium) if medium.volumes.is_empty() => Look::Nothing("neither ISO 9660 nor FAT".to_owned()),
