@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::libc::{c_int, c_void, socklen_t};
+use nix::libc::{c_int, c_uint, c_void, socklen_t};
 use nix::poll::{PollFd, PollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
@@ -28,6 +28,21 @@ pub const MAX_SEED: usize = 512;
 pub fn no_core_dumps() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// Closes every file but standard input, output and error: whatever whoever started this process left open for it. To be
+/// called before anything is opened.
+pub fn close_inherited_files() {
+    let (first, last, flags): (c_uint, c_uint, c_uint) = (3, c_uint::MAX, 0);
+    // SAFETY: no pointer is passed, and nothing of ours is open yet.
+    if unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, flags) } == 0 {
+        return;
+    }
+    // Before Linux 5.9.
+    for number in 3..1024 {
+        // SAFETY: as above; a number that is not open is an error without effect.
+        let _ = unsafe { nix::libc::close(number) };
+    }
 }
 
 /// Every capability is taken out of the bounding set (capabilities(7)), so that no program that this process might start

@@ -21,6 +21,7 @@ use super::volume::{Volume, VolumeError};
 use crate::chain::chain;
 use crate::confine::confine;
 use crate::payload::MAX_LEN;
+use crate::sys;
 use crate::time::since_boot;
 
 /// The word that makes this program a reader; it is for nobody else, and `imprint help` does not tell of it.
@@ -94,6 +95,7 @@ impl Drop for Reader {
 /// The reader itself: `read-drive NODE LABEL…`. Its answer goes to standard output.
 pub fn serve(words: &[&str]) -> io::Result<()> {
     let Some((node, labels)) = words.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    sys::close_inherited_files();
     // Until it has confined itself; a drive that answers once its parent is gone is of no use.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let answer = read(Path::new(node), labels);

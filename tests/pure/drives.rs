@@ -64,8 +64,9 @@ fn iso(folder: &Path, label: &str, length: usize) -> PathBuf {
 fn a_reader_has_given_up_everything_before_it_reads() {
     let temp = tempfile::tempdir().unwrap();
     let image = iso(temp.path(), "IMPRINT", MAX_LEN);
-    let mut command = Command::new(programs::agent());
-    command.arg(WORD).arg(&image).arg("IMPRINT");
+    // Whatever else is open when the agent starts it: a shell's own file, for example.
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 7</etc/passwd", "sh"]).arg(programs::agent()).arg(WORD).arg(&image).arg("IMPRINT");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut reader = Running(child);
     let mut pipe = reader.0.stdout.take().unwrap();
