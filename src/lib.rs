@@ -36,6 +36,7 @@ pub mod status;
 pub mod error;
 pub mod console;
 pub mod chain;
+pub mod confine;
 pub mod digest;
 pub mod hex;
 pub mod line;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use argh::FromArgs;
 use imprint::chain::chain;
 use imprint::error::Error;
+use imprint::source::reader;
 use imprint::time::Timestamp;
 use imprint::{console, fault, renew, run, trial};
 
@@ -121,6 +122,9 @@ fn main() -> ExitCode {
     fault::watch();
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    if let Some((&reader::WORD, words)) = words.split_first() {
+        return if reader::serve(words).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let arguments = match Arguments::from_args(&["imprint"], &words) {
         Ok(arguments) => arguments,
         Err(early) if early.status.is_ok() => {

@@ -1,6 +1,7 @@
 //! The whole story on one screen. Each step takes what the one before returned; the timeline keeps what happened.
 //! Decides nothing: what to do is `plan`'s, how to do it is `apply`'s.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -367,7 +368,13 @@ fn find(
     let pin = facts::site_pin(root)?;
     let deadline = Deadline::after(options.timeout);
     *line = source::serial::listen(options, root, cmdline, false, deadline)?;
+    // Beside the source that was used, what a person should know of the drives.
+    let drives = RefCell::new(String::new());
     let heard = |line: Option<&Dialogue>, notice: Notice<'_>| match notice {
+        Notice::Drive(words) => {
+            say(words);
+            drives.borrow_mut().extend(["; ", words]);
+        }
         Notice::Waiting(looked) => {
             let seconds = options.timeout.as_secs();
             let by = line.map(|line| format!(", or a host on {}; line key {}", line.names(), line.code()));
@@ -382,7 +389,9 @@ fn find(
         }
     };
     let early = line.as_ref();
-    let mut found = source::find(options, root, pin.is_some(), early, deadline, &mut |notice| heard(early, notice))?;
+    let reader = Path::new(source::reader::PROGRAM);
+    let mut notice = |notice: Notice<'_>| heard(early, notice);
+    let mut found = source::find(options, root, reader, pin.is_some(), early, deadline, &mut notice)?;
     if let Err(looked) = &found
         && line.is_none()
         && let Some(late) = source::serial::listen(options, root, cmdline, true, deadline)?
@@ -399,7 +408,7 @@ fn find(
         found = sought.map_err(|lines| format!("{looked}; {lines}"));
     }
     *detail = match &found {
-        Ok(found) => found.origin.to_string(),
+        Ok(found) => format!("{}{}", found.origin, drives.borrow()),
         Err(looked) => format!("no payload ({looked}), booting on without"),
     };
     Ok(found.ok().map(|found| (found, pin)))

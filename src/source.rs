@@ -4,10 +4,13 @@
 pub mod cmdline;
 pub mod file;
 pub mod config_drive;
+pub mod reader;
+pub mod answer;
 pub mod serial;
 pub mod volume;
 pub mod iso9660;
 pub mod fat;
+pub mod marks;
 pub mod uevent;
 
 use std::cell::RefCell;
@@ -114,7 +117,16 @@ pub enum SourceError {
         /// Volume label.
         label: String,
         /// Why not.
-        source: volume::VolumeError,
+        source: Said,
+    },
+    /// Two things claim the same medium, and one of them would be used.
+    Claims {
+        /// Kernel name of the block device.
+        device: String,
+        /// `an ISO 9660 volume "IMPRINT"`
+        first: String,
+        /// `a partition table (GPT)`
+        second: String,
     },
     /// A volume with our label, or the one that was named, holds no payload.
     NoFile {
@@ -152,19 +164,35 @@ pub enum SourceError {
     EmptySitePin,
 }
 
+/// What a drive's reader said of a medium: a [`volume::VolumeError`] in words, as only bytes come from there.
+#[derive(Debug)]
+pub struct Said(pub String);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Said {}
+
 /// What is said on the way.
 pub enum Notice<'a> {
     /// A wait becomes a long one. What has been looked at.
     Waiting(&'a str),
     /// Something happened on a line.
     Line(&'a Told),
+    /// A drive does not answer, or something else about drives that a person should know.
+    Drive(&'a str),
 }
 
 /// Finds the payload; where there is none and none was asked for, says what was looked at. `dialogue`: the lines, which
-/// have been heard from the start, and whose payload is used when nothing before them in the order has one.
+/// have been heard from the start, and whose payload is used when nothing before them in the order has one. `reader`: the
+/// program that reads drives ([`reader::PROGRAM`]).
 pub fn find(
     options: &Options,
     root: &Path,
+    reader: &Path,
     pinned: bool,
     dialogue: Option<&Dialogue>,
     deadline: Deadline,
@@ -200,9 +228,10 @@ pub fn find(
         let has_payload =
             || dialogue.is_some_and(|dialogue| heard.borrow_mut().catch_up(dialogue, &mut **notice.borrow_mut()));
         let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload });
-        let search = config_drive::Search { labels, pinned, insist, other };
-        let mut waiting = |looked: &str| (notice.borrow_mut())(Notice::Waiting(looked));
-        match config_drive::find(&search, root, deadline, &mut waiting)? {
+        let patience = config_drive::PATIENCE;
+        let search = config_drive::Search { labels, pinned, insist, patience, program: reader, other };
+        let mut tell = |told: Notice<'_>| (notice.borrow_mut())(told);
+        match config_drive::find(&search, root, deadline, &mut tell)? {
             Ok(found) => return Ok(Ok(found)),
             Err(drives) => looked.push(drives),
         }
@@ -332,6 +361,11 @@ impl fmt::Display for SourceError {
                 write!(f, "standard input is no terminal; run imprint console by hand, on the console of the node")
             }
             SourceError::Broken { device, label, .. } => write!(f, "volume \"{label}\" on {device}"),
+            SourceError::Claims { device, first, second } => write!(
+                f,
+                "{device} has {first} and {second}, one of which is left of an older use; save what is of use, clear the \
+                 drive with wipefs -a /dev/{device}, and write the config drive again"
+            ),
             SourceError::NoFile { device, label } => write!(
                 f,
                 "volume \"{label}\" on {device} has no file imprint/payload; write it with imprint-host payload NODE \

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::libc::{c_int, c_void, socklen_t};
+use nix::libc::{c_int, c_uint, c_void, socklen_t};
 use nix::poll::{PollFd, PollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
@@ -29,6 +29,66 @@ pub const MAX_SEED: usize = 512;
 pub fn no_core_dumps() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// Closes every file but standard input, output and error: whatever whoever started this process left open for it. To be
+/// called before anything is opened.
+pub fn close_inherited_files() {
+    let (first, last, flags): (c_uint, c_uint, c_uint) = (3, c_uint::MAX, 0);
+    // SAFETY: no pointer is passed, and nothing of ours is open yet.
+    if unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, flags) } == 0 {
+        return;
+    }
+    // Before Linux 5.9.
+    for number in 3..1024 {
+        // SAFETY: as above; a number that is not open is an error without effect.
+        let _ = unsafe { nix::libc::close(number) };
+    }
+}
+
+/// Every capability is taken out of the bounding set (capabilities(7)), so that no program that this process might start
+/// has one. Only for a process that has CAP_SETPCAP.
+pub fn empty_bounding_set() -> io::Result<()> {
+    for capability in 0..nix::libc::c_ulong::from(64u32) {
+        // SAFETY: with this option prctl(2) takes one number, and touches no memory of ours.
+        match Errno::result(unsafe { nix::libc::prctl(nix::libc::PR_CAPBSET_DROP, capability) }) {
+            // The one behind the last that the kernel knows.
+            Err(Errno::EINVAL) if capability > 0 => break,
+            result => result?,
+        };
+    }
+    Ok(())
+}
+
+/// Gives up every capability (capset(2)); none can be had again.
+pub fn no_capabilities() -> io::Result<()> {
+    // include/uapi/linux/capability.h: struct __user_cap_header_struct with _LINUX_CAPABILITY_VERSION_3 and pid 0, this
+    // process; twice struct __user_cap_data_struct, which is effective, permitted, inheritable.
+    let (header, none): ([u32; 2], [u32; 6]) = ([0x2008_0522, 0], [0; 6]);
+    // SAFETY: the kernel reads eight bytes of header and, for this version, 24 of data; both outlive the call.
+    let result = unsafe { nix::libc::syscall(nix::libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// A line of a filter of system calls.
+pub type FilterLine = nix::libc::sock_filter;
+
+/// From now on the filter decides about each system call of this process (seccomp(2)). The process has said before that it
+/// wants no new privileges. False when the kernel has no such filters.
+pub fn filter_system_calls(filter: &mut [FilterLine]) -> io::Result<bool> {
+    let len = u16::try_from(filter.len()).map_err(io::Error::other)?;
+    let program = nix::libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    let (mode, flags) = (nix::libc::c_ulong::from(nix::libc::SECCOMP_SET_MODE_FILTER), nix::libc::c_ulong::from(0u32));
+    // SAFETY: the kernel reads one struct sock_fprog, and as many lines as it says, which is as many as there are; both
+    // outlive the call.
+    let result = unsafe { nix::libc::syscall(nix::libc::SYS_seccomp, mode, flags, &raw const program) };
+    match Errno::result(result) {
+        Ok(_) => Ok(true),
+        // kernel/seccomp.c: without CONFIG_SECCOMP, or without CONFIG_SECCOMP_FILTER.
+        Err(Errno::ENOSYS | Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Waits until one of `fds` has an event; false when the deadline passed first. Interrupted waits go on.

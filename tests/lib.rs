@@ -8,6 +8,8 @@ pub mod ca;
 pub mod est_server;
 #[path = "support/vm.rs"]
 pub mod vm;
+#[path = "support/nbd.rs"]
+pub mod nbd;
 #[path = "support/programs.rs"]
 pub mod programs;
 #[path = "support/line.rs"]

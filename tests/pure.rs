@@ -18,6 +18,7 @@ use imprint_tests::programs;
 
 mod pure {
     mod docs;
+    mod drives;
     mod errors;
     mod line;
     mod units;

@@ -23,6 +23,7 @@ use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
     mod deciding;
+    mod drives;
     mod line;
     mod lying;
     mod matrix;

@@ -224,7 +224,7 @@ mod tests {
     fn the_agent_finds_the_payload() {
         let image = image(b"payload", Timestamp::from_secs(0)).unwrap();
         let mut device = std::io::Cursor::new(&*image);
-        let volume = imprint::source::volume::Volume::open(&mut device).unwrap().unwrap();
+        let volume = imprint::source::volume::Volume::all(&mut device).unwrap().pop().unwrap();
         assert_eq!(volume.labels().next(), Some(LABEL));
         let found = volume.file(&mut device, &["imprint", "payload"], 1024).unwrap().unwrap();
         assert_eq!(found.expose(), b"payload");

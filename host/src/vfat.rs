@@ -145,7 +145,7 @@ mod tests {
             let file: Vec<u8> = (0..length).map(|n: u32| n.to_le_bytes()[0]).collect();
             let image = image(&file).unwrap();
             let mut device = Cursor::new(image.as_slice());
-            let volume = Volume::open(&mut device).unwrap().unwrap();
+            let volume = Volume::all(&mut device).unwrap().pop().unwrap();
             assert_eq!(volume.labels().collect::<Vec<_>>(), ["IMPRINT"]);
             let found = volume.file(&mut device, &["imprint", "payload"], 65_536).unwrap().unwrap();
             assert_eq!(found.expose(), file);

@@ -159,7 +159,7 @@ fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
         assert!(said.starts_with(&format!("wrote {}: ", path.display())), "{said}");
         assert_eq!(mode(&path), 0o600);
         let mut device = std::fs::File::open(&path).unwrap();
-        let volume = imprint::source::volume::Volume::open(&mut device).unwrap().unwrap();
+        let volume = imprint::source::volume::Volume::all(&mut device).unwrap().pop().unwrap();
         let found = volume.file(&mut device, &["imprint", "payload"], 65_536).unwrap().unwrap();
         Payload::decode(found.expose()).unwrap()
     };

@@ -1,27 +1,24 @@
-//! Config drives: ISO 9660 and FAT volumes on whole disks and optical drives, known by their label. Opens devices read-only and
-//! mounts nothing; decides which media may be trusted to bring a payload at all.
+//! Config drives: ISO 9660 and FAT volumes on whole disks and optical drives, known by their label. Opens no device and
+//! mounts nothing: each is read by a process of its own. Decides which media may be trusted to bring a payload at all,
+//! and how long a drive is waited for.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+mod drives;
+mod verdict;
+
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use super::uevent::{Change, Watch};
-use super::volume::Volume;
-use super::{Found, Origin, SourceError};
-use crate::chain::chain;
-use crate::payload::MAX_LEN;
-use crate::secret::Secret;
+use super::{Found, Notice, SourceError};
 use crate::time::Deadline;
+use drives::Drives;
 
 /// Labels that are looked for by default, compared without regard to case.
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
 /// The label that is ours alone: a volume that has it and no payload is broken, not absent.
 const OWN_LABEL: &str = "IMPRINT";
-/// Where the payload is.
-const PATH: [&str; 2] = ["imprint", "payload"];
-
 /// Kernel name prefixes of block devices that are no medium of their own.
 const VIRTUAL: [&str; 8] = ["loop", "ram", "zram", "dm-", "md", "nbd", "fd", "mtdblock"];
 
@@ -34,6 +31,10 @@ pub struct Search<'a> {
     pub pinned: bool,
     /// Wait until the deadline, however long nothing happens.
     pub insist: bool,
+    /// How long a drive may take to answer, or udev to get on, until the search goes on without: [`PATIENCE`].
+    pub patience: Duration,
+    /// The program that is started to read a drive: [`super::reader::PROGRAM`].
+    pub program: &'a Path,
     /// Once another source has a payload, nothing is waited for any more but what is on its way.
     pub other: Option<Other<'a>>,
 }
@@ -47,9 +48,19 @@ pub struct Other<'a> {
     pub has_payload: &'a dyn Fn() -> bool,
 }
 
+/// Drives that have to spin up, or that a BMC has to fetch, take 10 s and more; one that is broken takes for ever, and a boot
+/// that needs no drive must not wait for it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 impl Search<'_> {
     fn named(&self) -> bool {
         !self.labels.is_empty()
+    }
+
+    /// Every label that is of use, for the reader.
+    fn wanted(&self) -> Vec<&str> {
+        let named = self.labels.iter().flat_map(|label| label.as_ref().map_or(&LABELS[..], std::slice::from_ref));
+        if self.named() { named.copied().collect() } else { LABELS.to_vec() }
     }
 
     /// Which of the wanted labels this is, and whether it is so much ours that a volume without a payload is broken.
@@ -66,107 +77,58 @@ impl Search<'_> {
     }
 }
 
-/// A volume that holds a payload.
-struct Hit {
-    /// Its label's place in the order that was asked for.
-    rank: usize,
-    device: String,
-    label: String,
-    bytes: Secret,
-}
-
-/// What looking at one device gave.
-enum Look {
-    Hit(Hit),
-    /// Ours, by a label of this rank, and there is no getting a payload from it.
-    Broken(usize, SourceError),
-    /// Why there is no payload on it.
-    Nothing(String),
-    /// Nothing to read yet, and why; it is looked at again whenever anything happens.
-    NotYet(&'static str),
-}
-
 /// Looks at every medium and waits for those that are still to come. `notice` is told once what has been looked at, when
-/// everything has settled and it goes on waiting all the same.
+/// everything has settled and it goes on waiting all the same; and of each drive that does not answer.
 pub fn find(
     search: &Search<'_>,
     root: &Path,
     deadline: Deadline,
-    notice: &mut dyn FnMut(&str),
+    notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
-    let mut watch = Watch::open(root, search.named() || search.pinned).map_err(SourceError::Watch)?;
-    let mut looked: BTreeMap<String, Looked> = BTreeMap::new();
-    let mut insist = false;
+    let usb = search.named() || search.pinned;
+    let mut watch = Watch::open(root, usb, search.patience).map_err(SourceError::Watch)?;
+    let mut drives = Drives::default();
+    // Nothing more is on its way; and whoever insists has been told.
+    let (mut settled, mut told) = (false, false);
     loop {
-        let mut hits = Vec::new();
-        let mut broken: Option<(usize, SourceError)> = None;
-        for device in devices(root)? {
-            if matches!(looked.get(&device), Some(Looked::Done(_))) {
-                continue;
+        drives.look(search, root, devices(root)?);
+        // Until then all that is being read is waited for, so that what comes first in the order is used, whichever drive is
+        // the quickest, and so that two payloads are noticed.
+        let patience = drives.patience_ends(search.patience).map(|moment| deadline.at(moment));
+        let patience = patience.filter(|until| !until.expired());
+        if patience.is_none() {
+            drives.name_late(notice);
+            if let Some(found) = drives.verdict(search.named())? {
+                return Ok(Ok(found));
             }
-            match look(search, root, &device) {
-                Look::Hit(hit) => hits.push(hit),
-                Look::Broken(rank, error) => {
-                    if broken.as_ref().is_none_or(|(first, _)| rank < *first) {
-                        broken = Some((rank, error));
-                    }
+            if deadline.expired() || settled && !search.insist {
+                return Ok(Err(drives.summary()));
+            }
+            if settled && !told {
+                notice(Notice::Waiting(&drives.summary()));
+                told = true;
+            }
+        }
+        let other = search.other.filter(|_| told && patience.is_none());
+        let mut fds: Vec<BorrowedFd<'_>> = drives.readers().map(AsFd::as_fd).collect();
+        let readers = fds.len();
+        fds.extend(other.map(|other| other.fd));
+        let change = watch.wait(settled, &fds, patience.unwrap_or(deadline)).map_err(SourceError::Watch)?;
+        match change {
+            Change::Readable(index) if index < readers => drives.take(search, index, notice),
+            Change::Readable(_) => {
+                if other.is_some_and(|other| (other.has_payload)()) {
+                    return Ok(Err(drives.summary()));
                 }
-                Look::Nothing(why) => drop(looked.insert(device, Looked::Done(why))),
-                Look::NotYet(why) => drop(looked.insert(device, Looked::NotYet(why))),
             }
-        }
-        // Broken volumes whose turn comes after that of a payload are passed over, like all sources behind it.
-        if let Some((rank, error)) = broken
-            && hits.iter().all(|hit| hit.rank >= rank)
-        {
-            return Err(error);
-        }
-        if let Some(found) = one(hits, search.named())? {
-            return Ok(Ok(found));
-        }
-        let other = search.other.filter(|_| insist);
-        match watch.wait(insist, other.map(|other| other.fd), deadline).map_err(SourceError::Watch)? {
-            Change::Block(Some(device)) => drop(looked.remove(&device)),
-            Change::Block(None) => looked.clear(),
-            Change::Settled if search.insist => {
-                notice(&summary(&looked));
-                insist = true;
+            Change::Block(device) => {
+                drives.changed(device.as_deref());
+                settled = false;
             }
-            Change::Other if other.is_some_and(|other| !(other.has_payload)()) => {}
-            Change::Settled | Change::Other | Change::Deadline => return Ok(Err(summary(&looked))),
+            Change::Settled => settled = true,
+            Change::Deadline => {}
         }
     }
-}
-
-/// What is known of a device that gave no payload.
-enum Looked {
-    Done(String),
-    NotYet(&'static str),
-}
-
-fn summary(looked: &BTreeMap<String, Looked>) -> String {
-    if looked.is_empty() {
-        return "no disk and no optical drive".to_owned();
-    }
-    let each = looked.iter().map(|(device, looked)| match looked {
-        Looked::Done(why) => format!("{device}: {why}"),
-        Looked::NotYet(why) => format!("{device}: {why}"),
-    });
-    let each: Vec<String> = each.collect();
-    each.join("; ")
-}
-
-fn one(hits: Vec<Hit>, named: bool) -> Result<Option<Found>, SourceError> {
-    let mut hits: Vec<Hit> = hits;
-    hits.sort_by_key(|hit| hit.rank);
-    let mut hits = hits.into_iter();
-    let Some(hit) = hits.next() else { return Ok(None) };
-    if let Some(second) = hits.next().filter(|second| second.rank == hit.rank) {
-        let volume = |hit: Hit| format!("{} ({})", hit.device, hit.label);
-        return Err(SourceError::Several { first: volume(hit), second: volume(second) });
-    }
-    let origin = Origin::ConfigDrive { device: hit.device, label: hit.label, named };
-    Ok(Some(Found { origin, bytes: hit.bytes, cut: false }))
 }
 
 /// Whole disks and optical drives, sorted by name. `/sys/block` lists no partitions.
@@ -187,49 +149,6 @@ fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
     }
     names.sort();
     Ok(names)
-}
-
-fn look(search: &Search<'_>, root: &Path, device: &str) -> Look {
-    if may_be_usb(root, device) && !search.named() && !search.pinned {
-        return Look::Nothing(
-            "ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
-                .to_owned(),
-        );
-    }
-    // Slashes in kernel names stand as exclamation marks in sysfs (drivers/base/core.c, device_add).
-    let node = root.join("dev").join(device.replace('!', "/"));
-    let mut medium = match File::open(&node) {
-        Ok(medium) => medium,
-        Err(error) => match error.raw_os_error() {
-            Some(nix::libc::ENOMEDIUM) => return Look::NotYet("no medium in the drive"),
-            // devtmpfs makes the node before the kernel tells of the device (drivers/base/core.c, device_add), so this
-            // is a device that has just gone, or a /dev that is not mounted.
-            Some(nix::libc::ENOENT) => return Look::NotYet("no device node in /dev"),
-            _ => return Look::Nothing(format!("cannot be opened: {error}")),
-        },
-    };
-    let volume = match Volume::open(&mut medium) {
-        Ok(Some(volume)) => volume,
-        Ok(None) => return Look::Nothing("neither ISO 9660 nor FAT".to_owned()),
-        // Whether it would have been ours cannot be known.
-        Err(error) => return Look::Nothing(chain(&error)),
-    };
-    let labels: Vec<String> = volume.labels().map(|label| label.escape_default().to_string()).collect();
-    let ranked = labels.iter().filter_map(|label| search.rank(label).map(|(rank, own)| (rank, own, label)));
-    let Some((rank, own, label)) = ranked.min_by_key(|(rank, _, _)| *rank) else {
-        return Look::Nothing(format!("volume \"{}\", not one of ours", labels.join("\" or \"")));
-    };
-    let label = label.clone();
-    match volume.file(&mut medium, &PATH, MAX_LEN) {
-        Ok(Some(bytes)) => Look::Hit(Hit { rank, device: device.to_owned(), label, bytes }),
-        Ok(None) if own => Look::Broken(rank, SourceError::NoFile { device: device.to_owned(), label }),
-        Ok(None) => Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/"))),
-        // What has a label of others, and nothing of ours that could be read, stops no boot.
-        Err(error) if !own && !error.is_about_the_file() => {
-            Look::Nothing(format!("volume \"{label}\": {}", chain(&error)))
-        }
-        Err(source) => Look::Broken(rank, SourceError::Broken { device: device.to_owned(), label, source }),
-    }
 }
 
 /// Whether the device hangs on a USB bus, by its place in sysfs: anybody can plug such a medium in.

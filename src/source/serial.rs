@@ -307,7 +307,15 @@ mod tests {
             }
         };
         let options = Options::parse("imprint=require").unwrap();
-        let found = super::super::find(&options, root.path(), false, Some(&dialogue), later, &mut notice);
+        let found = super::super::find(
+            &options,
+            root.path(),
+            Path::new("/nowhere"),
+            false,
+            Some(&dialogue),
+            later,
+            &mut notice,
+        );
         assert!(found.unwrap().unwrap().bytes.expose() == [7; 100]);
         assert!(
             matches!(&told[..], [heard, foreign, ..] if heard.starts_with("a host speaks") && foreign.contains("7 to 8"))
@@ -349,7 +357,7 @@ mod tests {
         let mut told = Vec::new();
         let mut notice = |notice: Notice<'_>| match notice {
             Notice::Line(line) => told.push(line.to_string()),
-            Notice::Waiting(_) => {}
+            Notice::Waiting(_) | Notice::Drive(_) => {}
         };
         let patience = Duration::from_millis(1500);
         let found = hear(&dialogue, later, Some(patience), later, Heard::default(), &mut notice).unwrap();

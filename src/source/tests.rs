@@ -24,8 +24,10 @@ fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>
         std::os::unix::fs::symlink(target, root.path().join("sys/block/sr0")).unwrap();
         fs::write(root.path().join("dev/sr0"), ISO).unwrap();
     }
-    let deadline = Deadline::after(Duration::from_millis(1200));
-    let found = super::find(&Options::parse(cmdline).unwrap(), root.path(), false, None, deadline, &mut |_| {})?;
+    let options = Options::parse(cmdline).unwrap();
+    // Where there is nothing to find, and it is insisted on, the deadline ends the wait.
+    let deadline = Deadline::after(Duration::from_secs(if drive { 120 } else { 2 }));
+    let found = super::find(&options, root.path(), &reader::program(), false, None, deadline, &mut |_| {})?;
     Ok(found.ok())
 }
 

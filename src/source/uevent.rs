@@ -33,6 +33,8 @@ pub struct Watch {
     /// Where USB buses are to be seen, if their media count.
     usb: Option<PathBuf>,
     last_event: Duration,
+    /// How long udev may be busy without anything happening.
+    patience: Duration,
     /// Something that brings drives has happened since udev's queue was last seen empty: what udev does now may be about it.
     stirred: bool,
 }
@@ -47,10 +49,10 @@ struct Udev {
 pub enum Change {
     /// Something happened to this block device; `None`: so much happened that the kernel dropped some of it.
     Block(Option<String>),
-    /// All devices that there are have appeared.
+    /// All devices that there are have appeared, or udev does not get on.
     Settled,
-    /// The descriptor that was given became readable.
-    Other,
+    /// This one of the descriptors that were given is readable.
+    Readable(usize),
     /// The deadline passed.
     Deadline,
 }
@@ -90,8 +92,9 @@ impl AsFd for Stir {
 
 impl Watch {
     /// To be opened before devices are looked at for the first time, so that nothing falls in between. `usb`: drives on
-    /// USB are waited for, too.
-    pub fn open(root: &Path, usb: bool) -> io::Result<Watch> {
+    /// USB are waited for, too. `patience`: a drive that does not answer keeps udev busy for ever, as udev reads it as well;
+    /// when nothing has happened for that long, its queue does not count.
+    pub fn open(root: &Path, usb: bool, patience: Duration) -> io::Result<Watch> {
         let kernel = kernel()?;
         let run = root.join("run/udev");
         let udev = if run.join("control").exists() {
@@ -102,24 +105,26 @@ impl Watch {
             None
         };
         let usb = usb.then(|| root.join("sys/bus/usb/devices"));
-        Ok(Watch { kernel, udev, usb, last_event: since_boot(), stirred: true })
+        Ok(Watch { kernel, udev, usb, last_event: since_boot(), patience, stirred: true })
     }
 
-    /// Waits until a block device changed or everything has settled. With `insist`, settling ends no wait.
-    /// `other` ends it at once when it is readable.
-    pub fn wait(&mut self, insist: bool, other: Option<BorrowedFd<'_>>, deadline: Deadline) -> io::Result<Change> {
+    /// Waits until a block device changed or everything has settled. `settled`: it has, and that ends no wait any more.
+    /// `others` end it at once when they are readable.
+    pub fn wait(&mut self, settled: bool, others: &[BorrowedFd<'_>], deadline: Deadline) -> io::Result<Change> {
         loop {
-            let until = if insist { deadline } else { self.settles_at(deadline) };
-            let mut fds = vec![PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN)];
+            let until = if settled { deadline } else { self.settles_at(deadline) };
+            let others = others.iter().map(|other| PollFd::new(*other, PollFlags::POLLIN));
+            let mut fds: Vec<PollFd<'_>> = others.collect();
+            let count = fds.len();
+            fds.push(PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN));
             if let Some(udev) = &self.udev {
                 fds.push(PollFd::new(udev.inotify.as_fd(), PollFlags::POLLIN));
             }
-            fds.extend(other.map(|other| PollFd::new(other, PollFlags::POLLIN)));
             if !sys::poll(&mut fds, until)? {
                 return Ok(if deadline.expired() { Change::Deadline } else { Change::Settled });
             }
-            if other.is_some() && fds.last().and_then(PollFd::any).unwrap_or(false) {
-                return Ok(Change::Other);
+            if let Some(index) = fds.iter().take(count).position(|fd| fd.any().unwrap_or(false)) {
+                return Ok(Change::Readable(index));
             }
             // The kernel's events first: they say what udev's queue is about.
             let device = self.block_event()?;
@@ -139,10 +144,8 @@ impl Watch {
 
     fn settles_at(&self, deadline: Deadline) -> Deadline {
         // udevd removes the file when it has nothing left to do (src/udev/udevd.c, event_queue_cleanup).
-        if self.stirred && self.udev.as_ref().is_some_and(|udev| udev.queue.exists()) {
-            return deadline;
-        }
-        let quiet = self.quiet();
+        let busy = self.stirred && self.udev.as_ref().is_some_and(|udev| udev.queue.exists());
+        let quiet = if busy { self.patience } else { self.quiet() };
         let left = (self.last_event + quiet).saturating_sub(since_boot());
         deadline.at_most(left)
     }
@@ -229,7 +232,7 @@ mod tests {
     #[test]
     fn usb_is_given_its_time_where_its_media_count() {
         let root = tempfile::tempdir().unwrap();
-        let quiet = |usb| Watch::open(root.path(), usb).unwrap().quiet();
+        let quiet = |usb| Watch::open(root.path(), usb, Duration::ZERO).unwrap().quiet();
         assert_eq!((quiet(true), quiet(false)), (QUIET_WITHOUT_UDEV, QUIET_WITHOUT_UDEV));
         std::fs::create_dir_all(root.path().join("sys/bus/usb/devices/usb1")).unwrap();
         assert_eq!((quiet(true), quiet(false)), (QUIET_WITH_USB, QUIET_WITHOUT_UDEV));

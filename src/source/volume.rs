@@ -1,6 +1,6 @@
-//! A volume on a medium, whichever format it has: its labels, and one small file by its path. Read in userspace, so that
-//! no kernel filesystem code runs on media that nobody vouched for. Never writes, and never follows what the medium says
-//! beyond fixed limits.
+//! The volumes on a medium, whichever format they have: their labels, and one small file by its path. Nobody vouches for
+//! a medium: it is read in userspace, so that no filesystem code of the kernel runs on it, and by a process that has no
+//! other rights (`reader.rs`). Never writes, and never follows what the medium says beyond fixed limits.
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -79,13 +79,21 @@ pub enum VolumeError {
 }
 
 impl Volume {
-    /// `None` when the device holds no volume of a format that is read here. A damaged descriptor still gives a volume,
-    /// with its label; [`Volume::file`] is what fails then.
-    pub fn open(device: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError> {
-        if let Some(volume) = iso9660::Volume::open(device)? {
-            return Ok(Some(Volume::Iso9660(volume)));
+    /// Every volume of a format that is read here, ISO 9660 first: a volume that was written over another one need not have
+    /// wiped it, as ISO 9660 begins at byte 32768 and FAT at byte 0. A damaged descriptor still gives a volume, with its
+    /// label; [`Volume::file`] is what fails then.
+    pub fn all(device: &mut (impl Read + Seek)) -> Result<Vec<Volume>, VolumeError> {
+        let iso = iso9660::Volume::open(device)?.map(Volume::Iso9660);
+        let fat = fat::Volume::open(device)?.map(Volume::Fat);
+        Ok(iso.into_iter().chain(fat).collect())
+    }
+
+    /// The name of its format.
+    pub fn format(&self) -> &'static str {
+        match self {
+            Volume::Iso9660(_) => "ISO 9660",
+            Volume::Fat(_) => "FAT",
         }
-        Ok(fat::Volume::open(device)?.map(Volume::Fat))
     }
 
     /// Without trailing blanks; Joliet has one of its own.
@@ -145,10 +153,14 @@ pub(super) fn bounded(extent: Extent, path: &[&str], max: usize) -> Result<(), V
 }
 
 pub(super) fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<(), VolumeError> {
-    device
-        .seek(SeekFrom::Start(offset))
-        .and_then(|_| device.read_exact(bytes))
-        .map_err(|source| VolumeError::Read { offset, source })
+    // A place behind the end of a block device is refused (block/fops.c, blkdev_llseek), where that of a file only reads as
+    // its end.
+    let behind = |error: io::Error| match error.raw_os_error() {
+        Some(nix::libc::EINVAL) => io::ErrorKind::UnexpectedEof.into(),
+        _ => error,
+    };
+    let sought = device.seek(SeekFrom::Start(offset)).map_err(behind);
+    sought.and_then(|_| device.read_exact(bytes)).map_err(|source| VolumeError::Read { offset, source })
 }
 
 /// Whether the device ended before what was to be read: it is too short for that format.

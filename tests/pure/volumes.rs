@@ -8,7 +8,7 @@ use imprint::payload::MAX_LEN;
 use imprint::source::volume::Volume;
 use imprint_host::vfat;
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).env("MTOOLS_SKIP_CHECK", "1").env("PATH", path()).output();
     let output = output.unwrap_or_else(|error| panic!("this test needs {program}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -24,7 +24,7 @@ fn path() -> String {
 /// (labels, content)
 fn read(image: &Path) -> (Vec<String>, Vec<u8>) {
     let mut device = File::open(image).unwrap();
-    let volume = Volume::open(&mut device).unwrap().unwrap_or_else(|| panic!("{} is no volume", image.display()));
+    let volume = Volume::all(&mut device).unwrap().pop().unwrap_or_else(|| panic!("{} is no volume", image.display()));
     let labels = volume.labels().map(ToOwned::to_owned).collect();
     let found = volume.file(&mut device, &["imprint", "payload"], MAX_LEN).unwrap().expect("no payload on it");
     (labels, found.expose().to_vec())
@@ -89,7 +89,7 @@ fn a_small_fat32_volume() {
     let image = temp.path().join("image");
     run("mkfs.fat", &["-F", "32", "-s", "1", "-n", "IMPRINT", "-C", image.to_str().unwrap(), "1024"]);
     let mut device = File::open(image).unwrap();
-    let volume = Volume::open(&mut device).unwrap().unwrap();
+    let volume = Volume::all(&mut device).unwrap().pop().unwrap();
     assert_eq!(volume.labels().collect::<Vec<_>>(), ["IMPRINT"]);
     assert_eq!(volume.file(&mut device, &["imprint", "payload"], MAX_LEN).unwrap(), None);
 }
@@ -104,7 +104,7 @@ fn long_names_and_their_short_ones() {
     let long = "A name that is longer than the thirteen units of one entry.cbor";
     run("mcopy", &["-i", &image, &at("payload"), &format!("::/{long}")]);
     let mut device = File::open(&image).unwrap();
-    let volume = Volume::open(&mut device).unwrap().unwrap();
+    let volume = Volume::all(&mut device).unwrap().pop().unwrap();
     for name in [long, &long.to_ascii_uppercase(), "ANAMET~1.CBO"] {
         let found = volume.file(&mut device, &[name], MAX_LEN).unwrap();
         assert!(found.is_some_and(|found| found.expose() == payload()), "{name}");

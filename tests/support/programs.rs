@@ -17,6 +17,11 @@ pub fn hold() -> PathBuf {
     program("hold")
 }
 
+/// What tries what a hostile medium would.
+pub fn probe() -> PathBuf {
+    program("probe")
+}
+
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/debug/deps/TEST

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::nbd;
+
 /// Which kernel: 6.1 has no tmpfs without swap, backports' has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kernel {
@@ -40,6 +42,8 @@ pub struct Machine {
     network: bool,
     quiet: bool,
     console: Option<String>,
+    /// Its power is cut once it has reported: with a drive that never answers, it does not end by itself.
+    cut: bool,
 }
 
 /// What the guest said.
@@ -69,6 +73,7 @@ impl Machine {
             network: true,
             quiet: true,
             console: None,
+            cut: false,
         }
     }
 
@@ -109,6 +114,15 @@ impl Machine {
     #[must_use]
     pub fn disk(self, image: &Path) -> Machine {
         self.image(image, &["-device", "virtio-blk-pci,drive=image,addr=1e"])
+    }
+
+    /// A plain disk, after the one of the real root, somewhere else. Its geometry is given, or QEMU would read it for that.
+    #[must_use]
+    pub fn network_disk(mut self, disk: &nbd::Disk) -> Machine {
+        self.cut = true;
+        let drive =
+            format!("file=nbd+unix:///?socket={},if=none,id=far,format=raw,readonly=on", disk.socket().display());
+        self.qemu(&["-drive", &drive, "-device", "virtio-blk-pci,drive=far,addr=1e,cyls=2,heads=16,secs=63"])
     }
 
     /// A USB stick with this image on it.
@@ -174,8 +188,9 @@ impl Machine {
 
     /// Boots it and waits for its report.
     pub fn boot(self) -> Report {
+        let cut = self.cut;
         let (qemu, files) = self.start();
-        let ended = qemu.wait(LIMIT);
+        let ended = qemu.wait(LIMIT, &|| cut && files.text("report").contains("@@ end"));
         let (console, report) = (files.text("console"), files.text("report"));
         let tail: Vec<&str> = console.lines().rev().take(40).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
@@ -337,12 +352,13 @@ impl Running {
         matches!(self.0.try_wait(), Ok(None))
     }
 
-    /// Whether it ended by itself within the limit.
-    fn wait(mut self, limit: Duration) -> bool {
+    /// Whether it ended by itself, or had done its work, within the limit.
+    fn wait(mut self, limit: Duration, done: &dyn Fn() -> bool) -> bool {
         let start = Instant::now();
         while start.elapsed() < limit {
             match self.0.try_wait() {
                 Ok(Some(_)) => return true,
+                _ if done() => return true,
                 // A child cannot be waited for with a limit; this granularity costs nothing beside a boot.
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }

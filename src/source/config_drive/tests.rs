@@ -1,8 +1,16 @@
+//! Each drive is a file, and each is read by a process of its own: the agent that `cargo build --bins` made.
+
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use nix::sys::stat::Mode;
 
 use super::*;
+use crate::chain::chain;
+use crate::source::Origin;
+use crate::source::reader::program;
 
 const PLAIN: &[u8] = include_bytes!("../../../tests/data/iso-plain.iso");
 const CIDATA: &[u8] = include_bytes!("../../../tests/data/iso-joliet-rr.iso");
@@ -21,11 +29,23 @@ fn root(drives: &[(&str, &str, &[u8])]) -> tempfile::TempDir {
 
 const PCI: &str = "pci0000:00/0000:00:01.1/ata2/host1/target1:0:0/1:0:0:0";
 const USB: &str = "pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0";
-const PLAIN_SEARCH: Search<'_> = Search { labels: &[], pinned: false, insist: false, other: None };
+
+static PROGRAM: LazyLock<PathBuf> = LazyLock::new(program);
+
+fn plain() -> Search<'static> {
+    Search { labels: &[], pinned: false, insist: false, patience: LONG, program: &PROGRAM, other: None }
+}
+
+/// Nothing that works takes as long.
+const LONG: Duration = Duration::from_secs(120);
+
+fn later() -> Deadline {
+    Deadline::after(LONG)
+}
 
 fn search(search: &Search<'_>, drives: &[(&str, &str, &[u8])]) -> Result<Result<Found, String>, SourceError> {
     let root = root(drives);
-    find(search, root.path(), Deadline::after(Duration::from_millis(1)), &mut |_| {})
+    find(search, root.path(), later(), &mut |_| {})
 }
 
 fn relabelled(label: &[u8]) -> Vec<u8> {
@@ -51,7 +71,7 @@ fn finds_the_volume_by_its_label_in_any_case() {
     for (image, label) in
         [(PLAIN.to_vec(), "IMPRINT"), (CIDATA.to_vec(), "cidata"), (relabelled(b"CONFIG-2"), "CONFIG-2")]
     {
-        let found = search(&PLAIN_SEARCH, &[("sda", PCI, &[0; 70_000]), ("sr0", PCI, &image)]).unwrap().unwrap();
+        let found = search(&plain(), &[("sda", PCI, &[0; 70_000]), ("sr0", PCI, &image)]).unwrap().unwrap();
         assert_eq!(found.bytes.expose(), b"payload\n");
         let label = label.to_owned();
         assert_eq!(found.origin, Origin::ConfigDrive { device: "sr0".into(), label, named: false });
@@ -60,12 +80,12 @@ fn finds_the_volume_by_its_label_in_any_case() {
 
 #[test]
 fn nothing_is_absent_and_says_what_was_looked_at() {
-    assert_eq!(search(&PLAIN_SEARCH, &[]).unwrap().err().unwrap(), "no disk and no optical drive");
+    assert_eq!(search(&plain(), &[]).unwrap().err().unwrap(), "no disk and no optical drive");
     let other = relabelled(b"DEBIAN 12");
     let drives: [(&str, &str, &[u8]); 4] =
         [("loop0", "virtual", PLAIN), ("sda", PCI, b"short"), ("sdb", PCI, &other), ("vda", PCI, &emptied(CIDATA))];
     assert_eq!(
-        search(&PLAIN_SEARCH, &drives).unwrap().err().unwrap(),
+        search(&plain(), &drives).unwrap().err().unwrap(),
         "sda: neither ISO 9660 nor FAT; sdb: volume \"DEBIAN 12\", not one of ours; vda: volume \"cidata\" without \
          imprint/payload"
     );
@@ -75,11 +95,11 @@ fn nothing_is_absent_and_says_what_was_looked_at() {
 fn usb_media_need_a_site_pin_or_a_name() {
     let drives: [(&str, &str, &[u8]); 1] = [("sdb", USB, PLAIN)];
     assert_eq!(
-        search(&PLAIN_SEARCH, &drives).unwrap().err().unwrap(),
+        search(&plain(), &drives).unwrap().err().unwrap(),
         "sdb: ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
     );
-    assert!(search(&Search { pinned: true, ..PLAIN_SEARCH }, &drives).unwrap().is_ok());
-    let found = search(&Search { labels: &[None], ..PLAIN_SEARCH }, &drives).unwrap().unwrap();
+    assert!(search(&Search { pinned: true, ..plain() }, &drives).unwrap().is_ok());
+    let found = search(&Search { labels: &[None], ..plain() }, &drives).unwrap().unwrap();
     assert!(matches!(found.origin, Origin::ConfigDrive { named: true, .. }));
 }
 
@@ -89,8 +109,8 @@ fn a_drive_whose_bus_cannot_be_told_is_trusted_no_more_than_a_usb_medium() {
     fs::create_dir(root.path().join("sys/block/sda")).unwrap();
     fs::write(root.path().join("dev/sda"), PLAIN).unwrap();
     let look = |pinned| {
-        let search = Search { pinned, ..PLAIN_SEARCH };
-        find(&search, root.path(), Deadline::after(Duration::from_millis(1)), &mut |_| {}).unwrap()
+        let search = Search { pinned, ..plain() };
+        find(&search, root.path(), later(), &mut |_| {}).unwrap()
     };
     assert_eq!(
         look(false).err().unwrap(),
@@ -101,7 +121,7 @@ fn a_drive_whose_bus_cannot_be_told_is_trusted_no_more_than_a_usb_medium() {
 
 #[test]
 fn two_payloads_are_an_error_that_names_both() {
-    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).err().unwrap();
+    let error = search(&plain(), &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).err().unwrap();
     assert_eq!(
         error.to_string(),
         "two payloads: on sr0 (IMPRINT) and on vda (cidata); remove one, or give them different labels and name one \
@@ -110,7 +130,7 @@ fn two_payloads_are_an_error_that_names_both() {
     for (labels, device) in
         [(&[Some("CIDATA")][..], "vda"), (&[Some("imprint"), Some("cidata")], "sr0"), (&[Some("cidata"), None], "vda")]
     {
-        let ordered = Search { labels, ..PLAIN_SEARCH };
+        let ordered = Search { labels, ..plain() };
         let found = search(&ordered, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).unwrap().unwrap();
         assert!(matches!(found.origin, Origin::ConfigDrive { device: found, .. } if found == device));
     }
@@ -123,9 +143,9 @@ fn broken_is_not_absent() {
         image.truncate(PLAIN.len() - 4);
         image
     };
-    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged)]).err().unwrap();
+    let error = search(&plain(), &[("sr0", PCI, &damaged)]).err().unwrap();
     assert!(matches!(&error, SourceError::Broken { device, .. } if device == "sr0"), "{error}");
-    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &emptied(PLAIN))]).err().unwrap();
+    let error = search(&plain(), &[("sr0", PCI, &emptied(PLAIN))]).err().unwrap();
     assert_eq!(
         error.to_string(),
         "volume \"IMPRINT\" on sr0 has no file imprint/payload; write it with imprint-host payload NODE --as iso"
@@ -140,18 +160,18 @@ fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
         image
     };
     let damage = "volume space size at byte 32848 is damaged; write the volume again";
-    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged(b"IMPRINT"))]).err().unwrap();
+    let error = search(&plain(), &[("sr0", PCI, &damaged(b"IMPRINT"))]).err().unwrap();
     assert_eq!(chain(&error), format!("volume \"IMPRINT\" on sr0: {damage}"));
     // Such drives have other uses, and a boot that does not need them must not stop for them.
     for label in ["config-2", "CIDATA"] {
         let drives: [(&str, &str, &[u8]); 1] = [("sr0", PCI, &damaged(label.as_bytes()))];
-        let looked = search(&PLAIN_SEARCH, &drives).unwrap().err().unwrap();
+        let looked = search(&plain(), &drives).unwrap().err().unwrap();
         assert_eq!(looked, format!("sr0: volume \"{label}\": {damage}"));
-        let named = Search { labels: &[Some(label)], ..PLAIN_SEARCH };
+        let named = Search { labels: &[Some(label)], ..plain() };
         assert!(matches!(search(&named, &drives), Err(SourceError::Broken { .. })), "unless it was named");
     }
     assert_eq!(
-        search(&PLAIN_SEARCH, &[("sr0", PCI, &damaged(b"DEBIAN 12"))]).unwrap().err().unwrap(),
+        search(&plain(), &[("sr0", PCI, &damaged(b"DEBIAN 12"))]).unwrap().err().unwrap(),
         "sr0: volume \"DEBIAN 12\", not one of ours"
     );
 }
@@ -160,7 +180,7 @@ fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
 fn a_drive_with_nothing_to_read_stops_no_boot_and_is_named() {
     let root = root(&[("sr0", PCI, PLAIN)]);
     fs::remove_file(root.path().join("dev/sr0")).unwrap();
-    let found = find(&PLAIN_SEARCH, root.path(), Deadline::after(Duration::from_millis(1)), &mut |_| {});
+    let found = find(&plain(), root.path(), later(), &mut |_| {});
     assert_eq!(found.unwrap().err().unwrap(), "sr0: no device node in /dev");
 }
 
@@ -170,12 +190,18 @@ fn who_insists_is_told_what_was_looked_at_and_waits_on() {
     fs::create_dir_all(root.path().join("run/udev")).unwrap();
     fs::write(root.path().join("run/udev/control"), "").unwrap();
     let mut notices = Vec::new();
-    let insist = Search { insist: true, ..PLAIN_SEARCH };
-    let deadline = Deadline::after(Duration::from_millis(400));
-    let found = find(&insist, root.path(), deadline, &mut |notice| notices.push(notice.to_owned()));
+    let insist = Search { insist: true, ..plain() };
+    // It waits on until somebody else has a payload, which is asked for only once that was said.
+    let (read, write) = nix::unistd::pipe().unwrap();
+    nix::unistd::write(&write, b"x").unwrap();
+    let other = Some(Other { fd: read.as_fd(), has_payload: &|| true });
+    let found = find(&Search { other, ..insist }, root.path(), later(), &mut |notice| {
+        if let Notice::Waiting(looked) = notice {
+            notices.push(looked.to_owned());
+        }
+    });
     assert_eq!(found.unwrap().err().unwrap(), "sda: neither ISO 9660 nor FAT");
     assert_eq!(notices, ["sda: neither ISO 9660 nor FAT"]);
-    assert!(deadline.expired());
 }
 
 #[test]
@@ -186,14 +212,187 @@ fn while_udev_is_busy_nothing_is_absent_yet() {
         fs::write(root.path().join("run/udev").join(file), "").unwrap();
     }
     let deadline = Deadline::after(Duration::from_millis(500));
-    assert!(find(&PLAIN_SEARCH, root.path(), deadline, &mut |_| {}).unwrap().is_err());
+    assert!(find(&plain(), root.path(), deadline, &mut |_| {}).unwrap().is_err());
     assert!(deadline.expired(), "the queue never emptied, so only the deadline ends the wait");
+    // A drive that does not answer keeps udev busy for ever.
+    let search = Search { patience: Duration::from_millis(200), ..plain() };
+    let deadline = later();
+    assert!(find(&search, root.path(), deadline, &mut |_| {}).unwrap().is_err());
+    assert!(!deadline.expired(), "and nothing has happened for as long as it may be busy");
+}
+
+/// A drive that does not answer: as a FIFO does not that nobody writes to, already when it is opened.
+fn mute(root: &Path, name: &str) {
+    symlink(format!("../devices/{PCI}/block/{name}"), root.join("sys/block").join(name)).unwrap();
+    nix::unistd::mkfifo(&root.join("dev").join(name), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+}
+
+fn says_no_answer(text: &str, device: &str) -> bool {
+    text.contains(&format!("{device}: the drive has not answered for ")) && text.contains("; check it, its cable")
+}
+
+/// Whoever opens it sleeps in the kernel; a boot that needs no drive goes on when its patience ends.
+#[test]
+fn a_drive_that_never_answers_is_named_and_left() {
+    let root = root(&[("sdb", PCI, b"")]);
+    mute(root.path(), "sda");
+    let mut told = Vec::new();
+    let search = Search { patience: Duration::from_millis(300), ..plain() };
+    let found = find(&search, root.path(), later(), &mut |notice| {
+        if let Notice::Drive(words) = notice {
+            told.push(words.to_owned());
+        }
+    });
+    let looked = found.unwrap().err().unwrap();
+    assert!(says_no_answer(&looked, "sda"), "{looked}");
+    assert!(told.iter().any(|words| says_no_answer(words, "sda")), "{told:?}");
+}
+
+#[test]
+fn a_deadline_holds_whatever_a_drive_does() {
+    for insist in [false, true] {
+        let root = root(&[]);
+        mute(root.path(), "sda");
+        let deadline = Deadline::after(Duration::from_millis(300));
+        let search = Search { insist, ..plain() };
+        let looked = find(&search, root.path(), deadline, &mut |_| {}).unwrap().err().unwrap();
+        assert!(says_no_answer(&looked, "sda"), "{looked}");
+    }
+}
+
+/// It is waited for as long as every drive, since it might hold what comes first, or a second payload; and no longer.
+#[test]
+fn a_payload_is_used_although_another_drive_does_not_answer() {
+    let root = root(&[("sr0", PCI, PLAIN)]);
+    mute(root.path(), "sda");
+    let mut told = Vec::new();
+    // On a slow machine its patience ends before the other drive was read, so it insists.
+    let search = Search { patience: Duration::from_millis(300), insist: true, ..plain() };
+    let found = find(&search, root.path(), later(), &mut |notice| {
+        if let Notice::Drive(words) = notice {
+            told.push(words.to_owned());
+        }
+    });
+    assert_eq!(found.unwrap().unwrap().origin.to_string(), "config-drive sr0 (IMPRINT)");
+    assert!(matches!(&told[..], [words] if says_no_answer(words, "sda")), "{told:?}");
+}
+
+/// Not more processes at once than a small machine can bear, and every drive in the end.
+#[test]
+fn many_drives_are_all_read() {
+    let names: Vec<String> = (0..70).map(|number| format!("sd{number:02}")).collect();
+    let mut drives: Vec<(&str, &str, &[u8])> = names.iter().map(|name| (name.as_str(), PCI, &[0; 100][..])).collect();
+    drives[69].2 = PLAIN;
+    let found = search(&plain(), &drives).unwrap().unwrap();
+    assert_eq!(found.origin.to_string(), "config-drive sd69 (IMPRINT)");
+}
+
+/// A program that can read no drive at all, instead of the reader.
+#[test]
+fn a_reader_that_ends_without_an_answer_stops_no_boot() {
+    let root = root(&[("sr0", PCI, PLAIN)]);
+    for (program, why) in [
+        ("/bin/true", "the process that read it ended without an answer"),
+        ("/bin/echo", "the process that read it ended without an answer"),
+        ("/nowhere", "no process can be started to read it: No such file or directory (os error 2)"),
+    ] {
+        let search = Search { program: Path::new(program), ..plain() };
+        let looked = find(&search, root.path(), later(), &mut |_| {}).unwrap().err().unwrap();
+        assert_eq!(looked, format!("sr0: {why}"), "{program}");
+    }
+}
+
+/// A new file system need not wipe the old one: mkfs.fat leaves an ISO 9660 volume whole, and so does a partition table.
+#[test]
+fn two_claims_on_one_medium_stop_a_boot_that_would_use_it() {
+    // A FAT boot sector, as above, over an ISO 9660 volume.
+    let fat = |label: &[u8; 11], mut image: Vec<u8>| {
+        image[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
+        image[38] = 0x29;
+        image[43..54].copy_from_slice(label);
+        image[54..62].copy_from_slice(b"FAT12   ");
+        image
+    };
+    let advice = "one of which is left of an older use; save what is of use, clear the drive with wipefs -a /dev/sda, and \
+                  write the config drive again";
+    for (image, second) in [
+        (fat(b"DATA       ", PLAIN.to_vec()), "a FAT volume \"DATA\""),
+        (fat(b"IMPRINT    ", PLAIN.to_vec()), "a FAT volume \"IMPRINT\""),
+        (fat(b"IMPRINT    ", emptied(PLAIN)), "a FAT volume \"IMPRINT\""),
+        (partitioned(PLAIN.to_vec(), 2048, 4096), "a partition table (MBR)"),
+        (partitioned(PLAIN.to_vec(), 63, 4096), "a partition table (MBR)"),
+        (guid_partitioned(PLAIN.to_vec(), 512), "a partition table (GPT)"),
+        (guid_partitioned(PLAIN.to_vec(), 4096), "a partition table (GPT)"),
+        (marked(PLAIN.to_vec(), 1080, b"\x53\xef"), "an ext file system"),
+        (marked(PLAIN.to_vec(), 4096, b"\xfc\x4e\x2b\xa9"), "a member of a RAID (md)"),
+        (marked(PLAIN.to_vec(), 512, b"LABELONE"), "a physical volume of LVM"),
+        (marked(PLAIN.to_vec(), 4086, b"SWAPSPACE2"), "swap space"),
+        (marked(PLAIN.to_vec(), 65_600, b"_BHRfS_M"), "a btrfs file system"),
+    ] {
+        let error = search(&plain(), &[("sda", PCI, &image)]).err().unwrap();
+        assert_eq!(error.to_string(), format!("sda has an ISO 9660 volume \"IMPRINT\" and {second}, {advice}"));
+        assert!(matches!(error, SourceError::Claims { .. }));
+    }
+    // With a label of others and no payload it is not ours, and a boot that does not need it goes on.
+    let cidata = guid_partitioned(emptied(CIDATA), 512);
+    let looked = search(&plain(), &[("sda", PCI, &cidata)]).unwrap().err().unwrap();
+    assert_eq!(looked, "sda: volume \"cidata\" without imprint/payload");
+    let theirs = fat(b"DATA       ", relabelled(b"DEBIAN 12"));
+    let looked = search(&plain(), &[("sda", PCI, &theirs)]).unwrap().err().unwrap();
+    assert_eq!(looked, "sda: volume \"DEBIAN 12\", not one of ours, and volume \"DATA\", not one of ours");
+}
+
+/// Images that start as a disk as well have a partition that holds the volume.
+#[test]
+fn a_partition_table_of_the_image_itself_is_none_beside_it() {
+    for image in [
+        partitioned(PLAIN.to_vec(), 0, 4096),
+        partitioned(PLAIN.to_vec(), 1, 4096),
+        partitioned(PLAIN.to_vec(), 64, 4096),
+        // A master boot record without a partition, and code where a table would be.
+        marked(PLAIN.to_vec(), 510, &[0x55, 0xaa]),
+        marked(marked(PLAIN.to_vec(), 446, &[b'x'; 64]), 510, &[0x55, 0xaa]),
+        // The GPT of such an image, whose master boot record says where the volume is.
+        partitioned(guid_partitioned(PLAIN.to_vec(), 512), 0, 4096),
+    ] {
+        let found = search(&plain(), &[("sda", PCI, &image)]).unwrap().unwrap();
+        assert_eq!(found.bytes.expose(), b"payload\n");
+    }
+}
+
+fn marked(mut image: Vec<u8>, at: usize, mark: &[u8]) -> Vec<u8> {
+    image.resize(image.len().max(131_072), 0);
+    image[at..at + mark.len()].copy_from_slice(mark);
+    image
+}
+
+/// A master boot record with one Linux partition.
+fn partitioned(image: Vec<u8>, start: u32, sectors: u32) -> Vec<u8> {
+    let image = marked(image, 446, &[0, 0, 0, 0, 0x83, 0, 0, 0]);
+    let image = marked(image, 454, &[start.to_le_bytes(), sectors.to_le_bytes()].concat());
+    marked(image, 510, &[0x55, 0xaa])
+}
+
+/// What GNU parted writes: mklabel gpt, mkpart primary 1MiB 60MiB; but for the checksums, for a disk with other sectors.
+fn guid_partitioned(image: Vec<u8>, sector: usize) -> Vec<u8> {
+    let image = marked(image, 446, &[0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0xff, 0xff, 1, 0]);
+    let image = marked(image, 510, &[0x55, 0xaa]);
+    let header = crate::hex::decode(
+        "4546492050415254000001005c0000008ab4e49e000000000100000000000000ffff0100000000002200000000000000deff010000000000\
+         7f93b01a0870c64e8ce1dd0bd3f15ee702000000000000008000000080000000 8ba17563"
+            .replace(' ', "")
+            .as_str(),
+    );
+    let entry = crate::hex::decode(
+        "af3dc60f838472478e793d69d8477de4b27583b8ccb66148bf367bdc80a8feb50008000000000000ffdf010000000000",
+    );
+    marked(marked(image, sector, &header.unwrap()), 2 * sector, &entry.unwrap())
 }
 
 #[test]
 fn a_file_that_is_there_and_cannot_be_read_is_broken_under_every_label() {
     let end = CIDATA.windows(8).position(|window| window == b"payload\n").unwrap();
-    let error = search(&PLAIN_SEARCH, &[("sr0", PCI, &CIDATA[..end + 4])]).err().unwrap();
+    let error = search(&plain(), &[("sr0", PCI, &CIDATA[..end + 4])]).err().unwrap();
     let said = crate::chain::chain(&error);
     assert!(said.starts_with("volume \"cidata\" on sr0: its file imprint/payload: reading at byte "), "{said}");
 }
@@ -205,14 +404,14 @@ fn a_fat_volume_with_a_damaged_boot_sector_is_broken_under_our_label() {
     image[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
     image[38] = 0x29;
     image[43..62].copy_from_slice(b"IMPRINT    FAT12   ");
-    let error = search(&PLAIN_SEARCH, &[("vda", PCI, &image)]).err().unwrap();
+    let error = search(&plain(), &[("vda", PCI, &image)]).err().unwrap();
     assert_eq!(
         crate::chain::chain(&error),
         "volume \"IMPRINT\" on vda: bytes per sector at byte 11 are 0, not 512 to 4096; write the volume again"
     );
     image[43..54].copy_from_slice(b"cidata     ");
     assert_eq!(
-        search(&PLAIN_SEARCH, &[("vda", PCI, &image)]).unwrap().err().unwrap(),
+        search(&plain(), &[("vda", PCI, &image)]).unwrap().err().unwrap(),
         "vda: volume \"cidata\": bytes per sector at byte 11 are 0, not 512 to 4096; write the volume again"
     );
 }
@@ -222,11 +421,11 @@ fn a_fat_volume_with_a_damaged_boot_sector_is_broken_under_our_label() {
 fn a_broken_volume_stops_the_boot_only_in_its_turn() {
     let empty = emptied(CIDATA);
     let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &empty), ("sdb", PCI, PLAIN)];
-    let first = Search { labels: &[Some("IMPRINT"), Some("cidata")], ..PLAIN_SEARCH };
+    let first = Search { labels: &[Some("IMPRINT"), Some("cidata")], ..plain() };
     let found = search(&first, &drives).unwrap().unwrap();
     let origin = Origin::ConfigDrive { device: "sdb".into(), label: "IMPRINT".into(), named: true };
     assert_eq!(found.origin, origin);
-    let last = Search { labels: &[Some("cidata"), Some("IMPRINT")], ..PLAIN_SEARCH };
+    let last = Search { labels: &[Some("cidata"), Some("IMPRINT")], ..plain() };
     match search(&last, &drives).unwrap_err() {
         SourceError::NoFile { device, label } => assert_eq!((device.as_str(), label.as_str()), ("sda", "cidata")),
         other => panic!("{other}"),

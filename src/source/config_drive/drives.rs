@@ -1,0 +1,209 @@
+//! The drives that a search knows, each with the process that reads it or what came of it. Keeps count, and says nothing to
+//! anybody but what it is asked for.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::reader::{NoAnswer, Reader};
+use super::super::{Found, Notice, Origin, SourceError};
+use super::verdict::{Hit, Look, judge};
+use super::{Search, may_be_usb};
+use crate::time::since_boot;
+
+/// So many drives are read at once, and more only beside such as do not answer.
+const AT_ONCE: usize = 32;
+
+#[derive(Default)]
+pub(super) struct Drives {
+    /// By kernel name.
+    known: BTreeMap<String, State>,
+    hits: Vec<Hit>,
+    /// The first in the order of the labels.
+    broken: Option<(usize, SourceError)>,
+    /// That the kernel has no filter was said.
+    unfiltered: bool,
+}
+
+enum State {
+    Reading {
+        reader: Reader,
+        /// Something has happened to the drive meanwhile.
+        again: bool,
+        /// It had its time.
+        late: bool,
+        /// That it does not answer was said.
+        named: bool,
+    },
+    /// It gave no payload, and why.
+    Done(String),
+    /// Nothing to read yet, and why; it is looked at again when anything happens.
+    NotYet(&'static str),
+    /// What came of it is among the hits, or broken.
+    Judged,
+}
+
+impl Drives {
+    /// Begins to read what is there and is not known.
+    pub(super) fn look(&mut self, search: &Search<'_>, root: &Path, devices: Vec<String>) {
+        // A drive that is gone is not waited for.
+        self.known.retain(|device, state| !matches!(state, State::Reading { .. }) || devices.contains(device));
+        for device in devices {
+            let busy = self.known.values().filter(|state| matches!(state, State::Reading { late: false, .. })).count();
+            if busy >= AT_ONCE {
+                break;
+            }
+            if !self.known.contains_key(&device) {
+                let state = begin(search, root, &device);
+                self.known.insert(device, state);
+            }
+        }
+    }
+
+    /// Those that are being read.
+    pub(super) fn readers(&self) -> impl Iterator<Item = &Reader> {
+        self.known.values().filter_map(|state| match state {
+            State::Reading { reader, .. } => Some(reader),
+            _ => None,
+        })
+    }
+
+    /// When the last of those that are being read will have had its time; `None`: all have answered, or had it.
+    pub(super) fn patience_ends(&mut self, patience: Duration) -> Option<Duration> {
+        let now = since_boot();
+        let mut last = None;
+        for state in self.known.values_mut() {
+            if let State::Reading { reader, late, .. } = state {
+                let end = reader.since().saturating_add(patience);
+                *late = end <= now;
+                last = last.max(Some(end).filter(|end| *end > now));
+            }
+        }
+        last
+    }
+
+    /// Says of each that is still being read that it does not answer.
+    pub(super) fn name_late(&mut self, notice: &mut dyn FnMut(Notice<'_>)) {
+        for (device, state) in &mut self.known {
+            if let State::Reading { reader, named, .. } = state
+                && !std::mem::replace(named, true)
+            {
+                notice(Notice::Drive(&format!("{device}: {}", no_answer(reader))));
+            }
+        }
+    }
+
+    /// Takes what has come from the reader with this number in [`Drives::readers`].
+    pub(super) fn take(&mut self, search: &Search<'_>, index: usize, notice: &mut dyn FnMut(Notice<'_>)) {
+        let mut reading = self.known.iter_mut().filter(|(_, state)| matches!(state, State::Reading { .. }));
+        let Some((device, state)) = reading.nth(index) else { return };
+        let State::Reading { reader, again, .. } = state else { return };
+        let Some(answer) = reader.answer() else { return };
+        let (device, again) = (device.clone(), *again);
+        let look = match answer {
+            Ok(answer) => {
+                if !answer.is_filtered() && !std::mem::replace(&mut self.unfiltered, true) {
+                    notice(Notice::Drive(UNFILTERED));
+                }
+                judge(search, &device, answer)
+            }
+            Err(NoAnswer) => Look::Nothing("the process that read it ended without an answer".to_owned()),
+        };
+        let state = match look {
+            Look::Hit(hit) => {
+                self.hits.push(hit);
+                State::Judged
+            }
+            // It may have changed under the reader's hands.
+            _ if again => {
+                self.known.remove(&device);
+                return;
+            }
+            Look::Broken(rank, error) => {
+                if self.broken.as_ref().is_none_or(|(first, _)| rank < *first) {
+                    self.broken = Some((rank, error));
+                }
+                State::Judged
+            }
+            Look::Nothing(why) => State::Done(why),
+            Look::NotYet(why) => State::NotYet(why),
+        };
+        self.known.insert(device, state);
+    }
+
+    /// Something happened to this drive, or to any.
+    pub(super) fn changed(&mut self, device: Option<&str>) {
+        for (known, state) in &mut self.known {
+            if let State::Reading { again, .. } = state
+                && device.is_none_or(|device| device == known)
+            {
+                *again = true;
+            }
+        }
+        self.known.retain(|known, state| match state {
+            State::Reading { .. } => true,
+            State::NotYet(_) => false,
+            State::Done(_) | State::Judged => device.is_some_and(|device| device != known),
+        });
+    }
+
+    /// The payload, once all that is there has had its time.
+    pub(super) fn verdict(&mut self, named: bool) -> Result<Option<Found>, SourceError> {
+        // Broken volumes whose turn comes after that of a payload are passed over, like all sources behind it.
+        if let Some((rank, error)) = self.broken.take()
+            && self.hits.iter().all(|hit| hit.rank >= rank)
+        {
+            return Err(error);
+        }
+        one(std::mem::take(&mut self.hits), named)
+    }
+
+    /// What was looked at, and why there is no payload on it.
+    pub(super) fn summary(&self) -> String {
+        if self.known.is_empty() {
+            return "no disk and no optical drive".to_owned();
+        }
+        let each = self.known.iter().map(|(device, state)| match state {
+            State::Done(why) => format!("{device}: {why}"),
+            State::NotYet(why) => format!("{device}: {why}"),
+            State::Reading { reader, .. } => format!("{device}: {}", no_answer(reader)),
+            State::Judged => format!("{device}: was looked at"),
+        });
+        let each: Vec<String> = each.collect();
+        each.join("; ")
+    }
+}
+
+const UNFILTERED: &str = "this kernel filters no system calls (CONFIG_SECCOMP_FILTER), so drives are read without that";
+
+fn no_answer(reader: &Reader) -> String {
+    let seconds = since_boot().saturating_sub(reader.since()).as_secs();
+    format!("the drive has not answered for {seconds} s; check it, its cable, or the server behind it")
+}
+
+fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
+    if may_be_usb(root, device) && !search.named() && !search.pinned {
+        return State::Done(
+            "ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
+                .to_owned(),
+        );
+    }
+    // Slashes in kernel names stand as exclamation marks in sysfs (drivers/base/core.c, device_add).
+    let node = root.join("dev").join(device.replace('!', "/"));
+    match Reader::start(search.program, &node, &search.wanted()) {
+        Ok(reader) => State::Reading { reader, again: false, late: false, named: false },
+        Err(error) => State::Done(format!("no process can be started to read it: {error}")),
+    }
+}
+
+fn one(mut hits: Vec<Hit>, named: bool) -> Result<Option<Found>, SourceError> {
+    hits.sort_by_key(|hit| hit.rank);
+    let mut hits = hits.into_iter();
+    let Some(hit) = hits.next() else { return Ok(None) };
+    if let Some(second) = hits.next().filter(|second| second.rank == hit.rank) {
+        let volume = |hit: Hit| format!("{} ({})", hit.device, hit.label);
+        return Err(SourceError::Several { first: volume(hit), second: volume(second) });
+    }
+    let origin = Origin::ConfigDrive { device: hit.device, label: hit.label, named };
+    Ok(Some(Found { origin, bytes: hit.bytes, cut: false }))
+}

@@ -1,0 +1,119 @@
+//! What the answer of a drive's reader means: a payload, a volume of ours that is broken, or nothing. Pure. The words in an
+//! answer are a stranger's, so they are made printable here.
+
+use std::io;
+
+use super::super::answer::{Answer, Content, Looked, Medium};
+use super::super::reader::PATH;
+use super::super::{Said, SourceError};
+use super::Search;
+use crate::secret::Secret;
+use crate::shown::printable;
+
+/// A volume that holds a payload.
+pub(super) struct Hit {
+    /// Its label's place in the order that was asked for.
+    pub(super) rank: usize,
+    pub(super) device: String,
+    pub(super) label: String,
+    pub(super) bytes: Secret,
+}
+
+/// What looking at one device gave.
+pub(super) enum Look {
+    Hit(Hit),
+    /// Ours, by a label of this rank, and there is no getting a payload from it.
+    Broken(usize, SourceError),
+    /// Why there is no payload on it.
+    Nothing(String),
+    /// Nothing to read yet, and why.
+    NotYet(&'static str),
+}
+
+pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Look {
+    match answer {
+        Answer::Closed(errno) => closed(errno),
+        Answer::Unconfined(why) => {
+            Look::Nothing(format!("not read, as its reader has too many rights: {}", said(&why)))
+        }
+        // Whether it would have been ours cannot be known.
+        Answer::Unreadable(why) => Look::Nothing(said(&why)),
+        Answer::Medium(medium) if medium.volumes.is_empty() => Look::Nothing("neither ISO 9660 nor FAT".to_owned()),
+        Answer::Medium(medium) => of_a_medium(search, device, medium),
+    }
+}
+
+fn closed(errno: u32) -> Look {
+    let errno = i32::try_from(errno).unwrap_or_default();
+    match errno {
+        nix::libc::ENOMEDIUM => Look::NotYet("no medium in the drive"),
+        // devtmpfs makes the node before the kernel tells of the device (drivers/base/core.c, device_add), so this
+        // is a device that has just gone, or a /dev that is not mounted.
+        nix::libc::ENOENT => Look::NotYet("no device node in /dev"),
+        _ => Look::Nothing(format!("cannot be opened: {}", io::Error::from_raw_os_error(errno))),
+    }
+}
+
+fn of_a_medium(search: &Search<'_>, device: &str, medium: Medium) -> Look {
+    let mut claims: Vec<String> = medium.volumes.iter().map(claim).collect();
+    claims.extend(medium.beside.as_deref().map(said));
+    let looks = medium.volumes.into_iter().map(|volume| of_a_volume(search, device, volume));
+    let mut looks: Vec<Look> = looks.collect();
+    // The first that would be used, or would stop the boot, speaks for the medium.
+    looks.sort_by_key(|look| match look {
+        Look::Hit(Hit { rank, .. }) | Look::Broken(rank, _) => *rank,
+        Look::Nothing(_) | Look::NotYet(_) => usize::MAX,
+    });
+    let of_use = |look: &&Look| matches!(look, Look::Hit(_) | Look::Broken(..));
+    if let ([first, second, ..], Some(Look::Hit(Hit { rank, .. }) | Look::Broken(rank, _))) =
+        (&claims[..], looks.first().filter(of_use))
+    {
+        let (device, first, second) = (device.to_owned(), first.clone(), second.clone());
+        return Look::Broken(*rank, SourceError::Claims { device, first, second });
+    }
+    if looks.first().filter(of_use).is_some() {
+        return looks.swap_remove(0);
+    }
+    let reasons = looks.into_iter().filter_map(|look| match look {
+        Look::Nothing(why) => Some(why),
+        _ => None,
+    });
+    Look::Nothing(reasons.collect::<Vec<_>>().join(", and "))
+}
+
+/// `an ISO 9660 volume "IMPRINT"`
+fn claim(volume: &Content) -> String {
+    let article = if volume.format.starts_with("ISO") { "an" } else { "a" };
+    format!("{article} {} volume \"{}\"", said(&volume.format), escaped(&volume.labels).join("\" or \""))
+}
+
+fn of_a_volume(search: &Search<'_>, device: &str, volume: Content) -> Look {
+    let labels = escaped(&volume.labels);
+    let ranked = labels.iter().filter_map(|label| search.rank(label).map(|(rank, own)| (rank, own, label)));
+    let Some((rank, own, label)) = ranked.min_by_key(|(rank, _, _)| *rank) else {
+        return Look::Nothing(format!("volume \"{}\", not one of ours", labels.join("\" or \"")));
+    };
+    let (device, label) = (device.to_owned(), label.clone());
+    match volume.file {
+        Looked::Found(bytes) => Look::Hit(Hit { rank, device, label, bytes }),
+        Looked::Absent if own => Look::Broken(rank, SourceError::NoFile { device, label }),
+        Looked::Absent => Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/"))),
+        Looked::Unwanted => Look::Nothing(format!("volume \"{label}\" was not looked into")),
+        // What has a label of others, and nothing of ours that could be read, stops no boot.
+        Looked::Broken { at_the_file: false, why } if !own => {
+            Look::Nothing(format!("volume \"{label}\": {}", said(&why)))
+        }
+        Looked::Broken { why, .. } => {
+            Look::Broken(rank, SourceError::Broken { device, label, source: Said(said(&why)) })
+        }
+    }
+}
+
+fn escaped(labels: &[String]) -> Vec<String> {
+    labels.iter().map(|label| label.escape_default().to_string()).collect()
+}
+
+/// At most 200 characters, none of which drives a console.
+fn said(words: &str) -> String {
+    printable(words)
+}

@@ -1,0 +1,142 @@
+//! What claims a medium beside the volumes that are read here: partition tables, and file systems of other formats, each
+//! known by its mark. A volume that such a claim stands beside may be what is left of an older use of the medium. Only
+//! reads; decides nothing.
+
+use std::io::{Read, Seek};
+
+use super::volume::{Volume, VolumeError, is_end, read_at};
+
+/// A partition table that does not have the volume in one of its partitions, or another file system. `None`: the
+/// volume has the medium to itself.
+pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option<&'static str>, VolumeError> {
+    let start = match volume {
+        Volume::Iso9660(_) => ISO_DESCRIPTOR,
+        Volume::Fat(_) => 0,
+    };
+    if let Some(table) = table(device)?
+        && !table.partitions.iter().any(|partition| partition.holds(start))
+    {
+        return Ok(Some(table.name));
+    }
+    for (offset, mark, name) in MARKS {
+        let mut found = [0; 8];
+        let found = found.get_mut(..mark.len()).unwrap_or_default();
+        if read(device, *offset, found)? && found == *mark {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Offset in bytes, bytes, name: what other file systems and containers have where they have the whole disk.
+const MARKS: &[(u64, &[u8], &str)] = &[
+    (0, b"XFSB", "an XFS file system"),                     // xfs_format.h, XFS_SB_MAGIC
+    (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"),     // LUKS2 On-Disk Format, §2.1
+    (512, b"LABELONE", "a physical volume of LVM"),         // lvm2, lib/label/label.h
+    (1080, b"\x53\xef", "an ext file system"),              // fs/ext4/ext4.h, EXT4_SUPER_MAGIC, s_magic at 0x38 of 1024
+    (4086, b"SWAPSPAC", "swap space"),                      // include/linux/swap.h, at the end of a page of 4 KiB
+    (4096, b"\xfc\x4e\x2b\xa9", "a member of a RAID (md)"), // include/uapi/linux/raid/md_p.h, version 1.2
+    (65_600, b"_BHRfS_M", "a btrfs file system"),           // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
+];
+
+/// In sectors of 512 bytes: where ISO 9660 begins to say what it is (ECMA-119 §6.2.1).
+const ISO_DESCRIPTOR: u64 = 64;
+/// Programs of old put the first partition behind the first track; no ISO image does.
+const FIRST_TRACK: u64 = 63;
+
+struct Table {
+    name: &'static str,
+    partitions: Vec<Partition>,
+}
+
+/// In sectors of 512 bytes; `end` is the first that is not part of it.
+struct Partition {
+    start: u64,
+    end: u64,
+}
+
+impl Partition {
+    /// Images that start as a disk and as an optical disc ("isohybrid") have a partition that holds the volume from its
+    /// beginning, or from its first descriptor.
+    fn holds(&self, start: u64) -> bool {
+        self.start <= start && self.start != FIRST_TRACK && start < self.end
+    }
+}
+
+/// GPT, or the older table of a master boot record that has a partition in it.
+fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeError> {
+    let mut sector = [0; 512];
+    if !read(device, 0, &mut sector)? {
+        return Ok(None);
+    }
+    let mut partitions = mbr(&sector);
+    for size in [512, 4096] {
+        if let Some(more) = gpt(device, size)? {
+            // The partition of type 0xee only protects the table; those beside it, as hybrid images have them, count.
+            partitions.extend(more);
+            return Ok(Some(Table { name: "a partition table (GPT)", partitions }));
+        }
+    }
+    let table = Table { name: "a partition table (MBR)", partitions };
+    Ok(Some(table).filter(|table| !table.partitions.is_empty()))
+}
+
+/// The partitions of a master boot record; none when what stands there is code, as in most FAT boot sectors.
+fn mbr(sector: &[u8; 512]) -> Vec<Partition> {
+    let Some((entries, [0x55, 0xaa])) = sector.get(446..).and_then(|rest| rest.split_at_checked(64)) else {
+        return Vec::new();
+    };
+    let entries: &[[u8; 16]] = entries.as_chunks().0;
+    // block/partitions/msdos.c, msdos_partition: a boot indicator that is neither 0 nor 0x80 is no partition table.
+    if entries.iter().any(|[indicator, ..]| indicator & 0x7f != 0) {
+        return Vec::new();
+    }
+    let partitions = entries.iter().filter_map(|entry| {
+        let [_, _, _, _, kind, _, _, _, a, b, c, d, e, f, g, h] = *entry;
+        let (start, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let used = length > 0 && kind != GPT_PROTECTIVE;
+        used.then(|| Partition { start: start.into(), end: u64::from(start) + u64::from(length) })
+    });
+    partitions.collect()
+}
+
+/// UEFI Specification 2.10, §5.2.3
+const GPT_PROTECTIVE: u8 = 0xee;
+/// As many entries as every partitioning program makes room for.
+const GPT_ENTRIES: u32 = 128;
+
+/// The partitions of a GUID partition table on a disk with sectors of `size` bytes (UEFI Specification 2.10, §5.3).
+fn gpt(device: &mut (impl Read + Seek), size: u64) -> Result<Option<Vec<Partition>>, VolumeError> {
+    let mut header = [0; 96];
+    if !read(device, size, &mut header)? || !header.starts_with(b"EFI PART") {
+        return Ok(None);
+    }
+    let number = |bytes: Option<&[u8]>| bytes.unwrap_or_default().iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+    let (at, step) = (number(header.get(72..80)), number(header.get(84..88)));
+    let count = number(header.get(80..84)).min(GPT_ENTRIES.into());
+    let mut partitions = Vec::new();
+    for index in 0..count {
+        let mut entry = [0; 48];
+        let offset = at.saturating_mul(size).saturating_add(index.saturating_mul(step));
+        // What a table says of itself may lead behind the end of the device; it is a table all the same.
+        if !read(device, offset, &mut entry)? {
+            break;
+        }
+        if entry.starts_with(&[0; 16]) {
+            continue;
+        }
+        let sectors = size / 512;
+        let (first, last) = (number(entry.get(32..40)), number(entry.get(40..48)));
+        let end = last.saturating_add(1).saturating_mul(sectors);
+        partitions.push(Partition { start: first.saturating_mul(sectors), end });
+    }
+    Ok(Some(partitions))
+}
+
+/// False when the device ends before.
+fn read(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<bool, VolumeError> {
+    match read_at(device, offset, bytes) {
+        Err(error) if is_end(&error) => Ok(false),
+        read => read.map(|()| true),
+    }
+}

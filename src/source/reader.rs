@@ -1,0 +1,153 @@
+//! A process for each drive. A drive that does not answer keeps whoever reads it in the kernel, where no signal reaches it, so
+//! the agent itself never opens one: it starts itself again for each ([`serve`]), and takes what comes back for no more
+//! than bytes. That process opens the drive, gives up every right ([`crate::confine`]), and only then looks at the
+//! medium, which nobody vouches for.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use zeroize::Zeroizing;
+
+use super::answer::{Answer, Content, Looked, MAX_ANSWER, Medium};
+use super::marks;
+use super::volume::{Volume, VolumeError};
+use crate::chain::chain;
+use crate::confine::confine;
+use crate::payload::MAX_LEN;
+use crate::sys;
+use crate::time::since_boot;
+
+/// The word that makes this program a reader; it is for nobody else, and `imprint help` does not tell of it.
+pub const WORD: &str = "read-drive";
+/// This program.
+pub const PROGRAM: &str = "/proc/self/exe";
+/// Where the payload is on a volume.
+pub const PATH: [&str; 2] = ["imprint", "payload"];
+
+/// A process that reads one drive. Dropped, it is killed; while the kernel does not let go of it, it stays behind.
+pub struct Reader {
+    child: Child,
+    pipe: ChildStdout,
+    bytes: Zeroizing<Vec<u8>>,
+    since: Duration,
+}
+
+impl Reader {
+    /// Begins to read the drive behind a device node. `labels`: those of volumes whose file is of use.
+    pub fn start(program: &Path, node: &Path, labels: &[&str]) -> io::Result<Reader> {
+        let mut command = Command::new(program);
+        command.arg(WORD).arg(node).args(labels).env_clear().current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn()?;
+        let Some(pipe) = child.stdout.take() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        // In one piece: what grows would leave copies of a payload behind.
+        let bytes = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
+        Ok(Reader { child, pipe, bytes, since: since_boot() })
+    }
+
+    /// When it was started, since boot.
+    pub fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Takes what has come, once the descriptor is readable. `None`: there is more to come.
+    pub fn answer(&mut self) -> Option<Result<Answer, NoAnswer>> {
+        let mut buffer = Zeroizing::new([0; 8192]);
+        match self.pipe.read(&mut *buffer) {
+            Ok(0) => {}
+            Ok(count) if self.bytes.len() + count <= MAX_ANSWER => {
+                self.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                return None;
+            }
+            Ok(_) => return Some(Err(NoAnswer)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
+            Err(_) => return Some(Err(NoAnswer)),
+        }
+        Some(Answer::decode(&self.bytes).ok_or(NoAnswer))
+    }
+}
+
+/// The reader ended, and what it left is no answer: it was killed, for a system call that it may not make for example.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoAnswer;
+
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // It may have ended by itself, or stay in the kernel for longer than anybody waits.
+        let _ = self.child.kill();
+        let _ = self.child.try_wait();
+    }
+}
+
+/// The reader itself: `read-drive NODE LABEL…`. Its answer goes to standard output.
+pub fn serve(words: &[&str]) -> io::Result<()> {
+    let Some((node, labels)) = words.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    sys::close_inherited_files();
+    // Until it has confined itself; a drive that answers once its parent is gone is of no use.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let answer = read(Path::new(node), labels);
+    io::stdout().write_all(answer.encode().expose())?;
+    io::stdout().flush()
+}
+
+fn read(node: &Path, labels: &[&str]) -> Answer {
+    let mut device = match File::open(node) {
+        // The end of the process closes it: the confined may do little, and need not close anything.
+        Ok(device) => ManuallyDrop::new(device),
+        Err(error) => return Answer::Closed(error.raw_os_error().unwrap_or_default().unsigned_abs()),
+    };
+    match confine() {
+        Ok(confined) => match look(&mut *device, labels, confined.filtered) {
+            Ok(medium) => Answer::Medium(medium),
+            Err(error) => Answer::Unreadable(chain(&error)),
+        },
+        Err(error) => Answer::Unconfined(chain(&error)),
+    }
+}
+
+/// What is on a medium; the file only of volumes that have one of the labels.
+fn look(device: &mut (impl Read + Seek), wanted: &[&str], filtered: bool) -> Result<Medium, VolumeError> {
+    let mut medium = Medium { filtered, volumes: Vec::new(), beside: None };
+    for volume in Volume::all(device)? {
+        let labels: Vec<String> = volume.labels().map(ToOwned::to_owned).collect();
+        let is_wanted = |label: &String| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(label));
+        let mut file = Looked::Unwanted;
+        if labels.iter().any(is_wanted) {
+            file = match volume.file(device, &PATH, MAX_LEN) {
+                Ok(Some(bytes)) => Looked::Found(bytes),
+                Ok(None) => Looked::Absent,
+                Err(error) => Looked::Broken { at_the_file: error.is_about_the_file(), why: chain(&error) },
+            };
+            match marks::beside(device, &volume) {
+                Ok(beside) => medium.beside = medium.beside.or(beside.map(ToOwned::to_owned)),
+                // Whether the volume has the medium to itself cannot be known.
+                Err(error) => file = Looked::Broken { at_the_file: true, why: chain(&error) },
+            }
+        }
+        medium.volumes.push(Content { format: volume.format().to_owned(), labels, file });
+    }
+    Ok(medium)
+}
+
+/// The agent that `cargo build --bins` made beside this test.
+#[cfg(test)]
+pub(super) fn program() -> std::path::PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/debug/deps/TEST
+    let path = test.parent().and_then(Path::parent).unwrap().join("imprint");
+    assert!(path.exists(), "{} is missing: run cargo build --workspace --bins", path.display());
+    path
+}
