@@ -24,6 +24,10 @@ pub struct Node {
 
 /// Every node, by name.
 pub fn nodes(state: &State, now: Timestamp) -> Result<Vec<Node>, Error> {
+    state.store.reading(|_| listed(state, now))
+}
+
+fn listed(state: &State, now: Timestamp) -> Result<Vec<Node>, Error> {
     let mut nodes = Vec::new();
     for row in state.store.nodes()? {
         // A record that an update made invalid is shown, so that it can be found and replaced.

@@ -26,6 +26,9 @@ use imprint::time::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+/// Whoever writes waits for so long for others who do.
+const BUSY: Duration = Duration::from_secs(10);
+
 /// An open store.
 pub struct Store {
     connection: Connection,
@@ -64,28 +67,24 @@ impl Store {
     }
 
     fn connect(path: &Path) -> Result<Store, StoreError> {
+        Store::connect_within(path, BUSY)
+    }
+
+    /// `patience`: how long the lock of those who write is waited for.
+    fn connect_within(path: &Path, patience: Duration) -> Result<Store, StoreError> {
         let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(at)?;
         connection.set_prepared_statement_cache_capacity(64);
         // Without it, SQLite plans a statement anew for each new value that is compared.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
-        connection.busy_timeout(Duration::from_secs(10)).map_err(at)?;
+        connection.busy_timeout(patience).map_err(at)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
         // WAL: readers do not wait for the writer. FULL: a certificate that was sent has reached the disk.
         connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(at)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(at)?;
-        let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at)?;
-        if version > VERSION {
-            return Err(StoreError::Newer { path: path.to_owned(), version });
-        }
-        for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
-            transaction.execute_batch(step).map_err(at)?;
-        }
-        if version < VERSION {
-            transaction.pragma_update(None, "user_version", VERSION).map_err(at)?;
-        }
-        transaction.commit().map_err(at)?;
+        // What has to be sorted is small, and a disk that is full must not stop a revocation.
+        connection.pragma_update(None, "temp_store", "MEMORY").map_err(at)?;
+        bring_up_to_date(path, &mut connection)?;
         let strangers = Cell::new(Strangers { since: Timestamp::from_secs(0), lines: 0 });
         Ok(Store { connection, path: path.to_owned(), strangers })
     }
@@ -106,6 +105,13 @@ impl Store {
             Ok(transaction) => Ok(Changes { transaction, path, strangers }),
             Err(source) => Err(StoreError::Sqlite { path: path.to_owned(), source }),
         }
+    }
+
+    /// Reads, all as it is at one moment. Nobody waits for it, and it waits for nobody.
+    pub fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Store) -> Result<T, E>) -> Result<T, E> {
+        // Rolled back when it is dropped: nothing was changed.
+        let _moment = self.check(self.connection.unchecked_transaction())?;
+        read(self)
     }
 
     /// The EST bases that `init` was given.
@@ -166,6 +172,26 @@ impl Store {
     fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
         result.map_err(|source| StoreError::Sqlite { path: self.path.clone(), source })
     }
+}
+
+/// Only a store that is older waits for the lock of those who write; whoever only reads waits for nobody.
+fn bring_up_to_date(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
+    let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let version_of = |connection: &Connection| {
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at)?;
+        if version > VERSION { Err(StoreError::Newer { path: path.to_owned(), version }) } else { Ok(version) }
+    };
+    if version_of(connection)? == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(at)?;
+    // Somebody else may have done it meanwhile.
+    let version = version_of(&transaction)?;
+    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
+        transaction.execute_batch(step).map_err(at)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION).map_err(at)?;
+    transaction.commit().map_err(at)
 }
 
 #[cfg(test)]

@@ -87,3 +87,18 @@ fn durability() {
     assert_eq!(pragma("synchronous").unwrap(), rusqlite::types::Value::Integer(2));
     assert_eq!(pragma("foreign_keys").unwrap(), rusqlite::types::Value::Integer(1));
 }
+
+/// Somebody writes for as long as it takes, as in a storm of nodes: those who only read answer meanwhile. Opening the
+/// store took the lock of those who write, so that `nodes` and `log` waited with them.
+#[test]
+fn who_reads_waits_for_nobody() {
+    let (_dir, mut store) = store();
+    let path = store.path.clone();
+    let writing = store.changes().unwrap();
+    let refused = Connection::open(&path).unwrap().execute_batch("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE");
+    assert_eq!(refused.unwrap_err().sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy), "the lock is held");
+    let reader = Store::connect_within(&path, Duration::ZERO).unwrap();
+    assert_eq!(reader.reading(|store| store.log(10)).unwrap().len(), 1);
+    assert_eq!(reader.nodes().unwrap().len(), 0);
+    drop(writing);
+}
