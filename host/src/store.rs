@@ -1,13 +1,15 @@
 //! The store: nodes, payloads, certificates and the audit log in one SQLite file. SQL only; decisions are made in
 //! `enrol` and `compose`, inside the transactions that this file hands out.
 
+mod budget;
 mod changes;
 mod error;
 mod rows;
 mod schema;
 
+use budget::Tally;
+pub use budget::{Budget, NotWritten};
 pub use changes::Changes;
-use changes::Strangers;
 pub use error::StoreError;
 pub use rows::{AuditRow, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
 use rows::{
@@ -15,7 +17,6 @@ use rows::{
 };
 use schema::{STEPS, VERSION};
 
-use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ const BUSY: Duration = Duration::from_secs(10);
 pub struct Store {
     connection: Connection,
     path: PathBuf,
-    strangers: Cell<Strangers>,
+    unwritten: Tally,
+    actor: Option<String>,
 }
 
 impl Store {
@@ -85,8 +87,12 @@ impl Store {
         // What has to be sorted is small, and a disk that is full must not stop a revocation.
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(at)?;
         bring_up_to_date(path, &mut connection)?;
-        let strangers = Cell::new(Strangers { since: Timestamp::from_secs(0), lines: 0 });
-        Ok(Store { connection, path: path.to_owned(), strangers })
+        Ok(Store { connection, path: path.to_owned(), unwritten: Tally::default(), actor: None })
+    }
+
+    /// Who runs the command, for the audit log.
+    pub fn run_by(&mut self, actor: String) {
+        self.actor = Some(actor);
     }
 
     /// Copies it, as it is at one moment, into a file that is not there yet. Nobody has to stop for that.
@@ -100,9 +106,9 @@ impl Store {
     /// Begins changes. Others wait until they are committed or dropped.
     pub fn changes(&mut self) -> Result<Changes<'_>, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
-        let (path, strangers) = (self.path.as_path(), &self.strangers);
+        let (path, unwritten, actor) = (self.path.as_path(), &self.unwritten, self.actor.as_deref());
         match transaction {
-            Ok(transaction) => Ok(Changes { transaction, path, strangers }),
+            Ok(transaction) => Ok(Changes { transaction, path, unwritten, actor }),
             Err(source) => Err(StoreError::Sqlite { path: path.to_owned(), source }),
         }
     }
@@ -140,9 +146,22 @@ impl Store {
         Ok((certificate, payload))
     }
 
+    /// The certificates of a node that are valid and not revoked, oldest first.
+    pub fn live_certificates(&self, node: &str, now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL ORDER BY rowid");
+        let rows = self.connection.prepare_cached(&sql);
+        self.check(rows.and_then(|mut found| found.query_map(params![node, millis(now)], certificate_row)?.collect()))
+    }
+
     /// The requests for a node that nobody has decided about, oldest first.
     pub fn waiting(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
-        let sql = format!("{REQUEST} WHERE node = ?1 AND verdict IS NULL AND last_at > ?2 ORDER BY id");
+        Ok(self.open_requests(node, now)?.into_iter().filter(|row| row.verdict.is_none()).collect())
+    }
+
+    /// The requests for a node that were not denied, oldest first: those that wait, and one that was approved and has not
+    /// come for its certificate.
+    pub fn open_requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
+        let sql = format!("{REQUEST} WHERE node = ?1 AND verdict IS NOT 'denied' AND last_at > ?2 ORDER BY id");
         let since = millis(now.minus(REQUEST_LIFE));
         let rows = self.connection.prepare(&sql);
         self.check(rows.and_then(|mut found| found.query_map(params![node, since], request_row)?.collect()))
@@ -151,7 +170,7 @@ impl Store {
     /// The newest lines of the audit log, oldest first.
     pub fn log(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         let sql = format!(
-            "SELECT at, event, node, peer, detail FROM (SELECT * FROM audit ORDER BY id DESC LIMIT {limit}) ORDER BY id"
+            "SELECT at, event, node, peer, detail, actor FROM (SELECT * FROM audit ORDER BY id DESC LIMIT {limit}) ORDER BY id"
         );
         self.all(&sql, |row| {
             Ok(AuditRow {
@@ -160,6 +179,7 @@ impl Store {
                 node: row.get(2)?,
                 peer: row.get(3)?,
                 detail: row.get(4)?,
+                actor: row.get(5)?,
             })
         })
     }
