@@ -2,46 +2,20 @@
 //! namespace: it needs root, as tests of namespaces do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::path::Path;
+#[path = "support/books.rs"]
+mod books;
+
 use std::process::{Command, Stdio};
 
-use imprint::payload::{Enrolment, EstUrl, Payload};
-use imprint::secret::Secret;
-use imprint::time::Timestamp;
-use imprint_host::compose::Options;
-use imprint_host::enrol::{self, Answer, Credentials, Proof, Request};
-use imprint_host::state::State;
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use books::{Books, HOME, issued, key, waits};
 
 /// node1 has a certificate that was used, and another key waits.
-fn books(dir: &Path) {
-    let now = Timestamp::system();
-    let url = EstUrl::try_from("https://127.0.0.1:8443/.well-known/est").unwrap();
-    let mut state = State::init(dir, &[url], now).unwrap();
-    let record = ("node1.toml".to_owned(), "name = \"node1\"\nsubject = [\"CN=node1\"]\n".to_owned());
-    state.add_nodes(&[record], false, now).unwrap();
-    let made = state.payload("node1", &Options::default(), now).unwrap();
-    let Enrolment::Csr(csr) = Payload::decode(&made.bytes).unwrap().enrolment else { panic!("a CSR") };
-    let token = csr.token.unwrap().secret.expose().to_owned();
-    let mut ask = || {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "node1");
-        let csr = params.serialize_request(&KeyPair::generate().unwrap()).unwrap();
-        let proof = Proof::Token(Secret::new(token.clone().into_bytes()));
-        let credentials = Credentials { name: "node1".to_owned(), proof };
-        let request = Request { csr: csr.der(), credentials: Some(&credentials), peer: "192.0.2.10" };
-        let decided = state.decide(now, |desk| {
-            let decision = enrol::simple_enroll(desk, &request)?;
-            if let Answer::Issued { der, .. } = &decision.answer {
-                enrol::shown_in_a_handshake(desk, der, "192.0.2.10")?;
-            }
-            Ok(decision)
-        });
-        decided.unwrap().answer
-    };
-    assert!(matches!(ask(), Answer::Issued { .. }));
-    assert!(matches!(ask(), Answer::Pending { .. }));
+fn books() -> Books {
+    let books = Books::new("once");
+    let token = books.token("node1", false);
+    assert!(!books.show(&issued(books.first(&token, &key(), HOME)), HOME));
+    assert!(waits(&books.first(&token, &key(), HOME)));
+    books
 }
 
 /// What is said between two marks.
@@ -56,8 +30,10 @@ fn part<'t>(text: &'t str, mark: &str) -> &'t str {
 fn revoke_deny_and_log_work_on_a_full_disk() {
     for server in [true, false] {
         let work = tempfile::tempdir().unwrap();
-        let (state, disk) = (work.path().join("state"), work.path().join("disk"));
-        books(&state);
+        let (books, disk) = (books(), work.path().join("disk"));
+        let state = books.dir.path().join("state");
+        // Nothing of it is in the write-ahead log any more.
+        drop(books.state);
         std::fs::create_dir(&disk).unwrap();
         // The first filler leaves what the reserve holds; `dd` ends when there is no room.
         let script = r#"
