@@ -148,7 +148,7 @@ fn decided<T>(cli: &Cli, mut act: impl FnMut(&mut State) -> Result<T, CliError>)
         }
         if given_up {
             // As much of it as there is room for. The server says what is missing.
-            let _ = room::restore(&cli.dir);
+            let _ = room::restore(&cli.dir, 0);
         }
         return done;
     }

@@ -25,13 +25,20 @@ fn file(dir: &Path) -> PathBuf {
     dir.join("reserve")
 }
 
-/// Makes it as large as the disk allows. An error says that it is not whole, and why.
-pub fn restore(dir: &Path) -> io::Result<()> {
+/// Makes it as large as the disk allows. An error says that it is not whole, and why. `beyond`: what has to be free besides; a
+/// server that took everything back at once would take it from the decision that it was given up for.
+pub fn restore(dir: &Path, beyond: u64) -> io::Result<()> {
     let path = file(dir);
     let mut reserve = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
     let mut len = reserve.metadata()?.len();
     if len == 0 {
         ca::owned_like_its_folder(&path).map_err(io::Error::other)?;
+    }
+    if len < BYTES
+        && beyond > 0
+        && free(dir).is_some_and(|free| free < BYTES.saturating_sub(len).saturating_add(beyond))
+    {
+        return Err(io::ErrorKind::StorageFull.into());
     }
     while len < BYTES {
         let more = len.saturating_add(STEP).min(BYTES);
@@ -104,7 +111,11 @@ pub fn is_no_room(kind: io::ErrorKind) -> bool {
 }
 
 fn is_full(dir: &Path) -> bool {
-    statvfs(dir).is_ok_and(|found| found.blocks_available().saturating_mul(found.fragment_size()) < NOTHING)
+    free(dir).is_some_and(|free| free < NOTHING)
+}
+
+fn free(dir: &Path) -> Option<u64> {
+    statvfs(dir).ok().map(|found| found.blocks_available().saturating_mul(found.fragment_size()))
 }
 
 #[cfg(test)]
@@ -115,6 +126,7 @@ mod tests {
 
     #[test]
     fn it_is_given_up_in_parts_and_made_whole_again() {
+        let restore = |dir: &Path| restore(dir, 0);
         let dir = tempfile::tempdir().unwrap();
         assert!(!is_whole(dir.path()) && !give_up(dir.path()).unwrap());
         restore(dir.path()).unwrap();
@@ -129,6 +141,10 @@ mod tests {
         assert!(!give_up(dir.path()).unwrap(), "nothing is left");
         restore(dir.path()).unwrap();
         assert!(is_whole(dir.path()));
+        // With less room than is wanted besides, nothing is taken.
+        give_up(dir.path()).unwrap();
+        let refused = super::restore(dir.path(), u64::MAX / 2).unwrap_err().kind();
+        assert_eq!((refused, is_whole(dir.path())), (io::ErrorKind::StorageFull, false));
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl State {
         let store = Store::create(&database(dir), urls, now)?;
         ca::owned_like_its_folder(&database(dir))?;
         // The server makes it when it is not there.
-        let _ = room::restore(dir);
+        let _ = room::restore(dir, 0);
         Ok(State { ca, store, urls: urls.to_vec() })
     }
 

@@ -41,8 +41,20 @@ fn revoke_deny_and_log_work_on_a_full_disk() {
             cp -a "$STATE" "$DISK/state"
             host() { "$HOST" --dir "$DISK/state" "$@" 2>&1 || echo "failed $?"; }
             if [ "$SERVER" = true ]; then
-                "$HOST" --dir "$DISK/state" serve --listen 127.0.0.1:0 2> "$WORK/log" & serve=$!
+                "$HOST" --dir "$DISK/state" serve --listen 127.0.0.1:0 > "$WORK/log" 2>&1 & serve=$!
+                trap 'kill $serve; wait $serve || true' EXIT
                 until grep -q ' EST on ' "$WORK/log"; do kill -0 $serve; done
+                port=$(sed -n 's/.* EST on 127.0.0.1:\([0-9]*\),.*/\1/p' "$WORK/log")
+                # The server has something to do meanwhile, and looks each time whether there is room.
+                poll() {
+                    while exec 3<> /dev/tcp/127.0.0.1/$port; do
+                        printf 'GET /crl/00.crl HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' >&3
+                        cat <&3
+                        exec 3>&-
+                    done
+                }
+                poll > /dev/null 2>&1 & poller=$!
+                trap 'kill $poller $serve; wait $serve || true' EXIT
             fi
             dd if=/dev/zero of="$DISK/filler" bs=4096 2> "$WORK/dd" || true
             echo "== room"; df --output=avail -k "$DISK" | tail -1
@@ -56,7 +68,6 @@ fn revoke_deny_and_log_work_on_a_full_disk() {
             rm "$DISK/filler"
             echo "== again"; host payload node1 -o "$WORK/payload"
             echo "== end"
-            if [ "$SERVER" = true ]; then kill $serve; wait $serve || true; fi
         "#;
         let output = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "bash", "-euc", script])

@@ -13,6 +13,10 @@ use imprint_host::enrol::{Answer, Refusal};
 use imprint_host::list;
 use imprint_host::x509::CrlReason;
 
+/// What an administrator decides about a key, and what a stranger sends from an address.
+type Decide<'a> = &'a dyn Fn(&Books, &Key);
+type Attack<'a> = &'a dyn Fn(&str);
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -115,7 +119,7 @@ fn a_renewal_whose_answer_was_lost_is_given_again() {
     // The successor has arrived, and its predecessor ends.
     books.pass(14 * MINUTE);
     assert!(!books.show(&answer, HOME));
-    assert_eq!(books.live("node1"), [answer.clone()]);
+    assert_eq!(books.live("node1"), std::slice::from_ref(&answer));
     assert_eq!(
         books.last(),
         format!("superseded node1: key {}: key {} takes its place", code(&certificate), kept.code)
@@ -226,7 +230,7 @@ fn renewals_take_no_turns_from_the_token() {
 /// certificate.
 #[test]
 fn the_later_decision_counts() {
-    let decisions: [(&str, &dyn Fn(&Books, &Key)); 4] = [
+    let decisions: [(&str, Decide<'_>); 4] = [
         ("revoke", &|books, _| books.revoke(None)),
         ("revoke --key", &|books, key| books.revoke(Some(&key.code))),
         ("deny", &|books, _| assert_eq!(books.deny(), 1)),
@@ -239,8 +243,6 @@ fn the_later_decision_counts() {
         let second = key();
         assert!(waits(&books.first(&token, &second, AWAY)));
         books.approve(&second);
-        let listed = list::nodes_json(&list::nodes(&books.state.borrow(), books.now.get()).unwrap());
-        assert_eq!(listed[0]["approved"][0]["key"], second.code.to_string());
         decide(&books, &second);
         let before = books.live("node1");
         let refusal = refused(books.first(&token, &second, AWAY));
@@ -251,6 +253,27 @@ fn the_later_decision_counts() {
             issued(books.first(&books.token("node1", false), &key(), HOME));
         }
     }
+}
+
+/// What could still be taken back is shown.
+#[test]
+fn an_approval_that_was_not_collected_is_listed() {
+    let books = Books::new("once");
+    let token = books.token("node1", false);
+    assert!(!books.show(&issued(books.first(&token, &key(), HOME)), HOME));
+    let second = key();
+    assert!(waits(&books.first(&token, &second, AWAY)));
+    books.approve(&second);
+    let nodes = || list::nodes(&books.state.borrow(), books.now.get()).unwrap();
+    let json = list::nodes_json(&nodes());
+    assert_eq!(
+        (json[0]["waiting"][0].as_str(), json[0]["approved"][0]["key"].as_str()),
+        (None, Some(&*second.code.to_string()))
+    );
+    let line = format!("\nnode1 is approved and has not come yet: key {}; ", second.code);
+    assert!(list::nodes_table(&nodes()).contains(&line));
+    issued(books.first(&token, &second, AWAY));
+    assert!(!list::nodes_table(&nodes()).contains(&line));
 }
 
 /// Whoever has copied a used payload asks with eight keys and more, so that no place is left for the node; and again after
@@ -372,14 +395,14 @@ fn strangers_write_few_lines_whatever_they_send() {
     let revoked = issued(books.first(&token, &own, HOME));
     books.revoke(Some(&own.code));
     let other = key();
-    let attacks: [(&str, &dyn Fn(&str)); 9] = [
+    let attacks: [(&str, Attack<'_>); 9] = [
         ("no CSR", &|peer| drop(books.ask("node1", None, b"no CSR", peer))),
         ("no credentials", &|peer| drop(books.ask("node1", None, &other.csr, peer))),
         ("wrong token", &|peer| drop(books.ask("node1", Some("wrong"), &other.csr, peer))),
         ("no such node", &|peer| drop(books.ask("node9", Some("wrong"), &other.csr, peer))),
         ("replaced token", &|peer| drop(books.ask("node1", Some(&replaced), &other.csr, peer))),
         ("expired token", &|peer| drop(books.ask("node1", Some(&expired), &other.csr, peer))),
-        ("replayed CSR", &|peer| drop(issued(books.ask("node1", None, &replayed.csr, peer)))),
+        ("replayed CSR", &|peer| drop(books.ask("node1", None, &replayed.csr, peer))),
         ("revoked certificate", &|peer| drop(books.renew(&revoked, &other.csr, peer))),
         ("strange certificate", &|peer| drop(books.renew(b"none", &other.csr, peer))),
     ];

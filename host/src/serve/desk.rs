@@ -129,7 +129,7 @@ impl Worker {
     /// Whether what is kept for an administrator's decisions is there. It is not eaten into.
     fn has_room(&mut self) -> bool {
         let dir = self.state.ca.dir();
-        let kept = if room::is_whole(dir) { Ok(()) } else { room::restore(dir) };
+        let kept = if room::is_whole(dir) { Ok(()) } else { room::restore(dir, room::BYTES) };
         let full = match kept {
             Ok(()) => false,
             Err(error) if room::is_no_room(error.kind()) => true,
