@@ -163,7 +163,7 @@ impl Store {
     pub fn open_requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
         let sql = format!("{REQUEST} WHERE node = ?1 AND verdict IS NOT 'denied' AND last_at > ?2 ORDER BY id");
         let since = millis(now.minus(REQUEST_LIFE));
-        let rows = self.connection.prepare(&sql);
+        let rows = self.connection.prepare_cached(&sql);
         self.check(rows.and_then(|mut found| found.query_map(params![node, since], request_row)?.collect()))
     }
 
@@ -185,7 +185,8 @@ impl Store {
     }
 
     fn all<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, StoreError> {
-        let rows = self.connection.prepare(sql).and_then(|mut statement| statement.query_map([], read)?.collect());
+        let rows =
+            self.connection.prepare_cached(sql).and_then(|mut statement| statement.query_map([], read)?.collect());
         self.check(rows)
     }
 

@@ -49,7 +49,7 @@ fn revoke_deny_and_log_work_on_a_full_disk() {
                 poll() {
                     while exec 3<> /dev/tcp/127.0.0.1/$port; do
                         printf 'GET /crl/00.crl HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' >&3
-                        cat <&3
+                        cat <&3 >> "$WORK/polled"
                         exec 3>&-
                     done
                 }
@@ -65,6 +65,7 @@ fn revoke_deny_and_log_work_on_a_full_disk() {
             echo "== log"; host log --last 3
             echo "== listed"; host nodes --json
             echo "== reserve"; stat -c %s "$DISK/state/reserve"
+            [ "$SERVER" = false ] || grep -c '^HTTP/1.1 404 ' "$WORK/polled" | sed 's/^/== polled\n/'
             rm "$DISK/filler"
             echo "== again"; host payload node1 -o "$WORK/payload"
             echo "== end"
@@ -83,6 +84,7 @@ fn revoke_deny_and_log_work_on_a_full_disk() {
         assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(part(&said, "room").trim(), "0", "the attack: there is no room\n{said}");
         if server {
+            assert_ne!(part(&said, "polled").trim(), "0", "{said}");
             assert!(part(&said, "payload").contains("database or disk is full"), "{said}");
         }
         assert!(part(&said, "nodes").contains("node1 waits for approval: key "), "{said}");

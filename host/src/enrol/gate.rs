@@ -26,7 +26,7 @@ const OF_PAYLOAD: usize = 20;
 const OF_ADDRESS: usize = 10;
 /// So many all addresses together get, but the one that the certificate was sent to: that one has its own, whatever others
 /// do who have the same certificate.
-const OF_OTHERS: usize = 20;
+const OF_OTHERS: usize = 10;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What somebody has shown.

@@ -34,7 +34,7 @@ fn decide(desk: &Desk<'_>, csr: &[u8], row: &CertificateRow, peer: &str, notes: 
         }
         .into());
     }
-    notes.budget = Budget::Certificate(row.serial.clone());
+    notes.budget = Budget::Certificate(row.node.clone());
     desk.proven(row, peer)?;
     let csr = Csr::parse(csr)?;
     let Some(node) = desk.changes.node(&row.node)? else { return Err(Refusal::NotOurs.into()) };

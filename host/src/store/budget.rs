@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use imprint::hex;
 use imprint::payload::PayloadId;
 use imprint::time::Timestamp;
 use rusqlite::params;
@@ -22,8 +21,8 @@ pub enum Budget {
     Stranger,
     /// The token of a payload that is good.
     Payload(PayloadId),
-    /// A certificate that is valid.
-    Certificate(Vec<u8>),
+    /// A certificate of this node that is valid. They share one: who has one gets others by it.
+    Certificate(String),
 }
 
 /// So many lines an hour are enough to see that something is going on. With alarms, one for each revoked certificate that
@@ -60,7 +59,7 @@ impl Budget {
         match self {
             Budget::Stranger => "stranger".to_owned(),
             Budget::Payload(id) => format!("payload {id}"),
-            Budget::Certificate(serial) => format!("certificate {}", hex::encode(serial)),
+            Budget::Certificate(node) => format!("certificate of {node}"),
         }
     }
 
