@@ -387,6 +387,17 @@ fn the_log_tells_what_was_done() {
     assert!(text.contains(&format!(" payload  node1 by {who}: payload ")), "{text}");
 }
 
+/// A server in a storm writes all the time. Those who only look waited for the same lock, and gave up in the end.
+#[test]
+fn nodes_and_log_answer_while_somebody_writes() {
+    let (_temp, dir) = site();
+    let writer = rusqlite::Connection::open(dir.join("imprint.db")).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(String::from_utf8(fine(&dir, &["nodes"])).unwrap().contains("node1"));
+    assert!(String::from_utf8(fine(&dir, &["log"])).unwrap().contains(" init "));
+    writer.execute_batch("COMMIT").unwrap();
+}
+
 #[test]
 fn what_nobody_asked_for_cannot_be_decided() {
     let (_temp, dir) = site();
