@@ -10,6 +10,7 @@ use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{self, Record, RecordError};
+use crate::room;
 use crate::store::{CertificateRow, Changes, Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
 
 /// An open state directory.
@@ -50,6 +51,8 @@ impl State {
         let ca = Ca::init(dir, now)?;
         let store = Store::create(&database(dir), urls, now)?;
         ca::owned_like_its_folder(&database(dir))?;
+        // The server makes it when it is not there.
+        let _ = room::restore(dir, 0);
         Ok(State { ca, store, urls: urls.to_vec() })
     }
 
@@ -155,6 +158,7 @@ impl State {
         decide: impl FnOnce(&Desk<'_>) -> Result<Decision, EnrolError>,
     ) -> Result<Decision, EnrolError> {
         let changes = self.store.changes()?;
+        let changes = changes.for_nodes();
         let decision = decide(&Desk { changes: &changes, ca: &self.ca, urls: &self.urls, now })?;
         changes.commit()?;
         decision.tell();
@@ -199,7 +203,7 @@ fn book(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let node = record.name.to_string();
-    let voided = if options.keep { 0 } else { changes.void_unspent(&node, now)? };
+    let voided = if options.keep { 0 } else { withdraw(changes, &node, now)? };
     changes.add_payload(&PayloadRow {
         id: composed.id,
         node: node.clone(),
@@ -209,6 +213,7 @@ fn book(
         expiry: composed.expiry,
         spent: None,
         void_at: None,
+        denied_at: None,
     })?;
     let brings = match &composed.certificate {
         None => format!("token {}", mode_name(record.mode)),
@@ -230,12 +235,19 @@ fn book(
                 issuer: ca.current().id(),
                 approved: false,
                 revoked: None,
+                peer: None,
             })?;
             format!("with certificate and key {key_code}, until {}", issued.not_after)
         }
     };
     let detail = format!("payload {}, {brings}, expires {}, {voided} earlier void", composed.id, composed.expiry);
     changes.audit(&Event { event: "payload", node: Some(&node), peer: None, detail: &detail }, now)
+}
+
+/// Another payload takes the place of all that were made before, and of what was asked with them.
+fn withdraw(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<usize, StoreError> {
+    changes.drop_requests(node)?;
+    changes.void_payloads(node, now)
 }
 
 fn database(dir: &Path) -> PathBuf {

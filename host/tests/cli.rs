@@ -380,7 +380,22 @@ fn the_log_tells_what_was_done() {
     assert_eq!(events, ["init", "node", "payload"]);
     let text = String::from_utf8(fine(&dir, &["log", "--last", "1"])).unwrap();
     assert_eq!(text.lines().count(), 1);
-    assert!(text.contains(" payload  node1: payload "), "{text}");
+    // Who it was, as far as a test can know that, too.
+    let who = rows[2]["by"].as_str().unwrap();
+    let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
+    assert!(who.contains(&format!("uid {uid}")), "{who}");
+    assert!(text.contains(&format!(" payload  node1 by {who}: payload ")), "{text}");
+}
+
+/// A server in a storm writes all the time. Those who only look waited for the same lock, and gave up in the end.
+#[test]
+fn nodes_and_log_answer_while_somebody_writes() {
+    let (_temp, dir) = site();
+    let writer = rusqlite::Connection::open(dir.join("imprint.db")).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(String::from_utf8(fine(&dir, &["nodes"])).unwrap().contains("node1"));
+    assert!(String::from_utf8(fine(&dir, &["log"])).unwrap().contains(" init "));
+    writer.execute_batch("COMMIT").unwrap();
 }
 
 #[test]
