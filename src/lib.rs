@@ -44,6 +44,6 @@ pub mod neighbour;
 mod checksum;
 pub mod pem;
 pub mod secret;
-mod shown;
+pub mod shown;
 pub mod time;
 pub mod sys;

@@ -16,7 +16,8 @@ fn main() -> ExitCode {
     match cli::run(&Cli::parse(), Timestamp::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("imprint-host: {}", imprint::chain::chain(&error));
+            // One line, whatever is in the names of files and nodes that it tells of.
+            eprintln!("imprint-host: {}", imprint::shown::line(&imprint::chain::chain(&error)));
             ExitCode::FAILURE
         }
     }

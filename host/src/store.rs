@@ -2,12 +2,15 @@
 //! `enrol` and `compose`, inside the transactions that this file hands out.
 
 mod changes;
+mod claims;
 mod error;
+mod lists;
 mod rows;
 mod schema;
 
 pub use changes::Changes;
 use changes::Strangers;
+pub use claims::Holder;
 pub use error::StoreError;
 pub use rows::{AuditRow, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
 use rows::{
@@ -26,6 +29,8 @@ use imprint::time::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use crate::ca;
+
 /// An open store.
 pub struct Store {
     connection: Connection,
@@ -38,7 +43,8 @@ impl Store {
     pub fn create(path: &Path, urls: &[EstUrl], now: Timestamp) -> Result<Store, StoreError> {
         // SQLite gives its other files the mode of this one, which it would make readable by all.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        file.map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
+        let given = file.and_then(|_| ca::given_away(path));
+        given.map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
         let mut store = Store::connect(path)?;
         let changes = store.changes()?;
         for (position, url) in (0i64..).zip(urls) {
@@ -93,6 +99,7 @@ impl Store {
     /// Copies it, as it is at one moment, into a file that is not there yet. Nobody has to stop for that.
     pub fn back_up(&self, to: &Path) -> Result<(), StoreError> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+        let file = file.and_then(|file| ca::given_away(to).map(|()| file));
         let file = file.map_err(|source| StoreError::Create { path: to.to_owned(), source })?;
         self.check(self.connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map(|_| ()))?;
         file.sync_all().map_err(|source| StoreError::Create { path: to.to_owned(), source })

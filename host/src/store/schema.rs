@@ -1,10 +1,10 @@
 //! The tables, version by version. A store that an older program made is brought up to date when it is opened.
 
 /// Version of the schema; `PRAGMA user_version` of the file.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
-pub(super) const STEPS: [&str; 4] = [
+pub(super) const STEPS: [&str; 5] = [
     "
 CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (
@@ -76,4 +76,5 @@ CREATE INDEX certificates_revoked ON certificates (issuer, not_after) WHERE revo
 CREATE INDEX certificates_of_payload ON certificates (payload, issued_at);
 CREATE TABLE crls (issuer TEXT PRIMARY KEY, number INTEGER NOT NULL, made_at INTEGER NOT NULL, der BLOB) STRICT;
 ",
+    super::claims::STEP,
 ];
