@@ -1,6 +1,7 @@
 //! Two records for one machine or one identity: what is refused, what is said, and what an administrator can allow.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -198,6 +199,22 @@ fn what_names_nobody_may_stand_in_many() {
     assert_eq!(site.fine(&["node", "add", "one.toml", "two.toml"]).1, "");
 }
 
+/// Whatever a later version of this program forgets to ask, the table does not forget.
+#[test]
+fn the_table_itself_has_each_once() {
+    let site = Site::new();
+    site.file("one.toml", &record("node1", "sans = [\"dns:a\"]"));
+    site.file("two.toml", &record("node2", "sans = [\"dns:b\"]"));
+    site.fine(&["node", "add", "one.toml", "two.toml"]);
+    let store = rusqlite::Connection::open(site.dir.join("imprint.db")).unwrap();
+    let add = |shared: u8| {
+        let sql = "INSERT INTO claims (node, kind, value, shown, shared) VALUES ('node2', 'name', 'dns:a', '', ?1)";
+        store.execute(sql, [shared]).map_err(|error| error.to_string())
+    };
+    let want = "UNIQUE constraint failed: claims.kind, claims.value".to_owned();
+    assert_eq!((add(0), add(1)), (Err(want), Ok(1)));
+}
+
 /// They are right in two networks, and wrong in one.
 #[test]
 fn addresses_and_host_names_that_stand_twice_are_said() {
@@ -359,4 +376,25 @@ fn names_of_files_forge_no_lines() {
     // Other names of nodes than there are.
     let error = site.refused(&["payload", "a\nb"]);
     assert!(is_one_line(&error) && error.contains("there is no node a\\nb; "), "{error}");
+}
+
+/// The log of a server is read by a program, line by line.
+#[test]
+fn a_server_forges_no_lines_of_its_log() {
+    let site = Site::new();
+    let name = "state\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J";
+    std::fs::rename(&site.dir, site.temp.path().join(name)).unwrap();
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_imprint-host"))
+        .args(["--dir", name, "serve", "--listen", "127.0.0.1:0"])
+        .current_dir(site.temp.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(serve.stderr.take().unwrap()).lines();
+    let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("CA in ")).unwrap();
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    let want = ", CA in state\\n2026-01-01T00:00:00Z ERROR forged\\u{1b}[2J";
+    assert!(line.contains(" INFO EST on 127.0.0.1:") && line.ends_with(want), "{line}");
+    assert_eq!(lines.map_while(Result::ok).find(|line| line.contains("forged")), None);
 }

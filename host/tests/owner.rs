@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use imprint_host::crash::ROTATION;
 use imprint_host::state::State;
+use nix::fcntl::{Flock, FlockArg};
 
 const URL: &str = "https://127.0.0.1:8443/.well-known/est";
 const NODE: &str = "name = \"node1\"\nsubject = [\"CN=node1\"]\n";
@@ -207,11 +208,15 @@ fn a_rotation_that_is_killed_is_whole_or_nothing() {
     assert_eq!(intermediates(&dir).0.len(), 4);
 }
 
-/// Two at once in one directory: one site, and an error that says so.
+/// Four at once in one empty directory, all of which have found it empty: one site, and an error for each other.
 #[test]
 fn a_site_is_made_by_one_of_four() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("state");
+    std::fs::create_dir(&dir).unwrap();
+    // Held until all of them wait for it.
+    let folder = std::fs::File::open(&dir).unwrap();
+    let held = Flock::lock(folder, FlockArg::LockExclusive).unwrap();
     let running: Vec<Child> = (0..4)
         .map(|_| {
             let mut command = host(&dir);
@@ -219,6 +224,16 @@ fn a_site_is_made_by_one_of_four() {
             command.spawn().unwrap()
         })
         .collect();
+    // proc_locks(5): "1: -> FLOCK  ADVISORY  WRITE PID …" waits.
+    let waits = |child: &Child| {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        locks.lines().map(words).any(|line| line[1] == "->" && line[5] == child.id().to_string())
+    };
+    while !running.iter().all(waits) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    drop(held);
     let outputs: Vec<Output> = running.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     let made = outputs.iter().filter(|output| output.status.success()).count();
     assert_eq!(made, 1);
