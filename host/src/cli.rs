@@ -1,5 +1,6 @@
 //! The commands of `imprint-host`: arguments in, text or JSON out, exit code 0 or 1 (clap says 2 itself).
 
+mod actor;
 mod args;
 mod error;
 
@@ -32,7 +33,8 @@ use crate::inject::{self, Job};
 use crate::load::{self, LoadError, Storm};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, Added, Adding, State, Warning};
-use crate::{cpio, enrol, iso, list, record, vfat};
+use crate::store::StoreError;
+use crate::{cpio, enrol, iso, list, record, room, vfat};
 
 /// What the rest of a kernel command line needs; with less than this left there is a warning.
 const CMDLINE_ROOM: usize = 256;
@@ -52,13 +54,12 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         }
         Command::Inject(arguments) => inject(cli, arguments),
         Command::Nodes => {
-            let state = State::open(&cli.dir)?;
-            let nodes = list::nodes(&state, now)?;
+            let nodes = decided(cli, |state| Ok(list::nodes(state, now)?))?;
             print(&if cli.json { format!("{}\n", list::nodes_json(&nodes)) } else { list::nodes_table(&nodes) })
         }
         Command::Approve { node, code } => {
-            let mut state = State::open(&cli.dir)?;
-            let row = enrol::approve(&mut state.store, node, code, now).map_err(CliError::Decide)?;
+            let approve = |state: &mut State| enrol::approve(&mut state.store, node, code, now);
+            let row = decided(cli, |state| approve(state).map_err(CliError::Decide))?;
             print(&if cli.json {
                 format!("{}\n", json!({ "node": row.node, "approved": row.key_code }))
             } else {
@@ -66,8 +67,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             })
         }
         Command::Deny { node } => {
-            let mut state = State::open(&cli.dir)?;
-            let rows = enrol::deny(&mut state.store, node, now).map_err(CliError::Decide)?;
+            let rows = decided(cli, |state| enrol::deny(&mut state.store, node, now).map_err(CliError::Decide))?;
             let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
             print(&if cli.json {
                 format!("{}\n", json!({ "node": node, "denied": codes }))
@@ -76,9 +76,8 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             })
         }
         Command::Revoke { node, key, reason } => {
-            let mut state = State::open(&cli.dir)?;
-            let revoked = enrol::revoke(&mut state.store, node, key.as_deref(), reason.code(), now);
-            let (rows, payloads) = revoked.map_err(CliError::Revoke)?;
+            let revoke = |state: &mut State| enrol::revoke(&mut state.store, node, key.as_deref(), reason.code(), now);
+            let (rows, payloads) = decided(cli, |state| revoke(state).map_err(CliError::Revoke))?;
             let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
             print(&if cli.json {
                 format!("{}\n", json!({ "node": node, "revoked": codes, "payloads_void": payloads }))
@@ -89,7 +88,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             })
         }
         Command::Ca(CaCommand::Rotate { root_key }) => {
-            let mut state = State::open(&cli.dir)?;
+            let mut state = open(cli)?;
             state.rotate(root_key.as_deref(), now)?;
             let (id, until) = (state.ca.current().id(), state.ca.current().not_after());
             print(&if cli.json {
@@ -121,10 +120,41 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         }
         Command::Load { nodes, timeout } => load(cli, *nodes, *timeout),
         Command::Log { last } => {
-            let state = State::open(&cli.dir)?;
-            let rows = state.store.log(*last).map_err(state::Error::Store)?;
-            print(&if cli.json { format!("{}\n", list::log_json(&rows)) } else { list::log_text(&rows) })
+            let read = |state: &mut State| {
+                state.store.reading(|store| Ok::<_, StoreError>((store.log(*last)?, store.not_written()?)))
+            };
+            let (rows, unwritten) = decided(cli, |state| Ok(read(state).map_err(state::Error::Store)?))?;
+            print(&if cli.json {
+                format!("{}\n", list::log_json(&rows))
+            } else {
+                list::log_text(&rows, unwritten.as_ref())
+            })
         }
+    }
+}
+
+/// The state, with who runs this for the audit log.
+fn open(cli: &Cli) -> Result<State, CliError> {
+    let mut state = State::open(&cli.dir)?;
+    state.store.run_by(actor::name());
+    Ok(state)
+}
+
+/// What an administrator has to be able to do on a full disk, too: the room for that is kept.
+fn decided<T>(cli: &Cli, mut act: impl FnMut(&mut State) -> Result<T, CliError>) -> Result<T, CliError> {
+    let mut given_up = false;
+    loop {
+        let done = open(cli).and_then(|mut state| act(&mut state));
+        let no_room = done.as_ref().err().is_some_and(|error| room::is_missing(error, &cli.dir));
+        if no_room && room::give_up(&cli.dir).unwrap_or_default() {
+            given_up = true;
+            continue;
+        }
+        if given_up {
+            // As much of it as there is room for. The server says what is missing.
+            let _ = room::restore(&cli.dir);
+        }
+        return done;
     }
 }
 
@@ -157,7 +187,7 @@ fn add(
     adding: &Adding,
     now: Timestamp,
 ) -> Result<(), CliError> {
-    let mut state = State::open(&cli.dir)?;
+    let mut state = open(cli)?;
     let failed = |path: &PathBuf| {
         let path = path.clone();
         move |source| CliError::Read { path, source }
@@ -222,7 +252,7 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             Form::Cbor | Form::Userpass | Form::Iso | Form::Vfat => Medium::Any,
         },
     };
-    let mut state = State::open(&cli.dir)?;
+    let mut state = open(cli)?;
     // The file before the payload: one that nobody can have must not void those before it.
     let file = arguments.output.as_ref().map(|path| NewFile::create(path, 0o600)).transpose();
     let file = file.map_err(state::Error::State)?;
@@ -328,7 +358,7 @@ fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
 }
 
 fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
-    let state = State::open(&cli.dir)?;
+    let state = open(cli)?;
     let mut jobs = match (&arguments.lines, &arguments.node, &arguments.line) {
         (Some(path), ..) => {
             let text = fs::read_to_string(path).map_err(|source| CliError::Read { path: path.clone(), source })?;

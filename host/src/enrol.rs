@@ -1,10 +1,11 @@
 //! Who gets a certificate. A CSR is signed when key proof, subject, every name, key type and token equal what was
-//! injected; anything else is refused with its reason. One transaction for the token and the certificate.
+//! injected; anything else is refused with its reason. `gate` alone signs. One transaction for the token and the certificate.
 
 mod approval;
 mod attributes;
 mod error;
 mod first;
+mod gate;
 mod renewal;
 mod revocation;
 
@@ -24,9 +25,9 @@ use imprint::secret::Secret;
 use imprint::time::Timestamp;
 
 use crate::ca::{Ca, Leaf};
-use crate::csr::{Csr, CsrError};
+use crate::csr::Csr;
 use crate::record::Record;
-use crate::store::{CertificateRow, Changes, Event};
+use crate::store::{Budget, CertificateRow, Changes, Event};
 
 /// HTTP Basic.
 pub struct Credentials {
@@ -89,24 +90,6 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-impl Answer {
-    /// Whether it went to somebody who has proven nothing: no token, and no certificate.
-    fn is_to_a_stranger(&self) -> bool {
-        match self {
-            Answer::Issued { .. } | Answer::Pending { .. } | Answer::Later { .. } => false,
-            Answer::Unauthorized => true,
-            Answer::Refused(refusal) => match refusal {
-                Refusal::Unknown { .. } | Refusal::NoCertificate | Refusal::NotOurs => true,
-                // What a CSR asks for is looked at once the token was right, and all else before.
-                Refusal::Csr(error) => {
-                    !matches!(error, CsrError::Subject { .. } | CsrError::Alternatives { .. } | CsrError::Key { .. })
-                }
-                _ => false,
-            },
-        }
-    }
-}
-
 /// Where decisions are made: changes to the store that become lasting together, and what signs.
 #[derive(Clone, Copy)]
 pub struct Desk<'a> {
@@ -134,7 +117,22 @@ pub struct Decision {
     pub alarm: Option<Alarm>,
 }
 
-/// A certificate that was revoked, or its key, is in use.
+/// What became known while it was decided.
+struct Notes {
+    /// Who causes the line of the audit log, by what was shown.
+    budget: Budget,
+    /// Whether a certificate was signed. Otherwise it is no news.
+    signed: bool,
+    alarm: Option<Alarm>,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes { budget: Budget::Stranger, signed: false, alarm: None }
+    }
+}
+
+/// A certificate or its key is in use where it should not be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Alarm {
     /// The node.
@@ -191,6 +189,7 @@ impl Desk<'_> {
         node: Option<&str>,
         peer: &str,
         signed: &'static str,
+        notes: Notes,
     ) -> Result<Decision, EnrolError> {
         let answer = match decided {
             Ok(answer) => answer,
@@ -204,21 +203,32 @@ impl Desk<'_> {
             Answer::Unauthorized => ("refused", "no credentials".to_owned()),
             Answer::Refused(Refusal::Unknown { node_exists: false }) => ("refused", "no such node".to_owned()),
             Answer::Refused(Refusal::Unknown { node_exists: true }) => ("refused", "wrong token".to_owned()),
+            Answer::Refused(Refusal::KeyOfAnother { node }) => {
+                ("refused", format!("the key in the CSR has a certificate of {node}"))
+            }
             Answer::Refused(refusal) if signed == "renewed" => ("refused", format!("renewal: {refusal}")),
             Answer::Refused(refusal) => ("refused", refusal.to_string()),
         };
         let row = Event { event, node, peer: Some(peer), detail: &detail };
         match &answer {
-            answer if answer.is_to_a_stranger() => self.changes.audit_stranger(&row, self.now)?,
             Answer::Pending { first: false, .. } => {}
-            _ => self.changes.audit(&row, self.now)?,
+            // There are so many of those as can be signed.
+            _ if notes.signed => self.changes.audit(&row, self.now)?,
+            _ => self.changes.audit_within(&notes.budget, &row, self.now)?,
         }
         let (node, peer) = (node.map(str::to_owned), peer.to_owned());
-        Ok(Decision { answer, event, node, peer, detail, alarm: None })
+        Ok(Decision { answer, event, node, peer, detail, alarm: notes.alarm })
     }
 
     /// Signs and books it.
-    fn issue(&self, record: &Record, csr: &Csr, payload: PayloadId, because: Because<'_>) -> Result<Answer, Stop> {
+    fn issue(
+        &self,
+        record: &Record,
+        csr: &Csr,
+        payload: PayloadId,
+        because: Because<'_>,
+        peer: &str,
+    ) -> Result<Answer, Stop> {
         let Record { names, validity, usages, .. } = record;
         let leaf = Leaf { names, spki: csr.spki(), validity: *validity, usages, urls: self.urls };
         let issued = self.ca.issue(&leaf, self.now)?;
@@ -241,6 +251,7 @@ impl Desk<'_> {
             issuer: self.ca.current().id(),
             approved: because == Because::Approved,
             revoked: None,
+            peer: Some(peer.to_owned()),
         })?;
         Ok(Answer::Issued { der: issued.der, detail })
     }

@@ -21,5 +21,7 @@ pub mod est;
 pub mod store;
 pub mod ca;
 pub mod x509;
+pub mod origin;
+pub mod room;
 pub mod crash;
 pub mod load;

@@ -9,8 +9,9 @@ use imprint::shown::line;
 use imprint::time::Timestamp;
 use serde_json::{Value, json};
 
+use crate::enrol::reason_name;
 use crate::state::{Error, State};
-use crate::store::{AuditRow, CertificateRow, PayloadRow, RequestRow, mode_name};
+use crate::store::{AuditRow, CertificateRow, NotWritten, PayloadRow, RequestRow, Verdict, mode_name};
 
 /// A node and where it stands.
 pub struct Node {
@@ -18,13 +19,19 @@ pub struct Node {
     names: String,
     mode: &'static str,
     certificate: Option<CertificateRow>,
+    valid: Vec<CertificateRow>,
     payload: Option<PayloadRow>,
-    waiting: Vec<RequestRow>,
+    /// What waits, and what was approved and not collected.
+    open: Vec<RequestRow>,
     now: Timestamp,
 }
 
 /// Every node, by name.
 pub fn nodes(state: &State, now: Timestamp) -> Result<Vec<Node>, Error> {
+    state.store.reading(|_| listed(state, now))
+}
+
+fn listed(state: &State, now: Timestamp) -> Result<Vec<Node>, Error> {
     let mut nodes = Vec::new();
     for row in state.store.nodes()? {
         // A record that an update made invalid is shown, so that it can be found and replaced.
@@ -33,8 +40,9 @@ pub fn nodes(state: &State, now: Timestamp) -> Result<Vec<Node>, Error> {
             Err(error) => (error.to_string(), "invalid"),
         };
         let (certificate, payload) = state.store.latest(&row.name)?;
-        let waiting = state.store.waiting(&row.name, now)?;
-        nodes.push(Node { name: row.name, names, mode, certificate, payload, waiting, now });
+        let valid = state.store.live_certificates(&row.name, now)?;
+        let open = state.store.open_requests(&row.name, now)?;
+        nodes.push(Node { name: row.name, names, mode, certificate, valid, payload, open, now });
     }
     Ok(nodes)
 }
@@ -44,9 +52,31 @@ impl Node {
     fn certificate_text(&self) -> String {
         match &self.certificate {
             None => "none".to_owned(),
-            Some(row) if row.not_after <= self.now => format!("expired {}", row.not_after),
-            Some(row) => format!("until {}", row.not_after),
+            Some(row) => match (row.revoked, self.status(row)) {
+                (Some((at, reason)), _) => format!("revoked {at} ({})", reason_name(reason)),
+                (None, "expired") => format!("expired {}", row.not_after),
+                (None, _) => format!("until {}", row.not_after),
+            },
         }
+    }
+
+    /// Revoked stays revoked, also when it has ended.
+    fn status(&self, row: &CertificateRow) -> &'static str {
+        match row.revoked {
+            Some(_) => "revoked",
+            None if row.not_after <= self.now => "expired",
+            None => "valid",
+        }
+    }
+
+    /// Certificates besides the newest one that are valid, which somebody may want to revoke.
+    fn others(&self) -> impl Iterator<Item = &CertificateRow> {
+        let newest = self.certificate.as_ref().map(|row| &row.serial);
+        self.valid.iter().filter(move |row| Some(&row.serial) != newest)
+    }
+
+    fn with(&self, verdict: Option<Verdict>) -> impl Iterator<Item = &RequestRow> {
+        self.open.iter().filter(move |row| row.verdict == verdict)
     }
 
     fn payload_text(&self) -> String {
@@ -74,9 +104,16 @@ pub fn nodes_table(nodes: &[Node]) -> String {
         table.add_row([&node.name, &node.names, node.mode, &payload, &certificate, key].map(line));
     }
     let mut text = format!("{table}\n");
-    for row in nodes.iter().flat_map(|node| &node.waiting) {
+    for row in nodes.iter().flat_map(|node| node.with(None)) {
         let RequestRow { node, key_code, why, peer, first_at, .. } = row;
         let _ = writeln!(text, "{node} waits for approval: key {key_code} from {peer} since {first_at}: {why}");
+    }
+    for RequestRow { node, key_code, .. } in nodes.iter().flat_map(|node| node.with(Some(Verdict::Approved))) {
+        let _ =
+            writeln!(text, "{node} is approved and has not come yet: key {key_code}; imprint-host deny takes it back");
+    }
+    for CertificateRow { node, key_code, not_after, .. } in nodes.iter().flat_map(Node::others) {
+        let _ = writeln!(text, "{node} has another certificate: key {key_code}, until {not_after}");
     }
     text
 }
@@ -88,6 +125,8 @@ pub fn nodes_json(nodes: &[Node]) -> Value {
             json!({
                 "serial": hex::encode(&row.serial), "key": row.key_code, "payload": row.payload.to_string(),
                 "issued_at": row.issued_at.to_string(), "not_after": row.not_after.to_string(),
+                "status": node.status(row), "revoked_at": row.revoked.map(|(at, _)| at.to_string()),
+                "reason": row.revoked.map(|(_, reason)| reason_name(reason)),
             })
         });
         let payload = node.payload.as_ref().map(|row| {
@@ -97,29 +136,44 @@ pub fn nodes_json(nodes: &[Node]) -> Value {
                 "void_at": row.void_at.map(|at| at.to_string()),
             })
         });
-        let waiting = node.waiting.iter().map(|row| {
+        let request = |row: &RequestRow| {
             json!({
                 "key": row.key_code, "why": row.why, "peer": row.peer,
                 "first_at": row.first_at.to_string(), "last_at": row.last_at.to_string(),
             })
-        });
+        };
+        let waiting = node.with(None).map(request).collect::<Value>();
+        let approved = node.with(Some(Verdict::Approved)).map(request).collect::<Value>();
+        let valid = node.valid.iter().map(|row| json!({ "key": row.key_code, "not_after": row.not_after.to_string() }));
         json!({
             "name": node.name, "names": node.names, "enrol": node.mode,
-            "payload": payload, "certificate": certificate, "waiting": waiting.collect::<Value>(),
+            "payload": payload, "certificate": certificate, "waiting": waiting, "approved": approved,
+            "valid": valid.collect::<Value>(),
         })
     };
     nodes.iter().map(node).collect()
 }
 
-/// For people: a line each.
-pub fn log_text(rows: &[AuditRow]) -> String {
+/// For people: a line each, and how much no line tells of.
+pub fn log_text(rows: &[AuditRow], unwritten: Option<&NotWritten>) -> String {
     let mut text = String::new();
     for row in rows {
-        let peer = row.peer.as_ref().map(|peer| format!(" from {peer}")).unwrap_or_default();
+        let who = match (&row.actor, &row.peer) {
+            (Some(actor), Some(peer)) => format!(" by {actor}, asked from {peer}"),
+            (Some(actor), None) => format!(" by {actor}"),
+            (None, Some(peer)) => format!(" from {peer}"),
+            (None, None) => String::new(),
+        };
         let node = row.node.as_deref().unwrap_or("-");
         // An earlier program wrote what it was given.
-        let told = line(&format!("{node}{peer}: {}", row.detail));
+        let told = line(&format!("{node}{who}: {}", row.detail));
         let _ = writeln!(text, "{} {:<8} {told}", row.at, row.event);
+    }
+    if let Some(NotWritten { count, since }) = unwritten {
+        let _ = writeln!(
+            text,
+            "since {since} {count} refusals were counted and not written, beyond what an hour has room for"
+        );
     }
     text
 }
@@ -128,7 +182,8 @@ pub fn log_text(rows: &[AuditRow]) -> String {
 pub fn log_json(rows: &[AuditRow]) -> Value {
     let row = |row: &AuditRow| {
         json!({
-            "at": row.at.to_string(), "event": row.event, "node": row.node, "peer": row.peer, "detail": row.detail,
+            "at": row.at.to_string(), "event": row.event, "node": row.node, "peer": row.peer, "by": row.actor,
+            "detail": row.detail,
         })
     };
     rows.iter().map(row).collect()

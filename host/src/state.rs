@@ -14,6 +14,7 @@ use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{self, Record, RecordError};
+use crate::room;
 use crate::store::{CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
 
 /// An open state directory.
@@ -57,6 +58,8 @@ impl State {
     pub fn init(dir: &Path, urls: &[EstUrl], now: Timestamp) -> Result<State, Error> {
         let ca = Ca::init(dir, now)?;
         let store = Store::create(&database(dir), urls, now)?;
+        // The server makes it when it is not there.
+        let _ = room::restore(dir);
         Ok(State { ca, store, urls: urls.to_vec() })
     }
 
@@ -136,6 +139,7 @@ impl State {
         decide: impl FnOnce(&Desk<'_>) -> Result<Decision, EnrolError>,
     ) -> Result<Decision, EnrolError> {
         let changes = self.store.changes()?;
+        let changes = changes.for_nodes();
         let decision = decide(&Desk { changes: &changes, ca: &self.ca, urls: &self.urls, now })?;
         changes.commit()?;
         decision.tell();
@@ -180,7 +184,7 @@ fn book(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let node = record.name.to_string();
-    let voided = if options.keep { 0 } else { changes.void_unspent(&node, now)? };
+    let voided = if options.keep { 0 } else { withdraw(changes, &node, now)? };
     changes.add_payload(&PayloadRow {
         id: composed.id,
         node: node.clone(),
@@ -190,6 +194,7 @@ fn book(
         expiry: composed.expiry,
         spent: None,
         void_at: None,
+        denied_at: None,
     })?;
     let brings = match &composed.certificate {
         None => format!("token {}", mode_name(record.mode)),
@@ -211,12 +216,19 @@ fn book(
                 issuer: ca.current().id(),
                 approved: false,
                 revoked: None,
+                peer: None,
             })?;
             format!("with certificate and key {key_code}, until {}", issued.not_after)
         }
     };
     let detail = format!("payload {}, {brings}, expires {}, {voided} earlier void", composed.id, composed.expiry);
     changes.audit(&Event { event: "payload", node: Some(&node), peer: None, detail: &detail }, now)
+}
+
+/// Another payload takes the place of all that were made before, and of what was asked with them.
+fn withdraw(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<usize, StoreError> {
+    changes.drop_requests(node)?;
+    changes.void_payloads(node, now)
 }
 
 fn database(dir: &Path) -> PathBuf {

@@ -1,6 +1,7 @@
 //! The store: nodes, payloads, certificates and the audit log in one SQLite file. SQL only; decisions are made in
 //! `enrol` and `compose`, inside the transactions that this file hands out.
 
+mod budget;
 mod changes;
 mod claims;
 mod error;
@@ -8,8 +9,9 @@ mod lists;
 mod rows;
 mod schema;
 
+use budget::Tally;
+pub use budget::{Budget, NotWritten};
 pub use changes::Changes;
-use changes::Strangers;
 pub use claims::Holder;
 pub use error::StoreError;
 pub use rows::{AuditRow, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
@@ -18,7 +20,6 @@ use rows::{
 };
 use schema::{STEPS, VERSION};
 
-use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -31,11 +32,15 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use crate::ca;
 
+/// Whoever writes waits for so long for others who do.
+const BUSY: Duration = Duration::from_secs(10);
+
 /// An open store.
 pub struct Store {
     connection: Connection,
     path: PathBuf,
-    strangers: Cell<Strangers>,
+    unwritten: Tally,
+    actor: Option<String>,
 }
 
 impl Store {
@@ -70,30 +75,30 @@ impl Store {
     }
 
     fn connect(path: &Path) -> Result<Store, StoreError> {
+        Store::connect_within(path, BUSY)
+    }
+
+    /// `patience`: how long the lock of those who write is waited for.
+    fn connect_within(path: &Path, patience: Duration) -> Result<Store, StoreError> {
         let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(at)?;
         connection.set_prepared_statement_cache_capacity(64);
         // Without it, SQLite plans a statement anew for each new value that is compared.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
-        connection.busy_timeout(Duration::from_secs(10)).map_err(at)?;
+        connection.busy_timeout(patience).map_err(at)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
         // WAL: readers do not wait for the writer. FULL: a certificate that was sent has reached the disk.
         connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(at)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(at)?;
-        let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at)?;
-        if version > VERSION {
-            return Err(StoreError::Newer { path: path.to_owned(), version });
-        }
-        for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
-            transaction.execute_batch(step).map_err(at)?;
-        }
-        if version < VERSION {
-            transaction.pragma_update(None, "user_version", VERSION).map_err(at)?;
-        }
-        transaction.commit().map_err(at)?;
-        let strangers = Cell::new(Strangers { since: Timestamp::from_secs(0), lines: 0 });
-        Ok(Store { connection, path: path.to_owned(), strangers })
+        // What has to be sorted is small, and a disk that is full must not stop a revocation.
+        connection.pragma_update(None, "temp_store", "MEMORY").map_err(at)?;
+        bring_up_to_date(path, &mut connection)?;
+        Ok(Store { connection, path: path.to_owned(), unwritten: Tally::default(), actor: None })
+    }
+
+    /// Who runs the command, for the audit log.
+    pub fn run_by(&mut self, actor: String) {
+        self.actor = Some(actor);
     }
 
     /// Copies it, as it is at one moment, into a file that is not there yet. Nobody has to stop for that.
@@ -108,11 +113,18 @@ impl Store {
     /// Begins changes. Others wait until they are committed or dropped.
     pub fn changes(&mut self) -> Result<Changes<'_>, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
-        let (path, strangers) = (self.path.as_path(), &self.strangers);
+        let (path, unwritten, actor) = (self.path.as_path(), &self.unwritten, self.actor.as_deref());
         match transaction {
-            Ok(transaction) => Ok(Changes { transaction, path, strangers }),
+            Ok(transaction) => Ok(Changes { transaction, path, unwritten, actor }),
             Err(source) => Err(StoreError::Sqlite { path: path.to_owned(), source }),
         }
+    }
+
+    /// Reads, all as it is at one moment. Nobody waits for it, and it waits for nobody.
+    pub fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Store) -> Result<T, E>) -> Result<T, E> {
+        // Rolled back when it is dropped: nothing was changed.
+        let _moment = self.check(self.connection.unchecked_transaction())?;
+        read(self)
     }
 
     /// The EST bases that `init` was given.
@@ -141,9 +153,22 @@ impl Store {
         Ok((certificate, payload))
     }
 
+    /// The certificates of a node that are valid and not revoked, oldest first.
+    pub fn live_certificates(&self, node: &str, now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL ORDER BY rowid");
+        let rows = self.connection.prepare_cached(&sql);
+        self.check(rows.and_then(|mut found| found.query_map(params![node, millis(now)], certificate_row)?.collect()))
+    }
+
     /// The requests for a node that nobody has decided about, oldest first.
     pub fn waiting(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
-        let sql = format!("{REQUEST} WHERE node = ?1 AND verdict IS NULL AND last_at > ?2 ORDER BY id");
+        Ok(self.open_requests(node, now)?.into_iter().filter(|row| row.verdict.is_none()).collect())
+    }
+
+    /// The requests for a node that were not denied, oldest first: those that wait, and one that was approved and has not
+    /// come for its certificate.
+    pub fn open_requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
+        let sql = format!("{REQUEST} WHERE node = ?1 AND verdict IS NOT 'denied' AND last_at > ?2 ORDER BY id");
         let since = millis(now.minus(REQUEST_LIFE));
         let rows = self.connection.prepare(&sql);
         self.check(rows.and_then(|mut found| found.query_map(params![node, since], request_row)?.collect()))
@@ -152,7 +177,7 @@ impl Store {
     /// The newest lines of the audit log, oldest first.
     pub fn log(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         let sql = format!(
-            "SELECT at, event, node, peer, detail FROM (SELECT * FROM audit ORDER BY id DESC LIMIT {limit}) ORDER BY id"
+            "SELECT at, event, node, peer, detail, actor FROM (SELECT * FROM audit ORDER BY id DESC LIMIT {limit}) ORDER BY id"
         );
         self.all(&sql, |row| {
             Ok(AuditRow {
@@ -161,6 +186,7 @@ impl Store {
                 node: row.get(2)?,
                 peer: row.get(3)?,
                 detail: row.get(4)?,
+                actor: row.get(5)?,
             })
         })
     }
@@ -173,6 +199,26 @@ impl Store {
     fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
         result.map_err(|source| StoreError::Sqlite { path: self.path.clone(), source })
     }
+}
+
+/// Only a store that is older waits for the lock of those who write; whoever only reads waits for nobody.
+fn bring_up_to_date(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
+    let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let version_of = |connection: &Connection| {
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at)?;
+        if version > VERSION { Err(StoreError::Newer { path: path.to_owned(), version }) } else { Ok(version) }
+    };
+    if version_of(connection)? == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(at)?;
+    // Somebody else may have done it meanwhile.
+    let version = version_of(&transaction)?;
+    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
+        transaction.execute_batch(step).map_err(at)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION).map_err(at)?;
+    transaction.commit().map_err(at)
 }
 
 #[cfg(test)]

@@ -380,7 +380,11 @@ fn the_log_tells_what_was_done() {
     assert_eq!(events, ["init", "node", "payload"]);
     let text = String::from_utf8(fine(&dir, &["log", "--last", "1"])).unwrap();
     assert_eq!(text.lines().count(), 1);
-    assert!(text.contains(" payload  node1: payload "), "{text}");
+    // Who it was, as far as a test can know that, too.
+    let who = rows[2]["by"].as_str().unwrap();
+    let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
+    assert!(who.contains(&format!("uid {uid}")), "{who}");
+    assert!(text.contains(&format!(" payload  node1 by {who}: payload ")), "{text}");
 }
 
 #[test]

@@ -154,8 +154,9 @@ fn requests_that_wait_are_few_and_do_not_stay() {
         assert_eq!(ask(&good(&site)).status, 202);
     }
     let answer = ask(&good(&site));
-    let why = "8 other keys wait for approval under this name; run imprint-host deny for it, and try again\n";
-    assert_eq!((answer.status, answer.body.as_str()), (403, why));
+    let why = "8 other keys wait for approval with this payload; run imprint-host deny for its node, or make another \
+               payload\n";
+    assert_eq!((answer.status, answer.body.as_str(), answer.header("Retry-After")), (429, why, Some("60")));
     site.pass(DAY);
     assert!(site.state().store.waiting("node1", site.clock()).unwrap().is_empty());
     assert_eq!(ask(&good(&site)).status, 202);
@@ -474,38 +475,6 @@ fn the_latest_certificate_is_the_one_that_was_signed_last() {
     let second = renew(&first, site.clock());
     let third = renew(&second, site.clock().plus(DAY / 4));
     assert_eq!(site.state().store.latest("node1").unwrap().0.unwrap().der, third);
-}
-
-/// Whoever can connect can be refused, but cannot fill the disk with it.
-#[test]
-fn strangers_have_so_many_lines_of_the_log_in_an_hour() {
-    let site = start(&[NODE]);
-    let token = site.token("node1", &Options::default());
-    let mut state = site.state();
-    let mut ask = |csr: &[u8], token: Option<&str>, now| {
-        let proof = token.map(|token| Proof::Token(Secret::new(token.as_bytes().to_vec())));
-        let credentials = proof.map(|proof| Credentials { name: "node1".into(), proof });
-        let request = Request { csr, credentials: credentials.as_ref(), peer: "192.0.2.1" };
-        state.decide(now, |desk| enrol::simple_enroll(desk, &request)).unwrap();
-    };
-    let (right, other) = (good(&site), site.csr("/CN=other", &[]));
-    let lines = || site.state().store.log(10_000).unwrap().len();
-    let (before, now) = (lines(), site.clock());
-    for _ in 0..100 {
-        ask(b"no CSR", None, now);
-        ask(&right, None, now);
-        ask(&right, Some("wrong"), now);
-    }
-    assert_eq!(lines(), before + 101);
-    assert_eq!(last(&site), "refused -: more strangers are refused within the hour; the server's own log names each");
-    // Who has the token is no stranger.
-    ask(&other, Some(&token), now);
-    assert_eq!(
-        last(&site),
-        "refused node1: subject in the CSR is CN=other, in the record CN=node1.example.org, O=Example"
-    );
-    ask(&right, Some("wrong"), now.plus(Duration::from_secs(3600)));
-    assert_eq!((last(&site), lines()), ("refused node1: wrong token".into(), before + 103));
 }
 
 /// One address cannot take every place. It is told to come back where it finds none, and others are served meanwhile.

@@ -522,7 +522,9 @@ fn an_administrator_approves_what_the_console_shows() {
     assert!(agent.wait().unwrap().success(), "{rest:?}");
     assert!(!rest.iter().any(|line| line.contains("waits for approval")), "{rest:?}");
     assert_eq!(certified(&out).0, certified(&out).1);
-    assert!(host("log").contains(" approved node1 from 127.0.0.1: key "));
+    let log = host("log");
+    let approved = log.lines().find(|line| line.contains(" approved node1 by ")).unwrap_or_else(|| panic!("{log}"));
+    assert!(approved.contains("(uid ") && approved.contains(", asked from 127.0.0.1: key "), "{approved}");
 
     // Nobody approves the third one.
     let output = Command::new(programs::agent())

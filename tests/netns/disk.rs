@@ -92,11 +92,13 @@ fn a_disk_that_is_full_and_then_is_not() {
     };
     fill();
     let refused = imprint::chain::chain(&disk.enroll(Duration::from_secs(3)).unwrap_err());
-    assert!(refused.contains("the server has a fault; see its log"), "{refused}");
-    assert!(disk.log().contains("database or disk is full"), "{}", disk.log());
+    assert!(refused.contains("503 the server's disk is full; make room there, and nodes go on"), "{refused}");
+    assert!(disk.log().contains("is full: nothing is signed until there is room"), "{}", disk.log());
     let payload = disk.host(&["payload", "node1"]).unwrap_err();
     assert!(payload.contains("database or disk is full"), "{payload}");
     fs::remove_file(disk.path("disk/filler")).unwrap();
+    // What is kept for an administrator was not eaten into.
+    assert_eq!(fs::metadata(disk.path("disk/state/reserve")).unwrap().len(), imprint_host::room::BYTES);
     // Neither the token nor anything else was used up.
     assert_eq!(disk.certificates(), 0);
     disk.enroll(LIMIT).unwrap();

@@ -39,8 +39,11 @@ pub enum Refusal {
         /// Why.
         reason: CrlReason,
     },
-    /// More keys wait for approval under this name than a node can have.
-    TooMany(usize),
+    /// The key has a valid certificate of another node.
+    KeyOfAnother {
+        /// For the log.
+        node: String,
+    },
     /// The record asks for the EST server's own name.
     ServerName(String),
     /// A renewal without a certificate.
@@ -132,10 +135,9 @@ impl fmt::Display for Refusal {
                 "the certificate of this key was revoked at {at} ({}); a key gets no other one, enrol with a new payload",
                 reason_name(*reason)
             ),
-            Refusal::TooMany(count) => write!(
-                f,
-                "{count} other keys wait for approval under this name; run imprint-host deny for it, and try again"
-            ),
+            Refusal::KeyOfAnother { .. } => {
+                write!(f, "the key in the CSR has a certificate of another node; make a key of this node's own")
+            }
             Refusal::ServerName(name) => write!(f, "{name} is the EST server's own name; change the node's record"),
             Refusal::NoCertificate => {
                 write!(f, "a renewal needs the certificate that is to be renewed, as TLS client certificate")

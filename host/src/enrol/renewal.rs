@@ -1,12 +1,11 @@
-//! Renewal (RFC 7030 §4.2.2): a certificate, proven in the TLS handshake, gets a successor with the same names. The
-//! node's record has to be there and unchanged, and the certificate has to be the node's latest.
+//! Renewal (RFC 7030 §4.2.2): who shows a certificate in the TLS handshake asks at the gate for its successor. Signs
+//! nothing itself.
 
-use super::first::is_lost;
-use super::{Answer, Because, Decision, Desk, EnrolError, Refusal, Stop, revocation};
-use crate::ca;
+use super::gate::{self, Shown, Visit};
+use super::{Answer, Decision, Desk, EnrolError, Notes, Refusal, Stop, revocation};
 use crate::csr::Csr;
-use crate::record::{Record, names_a_server};
-use crate::store::CertificateRow;
+use crate::store::{Budget, CertificateRow};
+use crate::x509::CrlReason;
 
 /// Decides about a renewal, and books it. TLS has verified path, validity and possession of `certificate`, the client's.
 pub fn simple_reenroll(
@@ -16,47 +15,30 @@ pub fn simple_reenroll(
     peer: &str,
 ) -> Result<Decision, EnrolError> {
     let row = certificate.map(|der| revocation::certificate(desk.changes, der)).transpose()?.flatten();
-    let mut alarm = None;
+    let mut notes = Notes::default();
     let decided = match (&row, certificate) {
-        (Some(row), _) => {
-            alarm = desk.in_use(row, peer)?;
-            desk.changes.seen(&row.serial, desk.now)?;
-            decide(desk, csr, row)
-        }
+        (Some(row), _) => decide(desk, csr, row, peer, &mut notes),
         (None, Some(_)) => Err(Refusal::NotOurs.into()),
         (None, None) => Err(Refusal::NoCertificate.into()),
     };
-    let mut decision = desk.decision(decided, row.as_ref().map(|row| row.node.as_str()), peer, "renewed")?;
-    decision.alarm = alarm;
-    Ok(decision)
+    desk.decision(decided, row.as_ref().map(|row| row.node.as_str()), peer, "renewed", notes)
 }
 
-fn decide(desk: &Desk<'_>, csr: &[u8], row: &CertificateRow) -> Result<Answer, Stop> {
-    let Desk { changes, urls, now, .. } = *desk;
-    let csr = Csr::parse(csr)?;
+fn decide(desk: &Desk<'_>, csr: &[u8], row: &CertificateRow, peer: &str, notes: &mut Notes) -> Result<Answer, Stop> {
     if let Some((at, reason)) = row.revoked {
-        return Err(Refusal::Revoked { at, reason }.into());
-    }
-    let Some(node) = changes.node(&row.node)? else { return Err(Refusal::NotOurs.into()) };
-    let Some(latest) = changes.latest_certificate(&row.node)? else { return Err(Refusal::NotOurs.into()) };
-    let record = Record::of_store(&node.file, &node.record, urls)?;
-    if !ca::is_for(&row.der, &record.names) {
-        return Err(Refusal::Changed.into());
-    }
-    csr.matches(&record.names, record.key)?;
-    if let Some(name) = names_a_server(&record.names, urls) {
-        return Err(Refusal::ServerName(name).into());
-    }
-    if latest.serial != row.serial {
-        let lost = latest.renews.as_ref() == Some(&row.serial) && latest.seen_at.is_none();
-        // The same request again: its answer again, with no signature.
-        if lost && latest.spki_hash == csr.spki_hash() {
-            let detail = format!("{} key {}, same certificate again", record.names, latest.key_code);
-            return Ok(Answer::Issued { der: latest.der, detail });
+        notes.alarm = desk.in_use(row, peer)?;
+        let latest = desk.changes.live_certificates(&row.node, desk.now)?.pop();
+        return Err(match latest {
+            Some(latest) if reason == CrlReason::Superseded => Refusal::Superseded { key_code: latest.key_code, at },
+            _ => Refusal::Revoked { at, reason },
         }
-        if !lost || !is_lost(&latest, now) {
-            return Err(Refusal::Superseded { key_code: latest.key_code, at: latest.issued_at }.into());
-        }
+        .into());
     }
-    desk.issue(&record, &csr, row.payload, Because::Renews(&row.serial))
+    notes.budget = Budget::Certificate(row.serial.clone());
+    desk.proven(row, peer)?;
+    let csr = Csr::parse(csr)?;
+    let Some(node) = desk.changes.node(&row.node)? else { return Err(Refusal::NotOurs.into()) };
+    let of_key = desk.changes.certificates_of(&csr.spki_hash(), desk.now)?;
+    let visit = Visit { node: &node, csr: &csr, of_key: &of_key, shown: Shown::Certificate(row), peer };
+    gate::pass(desk, &visit, notes)
 }

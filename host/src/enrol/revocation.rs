@@ -18,9 +18,7 @@ pub fn shown_in_a_handshake(desk: &Desk<'_>, der: &[u8], peer: &str) -> Result<O
     if row.revoked.is_some() {
         return Ok(desk.in_use(&row, peer)?);
     }
-    if row.seen_at.is_none() {
-        desk.changes.seen(&row.serial, desk.now)?;
-    }
+    desk.proven(&row, peer)?;
     Ok(None)
 }
 
@@ -33,26 +31,52 @@ pub(super) fn certificate(changes: &Changes<'_>, der: &[u8]) -> Result<Option<Ce
 impl Desk<'_> {
     /// `by` takes the place of `last`, which is revoked.
     pub(super) fn supersede(&self, last: &CertificateRow, by: &Csr, peer: &str) -> Result<(), Stop> {
+        Ok(self.ended(last, &by.code().to_string(), peer)?)
+    }
+
+    fn ended(&self, last: &CertificateRow, by: &str, peer: &str) -> Result<(), StoreError> {
         self.changes.revoke(last, CrlReason::Superseded, self.now)?;
-        let detail = format!("key {}: key {} takes its place", last.key_code, by.code());
+        let detail = format!("key {}: key {by} takes its place", last.key_code);
         let event = Event { event: "superseded", node: Some(&last.node), peer: Some(peer), detail: &detail };
-        Ok(self.changes.audit(&event, self.now)?)
+        self.changes.audit(&event, self.now)
+    }
+
+    /// A client has proven that it has this certificate. The first time, the one that it renews ends: its successor has
+    /// arrived.
+    pub(super) fn proven(&self, row: &CertificateRow, peer: &str) -> Result<(), StoreError> {
+        if row.seen_at.is_some() {
+            return Ok(());
+        }
+        self.changes.seen(&row.serial, self.now)?;
+        if row.renews.is_none() {
+            return Ok(());
+        }
+        let live = self.changes.live_certificates(&row.node, self.now)?;
+        for last in live.iter().take_while(|last| last.serial != row.serial) {
+            self.ended(last, &row.key_code, peer)?;
+        }
+        Ok(())
     }
 
     /// A revoked certificate, or its key, is still in use. What there is to say about it, the first time.
     pub(super) fn in_use(&self, row: &CertificateRow, peer: &str) -> Result<Option<Alarm>, StoreError> {
         let Some((at, reason)) = row.revoked else { return Ok(None) };
-        if !self.changes.alarmed(&row.serial, self.now)? {
-            return Ok(None);
-        }
         let detail = format!(
             "key {} is in use, but was revoked at {at} ({}): is there a second machine with its payload or its key?",
             row.key_code,
             reason_name(reason)
         );
-        let event = Event { event: "alarm", node: Some(&row.node), peer: Some(peer), detail: &detail };
+        self.alarm(row, peer, &detail)
+    }
+
+    /// Somebody has to look at a certificate. It is said once for each.
+    pub(super) fn alarm(&self, row: &CertificateRow, peer: &str, detail: &str) -> Result<Option<Alarm>, StoreError> {
+        if !self.changes.alarmed(&row.serial, self.now)? {
+            return Ok(None);
+        }
+        let event = Event { event: "alarm", node: Some(&row.node), peer: Some(peer), detail };
         self.changes.audit(&event, self.now)?;
-        Ok(Some(Alarm { node: row.node.clone(), peer: peer.to_owned(), detail }))
+        Ok(Some(Alarm { node: row.node.clone(), peer: peer.to_owned(), detail: detail.to_owned() }))
     }
 }
 
@@ -72,7 +96,8 @@ pub enum RevokeError {
     Store(StoreError),
 }
 
-/// Revokes the certificates of a node: those of one key, or all, and then its payloads are void, too.
+/// Revokes the certificates of a node: those of one key, or all, and then its payloads are void, too. What waits or was
+/// approved and not collected is denied with it: this decision is the later one.
 pub fn revoke(
     store: &mut Store,
     node: &str,
@@ -85,8 +110,9 @@ pub fn revoke(
     let is_meant =
         |row: &CertificateRow| code.is_none_or(|code| approval::plain(code) == approval::plain(&row.key_code));
     let (meant, others): (Vec<_>, Vec<_>) = live.into_iter().partition(is_meant);
-    let void = if code.is_none() { changes.void_unspent(node, now)? } else { 0 };
-    if meant.is_empty() && void == 0 {
+    let void = if code.is_none() { changes.void_payloads(node, now)? } else { 0 };
+    let denied = approval::deny_of_key(&changes, node, code, now)?;
+    if meant.is_empty() && void == 0 && denied == 0 {
         let valid = others.into_iter().map(|row| row.key_code).collect();
         return Err(RevokeError::Nothing { node: node.to_owned(), code: code.map(str::to_owned), valid });
     }

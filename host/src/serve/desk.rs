@@ -11,6 +11,7 @@ use super::metrics::Metrics;
 use super::{Clock, ServeError};
 use crate::crash;
 use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Refusal, Request};
+use crate::room;
 use crate::state::State;
 
 /// So many requests wait. At a few hundred microseconds each that is a fraction of a second.
@@ -42,6 +43,8 @@ pub(super) enum Said {
     Fault(String),
     /// Too much waits already.
     Full,
+    /// The disk has no room, and nothing was decided.
+    NoRoom,
 }
 
 struct Job {
@@ -62,7 +65,7 @@ impl Desk {
         let (jobs, waits) = mpsc::channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::Builder::new().name("desk".to_owned());
-        let worker = Worker { state, clock, metrics, waiting: waiting.clone() };
+        let worker = Worker { state, clock, metrics, waiting: waiting.clone(), full: false };
         thread.spawn(move || worker.run(waits)).map_err(ServeError::Runtime)?;
         Ok(Desk { jobs, waiting })
     }
@@ -89,6 +92,8 @@ struct Worker {
     clock: Clock,
     metrics: Arc<Metrics>,
     waiting: Arc<AtomicUsize>,
+    /// Whether the disk had no room the last time.
+    full: bool,
 }
 
 impl Worker {
@@ -106,11 +111,51 @@ impl Worker {
                 Ok(true) => tracing::info!("signing with another intermediate from now on"),
                 Err(error) => tracing::error!("opening the CA again: {}", imprint::chain::chain(&error)),
             }
-            let said = self.together(&jobs);
+            let said = match self.has_room() {
+                true => self.together(&jobs),
+                false => jobs.iter().map(|job| self.without_room(job)).collect(),
+            };
             for (job, said) in jobs.into_iter().zip(said) {
                 // Whoever asked may be gone.
                 let _ = job.reply.send(said);
             }
+        }
+    }
+
+    /// Whether what is kept for an administrator's decisions is there. It is not eaten into.
+    fn has_room(&mut self) -> bool {
+        let dir = self.state.ca.dir();
+        let kept = if room::is_whole(dir) { Ok(()) } else { room::restore(dir) };
+        let full = match kept {
+            Ok(()) => false,
+            Err(error) if room::is_no_room(error.kind()) => true,
+            Err(error) => {
+                tracing::warn!("keeping room on the disk of {}: {error}", dir.display());
+                false
+            }
+        };
+        self.tell_room(full);
+        !full
+    }
+
+    fn tell_room(&mut self, full: bool) {
+        let dir = self.state.ca.dir().display();
+        match (self.full, full) {
+            (false, true) => tracing::error!(
+                "the disk of {dir} is full: nothing is signed until there is room; revoke, deny and log still work"
+            ),
+            (true, false) => tracing::info!("the disk of {dir} has room again"),
+            _ => {}
+        }
+        self.full = full;
+    }
+
+    /// What only reads is answered nevertheless.
+    fn without_room(&mut self, job: &Job) -> Said {
+        match job.asked {
+            Asked::First { .. } | Asked::Renewal { .. } => Said::NoRoom,
+            Asked::Shown { .. } => Said::Noted,
+            Asked::Key { .. } => self.together(std::slice::from_ref(job)).pop().unwrap_or(Said::NoRoom),
         }
     }
 
@@ -119,6 +164,10 @@ impl Worker {
             Ok(said) => said,
             // Nothing of any of them was kept. Alone, each but the one at fault succeeds.
             Err(_) if jobs.len() > 1 => jobs.chunks(1).flat_map(|job| self.together(job)).collect(),
+            Err(error) if room::is_missing(&error, self.state.ca.dir()) => {
+                self.tell_room(true);
+                vec![Said::NoRoom]
+            }
             Err(error) => vec![Said::Fault(imprint::chain::chain(&error))],
         }
     }

@@ -1,8 +1,10 @@
 //! How many connections each address has: one that takes all places and says nothing would shut all others out.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::origin;
 
 /// Connections at a time that are served.
 pub const CONNECTIONS: usize = 2048;
@@ -44,7 +46,7 @@ impl Guests {
     /// Counts one more connection. Each address has half of what others leave it: one that takes all that it can get
     /// leaves the other half. `None`: there is not even a place for telling it to come back.
     pub(super) fn admit(self: &Arc<Guests>, peer: IpAddr) -> Option<Guest> {
-        let from = origin(peer);
+        let from = origin::of_address(peer);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let free = CONNECTIONS.saturating_sub(counts.served);
         let has = counts.of.get(&from).copied().unwrap_or_default();
@@ -82,17 +84,6 @@ impl Drop for Guest {
                 counts.of.remove(&self.from);
             }
         }
-    }
-}
-
-/// Whoever has one IPv6 address has its whole /64 (RFC 4291 §2.5.1); IPv4 on an IPv6 socket is IPv4.
-pub(super) fn origin(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
     }
 }
 

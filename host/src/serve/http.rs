@@ -39,6 +39,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// A server that has too much to do is asked again after this time and up to as much more, by chance: those that were
 /// told at the same time do not come back at the same time.
 const BUSY: u8 = 10;
+/// Somebody has to make room first.
+const FULL: Duration = Duration::from_secs(30);
 
 /// The other end of a connection.
 #[derive(Clone)]
@@ -283,6 +285,9 @@ fn said(said: Said, layout: Layout) -> Response {
         Said::Noted => StatusCode::NO_CONTENT.into_response(),
         Said::Fault(why) => failed(&why),
         Said::Full => busy(),
+        Said::NoRoom => {
+            later(StatusCode::SERVICE_UNAVAILABLE, FULL, "the server's disk is full; make room there, and nodes go on")
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::guests::origin;
+use crate::origin::of_address;
 
 /// One more each tenth of a second.
 const EACH: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ impl Pace {
     /// How long this request has to wait for its turn; `Err`: it has none, the address may come back after that time.
     pub(super) fn turn(&self, peer: IpAddr, now: Instant) -> Result<Duration, Duration> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer = origin(peer);
+        let peer = of_address(peer);
         if known.paid.len() >= MOST && known.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP) {
             known.paid.retain(|_, paid| *paid > now);
             known.swept = Some(now);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::guests::origin;
+use crate::origin::of_address;
 
 /// So many wrong tokens in a row an address may send; it gets one more each second.
 const OF_ADDRESS: u32 = 20;
@@ -61,14 +61,14 @@ impl Tries {
     pub(super) fn wait(&self, peer: IpAddr, record: &str, now: Instant) -> Option<Duration> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let wrong = |bucket: Option<&Bucket>| bucket.map_or(0, |bucket| bucket.now(now).wrong);
-        let (address, record) = (wrong(known.addresses.of.get(&origin(peer))), wrong(known.records.of.get(record)));
+        let (address, record) = (wrong(known.addresses.of.get(&of_address(peer))), wrong(known.records.of.get(record)));
         (address >= OF_ADDRESS || record >= OF_RECORD && address > 0).then_some(EACH)
     }
 
     /// A token was wrong, or the record is not there.
     pub(super) fn wrong(&self, peer: IpAddr, record: &str, now: Instant) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        count(&mut known.addresses, origin(peer), OF_ADDRESS, now);
+        count(&mut known.addresses, of_address(peer), OF_ADDRESS, now);
         count(&mut known.records, record.chars().take(255).collect(), OF_RECORD, now);
     }
 }

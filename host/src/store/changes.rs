@@ -1,14 +1,13 @@
 //! Changes to the store, in one transaction: SQL only.
 
-use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
 
 use imprint::payload::PayloadId;
 use imprint::shown::line;
 use imprint::time::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
+use super::budget::Tally;
 use super::rows::{
     CERTIFICATE, PAYLOAD, REQUEST, REQUEST_LIFE, certificate_row, millis, mode_name, node_row, payload_row,
     reason_code, request_row, timestamp, verdict_name,
@@ -20,22 +19,17 @@ use crate::x509::CrlReason;
 pub struct Changes<'s> {
     pub(super) transaction: Transaction<'s>,
     pub(super) path: &'s Path,
-    pub(super) strangers: &'s Cell<Strangers>,
+    pub(super) unwritten: &'s Tally,
+    pub(super) actor: Option<&'s str>,
 }
-
-/// Lines of the audit log about people who have proven nothing, in the current hour.
-#[derive(Clone, Copy)]
-pub(super) struct Strangers {
-    pub(super) since: Timestamp,
-    pub(super) lines: u32,
-}
-
-/// So many lines an hour are enough to see that something is going on; anybody who can connect can cause them, and the
-/// log is never shortened.
-const STRANGERS: u32 = 100;
-const HOUR: Duration = Duration::from_secs(3600);
 
 impl Changes<'_> {
+    /// Decides about what nodes ask: no administrator decides that, whoever has started the program.
+    #[must_use]
+    pub fn for_nodes(self) -> Self {
+        Changes { actor: None, ..self }
+    }
+
     /// Makes them last.
     pub fn commit(self) -> Result<(), StoreError> {
         let path = self.path;
@@ -44,26 +38,9 @@ impl Changes<'_> {
 
     /// Adds a line to the audit log: one line, whatever its words came from.
     pub fn audit(&self, event: &Event<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "INSERT INTO audit (at, event, node, peer, detail) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql = "INSERT INTO audit (at, event, node, peer, detail, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let (node, peer) = (event.node.map(line), event.peer.map(line));
-        self.run(sql, params![millis(now), event.event, node, peer, line(event.detail)])
-    }
-
-    /// Adds a line about somebody who has proven nothing, unless the hour has had enough of those.
-    pub fn audit_stranger(&self, event: &Event<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let mut hour = self.strangers.get();
-        // Also when the clock goes back.
-        if now < hour.since || now >= hour.since.plus(HOUR) {
-            hour = Strangers { since: now, lines: 0 };
-        }
-        hour.lines = hour.lines.saturating_add(1);
-        self.strangers.set(hour);
-        let detail = "more strangers are refused within the hour; the server's own log names each";
-        match hour.lines.checked_sub(STRANGERS) {
-            None | Some(0) => self.audit(event, now),
-            Some(1) => self.audit(&Event { event: event.event, node: None, peer: None, detail }, now),
-            Some(_) => Ok(()),
-        }
+        self.run(sql, params![millis(now), event.event, node, peer, line(event.detail), self.actor])
     }
 
     /// Adds a node, or gives it another record.
@@ -90,10 +67,10 @@ impl Changes<'_> {
         self.run(sql, params![id, payload.node, hash, mode_name(payload.mode), composed, expiry])
     }
 
-    /// Voids the payloads of a node whose token was not used. How many there were.
-    pub fn void_unspent(&self, node: &str, now: Timestamp) -> Result<usize, StoreError> {
-        let sql = "UPDATE payloads SET void_at = ?2
-                   WHERE node = ?1 AND void_at IS NULL AND expiry > ?2 AND (spent_at IS NULL OR mode = 'each-boot')";
+    /// Voids the payloads of a node, used or not: what was used waits for an administrator, who has decided otherwise. How
+    /// many there were.
+    pub fn void_payloads(&self, node: &str, now: Timestamp) -> Result<usize, StoreError> {
+        let sql = "UPDATE payloads SET void_at = ?2 WHERE node = ?1 AND void_at IS NULL AND expiry > ?2";
         self.check(self.transaction.execute(sql, params![node, millis(now)]))
     }
 
@@ -109,17 +86,25 @@ impl Changes<'_> {
         self.run(sql, params![payload.0.as_slice(), millis(now), key_code])
     }
 
+    /// Notes that what was asked with a payload was denied.
+    pub fn deny_payload(&self, payload: PayloadId, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE payloads SET denied_at = ?2 WHERE id = ?1";
+        self.run(sql, params![payload.0.as_slice(), millis(now)])
+    }
+
     /// Adds a certificate.
     pub fn add_certificate(&self, row: &CertificateRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO certificates
-                   (serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, issuer, approved)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                   (serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, issuer, approved, peer)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
         let (payload, spki_hash) = (row.payload.0.as_slice(), row.spki_hash.as_slice());
         let (issued_at, not_after) = (millis(row.issued_at), millis(row.not_after));
-        let CertificateRow { serial, node, key_code, der, renews, issuer, approved, .. } = row;
+        let CertificateRow { serial, node, key_code, der, renews, issuer, approved, peer, .. } = row;
         self.run(
             sql,
-            params![serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, issuer, approved],
+            params![
+                serial, node, payload, spki_hash, key_code, der, issued_at, not_after, renews, issuer, approved, peer
+            ],
         )
     }
 
@@ -147,10 +132,18 @@ impl Changes<'_> {
         self.many(&sql, params![node, millis(now)], certificate_row)
     }
 
-    /// When the certificates of a payload were signed after `since`, oldest first.
+    /// When certificates were signed for a payload's token after `since`, oldest first.
     pub fn signed_since(&self, payload: PayloadId, since: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
-        let sql = "SELECT issued_at FROM certificates WHERE payload = ?1 AND issued_at > ?2 ORDER BY issued_at";
+        let sql = "SELECT issued_at FROM certificates WHERE payload = ?1 AND issued_at > ?2 AND renews IS NULL
+                   ORDER BY issued_at";
         self.many(sql, params![payload.0.as_slice(), millis(since)], |row| timestamp(row, 0))
+    }
+
+    /// When a node's certificates were renewed after `since`, and by which address, oldest first.
+    pub fn renewed_since(&self, node: &str, since: Timestamp) -> Result<Vec<(Timestamp, Option<String>)>, StoreError> {
+        let sql = "SELECT issued_at, peer FROM certificates WHERE node = ?1 AND issued_at > ?2 AND renews IS NOT NULL
+                   ORDER BY issued_at";
+        self.many(sql, params![node, millis(since)], |row| Ok((timestamp(row, 0)?, row.get(1)?)))
     }
 
     /// Revokes a certificate; the first time counts.
@@ -172,21 +165,17 @@ impl Changes<'_> {
         self.run(sql, params![issuer, number, millis(row.made_at)])
     }
 
-    /// The newest certificate of a node.
-    pub fn latest_certificate(&self, node: &str) -> Result<Option<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY rowid DESC LIMIT 1");
-        self.one(&sql, [node], certificate_row)
-    }
-
     /// Notes that a client has proven that it has this certificate; the first time counts.
     pub fn seen(&self, serial: &[u8], now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE certificates SET seen_at = ?2 WHERE serial = ?1 AND seen_at IS NULL";
         self.run(sql, params![serial, millis(now)])
     }
 
-    /// The certificates of a key that have not expired, newest first.
+    /// The certificates of a key, of whatever node, that have not expired or were revoked, newest first.
     pub fn certificates_of(&self, spki_hash: &[u8; 32], now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 AND not_after > ?2 ORDER BY rowid DESC");
+        let sql = format!(
+            "{CERTIFICATE} WHERE spki_hash = ?1 AND (not_after > ?2 OR revoked_at IS NOT NULL) ORDER BY rowid DESC"
+        );
         self.many(&sql, params![spki_hash.as_slice(), millis(now)], certificate_row)
     }
 
@@ -199,11 +188,12 @@ impl Changes<'_> {
 
     /// Notes that a request came, for the first time or again.
     pub fn put_request(&self, row: &RequestRow) -> Result<(), StoreError> {
-        let sql = "INSERT INTO requests (node, spki_hash, key_code, why, peer, first_at, last_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                   ON CONFLICT (node, spki_hash) DO UPDATE SET peer = ?5, last_at = ?7";
-        let RequestRow { node, spki_hash, key_code, why, peer, first_at, last_at, .. } = row;
-        self.run(sql, params![node, spki_hash.as_slice(), key_code, why, peer, millis(*first_at), millis(*last_at)])
+        let sql = "INSERT INTO requests (node, spki_hash, key_code, why, peer, first_at, last_at, payload)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                   ON CONFLICT (node, spki_hash) DO UPDATE SET peer = ?5, last_at = ?7, payload = ?8";
+        let RequestRow { node, spki_hash, key_code, why, peer, first_at, last_at, payload, .. } = row;
+        let (spki_hash, payload) = (spki_hash.as_slice(), payload.as_ref().map(|id| id.0.as_slice()));
+        self.run(sql, params![node, spki_hash, key_code, why, peer, millis(*first_at), millis(*last_at), payload])
     }
 
     /// Notes what was decided about a request.
@@ -218,12 +208,17 @@ impl Changes<'_> {
         self.run(sql, params![row.node, row.spki_hash.as_slice()])
     }
 
+    /// Removes what waits or was approved for a node: another payload has taken the place of the one that it was asked with.
+    pub fn drop_requests(&self, node: &str) -> Result<(), StoreError> {
+        self.run("DELETE FROM requests WHERE node = ?1 AND verdict IS NOT 'denied'", [node])
+    }
+
     pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
         let done = self.transaction.prepare_cached(sql).and_then(|mut statement| statement.execute(values));
         self.check(done.map(|_| ()))
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         sql: &str,
         values: impl rusqlite::Params,

@@ -36,6 +36,8 @@ pub struct PayloadRow {
     pub spent: Option<(Timestamp, String)>,
     /// When another payload took its place.
     pub void_at: Option<Timestamp>,
+    /// When an administrator last denied what was asked with it.
+    pub denied_at: Option<Timestamp>,
 }
 
 /// A certificate that was issued.
@@ -66,6 +68,8 @@ pub struct CertificateRow {
     pub approved: bool,
     /// When and why it was revoked.
     pub revoked: Option<(Timestamp, CrlReason)>,
+    /// Address that it was sent to; `None`: it was made here, or by an older program.
+    pub peer: Option<String>,
 }
 
 /// A list of revoked certificates that was made.
@@ -81,6 +85,8 @@ pub struct CrlRow {
 pub struct RequestRow {
     /// For which node.
     pub node: String,
+    /// With which payload's token; `None`: it was booked by an older program.
+    pub payload: Option<PayloadId>,
     /// SHA-256 of the SubjectPublicKeyInfo of its key.
     pub spki_hash: [u8; 32],
     /// The code of its key.
@@ -126,20 +132,22 @@ pub struct AuditRow {
     pub event: String,
     /// Which node.
     pub node: Option<String>,
-    /// Address of the other end.
+    /// Address of the other end: of whoever asked, also where an administrator decided.
     pub peer: Option<String>,
+    /// The administrator who ran the command; `None`: the program decided by the record.
+    pub actor: Option<String>,
     /// One line for people.
     pub detail: String,
 }
 
 // The newest row is the one that was added last: clocks go back.
 pub(super) const PAYLOAD: &str =
-    "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at FROM payloads";
+    "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at, denied_at FROM payloads";
 pub(super) const CERTIFICATE: &str = "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after, \
-                                      renews, seen_at, issuer, revoked_at, reason, approved FROM certificates";
+                                      renews, seen_at, issuer, revoked_at, reason, approved, peer FROM certificates";
 
 pub(super) const REQUEST: &str =
-    "SELECT node, spki_hash, key_code, why, peer, first_at, last_at, verdict FROM requests";
+    "SELECT node, spki_hash, key_code, why, peer, first_at, last_at, verdict, payload FROM requests";
 
 /// A node that waits asks again every few seconds. A request that nobody has made for this long is forgotten.
 pub(super) const REQUEST_LIFE: Duration = Duration::from_secs(86_400);
@@ -154,6 +162,7 @@ pub(super) fn request_row(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
         peer: row.get(4)?,
         first_at: timestamp(row, 5)?,
         last_at: timestamp(row, 6)?,
+        payload: row.get::<_, Option<[u8; 16]>>(8)?.map(PayloadId),
         verdict: verdict.map(|name| if name == "approved" { Verdict::Approved } else { Verdict::Denied }),
     })
 }
@@ -182,6 +191,7 @@ pub(super) fn payload_row(row: &Row<'_>) -> rusqlite::Result<PayloadRow> {
         expiry: timestamp(row, 5)?,
         spent: spent_at.map(|at| (at, spent_by.unwrap_or_default())),
         void_at: optional_timestamp(row, 8)?,
+        denied_at: optional_timestamp(row, 9)?,
     })
 }
 
@@ -199,6 +209,7 @@ pub(super) fn certificate_row(row: &Row<'_>) -> rusqlite::Result<CertificateRow>
         seen_at: optional_timestamp(row, 9)?,
         issuer: row.get(10)?,
         approved: row.get(13)?,
+        peer: row.get(14)?,
         revoked: optional_timestamp(row, 11)?.zip(row.get::<_, Option<i64>>(12)?.map(reason)),
     })
 }

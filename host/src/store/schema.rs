@@ -1,10 +1,10 @@
 //! The tables, version by version. A store that an older program made is brought up to date when it is opened.
 
 /// Version of the schema; `PRAGMA user_version` of the file.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
-pub(super) const STEPS: [&str; 5] = [
+pub(super) const STEPS: [&str; 6] = [
     "
 CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (
@@ -75,6 +75,17 @@ ALTER TABLE certificates ADD COLUMN approved INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX certificates_revoked ON certificates (issuer, not_after) WHERE revoked_at IS NOT NULL;
 CREATE INDEX certificates_of_payload ON certificates (payload, issued_at);
 CREATE TABLE crls (issuer TEXT PRIMARY KEY, number INTEGER NOT NULL, made_at INTEGER NOT NULL, der BLOB) STRICT;
+",
+    // Who decided, and whose budget a line of the log was; where a certificate was sent to; what a request was made with.
+    "
+ALTER TABLE audit ADD COLUMN actor TEXT;
+ALTER TABLE audit ADD COLUMN budget TEXT;
+CREATE INDEX audit_of_budget ON audit (budget, at, peer) WHERE budget IS NOT NULL;
+CREATE TABLE unwritten (budget TEXT PRIMARY KEY, count INTEGER NOT NULL, since INTEGER NOT NULL) STRICT;
+ALTER TABLE certificates ADD COLUMN peer TEXT;
+CREATE INDEX certificates_renewed ON certificates (node, issued_at) WHERE renews IS NOT NULL;
+ALTER TABLE payloads ADD COLUMN denied_at INTEGER;
+ALTER TABLE requests ADD COLUMN payload BLOB REFERENCES payloads (id);
 ",
     super::claims::STEP,
 ];

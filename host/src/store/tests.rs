@@ -41,6 +41,49 @@ fn an_older_store_is_brought_up_to_date() {
     assert_eq!((certificate.der, certificate.renews, certificate.seen_at), (vec![0x30], None, None));
 }
 
+/// What each version of this program wrote is what this one goes on with: nothing is lost, and the log only grows.
+#[test]
+fn a_store_of_each_older_version_is_brought_up_to_date() {
+    for version in 1..STEPS.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("imprint.db");
+        let old = Connection::open(&path).unwrap();
+        for step in &STEPS[..version] {
+            old.execute_batch(step).unwrap();
+        }
+        old.execute_batch(&format!(
+            "INSERT INTO nodes VALUES ('node1', 'f', 'r', 1); PRAGMA user_version = {version};
+             INSERT INTO payloads (id, node, token_hash, mode, composed, expiry)
+             VALUES (zeroblob(16), 'node1', zeroblob(32), 'once', 1, 99000);
+             INSERT INTO audit (at, event, detail) VALUES (1, 'init', 'new CA');
+             INSERT INTO certificates (serial, node, payload, spki_hash, key_code, der, issued_at, not_after)
+             VALUES (x'01', 'node1', zeroblob(16), zeroblob(32), 'K', x'30', 1, 99000);"
+        ))
+        .unwrap();
+        if version >= 3 {
+            let sql = "INSERT INTO requests (node, spki_hash, key_code, why, peer, first_at, last_at)
+                       VALUES ('node1', zeroblob(32), 'K', 'w', '192.0.2.1', 1000, 1000)";
+            old.execute_batch(sql).unwrap();
+        }
+        drop(old);
+        let now = Timestamp::from_secs(2);
+        let mut store = Store::open(&path).unwrap();
+        let (certificate, payload) = store.latest("node1").unwrap();
+        let (certificate, payload) = (certificate.unwrap(), payload.unwrap());
+        assert_eq!((certificate.peer, certificate.revoked, payload.denied_at), (None, None, None), "{version}");
+        let waiting: Vec<_> = store.waiting("node1", now).unwrap().into_iter().map(|row| row.payload).collect();
+        assert_eq!(waiting, vec![None; usize::from(version >= 3)], "{version}");
+        let event = Event { event: "refused", node: None, peer: Some("192.0.2.1"), detail: "no credentials" };
+        let changes = store.changes().unwrap();
+        changes.audit_within(&Budget::Stranger, &event, now).unwrap();
+        changes.commit().unwrap();
+        assert_eq!(store.log(10).unwrap().iter().map(|row| row.actor.as_deref()).collect::<Vec<_>>(), [None; 2]);
+        assert!(store.connection.execute("DELETE FROM audit", []).is_err(), "{version}");
+        let at: i64 = store.connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert_eq!(at, VERSION);
+    }
+}
+
 #[test]
 fn an_unfinished_init_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,4 +129,19 @@ fn durability() {
     assert_eq!(pragma("journal_mode").unwrap(), rusqlite::types::Value::Text("wal".into()));
     assert_eq!(pragma("synchronous").unwrap(), rusqlite::types::Value::Integer(2));
     assert_eq!(pragma("foreign_keys").unwrap(), rusqlite::types::Value::Integer(1));
+}
+
+/// Somebody writes for as long as it takes, as in a storm of nodes: those who only read answer meanwhile. Opening the
+/// store took the lock of those who write, so that `nodes` and `log` waited with them.
+#[test]
+fn who_reads_waits_for_nobody() {
+    let (_dir, mut store) = store();
+    let path = store.path.clone();
+    let writing = store.changes().unwrap();
+    let refused = Connection::open(&path).unwrap().execute_batch("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE");
+    assert_eq!(refused.unwrap_err().sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy), "the lock is held");
+    let reader = Store::connect_within(&path, Duration::ZERO).unwrap();
+    assert_eq!(reader.reading(|store| store.log(10)).unwrap().len(), 1);
+    assert_eq!(reader.nodes().unwrap().len(), 0);
+    drop(writing);
 }

@@ -1,0 +1,62 @@
+//! Who runs a command, for the audit log. Whoever is root can say what they like here: it is for honest administrators.
+
+use std::fs;
+
+use nix::unistd::getuid;
+
+/// `alice (uid 1000)`, `root (uid 0), logged in as alice (uid 1000)`, `root (uid 0), sudo of alice`.
+pub(super) fn name() -> String {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let login = fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse().ok());
+    let sudo = std::env::var("SUDO_USER").ok();
+    described(getuid().as_raw(), login, sudo.as_deref(), &users)
+}
+
+/// `(uid_t) -1`: nobody has logged in, as in a service (proc_pid_loginuid(5)).
+const UNSET: u32 = u32::MAX;
+
+fn described(uid: u32, login: Option<u32>, sudo: Option<&str>, users: &str) -> String {
+    let mut text = user(uid, users);
+    match (login, sudo) {
+        (Some(login), _) if login != UNSET && login != uid => {
+            text.push_str(&format!(", logged in as {}", user(login, users)));
+        }
+        (None | Some(UNSET), Some(sudo)) if !sudo.is_empty() => {
+            let sudo: String = sudo.chars().take(64).collect();
+            text.push_str(&format!(", sudo of {}", sudo.escape_default()));
+        }
+        _ => {}
+    }
+    text
+}
+
+/// By passwd(5). Users that are known elsewhere have a number only.
+fn user(uid: u32, users: &str) -> String {
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid)).then(|| name.escape_default().to_string())
+    });
+    name.map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_the_log_names() {
+        let users = "root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000::/home/alice:/bin/sh\n";
+        for (uid, login, sudo, want) in [
+            (1000, None, None, "alice (uid 1000)"),
+            (0, Some(UNSET), None, "root (uid 0)"),
+            (0, Some(0), Some("alice"), "root (uid 0)"),
+            (0, Some(1000), Some("bob"), "root (uid 0), logged in as alice (uid 1000)"),
+            (0, Some(UNSET), Some("alice"), "root (uid 0), sudo of alice"),
+            (0, None, Some("a\n\u{1b}"), "root (uid 0), sudo of a\\n\\u{1b}"),
+            (7, Some(7), None, "uid 7"),
+        ] {
+            assert_eq!(described(uid, login, sudo, users), want);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Who counts as one: an address, as far as its holder can choose others like it. Looks nothing up.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Whoever has one IPv6 address has its whole /64 (RFC 4291 §2.5.1); IPv4 on an IPv6 socket is IPv4.
+pub fn of_address(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+/// The same of an address as it is in the books. A line is its own origin.
+pub fn of(peer: &str) -> String {
+    peer.parse().map_or_else(|_| peer.to_owned(), |address| of_address(address).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_addresses_is_one() {
+        for (text, want) in [
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("/dev/ttyUSB0", "/dev/ttyUSB0"),
+        ] {
+            assert_eq!(of(text), want);
+        }
+    }
+}
