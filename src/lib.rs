@@ -48,7 +48,7 @@ pub mod neighbour;
 mod checksum;
 pub mod pem;
 pub mod secret;
-mod shown;
+pub mod shown;
 pub mod time;
 pub mod trial;
 pub mod sys;

@@ -1,5 +1,6 @@
 //! Measures `imprint-host serve` for `make bench`, beside what bounds it: bare TLS handshakes with the same library and
-//! certificate, and commits of SQLite with the same settings. Prints numbers only.
+//! certificate, and commits of SQLite with the same settings; and with clients that ask for a long list of revoked
+//! certificates all the time, beside the same without them. Prints numbers only.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -27,14 +28,19 @@ use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::plan::SubjectPlan;
 use imprint::time::{Deadline, Timestamp};
 use imprint_host::compose::Options;
+use imprint_host::enrol;
 use imprint_host::state::State;
 use imprint_host::store::Event;
+use imprint_host::x509::CrlReason;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 /// Clients at a time.
 const CLIENTS: usize = 64;
+/// So many certificates are revoked, and so many clients ask for the list of them again as soon as they have it.
+const REVOKED: usize = 10_000;
+const POLLERS: usize = 4;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -45,8 +51,9 @@ fn main() {
     let dir = work.path().join("state");
     let address = free();
     let mut site = Site::new(&dir, address);
-    // What a round may use up; half load is one more round.
-    let requests = site.requests((rounds + 1) * seconds as usize * 3000);
+    // What a round may use up; half load is one more round, and each round with pollers are two.
+    let polled = rounds.min(3);
+    let requests = site.requests((rounds + 1 + 2 * polled) * seconds as usize * 3000);
     let bare = Bare::start(&site);
     let _serve = Serve::start(Path::new(program), &dir, address);
     let next = AtomicUsize::new(0);
@@ -64,6 +71,15 @@ fn main() {
     times.sort_unstable();
     let at = |of_hundred: usize| times[(times.len() - 1) * of_hundred / 100].as_secs_f64() * 1000.0;
     println!("half {half:.1} {:.2} {:.2}", at(50), at(99));
+    // By this process, while the server runs.
+    site.revoke();
+    let path = format!("/crl/{}.crl", site.state.ca.current().id());
+    for _ in 0..polled {
+        let without = check_ins(&site.client, address, &requests, &next, window);
+        let (with, lists) =
+            polled_meanwhile(address, &path, || check_ins(&site.client, address, &requests, &next, window));
+        println!("lists {without:.1} {with:.1} {lists}");
+    }
 }
 
 fn free() -> SocketAddr {
@@ -116,6 +132,17 @@ impl Site {
             .into_bytes()
         };
         payloads.iter().map(|composed| request(&composed.bytes)).collect()
+    }
+
+    /// Certificates of one node, all revoked.
+    fn revoke(&mut self) {
+        let now = Timestamp::system();
+        let record = "name = \"revoked\"\nsubject = [\"CN=revoked\"]\n".to_owned();
+        self.state.add_nodes(&[("revoked".to_owned(), record)], false, now).unwrap();
+        let options = Options { credentials: true, keep: true, ..Options::default() };
+        self.state.payloads(&vec!["revoked".to_owned(); REVOKED], &options, now).unwrap();
+        let (rows, _) = enrol::revoke(&mut self.state.store, "revoked", None, CrlReason::Superseded, now).unwrap();
+        assert_eq!(rows.len(), REVOKED);
     }
 
     /// Commits a second: one line of the audit log each, which is the least that a check-in writes.
@@ -249,6 +276,33 @@ fn check_ins(
     window: Duration,
 ) -> f64 {
     many(window, || signed(&exchange(client, server, &requests[next.fetch_add(1, Ordering::Relaxed)])))
+}
+
+/// What it is with clients that ask for the list without a pause, and how many lists they got.
+fn polled_meanwhile(server: SocketAddr, path: &str, measured: impl FnOnce() -> f64) -> (f64, usize) {
+    let (stop, lists) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let poll = || {
+        while !stop.load(Ordering::Relaxed) {
+            let mut stream = TcpStream::connect(server).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            if answer.starts_with(b"HTTP/1.1 200 ") {
+                // Each entry has a serial number of 16 bytes and a time.
+                assert!(answer.len() > REVOKED * 32, "{}", answer.len());
+                lists.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let rate = std::thread::scope(|scope| {
+        for _ in 0..POLLERS {
+            scope.spawn(poll);
+        }
+        let rate = measured();
+        stop.store(true, Ordering::Relaxed);
+        rate
+    });
+    (rate, lists.into_inner())
 }
 
 /// So many a second, each at its time whatever became of those before; from that time to its answer.

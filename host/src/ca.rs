@@ -32,11 +32,14 @@ use zeroize::Zeroizing;
 
 pub use error::StateError;
 pub use files::NewFile;
-pub(crate) use files::owned_like_its_folder;
-use files::{io_error, private_directory, private_folder, read_certificate, read_key, refuse_used, write, write_key};
+pub(crate) use files::{Held, given_away};
+use files::{
+    hold, io_error, private_directory, private_folder, read_certificate, read_key, refuse_used, write, write_key,
+};
 pub use intermediate::{CRL_VALIDITY, Intermediate};
 use intermediate::{FOLDER, Signer, ca_extensions, common_name, new_key};
 
+use crate::crash;
 use crate::x509::{self, Body, X509Error};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -133,7 +136,7 @@ type Stamp = (u64, u64, i64, i64);
 impl Ca {
     /// Makes root and intermediate in a new or empty directory.
     pub fn init(dir: &Path, now: Timestamp) -> Result<Ca, StateError> {
-        new_directory(dir)?;
+        let _held = new_directory(dir)?;
         private_folder(&dir.join(FOLDER))?;
         let key = new_key()?;
         let spki = key.subject_public_key_info();
@@ -170,8 +173,11 @@ impl Ca {
     }
 
     /// Puts a new intermediate, signed with the root's key, in the place of the current one. What that one has issued
-    /// stays valid. At any moment, and after any crash, one of the two is the current one.
+    /// stays valid. At any moment, and after any crash, one of the two is the current one, and the other is there only
+    /// if it was that before. Several at once take turns.
     pub fn rotate(dir: &Path, root_key: Option<&Path>, now: Timestamp) -> Result<Ca, StateError> {
+        let absent = || StateError::Absent(dir.to_owned());
+        let _held = hold(dir).map_err(|error| if dir.join(CURRENT).exists() { error } else { absent() })?;
         let ca = Ca::open(dir)?;
         let path = root_key.map_or_else(|| dir.join("root.key"), Path::to_owned);
         if !path.exists() {
@@ -183,6 +189,9 @@ impl Ca {
         if key.subject_public_key_info() != spki {
             return Err(StateError::NotTheRoot(path));
         }
+        // What a rotation that was stopped has left.
+        ca.current.keep(dir)?;
+        Intermediate::clear(dir)?;
         Ca::replace(dir, &ca.root, &key, now)
     }
 
@@ -200,12 +209,19 @@ impl Ca {
         };
         let signer = Signer { name: &parsed.tbs_certificate.subject, key };
         let der = Intermediate::make(dir, &name, &signer, (now, now.plus(INTERMEDIATE_VALIDITY).min(not_after)))?;
+        crash::point("key made");
+        // From here on it is the current one.
         write(&dir.join(CURRENT), 0o644, pem::encode("CERTIFICATE", &der).as_bytes())?;
-        Ca::open(dir)
+        crash::point("rotated");
+        let ca = Ca::open(dir)?;
+        ca.current.keep(dir)?;
+        Ok(ca)
     }
 
-    /// Copies everything but the root's key, which should be elsewhere, into a directory of its own.
+    /// Copies everything but the root's key, which should be elsewhere, into a directory of its own. Meanwhile the CA
+    /// gets no other intermediate, whose key would be missing in the copy.
     pub fn back_up(&self, to: &Path) -> Result<(), StateError> {
+        let _held = hold(&self.dir)?;
         private_folder(&to.join(FOLDER))?;
         let folder = self.dir.join(FOLDER);
         let mut names = vec![PathBuf::from("root.pem")];
@@ -380,10 +396,14 @@ impl Ca {
     }
 }
 
-/// Makes a directory for a state, or takes an empty one.
-pub(crate) fn new_directory(dir: &Path) -> Result<(), StateError> {
+/// Makes a directory for a state, or takes an empty one, which nobody else takes meanwhile.
+pub(crate) fn new_directory(dir: &Path) -> Result<Held, StateError> {
+    // First as well: the mode of a directory that is somebody else's is left alone.
     refuse_used(dir)?;
-    private_directory(dir)
+    private_directory(dir)?;
+    let held = hold(dir)?;
+    refuse_used(dir)?;
+    Ok(held)
 }
 
 /// Which intermediate is the current one; a copy of its certificate.

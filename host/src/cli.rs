@@ -16,9 +16,11 @@ use clap::CommandFactory;
 use imprint::hex;
 use imprint::options::CMDLINE_MAX;
 use imprint::payload::EstUrl;
+use imprint::shown::line;
 use imprint::time::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use tracing_subscriber::fmt::format::debug_fn;
 use zeroize::Zeroizing;
 
 pub use args::Cli;
@@ -30,7 +32,7 @@ use crate::compose::{self, Medium, Options};
 use crate::inject::{self, Job};
 use crate::load::{self, LoadError, Storm};
 use crate::serve::{Config, ServeError, Server};
-use crate::state::{self, State};
+use crate::state::{self, Added, Adding, State, Warning};
 use crate::store::StoreError;
 use crate::{cpio, enrol, iso, list, record, room, vfat};
 
@@ -41,8 +43,9 @@ const CMDLINE_ROOM: usize = 256;
 pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
     match &cli.command {
         Command::Init { url } => init(cli, url, now),
-        Command::Node(NodeCommand::Add { files, csv, template, replace }) => {
-            add(cli, files, csv.as_ref(), template.as_ref(), *replace, now)
+        Command::Node(NodeCommand::Add { files, csv, template, replace, allow_duplicate }) => {
+            let adding = Adding { replace: *replace, allow_duplicate: allow_duplicate.clone() };
+            add(cli, files, csv.as_ref(), template.as_ref(), &adding, now)
         }
         Command::Payload(arguments) => payload(cli, arguments, now),
         Command::Serve { listen, metrics, base64 } => {
@@ -109,8 +112,9 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 format!("{}\n", json!({ "backup": shown }))
             } else {
                 format!(
-                    "copied {} to {shown}, without root.key; keep it as secret as the original\n",
-                    cli.dir.display()
+                    "copied {} to {}, without root.key; keep it as secret as the original\n",
+                    line(&cli.dir.display().to_string()),
+                    line(&shown)
                 )
             })
         }
@@ -164,6 +168,7 @@ fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
             json!({ "dir": dir.to_string(), "subject": root.subject(), "sha256": sha256, "bytes": bytes })
         ));
     }
+    let dir = line(&dir.to_string());
     let mut text = format!("made {} in {dir}\n", root.subject());
     let _ = writeln!(text, "root certificate  {bytes} bytes, sha256 {sha256}");
     let _ = writeln!(
@@ -179,7 +184,7 @@ fn add(
     files: &[PathBuf],
     csv: Option<&PathBuf>,
     template: Option<&PathBuf>,
-    replace: bool,
+    adding: &Adding,
     now: Timestamp,
 ) -> Result<(), CliError> {
     let mut state = open(cli)?;
@@ -188,26 +193,38 @@ fn add(
         move |source| CliError::Read { path, source }
     };
     let read = |path: &PathBuf| fs::read_to_string(path).map_err(failed(path));
-    let records = match csv {
+    let Added { records, warnings } = match csv {
         None => {
             let named = |path: &PathBuf| Ok((path.display().to_string(), read(path)?));
             let files = files.iter().map(named).collect::<Result<Vec<_>, CliError>>()?;
-            state.add_nodes(&files, replace, now)?
+            state.add_nodes_as(&files, adding, now)?
         }
         Some(path) => {
-            let template = template.map(read).transpose()?.unwrap_or_default();
+            let template =
+                template.map(|path| Ok::<_, CliError>((path.display().to_string(), read(path)?))).transpose()?;
             let (file, bytes) = (path.display().to_string(), fs::read(path).map_err(failed(path))?);
-            let rows = record::csv::rows(&file, &bytes, &template).map_err(state::Error::Record)?;
-            state.add_rows(&file, &rows, replace, now)?
+            let (template_file, template) = template.unwrap_or_default();
+            let rows = record::csv::rows(&file, &bytes, (&template_file, &template)).map_err(state::Error::Record)?;
+            state.add_rows(&file, &rows, adding, now)?
         }
     };
+    for warning in &warnings {
+        eprintln!("imprint-host: warning: {}", line(&warning.to_string()));
+    }
     let mut text = String::new();
     for record in &records {
-        let _ = writeln!(text, "added {}: {}", record.name, record.names);
+        let _ = writeln!(text, "added {}: {}", record.name, line(&record.names.to_string()));
     }
     if cli.json {
         let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
-        text = format!("{}\n", json!({ "added": names }));
+        let warning = |warning: &Warning| {
+            json!({
+                "about": warning.word(), "node": warning.node(), "other": warning.other(),
+                "message": warning.to_string(),
+            })
+        };
+        let warnings: Vec<_> = warnings.iter().map(warning).collect();
+        text = format!("{}\n", json!({ "added": names, "warnings": warnings }));
     }
     print(&text)
 }
@@ -274,6 +291,7 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
         let file = shown.to_string();
         format!("{}\n", json!({ "node": arguments.node, "file": file, "bytes": len, "id": id, "expiry": expiry }))
     } else {
+        let shown = line(&shown.to_string());
         format!("wrote {shown}: {len} bytes, payload {} for {}, expires {}\n", made.id, arguments.node, made.expiry)
     })
 }
@@ -287,10 +305,14 @@ fn more_files() {
 
 fn serve(config: Config) -> Result<(), CliError> {
     more_files();
-    let log =
-        tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
+    // Each event is one line, whatever is in it.
+    let field = debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{}", line(&format!("{value:?}"))),
+        name => write!(writer, " {name}={}", line(&format!("{value:?}"))),
+    });
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     // It would say on standard error that it cannot write to standard error, and panic when it cannot.
-    log.log_internal_errors(false).init();
+    log.with_target(false).fmt_fields(field).log_internal_errors(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
     // Listened for before the server starts, so that a signal in between is not lost.

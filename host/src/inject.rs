@@ -91,6 +91,7 @@ impl Shared {
     /// One line for people on standard error, or one JSON object for programs on standard output.
     pub(crate) fn tell(&self, node: &str, event: &str, detail: &str) {
         let seconds = self.began.elapsed().as_secs_f64();
+        let detail = if self.config.json { detail.to_owned() } else { imprint::shown::line(detail) };
         let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody is left to be told that nobody listens.
         let _ = if self.config.json {

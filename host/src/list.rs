@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 use imprint::hex;
 use imprint::payload::TokenMode;
+use imprint::shown::line;
 use imprint::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -100,7 +101,7 @@ pub fn nodes_table(nodes: &[Node]) -> String {
     for node in nodes {
         let key = node.certificate.as_ref().map_or("", |row| row.key_code.as_str());
         let (payload, certificate) = (node.payload_text(), node.certificate_text());
-        table.add_row([node.name.as_str(), &node.names, node.mode, &payload, &certificate, key]);
+        table.add_row([&node.name, &node.names, node.mode, &payload, &certificate, key].map(line));
     }
     let mut text = format!("{table}\n");
     for row in nodes.iter().flat_map(|node| node.with(None)) {
@@ -164,7 +165,9 @@ pub fn log_text(rows: &[AuditRow], unwritten: Option<&NotWritten>) -> String {
             (None, None) => String::new(),
         };
         let node = row.node.as_deref().unwrap_or("-");
-        let _ = writeln!(text, "{} {:<8} {node}{who}: {}", row.at, row.event, row.detail);
+        // An earlier program wrote what it was given.
+        let told = line(&format!("{node}{who}: {}", row.detail));
+        let _ = writeln!(text, "{} {:<8} {told}", row.at, row.event);
     }
     if let Some(NotWritten { count, since }) = unwritten {
         let _ = writeln!(

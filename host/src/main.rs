@@ -19,8 +19,10 @@ fn main() -> ExitCode {
     match cli::run(&Cli::parse(), Timestamp::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The exit code says it, too, where nobody takes this.
-            let _ = writeln!(std::io::stderr(), "imprint-host: {}", imprint::chain::chain(&error));
+            // One line, whatever is in the names of files and nodes that it tells of. The exit code says it, too, where
+            // nobody takes this.
+            let words = imprint::shown::line(&imprint::chain::chain(&error));
+            let _ = writeln!(std::io::stderr(), "imprint-host: {words}");
             ExitCode::FAILURE
         }
     }

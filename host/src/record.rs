@@ -1,8 +1,10 @@
 //! A node's record: TOML to validated values. Errors name file, line and key. Makes no payload; `compose` does.
 
+pub mod claims;
 pub mod csv;
 mod fields;
 mod network;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,7 @@ use imprint::payload::{
     HardwareAddress, HostName, KeyType, Link, NodeName, Payload, PayloadId, Seed, Subject, SubjectAttribute, Token,
     TokenMode, UrlHost,
 };
+use imprint::shown::printable;
 use imprint::time::Timestamp;
 
 use crate::ca::Usage;
@@ -134,7 +137,7 @@ fn attribute(value: &Value<'_>, urls: &[EstUrl]) -> Result<SubjectAttribute, Rec
     let kind = kind.trim();
     let found = Attribute::ALL.iter().find(|(_, name)| name.eq_ignore_ascii_case(kind));
     let (attribute, _) =
-        found.ok_or_else(|| value.error(format!("unknown type \"{}\"; known: {}", kind.escape_default(), known())))?;
+        found.ok_or_else(|| value.error(format!("unknown type \"{}\"; known: {}", printable(kind), known())))?;
     let part = SubjectAttribute::new(*attribute, rest.trim()).map_err(|error| value.error(error))?;
     if *attribute == Attribute::CommonName {
         not_a_server(value, part.value(), urls)?;
@@ -165,7 +168,7 @@ fn alternative(value: &Value<'_>, names: &mut CertificateNames, urls: &[EstUrl])
         "email" => add(value, &mut names.emails, parsed(value, rest)?),
         "ip" => {
             let address = rest.parse::<IpAddr>();
-            let shown: String = rest.chars().take(80).flat_map(char::escape_default).collect();
+            let shown = printable(rest);
             let ip = address.map_err(|_| value.error(format!("\"{shown}\" is not an IP address")))?;
             add(value, &mut names.ips, ip)
         }

@@ -3,7 +3,9 @@
 mod desk;
 mod guests;
 mod http;
+mod lists;
 mod metrics;
+mod pace;
 mod tls;
 mod tries;
 
@@ -22,14 +24,14 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use imprint::time::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::ca::StateError;
+use crate::ca::{self, StateError};
 use crate::crash;
 use crate::est::Layout;
 use crate::state::{Error, State};
@@ -37,6 +39,8 @@ use crate::store::StoreError;
 use desk::Desk;
 pub use guests::{AWAY, CONNECTIONS};
 use guests::{Guest, Guests, Place};
+pub use lists::EVERY as LISTS_EVERY;
+use lists::Lists;
 use metrics::Metrics;
 
 /// What time it is. Dates, certificates and expiry all follow it.
@@ -84,6 +88,8 @@ pub enum ServeError {
     State(Error),
     /// Another server has this state directory.
     Running(PathBuf),
+    /// The file by which another server is noticed cannot be opened.
+    Lock(PathBuf, io::Error),
     /// The address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// No thread or no reactor.
@@ -95,6 +101,8 @@ pub enum ServeError {
 /// What every connection shares.
 pub(crate) struct Shared {
     desk: Desk,
+    lists: Lists,
+    pace: pace::Pace,
     clock: Clock,
     tls: tls::Tls,
     metrics: Arc<Metrics>,
@@ -166,8 +174,11 @@ fn shared(config: &Config, state: State) -> Result<Shared, ServeError> {
     let metrics = Arc::new(Metrics::new((config.clock)()));
     let tls = tls::Tls::new(&config.dir, state.hosts(), config.clock.clone(), &metrics)?;
     let desk = Desk::start(state, config.clock.clone(), metrics.clone())?;
+    let lists = State::open(&config.dir).map_err(ServeError::State)?;
+    let lists = Lists::start(lists, config.clock.clone(), metrics.clone())?;
     let (clock, layout) = (config.clock.clone(), config.layout);
-    Ok(Shared { desk, clock, tls, metrics, layout, tries: tries::Tries::default() })
+    let (tries, pace) = (tries::Tries::default(), pace::Pace::default());
+    Ok(Shared { desk, lists, pace, clock, tls, metrics, layout, tries })
 }
 
 /// What the server says to a client over TLS, without sockets and TLS: for whoever wants to try bytes on it.
@@ -198,7 +209,7 @@ impl Front {
             client.write_all(said).await?;
             client.shutdown().await?;
             let mut heard = Vec::new();
-            let served = serve_est(server, &self.routers, guest, Instant::now(), stopped);
+            let served = serve_to(server, &self.routers.est, guest, Instant::now(), stopped);
             // What is wrong with the connection is told to the server's log.
             let (_, read) = tokio::join!(served, client.read_to_end(&mut heard));
             read.map(|_| heard)
@@ -210,10 +221,17 @@ impl Front {
 /// beside it; the store sees to that.
 fn lock(config: &Config) -> Result<Flock<File>, ServeError> {
     let path = config.dir.join("serve.lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let at = |source| ServeError::State(StateError::Io { action: "opening", path: path.clone(), source }.into());
+    let mut options = OpenOptions::new();
+    // Nobody who has the directory makes root open something else.
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    let file = options.open(&path);
+    let at = |source| ServeError::Lock(path.clone(), source);
     match Flock::lock(file.map_err(at)?, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
+        Ok(lock) => {
+            // Also one that an earlier program left to root.
+            ca::given_away(&path).map_err(at)?;
+            Ok(lock)
+        }
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(ServeError::Running(config.dir.clone())),
         Err((_, errno)) => Err(at(errno.into())),
     }
@@ -301,7 +319,7 @@ async fn talk(
         return Ok(());
     }
     if first != [TLS_HANDSHAKE] {
-        return serve_http(stream, TowerToHyperService::new(routers.plain.clone()), begun, stopped).await;
+        return serve_to(stream, &routers.plain, http::Asker(peer.ip()), begun, stopped).await;
     }
     let (acceptor, ca_certs) = shared.tls.current();
     let accepted = timeout(limit.saturating_sub(begun.elapsed()), acceptor.accept(stream)).await;
@@ -317,22 +335,23 @@ async fn talk(
         shared.desk.ask(asked, peer.ip().to_string()).await;
     }
     let guest = http::Peer { peer: peer.ip(), certificate, ca_certs, place };
-    serve_est(stream, routers, guest, begun, stopped).await?;
+    serve_to(stream, &routers.est, guest, begun, stopped).await?;
     crash::point("answered");
     Ok(())
 }
 
-async fn serve_est(
+/// `guest` goes with each request.
+async fn serve_to<G: Clone + Send + Sync + 'static>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    routers: &Routers,
-    guest: http::Peer,
+    router: &axum::Router,
+    guest: G,
     begun: Instant,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let est = TowerToHyperService::new(routers.est.clone());
+    let router = TowerToHyperService::new(router.clone());
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(guest.clone());
-        est.call(request)
+        router.call(request)
     });
     serve_http(stream, service, begun, stopped).await
 }
@@ -410,6 +429,11 @@ impl fmt::Display for ServeError {
                 "another imprint-host serve runs on {}; stop it first, or give this one another --dir",
                 dir.display()
             ),
+            ServeError::Lock(path, _) => write!(
+                f,
+                "opening {}, by which one server notices another; give it to the owner of the directory (chown)",
+                path.display()
+            ),
             ServeError::Listen(address, _) => write!(f, "listening on {address}; use --listen for another address"),
             ServeError::Runtime(_) => write!(f, "starting the server"),
             ServeError::Tls(_) => write!(f, "server certificate and key"),
@@ -421,7 +445,7 @@ impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ServeError::State(error) => error.source(),
-            ServeError::Listen(_, error) | ServeError::Runtime(error) => Some(error),
+            ServeError::Lock(_, error) | ServeError::Listen(_, error) | ServeError::Runtime(error) => Some(error),
             ServeError::Tls(error) => Some(error),
             ServeError::Running(_) => None,
         }

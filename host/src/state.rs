@@ -1,17 +1,21 @@
 //! The state directory: CA files and store together, and what the commands do with them. Prints nothing.
 
+mod adding;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use imprint::payload::{EstUrl, TokenMode, UrlHost};
 use imprint::time::Timestamp;
 
+pub use adding::{Added, Adding, Differs, Taken, Warning};
+
 use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{self, Record, RecordError};
 use crate::room;
-use crate::store::{CertificateRow, Changes, Event, NodeRow, PayloadRow, Store, StoreError, mode_name};
+use crate::store::{CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
 
 /// An open state directory.
 pub struct State {
@@ -39,6 +43,10 @@ pub enum Error {
         /// The second file.
         file: String,
     },
+    /// A name or binding that is another node's.
+    Taken(Box<Taken>),
+    /// A duplicate is allowed to a node that is not among those that are added.
+    NotAdded(String),
     /// There is no such node.
     NoSuchNode(String),
     /// Making a payload.
@@ -50,7 +58,6 @@ impl State {
     pub fn init(dir: &Path, urls: &[EstUrl], now: Timestamp) -> Result<State, Error> {
         let ca = Ca::init(dir, now)?;
         let store = Store::create(&database(dir), urls, now)?;
-        ca::owned_like_its_folder(&database(dir))?;
         // The server makes it when it is not there.
         let _ = room::restore(dir, 0);
         Ok(State { ca, store, urls: urls.to_vec() })
@@ -59,36 +66,11 @@ impl State {
     /// Opens what `init` made.
     pub fn open(dir: &Path) -> Result<State, Error> {
         let ca = Ca::open(dir)?;
-        let store = Store::open(&database(dir))?;
+        let mut store = Store::open(&database(dir))?;
         let urls = store.urls()?;
+        // Once, when this program is newer than the records. It is done now, whatever time the caller works with.
+        adding::fill(&mut store, &urls, Timestamp::system())?;
         Ok(State { ca, store, urls })
-    }
-
-    /// Adds nodes, given as (file name, TOML): all of them or none.
-    pub fn add_nodes(
-        &mut self,
-        files: &[(String, String)],
-        replace: bool,
-        now: Timestamp,
-    ) -> Result<Vec<Record>, Error> {
-        let mut records: Vec<Record> = Vec::new();
-        for (file, text) in files {
-            let record = Record::compile(file, text, self.ca.root(), &self.urls)?;
-            if records.iter().any(|other| other.name == record.name) {
-                return Err(Error::SameName { name: record.name.to_string(), file: file.clone() });
-            }
-            records.push(record);
-        }
-        let changes = self.store.changes()?;
-        for (record, (file, text)) in records.iter().zip(files) {
-            let name = record.name.to_string();
-            let row = NodeRow { name: name.clone(), file: file.clone(), record: text.clone() };
-            changes.put_node(&row, replace, now)?;
-            let detail = format!("record from {file}: {}", record.names);
-            changes.audit(&Event { event: "node", node: Some(&name), peer: None, detail: &detail }, now)?;
-        }
-        changes.commit()?;
-        Ok(records)
     }
 
     /// Adds the nodes of a CSV file: all of them or none.
@@ -96,9 +78,9 @@ impl State {
         &mut self,
         file: &str,
         rows: &[record::csv::Row],
-        replace: bool,
+        adding: &Adding,
         now: Timestamp,
-    ) -> Result<Vec<Record>, Error> {
+    ) -> Result<Added, Error> {
         let mut files = Vec::with_capacity(rows.len());
         for row in rows {
             // What is wrong is told by the line that somebody can see, not by that of the record made of it.
@@ -106,7 +88,7 @@ impl State {
             Record::compile(file, &row.record, self.ca.root(), &self.urls).map_err(at_row)?;
             files.push((format!("{file}:{}", row.line), row.record.clone()));
         }
-        self.add_nodes(&files, replace, now)
+        self.add_nodes_as(&files, adding, now)
     }
 
     /// A node's record.
@@ -144,10 +126,9 @@ impl State {
     /// Copies the state into a new or empty directory, also while a server works on it. The copy is a state directory
     /// itself, without the root's key.
     pub fn back_up(&self, to: &Path) -> Result<(), Error> {
-        ca::new_directory(to)?;
+        let _held = ca::new_directory(to)?;
         // The store first: what it names is in the CA by then.
         self.store.back_up(&database(to))?;
-        ca::owned_like_its_folder(&database(to))?;
         Ok(self.ca.back_up(to)?)
     }
 
@@ -275,11 +256,13 @@ impl fmt::Display for Error {
             Error::SameName { name, file } => {
                 write!(f, "{file}: name: {name} is in another file, too; give each its own")
             }
-            Error::NoSuchNode(name) => write!(
-                f,
-                "there is no node {}; imprint-host nodes lists them, node add makes one",
-                name.escape_default()
-            ),
+            Error::Taken(taken) => taken.fmt(f),
+            Error::NotAdded(name) => {
+                write!(f, "--allow-duplicate {name}: no record of that name is among those that are added")
+            }
+            Error::NoSuchNode(name) => {
+                write!(f, "there is no node {name}; imprint-host nodes lists them, node add makes one")
+            }
         }
     }
 }
@@ -291,7 +274,7 @@ impl std::error::Error for Error {
             Error::Store(error) => error.source(),
             Error::Record(error) => error.source(),
             Error::Compose(error) => error.source(),
-            Error::SameName { .. } | Error::NoSuchNode(_) => None,
+            Error::SameName { .. } | Error::Taken(_) | Error::NotAdded(_) | Error::NoSuchNode(_) => None,
         }
     }
 }

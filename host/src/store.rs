@@ -3,13 +3,16 @@
 
 mod budget;
 mod changes;
+mod claims;
 mod error;
+mod lists;
 mod rows;
 mod schema;
 
 use budget::Tally;
 pub use budget::{Budget, NotWritten};
 pub use changes::Changes;
+pub use claims::Holder;
 pub use error::StoreError;
 pub use rows::{AuditRow, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
 use rows::{
@@ -27,6 +30,8 @@ use imprint::time::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use crate::ca;
+
 /// Whoever writes waits for so long for others who do.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -43,7 +48,8 @@ impl Store {
     pub fn create(path: &Path, urls: &[EstUrl], now: Timestamp) -> Result<Store, StoreError> {
         // SQLite gives its other files the mode of this one, which it would make readable by all.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        file.map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
+        let given = file.and_then(|_| ca::given_away(path));
+        given.map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
         let mut store = Store::connect(path)?;
         let changes = store.changes()?;
         for (position, url) in (0i64..).zip(urls) {
@@ -98,6 +104,7 @@ impl Store {
     /// Copies it, as it is at one moment, into a file that is not there yet. Nobody has to stop for that.
     pub fn back_up(&self, to: &Path) -> Result<(), StoreError> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+        let file = file.and_then(|file| ca::given_away(to).map(|()| file));
         let file = file.map_err(|source| StoreError::Create { path: to.to_owned(), source })?;
         self.check(self.connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map(|_| ()))?;
         file.sync_all().map_err(|source| StoreError::Create { path: to.to_owned(), source })

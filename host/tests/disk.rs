@@ -62,6 +62,12 @@ fn revoke_deny_and_log_work_on_a_full_disk() {
             echo "== nodes"; host nodes
             echo "== deny"; host deny node1
             echo "== revoke"; host revoke node1 --reason keyCompromise
+            echo "== list"
+            if [ "$SERVER" = true ]; then
+                port=$(sed -n 's/.* EST on 127.0.0.1:\([0-9]*\),.*/\1/p' "$WORK/log")
+                id=$(basename "$DISK"/state/intermediates/*.pem .pem)
+                curl -sS "http://127.0.0.1:$port/crl/$id.crl" | openssl crl -inform DER -noout -text
+            fi
             echo "== log"; host log --last 3
             echo "== listed"; host nodes --json
             echo "== reserve"; stat -c %s "$DISK/state/reserve"
@@ -90,6 +96,7 @@ fn revoke_deny_and_log_work_on_a_full_disk() {
         assert!(part(&said, "nodes").contains("node1 waits for approval: key "), "{said}");
         assert!(part(&said, "deny").starts_with("denied node1 key "), "{said}");
         assert!(part(&said, "revoke").starts_with("revoked certificates of node1: key "), "{said}");
+        assert_eq!(part(&said, "list").contains("Key Compromise"), server, "{said}");
         let log = part(&said, "log");
         assert!(log.contains(" denied   node1 by ") && log.contains(" revoked  node1 by "), "{said}");
         assert!(part(&said, "listed").contains("\"status\":\"revoked\""), "{said}");

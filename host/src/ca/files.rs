@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use imprint::pem;
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
@@ -30,6 +31,16 @@ pub(super) fn refuse_used(dir: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
+/// Held while the files of a CA are changed or copied. It goes with the process, however that ends.
+pub(crate) type Held = Flock<File>;
+
+/// Waits until nobody else changes or copies the CA in this directory. The directory itself is locked: a file for that
+/// would need an owner.
+pub(super) fn hold(dir: &Path) -> Result<Held, StateError> {
+    let folder = File::open(dir).map_err(io_error("opening directory", dir))?;
+    Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, errno)| io_error("locking directory", dir)(errno.into()))
+}
+
 pub(super) fn read_certificate(path: &Path) -> Result<Vec<u8>, StateError> {
     let text = fs::read(path).map_err(io_error("reading", path))?;
     match CertificateDer::from_pem_slice(&text) {
@@ -50,10 +61,16 @@ pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StateErr
 }
 
 /// What root makes in the state directory belongs to whoever the directory belongs to, for that is who `serve` runs as.
-pub(crate) fn owned_like_its_folder(path: &Path) -> Result<(), StateError> {
+fn owned_like_its_folder(path: &Path) -> Result<(), StateError> {
+    given_away(path).map_err(io_error("giving away", path))
+}
+
+/// The same, without words. A file is given away before anything is put beside it that copies its owner, as SQLite does.
+pub(crate) fn given_away(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent().filter(|_| geteuid().is_root()) else { return Ok(()) };
-    let owner = fs::metadata(folder).map_err(io_error("reading directory", folder))?;
-    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).map_err(io_error("giving away", path))
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let owner = fs::metadata(folder)?;
+    std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// A file that appears whole or not at all: made beside its place, then renamed. It has its mode before its first byte.

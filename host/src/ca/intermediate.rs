@@ -23,7 +23,7 @@ use super::files::{io_error, read_certificate, read_key, write, write_key};
 use super::{StateError, Validity};
 use crate::x509::{self, Body, Revoked, X509Error};
 
-/// What a list of revoked certificates is good for. It is made anew each hour, and with each revocation.
+/// What a list of revoked certificates is good for. It is made anew each hour, and after a revocation.
 pub const CRL_VALIDITY: Duration = Duration::from_secs(7 * 86_400);
 
 /// A certificate that signs for the root, and its key.
@@ -74,7 +74,7 @@ impl Intermediate {
         Ok(found)
     }
 
-    /// Makes key and certificate, and their files.
+    /// Makes key and certificate. The key's file is there then; whoever makes it the current one keeps the certificate.
     pub(super) fn make(
         dir: &Path,
         name: &str,
@@ -92,11 +92,31 @@ impl Intermediate {
             spki: spki.clone(),
         };
         let der = x509::sign(body, root.name, root.key)?;
-        let (key_path, path) = files(dir, &x509::key_id(&spki)?);
         // Key first: a certificate without its key stops everything.
-        write_key(&key_path, &key)?;
-        write(&path, 0o644, pem::encode("CERTIFICATE", &der).as_bytes())?;
+        write_key(&files(dir, &x509::key_id(&spki)?).0, &key)?;
         Ok(der)
+    }
+
+    /// Puts its certificate beside its key, where it stays when another one takes its place.
+    pub(super) fn keep(&self, dir: &Path) -> Result<(), StateError> {
+        let path = files(dir, &self.key_id).1;
+        if path.exists() {
+            return Ok(());
+        }
+        write(&path, 0o644, pem::encode("CERTIFICATE", &self.der).as_bytes())
+    }
+
+    /// Removes keys that never signed anything: those without a certificate, and files that were not finished.
+    pub(super) fn clear(dir: &Path) -> Result<(), StateError> {
+        let folder = dir.join(FOLDER);
+        for entry in fs::read_dir(&folder).map_err(io_error("reading directory", &folder))? {
+            let path = entry.map_err(io_error("reading directory", &folder))?.path();
+            let known = path.extension().is_some_and(|extension| extension == "pem" || extension == "key");
+            if !known || !path.with_extension("pem").exists() {
+                fs::remove_file(&path).map_err(io_error("removing", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// DER.

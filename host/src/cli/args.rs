@@ -158,6 +158,9 @@ pub(super) enum NodeCommand {
         /// Give nodes that are known another record
         #[arg(long)]
         replace: bool,
+        /// Let this one of the added nodes have names and bindings that another record has; repeat it for more
+        #[arg(long, value_name = "NODE")]
+        allow_duplicate: Vec<String>,
     },
 }
 

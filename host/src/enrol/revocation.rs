@@ -1,21 +1,16 @@
-//! Revocation: by an administrator, or because another certificate took the place of one; the lists of it; and the
-//! alarm when what was revoked is still in use.
+//! Revocation: by an administrator, or because another certificate took the place of one; and the alarm when what
+//! was revoked is still in use.
 
 use std::fmt;
-use std::time::Duration;
 
 use der::Decode;
 use imprint::time::Timestamp;
 use x509_cert::certificate::Certificate;
 
 use super::{Alarm, Desk, EnrolError, Stop, approval};
-use crate::ca::Intermediate;
 use crate::csr::Csr;
-use crate::store::{CertificateRow, Changes, CrlRow, Event, Store, StoreError};
-use crate::x509::{CrlReason, Revoked};
-
-/// A list is made anew after this time, so that whoever fetches it has it for almost its whole validity.
-const CRL_AGE: Duration = Duration::from_secs(3600);
+use crate::store::{CertificateRow, Changes, Event, Store, StoreError};
+use crate::x509::CrlReason;
 
 /// Notes that a client has proven in a handshake that it has this certificate. One that was not issued here is no news.
 pub fn shown_in_a_handshake(desk: &Desk<'_>, der: &[u8], peer: &str) -> Result<Option<Alarm>, EnrolError> {
@@ -132,27 +127,6 @@ pub fn revoke(
     }
     changes.commit()?;
     Ok((meant, void))
-}
-
-/// The list of what an intermediate has issued and was revoked, DER. Made when something was revoked since the last one,
-/// or that one is an hour old.
-pub fn crl(changes: &Changes<'_>, issuer: &Intermediate, now: Timestamp) -> Result<Vec<u8>, EnrolError> {
-    let id = issuer.id();
-    let last = changes.crl(&id)?;
-    let number = last.as_ref().map_or(0, |row| row.number).saturating_add(1);
-    if let Some(CrlRow { made_at, der: Some(der), .. }) = last
-        && made_at <= now
-        && now < made_at.plus(CRL_AGE)
-    {
-        return Ok(der);
-    }
-    // RFC 5280 §3.3: an entry is there in at least one list that was made after the certificate expired.
-    let rows = changes.revoked(&id, now.minus(CRL_AGE.saturating_mul(2)))?;
-    let entry = |row: CertificateRow| row.revoked.map(|(at, reason)| Revoked { serial: row.serial, at, reason });
-    let revoked: Vec<Revoked> = rows.into_iter().filter_map(entry).collect();
-    let der = issuer.crl(number, &revoked, now)?;
-    changes.put_crl(&id, &CrlRow { number, made_at: now, der: Some(der.clone()) })?;
-    Ok(der)
 }
 
 /// The name of a reason (RFC 5280 §5.3.1).

@@ -54,7 +54,7 @@ impl fmt::Display for Outcome {
 
 /// Hostile text must neither flood nor drive the terminal that it is shown on.
 pub(super) fn shown(text: &str) -> String {
-    text.chars().take(500).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+    imprint::shown::printable_up_to(text, 500)
 }
 
 pub(super) fn stage_name(stage: Stage) -> &'static str {

@@ -1,9 +1,13 @@
 //! Many records in one CSV file (RFC 4180): a row becomes the TOML of a record, which is what is compiled and kept. What
-//! the nodes have in common stands in a template. Compiles nothing itself.
+//! the nodes have in common stands in a template, whose values a cell may go into: a cell is never read as TOML. Compiles
+//! nothing itself.
 
 use std::collections::BTreeMap;
 
+use imprint::shown::printable;
+
 use super::RecordError;
+use super::template::{Template, escaped};
 
 /// Columns whose cell is one string.
 const STRINGS: [&str; 5] = ["name", "hostname", "key", "enrol", "validity"];
@@ -22,8 +26,9 @@ pub struct Row {
     pub record: String,
 }
 
-/// Reads the file. `template` is TOML; `{COLUMN}` in it stands for the cell of a column that is no key of a record.
-pub fn rows(file: &str, bytes: &[u8], template: &str) -> Result<Vec<Row>, RecordError> {
+/// Reads the file. The template, given as (file name, TOML), is behind what each row says; `{COLUMN}` in one of its strings
+/// stands for the cell of a column.
+pub fn rows(file: &str, bytes: &[u8], (template_file, template): (&str, &str)) -> Result<Vec<Row>, RecordError> {
     let error = |line: usize, key: &str, problem: String| RecordError {
         file: file.to_owned(),
         line,
@@ -53,14 +58,17 @@ pub fn rows(file: &str, bytes: &[u8], template: &str) -> Result<Vec<Row>, Record
     };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
     let header = reader.headers().map_err(broken)?.clone();
+    let columns: Vec<&str> = header.iter().collect();
+    let template = Template::parse(template_file, template, &columns)?;
     for (index, column) in header.iter().enumerate() {
         if header.iter().take(index).any(|before| before == column) {
-            return Err(error(1, column, "a column of this name is there already".to_owned()));
+            return Err(error(1, &printable(column), "a column of this name is there already".to_owned()));
         }
-        if !is_key(column) && !template.contains(&format!("{{{column}}}")) {
-            let keys = [&STRINGS[..], &LISTS, &BIND_STRINGS, &BIND_LISTS].concat().join(", ");
-            let problem = format!("neither a column that is known ({keys}) nor used as {{{column}}} in the template");
-            return Err(error(1, &shown(column), problem));
+        if !is_key(column) && !template.has(column) {
+            let (keys, column) =
+                ([&STRINGS[..], &LISTS, &BIND_STRINGS, &BIND_LISTS].concat().join(", "), printable(column));
+            let used = format!("used as \"{{{column}}}\" in the template");
+            return Err(error(1, &column, format!("neither a column that is known ({keys}) nor {used}")));
         }
     }
     if !header.iter().any(|column| column == "name") {
@@ -71,7 +79,7 @@ pub fn rows(file: &str, bytes: &[u8], template: &str) -> Result<Vec<Row>, Record
         let record = record.map_err(broken)?;
         let line = line_of(record.position());
         let cells: BTreeMap<&str, &str> = header.iter().zip(record.iter()).collect();
-        rows.push(Row { line, record: toml(&cells, template) });
+        rows.push(Row { line, record: toml(&cells, &template) });
     }
     if rows.is_empty() {
         return Err(error(1, "", "no rows; the first line names the columns, each other one is a node".to_owned()));
@@ -84,7 +92,7 @@ fn is_key(column: &str) -> bool {
 }
 
 /// An empty cell leaves its key out: the template may have it.
-fn toml(cells: &BTreeMap<&str, &str>, template: &str) -> String {
+fn toml(cells: &BTreeMap<&str, &str>, template: &Template) -> String {
     let given = |column: &str| cells.get(column).copied().filter(|cell| !cell.is_empty());
     let mut text = String::new();
     for key in STRINGS {
@@ -107,11 +115,7 @@ fn toml(cells: &BTreeMap<&str, &str>, template: &str) -> String {
     if !bind.is_empty() {
         text.push_str(&format!("bind = {{ {} }}\n", bind.join(", ")));
     }
-    let mut rest = template.to_owned();
-    for (column, cell) in cells {
-        rest = rest.replace(&format!("{{{column}}}"), &escaped(cell));
-    }
-    text.push_str(&rest);
+    text.push_str(&template.filled(cells));
     text
 }
 
@@ -128,30 +132,12 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
 }
 
-/// As the inside of a basic string (TOML 1.0, "String").
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_default).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn problem(text: &str, template: &str) -> String {
-        rows("nodes.csv", text.as_bytes(), template).unwrap_err().to_string()
+        rows("nodes.csv", text.as_bytes(), ("template.toml", template)).unwrap_err().to_string()
     }
 
     #[test]
@@ -161,7 +147,7 @@ mod tests {
                     \"node2\",CN=\"\"node2,,,192.0.2.2\r\n";
         let template = "key = \"p384\"\n[[network]]\nmatch = { any = true }\naddresses = [\"{address}/24\"]\n";
         // A quote that does not begin a cell is itself (RFC 4180 leaves it open; spreadsheets read it so).
-        let rows = rows("nodes.csv", text.as_bytes(), template).unwrap();
+        let rows = rows("nodes.csv", text.as_bytes(), ("template.toml", template)).unwrap();
         assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(
             rows[0].record,
@@ -181,7 +167,7 @@ mod tests {
         assert_eq!(
             problem("name,rack\nnode1,7\n", ""),
             "nodes.csv:1: rack: neither a column that is known (name, hostname, key, enrol, validity, subject, sans, \
-             usages, issuers, bind.uuid, bind.serial, bind.macs) nor used as {rack} in the template"
+             usages, issuers, bind.uuid, bind.serial, bind.macs) nor used as \"{rack}\" in the template"
         );
         assert_eq!(problem("name,name\n", ""), "nodes.csv:1: name: a column of this name is there already");
         assert_eq!(
@@ -193,7 +179,7 @@ mod tests {
             problem("name\n", ""),
             "nodes.csv:1: no rows; the first line names the columns, each other one is a node"
         );
-        let latin = rows("nodes.csv", b"name\nn\xe9\n", "").unwrap_err().to_string();
+        let latin = rows("nodes.csv", b"name\nn\xe9\n", ("", "")).unwrap_err().to_string();
         assert_eq!(latin, "nodes.csv:2: not UTF-8; save it as CSV in UTF-8");
     }
 
@@ -201,7 +187,78 @@ mod tests {
     #[test]
     fn a_cell_cannot_leave_its_string() {
         let text = "name,note\n\"a\"\"]\nkey = \"\"rsa\",\"x\\\"\n";
-        let rows = rows("nodes.csv", text.as_bytes(), "hostname = \"{note}\"\n").unwrap();
+        let rows = rows("nodes.csv", text.as_bytes(), ("template.toml", "hostname = \"{note}\"\n")).unwrap();
         assert_eq!(rows[0].record, "name = \"a\\\"]\\u000Akey = \\\"rsa\"\nhostname = \"x\\\\\"\n");
+    }
+
+    /// A cell that would be more of the record than its place in the template, in every kind of string that TOML has, in
+    /// a list, and as the name of another column: it is a value there, and nothing else.
+    #[test]
+    fn a_cell_is_a_value_wherever_it_stands() {
+        let hostile = [
+            "x'\nsans = ['dns:admin.example.org']\n#",
+            "x\"\nsans = [\"dns:admin.example.org\"]\n#",
+            "x\"\"\"\nsans = [\"dns:admin.example.org\"]\n#",
+            "x'''\nsans = ['dns:admin.example.org']\n#",
+            "x', 'dns:admin.example.org",
+            "x;dns:admin.example.org",
+            "{other}",
+            "\\u0022]",
+        ];
+        let places =
+            ["'{note}'", "\"{note}\"", "'''{note}'''", "\"\"\"\n{note}\"\"\"", "['a', '{note}']", "{ to = '{note}' }"];
+        for cell in hostile {
+            for place in places {
+                let text = format!("name,note,other\nn,\"{}\",admin\n", cell.replace('"', "\"\""));
+                // Used somewhere, so that the column is known.
+                let template = format!("# {{note}}\nhostname = {place}\nkey = \"{{other}}\"\n");
+                let rows = rows("nodes.csv", text.as_bytes(), ("template.toml", &template)).unwrap();
+                let parsed: toml::Table =
+                    rows[0].record.parse().unwrap_or_else(|error| panic!("{cell} {place}: {error}"));
+                let keys: Vec<&str> = parsed.keys().map(String::as_str).collect();
+                assert_eq!(keys, ["hostname", "key", "name"], "{cell} {place}");
+                let value = match &parsed["hostname"] {
+                    toml::Value::Array(items) => {
+                        assert_eq!(items.len(), 2, "{cell}");
+                        items[1].as_str().unwrap()
+                    }
+                    toml::Value::Table(table) => table["to"].as_str().unwrap(),
+                    value => value.as_str().unwrap(),
+                };
+                assert_eq!((value, parsed["key"].as_str().unwrap()), (cell, "admin"), "{place}");
+            }
+        }
+    }
+
+    /// Where a record has a number or a flag, a cell is one, and only there.
+    #[test]
+    fn numbers_and_flags() {
+        let template = "hostname = \"{mtu}\"\n[[network]]\nmatch = { any = \"{any}\" }\nmtu = {mtu}\nroutes = [\n  { to = \
+                        \"default\", metric = {metric} },\n]\n";
+        let read = |cells: &str| {
+            let text = format!("name,mtu,any,metric\n{cells}\n");
+            rows("nodes.csv", text.as_bytes(), ("template.toml", template)).unwrap().remove(0).record
+        };
+        let want = "name = \"n\"\nhostname = \"1500\"\n[[network]]\nmatch = { any = true }\nmtu = 1500\nroutes = [\n  { to = \
+                    \"default\", metric = 7 },\n]\n";
+        assert_eq!(read("n,1500,true,07"), want);
+        // What is none stays a string, and the record says where it must not be one.
+        assert!(read("n,\"1500\nslaac = true\",true,7").contains("mtu = \"1500\\u000Aslaac = true\"\n"));
+        assert!(read("n,-1,yes,7").contains("any = \"yes\" }\nmtu = \"-1\"\n"));
+    }
+
+    #[test]
+    fn a_template_that_is_none() {
+        let template = |text: &str| problem("name,x\nn,1\n", text);
+        assert_eq!(
+            template("hostname = \"{x}\"\nkey = \n"),
+            "template.toml:2: string values must be quoted, expected literal string"
+        );
+        // In a comment, or as a key, it is no value.
+        for text in ["# {x}\n", "\"{x}\" = 1\n"] {
+            assert!(template(text).contains("nor used as \"{x}\" in the template"), "{text}");
+        }
+        let text = "name,\u{1b}[2J\u{202e}\nn,1\n";
+        assert!(problem(text, "").starts_with("nodes.csv:1: \\u{1b}[2J\\u{202e}: neither "), "{}", problem(text, ""));
     }
 }

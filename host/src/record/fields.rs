@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use imprint::shown::printable;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -136,7 +137,7 @@ impl<'v> Table<'v> {
     pub(super) fn finish(self) -> Result<(), RecordError> {
         let first = self.entries.iter().min_by_key(|(_, (span, _))| span.start);
         let Some((key, (span, _))) = first else { return Ok(()) };
-        let shown: String = key.chars().take(80).flat_map(char::escape_default).collect();
+        let shown = printable(key);
         let near = self.known.iter().map(|known| (strsim::osa_distance(known, &key.to_lowercase()), *known)).min();
         let problem = match near {
             Some((distance, near)) if distance <= 2 => format!("unknown key; did you mean {near}?"),
@@ -199,7 +200,7 @@ impl<'v> Value<'v> {
     /// For types whose parser says only yes or no.
     pub(super) fn with<T>(&self, want: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, RecordError> {
         let text = self.string()?;
-        let shown: String = text.chars().take(80).flat_map(char::escape_default).collect();
+        let shown = printable(text);
         parse(text).ok_or_else(|| self.error(format!("\"{shown}\" is not {want}")))
     }
 }

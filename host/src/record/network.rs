@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use imprint::payload::{BondMode, InterfaceName, Link, LinkKind, Match, Prefix, Route};
+use imprint::shown::printable;
 
 use super::fields::{RecordError, Table, Value};
 use super::{mac, one_of};
@@ -26,7 +27,7 @@ pub(super) fn links(value: &Value<'_>) -> Result<Vec<Link>, RecordError> {
         }
         if let Some(label) = label {
             let text = label.string()?;
-            own.push((text.to_owned(), label.error(format!("there is a link {} already", text.escape_default()))));
+            own.push((text.to_owned(), label.error(format!("there is a link {} already", printable(text)))));
         }
         own.dedup_by(|a, b| a.0 == b.0);
         for (handle, taken) in own {
@@ -115,7 +116,7 @@ fn lower(value: &Value<'_>, handles: &[(String, usize)]) -> Result<usize, Record
     let name = value.string()?;
     let found = handles.iter().find(|(handle, _)| handle == name);
     found.map(|(_, index)| *index).ok_or_else(|| {
-        let shown: String = name.chars().take(80).flat_map(char::escape_default).collect();
+        let shown = printable(name);
         value.error(format!("no link \"{shown}\" above this one; give the label or name of a [[network]] before it"))
     })
 }

@@ -29,8 +29,6 @@ pub(super) enum Asked {
     Key { credentials: Option<Credentials>, certificate: Option<Arc<[u8]>> },
     /// A client has shown a certificate in a handshake.
     Shown { certificate: Arc<[u8]> },
-    /// The list of revoked certificates of an intermediate.
-    Crl { issuer: String },
 }
 
 /// What is answered.
@@ -39,8 +37,6 @@ pub(super) enum Said {
     Answer(Answer),
     /// The type of key that a CSR should be for, or why that is not said.
     Key(Result<KeyType, Refusal>),
-    /// The list, DER; `None`: there is no such intermediate.
-    Crl(Option<Vec<u8>>),
     /// It was noted.
     Noted,
     /// The store or the CA has a fault; its words are for the server's own log.
@@ -159,9 +155,7 @@ impl Worker {
         match job.asked {
             Asked::First { .. } | Asked::Renewal { .. } => Said::NoRoom,
             Asked::Shown { .. } => Said::Noted,
-            Asked::Key { .. } | Asked::Crl { .. } => {
-                self.together(std::slice::from_ref(job)).pop().unwrap_or(Said::NoRoom)
-            }
+            Asked::Key { .. } => self.together(std::slice::from_ref(job)).pop().unwrap_or(Said::NoRoom),
         }
     }
 
@@ -233,11 +227,6 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
         Asked::Shown { certificate } => {
             let alarm = enrol::shown_in_a_handshake(bench, certificate, &job.peer)?;
             Ok((Said::Noted, alarm.map_or(Told::Nothing, Told::Alarm)))
-        }
-        Asked::Crl { issuer } => {
-            let issuer = bench.ca.intermediate_of(issuer);
-            let der = issuer.map(|issuer| enrol::crl(bench.changes, issuer, bench.now)).transpose()?;
-            Ok((Said::Crl(der), Told::Nothing))
         }
     }
 }

@@ -9,7 +9,8 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::header::{
-    ALLOW, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -17,11 +18,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use imprint::payload::KeyType;
 use imprint::time::Timestamp;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::Shared;
 use super::desk::{Asked, Said};
 use super::guests::Place;
+use super::lists::{Found, List};
+use super::{LISTS_EVERY, Shared};
 use crate::crash;
 use crate::csr::{self, CsrError, shown};
 use crate::enrol::{Answer, Credentials, Refusal};
@@ -51,6 +53,10 @@ pub(super) struct Peer {
     pub(super) place: Place,
 }
 
+/// The other end of a connection without TLS.
+#[derive(Clone, Copy)]
+pub(super) struct Asker(pub(super) IpAddr);
+
 const CERTIFICATES: &str = "application/pkcs7-mime; smime-type=certs-only";
 
 type Server = State<Arc<Shared>>;
@@ -76,7 +82,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// What is served without TLS: lists of revoked certificates, which are signed themselves.
+/// What is served without TLS, to an [`Asker`]: lists of revoked certificates, which are signed themselves.
 pub(super) fn plain_router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/crl/{file}", get(crl))
@@ -179,12 +185,53 @@ async fn simple_reenroll(State(shared): Server, Extension(peer): Extension<Peer>
     )
 }
 
-/// `/crl/KEYID.crl`, the list of what the intermediate with that key has issued and was revoked.
-async fn crl(State(shared): Server, Path(file): Path<String>) -> Response {
+/// `/crl/KEYID.crl`, the list of what the intermediate with that key has issued and was revoked. Nobody has to say who
+/// they are for it, so each address gets so many a second: it waits for its turn, or is told to come back.
+async fn crl(State(shared): Server, Path(file): Path<String>, request: Request) -> Response {
+    let extensions = request.extensions();
+    let asker = extensions.get::<Asker>().map(|asker| asker.0);
+    let peer = asker.or_else(|| extensions.get::<Peer>().map(|peer| peer.peer));
+    if let Some(peer) = peer {
+        match shared.pace.turn(peer, Instant::now()) {
+            Ok(wait) if wait.is_zero() => {}
+            Ok(wait) => sleep(wait).await,
+            Err(after) => return later(StatusCode::TOO_MANY_REQUESTS, after, "too many requests from this address"),
+        }
+    }
     let Some(issuer) = file.strip_suffix(".crl") else {
         return plain(StatusCode::NOT_FOUND, "want /crl/KEYID.crl");
     };
-    said(shared.desk.ask(Asked::Crl { issuer: issuer.to_owned() }, String::new()).await, shared.layout)
+    match shared.lists.get(issuer).await {
+        Found::List(list) => crl_response(list, request.headers()),
+        Found::NoIssuer => plain(StatusCode::NOT_FOUND, "no intermediate CA of this server has that key identifier"),
+        Found::Fault(why) => {
+            tracing::error!("no list of revoked certificates: {why}");
+            fault()
+        }
+    }
+}
+
+/// With what lets a client or a cache ask whether there is another one (RFC 9110 §13.1).
+fn crl_response(list: List, headers: &HeaderMap) -> Response {
+    let (tag, made) = (format!("\"{}\"", list.number), http_date(list.made_at));
+    let said = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let has_it = match said(IF_NONE_MATCH) {
+        Some(tags) => tags.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag),
+        // Clients send back what they were told.
+        None => said(IF_MODIFIED_SINCE) == Some(made.as_str()),
+    };
+    let mut response = if has_it {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"))], list.der).into_response()
+    };
+    let age = format!("max-age={}", LISTS_EVERY.as_secs());
+    for (name, text) in [(ETAG, tag), (LAST_MODIFIED, made), (CACHE_CONTROL, age)] {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 async fn metrics(State(shared): Server) -> Response {
@@ -235,10 +282,6 @@ fn said(said: Said, layout: Layout) -> Response {
             unauthorized(plain(StatusCode::UNAUTHORIZED, &refusal.to_string()))
         }
         Said::Key(Err(refusal)) => plain(StatusCode::FORBIDDEN, &refusal.to_string()),
-        Said::Crl(Some(der)) => {
-            ([(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"))], der).into_response()
-        }
-        Said::Crl(None) => plain(StatusCode::NOT_FOUND, "no intermediate CA of this server has that key identifier"),
         Said::Noted => StatusCode::NO_CONTENT.into_response(),
         Said::Fault(why) => failed(&why),
         Said::Full => busy(),
@@ -311,6 +354,10 @@ fn plain(status: StatusCode, reason: &str) -> Response {
 /// The reason is for the server's own log.
 fn failed(why: &str) -> Response {
     tracing::error!("cannot enrol: {why}");
+    fault()
+}
+
+fn fault() -> Response {
     plain(StatusCode::INTERNAL_SERVER_ERROR, "the server has a fault; see its log")
 }
 

@@ -21,6 +21,7 @@ pub(super) struct Metrics {
     seconds: Histogram,
     decisions: Family<Event, Counter>,
     pub(super) alarms: Counter,
+    pub(super) lists: Counter,
     pub(super) connections: Gauge,
     turned: Family<Reason, Counter>,
     pub(super) handshakes_failed: Counter,
@@ -57,6 +58,7 @@ impl Metrics {
             seconds: Histogram::new(BUCKETS),
             decisions: Family::default(),
             alarms: Counter::default(),
+            lists: Counter::default(),
             connections: Gauge::default(),
             turned: Family::default(),
             handshakes_failed: Counter::default(),
@@ -80,6 +82,7 @@ impl Metrics {
         );
         registry.register("decisions", "What was decided, by word of the audit log", metrics.decisions.clone());
         registry.register("alarms", "Revoked certificates that were found in use", metrics.alarms.clone());
+        registry.register("lists", "Lists of revoked certificates that were made", metrics.lists.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("connections_refused", "Connections turned away, by reason", metrics.turned.clone());
         registry.register(

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use imprint::payload::PayloadId;
+use imprint::shown::line;
 use imprint::time::Timestamp;
 use rusqlite::params;
 
@@ -93,7 +94,8 @@ impl Changes<'_> {
             detail.push_str("; more of this within the hour is counted and not written");
         }
         let sql = "INSERT INTO audit (at, event, node, peer, detail, budget) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.run(sql, params![millis(now), event.event, event.node, event.peer, detail, name])
+        let (node, peer) = (event.node.map(line), event.peer.map(line));
+        self.run(sql, params![millis(now), event.event, node, peer, line(&detail), name])
     }
 
     /// Counts a line. If these changes are dropped, it is counted nevertheless: the number is for people.

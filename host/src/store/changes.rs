@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use imprint::payload::PayloadId;
+use imprint::shown::line;
 use imprint::time::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::budget::Tally;
 use super::rows::{
-    CERTIFICATE, PAYLOAD, REQUEST, REQUEST_LIFE, certificate_row, crl_row, millis, mode_name, node_row, payload_row,
+    CERTIFICATE, PAYLOAD, REQUEST, REQUEST_LIFE, certificate_row, millis, mode_name, node_row, payload_row,
     reason_code, request_row, timestamp, verdict_name,
 };
 use super::{CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, StoreError, Verdict};
@@ -35,10 +36,11 @@ impl Changes<'_> {
         self.transaction.commit().map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
     }
 
-    /// Adds a line to the audit log.
+    /// Adds a line to the audit log: one line, whatever its words came from.
     pub fn audit(&self, event: &Event<'_>, now: Timestamp) -> Result<(), StoreError> {
         let sql = "INSERT INTO audit (at, event, node, peer, detail, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.run(sql, params![millis(now), event.event, event.node, event.peer, event.detail, self.actor])
+        let (node, peer) = (event.node.map(line), event.peer.map(line));
+        self.run(sql, params![millis(now), event.event, node, peer, line(event.detail), self.actor])
     }
 
     /// Adds a node, or gives it another record.
@@ -144,19 +146,10 @@ impl Changes<'_> {
         self.many(sql, params![node, millis(since)], |row| Ok((timestamp(row, 0)?, row.get(1)?)))
     }
 
-    /// Revokes a certificate; the first time counts. The list of its issuer is to be made anew.
+    /// Revokes a certificate; the first time counts.
     pub fn revoke(&self, row: &CertificateRow, reason: CrlReason, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE certificates SET revoked_at = ?2, reason = ?3 WHERE serial = ?1 AND revoked_at IS NULL";
-        self.run(sql, params![row.serial, millis(now), reason_code(reason)])?;
-        self.run("UPDATE crls SET der = NULL WHERE issuer = ?1", [&row.issuer])
-    }
-
-    /// What an issuer has signed, was revoked, and had not expired before `since`.
-    pub fn revoked(&self, issuer: &str, since: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
-        let sql = format!(
-            "{CERTIFICATE} WHERE issuer = ?1 AND not_after >= ?2 AND revoked_at IS NOT NULL ORDER BY revoked_at, rowid"
-        );
-        self.many(&sql, params![issuer, millis(since)], certificate_row)
+        self.run(sql, params![row.serial, millis(now), reason_code(reason)])
     }
 
     /// Notes that a revoked certificate is in use. Whether that is news.
@@ -165,16 +158,11 @@ impl Changes<'_> {
         Ok(self.check(self.transaction.execute(sql, params![serial, millis(now)]))? > 0)
     }
 
-    /// The last list of revoked certificates of an issuer.
-    pub fn crl(&self, issuer: &str) -> Result<Option<CrlRow>, StoreError> {
-        self.one("SELECT number, made_at, der FROM crls WHERE issuer = ?1", [issuer], crl_row)
-    }
-
-    /// Keeps a list of revoked certificates.
+    /// Notes that a list of revoked certificates was made. The list itself is not kept: it can be made again.
     pub fn put_crl(&self, issuer: &str, row: &CrlRow) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO crls (issuer, number, made_at, der) VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT OR REPLACE INTO crls (issuer, number, made_at) VALUES (?1, ?2, ?3)";
         let number = i64::try_from(row.number).unwrap_or(i64::MAX);
-        self.run(sql, params![issuer, number, millis(row.made_at), row.der])
+        self.run(sql, params![issuer, number, millis(row.made_at)])
     }
 
     /// Notes that a client has proven that it has this certificate; the first time counts.

@@ -78,8 +78,6 @@ pub struct CrlRow {
     pub number: u64,
     /// When it was made.
     pub made_at: Timestamp,
-    /// DER; `None` when something was revoked since.
-    pub der: Option<Vec<u8>>,
 }
 
 /// A request that an administrator decides about.
@@ -216,11 +214,6 @@ pub(super) fn certificate_row(row: &Row<'_>) -> rusqlite::Result<CertificateRow>
     })
 }
 
-pub(super) fn crl_row(row: &Row<'_>) -> rusqlite::Result<CrlRow> {
-    let number: i64 = row.get(0)?;
-    Ok(CrlRow { number: number.try_into().unwrap_or_default(), made_at: timestamp(row, 1)?, der: row.get(2)? })
-}
-
 /// Every reason that is given here, with its number (RFC 5280 §5.3.1).
 const REASONS: [(CrlReason, i64); 5] = [
     (CrlReason::Unspecified, 0),
@@ -234,7 +227,7 @@ pub(super) fn reason_code(reason: CrlReason) -> i64 {
     REASONS.iter().find(|(known, _)| *known == reason).map_or(0, |(_, code)| *code)
 }
 
-fn reason(code: i64) -> CrlReason {
+pub(super) fn reason(code: i64) -> CrlReason {
     REASONS.iter().find(|(_, known)| *known == code).map_or(CrlReason::Unspecified, |(reason, _)| *reason)
 }
 

@@ -1,10 +1,10 @@
 //! The tables, version by version. A store that an older program made is brought up to date when it is opened.
 
 /// Version of the schema; `PRAGMA user_version` of the file.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
-pub(super) const STEPS: [&str; 5] = [
+pub(super) const STEPS: [&str; 6] = [
     "
 CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (
@@ -87,4 +87,5 @@ CREATE INDEX certificates_renewed ON certificates (node, issued_at) WHERE renews
 ALTER TABLE payloads ADD COLUMN denied_at INTEGER;
 ALTER TABLE requests ADD COLUMN payload BLOB REFERENCES payloads (id);
 ",
+    super::claims::STEP,
 ];

@@ -1,0 +1,287 @@
+//! What a record lays claim to: names, bindings and addresses, each in one spelling, so that the same thing in two
+//! records is seen to be the same. Compares nothing; where nodes are added it is decided who may have what.
+
+use std::net::IpAddr;
+
+use imprint::hex;
+use imprint::payload::{Attribute, LinkKind, Match};
+
+use super::Record;
+
+/// What kind of thing it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// The record's own name, which differs from that of another by more than case.
+    Record,
+    /// In the certificate.
+    Name,
+    /// SMBIOS system UUID.
+    Uuid,
+    /// Hardware address, of `bind` or of a link.
+    Mac,
+    /// SMBIOS system serial number.
+    Serial,
+    /// Host name.
+    HostName,
+    /// Static address of a link.
+    Address,
+}
+
+impl Kind {
+    /// Every kind with the word that stands for it in the store and in JSON.
+    pub const ALL: [(Kind, &str); 7] = [
+        (Kind::Record, "record"),
+        (Kind::Name, "name"),
+        (Kind::Uuid, "uuid"),
+        (Kind::Mac, "mac"),
+        (Kind::Serial, "serial"),
+        (Kind::HostName, "hostname"),
+        (Kind::Address, "address"),
+    ];
+
+    /// The word that stands for it.
+    pub fn word(self) -> &'static str {
+        Kind::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, word)| word)
+    }
+
+    /// The kind that a word stands for.
+    pub fn of(word: &str) -> Option<Kind> {
+        Kind::ALL.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
+    }
+
+    /// Whether it says who somebody is: two records with the same one are two machines that cannot be told apart. A host
+    /// name can be the same in two domains, and an address in two networks.
+    pub fn identifies(self) -> bool {
+        !matches!(self, Kind::HostName | Kind::Address)
+    }
+}
+
+/// One thing that a record lays claim to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Claim {
+    /// What kind of thing it is.
+    pub kind: Kind,
+    /// In the one spelling that is compared.
+    pub value: String,
+    /// As the record has it, for people.
+    pub shown: String,
+}
+
+impl Record {
+    /// All of them, each once.
+    pub fn claims(&self) -> Vec<Claim> {
+        let mut claims: Vec<Claim> = Vec::new();
+        let mut add = |kind: Kind, value: String, shown: String| {
+            if !claims.iter().any(|known| known.kind == kind && known.value == value) {
+                claims.push(Claim { kind, value, shown });
+            }
+        };
+        add(Kind::Record, self.name.to_string().to_lowercase(), format!("the record name {}", self.name));
+        let names = &self.names;
+        for name in &names.dns {
+            add(Kind::Name, dns(name.as_str()), format!("dns:{name}"));
+        }
+        for ip in &names.ips {
+            add(Kind::Name, address(*ip), format!("ip:{ip}"));
+        }
+        for given in &names.uris {
+            add(Kind::Name, format!("uri:{}", uri(given.as_str())), format!("uri:{given}"));
+        }
+        for given in &names.emails {
+            add(Kind::Name, format!("email:{}", given.as_str().to_lowercase()), format!("email:{given}"));
+        }
+        let parts = &names.subject.0;
+        let common = || parts.iter().filter(|part| part.attribute() == Attribute::CommonName);
+        for part in common() {
+            // Many who look at a common name take it for a DNS name or an address.
+            let value = match part.value().parse::<IpAddr>() {
+                Ok(ip) => address(ip),
+                Err(_) => dns(&folded(part.value())),
+            };
+            add(Kind::Name, value, format!("CN={}", part.value()));
+        }
+        // Without a common name it is the whole subject that names somebody, or an organisation and nobody in it.
+        let numbered = parts.iter().any(|part| part.attribute() == Attribute::SerialNumber);
+        let alone = names.dns.is_empty() && names.ips.is_empty() && names.uris.is_empty() && names.emails.is_empty();
+        if common().next().is_none() && (numbered || alone) {
+            add(Kind::Name, format!("subject:{}", folded(&names.subject.to_string())), names.subject.to_string());
+        }
+        if let Some(binding) = &self.binding {
+            if let Some(uuid) = &binding.uuid {
+                add(Kind::Uuid, hex::encode(uuid), format!("UUID {}", dashed(uuid)));
+            }
+            if let Some(serial) = &binding.serial {
+                add(Kind::Serial, folded(serial), format!("serial number {serial}"));
+            }
+            for mac in &binding.macs {
+                add(Kind::Mac, mac.to_string(), format!("hardware address {mac}"));
+            }
+        }
+        for link in &self.network {
+            if let LinkKind::Physical(Match::Mac(mac)) = &link.kind {
+                add(Kind::Mac, mac.to_string(), format!("hardware address {mac}"));
+            }
+            for prefix in link.addresses.iter().filter(|prefix| !is_of_its_link(prefix.address())) {
+                add(Kind::Address, address(prefix.address()), format!("address {}", prefix.address()));
+            }
+        }
+        if let Some(name) = &self.hostname {
+            add(Kind::HostName, name.to_string().to_lowercase(), format!("host name {name}"));
+        }
+        claims
+    }
+}
+
+fn dns(name: &str) -> String {
+    format!("dns:{}", name.trim_end_matches('.').to_lowercase())
+}
+
+/// `192.0.2.1` and `::ffff:192.0.2.1` are one address; the standard library writes each in one way (RFC 5952).
+fn address(ip: IpAddr) -> String {
+    format!("ip:{}", ip.to_canonical())
+}
+
+/// Every link may have them (RFC 3927, RFC 4291 §2.5.6).
+fn is_of_its_link(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
+/// Names are compared without case and with single spaces (RFC 5280 §7.1).
+fn folded(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// Scheme and authority have no case, and what need not be escaped is not (RFC 3986 §6.2.2).
+fn uri(text: &str) -> String {
+    let plain = unescaped(text);
+    let authority = plain.find("://").map_or(0, |at| at.saturating_add(3));
+    let rest = plain.get(authority..).unwrap_or_default();
+    let scheme_end = plain.find(':').unwrap_or(0);
+    let end = if authority == 0 {
+        scheme_end
+    } else {
+        authority.saturating_add(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
+    };
+    let (head, tail) = plain.split_at_checked(end).unwrap_or((plain.as_str(), ""));
+    format!("{}{tail}", head.to_lowercase())
+}
+
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let byte = after.get(..2).and_then(hex::decode).and_then(|bytes| bytes.first().copied());
+        let Some(byte) = byte else {
+            out.push('%');
+            rest = after;
+            continue;
+        };
+        match char::from(byte) {
+            c if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~') => out.push(c),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        rest = after.get(2..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// 8-4-4-4-12
+fn dashed(uuid: &[u8; 16]) -> String {
+    let digits = hex::encode(uuid);
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(text: &str) -> Vec<Claim> {
+        let text = format!("name = \"node1\"\n{text}");
+        Record::of_store("node1.toml", &text, &[]).unwrap().claims()
+    }
+
+    fn values(text: &str, wanted: Kind) -> Vec<String> {
+        claims(text).into_iter().filter(|claim| claim.kind == wanted).map(|claim| claim.value).collect()
+    }
+
+    /// One thing, written in two ways, is one thing.
+    #[test]
+    fn spellings() {
+        let one = "subject = [\"CN=Node1.Example.ORG\"]\n";
+        let same = [
+            (
+                Kind::Name,
+                "sans = [\"dns:node1.example.org\"]".to_owned(),
+                "sans = [\"dns:NODE1.Example.Org\"]".to_owned(),
+            ),
+            (Kind::Name, one.to_owned(), "sans = [\"dns:node1.example.org\"]".to_owned()),
+            (Kind::Name, "subject = [\"CN=the  Node\"]".to_owned(), "subject = [\"CN=The node\", \"O=X\"]".to_owned()),
+            (Kind::Name, "sans = [\"ip:192.0.2.1\"]".to_owned(), "sans = [\"ip:::ffff:192.0.2.1\"]".to_owned()),
+            (Kind::Name, "sans = [\"ip:2001:db8::1\"]".to_owned(), "subject = [\"CN=2001:DB8:0:0::1\"]".to_owned()),
+            (Kind::Name, "sans = [\"email:a@b.org\"]".to_owned(), "sans = [\"email:A@B.ORG\"]".to_owned()),
+            (
+                Kind::Name,
+                "sans = [\"uri:spiffe://example.org/node1\"]".to_owned(),
+                "sans = [\"uri:SPIFFE://Example.org/n%6fde1\"]".to_owned(),
+            ),
+            (Kind::Name, "subject = [\"O=A\", \"OU=b\"]".to_owned(), "subject = [\"O=a\", \"OU=B\"]".to_owned()),
+            (
+                Kind::Mac,
+                format!("{one}bind = {{ macs = [\"52:54:00:AB:cd:ef\"] }}"),
+                format!("{one}[[network]]\nmatch = {{ mac = \"52-54-00-ab-CD-EF\" }}"),
+            ),
+            (
+                Kind::Uuid,
+                format!("{one}bind = {{ uuid = \"4C4C4544-0042-3510-8054-B4C04F564433\" }}"),
+                format!("{one}bind = {{ uuid = \"4c4c4544-0042-3510-8054-b4c04f564433\" }}"),
+            ),
+            (
+                Kind::Serial,
+                format!("{one}bind = {{ serial = \"SN-1 \" }}"),
+                format!("{one}bind = {{ serial = \"sn-1\" }}"),
+            ),
+            (Kind::HostName, format!("{one}hostname = \"Web\""), format!("{one}hostname = \"web\"")),
+            (
+                Kind::Address,
+                format!("{one}[[network]]\nmatch = {{ any = true }}\naddresses = [\"2001:db8::1/64\"]"),
+                format!("{one}[[network]]\nmatch = {{ any = true }}\naddresses = [\"2001:DB8:0::0:1/128\"]"),
+            ),
+        ];
+        for (kind, left, right) in same {
+            let (left_values, right_values) = (values(&left, kind), values(&right, kind));
+            assert_eq!(left_values.len(), 1, "{left}");
+            assert_eq!(left_values, right_values, "{left}\n{right}");
+        }
+    }
+
+    #[test]
+    fn what_differs() {
+        let differ = [
+            ("sans = [\"uri:spiffe://example.org/node1\"]", "sans = [\"uri:spiffe://example.org/Node1\"]"),
+            ("sans = [\"uri:urn:a%2Fb\"]", "sans = [\"uri:urn:a/b\"]"),
+            ("sans = [\"dns:a.org\"]", "sans = [\"email:a@a.org\"]"),
+        ];
+        for (left, right) in differ {
+            assert_ne!(values(left, Kind::Name), values(right, Kind::Name), "{left}\n{right}");
+        }
+        // What every node of a site has in common names none of them.
+        assert_eq!(values("subject = [\"O=Example\"]\nsans = [\"dns:a\"]", Kind::Name), ["dns:a"]);
+        let own = "subject = [\"CN=a\"]\n[[network]]\nmatch = { any = true }\naddresses = [\"fe80::1/64\", \"169.254.0.1/16\"]";
+        assert_eq!(values(own, Kind::Address), Vec::<String>::new());
+        // As common name and as alternative name: once.
+        assert_eq!(values("subject = [\"CN=a\"]\nsans = [\"dns:a\"]", Kind::Name), ["dns:a"]);
+    }
+
+    #[test]
+    fn kinds_have_words() {
+        for (kind, word) in Kind::ALL {
+            assert_eq!((kind.word(), Kind::of(word)), (word, Some(kind)));
+        }
+    }
+}

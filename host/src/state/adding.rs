@@ -1,0 +1,343 @@
+//! Adding nodes: who may have which names, bindings and addresses, and what it means for a node that its record is
+//! replaced. Prints nothing.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use imprint::payload::{EstUrl, KeyType, TokenMode};
+use imprint::time::Timestamp;
+
+use super::{Error, State};
+use crate::ca;
+use crate::record::Record;
+use crate::record::claims::{Claim, Kind};
+use crate::store::{Changes, Event, Holder, NodeRow, Store, StoreError};
+
+/// How nodes are added.
+#[derive(Clone, Default, Debug)]
+pub struct Adding {
+    /// Nodes that are known get another record.
+    pub replace: bool,
+    /// Nodes that may have a name or binding that another one has.
+    pub allow_duplicate: Vec<String>,
+}
+
+/// What came of it.
+pub struct Added {
+    /// The nodes, in the order in which they were given.
+    pub records: Vec<Record>,
+    /// What the administrator should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// What the administrator should know about a node that was added.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Warning {
+    /// Another one has the same, and may.
+    Twice {
+        /// The node.
+        node: String,
+        /// What it has.
+        claim: Claim,
+        /// Who else has it.
+        other: Holder,
+    },
+    /// It has a certificate that it cannot renew any more.
+    Renewal {
+        /// The node.
+        node: String,
+        /// Code of the certificate's key.
+        key_code: String,
+        /// Last second of its validity.
+        not_after: Timestamp,
+        /// What the certificate has and the record has not.
+        differs: Differs,
+    },
+    /// Payloads that are still good for something hold what the record said before.
+    Payloads {
+        /// The node.
+        node: String,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// How a certificate differs from a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Differs {
+    /// In its names.
+    Names,
+    /// Its key is of this type, and the record wants another.
+    Key {
+        /// What it has.
+        have: KeyType,
+        /// What the record wants.
+        want: KeyType,
+    },
+}
+
+/// A name or binding that is another node's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Taken {
+    /// The node that was to be added.
+    pub node: String,
+    /// The file of its record.
+    pub file: String,
+    /// What it would have.
+    pub claim: Claim,
+    /// Who has it.
+    pub holder: Holder,
+    /// How many more there are.
+    pub more: usize,
+}
+
+impl State {
+    /// Adds nodes, given as (file name, TOML): all of them or none. Without a duplicate among them.
+    pub fn add_nodes(
+        &mut self,
+        files: &[(String, String)],
+        replace: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, Error> {
+        let adding = Adding { replace, allow_duplicate: Vec::new() };
+        Ok(self.add_nodes_as(files, &adding, now)?.records)
+    }
+
+    /// The same, with all that is to be said about it.
+    pub fn add_nodes_as(
+        &mut self,
+        files: &[(String, String)],
+        adding: &Adding,
+        now: Timestamp,
+    ) -> Result<Added, Error> {
+        let mut records: Vec<Record> = Vec::with_capacity(files.len());
+        let mut known = BTreeSet::new();
+        for (file, text) in files {
+            let record = Record::compile(file, text, self.ca.root(), &self.urls)?;
+            if !known.insert(record.name.to_string()) {
+                return Err(Error::SameName { name: record.name.to_string(), file: file.clone() });
+            }
+            records.push(record);
+        }
+        if let Some(name) = adding.allow_duplicate.iter().find(|name| !known.contains(*name)) {
+            return Err(Error::NotAdded(name.clone()));
+        }
+        let changes = self.store.changes()?;
+        // Everything is given up before anything is taken: records that are replaced together may change places.
+        let mut before = Vec::with_capacity(records.len());
+        for (record, (file, text)) in records.iter().zip(files) {
+            let name = record.name.to_string();
+            let old = changes.node(&name)?;
+            let had: BTreeSet<(String, String)> = changes.claimed(&name)?.into_iter().collect();
+            changes.put_node(
+                &NodeRow { name: name.clone(), file: file.clone(), record: text.clone() },
+                adding.replace,
+                now,
+            )?;
+            changes.release(&name)?;
+            before.push((old, had));
+        }
+        let (mut warnings, mut taken) = (Vec::new(), Vec::new());
+        for ((record, (file, _)), (old, had)) in records.iter().zip(files).zip(&before) {
+            let name = record.name.to_string();
+            let detail = format!("record from {file}: {}", record.names);
+            changes.audit(&Event { event: "node", node: Some(&name), peer: None, detail: &detail }, now)?;
+            let is_allowed = adding.allow_duplicate.contains(&name);
+            for (claim, other) in claim(&changes, &name, record)? {
+                let kept = had.contains(&(claim.kind.word().to_owned(), claim.value.clone()));
+                if claim.kind.identifies() && !is_allowed && !kept {
+                    let (node, file) = (name.clone(), file.clone());
+                    taken.push(Taken { node, file, claim, holder: other, more: 0 });
+                    continue;
+                }
+                if claim.kind.identifies() {
+                    tell_duplicate(&changes, &name, &claim, &other, now)?;
+                }
+                warnings.push(Warning::Twice { node: name.clone(), claim, other });
+            }
+            if let Some(old) = old {
+                warnings.extend(replaced(&changes, &self.urls, old, record, now)?);
+            }
+        }
+        let more = taken.len().saturating_sub(1);
+        if let Some(first) = taken.into_iter().next() {
+            // The changes are dropped.
+            return Err(Error::Taken(Box::new(Taken { more, ..first })));
+        }
+        changes.commit()?;
+        Ok(Added { records, warnings })
+    }
+}
+
+/// Notes what a node has. Whatever others have, too, with the first of them.
+fn claim(changes: &Changes<'_>, node: &str, record: &Record) -> Result<Vec<(Claim, Holder)>, StoreError> {
+    let mut twice = Vec::new();
+    for claim in record.claims() {
+        let holder = changes.holders(&claim, node)?.into_iter().next();
+        changes.claim(node, &claim, holder.is_some())?;
+        twice.extend(holder.map(|holder| (claim, holder)));
+    }
+    changes.all_claimed(node)?;
+    Ok(twice)
+}
+
+fn tell_duplicate(
+    changes: &Changes<'_>,
+    node: &str,
+    claim: &Claim,
+    other: &Holder,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let detail = format!("{} is {}'s, too ({})", claim.shown, other.node, other.shown);
+    changes.audit(&Event { event: "duplicate", node: Some(node), peer: None, detail: &detail }, now)
+}
+
+/// Notes what the records of an earlier program have. What stands twice in them has been so for as long as they are
+/// there: it stays, marked, and the audit log says it.
+pub(super) fn fill(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result<(), StoreError> {
+    // One that this program refuses is looked at again when it has been replaced.
+    let compiled = |row: &NodeRow| Record::of_store(&row.file, &row.record, urls).ok();
+    if !store.unclaimed()?.iter().any(|row| compiled(row).is_some()) {
+        return Ok(());
+    }
+    let changes = store.changes()?;
+    for row in changes.unclaimed()? {
+        let Some(record) = compiled(&row) else { continue };
+        for (claim, other) in claim(&changes, &row.name, &record)? {
+            if claim.kind.identifies() {
+                tell_duplicate(&changes, &row.name, &claim, &other, now)?;
+                tracing::warn!("{} of {} is {}'s, too: two records of one identity", claim.shown, row.name, other.node);
+            }
+        }
+    }
+    changes.commit()
+}
+
+/// What a node that has certificates or payloads by its old record cannot do any more.
+fn replaced(
+    changes: &Changes<'_>,
+    urls: &[EstUrl],
+    old: &NodeRow,
+    new: &Record,
+    now: Timestamp,
+) -> Result<Vec<Warning>, StoreError> {
+    let node = new.name.to_string();
+    let old = Record::of_store(&old.file, &old.record, urls).ok();
+    let mut warnings = Vec::new();
+    let other_key = old.as_ref().map(|old| old.key).filter(|key| *key != new.key);
+    for row in changes.live_certificates(&node, now)? {
+        let differs = match other_key {
+            _ if !ca::is_for(&row.der, &new.names) => Differs::Names,
+            Some(have) => Differs::Key { have, want: new.key },
+            None => continue,
+        };
+        let (node, key_code, not_after) = (node.clone(), row.key_code, row.not_after);
+        warnings.push(Warning::Renewal { node, key_code, not_after, differs });
+    }
+    if old.is_none_or(|old| old.names != new.names || old.key != new.key) {
+        let is_good = |row: &&crate::store::PayloadRow| {
+            row.void_at.is_none() && row.expiry > now && (row.spent.is_none() || row.mode == TokenMode::EachBoot)
+        };
+        let count = changes.payloads(&node)?.iter().filter(is_good).count();
+        if count > 0 {
+            warnings.push(Warning::Payloads { node, count });
+        }
+    }
+    Ok(warnings)
+}
+
+impl Warning {
+    /// What it is about, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Warning::Twice { claim, .. } => claim.kind.word(),
+            Warning::Renewal { .. } => "renewal",
+            Warning::Payloads { .. } => "payloads",
+        }
+    }
+
+    /// The node that it is about.
+    pub fn node(&self) -> &str {
+        match self {
+            Warning::Twice { node, .. } | Warning::Renewal { node, .. } | Warning::Payloads { node, .. } => node,
+        }
+    }
+
+    /// The node that has the same.
+    pub fn other(&self) -> Option<&str> {
+        match self {
+            Warning::Twice { other, .. } => Some(&other.node),
+            Warning::Renewal { .. } | Warning::Payloads { .. } => None,
+        }
+    }
+}
+
+fn key_name(key: KeyType) -> &'static str {
+    KeyType::ALL.iter().find(|(known, _)| *known == key).map_or("", |(_, name)| name)
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::Twice { node, claim, other } if claim.kind == Kind::Address => write!(
+                f,
+                "{node}: {} is {}'s, too ({}): in one network they would disturb each other",
+                claim.shown, other.node, other.file
+            ),
+            Warning::Twice { node, claim, other } if claim.kind == Kind::HostName => {
+                write!(f, "{node}: {} is {}'s, too ({})", claim.shown, other.node, other.file)
+            }
+            Warning::Twice { node, claim, other } => write!(
+                f,
+                "{node}: {} is {}'s, too ({}), and was allowed: whoever looks at it cannot tell them apart",
+                claim.shown, other.node, other.file
+            ),
+            Warning::Renewal { node, key_code, not_after, differs } => {
+                write!(f, "{node}: its certificate of key {key_code}, until {not_after}, ")?;
+                match differs {
+                    Differs::Names => f.write_str("has other names than the new record")?,
+                    Differs::Key { have, want } => {
+                        write!(f, "has a key of type {}, the new record wants {}", key_name(*have), key_name(*want))?;
+                    }
+                }
+                write!(
+                    f,
+                    ": its renewals are refused from now on. Give the node a new payload before then (imprint-host \
+                     payload {node})"
+                )?;
+                match differs {
+                    Differs::Names => write!(
+                        f,
+                        ", and revoke the certificate if it must not have the old names until then (imprint-host revoke \
+                         {node} --key {key_code})"
+                    ),
+                    Differs::Key { .. } => Ok(()),
+                }
+            }
+            Warning::Payloads { node, count } => write!(
+                f,
+                "{node}: {count} of its payloads hold what the old record said, and what a node asks for with them is \
+                 refused; make another one (imprint-host payload {node})"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Taken { node, file, claim, holder, more } = self;
+        write!(f, "{file}: {node}: {} is {}'s already ({}", claim.shown, holder.node, holder.file)?;
+        if holder.shown != claim.shown {
+            write!(f, ": {}", holder.shown)?;
+        }
+        write!(
+            f,
+            "); two records must not be one identity: change one of them (node add --replace), or allow it with \
+             --allow-duplicate {node}"
+        )?;
+        match more {
+            0 => Ok(()),
+            more => write!(f, "; {more} more are another node's, too"),
+        }
+    }
+}
