@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ pub use args::Cli;
 use args::{CaCommand, Command, Form, InjectArgs, NodeCommand, PayloadArgs};
 pub use error::CliError;
 
-use crate::ca::NewFile;
 use crate::compose::{self, Medium, Options};
 use crate::inject::{self, Job};
 use crate::load::{self, LoadError, Storm};
+use crate::output::{Output, OutputError};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, State};
 use crate::{cpio, enrol, iso, list, record, vfat};
@@ -205,15 +205,76 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             Form::Cbor | Form::Userpass | Form::Iso | Form::Vfat => Medium::Any,
         },
     };
+    let output = destination(arguments, for_people)?;
     let mut state = State::open(&cli.dir)?;
-    // The file before the payload: one that nobody can have must not void those before it.
-    let file = arguments.output.as_ref().map(|path| NewFile::create(path, 0o600)).transpose();
-    let file = file.map_err(state::Error::State)?;
-    let made = state.payload(&arguments.node, &options, now)?;
-    let bytes = match arguments.form {
-        Form::Cbor => made.bytes,
+    let (made, (bytes, staged)) = state.payload_after(&arguments.node, &options, now, |made| {
+        let bytes = rendered(arguments.form, &made.bytes, now)?;
+        let staged = output.map(|output| output.stage(&bytes)).transpose().map_err(CliError::Write)?;
+        Ok::<_, CliError>((bytes, staged))
+    })?;
+    let (Some(path), Some(staged)) = (&arguments.output, staged) else {
+        return io::stdout().lock().write_all(&bytes).map_err(CliError::Output);
+    };
+    staged.finish(&bytes).map_err(CliError::Write)?;
+    let (shown, len) = (path.display(), bytes.len());
+    print(&if cli.json {
+        let (id, expiry) = (made.id.to_string(), made.expiry.to_string());
+        let file = shown.to_string();
+        format!("{}\n", json!({ "node": arguments.node, "file": file, "bytes": len, "id": id, "expiry": expiry }))
+    } else {
+        format!("wrote {shown}: {len} bytes, payload {} for {}, expires {}\n", made.id, arguments.node, made.expiry)
+    })
+}
+
+/// Where `-o` says, if that may be written to.
+fn destination(arguments: &PayloadArgs, for_people: bool) -> Result<Option<Output>, CliError> {
+    let Some(path) = &arguments.output else { return Ok(None) };
+    if let Some(overwrite) = arguments.overwrite.as_ref().filter(|overwrite| *overwrite != path) {
+        let (path, overwrite) = (path.clone(), overwrite.clone());
+        return Err(CliError::Write(OutputError::OtherDrive { path, overwrite }));
+    }
+    let output = Output::open(path).map_err(CliError::Write)?;
+    if output.is_terminal() && !for_people {
+        return Err(CliError::Terminal);
+    }
+    match output.drive() {
+        None if arguments.overwrite.is_some() => Err(CliError::Write(OutputError::NoDrive(path.clone()))),
+        Some(_) if !matches!(arguments.form, Form::Iso | Form::Vfat) => {
+            Err(CliError::Write(OutputError::NoImage(path.clone())))
+        }
+        Some(drive) => {
+            if let Some(holds) = drive.holds().filter(|_| arguments.overwrite.is_none())
+                && !given_up(path, drive.bytes(), holds)
+            {
+                let (path, holds) = (path.clone(), holds.to_owned());
+                return Err(CliError::Write(OutputError::Holds { path, holds }));
+            }
+            Ok(Some(output))
+        }
+        None => Ok(Some(output)),
+    }
+}
+
+/// Whether somebody at the terminal gives up what a drive holds: by typing its name, twice.
+fn given_up(path: &Path, bytes: u64, holds: &str) -> bool {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return false;
+    }
+    let name = path.display().to_string();
+    eprintln!("{name} has {bytes} bytes and holds {holds}. All of that will be lost.");
+    ["Type the name of the drive to overwrite it: ", "And once more: "].iter().all(|question| {
+        eprint!("{question}");
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).is_ok() && answer.trim_end_matches(['\r', '\n']) == name
+    })
+}
+
+/// A payload as it is written.
+fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    Ok(match form {
+        Form::Cbor => Zeroizing::new(payload.to_vec()),
         Form::Cmdline => {
-            let word = compose::cmdline(&made.bytes);
+            let word = compose::cmdline(payload);
             let left = CMDLINE_MAX.saturating_sub(word.len());
             if left < CMDLINE_ROOM {
                 eprintln!(
@@ -227,23 +288,11 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             line.push(b'\n');
             line
         }
-        Form::Text => compose::text(&made.bytes),
-        Form::Userpass => compose::userpass(&made.bytes).ok_or(CliError::NoToken)?,
-        Form::Cpio => cpio::archive(&made.bytes).map_err(CliError::Cpio)?,
-        Form::Iso => iso::image(&made.bytes, now).map_err(CliError::Iso)?,
-        Form::Vfat => vfat::image(&made.bytes).map_err(CliError::Vfat)?,
-    };
-    let (Some(path), Some(file)) = (&arguments.output, file) else {
-        return io::stdout().lock().write_all(&bytes).map_err(CliError::Output);
-    };
-    file.finish(&bytes).map_err(state::Error::State)?;
-    let (shown, len) = (path.display(), bytes.len());
-    print(&if cli.json {
-        let (id, expiry) = (made.id.to_string(), made.expiry.to_string());
-        let file = shown.to_string();
-        format!("{}\n", json!({ "node": arguments.node, "file": file, "bytes": len, "id": id, "expiry": expiry }))
-    } else {
-        format!("wrote {shown}: {len} bytes, payload {} for {}, expires {}\n", made.id, arguments.node, made.expiry)
+        Form::Text => compose::text(payload),
+        Form::Userpass => compose::userpass(payload).ok_or(CliError::NoToken)?,
+        Form::Cpio => cpio::archive(payload).map_err(CliError::Cpio)?,
+        Form::Iso => iso::image(payload, now).map_err(CliError::Iso)?,
+        Form::Vfat => vfat::image(payload).map_err(CliError::Vfat)?,
     })
 }
 

@@ -170,9 +170,12 @@ pub(super) struct PayloadArgs {
     /// line; cpio: an initramfs to append; iso and vfat: a config drive
     #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
     pub(super) form: Form,
-    /// Where to; standard output when left out
+    /// Where to; standard output when left out. A file is made anew, a device is written to in place
     #[arg(short, long)]
     pub(super) output: Option<PathBuf>,
+    /// The drive of -o a second time: what it holds may be lost
+    #[arg(long, value_name = "DRIVE", requires = "output")]
+    pub(super) overwrite: Option<PathBuf>,
     /// How long it is good for, like 24h, 30m or 7d
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(super) expires: Duration,

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::load::LoadError;
+use crate::output::OutputError;
 use crate::serve::ServeError;
 use crate::{cpio, enrol, inject, iso, state, vfat};
 
@@ -19,6 +20,8 @@ pub enum CliError {
         /// Why not.
         source: io::Error,
     },
+    /// What was made cannot go where it should.
+    Write(OutputError),
     /// Secrets for a screen.
     Terminal,
     /// Name and token of a payload that is to have no token.
@@ -80,6 +83,7 @@ impl std::fmt::Display for CliError {
         match self {
             CliError::State(error) => error.fmt(f),
             CliError::Read { path, .. } => write!(f, "reading {}", Path::display(path)),
+            CliError::Write(error) => error.fmt(f),
             CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
             CliError::NoToken => {
                 write!(f, "a payload with --credentials has no token; leave that out with --as userpass")
@@ -111,6 +115,7 @@ impl std::error::Error for CliError {
             CliError::Read { source, .. } | CliError::LogFolder { source, .. } | CliError::Output(source) => {
                 Some(source)
             }
+            CliError::Write(error) => error.source(),
             CliError::Serve(error) => error.source(),
             CliError::Load(error) => error.source(),
             CliError::Decide(error) => error.source(),

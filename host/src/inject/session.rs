@@ -1,7 +1,6 @@
 //! One line from HELLO to report. What the node is told comes from `compose` and `enrol`; what was heard goes there.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use imprint::identity::KeyCode;
@@ -18,7 +17,7 @@ use super::{Job, Shared, machine, power};
 use crate::compose::{Medium, Options};
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::record::Record;
-use crate::{est, x509};
+use crate::{est, output, x509};
 
 /// Once the node has reported, repeats of it are answered for this long after the last of them.
 const LINGER: Duration = Duration::from_millis(1500);
@@ -86,10 +85,7 @@ impl<'a> Session<'a> {
         let host = Host::new(nonce, shared.config.call, Shape::default());
         let log = match &job.log {
             None => None,
-            Some(path) => {
-                let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-                Some(file.map_err(|error| format!("{}: {error}; give --log another file", path.display()))?)
-            }
+            Some(path) => Some(output::append(path).map_err(|error| format!("--log: {}", failed(error)))?),
         };
         Ok(Session {
             job,
