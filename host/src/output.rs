@@ -64,10 +64,12 @@ impl Output {
                     let file = options.map_err(failed("opening"))?;
                     Target::Stream(same(path, &found, file)?)
                 } else if kind.is_file() {
-                    let at = fs::canonicalize(path).map_err(failed("finding"))?;
-                    // /proc/self/fd/1 can lead to a file that has no name any more.
-                    let reached = fs::metadata(&at).is_ok_and(|other| is_same(&found, &other));
-                    Target::File(if reached { at } else { return Err(OutputError::NoName(path.to_owned())) })
+                    // /proc/self/fd/1 can lead to a file that has no name any more, or whose name is another file's now.
+                    match fs::canonicalize(path) {
+                        Ok(at) if fs::metadata(&at).is_ok_and(|other| is_same(&found, &other)) => Target::File(at),
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("finding")(error)),
+                        Ok(_) | Err(_) => return Err(OutputError::NoName(path.to_owned())),
+                    }
                 } else {
                     let what = if kind.is_dir() { "a folder" } else { "a socket" };
                     return Err(OutputError::Not { path: path.to_owned(), what });
