@@ -2,6 +2,7 @@
 
 mod args;
 mod error;
+mod warnings;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,7 +26,7 @@ use args::{CaCommand, Command, Form, InjectArgs, NodeCommand, PayloadArgs};
 pub use error::CliError;
 
 use crate::compose::{self, Medium, Options};
-use crate::inject::{self, Job};
+use crate::inject::{self, Job, Pace};
 use crate::load::{self, LoadError, Storm};
 use crate::output::{Output, OutputError};
 use crate::serve::{Config, ServeError, Server};
@@ -356,10 +357,12 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
     let state = State::open(&cli.dir)?;
     let mut jobs = match (&arguments.lines, &arguments.node, &arguments.line) {
         (Some(path), ..) => {
-            let text = fs::read_to_string(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
-            inject::jobs(&text).map_err(|error| CliError::Jobs { path: path.clone(), error })?
+            let jobs = lines(path)?;
+            warnings::of_file(path, &jobs);
+            jobs
         }
         (None, Some(node), Some(line)) => {
+            warnings::of_words(line.script(), arguments.power.as_ref());
             vec![Job {
                 node: node.clone(),
                 line: line.clone(),
@@ -389,10 +392,18 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
         plain: arguments.plain,
         expires: arguments.expires,
         json: cli.json,
+        pace: Pace { every: arguments.power_every, at_once: arguments.power_at_once },
     };
     let outcomes = inject::run(state, jobs, config).map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
     let failed = outcomes.iter().filter(|(_, outcome)| !outcome.is_done()).count();
     if failed == 0 { Ok(()) } else { Err(CliError::Injected { failed, of: outcomes.len() }) }
+}
+
+/// A file of lines. It may come through a pipe, and hold passwords.
+fn lines(path: &Path) -> Result<Vec<Job>, CliError> {
+    let text = fs::read_to_string(path).map(Zeroizing::new);
+    let text = text.map_err(|source| CliError::Read { path: path.to_owned(), source })?;
+    inject::jobs(&path.display().to_string(), &text).map_err(CliError::Lines)
 }
 
 struct Signals {

@@ -1,7 +1,7 @@
 //! A node's record: TOML to validated values. Errors name file, line and key. Makes no payload; `compose` does.
 
 pub mod csv;
-mod fields;
+pub(crate) mod fields;
 mod network;
 #[cfg(test)]
 mod tests;

@@ -336,6 +336,9 @@ fn usage_errors_are_2() {
         &["serve", "--listen", "everywhere"],
         &["inject", "node1", "--line", "unix:/run/line", "--window", "18446744073709551615s"],
         &["inject", "node1", "--line", "unix:/run/line", "--timeout", "31d"],
+        &["inject", "node1", "--line", "unix:/run/line", "--power", " "],
+        &["inject", "node1", "--line", "unix:/run/line", "--power-every", "often"],
+        &["inject", "node1", "--line", "unix:/run/line", "--power-at-once", "0"],
         &["payload", "node1", "--overwrite", "/dev/sdx"],
         &["frobnicate"],
         &[],
@@ -355,7 +358,10 @@ fn a_file_of_lines_without_a_line_is_an_error() {
     let lines = temp.path().join("lines");
     std::fs::write(&lines, "# rack 1 follows\n").unwrap();
     let (code, error) = fails(&dir, &["inject", "--lines", lines.to_str().unwrap()]);
-    let want = format!("imprint-host: {}: there is no line in it; want NODE LINE\n", lines.display());
+    let want = format!(
+        "imprint-host: {}:1: there is no line in it; want [[line]] with node = \"NODE\" and line = \"LINE\", or NODE LINE\n",
+        lines.display()
+    );
     assert_eq!((code, error), (1, want));
 }
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::load::LoadError;
 use crate::output::OutputError;
+use crate::record::RecordError;
 use crate::serve::ServeError;
-use crate::{cpio, enrol, inject, iso, state, vfat};
+use crate::{cpio, enrol, iso, state, vfat};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -41,12 +42,7 @@ pub enum CliError {
     /// Certificates that are to be revoked.
     Revoke(enrol::RevokeError),
     /// A file of lines is none.
-    Jobs {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: inject::JobsError,
-    },
+    Lines(RecordError),
     /// A storm did not begin.
     Load(LoadError),
     /// A storm left nodes without a certificate, or with two.
@@ -95,7 +91,7 @@ impl std::fmt::Display for CliError {
             CliError::Serve(error) => error.fmt(f),
             CliError::Decide(error) => error.fmt(f),
             CliError::Revoke(error) => error.fmt(f),
-            CliError::Jobs { path, error } => write!(f, "{}: {error}", Path::display(path)),
+            CliError::Lines(error) => error.fmt(f),
             CliError::Load(error) => error.fmt(f),
             CliError::Stormed { failed, doubled } => {
                 write!(f, "{failed} nodes have no certificate, {doubled} have two")
@@ -125,7 +121,7 @@ impl std::error::Error for CliError {
             | CliError::Iso(_)
             | CliError::Vfat(_)
             | CliError::Cpio(_)
-            | CliError::Jobs { .. }
+            | CliError::Lines(_)
             | CliError::Stormed { .. }
             | CliError::Injected { .. } => None,
         }
