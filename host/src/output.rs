@@ -4,12 +4,13 @@
 mod drive;
 mod error;
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use tempfile::NamedTempFile;
 
 pub use drive::Drive;
@@ -54,15 +55,20 @@ impl Output {
     /// which nobody can mount from then on.
     pub fn open(path: &Path) -> Result<Output, OutputError> {
         let failed = |action| io_error(action, path);
+        let is_link = is_link(path)?;
         let target = match fs::metadata(path) {
             Ok(found) => {
                 let kind = found.file_type();
                 if kind.is_block_device() {
                     Target::Drive(Drive::open(path, &found)?)
+                } else if is_strangers_fifo(path, &found) {
+                    return Err(OutputError::Strangers { path: path.to_owned(), what: "a FIFO" });
                 } else if kind.is_char_device() || kind.is_fifo() {
                     let options = OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(path);
                     let file = options.map_err(failed("opening"))?;
                     Target::Stream(same(path, &found, file)?)
+                } else if kind.is_file() && !is_link {
+                    Target::File(new_name(path)?)
                 } else if kind.is_file() {
                     // /proc/self/fd/1 can lead to a file that has no name any more, or whose name is another file's now.
                     match fs::canonicalize(path) {
@@ -71,8 +77,7 @@ impl Output {
                         Ok(_) | Err(_) => return Err(OutputError::NoName(path.to_owned())),
                     }
                 } else {
-                    let what = if kind.is_dir() { "a folder" } else { "a socket" };
-                    return Err(OutputError::Not { path: path.to_owned(), what });
+                    return Err(OutputError::Not { path: path.to_owned(), what: name_of(kind) });
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -143,17 +148,16 @@ impl Staged {
 /// Opens a place that gets more and more, like the log of a console: never waits for a reader, neither here nor when it
 /// is written to, so that one log cannot hold up other lines.
 pub fn append(path: &Path) -> Result<File, OutputError> {
-    match fs::metadata(path).map(|found| found.file_type()) {
-        Ok(kind) if kind.is_file() || kind.is_char_device() || kind.is_fifo() => {}
-        Ok(kind) => {
-            let what = if kind.is_block_device() {
-                "a drive"
-            } else if kind.is_dir() {
-                "a folder"
-            } else {
-                "a socket"
-            };
-            return Err(OutputError::Not { path: path.to_owned(), what });
+    is_link(path)?;
+    match fs::metadata(path) {
+        Ok(found) if is_strangers_fifo(path, &found) => {
+            return Err(OutputError::Strangers { path: path.to_owned(), what: "a FIFO" });
+        }
+        Ok(found) => {
+            let kind = found.file_type();
+            if !(kind.is_file() || kind.is_char_device() || kind.is_fifo()) {
+                return Err(OutputError::Not { path: path.to_owned(), what: name_of(kind) });
+            }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Ok(leads) = fs::read_link(path) {
@@ -170,7 +174,39 @@ pub fn append(path: &Path) -> Result<File, OutputError> {
     })
 }
 
-/// Where a file goes that is not there yet.
+/// Whether it is a link. In a folder like /tmp anybody can put one where a file is about to be made, and it leads to
+/// another file: only links of the same user and of root are followed.
+fn is_link(path: &Path) -> Result<bool, OutputError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() && is_strangers(&found) => {
+            Err(OutputError::Strangers { path: path.to_owned(), what: "a link" })
+        }
+        Ok(found) => Ok(found.is_symlink()),
+        // What cannot be looked at is told when it is opened.
+        Err(_) => Ok(false),
+    }
+}
+
+/// A FIFO gives the bytes to whoever has put it there. A pipe has no name: whoever started this program has made it.
+fn is_strangers_fifo(path: &Path, found: &Metadata) -> bool {
+    found.file_type().is_fifo() && is_strangers(found) && fs::canonicalize(path).is_ok()
+}
+
+fn is_strangers(found: &Metadata) -> bool {
+    found.uid() != 0 && found.uid() != geteuid().as_raw()
+}
+
+fn name_of(kind: FileType) -> &'static str {
+    if kind.is_block_device() {
+        "a drive"
+    } else if kind.is_dir() {
+        "a folder"
+    } else {
+        "a socket"
+    }
+}
+
+/// Where a file of this name goes, if the name is no link.
 fn new_name(path: &Path) -> Result<PathBuf, OutputError> {
     let name = path.file_name().filter(|_| !path.as_os_str().as_encoded_bytes().ends_with(b"/"));
     let name = name.ok_or_else(|| OutputError::Not { path: path.to_owned(), what: "a folder that is not there" })?;

@@ -347,3 +347,46 @@ fn a_full_disk_costs_nothing() {
     assert_eq!(fs::read_dir(site.path("small")).unwrap().count(), 1);
     assert_eq!(site.payloads(), 1, "the second was never booked, so the first is still good");
 }
+
+/// Who can write to the folder waits there for the name of a payload, with a FIFO to read it from or a link to a file of
+/// root's. The kernel refuses neither without O_CREAT (proc(5): protected_fifos, protected_symlinks).
+#[test]
+fn what_a_stranger_has_put_there_is_not_written_to() {
+    let site = Site::new();
+    let (fifo, link, valuable) = (site.path("fifo"), site.path("link"), site.path("valuable"));
+    nix::unistd::mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    fs::write(&valuable, "valuable").unwrap();
+    std::os::unix::fs::symlink("valuable", &link).unwrap();
+    let mut reader = fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    // Premise: root may write to it, and the stranger reads.
+    std::io::Write::write_all(&mut fs::OpenOptions::new().write(true).open(&fifo).unwrap(), b"token").unwrap();
+    let mut read = [0; 16];
+    assert_eq!(std::io::Read::read(&mut reader, &mut read).unwrap(), 5);
+    let stranger = |path: &Path| std::os::unix::fs::lchown(path, Some(65_534), Some(65_534)).unwrap();
+    stranger(&fifo);
+    stranger(&link);
+    for (path, what) in [(&fifo, "a FIFO"), (&link, "a link")] {
+        let name = path.display();
+        let want = format!(
+            "{name} is {what} of another user, who may want to have what is written; remove it, or write to a folder of your \
+             own\n"
+        );
+        assert_eq!(site.write("cbor", path, &[]), Err(format!("imprint-host: {want}")));
+        let words =
+            ["inject", "node1", "--line", "unix:/nowhere/line", "--window", "1s", "--log", path.to_str().unwrap()];
+        let said = String::from_utf8(site.command(&words).output().unwrap().stderr).unwrap();
+        assert!(said.contains(&format!("node1: failed: --log: {want}")), "{said}");
+    }
+    assert_eq!((fs::read_to_string(&valuable).unwrap().as_str(), site.payloads()), ("valuable", 0));
+    let mut fds = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&reader), nix::poll::PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).unwrap(), 0, "nothing was written");
+    // A pipe has no name, and belongs to whoever started the program: sudo imprint-host … -o /dev/stdout | …
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    nix::unistd::fchown(&writer, Some(65_534.into()), None).unwrap();
+    let mut host = site.command(&["payload", "node1", "-o", "/proc/self/fd/1"]);
+    let status = host.stdout(writer).status().unwrap();
+    drop(host);
+    let mut said = Vec::new();
+    std::io::Read::read_to_end(&mut fs::File::from(reader), &mut said).unwrap();
+    assert!(status.success() && said.len() > 300);
+}

@@ -23,6 +23,13 @@ pub enum OutputError {
         /// What it is.
         what: &'static str,
     },
+    /// Somebody else has put it there.
+    Strangers {
+        /// As it was given.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// A link to something that is not there.
     Dangling {
         /// The link.
@@ -87,6 +94,12 @@ impl fmt::Display for OutputError {
             OutputError::Not { path, what } => {
                 write!(f, "{} is {what}; give the name of a file", path.display())
             }
+            OutputError::Strangers { path, what } => write!(
+                f,
+                "{} is {what} of another user, who may want to have what is written; remove it, or write to a folder of \
+                 your own",
+                path.display()
+            ),
             OutputError::Dangling { path, leads } => write!(
                 f,
                 "{} is a link to {}, which is not there; remove the link, or give the file's own name",
