@@ -35,6 +35,7 @@ mod netns {
     mod dhcp;
     mod handover;
     mod network;
+    mod output;
     mod peer;
     mod several;
     mod swap;

@@ -31,7 +31,6 @@ use x509_cert::ext::pkix::{
 use zeroize::Zeroizing;
 
 pub use error::StateError;
-pub use files::NewFile;
 pub(crate) use files::{Held, given_away};
 use files::{
     hold, io_error, private_directory, private_folder, read_certificate, read_key, refuse_used, write, write_key,

@@ -3,12 +3,13 @@
 mod actor;
 mod args;
 mod error;
+mod warnings;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +28,10 @@ pub use args::Cli;
 use args::{CaCommand, Command, Form, InjectArgs, NodeCommand, PayloadArgs};
 pub use error::CliError;
 
-use crate::ca::NewFile;
 use crate::compose::{self, Medium, Options};
-use crate::inject::{self, Job};
+use crate::inject::{self, Job, Pace};
 use crate::load::{self, LoadError, Storm};
+use crate::output::{Output, OutputError};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, Added, Adding, State, Warning};
 use crate::store::StoreError;
@@ -252,15 +253,78 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             Form::Cbor | Form::Userpass | Form::Iso | Form::Vfat => Medium::Any,
         },
     };
+    let output = destination(arguments, for_people)?;
     let mut state = open(cli)?;
-    // The file before the payload: one that nobody can have must not void those before it.
-    let file = arguments.output.as_ref().map(|path| NewFile::create(path, 0o600)).transpose();
-    let file = file.map_err(state::Error::State)?;
-    let made = state.payload(&arguments.node, &options, now)?;
-    let bytes = match arguments.form {
-        Form::Cbor => made.bytes,
+    let (made, (bytes, staged)) = state.payload_after(&arguments.node, &options, now, |made| {
+        let bytes = rendered(arguments.form, &made.bytes, now)?;
+        let staged = output.map(|output| output.stage(&bytes)).transpose().map_err(CliError::Write)?;
+        Ok::<_, CliError>((bytes, staged))
+    })?;
+    let (Some(path), Some(staged)) = (&arguments.output, staged) else {
+        return io::stdout().lock().write_all(&bytes).map_err(CliError::Output);
+    };
+    staged.finish(&bytes).map_err(CliError::Write)?;
+    let (shown, len) = (path.display(), bytes.len());
+    print(&if cli.json {
+        let (id, expiry) = (made.id.to_string(), made.expiry.to_string());
+        let file = shown.to_string();
+        format!("{}\n", json!({ "node": arguments.node, "file": file, "bytes": len, "id": id, "expiry": expiry }))
+    } else {
+        let shown = line(&shown.to_string());
+        format!("wrote {shown}: {len} bytes, payload {} for {}, expires {}\n", made.id, arguments.node, made.expiry)
+    })
+}
+
+/// Where `-o` says, if that may be written to.
+fn destination(arguments: &PayloadArgs, for_people: bool) -> Result<Option<Output>, CliError> {
+    let Some(path) = &arguments.output else { return Ok(None) };
+    if let Some(overwrite) = arguments.overwrite.as_ref().filter(|overwrite| *overwrite != path) {
+        let (path, overwrite) = (path.clone(), overwrite.clone());
+        return Err(CliError::Write(OutputError::OtherDrive { path, overwrite }));
+    }
+    let output = Output::open(path).map_err(CliError::Write)?;
+    if output.is_terminal() && !for_people {
+        return Err(CliError::Terminal);
+    }
+    match output.drive() {
+        None if arguments.overwrite.is_some() => Err(CliError::Write(OutputError::NoDrive(path.clone()))),
+        Some(_) if !matches!(arguments.form, Form::Iso | Form::Vfat) => {
+            Err(CliError::Write(OutputError::NoImage(path.clone())))
+        }
+        Some(drive) => {
+            if let Some(holds) = drive.holds().filter(|_| arguments.overwrite.is_none())
+                && !given_up(path, drive.bytes(), holds)
+            {
+                let (path, holds) = (path.clone(), holds.to_owned());
+                return Err(CliError::Write(OutputError::Holds { path, holds }));
+            }
+            Ok(Some(output))
+        }
+        None => Ok(Some(output)),
+    }
+}
+
+/// Whether somebody at the terminal gives up what a drive holds: by typing its name, twice.
+fn given_up(path: &Path, bytes: u64, holds: &str) -> bool {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return false;
+    }
+    let name = path.display().to_string();
+    let mut terminal = io::stderr().lock();
+    let _ = writeln!(terminal, "{name} has {bytes} bytes and holds {holds}. All of that will be lost.");
+    ["Type the name of the drive to overwrite it: ", "And once more: "].iter().all(|question| {
+        let _ = write!(terminal, "{question}");
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).is_ok() && answer.trim_end_matches(['\r', '\n']) == name
+    })
+}
+
+/// A payload as it is written.
+fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    Ok(match form {
+        Form::Cbor => Zeroizing::new(payload.to_vec()),
         Form::Cmdline => {
-            let word = compose::cmdline(&made.bytes);
+            let word = compose::cmdline(payload);
             let left = CMDLINE_MAX.saturating_sub(word.len());
             if left < CMDLINE_ROOM {
                 let _ = writeln!(
@@ -275,24 +339,11 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
             line.push(b'\n');
             line
         }
-        Form::Text => compose::text(&made.bytes),
-        Form::Userpass => compose::userpass(&made.bytes).ok_or(CliError::NoToken)?,
-        Form::Cpio => cpio::archive(&made.bytes).map_err(CliError::Cpio)?,
-        Form::Iso => iso::image(&made.bytes, now).map_err(CliError::Iso)?,
-        Form::Vfat => vfat::image(&made.bytes).map_err(CliError::Vfat)?,
-    };
-    let (Some(path), Some(file)) = (&arguments.output, file) else {
-        return io::stdout().lock().write_all(&bytes).map_err(CliError::Output);
-    };
-    file.finish(&bytes).map_err(state::Error::State)?;
-    let (shown, len) = (path.display(), bytes.len());
-    print(&if cli.json {
-        let (id, expiry) = (made.id.to_string(), made.expiry.to_string());
-        let file = shown.to_string();
-        format!("{}\n", json!({ "node": arguments.node, "file": file, "bytes": len, "id": id, "expiry": expiry }))
-    } else {
-        let shown = line(&shown.to_string());
-        format!("wrote {shown}: {len} bytes, payload {} for {}, expires {}\n", made.id, arguments.node, made.expiry)
+        Form::Text => compose::text(payload),
+        Form::Userpass => compose::userpass(payload).ok_or(CliError::NoToken)?,
+        Form::Cpio => cpio::archive(payload).map_err(CliError::Cpio)?,
+        Form::Iso => iso::image(payload, now).map_err(CliError::Iso)?,
+        Form::Vfat => vfat::image(payload).map_err(CliError::Vfat)?,
     })
 }
 
@@ -363,10 +414,12 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
     let state = open(cli)?;
     let mut jobs = match (&arguments.lines, &arguments.node, &arguments.line) {
         (Some(path), ..) => {
-            let text = fs::read_to_string(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
-            inject::jobs(&text).map_err(|error| CliError::Jobs { path: path.clone(), error })?
+            let jobs = lines(path)?;
+            warnings::of_file(path, &jobs);
+            jobs
         }
         (None, Some(node), Some(line)) => {
+            warnings::of_words(line.script(), arguments.power.as_ref());
             vec![Job {
                 node: node.clone(),
                 line: line.clone(),
@@ -396,10 +449,18 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
         plain: arguments.plain,
         expires: arguments.expires,
         json: cli.json,
+        pace: Pace { every: arguments.power_every, at_once: arguments.power_at_once },
     };
     let outcomes = inject::run(state, jobs, config).map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
     let failed = outcomes.iter().filter(|(_, outcome)| !outcome.is_done()).count();
     if failed == 0 { Ok(()) } else { Err(CliError::Injected { failed, of: outcomes.len() }) }
+}
+
+/// A file of lines. It may come through a pipe, and hold passwords.
+fn lines(path: &Path) -> Result<Vec<Job>, CliError> {
+    let text = fs::read_to_string(path).map(Zeroizing::new);
+    let text = text.map_err(|source| CliError::Read { path: path.to_owned(), source })?;
+    inject::jobs(&path.display().to_string(), &text).map_err(CliError::Lines)
 }
 
 struct Signals {

@@ -1,6 +1,8 @@
 //! `imprint-host inject`: payloads down lines, requests up, certificates down. Drives the protocol's host end; who gets
 //! what, `enrol` and `compose` decide.
 
+pub mod command;
+mod lines;
 mod machine;
 mod power;
 mod session;
@@ -8,7 +10,6 @@ pub mod telnet;
 pub mod transport;
 mod words;
 
-use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,10 @@ use std::time::{Duration, Instant};
 use imprint::time::Timestamp;
 use tokio::task::JoinHandle;
 
+use command::Script;
+pub use lines::jobs;
+pub use power::Pace;
+use power::Turns;
 use transport::LineSpec;
 pub use words::Outcome;
 
@@ -30,7 +35,7 @@ pub struct Job {
     /// Its line.
     pub line: LineSpec,
     /// Run once the line is open: it switches the node on.
-    pub power: Option<String>,
+    pub power: Option<Script>,
     /// What comes on the line and is not ours goes here.
     pub log: Option<PathBuf>,
 }
@@ -50,6 +55,8 @@ pub struct Config {
     pub expires: Duration,
     /// JSON for each event instead of words.
     pub json: bool,
+    /// How fast nodes are switched on.
+    pub pace: Pace,
 }
 
 /// What all lines share.
@@ -61,6 +68,7 @@ pub(crate) struct Shared {
     /// meanwhile moves no timer.
     epoch: u64,
     shown: Mutex<bool>,
+    turns: Turns,
 }
 
 impl Shared {
@@ -123,12 +131,14 @@ pub type Outcomes = Vec<(String, Outcome)>;
 pub fn run(state: State, jobs: Vec<Job>, config: Config) -> io::Result<Outcomes> {
     let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let epoch = u64::try_from(epoch.as_micros()).unwrap_or(u64::MAX);
+    let turns = Turns::new(config.pace);
     let shared = Arc::new(Shared {
         state: Arc::new(tokio::sync::Mutex::new(state)),
         config,
         began: Instant::now(),
         epoch,
         shown: Mutex::new(false),
+        turns,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -168,73 +178,9 @@ async fn ended(task: JoinHandle<Outcome>) -> Outcome {
     })
 }
 
-/// Why a file of lines is none.
-#[derive(Debug)]
-pub struct JobsError {
-    /// `None`: the whole file.
-    line: Option<usize>,
-    why: String,
-}
-
-/// A file of lines: `NODE LINE [| POWER COMMAND]` each, `#` begins a comment.
-pub fn jobs(text: &str) -> Result<Vec<Job>, JobsError> {
-    let mut jobs: Vec<Job> = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let wrong = |why: String| JobsError { line: Some(number), why };
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (line, power) = match line.split_once(" | ") {
-            Some((line, power)) => (line, Some(power.trim().to_owned())),
-            None => (line, None),
-        };
-        let (node, spec) = line.split_once(char::is_whitespace).ok_or_else(|| wrong("want NODE LINE".to_owned()))?;
-        let spec: LineSpec = spec.trim().parse().map_err(wrong)?;
-        if jobs.iter().any(|job| job.node == node) {
-            return Err(wrong(format!("{node} has a line already")));
-        }
-        if let Some(job) = jobs.iter().find(|job| job.line.is_same(&spec)) {
-            return Err(wrong(format!("{spec} is the line of {} already", job.node)));
-        }
-        jobs.push(Job { node: node.to_owned(), line: spec, power, log: None });
-    }
-    if jobs.is_empty() {
-        return Err(JobsError { line: None, why: "there is no line in it; want NODE LINE".to_owned() });
-    }
-    Ok(jobs)
-}
-
-impl fmt::Display for JobsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line}: {}", self.why),
-            None => f.write_str(&self.why),
-        }
-    }
-}
-
-impl std::error::Error for JobsError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_of_lines() {
-        let found = jobs("# rack 1\n\nnode1 unix:/run/1\nnode2  tcp:bmc2:9001 | ipmitool -H bmc2 power on\n").unwrap();
-        let shown: Vec<_> = found.iter().map(|job| (job.node.as_str(), job.line.to_string())).collect();
-        assert_eq!(shown, [("node1", "unix:/run/1".to_owned()), ("node2", "tcp:bmc2:9001".to_owned())]);
-        assert_eq!(found[1].power.as_deref(), Some("ipmitool -H bmc2 power on"));
-        assert_eq!(jobs("# none\n\n").unwrap_err().to_string(), "there is no line in it; want NODE LINE");
-        assert_eq!(jobs("node1\n").unwrap_err().to_string(), "line 1: want NODE LINE");
-        let wrong = |text| jobs(text).unwrap_err().to_string();
-        assert_eq!(wrong("a unix:x\na unix:y\n"), "line 2: a has a line already");
-        assert_eq!(wrong("a unix:x\n\nb unix:x | true\n"), "line 3: unix:x is the line of a already");
-        assert_eq!(wrong("a exec:sol -P 1 x\nb exec:sol -P 1 x\n"), "line 2: exec:sol … is the line of a already");
-        assert_eq!(jobs("a exec:sol -P 1 x\nb exec:sol -P 1 y\n").unwrap().len(), 2);
-        assert_eq!(wrong("a /dev/ttyS1,9600\nb /dev/ttyS1\n"), "line 2: /dev/ttyS1,115200 is the line of a already");
-    }
 
     #[tokio::test]
     async fn a_line_that_panics_has_failed() {

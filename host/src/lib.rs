@@ -13,6 +13,7 @@ pub mod compose;
 pub mod iso;
 pub mod vfat;
 pub mod cpio;
+pub mod output;
 pub mod list;
 pub mod csr;
 pub mod enrol;

@@ -2,7 +2,7 @@
 
 pub mod claims;
 pub mod csv;
-mod fields;
+pub(crate) mod fields;
 mod network;
 mod template;
 #[cfg(test)]

@@ -99,12 +99,26 @@ impl State {
 
     /// Makes a payload and books it. Unless it is told to keep them, the node's earlier payloads are void.
     pub fn payload(&mut self, node: &str, options: &Options, now: Timestamp) -> Result<Composed, Error> {
+        Ok(self.payload_after(node, options, now, |_| Ok::<_, Error>(()))?.0)
+    }
+
+    /// The same, once `prepare` has succeeded with it: a payload that cannot be written must not void those before it.
+    pub fn payload_after<T, E: From<Error>>(
+        &mut self,
+        node: &str,
+        options: &Options,
+        now: Timestamp,
+        prepare: impl FnOnce(&Composed) -> Result<T, E>,
+    ) -> Result<(Composed, T), E> {
         let record = self.record(node)?;
-        let composed = compose::compose(&record, &self.ca, &self.urls, options, now)?;
-        let changes = self.store.changes()?;
-        book(&changes, &self.ca, &record, &composed, options, now)?;
-        changes.commit()?;
-        Ok(composed)
+        let composed = compose::compose(&record, &self.ca, &self.urls, options, now).map_err(Error::Compose)?;
+        let prepared = prepare(&composed)?;
+        let booked = self.store.changes().and_then(|changes| {
+            book(&changes, &self.ca, &record, &composed, options, now)?;
+            changes.commit()
+        });
+        booked.map_err(Error::Store)?;
+        Ok((composed, prepared))
     }
 
     /// The same for many nodes: all of them or none.

@@ -312,10 +312,13 @@ fn failures_are_one_line_with_a_remedy() {
     );
     let (code, error) = fails(&dir, &["payload", "node1", "-o", &nowhere]);
     assert_eq!(code, 1);
-    assert_eq!(error, format!("imprint-host: making {nowhere}.new: No such file or directory (os error 2)\n"));
+    let folder = shown(&absent);
+    assert_eq!(error, format!("imprint-host: finding {folder}: No such file or directory (os error 2)\n"));
     // Neither a payload nor a file is left of what failed.
+    let files = || std::fs::read_dir(temp.path()).unwrap().count();
+    let before = files();
     let (code, _) = fails(&dir, &["payload", "node9", "-o", &shown(&temp.path().join("x"))]);
-    assert_eq!((code, temp.path().join("x.new").exists()), (1, false));
+    assert_eq!((code, files()), (1, before));
     let log = String::from_utf8(fine(&dir, &["log"])).unwrap();
     assert!(!log.contains(" payload "), "{log}");
 }
@@ -333,6 +336,10 @@ fn usage_errors_are_2() {
         &["serve", "--listen", "everywhere"],
         &["inject", "node1", "--line", "unix:/run/line", "--window", "18446744073709551615s"],
         &["inject", "node1", "--line", "unix:/run/line", "--timeout", "31d"],
+        &["inject", "node1", "--line", "unix:/run/line", "--power", " "],
+        &["inject", "node1", "--line", "unix:/run/line", "--power-every", "often"],
+        &["inject", "node1", "--line", "unix:/run/line", "--power-at-once", "0"],
+        &["payload", "node1", "--overwrite", "/dev/sdx"],
         &["frobnicate"],
         &[],
     ] {
@@ -351,7 +358,10 @@ fn a_file_of_lines_without_a_line_is_an_error() {
     let lines = temp.path().join("lines");
     std::fs::write(&lines, "# rack 1 follows\n").unwrap();
     let (code, error) = fails(&dir, &["inject", "--lines", lines.to_str().unwrap()]);
-    let want = format!("imprint-host: {}: there is no line in it; want NODE LINE\n", lines.display());
+    let want = format!(
+        "imprint-host: {}:1: there is no line in it; want [[line]] with node = \"NODE\" and line = \"LINE\", or NODE LINE\n",
+        lines.display()
+    );
     assert_eq!((code, error), (1, want));
 }
 

@@ -1,7 +1,9 @@
 //! `imprint-host inject` against a node's end that does everything right, or one thing wrong.
 
 mod commands;
+mod power;
 mod reports;
+mod secrets;
 mod times;
 
 use std::io::{ErrorKind, Read, Write};

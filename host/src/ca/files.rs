@@ -73,16 +73,16 @@ pub(crate) fn given_away(path: &Path) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
-/// A file that appears whole or not at all: made beside its place, then renamed. It has its mode before its first byte.
-pub struct NewFile {
+/// A file of the CA's own folder that appears whole or not at all: made beside its place, then renamed. It has its mode
+/// before its first byte.
+struct NewFile {
     file: File,
     new: PathBuf,
     path: PathBuf,
 }
 
 impl NewFile {
-    /// Shows that the file can be made, before anything depends on it.
-    pub fn create(path: &Path, mode: u32) -> Result<NewFile, StateError> {
+    fn create(path: &Path, mode: u32) -> Result<NewFile, StateError> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".new");
         let new = path.with_file_name(name);
@@ -95,7 +95,7 @@ impl NewFile {
     }
 
     /// Writes it and puts it in its place.
-    pub fn finish(mut self, bytes: &[u8]) -> Result<(), StateError> {
+    fn finish(mut self, bytes: &[u8]) -> Result<(), StateError> {
         self.file.write_all(bytes).and_then(|()| self.file.sync_all()).map_err(io_error("writing", &self.new))?;
         fs::rename(&self.new, &self.path).map_err(io_error("writing", &self.path))?;
         // The rename is on the disk once the directory is.

@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use imprint::payload::EstUrl;
 
 use crate::est::Layout;
+use crate::inject::command::Script;
 use crate::inject::transport::LineSpec;
 use crate::record;
 use crate::x509::CrlReason;
@@ -173,9 +174,12 @@ pub(super) struct PayloadArgs {
     /// line; cpio: an initramfs to append; iso and vfat: a config drive
     #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
     pub(super) form: Form,
-    /// Where to; standard output when left out
+    /// Where to; standard output when left out. A file is made anew, a device is written to in place
     #[arg(short, long)]
     pub(super) output: Option<PathBuf>,
+    /// The drive of -o a second time: what it holds may be lost
+    #[arg(long, value_name = "DRIVE", requires = "output")]
+    pub(super) overwrite: Option<PathBuf>,
     /// How long it is good for, like 24h, 30m or 7d
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(super) expires: Duration,
@@ -205,12 +209,18 @@ pub(super) struct InjectArgs {
     /// ipmitool -I lanplus -C 3 … sol activate
     #[arg(long, requires = "node")]
     pub(super) line: Option<LineSpec>,
-    /// File with a NODE and its line on each line, and behind " | " a command that switches it on
+    /// File of lines: TOML with node, line, power and env in each [[line]], or NODE LINE on each line of text
     #[arg(long, conflicts_with_all = ["node", "line", "power"])]
     pub(super) lines: Option<PathBuf>,
     /// Command that switches the node on, run once the line is open
     #[arg(long)]
-    pub(super) power: Option<String>,
+    pub(super) power: Option<Script>,
+    /// From one node that is switched on to the next, at least, like 1s or 200ms
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = pace)]
+    pub(super) power_every: Duration,
+    /// How many power commands run at the same time, at most
+    #[arg(long, value_name = "NUMBER", default_value = "8", value_parser = at_once)]
+    pub(super) power_at_once: usize,
     /// How long a node may take to say HELLO, like 5m
     #[arg(long, default_value = "5m", value_parser = wait)]
     pub(super) window: Duration,
@@ -260,6 +270,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30 * 86_400);
 
 fn wait(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|wait| if wait <= LONGEST_WAIT { Ok(wait) } else { Err("want 30d at most".to_owned()) })
+}
+
+fn pace(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms").map(str::parse::<u16>) {
+        Some(Ok(millis)) => Ok(Duration::from_millis(millis.into())),
+        Some(Err(_)) => Err("want a time like 1s or 200ms, and 65535ms at most".to_owned()),
+        None => wait(text),
+    }
+}
+
+fn at_once(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "want a number, 1 or more".to_owned())
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::load::LoadError;
+use crate::output::OutputError;
+use crate::record::RecordError;
 use crate::serve::ServeError;
-use crate::{cpio, enrol, inject, iso, state, vfat};
+use crate::{cpio, enrol, iso, state, vfat};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub enum CliError {
         /// Why not.
         source: io::Error,
     },
+    /// What was made cannot go where it should.
+    Write(OutputError),
     /// Secrets for a screen.
     Terminal,
     /// Name and token of a payload that is to have no token.
@@ -38,12 +42,7 @@ pub enum CliError {
     /// Certificates that are to be revoked.
     Revoke(enrol::RevokeError),
     /// A file of lines is none.
-    Jobs {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: inject::JobsError,
-    },
+    Lines(RecordError),
     /// A storm did not begin.
     Load(LoadError),
     /// A storm left nodes without a certificate, or with two.
@@ -80,6 +79,7 @@ impl std::fmt::Display for CliError {
         match self {
             CliError::State(error) => error.fmt(f),
             CliError::Read { path, .. } => write!(f, "reading {}", Path::display(path)),
+            CliError::Write(error) => error.fmt(f),
             CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
             CliError::NoToken => {
                 write!(f, "a payload with --credentials has no token; leave that out with --as userpass")
@@ -91,7 +91,7 @@ impl std::fmt::Display for CliError {
             CliError::Serve(error) => error.fmt(f),
             CliError::Decide(error) => error.fmt(f),
             CliError::Revoke(error) => error.fmt(f),
-            CliError::Jobs { path, error } => write!(f, "{}: {error}", Path::display(path)),
+            CliError::Lines(error) => error.fmt(f),
             CliError::Load(error) => error.fmt(f),
             CliError::Stormed { failed, doubled } => {
                 write!(f, "{failed} nodes have no certificate, {doubled} have two")
@@ -111,6 +111,7 @@ impl std::error::Error for CliError {
             CliError::Read { source, .. } | CliError::LogFolder { source, .. } | CliError::Output(source) => {
                 Some(source)
             }
+            CliError::Write(error) => error.source(),
             CliError::Serve(error) => error.source(),
             CliError::Load(error) => error.source(),
             CliError::Decide(error) => error.source(),
@@ -120,7 +121,7 @@ impl std::error::Error for CliError {
             | CliError::Iso(_)
             | CliError::Vfat(_)
             | CliError::Cpio(_)
-            | CliError::Jobs { .. }
+            | CliError::Lines(_)
             | CliError::Stormed { .. }
             | CliError::Injected { .. } => None,
         }

@@ -1,5 +1,7 @@
-//! The command that switches a node on: run to its end, ended when it has none, quoted when it fails.
+//! What switches a node on: when it is a node's turn, and the command, which is run to its end, ended when it has none, and
+//! quoted when it fails.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -11,15 +13,72 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::command::{PLAIN, SHELL, Script};
 use super::words::shown;
 
 /// So much of what it says is quoted.
 const SAID: u16 = 2000;
 
+/// How many nodes may be switched on, and how fast: a rack that starts at once trips its fuse, and its nodes crowd
+/// whatever they all ask at that moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// From one node to the next, at least.
+    pub every: Duration,
+    /// So many commands run at the same time, at most.
+    pub at_once: usize,
+}
+
+/// Turns in the order in which they were asked for.
+pub(super) struct Turns {
+    pace: Pace,
+    free: Semaphore,
+    /// When the next one may begin.
+    next: Mutex<Option<Instant>>,
+}
+
+impl Turns {
+    pub(super) fn new(pace: Pace) -> Turns {
+        Turns { pace, free: Semaphore::new(pace.at_once.clamp(1, Semaphore::MAX_PERMITS)), next: Mutex::new(None) }
+    }
+
+    /// Waits for a turn, which lasts until it is dropped. One that is given up while it waits costs the others nothing.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let free = self.free.acquire().await.ok();
+        let mut next = self.next.lock().await;
+        if let Some(at) = next.filter(|at| *at > Instant::now()) {
+            sleep_until(at).await;
+        }
+        *next = Some(Instant::now() + self.pace.every);
+        Turn { _free: free }
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+}
+
+/// A node may be switched on now.
+pub(super) struct Turn<'a> {
+    /// It is never closed, so there is one.
+    _free: Option<SemaphorePermit<'a>>,
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pace { every, at_once } = self;
+        if !every.is_zero() {
+            write!(f, "one node each {} s, ", every.as_secs_f64())?;
+        }
+        write!(f, "{at_once} at the same time (--power-every, --power-at-once)")
+    }
+}
+
 /// Runs it. What it leaves running, like a machine in the background, is not waited for.
-pub(super) async fn switch(command: &str, limit: Duration) -> Result<(), String> {
+pub(super) async fn switch(command: &Script, limit: Duration) -> Result<(), String> {
     let broken = |error: io::Error| format!("--power: {error}");
     let (mut child, output) = start(command).map_err(broken)?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
@@ -43,14 +102,14 @@ pub(super) async fn switch(command: &str, limit: Duration) -> Result<(), String>
 
 /// What it says goes into a file that has no name, not into a pipe: what it leaves running may go on writing when nobody
 /// reads any more, where a pipe would end it (pipe(7): SIGPIPE).
-fn start(command: &str) -> io::Result<(Child, File)> {
+fn start(command: &Script) -> io::Result<(Child, File)> {
     let output = memfd_create("power", MFdFlags::MFD_CLOEXEC)?;
     // Two writers, and whoever opens /dev/stderr anew, must not write over each other's words.
     fcntl(&output, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
     let output = File::from(output);
-    let child = Command::new("/bin/sh")
-        .arg("-c")
-        .arg(command)
+    let child = Command::new(SHELL)
+        .args(PLAIN)
+        .envs(command.environment())
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?)
@@ -67,4 +126,71 @@ fn said(output: &File) -> String {
     let count = output.read_at(&mut words, from).unwrap_or_default();
     words.truncate(count);
     shown(String::from_utf8_lossy(&words).trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// 120 nodes that are all ready at the same moment, in time that does not pass by itself.
+    async fn starts(pace: Pace, takes: Duration) -> (Vec<Duration>, usize) {
+        let turns = Arc::new(Turns::new(pace));
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let begin = Instant::now();
+        let tasks: Vec<_> = (0..120)
+            .map(|_| {
+                let (turns, running, most) = (Arc::clone(&turns), Arc::clone(&running), Arc::clone(&most));
+                tokio::spawn(async move {
+                    let _turn = turns.turn().await;
+                    let started = begin.elapsed();
+                    most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    sleep(takes).await;
+                    running.fetch_sub(1, Ordering::Relaxed);
+                    started
+                })
+            })
+            .collect();
+        let mut starts = Vec::new();
+        for task in tasks {
+            starts.push(task.await.unwrap());
+        }
+        starts.sort();
+        (starts, most.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_are_switched_on_one_after_the_other() {
+        let every = Duration::from_secs(1);
+        let (starts, most) = starts(Pace { every, at_once: 8 }, Duration::from_millis(500)).await;
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= every), "{starts:?}");
+        assert_eq!((starts[0], most), (Duration::ZERO, 1));
+        // No slower than it was asked for, but for the grain of the timer.
+        assert!(starts[119] < every * 120, "{:?}", starts[119]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_at_the_same_time_and_no_more() {
+        let (starts, most) = starts(Pace { every: Duration::ZERO, at_once: 8 }, Duration::from_secs(10)).await;
+        assert_eq!(most, 8);
+        let at = |second: u64| starts.iter().filter(|start| start.as_secs() / 10 == second / 10).count();
+        assert_eq!((at(0), at(70), at(140), starts.len()), (8, 8, 8, 120));
+    }
+
+    /// A line that breaks while it waits gives its turn up.
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_is_given_up_holds_up_nobody() {
+        let turns = Turns::new(Pace { every: Duration::from_secs(10), at_once: 1 });
+        let begin = Instant::now();
+        drop(turns.turn().await);
+        for _ in 0..5 {
+            assert!(timeout(Duration::from_secs(1), turns.turn()).await.is_err());
+        }
+        drop(turns.turn().await);
+        assert!(begin.elapsed() < Duration::from_secs(11), "{:?}", begin.elapsed());
+    }
 }

@@ -1,7 +1,8 @@
 //! One line from HELLO to report. What the node is told comes from `compose` and `enrol`; what was heard goes there.
 
+mod turn;
+
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use imprint::identity::KeyCode;
@@ -18,7 +19,7 @@ use super::{Job, Shared, machine, power};
 use crate::compose::{Medium, Options};
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::record::Record;
-use crate::{est, x509};
+use crate::{est, output, x509};
 
 /// Once the node has reported, repeats of it are answered for this long after the last of them.
 const LINGER: Duration = Duration::from_millis(1500);
@@ -86,10 +87,7 @@ impl<'a> Session<'a> {
         let host = Host::new(nonce, shared.config.call, Shape::default());
         let log = match &job.log {
             None => None,
-            Some(path) => {
-                let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-                Some(file.map_err(|error| format!("{}: {error}; give --log another file", path.display()))?)
-            }
+            Some(path) => Some(output::append(path).map_err(|error| format!("--log: {}", failed(error)))?),
         };
         Ok(Session {
             job,
@@ -117,7 +115,7 @@ impl<'a> Session<'a> {
     }
 
     async fn run(mut self) -> Outcome {
-        let (mut wait, mut power) = (Duration::from_millis(200), self.job.power.as_deref());
+        let (mut wait, mut power) = (Duration::from_millis(200), self.job.power.as_ref());
         let mut told = String::new();
         while self.outcome.is_none() {
             let opened = tokio::select! {
@@ -140,15 +138,22 @@ impl<'a> Session<'a> {
             self.mute = true;
             let opened_at = Instant::now();
             let up = if power.is_some() { self.comes_up(&mut line).await } else { Ok(()) };
-            if up.is_ok()
-                && let Some(command) = power.take()
-            {
-                if let Err(why) = power::switch(command, self.shared.config.window).await {
-                    return Outcome::Failed(why);
-                }
-                self.tell("power", "switched");
-                self.deadline = Instant::now() + self.shared.config.window;
-            }
+            let up = match (up, power) {
+                (Ok(()), Some(command)) => match self.turn(&mut line).await {
+                    Ok(turn) => {
+                        power = None;
+                        if let Err(why) = power::switch(command, self.shared.config.window).await {
+                            return Outcome::Failed(why);
+                        }
+                        drop(turn);
+                        self.tell("power", "switched");
+                        self.deadline = Instant::now() + self.shared.config.window;
+                        Ok(())
+                    }
+                    Err(why) => Err(why),
+                },
+                (up, _) => up,
+            };
             let spoken = match up {
                 Ok(()) => self.speak(line).await,
                 Err(why) => Err(why),
@@ -297,10 +302,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What came and is not ours.
+    /// What came and is not ours. The agent's own words are a reason to call it.
     fn console(&mut self, text: &[u8]) {
+        if self.keep(text) && self.hello.is_none() && !self.shared.config.call {
+            self.wire.end_mut().call();
+        }
+    }
+
+    /// Writes it to the log, and keeps the end of it for the last words. Whether the agent's own words came.
+    fn keep(&mut self, text: &[u8]) -> bool {
         if text.is_empty() {
-            return;
+            return false;
         }
         if let Some(log) = &mut self.log
             && let Err(error) = log.write_all(text)
@@ -315,11 +327,10 @@ impl<'a> Session<'a> {
         let from = self.tail.len().saturating_sub(AGENT.len());
         self.tail.extend(text);
         let news = self.tail.get(from..).unwrap_or_default();
-        if self.hello.is_none() && !self.shared.config.call && news.windows(AGENT.len()).any(|window| window == AGENT) {
-            self.wire.end_mut().call();
-        }
+        let heard = news.windows(AGENT.len()).any(|window| window == AGENT);
         let over = self.tail.len().saturating_sub(TAIL);
         self.tail.drain(..over);
+        heard
     }
 
     async fn happened(&mut self, event: HostEvent) {

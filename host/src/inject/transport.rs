@@ -16,6 +16,7 @@ use tokio::process::Child;
 use tokio::time::timeout;
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
 
+use super::command::{RAW, SHELL, Script};
 use super::telnet::Telnet;
 
 /// Where a line is, as it was given.
@@ -30,7 +31,7 @@ pub enum LineSpec {
     /// `telnet:HOST:PORT`
     Telnet(String),
     /// `exec:COMMAND`
-    Exec(String),
+    Exec(Script),
 }
 
 /// An open line.
@@ -83,7 +84,7 @@ impl FromStr for LineSpec {
             Some(("unix", path)) if !path.is_empty() => Ok(LineSpec::Unix(path.into())),
             Some(("tcp", rest)) => host_port(rest).map(LineSpec::Tcp),
             Some(("telnet", rest)) => host_port(rest).map(LineSpec::Telnet),
-            Some(("exec", command)) if !command.trim().is_empty() => Ok(LineSpec::Exec(command.to_owned())),
+            Some(("exec", command)) if !command.trim().is_empty() => command.parse().map(LineSpec::Exec),
             _ if text.starts_with('/') => match text.rsplit_once(',') {
                 None => Ok(LineSpec::Device(text.into(), DEFAULT_BAUD)),
                 Some((path, baud)) => match baud.parse() {
@@ -91,10 +92,11 @@ impl FromStr for LineSpec {
                     _ => Err(format!("\"{baud}\" is no speed; want bits a second, like 115200")),
                 },
             },
+            // The rest may be a command, with a password in it.
             _ => Err(format!(
-                "\"{}\" is no line; want /dev/ttyUSB0[,115200], unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT or \
+                "\"{}\" begins no line; want /dev/ttyUSB0[,115200], unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT or \
                  exec:COMMAND",
-                text.escape_default()
+                text.split([':', ' ', '=']).next().unwrap_or_default().escape_default()
             )),
         }
     }
@@ -108,21 +110,12 @@ impl fmt::Display for LineSpec {
             LineSpec::Unix(path) => write!(f, "unix:{}", path.display()),
             LineSpec::Tcp(address) => write!(f, "tcp:{address}"),
             LineSpec::Telnet(address) => write!(f, "telnet:{address}"),
-            LineSpec::Exec(command) => match program(command) {
+            LineSpec::Exec(command) => match command.program() {
                 Some(program) => write!(f, "exec:{program} …"),
                 None => f.write_str("exec:…"),
             },
         }
     }
-}
-
-/// The name of the program, where that is plain to see: quotes, blanks in values and the like are the shell's to take
-/// apart, not ours.
-fn program(command: &str) -> Option<&str> {
-    let plain = |word: &str, marks: &[u8]| word.bytes().all(|b| b.is_ascii_alphanumeric() || marks.contains(&b));
-    let variable =
-        |word: &str| word.split_once('=').is_some_and(|(name, value)| plain(name, b"_") && plain(value, b"_-+./:,@%"));
-    command.split_whitespace().find(|word| !variable(word)).filter(|word| plain(word, b"_-+./~"))
 }
 
 impl LineSpec {
@@ -132,6 +125,21 @@ impl LineSpec {
             // At whatever speed.
             (LineSpec::Device(path, _), LineSpec::Device(other, _)) => path == other,
             _ => self == other,
+        }
+    }
+
+    /// The command, when it is one.
+    pub fn script(&self) -> Option<&Script> {
+        match self {
+            LineSpec::Exec(script) => Some(script),
+            _ => None,
+        }
+    }
+
+    pub(super) fn script_mut(&mut self) -> Option<&mut Script> {
+        match self {
+            LineSpec::Exec(script) => Some(script),
+            _ => None,
         }
     }
 
@@ -167,10 +175,8 @@ impl LineSpec {
                 let start = || -> Result<(Pty, Child), pty_process::Error> {
                     let (pty, pts) = pty_process::open()?;
                     pty.resize(Size::new(24, 80))?;
-                    let shell = pty_process::Command::new("/bin/sh");
-                    // A raw terminal: the command's own settings come on top, and nothing is echoed before them.
-                    let script = format!("stty raw -echo 2>/dev/null; {command}");
-                    let child = shell.arg("-c").arg(script).kill_on_drop(true).spawn(pts)?;
+                    let shell = pty_process::Command::new(SHELL).args(RAW).envs(command.environment());
+                    let child = shell.kill_on_drop(true).spawn(pts)?;
                     Ok((pty, child))
                 };
                 let (pty, child) = start().map_err(|error| failed(io::Error::other(error)))?;
@@ -325,6 +331,8 @@ mod tests {
         for bad in ["ttyS0", "/dev/ttyS0,fast", "/dev/ttyS0,1", "tcp:host", "tcp:host:0", "unix:", "exec: ", "ssh:x"] {
             assert!(bad.parse::<LineSpec>().is_err(), "{bad}");
         }
+        let mistyped = "exce:IPMI_PASSWORD=secret ipmitool".parse::<LineSpec>().unwrap_err();
+        assert!(mistyped.starts_with("\"exce\" begins no line; want ") && !mistyped.contains("secret"), "{mistyped}");
     }
 
     /// It asks for options without an end, and reads no answer.

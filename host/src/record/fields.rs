@@ -34,25 +34,25 @@ impl fmt::Display for RecordError {
 impl std::error::Error for RecordError {}
 
 /// The text, and where each key that was asked for stands in it.
-pub(super) struct Text<'t> {
-    pub(super) file: &'t str,
-    pub(super) text: &'t str,
+pub(crate) struct Text<'t> {
+    pub(crate) file: &'t str,
+    pub(crate) text: &'t str,
     places: RefCell<BTreeMap<String, usize>>,
 }
 
 impl<'t> Text<'t> {
-    pub(super) fn new(file: &'t str, text: &'t str) -> Text<'t> {
+    pub(crate) fn new(file: &'t str, text: &'t str) -> Text<'t> {
         Text { file, text, places: RefCell::default() }
     }
 
-    pub(super) fn error(&self, offset: usize, key: &str, problem: impl fmt::Display) -> RecordError {
+    pub(crate) fn error(&self, offset: usize, key: &str, problem: impl fmt::Display) -> RecordError {
         let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
         let line = before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
         RecordError { file: self.file.to_owned(), line, key: key.to_owned(), problem: problem.to_string() }
     }
 
     /// The error for a key that may not have been given: at the nearest one around it that was.
-    pub(super) fn error_at(&self, key: &str, problem: impl fmt::Display) -> RecordError {
+    pub(crate) fn error_at(&self, key: &str, problem: impl fmt::Display) -> RecordError {
         let places = self.places.borrow();
         let mut around = key;
         loop {
@@ -66,22 +66,22 @@ impl<'t> Text<'t> {
         }
     }
 
-    pub(super) fn parse(&'t self) -> Result<Spanned<DeTable<'t>>, RecordError> {
+    pub(crate) fn parse(&'t self) -> Result<Spanned<DeTable<'t>>, RecordError> {
         DeTable::parse(self.text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
             self.error(offset, "", error.message())
         })
     }
 
-    pub(super) fn root<'v>(&'v self, table: &'v DeTable<'t>) -> Table<'v> {
+    pub(crate) fn root<'v>(&'v self, table: &'v DeTable<'t>) -> Table<'v> {
         Table::new(self, String::new(), 0, table)
     }
 }
 
 /// A table, minus the keys that were taken.
-pub(super) struct Table<'v> {
+pub(crate) struct Table<'v> {
     text: &'v Text<'v>,
-    pub(super) path: String,
+    pub(crate) path: String,
     offset: usize,
     entries: BTreeMap<&'v str, (Range<usize>, &'v Spanned<DeValue<'v>>)>,
     known: Vec<&'static str>,
@@ -89,9 +89,9 @@ pub(super) struct Table<'v> {
 
 /// A value and its place.
 #[derive(Clone)]
-pub(super) struct Value<'v> {
+pub(crate) struct Value<'v> {
     text: &'v Text<'v>,
-    pub(super) path: String,
+    pub(crate) path: String,
     offset: usize,
     value: &'v DeValue<'v>,
 }
@@ -105,7 +105,7 @@ impl<'v> Table<'v> {
         Table { text, path, offset, entries: entries.collect(), known: Vec::new() }
     }
 
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'v>> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Value<'v>> {
         self.known.push(key);
         let (span, value) = self.entries.remove(key)?;
         let path = self.path_of(key);
@@ -113,11 +113,11 @@ impl<'v> Table<'v> {
         Some(Value { text: self.text, path, offset: span.start, value: value.get_ref() })
     }
 
-    pub(super) fn need(&mut self, key: &'static str) -> Result<Value<'v>, RecordError> {
+    pub(crate) fn need(&mut self, key: &'static str) -> Result<Value<'v>, RecordError> {
         self.take(key).ok_or_else(|| self.text.error(self.offset, &self.path_of(key), "is missing"))
     }
 
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         key: &'static str,
         read: impl FnMut(Value<'v>) -> Result<T, RecordError>,
@@ -125,16 +125,26 @@ impl<'v> Table<'v> {
         self.take(key).map_or(Ok(Vec::new()), |value| value.array()?.into_iter().map(read).collect())
     }
 
-    pub(super) fn flag(&mut self, key: &'static str) -> Result<bool, RecordError> {
+    pub(crate) fn flag(&mut self, key: &'static str) -> Result<bool, RecordError> {
         self.take(key).map_or(Ok(false), |value| value.bool())
     }
 
-    pub(super) fn error(&self, problem: impl fmt::Display) -> RecordError {
+    /// All that is left, for tables whose keys are free.
+    pub(crate) fn all(self) -> Vec<(&'v str, Value<'v>)> {
+        let mut all: Vec<_> = self.entries.iter().map(|(key, (span, value))| (*key, span.start, *value)).collect();
+        all.sort_by_key(|(_, start, _)| *start);
+        let value = |(key, offset, value): (&'v str, usize, &'v Spanned<DeValue<'v>>)| {
+            (key, Value { text: self.text, path: self.path_of(key), offset, value: value.get_ref() })
+        };
+        all.into_iter().map(value).collect()
+    }
+
+    pub(crate) fn error(&self, problem: impl fmt::Display) -> RecordError {
         self.text.error(self.offset, &self.path, problem)
     }
 
     /// A key that nobody asked for is an error: a typing mistake must not become a node without its route.
-    pub(super) fn finish(self) -> Result<(), RecordError> {
+    pub(crate) fn finish(self) -> Result<(), RecordError> {
         let first = self.entries.iter().min_by_key(|(_, (span, _))| span.start);
         let Some((key, (span, _))) = first else { return Ok(()) };
         let shown = printable(key);
@@ -152,7 +162,7 @@ impl<'v> Table<'v> {
 }
 
 impl<'v> Value<'v> {
-    pub(super) fn error(&self, problem: impl fmt::Display) -> RecordError {
+    pub(crate) fn error(&self, problem: impl fmt::Display) -> RecordError {
         self.text.error(self.offset, &self.path, problem)
     }
 
@@ -160,21 +170,21 @@ impl<'v> Value<'v> {
         self.error(format!("want {want}, not {}", self.value.type_str()))
     }
 
-    pub(super) fn string(&self) -> Result<&'v str, RecordError> {
+    pub(crate) fn string(&self) -> Result<&'v str, RecordError> {
         self.value.as_str().ok_or_else(|| self.wrong("a string"))
     }
 
-    pub(super) fn bool(&self) -> Result<bool, RecordError> {
+    pub(crate) fn bool(&self) -> Result<bool, RecordError> {
         self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
     }
 
-    pub(super) fn number<T: TryFrom<i64>>(&self, range: &str) -> Result<T, RecordError> {
+    pub(crate) fn number<T: TryFrom<i64>>(&self, range: &str) -> Result<T, RecordError> {
         let number = self.value.as_integer().ok_or_else(|| self.wrong(range))?;
         let parsed = i64::from_str_radix(number.as_str(), number.radix()).ok().and_then(|n| T::try_from(n).ok());
         parsed.ok_or_else(|| self.error(format!("{}, want {range}", number.as_str())))
     }
 
-    pub(super) fn array(&self) -> Result<Vec<Value<'v>>, RecordError> {
+    pub(crate) fn array(&self) -> Result<Vec<Value<'v>>, RecordError> {
         let items = self.value.as_array().ok_or_else(|| self.wrong("a list [ ]"))?;
         let item = |(index, item): (usize, &'v Spanned<DeValue<'v>>)| {
             let (path, offset) = (format!("{}[{index}]", self.path), item.span().start);
@@ -184,12 +194,12 @@ impl<'v> Value<'v> {
         Ok(items.iter().enumerate().map(item).collect())
     }
 
-    pub(super) fn table(&self) -> Result<Table<'v>, RecordError> {
+    pub(crate) fn table(&self) -> Result<Table<'v>, RecordError> {
         let table = self.value.as_table().ok_or_else(|| self.wrong("a table { }"))?;
         Ok(Table::new(self.text, self.path.clone(), self.offset, table))
     }
 
-    pub(super) fn parse<T>(&self) -> Result<T, RecordError>
+    pub(crate) fn parse<T>(&self) -> Result<T, RecordError>
     where
         T: TryFrom<&'v str>,
         T::Error: fmt::Display,
@@ -198,7 +208,7 @@ impl<'v> Value<'v> {
     }
 
     /// For types whose parser says only yes or no.
-    pub(super) fn with<T>(&self, want: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, RecordError> {
+    pub(crate) fn with<T>(&self, want: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, RecordError> {
         let text = self.string()?;
         let shown = printable(text);
         parse(text).ok_or_else(|| self.error(format!("\"{shown}\" is not {want}")))

@@ -76,3 +76,24 @@ fn a_node_behind_a_command() {
     assert!(told.contains(&format!("node1: done: key {}, payload ", node.join().unwrap())), "{told}");
     assert!(told.contains("node1: listening: exec:cat …\n"), "{told}");
 }
+
+/// The shell is not the command: both end with the line.
+#[test]
+fn a_command_ends_with_its_line() {
+    use std::os::fd::AsFd;
+    let site = Site::new();
+    let path = site.work.path().join("held");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // For both, so that the command does not wait for a reader; then for reading only.
+    let both = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut reader = std::fs::File::open(&path).unwrap();
+    let line = format!("exec:sleep 1000 > {}", path.display());
+    let output = inject(&site, "2s", &line, &["--power", "true"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("node1: power: switched\n"), "{told}");
+    drop(both);
+    let mut fds = [nix::poll::PollFd::new(reader.as_fd(), nix::poll::PollFlags::POLLIN)];
+    let gone = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(30_000u16)).unwrap();
+    assert_eq!(gone, 1, "something still has the file open");
+    assert_eq!(reader.read(&mut [0; 16]).unwrap(), 0);
+}
