@@ -77,7 +77,7 @@ pub enum Answer {
         /// Whether this is the first time that it was asked for.
         first: bool,
     },
-    /// Not now: too many certificates for this payload.
+    /// Not now: too many certificates for this payload or this node, or too many keys that wait.
     Later {
         /// Ask again after this.
         after: Duration,
@@ -162,7 +162,8 @@ impl Decision {
             // A node that waits asks every few seconds: that is no news.
             Answer::Pending { first: false, .. } => {}
             // Somebody should look.
-            Answer::Pending { .. } | Answer::Refused(Refusal::Superseded { .. } | Refusal::Revoked { .. }) => {
+            Answer::Pending { .. }
+            | Answer::Refused(Refusal::Superseded { .. } | Refusal::Revoked { .. } | Refusal::KeyOfAnother { .. }) => {
                 tracing::warn!("{event} {node} from {peer}: {detail}");
             }
             _ => tracing::info!("{event} {node} from {peer}: {detail}"),

@@ -110,6 +110,32 @@ fn the_audit_log_only_grows() {
     assert_eq!(store.log(10).unwrap().len(), 1);
 }
 
+/// Strangers come while the clock is a day ahead, and it is set right: the budget of the right hour is whole. Two programs
+/// on one store have one budget.
+#[test]
+fn the_budget_of_an_hour_is_that_of_the_clock_and_of_all_programs() {
+    let (_dir, mut store) = store();
+    let mut other = Store::open(&store.path).unwrap();
+    let now = Timestamp::from_secs(100_000);
+    let (ahead, later) = (now.plus(Duration::from_secs(86_400)), now.plus(Duration::from_secs(3600)));
+    let lines = |store: &mut Store, now, count: usize| {
+        let before = store.log(100_000).unwrap().len();
+        for number in 0..count {
+            let peer = format!("192.0.2.{}", number % 200);
+            let event = Event { event: "refused", node: None, peer: Some(&peer), detail: "no credentials" };
+            let changes = store.changes().unwrap();
+            changes.audit_within(&Budget::Stranger, &event, now).unwrap();
+            changes.commit().unwrap();
+        }
+        store.log(100_000).unwrap().len() - before
+    };
+    assert_eq!((lines(&mut store, ahead, 200), lines(&mut other, ahead, 200)), (90, 0));
+    assert_eq!((lines(&mut other, now, 60), lines(&mut store, now, 60)), (60, 30));
+    assert_eq!(lines(&mut store, later, 200), 90);
+    let counted: u64 = store.not_written().unwrap().map_or(0, |unwritten| unwritten.count);
+    assert!(counted > 0);
+}
+
 #[test]
 fn changes_that_are_dropped_did_not_happen() {
     let (_dir, mut store) = store();
