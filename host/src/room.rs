@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::statvfs::statvfs;
 use rusqlite::ErrorCode;
 
@@ -25,11 +25,18 @@ fn file(dir: &Path) -> PathBuf {
     dir.join("reserve")
 }
 
+/// Root runs commands here as well: whoever has the directory must not make it cut another file short.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options
+}
+
 /// Makes it as large as the disk allows. An error says that it is not whole, and why. `beyond`: what has to be free besides; a
 /// server that took everything back at once would take it from the decision that it was given up for.
 pub fn restore(dir: &Path, beyond: u64) -> io::Result<()> {
     let path = file(dir);
-    let mut reserve = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    let mut reserve = options().create(true).truncate(false).mode(0o600).open(&path)?;
     let mut len = reserve.metadata()?.len();
     if len == 0 {
         ca::given_away(&path)?;
@@ -79,7 +86,7 @@ pub fn is_whole(dir: &Path) -> bool {
 
 /// Gives a part up. Whether there was any.
 pub fn give_up(dir: &Path) -> io::Result<bool> {
-    let reserve = match OpenOptions::new().write(true).open(file(dir)) {
+    let reserve = match options().open(file(dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other?,
     };
@@ -123,6 +130,17 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
+
+    /// The user whose directory it is puts a link to a file of root's in its place.
+    #[test]
+    fn no_other_file_is_cut_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("other");
+        std::fs::write(&other, "of somebody else").unwrap();
+        std::os::unix::fs::symlink(&other, file(dir.path())).unwrap();
+        assert!(give_up(dir.path()).is_err() && restore(dir.path(), 0).is_err());
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "of somebody else");
+    }
 
     #[test]
     fn it_is_given_up_in_parts_and_made_whole_again() {

@@ -345,7 +345,7 @@ fn a_node_that_fails_says_why() {
     node.run(|node| node.over);
     let (code, told) = ended(inject);
     assert_eq!(code, Some(1));
-    assert!(told.contains("the node says: plan: CA CN=x is none of this site's?[2J"), "{told}");
+    assert!(told.contains("the node says: plan: CA CN=x is none of this site's\\u{1b}[2J"), "{told}");
     assert!(told.contains("node1: step: payload"), "{told}");
 }
 

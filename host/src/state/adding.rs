@@ -128,13 +128,18 @@ impl State {
         for (record, (file, text)) in records.iter().zip(files) {
             let name = record.name.to_string();
             let old = changes.node(&name)?;
-            let had: BTreeSet<(String, String)> = changes.claimed(&name)?.into_iter().collect();
+            let had: BTreeSet<(String, String)> = match &old {
+                Some(_) => changes.claimed(&name)?.into_iter().collect(),
+                None => BTreeSet::new(),
+            };
             changes.put_node(
                 &NodeRow { name: name.clone(), file: file.clone(), record: text.clone() },
                 adding.replace,
                 now,
             )?;
-            changes.release(&name)?;
+            if old.is_some() {
+                changes.release(&name)?;
+            }
             before.push((old, had));
         }
         let (mut warnings, mut taken) = (Vec::new(), Vec::new());

@@ -31,8 +31,11 @@ fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
     let output = inject(&site, "2s", line, &["--power", &format!("touch {}", mark.display())]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), mark.exists()), (Some(1), false), "{told}");
-    assert!(told.contains("node1: line lost: the command ended; it said: Error: no such host bmc1 ?[31m\n"), "{told}");
-    assert!(told.contains("that speaks first: --call. It said last: Error: no such host bmc1 ?[31m\n"), "{told}");
+    assert!(
+        told.contains("node1: line lost: the command ended; it said: Error: no such host bmc1 \\u{1b}[31m\n"),
+        "{told}"
+    );
+    assert!(told.contains("that speaks first: --call. It said last: Error: no such host bmc1 \\u{1b}[31m\n"), "{told}");
     assert!(!told.contains("node1: power: "), "{told}");
 }
 

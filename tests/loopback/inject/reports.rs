@@ -67,5 +67,5 @@ fn the_first_report_stands() {
     node.run(|node| node.over);
     let (code, told) = ended(inject);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("node1: failed: the node says: plan: CA CN=x is none of this site's?[2J\n"), "{told}");
+    assert!(told.contains("node1: failed: the node says: plan: CA CN=x is none of this site's\\u{1b}[2J\n"), "{told}");
 }

@@ -100,7 +100,7 @@ fn a_power_command_that_fails_is_quoted() {
     drop(site.listener.accept().unwrap());
     let (code, told) = ended(inject);
     assert_eq!(code, Some(1));
-    assert!(told.contains("--power ended with exit status: 3: outlet 7?no such outlet\n"), "{told}");
+    assert!(told.contains("--power ended with exit status: 3: outlet 7\\nno such outlet\n"), "{told}");
 }
 
 /// The power that was switched explains a second key, not another machine.
