@@ -91,7 +91,7 @@ fn a_disk_that_is_full_and_then_is_not() {
         while std::io::Write::write(&mut filler, &[0; 4096]).is_ok_and(|written| written > 0) {}
     };
     fill();
-    let refused = imprint::chain::chain(&disk.enroll(Duration::from_secs(6)).unwrap_err());
+    let refused = imprint::chain::chain(&disk.enroll(Duration::from_secs(3)).unwrap_err());
     assert!(refused.contains("the server has a fault; see its log"), "{refused}");
     assert!(disk.log().contains("database or disk is full"), "{}", disk.log());
     let payload = disk.host(&["payload", "node1"]).unwrap_err();
