@@ -137,7 +137,7 @@ fn a_kill_leaves_the_old_one_or_the_new_one() {
         let directory = if fresh { first.path().join(number.to_string()) } else { root.path().to_owned() };
         let was = found(&directory);
         let program = Program::start(&directory, How::Beside);
-        std::thread::sleep(Duration::from_micros(random(&mut seed) % if fresh { 2_000 } else { 20_000 }));
+        std::thread::sleep(Duration::from_micros(random(&mut seed) % 30_000));
         drop(program);
         let is = found(&directory);
         match (was, is) {
