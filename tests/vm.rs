@@ -24,6 +24,7 @@ use imprint_tests::vm::{Init, Kernel, Machine, Report};
 mod vm {
     mod deciding;
     mod line;
+    mod lying;
     mod matrix;
     mod network;
     mod plain;

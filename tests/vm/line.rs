@@ -65,7 +65,7 @@ impl Drop for Inject {
     }
 }
 
-const SMBIOS: [&str; 2] = ["-smbios", "type=1,serial=VM-0001"];
+pub(super) const SMBIOS: [&str; 2] = ["-smbios", "type=1,serial=VM-0001"];
 
 /// What a machine without a network has to come up with.
 fn certified(host: &Host, report: &Report, told: &(Option<i32>, String), origin: &str) {
@@ -199,7 +199,7 @@ fn by_hand_at_the_console() {
     sane(&report);
 }
 
-fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStream {
+pub(super) fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStream {
     let start = std::time::Instant::now();
     loop {
         match std::os::unix::net::UnixStream::connect(socket) {
