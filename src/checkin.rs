@@ -479,6 +479,7 @@ impl Checkin<'_> {
             }
         };
         let mut confirm = || {
+            alive(site.url, clock, expiry)?;
             if std::mem::take(&mut tell) {
                 (self.ask)(Ask::SetClock(clock.now()))
                     .map_err(|error| Stop::Everything(Box::new(CheckinError::Ask(error))))?;

@@ -422,21 +422,7 @@ fn prepare_clock(plan: &Plan, root: &Path, detail: &mut String) -> Result<(), Cl
     if let ClockQuality::Line(time) = plan.clock.quality {
         write_rtc(root, time.clock().now());
     }
-    *detail = match plan.clock.quality {
-        ClockQuality::Rtc => "plausible".to_owned(),
-        ClockQuality::Line(time) => time.to_string(),
-        ClockQuality::Unknown => {
-            let until = match plan.identity {
-                IdentityPlan::Enrol { .. } => " until a server tells",
-                IdentityPlan::Given(_) => "; no server is asked",
-            };
-            format!("unknown, set to {}{until}", plan.clock.floor)
-        }
-    };
-    if let Some(told) = plan.disbelieved {
-        *detail +=
-            &format!("; {told} by the line is not believed, as the payload was not made yet; correct the host's clock");
-    }
+    *detail = plan.clock_words();
     Ok(())
 }
 

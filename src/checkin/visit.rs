@@ -58,8 +58,8 @@ impl Visit<'_> {
         }
         progress(Progress::Clock { server: &server, date });
         // A Date is cut to the second, so the middle of that second is off by half a second at most, plus the way. Of the
-        // first and the last second only a part may lie within the life of the payload.
-        let time = date.plus(Duration::from_millis(500)).max(from).min(expiry);
+        // payload's first second only a part may lie within its life; past its last, nobody is told the time.
+        let time = date.plus(Duration::from_millis(500)).max(from);
         Ok(Probed { clock: Clock::starting_at(time), told: true, cas })
     }
 

@@ -17,6 +17,31 @@ impl fmt::Display for LinkFacts {
     }
 }
 
+impl Plan {
+    /// What became of the clock, in words: for the step of a run that sets it.
+    pub fn clock_words(&self) -> String {
+        let words = match self.clock.quality {
+            ClockQuality::Rtc => "plausible".to_owned(),
+            ClockQuality::Line(time) => time.to_string(),
+            ClockQuality::Unknown => {
+                let until = match self.identity {
+                    IdentityPlan::Enrol { .. } => " until a server tells",
+                    IdentityPlan::Given(_) => "; no server is asked",
+                };
+                format!("unknown, set to {}{until}", self.clock.floor)
+            }
+        };
+        match self.disbelieved {
+            Some(told) => {
+                format!(
+                    "{words}; {told} by the line is not believed, as the payload was not made yet; correct the host's clock"
+                )
+            }
+            None => words,
+        }
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "payload    {} from {}", self.id, self.origin)?;

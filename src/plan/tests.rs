@@ -133,10 +133,24 @@ fn a_host_on_the_line_is_believed_inside_the_interval_only() {
             assert!(plan.disbelieved.is_some_and(|told| told >= at && told < at.plus(minute)));
         }
     }
+    let plan = planned(facts().now, in_2015).unwrap();
+    // The host's clock goes on while the test runs.
+    let told = plan.disbelieved.unwrap();
     assert_eq!(
-        shown_clock(&planned(facts().now, in_2015).unwrap()),
-        "clock      plausible, kept until a server tells; credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z\n\
-         time       2015-07-01T00:00:00Z by the line, not believed: the payload was not made yet\n"
+        shown_clock(&plan),
+        format!(
+            "clock      plausible, kept until a server tells; credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z\n\
+             time       {told} by the line, not believed: the payload was not made yet\n"
+        )
+    );
+    let plan = planned(in_2015, in_2015).unwrap();
+    let told = plan.disbelieved.unwrap();
+    assert_eq!(
+        plan.clock_words(),
+        format!(
+            "unknown, set to 2026-11-23T02:08:20Z until a server tells; {told} by the line is not believed, as the \
+             payload was not made yet; correct the host's clock"
+        )
     );
     let error = planned(facts().now, Timestamp::MAX).unwrap_err();
     assert_eq!(error, PlanError::ExpiredByLine { expiry, told: Timestamp::MAX });

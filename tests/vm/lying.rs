@@ -41,7 +41,7 @@ fn liar(mut line: UnixStream, payload: &[u8]) -> String {
         if sys::poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], soon).unwrap() {
             let count = line.read(&mut buffer).unwrap();
             assert!(count > 0, "the machine ended without a report");
-            wire.push(&buffer[..count], wall());
+            wire.push(buffer.get(..count).unwrap(), wall());
         }
     }
 }
@@ -72,8 +72,8 @@ fn a_host_that_says_2015_sets_no_clock() {
     assert_eq!(report.exit_code(), 18, "{}\n{heard}", report.console);
     let status = report.status();
     let clock = status.steps.iter().find(|step| step.name == "clock").unwrap();
-    let words = "2015-07-01T00:00:";
-    assert!(clock.detail.contains(words) && clock.detail.contains("is not believed"), "{}", clock.detail);
+    // Less than an hour after the host began.
+    assert!(clock.detail.contains("2015-07-01T00:") && clock.detail.contains("is not believed"), "{}", clock.detail);
     assert!(heard.contains("is not believed") && report.console.contains("is not believed"), "{heard}");
     // The system clock was set to the earliest time that can be; the real-time clock goes on by itself.
     let (floor, now) = (payload.composed.as_secs() - 301, Timestamp::system().as_secs());
