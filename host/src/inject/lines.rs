@@ -84,7 +84,12 @@ fn short(places: &Text<'_>) -> Result<Vec<Job>, RecordError> {
 fn short_job(text: &str) -> Result<Job, String> {
     let (node, rest) = text.split_once(char::is_whitespace).ok_or("want NODE LINE")?;
     let rest = rest.trim();
-    if rest.starts_with("exec:") && rest.contains('|') {
+    let (line, power) = match rest.split_once(" | ") {
+        Some((line, power)) => (line.trim(), Some(power.trim().parse()?)),
+        None => (rest, None),
+    };
+    let line: LineSpec = line.parse()?;
+    if line.script().is_some() && rest.contains('|') {
         // A pipe of the command, or the power command? Taken for the wrong one it switches a machine.
         return Err(format!(
             "behind exec: a | may be a pipe or begin the power command; write [[line]] with node = \"{}\", and the \
@@ -92,11 +97,7 @@ fn short_job(text: &str) -> Result<Job, String> {
             node.escape_default()
         ));
     }
-    let (line, power) = match rest.split_once(" | ") {
-        Some((line, power)) => (line.trim(), Some(power.trim().parse()?)),
-        None => (rest, None),
-    };
-    Ok(Job { node: node.to_owned(), line: line.parse()?, power, log: None })
+    Ok(Job { node: node.to_owned(), line, power, log: None })
 }
 
 fn add(jobs: &mut Vec<Job>, job: Job) -> Result<(), String> {
