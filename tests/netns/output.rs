@@ -99,7 +99,7 @@ impl Drive {
     /// The payload that the agent finds on it.
     fn payload(&self) -> Payload {
         let mut device = fs::File::open(&self.node).unwrap();
-        let volume = Volume::open(&mut device).unwrap().unwrap();
+        let volume = Volume::all(&mut device).unwrap().remove(0);
         assert!(volume.labels().any(|label| label == "IMPRINT"));
         let found = volume.file(&mut device, &["imprint", "payload"], 65_536).unwrap().unwrap();
         Payload::decode(found.expose()).unwrap()
