@@ -20,6 +20,7 @@ mod pure {
     mod docs;
     mod errors;
     mod line;
+    mod slow;
     mod units;
     mod volumes;
     mod writers;
