@@ -7,6 +7,8 @@ import subprocess
 
 BAUD = 115200
 SIZES = ((1024, 1.6), (4096, 1.45), (16384, 1.4))
+SLOW_SIZES = (600, 2600)
+SLOW_BAUDS = (9600, 19200, 38400, 115200)
 BAUDS = (9600, 19200, 38400, 57600, 115200)
 
 
@@ -42,6 +44,13 @@ def measure(record, linebench, host, target):
     faulty = sorted(column(numbers(linebench, "faulty", 4096, 500)))
     record("line, 4 KiB, 1 % of frames damaged, 500 seeds, p95", round(faulty[int(len(faulty) * 0.95)], 3), "x", 2)
     record("  the same, slowest", round(faulty[-1], 3), "x", 4)
+    for size in SLOW_SIZES:
+        for baud in SLOW_BAUDS:
+            rows = numbers(linebench, "slow", size, baud, 0, 2)
+            record(f"line of unknown speed, {size} bytes at {baud}, by bytes x 10 / baud", round(max(column(rows)), 3), "x", 1.5)
+            record("  sent again without need", int(sum(column(rows, 1))), "times", 0)
+    lossy = numbers(linebench, "slow", SLOW_SIZES[0], SLOW_BAUDS[0], 100, 1000)
+    record("line of unknown speed, 9600, 1 % of frames damaged, 1,000 seeds, slowest", round(max(column(lossy)), 3), "x", 4)
     whole = statistics.median(column(numbers(linebench, "whole", BAUD, 15))) / 1000
     record("line, HELLO to certificate at 115200, median of 15", round(whole, 3), "s", 0.4)
     rows = numbers(linebench, "clock", BAUD, 30)

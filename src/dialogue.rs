@@ -22,7 +22,7 @@ use crate::line::{Hello, Kind, LineKey, Stage, Versions};
 use crate::port::{Held, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::source::uevent::Stir;
-use crate::time::Deadline;
+use crate::time::{Deadline, since_boot};
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
@@ -63,6 +63,8 @@ struct Shared {
     why: Option<String>,
     /// When more of something came that a host sends, since boot.
     progress: Option<Duration>,
+    /// When a host was heard last, since boot.
+    heard: Option<Duration>,
 }
 
 enum Command {
@@ -158,6 +160,7 @@ impl Dialogue {
             virtio: virtio.is_some(),
             why: None,
             progress: None,
+            heard: None,
         }));
         let worker = Worker {
             lines: lines.into_iter().map(|line| Spoken::new(line, &hello)).collect(),
@@ -278,16 +281,25 @@ impl Dialogue {
         Err(NoAnswer::Lost(locked(&self.shared).why.clone().unwrap_or_else(|| "it was given back".to_owned())))
     }
 
-    /// The last word: how it ended. Returns when the host has it, or then at the latest; no longer than a moment when
-    /// nobody is there.
-    pub fn report(self, stage: Stage, report: Vec<u8>, until: Deadline) {
+    /// The last word: how it ended. Returns when the host has it, or has not been heard for as long as `silence`, or then
+    /// at the latest; no longer than a moment when nobody is there. A slow line takes its time for a report, and a host
+    /// whose line was interrupted comes back.
+    pub fn report(self, stage: Stage, report: Vec<u8>, silence: Duration, until: Deadline) {
         if !self.is_open() {
             return;
         }
         self.command(Command::Stage(stage));
         self.command(Command::Say(Kind::Report, report));
-        while let Some(told) = self.hear(until) {
-            if matches!(told, Told::Sent(Kind::Report) | Told::NotTaken(Kind::Report, _)) {
+        let begun = since_boot();
+        loop {
+            let last = locked(&self.shared).heard.map_or(begun, |heard| heard.max(begun));
+            let wait = silence.saturating_sub(since_boot().saturating_sub(last));
+            if wait.is_zero() || until.remaining().is_zero() || self.is_over() {
+                return;
+            }
+            if let Some(Told::Sent(Kind::Report) | Told::NotTaken(Kind::Report, _)) =
+                self.hear(Deadline::after(wait.min(until.remaining())))
+            {
                 return;
             }
         }

@@ -8,7 +8,8 @@
 //! transfer  one object: pieces, acknowledgements, what is sent again
 //! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
 //! host      the host's end
-//! wire      around either end: bytes, round trips, timers
+//! pace      how long an answer is waited for
+//! wire      around either end: bytes, timers
 //! seal      payloads for the node that said HELLO, and for no other
 //! ```
 
@@ -18,6 +19,7 @@ pub mod scan;
 pub mod transfer;
 pub mod node;
 pub mod host;
+mod pace;
 pub mod wire;
 pub mod seal;
 
@@ -37,8 +39,8 @@ pub enum Timer {
     Call,
     /// To call again: a node with imprint=auto listens for a second only.
     Hail,
-    /// To send again what was not acknowledged. How many times in a row it has done so.
-    Retransmit(u8),
+    /// To send again what was not acknowledged.
+    Retransmit,
     /// To see whether the other end is still there: the host asks.
     Keepalive(Patience),
     /// To take it that the other end is gone: the node says HELLO.
@@ -52,6 +54,16 @@ pub enum Patience {
     Short,
     /// An administrator is waited for.
     Long,
+}
+
+/// What the other end has answered, for [`wire`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Answered {
+    /// What was sent once only, so that the answer can be to no other: what a round trip is measured with. The number of
+    /// its frame, of several the newest.
+    Once(u64),
+    /// What was sent again; the answer may be to each of them.
+    Again,
 }
 
 /// Either end, for [`wire`]: both are driven the same way.
@@ -69,8 +81,8 @@ pub trait End {
     /// The time that [`End::timer`] named is over.
     fn fire(&mut self);
 
-    /// The next thing to send, if there is one.
-    fn packet(&mut self, now: u64) -> Option<frame::Packet>;
+    /// The next thing to send, if there is one. `frame` is its number: how many this end has sent before.
+    fn packet(&mut self, now: u64, frame: u64) -> Option<frame::Packet>;
 
     /// What it waits for.
     fn timer(&self) -> Timer;
@@ -78,11 +90,16 @@ pub trait End {
     /// The conversation that it is in.
     fn session(&self) -> Option<Session>;
 
+    /// One that it was about to begin before, and that may still come about.
+    fn earlier(&self) -> Option<Session> {
+        None
+    }
+
     /// The next thing that it has to tell.
     fn event(&mut self) -> Option<Self::Event>;
 
-    /// When something was sent that has just been answered: what a round trip is measured with.
-    fn sample(&mut self) -> Option<u64>;
+    /// What has just been answered.
+    fn answered(&mut self) -> Option<Answered>;
 }
 
 #[cfg(test)]

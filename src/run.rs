@@ -62,8 +62,10 @@ pub fn boot(root: &Path) -> Result<(), Error> {
     result
 }
 
-/// How long a host may take to hear how it ended.
-const REPORT: Duration = Duration::from_secs(5);
+/// How long a host may be silent that is to hear how it ended: a line that breaks is opened again within a second or two.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long it may take at most, on a slow line.
+const REPORT: Duration = Duration::from_secs(30);
 
 /// Tells the host on the line how it ended; the line is given back.
 fn report(line: Dialogue, result: &Result<(), Error>, timeline: &Timeline) {
@@ -76,7 +78,7 @@ fn report(line: Dialogue, result: &Result<(), Error>, timeline: &Timeline) {
 
 fn say_report(line: Dialogue, stage: Stage, status: &Status) {
     if let Ok(text) = serde_json::to_vec(status) {
-        line.report(stage, text, Deadline::after(REPORT));
+        line.report(stage, text, SILENCE, Deadline::after(REPORT));
     }
 }
 

@@ -25,7 +25,7 @@ use imprint::apply::entropy::Seeded;
 use imprint::dialogue::{Answer, Dialogue, Line, Told};
 use imprint::identity::Identity;
 use imprint::line::frame::{Hello, Nonce, Versions};
-use imprint::line::{Host, HostEvent, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire, seal};
+use imprint::line::{Host, HostEvent, Kind, LineKey, Node, NodeEvent, SEAL_LEN, Shape, Stage, Wire, seal};
 use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::plan::SubjectPlan;
 use imprint::port::{Place, Port, Signals};
@@ -62,6 +62,11 @@ fn main() {
         }
         // Ratios to bytes × 10 / baud in virtual time, 1 % of the frames damaged in each direction: BYTES SEEDS
         ["faulty", bytes, seeds] => faulty(number(bytes) as usize, u64::from(number(seeds))),
+        // Of a line whose speed neither end knows, in virtual time: ratio of a sealed payload to its bytes × 10 / baud, and what was
+        // sent again. LOSS-IN: one frame in so many is damaged, 0: none: BYTES BAUD LOSS-IN SEEDS
+        ["slow", bytes, baud, loss, seeds] => {
+            slow(number(bytes) as usize, number(baud), u64::from(number(loss)), u64::from(number(seeds)));
+        }
         // The paths of both ends, until standard input ends: BAUD
         ["line", baud] => {
             let line = paced(number(baud), 0);
@@ -73,7 +78,7 @@ fn main() {
         ["ymodem", bytes, baud] => println!("{:.3}", ymodem(number(bytes) as usize, number(baud))),
         // IMPRINT-HOST LINES STALLED: 99th percentile in ms, and KiB of memory
         ["many", host, lines, stalled] => many(Path::new(host), number(lines) as usize, number(stalled) as usize),
-        _ => panic!("usage: linebench object|whole|clock|faulty|line|ymodem|many …"),
+        _ => panic!("usage: linebench object|whole|clock|faulty|slow|line|ymodem|many …"),
     }
 }
 
@@ -396,6 +401,23 @@ fn faulty(bytes: usize, seeds: u64) {
         let faults = Faults { frame_in: 100, ..Faults::default() };
         let course = session(&objects, &faults, 115_200, true, seed, &seeded);
         println!("{:.4}", course.delivery_ms / clean);
+    }
+}
+
+fn slow(bytes: usize, baud: u32, loss: u64, seeds: u64) {
+    let seeded = seeded();
+    let clean = (bytes + SEAL_LEN) as f64 * 10.0 / f64::from(baud) * 1000.0;
+    for seed in 0..seeds {
+        let mut random = Random(seed);
+        let objects = Objects {
+            payload: random.bytes(bytes),
+            request: random.bytes(400),
+            certificates: random.bytes(1300),
+            report: random.bytes(600),
+        };
+        let faults = Faults { frame_in: loss, unknown_speed: true, ..Faults::default() };
+        let course = session(&objects, &faults, baud, seed % 2 == 0, seed, &seeded);
+        println!("{:.4} {}", course.delivery_ms / clean, course.retransmits);
     }
 }
 

@@ -99,13 +99,13 @@ impl State {
             let mut idle = true;
             while self.to_host.len() < CHANNEL
                 && !self.gone
-                && let Some(packet) = self.node.packet(0)
+                && let Some(packet) = self.node.packet(0, 0)
             {
                 self.to_host.push_back(packet);
                 idle = false;
             }
             while self.to_node.len() < CHANNEL
-                && let Some(packet) = self.host.packet(0)
+                && let Some(packet) = self.host.packet(0, 0)
             {
                 self.to_node.push_back(packet);
                 idle = false;
@@ -118,8 +118,8 @@ impl State {
                 self.host_told(event);
                 idle = false;
             }
-            self.node.sample();
-            self.host.sample();
+            self.node.answered();
+            self.host.answered();
             if idle {
                 return;
             }
@@ -360,6 +360,15 @@ fn search(line: &Line) {
 #[test]
 fn a_node_that_speaks_first() {
     search(&Line { beacon: true, faults: 2, restarts: 1, hasty: 1 });
+}
+
+/// Timers that fire again and again while all that was sent is still on its way, until both ends have given the other up:
+/// what happens when a line is slower than anybody thinks.
+#[test]
+fn a_slow_line() {
+    for beacon in [true, false] {
+        search(&Line { beacon, faults: 0, restarts: 0, hasty: 8 });
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod pure {
     mod drives;
     mod errors;
     mod line;
+    mod slow;
     mod units;
     mod volumes;
     mod writers;

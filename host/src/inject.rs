@@ -43,7 +43,7 @@ pub struct Job {
 /// How to inject.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How long a node may take to say HELLO.
+    /// How long a node may take to say HELLO and to answer.
     pub window: Duration,
     /// How long it may take from then on.
     pub timeout: Duration,

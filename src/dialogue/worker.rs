@@ -190,9 +190,12 @@ impl Worker {
             match line.port.read(&mut buffer) {
                 Ok(0) => {}
                 Ok(count) => {
-                    let before = line.wire.end().progress();
+                    let (before, heard) = (line.wire.end().progress(), line.wire.heard());
                     line.wire.push(buffer.get(..count).unwrap_or_default(), now());
                     let after = line.wire.end().progress();
+                    if line.wire.heard() != heard {
+                        locked(&self.shared).heard = Some(since_boot());
+                    }
                     if after.is_some() && after != before {
                         locked(&self.shared).progress = Some(since_boot());
                     }

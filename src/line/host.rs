@@ -5,10 +5,17 @@ use std::collections::VecDeque;
 
 use super::frame::{Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
 use super::transfer::{Receiver, Sender, Shape, Taken};
-use super::{End, Patience, Timer};
+use super::{Answered, End, Patience, Timer};
 
 /// After so many times without an answer the conversation is given up, and another one begun.
 const GIVE_UP: u8 = 6;
+
+/// What is replayed when a console is attached to comes at once. A key that was passed over and is still heard so many
+/// microseconds later belongs to somebody who is there.
+const REPLAYED: u64 = 1_500_000;
+
+/// So many keys that were passed over are remembered.
+const PASSED: usize = 8;
 
 /// The host's end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -17,7 +24,14 @@ pub struct Host {
     /// It calls before it has heard of a node.
     calling: bool,
     shape: Shape,
+    /// The last that said HELLO; once [`Host::counts`], the one that answered.
     node: Option<Hello>,
+    /// The node has answered: its HELLO is no old output that a console server has kept.
+    counts: bool,
+    /// The one before it, which was sent OPEN, too, and may still answer.
+    earlier: Option<(Hello, Session)>,
+    /// Those whose place another took before they had answered.
+    passed: Vec<Passed>,
     /// A second one, which was told about already.
     second: Option<Hello>,
     state: State,
@@ -30,9 +44,16 @@ pub struct Host {
     pending: bool,
     out: VecDeque<Frame>,
     events: VecDeque<HostEvent>,
-    /// When OPEN was sent, if it went once.
-    opened_at: Option<u64>,
-    sample: Option<u64>,
+    /// The frame that OPEN went in, and whether it went once: the answer to the second may be to the first.
+    opened: Option<(u64, bool)>,
+    answered: Option<Answered>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Passed {
+    hello: Hello,
+    /// When it was heard first, of the times since another node has answered.
+    heard: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,10 +69,10 @@ enum State {
 /// What the host's end tells.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum HostEvent {
-    /// A node is there.
+    /// A node is there, or was: consoles repeat old output. Until one has answered, the last that is heard counts.
     Hello(Hello),
-    /// Another key than the first: the node was started again, or somebody writes to the line. It is left alone until
-    /// [`Host::accept`].
+    /// Another key than the one that has answered: the node was started again, or somebody writes to the line. It is left
+    /// alone until [`Host::accept`].
     Second(Hello),
     /// The node speaks other versions.
     Foreign(Versions),
@@ -78,6 +99,9 @@ impl Host {
             calling: false,
             shape,
             node: None,
+            counts: false,
+            earlier: None,
+            passed: Vec::new(),
             second: None,
             state: State::Calling,
             receiver: Receiver::default(),
@@ -88,8 +112,8 @@ impl Host {
             pending: false,
             out: VecDeque::new(),
             events: VecDeque::new(),
-            opened_at: None,
-            sample: None,
+            opened: None,
+            answered: None,
         };
         if calling {
             host.call();
@@ -122,7 +146,18 @@ impl Host {
     pub fn accept(&mut self, hello: Hello) {
         self.node = Some(hello);
         self.second = None;
+        self.counts = false;
         self.open();
+    }
+
+    /// The line was opened once more: what comes at first may be old.
+    pub fn attached(&mut self) {
+        self.passed.iter_mut().for_each(|passed| passed.heard = None);
+    }
+
+    /// Whether a node has answered, and is the one that this host speaks with.
+    pub fn counts(&self) -> bool {
+        self.counts
     }
 
     /// Sends an object, after those that were to be sent before. Nothing happens outside a conversation.
@@ -173,47 +208,91 @@ impl Host {
         self.number = 0;
         self.quiet = 0;
         self.pending = false;
-        self.opened_at = None;
+        self.opened = None;
+        self.earlier = None;
         self.out.clear();
         self.out.push_back(Frame::Open { version, session });
     }
 
     fn open_again(&mut self, session: Session) {
         let version = self.node.as_ref().and_then(|hello| Versions::OURS.common(hello.versions));
-        self.opened_at = None;
         self.out.retain(|frame| !matches!(frame, Frame::Open { .. }));
         self.out.extend(version.map(|version| Frame::Open { version, session }));
     }
 
-    fn heard(&mut self, hello: Hello) {
+    fn heard(&mut self, hello: Hello, now: u64) {
         if Versions::OURS.common(hello.versions).is_none() {
             self.events.push_back(HostEvent::Foreign(hello.versions));
             return;
         }
         match (&self.node, self.state) {
-            (None, _) => {
-                self.node = Some(hello.clone());
-                self.events.push_back(HostEvent::Hello(hello));
-                self.open();
+            (Some(node), _) if *node != hello && self.counts => self.another(hello, now),
+            (Some(node), State::Opening(session)) if *node != hello => {
+                let earlier = (node.clone(), session);
+                self.pass_over(earlier.0.clone());
+                self.meet(hello);
+                self.earlier = Some(earlier);
             }
             (Some(node), _) if *node != hello => {
-                if self.second.as_ref() != Some(&hello) {
-                    self.second = Some(hello.clone());
-                    self.events.push_back(HostEvent::Second(hello));
-                }
+                self.pass_over(node.clone());
+                self.meet(hello);
             }
+            (None, _) => self.meet(hello),
             (Some(_), State::Opening(session)) => self.open_again(session),
             // It says HELLO in a conversation that it was in: it has left it.
             (Some(_), State::Calling | State::Open(..)) => self.open(),
         }
     }
 
+    /// Begins with this one.
+    fn meet(&mut self, hello: Hello) {
+        self.passed.retain(|passed| passed.hello != hello);
+        self.node = Some(hello.clone());
+        self.events.push_back(HostEvent::Hello(hello));
+        self.open();
+    }
+
+    fn pass_over(&mut self, hello: Hello) {
+        self.passed.insert(0, Passed { hello, heard: None });
+        self.passed.truncate(PASSED);
+    }
+
+    /// A key that is not the one of the node that has answered.
+    fn another(&mut self, hello: Hello, now: u64) {
+        if let Some(passed) = self.passed.iter_mut().find(|passed| passed.hello == hello)
+            && now.saturating_sub(*passed.heard.get_or_insert(now)) < REPLAYED
+        {
+            return;
+        }
+        if self.second.as_ref() != Some(&hello) {
+            self.second = Some(hello.clone());
+            self.events.push_back(HostEvent::Second(hello));
+        }
+    }
+
+    /// One answers whose place another has taken: it is there, and of the other nobody knows.
+    fn answers(&mut self, session: Session) {
+        if let Some((hello, _)) = self.earlier.take_if(|(_, earlier)| *earlier == session) {
+            if let Some(other) = self.node.replace(hello.clone()) {
+                self.pass_over(other);
+            }
+            self.passed.retain(|passed| passed.hello != hello);
+            self.state = State::Opening(session);
+            self.opened = None;
+            self.out.clear();
+            self.events.push_back(HostEvent::Hello(hello));
+        }
+    }
+
     fn ready(&mut self, session: Session, stage: Stage) {
+        self.counts = true;
+        self.earlier = None;
         match self.state {
             State::Open(_, before) if before == stage => {}
             State::Open(..) => self.events.push_back(HostEvent::Stage(stage)),
             _ => {
-                self.sample = self.opened_at.take().or(self.sample);
+                self.answered =
+                    self.opened.take().map(|(frame, once)| if once { Answered::Once(frame) } else { Answered::Again });
                 self.events.push_back(HostEvent::Opened(session, stage));
             }
         }
@@ -227,8 +306,7 @@ impl Host {
 
     fn acknowledged(&mut self, number: u8, next: u16, later: u32) {
         let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
-        let learned = sender.acknowledged(next, later);
-        self.sample = learned.sent_at.or(self.sample);
+        self.answered = sender.acknowledged(next, later).or(self.answered);
         if sender.is_done() {
             let kind = sender.announce().kind;
             self.events.push_back(HostEvent::Delivered(kind));
@@ -261,8 +339,11 @@ impl End for Host {
 
     fn receive(&mut self, packet: Packet, now: u64) {
         let Packet { from: Side::Node, session, frame } = packet else { return };
+        if let (Frame::Ready(_), Some(session)) = (&frame, session) {
+            self.answers(session);
+        }
         match frame {
-            Frame::Hello(hello) => return self.heard(hello),
+            Frame::Hello(hello) => return self.heard(hello, now),
             _ if session.is_none() || session != self.session() => return,
             _ => self.quiet = 0,
         }
@@ -308,7 +389,7 @@ impl End for Host {
                 self.events.push_back(HostEvent::Lost);
                 self.open();
             }
-            (State::Open(session, _), Timer::Retransmit(_)) => {
+            (State::Open(session, _), Timer::Retransmit) => {
                 if let Some(sender) = &mut self.sender {
                     sender.timed_out();
                 }
@@ -321,17 +402,17 @@ impl End for Host {
         }
     }
 
-    fn packet(&mut self, now: u64) -> Option<Packet> {
+    fn packet(&mut self, now: u64, number: u64) -> Option<Packet> {
         let frame = match self.out.pop_front() {
             Some(Frame::Time { number, received, .. }) => {
                 let held = u32::try_from(now.saturating_sub(received)).unwrap_or(u32::MAX);
                 Frame::Time { number, received, held }
             }
             Some(frame) => frame,
-            None => self.sender.as_mut()?.next(now)?,
+            None => self.sender.as_mut()?.next(number)?,
         };
         if matches!((&frame, self.state), (Frame::Open { .. }, State::Opening(_))) {
-            self.opened_at = if self.quiet == 0 { Some(now) } else { None };
+            self.opened = Some((number, self.opened.is_none()));
         }
         let session = if frame.is_outside() { None } else { self.session() };
         Some(Packet { from: Side::Host, session, frame })
@@ -341,8 +422,8 @@ impl End for Host {
         match self.state {
             State::Calling if self.calling => Timer::Hail,
             State::Calling => Timer::None,
-            State::Opening(_) => Timer::Retransmit(self.quiet),
-            State::Open(..) if self.sender.is_some() => Timer::Retransmit(self.quiet),
+            State::Opening(_) => Timer::Retransmit,
+            State::Open(..) if self.sender.is_some() => Timer::Retransmit,
             State::Open(..) if self.pending => Timer::Keepalive(Patience::Long),
             State::Open(..) => Timer::Keepalive(Patience::Short),
         }
@@ -355,11 +436,15 @@ impl End for Host {
         }
     }
 
+    fn earlier(&self) -> Option<Session> {
+        self.earlier.as_ref().map(|(_, session)| *session)
+    }
+
     fn event(&mut self) -> Option<HostEvent> {
         self.events.pop_front()
     }
 
-    fn sample(&mut self) -> Option<u64> {
-        self.sample.take()
+    fn answered(&mut self) -> Option<Answered> {
+        self.answered.take()
     }
 }

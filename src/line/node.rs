@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::frame::{Announce, Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
 use super::transfer::{Receiver, Sender, Shape, Taken};
-use super::{End, Patience, Timer};
+use super::{Answered, End, Patience, Timer};
 
 /// After so many retransmissions without a word from the host, HELLO goes with them: the host may be another.
 const HELLO_AFTER: u8 = 4;
@@ -38,13 +38,14 @@ pub struct Node {
     pending: bool,
     out: VecDeque<Frame>,
     events: VecDeque<NodeEvent>,
-    sample: Option<u64>,
+    answered: Option<Answered>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Ask {
     number: u8,
-    sent: Option<u64>,
+    /// When, and in which frame.
+    sent: Option<(u64, u64)>,
 }
 
 /// What the node's end tells.
@@ -113,7 +114,7 @@ impl Node {
             pending: false,
             out,
             events: VecDeque::new(),
-            sample: None,
+            answered: None,
         }
     }
 
@@ -256,8 +257,7 @@ impl Node {
 
     fn acknowledged(&mut self, number: u8, next: u16, later: u32) {
         let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
-        let learned = sender.acknowledged(next, later);
-        self.sample = learned.sent_at.or(self.sample);
+        self.answered = sender.acknowledged(next, later).or(self.answered);
         if sender.is_done() {
             let kind = sender.announce().kind;
             self.sender = None;
@@ -334,11 +334,11 @@ impl End for Node {
             (Frame::Ack { number, next, later }, Some(_)) => self.acknowledged(number, next, later),
             (Frame::Refuse { number, reason }, Some(_)) => self.refused(number, reason),
             (Frame::Time { number, received, held }, Some(_)) => {
-                if let Some(Ask { number: asked, sent: Some(sent) }) = self.ask
+                if let Some(Ask { number: asked, sent: Some((sent, frame)) }) = self.ask
                     && asked == number
                 {
                     self.ask = None;
-                    self.sample = Some(sent);
+                    self.answered = Some(Answered::Once(frame));
                     let held = u64::from(held);
                     self.events.push_back(NodeEvent::Time { sent, arrived: now, received, held });
                 }
@@ -353,7 +353,7 @@ impl End for Node {
         let timer = self.timer();
         self.quiet = self.quiet.saturating_add(1);
         match timer {
-            Timer::Retransmit(_) => {
+            Timer::Retransmit => {
                 if let Some(sender) = &mut self.sender {
                     sender.timed_out();
                 }
@@ -370,15 +370,15 @@ impl End for Node {
         }
     }
 
-    fn packet(&mut self, now: u64) -> Option<Packet> {
+    fn packet(&mut self, now: u64, number: u64) -> Option<Packet> {
         let frame = match self.out.pop_front() {
             Some(frame) => frame,
-            None => self.session.and(self.sender.as_mut())?.next(now)?,
+            None => self.session.and(self.sender.as_mut())?.next(number)?,
         };
-        if let Frame::Ask { number } = frame
-            && let Some(ask) = self.ask.as_mut().filter(|ask| ask.number == number)
+        if let Frame::Ask { number: asked } = frame
+            && let Some(ask) = self.ask.as_mut().filter(|ask| ask.number == asked)
         {
-            ask.sent = Some(now);
+            ask.sent = Some((now, number));
         }
         let session = if frame.is_outside() { None } else { self.session };
         Some(Packet { from: Side::Node, session, frame })
@@ -387,7 +387,7 @@ impl End for Node {
     fn timer(&self) -> Timer {
         let over = matches!(self.stage, Stage::Done | Stage::Failed) && self.statement.is_none();
         match self.session {
-            _ if self.sender.is_some() || self.ask.is_some() => Timer::Retransmit(self.quiet),
+            _ if self.sender.is_some() || self.ask.is_some() => Timer::Retransmit,
             _ if over => Timer::None,
             None if self.beacon || !self.left.is_empty() => Timer::Call,
             None => Timer::None,
@@ -406,7 +406,7 @@ impl End for Node {
         self.events.pop_front()
     }
 
-    fn sample(&mut self) -> Option<u64> {
-        self.sample.take()
+    fn answered(&mut self) -> Option<Answered> {
+        self.answered.take()
     }
 }

@@ -26,7 +26,7 @@ fn talk(node: &mut Node, host: &mut Host, mut lost: impl FnMut(&Frame) -> bool) 
             host.fire();
         }
         loop {
-            let (up, down) = (node.packet(0), host.packet(0));
+            let (up, down) = (node.packet(0, 0), host.packet(0, 0));
             if up.is_none() && down.is_none() {
                 break;
             }
@@ -76,6 +76,135 @@ fn one_can_be_pasted_after_another() {
         assert!(events(&mut node).iter().any(arrived), "{text}");
         // It could not be used.
         node.set_stage(Stage::Payload);
+    }
+}
+
+fn of_key(key: u8) -> Node {
+    let hello = Hello { nonce: Nonce([key; 8]), key: [key; 32], ..node(false).hello().clone() };
+    Node::new(hello, true, Shape::default())
+}
+
+/// The next packet of a node that has just been started, with its HELLO.
+fn said(node: &mut Node) -> Packet {
+    let packet = node.packet(0, 0).unwrap();
+    assert!(matches!(packet.frame, Frame::Hello(_)));
+    packet
+}
+
+/// Consoles repeat old output when they are attached to.
+#[test]
+fn the_last_hello_before_an_answer_counts() {
+    let (mut old, mut live, mut host) = (of_key(1), of_key(2), Host::new(Nonce([3; 8]), false, Shape::default()));
+    host.receive(said(&mut old), 0);
+    host.receive(said(&mut live), 0);
+    assert!(!host.counts());
+    talk(&mut live, &mut host, |_| false);
+    let told = events(&mut host);
+    assert!(host.counts() && host.node() == Some(live.hello()));
+    assert!(!told.iter().any(|event| matches!(event, HostEvent::Second(_))), "{told:?}");
+    assert!(matches!(told.last(), Some(HostEvent::Opened(..))), "{told:?}");
+}
+
+/// OPEN was sent to both; an old one cannot answer.
+#[test]
+fn the_one_that_answers_counts_whoever_said_hello_behind_it() {
+    let (mut old, mut live, mut host) = (of_key(1), of_key(2), Host::new(Nonce([3; 8]), false, Shape::default()));
+    host.receive(said(&mut live), 0);
+    live.receive(host.packet(0, 0).unwrap(), 0);
+    host.receive(said(&mut old), 0);
+    assert_eq!(host.node(), Some(old.hello()));
+    // As the driver finds it: by the conversation that it was about to begin before.
+    let answer = live.packet(0, 1).unwrap();
+    assert_eq!(answer.session, host.earlier());
+    host.receive(answer, 0);
+    assert!(host.counts() && host.node() == Some(live.hello()));
+    // Repeated once more, at once or after the line was opened again: it is known, and not there.
+    old = of_key(1);
+    host.receive(said(&mut old), 1_000_000);
+    host.attached();
+    old = of_key(1);
+    host.receive(said(&mut old), 90_000_000);
+    assert!(!events(&mut host).iter().any(|event| matches!(event, HostEvent::Second(_))));
+}
+
+/// Somebody else was quicker to answer. The node is there, and goes on saying so.
+#[test]
+fn one_that_was_passed_over_and_goes_on_speaking_is_a_second_key() {
+    let (mut first, mut other, mut host) = (of_key(1), of_key(2), Host::new(Nonce([3; 8]), false, Shape::default()));
+    host.receive(said(&mut first), 0);
+    host.receive(said(&mut other), 0);
+    talk(&mut other, &mut host, |_| false);
+    assert!(host.counts() && host.node() == Some(other.hello()));
+    events(&mut host);
+    for (now, second) in [(5_000_000, false), (6_000_000, false), (7_000_000, true)] {
+        host.receive(said(&mut of_key(1)), now);
+        let told = events(&mut host);
+        assert_eq!(told.contains(&HostEvent::Second(first.hello().clone())), second, "{now}");
+    }
+    // One that nobody has heard of before is told of at once.
+    host.receive(said(&mut of_key(7)), 7_000_000);
+    assert!(matches!(&events(&mut host)[..], [HostEvent::Second(_)]));
+    assert_eq!(host.node(), Some(other.hello()));
+}
+
+/// The announcement is lost, and with it all that came behind it before the host knew. It is said again once.
+#[test]
+fn an_announcement_that_is_lost_is_said_again_once() {
+    let mut sender = transfer::Sender::new(0, Kind::Sealed, vec![1; 600], Shape::default()).unwrap();
+    let mut receiver = transfer::Receiver::default();
+    let mut sent: Vec<Frame> = std::iter::from_fn(|| sender.next(0)).collect();
+    assert!(matches!(sent.remove(0), Frame::Announce(_)));
+    assert_eq!(sent.len(), 2);
+    for (index, frame) in sent.into_iter().enumerate() {
+        let Frame::Data { number, index: piece, bytes } = frame else { panic!("{frame:?}") };
+        let answer = receiver.piece(number, piece, &bytes).answer;
+        assert_eq!(answer, Some(Frame::Refuse { number: 0, reason: NotTaken::Unknown }));
+        sender.unknown();
+        let again = std::iter::from_fn(|| sender.next(0)).count();
+        assert_eq!(again, if index == 0 { 3 } else { 0 });
+    }
+}
+
+/// What is slow once is slow again: the wait that was doubled stays until an answer shows how long is long enough.
+#[test]
+fn a_wait_that_was_doubled_stays_until_an_answer_is_measured() {
+    let wait = |pace: &pace::Pace| pace.wait(Timer::Retransmit).unwrap().as_micros();
+    let mut pace = pace::Pace::new(Some(115_200));
+    pace.sent(0, 31, true, 0);
+    pace.answered(0, 5000);
+    pace.sent(1, 253, true, 10_000);
+    let once = wait(&pace);
+    pace.timed_out();
+    pace.sent(2, 253, true, 20_000);
+    // Sent twice, so that an answer may be to either: the ends do not say when it came.
+    assert_eq!(wait(&pace), 2 * once);
+    pace.timed_out();
+    pace.sent(3, 253, true, 30_000);
+    assert_eq!(wait(&pace), 4 * once);
+    pace.sent(4, 253, true, 30_000);
+    pace.answered(4, 330_000);
+    pace.sent(5, 253, true, 330_000);
+    // By what 506 bytes took: 253 take no more than that.
+    assert!((150_000..1_000_000).contains(&wait(&pace)), "{}", wait(&pace));
+}
+
+/// What was measured on a few bytes holds for a few; for more there is more time, and not less than the line takes.
+#[test]
+fn a_wait_is_as_long_as_what_is_on_its_way() {
+    for (byte, delay) in [(1042, 0), (1042, 200_000), (87, 0), (87, 200_000)] {
+        let mut pace = pace::Pace::new(None);
+        for (frame, load) in [31u64, 56, 300, 250, 800, 40].into_iter().enumerate() {
+            let at = frame as u64 * 10_000_000;
+            pace.sent(frame as u64, load as usize, true, at);
+            pace.answered(frame as u64, at + delay + load * byte);
+        }
+        pace.idle();
+        for load in [31u64, 253, 506, 2024] {
+            pace.sent(100 + load, load as usize, true, 100_000_000);
+            let wait = pace.wait(Timer::Retransmit).unwrap().as_micros() as u64;
+            assert!(wait > delay + load * byte, "{load}: {wait}");
+            pace.idle();
+        }
     }
 }
 
@@ -136,7 +265,7 @@ fn the_conversation_on_the_page_is_ours() {
     let (mut node, mut host) = (Node::new(hello, true, Shape::default()), Host::new(before, false, Shape::default()));
     let (mut rows, mut reported) = (String::new(), false);
     loop {
-        let up: Vec<Packet> = std::iter::from_fn(|| node.packet(0)).collect();
+        let up: Vec<Packet> = std::iter::from_fn(|| node.packet(0, 0)).collect();
         up.iter().for_each(|packet| host.receive(packet.clone(), NOW));
         for event in events(&mut host) {
             match event {
@@ -148,7 +277,7 @@ fn the_conversation_on_the_page_is_ours() {
                 _ => {}
             }
         }
-        let down: Vec<Packet> = std::iter::from_fn(|| host.packet(NOW)).collect();
+        let down: Vec<Packet> = std::iter::from_fn(|| host.packet(NOW, 0)).collect();
         down.iter().for_each(|packet| node.receive(packet.clone(), 0));
         for event in events(&mut node) {
             match event {

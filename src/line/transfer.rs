@@ -1,8 +1,9 @@
 //! One object from one end to the other: pieces, selective acknowledgement, what is sent again. Pure; knows neither
-//! conversations nor time, but passes on when a piece was sent.
+//! conversations nor time, but passes on which frame a piece was sent in.
 
 use zeroize::Zeroize;
 
+use super::Answered;
 use super::frame::{Announce, Frame, Kind, MAX_CHUNK, NotTaken};
 use crate::digest::sha256;
 
@@ -43,6 +44,9 @@ pub struct Sender {
     most: u8,
     /// Counts what is sent, so that it shows what was overtaken.
     order: u32,
+    /// Pieces that were on their way when it became known that the other end has not heard the announcement: each of them
+    /// will be refused, too, and that is no news.
+    refused: usize,
 }
 
 /// What became of the announcement or of a piece.
@@ -53,21 +57,12 @@ enum Sent {
     /// It is on its way.
     Flying {
         order: u32,
-        /// In microseconds of the wrapper's clock.
-        at: u64,
+        /// Number of the frame.
+        frame: u64,
         again: bool,
     },
     /// It has arrived.
     Arrived,
-}
-
-/// What an acknowledgement told.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Learned {
-    /// Something has arrived that was not known to have.
-    pub progress: bool,
-    /// When something was sent that went once only and has arrived: what a round trip is measured with.
-    pub sent_at: Option<u64>,
 }
 
 impl Sender {
@@ -85,6 +80,7 @@ impl Sender {
             window: FIRST_WINDOW.min(shape.window.max(1)),
             most: shape.window.clamp(1, MAX_WINDOW),
             order: 0,
+            refused: 0,
         })
     }
 
@@ -94,9 +90,9 @@ impl Sender {
     }
 
     /// The next frame to send, if one may be.
-    pub fn next(&mut self, now: u64) -> Option<Frame> {
+    pub fn next(&mut self, frame: u64) -> Option<Frame> {
         if let Sent::No { again } = self.announced {
-            self.announced = self.flying(now, again);
+            self.announced = self.flying(frame, again);
             return Some(Frame::Announce(self.announce));
         }
         if self.flying_count() >= usize::from(self.window) {
@@ -104,34 +100,34 @@ impl Sender {
         }
         let waiting = |again: bool| self.pieces.iter().position(|sent| *sent == Sent::No { again });
         let at = waiting(true).or_else(|| waiting(false))?;
-        let flying = self.flying(now, self.pieces.get(at) == Some(&Sent::No { again: true }));
+        let flying = self.flying(frame, self.pieces.get(at) == Some(&Sent::No { again: true }));
         *self.pieces.get_mut(at)? = flying;
         let chunk = usize::from(self.announce.chunk);
         let bytes = self.bytes.chunks(chunk).nth(at)?.to_vec();
         Some(Frame::Data { number: self.announce.number, index: u16::try_from(at).ok()?, bytes })
     }
 
-    fn flying(&mut self, at: u64, again: bool) -> Sent {
+    fn flying(&mut self, frame: u64, again: bool) -> Sent {
         self.order = self.order.wrapping_add(1);
-        Sent::Flying { order: self.order, at, again }
+        Sent::Flying { order: self.order, frame, again }
     }
 
     fn flying_count(&self) -> usize {
         self.pieces.iter().filter(|sent| matches!(sent, Sent::Flying { .. })).count()
     }
 
-    /// An acknowledgement of this object.
-    pub fn acknowledged(&mut self, next: u16, later: u32) -> Learned {
-        let mut learned = Learned::default();
-        let mut newest = None;
+    /// An acknowledgement of this object. What of it is news.
+    pub fn acknowledged(&mut self, next: u16, later: u32) -> Option<Answered> {
+        self.refused = 0;
+        let (mut once, mut progress, mut newest) = (None, false, None);
         let mut arrived = |sent: &mut Sent| {
-            if let Sent::Flying { order, at, again } = *sent {
+            if let Sent::Flying { order, frame, again } = *sent {
                 newest = newest.max(Some(order));
                 if !again {
-                    learned.sent_at = learned.sent_at.max(Some(at));
+                    once = once.max(Some(frame));
                 }
             }
-            learned.progress |= *sent != Sent::Arrived;
+            progress |= *sent != Sent::Arrived;
             *sent = Sent::Arrived;
         };
         arrived(&mut self.announced);
@@ -155,14 +151,16 @@ impl Sender {
         }
         if lost {
             self.window = self.window.saturating_sub(1).max(FIRST_WINDOW.min(self.most));
-        } else if learned.progress {
+        } else if once.is_some() {
+            // What was sent again tells nothing of how much the line takes: the answer may be to the first time.
             self.window = self.window.saturating_add(1).min(self.most);
         }
-        learned
+        once.map(Answered::Once).or(progress.then_some(Answered::Again))
     }
 
     /// Nothing has been heard for a while: all that is on its way is taken to be lost.
     pub fn timed_out(&mut self) {
+        self.refused = 0;
         for sent in std::iter::once(&mut self.announced).chain(&mut self.pieces) {
             if matches!(sent, Sent::Flying { .. }) {
                 *sent = Sent::No { again: true };
@@ -173,8 +171,14 @@ impl Sender {
 
     /// The other end knows nothing of it: it is announced again, and what is on its way was not kept.
     pub fn unknown(&mut self) {
+        if let Some(fewer) = self.refused.checked_sub(1) {
+            self.refused = fewer;
+            return;
+        }
+        let others = self.flying_count().saturating_sub(1);
         self.announced = Sent::No { again: true };
         self.timed_out();
+        self.refused = others;
     }
 
     /// Whether all of it has arrived.

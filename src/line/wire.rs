@@ -1,11 +1,12 @@
-//! Around either end of a line: bytes to packets and back, round trips measured, timers as durations. The ends decide
-//! what is said; here is only when it is said again.
+//! Around either end of a line: bytes to packets and back, timers. The ends decide what is said, [`super::pace`] how long
+//! an answer is waited for; here is only when something is said again.
 
 use std::time::Duration;
 
 use super::frame::{Frame, Packet};
+use super::pace::Pace;
 use super::scan::Scanner;
-use super::{End, Patience, Timer};
+use super::{Answered, End, Timer};
 
 /// An end with bytes on one side and a driver on the other.
 pub struct Wire<E> {
@@ -18,6 +19,7 @@ pub struct Wire<E> {
     armed: Option<(Timer, u64)>,
     retransmits: u64,
     frames: u64,
+    heard: u64,
 }
 
 /// What became of a poll.
@@ -43,6 +45,7 @@ impl<E: End> Wire<E> {
             armed: None,
             retransmits: 0,
             frames: 0,
+            heard: 0,
         }
     }
 
@@ -68,6 +71,16 @@ impl<E: End> Wire<E> {
         (self.retransmits, self.frames)
     }
 
+    /// How many frames of the other end were heard.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// How long an answer may take on this line, by what it took before.
+    pub fn patience(&self) -> Duration {
+        self.pace.patience()
+    }
+
     /// What came and was no frame, since it was asked last.
     pub fn text(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.text)
@@ -75,22 +88,26 @@ impl<E: End> Wire<E> {
 
     /// Takes bytes that came at `now`, in microseconds.
     pub fn push(&mut self, bytes: &[u8], now: u64) {
-        let Wire { end, scanner, pace, text, keep_text, armed, .. } = self;
+        let Wire { end, scanner, pace, text, keep_text, armed, heard, .. } = self;
         let frame = |digits: &[u8]| {
-            let Some(packet) = Packet::decode(digits, end.session()) else {
+            let earlier = || end.earlier().and_then(|session| Packet::decode(digits, Some(session)));
+            let Some(packet) = Packet::decode(digits, end.session()).or_else(earlier) else {
                 if digits.len() >= LEAST_DIGITS {
                     end.stranger();
                 }
                 return false;
             };
-            let says_nothing = is_about_the_conversation(&packet.frame);
+            let answers = is_answer(&packet.frame);
+            *heard = heard.saturating_add(1);
             end.receive(packet, now);
-            if let Some(sent_at) = end.sample() {
-                pace.sample(now.saturating_sub(sent_at));
+            match end.answered() {
+                Some(Answered::Once(frame)) => pace.answered(frame, now),
+                Some(Answered::Again) => pace.answered_again(),
+                None => {}
             }
-            // Whoever is heard is there: the wait begins anew. Not the wait for an acknowledgement, when it is only the
-            // conversation that is spoken of: a host says OPEN more often than some of those waits are long.
-            if !(says_nothing && matches!(armed, Some((Timer::Retransmit(_), _)))) {
+            // Whoever is heard is there: the wait begins anew. Not the wait for an answer, when what is heard is none: a
+            // node whose last acknowledgement was lost sends its request, and that may take longer than the wait.
+            if answers || !matches!(armed, Some((Timer::Retransmit, _))) {
                 *armed = None;
             }
             true
@@ -107,22 +124,29 @@ impl<E: End> Wire<E> {
         if let Some((timer, at)) = self.armed
             && at <= now
         {
-            if matches!(timer, Timer::Retransmit(_)) {
+            if matches!(timer, Timer::Retransmit) {
                 self.retransmits = self.retransmits.saturating_add(1);
+                self.pace.timed_out();
             }
             self.end.fire();
             self.armed = None;
         }
         let mut bytes = Vec::new();
-        while let Some(packet) = self.end.packet(now) {
-            let says_nothing = is_about_the_conversation(&packet.frame);
+        while let Some(packet) = self.end.packet(now, self.frames) {
+            let (awaited, before) = (is_answered(&packet.frame), bytes.len());
             packet.encode(&mut bytes);
+            self.pace.sent(self.frames, bytes.len().saturating_sub(before), awaited, now);
             self.frames = self.frames.saturating_add(1);
-            if !(says_nothing && matches!(self.armed, Some((Timer::Retransmit(_), _)))) {
+            // Also an OPEN that goes beside the rest does not put off what is to be sent again.
+            let new = awaited && !packet.frame.is_outside();
+            if new || !matches!(self.armed, Some((Timer::Retransmit, _))) {
                 self.armed = None;
             }
         }
         let timer = self.end.timer();
+        if timer != Timer::Retransmit {
+            self.pace.idle();
+        }
         let same = matches!((self.armed, timer), (Some((armed, _)), timer) if armed == timer);
         if !same {
             let wait = self.pace.wait(timer).map(|wait| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
@@ -133,80 +157,15 @@ impl<E: End> Wire<E> {
     }
 }
 
-/// Says no more than that somebody is there, and how far.
-fn is_about_the_conversation(frame: &Frame) -> bool {
-    frame.is_outside() || matches!(frame, Frame::Ready(_))
+/// Answers what was sent.
+fn is_answer(frame: &Frame) -> bool {
+    matches!(frame, Frame::Ack { .. } | Frame::Refuse { .. } | Frame::Time { .. })
+}
+
+/// The other end answers it at once.
+fn is_answered(frame: &Frame) -> bool {
+    matches!(frame, Frame::Open { .. } | Frame::Announce(_) | Frame::Data { .. } | Frame::Ask { .. })
 }
 
 /// The digits of the shortest frame.
 const LEAST_DIGITS: usize = 10;
-
-/// How long to wait, by what round trips took (RFC 6298).
-#[derive(Clone, Debug)]
-struct Pace {
-    /// Smoothed round trip and its deviation, in microseconds.
-    measured: Option<(u64, u64)>,
-    /// Until one was measured.
-    first: u64,
-    /// The least: less than the time of a frame would be noise.
-    least: u64,
-}
-
-/// A beacon.
-const CALL: Duration = Duration::from_millis(1000);
-/// A call.
-const HAIL: Duration = Duration::from_millis(300);
-/// The host looks whether the node is there, while things are moving and while an administrator is waited for.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(20));
-/// A node that heard nothing for so long takes its host for gone.
-const WATCH: (Duration, Duration) = (Duration::from_millis(2000), Duration::from_secs(50));
-/// The longest wait for an acknowledgement: lines stall while a boot loader or a console server is busy.
-const LONGEST: u64 = 5_000_000;
-/// A line whose speed nobody knows.
-const FIRST: u64 = 1_000_000;
-/// Scheduling, and a serial-over-LAN that collects characters before it sends them.
-const SLACK: u64 = 60_000;
-/// Characters in a frame with its ends, and bits in a character.
-const FRAME_BITS: u64 = 253 * 10;
-
-impl Pace {
-    fn new(baud: Option<u32>) -> Pace {
-        // Three frames: two on their way, and the answer.
-        let frame = baud.map(|baud| FRAME_BITS.saturating_mul(1_000_000) / u64::from(baud.max(50)));
-        let first = frame.map_or(FIRST, |frame| frame.saturating_mul(3).saturating_add(SLACK.saturating_mul(2)));
-        let least = frame.unwrap_or_default().saturating_add(SLACK);
-        Pace { measured: None, first: first.min(LONGEST), least: least.min(LONGEST) }
-    }
-
-    /// RFC 6298 §2.2 and §2.3.
-    fn sample(&mut self, took: u64) {
-        self.measured = Some(match self.measured {
-            None => (took, took / 2),
-            Some((smooth, deviation)) => {
-                let deviation = (deviation.saturating_mul(3).saturating_add(smooth.abs_diff(took))) / 4;
-                ((smooth.saturating_mul(7).saturating_add(took)) / 8, deviation)
-            }
-        });
-    }
-
-    fn wait(&self, timer: Timer) -> Option<Duration> {
-        match timer {
-            Timer::None => None,
-            Timer::Call => Some(CALL),
-            Timer::Hail => Some(HAIL),
-            Timer::Keepalive(Patience::Short) => Some(KEEPALIVE.0),
-            Timer::Keepalive(Patience::Long) => Some(KEEPALIVE.1),
-            Timer::Watch(Patience::Short) => Some(WATCH.0),
-            Timer::Watch(Patience::Long) => Some(WATCH.1),
-            Timer::Retransmit(times) => {
-                let measured = self
-                    .measured
-                    .map(|(smooth, deviation)| smooth.saturating_add(deviation.saturating_mul(4).max(self.least)));
-                let once = measured.unwrap_or(self.first).clamp(self.least, LONGEST);
-                // RFC 6298 §5.5: twice as long each time.
-                let backed = once.saturating_mul(1u64.checked_shl(u32::from(times)).unwrap_or(u64::MAX));
-                Some(Duration::from_micros(backed.min(LONGEST)))
-            }
-        }
-    }
-}

@@ -1,9 +1,12 @@
 //! `imprint-host inject` against a node's end that does everything right, or one thing wrong.
 
 mod commands;
+mod lost;
 mod power;
+mod replayed;
 mod reports;
 mod secrets;
+mod speeds;
 mod times;
 
 use std::io::{ErrorKind, Read, Write};
@@ -18,6 +21,7 @@ use imprint::line::frame::{Hello, Nonce, Versions};
 use imprint::line::{Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire, seal};
 use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::plan::SubjectPlan;
+use imprint::secret::Secret;
 use imprint::time::{Deadline, Timestamp, since_boot};
 use imprint_host::enrol::approve;
 use imprint_host::state::State;
@@ -48,11 +52,15 @@ impl Site {
     }
 
     fn inject(&self, words: &[&str]) -> Child {
+        self.inject_for("20s", words)
+    }
+
+    fn inject_for(&self, timeout: &str, words: &[&str]) -> Child {
         let line = format!("unix:{}", self.work.path().join("line").display());
         Command::new(programs::host())
             .arg("--dir")
             .arg(self.work.path().join("state"))
-            .args(["inject", "node1", "--line", &line, "--window", "20s", "--timeout", "20s"])
+            .args(["inject", "node1", "--line", &line, "--window", "20s", "--timeout", timeout])
             .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,6 +95,12 @@ enum Twist {
     Claims,
     /// It finds its payload damaged, each time.
     Picky,
+    /// It has its certificate, and says nothing of it.
+    Mute,
+    /// It has its certificate and cannot hand it over; why is lost.
+    HandOver,
+    /// It asks for its certificate over the network.
+    Network,
 }
 
 struct Remote {
@@ -108,6 +122,8 @@ struct Remote {
     /// The first request was answered, and there is another one.
     first: bool,
     second: Option<Vec<u8>>,
+    /// The token and the CSR, for [`Twist::Network`].
+    over_network: Option<(Secret, Vec<u8>)>,
     over: bool,
 }
 
@@ -149,6 +165,7 @@ impl Remote {
             leaves: 0,
             first: false,
             second: None,
+            over_network: None,
             over: false,
         }
     }
@@ -230,6 +247,11 @@ impl Remote {
                 };
                 let request = seal::request(token.as_bytes(), node.hello(), identity.csr());
                 self.code = identity.code().to_string();
+                if self.twist == Twist::Network {
+                    let token = Secret::new(token.as_bytes().to_vec());
+                    self.over_network = Some((token, identity.csr().to_vec()));
+                    return node.set_stage(Stage::Busy);
+                }
                 node.set_stage(Stage::Request);
                 node.say(Kind::Request, request);
                 if self.twist == Twist::Again {
@@ -248,6 +270,12 @@ impl Remote {
                     return;
                 }
                 self.certificates = Some(bytes);
+                if self.twist == Twist::Mute {
+                    return;
+                }
+                if self.twist == Twist::HandOver {
+                    return node.set_stage(Stage::Failed);
+                }
                 node.set_stage(Stage::Done);
                 node.say(Kind::Report, report(Some(&self.code)));
             }

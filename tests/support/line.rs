@@ -73,6 +73,10 @@ pub struct Faults {
     pub unopened: u8,
     /// Neither end knows the speed of the line.
     pub unknown_speed: bool,
+    /// Both ends take it to have this speed.
+    pub named: Option<u32>,
+    /// So many bytes may wait to be sent, more are lost; 0: as many as there are.
+    pub buffer: u64,
 }
 
 /// One direction of a line.
@@ -96,6 +100,10 @@ impl Pipe {
     fn write(&mut self, bytes: &[u8], now: u64) {
         let bytes = self.spoil(bytes);
         for byte in bytes {
+            let waiting = (self.free_at - now as f64) / self.byte;
+            if self.faults.buffer > 0 && waiting > self.faults.buffer as f64 {
+                continue;
+            }
             self.free_at = self.free_at.max(now as f64) + self.byte;
             self.sent += 1;
             if self.faults.stall_ms > 0 && self.sent.is_multiple_of(256) {
@@ -216,7 +224,7 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
         random: Random(random.word()),
         frames: 0,
     };
-    let speed = (!faults.unknown_speed).then_some(baud);
+    let speed = (!faults.unknown_speed).then_some(faults.named.unwrap_or(baud));
     let (mut down, mut up) = (pipe(true, &mut random), pipe(false, &mut random));
     let mut node = start_node(&mut random, seeded, speed, beacon);
     node.unopened = faults.unopened;

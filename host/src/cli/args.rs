@@ -205,8 +205,8 @@ pub(super) struct InjectArgs {
     /// Name of the record
     #[arg(required_unless_present = "lines", requires = "line")]
     pub(super) node: Option<String>,
-    /// Its line: /dev/ttyUSB0[,115200], unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT, or exec:COMMAND that is one, like
-    /// ipmitool -I lanplus -C 3 … sol activate
+    /// Its line: /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], telnet:HOST:PORT[,BAUD], or
+    /// exec[,BAUD]:COMMAND that is one, like ipmitool -I lanplus -C 3 … sol activate
     #[arg(long, requires = "node")]
     pub(super) line: Option<LineSpec>,
     /// File of lines: TOML with node, line, power and env in each [[line]], or NODE LINE on each line of text

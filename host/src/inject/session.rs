@@ -1,11 +1,12 @@
 //! One line from HELLO to report. What the node is told comes from `compose` and `enrol`; what was heard goes there.
 
+mod keys;
+mod silence;
 mod turn;
 
 use std::io::Write;
 use std::time::Duration;
 
-use imprint::identity::KeyCode;
 use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, NotTaken, Session as Conversation, Shape, Stage, Wire, seal};
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
@@ -15,14 +16,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::transport::{Line, WAITING};
 use super::words::{Outcome, kind_name, shown, stage_name};
-use super::{Job, Shared, machine, power};
+use super::{Job, Shared, power};
 use crate::compose::{Medium, Options};
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::record::Record;
 use crate::{est, output, x509};
 
-/// Once the node has reported, repeats of it are answered for this long after the last of them.
-const LINGER: Duration = Duration::from_millis(1500);
 /// And no longer than this after its outcome: what else comes is the console of a machine that boots on.
 const LINGER_MOST: Duration = Duration::from_secs(10);
 /// The longest wait before a line that is gone is opened again.
@@ -56,8 +55,19 @@ struct Session<'a> {
     /// The request that waits for an administrator.
     pending: Option<(Vec<u8>, Instant)>,
     hello_at: Option<Instant>,
+    /// It has answered.
+    met: bool,
     /// Code of the key that a certificate was signed for, here.
     code: Option<String>,
+    /// The node has that certificate.
+    certified: bool,
+    /// The node says that it has failed. Its report says why, and may be lost.
+    gave_up: bool,
+    /// Nothing is heard of the node, or there is no line: when to ask whether it needs anything more, and how many frames
+    /// had been heard when that began.
+    gone: Option<(Instant, u64)>,
+    /// A node, or an old recording of one, speaks other versions.
+    foreign: Option<(Instant, String)>,
     log: Option<std::fs::File>,
     tail: Vec<u8>,
     /// Nothing of that came since the line was opened.
@@ -101,7 +111,12 @@ impl<'a> Session<'a> {
             deliveries: 0,
             pending: None,
             hello_at: None,
+            met: false,
             code: None,
+            certified: false,
+            gave_up: false,
+            gone: None,
+            foreign: None,
             log,
             tail: Vec::new(),
             mute: true,
@@ -118,24 +133,40 @@ impl<'a> Session<'a> {
         let (mut wait, mut power) = (Duration::from_millis(200), self.job.power.as_ref());
         let mut told = String::new();
         while self.outcome.is_none() {
-            let opened = tokio::select! {
-                opened = self.job.line.open() => opened,
-                () = sleep_until(self.deadline) => break,
+            if self.deadline <= Instant::now() {
+                self.time_is_over().await;
+                break;
+            }
+            let job = self.job;
+            let open = job.line.open();
+            tokio::pin!(open);
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut open => break Some(opened),
+                    () = sleep_until(self.until()) => self.look().await,
+                }
+                if self.outcome.is_some() || self.deadline <= Instant::now() {
+                    break None;
+                }
             };
             let mut line = match opened {
-                Ok(line) => line,
-                Err(error) => {
+                None => continue,
+                Some(Ok(line)) => line,
+                Some(Err(error)) => {
+                    self.falls_silent();
                     let why = error.to_string();
                     if std::mem::replace(&mut told, why.clone()) != why {
                         self.tell("no line", &why);
                     }
-                    sleep_until(self.deadline.min(Instant::now() + wait)).await;
+                    sleep_until(self.until().min(Instant::now() + wait)).await;
                     wait = wait.saturating_mul(2).min(REOPEN);
+                    self.look().await;
                     continue;
                 }
             };
             self.tell("listening", &self.job.line.to_string());
             self.mute = true;
+            self.wire.end_mut().attached();
             let opened_at = Instant::now();
             let up = if power.is_some() { self.comes_up(&mut line).await } else { Ok(()) };
             let up = match (up, power) {
@@ -162,6 +193,7 @@ impl<'a> Session<'a> {
                 Ok(()) => break,
                 Err(why) if self.outcome.is_none() => {
                     self.waited();
+                    self.falls_silent();
                     let text = self.wire.text();
                     self.console(&text);
                     let said = if self.mute { String::new() } else { self.last_words("; it said: ") };
@@ -169,8 +201,9 @@ impl<'a> Session<'a> {
                     if opened_at.elapsed() > REOPEN {
                         wait = Duration::from_millis(200);
                     }
-                    sleep_until(self.deadline.min(Instant::now() + wait)).await;
+                    sleep_until(self.until().min(Instant::now() + wait)).await;
                     wait = wait.saturating_mul(2).min(REOPEN);
+                    self.look().await;
                 }
                 Err(_) => {}
             }
@@ -203,27 +236,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What came last on the line and is not ours, behind `lead`.
-    fn last_words(&self, lead: &str) -> String {
-        let text = String::from_utf8_lossy(&self.tail);
-        let words: Vec<&str> = text.split_whitespace().collect();
-        if words.is_empty() { String::new() } else { format!("{lead}{}", shown(&words.join(" "))) }
-    }
-
-    /// Why nothing came of it.
-    fn silence(&self) -> String {
-        let window = self.shared.config.window.as_secs();
-        let said = self.last_words(". It said last: ");
-        match (&self.hello, self.wire.end().stage()) {
-            (None, _) => format!(
-                "no node said HELLO within {window} s; is this its line, at its speed, and does its image hold imprint? \
-                 With imprint=auto a node waits for a second only, and for a host that speaks first: --call{said}"
-            ),
-            (Some(_), None) => format!("the node fell silent; look at its console, and run inject again{said}"),
-            (Some(_), Some(stage)) => format!("not done in time; the node stands at: {}{said}", stage_name(stage)),
-        }
-    }
-
     /// Until the session is over, or the line.
     async fn speak(&mut self, line: Line) -> Result<(), String> {
         let (mut reader, mut writer) = tokio::io::split(line);
@@ -235,16 +247,12 @@ impl<'a> Session<'a> {
         loop {
             let polled = self.wire.poll(self.shared.now());
             if std::mem::take(&mut heard) && !polled.bytes.is_empty() {
-                linger = linger.map(|_| Instant::now() + LINGER);
+                linger = linger.map(|_| Instant::now() + self.linger());
             }
             out.extend(polled.bytes);
             let idle = polled.events.is_empty();
             for event in polled.events {
-                let first = self.hello.is_none();
                 self.happened(event).await;
-                if first && self.hello.is_some() {
-                    self.deadline = Instant::now() + self.shared.config.timeout;
-                }
             }
             if !idle {
                 continue;
@@ -256,7 +264,7 @@ impl<'a> Session<'a> {
                 self.shared.tell_progress(&self.job.node, &format!("{bytes}/{all} bytes, {retransmits} retransmits"));
             }
             if self.outcome.is_some() && linger.is_none() {
-                linger = Some(Instant::now() + LINGER);
+                linger = Some(Instant::now() + self.linger());
                 leave = Some(Instant::now() + LINGER_MOST);
             }
             if linger.is_some()
@@ -271,7 +279,7 @@ impl<'a> Session<'a> {
             let until = match (&self.pending, linger) {
                 (Some((_, at)), None) => *at,
                 (_, Some(at)) => at,
-                (None, None) => self.deadline,
+                (None, None) => self.until(),
             };
             let wake = next.map_or(until, |next| next.min(until));
             tokio::select! {
@@ -293,8 +301,9 @@ impl<'a> Session<'a> {
                 return Ok(());
             }
             if self.outcome.is_none() && self.pending.is_none() && self.deadline <= Instant::now() {
-                self.outcome = Some(Outcome::Failed(self.silence()));
+                self.time_is_over().await;
             }
+            self.look().await;
             let due = self.pending.as_ref().filter(|(_, at)| self.outcome.is_none() && *at <= Instant::now());
             if let Some(request) = due.map(|(request, _)| request.clone()) {
                 self.decide(request, true).await;
@@ -304,7 +313,7 @@ impl<'a> Session<'a> {
 
     /// What came and is not ours. The agent's own words are a reason to call it.
     fn console(&mut self, text: &[u8]) {
-        if self.keep(text) && self.hello.is_none() && !self.shared.config.call {
+        if self.keep(text) && !self.wire.end().counts() && !self.shared.config.call {
             self.wire.end_mut().call();
         }
     }
@@ -337,25 +346,25 @@ impl<'a> Session<'a> {
         match event {
             HostEvent::Hello(hello) => self.hello(hello),
             HostEvent::Second(hello) => self.second(&hello),
-            HostEvent::Foreign(versions) => {
-                self.fail(format!(
-                    "the node speaks versions {} to {} of the line protocol, this program another; bring both to the \
-                     same release",
-                    versions.lowest, versions.highest
-                ));
-            }
+            HostEvent::Foreign(versions) => self.foreign(versions),
             HostEvent::Opened(_, stage) | HostEvent::Stage(stage) => {
                 self.tell("node", stage_name(stage));
-                match stage {
-                    Stage::Payload => self.deliver().await,
-                    Stage::Failed if self.outcome.is_none() => {}
-                    _ => {}
+                if matches!(event, HostEvent::Opened(..))
+                    && let Err(why) = self.answers()
+                {
+                    return self.fail(why);
+                }
+                self.gave_up = stage == Stage::Failed;
+                self.certified |= stage == Stage::Done && self.code.is_some();
+                if stage == Stage::Payload {
+                    self.deliver().await;
                 }
             }
             HostEvent::Delivered(kind) => {
                 if matches!(kind, Kind::Sealed | Kind::Plain) {
                     (self.sending, self.delivered) = (None, true);
                 }
+                self.certified |= kind == Kind::Certificates && self.code.is_some();
                 let (retransmits, _) = self.wire.sent();
                 self.tell("delivered", &format!("{}, {retransmits} retransmits so far", kind_name(kind)));
             }
@@ -374,15 +383,9 @@ impl<'a> Session<'a> {
             HostEvent::Object(kind, _) => self.tell("unexpected", kind_name(kind)),
             HostEvent::Lost => {
                 self.waited();
+                self.falls_silent();
                 self.tell("silent", "the node does not answer; trying another conversation");
             }
-        }
-    }
-
-    /// Nobody waits for an administrator any more: it was decided, or the node is gone, and asks again when it is back.
-    fn waited(&mut self) {
-        if self.pending.take().is_some() {
-            self.deadline = self.deadline.max(Instant::now() + self.shared.config.timeout);
         }
     }
 
@@ -390,38 +393,6 @@ impl<'a> Session<'a> {
         if self.outcome.is_none() {
             self.outcome = Some(Outcome::Failed(why));
         }
-    }
-
-    fn hello(&mut self, hello: Hello) {
-        let code = KeyCode::of(&hello.key);
-        let uuid = hello.uuid.map_or("none".to_owned(), |uuid| imprint::hex::uuid(&uuid));
-        let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
-        self.tell("hello", &format!("line key {code}, UUID {uuid}, serial number {serial}"));
-        if let Err(why) = machine::is_named(self.record.binding.as_ref(), &hello) {
-            return self.fail(why);
-        }
-        self.hello = Some(hello);
-        self.hello_at = Some(Instant::now());
-    }
-
-    /// Another key in the window that was armed for one.
-    fn second(&mut self, hello: &Hello) {
-        let code = KeyCode::of(&hello.key);
-        // The power that we switched makes the node start again, and nothing was given away yet.
-        if self.job.power.is_some() && self.payload.is_none() {
-            self.tell("hello", &format!("again, line key {code}"));
-            if let Err(why) = machine::is_named(self.record.binding.as_ref(), hello) {
-                return self.fail(why);
-            }
-            self.hello = Some(hello.clone());
-            self.wire.end_mut().accept(hello.clone());
-            return;
-        }
-        let first = self.hello.as_ref().map(|hello| KeyCode::of(&hello.key).to_string()).unwrap_or_default();
-        self.fail(format!(
-            "a second line key, {code}, after {first}: the node was started again, or somebody else writes to the line. \
-             Compare the key on the node's console, and run inject again"
-        ));
     }
 
     async fn deliver(&mut self) {
@@ -500,7 +471,7 @@ impl<'a> Session<'a> {
                     Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
                     Err(error) => return self.fail(failed(error)),
                 }
-                self.code = code;
+                (self.code, self.certified) = (code, false);
                 self.tell("signed", &detail);
             }
             Ok((Answer::Pending { detail, .. }, _)) => {
@@ -532,15 +503,9 @@ impl<'a> Session<'a> {
         let Ok(status) = serde_json::from_slice::<Status>(report) else {
             return self.fail("the node's report is no status.json; are both of the same release?".to_owned());
         };
-        let millis = self.hello_at.map(|at| at.elapsed().as_millis()).unwrap_or_default();
         let outcome = match (status.outcome, &status.error) {
             (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {
-                Ok(key_code) => Outcome::Done {
-                    key_code,
-                    payload: self.payload.as_ref().map(|(_, bytes)| bytes.expose().len()).unwrap_or_default(),
-                    retransmits: self.wire.sent().0,
-                    millis: u64::try_from(millis).unwrap_or(u64::MAX),
-                },
+                Ok(key_code) => self.done(key_code, true),
                 Err(why) => Outcome::Failed(why),
             },
             (_, Some(error)) => {

@@ -32,6 +32,9 @@ pub enum LineSpec {
     Telnet(String),
     /// `exec:COMMAND`
     Exec(Script),
+    /// Any but a device, with its speed: `unix:PATH,9600`, `tcp:HOST:PORT,9600`, `telnet:HOST:PORT,9600`, or the speed behind
+    /// the first word, as in `exec,9600:COMMAND`. Here it only says how fast the line is, somewhere behind this end.
+    Paced(Box<LineSpec>, u32),
 }
 
 /// An open line.
@@ -74,32 +77,67 @@ impl FromStr for LineSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<LineSpec, String> {
-        let host_port = |rest: &str| match rest.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) => {
-                Ok(rest.to_owned())
-            }
-            _ => Err(format!("\"{rest}\" is no HOST:PORT")),
+        let line = match (paced(text)?, text.split_once(':')) {
+            (Some((kind, rest, baud)), _) => of_kind(kind, rest)?.map(|line| LineSpec::Paced(Box::new(line), baud)),
+            (None, _) if text.starts_with('/') => Some(match text.rsplit_once(',') {
+                None => LineSpec::Device(text.into(), DEFAULT_BAUD),
+                Some((path, digits)) => LineSpec::Device(path.into(), baud(digits)?),
+            }),
+            (None, Some((kind, rest))) => of_kind(kind, rest)?,
+            (None, None) => None,
         };
-        match text.split_once(':') {
-            Some(("unix", path)) if !path.is_empty() => Ok(LineSpec::Unix(path.into())),
-            Some(("tcp", rest)) => host_port(rest).map(LineSpec::Tcp),
-            Some(("telnet", rest)) => host_port(rest).map(LineSpec::Telnet),
-            Some(("exec", command)) if !command.trim().is_empty() => command.parse().map(LineSpec::Exec),
-            _ if text.starts_with('/') => match text.rsplit_once(',') {
-                None => Ok(LineSpec::Device(text.into(), DEFAULT_BAUD)),
-                Some((path, baud)) => match baud.parse() {
-                    Ok(baud @ 50..=4_000_000) => Ok(LineSpec::Device(path.into(), baud)),
-                    _ => Err(format!("\"{baud}\" is no speed; want bits a second, like 115200")),
-                },
-            },
-            // The rest may be a command, with a password in it.
-            _ => Err(format!(
-                "\"{}\" begins no line; want /dev/ttyUSB0[,115200], unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT or \
-                 exec:COMMAND",
+        // The rest may be a command, with a password in it.
+        line.ok_or_else(|| {
+            format!(
+                "\"{}\" begins no line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
+                 telnet:HOST:PORT[,BAUD] or exec[,BAUD]:COMMAND",
                 text.split([':', ' ', '=']).next().unwrap_or_default().escape_default()
-            )),
-        }
+            )
+        })
     }
+}
+
+/// A line that is no device. `None`: there is none of that kind, or it has no place.
+fn of_kind(kind: &str, rest: &str) -> Result<Option<LineSpec>, String> {
+    let host_port = || match rest.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) => {
+            Ok(rest.to_owned())
+        }
+        _ => Err(format!("\"{rest}\" is no HOST:PORT")),
+    };
+    Ok(match kind {
+        "unix" if !rest.is_empty() => Some(LineSpec::Unix(rest.into())),
+        "tcp" => Some(LineSpec::Tcp(host_port()?)),
+        "telnet" => Some(LineSpec::Telnet(host_port()?)),
+        "exec" if !rest.trim().is_empty() => Some(LineSpec::Exec(rest.parse()?)),
+        _ => None,
+    })
+}
+
+fn baud(digits: &str) -> Result<u32, String> {
+    match digits.parse() {
+        Ok(baud @ 50..=4_000_000) => Ok(baud),
+        _ => Err(format!("\"{digits}\" is no speed; want bits a second, like 115200")),
+    }
+}
+
+/// Kind, place and speed of a line that is no device, if its speed is named: behind the kind, with any place at all after it,
+/// or at the end. A command may end in a comma and a number of its own, so it has its speed in front only.
+fn paced(text: &str) -> Result<Option<(&str, &str, u32)>, String> {
+    let Some((kind, rest)) = text.split_once(':') else { return Ok(None) };
+    if let Some((kind @ ("unix" | "tcp" | "telnet" | "exec"), digits)) = kind.split_once(',') {
+        return Ok(Some((kind, rest, baud(digits)?)));
+    }
+    match rest.rsplit_once(',') {
+        Some((place, digits)) if matches!(kind, "unix" | "tcp" | "telnet") && is_number(digits) => {
+            Ok(Some((kind, place, baud(digits)?)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A command may hold a password, in its words or in variables before them, so only its own name is shown.
@@ -114,6 +152,7 @@ impl fmt::Display for LineSpec {
                 Some(program) => write!(f, "exec:{program} …"),
                 None => f.write_str("exec:…"),
             },
+            LineSpec::Paced(line, baud) => write!(f, "{line},{baud}"),
         }
     }
 }
@@ -123,6 +162,7 @@ impl LineSpec {
     pub fn is_same(&self, other: &LineSpec) -> bool {
         match (self, other) {
             // At whatever speed.
+            (LineSpec::Paced(line, _), other) | (other, LineSpec::Paced(line, _)) => other.is_same(line),
             (LineSpec::Device(path, _), LineSpec::Device(other, _)) => path == other,
             _ => self == other,
         }
@@ -132,6 +172,7 @@ impl LineSpec {
     pub fn script(&self) -> Option<&Script> {
         match self {
             LineSpec::Exec(script) => Some(script),
+            LineSpec::Paced(line, _) => line.script(),
             _ => None,
         }
     }
@@ -139,20 +180,24 @@ impl LineSpec {
     pub(super) fn script_mut(&mut self) -> Option<&mut Script> {
         match self {
             LineSpec::Exec(script) => Some(script),
+            LineSpec::Paced(line, _) => line.script_mut(),
             _ => None,
         }
     }
 
-    /// Bits a second, where this end sets them.
+    /// Bits a second, where this end sets them or was told of them.
     pub fn baud(&self) -> Option<u32> {
         match self {
-            LineSpec::Device(_, baud) => Some(*baud),
+            LineSpec::Device(_, baud) | LineSpec::Paced(_, baud) => Some(*baud),
             _ => None,
         }
     }
 
     /// Opens it.
     pub async fn open(&self) -> Result<Line, LineError> {
+        if let LineSpec::Paced(line, _) = self {
+            return Box::pin(line.open()).await;
+        }
         let failed = |what| move |source: io::Error| LineError { line: self.to_string(), what, source };
         match self {
             LineSpec::Device(path, baud) => {
@@ -182,6 +227,8 @@ impl LineSpec {
                 let (pty, child) = start().map_err(|error| failed(io::Error::other(error)))?;
                 Ok(Line::Exec(Box::new(pty), Box::new(child)))
             }
+            // Handled above.
+            LineSpec::Paced(line, _) => Box::pin(line.open()).await,
         }
     }
 }
@@ -328,11 +375,56 @@ mod tests {
         ] {
             assert_eq!(text.parse::<LineSpec>().unwrap().to_string(), shown);
         }
-        for bad in ["ttyS0", "/dev/ttyS0,fast", "/dev/ttyS0,1", "tcp:host", "tcp:host:0", "unix:", "exec: ", "ssh:x"] {
+        for bad in [
+            "ttyS0",
+            "/dev/ttyS0,fast",
+            "/dev/ttyS0,1",
+            "tcp:host",
+            "tcp:host:0",
+            "unix:",
+            "exec: ",
+            "ssh:x",
+            "tcp:host:1,49",
+            "tcp:host:1,fast",
+            "tcp:host:1,",
+            "unix:,9600",
+            "unix:/a,4000001",
+            "unix,fast:/a",
+            "unix,9600:",
+            "exec,:true",
+            "ssh,9600:x",
+        ] {
             assert!(bad.parse::<LineSpec>().is_err(), "{bad}");
         }
         let mistyped = "exce:IPMI_PASSWORD=secret ipmitool".parse::<LineSpec>().unwrap_err();
         assert!(mistyped.starts_with("\"exce\" begins no line; want ") && !mistyped.contains("secret"), "{mistyped}");
+    }
+
+    /// Every kind of line has a speed, and nothing that is part of a place or of a command is taken for one.
+    #[test]
+    fn speeds_of_lines() {
+        for (text, line, baud) in [
+            ("/dev/ttyS1,9600", LineSpec::Device("/dev/ttyS1".into(), 9600), Some(9600)),
+            ("unix:/run/a,9600", LineSpec::Unix("/run/a".into()), Some(9600)),
+            ("unix:/run/a,b", LineSpec::Unix("/run/a,b".into()), None),
+            ("unix,9600:/run/a,b", LineSpec::Unix("/run/a,b".into()), Some(9600)),
+            ("tcp:[::1]:9001,19200", LineSpec::Tcp("[::1]:9001".to_owned()), Some(19200)),
+            ("tcp,19200:bmc:9001", LineSpec::Tcp("bmc:9001".to_owned()), Some(19200)),
+            ("telnet:bmc:7001,38400", LineSpec::Telnet("bmc:7001".to_owned()), Some(38400)),
+            ("exec:sol -o a,9600", LineSpec::Exec("sol -o a,9600".parse().unwrap()), None),
+            ("exec,9600:sol -o a,115200", LineSpec::Exec("sol -o a,115200".parse().unwrap()), Some(9600)),
+        ] {
+            let parsed: LineSpec = text.parse().unwrap();
+            assert_eq!(parsed.baud(), baud, "{text}");
+            assert!(parsed.is_same(&line) && line.is_same(&parsed), "{text}");
+            let inner = if let LineSpec::Paced(inner, _) = parsed { *inner } else { parsed };
+            assert_eq!(inner, line, "{text}");
+        }
+        let twice: LineSpec = "unix:/run/a,9600".parse().unwrap();
+        assert!(twice.is_same(&"unix:/run/a,115200".parse().unwrap()));
+        // A path that ends like a speed has its own named in front of it.
+        let path: LineSpec = "unix,9600:/run/a,115200".parse().unwrap();
+        assert_eq!(path, LineSpec::Paced(Box::new(LineSpec::Unix("/run/a,115200".into())), 9600));
     }
 
     /// It asks for options without an end, and reads no answer.

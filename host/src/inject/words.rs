@@ -16,8 +16,10 @@ pub enum Outcome {
         payload: usize,
         /// How often something was sent again after a wait.
         retransmits: u64,
-        /// From HELLO to the report, in milliseconds.
+        /// From HELLO to the end, in milliseconds.
         millis: u64,
+        /// It has said so itself. Else its certificate is there, and its report is lost.
+        reported: bool,
     },
     /// The node says that it failed.
     NodeFailed {
@@ -42,9 +44,10 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outcome::Done { key_code, payload, retransmits, millis } => {
+            Outcome::Done { key_code, payload, retransmits, millis, reported } => {
                 let seconds = Duration::from_millis(*millis).as_secs_f64();
-                write!(f, "key {key_code}, payload {payload} bytes, {retransmits} retransmits, {seconds:.2} s")
+                write!(f, "key {key_code}, payload {payload} bytes, {retransmits} retransmits, {seconds:.2} s")?;
+                if *reported { Ok(()) } else { f.write_str("; it has its certificate, and its report was lost") }
             }
             Outcome::NodeFailed { reason } => write!(f, "the node says: {reason}"),
             Outcome::Failed(why) => f.write_str(why),

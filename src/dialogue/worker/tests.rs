@@ -71,6 +71,7 @@ fn steps(lines: usize) -> Steps {
         virtio: false,
         why: None,
         progress: None,
+        heard: None,
     }));
     let (mut hosts, mut slaves, mut spoken) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..lines {
@@ -201,7 +202,30 @@ fn a_line_that_is_gone_ends_every_wait() {
     assert!(dialogue.time(for_ever).is_none());
     assert!(dialogue.is_over() && !dialogue.is_open());
     assert_eq!(dialogue.names(), "line0");
-    dialogue.report(Stage::Failed, Vec::new(), for_ever);
+    dialogue.report(Stage::Failed, Vec::new(), Duration::MAX, for_ever);
+}
+
+/// It was there, and is gone; or it goes on speaking, and never acknowledges.
+#[test]
+fn a_report_that_nobody_answers_is_not_said_for_ever() {
+    for speaks in [false, true] {
+        let (key, hello) = node();
+        let (mut host, _slave, port) = pair(0);
+        let signals = Signals::catch().unwrap();
+        let lines = vec![Line { port, beacon: true }];
+        let dialogue = Dialogue::start(signals, lines, key, hello, None, Path::new("/nowhere")).unwrap();
+        locked(&dialogue.shared).open = true;
+        let shared = Arc::clone(&dialogue.shared);
+        let (silence, until) = match speaks {
+            false => (Duration::from_millis(200), Deadline::after(Duration::MAX)),
+            true => (Duration::MAX, Deadline::after(Duration::from_millis(500))),
+        };
+        let mut frame = Vec::new();
+        Packet { from: Side::Host, session: None, frame: Frame::Call(Versions::OURS) }.encode(&mut frame);
+        host.write_all(&frame).unwrap();
+        dialogue.report(Stage::Done, b"{}".to_vec(), silence, until);
+        assert!(!speaks || locked(&shared).heard.is_some());
+    }
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! Who says HELLO: the node, old output of a console, or somebody else. A key counts once it has answered; what a record says
+//! of its machine is compared then.
+
+use std::time::Duration;
+
+use imprint::identity::KeyCode;
+use imprint::line::{Hello, Versions};
+use tokio::time::Instant;
+
+use super::Session;
+use crate::inject::machine;
+
+/// A HELLO of other versions that is still said after so long is not old output of a console.
+const REPLAYED: Duration = Duration::from_secs(2);
+
+impl Session<'_> {
+    /// Somebody says HELLO, or a console repeats that somebody did. Whether it is this node is looked at when it answers.
+    pub(super) fn hello(&mut self, hello: Hello) {
+        let code = KeyCode::of(&hello.key);
+        let uuid = hello.uuid.map_or("none".to_owned(), |uuid| imprint::hex::uuid(&uuid));
+        let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
+        self.tell("hello", &format!("line key {code}, UUID {uuid}, serial number {serial}"));
+        self.hello = Some(hello);
+        self.hello_at = Some(Instant::now());
+    }
+
+    /// The node is there. Its time begins when it is heard first.
+    pub(super) fn answers(&mut self) -> Result<(), String> {
+        if !std::mem::replace(&mut self.met, true) {
+            self.deadline = Instant::now() + self.shared.config.timeout;
+        }
+        match &self.hello {
+            Some(hello) => machine::is_named(self.record.binding.as_ref(), hello),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn foreign(&mut self, versions: Versions) {
+        let words = format!(
+            "the node speaks versions {} to {} of the line protocol, this program another; bring both to the same release",
+            versions.lowest, versions.highest
+        );
+        match &self.foreign {
+            None => {
+                self.tell("hello", &words);
+                self.foreign = Some((Instant::now(), words));
+            }
+            Some((at, _)) if at.elapsed() >= REPLAYED && !self.wire.end().counts() => self.fail(words),
+            Some(_) => {}
+        }
+    }
+
+    /// Another key in the window that was armed for one.
+    pub(super) fn second(&mut self, hello: &Hello) {
+        let code = KeyCode::of(&hello.key);
+        // The power that we switched makes the node start again, and nothing was given away yet.
+        if self.job.power.is_some() && self.payload.is_none() {
+            self.tell("hello", &format!("again, line key {code}"));
+            self.hello = Some(hello.clone());
+            self.wire.end_mut().accept(hello.clone());
+            return;
+        }
+        let first = self.hello.as_ref().map(|hello| KeyCode::of(&hello.key).to_string()).unwrap_or_default();
+        self.fail(format!(
+            "a second line key, {code}, after {first}: the node was started again, or somebody else writes to the line. \
+             Compare the key on the node's console, and run inject again"
+        ));
+    }
+}

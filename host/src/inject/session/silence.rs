@@ -1,0 +1,124 @@
+//! A node that is not heard any more: whether it needs anything, how long it is waited for, and what is said of it. The
+//! books say who has a certificate; a line says who has acknowledged one.
+
+use std::time::Duration;
+
+use imprint::line::Stage;
+use tokio::time::Instant;
+
+use super::{APPROVAL, Session, shown, stage_name};
+use crate::inject::words::Outcome;
+
+/// A node that has fallen silent, or whose line is gone, may come back for so long before it is asked whether it needs
+/// anything more.
+const GONE: Duration = Duration::from_secs(5);
+
+/// Once the node has reported, repeats of it are answered for this long after the last of them.
+const LINGER: Duration = Duration::from_millis(1500);
+
+impl Session<'_> {
+    /// When to do something though nothing comes.
+    pub(super) fn until(&self) -> Instant {
+        self.gone.map_or(self.deadline, |(at, _)| at.min(self.deadline))
+    }
+
+    /// The node is not heard any more.
+    pub(super) fn falls_silent(&mut self) {
+        self.gone.get_or_insert((Instant::now() + GONE, self.wire.heard()));
+    }
+
+    /// Whether a node that fell silent a while ago needs anything more. One that has its certificate has all; its report
+    /// may be lost, or was said to a host that did not hear it.
+    pub(super) async fn look(&mut self) {
+        let Some((_, heard)) = self.gone.filter(|(at, _)| *at <= Instant::now() && self.outcome.is_none()) else {
+            return;
+        };
+        self.gone = None;
+        if self.wire.heard() != heard {
+            return;
+        }
+        if self.gave_up {
+            let reason = "it has failed, and why is lost; look at its console".to_owned();
+            self.outcome = Some(Outcome::NodeFailed { reason });
+            return;
+        }
+        match self.unreported().await {
+            Some(outcome) => self.outcome = Some(outcome),
+            // It may be at its network, and enrol there.
+            None => self.gone = Some((Instant::now() + APPROVAL, heard)),
+        }
+    }
+
+    /// The outcome for a node that has its certificate and whose report is lost: it has acknowledged the certificate, or
+    /// the books have one for the payload that it was given here, which came over the network.
+    async fn unreported(&self) -> Option<Outcome> {
+        let key_code = match (&self.code, &self.payload) {
+            (Some(code), _) => self.certified.then(|| code.clone())?,
+            (None, Some((id, _))) => {
+                let node = self.job.node.clone();
+                let (latest, _) = self.shared.books(move |state| state.store.latest(&node)).await.ok()?;
+                latest.filter(|row| row.payload == *id && row.revoked.is_none())?.key_code
+            }
+            (None, None) => return None,
+        };
+        Some(self.done(key_code, false))
+    }
+
+    pub(super) fn done(&self, key_code: String, reported: bool) -> Outcome {
+        let millis = self.hello_at.map(|at| at.elapsed().as_millis()).unwrap_or_default();
+        Outcome::Done {
+            key_code,
+            payload: self.payload.as_ref().map(|(_, bytes)| bytes.expose().len()).unwrap_or_default(),
+            retransmits: self.wire.sent().0,
+            millis: u64::try_from(millis).unwrap_or(u64::MAX),
+            reported,
+        }
+    }
+
+    /// The time for the node is over. One that still answers is not done, whatever the books say of it.
+    pub(super) async fn time_is_over(&mut self) {
+        let answers = matches!(self.wire.end().stage(), Some(stage) if stage != Stage::Done) && self.gone.is_none();
+        let unreported = if answers || self.gave_up { None } else { self.unreported().await };
+        self.outcome = Some(unreported.unwrap_or_else(|| Outcome::Failed(self.silence())));
+    }
+
+    /// What came last on the line and is not ours, behind `lead`.
+    pub(super) fn last_words(&self, lead: &str) -> String {
+        let text = String::from_utf8_lossy(&self.tail);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words.is_empty() { String::new() } else { format!("{lead}{}", shown(&words.join(" "))) }
+    }
+
+    /// Why nothing came of it.
+    pub(super) fn silence(&self) -> String {
+        if let (Some((_, words)), false) = (&self.foreign, self.wire.end().counts()) {
+            return words.clone();
+        }
+        let window = self.shared.config.window.as_secs();
+        let said = self.last_words(". It said last: ");
+        match (&self.hello, self.wire.end().stage()) {
+            (None, _) => format!(
+                "no node said HELLO within {window} s; is this its line, at its speed, and does its image hold imprint? \
+                 With imprint=auto a node waits for a second only, and for a host that speaks first: --call{said}"
+            ),
+            (Some(_), None) => format!("the node fell silent; look at its console, and run inject again{said}"),
+            (Some(_), Some(stage)) if self.certified => format!(
+                "it has its certificate, but did not say in time that it is done; the node stands at: {}{said}",
+                stage_name(stage)
+            ),
+            (Some(_), Some(stage)) => format!("not done in time; the node stands at: {}{said}", stage_name(stage)),
+        }
+    }
+
+    /// Longer on a slow line: a node waits for longer before it repeats its report.
+    pub(super) fn linger(&self) -> Duration {
+        LINGER.max(self.wire.patience().saturating_mul(2))
+    }
+
+    /// Nobody waits for an administrator any more: it was decided, or the node is gone, and asks again when it is back.
+    pub(super) fn waited(&mut self) {
+        if self.pending.take().is_some() {
+            self.deadline = self.deadline.max(Instant::now() + self.shared.config.timeout);
+        }
+    }
+}
