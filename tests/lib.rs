@@ -16,3 +16,5 @@ pub mod line;
 pub mod served;
 #[path = "support/books.rs"]
 pub mod books;
+#[path = "support/patience.rs"]
+pub mod patience;

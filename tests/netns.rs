@@ -15,7 +15,7 @@ use imprint::apply::{clock, entropy};
 use imprint::handover::{self, Certificates, HandoverError, Private, memory};
 use imprint::identity::Identity;
 use imprint::netlink::Netlink;
-use imprint::netlink::message::Request;
+use imprint::netlink::message::{GROUP_LINK, Request};
 use imprint::payload::{CertificateNames, DnsName, HostName, KeyType};
 use imprint::plan::{SeedPlan, SubjectPlan};
 use imprint::secret::Secret;
@@ -23,6 +23,7 @@ use imprint::source::config_drive::{self, Search};
 use imprint::source::uevent::{Change, Watch};
 use imprint::status::{Node, Outcome, Status, Timeline, VERSION};
 use imprint::time::{Deadline, Timestamp};
+use imprint_tests::patience::{PATIENCE, patiently};
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
@@ -61,7 +62,7 @@ fn ip(words: &str) -> String {
 }
 
 fn later() -> Deadline {
-    Deadline::after(Duration::from_secs(60))
+    Deadline::after(PATIENCE)
 }
 
 fn index(name: &str) -> u32 {
@@ -112,6 +113,14 @@ fn the_host_name_is_set() {
     namespaces();
     set_hostname(&HostName::try_from("node1.example.org").unwrap()).unwrap();
     assert_eq!(nix::unistd::gethostname().unwrap(), "node1.example.org");
+}
+
+/// Waits until the kernel says of a link that it can be used: up to a second after its carrier (net/core/link_watch.c).
+fn operational(name: &str) {
+    let mut changes = Netlink::open(GROUP_LINK).unwrap();
+    while !Netlink::open(0).unwrap().link(index(name), later()).unwrap().operational() {
+        changes.changed(later()).unwrap();
+    }
 }
 
 /// The mounts on `path`: (file system, its options, mount options). Namespaces belong to threads, so not /proc/self.

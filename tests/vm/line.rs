@@ -30,7 +30,7 @@ impl Host {
     /// `imprint-host inject node1` with these words.
     fn inject(&self, words: &[&str]) -> Inject {
         let mut command = Command::new(programs::host());
-        command.arg("--dir").arg(self.path("state")).args(["inject", "node1", "--timeout", "100s"]).args(words);
+        command.arg("--dir").arg(self.path("state")).args(["inject", "node1", "--timeout", "400s"]).args(words);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         Inject(Some(child))
     }
@@ -75,7 +75,7 @@ fn certified(host: &Host, report: &Report, told: &(Option<i32>, String), origin:
     assert_eq!((status.outcome, status.origin.as_deref()), (Outcome::Done, Some(origin)));
     // The machine's own clock says 2019.
     let off = Timestamp::system().as_secs().abs_diff(report.date());
-    assert!(off < 60, "the clock is off by {off} s");
+    assert!(off < PATIENCE.as_secs(), "the clock is off by {off} s");
     assert!(status.steps.iter().any(|step| step.name == "clock" && step.detail.contains("by the line, to within")));
     host.certificate_of(report);
 }
@@ -169,14 +169,14 @@ fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStream {
         match std::os::unix::net::UnixStream::connect(socket) {
             Ok(stream) => return stream,
             // QEMU makes it; nothing tells when.
-            Err(error) => assert!(start.elapsed() < Duration::from_secs(60), "{error}"),
+            Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
         }
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 fn until(line: &mut std::os::unix::net::UnixStream, seen: &mut String, words: &str) {
-    line.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
+    line.set_read_timeout(Some(PATIENCE)).unwrap();
     let from = seen.len();
     let mut buffer = [0; 1024];
     while !seen[from..].contains(words) {
@@ -252,7 +252,7 @@ fn serial_over_lan(command: impl Fn(u16) -> String, greeting: &str) {
     // QEMU waits for it, and it for QEMU.
     let start = std::time::Instant::now();
     while std::net::TcpListener::bind(("127.0.0.1", serial)).is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(60), "no machine");
+        assert!(start.elapsed() < PATIENCE, "no machine");
         std::thread::sleep(Duration::from_millis(50));
     }
     let _simulator = Inject(Some(simulator.spawn().expect("ipmi_sim: run scripts/install-needs sol")));

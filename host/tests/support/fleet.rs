@@ -18,7 +18,8 @@ use imprint_host::state::State;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// Long enough for everything that happens at all, also on a machine that does other things besides.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// A site with nodes that have one key each, and ask with it until they have their certificate.
 pub struct Fleet {
@@ -97,7 +98,7 @@ impl Fleet {
     pub fn exchange(&self, stream: TcpStream, request: &[u8]) -> io::Result<String> {
         stream.set_nodelay(true)?;
         if stream.read_timeout()?.is_none() {
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.set_read_timeout(Some(LIMIT))?;
         }
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connection = ClientConnection::new(self.client.clone(), name).unwrap();

@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn inject(site: &Site, window: &str, line: &str, words: &[&str]) -> Output {
+fn inject(site: &Site, window: Duration, line: &str, words: &[&str]) -> Output {
     Command::new(programs::host())
         .arg("--dir")
         .arg(site.work.path().join("state"))
-        .args(["inject", "node1", "--window", window, "--line", line])
+        .args(["inject", "node1", "--window", &format!("{}s", window.as_secs()), "--line", line])
         .args(words)
         .output()
         .unwrap()
@@ -28,8 +28,12 @@ fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
     let site = Site::new();
     let mark = site.work.path().join("on");
     let line = "exec:echo 'Error: no such host' >&2; echo 'bmc1 \\033[31m' >&2; exit 1";
-    let output = inject(&site, "2s", line, &["--power", &format!("touch {}", mark.display())]);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let (output, told) = patiently(Duration::from_secs(2), |window| {
+        let output = inject(&site, window, line, &["--power", &format!("touch {}", mark.display())]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        // The command has to end within the window.
+        if told.contains("node1: line lost: ") { Ok((output, told)) } else { Err(told) }
+    });
     assert_eq!((output.status.code(), mark.exists()), (Some(1), false), "{told}");
     assert!(told.contains("node1: line lost: the command ended; it said: Error: no such host bmc1 ?[31m\n"), "{told}");
     assert!(told.contains("that speaks first: --call. It said last: Error: no such host bmc1 ?[31m\n"), "{told}");
@@ -39,12 +43,14 @@ fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
 #[test]
 fn the_power_is_switched_once_a_command_is_up() {
     let site = Site::new();
-    for line in ["exec:echo connected; sleep 45", "exec:sleep 45"] {
+    for line in ["exec:echo connected; sleep 300", "exec:sleep 300"] {
         let mark = site.work.path().join("on");
-        let output = inject(&site, "2s", line, &["--power", &format!("touch {}", mark.display())]);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), mark.exists()), (Some(1), true), "{told}");
-        std::fs::remove_file(mark).unwrap();
+        patiently(Duration::from_secs(2), |window| {
+            let output = inject(&site, window, line, &["--power", &format!("touch {}", mark.display())]);
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{told}");
+            std::fs::remove_file(&mark).map_err(|_| told.into_owned())
+        });
     }
 }
 
@@ -70,7 +76,7 @@ fn a_node_behind_a_command() {
         node.run(|node| node.over);
         node.code
     });
-    let output = inject(&site, "20s", &line, &[]);
+    let output = inject(&site, PATIENCE, &line, &[]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(told.contains(&format!("node1: done: key {}, payload ", node.join().unwrap())), "{told}");
