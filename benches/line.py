@@ -47,7 +47,8 @@ def measure(record, linebench, host, target, runs):
     # In simulated time: the machine has no part in it.
     record("line, 4 KiB, 1 % of frames damaged, p95", round(faulty[int(len(faulty) * 0.95)], 3), "x", 2,
            sample=f"{seeds} seeds", timed=False)
-    record("  slowest", round(faulty[-1], 3), "x", 4, timed=False)
+    record("line, 4 KiB, 1 % of frames damaged, the slowest", round(faulty[-1], 3), "x", 4, sample=f"{seeds} seeds",
+           timed=False)
     turns = runs(15, 2)
     whole = statistics.median(column(numbers(linebench, "whole", BAUD, turns))) / 1000
     record("line, HELLO to certificate at 115200", round(whole, 3), "s", 0.4, sample=f"median of {turns}")
@@ -55,13 +56,14 @@ def measure(record, linebench, host, target, runs):
     rows = numbers(linebench, "clock", BAUD, turns)
     record("line, clock error", round(statistics.median(column(rows)), 2), "ms", 5, sample=f"median of {turns}")
     outside = sum(1 for error, bound in rows if error > bound)
-    record("  errors outside the stated bound", outside, "", 0)
+    record("line, clock errors outside the stated bound", outside, "", 0, sample=f"of {turns}")
     alone = [numbers(linebench, "many", host, lines, 0)[0] for _ in range(thrice)]
     beside = [numbers(linebench, "many", host, lines, 1)[0] for _ in range(thrice)]
     record("line, many lines in one process, memory", round(max(column(alone, 1)) / 1024, 1), "MiB", 64,
            sample=f"{lines} lines")
     later = statistics.median(column(beside)) / statistics.median(column(alone))
-    record("  p99 with one stalled line, by that without", round(later, 3), "x", 1.2, sample=f"median of {thrice}")
+    record("line, many lines in one process, p99 with one stalled line by that without", round(later, 3), "x", 1.2,
+           sample=f"median of {thrice}")
     bauds = runs(BAUDS, BAUDS[-2:])
     curves = {"imprint, sealed": [statistics.median(column(numbers(linebench, "object", 4096, baud, 0, thrice))) / 1000
                                   for baud in bauds],

@@ -23,9 +23,10 @@ def table(rows):
     lines = ["| what | `imprint` | bar | peer |", "|---|---|---|---|"]
     for same in merged.values():
         first = same[0]
-        peers = ", ".join(f"{row['peer_value']} ({row['peer']})" for row in same if row["peer"] is not None)
+        unit = "" if first["unit"] in ("", "ratio") else f" {first['unit']}"
+        peers = ", ".join(f"{row['peer_value']}{unit} ({row['peer']})" for row in same if row["peer"] is not None)
         missed = "" if first["holds"] else ": **does not hold**"
-        lines.append(f"| {title(first)} | {first['value']} {first['unit']}".rstrip() + f"{missed} | {bar(first)} | {peers} |")
+        lines.append(f"| {title(first)} | {first['value']}{unit}{missed} | {bar(first)} | {peers} |")
     return "\n".join(lines) + "\n"
 
 

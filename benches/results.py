@@ -81,7 +81,7 @@ def title(row):
 def bar(row):
     if row["limit"] is None:
         return ""
-    return f"≥ {row['limit']}" if row["at_least"] else f"{row['limit']}"
+    return f"{'≥' if row['at_least'] else '≤'} {row['limit']}"
 
 
 def machine():
