@@ -18,3 +18,5 @@ pub mod served;
 pub mod books;
 #[path = "support/patience.rs"]
 pub mod patience;
+#[path = "support/ports.rs"]
+pub mod ports;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use imprint::payload::{Enrolment, Payload};
 use imprint::time::Timestamp;
 use imprint_tests::patience::patiently;
+use imprint_tests::ports::Reserved;
 use imprint_tests::programs;
 
 mod pure {
@@ -194,9 +195,9 @@ fn wrong_usage_exits_with_2() {
 fn enroll_says_who_was_asked_and_hands_nothing_over() {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("payload");
-    // A port of this machine on which nobody listens.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("https://127.0.0.1:{port}/.well-known/est");
+    // Nobody listens there.
+    let port = Reserved::new();
+    let url = format!("https://{}/.well-known/est", port.address());
     let payload = changed(|payload| {
         let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
         csr.urls = vec![imprint::payload::EstUrl::try_from(url.as_str()).unwrap()];

@@ -20,6 +20,7 @@ use imprint_host::est::Layout;
 use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
 use imprint_tests::patience::{PATIENCE, patiently};
+use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
@@ -37,6 +38,7 @@ struct Site {
     /// What the server adds to the time of day.
     offset: Arc<Mutex<Duration>>,
     payload: Vec<u8>,
+    _port: Reserved,
 }
 
 /// What the cases differ in.
@@ -66,9 +68,9 @@ impl Site {
     /// The server is started first, so that the CA's certificate names the port that it really has.
     fn new(node: Node) -> Site {
         let work = tempfile::tempdir().unwrap();
-        // A free port: bound once to learn it. Nobody else on this machine's loopback takes it in between but by chance.
         let (here, there) = node.server;
-        let port = std::net::TcpListener::bind(format!("{here}:0")).unwrap().local_addr().unwrap().port();
+        let reserved = Reserved::at(here.trim_matches(['[', ']']).parse().unwrap());
+        let port = reserved.port();
         let url = EstUrl::try_from(format!("https://{there}:{port}/.well-known/est").as_str()).unwrap();
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
         let record = format!(
@@ -92,7 +94,7 @@ impl Site {
             clock: Arc::new(move || Timestamp::system().plus(*theirs.lock().unwrap())),
         })
         .unwrap();
-        Site { work, server: Some(server), offset, payload }
+        Site { work, server: Some(server), offset, payload, _port: reserved }
     }
 
     fn typical() -> Site {

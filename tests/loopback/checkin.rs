@@ -28,6 +28,7 @@ use imprint::tls::{ClientCertificate, Reason, TlsError};
 use imprint_tests::ca::{Ca, Leaf, certs_only, spki_of_csr};
 use imprint_tests::est_server::{EstServer, Request, date_field, reply};
 use imprint_tests::patience::{PATIENCE, patiently};
+use imprint_tests::ports::Reserved;
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, ProtocolVersion, ServerConfig};
@@ -323,12 +324,12 @@ fn a_busy_server_is_asked_again() {
 #[test]
 fn the_next_url_gets_its_turn() {
     let world = World::new();
-    // Bound and closed: nobody listens there now.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody listens there.
+    let closed = Reserved::new();
     let stranger = Ca::new("Stranger", GOOD).server(&Leaf::server(LOCALHOST, GOOD), &[&TLS13]);
     let other = EstServer::start(vec![stranger], |_| Vec::new());
     let server = EstServer::start(vec![world.tls()], world.good(NOW));
-    let urls = [format!("https://{closed}/.well-known/est"), other.url(), server.url()];
+    let urls = [format!("https://{}/.well-known/est", closed.address()), other.url(), server.url()];
     let issued = world.enroll_at(&urls, PATIENCE).0.unwrap();
     assert_eq!(issued.server(), format!("{} ({})", server.url(), server.address()));
 }

@@ -27,6 +27,7 @@ use imprint_tests::books::in_use;
 use imprint_tests::ca::{Ca, Leaf, certs_only, spki_of_csr};
 use imprint_tests::est_server::{EstServer, date_field, reply};
 use imprint_tests::patience::{PATIENCE, patiently};
+use imprint_tests::ports::Reserved;
 use imprint_tests::programs;
 use rcgen::ExtendedKeyUsagePurpose;
 
@@ -37,6 +38,7 @@ struct Site {
     /// By how many seconds the server's clock is ahead.
     ahead: Arc<AtomicU64>,
     url: String,
+    _port: Reserved,
 }
 
 const LIMIT: Duration = PATIENCE;
@@ -44,8 +46,9 @@ const LIMIT: Duration = PATIENCE;
 impl Site {
     fn new(records: &[String]) -> Site {
         let dir = tempfile::tempdir().unwrap();
-        // A port that was free a moment ago: payloads name it before the server listens there.
-        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Payloads name it before the server listens there.
+        let port = Reserved::new();
+        let listen = port.address();
         let url = format!("https://{listen}/.well-known/est");
         let base = EstUrl::try_from(url.as_str()).unwrap();
         let mut state = State::init(&dir.path().join("state"), &[base], Timestamp::system()).unwrap();
@@ -61,7 +64,7 @@ impl Site {
             layout: Layout::Wrapped,
             clock: Arc::new(clock),
         };
-        Site { server: Some(Server::start(config).unwrap()), dir, ahead, url }
+        Site { server: Some(Server::start(config).unwrap()), dir, ahead, url, _port: port }
     }
 
     fn pass(&self, minutes: u64) {

@@ -186,15 +186,12 @@ fn until(line: &mut std::os::unix::net::UnixStream, seen: &mut String, words: &s
     }
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A console server that speaks telnet, which QEMU is when asked.
 #[test]
 fn a_telnet_server() {
     let host = Host::new();
-    let port = free_port();
+    let reserved = Reserved::new();
+    let port = reserved.port();
     let chardev = format!("socket,id=line,host=127.0.0.1,port={port},server=on,wait=off,telnet=on");
     let inject = host.inject(&["--line", &format!("telnet:127.0.0.1:{port}")]);
     let report = Machine::new(Kernel::Stable)
@@ -227,7 +224,10 @@ fn serial_over_lan_by_pyghmi() {
 /// A BMC: IPMI 2.0 serial-over-LAN, the console at its other end.
 fn serial_over_lan(command: impl Fn(u16) -> String, greeting: &str) {
     let host = Host::new();
-    let (serial, lan) = (free_port(), free_port());
+    // The second is one of UDP: the kernel gives both kinds from the same range, and whoever has a number of the one kind
+    // seldom wants it of the other.
+    let (line_port, lan_port) = (Reserved::new(), Reserved::new());
+    let (serial, lan) = (line_port.port(), lan_port.port());
     let configuration = format!(
         "name \"test\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {lan}\n    priv_limit admin\n    \
          allowed_auths_callback none md2 md5 straight\n    allowed_auths_user none md2 md5 straight\n    \
@@ -251,7 +251,7 @@ fn serial_over_lan(command: impl Fn(u16) -> String, greeting: &str) {
     });
     // QEMU waits for it, and it for QEMU.
     let start = std::time::Instant::now();
-    while std::net::TcpListener::bind(("127.0.0.1", serial)).is_ok() {
+    while !line_port.is_listened_on() {
         assert!(start.elapsed() < PATIENCE, "no machine");
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -485,12 +485,12 @@ fn a_bad_request_stays_one(scene: &Scene) {
 
 /// One is down, one refuses, one has a foreign CA; the fourth is right.
 fn several_urls(scene: &Scene) {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = Reserved::new();
     let refusing = EstServer::start(vec![scene.tls()], |_| reply("403 Forbidden", &[date_field(NOW)], b""));
     let stranger = Ca::new("Stranger", GOOD).server(&Leaf::server(LOCALHOST, GOOD), &[scene.version]);
     let foreign = EstServer::start(vec![stranger], |_| Vec::new());
     let server = EstServer::start(vec![scene.tls()], scene.good());
-    let urls = [format!("https://{closed}/.well-known/est"), refusing.url(), foreign.url(), server.url()];
+    let urls = [format!("https://{}/.well-known/est", closed.address()), refusing.url(), foreign.url(), server.url()];
     let issued = scene.world.enroll_at(&urls, PATIENCE).0.unwrap();
     assert_eq!(issued.server(), format!("{} ({})", server.url(), server.address()));
 }
