@@ -270,12 +270,12 @@ def server(results):
                    sample=sample)
     results.record("check-in at half load, p99", half[2], "ms", 100, sample=f"{half[0]:.0f} a second")
     storm = json.loads(output(str(HOST), "--json", "load", "--nodes", str(nodes)))
-    results.record("storm of nodes, the agent's own check-in, the last one", round(storm["last_ms"] / 1000, 1), "s",
+    results.record("storm of nodes, the last check-in by the agent's own code", round(storm["last_ms"] / 1000, 1), "s",
                    sample=f"{nodes} nodes")
-    results.record("  nodes without a certificate, or with two", nodes - storm["enrolled"] + storm["doubled"], "", 0)
-    results.record("  retries", storm["retries"], "")
-    results.record("  answers 503 with Retry-After", storm["busy"], "")
-    results.record("  memory of serve", round(storm["memory"] / MIB, 1), "MiB", 256)
+    results.record("storm of nodes, without a certificate or with two", nodes - storm["enrolled"] + storm["doubled"], "", 0)
+    results.record("storm of nodes, retries", storm["retries"], "")
+    results.record("storm of nodes, answers 503 with Retry-After", storm["busy"], "")
+    results.record("storm of nodes, memory of serve", round(storm["memory"] / MIB, 1), "MiB", 256)
 
 
 def demo(results):
