@@ -371,10 +371,10 @@ fn clock(baud: u32, seed: u64) -> (f64, f64) {
         while !matches!(dialogue.hear(later).unwrap(), Told::Payload { .. }) {}
         let time = dialogue.time(later).expect("a time");
         let truth = || (SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 + offset) as f64 / 1000.0;
-        // Anything may happen between two readings of two clocks: the error is what neither the first nor the last
-        // reading of the true one explains. The node's has whole milliseconds.
-        let (before, said, after) = (truth(), time.clock.now().as_millis() as f64, truth());
-        let error = (before - said - 1.0).max(said - after).max(0.0);
+        // Anything may happen between two readings of two clocks: the true one is read before and after. The node's tells
+        // whole milliseconds, half of one too few on average.
+        let (before, said, after) = (truth(), time.clock.now().as_millis() as f64 + 0.5, truth());
+        let error = (before - said).max(said - after).max(0.0);
         // Something that ends the other end.
         dialogue.stage(Stage::Request);
         dialogue.say(Kind::Request, vec![0; 40]);
