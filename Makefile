@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 demo demo-serial test test-fast test-vm bench lint docs fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 demo demo-serial test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
@@ -47,8 +47,8 @@ demo-serial: build
 	@scripts/install-needs vm sol
 	@scripts/demo-serial
 
-## test        everything below
-test: test-fast test-vm
+## test        all tests: test-fast, test-vm, bench-quick
+test: test-fast test-vm bench-quick
 
 ## test-fast   lints, pure tests, loopback, network namespaces
 test-fast: lint
@@ -64,6 +64,10 @@ test-vm: build
 	@scripts/vm-images backports >/dev/null
 	@scripts/vm-images generic >/dev/null
 	$(NEXTEST) -p imprint-tests --test vm
+
+## test-loaded make test three times while busy loops hold all processors
+test-loaded:
+	@scripts/under-load 3 make test
 
 ## lint        formatting, clippy, manual pages, shellcheck, and what the dependencies may be
 lint:
@@ -83,6 +87,15 @@ docs:
 bench: build
 	@scripts/install-needs bench vm
 	@benches/bench.py
+
+## bench-quick every row of the bench with few runs: counts and sizes must hold, times are not judged
+bench-quick: build
+	@scripts/install-needs bench vm
+	@benches/bench.py --quick
+
+## bench-readme writes what the last make bench measured into README.md, with its commit
+bench-readme:
+	@benches/readme.py
 
 ## fuzz-smoke  every fuzz target: its corpus, and a few seconds
 fuzz-smoke:

@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """Measures every bar of the project beside its peer, prints the table, writes target/bench/results.json, and fails when
-a bar does not hold. Needs root (a cgroup of its own) and what `scripts/install-needs bench` installs; python3 itself only.
+a bar does not hold or a part of it cannot be measured. Needs root (a cgroup of its own) and what
+`scripts/install-needs bench` installs; python3 itself only.
 
-usage: bench.py [--runs N] [--only WORD]"""
+usage: bench.py [--quick] [--only WORD]
+
+--quick: few runs, and no bar on times, for a machine that does other things besides: shows that every row can be
+measured. It writes target/bench/quick.json."""
 
 import argparse
 import json
@@ -10,47 +14,43 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 import line
+import readme
+from results import FOLDER, ROOT, Results
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 AGENT = ROOT / "dist/x86_64/imprint"
 HOST = ROOT / "dist/x86_64/imprint-host"
+TARGET = "x86_64-unknown-linux-musl"
 MIB = 1024 * 1024
-RESULTS = []
-
-
-def machine():
-    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return f"{os.cpu_count()} x {model.group(1) if model else 'unknown processor'}, Linux {os.uname().release}"
-
-
-def record(name, value, unit, limit=None, peer=None, peer_value=None, holds=None):
-    if holds is None:
-        holds = limit is None or value <= limit
-    RESULTS.append(
-        {"name": name, "value": value, "unit": unit, "limit": limit, "holds": holds, "peer": peer,
-         "peer_value": peer_value, "machine": machine()}
-    )
 
 
 def output(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def zstd_size(path):
-    return len(subprocess.run(["zstd", "-19", "-c", "-q", str(path)], check=True, stdout=subprocess.PIPE).stdout)
+def built(name):
+    """A program of the tests, for the same target as what `make build` made, so that most of it is there already."""
+    subprocess.run(["cargo", "build", "--locked", "--quiet", "--profile", "host", "--target", TARGET, "-p",
+                    "imprint-tests", "--bin", name], check=True, cwd=ROOT)
+    return ROOT / "target" / TARGET / "host" / name
 
 
-def sizes():
+def zstd_size(path, level="-19"):
+    return len(subprocess.run(["zstd", level, "-c", "-q", str(path)], check=True, stdout=subprocess.PIPE).stdout)
+
+
+def sizes(results):
     kind = output("file", "-b", str(AGENT))
-    record("agent is static-pie and stripped", int("static-pie" in kind and "stripped" in kind.replace("not stripped", "")),
-           "1 = yes", holds="static-pie" in kind and "not stripped" not in kind)
+    small = "static-pie" in kind and "not stripped" not in kind
+    results.record("agent is static-pie and stripped: 1 is yes", int(small), "", at_least=1)
     # The closure of the shell script: every file that openssl, curl and a shell need at run time.
     files = {pathlib.Path(shutil.which(tool)).resolve() for tool in ("openssl", "curl", "busybox") if shutil.which(tool)}
     for tool in list(files):
@@ -60,10 +60,10 @@ def sizes():
         for path in sorted(files):
             bundle.write(path.read_bytes())
         bundle.flush()
-        closure, closure_zstd = sum(path.stat().st_size for path in files), zstd_size(bundle.name)
+        closure, closure_zstd = sum(path.stat().st_size for path in files), zstd_size(bundle.name, results.runs("-19", "-1"))
     peer = "openssl + curl + busybox"
-    record("agent, stripped", round(AGENT.stat().st_size / MIB, 3), "MiB", 2.85, peer, round(closure / MIB, 1))
-    record("agent, zstd -19", round(zstd_size(AGENT) / MIB, 3), "MiB", 1.2, peer, round(closure_zstd / MIB, 1))
+    results.record("agent, stripped", round(AGENT.stat().st_size / MIB, 3), "MiB", 2.85, peer, round(closure / MIB, 1))
+    results.record("agent, zstd -19", round(zstd_size(AGENT) / MIB, 3), "MiB", 1.2, peer, round(closure_zstd / MIB, 1))
 
 
 class Cgroup:
@@ -103,11 +103,10 @@ NODE = """name = "node1"
 subject = ["CN=node1.example.org"]
 sans = ["dns:node1.example.org"]
 hostname = "node1"
-enrol = "{enrol}"
 [[network]]
-match = {{ any = true }}
+match = { any = true }
 addresses = ["192.0.2.10/24"]
-routes = [{{ to = "0.0.0.0/0", via = "192.0.2.1" }}]
+routes = [{ to = "0.0.0.0/0", via = "192.0.2.1" }]
 """
 
 
@@ -115,121 +114,100 @@ def host(state, *words):
     return subprocess.run([str(HOST), "--dir", str(state), *words], check=True, stdout=subprocess.PIPE).stdout
 
 
-def make_record(work, state, enrol):
-    record_file = work / "node.toml"
-    record_file.write_text(NODE.format(enrol=enrol))
-    host(state, "node", "add", str(record_file))
-    payload = work / f"{enrol}.cbor"
-    host(state, "payload", "node1", "--as", "cbor", "-o", str(payload))
-    return payload
-
-
-def payload_size():
+def payload_size(results):
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         host(work / "state", "init", "--url", "https://192.0.2.1:8443/.well-known/est")
-        size = make_record(work, work / "state", "once").stat().st_size
-    record("typical payload", size, "bytes", 640)
+        (work / "node.toml").write_text(NODE)
+        host(work / "state", "node", "add", str(work / "node.toml"))
+        size = len(host(work / "state", "payload", "node1", "--as", "cbor"))
+    results.record("typical payload", size, "bytes", 640)
 
 
-def checkin(runs):
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def checkin(results):
+    """Each run is a node of its own, with a payload that was made beforehand: the server limits what one node may ask
+    for, and a node's first certificate is what a boot is about."""
+    runs, warm, rss_runs = results.runs(200, 5), 2, results.runs(10, 2)
+    nodes = [f"node{number:04}" for number in range(2 * (warm + runs + rss_runs))]
     # What the clients write lies in memory, as /run does; the server's state lies where the temporary files are.
     with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         work, memory = pathlib.Path(work), pathlib.Path(memory)
-        state, port = work / "state", 18443
+        state, port = work / "state", free_port()
         url = f"https://127.0.0.1:{port}/.well-known/est"
         host(state, "init", "--url", url)
-        payload = make_record(work, state, "each-boot")
-        sys.path.insert(0, str(ROOT / "benches"))
-        ca, token = read_payload(payload.read_bytes())
-        (work / "ca.der").write_bytes(ca)
-        (work / "ca.pem").write_text(output("openssl", "x509", "-inform", "DER", "-in", str(work / "ca.der")))
+        table = ["name,hostname,subject,sans"]
+        table += [f"{name},{name},CN={name}.example.org,dns:{name}.example.org" for name in nodes]
+        (work / "nodes.csv").write_text("\n".join(table) + "\n")
+        (work / "common.toml").write_text(NODE[NODE.index("[[network]]"):])
+        host(state, "node", "add", "--csv", str(work / "nodes.csv"), "--template", str(work / "common.toml"))
+
+        def agent(name):
+            payload = memory / f"{name}.cbor"
+            payload.write_bytes(host(state, "payload", name, "--as", "cbor"))
+            return [str(AGENT), "enroll", "--payload", str(payload), "--out", str(memory / name)]
+
+        def script(name):
+            credentials = host(state, "payload", name, "--as", "userpass").decode().strip()
+            return [str(ROOT / "benches/baseline.sh"), str(state / "root.pem"), url, credentials,
+                    f"/CN={name}.example.org", f"DNS:{name}.example.org", str(memory / name)]
+
+        # Each client has every second node.
+        commands = {"agent": [agent(name) for name in nodes[::2]], "script": [script(name) for name in nodes[1::2]]}
         log = open(work / "serve.log", "w")
         server = subprocess.Popen([str(HOST), "--dir", str(state), "serve", "--listen", f"127.0.0.1:{port}"],
                                   stdout=log, stderr=log)
         groups = {}
         try:
             wait_for_port(port, server, work / "serve.log")
-            ours = [str(AGENT), "enroll", "--payload", str(payload), "--out", str(memory / "agent")]
-            script = [str(ROOT / "benches/baseline.sh"), str(work / "ca.pem"), url, f"node1:{token}",
-                      "/CN=node1.example.org", "DNS:node1.example.org", str(memory / "script")]
-            groups = {"agent": Cgroup("agent"), "script": Cgroup("script")}
-            figures = {"agent": [], "script": []}
-            for turn in range(runs + 2):
-                for name, command in (("agent", ours), ("script", script)):
-                    figure = groups[name].run(command)
-                    if turn >= 2:
+            groups = {name: Cgroup(name) for name in commands}
+            figures = {name: [] for name in commands}
+            for turn in range(warm + runs):
+                for name in commands:
+                    figure = groups[name].run(commands[name].pop())
+                    if turn >= warm:
                         figures[name].append(figure)
-            rss = max(int(subprocess.run(["/usr/bin/time", "-f", "%M", *ours], check=True, stdout=subprocess.DEVNULL,
-                                         stderr=subprocess.PIPE, text=True).stderr.split()[-1]) for _ in range(10))
-            script_rss = int(subprocess.run(["/usr/bin/time", "-f", "%M", *script], check=True,
-                                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                            text=True).stderr.split()[-1])
+            rss = {name: max(peak_memory(commands[name].pop()) for _ in range(rss_runs)) for name in commands}
         finally:
             server.terminate()
             server.wait()
             for group in groups.values():
                 group.close()
     peer = "openssl + curl script"
-    for index, what, limit in ((0, "CPU", 1 / 5), (1, "wall", 1 / 3)):
+    for index, what, limit in ((0, "CPU", 0.10), (1, "wall", 0.17)):
         mine, theirs = (statistics.median(run[index] for run in figures[name]) for name in ("agent", "script"))
-        record(f"check-in, {what}, median of {runs}", round(mine, 2), "ms", None, peer, round(theirs, 2))
-        record(f"check-in, {what}, ratio to the script", round(mine / theirs, 3), "ratio", round(limit, 3))
-    record("check-in, peak RSS", round(rss / 1024, 2), "MiB", 6, peer, round(script_rss / 1024, 2))
+        results.record(f"check-in, {what}", round(mine, 2), "ms", None, peer, round(theirs, 2), sample=f"median of {runs}")
+        results.record("  ratio to the script", round(mine / theirs, 3), "ratio", limit)
+    results.record("check-in, peak memory", round(rss["agent"] / 1024, 2), "MiB", 6, peer,
+                   round(rss["script"] / 1024, 2), sample=f"most of {rss_runs}")
 
 
-def read_payload(raw):
-    """(CA, token): just enough CBOR for the script to be given what the agent reads for itself."""
-
-    def item(at):
-        major, info = raw[at] >> 5, raw[at] & 31
-        at += 1
-        if info >= 24:
-            width = 1 << (info - 24)
-            info, at = int.from_bytes(raw[at:at + width], "big"), at + width
-        if major == 0:
-            return info, at
-        if major == 1:
-            return -1 - info, at
-        if major in (2, 3):
-            return raw[at:at + info], at + info
-        if major == 4:
-            values = []
-            for _ in range(info):
-                value, at = item(at)
-                values.append(value)
-            return values, at
-        if major == 5:
-            pairs = {}
-            for _ in range(info):
-                key, at = item(at)
-                pairs[key], at = item(at)
-            return pairs, at
-        return info, at
-
-    payload, _ = item(0)
-    return payload[8], payload[12][0].decode()
+def peak_memory(command):
+    """KiB."""
+    done = subprocess.run(["/usr/bin/time", "-f", "%M", *command], check=True, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, text=True)
+    return int(done.stderr.split()[-1])
 
 
 def wait_for_port(port, server, log):
-    import socket
-
-    for _ in range(200):
-        if server.poll() is not None:
-            sys.exit(f"bench: imprint-host serve ended with {server.returncode}: {log.read_text()}")
+    while server.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
-            time.sleep(0.05)
-    sys.exit("bench: imprint-host serve does not listen")
+            time.sleep(0.02)
+    sys.exit(f"bench: imprint-host serve ended with {server.returncode}: {log.read_text()}")
 
 
 # How long `imprint=auto` waits for devices that may still appear (src/source/uevent.rs, QUIET_WITHOUT_UDEV).
 AUTO_WAIT = 1.0
 
 
-def no_source():
+def no_source(results):
     """The boot itself, in a temp root without candidate devices: what it takes beyond the configured wait."""
     with tempfile.TemporaryDirectory() as root:
         root = pathlib.Path(root)
@@ -237,8 +215,8 @@ def no_source():
             (root / folder).mkdir(parents=True)
         (root / "proc/cmdline").write_text("imprint=auto\n")
         shutil.copy(AGENT, root / "bin/imprint")
-        values = []
-        for _ in range(20):
+        runs, values = results.runs(20, 2), []
+        for _ in range(runs):
             start = time.perf_counter()
             subprocess.run(["chroot", str(root), "/bin/imprint", "run"], check=True, stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)
@@ -248,103 +226,108 @@ def no_source():
             sys.exit(f"bench: a boot without a payload ended as {outcome}")
     value = round(statistics.median(values), 2)
     # Less than nothing would mean that nobody waited.
-    record("no source, time beyond the configured wait, median of 20", value, "ms", 50, holds=0 <= value <= 50)
+    results.record("no source, time beyond the configured wait", value, "ms", 50, holds=0 <= value <= 50,
+                   sample=f"median of {runs}")
 
 
-def network(runs):
+def network(results):
     """benches/network.py, in namespaces of its own."""
-    # For the same target as what `make build` made, so that most of it is there already.
-    target = "x86_64-unknown-linux-musl"
-    built = ["cargo", "build", "--locked", "--quiet", "--profile", "host", "--target", target]
-    subprocess.run([*built, "-p", "imprint-tests", "--bin", "netboot"], check=True, cwd=ROOT)
+    runs = results.runs(30, 2)
     script = ["unshare", "--net", "--mount", sys.executable, str(ROOT / "benches/network.py")]
-    figures = json.loads(output(*script, str(ROOT / "target" / target / "host/netboot"), str(HOST), str(runs)))
+    figures = json.loads(output(*script, str(built("netboot")), str(HOST), str(runs)))
     leases, dead = figures["leases"], figures["dead links"]
     own = round(leases.pop("imprint"), 2)
     for index, (peer, value) in enumerate(leases.items()):
-        record(f"DHCPv4, own time from link to address, median of {runs}" if index == 0 else "  the same", own, "ms", 5, peer,
-               round(value, 2))
-    record(f"check-in later with three dead links, median of {runs}", round(dead["later"], 2), "ms", 20,
-           "the live link alone: link to certificate", round(dead["alone"], 1))
+        results.record("DHCPv4, own time from link to address" if index == 0 else "  the same", own, "ms", 5, peer,
+                       round(value, 2), sample=f"median of {runs}")
+    results.record("check-in later with three dead links", round(dead["later"], 2), "ms", 20,
+                   "the live link alone: link to certificate", round(dead["alone"], 1), sample=f"median of {runs}")
 
 
-def serial_line():
+def serial_line(results):
     """benches/line.py"""
-    target = "x86_64-unknown-linux-musl"
-    built = ["cargo", "build", "--locked", "--quiet", "--profile", "host", "--target", target]
-    subprocess.run([*built, "-p", "imprint-tests", "--bin", "linebench"], check=True, cwd=ROOT)
-    folder = ROOT / "target/bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    line.measure(record, ROOT / "target" / target / "host/linebench", HOST, folder)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    line.measure(results.record, built("linebench"), HOST, FOLDER, results.runs)
 
 
-def server():
+def server(results):
     """`serve` beside what bounds it, in the same run, and a storm of nodes that check in at once."""
-    target = "x86_64-unknown-linux-musl"
-    built = ["cargo", "build", "--locked", "--quiet", "--profile", "host", "--target", target]
-    subprocess.run([*built, "-p", "imprint-tests", "--bin", "enrolbench"], check=True, cwd=ROOT)
-    program = ROOT / "target" / target / "host/enrolbench"
+    turns, seconds, nodes = results.runs(5, 1), results.runs(4, 1), results.runs(10000, 300)
     rounds, half, polled = [], None, []
-    for row in output(str(program), str(HOST), "5", "4").splitlines():
+    for row in output(str(built("enrolbench")), str(HOST), str(turns), str(seconds)).splitlines():
         kind, *values = row.split()
         values = [float(value) for value in values]
         if kind == "rates":
             rounds.append(values)
+        elif kind == "half":
+            half = values
         elif kind == "lists":
             polled.append(values)
-        else:
-            half = values
     # Of each round by itself: what the machine does besides changes from one to the next.
     shares = [100 * check_in / min(tls, commit) for tls, commit, check_in in rounds]
     tls, commit, check_in = (round(statistics.median(column)) for column in zip(*rounds))
-    share = round(statistics.median(shares))
-    record("check-ins a second, one server, median of 5", check_in, "/s", None, "bare TLS handshakes", tls)
-    record("  the same", check_in, "/s", None, "commits of SQLite", commit)
-    record("  by the smaller of the two in its own round, at least 60", share, "%", holds=share >= 60)
-    record(f"check-in at half load ({half[0]:.0f}/s), p99", half[2], "ms", 100)
+    sample = f"median of {turns}"
+    results.record("check-ins a second, one server", check_in, "/s", None, "bare TLS handshakes", tls, sample=sample)
+    results.record("  the same", check_in, "/s", None, "commits of SQLite", commit, sample=sample)
+    results.record("  by the smaller of the two in its own round", round(statistics.median(shares)), "%", at_least=65,
+                   sample=sample)
+    results.record("check-in at half load, p99", half[2], "ms", 100, sample=f"{half[0]:.0f} a second")
     # Each pair was measured one after the other, the same server, 10,000 certificates revoked.
-    without, with_pollers, lists = (statistics.median(column) for column in zip(*polled))
-    share = round(statistics.median(100 * beside / alone for alone, beside, _ in polled))
-    record("  with 10,000 revoked and four who ask for that list", round(with_pollers), "/s", None, "without them", round(without))
-    record("    share of it, at least 90", share, "%", holds=share >= 90)
-    record("    lists that those four got in 4 s", round(lists), "")
-    storm = json.loads(output(str(HOST), "--json", "load", "--nodes", "10000"))
-    record("storm of 10,000 nodes, the agent's own check-in, the last one", round(storm["last_ms"] / 1000, 1), "s")
-    record("  nodes without a certificate, or with two", 10000 - storm["enrolled"] + storm["doubled"], "", 0)
-    record("  retries", storm["retries"], "")
-    record("  answers 503 with Retry-After", storm["busy"], "")
-    record("  memory of serve", round(storm["memory"] / MIB, 1), "MiB", 256)
+    without, beside, lists = (statistics.median(column) for column in zip(*polled))
+    share = round(statistics.median(100 * with_them / alone for alone, with_them, _ in polled))
+    sample = f"median of {len(polled)}"
+    results.record("check-ins a second with 10,000 revoked and four who ask for that list", round(beside), "/s", None,
+                   "without them", round(without), sample=sample)
+    results.record("  share of the rate without", share, "%", at_least=90, sample=sample)
+    results.record("  lists that those four got", round(lists), "", sample=sample)
+    storm = json.loads(output(str(HOST), "--json", "load", "--nodes", str(nodes)))
+    results.record("storm of nodes, the last check-in by the agent's own code", round(storm["last_ms"] / 1000, 1), "s",
+                   sample=f"{nodes} nodes")
+    results.record("storm of nodes, without a certificate or with two", nodes - storm["enrolled"] + storm["doubled"], "", 0)
+    results.record("storm of nodes, retries", storm["retries"], "")
+    results.record("storm of nodes, answers 503 with Retry-After", storm["busy"], "")
+    results.record("storm of nodes, memory of serve", round(storm["memory"] / MIB, 1), "MiB", 256)
 
 
-def demo():
-    """`make demo` with a warm build and cached kernel; its own last line says how long it took."""
-    times = []
-    for _ in range(3):
+def demo(results):
+    """`make demo` with a warm build and cached kernel."""
+    runs, times = results.runs(3, 1), []
+    for _ in range(runs):
         start = time.perf_counter()
         subprocess.run(["make", "-s", "-C", str(ROOT), "demo"], check=True, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - start)
-    record("make demo, warm, median of 3", round(statistics.median(times), 1), "s", 60)
+    results.record("make demo, warm", round(statistics.median(times), 1), "s", 60, sample=f"median of {runs}")
+
+
+PARTS = {"size": sizes, "payload": payload_size, "checkin": checkin, "source": no_source, "network": network,
+         "line": serial_line, "server": server, "demo": demo}
 
 
 def main():
     words = argparse.ArgumentParser()
-    words.add_argument("--runs", type=int, default=200)
+    words.add_argument("--quick", action="store_true")
     words.add_argument("--only", default="")
     words = words.parse_args()
-    for name, measure in (("size", sizes), ("payload", payload_size), ("checkin", lambda: checkin(words.runs)),
-                          ("source", no_source), ("network", lambda: network(30)), ("line", serial_line), ("server", server), ("demo", demo)):
-        if words.only in name:
-            measure()
-    target = ROOT / "target/bench"
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "results.json").write_text(json.dumps(RESULTS, indent=1) + "\n")
-    print(machine())
-    print(f"{'':54} {'value':>9} {'limit':>8} {'unit':7} peer")
-    for row in RESULTS:
-        limit = "" if row["limit"] is None else row["limit"]
-        peer = "" if row["peer"] is None else f"{row['peer_value']} ({row['peer']})"
-        print(f"{row['name']:54} {row['value']:>9} {limit:>8} {row['unit']:7} {peer}{'' if row['holds'] else '  DOES NOT HOLD'}")
-    return 0 if all(row["holds"] for row in RESULTS) else 1
+    results, failed = Results(words.quick), []
+    for name, measure in PARTS.items():
+        if words.only not in name:
+            continue
+        began = time.monotonic()
+        try:
+            measure(results)
+        # The others can still be measured.
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            failed.append(f"{name}: {error}")
+        print(f"bench: {name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    results.write()
+    results.show()
+    if not words.only:
+        failed += [f"README has a row that no bench makes: {name}" for name in readme.lacking(results.rows)]
+    failed += [f"{name}: the bar does not hold" for name in results.missed]
+    for what in failed:
+        print(f"bench: {what}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -161,19 +161,20 @@ def next_stage_folders():
         "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nClientIdentifier=mac\n")
 
 
-RECORD = """name = "node1"
-subject = ["CN=node1.example.org"]
-sans = ["dns:node1.example.org"]
-enrol = "each-boot"
+RECORD = """name = "NAME"
+subject = ["CN=NAME.example.org"]
+sans = ["dns:NAME.example.org"]
 """
 
 
 def payload(folder, state, name, links):
-    text = RECORD + "".join(f'[[network]]\nmatch = {{ name = "{link}" }}\ndhcp4 = true\n' for link in links)
-    (folder / f"{name}.toml").write_text(text.replace("node1", name))
+    """A node's payload. Each check-in needs one of its own: a token is used once."""
+    record = RECORD.replace("NAME", name)
+    record += "".join(f'[[network]]\nmatch = {{ name = "{link}" }}\ndhcp4 = true\n' for link in links)
+    record_file, path = folder / f"{name}.toml", folder / f"{name}.cbor"
+    record_file.write_text(record)
     host = [HOST, "--dir", str(state)]
-    subprocess.run([*host, "node", "add", str(folder / f"{name}.toml")], check=True, stdout=subprocess.DEVNULL)
-    path = folder / f"{name}.cbor"
+    subprocess.run([*host, "node", "add", str(record_file)], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([*host, "payload", name, "--as", "cbor", "-o", str(path)], check=True, stdout=subprocess.DEVNULL)
     return str(path)
 
@@ -229,10 +230,11 @@ def dead_links(folder, state, root):
     peer = Peer([f"p{number}" for number in range(4)],
                 f"ip link set p1 up; ip link set p2 up; ip addr add 192.0.2.1/24 dev p3; ip link set p3 up; "
                 f"{dnsmasq('p3')}; {serve}")
-    commands = [[NETBOOT, payload(folder, state, name, links), root, "enrol"]
-                for name, links in (("alone", ["eth3"]), ("four", ["eth0", "eth1", "eth2", "eth3"]))]
+    turns = [[[NETBOOT, payload(folder, state, f"{name}{turn}", links), root, "enrol"]
+              for name, links in (("alone", ["eth3"]), ("four", ["eth0", "eth1", "eth2", "eth3"]))]
+             for turn in range(RUNS + 1)]
     later, alone = [], []
-    for turn in range(RUNS + 1):
+    for turn, commands in enumerate(turns):
         took = []
         # Each first in turn: whoever comes second finds warm caches.
         for command in commands if turn % 2 else reversed(commands):

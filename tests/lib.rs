@@ -20,3 +20,7 @@ pub mod served;
 pub mod books;
 #[path = "support/identity.rs"]
 pub mod identity;
+#[path = "support/patience.rs"]
+pub mod patience;
+#[path = "support/ports.rs"]
+pub mod ports;

@@ -15,7 +15,7 @@ use imprint::apply::{clock, entropy};
 use imprint::handover::{self, Certificates, Folder, HandoverError, Private, memory};
 use imprint::identity::Identity;
 use imprint::netlink::Netlink;
-use imprint::netlink::message::Request;
+use imprint::netlink::message::{GROUP_LINK, Request};
 use imprint::payload::{CertificateNames, DnsName, HostName, KeyType};
 use imprint::plan::{SeedPlan, SubjectPlan};
 use imprint::secret::Secret;
@@ -23,6 +23,7 @@ use imprint::source::config_drive::{self, Search};
 use imprint::source::uevent::{Change, Watch};
 use imprint::status::{Node, Outcome, Status, Timeline, VERSION};
 use imprint::time::{Deadline, Timestamp};
+use imprint_tests::patience::{PATIENCE, patiently};
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
@@ -62,11 +63,8 @@ fn ip(words: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Nothing that works takes as long.
-const LONG: Duration = Duration::from_secs(60);
-
 fn later() -> Deadline {
-    Deadline::after(LONG)
+    Deadline::after(PATIENCE)
 }
 
 fn index(name: &str) -> u32 {
@@ -117,6 +115,14 @@ fn the_host_name_is_set() {
     namespaces();
     set_hostname(&HostName::try_from("node1.example.org").unwrap()).unwrap();
     assert_eq!(nix::unistd::gethostname().unwrap(), "node1.example.org");
+}
+
+/// Waits until the kernel says of a link that it can be used: up to a second after its carrier (net/core/link_watch.c).
+fn operational(name: &str) {
+    let mut changes = Netlink::open(GROUP_LINK).unwrap();
+    while !Netlink::open(0).unwrap().link(index(name), later()).unwrap().operational() {
+        changes.changed(later()).unwrap();
+    }
 }
 
 /// The mounts on `path`: (file system, its options, mount options). Namespaces belong to threads, so not /proc/self.
@@ -258,7 +264,7 @@ fn block_event() {
 #[test]
 fn a_block_event_of_the_kernel_ends_a_wait() {
     let root = tempfile::tempdir().unwrap();
-    let mut watch = Watch::open(root.path(), false, LONG).unwrap();
+    let mut watch = Watch::open(root.path(), false, PATIENCE).unwrap();
     block_event();
     // Other tests, and the machine itself, may cause events as well.
     loop {
@@ -293,7 +299,7 @@ fn a_drive_that_appears_behind_the_scan_is_found() {
         });
         let program = imprint_tests::programs::agent();
         let search =
-            Search { labels: &[], pinned: false, insist: false, patience: LONG, program: &program, other: None };
+            Search { labels: &[], pinned: false, insist: false, patience: PATIENCE, program: &program, other: None };
         config_drive::find(&search, root, later(), &mut |_| {}).unwrap()
     });
     let found = found.unwrap();

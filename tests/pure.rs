@@ -11,9 +11,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use imprint::payload::{Enrolment, Payload};
 use imprint::time::Timestamp;
+use imprint_tests::patience::patiently;
+use imprint_tests::ports::Reserved;
 use imprint_tests::programs;
 
 mod pure {
@@ -194,19 +197,21 @@ fn wrong_usage_exits_with_2() {
 fn enroll_says_who_was_asked_and_hands_nothing_over() {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("payload");
-    // A port of this machine on which nobody listens.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("https://127.0.0.1:{port}/.well-known/est");
+    // Nobody listens there.
+    let port = Reserved::new();
+    let url = format!("https://{}/.well-known/est", port.address());
     let payload = changed(|payload| {
         let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
         csr.urls = vec![imprint::payload::EstUrl::try_from(url.as_str()).unwrap()];
     });
     std::fs::write(&file, payload).unwrap();
     let out = work.path().join("out");
-    let words = ["enroll", "--payload", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--timeout", "1"];
-    let (code, _, error) = agent(&words);
-    assert_eq!(code, 18, "{error}");
-    assert!(error.contains(&url) && error.contains("refused"), "{error}");
+    patiently(Duration::from_secs(1), |limit| {
+        let (file, out, limit) = (file.to_str().unwrap(), out.to_str().unwrap(), limit.as_secs().to_string());
+        let (code, _, error) = agent(&["enroll", "--payload", file, "--out", out, "--timeout", &limit]);
+        assert_eq!(code, 18, "{error}");
+        if error.contains(&url) && error.contains("refused") { Ok(()) } else { Err(error) }
+    });
     let status: imprint::status::Status =
         serde_json::from_str(&std::fs::read_to_string(out.join("status.json")).unwrap()).unwrap();
     assert_eq!((status.exit_code, status.error.unwrap().stage.as_str()), (18, "check-in"));

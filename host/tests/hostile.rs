@@ -17,7 +17,7 @@ use support::fleet::{Fleet, Serve};
 const WINDOW: Duration = Duration::from_secs(3);
 
 /// So many nodes enrol meanwhile at most.
-const MOST: usize = 300;
+const MOST: usize = 100;
 
 /// A connection from another address of this machine.
 fn from(last: (u8, u8), to: SocketAddr) -> std::io::Result<TcpStream> {

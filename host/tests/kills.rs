@@ -67,9 +67,11 @@ fn killed_at_every_named_point() {
 /// Two hundred kills, at moments that a seed names, while clients ask without a pause.
 #[test]
 fn killed_at_random() {
-    const KILLS: u64 = 200;
+    const KILLS: usize = 200;
+    /// So many nodes say something; a slow machine needs more kills for that.
+    const LEAST: usize = 60;
     let fleet = Fleet::new(4000);
-    let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (next, done, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let given = std::thread::scope(|scope| {
         let client = || {
             let mut given = Vec::new();
@@ -77,12 +79,15 @@ fn killed_at_random() {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some((_, request)) = fleet.nodes.get(number) else { return given };
                 given.push((number, fleet.insist(request)));
+                done.fetch_add(1, Ordering::Relaxed);
             }
             given
         };
         let clients: Vec<_> = (0..6).map(|_| scope.spawn(client)).collect();
         let mut seed = 0x1d5e_ed00_u64;
-        for _ in 0..KILLS {
+        let mut kills = 0;
+        while kills < KILLS || done.load(Ordering::Relaxed) < LEAST {
+            kills += 1;
             let serve = fleet.serve("");
             let start = Instant::now();
             while TcpStream::connect(fleet.address).is_err() && start.elapsed() < LIMIT {
@@ -100,7 +105,6 @@ fn killed_at_random() {
         let _serve = fleet.serve("");
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Vec<_>>()
     });
-    assert!(given.len() > 50, "{} nodes are too few to say anything", given.len());
     audit(&fleet, &given);
 }
 

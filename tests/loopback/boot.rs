@@ -13,6 +13,7 @@ use imprint::run;
 use imprint::status::{Outcome, Status};
 use imprint::sys;
 use imprint::time::{Deadline, since_boot};
+use imprint_tests::patience::patiently;
 use nix::poll::{PollFd, PollFlags};
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
@@ -51,13 +52,17 @@ fn host(mut line: File, over: &AtomicBool) -> (Vec<Stage>, Option<Status>) {
 /// The host waits for a node that gets its certificate; it must not take one for it that boots on without.
 #[test]
 fn a_host_hears_that_there_was_no_payload() {
+    patiently(Duration::from_secs(4), told_of_the_end);
+}
+
+fn told_of_the_end(timeout: Duration) -> Result<(), String> {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     let pty = openpty(None, None).unwrap();
     let mut settings = tcgetattr(&pty.slave).unwrap();
     cfmakeraw(&mut settings);
     tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
-    write(root, "proc/cmdline", "imprint=auto imprint.timeout=4 console=ttyS0\n");
+    write(root, "proc/cmdline", &format!("imprint=auto imprint.timeout={} console=ttyS0\n", timeout.as_secs()));
     write(root, "sys/class/tty/console/active", "ttyS0\n");
     fs::create_dir_all(root.join("dev")).unwrap();
     std::os::unix::fs::symlink(nix::unistd::ttyname(&pty.slave).unwrap(), root.join("dev/ttyS0")).unwrap();
@@ -67,11 +72,12 @@ fn a_host_hears_that_there_was_no_payload() {
     run::boot(root).unwrap();
     over.store(true, Ordering::Relaxed);
     let (stages, report) = thread.join().unwrap();
-    let report = report.unwrap();
+    let Some(report) = report else { return Err(format!("the host heard of {stages:?} only")) };
     assert_eq!((stages, report.outcome), (vec![Stage::Payload, Stage::Failed], Outcome::Absent));
     assert_eq!(
         report.steps[0].detail,
         "no payload (nothing on the command line; no file /imprint/payload; no disk and \
         no optical drive; a host spoke, but sent no payload on ttyS0), booting on without"
     );
+    Ok(())
 }

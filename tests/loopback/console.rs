@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
@@ -18,7 +19,7 @@ fn started() -> (Child, OpenptyResult, Termios) {
     let child = Command::new("setsid")
         .args(["--ctty", "--wait"])
         .arg(programs::agent())
-        .args(["console", "--timeout", "60"])
+        .args(["console", "--timeout", "600"])
         .stdin(end(&pty.slave))
         .stdout(end(&pty.slave))
         .stderr(end(&pty.slave))
@@ -43,7 +44,7 @@ fn is_raw(settings: &Termios) -> bool {
 fn given_back(mut child: Child, pty: &OpenptyResult, before: &Termios) {
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it goes on");
+        assert!(start.elapsed() < PATIENCE, "it goes on");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(!child.wait().unwrap().success());

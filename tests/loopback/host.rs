@@ -26,6 +26,8 @@ use imprint_host::state::State;
 use imprint_tests::books::in_use;
 use imprint_tests::ca::{Ca, Leaf, certs_only, spki_of_csr};
 use imprint_tests::est_server::{EstServer, date_field, reply};
+use imprint_tests::patience::{PATIENCE, patiently};
+use imprint_tests::ports::Reserved;
 use imprint_tests::programs;
 use rcgen::ExtendedKeyUsagePurpose;
 
@@ -36,15 +38,17 @@ struct Site {
     /// By how many seconds the server's clock is ahead.
     ahead: Arc<AtomicU64>,
     url: String,
+    _port: Reserved,
 }
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = PATIENCE;
 
 impl Site {
     fn new(records: &[String]) -> Site {
         let dir = tempfile::tempdir().unwrap();
-        // A port that was free a moment ago: payloads name it before the server listens there.
-        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Payloads name it before the server listens there.
+        let port = Reserved::new();
+        let listen = port.address();
         let url = format!("https://{listen}/.well-known/est");
         let base = EstUrl::try_from(url.as_str()).unwrap();
         let mut state = State::init(&dir.path().join("state"), &[base], Timestamp::system()).unwrap();
@@ -60,7 +64,7 @@ impl Site {
             layout: Layout::Wrapped,
             clock: Arc::new(clock),
         };
-        Site { server: Some(Server::start(config).unwrap()), dir, ahead, url }
+        Site { server: Some(Server::start(config).unwrap()), dir, ahead, url, _port: port }
     }
 
     fn pass(&self, minutes: u64) {
@@ -274,9 +278,11 @@ fn a_server_that_is_down_leaves_everything_as_it_was() {
     let out = site.enroll("node1");
     drop(site.server.take());
     let was = contents(&out);
-    let error = renewed(&out, Request { timeout: Duration::from_millis(100), ..NEW_KEY }).unwrap_err();
-    assert_eq!(error.stage(), ("check-in", 18));
-    assert!(chain(&error).contains(&site.url), "{}", chain(&error));
+    patiently(Duration::from_millis(100), |timeout| {
+        let error = renewed(&out, Request { timeout, ..NEW_KEY }).unwrap_err();
+        assert_eq!(error.stage(), ("check-in", 18));
+        if chain(&error).contains(&site.url) { Ok(()) } else { Err(chain(&error)) }
+    });
     assert_eq!(contents(&out), was);
 }
 
@@ -477,7 +483,7 @@ fn an_administrator_approves_what_the_console_shows() {
     in_use(&mut site.state(), "node1");
     let out = site.file("second");
     let mut agent = Command::new(programs::agent())
-        .args(["enroll", "--timeout", "20", "--approval-timeout", "60", "--payload"])
+        .args(["enroll", "--timeout", "120", "--approval-timeout", "120", "--payload"])
         .args([&payload, Path::new("--out"), &out])
         .stdout(Stdio::piped())
         .spawn()
@@ -509,7 +515,7 @@ fn an_administrator_approves_what_the_console_shows() {
 
     // Nobody approves the third one.
     let output = Command::new(programs::agent())
-        .args(["enroll", "--timeout", "20", "--approval-timeout", "1", "--payload"])
+        .args(["enroll", "--timeout", "120", "--approval-timeout", "1", "--payload"])
         .args([&payload, Path::new("--out"), &site.file("third")])
         .output()
         .unwrap();

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use imprint::sys::{self, Terminal};
 use imprint::time::Deadline;
+use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
 use nix::poll::{PollFd, PollFlags};
 use nix::pty::openpty;
@@ -65,7 +65,7 @@ impl Held {
         let mut seen = Vec::new();
         while !seen.contains(&b'\n') {
             let mut fds = [PollFd::new(self.host.as_fd(), PollFlags::POLLIN)];
-            assert!(sys::poll(&mut fds, Deadline::after(Duration::from_secs(20))).unwrap(), "the node is silent");
+            assert!(sys::poll(&mut fds, Deadline::after(PATIENCE)).unwrap(), "the node is silent");
             let mut buffer = [0; 1000];
             let count = self.host.read(&mut buffer).unwrap();
             seen.extend(buffer.get(..count).unwrap());

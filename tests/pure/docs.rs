@@ -148,3 +148,24 @@ fn the_command_line_page_is_the_programs_table() {
     let text = filled(&text, "<!-- not yet -->", "<!-- end -->", &format!("\n{}\n\n", not_yet.join(", ")));
     is_current(page, &text);
 }
+
+/// Figures that were copied by hand drift. README's table is written from what a bench measured, with the commit that it
+/// was measured on, and that commit can be looked at.
+#[test]
+fn the_measured_figures_are_those_of_a_commit_that_exists() {
+    let (path, text) = page("README.md");
+    let (_, rest) = text.split_once("<!-- written by make bench-readme -->\n").expect("the first mark");
+    let (table, _) = rest.split_once("<!-- end of what make bench-readme writes -->\n").expect("the second mark");
+    let commit = table.split("Measured on commit `").nth(1).and_then(|rest| rest.split('`').next());
+    let commit = commit.expect("the commit: run make bench, then make bench-readme");
+    assert!(commit.len() >= 7 && commit.chars().all(|c| c.is_ascii_hexdigit()), "{commit}");
+    let git = std::process::Command::new("git")
+        .arg("-C")
+        .arg(path.parent().unwrap())
+        .args(["merge-base", "--is-ancestor", commit, "HEAD"])
+        .output()
+        .expect("git");
+    let said = String::from_utf8_lossy(&git.stderr);
+    assert!(git.status.success(), "{commit} is no commit before this one (a shallow clone has no history): {said}");
+    assert!(table.lines().filter(|line| line.starts_with("| ")).count() > 20, "a whole bench has more rows:\n{table}");
+}

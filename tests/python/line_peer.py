@@ -201,7 +201,7 @@ def main():
     server.listen(1)
     print("listening", flush=True)
     line, _ = server.accept()
-    line.settimeout(20)
+    line.settimeout(120)
     Node(line).run()
 
 

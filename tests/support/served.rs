@@ -1,10 +1,10 @@
 //! `imprint-host serve` as a process of its own, and the programs of others that ask it.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::ports::Reserved;
 use crate::programs;
 
 /// A state directory and its server, until it is dropped.
@@ -12,14 +12,16 @@ pub struct Served {
     dir: tempfile::TempDir,
     server: Child,
     address: String,
+    _port: Reserved,
 }
 
 impl Served {
     /// `arguments` are more of `serve`'s.
     pub fn start(records: &[&str], arguments: &[&str]) -> Served {
         let dir = tempfile::tempdir().unwrap();
-        // A port that was free a moment ago: payloads name it before the server listens there.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        // Payloads name it before the server listens there.
+        let port = Reserved::new();
+        let address = port.address().to_string();
         let state = dir.path().join("state");
         host(&state, &["init", "--url", &format!("https://{address}/.well-known/est")]);
         for record in records {
@@ -35,7 +37,7 @@ impl Served {
         assert!(listens.is_some(), "it ended: {:?}", server.wait());
         // A pipe that nobody reads would stop it.
         std::thread::spawn(move || said.count());
-        Served { dir, server, address }
+        Served { dir, server, address, _port: port }
     }
 
     /// Host and port.

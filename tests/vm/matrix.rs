@@ -145,8 +145,12 @@ fn a_stick_that_nobody_asked_for_is_ignored() {
     assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
     assert_eq!(report.status().outcome, Outcome::Absent);
     // With time enough for the stick to be seen, and for its reason.
-    let report = machine(Kernel::Generic).usb_stick(&stick).append("imprint=require imprint.timeout=10").boot();
     let why = "sda: ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image";
+    let report = patiently(Duration::from_secs(10), |limit| {
+        let words = format!("imprint=require imprint.timeout={}", limit.as_secs());
+        let report = machine(Kernel::Generic).usb_stick(&stick).append(&words).boot();
+        if report.failure().1.contains(why) { Ok(report) } else { Err(report.failure().1) }
+    });
     stopped(&report, 11, "source", why);
     assert!(report.console.contains(why), "{}", report.console);
     assert_eq!(site.certificates_issued(), 0);

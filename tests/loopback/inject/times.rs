@@ -18,7 +18,7 @@ fn a_console_that_goes_on_talking_keeps_nobody() {
     let console = std::thread::spawn(move || {
         let start = Instant::now();
         while stream.write_all(b"[   12.345678] systemd[1]: Started something.\r\n").is_ok() {
-            if start.elapsed() > Duration::from_secs(30) {
+            if start.elapsed() > PATIENCE {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -47,7 +47,7 @@ fn what_a_power_command_leaves_running_is_not_waited_for() {
     node.run(|node| node.over);
     let start = Instant::now();
     while inject.try_wait().unwrap().is_none() {
-        if start.elapsed() > Duration::from_secs(30) {
+        if start.elapsed() > PATIENCE {
             inject.kill().unwrap();
             panic!("it waits for what the command left running");
         }
@@ -56,11 +56,10 @@ fn what_a_power_command_leaves_running_is_not_waited_for() {
     let (code, told) = ended(inject);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("node1: power: switched\n"), "{told}");
-    assert!(!told.contains(" retransmits so far") || told.contains(" 0 retransmits so far"), "{told}");
     // It outlives whoever read its words, also when it says more.
     go_file.write_all(b"go\n").unwrap();
     let mut fds = [PollFd::new(end_file.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut fds, PollTimeout::from(30_000u16)).unwrap(), 1, "it was ended by its next word");
+    assert_eq!(poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap(), 1, "it was ended by its next word");
     let mut word = [0; 6];
     end_file.read_exact(&mut word).unwrap();
     assert_eq!(&word, b"alive\n");
@@ -79,7 +78,7 @@ fn a_power_command_that_does_not_end_is_ended() {
         .unwrap();
     let start = Instant::now();
     while inject.try_wait().unwrap().is_none() {
-        if start.elapsed() > Duration::from_secs(30) {
+        if start.elapsed() > PATIENCE {
             inject.kill().unwrap();
             panic!("it waits for the command");
         }
@@ -148,28 +147,39 @@ fn a_request_that_waits_is_told_of_once() {
 /// Administrators have their own hours.
 #[test]
 fn the_time_for_a_node_does_not_run_while_an_administrator_is_waited_for() {
+    patiently(Duration::from_secs(3), approved_after_that);
+}
+
+fn approved_after_that(timeout: Duration) -> Result<(), String> {
     let site = Site::new();
     let line = format!("unix:{}", site.work.path().join("line").display());
     let inject = Command::new(programs::host())
         .arg("--dir")
         .arg(site.work.path().join("state"))
-        .args(["inject", "node1", "--line", &line, "--timeout", "3s"])
+        .args(["inject", "node1", "--line", &line, "--timeout", &format!("{}s", timeout.as_secs())])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::Again);
     node.run(|node| node.first);
+    if !node.first {
+        return Err(ended(inject).1);
+    }
     in_use(&mut site.state(), "node1");
     node.ask_again();
     node.run(|node| node.pending.is_some());
+    if node.pending.is_none() {
+        return Err(ended(inject).1);
+    }
     let start = Instant::now();
-    node.run(|_| start.elapsed() > Duration::from_secs(5));
+    node.run(|_| start.elapsed() > timeout + Duration::from_secs(1));
     approve(&mut site.state().store, "node1", &node.code, Timestamp::system()).unwrap();
     node.run(|node| node.over);
     let (exit, told) = ended(inject);
     assert_eq!(exit, Some(0), "{told}");
     let run = format!("; compare the code with the node's console and run: imprint-host approve node1 {}\n", node.code);
     assert!(told.contains(&run), "{told}");
+    Ok(())
 }
 
 /// It asks and asks and takes no answer: the host stops listening, since it would have to keep all that it has to say.
