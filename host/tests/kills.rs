@@ -28,7 +28,8 @@ fn audit(fleet: &Fleet, given: &[(usize, Vec<u8>)]) {
         // Signed once, whatever was answered again.
         let line = |row: &&imprint_host::store::AuditRow| row.event == "enrolled" && row.node.as_ref() == Some(name);
         let signed = enrolled.iter().filter(line).filter(|row| !row.detail.ends_with(" same certificate again"));
-        assert_eq!(signed.count(), 1, "{name}");
+        let signed: Vec<&str> = signed.map(|row| row.detail.as_str()).collect();
+        assert_eq!(signed.len(), 1, "{name}: {signed:?}");
         assert!(rows.iter().all(|row| row.revoked.is_none()), "{name}");
     }
     println!("{} nodes: {lost} lost, {doubled} doubled", given.len());
