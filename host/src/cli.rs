@@ -210,7 +210,7 @@ fn add(
         }
     };
     for warning in &warnings {
-        eprintln!("imprint-host: warning: {}", line(&warning.to_string()));
+        warnings::warn(format_args!("{}", line(&warning.to_string())));
     }
     let mut text = String::new();
     for record in &records {
@@ -327,12 +327,11 @@ fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<
             let word = compose::cmdline(payload);
             let left = CMDLINE_MAX.saturating_sub(word.len());
             if left < CMDLINE_ROOM {
-                let _ = writeln!(
-                    io::stderr(),
-                    "imprint-host: warning: it takes {} of the {CMDLINE_MAX} bytes of a kernel command line, which leaves \
+                warnings::warn(format_args!(
+                    "it takes {} of the {CMDLINE_MAX} bytes of a kernel command line, which leaves \
                      {left} for all other words; --as cpio and --as iso have no such limit",
                     word.len()
-                );
+                ));
             }
             let mut line = Zeroizing::new(Vec::with_capacity(word.len().saturating_add(1)));
             line.extend_from_slice(word.as_bytes());

@@ -1,19 +1,26 @@
-//! What is said about passwords that others can read. Refuses nothing.
+//! Warnings, and what is said about passwords that others can read. Refuses nothing.
 
+use std::fmt;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use crate::inject::Job;
 use crate::inject::command::{Script, Shows};
 
+/// One line on standard error. Nobody has to take it.
+pub(super) fn warn(words: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "imprint-host: warning: {words}");
+}
+
 /// About commands that are arguments of this program.
 pub(super) fn of_words(line: Option<&Script>, power: Option<&Script>) {
     for (option, script) in [("--line", line), ("--power", power)] {
         if let Some(Shows::Variable(what) | Shows::Argument(what)) = script.and_then(Script::shows) {
-            eprintln!(
-                "imprint-host: warning: {option} holds a password ({what}), and every user of this machine can read the \
+            warn(format_args!(
+                "{option} holds a password ({what}), and every user of this machine can read the \
                  arguments of a program. Export the variable before, or put the line into a file: --lines FILE"
-            );
+            ));
         }
     }
 }
@@ -27,17 +34,17 @@ pub(super) fn of_file(path: &Path, jobs: &[Job]) {
         std::fs::metadata(path).is_ok_and(|file| !file.file_type().is_fifo() && file.permissions().mode() & 0o044 != 0);
     if holds && others {
         let path = path.display();
-        eprintln!("imprint-host: warning: {path} holds passwords, and others can read it; run: chmod 600 {path}");
+        warn(format_args!("{path} holds passwords, and others can read it; run: chmod 600 {path}"));
     }
     for job in jobs {
         for script in job.line.script().into_iter().chain(job.power.as_ref()) {
             if let Some(Shows::Argument(what)) = script.shows() {
-                eprintln!(
-                    "imprint-host: warning: {}: its command has a password as an argument ({what}), which every user of \
+                warn(format_args!(
+                    "{}: its command has a password as an argument ({what}), which every user of \
                      this machine can read. Give it in a variable: env = {{ NAME = \"…\" }}, for ipmitool IPMI_PASSWORD \
                      and -E",
                     job.node.escape_default()
-                );
+                ));
             }
         }
     }

@@ -30,8 +30,9 @@ fn hands_over_without_a_pause() {
     // Each of these ends with the program, and the next one takes it at once.
     let _folder = Folder::make(&directory).unwrap();
     private_folder(&directory, Private::Directory).unwrap();
-    println!("\nbegins");
-    std::io::stdout().flush().unwrap();
+    let mut out = std::io::stdout();
+    out.write_all(b"\nbegins\n").unwrap();
+    out.flush().unwrap();
     loop {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(["node1".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -152,5 +153,5 @@ fn a_kill_leaves_the_old_one_or_the_new_one() {
         let keys = keys.filter(|name| name.to_str().unwrap().contains("key-")).count();
         assert_eq!(keys, usize::from(is == Found::Whole), "kill {number}");
     }
-    println!("nothing, as before: {}; whole: {}", counts[0], counts[1]);
+    writeln!(std::io::stdout(), "nothing, as before: {}; whole: {}", counts[0], counts[1]).unwrap();
 }

@@ -53,10 +53,7 @@ impl Drives {
             if busy >= AT_ONCE {
                 break;
             }
-            if !self.known.contains_key(&device) {
-                let state = begin(search, root, &device);
-                self.known.insert(device, state);
-            }
+            self.known.entry(device).or_insert_with_key(|device| begin(search, root, device));
         }
     }
 
