@@ -13,7 +13,8 @@ fn mute() -> Disk {
 #[track_caller]
 fn booted_on_and_named_it(report: &Report) {
     assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
-    let step = &report.status().steps[0];
+    let status = report.status();
+    let step = status.steps.first().unwrap();
     println!("source took {} ms; the real root after {} s", step.duration_us / 1000, report.part("uptime"));
     for said in [&step.detail, &report.console] {
         assert!(said.contains("vdb: the drive has not answered for "), "{said}");
