@@ -66,6 +66,10 @@ const WATCH: (Duration, Duration) = (Duration::from_millis(2000), Duration::from
 const WATCH_FRAMES: u64 = 8;
 /// The longest that waits grow to: lines stall while a boot loader or a console server is busy.
 const LONGEST: u64 = 5_000_000;
+/// The same for a line whose speed is named or was measured, unless so many times what an answer takes is longer: a line
+/// that loses frames is no slower for that.
+const LONGEST_KNOWN: u64 = 1_000_000;
+const TIMES_KNOWN: u64 = 4;
 /// The longest wait at all, for lines of a few hundred bits a second.
 const NEVER_LONGER: u64 = 60_000_000;
 /// The first wait at least: on a line whose speed is named, for what is in between, and on one whose speed nobody knows.
@@ -145,16 +149,22 @@ impl Pace {
             }
             Timer::Watch(Patience::Long) => Some(WATCH.1),
             Timer::Retransmit => {
-                let once = self.answer_takes().min(NEVER_LONGER);
+                let takes = self.answer_takes();
+                let once = takes.max(self.first()).min(NEVER_LONGER);
+                let longest = if self.baud.is_some() || self.measured.is_some() {
+                    LONGEST_KNOWN.max(takes.saturating_mul(TIMES_KNOWN)).min(LONGEST)
+                } else {
+                    LONGEST
+                };
                 let factor = 1u64.checked_shl(self.doubled).unwrap_or(u64::MAX);
-                Some(Duration::from_micros(once.saturating_mul(factor).min(once.max(LONGEST))))
+                Some(Duration::from_micros(once.saturating_mul(factor).min(once.max(longest))))
             }
         }
     }
 
     /// How long an answer may take.
     pub(super) fn patience(&self) -> Duration {
-        Duration::from_micros(self.answer_takes().min(LONGEST))
+        Duration::from_micros(self.answer_takes().max(self.first()).min(LONGEST))
     }
 
     /// How long the answer to what is on its way may take.
@@ -162,8 +172,7 @@ impl Pace {
         let load = if self.sent.is_empty() { FRAME } else { self.written.saturating_sub(self.arrived) };
         let Some(measured) = &self.measured else {
             // Beside what is on its way: a frame that the other end is busy with.
-            let first = self.assumed(load.saturating_add(FRAME)).saturating_add(SLACK.saturating_mul(2));
-            return first.max(if self.baud.is_some() { FIRST.0 } else { FIRST.1 });
+            return self.assumed(load.saturating_add(FRAME)).saturating_add(SLACK.saturating_mul(2));
         };
         let frame = self.assumed(FRAME).min(measured.in_proportion(FRAME));
         // RFC 6298 §2.3 takes four times the deviation to both sides, of which half is to this one.
@@ -175,6 +184,15 @@ impl Pace {
             expected = expected.min(unsigned(measured.took).saturating_add(more.saturating_mul(SLOWER)));
         }
         expected.saturating_add(margin)
+    }
+
+    /// The shortest wait.
+    fn first(&self) -> u64 {
+        match (&self.measured, self.baud) {
+            (Some(_), _) => 0,
+            (None, Some(_)) => FIRST.0,
+            (None, None) => FIRST.1,
+        }
     }
 
     /// What so many bytes take by what the line is said, or taken, to be.
