@@ -1,10 +1,12 @@
-//! What is said to people, on standard output and standard error. Output is never a reason to stop: what cannot be
+//! What is said to people, on standard output and standard error, and on the console where these are the journal. Output is never a reason to stop: what cannot be
 //! written is dropped without a word, and a console that takes nothing is waited for once. Decides nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,14 +17,42 @@ use nix::sys::stat::{SFlag, fstat};
 use crate::sys;
 use crate::time::Deadline;
 
-/// One line about what happens, on standard output; the unit sends it to the journal, too.
+/// One line about what happens, on standard output.
 pub fn say(line: &str) {
-    tell(io::stdout().as_fd(), format!("imprint: {line}\n").as_bytes());
+    let text = format!("imprint: {line}\n");
+    tell(io::stdout().as_fd(), text.as_bytes());
+    tell_console(io::stdout().as_fd(), text.as_bytes());
 }
 
 /// One line about what went wrong, on standard error.
 pub fn complain(line: &str) {
-    tell(io::stderr().as_fd(), format!("imprint: {line}\n").as_bytes());
+    let text = format!("imprint: {line}\n");
+    tell(io::stderr().as_fd(), text.as_bytes());
+    tell_console(io::stderr().as_fd(), text.as_bytes());
+}
+
+/// From here on what goes into the journal goes to the console as well, written here: whoever writes the journal reads what
+/// the kernel says of devices, and waits with a drive that does not answer (drivers/base/core.c, uevent_show, which takes
+/// the lock that the driver holds while it looks at a drive).
+pub fn also_on(console: PathBuf) {
+    // The first stays.
+    let _ = CONSOLE.set(console);
+}
+
+static CONSOLE: OnceLock<PathBuf> = OnceLock::new();
+
+fn tell_console(fd: BorrowedFd<'_>, text: &[u8]) {
+    if let Some(path) = CONSOLE.get()
+        && is_journal(fd, std::env::var("JOURNAL_STREAM").ok().as_deref())
+        && let Ok(console) = nonblocking(path)
+    {
+        tell_with(&Sink::Own(console), text, &CONSOLE_STALLED);
+    }
+}
+
+/// Whether this is the journal, as systemd says: `DEVICE:INODE` (systemd.exec(5), $JOURNAL_STREAM).
+fn is_journal(fd: BorrowedFd<'_>, stream: Option<&str>) -> bool {
+    fstat(fd).is_ok_and(|stat| stream == Some(&format!("{}:{}", stat.st_dev, stat.st_ino)))
 }
 
 /// What somebody has asked for, on standard output, and has as much time to read as it takes.
@@ -39,13 +69,24 @@ pub fn usage(text: &str) {
 /// stopped (^S, flow control), or its other end is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A console has not taken what was said last: it holds nobody up until it does.
+/// Nobody has taken what was said last: it holds nobody up until somebody does.
 static STALLED: AtomicBool = AtomicBool::new(false);
+static CONSOLE_STALLED: AtomicBool = AtomicBool::new(false);
 
 fn tell(fd: BorrowedFd<'_>, text: &[u8]) {
-    let patience = if STALLED.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
-    let taken = write(&Sink::of(fd), text, Deadline::after(patience));
-    STALLED.store(!taken, Ordering::Relaxed);
+    tell_with(&Sink::of(fd), text, &STALLED);
+}
+
+fn tell_with(sink: &Sink<'_>, text: &[u8], stalled: &AtomicBool) {
+    let patience = if stalled.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+    let taken = write(sink, text, Deadline::after(patience));
+    stalled.store(!taken, Ordering::Relaxed);
+}
+
+/// A terminal or a pipe, opened so that no write waits.
+fn nonblocking(path: &Path) -> io::Result<File> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
 }
 
 /// Where bytes go, without waiting for room.
@@ -67,9 +108,7 @@ impl<'a> Sink<'a> {
         match kind {
             Ok(SFlag::S_IFSOCK) => Sink::Socket(fd),
             Ok(SFlag::S_IFCHR | SFlag::S_IFIFO) => {
-                let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
-                let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-                match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+                match nonblocking(Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd()))) {
                     Ok(file) => Sink::Own(file),
                     Err(_) => Sink::Shared(fd),
                 }
@@ -155,6 +194,16 @@ mod tests {
         let mut heard = [0; 4];
         File::from(pty.master).read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"this");
+    }
+
+    #[test]
+    fn the_journal_is_what_systemd_says_it_is() {
+        let (stream, other) = UnixStream::pair().unwrap();
+        let stat = fstat(&stream).unwrap();
+        let said = format!("{}:{}", stat.st_dev, stat.st_ino);
+        assert!(is_journal(stream.as_fd(), Some(&said)));
+        assert!(!is_journal(other.as_fd(), Some(&said)), "the standard output of a shell that systemd has started");
+        assert!(!is_journal(stream.as_fd(), None));
     }
 
     /// The journal, a pipe, and what nobody reads any more.

@@ -139,7 +139,11 @@ fn main() -> ExitCode {
     imprint::sys::no_core_dumps();
     let root = &trial::root();
     let result = match arguments.command {
-        Command::Run(Run {}) => run::boot(root),
+        Command::Run(Run {}) => {
+            // The person at the console needs the one line that says what is wrong.
+            console::also_on(root.join("dev/console"));
+            run::boot(root)
+        }
         Command::Check(Check { file }) => run::check(&file).map(|text| console::answer(&text)),
         Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| console::answer(&text)),
         Command::Enroll(Enroll { payload, out, timeout, approval_timeout }) => {

@@ -371,12 +371,13 @@ fn find(
     let deadline = Deadline::after(options.timeout);
     *line = source::serial::listen(options, root, cmdline, false, deadline)?;
     // Beside the source that was used, what a person should know of the drives.
-    let drives = RefCell::new(String::new());
+    let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     let heard = |line: Option<&Dialogue>, notice: Notice<'_>| match notice {
         Notice::Drive(words) => {
             say(words);
             drives.borrow_mut().extend(["; ", words]);
         }
+        Notice::Left(drive) => left.borrow_mut().push(drive.to_owned()),
         Notice::Waiting(looked) => {
             let seconds = options.timeout.as_secs();
             let by = line.map(|line| format!(", or a host on {}; line key {}", line.names(), line.code()));
@@ -408,6 +409,9 @@ fn find(
             &mut |notice| heard(Some(late), notice),
         )?;
         found = sought.map_err(|lines| format!("{looked}; {lines}"));
+    }
+    if source::udevd::begin_anew(root, &left.borrow()) {
+        say("udevd waits for a drive that does not answer; it was begun anew, for all that is not on that drive");
     }
     *detail = match &found {
         Ok(found) => format!("{}{}", found.origin, drives.borrow()),

@@ -11,6 +11,7 @@ pub mod volume;
 pub mod iso9660;
 pub mod fat;
 pub mod marks;
+pub mod udevd;
 pub mod uevent;
 
 use std::cell::RefCell;
@@ -184,6 +185,8 @@ pub enum Notice<'a> {
     Line(&'a Told),
     /// A drive does not answer, or something else about drives that a person should know.
     Drive(&'a str),
+    /// This drive does not answer.
+    Left(&'a str),
 }
 
 /// Finds the payload; where there is none and none was asked for, says what was looked at. `dialogue`: the lines, which

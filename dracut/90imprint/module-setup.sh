@@ -46,7 +46,10 @@ install() {
     [[ $hostonly ]] && inst_multiple -H -o "$systemdnetworkconfdir/*.link"
     if dracut_module_included systemd-initrd; then
         inst_simple "${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}" "$systemdsystemunitdir/imprint.service"
-        inst_simple "$moddir/udevd.conf" "$systemdsystemunitdir/systemd-udevd.service.d/imprint.conf"
+        local waiting
+        for waiting in systemd-udevd systemd-journald; do
+            inst_simple "$moddir/stop.conf" "$systemdsystemunitdir/$waiting.service.d/imprint.conf"
+        done
         # What wants and requires it, the unit's [Install] section says.
         $SYSTEMCTL -q --root "$initdir" enable imprint.service
     else

@@ -50,7 +50,7 @@ pub struct Other<'a> {
 
 /// Drives that have to spin up, or that a BMC has to fetch, take 10 s and more; one that is broken takes for ever, and a boot
 /// that needs no drive must not wait for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Search<'_> {
     fn named(&self) -> bool {

@@ -357,7 +357,7 @@ mod tests {
         let mut told = Vec::new();
         let mut notice = |notice: Notice<'_>| match notice {
             Notice::Line(line) => told.push(line.to_string()),
-            Notice::Waiting(_) | Notice::Drive(_) => {}
+            Notice::Waiting(_) | Notice::Drive(_) | Notice::Left(_) => {}
         };
         let patience = Duration::from_millis(1500);
         let found = hear(&dialogue, later, Some(patience), later, Heard::default(), &mut notice).unwrap();

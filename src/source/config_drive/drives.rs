@@ -86,6 +86,7 @@ impl Drives {
                 && !std::mem::replace(named, true)
             {
                 notice(Notice::Drive(&format!("{device}: {}", no_answer(reader))));
+                notice(Notice::Left(device));
             }
         }
     }
