@@ -174,9 +174,9 @@ pub fn is_complete(directory: &Path) -> bool {
     directory.join(READY).exists()
 }
 
-/// Whether there is an identity that somebody may live on: complete, or a certificate at least.
+/// Whether there is an identity that somebody may live on: complete, or a certificate or a key at least.
 fn holds_identity(directory: &Path) -> bool {
-    is_complete(directory) || directory.join(CERT).exists()
+    is_complete(directory) || directory.join(CERT).exists() || directory.join(PRIVATE).join(KEY).exists()
 }
 
 /// Writes the status of a run that hands nothing over. Where an identity is, that stays, and so does its status: one that
@@ -263,14 +263,10 @@ fn pems(certificates: &Certificates<'_>) -> (String, String) {
     (leaf, chain)
 }
 
-/// Removes whatever says or shows that there is an identity. All of it is tried; the first error is returned.
+/// Removes whatever this program left that says or shows that there is an identity.
 fn discard(directory: &Path) -> Result<(), HandoverError> {
-    let private = directory.join(PRIVATE);
-    let key = is_folder(&private).then(|| private.join(KEY));
-    let others = [READY, CERT, CHAIN, CA, NODE].map(|name| directory.join(name));
-    let mut removed: Vec<_> = key.into_iter().chain(others).map(|path| remove(&path)).collect();
-    removed.push(generation::remove_all(directory));
-    removed.into_iter().collect()
+    let removed = remove(&directory.join(READY));
+    removed.and(generation::remove_all(directory))
 }
 
 /// One line for each item, so that people can read it, too.
@@ -293,11 +289,6 @@ fn remove(path: &Path) -> Result<(), HandoverError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a folder has this name, and not a link to one.
-fn is_folder(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Makes the folder that nobody else may read.

@@ -410,8 +410,14 @@ fn find(
         )?;
         found = sought.map_err(|lines| format!("{looked}; {lines}"));
     }
-    if source::udevd::begin_anew(root, &left.borrow()) {
-        say("udevd waits for a drive that does not answer; it was begun anew, for all that is not on that drive");
+    if let Some(begun) = source::udevd::begin_anew(root, &left.borrow()) {
+        say(&match begun {
+            Ok(()) => "udevd waits for a drive that does not answer; it was begun anew, without that drive".to_owned(),
+            Err(error) => format!(
+                "udevd waits for a drive that does not answer, and could not be begun anew ({error}); the root device may \
+                 not appear before the drive is detached"
+            ),
+        });
     }
     *detail = match &found {
         Ok(found) => format!("{}{}", found.origin, drives.borrow()),

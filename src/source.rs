@@ -185,7 +185,7 @@ pub enum Notice<'a> {
     Line(&'a Told),
     /// A drive does not answer, or something else about drives that a person should know.
     Drive(&'a str),
-    /// This drive does not answer.
+    /// This drive has not answered when the search ended.
     Left(&'a str),
 }
 

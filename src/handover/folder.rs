@@ -1,8 +1,10 @@
-//! One program at a time works in a folder. The lock is the kernel's, flock(2) on the folder itself: it ends with the
-//! program that has it, whatever ends that program, so that none is ever left over. Waits for nobody.
+//! One program at a time works in a folder. The lock is the kernel's, flock(2): it ends with the program that has it,
+//! whatever ends that program, so that none is ever left over. It is on a file that only the owner can open, as whoever may
+//! read a folder may lock it. Waits for nobody.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -19,13 +21,22 @@ pub struct Folder {
     _lock: Flock<File>,
 }
 
+/// Stays: whoever removed it would let two in, one with the file that is gone.
+const LOCK: &str = ".lock";
+
 impl Folder {
     /// A folder that an earlier run has left.
     pub fn open(path: &Path) -> Result<Folder, HandoverError> {
-        let failed = |source| HandoverError::Read { path: path.to_owned(), source };
-        let folder = File::open(path).map_err(failed)?;
-        let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(folder, errno)| match errno {
-            Errno::EWOULDBLOCK => HandoverError::Busy { path: path.to_owned(), holder: holder(&folder) },
+        if !path.is_dir() {
+            return Err(HandoverError::Read { path: path.to_owned(), source: io::ErrorKind::NotFound.into() });
+        }
+        let file = path.join(LOCK);
+        let failed = |source| HandoverError::Write { path: file.clone(), source };
+        let flags = nix::libc::O_NOFOLLOW;
+        let opened = OpenOptions::new().write(true).create(true).mode(0o600).custom_flags(flags).open(&file);
+        let lock = Flock::lock(opened.map_err(failed)?, FlockArg::LockExclusiveNonblock);
+        let lock = lock.map_err(|(opened, errno)| match errno {
+            Errno::EWOULDBLOCK => HandoverError::Busy { path: path.to_owned(), holder: holder(&opened) },
             _ => failed(errno.into()),
         })?;
         generation::settle(path)?;
@@ -65,8 +76,8 @@ pub(super) fn make(path: &Path) -> Result<(), HandoverError> {
 }
 
 /// The process that has the lock, where the kernel tells.
-fn holder(folder: &File) -> Option<u32> {
-    let metadata = folder.metadata().ok()?;
+fn holder(file: &File) -> Option<u32> {
+    let metadata = file.metadata().ok()?;
     holder_in(&fs::read_to_string("/proc/locks").ok()?, metadata.dev(), metadata.ino())
 }
 
@@ -113,5 +124,16 @@ mod tests {
         assert_eq!((busy, holder), (path.clone(), Some(std::process::id())));
         drop(first);
         let _again = Folder::open(&path).unwrap();
+    }
+
+    /// Everybody may read the folder and what is public in it, and with that alone a file can be locked, too (flock(2)).
+    #[test]
+    fn who_may_only_read_keeps_nobody_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("id");
+        drop(Folder::make(&path).unwrap());
+        assert_eq!(fs::metadata(path.join(LOCK)).unwrap().mode() & 0o777, 0o600);
+        let _other = Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        let _folder = Folder::open(&path).unwrap();
     }
 }

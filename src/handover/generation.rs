@@ -20,7 +20,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::crash;
-use super::{CA, CERT, CHAIN, HandoverError, KEY, NODE, PRIVATE, READY, STATUS, discard, is_folder, put, remove};
+use super::{CA, CERT, CHAIN, HandoverError, KEY, NODE, PRIVATE, READY, STATUS, discard, put, remove};
 
 /// What points at the generation that counts.
 const CURRENT: &str = "current";
@@ -41,7 +41,10 @@ pub(super) struct Beside {
 /// Writes a new generation. What counts stays what it is.
 pub(super) fn write(directory: &Path, files: &[(&str, &[u8])], key: &[u8]) -> Result<Beside, HandoverError> {
     let before = adopt(directory)?;
-    let number = before.map_or(1, |before| before.wrapping_add(1));
+    if before.is_none() {
+        nothing_of_others(directory)?;
+    }
+    let number = free(directory, before.map_or(1, |before| before.wrapping_add(1)));
     let beside = Beside { number, before };
     match make(directory, number, files, key) {
         Ok(()) => Ok(beside),
@@ -99,14 +102,17 @@ pub(super) fn settle(directory: &Path) -> Result<(), HandoverError> {
     remove_others(directory, number)
 }
 
-/// Removes `current` and every generation.
+/// Removes the names that lead through `current`, `current` itself and every generation; files of others stay. All of it is
+/// tried; the first error is returned.
 pub(super) fn remove_all(directory: &Path) -> Result<(), HandoverError> {
-    remove(&directory.join(CURRENT))?;
-    remove(&directory.join(READY_NEXT))?;
-    if fs::read_link(directory.join(STATUS)).is_ok() {
-        remove(&directory.join(STATUS))?;
-    }
-    remove_others(directory, None)
+    let names = FILES.map(|name| (directory.join(name), format!("{CURRENT}/{name}")));
+    let key = (directory.join(PRIVATE).join(KEY), format!("../{CURRENT}/{KEY}"));
+    let ours = |(path, to): &(PathBuf, String)| fs::read_link(path).is_ok_and(|there| there == Path::new(to));
+    let names = names.into_iter().chain([key]).filter(ours).map(|(path, _)| path);
+    let mut removed: Vec<_> = names.map(|path| remove(&path)).collect();
+    removed.extend([CURRENT, READY_NEXT].map(|name| remove(&directory.join(name))));
+    removed.push(remove_others(directory, None));
+    removed.into_iter().collect()
 }
 
 /// The generation that counts.
@@ -135,19 +141,41 @@ fn adopt(directory: &Path) -> Result<Option<u32>, HandoverError> {
         None => {
             let Some((files, key)) = plain(directory)? else { return Ok(None) };
             let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-            let made = make(directory, 1, &files, &key)
-                .and_then(|()| sync_all(directory, 1))
-                .and_then(|()| link(directory, CURRENT, &format!("{GENERATION}1")));
+            let number = free(directory, 1);
+            let made = make(directory, number, &files, &key)
+                .and_then(|()| sync_all(directory, number))
+                .and_then(|()| link(directory, CURRENT, &format!("{GENERATION}{number}")));
             if let Err(error) = made {
-                let _ = remove_one(directory, 1); // the first error is the one to tell
+                let _ = remove_one(directory, number); // the first error is the one to tell
                 return Err(error);
             }
-            1
+            number
         }
     };
     crash::point("adopted");
     lead_names(directory, number)?;
     Ok(Some(number))
+}
+
+/// Certificates and keys that are no identity which is known whole are somebody's all the same.
+fn nothing_of_others(directory: &Path) -> Result<(), HandoverError> {
+    let mut names =
+        [CERT, CHAIN, NODE].map(|name| directory.join(name)).into_iter().chain([directory.join(PRIVATE).join(KEY)]);
+    // What leads nowhere is what a run left that was killed before its step.
+    match names.find(|path| path.exists()) {
+        Some(path) => Err(HandoverError::NotOurs { path, what: "no part of an identity that is whole" }),
+        None => Ok(()),
+    }
+}
+
+/// The first number from this one on that nothing has, nobody else's key either.
+fn free(directory: &Path, number: u32) -> u32 {
+    let taken = |number: u32| {
+        let paths = [folder(directory, number), directory.join(PRIVATE).join(key_name(number))];
+        paths.iter().any(|path| fs::symlink_metadata(path).is_ok())
+    };
+    let numbers = (0..=u32::MAX).map(|more| number.wrapping_add(more));
+    numbers.into_iter().find(|number| !taken(*number)).unwrap_or(number)
 }
 
 type Plain = (Vec<(&'static str, Vec<u8>)>, Zeroizing<Vec<u8>>);
@@ -175,13 +203,12 @@ fn plain(directory: &Path) -> Result<Option<Plain>, HandoverError> {
 
 fn make(directory: &Path, number: u32, files: &[(&str, &[u8])], key: &[u8]) -> Result<(), HandoverError> {
     let (folder, key_name) = (folder(directory, number), key_name(number));
-    // Left over by a run that was killed.
-    remove_one(directory, number)?;
-    put(&directory.join(PRIVATE), &key_name, key, 0o600)?;
-    crash::point("key");
     let failed = |source| HandoverError::Write { path: folder.clone(), source };
+    // Before its key, which is known to be ours by it.
     DirBuilder::new().mode(0o755).create(&folder).map_err(failed)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(failed)?; // whatever the umask
+    put(&directory.join(PRIVATE), &key_name, key, 0o600)?;
+    crash::point("key");
     for (name, bytes) in files {
         put(&folder, name, bytes, 0o644)?;
     }
@@ -276,20 +303,11 @@ fn remove_one(directory: &Path, number: u32) -> Result<(), HandoverError> {
     }
 }
 
-/// Every generation but this one; private keys first, those too that were not written to their end.
+/// Every generation but this one, with its key.
 fn remove_others(directory: &Path, keep: Option<u32>) -> Result<(), HandoverError> {
-    let of_key = |name: &str| {
-        name.trim_start_matches('.').strip_prefix("key-")?.trim_end_matches(".new").strip_suffix(".pem")?.parse().ok()
-    };
-    let of_folder = |name: &str| name.strip_prefix(GENERATION)?.parse().ok();
-    let private = directory.join(PRIVATE);
-    let keys = if is_folder(&private) { numbers(&private, of_key) } else { Vec::new() };
-    let folders = numbers(directory, of_folder);
-    let others = keys.into_iter().chain(folders).filter(|number| Some(*number) != keep);
+    let number = |name: &str| name.strip_prefix(GENERATION)?.parse().ok();
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let numbers: Vec<u32> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    let others = numbers.into_iter().filter(|number| Some(*number) != keep);
     others.into_iter().try_for_each(|number| remove_one(directory, number))
-}
-
-fn numbers(folder: &Path, number: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect()
 }

@@ -49,11 +49,12 @@ fn failed() -> Status {
     Status { outcome: Outcome::Failed, exit_code: 18, ..done() }
 }
 
-/// Name → mode, as a reader sees it, who follows links.
+/// Name → mode, as a reader sees it, who follows links. The lock is nobody's business.
 fn listing(directory: &Path) -> BTreeMap<String, u32> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
-    entries.map(|entry| (entry.file_name().into_string().unwrap(), mode(&entry.path()))).collect()
+    let names = entries.map(|entry| (entry.file_name().into_string().unwrap(), mode(&entry.path())));
+    names.filter(|(name, _)| name != ".lock").collect()
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -115,8 +116,6 @@ fn the_chain_is_what_tls_sends() {
 fn a_failed_run_leaves_its_status_where_nothing_is_and_nothing_where_an_identity_is() {
     let root = tempfile::tempdir().unwrap();
     let status = || serde_json::from_slice::<Status>(&fs::read(root.path().join("status.json")).unwrap()).unwrap();
-    // Of a run of an earlier version that was killed: no certificate.
-    fs::write(root.path().join("chain.pem"), "half").unwrap();
     fail(root.path(), &failed()).unwrap();
     assert_eq!((names(root.path()), status()), (vec!["status.json".to_owned()], failed()));
     hand_over(root.path()).unwrap().finish(&done()).unwrap();
@@ -181,6 +180,39 @@ fn a_first_hand_over_that_fails_leaves_no_credentials() {
         assert_eq!(names(&root.path().join("private")), [""; 0], "{obstacle}");
         hand_over(root.path()).unwrap().finish(&done()).unwrap();
         assert_eq!(seen(root.path()), ALL);
+    }
+}
+
+/// Whoever names /etc/ssl by mistake, or a folder from which one file was taken, finds all as it was.
+#[test]
+fn what_is_not_ours_stays_whatever_happens() {
+    let whole = tempfile::tempdir().unwrap();
+    hand_over(whole.path()).unwrap().finish(&done()).unwrap();
+    let theirs: [&[&str]; 5] = [
+        &["private/key-1.pem", "private/key-2025.pem", "private/.key-7.pem.new"],
+        &["private/key.pem"],
+        &["cert.pem", "private/key.pem"],
+        &["chain.pem"],
+        &["cert.pem", "chain.pem", "ca.pem", "ready", "private/key.pem"],
+    ];
+    for (index, theirs) in theirs.iter().enumerate() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("private")).unwrap();
+        theirs.iter().for_each(|name| fs::write(root.path().join(name), *name).unwrap());
+        let stays = || theirs.iter().all(|name| fs::read(root.path().join(name)).is_ok_and(|is| is == name.as_bytes()));
+        fail(root.path(), &failed()).unwrap();
+        assert!(stays(), "{theirs:?}: a run that fails");
+        let written = hand_over(root.path());
+        if index == 0 {
+            // Only their names are like ours.
+            written.unwrap().finish(&done()).unwrap();
+            assert_eq!(seen(root.path()), ALL);
+            hand_over(root.path()).unwrap().finish(&done()).unwrap();
+        } else {
+            let error = written.map(|_| ()).unwrap_err();
+            assert!(matches!(error, HandoverError::NotOurs { .. }), "{theirs:?}: {error}");
+        }
+        assert!(stays(), "{theirs:?}");
     }
 }
 

@@ -78,8 +78,22 @@ impl Search<'_> {
 }
 
 /// Looks at every medium and waits for those that are still to come. `notice` is told once what has been looked at, when
-/// everything has settled and it goes on waiting all the same; and of each drive that does not answer.
+/// everything has settled and it goes on waiting all the same; of each drive that does not answer; and in the end of those
+/// that have not answered by then.
 pub fn find(
+    search: &Search<'_>,
+    root: &Path,
+    deadline: Deadline,
+    notice: &mut dyn FnMut(Notice<'_>),
+) -> Result<Result<Found, String>, SourceError> {
+    let mut drives = Drives::default();
+    let found = find_among(&mut drives, search, root, deadline, notice);
+    drives.unanswered().for_each(|drive| notice(Notice::Left(drive)));
+    found
+}
+
+fn find_among(
+    drives: &mut Drives,
     search: &Search<'_>,
     root: &Path,
     deadline: Deadline,
@@ -87,7 +101,6 @@ pub fn find(
 ) -> Result<Result<Found, String>, SourceError> {
     let usb = search.named() || search.pinned;
     let mut watch = Watch::open(root, usb, search.patience).map_err(SourceError::Watch)?;
-    let mut drives = Drives::default();
     // Nothing more is on its way; and whoever insists has been told.
     let (mut settled, mut told) = (false, false);
     loop {

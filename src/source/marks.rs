@@ -2,7 +2,7 @@
 //! known by its mark. A volume that such a claim stands beside may be what is left of an older use of the medium. Only
 //! reads; decides nothing.
 
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 
 use super::volume::{Volume, VolumeError, is_end, read_at};
 
@@ -18,25 +18,46 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
     {
         return Ok(Some(table.name));
     }
-    for (offset, mark, name) in MARKS {
+    let size = device.seek(SeekFrom::End(0)).map_err(|source| VolumeError::Read { offset: 0, source })?;
+    let raid = md_at_the_end(size).map(|offset| (offset, MD, "a member of a RAID (md)"));
+    for (offset, mark, name) in MARKS.iter().copied().chain(raid) {
         let mut found = [0; 8];
         let found = found.get_mut(..mark.len()).unwrap_or_default();
-        if read(device, *offset, found)? && found == *mark {
+        if read(device, offset, found)? && found == mark {
             return Ok(Some(name));
         }
     }
     Ok(None)
 }
 
+/// include/uapi/linux/raid/md_p.h, MD_SB_MAGIC
+const MD: &[u8] = b"\xfc\x4e\x2b\xa9";
+
+/// Where md's versions 1.0 and 0.90 have their mark on a device of this size (drivers/md/md.c, super_1_load; md_p.h,
+/// MD_NEW_SIZE_SECTORS).
+fn md_at_the_end(size: u64) -> [u64; 2] {
+    let sectors = size / 512;
+    [sectors.saturating_sub(16) / 8 * 8, (sectors / 128 * 128).saturating_sub(128)].map(|sector| sector * 512)
+}
+
 /// Offset in bytes, bytes, name: what other file systems and containers have where they have the whole disk.
 const MARKS: &[(u64, &[u8], &str)] = &[
-    (0, b"XFSB", "an XFS file system"),                     // xfs_format.h, XFS_SB_MAGIC
-    (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"),     // LUKS2 On-Disk Format, §2.1
-    (512, b"LABELONE", "a physical volume of LVM"),         // lvm2, lib/label/label.h
-    (1080, b"\x53\xef", "an ext file system"),              // fs/ext4/ext4.h, EXT4_SUPER_MAGIC, s_magic at 0x38 of 1024
-    (4086, b"SWAPSPAC", "swap space"),                      // include/linux/swap.h, at the end of a page of 4 KiB
-    (4096, b"\xfc\x4e\x2b\xa9", "a member of a RAID (md)"), // include/uapi/linux/raid/md_p.h, version 1.2
-    (65_600, b"_BHRfS_M", "a btrfs file system"),           // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
+    (0, b"XFSB", "an XFS file system"),                 // xfs_format.h, XFS_SB_MAGIC
+    (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"), // LUKS2 On-Disk Format, §2.1
+    (3, b"NTFS    ", "an NTFS file system"),            // fs/ntfs3/ntfs.h, NTFS_BOOT, system_id
+    (3, b"EXFAT   ", "an exFAT file system"),           // exFAT file system specification, §3.1.2
+    (0, b"LABELONE", "a physical volume of LVM"),       // lvm2, lib/label/label.h: in one of four sectors
+    (512, b"LABELONE", "a physical volume of LVM"),
+    (1024, b"LABELONE", "a physical volume of LVM"),
+    (1536, b"LABELONE", "a physical volume of LVM"),
+    (1024, b"\x10\x20\xf5\xf2", "an F2FS file system"), // include/linux/f2fs_fs.h, F2FS_SUPER_MAGIC
+    (1080, b"\x53\xef", "an ext file system"),          // fs/ext4/ext4.h, EXT4_SUPER_MAGIC, s_magic at 0x38 of 1024
+    (4086, b"SWAPSPAC", "swap space"),                  // include/linux/swap.h, at the end of a page of 4 KiB,
+    (16_374, b"SWAPSPAC", "swap space"),                // of 16
+    (65_526, b"SWAPSPAC", "swap space"),                // and of 64
+    (0, MD, "a member of a RAID (md)"),                 // version 1.1
+    (4096, MD, "a member of a RAID (md)"),              // version 1.2
+    (65_600, b"_BHRfS_M", "a btrfs file system"),       // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
 ];
 
 /// In sectors of 512 bytes: where ISO 9660 begins to say what it is (ECMA-119 §6.2.1).
@@ -138,5 +159,18 @@ fn read(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Resul
     match read_at(device, offset, bytes) {
         Err(error) if is_end(&error) => Ok(false),
         read => read.map(|()| true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where mdadm has put them on a disk of 4 MiB (mdadm --create --metadata=0.90 and 1.0).
+    #[test]
+    fn marks_of_md_at_the_end() {
+        assert_eq!(md_at_the_end(4 << 20), [(4 << 20) - 8192, (4 << 20) - 65536]);
+        assert_eq!(md_at_the_end((4 << 20) + 512), [(4 << 20) - 8192, (4 << 20) - 65536]);
+        assert_eq!(md_at_the_end(100), [0, 0]);
     }
 }

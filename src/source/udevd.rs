@@ -3,6 +3,7 @@
 //! there cannot be killed. So udevd is begun anew, and told of what is there. Touches no drive itself.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,14 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often that is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Begins udevd anew if systemd runs it and it hangs, and tells it of everything but the drives that were `left`. Whether
-/// it was begun anew. What fails leaves all as it was, and the boot may still come through.
-pub fn begin_anew(root: &Path, left: &[String]) -> bool {
-    // systemd says so itself (sd_booted(3)); udevd removes its file when it has nothing left to do.
-    let is_needed = root.join("run/systemd/system").is_dir() && root.join("run/udev/queue").exists();
-    if !is_needed || left.is_empty() || !restart() {
-        return false;
-    }
+/// Begins udevd anew if systemd runs it and it hangs, and tells it of everything but the drives that were `left`. `None`:
+/// there is no need. What fails leaves all as it was, and the boot may still come through.
+pub fn begin_anew(root: &Path, left: &[String]) -> Option<io::Result<()>> {
+    is_needed(root, left).then(|| restart().map(|()| tell(root, left)))
+}
+
+/// systemd says so itself (sd_booted(3)), and that it is in an initramfs; udevd removes its file when it has nothing left to
+/// do.
+fn is_needed(root: &Path, left: &[String]) -> bool {
+    let here = |path: &str| root.join(path).exists();
+    !left.is_empty() && here("run/systemd/system") && here("etc/initrd-release") && here("run/udev/queue")
+}
+
+fn tell(root: &Path, left: &[String]) {
     for class in CLASSES {
         let entries = fs::read_dir(root.join("sys/class").join(class)).into_iter().flatten().flatten();
         for entry in entries {
@@ -35,7 +42,6 @@ pub fn begin_anew(root: &Path, left: &[String]) -> bool {
             }
         }
     }
-    true
 }
 
 /// The drive or one of its partitions: `vdb`, `vdb1`, `nvme0n1p1`.
@@ -43,20 +49,22 @@ fn is_of(drive: &str, name: &str) -> bool {
     name.strip_prefix(drive).is_some_and(|rest| rest.trim_start_matches('p').bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn restart() -> bool {
+fn restart() -> io::Result<()> {
     let mut command = Command::new("systemctl");
     command.args(["restart", "systemd-udevd.service"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let Ok(mut child) = command.spawn() else { return false };
+    let mut child = command.spawn()?;
     let until = Deadline::after(PATIENCE);
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if !until.expired() => std::thread::sleep(PAUSE),
-            // It waits for a job that systemd goes on with.
-            Ok(None) | Err(_) => {
+        match child.try_wait()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(io::Error::other(format!("systemctl: {status}"))),
+            None if !until.expired() => std::thread::sleep(PAUSE),
+            None => {
+                // It only waits for a job, which systemd goes on with.
                 let _ = child.kill();
-                return false;
+                let _ = child.wait();
+                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }
@@ -81,13 +89,33 @@ mod tests {
     /// Without systemd nobody would start it again, and one that gets on is left alone.
     #[test]
     fn a_udevd_that_gets_on_is_left_alone() {
-        let root = tempfile::tempdir().unwrap();
         let left = ["vdb".to_owned()];
-        fs::create_dir_all(root.path().join("run/udev")).unwrap();
-        fs::write(root.path().join("run/udev/queue"), "").unwrap();
-        assert!(!begin_anew(root.path(), &left), "no systemd");
-        fs::remove_file(root.path().join("run/udev/queue")).unwrap();
-        fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
-        assert!(!begin_anew(root.path(), &left), "nothing left to do");
+        let all = ["run/systemd/system", "etc/initrd-release", "run/udev/queue"];
+        let root = |but: &str| {
+            let root = tempfile::tempdir().unwrap();
+            all.iter()
+                .filter(|path| **path != but)
+                .for_each(|path| fs::create_dir_all(root.path().join(path)).unwrap());
+            root
+        };
+        assert!(is_needed(root("").path(), &left));
+        assert!(!is_needed(root("").path(), &[]), "every drive has answered");
+        for but in all {
+            assert!(!is_needed(root(but).path(), &left), "without {but}");
+        }
+    }
+
+    #[test]
+    fn it_is_told_of_everything_but_the_drives_that_were_left() {
+        let root = tempfile::tempdir().unwrap();
+        let names = ["block/vda", "block/vda1", "block/vdb", "block/vdb1", "net/eth0"];
+        let uevent = |name: &str| root.path().join("sys/class").join(name).join("uevent");
+        for name in names {
+            fs::create_dir_all(uevent(name).parent().unwrap()).unwrap();
+            fs::write(uevent(name), "").unwrap();
+        }
+        tell(root.path(), &["vdb".to_owned()]);
+        let told: Vec<&str> = names.into_iter().filter(|name| fs::read(uevent(name)).unwrap() == b"add").collect();
+        assert_eq!(told, ["block/vda", "block/vda1", "net/eth0"]);
     }
 }

@@ -164,6 +164,7 @@ fn a_drive_that_answers_late_is_used() {
     let search = Search { labels: &[], pinned: false, insist: true, patience, program: &program, other: None };
     let mut late = 0;
     let found = find(&search, root.path(), Deadline::after(LONG), &mut |notice| {
+        assert!(!matches!(notice, imprint::source::Notice::Left(_)), "it has answered");
         if let imprint::source::Notice::Drive(words) = notice {
             assert!(words.starts_with("sda: the drive has not answered for "), "{words}");
             assert_eq!(line(), "asked\n");
@@ -199,6 +200,51 @@ fn a_stale_iso_under_a_new_fat_file_system_stops_the_boot() {
     tool("mmd", &["-i", path, "::imprint"]);
     tool("mcopy", &["-i", path, temp.path().join("payload").to_str().unwrap(), "::imprint/payload"]);
     assert_eq!(search(&[("sda", &image)], false, LONG).unwrap().unwrap().bytes.expose(), [9; 500]);
+}
+
+/// Partitioning programs and most others leave what stands behind their own tables.
+#[test]
+fn whatever_stands_beside_a_stale_iso_stops_the_boot() {
+    const SIZE: u64 = 4 * 1024 * 1024;
+    let partition = |label: &str| {
+        let label = label.to_owned();
+        move |path: &Path| {
+            let mut command = Command::new("sfdisk");
+            command.args(["--quiet", "--wipe", "never"]).arg(path).env("PATH", "/usr/sbin:/sbin").stdin(Stdio::piped());
+            let mut child = command.spawn().expect("sfdisk");
+            let table = format!("label: {label}\nstart=2048, size=2048\n");
+            child.stdin.take().unwrap().write_all(table.as_bytes()).unwrap();
+            assert!(child.wait().unwrap().success());
+        }
+    };
+    let mark = |offset: u64, mark: &'static [u8]| {
+        move |path: &Path| {
+            let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, mark, offset).unwrap();
+        }
+    };
+    let md = b"\xfc\x4e\x2b\xa9";
+    let cases: [(&str, &dyn Fn(&Path)); 10] = [
+        ("a partition table (GPT)", &partition("gpt")),
+        ("a partition table (MBR)", &partition("dos")),
+        ("an NTFS file system", &mark(3, b"NTFS    ")),
+        ("an exFAT file system", &mark(3, b"EXFAT   ")),
+        ("a physical volume of LVM", &mark(1536, b"LABELONE")),
+        ("swap space", &mark(16_374, b"SWAPSPACE2")),
+        ("a member of a RAID (md)", &mark(0, md)),
+        ("a member of a RAID (md)", &mark(4096, md)),
+        ("a member of a RAID (md)", &mark(SIZE - 8192, md)),
+        ("a member of a RAID (md)", &mark(SIZE - 65_536, md)),
+    ];
+    for (index, (name, write)) in cases.into_iter().enumerate() {
+        let temp = tempfile::tempdir().unwrap();
+        let image = iso(temp.path(), "IMPRINT", 300);
+        std::fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(SIZE).unwrap();
+        assert!(search(&[("sda", &image)], false, LONG).unwrap().is_ok(), "{index}: alone it is used");
+        write(&image);
+        let error = search(&[("sda", &image)], false, LONG).unwrap_err().to_string();
+        assert!(error.contains(name), "{index}: {error}");
+    }
 }
 
 /// Images of xorriso that start as a disk as well, with partition tables of each kind, bring their payload.

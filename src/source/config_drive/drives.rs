@@ -86,9 +86,14 @@ impl Drives {
                 && !std::mem::replace(named, true)
             {
                 notice(Notice::Drive(&format!("{device}: {}", no_answer(reader))));
-                notice(Notice::Left(device));
             }
         }
+    }
+
+    /// Those that are still being read.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &str> {
+        let reading = self.known.iter().filter(|(_, state)| matches!(state, State::Reading { .. }));
+        reading.map(|(device, _)| device.as_str())
     }
 
     /// Takes what has come from the reader with this number in [`Drives::readers`].
@@ -195,7 +200,8 @@ fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
 }
 
 fn one(mut hits: Vec<Hit>, named: bool) -> Result<Option<Found>, SourceError> {
-    hits.sort_by_key(|hit| hit.rank);
+    // By name where they have the same rank, and not as their drives happened to answer.
+    hits.sort_by(|one, other| (one.rank, &one.device).cmp(&(other.rank, &other.device)));
     let mut hits = hits.into_iter();
     let Some(hit) = hits.next() else { return Ok(None) };
     if let Some(second) = hits.next().filter(|second| second.rank == hit.rank) {

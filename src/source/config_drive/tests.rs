@@ -238,13 +238,15 @@ fn a_drive_that_never_answers_is_named_and_left() {
     mute(root.path(), "sda");
     let mut told = Vec::new();
     let search = Search { patience: Duration::from_millis(300), ..plain() };
-    let found = find(&search, root.path(), later(), &mut |notice| {
-        if let Notice::Drive(words) = notice {
-            told.push(words.to_owned());
-        }
+    let mut left = Vec::new();
+    let found = find(&search, root.path(), later(), &mut |notice| match notice {
+        Notice::Drive(words) => told.push(words.to_owned()),
+        Notice::Left(drive) => left.push(drive.to_owned()),
+        _ => {}
     });
     let looked = found.unwrap().err().unwrap();
     assert!(says_no_answer(&looked, "sda"), "{looked}");
+    assert_eq!(left, ["sda"]);
     assert!(told.iter().any(|words| says_no_answer(words, "sda")), "{told:?}");
 }
 
