@@ -224,7 +224,8 @@ fn whatever_stands_beside_a_stale_iso_stops_the_boot() {
         }
     };
     let md = b"\xfc\x4e\x2b\xa9";
-    let cases: [(&str, &dyn Fn(&Path)); 10] = [
+    type Write<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Write<'_>); 10] = [
         ("a partition table (GPT)", &partition("gpt")),
         ("a partition table (MBR)", &partition("dos")),
         ("an NTFS file system", &mark(3, b"NTFS    ")),
