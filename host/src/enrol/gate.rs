@@ -196,13 +196,15 @@ fn by_certificate<'a>(
         let detail = format!(
             "key {} asks for another certificate with that of key {}, for which key {} got one at {}: {}; either the \
              node lost that answer, or one of them is somebody else's: compare the code on the node, and revoke the \
-             other key with imprint-host revoke {} --key CODE",
+             other key with imprint-host revoke {} --key CODE; if that key is not the node's, the certificate of key {} \
+             is stolen, too: make the node another payload and then revoke that key",
             csr.code(),
             row.key_code,
             latest.key_code,
             latest.issued_at,
             if lost { "it takes that one's place" } else { "refused" },
-            node.name
+            node.name,
+            row.key_code
         );
         notes.alarm = desk.alarm(row, peer, &detail)?;
         if !lost {

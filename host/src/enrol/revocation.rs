@@ -69,7 +69,7 @@ impl Desk<'_> {
         self.alarm(row, peer, &detail)
     }
 
-    /// Somebody has to look at a certificate. It is said once for each.
+    /// Somebody has to look at a certificate. It is said once for each, until an administrator has revoked something.
     pub(super) fn alarm(&self, row: &CertificateRow, peer: &str, detail: &str) -> Result<Option<Alarm>, StoreError> {
         if !self.changes.alarmed(&row.serial, self.now)? {
             return Ok(None);
@@ -125,6 +125,8 @@ pub fn revoke(
         let detail = format!("{void} payloads void: {}", reason_name(reason));
         changes.audit(&Event { event: "revoked", node: Some(node), peer: None, detail: &detail }, now)?;
     }
+    // Whoever has decided has seen the alarms. A stolen certificate whose other key was revoked can be used again.
+    changes.rearm(node)?;
     changes.commit()?;
     Ok((meant, void))
 }

@@ -158,6 +158,11 @@ impl Changes<'_> {
         Ok(self.check(self.transaction.execute(sql, params![serial, millis(now)]))? > 0)
     }
 
+    /// What is found in use of a node's certificates is news again.
+    pub fn rearm(&self, node: &str) -> Result<(), StoreError> {
+        self.run("UPDATE certificates SET alarmed_at = NULL WHERE node = ?1 AND alarmed_at IS NOT NULL", [node])
+    }
+
     /// Notes that a list of revoked certificates was made. The list itself is not kept: it can be made again.
     pub fn put_crl(&self, issuer: &str, row: &CrlRow) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO crls (issuer, number, made_at) VALUES (?1, ?2, ?3)";
