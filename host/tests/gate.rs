@@ -13,8 +13,8 @@ use imprint_host::enrol::{Answer, Refusal};
 use imprint_host::list;
 use imprint_host::x509::CrlReason;
 
-/// What an administrator decides about a key, and what a stranger sends from an address.
-type Decide<'a> = &'a dyn Fn(&Books, &Key);
+/// What an administrator decides about a key that asked with a token, and what a stranger sends from an address.
+type Decide<'a> = &'a dyn Fn(&Books, &Key, &str);
 type Attack<'a> = &'a dyn Fn(&str);
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -252,11 +252,16 @@ fn renewals_take_no_turns_from_the_token() {
 /// certificate.
 #[test]
 fn the_later_decision_counts() {
-    let decisions: [(&str, Decide<'_>); 4] = [
-        ("revoke", &|books, _| books.revoke(None)),
-        ("revoke --key", &|books, key| books.revoke(Some(&key.code))),
-        ("deny", &|books, _| assert_eq!(books.deny(), 1)),
-        ("payload", &|books, _| drop(books.token("node1", false))),
+    let third = key();
+    let decisions: [(&str, Decide<'_>); 5] = [
+        ("revoke", &|books, _, _| books.revoke(None)),
+        ("revoke --key", &|books, key, _| books.revoke(Some(&key.code))),
+        ("deny", &|books, _, _| assert_eq!(books.deny(), 1)),
+        ("payload", &|books, _, _| drop(books.token("node1", false))),
+        ("approve", &|books, _, token| {
+            assert!(waits(&books.first(token, &third, HOME)));
+            books.approve(&third);
+        }),
     ];
     for (what, decide) in decisions {
         let books = Books::new("once");
@@ -265,14 +270,16 @@ fn the_later_decision_counts() {
         let second = key();
         assert!(waits(&books.first(&token, &second, AWAY)));
         books.approve(&second);
-        decide(&books, &second);
+        decide(&books, &second, &token);
         let before = books.live("node1");
         let refusal = refused(books.first(&token, &second, AWAY));
         assert!(matches!(refusal, Refusal::Denied | Refusal::Void(_)), "{what}: {refusal}");
         assert_eq!(books.live("node1"), before, "{what}");
         // And the later one the other way round, where there is one.
-        if what == "payload" {
-            issued(books.first(&books.token("node1", false), &key(), HOME));
+        match what {
+            "payload" => drop(issued(books.first(&books.token("node1", false), &key(), HOME))),
+            "approve" => drop(issued(books.first(&token, &third, HOME))),
+            _ => {}
         }
     }
 }
