@@ -22,11 +22,14 @@ const LOST: Duration = Duration::from_secs(15 * 60);
 /// So many certificates an hour the token of one payload brings. A node that boots again and again is broken, and may be
 /// anybody.
 const OF_PAYLOAD: usize = 20;
-/// So many renewals an hour one address gets for a node: one that crashes after each signature tries again.
-const OF_ADDRESS: usize = 10;
-/// So many all addresses together get, but the one that the certificate was sent to: that one has its own, whatever others
-/// do who have the same certificate.
+/// So many renewals an hour the address gets that the certificate was sent to: a node that crashes after each signature
+/// tries again.
+const OF_HOME: usize = 10;
+/// So many all other addresses get together. The one that the certificate was sent to has its own, whatever others do who
+/// have the same certificate.
 const OF_OTHERS: usize = 10;
+/// So many of those one address gets, which leaves turns for a node that is not where its certificate was sent to.
+const OF_ADDRESS: usize = 3;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What somebody has shown.
@@ -233,9 +236,11 @@ fn renewed_too_often(desk: &Desk<'_>, node: &str, row: &CertificateRow, peer: &s
             others.push(at);
         }
     }
-    let own = wait(&own, OF_ADDRESS, desk.now);
-    let others = if home.as_deref() == Some(&here) { None } else { wait(&others, OF_OTHERS, desk.now) };
-    let after = own.max(others);
+    let after = if home.as_deref() == Some(&here) {
+        wait(&own, OF_HOME, desk.now)
+    } else {
+        wait(&own, OF_ADDRESS, desk.now).max(wait(&others, OF_OTHERS, desk.now))
+    };
     let detail = format!("certificates of {node} were renewed too often within an hour; the next time later");
     Ok(after.map(|after| Answer::Later { after, detail }))
 }
