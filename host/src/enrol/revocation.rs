@@ -61,12 +61,33 @@ impl Desk<'_> {
     /// A revoked certificate, or its key, is still in use. What there is to say about it, the first time.
     pub(super) fn in_use(&self, row: &CertificateRow, peer: &str) -> Result<Option<Alarm>, StoreError> {
         let Some((at, reason)) = row.revoked else { return Ok(None) };
-        let detail = format!(
-            "key {} is in use, but was revoked at {at} ({}): is there a second machine with its payload or its key?",
-            row.key_code,
-            reason_name(reason)
-        );
+        let (code, name) = (&row.key_code, reason_name(reason));
+        let valid = if reason == CrlReason::Superseded { self.other_keys(row)? } else { Vec::new() };
+        let question = "is there a second machine with its payload or its key?";
+        let detail = if valid.is_empty() {
+            format!("key {code} is in use, but was revoked at {at} ({name}): {question}")
+        } else {
+            // A stolen certificate that was renewed and shown ends the node's own: then it is the node that is heard of
+            // here, and the key to revoke is the other one.
+            let (valid, node) = (valid.join(", "), &row.node);
+            format!(
+                "key {code} is in use, but was revoked at {at} ({name}), and key {valid} is valid now: {question} compare \
+                 the code on the node: if it is {code}, the other machine has key {valid}; then run imprint-host revoke \
+                 {node} and make the node another payload"
+            )
+        };
         self.alarm(row, peer, &detail)
+    }
+
+    /// Codes of the node's other keys that have a valid certificate.
+    fn other_keys(&self, row: &CertificateRow) -> Result<Vec<String>, StoreError> {
+        let mut codes: Vec<String> = Vec::new();
+        for live in self.changes.live_certificates(&row.node, self.now)? {
+            if live.spki_hash != row.spki_hash && !codes.contains(&live.key_code) {
+                codes.push(live.key_code);
+            }
+        }
+        Ok(codes)
     }
 
     /// Somebody has to look at a certificate. It is said once for each, until an administrator has revoked something.
