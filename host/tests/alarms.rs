@@ -5,8 +5,12 @@
 #[path = "support/books.rs"]
 mod books;
 
+use std::time::Duration;
+
 use books::{AWAY, Books, DAY, HOME, Key, issued, key, refused};
 use imprint_host::enrol::Refusal;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn enrolled(books: &Books, own: &Key) -> Vec<u8> {
     let certificate = issued(books.first(&books.token("node1", false), own, HOME));
@@ -62,4 +66,44 @@ fn an_alarm_names_no_other_key_where_there_is_none() {
         let last = books.last();
         assert!(last.ends_with(" (superseded): is there a second machine with its payload or its key?"), "{last}");
     }
+}
+
+/// Each revoked certificate is an alarm of its own, and whoever has many of them wrote as many lines, beside those that
+/// strangers may.
+#[test]
+fn alarms_about_revoked_certificates_write_few_lines_and_none_is_lost() {
+    let books = Books::new("each-boot");
+    let token = books.token("node1", false);
+    let revoked: Vec<Vec<u8>> = (0..20).map(|_| issued(books.first(&token, &key(), HOME))).collect();
+    books.revoke(None);
+    let show = || revoked.iter().filter(|certificate| books.show(certificate, AWAY)).count();
+    let before = books.lines();
+    assert_eq!(show(), 20, "the log of serve and the metric have each of them");
+    assert_eq!(books.events("alarm"), 10);
+    assert!(books.last().ends_with("; more of this within the hour is counted and not written"), "{}", books.last());
+    // Each of those that are not in the log yet is news until it is.
+    assert_eq!((show(), books.events("alarm")), (10, 10));
+    for number in 0..200 {
+        books.ask("node1", None, b"no CSR", &format!("198.51.100.{number}"));
+    }
+    assert_eq!(books.lines() - before, 100, "an hour of strangers");
+    books.pass(HOUR);
+    assert_eq!((show(), books.events("alarm")), (10, 20));
+    let rows = books.state.borrow().store.log(100).unwrap();
+    let first = rows.iter().filter(|row| row.event == "alarm").nth_back(9).unwrap();
+    assert!(first.detail.contains(" (20 more since ") && first.detail.ends_with(" were counted and not written)"));
+    assert_eq!((show(), books.events("alarm")), (0, 20), "once for each");
+}
+
+/// Whoever shows many revoked certificates hides nothing about one that is valid.
+#[test]
+fn an_alarm_about_a_valid_certificate_is_always_written() {
+    let books = Books::new("each-boot");
+    let token = books.token("node1", false);
+    let certificates: Vec<Vec<u8>> = (0..20).map(|_| issued(books.first(&token, &key(), HOME))).collect();
+    assert!(certificates[..19].iter().all(|certificate| books.show(certificate, AWAY)));
+    let certificate = &certificates[19];
+    issued(books.renew(certificate, &key().csr, AWAY));
+    assert!(books.renew(certificate, &key().csr, HOME).alarm.is_some());
+    assert_eq!(books.events("alarm"), 11);
 }

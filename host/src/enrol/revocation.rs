@@ -9,7 +9,7 @@ use x509_cert::certificate::Certificate;
 
 use super::{Alarm, Desk, EnrolError, Stop, approval};
 use crate::csr::Csr;
-use crate::store::{CertificateRow, Changes, Event, Store, StoreError};
+use crate::store::{Budget, CertificateRow, Changes, Event, Store, StoreError};
 use crate::x509::CrlReason;
 
 /// Notes that a client has proven in a handshake that it has this certificate. One that was not issued here is no news.
@@ -76,7 +76,8 @@ impl Desk<'_> {
                  {node} and make the node another payload"
             )
         };
-        self.alarm(row, peer, &detail)
+        // Whoever shows it has nothing that is good now, and may have any number of them.
+        self.alarm_within(Some(&Budget::Alarm), row, peer, &detail)
     }
 
     /// Codes of the node's other keys that have a valid certificate.
@@ -90,13 +91,34 @@ impl Desk<'_> {
         Ok(codes)
     }
 
-    /// Somebody has to look at a certificate. It is said once for each, until an administrator has revoked something.
+    /// Somebody has to look at a certificate that is valid. There are so many of those as can be signed.
     pub(super) fn alarm(&self, row: &CertificateRow, peer: &str, detail: &str) -> Result<Option<Alarm>, StoreError> {
-        if !self.changes.alarmed(&row.serial, self.now)? {
+        self.alarm_within(None, row, peer, detail)
+    }
+
+    /// Said once for each certificate, until an administrator has revoked something. What is not in the audit log yet is
+    /// news until it is.
+    fn alarm_within(
+        &self,
+        budget: Option<&Budget>,
+        row: &CertificateRow,
+        peer: &str,
+        detail: &str,
+    ) -> Result<Option<Alarm>, StoreError> {
+        if self.changes.has_alarm(&row.serial)? {
             return Ok(None);
         }
         let event = Event { event: "alarm", node: Some(&row.node), peer: Some(peer), detail };
-        self.changes.audit(&event, self.now)?;
+        let written = match budget {
+            Some(budget) => self.changes.audit_within(budget, &event, self.now)?,
+            None => {
+                self.changes.audit(&event, self.now)?;
+                true
+            }
+        };
+        if written {
+            self.changes.alarmed(&row.serial, self.now)?;
+        }
         Ok(Some(Alarm { node: row.node.clone(), peer: peer.to_owned(), detail: detail.to_owned() }))
     }
 }

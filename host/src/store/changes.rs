@@ -152,10 +152,15 @@ impl Changes<'_> {
         self.run(sql, params![row.serial, millis(now), reason_code(reason)])
     }
 
-    /// Notes that a revoked certificate is in use. Whether that is news.
-    pub fn alarmed(&self, serial: &[u8], now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "UPDATE certificates SET alarmed_at = ?2 WHERE serial = ?1 AND alarmed_at IS NULL";
-        Ok(self.check(self.transaction.execute(sql, params![serial, millis(now)]))? > 0)
+    /// Whether the log has an alarm about a certificate.
+    pub fn has_alarm(&self, serial: &[u8]) -> Result<bool, StoreError> {
+        let sql = "SELECT alarmed_at IS NOT NULL FROM certificates WHERE serial = ?1";
+        Ok(self.one(sql, [serial], |row| row.get(0))?.unwrap_or_default())
+    }
+
+    /// Notes that the log has an alarm about a certificate.
+    pub fn alarmed(&self, serial: &[u8], now: Timestamp) -> Result<(), StoreError> {
+        self.run("UPDATE certificates SET alarmed_at = ?2 WHERE serial = ?1", params![serial, millis(now)])
     }
 
     /// What is found in use of a node's certificates is news again.
