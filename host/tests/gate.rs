@@ -183,9 +183,18 @@ fn a_key_that_is_kept_is_renewed_again_and_again() {
         assert!(!books.show(&certificate, HOME));
         assert_eq!(books.live("node1"), [certificate.clone()]);
     }
+    // All have ended, and the node comes with the same key and another payload.
+    books.pass(91 * DAY);
+    assert!(books.live("node1").is_empty());
+    issued(books.first(&books.token("node1", false), &same, HOME));
+    assert_eq!(books.events("alarm"), 0);
+    // Revoked, it stays so, also once the newest certificate has ended, too.
     books.revoke(Some(&same.code));
-    let token = books.token("node1", false);
-    assert!(matches!(refused(books.first(&token, &same, HOME)), Refusal::Revoked { .. }));
+    for wait in [MINUTE, 91 * DAY] {
+        books.pass(wait);
+        let token = books.token("node1", false);
+        assert!(matches!(refused(books.first(&token, &same, HOME)), Refusal::Revoked { .. }));
+    }
 }
 
 /// A key that was revoked asks again: by token, by the other node's token, with the other node's certificate.

@@ -44,7 +44,7 @@ pub(super) enum Shown<'a> {
 pub(super) struct Visit<'a> {
     pub(super) node: &'a NodeRow,
     pub(super) csr: &'a Csr,
-    /// The certificates of the CSR's key.
+    /// The certificates of the CSR's key, newest first, also those that have expired.
     pub(super) of_key: &'a [CertificateRow],
     pub(super) shown: Shown<'a>,
     pub(super) peer: &'a str,
@@ -102,15 +102,15 @@ fn key_is_free(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Result<
         notes.alarm = desk.in_use(row, peer)?;
         return Err(Refusal::Revoked { at, reason }.into());
     }
-    let is_others = |row: &&CertificateRow| row.node != node.name && row.revoked.is_none();
+    let is_others = |row: &&CertificateRow| row.node != node.name && row.revoked.is_none() && row.not_after > desk.now;
     match of_key.iter().find(is_others) {
         Some(row) => Err(Refusal::KeyOfAnother { node: row.node.clone() }.into()),
         None => Ok(()),
     }
 }
 
-/// What shows that a key was revoked. A certificate that gave way to a newer one of the same key and node does not: it was
-/// renewed with its key.
+/// What shows that a key was revoked. A certificate that gave way to a newer one of the same key and node does not, also
+/// once that one has expired: it was renewed with its key.
 fn spoilt(of_key: &[CertificateRow]) -> Option<(&CertificateRow, (Timestamp, CrlReason))> {
     let renewed = |(index, row): (usize, &CertificateRow)| {
         // Newest first.

@@ -181,12 +181,10 @@ impl Changes<'_> {
         self.run(sql, params![serial, millis(now)])
     }
 
-    /// The certificates of a key, of whatever node, that have not expired or were revoked, newest first.
-    pub fn certificates_of(&self, spki_hash: &[u8; 32], now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
-        let sql = format!(
-            "{CERTIFICATE} WHERE spki_hash = ?1 AND (not_after > ?2 OR revoked_at IS NOT NULL) ORDER BY rowid DESC"
-        );
-        self.many(&sql, params![spki_hash.as_slice(), millis(now)], certificate_row)
+    /// The certificates of a key, of whatever node, newest first: those that have expired or were revoked, too.
+    pub fn certificates_of(&self, spki_hash: &[u8; 32]) -> Result<Vec<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 ORDER BY rowid DESC");
+        self.many(&sql, [spki_hash.as_slice()], certificate_row)
     }
 
     /// The requests for a node, oldest first, without those that nobody has made for a day.
