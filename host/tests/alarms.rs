@@ -50,6 +50,21 @@ fn an_alarm_about_what_was_superseded_names_the_key_that_is_valid_and_what_helps
     assert_eq!(books.live("node1"), [fresh]);
 }
 
+/// The node lost an answer, which was an alarm about its certificate, and that was superseded later. Whoever uses it then is
+/// somebody else: an alarm about it when it was valid is not this one.
+#[test]
+fn an_alarm_about_a_certificate_that_was_valid_hides_none_once_it_is_revoked() {
+    let books = Books::new("once");
+    let certificate = enrolled(&books, &key());
+    issued(books.renew(&certificate, &key().csr, HOME));
+    let kept = issued(books.renew(&certificate, &key().csr, HOME));
+    assert_eq!(books.events("alarm"), 1);
+    assert!(!books.show(&kept, HOME));
+    assert!(books.show(&certificate, AWAY));
+    assert!(!books.show(&certificate, AWAY), "once");
+    assert_eq!(books.events("alarm"), 2);
+}
+
 /// Where no other key is valid there is none to name: none is valid at all, or the same key has a newer certificate.
 #[test]
 fn an_alarm_names_no_other_key_where_there_is_none() {

@@ -96,8 +96,8 @@ impl Desk<'_> {
         self.alarm_within(None, row, peer, detail)
     }
 
-    /// Said once for each certificate, until an administrator has revoked something. What is not in the audit log yet is
-    /// news until it is.
+    /// Said once for each certificate, until it is revoked or an administrator has revoked something of the node's. What is
+    /// not in the audit log yet is news until it is.
     fn alarm_within(
         &self,
         budget: Option<&Budget>,

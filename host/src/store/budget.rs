@@ -31,10 +31,10 @@ pub enum Budget {
 
 /// So many lines an hour are enough to see that something is going on. With [`ALARMS`] they are a hundred.
 const STRANGERS: usize = 90;
-/// So many alarms an hour about what was revoked. The log of the server and its metric have all of them.
-const ALARMS: usize = 10;
 /// So many of those are from one address, which leaves room for what others do.
 const OF_ADDRESS: usize = 30;
+/// So many alarms an hour about what was revoked. The log of the server and its metric have all of them.
+const ALARMS: usize = 10;
 /// A node that is refused again and again is refused for the same reason.
 const OF_ONE: usize = 10;
 const HOUR: Duration = Duration::from_secs(3600);

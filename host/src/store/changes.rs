@@ -146,9 +146,10 @@ impl Changes<'_> {
         self.many(sql, params![node, millis(since)], |row| Ok((timestamp(row, 0)?, row.get(1)?)))
     }
 
-    /// Revokes a certificate; the first time counts.
+    /// Revokes a certificate; the first time counts. That it is in use is news from then on, whatever was said of it before.
     pub fn revoke(&self, row: &CertificateRow, reason: CrlReason, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE certificates SET revoked_at = ?2, reason = ?3 WHERE serial = ?1 AND revoked_at IS NULL";
+        let sql = "UPDATE certificates SET revoked_at = ?2, reason = ?3, alarmed_at = NULL
+                   WHERE serial = ?1 AND revoked_at IS NULL";
         self.run(sql, params![row.serial, millis(now), reason_code(reason)])
     }
 
