@@ -15,6 +15,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use imprint_host::enrol;
 use imprint_host::state::State;
 use imprint_host::store::Event;
 use imprint_host::x509::CrlReason;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
@@ -40,7 +42,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Stream
 const CLIENTS: usize = 64;
 /// So many certificates are revoked, and so many clients ask for the list of them again as soon as they have it.
 const REVOKED: usize = 10_000;
-const POLLERS: usize = 4;
+const POLLERS: u8 = 4;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -278,12 +280,22 @@ fn check_ins(
     many(window, || signed(&exchange(client, server, &requests[next.fetch_add(1, Ordering::Relaxed)])))
 }
 
-/// What it is with clients that ask for the list without a pause, and how many lists they got.
+/// A connection from another address of this machine.
+fn from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 1, last, 0)).unwrap();
+    let SocketAddr::V4(to) = to else { panic!("an IPv4 address") };
+    connect(socket.as_raw_fd(), &SockaddrIn::from(to)).unwrap();
+    TcpStream::from(socket)
+}
+
+/// What it is with clients that ask for the list without a pause, and how many lists they got. Each has an address of its
+/// own: the server gives one address so many a second, and would hold all of them together to that.
 fn polled_meanwhile(server: SocketAddr, path: &str, measured: impl FnOnce() -> f64) -> (f64, usize) {
     let (stop, lists) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let poll = || {
+    let poll = &|number| {
         while !stop.load(Ordering::Relaxed) {
-            let mut stream = TcpStream::connect(server).unwrap();
+            let mut stream = from(number, server);
             write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).unwrap();
@@ -295,8 +307,8 @@ fn polled_meanwhile(server: SocketAddr, path: &str, measured: impl FnOnce() -> f
         }
     };
     let rate = std::thread::scope(|scope| {
-        for _ in 0..POLLERS {
-            scope.spawn(poll);
+        for number in 1..=POLLERS {
+            scope.spawn(move || poll(number));
         }
         let rate = measured();
         stop.store(true, Ordering::Relaxed);

@@ -215,7 +215,9 @@ impl Desk<'_> {
             Answer::Pending { first: false, .. } => {}
             // There are so many of those as can be signed.
             _ if notes.signed => self.changes.audit(&row, self.now)?,
-            _ => self.changes.audit_within(&notes.budget, &row, self.now)?,
+            _ => {
+                self.changes.audit_within(&notes.budget, &row, self.now)?;
+            }
         }
         let (node, peer) = (node.map(str::to_owned), peer.to_owned());
         Ok(Decision { answer, event, node, peer, detail, alarm: notes.alarm })

@@ -143,15 +143,16 @@ pub enum Decided {
 }
 
 /// Approves the one request of `node` with the key `code`: it is signed when the node asks again. What else waits under
-/// that name is denied, for a node has one key.
+/// that name is denied, and what was approved before and has not come for its certificate, for a node has one key.
 pub fn approve(store: &mut Store, node: &str, code: &str, now: Timestamp) -> Result<RequestRow, Decided> {
     let changes = store.changes()?;
-    let waiting = waiting(&changes, node, now)?;
-    let Some(approved) = waiting.iter().find(|row| plain(&row.key_code) == plain(code)) else {
-        let waiting = waiting.into_iter().map(|row| row.key_code).collect();
+    let open = open(&changes, node, now)?;
+    let waiting = || open.iter().filter(|row| row.verdict.is_none());
+    let Some(approved) = waiting().find(|row| plain(&row.key_code) == plain(code)) else {
+        let waiting = waiting().map(|row| row.key_code.clone()).collect();
         return Err(Decided::NotWaiting { node: node.to_owned(), code: Some(code.to_owned()), waiting });
     };
-    for row in &waiting {
+    for row in &open {
         let verdict = if row == approved { Verdict::Approved } else { Verdict::Denied };
         settle(&changes, row, verdict, now)?;
     }
@@ -190,10 +191,6 @@ pub(super) fn deny_of_key(
         settle(changes, row, Verdict::Denied, now)?;
     }
     Ok(open.len())
-}
-
-fn waiting(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
-    Ok(open(changes, node, now)?.into_iter().filter(|row| row.verdict.is_none()).collect())
 }
 
 /// What waits, and what was approved and not collected.

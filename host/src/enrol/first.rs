@@ -22,7 +22,7 @@ pub fn simple_enroll(desk: &Desk<'_>, request: &Request<'_>) -> Result<Decision,
 fn decide(desk: &Desk<'_>, request: &Request<'_>, notes: &mut Notes) -> Result<Answer, Stop> {
     let csr = Csr::parse(request.csr)?;
     let asked = request.credentials.map(|credentials| credentials.name.as_str());
-    let of_key = desk.changes.certificates_of(&csr.spki_hash(), desk.now)?;
+    let of_key = desk.changes.certificates_of(&csr.spki_hash())?;
     if let Some(answer) = stored(desk, &csr, asked, &of_key)? {
         return Ok(answer);
     }

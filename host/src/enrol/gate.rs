@@ -22,11 +22,14 @@ const LOST: Duration = Duration::from_secs(15 * 60);
 /// So many certificates an hour the token of one payload brings. A node that boots again and again is broken, and may be
 /// anybody.
 const OF_PAYLOAD: usize = 20;
-/// So many renewals an hour one address gets for a node: one that crashes after each signature tries again.
-const OF_ADDRESS: usize = 10;
-/// So many all addresses together get, but the one that the certificate was sent to: that one has its own, whatever others
-/// do who have the same certificate.
+/// So many renewals an hour the address gets that the certificate was sent to: a node that crashes after each signature
+/// tries again.
+const OF_HOME: usize = 10;
+/// So many all other addresses get together. The one that the certificate was sent to has its own, whatever others do who
+/// have the same certificate.
 const OF_OTHERS: usize = 10;
+/// So many of those one address gets, which leaves turns for a node that is not where its certificate was sent to.
+const OF_ADDRESS: usize = 3;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What somebody has shown.
@@ -41,7 +44,7 @@ pub(super) enum Shown<'a> {
 pub(super) struct Visit<'a> {
     pub(super) node: &'a NodeRow,
     pub(super) csr: &'a Csr,
-    /// The certificates of the CSR's key.
+    /// The certificates of the CSR's key, newest first, also those that have expired.
     pub(super) of_key: &'a [CertificateRow],
     pub(super) shown: Shown<'a>,
     pub(super) peer: &'a str,
@@ -99,15 +102,15 @@ fn key_is_free(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Result<
         notes.alarm = desk.in_use(row, peer)?;
         return Err(Refusal::Revoked { at, reason }.into());
     }
-    let is_others = |row: &&CertificateRow| row.node != node.name && row.revoked.is_none();
+    let is_others = |row: &&CertificateRow| row.node != node.name && row.revoked.is_none() && row.not_after > desk.now;
     match of_key.iter().find(is_others) {
         Some(row) => Err(Refusal::KeyOfAnother { node: row.node.clone() }.into()),
         None => Ok(()),
     }
 }
 
-/// What shows that a key was revoked. A certificate that gave way to a newer one of the same key and node does not: it was
-/// renewed with its key.
+/// What shows that a key was revoked. A certificate that gave way to a newer one of the same key and node does not, also
+/// once that one has expired: it was renewed with its key.
 fn spoilt(of_key: &[CertificateRow]) -> Option<(&CertificateRow, (Timestamp, CrlReason))> {
     let renewed = |(index, row): (usize, &CertificateRow)| {
         // Newest first.
@@ -196,13 +199,15 @@ fn by_certificate<'a>(
         let detail = format!(
             "key {} asks for another certificate with that of key {}, for which key {} got one at {}: {}; either the \
              node lost that answer, or one of them is somebody else's: compare the code on the node, and revoke the \
-             other key with imprint-host revoke {} --key CODE",
+             other key with imprint-host revoke {} --key CODE; if that key is not the node's, the certificate of key {} \
+             is stolen, too: make the node another payload and then revoke that key",
             csr.code(),
             row.key_code,
             latest.key_code,
             latest.issued_at,
             if lost { "it takes that one's place" } else { "refused" },
-            node.name
+            node.name,
+            row.key_code
         );
         notes.alarm = desk.alarm(row, peer, &detail)?;
         if !lost {
@@ -231,9 +236,11 @@ fn renewed_too_often(desk: &Desk<'_>, node: &str, row: &CertificateRow, peer: &s
             others.push(at);
         }
     }
-    let own = wait(&own, OF_ADDRESS, desk.now);
-    let others = if home.as_deref() == Some(&here) { None } else { wait(&others, OF_OTHERS, desk.now) };
-    let after = own.max(others);
+    let after = if home.as_deref() == Some(&here) {
+        wait(&own, OF_HOME, desk.now)
+    } else {
+        wait(&own, OF_ADDRESS, desk.now).max(wait(&others, OF_OTHERS, desk.now))
+    };
     let detail = format!("certificates of {node} were renewed too often within an hour; the next time later");
     Ok(after.map(|after| Answer::Later { after, detail }))
 }

@@ -38,7 +38,7 @@ fn decide(desk: &Desk<'_>, csr: &[u8], row: &CertificateRow, peer: &str, notes: 
     desk.proven(row, peer)?;
     let csr = Csr::parse(csr)?;
     let Some(node) = desk.changes.node(&row.node)? else { return Err(Refusal::NotOurs.into()) };
-    let of_key = desk.changes.certificates_of(&csr.spki_hash(), desk.now)?;
+    let of_key = desk.changes.certificates_of(&csr.spki_hash())?;
     let visit = Visit { node: &node, csr: &csr, of_key: &of_key, shown: Shown::Certificate(row), peer };
     gate::pass(desk, &visit, notes)
 }

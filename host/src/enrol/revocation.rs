@@ -9,7 +9,7 @@ use x509_cert::certificate::Certificate;
 
 use super::{Alarm, Desk, EnrolError, Stop, approval};
 use crate::csr::Csr;
-use crate::store::{CertificateRow, Changes, Event, Store, StoreError};
+use crate::store::{Budget, CertificateRow, Changes, Event, Store, StoreError};
 use crate::x509::CrlReason;
 
 /// Notes that a client has proven in a handshake that it has this certificate. One that was not issued here is no news.
@@ -61,21 +61,64 @@ impl Desk<'_> {
     /// A revoked certificate, or its key, is still in use. What there is to say about it, the first time.
     pub(super) fn in_use(&self, row: &CertificateRow, peer: &str) -> Result<Option<Alarm>, StoreError> {
         let Some((at, reason)) = row.revoked else { return Ok(None) };
-        let detail = format!(
-            "key {} is in use, but was revoked at {at} ({}): is there a second machine with its payload or its key?",
-            row.key_code,
-            reason_name(reason)
-        );
-        self.alarm(row, peer, &detail)
+        let (code, name) = (&row.key_code, reason_name(reason));
+        let valid = if reason == CrlReason::Superseded { self.other_keys(row)? } else { Vec::new() };
+        let question = "is there a second machine with its payload or its key?";
+        let detail = if valid.is_empty() {
+            format!("key {code} is in use, but was revoked at {at} ({name}): {question}")
+        } else {
+            // A stolen certificate that was renewed and shown ends the node's own: then it is the node that is heard of
+            // here, and the key to revoke is the other one.
+            let (valid, node) = (valid.join(", "), &row.node);
+            format!(
+                "key {code} is in use, but was revoked at {at} ({name}), and key {valid} is valid now: {question} compare \
+                 the code on the node: if it is {code}, the other machine has key {valid}; then run imprint-host revoke \
+                 {node} and make the node another payload"
+            )
+        };
+        // Whoever shows it has nothing that is good now, and may have any number of them.
+        self.alarm_within(Some(&Budget::Alarm), row, peer, &detail)
     }
 
-    /// Somebody has to look at a certificate. It is said once for each.
+    /// Codes of the node's other keys that have a valid certificate.
+    fn other_keys(&self, row: &CertificateRow) -> Result<Vec<String>, StoreError> {
+        let mut codes: Vec<String> = Vec::new();
+        for live in self.changes.live_certificates(&row.node, self.now)? {
+            if live.spki_hash != row.spki_hash && !codes.contains(&live.key_code) {
+                codes.push(live.key_code);
+            }
+        }
+        Ok(codes)
+    }
+
+    /// Somebody has to look at a certificate that is valid. There are so many of those as can be signed.
     pub(super) fn alarm(&self, row: &CertificateRow, peer: &str, detail: &str) -> Result<Option<Alarm>, StoreError> {
-        if !self.changes.alarmed(&row.serial, self.now)? {
+        self.alarm_within(None, row, peer, detail)
+    }
+
+    /// Said once for each certificate, until it is revoked or an administrator has revoked something of the node's. What is
+    /// not in the audit log yet is news until it is.
+    fn alarm_within(
+        &self,
+        budget: Option<&Budget>,
+        row: &CertificateRow,
+        peer: &str,
+        detail: &str,
+    ) -> Result<Option<Alarm>, StoreError> {
+        if self.changes.has_alarm(&row.serial)? {
             return Ok(None);
         }
         let event = Event { event: "alarm", node: Some(&row.node), peer: Some(peer), detail };
-        self.changes.audit(&event, self.now)?;
+        let written = match budget {
+            Some(budget) => self.changes.audit_within(budget, &event, self.now)?,
+            None => {
+                self.changes.audit(&event, self.now)?;
+                true
+            }
+        };
+        if written {
+            self.changes.alarmed(&row.serial, self.now)?;
+        }
         Ok(Some(Alarm { node: row.node.clone(), peer: peer.to_owned(), detail: detail.to_owned() }))
     }
 }
@@ -125,6 +168,8 @@ pub fn revoke(
         let detail = format!("{void} payloads void: {}", reason_name(reason));
         changes.audit(&Event { event: "revoked", node: Some(node), peer: None, detail: &detail }, now)?;
     }
+    // Whoever has decided has seen the alarms. A stolen certificate whose other key was revoked can be used again.
+    changes.rearm(node)?;
     changes.commit()?;
     Ok((meant, void))
 }

@@ -24,13 +24,17 @@ pub enum Budget {
     Payload(PayloadId),
     /// A certificate of this node that is valid. They share one: who has one gets others by it.
     Certificate(String),
+    /// A certificate that was revoked, or its key, which is an alarm. All of them share one budget: whoever has many of
+    /// them is a stranger nevertheless.
+    Alarm,
 }
 
-/// So many lines an hour are enough to see that something is going on. With alarms, one for each revoked certificate that
-/// is in use, they are at most a hundred.
+/// So many lines an hour are enough to see that something is going on. With [`ALARMS`] they are a hundred.
 const STRANGERS: usize = 90;
 /// So many of those are from one address, which leaves room for what others do.
 const OF_ADDRESS: usize = 30;
+/// So many alarms an hour about what was revoked. The log of the server and its metric have all of them.
+const ALARMS: usize = 10;
 /// A node that is refused again and again is refused for the same reason.
 const OF_ONE: usize = 10;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -61,6 +65,7 @@ impl Budget {
             Budget::Stranger => "stranger".to_owned(),
             Budget::Payload(id) => format!("payload {id}"),
             Budget::Certificate(node) => format!("certificate of {node}"),
+            Budget::Alarm => "alarm".to_owned(),
         }
     }
 
@@ -68,13 +73,21 @@ impl Budget {
         match self {
             Budget::Stranger => STRANGERS,
             Budget::Payload(_) | Budget::Certificate(_) => OF_ONE,
+            Budget::Alarm => ALARMS,
+        }
+    }
+
+    fn lines_of_address(&self) -> usize {
+        match self {
+            Budget::Stranger => OF_ADDRESS,
+            _ => self.lines(),
         }
     }
 }
 
 impl Changes<'_> {
-    /// Adds a line to the audit log, or counts it if the last hour has had enough of them.
-    pub fn audit_within(&self, budget: &Budget, event: &Event<'_>, now: Timestamp) -> Result<(), StoreError> {
+    /// Adds a line to the audit log, or counts it if the last hour has had enough of them. Whether it was added.
+    pub fn audit_within(&self, budget: &Budget, event: &Event<'_>, now: Timestamp) -> Result<bool, StoreError> {
         let name = budget.name();
         // A clock that was ahead is set right: what it dated is of no hour.
         let sql = "SELECT peer FROM audit WHERE budget = ?1 AND at > ?2 AND at <= ?3";
@@ -82,9 +95,10 @@ impl Changes<'_> {
         let written: Vec<Option<String>> = self.many(sql, params![name, since, millis(now)], |row| row.get(0))?;
         let from = event.peer.map(origin::of);
         let same = written.iter().filter(|peer| peer.as_deref().map(origin::of) == from).count();
-        let own = if *budget == Budget::Stranger { OF_ADDRESS } else { OF_ONE };
+        let own = budget.lines_of_address();
         if written.len() >= budget.lines() || same >= own {
-            return self.not_written(name, now);
+            self.not_written(name, now)?;
+            return Ok(false);
         }
         let mut detail = event.detail.to_owned();
         if let Some(NotWritten { count, since }) = self.taken_up(&name)? {
@@ -95,7 +109,8 @@ impl Changes<'_> {
         }
         let sql = "INSERT INTO audit (at, event, node, peer, detail, budget) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let (node, peer) = (event.node.map(line), event.peer.map(line));
-        self.run(sql, params![millis(now), event.event, node, peer, line(&detail), name])
+        self.run(sql, params![millis(now), event.event, node, peer, line(&detail), name])?;
+        Ok(true)
     }
 
     /// Counts a line. If these changes are dropped, it is counted nevertheless: the number is for people.

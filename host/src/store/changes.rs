@@ -146,16 +146,27 @@ impl Changes<'_> {
         self.many(sql, params![node, millis(since)], |row| Ok((timestamp(row, 0)?, row.get(1)?)))
     }
 
-    /// Revokes a certificate; the first time counts.
+    /// Revokes a certificate; the first time counts. That it is in use is news from then on, whatever was said of it before.
     pub fn revoke(&self, row: &CertificateRow, reason: CrlReason, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE certificates SET revoked_at = ?2, reason = ?3 WHERE serial = ?1 AND revoked_at IS NULL";
+        let sql = "UPDATE certificates SET revoked_at = ?2, reason = ?3, alarmed_at = NULL
+                   WHERE serial = ?1 AND revoked_at IS NULL";
         self.run(sql, params![row.serial, millis(now), reason_code(reason)])
     }
 
-    /// Notes that a revoked certificate is in use. Whether that is news.
-    pub fn alarmed(&self, serial: &[u8], now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "UPDATE certificates SET alarmed_at = ?2 WHERE serial = ?1 AND alarmed_at IS NULL";
-        Ok(self.check(self.transaction.execute(sql, params![serial, millis(now)]))? > 0)
+    /// Whether the log has an alarm about a certificate.
+    pub fn has_alarm(&self, serial: &[u8]) -> Result<bool, StoreError> {
+        let sql = "SELECT alarmed_at IS NOT NULL FROM certificates WHERE serial = ?1";
+        Ok(self.one(sql, [serial], |row| row.get(0))?.unwrap_or_default())
+    }
+
+    /// Notes that the log has an alarm about a certificate.
+    pub fn alarmed(&self, serial: &[u8], now: Timestamp) -> Result<(), StoreError> {
+        self.run("UPDATE certificates SET alarmed_at = ?2 WHERE serial = ?1", params![serial, millis(now)])
+    }
+
+    /// What is found in use of a node's certificates is news again.
+    pub fn rearm(&self, node: &str) -> Result<(), StoreError> {
+        self.run("UPDATE certificates SET alarmed_at = NULL WHERE node = ?1 AND alarmed_at IS NOT NULL", [node])
     }
 
     /// Notes that a list of revoked certificates was made. The list itself is not kept: it can be made again.
@@ -171,12 +182,10 @@ impl Changes<'_> {
         self.run(sql, params![serial, millis(now)])
     }
 
-    /// The certificates of a key, of whatever node, that have not expired or were revoked, newest first.
-    pub fn certificates_of(&self, spki_hash: &[u8; 32], now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
-        let sql = format!(
-            "{CERTIFICATE} WHERE spki_hash = ?1 AND (not_after > ?2 OR revoked_at IS NOT NULL) ORDER BY rowid DESC"
-        );
-        self.many(&sql, params![spki_hash.as_slice(), millis(now)], certificate_row)
+    /// The certificates of a key, of whatever node, newest first: those that have expired or were revoked, too.
+    pub fn certificates_of(&self, spki_hash: &[u8; 32]) -> Result<Vec<CertificateRow>, StoreError> {
+        let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 ORDER BY rowid DESC");
+        self.many(&sql, [spki_hash.as_slice()], certificate_row)
     }
 
     /// The requests for a node, oldest first, without those that nobody has made for a day.

@@ -101,6 +101,13 @@ impl Books {
         }
     }
 
+    /// A certificate that came with its payload.
+    pub fn credentials(&self) -> Vec<u8> {
+        let options = Options { credentials: true, ..Options::default() };
+        self.state.borrow_mut().payload("node1", &options, self.now.get()).unwrap();
+        self.live("node1").pop().unwrap()
+    }
+
     pub fn ask(&self, name: &str, token: Option<&str>, csr: &[u8], peer: &str) -> Decision {
         let proof = token.map(|token| Proof::Token(Secret::new(token.as_bytes().to_vec())));
         let credentials = proof.map(|proof| Credentials { name: name.to_owned(), proof });
