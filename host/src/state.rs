@@ -51,12 +51,29 @@ pub enum Error {
     NoSuchNode(String),
     /// Making a payload.
     Compose(ComposeError),
+    /// The CA has another intermediate, and the audit log does not say so.
+    RotatedUnlogged {
+        /// The intermediate.
+        id: String,
+        /// Why there is no line.
+        source: StoreError,
+    },
 }
 
 impl State {
     /// Makes CA and store in a new or empty directory.
     pub fn init(dir: &Path, urls: &[EstUrl], now: Timestamp) -> Result<State, Error> {
-        let ca = Ca::init(dir, now)?;
+        State::init_in_turn(dir, urls, now, &mut |_| ())
+    }
+
+    /// The same; `waits` is told of a directory that another command has its turn in, before that is waited for.
+    pub fn init_in_turn(
+        dir: &Path,
+        urls: &[EstUrl],
+        now: Timestamp,
+        waits: &mut dyn FnMut(&Path),
+    ) -> Result<State, Error> {
+        let ca = Ca::init(dir, now, waits)?;
         let store = Store::create(&database(dir), urls, now)?;
         // The server makes it when it is not there.
         let _ = room::restore(dir, 0);
@@ -138,12 +155,12 @@ impl State {
     }
 
     /// Copies the state into a new or empty directory, also while a server works on it. The copy is a state directory
-    /// itself, without the root's key.
-    pub fn back_up(&self, to: &Path) -> Result<(), Error> {
-        let _held = ca::new_directory(to)?;
+    /// itself, without the root's key. `waits` is told of a directory that has to be waited for.
+    pub fn back_up(&self, to: &Path, waits: &mut dyn FnMut(&Path)) -> Result<(), Error> {
+        let _held = ca::new_directory(to, waits)?;
         // The store first: what it names is in the CA by then.
         self.store.back_up(&database(to))?;
-        Ok(self.ca.back_up(to)?)
+        Ok(self.ca.back_up(to, waits)?)
     }
 
     /// Decides one thing in changes of its own.
@@ -169,13 +186,24 @@ impl State {
         Ok(true)
     }
 
-    /// Gives the CA another intermediate, signed with the root's key: `root.key` in the directory, or that file.
-    pub fn rotate(&mut self, root_key: Option<&Path>, now: Timestamp) -> Result<(), Error> {
-        self.ca = Ca::rotate(self.ca.dir(), root_key, now)?;
-        let detail = format!("intermediate {}, until {}", self.ca.current().id(), self.ca.current().not_after());
+    /// Gives the CA another intermediate, signed with the root's key: `root.key` in the directory, or that file. `waits` is
+    /// told if that has to be waited for.
+    pub fn rotate(
+        &mut self,
+        root_key: Option<&Path>,
+        now: Timestamp,
+        waits: &mut dyn FnMut(&Path),
+    ) -> Result<(), Error> {
+        // The turn may be long in coming; no server must wait for the store meanwhile. What can fail does so before
+        // anything is replaced, for nothing takes that back.
+        let turn = self.ca.turn(waits)?;
         let changes = self.store.changes()?;
-        changes.audit(&Event { event: "rotated", node: None, peer: None, detail: &detail }, now)?;
-        Ok(changes.commit()?)
+        self.ca = Ca::rotate(self.ca.dir(), &turn, root_key, now)?;
+        let id = self.ca.current().id();
+        let detail = format!("intermediate {id}, until {}", self.ca.current().not_after());
+        let event = Event { event: "rotated", node: None, peer: None, detail: &detail };
+        let logged = changes.audit(&event, now).and_then(|()| changes.commit());
+        logged.map_err(|source| Error::RotatedUnlogged { id, source })
     }
 
     /// Hosts of the EST URLs: the names in the server's certificate.
@@ -277,6 +305,11 @@ impl fmt::Display for Error {
             Error::NoSuchNode(name) => {
                 write!(f, "there is no node {name}; imprint-host nodes lists them, node add makes one")
             }
+            Error::RotatedUnlogged { id, .. } => write!(
+                f,
+                "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. \
+                 Take the root's key offline, there is nothing to repeat"
+            ),
         }
     }
 }
@@ -288,6 +321,7 @@ impl std::error::Error for Error {
             Error::Store(error) => error.source(),
             Error::Record(error) => error.source(),
             Error::Compose(error) => error.source(),
+            Error::RotatedUnlogged { source, .. } => Some(source),
             Error::SameName { .. } | Error::Taken(_) | Error::NotAdded(_) | Error::NoSuchNode(_) => None,
         }
     }

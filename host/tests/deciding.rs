@@ -259,13 +259,17 @@ fn the_intermediate_is_replaced_while_the_server_runs() {
     let old = fleet.enrolled(&first);
     let (state, away) = (fleet.site.dir.path().join("state"), fleet.site.dir.path().join("offline.key"));
     std::fs::rename(state.join("root.key"), &away).unwrap();
-    let refused = fleet.site.state().rotate(None, fleet.site.clock()).unwrap_err().to_string();
+    let refused = fleet.site.state().rotate(None, fleet.site.clock(), &mut |_| ()).unwrap_err().to_string();
     let want = "bring it back for this one command, or say where it is with --root-key";
     assert!(refused.starts_with("the root's key is not at ") && refused.ends_with(want), "{refused}");
-    let wrong = fleet.site.state().rotate(Some(&fleet.site.dir.path().join("0.key")), fleet.site.clock()).unwrap_err();
+    let wrong = fleet
+        .site
+        .state()
+        .rotate(Some(&fleet.site.dir.path().join("0.key")), fleet.site.clock(), &mut |_| ())
+        .unwrap_err();
     assert!(wrong.to_string().ends_with("0.key is not the key of root.pem"), "{wrong}");
     let before = fleet.site.state().ca.current().id();
-    fleet.site.state().rotate(Some(&away), fleet.site.clock()).unwrap();
+    fleet.site.state().rotate(Some(&away), fleet.site.clock(), &mut |_| ()).unwrap();
     let after = fleet.site.state().ca.current().id();
     assert_ne!(before, after);
     let new = fleet.enrolled(&second);
