@@ -51,7 +51,7 @@ pub(super) fn of_file(path: &Path, jobs: &[Job]) {
                 warn(format_args!(
                     "{}: its command has a password as an argument ({what}), which every user of \
                      this machine can read. Give it in a variable: env = {{ NAME = \"…\" }}, for ipmitool IPMI_PASSWORD \
-                     and -E",
+                     and -E; for curl in a file that nobody else can read, and --netrc-file",
                     job.node.escape_default()
                 ));
             }
