@@ -238,6 +238,28 @@ fn addresses_and_host_names_that_stand_twice_are_said() {
     assert_eq!(said["warnings"], want);
 }
 
+/// Free text beside a common name that differs: it may be the machine's, and then one of the two is wrong.
+#[test]
+fn serial_numbers_of_subjects_that_stand_twice_are_said() {
+    let site = Site::new();
+    site.file("one.toml", &record("node1", "subject = [\"CN=c\", \"serialNumber=X1\"]"));
+    site.file("two.toml", &record("node2", "subject = [\"O=B\", \"CN=d\", \"serialNumber=x1\"]"));
+    site.file("three.toml", &record("node3", "subject = [\"O=C\", \"serialNumber=X1\"]\nbind = { serial = \"X1\" }"));
+    let said = |node: &str, shown: &str| {
+        format!("{node}: serialNumber={shown} is node1's, too (one.toml): whoever goes by it cannot tell them apart")
+    };
+    let (out, warning) = site.fine(&["--json", "node", "add", "one.toml", "two.toml"]);
+    assert_eq!(warning, format!("imprint-host: warning: {}\n", said("node2", "x1")));
+    let json: Value = serde_json::from_str(&out).unwrap();
+    let want = serde_json::json!([
+        { "about": "subject-serial", "node": "node2", "other": "node1", "message": said("node2", "x1") },
+    ]);
+    assert_eq!(json["warnings"], want);
+    let (_, warning) = site.fine(&["node", "add", "three.toml"]);
+    assert_eq!(warning, format!("imprint-host: warning: {}\n", said("node3", "X1")));
+    assert_eq!(site.log("duplicate"), Vec::<String>::new(), "nothing had to be allowed");
+}
+
 #[test]
 fn records_that_are_replaced_keep_what_they_have() {
     let site = Site::new();

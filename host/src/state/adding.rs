@@ -311,6 +311,11 @@ impl fmt::Display for Warning {
             Warning::Twice { node, claim, other } if claim.kind == Kind::HostName => {
                 write!(f, "{node}: {} is {}'s, too ({})", claim.shown, other.node, other.file)
             }
+            Warning::Twice { node, claim, other } if claim.kind == Kind::SubjectSerial => write!(
+                f,
+                "{node}: {} is {}'s, too ({}): whoever goes by it cannot tell them apart",
+                claim.shown, other.node, other.file
+            ),
             Warning::Twice { node, claim, other } => write!(
                 f,
                 "{node}: {} is {}'s, too ({}), and was allowed: whoever looks at it cannot tell them apart",
