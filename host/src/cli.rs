@@ -268,10 +268,20 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
     print(&if cli.json {
         let (id, expiry) = (made.id.to_string(), made.expiry.to_string());
         let file = shown.to_string();
-        format!("{}\n", json!({ "node": arguments.node, "file": file, "bytes": len, "id": id, "expiry": expiry }))
+        let superseded = &made.superseded;
+        let node = &arguments.node;
+        format!(
+            "{}\n",
+            json!({ "node": node, "file": file, "bytes": len, "id": id, "expiry": expiry, "superseded": superseded })
+        )
     } else {
         let shown = line(&shown.to_string());
-        format!("wrote {shown}: {len} bytes, payload {} for {}, expires {}\n", made.id, arguments.node, made.expiry)
+        let ended = match made.superseded.join(", key ") {
+            codes if codes.is_empty() => codes,
+            codes => format!("; revoked what came with an earlier one: key {codes}"),
+        };
+        let (id, node, expiry) = (made.id, &arguments.node, made.expiry);
+        format!("wrote {shown}: {len} bytes, payload {id} for {node}, expires {expiry}{ended}\n")
     })
 }
 

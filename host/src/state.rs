@@ -16,6 +16,7 @@ use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{self, Record, RecordError};
 use crate::room;
 use crate::store::{CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
+use crate::x509::CrlReason;
 
 /// An open state directory.
 pub struct State {
@@ -128,10 +129,10 @@ impl State {
         prepare: impl FnOnce(&Composed) -> Result<T, E>,
     ) -> Result<(Composed, T), E> {
         let record = self.record(node)?;
-        let composed = compose::compose(&record, &self.ca, &self.urls, options, now).map_err(Error::Compose)?;
+        let mut composed = compose::compose(&record, &self.ca, &self.urls, options, now).map_err(Error::Compose)?;
         let prepared = prepare(&composed)?;
         let booked = self.store.changes().and_then(|changes| {
-            book(&changes, &self.ca, &record, &composed, options, now)?;
+            book(&changes, &self.ca, &record, &mut composed, options, now)?;
             changes.commit()
         });
         booked.map_err(Error::Store)?;
@@ -147,7 +148,7 @@ impl State {
             made.push((record, composed));
         }
         let changes = self.store.changes()?;
-        for (record, composed) in &made {
+        for (record, composed) in &mut made {
             book(&changes, &self.ca, record, composed, options, now)?;
         }
         changes.commit()?;
@@ -221,12 +222,15 @@ fn book(
     changes: &Changes<'_>,
     ca: &Ca,
     record: &Record,
-    composed: &Composed,
+    composed: &mut Composed,
     options: &Options,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let node = record.name.to_string();
     let voided = if options.keep { 0 } else { withdraw(changes, &node, now)? };
+    if let Some(made) = composed.certificate.as_ref().filter(|_| !options.keep) {
+        composed.superseded = supersede(changes, &node, &made.key_code, now)?;
+    }
     changes.add_payload(&PayloadRow {
         id: composed.id,
         node: node.clone(),
@@ -271,6 +275,25 @@ fn book(
 fn withdraw(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<usize, StoreError> {
     changes.drop_requests(node)?;
     changes.void_payloads(node, now)
+}
+
+/// The key `by` travels to the node, and those that travelled before are good for nothing any more: whoever has one of their
+/// media would be the node. Codes of these keys. What the node has asked for itself is the gate's to end.
+fn supersede(changes: &Changes<'_>, node: &str, by: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let payloads = changes.payloads(node)?;
+    // Nobody asked for those that came with a payload, and they were made with it.
+    let came_with = |row: &CertificateRow| {
+        let made_with = |payload: &PayloadRow| payload.id == row.payload && payload.composed == row.issued_at;
+        row.peer.is_none() && row.renews.is_none() && payloads.iter().any(made_with)
+    };
+    let mut codes = Vec::new();
+    for row in changes.live_certificates(node, now)?.into_iter().filter(came_with) {
+        changes.revoke(&row, CrlReason::Superseded, now)?;
+        let detail = format!("key {}: key {by} takes its place", row.key_code);
+        changes.audit(&Event { event: "superseded", node: Some(node), peer: None, detail: &detail }, now)?;
+        codes.push(row.key_code);
+    }
+    Ok(codes)
 }
 
 fn database(dir: &Path) -> PathBuf {
