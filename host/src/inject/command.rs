@@ -117,7 +117,11 @@ fn optional(before: &[&str], word: &str, next: &str) -> Option<Shows> {
     OPTIONS.iter().find_map(|known| {
         let between = before.iter().rposition(|word| word.ends_with(known.program));
         let between = before.get(between?.saturating_add(1)..).unwrap_or_default();
-        if known.first && !between.iter().all(|word| word.starts_with('-')) {
+        let own = |(at, word): (usize, &&str)| {
+            let before = at.checked_sub(1).and_then(|at| between.get(at).copied());
+            word.starts_with('-') || before.is_some_and(|before| known.values.contains(&before))
+        };
+        if known.first && !between.iter().enumerate().all(own) {
             return None;
         }
         let rest = match known.option.strip_prefix("--") {
@@ -149,19 +153,22 @@ struct Known {
     flags: &'static str,
     /// A name and a colon stand before the password.
     named: bool,
-    /// All words behind those that begin with `-` are another program's.
+    /// Behind its options and their values all words are another program's.
     first: bool,
+    /// Other options of such a program, with a value in the next word.
+    values: &'static [&'static str],
 }
 
-const PLAIN_OPTION: Known = Known { program: "", option: "--password", flags: "", named: false, first: false };
+const PLAIN_OPTION: Known =
+    Known { program: "", option: "--password", flags: "", named: false, first: false, values: &[] };
 const CURL: Known =
-    Known { program: "curl", option: "", flags: "0123456afgiIjJklLnNOpqRsSvZ#", named: true, first: false };
+    Known { program: "curl", option: "", flags: "0123456afgiIjJklLnNOpqRsSvZ#", named: true, ..PLAIN_OPTION };
 const OPTIONS: [Known; 9] = [
     PLAIN_OPTION,
     Known { program: "ipmitool", option: "-P", ..PLAIN_OPTION },
     Known { program: "ipmiconsole", option: "-p", ..PLAIN_OPTION },
     Known { program: "ipmipower", option: "-p", ..PLAIN_OPTION },
-    Known { program: "sshpass", option: "-p", first: true, ..PLAIN_OPTION },
+    Known { program: "sshpass", option: "-p", first: true, values: &["-P", "-f", "-d"], ..PLAIN_OPTION },
     Known { option: "-u", ..CURL },
     Known { option: "--user", ..CURL },
     Known { option: "-U", ..CURL },
@@ -210,6 +217,7 @@ mod tests {
         argument("ipmipower -h bmc1 -p'hunter2' --on", "-p…");
         argument("sshpass -p x ssh h", "-p …");
         argument("sshpass -v -phunter2 ssh -p22 h", "-p…");
+        argument("sshpass -P assphrase -p hunter2 ssh h", "-p …");
         argument("sh -c \"sshpass -phunter2 ssh h\"", "-p…");
         argument("curl -u admin:hunter2 https://bmc1/redfish/v1", "-u …");
         argument("curl -uadmin:hunter2 https://bmc1/redfish/v1", "-u…");
