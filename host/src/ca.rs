@@ -31,7 +31,7 @@ use x509_cert::ext::pkix::{
 use zeroize::Zeroizing;
 
 pub use error::StateError;
-pub(crate) use files::{Held, given_away};
+pub(crate) use files::{Held, Waits, given_away};
 use files::{
     hold, io_error, private_directory, private_folder, read_certificate, read_key, refuse_used, write, write_key,
 };
@@ -134,8 +134,8 @@ type Stamp = (u64, u64, i64, i64);
 
 impl Ca {
     /// Makes root and intermediate in a new or empty directory.
-    pub fn init(dir: &Path, now: Timestamp) -> Result<Ca, StateError> {
-        let _held = new_directory(dir)?;
+    pub(crate) fn init(dir: &Path, now: Timestamp, waits: Waits<'_>) -> Result<Ca, StateError> {
+        let _held = new_directory(dir, waits)?;
         private_folder(&dir.join(FOLDER))?;
         let key = new_key()?;
         let spki = key.subject_public_key_info();
@@ -173,10 +173,8 @@ impl Ca {
 
     /// Puts a new intermediate, signed with the root's key, in the place of the current one. What that one has issued
     /// stays valid. At any moment, and after any crash, one of the two is the current one, and the other is there only
-    /// if it was that before. Several at once take turns.
-    pub fn rotate(dir: &Path, root_key: Option<&Path>, now: Timestamp) -> Result<Ca, StateError> {
-        let absent = || StateError::Absent(dir.to_owned());
-        let _held = hold(dir).map_err(|error| if dir.join(CURRENT).exists() { error } else { absent() })?;
+    /// if it was that before. Several at once take turns, which `_turn` stands for.
+    pub(crate) fn rotate(dir: &Path, _turn: &Held, root_key: Option<&Path>, now: Timestamp) -> Result<Ca, StateError> {
         let ca = Ca::open(dir)?;
         let path = root_key.map_or_else(|| dir.join("root.key"), Path::to_owned);
         if !path.exists() {
@@ -192,6 +190,12 @@ impl Ca {
         ca.current.keep(dir)?;
         Intermediate::clear(dir)?;
         Ca::replace(dir, &ca.root, &key, now)
+    }
+
+    /// Waits for its turn to change the files.
+    pub(crate) fn turn(&self, waits: Waits<'_>) -> Result<Held, StateError> {
+        let absent = || StateError::Absent(self.dir.clone());
+        hold(&self.dir, waits).map_err(|error| if self.dir.join(CURRENT).exists() { error } else { absent() })
     }
 
     fn replace(dir: &Path, root: &CaCertificate, key: &KeyPair, now: Timestamp) -> Result<Ca, StateError> {
@@ -213,14 +217,15 @@ impl Ca {
         write(&dir.join(CURRENT), 0o644, pem::encode("CERTIFICATE", &der).as_bytes())?;
         crash::point("rotated");
         let ca = Ca::open(dir)?;
-        ca.current.keep(dir)?;
+        // It is the current one already, and an error would say otherwise. The next rotation keeps what is not kept.
+        let _ = ca.current.keep(dir);
         Ok(ca)
     }
 
     /// Copies everything but the root's key, which should be elsewhere, into a directory of its own. Meanwhile the CA
     /// gets no other intermediate, whose key would be missing in the copy.
-    pub fn back_up(&self, to: &Path) -> Result<(), StateError> {
-        let _held = hold(&self.dir)?;
+    pub(crate) fn back_up(&self, to: &Path, waits: Waits<'_>) -> Result<(), StateError> {
+        let _held = hold(&self.dir, waits)?;
         private_folder(&to.join(FOLDER))?;
         let folder = self.dir.join(FOLDER);
         let mut names = vec![PathBuf::from("root.pem")];
@@ -396,11 +401,11 @@ impl Ca {
 }
 
 /// Makes a directory for a state, or takes an empty one, which nobody else takes meanwhile.
-pub(crate) fn new_directory(dir: &Path) -> Result<Held, StateError> {
+pub(crate) fn new_directory(dir: &Path, waits: Waits<'_>) -> Result<Held, StateError> {
     // First as well: the mode of a directory that is somebody else's is left alone.
     refuse_used(dir)?;
     private_directory(dir)?;
-    let held = hold(dir)?;
+    let held = hold(dir, waits)?;
     refuse_used(dir)?;
     Ok(held)
 }

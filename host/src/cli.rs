@@ -90,7 +90,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         }
         Command::Ca(CaCommand::Rotate { root_key }) => {
             let mut state = open(cli)?;
-            state.rotate(root_key.as_deref(), now)?;
+            state.rotate(root_key.as_deref(), now, &mut warnings::waits)?;
             let (id, until) = (state.ca.current().id(), state.ca.current().not_after());
             print(&if cli.json {
                 format!("{}\n", json!({ "intermediate": id, "not_after": until.to_string() }))
@@ -107,7 +107,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             io::stdout().lock().write_all(&script).map_err(CliError::Output)
         }
         Command::Backup { to } => {
-            State::open(&cli.dir)?.back_up(to)?;
+            State::open(&cli.dir)?.back_up(to, &mut warnings::waits)?;
             let shown = to.display().to_string();
             print(&if cli.json {
                 format!("{}\n", json!({ "backup": shown }))
@@ -160,7 +160,7 @@ fn decided<T>(cli: &Cli, mut act: impl FnMut(&mut State) -> Result<T, CliError>)
 }
 
 fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
-    let state = State::init(&cli.dir, urls, now)?;
+    let state = State::init_in_turn(&cli.dir, urls, now, &mut warnings::waits)?;
     let root = state.ca.root();
     let (sha256, bytes, dir) = (hex::encode(&root.sha256()), root.der().len(), cli.dir.display());
     if cli.json {
@@ -268,10 +268,20 @@ fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), Cli
     print(&if cli.json {
         let (id, expiry) = (made.id.to_string(), made.expiry.to_string());
         let file = shown.to_string();
-        format!("{}\n", json!({ "node": arguments.node, "file": file, "bytes": len, "id": id, "expiry": expiry }))
+        let superseded = &made.superseded;
+        let node = &arguments.node;
+        format!(
+            "{}\n",
+            json!({ "node": node, "file": file, "bytes": len, "id": id, "expiry": expiry, "superseded": superseded })
+        )
     } else {
         let shown = line(&shown.to_string());
-        format!("wrote {shown}: {len} bytes, payload {} for {}, expires {}\n", made.id, arguments.node, made.expiry)
+        let ended = match made.superseded.join(", key ") {
+            codes if codes.is_empty() => codes,
+            codes => format!("; revoked what came with an earlier one: key {codes}"),
+        };
+        let (id, node, expiry) = (made.id, &arguments.node, made.expiry);
+        format!("wrote {shown}: {len} bytes, payload {id} for {node}, expires {expiry}{ended}\n")
     })
 }
 

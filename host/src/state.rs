@@ -16,6 +16,7 @@ use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{self, Record, RecordError};
 use crate::room;
 use crate::store::{CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
+use crate::x509::CrlReason;
 
 /// An open state directory.
 pub struct State {
@@ -51,12 +52,29 @@ pub enum Error {
     NoSuchNode(String),
     /// Making a payload.
     Compose(ComposeError),
+    /// The CA has another intermediate, and the audit log does not say so.
+    RotatedUnlogged {
+        /// The intermediate.
+        id: String,
+        /// Why there is no line.
+        source: StoreError,
+    },
 }
 
 impl State {
     /// Makes CA and store in a new or empty directory.
     pub fn init(dir: &Path, urls: &[EstUrl], now: Timestamp) -> Result<State, Error> {
-        let ca = Ca::init(dir, now)?;
+        State::init_in_turn(dir, urls, now, &mut |_| ())
+    }
+
+    /// The same; `waits` is told of a directory that another command has its turn in, before that is waited for.
+    pub fn init_in_turn(
+        dir: &Path,
+        urls: &[EstUrl],
+        now: Timestamp,
+        waits: &mut dyn FnMut(&Path),
+    ) -> Result<State, Error> {
+        let ca = Ca::init(dir, now, waits)?;
         let store = Store::create(&database(dir), urls, now)?;
         // The server makes it when it is not there.
         let _ = room::restore(dir, 0);
@@ -111,10 +129,10 @@ impl State {
         prepare: impl FnOnce(&Composed) -> Result<T, E>,
     ) -> Result<(Composed, T), E> {
         let record = self.record(node)?;
-        let composed = compose::compose(&record, &self.ca, &self.urls, options, now).map_err(Error::Compose)?;
+        let mut composed = compose::compose(&record, &self.ca, &self.urls, options, now).map_err(Error::Compose)?;
         let prepared = prepare(&composed)?;
         let booked = self.store.changes().and_then(|changes| {
-            book(&changes, &self.ca, &record, &composed, options, now)?;
+            book(&changes, &self.ca, &record, &mut composed, options, now)?;
             changes.commit()
         });
         booked.map_err(Error::Store)?;
@@ -130,7 +148,7 @@ impl State {
             made.push((record, composed));
         }
         let changes = self.store.changes()?;
-        for (record, composed) in &made {
+        for (record, composed) in &mut made {
             book(&changes, &self.ca, record, composed, options, now)?;
         }
         changes.commit()?;
@@ -138,12 +156,12 @@ impl State {
     }
 
     /// Copies the state into a new or empty directory, also while a server works on it. The copy is a state directory
-    /// itself, without the root's key.
-    pub fn back_up(&self, to: &Path) -> Result<(), Error> {
-        let _held = ca::new_directory(to)?;
+    /// itself, without the root's key. `waits` is told of a directory that has to be waited for.
+    pub fn back_up(&self, to: &Path, waits: &mut dyn FnMut(&Path)) -> Result<(), Error> {
+        let _held = ca::new_directory(to, waits)?;
         // The store first: what it names is in the CA by then.
         self.store.back_up(&database(to))?;
-        Ok(self.ca.back_up(to)?)
+        Ok(self.ca.back_up(to, waits)?)
     }
 
     /// Decides one thing in changes of its own.
@@ -169,13 +187,24 @@ impl State {
         Ok(true)
     }
 
-    /// Gives the CA another intermediate, signed with the root's key: `root.key` in the directory, or that file.
-    pub fn rotate(&mut self, root_key: Option<&Path>, now: Timestamp) -> Result<(), Error> {
-        self.ca = Ca::rotate(self.ca.dir(), root_key, now)?;
-        let detail = format!("intermediate {}, until {}", self.ca.current().id(), self.ca.current().not_after());
+    /// Gives the CA another intermediate, signed with the root's key: `root.key` in the directory, or that file. `waits` is
+    /// told if that has to be waited for.
+    pub fn rotate(
+        &mut self,
+        root_key: Option<&Path>,
+        now: Timestamp,
+        waits: &mut dyn FnMut(&Path),
+    ) -> Result<(), Error> {
+        // The turn may be long in coming; no server must wait for the store meanwhile. What can fail does so before
+        // anything is replaced, for nothing takes that back.
+        let turn = self.ca.turn(waits)?;
         let changes = self.store.changes()?;
-        changes.audit(&Event { event: "rotated", node: None, peer: None, detail: &detail }, now)?;
-        Ok(changes.commit()?)
+        self.ca = Ca::rotate(self.ca.dir(), &turn, root_key, now)?;
+        let id = self.ca.current().id();
+        let detail = format!("intermediate {id}, until {}", self.ca.current().not_after());
+        let event = Event { event: "rotated", node: None, peer: None, detail: &detail };
+        let logged = changes.audit(&event, now).and_then(|()| changes.commit());
+        logged.map_err(|source| Error::RotatedUnlogged { id, source })
     }
 
     /// Hosts of the EST URLs: the names in the server's certificate.
@@ -193,12 +222,15 @@ fn book(
     changes: &Changes<'_>,
     ca: &Ca,
     record: &Record,
-    composed: &Composed,
+    composed: &mut Composed,
     options: &Options,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let node = record.name.to_string();
     let voided = if options.keep { 0 } else { withdraw(changes, &node, now)? };
+    if let Some(made) = composed.certificate.as_ref().filter(|_| !options.keep) {
+        composed.superseded = supersede(changes, &node, &made.key_code, now)?;
+    }
     changes.add_payload(&PayloadRow {
         id: composed.id,
         node: node.clone(),
@@ -245,6 +277,25 @@ fn withdraw(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<usize, 
     changes.void_payloads(node, now)
 }
 
+/// The key `by` travels to the node, and those that travelled before are good for nothing any more: whoever has one of their
+/// media would be the node. Codes of these keys. What the node has asked for itself is the gate's to end.
+fn supersede(changes: &Changes<'_>, node: &str, by: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let payloads = changes.payloads(node)?;
+    // Nobody asked for those that came with a payload, and they were made with it.
+    let came_with = |row: &CertificateRow| {
+        let made_with = |payload: &PayloadRow| payload.id == row.payload && payload.composed == row.issued_at;
+        row.peer.is_none() && row.renews.is_none() && payloads.iter().any(made_with)
+    };
+    let mut codes = Vec::new();
+    for row in changes.live_certificates(node, now)?.into_iter().filter(came_with) {
+        changes.revoke(&row, CrlReason::Superseded, now)?;
+        let detail = format!("key {}: key {by} takes its place", row.key_code);
+        changes.audit(&Event { event: "superseded", node: Some(node), peer: None, detail: &detail }, now)?;
+        codes.push(row.key_code);
+    }
+    Ok(codes)
+}
+
 fn database(dir: &Path) -> PathBuf {
     dir.join("imprint.db")
 }
@@ -277,6 +328,11 @@ impl fmt::Display for Error {
             Error::NoSuchNode(name) => {
                 write!(f, "there is no node {name}; imprint-host nodes lists them, node add makes one")
             }
+            Error::RotatedUnlogged { id, .. } => write!(
+                f,
+                "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. \
+                 Take the root's key offline, there is nothing to repeat"
+            ),
         }
     }
 }
@@ -288,6 +344,7 @@ impl std::error::Error for Error {
             Error::Store(error) => error.source(),
             Error::Record(error) => error.source(),
             Error::Compose(error) => error.source(),
+            Error::RotatedUnlogged { source, .. } => Some(source),
             Error::SameName { .. } | Error::Taken(_) | Error::NotAdded(_) | Error::NoSuchNode(_) => None,
         }
     }

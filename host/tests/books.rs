@@ -238,6 +238,28 @@ fn addresses_and_host_names_that_stand_twice_are_said() {
     assert_eq!(said["warnings"], want);
 }
 
+/// Free text beside a common name that differs: it may be the machine's, and then one of the two is wrong.
+#[test]
+fn serial_numbers_of_subjects_that_stand_twice_are_said() {
+    let site = Site::new();
+    site.file("one.toml", &record("node1", "subject = [\"CN=c\", \"serialNumber=X1\"]"));
+    site.file("two.toml", &record("node2", "subject = [\"O=B\", \"CN=d\", \"serialNumber=x1\"]"));
+    site.file("three.toml", &record("node3", "subject = [\"O=C\", \"serialNumber=X1\"]\nbind = { serial = \"X1\" }"));
+    let said = |node: &str, shown: &str| {
+        format!("{node}: serialNumber={shown} is node1's, too (one.toml): whoever goes by it cannot tell them apart")
+    };
+    let (out, warning) = site.fine(&["--json", "node", "add", "one.toml", "two.toml"]);
+    assert_eq!(warning, format!("imprint-host: warning: {}\n", said("node2", "x1")));
+    let json: Value = serde_json::from_str(&out).unwrap();
+    let want = serde_json::json!([
+        { "about": "subject-serial", "node": "node2", "other": "node1", "message": said("node2", "x1") },
+    ]);
+    assert_eq!(json["warnings"], want);
+    let (_, warning) = site.fine(&["node", "add", "three.toml"]);
+    assert_eq!(warning, format!("imprint-host: warning: {}\n", said("node3", "X1")));
+    assert_eq!(site.log("duplicate"), Vec::<String>::new(), "nothing had to be allowed");
+}
+
 #[test]
 fn records_that_are_replaced_keep_what_they_have() {
     let site = Site::new();
@@ -263,6 +285,45 @@ fn records_that_are_replaced_keep_what_they_have() {
     site.fine(&["node", "add", "--replace", "two.toml"]);
     site.file("two.toml", &text("node2", "b"));
     site.refused(&["node", "add", "--replace", "two.toml"]);
+}
+
+/// What the first record gives another machine's name is a mistake in that record, wherever it stands in the command: what
+/// another record keeps lets nothing in. As files, and as rows of a table.
+#[test]
+fn the_order_of_what_is_replaced_lets_nothing_in() {
+    let before = [("node1", "dns:a", "S1"), ("node2", "dns:web", "S2")];
+    let after = [("node1", "dns:Web", "s2"), ("node2", "dns:web", "S2")];
+    let names = ["one.toml", "two.toml"];
+    let write = |site: &Site, rows: [(&str, &str, &str); 2], order: [usize; 2]| {
+        for ((node, san, serial), name) in rows.iter().zip(names) {
+            site.file(name, &record(node, &format!("sans = [\"{san}\"]\nbind = {{ serial = \"{serial}\" }}")));
+        }
+        let lines = order.map(|at| format!("{},{},{}\n", rows[at].0, rows[at].1, rows[at].2));
+        site.file("nodes.csv", &format!("name,sans,bind.serial\n{}", lines.concat()));
+    };
+    for order in [[0, 1], [1, 0]] {
+        let files = order.map(|at| names[at]);
+        for given in [files, ["--csv", "nodes.csv"]] {
+            let add = |more: &[&'static str]| [&["node", "add", "--replace"], more, &given[..]].concat();
+            let site = Site::new();
+            write(&site, before, order);
+            site.fine(&add(&[]));
+            write(&site, after, order);
+            let error = site.refused(&add(&[]));
+            assert!(error.contains(": node1: dns:Web is node2's already ("), "{given:?}: {error}");
+            assert!(
+                error.ends_with(" --allow-duplicate node1; 1 more are another node's, too\n"),
+                "{given:?}: {error}"
+            );
+            site.refused(&add(&["--allow-duplicate", "node2"]));
+            // It is the newcomer that is allowed, in either order; both keep it then.
+            let (_, warning) = site.fine(&add(&["--allow-duplicate", "node1"]));
+            let twice = |warning: &str| warning.matches("imprint-host: warning: ").count();
+            assert_eq!((twice(&warning), site.log("duplicate").len()), (2, 2), "{warning}");
+            assert!(warning.contains("node1: dns:Web is node2's, too ("), "{warning}");
+            assert_eq!(twice(&site.fine(&add(&[])).1), 2);
+        }
+    }
 }
 
 /// A node has its certificate, and its record gets another name: its next renewal would be the first to say so.

@@ -105,6 +105,39 @@ impl Fleet {
     }
 }
 
+/// Who reads such a medium is the node, for as long as its certificate is valid: a medium that was lost ends with the one
+/// that takes its place. What the node has asked for itself is not of a medium, and stays.
+#[test]
+fn credentials_of_an_earlier_payload_end_with_the_next_one() {
+    let fleet = Fleet::new(NODE);
+    let own = fleet.key(0);
+    fleet.enrolled(&own);
+    let own = own.code;
+    let brings = |keep: bool| {
+        let options = Options { credentials: true, keep, ..Options::default() };
+        let made = fleet.site.state().payload("node1", &options, fleet.site.clock()).unwrap();
+        (made.certificate.unwrap().key_code, made.superseded)
+    };
+    let (first, ended) = brings(false);
+    assert_eq!((ended, fleet.live()), (vec![], vec![own.clone(), first.clone()]));
+    let (second, ended) = brings(false);
+    assert_eq!((ended, fleet.live()), (vec![first.clone()], vec![own.clone(), second.clone()]));
+    let lines = fleet.log(2);
+    assert_eq!(lines[0], format!("superseded key {first}: key {second} takes its place"));
+    assert!(
+        lines[1].starts_with("payload payload ") && lines[1].contains(&format!(" and key {second}, ")),
+        "{lines:?}"
+    );
+    // Both media may be in use.
+    let (third, ended) = brings(true);
+    assert_eq!((ended, fleet.live()), (vec![], vec![own.clone(), second.clone(), third.clone()]));
+    let (fourth, ended) = brings(false);
+    assert_eq!((ended, fleet.live()), (vec![second, third], vec![own.clone(), fourth.clone()]));
+    // A token ends nothing before it is used.
+    fleet.site.token("node1", &Options::default());
+    assert_eq!(fleet.live(), [own, fourth]);
+}
+
 /// Power failed between signature and hand-over: the node boots again with the same payload and another key.
 #[test]
 fn a_certificate_that_nobody_has_shown_gives_way_for_a_quarter_of_an_hour() {
@@ -261,13 +294,17 @@ fn the_intermediate_is_replaced_while_the_server_runs() {
     let old = fleet.enrolled(&first);
     let (state, away) = (fleet.site.dir.path().join("state"), fleet.site.dir.path().join("offline.key"));
     std::fs::rename(state.join("root.key"), &away).unwrap();
-    let refused = fleet.site.state().rotate(None, fleet.site.clock()).unwrap_err().to_string();
+    let refused = fleet.site.state().rotate(None, fleet.site.clock(), &mut |_| ()).unwrap_err().to_string();
     let want = "bring it back for this one command, or say where it is with --root-key";
     assert!(refused.starts_with("the root's key is not at ") && refused.ends_with(want), "{refused}");
-    let wrong = fleet.site.state().rotate(Some(&fleet.site.dir.path().join("0.key")), fleet.site.clock()).unwrap_err();
+    let wrong = fleet
+        .site
+        .state()
+        .rotate(Some(&fleet.site.dir.path().join("0.key")), fleet.site.clock(), &mut |_| ())
+        .unwrap_err();
     assert!(wrong.to_string().ends_with("0.key is not the key of root.pem"), "{wrong}");
     let before = fleet.site.state().ca.current().id();
-    fleet.site.state().rotate(Some(&away), fleet.site.clock()).unwrap();
+    fleet.site.state().rotate(Some(&away), fleet.site.clock(), &mut |_| ()).unwrap();
     let after = fleet.site.state().ca.current().id();
     assert_ne!(before, after);
     let new = fleet.enrolled(&second);

@@ -94,7 +94,7 @@ fn a_number_is_never_given_twice() {
         clock: std::sync::Arc::new(move || clock),
     };
     // The state, as a server that is started on it finds it.
-    site.state().back_up(&config.dir).unwrap();
+    site.state().back_up(&config.dir, &mut |_| ()).unwrap();
     let again = Server::start(config).unwrap();
     assert_eq!(read(&site, &site.plain(again.local_addr(), &path).1), (2, 1));
 }

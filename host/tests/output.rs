@@ -60,6 +60,27 @@ impl Site {
     }
 }
 
+/// A new medium ends the one before: in words, and for programs.
+#[test]
+fn what_ends_with_credentials_is_said() {
+    let site = Site::new();
+    let file = site.path("drive");
+    let payload = |words: &[&str]| {
+        let fixed = ["payload", "node1", "--credentials", "-o", file.to_str().unwrap()];
+        let said = site.fine(&[words, &fixed[..]].concat());
+        let nodes: serde_json::Value = serde_json::from_str(&site.fine(&["--json", "nodes"])).unwrap();
+        let newest = nodes[0]["certificate"]["key"].as_str().unwrap().to_owned();
+        (said, newest)
+    };
+    let (said, first) = payload(&[]);
+    assert!(said.starts_with("wrote ") && !said.contains("revoked"), "{said}");
+    let (said, second) = payload(&[]);
+    assert!(said.ends_with(&format!("; revoked what came with an earlier one: key {first}\n")), "{said}");
+    let (said, _) = payload(&["--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["superseded"], serde_json::json!([second]));
+}
+
 fn is_payload(bytes: &[u8]) {
     assert_eq!(Payload::decode(bytes).unwrap().id.0.len(), 16);
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -206,6 +207,80 @@ fn a_rotation_that_is_killed_is_whole_or_nothing() {
         assert!(keys.contains(&before) && keys.contains(&after), "{point}");
     }
     assert_eq!(intermediates(&dir).0.len(), 4);
+}
+
+/// Somebody writes to the store for longer than anybody waits for. A rotation that fails has replaced nothing.
+#[test]
+fn a_rotation_that_cannot_be_logged_does_not_happen() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = new_site(&temp);
+    let before = (intermediates(&dir), subject(&dir.join("intermediate.pem")));
+    let writer = rusqlite::Connection::open(dir.join("imprint.db")).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let output = host(&dir).args(["ca", "rotate"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    let want = format!(
+        "imprint-host: store {}: database is locked: Error code 5: database is locked\n",
+        dir.join("imprint.db").display()
+    );
+    assert_eq!((output.status.code(), error), (Some(1), want));
+    assert_eq!((intermediates(&dir), subject(&dir.join("intermediate.pem"))), before);
+    writer.execute_batch("COMMIT").unwrap();
+    run(&dir, &["ca", "rotate"]);
+    assert_eq!((intermediates(&dir).0.len(), lines_of_rotations(&dir)), (2, 1));
+}
+
+/// The disk breaks after the intermediate was replaced. Whoever reads "failed" rotates again, and again.
+#[test]
+fn a_rotation_whose_line_of_the_log_is_missing_says_that_it_has_happened() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = new_site(&temp);
+    let store = rusqlite::Connection::open(dir.join("imprint.db")).unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(FAIL, 'broken'); END";
+    store.execute_batch(broken).unwrap();
+    let output = host(&dir).args(["ca", "rotate"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    let want = format!(
+        "imprint-host: the CA has another intermediate now, {}, and serve uses it; only the line of the audit log is missing. \
+         Take the root's key offline, there is nothing to repeat: store {}: broken: Error code 1811: constraint failed\n",
+        State::open(&dir).unwrap().ca.current().id(),
+        dir.join("imprint.db").display()
+    );
+    assert_eq!((output.status.code(), error), (Some(1), want));
+    assert_eq!((intermediates(&dir).0.len(), lines_of_rotations(&dir)), (2, 0));
+}
+
+/// Another command was stopped while it had its turn.
+#[test]
+fn whoever_waits_for_a_turn_says_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = new_site(&temp);
+    let (empty, copy) = (temp.path().join("empty"), temp.path().join("copy"));
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::create_dir(&copy).unwrap();
+    let words = copy.display().to_string();
+    for (dir, arguments, held) in [
+        (&dir, &["ca", "rotate"][..], &dir),
+        (&dir, &["backup", &words], &copy),
+        (&dir, &["backup", &temp.path().join("other").display().to_string()], &dir),
+        (&empty, &["init", "--url", URL], &empty),
+    ] {
+        let turn = Flock::lock(std::fs::File::open(held).unwrap(), FlockArg::LockExclusive).unwrap();
+        let mut command = host(dir);
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        errors.read_line(&mut said).unwrap();
+        let want = format!(
+            "imprint-host: waiting for another command that changes or copies the files in {}; lslocks shows which\n",
+            held.display()
+        );
+        assert_eq!(said, want, "{arguments:?}");
+        drop(turn);
+        said.clear();
+        errors.read_to_string(&mut said).unwrap();
+        assert_eq!((child.wait().unwrap().success(), said.as_str()), (true, ""), "{arguments:?}");
+    }
 }
 
 /// Four at once in one empty directory, all of which have found it empty: one site, and an error for each other.

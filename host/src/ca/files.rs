@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use imprint::pem;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 use rcgen::KeyPair;
@@ -34,11 +35,22 @@ pub(super) fn refuse_used(dir: &Path) -> Result<(), StateError> {
 /// Held while the files of a CA are changed or copied. It goes with the process, however that ends.
 pub(crate) type Held = Flock<File>;
 
+/// Told which directory is waited for, before the wait begins: that of another command may last.
+pub(crate) type Waits<'a> = &'a mut dyn FnMut(&Path);
+
 /// Waits until nobody else changes or copies the CA in this directory. The directory itself is locked: a file for that
 /// would need an owner.
-pub(super) fn hold(dir: &Path) -> Result<Held, StateError> {
+pub(super) fn hold(dir: &Path, waits: Waits<'_>) -> Result<Held, StateError> {
+    let failed = |errno: Errno| io_error("locking directory", dir)(errno.into());
     let folder = File::open(dir).map_err(io_error("opening directory", dir))?;
-    Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, errno)| io_error("locking directory", dir)(errno.into()))
+    match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => Ok(held),
+        Err((folder, Errno::EWOULDBLOCK)) => {
+            waits(dir);
+            Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno))
+        }
+        Err((_, errno)) => Err(failed(errno)),
+    }
 }
 
 pub(super) fn read_certificate(path: &Path) -> Result<Vec<u8>, StateError> {

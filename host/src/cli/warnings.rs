@@ -1,9 +1,11 @@
-//! Warnings, and what is said about passwords that others can read. Refuses nothing.
+//! Warnings, what is waited for, and what is said about passwords that others can read. Refuses nothing.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+
+use imprint::shown::line;
 
 use crate::inject::Job;
 use crate::inject::command::{Script, Shows};
@@ -11,6 +13,13 @@ use crate::inject::command::{Script, Shows};
 /// One line on standard error. Nobody has to take it.
 pub(super) fn warn(words: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "imprint-host: warning: {words}");
+}
+
+/// About another command that has its turn. It may have been stopped, and its turn last.
+pub(super) fn waits(dir: &Path) {
+    let dir = line(&dir.display().to_string());
+    let words = "imprint-host: waiting for another command that changes or copies the files in";
+    let _ = writeln!(io::stderr(), "{words} {dir}; lslocks shows which");
 }
 
 /// About commands that are arguments of this program.
@@ -42,7 +51,7 @@ pub(super) fn of_file(path: &Path, jobs: &[Job]) {
                 warn(format_args!(
                     "{}: its command has a password as an argument ({what}), which every user of \
                      this machine can read. Give it in a variable: env = {{ NAME = \"…\" }}, for ipmitool IPMI_PASSWORD \
-                     and -E",
+                     and -E; for curl in a file that nobody else can read, and --netrc-file",
                     job.node.escape_default()
                 ));
             }

@@ -84,30 +84,96 @@ impl Script {
     /// is none: the shell finds it elsewhere.
     pub fn shows(&self) -> Option<Shows> {
         let words: Vec<&str> = self.text.split_whitespace().collect();
-        let is_literal = |value: &str| {
-            let value = value.trim_start_matches(['"', '\'']);
-            !value.is_empty() && !value.starts_with(['$', '`'])
-        };
-        let has = |program: &str| words.iter().any(|word| word.ends_with(program));
-        let options = [("ipmitool", "-P"), ("ipmiconsole", "-p"), ("ipmipower", "-p"), ("sshpass", "-p")];
         words.iter().enumerate().find_map(|(index, word)| {
             let word = word.trim_start_matches(['(', '{', '"', '\'', ';', '&', '|', '`', '$']);
-            if let Some((name, value)) = word.split_once('=') {
-                let secret = ["PASS", "SECRET", "TOKEN"].iter().any(|part| name.to_ascii_uppercase().contains(part));
-                let shown = format!("{name}=…");
-                return match (secret && is_literal(value), name.starts_with('-')) {
-                    (false, _) => None,
-                    (true, false) => Some(Shows::Variable(shown)),
-                    (true, true) => Some(Shows::Argument(shown)),
-                };
-            }
-            let option = options.iter().find(|(program, option)| word == *option && has(program)).map(|(_, o)| *o);
-            let option = option.or((word == "--password").then_some("--password"))?;
-            let literal = words.get(index.saturating_add(1)).is_some_and(|value| is_literal(value));
-            literal.then(|| Shows::Argument(format!("{option} …")))
+            let before = words.get(..index).unwrap_or_default();
+            let next = words.get(index.saturating_add(1)).copied().unwrap_or_default();
+            assigned(word).or_else(|| in_url(word)).or_else(|| optional(before, word, next))
         })
     }
 }
+
+/// `IPMI_PASSWORD=x`, `--password=x`
+fn assigned(word: &str) -> Option<Shows> {
+    let (name, value) = word.split_once('=')?;
+    let secret = ["PASS", "SECRET", "TOKEN"].iter().any(|part| name.to_ascii_uppercase().contains(part));
+    if !secret || !is_literal(value) {
+        return None;
+    }
+    let shown = format!("{name}=…");
+    Some(if name.starts_with('-') { Shows::Argument(shown) } else { Shows::Variable(shown) })
+}
+
+/// `https://admin:x@bmc1/` (RFC 3986 §3.2.1)
+fn in_url(word: &str) -> Option<Shows> {
+    let (_, rest) = word.split_once("://").filter(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric()))?;
+    let (user, host) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
+    let (_, password) = user.split_once(':')?;
+    is_literal(password).then(|| Shows::Argument(format!("…@{host}/…")))
+}
+
+/// `-P x`, `-Px`. An option means something else to another program, so its own has to stand before it.
+fn optional(before: &[&str], word: &str, next: &str) -> Option<Shows> {
+    OPTIONS.iter().find_map(|known| {
+        let between = before.iter().rposition(|word| word.ends_with(known.program));
+        let between = before.get(between?.saturating_add(1)..).unwrap_or_default();
+        let own = |(at, word): (usize, &&str)| {
+            let before = at.checked_sub(1).and_then(|at| between.get(at).copied());
+            word.starts_with('-') || before.is_some_and(|before| known.values.contains(&before))
+        };
+        if known.first && !between.iter().enumerate().all(own) {
+            return None;
+        }
+        let rest = match known.option.strip_prefix("--") {
+            Some(_) => word.strip_prefix(known.option).filter(|rest| rest.is_empty())?,
+            None => {
+                let flags = word.strip_prefix('-')?.trim_start_matches(|flag| known.flags.contains(flag));
+                flags.strip_prefix(known.option.trim_start_matches('-'))?
+            }
+        };
+        let (value, shown) = match rest {
+            "" => (next, format!("{} …", known.option)),
+            rest => (rest, format!("{}…", known.option)),
+        };
+        let password = if known.named { value.split_once(':')?.1 } else { value };
+        is_literal(password).then_some(Shows::Argument(shown))
+    })
+}
+
+fn is_literal(value: &str) -> bool {
+    let value = value.trim_start_matches(['"', '\'']);
+    !value.is_empty() && !value.starts_with(['$', '`'])
+}
+
+/// An option whose value is a password.
+struct Known {
+    program: &'static str,
+    option: &'static str,
+    /// Options of one letter and without a value: they may stand before this one in the same word.
+    flags: &'static str,
+    /// A name and a colon stand before the password.
+    named: bool,
+    /// Behind its options and their values all words are another program's.
+    first: bool,
+    /// Other options of such a program, with a value in the next word.
+    values: &'static [&'static str],
+}
+
+const PLAIN_OPTION: Known =
+    Known { program: "", option: "--password", flags: "", named: false, first: false, values: &[] };
+const CURL: Known =
+    Known { program: "curl", option: "", flags: "0123456afgiIjJklLnNOpqRsSvZ#", named: true, ..PLAIN_OPTION };
+const OPTIONS: [Known; 9] = [
+    PLAIN_OPTION,
+    Known { program: "ipmitool", option: "-P", ..PLAIN_OPTION },
+    Known { program: "ipmiconsole", option: "-p", ..PLAIN_OPTION },
+    Known { program: "ipmipower", option: "-p", ..PLAIN_OPTION },
+    Known { program: "sshpass", option: "-p", first: true, values: &["-P", "-f", "-d"], ..PLAIN_OPTION },
+    Known { option: "-u", ..CURL },
+    Known { option: "--user", ..CURL },
+    Known { option: "-U", ..CURL },
+    Known { option: "--proxy-user", ..CURL },
+];
 
 /// A process cannot be given such a text.
 fn no_nul(text: &str) -> Result<(), String> {
@@ -146,7 +212,20 @@ mod tests {
             |text: &str, word: &str| assert_eq!(script(text).shows(), Some(Shows::Argument(word.to_owned())));
         argument("ipmitool -H h -P x sol activate", "-P …");
         argument("/usr/bin/ipmitool -P x power on", "-P …");
+        argument("ipmitool -H h -Phunter2 sol activate", "-P…");
+        argument("ipmiconsole -h bmc1 -u admin -phunter2", "-p…");
+        argument("ipmipower -h bmc1 -p'hunter2' --on", "-p…");
         argument("sshpass -p x ssh h", "-p …");
+        argument("sshpass -v -phunter2 ssh -p22 h", "-p…");
+        argument("sshpass -P assphrase -p hunter2 ssh h", "-p …");
+        argument("sh -c \"sshpass -phunter2 ssh h\"", "-p…");
+        argument("curl -u admin:hunter2 https://bmc1/redfish/v1", "-u …");
+        argument("curl -uadmin:hunter2 https://bmc1/redfish/v1", "-u…");
+        argument("curl -sku admin:hunter2 -X POST https://bmc1/redfish/v1", "-u …");
+        argument("curl -skuadmin:hunter2 https://bmc1/redfish/v1", "-u…");
+        argument("/usr/bin/curl --user 'admin:hunter2' https://bmc1/redfish/v1", "--user …");
+        argument("curl --user \"$NAME:hunter2\" https://bmc1/redfish/v1", "--user …");
+        argument("curl -X POST https://admin:hunter2@bmc1/redfish/v1?x=y", "…@bmc1/…");
         argument("redfish --password=x on", "--password=…");
         argument("redfish --password x on", "--password …");
         for text in [
@@ -155,7 +234,20 @@ mod tests {
             "IPMI_PASSWORD=$(pass show bmc1) ipmitool -E sol activate",
             "IPMI_PASSWORD=\"$BMC1\" ipmitool -E sol activate",
             "ipmitool -P \"$BMC1\" sol activate",
+            "ipmitool -P\"$BMC1\" sol activate",
+            "sshpass -p\"$BMC1\" ssh h",
+            "sshpass -e ssh -p 22 h",
+            "sshpass -e ssh -p22 h",
+            "sshpass -f /etc/bmc/password ssh -p22 h",
+            "curl -u admin https://bmc1/redfish/v1",
+            "curl -u : --negotiate https://bmc1:8443/redfish/v1",
+            "curl -u \"admin:$BMC1\" https://bmc1/redfish/v1",
+            "curl -u \"$BMC1\" -H Accept:text/plain https://bmc1/redfish/v1",
+            "curl -sn -H Content-Type:application/json https://bmc1:8443/redfish/v1@x",
+            "curl https://admin@bmc1:8443/ --netrc-file /etc/bmc/netrc",
             "scp -P 2222 a b",
+            "scp -P2222 a b",
+            "su -u admin:staff",
             "conman -d h node1",
         ] {
             assert_eq!(script(text).shows(), None, "{text}");

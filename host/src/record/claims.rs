@@ -21,6 +21,8 @@ pub enum Kind {
     Mac,
     /// SMBIOS system serial number.
     Serial,
+    /// serialNumber in the certificate's subject.
+    SubjectSerial,
     /// Host name.
     HostName,
     /// Static address of a link.
@@ -29,12 +31,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind with the word that stands for it in the store and in JSON.
-    pub const ALL: [(Kind, &str); 7] = [
+    pub const ALL: [(Kind, &str); 8] = [
         (Kind::Record, "record"),
         (Kind::Name, "name"),
         (Kind::Uuid, "uuid"),
         (Kind::Mac, "mac"),
         (Kind::Serial, "serial"),
+        (Kind::SubjectSerial, "subject-serial"),
         (Kind::HostName, "hostname"),
         (Kind::Address, "address"),
     ];
@@ -50,9 +53,10 @@ impl Kind {
     }
 
     /// Whether it says who somebody is: two records with the same one are two machines that cannot be told apart. A host
-    /// name can be the same in two domains, and an address in two networks.
+    /// name can be the same in two domains, an address in two networks, and a subject's serialNumber is free text:
+    /// a device's, a contract's, whatever a site has agreed on.
     pub fn identifies(self) -> bool {
-        !matches!(self, Kind::HostName | Kind::Address)
+        !matches!(self, Kind::HostName | Kind::Address | Kind::SubjectSerial)
     }
 }
 
@@ -99,6 +103,9 @@ impl Record {
                 Err(_) => dns(&folded(part.value())),
             };
             add(Kind::Name, value, format!("CN={}", part.value()));
+        }
+        for part in parts.iter().filter(|part| part.attribute() == Attribute::SerialNumber) {
+            add(Kind::SubjectSerial, folded(part.value()), format!("serialNumber={}", part.value()));
         }
         // Without a common name it is the whole subject that names somebody, or an organisation and nobody in it.
         let numbered = parts.iter().any(|part| part.attribute() == Attribute::SerialNumber);
@@ -245,6 +252,11 @@ mod tests {
                 Kind::Serial,
                 format!("{one}bind = {{ serial = \"SN-1 \" }}"),
                 format!("{one}bind = {{ serial = \"sn-1\" }}"),
+            ),
+            (
+                Kind::SubjectSerial,
+                "subject = [\"CN=a\", \"serialNumber=SN 1\"]".to_owned(),
+                "subject = [\"O=b\", \"serialNumber=sn  1\"]".to_owned(),
             ),
             (Kind::HostName, format!("{one}hostname = \"Web\""), format!("{one}hostname = \"web\"")),
             (

@@ -142,15 +142,24 @@ impl State {
             }
             before.push((old, had));
         }
+        // What nodes keep is theirs before anything new is looked at, so that the order of the files decides nothing: a
+        // thing that somebody else has as well was allowed if it is kept, and is a duplicate if it is new.
+        let mut kept = Vec::with_capacity(records.len());
+        for (record, (_, had)) in records.iter().zip(&before) {
+            let keeps = record.claims().into_iter().filter(|claim| had.contains(&key(claim)));
+            kept.push(claim(&changes, record.name.as_str(), keeps)?);
+        }
         let (mut warnings, mut taken) = (Vec::new(), Vec::new());
-        for ((record, (file, _)), (old, had)) in records.iter().zip(files).zip(&before) {
+        for (((record, (file, _)), (old, had)), kept) in records.iter().zip(files).zip(&before).zip(kept) {
             let name = record.name.to_string();
             let detail = format!("record from {file}: {}", record.names);
             changes.audit(&Event { event: "node", node: Some(&name), peer: None, detail: &detail }, now)?;
             let is_allowed = adding.allow_duplicate.contains(&name);
-            for (claim, other) in claim(&changes, &name, record)? {
-                let kept = had.contains(&(claim.kind.word().to_owned(), claim.value.clone()));
-                if claim.kind.identifies() && !is_allowed && !kept {
+            let added = record.claims().into_iter().filter(|claim| !had.contains(&key(claim)));
+            let added = claim(&changes, &name, added)?.into_iter().map(|twice| (twice, is_allowed));
+            changes.all_claimed(&name)?;
+            for ((claim, other), may) in kept.into_iter().map(|twice| (twice, true)).chain(added) {
+                if claim.kind.identifies() && !may {
                     let (node, file) = (name.clone(), file.clone());
                     taken.push(Taken { node, file, claim, holder: other, more: 0 });
                     continue;
@@ -174,15 +183,23 @@ impl State {
     }
 }
 
-/// Notes what a node has. Whatever others have, too, with the first of them.
-fn claim(changes: &Changes<'_>, node: &str, record: &Record) -> Result<Vec<(Claim, Holder)>, StoreError> {
+/// As the store has it.
+fn key(claim: &Claim) -> (String, String) {
+    (claim.kind.word().to_owned(), claim.value.clone())
+}
+
+/// Notes that a node has this. Whatever others have, too, with the first of them.
+fn claim(
+    changes: &Changes<'_>,
+    node: &str,
+    claims: impl IntoIterator<Item = Claim>,
+) -> Result<Vec<(Claim, Holder)>, StoreError> {
     let mut twice = Vec::new();
-    for claim in record.claims() {
+    for claim in claims {
         let holder = changes.holders(&claim, node)?.into_iter().next();
         changes.claim(node, &claim, holder.is_some())?;
         twice.extend(holder.map(|holder| (claim, holder)));
     }
-    changes.all_claimed(node)?;
     Ok(twice)
 }
 
@@ -208,7 +225,9 @@ pub(super) fn fill(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result
     let changes = store.changes()?;
     for row in changes.unclaimed()? {
         let Some(record) = compiled(&row) else { continue };
-        for (claim, other) in claim(&changes, &row.name, &record)? {
+        let twice = claim(&changes, &row.name, record.claims())?;
+        changes.all_claimed(&row.name)?;
+        for (claim, other) in twice {
             if claim.kind.identifies() {
                 tell_duplicate(&changes, &row.name, &claim, &other, now)?;
                 tracing::warn!("{} of {} is {}'s, too: two records of one identity", claim.shown, row.name, other.node);
@@ -292,6 +311,11 @@ impl fmt::Display for Warning {
             Warning::Twice { node, claim, other } if claim.kind == Kind::HostName => {
                 write!(f, "{node}: {} is {}'s, too ({})", claim.shown, other.node, other.file)
             }
+            Warning::Twice { node, claim, other } if claim.kind == Kind::SubjectSerial => write!(
+                f,
+                "{node}: {} is {}'s, too ({}): whoever goes by it cannot tell them apart",
+                claim.shown, other.node, other.file
+            ),
             Warning::Twice { node, claim, other } => write!(
                 f,
                 "{node}: {} is {}'s, too ({}), and was allowed: whoever looks at it cannot tell them apart",
