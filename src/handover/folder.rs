@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{major, minor};
 
-use super::{HandoverError, generation, is_complete};
+use super::{HandoverError, NODE, generation, is_complete};
 
 /// A folder in which nobody else hands anything over while this is there.
 #[must_use]
@@ -25,11 +25,17 @@ pub struct Folder {
 const LOCK: &str = ".lock";
 
 impl Folder {
-    /// A folder that an earlier run has left.
+    /// A folder that an earlier run has left. In any other nothing is written, a lock neither.
     pub fn open(path: &Path) -> Result<Folder, HandoverError> {
-        if !path.is_dir() {
-            return Err(HandoverError::Read { path: path.to_owned(), source: io::ErrorKind::NotFound.into() });
+        let is_there = |name: &str| fs::symlink_metadata(path.join(name)).is_ok();
+        if ![LOCK, generation::CURRENT, NODE].into_iter().any(is_there) {
+            let source = io::Error::from(Errno::ENOENT);
+            return Err(HandoverError::Read { path: path.join(NODE), source });
         }
+        Folder::lock(path)
+    }
+
+    fn lock(path: &Path) -> Result<Folder, HandoverError> {
         let file = path.join(LOCK);
         let failed = |source| HandoverError::Write { path: file.clone(), source };
         let flags = nix::libc::O_NOFOLLOW;
@@ -43,10 +49,10 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }
 
-    /// The same, and the folder is made if it is not there.
+    /// Any folder, which is made if it is not there.
     pub fn make(path: &Path) -> Result<Folder, HandoverError> {
         make(path)?;
-        Folder::open(path)
+        Folder::lock(path)
     }
 
     /// The folder for a run that begins only where no identity is; `None`: one is there, complete.

@@ -23,7 +23,7 @@ use super::crash;
 use super::{CA, CERT, CHAIN, HandoverError, KEY, NODE, PRIVATE, READY, STATUS, discard, put, remove};
 
 /// What points at the generation that counts.
-const CURRENT: &str = "current";
+pub(super) const CURRENT: &str = "current";
 const GENERATION: &str = ".generation-";
 /// What a generation holds beside its key.
 const FILES: [&str; 5] = [CERT, CHAIN, CA, NODE, STATUS];

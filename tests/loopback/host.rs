@@ -161,8 +161,8 @@ fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     all
 }
 
-/// How many files and links one identity is: seven names and `current`, and what they lead to.
-const ONE: usize = 15;
+/// How many files and links one identity is: seven names and `current`, what they lead to, and the lock.
+const ONE: usize = 16;
 
 fn link(path: &Path) -> Vec<u8> {
     std::fs::read_link(path).unwrap().into_os_string().into_encoded_bytes()
@@ -406,7 +406,7 @@ fn credentials_that_are_of_no_use_are_refused() {
         assert_eq!(error.stage(), ("identity", 17));
         // Nothing is handed over.
         let files: Vec<_> = contents(&out).into_iter().map(|(path, _)| path).collect();
-        assert_eq!(files, [out.join("status.json")]);
+        assert_eq!(files, [out.join(".lock"), out.join("status.json")]);
         chain(&error)
     };
     // A certificate by another CA, of this shape, with its own key.
