@@ -29,8 +29,8 @@ impl Folder {
     pub fn open(path: &Path) -> Result<Folder, HandoverError> {
         let is_there = |name: &str| fs::symlink_metadata(path.join(name)).is_ok();
         if ![LOCK, generation::CURRENT, NODE].into_iter().any(is_there) {
-            let source = io::Error::from(Errno::ENOENT);
-            return Err(HandoverError::Read { path: path.join(NODE), source });
+            let missing = if path.is_dir() { path.join(NODE) } else { path.to_owned() };
+            return Err(HandoverError::Read { path: missing, source: io::Error::from(Errno::ENOENT) });
         }
         Folder::lock(path)
     }
