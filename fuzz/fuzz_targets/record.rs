@@ -17,7 +17,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         Err(error) => assert!((1..=lines).contains(&error.line), "{error}"),
     }
     let (table, template) = text.split_once("\n---\n").unwrap_or((&text, ""));
-    match csv::rows("nodes.csv", table.as_bytes(), template) {
+    match csv::rows("nodes.csv", table.as_bytes(), ("node.toml", template)) {
         Ok(rows) => {
             for row in rows.iter().take(20) {
                 assert!((1..=lines).contains(&row.line));
