@@ -21,8 +21,8 @@ use crate::line::seal::SealError;
 use crate::line::{Hello, Kind, LineKey, Stage, Versions};
 use crate::port::{Held, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
-use crate::source::uevent::Stir;
 use crate::time::{Deadline, since_boot};
+use crate::uevent::Stir;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 

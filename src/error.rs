@@ -12,7 +12,7 @@ use crate::identity::IdentityError;
 use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
-use crate::source::SourceError;
+use crate::source::{SourceError, Unusable};
 
 /// What stopped the boot, by stage.
 #[derive(Debug)]
@@ -89,6 +89,15 @@ macro_rules! from {
         }
     )*};
 }
+impl From<Unusable> for Error {
+    fn from(error: Unusable) -> Error {
+        match error {
+            Unusable::Source(error) => error.into(),
+            Unusable::Payload(error) => error.into(),
+        }
+    }
+}
+
 from!(
     Options(OptionsError),
     Source(SourceError),

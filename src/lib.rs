@@ -43,6 +43,7 @@ pub mod line;
 pub mod dialogue;
 pub mod port;
 pub mod netlink;
+pub mod uevent;
 pub mod dhcp4;
 pub mod neighbour;
 mod checksum;

@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{self, ControlFlags, FlushArg, OutputFlags, SetArg, SpecialCharacterIndices, Termios};
+use nix::sys::termios::{self, ControlFlags, FlushArg, OutputFlags, SetArg, SpecialCharacterIndices, Termios, tcflush};
 
 pub use find::{Place, console_baud, consoles, named, terminal, virtio};
 pub use quiet::Quiet;
@@ -29,7 +29,7 @@ pub use undo::give_everything_back;
 use crate::sys;
 use crate::time::Deadline;
 use quiet::Console;
-use undo::Before;
+use undo::Change;
 
 /// An open port. Dropped, it is as it was before.
 pub struct Port {
@@ -40,6 +40,20 @@ pub struct Port {
     console: Option<Arc<Console>>,
     /// Of a virtio port.
     peer: Option<Peer>,
+}
+
+/// A terminal with the settings that it had.
+struct Before {
+    terminal: File,
+    settings: sys::Terminal,
+}
+
+impl Change for Before {
+    fn give_back(&self) {
+        // What came for us is no command for whoever reads next.
+        let _ = tcflush(&self.terminal, FlushArg::TCIFLUSH);
+        let _ = sys::set_terminal(&self.terminal, &self.settings);
+    }
 }
 
 /// Why a port is of no use.
@@ -137,7 +151,8 @@ impl Port {
         let settings = sys::terminal(&self.file).map_err(|error| self.failed(error))?;
         let terminal = self.file.try_clone().map_err(|error| self.failed(error))?;
         let before = Arc::new(Before { terminal, settings });
-        undo::register(undo::Change::Terminal(Arc::downgrade(&before)));
+        let change: Arc<dyn Change> = before.clone();
+        undo::register(Arc::downgrade(&change));
         self.before = Some(before);
         let output = self.settings()?.output_flags;
         if let Some(baud) = self.place.baud.filter(|_| self.place.set) {

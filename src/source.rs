@@ -12,7 +12,6 @@ pub mod iso9660;
 pub mod fat;
 pub mod marks;
 pub mod udevd;
-pub mod uevent;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -20,10 +19,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::dialogue::{Dialogue, Told};
-use crate::error::Error;
 use crate::line::seal::SealError;
 use crate::options::{CMDLINE_MAX, Options, SourceName};
-use crate::payload::{Enrolment, MAX_LEN, Payload, TokenMode};
+use crate::payload::{DecodeError, Enrolment, MAX_LEN, Payload, TokenMode};
 use crate::port::PortError;
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
@@ -272,8 +270,29 @@ fn order(options: &Options) -> &[SourceName] {
     if options.sources.is_empty() { &DEFAULT } else { &options.sources }
 }
 
+/// Why what was found is of no use.
+#[derive(Debug)]
+pub enum Unusable {
+    /// Its source may not bring it, or cut it short.
+    Source(SourceError),
+    /// It is no payload.
+    Payload(DecodeError),
+}
+
+impl From<SourceError> for Unusable {
+    fn from(error: SourceError) -> Unusable {
+        Unusable::Source(error)
+    }
+}
+
+impl From<DecodeError> for Unusable {
+    fn from(error: DecodeError) -> Unusable {
+        Unusable::Payload(error)
+    }
+}
+
 /// What was found, decoded, and nothing in it that its source may not bring.
-pub fn decode(found: &Found) -> Result<Payload, Error> {
+pub fn decode(found: &Found) -> Result<Payload, Unusable> {
     let payload = match Payload::decode(found.bytes.expose()) {
         Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
         decoded => decoded?,

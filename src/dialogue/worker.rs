@@ -13,10 +13,10 @@ use super::{Answer, Command, Line, LineTime, Shared, Told, locked};
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
-use crate::source::uevent::Stir;
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::trial;
+use crate::uevent::Stir;
 
 /// A payload that cannot be opened is asked for again so often.
 const OPENINGS: u8 = 3;

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::os::fd::AsFd;
 
-use super::undo;
+use super::undo::{self, Change};
 use crate::sys;
 use crate::time::Deadline;
 
@@ -22,7 +22,8 @@ impl Quiet {
     pub(super) fn keep(&mut self, root: &Path) -> Arc<Console> {
         self.0.upgrade().unwrap_or_else(|| {
             let console = Arc::new(Console::before(root));
-            undo::register(undo::Change::Console(Arc::downgrade(&console)));
+            let change: Arc<dyn Change> = console.clone();
+            undo::register(Arc::downgrade(&change));
             console.quiet();
             self.0 = Arc::downgrade(&console);
             console
@@ -55,9 +56,11 @@ impl Console {
             systemd.ask(STATUS_OFF);
         }
     }
+}
 
-    /// As it was before. Once more does no harm.
-    pub(super) fn give_back(&self) {
+/// Once more does no harm.
+impl Change for Console {
+    fn give_back(&self) {
         // Unless somebody has set it meanwhile.
         let now = std::fs::read_to_string(&self.printk).unwrap_or_default();
         let first = |text: &str| text.split_whitespace().next().map(str::to_owned);

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use super::uevent::{Change, Watch};
 use super::{Found, Notice, SourceError};
 use crate::time::Deadline;
+use crate::uevent::{Change, Watch};
 use drives::Drives;
 
 /// Labels that are looked for by default, compared without regard to case.

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::uevent::Stir;
 use super::{Found, Notice, Origin, SourceError, needs_no_line, order};
 use crate::apply::entropy::Seeded;
 use crate::dialogue::{Dialogue, Line, Told};
@@ -15,6 +14,7 @@ use crate::payload::HardwareAddress;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
 use crate::sys;
 use crate::time::Deadline;
+use crate::uevent::Stir;
 
 /// How long a host may take to speak where nothing insists on a payload: all that a boot without one waits for lines.
 const AUTO: Duration = Duration::from_secs(1);

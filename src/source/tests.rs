@@ -4,6 +4,7 @@ use std::time::Duration;
 use base64ct::{Base64UrlUnpadded, Encoding};
 
 use super::*;
+use crate::error::Error;
 use crate::payload::Token;
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
@@ -169,7 +170,7 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
 /// From the command line to the exit code.
 fn decoded(cmdline: &str) -> Result<Payload, Error> {
     let found = find(cmdline, None, false)?.unwrap();
-    decode(&found)
+    Ok(decode(&found)?)
 }
 
 #[test]
