@@ -14,8 +14,7 @@ use crate::hex;
 use crate::netlink::message::{ARPHRD_LOOPBACK, GROUP_LINK, LinkMessage};
 use crate::netlink::{Netlink, RequestError};
 use crate::options::Options;
-use crate::payload::{DriverName, HardwareAddress, InterfaceName, LinkKind, Payload};
-use crate::plan;
+use crate::payload::{DriverName, HardwareAddress, InterfaceName, LinkKind, Match, Payload};
 use crate::source::{Origin, SourceError};
 use crate::time::{Deadline, Timestamp};
 
@@ -119,6 +118,18 @@ pub fn gather(
     })
 }
 
+/// Whether a link is the one that is asked for. Carrier is not looked at: a link that is down shows none.
+pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFacts) -> bool {
+    match matching {
+        Match::Mac(mac) => link.mac.as_ref() == Some(mac),
+        Match::Name(name) => link.name == *name,
+        Match::Driver(driver) => link.driver.as_ref() == Some(driver),
+        Match::BootIf => bootif.is_some() && link.mac.as_ref() == bootif,
+        // A link without a driver is a virtual one: nothing is plugged into it.
+        Match::AnyWithCarrier => link.driver.is_some(),
+    }
+}
+
 /// Waits until there is a link that the payload asks for, and one that it is bound to. Gives up silently; `plan` says
 /// what is missing.
 pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: Deadline) -> Result<(), FactsError> {
@@ -130,7 +141,7 @@ pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: 
         facts.links = links(&mut netlink, root, deadline)?;
         let wanted = |link: &LinkFacts| {
             payload.network.iter().any(|entry| match &entry.kind {
-                LinkKind::Physical(matching) => plan::matches(matching, facts.bootif.as_ref(), link),
+                LinkKind::Physical(matching) => matches(matching, facts.bootif.as_ref(), link),
                 _ => false,
             })
         };

@@ -7,7 +7,7 @@ mod show;
 
 pub use clock::{ClockPlan, ClockQuality};
 pub use error::PlanError;
-pub use network::{LinkConfig, LinkPlan, NetworkPlan, matches};
+pub use network::{LinkConfig, LinkPlan, NetworkPlan};
 
 use crate::facts::Facts;
 use crate::hex;

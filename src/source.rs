@@ -7,6 +7,7 @@ pub mod config_drive;
 pub mod reader;
 pub mod answer;
 pub mod serial;
+pub mod medium;
 pub mod volume;
 pub mod iso9660;
 pub mod fat;
@@ -163,7 +164,7 @@ pub enum SourceError {
     EmptySitePin,
 }
 
-/// What a drive's reader said of a medium: a [`volume::VolumeError`] in words, as only bytes come from there.
+/// What a drive's reader said of a medium: a [`medium::VolumeError`] in words, as only bytes come from there.
 #[derive(Debug)]
 pub struct Said(pub String);
 

@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 
 use super::{PlanError, joined, unsupported};
-use crate::facts::{Facts, LinkFacts};
-use crate::payload::{
-    DnsName, HardwareAddress, HttpsUrl, InterfaceName, Link, LinkKind, Match, Prefix, Route, UrlHost,
-};
+use crate::facts::{Facts, LinkFacts, matches};
+use crate::payload::{DnsName, HttpsUrl, InterfaceName, Link, LinkKind, Match, Prefix, Route, UrlHost};
 
 /// The links that lead to the server, most wanted first. They are raced: the first that is usable is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,18 +65,6 @@ impl LinkPlan {
     /// Whether this is a link that the entry means. Carrier is not looked at: a link that is down shows none.
     pub fn wants(&self, link: &LinkFacts) -> bool {
         matches(&self.matching, None, link)
-    }
-}
-
-/// Whether a link is the one that is asked for. Carrier is not looked at: a link that is down shows none.
-pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFacts) -> bool {
-    match matching {
-        Match::Mac(mac) => link.mac.as_ref() == Some(mac),
-        Match::Name(name) => link.name == *name,
-        Match::Driver(driver) => link.driver.as_ref() == Some(driver),
-        Match::BootIf => bootif.is_some() && link.mac.as_ref() == bootif,
-        // A link without a driver is a virtual one: nothing is plugged into it.
-        Match::AnyWithCarrier => link.driver.is_some(),
     }
 }
 

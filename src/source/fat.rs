@@ -3,7 +3,7 @@
 //! fixed limits. "fatgen103" is Microsoft's "FAT32 File System Specification", version 1.03.
 
 mod directory;
-mod error;
+pub(super) mod error;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Seek};
@@ -12,7 +12,7 @@ pub use error::FatError;
 
 use directory::{Entry, LongName, More, entries_in};
 
-use super::volume::{Extent, VolumeError, bounded, in_file, is_end, read_at};
+use super::medium::{Extent, VolumeError, bounded, in_file, is_end, read_at};
 use crate::secret::Secret;
 
 /// The boot sector; what is used of it lies in its first 512 bytes, however long a sector is.

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Seek};
 
-use super::volume::{Damage, Extent, MAX_DIRECTORY, VolumeError, bounded, in_file, is_end, read_at};
+use super::medium::{Damage, Extent, MAX_DIRECTORY, VolumeError, bounded, in_file, is_end, read_at};
 use crate::secret::Secret;
 
 /// ECMA-119 §6.1.2: a logical sector.

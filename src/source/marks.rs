@@ -4,7 +4,8 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use super::volume::{Volume, VolumeError, is_end, read_at};
+use super::medium::{VolumeError, is_end, read_at};
+use super::volume::Volume;
 
 /// A partition table that does not have the volume in one of its partitions, or another file system. `None`: the
 /// volume has the medium to itself.

@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Content, Looked, MAX_ANSWER, Medium};
 use super::marks;
-use super::volume::{Volume, VolumeError};
+use super::medium::VolumeError;
+use super::volume::Volume;
 use crate::chain::chain;
 use crate::confine::confine;
 use crate::payload::MAX_LEN;

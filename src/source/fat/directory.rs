@@ -3,7 +3,7 @@
 
 use std::io::{Read, Seek};
 
-use super::super::volume::{VolumeError, read_at};
+use super::super::medium::{VolumeError, read_at};
 use super::{ENTRY_LEN, byte, le16, le32, shown};
 
 const LONG_NAME: u8 = 0x0f;

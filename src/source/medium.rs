@@ -1,0 +1,145 @@
+//! What readers of all formats need: bytes at a place of a medium, where something lies on it, and why it cannot be read. Knows
+//! no format.
+
+use std::fmt;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use super::fat::error::FatError;
+
+/// Directories on the way to the file: some 20,000 entries.
+pub(super) const MAX_DIRECTORY: u32 = 1024 * 1024;
+
+/// Where a file or directory begins, and how long it is in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Extent {
+    /// In logical blocks (ISO 9660) or as a cluster (FAT).
+    pub(super) at: u32,
+    pub(super) len: u32,
+}
+
+/// A structure that contradicts itself, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Damage {
+    pub(super) offset: u64,
+    pub(super) what: &'static str,
+}
+
+/// Why a volume cannot be read.
+#[derive(Debug)]
+pub enum VolumeError {
+    /// The device does not give its bytes.
+    Read {
+        /// In bytes from its start.
+        offset: u64,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A structure contradicts itself or leads out of the volume.
+    Damaged {
+        /// In bytes from the start of the device.
+        offset: u64,
+        /// Which structure.
+        what: &'static str,
+    },
+    /// The same on a FAT volume.
+    Fat(FatError),
+    /// The file that was looked for is there, and cannot be read.
+    File {
+        /// Its path.
+        path: String,
+        /// Why not.
+        source: Box<VolumeError>,
+    },
+    /// The file is longer than a payload can be.
+    TooLong {
+        /// Its path.
+        path: String,
+        /// Its length in bytes.
+        len: u32,
+    },
+    /// Two names on the volume match the path.
+    Twice {
+        /// One, as it stands in the directory.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+impl VolumeError {
+    /// Whether it is about the file that was looked for, and not about the way to it.
+    pub fn is_about_the_file(&self) -> bool {
+        matches!(self, VolumeError::File { .. } | VolumeError::TooLong { .. } | VolumeError::Twice { .. })
+    }
+}
+
+impl From<Damage> for VolumeError {
+    fn from(Damage { offset, what }: Damage) -> VolumeError {
+        VolumeError::Damaged { offset, what }
+    }
+}
+
+impl From<FatError> for VolumeError {
+    fn from(error: FatError) -> VolumeError {
+        VolumeError::Fat(error)
+    }
+}
+
+/// What went wrong in the file itself, not on the way to it.
+pub(super) fn in_file(path: &[&str], error: VolumeError) -> VolumeError {
+    VolumeError::File { path: path.join("/"), source: Box::new(error) }
+}
+
+/// Refuses a file that no payload can be, before memory is asked for.
+pub(super) fn bounded(extent: Extent, path: &[&str], max: usize) -> Result<(), VolumeError> {
+    match usize::try_from(extent.len) {
+        Ok(len) if len <= max => Ok(()),
+        _ => Err(VolumeError::TooLong { path: path.join("/"), len: extent.len }),
+    }
+}
+
+pub(super) fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<(), VolumeError> {
+    // A place behind the end of a block device is refused (block/fops.c, blkdev_llseek), where that of a file only reads as
+    // its end.
+    let behind = |error: io::Error| match error.raw_os_error() {
+        Some(nix::libc::EINVAL) => io::ErrorKind::UnexpectedEof.into(),
+        _ => error,
+    };
+    let sought = device.seek(SeekFrom::Start(offset)).map_err(behind);
+    sought.and_then(|_| device.read_exact(bytes)).map_err(|source| VolumeError::Read { offset, source })
+}
+
+/// Whether the device ended before what was to be read: it is too short for that format.
+pub(super) fn is_end(error: &VolumeError) -> bool {
+    matches!(error, VolumeError::Read { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+impl fmt::Display for VolumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VolumeError::Read { offset, .. } => write!(f, "reading at byte {offset}"),
+            VolumeError::Damaged { offset, what } => {
+                write!(f, "{what} at byte {offset} is damaged; write the volume again")
+            }
+            VolumeError::Fat(error) => error.fmt(f),
+            VolumeError::File { path, .. } => write!(f, "its file {path}"),
+            VolumeError::TooLong { path, len } => {
+                let limit = crate::payload::MAX_LEN;
+                write!(f, "{path} has {len} bytes, a payload has at most {limit}; write the right file")
+            }
+            VolumeError::Twice { first, second } => {
+                write!(f, "{first} and {second} are the same path without regard to case; remove one")
+            }
+        }
+    }
+}
+
+impl std::error::Error for VolumeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            VolumeError::Read { source, .. } => Some(source),
+            VolumeError::File { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
