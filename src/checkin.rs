@@ -19,7 +19,8 @@ pub use error::{AnswerError, AskError, Attempt, CheckinError, Failure, Phase, St
 
 use crate::dialogue::{Answer, Dialogue, NoAnswer};
 use crate::est::{self, Lines, Operation, Outcome, RetryAfter};
-use crate::identity::{Identity, KeyCode};
+use crate::identity::Identity;
+use crate::key_code::KeyCode;
 use crate::line::{Kind, Stage};
 use crate::payload::{EstUrl, NodeName};
 use crate::plan::{ClockPlan, ClockQuality, Server};

@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::chain::chain;
-use crate::identity::KeyCode;
+use crate::key_code::KeyCode;
 use crate::line::frame::NotTaken;
 use crate::line::seal::SealError;
 use crate::line::{Hello, Kind, LineKey, Stage, Versions};

@@ -24,7 +24,7 @@ pub use key::key_type;
 
 use crate::apply::entropy::Seeded;
 use crate::checkin::AnswerError;
-use crate::digest::sha256;
+use crate::key_code::KeyCode;
 use crate::payload::{Attribute, CertificateNames, DnsName, Email, KeyType, Subject, SubjectAttribute, Uri};
 use crate::plan::SubjectPlan;
 use crate::secret::Secret;
@@ -42,10 +42,6 @@ pub struct Identity {
     csr: Vec<u8>,
     names: CertificateNames,
 }
-
-/// 80 bits of SHA-256(SubjectPublicKeyInfo): what the console and the administrator compare.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KeyCode([u8; 10]);
 
 /// Why there is no key or CSR.
 #[derive(Debug)]
@@ -313,34 +309,6 @@ pub fn general_names(names: &CertificateNames) -> der::Result<Vec<GeneralName>> 
     Ok(all)
 }
 
-impl KeyCode {
-    /// The code of a SubjectPublicKeyInfo in DER.
-    pub fn of(spki: &[u8]) -> KeyCode {
-        let mut code = [0; 10];
-        for (to, from) in code.iter_mut().zip(sha256(spki)) {
-            *to = from;
-        }
-        KeyCode(code)
-    }
-}
-
-/// Four groups of four Crockford base32 characters: `7K3M-Q0ZT-N4V8-XW1C`.
-impl fmt::Display for KeyCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-        let bits = self.0.iter().fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
-        for position in 0..16u32 {
-            if position % 4 == 0 && position != 0 {
-                f.write_str("-")?;
-            }
-            let digit = usize::try_from(bits >> (75 - 5 * position) & 31).unwrap_or_default();
-            let symbol = ALPHABET.get(digit).copied().unwrap_or(b'?');
-            write!(f, "{}", char::from(symbol))?;
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -438,13 +406,6 @@ mod tests {
         let values = &request.info.attributes.get(0).unwrap().values;
         let ExtensionReq(extensions) = values.get(0).unwrap().decode_as().unwrap();
         assert!(extensions[0].critical);
-    }
-
-    /// If this test fails, do not change it: the console and the server would show different codes.
-    #[test]
-    fn frozen_key_code() {
-        // python3: the first 10 bytes of hashlib.sha256(b"abc") as 16 digits of Crockford base32
-        assert_eq!(KeyCode::of(b"abc").to_string(), "Q9W1-DFWF-077Y-MGA1");
     }
 
     /// By openssl, which has the last word on both: the CSR proves possession of the key, and the key is sound.

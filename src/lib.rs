@@ -38,6 +38,7 @@ pub mod console;
 pub mod chain;
 pub mod confine;
 pub mod digest;
+pub mod key_code;
 pub mod hex;
 pub mod line;
 pub mod dialogue;

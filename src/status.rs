@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::network::{AppliedLink, Network};
 use crate::hex;
-use crate::identity::KeyCode;
+use crate::key_code::KeyCode;
 use crate::payload::Route;
 use crate::plan::{IdentityPlan, Plan};
 use crate::sys;

@@ -8,7 +8,7 @@ mod books;
 use std::time::Duration;
 
 use books::{AWAY, Books, DAY, HOME, Key, csr, issued, key, refused, waits};
-use imprint::identity::KeyCode;
+use imprint::key_code::KeyCode;
 use imprint_host::enrol::{Answer, Refusal};
 use imprint_host::list;
 use imprint_host::x509::CrlReason;

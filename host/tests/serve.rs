@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use imprint::identity::KeyCode;
+use imprint::key_code::KeyCode;
 use imprint::secret::Secret;
 use imprint::time::Timestamp;
 use imprint_host::compose::Options;

@@ -9,7 +9,7 @@ use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
 use crate::chain::chain;
 use crate::est::EstError;
-use crate::identity::KeyCode;
+use crate::key_code::KeyCode;
 use crate::line::NotTaken;
 use crate::payload::{EstUrl, NodeName};
 use crate::time::Timestamp;

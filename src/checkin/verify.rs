@@ -12,7 +12,8 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
 use x509_cert::name::RdnSequence;
 
 use super::error::AnswerError;
-use crate::identity::{self, KeyCode};
+use crate::identity;
+use crate::key_code::KeyCode;
 use crate::payload::{CaCertificate, CertificateNames};
 use crate::time::Timestamp;
 use crate::tls::{CertificateFacts, SKEW, moments, shown_name};

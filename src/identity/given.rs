@@ -6,8 +6,9 @@ use rcgen::PublicKeyData;
 use x509_cert::Certificate;
 
 use super::key::PrivateKey;
-use super::{IdentityError, KeyCode, PrivateKeyPem};
+use super::{IdentityError, PrivateKeyPem};
 use crate::checkin::verify::{Wanted, choose};
+use crate::key_code::KeyCode;
 use crate::payload::KeyType;
 use crate::plan::GivenPlan;
 use crate::tls::CertificateFacts;

@@ -17,7 +17,8 @@ use imprint::checkin::{
 };
 use imprint::digest::sha256;
 use imprint::est::{EstError, MAX_BODY};
-use imprint::identity::{Identity, KeyCode};
+use imprint::identity::Identity;
+use imprint::key_code::KeyCode;
 use imprint::payload::{
     Attribute, CaCertificate, CertificateNames, DnsName, EnrolmentToken, EstUrl, KeyType, NodeName, Subject,
     SubjectAttribute, Token, TokenMode,

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use imprint::identity::KeyCode;
+use imprint::key_code::KeyCode;
 use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::secret::Secret;
 use imprint::time::Timestamp;

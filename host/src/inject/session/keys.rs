@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use imprint::identity::KeyCode;
+use imprint::key_code::KeyCode;
 use imprint::line::{Hello, Versions};
 use tokio::time::Instant;
 
