@@ -9,17 +9,17 @@
 mod error;
 mod exchange;
 mod telling;
-pub(crate) mod verify;
 mod visit;
 mod wait;
 
 use std::time::Duration;
 
-pub use error::{AnswerError, AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved};
+pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved};
 
 use crate::dialogue::{Answer, Dialogue, NoAnswer};
 use crate::est::{self, Lines, Operation, Outcome, RetryAfter};
-use crate::identity::Identity;
+pub use crate::identity::AnswerError;
+use crate::identity::{Identity, verify};
 use crate::key_code::KeyCode;
 use crate::line::{Kind, Stage};
 use crate::payload::{EstUrl, NodeName};

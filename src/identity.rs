@@ -1,7 +1,9 @@
 //! Key and CSR. Never talks to anybody, never writes a file; the private key leaves only through hand-over.
 
+mod answer;
 mod given;
 mod key;
+pub(crate) mod verify;
 
 use std::fmt;
 
@@ -19,14 +21,14 @@ use x509_cert::request::{CertReq, CertReqInfo, ExtensionReq, Version};
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use zeroize::Zeroizing;
 
+pub use answer::AnswerError;
 pub use given::Given;
 pub use key::key_type;
 
-use crate::apply::entropy::Seeded;
-use crate::checkin::AnswerError;
 use crate::key_code::KeyCode;
 use crate::payload::{Attribute, CertificateNames, DnsName, Email, KeyType, Subject, SubjectAttribute, Uri};
 use crate::plan::SubjectPlan;
+use crate::pool::Seeded;
 use crate::secret::Secret;
 use key::PrivateKey;
 

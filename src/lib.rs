@@ -49,6 +49,7 @@ pub mod dhcp4;
 pub mod neighbour;
 mod checksum;
 pub mod pem;
+pub mod pool;
 pub mod secret;
 pub mod shown;
 pub mod time;

@@ -9,6 +9,7 @@ use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
 use crate::chain::chain;
 use crate::est::EstError;
+use crate::identity::AnswerError;
 use crate::key_code::KeyCode;
 use crate::line::NotTaken;
 use crate::payload::{EstUrl, NodeName};
@@ -180,65 +181,6 @@ pub enum Failure {
     LineNotTaken(NotTaken),
 }
 
-/// What is wrong with the certificate that the server gave.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum AnswerError {
-    /// None of the certificates is for our key.
-    OtherKey {
-        /// Our key.
-        ours: KeyCode,
-        /// Subject and key of each certificate that came.
-        have: Vec<String>,
-    },
-    /// The certificate cannot be read.
-    Unreadable(String),
-    /// Another subject than the CSR's.
-    Subject {
-        /// The CSR's.
-        asked: String,
-        /// The certificate's.
-        have: String,
-    },
-    /// A name of the CSR is not in the certificate.
-    NameMissing {
-        /// The name.
-        name: String,
-        /// The names that are.
-        have: String,
-    },
-    /// A name that the CSR did not ask for.
-    NameAdded {
-        /// The name.
-        name: String,
-        /// The names that were.
-        asked: String,
-    },
-    /// A CA certificate.
-    IsCa,
-    /// Not valid now.
-    Validity {
-        /// First second.
-        not_before: Timestamp,
-        /// Last second.
-        not_after: Timestamp,
-        /// The time.
-        now: Timestamp,
-    },
-    /// Its extended key usages leave out clientAuth.
-    Purpose(String),
-    /// It does not chain to the CA of the payload.
-    Chain {
-        /// Who issued it.
-        issuer: String,
-        /// The CA in the payload.
-        ca: String,
-        /// Further CAs that the payload allows, and how many of them the server knows.
-        issuers: (usize, usize),
-        /// The verifier's own word.
-        why: String,
-    },
-}
-
 impl fmt::Display for CheckinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attempts = match self {
@@ -390,40 +332,6 @@ fn knows_basic(schemes: &[String]) -> bool {
     schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"))
 }
 
-impl fmt::Display for AnswerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AnswerError::OtherKey { ours, have } => {
-                write!(f, "no certificate for this node's key {ours} among those that came: {}", have.join(", "))
-            }
-            AnswerError::Unreadable(why) => write!(f, "the certificate cannot be read: {why}"),
-            AnswerError::Subject { asked, have } => {
-                write!(f, "the certificate's subject is \"{have}\", asked for was \"{asked}\"")
-            }
-            AnswerError::NameMissing { name, have } => {
-                write!(f, "the certificate lacks the name {name} that was asked for; it has {have}")
-            }
-            AnswerError::NameAdded { name, asked } => {
-                write!(f, "the certificate has a name that nobody asked for, {name}; asked for was {asked}")
-            }
-            AnswerError::IsCa => f.write_str("the certificate is one of a CA (basicConstraints CA:TRUE)"),
-            AnswerError::Validity { not_before, not_after, now } => {
-                write!(f, "certificate valid from {not_before} until {not_after}, clock is {now}")
-            }
-            AnswerError::Purpose(have) => {
-                write!(f, "the certificate's extended key usages are {have}, without clientAuth")
-            }
-            AnswerError::Chain { issuer, ca, issuers: (listed, known), why } => {
-                write!(f, "the certificate, issued by \"{issuer}\", does not chain to this node's CA, \"{ca}\"")?;
-                if *listed != 0 {
-                    write!(f, ", nor to one of the {listed} issuers listed there, {known} of which the server knows")?;
-                }
-                write!(f, " ({why})")
-            }
-        }
-    }
-}
-
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -452,8 +360,6 @@ impl std::error::Error for Failure {
         }
     }
 }
-
-impl std::error::Error for AnswerError {}
 
 impl std::error::Error for AskError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {

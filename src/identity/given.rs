@@ -6,8 +6,8 @@ use rcgen::PublicKeyData;
 use x509_cert::Certificate;
 
 use super::key::PrivateKey;
-use super::{IdentityError, PrivateKeyPem};
-use crate::checkin::verify::{Wanted, choose};
+use super::verify::{Wanted, choose};
+use super::{AnswerError, IdentityError, PrivateKeyPem};
 use crate::key_code::KeyCode;
 use crate::payload::KeyType;
 use crate::plan::GivenPlan;
@@ -29,7 +29,7 @@ impl Given {
         let spki = key.pair.subject_public_key_info();
         let leaf = plan.chain.first().map(Vec::as_slice).unwrap_or_default();
         let certificate = Certificate::from_der(leaf)
-            .map_err(|error| IdentityError::Given(crate::checkin::AnswerError::Unreadable(error.to_string())))?;
+            .map_err(|error| IdentityError::Given(AnswerError::Unreadable(error.to_string())))?;
         let theirs = certificate.tbs_certificate.subject_public_key_info.to_der().map_err(IdentityError::Names)?;
         let code = KeyCode::of(&spki);
         if theirs != spki {

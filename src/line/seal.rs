@@ -8,8 +8,8 @@ use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128 as SUITE;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
 
 use super::frame::{Hello, Kind, Session, VERSION};
-use crate::apply::entropy::Seeded;
 use crate::digest::sha256;
+use crate::pool::Seeded;
 use crate::secret::Secret;
 
 /// How much longer a sealed object is: the encapsulated key and the tag.

@@ -11,7 +11,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
 use x509_cert::name::RdnSequence;
 
-use super::error::AnswerError;
+use super::AnswerError;
 use crate::identity;
 use crate::key_code::KeyCode;
 use crate::payload::{CaCertificate, CertificateNames};
