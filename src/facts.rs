@@ -1,4 +1,4 @@
-//! What is true of this machine: links, DMI, clock, site pin. Gathers and decides nothing; makes
+//! What is true at this moment, of the machine, its clock and its image. Gathers and decides nothing; makes
 //! no change but the folder of udevd's database, where it has to be watched before udevd makes it.
 
 use std::fmt;
@@ -11,10 +11,11 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::dialogue::LineTime;
 use crate::hex;
-use crate::netlink::message::{ARPHRD_LOOPBACK, GROUP_LINK, LinkMessage};
+pub use crate::machine::{Dmi, LinkFacts, dmi, identifiers, link_facts, links, matches};
+use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};
 use crate::options::Options;
-use crate::payload::{DriverName, HardwareAddress, InterfaceName, LinkKind, Match, Payload};
+use crate::payload::{HardwareAddress, LinkKind, Payload};
 use crate::source::{Origin, SourceError};
 use crate::time::{Deadline, Timestamp};
 
@@ -40,30 +41,6 @@ pub struct Facts {
 /// SHA-256 digests of the CA certificates that this site uses; never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SitePin(pub Vec<[u8; 32]>);
-
-/// One network link as rtnetlink and sysfs show it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LinkFacts {
-    /// Kernel interface index.
-    pub index: u32,
-    /// Its name now; udev may still change it.
-    pub name: InterfaceName,
-    /// Permanent hardware address where the kernel tells it, else the current one. `None`: neither 6 nor 20 bytes.
-    pub mac: Option<HardwareAddress>,
-    /// `/sys/class/net/NAME/device/driver`; `None` for virtual links.
-    pub driver: Option<DriverName>,
-    /// IFF_LOWER_UP. A link that is down shows none.
-    pub carrier: bool,
-}
-
-/// What SMBIOS says; absent on machines without it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Dmi {
-    /// System UUID in the order in which sysfs prints it.
-    pub uuid: Option<[u8; 16]>,
-    /// System serial number, trimmed.
-    pub serial: Option<String>,
-}
 
 /// Why it is not known which links there are.
 #[derive(Debug)]
@@ -106,7 +83,7 @@ pub fn gather(
     deadline: Deadline,
 ) -> Result<Facts, FactsError> {
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
-    let links = links(&mut netlink, root, deadline)?;
+    let links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
     Ok(Facts {
         origin,
         site_pin,
@@ -118,18 +95,6 @@ pub fn gather(
     })
 }
 
-/// Whether a link is the one that is asked for. Carrier is not looked at: a link that is down shows none.
-pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFacts) -> bool {
-    match matching {
-        Match::Mac(mac) => link.mac.as_ref() == Some(mac),
-        Match::Name(name) => link.name == *name,
-        Match::Driver(driver) => link.driver.as_ref() == Some(driver),
-        Match::BootIf => bootif.is_some() && link.mac.as_ref() == bootif,
-        // A link without a driver is a virtual one: nothing is plugged into it.
-        Match::AnyWithCarrier => link.driver.is_some(),
-    }
-}
-
 /// Waits until there is a link that the payload asks for, and one that it is bound to. Gives up silently; `plan` says
 /// what is missing.
 pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: Deadline) -> Result<(), FactsError> {
@@ -138,7 +103,7 @@ pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: 
     let mut changes = Netlink::open(GROUP_LINK).map_err(FactsError::Links)?;
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     loop {
-        facts.links = links(&mut netlink, root, deadline)?;
+        facts.links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
         let wanted = |link: &LinkFacts| {
             payload.network.iter().any(|entry| match &entry.kind {
                 LinkKind::Physical(matching) => matches(matching, facts.bootif.as_ref(), link),
@@ -205,49 +170,6 @@ impl Udev {
     }
 }
 
-fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<Vec<LinkFacts>, FactsError> {
-    let messages = netlink.links(deadline).map_err(FactsError::Links)?;
-    Ok(messages.into_iter().filter_map(|message| link_facts(&message, root)).collect())
-}
-
-/// `None`: loopback, or a link whose name no payload could say.
-pub fn link_facts(message: &LinkMessage, root: &Path) -> Option<LinkFacts> {
-    if message.hardware == ARPHRD_LOOPBACK {
-        return None;
-    }
-    let carrier = message.carrier();
-    let name = message.name.clone()?;
-    let driver = root.join("sys/class/net").join(name.as_str()).join("device/driver").read_link().ok();
-    let driver = driver.and_then(|path| DriverName::try_from(path.file_name()?.to_str()?).ok());
-    let permanent = message.permanent_address.as_deref().and_then(HardwareAddress::new);
-    let mac = permanent.or_else(|| HardwareAddress::new(&message.address));
-    Some(LinkFacts { index: message.index, name, mac, driver, carrier })
-}
-
-/// Firmware that was never told a serial number says so in one of these ways.
-const PLACEHOLDERS: [&str; 6] =
-    ["", "none", "not specified", "to be filled by o.e.m.", "default string", "system serial number"];
-
-/// What tells this machine from others: SMBIOS, and the hardware addresses of the links that there are now. What cannot
-/// be learned is left out.
-pub fn identifiers(root: &Path, deadline: Deadline) -> (Dmi, Vec<HardwareAddress>) {
-    let links = Netlink::open(0).ok().and_then(|mut netlink| links(&mut netlink, root, deadline).ok());
-    let mut macs: Vec<HardwareAddress> = links.unwrap_or_default().into_iter().filter_map(|link| link.mac).collect();
-    macs.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    macs.dedup();
-    (dmi(root), macs)
-}
-
-fn dmi(root: &Path) -> Dmi {
-    let read = |item: &str| {
-        let text = std::fs::read_to_string(root.join("sys/class/dmi/id").join(item)).ok()?;
-        Some(text.trim().to_owned())
-    };
-    let uuid = read("product_uuid").and_then(|text| hex::decode(&text.replace('-', "")));
-    let serial = read("product_serial").filter(|text| !PLACEHOLDERS.contains(&text.to_lowercase().as_str()));
-    Dmi { uuid: uuid.and_then(|bytes| bytes.try_into().ok()), serial }
-}
-
 impl fmt::Display for FactsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -287,20 +209,6 @@ mod tests {
         assert!(matches!(site_pin(root.path()), Err(SourceError::SitePin { line: 2 })));
         write("# nothing yet\n");
         assert!(matches!(site_pin(root.path()), Err(SourceError::EmptySitePin)));
-    }
-
-    #[test]
-    fn smbios() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(dmi(root.path()), Dmi::default());
-        let id = root.path().join("sys/class/dmi/id");
-        fs::create_dir_all(&id).unwrap();
-        fs::write(id.join("product_uuid"), "00010203-0405-0607-0809-0a0b0c0d0e0f\n").unwrap();
-        fs::write(id.join("product_serial"), "SN-0042 \n").unwrap();
-        let uuid = Some(std::array::from_fn(|i| i as u8));
-        assert_eq!(dmi(root.path()), Dmi { uuid, serial: Some("SN-0042".into()) });
-        fs::write(id.join("product_serial"), "To be filled by O.E.M.\n").unwrap();
-        assert_eq!(dmi(root.path()).serial, None);
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub mod uevent;
 pub mod dhcp4;
 pub mod neighbour;
 mod checksum;
+pub mod machine;
 pub mod pem;
 pub mod pool;
 pub mod secret;

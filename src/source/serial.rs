@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Found, Notice, Origin, SourceError, needs_no_line, order};
-use crate::apply::entropy::Seeded;
 use crate::dialogue::{Dialogue, Line, Told};
-use crate::facts::{self, Dmi};
 use crate::line::{Hello, LineKey, Nonce, Versions};
+use crate::machine::{self, Dmi};
 use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
+use crate::pool::Seeded;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
 use crate::sys;
 use crate::time::Deadline;
@@ -97,7 +97,7 @@ fn start(
     let key = LineKey::generate(seeded).map_err(SourceError::Key)?;
     let mut nonce = [0; 8];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SourceError::NoKey)?;
-    let (Dmi { uuid, serial }, macs) = facts::identifiers(root, deadline);
+    let (Dmi { uuid, serial }, macs) = machine::identifiers(root, deadline);
     let hello = Hello {
         heard: None,
         versions: Versions::OURS,
