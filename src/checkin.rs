@@ -16,6 +16,7 @@ use std::time::Duration;
 
 pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved};
 
+use crate::certificate::CertificateFacts;
 use crate::dialogue::{Answer, Dialogue, NoAnswer};
 use crate::est::{self, Lines, Operation, Outcome, RetryAfter};
 pub use crate::identity::AnswerError;
@@ -25,7 +26,7 @@ use crate::line::{Kind, Stage};
 use crate::payload::{EstUrl, NodeName};
 use crate::plan::{ClockPlan, ClockQuality, Server};
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
-use crate::tls::{CertificateFacts, ClientCertificate};
+use crate::tls::ClientCertificate;
 use visit::{Probed, Visit, alive};
 
 /// What the check-in may ask of the privileged half, by value: exactly these.

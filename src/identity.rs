@@ -245,7 +245,7 @@ pub fn names_of(certificate: &Certificate) -> Result<CertificateNames, String> {
             _ => false,
         };
         if !taken {
-            return Err(format!("the name {}", crate::tls::shown_name(&name)));
+            return Err(format!("the name {}", crate::certificate::shown_name(&name)));
         }
     }
     Ok(names)

@@ -37,6 +37,7 @@ pub mod error;
 pub mod console;
 pub mod chain;
 pub mod confine;
+pub mod certificate;
 pub mod digest;
 pub mod key_code;
 pub mod hex;

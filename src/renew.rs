@@ -8,6 +8,7 @@ use der::Decode;
 use x509_cert::Certificate;
 
 use crate::apply::entropy::Seeded;
+use crate::certificate::CertificateFacts;
 use crate::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
 use crate::console::say;
 use crate::error::Error;
@@ -18,7 +19,7 @@ use crate::payload::{CaCertificate, EstUrl, KeyType, NodeName};
 use crate::plan::{ClockPlan, ClockQuality, Server};
 use crate::status::{Node, NodeRenewal};
 use crate::time::{Deadline, Timestamp};
-use crate::tls::{CertificateFacts, ClientCertificate, SKEW};
+use crate::tls::{ClientCertificate, SKEW};
 
 /// What is asked for on the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,6 @@
 //! TLS with one trust anchor, the CA of the payload. System roots do not exist here, and nothing turns verification
 //! off; the one thing that varies is *when* the server's certificate has to be valid.
 
-mod facts;
-
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
@@ -20,9 +18,7 @@ use rustls::{
     RootCertStore, SignatureScheme, StreamOwned,
 };
 
-pub(crate) use facts::shown_name;
-pub use facts::{CertificateFacts, shown};
-
+use crate::certificate::CertificateFacts;
 use crate::payload::{CaCertificate, UrlHost};
 use crate::time::{Clock, Timestamp};
 

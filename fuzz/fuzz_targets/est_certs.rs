@@ -1,8 +1,8 @@
 //! A certs-only PKCS#7 message, base64 or DER, and what is read of the certificates in it for people and for the check.
 #![no_main]
 
+use imprint::certificate::CertificateFacts;
 use imprint::payload::CaCertificate;
-use imprint::tls::CertificateFacts;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = std::str::from_utf8(bytes).map(imprint::est::date);

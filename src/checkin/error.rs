@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
+use crate::certificate::CertificateFacts;
 use crate::chain::chain;
 use crate::est::EstError;
 use crate::identity::AnswerError;
@@ -14,7 +15,7 @@ use crate::key_code::KeyCode;
 use crate::line::NotTaken;
 use crate::payload::{EstUrl, NodeName};
 use crate::time::Timestamp;
-use crate::tls::{CertificateFacts, TlsError};
+use crate::tls::TlsError;
 
 /// Why there is no certificate.
 #[derive(Debug)]

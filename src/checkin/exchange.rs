@@ -11,11 +11,12 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
 use super::error::{Failure, Phase};
+use crate::certificate::CertificateFacts;
 use crate::est::{Response, ResponseReader};
 use crate::payload::{CaCertificate, DnsName, HttpsUrl, UrlHost};
 use crate::sys;
 use crate::time::Deadline;
-use crate::tls::{self, CertificateFacts, ClientCertificate, Connection, TlsError, When};
+use crate::tls::{self, ClientCertificate, Connection, TlsError, When};
 
 /// An answer and who gave it.
 pub(super) struct Answer {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::error::{Attempt, CheckinError, Failure, Step};
 use super::{Certificates, Context, Progress, Stop, exchange};
+use crate::certificate::CertificateFacts;
 use crate::est::{self, Basic, EstError, Lines, Operation};
 use crate::payload::{EstUrl, HttpsUrl};
 use crate::plan::ClockQuality;
 use crate::time::{Clock, Deadline, Timestamp};
-use crate::tls::{CertificateFacts, When};
+use crate::tls::When;
 
 /// What a probe gave.
 pub(super) struct Probed {

@@ -8,10 +8,10 @@ use x509_cert::Certificate;
 use super::key::PrivateKey;
 use super::verify::{Wanted, choose};
 use super::{AnswerError, IdentityError, PrivateKeyPem};
+use crate::certificate::CertificateFacts;
 use crate::key_code::KeyCode;
 use crate::payload::KeyType;
 use crate::plan::GivenPlan;
-use crate::tls::CertificateFacts;
 
 /// A certificate and its key, verified.
 pub struct Given {

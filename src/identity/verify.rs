@@ -12,11 +12,12 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
 use x509_cert::name::RdnSequence;
 
 use super::AnswerError;
+use crate::certificate::{CertificateFacts, shown_name};
 use crate::identity;
 use crate::key_code::KeyCode;
 use crate::payload::{CaCertificate, CertificateNames};
 use crate::time::Timestamp;
-use crate::tls::{CertificateFacts, SKEW, moments, shown_name};
+use crate::tls::{SKEW, moments};
 
 /// What the certificate has to be.
 pub(crate) struct Wanted<'a> {

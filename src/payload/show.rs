@@ -49,7 +49,7 @@ impl fmt::Display for Payload {
             }
             Enrolment::Credentials(credentials) => {
                 for der in &credentials.chain {
-                    writeln!(f, "given      {}", crate::tls::shown(der))?;
+                    writeln!(f, "given      {}", crate::certificate::shown(der))?;
                 }
                 writeln!(f, "key        in the payload (not shown)")?;
             }

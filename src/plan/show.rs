@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::{ClockQuality, IdentityPlan, LinkConfig, LinkPlan, NetworkPlan, Plan};
+use crate::certificate::shown;
 use crate::facts::LinkFacts;
 use crate::hex;
 use crate::payload::{InterfaceName, TokenMode};
-use crate::tls::shown;
 
 /// `eth0 (52:54:00:12:34:56, virtio_net)`
 impl fmt::Display for LinkFacts {
