@@ -14,6 +14,7 @@
 //! ```
 
 pub mod base85;
+mod code;
 pub mod frame;
 pub mod scan;
 pub mod transfer;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod lost;
+mod peers;
 mod power;
 mod replayed;
 mod reports;
@@ -480,23 +481,6 @@ fn a_node_that_is_never_content_with_its_payload_is_given_up() {
 }
 
 #[test]
-fn the_power_is_switched_once_the_line_is_open() {
-    let site = Site::new();
-    let mark = site.work.path().join("on");
-    let inject = site.inject(&["--power", &format!("touch {}", mark.display())]);
-    let (stream, _) = site.listener.accept().unwrap();
-    let mut node = Remote::new(stream, UUID, Twist::None);
-    node.run(|node| node.over);
-    let (code, told) = ended(inject);
-    assert_eq!((code, mark.exists()), (Some(0), true), "{told}");
-    let inject = site.inject(&["--power", "echo no such outlet >&2; exit 3"]);
-    drop(site.listener.accept().unwrap());
-    let (code, told) = ended(inject);
-    assert_eq!(code, Some(1));
-    assert!(told.contains("--power ended with exit status: 3: no such outlet"), "{told}");
-}
-
-#[test]
 fn two_lines_in_one_process_and_one_of_them_fails() {
     // The second node never says HELLO, and the first one has to before that time is over.
     patiently(Duration::from_secs(2), two_lines);
@@ -539,68 +523,4 @@ fn two_lines(window: Duration) -> Result<(), String> {
     let log = |name: &str| std::fs::read_to_string(logs.join(name)).unwrap();
     assert_eq!((log("node1.log"), log("node2.log")), (String::new(), "grub> ".to_owned()));
     Ok(())
-}
-
-/// A pseudo terminal, as a USB adapter would be: set to raw by the host.
-#[test]
-fn a_device() {
-    let site = Site::new();
-    let pty = nix::pty::openpty(None, None).unwrap();
-    let path = nix::unistd::ttyname(&pty.slave).unwrap();
-    let inject = Command::new(programs::host())
-        .arg("--dir")
-        .arg(site.work.path().join("state"))
-        .args(["inject", "node1", "--window", "100s", "--line"])
-        .arg(format!("{},115200", path.display()))
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (near, far) = UnixStream::pair().unwrap();
-    let mut master = std::fs::File::from(pty.master);
-    let mut reader = master.try_clone().unwrap();
-    let (mut to, mut from) = (far.try_clone().unwrap(), far);
-    // What one writes the other reads; both threads end with the test.
-    std::thread::spawn(move || drop(std::io::copy(&mut reader, &mut to)));
-    std::thread::spawn(move || drop(std::io::copy(&mut from, &mut master)));
-    let mut node = Remote::new(near, UUID, Twist::None);
-    node.run(|node| node.over);
-    let (code, told) = ended(inject);
-    assert_eq!(code, Some(0), "{told}");
-    drop(pty.slave);
-}
-
-/// Written in Python from docs/line-protocol.md, and nothing else.
-#[test]
-fn an_independent_node() {
-    use std::io::BufRead;
-    let site = Site::new();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
-    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"));
-    let python = cache.join("imprint/python/bin/python3");
-    assert!(python.exists(), "{} is missing: run scripts/install-needs python", python.display());
-    let socket = site.work.path().join("python");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/line_peer.py");
-    let mut node =
-        Command::new(python).arg(script).arg(&socket).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut words = std::io::BufReader::new(node.stdout.take().unwrap());
-    let mut line = String::new();
-    words.read_line(&mut line).unwrap();
-    let output = Command::new(programs::host())
-        .arg("--dir")
-        .arg(site.work.path().join("state"))
-        .args(["inject", "node1", "--window", "100s", "--line", &format!("unix:{}", socket.display())])
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let node = node.wait_with_output().unwrap();
-    assert!(node.status.success(), "{}{told}", String::from_utf8_lossy(&node.stderr));
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    line.clear();
-    words.read_line(&mut line).unwrap();
-    // A SET in DER is ordered by its bytes.
-    let names = line.trim().strip_prefix("certificates: ").unwrap();
-    assert_eq!(names.split(", ").count(), 2, "{line}");
-    assert!(names.split(", ").any(|name| name == "CN=node1.example.org"), "{line}");
-    let code = site.state().store.latest("node1").unwrap().0.unwrap().key_code;
-    assert!(told.contains(&format!("node1: done: key {code}, payload ")), "{told}");
 }

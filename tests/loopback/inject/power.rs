@@ -134,3 +134,20 @@ fn the_window_begins_when_the_power_was_switched() {
         "for its turn: one node each 6 s, 8 at the same time (--power-every, --power-at-once)"
     );
 }
+
+#[test]
+fn the_power_is_switched_once_the_line_is_open() {
+    let site = Site::new();
+    let mark = site.work.path().join("on");
+    let inject = site.inject(&["--power", &format!("touch {}", mark.display())]);
+    let (stream, _) = site.listener.accept().unwrap();
+    let mut node = Remote::new(stream, UUID, Twist::None);
+    node.run(|node| node.over);
+    let (code, told) = ended(inject);
+    assert_eq!((code, mark.exists()), (Some(0), true), "{told}");
+    let inject = site.inject(&["--power", "echo no such outlet >&2; exit 3"]);
+    drop(site.listener.accept().unwrap());
+    let (code, told) = ended(inject);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("--power ended with exit status: 3: no such outlet"), "{told}");
+}

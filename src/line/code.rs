@@ -1,0 +1,132 @@
+//! Who speaks, what an object is, why one is not taken, and how far a node is; the latter three are one byte each on the line
+//! (docs/line-protocol.md). No frames, no I/O.
+
+use std::fmt;
+
+/// Who sent a frame. It is part of what the CRC covers, so that an echo is not taken for the other end's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Side {
+    /// The node.
+    Node,
+    /// The host.
+    Host,
+}
+
+/// How far a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Stage {
+    /// It wants a payload.
+    Payload,
+    /// It has its payload, and is busy with it.
+    Busy,
+    /// It wants its CSR to be signed.
+    Request,
+    /// It has its certificate.
+    Done,
+    /// It has given up.
+    Failed,
+}
+
+/// What an object is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// Host: a payload, sealed.
+    Sealed,
+    /// Host: a payload, not sealed.
+    Plain,
+    /// Host: the certificate and those that chain it to the CA, as certs-only CMS in DER (RFC 8951 §3).
+    Certificates,
+    /// Host: the CSR waits for an administrator; UTF-8.
+    Pending,
+    /// Host: the CSR is refused, and why; UTF-8.
+    Refused,
+    /// Node: proof that it has the payload, and a CSR.
+    Request,
+    /// Node: status.json, once it is over.
+    Report,
+}
+
+/// Why an object is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum NotTaken {
+    /// No object of this number was announced: announce it again.
+    Unknown,
+    /// The bytes do not have the digest that was announced: send it again.
+    Digest,
+    /// Longer than an object of this kind may be.
+    TooLong,
+    /// The node has offered a key, and takes sealed payloads only.
+    NotSealed,
+    /// Not what it wants now.
+    Unwanted,
+    /// Sealed for another node or another conversation, or damaged by whoever sealed it.
+    Seal,
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotTaken::Unknown => "it was not announced",
+            NotTaken::Digest => "it was damaged on its way",
+            NotTaken::TooLong => "it is too long",
+            NotTaken::NotSealed => "it is not sealed",
+            NotTaken::Unwanted => "it is not wanted now",
+            NotTaken::Seal => "its seal is for another node or another conversation",
+        })
+    }
+}
+
+/// One byte each on the line.
+pub(super) const KINDS: [(Kind, u8); 7] = [
+    (Kind::Sealed, 1),
+    (Kind::Plain, 2),
+    (Kind::Certificates, 3),
+    (Kind::Pending, 4),
+    (Kind::Refused, 5),
+    (Kind::Request, 16),
+    (Kind::Report, 17),
+];
+pub(super) const REASONS: [(NotTaken, u8); 6] = [
+    (NotTaken::Unknown, 1),
+    (NotTaken::Digest, 2),
+    (NotTaken::TooLong, 3),
+    (NotTaken::NotSealed, 4),
+    (NotTaken::Unwanted, 5),
+    (NotTaken::Seal, 6),
+];
+pub(super) const STAGES: [(Stage, u8); 5] =
+    [(Stage::Payload, 0), (Stage::Busy, 1), (Stage::Request, 2), (Stage::Done, 3), (Stage::Failed, 4)];
+
+pub(super) fn code<T: Copy + PartialEq>(table: &[(T, u8)], value: T) -> u8 {
+    table.iter().find(|(known, _)| *known == value).map_or(0, |(_, code)| *code)
+}
+
+pub(super) fn value<T: Copy>(table: &[(T, u8)], code: u8) -> Option<T> {
+    table.iter().find(|(_, known)| *known == code).map(|(value, _)| *value)
+}
+
+impl Kind {
+    /// The most bytes that an object of this kind has; a longer one is refused before a byte of it is kept.
+    pub fn max_len(self) -> usize {
+        match self {
+            Kind::Sealed => crate::payload::MAX_LEN.saturating_add(super::SEAL_LEN),
+            Kind::Plain => crate::payload::MAX_LEN,
+            Kind::Certificates => 32 * 1024,
+            Kind::Request | Kind::Report => 16 * 1024,
+            Kind::Pending | Kind::Refused => 1024,
+        }
+    }
+
+    /// Who sends it.
+    pub fn from(self) -> Side {
+        match self {
+            Kind::Request | Kind::Report => Side::Node,
+            _ => Side::Host,
+        }
+    }
+
+    /// The byte that stands for it in ANNOUNCE.
+    pub fn code(self) -> u8 {
+        code(&KINDS, self)
+    }
+}
