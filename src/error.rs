@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::apply::clock::ClockError;
-use crate::apply::entropy::EntropyError;
 use crate::apply::network::NetworkError;
 use crate::checkin::{AskError, CheckinError};
 use crate::facts::FactsError;
@@ -12,6 +11,7 @@ use crate::identity::IdentityError;
 use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
+use crate::pool::EntropyError;
 use crate::source::{SourceError, Unusable};
 
 /// What stopped the boot, by stage.

@@ -291,6 +291,22 @@ fn remove(path: &Path) -> Result<(), HandoverError> {
     }
 }
 
+/// Not through a symbolic link, and not into a folder that somebody else can open to themselves.
+fn private_is_ours(directory: &Path) -> Result<(), HandoverError> {
+    let path = directory.join(PRIVATE);
+    let metadata = match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.map_err(|source| HandoverError::Write { path: path.clone(), source })?,
+    };
+    if !metadata.is_dir() {
+        return Err(HandoverError::NotOurs { path, what: "not a folder" });
+    }
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(HandoverError::NotOurs { path, what: "another user's folder" });
+    }
+    Ok(())
+}
+
 /// Makes the folder that nobody else may read.
 fn private_folder(directory: &Path, private: Private) -> Result<(), HandoverError> {
     let path = directory.join(PRIVATE);
@@ -299,14 +315,7 @@ fn private_folder(directory: &Path, private: Private) -> Result<(), HandoverErro
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
-    // Not through a symbolic link, and not into a folder that somebody else can open to themselves.
-    let metadata = fs::symlink_metadata(&path).map_err(failed)?;
-    if !metadata.is_dir() {
-        return Err(HandoverError::NotOurs { path, what: "not a folder" });
-    }
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(HandoverError::NotOurs { path, what: "another user's folder" });
-    }
+    private_is_ours(directory)?;
     if private == Private::Mount {
         memory::mount(&path, memory::TMPFS_OPTIONS)?;
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use der::Decode;
 use x509_cert::Certificate;
 
-use crate::apply::entropy::Seeded;
 use crate::certificate::CertificateFacts;
 use crate::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
 use crate::console::say;
@@ -17,6 +16,7 @@ use crate::hex;
 use crate::identity::Identity;
 use crate::payload::{CaCertificate, EstUrl, KeyType, NodeName};
 use crate::plan::{ClockPlan, ClockQuality, Server};
+use crate::pool::Seeded;
 use crate::status::{Node, NodeRenewal};
 use crate::time::{Deadline, Timestamp};
 use crate::tls::{ClientCertificate, SKEW};

@@ -8,7 +8,6 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::apply::clock::ClockError;
-use crate::apply::entropy::Seeded;
 use crate::apply::network::{LinkReport, Network, NetworkError, Race};
 use crate::apply::{clock, entropy, network};
 use crate::chain::chain;
@@ -25,6 +24,7 @@ use crate::line::{Stage, seal};
 use crate::options::{Mode, Options};
 use crate::payload::{EstUrl, Payload};
 use crate::plan::{self, ClockQuality, GivenPlan, IdentityPlan, Plan, Scope};
+use crate::pool::Seeded;
 use crate::source::{self, Found, Notice, Origin, SourceError};
 use crate::status::{Node, Status, Timeline};
 use crate::time::{Deadline, Timestamp, since_boot};

@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use imprint::apply::entropy::Seeded;
 use imprint::dialogue::{Dialogue, Line};
 use imprint::line::LineKey;
 use imprint::line::frame::{Hello, Nonce, Versions};
+use imprint::pool::Seeded;
 use imprint::port::{Place, Port, Signals};
 use imprint::time::Deadline;
 

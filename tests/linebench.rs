@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use imprint::apply::entropy::Seeded;
 use imprint::dialogue::{Answer, Dialogue, Line, Told};
 use imprint::identity::Identity;
 use imprint::line::frame::{Hello, Nonce, Versions};
 use imprint::line::{Host, HostEvent, Kind, LineKey, Node, NodeEvent, SEAL_LEN, Shape, Stage, Wire, seal};
 use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::plan::SubjectPlan;
+use imprint::pool::Seeded;
 use imprint::port::{Place, Port, Signals};
 use imprint::secret::Secret;
 use imprint::time::{Deadline, Timestamp, since_boot};

@@ -7,12 +7,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use imprint::apply::entropy::Seeded;
 use imprint::apply::network::Race;
 use imprint::checkin::{self, Ask, Context, Reply};
 use imprint::facts;
 use imprint::identity::Identity;
 use imprint::plan::{IdentityPlan, Scope, plan};
+use imprint::pool::Seeded;
 use imprint::source;
 use imprint::time::{Deadline, since_boot};
 

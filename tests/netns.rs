@@ -199,7 +199,7 @@ fn a_boot_hands_over_twice_and_a_failure_takes_nothing_away() {
     let status = || Timeline::new(|_| ()).done();
     let mut keys = Vec::new();
     for _ in 0..2 {
-        let seeded = entropy::Seeded::ready(later()).unwrap();
+        let seeded = imprint::pool::Seeded::ready(later()).unwrap();
         let identity = Identity::generate(&subject, &seeded).unwrap();
         let node = Node {
             version: VERSION,

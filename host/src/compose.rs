@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use imprint::apply::entropy::{EntropyError, Seeded};
 use imprint::digest::sha256;
 use imprint::identity::{Identity, IdentityError};
 use imprint::line::frame::{Frame, Packet};
@@ -13,6 +12,7 @@ use imprint::line::{Kind, Shape, Side};
 use imprint::options::CMDLINE_MAX;
 use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token};
 use imprint::plan::SubjectPlan;
+use imprint::pool::{EntropyError, Seeded};
 use imprint::secret::Secret;
 use imprint::source::{self, Origin, SourceError};
 use imprint::time::{Deadline, Timestamp};

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
-use imprint::apply::entropy::{EntropyError, Seeded};
 use imprint::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
 use imprint::identity::{Identity, IdentityError};
 use imprint::payload::{DecodeError, Enrolment, EstUrl, Payload};
 use imprint::plan::{ClockPlan, ClockQuality, Server, SubjectPlan};
+use imprint::pool::{EntropyError, Seeded};
 use imprint::time::{Deadline, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

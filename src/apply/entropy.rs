@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use crate::plan::SeedPlan;
-use crate::pool;
-pub use crate::pool::{EntropyError, Seeded};
+use crate::pool::{self, EntropyError, Seeded};
 use crate::time::Deadline;
 
 /// Mixes the seed in, credits it if the plan says so, and waits for the pool.

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{major, minor};
 
-use super::{HandoverError, NODE, generation, is_complete};
+use super::{HandoverError, NODE, generation, is_complete, private_is_ours};
 
 /// A folder in which nobody else hands anything over while this is there.
 #[must_use]
@@ -49,10 +49,14 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }
 
-    /// Any folder, which is made if it is not there.
+    /// Any folder that has nothing of others in it; it is made if it is not there. To be called before anybody is asked for a
+    /// certificate, which would be lost.
     pub fn make(path: &Path) -> Result<Folder, HandoverError> {
         make(path)?;
-        Folder::lock(path)
+        let folder = Folder::lock(path)?;
+        private_is_ours(path)?;
+        generation::nothing_of_others(path)?;
+        Ok(folder)
     }
 
     /// The folder for a run that begins only where no identity is; `None`: one is there, complete.

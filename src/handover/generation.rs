@@ -41,9 +41,6 @@ pub(super) struct Beside {
 /// Writes a new generation. What counts stays what it is.
 pub(super) fn write(directory: &Path, files: &[(&str, &[u8])], key: &[u8]) -> Result<Beside, HandoverError> {
     let before = adopt(directory)?;
-    if before.is_none() {
-        nothing_of_others(directory)?;
-    }
     let number = free(directory, before.map_or(1, |before| before.wrapping_add(1)));
     let beside = Beside { number, before };
     match make(directory, number, files, key) {
@@ -157,8 +154,11 @@ fn adopt(directory: &Path) -> Result<Option<u32>, HandoverError> {
     Ok(Some(number))
 }
 
-/// Certificates and keys that are no identity which is known whole are somebody's all the same.
-fn nothing_of_others(directory: &Path) -> Result<(), HandoverError> {
+/// Refuses a folder with certificates and keys that are no identity which is known whole: they are somebody's all the same.
+pub(super) fn nothing_of_others(directory: &Path) -> Result<(), HandoverError> {
+    if current(directory)?.is_some() || plain(directory)?.is_some() {
+        return Ok(());
+    }
     let mut names =
         [CERT, CHAIN, NODE].map(|name| directory.join(name)).into_iter().chain([directory.join(PRIVATE).join(KEY)]);
     // What leads nowhere is what a run left that was killed before its step.

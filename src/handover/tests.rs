@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::apply::entropy::Seeded;
 use crate::identity::Identity;
 use crate::payload::{CertificateNames, DnsName, KeyType};
 use crate::plan::SubjectPlan;
+use crate::pool::Seeded;
 use crate::status::{Timeline, VERSION};
 use crate::time::Deadline;
 

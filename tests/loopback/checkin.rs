@@ -11,7 +11,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imprint::apply::entropy::Seeded;
 use imprint::checkin::{
     AnswerError, Ask, AskError, Attempt, CheckinError, Context, Failure, Issued, Phase, Progress, Reply, Step, enroll,
 };
@@ -24,6 +23,7 @@ use imprint::payload::{
     SubjectAttribute, Token, TokenMode,
 };
 use imprint::plan::{ClockPlan, ClockQuality, Server, SubjectPlan};
+use imprint::pool::Seeded;
 use imprint::time::{Deadline, Timestamp};
 use imprint::tls::{ClientCertificate, Reason, TlsError};
 use imprint_tests::ca::{Ca, Leaf, certs_only, spki_of_csr};

@@ -180,6 +180,25 @@ fn one_program_at_a_time_works_in_a_folder() {
     succeeded(&enroll(&payload, &out, ""));
 }
 
+/// A certificate that cannot be handed over would be lost, and its token with it.
+#[test]
+fn a_folder_with_keys_of_others_is_refused_before_anybody_is_asked() {
+    let site = Site::new();
+    let (payload, out) = (site.file("payload"), site.file("ssl"));
+    site.served.host(&["payload", "node1", "-o", payload.to_str().unwrap()]);
+    std::fs::create_dir_all(out.join("private")).unwrap();
+    std::fs::write(out.join("private/key.pem"), "theirs").unwrap();
+    let output = enroll(&payload, &out, "");
+    let want =
+        format!("imprint: hand-over: {}/private/key.pem is no part of an identity that is whole; ", out.display());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(19) && said.starts_with(&want), "{said}");
+    assert_eq!(std::fs::read(out.join("private/key.pem")).unwrap(), b"theirs");
+    assert!(!site.served.host(&["log"]).contains("enrolled"), "nothing was signed");
+    succeeded(&enroll(&payload, &site.file("out"), ""));
+    assert!(site.served.host(&["log"]).contains("enrolled"));
+}
+
 /// Neither a status nor anything else is written into the folder of a run that goes on.
 #[test]
 fn a_boot_is_not_begun_beside_another_one() {

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use imprint::apply::entropy::Seeded;
 use imprint::chain::chain;
 use imprint::error::Error;
 use imprint::identity::Identity;
 use imprint::payload::{self, CaCertificate, CertificateNames, Credentials, DnsName, EstUrl, KeyType, Payload};
 use imprint::plan::SubjectPlan;
+use imprint::pool::Seeded;
 use imprint::renew::{self, Request};
 use imprint::run;
 use imprint::secret::Secret;

@@ -16,12 +16,12 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use imprint::apply::entropy::Seeded;
 use imprint::identity::Identity;
 use imprint::line::frame::{Hello, Nonce, Versions};
 use imprint::line::{Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire, seal};
 use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::plan::SubjectPlan;
+use imprint::pool::Seeded;
 use imprint::secret::Secret;
 use imprint::time::{Deadline, Timestamp, since_boot};
 use imprint_host::enrol::approve;

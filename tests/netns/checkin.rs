@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use imprint::apply::entropy::Seeded;
 use imprint::apply::network::Race;
 use imprint::checkin::{Ask, Context, Reply, enroll};
 use imprint::identity::Identity;
 use imprint::payload::{CaCertificate, CertificateNames, DnsName, EstUrl, KeyType, NodeName, Prefix};
 use imprint::plan::{ClockPlan, ClockQuality, LinkConfig, NetworkPlan, Server, SubjectPlan};
+use imprint::pool::Seeded;
 use imprint::time::Timestamp;
 use imprint_tests::ca::{Ca, Leaf, certs_only, spki_of_csr};
 use imprint_tests::est_server::{Ending, EstServer, date_field, reply};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "sizes are small")]
 
-use imprint::apply::entropy::Seeded;
+use imprint::pool::Seeded;
 use imprint::time::Deadline;
 use imprint_tests::line::{Faults, Objects, Random, session};
 

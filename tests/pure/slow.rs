@@ -3,8 +3,8 @@
 
 #![allow(clippy::cast_precision_loss, reason = "sizes are small")]
 
-use imprint::apply::entropy::Seeded;
 use imprint::line::SEAL_LEN;
+use imprint::pool::Seeded;
 use imprint::time::Deadline;
 use imprint_tests::line::{Faults, Objects, Random, session};
 

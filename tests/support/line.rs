@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
-use imprint::apply::entropy::Seeded;
 use imprint::line::frame::{Hello, Nonce, Session};
 use imprint::line::{Host, HostEvent, Kind, LineKey, Node, NodeEvent, Shape, Stage, Versions, Wire, seal};
+use imprint::pool::Seeded;
 use imprint::secret::Secret;
 
 /// SplitMix64: small, seeded, the same everywhere.

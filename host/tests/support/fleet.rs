@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64ct::{Base64, Encoding};
-use imprint::apply::entropy::Seeded;
 use imprint::est;
 use imprint::identity::Identity;
 use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::plan::SubjectPlan;
+use imprint::pool::Seeded;
 use imprint::time::{Deadline, Timestamp};
 use imprint_host::compose::Options;
 use imprint_host::state::State;

@@ -8,11 +8,11 @@ use nix::pty::openpty;
 use nix::sys::eventfd::EventFd;
 
 use super::*;
-use crate::apply::entropy::Seeded;
 use crate::dialogue::*;
 use crate::line::frame::{Frame, Packet};
 use crate::line::transfer::{Sender as Pieces, Shape};
 use crate::line::{End, Nonce, Side};
+use crate::pool::Seeded;
 use crate::port::Place;
 use crate::sys;
 
