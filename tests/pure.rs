@@ -225,11 +225,12 @@ fn a_run_that_fails_leaves_what_an_earlier_one_handed_over() {
     let work = tempfile::tempdir().unwrap();
     let out = work.path().join("id");
     std::fs::create_dir_all(out.join("private")).unwrap();
-    for file in ["cert.pem", "chain.pem", "private/key.pem"] {
+    let files = ["cert.pem", "chain.pem", "ca.pem", "node.json", "private/key.pem"];
+    for file in files {
         std::fs::write(out.join(file), file).unwrap();
     }
     refused(agent(&["enroll", "--payload", "/nowhere", "--out", out.to_str().unwrap()]), 11, "reading /nowhere");
-    for file in ["cert.pem", "chain.pem", "private/key.pem"] {
+    for file in files {
         assert_eq!(std::fs::read_to_string(out.join(file)).unwrap(), file);
     }
     assert!(!out.join("status.json").exists());

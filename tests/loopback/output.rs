@@ -239,9 +239,13 @@ fn a_fault_leaves_an_identity_that_is_there() {
     assert_eq!(Console::Full.run(root.path(), "plan", &words).code(), Some(70));
     let first = status(&out);
     assert_eq!((first.outcome, first.exit_code, first.error.unwrap().stage.as_str()), (Outcome::Failed, 70, "plan"));
-    fs::write(out.join("cert.pem"), "the certificate").unwrap();
-    fs::write(out.join("status.json"), "what the run before did").unwrap();
+    let files = ["cert.pem", "chain.pem", "ca.pem", "node.json", "status.json", "private/key.pem"];
+    fs::create_dir_all(out.join("private")).unwrap();
+    for file in files {
+        fs::write(out.join(file), file).unwrap();
+    }
     assert_eq!(Console::Full.run(root.path(), "plan", &words).code(), Some(70));
-    assert_eq!(fs::read_to_string(out.join("cert.pem")).unwrap(), "the certificate");
-    assert_eq!(fs::read_to_string(out.join("status.json")).unwrap(), "what the run before did");
+    for file in files {
+        assert_eq!(fs::read_to_string(out.join(file)).unwrap(), file);
+    }
 }
