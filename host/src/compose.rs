@@ -1,6 +1,5 @@
 //! Record + CA + fresh secrets → payload. Writes nothing; `state` keeps the books.
 
-use std::fmt;
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -69,17 +68,28 @@ impl Default for Options {
 }
 
 /// Why there is no payload.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     /// `--expires 0s`
+    #[error("a payload that expires after {} seconds is good for nothing", .0.as_secs())]
     Expires(Duration),
     /// A single-boot medium that names no machine: its seed would be credited by whoever finds it.
+    #[error("a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {0}")]
     NotBound(String),
     /// A single-boot seed on a medium for which no node credits one.
+    #[error(
+        "a seed is never credited from a command line or an initramfs, so --single-boot is of no use there; leave it \
+         out, or write a config drive (--as iso)"
+    )]
     NeverCredited,
     /// What may not stand on a command line.
+    #[error(transparent)]
     Forbidden(SourceError),
     /// Longer than a kernel command line.
+    #[error(
+        "a payload of {payload} bytes takes {word} characters, and a kernel command line has {CMDLINE_MAX} in all; \
+         make the record shorter, or bring it in the initramfs or on a config drive (--as cpio or --as iso)"
+    )]
     CmdlineTooLong {
         /// Bytes of the payload.
         payload: usize,
@@ -87,18 +97,25 @@ pub enum ComposeError {
         word: usize,
     },
     /// The system has no random numbers.
-    Random(X509Error),
+    #[error("making secrets")]
+    Random(#[from] X509Error),
     /// A token that is none.
-    Token(NameError),
+    #[error("making a token")]
+    Token(#[source] NameError),
     /// Larger than any node reads.
+    #[error("the payload has {0} bytes, the limit is {MAX_LEN}; make the record shorter")]
     TooLong(usize),
     /// Making a key.
+    #[error(transparent)]
     Key(IdentityError),
     /// The system's random pool is not ready.
+    #[error(transparent)]
     Entropy(EntropyError),
     /// Signing the certificate.
+    #[error(transparent)]
     Ca(StateError),
     /// The record asks for the EST server's own name.
+    #[error("{0} is the EST server's own name; change the node's record")]
     ServerName(String),
 }
 
@@ -252,58 +269,3 @@ pub fn cmdline_len(payload: usize) -> usize {
 }
 
 const CMDLINE_NAME: &str = "imprint.payload=";
-
-impl From<X509Error> for ComposeError {
-    fn from(error: X509Error) -> ComposeError {
-        ComposeError::Random(error)
-    }
-}
-
-impl fmt::Display for ComposeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ComposeError::Expires(expires) => {
-                write!(f, "a payload that expires after {} seconds is good for nothing", expires.as_secs())
-            }
-            ComposeError::NotBound(name) => write!(
-                f,
-                "a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {name}"
-            ),
-            ComposeError::NeverCredited => write!(
-                f,
-                "a seed is never credited from a command line or an initramfs, so --single-boot is of no use there; \
-                 leave it out, or write a config drive (--as iso)"
-            ),
-            ComposeError::Forbidden(error) => error.fmt(f),
-            ComposeError::CmdlineTooLong { payload, word } => write!(
-                f,
-                "a payload of {payload} bytes takes {word} characters, and a kernel command line has {CMDLINE_MAX} in \
-                 all; make the record shorter, or bring it in the initramfs or on a config drive (--as cpio or --as iso)"
-            ),
-            ComposeError::Random(_) => write!(f, "making secrets"),
-            ComposeError::Token(_) => write!(f, "making a token"),
-            ComposeError::Key(error) => error.fmt(f),
-            ComposeError::Entropy(error) => error.fmt(f),
-            ComposeError::Ca(error) => error.fmt(f),
-            ComposeError::ServerName(name) => {
-                write!(f, "{name} is the EST server's own name; change the node's record")
-            }
-            ComposeError::TooLong(len) => {
-                write!(f, "the payload has {len} bytes, the limit is {MAX_LEN}; make the record shorter")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ComposeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ComposeError::Random(error) => Some(error),
-            ComposeError::Token(error) => Some(error),
-            ComposeError::Key(error) => error.source(),
-            ComposeError::Entropy(error) => error.source(),
-            ComposeError::Ca(error) => error.source(),
-            _ => None,
-        }
-    }
-}

@@ -1,7 +1,6 @@
 //! Writes a cpio archive with one file, `imprint/payload`, that a boot loader appends to an initramfs. Pure: bytes to
 //! bytes. The "newc" form as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst).
 
-use std::fmt;
 use std::io::Write;
 
 use zeroize::Zeroizing;
@@ -13,7 +12,8 @@ const DIRECTORY: u32 = 0o040_700;
 const FILE: u32 = 0o100_600;
 
 /// The file is larger than an archive of this kind can hold.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0} bytes are too many for a cpio archive")]
 pub struct TooLong(pub usize);
 
 /// The archive; the same file gives the same bytes. It holds what the file holds, so it is wiped, too.
@@ -51,14 +51,6 @@ fn align(out: &mut Vec<u8>) {
     let end = out.len().next_multiple_of(4);
     out.resize(end, 0);
 }
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes are too many for a cpio archive", self.0)
-    }
-}
-
-impl std::error::Error for TooLong {}
 
 #[cfg(test)]
 mod tests {

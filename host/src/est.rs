@@ -1,7 +1,5 @@
 //! EST bodies as a server reads and writes them (RFC 7030, RFC 8951). Pure: bytes in, bytes out.
 
-use std::fmt;
-
 use base64ct::{Base64, Encoding};
 use clap::ValueEnum;
 use cms::content_info::ContentInfo;
@@ -12,11 +10,13 @@ use x509_cert::certificate::Certificate;
 use crate::enrol::{Credentials, Proof};
 
 /// Why a body is not what it should be.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BodyError {
     /// Neither base64 nor DER.
+    #[error("the body is not base64 of a CSR")]
     NotBase64,
     /// Nothing in it.
+    #[error("the body is empty; want base64 of a CSR")]
     Empty,
 }
 
@@ -75,17 +75,6 @@ pub fn basic(header: &str) -> Option<Credentials> {
     let (name, token) = std::str::from_utf8(decoded.expose()).ok()?.split_once(':')?;
     Some(Credentials { name: name.to_owned(), proof: Proof::Token(Secret::new(token.as_bytes().to_vec())) })
 }
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BodyError::NotBase64 => "the body is not base64 of a CSR",
-            BodyError::Empty => "the body is empty; want base64 of a CSR",
-        })
-    }
-}
-
-impl std::error::Error for BodyError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,6 @@
 //! Writes an ISO 9660 image (ECMA-119) with one file, `IMPRINT/PAYLOAD`, for a config drive. Pure: bytes to bytes.
 //! Our own, because the only crates that write ISO 9660 drive or wrap whole disc-burning tools; this is eight sectors.
 
-use std::fmt;
-
 use imprint::time::Timestamp;
 use zeroize::Zeroizing;
 
@@ -24,7 +22,8 @@ const IS_DIRECTORY: u8 = 2;
 pub const LABEL: &str = "IMPRINT";
 
 /// The file is larger than an image of this kind can hold.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0} bytes do not fit a file of an ISO 9660 image")]
 pub struct TooLong(pub usize);
 
 /// The image. It holds what the file holds, so it is wiped, too.
@@ -178,14 +177,6 @@ impl Time {
         [year, part(4), part(6), part(8), part(10), part(12), 0]
     }
 }
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes do not fit a file of an ISO 9660 image", self.0)
-    }
-}
-
-impl std::error::Error for TooLong {}
 
 #[cfg(test)]
 mod tests {

@@ -47,19 +47,25 @@ pub struct Storm {
 }
 
 /// Why there was no storm.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The directory.
+    #[error(transparent)]
     State(state::Error),
     /// A payload that was made here.
+    #[error(transparent)]
     Payload(DecodeError),
     /// Keys.
+    #[error(transparent)]
     Identity(IdentityError),
     /// The system's random pool is not ready.
+    #[error(transparent)]
     Entropy(EntropyError),
     /// A process, a thread, a socket.
-    System(&'static str, io::Error),
+    #[error("{0}; try fewer --nodes")]
+    System(&'static str, #[source] io::Error),
     /// `serve` does not run.
+    #[error("serve ended or does not listen; run imprint-host serve by hand to see why")]
     NoServer,
 }
 
@@ -280,34 +286,6 @@ impl fmt::Display for Storm {
         match &self.failure {
             Some(why) => write!(f, "\nfailed     {}: {why}", self.nodes.saturating_sub(self.enrolled)),
             None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LoadError::State(error) => error.fmt(f),
-            LoadError::Payload(error) => error.fmt(f),
-            LoadError::Identity(error) => error.fmt(f),
-            LoadError::Entropy(error) => error.fmt(f),
-            LoadError::System(what, _) => write!(f, "{what}; try fewer --nodes"),
-            LoadError::NoServer => {
-                write!(f, "serve ended or does not listen; run imprint-host serve by hand to see why")
-            }
-        }
-    }
-}
-
-impl std::error::Error for LoadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            LoadError::State(error) => error.source(),
-            LoadError::Payload(error) => error.source(),
-            LoadError::Identity(error) => error.source(),
-            LoadError::Entropy(error) => error.source(),
-            LoadError::System(_, error) => Some(error),
-            LoadError::NoServer => None,
         }
     }
 }

@@ -2,8 +2,6 @@
 //! a BMC shows. Pure: bytes to bytes. Our own, because what the `fatfs` crate (0.3) writes does not pass fsck.fat: it
 //! gives `.` and `..` long names. The numbers are those of Microsoft's "fatgen" 1.03.
 
-use std::fmt;
-
 use zeroize::Zeroizing;
 
 const SECTOR: usize = 512;
@@ -32,7 +30,8 @@ const DATE: [u8; 2] = [0x21, 0];
 const SERIAL: [u8; 4] = *b"IMPR";
 
 /// The file is larger than an image of this kind can hold.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0} bytes do not fit into a FAT image of {ROOM}")]
 pub struct TooLong(pub usize);
 
 /// The image. It holds what the file holds, so it is wiped, too.
@@ -122,14 +121,6 @@ fn entry(name: &[u8; 11], attributes: u8, case: u8, cluster: u16, length: u32) -
     entry.extend(length.to_le_bytes());
     entry
 }
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes do not fit into a FAT image of {ROOM}", self.0)
-    }
-}
-
-impl std::error::Error for TooLong {}
 
 #[cfg(test)]
 mod tests {

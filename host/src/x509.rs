@@ -40,13 +40,16 @@ pub struct Body {
 }
 
 /// Why there is no certificate.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum X509Error {
     /// A field cannot be encoded.
-    Encode(der::Error),
+    #[error("encoding a certificate")]
+    Encode(#[from] der::Error),
     /// The crypto library did not sign.
-    Sign(rcgen::Error),
+    #[error("signing a certificate")]
+    Sign(#[source] rcgen::Error),
     /// The system has no random numbers.
+    #[error("the system gives no random numbers")]
     Random,
 }
 
@@ -161,30 +164,4 @@ pub fn validity(certificate: &Certificate) -> (Timestamp, Timestamp) {
     let at = |time: Time| Timestamp::from_secs(time.to_unix_duration().as_secs());
     let validity = &certificate.tbs_certificate.validity;
     (at(validity.not_before), at(validity.not_after))
-}
-
-impl From<der::Error> for X509Error {
-    fn from(error: der::Error) -> X509Error {
-        X509Error::Encode(error)
-    }
-}
-
-impl std::fmt::Display for X509Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            X509Error::Encode(_) => "encoding a certificate",
-            X509Error::Sign(_) => "signing a certificate",
-            X509Error::Random => "the system gives no random numbers",
-        })
-    }
-}
-
-impl std::error::Error for X509Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            X509Error::Encode(error) => Some(error),
-            X509Error::Sign(error) => Some(error),
-            X509Error::Random => None,
-        }
-    }
 }

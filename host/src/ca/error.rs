@@ -1,6 +1,5 @@
 //! Why the CA cannot be made, opened or used, in words.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -10,9 +9,10 @@ use imprint::time::Timestamp;
 use crate::x509::X509Error;
 
 /// Why the CA cannot be made, opened or used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// `init` and `backup` overwrite nothing.
+    #[error("{} holds {found}; nothing is overwritten, give an empty directory", .dir.display())]
     NotEmpty {
         /// The directory.
         dir: PathBuf,
@@ -20,6 +20,7 @@ pub enum StateError {
         found: String,
     },
     /// A file or directory.
+    #[error("{action} {}", .path.display())]
     Io {
         /// What was done with it.
         action: &'static str,
@@ -29,8 +30,10 @@ pub enum StateError {
         source: io::Error,
     },
     /// There is no CA here.
+    #[error("no CA in {}; make one with imprint-host init, or give its --dir", .0.display())]
     Absent(PathBuf),
     /// A file that should hold a certificate or key does not.
+    #[error("{}: {why}; restore it from a backup", .path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -38,12 +41,22 @@ pub enum StateError {
         why: String,
     },
     /// The root is no trust anchor.
-    Root(CaError),
+    #[error("root.pem is no trust anchor")]
+    Root(#[source] CaError),
     /// The root's key is not there.
+    #[error(
+        "the root's key is not at {}; bring it back for this one command, or say where it is with --root-key",
+        .0.display()
+    )]
     RootKey(PathBuf),
     /// A key that is not the root's.
+    #[error("{} is not the key of root.pem", .0.display())]
     NotTheRoot(PathBuf),
     /// Outside the validity of the intermediate.
+    #[error(
+        "intermediate CA is valid from {not_before} to {not_after}, clock is {now}; set the clock, or make another \
+         one with imprint-host ca rotate"
+    )]
     Intermediate {
         /// First second of its validity.
         not_before: Timestamp,
@@ -53,56 +66,9 @@ pub enum StateError {
         now: Timestamp,
     },
     /// Making a certificate.
-    X509(X509Error),
+    #[error("making a certificate")]
+    X509(#[from] X509Error),
     /// Making a key.
-    Key(rcgen::Error),
-}
-
-impl From<X509Error> for StateError {
-    fn from(error: X509Error) -> StateError {
-        StateError::X509(error)
-    }
-}
-
-impl fmt::Display for StateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StateError::NotEmpty { dir, found } => {
-                write!(f, "{} holds {found}; nothing is overwritten, give an empty directory", dir.display())
-            }
-            StateError::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
-            StateError::Absent(dir) => {
-                write!(f, "no CA in {}; make one with imprint-host init, or give its --dir", dir.display())
-            }
-            StateError::File { path, why } => write!(f, "{}: {why}; restore it from a backup", path.display()),
-            StateError::Root(_) => write!(f, "root.pem is no trust anchor"),
-            StateError::RootKey(path) => write!(
-                f,
-                "the root's key is not at {}; bring it back for this one command, or say where it is with --root-key",
-                path.display()
-            ),
-            StateError::NotTheRoot(path) => write!(f, "{} is not the key of root.pem", path.display()),
-            StateError::Intermediate { not_before, not_after, now } => {
-                write!(
-                    f,
-                    "intermediate CA is valid from {not_before} to {not_after}, clock is {now}; set the clock, or make \
-                     another one with imprint-host ca rotate"
-                )
-            }
-            StateError::X509(_) => write!(f, "making a certificate"),
-            StateError::Key(_) => write!(f, "making a key"),
-        }
-    }
-}
-
-impl std::error::Error for StateError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StateError::Io { source, .. } => Some(source),
-            StateError::Root(error) => Some(error),
-            StateError::X509(error) => Some(error),
-            StateError::Key(error) => Some(error),
-            _ => None,
-        }
-    }
+    #[error("making a key")]
+    Key(#[source] rcgen::Error),
 }

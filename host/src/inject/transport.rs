@@ -60,11 +60,13 @@ pub struct Telneted {
 }
 
 /// Why a line cannot be opened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{line}: {why}; {what}")]
 pub struct LineError {
     line: String,
     what: &'static str,
-    source: io::Error,
+    /// In the words of the system, which stand in the middle: it is no source, or it would be said twice.
+    why: io::Error,
 }
 
 /// Nothing is read while more than this waits to be written: somebody who asks and asks and takes no answer must not fill
@@ -198,7 +200,7 @@ impl LineSpec {
         if let LineSpec::Paced(line, _) = self {
             return Box::pin(line.open()).await;
         }
-        let failed = |what| move |source: io::Error| LineError { line: self.to_string(), what, source };
+        let failed = |what| move |source: io::Error| LineError { line: self.to_string(), what, why: source };
         match self {
             LineSpec::Device(path, baud) => {
                 let stream = tokio_serial::new(path.to_string_lossy(), *baud).open_native_async();
@@ -338,14 +340,6 @@ impl Telneted {
         Poll::Ready(Ok(()))
     }
 }
-
-impl fmt::Display for LineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.line, self.source, self.what)
-    }
-}
-
-impl std::error::Error for LineError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,13 @@
 //! Why something is not written where it should be, in words.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 /// Why something is not written.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The system refuses.
+    #[error("{action} {}", .path.display())]
     Io {
         /// What was done.
         action: &'static str,
@@ -17,6 +17,7 @@ pub enum OutputError {
         source: io::Error,
     },
     /// Something that cannot be written to.
+    #[error("{} is {what}; give the name of a file", .path.display())]
     Not {
         /// As it was given.
         path: PathBuf,
@@ -24,6 +25,11 @@ pub enum OutputError {
         what: &'static str,
     },
     /// Somebody else has put it there.
+    #[error(
+        "{} is {what} of another user, who may want to have what is written; remove it, or write to a folder of your \
+         own",
+        .path.display()
+    )]
     Strangers {
         /// As it was given.
         path: PathBuf,
@@ -31,6 +37,10 @@ pub enum OutputError {
         what: &'static str,
     },
     /// A link to something that is not there.
+    #[error(
+        "{} is a link to {}, which is not there; remove the link, or give the file's own name",
+        .path.display(), .leads.display()
+    )]
     Dangling {
         /// The link.
         path: PathBuf,
@@ -38,22 +48,42 @@ pub enum OutputError {
         leads: PathBuf,
     },
     /// An open file that no name leads to.
+    #[error(
+        "{} is an open file that cannot be replaced by name; leave out -o to write to standard output",
+        .0.display()
+    )]
     NoName(PathBuf),
     /// A file among the devices: a name that was mistyped.
+    #[error(
+        "{} is no device, and a file among the devices would be lost; check the name (lsblk lists drives), or write \
+         elsewhere",
+        .0.display()
+    )]
     NoDevice(PathBuf),
     /// A FIFO that nobody has open.
+    #[error("{} is a FIFO that nobody reads; start its reader first", .0.display())]
     NoReader(PathBuf),
     /// Somebody put something else there meanwhile.
+    #[error("{} was replaced by something else meanwhile; look at it, and try again", .0.display())]
     Changed(PathBuf),
     /// It is mounted, or part of something that is.
+    #[error(
+        "{} is in use: it or a part of it is mounted, swap, or part of a volume group, RAID or encrypted device; \
+         unmount it first (lsblk shows what holds it)",
+        .0.display()
+    )]
     InUse(PathBuf),
     /// Nodes look at whole drives only.
+    #[error("{} is a partition, and nodes look at whole drives only; give the name of the drive", .0.display())]
     Partition(PathBuf),
     /// It cannot be written to.
+    #[error("{} can only be read; look for its switch, or give another drive", .0.display())]
     ReadOnly(PathBuf),
     /// What a drive is to hold is no image of one.
+    #[error("{} is a drive, on which nodes look for a config drive only; give --as iso or --as vfat", .0.display())]
     NoImage(PathBuf),
     /// The image is larger than the drive.
+    #[error("{} has {has} bytes and the image {needs}; nothing was written, give a larger drive", .path.display())]
     TooSmall {
         /// The drive.
         path: PathBuf,
@@ -63,6 +93,10 @@ pub enum OutputError {
         needs: u64,
     },
     /// It is not empty, and nobody has said that this may be lost.
+    #[error(
+        "{path} holds {holds}; nothing was written. To lose that, name the drive a second time: --overwrite {path}",
+        path = .path.display()
+    )]
     Holds {
         /// The drive.
         path: PathBuf,
@@ -70,6 +104,10 @@ pub enum OutputError {
         holds: String,
     },
     /// `--overwrite` names something else.
+    #[error(
+        "-o says {} and --overwrite {}; nothing was written, give both the same name",
+        .path.display(), .overwrite.display()
+    )]
     OtherDrive {
         /// Where to.
         path: PathBuf,
@@ -77,107 +115,18 @@ pub enum OutputError {
         overwrite: PathBuf,
     },
     /// `--overwrite` for something that is no drive.
+    #[error("{} is no drive, so there is nothing to overwrite; leave out --overwrite, or check the name", .0.display())]
     NoDrive(PathBuf),
     /// What is read back is not what was written.
+    #[error(
+        "{} does not give back what was written to byte {at}: the drive is broken, or smaller than it says; use \
+         another one",
+        .path.display()
+    )]
     Differs {
         /// The drive.
         path: PathBuf,
         /// The first byte that differs, from its start.
         at: u64,
     },
-}
-
-impl fmt::Display for OutputError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OutputError::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
-            OutputError::Not { path, what } => {
-                write!(f, "{} is {what}; give the name of a file", path.display())
-            }
-            OutputError::Strangers { path, what } => write!(
-                f,
-                "{} is {what} of another user, who may want to have what is written; remove it, or write to a folder of \
-                 your own",
-                path.display()
-            ),
-            OutputError::Dangling { path, leads } => write!(
-                f,
-                "{} is a link to {}, which is not there; remove the link, or give the file's own name",
-                path.display(),
-                leads.display()
-            ),
-            OutputError::NoName(path) => write!(
-                f,
-                "{} is an open file that cannot be replaced by name; leave out -o to write to standard output",
-                path.display()
-            ),
-            OutputError::NoDevice(path) => write!(
-                f,
-                "{} is no device, and a file among the devices would be lost; check the name (lsblk lists drives), or \
-                 write elsewhere",
-                path.display()
-            ),
-            OutputError::NoReader(path) => {
-                write!(f, "{} is a FIFO that nobody reads; start its reader first", path.display())
-            }
-            OutputError::Changed(path) => {
-                write!(f, "{} was replaced by something else meanwhile; look at it, and try again", path.display())
-            }
-            OutputError::InUse(path) => write!(
-                f,
-                "{} is in use: it or a part of it is mounted, swap, or part of a volume group, RAID or encrypted \
-                 device; unmount it first (lsblk shows what holds it)",
-                path.display()
-            ),
-            OutputError::Partition(path) => write!(
-                f,
-                "{} is a partition, and nodes look at whole drives only; give the name of the drive",
-                path.display()
-            ),
-            OutputError::ReadOnly(path) => {
-                write!(f, "{} can only be read; look for its switch, or give another drive", path.display())
-            }
-            OutputError::NoImage(path) => write!(
-                f,
-                "{} is a drive, on which nodes look for a config drive only; give --as iso or --as vfat",
-                path.display()
-            ),
-            OutputError::TooSmall { path, has, needs } => write!(
-                f,
-                "{} has {has} bytes and the image {needs}; nothing was written, give a larger drive",
-                path.display()
-            ),
-            OutputError::Holds { path, holds } => write!(
-                f,
-                "{path} holds {holds}; nothing was written. To lose that, name the drive a second time: --overwrite {path}",
-                path = path.display()
-            ),
-            OutputError::OtherDrive { path, overwrite } => write!(
-                f,
-                "-o says {} and --overwrite {}; nothing was written, give both the same name",
-                path.display(),
-                overwrite.display()
-            ),
-            OutputError::NoDrive(path) => write!(
-                f,
-                "{} is no drive, so there is nothing to overwrite; leave out --overwrite, or check the name",
-                path.display()
-            ),
-            OutputError::Differs { path, at } => write!(
-                f,
-                "{} does not give back what was written to byte {at}: the drive is broken, or smaller than it says; use \
-                 another one",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for OutputError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            OutputError::Io { source, .. } => Some(source),
-            _ => None,
-        }
-    }
 }

@@ -10,8 +10,9 @@ use imprint::shown::printable;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Why a record is not one: where, what, and what to do about it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Why a record is not one: where, what, and what to do about it. `node1.toml:7: network[0].mtu: 20, want 68 to 65535`
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{file}:{line}: {}{problem}", if .key.is_empty() { String::new() } else { format!("{}: ", .key) })]
 pub struct RecordError {
     /// As it was given.
     pub file: String,
@@ -22,16 +23,6 @@ pub struct RecordError {
     /// What is wrong.
     pub problem: String,
 }
-
-/// `node1.toml:7: network[0].mtu: 20, want 68 to 65535`
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let colon = if self.key.is_empty() { "" } else { ": " };
-        write!(f, "{}:{}: {}{colon}{}", self.file, self.line, self.key, self.problem)
-    }
-}
-
-impl std::error::Error for RecordError {}
 
 /// The text, and where each key that was asked for stands in it.
 pub(crate) struct Text<'t> {

@@ -1,6 +1,5 @@
 //! Why the store does not do what it is asked, in words.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,9 +8,10 @@ use imprint::payload::UrlError;
 use super::schema::VERSION;
 
 /// Why the store does not do what it is asked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// SQLite's own.
+    #[error("store {}", .path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -19,6 +19,7 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// The file cannot be made.
+    #[error("making {}", .path.display())]
     Create {
         /// Which.
         path: PathBuf,
@@ -26,6 +27,10 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Made by a newer program.
+    #[error(
+        "store {} has version {version}, this program knows versions up to {VERSION}; use a newer imprint-host",
+        .path.display()
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -33,6 +38,7 @@ pub enum StoreError {
         version: i64,
     },
     /// `init` was not finished.
+    #[error("{} is {what}: init was not finished; remove the directory and run it again", .path.display())]
     Unfinished {
         /// The file.
         path: PathBuf,
@@ -40,39 +46,9 @@ pub enum StoreError {
         what: &'static str,
     },
     /// A URL that this program does not understand.
-    Url(UrlError),
+    #[error("URL in the store")]
+    Url(#[source] UrlError),
     /// There is a node of this name.
+    #[error("there is a node {0} already; give its record another name, or use --replace")]
     NodeExists(String),
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreError::Sqlite { path, .. } => write!(f, "store {}", path.display()),
-            StoreError::Create { path, .. } => write!(f, "making {}", path.display()),
-            StoreError::Newer { path, version } => write!(
-                f,
-                "store {} has version {version}, this program knows versions up to {VERSION}; use a newer imprint-host",
-                path.display()
-            ),
-            StoreError::Unfinished { path, what } => {
-                write!(f, "{} is {what}: init was not finished; remove the directory and run it again", path.display())
-            }
-            StoreError::Url(_) => write!(f, "URL in the store"),
-            StoreError::NodeExists(name) => {
-                write!(f, "there is a node {name} already; give its record another name, or use --replace")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StoreError::Sqlite { source, .. } => Some(source),
-            StoreError::Create { source, .. } => Some(source),
-            StoreError::Url(error) => Some(error),
-            _ => None,
-        }
-    }
 }
