@@ -32,6 +32,7 @@ use imprint::port::{Place, Port, Signals};
 use imprint::secret::Secret;
 use imprint::time::{Deadline, Timestamp, since_boot};
 use imprint_host::compose::{Medium, Options};
+use imprint_host::csr::Csr;
 use imprint_host::enrol::{self, Credentials, Proof, Request};
 use imprint_host::est;
 use imprint_host::state::State;
@@ -310,7 +311,8 @@ fn whole(baud: u32) -> f64 {
                         let (tag, csr) = seal::open_request(&request).unwrap();
                         let proof = Proof::Line { tag: *tag, hello: Box::new(hello.clone().unwrap()) };
                         let credentials = Some(Credentials { name: "node1".to_owned(), proof });
-                        let asked = Request { csr, credentials: credentials.as_ref(), peer: "bench" };
+                        let csr = Csr::parse(csr);
+                        let asked = Request { csr: csr.as_ref(), credentials: credentials.as_ref(), peer: "bench" };
                         let decided = state.decide(Timestamp::system(), |desk| enrol::simple_enroll(desk, &asked));
                         match decided.unwrap().answer {
                             enrol::Answer::Issued { der, .. } => {

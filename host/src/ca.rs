@@ -66,6 +66,11 @@ impl Usage {
     /// Every usage with the name that records use for it (RFC 5280 §4.2.1.12).
     pub const ALL: [(Usage, &str); 2] = [(Usage::Client, "clientAuth"), (Usage::Server, "serverAuth")];
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Usage::ALL.iter().find(|(known, _)| *known == self).map_or("?", |(_, name)| name)
+    }
+
     fn oid(self) -> ObjectIdentifier {
         match self {
             Usage::Client => CLIENT_AUTH,

@@ -32,28 +32,42 @@ const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.11354
 
 /// A CSR whose signature proves that its sender has the key.
 pub struct Csr {
+    der: Vec<u8>,
     spki: Vec<u8>,
     key: KeyType,
     subject: Vec<(ObjectIdentifier, String)>,
     alternatives: Vec<String>,
 }
 
+impl fmt::Debug for Csr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Csr of key {}", self.code())
+    }
+}
+
 /// Why a CSR is not accepted.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CsrError {
     /// Not a CSR in DER.
+    #[error("not a CSR in DER: {0}")]
     NotDer(String),
     /// A kind of key that nobody can have asked for.
+    #[error("CSR with {0}; want p256, p384, ed25519, rsa2048 or rsa3072 with its usual signature")]
     KeyKind(String),
     /// The signature is not by the key in it.
+    #[error("the CSR is not signed by the key in it")]
     Signature,
     /// An attribute other than extensionRequest.
+    #[error("CSR with attribute {0}; only names may be asked for")]
     Attribute(String),
     /// An extension other than subjectAltName.
+    #[error("CSR asks for extension {0}; only subjectAltName may be asked for")]
     Extension(String),
     /// A subject that cannot be compared.
+    #[error("CSR with a subject that is not a list of single plain attributes")]
     SubjectForm,
     /// Another subject than the record's.
+    #[error("subject in the CSR is {}, in the record {}", shown(.have), shown(.want))]
     Subject {
         /// The record's.
         want: String,
@@ -61,6 +75,7 @@ pub enum CsrError {
         have: String,
     },
     /// Other subject alternative names than the record's.
+    #[error("{}", differ(.missing, .extra))]
     Alternatives {
         /// In the record and not in the CSR.
         missing: Vec<String>,
@@ -68,6 +83,7 @@ pub enum CsrError {
         extra: Vec<String>,
     },
     /// Another key type than the record's.
+    #[error("key in the CSR is {have}, in the record {want}")]
     Key {
         /// The record's.
         want: KeyType,
@@ -93,7 +109,12 @@ impl Csr {
             let [part] = rdn.0.as_slice() else { return Err(CsrError::SubjectForm) };
             subject.push((part.oid, string(&part.value).ok_or(CsrError::SubjectForm)?));
         }
-        Ok(Csr { spki, key, subject, alternatives: alternatives(&request)? })
+        Ok(Csr { der: der.to_vec(), spki, key, subject, alternatives: alternatives(&request)? })
+    }
+
+    /// PKCS#10, DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
     }
 
     /// SubjectPublicKeyInfo, DER.
@@ -238,37 +259,19 @@ fn general_name(name: &GeneralName) -> String {
     }
 }
 
-impl fmt::Display for CsrError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |names: &[String]| names.iter().take(5).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
-        match self {
-            CsrError::NotDer(why) => write!(f, "not a CSR in DER: {why}"),
-            CsrError::KeyKind(what) => {
-                write!(f, "CSR with {what}; want p256, p384, ed25519, rsa2048 or rsa3072 with its usual signature")
-            }
-            CsrError::Signature => write!(f, "the CSR is not signed by the key in it"),
-            CsrError::Attribute(oid) => write!(f, "CSR with attribute {oid}; only names may be asked for"),
-            CsrError::Extension(what) => {
-                write!(f, "CSR asks for extension {what}; only subjectAltName may be asked for")
-            }
-            CsrError::SubjectForm => write!(f, "CSR with a subject that is not a list of single plain attributes"),
-            CsrError::Subject { want, have } => {
-                write!(f, "subject in the CSR is {}, in the record {}", shown(have), shown(want))
-            }
-            CsrError::Alternatives { missing, extra } => match (missing.as_slice(), extra.as_slice()) {
-                ([], []) => write!(f, "names in the CSR and in the record are repeated differently"),
-                (missing, []) => write!(f, "names in the record that the CSR lacks: {}", list(missing)),
-                ([], extra) => write!(f, "names in the CSR that the record lacks: {}", list(extra)),
-                (missing, extra) => {
-                    write!(f, "names in the CSR are {}, in the record {}", list(extra), list(missing))
-                }
-            },
-            CsrError::Key { want, have } => write!(f, "key in the CSR is {have}, in the record {want}"),
-        }
-    }
+/// A few of the names that are wrong.
+fn list(names: &[String]) -> String {
+    names.iter().take(5).map(|name| shown(name)).collect::<Vec<_>>().join(", ")
 }
 
-impl std::error::Error for CsrError {}
+fn differ(missing: &[String], extra: &[String]) -> String {
+    match (missing, extra) {
+        ([], []) => "names in the CSR and in the record are repeated differently".to_owned(),
+        (missing, []) => format!("names in the record that the CSR lacks: {}", list(missing)),
+        ([], extra) => format!("names in the CSR that the record lacks: {}", list(extra)),
+        (missing, extra) => format!("names in the CSR are {}, in the record {}", list(extra), list(missing)),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -25,8 +25,8 @@ use imprint::secret::Secret;
 use imprint::time::Timestamp;
 
 use crate::ca::{Ca, Leaf};
-use crate::csr::Csr;
-use crate::record::Record;
+use crate::csr::{Csr, CsrError};
+use crate::record::{Entitlement, Record};
 use crate::store::{Budget, CertificateRow, Changes, Event};
 
 /// HTTP Basic.
@@ -52,8 +52,8 @@ pub enum Proof {
 
 /// A request for a certificate.
 pub struct Request<'a> {
-    /// PKCS#10, DER.
-    pub csr: &'a [u8],
+    /// The CSR, or why it is none.
+    pub csr: Result<&'a Csr, &'a CsrError>,
     /// `None`: none were sent.
     pub credentials: Option<&'a Credentials>,
     /// Address of the other end, for the log.
@@ -223,23 +223,33 @@ impl Desk<'_> {
         Ok(Decision { answer, event, node, peer, detail, alarm: notes.alarm })
     }
 
+    /// What a node is entitled to; `None`: there is no such node.
+    fn entitlement(&self, node: &str) -> Result<Option<Entitlement>, Stop> {
+        if let Some(found) = self.changes.entitlement(node)? {
+            return Ok(Some(found));
+        }
+        // Only a record that was not understood when the store was opened entitles to nothing: that is what is said here.
+        let Some(row) = self.changes.node(node)? else { return Ok(None) };
+        Ok(Some(Record::of_store(&row.file, &row.record, self.urls)?.entitlement()))
+    }
+
     /// Signs and books it.
     fn issue(
         &self,
-        record: &Record,
+        to: &Entitlement,
         csr: &Csr,
         payload: PayloadId,
         because: Because<'_>,
         peer: &str,
     ) -> Result<Answer, Stop> {
-        let Record { names, validity, usages, .. } = record;
+        let Entitlement { name, names, validity, usages, .. } = to;
         let leaf = Leaf { names, spki: csr.spki(), validity: *validity, usages, urls: self.urls };
         let issued = self.ca.issue(&leaf, self.now)?;
         let key_code = csr.code().to_string();
         let detail = format!("{names} key {key_code}, until {}", issued.not_after);
         self.changes.add_certificate(&CertificateRow {
             serial: issued.serial,
-            node: record.name.to_string(),
+            node: name.to_string(),
             payload,
             spki_hash: csr.spki_hash(),
             key_code,

@@ -7,7 +7,8 @@ use imprint::hex;
 use imprint::payload::TokenMode;
 use imprint::shown::line;
 use imprint::time::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::enrol::reason_name;
 use crate::state::{Error, State};
@@ -120,38 +121,17 @@ pub fn nodes_table(nodes: &[Node]) -> String {
 
 /// For programs.
 pub fn nodes_json(nodes: &[Node]) -> Value {
-    let node = |node: &Node| {
-        let certificate = node.certificate.as_ref().map(|row| {
-            json!({
-                "serial": hex::encode(&row.serial), "key": row.key_code, "payload": row.payload.to_string(),
-                "issued_at": row.issued_at.to_string(), "not_after": row.not_after.to_string(),
-                "status": node.status(row), "revoked_at": row.revoked.map(|(at, _)| at.to_string()),
-                "reason": row.revoked.map(|(_, reason)| reason_name(reason)),
-            })
-        });
-        let payload = node.payload.as_ref().map(|row| {
-            json!({
-                "id": row.id.to_string(), "composed": row.composed.to_string(), "expiry": row.expiry.to_string(),
-                "spent_at": row.spent.as_ref().map(|(at, _)| at.to_string()),
-                "void_at": row.void_at.map(|at| at.to_string()),
-            })
-        });
-        let request = |row: &RequestRow| {
-            json!({
-                "key": row.key_code, "why": row.why, "peer": row.peer,
-                "first_at": row.first_at.to_string(), "last_at": row.last_at.to_string(),
-            })
-        };
-        let waiting = node.with(None).map(request).collect::<Value>();
-        let approved = node.with(Some(Verdict::Approved)).map(request).collect::<Value>();
-        let valid = node.valid.iter().map(|row| json!({ "key": row.key_code, "not_after": row.not_after.to_string() }));
-        json!({
-            "name": node.name, "names": node.names, "enrol": node.mode,
-            "payload": payload, "certificate": certificate, "waiting": waiting, "approved": approved,
-            "valid": valid.collect::<Value>(),
-        })
+    let entry = |node: &Node| NodeEntry {
+        name: node.name.clone(),
+        names: node.names.clone(),
+        enrol: node.mode,
+        payload: node.payload.as_ref().map(PayloadEntry::of),
+        certificate: node.certificate.as_ref().map(|row| CertificateEntry::of(row, node.status(row))),
+        waiting: node.with(None).map(RequestEntry::of).collect(),
+        approved: node.with(Some(Verdict::Approved)).map(RequestEntry::of).collect(),
+        valid: node.valid.iter().map(ValidEntry::of).collect(),
     };
-    nodes.iter().map(node).collect()
+    value(nodes.iter().map(entry).collect::<Vec<_>>())
 }
 
 /// For people: a line each, and how much no line tells of.
@@ -180,11 +160,127 @@ pub fn log_text(rows: &[AuditRow], unwritten: Option<&NotWritten>) -> String {
 
 /// For programs.
 pub fn log_json(rows: &[AuditRow]) -> Value {
-    let row = |row: &AuditRow| {
-        json!({
-            "at": row.at.to_string(), "event": row.event, "node": row.node, "peer": row.peer, "by": row.actor,
-            "detail": row.detail,
-        })
-    };
-    rows.iter().map(row).collect()
+    value(rows.iter().map(LogEntry::of).collect::<Vec<_>>())
+}
+
+/// What the fields are called here is published.
+#[derive(Serialize)]
+struct NodeEntry {
+    name: String,
+    names: String,
+    enrol: &'static str,
+    payload: Option<PayloadEntry>,
+    certificate: Option<CertificateEntry>,
+    waiting: Vec<RequestEntry>,
+    approved: Vec<RequestEntry>,
+    valid: Vec<ValidEntry>,
+}
+
+#[derive(Serialize)]
+struct PayloadEntry {
+    id: String,
+    composed: String,
+    expiry: String,
+    spent_at: Option<String>,
+    void_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CertificateEntry {
+    serial: String,
+    key: String,
+    payload: String,
+    issued_at: String,
+    not_after: String,
+    status: &'static str,
+    revoked_at: Option<String>,
+    reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct RequestEntry {
+    key: String,
+    why: String,
+    peer: String,
+    first_at: String,
+    last_at: String,
+}
+
+#[derive(Serialize)]
+struct ValidEntry {
+    key: String,
+    not_after: String,
+}
+
+#[derive(Serialize)]
+struct LogEntry {
+    at: String,
+    event: String,
+    node: Option<String>,
+    peer: Option<String>,
+    by: Option<String>,
+    detail: String,
+}
+
+impl PayloadEntry {
+    fn of(row: &PayloadRow) -> PayloadEntry {
+        PayloadEntry {
+            id: row.id.to_string(),
+            composed: row.composed.to_string(),
+            expiry: row.expiry.to_string(),
+            spent_at: row.spent.as_ref().map(|(at, _)| at.to_string()),
+            void_at: row.void_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl CertificateEntry {
+    fn of(row: &CertificateRow, status: &'static str) -> CertificateEntry {
+        CertificateEntry {
+            serial: hex::encode(&row.serial),
+            key: row.key_code.clone(),
+            payload: row.payload.to_string(),
+            issued_at: row.issued_at.to_string(),
+            not_after: row.not_after.to_string(),
+            status,
+            revoked_at: row.revoked.map(|(at, _)| at.to_string()),
+            reason: row.revoked.map(|(_, reason)| reason_name(reason)),
+        }
+    }
+}
+
+impl RequestEntry {
+    fn of(row: &RequestRow) -> RequestEntry {
+        RequestEntry {
+            key: row.key_code.clone(),
+            why: row.why.clone(),
+            peer: row.peer.clone(),
+            first_at: row.first_at.to_string(),
+            last_at: row.last_at.to_string(),
+        }
+    }
+}
+
+impl ValidEntry {
+    fn of(row: &CertificateRow) -> ValidEntry {
+        ValidEntry { key: row.key_code.clone(), not_after: row.not_after.to_string() }
+    }
+}
+
+impl LogEntry {
+    fn of(row: &AuditRow) -> LogEntry {
+        LogEntry {
+            at: row.at.to_string(),
+            event: row.event.clone(),
+            node: row.node.clone(),
+            peer: row.peer.clone(),
+            by: row.actor.clone(),
+            detail: row.detail.clone(),
+        }
+    }
+}
+
+/// Names of fields in the order of the alphabet, as they have always been. What is made of texts only is always JSON.
+fn value(entries: impl Serialize) -> Value {
+    serde_json::to_value(entries).unwrap_or_default()
 }

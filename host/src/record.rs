@@ -2,6 +2,7 @@
 
 pub mod claims;
 pub mod csv;
+mod entitlement;
 pub(crate) mod fields;
 mod network;
 mod template;
@@ -21,6 +22,7 @@ use imprint::shown::printable;
 use imprint::time::Timestamp;
 
 use crate::ca::Usage;
+pub use entitlement::Entitlement;
 pub use fields::RecordError;
 use fields::{Table, Text, Value};
 

@@ -10,7 +10,6 @@ mod tls;
 mod tries;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -82,20 +81,29 @@ pub struct Server {
 }
 
 /// Why the server does not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The state directory.
+    #[error(transparent)]
     State(Error),
     /// Another server has this state directory.
+    #[error("another imprint-host serve runs on {}; stop it first, or give this one another --dir", .0.display())]
     Running(PathBuf),
     /// The file by which another server is noticed cannot be opened.
-    Lock(PathBuf, io::Error),
+    #[error(
+        "opening {}, by which one server notices another; give it to the owner of the directory (chown)",
+        .0.display()
+    )]
+    Lock(PathBuf, #[source] io::Error),
     /// The address cannot be listened on.
-    Listen(SocketAddr, io::Error),
+    #[error("listening on {0}; use --listen for another address")]
+    Listen(SocketAddr, #[source] io::Error),
     /// No thread or no reactor.
-    Runtime(io::Error),
+    #[error("starting the server")]
+    Runtime(#[source] io::Error),
     /// Key and certificate do not make a TLS server.
-    Tls(rustls::Error),
+    #[error("server certificate and key")]
+    Tls(#[source] rustls::Error),
 }
 
 /// What every connection shares.
@@ -103,6 +111,8 @@ pub(crate) struct Shared {
     desk: Desk,
     lists: Lists,
     pace: pace::Pace,
+    /// CSRs that are none.
+    bad: pace::Few,
     clock: Clock,
     tls: tls::Tls,
     metrics: Arc<Metrics>,
@@ -177,8 +187,8 @@ fn shared(config: &Config, state: State) -> Result<Shared, ServeError> {
     let lists = State::open(&config.dir).map_err(ServeError::State)?;
     let lists = Lists::start(lists, config.clock.clone(), metrics.clone())?;
     let (clock, layout) = (config.clock.clone(), config.layout);
-    let (tries, pace) = (tries::Tries::default(), pace::Pace::default());
-    Ok(Shared { desk, lists, pace, clock, tls, metrics, layout, tries })
+    let (tries, pace, bad) = (tries::Tries::default(), pace::Pace::default(), pace::Few::default());
+    Ok(Shared { desk, lists, pace, bad, clock, tls, metrics, layout, tries })
 }
 
 /// What the server says to a client over TLS, without sockets and TLS: for whoever wants to try bytes on it.
@@ -417,37 +427,5 @@ impl From<StateError> for ServeError {
 impl From<StoreError> for ServeError {
     fn from(error: StoreError) -> ServeError {
         ServeError::State(error.into())
-    }
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ServeError::State(error) => error.fmt(f),
-            ServeError::Running(dir) => write!(
-                f,
-                "another imprint-host serve runs on {}; stop it first, or give this one another --dir",
-                dir.display()
-            ),
-            ServeError::Lock(path, _) => write!(
-                f,
-                "opening {}, by which one server notices another; give it to the owner of the directory (chown)",
-                path.display()
-            ),
-            ServeError::Listen(address, _) => write!(f, "listening on {address}; use --listen for another address"),
-            ServeError::Runtime(_) => write!(f, "starting the server"),
-            ServeError::Tls(_) => write!(f, "server certificate and key"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ServeError::State(error) => error.source(),
-            ServeError::Lock(_, error) | ServeError::Listen(_, error) | ServeError::Runtime(error) => Some(error),
-            ServeError::Tls(error) => Some(error),
-            ServeError::Running(_) => None,
-        }
     }
 }

@@ -2,7 +2,6 @@
 
 mod adding;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use imprint::payload::{EstUrl, TokenMode, UrlHost};
@@ -29,15 +28,19 @@ pub struct State {
 }
 
 /// Why a command failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory or the CA in it.
-    State(StateError),
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The store.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A record.
-    Record(RecordError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// Two files for one node.
+    #[error("{file}: name: {name} is in another file, too; give each its own")]
     SameName {
         /// The node.
         name: String,
@@ -45,14 +48,22 @@ pub enum Error {
         file: String,
     },
     /// A name or binding that is another node's.
+    #[error("{0}")]
     Taken(Box<Taken>),
     /// A duplicate is allowed to a node that is not among those that are added.
+    #[error("--allow-duplicate {0}: no record of that name is among those that are added")]
     NotAdded(String),
     /// There is no such node.
+    #[error("there is no node {0}; imprint-host nodes lists them, node add makes one")]
     NoSuchNode(String),
     /// Making a payload.
-    Compose(ComposeError),
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
     /// The CA has another intermediate, and the audit log does not say so.
+    #[error(
+        "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. \
+         Take the root's key offline, there is nothing to repeat"
+    )]
     RotatedUnlogged {
         /// The intermediate.
         id: String,
@@ -298,54 +309,4 @@ fn supersede(changes: &Changes<'_>, node: &str, by: &str, now: Timestamp) -> Res
 
 fn database(dir: &Path) -> PathBuf {
     dir.join("imprint.db")
-}
-
-macro_rules! from {
-    ($($variant:ident($inner:ty)),*) => {$(
-        impl From<$inner> for Error {
-            fn from(error: $inner) -> Error {
-                Error::$variant(error)
-            }
-        }
-    )*};
-}
-from!(State(StateError), Store(StoreError), Record(RecordError), Compose(ComposeError));
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::State(error) => error.fmt(f),
-            Error::Store(error) => error.fmt(f),
-            Error::Record(error) => error.fmt(f),
-            Error::Compose(error) => error.fmt(f),
-            Error::SameName { name, file } => {
-                write!(f, "{file}: name: {name} is in another file, too; give each its own")
-            }
-            Error::Taken(taken) => taken.fmt(f),
-            Error::NotAdded(name) => {
-                write!(f, "--allow-duplicate {name}: no record of that name is among those that are added")
-            }
-            Error::NoSuchNode(name) => {
-                write!(f, "there is no node {name}; imprint-host nodes lists them, node add makes one")
-            }
-            Error::RotatedUnlogged { id, .. } => write!(
-                f,
-                "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. \
-                 Take the root's key offline, there is nothing to repeat"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::State(error) => error.source(),
-            Error::Store(error) => error.source(),
-            Error::Record(error) => error.source(),
-            Error::Compose(error) => error.source(),
-            Error::RotatedUnlogged { source, .. } => Some(source),
-            Error::SameName { .. } | Error::Taken(_) | Error::NotAdded(_) | Error::NoSuchNode(_) => None,
-        }
-    }
 }

@@ -1,34 +1,36 @@
 //! The store: nodes, payloads, certificates and the audit log in one SQLite file. SQL only; decisions are made in
-//! `enrol` and `compose`, inside the transactions that this file hands out.
+//! `enrol` and `compose`, inside the transactions that this file hands out. What is read stands once, in [`Books`], for
+//! those who only read and for those who are about to change something.
 
+mod books;
 mod budget;
 mod changes;
 mod claims;
+mod entitlements;
 mod error;
 mod lists;
 mod rows;
 mod schema;
 
+pub use books::Books;
 use budget::Tally;
 pub use budget::{Budget, NotWritten};
 pub use changes::Changes;
 pub use claims::Holder;
 pub use error::StoreError;
 pub use rows::{AuditRow, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
-use rows::{
-    CERTIFICATE, PAYLOAD, REQUEST, REQUEST_LIFE, certificate_row, millis, node_row, payload_row, request_row, timestamp,
-};
 use schema::{STEPS, VERSION};
 
 use std::fs::OpenOptions;
+use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use imprint::payload::EstUrl;
 use imprint::time::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::ca;
 
@@ -37,8 +39,7 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// An open store.
 pub struct Store {
-    connection: Connection,
-    path: PathBuf,
+    books: Books,
     unwritten: Tally,
     actor: Option<String>,
 }
@@ -93,7 +94,7 @@ impl Store {
         // What has to be sorted is small, and a disk that is full must not stop a revocation.
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(at)?;
         bring_up_to_date(path, &mut connection)?;
-        Ok(Store { connection, path: path.to_owned(), unwritten: Tally::default(), actor: None })
+        Ok(Store { books: Books::new(connection, path), unwritten: Tally::default(), actor: None })
     }
 
     /// Who runs the command, for the audit log.
@@ -106,99 +107,32 @@ impl Store {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
         let file = file.and_then(|file| ca::given_away(to).map(|()| file));
         let file = file.map_err(|source| StoreError::Create { path: to.to_owned(), source })?;
-        self.check(self.connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map(|_| ()))?;
+        self.books.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
         file.sync_all().map_err(|source| StoreError::Create { path: to.to_owned(), source })
     }
 
     /// Begins changes. Others wait until they are committed or dropped.
     pub fn changes(&mut self) -> Result<Changes<'_>, StoreError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
-        let (path, unwritten, actor) = (self.path.as_path(), &self.unwritten, self.actor.as_deref());
-        match transaction {
-            Ok(transaction) => Ok(Changes { transaction, path, unwritten, actor }),
-            Err(source) => Err(StoreError::Sqlite { path: path.to_owned(), source }),
-        }
+        let Store { books, unwritten, actor } = self;
+        // `&mut self` sees to it that there is one at a time.
+        let transaction = Transaction::new_unchecked(books.connection(), TransactionBehavior::Immediate);
+        let transaction = books.check(transaction)?;
+        Ok(Changes { transaction, books, unwritten, actor: actor.as_deref() })
     }
 
     /// Reads, all as it is at one moment. Nobody waits for it, and it waits for nobody.
     pub fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Store) -> Result<T, E>) -> Result<T, E> {
         // Rolled back when it is dropped: nothing was changed.
-        let _moment = self.check(self.connection.unchecked_transaction())?;
+        let _moment = self.books.check(self.books.connection().unchecked_transaction())?;
         read(self)
     }
+}
 
-    /// The EST bases that `init` was given.
-    pub fn urls(&self) -> Result<Vec<EstUrl>, StoreError> {
-        let texts: Vec<String> = self.all("SELECT url FROM urls ORDER BY position", |row| row.get(0))?;
-        texts.iter().map(|text| EstUrl::try_from(text.as_str()).map_err(StoreError::Url)).collect()
-    }
+impl Deref for Store {
+    type Target = Books;
 
-    /// A node's record.
-    pub fn node(&self, name: &str) -> Result<Option<NodeRow>, StoreError> {
-        let sql = "SELECT name, file, record FROM nodes WHERE name = ?1";
-        self.check(self.connection.query_row(sql, [name], node_row).optional())
-    }
-
-    /// All nodes, by name.
-    pub fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
-        self.all("SELECT name, file, record FROM nodes ORDER BY name", node_row)
-    }
-
-    /// The newest certificate and the newest payload of a node.
-    pub fn latest(&self, node: &str) -> Result<(Option<CertificateRow>, Option<PayloadRow>), StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY rowid DESC LIMIT 1");
-        let certificate = self.check(self.connection.query_row(&sql, [node], certificate_row).optional())?;
-        let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY rowid DESC LIMIT 1");
-        let payload = self.check(self.connection.query_row(&sql, [node], payload_row).optional())?;
-        Ok((certificate, payload))
-    }
-
-    /// The certificates of a node that are valid and not revoked, oldest first.
-    pub fn live_certificates(&self, node: &str, now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL ORDER BY rowid");
-        let rows = self.connection.prepare_cached(&sql);
-        self.check(rows.and_then(|mut found| found.query_map(params![node, millis(now)], certificate_row)?.collect()))
-    }
-
-    /// The requests for a node that nobody has decided about, oldest first.
-    pub fn waiting(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
-        Ok(self.open_requests(node, now)?.into_iter().filter(|row| row.verdict.is_none()).collect())
-    }
-
-    /// The requests for a node that were not denied, oldest first: those that wait, and one that was approved and has not
-    /// come for its certificate.
-    pub fn open_requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
-        let sql = format!("{REQUEST} WHERE node = ?1 AND verdict IS NOT 'denied' AND last_at > ?2 ORDER BY id");
-        let since = millis(now.minus(REQUEST_LIFE));
-        let rows = self.connection.prepare_cached(&sql);
-        self.check(rows.and_then(|mut found| found.query_map(params![node, since], request_row)?.collect()))
-    }
-
-    /// The newest lines of the audit log, oldest first.
-    pub fn log(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        let sql = format!(
-            "SELECT at, event, node, peer, detail, actor FROM (SELECT * FROM audit ORDER BY id DESC LIMIT {limit}) ORDER BY id"
-        );
-        self.all(&sql, |row| {
-            Ok(AuditRow {
-                at: timestamp(row, 0)?,
-                event: row.get(1)?,
-                node: row.get(2)?,
-                peer: row.get(3)?,
-                detail: row.get(4)?,
-                actor: row.get(5)?,
-            })
-        })
-    }
-
-    fn all<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, StoreError> {
-        let rows =
-            self.connection.prepare_cached(sql).and_then(|mut statement| statement.query_map([], read)?.collect());
-        self.check(rows)
-    }
-
-    fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
-        result.map_err(|source| StoreError::Sqlite { path: self.path.clone(), source })
+    fn deref(&self) -> &Books {
+        &self.books
     }
 }
 

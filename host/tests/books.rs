@@ -374,9 +374,12 @@ fn a_store_that_holds_duplicates_is_brought_up_to_date() {
     site.file("one.toml", &record("node1", "sans = [\"dns:a\"]"));
     site.fine(&["node", "add", "one.toml"]);
     let old = rusqlite::Connection::open(site.dir.join("imprint.db")).unwrap();
-    let version: i64 = old.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    old.execute_batch("DROP TABLE claims; DROP INDEX nodes_unclaimed; ALTER TABLE nodes DROP COLUMN claimed;").unwrap();
-    old.pragma_update(None, "user_version", version - 1).unwrap();
+    old.execute_batch(
+        "DROP TABLE entitlements; DROP INDEX nodes_unentitled; ALTER TABLE nodes DROP COLUMN entitled;
+         DROP TABLE claims; DROP INDEX nodes_unclaimed; ALTER TABLE nodes DROP COLUMN claimed;
+         PRAGMA user_version = 5;",
+    )
+    .unwrap();
     for (name, text, at) in [
         ("node0", record("node0", "sans = [\"dns:A\"]"), Timestamp::system().as_millis() + 1000),
         // Refused by this program: it must not stop it.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use imprint_host::compose::Options;
-use imprint_host::csr::Csr;
+use imprint_host::csr::{Csr, CsrError};
 use imprint_host::enrol;
 use imprint_host::est::Layout;
 use imprint_host::serve::{Config, LISTS_EVERY, Server};
@@ -385,7 +385,8 @@ fn a_clock_that_jumps_costs_nothing() {
         name: "node1".into(),
         proof: enrol::Proof::Token(imprint::secret::Secret::new(fleet.token.clone().into_bytes())),
     };
-    let request = enrol::Request { csr: &key.csr, credentials: Some(&credentials), peer: "192.0.2.1" };
+    let csr = Csr::parse(&key.csr);
+    let request = enrol::Request { csr: csr.as_ref(), credentials: Some(&credentials), peer: "192.0.2.1" };
     let early = state.decide(fleet.site.clock(), |desk| enrol::simple_enroll(desk, &request)).unwrap_err();
     assert!(early.to_string().starts_with("intermediate CA is valid from "), "{early}");
     // After the payload's expiry.
@@ -403,4 +404,32 @@ fn a_clock_that_jumps_costs_nothing() {
     assert_eq!(fleet.ask(&fleet.key(21)).status, 429);
     fleet.site.now.fetch_sub(24 * 3600, Ordering::SeqCst);
     fleet.enrolled(&fleet.key(22));
+}
+
+/// Somebody without a token sends CSRs without a pause, and none of them is signed by its key. Signatures are checked before
+/// the desk: it hears of few of them, and what it does not hear of is answered while it cannot decide anything.
+#[test]
+fn csrs_that_are_none_cost_the_desk_nothing() {
+    let fleet = Fleet::new(EACH_BOOT);
+    let key = fleet.key(0);
+    let mut bad = key.csr.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    assert!(matches!(Csr::parse(&bad), Err(CsrError::Signature)));
+    let refused = || {
+        let answer = fleet.site.enroll(None, &bad);
+        assert_eq!((answer.status, answer.body.as_str()), (403, "the CSR is not signed by the key in it\n"));
+    };
+    (0..40).for_each(|_| refused());
+    let rows = fleet.site.state().store.log(1000).unwrap();
+    let lines = rows.iter().filter(|row| row.detail.starts_with("the CSR is not signed by the key in it"));
+    assert_eq!(lines.count(), 30, "the log has those that the desk heard of");
+    let mut state = fleet.site.state();
+    std::thread::scope(|scope| {
+        // The desk waits for the store, and what has to be decided waits for the desk.
+        let held = state.store.changes().unwrap();
+        let decided = scope.spawn(|| fleet.ask(&key).status);
+        (0..10).for_each(|_| refused());
+        drop(held);
+        assert_eq!(decided.join().unwrap(), 200);
+    });
 }

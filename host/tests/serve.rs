@@ -465,12 +465,15 @@ fn the_latest_certificate_is_the_one_that_was_signed_last() {
         other => panic!("{other:?}"),
     };
     let credentials = Credentials { name: "node1".into(), proof: Proof::Token(Secret::new(token.into_bytes())) };
-    let request = Request { csr: &good(&site), credentials: Some(&credentials), peer: "192.0.2.1" };
+    let csr = Csr::parse(&good(&site));
+    let request = Request { csr: csr.as_ref(), credentials: Some(&credentials), peer: "192.0.2.1" };
     let ahead = site.clock().plus(DAY / 2);
     let first = issued(state.decide(ahead, |desk| enrol::simple_enroll(desk, &request)).unwrap());
     let mut renew = |certificate: &[u8], now: Timestamp| {
-        let csr = good(&site);
-        issued(state.decide(now, |desk| enrol::simple_reenroll(desk, &csr, Some(certificate), "192.0.2.1")).unwrap())
+        let csr = Csr::parse(&good(&site));
+        let renewed =
+            state.decide(now, |desk| enrol::simple_reenroll(desk, csr.as_ref(), Some(certificate), "192.0.2.1"));
+        issued(renewed.unwrap())
     };
     let second = renew(&first, site.clock());
     let third = renew(&second, site.clock().plus(DAY / 4));

@@ -1,7 +1,6 @@
 //! Requests that wait for an administrator: a right token that another key has used. The node shows the code of its key
 //! on its console and asks again; whoever compares the code approves it.
 
-use std::fmt;
 use std::time::Duration;
 
 use imprint::time::Timestamp;
@@ -51,6 +50,7 @@ pub(super) fn asked(
     peer: &str,
     now: Timestamp,
 ) -> Result<Standing, Stop> {
+    changes.forget_requests(now)?;
     let requests = changes.requests(node, now)?;
     let known = requests.iter().find(|row| row.spki_hash == csr.spki_hash());
     match known.and_then(|row| row.verdict.map(|verdict| (row, verdict))) {
@@ -127,9 +127,10 @@ pub(super) fn is_denied(changes: &Changes<'_>, node: &str, csr: &Csr, now: Times
 }
 
 /// Why nothing was decided.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Decided {
     /// No request of that node with that key waits.
+    #[error("{}", not_waiting(.node, .code.as_deref(), .waiting))]
     NotWaiting {
         /// The node.
         node: String,
@@ -139,14 +140,15 @@ pub enum Decided {
         waiting: Vec<String>,
     },
     /// The store.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Approves the one request of `node` with the key `code`: it is signed when the node asks again. What else waits under
 /// that name is denied, and what was approved before and has not come for its certificate, for a node has one key.
 pub fn approve(store: &mut Store, node: &str, code: &str, now: Timestamp) -> Result<RequestRow, Decided> {
     let changes = store.changes()?;
-    let open = open(&changes, node, now)?;
+    let open = changes.open_requests(node, now)?;
     let waiting = || open.iter().filter(|row| row.verdict.is_none());
     let Some(approved) = waiting().find(|row| plain(&row.key_code) == plain(code)) else {
         let waiting = waiting().map(|row| row.key_code.clone()).collect();
@@ -164,7 +166,7 @@ pub fn approve(store: &mut Store, node: &str, code: &str, now: Timestamp) -> Res
 /// do not take the places at once.
 pub fn deny(store: &mut Store, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, Decided> {
     let changes = store.changes()?;
-    let open = open(&changes, node, now)?;
+    let open = changes.open_requests(node, now)?;
     if open.is_empty() {
         return Err(Decided::NotWaiting { node: node.to_owned(), code: None, waiting: Vec::new() });
     }
@@ -185,17 +187,12 @@ pub(super) fn deny_of_key(
     code: Option<&str>,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
-    let mut open = open(changes, node, now)?;
+    let mut open = changes.open_requests(node, now)?;
     open.retain(|row| code.is_none_or(|code| plain(code) == plain(&row.key_code)));
     for row in &open {
         settle(changes, row, Verdict::Denied, now)?;
     }
     Ok(open.len())
-}
-
-/// What waits, and what was approved and not collected.
-fn open(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
-    Ok(changes.requests(node, now)?.into_iter().filter(|row| row.verdict != Some(Verdict::Denied)).collect())
 }
 
 /// `peer` in the log is the node that asked; who decided stands beside it.
@@ -221,32 +218,12 @@ pub(super) fn plain(code: &str) -> String {
         .collect()
 }
 
-impl From<StoreError> for Decided {
-    fn from(error: StoreError) -> Decided {
-        Decided::Store(error)
-    }
-}
-
-impl fmt::Display for Decided {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Decided::NotWaiting { node, code: Some(code), waiting } if !waiting.is_empty() => {
-                write!(f, "no request of {node} with key {code} waits; waiting: {}", waiting.join(", "))
-            }
-            Decided::NotWaiting { node, .. } => {
-                write!(f, "no request of {node} waits; a request is forgotten a day after the node last asked")
-            }
-            Decided::Store(error) => error.fmt(f),
+fn not_waiting(node: &str, code: Option<&str>, waiting: &[String]) -> String {
+    match code {
+        Some(code) if !waiting.is_empty() => {
+            format!("no request of {node} with key {code} waits; waiting: {}", waiting.join(", "))
         }
-    }
-}
-
-impl std::error::Error for Decided {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Decided::NotWaiting { .. } => None,
-            Decided::Store(error) => error.source(),
-        }
+        _ => format!("no request of {node} waits; a request is forgotten a day after the node last asked"),
     }
 }
 

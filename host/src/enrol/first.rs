@@ -7,8 +7,8 @@ use imprint::line::seal;
 use super::gate::{self, Shown, Visit};
 use super::{Answer, Credentials, Decision, Desk, EnrolError, Notes, Proof, Refusal, Request, Stop};
 use crate::ca;
-use crate::csr::{Csr, shown};
-use crate::record::Record;
+use crate::csr::{Csr, CsrError, shown};
+use crate::record::{Entitlement, names_a_server};
 use crate::store::{Budget, CertificateRow, PayloadRow};
 
 /// Decides about a first certificate, and books it.
@@ -20,20 +20,20 @@ pub fn simple_enroll(desk: &Desk<'_>, request: &Request<'_>) -> Result<Decision,
 }
 
 fn decide(desk: &Desk<'_>, request: &Request<'_>, notes: &mut Notes) -> Result<Answer, Stop> {
-    let csr = Csr::parse(request.csr)?;
+    let csr = request.csr.map_err(CsrError::clone)?;
     let asked = request.credentials.map(|credentials| credentials.name.as_str());
     let of_key = desk.changes.certificates_of(&csr.spki_hash())?;
-    if let Some(answer) = stored(desk, &csr, asked, &of_key)? {
+    if let Some(answer) = stored(desk, csr, asked, &of_key)? {
         return Ok(answer);
     }
     let Some(credentials) = request.credentials else { return Ok(Answer::Unauthorized) };
-    let Some(node) = desk.changes.node(&credentials.name)? else {
+    // The token first: nobody without it learns what the record says.
+    let payload = payload_of(desk, credentials, csr.der())?;
+    notes.budget = Budget::Payload(payload.id);
+    let Some(node) = desk.entitlement(&payload.node)? else {
         return Err(Refusal::Unknown { node_exists: false }.into());
     };
-    // The token first: nobody without it learns what the record says.
-    let payload = payload_of(desk, &node.name, credentials, request.csr)?;
-    notes.budget = Budget::Payload(payload.id);
-    let visit = Visit { node: &node, csr: &csr, of_key: &of_key, shown: Shown::Token(&payload), peer: request.peer };
+    let visit = Visit { node: &node, csr, of_key: &of_key, shown: Shown::Token(&payload), peer: request.peer };
     gate::pass(desk, &visit, notes)
 }
 
@@ -45,24 +45,19 @@ fn stored(desk: &Desk<'_>, csr: &Csr, asked: Option<&str>, of_key: &[Certificate
         if asked.is_some_and(|name| name != row.node) || row.revoked.is_some() || row.not_after <= desk.now {
             continue;
         }
-        let Some(node) = desk.changes.node(&row.node)? else { continue };
-        let record = Record::of_store(&node.file, &node.record, desk.urls)?;
-        if csr.matches(&record.names, record.key).is_ok() && ca::is_for(&row.der, &record.names) {
-            let detail = format!("{} key {}, same certificate again", record.names, row.key_code);
+        let Some(Entitlement { names, key, .. }) = desk.entitlement(&row.node)? else { continue };
+        let is_served = names_a_server(&names, desk.urls).is_none();
+        if is_served && csr.matches(&names, key).is_ok() && ca::is_for(&row.der, &names) {
+            let detail = format!("{names} key {}, same certificate again", row.key_code);
             return Ok(Some(Answer::Issued { der: row.der.clone(), detail }));
         }
     }
     Ok(None)
 }
 
-/// The payload whose token this is, if it may be used now.
-pub(super) fn payload_of(
-    desk: &Desk<'_>,
-    node: &str,
-    credentials: &Credentials,
-    csr: &[u8],
-) -> Result<PayloadRow, Stop> {
-    let payloads = desk.changes.payloads(node)?;
+/// The payload of the node whose token this is, if it may be used now.
+pub(super) fn payload_of(desk: &Desk<'_>, credentials: &Credentials, csr: &[u8]) -> Result<PayloadRow, Stop> {
+    let payloads = desk.changes.payloads(&credentials.name)?;
     let found = match &credentials.proof {
         Proof::Token(token) => {
             let hash = sha256(token.expose());
@@ -70,7 +65,10 @@ pub(super) fn payload_of(
         }
         Proof::Line { tag, hello } => payloads.into_iter().find(|row| seal::is_proof(tag, &row.token_hash, hello, csr)),
     };
-    let Some(payload) = found else { return Err(Refusal::Unknown { node_exists: true }.into()) };
+    let Some(payload) = found else {
+        let node_exists = desk.changes.node(&credentials.name)?.is_some();
+        return Err(Refusal::Unknown { node_exists }.into());
+    };
     if let Some(at) = payload.void_at {
         return Err(Refusal::Void(at).into());
     }

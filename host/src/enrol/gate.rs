@@ -11,8 +11,8 @@ use super::{Answer, Because, Desk, Notes, Refusal, Stop, approval};
 use crate::ca;
 use crate::csr::Csr;
 use crate::origin;
-use crate::record::{Record, names_a_server};
-use crate::store::{CertificateRow, NodeRow, PayloadRow};
+use crate::record::{Entitlement, names_a_server};
+use crate::store::{CertificateRow, PayloadRow};
 use crate::x509::CrlReason;
 
 /// A certificate that nobody has shown within this time of its signature may never have reached the node's next boot
@@ -42,7 +42,7 @@ pub(super) enum Shown<'a> {
 
 /// Who asks, and for what.
 pub(super) struct Visit<'a> {
-    pub(super) node: &'a NodeRow,
+    pub(super) node: &'a Entitlement,
     pub(super) csr: &'a Csr,
     /// The certificates of the CSR's key, newest first, also those that have expired.
     pub(super) of_key: &'a [CertificateRow],
@@ -61,14 +61,13 @@ enum Plan<'a> {
 /// Decides, and books it.
 pub(super) fn pass(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Result<Answer, Stop> {
     let Visit { node, csr, shown, peer, .. } = visit;
-    let record = Record::of_store(&node.file, &node.record, desk.urls)?;
     if let Shown::Certificate(row) = shown
-        && !ca::is_for(&row.der, &record.names)
+        && !ca::is_for(&row.der, &node.names)
     {
         return Err(Refusal::Changed.into());
     }
-    csr.matches(&record.names, record.key)?;
-    if let Some(name) = names_a_server(&record.names, desk.urls) {
+    csr.matches(&node.names, node.key)?;
+    if let Some(name) = names_a_server(&node.names, desk.urls) {
         return Err(Refusal::ServerName(name).into());
     }
     key_is_free(desk, visit, notes)?;
@@ -91,7 +90,7 @@ pub(super) fn pass(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Res
         Shown::Certificate(row) => row.payload,
     };
     notes.signed = true;
-    desk.issue(&record, csr, payload, because, peer)
+    desk.issue(node, csr, payload, because, peer)
 }
 
 /// A key that was revoked is revoked everywhere, and a key is one node's. Otherwise revoking it for one node would leave
@@ -102,7 +101,8 @@ fn key_is_free(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Result<
         notes.alarm = desk.in_use(row, peer)?;
         return Err(Refusal::Revoked { at, reason }.into());
     }
-    let is_others = |row: &&CertificateRow| row.node != node.name && row.revoked.is_none() && row.not_after > desk.now;
+    let is_others =
+        |row: &&CertificateRow| row.node != node.name.as_str() && row.revoked.is_none() && row.not_after > desk.now;
     match of_key.iter().find(is_others) {
         Some(row) => Err(Refusal::KeyOfAnother { node: row.node.clone() }.into()),
         None => Ok(()),
@@ -133,7 +133,7 @@ fn by_token<'a>(desk: &Desk<'_>, visit: &Visit<'_>, payload: &PayloadRow) -> Res
             return Ok(Plan::Say(Answer::Later { after, detail }));
         }
     }
-    let mut end = changes.live_certificates(&node.name, now)?;
+    let mut end = changes.live_certificates(node.name.as_str(), now)?;
     // Nothing of the last boot is left, whichever payload it had.
     if payload.mode == TokenMode::EachBoot {
         return Ok(Plan::Sign { because: Because::Token, end });
@@ -144,7 +144,7 @@ fn by_token<'a>(desk: &Desk<'_>, visit: &Visit<'_>, payload: &PayloadRow) -> Res
     };
     if let Some(last) = changes.latest_of_payload(payload.id)?
         && is_lost(&last, now)
-        && !approval::is_denied(changes, &node.name, csr, now)?
+        && !approval::is_denied(changes, node.name.as_str(), csr, now)?
     {
         // What got lost ends, and one that is in use stays beside the new one.
         if end.last().is_some_and(|newest| newest.serial != last.serial) {
@@ -155,7 +155,7 @@ fn by_token<'a>(desk: &Desk<'_>, visit: &Visit<'_>, payload: &PayloadRow) -> Res
         return Ok(Plan::Sign { because: Because::Token, end });
     }
     let why = format!("token already used by key {key_code} at {at}");
-    match approval::asked(changes, &node.name, payload, csr, &why, peer, now)? {
+    match approval::asked(changes, node.name.as_str(), payload, csr, &why, peer, now)? {
         approval::Standing::Approved => {
             end.pop();
             Ok(Plan::Sign { because: Because::Approved, end })
@@ -184,7 +184,7 @@ fn by_certificate<'a>(
 ) -> Result<Plan<'a>, Stop> {
     let Visit { node, csr, peer, .. } = visit;
     let (changes, now) = (desk.changes, desk.now);
-    let mut end = changes.live_certificates(&node.name, now)?;
+    let mut end = changes.live_certificates(node.name.as_str(), now)?;
     // It ended since the handshake.
     let Some(latest) = end.last() else { return Err(Refusal::NotOurs.into()) };
     if latest.serial != row.serial {
@@ -214,7 +214,7 @@ fn by_certificate<'a>(
             return Err(Refusal::Superseded { key_code: latest.key_code.clone(), at: latest.issued_at }.into());
         }
     }
-    if let Some(answer) = renewed_too_often(desk, &node.name, row, peer)? {
+    if let Some(answer) = renewed_too_often(desk, node.name.as_str(), row, peer)? {
         return Ok(Plan::Say(answer));
     }
     end.retain(|other| other.serial != row.serial);

@@ -3,14 +3,14 @@
 
 use super::gate::{self, Shown, Visit};
 use super::{Answer, Decision, Desk, EnrolError, Notes, Refusal, Stop, revocation};
-use crate::csr::Csr;
+use crate::csr::{Csr, CsrError};
 use crate::store::{Budget, CertificateRow};
 use crate::x509::CrlReason;
 
 /// Decides about a renewal, and books it. TLS has verified path, validity and possession of `certificate`, the client's.
 pub fn simple_reenroll(
     desk: &Desk<'_>,
-    csr: &[u8],
+    csr: Result<&Csr, &CsrError>,
     certificate: Option<&[u8]>,
     peer: &str,
 ) -> Result<Decision, EnrolError> {
@@ -24,7 +24,13 @@ pub fn simple_reenroll(
     desk.decision(decided, row.as_ref().map(|row| row.node.as_str()), peer, "renewed", notes)
 }
 
-fn decide(desk: &Desk<'_>, csr: &[u8], row: &CertificateRow, peer: &str, notes: &mut Notes) -> Result<Answer, Stop> {
+fn decide(
+    desk: &Desk<'_>,
+    csr: Result<&Csr, &CsrError>,
+    row: &CertificateRow,
+    peer: &str,
+    notes: &mut Notes,
+) -> Result<Answer, Stop> {
     if let Some((at, reason)) = row.revoked {
         notes.alarm = desk.in_use(row, peer)?;
         let latest = desk.changes.live_certificates(&row.node, desk.now)?.pop();
@@ -36,9 +42,9 @@ fn decide(desk: &Desk<'_>, csr: &[u8], row: &CertificateRow, peer: &str, notes: 
     }
     notes.budget = Budget::Certificate(row.node.clone());
     desk.proven(row, peer)?;
-    let csr = Csr::parse(csr)?;
-    let Some(node) = desk.changes.node(&row.node)? else { return Err(Refusal::NotOurs.into()) };
+    let csr = csr.map_err(CsrError::clone)?;
+    let Some(node) = desk.entitlement(&row.node)? else { return Err(Refusal::NotOurs.into()) };
     let of_key = desk.changes.certificates_of(&csr.spki_hash())?;
-    let visit = Visit { node: &node, csr: &csr, of_key: &of_key, shown: Shown::Certificate(row), peer };
+    let visit = Visit { node: &node, csr, of_key: &of_key, shown: Shown::Certificate(row), peer };
     gate::pass(desk, &visit, notes)
 }

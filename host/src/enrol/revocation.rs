@@ -1,8 +1,6 @@
 //! Revocation: by an administrator, or because another certificate took the place of one; and the alarm when what
 //! was revoked is still in use.
 
-use std::fmt;
-
 use der::Decode;
 use imprint::time::Timestamp;
 use x509_cert::certificate::Certificate;
@@ -124,9 +122,10 @@ impl Desk<'_> {
 }
 
 /// Why nothing was revoked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
     /// The node has no certificate that is valid, or none of that key.
+    #[error("{}", nothing(.node, .code.as_deref(), .valid))]
     Nothing {
         /// The node.
         node: String,
@@ -136,7 +135,8 @@ pub enum RevokeError {
         valid: Vec<String>,
     },
     /// The store.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Revokes the certificates of a node: those of one key, or all, and then its payloads are void, too. What waits or was
@@ -185,31 +185,11 @@ pub fn reason_name(reason: CrlReason) -> &'static str {
     }
 }
 
-impl From<StoreError> for RevokeError {
-    fn from(error: StoreError) -> RevokeError {
-        RevokeError::Store(error)
-    }
-}
-
-impl fmt::Display for RevokeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RevokeError::Nothing { node, code: Some(code), valid } if !valid.is_empty() => {
-                write!(f, "{node} has no valid certificate of key {code}; it has those of {}", valid.join(", "))
-            }
-            RevokeError::Nothing { node, .. } => {
-                write!(f, "{node} has no valid certificate; imprint-host nodes lists what each node has")
-            }
-            RevokeError::Store(error) => error.fmt(f),
+fn nothing(node: &str, code: Option<&str>, valid: &[String]) -> String {
+    match code {
+        Some(code) if !valid.is_empty() => {
+            format!("{node} has no valid certificate of key {code}; it has those of {}", valid.join(", "))
         }
-    }
-}
-
-impl std::error::Error for RevokeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            RevokeError::Nothing { .. } => None,
-            RevokeError::Store(error) => error.source(),
-        }
+        _ => format!("{node} has no valid certificate; imprint-host nodes lists what each node has"),
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::metrics::Metrics;
 use super::{Clock, ServeError};
 use crate::crash;
+use crate::csr::{Csr, CsrError};
 use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Refusal, Request};
 use crate::room;
 use crate::state::State;
@@ -19,12 +20,15 @@ const QUEUE: usize = 512;
 /// So many are decided together at most: nobody waits long for the others.
 const TOGETHER: usize = 64;
 
+/// A CSR whose signature was checked, or why it is none: whoever has it come to the desk does that work.
+pub(super) type Checked = Result<Csr, CsrError>;
+
 /// What is asked.
 pub(super) enum Asked {
     /// A first certificate.
-    First { csr: Vec<u8>, credentials: Option<Credentials> },
+    First { csr: Checked, credentials: Option<Credentials> },
     /// Another one.
-    Renewal { csr: Vec<u8>, certificate: Option<Arc<[u8]>> },
+    Renewal { csr: Checked, certificate: Option<Arc<[u8]>> },
     /// What a CSR should be for.
     Key { credentials: Option<Credentials>, certificate: Option<Arc<[u8]>> },
     /// A client has shown a certificate in a handshake.
@@ -214,11 +218,11 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
     let decided = |decision: Decision| (Said::Answer(decision.answer.clone()), Told::Decision(Box::new(decision)));
     match &job.asked {
         Asked::First { csr, credentials } => {
-            let request = Request { csr, credentials: credentials.as_ref(), peer: &job.peer };
+            let request = Request { csr: csr.as_ref(), credentials: credentials.as_ref(), peer: &job.peer };
             enrol::simple_enroll(bench, &request).map(decided)
         }
         Asked::Renewal { csr, certificate } => {
-            enrol::simple_reenroll(bench, csr, certificate.as_deref(), &job.peer).map(decided)
+            enrol::simple_reenroll(bench, csr.as_ref(), certificate.as_deref(), &job.peer).map(decided)
         }
         Asked::Key { credentials, certificate } => {
             let key = enrol::key_wanted(bench, credentials.as_ref(), certificate.as_deref())?;

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -25,7 +25,7 @@ use super::guests::Place;
 use super::lists::{Found, List};
 use super::{LISTS_EVERY, Shared};
 use crate::crash;
-use crate::csr::{self, CsrError, shown};
+use crate::csr::{self, Csr, CsrError, shown};
 use crate::enrol::{Answer, Credentials, Refusal};
 use crate::est::{self, Layout};
 use crate::x509;
@@ -134,7 +134,7 @@ async fn csr_attributes(State(shared): Server, Extension(peer): Extension<Peer>,
     }
     let node = credentials.as_ref().map_or_else(|| "-".to_owned(), |credentials| shown(&credentials.name));
     let name = credentials.as_ref().map(|credentials| credentials.name.clone());
-    let asked = Asked::Key { credentials, certificate: peer.certificate.clone() };
+    let asked = || Asked::Key { credentials, certificate: peer.certificate.clone() };
     let answer = by_token(&shared, &peer, name, asked).await;
     if let Said::Key(Err(refusal)) = &answer {
         tracing::info!("refused csrattrs {node} from {}: {refusal}", peer.peer);
@@ -153,16 +153,17 @@ async fn simple_enroll(State(shared): Server, Extension(peer): Extension<Peer>, 
     };
     crash::point("asked");
     let name = credentials.as_ref().map(|credentials| credentials.name.clone());
-    said(by_token(&shared, &peer, name, Asked::First { csr, credentials }).await, shared.layout)
+    let asked = || Asked::First { csr: Csr::parse(&csr), credentials };
+    said(by_token(&shared, &peer, name, asked).await, shared.layout)
 }
 
 /// Asks the desk, unless too many wrong tokens came from there.
-async fn by_token(shared: &Shared, peer: &Peer, name: Option<String>, asked: Asked) -> Said {
+async fn by_token(shared: &Shared, peer: &Peer, name: Option<String>, asked: impl FnOnce() -> Asked) -> Said {
     let wait = name.as_ref().and_then(|name| shared.tries.wait(peer.peer, name, Instant::now()));
     if let Some(after) = wait {
         return Said::Answer(Answer::Later { after, detail: "too many wrong tokens; come back later".to_owned() });
     }
-    let said = shared.desk.ask(asked, peer.peer.to_string()).await;
+    let said = ask(shared, peer, asked()).await;
     let wrong = match &said {
         Said::Answer(Answer::Refused(refusal)) | Said::Key(Err(refusal)) => refusal.is_unknown(),
         _ => false,
@@ -173,16 +174,27 @@ async fn by_token(shared: &Shared, peer: &Peer, name: Option<String>, asked: Ask
     said
 }
 
+/// Asks the desk, but about few CSRs that are none: anybody can send those, and there is nothing to decide about them. Those
+/// that the desk hears of get a line in the audit log. The others are told to the server's log, and counted.
+async fn ask(shared: &Shared, peer: &Peer, asked: Asked) -> Said {
+    if let Asked::First { csr: Err(error), .. } | Asked::Renewal { csr: Err(error), .. } = &asked
+        && !shared.bad.turn(Instant::now())
+    {
+        tracing::info!("refused a CSR from {}: {error}", peer.peer);
+        shared.metrics.refused();
+        return Said::Answer(Answer::Refused(Refusal::Csr(error.clone())));
+    }
+    shared.desk.ask(asked, peer.peer.to_string()).await
+}
+
 async fn simple_reenroll(State(shared): Server, Extension(peer): Extension<Peer>, request: Request) -> Response {
     let csr = match csr_of(request).await {
         Ok(csr) => csr,
         Err(refused) => return *refused,
     };
     crash::point("asked");
-    said(
-        shared.desk.ask(Asked::Renewal { csr, certificate: peer.certificate }, peer.peer.to_string()).await,
-        shared.layout,
-    )
+    let asked = Asked::Renewal { csr: Csr::parse(&csr), certificate: peer.certificate.clone() };
+    said(ask(&shared, &peer, asked).await, shared.layout)
 }
 
 /// `/crl/KEYID.crl`, the list of what the intermediate with that key has issued and was revoked. Nobody has to say who
@@ -369,17 +381,7 @@ fn is_pkcs10(headers: &HeaderMap) -> bool {
 
 /// IMF-fixdate (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn http_date(at: Timestamp) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]; // 1970-01-01 was a Thursday
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let pick = |names: &[&'static str], index: u64| {
-        usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or("?")
-    };
-    // 2026-11-22T23:46:08Z
-    let text = at.to_string();
-    let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
-    let month = part(5, 7).parse::<u64>().unwrap_or(0).wrapping_sub(1);
-    let day = pick(&DAYS, at.as_secs() / 86_400 % 7);
-    format!("{day}, {} {} {} {} GMT", part(8, 10), pick(&MONTHS, month), part(0, 4), part(11, 19))
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at.as_secs()))
 }
 
 #[cfg(test)]

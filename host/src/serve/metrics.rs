@@ -119,6 +119,11 @@ impl Metrics {
         }
     }
 
+    /// Something was refused that there is nothing to decide about.
+    pub(super) fn refused(&self) {
+        self.decisions.get_or_create(&Event { event: "refused" }).inc();
+    }
+
     /// A connection was turned away.
     pub(super) fn turned_away(&self, reason: &'static str) {
         self.turned.get_or_create(&Reason { reason }).inc();

@@ -1,5 +1,6 @@
-//! How often an address may ask for something that anybody may have: so many at once and so many a second, then it
-//! waits for its turn. Refuses nobody for good, and knows nothing about what is asked for.
+//! How often something is done that anybody may ask for. An address has so many turns at once and so many a second, and then
+//! waits; or all share so many turns, and what has none is left undone. Refuses nobody for good, and knows nothing about what
+//! is asked for.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -55,9 +56,42 @@ impl Pace {
     }
 }
 
+/// So many at once, from all addresses together.
+const FEW: u32 = 30;
+/// And one more each minute: as many an hour, with those, as the audit log has room for.
+const EACH_OF_FEW: Duration = Duration::from_secs(60);
+
+/// Turns that all share.
+#[derive(Default)]
+pub(super) struct Few {
+    paid: Mutex<Option<Instant>>,
+}
+
+impl Few {
+    /// Whether there is a turn now.
+    pub(super) fn turn(&self, now: Instant) -> bool {
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = paid.unwrap_or(now).max(now);
+        if until.saturating_duration_since(now) > EACH_OF_FEW.saturating_mul(FEW.saturating_sub(1)) {
+            return false;
+        }
+        *paid = Some(until + EACH_OF_FEW);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_turns_are_shared_by_all() {
+        let (few, start) = (Few::default(), Instant::now());
+        let turns = |at| (0..1000).filter(|_| few.turn(at)).count();
+        assert_eq!(turns(start), 30);
+        assert_eq!((turns(start + EACH_OF_FEW), turns(start + EACH_OF_FEW * 3)), (1, 2));
+        assert_eq!(turns(start + EACH_OF_FEW * 100), 30, "all of it is paid");
+    }
 
     fn address(number: u32) -> IpAddr {
         IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + number))

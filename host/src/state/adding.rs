@@ -9,8 +9,8 @@ use imprint::time::Timestamp;
 
 use super::{Error, State};
 use crate::ca;
-use crate::record::Record;
 use crate::record::claims::{Claim, Kind};
+use crate::record::{Entitlement, Record};
 use crate::store::{Changes, Event, Holder, NodeRow, Store, StoreError};
 
 /// How nodes are added.
@@ -127,20 +127,19 @@ impl State {
         let mut before = Vec::with_capacity(records.len());
         for (record, (file, text)) in records.iter().zip(files) {
             let name = record.name.to_string();
-            let old = changes.node(&name)?;
-            let had: BTreeSet<(String, String)> = match &old {
-                Some(_) => changes.claimed(&name)?.into_iter().collect(),
-                None => BTreeSet::new(),
-            };
+            let is_old = changes.node(&name)?.is_some();
+            let old = changes.entitlement(&name)?;
+            let had: BTreeSet<(String, String)> = changes.claimed(&name)?.into_iter().collect();
             changes.put_node(
                 &NodeRow { name: name.clone(), file: file.clone(), record: text.clone() },
                 adding.replace,
                 now,
             )?;
-            if old.is_some() {
+            if is_old {
                 changes.release(&name)?;
             }
-            before.push((old, had));
+            changes.entitle(&record.entitlement())?;
+            before.push((is_old.then_some(old), had));
         }
         // What nodes keep is theirs before anything new is looked at, so that the order of the files decides nothing: a
         // thing that somebody else has as well was allowed if it is kept, and is a duplicate if it is new.
@@ -170,7 +169,7 @@ impl State {
                 warnings.push(Warning::Twice { node: name.clone(), claim, other });
             }
             if let Some(old) = old {
-                warnings.extend(replaced(&changes, &self.urls, old, record, now)?);
+                warnings.extend(replaced(&changes, old.as_ref(), record, now)?);
             }
         }
         let more = taken.len().saturating_sub(1);
@@ -214,17 +213,34 @@ fn tell_duplicate(
     changes.audit(&Event { event: "duplicate", node: Some(node), peer: None, detail: &detail }, now)
 }
 
-/// Notes what the records of an earlier program have. What stands twice in them has been so for as long as they are
-/// there: it stays, marked, and the audit log says it.
+/// Notes what the records of an earlier program have, and what they entitle their nodes to. One that this program refuses is
+/// looked at again when it has been replaced.
 pub(super) fn fill(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result<(), StoreError> {
-    // One that this program refuses is looked at again when it has been replaced.
-    let compiled = |row: &NodeRow| Record::of_store(&row.file, &row.record, urls).ok();
-    if !store.unclaimed()?.iter().any(|row| compiled(row).is_some()) {
+    fill_claims(store, urls, now)?;
+    let understood = |row: &NodeRow| compiled(row, urls).map(|record| record.entitlement());
+    if !store.unentitled()?.iter().any(|row| understood(row).is_some()) {
+        return Ok(());
+    }
+    let changes = store.changes()?;
+    for entitlement in changes.unentitled()?.iter().filter_map(understood) {
+        changes.entitle(&entitlement)?;
+    }
+    changes.commit()
+}
+
+fn compiled(row: &NodeRow, urls: &[EstUrl]) -> Option<Record> {
+    Record::of_store(&row.file, &row.record, urls).ok()
+}
+
+/// What stands twice in them has been so for as long as they are
+/// there: it stays, marked, and the audit log says it.
+fn fill_claims(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result<(), StoreError> {
+    if !store.unclaimed()?.iter().any(|row| compiled(row, urls).is_some()) {
         return Ok(());
     }
     let changes = store.changes()?;
     for row in changes.unclaimed()? {
-        let Some(record) = compiled(&row) else { continue };
+        let Some(record) = compiled(&row, urls) else { continue };
         let twice = claim(&changes, &row.name, record.claims())?;
         changes.all_claimed(&row.name)?;
         for (claim, other) in twice {
@@ -237,18 +253,17 @@ pub(super) fn fill(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result
     changes.commit()
 }
 
-/// What a node that has certificates or payloads by its old record cannot do any more.
+/// What a node that has certificates or payloads by its old record cannot do any more. `old`: what it was entitled to; `None`:
+/// the old record was not understood.
 fn replaced(
     changes: &Changes<'_>,
-    urls: &[EstUrl],
-    old: &NodeRow,
+    old: Option<&Entitlement>,
     new: &Record,
     now: Timestamp,
 ) -> Result<Vec<Warning>, StoreError> {
     let node = new.name.to_string();
-    let old = Record::of_store(&old.file, &old.record, urls).ok();
     let mut warnings = Vec::new();
-    let other_key = old.as_ref().map(|old| old.key).filter(|key| *key != new.key);
+    let other_key = old.map(|old| old.key).filter(|key| *key != new.key);
     for row in changes.live_certificates(&node, now)? {
         let differs = match other_key {
             _ if !ca::is_for(&row.der, &new.names) => Differs::Names,

@@ -12,7 +12,7 @@ use imprint::time::Timestamp;
 use rusqlite::params;
 
 use super::rows::{millis, timestamp};
-use super::{Changes, Event, Store, StoreError};
+use super::{Books, Changes, Event, StoreError};
 use crate::origin;
 
 /// Who causes a line. What they have shown bounds how many there are of them.
@@ -146,7 +146,7 @@ impl Changes<'_> {
     }
 }
 
-impl Store {
+impl Books {
     /// What strangers have caused that no line of the log tells yet, to the last minute.
     pub fn not_written(&self) -> Result<Option<NotWritten>, StoreError> {
         let row = |row: &rusqlite::Row<'_>| {
@@ -154,7 +154,7 @@ impl Store {
             let Some(count) = count else { return Ok(None) };
             Ok(Some(NotWritten { count: u64::try_from(count).unwrap_or_default(), since: timestamp(row, 1)? }))
         };
-        Ok(self.all("SELECT sum(count), min(since) FROM unwritten", row)?.into_iter().next().flatten())
+        Ok(self.one("SELECT sum(count), min(since) FROM unwritten", [], row)?.flatten())
     }
 }
 

@@ -1,26 +1,32 @@
-//! Changes to the store, in one transaction: SQL only.
+//! Changes to the store, in one transaction: SQL only. What is read for them is in [`Books`].
 
-use std::path::Path;
+use std::ops::Deref;
 
 use imprint::payload::PayloadId;
 use imprint::shown::line;
 use imprint::time::Timestamp;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Params, Transaction, params};
 
 use super::budget::Tally;
-use super::rows::{
-    CERTIFICATE, PAYLOAD, REQUEST, REQUEST_LIFE, certificate_row, millis, mode_name, node_row, payload_row,
-    reason_code, request_row, timestamp, verdict_name,
-};
-use super::{CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, StoreError, Verdict};
+use super::rows::{REQUEST_LIFE, millis, mode_name, reason_code, verdict_name};
+use super::{Books, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, StoreError, Verdict};
 use crate::x509::CrlReason;
 
 /// Changes that happen together or not at all. Dropped without `commit`, nothing happened.
 pub struct Changes<'s> {
     pub(super) transaction: Transaction<'s>,
-    pub(super) path: &'s Path,
+    pub(super) books: &'s Books,
     pub(super) unwritten: &'s Tally,
     pub(super) actor: Option<&'s str>,
+}
+
+impl Deref for Changes<'_> {
+    type Target = Books;
+
+    /// What is read here is read with what was changed.
+    fn deref(&self) -> &Books {
+        self.books
+    }
 }
 
 impl Changes<'_> {
@@ -32,8 +38,7 @@ impl Changes<'_> {
 
     /// Makes them last.
     pub fn commit(self) -> Result<(), StoreError> {
-        let path = self.path;
-        self.transaction.commit().map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
+        self.books.check(self.transaction.commit())
     }
 
     /// Adds a line to the audit log: one line, whatever its words came from.
@@ -43,20 +48,15 @@ impl Changes<'_> {
         self.run(sql, params![millis(now), event.event, node, peer, line(event.detail), self.actor])
     }
 
-    /// Adds a node, or gives it another record.
+    /// Adds a node, or gives it another record. What the old one entitled it to is gone.
     pub fn put_node(&self, node: &NodeRow, replace: bool, now: Timestamp) -> Result<(), StoreError> {
         if self.node(&node.name)?.is_some() && !replace {
             return Err(StoreError::NodeExists(node.name.clone()));
         }
+        self.run("DELETE FROM entitlements WHERE node = ?1", [&node.name])?;
         let sql = "INSERT INTO nodes (name, file, record, added_at) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT (name) DO UPDATE SET file = ?2, record = ?3";
+                   ON CONFLICT (name) DO UPDATE SET file = ?2, record = ?3, entitled = 0";
         self.run(sql, params![node.name, node.file, node.record, millis(now)])
-    }
-
-    /// A node's record, as it is at this moment.
-    pub fn node(&self, name: &str) -> Result<Option<NodeRow>, StoreError> {
-        let sql = "SELECT name, file, record FROM nodes WHERE name = ?1";
-        self.one(sql, [name], node_row)
     }
 
     /// Adds a payload.
@@ -71,13 +71,7 @@ impl Changes<'_> {
     /// many there were.
     pub fn void_payloads(&self, node: &str, now: Timestamp) -> Result<usize, StoreError> {
         let sql = "UPDATE payloads SET void_at = ?2 WHERE node = ?1 AND void_at IS NULL AND expiry > ?2";
-        self.check(self.transaction.execute(sql, params![node, millis(now)]))
-    }
-
-    /// Every payload that was made for a node, newest first.
-    pub fn payloads(&self, node: &str) -> Result<Vec<PayloadRow>, StoreError> {
-        let sql = format!("{PAYLOAD} WHERE node = ?1 ORDER BY rowid DESC");
-        self.many(&sql, [node], payload_row)
+        self.execute(sql, params![node, millis(now)])
     }
 
     /// Notes that a token was used.
@@ -108,55 +102,11 @@ impl Changes<'_> {
         )
     }
 
-    /// The certificate with this serial number and exactly these bytes, if it was issued here.
-    pub fn certificate(&self, serial: &[u8], der: &[u8]) -> Result<Option<CertificateRow>, StoreError> {
-        Ok(self
-            .one(&format!("{CERTIFICATE} WHERE serial = ?1"), [serial], certificate_row)?
-            .filter(|row| row.der == der))
-    }
-
-    /// The newest certificate that a payload's token was used for.
-    pub fn latest_of_payload(&self, payload: PayloadId) -> Result<Option<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE payload = ?1 AND renews IS NULL ORDER BY rowid DESC LIMIT 1");
-        self.one(&sql, [payload.0.as_slice()], certificate_row)
-    }
-
-    /// All certificates of a node, oldest first.
-    pub fn certificates(&self, node: &str) -> Result<Vec<CertificateRow>, StoreError> {
-        self.many(&format!("{CERTIFICATE} WHERE node = ?1 ORDER BY rowid"), [node], certificate_row)
-    }
-
-    /// The certificates of a node that are valid and not revoked, oldest first.
-    pub fn live_certificates(&self, node: &str, now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL ORDER BY rowid");
-        self.many(&sql, params![node, millis(now)], certificate_row)
-    }
-
-    /// When certificates were signed for a payload's token after `since`, oldest first.
-    pub fn signed_since(&self, payload: PayloadId, since: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
-        let sql = "SELECT issued_at FROM certificates WHERE payload = ?1 AND issued_at > ?2 AND renews IS NULL
-                   ORDER BY issued_at";
-        self.many(sql, params![payload.0.as_slice(), millis(since)], |row| timestamp(row, 0))
-    }
-
-    /// When a node's certificates were renewed after `since`, and by which address, oldest first.
-    pub fn renewed_since(&self, node: &str, since: Timestamp) -> Result<Vec<(Timestamp, Option<String>)>, StoreError> {
-        let sql = "SELECT issued_at, peer FROM certificates WHERE node = ?1 AND issued_at > ?2 AND renews IS NOT NULL
-                   ORDER BY issued_at";
-        self.many(sql, params![node, millis(since)], |row| Ok((timestamp(row, 0)?, row.get(1)?)))
-    }
-
     /// Revokes a certificate; the first time counts. That it is in use is news from then on, whatever was said of it before.
     pub fn revoke(&self, row: &CertificateRow, reason: CrlReason, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE certificates SET revoked_at = ?2, reason = ?3, alarmed_at = NULL
                    WHERE serial = ?1 AND revoked_at IS NULL";
         self.run(sql, params![row.serial, millis(now), reason_code(reason)])
-    }
-
-    /// Whether the log has an alarm about a certificate.
-    pub fn has_alarm(&self, serial: &[u8]) -> Result<bool, StoreError> {
-        let sql = "SELECT alarmed_at IS NOT NULL FROM certificates WHERE serial = ?1";
-        Ok(self.one(sql, [serial], |row| row.get(0))?.unwrap_or_default())
     }
 
     /// Notes that the log has an alarm about a certificate.
@@ -182,17 +132,9 @@ impl Changes<'_> {
         self.run(sql, params![serial, millis(now)])
     }
 
-    /// The certificates of a key, of whatever node, newest first: those that have expired or were revoked, too.
-    pub fn certificates_of(&self, spki_hash: &[u8; 32]) -> Result<Vec<CertificateRow>, StoreError> {
-        let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 ORDER BY rowid DESC");
-        self.many(&sql, [spki_hash.as_slice()], certificate_row)
-    }
-
-    /// The requests for a node, oldest first, without those that nobody has made for a day.
-    pub fn requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
-        self.run("DELETE FROM requests WHERE last_at <= ?1", params![millis(now.minus(REQUEST_LIFE))])?;
-        let sql = format!("{REQUEST} WHERE node = ?1 ORDER BY id");
-        self.many(&sql, [node], request_row)
+    /// Forgets the requests, of all nodes, that nobody has made for a day.
+    pub fn forget_requests(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.run("DELETE FROM requests WHERE last_at <= ?1", [millis(now.minus(REQUEST_LIFE))])
     }
 
     /// Notes that a request came, for the first time or again.
@@ -222,32 +164,7 @@ impl Changes<'_> {
         self.run("DELETE FROM requests WHERE node = ?1 AND verdict IS NOT 'denied'", [node])
     }
 
-    pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
-        let done = self.transaction.prepare_cached(sql).and_then(|mut statement| statement.execute(values));
-        self.check(done.map(|_| ()))
-    }
-
-    pub(super) fn one<T>(
-        &self,
-        sql: &str,
-        values: impl rusqlite::Params,
-        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, StoreError> {
-        let found = self.transaction.prepare_cached(sql);
-        self.check(found.and_then(|mut statement| statement.query_row(values, read).optional()))
-    }
-
-    pub(super) fn many<T>(
-        &self,
-        sql: &str,
-        values: impl rusqlite::Params,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, StoreError> {
-        let found = self.transaction.prepare_cached(sql);
-        self.check(found.and_then(|mut statement| statement.query_map(values, read)?.collect()))
-    }
-
-    fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
-        result.map_err(|source| StoreError::Sqlite { path: self.path.to_owned(), source })
+    pub(super) fn run(&self, sql: &str, values: impl Params) -> Result<(), StoreError> {
+        self.execute(sql, values).map(|_| ())
     }
 }

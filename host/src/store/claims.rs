@@ -3,8 +3,8 @@
 
 use rusqlite::params;
 
-use super::rows::node_row;
-use super::{Changes, NodeRow, Store, StoreError};
+use super::rows::{NODE, node_row};
+use super::{Books, Changes, NodeRow, StoreError};
 use crate::record::claims::Claim;
 
 /// Who else has a thing.
@@ -18,20 +18,10 @@ pub struct Holder {
     pub shown: String,
 }
 
-/// Records that an earlier program added, of which nothing is in the table.
-const UNCLAIMED: &str = "SELECT name, file, record FROM nodes WHERE claimed = 0 ORDER BY added_at, rowid";
-
-impl Store {
+impl Books {
     /// Nodes whose claims were never noted, in the order in which they were added.
     pub fn unclaimed(&self) -> Result<Vec<NodeRow>, StoreError> {
-        self.all(UNCLAIMED, node_row)
-    }
-}
-
-impl Changes<'_> {
-    /// The same, as it is at this moment.
-    pub fn unclaimed(&self) -> Result<Vec<NodeRow>, StoreError> {
-        self.many(UNCLAIMED, [], node_row)
+        self.many(&format!("{NODE} WHERE claimed = 0 ORDER BY added_at, rowid"), [], node_row)
     }
 
     /// Kind and value of all that a node has.
@@ -47,7 +37,9 @@ impl Changes<'_> {
         let read = |row: &rusqlite::Row<'_>| Ok(Holder { node: row.get(0)?, file: row.get(1)?, shown: row.get(2)? });
         self.many(sql, params![claim.kind.word(), claim.value, node], read)
     }
+}
 
+impl Changes<'_> {
     /// A node gives up all that it has. What others have as well is theirs then.
     pub fn release(&self, node: &str) -> Result<(), StoreError> {
         let sql = "SELECT kind, value FROM claims WHERE node = ?1 AND shared = 0";

@@ -174,8 +174,22 @@ pub(super) fn verdict_name(verdict: Verdict) -> &'static str {
     }
 }
 
+/// For [`node_row`].
+pub(super) const NODE: &str = "SELECT name, file, record FROM nodes";
+
 pub(super) fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
     Ok(NodeRow { name: row.get(0)?, file: row.get(1)?, record: row.get(2)? })
+}
+
+pub(super) fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
+    Ok(AuditRow {
+        at: timestamp(row, 0)?,
+        event: row.get(1)?,
+        node: row.get(2)?,
+        peer: row.get(3)?,
+        detail: row.get(4)?,
+        actor: row.get(5)?,
+    })
 }
 
 pub(super) fn payload_row(row: &Row<'_>) -> rusqlite::Result<PayloadRow> {

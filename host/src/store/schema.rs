@@ -1,10 +1,10 @@
 //! The tables, version by version. A store that an older program made is brought up to date when it is opened.
 
 /// Version of the schema; `PRAGMA user_version` of the file.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
-pub(super) const STEPS: [&str; 6] = [
+pub(super) const STEPS: [&str; 7] = [
     "
 CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (
@@ -88,4 +88,5 @@ ALTER TABLE payloads ADD COLUMN denied_at INTEGER;
 ALTER TABLE requests ADD COLUMN payload BLOB REFERENCES payloads (id);
 ",
     super::claims::STEP,
+    super::entitlements::STEP,
 ];

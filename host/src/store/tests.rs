@@ -1,4 +1,7 @@
+use imprint::payload::KeyType;
+
 use super::*;
+use crate::state::State;
 
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -7,11 +10,15 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
+fn path(store: &Store) -> std::path::PathBuf {
+    store.connection().path().unwrap().into()
+}
+
 #[test]
 fn a_newer_store_is_refused() {
     let (_dir, store) = store();
-    store.connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
-    let path = store.path.clone();
+    store.connection().pragma_update(None, "user_version", VERSION + 1).unwrap();
+    let path = path(&store);
     drop(store);
     match Store::open(&path) {
         Err(StoreError::Newer { version, .. }) => assert_eq!(version, VERSION + 1),
@@ -52,7 +59,9 @@ fn a_store_of_each_older_version_is_brought_up_to_date() {
             old.execute_batch(step).unwrap();
         }
         old.execute_batch(&format!(
-            "INSERT INTO nodes VALUES ('node1', 'f', 'r', 1); PRAGMA user_version = {version};
+            "INSERT INTO nodes (name, file, record, added_at)
+             VALUES ('node1', 'f', 'name = \"node1\"\nsans = [\"dns:a\"]\nkey = \"p384\"\n', 1);
+             PRAGMA user_version = {version};
              INSERT INTO payloads (id, node, token_hash, mode, composed, expiry)
              VALUES (zeroblob(16), 'node1', zeroblob(32), 'once', 1, 99000);
              INSERT INTO audit (at, event, detail) VALUES (1, 'init', 'new CA');
@@ -78,8 +87,20 @@ fn a_store_of_each_older_version_is_brought_up_to_date() {
         changes.audit_within(&Budget::Stranger, &event, now).unwrap();
         changes.commit().unwrap();
         assert_eq!(store.log(10).unwrap().iter().map(|row| row.actor.as_deref()).collect::<Vec<_>>(), [None; 2]);
-        assert!(store.connection.execute("DELETE FROM audit", []).is_err(), "{version}");
-        let at: i64 = store.connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert!(store.connection().execute("DELETE FROM audit", []).is_err(), "{version}");
+        assert_eq!(store.unentitled().unwrap().len(), 1, "{version}");
+        drop(store);
+        // With a CA beside it, as `init` made it.
+        let site = tempfile::tempdir().unwrap();
+        let url = EstUrl::try_from("https://est.example.org/.well-known/est").unwrap();
+        drop(State::init(site.path(), &[url], now).unwrap());
+        std::fs::remove_file(site.path().join("imprint.db")).unwrap();
+        Store::open(&path).unwrap().back_up(&site.path().join("imprint.db")).unwrap();
+        let State { store, .. } = State::open(site.path()).unwrap();
+        let entitlement = store.entitlement("node1").unwrap().unwrap();
+        assert_eq!((entitlement.names.to_string(), entitlement.key), ("dns:a".to_owned(), KeyType::P384), "{version}");
+        assert_eq!((store.unentitled().unwrap().len(), store.unclaimed().unwrap().len()), (0, 0), "{version}");
+        let at: i64 = store.connection().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(at, VERSION);
     }
 }
@@ -104,7 +125,7 @@ fn an_unfinished_init_is_named() {
 fn the_audit_log_only_grows() {
     let (_dir, store) = store();
     for sql in ["DELETE FROM audit", "UPDATE audit SET detail = ''"] {
-        let error = store.connection.execute(sql, []).unwrap_err();
+        let error = store.connection().execute(sql, []).unwrap_err();
         assert_eq!(error.to_string(), "the audit log is append-only");
     }
     assert_eq!(store.log(10).unwrap().len(), 1);
@@ -115,7 +136,7 @@ fn the_audit_log_only_grows() {
 #[test]
 fn the_budget_of_an_hour_is_that_of_the_clock_and_of_all_programs() {
     let (_dir, mut store) = store();
-    let mut other = Store::open(&store.path).unwrap();
+    let mut other = Store::open(&path(&store)).unwrap();
     let now = Timestamp::from_secs(100_000);
     let (ahead, later) = (now.plus(Duration::from_secs(86_400)), now.plus(Duration::from_secs(3600)));
     let lines = |store: &mut Store, now, count: usize| {
@@ -151,7 +172,8 @@ fn changes_that_are_dropped_did_not_happen() {
 #[test]
 fn durability() {
     let (_dir, store) = store();
-    let pragma = |name| store.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+    let pragma =
+        |name| store.connection().pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
     assert_eq!(pragma("journal_mode").unwrap(), rusqlite::types::Value::Text("wal".into()));
     assert_eq!(pragma("synchronous").unwrap(), rusqlite::types::Value::Integer(2));
     assert_eq!(pragma("foreign_keys").unwrap(), rusqlite::types::Value::Integer(1));
@@ -162,7 +184,7 @@ fn durability() {
 #[test]
 fn who_reads_waits_for_nobody() {
     let (_dir, mut store) = store();
-    let path = store.path.clone();
+    let path = path(&store);
     let writing = store.changes().unwrap();
     let refused = Connection::open(&path).unwrap().execute_batch("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE");
     assert_eq!(refused.unwrap_err().sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy), "the lock is held");

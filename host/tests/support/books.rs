@@ -111,7 +111,8 @@ impl Books {
     pub fn ask(&self, name: &str, token: Option<&str>, csr: &[u8], peer: &str) -> Decision {
         let proof = token.map(|token| Proof::Token(Secret::new(token.as_bytes().to_vec())));
         let credentials = proof.map(|proof| Credentials { name: name.to_owned(), proof });
-        let request = Request { csr, credentials: credentials.as_ref(), peer };
+        let csr = Csr::parse(csr);
+        let request = Request { csr: csr.as_ref(), credentials: credentials.as_ref(), peer };
         self.state.borrow_mut().decide(self.now.get(), |desk| enrol::simple_enroll(desk, &request)).unwrap()
     }
 
@@ -120,8 +121,10 @@ impl Books {
     }
 
     pub fn renew(&self, certificate: &[u8], csr: &[u8], peer: &str) -> Decision {
-        let mut state = self.state.borrow_mut();
-        state.decide(self.now.get(), |desk| enrol::simple_reenroll(desk, csr, Some(certificate), peer)).unwrap()
+        let (mut state, csr) = (self.state.borrow_mut(), Csr::parse(csr));
+        state
+            .decide(self.now.get(), |desk| enrol::simple_reenroll(desk, csr.as_ref(), Some(certificate), peer))
+            .unwrap()
     }
 
     /// In a handshake. Whether there is an alarm.

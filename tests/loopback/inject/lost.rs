@@ -1,5 +1,6 @@
 //! What is known of a node whose last word is lost: it has its certificate, or nobody knows.
 
+use imprint_host::csr::Csr;
 use imprint_host::enrol::{Answer, Credentials, Proof, Request, simple_enroll};
 
 use super::*;
@@ -93,7 +94,8 @@ fn a_node_that_enrolled_over_the_network_and_falls_silent_is_done() {
         let (token, csr) = node.over_network.take().unwrap();
         if books {
             let credentials = Some(Credentials { name: "node1".to_owned(), proof: Proof::Token(token) });
-            let asked = Request { csr: &csr, credentials: credentials.as_ref(), peer: "192.0.2.1" };
+            let csr = Csr::parse(&csr);
+            let asked = Request { csr: csr.as_ref(), credentials: credentials.as_ref(), peer: "192.0.2.1" };
             let answer = site.state().decide(Timestamp::system(), |desk| simple_enroll(desk, &asked)).unwrap().answer;
             assert!(matches!(answer, Answer::Issued { .. }));
         }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::super::words::{Outcome, shown};
 use super::{APPROVAL, DELIVERIES, Session, failed};
 use crate::compose::{Medium, Options};
+use crate::csr::Csr;
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::est;
 
@@ -73,10 +74,10 @@ impl Session<'_> {
         let credentials = Some(Credentials { name: self.job.node.clone(), proof });
         let peer = self.job.line.to_string();
         let now = self.shared.timestamp();
-        let csr = csr.to_vec();
-        let code = csr_code(&csr);
+        let csr = Csr::parse(csr);
+        let code = csr.as_ref().ok().map(|csr| csr.code().to_string());
         let books = self.shared.books(move |state| {
-            let asked = Request { csr: &csr, credentials: credentials.as_ref(), peer: &peer };
+            let asked = Request { csr: csr.as_ref(), credentials: credentials.as_ref(), peer: &peer };
             let decided = state
                 .refresh()
                 .map_err(failed)
@@ -164,8 +165,4 @@ impl Session<'_> {
             )),
         }
     }
-}
-
-fn csr_code(csr: &[u8]) -> Option<String> {
-    crate::csr::Csr::parse(csr).map(|csr| csr.code().to_string()).ok()
 }
