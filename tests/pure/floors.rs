@@ -47,12 +47,14 @@ fn circles(found: &Crate) -> Vec<String> {
                 needs.entry(from).or_default().insert(to, shown(arrow));
             }
         }
-        // Whoever needs nobody is in no circle; nor is, then, whoever needs only such.
+        // Whoever needs nobody, or is needed by nobody, is in no circle; nor is, then, whoever needs only such.
         loop {
+            let before = needs.len();
             let left: BTreeSet<String> = needs.keys().cloned().collect();
             needs.values_mut().for_each(|others| others.retain(|name, _| left.contains(name)));
-            needs.retain(|_, others| !others.is_empty());
-            if needs.len() == left.len() {
+            let needed: BTreeSet<String> = needs.values().flat_map(BTreeMap::keys).cloned().collect();
+            needs.retain(|name, others| !others.is_empty() && needed.contains(name));
+            if needs.len() == before {
                 break;
             }
         }
@@ -183,6 +185,14 @@ fn a_circle_is_found_and_one_way_is_none() {
     let (to_a, to_b, to_c) = ("use super::a::A;", "use crate::x::b::B;", "fn f() { super::c::C }");
     assert_eq!(of(to_b, to_a, ""), ["x::a → x::b: crate::x::b::B", "x::b → x::a: super::a::A"]);
     assert_eq!(of(to_b, to_c, to_a).len(), 3);
+    // Who leads into a circle is not in it.
+    let into = planted(&[
+        ("", "mod a; mod b; mod c;"),
+        ("a", "use crate::b::B;"),
+        ("b", "use crate::c::C;"),
+        ("c", "use crate::b::B;"),
+    ]);
+    assert_eq!(circles(&into), ["b → c: crate::c::C", "c → b: crate::b::B"]);
     // A file and the modules below it are one: a module below may need its head.
     for (a, b, c) in [(to_b, to_c, ""), (to_b, "", to_b), ("use super::X;", "", "")] {
         assert_eq!(of(a, b, c), Vec::<String>::new());
