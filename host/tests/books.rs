@@ -375,7 +375,7 @@ fn a_store_that_holds_duplicates_is_brought_up_to_date() {
     site.fine(&["node", "add", "one.toml"]);
     let old = rusqlite::Connection::open(site.dir.join("imprint.db")).unwrap();
     old.execute_batch(
-        "DROP TABLE entitlements; DROP INDEX nodes_unentitled; ALTER TABLE nodes DROP COLUMN entitled;
+        "DROP TRIGGER nodes_record; DROP TABLE entitlements; DROP INDEX nodes_unentitled; ALTER TABLE nodes DROP COLUMN entitled;
          DROP TABLE claims; DROP INDEX nodes_unclaimed; ALTER TABLE nodes DROP COLUMN claimed;
          PRAGMA user_version = 5;",
     )

@@ -146,6 +146,9 @@ fn a_record_that_is_not_understood_can_be_replaced() {
     state.add_nodes(&[other], true, now()).unwrap();
     let found = state.store.entitlement("obsolete").unwrap().unwrap();
     assert_eq!((found.names.to_string(), found.key.to_string()), ("dns:b".to_owned(), "p384".to_owned()));
+    let store = Connection::open(dir.path().join("imprint.db")).unwrap();
+    store.execute("UPDATE nodes SET record = 'name = 1' WHERE name = 'obsolete'", []).unwrap();
+    assert_eq!(state.store.entitlement("obsolete").unwrap(), None, "also when somebody changes it in the store");
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "obsolete");

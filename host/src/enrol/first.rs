@@ -46,8 +46,8 @@ fn stored(desk: &Desk<'_>, csr: &Csr, asked: Option<&str>, of_key: &[Certificate
             continue;
         }
         let Some(Entitlement { names, key, .. }) = desk.entitlement(&row.node)? else { continue };
-        let is_served = names_a_server(&names, desk.urls).is_none();
-        if is_served && csr.matches(&names, key).is_ok() && ca::is_for(&row.der, &names) {
+        let is_a_server = names_a_server(&names, desk.urls).is_some();
+        if !is_a_server && csr.matches(&names, key).is_ok() && ca::is_for(&row.der, &names) {
             let detail = format!("{names} key {}, same certificate again", row.key_code);
             return Ok(Some(Answer::Issued { der: row.der.clone(), detail }));
         }

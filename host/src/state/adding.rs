@@ -232,8 +232,8 @@ fn compiled(row: &NodeRow, urls: &[EstUrl]) -> Option<Record> {
     Record::of_store(&row.file, &row.record, urls).ok()
 }
 
-/// What stands twice in them has been so for as long as they are
-/// there: it stays, marked, and the audit log says it.
+/// Notes the claims of records that an earlier program added. What two of them claim stays with both: the second one is marked
+/// as shared, and the audit log says it.
 fn fill_claims(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result<(), StoreError> {
     if !store.unclaimed()?.iter().any(|row| compiled(row, urls).is_some()) {
         return Ok(());

@@ -53,9 +53,8 @@ impl Changes<'_> {
         if self.node(&node.name)?.is_some() && !replace {
             return Err(StoreError::NodeExists(node.name.clone()));
         }
-        self.run("DELETE FROM entitlements WHERE node = ?1", [&node.name])?;
         let sql = "INSERT INTO nodes (name, file, record, added_at) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT (name) DO UPDATE SET file = ?2, record = ?3, entitled = 0";
+                   ON CONFLICT (name) DO UPDATE SET file = ?2, record = ?3";
         self.run(sql, params![node.name, node.file, node.record, millis(now)])
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use imprint::payload::{Attribute, CertificateNames, KeyType, NodeName, Subject, SubjectAttribute};
 use rusqlite::types::Type;
 use rusqlite::{Row, params};
+use serde_json::Value;
 
 use super::rows::{NODE, node_row};
 use super::{Books, Changes, NodeRow, StoreError};
@@ -39,7 +40,7 @@ impl Changes<'_> {
             name.as_str(),
             json(subject),
             json(names.dns.iter().map(|name| name.as_str())),
-            json(names.ips.iter()),
+            json(names.ips.iter().map(IpAddr::to_string)),
             json(names.uris.iter().map(|uri| uri.as_str())),
             json(names.emails.iter().map(|email| email.as_str())),
             key.to_string(),
@@ -51,8 +52,8 @@ impl Changes<'_> {
     }
 }
 
-fn json(items: impl Iterator<Item = impl serde::Serialize>) -> String {
-    serde_json::Value::from_iter(items.map(|item| serde_json::json!(item))).to_string()
+fn json(items: impl Iterator<Item = impl Into<Value>>) -> String {
+    Value::from_iter(items).to_string()
 }
 
 fn entitlement(row: &Row<'_>) -> rusqlite::Result<Entitlement> {
@@ -98,7 +99,8 @@ fn unreadable(column: usize, error: impl Into<Unread>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
 }
 
-/// For [`super::schema::STEPS`]. The rows are filled in by `state`, which can read records.
+/// For [`super::schema::STEPS`]. `state` fills in the rows, for it can read records. A row never outlives the record that it was
+/// made of, whoever changes that.
 pub(super) const STEP: &str = "
 CREATE TABLE entitlements (
     node TEXT PRIMARY KEY NOT NULL REFERENCES nodes (name),
@@ -113,4 +115,8 @@ CREATE TABLE entitlements (
 ) STRICT, WITHOUT ROWID;
 ALTER TABLE nodes ADD COLUMN entitled INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX nodes_unentitled ON nodes (name) WHERE entitled = 0;
+CREATE TRIGGER nodes_record AFTER UPDATE OF record ON nodes BEGIN
+    DELETE FROM entitlements WHERE node = NEW.name;
+    UPDATE nodes SET entitled = 0 WHERE name = NEW.name;
+END;
 ";
