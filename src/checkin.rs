@@ -8,6 +8,7 @@
 
 mod error;
 mod exchange;
+mod resolve;
 mod telling;
 mod visit;
 mod wait;

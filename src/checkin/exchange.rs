@@ -1,9 +1,8 @@
 //! One connection, one request and its answer, bounded by a deadline. Knows HTTP's frame, not EST.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -11,9 +10,10 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
 use super::error::{Failure, Phase};
+use super::resolve::resolve;
 use crate::certificate::CertificateFacts;
 use crate::est::{Response, ResponseReader};
-use crate::payload::{CaCertificate, DnsName, HttpsUrl, UrlHost};
+use crate::payload::{CaCertificate, HttpsUrl, UrlHost};
 use crate::sys;
 use crate::time::Deadline;
 use crate::tls::{self, ClientCertificate, Connection, TlsError, When};
@@ -44,7 +44,7 @@ pub(super) fn open(
 ) -> Result<Open, Failed> {
     let addresses = match url.host() {
         UrlHost::Ip(address) => vec![*address],
-        UrlHost::Dns(name) => resolve(name, deadline.at_most(RESOLVE)).map_err(|failure| (None, failure))?,
+        UrlHost::Dns(name) => resolve(name, deadline).map_err(|failure| (None, failure))?,
     };
     let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, url.port())).collect();
     let (stream, address) = connect(&addresses, deadline.at_most(CONNECT))?;
@@ -84,53 +84,6 @@ fn failure(error: TlsError, phase: Phase) -> Failure {
     }
 }
 
-/// The longest that name servers may take. musl asks all of them at once, twice in 5 s each time.
-const RESOLVE: Duration = Duration::from_secs(11);
-
-/// The addresses of a name, IPv6 and IPv4 in turn (RFC 8305 §4).
-///
-/// getaddrinfo(3) has no deadline, so a thread of its own waits for it. One that comes too late finds nobody who
-/// listens, and ends; the C library's own timeouts see to that.
-fn resolve(name: &DnsName, deadline: Deadline) -> Result<Vec<IpAddr>, Failure> {
-    let (sender, receiver) = sync_channel(1);
-    let host = name.as_str().to_owned();
-    let look_up = move || {
-        let found = (host.as_str(), 0).to_socket_addrs();
-        // Nobody listens any more when the deadline has passed.
-        let _ = sender.send(found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>()));
-    };
-    std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up).map_err(Failure::Resolve)?;
-    match receiver.recv_timeout(deadline.remaining()) {
-        Ok(Ok(found)) if found.is_empty() => Err(Failure::Resolve(io::ErrorKind::NotFound.into())),
-        Ok(Ok(found)) => Ok(interleaved(found)),
-        Ok(Err(error)) => Err(Failure::Resolve(error)),
-        Err(RecvTimeoutError::Timeout) => Err(Failure::TimedOut(Phase::Resolve)),
-        Err(RecvTimeoutError::Disconnected) => Err(Failure::Resolve(io::ErrorKind::Other.into())),
-    }
-}
-
-/// The families in turn, the C library's first choice first (it sorts by RFC 6724), so that a family without a route
-/// costs one try and not all of them.
-fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|ip| ip.is_ipv6() == first_is_v6);
-    let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut all: Vec<IpAddr> = Vec::new();
-    loop {
-        let pair = [first.next(), second.next()];
-        if pair == [None, None] || all.len() >= MAX_ADDRESSES {
-            return all;
-        }
-        for address in pair.into_iter().flatten() {
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-    }
-}
-
-/// The most addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 8;
 /// The longest that all addresses of a name together may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// The next address is tried beside one that has not answered for this long (RFC 8305 §5).
@@ -252,16 +205,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_take_turns() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let found = ["2001:db8::1", "2001:db8::2", "2001:db8::1", "192.0.2.1", "192.0.2.2"].map(ip).to_vec();
-        assert_eq!(interleaved(found), ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"].map(ip));
-        let one = ["192.0.2.1", "192.0.2.2"].map(ip);
-        assert_eq!(interleaved(one.to_vec()), one);
-        assert!(interleaved((0..50).map(|n| IpAddr::from([192, 0, 2, n])).collect()).len() <= MAX_ADDRESSES);
-    }
-
-    #[test]
     fn an_address_that_answers_is_found_behind_those_that_do_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let live = listener.local_addr().unwrap();
@@ -290,15 +233,5 @@ mod tests {
         };
         let kinds: Vec<_> = errors.iter().map(|(address, error)| (*address, error.kind())).collect();
         assert_eq!(kinds, [(closed, io::ErrorKind::ConnectionRefused), (silent, io::ErrorKind::TimedOut)]);
-    }
-
-    #[test]
-    fn a_name_that_does_not_exist() {
-        // RFC 6761 §6.4.
-        let name = DnsName::try_from("host.invalid").unwrap();
-        let failure = resolve(&name, Deadline::after(Duration::from_secs(30))).unwrap_err();
-        assert!(matches!(failure, Failure::Resolve(_) | Failure::TimedOut(Phase::Resolve)), "{failure:?}");
-        let failure = resolve(&name, Deadline::after(Duration::ZERO)).unwrap_err();
-        assert!(matches!(failure, Failure::TimedOut(Phase::Resolve)), "{failure:?}");
     }
 }
