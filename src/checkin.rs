@@ -15,7 +15,7 @@ mod wait;
 
 use std::time::Duration;
 
-pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved};
+pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved, Unresolved};
 
 use crate::certificate::CertificateFacts;
 use crate::dialogue::{Answer, Dialogue, NoAnswer};

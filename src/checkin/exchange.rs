@@ -10,10 +10,10 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
 use super::error::{Failure, Phase};
-use super::resolve::resolve;
+use super::resolve::Addresses;
 use crate::certificate::CertificateFacts;
 use crate::est::{Response, ResponseReader};
-use crate::payload::{CaCertificate, HttpsUrl, UrlHost};
+use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
 use crate::time::Deadline;
 use crate::tls::{self, ClientCertificate, Connection, TlsError, When};
@@ -42,12 +42,8 @@ pub(super) fn open(
     client: Option<&ClientCertificate>,
     deadline: Deadline,
 ) -> Result<Open, Failed> {
-    let addresses = match url.host() {
-        UrlHost::Ip(address) => vec![*address],
-        UrlHost::Dns(name) => resolve(name, deadline).map_err(|failure| (None, failure))?,
-    };
-    let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, url.port())).collect();
-    let (stream, address) = connect(&addresses, deadline.at_most(CONNECT))?;
+    let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
+    let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
     let connection = tls::connect(Timed { stream, deadline }, url.host(), ca, when, client)
         .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
     Ok(Open { connection, address })
@@ -88,15 +84,17 @@ fn failure(error: TlsError, phase: Phase) -> Failure {
 const CONNECT: Duration = Duration::from_secs(10);
 /// The next address is tried beside one that has not answered for this long (RFC 8305 §5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// How long addresses of the other family are waited for when every known address has refused. A name server that was
+/// only slow has them ready in the next round.
+const LATE_FAMILY: Duration = Duration::from_secs(1);
 
 /// The first address that takes a connection. One that swallows packets delays the next one by a quarter of a second,
 /// one that refuses not at all.
-fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<(TcpStream, SocketAddr), Failed> {
-    let mut waiting = addresses.iter().copied();
+fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, SocketAddr), Failed> {
     let mut trying: Vec<(OwnedFd, SocketAddr)> = Vec::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     while !deadline.expired() {
-        if let Some(address) = waiting.next() {
+        if let Some(address) = addresses.next() {
             match begin(address) {
                 Ok(socket) => trying.push((socket, address)),
                 Err(error) => {
@@ -105,9 +103,12 @@ fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<(TcpStream, S
                 }
             }
         } else if trying.is_empty() {
-            break;
+            match addresses.wait(deadline.at_most(LATE_FAMILY)) {
+                true => continue,
+                false => break,
+            }
         }
-        let more = waiting.len() != 0;
+        let more = addresses.more();
         let turn = if more { deadline.at_most(NEXT_ADDRESS) } else { deadline };
         while !turn.expired() && !trying.is_empty() {
             let mut fds: Vec<_> =
@@ -220,12 +221,13 @@ mod tests {
         let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         // The silent one costs no more than its turn: it would take all of this.
         let deadline = Deadline::after(Duration::from_secs(120));
-        let (_, found) = connect(&[closed, silent, live], deadline).map_err(|(_, failure)| failure).unwrap();
+        let (_, found) =
+            connect(&mut Addresses::known(&[closed, silent, live]), deadline).map_err(|(_, failure)| failure).unwrap();
         assert_eq!(found, live);
         // As short as this machine can bear: both are to be tried before it has passed.
         let mut limit = Duration::from_millis(300);
         let errors = loop {
-            match connect(&[closed, silent], deadline.at_most(limit)).err().unwrap() {
+            match connect(&mut Addresses::known(&[closed, silent]), deadline.at_most(limit)).err().unwrap() {
                 (None, Failure::Connect(errors)) if errors.len() == 2 => break errors,
                 other => assert!(!deadline.expired(), "{other:?}"),
             }
