@@ -50,6 +50,7 @@ pub mod dhcp4;
 pub mod neighbour;
 mod checksum;
 pub mod machine;
+pub mod smbios;
 pub mod pem;
 pub mod pool;
 pub mod secret;
