@@ -6,6 +6,7 @@
 //! verified at that time, which confirms it, and carries token and CSR. Whoever waits for an administrator's approval
 //! comes back with the second alone, with the same key and CSR.
 
+mod context;
 mod error;
 mod exchange;
 mod resolve;
@@ -15,125 +16,19 @@ mod wait;
 
 use std::time::Duration;
 
+pub use context::{Ask, Context, Line, Progress, Reply};
 pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved, Unresolved};
 
 use crate::certificate::CertificateFacts;
-use crate::dialogue::{Answer, Dialogue, NoAnswer};
+use crate::dialogue::{Answer, NoAnswer};
 use crate::est::{self, Lines, Operation, Outcome, RetryAfter};
 pub use crate::identity::AnswerError;
-use crate::identity::{Identity, verify};
-use crate::key_code::KeyCode;
+use crate::identity::verify;
 use crate::line::{Kind, Stage};
-use crate::payload::{EstUrl, NodeName};
-use crate::plan::{ClockPlan, ClockQuality, Server};
+use crate::payload::EstUrl;
+use crate::plan::ClockQuality;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
-use crate::tls::ClientCertificate;
 use visit::{Probed, Visit, alive};
-
-/// What the check-in may ask of the privileged half, by value: exactly these.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ask {
-    /// Set system clock and real-time clock to this time. It is right to within a second, and confirmed: a server
-    /// whose certificate is valid at that time said so.
-    SetClock(Timestamp),
-    /// No server can be reached over the network that there is: bring up one more link or address, and wait for that
-    /// until then at the latest.
-    NextLink(Deadline),
-    /// Renew the leases that are due, and restore addresses that are gone, until then at the latest.
-    RenewLease(Deadline),
-}
-
-/// What became of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reply {
-    /// It was done, and something may have changed.
-    Done,
-    /// There is nothing more of that kind, or it did not come in time.
-    NothingMore,
-}
-
-/// What is going on, for a console.
-#[derive(Debug)]
-pub enum Progress<'a> {
-    /// A server said what time it is, and the time is credible.
-    Clock {
-        /// URL and address.
-        server: &'a str,
-        /// Its Date.
-        date: Timestamp,
-    },
-    /// A server holds the request until an administrator approves it. Told once for each server.
-    Approval {
-        /// Which server.
-        url: &'a EstUrl,
-        /// Whose request.
-        node: &'a NodeName,
-        /// What console and administrator compare.
-        code: KeyCode,
-    },
-    /// Nothing worked yet. Told when something changed, and every minute.
-    Waiting {
-        /// The most telling failure of each URL.
-        attempts: &'a [&'a Attempt],
-        /// Until the next try.
-        delay: Duration,
-    },
-}
-
-/// `key 7K3M-Q0ZT-N4V8-XW1C waits for approval at https://…; compare …: imprint-host approve node1 7K3M-Q0ZT-N4V8-XW1C`
-impl std::fmt::Display for Progress<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Progress::Clock { server, date } => write!(f, "clock: {date} by {server}"),
-            Progress::Approval { url, node, code } => write!(
-                f,
-                "key {code} waits for approval at {url}; compare the code there and run: imprint-host approve {node} \
-                 {code}"
-            ),
-            Progress::Waiting { attempts, delay } => {
-                for attempt in *attempts {
-                    write!(f, "{attempt}; ")?;
-                }
-                write!(f, "trying again in {:.1} s", delay.as_secs_f64())
-            }
-        }
-    }
-}
-
-/// What a check-in needs to know.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// Whom to ask, and whom to trust.
-    pub server: &'a Server,
-    /// What is known about the time of day.
-    pub clock: &'a ClockPlan,
-    /// Key and CSR.
-    pub identity: &'a Identity,
-    /// The certificate that is to be renewed, with its key; `None` asks for the first one.
-    pub renews: Option<&'a ClientCertificate>,
-    /// User-Agent header field.
-    pub user_agent: &'a str,
-    /// How long an administrator may take to approve a first certificate, from the first 202 on; `None`: for ever. A
-    /// renewal has until its deadline.
-    pub approval_timeout: Option<Duration>,
-    /// The line that the payload came on, for `line:`.
-    pub line: Option<Line<'a>>,
-}
-
-/// A line to a host that signs.
-#[derive(Clone, Copy)]
-pub struct Line<'a> {
-    /// The conversation.
-    pub dialogue: &'a Dialogue,
-    /// What is said on it: the CSR with its proof.
-    pub request: &'a [u8],
-}
-
-impl std::fmt::Debug for Line<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Line").finish_non_exhaustive()
-    }
-}
 
 /// A certificate that was verified: for our key, with exactly our names, from a CA that the payload allows. Only this
 /// module makes one.

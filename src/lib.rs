@@ -1,6 +1,6 @@
 //! imprint gives a machine its identity in the first second of its life.
 //!
-//! Data flows one way, and the modules stand in that order:
+//! Data flows one way:
 //!
 //! ```text
 //! options → source → payload → plan → apply → identity → check-in → hand-over
@@ -13,48 +13,57 @@
 //! pure [`mod@plan`]; [`apply`] only acts. One door leads back: the check-in may ask `apply` for the things listed in
 //! [`checkin::Ask`], by value. Codecs (payload, ISO 9660, EST bodies, netlink messages) are pure, bytes to values and
 //! back, and are shared with the host tool.
+//!
+//! The modules below stand in floors: each one uses only modules that are listed under it, and a test holds them to it. What
+//! two floors need is a module of its own below both.
 
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it: use console
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
 
+// Stories.
 pub mod run;
 pub mod renew;
+pub mod error;
 pub mod fault;
-pub mod options;
-pub mod source;
-pub mod payload;
-pub mod facts;
-pub mod plan;
-pub mod apply;
-pub mod identity;
-pub mod checkin;
-pub mod est;
-pub mod tls;
+
+// The stages of a story, the last one first.
 pub mod handover;
 pub mod status;
+pub mod checkin;
+pub mod identity;
+pub mod apply;
+pub mod plan;
+pub mod facts;
+pub mod source;
+pub mod options;
 
-pub mod error;
-pub mod console;
-pub mod chain;
-pub mod confine;
-pub mod certificate;
-pub mod digest;
-pub mod key_code;
-pub mod hex;
-pub mod line;
+// Protocols and codecs.
+pub mod est;
+pub mod tls;
 pub mod dialogue;
-pub mod port;
-pub mod netlink;
-pub mod uevent;
-pub mod dhcp4;
-pub mod neighbour;
-mod checksum;
+pub mod line;
 pub mod machine;
 pub mod smbios;
+pub mod neighbour;
+pub mod dhcp4;
+mod checksum;
+pub mod netlink;
+pub mod port;
+pub mod uevent;
+pub mod payload;
+
+// What several of them need.
+pub mod certificate;
+pub mod key_code;
+pub mod digest;
 pub mod pem;
-pub mod pool;
+pub mod hex;
 pub mod secret;
 pub mod shown;
-pub mod time;
+pub mod chain;
+pub mod console;
+pub mod confine;
+pub mod pool;
 pub mod trial;
 pub mod sys;
+pub mod time;

@@ -11,6 +11,7 @@ pub mod medium;
 pub mod volume;
 pub mod iso9660;
 pub mod fat;
+pub mod fat_error;
 pub mod marks;
 pub mod udevd;
 

@@ -23,6 +23,7 @@ mod pure {
     mod docs;
     mod drives;
     mod errors;
+    mod floors;
     mod line;
     mod slow;
     mod units;

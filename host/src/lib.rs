@@ -1,29 +1,35 @@
 //! imprint-host makes bootstrap payloads and signs the CSRs that match what was injected.
 //!
 //! [`cli`] reads the command; [`state`] is the directory with CA and store; [`record`] compiles a node's TOML;
-//! [`compose`] makes a payload of it; [`serve`] speaks EST and asks [`enrol`], which alone decides what is signed.
+//! [`compose`] makes a payload of it; [`serve`] speaks EST and asks [`enrol`], which alone decides what is signed. Each module
+//! uses only modules that are listed under it, and a test holds them to it.
 
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
 
+// Commands.
 pub mod cli;
+pub mod list;
+pub mod load;
+pub mod serve;
+pub mod inject;
+
+// The books, and what is decided by them.
+pub mod est;
 pub mod state;
-pub mod record;
+pub mod enrol;
 pub mod compose;
+pub mod store;
+pub mod record;
+pub mod room;
+pub mod ca;
+
+// Formats, and what several of them need.
+pub mod output;
 pub mod iso;
 pub mod vfat;
 pub mod cpio;
-pub mod output;
-pub mod list;
 pub mod csr;
-pub mod enrol;
-pub mod serve;
-pub mod inject;
-pub mod est;
-pub mod store;
-pub mod ca;
 pub mod x509;
 pub mod origin;
-pub mod room;
 pub mod crash;
-pub mod load;

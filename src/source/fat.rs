@@ -3,12 +3,11 @@
 //! fixed limits. "fatgen103" is Microsoft's "FAT32 File System Specification", version 1.03.
 
 mod directory;
-pub(super) mod error;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Seek};
 
-pub use error::FatError;
+pub use super::fat_error::FatError;
 
 use directory::{Entry, LongName, More, entries_in};
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::fat::error::FatError;
+use super::fat_error::FatError;
 
 /// Directories on the way to the file: some 20,000 entries.
 pub(super) const MAX_DIRECTORY: u32 = 1024 * 1024;

@@ -8,6 +8,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, R
 use proptest::prelude::*;
 
 use super::*;
+use crate::payload::Route;
 
 const SEQUENCE: u32 = 0x6b03_87bd;
 /// RTM_NEWLINK as Linux 6.18 sends it for one end of a veth pair that is up: index 3, "eth0".

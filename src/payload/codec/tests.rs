@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use serde_cbor::Value;
+
 use super::*;
 
 const TYPICAL: &[u8] = include_bytes!("../../../tests/data/payload-typical.cbor");

@@ -1,0 +1,97 @@
+//! From the plan to the hand-over: key, CSR and certificate, or the key and certificate that the payload brought. A boot and
+//! a running system share it.
+
+use std::time::Duration;
+
+use super::door::Door;
+use crate::checkin::{self, Ask, Context};
+use crate::console::say;
+use crate::error::Error;
+use crate::handover::{self, Certificates, Folder, Pending, Private};
+use crate::identity::{Given, Identity};
+use crate::line::seal;
+use crate::payload::EstUrl;
+use crate::plan::{GivenPlan, IdentityPlan, Plan};
+use crate::pool::Seeded;
+use crate::status::{Node, Timeline};
+use crate::time::Deadline;
+
+/// How long all of it may take, and how long an administrator's approval, which has a limit of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) deadline: Deadline,
+    pub(super) approval: Option<Duration>,
+}
+
+/// Key, CSR, certificate, hand-over: the part that a boot and a running system share.
+pub(super) fn identify(
+    plan: &Plan,
+    seeded: &Seeded,
+    mut door: Door<'_>,
+    folder: &Folder,
+    private: Private,
+    timeline: &mut Timeline,
+    Limits { deadline, approval: approval_timeout }: Limits,
+) -> Result<Pending, Error> {
+    let (subject, server) = match &plan.identity {
+        IdentityPlan::Enrol { subject, server } => (subject, server),
+        IdentityPlan::Given(given) => return adopt(plan, given, &mut door, folder, private, timeline),
+    };
+    let identity = timeline.step("identity", |detail| {
+        let identity = Identity::generate(subject, seeded)?;
+        *detail = format!("{} key {}", subject.key, identity.code());
+        Ok::<_, Error>(identity)
+    })?;
+    timeline.keyed(&identity.code());
+    let user_agent = format!("imprint/{} ({})", env!("CARGO_PKG_VERSION"), plan.origin.kind());
+    let request = door.line.and_then(|line| {
+        let token = server.token.as_ref().map(|token| token.secret.expose().as_bytes()).unwrap_or_default();
+        server.urls.contains(&EstUrl::Line).then(|| (line, seal::request(token, line.hello(), identity.csr())))
+    });
+    let issued = timeline.step("check-in", |detail| {
+        let context = Context {
+            line: request.as_ref().map(|(dialogue, request)| checkin::Line { dialogue, request }),
+            server,
+            clock: &plan.clock,
+            identity: &identity,
+            renews: None,
+            user_agent: &user_agent,
+            approval_timeout,
+        };
+        let mut ask = |ask: Ask| door.answer(ask);
+        let issued = checkin::enroll(&context, &mut ask, &mut |progress| say(&progress.to_string()), deadline)?;
+        *detail = format!("{} by {}", issued.facts().subject, issued.server());
+        Ok::<_, Error>(issued)
+    })?;
+    timeline.step("hand-over", |detail| {
+        let network = door.hand_over()?;
+        let node = Node::new(plan, network.as_ref(), &identity.code(), issued.facts().not_after);
+        *detail = format!("{}, valid until {}", folder.path().display(), issued.facts().not_after);
+        let certificates = Certificates::new(&issued, &server.ca);
+        Ok::<_, Error>(handover::write(folder, private, identity, &certificates, &node)?)
+    })
+}
+
+/// Certificate and key from the payload: the same hand-over without a check-in.
+fn adopt(
+    plan: &Plan,
+    given: &GivenPlan,
+    door: &mut Door<'_>,
+    folder: &Folder,
+    private: Private,
+    timeline: &mut Timeline,
+) -> Result<Pending, Error> {
+    let given = timeline.step("identity", |detail| {
+        let given = Given::verify(given)?;
+        *detail = format!("{} with {} key {}, from the payload", given.facts().subject, given.key_type(), given.code());
+        Ok::<_, Error>(given)
+    })?;
+    timeline.keyed(&given.code());
+    timeline.step("hand-over", |detail| {
+        let network = door.hand_over()?;
+        let node = Node::new(plan, network.as_ref(), &given.code(), given.facts().not_after);
+        *detail = format!("{}, valid until {}", folder.path().display(), given.facts().not_after);
+        let chain = given.chain().to_vec();
+        Ok::<_, Error>(handover::write(folder, private, given, &Certificates::of(&chain, plan.ca()), &node)?)
+    })
+}

@@ -1,0 +1,64 @@
+//! `imprint console`: the boot by hand, on the console of a node. Shows which node it is, takes what is pasted or what a host
+//! brings on this line, and goes on like a boot. Looks at no other source.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::end::{finish, report, stopped};
+use super::{RUN_DIR, begin, story_of};
+use crate::console::say;
+use crate::dialogue::Dialogue;
+use crate::error::Error;
+use crate::facts;
+use crate::fault;
+use crate::handover::{Folder, Pending};
+use crate::hex;
+use crate::options::Options;
+use crate::source::{self, Origin};
+use crate::status::Timeline;
+use crate::time::Deadline;
+
+/// `imprint console`: by hand, on the console of a node. Shows which node it is, and takes what is pasted.
+pub fn console(root: &Path, timeout: Duration) -> Result<(), Error> {
+    let mut timeline = Timeline::new(|step| say(&step.to_string()));
+    let directory = root.join(RUN_DIR);
+    let Some(folder) = begin(&directory)? else { return Ok(()) };
+    fault::recorded_in(&directory, timeline.record());
+    let mut line = None;
+    let result = match by_hand(root, &folder, timeout, &mut timeline, &mut line) {
+        Ok(pending) => finish(&directory, pending, &timeline),
+        Err(error) => Err(stopped(&directory, &timeline, error)),
+    };
+    if let Some(line) = line {
+        report(line, &result, &timeline);
+    }
+    result
+}
+
+fn by_hand(
+    root: &Path,
+    folder: &Folder,
+    timeout: Duration,
+    timeline: &mut Timeline,
+    line: &mut Option<Dialogue>,
+) -> Result<Pending, Error> {
+    let deadline = Deadline::after(timeout);
+    let mut options = Options::parse("")?;
+    options.timeout = timeout;
+    let pin = facts::site_pin(root)?;
+    let origin = Origin::Line { name: String::new(), sealed: false };
+    let facts = facts::gather(root, origin, None, None, deadline)?;
+    let dialogue = line.insert(source::serial::terminal(root, deadline)?);
+    let uuid = facts.dmi.uuid.map_or("unknown".to_owned(), |uuid| hex::uuid(&uuid));
+    say(&format!("UUID {uuid}, serial number {}", facts.dmi.serial.as_deref().unwrap_or("unknown")));
+    for link in &facts.links {
+        say(&format!("link {link}, {}", if link.carrier { "carrier" } else { "no carrier, or down" }));
+    }
+    say(&format!("line key {}, for a host that speaks on this line (imprint-host inject --call)", dialogue.code()));
+    say("or paste what this prints: imprint-host payload NODE --as text");
+    let found = timeline.step("source", |detail| {
+        source::serial::pasted(dialogue, deadline, &mut |words| say(words))
+            .inspect(|found| *detail = found.origin.to_string())
+    })?;
+    story_of(root, folder, &options, found, pin, timeline, line.as_ref())
+}

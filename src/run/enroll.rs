@@ -1,0 +1,55 @@
+//! `imprint enroll`: a certificate on a running system, whose clock and network stay as they are.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::certify::{Limits, identify};
+use super::door::Door;
+use super::end::{finish, stopped};
+use super::look::planned;
+use crate::console::say;
+use crate::error::Error;
+use crate::fault;
+use crate::handover::{Folder, Pending, Private};
+use crate::plan::Scope;
+use crate::pool::Seeded;
+use crate::source;
+use crate::status::Timeline;
+use crate::time::Deadline;
+
+/// `imprint enroll`: from decoding to hand-over on a running system, whose clock and network stay as they are.
+/// `approval`: how long an administrator may take.
+pub fn enroll(
+    root: &Path,
+    file: &Path,
+    out: &Path,
+    timeout: Duration,
+    approval: Option<Duration>,
+) -> Result<(), Error> {
+    let mut timeline = Timeline::new(|step| say(&step.to_string()));
+    let limits = Limits { deadline: Deadline::after(timeout), approval };
+    let folder = Folder::make(out)?;
+    fault::recorded_in(out, timeline.record());
+    match enroll_story(root, file, &folder, limits, &mut timeline) {
+        Ok(pending) => finish(out, pending, &timeline),
+        Err(error) => Err(stopped(out, &timeline, error)),
+    }
+}
+
+fn enroll_story(
+    root: &Path,
+    file: &Path,
+    folder: &Folder,
+    limits: Limits,
+    timeline: &mut Timeline,
+) -> Result<Pending, Error> {
+    let deadline = limits.deadline;
+    let found = timeline.step("source", |_| source::file::named(file))?;
+    timeline.found(&found.origin);
+    let payload = timeline.step("payload", |_| source::decode(&found))?;
+    let plan = timeline.step("plan", |_| planned(root, found, payload, Scope::CertificateOnly, deadline))?;
+    timeline.planned(&plan);
+    let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
+    let door = Door { root, boot: false, race: None, line: None };
+    identify(&plan, &seeded, door, folder, Private::Directory, timeline, limits)
+}

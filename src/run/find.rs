@@ -1,0 +1,81 @@
+//! The source of a boot: looks on every medium and line that the options allow, and tells the console what it waits for.
+//! Which of them may bring a payload, `source` decides.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use crate::console::say;
+use crate::dialogue::Dialogue;
+use crate::error::Error;
+use crate::facts;
+use crate::options::Options;
+use crate::source::{self, Found, Notice};
+use crate::time::{Deadline, since_boot};
+
+pub(super) type Sought = Option<(Found, Option<facts::SitePin>)>;
+
+pub(super) fn find(
+    options: &Options,
+    root: &Path,
+    cmdline: &str,
+    line: &mut Option<Dialogue>,
+    detail: &mut String,
+) -> Result<Sought, Error> {
+    let pin = facts::site_pin(root)?;
+    let deadline = Deadline::after(options.timeout);
+    *line = source::serial::listen(options, root, cmdline, false, deadline)?;
+    // Beside the source that was used, what a person should know of the drives.
+    let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
+    let heard = |line: Option<&Dialogue>, notice: Notice<'_>| match notice {
+        Notice::Drive(words) => {
+            say(words);
+            drives.borrow_mut().extend(["; ", words]);
+        }
+        Notice::Left(drive) => left.borrow_mut().push(drive.to_owned()),
+        Notice::Waiting(looked) => {
+            let seconds = options.timeout.as_secs();
+            let by = line.map(|line| format!(", or a host on {}; line key {}", line.names(), line.code()));
+            let by = by.unwrap_or_default();
+            say(&format!(
+                "no payload yet ({looked}); waiting up to {seconds} s for a config drive labelled IMPRINT{by}"
+            ));
+        }
+        Notice::Line(told) => {
+            let code = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
+            say(&format!("{told}{code}"));
+        }
+    };
+    let early = line.as_ref();
+    let reader = Path::new(source::reader::PROGRAM);
+    let mut notice = |notice: Notice<'_>| heard(early, notice);
+    let mut found = source::find(options, root, reader, pin.is_some(), early, deadline, &mut notice)?;
+    if let Err(looked) = &found
+        && line.is_none()
+        && let Some(late) = source::serial::listen(options, root, cmdline, true, deadline)?
+    {
+        let late = line.insert(late);
+        let sought = source::serial::find(
+            late,
+            false,
+            since_boot(),
+            deadline,
+            source::serial::Heard::default(),
+            &mut |notice| heard(Some(late), notice),
+        )?;
+        found = sought.map_err(|lines| format!("{looked}; {lines}"));
+    }
+    if let Some(begun) = source::udevd::begin_anew(root, &left.borrow()) {
+        say(&match begun {
+            Ok(()) => "udevd waits for a drive that does not answer; it was begun anew, without that drive".to_owned(),
+            Err(error) => format!(
+                "udevd waits for a drive that does not answer, and could not be begun anew ({error}); the root device may \
+                 not appear before the drive is detached"
+            ),
+        });
+    }
+    *detail = match &found {
+        Ok(found) => format!("{}{}", found.origin, drives.borrow()),
+        Err(looked) => format!("no payload ({looked}), booting on without"),
+    };
+    Ok(found.ok().map(|found| (found, pin)))
+}
