@@ -9,6 +9,7 @@
 mod context;
 mod error;
 mod exchange;
+mod resolve;
 mod telling;
 mod visit;
 mod wait;
@@ -16,7 +17,7 @@ mod wait;
 use std::time::Duration;
 
 pub use context::{Ask, Context, Line, Progress, Reply};
-pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved};
+pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved, Unresolved};
 
 use crate::certificate::CertificateFacts;
 use crate::dialogue::{Answer, NoAnswer};

@@ -2,12 +2,14 @@
 //! sockets and no clock here; what to do with a lease is others' to say.
 
 pub mod message;
+mod options;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::payload::{DnsName, HardwareAddress, HostName, Prefix, Route};
-use message::{Answer, Kind, Question};
+use message::{Answer, Dropped, Kind, Question, Server};
+pub(crate) use options::names;
 
 /// Who asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,6 +84,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// An offer is asked for this often before the client begins again.
 const REQUESTS: u32 = 4;
+/// The same, where another server has offered as well.
+const REQUESTS_OF_SEVERAL: u32 = 2;
+/// So many servers are told apart.
+const MOST_SERVERS: usize = 8;
 
 /// A client that wants one address on one link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,23 +100,52 @@ pub struct Client {
     sent: u32,
     next: Duration,
     discovers: u32,
+    /// Who has offered, and how many of the offers were not kept.
+    servers: Vec<(Ipv4Addr, u32)>,
+    /// The offer of a server that has not kept one before: it is asked for when no other comes.
+    spare: Option<Offer>,
+    /// The last refusal, for people.
     refusal: Option<(Ipv4Addr, String)>,
+    /// The last server that offered and did not answer, and how often it was asked.
+    deaf: Option<(Ipv4Addr, u32)>,
+    dropped: Vec<(Dropped, u32)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Stage {
     Discover,
-    /// Somebody offered this address.
-    Request(Ipv4Addr, Ipv4Addr),
+    /// Somebody offered an address.
+    Request(Offer),
     /// A lease that is to go on, and when it is over.
     Renew(Ipv4Addr, Duration),
+    /// There is a lease.
+    Bound(Prefix, Ipv4Addr),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Offer {
+    address: Ipv4Addr,
+    server: Server,
 }
 
 impl Client {
     /// Has no address yet. It asks at once: the random second to ten of RFC 2131 §4.4.1 are there for rooms full of
     /// machines that are switched on together, and these nodes' firmware has just asked in the same moment anyway.
     pub fn new(asker: Asker, random: [u8; 8], now: Duration) -> Client {
-        Client { asker, random, begun: now, stage: Stage::Discover, sent: 0, next: now, discovers: 0, refusal: None }
+        Client {
+            asker,
+            random,
+            begun: now,
+            stage: Stage::Discover,
+            sent: 0,
+            next: now,
+            discovers: 0,
+            servers: Vec::new(),
+            spare: None,
+            refusal: None,
+            deaf: None,
+            dropped: Vec::new(),
+        }
     }
 
     /// Wants to keep what it has. It asks everybody, as RFC 2131 §4.4.5 does when it rebinds: that needs no route to the
@@ -128,17 +163,31 @@ impl Client {
         if now < self.next {
             return Poll { send: None, wake: self.next };
         }
-        if matches!(self.stage, Stage::Request(..)) && self.sent >= REQUESTS {
-            (self.stage, self.sent) = (Stage::Discover, 0);
-        }
-        // RFC 2131 §4.4.5. A server that knows nothing of the lease would keep silent for ever (§4.3.2).
-        if matches!(self.stage, Stage::Renew(_, end) if now >= end) {
-            (self.stage, self.sent) = (Stage::Discover, 0);
+        match self.stage {
+            Stage::Request(Offer { server, .. }) if self.sent >= self.patience(server.address) => {
+                self.deaf = Some((server.address, self.sent));
+                self.failed(server.address);
+                (self.stage, self.sent) = (Stage::Discover, 0);
+            }
+            // RFC 2131 §4.4.5. A server that knows nothing of the lease would keep silent for ever (§4.3.2).
+            Stage::Renew(_, end) if now >= end => (self.stage, self.sent) = (Stage::Discover, 0),
+            // Nobody else has offered.
+            Stage::Discover => {
+                if let Some(offer) = self.spare.take() {
+                    (self.stage, self.sent) = (Stage::Request(offer), 0);
+                }
+            }
+            _ => {}
         }
         let (kind, wants, server, has) = match self.stage {
             Stage::Discover => (Kind::Discover, None, None, Ipv4Addr::UNSPECIFIED),
-            Stage::Request(address, server) => (Kind::Request, Some(address), Some(server), Ipv4Addr::UNSPECIFIED),
+            Stage::Request(Offer { address, server }) => {
+                // Whoever did not say who it is would not know itself by any other name.
+                let named = server.identified.then_some(server.address);
+                (Kind::Request, Some(address), named, Ipv4Addr::UNSPECIFIED)
+            }
             Stage::Renew(address, _) => (Kind::Request, None, None, address),
+            Stage::Bound(..) => return Poll { send: None, wake: Duration::MAX },
         };
         let question = Question {
             kind,
@@ -163,28 +212,94 @@ impl Client {
         Poll { send: Some(question.encode()), wake: self.next }
     }
 
-    /// A packet that came in. What is not an answer to this client's last question is nothing.
+    /// A packet that came in. What is for DHCP clients and not an answer to this one's last question is counted.
     pub fn push(&mut self, packet: &[u8], now: Duration) -> Option<Event> {
-        let answer = Answer::decode(packet)?;
-        let mac = self.asker.mac.as_bytes();
-        // RFC 4390 §2.1: for InfiniBand the transaction has to do.
-        if answer.xid != self.xid() || (mac.len() == 6 && answer.mac != mac) || self.sent == 0 {
-            return None;
-        }
-        let IpAddr::V4(address) = answer.address.address() else { return None };
-        match (&self.stage, answer.kind) {
-            (Stage::Discover, Kind::Offer) => {
-                (self.stage, self.sent, self.next) = (Stage::Request(address, answer.server), 0, now);
+        match Answer::decode(packet)?.and_then(|answer| self.take(answer, now)) {
+            Ok(event) => event,
+            Err(why) => {
+                match self.dropped.iter_mut().find(|(reason, _)| *reason == why) {
+                    Some((_, count)) => *count = count.saturating_add(1),
+                    None => self.dropped.push((why, 1)),
+                }
                 None
             }
-            (Stage::Request(wanted, server), Kind::Ack) if *wanted == address && *server == answer.server => {
-                Some(Event::Bound(lease(answer, now)))
-            }
-            (Stage::Renew(wanted, _), Kind::Ack) if *wanted == address => Some(Event::Bound(lease(answer, now))),
-            (Stage::Request(_, server), Kind::Nak) if *server == answer.server => Some(self.refused(answer, now)),
-            (Stage::Renew(..), Kind::Nak) => Some(self.refused(answer, now)),
-            _ => None,
         }
+    }
+
+    fn take(&mut self, answer: Answer, now: Duration) -> Result<Option<Event>, Dropped> {
+        let mac = self.asker.mac.as_bytes();
+        // RFC 4390 §2.1: for InfiniBand the transaction has to do.
+        if mac.len() == 6 && answer.mac != mac {
+            return Err(Dropped::OtherMachine);
+        }
+        if answer.xid != self.xid() {
+            return Err(Dropped::OtherExchange);
+        }
+        // The first offer ends the stage of DISCOVER, and more may follow at once.
+        let late_offer = matches!((&self.stage, answer.kind), (Stage::Request(_), Kind::Offer));
+        let IpAddr::V4(address) = answer.address.address() else { return Err(Dropped::NoAddress) };
+        if self.sent == 0 && !late_offer {
+            return Err(Dropped::Unasked);
+        }
+        match (&self.stage, answer.kind) {
+            (Stage::Discover | Stage::Request(_), Kind::Offer) => {
+                self.offered(Offer { address, server: answer.server }, now);
+                Ok(None)
+            }
+            (Stage::Request(asked), _) if !asked.server.may_be(answer.server) => Err(Dropped::OtherServer),
+            (Stage::Request(Offer { address: wanted, .. }) | Stage::Renew(wanted, _), Kind::Ack)
+                if *wanted == address =>
+            {
+                self.stage = Stage::Bound(answer.address, answer.server.address);
+                Ok(Some(Event::Bound(lease(answer, now))))
+            }
+            (Stage::Request(asked), Kind::Nak) => {
+                self.failed(asked.server.address);
+                Ok(Some(self.refused(answer, now)))
+            }
+            (Stage::Renew(..), Kind::Nak) => Ok(Some(self.refused(answer, now))),
+            _ => Err(Dropped::Unasked),
+        }
+    }
+
+    /// Takes the first offer of a server that has not failed yet. One that has is asked again when nobody else offers: of
+    /// two servers, one that refuses or is deaf must not be asked for ever.
+    fn offered(&mut self, offer: Offer, now: Duration) {
+        let failures = self.failures(offer.server.address);
+        if failures.is_none() && self.servers.len() < MOST_SERVERS {
+            self.servers.push((offer.server.address, 0));
+        }
+        if self.stage != Stage::Discover {
+            return;
+        }
+        if failures.unwrap_or(0) == 0 {
+            (self.stage, self.sent, self.next, self.spare) = (Stage::Request(offer), 0, now, None);
+        } else if self.spare.is_none_or(|spare| failures < self.failures(spare.server.address)) {
+            self.spare = Some(offer);
+            self.next = self.next.min(now.saturating_add(FIRST_WAIT));
+        }
+    }
+
+    /// How many offers of a server were not kept.
+    fn failures(&self, server: Ipv4Addr) -> Option<u32> {
+        self.servers.iter().find(|(known, _)| *known == server).map(|(_, failures)| *failures)
+    }
+
+    fn failed(&mut self, server: Ipv4Addr) {
+        if let Some((_, failures)) = self.servers.iter_mut().find(|(known, _)| *known == server) {
+            *failures = failures.saturating_add(1);
+        } else if self.servers.len() < MOST_SERVERS {
+            self.servers.push((server, 1));
+        } else if let Some(first) = self.servers.first_mut() {
+            *first = (server, 1);
+        }
+    }
+
+    /// How often a server is asked for what it offered.
+    fn patience(&self, server: Ipv4Addr) -> u32 {
+        let own = self.failures(server).unwrap_or(0);
+        let other = self.servers.iter().any(|(known, failures)| *known != server && *failures <= own);
+        if other { REQUESTS_OF_SEVERAL } else { REQUESTS }
     }
 
     /// For people.
@@ -192,13 +307,21 @@ impl Client {
         let mut state = match &self.stage {
             Stage::Discover if self.discovers == 0 => "about to ask".to_owned(),
             Stage::Discover => format!("{} DISCOVER sent, no OFFER", self.discovers),
-            Stage::Request(address, server) => {
-                format!("OFFER of {address} by {server}, {} REQUEST sent, no answer", self.sent)
+            Stage::Request(Offer { address, server }) => {
+                format!("OFFER of {address} by {}, {} REQUEST sent, no answer", server.address, self.sent)
             }
             Stage::Renew(address, _) => format!("{} REQUEST sent to keep {address}, no answer", self.sent),
+            Stage::Bound(address, server) => format!("{address} by {server}"),
         };
         if let Some((server, words)) = &self.refusal {
             state.push_str(&format!(", last NAK by {server}{words}"));
+        }
+        if let Some((server, asked)) = &self.deaf {
+            state.push_str(&format!(", no answer by {server} to {asked} REQUEST"));
+        }
+        for (position, (why, count)) in self.dropped.iter().enumerate() {
+            let comma = if position == 0 { ", dropped: " } else { ", " };
+            state.push_str(&format!("{comma}{count} {why}"));
         }
         state
     }
@@ -219,7 +342,7 @@ impl Client {
         let words = answer.message.unwrap_or_default();
         let words: String = words.chars().take(80).flat_map(char::escape_default).collect();
         let words = if words.is_empty() { words } else { format!(": \"{words}\"") };
-        self.refusal = Some((answer.server, words));
+        self.refusal = Some((answer.server.address, words));
         // Not at once: a server that refuses and offers in turn would keep both ends busy.
         (self.stage, self.sent, self.next) = (Stage::Discover, 0, now.saturating_add(FIRST_WAIT));
         Event::Refused
@@ -233,7 +356,7 @@ fn lease(answer: Answer, now: Duration) -> Lease {
     let renew = answer.renew.filter(|timer| (1..answer.lease).contains(timer)).unwrap_or(answer.lease / 2);
     Lease {
         address: answer.address,
-        server: answer.server,
+        server: answer.server.address,
         routes: answer.routes,
         dns: answer.dns,
         search: answer.search,

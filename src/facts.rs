@@ -11,7 +11,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::dialogue::LineTime;
 use crate::hex;
-pub use crate::machine::{Dmi, LinkFacts, dmi, identifiers, link_facts, links, matches};
+pub use crate::machine::{Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};
 use crate::options::Options;

@@ -43,6 +43,7 @@ pub mod tls;
 pub mod dialogue;
 pub mod line;
 pub mod machine;
+pub mod smbios;
 pub mod neighbour;
 pub mod dhcp4;
 mod checksum;

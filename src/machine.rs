@@ -6,6 +6,7 @@ use crate::hex;
 use crate::netlink::message::{ARPHRD_LOOPBACK, LinkMessage};
 use crate::netlink::{Netlink, RequestError};
 use crate::payload::{DriverName, HardwareAddress, InterfaceName, Match};
+use crate::smbios::{self, Device, HostInterface};
 use crate::time::Deadline;
 
 /// One network link as rtnetlink and sysfs show it.
@@ -21,6 +22,18 @@ pub struct LinkFacts {
     pub driver: Option<DriverName>,
     /// IFF_LOWER_UP. A link that is down shows none.
     pub carrier: bool,
+    /// SMBIOS says that it leads to the machine's management controller.
+    pub controller: bool,
+}
+
+/// Drivers of USB links to a single peer: a management controller, a telephone, another computer.
+const USB_PEERS: [&str; 5] = ["cdc_ether", "cdc_eem", "cdc_ncm", "cdc_subset", "rndis_host"];
+
+impl LinkFacts {
+    /// Whether it is a USB link to a single peer (CDC, RNDIS).
+    pub fn is_usb_peer(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| USB_PEERS.contains(&driver.as_str()))
+    }
 }
 
 /// What SMBIOS says; absent on machines without it.
@@ -39,19 +52,27 @@ pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFa
         Match::Name(name) => link.name == *name,
         Match::Driver(driver) => link.driver.as_ref() == Some(driver),
         Match::BootIf => bootif.is_some() && link.mac.as_ref() == bootif,
-        // A link without a driver is a virtual one: nothing is plugged into it.
-        Match::AnyWithCarrier => link.driver.is_some(),
+        // A link without a driver is a virtual one: nothing is plugged into it. One to the management controller leads
+        // nowhere else, and has carrier as soon as the machine has power.
+        Match::AnyWithCarrier => link.driver.is_some() && !link.controller,
     }
 }
 
 /// Every link but loopback.
 pub fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<Vec<LinkFacts>, RequestError> {
     let messages = netlink.links(deadline)?;
-    Ok(messages.into_iter().filter_map(|message| link_facts(&message, root)).collect())
+    let controllers = host_interfaces(root);
+    Ok(messages.into_iter().filter_map(|message| link_facts(&message, root, &controllers)).collect())
+}
+
+/// Network interfaces of the management controller, by SMBIOS. Without SMBIOS, or the right to read it: none.
+pub fn host_interfaces(root: &Path) -> Vec<HostInterface> {
+    let table = std::fs::read(root.join("sys/firmware/dmi/tables/DMI"));
+    table.map(|table| smbios::host_interfaces(&table)).unwrap_or_default()
 }
 
 /// `None`: loopback, or a link whose name no payload could say.
-pub fn link_facts(message: &LinkMessage, root: &Path) -> Option<LinkFacts> {
+pub fn link_facts(message: &LinkMessage, root: &Path, controllers: &[HostInterface]) -> Option<LinkFacts> {
     if message.hardware == ARPHRD_LOOPBACK {
         return None;
     }
@@ -61,7 +82,51 @@ pub fn link_facts(message: &LinkMessage, root: &Path) -> Option<LinkFacts> {
     let driver = driver.and_then(|path| DriverName::try_from(path.file_name()?.to_str()?).ok());
     let permanent = message.permanent_address.as_deref().and_then(HardwareAddress::new);
     let mac = permanent.or_else(|| HardwareAddress::new(&message.address));
-    Some(LinkFacts { index: message.index, name, mac, driver, carrier })
+    let current = HardwareAddress::new(&message.address);
+    let controller = controllers.iter().any(|there| is_controller(there, [&mac, &current], &name, root));
+    Some(LinkFacts { index: message.index, name, mac, driver, carrier, controller })
+}
+
+/// Whether SMBIOS means this link: by its hardware address, or by what the device calls itself. The numbers of a PCI device
+/// may be those of the machine's other links, too, so that they count where one link has them only; those of a USB device
+/// are the controller's own.
+fn is_controller(
+    there: &HostInterface,
+    macs: [&Option<HardwareAddress>; 2],
+    name: &InterfaceName,
+    root: &Path,
+) -> bool {
+    let has_mac =
+        there.mac.is_some_and(|mac| macs.iter().any(|own| own.as_ref().is_some_and(|own| own.as_bytes() == mac)));
+    let has_numbers = |link: &Path| device(link).is_some_and(|device| device == there.device);
+    let net = root.join("sys/class/net");
+    has_mac
+        || (has_numbers(&net.join(name.as_str()))
+            && match there.device {
+                Device::Usb { .. } => true,
+                Device::Pci { .. } => {
+                    let links = std::fs::read_dir(&net).into_iter().flatten().flatten();
+                    there.mac.is_none() && links.filter(|link| has_numbers(&link.path())).count() == 1
+                }
+            })
+}
+
+/// What the device of a link calls itself, by sysfs.
+fn device(link: &Path) -> Option<Device> {
+    let number = |file: &str| {
+        let text = std::fs::read_to_string(link.join("device").join(file)).ok()?;
+        u16::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+    };
+    // Of USB the link belongs to an interface, and its device is one above.
+    let usb = || Some(Device::Usb { vendor: number("../idVendor")?, product: number("../idProduct")? });
+    let pci = || {
+        Some(Device::Pci {
+            vendor: number("vendor")?,
+            device: number("device")?,
+            subsystem: [number("subsystem_vendor")?, number("subsystem_device")?],
+        })
+    };
+    usb().or_else(pci)
 }
 
 /// Firmware that was never told a serial number says so in one of these ways.
@@ -107,5 +172,59 @@ mod tests {
         assert_eq!(dmi(root.path()), Dmi { uuid, serial: Some("SN-0042".into()) });
         fs::write(id.join("product_serial"), "To be filled by O.E.M.\n").unwrap();
         assert_eq!(dmi(root.path()).serial, None);
+    }
+
+    /// sysfs of a link, whose device lies below these folders.
+    fn device(root: &Path, name: &str, path: &str, files: &[(&str, &str)]) {
+        let device = root.join("sys/devices").join(path);
+        fs::create_dir_all(&device).unwrap();
+        let net = root.join("sys/class/net").join(name);
+        fs::create_dir_all(&net).unwrap();
+        std::os::unix::fs::symlink(&device, net.join("device")).unwrap();
+        for (file, text) in files {
+            fs::write(device.join(file), text).unwrap();
+        }
+    }
+
+    fn link(name: &str, last: u8) -> LinkMessage {
+        let address = vec![2, 0, 0, 0, 0, last];
+        LinkMessage { name: InterfaceName::try_from(name).ok(), address, ..LinkMessage::default() }
+    }
+
+    #[test]
+    fn links_to_the_management_controller() {
+        let root = tempfile::tempdir().unwrap();
+        // A hub on the board, and a link on an interface of it.
+        device(root.path(), "usb0", "pci0/usb1/1-3/1-3:1.0", &[("../idVendor", "046b\n"), ("../idProduct", "ffb0\n")]);
+        let pci = |device: &'static str| {
+            [
+                ("vendor", "0x8086\n"),
+                ("device", device),
+                ("subsystem_vendor", "0x15d9\n"),
+                ("subsystem_device", "0x1f5b\n"),
+            ]
+        };
+        device(root.path(), "eth0", "pci0/0000:01:00.0", &pci("0x153b\n"));
+        let usb = Device::Usb { vendor: 0x046b, product: 0xffb0 };
+        let card = Device::Pci { vendor: 0x8086, device: 0x153b, subsystem: [0x15d9, 0x1f5b] };
+        let is = |name: &str, last: u8, device: &Device, mac: Option<[u8; 6]>| {
+            let controllers = [HostInterface { device: device.clone(), mac }];
+            link_facts(&link(name, last), root.path(), &controllers).unwrap().controller
+        };
+        // By its numbers, by its address, and by neither.
+        assert!(is("usb0", 1, &usb, None) && is("usb0", 1, &usb, Some([2, 0, 0, 0, 0, 9])));
+        assert!(is("eth9", 7, &usb, Some([2, 0, 0, 0, 0, 7])));
+        assert!(!is("eth0", 1, &usb, None) && !is("usb0", 1, &card, None));
+        assert!(!is("usb0", 1, &Device::Usb { vendor: 0x046b, product: 0xffb1 }, None));
+        // A card of that kind is the controller's only while there is one of them, and its address is not known.
+        assert!(is("eth0", 1, &card, None) && !is("eth0", 1, &card, Some([2, 0, 0, 0, 0, 9])));
+        device(root.path(), "eth1", "pci0/0000:01:00.1", &pci("0x153b\n"));
+        assert!(!is("eth0", 1, &card, None) && !is("eth1", 2, &card, None));
+        // SMBIOS as the kernel shows it; without it there is no such link.
+        assert_eq!(host_interfaces(root.path()), []);
+        fs::create_dir_all(root.path().join("sys/firmware/dmi/tables")).unwrap();
+        let table = [&[42, 15, 1, 0, 0x40, 9, 2, 0x6b, 0x04, 0xb0, 0xff, 2, 3, 0, 0][..], &[0, 0, 127, 4, 2, 0, 0, 0]];
+        fs::write(root.path().join("sys/firmware/dmi/tables/DMI"), table.concat()).unwrap();
+        assert_eq!(host_interfaces(root.path()), [HostInterface { device: usb, mac: None }]);
     }
 }

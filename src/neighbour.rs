@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::checksum;
-use crate::dhcp4::message::names;
+use crate::dhcp4::names;
 use crate::payload::DnsName;
 
 /// Name servers and search domains of a router.
@@ -84,9 +84,9 @@ pub fn user_options(body: &[u8]) -> Option<UserOptions> {
     says.then_some(found)
 }
 
-/// A link-local name server would need its link's name in resolv.conf, which most resolvers cannot read.
+/// A link-local one is, together with the link that it was heard on.
 fn usable(server: &Ipv6Addr) -> bool {
-    !(server.is_unspecified() || server.is_loopback() || server.is_multicast() || server.is_unicast_link_local())
+    !(server.is_unspecified() || server.is_loopback() || server.is_multicast())
 }
 
 /// Code, the whole option, and what follows (RFC 4861 §4.6: the length is in units of 8 bytes, never 0).

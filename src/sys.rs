@@ -3,7 +3,10 @@
 
 #![allow(unsafe_code)] // denied everywhere else; every block says why it is sound
 
+use std::ffi::CStr;
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
@@ -13,6 +16,7 @@ use nix::libc::{c_int, c_uint, c_void, socklen_t};
 use nix::poll::{PollFd, PollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 use crate::time::Deadline;
 
@@ -264,6 +268,66 @@ pub fn netlink_ext_ack(socket: &impl AsFd) -> io::Result<()> {
     };
     Errno::result(result)?;
     Ok(())
+}
+
+/// Why a lookup gave no address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NoAddress {
+    /// The name has none of this family, by the name servers.
+    Unknown,
+    /// No answer in time, or none but that a name server cannot answer now. musl waits on where one refuses, so that
+    /// this comes of a refusal, too.
+    Silence,
+    /// A name server does not want to answer.
+    Refused,
+    /// The machine could not ask.
+    Failed(String),
+}
+
+impl fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoAddress::Unknown => f.write_str("none"),
+            NoAddress::Silence => f.write_str("no answer"),
+            NoAddress::Refused => f.write_str("refused"),
+            NoAddress::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// The addresses of one family that a name has (getaddrinfo(3)). Waits as long as the C library does.
+pub fn look_up(name: &CStr, ipv6: bool) -> Result<Vec<IpAddr>, NoAddress> {
+    // SAFETY: struct addrinfo holds numbers, and pointers that may be null: zeros are one.
+    let mut hints: nix::libc::addrinfo = unsafe { std::mem::zeroed() };
+    hints.ai_family = if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET };
+    // One entry for each address, not one for each kind of socket.
+    hints.ai_socktype = nix::libc::SOCK_STREAM;
+    let mut list = std::ptr::null_mut();
+    // SAFETY: name is a C string, hints one struct addrinfo, and list a place for one pointer; all outlive the call.
+    let code = unsafe { nix::libc::getaddrinfo(name.as_ptr(), std::ptr::null(), &raw const hints, &raw mut list) };
+    match code {
+        0 => {}
+        nix::libc::EAI_NONAME | nix::libc::EAI_NODATA => return Err(NoAddress::Unknown),
+        nix::libc::EAI_AGAIN => return Err(NoAddress::Silence),
+        nix::libc::EAI_FAIL => return Err(NoAddress::Refused),
+        nix::libc::EAI_SYSTEM => return Err(NoAddress::Failed(Errno::last().desc().to_lowercase())),
+        other => return Err(NoAddress::Failed(format!("the C library's error {other}"))),
+    }
+    let (mut found, mut next) = (Vec::new(), list.cast_const());
+    // SAFETY: getaddrinfo has succeeded, so that list begins a chain of struct addrinfo that ends with a null pointer, and
+    // nothing has freed it yet.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        // SAFETY: ai_addr points to a socket address of ai_addrlen bytes (getaddrinfo(3)).
+        let address = unsafe { SockaddrStorage::from_raw(entry.ai_addr, Some(entry.ai_addrlen)) };
+        if let Some(address) = address {
+            found.extend(address.as_sockaddr_in().map(|four| IpAddr::V4(four.ip())));
+            found.extend(address.as_sockaddr_in6().map(|six| IpAddr::V6(six.ip())));
+        }
+        next = entry.ai_next.cast_const();
+    }
+    // SAFETY: list is what getaddrinfo gave, and what was read of it was copied.
+    unsafe { nix::libc::freeaddrinfo(list) };
+    if found.is_empty() { Err(NoAddress::Unknown) } else { Ok(found) }
 }
 
 /// `struct sockaddr_ll`, include/uapi/linux/if_packet.h, with room for InfiniBand's addresses, too: the kernel takes a

@@ -38,6 +38,7 @@ mod netns {
     mod network;
     mod output;
     mod peer;
+    mod rooms;
     mod several;
     mod swap;
 }

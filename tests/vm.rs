@@ -29,6 +29,7 @@ mod vm {
     mod line;
     mod lying;
     mod matrix;
+    mod names;
     mod network;
     mod plain;
 }

@@ -4,6 +4,7 @@
 mod contender;
 mod error;
 mod kernel;
+mod lease;
 mod packet;
 mod probe;
 mod race;
@@ -67,15 +68,36 @@ impl AppliedLink {
     }
 
     /// Name servers of the payload, of DHCP, of routers.
-    pub fn all_dns(&self) -> impl Iterator<Item = IpAddr> {
+    pub fn all_dns(&self) -> impl Iterator<Item = NameServer> {
         let leased = self.lease.iter().flat_map(|lease| lease.dns.iter().copied());
-        self.config.dns.iter().copied().chain(leased).chain(self.dns.iter().copied())
+        let all = self.config.dns.iter().copied().chain(leased).chain(self.dns.iter().copied());
+        all.map(|address| {
+            let on_link = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            NameServer { address, zone: on_link.then(|| self.name.clone()) }
+        })
     }
 
     /// Search domains of the payload, of DHCP, of routers.
     pub fn all_search(&self) -> impl Iterator<Item = DnsName> {
         let leased = self.lease.iter().flat_map(|lease| &lease.search);
         self.config.search.iter().chain(leased).chain(&self.search).cloned()
+    }
+}
+
+/// A name server as resolv.conf(5) names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NameServer {
+    /// Where it is.
+    pub address: IpAddr,
+    /// The link on which: a link-local address means nothing without it (RFC 4007 §11).
+    pub zone: Option<InterfaceName>,
+}
+
+/// `192.0.2.53`, `fe80::1%eth0`
+impl std::fmt::Display for NameServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)?;
+        self.zone.iter().try_for_each(|zone| write!(f, "%{zone}"))
     }
 }
 

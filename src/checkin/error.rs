@@ -13,7 +13,8 @@ use crate::est::EstError;
 use crate::identity::AnswerError;
 use crate::key_code::KeyCode;
 use crate::line::NotTaken;
-use crate::payload::{EstUrl, NodeName};
+use crate::payload::{DnsName, EstUrl, NodeName};
+use crate::sys::NoAddress;
 use crate::time::Timestamp;
 use crate::tls::TlsError;
 
@@ -118,8 +119,6 @@ pub enum Step {
 /// What a server did not do in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Name servers: give the address.
-    Resolve,
     /// Take a connection.
     Connect,
     /// Finish the TLS handshake.
@@ -128,11 +127,31 @@ pub enum Phase {
     Answer,
 }
 
+/// A host name that has no address, as far as is known.
+#[derive(Debug)]
+pub struct Unresolved {
+    /// The name.
+    pub name: DnsName,
+    /// Who was asked: name servers of `/etc/resolv.conf`.
+    pub servers: Vec<String>,
+    /// Why it has no IPv4 address.
+    pub a: NoAddress,
+    /// Why it has no IPv6 address.
+    pub aaaa: NoAddress,
+}
+
+impl Unresolved {
+    /// Whether nobody answered at all.
+    pub fn is_silent(&self) -> bool {
+        matches!((&self.a, &self.aaaa), (NoAddress::Silence, NoAddress::Silence))
+    }
+}
+
 /// What went wrong with one URL.
 #[derive(Debug)]
 pub enum Failure {
-    /// The name has no address.
-    Resolve(io::Error),
+    /// The name has no address, or none is known in time.
+    Resolve(Box<Unresolved>),
     /// No address takes a connection.
     Connect(Vec<(SocketAddr, io::Error)>),
     /// Something did not happen in time.
@@ -256,7 +275,7 @@ fn at_last(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Resolve(_) => f.write_str("the host name has no address; check the name servers"),
+            Failure::Resolve(unresolved) => unresolved.fmt(f),
             Failure::Connect(errors) => {
                 f.write_str(if self.unreachable() {
                     "no connection; check the node's network and that the server runs"
@@ -269,7 +288,6 @@ impl fmt::Display for Failure {
                 }
             }
             Failure::TimedOut(phase) => f.write_str(match phase {
-                Phase::Resolve => "no name server answered in time; check the name servers",
                 Phase::Connect => "there was no time left for a connection",
                 Phase::Handshake => {
                     "the server took the connection, but no TLS handshake came about in time; check the path for lost \
@@ -329,6 +347,28 @@ impl fmt::Display for Failure {
     }
 }
 
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unresolved { name, servers, a, aaaa } = self;
+        let asked = servers.join(", ");
+        match (self.is_silent(), servers.is_empty()) {
+            (true, false) => {
+                write!(f, "no answer about {name} by {asked}; check that the node reaches its name servers")
+            }
+            (true, true) => write!(
+                f,
+                "no answer about {name}: /etc/resolv.conf has no name server; give the record one (dns), or an address \
+                 in the URL"
+            ),
+            (false, _) => write!(
+                f,
+                "{name} has no address (A: {a}; AAAA: {aaaa}) by {}; check the URL and what the name servers know",
+                if servers.is_empty() { "this machine, which has no name server" } else { &asked }
+            ),
+        }
+    }
+}
+
 fn knows_basic(schemes: &[String]) -> bool {
     schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"))
 }
@@ -354,7 +394,6 @@ impl std::error::Error for CheckinError {
 impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Failure::Resolve(error) => Some(error),
             // Shown by this error itself, so that what follows is its cause.
             Failure::Tls(error) => error.source(),
             _ => None,

@@ -1,9 +1,8 @@
 //! One connection, one request and its answer, bounded by a deadline. Knows HTTP's frame, not EST.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -11,9 +10,10 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
 use super::error::{Failure, Phase};
+use super::resolve::Addresses;
 use crate::certificate::CertificateFacts;
 use crate::est::{Response, ResponseReader};
-use crate::payload::{CaCertificate, DnsName, HttpsUrl, UrlHost};
+use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
 use crate::time::Deadline;
 use crate::tls::{self, ClientCertificate, Connection, TlsError, When};
@@ -42,12 +42,8 @@ pub(super) fn open(
     client: Option<&ClientCertificate>,
     deadline: Deadline,
 ) -> Result<Open, Failed> {
-    let addresses = match url.host() {
-        UrlHost::Ip(address) => vec![*address],
-        UrlHost::Dns(name) => resolve(name, deadline.at_most(RESOLVE)).map_err(|failure| (None, failure))?,
-    };
-    let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, url.port())).collect();
-    let (stream, address) = connect(&addresses, deadline.at_most(CONNECT))?;
+    let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
+    let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
     let connection = tls::connect(Timed { stream, deadline }, url.host(), ca, when, client)
         .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
     Ok(Open { connection, address })
@@ -84,66 +80,21 @@ fn failure(error: TlsError, phase: Phase) -> Failure {
     }
 }
 
-/// The longest that name servers may take. musl asks all of them at once, twice in 5 s each time.
-const RESOLVE: Duration = Duration::from_secs(11);
-
-/// The addresses of a name, IPv6 and IPv4 in turn (RFC 8305 §4).
-///
-/// getaddrinfo(3) has no deadline, so a thread of its own waits for it. One that comes too late finds nobody who
-/// listens, and ends; the C library's own timeouts see to that.
-fn resolve(name: &DnsName, deadline: Deadline) -> Result<Vec<IpAddr>, Failure> {
-    let (sender, receiver) = sync_channel(1);
-    let host = name.as_str().to_owned();
-    let look_up = move || {
-        let found = (host.as_str(), 0).to_socket_addrs();
-        // Nobody listens any more when the deadline has passed.
-        let _ = sender.send(found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>()));
-    };
-    std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up).map_err(Failure::Resolve)?;
-    match receiver.recv_timeout(deadline.remaining()) {
-        Ok(Ok(found)) if found.is_empty() => Err(Failure::Resolve(io::ErrorKind::NotFound.into())),
-        Ok(Ok(found)) => Ok(interleaved(found)),
-        Ok(Err(error)) => Err(Failure::Resolve(error)),
-        Err(RecvTimeoutError::Timeout) => Err(Failure::TimedOut(Phase::Resolve)),
-        Err(RecvTimeoutError::Disconnected) => Err(Failure::Resolve(io::ErrorKind::Other.into())),
-    }
-}
-
-/// The families in turn, the C library's first choice first (it sorts by RFC 6724), so that a family without a route
-/// costs one try and not all of them.
-fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|ip| ip.is_ipv6() == first_is_v6);
-    let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut all: Vec<IpAddr> = Vec::new();
-    loop {
-        let pair = [first.next(), second.next()];
-        if pair == [None, None] || all.len() >= MAX_ADDRESSES {
-            return all;
-        }
-        for address in pair.into_iter().flatten() {
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-    }
-}
-
-/// The most addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 8;
 /// The longest that all addresses of a name together may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// The next address is tried beside one that has not answered for this long (RFC 8305 §5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// How long addresses of the other family are waited for when every known address has refused. A name server that was
+/// only slow has them ready in the next round.
+const LATE_FAMILY: Duration = Duration::from_secs(1);
 
 /// The first address that takes a connection. One that swallows packets delays the next one by a quarter of a second,
 /// one that refuses not at all.
-fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<(TcpStream, SocketAddr), Failed> {
-    let mut waiting = addresses.iter().copied();
+fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, SocketAddr), Failed> {
     let mut trying: Vec<(OwnedFd, SocketAddr)> = Vec::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     while !deadline.expired() {
-        if let Some(address) = waiting.next() {
+        if let Some(address) = addresses.next() {
             match begin(address) {
                 Ok(socket) => trying.push((socket, address)),
                 Err(error) => {
@@ -152,9 +103,12 @@ fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<(TcpStream, S
                 }
             }
         } else if trying.is_empty() {
-            break;
+            match addresses.wait(deadline.at_most(LATE_FAMILY)) {
+                true => continue,
+                false => break,
+            }
         }
-        let more = waiting.len() != 0;
+        let more = addresses.more();
         let turn = if more { deadline.at_most(NEXT_ADDRESS) } else { deadline };
         while !turn.expired() && !trying.is_empty() {
             let mut fds: Vec<_> =
@@ -252,16 +206,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_take_turns() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let found = ["2001:db8::1", "2001:db8::2", "2001:db8::1", "192.0.2.1", "192.0.2.2"].map(ip).to_vec();
-        assert_eq!(interleaved(found), ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"].map(ip));
-        let one = ["192.0.2.1", "192.0.2.2"].map(ip);
-        assert_eq!(interleaved(one.to_vec()), one);
-        assert!(interleaved((0..50).map(|n| IpAddr::from([192, 0, 2, n])).collect()).len() <= MAX_ADDRESSES);
-    }
-
-    #[test]
     fn an_address_that_answers_is_found_behind_those_that_do_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let live = listener.local_addr().unwrap();
@@ -277,12 +221,13 @@ mod tests {
         let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         // The silent one costs no more than its turn: it would take all of this.
         let deadline = Deadline::after(Duration::from_secs(120));
-        let (_, found) = connect(&[closed, silent, live], deadline).map_err(|(_, failure)| failure).unwrap();
+        let (_, found) =
+            connect(&mut Addresses::known(&[closed, silent, live]), deadline).map_err(|(_, failure)| failure).unwrap();
         assert_eq!(found, live);
         // As short as this machine can bear: both are to be tried before it has passed.
         let mut limit = Duration::from_millis(300);
         let errors = loop {
-            match connect(&[closed, silent], deadline.at_most(limit)).err().unwrap() {
+            match connect(&mut Addresses::known(&[closed, silent]), deadline.at_most(limit)).err().unwrap() {
                 (None, Failure::Connect(errors)) if errors.len() == 2 => break errors,
                 other => assert!(!deadline.expired(), "{other:?}"),
             }
@@ -290,15 +235,5 @@ mod tests {
         };
         let kinds: Vec<_> = errors.iter().map(|(address, error)| (*address, error.kind())).collect();
         assert_eq!(kinds, [(closed, io::ErrorKind::ConnectionRefused), (silent, io::ErrorKind::TimedOut)]);
-    }
-
-    #[test]
-    fn a_name_that_does_not_exist() {
-        // RFC 6761 §6.4.
-        let name = DnsName::try_from("host.invalid").unwrap();
-        let failure = resolve(&name, Deadline::after(Duration::from_secs(30))).unwrap_err();
-        assert!(matches!(failure, Failure::Resolve(_) | Failure::TimedOut(Phase::Resolve)), "{failure:?}");
-        let failure = resolve(&name, Deadline::after(Duration::ZERO)).unwrap_err();
-        assert!(matches!(failure, Failure::TimedOut(Phase::Resolve)), "{failure:?}");
     }
 }

@@ -89,7 +89,8 @@ impl Failure {
     /// How much it tells.
     pub(super) fn tells(&self) -> Tells {
         match self {
-            Failure::TimedOut(Phase::Resolve | Phase::Connect | Phase::Handshake) => Tells::Silence,
+            Failure::TimedOut(Phase::Connect | Phase::Handshake) => Tells::Silence,
+            Failure::Resolve(unresolved) if unresolved.is_silent() => Tells::Silence,
             Failure::Connect(errors) if errors.iter().all(|(_, error)| error.kind() == io::ErrorKind::TimedOut) => {
                 Tells::Silence
             }
@@ -117,13 +118,20 @@ impl Failure {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use super::super::error::Step;
+    use super::super::error::{Step, Unresolved};
     use super::*;
-    use crate::payload::EstUrl;
+    use crate::payload::{DnsName, EstUrl};
+    use crate::sys::NoAddress;
 
     fn connect(kinds: &[io::ErrorKind]) -> Failure {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         Failure::Connect(kinds.iter().map(|kind| (address, (*kind).into())).collect())
+    }
+
+    fn unresolved(a: NoAddress) -> Failure {
+        let name = DnsName::try_from("est.example.org").unwrap();
+        let servers = vec!["192.0.2.53".to_owned()];
+        Failure::Resolve(Box::new(Unresolved { name, servers, a, aaaa: NoAddress::Silence }))
     }
 
     fn busy() -> Failure {
@@ -136,11 +144,11 @@ mod tests {
         vec![
             vec![
                 Failure::TimedOut(Phase::Handshake),
-                Failure::TimedOut(Phase::Resolve),
+                unresolved(NoAddress::Silence),
                 Failure::TimedOut(Phase::Connect),
                 connect(&[TimedOut, TimedOut]),
             ],
-            vec![Failure::Resolve(io::ErrorKind::NotFound.into()), connect(&[NetworkUnreachable, TimedOut])],
+            vec![unresolved(NoAddress::Unknown), connect(&[NetworkUnreachable, TimedOut])],
             // Of several addresses the one that tells most.
             vec![
                 connect(&[NetworkUnreachable, ConnectionRefused]),

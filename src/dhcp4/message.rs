@@ -3,8 +3,10 @@
 //!
 //! Not dhcproto, which is too big (docs/design-notes.md). The tests compare with it.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::options::{Contradiction, Options, once};
 use crate::checksum;
 use crate::payload::{DnsName, Prefix, Route};
 
@@ -154,7 +156,7 @@ pub struct Answer {
     /// Hardware address that it is for; empty for InfiniBand.
     pub mac: Vec<u8>,
     /// Who sent it.
-    pub server: Ipv4Addr,
+    pub server: Server,
     /// The address that is given, and its network. A server that does not say which network means the address alone.
     pub address: Prefix,
     /// Classless ones, or else the default route.
@@ -173,190 +175,170 @@ pub struct Answer {
     pub message: Option<String>,
 }
 
+/// Who sent an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// What it calls itself; else the next server of the message, or where the packet came from.
+    pub address: Ipv4Addr,
+    /// Whether it calls itself so (option 54). Some clouds' servers do not.
+    pub identified: bool,
+}
+
+impl Server {
+    /// Whether both may be the same: one that does not say who it is may be any.
+    pub fn may_be(self, other: Server) -> bool {
+        self.address == other.address || !self.identified || !other.identified
+    }
+}
+
+/// Why a packet for DHCP clients is not taken. Its words follow a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dropped {
+    /// Only the first part of it.
+    Fragment,
+    /// Shorter than it says.
+    Cut,
+    /// The header was changed on the way.
+    Checksum,
+    /// BOOTP, or something else for that port.
+    NoOptions,
+    /// Not from a server, or none of the messages that a client waits for.
+    NoAnswer,
+    /// Option 53 is missing.
+    NoKind,
+    /// A fixed-size option stands there twice, with different values.
+    Contradiction,
+    /// Neither option 54 nor the headers say who sent it.
+    NoServer,
+    /// An address that no host can have, or a mask with holes.
+    NoAddress,
+    /// To another hardware address. Where servers broadcast, these are many.
+    OtherMachine,
+    /// Another transaction number.
+    OtherExchange,
+    /// From a server that was not asked.
+    OtherServer,
+    /// Nothing that fits what was asked for.
+    Unasked,
+}
+
+impl From<Contradiction> for Dropped {
+    fn from(_: Contradiction) -> Dropped {
+        Dropped::Contradiction
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dropped::Fragment => "in fragments",
+            Dropped::Cut => "cut short",
+            Dropped::Checksum => "with a wrong IP checksum",
+            Dropped::NoOptions => "without DHCP options",
+            Dropped::NoAnswer => "that are no answers of a server",
+            Dropped::NoKind => "without a message type (option 53)",
+            Dropped::Contradiction => "with two values of one option",
+            Dropped::NoServer => "without a server",
+            Dropped::NoAddress => "without a usable address and mask",
+            Dropped::OtherMachine => "for other machines",
+            Dropped::OtherExchange => "of another exchange",
+            Dropped::OtherServer => "by a server that was not asked",
+            Dropped::Unasked => "that were not asked for",
+        })
+    }
+}
+
 /// RFC 2131 makes servers say how long; where one does not, this is what others assume.
 const AN_HOUR: u32 = 3600;
 
 impl Answer {
-    /// `None`: nothing that a DHCP client would read, or an address that no host can have.
+    /// `None`: no packet for a DHCP client.
     ///
-    /// The UDP checksum is not verified: between virtual machines it is often left to hardware that is not there
-    /// (packet(7), TP_STATUS_CSUMNOTREADY). Transaction and hardware address are.
-    pub fn decode(packet: &[u8]) -> Option<Answer> {
-        let bootp = payload(packet)?;
-        let (fixed, rest) = bootp.split_at_checked(FIXED)?;
-        let area = rest.strip_prefix(&COOKIE)?;
-        let [2, _, length, _] = *fixed.first_chunk()? else { return None };
+    /// Only the port that it is sent to counts: relays and some servers send from another one than 67. The UDP checksum is
+    /// not verified: between virtual machines it is often left to hardware that is not there (packet(7),
+    /// TP_STATUS_CSUMNOTREADY). Transaction and hardware address are.
+    pub fn decode(packet: &[u8]) -> Option<Result<Answer, Dropped>> {
+        let (source, bootp) = payload(packet)?;
+        Some(bootp.and_then(|bootp| Answer::read(source, bootp)))
+    }
+
+    fn read(source: Ipv4Addr, bootp: &[u8]) -> Result<Answer, Dropped> {
+        let (fixed, rest) = bootp.split_first_chunk::<FIXED>().ok_or(Dropped::Cut)?;
+        let area = rest.strip_prefix(&COOKIE).ok_or(Dropped::NoOptions)?;
+        let [2, _, length, _, x, i, d, n, ..] = *fixed else { return Err(Dropped::NoAnswer) };
         let options = Options::new(fixed, area);
-        let kind = options.number::<1>(53).map(|[number]| number)?;
-        let (_, kind) = *Kind::ALL.iter().find(|(number, _)| *number == kind)?;
+        let [kind] = options.number(53)?.ok_or(Dropped::NoKind)?;
+        let (_, kind) = *Kind::ALL.iter().find(|(number, _)| *number == kind).ok_or(Dropped::NoAnswer)?;
         if !matches!(kind, Kind::Offer | Kind::Ack | Kind::Nak) {
-            return None;
+            return Err(Dropped::NoAnswer);
         }
-        let given = Ipv4Addr::from(*fixed.get(16..20)?.first_chunk::<4>()?);
+        let given = address_at(fixed, 16);
         let address = match kind {
-            Kind::Nak => Prefix::new(IpAddr::V4(given), 32)?,
-            _ => options.prefix(given).filter(Prefix::is_host)?,
+            Kind::Nak => Prefix::new(IpAddr::V4(given), 32),
+            _ => options.prefix(given)?.filter(Prefix::is_host),
         };
         let router = options.all::<4>(3).into_iter().find(|router| *router != [0; 4]).and_then(|router| {
             let destination = Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0)?;
             Some(Route { destination, gateway: Some(router.into()), metric: None })
         });
-        Some(Answer {
+        Ok(Answer {
             kind,
-            xid: *fixed.get(4..8)?.first_chunk()?,
-            mac: fixed.get(28..)?.get(..usize::from(length).min(16))?.to_vec(),
-            server: options.number::<4>(54)?.into(),
-            address,
-            routes: options.classless().unwrap_or_else(|| router.into_iter().collect()),
-            dns: options.all::<4>(6).into_iter().map(IpAddr::from).collect(),
-            search: options.search(),
+            xid: [x, i, d, n],
+            mac: fixed.iter().skip(28).take(usize::from(length).min(16)).copied().collect(),
+            server: server(&options, address_at(fixed, 20), source)?,
+            address: address.ok_or(Dropped::NoAddress)?,
+            routes: once(options.classless().unwrap_or_else(|| router.into_iter().collect())),
+            dns: once(options.all::<4>(6).into_iter().map(IpAddr::from).collect()),
+            search: once(options.search()),
             // RFC 2132 §5.1 allows 68, which no link has; below 576 it breaks more than it mends.
-            mtu: options.number(26).map(u16::from_be_bytes).filter(|mtu| *mtu >= 576),
-            lease: options.number(51).map_or(AN_HOUR, u32::from_be_bytes),
-            renew: options.number(58).map(u32::from_be_bytes),
-            message: options.get(56).map(|text| String::from_utf8_lossy(&text).into_owned()),
+            mtu: options.number(26).ok().flatten().map(u16::from_be_bytes).filter(|mtu| *mtu >= 576),
+            lease: options.number(51)?.map_or(AN_HOUR, u32::from_be_bytes),
+            renew: options.number(58).ok().flatten().map(u32::from_be_bytes),
+            message: options.text(56),
         })
     }
 }
 
-/// The BOOTP message of a packet from a server to a client.
-fn payload(packet: &[u8]) -> Option<&[u8]> {
-    let header = packet.first_chunk::<20>()?;
-    let [version, _, high, low, _, _, fragment, offset, _, protocol, ..] = *header;
+/// Option 54, or else the next server's address, or else where the packet came from.
+fn server(options: &Options<'_>, next: Ipv4Addr, source: Ipv4Addr) -> Result<Server, Dropped> {
+    let known = |address: &Ipv4Addr| !address.is_unspecified();
+    let named = options.number(54)?.map(Ipv4Addr::from).filter(known);
+    let address = named.or(Some(next).filter(known)).or(Some(source).filter(known)).ok_or(Dropped::NoServer)?;
+    Ok(Server { address, identified: named.is_some() })
+}
+
+fn address_at(fixed: &[u8; FIXED], place: usize) -> Ipv4Addr {
+    fixed.get(place..).and_then(|bytes| bytes.first_chunk::<4>()).copied().unwrap_or_default().into()
+}
+
+/// Where a packet to a DHCP client came from, and the BOOTP message in it. `None`: it is for somebody else.
+fn payload(packet: &[u8]) -> Option<(Ipv4Addr, Result<&[u8], Dropped>)> {
+    let [version, _, high, low, _, _, fragment, offset, _, UDP, _, _, a, b, c, d, ..] = *packet.first_chunk::<20>()?
+    else {
+        return None;
+    };
     let length = usize::from(version & 15).checked_mul(4).filter(|length| *length >= 20)?;
-    let header = packet.get(..length)?;
-    let total = usize::from(u16::from_be_bytes([high, low]));
-    // The link may have padded it.
-    let udp = packet.get(..total)?.get(length..)?;
-    let whole = u16::from_be_bytes([fragment, offset]) & 0x3fff == 0;
-    if version >> 4 != 4 || protocol != UDP || !whole || checksum::internet(&[header]) != 0 {
+    let (header, rest) = packet.split_at_checked(length)?;
+    let fragment = u16::from_be_bytes([fragment, offset]);
+    // The first part of a packet says for whom it is, and the others do not.
+    let (port, _) = rest.get(2..)?.split_first_chunk::<2>()?;
+    if version >> 4 != 4 || fragment & 0x1fff != 0 || u16::from_be_bytes(*port) != CLIENT_PORT {
         return None;
     }
-    let ([a, b, c, d, e, f, _, _], message) = udp.split_first_chunk::<8>()?;
-    let ports = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-    let length = usize::from(u16::from_be_bytes([*e, *f])).checked_sub(8)?;
-    (ports == (SERVER_PORT, CLIENT_PORT)).then_some(message.get(..length)?)
-}
-
-/// The options of one message, wherever they stand (RFC 2132 §9.3).
-struct Options<'a>([&'a [u8]; 3]);
-
-impl<'a> Options<'a> {
-    fn new(fixed: &'a [u8], area: &'a [u8]) -> Options<'a> {
-        let alone = Options([area, &[], &[]]);
-        let more = alone.number::<1>(52).map_or(0, |[more]| more);
-        let field = |bit: u8, range: std::ops::Range<usize>| -> &'a [u8] {
-            if more & bit != 0 { fixed.get(range).unwrap_or_default() } else { &[] }
-        };
-        Options([area, field(1, 108..236), field(2, 44..108)])
-    }
-
-    /// The value, put together again where it was too long for one option (RFC 3396).
-    fn get(&self, wanted: u8) -> Option<Vec<u8>> {
-        let mut value: Option<Vec<u8>> = None;
-        for mut rest in self.0 {
-            while let Some((code, after)) = rest.split_first() {
-                match *code {
-                    0 => rest = after,
-                    255 => break,
-                    code => {
-                        let Some((length, after)) = after.split_first() else { break };
-                        let Some((bytes, after)) = after.split_at_checked(usize::from(*length)) else { break };
-                        if code == wanted {
-                            value.get_or_insert_default().extend(bytes);
-                        }
-                        rest = after;
-                    }
-                }
-            }
+    let read = || {
+        if checksum::internet(&[header]) != 0 {
+            return Err(Dropped::Checksum);
         }
-        value
-    }
-
-    fn number<const N: usize>(&self, code: u8) -> Option<[u8; N]> {
-        self.get(code)?.try_into().ok()
-    }
-
-    /// A list of fixed-size items; none when the length is no multiple.
-    fn all<const N: usize>(&self, code: u8) -> Vec<[u8; N]> {
-        let value = self.get(code).unwrap_or_default();
-        let (items, rest) = value.as_chunks::<N>();
-        if rest.is_empty() { items.to_vec() } else { Vec::new() }
-    }
-
-    fn prefix(&self, address: Ipv4Addr) -> Option<Prefix> {
-        let mask = self.number(1).map_or(u32::MAX, u32::from_be_bytes);
-        // Ones and then zeros only.
-        (mask.leading_ones() + mask.trailing_zeros() >= 32)
-            .then(|| Prefix::new(IpAddr::V4(address), u8::try_from(mask.leading_ones()).ok()?))?
-    }
-
-    /// RFC 3442, host bits ignored as it says. A list that makes no sense, or is empty, is as good as none.
-    fn classless(&self) -> Option<Vec<Route>> {
-        let value = self.get(121).filter(|value| !value.is_empty())?;
-        let mut rest = value.as_slice();
-        let mut routes = Vec::new();
-        while let Some((length, after)) = rest.split_first() {
-            let octets = usize::from(length.div_ceil(8));
-            let (significant, after) = after.split_at_checked(octets)?;
-            let (gateway, after) = after.split_first_chunk::<4>()?;
-            let mut network = [0; 4];
-            network.get_mut(..octets)?.copy_from_slice(significant);
-            let mask = u32::MAX.checked_shl(32_u32.checked_sub((*length).into())?).unwrap_or(0);
-            let network = Ipv4Addr::from(u32::from_be_bytes(network) & mask);
-            let destination = Prefix::new(network.into(), *length)?;
-            let gateway = Some(Ipv4Addr::from(*gateway)).filter(|gateway| !gateway.is_unspecified()).map(IpAddr::V4);
-            routes.push(Route { destination, gateway, metric: None });
-            rest = after;
+        if fragment & 0x2000 != 0 {
+            return Err(Dropped::Fragment);
         }
-        Some(routes)
-    }
-
-    /// RFC 3397, and else the domain name of RFC 2132 §3.17.
-    fn search(&self) -> Vec<DnsName> {
-        if let Some(list) = self.get(119) {
-            return names(&list);
-        }
-        let text = self.get(15).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        text.trim_end_matches('\0').split_whitespace().filter_map(|name| DnsName::try_from(name).ok()).collect()
-    }
-}
-
-/// Names in the encoding of RFC 1035 §4.1.4, with pointers into the same list. Ends at the first that makes no sense.
-pub(crate) fn names(list: &[u8]) -> Vec<DnsName> {
-    let (mut names, mut at) = (Vec::new(), 0);
-    while at < list.len() {
-        let Some((name, next)) = name(list, at) else { break };
-        names.extend(DnsName::try_from(name.as_str()));
-        at = next;
-    }
-    names
-}
-
-/// The name at an offset, and where the next one begins.
-fn name(list: &[u8], start: usize) -> Option<(String, usize)> {
-    let (mut labels, mut at, mut next): (Vec<&str>, _, _) = (Vec::new(), start, None);
-    loop {
-        let length = *list.get(at)?;
-        let after = at.checked_add(1)?;
-        match length {
-            0 => return Some((labels.join("."), next.unwrap_or(after))),
-            1..64 => {
-                let end = after.checked_add(usize::from(length))?;
-                labels.push(std::str::from_utf8(list.get(after..end)?).ok()?);
-                at = end;
-            }
-            // A pointer leads backwards, so that there is an end to it.
-            192.. => {
-                let target = usize::from(u16::from_be_bytes([length & 63, *list.get(after)?]));
-                next = next.or(after.checked_add(1));
-                at = Some(target).filter(|target| *target < at)?;
-            }
-            _ => return None,
-        }
-        if labels.len() > 127 {
-            return None;
-        }
-    }
+        let total = usize::from(u16::from_be_bytes([high, low]));
+        // The link may have padded it.
+        let udp = packet.get(..total).and_then(|packet| packet.get(length..));
+        let ([_, _, _, _, high, low, _, _], message) =
+            udp.and_then(|udp| udp.split_first_chunk::<8>()).ok_or(Dropped::Cut)?;
+        let length = usize::from(u16::from_be_bytes([*high, *low])).checked_sub(8);
+        length.and_then(|length| message.get(..length)).ok_or(Dropped::Cut)
+    };
+    Some((Ipv4Addr::new(a, b, c, d), read()))
 }

@@ -4,12 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod rooms;
+
 /// tests/data/dhcp4: dnsmasq 2.90 on one end of a veth pair, busybox udhcpc (offer, ack) and a request for an address
 /// of another network (nak) on the other; IP packets from a packet socket.
 fn recorded(which: &str) -> Vec<u8> {
     let path = format!("{}/tests/data/dhcp4/dnsmasq-{which}.hex", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();
     crate::hex::decode(&text.replace('\n', "")).unwrap()
+}
+
+fn decoded(which: &str) -> Answer {
+    Answer::decode(&recorded(which)).unwrap().unwrap()
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -57,12 +63,12 @@ fn from_server(message: &[u8]) -> Vec<u8> {
 
 #[test]
 fn what_dnsmasq_offers_and_gives() {
-    let offer = Answer::decode(&recorded("offer")).unwrap();
+    let offer = decoded("offer");
     let expected = Answer {
         kind: Kind::Offer,
         xid: [0x68, 0xf9, 0xe5, 0x36],
         mac: MAC.to_vec(),
-        server: v4("192.0.2.1"),
+        server: Server { address: v4("192.0.2.1"), identified: true },
         address: Prefix::parse("192.0.2.140/24").unwrap(),
         routes: vec![Route {
             destination: Prefix::parse("0.0.0.0/0").unwrap(),
@@ -77,12 +83,12 @@ fn what_dnsmasq_offers_and_gives() {
         message: None,
     };
     assert_eq!(offer, expected);
-    assert_eq!(Answer::decode(&recorded("ack")).unwrap(), Answer { kind: Kind::Ack, ..expected });
+    assert_eq!(decoded("ack"), Answer { kind: Kind::Ack, ..expected });
 }
 
 #[test]
 fn what_dnsmasq_refuses_with() {
-    let nak = Answer::decode(&recorded("nak")).unwrap();
+    let nak = decoded("nak");
     assert_eq!((nak.kind, nak.xid), (Kind::Nak, *b"NAKN"));
     assert_eq!(nak.message.as_deref(), Some("wrong network"));
 }
@@ -209,22 +215,28 @@ fn a_lease_is_renewed_by_whoever_answers() {
 }
 
 #[test]
-fn what_is_for_somebody_else_is_nothing() {
+fn what_is_for_somebody_else_is_counted_and_nothing_else() {
     let mut client = Client::new(asker(), [7; 8], second(0));
-    let before = client.clone();
     // Before it has asked.
     let mut discover = read(&client.clone().poll(second(0)).send.unwrap());
     assert_eq!(client.push(&answer(&discover, MessageType::Offer, &[]), second(0)), None);
-    assert_eq!(client, before);
+    assert_eq!(client.state(), "about to ask, dropped: 1 that were not asked for");
     client.poll(second(0));
     let before = client.clone();
-    // An ACK nobody asked for, another transaction, another machine.
+    // An ACK nobody asked for, another transaction, two other machines.
     assert_eq!(client.push(&answer(&discover, MessageType::Ack, &[]), second(0)), None);
     let xid = discover.xid();
     discover.set_xid(xid ^ 1);
     assert_eq!(client.push(&answer(&discover, MessageType::Offer, &[]), second(0)), None);
-    discover.set_xid(xid).set_chaddr(&[2, 0, 0, 0, 0, 1]);
-    assert_eq!(client.push(&answer(&discover, MessageType::Offer, &[]), second(0)), None);
+    for last in 1..3 {
+        discover.set_xid(xid).set_chaddr(&[2, 0, 0, 0, 0, last]);
+        assert_eq!(client.push(&answer(&discover, MessageType::Offer, &[]), second(0)), None);
+    }
+    assert_eq!(
+        client.state(),
+        "1 DISCOVER sent, no OFFER, dropped: 2 that were not asked for, 1 of another exchange, 2 for other machines"
+    );
+    client.dropped.clone_from(&before.dropped);
     assert_eq!(client, before);
 }
 
@@ -243,14 +255,14 @@ fn infiniband_leaves_its_address_to_the_client_identifier() {
 }
 
 /// The bytes of one answer with these options as they are.
-fn raw(fixed: impl FnOnce(&mut Vec<u8>), options: &[u8]) -> Option<Answer> {
+fn raw(fixed: impl FnOnce(&mut Vec<u8>), options: &[u8]) -> Result<Answer, Dropped> {
     let mut message = vec![2, 1, 6, 0];
     message.resize(236, 0);
     message[16..20].copy_from_slice(&[192, 0, 2, 140]);
     message.extend([99, 130, 83, 99, 53, 1, 5, 54, 4, 192, 0, 2, 1]);
     message.extend(options);
     fixed(&mut message);
-    Answer::decode(&from_server(&message))
+    Answer::decode(&from_server(&message)).unwrap()
 }
 
 #[test]
@@ -282,8 +294,8 @@ fn what_makes_no_sense_is_left_out() {
         assert_eq!(gateways, [Some(ip("192.0.2.9"))], "{routes:?}");
     }
     // A mask with holes, and an address that no host has.
-    assert_eq!(raw(none, &[1, 4, 255, 0, 255, 0, 255]), None);
-    assert_eq!(raw(|message| message[16..20].fill(0), &[255]), None);
+    assert_eq!(raw(none, &[1, 4, 255, 0, 255, 0, 255]), Err(Dropped::NoAddress));
+    assert_eq!(raw(|message| message[16..20].fill(0), &[255]), Err(Dropped::NoAddress));
     assert_eq!(raw(none, &[119, 4, 3, b'a', 0xc0, 0x03, 255]).unwrap().search, [] as [DnsName; 0]);
 }
 

@@ -111,7 +111,7 @@ fn unit(link: &AppliedLink) -> String {
     }
     if config.dhcp4 {
         line!(text, "\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes");
-        line!(text, "UseMTU={}", if config.mtu.is_none() { "yes" } else { "no" });
+        line!(text, "UseMTU={}", if config.mtu.is_none() && !refuses_mtu(link) { "yes" } else { "no" });
     }
     if config.slaac {
         line!(text, "\n[IPv6AcceptRA]\nUseDomains=yes");
@@ -138,8 +138,14 @@ fn keyfile(link: &AppliedLink) -> String {
     if infiniband {
         line!(text, "transport-mode=datagram");
     }
-    if let Some(mtu) = config.mtu {
-        line!(text, "mtu={mtu}");
+    match config.mtu {
+        Some(mtu) => {
+            line!(text, "mtu={mtu}");
+        }
+        None if refuses_mtu(link) => {
+            line!(text, "mtu={}", link.mtu);
+        }
+        None => {}
     }
     let (four, six) = (config.addresses.iter().any(is_ipv4), config.addresses.iter().any(|prefix| !is_ipv4(prefix)));
     let method = match (config.dhcp4, four) {
@@ -168,6 +174,12 @@ fn keyfile(link: &AppliedLink) -> String {
         family(&mut text, link, true);
     }
     text
+}
+
+/// Whether the DHCP server's MTU would take IPv6 away, so that the next stage is not to use it either.
+fn refuses_mtu(link: &AppliedLink) -> bool {
+    let given = link.lease.as_ref().and_then(|lease| lease.mtu);
+    given.is_some_and(|mtu| !link.config.allows_mtu(mtu))
 }
 
 fn is_ipv4(prefix: &Prefix) -> bool {

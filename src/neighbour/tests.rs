@@ -54,7 +54,7 @@ fn a_router_cannot_fill_the_memory() {
 
 #[test]
 fn other_options_are_nothing() {
-    // Not of a router advertisement; cut; a length of zero; a link-local server.
+    // Not of a router advertisement; cut; a length of zero; a server that is none.
     let mut other = bytes(RAW_RDNSS);
     other[8] = 137;
     assert_eq!(user_options(&other), None);
@@ -62,9 +62,20 @@ fn other_options_are_nothing() {
     let mut empty = bytes(RAW_RDNSS);
     empty[17] = 0;
     assert_eq!(user_options(&empty), None);
-    let mut local = bytes(RAW_RDNSS);
-    local[24..28].copy_from_slice(&[0xfe, 0x80, 0, 0]);
-    assert_eq!(user_options(&local), None);
+    for nobody in ["::", "::1", "ff02::1"] {
+        let mut other = bytes(RAW_RDNSS);
+        other[24..40].copy_from_slice(&v6(nobody).octets());
+        assert_eq!(user_options(&other), None, "{nobody}");
+    }
+}
+
+/// A home router, or one of a network without prefixes of its own, may have no other address.
+#[test]
+fn a_name_server_that_is_known_on_its_link_only() {
+    let option = "19030000000002 58fe800000000000000000000000000001".replace(' ', "");
+    let header = "0a00180003000000860000000000000 0".replace(' ', "");
+    let heard = user_options(&bytes(&format!("{header}{option}"))).unwrap();
+    assert_eq!((heard.index, &heard.dns[..]), (3, &[v6("fe80::1")][..]));
 }
 
 #[test]

@@ -150,13 +150,7 @@ fn link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> Result<Li
     let dhcp4 = fields.flag(3, "dhcp4")?;
     let slaac = fields.flag(4, "slaac")?;
     let dhcp6 = fields.flag(5, "dhcp6")?;
-    let routes = match fields.take(6, "routes") {
-        Some(item) => {
-            let items = item.array()?.into_iter();
-            items.map(|item| route(item, &addresses, ext)).collect::<Result<Vec<_>>>()?
-        }
-        None => Vec::new(),
-    };
+    let routes = fields.take(6, "routes").map(|item| routes(item, &addresses, ext)).transpose()?.unwrap_or_default();
     let dns = fields.list(7, "dns", address)?;
     let search = fields.list(8, "search", Item::parse)?;
     let mtu = match fields.take(9, "mtu") {
@@ -279,7 +273,32 @@ fn address(item: Item<'_>) -> Result<IpAddr> {
         .ok_or_else(|| place.error(Problem::Value(format!("an address of {} bytes, want 4 or 16", bytes.len()))))
 }
 
-fn route(item: Item<'_>, addresses: &[Prefix], ext: &mut Vec<Extension>) -> Result<Route> {
+fn routes(item: Item<'_>, addresses: &[Prefix], ext: &mut Vec<Extension>) -> Result<Vec<Route>> {
+    let routes = item.array()?.into_iter().map(|item| route(item, ext)).collect::<Result<Vec<_>>>()?;
+    let on_link: Vec<Prefix> =
+        routes.iter().map(|(route, _)| route).filter(|route| route.gateway.is_none()).map(|r| r.destination).collect();
+    for (route, place) in &routes {
+        let Some(gateway) = route.gateway else { continue };
+        // With static addresses the gateway must be reachable through one of them, or by a route that is on the link,
+        // wherever in the list that stands; others may come by DHCP.
+        let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let same_family: Vec<_> = addresses.iter().filter(|a| a.address().is_ipv4() == gateway.is_ipv4()).collect();
+        let reached = same_family.iter().copied().chain(&on_link).any(|network| network.contains(gateway));
+        if !link_local && !same_family.is_empty() && !reached {
+            let known = same_family.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let why = format!(
+                "gateway {gateway} is outside {known}; it cannot be reached from this link without a route to \
+                 {gateway}/{} that has no gateway",
+                if gateway.is_ipv4() { 32 } else { 128 }
+            );
+            return Err(place.error(Problem::Value(why)));
+        }
+    }
+    Ok(routes.into_iter().map(|(route, _)| route).collect())
+}
+
+/// A route, and the place of its gateway.
+fn route<'a>(item: Item<'a>, ext: &mut Vec<Extension>) -> Result<(Route, Place<'a>)> {
     let mut fields = item.map()?;
     let to = fields.need(0, "to")?;
     let to_place = to.place.clone();
@@ -289,20 +308,13 @@ fn route(item: Item<'_>, addresses: &[Prefix], ext: &mut Vec<Extension>) -> Resu
             to_place.error(Problem::Value(format!("{destination} has host bits set; a route leads to a network")))
         );
     }
+    let mut place = to_place;
     let gateway = match fields.take(1, "via") {
         Some(item) => {
-            let place = item.place.clone();
+            place = item.place.clone();
             let gateway = address(item)?;
             if gateway.is_ipv4() != destination.address().is_ipv4() {
                 return Err(place.error(Problem::Value(format!("gateway {gateway} for {destination}: two families"))));
-            }
-            // With static addresses the gateway must be reachable through one of them; others may come by DHCP.
-            let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-            let same_family: Vec<_> = addresses.iter().filter(|a| a.address().is_ipv4() == gateway.is_ipv4()).collect();
-            if !link_local && !same_family.is_empty() && !same_family.iter().any(|a| a.contains(gateway)) {
-                let known = same_family.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let why = format!("gateway {gateway} is outside {known}; it cannot be reached from this link");
-                return Err(place.error(Problem::Value(why)));
             }
             Some(gateway)
         }
@@ -310,7 +322,7 @@ fn route(item: Item<'_>, addresses: &[Prefix], ext: &mut Vec<Extension>) -> Resu
     };
     let metric = fields.take(2, "metric").map(|item| item.number("0 to 4294967295")).transpose()?;
     fields.finish(ext)?;
-    Ok(Route { destination, gateway, metric })
+    Ok((Route { destination, gateway, metric }, place))
 }
 
 fn enrolment(fields: &mut Fields<'_>, ext: &mut Vec<Extension>) -> Result<Enrolment> {

@@ -59,6 +59,29 @@ impl LinkConfig {
     pub fn has_ipv6(&self) -> bool {
         self.slaac || self.addresses.iter().any(|prefix| prefix.address().is_ipv6())
     }
+
+    /// Whether a DHCP server may set this MTU: the kernel takes IPv6 away from a link with less than 1280 (RFC 8200 §5).
+    pub fn allows_mtu(&self, mtu: u16) -> bool {
+        mtu >= 1280 || !self.has_ipv6()
+    }
+
+    /// The routes, those that lead to gateways first: the kernel refuses a gateway to which there is no way yet.
+    pub fn routes_in_order(&self) -> impl Iterator<Item = &Route> {
+        let on_link = |route: &&Route| route.gateway.is_none();
+        self.routes.iter().filter(on_link).chain(self.routes.iter().filter(move |route| !on_link(route)))
+    }
+
+    /// The static address from which a neighbour on this link is spoken to. `None`: it is behind a gateway.
+    pub fn address_towards(&self, neighbour: IpAddr) -> Option<IpAddr> {
+        let mut on_link = self.routes.iter().filter(|route| route.gateway.is_none());
+        let own = self.addresses.iter().find(|prefix| prefix.contains(neighbour));
+        let over = |prefix: &&Prefix| prefix.address().is_ipv4() == neighbour.is_ipv4();
+        let own = own.or_else(|| {
+            let there = on_link.any(|route| route.destination.contains(neighbour));
+            self.addresses.iter().find(over).filter(|_| there)
+        });
+        own.map(Prefix::address).filter(|address| *address != neighbour)
+    }
 }
 
 impl LinkPlan {

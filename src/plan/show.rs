@@ -13,7 +13,8 @@ impl fmt::Display for LinkFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mac = self.mac.as_ref().map_or("no MAC address".to_owned(), ToString::to_string);
         let driver = self.driver.as_ref().map_or("virtual", |driver| driver.as_str());
-        write!(f, "{} ({mac}, {driver})", self.name)
+        let whose = if self.controller { ", the management controller's" } else { "" };
+        write!(f, "{} ({mac}, {driver}{whose})", self.name)
     }
 }
 

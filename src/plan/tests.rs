@@ -21,6 +21,7 @@ fn eth(index: u32, last: u8) -> LinkFacts {
         name: InterfaceName::try_from(format!("eth{}", index - 2).as_str()).unwrap(),
         mac: HardwareAddress::new(&mac),
         driver: Some(DriverName::try_from("virtio_net").unwrap()),
+        controller: false,
         carrier: false,
     }
 }
@@ -261,6 +262,16 @@ fn links_are_chosen_by_what_the_payload_says() {
         Err(PlanError::NoSuchLink { want: "name eth9".into(), have: have.clone() })
     );
     assert_eq!(matched(Match::BootIf, &Facts { bootif: None, ..two }), Err(PlanError::NoBootIf { have }));
+    // The way to the management controller is no network, and is still there by its name.
+    let with_controller = Facts { links: vec![eth(2, 1), LinkFacts { controller: true, ..eth(3, 2) }], ..facts() };
+    assert_eq!(matched(Match::AnyWithCarrier, &with_controller), Ok(("eth0".to_owned(), true)));
+    assert_eq!(matched(Match::Name(InterfaceName::try_from("eth1").unwrap()), &with_controller), only("eth1"));
+    let controller_only = Facts { links: vec![LinkFacts { controller: true, ..eth(2, 1) }], ..facts() };
+    let have = "eth0 (52:54:00:12:34:01, virtio_net, the management controller's)".to_owned();
+    assert_eq!(
+        matched(Match::AnyWithCarrier, &controller_only),
+        Err(PlanError::NoSuchLink { want: "any with carrier".into(), have })
+    );
     let virtual_only = Facts { links: vec![LinkFacts { driver: None, ..eth(2, 1) }], ..facts() };
     let have = "eth0 (52:54:00:12:34:01, virtual)".to_owned();
     assert_eq!(

@@ -20,7 +20,7 @@ pub(super) fn dhcp() -> LinkConfig {
 }
 
 /// dnsmasq 2.90 leaves nothing behind, and does not ask whether an address is free before it gives it away.
-fn dnsmasq(link: &str, options: &str) -> String {
+pub(super) fn dnsmasq(link: &str, options: &str) -> String {
     format!(
         "dnsmasq --conf-file=/dev/null --pid-file --user=root --port=0 --leasefile-ro --no-ping --dhcp-authoritative \
          --log-facility=- --interface={link} --bind-interfaces {options} >/dev/null 2>&1"

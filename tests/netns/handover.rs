@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 
 use super::dhcp::{dhcp, one, serve};
 use super::network::{config, configure, only, root};
+use super::rooms::{ALONE, alone};
 use crate::{index, ip, later, veth};
 
 /// networkd waits for udevd, unless /sys cannot be written; then it takes itself to be in a container.
@@ -93,6 +94,42 @@ fn networkd_goes_on_with_the_lease() {
     // One default route, which networkd manages, and not beside it one that nobody does.
     let routes = ip("-4 route show default");
     assert!(routes.lines().count() == 1 && routes.contains("proto dhcp"), "{routes}");
+}
+
+#[test]
+fn networkd_keeps_both_routes_of_a_lease_for_one_address() {
+    veth();
+    folders_of_the_next_stage();
+    let _server = serve(ALONE);
+    let (root, plan) = (root(&[]), only(dhcp()));
+    let mut race = Race::new(&plan, None, root.path()).unwrap();
+    assert!(race.next(later(), &mut |_| ()).unwrap());
+    let network = race.network().unwrap();
+    race.settle().unwrap();
+    write(Path::new("/"), &network).unwrap();
+    let networkd = Networkd::start();
+    networkd.configured();
+    let routes = ip("-4 route");
+    let count = |start: &str| routes.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!((count("default via 172.31.1.1 dev eth0"), count("172.31.1.1 dev eth0")), (1, 1), "{routes}");
+    assert!(routes.lines().all(|line| line.contains("metric 1024")), "{routes}");
+}
+
+#[test]
+fn networkd_keeps_a_static_address_alone_and_the_way_to_its_gateway() {
+    veth();
+    ip("link set p0 up");
+    folders_of_the_next_stage();
+    let (root, plan) = (root(&[]), only(alone()));
+    let network = configure(&plan, root.path(), later()).unwrap();
+    write(Path::new("/"), &network).unwrap();
+    ip("route flush dev eth0");
+    ip("addr flush dev eth0");
+    let networkd = Networkd::start();
+    networkd.configured();
+    let routes = ip("-4 route");
+    assert!(routes.contains("default via 172.31.1.1 dev eth0 proto static"), "{routes}");
+    assert!(routes.contains("172.31.1.1 dev eth0 proto static scope link"), "{routes}");
 }
 
 #[test]

@@ -114,6 +114,20 @@ fn the_least() {
     assert_eq!(each_boot.validity, DAY);
 }
 
+/// The order of the routes must not matter.
+#[test]
+fn a_gateway_that_a_route_of_the_same_link_leads_to() {
+    let link = "name = \"node1\"\nsubject = [\"CN=node1\"]\n[[network]]\nmatch = { name = \"eth0\" }\n\
+                addresses = [\"203.0.113.7/32\"]\n";
+    let [way, default] = ["{ to = \"172.31.1.1/32\" }", "{ to = \"default\", via = \"172.31.1.1\" }"];
+    for routes in [format!("routes = [{way}, {default}]\n"), format!("routes = [{default}, {way}]\n")] {
+        let record = compile(&format!("{link}{routes}")).unwrap();
+        assert_eq!(record.network[0].routes.len(), 2, "{routes}");
+    }
+    let alone = error(&format!("{link}routes = [{default}]\n"));
+    assert!(alone.ends_with("without a route to 172.31.1.1/32 that has no gateway"), "{alone}");
+}
+
 const LEAST: &str = "name = \"node1\"\nsubject = [\"CN=node1\"]\n";
 
 /// Each line is added to the least record, so that it is line 3.
@@ -204,7 +218,7 @@ fn errors_in_the_network() {
             "match = { any = true }\naddresses = [\"192.0.2.10/24\"]\nroutes = [{ to = \"default\", via = \
              \"198.51.100.1\" }]",
             "node1.toml:6: network[0].routes[0].via: gateway 198.51.100.1 is outside 192.0.2.10/24; it cannot be \
-             reached from this link",
+             reached from this link without a route to 198.51.100.1/32 that has no gateway",
         ),
         (
             "match = { any = true }\nroutes = [{ to = \"192.0.2.1/24\" }]",

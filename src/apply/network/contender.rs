@@ -1,24 +1,22 @@
 //! One link in the race: what has been done to it, what is being waited for, and what it can be used for by now. Knows
 //! nothing of the other links; the race tells it when it may take its static addresses.
 
-mod lease;
-
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use super::kernel::{self, Address6, Kernel, On};
-use super::packet::{ETH_P_IP, Socket};
+use super::lease::{Leased, Onto};
+use super::packet::Socket;
 use super::probe::Probe;
 use super::report::{Carrier, LinkReport};
 use super::{AppliedLink, NetworkError};
 use crate::chain::chain;
-use crate::dhcp4::{Client, Lease};
+use crate::dhcp4::Asker;
 use crate::facts::LinkFacts;
 use crate::neighbour::UserOptions;
 use crate::netlink::message::LinkMessage;
-use crate::payload::{HardwareAddress, HostName, Prefix, Route};
+use crate::payload::{HardwareAddress, HostName, Prefix};
 use crate::plan::LinkConfig;
 use crate::time::since_boot;
 
@@ -57,17 +55,7 @@ pub(super) struct Contender {
     up: bool,
     /// Since when packets can pass.
     carrier: Option<Duration>,
-    /// Open before the link is up, so that no packet can be missed.
-    dhcp: Option<Socket>,
-    /// At work since there is carrier, until there is a lease.
-    client: Option<Client>,
-    /// What the client said last.
-    state: Option<String>,
-    lease: Option<Lease>,
-    /// There was a lease, and it is to go on, or another one is to follow.
-    renewing: bool,
-    /// What came with the lease and the kernel did not take.
-    refused: Vec<NetworkError>,
+    leased: Leased,
     probe: Option<Probe>,
     /// Somebody answered here, or there is nobody to ask for.
     alive: bool,
@@ -87,6 +75,8 @@ pub(super) struct Asked {
     pub(super) config: LinkConfig,
     /// Other links may be the one.
     pub(super) contested: bool,
+    /// The payload asks for any link, and not for this one.
+    pub(super) any: bool,
     pub(super) servers: Vec<IpAddr>,
     pub(super) hostname: Option<HostName>,
 }
@@ -101,12 +91,7 @@ impl Contender {
             message: LinkMessage::default(),
             up: false,
             carrier: None,
-            dhcp: None,
-            client: None,
-            state: None,
-            lease: None,
-            renewing: false,
-            refused: Vec::new(),
+            leased: Leased::default(),
             probe: None,
             alive: false,
             entitled: !asked.contested || asked.config.addresses.is_empty(),
@@ -140,8 +125,10 @@ impl Contender {
             Ok(done) => Ok(Some(done)),
             Err(error) if self.asked.contested => {
                 self.trouble = Some(error);
-                (self.dhcp, self.client, self.probe) = (None, None, None);
-                // Another link is to have the addresses. What cannot be taken away is less than what is told already.
+                self.leased.close();
+                self.probe = None;
+                // Another link is to have the addresses. Errors of the clean-up are ignored: the first one is the one to
+                // report.
                 if self.entitled {
                     let _ = self.withdraw(kernel);
                 }
@@ -162,7 +149,7 @@ impl Contender {
                 kernel::before_ipv6(root, on.name, config.slaac);
             }
             if config.dhcp4 {
-                self.dhcp = Some(Socket::open(on.index, ETH_P_IP).map_err(|source| failed(on, DHCP, source))?);
+                self.leased.open(on)?;
             }
             kernel.up(on)?;
             self.up = true;
@@ -171,18 +158,18 @@ impl Contender {
         match (self.message.operational(), self.carrier) {
             (true, None) => {
                 self.carrier = Some(now);
-                // A link that flaps keeps its lease: some do when their MTU is set.
-                if self.dhcp.is_some() && self.lease.is_none() {
-                    self.client = self.asker().map(|asker| Client::new(asker, random(), now));
-                }
+                self.leased.begin(self.asker(), now);
                 if !self.entitled && !self.alive {
                     let probe = Probe::new(on.index, &self.message.address, config, &self.asked.servers, now);
-                    self.probe = probe.map_err(|source| failed(on, NEIGHBOURS, source))?;
+                    self.probe = probe.map_err(|source| on.failed(NEIGHBOURS, source))?;
                     // With nobody to ask for, a signal has to do.
-                    self.alive = self.probe.is_none();
+                    self.alive = self.probe.is_none() && !self.is_doubtful();
                 }
             }
-            (false, Some(_)) => (self.carrier, self.client, self.probe) = (None, None, None),
+            (false, Some(_)) => {
+                self.leased.pause();
+                (self.carrier, self.probe) = (None, None);
+            }
             _ => {}
         }
         self.apply(kernel)
@@ -197,7 +184,7 @@ impl Contender {
             for prefix in &config.addresses {
                 kernel.address(on, *prefix, None)?;
             }
-            for route in &config.routes {
+            for route in config.routes_in_order() {
                 kernel.route(on, route, None)?;
             }
             self.applied = true;
@@ -205,7 +192,7 @@ impl Contender {
         if self.applied && self.carrier.is_some() {
             if config.addresses.iter().any(|prefix| prefix.address().is_ipv4()) {
                 self.gain(Way::Static4);
-            } else if config.addresses.is_empty() && !config.dhcp4 && !config.slaac {
+            } else if config.addresses.is_empty() && !config.dhcp4 && !config.slaac && !self.is_doubtful() {
                 self.gain(Way::Bare);
             }
         }
@@ -256,28 +243,42 @@ impl Contender {
         Ok([asks, probes].into_iter().flatten().min())
     }
 
-    /// Gives the routes of the lease what systemd-networkd gives them, which then takes them for its own.
+    fn ask_for_lease(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
+        let onto = Onto {
+            on: On { index: self.facts.index, name: &self.facts.name },
+            config: &self.asked.config,
+            applied: self.applied,
+            mtu: self.message.mtu,
+            broadcast: &self.message.broadcast,
+            no_link_local: self.is_doubtful().then_some(DOUBTFUL),
+        };
+        let wake = self.leased.ask(&onto, buffer, kernel)?;
+        match self.leased.lease() {
+            Some(_) => self.gain(Way::Dhcp4),
+            None => self.ways.retain(|way| *way != Way::Dhcp4),
+        }
+        Ok(wake)
+    }
+
+    /// Leaves the routes of the lease as the next stage would make them.
     pub(super) fn settle(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
         self.bear(kernel, |link, kernel| {
-            let on = On { index: link.facts.index, name: &link.facts.name };
-            let Some(lease) = &link.lease else { return Ok(()) };
-            let leased = Some(lease.address.address());
-            for route in link.routes(lease) {
-                // What the kernel refused it refuses again.
-                if kernel.route(on, &Route { metric: METRIC, ..route.clone() }, leased).is_ok() {
-                    kernel.drop_route(on, &route, leased)?;
-                }
-            }
-            Ok(())
+            link.leased.settle(On { index: link.facts.index, name: &link.facts.name }, kernel)
         })
         .map(drop)
+    }
+
+    /// Whether it may lead to the management controller and nowhere else: a USB link that the payload did not ask for by
+    /// itself. A link-local address is then no use, and silence no reason to believe in it.
+    fn is_doubtful(&self) -> bool {
+        self.asked.any && self.facts.is_usb_peer()
     }
 
     fn ask_neighbours(&mut self, buffer: &mut [u8]) -> Result<Option<Duration>, NetworkError> {
         let on = On { index: self.facts.index, name: &self.facts.name };
         let Some(probe) = &mut self.probe else { return Ok(None) };
-        if !probe.heard(buffer).map_err(|source| failed(on, NEIGHBOURS, source))? {
-            return probe.poll(since_boot()).map(Some).map_err(|source| failed(on, NEIGHBOURS, source));
+        if !probe.heard(buffer).map_err(|source| on.failed(NEIGHBOURS, source))? {
+            return probe.poll(since_boot()).map(Some).map_err(|source| on.failed(NEIGHBOURS, source));
         }
         (self.alive, self.probe) = (true, None);
         Ok(None)
@@ -285,7 +286,7 @@ impl Contender {
 
     /// Since when the link has had carrier and waited for a sign of life.
     pub(super) fn waiting(&self) -> Option<Duration> {
-        self.carrier.filter(|_| self.probe.is_some() && self.trouble.is_none())
+        self.carrier.filter(|_| self.probe.is_some() && self.trouble.is_none() && !self.is_doubtful())
     }
 
     /// Whether it has the static configuration of its entry.
@@ -325,9 +326,24 @@ impl Contender {
         routes.and(addresses)
     }
 
+    /// Asks for more time when the lease is half over (RFC 2131 §4.4.5).
+    pub(super) fn renew(&mut self, now: Duration) {
+        self.leased.renew(self.asker(), now);
+    }
+
+    /// Whether it waits for more time from a DHCP server, or for another lease where there was one.
+    pub(super) fn is_renewing(&self) -> bool {
+        self.leased.is_renewing()
+    }
+
+    /// `None`: an address that DHCP has no room for.
+    fn asker(&self) -> Option<Asker> {
+        let mac = HardwareAddress::new(&self.message.address)?;
+        Some(Asker { hardware: self.message.hardware, mac, hostname: self.asked.hostname.clone() })
+    }
+
     pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        let asking = self.dhcp.iter().filter(|_| self.client.is_some());
-        asking.chain(self.probe.iter().flat_map(Probe::sockets))
+        self.leased.asking().into_iter().chain(self.probe.iter().flat_map(Probe::sockets))
     }
 
     /// What the next stage may want to know.
@@ -344,7 +360,7 @@ impl Contender {
             permanent: self.message.permanent_address.as_deref().and_then(HardwareAddress::new),
             mtu: self.message.mtu,
             config,
-            lease: self.lease.clone(),
+            lease: self.leased.lease().cloned(),
             learned: self.learned.clone(),
             dns: self.advertised.dns.iter().copied().map(IpAddr::V6).collect(),
             search: self.advertised.search.clone(),
@@ -355,13 +371,13 @@ impl Contender {
         let carrier = Carrier::of(&self.message);
         let mut tried = Vec::new();
         if carrier == Carrier::Up {
-            tried.extend(self.state.as_ref().map(|state| format!("DHCPv4: {state}")));
+            tried.extend(self.leased.state().map(|state| format!("DHCPv4: {state}")));
             tried.extend(self.probe.as_ref().map(|probe| format!("nobody answered {} questions", probe.rounds)));
             if self.asked.config.slaac && self.learned.is_empty() {
                 tried.push("no router advertisement gave an address".to_owned());
             }
         }
-        tried.extend(self.refused.iter().map(|error| chain(error)));
+        tried.extend(self.leased.unused().iter().cloned());
         tried.extend(self.trouble.as_ref().map(|error| chain(error)));
         LinkReport {
             name: self.facts.name.clone(),
@@ -373,22 +389,6 @@ impl Contender {
     }
 }
 
-/// systemd.network(5), RouteMetric= in [DHCPv4]
-const METRIC: Option<u32> = Some(1024);
-
-const DHCP: &str = "asking for an address by DHCPv4";
 const NEIGHBOURS: &str = "asking who is there";
-
-fn failed(on: On<'_>, what: &'static str, source: io::Error) -> NetworkError {
-    NetworkError::Socket { what, name: on.name.clone(), source }
-}
-
-/// For transaction numbers and jitter, which are no secrets: without randomness the time will do.
-fn random() -> [u8; 8] {
-    let mut random = [0; 8];
-    if aws_lc_rs::rand::fill(&mut random).is_err() {
-        let now = since_boot().as_nanos().to_le_bytes();
-        random.copy_from_slice(now.first_chunk::<8>().unwrap_or(&[0; 8]));
-    }
-    random
-}
+const DOUBTFUL: &str = "a USB link with a link-local address is taken for the management controller's and not used; match it \
+                        by mac, name or driver to use it";

@@ -1,5 +1,6 @@
 //! The kernel, asked to change one thing about one link. What is as it should be already is no error. Decides nothing.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +18,13 @@ use crate::time::Deadline;
 pub(super) struct On<'a> {
     pub(super) index: u32,
     pub(super) name: &'a InterfaceName,
+}
+
+impl On<'_> {
+    /// That a socket of this link failed, and what it was for.
+    pub(super) fn failed(self, what: &'static str, source: io::Error) -> NetworkError {
+        NetworkError::Socket { what, name: self.name.clone(), source }
+    }
 }
 
 /// An IPv6 address that a link has.

@@ -28,11 +28,10 @@ fn questions(config: &LinkConfig, servers: &[IpAddr]) -> Vec<(IpAddr, IpAddr)> {
     let gateways = config.routes.iter().filter_map(|route| route.gateway);
     let mut all = Vec::new();
     for target in gateways.chain(config.dns.iter().copied()).chain(servers.iter().copied()) {
-        let from = config.addresses.iter().find(|prefix| prefix.contains(target) && prefix.address() != target);
-        if let Some(from) = from
+        if let Some(from) = config.address_towards(target)
             && !all.iter().any(|(_, asked)| *asked == target)
         {
-            all.push((from.address(), target));
+            all.push((from, target));
         }
     }
     all
@@ -124,5 +123,17 @@ mod tests {
             [(mine.0, ip("192.0.2.1")), (mine.1, ip("2001:db8::53")), (mine.0, ip("192.0.2.7"))]
         );
         assert_eq!(questions(&LinkConfig::default(), &[ip("192.0.2.7")]), []);
+        // An address alone, and the way to its gateway.
+        let route = |to: &str, via: Option<&str>| Route {
+            destination: Prefix::parse(to).unwrap(),
+            gateway: via.map(ip),
+            metric: None,
+        };
+        let alone = LinkConfig {
+            addresses: vec![Prefix::parse("203.0.113.7/32").unwrap()],
+            routes: vec![route("0.0.0.0/0", Some("172.31.1.1")), route("172.31.1.1/32", None)],
+            ..LinkConfig::default()
+        };
+        assert_eq!(questions(&alone, &[ip("192.0.2.7")]), [(ip("203.0.113.7"), ip("172.31.1.1"))]);
     }
 }

@@ -1,7 +1,6 @@
 //! Several links at once: whichever the payload wants is brought up and tended, and the first that can be used is used,
 //! so that a dead one never delays a live one. Waits in one place, for everything at the same time, until a deadline.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::contender::{Asked, Contender, GRACE, Way};
 use super::kernel::Kernel;
-use super::report::LinkReport;
+use super::report::{Carrier, LinkReport};
 use super::{AppliedLink, Network, NetworkError, packet, resolv};
 use crate::facts::{self, LinkFacts, Udev};
 use crate::neighbour;
@@ -18,6 +17,7 @@ use crate::netlink::Netlink;
 use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
 use crate::payload::{HostName, Match};
 use crate::plan::NetworkPlan;
+use crate::smbios::HostInterface;
 use crate::sys;
 use crate::time::{Deadline, since_boot};
 
@@ -37,6 +37,10 @@ pub struct Race<'a> {
     udev: Udev,
     /// Links that udevd has not named yet.
     unnamed: Vec<Unnamed>,
+    /// Ways to the management controller, by SMBIOS.
+    controllers: Vec<HostInterface>,
+    /// Links that are not tried because they lead there, and the entry that would want them.
+    left: Vec<(usize, LinkFacts)>,
     contenders: Vec<Contender>,
     /// What can be used, in the order in which it could.
     gains: Vec<(u32, Way)>,
@@ -88,6 +92,8 @@ impl<'a> Race<'a> {
             kernel: Kernel::open()?,
             udev: Udev::watch(root).map_err(NetworkError::Facts)?,
             unnamed: Vec::new(),
+            controllers: facts::host_interfaces(root),
+            left: Vec::new(),
             contenders: Vec::new(),
             gains: Vec::new(),
             tried: Vec::new(),
@@ -137,9 +143,10 @@ impl<'a> Race<'a> {
 
     /// What became of each link, in the plan's order.
     pub fn report(&self) -> Vec<LinkReport> {
-        let unnamed = self.unnamed.iter().map(|link| (link.entry, LinkReport::unnamed(&link.facts)));
-        let mut links: Vec<(usize, LinkReport)> =
-            self.contenders.iter().map(|link| (link.entry, link.report())).chain(unnamed).collect();
+        let unnamed = self.unnamed.iter().map(|link| (link.entry, LinkReport::untouched(&link.facts, Carrier::Udev)));
+        let left = self.left.iter().map(|(entry, link)| (*entry, LinkReport::untouched(link, Carrier::Controller)));
+        let tried = self.contenders.iter().map(|link| (link.entry, link.report()));
+        let mut links: Vec<(usize, LinkReport)> = tried.chain(unnamed).chain(left).collect();
         links.sort_by_key(|(entry, _)| *entry);
         links.into_iter().map(|(_, link)| link).collect()
     }
@@ -190,6 +197,7 @@ impl<'a> Race<'a> {
         let is_there = |index: u32| messages.iter().any(|message| message.index == index);
         self.contenders.retain(|link| is_there(link.facts.index));
         self.unnamed.retain(|link| is_there(link.facts.index));
+        self.left.retain(|(_, link)| is_there(link.index));
         for message in messages {
             let index = message.index;
             if look == Look::Gain && !self.contenders.iter().any(|link| link.facts.index == index) {
@@ -214,8 +222,11 @@ impl<'a> Race<'a> {
 
     /// Lets a link in when the plan wants it and udevd is done with it; else says when to look again.
     fn join(&mut self, message: &LinkMessage) -> Option<Duration> {
-        let link = facts::link_facts(message, self.root)?;
-        let (entry, wanted) = (0..).zip(&self.plan.links).find(|(_, entry)| entry.wants(&link))?;
+        let link = facts::link_facts(message, self.root, &self.controllers)?;
+        let Some((entry, wanted)) = (0..).zip(&self.plan.links).find(|(_, entry)| entry.wants(&link)) else {
+            self.leave(link);
+            return None;
+        };
         if !self.udev.is_done_with(link.index) {
             let now = since_boot();
             let since = self.unnamed.iter().find(|seen| seen.facts.index == link.index).map_or(now, |seen| seen.since);
@@ -230,11 +241,21 @@ impl<'a> Race<'a> {
         let asked = Asked {
             config: wanted.config.clone(),
             contested: self.plan.contested(),
+            any: wanted.matching == Match::AnyWithCarrier,
             servers: self.plan.servers.clone(),
             hostname: self.hostname.cloned(),
         };
         self.contenders.push(Contender::new(entry, asked, link));
         None
+    }
+
+    /// Keeps in mind, for the report, a link that is not tried because it leads to the management controller.
+    fn leave(&mut self, link: LinkFacts) {
+        let any = self.plan.links.iter().position(|entry| entry.matching == Match::AnyWithCarrier);
+        if let Some(entry) = any.filter(|_| link.controller) {
+            self.left.retain(|(_, left)| left.index != link.index);
+            self.left.push((entry, link));
+        }
     }
 
     /// Gives each entry's static configuration to the first of its links that shows a sign of life. When nothing else can
@@ -307,10 +328,18 @@ impl<'a> Race<'a> {
     fn name_servers(&self) -> Result<(), NetworkError> {
         let links: Vec<AppliedLink> =
             self.contenders.iter().filter(|link| link.is_used()).map(Contender::applied).collect();
-        let (mut dns, mut search): (Vec<IpAddr>, Vec<_>) = (Vec::new(), Vec::new());
+        let (mut dns, mut search) = (Vec::new(), Vec::new());
         for link in &links {
-            dns.extend(link.all_dns().filter(|server| !dns.contains(server)).collect::<Vec<_>>());
-            search.extend(link.all_search().filter(|name| !search.contains(name)).collect::<Vec<_>>());
+            link.all_dns().for_each(|server| {
+                if !dns.contains(&server) {
+                    dns.push(server)
+                }
+            });
+            link.all_search().for_each(|name| {
+                if !search.contains(&name) {
+                    search.push(name)
+                }
+            });
         }
         resolv::write(self.root, &dns, &search)
     }

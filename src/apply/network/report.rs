@@ -22,14 +22,9 @@ pub struct LinkReport {
 }
 
 impl LinkReport {
-    pub(super) fn unnamed(link: &LinkFacts) -> LinkReport {
-        LinkReport {
-            name: link.name.clone(),
-            driver: link.driver.clone(),
-            carrier: Carrier::Udev,
-            received: 0,
-            tried: Vec::new(),
-        }
+    /// Of a link that was left alone, and why.
+    pub(super) fn untouched(link: &LinkFacts, carrier: Carrier) -> LinkReport {
+        LinkReport { name: link.name.clone(), driver: link.driver.clone(), carrier, received: 0, tried: Vec::new() }
     }
 }
 
@@ -38,6 +33,8 @@ impl LinkReport {
 pub enum Carrier {
     /// udevd has not named it yet, so it was not touched.
     Udev,
+    /// SMBIOS says that it leads to the management controller, so it is not one of any.
+    Controller,
     /// No signal from the other end.
     None,
     /// A signal, but something (802.1X, a bond without ports) holds packets back.
@@ -63,12 +60,15 @@ impl fmt::Display for LinkReport {
         let driver = self.driver.as_ref().map_or("virtual", DriverName::as_str);
         let carrier = match self.carrier {
             Carrier::Udev => "left alone, udevd has not named it yet",
+            Carrier::Controller => {
+                "left alone, it leads to the management controller (SMBIOS type 42); match it by mac, name or driver to use it"
+            }
             Carrier::None => "no carrier, check cable and switch port",
             Carrier::Dormant => "carrier, but packets are held back (802.1X?)",
             Carrier::Up => "carrier",
         };
         write!(f, "{} ({driver}): {carrier}", self.name)?;
-        if self.carrier != Carrier::Udev {
+        if !matches!(self.carrier, Carrier::Udev | Carrier::Controller) {
             let packets = if self.received == 1 { "packet" } else { "packets" };
             write!(f, ", {} {packets} received", self.received)?;
         }

@@ -3,10 +3,9 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-use super::NetworkError;
+use super::{NameServer, NetworkError};
 use crate::payload::DnsName;
 
 /// As many symbolic links as are followed; the kernel's own limit is 40 (path_resolution(7)).
@@ -16,7 +15,7 @@ const MAX_LINKS: usize = 8;
 ///
 /// Where `etc/resolv.conf` is a symbolic link (systemd-resolved and others point it into /run), the file that it leads
 /// to is written, and the link stays: what comes later in the boot expects it.
-pub(super) fn write(root: &Path, dns: &[IpAddr], search: &[DnsName]) -> Result<(), NetworkError> {
+pub(super) fn write(root: &Path, dns: &[NameServer], search: &[DnsName]) -> Result<(), NetworkError> {
     if dns.is_empty() && search.is_empty() {
         return Ok(());
     }
@@ -32,7 +31,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// resolv.conf(5)
-fn contents(dns: &[IpAddr], search: &[DnsName]) -> String {
+fn contents(dns: &[NameServer], search: &[DnsName]) -> String {
     let mut text = "# written by imprint from the bootstrap payload\n".to_owned();
     for server in dns {
         // Writing to a String has no way to fail.
@@ -82,9 +81,12 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::payload::InterfaceName;
 
-    fn servers() -> Vec<IpAddr> {
-        vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()]
+    fn servers() -> Vec<NameServer> {
+        let server = |text: &str| NameServer { address: text.parse().unwrap(), zone: None };
+        let zone = InterfaceName::try_from("eth0").ok();
+        vec![server("192.0.2.53"), server("2001:db8::53"), NameServer { zone, ..server("fe80::1") }]
     }
 
     fn domains() -> Vec<DnsName> {
@@ -92,7 +94,7 @@ mod tests {
     }
 
     const WANT: &str = "# written by imprint from the bootstrap payload\n\
-                        nameserver 192.0.2.53\nnameserver 2001:db8::53\nsearch example.com example.net\n";
+                        nameserver 192.0.2.53\nnameserver 2001:db8::53\nnameserver fe80::1%eth0\nsearch example.com example.net\n";
 
     #[test]
     fn replaces_a_file_and_makes_a_directory() {

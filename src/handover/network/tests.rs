@@ -215,3 +215,29 @@ fn the_files_of_an_earlier_run_are_replaced_and_no_others() {
     left.sort();
     assert_eq!(left, ["70-imprint-eth1.network", "70-own.network"]);
 }
+
+/// The kernel takes IPv6 away from a link with less than 1280, whoever sets it.
+#[test]
+fn an_mtu_that_would_take_ipv6_away_is_not_left_to_the_next_stage() {
+    let leased = |config: LinkConfig, mtu: u16| {
+        let lease = Lease {
+            address: prefix("192.0.2.100/24"),
+            server: "192.0.2.1".parse().unwrap(),
+            routes: vec![],
+            dns: vec![],
+            search: vec![],
+            mtu: Some(mtu),
+            seconds: 3600,
+            bound: std::time::Duration::ZERO,
+            renew: std::time::Duration::ZERO,
+        };
+        AppliedLink { lease: Some(lease), ..link("eth0", config) }
+    };
+    let four = || LinkConfig { dhcp4: true, ..LinkConfig::default() };
+    let both = leased(LinkConfig { slaac: true, ..four() }, 576);
+    assert!(unit(&both).contains("UseMTU=no\n"), "{}", unit(&both));
+    assert!(keyfile(&both).contains("\nmtu=1500\n"), "{}", keyfile(&both));
+    for other in [leased(four(), 576), leased(LinkConfig { slaac: true, ..four() }, 1280)] {
+        assert!(unit(&other).contains("UseMTU=yes\n") && !keyfile(&other).contains("\nmtu="));
+    }
+}

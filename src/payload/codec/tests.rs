@@ -29,6 +29,40 @@ fn link(kind: LinkKind) -> Link {
     }
 }
 
+/// Hetzner's and other clouds' networks: an address alone, and a gateway outside it.
+#[test]
+fn a_gateway_outside_the_address_has_a_way_of_its_own() {
+    let route = |to: &str, via: Option<&str>| Route {
+        destination: prefix(to),
+        gateway: via.map(|via| via.parse().unwrap()),
+        metric: None,
+    };
+    let decoded = |address: &str, routes: &[Route]| {
+        let addresses = vec![prefix(address)];
+        let network = vec![Link { addresses, routes: routes.to_vec(), ..typical().network.remove(0) }];
+        Payload::decode(Payload { network, ..typical() }.encode().as_slice())
+            .map(|payload| payload.network[0].routes.clone())
+    };
+    for (address, way, default) in [
+        ("203.0.113.7/32", "172.31.1.1/32", route("0.0.0.0/0", Some("172.31.1.1"))),
+        ("203.0.113.7/32", "172.31.1.0/24", route("0.0.0.0/0", Some("172.31.1.1"))),
+        ("2001:db8::7/128", "2001:db8:1::1/128", route("::/0", Some("2001:db8:1::1"))),
+    ] {
+        let way = route(way, None);
+        for routes in [[way.clone(), default.clone()], [default.clone(), way.clone()]] {
+            assert_eq!(decoded(address, &routes).unwrap(), routes);
+        }
+        // Without the way, with one that leads elsewhere, and with one that has a gateway itself.
+        let elsewhere =
+            route(if way.destination.address().is_ipv4() { "198.51.100.0/24" } else { "2001:db8:2::/64" }, None);
+        let behind = Route { gateway: default.gateway, ..way.clone() };
+        for routes in [vec![default.clone()], vec![default.clone(), elsewhere], vec![behind, default.clone()]] {
+            let error = decoded(address, &routes).unwrap_err().to_string();
+            assert!(error.contains("it cannot be reached from this link without a route to"), "{error}");
+        }
+    }
+}
+
 fn typical() -> Payload {
     let gateway = "192.0.2.1".parse().unwrap();
     Payload {
@@ -193,7 +227,7 @@ fn every_item_is_checked_by_name_and_place() {
                 ]),
             ),
             "byte 67, network[0].routes[0].via: gateway 192.0.3.1 is outside 192.0.2.10/24; it cannot be reached from \
-             this link",
+             this link without a route to 192.0.3.1/32 that has no gateway",
         ),
         (
             with(6, any_link([(6, Value::Array(vec![map([(0, bytes(&[10, 0, 0, 1, 8]))])]))])),

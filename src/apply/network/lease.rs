@@ -1,0 +1,297 @@
+//! What a link gets by DHCP: the questions, the lease, and what of it the kernel has. Decides nothing about other links.
+//!
+//! A DHCP server is whoever answers on the link. What it gives is used as far as the kernel takes it; the payload's own
+//! routes and MTU go before it.
+
+use std::time::Duration;
+
+use super::NetworkError;
+use super::kernel::{Kernel, On};
+use super::packet::{AT_ONCE, ETH_P_IP, Socket};
+use crate::chain::chain;
+use crate::dhcp4::{Asker, Client, Event, Lease};
+use crate::netlink::RequestError;
+use crate::payload::{Prefix, Route};
+use crate::plan::LinkConfig;
+use crate::time::since_boot;
+
+/// A link's lease, or its way to one.
+#[derive(Default)]
+pub(super) struct Leased {
+    /// Open before the link is up, so that no packet can be missed.
+    socket: Option<Socket>,
+    /// At work since there is carrier, until there is a lease.
+    client: Option<Client>,
+    /// What the client said last.
+    state: Option<String>,
+    lease: Option<Lease>,
+    /// Routes of the lease that the kernel has.
+    routes: Vec<Route>,
+    /// There was a lease, and it is to go on, or another one is to follow.
+    renewing: bool,
+    /// What came with the lease and is not used, and why.
+    unused: Vec<String>,
+}
+
+/// The link that a lease is for.
+pub(super) struct Onto<'a> {
+    pub(super) on: On<'a>,
+    pub(super) config: &'a LinkConfig,
+    /// Whether the payload's own routes are there.
+    pub(super) applied: bool,
+    pub(super) mtu: u32,
+    /// Hardware address of everybody on the link.
+    pub(super) broadcast: &'a [u8],
+    /// Why a link-local address is of no use on this link.
+    pub(super) no_link_local: Option<&'static str>,
+}
+
+impl Leased {
+    pub(super) fn open(&mut self, on: On<'_>) -> Result<(), NetworkError> {
+        self.socket = Some(Socket::open(on.index, ETH_P_IP).map_err(|source| on.failed(DHCP, source))?);
+        Ok(())
+    }
+
+    /// Asks, unless there is a lease: a link that flaps keeps it. Some do when their MTU is set.
+    pub(super) fn begin(&mut self, asker: Option<Asker>, now: Duration) {
+        if self.socket.is_some() && self.lease.is_none() {
+            self.client = asker.map(|asker| Client::new(asker, random(), now));
+        }
+    }
+
+    /// Nobody can be asked now.
+    pub(super) fn pause(&mut self) {
+        self.client = None;
+    }
+
+    /// Nobody is to be asked any more.
+    pub(super) fn close(&mut self) {
+        (self.socket, self.client) = (None, None);
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// Asks for more time when the lease is half over (RFC 2131 §4.4.5).
+    pub(super) fn renew(&mut self, asker: Option<Asker>, now: Duration) {
+        if let Some(lease) = &self.lease
+            && self.client.is_none()
+            && now >= lease.renew_at()
+        {
+            self.renewing = true;
+            self.client = asker.map(|asker| Client::renewing(asker, lease, random(), now));
+        }
+    }
+
+    /// Whether it waits for more time from a server, or for another lease where there was one.
+    pub(super) fn is_renewing(&self) -> bool {
+        self.renewing && self.client.is_some()
+    }
+
+    /// The socket that answers come on, while somebody is asked.
+    pub(super) fn asking(&self) -> Option<&Socket> {
+        self.socket.as_ref().filter(|_| self.client.is_some())
+    }
+
+    /// Does what it is time for, and hears what has come; returns when it is time again.
+    pub(super) fn ask(
+        &mut self,
+        onto: &Onto<'_>,
+        buffer: &mut [u8],
+        kernel: &mut Kernel,
+    ) -> Result<Option<Duration>, NetworkError> {
+        let (Some(socket), Some(client)) = (&self.socket, &mut self.client) else { return Ok(None) };
+        let mut event = None;
+        for _ in 0..AT_ONCE {
+            let Some(packet) = socket.receive(buffer).map_err(|source| onto.on.failed(DHCP, source))? else { break };
+            event = client.push(packet, since_boot());
+            if event.is_some() {
+                break;
+            }
+        }
+        let poll = client.poll(since_boot());
+        if let Some(packet) = poll.send {
+            socket.send(onto.broadcast, &packet).map_err(|source| onto.on.failed(DHCP, source))?;
+        }
+        self.state = Some(client.state());
+        match event {
+            Some(Event::Bound(lease)) => {
+                (self.client, self.renewing) = (None, false);
+                self.take(lease, onto, kernel)?;
+                return Ok(None);
+            }
+            // RFC 2131 §4.4.5: whoever is refused, or was not heard before the end, begins again without the address.
+            Some(Event::Refused) => self.lose(onto.on, kernel)?,
+            None if self.lease.as_ref().is_some_and(|lease| since_boot() >= lease.ends_at()) => {
+                self.lose(onto.on, kernel)?;
+            }
+            None => {}
+        }
+        Ok(Some(poll.wake))
+    }
+
+    /// Takes away what came with the lease.
+    fn lose(&mut self, on: On<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let routes = std::mem::take(&mut self.routes);
+        let Some(lease) = self.lease.take() else { return Ok(()) };
+        let leased = Some(lease.address.address());
+        routes.iter().try_for_each(|route| kernel.drop_route(on, route, leased))?;
+        kernel.forget(on, lease.address)
+    }
+
+    fn take(&mut self, lease: Lease, onto: &Onto<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let Onto { on, config, .. } = *onto;
+        if self.lease.as_ref().is_some_and(|before| before.address != lease.address) {
+            self.lose(on, kernel)?;
+        }
+        self.unused.clear();
+        if let (Some(why), true) = (onto.no_link_local, is_link_local(lease.address)) {
+            self.unused.push(why.to_owned());
+            return Ok(());
+        }
+        kernel.address(on, lease.address, Some(lease.seconds))?;
+        // Whoever set up that server has other machines in mind, too: what does not fit this one is reported, and not
+        // used.
+        let mut unused = Vec::new();
+        let mut may = |done: Result<(), NetworkError>| match done {
+            Err(error @ NetworkError::Refused { source: RequestError::Refused { .. }, .. }) => {
+                unused.push(chain(&error));
+                Ok(false)
+            }
+            other => other.map(|()| true),
+        };
+        // The payload's word goes before the server's, and an MTU that is right already is not set: it may cost the
+        // link its carrier.
+        match (config.mtu, lease.mtu) {
+            (None, Some(mtu)) if !config.allows_mtu(mtu) => {
+                self.unused.push(format!("MTU {mtu} of the DHCP server is not used, IPv6 needs 1280"));
+            }
+            (None, Some(mtu)) if onto.mtu != u32::from(mtu) => drop(may(kernel.mtu(on, mtu))?),
+            _ => {}
+        }
+        let fixed = if onto.applied { config.routes.as_slice() } else { &[] };
+        let (wanted, leased) = (routes(&lease, fixed), Some(lease.address.address()));
+        // What the server does not give any more.
+        let (mut there, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.routes).into_iter().partition(|route| wanted.contains(route));
+        gone.iter().try_for_each(|route| kernel.drop_route(on, route, leased))?;
+        // Those that are there since the lease was new would, set again, take the place of another link's.
+        for route in wanted {
+            if !there.contains(&route) && may(kernel.route(on, &route, leased))? {
+                there.push(route);
+            }
+        }
+        self.routes = there;
+        self.unused.extend(unused);
+        self.lease = Some(lease);
+        Ok(())
+    }
+
+    /// Gives the routes of the lease the metric that systemd-networkd gives them, which then takes them for its own.
+    pub(super) fn settle(&mut self, on: On<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let Some(lease) = &self.lease else { return Ok(()) };
+        let leased = Some(lease.address.address());
+        for route in self.routes.iter_mut().filter(|route| route.metric.is_none()) {
+            let settled = Route { metric: METRIC, ..route.clone() };
+            // To the kernel a route without a metric is the one with the least. Each is there once and the one without is
+            // there, so that it is the one that goes.
+            if kernel.route(on, &settled, leased).is_ok() {
+                kernel.drop_route(on, route, leased)?;
+                *route = settled;
+            }
+        }
+        Ok(())
+    }
+
+    /// For people.
+    pub(super) fn state(&self) -> Option<&String> {
+        self.state.as_ref()
+    }
+
+    /// What came with the lease and is not used, for people.
+    pub(super) fn unused(&self) -> &[String] {
+        &self.unused
+    }
+}
+
+/// The routes that a lease brings, each once, ways to gateways first; the payload's go before them.
+fn routes(lease: &Lease, fixed: &[Route]) -> Vec<Route> {
+    let on_link = || lease.routes.iter().filter(|route| route.gateway.is_none());
+    let mut routes: Vec<Route> = on_link().cloned().collect();
+    for gateway in lease.routes.iter().filter_map(|route| route.gateway) {
+        // A gateway outside the network, as clouds with /32 leases have it, is on the link all the same.
+        let reached = lease.address.contains(gateway) || on_link().any(|route| route.destination.contains(gateway));
+        if !reached && let Some(destination) = Prefix::new(gateway, 32) {
+            routes.push(Route { destination, gateway: None, metric: None });
+        }
+    }
+    routes.extend(lease.routes.iter().filter(|route| route.gateway.is_some()).cloned());
+    let mut once: Vec<Route> = Vec::new();
+    for route in routes {
+        if !once.contains(&route) && !fixed.iter().any(|mine| mine.destination == route.destination) {
+            once.push(route);
+        }
+    }
+    once
+}
+
+/// RFC 3927
+fn is_link_local(prefix: Prefix) -> bool {
+    matches!(prefix.address(), std::net::IpAddr::V4(address) if address.is_link_local())
+}
+
+/// systemd.network(5), RouteMetric= in [DHCPv4]
+const METRIC: Option<u32> = Some(1024);
+
+const DHCP: &str = "asking for an address by DHCPv4";
+
+/// For transaction numbers and jitter, which are no secrets: without randomness the time will do.
+fn random() -> [u8; 8] {
+    let mut random = [0; 8];
+    if aws_lc_rs::rand::fill(&mut random).is_err() {
+        let now = since_boot().as_nanos().to_le_bytes();
+        random.copy_from_slice(now.first_chunk::<8>().unwrap_or(&[0; 8]));
+    }
+    random
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(to: &str, via: Option<&str>) -> Route {
+        let gateway = via.map(|via| via.parse().unwrap());
+        Route { destination: Prefix::parse(to).unwrap(), gateway, metric: None }
+    }
+
+    fn lease(address: &str, routes: &[Route]) -> Lease {
+        Lease {
+            address: Prefix::parse(address).unwrap(),
+            server: "172.31.1.1".parse().unwrap(),
+            routes: routes.to_vec(),
+            dns: Vec::new(),
+            search: Vec::new(),
+            mtu: None,
+            seconds: 3600,
+            bound: Duration::ZERO,
+            renew: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_way_to_a_gateway_is_there_once_and_first() {
+        let (way, default) = (route("172.31.1.1/32", None), route("0.0.0.0/0", Some("172.31.1.1")));
+        let want = [way.clone(), default.clone()];
+        for given in [&[way.clone(), default.clone()][..], &[default.clone(), way.clone()], &[default.clone()]] {
+            assert_eq!(routes(&lease("203.0.113.7/32", given), &[]), want, "{given:?}");
+        }
+        // A wider way will do, and so does the address' own network.
+        let wide = route("172.31.0.0/16", None);
+        assert_eq!(routes(&lease("203.0.113.7/32", &[default.clone(), wide.clone()]), &[]), [wide, default.clone()]);
+        assert_eq!(routes(&lease("172.31.1.7/24", &[default.clone()]), &[]), [default.clone()]);
+        // The payload's go before them.
+        let mine = [route("0.0.0.0/0", Some("203.0.113.1"))];
+        assert_eq!(routes(&lease("203.0.113.7/32", &[default]), &mine), [way]);
+    }
+}

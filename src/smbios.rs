@@ -1,0 +1,153 @@
+//! The SMBIOS table (DMTF DSP0134), as far as it names network links to the machine's management controller: type 42, whose
+//! details are those of DSP0270. Bytes in, values out; no files here.
+//!
+//! The firmware wrote it. A table that makes no sense names nothing.
+
+/// A network link between this machine and its management controller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostInterface {
+    /// What the device calls itself.
+    pub device: Device,
+    /// Hardware address of this machine's end, where the firmware knows it.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// What a device calls itself on its bus.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Device {
+    /// idVendor and idProduct.
+    Usb {
+        /// Whose it is.
+        vendor: u16,
+        /// Which one.
+        product: u16,
+    },
+    /// Numbers of the configuration space.
+    Pci {
+        /// Whose it is.
+        vendor: u16,
+        /// Which one.
+        device: u16,
+        /// Vendor and device of the card that it is on.
+        subsystem: [u16; 2],
+    },
+}
+
+/// Management Controller Host Interface (DSP0134 §7.43).
+const HOST_INTERFACE: u8 = 42;
+/// Interface Type: network (DSP0270).
+const NETWORK: u8 = 0x40;
+const END_OF_TABLE: u8 = 127;
+
+/// Each network link to the management controller that the table names.
+pub fn host_interfaces(table: &[u8]) -> Vec<HostInterface> {
+    let (mut found, mut rest) = (Vec::new(), table);
+    while let [kind, length, ..] = *rest
+        && kind != END_OF_TABLE
+        && length >= 4
+        && let Some((structure, strings)) = rest.split_at_checked(length.into())
+    {
+        if kind == HOST_INTERFACE {
+            found.extend(host_interface(structure));
+        }
+        // Strings end with a zero each, and all of them with one more; without strings there are two zeros.
+        let Some(end) = strings.windows(2).position(|pair| pair == [0, 0]) else { break };
+        rest = strings.get(end.saturating_add(2)..).unwrap_or_default();
+    }
+    found
+}
+
+/// DSP0270 §7.2: interface type, length of its data; the data begin with the kind of device.
+fn host_interface(structure: &[u8]) -> Option<HostInterface> {
+    let [_, _, _, _, NETWORK, length, data @ ..] = structure else { return None };
+    let word = |low: u8, high: u8| u16::from_le_bytes([low, high]);
+    let mac = |mac: [u8; 6]| Some(mac).filter(|mac| *mac != [0; 6] && *mac != [0xff; 6]);
+    match *data.get(..usize::from(*length))? {
+        [2, a, b, c, d, ..] => {
+            Some(HostInterface { device: Device::Usb { vendor: word(a, b), product: word(c, d) }, mac: None })
+        }
+        [4, _, a, b, c, d, _serial, m1, m2, m3, m4, m5, m6, ..] => Some(HostInterface {
+            device: Device::Usb { vendor: word(a, b), product: word(c, d) },
+            mac: mac([m1, m2, m3, m4, m5, m6]),
+        }),
+        [3, a, b, c, d, e, f, g, h, ..] => {
+            let device = Device::Pci { vendor: word(a, b), device: word(c, d), subsystem: [word(e, f), word(g, h)] };
+            Some(HostInterface { device, mac: None })
+        }
+        [5, _, a, b, c, d, e, f, g, h, m1, m2, m3, m4, m5, m6, ..] => {
+            let device = Device::Pci { vendor: word(a, b), device: word(c, d), subsystem: [word(e, f), word(g, h)] };
+            Some(HostInterface { device, mac: mac([m1, m2, m3, m4, m5, m6]) })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A structure with its header and strings.
+    fn structure(kind: u8, body: &[u8], strings: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(body.len() + 4).unwrap();
+        [&[kind, length, 0x2a, 0][..], body, strings].concat()
+    }
+
+    // Written out from DSP0270 1.3, tables 4 to 7.
+    const USB: &[u8] = &[0x40, 9, 2, 0x6b, 0x04, 0xb0, 0xff, 4, 3, b'1', 0, 0];
+    const USB_V2: &[u8] = &[0x40, 17, 4, 16, 0x6b, 0x04, 0xb0, 0xff, 1, 2, 0, 0, 0, 0xbc, 1, 0, 0, 0xff, 0xff, 1, 4, 0];
+    const PCI: &[u8] = &[0x40, 9, 3, 0x86, 0x80, 0x3b, 0x15, 0xd9, 0x15, 0x5b, 0x1f, 0];
+    const PCI_V2: &[u8] = &[
+        0x40, 24, 5, 24, 0x86, 0x80, 0x3b, 0x15, 0xd9, 0x15, 0x5b, 0x1f, 2, 0, 0, 0, 0xbc, 2, 0, 0, 0x3a, 0x19, 0, 0,
+        0, 0,
+    ];
+
+    #[test]
+    fn links_to_the_management_controller() {
+        let table = [
+            structure(1, &[0; 23], b"maker\0product\0\0"),
+            structure(42, USB, b"\0\0"),
+            structure(42, USB_V2, b"serial\0\0"),
+            // KCS, which is no network.
+            structure(42, &[2, 1, 0, 0], b"\0\0"),
+            structure(42, PCI, b"\0\0"),
+            structure(42, PCI_V2, b"\0\0"),
+            structure(127, &[], b"\0\0"),
+            structure(42, USB, b"\0\0"),
+        ]
+        .concat();
+        let usb = Device::Usb { vendor: 0x046b, product: 0xffb0 };
+        let pci = Device::Pci { vendor: 0x8086, device: 0x153b, subsystem: [0x15d9, 0x1f5b] };
+        let found = |device: &Device, mac| HostInterface { device: device.clone(), mac };
+        assert_eq!(
+            host_interfaces(&table),
+            [
+                found(&usb, None),
+                found(&usb, Some([2, 0, 0, 0, 0xbc, 1])),
+                found(&pci, None),
+                found(&pci, Some([2, 0, 0, 0, 0xbc, 2]))
+            ]
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_names_nothing() {
+        let cut = structure(42, &USB_V2[..12], b"\0\0");
+        assert_eq!(host_interfaces(&cut), []);
+        let mut nobody = USB_V2.to_vec();
+        nobody[9..15].fill(0);
+        assert_eq!(host_interfaces(&structure(42, &nobody, b"\0\0"))[0].mac, None);
+        // A length that leads nowhere, and strings without an end.
+        assert_eq!(host_interfaces(&[42, 3, 0, 0, 0, 0]), []);
+        assert_eq!(host_interfaces(&structure(1, &[], b"abc")), []);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            host_interfaces(&bytes);
+            host_interfaces(&structure(42, &bytes, b"\0\0"));
+        }
+    }
+}
