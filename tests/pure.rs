@@ -25,6 +25,7 @@ mod pure {
     mod errors;
     mod line;
     mod slow;
+    mod terminals;
     mod units;
     mod volumes;
     mod writers;

@@ -1,26 +1,26 @@
 //! One line from HELLO to report. What the node is told comes from `compose` and `enrol`; what was heard goes there.
 
 mod keys;
+mod objects;
 mod silence;
 mod turn;
 
 use std::io::Write;
 use std::time::Duration;
 
-use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, NotTaken, Session as Conversation, Shape, Stage, Wire, seal};
+use imprint::line::{
+    Hello, Host, HostEvent, Kind, Nonce, NotTaken, Oddity, Session as Conversation, Shape, Stage, Wire,
+};
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
-use imprint::status::{self, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::transport::{Line, WAITING};
 use super::words::{Outcome, kind_name, shown, stage_name};
 use super::{Job, Shared, power};
-use crate::compose::{Medium, Options};
-use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::record::Record;
-use crate::{est, output, x509};
+use crate::{output, x509};
 
 /// And no longer than this after its outcome: what else comes is the console of a machine that boots on.
 const LINGER_MOST: Duration = Duration::from_secs(10);
@@ -28,8 +28,6 @@ const LINGER_MOST: Duration = Duration::from_secs(10);
 const REOPEN: Duration = Duration::from_secs(10);
 /// How often the store is asked about a request that waits for an administrator.
 const APPROVAL: Duration = Duration::from_secs(2);
-/// A node may have its payload so often: it found it damaged, or lost it. Conversations that stall before that do not count.
-const DELIVERIES: u8 = 3;
 /// So much of what came last and is not ours is kept, for words like "no such host".
 const TAIL: usize = 500;
 /// A command that is a line is up when it has said something and goes on for `SAID`, or goes on for `SILENT` without.
@@ -68,6 +66,8 @@ struct Session<'a> {
     gone: Option<(Instant, u64)>,
     /// A node, or an old recording of one, speaks other versions.
     foreign: Option<(Instant, String)>,
+    /// What was noticed last of the line itself.
+    odd: Option<Oddity>,
     log: Option<std::fs::File>,
     tail: Vec<u8>,
     /// Nothing of that came since the line was opened.
@@ -94,7 +94,8 @@ impl<'a> Session<'a> {
         let node = job.node.clone();
         let record = shared.books(move |state| state.record(&node)).await.map_err(failed)?;
         let nonce = Nonce(x509::random().map_err(failed)?);
-        let host = Host::new(nonce, shared.config.call, Shape::default());
+        let shape = job.line.columns().map_or(Shape::default(), |columns| Shape::default().within(columns));
+        let host = Host::new(nonce, shared.config.call, shape);
         let log = match &job.log {
             None => None,
             Some(path) => Some(output::append(path).map_err(|error| format!("--log: {}", failed(error)))?),
@@ -117,6 +118,7 @@ impl<'a> Session<'a> {
             gave_up: false,
             gone: None,
             foreign: None,
+            odd: None,
             log,
             tail: Vec::new(),
             mute: true,
@@ -259,6 +261,7 @@ impl<'a> Session<'a> {
             }
             let text = self.wire.text();
             self.console(&text);
+            self.look_for_oddities();
             if let Some((bytes, all)) = self.wire.end().progress() {
                 let (retransmits, _) = self.wire.sent();
                 self.shared.tell_progress(&self.job.node, &format!("{bytes}/{all} bytes, {retransmits} retransmits"));
@@ -315,6 +318,17 @@ impl<'a> Session<'a> {
     fn console(&mut self, text: &[u8]) {
         if self.keep(text) && !self.wire.end().counts() && !self.shared.config.call {
             self.wire.end_mut().call();
+        }
+    }
+
+    /// Tells what the line does to all that it carries, and sends shorter pieces where it breaks lines.
+    fn look_for_oddities(&mut self) {
+        while let Some(odd) = self.wire.odd() {
+            if let Oddity::Broken { columns } = odd {
+                self.wire.end_mut().narrow(columns);
+            }
+            self.tell("line", &odd.to_string());
+            self.odd = Some(odd);
         }
     }
 
@@ -394,160 +408,4 @@ impl<'a> Session<'a> {
             self.outcome = Some(Outcome::Failed(why));
         }
     }
-
-    async fn deliver(&mut self) {
-        let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
-            return;
-        };
-        // What is told may be of a conversation that the node has left since; a payload goes into the one that is now, once.
-        if self.wire.end().stage() != Some(Stage::Payload) || self.sending == Some(session) {
-            return;
-        }
-        if std::mem::take(&mut self.delivered) {
-            self.deliveries = self.deliveries.saturating_add(1);
-        }
-        if self.deliveries >= DELIVERIES {
-            return self.fail("the node asked for its payload again and again; look at its console".to_owned());
-        }
-        let (plain, expires) = (self.shared.config.plain, self.shared.config.expires);
-        if plain && !hello.plain {
-            return self.fail(
-                "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
-            );
-        }
-        if self.payload.is_none() {
-            // A seed is credited where it was sealed for a key of this boot.
-            let options =
-                Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
-            let now = self.shared.timestamp();
-            let node = self.job.node.clone();
-            let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;
-            match made {
-                Ok(made) => self.payload = Some((made.id, Secret::new(made.bytes.to_vec()))),
-                Err(error) => return self.fail(failed(error)),
-            }
-        }
-        let Some((_, payload)) = &self.payload else { return };
-        let (kind, bytes) = if plain {
-            (Kind::Plain, Ok(payload.expose().to_vec()))
-        } else {
-            let number = self.wire.end().next_number();
-            (Kind::Sealed, seal::seal(payload, &hello, session, Kind::Sealed, number))
-        };
-        match bytes {
-            Ok(bytes) => {
-                self.wire.end_mut().send(kind, bytes);
-                self.sending = Some(session);
-            }
-            Err(error) => self.fail(failed(error)),
-        }
-    }
-
-    /// A request: decided like every other.
-    /// `again`: the node did not ask, the store is looked at once more.
-    async fn decide(&mut self, request: Vec<u8>, again: bool) {
-        self.waited();
-        let Some(hello) = self.hello.clone() else { return };
-        let Some((tag, csr)) = seal::open_request(&request) else {
-            return self.refuse("the request is shorter than its proof");
-        };
-        let proof = Proof::Line { tag: *tag, hello: Box::new(hello) };
-        let credentials = Some(Credentials { name: self.job.node.clone(), proof });
-        let peer = self.job.line.to_string();
-        let now = self.shared.timestamp();
-        let csr = csr.to_vec();
-        let code = csr_code(&csr);
-        let books = self.shared.books(move |state| {
-            let asked = Request { csr: &csr, credentials: credentials.as_ref(), peer: &peer };
-            let decided = state
-                .refresh()
-                .map_err(failed)
-                .and_then(|_| state.decide(now, |desk| enrol::simple_enroll(desk, &asked)).map_err(failed));
-            decided.map(|decision| (decision.answer, state.ca.intermediate().to_vec()))
-        });
-        match books.await {
-            Ok((Answer::Issued { der, detail }, intermediate)) => {
-                match est::certs_only(&[&der, &intermediate]) {
-                    Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
-                    Err(error) => return self.fail(failed(error)),
-                }
-                (self.code, self.certified) = (code, false);
-                self.tell("signed", &detail);
-            }
-            Ok((Answer::Pending { detail, .. }, _)) => {
-                if !again {
-                    let code = code.unwrap_or_default();
-                    let run = format!("imprint-host approve {} {code}", self.job.node);
-                    self.tell("pending", &format!("{detail}; compare the code with the node's console and run: {run}"));
-                    self.wire.end_mut().send(Kind::Pending, detail.into_bytes());
-                }
-                self.pending = Some((request, Instant::now() + APPROVAL));
-            }
-            Ok((Answer::Later { detail, .. }, _)) => self.refuse(&detail),
-            Ok((Answer::Unauthorized, _)) => self.refuse("no payload"),
-            Ok((Answer::Refused(refusal), _)) => self.refuse(&refusal.to_string()),
-            Err(why) => self.fail(why),
-        }
-    }
-
-    fn refuse(&mut self, why: &str) {
-        self.tell("refused", why);
-        self.wire.end_mut().send(Kind::Refused, why.as_bytes().to_vec());
-    }
-
-    /// What the node says of itself. The first outcome stands.
-    async fn report(&mut self, report: &[u8]) {
-        if self.outcome.is_some() {
-            return;
-        }
-        let Ok(status) = serde_json::from_slice::<Status>(report) else {
-            return self.fail("the node's report is no status.json; are both of the same release?".to_owned());
-        };
-        let outcome = match (status.outcome, &status.error) {
-            (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {
-                Ok(key_code) => self.done(key_code, true),
-                Err(why) => Outcome::Failed(why),
-            },
-            (_, Some(error)) => {
-                for step in status.steps.iter().rev().take(5).rev() {
-                    self.tell("step", &shown(&step.to_string()));
-                }
-                Outcome::NodeFailed { reason: shown(&format!("{}: {}", error.stage, error.message)) }
-            }
-            (_, None) => Outcome::NodeFailed { reason: "no reason".to_owned() },
-        };
-        self.outcome = Some(outcome);
-    }
-
-    /// The code of the node's key, if that has a certificate by the books: a report has no seal, and whoever writes to
-    /// the line can say one.
-    async fn certified(&self, said: Option<&str>) -> Result<String, String> {
-        let Some(said) = said else {
-            return Err(
-                "the node says that it is done, but not with which key; are both of the same release?".to_owned()
-            );
-        };
-        if self.code.as_deref() == Some(said) {
-            return Ok(said.to_owned());
-        }
-        // Signed by `serve`, or before this program was started again.
-        let node = self.job.node.clone();
-        let (latest, _) = self.shared.books(move |state| state.store.latest(&node)).await.map_err(failed)?;
-        let latest = match &self.payload {
-            None => latest,
-            Some((id, _)) => latest.filter(|row| row.payload == *id),
-        };
-        match latest {
-            Some(row) if row.key_code == said && row.revoked.is_none() => Ok(row.key_code),
-            _ => Err(format!(
-                "the node says that it is done with key {}, for which it was given no certificate here; does another \
-                 host, or somebody else, write to the line? Compare the key on the node's console",
-                shown(said)
-            )),
-        }
-    }
-}
-
-fn csr_code(csr: &[u8]) -> Option<String> {
-    crate::csr::Csr::parse(csr).map(|csr| csr.code().to_string()).ok()
 }

@@ -1,0 +1,174 @@
+//! What goes down a line and comes up it: the payload, the request and what is decided of it, the report. What is in a
+//! payload `compose` decides, and who gets a certificate `enrol`.
+
+use imprint::line::{Kind, Stage, seal};
+use imprint::secret::Secret;
+use imprint::status::{self, Status};
+use tokio::time::Instant;
+
+use super::{APPROVAL, Session, failed, shown};
+use crate::compose::{Medium, Options};
+use crate::enrol::{self, Answer, Credentials, Proof, Request};
+use crate::est;
+use crate::inject::words::Outcome;
+
+/// A node may have its payload so often: it found it damaged, or lost it. Conversations that stall before that do not count.
+const DELIVERIES: u8 = 3;
+
+impl Session<'_> {
+    /// Sends the payload into the conversation that is now, once, sealed for it.
+    pub(super) async fn deliver(&mut self) {
+        let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
+            return;
+        };
+        // What is told may be of a conversation that the node has left since; a payload goes into the one that is now, once.
+        if self.wire.end().stage() != Some(Stage::Payload) || self.sending == Some(session) {
+            return;
+        }
+        if std::mem::take(&mut self.delivered) {
+            self.deliveries = self.deliveries.saturating_add(1);
+        }
+        if self.deliveries >= DELIVERIES {
+            return self.fail("the node asked for its payload again and again; look at its console".to_owned());
+        }
+        let (plain, expires) = (self.shared.config.plain, self.shared.config.expires);
+        if plain && !hello.plain {
+            return self.fail(
+                "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
+            );
+        }
+        if self.payload.is_none() {
+            // A seed is credited where it was sealed for a key of this boot.
+            let options =
+                Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
+            let now = self.shared.timestamp();
+            let node = self.job.node.clone();
+            let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;
+            match made {
+                Ok(made) => self.payload = Some((made.id, Secret::new(made.bytes.to_vec()))),
+                Err(error) => return self.fail(failed(error)),
+            }
+        }
+        let Some((_, payload)) = &self.payload else { return };
+        let (kind, bytes) = if plain {
+            (Kind::Plain, Ok(payload.expose().to_vec()))
+        } else {
+            let number = self.wire.end().next_number();
+            (Kind::Sealed, seal::seal(payload, &hello, session, Kind::Sealed, number))
+        };
+        match bytes {
+            Ok(bytes) => {
+                self.wire.end_mut().send(kind, bytes);
+                self.sending = Some(session);
+            }
+            Err(error) => self.fail(failed(error)),
+        }
+    }
+
+    /// A request: decided like every other. `again`: the node did not ask, the store is looked at once more.
+    pub(super) async fn decide(&mut self, request: Vec<u8>, again: bool) {
+        self.waited();
+        let Some(hello) = self.hello.clone() else { return };
+        let Some((tag, csr)) = seal::open_request(&request) else {
+            return self.refuse("the request is shorter than its proof");
+        };
+        let proof = Proof::Line { tag: *tag, hello: Box::new(hello) };
+        let credentials = Some(Credentials { name: self.job.node.clone(), proof });
+        let peer = self.job.line.to_string();
+        let now = self.shared.timestamp();
+        let csr = csr.to_vec();
+        let code = csr_code(&csr);
+        let books = self.shared.books(move |state| {
+            let asked = Request { csr: &csr, credentials: credentials.as_ref(), peer: &peer };
+            let decided = state
+                .refresh()
+                .map_err(failed)
+                .and_then(|_| state.decide(now, |desk| enrol::simple_enroll(desk, &asked)).map_err(failed));
+            decided.map(|decision| (decision.answer, state.ca.intermediate().to_vec()))
+        });
+        match books.await {
+            Ok((Answer::Issued { der, detail }, intermediate)) => {
+                match est::certs_only(&[&der, &intermediate]) {
+                    Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
+                    Err(error) => return self.fail(failed(error)),
+                }
+                (self.code, self.certified) = (code, false);
+                self.tell("signed", &detail);
+            }
+            Ok((Answer::Pending { detail, .. }, _)) => {
+                if !again {
+                    let code = code.unwrap_or_default();
+                    let run = format!("imprint-host approve {} {code}", self.job.node);
+                    self.tell("pending", &format!("{detail}; compare the code with the node's console and run: {run}"));
+                    self.wire.end_mut().send(Kind::Pending, detail.into_bytes());
+                }
+                self.pending = Some((request, Instant::now() + APPROVAL));
+            }
+            Ok((Answer::Later { detail, .. }, _)) => self.refuse(&detail),
+            Ok((Answer::Unauthorized, _)) => self.refuse("no payload"),
+            Ok((Answer::Refused(refusal), _)) => self.refuse(&refusal.to_string()),
+            Err(why) => self.fail(why),
+        }
+    }
+
+    fn refuse(&mut self, why: &str) {
+        self.tell("refused", why);
+        self.wire.end_mut().send(Kind::Refused, why.as_bytes().to_vec());
+    }
+
+    /// What the node says of itself. The first outcome stands.
+    pub(super) async fn report(&mut self, report: &[u8]) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let Ok(status) = serde_json::from_slice::<Status>(report) else {
+            return self.fail("the node's report is no status.json; are both of the same release?".to_owned());
+        };
+        let outcome = match (status.outcome, &status.error) {
+            (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {
+                Ok(key_code) => self.done(key_code, true),
+                Err(why) => Outcome::Failed(why),
+            },
+            (_, Some(error)) => {
+                for step in status.steps.iter().rev().take(5).rev() {
+                    self.tell("step", &shown(&step.to_string()));
+                }
+                Outcome::NodeFailed { reason: shown(&format!("{}: {}", error.stage, error.message)) }
+            }
+            (_, None) => Outcome::NodeFailed { reason: "no reason".to_owned() },
+        };
+        self.outcome = Some(outcome);
+    }
+
+    /// The code of the node's key, if that has a certificate by the books: a report has no seal, and whoever writes to
+    /// the line can say one.
+    async fn certified(&self, said: Option<&str>) -> Result<String, String> {
+        let Some(said) = said else {
+            return Err(
+                "the node says that it is done, but not with which key; are both of the same release?".to_owned()
+            );
+        };
+        if self.code.as_deref() == Some(said) {
+            return Ok(said.to_owned());
+        }
+        // Signed by `serve`, or before this program was started again.
+        let node = self.job.node.clone();
+        let (latest, _) = self.shared.books(move |state| state.store.latest(&node)).await.map_err(failed)?;
+        let latest = match &self.payload {
+            None => latest,
+            Some((id, _)) => latest.filter(|row| row.payload == *id),
+        };
+        match latest {
+            Some(row) if row.key_code == said && row.revoked.is_none() => Ok(row.key_code),
+            _ => Err(format!(
+                "the node says that it is done with key {}, for which it was given no certificate here; does another \
+                 host, or somebody else, write to the line? Compare the key on the node's console",
+                shown(said)
+            )),
+        }
+    }
+}
+
+fn csr_code(csr: &[u8]) -> Option<String> {
+    crate::csr::Csr::parse(csr).map(|csr| csr.code().to_string()).ok()
+}
