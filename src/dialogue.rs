@@ -18,7 +18,7 @@ use crate::chain::chain;
 use crate::key_code::KeyCode;
 use crate::line::frame::NotTaken;
 use crate::line::seal::SealError;
-use crate::line::{Hello, Kind, LineKey, Stage, Versions};
+use crate::line::{Hello, Kind, LineKey, Oddity, Stage, Versions};
 use crate::port::{Held, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
@@ -103,6 +103,13 @@ pub enum Told {
     NotTaken(Kind, NotTaken),
     /// The host speaks other versions.
     Foreign(Versions),
+    /// A line does something to all that it carries.
+    Odd {
+        /// Which line.
+        line: String,
+        /// What it does, and what helps.
+        what: Oddity,
+    },
     /// Lines of a text were pasted. `missing`: the first that are not there yet, from 1.
     Pasted {
         /// Empty: all are there.
@@ -348,6 +355,7 @@ impl fmt::Display for Told {
                 Versions::OURS.lowest,
                 Versions::OURS.highest
             ),
+            Told::Odd { line, what } => write!(f, "{line}: {what}"),
             Told::Pasted { .. } => f.write_str("more lines are to come"),
             Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
         }

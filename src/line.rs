@@ -5,6 +5,7 @@
 //! base85    bytes ↔ characters
 //! frame     frames ↔ bytes
 //! scan      finding frames in what else a line carries
+//! odd       what a line does to all frames, for people
 //! transfer  one object: pieces, acknowledgements, what is sent again
 //! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
 //! host      the host's end
@@ -17,6 +18,7 @@ pub mod base85;
 mod code;
 pub mod frame;
 pub mod scan;
+mod odd;
 pub mod transfer;
 pub mod node;
 pub mod host;
@@ -27,6 +29,7 @@ pub mod seal;
 pub use frame::{Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
 pub use host::{Host, HostEvent};
 pub use node::{Node, NodeEvent};
+pub use odd::{Oddity, Parity};
 pub use seal::{LineKey, SEAL_LEN};
 pub use transfer::Shape;
 pub use wire::{Polled, Wire};
@@ -71,6 +74,9 @@ pub enum Answered {
 pub trait End {
     /// What it tells whoever drives it.
     type Event;
+
+    /// Which end it is: what the other end did not send is an echo.
+    const SIDE: Side;
 
     /// Takes what the other end sent. `now` is in microseconds: for a host since 1970, for a node of any clock that is
     /// never set.

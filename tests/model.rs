@@ -13,7 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use imprint::line::frame::{Hello, Nonce, Packet, Stage, Versions};
+use imprint::line::frame::{Frame, Hello, Nonce, Packet, Stage, Versions};
 use imprint::line::{End, Host, HostEvent, Kind, Node, NodeEvent, Shape, Timer};
 use stateright::{Checker, Model, Property};
 
@@ -34,6 +34,8 @@ struct Line {
 const CHANNEL: usize = 3;
 /// One byte in a frame, two frames on their way.
 const SHAPE: Shape = Shape { chunk: 1, window: 2 };
+/// A node whose pieces are longer, until it hears how long those of its host are.
+const LONGER: Shape = Shape { chunk: 2, ..SHAPE };
 
 const PAYLOAD: [u8; 3] = [1, 2, 3];
 const REQUEST: [u8; 2] = [4, 5];
@@ -89,7 +91,7 @@ fn node(started: u8, beacon: bool) -> Node {
         serial: None,
         macs: Vec::new(),
     };
-    Node::new(hello, beacon, SHAPE)
+    Node::new(hello, beacon, LONGER)
 }
 
 impl State {
@@ -101,6 +103,9 @@ impl State {
                 && !self.gone
                 && let Some(packet) = self.node.packet(0, 0)
             {
+                if matches!(&packet.frame, Frame::Data { bytes, .. } if bytes.len() > usize::from(SHAPE.chunk)) {
+                    self.wrong = Some(format!("node: a longer piece than the host's: {packet:?}"));
+                }
                 self.to_host.push_back(packet);
                 idle = false;
             }

@@ -35,6 +35,7 @@ mod netns {
     mod checkin;
     mod dhcp;
     mod handover;
+    mod line;
     mod network;
     mod output;
     mod peer;

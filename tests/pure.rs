@@ -26,6 +26,7 @@ mod pure {
     mod floors;
     mod line;
     mod slow;
+    mod terminals;
     mod units;
     mod volumes;
     mod writers;

@@ -185,7 +185,7 @@ impl Worker {
 
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
-        let mut lost = Vec::new();
+        let (mut lost, mut odd) = (Vec::new(), Vec::new());
         for (index, line) in self.lines.iter_mut().enumerate() {
             match line.port.read(&mut buffer) {
                 Ok(0) => {}
@@ -193,6 +193,9 @@ impl Worker {
                     let (before, heard) = (line.wire.end().progress(), line.wire.heard());
                     line.wire.push(buffer.get(..count).unwrap_or_default(), now());
                     let after = line.wire.end().progress();
+                    let name = line.port.name();
+                    let seen = std::iter::from_fn(|| line.wire.odd());
+                    odd.extend(seen.map(|what| Told::Odd { line: name.to_owned(), what }));
                     if line.wire.heard() != heard {
                         locked(&self.shared).heard = Some(since_boot());
                     }
@@ -203,6 +206,7 @@ impl Worker {
                 Err(error) => lost.push((index, error)),
             }
         }
+        odd.into_iter().for_each(|told| self.tell(told));
         lost.into_iter().for_each(|(index, error)| self.lose(index, Told::Lost(error)));
     }
 

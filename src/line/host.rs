@@ -14,6 +14,10 @@ const GIVE_UP: u8 = 6;
 /// microseconds later belongs to somebody who is there.
 const REPLAYED: u64 = 1_500_000;
 
+/// Columns that every frame fits but a HELLO with names: the longest that cannot be made shorter is ANNOUNCE with 56
+/// characters, and a HELLO without names has 61.
+pub const NARROWEST: usize = 62;
+
 /// So many keys that were passed over are remembered.
 const PASSED: usize = 8;
 
@@ -23,6 +27,8 @@ pub struct Host {
     nonce: Nonce,
     /// It calls before it has heard of a node.
     calling: bool,
+    /// It has called because something came that looks like a frame and is none; not again before the next timer.
+    hailed: bool,
     shape: Shape,
     /// The last that said HELLO; once [`Host::counts`], the one that answered.
     node: Option<Hello>,
@@ -97,6 +103,7 @@ impl Host {
         let mut host = Host {
             nonce,
             calling: false,
+            hailed: false,
             shape,
             node: None,
             counts: false,
@@ -127,6 +134,12 @@ impl Host {
             self.calling = true;
             self.out.push_back(Frame::Call(Versions::OURS));
         }
+    }
+
+    /// Sends objects in pieces that fit lines of so many columns, from the next object on. So does a node from then on.
+    /// Columns below [`NARROWEST`] are taken for that: a line break may come once by accident.
+    pub fn narrow(&mut self, columns: usize) {
+        self.shape = self.shape.within(columns.max(NARROWEST));
     }
 
     /// The node that it speaks with.
@@ -337,6 +350,8 @@ impl Host {
 impl End for Host {
     type Event = HostEvent;
 
+    const SIDE: Side = Side::Host;
+
     fn receive(&mut self, packet: Packet, now: u64) {
         let Packet { from: Side::Node, session, frame } = packet else { return };
         if let (Frame::Ready(_), Some(session)) = (&frame, session) {
@@ -367,9 +382,11 @@ impl End for Host {
         }
     }
 
-    /// A node is there, and speaks with a host that was here before.
+    /// A node is there, and speaks with a host that was here before; or the line garbles what it echoes, so that an answer
+    /// would be answered again at once, without end.
     fn stranger(&mut self) {
-        if self.state == State::Calling && self.out.is_empty() {
+        if self.state == State::Calling && !self.hailed {
+            self.hailed = true;
             self.out.push_back(Frame::Call(Versions::OURS));
         }
     }
@@ -379,7 +396,12 @@ impl End for Host {
         self.quiet = self.quiet.saturating_add(1);
         match (self.state, timer) {
             (_, Timer::None) => {}
-            (State::Calling, _) => self.out.push_back(Frame::Call(Versions::OURS)),
+            (State::Calling, _) => {
+                self.hailed = false;
+                if self.calling {
+                    self.out.push_back(Frame::Call(Versions::OURS));
+                }
+            }
             (State::Opening(session), _) if self.quiet < GIVE_UP => self.open_again(session),
             (State::Opening(_), _) => {
                 self.state = State::Calling;
@@ -420,7 +442,7 @@ impl End for Host {
 
     fn timer(&self) -> Timer {
         match self.state {
-            State::Calling if self.calling => Timer::Hail,
+            State::Calling if self.calling || self.hailed => Timer::Hail,
             State::Calling => Timer::None,
             State::Opening(_) => Timer::Retransmit,
             State::Open(..) if self.sender.is_some() => Timer::Retransmit,

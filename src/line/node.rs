@@ -18,7 +18,10 @@ const LEFT: usize = 4;
 pub struct Node {
     hello: Hello,
     beacon: bool,
+    /// How it sends: in pieces no longer than those of the host's last object.
     shape: Shape,
+    /// The longest that its pieces may be.
+    most: u8,
     stage: Stage,
     session: Option<Session>,
     left: Vec<Nonce>,
@@ -99,6 +102,7 @@ impl Node {
             hello,
             beacon,
             shape,
+            most: shape.chunk,
             stage: Stage::Payload,
             session: None,
             left: Vec::new(),
@@ -246,6 +250,10 @@ impl Node {
         };
         let receiver = if session.is_some() { &mut self.receiver } else { &mut self.broadcast };
         let taken = receiver.announced(announce, |_| wanted);
+        if session.is_some() && matches!(taken.answer, Some(Frame::Ack { .. })) {
+            // A host that knows of a narrow terminal on the way sends short pieces.
+            self.shape.chunk = announce.chunk.min(self.most);
+        }
         self.taken(taken, announce.number, session);
     }
 
@@ -285,6 +293,8 @@ impl Node {
 
 impl End for Node {
     type Event = NodeEvent;
+
+    const SIDE: Side = Side::Node;
 
     fn receive(&mut self, packet: Packet, now: u64) {
         let Packet { from: Side::Host, session, frame } = packet else { return };

@@ -1,5 +1,7 @@
 //! The two ends with nothing between them; whole sessions on bad lines are in tests/pure/line.rs.
 
+mod edges;
+
 use super::frame::{Announce, Frame, Packet};
 use super::*;
 use crate::digest::sha256;

@@ -14,6 +14,9 @@ const FIRST_WINDOW: u8 = 2;
 /// (include/linux/tty.h, N_TTY_BUF_SIZE: 4096).
 pub const MAX_WINDOW: u8 = 8;
 
+/// Bytes of a DATA frame that are not of the object: its head and its CRC.
+const AROUND: usize = 8;
+
 /// So many missing pieces are named.
 const NAMED: usize = 20;
 
@@ -30,6 +33,20 @@ pub struct Shape {
 impl Default for Shape {
     fn default() -> Shape {
         Shape { chunk: MAX_CHUNK, window: MAX_WINDOW }
+    }
+}
+
+impl Shape {
+    /// The same, with pieces whose frames fit lines of so many columns and leave the last one free: some terminals begin
+    /// a new line once it is written.
+    #[must_use]
+    pub fn within(self, columns: usize) -> Shape {
+        // The mark, and the column that stays free.
+        let digits = columns.saturating_sub(2);
+        let whole = digits / 5;
+        let bytes = whole.saturating_mul(4).saturating_add((digits % 5).saturating_sub(1));
+        let fits = u8::try_from(bytes.saturating_sub(AROUND)).unwrap_or(MAX_CHUNK);
+        Shape { chunk: self.chunk.min(fits.max(1)), ..self }
     }
 }
 
@@ -273,7 +290,8 @@ impl Receiver {
             return self.refuse(reason);
         }
         let length = usize::try_from(announce.length).unwrap_or(usize::MAX);
-        if length > announce.kind.max_len() || !(1..=MAX_CHUNK).contains(&announce.chunk) {
+        let countable = usize::from(announce.count()).saturating_mul(usize::from(announce.chunk)) >= length;
+        if length > announce.kind.max_len() || !(1..=MAX_CHUNK).contains(&announce.chunk) || !countable {
             return self.refuse(NotTaken::TooLong);
         }
         let pieces = vec![None; usize::from(announce.count())];

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::frame::{Frame, Packet};
+use super::frame::{Frame, MARK, Packet};
+use super::odd::{Oddities, Oddity};
 use super::pace::Pace;
 use super::scan::Scanner;
 use super::{Answered, End, Timer};
@@ -12,6 +13,7 @@ use super::{Answered, End, Timer};
 pub struct Wire<E> {
     end: E,
     scanner: Scanner,
+    oddities: Oddities,
     pace: Pace,
     text: Vec<u8>,
     keep_text: bool,
@@ -39,6 +41,7 @@ impl<E: End> Wire<E> {
         Wire {
             end,
             scanner: Scanner::default(),
+            oddities: Oddities::default(),
             pace: Pace::new(baud),
             text: Vec::new(),
             keep_text: false,
@@ -86,9 +89,15 @@ impl<E: End> Wire<E> {
         std::mem::take(&mut self.text)
     }
 
+    /// What the line does to all that it carries, and nobody was told of yet.
+    pub fn odd(&mut self) -> Option<Oddity> {
+        self.oddities.news()
+    }
+
     /// Takes bytes that came at `now`, in microseconds.
     pub fn push(&mut self, bytes: &[u8], now: u64) {
-        let Wire { end, scanner, pace, text, keep_text, armed, heard, .. } = self;
+        let Wire { end, scanner, oddities, pace, text, keep_text, armed, heard, .. } = self;
+        let mut missed: Vec<Vec<u8>> = Vec::new();
         let frame = |digits: &[u8]| {
             let earlier = || end.earlier().and_then(|session| Packet::decode(digits, Some(session)));
             let Some(packet) = Packet::decode(digits, end.session()).or_else(earlier) else {
@@ -97,6 +106,10 @@ impl<E: End> Wire<E> {
                 }
                 return false;
             };
+            if packet.from == E::SIDE {
+                // An echo of its own: part of no text, and nothing that was heard.
+                return true;
+            }
             let answers = is_answer(&packet.frame);
             *heard = heard.saturating_add(1);
             end.receive(packet, now);
@@ -116,7 +129,13 @@ impl<E: End> Wire<E> {
             if *keep_text {
                 text.extend(other);
             }
+            let digits = other.strip_prefix(&[MARK]).and_then(|rest| rest.split(|byte| b"\r\n".contains(byte)).next());
+            missed.extend(digits.filter(|digits| digits.len() >= LEAST_DIGITS).map(<[u8]>::to_vec));
         });
+        if let Some(odd) = scanner.odd() {
+            oddities.saw(odd);
+        }
+        missed.iter().for_each(|digits| oddities.missed(digits, end.session().is_some()));
     }
 
     /// What is to be done at `now`.

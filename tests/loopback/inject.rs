@@ -8,6 +8,7 @@ mod replayed;
 mod reports;
 mod secrets;
 mod speeds;
+mod terminals;
 mod times;
 
 use std::io::{ErrorKind, Read, Write};

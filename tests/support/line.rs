@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 
 use imprint::line::frame::{Hello, Nonce, Session};
-use imprint::line::{Host, HostEvent, Kind, LineKey, Node, NodeEvent, Shape, Stage, Versions, Wire, seal};
+use imprint::line::{
+    Host, HostEvent, Kind, LineKey, Node, NodeEvent, Oddity, Parity, Shape, Stage, Versions, Wire, seal,
+};
 use imprint::pool::Seeded;
 use imprint::secret::Secret;
 
@@ -77,6 +79,12 @@ pub struct Faults {
     pub named: Option<u32>,
     /// So many bytes may wait to be sent, more are lost; 0: as many as there are.
     pub buffer: u64,
+    /// A terminal on the way begins a new line after so many columns; 0: it does not. To the node, and from it.
+    pub wrap: (u64, u64),
+    /// What the terminal begins a new line with; `None`: it drops what does not fit.
+    pub wrap_with: Option<&'static [u8]>,
+    /// Bit 7 of every character is a parity bit.
+    pub parity: Option<Parity>,
 }
 
 /// One direction of a line.
@@ -92,6 +100,8 @@ struct Pipe {
     random: Random,
     /// How many frames began.
     frames: u64,
+    /// Where the terminal on the way is in its line.
+    column: u64,
 }
 
 const PRINTK: &[u8] = b"[    3.141592] virtio_net virtio0 enp0s2: renamed from eth0 #1 SMP\r\n";
@@ -120,6 +130,46 @@ impl Pipe {
     }
 
     fn spoil(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let bytes = self.wrap(bytes);
+        let mut out = self.lose(&bytes);
+        if let Some(parity) = self.faults.parity {
+            let set = |byte: &mut u8| {
+                *byte &= 0x7f;
+                let ones = byte.count_ones() % 2 == 1;
+                let set = match parity {
+                    Parity::Even => ones,
+                    Parity::Odd => !ones,
+                    Parity::Mark => true,
+                };
+                *byte |= if set { 0x80 } else { 0 };
+            };
+            out.iter_mut().for_each(set);
+        }
+        out
+    }
+
+    /// As a terminal does that is narrower than a frame is long.
+    fn wrap(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let columns = if self.to_node { self.faults.wrap.0 } else { self.faults.wrap.1 };
+        let mut out = Vec::new();
+        for byte in bytes {
+            let printed = !b"\r\n".contains(byte);
+            if printed && columns > 0 && self.column >= columns {
+                match self.faults.wrap_with {
+                    Some(line_break) => {
+                        out.extend(line_break);
+                        self.column = 0;
+                    }
+                    None => continue,
+                }
+            }
+            self.column = if printed { self.column + 1 } else { 0 };
+            out.push(*byte);
+        }
+        out
+    }
+
+    fn lose(&mut self, bytes: &[u8]) -> Vec<u8> {
         let Pipe { faults, random, to_node, frames, .. } = self;
         let mut out: Vec<u8> = Vec::new();
         let mut frame_spoilt_at = None;
@@ -188,6 +238,8 @@ pub struct Course {
     /// All that went to the node, and all that it sent, without the faults.
     pub capture: Vec<u8>,
     pub second_keys: u64,
+    /// What the node noticed of the line, and the host.
+    pub odd: (Vec<Oddity>, Vec<Oddity>),
 }
 
 struct NodeSide {
@@ -223,6 +275,7 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
         to_node,
         random: Random(random.word()),
         frames: 0,
+        column: 0,
     };
     let speed = (!faults.unknown_speed).then_some(faults.named.unwrap_or(baud));
     let (mut down, mut up) = (pipe(true, &mut random), pipe(false, &mut random));
@@ -247,6 +300,14 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
         }
         node.wire.push(&bytes, now + 17_000_000);
         host.wire.push(&up.read(now), now);
+        course.odd.0.extend(std::iter::from_fn(|| node.wire.odd()));
+        while let Some(odd) = host.wire.odd() {
+            // As imprint-host inject does.
+            if let Oddity::Broken { columns } = odd {
+                host.wire.end_mut().narrow(columns);
+            }
+            course.odd.1.push(odd);
+        }
         loop {
             let polled = node.wire.poll(now + 17_000_000);
             node.deadline = polled.next.map(|at| at - 17_000_000);

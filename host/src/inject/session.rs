@@ -8,7 +8,9 @@ mod turn;
 use std::io::Write;
 use std::time::Duration;
 
-use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, NotTaken, Session as Conversation, Shape, Stage, Wire};
+use imprint::line::{
+    Hello, Host, HostEvent, Kind, Nonce, NotTaken, Oddity, Session as Conversation, Shape, Stage, Wire,
+};
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,10 +26,10 @@ use crate::{output, x509};
 const LINGER_MOST: Duration = Duration::from_secs(10);
 /// The longest wait before a line that is gone is opened again.
 const REOPEN: Duration = Duration::from_secs(10);
-/// How often the store is asked about a request that waits for an administrator.
-const APPROVAL: Duration = Duration::from_secs(2);
 /// A node may have its payload so often: it found it damaged, or lost it. Conversations that stall before that do not count.
 const DELIVERIES: u8 = 3;
+/// How often the store is asked about a request that waits for an administrator.
+const APPROVAL: Duration = Duration::from_secs(2);
 /// So much of what came last and is not ours is kept, for words like "no such host".
 const TAIL: usize = 500;
 /// A command that is a line is up when it has said something and goes on for `SAID`, or goes on for `SILENT` without.
@@ -66,6 +68,8 @@ struct Session<'a> {
     gone: Option<(Instant, u64)>,
     /// A node, or an old recording of one, speaks other versions.
     foreign: Option<(Instant, String)>,
+    /// What was noticed last of the line itself.
+    odd: Option<Oddity>,
     log: Option<std::fs::File>,
     tail: Vec<u8>,
     /// Nothing of that came since the line was opened.
@@ -92,7 +96,8 @@ impl<'a> Session<'a> {
         let node = job.node.clone();
         let record = shared.books(move |state| state.record(&node)).await.map_err(failed)?;
         let nonce = Nonce(x509::random().map_err(failed)?);
-        let host = Host::new(nonce, shared.config.call, Shape::default());
+        let shape = job.line.columns().map_or(Shape::default(), |columns| Shape::default().within(columns));
+        let host = Host::new(nonce, shared.config.call, shape);
         let log = match &job.log {
             None => None,
             Some(path) => Some(output::append(path).map_err(|error| format!("--log: {}", failed(error)))?),
@@ -115,6 +120,7 @@ impl<'a> Session<'a> {
             gave_up: false,
             gone: None,
             foreign: None,
+            odd: None,
             log,
             tail: Vec::new(),
             mute: true,
@@ -257,6 +263,7 @@ impl<'a> Session<'a> {
             }
             let text = self.wire.text();
             self.console(&text);
+            self.look_for_oddities();
             if let Some((bytes, all)) = self.wire.end().progress() {
                 let (retransmits, _) = self.wire.sent();
                 self.shared.tell_progress(&self.job.node, &format!("{bytes}/{all} bytes, {retransmits} retransmits"));
@@ -313,6 +320,17 @@ impl<'a> Session<'a> {
     fn console(&mut self, text: &[u8]) {
         if self.keep(text) && !self.wire.end().counts() && !self.shared.config.call {
             self.wire.end_mut().call();
+        }
+    }
+
+    /// Tells what the line does to all that it carries, and sends shorter pieces where it breaks lines.
+    fn look_for_oddities(&mut self) {
+        while let Some(odd) = self.wire.odd() {
+            if let Oddity::Broken { columns } = odd {
+                self.wire.end_mut().narrow(columns);
+            }
+            self.tell("line", &odd.to_string());
+            self.odd = Some(odd);
         }
     }
 

@@ -35,6 +35,9 @@ pub enum LineSpec {
     /// Any but a device, with its speed: `unix:PATH,9600`, `tcp:HOST:PORT,9600`, `telnet:HOST:PORT,9600`, or the speed behind
     /// the first word, as in `exec,9600:COMMAND`. Here it only says how fast the line is, somewhere behind this end.
     Paced(Box<LineSpec>, u32),
+    /// Any at all, with the columns of a terminal on the way: `telnet:HOST:PORT,columns=80`, or behind the first word, as in
+    /// `exec,columns=80:COMMAND`. Frames are made no longer than that.
+    Narrow(Box<LineSpec>, u8),
 }
 
 /// An open line.
@@ -73,30 +76,47 @@ pub struct LineError {
 /// the memory.
 pub(super) const WAITING: usize = 64 * 1024;
 const DEFAULT_BAUD: u32 = 115_200;
+/// Before the number of columns of a line.
+const COLUMNS: &str = ",columns=";
+/// What everything fits that can be made to fit (imprint::line::host::NARROWEST); and the longest frame, with a column to
+/// spare.
+const COLUMNS_LEAST: u8 = 62;
+const COLUMNS_MOST: u8 = 252;
+/// Columns of a command's terminal. Programs that draw a screen, or break lines, do that for a frame of 251 characters only
+/// where the terminal is narrower; screen(1) takes no more than these.
+const WIDE: u16 = 1000;
 const OPEN: Duration = Duration::from_secs(10);
 
 impl FromStr for LineSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<LineSpec, String> {
-        let line = match (paced(text)?, text.split_once(':')) {
-            (Some((kind, rest, baud)), _) => of_kind(kind, rest)?.map(|line| LineSpec::Paced(Box::new(line), baud)),
-            (None, _) if text.starts_with('/') => Some(match text.rsplit_once(',') {
-                None => LineSpec::Device(text.into(), DEFAULT_BAUD),
-                Some((path, digits)) => LineSpec::Device(path.into(), baud(digits)?),
-            }),
-            (None, Some((kind, rest))) => of_kind(kind, rest)?,
-            (None, None) => None,
-        };
-        // The rest may be a command, with a password in it.
-        line.ok_or_else(|| {
-            format!(
-                "\"{}\" begins no line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
-                 telnet:HOST:PORT[,BAUD] or exec[,BAUD]:COMMAND",
-                text.split([':', ' ', '=']).next().unwrap_or_default().escape_default()
-            )
-        })
+        match narrow(text)? {
+            Some((line, columns)) => Ok(LineSpec::Narrow(Box::new(of_any_width(&line)?), columns)),
+            None => of_any_width(text),
+        }
     }
+}
+
+fn of_any_width(text: &str) -> Result<LineSpec, String> {
+    let line = match (paced(text)?, text.split_once(':')) {
+        (Some((kind, rest, baud)), _) => of_kind(kind, rest)?.map(|line| LineSpec::Paced(Box::new(line), baud)),
+        (None, _) if text.starts_with('/') => Some(match text.rsplit_once(',') {
+            None => LineSpec::Device(text.into(), DEFAULT_BAUD),
+            Some((path, digits)) => LineSpec::Device(path.into(), baud(digits)?),
+        }),
+        (None, Some((kind, rest))) => of_kind(kind, rest)?,
+        (None, None) => None,
+    };
+    // The rest may be a command, with a password in it.
+    line.ok_or_else(|| {
+        format!(
+            "\"{}\" begins no line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
+             telnet:HOST:PORT[,BAUD] or exec[,BAUD]:COMMAND; with a terminal of 80 columns on the way ,columns=80 \
+             where BAUD is, or behind it",
+            text.split([':', ' ', '=']).next().unwrap_or_default().escape_default()
+        )
+    })
 }
 
 /// A line that is no device. `None`: there is none of that kind, or it has no place.
@@ -138,6 +158,26 @@ fn paced(text: &str) -> Result<Option<(&str, &str, u32)>, String> {
     }
 }
 
+/// A line whose columns are named, without them: where its speed is, or behind that. A command has them in front only.
+fn narrow(text: &str) -> Result<Option<(String, u8)>, String> {
+    let columns = |digits: &str| match digits.parse() {
+        Ok(columns @ COLUMNS_LEAST..=COLUMNS_MOST) => Ok(columns),
+        _ => Err(format!(
+            "\"{digits}\" is no number of columns for a line; want {COLUMNS_LEAST} to {COLUMNS_MOST}, or leave it out"
+        )),
+    };
+    let (kind, rest) = text.split_once(':').filter(|_| !text.starts_with('/')).unwrap_or(("", text));
+    if let Some((front, digits)) = kind.split_once(COLUMNS) {
+        return Ok(Some((format!("{front}:{rest}"), columns(digits)?)));
+    }
+    match text.rsplit_once(COLUMNS) {
+        Some((line, digits)) if kind != "exec" && !kind.starts_with("exec,") => {
+            Ok(Some((line.to_owned(), columns(digits)?)))
+        }
+        _ => Ok(None),
+    }
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -155,6 +195,7 @@ impl fmt::Display for LineSpec {
                 None => f.write_str("exec:…"),
             },
             LineSpec::Paced(line, baud) => write!(f, "{line},{baud}"),
+            LineSpec::Narrow(line, columns) => write!(f, "{line}{COLUMNS}{columns}"),
         }
     }
 }
@@ -163,8 +204,9 @@ impl LineSpec {
     /// Whether they cannot both be open.
     pub fn is_same(&self, other: &LineSpec) -> bool {
         match (self, other) {
-            // At whatever speed.
+            // At whatever speed, and however wide.
             (LineSpec::Paced(line, _), other) | (other, LineSpec::Paced(line, _)) => other.is_same(line),
+            (LineSpec::Narrow(line, _), other) | (other, LineSpec::Narrow(line, _)) => other.is_same(line),
             (LineSpec::Device(path, _), LineSpec::Device(other, _)) => path == other,
             _ => self == other,
         }
@@ -174,7 +216,7 @@ impl LineSpec {
     pub fn script(&self) -> Option<&Script> {
         match self {
             LineSpec::Exec(script) => Some(script),
-            LineSpec::Paced(line, _) => line.script(),
+            LineSpec::Paced(line, _) | LineSpec::Narrow(line, _) => line.script(),
             _ => None,
         }
     }
@@ -182,7 +224,7 @@ impl LineSpec {
     pub(super) fn script_mut(&mut self) -> Option<&mut Script> {
         match self {
             LineSpec::Exec(script) => Some(script),
-            LineSpec::Paced(line, _) => line.script_mut(),
+            LineSpec::Paced(line, _) | LineSpec::Narrow(line, _) => line.script_mut(),
             _ => None,
         }
     }
@@ -191,13 +233,23 @@ impl LineSpec {
     pub fn baud(&self) -> Option<u32> {
         match self {
             LineSpec::Device(_, baud) | LineSpec::Paced(_, baud) => Some(*baud),
+            LineSpec::Narrow(line, _) => line.baud(),
+            _ => None,
+        }
+    }
+
+    /// Columns of a terminal on the way, where this end was told of one.
+    pub fn columns(&self) -> Option<usize> {
+        match self {
+            LineSpec::Narrow(_, columns) => Some(usize::from(*columns)),
+            LineSpec::Paced(line, _) => line.columns(),
             _ => None,
         }
     }
 
     /// Opens it.
     pub async fn open(&self) -> Result<Line, LineError> {
-        if let LineSpec::Paced(line, _) = self {
+        if let LineSpec::Paced(line, _) | LineSpec::Narrow(line, _) = self {
             return Box::pin(line.open()).await;
         }
         let failed = |what| move |source: io::Error| LineError { line: self.to_string(), what, why: source };
@@ -221,7 +273,7 @@ impl LineSpec {
                 let failed = failed("starting it on a terminal of its own");
                 let start = || -> Result<(Pty, Child), pty_process::Error> {
                     let (pty, pts) = pty_process::open()?;
-                    pty.resize(Size::new(24, 80))?;
+                    pty.resize(Size::new(24, WIDE))?;
                     let shell = pty_process::Command::new(SHELL).args(RAW).envs(command.environment());
                     let child = shell.kill_on_drop(true).spawn(pts)?;
                     Ok((pty, child))
@@ -230,7 +282,7 @@ impl LineSpec {
                 Ok(Line::Exec(Box::new(pty), Box::new(child)))
             }
             // Handled above.
-            LineSpec::Paced(line, _) => Box::pin(line.open()).await,
+            LineSpec::Paced(line, _) | LineSpec::Narrow(line, _) => Box::pin(line.open()).await,
         }
     }
 }
@@ -419,6 +471,53 @@ mod tests {
         // A path that ends like a speed has its own named in front of it.
         let path: LineSpec = "unix,9600:/run/a,115200".parse().unwrap();
         assert_eq!(path, LineSpec::Paced(Box::new(LineSpec::Unix("/run/a,115200".into())), 9600));
+    }
+
+    /// Every kind of line has a width, with its speed or without, and nothing that is part of a command is taken for one.
+    #[test]
+    fn columns_of_lines() {
+        for (text, shown, columns, baud) in [
+            ("/dev/ttyS1,columns=80", "/dev/ttyS1,115200,columns=80", Some(80), Some(115_200)),
+            ("/dev/ttyS1,9600,columns=132", "/dev/ttyS1,9600,columns=132", Some(132), Some(9600)),
+            ("unix:/run/a,columns=80", "unix:/run/a,columns=80", Some(80), None),
+            ("unix:/run/a,9600,columns=80", "unix:/run/a,9600,columns=80", Some(80), Some(9600)),
+            ("unix,columns=80:/run/a,columns=", "unix:/run/a,columns=,columns=80", Some(80), None),
+            ("tcp:[::1]:9001,columns=80", "tcp:[::1]:9001,columns=80", Some(80), None),
+            ("telnet,9600,columns=80:bmc:7001", "telnet:bmc:7001,9600,columns=80", Some(80), Some(9600)),
+            ("exec,columns=80:sol -o a,columns=90", "exec:sol …,columns=80", Some(80), None),
+            ("exec,9600,columns=62:sol", "exec:sol …,9600,columns=62", Some(62), Some(9600)),
+            ("exec:sol -o a,columns=80", "exec:sol …", None, None),
+            ("exec,9600:sol -o a,columns=80", "exec:sol …,9600", None, Some(9600)),
+        ] {
+            let line: LineSpec = text.parse().unwrap();
+            assert_eq!((line.to_string().as_str(), line.columns(), line.baud()), (shown, columns, baud), "{text}");
+        }
+        let narrow: LineSpec = "unix:/run/a,9600,columns=80".parse().unwrap();
+        assert!(narrow.is_same(&"unix:/run/a".parse().unwrap()));
+        let mut command: LineSpec = "exec,9600,columns=80:sol".parse().unwrap();
+        assert!(command.script().is_some() && command.script_mut().is_some());
+        for bad in [
+            "/dev/ttyS1,columns=61",
+            "unix:/a,columns=253",
+            "unix:/a,columns=",
+            "exec,columns=80,9600:x",
+            "tcp:a:1,columns=8O",
+        ] {
+            assert!(bad.parse::<LineSpec>().unwrap_err().contains("want 62 to 252"), "{bad}");
+        }
+    }
+
+    /// Programs ask for it, and pass it on: ssh(1), screen(1).
+    #[tokio::test]
+    async fn the_terminal_of_a_command_is_wide() {
+        let line: LineSpec = "exec:stty size; sleep 100".parse().unwrap();
+        let mut line = line.open().await.unwrap();
+        let (mut said, mut buffer) = (Vec::new(), [0; 64]);
+        while !said.contains(&b'\n') {
+            let count = line.read(&mut buffer).await.unwrap();
+            said.extend(&buffer[..count]);
+        }
+        assert_eq!(String::from_utf8(said).unwrap().trim_end(), "24 1000");
     }
 
     /// It asks for options without an end, and reads no answer.

@@ -143,6 +143,41 @@ fn payloads_that_come_on_two_lines_at_once_are_one() {
     assert_eq!(locked(&steps.shared).names, ["line0"]);
 }
 
+/// A terminal with 80 columns between the host and the node, which sends seven bits with parity: what is odd of its line, and
+/// what helps, is told once.
+#[test]
+fn what_a_line_does_to_all_that_it_carries_is_told_once() {
+    let wrapped = |frame: &[u8]| -> Vec<u8> {
+        let lines: Vec<&[u8]> = frame.chunks(80).collect();
+        lines.join(&b"\r\n"[..])
+    };
+    let even = |frame: &[u8]| -> Vec<u8> {
+        let set = |byte: &u8| byte | if byte.count_ones() % 2 == 1 { 0x80 } else { 0 };
+        frame.iter().map(set).collect()
+    };
+    let spoils: [(&dyn Fn(&[u8]) -> Vec<u8>, &str); 2] = [
+        (
+            &wrapped,
+            "line0: something on the way breaks lines after 80 columns; frames are put together again, but set the ",
+        ),
+        (
+            &even,
+            "line0: characters come with even parity in bit 7, which is cleared; set the other end and each console ",
+        ),
+    ];
+    for (spoil, words) in spoils {
+        let mut steps = steps(1);
+        for frame in broadcast(&[b'p'; 400]) {
+            steps.hosts[0].write_all(&spoil(&frame)).unwrap();
+        }
+        steps.listen();
+        steps.worker.speak();
+        let told = steps.told();
+        assert_eq!(told.iter().filter(|told| told.starts_with(words)).count(), 1, "{told:?}");
+        assert!(told.contains(&"a payload came on line0, not sealed".to_owned()), "{told:?}");
+    }
+}
+
 /// Flow control with no cable, ^S, a proxy that is busy: nobody reads for a while.
 #[test]
 fn a_line_that_takes_nothing_for_a_while_is_not_lost() {

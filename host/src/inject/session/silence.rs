@@ -95,7 +95,8 @@ impl Session<'_> {
             return words.clone();
         }
         let window = self.shared.config.window.as_secs();
-        let said = self.last_words(". It said last: ");
+        let odd = self.odd.map(|odd| format!("; {odd}")).unwrap_or_default();
+        let said = format!("{odd}{}", self.last_words(". It said last: "));
         match (&self.hello, self.wire.end().stage()) {
             (None, _) => format!(
                 "no node said HELLO within {window} s; is this its line, at its speed, and does its image hold imprint? \

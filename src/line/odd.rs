@@ -1,0 +1,131 @@
+//! What a line does to all that it carries, as far as frames show it: told to people, who can set it right. Changes nothing
+//! on the line.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::base85;
+
+/// Something that a line does to more than one frame.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Oddity {
+    /// It breaks lines that are longer than so many columns. Frames are put together again.
+    Broken {
+        /// The longest line that came through whole.
+        columns: usize,
+    },
+    /// Bit 7 of each character is a parity bit. It is cleared.
+    Parity(Parity),
+    /// The same frame has come several times, each time spoilt in the same way.
+    Spoilt {
+        /// Of the frame as it came.
+        columns: usize,
+    },
+}
+
+/// What bit 7 is on a line with seven data bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Parity {
+    /// The number of ones is even.
+    Even,
+    /// The number of ones is odd.
+    Odd,
+    /// The bit is always one.
+    Mark,
+}
+
+impl Parity {
+    /// All that there are; the parity bit that is always zero changes nothing.
+    pub(super) const ALL: [Parity; 3] = [Parity::Even, Parity::Odd, Parity::Mark];
+
+    /// Whether bit 7 of this byte is what it would be.
+    pub(super) fn fits(self, byte: u8) -> bool {
+        match self {
+            Parity::Even => byte.count_ones().is_multiple_of(2),
+            Parity::Odd => !byte.count_ones().is_multiple_of(2),
+            Parity::Mark => byte & 0x80 != 0,
+        }
+    }
+}
+
+impl fmt::Display for Oddity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WIDTH: &str = "set the terminal or console server on the way to 255 columns or more";
+        match self {
+            Oddity::Broken { columns } => write!(
+                f,
+                "something on the way breaks lines after {columns} columns; frames are put together again, but {WIDTH}"
+            ),
+            Oddity::Parity(parity) => {
+                let parity = match parity {
+                    Parity::Even => "even",
+                    Parity::Odd => "odd",
+                    Parity::Mark => "mark",
+                };
+                write!(
+                    f,
+                    "characters come with {parity} parity in bit 7, which is cleared; set the other end and each console \
+                     server on the way to 8 bits and no parity (8N1)"
+                )
+            }
+            Oddity::Spoilt { columns } => write!(
+                f,
+                "the same frame came {ALIKE} times and was spoilt in the same way, at {columns} columns: something on the \
+                 way cuts lines or changes characters; {WIDTH}, and to pass characters on as they are"
+            ),
+        }
+    }
+}
+
+/// What has been seen on a line. Each kind of oddity is told once.
+#[derive(Clone, Default)]
+pub(super) struct Oddities {
+    told: Vec<std::mem::Discriminant<Oddity>>,
+    news: VecDeque<Oddity>,
+    /// Frames that were spoilt, the last first, and how often each of them came.
+    spoilt: VecDeque<(Vec<u8>, u8)>,
+}
+
+/// So many spoilt frames that are alike are no accident.
+const ALIKE: u8 = 3;
+/// So many different ones are remembered: two pieces that are on their way, and what comes between.
+const REMEMBERED: usize = 4;
+/// A frame with fewer digits has no reason to be cut; one with so many or more is a longest piece, whole and of another
+/// conversation.
+const DIGITS: std::ops::Range<usize> = 40..250;
+/// Types of the frames that can be longer than a line of a terminal (docs/line-protocol.md).
+const HELLO: u8 = 2;
+const DATA: u8 = 6;
+
+impl Oddities {
+    pub(super) fn saw(&mut self, oddity: Oddity) {
+        let kind = std::mem::discriminant(&oddity);
+        if !self.told.contains(&kind) {
+            self.told.push(kind);
+            self.news.push_back(oddity);
+        }
+    }
+
+    /// A frame that is none. `inside`: the reader is in a conversation; else a piece may be of somebody else's.
+    pub(super) fn missed(&mut self, digits: &[u8], inside: bool) {
+        let head = digits.get(..5).and_then(base85::decode).unwrap_or_default();
+        let long = head.first() == Some(&HELLO) || (inside && head.first() == Some(&DATA));
+        if !long || !DIGITS.contains(&digits.len()) {
+            return;
+        }
+        let mut count = 1;
+        if let Some(at) = self.spoilt.iter().position(|(known, _)| known == digits) {
+            count = self.spoilt.remove(at).map_or(1, |(_, before)| before.saturating_add(1));
+        }
+        if count >= ALIKE {
+            self.saw(Oddity::Spoilt { columns: digits.len().saturating_add(1) });
+        }
+        self.spoilt.push_front((digits.to_vec(), count));
+        self.spoilt.truncate(REMEMBERED);
+    }
+
+    /// The next that nobody was told of.
+    pub(super) fn news(&mut self) -> Option<Oddity> {
+        self.news.pop_front()
+    }
+}

@@ -1,0 +1,88 @@
+//! The agent's whole boot over a line, in namespaces of its own, with a host that knows docs/line-protocol.md and nothing else.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use imprint_tests::patience::PATIENCE;
+use imprint_tests::programs;
+use nix::pty::openpty;
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+
+use crate::namespaces;
+
+/// The agent, and what the host in Python says.
+fn boot(url: &str, timeout: u64) -> (Output, String, tempfile::TempDir) {
+    namespaces();
+    let root = tempfile::tempdir().unwrap();
+    let pty = openpty(None, None).unwrap();
+    let mut settings = tcgetattr(&pty.slave).unwrap();
+    cfmakeraw(&mut settings);
+    tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("proc/cmdline", &format!("imprint.source=serial:ttyS0 imprint.timeout={timeout}\n"));
+    write("run/.keep", "");
+    write("dev/.keep", "");
+    let name = nix::unistd::ttyname(&pty.slave).unwrap();
+    std::os::unix::fs::symlink(name, root.path().join("dev/ttyS0")).unwrap();
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"));
+    let python = cache.join("imprint/python/bin/python3");
+    assert!(python.exists(), "{} is missing: run scripts/install-needs python", python.display());
+    let line = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
+    let host = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/line_host.py"))
+        .arg(url)
+        .stdin(line(&pty.master))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Whatever goes wrong, it sets no clock of this machine.
+    let agent = Command::new("setpriv")
+        .args(["--bounding-set=-sys_time", "--"])
+        .arg(programs::agent())
+        .arg("run")
+        .env("IMPRINT_ROOT", root.path())
+        .output()
+        .expect("setpriv: apt-get install util-linux");
+    let host = host.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&host.stdout).into_owned();
+    let all = format!(
+        "{words}{}\n{}{}",
+        String::from_utf8_lossy(&host.stderr),
+        String::from_utf8_lossy(&agent.stdout),
+        String::from_utf8_lossy(&agent.stderr)
+    );
+    assert!(host.status.success() && !words.contains("FAILED"), "{all}");
+    (agent, all, root)
+}
+
+/// Written in Python from the page: it sends pieces of nothing, lengths that there are not, numbers that wrap, frames that
+/// terminals have broken, certificates in another order; and it does not answer the report at first.
+#[test]
+fn an_independent_host() {
+    let (agent, all, root) = boot("line", PATIENCE.as_secs());
+    assert_eq!(agent.status.code(), Some(0), "{all}");
+    assert!(all.contains("ok: it is done, with the key of its request\n"), "{all}");
+    let chain = std::fs::read_to_string(root.path().join("run/imprint/chain.pem")).unwrap_or_default();
+    assert!(root.path().join("run/imprint/private/key.pem").exists() && chain.contains("BEGIN CERTIFICATE"), "{all}");
+    for words in [
+        "imprint: ttyS0: something on the way breaks lines after 40 columns; ",
+        "imprint: ttyS0: characters come with even parity in bit 7, ",
+    ] {
+        assert_eq!(all.matches(words).count(), 1, "{all}");
+    }
+}
+
+/// A payload whose URLs have no `line:` brings no request up the line, and a report in the end.
+#[test]
+fn an_independent_host_with_a_payload_for_a_server() {
+    let (agent, all, _root) = boot("server", 4);
+    assert_eq!(agent.status.code(), Some(18), "{all}");
+    assert!(all.contains("ok: without line: among its URLs it requests nothing here\n"), "{all}");
+}
