@@ -21,8 +21,8 @@ use crate::handover::{self, Certificates, Folder, Pending, Private};
 use crate::hex;
 use crate::identity::{Given, Identity};
 use crate::line::{Stage, seal};
-use crate::options::{Mode, Options};
-use crate::payload::{EstUrl, Payload};
+use crate::options::{self, Mode, Options};
+use crate::payload::{EstUrl, HardwareAddress, Payload};
 use crate::plan::{self, ClockQuality, GivenPlan, IdentityPlan, Plan, Scope};
 use crate::pool::Seeded;
 use crate::source::{self, Found, Notice, Origin, SourceError};
@@ -151,11 +151,12 @@ fn by_hand(
     line: &mut Option<Dialogue>,
 ) -> Result<Pending, Error> {
     let deadline = Deadline::after(timeout);
-    let mut options = Options::parse("")?;
-    options.timeout = timeout;
+    // The words for the boot are not followed. Which link it came over is a fact.
+    let bootif = bootif(root);
+    let options = Options { timeout, bootif: bootif.clone(), ..Options::parse("")? };
     let pin = facts::site_pin(root)?;
     let origin = Origin::Line { name: String::new(), sealed: false };
-    let facts = facts::gather(root, origin, None, None, deadline)?;
+    let facts = facts::gather(root, origin, None, bootif, deadline)?;
     let dialogue = line.insert(source::serial::terminal(root, deadline)?);
     let uuid = facts.dmi.uuid.map_or("unknown".to_owned(), |uuid| hex::uuid(&uuid));
     say(&format!("UUID {uuid}, serial number {}", facts.dmi.serial.as_deref().unwrap_or("unknown")));
@@ -186,7 +187,7 @@ fn story_of(
     let payload = timeline.step("payload", |_| source::decode(&found))?;
     let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
-        let mut facts = facts::gather(root, found.origin, pin, Some(options), deadline)?;
+        let mut facts = facts::gather(root, found.origin, pin, options.bootif.clone(), deadline)?;
         facts.line_time = line_time;
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
@@ -342,20 +343,24 @@ pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
     Ok(planned(root, found, payload, Scope::Boot, deadline)?.to_string())
 }
 
-/// `imprint status`: what the last run did.
-pub fn status(root: &Path) -> Result<String, Error> {
+/// `imprint status`: what the last run did. `reason`: only why it was stopped, and what to do; nothing where it was not.
+pub fn status(root: &Path, reason: bool) -> Result<String, Error> {
     let path = root.join(RUN_DIR).join("status.json");
     let text = source::text(root, &format!("{RUN_DIR}/status.json"))?;
     let status: Status = serde_json::from_str(&text)
         .map_err(|error| SourceError::Read { path, source: std::io::Error::other(error) })?;
-    Ok(status.to_string())
+    Ok(if reason { status.reason() } else { status.to_string() })
 }
 
 fn planned(root: &Path, found: Found, payload: Payload, scope: Scope, deadline: Deadline) -> Result<Plan, Error> {
     let pin = facts::site_pin(root)?;
-    // A running system's command line may hold words for the boot that this is not.
-    let facts = facts::gather(root, found.origin, pin, None, deadline)?;
+    let facts = facts::gather(root, found.origin, pin, bootif(root), deadline)?;
     Ok(plan::plan(payload, &facts, scope)?)
+}
+
+/// Which link the machine booted from. The rest of a running system's command line is for the boot that this is not.
+fn bootif(root: &Path) -> Option<HardwareAddress> {
+    options::bootif(&source::cmdline::text(root).ok()?)
 }
 
 type Sought = Option<(Found, Option<facts::SitePin>)>;
@@ -370,8 +375,13 @@ fn find(
     let pin = facts::site_pin(root)?;
     let deadline = Deadline::after(options.timeout);
     *line = source::serial::listen(options, root, cmdline, false, deadline)?;
-    // Beside the source that was used, what a person should know of the drives.
+    // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
+    for near in &options.near_misses {
+        let near = near.to_string();
+        say(&near);
+        drives.borrow_mut().extend(["; ", &near]);
+    }
     let heard = |line: Option<&Dialogue>, notice: Notice<'_>| match notice {
         Notice::Drive(words) => {
             say(words);
@@ -379,12 +389,13 @@ fn find(
         }
         Notice::Left(drive) => left.borrow_mut().push(drive.to_owned()),
         Notice::Waiting(looked) => {
-            let seconds = options.timeout.as_secs();
-            let by = line.map(|line| format!(", or a host on {}; line key {}", line.names(), line.code()));
-            let by = by.unwrap_or_default();
-            say(&format!(
-                "no payload yet ({looked}); waiting up to {seconds} s for a config drive labelled IMPRINT{by}"
-            ));
+            let mut awaited = source::awaited(options);
+            // The lines of the default order have their names once they are open.
+            let lines = line.filter(|_| options.sources.is_empty()).map(Dialogue::names);
+            awaited.extend(lines.filter(|names| !names.is_empty()).map(|names| format!("a host on {names}")));
+            let key = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
+            let (seconds, awaited) = (options.timeout.as_secs(), awaited.join(", or "));
+            say(&format!("no payload yet ({looked}); waiting up to {seconds} s for {awaited}{key}"));
         }
         Notice::Line(told) => {
             let code = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
@@ -394,6 +405,8 @@ fn find(
     let early = line.as_ref();
     let reader = Path::new(source::reader::PROGRAM);
     let mut notice = |notice: Notice<'_>| heard(early, notice);
+    // Told in the step's line where it fails, too.
+    *detail = drives.borrow().trim_start_matches("; ").to_owned();
     let mut found = source::find(options, root, reader, pin.is_some(), early, deadline, &mut notice)?;
     if let Err(looked) = &found
         && line.is_none()
