@@ -26,4 +26,6 @@ pub mod x509;
 pub mod origin;
 pub mod room;
 pub mod crash;
+pub mod json;
+mod users;
 pub mod load;

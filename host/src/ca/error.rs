@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use imprint::payload::CaError;
 use imprint::time::Timestamp;
 
+use crate::users;
 use crate::x509::X509Error;
 
 /// Why the CA cannot be made, opened or used.
@@ -27,6 +28,15 @@ pub enum StateError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// This user may not.
+    Denied {
+        /// What was to be done.
+        action: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// What is there of it, and who has that.
+        holder: Option<(PathBuf, u32)>,
     },
     /// There is no CA here.
     Absent(PathBuf),
@@ -71,6 +81,20 @@ impl fmt::Display for StateError {
                 write!(f, "{} holds {found}; nothing is overwritten, give an empty directory", dir.display())
             }
             StateError::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
+            StateError::Denied { action, path, holder: None } => {
+                write!(f, "{action} {}: permission denied; run the command as root", path.display())
+            }
+            StateError::Denied { action, path, holder: Some((holder, uid)) } => {
+                write!(f, "{action} {}: permission denied; ", path.display())?;
+                if holder != path {
+                    write!(f, "{} ", holder.display())?;
+                }
+                write!(f, "belongs to {}: run the command as root", users::described(*uid))?;
+                match users::name(*uid).filter(|_| *uid != 0) {
+                    Some(name) => write!(f, ", or as that user (sudo -u {name} imprint-host …)"),
+                    None => Ok(()),
+                }
+            }
             StateError::Absent(dir) => {
                 write!(f, "no CA in {}; make one with imprint-host init, or give its --dir", dir.display())
             }

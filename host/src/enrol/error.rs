@@ -23,6 +23,8 @@ pub enum Refusal {
     },
     /// Another payload has taken the place of this one.
     Void(Timestamp),
+    /// An administrator revoked it with the node's certificates.
+    Withdrawn(Timestamp),
     /// The payload has expired.
     Expired {
         /// When.
@@ -121,6 +123,9 @@ impl fmt::Display for Refusal {
                 write!(f, "no payload was made with this name and token; make one with imprint-host payload")
             }
             Refusal::Void(at) => write!(f, "another payload took the place of this one at {at}; use that one"),
+            Refusal::Withdrawn(at) => {
+                write!(f, "an administrator revoked this payload at {at}; make another with imprint-host payload")
+            }
             Refusal::Expired { expiry, now } => {
                 write!(f, "payload expired at {expiry}, it is {now}; make another with imprint-host payload")
             }
