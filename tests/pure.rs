@@ -24,6 +24,7 @@ mod pure {
     mod drives;
     mod errors;
     mod line;
+    mod outside;
     mod slow;
     mod units;
     mod volumes;
