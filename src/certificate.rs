@@ -8,16 +8,16 @@ use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::shown::printable;
+use crate::shown::Printable;
 use crate::time::Timestamp;
 
 /// What a certificate says about itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CertificateFacts {
-    /// RFC 4514, made printable.
-    pub subject: String,
-    /// RFC 4514, made printable.
-    pub issuer: String,
+    /// RFC 4514.
+    pub subject: Printable,
+    /// RFC 4514.
+    pub issuer: Printable,
     /// DNS names and addresses.
     pub names: Vec<String>,
     /// First second of its validity.
@@ -36,8 +36,8 @@ impl CertificateFacts {
         };
         let at = |time: x509_cert::time::Time| Timestamp::from_secs(time.to_unix_duration().as_secs());
         Some(CertificateFacts {
-            subject: printable(&tbs.subject.to_string()),
-            issuer: printable(&tbs.issuer.to_string()),
+            subject: Printable::of(&tbs.subject.to_string()),
+            issuer: Printable::of(&tbs.issuer.to_string()),
             names,
             not_before: at(tbs.validity.not_before),
             not_after: at(tbs.validity.not_after),
@@ -49,16 +49,16 @@ impl CertificateFacts {
 /// compared.
 pub(crate) fn shown_name(name: &GeneralName) -> String {
     match name {
-        GeneralName::DnsName(name) => format!("dns:{}", printable(name.as_str())),
+        GeneralName::DnsName(name) => format!("dns:{}", Printable::of(name.as_str())),
         GeneralName::IpAddress(bytes) => {
             let bytes = bytes.as_bytes();
             let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
             let ip = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
             ip.map_or_else(|_| format!("ip of {} bytes", bytes.len()), |ip| format!("ip:{ip}"))
         }
-        GeneralName::UniformResourceIdentifier(uri) => format!("uri:{}", printable(uri.as_str())),
-        GeneralName::Rfc822Name(email) => format!("email:{}", printable(email.as_str())),
-        GeneralName::DirectoryName(name) => format!("directory:{}", printable(&name.to_string())),
+        GeneralName::UniformResourceIdentifier(uri) => format!("uri:{}", Printable::of(uri.as_str())),
+        GeneralName::Rfc822Name(email) => format!("email:{}", Printable::of(email.as_str())),
+        GeneralName::DirectoryName(name) => format!("directory:{}", Printable::of(&name.to_string())),
         GeneralName::RegisteredId(id) => format!("id:{id}"),
         GeneralName::OtherName(name) => format!("other:{}", name.type_id),
         GeneralName::EdiPartyName(_) => "edi-party name".to_owned(),
@@ -73,7 +73,7 @@ pub fn shown(der: &[u8]) -> String {
 /// `CN=est.example.org, for dns:est.example.org, from CN=Other CA, valid 2026-01-01T00:00:00Z to 2027-01-01T00:00:00Z`
 impl fmt::Display for CertificateFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subject = if self.subject.is_empty() { "without a subject" } else { &self.subject };
+        let subject = if self.subject.is_empty() { "without a subject" } else { self.subject.as_str() };
         write!(f, "{subject}")?;
         if !self.names.is_empty() {
             let more = self.names.len().saturating_sub(5);

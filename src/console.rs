@@ -1,5 +1,7 @@
-//! What is said to people, on standard output and standard error, and on the console where these are the journal. Output is never a reason to stop: what cannot be
-//! written is dropped without a word, and a console that takes nothing is waited for once. Decides nothing.
+//! What is said to people, on standard output and standard error, and on the console where these are the journal. The agent
+//! writes to people nowhere else, and everything is made printable here, whoever its words came from. Output is never a
+//! reason to stop: what cannot be written is dropped without a word, and a console that takes nothing is waited for once.
+//! Decides nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,19 +16,20 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{SFlag, fstat};
 
+use crate::shown::{line, page};
 use crate::sys;
 use crate::time::Deadline;
 
 /// One line about what happens, on standard output.
-pub fn say(line: &str) {
-    let text = format!("imprint: {line}\n");
+pub fn say(words: &str) {
+    let text = format!("imprint: {}\n", line(words));
     tell(io::stdout().as_fd(), text.as_bytes());
     tell_console(io::stdout().as_fd(), text.as_bytes());
 }
 
 /// One line about what went wrong, on standard error.
-pub fn complain(line: &str) {
-    let text = format!("imprint: {line}\n");
+pub fn complain(words: &str) {
+    let text = format!("imprint: {}\n", line(words));
     tell(io::stderr().as_fd(), text.as_bytes());
     tell_console(io::stderr().as_fd(), text.as_bytes());
 }
@@ -57,12 +60,12 @@ fn is_journal(fd: BorrowedFd<'_>, stream: Option<&str>) -> bool {
 
 /// What somebody has asked for, on standard output, and has as much time to read as it takes.
 pub fn answer(text: &str) {
-    write(&Sink::of(io::stdout().as_fd()), text.as_bytes(), Deadline::after(Duration::MAX));
+    write(&Sink::of(io::stdout().as_fd()), page(text).as_bytes(), Deadline::after(Duration::MAX));
 }
 
 /// How wrong usage is answered, on standard error.
 pub fn usage(text: &str) {
-    tell(io::stderr().as_fd(), text.as_bytes());
+    tell(io::stderr().as_fd(), page(text).as_bytes());
 }
 
 /// A console at 9600 bits a second needs this long for all that it holds. One that has not taken a byte until then was

@@ -19,7 +19,7 @@ use crate::key_code::KeyCode;
 use crate::line::frame::NotTaken;
 use crate::line::seal::SealError;
 use crate::line::{Hello, Kind, LineKey, Oddity, Stage, Versions};
-use crate::port::{Held, Port, PortError, Quiet, Signals};
+use crate::port::{Held, Place, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
@@ -49,6 +49,22 @@ pub struct Line {
     pub beacon: bool,
 }
 
+/// Lines that are not there and may still come.
+pub struct Awaited {
+    /// Tells when to look again.
+    pub stir: Stir,
+    /// The virtio port imprint.0.
+    pub virtio: bool,
+    /// Lines that were named.
+    pub places: Vec<Place>,
+}
+
+impl Awaited {
+    fn names(&self) -> Vec<String> {
+        self.places.iter().map(|place| place.name.clone()).collect()
+    }
+}
+
 /// What both sides look at.
 struct Shared {
     /// A host has begun a conversation.
@@ -57,8 +73,10 @@ struct Shared {
     names: Vec<String>,
     /// How many are.
     lines: usize,
-    /// The port imprint.0 may still come.
-    virtio: bool,
+    /// A line may still come.
+    awaited: bool,
+    /// The names of lines that were named and are not there.
+    missing: Vec<String>,
     /// Why the last line that was lost was.
     why: Option<String>,
     /// When more of something came that a host sends, since boot.
@@ -77,6 +95,11 @@ enum Command {
 /// What the thread tells.
 #[derive(Debug)]
 pub enum Told {
+    /// A line that was named and was not there has come.
+    Came {
+        /// Which.
+        line: String,
+    },
     /// A host was heard for the first time.
     Heard {
         /// On which line.
@@ -145,14 +168,14 @@ pub enum Answer {
 const QUESTIONS: u32 = 3;
 
 impl Dialogue {
-    /// Begins to listen, and to speak where that is wanted. `hello` is what the node says of itself. `virtio`: the port
-    /// imprint.0 is taken when it comes.
+    /// Begins to listen, and to speak where that is wanted. `hello` is what the node says of itself. `awaited`: lines that
+    /// are taken when they come.
     pub fn start(
         (signals, held): (Signals, Held),
         lines: Vec<Line>,
         key: LineKey,
         hello: Hello,
-        virtio: Option<Stir>,
+        awaited: Option<Awaited>,
         root: &Path,
     ) -> std::io::Result<Dialogue> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -164,7 +187,8 @@ impl Dialogue {
             open: false,
             lines: names.len(),
             names,
-            virtio: virtio.is_some(),
+            awaited: awaited.is_some(),
+            missing: awaited.iter().flat_map(Awaited::names).collect(),
             why: None,
             progress: None,
             heard: None,
@@ -177,7 +201,7 @@ impl Dialogue {
             wake: Arc::clone(&wake),
             came: Arc::clone(&came),
             shared: Arc::clone(&shared),
-            virtio,
+            awaited,
             hello: hello.clone(),
             signals,
             quiet: Quiet::default(),
@@ -193,6 +217,11 @@ impl Dialogue {
         locked(&self.shared).names.join(", ")
     }
 
+    /// Lines that were named and are not there yet, for messages.
+    pub fn missing(&self) -> Vec<String> {
+        locked(&self.shared).missing.clone()
+    }
+
     /// Whether there is no line at all.
     pub fn is_empty(&self) -> bool {
         locked(&self.shared).lines == 0
@@ -201,7 +230,7 @@ impl Dialogue {
     /// Whether nobody can be heard any more: there is no line, and none can come.
     pub fn is_over(&self) -> bool {
         let shared = locked(&self.shared);
-        shared.lines == 0 && !shared.virtio
+        shared.lines == 0 && !shared.awaited
     }
 
     /// The code of the key that payloads are sealed with: the host shows it, too.
@@ -339,6 +368,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Told::Came { line } => write!(f, "{line} is there now, and is listened to"),
             Told::Heard { line } => write!(f, "a host speaks on {line}"),
             Told::Payload { line, sealed, .. } => {
                 write!(f, "a payload came on {line}{}", if *sealed { "" } else { ", not sealed" })

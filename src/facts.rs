@@ -14,7 +14,6 @@ use crate::hex;
 pub use crate::machine::{Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};
-use crate::options::Options;
 use crate::payload::{HardwareAddress, LinkKind, Payload};
 use crate::source::{Origin, SourceError};
 use crate::time::{Deadline, Timestamp};
@@ -79,20 +78,12 @@ pub fn gather(
     root: &Path,
     origin: Origin,
     site_pin: Option<SitePin>,
-    options: Option<&Options>,
+    bootif: Option<HardwareAddress>,
     deadline: Deadline,
 ) -> Result<Facts, FactsError> {
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     let links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
-    Ok(Facts {
-        origin,
-        site_pin,
-        now: Timestamp::system(),
-        line_time: None,
-        links,
-        dmi: dmi(root),
-        bootif: options.and_then(|options| options.bootif.clone()),
-    })
+    Ok(Facts { origin, site_pin, now: Timestamp::system(), line_time: None, links, dmi: dmi(root), bootif })
 }
 
 /// Waits until there is a link that the payload asks for, and one that it is bound to. Gives up silently; `plan` says
@@ -214,10 +205,10 @@ mod tests {
     #[test]
     fn links_without_loopback() {
         let root = tempfile::tempdir().unwrap();
-        let options = Options::parse("BOOTIF=01-52-54-00-12-34-56").unwrap();
+        let bootif = HardwareAddress::new(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         let origin = Origin::File("x".into());
         let deadline = Deadline::after(Duration::from_secs(5));
-        let facts = gather(root.path(), origin, None, Some(&options), deadline).unwrap();
+        let facts = gather(root.path(), origin, None, bootif, deadline).unwrap();
         assert!(facts.links.iter().all(|link| link.name.as_str() != "lo"));
         assert_eq!(facts.bootif.unwrap().to_string(), "52:54:00:12:34:56");
     }

@@ -108,12 +108,18 @@ struct Console {
 /// show what the last run did
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
-struct Status {}
+struct Status {
+    /// only why it was stopped, and what to do; nothing when it was not
+    #[argh(switch)]
+    reason: bool,
+}
 
 /// show the version
 #[derive(FromArgs)]
 #[argh(subcommand, name = "version")]
 struct Version {}
+
+const VERSION: &str = concat!("imprint ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The exit code for wrong usage.
 const USAGE: u8 = 2;
@@ -124,6 +130,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     if let Some((&reader::WORD, words)) = words.split_first() {
         return if reader::serve(words).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    // argh knows no option that stands for a command.
+    if let ["--version" | "-V"] = words.as_slice() {
+        console::answer(VERSION);
+        return ExitCode::SUCCESS;
     }
     let arguments = match Arguments::from_args(&["imprint"], &words) {
         Ok(arguments) => arguments,
@@ -155,9 +166,9 @@ fn main() -> ExitCode {
             renew::renew(&dir, request, Timestamp::system())
         }
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
-        Command::Status(Status {}) => run::status(root).map(|text| console::answer(&text)),
+        Command::Status(Status { reason }) => run::status(root, reason).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {
-            console::answer(concat!("imprint ", env!("CARGO_PKG_VERSION"), "\n"));
+            console::answer(VERSION);
             Ok(())
         }
     };

@@ -1,5 +1,7 @@
 //! Kernel command line words → [`Options`]. One published table, one parser; reads no file, and decodes no payload.
 
+mod near;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -7,6 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::payload::HardwareAddress;
 use crate::secret::Secret;
+use crate::shown::Printable;
+pub use near::NearMiss;
+use near::{behind_dashes, near_miss, nearest};
 
 /// What the operator asked for on the kernel command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +32,8 @@ pub struct Options {
     pub debug: bool,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
     pub bootif: Option<HardwareAddress>,
+    /// Words that look like ours and are not.
+    pub near_misses: Vec<NearMiss>,
 }
 
 /// `imprint=`
@@ -75,16 +82,16 @@ pub enum OptionsError {
     /// Not in the table.
     UnknownWord {
         /// As it stands on the command line, up to its `=`.
-        word: String,
+        word: Printable,
         /// The nearest word of the table.
         nearest: &'static str,
     },
     /// In the table, but not in this version.
-    NotYet(String),
+    NotYet(Printable),
     /// A value that the word does not take.
     Value {
         /// As it stands on the command line.
-        word: String,
+        word: Printable,
         /// What the word takes.
         want: &'static str,
     },
@@ -187,13 +194,14 @@ impl Options {
     /// Parses a kernel command line as the kernel splits it (lib/cmdline.c, next_arg): blanks separate words, double
     /// quotes keep them together, and what follows `--` belongs to init.
     pub fn parse(cmdline: &str) -> Result<Options, OptionsError> {
-        let words = words(cmdline);
+        let (words, inits) = words(cmdline);
         // Off is off, whatever else is said.
         let off = words.iter().any(|word| word.as_str() == "imprint=off");
         let (mut mode, mut timeout, mut bootif) = (off.then_some(Mode::Off), None, None);
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
+        let mut near_misses = Vec::new();
         for word in words.iter().filter(|_| !off) {
             let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
             let known = WORDS.iter().find(|known| known.name.trim_end_matches('=') == name);
@@ -233,22 +241,19 @@ impl Options {
                     Some("plain") => plain = true,
                     _ => return Err(bad()),
                 },
-                "BOOTIF" => {
-                    // PXELINUX: the ARP hardware type, 01 for Ethernet and 20 for InfiniBand, before the address. It is
-                    // the boot loader's word, so one that cannot be read names no link and stops no boot.
-                    let text = value.and_then(|text| text.split_at_checked(3)).map(|(_, mac)| mac);
-                    bootif = text.and_then(HardwareAddress::parse);
-                }
+                "BOOTIF" => bootif = value.and_then(boot_link),
                 name if name.starts_with("imprint.") => {
                     if known.is_some() {
-                        return Err(OptionsError::NotYet(name.to_owned()));
+                        return Err(OptionsError::NotYet(shown(name)));
                     }
                     // Without its value: the word may be a misspelt imprint.payload=.
                     return Err(OptionsError::UnknownWord { word: shown(name), nearest: nearest(name) });
                 }
-                _ => {}
+                name => near_misses.extend(near_miss(name)),
             }
         }
+        let names = inits.iter().filter(|_| !off).map(|word| word.split('=').next().unwrap_or_default());
+        near_misses.extend(names.filter_map(behind_dashes));
         Ok(Options {
             mode: mode.unwrap_or(Mode::Auto),
             sources,
@@ -258,6 +263,7 @@ impl Options {
             plain,
             debug,
             bootif,
+            near_misses,
         })
     }
 
@@ -265,6 +271,20 @@ impl Options {
     pub fn insists(&self) -> bool {
         self.mode == Mode::Require || !self.sources.is_empty()
     }
+}
+
+/// The link that the machine booted from, whatever else the command line says: for those who do not follow the rest of it.
+pub fn bootif(cmdline: &str) -> Option<HardwareAddress> {
+    let (words, _) = words(cmdline);
+    // The last one, as `parse` has it.
+    words.iter().rev().find_map(|word| word.strip_prefix("BOOTIF=").map(boot_link))?
+}
+
+/// PXELINUX: the ARP hardware type, 01 for Ethernet and 20 for InfiniBand, before the address. It is the boot loader's word,
+/// so one that cannot be read names no link and stops no boot.
+fn boot_link(value: &str) -> Option<HardwareAddress> {
+    let (_, mac) = value.split_at_checked(3)?;
+    HardwareAddress::parse(mac)
 }
 
 fn once<T: PartialEq>(slot: &mut Option<T>, value: T, name: &'static str) -> Result<(), OptionsError> {
@@ -306,9 +326,9 @@ fn source(word: &str, value: Option<&str>, want: &'static str) -> Result<SourceN
     }
 }
 
-/// Splits as the kernel does. A quote that is not closed runs to the end. Wiped, since a word may be a payload; what
-/// grows would leave copies behind, so each word is made in one piece.
-fn words(cmdline: &str) -> Vec<Zeroizing<String>> {
+/// Splits as the kernel does; the second part is what stands behind `--`. A quote that is not closed runs to the end. Wiped,
+/// since a word may be a payload; what grows would leave copies behind, so each word is made in one piece.
+fn words(cmdline: &str) -> (Vec<Zeroizing<String>>, Vec<Zeroizing<String>>) {
     let mut quoted = false;
     let blank = |c: char| {
         quoted ^= c == '"';
@@ -319,23 +339,13 @@ fn words(cmdline: &str) -> Vec<Zeroizing<String>> {
         word.extend(raw.chars().filter(|c| *c != '"'));
         word
     };
-    let words = cmdline.split(blank).map(unquoted).filter(|word| !word.is_empty());
-    words.take_while(|word| word.as_str() != "--").collect()
+    let mut words = cmdline.split(blank).map(unquoted).filter(|word| !word.is_empty());
+    let ours = words.by_ref().take_while(|word| word.as_str() != "--").collect();
+    (ours, words.collect())
 }
 
-/// Hostile text must neither flood nor drive the console it is printed on.
-fn shown(word: &str) -> String {
-    word.chars().take(80).flat_map(char::escape_default).collect()
-}
-
-/// The word of the table that shares the longest beginning, the shorter one first.
-fn nearest(name: &str) -> &'static str {
-    let shared =
-        |word: &Word| word.name.trim_end_matches('=').bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
-    WORDS
-        .iter()
-        .max_by_key(|word| (shared(word), std::cmp::Reverse(word.name.len())))
-        .map_or("imprint=", |word| word.name)
+fn shown(word: &str) -> Printable {
+    Printable::up_to(word, 80)
 }
 
 impl fmt::Display for OptionsError {
@@ -497,7 +507,7 @@ mod tests {
             let name = word.name.trim_end_matches('=');
             let found = match error {
                 Err(OptionsError::Value { want, .. }) => want == word.values && word.supported,
-                Err(OptionsError::NotYet(found)) => found == name && !word.supported,
+                Err(OptionsError::NotYet(found)) => found.as_str() == name && !word.supported,
                 // `imprint.debug?` is another word; base64url is for the source to decode, BOOTIF for nobody to refuse.
                 Err(OptionsError::UnknownWord { nearest, .. }) => nearest == word.name && !word.name.ends_with('='),
                 Ok(()) => ["imprint.payload=", "BOOTIF="].contains(&word.name),

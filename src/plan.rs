@@ -212,22 +212,23 @@ fn same_machine(payload: &Payload, facts: &Facts) -> Result<(), PlanError> {
     if let Some(want) = binding.uuid
         && facts.dmi.uuid != Some(want)
     {
-        let have = facts.dmi.uuid.map_or("none".to_owned(), |have| hex::uuid(&have));
-        return Err(PlanError::OtherMachine { item: "SMBIOS UUID", want: hex::uuid(&want), have });
+        let have = facts.dmi.uuid.map_or("none".into(), |have| hex::uuid(&have).as_str().into());
+        return Err(PlanError::OtherMachine { item: "SMBIOS UUID", want: hex::uuid(&want).as_str().into(), have });
     }
-    if let Some(want) = &binding.serial
-        && facts.dmi.serial.as_ref() != Some(want)
+    // What SMBIOS says is trimmed, as firmware pads it; so is what a record said.
+    if let Some(want) = binding.serial.as_deref().map(str::trim)
+        && facts.dmi.serial.as_deref() != Some(want)
     {
-        let have = facts.dmi.serial.clone().unwrap_or("none".to_owned());
-        return Err(PlanError::OtherMachine { item: "serial number", want: want.clone(), have });
+        let have = facts.dmi.serial.as_deref().unwrap_or("none").into();
+        return Err(PlanError::OtherMachine { item: "serial number", want: want.into(), have });
     }
     let macs = &binding.macs;
     if !macs.is_empty() && !facts.links.iter().any(|link| link.mac.as_ref().is_some_and(|mac| macs.contains(mac))) {
         let have: Vec<_> = facts.links.iter().filter_map(|link| link.mac.as_ref()).collect();
         return Err(PlanError::OtherMachine {
             item: "MAC address",
-            want: joined(macs, ", "),
-            have: joined(&have, ", "),
+            want: joined(macs, ", ").as_str().into(),
+            have: joined(&have, ", ").as_str().into(),
         });
     }
     Ok(())

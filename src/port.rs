@@ -119,6 +119,11 @@ impl Port {
         }
     }
 
+    /// Whether it is a virtio port, which has no name that anybody gave.
+    pub fn is_virtio(&self) -> bool {
+        self.place.virtio
+    }
+
     /// Bits a second, where that is known.
     pub fn baud(&self) -> Option<u32> {
         self.place.baud

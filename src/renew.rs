@@ -17,6 +17,7 @@ use crate::identity::Identity;
 use crate::payload::{CaCertificate, EstUrl, KeyType, NodeName};
 use crate::plan::{ClockPlan, ClockQuality, Server};
 use crate::pool::Seeded;
+use crate::shown::Printable;
 use crate::status::{Node, NodeRenewal};
 use crate::time::{Deadline, Timestamp};
 use crate::tls::{ClientCertificate, SKEW};
@@ -117,7 +118,7 @@ fn server(node: &Node, ca: CaCertificate) -> Result<(Server, KeyType), Option<St
     let issuers = issuers.ok_or_else(|| Some("issuers that are no SHA-256 digests".to_owned()))?;
     let name = NodeName::try_from(node.name.as_deref().ok_or(None)?).map_err(|error| Some(error.to_string()))?;
     let kind = KeyType::ALL.iter().find(|(_, name)| name == key).map(|(kind, _)| *kind);
-    let kind = kind.ok_or_else(|| Some(format!("key type \"{}\"", key.escape_default())))?;
+    let kind = kind.ok_or_else(|| Some(format!("key type \"{}\"", Printable::of(key))))?;
     Ok((Server { urls, name, token: None, ca, issuers }, kind))
 }
 
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn two_thirds_of_the_validity_are_the_certificates_own() {
         let (not_before, not_after) = (Timestamp::from_secs(1000), Timestamp::from_secs(4000));
-        let (subject, issuer) = (String::new(), String::new());
+        let (subject, issuer) = (Printable::default(), Printable::default());
         let facts = CertificateFacts { subject, issuer, names: Vec::new(), not_before, not_after };
         assert_eq!(due(&facts), Timestamp::from_secs(3000));
     }

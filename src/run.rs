@@ -129,7 +129,7 @@ fn story_of(
     let payload = timeline.step("payload", |_| source::decode(&found))?;
     let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
-        let mut facts = facts::gather(root, found.origin, pin, Some(options), deadline)?;
+        let mut facts = facts::gather(root, found.origin, pin, options.bootif.clone(), deadline)?;
         facts.line_time = line_time;
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)

@@ -1,4 +1,76 @@
-//! Text that somebody else wrote, for a console, a log or a table: it can neither drive it nor forge a line of it.
+//! Text that came from outside, for a console, a log or a table: it can neither drive it nor forge a line of it. What the
+//! program keeps of such text in order to show it is a [`Printable`]; what it writes to a person goes through [`line()`] or
+//! [`page`] once more, in `console`. Changes nothing that is compared, signed or sent.
+
+use std::fmt;
+use std::path::Path;
+
+/// Text from outside that may be shown anywhere. Only the functions here make one, so a field of this type needs no second
+/// thought, and a field that is a `String` does.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Printable(String);
+
+impl Printable {
+    /// What a stranger wrote: a subject, a label, a header. See [`printable`].
+    pub fn of(text: &str) -> Printable {
+        Printable(printable(text))
+    }
+
+    /// The same, with at most so many characters of the text.
+    pub fn up_to(text: &str, most: usize) -> Printable {
+        Printable(printable_up_to(text, most))
+    }
+
+    /// The same of bytes, which need not be text.
+    pub fn of_bytes(bytes: &[u8]) -> Printable {
+        Printable::of(&String::from_utf8_lossy(bytes))
+    }
+
+    /// What an administrator gave. See [`line()`].
+    pub fn given(text: &str) -> Printable {
+        Printable(line(text))
+    }
+
+    /// The name of a file, whole.
+    pub fn path(path: &Path) -> Printable {
+        Printable::given(&path.to_string_lossy())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// As a stranger's.
+impl From<&str> for Printable {
+    fn from(text: &str) -> Printable {
+        Printable::of(text)
+    }
+}
+
+impl PartialEq<str> for Printable {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for Printable {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+impl fmt::Display for Printable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// At most 200 characters; whatever is not printable ASCII is escaped, because terminals act on control characters, and
 /// people on letters that look like others or run the other way. Quotes stay as they are: it is shown, not parsed.
@@ -18,10 +90,20 @@ pub fn printable_up_to(text: &str, most: usize) -> String {
 /// The whole text on one line, for what an administrator gave: names of files, records, addresses. Letters of every
 /// script stay; controls, line breaks, what changes the direction of writing, and what cannot be seen are escaped.
 pub fn line(text: &str) -> String {
+    kept(text, |_| false)
+}
+
+/// The same for a text of several lines.
+pub fn page(text: &str) -> String {
+    kept(text, |c| c == '\n')
+}
+
+fn kept(text: &str, keep: fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '"' | '\'' | '\\' => out.push(c),
+            _ if keep(c) => out.push(c),
             _ => out.extend(c.escape_debug()),
         }
     }
@@ -43,11 +125,17 @@ mod tests {
         for text in ["O=M\u{fc}ller & S\u{f6}hne \"x\" 'y' {\u{2026}}", "\u{6771}\u{4eac}"] {
             assert_eq!(line(text), text);
         }
+        assert_eq!(page("a\nb\r\n\x1b[2J"), "a\nb\\r\n\\u{1b}[2J");
     }
 
     #[test]
     fn what_drives_a_console_is_escaped() {
-        assert_eq!(printable("a \"b\" ~\x1b[2J\u{202e}cod\n\u{e9}"), "a \"b\" ~\\u{1b}[2J\\u{202e}cod\\n\\u{e9}");
+        let hostile = "a \"b\" ~\x1b[2J\u{202e}cod\n\u{e9}";
+        let want = "a \"b\" ~\\u{1b}[2J\\u{202e}cod\\n\\u{e9}";
+        assert_eq!(printable(hostile), want);
+        assert_eq!(Printable::of(hostile).as_str(), want);
+        assert_eq!(Printable::of_bytes(b"\xff\x1b").to_string(), "\\u{fffd}\\u{1b}");
+        assert_eq!(Printable::path(Path::new("/a\n\u{e9}")).as_str(), "/a\\n\u{e9}");
         assert_eq!(printable(&"x".repeat(1000)).len(), 200);
     }
 }

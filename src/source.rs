@@ -14,6 +14,7 @@ pub mod fat;
 pub mod fat_error;
 pub mod marks;
 pub mod udevd;
+mod hint;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -26,8 +27,11 @@ use crate::options::{CMDLINE_MAX, Options, SourceName};
 use crate::payload::{DecodeError, Enrolment, MAX_LEN, Payload, TokenMode};
 use crate::port::PortError;
 use crate::secret::Secret;
+use crate::shown::Printable;
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
+pub use hint::awaited;
+use hint::remedy;
 use serial::Heard;
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
@@ -147,6 +151,8 @@ pub enum SourceError {
     Nothing {
         /// What was looked at.
         looked: String,
+        /// Where one could be brought, by what was asked for.
+        remedy: String,
     },
     /// A serial line that was named cannot be used.
     Port(PortError),
@@ -167,11 +173,11 @@ pub enum SourceError {
 
 /// What a drive's reader said of a medium: a [`medium::VolumeError`] in words, as only bytes come from there.
 #[derive(Debug)]
-pub struct Said(pub String);
+pub struct Said(pub Printable);
 
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
@@ -244,11 +250,13 @@ pub fn find(
             Ok(found) => return Ok(Ok(found)),
             Err(lines) => looked.push(lines),
         }
+    } else if lines && looked.is_empty() {
+        looked.push("no serial line".to_owned());
     }
     match (at_once.first(), &options.payload) {
         (Some(SourceName::Cmdline), Some(payload)) => cmdline::find(payload).map(Ok),
         (Some(SourceName::File), _) => file::initramfs(root).map(Ok),
-        _ if options.insists() => Err(SourceError::Nothing { looked: looked.join("; ") }),
+        _ if options.insists() => Err(SourceError::Nothing { looked: looked.join("; "), remedy: remedy(options) }),
         _ => Ok(Err(looked.join("; "))),
     }
 }
@@ -334,11 +342,11 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Cmdline => f.write_str("cmdline"),
-            Origin::Initramfs(path) => write!(f, "initramfs {}", path.display()),
+            Origin::Initramfs(path) => write!(f, "initramfs {}", Printable::path(path)),
             Origin::ConfigDrive { device, label, .. } => write!(f, "config-drive {device} ({label})"),
             Origin::Line { name, sealed: true } => write!(f, "line {name}"),
             Origin::Line { name, sealed: false } => write!(f, "line {name} (not sealed)"),
-            Origin::File(path) => write!(f, "file {}", path.display()),
+            Origin::File(path) => write!(f, "file {}", Printable::path(path)),
         }
     }
 }
@@ -400,11 +408,7 @@ impl fmt::Display for SourceError {
                 "two payloads: on {first} and on {second}; remove one, or give them different labels and name one with \
                  imprint.source=config-drive:LABEL"
             ),
-            SourceError::Nothing { looked } => write!(
-                f,
-                "no payload found ({looked}); bring one, for example on a config drive labelled IMPRINT, or boot with \
-                 imprint=auto and no imprint.source= to go on without"
-            ),
+            SourceError::Nothing { looked, remedy } => write!(f, "no payload found ({looked}); {remedy}"),
             SourceError::SitePin { line } => {
                 write!(f, "/imprint/site line {line}: want the SHA-256 of a CA certificate, 64 hexadecimal digits")
             }

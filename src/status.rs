@@ -12,6 +12,7 @@ use crate::hex;
 use crate::key_code::KeyCode;
 use crate::payload::Route;
 use crate::plan::{IdentityPlan, Plan};
+use crate::shown::line;
 use crate::sys;
 use crate::time::{Timestamp, since_boot};
 use crate::trial;
@@ -207,6 +208,21 @@ impl From<&Route> for NodeRoute {
     }
 }
 
+impl Status {
+    /// Why the run was stopped, and what a person at the prompt of an initramfs can do: the last words before that prompt.
+    /// Empty when it was not stopped.
+    pub fn reason(&self) -> String {
+        let Some(failure) = self.error.as_ref().filter(|_| self.outcome == Outcome::Failed) else {
+            return String::new();
+        };
+        format!(
+            "imprint: the boot was stopped with exit code {}: {failure}\nimprint: \"imprint status\" shows every step; \
+             \"imprint console\" takes a payload that is pasted here, and then \"exit\" boots on\n",
+            self.exit_code
+        )
+    }
+}
+
 /// Records the steps of a run while they happen, and shows each one when it is over.
 pub struct Timeline {
     record: Record,
@@ -281,7 +297,7 @@ impl Timeline {
         self.record.locked().1 = Some(Doing { name: name.to_owned(), start });
         trial::point(name);
         let result = act(&mut detail);
-        let step = step(name, start, detail);
+        let step = step(name, start, line(&detail));
         // A step that failed is told by the error, not twice.
         if result.is_ok() {
             (self.show)(&step);
@@ -294,7 +310,7 @@ impl Timeline {
 
     /// Where the payload was found.
     pub fn found(&mut self, origin: &dyn fmt::Display) {
-        self.record.locked().0.origin = Some(origin.to_string());
+        self.record.locked().0.origin = Some(line(&origin.to_string()));
     }
 
     /// What the payload is.
@@ -325,7 +341,7 @@ impl Timeline {
 
     /// The whole run, when it was stopped.
     pub fn failed(&self, (stage, exit_code): (&str, u8), message: String) -> Status {
-        let error = Some(Failure { stage: stage.to_owned(), message });
+        let error = Some(Failure { stage: stage.to_owned(), message: line(&message) });
         Status { outcome: Outcome::Failed, exit_code, error, ..self.status() }
     }
 }
@@ -345,25 +361,30 @@ impl fmt::Display for Step {
     }
 }
 
+/// `source: no payload found (…)`, on one line
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", line(&self.stage), line(&self.message))
+    }
+}
+
 /// For `imprint status`: a line for each step, and how it ended.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
             let started = Duration::from_micros(step.started_us).as_secs_f64();
-            writeln!(f, "{started:9.3} {step}")?;
+            writeln!(f, "{started:9.3} {}", line(&step.to_string()))?;
         }
         match (&self.outcome, &self.error) {
             (Outcome::Done, _) => {
                 let code = self.key_code.as_deref().unwrap_or("?");
                 match &self.name {
-                    Some(name) => writeln!(f, "done: {name} has its certificate, key {code}"),
-                    None => writeln!(f, "done: certificate and key {code} came with the payload"),
+                    Some(name) => writeln!(f, "done: {} has its certificate, key {}", line(name), line(code)),
+                    None => writeln!(f, "done: certificate and key {} came with the payload", line(code)),
                 }
             }
             (Outcome::Absent, _) => writeln!(f, "absent: no payload was found, and none was required"),
-            (Outcome::Failed, Some(Failure { stage, message })) => {
-                writeln!(f, "failed with exit code {}: {stage}: {message}", self.exit_code)
-            }
+            (Outcome::Failed, Some(failure)) => writeln!(f, "failed with exit code {}: {failure}", self.exit_code),
             (Outcome::Failed, None) => writeln!(f, "failed with exit code {}", self.exit_code),
         }
     }

@@ -20,6 +20,7 @@ use rustls::{
 
 use crate::certificate::CertificateFacts;
 use crate::payload::{CaCertificate, UrlHost};
+use crate::shown::Printable;
 use crate::time::{Clock, Timestamp};
 
 /// How far a certificate's beginning may lie in the future: CAs and nodes do not agree on the second.
@@ -66,7 +67,7 @@ pub struct Refused {
     /// The certificate as it describes itself; `None` when it cannot be read.
     pub certificate: Option<CertificateFacts>,
     /// Subject of the CA in the payload.
-    pub ca: String,
+    pub ca: Printable,
     /// What is wrong.
     pub reason: Reason,
 }

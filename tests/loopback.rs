@@ -13,4 +13,5 @@ mod loopback {
     mod inject;
     mod output;
     mod port;
+    mod words;
 }

@@ -25,6 +25,7 @@ mod pure {
     mod errors;
     mod floors;
     mod line;
+    mod outside;
     mod slow;
     mod terminals;
     mod units;

@@ -32,6 +32,7 @@ mod vm {
     mod names;
     mod network;
     mod plain;
+    mod prompt;
 }
 
 /// A CA with a server, and one node's payload on a config drive.

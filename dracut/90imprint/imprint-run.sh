@@ -15,9 +15,13 @@ rm -f -- "$job"
 
 if [ "$imprint_code" -ne 0 ]; then
     printf '%s\n' "$imprint_reason" >&2
-    # On purpose: a machine without the identity that it was meant to have must not boot on.
     # die writes its words into a script, between double quotes, and they may hold what a medium or a server sent. A
     # record of the kernel's log has less than 1024 bytes (kernel/printk/printk.c, devkmsg_write).
     # shellcheck disable=SC1003 # two backslashes are one to tr
-    die "$(printf 'stopped with exit code %s: %.800s' "$imprint_code" "$imprint_reason" | tr -cd '[:print:]' | tr -d '"$`\\')"
+    imprint_reason=$(printf 'stopped with exit code %s: %.800s' "$imprint_code" "$imprint_reason" | tr -cd '[:print:]' | tr -d '"$`\\')
+    # Whoever is at the console may bring a payload by hand (imprint console), and leave the shell then: die's own is the
+    # last thing that a boot does. Without a shell (rd.shell=0) this ends the boot.
+    emergency_shell "FATAL: $imprint_reason"
+    # On purpose: a machine without the identity that it was meant to have must not boot on.
+    [ -e /run/imprint/ready ] || die "$imprint_reason"
 fi

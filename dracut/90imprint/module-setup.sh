@@ -40,6 +40,8 @@ install() {
     if [[ -e $site ]]; then
         inst_simple "$site" /imprint/site
     fi
+    # The last words before an emergency prompt. Another module may have put its own words there.
+    cat "$moddir/profile.sh" >>"$initdir/etc/profile"
     # With what udev names links by: one that imprint has brought up keeps its name, and the next stage and its
     # configuration ask for the predictable one.
     inst_multiple -o "$systemdnetwork/99-default.link"

@@ -6,6 +6,7 @@ mod files;
 mod intermediate;
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ use x509_cert::ext::pkix::{
 use zeroize::Zeroizing;
 
 pub use error::StateError;
-pub(crate) use files::{Held, Waits, given_away};
+pub(crate) use files::{Held, Waits, given_away, may_change};
 use files::{
     hold, io_error, private_directory, private_folder, read_certificate, read_key, refuse_used, write, write_key,
 };
@@ -165,10 +166,14 @@ impl Ca {
     /// Reads what `init` made. The root's key is not needed.
     pub fn open(dir: &Path) -> Result<Ca, StateError> {
         let path = dir.join(CURRENT);
-        let stamp = stamp(&path);
-        if stamp.is_none() {
-            return Err(StateError::Absent(dir.to_owned()));
-        }
+        let stamp = match fs::metadata(&path) {
+            Ok(_) => stamp(&path),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(StateError::Absent(dir.to_owned()));
+            }
+            // There may be one.
+            Err(error) => return Err(io_error("reading", &path)(error)),
+        };
         let root = CaCertificate::new(read_certificate(&dir.join("root.pem"))?).map_err(StateError::Root)?;
         let current = Intermediate::open(dir, read_certificate(&path)?, &path)?;
         let mut retired = Intermediate::all(dir)?;
@@ -210,7 +215,7 @@ impl Ca {
             return Err(StateError::Intermediate { not_before, not_after, now });
         }
         // Each has a name of its own: who looks for an issuer by name finds the right one (RFC 5280 §4.1.2.4).
-        let site = root.subject().trim_start_matches("CN=").to_owned();
+        let site = parsed.tbs_certificate.subject.to_string().trim_start_matches("CN=").to_owned();
         let name = match Intermediate::all(dir)?.len() {
             0 => format!("{site} nodes"),
             before => format!("{site} nodes {}", before.saturating_add(1)),

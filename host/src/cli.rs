@@ -3,11 +3,14 @@
 mod actor;
 mod args;
 mod error;
+mod payload;
+mod say;
+mod show;
 mod warnings;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +18,6 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use imprint::hex;
-use imprint::options::CMDLINE_MAX;
 use imprint::payload::EstUrl;
 use imprint::shown::line;
 use imprint::time::Timestamp;
@@ -25,20 +27,15 @@ use tracing_subscriber::fmt::format::debug_fn;
 use zeroize::Zeroizing;
 
 pub use args::Cli;
-use args::{CaCommand, Command, Form, InjectArgs, NodeCommand, PayloadArgs};
+use args::{CaCommand, Command, InjectArgs, NodeCommand};
 pub use error::CliError;
 
-use crate::compose::{self, Medium, Options};
 use crate::inject::{self, Job, Pace};
 use crate::load::{self, LoadError, Storm};
-use crate::output::{Output, OutputError};
 use crate::serve::{Config, ServeError, Server};
 use crate::state::{self, Added, Adding, State, Warning};
 use crate::store::StoreError;
-use crate::{cpio, enrol, iso, list, record, room, vfat};
-
-/// What the rest of a kernel command line needs; with less than this left there is a warning.
-const CMDLINE_ROOM: usize = 256;
+use crate::{enrol, list, record, room};
 
 /// Runs one command; what it prints goes to standard output.
 pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
@@ -48,7 +45,11 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let adding = Adding { replace: *replace, allow_duplicate: allow_duplicate.clone() };
             add(cli, files, csv.as_ref(), template.as_ref(), &adding, now)
         }
-        Command::Payload(arguments) => payload(cli, arguments, now),
+        Command::Payload(arguments) => payload::payload(cli, arguments, now),
+        Command::Show => {
+            let state = open(cli)?;
+            if cli.json { say::json(&show::json(&state)) } else { say::text(&show::text(&state, now)) }
+        }
         Command::Serve { listen, metrics, base64 } => {
             let clock = Arc::new(Timestamp::system);
             serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, layout: *base64, clock })
@@ -56,23 +57,19 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Inject(arguments) => inject(cli, arguments),
         Command::Nodes => {
             let nodes = decided(cli, |state| Ok(list::nodes(state, now)?))?;
-            print(&if cli.json { format!("{}\n", list::nodes_json(&nodes)) } else { list::nodes_table(&nodes) })
+            if cli.json { say::json(&list::nodes_json(&nodes)) } else { say::text(&list::nodes_table(&nodes)) }
         }
         Command::Approve { node, code } => {
             let approve = |state: &mut State| enrol::approve(&mut state.store, node, code, now);
             let row = decided(cli, |state| approve(state).map_err(CliError::Decide))?;
-            print(&if cli.json {
-                format!("{}\n", json!({ "node": row.node, "approved": row.key_code }))
-            } else {
+            say::either(cli, &json!({ "node": row.node, "approved": row.key_code }), &{
                 format!("approved {} key {}; it gets its certificate when it asks again\n", row.node, row.key_code)
             })
         }
         Command::Deny { node } => {
             let rows = decided(cli, |state| enrol::deny(&mut state.store, node, now).map_err(CliError::Decide))?;
             let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
-            print(&if cli.json {
-                format!("{}\n", json!({ "node": node, "denied": codes }))
-            } else {
+            say::either(cli, &json!({ "node": node, "denied": codes }), &{
                 format!("denied {node} key {}\n", codes.join(", key "))
             })
         }
@@ -80,9 +77,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let revoke = |state: &mut State| enrol::revoke(&mut state.store, node, key.as_deref(), reason.code(), now);
             let (rows, payloads) = decided(cli, |state| revoke(state).map_err(CliError::Revoke))?;
             let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
-            print(&if cli.json {
-                format!("{}\n", json!({ "node": node, "revoked": codes, "payloads_void": payloads }))
-            } else {
+            say::either(cli, &json!({ "node": node, "revoked": codes, "payloads_void": payloads }), &{
                 let certificates =
                     if codes.is_empty() { "none".to_owned() } else { format!("key {}", codes.join(", key ")) };
                 format!("revoked certificates of {node}: {certificates}; payloads made void: {payloads}\n")
@@ -92,9 +87,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let mut state = open(cli)?;
             state.rotate(root_key.as_deref(), now, &mut warnings::waits)?;
             let (id, until) = (state.ca.current().id(), state.ca.current().not_after());
-            print(&if cli.json {
-                format!("{}\n", json!({ "intermediate": id, "not_after": until.to_string() }))
-            } else {
+            say::either(cli, &json!({ "intermediate": id, "not_after": until.to_string() }), &{
                 format!(
                     "made intermediate {id}, valid until {until}; serve uses it from its next request on. Take the root's \
                      key offline again\n"
@@ -104,14 +97,12 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "imprint-host", &mut script);
-            io::stdout().lock().write_all(&script).map_err(CliError::Output)
+            say::raw(&script)
         }
         Command::Backup { to } => {
             State::open(&cli.dir)?.back_up(to, &mut warnings::waits)?;
             let shown = to.display().to_string();
-            print(&if cli.json {
-                format!("{}\n", json!({ "backup": shown }))
-            } else {
+            say::either(cli, &json!({ "backup": shown }), &{
                 format!(
                     "copied {} to {}, without root.key; keep it as secret as the original\n",
                     line(&cli.dir.display().to_string()),
@@ -125,11 +116,11 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 state.store.reading(|store| Ok::<_, StoreError>((store.log(*last)?, store.not_written()?)))
             };
             let (rows, unwritten) = decided(cli, |state| Ok(read(state).map_err(state::Error::Store)?))?;
-            print(&if cli.json {
-                format!("{}\n", list::log_json(&rows))
+            if cli.json {
+                say::json(&list::log_json(&rows))
             } else {
-                list::log_text(&rows, unwritten.as_ref())
-            })
+                say::text(&list::log_text(&rows, unwritten.as_ref()))
+            }
         }
     }
 }
@@ -164,10 +155,8 @@ fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
     let root = state.ca.root();
     let (sha256, bytes, dir) = (hex::encode(&root.sha256()), root.der().len(), cli.dir.display());
     if cli.json {
-        return print(&format!(
-            "{}\n",
-            json!({ "dir": dir.to_string(), "subject": root.subject(), "sha256": sha256, "bytes": bytes })
-        ));
+        let (dir, subject) = (dir.to_string(), root.subject().as_str());
+        return say::json(&json!({ "dir": dir, "subject": subject, "sha256": sha256, "bytes": bytes }));
     }
     let dir = line(&dir.to_string());
     let mut text = format!("made {} in {dir}\n", root.subject());
@@ -177,7 +166,7 @@ fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
         "root key          {dir}/root.key: not needed until the intermediate is renewed; keep it offline"
     );
     let _ = writeln!(text, "site pin          put the sha256 into /imprint/site of your images");
-    print(&text)
+    say::text(&text)
 }
 
 fn add(
@@ -209,9 +198,7 @@ fn add(
             state.add_rows(&file, &rows, adding, now)?
         }
     };
-    for warning in &warnings {
-        warnings::warn(format_args!("{}", line(&warning.to_string())));
-    }
+    warnings::of_records(&warnings);
     let mut text = String::new();
     for record in &records {
         let _ = writeln!(text, "added {}: {}", record.name, line(&record.names.to_string()));
@@ -225,135 +212,9 @@ fn add(
             })
         };
         let warnings: Vec<_> = warnings.iter().map(warning).collect();
-        text = format!("{}\n", json!({ "added": names, "warnings": warnings }));
+        return say::json(&json!({ "added": names, "warnings": warnings }));
     }
-    print(&text)
-}
-
-fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
-    if arguments.credentials && arguments.form == Form::Userpass {
-        return Err(CliError::NoToken);
-    }
-    // What is text is there for a person to copy.
-    let for_people = matches!(arguments.form, Form::Cmdline | Form::Text | Form::Userpass);
-    if arguments.output.is_none() && !for_people && io::stdout().is_terminal() {
-        return Err(CliError::Terminal);
-    }
-    let options = Options {
-        expires: arguments.expires,
-        // A seed is always worth mixing in, and on a disk its bytes cost nothing.
-        seed: arguments.seed || matches!(arguments.form, Form::Cpio | Form::Iso | Form::Vfat) && !arguments.no_seed,
-        single_boot: arguments.single_boot,
-        keep: arguments.keep,
-        credentials: arguments.credentials,
-        medium: match arguments.form {
-            Form::Cmdline => Medium::Cmdline,
-            Form::Cpio => Medium::Initramfs,
-            Form::Text => Medium::Text,
-            Form::Cbor | Form::Userpass | Form::Iso | Form::Vfat => Medium::Any,
-        },
-    };
-    let output = destination(arguments, for_people)?;
-    let mut state = open(cli)?;
-    let (made, (bytes, staged)) = state.payload_after(&arguments.node, &options, now, |made| {
-        let bytes = rendered(arguments.form, &made.bytes, now)?;
-        let staged = output.map(|output| output.stage(&bytes)).transpose().map_err(CliError::Write)?;
-        Ok::<_, CliError>((bytes, staged))
-    })?;
-    let (Some(path), Some(staged)) = (&arguments.output, staged) else {
-        return io::stdout().lock().write_all(&bytes).map_err(CliError::Output);
-    };
-    staged.finish(&bytes).map_err(CliError::Write)?;
-    let (shown, len) = (path.display(), bytes.len());
-    print(&if cli.json {
-        let (id, expiry) = (made.id.to_string(), made.expiry.to_string());
-        let file = shown.to_string();
-        let superseded = &made.superseded;
-        let node = &arguments.node;
-        format!(
-            "{}\n",
-            json!({ "node": node, "file": file, "bytes": len, "id": id, "expiry": expiry, "superseded": superseded })
-        )
-    } else {
-        let shown = line(&shown.to_string());
-        let ended = match made.superseded.join(", key ") {
-            codes if codes.is_empty() => codes,
-            codes => format!("; revoked what came with an earlier one: key {codes}"),
-        };
-        let (id, node, expiry) = (made.id, &arguments.node, made.expiry);
-        format!("wrote {shown}: {len} bytes, payload {id} for {node}, expires {expiry}{ended}\n")
-    })
-}
-
-/// Where `-o` says, if that may be written to.
-fn destination(arguments: &PayloadArgs, for_people: bool) -> Result<Option<Output>, CliError> {
-    let Some(path) = &arguments.output else { return Ok(None) };
-    if let Some(overwrite) = arguments.overwrite.as_ref().filter(|overwrite| *overwrite != path) {
-        let (path, overwrite) = (path.clone(), overwrite.clone());
-        return Err(CliError::Write(OutputError::OtherDrive { path, overwrite }));
-    }
-    let output = Output::open(path).map_err(CliError::Write)?;
-    if output.is_terminal() && !for_people {
-        return Err(CliError::Terminal);
-    }
-    match output.drive() {
-        None if arguments.overwrite.is_some() => Err(CliError::Write(OutputError::NoDrive(path.clone()))),
-        Some(_) if !matches!(arguments.form, Form::Iso | Form::Vfat) => {
-            Err(CliError::Write(OutputError::NoImage(path.clone())))
-        }
-        Some(drive) => {
-            if let Some(holds) = drive.holds().filter(|_| arguments.overwrite.is_none())
-                && !given_up(path, drive.bytes(), holds)
-            {
-                let (path, holds) = (path.clone(), holds.to_owned());
-                return Err(CliError::Write(OutputError::Holds { path, holds }));
-            }
-            Ok(Some(output))
-        }
-        None => Ok(Some(output)),
-    }
-}
-
-/// Whether somebody at the terminal gives up what a drive holds: by typing its name, twice.
-fn given_up(path: &Path, bytes: u64, holds: &str) -> bool {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return false;
-    }
-    let name = path.display().to_string();
-    let mut terminal = io::stderr().lock();
-    let _ = writeln!(terminal, "{name} has {bytes} bytes and holds {holds}. All of that will be lost.");
-    ["Type the name of the drive to overwrite it: ", "And once more: "].iter().all(|question| {
-        let _ = write!(terminal, "{question}");
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer).is_ok() && answer.trim_end_matches(['\r', '\n']) == name
-    })
-}
-
-/// A payload as it is written.
-fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    Ok(match form {
-        Form::Cbor => Zeroizing::new(payload.to_vec()),
-        Form::Cmdline => {
-            let word = compose::cmdline(payload);
-            let left = CMDLINE_MAX.saturating_sub(word.len());
-            if left < CMDLINE_ROOM {
-                warnings::warn(format_args!(
-                    "it takes {} of the {CMDLINE_MAX} bytes of a kernel command line, which leaves \
-                     {left} for all other words; --as cpio and --as iso have no such limit",
-                    word.len()
-                ));
-            }
-            let mut line = Zeroizing::new(Vec::with_capacity(word.len().saturating_add(1)));
-            line.extend_from_slice(word.as_bytes());
-            line.push(b'\n');
-            line
-        }
-        Form::Text => compose::text(payload),
-        Form::Userpass => compose::userpass(payload).ok_or(CliError::NoToken)?,
-        Form::Cpio => cpio::archive(payload).map_err(CliError::Cpio)?,
-        Form::Iso => iso::image(payload, now).map_err(CliError::Iso)?,
-        Form::Vfat => vfat::image(payload).map_err(CliError::Vfat)?,
-    })
+    say::text(&text)
 }
 
 /// Each connection is a file. What more is allowed than what is given is taken.
@@ -396,21 +257,17 @@ fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
     let work = tempfile::tempdir().map_err(failed("making a directory"))?;
     let storm = load::storm(&program, work.path(), nodes, timeout, &mut |text| {
         if !cli.json {
-            let _ = writeln!(io::stderr(), "{text}");
+            say::ask(&format!("{text}\n"));
         }
     });
     let storm = storm.map_err(CliError::Load)?;
     let millis = |of_hundred| u64::try_from(storm.percentile(of_hundred).as_millis()).unwrap_or(u64::MAX);
-    print(&if cli.json {
-        let Storm { nodes, enrolled, doubled, retries, busy, memory, failure, .. } = &storm;
-        let report = json!({
-            "nodes": nodes, "enrolled": enrolled, "doubled": doubled, "retries": retries, "busy": busy,
-            "memory": memory, "failure": failure, "half_ms": millis(50), "p99_ms": millis(99), "last_ms": millis(100),
-        });
-        format!("{report}\n")
-    } else {
-        format!("{storm}\n")
-    })?;
+    let Storm { nodes, enrolled, doubled, retries, busy, memory, failure, .. } = &storm;
+    let report = json!({
+        "nodes": nodes, "enrolled": enrolled, "doubled": doubled, "retries": retries, "busy": busy,
+        "memory": memory, "failure": failure, "half_ms": millis(50), "p99_ms": millis(99), "last_ms": millis(100),
+    });
+    say::either(cli, &report, &format!("{storm}\n"))?;
     let Storm { nodes, enrolled, doubled, .. } = storm;
     if enrolled == nodes && doubled == 0 {
         Ok(())
@@ -488,13 +345,5 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
-    }
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever read us has seen enough: `imprint-host log | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(CliError::Output),
     }
 }

@@ -131,6 +131,8 @@ pub struct Composed {
     pub expiry: Timestamp,
     /// The certificate in it.
     pub certificate: Option<Made>,
+    /// How many earlier payloads of the node became void when it was booked.
+    pub voided: usize,
     /// Codes of the keys whose certificates gave way to that one when it was booked.
     pub superseded: Vec<String>,
 }
@@ -202,7 +204,7 @@ pub fn compose(
             return Err(ComposeError::CmdlineTooLong { payload: bytes.len(), word });
         }
     }
-    Ok(Composed { bytes, id, token_hash, expiry, certificate, superseded: Vec::new() })
+    Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
 }
 
 /// Key and certificate as the record has them, by way of the same CSR that a node would send.

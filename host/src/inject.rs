@@ -104,7 +104,7 @@ impl Shared {
         // Nobody is left to be told that nobody listens.
         let _ = if self.config.json {
             let line = serde_json::json!({ "node": node, "event": event, "detail": detail, "seconds": seconds });
-            writeln!(io::stdout(), "{line}")
+            writeln!(io::stdout(), "{}", crate::json::line(&line))
         } else {
             let clear = if std::mem::take(&mut *partial) { "\r\x1b[K" } else { "" };
             writeln!(io::stderr(), "{clear}{node}: {event}{}{detail}", if detail.is_empty() { "" } else { ": " })
@@ -116,7 +116,7 @@ impl Shared {
         if !self.config.json && io::stderr().is_terminal() {
             let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
             *partial = true;
-            let _ = write!(io::stderr(), "\r\x1b[K{node}: {text}");
+            let _ = write!(io::stderr(), "\r\x1b[K{node}: {}", imprint::shown::line(text));
         }
     }
 }

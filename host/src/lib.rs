@@ -32,4 +32,6 @@ pub mod cpio;
 pub mod csr;
 pub mod x509;
 pub mod origin;
+pub mod json;
+mod users;
 pub mod crash;

@@ -84,7 +84,8 @@ impl Node {
         let Some(payload) = &self.payload else { return "none".to_owned() };
         match (&payload.spent, payload.void_at) {
             (Some((at, _)), _) if payload.mode == TokenMode::Once => format!("used {at}"),
-            (_, Some(at)) => format!("void {at}"),
+            // No newer one has voided it, so it was revoked.
+            (_, Some(at)) => format!("revoked {at}"),
             _ if payload.expiry <= self.now => format!("expired {}", payload.expiry),
             _ => format!("until {}", payload.expiry),
         }

@@ -214,7 +214,7 @@ fn binding(value: &Value<'_>) -> Result<Binding, RecordError> {
     let uuid =
         table.take("uuid").map(|value| value.with("a UUID (8-4-4-4-12 hexadecimal digits)", uuid)).transpose()?;
     let macs = table.list("macs", |value| mac(&value))?;
-    let serial = table.take("serial").map(|value| value.string().map(str::to_owned)).transpose()?;
+    let serial = table.take("serial").map(|value| value.string().map(|text| text.trim().to_owned())).transpose()?;
     let binding = Binding { uuid, macs, serial };
     let empty = table.error("empty; give uuid, macs or serial, or leave bind out");
     table.finish()?;

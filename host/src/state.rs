@@ -95,6 +95,7 @@ impl State {
     /// Opens what `init` made.
     pub fn open(dir: &Path) -> Result<State, Error> {
         let ca = Ca::open(dir)?;
+        ca::may_change(&database(dir))?;
         let mut store = Store::open(&database(dir))?;
         let urls = store.urls()?;
         // Once, when this program is newer than the records. It is done now, whatever time the caller works with.
@@ -239,6 +240,7 @@ fn book(
 ) -> Result<(), StoreError> {
     let node = record.name.to_string();
     let voided = if options.keep { 0 } else { withdraw(changes, &node, now)? };
+    composed.voided = voided;
     if let Some(made) = composed.certificate.as_ref().filter(|_| !options.keep) {
         composed.superseded = supersede(changes, &node, &made.key_code, now)?;
     }

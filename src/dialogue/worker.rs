@@ -9,14 +9,13 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
-use super::{Answer, Command, Line, LineTime, Shared, Told, locked};
+use super::{Answer, Awaited, Command, Line, LineTime, Shared, Told, locked};
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::trial;
-use crate::uevent::Stir;
 
 /// A payload that cannot be opened is asked for again so often.
 const OPENINGS: u8 = 3;
@@ -30,8 +29,8 @@ pub(super) struct Worker {
     pub(super) wake: Arc<EventFd>,
     pub(super) came: Arc<EventFd>,
     pub(super) shared: Arc<Mutex<Shared>>,
-    /// The virtio port may still come.
-    pub(super) virtio: Option<Stir>,
+    /// Lines that may still come.
+    pub(super) awaited: Option<Awaited>,
     pub(super) hello: Hello,
     pub(super) signals: Signals,
     pub(super) quiet: Quiet,
@@ -89,13 +88,13 @@ impl Worker {
     pub(super) fn run(mut self) {
         self.work();
         // Whoever waits for somebody on a line does so no longer.
-        self.virtio = None;
+        self.awaited = None;
         self.lines.clear();
         self.rename();
     }
 
     fn work(&mut self) {
-        self.look_for_virtio();
+        self.look_for_lines();
         loop {
             let next = self.speak();
             self.lines.retain(|line| !line.lost);
@@ -105,7 +104,7 @@ impl Worker {
                 PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            fds.extend(self.virtio.iter().map(|stir| PollFd::new(stir.as_fd(), PollFlags::POLLIN)));
+            fds.extend(self.awaited.iter().map(|awaited| PollFd::new(awaited.stir.as_fd(), PollFlags::POLLIN)));
             fds.extend(self.lines.iter().map(|line| PollFd::new(line.port.as_fd(), PollFlags::POLLIN)));
             if sys::poll(&mut fds, Deadline::after(Duration::MAX).at(until)).is_err() {
                 return;
@@ -125,7 +124,7 @@ impl Worker {
                 }
             }
             self.listen();
-            self.look_for_virtio();
+            self.look_for_lines();
         }
     }
 
@@ -138,7 +137,8 @@ impl Worker {
         if !names.is_empty() {
             shared.names = names;
         }
-        shared.virtio = self.virtio.is_some();
+        shared.awaited = self.awaited.is_some();
+        shared.missing = self.awaited.iter().flat_map(Awaited::names).collect();
         shared.open &= shared.lines != 0;
     }
 
@@ -151,22 +151,37 @@ impl Worker {
         self.tell(told);
     }
 
-    /// The virtio port has its name only some time after its device (drivers/char/virtio_console.c).
-    fn look_for_virtio(&mut self) {
-        let Some(stir) = &self.virtio else { return };
-        stir.drain();
-        let port = port::virtio(&self.root).and_then(|place| Port::open(place).transpose());
-        match port {
-            None => {}
-            Some(Ok(port)) => {
-                self.lines.push(Spoken::new(Line { port, beacon: true }, &self.hello));
-                self.virtio = None;
-                self.rename();
-            }
-            Some(Err(error)) => {
-                self.virtio = None;
-                let index = self.lines.len();
-                self.lose(index, Told::Lost(error));
+    /// Takes what has come of the lines that are waited for. The virtio port has its name only some time after its device
+    /// (drivers/char/virtio_console.c); the node of any other in /dev is there before the kernel tells of it.
+    fn look_for_lines(&mut self) {
+        let Some(mut awaited) = self.awaited.take() else { return };
+        awaited.stir.drain();
+        let mut came: Vec<Result<Port, PortError>> = Vec::new();
+        if awaited.virtio
+            && let Some(port) = port::virtio(&self.root).and_then(|place| Port::open(place).transpose())
+        {
+            awaited.virtio = false;
+            came.push(port);
+        }
+        awaited.places.retain(|place| {
+            let prepared = |mut port: Port| port.prepare().map(|()| port);
+            let Some(port) = Port::open(place.clone()).transpose() else { return true };
+            came.push(port.and_then(prepared));
+            false
+        });
+        self.awaited = (awaited.virtio || !awaited.places.is_empty()).then_some(awaited);
+        for port in came {
+            match port {
+                Ok(port) => {
+                    let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
+                    self.lines.push(Spoken::new(Line { port, beacon: true }, &self.hello));
+                    self.rename();
+                    told.into_iter().for_each(|told| self.tell(told));
+                }
+                Err(error) => {
+                    let index = self.lines.len();
+                    self.lose(index, Told::Lost(error));
+                }
             }
         }
     }
@@ -280,7 +295,7 @@ impl Worker {
                     }
                 };
                 let name = line.port.name().to_owned();
-                self.virtio = None;
+                self.awaited = None;
                 // The others are let go, as they were.
                 for (other, line) in self.lines.iter_mut().enumerate() {
                     line.lost |= other != index;

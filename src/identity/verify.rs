@@ -53,7 +53,7 @@ pub(crate) fn choose(
         let spki = certificate.tbs_certificate.subject_public_key_info.to_der().unwrap_or_default();
         if spki != wanted.spki {
             let facts = CertificateFacts::of(der);
-            let subject = facts.map_or_else(String::new, |facts| facts.subject);
+            let subject = facts.map_or_else(Default::default, |facts| facts.subject);
             have.push(format!("\"{subject}\" with key {}", KeyCode::of(&spki)));
             continue;
         }
@@ -168,8 +168,8 @@ fn path(
     let leaf = CertificateDer::from(der);
     let intermediates: Vec<CertificateDer<'_>> = others.iter().map(|der| CertificateDer::from(*der)).collect();
     let fail = |why: String| AnswerError::Chain {
-        issuer: facts.issuer.clone(),
-        ca: wanted.ca.subject().to_owned(),
+        issuer: facts.issuer.to_string(),
+        ca: wanted.ca.subject().to_string(),
         issuers: (wanted.issuers.len(), known),
         why,
     };

@@ -6,13 +6,14 @@ use der::{Decode, Encode, Reader, SliceReader};
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
+use crate::shown::Printable;
 use crate::time::Timestamp;
 
 /// Exactly one DER certificate, CA:TRUE, allowed to sign certificates.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CaCertificate {
     der: Vec<u8>,
-    subject: String,
+    subject: Printable,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -30,9 +31,9 @@ pub enum CaError {
         extra: usize,
     },
     /// basicConstraints is absent or says CA:FALSE.
-    NotCa(String),
+    NotCa(Printable),
     /// keyUsage is there and lacks keyCertSign.
-    NoKeyCertSign(String),
+    NoKeyCertSign(Printable),
     /// An extension cannot be read.
     Extension(String),
 }
@@ -45,7 +46,7 @@ impl CaCertificate {
         }
         let certificate = first(&der)?;
         let tbs = &certificate.tbs_certificate;
-        let subject = tbs.subject.to_string();
+        let subject = Printable::of(&tbs.subject.to_string());
         let constraints =
             tbs.get::<BasicConstraints>().map_err(|e| CaError::Extension(format!("basicConstraints: {e}")))?;
         if !constraints.is_some_and(|(_, constraints)| constraints.ca) {
@@ -71,8 +72,8 @@ impl CaCertificate {
         crate::digest::sha256(&self.der)
     }
 
-    /// RFC 4514.
-    pub fn subject(&self) -> &str {
+    /// RFC 4514, to be shown.
+    pub fn subject(&self) -> &Printable {
         &self.subject
     }
 

@@ -3,20 +3,19 @@
 use std::fmt;
 
 use crate::secret::Secret;
+use crate::shown::{Printable, line};
 
 /// Why a text is not the name it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NameError {
     what: &'static str,
     rule: &'static str,
-    given: String,
+    given: Printable,
 }
 
 impl NameError {
     fn new(what: &'static str, rule: &'static str, given: &str) -> NameError {
-        // Hostile text must neither flood nor drive the console it is printed on.
-        let shown: String = given.chars().take(80).flat_map(char::escape_default).collect();
-        NameError { what, rule, given: shown }
+        NameError { what, rule, given: Printable::up_to(given, 80) }
     }
 }
 
@@ -274,7 +273,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, part) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{}={}", part.attribute.short_name(), part.value)?;
+            write!(f, "{comma}{}={}", part.attribute.short_name(), line(&part.value))?;
         }
         Ok(())
     }

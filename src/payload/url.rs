@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::names::DnsName;
+use crate::shown::Printable;
 
 /// Where to enrol.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,13 +38,13 @@ pub enum UrlHost {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UrlError {
     /// `http:` or anything else that is not TLS.
-    NotHttps(String),
+    NotHttps(Printable),
     /// The host is neither a DNS name nor an address.
-    Host(String),
+    Host(Printable),
     /// The port is not 1 to 65535.
-    Port(String),
+    Port(Printable),
     /// The path is no EST base, or holds a query, a fragment or characters that a URL cannot have.
-    Path(String),
+    Path(Printable),
 }
 
 impl HttpsUrl {
@@ -74,7 +75,7 @@ impl TryFrom<&str> for EstUrl {
         if text == "line:" {
             return Ok(EstUrl::Line);
         }
-        let shown = || text.chars().take(120).flat_map(char::escape_default).collect::<String>();
+        let shown = || Printable::up_to(text, 120);
         let rest = text.strip_prefix("https://").ok_or_else(|| UrlError::NotHttps(shown()))?;
         let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
         let (host, port) = match authority.strip_prefix('[') {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::hex;
+use crate::shown::Printable;
 use crate::source::Origin;
 use crate::time::Timestamp;
 
@@ -14,21 +15,21 @@ pub enum PlanError {
         /// SMBIOS UUID, serial number or MAC address.
         item: &'static str,
         /// What the payload says.
-        want: String,
+        want: Printable,
         /// What this machine has.
-        have: String,
+        have: Printable,
     },
     /// The image names the CAs of this site, and this one is not among them.
     NotThisSite {
         /// Subject of the payload's CA.
-        subject: String,
+        subject: Printable,
         /// Its SHA-256.
         sha256: [u8; 32],
     },
     /// The CA is never valid while the payload is.
     CaValidity {
         /// Subject of the payload's CA.
-        subject: String,
+        subject: Printable,
         /// First second of its validity.
         not_before: Timestamp,
         /// Last second of its validity.

@@ -214,7 +214,7 @@ fn a_payload_for_another_machine_is_refused_by_each_item() {
     let binding = Binding {
         uuid: Some([7; 16]),
         macs: vec![HardwareAddress::new(&[2; 6]).unwrap(), HardwareAddress::new(&MAC).unwrap()],
-        serial: Some("SN-1".into()),
+        serial: Some(" SN-1 ".into()),
     };
     assert_eq!(plan(Payload { binding: Some(binding), ..typical() }, &facts(), Scope::Boot).err(), None);
 }
@@ -223,7 +223,7 @@ fn a_payload_for_another_machine_is_refused_by_each_item() {
 fn the_site_pin_decides_about_the_ca() {
     let pinned = |digest| Facts { site_pin: Some(SitePin(vec![[0; 32], digest])), ..facts() };
     assert!(plan(typical(), &pinned(typical().ca.sha256()), Scope::Boot).unwrap().pinned);
-    let (subject, sha256) = ("CN=imprint test root".to_owned(), typical().ca.sha256());
+    let (subject, sha256) = ("CN=imprint test root".into(), typical().ca.sha256());
     assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256 });
 }
 

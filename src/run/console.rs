@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::end::{finish, report, stopped};
+use super::look::bootif;
 use super::{RUN_DIR, begin, story_of};
 use crate::console::say;
 use crate::dialogue::Dialogue;
@@ -43,11 +44,12 @@ fn by_hand(
     line: &mut Option<Dialogue>,
 ) -> Result<Pending, Error> {
     let deadline = Deadline::after(timeout);
-    let mut options = Options::parse("")?;
-    options.timeout = timeout;
+    // The words for the boot are not followed. Which link it came over is a fact.
+    let bootif = bootif(root);
+    let options = Options { timeout, bootif: bootif.clone(), ..Options::parse("")? };
     let pin = facts::site_pin(root)?;
     let origin = Origin::Line { name: String::new(), sealed: false };
-    let facts = facts::gather(root, origin, None, None, deadline)?;
+    let facts = facts::gather(root, origin, None, bootif, deadline)?;
     let dialogue = line.insert(source::serial::terminal(root, deadline)?);
     let uuid = facts.dmi.uuid.map_or("unknown".to_owned(), |uuid| hex::uuid(&uuid));
     say(&format!("UUID {uuid}, serial number {}", facts.dmi.serial.as_deref().unwrap_or("unknown")));

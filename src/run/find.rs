@@ -24,8 +24,13 @@ pub(super) fn find(
     let pin = facts::site_pin(root)?;
     let deadline = Deadline::after(options.timeout);
     *line = source::serial::listen(options, root, cmdline, false, deadline)?;
-    // Beside the source that was used, what a person should know of the drives.
+    // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
+    for near in &options.near_misses {
+        let near = near.to_string();
+        say(&near);
+        drives.borrow_mut().extend(["; ", &near]);
+    }
     let heard = |line: Option<&Dialogue>, notice: Notice<'_>| match notice {
         Notice::Drive(words) => {
             say(words);
@@ -33,12 +38,13 @@ pub(super) fn find(
         }
         Notice::Left(drive) => left.borrow_mut().push(drive.to_owned()),
         Notice::Waiting(looked) => {
-            let seconds = options.timeout.as_secs();
-            let by = line.map(|line| format!(", or a host on {}; line key {}", line.names(), line.code()));
-            let by = by.unwrap_or_default();
-            say(&format!(
-                "no payload yet ({looked}); waiting up to {seconds} s for a config drive labelled IMPRINT{by}"
-            ));
+            let mut awaited = source::awaited(options);
+            // The lines of the default order have their names once they are open.
+            let lines = line.filter(|_| options.sources.is_empty()).map(Dialogue::names);
+            awaited.extend(lines.filter(|names| !names.is_empty()).map(|names| format!("a host on {names}")));
+            let key = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
+            let (seconds, awaited) = (options.timeout.as_secs(), awaited.join(", or "));
+            say(&format!("no payload yet ({looked}); waiting up to {seconds} s for {awaited}{key}"));
         }
         Notice::Line(told) => {
             let code = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
@@ -48,6 +54,8 @@ pub(super) fn find(
     let early = line.as_ref();
     let reader = Path::new(source::reader::PROGRAM);
     let mut notice = |notice: Notice<'_>| heard(early, notice);
+    // Told in the step's line where it fails, too.
+    *detail = drives.borrow().trim_start_matches("; ").to_owned();
     let mut found = source::find(options, root, reader, pin.is_some(), early, deadline, &mut notice)?;
     if let Err(looked) = &found
         && line.is_none()

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::RUN_DIR;
 use crate::error::Error;
 use crate::facts;
-use crate::payload::Payload;
+use crate::options;
+use crate::payload::{HardwareAddress, Payload};
 use crate::plan::{self, Plan, Scope};
 use crate::source::{self, Found, SourceError};
 use crate::status::Status;
@@ -25,13 +26,13 @@ pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
     Ok(planned(root, found, payload, Scope::Boot, deadline)?.to_string())
 }
 
-/// `imprint status`: what the last run did.
-pub fn status(root: &Path) -> Result<String, Error> {
+/// `imprint status`: what the last run did. `reason`: only why it was stopped, and what to do; nothing where it was not.
+pub fn status(root: &Path, reason: bool) -> Result<String, Error> {
     let path = root.join(RUN_DIR).join("status.json");
     let text = source::text(root, &format!("{RUN_DIR}/status.json"))?;
     let status: Status = serde_json::from_str(&text)
         .map_err(|error| SourceError::Read { path, source: std::io::Error::other(error) })?;
-    Ok(status.to_string())
+    Ok(if reason { status.reason() } else { status.to_string() })
 }
 
 pub(super) fn planned(
@@ -42,7 +43,11 @@ pub(super) fn planned(
     deadline: Deadline,
 ) -> Result<Plan, Error> {
     let pin = facts::site_pin(root)?;
-    // A running system's command line may hold words for the boot that this is not.
-    let facts = facts::gather(root, found.origin, pin, None, deadline)?;
+    let facts = facts::gather(root, found.origin, pin, bootif(root), deadline)?;
     Ok(plan::plan(payload, &facts, scope)?)
+}
+
+/// Which link the machine booted from. The rest of a running system's command line is for the boot that this is not.
+pub(super) fn bootif(root: &Path) -> Option<HardwareAddress> {
+    options::bootif(&source::cmdline::text(root).ok()?)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Found, Notice, Origin, SourceError, needs_no_line, order};
-use crate::dialogue::{Dialogue, Line, Told};
+use crate::dialogue::{Awaited, Dialogue, Line, Told};
 use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::machine::{self, Dmi};
 use crate::options::{Options, SourceName};
@@ -37,13 +37,24 @@ pub fn listen(
         return Ok(None);
     }
     let insist = options.insists();
-    let mut ports = Vec::new();
-    for place in places(options, root, cmdline) {
-        ports.extend(needed(options, Port::open(place))?.flatten());
+    let is_line = |source: &SourceName| matches!(source, SourceName::Virtio | SourceName::Serial { .. });
+    if !order(options).iter().any(is_line) {
+        return Ok(None);
     }
-    let virtio =
-        order(options).contains(&SourceName::Virtio).then(Stir::open).transpose().map_err(SourceError::Watch)?;
-    if ports.is_empty() && virtio.is_none() {
+    // Before the first look, so that a line that comes meanwhile is not missed.
+    let stir = Stir::open().map_err(SourceError::Watch)?;
+    let (mut ports, mut missing) = (Vec::new(), Vec::new());
+    for place in places(options, root, cmdline) {
+        match needed(options, Port::open(place.clone()))?.flatten() {
+            Some(port) => ports.push(port),
+            // An adapter that is slow, or whose driver is: whoever named it wants it waited for.
+            None if !options.sources.is_empty() => missing.push(place),
+            None => {}
+        }
+    }
+    let virtio = order(options).contains(&SourceName::Virtio);
+    let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing });
+    if ports.is_empty() && awaited.is_none() {
         return Ok(None);
     }
     // Whoever waits for the pool makes the kernel fill it (src/sys.rs, pool_ready), and a seed on a drive would come late.
@@ -63,7 +74,7 @@ pub fn listen(
             lines.push(Line { port, beacon: insist });
         }
     }
-    start(signals, lines, &seeded, options.plain, virtio, root, deadline).map(Some)
+    start(signals, lines, &seeded, options.plain, awaited, root, deadline).map(Some)
 }
 
 /// A console that somebody else holds is no reason not to boot; one that was named is.
@@ -90,7 +101,7 @@ fn start(
     lines: Vec<Line>,
     seeded: &Seeded,
     plain: bool,
-    virtio: Option<Stir>,
+    awaited: Option<Awaited>,
     root: &Path,
     deadline: Deadline,
 ) -> Result<Dialogue, SourceError> {
@@ -108,7 +119,7 @@ fn start(
         serial,
         macs: macs.iter().map(|mac| HardwareAddress::as_bytes(mac).to_vec()).collect(),
     };
-    Dialogue::start(signals, lines, key, hello, virtio, root).map_err(SourceError::Watch)
+    Dialogue::start(signals, lines, key, hello, awaited, root).map_err(SourceError::Watch)
 }
 
 /// The ports of the order, each once.
@@ -143,7 +154,8 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
             Some(Told::Lost(error)) if dialogue.is_over() => return Err(error.into()),
             Some(told) => notice(&told.to_string()),
             None if deadline.expired() || dialogue.is_over() => {
-                return Err(SourceError::Nothing { looked: format!("nothing was pasted on {}", dialogue.names()) });
+                let looked = format!("nothing was pasted on {}", dialogue.names());
+                return Err(SourceError::Nothing { looked, remedy: PASTE_AGAIN.to_owned() });
             }
             None if missing.first() == Some(&1) => {
                 notice("line 1 did not arrive whole; paste all lines again");
@@ -157,6 +169,9 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
         }
     }
 }
+
+/// What to do where nothing was pasted.
+const PASTE_AGAIN: &str = "run imprint console again, and paste what imprint-host payload NODE --as text prints";
 
 /// Whoever pastes is done when nothing more has come for so long.
 const PASTE: Duration = Duration::from_millis(1500);
@@ -209,7 +224,7 @@ pub(crate) fn find(
         return Ok(Err("no serial line".to_owned()));
     }
     if insist {
-        notice(Notice::Waiting(&format!("listening on {}", dialogue.names())));
+        notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet")));
     }
     Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, heard, notice))
 }
@@ -247,7 +262,17 @@ fn hear(
     }
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and no line is left" } else { "" };
-    Err(format!("{what} on {}{gone}", dialogue.names()))
+    let missing = "did not appear; is its driver in the image, and its name right?";
+    Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
+}
+
+/// `WHAT ttyS0 at 115200; ttyUSB0 MISSING`: the lines that are there, and those that are not. Never empty.
+fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str) -> String {
+    let (names, absent) = (dialogue.names(), dialogue.missing());
+    let open = (!names.is_empty()).then(|| format!("{what} {names}"));
+    let absent = (!absent.is_empty()).then(|| format!("{} {missing}", absent.join(" and ")));
+    let said: Vec<String> = open.into_iter().chain(absent).collect();
+    if said.is_empty() { format!("the virtio port imprint.0 {missing}") } else { said.join("; ") }
 }
 
 impl From<PortError> for SourceError {
@@ -364,5 +389,98 @@ mod tests {
         assert!(found.bytes.expose() == payload);
         assert_eq!(told.first().map(String::as_str), Some("a host speaks on line"));
         thread.join().unwrap();
+    }
+
+    /// All that a source's own file in /dev needs here.
+    fn named_line(root: &Path, name: &str) -> nix::pty::OpenptyResult {
+        let pair = openpty(None, None).unwrap();
+        std::fs::create_dir_all(root.join("dev")).unwrap();
+        std::os::unix::fs::symlink(nix::unistd::ttyname(&pair.slave).unwrap(), root.join("dev").join(name)).unwrap();
+        pair
+    }
+
+    /// A USB adapter takes a second, and a module that is loaded late takes more. The search ended at once, with nothing
+    /// looked at: `no payload found ()`.
+    #[test]
+    fn a_named_line_that_is_not_there_yet_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let later = Deadline::after(Duration::from_secs(60));
+        let _there = named_line(root.path(), "early");
+        let options = Options::parse("imprint.source=serial:early imprint.source=serial:late").unwrap();
+        let dialogue = listen(&options, root.path(), "", false, later).unwrap().unwrap();
+        assert_eq!((dialogue.names().as_str(), dialogue.missing()), ("early", vec!["late".to_owned()]));
+        assert_eq!(
+            lines_so_far(&dialogue, "listening on", "is not there yet"),
+            "listening on early; late is not there yet"
+        );
+        let _late = named_line(root.path(), "late");
+        // What a uevent does: the lines are looked at again.
+        dialogue.stage(crate::line::Stage::Payload);
+        let Some(Told::Came { line }) = dialogue.hear(later) else { panic!("it did not come") };
+        assert_eq!((line.as_str(), dialogue.names().as_str()), ("late", "early, late"));
+        assert!(dialogue.missing().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_never_comes_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let at_once = Deadline::after(Duration::ZERO);
+        let mut told = Vec::new();
+        for (words, want) in [
+            (
+                "imprint.source=serial:ttyUSB0,9600",
+                "no payload found (ttyUSB0 did not appear; is its driver in the image, and its name right?); bring one \
+                 where imprint.source= says: the serial line ttyUSB0 (imprint-host inject NODE --line LINE); or boot \
+                 without imprint.source= to go on without",
+            ),
+            (
+                "imprint.source=virtio",
+                "no payload found (the virtio port imprint.0 did not appear; is its driver in the image, and its name \
+                 right?); bring one where imprint.source= says: the virtio port imprint.0 (imprint-host inject NODE --line \
+                 unix:PATH); or boot without imprint.source= to go on without",
+            ),
+        ] {
+            let options = Options::parse(words).unwrap();
+            let dialogue = listen(&options, root.path(), "", false, at_once).unwrap();
+            let mut notice = |notice: Notice<'_>| {
+                if let Notice::Waiting(looked) = notice {
+                    told.push(looked.to_owned());
+                }
+            };
+            let program = Path::new("/nowhere");
+            let found =
+                super::super::find(&options, root.path(), program, false, dialogue.as_ref(), at_once, &mut notice);
+            assert_eq!(found.unwrap_err().to_string(), want);
+        }
+        assert_eq!(told, ["ttyUSB0 is not there yet", "the virtio port imprint.0 is not there yet"]);
+    }
+
+    /// Whatever is named, and whatever is required, something is said of what was looked at.
+    #[test]
+    fn no_search_ends_without_a_word() {
+        let root = tempfile::tempdir().unwrap();
+        let at_once = Deadline::after(Duration::ZERO);
+        let sources = ["cmdline", "file", "config-drive", "config-drive:LAB", "virtio", "serial:ttyS9", "serial:hvc7"];
+        let named = |names: &[&str]| names.iter().map(|name| format!("imprint.source={name} ")).collect::<String>();
+        let mut lines = vec!["imprint=require".to_owned()];
+        for one in sources {
+            lines.push(named(&[one]));
+            lines.extend(sources.iter().map(|other| format!("imprint=require {}", named(&[one, other]))));
+        }
+        for words in lines {
+            let options = Options::parse(&words).unwrap();
+            let dialogue = listen(&options, root.path(), "", false, at_once).unwrap();
+            let program = Path::new("/nowhere");
+            let found =
+                super::super::find(&options, root.path(), program, false, dialogue.as_ref(), at_once, &mut |notice| {
+                    if let Notice::Waiting(looked) = notice {
+                        assert!(!looked.trim().is_empty(), "{words}");
+                    }
+                });
+            let error = found.unwrap_err().to_string();
+            assert!(error.starts_with("no payload found ("), "{words}: {error}");
+            let (looked, _) = error.trim_start_matches("no payload found (").split_once("); ").unwrap();
+            assert!(looked.split("; ").all(|part| !part.trim().is_empty()), "{words}: {error}");
+        }
     }
 }

@@ -125,7 +125,7 @@ fn what_lies_where_the_file_should_be_is_not_absent() {
 fn nothing_found_says_where_it_was_looked_for() {
     assert!(find("", None, false).unwrap().is_none());
     let nothing = |cmdline| match find(cmdline, None, false) {
-        Err(SourceError::Nothing { looked }) => looked,
+        Err(SourceError::Nothing { looked, .. }) => looked,
         other => panic!("{other:?}"),
     };
     assert_eq!(

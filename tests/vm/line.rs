@@ -211,7 +211,7 @@ pub(super) fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStr
     }
 }
 
-fn until(line: &mut std::os::unix::net::UnixStream, seen: &mut String, words: &str) {
+pub(super) fn until(line: &mut std::os::unix::net::UnixStream, seen: &mut String, words: &str) {
     line.set_read_timeout(Some(PATIENCE)).unwrap();
     let from = seen.len();
     let mut buffer = [0; 1024];

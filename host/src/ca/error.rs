@@ -1,11 +1,12 @@
 //! Why the CA cannot be made, opened or used, in words.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use imprint::payload::CaError;
 use imprint::time::Timestamp;
 
+use crate::users;
 use crate::x509::X509Error;
 
 /// Why the CA cannot be made, opened or used.
@@ -28,6 +29,16 @@ pub enum StateError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// This user may not.
+    #[error("{action} {}: permission denied; {}", .path.display(), remedy(.path, .holder.as_ref()))]
+    Denied {
+        /// What was to be done.
+        action: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// What is there of it, and who has that.
+        holder: Option<(PathBuf, u32)>,
     },
     /// There is no CA here.
     #[error("no CA in {}; make one with imprint-host init, or give its --dir", .0.display())]
@@ -71,4 +82,15 @@ pub enum StateError {
     /// Making a key.
     #[error("making a key")]
     Key(#[source] rcgen::Error),
+}
+
+/// As whom the command may be run.
+fn remedy(path: &Path, holder: Option<&(PathBuf, u32)>) -> String {
+    let Some((holder, uid)) = holder else { return "run the command as root".to_owned() };
+    let whose = if holder == path { String::new() } else { format!("{} ", holder.display()) };
+    let words = format!("{whose}belongs to {}: run the command as root", users::described(*uid));
+    match users::name(*uid).filter(|_| *uid != 0) {
+        Some(name) => format!("{words}, or as that user (sudo -u {name} imprint-host …)"),
+        None => words,
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use imprint::pem;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::geteuid;
+use nix::unistd::{AccessFlags, access, geteuid};
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -126,7 +126,24 @@ impl Drop for NewFile {
 
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
-    move |source| StateError::Io { action, path, source }
+    move |source| match source.kind() {
+        io::ErrorKind::PermissionDenied => StateError::Denied { action, holder: holder(&path), path },
+        _ => StateError::Io { action, path, source },
+    }
+}
+
+/// The nearest that can be seen of a path, and who has it.
+fn holder(path: &Path) -> Option<(PathBuf, u32)> {
+    path.ancestors().find_map(|part| Some((part.to_owned(), fs::metadata(part).ok()?.uid())))
+}
+
+/// Whether this user may read and change a file that SQLite is to open. It says no more than that it cannot. The file is not
+/// opened for that: to close it would give up the locks that this process has on it (fcntl(2), F_SETLK).
+pub(crate) fn may_change(path: &Path) -> Result<(), StateError> {
+    match access(path, AccessFlags::R_OK | AccessFlags::W_OK) {
+        Err(Errno::EACCES) => Err(io_error("opening", path)(io::ErrorKind::PermissionDenied.into())),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn read_key(path: &Path) -> Result<Zeroizing<KeyPair>, StateError> {

@@ -2,11 +2,14 @@
 
 use std::fs;
 
+use imprint::shown::printable_up_to;
 use nix::unistd::getuid;
+
+use crate::users::{described_in, passwd};
 
 /// `alice (uid 1000)`, `root (uid 0), logged in as alice (uid 1000)`, `root (uid 0), sudo of alice`.
 pub(super) fn name() -> String {
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let users = passwd();
     let login = fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse().ok());
     let sudo = std::env::var("SUDO_USER").ok();
     described(getuid().as_raw(), login, sudo.as_deref(), &users)
@@ -16,28 +19,17 @@ pub(super) fn name() -> String {
 const UNSET: u32 = u32::MAX;
 
 fn described(uid: u32, login: Option<u32>, sudo: Option<&str>, users: &str) -> String {
-    let mut text = user(uid, users);
+    let mut text = described_in(uid, users);
     match (login, sudo) {
         (Some(login), _) if login != UNSET && login != uid => {
-            text.push_str(&format!(", logged in as {}", user(login, users)));
+            text.push_str(&format!(", logged in as {}", described_in(login, users)));
         }
         (None | Some(UNSET), Some(sudo)) if !sudo.is_empty() => {
-            let sudo: String = sudo.chars().take(64).collect();
-            text.push_str(&format!(", sudo of {}", sudo.escape_default()));
+            text.push_str(&format!(", sudo of {}", printable_up_to(sudo, 64)));
         }
         _ => {}
     }
     text
-}
-
-/// By passwd(5). Users that are known elsewhere have a number only.
-fn user(uid: u32, users: &str) -> String {
-    let name = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (name, number) = (fields.next()?, fields.nth(1)?);
-        (number.parse() == Ok(uid)).then(|| name.escape_default().to_string())
-    });
-    name.map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
 }
 
 #[cfg(test)]

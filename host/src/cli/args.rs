@@ -57,6 +57,8 @@ pub(super) enum Command {
     Inject(InjectArgs),
     /// List the nodes
     Nodes,
+    /// Show what images and nodes need to know of this site: URLs, site pin, CA
+    Show,
     /// Approve a request that waits: compare the code with the one on the node's console
     Approve {
         /// Name of the record

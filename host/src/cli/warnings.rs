@@ -1,25 +1,39 @@
 //! Warnings, what is waited for, and what is said about passwords that others can read. Refuses nothing.
 
-use std::fmt;
-use std::io::{self, Write};
+use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use imprint::shown::line;
-
+use super::say::{note, warn};
 use crate::inject::Job;
 use crate::inject::command::{Script, Shows};
+use crate::state::Warning;
 
-/// One line on standard error. Nobody has to take it.
-pub(super) fn warn(words: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "imprint-host: warning: {words}");
+/// Of what stands twice so many of each kind are told one by one: a table of thousands of nodes that share an address has
+/// thousands.
+const EACH: usize = 5;
+
+/// About records that were added.
+pub(super) fn of_records(warnings: &[Warning]) {
+    let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+    for warning in warnings {
+        let count = told.entry(warning.word()).or_default();
+        *count = count.saturating_add(1);
+        // What has to be done for one node is told for each.
+        if warning.other().is_none() || *count <= EACH {
+            warn(format_args!("{warning}"));
+        }
+    }
+    let twice = |word: &str| warnings.iter().any(|warning| warning.word() == word && warning.other().is_some());
+    for (word, count) in told.into_iter().filter(|(word, count)| *count > EACH && twice(word)) {
+        warn(format_args!("{} more of that kind ({word}); with --json, all are listed", count.saturating_sub(EACH)));
+    }
 }
 
 /// About another command that has its turn. It may have been stopped, and its turn last.
 pub(super) fn waits(dir: &Path) {
-    let dir = line(&dir.display().to_string());
-    let words = "imprint-host: waiting for another command that changes or copies the files in";
-    let _ = writeln!(io::stderr(), "{words} {dir}; lslocks shows which");
+    let words = "waiting for another command that changes or copies the files in";
+    note(&format!("{words} {}; lslocks shows which", dir.display()));
 }
 
 /// About commands that are arguments of this program.
@@ -52,7 +66,7 @@ pub(super) fn of_file(path: &Path, jobs: &[Job]) {
                     "{}: its command has a password as an argument ({what}), which every user of \
                      this machine can read. Give it in a variable: env = {{ NAME = \"…\" }}, for ipmitool IPMI_PASSWORD \
                      and -E; for curl in a file that nobody else can read, and --netrc-file",
-                    job.node.escape_default()
+                    job.node
                 ));
             }
         }

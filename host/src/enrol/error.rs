@@ -24,6 +24,9 @@ pub enum Refusal {
     /// Another payload has taken the place of this one.
     #[error("another payload took the place of this one at {0}; use that one")]
     Void(Timestamp),
+    /// An administrator revoked it with the node's certificates.
+    #[error("an administrator revoked this payload at {0}; make another with imprint-host payload")]
+    Withdrawn(Timestamp),
     /// The payload has expired.
     #[error("payload expired at {expiry}, it is {now}; make another with imprint-host payload")]
     Expired {

@@ -61,16 +61,19 @@ pub(super) fn payload_of(desk: &Desk<'_>, credentials: &Credentials, csr: &[u8])
     let found = match &credentials.proof {
         Proof::Token(token) => {
             let hash = sha256(token.expose());
-            payloads.into_iter().find(|row| verify_slices_are_equal(&row.token_hash, &hash).is_ok())
+            payloads.iter().position(|row| verify_slices_are_equal(&row.token_hash, &hash).is_ok())
         }
-        Proof::Line { tag, hello } => payloads.into_iter().find(|row| seal::is_proof(tag, &row.token_hash, hello, csr)),
+        Proof::Line { tag, hello } => payloads.iter().position(|row| seal::is_proof(tag, &row.token_hash, hello, csr)),
     };
-    let Some(payload) = found else {
+    // Newest first. A payload that voids those before it is booked in the same moment; nothing but `revoke` voids one else.
+    let voids = |at| payloads.iter().take(found.unwrap_or_default()).any(|newer| newer.composed == at);
+    let replaced = found.and_then(|found| payloads.get(found)?.void_at).is_some_and(voids);
+    let Some(payload) = found.and_then(|found| payloads.into_iter().nth(found)) else {
         let node_exists = desk.changes.node(&credentials.name)?.is_some();
         return Err(Refusal::Unknown { node_exists }.into());
     };
     if let Some(at) = payload.void_at {
-        return Err(Refusal::Void(at).into());
+        return Err(if replaced { Refusal::Void(at) } else { Refusal::Withdrawn(at) }.into());
     }
     if desk.now >= payload.expiry {
         return Err(Refusal::Expired { expiry: payload.expiry, now: desk.now }.into());

@@ -8,7 +8,7 @@ use super::super::reader::PATH;
 use super::super::{Said, SourceError};
 use super::Search;
 use crate::secret::Secret;
-use crate::shown::printable;
+use crate::shown::Printable;
 
 /// A volume that holds a payload.
 pub(super) struct Hit {
@@ -104,7 +104,7 @@ fn of_a_volume(search: &Search<'_>, device: &str, volume: Content) -> Look {
             Look::Nothing(format!("volume \"{label}\": {}", said(&why)))
         }
         Looked::Broken { why, .. } => {
-            Look::Broken(rank, SourceError::Broken { device, label, source: Said(said(&why)) })
+            Look::Broken(rank, SourceError::Broken { device, label, source: Said(Printable::of(&why)) })
         }
     }
 }
@@ -115,5 +115,5 @@ fn escaped(labels: &[String]) -> Vec<String> {
 
 /// At most 200 characters, none of which drives a console.
 fn said(words: &str) -> String {
-    printable(words)
+    Printable::of(words).to_string()
 }

@@ -42,7 +42,12 @@ impl Session<'_> {
             let node = self.job.node.clone();
             let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;
             match made {
-                Ok(made) => self.payload = Some((made.id, Secret::new(made.bytes.to_vec()))),
+                Ok(made) => {
+                    if made.voided > 0 {
+                        self.tell("voided", &format!("{} earlier payloads of the node", made.voided));
+                    }
+                    self.payload = Some((made.id, Secret::new(made.bytes.to_vec())));
+                }
                 Err(error) => return self.fail(failed(error)),
             }
         }

@@ -1,0 +1,46 @@
+//! `imprint-host show`: what a site is, for whoever builds its images and configures its nodes. Reads only.
+
+use std::fmt::Write as _;
+
+use imprint::hex;
+use imprint::shown::line;
+use imprint::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::state::State;
+
+/// For people.
+pub(super) fn text(state: &State, now: Timestamp) -> String {
+    let (root, current) = (state.ca.root(), state.ca.current());
+    let mut text = format!("directory      {}\n", line(&state.ca.dir().display().to_string()));
+    for url in &state.urls {
+        let _ = writeln!(text, "url            {url}");
+    }
+    let valid = |not_after: Timestamp| if not_after < now { "expired" } else { "valid until" };
+    let _ = writeln!(text, "CA             {}, {} {}", root.subject(), valid(root.not_after()), root.not_after());
+    let _ = writeln!(text, "site pin       {}", hex::encode(&root.sha256()));
+    let _ = writeln!(text, "               for /imprint/site in images; the CA itself is root.pem in the directory");
+    let _ = writeln!(text, "intermediate   {}, {} {}", current.id(), valid(current.not_after()), current.not_after());
+    let key = if has_root_key(state) { "here, root.key: move it offline" } else { "not here" };
+    let _ = writeln!(text, "root key       {key}");
+    text
+}
+
+/// For programs.
+pub(super) fn json(state: &State) -> Value {
+    let (root, current) = (state.ca.root(), state.ca.current());
+    let urls: Vec<String> = state.urls.iter().map(ToString::to_string).collect();
+    json!({
+        "dir": state.ca.dir().display().to_string(), "urls": urls, "pin": hex::encode(&root.sha256()),
+        "ca": {
+            "subject": root.subject().to_string(), "not_before": root.not_before().to_string(),
+            "not_after": root.not_after().to_string(),
+        },
+        "intermediate": { "id": current.id(), "not_after": current.not_after().to_string() },
+        "root_key": has_root_key(state),
+    })
+}
+
+fn has_root_key(state: &State) -> bool {
+    state.ca.dir().join("root.key").exists()
+}

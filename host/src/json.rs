@@ -1,0 +1,39 @@
+//! JSON on one line, for programs, and for terminals that a person looks at it on. Changes no value.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// The value on one line. What could drive a terminal, or turn the direction of writing, is escaped as JSON has it (RFC 8259
+/// §7): whoever reads the JSON gets the same text.
+pub fn line(value: &Value) -> String {
+    let plain = value.to_string();
+    let mut out = String::with_capacity(plain.len());
+    for c in plain.chars() {
+        // Quotes and backslashes are JSON's own.
+        if matches!(c, ' '..='~') || c.escape_debug().len() == 1 {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_drives_a_terminal_and_nothing_is_lost() {
+        let text = "a\u{9b}31m\u{202e}\u{1b}[2J\n\"\\\u{e9}\u{6771}\u{e0001}\u{7f}";
+        let line = line(&json!({ "text": text }));
+        assert!(line.chars().all(|c| !c.is_control() && c != '\u{202e}' && c != '\u{e0001}'), "{line}");
+        assert!(line.contains("\\u009b31m\\u202e") && line.contains("\u{e9}\u{6771}"), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), json!({ "text": text }));
+    }
+}

@@ -1,0 +1,112 @@
+//! What a person can do where there is no payload: bring one where it was looked for. Pure; goes by what was asked for, so
+//! that nobody who named a serial line is sent to write a config drive.
+
+use super::order;
+use crate::options::{Mode, Options, SourceName};
+
+/// What may still come of the order, for `waiting up to 300 s for …`: drives, and lines that are named. Lines that are not
+/// named are known once they are open, and are told by those names.
+pub fn awaited(options: &Options) -> Vec<String> {
+    let place = |source: &SourceName| match source {
+        SourceName::ConfigDrive(label) => Some(drive(label.as_deref())),
+        SourceName::Serial { name, .. } => Some(format!("a host on {name}")),
+        SourceName::Virtio if !options.sources.is_empty() => Some("a host on the virtio port imprint.0".to_owned()),
+        SourceName::Virtio | SourceName::Cmdline | SourceName::File => None,
+    };
+    once(order(options).iter().filter_map(place))
+}
+
+/// Where to bring a payload, and how to boot on without.
+pub(super) fn remedy(options: &Options) -> String {
+    let without = match (options.mode, options.sources.is_empty()) {
+        (Mode::Require, true) => "with imprint=auto",
+        (Mode::Require, false) => "with imprint=auto and no imprint.source=",
+        (Mode::Auto | Mode::Off, _) => "without imprint.source=",
+    };
+    if options.sources.is_empty() {
+        return format!(
+            "bring one, for example on {} (imprint-host payload NODE --as iso), or boot {without} to go on without",
+            drive(None)
+        );
+    }
+    let places = once(options.sources.iter().map(place)).join(", or ");
+    format!("bring one where imprint.source= says: {places}; or boot {without} to go on without")
+}
+
+/// A source, and the command that brings a payload there.
+fn place(source: &SourceName) -> String {
+    match source {
+        SourceName::Cmdline => {
+            "imprint.payload= on the kernel command line (imprint-host payload NODE --as cmdline)".to_owned()
+        }
+        SourceName::File => "/imprint/payload in the initramfs (imprint-host payload NODE --as cpio)".to_owned(),
+        SourceName::ConfigDrive(label) => {
+            format!("{} (imprint-host payload NODE --as iso)", drive(label.as_deref()))
+        }
+        SourceName::Virtio => "the virtio port imprint.0 (imprint-host inject NODE --line unix:PATH)".to_owned(),
+        SourceName::Serial { name, .. } => format!("the serial line {name} (imprint-host inject NODE --line LINE)"),
+    }
+}
+
+fn drive(label: Option<&str>) -> String {
+    format!("a config drive labelled {}", label.unwrap_or("IMPRINT"))
+}
+
+/// Each once, in order.
+fn once(places: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all = Vec::new();
+    for place in places {
+        if !all.contains(&place) {
+            all.push(place);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever named a line was told to write a config drive.
+    #[test]
+    fn the_hint_names_what_was_asked_for() {
+        for (cmdline, want) in [
+            (
+                "imprint=require",
+                "bring one, for example on a config drive labelled IMPRINT (imprint-host payload NODE --as iso), or boot with \
+                 imprint=auto to go on without",
+            ),
+            (
+                "imprint.source=serial:ttyS1",
+                "bring one where imprint.source= says: the serial line ttyS1 (imprint-host inject NODE --line LINE); or boot \
+                 without imprint.source= to go on without",
+            ),
+            (
+                "imprint=require imprint.source=config-drive:LAB imprint.source=file imprint.source=config-drive:LAB",
+                "bring one where imprint.source= says: a config drive labelled LAB (imprint-host payload NODE --as iso), or \
+                 /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); or boot with imprint=auto and no \
+                 imprint.source= to go on without",
+            ),
+            (
+                "imprint.source=cmdline imprint.source=virtio",
+                "bring one where imprint.source= says: imprint.payload= on the kernel command line (imprint-host payload NODE \
+                 --as cmdline), or the virtio port imprint.0 (imprint-host inject NODE --line unix:PATH); or boot without \
+                 imprint.source= to go on without",
+            ),
+        ] {
+            assert_eq!(remedy(&Options::parse(cmdline).unwrap()), want);
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_what_may_come() {
+        let waits = |cmdline| awaited(&Options::parse(cmdline).unwrap()).join(", or ");
+        assert_eq!(waits("imprint=require"), "a config drive labelled IMPRINT");
+        assert_eq!(
+            waits("imprint.source=serial:ttyUSB0,9600 imprint.source=config-drive:LAB"),
+            "a host on ttyUSB0, or a config drive labelled LAB"
+        );
+        assert_eq!(waits("imprint.source=virtio"), "a host on the virtio port imprint.0");
+        assert_eq!(waits("imprint.source=file"), "");
+    }
+}

@@ -1,0 +1,99 @@
+//! What a person reads at the prompt of a boot that was stopped, and that what it says there works. The test is that person,
+//! at the other end of the console.
+
+use std::io::Write;
+
+use super::line::{connected, until};
+use crate::*;
+
+/// Boots the machine with a console that somebody is at, who does something there. What that person has seen, and the report.
+fn with_a_person(
+    machine: Machine,
+    folder: &Path,
+    person: impl FnOnce(&mut std::os::unix::net::UnixStream, &mut String) + Send,
+) -> (Report, String) {
+    let socket = folder.join("console");
+    let chardev = format!("socket,path={},server=on,wait=on", socket.display());
+    let machine = machine.append("imprint-test.prompt").console(&chardev);
+    std::thread::scope(|scope| {
+        let person = scope.spawn(move || {
+            let (mut line, mut seen) = (connected(&socket), String::new());
+            person(&mut line, &mut seen);
+            // Whoever does not read holds the console up.
+            let _ = std::io::copy(&mut line, &mut std::io::sink());
+            seen
+        });
+        let report = machine.boot();
+        (report, person.join().unwrap())
+    })
+}
+
+fn types(line: &mut std::os::unix::net::UnixStream, words: &str) {
+    line.write_all(format!("{words}\n").as_bytes()).unwrap();
+}
+
+const REASON: &str = "source: no payload found (no file /imprint/payload); bring one where imprint.source= says: \
+                      /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); or boot without imprint.source= \
+                      to go on without";
+/// Of dracut's shell without systemd.
+const PROMPT: &str = "dracut:/# ";
+const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here, \
+                          and then \"exit\" boots on";
+
+/// The two lines are the last ones, and what the agent itself has said is far above them.
+#[track_caller]
+fn says_why(seen: &str, prompt: &str) {
+    let stopped = format!("imprint: the boot was stopped with exit code 11: {REASON}");
+    let (before, _) = seen.split_once(prompt).unwrap();
+    let lines: Vec<&str> = before.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.get(lines.len().saturating_sub(2)..), Some(&[stopped.as_str(), WHAT_TO_DO][..]), "{seen}");
+    let own = lines.iter().position(|line| line.contains(&format!("imprint: {REASON}"))).unwrap();
+    assert!(lines.len() - own > 10, "the premise: other lines come between\n{seen}");
+}
+
+/// systemd writes what it stops, dracut what its report is called; then sulogin asks.
+#[test]
+fn the_reason_is_the_last_word_before_the_prompt_with_systemd() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(Kernel::Stable).without_quiet().append("imprint.source=file");
+    let (report, _) = with_a_person(machine, folder.path(), |line, seen| {
+        until(line, seen, "Press Enter for maintenance");
+        says_why(seen, "Press Enter for maintenance");
+        types(line, "");
+        // The shell says it once more, on the console that somebody has chosen.
+        until(line, seen, "boots on");
+        types(line, "imprint status");
+        until(line, seen, "failed with exit code 11: source: no payload found (no file /imprint/payload)");
+        types(line, "imprint-report prompt");
+    });
+    assert_eq!((report.exit_code(), report.ended_in()), (11, "prompt"), "{}", report.console);
+}
+
+/// dracut without systemd: its shell is the prompt. A payload that is pasted there is used, and the boot goes on; in the shell
+/// that `die` opens it could not.
+#[test]
+fn the_reason_is_the_last_word_before_the_prompt_without_systemd_and_its_advice_works() {
+    let site = Site::typical();
+    let options = compose::Options { expires: DAY, medium: compose::Medium::Text, ..Default::default() };
+    let payload = site.state().payload("node1", &options, Timestamp::system()).unwrap();
+    // By the link that the machine booted from, which `imprint console` did not know.
+    let mut payload = imprint::payload::Payload::decode(&payload.bytes).unwrap();
+    payload.network[0].kind = imprint::payload::LinkKind::Physical(imprint::payload::Match::BootIf);
+    let text = String::from_utf8(compose::text(&payload.encode()).to_vec()).unwrap();
+    // QEMU's first link has this address.
+    let words = "imprint.source=file BOOTIF=01-52-54-00-12-34-56";
+    let machine = machine(Kernel::Stable).init(Init::Plain).append(words);
+    let (report, seen) = with_a_person(machine, site.work.path(), |line, seen| {
+        until(line, seen, PROMPT);
+        says_why(seen, PROMPT);
+        types(line, "imprint console");
+        until(line, seen, "--as text");
+        text.lines().for_each(|words| types(line, words));
+        until(line, seen, PROMPT);
+        assert!(seen.contains("imprint: hand-over: "), "{seen}");
+        types(line, "exit");
+    });
+    assert_eq!(report.ended_in(), "root", "{seen}");
+    assert_eq!(report.status().outcome, Outcome::Done);
+    assert!(report.file_names().contains(&"private/key.pem"), "{:?}", report.file_names());
+}
