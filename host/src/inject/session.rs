@@ -1,7 +1,7 @@
 //! One line from HELLO to report. What the node is told comes from `compose` and `enrol`; what was heard goes there.
 
-mod answers;
 mod keys;
+mod objects;
 mod silence;
 mod turn;
 
@@ -26,8 +26,6 @@ use crate::{output, x509};
 const LINGER_MOST: Duration = Duration::from_secs(10);
 /// The longest wait before a line that is gone is opened again.
 const REOPEN: Duration = Duration::from_secs(10);
-/// A node may have its payload so often: it found it damaged, or lost it. Conversations that stall before that do not count.
-const DELIVERIES: u8 = 3;
 /// How often the store is asked about a request that waits for an administrator.
 const APPROVAL: Duration = Duration::from_secs(2);
 /// So much of what came last and is not ours is kept, for words like "no such host".

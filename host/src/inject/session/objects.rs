@@ -1,19 +1,23 @@
-//! What a node asks and says, and what it is answered: its payload, the decision about its CSR, and whether its report is
-//! believed. `compose` and `enrol` decide.
+//! What goes down a line and comes up it: the payload, the request and what is decided of it, the report. What is in a
+//! payload `compose` decides, and who gets a certificate `enrol`.
 
 use imprint::line::{Kind, Stage, seal};
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
 use tokio::time::Instant;
 
-use super::super::words::{Outcome, shown};
-use super::{APPROVAL, DELIVERIES, Session, failed};
+use super::{APPROVAL, Session, failed, shown};
 use crate::compose::{Medium, Options};
 use crate::csr::Csr;
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::est;
+use crate::inject::words::Outcome;
+
+/// A node may have its payload so often: it found it damaged, or lost it. Conversations that stall before that do not count.
+const DELIVERIES: u8 = 3;
 
 impl Session<'_> {
+    /// Sends the payload into the conversation that is now, once, sealed for it.
     pub(super) async fn deliver(&mut self) {
         let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
             return;
@@ -67,8 +71,7 @@ impl Session<'_> {
         }
     }
 
-    /// A request: decided like every other.
-    /// `again`: the node did not ask, the store is looked at once more.
+    /// A request: decided like every other. `again`: the node did not ask, the store is looked at once more.
     pub(super) async fn decide(&mut self, request: Vec<u8>, again: bool) {
         self.waited();
         let Some(hello) = self.hello.clone() else { return };
