@@ -7,7 +7,7 @@ use imprint_tests::programs;
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
-use super::*;
+use crate::*;
 
 /// The agent, and what the host in Python says.
 fn boot(url: &str, timeout: u64) -> (Output, String, tempfile::TempDir) {
