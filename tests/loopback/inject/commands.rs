@@ -12,16 +12,6 @@ fn inject(site: &Site, window: Duration, line: &str, words: &[&str]) -> Output {
         .unwrap()
 }
 
-/// At once, not when there is much of it: `std::io::copy` has the kernel move it.
-fn pass(mut from: impl Read, mut to: impl Write) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..count]).is_err() {
-            return;
-        }
-    }
-}
-
 /// A wrong host name or password: the reason is on the command's terminal.
 #[test]
 fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
