@@ -45,7 +45,7 @@ impl Site {
     fn fine(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// As this user. Exit code and standard error.
@@ -124,7 +124,6 @@ fn a_payload_that_was_revoked_says_so() {
     let first = books.token("node1", false);
     let second = books.token("node1", false);
     assert!(matches!(refused(books.first(&first, &key(), HOME)), Refusal::Void(_)));
-    books.state.borrow_mut().store.changes().unwrap().commit().unwrap();
     let now = books.now.get();
     imprint_host::enrol::revoke(&mut books.state.borrow_mut().store, "node1", None, CrlReason::KeyCompromise, now)
         .unwrap();
@@ -136,6 +135,7 @@ fn a_payload_that_was_revoked_says_so() {
         format!("an administrator revoked this payload at {now}; make another with imprint-host payload")
     );
     // What is made then is good, and the list says what became of the newest one.
+    books.pass(std::time::Duration::from_secs(1));
     let third = books.token("node1", false);
     assert!(matches!(refused(books.first(&second, &key(), AWAY)), Refusal::Withdrawn(_)));
     books::issued(books.first(&third, &key(), HOME));
