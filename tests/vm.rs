@@ -26,6 +26,7 @@ use imprint_tests::vm::{Init, Kernel, Machine, Report};
 mod vm {
     mod deciding;
     mod drives;
+    mod images;
     mod line;
     mod lying;
     mod matrix;
