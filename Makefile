@@ -63,6 +63,7 @@ test-vm: build
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null
 	@scripts/vm-images generic >/dev/null
+	@scripts/dracut-ng >/dev/null
 	$(NEXTEST) -p imprint-tests --test vm
 
 ## test-loaded make test three times while busy loops hold all processors

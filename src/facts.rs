@@ -56,8 +56,9 @@ const LINK_WAIT: Duration = Duration::from_secs(20);
 /// `root/imprint/site`: one SHA-256 of a CA certificate a line, `#` starts a comment. `None` without the file.
 pub fn site_pin(root: &Path) -> Result<Option<SitePin>, SourceError> {
     let path = root.join("imprint/site");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    // A remark may be in any encoding.
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(SourceError::Read { path, source }),
     };
@@ -198,6 +199,8 @@ mod tests {
         assert_eq!(site_pin(root.path()).unwrap(), Some(SitePin(vec![bytes, bytes])));
         write(&format!("{digest}\nabc\n"));
         assert!(matches!(site_pin(root.path()), Err(SourceError::SitePin { line: 2 })));
+        fs::write(root.path().join("imprint/site"), [b"# M\xfcller\n", digest.as_bytes()].concat()).unwrap();
+        assert_eq!(site_pin(root.path()).unwrap(), Some(SitePin(vec![bytes])), "a remark in another encoding");
         write("# nothing yet\n");
         assert!(matches!(site_pin(root.path()), Err(SourceError::EmptySitePin)));
     }

@@ -1,8 +1,10 @@
 //! Kernel command line words → [`Options`]. One published table, one parser; reads no file, and decodes no payload.
 
+mod image;
 mod near;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -10,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::payload::HardwareAddress;
 use crate::secret::Secret;
 use crate::shown::Printable;
+pub use image::{ImageWords, Text};
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
 
@@ -97,6 +100,13 @@ pub enum OptionsError {
     },
     /// A word that may stand once stands twice, with different values.
     Twice(&'static str),
+    /// The word stands in a file of the image.
+    InImage {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with the word.
+        source: Box<OptionsError>,
+    },
 }
 
 /// One row of the published table, from which docs/cmdline.md and imprint.cmdline(7) are made (`make docs`).
@@ -363,11 +373,21 @@ impl fmt::Display for OptionsError {
             OptionsError::Twice(name) => {
                 write!(f, "{name} stands twice on the kernel command line, with different values; remove one")
             }
+            OptionsError::InImage { path, .. } => {
+                write!(f, "{} in this image, whose words count like those on the kernel command line", path.display())
+            }
         }
     }
 }
 
-impl std::error::Error for OptionsError {}
+impl std::error::Error for OptionsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OptionsError::InImage { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -511,7 +531,7 @@ mod tests {
                 // `imprint.debug?` is another word; base64url is for the source to decode, BOOTIF for nobody to refuse.
                 Err(OptionsError::UnknownWord { nearest, .. }) => nearest == word.name && !word.name.ends_with('='),
                 Ok(()) => ["imprint.payload=", "BOOTIF="].contains(&word.name),
-                Err(OptionsError::Twice(_)) => false,
+                Err(OptionsError::Twice(_) | OptionsError::InImage { .. }) => false,
             };
             assert!(found, "{}", word.name);
         }

@@ -5,6 +5,7 @@ mod address;
 mod ca;
 mod cbor;
 mod codec;
+mod form;
 mod names;
 mod show;
 mod url;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 pub use address::{HardwareAddress, Prefix};
 pub use ca::{CaCertificate, CaError};
 pub use cbor::{DecodeError, Extension, Problem, Step};
+pub use form::Form;
 pub use names::{
     Attribute, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
     Token, Uri,

@@ -83,7 +83,7 @@ struct Words {
 
 fn words(root: &Path) -> Result<Words, Error> {
     let cmdline = source::cmdline::text(root)?;
-    let options = Options::parse(&cmdline)?;
+    let options = Options::with_image(&source::cmdline::of_image(root)?, &cmdline)?;
     Ok(Words { cmdline, options })
 }
 

@@ -3,6 +3,7 @@
 
 pub mod cmdline;
 pub mod file;
+pub mod unpacked;
 pub mod config_drive;
 pub mod reader;
 pub mod answer;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use crate::dialogue::{Dialogue, Told};
 use crate::line::seal::SealError;
 use crate::options::{CMDLINE_MAX, Options, SourceName};
-use crate::payload::{DecodeError, Enrolment, MAX_LEN, Payload, TokenMode};
+use crate::payload::{DecodeError, Enrolment, Form, MAX_LEN, Payload, TokenMode};
 use crate::port::PortError;
 use crate::secret::Secret;
 use crate::shown::Printable;
@@ -95,8 +96,10 @@ pub enum SourceError {
         /// Why not.
         source: io::Error,
     },
-    /// A file that was named is longer than a payload can be.
-    TooLong(PathBuf),
+    /// A file that was named is longer than a payload can be, and what it is, if that is known.
+    TooLong(PathBuf, Option<Form>),
+    /// What `imprint.payload=` says is a payload in another form.
+    Form(Form),
     /// What `imprint.payload=` says is no base64url.
     Base64 {
         /// How many characters there are.
@@ -253,6 +256,9 @@ pub fn find(
     } else if lines && looked.is_empty() {
         looked.push("no serial line".to_owned());
     }
+    if at_once.is_empty() && before.contains(&SourceName::File) {
+        looked.extend(unpacked::fault(root));
+    }
     match (at_once.first(), &options.payload) {
         (Some(SourceName::Cmdline), Some(payload)) => cmdline::find(payload).map(Ok),
         (Some(SourceName::File), _) => file::initramfs(root).map(Ok),
@@ -355,10 +361,17 @@ impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SourceError::Read { path, .. } => write!(f, "reading {}", path.display()),
-            SourceError::TooLong(path) => write!(
+            SourceError::TooLong(path, form) => {
+                write!(f, "{} has more than {MAX_LEN} bytes, the most that a payload can have; ", path.display())?;
+                match form {
+                    Some(form) => write!(f, "it is {form}, or take what --as cbor writes"),
+                    None => f.write_str("give the payload itself, in CBOR"),
+                }
+            }
+            SourceError::Form(form) => write!(
                 f,
-                "{} has more than {MAX_LEN} bytes, the most that a payload can have; give the payload itself, in CBOR",
-                path.display()
+                "imprint.payload= on the kernel command line holds no base64url but {form}, or take what --as cmdline \
+                 writes"
             ),
             SourceError::Base64 { length, position: Some(position) } => write!(
                 f,

@@ -21,6 +21,7 @@ use imprint_tests::programs;
 
 mod pure {
     mod docs;
+    mod dracut;
     mod drives;
     mod errors;
     mod floors;
@@ -119,6 +120,10 @@ fn bytes_that_are_no_payload_exit_with_12() {
         (&[0xa1, 0x00, 0x02], "byte 2, version: payload version 2, this program reads version 1; update the image"),
         (&[&[TYPICAL[0] + 1], &TYPICAL[1..], &[0x16, 0x00]].concat(), "unknown critical key 22"),
         (b"hello, this is a text file\n", "byte"),
+        (
+            b"070701000064",
+            "not a payload but a cpio archive; let the boot loader append it to the initramfs, or take what",
+        ),
     ] {
         refused(with_file("check", bytes), 12, words);
         refused(with_file("plan", bytes), 12, words);
@@ -152,6 +157,58 @@ fn ten_thousand_random_byte_strings_are_refused() {
 fn files_that_cannot_be_a_payload_exit_with_11() {
     refused(agent(&["check", "/nowhere/payload"]), 11, "source: reading /nowhere/payload: ");
     refused(with_file("check", &vec![0; 70_000]), 11, "has more than 65536 bytes, the most that a payload can have");
+}
+
+/// Each form in which a payload leaves the host, given where the payload itself belongs: every command says what it is and
+/// what to do with it. So do the other ways in, as all of them decode with the same code.
+#[test]
+fn a_payload_in_another_form_is_called_by_its_name() {
+    use imprint_host::{compose, cpio, iso, vfat};
+    let base64 = |word: &str| word.trim_start_matches("imprint.payload=").to_owned();
+    let word = compose::cmdline(TYPICAL).to_string();
+    let gzip = [&[0x1f, 0x8b, 8, 0][..], TYPICAL].concat();
+    let image = iso::image(TYPICAL, Timestamp::from_secs(0)).unwrap();
+    let mut large = image.to_vec();
+    large.resize(80_000, 0);
+    for (bytes, code, words) in [
+        (base64(&word).into_bytes(), 12, "one in base64; decode it with base64 -d, or take what --as cbor writes"),
+        (word.into_bytes(), 12, "the word for a kernel command line; append it to that, or take"),
+        (compose::text(TYPICAL).to_vec(), 12, "lines for a terminal; paste them to imprint console, or take"),
+        (
+            imprint::hex::encode(TYPICAL).into_bytes(),
+            12,
+            "one in hexadecimal digits; decode it with xxd -r -p, or take",
+        ),
+        (gzip, 12, "a gzip file; unpack it first, or take"),
+        (imprint::pem::encode("CERTIFICATE", &[0; 99]).as_bytes().to_vec(), 12, "a PEM file, a certificate or a key;"),
+        (
+            cpio::archive(TYPICAL).unwrap().to_vec(),
+            12,
+            "a cpio archive; let the boot loader append it to the initramfs,",
+        ),
+        (image.to_vec(), 12, "an ISO 9660 image; attach it as an optical drive, or take"),
+        (
+            large,
+            11,
+            "the most that a payload can have; it is an ISO 9660 image; attach it as an optical drive, or take",
+        ),
+        (
+            vfat::image(TYPICAL).unwrap().to_vec(),
+            11,
+            "it is a FAT image; attach it as a disk, or take what --as cbor writes",
+        ),
+        (b"name = \"node1\"\n".to_vec(), 12, "a node's record; give it to imprint-host node add, or take"),
+    ] {
+        let bytes = bytes.as_slice();
+        refused(with_file("check", bytes), code, words);
+        refused(with_file("plan", bytes), code, words);
+        let work = tempfile::tempdir().unwrap();
+        std::fs::write(work.path().join("payload"), bytes).unwrap();
+        let (payload, out) = (work.path().join("payload"), work.path().join("out"));
+        let enroll = ["enroll", "--payload", payload.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        let (found, _, error) = agent(&enroll);
+        assert!(found == code && error.contains(words), "{error}");
+    }
 }
 
 #[test]

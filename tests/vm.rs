@@ -26,6 +26,7 @@ use imprint_tests::vm::{Init, Kernel, Machine, Report};
 mod vm {
     mod deciding;
     mod drives;
+    mod images;
     mod line;
     mod lying;
     mod matrix;
@@ -321,7 +322,7 @@ fn without_a_source_auto_boots_on() {
 #[test]
 fn without_a_source_require_stops_the_boot_and_off_does_nothing() {
     // The disk of the real root has to be there by then.
-    let looked = "no file /imprint/payload; vda: neither ISO 9660 nor FAT; no host spoke on ttyS0)";
+    let looked = "no file /imprint/payload; vda: an ext file system, and neither ISO 9660 nor FAT on the whole disk; no host spoke on ttyS0)";
     let report = patiently(Duration::from_secs(3), |limit| {
         let words = format!("imprint=require imprint.timeout={}", limit.as_secs());
         let report = Machine::new(Kernel::Stable).append(&words).boot();

@@ -3,10 +3,10 @@
 //! /etc. They carry the client identifier that imprint used, so that the same lease goes on. Touches no interface.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::HandoverError;
@@ -36,13 +36,29 @@ fn put_all<'a>(
     files: impl Iterator<Item = (&'a InterfaceName, String)>,
 ) -> Result<(), HandoverError> {
     let failed = |path: PathBuf| move |source| HandoverError::Write { path, source };
-    let made = DirBuilder::new().recursive(true).mode(folder_mode).create(folder);
-    made.and_then(|()| clear(folder, prefix, suffix)).map_err(failed(folder.to_owned()))?;
+    made(folder, folder_mode).and_then(|()| clear(folder, prefix, suffix)).map_err(failed(folder.to_owned()))?;
     for (link, text) in files {
         let name = format!("{prefix}{}{suffix}", link.as_str());
         file::replace(folder, &name, text.as_bytes(), mode).map_err(failed(folder.join(&name)))?;
     }
     Ok(())
+}
+
+/// The folder with this mode, and what is missing above it for everybody to enter, as its owner makes it: /run/NetworkManager
+/// has files for all users, resolv.conf for one. What is there stays as it is.
+fn made(folder: &Path, mode: u32) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        made(above, 0o755)?;
+    }
+    match DirBuilder::new().mode(mode).create(folder) {
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(mode)), // whatever the umask
+        // Its owner was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn clear(folder: &Path, prefix: &str, suffix: &str) -> io::Result<()> {

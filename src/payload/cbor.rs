@@ -7,6 +7,8 @@ use std::fmt;
 use serde_cbor::Value;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::form::Form;
+
 /// One step from the root of the payload to an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -53,6 +55,8 @@ pub enum Problem {
     Truncated,
     /// Bytes behind the payload.
     Trailing(usize),
+    /// Not a payload, but what it is, is known.
+    Form(Form),
     /// Not CBOR, or CBOR that no payload can hold (tags, indefinite lengths, deep nesting).
     NotCbor(String),
     /// CBOR, but not in deterministic encoding.
@@ -87,6 +91,7 @@ impl fmt::Display for Problem {
             Problem::Trailing(extra) => {
                 write!(f, "{extra} bytes behind the payload; give one payload and nothing else")
             }
+            Problem::Form(form) => write!(f, "not a payload but {form}, or take what --as cbor writes"),
             Problem::NotCbor(why) => write!(f, "not a payload: {why}"),
             Problem::NotDeterministic(why) => {
                 write!(f, "not in deterministic CBOR (RFC 8949 section 4.2): {why}; use the encoder's canonical mode")

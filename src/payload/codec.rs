@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use super::address::address_from;
 use super::cbor::{self, DecodeError, Extension, Fields, Item, Place, Problem};
+use super::form::Form;
 use super::*;
 
 /// Keys of the payload map.
@@ -37,6 +38,10 @@ type Result<T> = std::result::Result<T, DecodeError>;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
     let root = Place::root(bytes);
+    // A payload in another form has CBOR's faults in places that mean nothing to anybody.
+    if let Some(form) = Form::of(bytes) {
+        return Err(root.error(Problem::Form(form)));
+    }
     if bytes.len() > MAX_LEN {
         return Err(root.error(Problem::TooLong(bytes.len())));
     }

@@ -58,6 +58,8 @@ pub enum Looked {
     Unwanted,
     /// It is not there.
     Absent,
+    /// The volume is in the partition of this number, where nobody looks for it.
+    InPartition(u32),
     /// Its bytes.
     Found(Secret),
     /// Why it cannot be read.
@@ -93,6 +95,7 @@ impl Answer {
                     match &volume.file {
                         Looked::Unwanted => put(&mut bytes, UNWANTED, &[]),
                         Looked::Absent => put(&mut bytes, ABSENT, &[]),
+                        Looked::InPartition(number) => put(&mut bytes, IN_PARTITION, &number.to_be_bytes()),
                         Looked::Found(file) => put(&mut bytes, FOUND, file.expose()),
                         Looked::Broken { at_the_file: true, why } => put(&mut bytes, BROKEN_FILE, cut(why)),
                         Looked::Broken { at_the_file: false, why } => put(&mut bytes, BROKEN_VOLUME, cut(why)),
@@ -150,6 +153,7 @@ const ABSENT: u8 = 9;
 const FOUND: u8 = 10;
 const BROKEN_FILE: u8 = 11;
 const BROKEN_VOLUME: u8 = 12;
+const IN_PARTITION: u8 = 13;
 
 fn content(rest: &mut &[u8]) -> Option<Content> {
     let format = (byte(rest)? == VOLUME).then(|| text(rest, MAX_LABEL)).flatten()?;
@@ -159,6 +163,7 @@ fn content(rest: &mut &[u8]) -> Option<Content> {
             LABEL if labels.len() < MAX_LABELS => labels.push(text(rest, MAX_LABEL)?),
             UNWANTED => break span(rest, 0).map(|_| Looked::Unwanted)?,
             ABSENT => break span(rest, 0).map(|_| Looked::Absent)?,
+            IN_PARTITION => break span(rest, 4).and_then(|mut four| number(&mut four)).map(Looked::InPartition)?,
             FOUND => break Looked::Found(Secret::new(span(rest, MAX_LEN)?.to_vec())),
             BROKEN_FILE => break Looked::Broken { at_the_file: true, why: text(rest, MAX_WORDS)? },
             BROKEN_VOLUME => break Looked::Broken { at_the_file: false, why: text(rest, MAX_WORDS)? },
@@ -229,6 +234,7 @@ mod tests {
             medium(),
             one(absent),
             one(unwanted),
+            one(Content { format: "FAT".into(), labels: vec!["IMPRINT".into()], file: Looked::InPartition(128) }),
             one(Content { format: "FAT".into(), labels: vec![], file: way }),
             Answer::Medium(Medium { filtered: true, volumes: vec![], beside: None }),
             Answer::Closed(123),
@@ -271,7 +277,8 @@ mod tests {
             ("a volume fewer than it says", many(2, &[&start[..], &end[..]].concat())),
             ("a volume more than it says", many(0, &[&start[..], &end[..]].concat())),
             ("words that are too long", piece(UNREADABLE, 1025, &[b'x'; 1025])),
-            ("a kind that there is not", piece(13, 0, b"")),
+            ("a partition without a number", of(&[start.clone(), piece(IN_PARTITION, 3, b"123")])),
+            ("a kind that there is not", piece(14, 0, b"")),
             ("neither true nor false", vec![MEDIUM, 2, 0]),
         ] {
             assert_eq!(Answer::decode(&bytes), None, "{why}");

@@ -1,13 +1,15 @@
-//! `imprint.payload=` on the kernel command line: base64url to bytes. Knows nothing of what they say.
+//! The kernel command line, the image's words that count like it, and `imprint.payload=` there: base64url to bytes. Knows
+//! nothing of what they say. Whoever vouches for the image vouches for its words.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
 
 use super::{Found, Origin, SourceError, file};
-use crate::options::CmdlinePayload;
-use crate::payload::MAX_LEN;
+use crate::options::{CmdlinePayload, ImageWords, Text};
+use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
 
 /// The kernel command line, which may hold a payload and is therefore wiped. Bytes that are no UTF-8 become replacement
@@ -17,9 +19,57 @@ pub fn text(root: &Path) -> Result<Zeroizing<String>, SourceError> {
     Ok(Zeroizing::new(String::from_utf8_lossy(bytes.expose()).into_owned()))
 }
 
+/// The files that dracut's getarg reads in front of the kernel command line, and since version 110 behind it.
+const BEFORE: (&str, &str) = ("etc/cmdline.d", "etc/cmdline");
+const AFTER: &str = "run/initramfs/cmdline.d";
+
+/// The words of the image: dracut's `kernel_cmdline=`, and what its modules add.
+pub fn of_image(root: &Path) -> Result<ImageWords, SourceError> {
+    let (folder, file) = BEFORE;
+    let mut before = files(root, folder)?;
+    before.push(PathBuf::from(file));
+    Ok(ImageWords { before: texts(root, before)?, after: texts(root, files(root, AFTER)?)? })
+}
+
+/// `FOLDER/*.conf` as a shell has it: in the order of their bytes, and none whose name begins with a dot.
+fn files(root: &Path, folder: &str) -> Result<Vec<PathBuf>, SourceError> {
+    let path = root.join(folder);
+    let failed = |source| SourceError::Read { path: path.clone(), source };
+    let entries = match path.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let bytes = name.as_encoded_bytes();
+        if bytes.ends_with(b".conf") && !bytes.starts_with(b".") {
+            names.push(Path::new(folder).join(name));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn texts(root: &Path, files: Vec<PathBuf>) -> Result<Vec<Text>, SourceError> {
+    // What is no file may block, or never end; getarg finds nothing there either.
+    let files = files.into_iter().filter(|file| root.join(file).metadata().is_ok_and(|meta| meta.is_file()));
+    let text = |file: PathBuf| {
+        let bytes = file::read(&root.join(&file))?;
+        let words = Zeroizing::new(String::from_utf8_lossy(bytes.expose()).into_owned());
+        Ok(Text { path: Path::new("/").join(file), words })
+    };
+    files.map(text).collect()
+}
+
 /// Decodes what stands there.
 pub fn find(payload: &CmdlinePayload) -> Result<Found, SourceError> {
     let text = payload.text.expose();
+    // Hexadecimal digits are base64url, too, and would decode to nothing that makes sense.
+    if let Some(form) = Form::of(text).filter(|form| *form != Form::Base64) {
+        return Err(SourceError::Form(form));
+    }
     let position = text.iter().position(|byte| !byte.is_ascii_alphanumeric() && !b"-_".contains(byte));
     let broken = || match position {
         None if payload.cut => SourceError::CmdlineCut,
@@ -30,11 +80,55 @@ pub fn find(payload: &CmdlinePayload) -> Result<Found, SourceError> {
     }
     // Four characters are three bytes.
     if text.len() / 4 > MAX_LEN / 3 {
-        return Err(SourceError::TooLong("imprint.payload=".into()));
+        return Err(SourceError::TooLong("imprint.payload=".into(), None));
     }
     let mut bytes = Zeroizing::new(vec![0; text.len()]);
     let length = Base64UrlUnpadded::decode(text, &mut bytes).map(<[u8]>::len).map_err(|_| broken())?;
     bytes.truncate(length);
     let bytes = Secret::new(std::mem::take(&mut *bytes));
     Ok(Found { origin: Origin::Cmdline, bytes, cut: payload.cut })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What dracut 111's getcmdline prints for these files: `d1 d2 etc PROC r1`.
+    #[test]
+    fn the_files_of_dracut_in_its_order() {
+        let root = tempfile::tempdir().unwrap();
+        let shown = |image: &ImageWords| {
+            let all = image.before.iter().chain(&image.after);
+            all.map(|text| format!("{} {}", text.path.display(), text.words.trim_end())).collect::<Vec<_>>()
+        };
+        assert!(shown(&of_image(root.path()).unwrap()).is_empty(), "an image without any of them");
+        for (file, words) in [
+            ("etc/cmdline.d/20-b.conf", "d2\n"),
+            ("etc/cmdline.d/10-a.conf", "d1\n"),
+            ("etc/cmdline.d/30-c.conf.rpmnew", "no\n"),
+            ("etc/cmdline.d/.40-d.conf", "no\n"),
+            ("etc/cmdline", "etc"),
+            ("run/initramfs/cmdline.d/10-r.conf", "r1\n"),
+        ] {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, words).unwrap();
+        }
+        fs::create_dir(root.path().join("etc/cmdline.d/50-folder.conf")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", root.path().join("etc/cmdline.d/60-link.conf")).unwrap();
+        assert_eq!(
+            shown(&of_image(root.path()).unwrap()),
+            [
+                "/etc/cmdline.d/10-a.conf d1",
+                "/etc/cmdline.d/20-b.conf d2",
+                "/etc/cmdline etc",
+                "/run/initramfs/cmdline.d/10-r.conf r1"
+            ]
+        );
+        fs::remove_dir_all(root.path().join("etc/cmdline.d")).unwrap();
+        fs::write(root.path().join("etc/cmdline.d"), "").unwrap();
+        assert!(matches!(of_image(root.path()), Err(SourceError::Read { .. })), "broken is not absent");
+    }
 }

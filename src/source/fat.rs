@@ -11,7 +11,7 @@ pub use super::fat_error::FatError;
 
 use directory::{Entry, LongName, More, entries_in};
 
-use super::medium::{Extent, VolumeError, bounded, in_file, is_end, read_at};
+use super::medium::{Extent, VolumeError, bounded, in_file, is_end, read_at, until_nul};
 use crate::secret::Secret;
 
 /// The boot sector; what is used of it lies in its first 512 bytes, however long a sector is.
@@ -94,7 +94,7 @@ fn boot_label(boot: &[u8; BOOT_LEN]) -> Option<String> {
     [38, 66].into_iter().find_map(|at| {
         let (signature, rest) = boot.get(at..)?.split_first()?;
         let (label, kind) = rest.get(4..23)?.split_at_checked(11)?;
-        (*signature == 0x29 && kind.starts_with(b"FAT")).then(|| match shown(label) {
+        (*signature == 0x29 && kind.starts_with(b"FAT")).then(|| match label_of(label) {
             // What stands for none.
             label if label == "NO NAME" => String::new(),
             label => label,
@@ -391,6 +391,11 @@ impl Chain<'_> {
 /// Text in an OEM code page that nobody knows: ASCII, everything else as escapes; trailing blanks removed.
 fn shown(bytes: &[u8]) -> String {
     bytes.trim_ascii_end().escape_ascii().to_string()
+}
+
+/// A volume label, which is padded with blanks, or with NUL by some programs (busybox mkdosfs): it ends at the first NUL.
+fn label_of(bytes: &[u8]) -> String {
+    shown(until_nul(bytes))
 }
 
 /// 0 behind the end, which no caller goes beyond.

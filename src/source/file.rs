@@ -7,7 +7,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::{Found, Origin, SourceError};
-use crate::payload::MAX_LEN;
+use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
 
 /// Where the payload is in the initramfs.
@@ -45,5 +45,8 @@ pub(super) fn read(path: &Path) -> Result<Secret, SourceError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN.saturating_add(1)));
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     let bytes = Secret::new(std::mem::take(&mut *bytes));
-    if bytes.expose().len() > MAX_LEN { Err(SourceError::TooLong(path.to_owned())) } else { Ok(bytes) }
+    if bytes.expose().len() <= MAX_LEN {
+        return Ok(bytes);
+    }
+    Err(SourceError::TooLong(path.to_owned(), Form::of(bytes.expose())))
 }

@@ -74,7 +74,8 @@ impl Volume {
     fn add(&mut self, sector: &[u8], offset: u64, joliet: bool) {
         let label = sector.get(40..72).unwrap_or_default();
         let label = if joliet { ucs2(label) } else { String::from_utf8_lossy(label).into_owned() };
-        let label = label.trim_end_matches([' ', '\0']).to_owned();
+        // As on FAT volumes ([`super::medium::until_nul`]).
+        let label = label.split('\0').next().unwrap_or_default().trim_end_matches(' ').to_owned();
         if !self.labels.contains(&label) {
             self.labels.push(label);
         }
@@ -165,7 +166,7 @@ impl Layout {
                 let (bytes, tail) = rest.split_at_checked(usize::from(length)).ok_or_else(damaged)?;
                 rest = tail;
                 let record = Record::parse(bytes).ok_or_else(damaged)?;
-                if record.directory != want_directory {
+                if record.associated || record.directory != want_directory {
                     continue;
                 }
                 let called = self.name(device, &record)?;
@@ -242,13 +243,17 @@ struct Record<'a> {
     system_use: &'a [u8],
     extent: Extent,
     directory: bool,
+    /// It belongs to the file of the same name and is not that file: a Macintosh resource fork, for example.
+    associated: bool,
     /// Interleaved, or one of several sections of a file.
     unusual: bool,
 }
 
 impl Record<'_> {
     fn parse(bytes: &[u8]) -> Option<Record<'_>> {
-        let extent = Extent { at: both_endian(bytes.get(2..10))?, len: both_endian(bytes.get(10..18))? };
+        // ECMA-119 §9.1.2, §9.5: an extended attribute record is in front of the content, and is no part of its length.
+        let at = both_endian(bytes.get(2..10))?.checked_add(u32::from(*bytes.get(1)?))?;
+        let extent = Extent { at, len: both_endian(bytes.get(10..18))? };
         let flags = *bytes.get(25)?;
         let interleaved = bytes.get(26..28)? != [0, 0];
         let name_len = usize::from(*bytes.get(32)?);
@@ -259,6 +264,7 @@ impl Record<'_> {
             system_use: bytes.get(33 + name_len + (1 - name_len % 2)..).unwrap_or_default(),
             extent,
             directory: flags & 0x02 != 0,
+            associated: flags & 0x04 != 0,
             unusual: flags & 0x80 != 0 || interleaved,
         })
     }
@@ -270,18 +276,17 @@ impl Record<'_> {
     }
 }
 
-/// ECMA-119 §7.3.3: the number in both byte orders, which have to agree.
+/// ECMA-119 §7.3.3: the number in both byte orders. The first, little-endian, counts: every other reader uses that one
+/// (include/linux/iso_fs.h, isonum_733), and some programs write another number, or 0, behind it.
 fn both_endian(bytes: Option<&[u8]>) -> Option<u32> {
-    let (little, big) = bytes?.split_first_chunk::<4>()?;
-    let little = u32::from_le_bytes(*little);
-    (little == u32::from_be_bytes(big.try_into().ok()?)).then_some(little)
+    let (little, _) = bytes?.split_first_chunk::<4>()?;
+    Some(u32::from_le_bytes(*little))
 }
 
-/// ECMA-119 §7.2.3
+/// ECMA-119 §7.2.3; isonum_723
 fn both_endian_16(bytes: Option<&[u8]>) -> Option<u16> {
-    let (little, big) = bytes?.split_first_chunk::<2>()?;
-    let little = u16::from_le_bytes(*little);
-    (little == u16::from_be_bytes(big.try_into().ok()?)).then_some(little)
+    let (little, _) = bytes?.split_first_chunk::<2>()?;
+    Some(u16::from_le_bytes(*little))
 }
 
 fn continuation(place: &[u8]) -> Option<(u32, u32, u32)> {
@@ -348,6 +353,80 @@ mod tests {
         assert_eq!(content(&[IN_ROCK_RIDGE, IN_JOLIET]), None);
     }
 
+    /// Several programs write 0 in place of a big-endian number, or what it was before they changed the other one.
+    #[test]
+    fn big_endian_numbers_do_not_count() {
+        let mut image = PLAIN.to_vec();
+        let pvd = 16 * 2048;
+        image[pvd + 84..pvd + 88].fill(0);
+        image[pvd + 130..pvd + 132].fill(0xff);
+        // The root's record there, and in each of the two directories the three records in them.
+        let mut records = vec![pvd + 156];
+        for directory in [root_directory(PLAIN), root_directory(PLAIN) + 2048] {
+            let mut at = directory;
+            while image[at] != 0 {
+                records.push(at);
+                at += usize::from(image[at]);
+            }
+        }
+        assert_eq!(records.len(), 7);
+        for at in records {
+            image[at + 6..at + 10].fill(0);
+            image[at + 14..at + 18].fill(0xff);
+        }
+        assert_eq!(file(&image).unwrap().unwrap().expose(), b"payload\n");
+    }
+
+    /// Where the record of the payload stands in the plain tree.
+    fn payload_record(image: &[u8]) -> usize {
+        image.windows(10).position(|window| window == IN_PLAIN).unwrap() - 33
+    }
+
+    /// ECMA-119 §9.5: a block in front of the content, which `len` does not count.
+    #[test]
+    fn an_extended_attribute_record_is_not_the_file() {
+        let mut image = PLAIN.to_vec();
+        let record = payload_record(&image);
+        let at = u32::from_le_bytes(image[record + 2..record + 6].try_into().unwrap());
+        image[record + 1] = 1;
+        image[record + 2..record + 6].copy_from_slice(&(at - 1).to_le_bytes());
+        assert_eq!(file(&image).unwrap().unwrap().expose(), b"payload\n");
+        // So is the root directory's, and no number of blocks leads round the end of the numbers.
+        let root = 16 * 2048 + 156;
+        let at = u32::from_le_bytes(image[root + 2..root + 6].try_into().unwrap());
+        image[root + 1] = 2;
+        image[root + 2..root + 6].copy_from_slice(&(at - 2).to_le_bytes());
+        assert_eq!(file(&image).unwrap().unwrap().expose(), b"payload\n");
+        image[record + 2..record + 6].fill(0xff);
+        let record = record as u64;
+        assert!(matches!(file(&image), Err(VolumeError::Damaged { offset, .. }) if offset == record));
+    }
+
+    /// ECMA-119 §9.1.6: flag 4. mkisofs gives the resource fork of a Macintosh file the same name as the file.
+    #[test]
+    fn an_associated_file_is_not_the_file() {
+        let mut image = PLAIN.to_vec();
+        let record = payload_record(&image);
+        let length = usize::from(image[record]);
+        let twice = [&image[record..record + length], &image[record..record + length]].concat();
+        image[record..record + 2 * length].copy_from_slice(&twice);
+        assert!(matches!(file(&image), Err(VolumeError::Twice { .. })), "two files of one name are an error");
+        image[record + 25] |= 4;
+        image[record + 2..record + 6].fill(0);
+        assert_eq!(file(&image).unwrap().unwrap().expose(), b"payload\n");
+        image[record + length + 25] |= 4;
+        assert_eq!(file(&image).unwrap(), None, "an associated file alone is no file");
+    }
+
+    #[test]
+    fn a_label_ends_at_the_first_nul() {
+        let mut image = PLAIN.to_vec();
+        image[16 * 2048 + 40..16 * 2048 + 72].fill(0);
+        image[16 * 2048 + 40..16 * 2048 + 49].copy_from_slice(b"IMPRINT  ");
+        image[16 * 2048 + 60] = b'x';
+        assert_eq!(Volume::open(&mut Cursor::new(image)).unwrap().unwrap().labels(), ["IMPRINT"]);
+    }
+
     #[test]
     fn two_files_of_that_path_in_two_trees() {
         // Joliet's record leads to the directory itself.
@@ -411,7 +490,11 @@ mod tests {
             }
         };
         let pvd = 16 * 2048;
-        assert_eq!(damaged(pvd + 80, 0xff), (pvd + 80, "volume space size"));
+        assert_eq!(
+            damaged(pvd + 80, 1),
+            (root_directory(PLAIN), "directory extent"),
+            "behind the end that it says it has"
+        );
         assert_eq!(damaged(pvd + 128, 1), (pvd + 128, "logical block size"));
         assert_eq!(damaged(pvd + 156 + 25, 0), (pvd + 156, "root directory record"));
         let root = root_directory(PLAIN);
@@ -421,7 +504,7 @@ mod tests {
     #[test]
     fn a_damaged_descriptor_still_tells_whose_volume_it_is() {
         let mut image = PLAIN.to_vec();
-        image[16 * 2048 + 80] ^= 0xff;
+        image[16 * 2048 + 128] ^= 0xff;
         assert_eq!(Volume::open(&mut Cursor::new(image)).unwrap().unwrap().labels(), ["IMPRINT"]);
     }
 

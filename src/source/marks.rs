@@ -19,6 +19,19 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
     {
         return Ok(Some(table.name));
     }
+    mark(device)
+}
+
+/// What has a medium on which no volume stands that is read here, and its partitions.
+pub fn instead(device: &mut (impl Read + Seek)) -> Result<Option<(&'static str, Vec<Partition>)>, VolumeError> {
+    if let Some(Table { name, partitions }) = table(device)? {
+        return Ok(Some((name, partitions)));
+    }
+    Ok(mark(device)?.map(|name| (name, Vec::new())))
+}
+
+/// A file system or container that has the whole medium.
+fn mark(device: &mut (impl Read + Seek)) -> Result<Option<&'static str>, VolumeError> {
     let size = device.seek(SeekFrom::End(0)).map_err(|source| VolumeError::Read { offset: 0, source })?;
     let raid = md_at_the_end(size).map(|offset| (offset, MD, "a member of a RAID (md)"));
     for (offset, mark, name) in MARKS.iter().copied().chain(raid) {
@@ -72,12 +85,19 @@ struct Table {
 }
 
 /// In sectors of 512 bytes; `end` is the first that is not part of it.
-struct Partition {
+pub struct Partition {
+    /// As partitioning programs and the kernel count: from 1, with those that are not used.
+    pub number: u32,
     start: u64,
     end: u64,
 }
 
 impl Partition {
+    /// Where it starts and how long it is, in bytes.
+    pub fn place(&self) -> (u64, u64) {
+        (self.start.saturating_mul(512), self.end.saturating_sub(self.start).saturating_mul(512))
+    }
+
     /// Images that start as a disk and as an optical disc ("isohybrid") have a partition that holds the volume from its
     /// beginning, or from its first descriptor.
     fn holds(&self, start: u64) -> bool {
@@ -91,14 +111,15 @@ fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeError> 
     if !read(device, 0, &mut sector)? {
         return Ok(None);
     }
-    let mut partitions = mbr(&sector);
+    let older = mbr(&sector);
     for size in [512, 4096] {
-        if let Some(more) = gpt(device, size)? {
+        if let Some(mut partitions) = gpt(device, size)? {
             // The partition of type 0xee only protects the table; those beside it, as hybrid images have them, count.
-            partitions.extend(more);
+            partitions.extend(older);
             return Ok(Some(Table { name: "a partition table (GPT)", partitions }));
         }
     }
+    let partitions = older;
     let table = Table { name: "a partition table (MBR)", partitions };
     Ok(Some(table).filter(|table| !table.partitions.is_empty()))
 }
@@ -113,11 +134,11 @@ fn mbr(sector: &[u8; 512]) -> Vec<Partition> {
     if entries.iter().any(|[indicator, ..]| indicator & 0x7f != 0) {
         return Vec::new();
     }
-    let partitions = entries.iter().filter_map(|entry| {
+    let partitions = entries.iter().zip(1..).filter_map(|(entry, number)| {
         let [_, _, _, _, kind, _, _, _, a, b, c, d, e, f, g, h] = *entry;
         let (start, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
         let used = length > 0 && kind != GPT_PROTECTIVE;
-        used.then(|| Partition { start: start.into(), end: u64::from(start) + u64::from(length) })
+        used.then(|| Partition { number, start: start.into(), end: u64::from(start) + u64::from(length) })
     });
     partitions.collect()
 }
@@ -137,7 +158,7 @@ fn gpt(device: &mut (impl Read + Seek), size: u64) -> Result<Option<Vec<Partitio
     let (at, step) = (number(header.get(72..80)), number(header.get(84..88)));
     let count = number(header.get(80..84)).min(GPT_ENTRIES.into());
     let mut partitions = Vec::new();
-    for index in 0..count {
+    for (index, ordinal) in (0..count).zip(1..) {
         let mut entry = [0; 48];
         let offset = at.saturating_mul(size).saturating_add(index.saturating_mul(step));
         // What a table says of itself may lead behind the end of the device; it is a table all the same.
@@ -150,7 +171,7 @@ fn gpt(device: &mut (impl Read + Seek), size: u64) -> Result<Option<Vec<Partitio
         let sectors = size / 512;
         let (first, last) = (number(entry.get(32..40)), number(entry.get(40..48)));
         let end = last.saturating_add(1).saturating_mul(sectors);
-        partitions.push(Partition { start: first.saturating_mul(sectors), end });
+        partitions.push(Partition { number: ordinal, start: first.saturating_mul(sectors), end });
     }
     Ok(Some(partitions))
 }

@@ -85,6 +85,53 @@ impl From<FatError> for VolumeError {
     }
 }
 
+/// A whole device, or a run of its bytes that is read as if it were one.
+pub struct Window<D> {
+    device: D,
+    start: u64,
+    /// In bytes; `None`: to the end of the device.
+    len: Option<u64>,
+    at: u64,
+}
+
+impl<D: Read + Seek> Window<D> {
+    /// All of a device.
+    pub fn whole(device: D) -> Window<D> {
+        Window { device, start: 0, len: None, at: 0 }
+    }
+
+    /// This run of bytes, once all that is read next.
+    pub(super) fn narrow(&mut self, start: u64, len: u64) {
+        (self.start, self.len, self.at) = (start, Some(len), 0);
+    }
+}
+
+impl<D: Read + Seek> Read for Window<D> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.len.map_or(u64::MAX, |len| len.saturating_sub(self.at));
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let count = self.device.read(bytes.get_mut(..most).unwrap_or_default())?;
+        self.at = self.at.saturating_add(u64::try_from(count).unwrap_or(0));
+        Ok(count)
+    }
+}
+
+impl<D: Read + Seek> Seek for Window<D> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match (to, self.len) {
+            (SeekFrom::Start(at), _) => at,
+            (SeekFrom::End(0), Some(len)) => len,
+            (SeekFrom::End(0), None) => self.device.seek(SeekFrom::End(0))?.saturating_sub(self.start),
+            // No reader of a format asks for another.
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let place = self.start.checked_add(at).ok_or(io::ErrorKind::InvalidInput)?;
+        self.device.seek(SeekFrom::Start(place))?;
+        self.at = at;
+        Ok(at)
+    }
+}
+
 /// What went wrong in the file itself, not on the way to it.
 pub(super) fn in_file(path: &[&str], error: VolumeError) -> VolumeError {
     VolumeError::File { path: path.join("/"), source: Box::new(error) }
@@ -107,6 +154,12 @@ pub(super) fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut 
     };
     let sought = device.seek(SeekFrom::Start(offset)).map_err(behind);
     sought.and_then(|_| device.read_exact(bytes)).map_err(|source| VolumeError::Read { offset, source })
+}
+
+/// A field of text as far as a C program reads it. Fields are padded with blanks by their specifications, and with NUL by
+/// programs that do not keep to those.
+pub(super) fn until_nul(field: &[u8]) -> &[u8] {
+    field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// Whether the device ended before what was to be read: it is too short for that format.

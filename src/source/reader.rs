@@ -16,8 +16,8 @@ use nix::sys::signal::Signal;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Content, Looked, MAX_ANSWER, Medium};
-use super::marks;
-use super::medium::VolumeError;
+use super::marks::{self, Partition};
+use super::medium::{VolumeError, Window};
 use super::volume::Volume;
 use crate::chain::chain;
 use crate::confine::confine;
@@ -105,13 +105,13 @@ pub fn serve(words: &[&str]) -> io::Result<()> {
 }
 
 fn read(node: &Path, labels: &[&str]) -> Answer {
-    let mut device = match File::open(node) {
+    let device = match File::open(node) {
         // The end of the process closes it: the confined may do little, and need not close anything.
         Ok(device) => ManuallyDrop::new(device),
         Err(error) => return Answer::Closed(error.raw_os_error().unwrap_or_default().unsigned_abs()),
     };
     match confine() {
-        Ok(confined) => match look(&mut *device, labels, confined.filtered) {
+        Ok(confined) => match look(&mut Window::whole(&*device), labels, confined.filtered) {
             Ok(medium) => Answer::Medium(medium),
             Err(error) => Answer::Unreadable(chain(&error)),
         },
@@ -120,13 +120,12 @@ fn read(node: &Path, labels: &[&str]) -> Answer {
 }
 
 /// What is on a medium; the file only of volumes that have one of the labels.
-fn look(device: &mut (impl Read + Seek), wanted: &[&str], filtered: bool) -> Result<Medium, VolumeError> {
+fn look(device: &mut Window<impl Read + Seek>, wanted: &[&str], filtered: bool) -> Result<Medium, VolumeError> {
     let mut medium = Medium { filtered, volumes: Vec::new(), beside: None };
     for volume in Volume::all(device)? {
         let labels: Vec<String> = volume.labels().map(ToOwned::to_owned).collect();
-        let is_wanted = |label: &String| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(label));
         let mut file = Looked::Unwanted;
-        if labels.iter().any(is_wanted) {
+        if is_wanted(&labels, wanted) {
             file = match volume.file(device, &PATH, MAX_LEN) {
                 Ok(Some(bytes)) => Looked::Found(bytes),
                 Ok(None) => Looked::Absent,
@@ -140,7 +139,35 @@ fn look(device: &mut (impl Read + Seek), wanted: &[&str], filtered: bool) -> Res
         }
         medium.volumes.push(Content { format: volume.format().to_owned(), labels, file });
     }
+    if medium.volumes.is_empty()
+        && let Some((name, partitions)) = marks::instead(device)?
+    {
+        medium.beside = Some(name.to_owned());
+        medium.volumes.extend(first_in(&partitions, device, wanted));
+    }
     Ok(medium)
+}
+
+/// The first volume in a partition that has one of the labels, so that it can be named. Its file is not looked for.
+fn first_in(partitions: &[Partition], device: &mut Window<impl Read + Seek>, wanted: &[&str]) -> Option<Content> {
+    partitions.iter().take(MAX_PARTITIONS).find_map(|partition| {
+        let (start, len) = partition.place();
+        device.narrow(start, len);
+        // What cannot be read there is none of ours, as far as anybody can tell.
+        let volumes = Volume::all(device).unwrap_or_default();
+        volumes.into_iter().find_map(|volume| {
+            let labels: Vec<String> = volume.labels().map(ToOwned::to_owned).collect();
+            let file = Looked::InPartition(partition.number);
+            is_wanted(&labels, wanted).then(|| Content { format: volume.format().to_owned(), labels, file })
+        })
+    })
+}
+
+/// A disk that somebody made a config drive of has one partition or two.
+const MAX_PARTITIONS: usize = 8;
+
+fn is_wanted(labels: &[String], wanted: &[&str]) -> bool {
+    labels.iter().any(|label| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(label)))
 }
 
 /// The agent that `cargo build --bins` made beside this test.

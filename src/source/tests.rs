@@ -218,3 +218,28 @@ fn the_payload_is_never_printed() {
         }
     }
 }
+
+/// Whoever brings a payload in another form than its source wants is told which it is, whatever the source.
+#[test]
+fn another_form_is_called_by_its_name_wherever_it_comes_from() {
+    let hex = crate::hex::encode(TYPICAL);
+    let base64 = Base64UrlUnpadded::encode_string(TYPICAL);
+    let drive = Origin::ConfigDrive { device: "sr0".into(), label: "IMPRINT".into(), named: false };
+    let line = Origin::Line { name: "ttyS0".into(), sealed: true };
+    for origin in [Origin::Initramfs("x".into()), drive, line, Origin::File("x".into())] {
+        for (text, form) in [(&hex, Form::Hex), (&base64, Form::Base64)] {
+            let found = Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false };
+            let error = decode(&found).unwrap_err();
+            let Unusable::Payload(error) = error else { panic!("{error:?}") };
+            assert_eq!(error.problem, crate::payload::Problem::Form(form), "{origin}");
+        }
+    }
+    // Hexadecimal digits are base64url, too, and so is base64 in base64url.
+    let error = decoded(&format!("imprint.payload={hex}")).unwrap_err();
+    assert!(matches!(error, Error::Source(SourceError::Form(Form::Hex))), "{error:?}");
+    let error =
+        decoded(&format!("imprint.payload={}", Base64UrlUnpadded::encode_string(base64.as_bytes()))).unwrap_err();
+    let words =
+        "payload: byte 0: not a payload but one in base64; decode it with base64 -d, or take what --as cbor writes";
+    assert_eq!(crate::chain::chain(&error), words);
+}

@@ -13,7 +13,7 @@ use crate::time::Deadline;
 /// What there is to be told of: disks, for the root device, and links, for their names. Their own events load no driver.
 const CLASSES: [&str; 2] = ["block", "net"];
 /// What the change from one udevd to the next may take. The image's udevd has a second to end, twice
-/// (dracut/90imprint/stop.conf).
+/// (dracut/50imprint/stop.conf).
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often that is looked at.
 const PAUSE: Duration = Duration::from_millis(20);

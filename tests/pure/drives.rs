@@ -132,6 +132,31 @@ fn search(drives: &[(&str, &Path)], insist: bool, patience: Duration) -> Result<
     find(&search, root.path(), Deadline::after(LONG), &mut |_| {})
 }
 
+/// A stick as people make them: partitioned by sfdisk, and the first partition formatted. The reader itself looks at it.
+#[test]
+fn a_partitioned_stick_is_named_with_what_is_in_it() {
+    let temp = tempfile::tempdir().unwrap();
+    for (table, name) in [("dos", "a partition table (MBR)"), ("gpt", "a partition table (GPT)")] {
+        let disk = temp.path().join(table);
+        let path = disk.to_str().unwrap();
+        std::fs::File::create(&disk).unwrap().set_len(16 * 1024 * 1024).unwrap();
+        let script = format!("echo 'start=2048, size=20480' | sfdisk --quiet --label {table} '{path}'");
+        tool("sh", &["-c", &script]);
+        let found = search(&[("sda", &disk)], false, LONG).unwrap().err().unwrap();
+        assert_eq!(found, format!("sda: {name}, and neither ISO 9660 nor FAT on the whole disk"));
+        tool("mkfs.fat", &["-F", "12", "-n", "IMPRINT", "--offset", "2048", path, "10240"]);
+        tool("mmd", &["-i", &format!("{path}@@1M"), "::/imprint"]);
+        let found = search(&[("sda", &disk)], false, LONG).unwrap().err().unwrap();
+        assert_eq!(
+            found,
+            format!(
+                "sda: {name} with a FAT volume \"IMPRINT\" in partition 1, and partitions are not read: write the config \
+                 drive to the whole disk, /dev/sda"
+            )
+        );
+    }
+}
+
 /// Somebody else has a lease on the file, so whoever opens it sleeps in the kernel until that is given back
 /// (fcntl(2), F_SETLEASE): a drive that answers late.
 #[test]

@@ -94,6 +94,45 @@ fn a_small_fat32_volume() {
     assert_eq!(volume.file(&mut device, &["imprint", "payload"], MAX_LEN).unwrap(), None);
 }
 
+/// It pads the label with NUL in both places where FAT has one, mkfs.fat with blanks.
+#[test]
+fn a_volume_of_busybox() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let image = at("image");
+    File::create(&image).unwrap().set_len(64 * 1024 * 1024).unwrap();
+    run("busybox", &["mkdosfs", "-n", "IMPRINT", &image]);
+    assert!(std::fs::read(&image).unwrap()[..512].windows(9).any(|window| window == b"IMPRINT\0\0"), "padded with NUL");
+    std::fs::write(at("payload"), payload()).unwrap();
+    run("mmd", &["-i", &image, "::/imprint"]);
+    run("mcopy", &["-i", &image, &at("payload"), "::/imprint/payload"]);
+    let (labels, content) = read(Path::new(&image));
+    assert_eq!(labels, ["IMPRINT"]);
+    assert!(content == payload());
+}
+
+/// mkisofs gives the resource fork of a Macintosh file the name of the file, as an associated file in front of it.
+#[test]
+fn a_macintosh_file_on_a_hybrid_image() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir_all(temp.path().join("drive/imprint")).unwrap();
+    std::fs::write(at("drive/imprint/payload"), payload()).unwrap();
+    // AppleDouble (RFC 1740, appendix B): magic, version, filler, one entry: a resource fork of 100 bytes at 38.
+    let head: [&[u8]; 4] = [b"\0\x05\x16\x07\0\x02\0\0", &[0; 16], b"\0\x01", b"\0\0\0\x02\0\0\0\x26\0\0\0\x64"];
+    std::fs::write(at("drive/imprint/._payload"), [&head.concat()[..], &[b'r'; 100]].concat()).unwrap();
+    let (image, drive) = (at("image"), at("drive"));
+    for options in [&[][..], &["-R"], &["-J", "-R"]] {
+        let fixed = ["-quiet", "-hfs", "--osx-double", "-V", "IMPRINT", "-o", &image];
+        run("genisoimage", &[&fixed[..], options, &[&drive]].concat());
+        let listed = run("isoinfo", &["-l", "-i", &image]);
+        assert_eq!(listed.matches("PAYLOAD.;1").count(), 2, "{listed}");
+        let (labels, content) = read(Path::new(&image));
+        assert_eq!(labels[0], "IMPRINT");
+        assert!(content == payload(), "{options:?}");
+    }
+}
+
 #[test]
 fn long_names_and_their_short_ones() {
     let temp = tempfile::tempdir().unwrap();

@@ -27,6 +27,11 @@ pub enum Init {
     Systemd,
     /// dracut's own shell scripts, with imprint's hooks.
     Plain,
+    /// The same two by the dracut of later distributions (scripts/dracut-ng), and with `imprint.debug` among the words that
+    /// the image brings (kernel_cmdline=).
+    SystemdNg,
+    /// See [`Init::SystemdNg`].
+    PlainNg,
 }
 
 /// A machine to boot once.
@@ -37,6 +42,7 @@ pub struct Machine {
     append: String,
     extra: Vec<(String, Vec<u8>)>,
     archive: Vec<u8>,
+    initrd: Option<PathBuf>,
     rtc: String,
     cpu: &'static str,
     network: bool,
@@ -67,6 +73,7 @@ impl Machine {
             append: String::new(),
             extra: Vec::new(),
             archive: Vec::new(),
+            initrd: None,
             rtc: "2019-01-02T03:04:05".to_owned(),
             // QEMU 7.2 emulates cmpxchg16b wrongly where Linux 6.12's slab allocator uses it; Linux does without.
             cpu: "max,-cx16",
@@ -150,6 +157,13 @@ impl Machine {
         self
     }
 
+    /// This initramfs, as it is, in place of the one of the image ([`initramfs`]).
+    #[must_use]
+    pub fn initrd(mut self, file: &Path) -> Machine {
+        self.initrd = Some(file.to_owned());
+        self
+    }
+
     /// What the machine's real-time clock says at power-on, UTC.
     #[must_use]
     pub fn rtc(mut self, base: &str) -> Machine {
@@ -215,7 +229,7 @@ impl Machine {
         let images = images(self.kernel, self.init);
         let files = Files(tempfile::tempdir().unwrap());
         let (console, report) = (files.0.path().join("console"), files.0.path().join("report"));
-        let initramfs = self.initramfs(&images, files.0.path());
+        let initramfs = self.initrd.clone().unwrap_or_else(|| self.initramfs(&images, files.0.path()));
         let mut append = format!(
             "console=ttyS0 panic=-1 {}mitigations=off root=LABEL=imprint-root rootfstype=ext4 {}",
             if self.quiet { "quiet " } else { "" },
@@ -374,6 +388,11 @@ impl Drop for Running {
     }
 }
 
+/// The initramfs that machines with this kernel and init boot, compressed.
+pub fn initramfs(kernel: Kernel, init: Init) -> PathBuf {
+    images(kernel, init).join("initramfs")
+}
+
 /// Prepared by `make test-vm`; checked here so that a stale image never gives a verdict.
 fn images(kernel: Kernel, init: Init) -> PathBuf {
     let kernel = match kernel {
@@ -384,6 +403,8 @@ fn images(kernel: Kernel, init: Init) -> PathBuf {
     let init = match init {
         Init::Systemd => "systemd",
         Init::Plain => "plain",
+        Init::SystemdNg => "systemd-ng",
+        Init::PlainNg => "plain-ng",
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
     let output = Command::new(script).args([kernel, init]).output().unwrap();

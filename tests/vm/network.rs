@@ -31,6 +31,8 @@ fn an_address_by_dhcp_and_all_that_the_next_stage_needs() {
     let file = "/run/NetworkManager/system-connections/imprint-ens8.nmconnection";
     let modes = report.part("keyfile-modes");
     assert!(modes.contains(&format!("-rw------- {file}")), "{modes}");
+    // As NetworkManager makes it: every user's programs read resolv.conf there.
+    assert!(modes.contains("drwxr-xr-x /run/NetworkManager\n"), "{modes}");
     let modes = report.part("unit-modes");
     assert!(modes.contains("-rw-r--r-- /run/systemd/network/70-imprint-ens8.network"), "{modes}");
 }

@@ -197,6 +197,35 @@ fn domains_are_said_once_and_where_they_are_read() {
     assert_eq!(both.matches("dns-search").count(), 1);
 }
 
+/// NetworkManager makes its folder for all users, as they read resolv.conf there, and takes one that is there as it is.
+#[test]
+fn the_folders_of_others_are_as_their_owners_make_them() {
+    for umask in [0o022, 0o077] {
+        let root = tempfile::tempdir().unwrap();
+        let before = umask_to(umask);
+        write(root.path(), &Network { links: vec![fixed()], idle: vec![] }).unwrap();
+        umask_to(before);
+        let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
+        for (path, want) in [
+            ("run", 0o755),
+            ("run/NetworkManager", 0o755),
+            ("run/NetworkManager/system-connections", 0o700),
+            ("run/systemd", 0o755),
+            ("run/systemd/network", 0o755),
+        ] {
+            assert_eq!(mode(path), want, "{path} is {:o} with umask {umask:o}", mode(path));
+        }
+        // What somebody made before has the mode that it was given.
+        fs::set_permissions(root.path().join("run/systemd/network"), fs::Permissions::from_mode(0o750)).unwrap();
+        write(root.path(), &Network { links: vec![leased()], idle: vec![] }).unwrap();
+        assert_eq!(mode("run/systemd/network"), 0o750);
+    }
+}
+
+fn umask_to(mask: u32) -> u32 {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask)).bits()
+}
+
 #[test]
 fn the_files_of_an_earlier_run_are_replaced_and_no_others() {
     let root = tempfile::tempdir().unwrap();

@@ -156,10 +156,10 @@ fn broken_is_not_absent() {
 fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
     let damaged = |label: &[u8]| {
         let mut image = relabelled(label);
-        image[16 * 2048 + 80] ^= 0xff;
+        image[16 * 2048 + 128] ^= 0xff;
         image
     };
-    let damage = "volume space size at byte 32848 is damaged; write the volume again";
+    let damage = "logical block size at byte 32896 is damaged; write the volume again";
     let error = search(&plain(), &[("sr0", PCI, &damaged(b"IMPRINT"))]).err().unwrap();
     assert_eq!(chain(&error), format!("volume \"IMPRINT\" on sr0: {damage}"));
     // Such drives have other uses, and a boot that does not need them must not stop for them.
@@ -342,6 +342,46 @@ fn two_claims_on_one_medium_stop_a_boot_that_would_use_it() {
     let theirs = fat(b"DATA       ", relabelled(b"DEBIAN 12"));
     let looked = search(&plain(), &[("sda", PCI, &theirs)]).unwrap().err().unwrap();
     assert_eq!(looked, "sda: volume \"DEBIAN 12\", not one of ours, and volume \"DATA\", not one of ours");
+}
+
+/// People format the first partition of a stick, as they do for everything else. It stops no boot, and is named.
+#[test]
+fn a_partitioned_medium_is_named_so() {
+    let behind = |start: usize, volume: &[u8]| {
+        let mut disk = vec![0; start * 512];
+        disk.extend_from_slice(volume);
+        disk
+    };
+    let looked = |image: &[u8]| search(&plain(), &[("sda", PCI, image)]).unwrap().err().unwrap();
+    let advice = "and partitions are not read: write the config drive to the whole disk, /dev/sda";
+    let mut two = partitioned(behind(2048, CIDATA), 2048, 4096);
+    // The first entry is not used, and the kernel calls the second partition sda2 all the same.
+    let entry = two[446..462].to_vec();
+    two[462..478].copy_from_slice(&entry);
+    two[446..462].fill(0);
+    for (image, want) in [
+        (partitioned(behind(2048, PLAIN), 2048, 4096), "(MBR) with an ISO 9660 volume \"IMPRINT\" in partition 1,"),
+        (two, "(MBR) with an ISO 9660 volume \"cidata\" in partition 2,"),
+        (guid_partitioned(behind(2048, PLAIN), 512), "(GPT) with an ISO 9660 volume \"IMPRINT\" in partition 1,"),
+    ] {
+        assert_eq!(looked(&image), format!("sda: a partition table {want} {advice}"));
+    }
+    let named = Search { labels: &[Some("DEBIAN 12")], ..plain() };
+    let theirs = partitioned(behind(2048, &relabelled(b"DEBIAN 12")), 2048, 4096);
+    let found = search(&named, &[("sda", PCI, &theirs)]).unwrap().err().unwrap();
+    assert!(found.contains("a partition table (MBR) with an ISO 9660 volume \"DEBIAN 12\" in partition 1"), "{found}");
+    // Disks that nobody meant: the root's, for example.
+    let whole = "and neither ISO 9660 nor FAT on the whole disk";
+    for (image, want) in [
+        (theirs, "a partition table (MBR)"),
+        (partitioned(behind(2048, PLAIN), 4096, 4096), "a partition table (MBR)"),
+        (partitioned(vec![0; 4096], u32::MAX, u32::MAX), "a partition table (MBR)"),
+        (guid_partitioned(vec![0; 4096], 4096), "a partition table (GPT)"),
+        (marked(vec![0; 4096], 1080, b"\x53\xef"), "an ext file system"),
+        (marked(vec![0; 4096], 3, b"EXFAT   "), "an exFAT file system"),
+    ] {
+        assert_eq!(looked(&image), format!("sda: {want}, {whole}"));
+    }
 }
 
 /// Images that start as a disk as well have a partition that holds the volume.

@@ -38,8 +38,26 @@ pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Look {
         }
         // Whether it would have been ours cannot be known.
         Answer::Unreadable(why) => Look::Nothing(said(&why)),
-        Answer::Medium(medium) if medium.volumes.is_empty() => Look::Nothing("neither ISO 9660 nor FAT".to_owned()),
-        Answer::Medium(medium) => of_a_medium(search, device, medium),
+        Answer::Medium(medium) => match partitioned(device, &medium) {
+            Some(why) => Look::Nothing(why),
+            None => of_a_medium(search, device, medium),
+        },
+    }
+}
+
+/// Why a medium without a volume of its own is none of ours.
+fn partitioned(device: &str, medium: &Medium) -> Option<String> {
+    let format = "neither ISO 9660 nor FAT";
+    let beside = medium.beside.as_deref().map(said);
+    match (&medium.volumes[..], beside) {
+        ([], None) => Some(format.to_owned()),
+        ([], Some(beside)) => Some(format!("{beside}, and {format} on the whole disk")),
+        ([volume, ..], Some(beside)) if let Looked::InPartition(number) = volume.file => Some(format!(
+            "{beside} with {} in partition {number}, and partitions are not read: write the config drive to the whole \
+             disk, /dev/{device}",
+            claim(volume)
+        )),
+        _ => None,
     }
 }
 
@@ -98,7 +116,7 @@ fn of_a_volume(search: &Search<'_>, device: &str, volume: Content) -> Look {
         Looked::Found(bytes) => Look::Hit(Hit { rank, device, label, bytes }),
         Looked::Absent if own => Look::Broken(rank, SourceError::NoFile { device, label }),
         Looked::Absent => Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/"))),
-        Looked::Unwanted => Look::Nothing(format!("volume \"{label}\" was not looked into")),
+        Looked::Unwanted | Looked::InPartition(_) => Look::Nothing(format!("volume \"{label}\" was not looked into")),
         // What has a label of others, and nothing of ours that could be read, stops no boot.
         Looked::Broken { at_the_file: false, why } if !own => {
             Look::Nothing(format!("volume \"{label}\": {}", said(&why)))

@@ -4,7 +4,7 @@
 use std::io::{Read, Seek};
 
 use super::super::medium::{VolumeError, read_at};
-use super::{ENTRY_LEN, byte, le16, le32, shown};
+use super::{ENTRY_LEN, byte, label_of, le16, le32, shown};
 
 const LONG_NAME: u8 = 0x0f;
 const LONG_NAME_MASK: u8 = 0x3f;
@@ -71,7 +71,7 @@ impl Entry {
         Entry {
             name: long.finish(name).unwrap_or_else(|| short.clone()),
             short,
-            label: shown(name),
+            label: label_of(name),
             attributes: byte(raw, 11),
             cluster: u32::from(le16(raw, 20)) << 16 | u32::from(le16(raw, 26)),
             len: le32(raw, 28),

@@ -226,6 +226,10 @@ fn the_label_of_the_root_directory_goes_before_that_of_the_boot_sector() {
     assert_eq!(label(&[(ROOT_AT, &[0xe5])]), "IMPRINT");
     assert_eq!(label(&[(ROOT_AT, &[0xe5]), (43, b"NO NAME    ")]), "");
     assert_eq!(label(&[(ROOT_AT, b"A\xffB")]), "A\\xffBRINT");
+    // busybox mkdosfs pads both with NUL.
+    assert_eq!(label(&[(ROOT_AT, b"OTHER\0\0\0\0\0\0")]), "OTHER");
+    assert_eq!(label(&[(ROOT_AT, &[0xe5]), (43, b"OTHER\0\0\0\0\0\0")]), "OTHER");
+    assert_eq!(label(&[(ROOT_AT, &[0xe5]), (43, b"NO NAME\0\0\0\0")]), "");
 }
 
 #[test]

@@ -6,7 +6,8 @@
 #   dracut --add imprint …
 #
 # For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT and IMPRINT_SITE name the
-# files; an empty IMPRINT_SITE stands for no site pin.
+# files; an empty IMPRINT_SITE stands for no site pin. What is wrong with one of the three ends the build: in the image it
+# would show at boot only, on every machine.
 
 check() {
     # Only when asked for: an agent that looks for a payload has no place in an image that nobody built for it.
@@ -34,20 +35,54 @@ installkernel() {
     instmods virtio_rng
 }
 
+refuse() {
+    dfatal "imprint: $*"
+    exit 1
+}
+
+# Only lines that the agent takes: the SHA-256 of a CA certificate, a remark behind '#', or both, and at least one of them.
+check_pin() {
+    local site=$1 line digests=0 number=0
+    [[ -f $site && -r $site ]] || refuse "$site is the site pin, and cannot be read; correct the path, or its permissions"
+    while IFS= read -r line || [[ $line ]]; do
+        number=$((number + 1))
+        line=${line%%#*}
+        line=${line#"${line%%[![:space:]]*}"}
+        line=${line%"${line##*[![:space:]]}"}
+        [[ $line ]] || continue
+        [[ $line =~ ^[0-9A-Fa-f]{64}$ ]] ||
+            refuse "$site line $number: want the SHA-256 of a CA certificate, 64 hexadecimal digits, as imprint-host init prints it"
+        digests=$((digests + 1))
+    done <"$site"
+    ((digests)) || refuse "$site names no CA, so no payload could be accepted; list one, or leave the file out"
+}
+
 install() {
-    inst_simple "${IMPRINT_BINARY:-/usr/bin/imprint}" /usr/bin/imprint
+    local root=${dracutsysrootdir-}
+    local agent=${IMPRINT_BINARY:-/usr/bin/imprint}
+    # dracut passes over a file that is not there.
+    [[ -f $root$agent && -x $root$agent ]] ||
+        refuse "$agent is no program; install the agent there, or name it with IMPRINT_BINARY"
+    inst_simple "$agent" /usr/bin/imprint
+    # The kernel makes no folder for a file of another archive, such as iPXE's `initrd URL /imprint/payload`.
+    [[ -d $initdir/imprint ]] || mkdir -m 0700 "$initdir/imprint"
     local site=${IMPRINT_SITE-/etc/imprint/site}
-    if [[ -e $site ]]; then
+    if [[ ${IMPRINT_SITE-} || -e $root$site || -L $root$site ]]; then
+        check_pin "$root$site"
         inst_simple "$site" /imprint/site
     fi
     # The last words before an emergency prompt. Another module may have put its own words there.
     cat "$moddir/profile.sh" >>"$initdir/etc/profile"
     # With what udev names links by: one that imprint has brought up keeps its name, and the next stage and its
-    # configuration ask for the predictable one.
-    inst_multiple -o "$systemdnetwork/99-default.link"
+    # configuration ask for the predictable one. Since dracut 110 these rules come with net-lib only, which an image for
+    # imprint need not have; and dracut's own modules leave out what distributions add to 99-default.link.
+    inst_rules 75-net-description.rules 80-net-name-slot.rules 80-net-setup-link.rules
+    inst_multiple -o "$systemdnetwork/*.link"
     [[ $hostonly ]] && inst_multiple -H -o "$systemdnetworkconfdir/*.link"
     if dracut_module_included systemd-initrd; then
-        inst_simple "${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}" "$systemdsystemunitdir/imprint.service"
+        local unit=${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}
+        [[ -f $root$unit ]] || refuse "$unit is no unit; install imprint.service there, or name it with IMPRINT_UNIT"
+        inst_simple "$unit" "$systemdsystemunitdir/imprint.service"
         local waiting
         for waiting in systemd-udevd systemd-journald; do
             inst_simple "$moddir/stop.conf" "$systemdsystemunitdir/$waiting.service.d/imprint.conf"

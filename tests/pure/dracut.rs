@@ -1,0 +1,126 @@
+//! The dracut module by itself: what it puts into an image, and what it refuses to build one with. dracut's functions are
+//! stand-ins here that write down what they are asked for; real images are built for the virtual machines.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dracut/50imprint");
+
+/// Enough of dracut-init.sh for `install`. A file that is not there is passed over, as there.
+const STAND_INS: &str = r#"
+    dfatal() { echo "FATAL $*"; }
+    dracut_module_included() { [[ $included == "$1" ]]; }
+    inst_simple() { [[ -e $1 ]] || return 1; mkdir -p "$(dirname "$initdir${2:-$1}")"; cp "$1" "$initdir${2:-$1}"; echo "file ${2:-$1}"; }
+    inst_multiple() { echo "files $*"; }
+    inst_rules() { echo "rules $*"; }
+    inst_hook() { echo "hook $1"; }
+    moddir=$1 initdir=$2 included=$3 hostonly='' SYSTEMCTL=true
+    systemdnetwork=/usr/lib/systemd/network systemdsystemunitdir=/usr/lib/systemd/system
+    . "$moddir/module-setup.sh"
+    install
+    exit 0
+"#;
+
+struct Built {
+    built: bool,
+    said: String,
+    image: tempfile::TempDir,
+}
+
+fn build(variables: &[(&str, &str)], included: &str) -> Built {
+    let image = tempfile::tempdir().unwrap();
+    let mut bash = Command::new("bash");
+    bash.args(["-c", STAND_INS, "bash", MODULE]).arg(image.path()).arg(included).env("IMPRINT_BINARY", "/bin/sh");
+    bash.env("IMPRINT_UNIT", concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/imprint.service"))
+        .env("IMPRINT_SITE", "");
+    let output = bash.envs(variables.iter().copied()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    Built { built: output.status.success(), said: String::from_utf8_lossy(&said).into_owned(), image }
+}
+
+/// A pin that is none shows at boot only, on every machine of the site: exit code 11. The module and the agent agree on
+/// what is one, text by text.
+#[test]
+fn a_site_pin_that_the_agent_refuses_ends_the_build() {
+    let digest = "0123456789abcdefABCDEF0123456789abcdefABCDEF0123456789abcdefABCD";
+    let fingerprint = digest.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap()).collect::<Vec<_>>();
+    for (good, text) in [
+        (true, format!("{digest}\n")),
+        (true, format!("# our CA\n\n  {digest}\t# the old one\r\n{digest}")),
+        (true, format!("{digest}#{digest}{digest}\n")),
+        (false, String::new()),
+        (false, "# nothing yet\n".to_owned()),
+        (false, format!("{}\n", &digest[1..])),
+        (false, format!("{digest}0\n")),
+        (false, format!("{digest}\n{digest} {digest}\n")),
+        (false, format!("{digest}\nx{}\n", &digest[1..])),
+        (false, format!("{} {}\n", &digest[..32], &digest[32..])),
+        (false, format!("{}\n", fingerprint.join(":"))),
+        (false, format!("sha256 Fingerprint={digest}\n")),
+        (false, "-----BEGIN CERTIFICATE-----\n".to_owned()),
+        (false, format!("\u{feff}{digest}\n")),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let site = root.path().join("imprint/site");
+        std::fs::create_dir(root.path().join("imprint")).unwrap();
+        std::fs::write(&site, &text).unwrap();
+        let taken = imprint::facts::site_pin(root.path()).is_ok_and(|pin| pin.is_some());
+        assert_eq!(taken, good, "the agent: {text:?}");
+        let built = build(&[("IMPRINT_SITE", site.to_str().unwrap())], "");
+        assert_eq!(built.built, good, "the module: {text:?}\n{}", built.said);
+        assert_eq!(built.image.path().join("imprint/site").exists(), good, "{text:?}");
+        let named = built.said.contains(&format!("FATAL imprint: {}", site.display()));
+        assert_eq!(named, !good, "{}", built.said);
+    }
+}
+
+/// dracut passes over a file that is not there, and the image has no agent, no unit, or no pin.
+#[test]
+fn a_file_that_was_named_and_is_not_there_ends_the_build() {
+    let text = tempfile::NamedTempFile::new().unwrap();
+    let no_program = text.path().to_str().unwrap();
+    for (variable, value, words) in [
+        (
+            "IMPRINT_BINARY",
+            "/nowhere",
+            "FATAL imprint: /nowhere is no program; install the agent there, or name it with",
+        ),
+        ("IMPRINT_BINARY", "/tmp", "FATAL imprint: /tmp is no program"),
+        ("IMPRINT_BINARY", no_program, "is no program; install the agent there, or name it with IMPRINT_BINARY"),
+        (
+            "IMPRINT_UNIT",
+            "/nowhere",
+            "FATAL imprint: /nowhere is no unit; install imprint.service there, or name it with",
+        ),
+        ("IMPRINT_SITE", "/nowhere", "FATAL imprint: /nowhere is the site pin, and cannot be read"),
+        ("IMPRINT_SITE", "/tmp", "FATAL imprint: /tmp is the site pin, and cannot be read"),
+    ] {
+        let built = build(&[(variable, value)], "systemd-initrd");
+        assert!(!built.built && built.said.contains(words), "{variable}={value}: {}", built.said);
+    }
+}
+
+/// The kernel unpacks a file of a later archive into a folder that is there, and drops it silently where there is none.
+/// Without net-lib, dracut 110 and later leave out the rules that links are named by.
+#[test]
+fn what_every_image_has() {
+    for included in ["systemd-initrd", ""] {
+        let built = build(&[], included);
+        assert!(built.built, "{}", built.said);
+        let folder = built.image.path().join("imprint").metadata().unwrap();
+        assert!(folder.is_dir());
+        assert_eq!(folder.permissions().mode() & 0o7777, 0o700);
+        assert!(!built.image.path().join("imprint/site").exists());
+        for line in [
+            "file /usr/bin/imprint",
+            "rules 75-net-description.rules 80-net-name-slot.rules 80-net-setup-link.rules",
+            "files -o /usr/lib/systemd/network/*.link",
+        ] {
+            assert!(built.said.lines().any(|said| said == line), "{line}\n{}", built.said);
+        }
+        let unit = built.said.contains("file /usr/lib/systemd/system/imprint.service");
+        assert_eq!((unit, built.said.contains("hook initqueue\n")), (!included.is_empty(), included.is_empty()));
+    }
+    assert!(Path::new(MODULE).join("imprint-run.sh").exists());
+}
