@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 demo demo-serial test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
@@ -34,6 +34,27 @@ build-aarch64:
 	cargo zigbuild --locked --profile agent -p imprint --target $(TARGET)
 	cargo zigbuild --locked --profile host -p imprint-host --target $(TARGET)
 	@scripts/check-aarch64 target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host
+
+## install     what make build built, into DESTDIR/usr: programs, units, dracut module, manual pages, docs
+# It builds nothing, so that root needs no compiler. The prefix is /usr: the units and the dracut module name it. On the
+# running system (no DESTDIR) it also makes the server's user and state directory.
+BIN := dist/$(ARCH)
+install: USR = $(DESTDIR)/usr
+install:
+	@for program in imprint imprint-host; do \
+		test -x $(BIN)/$$program || { echo "make install: $(BIN)/$$program is not there: run make build first" >&2; exit 1; }; \
+	done
+	install -D -m 755 -t $(USR)/bin $(BIN)/imprint $(BIN)/imprint-host
+	install -D -m 644 -t $(USR)/lib/systemd/system systemd/*.service systemd/*.timer
+	install -D -m 644 systemd/imprint-host.sysusers $(USR)/lib/sysusers.d/imprint-host.conf
+	install -D -m 644 systemd/imprint-host.tmpfiles $(USR)/lib/tmpfiles.d/imprint-host.conf
+	install -D -m 755 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.sh
+	install -D -m 644 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.conf
+	for page in man/*; do install -D -m 644 -t $(USR)/share/man/man$${page##*.} $$page; done
+	install -D -m 644 -t $(USR)/share/doc/imprint README.md CHANGELOG.md SECURITY.md LICENSE-*
+	install -D -m 644 -t $(USR)/share/doc/imprint/docs docs/*
+	@test -n "$(DESTDIR)" || ! command -v systemd-sysusers >/dev/null || \
+		{ systemd-sysusers imprint-host.conf && systemd-tmpfiles --create imprint-host.conf; }
 
 ## demo        a real kernel boots and comes up with its own certificate
 demo: export DEMO_START := $(shell date +%s.%N)

@@ -23,6 +23,7 @@ mod pure {
     mod docs;
     mod drives;
     mod errors;
+    mod install;
     mod line;
     mod slow;
     mod units;
