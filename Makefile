@@ -114,7 +114,7 @@ bench-quick: build
 	@scripts/install-needs bench vm
 	@benches/bench.py --quick
 
-## bench-readme writes what the last make bench measured into README.md, with its commit
+## bench-readme writes what the last make bench measured into docs/benchmarks.md and README.md, with its commit
 bench-readme:
 	@benches/readme.py
 

@@ -25,6 +25,7 @@ mod pure {
     mod errors;
     mod install;
     mod line;
+    mod pages;
     mod slow;
     mod units;
     mod volumes;

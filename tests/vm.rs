@@ -31,6 +31,7 @@ mod vm {
     mod matrix;
     mod network;
     mod plain;
+    mod quickstart;
 }
 
 /// A CA with a server, and one node's payload on a config drive.
