@@ -32,6 +32,7 @@ mod vm {
     mod network;
     mod plain;
     mod quickstart;
+    mod rescue;
 }
 
 /// A CA with a server, and one node's payload on a config drive.

@@ -540,3 +540,29 @@ fn symptoms_are_words_of_the_program() {
     assert!(missing.is_empty(), "docs/troubleshooting.md: the program does not say: {missing:#?}");
     assert!(count > 15, "{count}");
 }
+
+/// Every key that a record may have stands on its page, and every key on the page is one.
+#[test]
+fn keys_of_a_record_are_on_its_page() {
+    let page = read("docs/node-toml.md");
+    let mut keys = BTreeSet::new();
+    for file in ["host/src/record.rs", "host/src/record/network.rs"] {
+        for mark in ["take(\"", "need(\"", "list(\"", "flag(\""] {
+            keys.extend(read(file).split(mark).skip(1).filter_map(|rest| rest.split('"').next().map(str::to_owned)));
+        }
+    }
+    assert!(keys.len() > 30, "{keys:?}");
+    let words = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| !c.is_ascii_alphanumeric()).map(ToOwned::to_owned).collect()
+    };
+    let all: BTreeSet<String> = spans(&page.replace("```", "")).flat_map(words).collect();
+    let missing: Vec<&String> = keys.iter().filter(|key| !all.contains(*key)).collect();
+    assert!(missing.is_empty(), "docs/node-toml.md lacks {missing:?}");
+    for line in page.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let (cell, _) = line.split_once(" | ").unwrap();
+        for span in spans(&format!("`{cell}")) {
+            let key = span.split(' ').next().unwrap();
+            assert!(keys.contains(key), "docs/node-toml.md has {key}");
+        }
+    }
+}
