@@ -51,7 +51,7 @@ install:
 	install -D -m 755 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.sh
 	install -D -m 644 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.conf
 	for page in man/*; do install -D -m 644 -t $(USR)/share/man/man$${page##*.} $$page; done
-	install -D -m 644 -t $(USR)/share/doc/imprint README.md CHANGELOG.md SECURITY.md LICENSE-*
+	install -D -m 644 -t $(USR)/share/doc/imprint README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-*
 	install -D -m 644 -t $(USR)/share/doc/imprint/docs docs/*
 	@test -n "$(DESTDIR)" || ! command -v systemd-sysusers >/dev/null || \
 		{ systemd-sysusers imprint-host.conf && systemd-tmpfiles --create imprint-host.conf; }
@@ -137,7 +137,7 @@ check-repro:
 dist: build
 	@scripts/install-needs vm
 	@rm -rf dist/$(BUNDLE) && mkdir -p dist/$(BUNDLE)
-	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut systemd man docs README.md CHANGELOG.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
+	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut systemd man docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
 	@tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(BUNDLE) | \
 		zstd -q -19 -f -o dist/$(BUNDLE).tar.zst
 	@rm -rf dist/$(BUNDLE)

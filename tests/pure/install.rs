@@ -73,7 +73,7 @@ fn everything_is_installed_and_nothing_else() {
         (format!("usr/share/man/man{section}/{name}"), 0o644)
     }));
     want.extend(names("docs").map(|name| (format!("usr/share/doc/imprint/docs/{name}"), 0o644)));
-    let pages = ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"];
+    let pages = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"];
     want.extend(pages.map(|name| (format!("usr/share/doc/imprint/{name}"), 0o644)));
     want.sort();
     assert_eq!(installed(&destination, "0077"), want);

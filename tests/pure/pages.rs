@@ -566,3 +566,25 @@ fn keys_of_a_record_are_on_its_page() {
         }
     }
 }
+
+/// What a monitor is configured with: each counter that the server registers is on the page, and no other.
+#[test]
+fn metrics_are_those_of_the_server() {
+    let page = read("docs/host.md");
+    let on_page: BTreeSet<&str> = page
+        .split("imprint_host_")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap())
+        .collect();
+    let source = read("host/src/serve/metrics.rs");
+    let calls =
+        source.split(".register").skip(1).filter_map(|rest| rest.split_once('(')).map(|(_, rest)| rest.trim_start());
+    let registered: Vec<&str> = calls.filter_map(|rest| rest.strip_prefix('"')?.split('"').next()).collect();
+    assert!(registered.len() >= 10, "{registered:?}");
+    for name in &registered {
+        // The format adds the unit, `_total`, and `process_`.
+        let is_there = on_page.iter().any(|known| known.trim_start_matches("process_").starts_with(name));
+        assert!(is_there, "docs/host.md lacks {name}: {on_page:?}");
+    }
+    assert_eq!(on_page.len(), registered.len(), "{on_page:?}\n{registered:?}");
+}
