@@ -78,3 +78,22 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
         assert!(!keys.contains(&key), "{key}=");
     }
 }
+
+/// A word that is misspelt is a sandbox that is not there: systemd passes it over with a line in the journal.
+#[test]
+fn systemd_knows_every_line_of_the_units() {
+    let verify = |path: &str| {
+        let (_, said) = analyze(&["verify", "--man=no", path]);
+        // The programs are not installed here.
+        let lines = said.lines().filter(|line| !line.contains(" is not executable: No such file or directory"));
+        lines.map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let misspelt = folder.path().join("misspelt.service");
+    std::fs::write(&misspelt, "[Service]\nExecStart=/bin/true\nProtectSytem=strict\n").unwrap();
+    let said = verify(misspelt.to_str().unwrap());
+    assert!(said.iter().any(|line| line.contains("'ProtectSytem'")), "{said:?}");
+    for unit in ["imprint.service", "imprint-renew.service", "imprint-renew.timer", "imprint-host.service"] {
+        assert_eq!(verify(&format!("{FOLDER}/{unit}")), Vec::<String>::new(), "{unit}");
+    }
+}

@@ -218,7 +218,8 @@ pub(super) fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStr
 }
 
 pub(super) fn until(line: &mut std::os::unix::net::UnixStream, seen: &mut String, words: &str) {
-    line.set_read_timeout(Some(PATIENCE)).unwrap();
+    // No limit here: that of the machine ends it, and the line with it.
+    line.set_read_timeout(None).unwrap();
     let from = seen.len();
     let mut buffer = [0; 1024];
     while !seen[from..].contains(words) {
