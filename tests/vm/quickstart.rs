@@ -90,7 +90,8 @@ fn kernel() -> PathBuf {
 fn is(report: &Report, part: &str, want: &[&str]) {
     let mut said: Vec<&str> = report.part(part).lines().collect();
     let mut want = want.to_vec();
-    (said.sort_unstable(), want.sort_unstable());
+    said.sort_unstable();
+    want.sort_unstable();
     assert_eq!(said, want, "{part}: {}", report.console);
 }
 
