@@ -28,6 +28,7 @@ mod pure {
     mod pages;
     mod slow;
     mod units;
+    mod values;
     mod volumes;
     mod writers;
 
