@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 demo demo-serial test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
@@ -34,6 +34,27 @@ build-aarch64:
 	cargo zigbuild --locked --profile agent -p imprint --target $(TARGET)
 	cargo zigbuild --locked --profile host -p imprint-host --target $(TARGET)
 	@scripts/check-aarch64 target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host
+
+## install     what make build built, into DESTDIR/usr: programs, units, dracut module, manual pages, docs
+# It builds nothing, so that root needs no compiler. The prefix is /usr: the units and the dracut module name it. On the
+# running system (no DESTDIR) it also makes the server's user and state directory.
+BIN := dist/$(ARCH)
+install: USR = $(DESTDIR)/usr
+install:
+	@for program in imprint imprint-host; do \
+		test -x $(BIN)/$$program || { echo "make install: $(BIN)/$$program is not there: run make build first" >&2; exit 1; }; \
+	done
+	install -D -m 755 -t $(USR)/bin $(BIN)/imprint $(BIN)/imprint-host
+	install -D -m 644 -t $(USR)/lib/systemd/system systemd/*.service systemd/*.timer
+	install -D -m 644 systemd/imprint-host.sysusers $(USR)/lib/sysusers.d/imprint-host.conf
+	install -D -m 644 systemd/imprint-host.tmpfiles $(USR)/lib/tmpfiles.d/imprint-host.conf
+	install -D -m 755 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.sh
+	install -D -m 644 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.conf
+	for page in man/*; do install -D -m 644 -t $(USR)/share/man/man$${page##*.} $$page; done
+	install -D -m 644 -t $(USR)/share/doc/imprint README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-*
+	install -D -m 644 -t $(USR)/share/doc/imprint/docs docs/*
+	@test -n "$(DESTDIR)" || ! command -v systemd-sysusers >/dev/null || \
+		{ systemd-sysusers imprint-host.conf && systemd-tmpfiles --create imprint-host.conf; }
 
 ## demo        a real kernel boots and comes up with its own certificate
 demo: export DEMO_START := $(shell date +%s.%N)
@@ -94,7 +115,7 @@ bench-quick: build
 	@scripts/install-needs bench vm
 	@benches/bench.py --quick
 
-## bench-readme writes what the last make bench measured into README.md, with its commit
+## bench-readme writes what the last make bench measured into docs/benchmarks.md and README.md, with its commit
 bench-readme:
 	@benches/readme.py
 
@@ -117,7 +138,7 @@ check-repro:
 dist: build
 	@scripts/install-needs vm
 	@rm -rf dist/$(BUNDLE) && mkdir -p dist/$(BUNDLE)
-	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut systemd man docs README.md CHANGELOG.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
+	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut systemd man docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
 	@tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(BUNDLE) | \
 		zstd -q -19 -f -o dist/$(BUNDLE).tar.zst
 	@rm -rf dist/$(BUNDLE)

@@ -323,7 +323,7 @@ def main():
     results.write()
     results.show()
     if not words.only:
-        failed += [f"README has a row that no bench makes: {name}" for name in readme.lacking(results.rows)]
+        failed += [f"docs/benchmarks.md has a row that no bench makes: {name}" for name in readme.lacking(results.rows)]
     failed += [f"{name}: the bar does not hold" for name in results.missed]
     for what in failed:
         print(f"bench: {what}", file=sys.stderr)

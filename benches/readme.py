@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the table of README's section "Measured", and docs/line.svg, from what the last whole bench wrote. Nobody
-copies a figure by hand: each stands there with the commit that it was measured on.
+"""Writes the table of docs/benchmarks.md, README's summary of it, and docs/line.svg from what the last whole bench wrote.
+Nobody copies a figure by hand: each stands there with the commit that it was measured on.
 
-usage: readme.py [--drop]    --drop: README loses the rows that this bench does not have"""
+usage: readme.py [--drop]    --drop: the page loses the rows that this bench does not have"""
 
 import json
 import re
@@ -12,6 +12,10 @@ import sys
 from results import FOLDER, ROOT, bar, title
 
 README = ROOT / "README.md"
+PAGE = ROOT / "docs/benchmarks.md"
+# What README says: how large it is, what a check-in costs, what it adds to a boot.
+SUMMARY = ("agent, stripped", "typical payload", "check-in, CPU", "check-in, wall",
+           "no source, time beyond the configured wait", "line, 4 KiB sealed at 115200, by bytes x 10 / baud")
 BEGIN, END = "<!-- written by make bench-readme -->\n", "<!-- end of what make bench-readme writes -->\n"
 
 
@@ -30,24 +34,39 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
-def split(text):
-    """README before, in and behind the markers."""
-    before, found, rest = text.partition(BEGIN)
+def split(page):
+    """The page before, in and behind the markers."""
+    before, found, rest = page.read_text().partition(BEGIN)
     inside, closed, behind = rest.partition(END)
     if not found or not closed:
-        sys.exit(f"readme.py: README.md has no {BEGIN.strip()} … {END.strip()}; put both lines back")
+        sys.exit(f"readme.py: {page} has no {BEGIN.strip()} … {END.strip()}; put both lines back")
     return before + found, inside, closed + behind
 
 
-def names(text):
-    """The first column of README's table."""
-    return re.findall(r"^\| (?!what \|)([^|]+) \|", split(text)[1], re.MULTILINE)
+def names(page):
+    """The first column of its table."""
+    return re.findall(r"^\| (?!what \|)([^|]+) \|", split(page)[1], re.MULTILINE)
 
 
 def lacking(rows):
-    """Rows of README that this bench did not make: something has been lost, or README is of another bench."""
+    """Rows of the page that this bench did not make: something has been lost, or the page is of another bench."""
     made = {row["name"] for row in rows}
-    return [name for name in names(README.read_text()) if not any(name == known or name.startswith(f"{known} (") for known in made)]
+    return [name for name in names(PAGE) if not any(name == known or name.startswith(f"{known} (") for known in made)]
+
+
+def summary(rows):
+    """The rows of README; all of them, or the bench was not whole."""
+    made = {row["name"] for row in rows}
+    missing = [name for name in SUMMARY if name not in made]
+    if missing:
+        sys.exit("readme.py: the last bench did not measure " + "; ".join(missing) + "; run all of make bench")
+    return [row for row in rows if row["name"] in SUMMARY]
+
+
+def write(page, said, rows):
+    before, _, behind = split(page)
+    page.write_text(f"{before}\n{said}\n\n{table(rows)}\n{behind}")
+    print(f"{page.relative_to(ROOT)}: {len(rows)} rows")
 
 
 def main():
@@ -58,17 +77,15 @@ def main():
     commits = {row["commit"] for row in rows}
     if len(commits) != 1 or "+changes" in next(iter(commits)):
         sys.exit(f"readme.py: measured on {', '.join(sorted(commits))}; commit everything, then run make bench")
-    text = README.read_text()
     lost = lacking(rows)
     if lost and "--drop" not in sys.argv[1:]:
-        sys.exit("readme.py: README has rows that the last bench did not measure: " + "; ".join(lost) +
+        sys.exit("readme.py: docs/benchmarks.md has rows that the last bench did not measure: " + "; ".join(lost) +
                  "; run all of make bench, or drop them with --drop")
-    before, _, behind = split(text)
-    first = rows[0]
-    said = f"Measured on commit `{first['commit']}` on {first['date']}: {first['machine']}.\n\n"
-    README.write_text(f"{before}\n{said}{table(rows)}\n{behind}")
+    first, short = rows[0], summary(rows)
+    said = f"Measured on commit `{first['commit']}` on {first['date']}: {first['machine']}."
+    write(PAGE, said, rows)
+    write(README, f"{said} [All of it](docs/benchmarks.md).", short)
     shutil.copy(FOLDER / "line.svg", ROOT / "docs/line.svg")
-    print(f"README.md: {len(rows)} rows of commit {first['commit']}")
 
 
 if __name__ == "__main__":

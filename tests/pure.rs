@@ -25,11 +25,14 @@ mod pure {
     mod drives;
     mod errors;
     mod floors;
+    mod install;
     mod line;
     mod outside;
+    mod pages;
     mod slow;
     mod terminals;
     mod units;
+    mod values;
     mod volumes;
     mod writers;
 

@@ -34,6 +34,8 @@ mod vm {
     mod network;
     mod plain;
     mod prompt;
+    mod quickstart;
+    mod rescue;
 }
 
 /// A CA with a server, and one node's payload on a config drive.

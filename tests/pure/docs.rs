@@ -149,15 +149,29 @@ fn the_command_line_page_is_the_programs_table() {
     is_current(page, &text);
 }
 
-/// Figures that were copied by hand drift. README's table is written from what a bench measured, with the commit that it
-/// was measured on, and that commit can be looked at.
-#[test]
-fn the_measured_figures_are_those_of_a_commit_that_exists() {
-    let (path, text) = page("README.md");
+/// What `make bench-readme` has written into a page.
+fn measured(name: &str) -> (PathBuf, String) {
+    let (path, text) = page(name);
     let (_, rest) = text.split_once("<!-- written by make bench-readme -->\n").expect("the first mark");
     let (table, _) = rest.split_once("<!-- end of what make bench-readme writes -->\n").expect("the second mark");
+    (path, table.to_owned())
+}
+
+fn commit(table: &str) -> &str {
     let commit = table.split("Measured on commit `").nth(1).and_then(|rest| rest.split('`').next());
-    let commit = commit.expect("the commit: run make bench, then make bench-readme");
+    commit.expect("the commit: run make bench, then make bench-readme")
+}
+
+fn rows(table: &str) -> Vec<&str> {
+    table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what")).collect()
+}
+
+/// Figures that were copied by hand drift. The table is written from what a bench measured, with the commit that it was
+/// measured on, and that commit can be looked at.
+#[test]
+fn the_measured_figures_are_those_of_a_commit_that_exists() {
+    let (path, table) = measured("docs/benchmarks.md");
+    let commit = commit(&table);
     assert!(commit.len() >= 7 && commit.chars().all(|c| c.is_ascii_hexdigit()), "{commit}");
     let git = std::process::Command::new("git")
         .arg("-C")
@@ -167,5 +181,18 @@ fn the_measured_figures_are_those_of_a_commit_that_exists() {
         .expect("git");
     let said = String::from_utf8_lossy(&git.stderr);
     assert!(git.status.success(), "{commit} is no commit before this one (a shallow clone has no history): {said}");
-    assert!(table.lines().filter(|line| line.starts_with("| ")).count() > 20, "a whole bench has more rows:\n{table}");
+    assert!(rows(&table).len() > 20, "a whole bench has more rows:\n{table}");
+}
+
+/// README has six of the rows, of the same bench.
+#[test]
+fn the_readme_has_a_summary_of_what_was_measured() {
+    let (_, table) = measured("docs/benchmarks.md");
+    let (_, summary) = measured("README.md");
+    assert_eq!(commit(&summary), commit(&table));
+    let rows = rows(&summary);
+    assert_eq!(rows.len(), 6, "{summary}");
+    for row in rows {
+        assert!(table.contains(&format!("{row}\n")), "{row}");
+    }
 }

@@ -50,6 +50,9 @@ pub struct Machine {
     console: Option<String>,
     /// Its power is cut once it has reported: with a drive that never answers, it does not end by itself.
     cut: bool,
+    root: Option<PathBuf>,
+    base: Option<PathBuf>,
+    limit: Duration,
 }
 
 /// What the guest said.
@@ -81,6 +84,9 @@ impl Machine {
             quiet: true,
             console: None,
             cut: false,
+            root: None,
+            base: None,
+            limit: LIMIT,
         }
     }
 
@@ -193,6 +199,27 @@ impl Machine {
         self
     }
 
+    /// Another disk for the real root, which the machine writes to.
+    #[must_use]
+    pub fn root_disk(mut self, image: &Path) -> Machine {
+        self.root = Some(image.to_owned());
+        self.append("rw")
+    }
+
+    /// Another initramfs than that of `scripts/vm-images`.
+    #[must_use]
+    pub fn initramfs_image(mut self, image: &Path) -> Machine {
+        self.base = Some(image.to_owned());
+        self
+    }
+
+    /// It waits for others, so it may take longer than a boot.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Machine {
+        self.limit = limit;
+        self
+    }
+
     /// Without the network that every machine has.
     #[must_use]
     pub fn without_network(mut self) -> Machine {
@@ -202,13 +229,13 @@ impl Machine {
 
     /// Boots it and waits for its report.
     pub fn boot(self) -> Report {
-        let cut = self.cut;
+        let (cut, limit) = (self.cut, self.limit);
         let (qemu, files) = self.start();
-        let ended = qemu.wait(LIMIT, &|| cut && files.text("report").contains("@@ end"));
+        let ended = qemu.wait(limit, &|| cut && files.text("report").contains("@@ end"));
         let (console, report) = (files.text("console"), files.text("report"));
         let tail: Vec<&str> = console.lines().rev().take(40).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
-        assert!(ended, "the machine did not end within {LIMIT:?}; its console:\n{}", tail.join("\n"));
+        assert!(ended, "the machine did not end within {limit:?}; its console:\n{}", tail.join("\n"));
         assert!(report.contains("@@ end"), "the machine sent no report; its console:\n{}", tail.join("\n"));
         Report { parts: parts(&report), console }
     }
@@ -240,6 +267,10 @@ impl Machine {
         append.truncate(imprint::options::CMDLINE_MAX);
         let chardev = self.console.as_deref().unwrap_or("file");
         let file = if self.console.is_some() { "logfile" } else { "path" };
+        let root = match &self.root {
+            Some(image) => format!("file={},if=none,id=root,format=raw", image.display()),
+            None => format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display()),
+        };
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
             .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
@@ -251,7 +282,7 @@ impl Machine {
             .args(["-chardev", &format!("{chardev},id=console,{file}={}", console.display())])
             .args(["-device", "virtio-serial-pci", "-chardev", &format!("file,id=report,path={}", report.display())])
             .args(["-device", "virtserialport,chardev=report,name=imprint.test"])
-            .args(["-drive", &format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display())])
+            .args(["-drive", &root])
             .args(["-device", "virtio-blk-pci,drive=root,addr=10"])
             .args(
                 self.network
@@ -265,7 +296,7 @@ impl Machine {
     }
 
     fn initramfs(&self, images: &Path, work: &Path) -> PathBuf {
-        let base = images.join("initramfs");
+        let base = self.base.clone().unwrap_or_else(|| images.join("initramfs"));
         if self.extra.is_empty() && self.archive.is_empty() {
             return base;
         }

@@ -166,11 +166,7 @@ fn a_virtio_port_of_that_name() {
 #[test]
 fn by_hand_at_the_console() {
     let site = Site::new(NODE);
-    let mut state = State::open(&site.work.path().join("state")).unwrap();
-    let options = compose::Options { expires: DAY, medium: compose::Medium::Text, ..Default::default() };
-    let payload = state.payload("node1", &options, Timestamp::system()).unwrap();
-    let text = String::from_utf8(compose::text(&payload.bytes).to_vec()).unwrap();
-    assert!(text.lines().all(|line| line.len() <= 76), "{text}");
+    let text = text_of(&site);
     let socket = site.work.path().join("console");
     let chardev = format!("socket,path={},server=on,wait=off", socket.display());
     let person = std::thread::spawn(move || {
@@ -202,6 +198,16 @@ fn by_hand_at_the_console() {
     sane(&report);
 }
 
+/// `imprint-host payload node1 --as text`
+pub(super) fn text_of(site: &Site) -> String {
+    let mut state = State::open(&site.work.path().join("state")).unwrap();
+    let options = compose::Options { expires: DAY, medium: compose::Medium::Text, ..Default::default() };
+    let payload = state.payload("node1", &options, Timestamp::system()).unwrap();
+    let text = String::from_utf8(compose::text(&payload.bytes).to_vec()).unwrap();
+    assert!(text.lines().all(|line| line.len() <= 76), "{text}");
+    text
+}
+
 pub(super) fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStream {
     let start = std::time::Instant::now();
     loop {
@@ -215,7 +221,8 @@ pub(super) fn connected(socket: &std::path::Path) -> std::os::unix::net::UnixStr
 }
 
 pub(super) fn until(line: &mut std::os::unix::net::UnixStream, seen: &mut String, words: &str) {
-    line.set_read_timeout(Some(PATIENCE)).unwrap();
+    // No limit here: that of the machine ends it, and the line with it.
+    line.set_read_timeout(None).unwrap();
     let from = seen.len();
     let mut buffer = [0; 1024];
     while !seen[from..].contains(words) {
