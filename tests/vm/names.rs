@@ -28,7 +28,8 @@ struct House {
 
 impl House {
     fn new() -> House {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests make namespaces: run them as root");
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+            .expect("these tests make namespaces: run them as root");
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         ip("link set lo up");
@@ -37,7 +38,8 @@ impl House {
         let work = tempfile::tempdir().unwrap();
         for (file, text) in [("resolv.conf", format!("nameserver {HERE}\n")), ("hosts", String::new())] {
             std::fs::write(work.path().join(file), text).unwrap();
-            mount(Some(&work.path().join(file)), Path::new(&format!("/etc/{file}")), none, MsFlags::MS_BIND, none).unwrap();
+            mount(Some(&work.path().join(file)), Path::new(&format!("/etc/{file}")), none, MsFlags::MS_BIND, none)
+                .unwrap();
         }
         let url = EstUrl::try_from(format!("https://{NAME}:8443/.well-known/est").as_str()).unwrap();
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
@@ -91,7 +93,7 @@ impl Dnsmasq {
         dnsmasq.args(["--no-hosts", "--bind-interfaces", "--log-facility=-", &format!("--listen-address={HERE}")]);
         let child = dnsmasq.args(options).stderr(Stdio::null()).spawn().expect("these tests need dnsmasq");
         // It answers once its socket is there.
-        let asker = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let asker = UdpSocket::bind((HERE, 0)).unwrap();
         asker.connect((HERE, 53)).unwrap();
         asker.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let limit = imprint::time::Deadline::after(PATIENCE);
@@ -140,7 +142,20 @@ fn name_server(a: Says, aaaa: Says) {
                     true => HERE6.parse::<std::net::Ipv6Addr>().unwrap().octets().to_vec(),
                     false => HERE.parse::<Ipv4Addr>().unwrap().octets().to_vec(),
                 };
-                answer.extend([0xc0, 12, 0, asked[end - 3], 0, 1, 0, 0, 0, 60, 0, u8::try_from(address.len()).unwrap()]);
+                answer.extend([
+                    0xc0,
+                    12,
+                    0,
+                    asked[end - 3],
+                    0,
+                    1,
+                    0,
+                    0,
+                    0,
+                    60,
+                    0,
+                    u8::try_from(address.len()).unwrap(),
+                ]);
                 answer.extend(address);
             }
             let asker: SocketAddr = asker;
@@ -183,7 +198,8 @@ fn a_name_that_nobody_knows_is_told_with_those_who_were_asked() {
     let house = House::new();
     name_server(Some(3), Some(3));
     let words = house.enroll(3).unwrap_err();
-    let want = format!("{NAME} has no address (A: none; AAAA: none) by {HERE}; check the URL and what the name servers know");
+    let want =
+        format!("{NAME} has no address (A: none; AAAA: none) by {HERE}; check the URL and what the name servers know");
     assert!(words.contains(&want), "{words}");
 }
 
@@ -191,7 +207,7 @@ fn a_name_that_nobody_knows_is_told_with_those_who_were_asked() {
 fn name_servers_that_keep_silent_are_named() {
     let house = House::new();
     name_server(None, None);
-    let words = patiently(Duration::from_secs(8), |limit| {
+    let words = patiently(Duration::from_secs(2), |limit| {
         let words = house.enroll(u32::try_from(limit.as_secs()).unwrap()).unwrap_err();
         if words.contains("no answer about") { Ok(words) } else { Err(words) }
     });
