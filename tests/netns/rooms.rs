@@ -133,7 +133,7 @@ fn any(config: LinkConfig) -> NetworkPlan {
 
 #[test]
 fn a_static_address_alone_goes_to_the_link_with_the_gateway() {
-    let _peer = two_links("ip addr add 172.31.1.1/32 dev p1; ip route add 203.0.113.7 dev p1; ip link set p1 up");
+    let _peer = two_links("ip addr add 172.31.1.1/32 dev p1; ip link set p1 up; ip route add 203.0.113.7 dev p1");
     ip("link set eth0 up");
     operational("eth0");
     let root = root(&[("eth0", "igb"), ("eth1", "igb")]);
