@@ -98,7 +98,7 @@ pub enum SourceError {
     },
     /// A file that was named is longer than a payload can be, and what it is, if that is known.
     TooLong(PathBuf, Option<Form>),
-    /// What `imprint.payload=` says is a payload in another form.
+    /// `imprint.payload=` holds a payload in another form than base64url.
     Form(Form),
     /// What `imprint.payload=` says is no base64url.
     Base64 {

@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 use super::{CMDLINE_MAX, Options, OptionsError, words};
 
 /// The files with words that dracut's getarg reads beside the kernel command line (modules.d/*base/dracut-lib.sh,
-/// getcmdline). A word of a later text replaces those of its name in earlier ones, as the last one is what getarg gives.
+/// getcmdline). A word in a later text replaces the words of the same name in earlier texts: getarg, too, takes the last.
 #[derive(Default)]
 pub struct ImageWords {
-    /// What the kernel command line goes before.
+    /// Texts whose words the kernel command line replaces.
     pub before: Vec<Text>,
-    /// What goes before the kernel command line.
+    /// Texts whose words replace those of the kernel command line.
     pub after: Vec<Text>,
 }
 
@@ -28,7 +28,7 @@ impl Options {
     /// What the image and the kernel command line ask for together.
     pub fn with_image(image: &ImageWords, cmdline: &str) -> Result<Options, OptionsError> {
         let after: Vec<&str> = image.after.iter().map(|text| text.words.as_str()).collect();
-        // Not taken apart where that is not needed: what stands behind `--` stays there.
+        // The kernel command line stays as it is where nothing in it is replaced, `--` and what follows it included.
         let cmdline = match names(cmdline).iter().any(|name| after.iter().any(|text| names(text).contains(name))) {
             true => left_of(cmdline, &after),
             false => Zeroizing::new(cmdline.to_owned()),
@@ -42,7 +42,7 @@ impl Options {
         for (number, text) in image.after.iter().enumerate() {
             kept.push((text, left_of(&text.words, after.get(number.saturating_add(1)..).unwrap_or_default())));
         }
-        // The kernel command line last, as its end may be missing.
+        // The kernel command line comes last: a payload that was cut off is known by its place at the end.
         let mut all = Zeroizing::new(String::with_capacity(length(&kept).saturating_add(cmdline.len())));
         kept.iter().for_each(|(_, words)| all.push_str(words));
         all.push_str(&cmdline);
@@ -84,7 +84,7 @@ fn names(text: &str) -> Vec<String> {
     words(text).0.iter().map(|word| name(word)).collect()
 }
 
-/// Up to its `=`: no payload.
+/// The word up to its `=`.
 fn name(word: &str) -> String {
     word.split('=').next().unwrap_or_default().to_owned()
 }

@@ -55,7 +55,7 @@ pub enum Problem {
     Truncated,
     /// Bytes behind the payload.
     Trailing(usize),
-    /// Not a payload, but what it is, is known.
+    /// A payload in another form, or a file of another kind that is known.
     Form(Form),
     /// Not CBOR, or CBOR that no payload can hold (tags, indefinite lengths, deep nesting).
     NotCbor(String),

@@ -22,7 +22,8 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
     mark(device)
 }
 
-/// What has a medium on which no volume stands that is read here, and its partitions.
+/// For a medium without a volume of a format that is read here: the partition table or the file system that is there
+/// instead, and the partitions.
 pub fn instead(device: &mut (impl Read + Seek)) -> Result<Option<(&'static str, Vec<Partition>)>, VolumeError> {
     if let Some(Table { name, partitions }) = table(device)? {
         return Ok(Some((name, partitions)));
@@ -86,7 +87,7 @@ struct Table {
 
 /// In sectors of 512 bytes; `end` is the first that is not part of it.
 pub struct Partition {
-    /// As partitioning programs and the kernel count: from 1, with those that are not used.
+    /// From 1. Entries of the table that are not in use count, too, as in the kernel's names.
     pub number: u32,
     start: u64,
     end: u64,

@@ -153,7 +153,7 @@ fn first_in(partitions: &[Partition], device: &mut Window<impl Read + Seek>, wan
     partitions.iter().take(MAX_PARTITIONS).find_map(|partition| {
         let (start, len) = partition.place();
         device.narrow(start, len);
-        // What cannot be read there is none of ours, as far as anybody can tell.
+        // A partition that cannot be read is passed over: this is for the message only.
         let volumes = Volume::all(device).unwrap_or_default();
         volumes.into_iter().find_map(|volume| {
             let labels: Vec<String> = volume.labels().map(ToOwned::to_owned).collect();
