@@ -50,7 +50,16 @@ pub(super) fn near_miss(name: &str) -> Option<NearMiss> {
         if distance(stem, STEM) > 1 {
             return None;
         }
-        if rest.is_empty() { "imprint=" } else { nearest(&format!("{STEM}.{rest}")) }
+        if rest.is_empty() {
+            "imprint="
+        } else {
+            let (away, meant) = nearest_by(&format!("{STEM}.{rest}"));
+            // A word of somebody else's that begins like ours is no slip of the pen.
+            if away > SLIP {
+                return None;
+            }
+            meant
+        }
     };
     Some(NearMiss { word: Printable::up_to(name, 80), meant, behind_dashes: false })
 }
@@ -64,10 +73,19 @@ pub(super) fn behind_dashes(name: &str) -> Option<NearMiss> {
 
 /// The word of the table that is spelt most alike, the shorter one first.
 pub(super) fn nearest(name: &str) -> &'static str {
-    let name: String = name.chars().take(LONGEST).collect();
-    let alike = |word: &&Word| (distance(word.name.trim_end_matches('='), &name), word.name.len());
-    WORDS.iter().min_by_key(alike).map_or("imprint=", |word| word.name)
+    nearest_by(name).1
 }
+
+/// The same, with how far away it is.
+fn nearest_by(name: &str) -> (usize, &'static str) {
+    let name: String = name.chars().take(LONGEST).collect();
+    let away = |word: &Word| distance(word.name.trim_end_matches('='), &name);
+    let all = WORDS.iter().map(|word| (away(word), word.name));
+    all.min_by_key(|(away, word)| (*away, word.len())).unwrap_or((LONGEST, "imprint="))
+}
+
+/// So many letters may be wrong.
+const SLIP: usize = 3;
 
 /// What all our words but BOOTIF= begin with.
 const STEM: &str = "imprint";
@@ -158,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_nobodys_business() {
         let line = "BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet splash console=ttyS0,115200n8 print-fatal-signals=1 \
-                    printk.time=1 ip=dhcp rd.neednet=1 rd.live.image sprint=1 blueprint.x=1 reprint=2 imp=1 bootdev=eth0 \
+                    printk.time=1 ip=dhcp rd.neednet=1 rd.live.image sprint=1 blueprint.x=1 reprint=2 imp=1 bootdev=eth0 imprint-test.prompt \
                     systemd.unit=x init=/bin/sh";
         assert_eq!(Options::parse(line).unwrap().near_misses, []);
     }
