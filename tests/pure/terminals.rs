@@ -1,6 +1,8 @@
 //! Terminals between the two ends of a line: such as begin a new line after 80 or 132 columns, whichever way and with whatever
 //! characters, such as cut, and such as send seven bits with parity. What the ends can undo they do; and they say it.
 
+#![allow(clippy::cast_possible_truncation, reason = "sizes are small")]
+
 use imprint::line::frame::{Hello, Nonce, Packet, Side, Versions};
 use imprint::line::{Host, Oddity, Parity, Shape, Wire};
 use imprint::pool::Seeded;
@@ -130,15 +132,17 @@ fn hello(key: u8) -> Hello {
     }
 }
 
+/// What a line makes of a frame.
+type Spoil = fn(&[u8]) -> Vec<u8>;
+
 /// A terminal that drops what does not fit, or that moves its cursor, or that changes letters: nothing arrives, and why is told.
 /// Noise is another thing each time, and is not told of.
 #[test]
 fn a_frame_that_is_spoilt_alike_each_time_is_told() {
-    let cut = |line: &[u8]| [&line[..80], b"\r\n"].concat();
-    let drawn = |line: &[u8]| [&line[..80], b"\x1b[2;1H", &line[80..]].concat();
-    let shouted = |line: &[u8]| line.to_ascii_uppercase();
-    let spoils: [(&dyn Fn(&[u8]) -> Vec<u8>, Option<usize>); 3] =
-        [(&cut, Some(80)), (&drawn, Some(80)), (&shouted, Some(said(&hello(1)).len() - 2))];
+    let cut: Spoil = |line| [&line[..80], b"\r\n"].concat();
+    let drawn: Spoil = |line| [&line[..80], b"\x1b[2;1H", &line[80..]].concat();
+    let shouted: Spoil = |line| line.to_ascii_uppercase();
+    let spoils: [(Spoil, usize); 3] = [(cut, 80), (drawn, 80), (shouted, said(&hello(1)).len() - 2)];
     for (spoil, columns) in spoils {
         let mut wire = Wire::new(Host::new(Nonce([9; 8]), false, Shape::default()), None);
         let mut told = Vec::new();
@@ -147,8 +151,7 @@ fn a_frame_that_is_spoilt_alike_each_time_is_told() {
             wire.push(b"[    1.000000] a message of the kernel\r\n", second * 1_000_000);
             told.push(wire.odd());
         }
-        let want = columns.map(|columns| Oddity::Spoilt { columns });
-        assert_eq!(told, [None, None, want, None]);
+        assert_eq!(told, [None, None, Some(Oddity::Spoilt { columns }), None]);
     }
     let mut wire = Wire::new(Host::new(Nonce([9; 8]), false, Shape::default()), None);
     for second in 0..60usize {

@@ -144,25 +144,28 @@ fn payloads_that_come_on_two_lines_at_once_are_one() {
     assert_eq!(locked(&steps.shared).names, ["line0"]);
 }
 
+/// What a line makes of a frame.
+type Spoil = fn(&[u8]) -> Vec<u8>;
+
 /// A terminal with 80 columns between the host and the node, which sends seven bits with parity: what is odd of its line, and
 /// what helps, is told once.
 #[test]
 fn what_a_line_does_to_all_that_it_carries_is_told_once() {
-    let wrapped = |frame: &[u8]| -> Vec<u8> {
+    let wrapped: Spoil = |frame| {
         let lines: Vec<&[u8]> = frame.chunks(80).collect();
         lines.join(&b"\r\n"[..])
     };
-    let even = |frame: &[u8]| -> Vec<u8> {
+    let even: Spoil = |frame| {
         let set = |byte: &u8| byte | if byte.count_ones() % 2 == 1 { 0x80 } else { 0 };
         frame.iter().map(set).collect()
     };
-    let spoils: [(&dyn Fn(&[u8]) -> Vec<u8>, &str); 2] = [
+    let spoils: [(Spoil, &str); 2] = [
         (
-            &wrapped,
+            wrapped,
             "line0: something on the way breaks lines after 80 columns; frames are put together again, but set the ",
         ),
         (
-            &even,
+            even,
             "line0: characters come with even parity in bit 7, which is cleared; set the other end and each console ",
         ),
     ];
