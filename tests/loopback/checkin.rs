@@ -3,6 +3,7 @@
 
 mod forms;
 mod issued;
+mod kept;
 mod line;
 mod trust;
 mod waiting;

@@ -454,7 +454,7 @@ fn cacerts_for_credentials_only(scene: &Scene) {
     let requests = server.requests();
     let sent: Vec<(&str, bool)> =
         requests.iter().map(|r| (r.operation(), r.head.contains("\r\nAuthorization: Basic "))).collect();
-    assert_eq!(sent, [("cacerts", false), ("cacerts", false), ("cacerts", true), ("simpleenroll", true)]);
+    assert_eq!(sent, [("cacerts", false), ("cacerts", true), ("simpleenroll", true)]);
     assert!(matches!(run.asked[..], [Ask::SetClock(_)]), "{:?}", run.asked);
 }
 
