@@ -48,6 +48,11 @@ pub enum Error {
     Taken(Box<Taken>),
     /// A duplicate is allowed to a node that is not among those that are added.
     NotAdded(String),
+    /// A certificate without clientAuth, which no node could renew.
+    OnlyServer {
+        /// The record.
+        file: String,
+    },
     /// There is no such node.
     NoSuchNode(String),
     /// Making a payload.
@@ -322,6 +327,11 @@ impl fmt::Display for Error {
                 write!(f, "{file}: name: {name} is in another file, too; give each its own")
             }
             Error::Taken(taken) => taken.fmt(f),
+            Error::OnlyServer { file } => write!(
+                f,
+                "{file}: usages without clientAuth: a node shows its certificate as a client when it renews it, so this one \
+                 could never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
+            ),
             Error::NotAdded(name) => {
                 write!(f, "--allow-duplicate {name}: no record of that name is among those that are added")
             }
@@ -345,7 +355,11 @@ impl std::error::Error for Error {
             Error::Record(error) => error.source(),
             Error::Compose(error) => error.source(),
             Error::RotatedUnlogged { source, .. } => Some(source),
-            Error::SameName { .. } | Error::Taken(_) | Error::NotAdded(_) | Error::NoSuchNode(_) => None,
+            Error::SameName { .. }
+            | Error::Taken(_)
+            | Error::NotAdded(_)
+            | Error::OnlyServer { .. }
+            | Error::NoSuchNode(_) => None,
         }
     }
 }

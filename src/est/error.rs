@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::http::{MAX_BODY, MAX_HEAD};
+use super::http::{MAX_BODY, MAX_FIELDS, MAX_HEAD};
 use super::{MAX_CERTIFICATES, RetryAfter};
 use crate::time::Timestamp;
 
@@ -13,6 +13,8 @@ pub enum EstError {
     NotHttp(&'static str),
     /// The head is longer than [`MAX_HEAD`].
     HeadTooLong,
+    /// The head has more fields than [`MAX_FIELDS`].
+    TooManyFields,
     /// The body is longer than [`MAX_BODY`].
     BodyTooLong,
     /// The connection ended in the middle.
@@ -84,6 +86,11 @@ impl fmt::Display for EstError {
                 write!(f, "the answer is not HTTP/1.1 ({why}); is this the port of the EST server?")
             }
             EstError::HeadTooLong => write!(f, "the head of the answer is longer than {MAX_HEAD} bytes"),
+            EstError::TooManyFields => write!(
+                f,
+                "the head of the answer has more than {MAX_FIELDS} header fields; have the server, or the proxy before it, \
+                 send fewer"
+            ),
             EstError::BodyTooLong => write!(f, "the body of the answer is longer than {MAX_BODY} bytes"),
             EstError::Truncated { have, want: Some(want) } => {
                 write!(f, "the answer ended after {have} of {want} bytes of its body")

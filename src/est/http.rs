@@ -8,7 +8,7 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// The longest body that is read. A chain of four RSA-4096 certificates in base64 has 10 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
 /// The most header fields of an answer.
-const MAX_FIELDS: usize = 64;
+pub(super) const MAX_FIELDS: usize = 64;
 
 /// The parts of an answer that EST needs. Texts are printable: whatever else a server sends is escaped.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -202,7 +202,7 @@ impl ResponseReader {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(EstError::HeadTooLong),
             Ok(httparse::Status::Partial) => return Ok(false),
-            Err(httparse::Error::TooManyHeaders) => return Err(EstError::HeadTooLong),
+            Err(httparse::Error::TooManyHeaders) => return Err(EstError::TooManyFields),
             Err(httparse::Error::Version | httparse::Error::Status) => {
                 return Err(EstError::NotHttp("no status line"));
             }

@@ -186,7 +186,9 @@ fn answers_that_are_none() {
     assert_eq!(error(huge), EstError::BodyTooLong);
     let fields = [b"HTTP/1.1 200 OK\r\nA: ".as_slice(), &[b'a'; MAX_HEAD]].concat();
     assert_eq!(error(&fields), EstError::HeadTooLong);
-    assert_eq!(error(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(65)].concat()), EstError::HeadTooLong);
+    assert_eq!(error(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(65)].concat()), EstError::TooManyFields);
+    let most = [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(63), b"Content-Length: 0\r\n\r\n"].concat();
+    assert_eq!(answer(&[&most]).unwrap().status, 200);
 }
 
 #[test]
@@ -207,6 +209,20 @@ fn certificates_in_every_encoding() {
     }
     // A certificate that stands there twice, and an attribute certificate, [2].
     assert_eq!(certs_only(&message(&[ONE, ONE, &[0xa2, 0]])).unwrap(), [ONE, ONE]);
+}
+
+/// Servers built around openssl's commands send them so. The first element of a certificate is a SEQUENCE.
+#[test]
+fn certificates_without_a_message_around_them() {
+    let certificate = [&[0x30, ONE.len() as u8][..], ONE].concat();
+    let pem = |label: &str| crate::pem::encode(label, &certificate).as_str().to_owned();
+    for body in [certificate.clone(), wrapped(&certificate).into_bytes(), pem("CERTIFICATE").into_bytes()] {
+        assert_eq!(certs_only(&body).unwrap(), [certificate.clone()]);
+    }
+    let several = format!("subject=CN = x\n{}\nsubject=CN = y\n{}", pem("CERTIFICATE"), pem("X509 CERTIFICATE"));
+    assert_eq!(certs_only(several.as_bytes()).unwrap(), [certificate.clone(), certificate.clone()]);
+    let cut = pem("CERTIFICATE") + "-----BEGIN CERTIFICATE-----\nMAMC";
+    assert_eq!(certs_only(cut.as_bytes()), Err(EstError::NotBase64));
 }
 
 /// Bouncy Castle's CMSSignedData.getEncoded() has indefinite lengths down to the certificates.
@@ -251,7 +267,7 @@ fn certificates_that_are_none() {
     assert_eq!(certs_only(b"<html>"), Err(EstError::NotBase64));
     assert_eq!(certs_only(&message(&[])), Err(EstError::Count(0)));
     assert_eq!(certs_only(&message(&[ONE; MAX_CERTIFICATES + 1])), Err(EstError::Count(MAX_CERTIFICATES + 1)));
-    assert!(matches!(certs_only(ONE), Err(EstError::NotCertsOnly(_))), "a bare certificate");
+    assert!(matches!(certs_only(ONE), Err(EstError::NotCertsOnly(_))), "a SEQUENCE that is neither");
     for body in
         ["-----BEGIN PKCS7-----", "-----BEGIN PKCS7-----\nMAMC", "-----BEGIN PKCS7-----\n!\n-----END PKCS7-----"]
     {

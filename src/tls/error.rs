@@ -5,7 +5,7 @@ use std::io;
 
 use rustls::AlertDescription;
 
-use crate::certificate::CertificateFacts;
+use crate::certificate::{CertificateFacts, Oddity};
 use crate::time::Timestamp;
 
 /// Why there is no connection.
@@ -47,7 +47,9 @@ pub enum Reason {
     CaValidity(Timestamp, Timestamp),
     /// It is not for servers.
     Purpose,
-    /// Anything else, in the words of the library.
+    /// The program cannot use it, or one between it and the CA.
+    Odd(Oddity),
+    /// Anything else.
     Other(String),
 }
 
@@ -128,11 +130,15 @@ impl fmt::Display for Refused {
                 write!(f, "this node's CA, \"{ca}\", is valid from {not_before} until {not_after}, not now")?;
             }
             Reason::Purpose => f.write_str("the server's certificate is not for TLS servers")?,
+            Reason::Odd(oddity) => write!(f, "the server's certificate cannot be used: {oddity}")?,
             Reason::Other(why) => write!(f, "the server's certificate was refused: {why}")?,
         }
         match &self.certificate {
             Some(certificate) => write!(f, " (it is {certificate})")?,
             None => f.write_str(" (it cannot be read)")?,
+        }
+        if let Reason::Odd(oddity) = &self.reason {
+            return write!(f, "; {}", oddity.remedy());
         }
         f.write_str(match self.reason {
             Reason::OtherCa => "; give the node a payload with this server's CA, or correct its URL",
@@ -143,7 +149,8 @@ impl fmt::Display for Refused {
             }
             Reason::CaValidity(..) => "; make a new payload with the CA's current certificate",
             Reason::Purpose => "; give the server a certificate with the extended key usage serverAuth",
-            Reason::Other(_) => "",
+            Reason::Odd(_) => "",
+            Reason::Other(_) => "; give the server a certificate as RFC 5280 has it",
         })
     }
 }

@@ -9,10 +9,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
 use super::error::{Reason, Refused};
-use crate::certificate::CertificateFacts;
+use crate::certificate::{CertificateFacts, anchors, odd_key, oddity, words};
 use crate::payload::{CaCertificate, UrlHost};
 use crate::time::{Clock, Timestamp};
 
@@ -111,7 +111,7 @@ impl Verifier {
     ) -> Result<(), (rustls::Error, Refused)> {
         self.verify(leaf, intermediates, name, when).map_err(|error| {
             let certificate = CertificateFacts::of(leaf);
-            let reason = self.reason(certificate.as_ref(), &error, when);
+            let reason = self.reason(leaf, intermediates, certificate.as_ref(), &error, when);
             (error, Refused { certificate, ca: self.ca.subject().to_owned(), reason })
         })
     }
@@ -132,30 +132,41 @@ impl Verifier {
         if from > to {
             return Err(CertificateError::Expired.into());
         }
-        let mut last = Err(CertificateError::Expired.into());
-        for moment in moments(from, to, leaf, intermediates) {
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            last = verify_server_cert_signed_by_trust_anchor(
-                &parsed,
-                &self.roots,
-                intermediates,
-                unix(moment),
-                algorithms,
-            );
-            if last.is_ok() {
-                break;
+        let path = |roots: &RootCertStore| {
+            let mut last = Err(CertificateError::Expired.into());
+            for moment in moments(from, to, leaf, intermediates) {
+                let algorithms = self.provider.signature_verification_algorithms.all;
+                last =
+                    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, unix(moment), algorithms);
+                if last.is_ok() {
+                    break;
+                }
             }
-        }
-        last?;
+            last
+        };
+        path(&self.roots).or_else(|error| {
+            let chain = std::iter::once(leaf).chain(intermediates).map(AsRef::as_ref);
+            match anchors(self.ca.der(), chain) {
+                // The CA goes by another name that reads the same.
+                Ok(roots) if roots.len() > 1 => path(&RootCertStore { roots }),
+                _ => Err(error),
+            }
+        })?;
         verify_server_name(&parsed, name)
     }
 
     /// The same error in the words of this program.
-    fn reason(&self, certificate: Option<&CertificateFacts>, error: &rustls::Error, when: When) -> Reason {
+    fn reason(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        certificate: Option<&CertificateFacts>,
+        error: &rustls::Error,
+        when: When,
+    ) -> Reason {
         let (from, to) = when.window();
         let rustls::Error::InvalidCertificate(error) = error else { return Reason::Other(error.to_string()) };
         match error {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Reason::OtherCa,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Reason::OtherName(self.host.clone())
             }
@@ -176,26 +187,68 @@ impl Verifier {
                 }
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Reason::Purpose,
-            other => Reason::Other(other.to_string()),
+            other => {
+                let chain = std::iter::once(leaf).chain(intermediates).map(AsRef::as_ref);
+                match (oddity(chain, self.ca.der()), other) {
+                    (Some(oddity), _) => Reason::Odd(oddity),
+                    (None, CertificateError::UnknownIssuer | CertificateError::BadSignature) => Reason::OtherCa,
+                    (None, other) => Reason::Other(in_words(other).to_owned()),
+                }
+            }
         }
+    }
+
+    /// A signature of the handshake: it proves that the server has the key of its certificate.
+    fn proved(
+        &self,
+        leaf: &CertificateDer<'_>,
+        proof: Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        proof.inspect_err(|_| {
+            if let Some(oddity) = odd_key(leaf) {
+                let (certificate, ca) = (CertificateFacts::of(leaf), self.ca.subject().to_owned());
+                drop(self.refused.set(Refused { certificate, ca, reason: Reason::Odd(oddity) }));
+            }
+        })
+    }
+}
+
+/// What rustls keeps of webpki's error, in the words of this program.
+fn in_words(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::BadEncoding => words(&webpki::Error::BadDer),
+        CertificateError::UnhandledCriticalExtension => words(&webpki::Error::UnsupportedCriticalExtension),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "it is signed in a way that is not accepted"
+        }
+        CertificateError::Other(OtherError(error)) => match error.downcast_ref::<webpki::Error>() {
+            Some(error) => words(error),
+            None => words(&webpki::Error::MalformedExtensions),
+        },
+        _ => "it breaks a rule of RFC 5280 that this program has no words for",
     }
 }
 
 /// The moments that have to be tried. A path that is valid at some moment of the interval is valid at the first one at
-/// which all of its certificates have begun: the interval's own beginning, or that of a certificate.
-pub(crate) fn moments(
+/// which all of its certificates have begun: the interval's own beginning, or that of a certificate. The first will do
+/// nearly always, so that no certificate is looked at for the others before.
+pub(crate) fn moments<'a>(
     from: Timestamp,
     to: Timestamp,
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-) -> Vec<Timestamp> {
-    let mut moments = vec![from];
-    let all = std::iter::once(leaf).chain(intermediates);
-    moments.extend(all.filter_map(|der| CertificateFacts::of(der)).map(|facts| facts.not_before));
-    moments.retain(|moment| (from..=to).contains(moment));
-    moments.sort_unstable();
-    moments.dedup();
-    moments
+    leaf: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+) -> impl Iterator<Item = Timestamp> + 'a {
+    let later = move || {
+        let all = std::iter::once(leaf).chain(intermediates);
+        let mut begins: Vec<Timestamp> =
+            all.filter_map(|der| CertificateFacts::of(der)).map(|facts| facts.not_before).collect();
+        begins.retain(|moment| from < *moment && *moment <= to);
+        begins.sort_unstable();
+        begins.dedup();
+        begins
+    };
+    std::iter::once(from).chain(std::iter::once_with(later).flatten())
 }
 
 impl ServerCertVerifier for Verifier {
@@ -224,7 +277,7 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms)
+        self.proved(cert, rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms))
     }
 
     fn verify_tls13_signature(
@@ -234,7 +287,7 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
+        self.proved(cert, rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -5,6 +5,7 @@ mod forms;
 mod issued;
 mod kept;
 mod line;
+mod odd;
 mod trust;
 mod waiting;
 
