@@ -38,12 +38,9 @@ pub(super) struct Open<T> {
     behind: Option<Vec<u8>>,
 }
 
-/// What became of a request, and the connection where the server keeps it.
-pub(super) enum Asked<T> {
-    Answered(Answer, Option<Open<T>>),
-    /// The server had closed the connection after an answer before, or has done so now without a byte of another one.
-    Gone,
-}
+/// The answer to a request, and the connection where the server keeps it. `None`: the server had closed the connection after
+/// an answer before, or has done so now without a byte of another one.
+pub(super) type Asked<T> = Option<(Answer, Option<Open<T>>)>;
 
 /// Connects to the server of `url`, whose certificate was valid at some moment of `life`.
 pub(super) fn probe(
@@ -86,11 +83,9 @@ impl Open<Tentative> {
     /// Sends a request with nothing secret in it, and reads the answer.
     pub(super) fn ask(self, request: &PublicRequest) -> Result<(Answer, Option<Open<Tentative>>), Failed> {
         let address = self.address;
-        match self.talk(request.as_bytes())? {
-            Asked::Answered(answer, kept) => Ok((answer, kept)),
-            // Only a connection that has carried an answer ends so.
-            Asked::Gone => Err((Some(address), Failure::Est(EstError::Truncated { have: 0, want: None }))),
-        }
+        // Only a connection that has carried an answer is gone.
+        let gone = || (Some(address), Failure::Est(EstError::Truncated { have: 0, want: None }));
+        self.talk(request.as_bytes())?.ok_or_else(gone)
     }
 
     /// What the server's certificate says.
@@ -120,18 +115,18 @@ impl<T> Open<T> {
         let at = |failure| (Some(address), failure);
         let used = self.behind.is_some();
         if used && !self.is_quiet().map_err(at)? {
-            return Ok(Asked::Gone);
+            return Ok(None);
         }
         let mut begun = false;
         let response = match self.exchange(request, &mut begun) {
             Ok(response) => response,
             Err(Failure::Tls(TlsError::Io(_)) | Failure::Est(EstError::Truncated { .. })) if used && !begun => {
-                return Ok(Asked::Gone);
+                return Ok(None);
             }
             Err(failure) => return Err(at(failure)),
         };
         let kept = response.persistent.then_some(self);
-        Ok(Asked::Answered(Answer { response, address }, kept))
+        Ok(Some((Answer { response, address }, kept)))
     }
 
     /// `begun`: something came that belongs to the answer.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::error::{Attempt, CheckinError, Failure, Step};
-use super::exchange::{self, Answer, Asked, Open};
+use super::exchange::{self, Answer, Open};
 use super::site::{Certificates, Stop};
 use super::{Context, Progress};
 use crate::certificate::CertificateFacts;
@@ -139,14 +139,10 @@ impl Requests<'_> {
             };
             confirm()?;
             let request = est::request(operation, *lines, visit.address(), token.as_ref().filter(|_| sent));
-            let answer = match open.ask(&request).map_err(|failed| visit.stopped(step, failed))? {
-                Asked::Answered(answer, kept) => {
-                    self.open = kept;
-                    answer
-                }
-                // Nothing of an answer has come. The next connection is a new one, on which this does not happen again.
-                Asked::Gone => continue,
-            };
+            let asked = open.ask(&request).map_err(|failed| visit.stopped(step, failed))?;
+            // Nothing of an answer has come. The next connection is a new one, on which this does not happen again.
+            let Some((answer, kept)) = asked else { continue };
+            self.open = kept;
             match answer.response.status {
                 400 if has_body && *lines == Lines::Of64 => *lines = Lines::One,
                 401 if !sent && token.is_some() && answer.response.offers_basic() => sent = true,

@@ -217,7 +217,7 @@ fn certificates_without_a_message_around_them() {
     let certificate = [&[0x30, ONE.len() as u8][..], ONE].concat();
     let pem = |label: &str| crate::pem::encode(label, &certificate).as_str().to_owned();
     for body in [certificate.clone(), wrapped(&certificate).into_bytes(), pem("CERTIFICATE").into_bytes()] {
-        assert_eq!(certs_only(&body).unwrap(), [certificate.clone()]);
+        assert_eq!(certs_only(&body).unwrap(), std::slice::from_ref(&certificate));
     }
     let several = format!("subject=CN = x\n{}\nsubject=CN = y\n{}", pem("CERTIFICATE"), pem("X509 CERTIFICATE"));
     assert_eq!(certs_only(several.as_bytes()).unwrap(), [certificate.clone(), certificate.clone()]);

@@ -99,7 +99,7 @@ impl Verifier {
             [leaf, intermediates @ ..] => (leaf, intermediates),
             [] => (&CertificateDer::from_slice(&[]), chain),
         };
-        self.looked_at(leaf, intermediates, name, When::Now(clock)).map_err(|(_, refused)| Box::new(refused))
+        self.looked_at(leaf, intermediates, name, When::Now(clock)).map_err(|refused| Box::new(refused.1))
     }
 
     fn looked_at(
@@ -108,11 +108,11 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         when: When,
-    ) -> Result<(), (rustls::Error, Refused)> {
+    ) -> Result<(), Box<(rustls::Error, Refused)>> {
         self.verify(leaf, intermediates, name, when).map_err(|error| {
             let certificate = CertificateFacts::of(leaf);
             let reason = self.reason(leaf, intermediates, certificate.as_ref(), &error, when);
-            (error, Refused { certificate, ca: self.ca.subject().to_owned(), reason })
+            Box::new((error, Refused { certificate, ca: self.ca.subject().to_owned(), reason }))
         })
     }
 
@@ -262,7 +262,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.looked_at(leaf, intermediates, name, self.when) {
             Ok(()) => Ok(ServerCertVerified::assertion()),
-            Err((error, refused)) => {
+            Err(found) => {
+                let (error, refused) = *found;
                 // Set once: a connection has one handshake.
                 drop(self.refused.set(refused));
                 Err(error)
