@@ -1,15 +1,40 @@
 //! What a certificate says about itself, for messages and for choosing a moment. Nothing here is verified.
 
+mod anchor;
+mod oddity;
+
 use std::fmt;
 use std::net::IpAddr;
 
-use der::Decode;
-use x509_cert::Certificate;
+use der::oid::ObjectIdentifier;
+use der::{Decode, Tag, Tagged};
+use x509_cert::attr::AttributeTypeAndValue;
+use x509_cert::certificate::{CertificateInner, Profile};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::RdnSequence;
+use x509_cert::serial_number::SerialNumber;
+
+pub(crate) use anchor::anchors;
+pub use oddity::Oddity;
+pub(crate) use oddity::{odd_key, oddity, words};
 
 use crate::shown::Printable;
 use crate::time::Timestamp;
+
+/// A certificate with a serial number of any length. RFC 5280 §4.1.2.2 allows 20 octets, and some CAs write a whole UUID in
+/// letters. Nothing here depends on it.
+pub type Certificate = CertificateInner<AnySerial>;
+
+/// See [`Certificate`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnySerial;
+
+impl Profile for AnySerial {
+    fn check_serial_number(_: &SerialNumber<AnySerial>) -> der::Result<()> {
+        Ok(())
+    }
+}
 
 /// What a certificate says about itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +88,18 @@ pub(crate) fn shown_name(name: &GeneralName) -> String {
         GeneralName::OtherName(name) => format!("other:{}", name.type_id),
         GeneralName::EdiPartyName(_) => "edi-party name".to_owned(),
     }
+}
+
+/// Whether two names read the same, attribute by attribute: CAs change a UTF8String to a PrintableString and back.
+pub(crate) fn same_text(one: &RdnSequence, other: &RdnSequence) -> bool {
+    type Part = (ObjectIdentifier, bool, Vec<u8>);
+    let part = |part: &AttributeTypeAndValue| -> Part {
+        let text = matches!(part.value.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
+        (part.oid, text, part.value.value().to_vec())
+    };
+    let flat =
+        |name: &RdnSequence| -> Vec<Vec<Part>> { name.0.iter().map(|rdn| rdn.0.iter().map(part).collect()).collect() };
+    flat(one) == flat(other)
 }
 
 /// A certificate that somebody gave, in words.

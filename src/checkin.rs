@@ -1,15 +1,17 @@
 //! Has the CSR signed by an EST server. Trusts the CA of the payload and nothing else, believes a server's Date only
 //! within the payload's life, and gives out a certificate only when it is the one that was asked for.
 //!
-//! The first visit to a URL is two connections (design: clock). The first is a probe: it carries no secret and takes a
-//! server certificate that was valid at some moment of the payload's life. Its Date says what time it is. The second is
-//! verified at that time, which confirms it, and carries token and CSR. Whoever waits for an administrator's approval
-//! comes back with the second alone, with the same key and CSR.
+//! The first visit to a URL begins with a probe (design: clock). It carries no secret, and takes a server certificate that
+//! was valid at some moment of the payload's life. Its Date says what time it is. At that time the server's certificate is
+//! verified once more, which confirms the time, and only then token and CSR are sent: over the same connection, or over
+//! another one where the server closed that. Whoever waits for an administrator's approval comes back without a probe,
+//! with the same key and CSR.
 
 mod context;
 mod error;
 mod exchange;
 mod resolve;
+mod site;
 mod telling;
 mod visit;
 mod wait;
@@ -21,14 +23,15 @@ pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapprove
 
 use crate::certificate::CertificateFacts;
 use crate::dialogue::{Answer, NoAnswer};
-use crate::est::{self, Lines, Operation, Outcome, RetryAfter};
+use crate::est::{self, Operation, Outcome, RetryAfter};
 pub use crate::identity::AnswerError;
 use crate::identity::verify;
 use crate::line::{Kind, Stage};
 use crate::payload::EstUrl;
 use crate::plan::ClockQuality;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
-use visit::{Probed, Visit, alive};
+use site::{Confirmed, Held, Site, Stop, Visited};
+use visit::{Cas, Probed, Visit, alive};
 
 /// A certificate that was verified: for our key, with exactly our names, from a CA that the payload allows. Only this
 /// module makes one.
@@ -168,72 +171,6 @@ const RENEWAL: Duration = Duration::from_secs(5);
 /// Between two rounds, even when another link has come up at once.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// One URL, and what was learned about its server.
-struct Site<'a> {
-    url: &'a EstUrl,
-    /// What the server takes.
-    lines: Lines,
-    /// From the last probe whose Date was confirmed.
-    confirmed: Option<Confirmed>,
-    /// It was visited.
-    tried: bool,
-    /// What went wrong; kept until something better is known, so that no end is without its reason.
-    failed: Option<Attempt>,
-    /// Asking again is of no use.
-    over: bool,
-    /// What went wrong last was that it is not the right server, or does not take this node for the right one.
-    stranger: bool,
-    /// Not asked again before this moment since boot: its server said so.
-    not_before: Option<Duration>,
-}
-
-impl Site<'_> {
-    fn new(url: &EstUrl) -> Site<'_> {
-        let (tried, over, stranger) = (false, false, false);
-        Site { url, lines: Lines::Of64, confirmed: None, tried, failed: None, over, stranger, not_before: None }
-    }
-
-    /// A visit that cannot come to its end tells nothing, and may leave the server with half a request. The first one is
-    /// always made, and a look for an answer on the line takes no time.
-    fn has_enough(&self, until: Deadline) -> bool {
-        !self.tried || *self.url == EstUrl::Line || until.remaining() >= wait::ENOUGH
-    }
-
-    /// Another network may have another server by the same name, and a way that is not full. What a server said that
-    /// proved to be the right one, holds there, too.
-    fn on_another_network(&mut self) {
-        self.not_before = None;
-        self.over &= !self.stranger;
-    }
-}
-
-/// What a server said about itself on a connection that was verified at the time that it told.
-struct Confirmed {
-    clock: Clock,
-    cas: Certificates,
-}
-
-/// DER, each.
-type Certificates = Vec<Vec<u8>>;
-
-/// A request that a server holds until an administrator approves it.
-struct Held<'a> {
-    url: &'a EstUrl,
-    since: Duration,
-    until: Deadline,
-}
-
-enum Visited {
-    Issued(Issued),
-    Held(Option<Duration>),
-}
-
-/// Why a visit ended: this URL, or everything.
-enum Stop {
-    Here(Box<Attempt>),
-    Everything(Box<CheckinError>),
-}
-
 /// What all visits share.
 struct Checkin<'a> {
     context: &'a Context<'a>,
@@ -361,20 +298,17 @@ impl Checkin<'_> {
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date: from, server })));
         }
         // Taken, so that a failure from here on brings the next visit back to the probe.
-        let (clock, cas, mut tell) = match site.confirmed.take() {
+        let Probed { clock, told: mut tell, cas, kept } = match site.confirmed.take() {
             Some(Confirmed { clock, cas }) => {
                 alive(site.url, clock, expiry)?;
-                (clock, Some(cas), false)
+                Probed { clock, told: false, cas: Cas::Given(cas), kept: None }
             }
             // The time is known, so there is nothing to probe.
             None if let ClockQuality::Line(time) = self.context.clock.quality => {
                 alive(site.url, time.clock(), expiry)?;
-                (time.clock(), None, false)
+                Probed { clock: time.clock(), told: false, cas: Cas::Wanted { basic: false }, kept: None }
             }
-            None => {
-                let Probed { clock, told, cas } = visit.probe(from, self.progress)?;
-                (clock, cas, told)
-            }
+            None => visit.probe(from, self.progress)?,
         };
         let mut confirm = || {
             alive(site.url, clock, expiry)?;
@@ -384,10 +318,11 @@ impl Checkin<'_> {
             }
             Ok(())
         };
+        let mut requests = visit.requests(clock, kept);
         let cas = match cas {
-            Some(cas) => cas,
-            None => {
-                let answer = visit.request(Step::CaCerts, Operation::CaCerts, clock, &mut site.lines, &mut confirm)?;
+            Cas::Given(cas) => cas,
+            Cas::Wanted { basic } => {
+                let answer = requests.ask(Step::CaCerts, Operation::CaCerts, basic, &mut site.lines, &mut confirm)?;
                 est::certificates(&answer.response)
                     .map_err(|error| error.counted_from(clock.now()))
                     .map_err(|error| visit.failed(Step::CaCerts, &answer, Failure::Est(error)))?
@@ -397,7 +332,7 @@ impl Checkin<'_> {
             None => Operation::SimpleEnroll(self.context.identity.csr()),
             Some(_) => Operation::SimpleReenroll(self.context.identity.csr()),
         };
-        let answer = visit.request(Step::Enrol, csr, clock, &mut site.lines, &mut confirm)?;
+        let answer = requests.ask(Step::Enrol, csr, true, &mut site.lines, &mut confirm)?;
         let failed = |failure| visit.failed(Step::Enrol, &answer, failure);
         let certificates = match est::outcome(&answer.response)
             .map_err(|error| failed(Failure::Est(error.counted_from(clock.now()))))?

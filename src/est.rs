@@ -65,15 +65,49 @@ pub enum Lines {
     One,
 }
 
-/// A whole HTTP request. `authority` and `path` come from a parsed URL; of `user_agent` only printable ASCII is sent.
-pub fn request(
-    operation: Operation<'_>,
-    lines: Lines,
-    authority: &str,
-    path: &str,
-    basic: Option<&Basic<'_>>,
-    user_agent: &str,
-) -> Zeroizing<Vec<u8>> {
+/// Where a request goes, and who sends it. `authority` and `path` come from a parsed URL; of `user_agent` only printable
+/// ASCII is sent.
+pub struct Address<'a> {
+    /// Host and port.
+    pub authority: String,
+    /// Path of the EST server, without the operation.
+    pub path: &'a str,
+    /// User-Agent.
+    pub user_agent: &'a str,
+}
+
+/// A whole HTTP request with nothing secret in it: no token, no CSR. Only [`ca_certs`] makes one.
+pub struct PublicRequest(Zeroizing<Vec<u8>>);
+
+/// A whole HTTP request that may hold a token and a CSR.
+pub struct SecretRequest(Zeroizing<Vec<u8>>);
+
+impl PublicRequest {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl SecretRequest {
+    /// The bytes, for a connection whose server is known to be the right one.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Asks for the CA certificates, and does not say who asks.
+pub fn ca_certs(to: Address<'_>) -> PublicRequest {
+    PublicRequest(bytes(Operation::CaCerts, Lines::Of64, to, None))
+}
+
+/// Any request, with credentials or without.
+pub fn request(operation: Operation<'_>, lines: Lines, to: Address<'_>, basic: Option<&Basic<'_>>) -> SecretRequest {
+    SecretRequest(bytes(operation, lines, to, basic))
+}
+
+fn bytes(operation: Operation<'_>, lines: Lines, to: Address<'_>, basic: Option<&Basic<'_>>) -> Zeroizing<Vec<u8>> {
+    let Address { authority, path, user_agent } = to;
     let encoded = |der: &[u8]| match lines {
         Lines::Of64 => wrapped(der),
         Lines::One => Base64::encode_string(der),
@@ -84,8 +118,7 @@ pub fn request(
         Operation::SimpleReenroll(csr) => ("POST", "simplereenroll", Some(encoded(csr))),
     };
     let user_agent: String = user_agent.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect();
-    // Title-case names: cisco/libest compares some of them case-sensitively. `Connection: close`, so that an answer
-    // without a length ends.
+    // Title-case names: cisco/libest compares some of them case-sensitively.
     let mut head = Zeroizing::new(String::with_capacity(2048));
     for part in [
         method,
@@ -94,12 +127,16 @@ pub fn request(
         "/",
         name,
         " HTTP/1.1\r\nHost: ",
-        authority,
+        &authority,
         "\r\nUser-Agent: ",
         user_agent.trim(),
-        "\r\nAccept: application/pkcs7-mime\r\nConnection: close\r\n",
+        "\r\nAccept: application/pkcs7-mime\r\n",
     ] {
         head.push_str(part);
+    }
+    if body.is_some() {
+        // A CSR comes last: nothing follows it, and an answer without a length ends.
+        head.push_str("Connection: close\r\n");
     }
     if let Some(basic) = basic {
         let mut plain = Zeroizing::new(String::with_capacity(512));

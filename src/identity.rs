@@ -11,7 +11,6 @@ use der::asn1::{BitString, Ia5String, OctetString, PrintableString, SetOfVec, Ut
 use der::oid::ObjectIdentifier;
 use der::{Any, Decode, Encode, Tag, Tagged};
 use rcgen::{PublicKeyData, SigningKey};
-use x509_cert::Certificate;
 use x509_cert::attr::{Attribute as CsrAttribute, AttributeTypeAndValue};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::SubjectAltName;
@@ -25,6 +24,7 @@ pub use answer::AnswerError;
 pub use given::Given;
 pub use key::key_type;
 
+use crate::certificate::Certificate;
 use crate::key_code::KeyCode;
 use crate::payload::{Attribute, CertificateNames, DnsName, Email, KeyType, Subject, SubjectAttribute, Uri};
 use crate::plan::SubjectPlan;

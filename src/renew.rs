@@ -5,9 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use der::Decode;
-use x509_cert::Certificate;
 
-use crate::certificate::CertificateFacts;
+use crate::certificate::{Certificate, CertificateFacts};
 use crate::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
 use crate::console::say;
 use crate::error::Error;

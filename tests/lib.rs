@@ -6,6 +6,8 @@
 pub mod ca;
 #[path = "support/est_server.rs"]
 pub mod est_server;
+#[path = "support/flights.rs"]
+pub mod flights;
 #[path = "support/vm.rs"]
 pub mod vm;
 #[path = "support/nbd.rs"]

@@ -133,7 +133,7 @@ impl Csr {
     }
 
     /// Whether it asks for exactly this. Types and values of the subject are compared, in order; not the string kinds
-    /// that carry them. The order of the alternative names has no meaning.
+    /// that carry them. The order of the alternative names has no meaning, nor has letter case in a DNS name.
     pub fn matches(&self, names: &CertificateNames, key: KeyType) -> Result<(), CsrError> {
         let want: Vec<_> =
             names.subject.0.iter().map(|part| (attribute_oid(part.attribute()), part.value().to_owned())).collect();
@@ -142,7 +142,7 @@ impl Csr {
             return Err(CsrError::Subject { want: none(names.subject.to_string()), have: none(self.subject_text()) });
         }
         let mut want: Vec<String> = Vec::new();
-        want.extend(names.dns.iter().map(|name| format!("dns:{name}")));
+        want.extend(names.dns.iter().map(|name| format!("dns:{}", name.as_str().to_ascii_lowercase())));
         want.extend(names.ips.iter().map(|ip| format!("ip:{ip}")));
         want.extend(names.uris.iter().map(|uri| format!("uri:{uri}")));
         want.extend(names.emails.iter().map(|email| format!("email:{email}")));
@@ -241,10 +241,10 @@ fn alternatives(request: &CertReq) -> Result<Vec<String>, CsrError> {
     Ok(names)
 }
 
-/// In the form that records use. The first colon ends the kind, so that two kinds never look the same.
+/// In the form that records use, DNS names in small letters (RFC 5280 §7.2). The first colon ends the kind, so that two kinds never look the same.
 fn general_name(name: &GeneralName) -> String {
     match name {
-        GeneralName::DnsName(name) => format!("dns:{}", name.as_str()),
+        GeneralName::DnsName(name) => format!("dns:{}", name.as_str().to_ascii_lowercase()),
         GeneralName::UniformResourceIdentifier(uri) => format!("uri:{}", uri.as_str()),
         GeneralName::Rfc822Name(email) => format!("email:{}", email.as_str()),
         GeneralName::IpAddress(bytes) => {

@@ -6,6 +6,7 @@ mod http;
 mod lists;
 mod metrics;
 mod pace;
+mod spelling;
 mod tls;
 mod tries;
 
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::http::Extensions;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -118,6 +120,8 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     layout: Layout,
     tries: tries::Tries,
+    /// Goes with answers that have a field which is not spelled in title case.
+    spelling: Extensions,
 }
 
 impl Server {
@@ -188,7 +192,9 @@ fn shared(config: &Config, state: State) -> Result<Shared, ServeError> {
     let lists = Lists::start(lists, config.clock.clone(), metrics.clone())?;
     let (clock, layout) = (config.clock.clone(), config.layout);
     let (tries, pace, bad) = (tries::Tries::default(), pace::Pace::default(), pace::Few::default());
-    Ok(Shared { desk, lists, pace, bad, clock, tls, metrics, layout, tries })
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ServeError::Runtime)?;
+    let spelling = runtime.block_on(spelling::spelling()).map_err(ServeError::Runtime)?;
+    Ok(Shared { desk, lists, pace, bad, clock, tls, metrics, layout, tries, spelling })
 }
 
 /// What the server says to a client over TLS, without sockets and TLS: for whoever wants to try bytes on it.

@@ -53,6 +53,15 @@ pub enum Error {
     /// A duplicate is allowed to a node that is not among those that are added.
     #[error("--allow-duplicate {0}: no record of that name is among those that are added")]
     NotAdded(String),
+    /// A certificate without clientAuth, which no node could renew.
+    #[error(
+        "{file}: usages without clientAuth: a node shows its certificate as a client when it renews it, so this one could \
+         never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
+    )]
+    OnlyServer {
+        /// The record.
+        file: String,
+    },
     /// There is no such node.
     #[error("there is no node {0}; imprint-host nodes lists them, node add makes one")]
     NoSuchNode(String),

@@ -75,7 +75,7 @@ fn attributes_are_for_nobody_with_wrong_credentials() {
     for (name, token) in [("node1", "wrong"), ("node9", token.as_str()), ("", "")] {
         let answer = csrattrs(&site, "csrattrs", &basic(name, token));
         assert_eq!((answer.status, answer.body.as_str()), (401, unknown));
-        assert_eq!(answer.header("Www-Authenticate"), Some("Basic realm=\"imprint\", charset=\"UTF-8\""));
+        assert_eq!(answer.header("WWW-Authenticate"), Some("Basic realm=\"imprint\", charset=\"UTF-8\""));
     }
     let answer = csrattrs(&site, "csrattrs", "Authorization: Bearer x\r\n");
     assert_eq!((answer.status, answer.body.as_str()), (400, "want Authorization: Basic with node name and token\n"));

@@ -105,7 +105,7 @@ fn a_list_that_is_there_already() {
     let (site, path) = site();
     let (head, der) = site.plain(site.server.local_addr(), &path);
     let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
-    let (tag, made) = (header("Etag: "), header("Last-Modified: "));
+    let (tag, made) = (header("ETag: "), header("Last-Modified: "));
     assert_eq!((tag.as_str(), header("Cache-Control: ").as_str()), ("\"1\"", "max-age=5"));
     assert_eq!(made, header("Date: "));
     let ask = |condition: &str| {

@@ -181,8 +181,8 @@ fn wrong_names_and_tokens_look_the_same_from_outside() {
     let answer = site.enroll(None, &csr);
     assert_eq!((answer.status, answer.body.as_str()), (401, ""));
     assert_eq!(answer.header("Content-Length"), Some("0"));
-    // hyper's title case, which clients that compare by case see.
-    assert_eq!(answer.header("Www-Authenticate"), Some("Basic realm=\"imprint\", charset=\"UTF-8\""));
+    // Some clients compare letter by letter.
+    assert_eq!(answer.header("WWW-Authenticate"), Some("Basic realm=\"imprint\", charset=\"UTF-8\""));
     assert_eq!(last(&site), "refused -: no credentials");
 }
 
@@ -258,6 +258,55 @@ fn a_csr_that_asks_for_anything_else_is_refused_and_spends_nothing() {
     let turned = "subjectAltName=IP:192.0.2.10,DNS:node1.example.org";
     let answer = site.enroll(Some(("node1", &token)), &site.csr(SUBJECT, &["-addext", turned]));
     site.verified(&answer);
+}
+
+/// Byte for byte: cisco/libest's client looks for its challenge with strncmp, letter case and all.
+#[test]
+fn the_challenge_is_spelled_as_rfc_9110_has_it() {
+    let site = start(&[NODE]);
+    let nobody = site.enroll(None, &good(&site));
+    let stranger = site.send(
+        format!(
+            "GET /.well-known/est/csrattrs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n",
+            basic("node1", "wrong")
+        )
+        .as_bytes(),
+    );
+    for answer in [nobody, stranger] {
+        assert_eq!(answer.status, 401);
+        let challenge = "\r\nWWW-Authenticate: Basic realm=\"imprint\", charset=\"UTF-8\"";
+        assert!(answer.head.contains(challenge), "{}", answer.head);
+        assert_eq!(answer.head.to_lowercase().matches("www-authenticate").count(), 1);
+        // All other names are as they were.
+        assert!(answer.head.contains("\r\nContent-Length: ") && answer.head.contains("\r\nDate: "), "{}", answer.head);
+    }
+}
+
+/// RFC 5280 §7.2: letter case in a DNS name is no difference. What is signed is what the record says.
+#[test]
+fn a_csr_may_write_dns_names_in_other_letters() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let louder = "subjectAltName=DNS:NODE1.Example.ORG,IP:192.0.2.10";
+    let answer = site.enroll(Some(("node1", &token)), &site.csr(SUBJECT, &["-addext", louder]));
+    let text = shown(&site.verified(&answer));
+    assert!(text.contains("DNS:node1.example.org, IP Address:192.0.2.10"), "{text}");
+}
+
+#[test]
+fn a_record_whose_certificate_could_never_be_renewed_is_refused() {
+    let site = start(&[NODE]);
+    let record = "name = \"node2\"\nsubject = [\"CN=node2\"]\nusages = [\"serverAuth\"]\n".to_owned();
+    let files = [("node2.toml".to_owned(), record)];
+    let error = site.state().add_nodes(&files, false, site.clock()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "node2.toml: usages without clientAuth: a node shows its certificate as a client when it renews it, so this one \
+         could never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
+    );
+    assert!(site.state().store.node("node2").unwrap().is_none(), "and nothing is kept");
+    let both = files[0].1.replace("\"serverAuth\"", "\"serverAuth\", \"clientAuth\"");
+    site.state().add_nodes(&[("node2.toml".to_owned(), both)], false, site.clock()).unwrap();
 }
 
 #[test]

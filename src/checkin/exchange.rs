@@ -1,4 +1,7 @@
-//! One connection, one request and its answer, bounded by a deadline. Knows HTTP's frame, not EST.
+//! Connections, and requests with their answers on them, bounded by a deadline. Knows HTTP's frame, not EST.
+//!
+//! What is said on a connection is a matter of its type: a [`Tentative`] one takes a [`PublicRequest`] alone, and only a
+//! [`Strict`] one a [`SecretRequest`].
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,69 +10,160 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, sockopt};
 
 use super::error::{Failure, Phase};
 use super::resolve::Addresses;
 use crate::certificate::CertificateFacts;
-use crate::est::{Response, ResponseReader};
+use crate::est::{EstError, PublicRequest, Response, ResponseReader, SecretRequest};
 use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
-use crate::time::Deadline;
-use crate::tls::{self, ClientCertificate, Connection, TlsError, When};
+use crate::time::{Clock, Deadline, Timestamp};
+use crate::tls::{self, ClientCertificate, Connection, Strict, Tentative, TlsError};
 
 /// An answer and who gave it.
 pub(super) struct Answer {
     pub(super) response: Response,
-    pub(super) server: CertificateFacts,
     pub(super) address: SocketAddr,
 }
 
 /// What went wrong, and the address once there was one.
 pub(super) type Failed = (Option<SocketAddr>, Failure);
 
-/// A connection to a server that was verified. Nothing was sent yet.
-pub(super) struct Open {
-    connection: Connection<Timed>,
+/// A connection to a server that was verified. What may be said on it, depends on when its certificate is valid.
+pub(super) struct Open<T> {
+    connection: Connection<Timed, T>,
     address: SocketAddr,
+    /// It has carried an answer. What came behind that.
+    behind: Option<Vec<u8>>,
 }
 
-/// Connects to the server of `url` and verifies it.
+/// The answer to a request, and the connection where the server keeps it. `None`: the server had closed the connection after
+/// an answer before, or has done so now without a byte of another one.
+pub(super) type Asked<T> = Option<(Answer, Option<Open<T>>)>;
+
+/// Connects to the server of `url`, whose certificate was valid at some moment of `life`.
+pub(super) fn probe(
+    url: &HttpsUrl,
+    ca: &CaCertificate,
+    life: (Timestamp, Timestamp),
+    deadline: Deadline,
+) -> Result<Open<Tentative>, Failed> {
+    reach(url, deadline, |stream| tls::probe(stream, url.host(), ca, life))
+}
+
+/// Connects to the server of `url`, whose certificate is valid now.
 pub(super) fn open(
     url: &HttpsUrl,
     ca: &CaCertificate,
-    when: When,
+    clock: Clock,
     client: Option<&ClientCertificate>,
     deadline: Deadline,
-) -> Result<Open, Failed> {
-    let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
-    let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
-    let connection = tls::connect(Timed { stream, deadline }, url.host(), ca, when, client)
-        .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
-    Ok(Open { connection, address })
+) -> Result<Open<Strict>, Failed> {
+    reach(url, deadline, |stream| tls::connect(stream, url.host(), ca, clock, client))
 }
 
-impl Open {
-    /// Sends `request` and reads the answer to it.
-    pub(super) fn talk(self, request: &[u8]) -> Result<Answer, Failed> {
-        let Open { mut connection, address } = self;
-        let mut read = || -> Result<Response, Failure> {
-            let broken = |error| failure(error, Phase::Answer);
-            connection.send(request).map_err(broken)?;
-            let mut reader = ResponseReader::default();
-            let mut buffer = vec![0; 16 * 1024];
-            loop {
-                let count = connection.receive(&mut buffer).map_err(broken)?;
-                if count == 0 {
-                    return reader.end().map_err(Failure::Est);
-                }
-                if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(Failure::Est)? {
-                    return Ok(response);
-                }
+fn reach<T>(
+    url: &HttpsUrl,
+    deadline: Deadline,
+    verified: impl FnOnce(Timed) -> Result<Connection<Timed, T>, TlsError>,
+) -> Result<Open<T>, Failed> {
+    let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
+    let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
+    let connection = verified(Timed { stream, deadline, waits: true })
+        .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
+    Ok(Open { connection, address, behind: None })
+}
+
+impl Open<Tentative> {
+    /// Sends a request with nothing secret in it, and reads the answer.
+    pub(super) fn ask(self, request: &PublicRequest) -> Result<(Answer, Option<Open<Tentative>>), Failed> {
+        let address = self.address;
+        // Only a connection that has carried an answer is gone.
+        let gone = || (Some(address), Failure::Est(EstError::Truncated { have: 0, want: None }));
+        self.talk(request.as_bytes())?.ok_or_else(gone)
+    }
+
+    /// What the server's certificate says.
+    pub(super) fn server(&self) -> &CertificateFacts {
+        &self.connection.server
+    }
+
+    /// The same connection, if the server's certificate is valid now.
+    pub(super) fn confirm(self, clock: Clock) -> Option<Open<Strict>> {
+        let Open { connection, address, behind } = self;
+        // Why it is not, the next connection says: the server may have another certificate by then.
+        let connection = connection.confirm(clock).ok()?;
+        Some(Open { connection, address, behind })
+    }
+}
+
+impl Open<Strict> {
+    /// Sends a request and reads the answer.
+    pub(super) fn ask(self, request: &SecretRequest) -> Result<Asked<Strict>, Failed> {
+        self.talk(request.expose())
+    }
+}
+
+impl<T> Open<T> {
+    fn talk(mut self, request: &[u8]) -> Result<Asked<T>, Failed> {
+        let address = self.address;
+        let at = |failure| (Some(address), failure);
+        let used = self.behind.is_some();
+        if used && !self.is_quiet().map_err(at)? {
+            return Ok(None);
+        }
+        let mut begun = false;
+        let response = match self.exchange(request, &mut begun) {
+            Ok(response) => response,
+            Err(Failure::Tls(TlsError::Io(_)) | Failure::Est(EstError::Truncated { .. })) if used && !begun => {
+                return Ok(None);
             }
+            Err(failure) => return Err(at(failure)),
         };
-        let response = read().map_err(|failure| (Some(address), failure))?;
-        Ok(Answer { response, server: connection.close(), address })
+        let kept = response.persistent.then_some(self);
+        Ok(Some((Answer { response, address }, kept)))
+    }
+
+    /// `begun`: something came that belongs to the answer.
+    fn exchange(&mut self, request: &[u8], begun: &mut bool) -> Result<Response, Failure> {
+        let broken = |error| failure(error, Phase::Answer);
+        self.connection.send(request).map_err(broken)?;
+        let mut reader = ResponseReader::default();
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let count = self.connection.receive(&mut buffer).map_err(broken)?;
+            if count == 0 {
+                return reader.end().map_err(Failure::Est);
+            }
+            *begun = true;
+            if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(Failure::Est)? {
+                self.behind = Some(reader.behind().to_vec());
+                return Ok(response);
+            }
+        }
+    }
+
+    /// Whether the server waits for another request; false when it has closed the connection. What it says without being
+    /// asked could be taken for the answer to the next request, so that there is none. A stray CRLF some servers send.
+    fn is_quiet(&mut self) -> Result<bool, Failure> {
+        let mut unasked = self.behind.take().unwrap_or_default();
+        self.connection.transport().waits = false;
+        let mut buffer = [0; 1024];
+        let received = self.connection.receive(&mut buffer);
+        self.connection.transport().waits = true;
+        let open = match received {
+            Ok(count) => {
+                unasked.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                count != 0
+            }
+            Err(TlsError::Io(error)) => error.kind() == io::ErrorKind::WouldBlock,
+            Err(error) => return Err(failure(error, Phase::Answer)),
+        };
+        match unasked.iter().filter(|byte| !b"\r\n".contains(byte)).count() {
+            0 => Ok(open),
+            count => Err(Failure::Est(EstError::Unasked(count))),
+        }
     }
 }
 
@@ -164,6 +258,8 @@ fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
 struct Timed {
     stream: TcpStream,
     deadline: Deadline,
+    /// A read waits for bytes; else it takes what is there.
+    waits: bool,
 }
 
 impl Timed {
@@ -178,6 +274,9 @@ impl Timed {
 
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.waits {
+            return Ok(socket::recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?);
+        }
         self.stream.set_read_timeout(self.left()?)?;
         self.stream.read(buffer).map_err(timed_out)
     }

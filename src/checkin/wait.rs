@@ -15,8 +15,8 @@ const LONGEST_RETRY: [Duration; 2] = [Duration::from_secs(60), Duration::from_se
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 /// The last try before the end is this long before it, when there is time for one.
 const LAST_TRY: Duration = Duration::from_secs(2);
-/// A visit takes this long where the network is slow: two connections, each of four times the way there and back. With less
-/// time left none is begun, but the first one at each URL.
+/// A visit takes this long where the network is slow: four or five times the way there and back, and as much again where
+/// the server closes the connection after each answer. With less time left none is begun, but the first one at each URL.
 pub(super) const ENOUGH: Duration = Duration::from_secs(1);
 /// What does not change is said again after this long.
 const REPEAT: Duration = Duration::from_secs(60);

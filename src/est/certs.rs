@@ -9,33 +9,51 @@ use super::EstError;
 pub const MAX_CERTIFICATES: usize = 32;
 
 /// The certificates of a certs-only message as peers send it: base64 in lines of any length, or as it is; DER, or BER
-/// with indefinite lengths, as Bouncy Castle writes it. Content-Transfer-Encoding is not looked at (RFC 8951 §3).
+/// with indefinite lengths, as Bouncy Castle writes it; or certificates without a message around them.
+/// Content-Transfer-Encoding is not looked at (RFC 8951 §3).
 pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
-    let decoded;
-    let der = match body.first() {
+    let decoded: Vec<Vec<u8>> = match body.first() {
         _ if body.trim_ascii().is_empty() => return Err(EstError::NotCertsOnly("it is empty".to_owned())),
         // A SEQUENCE. In base64 the first character would be '0' only for bytes that begin with 0xd0 to 0xd3.
-        Some(0x30) => body,
-        _ => {
-            decoded = base64(bare(body)).ok_or(EstError::NotBase64)?;
-            &decoded
-        }
+        Some(0x30) => vec![body.to_vec()],
+        _ => pieces(body).into_iter().map(base64).collect::<Option<_>>().ok_or(EstError::NotBase64)?,
     };
-    let certificates = signed_data(der).map_err(|why| EstError::NotCertsOnly(why.to_owned()))?;
+    let mut certificates: Vec<Vec<u8>> = Vec::new();
+    for der in &decoded {
+        let found =
+            if is_certificate(der) { vec![der.as_slice()] } else { signed_data(der).map_err(not_certs_only)? };
+        certificates.extend(found.into_iter().map(<[u8]>::to_vec));
+    }
     match certificates.len() {
-        1..=MAX_CERTIFICATES => Ok(certificates.into_iter().map(<[u8]>::to_vec).collect()),
+        1..=MAX_CERTIFICATES => Ok(certificates),
         count => Err(EstError::Count(count)),
     }
 }
 
-/// What is between the lines of a PEM file (RFC 7468), which servers built around openssl's commands send; else all.
-fn bare(body: &[u8]) -> &[u8] {
-    let inside = || {
-        let text = std::str::from_utf8(body).ok()?.trim_ascii();
-        let (_, text) = text.strip_prefix("-----BEGIN ")?.split_once('\n')?;
-        Some(text.split_once("-----END ")?.0.as_bytes())
+fn not_certs_only(why: &str) -> EstError {
+    EstError::NotCertsOnly(why.to_owned())
+}
+
+/// A certificate without a message around it, which some servers send: its first element is a SEQUENCE, a message's is an
+/// OBJECT IDENTIFIER. What stands behind it is not looked at here; whoever decodes it refuses that.
+fn is_certificate(der: &[u8]) -> bool {
+    Element::read(der, 0).is_ok_and(|whole| whole.tag == SEQUENCE && whole.value.first() == Some(&SEQUENCE))
+}
+
+/// What is between the lines of a PEM file (RFC 7468), which servers built around openssl's commands send, each part of
+/// it; else all.
+fn pieces(body: &[u8]) -> Vec<&[u8]> {
+    let Some(text) = std::str::from_utf8(body).ok().filter(|text| text.contains("-----BEGIN ")) else {
+        return vec![body];
     };
-    inside().unwrap_or(body)
+    let parts = text.split("-----BEGIN ").skip(1);
+    // A part without its end is none: what is left of it is no base64.
+    parts.map(|part| inside_of(part).unwrap_or(part.as_bytes())).collect()
+}
+
+fn inside_of(part: &str) -> Option<&[u8]> {
+    let (_, text) = part.split_once('\n')?;
+    Some(text.split_once("-----END ")?.0.as_bytes())
 }
 
 /// Base64 with any white space in it, padded or not.

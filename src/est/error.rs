@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::http::{MAX_BODY, MAX_HEAD};
+use super::http::{MAX_BODY, MAX_FIELDS, MAX_HEAD};
 use super::{MAX_CERTIFICATES, RetryAfter};
 use crate::time::Timestamp;
 
@@ -13,6 +13,8 @@ pub enum EstError {
     NotHttp(&'static str),
     /// The head is longer than [`MAX_HEAD`].
     HeadTooLong,
+    /// The head has more fields than [`MAX_FIELDS`].
+    TooManyFields,
     /// The body is longer than [`MAX_BODY`].
     BodyTooLong,
     /// The connection ended in the middle.
@@ -24,6 +26,8 @@ pub enum EstError {
     },
     /// A Content-Length or Transfer-Encoding that cannot be followed.
     Framing(String),
+    /// More came behind an answer, and nobody had asked for it. So many bytes of it were there.
+    Unasked(usize),
     /// 3xx.
     Redirect {
         /// The status.
@@ -82,6 +86,11 @@ impl fmt::Display for EstError {
                 write!(f, "the answer is not HTTP/1.1 ({why}); is this the port of the EST server?")
             }
             EstError::HeadTooLong => write!(f, "the head of the answer is longer than {MAX_HEAD} bytes"),
+            EstError::TooManyFields => write!(
+                f,
+                "the head of the answer has more than {MAX_FIELDS} header fields; have the server, or the proxy before it, \
+                 send fewer"
+            ),
             EstError::BodyTooLong => write!(f, "the body of the answer is longer than {MAX_BODY} bytes"),
             EstError::Truncated { have, want: Some(want) } => {
                 write!(f, "the answer ended after {have} of {want} bytes of its body")
@@ -89,6 +98,11 @@ impl fmt::Display for EstError {
             EstError::Truncated { have: 0, want: None } => write!(f, "the connection was closed without an answer"),
             EstError::Truncated { have, want: None } => write!(f, "the answer ended in the middle, after {have} bytes"),
             EstError::Framing(why) => write!(f, "the answer's length is unclear: {why}"),
+            EstError::Unasked(count) => write!(
+                f,
+                "{count} bytes came behind the answer that nobody had asked for; correct the server, or the proxy before it: \
+                 it must say the length of its answers, or close the connection"
+            ),
             EstError::Redirect { status, location } => {
                 let to = location.as_deref().unwrap_or("nowhere");
                 write!(

@@ -8,7 +8,7 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// The longest body that is read. A chain of four RSA-4096 certificates in base64 has 10 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
 /// The most header fields of an answer.
-const MAX_FIELDS: usize = 64;
+pub(super) const MAX_FIELDS: usize = 64;
 
 /// The parts of an answer that EST needs. Texts are printable: whatever else a server sends is escaped.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Response {
     pub challenges: Vec<String>,
     /// Without chunk framing.
     pub body: Vec<u8>,
+    /// Another request may follow on the connection: the server keeps it, and the end of this answer is beyond doubt.
+    pub persistent: bool,
 }
 
 impl Response {
@@ -82,6 +84,7 @@ enum State {
     Chunk,
     Trailer,
     UntilClose,
+    Whole,
 }
 
 impl Default for ResponseReader {
@@ -91,7 +94,7 @@ impl Default for ResponseReader {
 }
 
 impl ResponseReader {
-    /// Takes bytes; the answer as soon as it is whole. Bytes behind it are ignored: some servers send a stray CRLF.
+    /// Takes bytes; the answer as soon as it is whole.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Response>, EstError> {
         // A body may come in chunks of one byte, six bytes each on the wire.
         let cap = MAX_HEAD + 6 * MAX_BODY;
@@ -100,6 +103,11 @@ impl ResponseReader {
         }
         self.buffer.extend_from_slice(bytes);
         self.advance().map(|whole| whole.then(|| std::mem::take(&mut self.response)))
+    }
+
+    /// What came behind an answer that is whole. It is no part of it, nor of the next one.
+    pub fn behind(&self) -> &[u8] {
+        self.rest()
     }
 
     /// The connection has ended: the answer, if it is one that ends so.
@@ -112,7 +120,9 @@ impl ResponseReader {
             }
             State::Head => Err(EstError::Truncated { have: rest, want: None }),
             State::Length(want) => Err(EstError::Truncated { have: rest, want: Some(want) }),
-            State::Chunk | State::Trailer => Err(EstError::Truncated { have: self.response.body.len(), want: None }),
+            State::Chunk | State::Trailer | State::Whole => {
+                Err(EstError::Truncated { have: self.response.body.len(), want: None })
+            }
         }
     }
 
@@ -135,7 +145,8 @@ impl ResponseReader {
                         None => return Ok(false),
                     };
                     self.response.body = body;
-                    return Ok(true);
+                    self.at = self.at.saturating_add(want);
+                    self.state = State::Whole;
                 }
                 State::Chunk => {
                     let rest = self.buffer.get(self.at..).unwrap_or_default();
@@ -165,11 +176,17 @@ impl ResponseReader {
                 // RFC 9112 §7.1.2: trailer fields, which nothing here needs, up to an empty line.
                 State::Trailer => {
                     let rest = self.rest();
-                    if rest.starts_with(b"\r\n") || rest.windows(4).any(|window| window == b"\r\n\r\n") {
-                        return Ok(true);
-                    }
-                    return if rest.len() > MAX_HEAD { Err(EstError::HeadTooLong) } else { Ok(false) };
+                    let end = match rest.strip_prefix(b"\r\n") {
+                        Some(_) => Some(2),
+                        None => rest.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at.saturating_add(4)),
+                    };
+                    let Some(end) = end else {
+                        return if rest.len() > MAX_HEAD { Err(EstError::HeadTooLong) } else { Ok(false) };
+                    };
+                    self.at = self.at.saturating_add(end);
+                    self.state = State::Whole;
                 }
+                State::Whole => return Ok(true),
                 State::UntilClose if self.rest().len() > MAX_BODY => return Err(EstError::BodyTooLong),
                 State::UntilClose => return Ok(false),
             }
@@ -185,7 +202,7 @@ impl ResponseReader {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(EstError::HeadTooLong),
             Ok(httparse::Status::Partial) => return Ok(false),
-            Err(httparse::Error::TooManyHeaders) => return Err(EstError::HeadTooLong),
+            Err(httparse::Error::TooManyHeaders) => return Err(EstError::TooManyFields),
             Err(httparse::Error::Version | httparse::Error::Status) => {
                 return Err(EstError::NotHttp("no status line"));
             }
@@ -215,13 +232,27 @@ impl ResponseReader {
                 .map(|field| printable(field.value))
                 .collect(),
             body: Vec::new(),
+            persistent: parsed.version == Some(1) && persistent(status, parsed.headers),
         };
         self.state = framing(status, parsed.headers)?;
         Ok(true)
     }
 }
 
-/// RFC 9112 §6.3. With `Connection: close` nothing follows the answer, so no wrong length can smuggle one in.
+/// RFC 9112 §9.3, and more careful than that: an answer that says its length twice, or not at all, is the last one.
+fn persistent(status: u16, fields: &[httparse::Header<'_>]) -> bool {
+    let count = |name: &str| fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count();
+    let framed = [count("Content-Length"), count("Transfer-Encoding")];
+    let mut options = fields
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case("Connection"))
+        .flat_map(|field| field.value.split(|byte| *byte == b','));
+    status >= 200
+        && matches!(framed, [1, 0] | [0, 1])
+        && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// RFC 9112 §6.3.
 fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstError> {
     if matches!(status, 204 | 304) {
         return Ok(State::Length(0));

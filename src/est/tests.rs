@@ -47,28 +47,27 @@ const TWO: &[u8] = &[0x30, 3, 2, 1, 2];
 /// If this test fails, do not change it lightly: servers read these bytes.
 #[test]
 fn requests() {
-    let get = request(
-        Operation::CaCerts,
-        Lines::Of64,
-        "est.example:8443",
-        "/.well-known/est",
-        None,
-        "imprint/0.1 (config drive)\r\nX: y",
-    );
+    let get = ca_certs(Address {
+        authority: "est.example:8443".to_owned(),
+        path: "/.well-known/est",
+        user_agent: "imprint/0.1 (config drive)\r\nX: y",
+    });
     assert_eq!(
-        std::str::from_utf8(&get).unwrap(),
+        std::str::from_utf8(get.as_bytes()).unwrap(),
         "GET /.well-known/est/cacerts HTTP/1.1\r\nHost: est.example:8443\r\nUser-Agent: imprint/0.1 (config \
-         drive)X: y\r\nAccept: application/pkcs7-mime\r\nConnection: close\r\n\r\n"
+         drive)X: y\r\nAccept: application/pkcs7-mime\r\n\r\n"
     );
     let name = NodeName::try_from("node1").unwrap();
     let token = Token::try_from("s3cret".to_owned()).unwrap();
     let basic = Basic { name: &name, token: &token };
     let post = |lines| {
-        request(Operation::SimpleEnroll(&[0; 49]), lines, "[::1]:8443", "/.well-known/est/x", Some(&basic), "imprint")
+        let authority = "[::1]:8443".to_owned();
+        let to = Address { authority, path: "/.well-known/est/x", user_agent: "imprint" };
+        request(Operation::SimpleEnroll(&[0; 49]), lines, to, Some(&basic))
     };
     // printf node1:s3cret | base64
     assert_eq!(
-        std::str::from_utf8(&post(Lines::Of64)).unwrap(),
+        std::str::from_utf8(post(Lines::Of64).expose()).unwrap(),
         format!(
             "POST /.well-known/est/x/simpleenroll HTTP/1.1\r\nHost: [::1]:8443\r\nUser-Agent: imprint\r\nAccept: \
              application/pkcs7-mime\r\nConnection: close\r\nAuthorization: Basic bm9kZTE6czNjcmV0\r\nContent-Type: \
@@ -77,15 +76,15 @@ fn requests() {
         )
     );
     let one_line = format!("\r\nContent-Length: 68\r\n\r\n{}AA==", "A".repeat(64));
-    assert!(std::str::from_utf8(&post(Lines::One)).unwrap().ends_with(&one_line));
+    assert!(std::str::from_utf8(post(Lines::One).expose()).unwrap().ends_with(&one_line));
 }
 
 /// RFC 7030 §4.2.2: the certificate says who asks.
 #[test]
 fn a_renewal_carries_no_credentials() {
-    let post =
-        request(Operation::SimpleReenroll(&[0; 3]), Lines::Of64, "est.example", "/.well-known/est", None, "imprint");
-    let post = std::str::from_utf8(&post).unwrap();
+    let to = Address { authority: "est.example".to_owned(), path: "/.well-known/est", user_agent: "imprint" };
+    let post = request(Operation::SimpleReenroll(&[0; 3]), Lines::Of64, to, None);
+    let post = std::str::from_utf8(post.expose()).unwrap();
     assert!(post.starts_with("POST /.well-known/est/simplereenroll HTTP/1.1\r\n"), "{post}");
     assert!(post.ends_with("Content-Length: 5\r\n\r\nAAAA\n") && !post.contains("Authorization"), "{post}");
 }
@@ -102,6 +101,52 @@ fn answers_framed_in_every_way() {
     assert_eq!(body(&[b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"]), b"a");
     assert_eq!(answer(&[b"HTTP/1.1 202 Accepted\r\n\r\n"]).unwrap().status, 202);
     assert_eq!(answer(&[b"HTTP/1.1 204 No Content\r\n\r\n"]).unwrap().body, b"");
+}
+
+/// RFC 9112 §9.3: where a second request may go. Wherever the end of an answer is in doubt, it may not.
+#[test]
+fn connections_that_may_carry_another_request() {
+    for (head, want) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n", true),
+        ("HTTP/1.1 401 No\r\nContent-Length: 0\r\n", true),
+        ("HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n", false),
+        ("HTTP/1.1 200 OK\r\nConnection: x , CLOSE\r\nContent-Length: 0\r\n", false),
+        ("HTTP/1.1 200 OK\r\nConnection: x\r\nConnection: close\r\nContent-Length: 0\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n", false),
+        ("HTTP/1.1 200 OK\r\n", false),
+        ("HTTP/1.1 202 Accepted\r\n", false),
+        ("HTTP/1.1 204 No Content\r\n", false),
+        ("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n", false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 0\r\n", false),
+    ] {
+        assert_eq!(answer(&[head.as_bytes(), b"\r\n"]).unwrap().persistent, want, "{head}");
+    }
+    let chunked = |head: &str| answer(&[head.as_bytes(), b"\r\n0\r\n\r\n"]).unwrap().persistent;
+    assert!(chunked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"));
+    assert!(!chunked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n"));
+}
+
+#[test]
+fn what_comes_behind_an_answer_is_told_apart_from_it() {
+    for whole in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: b\r\n\r\n",
+    ] {
+        for behind in [&b""[..], b"\r\n", b"HTTP/1.1 200 OK\r\n\r\n"] {
+            let bytes = [whole, behind].concat();
+            // In two pieces that are cut anywhere: no more than the second one can come behind.
+            for cut in 0..=whole.len() {
+                let mut reader = ResponseReader::default();
+                let first = reader.push(&bytes[..cut]).unwrap();
+                let response = if cut < whole.len() { reader.push(&bytes[cut..]).unwrap() } else { first };
+                assert_eq!(response.unwrap().body, b"abc");
+                assert_eq!(reader.behind(), if cut < whole.len() { behind } else { b"" });
+            }
+        }
+    }
 }
 
 #[test]
@@ -141,7 +186,9 @@ fn answers_that_are_none() {
     assert_eq!(error(huge), EstError::BodyTooLong);
     let fields = [b"HTTP/1.1 200 OK\r\nA: ".as_slice(), &[b'a'; MAX_HEAD]].concat();
     assert_eq!(error(&fields), EstError::HeadTooLong);
-    assert_eq!(error(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(65)].concat()), EstError::HeadTooLong);
+    assert_eq!(error(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(65)].concat()), EstError::TooManyFields);
+    let most = [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(63), b"Content-Length: 0\r\n\r\n"].concat();
+    assert_eq!(answer(&[&most]).unwrap().status, 200);
 }
 
 #[test]
@@ -162,6 +209,20 @@ fn certificates_in_every_encoding() {
     }
     // A certificate that stands there twice, and an attribute certificate, [2].
     assert_eq!(certs_only(&message(&[ONE, ONE, &[0xa2, 0]])).unwrap(), [ONE, ONE]);
+}
+
+/// Servers built around openssl's commands send them so. The first element of a certificate is a SEQUENCE.
+#[test]
+fn certificates_without_a_message_around_them() {
+    let certificate = [&[0x30, ONE.len() as u8][..], ONE].concat();
+    let pem = |label: &str| crate::pem::encode(label, &certificate).as_str().to_owned();
+    for body in [certificate.clone(), wrapped(&certificate).into_bytes(), pem("CERTIFICATE").into_bytes()] {
+        assert_eq!(certs_only(&body).unwrap(), std::slice::from_ref(&certificate));
+    }
+    let several = format!("subject=CN = x\n{}\nsubject=CN = y\n{}", pem("CERTIFICATE"), pem("X509 CERTIFICATE"));
+    assert_eq!(certs_only(several.as_bytes()).unwrap(), [certificate.clone(), certificate.clone()]);
+    let cut = pem("CERTIFICATE") + "-----BEGIN CERTIFICATE-----\nMAMC";
+    assert_eq!(certs_only(cut.as_bytes()), Err(EstError::NotBase64));
 }
 
 /// Bouncy Castle's CMSSignedData.getEncoded() has indefinite lengths down to the certificates.
@@ -206,7 +267,7 @@ fn certificates_that_are_none() {
     assert_eq!(certs_only(b"<html>"), Err(EstError::NotBase64));
     assert_eq!(certs_only(&message(&[])), Err(EstError::Count(0)));
     assert_eq!(certs_only(&message(&[ONE; MAX_CERTIFICATES + 1])), Err(EstError::Count(MAX_CERTIFICATES + 1)));
-    assert!(matches!(certs_only(ONE), Err(EstError::NotCertsOnly(_))), "a bare certificate");
+    assert!(matches!(certs_only(ONE), Err(EstError::NotCertsOnly(_))), "a SEQUENCE that is neither");
     for body in
         ["-----BEGIN PKCS7-----", "-----BEGIN PKCS7-----\nMAMC", "-----BEGIN PKCS7-----\n!\n-----END PKCS7-----"]
     {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::certificate::Oddity;
 use crate::key_code::KeyCode;
 use crate::time::Timestamp;
 
@@ -59,9 +60,11 @@ pub enum AnswerError {
         ca: String,
         /// Further CAs that the payload allows, and how many of them the server knows.
         issuers: (usize, usize),
-        /// The verifier's own word.
-        why: String,
+        /// Why not.
+        why: &'static str,
     },
+    /// The verifier cannot use it, or one between it and the CA.
+    Odd(Oddity),
 }
 
 impl fmt::Display for AnswerError {
@@ -85,7 +88,11 @@ impl fmt::Display for AnswerError {
                 write!(f, "certificate valid from {not_before} until {not_after}, clock is {now}")
             }
             AnswerError::Purpose(have) => {
-                write!(f, "the certificate's extended key usages are {have}, without clientAuth")
+                write!(
+                    f,
+                    "the certificate's extended key usages are {have}, without clientAuth: it could never be renewed, since a \
+                     node shows it as a client; have the CA add clientAuth"
+                )
             }
             AnswerError::Chain { issuer, ca, issuers: (listed, known), why } => {
                 write!(f, "the certificate, issued by \"{issuer}\", does not chain to this node's CA, \"{ca}\"")?;
@@ -94,6 +101,7 @@ impl fmt::Display for AnswerError {
                 }
                 write!(f, " ({why})")
             }
+            AnswerError::Odd(oddity) => write!(f, "the certificate cannot be used: {oddity}; {}", oddity.remedy()),
         }
     }
 }

@@ -3,12 +3,11 @@
 
 use der::{Decode, Encode};
 use rcgen::PublicKeyData;
-use x509_cert::Certificate;
 
 use super::key::PrivateKey;
 use super::verify::{Wanted, choose};
 use super::{AnswerError, IdentityError, PrivateKeyPem};
-use crate::certificate::CertificateFacts;
+use crate::certificate::{Certificate, CertificateFacts};
 use crate::key_code::KeyCode;
 use crate::payload::KeyType;
 use crate::plan::GivenPlan;

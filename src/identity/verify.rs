@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use der::{Decode, Encode, Tag};
+use der::{Decode, Encode};
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, RequiredEkuNotFoundContext};
-use x509_cert::Certificate;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
 use x509_cert::name::RdnSequence;
 
 use super::AnswerError;
-use crate::certificate::{CertificateFacts, shown_name};
+use crate::certificate::{Certificate, CertificateFacts, anchors as anchors_of, oddity, same_text, shown_name, words};
 use crate::identity;
 use crate::key_code::KeyCode;
 use crate::payload::{CaCertificate, CertificateNames};
@@ -107,14 +106,7 @@ fn verify(
 fn same_subject(subject: &RdnSequence, names: &CertificateNames) -> Result<(), AnswerError> {
     let asked = identity::distinguished_name(&names.subject)
         .map_err(|error| AnswerError::Unreadable(format!("the subject that was asked for: {error}")))?;
-    let flat = |name: &RdnSequence| -> Vec<Vec<(der::oid::ObjectIdentifier, bool, Vec<u8>)>> {
-        let part = |part: &x509_cert::attr::AttributeTypeAndValue| {
-            let text = matches!(der::Tagged::tag(&part.value), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
-            (part.oid, text, part.value.value().to_vec())
-        };
-        name.0.iter().map(|rdn| rdn.0.iter().map(part).collect()).collect()
-    };
-    if flat(subject) == flat(&asked) {
+    if same_text(subject, &asked) {
         return Ok(());
     }
     // RFC 4514 on both sides, so that they compare by eye.
@@ -129,13 +121,46 @@ fn same_names(have: &[GeneralName], names: &CertificateNames) -> Result<(), Answ
         [] => "none".to_owned(),
         names => names.iter().map(shown_name).collect::<Vec<_>>().join(" "),
     };
-    if let Some(name) = asked.iter().find(|name| !have.contains(name)) {
+    let among = |name: &GeneralName, names: &[GeneralName]| names.iter().any(|other| same_name(name, other));
+    if let Some(name) = asked.iter().find(|name| !among(name, have)) {
         return Err(AnswerError::NameMissing { name: shown_name(name), have: listed(have) });
     }
-    if let Some(name) = have.iter().find(|name| !asked.contains(name)) {
+    if let Some(name) = have.iter().find(|name| !among(name, &asked)) {
         return Err(AnswerError::NameAdded { name: shown_name(name), asked: listed(&asked) });
     }
     Ok(())
+}
+
+/// RFC 5280 §7.2, §7.4 and §7.5: letter case does not matter in a DNS name, nor in the host of an e-mail address or a URI.
+fn same_name(one: &GeneralName, other: &GeneralName) -> bool {
+    match (one, other) {
+        (GeneralName::DnsName(one), GeneralName::DnsName(other)) => one.as_str().eq_ignore_ascii_case(other.as_str()),
+        (GeneralName::Rfc822Name(one), GeneralName::Rfc822Name(other)) => {
+            match (one.as_str().rsplit_once('@'), other.as_str().rsplit_once('@')) {
+                (Some((one, one_host)), Some((other, other_host))) => {
+                    one == other && one_host.eq_ignore_ascii_case(other_host)
+                }
+                _ => one == other,
+            }
+        }
+        (GeneralName::UniformResourceIdentifier(one), GeneralName::UniformResourceIdentifier(other)) => {
+            let (one, other) = (scheme_and_host(one.as_str()), scheme_and_host(other.as_str()));
+            one.0.eq_ignore_ascii_case(other.0) && one.1 == other.1
+        }
+        _ => one == other,
+    }
+}
+
+/// `https://node1.example`, and the rest.
+fn scheme_and_host(uri: &str) -> (&str, &str) {
+    let length = match uri.split_once("://") {
+        None => uri.find(':').unwrap_or(0),
+        Some((scheme, rest)) => {
+            let host = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            scheme.len().saturating_add(3).saturating_add(host)
+        }
+    };
+    uri.split_at_checked(length).unwrap_or(("", uri))
 }
 
 /// The path to the CA of the payload or to a listed issuer.
@@ -159,50 +184,52 @@ fn path(
     anchors.insert(0, wanted.ca.clone());
     // webpki does not look at a trust anchor's own validity.
     anchors.retain(|ca| ca.not_before() <= latest && ca.not_after() > now);
-    let anchor_ders: Vec<CertificateDer<'_>> = anchors.iter().map(|ca| CertificateDer::from(ca.der())).collect();
-    let trusted: Vec<(TrustAnchor<'_>, &CaCertificate)> = anchor_ders
-        .iter()
-        .zip(&anchors)
-        .filter_map(|(der, ca)| webpki::anchor_from_trusted_cert(der).ok().map(|anchor| (anchor, ca)))
-        .collect();
+    let chain = || std::iter::once(der).chain(others.iter().copied());
     let leaf = CertificateDer::from(der);
     let intermediates: Vec<CertificateDer<'_>> = others.iter().map(|der| CertificateDer::from(*der)).collect();
-    let fail = |why: String| AnswerError::Chain {
+    let fail = |why: &'static str| AnswerError::Chain {
         issuer: facts.issuer.to_string(),
         ca: wanted.ca.subject().to_string(),
         issuers: (wanted.issuers.len(), known),
         why,
     };
-    let end_entity = EndEntityCert::try_from(&leaf).map_err(|error| fail(error.to_string()))?;
+    let odd = || anchors.iter().find_map(|ca| oddity(chain(), ca.der())).map(AnswerError::Odd);
+    let end_entity = EndEntityCert::try_from(&leaf).map_err(|error| odd().unwrap_or_else(|| fail(words(&error))))?;
     // The same as for TLS; webpki's own list would link more of them into the image.
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    let mut last = fail("no CA is valid now".to_owned());
-    for moment in moments(now, latest, &leaf, &intermediates) {
-        for (anchor, ca) in &trusted {
-            let verified = end_entity.verify_for_usage(
-                algorithms.all,
-                std::slice::from_ref(anchor),
-                &intermediates,
-                UnixTime::since_unix_epoch(Duration::from_secs(moment.as_secs())),
-                ForClients,
-                None,
-                None,
-            );
-            match verified {
-                Ok(verified) => {
-                    let mut chain = vec![der.to_vec()];
-                    chain.extend(verified.intermediate_certificates().map(|cert| cert.der().to_vec()));
-                    // A listed issuer that is no root belongs to the chain: a verifier may know only that root.
-                    if ca.der() != wanted.ca.der() && !self_issued(ca.der()) {
-                        chain.push(ca.der().to_vec());
+    let mut last = fail("no CA is valid now");
+    // By the CA's own name, as nearly all do; else by each that reads like it.
+    for by in [0, usize::MAX] {
+        let named = |ca: &CaCertificate| anchors_of(ca.der(), chain().take(by)).unwrap_or_default();
+        let trusted: Vec<(TrustAnchor<'static>, &CaCertificate)> =
+            anchors.iter().flat_map(|ca| named(ca).into_iter().map(move |anchor| (anchor, ca))).collect();
+        for moment in moments(now, latest, &leaf, &intermediates) {
+            for (anchor, ca) in &trusted {
+                let verified = end_entity.verify_for_usage(
+                    algorithms.all,
+                    std::slice::from_ref(anchor),
+                    &intermediates,
+                    UnixTime::since_unix_epoch(Duration::from_secs(moment.as_secs())),
+                    ForClients,
+                    None,
+                    None,
+                );
+                match verified {
+                    Ok(verified) => {
+                        let mut chain = vec![der.to_vec()];
+                        chain.extend(verified.intermediate_certificates().map(|cert| cert.der().to_vec()));
+                        // A listed issuer that is no root belongs to the chain: a verifier may know only that root.
+                        if ca.der() != wanted.ca.der() && !self_issued(ca.der()) {
+                            chain.push(ca.der().to_vec());
+                        }
+                        return Ok(chain);
                     }
-                    return Ok(chain);
+                    Err(error) => last = fail(words(&error)),
                 }
-                Err(error) => last = fail(error.to_string()),
             }
         }
     }
-    Err(last)
+    Err(odd().unwrap_or(last))
 }
 
 fn self_issued(der: &[u8]) -> bool {
@@ -296,6 +323,26 @@ mod tests {
             same_subject(&RdnSequence::from_der(&der).unwrap(), &names()),
             Err(AnswerError::Subject { .. })
         ));
+    }
+
+    #[test]
+    fn letter_case_counts_where_it_does() {
+        let dns = |text: &str| GeneralName::DnsName(der::asn1::Ia5String::new(text).unwrap());
+        let email = |text: &str| GeneralName::Rfc822Name(der::asn1::Ia5String::new(text).unwrap());
+        let uri = |text: &str| GeneralName::UniformResourceIdentifier(der::asn1::Ia5String::new(text).unwrap());
+        for (one, other, same) in [
+            (dns("node1.example"), dns("NODE1.Example"), true),
+            (dns("node1.example"), dns("node2.example"), false),
+            (email("a@node1.example"), email("a@NODE1.example"), true),
+            (email("a@node1.example"), email("A@node1.example"), false),
+            (uri("https://node1.example/a"), uri("HTTPS://Node1.example/a"), true),
+            (uri("https://node1.example/a"), uri("https://node1.example/A"), false),
+            (uri("https://node1.example?a"), uri("https://node1.example?A"), false),
+            (uri("urn:x"), uri("urn:X"), false),
+            (dns("node1.example"), uri("node1.example"), false),
+        ] {
+            assert_eq!(same_name(&one, &other), same, "{one:?} {other:?}");
+        }
     }
 
     proptest! {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use der::{Decode, Encode, Reader, SliceReader};
-use x509_cert::Certificate;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
+use crate::certificate::Certificate;
 use crate::shown::Printable;
 use crate::time::Timestamp;
 

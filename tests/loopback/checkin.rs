@@ -3,7 +3,9 @@
 
 mod forms;
 mod issued;
+mod kept;
 mod line;
+mod odd;
 mod trust;
 mod waiting;
 

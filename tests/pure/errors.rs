@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{TokenStream, TokenTree};
 
 /// Enums that are errors and do not say so by their name.
-const ALSO: [&str; 3] = ["Problem", "Failure", "Reason"];
+const ALSO: [&str; 4] = ["Problem", "Failure", "Reason", "Oddity"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -7,12 +7,14 @@ use std::time::Duration;
 use imprint::identity::key_type;
 use imprint::payload::KeyType;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm,
 };
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 /// First and last second of a validity.
@@ -26,13 +28,22 @@ pub struct Ca {
 impl Ca {
     /// A root.
     pub fn new(name: &str, validity: Validity) -> Ca {
-        Ca { issuer: CertifiedIssuer::self_signed(ca_params(name, validity), KeyPair::generate().unwrap()).unwrap() }
+        Ca::of(ca_params(name, validity), KeyPair::generate().unwrap())
+    }
+
+    /// A root by these parameters.
+    pub fn of(params: CertificateParams, key: KeyPair) -> Ca {
+        Ca { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
+    }
+
+    /// A CA below this one, by these parameters.
+    pub fn below(&self, params: CertificateParams, key: KeyPair) -> Ca {
+        Ca { issuer: CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap() }
     }
 
     /// A CA below this one.
     pub fn intermediate(&self, name: &str, validity: Validity) -> Ca {
-        let key = KeyPair::generate().unwrap();
-        Ca { issuer: CertifiedIssuer::signed_by(ca_params(name, validity), key, &self.issuer).unwrap() }
+        self.below(ca_params(name, validity), KeyPair::generate().unwrap())
     }
 
     /// Its certificate.
@@ -67,17 +78,32 @@ impl Ca {
         clients: Arc<dyn ClientCertVerifier>,
     ) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        let leaf = leaf.params().signed_by(&key, &self.issuer).unwrap();
-        let chain = vec![leaf.der().clone(), CertificateDer::from(self.der())];
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-        Arc::new(builder.with_client_cert_verifier(clients).with_single_cert(chain, key).unwrap())
+        let leaf = self.issue(leaf, &key.subject_public_key_info());
+        tls_server(vec![leaf, self.der()], key.serialize_der(), versions, clients)
     }
 }
 
-fn ca_params(name: &str, validity: Validity) -> CertificateParams {
-    let mut params = Leaf { cn: name.to_owned(), names: Vec::new(), validity, usages: Vec::new(), ca: true }.params();
+/// A TLS server with this chain, leaf first, and the leaf's key, PKCS#8.
+pub fn tls_server(
+    chain: Vec<Vec<u8>>,
+    key: Vec<u8>,
+    versions: &[&'static SupportedProtocolVersion],
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Arc<ServerConfig> {
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    let key = aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::try_from(key).unwrap()).unwrap();
+    // Not `with_single_cert`, which looks at the certificate: it refuses some that a server may well show.
+    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    Arc::new(builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(resolver)))
+}
+
+/// What a CA's certificate says.
+pub fn ca_params(name: &str, validity: Validity) -> CertificateParams {
+    let mut params =
+        Leaf { cn: name.to_owned(), names: Vec::new(), validity, usages: Vec::new(), ca: true, critical: Vec::new() }
+            .params();
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }
@@ -95,19 +121,29 @@ pub struct Leaf {
     pub usages: Vec<ExtendedKeyUsagePurpose>,
     /// CA:TRUE.
     pub ca: bool,
+    /// Critical extensions that nobody knows, by their OIDs.
+    pub critical: Vec<&'static [u64]>,
 }
 
 impl Leaf {
     /// A server certificate for an address.
     pub fn server(address: IpAddr, validity: Validity) -> Leaf {
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        Leaf { cn: "est server".to_owned(), names: vec![SanType::IpAddress(address)], validity, usages, ca: false }
+        Leaf {
+            cn: "est server".to_owned(),
+            names: vec![SanType::IpAddress(address)],
+            validity,
+            usages,
+            ca: false,
+            critical: Vec::new(),
+        }
     }
 
     /// A node's certificate.
     pub fn node(cn: &str, dns: &[&str], validity: Validity) -> Leaf {
         let names = dns.iter().map(|name| SanType::DnsName((*name).try_into().unwrap())).collect();
-        Leaf { cn: cn.to_owned(), names, validity, usages: vec![ExtendedKeyUsagePurpose::ClientAuth], ca: false }
+        let usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        Leaf { cn: cn.to_owned(), names, validity, usages, ca: false, critical: Vec::new() }
     }
 
     fn params(&self) -> CertificateParams {
@@ -120,6 +156,12 @@ impl Leaf {
         params.extended_key_usages = self.usages.clone();
         params.is_ca = if self.ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
         params.use_authority_key_identifier_extension = true;
+        for oid in &self.critical {
+            // NULL
+            let mut extension = CustomExtension::from_oid_content(oid, vec![5, 0]);
+            extension.set_criticality(true);
+            params.custom_extensions.push(extension);
+        }
         params
     }
 }

@@ -49,6 +49,9 @@ pub enum Ending {
     Open,
     /// As the first, and the answer itself comes byte by byte, each in a TLS record of its own.
     Bytewise,
+    /// Another request on the same connection, until the client closes it. An answer that says `Connection: close` is the
+    /// last one. One of no bytes closes the connection without a word.
+    Keep,
 }
 
 /// Stops when it is dropped.
@@ -140,37 +143,54 @@ fn serve(
     let session = ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(session, stream);
     let mut bytes = Vec::new();
+    while let Some((head, body)) = next_request(&mut stream, &mut bytes)? {
+        let group = stream.conn.negotiated_key_exchange_group().unwrap().name();
+        let version = stream.conn.protocol_version().unwrap();
+        let request = Request { connection, head, body, version, group };
+        requests.lock().unwrap().push(request.clone());
+        let answer = answer(&request);
+        let piece = if ending == Ending::Bytewise { 1 } else { usize::MAX };
+        for piece in answer.chunks(piece) {
+            stream.write_all(piece)?;
+            stream.flush()?;
+        }
+        match ending {
+            Ending::Keep if answer.is_empty() => return Ok(()),
+            Ending::Keep if answer.windows(17).any(|window| window == b"Connection: close") => {
+                stream.conn.send_close_notify();
+            }
+            Ending::Keep => continue,
+            Ending::Notify | Ending::Bytewise => stream.conn.send_close_notify(),
+            Ending::Abrupt => {}
+            Ending::Open => while stream.read(&mut [0; 4096])? != 0 {},
+        }
+        return stream.flush();
+    }
+    Ok(())
+}
+
+/// The next request of `bytes` and what follows them; `None` when the client has gone.
+fn next_request(
+    stream: &mut StreamOwned<ServerConnection, TcpStream>,
+    bytes: &mut Vec<u8>,
+) -> std::io::Result<Option<(String, Vec<u8>)>> {
     let mut buffer = [0; 4096];
-    let (head, body) = loop {
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(());
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8(bytes[..end].to_vec()).expect("an ASCII head");
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            let whole = end + 4 + length.map_or(0, |length| length.parse::<usize>().unwrap());
+            if let Some(body) = bytes.get(end + 4..whole) {
+                let body = body.to_vec();
+                bytes.drain(..whole);
+                return Ok(Some((head, body)));
+            }
         }
-        bytes.extend_from_slice(&buffer[..count]);
-        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(bytes[..end].to_vec()).expect("an ASCII head");
-        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-        let length = length.map_or(0, |length| length.parse().unwrap());
-        if let Some(body) = bytes.get(end + 4..end + 4 + length) {
-            break (head, body.to_vec());
+        match stream.read(&mut buffer)? {
+            0 => return Ok(None),
+            count => bytes.extend_from_slice(&buffer[..count]),
         }
-    };
-    let group = stream.conn.negotiated_key_exchange_group().unwrap().name();
-    let version = stream.conn.protocol_version().unwrap();
-    let request = Request { connection, head, body, version, group };
-    requests.lock().unwrap().push(request.clone());
-    let bytes = answer(&request);
-    let piece = if ending == Ending::Bytewise { 1 } else { usize::MAX };
-    for piece in bytes.chunks(piece) {
-        stream.write_all(piece)?;
-        stream.flush()?;
     }
-    match ending {
-        Ending::Notify | Ending::Bytewise => stream.conn.send_close_notify(),
-        Ending::Abrupt => {}
-        Ending::Open => while stream.read(&mut buffer)? != 0 {},
-    }
-    stream.flush()
 }
 
 /// An HTTP answer with these fields, a Content-Length and this body.

@@ -108,6 +108,9 @@ async fn counted(State(shared): Server, request: Request, next: Next) -> Respons
     if let Ok(date) = HeaderValue::try_from(http_date((shared.clock)())) {
         response.headers_mut().insert(DATE, date);
     }
+    if [WWW_AUTHENTICATE, ETAG].iter().any(|name| response.headers().contains_key(name)) {
+        response.extensions_mut().extend(shared.spelling.clone());
+    }
     shared.metrics.answered(operation, response.status().as_u16(), begun);
     response
 }

@@ -9,6 +9,7 @@ use imprint::time::Timestamp;
 
 use super::{Error, State};
 use crate::ca;
+use crate::ca::Usage;
 use crate::record::claims::{Claim, Kind};
 use crate::record::{Entitlement, Record};
 use crate::store::{Changes, Event, Holder, NodeRow, Store, StoreError};
@@ -114,6 +115,9 @@ impl State {
         let mut known = BTreeSet::new();
         for (file, text) in files {
             let record = Record::compile(file, text, self.ca.root(), &self.urls)?;
+            if !record.usages.contains(&Usage::Client) {
+                return Err(Error::OnlyServer { file: file.clone() });
+            }
             if !known.insert(record.name.to_string()) {
                 return Err(Error::SameName { name: record.name.to_string(), file: file.clone() });
             }

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use der::{Decode, Encode};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
-use x509_cert::Certificate;
 
 use super::*;
+use crate::certificate::Certificate;
 
 /// How it is handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -174,6 +174,15 @@ const FORMS: &[Form] = &[
         "E67",
         Shape(Ending::Notify, |plain| plain.fields(&[], imprint::pem::encode("PKCS7", &plain.der()).as_bytes())),
     ),
+    form("E68", Talk(bare_certificates)),
+    form(
+        "E69",
+        Shape(Ending::Notify, |plain| {
+            let parts = plain.certificates.iter().map(|der| imprint::pem::encode("CERTIFICATE", der));
+            let text: String = parts.map(|part| format!("subject=CN = x\n\n{}\n", part.as_str())).collect();
+            plain.fields(&[], text.as_bytes())
+        }),
+    ),
 ];
 
 #[test]
@@ -435,6 +444,16 @@ fn busy(scene: &Scene) {
     assert!(run.told[0].contains(": the server cannot answer now: 503 Service Unavailable; trying again in 1."));
 }
 
+/// No PKCS#7 around the certificate: as it is for the CA, in base64 for the node.
+fn bare_certificates(scene: &Scene) {
+    let (signer, issue) = (scene.world.signer.der(), scene.issue());
+    let server = EstServer::start(vec![scene.tls()], move |request| match request.operation() {
+        "cacerts" => reply("200 OK", &[date_field(NOW)], &signer),
+        _ => reply("200 OK", &[date_field(NOW)], base64(&issue(request)).as_bytes()),
+    });
+    scene.takes(server);
+}
+
 /// A server that gives its CA certificates only to whoever shows credentials: the probe shows none.
 fn cacerts_for_credentials_only(scene: &Scene) {
     let good = scene.good();
@@ -454,7 +473,7 @@ fn cacerts_for_credentials_only(scene: &Scene) {
     let requests = server.requests();
     let sent: Vec<(&str, bool)> =
         requests.iter().map(|r| (r.operation(), r.head.contains("\r\nAuthorization: Basic "))).collect();
-    assert_eq!(sent, [("cacerts", false), ("cacerts", false), ("cacerts", true), ("simpleenroll", true)]);
+    assert_eq!(sent, [("cacerts", false), ("cacerts", true), ("simpleenroll", true)]);
     assert!(matches!(run.asked[..], [Ask::SetClock(_)]), "{:?}", run.asked);
 }
 

@@ -20,7 +20,7 @@ fn the_probe_carries_no_secret_and_the_request_carries_them_all() {
         probe.head,
         format!(
             "GET /.well-known/est/cacerts HTTP/1.1\r\nHost: {}\r\nUser-Agent: imprint/test (loopback)\r\nAccept: \
-             application/pkcs7-mime\r\nConnection: close",
+             application/pkcs7-mime",
             server.address()
         )
     );
@@ -237,9 +237,10 @@ fn a_server_certificate_that_is_refused_is_described() {
 #[test]
 fn a_clock_is_set_once_it_is_confirmed_and_never_before() {
     let world = World::new();
-    // The server's certificate at the second connection is over: its Date is not confirmed.
-    let over = world.signer.server(&Leaf::server(LOCALHOST, (COMPOSED, NOW - 1)), &[&TLS13]);
-    let server = EstServer::start(vec![world.tls(), over], world.good(NOW));
+    // What certifies the server's certificate is over: its Date is not confirmed.
+    let signer = world.root.intermediate("Signer", (COMPOSED, NOW - 1));
+    let over = signer.server(&Leaf::server(LOCALHOST, GOOD), &[&TLS13]);
+    let server = EstServer::start(vec![over], world.good(NOW));
     let (result, asked) = world.enroll_at(&[server.url()], PATIENCE);
     assert!(matches!(result, Err(CheckinError::Failed { .. })) && asked.is_empty(), "{result:?} {asked:?}");
     // Confirmed before a CSR is sent: what comes of that is another matter.
