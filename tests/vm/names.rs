@@ -1,6 +1,8 @@
 //! Host names as the static agent looks them up, with its own C library: musl's resolver is not the one that the other
 //! tests are linked with. In a network namespace; no kernel is booted.
 
+#![allow(clippy::indexing_slicing, reason = "a test panics")]
+
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

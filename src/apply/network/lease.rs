@@ -258,6 +258,8 @@ fn random() -> [u8; 8] {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     fn route(to: &str, via: Option<&str>) -> Route {
@@ -283,13 +285,13 @@ mod tests {
     fn the_way_to_a_gateway_is_there_once_and_first() {
         let (way, default) = (route("172.31.1.1/32", None), route("0.0.0.0/0", Some("172.31.1.1")));
         let want = [way.clone(), default.clone()];
-        for given in [&[way.clone(), default.clone()][..], &[default.clone(), way.clone()], &[default.clone()]] {
+        for given in [&[way.clone(), default.clone()][..], &[default.clone(), way.clone()], from_ref(&default)] {
             assert_eq!(routes(&lease("203.0.113.7/32", given), &[]), want, "{given:?}");
         }
         // A wider way will do, and so does the address' own network.
         let wide = route("172.31.0.0/16", None);
         assert_eq!(routes(&lease("203.0.113.7/32", &[default.clone(), wide.clone()]), &[]), [wide, default.clone()]);
-        assert_eq!(routes(&lease("172.31.1.7/24", &[default.clone()]), &[]), [default.clone()]);
+        assert_eq!(routes(&lease("172.31.1.7/24", from_ref(&default)), &[]), from_ref(&default));
         // The payload's go before them.
         let mine = [route("0.0.0.0/0", Some("203.0.113.1"))];
         assert_eq!(routes(&lease("203.0.113.7/32", &[default]), &mine), [way]);
