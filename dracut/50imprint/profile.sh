@@ -3,8 +3,8 @@
 # scrolls by between the agent's own words and the prompt is more than a screen has. Decides nothing; says nothing where the
 # boot was not stopped.
 #
-# dracut-emergency reads this file once, behind all that it writes to every console, and before sulogin asks there. A login
-# shell reads it for the console that it is on.
+# With systemd dracut-emergency reads this file, behind all that it writes to every console, and before sulogin asks there.
+# Without, dracut's shell is a login shell, which reads it before its prompt.
 if [ -e /run/imprint/status.json ]; then
     case $0 in
         *dracut-emergency*)

@@ -93,8 +93,7 @@ fn the_reason_is_the_last_word_before_the_prompt_with_systemd() {
     let (report, _) = with_a_person(machine, folder.path(), |line, seen| {
         until(line, seen, "Press Enter for maintenance");
         says_why(seen, "Press Enter for maintenance");
-        // The shell says it once more, on the console that somebody has chosen.
-        types_until(line, seen, ("", SOON), &["boots on"]);
+        types_until(line, seen, ("", SOON), &[":/root# "]);
         types_until(line, seen, ("imprint status", SOON), &["exit code 11: source: "]);
         types(line, "imprint-report prompt");
     });
