@@ -1,6 +1,8 @@
 //! What a person reads at the prompt of a boot that was stopped, and that what it says there works. The test is that person,
 //! at the other end of the console.
 
+#![allow(clippy::string_slice, clippy::indexing_slicing, reason = "a test panics")]
+
 use std::io::{ErrorKind, Read, Write};
 
 use super::line::{connected, until};
