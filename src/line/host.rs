@@ -7,6 +7,9 @@ use super::frame::{Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, S
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{Answered, End, Patience, Timer};
 
+/// So often it calls at what looks like a frame and is none, until a timer has fired.
+const HAILS: u8 = 4;
+
 /// After so many times without an answer the conversation is given up, and another one begun.
 const GIVE_UP: u8 = 6;
 
@@ -27,8 +30,8 @@ pub struct Host {
     nonce: Nonce,
     /// It calls before it has heard of a node.
     calling: bool,
-    /// It has called because something came that looks like a frame and is none; not again before the next timer.
-    hailed: bool,
+    /// How often it has called because something came that looks like a frame and is none, since the last timer.
+    hailed: u8,
     shape: Shape,
     /// The last that said HELLO; once [`Host::counts`], the one that answered.
     node: Option<Hello>,
@@ -103,7 +106,7 @@ impl Host {
         let mut host = Host {
             nonce,
             calling: false,
-            hailed: false,
+            hailed: 0,
             shape,
             node: None,
             counts: false,
@@ -385,8 +388,8 @@ impl End for Host {
     /// A node is there, and speaks with a host that was here before; or the line garbles what it echoes, so that an answer
     /// would be answered again at once, without end.
     fn stranger(&mut self) {
-        if self.state == State::Calling && !self.hailed {
-            self.hailed = true;
+        if self.state == State::Calling && self.out.is_empty() && self.hailed < HAILS {
+            self.hailed = self.hailed.saturating_add(1);
             self.out.push_back(Frame::Call(Versions::OURS));
         }
     }
@@ -397,7 +400,7 @@ impl End for Host {
         match (self.state, timer) {
             (_, Timer::None) => {}
             (State::Calling, _) => {
-                self.hailed = false;
+                self.hailed = 0;
                 if self.calling {
                     self.out.push_back(Frame::Call(Versions::OURS));
                 }
@@ -442,7 +445,7 @@ impl End for Host {
 
     fn timer(&self) -> Timer {
         match self.state {
-            State::Calling if self.calling || self.hailed => Timer::Hail,
+            State::Calling if self.calling || self.hailed > 0 => Timer::Hail,
             State::Calling => Timer::None,
             State::Opening(_) => Timer::Retransmit,
             State::Open(..) if self.sender.is_some() => Timer::Retransmit,
