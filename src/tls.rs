@@ -6,6 +6,7 @@
 //! certificate is valid now. Only the latter may carry a secret; `checkin` has no other way to send one.
 
 mod error;
+mod remembered;
 mod verify;
 
 use std::io::{self, Read, Write};

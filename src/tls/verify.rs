@@ -6,12 +6,13 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
 use super::error::{Reason, Refused};
+use super::remembered::{Remembered, Remembering};
 use crate::certificate::{CertificateFacts, anchors, odd_key, oddity, words};
 use crate::payload::{CaCertificate, UrlHost};
 use crate::time::{Clock, Timestamp};
@@ -66,6 +67,8 @@ pub(super) struct Verifier {
     host: String,
     when: When,
     provider: Arc<CryptoProvider>,
+    /// Signatures of the chain, for the second look at it.
+    good: Remembered,
     refused: OnceLock<Refused>,
 }
 
@@ -80,7 +83,7 @@ impl Verifier {
         roots.add(CertificateDer::from(ca.der()))?;
         let provider = Arc::clone(provider);
         let (ca, host, refused) = (ca.clone(), host.to_string(), OnceLock::new());
-        Ok(Verifier { roots, ca, host, when, provider, refused })
+        Ok(Verifier { roots, ca, host, when, provider, good: Remembered::default(), refused })
     }
 
     /// What the handshake refused, for the error message.
@@ -132,12 +135,20 @@ impl Verifier {
         if from > to {
             return Err(CertificateError::Expired.into());
         }
+        let algorithms: Vec<Remembering<'_>> = self
+            .provider
+            .signature_verification_algorithms
+            .all
+            .iter()
+            .map(|algorithm| Remembering { algorithm: *algorithm, good: &self.good })
+            .collect();
+        let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+            algorithms.iter().map(|algorithm| -> &dyn SignatureVerificationAlgorithm { algorithm }).collect();
         let path = |roots: &RootCertStore| {
             let mut last = Err(CertificateError::Expired.into());
             for moment in moments(from, to, leaf, intermediates) {
-                let algorithms = self.provider.signature_verification_algorithms.all;
                 last =
-                    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, unix(moment), algorithms);
+                    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, unix(moment), &algorithms);
                 if last.is_ok() {
                     break;
                 }
