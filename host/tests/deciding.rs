@@ -242,7 +242,7 @@ fn a_node_that_is_revoked_stays_out() {
     // Neither its key nor another one, and no renewal.
     let void = fleet.ask(&second);
     assert_eq!(void.status, 403);
-    assert!(void.body.starts_with("another payload took the place of this one"), "{}", void.body);
+    assert!(void.body.starts_with("an administrator revoked this payload at "), "{}", void.body);
     let csr = support::wrapped(&fleet.key(2).csr);
     let head = format!(
         "POST /.well-known/est/simplereenroll HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \

@@ -60,7 +60,7 @@ fn types_until(
         assert!(start.elapsed() < 2 * PATIENCE, "{answers:?} did not come: {seen}");
         match line.read(&mut buffer) {
             Ok(0) => panic!("the console ended: {seen}"),
-            Ok(count) => seen.push_str(&String::from_utf8_lossy(&buffer[..count])),
+            Ok(count) => seen.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap())),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => types(line, typed),
             Err(error) => panic!("{error}: {seen}"),
         }
