@@ -18,7 +18,7 @@ use crate::chain::chain;
 use crate::key_code::KeyCode;
 use crate::line::frame::NotTaken;
 use crate::line::seal::SealError;
-use crate::line::{Hello, Kind, LineKey, Oddity, Stage, Versions};
+use crate::line::{Distortion, Hello, Kind, LineKey, Stage, Versions};
 use crate::port::{Held, Place, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
@@ -131,7 +131,7 @@ pub enum Told {
         /// Which line.
         line: String,
         /// What it does, and what helps.
-        what: Oddity,
+        what: Distortion,
     },
     /// Lines of a text were pasted. `missing`: the first that are not there yet, from 1.
     Pasted {

@@ -29,7 +29,7 @@ pub mod seal;
 pub use frame::{Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
 pub use host::{Host, HostEvent};
 pub use node::{Node, NodeEvent};
-pub use odd::{Oddity, Parity};
+pub use odd::{Distortion, Parity};
 pub use seal::{LineKey, SEAL_LEN};
 pub use transfer::Shape;
 pub use wire::{Polled, Wire};

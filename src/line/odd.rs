@@ -8,7 +8,7 @@ use super::base85;
 
 /// Something that a line does to more than one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Oddity {
+pub enum Distortion {
     /// It breaks lines that are longer than so many columns. Frames are put together again.
     Broken {
         /// The longest line that came through whole.
@@ -48,15 +48,15 @@ impl Parity {
     }
 }
 
-impl fmt::Display for Oddity {
+impl fmt::Display for Distortion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WIDTH: &str = "set the terminal or console server on the way to 255 columns or more";
         match self {
-            Oddity::Broken { columns } => write!(
+            Distortion::Broken { columns } => write!(
                 f,
                 "something on the way breaks lines after {columns} columns; frames are put together again, but {WIDTH}"
             ),
-            Oddity::Parity(parity) => {
+            Distortion::Parity(parity) => {
                 let parity = match parity {
                     Parity::Even => "even",
                     Parity::Odd => "odd",
@@ -68,7 +68,7 @@ impl fmt::Display for Oddity {
                      server on the way to 8 bits and no parity (8N1)"
                 )
             }
-            Oddity::Spoilt { columns } => write!(
+            Distortion::Spoilt { columns } => write!(
                 f,
                 "the same frame came {ALIKE} times and was spoilt in the same way, at {columns} columns: something on the \
                  way cuts lines or changes characters; {WIDTH}, and to pass characters on as they are"
@@ -80,8 +80,8 @@ impl fmt::Display for Oddity {
 /// What has been seen on a line. Each kind of oddity is told once.
 #[derive(Clone, Default)]
 pub(super) struct Oddities {
-    told: Vec<std::mem::Discriminant<Oddity>>,
-    news: VecDeque<Oddity>,
+    told: Vec<std::mem::Discriminant<Distortion>>,
+    news: VecDeque<Distortion>,
     /// Frames that were spoilt, the last first, and how often each of them came.
     spoilt: VecDeque<(Vec<u8>, u8)>,
 }
@@ -98,7 +98,7 @@ const HELLO: u8 = 2;
 const DATA: u8 = 6;
 
 impl Oddities {
-    pub(super) fn saw(&mut self, oddity: Oddity) {
+    pub(super) fn saw(&mut self, oddity: Distortion) {
         let kind = std::mem::discriminant(&oddity);
         if !self.told.contains(&kind) {
             self.told.push(kind);
@@ -118,14 +118,14 @@ impl Oddities {
             count = self.spoilt.remove(at).map_or(1, |(_, before)| before.saturating_add(1));
         }
         if count >= ALIKE {
-            self.saw(Oddity::Spoilt { columns: digits.len().saturating_add(1) });
+            self.saw(Distortion::Spoilt { columns: digits.len().saturating_add(1) });
         }
         self.spoilt.push_front((digits.to_vec(), count));
         self.spoilt.truncate(REMEMBERED);
     }
 
     /// The next that nobody was told of.
-    pub(super) fn news(&mut self) -> Option<Oddity> {
+    pub(super) fn news(&mut self) -> Option<Distortion> {
         self.news.pop_front()
     }
 }

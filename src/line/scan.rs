@@ -5,7 +5,7 @@
 
 use super::base85;
 use super::frame::{MARK, MAX_DIGITS};
-use super::odd::{Oddity, Parity};
+use super::odd::{Distortion, Parity};
 
 /// Finds frames in whatever else a line carries.
 #[derive(Clone, Default)]
@@ -26,7 +26,7 @@ pub struct Scanner {
     ending: Option<bool>,
     /// Characters since the last line break.
     column: usize,
-    odd: Option<Oddity>,
+    odd: Option<Distortion>,
 }
 
 /// A line break behind fewer digits is not that of a terminal: none has so few columns.
@@ -53,7 +53,7 @@ impl Scanner {
     }
 
     /// What the line did to the frame that was found last, if that is odd. Told once.
-    pub fn odd(&mut self) -> Option<Oddity> {
+    pub fn odd(&mut self) -> Option<Distortion> {
         self.odd.take()
     }
 
@@ -116,9 +116,9 @@ impl Scanner {
         }
         if self.parity {
             let fits = |parity: &Parity| self.held.iter().all(|byte| parity.fits(*byte));
-            self.odd = Parity::ALL.into_iter().find(fits).map(Oddity::Parity);
+            self.odd = Parity::ALL.into_iter().find(fits).map(Distortion::Parity);
         } else if self.broken > 0 {
-            self.odd = Some(Oddity::Broken { columns: self.broken });
+            self.odd = Some(Distortion::Broken { columns: self.broken });
         }
         self.ending = Some(self.parity);
         self.held.clear();

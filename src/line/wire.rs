@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::frame::{Frame, MARK, Packet};
-use super::odd::{Oddities, Oddity};
+use super::odd::{Distortion, Oddities};
 use super::pace::Pace;
 use super::scan::Scanner;
 use super::{Answered, End, Timer};
@@ -90,7 +90,7 @@ impl<E: End> Wire<E> {
     }
 
     /// What the line does to all that it carries, and nobody was told of yet.
-    pub fn odd(&mut self) -> Option<Oddity> {
+    pub fn odd(&mut self) -> Option<Distortion> {
         self.oddities.news()
     }
 

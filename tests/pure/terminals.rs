@@ -4,7 +4,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "sizes are small")]
 
 use imprint::line::frame::{Hello, Nonce, Packet, Side, Versions};
-use imprint::line::{Host, Oddity, Parity, Shape, Wire};
+use imprint::line::{Distortion, Host, Parity, Shape, Wire};
 use imprint::pool::Seeded;
 use imprint::time::Deadline;
 use imprint_tests::line::{Course, Faults, Objects, Random, session};
@@ -44,7 +44,7 @@ fn a_terminal_that_breaks_what_the_node_says_is_told_and_gets_shorter_pieces() {
             for beacon in [true, false] {
                 let faults = Faults { wrap: (0, columns), wrap_with: Some(line_break), ..Faults::default() };
                 let course = over(&faults, beacon);
-                let broken = Oddity::Broken { columns: columns as usize };
+                let broken = Distortion::Broken { columns: columns as usize };
                 // HELLO is shorter than 132 columns: there the first line that is broken is one of the request.
                 assert_eq!(course.odd.1, [broken], "{columns} {line_break:?}");
                 assert_eq!(course.odd.0, [], "{columns} {line_break:?}");
@@ -64,7 +64,7 @@ fn a_terminal_that_breaks_lines_both_ways() {
         for line_break in LINE_BREAKS {
             let faults = Faults { wrap: (columns, columns), wrap_with: Some(line_break), ..Faults::default() };
             let course = over(&faults, true);
-            assert_eq!(course.odd.1, [Oddity::Broken { columns: columns as usize }], "{columns} {line_break:?}");
+            assert_eq!(course.odd.1, [Distortion::Broken { columns: columns as usize }], "{columns} {line_break:?}");
             assert_eq!(course.retransmits, 0, "{columns} {line_break:?}");
         }
     }
@@ -76,7 +76,7 @@ fn a_terminal_that_breaks_what_the_host_says_is_told_by_the_node() {
     for line_break in LINE_BREAKS {
         let faults = Faults { wrap: (80, 0), wrap_with: Some(line_break), ..Faults::default() };
         let course = over(&faults, true);
-        assert_eq!(course.odd, (vec![Oddity::Broken { columns: 80 }], vec![]), "{line_break:?}");
+        assert_eq!(course.odd, (vec![Distortion::Broken { columns: 80 }], vec![]), "{line_break:?}");
         assert_eq!(course.retransmits, 0);
     }
 }
@@ -104,7 +104,7 @@ fn parity_in_bit_7_is_cleared_and_told() {
     for parity in [Parity::Even, Parity::Odd, Parity::Mark] {
         for beacon in [true, false] {
             let course = over(&Faults { parity: Some(parity), ..Faults::default() }, beacon);
-            let told = vec![Oddity::Parity(parity)];
+            let told = vec![Distortion::Parity(parity)];
             assert_eq!((course.odd, course.retransmits), ((told.clone(), told), 0), "{parity:?}");
         }
     }
@@ -151,7 +151,7 @@ fn a_frame_that_is_spoilt_alike_each_time_is_told() {
             wire.push(b"[    1.000000] a message of the kernel\r\n", second * 1_000_000);
             told.push(wire.odd());
         }
-        assert_eq!(told, [None, None, Some(Oddity::Spoilt { columns }), None]);
+        assert_eq!(told, [None, None, Some(Distortion::Spoilt { columns }), None]);
     }
     let mut wire = Wire::new(Host::new(Nonce([9; 8]), false, Shape::default()), None);
     for second in 0..60usize {
@@ -166,9 +166,9 @@ fn a_frame_that_is_spoilt_alike_each_time_is_told() {
 #[test]
 fn what_is_told_names_the_thing_and_the_remedy() {
     for (odd, words, remedy) in [
-        (Oddity::Broken { columns: 80 }, "breaks lines after 80 columns", "set the terminal or console server"),
-        (Oddity::Parity(Parity::Even), "even parity in bit 7", "8 bits and no parity (8N1)"),
-        (Oddity::Spoilt { columns: 132 }, "spoilt in the same way, at 132 columns", "255 columns or more"),
+        (Distortion::Broken { columns: 80 }, "breaks lines after 80 columns", "set the terminal or console server"),
+        (Distortion::Parity(Parity::Even), "even parity in bit 7", "8 bits and no parity (8N1)"),
+        (Distortion::Spoilt { columns: 132 }, "spoilt in the same way, at 132 columns", "255 columns or more"),
     ] {
         let text = odd.to_string();
         assert!(text.contains(words) && text.contains(remedy), "{text}");

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use imprint::line::frame::{Hello, Nonce, Session};
 use imprint::line::{
-    Host, HostEvent, Kind, LineKey, Node, NodeEvent, Oddity, Parity, Shape, Stage, Versions, Wire, seal,
+    Distortion, Host, HostEvent, Kind, LineKey, Node, NodeEvent, Parity, Shape, Stage, Versions, Wire, seal,
 };
 use imprint::pool::Seeded;
 use imprint::secret::Secret;
@@ -239,7 +239,7 @@ pub struct Course {
     pub capture: Vec<u8>,
     pub second_keys: u64,
     /// What the node noticed of the line, and the host.
-    pub odd: (Vec<Oddity>, Vec<Oddity>),
+    pub odd: (Vec<Distortion>, Vec<Distortion>),
 }
 
 struct NodeSide {
@@ -303,7 +303,7 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
         course.odd.0.extend(std::iter::from_fn(|| node.wire.odd()));
         while let Some(odd) = host.wire.odd() {
             // As imprint-host inject does.
-            if let Oddity::Broken { columns } = odd {
+            if let Distortion::Broken { columns } = odd {
                 host.wire.end_mut().narrow(columns);
             }
             course.odd.1.push(odd);

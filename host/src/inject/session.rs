@@ -9,7 +9,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use imprint::line::{
-    Hello, Host, HostEvent, Kind, Nonce, NotTaken, Oddity, Session as Conversation, Shape, Stage, Wire,
+    Distortion, Hello, Host, HostEvent, Kind, Nonce, NotTaken, Session as Conversation, Shape, Stage, Wire,
 };
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
@@ -67,7 +67,7 @@ struct Session<'a> {
     /// A node, or an old recording of one, speaks other versions.
     foreign: Option<(Instant, String)>,
     /// What was noticed last of the line itself.
-    odd: Option<Oddity>,
+    odd: Option<Distortion>,
     log: Option<std::fs::File>,
     tail: Vec<u8>,
     /// Nothing of that came since the line was opened.
@@ -324,7 +324,7 @@ impl<'a> Session<'a> {
     /// Tells what the line does to all that it carries, and sends shorter pieces where it breaks lines.
     fn look_for_oddities(&mut self) {
         while let Some(odd) = self.wire.odd() {
-            if let Oddity::Broken { columns } = odd {
+            if let Distortion::Broken { columns } = odd {
                 self.wire.end_mut().narrow(columns);
             }
             self.tell("line", &odd.to_string());
