@@ -13,7 +13,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             for message in messages {
                 match message.answer {
                     Answer::Link(link) => {
-                        if let Some(facts) = link_facts(&link, Path::new("/nonexistent")) {
+                        if let Some(facts) = link_facts(&link, Path::new("/nonexistent"), &[]) {
                             assert!((1..16).contains(&facts.name.as_str().len()));
                         }
                     }
