@@ -36,6 +36,7 @@ pub mod plan;
 pub mod facts;
 pub mod source;
 pub mod options;
+pub mod medium;
 
 // Protocols and codecs.
 pub mod est;

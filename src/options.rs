@@ -57,8 +57,16 @@ pub enum SourceName {
     Cmdline,
     /// `file`: `/imprint/payload` in the initramfs.
     File,
+    /// `credential`: `imprint.payload`, as systemd names credentials, or where systemd takes them from.
+    Credential,
     /// `config-drive[:LABEL]`
     ConfigDrive(Option<String>),
+    /// `partition`: a partition of a disk.
+    Partition,
+    /// `efivar`: an EFI variable.
+    EfiVar,
+    /// `root-file`: a file of the real root.
+    RootFile,
     /// `virtio`: the virtio-serial port named imprint.0.
     Virtio,
     /// `serial:ttyS1[,115200]`
@@ -135,8 +143,10 @@ pub const WORDS: [Word; 9] = [
     },
     Word {
         name: "imprint.source=",
-        values: "cmdline, file, config-drive, config-drive:LABEL, virtio, serial:ttyS1 or serial:ttyS1,115200",
-        default: "cmdline, file, config-drive, virtio, and the serial lines that are consoles",
+        values: "cmdline, file, credential, config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, \
+                 serial:ttyS1 or serial:ttyS1,115200",
+        default: "cmdline, file, credential, config-drive, partition (with a site pin only), virtio, and the serial lines \
+                  that are consoles",
         meaning: "look here only; repeatable, in order. Whoever names a source insists on a payload, as require does; \
                   on a serial line that is named the node speaks first",
         supported: true,
@@ -314,6 +324,10 @@ fn source(word: &str, value: Option<&str>, want: &'static str) -> Result<SourceN
     match (kind, rest) {
         ("cmdline", None) => Ok(SourceName::Cmdline),
         ("file", None) => Ok(SourceName::File),
+        ("credential", None) => Ok(SourceName::Credential),
+        ("partition", None) => Ok(SourceName::Partition),
+        ("efivar", None) => Ok(SourceName::EfiVar),
+        ("root-file", None) => Ok(SourceName::RootFile),
         ("config-drive", None) => Ok(SourceName::ConfigDrive(None)),
         // ISO 9660 volume identifiers have 32 characters (ECMA-119 §8.4.8).
         ("config-drive", Some(label)) if (1..=32).contains(&label.len()) => {

@@ -142,16 +142,18 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
             IdentityPlan::Given(GivenPlan { chain, key, ca, issuers, now })
         }
     };
-    let credit_bits = |seed: &Seed| match &facts.origin {
-        // Fresh for this boot: the host says that the medium is used once, and it names this machine.
-        Origin::ConfigDrive { .. } if seed.single_boot && payload.binding.is_some() => {
-            u32::try_from(seed.bytes.expose().len()).unwrap_or(0).saturating_mul(8)
+    let fresh = |seed: &Seed| match &facts.origin {
+        // The host says that the medium is used once, and it names this machine.
+        Origin::Medium { medium, .. } => {
+            medium.row().credits_seed && seed.single_boot && payload.binding.is_some()
         }
         // Sealed for a key that was made in this boot.
-        Origin::Line { sealed: true, .. } if seed.single_boot => {
-            u32::try_from(seed.bytes.expose().len()).unwrap_or(0).saturating_mul(8)
-        }
-        _ => 0,
+        Origin::Line { sealed, .. } => *sealed && seed.single_boot,
+        Origin::File(_) => false,
+    };
+    let credit_bits = |seed: &Seed| {
+        let bits = u32::try_from(seed.bytes.expose().len()).unwrap_or(0).saturating_mul(8);
+        if fresh(seed) { bits } else { 0 }
     };
     let seed = payload.seed.as_ref().map(|s| SeedPlan { credit_bits: credit_bits(s), bytes: s.bytes.clone() });
     let urls: Vec<&HttpsUrl> = match &identity {

@@ -3,6 +3,9 @@
 
 pub mod cmdline;
 pub mod file;
+pub mod credential;
+pub mod efivar;
+pub mod root_file;
 pub mod unpacked;
 pub mod config_drive;
 pub mod reader;
@@ -24,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dialogue::{Dialogue, Told};
 use crate::line::seal::SealError;
+use crate::medium::{Medium, Readers};
 use crate::options::{CMDLINE_MAX, Options, SourceName};
 use crate::payload::{DecodeError, Enrolment, Form, MAX_LEN, Payload, TokenMode};
 use crate::port::PortError;
@@ -38,18 +42,12 @@ use serial::Heard;
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// `imprint.payload=` on the kernel command line.
-    Cmdline,
-    /// A file in the initramfs.
-    Initramfs(PathBuf),
-    /// A volume on a whole disk or optical drive.
-    ConfigDrive {
-        /// Kernel name of the block device: `sr0`.
-        device: String,
-        /// Volume label as it stands on the medium.
-        label: String,
-        /// Named by `imprint.source=config-drive…`, so removable USB media are allowed.
-        named: bool,
+    /// Something that holds a payload.
+    Medium {
+        /// What it is, and with that what it may carry.
+        medium: Medium,
+        /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`; empty where the medium says it all.
+        place: String,
     },
     /// A serial line.
     Line {
@@ -66,12 +64,15 @@ impl Origin {
     /// The kind of source, without what names this machine: for the User-Agent.
     pub fn kind(&self) -> &'static str {
         match self {
-            Origin::Cmdline => "cmdline",
-            Origin::Initramfs(_) => "initramfs",
-            Origin::ConfigDrive { .. } => "config-drive",
+            Origin::Medium { medium, .. } => medium.row().kind,
             Origin::Line { .. } => "line",
             Origin::File(_) => "file",
         }
+    }
+
+    /// Whether every process of the node can read what it holds.
+    fn is_open(&self) -> bool {
+        matches!(self, Origin::Medium { medium, .. } if medium.row().readers == Readers::Everybody)
     }
 }
 
@@ -150,6 +151,13 @@ pub enum SourceError {
         /// Device and label of the other.
         second: String,
     },
+    /// Two media of the same rank hold different payloads.
+    Differ {
+        /// Where one is.
+        first: String,
+        /// Where the other is.
+        second: String,
+    },
     /// A payload is required, and there is none.
     Nothing {
         /// What was looked at.
@@ -198,52 +206,83 @@ pub enum Notice<'a> {
     Left(&'a str),
 }
 
-/// Finds the payload; where there is none and none was asked for, says what was looked at. `dialogue`: the lines, which
-/// have been heard from the start, and whose payload is used when nothing before them in the order has one. `reader`: the
-/// program that reads drives ([`reader::PROGRAM`]).
+/// Where the media are, and what decides which of them count.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The root that all files of the kernel and of the image are under.
+    pub root: &'a Path,
+    /// The program that reads drives ([`reader::PROGRAM`]).
+    pub reader: &'a Path,
+    /// The image holds a site pin.
+    pub pinned: bool,
+    /// `$CREDENTIALS_DIRECTORY`
+    pub credentials: Option<&'a Path>,
+}
+
+/// A medium that is there at once, or never: what it gave, and which of the order it is.
+pub struct AtOnce {
+    index: usize,
+    found: Result<Found, SourceError>,
+}
+
+/// The first medium of the order that needs no waiting. One that is there and cannot be read is there all the same.
+pub fn at_once(options: &Options, around: &Surroundings<'_>) -> Option<AtOnce> {
+    let root = around.root;
+    order(options, around.pinned).iter().enumerate().find_map(|(index, source)| {
+        let found = match source {
+            SourceName::Cmdline => options.payload.as_ref().map(cmdline::find),
+            SourceName::File => file::is_present(root).then(|| file::initramfs(root)),
+            SourceName::Credential => credential::find(root, around.credentials).transpose(),
+            SourceName::EfiVar => efivar::find(root).transpose(),
+            SourceName::RootFile => root_file::find(root).transpose(),
+            SourceName::ConfigDrive(_) | SourceName::Partition | SourceName::Virtio | SourceName::Serial { .. } => None,
+        };
+        found.map(|found| AtOnce { index, found })
+    })
+}
+
+/// Finds the payload; where there is none and none was asked for, says what was looked at. `at_once`: what [`at_once`] gave.
+/// `dialogue`: the lines, which have been heard from the start, and whose payload is used when no medium before them in the
+/// order has one.
 pub fn find(
     options: &Options,
-    root: &Path,
-    reader: &Path,
-    pinned: bool,
+    around: &Surroundings<'_>,
+    at_once: Option<AtOnce>,
     dialogue: Option<&Dialogue>,
     deadline: Deadline,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
     let begun = since_boot();
-    let order = order(options);
-    // What is there at once, or never. Drives and lines before it are looked at first, but not waited for; those behind
-    // it, not at all.
-    let present = order.iter().position(|source| match source {
-        SourceName::Cmdline => options.payload.is_some(),
-        SourceName::File => file::is_present(root),
-        SourceName::ConfigDrive(_) | SourceName::Virtio | SourceName::Serial { .. } => false,
-    });
-    let (before, at_once) = order.split_at(present.unwrap_or(order.len()));
-    let insist = options.insists() && at_once.is_empty();
-    let mut labels = Vec::new();
+    let order = order(options, around.pinned);
+    // Drives and lines before what is there at once are looked at first, but not waited for; those behind it, not at all.
+    let before = at_once.as_ref().and_then(|present| order.get(..present.index)).unwrap_or(order);
+    let insist = options.insists() && at_once.is_none();
+    let mut wanted = Vec::new();
     let mut looked = Vec::new();
     let mut lines = false;
     for source in before {
         match source {
             SourceName::Cmdline => looked.push("nothing on the command line".to_owned()),
             SourceName::File => looked.push(format!("no file /{}", file::PATH)),
-            SourceName::ConfigDrive(label) => labels.push(label.as_deref()),
+            SourceName::Credential => looked.push(format!("no credential {}", credential::NAME)),
+            SourceName::EfiVar => looked.push(format!("no EFI variable {}", efivar::NAME)),
+            SourceName::RootFile => looked.push(format!("no file /{}", root_file::PATH)),
+            SourceName::ConfigDrive(label) => wanted.push(config_drive::Wanted::Label(label.as_deref())),
+            SourceName::Partition => wanted.push(config_drive::Wanted::Partition),
             SourceName::Virtio | SourceName::Serial { .. } => lines = true,
         }
     }
     let dialogue = dialogue.filter(|_| lines || options.sources.is_empty());
     let (heard, notice) = (RefCell::new(Heard::default()), RefCell::new(notice));
-    if !labels.is_empty() {
+    if !wanted.is_empty() {
         let named = !options.sources.is_empty();
-        let labels = if named { labels.as_slice() } else { &[] };
         let has_payload =
             || dialogue.is_some_and(|dialogue| heard.borrow_mut().catch_up(dialogue, &mut **notice.borrow_mut()));
         let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload });
-        let patience = config_drive::PATIENCE;
-        let search = config_drive::Search { labels, pinned, insist, patience, program: reader, other };
+        let (wanted, pinned, program) = (&wanted[..], around.pinned, around.reader);
+        let search = config_drive::Search { wanted, named, pinned, insist, patience: config_drive::PATIENCE, program, other };
         let mut tell = |told: Notice<'_>| (notice.borrow_mut())(told);
-        match config_drive::find(&search, root, deadline, &mut tell)? {
+        match config_drive::find(&search, around.root, deadline, &mut tell)? {
             Ok(found) => return Ok(Ok(found)),
             Err(drives) => looked.push(drives),
         }
@@ -256,34 +295,63 @@ pub fn find(
     } else if lines && looked.is_empty() {
         looked.push("no serial line".to_owned());
     }
-    if at_once.is_empty() && before.contains(&SourceName::File) {
-        looked.extend(unpacked::fault(root));
+    if at_once.is_none() && before.contains(&SourceName::File) {
+        looked.extend(unpacked::fault(around.root));
     }
-    match (at_once.first(), &options.payload) {
-        (Some(SourceName::Cmdline), Some(payload)) => cmdline::find(payload).map(Ok),
-        (Some(SourceName::File), _) => file::initramfs(root).map(Ok),
-        _ if options.insists() => Err(SourceError::Nothing { looked: looked.join("; "), remedy: remedy(options) }),
-        _ => Ok(Err(looked.join("; "))),
+    match at_once {
+        Some(present) => present.found.map(Ok),
+        None if options.insists() => Err(SourceError::Nothing { looked: looked.join("; "), remedy: remedy(options) }),
+        None => Ok(Err(looked.join("; "))),
     }
 }
 
-/// Whether there is no use in listening: what comes before every line in the order is there.
-fn needs_no_line(options: &Options, root: &Path) -> bool {
-    let before =
-        order(options).iter().take_while(|source| !matches!(source, SourceName::Virtio | SourceName::Serial { .. }));
-    let mut before = before.map(|source| match source {
-        SourceName::Cmdline => options.payload.is_some(),
-        SourceName::File => file::is_present(root),
-        _ => false,
-    });
-    before.any(|present| present)
+/// Whether there is no use in listening: what is there at once comes before every line of the order.
+fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
+    let is_line = |source: &SourceName| matches!(source, SourceName::Virtio | SourceName::Serial { .. });
+    // Where a line stands in the default order does not depend on the pin: behind all media.
+    let first = order(options, true).iter().position(is_line);
+    present.is_some_and(|present| first.is_none_or(|first| present.index < first))
 }
 
-/// Where to look, in order.
-fn order(options: &Options) -> &[SourceName] {
-    const DEFAULT: [SourceName; 4] =
-        [SourceName::Cmdline, SourceName::File, SourceName::ConfigDrive(None), SourceName::Virtio];
-    if options.sources.is_empty() { &DEFAULT } else { &options.sources }
+/// Where to look, in order. A partition is looked at in an image with a site pin, or when it is named.
+fn order(options: &Options, pinned: bool) -> &[SourceName] {
+    const PINNED: [SourceName; 6] = [
+        SourceName::Cmdline,
+        SourceName::File,
+        SourceName::Credential,
+        SourceName::ConfigDrive(None),
+        SourceName::Partition,
+        SourceName::Virtio,
+    ];
+    const DEFAULT: [SourceName; 5] = [
+        SourceName::Cmdline,
+        SourceName::File,
+        SourceName::Credential,
+        SourceName::ConfigDrive(None),
+        SourceName::Virtio,
+    ];
+    match (options.sources.is_empty(), pinned) {
+        (false, _) => &options.sources,
+        (true, true) => &PINNED,
+        (true, false) => &DEFAULT,
+    }
+}
+
+/// What media of the same rank hold: one payload, or none. Where several hold the same bytes, the one that may carry least
+/// counts, as its readers have them too.
+fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
+    let mut found = found.into_iter();
+    let Some(mut first) = found.next() else { return Ok(None) };
+    for other in found {
+        if other.bytes != first.bytes {
+            let (first, second) = (first.origin.to_string(), other.origin.to_string());
+            return Err(SourceError::Differ { first, second });
+        }
+        if other.origin.is_open() {
+            first = other;
+        }
+    }
+    Ok(Some(first))
 }
 
 /// Why what was found is of no use.
@@ -321,12 +389,15 @@ pub fn decode(found: &Found) -> Result<Payload, Unusable> {
 /// of the node, and its boot log and that of the boot server keep it (design §5).
 pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
     let place = match origin {
-        Origin::Cmdline => "on the kernel command line, which everybody on the node can read,",
+        Origin::Medium { medium: Medium::Cmdline | Medium::CmdlineCredential, .. } => {
+            "on the kernel command line, which everybody on the node can read,"
+        }
+        Origin::Medium { medium, .. } if medium.row().readers == Readers::Everybody => {
+            "in user data or vendor data, which the metadata service of a cloud gives to everybody on the node,"
+        }
         // Console servers keep what they carry.
         Origin::Line { sealed: false, .. } => "on a serial line, where it is not sealed and may be logged,",
-        Origin::Line { sealed: true, .. } | Origin::Initramfs(_) | Origin::ConfigDrive { .. } | Origin::File(_) => {
-            return Ok(());
-        }
+        Origin::Line { sealed: true, .. } | Origin::Medium { .. } | Origin::File(_) => return Ok(()),
     };
     match &payload.enrolment {
         Enrolment::Credentials(_) => Err(SourceError::Forbidden { item: "a private key", place }),
@@ -347,9 +418,8 @@ pub fn text(root: &Path, path: &str) -> Result<String, SourceError> {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Cmdline => f.write_str("cmdline"),
-            Origin::Initramfs(path) => write!(f, "initramfs {}", Printable::path(path)),
-            Origin::ConfigDrive { device, label, .. } => write!(f, "config-drive {device} ({label})"),
+            Origin::Medium { medium, place } if place.is_empty() => f.write_str(medium.row().kind),
+            Origin::Medium { medium, place } => write!(f, "{} {}", medium.row().kind, Printable::of(place)),
             Origin::Line { name, sealed: true } => write!(f, "line {name}"),
             Origin::Line { name, sealed: false } => write!(f, "line {name} (not sealed)"),
             Origin::File(path) => write!(f, "file {}", Printable::path(path)),
@@ -421,6 +491,9 @@ impl fmt::Display for SourceError {
                 "two payloads: on {first} and on {second}; remove one, or give them different labels and name one with \
                  imprint.source=config-drive:LABEL"
             ),
+            SourceError::Differ { first, second } => {
+                write!(f, "two different payloads: one from {first}, one from {second}; remove one")
+            }
             SourceError::Nothing { looked, remedy } => write!(f, "no payload found ({looked}); {remedy}"),
             SourceError::SitePin { line } => {
                 write!(f, "/imprint/site line {line}: want the SHA-256 of a CA certificate, 64 hexadecimal digits")

@@ -19,7 +19,7 @@ use imprint::netlink::message::{GROUP_LINK, Request};
 use imprint::payload::{CertificateNames, DnsName, HostName, KeyType};
 use imprint::plan::{SeedPlan, SubjectPlan};
 use imprint::secret::Secret;
-use imprint::source::config_drive::{self, Search};
+use imprint::source::config_drive::{self, Search, Wanted};
 use imprint::status::{Node, Outcome, Status, Timeline, VERSION};
 use imprint::time::{Deadline, Timestamp};
 use imprint::uevent::{Change, Watch};
@@ -301,7 +301,7 @@ fn a_drive_that_appears_behind_the_scan_is_found() {
         });
         let program = imprint_tests::programs::agent();
         let search =
-            Search { labels: &[], pinned: false, insist: false, patience: PATIENCE, program: &program, other: None };
+            Search { wanted: &[Wanted::Label(None)], named: false, pinned: false, insist: false, patience: PATIENCE, program: &program, other: None };
         config_drive::find(&search, root, later(), &mut |_| {}).unwrap()
     });
     let found = found.unwrap();

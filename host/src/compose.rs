@@ -198,7 +198,8 @@ pub fn compose(
         source::permitted(&origin, &payload).map_err(ComposeError::Forbidden)?;
     }
     if options.medium == Medium::Cmdline {
-        source::permitted(&Origin::Cmdline, &payload).map_err(ComposeError::Forbidden)?;
+        let origin = Origin::Medium { medium: imprint::medium::Medium::Cmdline, place: String::new() };
+        source::permitted(&origin, &payload).map_err(ComposeError::Forbidden)?;
         let word = cmdline_len(bytes.len());
         if word > CMDLINE_MAX {
             return Err(ComposeError::CmdlineTooLong { payload: bytes.len(), word });

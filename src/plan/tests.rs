@@ -1,6 +1,7 @@
 use super::*;
 use crate::dialogue::LineTime;
 use crate::facts::{Dmi, LinkFacts, SitePin};
+use crate::medium::Medium;
 use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
 use crate::time::Clock;
 use crate::tls::SKEW;
@@ -26,10 +27,14 @@ fn eth(index: u32, last: u8) -> LinkFacts {
     }
 }
 
+fn medium(medium: Medium, place: &str) -> Origin {
+    Origin::Medium { medium, place: place.to_owned() }
+}
+
 fn facts() -> Facts {
     Facts {
         line_time: None,
-        origin: Origin::ConfigDrive { device: "sr0".into(), label: "IMPRINT".into(), named: false },
+        origin: medium(Medium::ConfigDrive, "sr0 (IMPRINT)"),
         site_pin: None,
         now: Timestamp::from_secs(1_795_400_060),
         links: vec![eth(2, 0x56)],
@@ -187,8 +192,8 @@ fn a_seed_is_credited_only_when_it_is_fresh_for_this_boot() {
         (seed(false), bound.clone(), facts().origin, 0),
         (seed(true), None, facts().origin, 0),
         (seed(true), bound.clone(), file, 0),
-        (seed(true), bound.clone(), Origin::Cmdline, 0),
-        (seed(true), bound, Origin::Initramfs("/imprint/payload".into()), 0),
+        (seed(true), bound.clone(), medium(Medium::Cmdline, ""), 0),
+        (seed(true), bound, medium(Medium::Initramfs, "/imprint/payload"), 0),
     ] {
         let plan = plan(Payload { seed, binding, ..typical() }, &Facts { origin, ..facts() }, Scope::Boot).unwrap();
         assert_eq!(plan.seed.unwrap().credit_bits, bits);

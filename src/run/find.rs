@@ -9,7 +9,7 @@ use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::facts;
 use crate::options::Options;
-use crate::source::{self, Found, Notice};
+use crate::source::{self, Found, Notice, Surroundings};
 use crate::time::{Deadline, since_boot};
 
 pub(super) type Sought = Option<(Found, Option<facts::SitePin>)>;
@@ -23,7 +23,15 @@ pub(super) fn find(
 ) -> Result<Sought, Error> {
     let pin = facts::site_pin(root)?;
     let deadline = Deadline::after(options.timeout);
-    *line = source::serial::listen(options, root, cmdline, false, deadline)?;
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let around = Surroundings {
+        root,
+        reader: Path::new(source::reader::PROGRAM),
+        pinned: pin.is_some(),
+        credentials: credentials.as_deref().map(Path::new),
+    };
+    let present = source::at_once(options, &around);
+    *line = source::serial::listen(options, root, cmdline, present.as_ref(), false, deadline)?;
     // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     for near in &options.near_misses {
@@ -52,14 +60,13 @@ pub(super) fn find(
         }
     };
     let early = line.as_ref();
-    let reader = Path::new(source::reader::PROGRAM);
     let mut notice = |notice: Notice<'_>| heard(early, notice);
     // Told in the step's line where it fails, too.
     *detail = drives.borrow().trim_start_matches("; ").to_owned();
-    let mut found = source::find(options, root, reader, pin.is_some(), early, deadline, &mut notice)?;
+    let mut found = source::find(options, &around, present, early, deadline, &mut notice)?;
     if let Err(looked) = &found
         && line.is_none()
-        && let Some(late) = source::serial::listen(options, root, cmdline, true, deadline)?
+        && let Some(late) = source::serial::listen(options, root, cmdline, None, true, deadline)?
     {
         let late = line.insert(late);
         let sought = source::serial::find(

@@ -8,6 +8,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
 
 use super::{Found, Origin, SourceError, file};
+use crate::medium::Medium;
 use crate::options::{CmdlinePayload, ImageWords, Text};
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
@@ -86,7 +87,8 @@ pub fn find(payload: &CmdlinePayload) -> Result<Found, SourceError> {
     let length = Base64UrlUnpadded::decode(text, &mut bytes).map(<[u8]>::len).map_err(|_| broken())?;
     bytes.truncate(length);
     let bytes = Secret::new(std::mem::take(&mut *bytes));
-    Ok(Found { origin: Origin::Cmdline, bytes, cut: payload.cut })
+    let origin = Origin::Medium { medium: Medium::Cmdline, place: String::new() };
+    Ok(Found { origin, bytes, cut: payload.cut })
 }
 
 #[cfg(test)]

@@ -24,9 +24,10 @@ const VIRTUAL: [&str; 8] = ["loop", "ram", "zram", "dm-", "md", "nbd", "fd", "mt
 
 /// How to look.
 pub struct Search<'a> {
-    /// `imprint.source=config-drive[:LABEL]`, in order; `None` stands for the default labels. Empty: none was named.
-    /// What the operator named may be a USB medium.
-    pub labels: &'a [Option<&'a str>],
+    /// What may hold a payload, in order; never empty.
+    pub wanted: &'a [Wanted<'a>],
+    /// The operator named what is wanted, so it may be a USB medium.
+    pub named: bool,
     /// The image holds a site pin, which does the same.
     pub pinned: bool,
     /// Wait until the deadline, however long nothing happens.
@@ -37,6 +38,15 @@ pub struct Search<'a> {
     pub program: &'a Path,
     /// Once another source has a payload, nothing is waited for any more but what is on its way.
     pub other: Option<Other<'a>>,
+}
+
+/// What the order asks of a drive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted<'a> {
+    /// A volume that has the whole medium, with this label; `None`: one of [`LABELS`].
+    Label(Option<&'a str>),
+    /// A partition that is ours, or that has a volume with one of [`LABELS`].
+    Partition,
 }
 
 /// Another source, which is waited for meanwhile.
@@ -53,26 +63,24 @@ pub struct Other<'a> {
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Search<'_> {
-    fn named(&self) -> bool {
-        !self.labels.is_empty()
-    }
-
     /// Every label that is of use, for the reader.
-    fn wanted(&self) -> Vec<&str> {
-        let named = self.labels.iter().flat_map(|label| label.as_ref().map_or(&LABELS[..], std::slice::from_ref));
-        if self.named() { named.copied().collect() } else { LABELS.to_vec() }
+    fn labels(&self) -> Vec<&str> {
+        let labels = self.wanted.iter().flat_map(|wanted| match wanted {
+            Wanted::Label(Some(label)) => std::slice::from_ref(label),
+            Wanted::Label(None) => &LABELS[..],
+            Wanted::Partition => &[],
+        });
+        labels.copied().collect()
     }
 
     /// Which of the wanted labels this is, and whether it is so much ours that a volume without a payload is broken.
     fn rank(&self, label: &str) -> Option<(usize, bool)> {
         let default = || LABELS.iter().any(|wanted| wanted.eq_ignore_ascii_case(label));
         let own = OWN_LABEL.eq_ignore_ascii_case(label);
-        if self.labels.is_empty() {
-            return default().then_some((0, own));
-        }
-        self.labels.iter().zip(0..).find_map(|(wanted, rank)| match wanted {
-            Some(wanted) => wanted.eq_ignore_ascii_case(label).then_some((rank, true)),
-            None => default().then_some((rank, own)),
+        self.wanted.iter().zip(0..).find_map(|(wanted, rank)| match wanted {
+            Wanted::Label(Some(wanted)) => wanted.eq_ignore_ascii_case(label).then_some((rank, true)),
+            Wanted::Label(None) => default().then_some((rank, own)),
+            Wanted::Partition => None,
         })
     }
 }
@@ -99,7 +107,7 @@ fn find_among(
     deadline: Deadline,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
-    let usb = search.named() || search.pinned;
+    let usb = search.named || search.pinned;
     let mut watch = Watch::open(root, usb, search.patience).map_err(SourceError::Watch)?;
     // Nothing more is on its way; and whoever insists has been told.
     let (mut settled, mut told) = (false, false);
@@ -111,7 +119,7 @@ fn find_among(
         let patience = patience.filter(|until| !until.expired());
         if patience.is_none() {
             drives.name_late(notice);
-            if let Some(found) = drives.verdict(search.named())? {
+            if let Some(found) = drives.verdict()? {
                 return Ok(Ok(found));
             }
             if deadline.expired() || settled && !search.insist {

@@ -7,6 +7,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::{Found, Origin, SourceError};
+use crate::medium::Medium;
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
 
@@ -29,7 +30,8 @@ pub fn initramfs(root: &Path) -> Result<Found, SourceError> {
         path.metadata().and_then(|meta| if meta.is_file() { Ok(()) } else { Err(io::Error::other("no file")) });
     is_file.map_err(|source| SourceError::Read { path: path.clone(), source })?;
     let bytes = read(&path)?;
-    Ok(Found { origin: Origin::Initramfs(path), bytes, cut: false })
+    let origin = Origin::Medium { medium: Medium::Initramfs, place: path.display().to_string() };
+    Ok(Found { origin, bytes, cut: false })
 }
 
 /// A payload from a file that was named on our own command line.

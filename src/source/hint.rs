@@ -11,9 +11,15 @@ pub fn awaited(options: &Options) -> Vec<String> {
         SourceName::ConfigDrive(label) => Some(drive(label.as_deref())),
         SourceName::Serial { name, .. } => Some(format!("a host on {name}")),
         SourceName::Virtio if !options.sources.is_empty() => Some("a host on the virtio port imprint.0".to_owned()),
-        SourceName::Virtio | SourceName::Cmdline | SourceName::File => None,
+        SourceName::Partition => Some(PARTITION.to_owned()),
+        SourceName::Virtio
+        | SourceName::Cmdline
+        | SourceName::File
+        | SourceName::Credential
+        | SourceName::EfiVar
+        | SourceName::RootFile => None,
     };
-    once(order(options).iter().filter_map(place))
+    once(order(options, false).iter().filter_map(place))
 }
 
 /// Where to bring a payload, and how to boot on without.
@@ -43,10 +49,18 @@ fn place(source: &SourceName) -> String {
         SourceName::ConfigDrive(label) => {
             format!("{} (imprint-host payload NODE --as iso)", drive(label.as_deref()))
         }
+        SourceName::Credential => {
+            "a credential imprint.payload (imprint-host payload NODE --as credential, smbios or qemu)".to_owned()
+        }
+        SourceName::Partition => format!("{PARTITION} (imprint-host payload NODE --as gpt)"),
+        SourceName::EfiVar => "the EFI variable ImprintPayload (imprint-host payload NODE --as efivar)".to_owned(),
+        SourceName::RootFile => "/etc/imprint/payload on the root file system (imprint-host payload NODE)".to_owned(),
         SourceName::Virtio => "the virtio port imprint.0 (imprint-host inject NODE --line unix:PATH)".to_owned(),
         SourceName::Serial { name, .. } => format!("the serial line {name} (imprint-host inject NODE --line LINE)"),
     }
 }
+
+const PARTITION: &str = "a partition labelled IMPRINT";
 
 fn drive(label: Option<&str>) -> String {
     format!("a config drive labelled {}", label.unwrap_or("IMPRINT"))

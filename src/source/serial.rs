@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Found, Notice, Origin, SourceError, needs_no_line, order};
+use super::{AtOnce, Found, Notice, Origin, SourceError, needs_no_line, order};
 use crate::dialogue::{Awaited, Dialogue, Line, Told};
 use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::machine::{self, Dmi};
@@ -25,20 +25,21 @@ const SPOKEN: Duration = Duration::from_secs(30);
 const POOL: Duration = Duration::from_secs(20);
 
 /// Begins to listen on the lines of the order, where there are any. `None`: there are none, or, where nothing insists on a
-/// payload, no key can be made yet. `last`: everything else has been looked at, so that key is waited for.
+/// payload, no key can be made yet. `present`: the medium that is there at once. `last`: everything else has been looked at, so that key is waited for.
 pub fn listen(
     options: &Options,
     root: &Path,
     cmdline: &str,
+    present: Option<&AtOnce>,
     last: bool,
     deadline: Deadline,
 ) -> Result<Option<Dialogue>, SourceError> {
-    if needs_no_line(options, root) {
+    if needs_no_line(options, present) {
         return Ok(None);
     }
     let insist = options.insists();
     let is_line = |source: &SourceName| matches!(source, SourceName::Virtio | SourceName::Serial { .. });
-    if !order(options).iter().any(is_line) {
+    if !order(options, true).iter().any(is_line) {
         return Ok(None);
     }
     // Before the first look, so that a line that comes meanwhile is not missed.
@@ -52,7 +53,7 @@ pub fn listen(
             None => {}
         }
     }
-    let virtio = order(options).contains(&SourceName::Virtio);
+    let virtio = order(options, true).contains(&SourceName::Virtio);
     let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing });
     if ports.is_empty() && awaited.is_none() {
         return Ok(None);
@@ -130,7 +131,7 @@ fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
             places.push(place);
         }
     };
-    for source in order(options) {
+    for source in order(options, true) {
         if let SourceName::Serial { name, baud } = source {
             add(port::named(root, cmdline, name, *baud));
         }

@@ -28,18 +28,24 @@ fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>
     let options = Options::parse(cmdline).unwrap();
     // Where there is nothing to find, and it is insisted on, the deadline ends the wait.
     let deadline = Deadline::after(Duration::from_secs(if drive { 120 } else { 2 }));
-    let found = super::find(&options, root.path(), &reader::program(), false, None, deadline, &mut |_| {})?;
+    let reader = reader::program();
+    let around = Surroundings { root: root.path(), reader: &reader, pinned: false, credentials: None };
+    let present = at_once(&options, &around);
+    let found = super::find(&options, &around, present, None, deadline, &mut |_| {})?;
     Ok(found.ok())
 }
 
 fn origin(cmdline: &str, file: Option<&[u8]>, drive: bool) -> String {
     let found = find(cmdline, file, drive).unwrap().unwrap().origin;
-    let shown = found.to_string();
     // The root of the test is not that of a node.
     match found {
-        Origin::Initramfs(path) => shown.replace(path.to_str().unwrap(), "/imprint/payload"),
-        _ => shown,
+        Origin::Medium { medium: Medium::Initramfs, .. } => "initramfs /imprint/payload".to_owned(),
+        other => other.to_string(),
     }
+}
+
+fn medium(medium: Medium, place: &str) -> Origin {
+    Origin::Medium { medium, place: place.to_owned() }
 }
 
 #[test]
@@ -152,19 +158,19 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
     let credentials = Payload::decode(CREDENTIALS).unwrap();
     let line = |sealed| Origin::Line { name: "ttyS0".into(), sealed };
     for (payload, item) in [(credentials, "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")] {
-        for open in [Origin::Cmdline, line(false)] {
+        for open in [medium(Medium::Cmdline, ""), line(false)] {
             match permitted(&open, &payload) {
                 Err(SourceError::Forbidden { item: found, .. }) => assert_eq!(found, item),
                 other => panic!("{other:?}"),
             }
         }
         permitted(&line(true), &payload).unwrap();
-        let drive = Origin::ConfigDrive { device: "sr0".into(), label: "IMPRINT".into(), named: false };
-        for origin in [Origin::Initramfs("/imprint/payload".into()), drive, Origin::File("payload".into())] {
+        let drive = medium(Medium::ConfigDrive, "sr0 (IMPRINT)");
+        for origin in [medium(Medium::Initramfs, "/imprint/payload"), drive, Origin::File("payload".into())] {
             permitted(&origin, &payload).unwrap();
         }
     }
-    permitted(&Origin::Cmdline, &typical(TokenMode::Once)).unwrap();
+    permitted(&medium(Medium::Cmdline, ""), &typical(TokenMode::Once)).unwrap();
 }
 
 /// From the command line to the exit code.
@@ -224,9 +230,9 @@ fn the_payload_is_never_printed() {
 fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     let hex = crate::hex::encode(TYPICAL);
     let base64 = Base64UrlUnpadded::encode_string(TYPICAL);
-    let drive = Origin::ConfigDrive { device: "sr0".into(), label: "IMPRINT".into(), named: false };
+    let drive = medium(Medium::ConfigDrive, "sr0 (IMPRINT)");
     let line = Origin::Line { name: "ttyS0".into(), sealed: true };
-    for origin in [Origin::Initramfs("x".into()), drive, line, Origin::File("x".into())] {
+    for origin in [medium(Medium::Initramfs, "x"), drive, line, Origin::File("x".into())] {
         for (text, form) in [(&hex, Form::Hex), (&base64, Form::Base64)] {
             let found = Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false };
             let error = decode(&found).unwrap_err();

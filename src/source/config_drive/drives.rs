@@ -9,6 +9,7 @@ use super::super::reader::{NoAnswer, Reader};
 use super::super::{Found, Notice, Origin, SourceError};
 use super::verdict::{Hit, Look, judge};
 use super::{Search, may_be_usb};
+use crate::medium::Medium;
 use crate::time::since_boot;
 
 /// So many drives are read at once, and more only beside such as do not answer.
@@ -151,14 +152,14 @@ impl Drives {
     }
 
     /// The payload, once all that is there has had its time.
-    pub(super) fn verdict(&mut self, named: bool) -> Result<Option<Found>, SourceError> {
+    pub(super) fn verdict(&mut self) -> Result<Option<Found>, SourceError> {
         // Broken volumes whose turn comes after that of a payload are passed over, like all sources behind it.
         if let Some((rank, error)) = self.broken.take()
             && self.hits.iter().all(|hit| hit.rank >= rank)
         {
             return Err(error);
         }
-        one(std::mem::take(&mut self.hits), named)
+        one(std::mem::take(&mut self.hits))
     }
 
     /// What was looked at, and why there is no payload on it.
@@ -185,7 +186,7 @@ fn no_answer(reader: &Reader) -> String {
 }
 
 fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
-    if may_be_usb(root, device) && !search.named() && !search.pinned {
+    if may_be_usb(root, device) && !search.named && !search.pinned {
         return State::Done(
             "ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
                 .to_owned(),
@@ -193,13 +194,13 @@ fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
     }
     // Slashes in kernel names stand as exclamation marks in sysfs (drivers/base/core.c, device_add).
     let node = root.join("dev").join(device.replace('!', "/"));
-    match Reader::start(search.program, &node, &search.wanted()) {
+    match Reader::start(search.program, &node, &search.labels()) {
         Ok(reader) => State::Reading { reader, again: false, late: false, named: false },
         Err(error) => State::Done(format!("no process can be started to read it: {error}")),
     }
 }
 
-fn one(mut hits: Vec<Hit>, named: bool) -> Result<Option<Found>, SourceError> {
+fn one(mut hits: Vec<Hit>) -> Result<Option<Found>, SourceError> {
     // By name where they have the same rank, and not as their drives happened to answer.
     hits.sort_by(|one, other| (one.rank, &one.device).cmp(&(other.rank, &other.device)));
     let mut hits = hits.into_iter();
@@ -208,6 +209,6 @@ fn one(mut hits: Vec<Hit>, named: bool) -> Result<Option<Found>, SourceError> {
         let volume = |hit: Hit| format!("{} ({})", hit.device, hit.label);
         return Err(SourceError::Several { first: volume(hit), second: volume(second) });
     }
-    let origin = Origin::ConfigDrive { device: hit.device, label: hit.label, named };
+    let origin = Origin::Medium { medium: Medium::ConfigDrive, place: format!("{} ({})", hit.device, hit.label) };
     Ok(Some(Found { origin, bytes: hit.bytes, cut: false }))
 }

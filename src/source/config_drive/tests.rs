@@ -9,6 +9,7 @@ use nix::sys::stat::Mode;
 
 use super::*;
 use crate::chain::chain;
+use crate::medium::Medium;
 use crate::source::Origin;
 use crate::source::reader::program;
 
@@ -33,11 +34,17 @@ const USB: &str = "pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(program);
 
 fn plain() -> Search<'static> {
-    Search { labels: &[], pinned: false, insist: false, patience: LONG, program: &PROGRAM, other: None }
+    Search { wanted: DEFAULT, named: false, pinned: false, insist: false, patience: LONG, program: &PROGRAM, other: None }
 }
+
+const DEFAULT: &[Wanted<'static>] = &[Wanted::Label(None)];
 
 /// Nothing that works takes as long.
 const LONG: Duration = Duration::from_secs(120);
+
+fn origin(device: &str, label: &str) -> Origin {
+    Origin::Medium { medium: Medium::ConfigDrive, place: format!("{device} ({label})") }
+}
 
 fn later() -> Deadline {
     Deadline::after(LONG)
@@ -74,7 +81,7 @@ fn finds_the_volume_by_its_label_in_any_case() {
         let found = search(&plain(), &[("sda", PCI, &[0; 70_000]), ("sr0", PCI, &image)]).unwrap().unwrap();
         assert_eq!(found.bytes.expose(), b"payload\n");
         let label = label.to_owned();
-        assert_eq!(found.origin, Origin::ConfigDrive { device: "sr0".into(), label, named: false });
+        assert_eq!(found.origin, origin("sr0", &label));
     }
 }
 
@@ -99,8 +106,7 @@ fn usb_media_need_a_site_pin_or_a_name() {
         "sdb: ignored, a USB medium; name it with imprint.source=config-drive or put a site pin into the image"
     );
     assert!(search(&Search { pinned: true, ..plain() }, &drives).unwrap().is_ok());
-    let found = search(&Search { labels: &[None], ..plain() }, &drives).unwrap().unwrap();
-    assert!(matches!(found.origin, Origin::ConfigDrive { named: true, .. }));
+    assert!(search(&Search { named: true, ..plain() }, &drives).unwrap().is_ok());
 }
 
 #[test]
@@ -130,9 +136,10 @@ fn two_payloads_are_an_error_that_names_both() {
     for (labels, device) in
         [(&[Some("CIDATA")][..], "vda"), (&[Some("imprint"), Some("cidata")], "sr0"), (&[Some("cidata"), None], "vda")]
     {
-        let ordered = Search { labels, ..plain() };
+        let labels: Vec<Wanted<'_>> = labels.iter().map(|label| Wanted::Label(*label)).collect();
+        let ordered = Search { wanted: &labels, named: true, ..plain() };
         let found = search(&ordered, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).unwrap().unwrap();
-        assert!(matches!(found.origin, Origin::ConfigDrive { device: found, .. } if found == device));
+        assert!(found.origin.to_string().contains(device), "{}", found.origin);
     }
 }
 
@@ -167,7 +174,7 @@ fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
         let drives: [(&str, &str, &[u8]); 1] = [("sr0", PCI, &damaged(label.as_bytes()))];
         let looked = search(&plain(), &drives).unwrap().err().unwrap();
         assert_eq!(looked, format!("sr0: volume \"{label}\": {damage}"));
-        let named = Search { labels: &[Some(label)], ..plain() };
+        let named = Search { wanted: &[Wanted::Label(Some(label))], named: true, ..plain() };
         assert!(matches!(search(&named, &drives), Err(SourceError::Broken { .. })), "unless it was named");
     }
     assert_eq!(
@@ -366,7 +373,7 @@ fn a_partitioned_medium_is_named_so() {
     ] {
         assert_eq!(looked(&image), format!("sda: a partition table {want} {advice}"));
     }
-    let named = Search { labels: &[Some("DEBIAN 12")], ..plain() };
+    let named = Search { wanted: &[Wanted::Label(Some("DEBIAN 12"))], named: true, ..plain() };
     let theirs = partitioned(behind(2048, &relabelled(b"DEBIAN 12")), 2048, 4096);
     let found = search(&named, &[("sda", PCI, &theirs)]).unwrap().err().unwrap();
     assert!(found.contains("a partition table (MBR) with an ISO 9660 volume \"DEBIAN 12\" in partition 1"), "{found}");
@@ -463,11 +470,10 @@ fn a_fat_volume_with_a_damaged_boot_sector_is_broken_under_our_label() {
 fn a_broken_volume_stops_the_boot_only_in_its_turn() {
     let empty = emptied(CIDATA);
     let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &empty), ("sdb", PCI, PLAIN)];
-    let first = Search { labels: &[Some("IMPRINT"), Some("cidata")], ..plain() };
+    let first = Search { wanted: &[Wanted::Label(Some("IMPRINT")), Wanted::Label(Some("cidata"))], named: true, ..plain() };
     let found = search(&first, &drives).unwrap().unwrap();
-    let origin = Origin::ConfigDrive { device: "sdb".into(), label: "IMPRINT".into(), named: true };
-    assert_eq!(found.origin, origin);
-    let last = Search { labels: &[Some("cidata"), Some("IMPRINT")], ..plain() };
+    assert_eq!(found.origin, origin("sdb", "IMPRINT"));
+    let last = Search { wanted: &[Wanted::Label(Some("cidata")), Wanted::Label(Some("IMPRINT"))], named: true, ..plain() };
     match search(&last, &drives).unwrap_err() {
         SourceError::NoFile { device, label } => assert_eq!((device.as_str(), label.as_str()), ("sda", "cidata")),
         other => panic!("{other}"),

@@ -1,0 +1,315 @@
+//! Media: whatever holds a payload and cannot answer. Each row of [`MEDIA`] says where the medium is, who vouches for it, and
+//! what it may therefore carry. The words of `imprint.source=`, the pages about sources, and the rules of `source` and
+//! `plan` are made from the rows. Reads nothing and decides nothing.
+
+/// What holds a payload.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Medium {
+    /// `imprint.payload=` on the kernel command line.
+    Cmdline,
+    /// `/imprint/payload` in the initramfs.
+    Initramfs,
+    /// A credential that systemd handed to our own unit, in `$CREDENTIALS_DIRECTORY`.
+    UnitCredential,
+    /// A credential that systemd imported for the whole system.
+    SystemCredential,
+    /// A credential that systemd-stub put into the initramfs.
+    BootCredential,
+    /// A string of an SMBIOS structure of type 11.
+    Smbios,
+    /// A file that QEMU offers through its fw_cfg device.
+    FwCfg,
+    /// `systemd.set_credential=` or `systemd.set_credential_binary=` on the kernel command line.
+    CmdlineCredential,
+    /// The file `imprint/payload` on a volume that has a whole disk or optical drive.
+    ConfigDrive,
+    /// `openstack/latest/user_data` on a config drive.
+    OpenStackUserData,
+    /// Key `imprint` of `openstack/latest/vendor_data.json` on a config drive.
+    OpenStackVendorData,
+    /// `user-data` on a volume labelled cidata.
+    NoCloudUserData,
+    /// The payload itself, at the beginning of a partition.
+    Partition,
+    /// A file on a volume in a partition.
+    PartitionVolume,
+    /// An EFI variable.
+    EfiVariable,
+    /// A file on the root file system.
+    RootFile,
+}
+
+/// A word of `imprint.source=` that names media. Media of one word have the same rank: two different payloads on them stop the
+/// boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Word {
+    /// `cmdline`
+    Cmdline,
+    /// `file`
+    File,
+    /// `credential`
+    Credential,
+    /// `config-drive`
+    ConfigDrive,
+    /// `partition`
+    Partition,
+    /// `efivar`
+    EfiVar,
+    /// `root-file`
+    RootFile,
+}
+
+/// When a medium is looked at without being named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Looked {
+    /// In every image.
+    Always,
+    /// In an image with a site pin. Else anybody who once wrote to a disk of this machine would come before the operator.
+    Pinned,
+    /// Never: `imprint.source=` has to name it.
+    Named,
+}
+
+/// Who can read what the medium holds, beside the node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readers {
+    /// Root on the node, and the one who wrote it.
+    Root,
+    /// Every process of the node. So a private key or an `each-boot` token is refused; a `once` token is spent before
+    /// anybody else can log in.
+    Everybody,
+}
+
+/// A row of the table.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Which medium.
+    pub medium: Medium,
+    /// The word of `imprint.source=` that names it, with others.
+    pub word: Word,
+    /// First word of `origin` in status.json, and the word in the User-Agent of the check-in.
+    pub kind: &'static str,
+    /// Where the payload is.
+    pub place: &'static str,
+    /// Who vouches for what is there.
+    pub voucher: &'static str,
+    /// Who can read it.
+    pub readers: Readers,
+    /// A seed is credited where the payload says that the medium is for one boot and names its machine.
+    pub credits_seed: bool,
+    /// When it is looked at.
+    pub looked: Looked,
+    /// Whoever runs the virtual machine can write it. In a confidential virtual machine such a medium needs a site pin.
+    pub of_hypervisor: bool,
+    /// The command that makes it.
+    pub made_with: &'static str,
+}
+
+/// Every medium, in the default order of their words.
+pub const MEDIA: [Row; 16] = [
+    Row {
+        medium: Medium::Cmdline,
+        word: Word::Cmdline,
+        kind: "cmdline",
+        place: "`imprint.payload=` on the kernel command line, the payload in base64url without padding",
+        voucher: "the configuration of the boot loader",
+        readers: Readers::Everybody,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as cmdline",
+    },
+    Row {
+        medium: Medium::Initramfs,
+        word: Word::File,
+        kind: "initramfs",
+        place: "the file `/imprint/payload` in the initramfs, the payload itself in CBOR",
+        voucher: "the server or disk that the boot loader loads archives from",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Always,
+        // What is loaded with the kernel is measured with it, or not at all.
+        of_hypervisor: false,
+        made_with: "--as cpio",
+    },
+    Row {
+        medium: Medium::UnitCredential,
+        word: Word::Credential,
+        kind: "credential",
+        place: "the file `imprint.payload` in `$CREDENTIALS_DIRECTORY`",
+        voucher: "whoever wrote the unit, or gave systemd the credential",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as credential",
+    },
+    Row {
+        medium: Medium::SystemCredential,
+        word: Word::Credential,
+        kind: "credential",
+        place: "the file `/run/credentials/@system/imprint.payload`, which systemd imported",
+        voucher: "the hypervisor, the firmware, or the boot loader: systemd does not say which",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as credential",
+    },
+    Row {
+        medium: Medium::BootCredential,
+        word: Word::Credential,
+        kind: "credential",
+        place: "the file `/.extra/credentials/imprint.payload.cred`, which systemd-stub took from the EFI system partition",
+        voucher: "whoever can write to the EFI system partition",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as credential",
+    },
+    Row {
+        medium: Medium::Smbios,
+        word: Word::Credential,
+        kind: "smbios",
+        place: "the SMBIOS string (type 11) `io.systemd.credential:imprint.payload=TEXT` or \
+                `io.systemd.credential.binary:imprint.payload=BASE64`",
+        voucher: "the hypervisor, or the firmware",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as smbios, or --as qemu",
+    },
+    Row {
+        medium: Medium::FwCfg,
+        word: Word::Credential,
+        kind: "fw_cfg",
+        place: "the file `opt/io.systemd.credentials/imprint.payload` of QEMU's fw_cfg device",
+        voucher: "the hypervisor",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as qemu",
+    },
+    Row {
+        medium: Medium::CmdlineCredential,
+        word: Word::Credential,
+        kind: "cmdline-credential",
+        place: "`systemd.set_credential_binary=imprint.payload:BASE64` on the kernel command line",
+        voucher: "the configuration of the boot loader",
+        readers: Readers::Everybody,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as credential",
+    },
+    Row {
+        medium: Medium::ConfigDrive,
+        word: Word::ConfigDrive,
+        kind: "config-drive",
+        place: "the file `imprint/payload` on an ISO 9660 or FAT volume labelled IMPRINT, config-2 or cidata that has a whole \
+                disk or optical drive",
+        voucher: "whoever attached the drive; a USB medium needs a site pin or has to be named",
+        readers: Readers::Root,
+        credits_seed: true,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as iso, or --as vfat",
+    },
+    Row {
+        medium: Medium::OpenStackUserData,
+        word: Word::ConfigDrive,
+        kind: "user-data",
+        place: "the file `openstack/latest/user_data` on a volume labelled config-2",
+        voucher: "the cloud, and whoever may start instances in it",
+        // The metadata service of the cloud serves it to every process.
+        readers: Readers::Everybody,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as user-data, or --as multipart",
+    },
+    Row {
+        medium: Medium::OpenStackVendorData,
+        word: Word::ConfigDrive,
+        kind: "vendor-data",
+        place: "key `imprint` of the file `openstack/latest/vendor_data.json` on a volume labelled config-2",
+        voucher: "the cloud",
+        readers: Readers::Everybody,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as user-data",
+    },
+    Row {
+        medium: Medium::NoCloudUserData,
+        word: Word::ConfigDrive,
+        kind: "user-data",
+        place: "the file `user-data` on a volume labelled cidata",
+        voucher: "whoever attached the drive",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Always,
+        of_hypervisor: true,
+        made_with: "--as user-data, or --as multipart",
+    },
+    Row {
+        medium: Medium::Partition,
+        word: Word::Partition,
+        kind: "partition",
+        place: "the payload itself at the beginning of a partition with the type or the name of imprint",
+        voucher: "everybody who ever wrote to the disk",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Pinned,
+        of_hypervisor: true,
+        made_with: "--as gpt",
+    },
+    Row {
+        medium: Medium::PartitionVolume,
+        word: Word::Partition,
+        kind: "partition",
+        place: "a volume in a partition: what a config drive may hold, in a partition labelled IMPRINT, config-2 or cidata",
+        voucher: "everybody who ever wrote to the disk",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Pinned,
+        of_hypervisor: true,
+        made_with: "--as vfat, or --as iso, written to the partition",
+    },
+    Row {
+        medium: Medium::EfiVariable,
+        word: Word::EfiVar,
+        kind: "efivar",
+        place: "the EFI variable ImprintPayload",
+        voucher: "root of every system that ran on this machine",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Named,
+        of_hypervisor: true,
+        made_with: "--as efivar",
+    },
+    Row {
+        medium: Medium::RootFile,
+        word: Word::RootFile,
+        kind: "root-file",
+        place: "the file `/etc/imprint/payload` of the real root",
+        voucher: "whoever wrote the root file system",
+        readers: Readers::Root,
+        credits_seed: false,
+        looked: Looked::Named,
+        of_hypervisor: false,
+        made_with: "--as cbor",
+    },
+];
+
+impl Medium {
+    /// What is known of it.
+    pub fn row(self) -> &'static Row {
+        // Every medium has its row: a test counts them. The first stands in where one were missing, as it may carry least.
+        let [first, ..] = &MEDIA;
+        MEDIA.iter().find(|row| row.medium == self).unwrap_or(first)
+    }
+}

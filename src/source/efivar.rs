@@ -1,0 +1,28 @@
+//! The payload in an EFI variable of our own vendor GUID. Root of every system that ever ran on this machine can have written
+//! it, so it is read only where it was named. Decodes no payload.
+
+use std::io;
+use std::path::Path;
+
+use super::{Found, Origin, SourceError, file};
+use crate::medium::Medium;
+use crate::secret::Secret;
+
+/// The variable: its name and, behind a hyphen, the GUID of its vendor, as efivarfs names files.
+pub const NAME: &str = "ImprintPayload-b1a0d6a4-5f3c-4c1f-9d0e-6d7072696e74";
+/// Where efivarfs is mounted.
+const FOLDER: &str = "sys/firmware/efi/efivars";
+
+/// The variable. efivarfs puts four bytes of attributes in front of its value (Documentation/filesystems/efivarfs.rst).
+pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
+    let path = root.join(FOLDER).join(NAME);
+    match path.symlink_metadata() {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(source) => return Err(SourceError::Read { path, source }),
+    }
+    let bytes = file::read(&path)?;
+    let value = bytes.expose().get(4..).unwrap_or_default().to_vec();
+    let origin = Origin::Medium { medium: Medium::EfiVariable, place: NAME.to_owned() };
+    Ok(Some(Found { origin, bytes: Secret::new(value), cut: false }))
+}
