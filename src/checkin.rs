@@ -87,7 +87,7 @@ pub fn enroll(
         }
     }
     let begun = since_boot();
-    // From here on the earliest possible time advances with the machine.
+    // From here on the floor, the earliest possible time, advances with the time since boot.
     let floor = Clock::starting_at(context.clock.floor);
     let mut checkin = Checkin { context, floor, ask, progress, deadline, asked: false };
     let mut waiter = wait::Waiter::new();
@@ -267,8 +267,7 @@ impl Checkin<'_> {
     }
 
     /// The machine's own clock, for a host that did not say what time it is. It never gives a time before the floor.
-    /// A clock within the payload's life at the start may expire the payload later. Any other clock
-    /// may not.
+    /// A clock within the payload's life at the start may expire the payload later. Any other clock may not.
     fn own_clock(&self) -> Clock {
         let (system, floor) = (Timestamp::system(), self.floor.now());
         let believed = self.context.clock.quality == ClockQuality::Rtc || system <= self.context.clock.expiry;

@@ -114,7 +114,7 @@ fn filter() -> Option<Vec<FilterLine>> {
     let calls = MEMORY.len() + ALLOWED.len();
     let mut filter = vec![load(4), is(architecture, 0, over(1 + calls)), load(0)];
     for (index, call) in MEMORY.iter().chain(&ALLOWED).enumerate() {
-        // Behind the last call: kill; the question about memory, in two lines; kill; allow.
+        // The lines behind the last call: kill; the test for executable memory, two lines; kill; allow.
         let left = calls - index - 1;
         let target = if index < MEMORY.len() { left + 1 } else { left + 4 };
         filter.push(is(number(*call), over(target), 0));

@@ -17,14 +17,14 @@ use crate::time::Timestamp;
 /// Why a clock was not set.
 #[derive(Debug)]
 pub enum ClockError {
-    /// The system clock.
+    /// The system clock was not set.
     System {
         /// The time that it was to be set to.
         to: Timestamp,
         /// The error of the system call.
         source: io::Error,
     },
-    /// The real-time clock.
+    /// The real-time clock was not set.
     Rtc {
         /// The device file.
         path: PathBuf,

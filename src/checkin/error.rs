@@ -105,7 +105,7 @@ impl Attempt {
     }
 }
 
-/// What an attempt does.
+/// A step of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// Fetching the CA certificates and the time.

@@ -54,7 +54,7 @@ pub(super) fn probe(
     reach(url, deadline, |stream| tls::probe(stream, url.host(), ca, life))
 }
 
-/// Connects to the server of `url`, whose certificate is valid now.
+/// Connects to the server of `url`, whose certificate is valid at the time of `clock`.
 pub(super) fn open(
     url: &HttpsUrl,
     ca: &CaCertificate,

@@ -16,7 +16,7 @@ use crate::payload::{Prefix, Route};
 use crate::plan::LinkConfig;
 use crate::time::since_boot;
 
-/// A link's lease, or its way to one.
+/// A link's lease, or the attempt to get one.
 #[derive(Default)]
 pub(super) struct Leased {
     /// Opened before the link goes up, so that no packet is missed.

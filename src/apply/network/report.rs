@@ -55,7 +55,7 @@ impl Carrier {
     }
 }
 
-/// `eth0 (e1000e): carrier, 3 packets received, DHCPv4: 4 DISCOVER sent, nothing heard`
+/// `eth0 (e1000e): carrier, 3 packets received, DHCPv4: 4 DISCOVER sent, no OFFER`
 impl fmt::Display for LinkReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let driver = self.driver.as_ref().map_or("virtual", DriverName::as_str);
