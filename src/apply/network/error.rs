@@ -46,7 +46,7 @@ pub enum NetworkError {
     },
     /// No link is usable.
     NoLink {
-        /// The state of each link that was tried; empty: there is no such link.
+        /// The state of each link that the payload asks for; empty: there is none.
         links: Vec<LinkReport>,
         /// How long this program waited for a link.
         waited: Duration,
