@@ -4,14 +4,14 @@
 //! ```text
 //! base85    bytes ↔ characters
 //! frame     frames ↔ bytes
-//! scan      finding frames in what else a line carries
-//! odd       what a line does to all frames, for people
-//! transfer  one object: pieces, acknowledgements, what is sent again
+//! scan      finds frames among the other bytes of a line
+//! odd       what a line does to all frames, in words for people
+//! transfer  one object: pieces, acknowledgements, retransmission
 //! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
 //! host      the host's end
-//! pace      how long an answer is waited for
-//! wire      around either end: bytes, timers
-//! seal      payloads for the node that said HELLO, and for no other
+//! pace      how long to wait for an answer
+//! wire      drives either end: bytes to frames and back, timers
+//! seal      seals payloads so that only the node that said HELLO can open them
 //! ```
 
 pub mod base85;
