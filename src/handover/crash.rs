@@ -2,7 +2,7 @@
 
 /// The points, in the order in which a hand-over reaches them. `IMPRINT_CRASH=NAME` kills the program there.
 ///
-/// - `adopted`: plain files of an earlier version have become a generation; their names do not lead to it yet
+/// - `adopted`: plain files of an earlier version have become a generation; no name leads to it yet
 /// - `key`: a new key is written, its certificate is not
 /// - `beside`: the new generation is whole; no name leads to it
 /// - `linked`: every name leads through `current`, which has not changed yet

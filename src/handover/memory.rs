@@ -1,4 +1,4 @@
-//! Mounts the memory file system for the private key. Never uses one that can be swapped out, and never mounts one over
+//! Mounts the memory file system for the private key, of a kind that is never swapped out. Never mounts one over
 //! another.
 
 use std::io;

@@ -106,7 +106,7 @@ fn unit(link: &AppliedLink) -> String {
     line!(text, "DHCP={}", if config.dhcp4 { "ipv4" } else { "no" });
     line!(text, "IPv6AcceptRA={}", if config.slaac { "yes" } else { "no" });
     if config.dhcp4 {
-        // networkd keeps the address until it has renewed the lease.
+        // networkd keeps the address while it asks for the lease again.
         line!(text, "KeepConfiguration=dhcp");
     }
     config.addresses.iter().for_each(|prefix| {
@@ -206,7 +206,7 @@ fn is_ipv4(prefix: &Prefix) -> bool {
     prefix.address().is_ipv4()
 }
 
-/// Writes the lines that [ipv4] and [ipv6] have in common: addresses, routes, DNS.
+/// Writes the lines that the sections `[ipv4]` and `[ipv6]` have in common: addresses, routes, DNS.
 fn family(text: &mut String, link: &AppliedLink, ipv6: bool) {
     let config = &link.config;
     let mine = |address: &IpAddr| address.is_ipv6() == ipv6;
