@@ -73,7 +73,7 @@ impl<'a> Certificates<'a> {
     }
 }
 
-/// Why nothing was handed over.
+/// The reasons that a hand-over fails, or that its files cannot be used.
 #[derive(Debug)]
 pub enum HandoverError {
     /// A file or folder cannot be written.
@@ -194,7 +194,7 @@ pub fn fail(directory: &Path, status: &Status) -> Result<(), HandoverError> {
     put(directory, STATUS, &json(status)?, 0o644)
 }
 
-/// Reads what an earlier run handed over.
+/// Reads the files that an earlier run handed over.
 pub fn read(directory: &Path) -> Result<HandedOver, HandoverError> {
     let text = |name: &str| {
         let path = directory.join(name);
@@ -272,7 +272,7 @@ fn discard(directory: &Path) -> Result<(), HandoverError> {
     removed.and(generation::remove_all(directory))
 }
 
-/// One line for each item, so that people can read it, too.
+/// JSON with one line for each item, so that people can read it, too.
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, HandoverError> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(HandoverError::Json)?;
     bytes.push(b'\n');

@@ -14,7 +14,7 @@ use crate::time::Deadline;
 pub struct LinkFacts {
     /// Kernel interface index.
     pub index: u32,
-    /// Its name now; udev may still change it.
+    /// The name of the link now; udev may still change the name.
     pub name: InterfaceName,
     /// Permanent hardware address where the kernel tells it, else the current one. `None`: neither 6 nor 20 bytes.
     pub mac: Option<HardwareAddress>,
@@ -45,7 +45,7 @@ pub struct Dmi {
     pub serial: Option<String>,
 }
 
-/// Whether a link is the one that is asked for. Ignores carrier, because a link that is down shows none.
+/// Whether a link is the one that is asked for. Ignores carrier, because a link that is down shows no carrier.
 pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFacts) -> bool {
     match matching {
         Match::Mac(mac) => link.mac.as_ref() == Some(mac),

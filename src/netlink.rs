@@ -29,7 +29,7 @@ pub struct Netlink {
     buffer: Vec<u8>,
 }
 
-/// Why a request has no answer.
+/// The reasons that a request has no answer.
 #[derive(Debug)]
 pub enum RequestError {
     /// The socket failed.

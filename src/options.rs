@@ -66,8 +66,7 @@ pub enum SourceName {
     Serial {
         /// Name of the device in /dev.
         name: String,
-        /// Bits a second; `None`: the speed of the console, or that which the firmware names, or the one that the line
-        /// has.
+        /// Bits a second; `None`: the console's speed, or the firmware's, or the present speed of the line.
         baud: Option<u32>,
     },
 }
@@ -105,7 +104,7 @@ pub enum OptionsError {
     Twice(&'static str),
     /// The word that is refused stands in a file of the image.
     InImage {
-        /// Which file.
+        /// The file in the image.
         path: PathBuf,
         /// What is wrong with the word.
         source: Box<OptionsError>,
@@ -114,7 +113,7 @@ pub enum OptionsError {
 
 /// One row of the published table, from which docs/cmdline.md and imprint.cmdline(7) are made (`make docs`).
 pub struct Word {
-    /// The word up to its `=`, included; a word that takes no value has none.
+    /// The word up to and including its `=`. A word that takes no value has no `=`.
     pub name: &'static str,
     /// The values that the word takes, as an error shows them.
     pub values: &'static str,

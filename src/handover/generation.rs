@@ -157,7 +157,7 @@ fn adopt(directory: &Path) -> Result<Option<u32>, HandoverError> {
     Ok(Some(number))
 }
 
-/// Refuses a folder that holds certificates or keys but no complete identity: they may be somebody's.
+/// Refuses a folder that holds certificates or keys but no complete identity: they may belong to somebody else.
 pub(super) fn nothing_of_others(directory: &Path) -> Result<(), HandoverError> {
     if current(directory)?.is_some() || plain(directory)?.is_some() {
         return Ok(());

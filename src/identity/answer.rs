@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 /// Why a certificate from a server or a payload is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AnswerError {
-    /// None of the certificates is for our key.
+    /// No certificate that came is for our key.
     OtherKey {
         /// The code of our key.
         ours: KeyCode,

@@ -2,7 +2,7 @@
 //! and a short last group. Knows no frames.
 //!
 //! The alphabet is that of Z85 (ZeroMQ RFC 32) with two changes: `,` for `&`, which is conman's escape character, and
-//! `_` for `#`, which begins a frame. It has no control character, no space and none of " # & ' ; \ ` | ~
+//! `_` for `#`, which begins a frame. The alphabet has no control character, no space and none of " # & ' ; \ ` | ~
 
 /// Digit values in order.
 pub const ALPHABET: &[u8; 85] =

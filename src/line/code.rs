@@ -40,7 +40,7 @@ pub enum Kind {
     Pending,
     /// Host: the CSR is refused, and why; UTF-8.
     Refused,
-    /// Node: proof that it has the payload, and a CSR.
+    /// Node: a CSR, and a proof that the node has the payload.
     Request,
     /// Node: status.json, at the end of the run.
     Report,

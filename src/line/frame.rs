@@ -73,7 +73,7 @@ pub enum Frame {
         /// `chunk` bytes, fewer in the last piece.
         bytes: Vec<u8>,
     },
-    /// What has arrived of an object. Confirms its announcement, too.
+    /// The pieces of an object that have arrived. An acknowledgement confirms the announcement of the object, too.
     Ack {
         /// The number of the object.
         number: u8,
@@ -114,7 +114,7 @@ pub struct Versions {
     pub highest: u8,
 }
 
-/// What a node says of itself. It stays the same as long as the node's program runs.
+/// A node's description of itself, which stays the same as long as the node's program runs.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Hello {
     /// The message as it came, if this program would have encoded it differently. A payload is sealed to the message,
@@ -152,7 +152,7 @@ pub struct Announce {
 }
 
 impl Versions {
-    /// What this code speaks.
+    /// The versions that this code speaks.
     pub const OURS: Versions = Versions { lowest: VERSION, highest: VERSION };
 
     /// The highest version that both speak.

@@ -8,7 +8,7 @@ use super::frame::{Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, S
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{Answered, End, Patience, Timer};
 
-/// How often the host calls because of something that looks like a frame and is none, until a timer has fired.
+/// How often the host calls because of a damaged frame or one of another conversation, until a timer has fired.
 const HAILS: u8 = 4;
 
 /// After this many timers without an answer the host gives the conversation up, and begins another one.
@@ -31,7 +31,7 @@ pub struct Host {
     nonce: Nonce,
     /// The host calls before it has heard of a node.
     calling: bool,
-    /// How often the host has called because of something that looks like a frame and is none, since the last timer.
+    /// How often the host has called because of a damaged frame or one of another conversation, since the last timer.
     hailed: u8,
     shape: Shape,
     /// The node that said HELLO last; once [`Host::counts`], the node that answered.

@@ -325,7 +325,7 @@ impl End for Node {
                     self.events.push_back(NodeEvent::Foreign(Versions { lowest: version, highest: version }));
                 }
             }
-            // This OPEN is for an earlier start of the node's program.
+            // The OPEN is for an earlier run of the node's program.
             (Frame::Open { .. }, _) if self.session.is_none() => self.greet(),
             (Frame::Announce(announce), session) => {
                 self.announced(&announce, session);

@@ -91,8 +91,8 @@ const ALIKE: u8 = 3;
 /// How many different spoilt frames are remembered: two pieces that are on their way, and frames that come between
 /// them.
 const REMEMBERED: usize = 4;
-/// How many digits a frame has that may have been cut. A shorter frame fits every terminal. A frame of 250 digits is a
-/// whole longest piece, of another conversation.
+/// The number of digits of a frame that may have been cut. A shorter frame fits every terminal. A frame of 250 digits
+/// is a whole longest piece, of another conversation.
 const DIGITS: std::ops::Range<usize> = 40..250;
 /// Types of the frames that can be longer than a line of a terminal (docs/line-protocol.md).
 const HELLO: u8 = 2;
@@ -107,8 +107,8 @@ impl Oddities {
         }
     }
 
-    /// Takes the digits of a spoilt frame. `inside`: the reader is in a conversation; otherwise a piece may belong to
-    /// somebody else's.
+    /// Takes the digits of a spoilt frame. `inside`: the reader is in a conversation. Outside one, a piece may be of
+    /// another conversation and not spoilt.
     pub(super) fn missed(&mut self, digits: &[u8], inside: bool) {
         let head = digits.get(..5).and_then(base85::decode).unwrap_or_default();
         let long = head.first() == Some(&HELLO) || (inside && head.first() == Some(&DATA));

@@ -48,8 +48,8 @@ struct Measured {
     variance: i64,
     /// Covariance of load and time.
     covariance: i64,
-    /// How much later than expected answers came, on average. An early answer counts as one in time: it need not make
-    /// the next wait longer.
+    /// How much later than expected answers came, on average. An early answer counts as one in time: it need not
+    /// lengthen the next wait.
     late: i64,
 }
 

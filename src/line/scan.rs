@@ -52,7 +52,7 @@ impl Scanner {
         }
     }
 
-    /// What the line did to the frame that was found last, if it did something. Told once.
+    /// The distortion of the frame that was found last, if there was one. Told once.
     pub fn odd(&mut self) -> Option<Distortion> {
         self.odd.take()
     }

@@ -9,7 +9,7 @@ use crate::shown::Printable;
 /// A word that looks like one of imprint's and is not. imprint ignores the word, and tells its author.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NearMiss {
-    /// As it stands on the command line, up to its `=`.
+    /// The word as it stands on the command line, up to its `=`.
     pub word: Printable,
     /// The word of the table that was meant.
     pub meant: &'static str,
