@@ -56,7 +56,7 @@ pub enum Origin {
     Line {
         /// `ttyS0`
         name: String,
-        /// The payload was sealed for this node.
+        /// The payload was sealed for the line key of this run.
         sealed: bool,
     },
     /// A file that was named on the agent's command line (`check`, `plan`, `enroll`).

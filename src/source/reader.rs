@@ -108,7 +108,7 @@ pub fn serve(words: &[&str]) -> io::Result<()> {
 
 fn read(node: &Path, labels: &[&str]) -> Answer {
     let device = match File::open(node) {
-        // Never closed here: the filter may not allow close(2), and the end of the process closes the file.
+        // Never closed here: the filter does not allow close(2), and the end of the process closes the file.
         Ok(device) => ManuallyDrop::new(device),
         Err(error) => return Answer::Closed(error.raw_os_error().unwrap_or_default().unsigned_abs()),
     };
