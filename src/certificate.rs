@@ -1,4 +1,5 @@
-//! What a certificate says about itself, for messages and for choosing a moment. Nothing here is verified.
+//! Reads what a certificate says about itself, for messages and for the choice of a time to verify at. Verifies
+//! nothing.
 
 mod anchor;
 mod oddity;
@@ -22,8 +23,8 @@ pub(crate) use oddity::{odd_key, oddity, words};
 use crate::shown::Printable;
 use crate::time::Timestamp;
 
-/// A certificate with a serial number of any length. RFC 5280 §4.1.2.2 allows 20 octets, and some CAs write a whole UUID in
-/// letters. Nothing here depends on it.
+/// A certificate with a serial number of any length. RFC 5280 §4.1.2.2 allows 20 octets, and some CAs write a whole
+/// UUID in letters. Nothing here depends on the serial number.
 pub type Certificate = CertificateInner<AnySerial>;
 
 /// See [`Certificate`].
@@ -39,9 +40,9 @@ impl Profile for AnySerial {
 /// What a certificate says about itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CertificateFacts {
-    /// RFC 4514.
+    /// In the form of RFC 4514.
     pub subject: Printable,
-    /// RFC 4514.
+    /// In the form of RFC 4514.
     pub issuer: Printable,
     /// DNS names and addresses.
     pub names: Vec<String>,
@@ -52,7 +53,7 @@ pub struct CertificateFacts {
 }
 
 impl CertificateFacts {
-    /// `None` when it cannot be read.
+    /// `None` when the certificate cannot be read.
     pub fn of(der: &[u8]) -> Option<CertificateFacts> {
         let tbs = Certificate::from_der(der).ok()?.tbs_certificate;
         let names = match tbs.get::<SubjectAltName>() {
@@ -70,8 +71,8 @@ impl CertificateFacts {
     }
 }
 
-/// A subject alternative name the way people write it, with its kind: `dns:node1.example.org`. To be shown, not
-/// compared.
+/// A subject alternative name as people write it, with its kind: `dns:node1.example.org`. For messages, not for
+/// comparison.
 pub(crate) fn shown_name(name: &GeneralName) -> String {
     match name {
         GeneralName::DnsName(name) => format!("dns:{}", Printable::of(name.as_str())),
@@ -90,7 +91,7 @@ pub(crate) fn shown_name(name: &GeneralName) -> String {
     }
 }
 
-/// Whether two names read the same, attribute by attribute: CAs change a UTF8String to a PrintableString and back.
+/// Whether two names read the same, attribute by attribute. CAs change a UTF8String to a PrintableString and back.
 pub(crate) fn same_text(one: &RdnSequence, other: &RdnSequence) -> bool {
     type Part = (ObjectIdentifier, bool, Vec<u8>);
     let part = |part: &AttributeTypeAndValue| -> Part {
@@ -102,7 +103,7 @@ pub(crate) fn same_text(one: &RdnSequence, other: &RdnSequence) -> bool {
     flat(one) == flat(other)
 }
 
-/// A certificate that somebody gave, in words.
+/// A certificate in words, for messages.
 pub fn shown(der: &[u8]) -> String {
     CertificateFacts::of(der).map_or_else(|| "a certificate that cannot be read".to_owned(), |facts| facts.to_string())
 }

@@ -1,4 +1,4 @@
-//! The words of an error and of what caused it. Prints nothing.
+//! Joins the words of an error and of its causes. Prints nothing.
 
 /// The error and everything that caused it, outermost first, joined by `: `.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -1,11 +1,11 @@
-//! Has the CSR signed by an EST server. Trusts the CA of the payload and nothing else, believes a server's Date only
-//! within the payload's life, and gives out a certificate only when it is the one that was asked for.
+//! Has the CSR signed by an EST server. Trusts the CA of the payload and nothing else, never believes a server's Date
+//! outside the payload's life, and gives out a certificate only if it is the one that was asked for.
 //!
-//! The first visit to a URL begins with a probe (design: clock). It carries no secret, and takes a server certificate that
-//! was valid at some moment of the payload's life. Its Date says what time it is. At that time the server's certificate is
-//! verified once more, which confirms the time, and only then token and CSR are sent: over the same connection, or over
-//! another one where the server closed that. Whoever waits for an administrator's approval comes back without a probe,
-//! with the same key and CSR.
+//! The first visit to a URL begins with a probe (design: clock). The probe carries no secret, and accepts a server
+//! certificate that was valid at some moment of the payload's life. The Date of the answer is taken for the time of
+//! day. The server's certificate is verified once more at that time, which confirms the time. Only then are token and
+//! CSR sent: over the same connection, or over another one if the server closed that. A node that waits for an
+//! administrator's approval comes back without a probe, with the same key and CSR.
 
 mod context;
 mod error;
@@ -59,7 +59,8 @@ impl Issued {
         &self.facts
     }
 
-    /// The time of day by the server's Date, to within a second.
+    /// The time of day that the certificate was verified at: by the server's Date (right to within a second), by the
+    /// host on the line, or by this machine's own clock where neither told a time.
     pub fn clock(&self) -> Clock {
         self.clock
     }
@@ -70,9 +71,9 @@ impl Issued {
     }
 }
 
-/// Gets a certificate. Tries each URL in order, and all of them again until the deadline; a URL whose failure will
-/// not mend by itself is not tried again. Once a server holds the request for an administrator, that server has the
-/// time for that instead of the deadline.
+/// Gets a certificate. Tries each URL in order, and all of them again until the deadline. A URL whose failure is
+/// permanent is not tried again. A server that holds the request for an administrator has the approval timeout instead
+/// of the deadline.
 pub fn enroll(
     context: &Context<'_>,
     ask: &mut dyn FnMut(Ask) -> Result<Reply, AskError>,
@@ -86,7 +87,7 @@ pub fn enroll(
         }
     }
     let begun = since_boot();
-    // From here on the earliest possible time advances with the machine.
+    // From here on the floor, the earliest possible time, advances with the time since boot.
     let floor = Clock::starting_at(context.clock.floor);
     let mut checkin = Checkin { context, floor, ask, progress, deadline, asked: false };
     let mut waiter = wait::Waiter::new();
@@ -120,7 +121,7 @@ pub fn enroll(
             site.over = failed.failure.lasts();
             site.stranger = matches!(failed.failure, Failure::Tls(_));
             if site.over && holds.is_some() {
-                // It was denied; the others have what is left of their own time.
+                // The request was denied there. The other servers have what is left of their own time.
                 held = None;
             }
             let wait = failed.failure.retry_after().map(|told| wait::honoured(told, false));
@@ -131,7 +132,8 @@ pub fn enroll(
             return Err(CheckinError::Failed { attempts: failures(sites) });
         }
         let until = held.as_ref().map_or(deadline, |held| held.until);
-        // Those that asked for time get it; while one of them holds the request, that one's word counts.
+        // If every server asked for a wait, the shortest wait counts. While one server holds the request, only that
+        // server's wait counts.
         let open = || sites.iter().filter(|site| !site.over);
         let asked = match (&held, open().map(|site| site.not_before).min()) {
             (None, Some(Some(moment))) => Some(moment.saturating_sub(since_boot())),
@@ -166,9 +168,9 @@ fn failures(sites: Vec<Site<'_>>) -> Vec<Attempt> {
 
 /// The longest that one URL may take before the next gets its turn.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// The longest that renewing a lease may hold up the next try.
+/// The longest that renewing a lease may delay the next try.
 const RENEWAL: Duration = Duration::from_secs(5);
-/// Between two rounds, even when another link has come up at once.
+/// The pause before the next round when another link has come up.
 const BREATH: Duration = Duration::from_millis(50);
 
 /// What all visits share.
@@ -178,7 +180,7 @@ struct Checkin<'a> {
     ask: &'a mut dyn FnMut(Ask) -> Result<Reply, AskError>,
     progress: &'a mut dyn FnMut(Progress<'_>),
     deadline: Deadline,
-    /// The request has been said on the line.
+    /// The request was sent on the line.
     asked: bool,
 }
 
@@ -187,13 +189,13 @@ impl Checkin<'_> {
         (self.ask)(what).map_err(CheckinError::Ask)
     }
 
-    /// The server at `url` holds the request, for the first time or still.
+    /// Records that the server at `url` holds the request, for the first time or still.
     fn held<'s>(&mut self, before: Option<Held<'_>>, url: &'s EstUrl) -> Held<'s> {
         let (since, until) = match &before {
             Some(before) => (before.since, before.until),
-            // Whoever renews lives on the certificate that it has, and comes back later.
+            // A node that renews still has its old certificate and can come back later, so the deadline stays.
             None if self.context.renews.is_some() => (since_boot(), self.deadline),
-            // The one deadline that is made here: it begins with the server's answer.
+            // The only deadline that is made here: it begins with the server's answer.
             None => (since_boot(), Deadline::after(self.context.approval_timeout.unwrap_or(Duration::MAX))),
         };
         if before.is_none_or(|before| before.url != url) {
@@ -203,9 +205,9 @@ impl Checkin<'_> {
         Held { url, since, until }
     }
 
-    /// Waits for the next round, and looks after the leases meanwhile; when no server could be reached, for another
-    /// link, too. True when there is one. `end` is that of the whole check-in, which an approval may put off: a lease
-    /// that is renewed after the deadline needs its time, too.
+    /// Waits for the next round, and renews leases meanwhile. When no server could be reached, it also asks for another
+    /// link, and returns true when there is one. `end` is the end of the whole check-in, which an approval may put off:
+    /// a lease that is renewed after the deadline needs time, too.
     fn wait(
         &mut self,
         until: Deadline,
@@ -227,14 +229,14 @@ impl Checkin<'_> {
                 break;
             }
         }
-        // Where nobody answers, an address or a route may be gone.
+        // If no server answered, an address or a route may be gone, so the leases are due at once.
         if waiter.lease_is_due(!answered) {
             self.ask(Ask::RenewLease(end.at_most(RENEWAL)))?;
         }
         Ok(false)
     }
 
-    /// The request over the line, or another look for the answer to it.
+    /// Sends the request over the line, or looks for the answer again.
     fn visit_line(&mut self, url: &EstUrl, deadline: Deadline) -> Result<Visited, Stop> {
         let failed = |failure| Stop::Here(Box::new(Attempt::new(url.clone(), None, Step::Enrol, failure)));
         let Some(line) = self.context.line else { return Err(failed(Failure::NoLine)) };
@@ -264,15 +266,15 @@ impl Checkin<'_> {
         Ok(Visited::Issued(Issued { chain, facts, clock, server: format!("line: ({})", line.dialogue.names()) }))
     }
 
-    /// The host did not say what time it is, so the machine's own word has to do, but never for a time before the
-    /// payload was made. A clock that was right when it was looked at may end the payload; one that was not may not.
+    /// The machine's own clock, for a host that did not say what time it is. It never gives a time before the floor.
+    /// A clock within the payload's life at the start may expire the payload later. Any other clock may not.
     fn own_clock(&self) -> Clock {
         let (system, floor) = (Timestamp::system(), self.floor.now());
         let believed = self.context.clock.quality == ClockQuality::Rtc || system <= self.context.clock.expiry;
         Clock::starting_at(if believed { system.max(floor) } else { floor })
     }
 
-    /// What the certificate has to be.
+    /// The properties that the certificate must have.
     fn wanted(&self, clock: Clock) -> verify::Wanted<'_> {
         verify::Wanted {
             spki: self.context.identity.spki(),
@@ -293,17 +295,17 @@ impl Checkin<'_> {
         let from = self.floor.now();
         let expiry = self.context.clock.expiry;
         if from > expiry {
-            // Its life ended while it was being used.
+            // The payload expired during the check-in.
             let server = "this machine's own count".to_owned();
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date: from, server })));
         }
-        // Taken, so that a failure from here on brings the next visit back to the probe.
+        // Taken out of the site, so that a failure from here on brings the next visit back to the probe.
         let Probed { clock, told: mut tell, cas, kept } = match site.confirmed.take() {
             Some(Confirmed { clock, cas }) => {
                 alive(site.url, clock, expiry)?;
                 Probed { clock, told: false, cas: Cas::Given(cas), kept: None }
             }
-            // The time is known, so there is nothing to probe.
+            // The host on the line told the time, so no probe is needed.
             None if let ClockQuality::Line(time) = self.context.clock.quality => {
                 alive(site.url, time.clock(), expiry)?;
                 Probed { clock: time.clock(), told: false, cas: Cas::Wanted { basic: false }, kept: None }

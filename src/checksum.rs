@@ -1,7 +1,7 @@
-//! The Internet checksum (RFC 1071). Knows no protocol.
+//! Computes the Internet checksum (RFC 1071). Knows no protocol.
 
-/// Over parts that follow each other; every part but the last has an even length. Zero over a packet with a right
-/// checksum in it.
+/// The checksum of parts that follow each other. Every part but the last has an even length. A packet that holds its
+/// right checksum gives zero.
 pub(crate) fn internet(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u32;
     for part in parts {

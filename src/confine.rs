@@ -1,5 +1,6 @@
-//! What a process gives up before it reads what nobody vouches for: privileges, capabilities, new files and processes, and
-//! all system calls but the few that it needs. There is no way back, so only a process that does nothing else calls this.
+//! Gives up a process's rights before the process reads data that nobody vouches for: privileges, capabilities, new
+//! files and processes, and all system calls but the few that it needs. Never gives a right back, so only a process
+//! that does nothing else may call this.
 
 use std::fmt;
 use std::io;
@@ -12,23 +13,23 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 use crate::sys::{self, FilterLine};
 
-/// Some right could not be given up.
+/// A right could not be given up.
 #[derive(Debug)]
 pub struct ConfineError {
-    /// Which: `capabilities`
+    /// The right: `capabilities`
     what: &'static str,
     source: io::Error,
 }
 
-/// Whether a filter of system calls holds: a kernel that was built without (CONFIG_SECCOMP_FILTER) has none. All else holds
-/// in any case.
+/// Whether the filter of system calls holds. A kernel that was built without CONFIG_SECCOMP_FILTER has no filters, and
+/// this program has none for other architectures than x86-64 and AArch64. All other limits hold in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Confined {
-    /// It does.
+    /// The filter holds.
     pub filtered: bool,
 }
 
-/// Keeps the files that are open, reading, writing, memory, and the right to end. Dies with the process that started it.
+/// Keeps open files, reading, writing, memory, and the right to end. The process is killed when its parent ends.
 pub fn confine() -> Result<Confined, ConfineError> {
     let failed = |what| move |source: io::Error| ConfineError { what, source };
     prctl::set_no_new_privs().map_err(io::Error::from).map_err(failed("new privileges"))?;
@@ -44,7 +45,7 @@ pub fn confine() -> Result<Confined, ConfineError> {
         setresuid(user, user, user).map_err(io::Error::from).map_err(failed("the user"))?;
     }
     sys::no_capabilities().map_err(failed("capabilities"))?;
-    // Another user ID has undone both (prctl(2)).
+    // The change of the user ID has undone both (prctl(2)).
     prctl::set_dumpable(false).map_err(io::Error::from).map_err(failed("core dumps"))?;
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).map_err(failed("outliving its parent"))?;
     let filtered = match filter() {
@@ -57,8 +58,8 @@ pub fn confine() -> Result<Confined, ConfineError> {
 /// The user and the group `nobody`, who own no file (systemd's UIDS-GIDS.md).
 const NOBODY: u32 = 65_534;
 
-/// No other file and no socket, as there is no number for one; no byte into a file; no other process or thread; memory for
-/// the largest directory and the largest payload, many times over.
+/// No new descriptors, and so no other file and no socket; no byte into a file; no other process or thread; memory for
+/// many times the largest directory and the largest payload.
 const LIMITS: [(&str, (Resource, u64)); 5] = [
     ("open files", (Resource::RLIMIT_NOFILE, 0)),
     ("the size of files", (Resource::RLIMIT_FSIZE, 0)),
@@ -67,7 +68,8 @@ const LIMITS: [(&str, (Resource, u64)); 5] = [
     ("memory", (Resource::RLIMIT_AS, 128 * 1024 * 1024)),
 ];
 
-/// Reading and writing what is open; memory; the end. What the C libraries and Rust's own need for just that.
+/// System calls to read and write open files, for memory, and to end. The C libraries and Rust's standard library need
+/// these for just that.
 const ALLOWED: [libc::c_long; 17] = [
     libc::SYS_read,
     libc::SYS_pread64,
@@ -87,7 +89,7 @@ const ALLOWED: [libc::c_long; 17] = [
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
-/// Memory, as long as it is not to be executed.
+/// System calls for memory. They are allowed unless the memory is to be executable.
 const MEMORY: [libc::c_long; 2] = [libc::SYS_mmap, libc::SYS_mprotect];
 
 /// include/uapi/linux/audit.h, AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64: the numbers of system calls are those of this
@@ -98,7 +100,7 @@ const ARCHITECTURE: Option<u32> = match () {
     () => None,
 };
 
-/// The filter, for architectures whose number is known. Whatever is not allowed ends the process.
+/// The filter, for architectures whose number is known. A system call that is not allowed ends the process.
 fn filter() -> Option<Vec<FilterLine>> {
     let architecture = ARCHITECTURE?;
     // include/uapi/linux/seccomp.h, struct seccomp_data: nr at 0, arch at 4, args from 16, of eight bytes each. Both
@@ -112,7 +114,7 @@ fn filter() -> Option<Vec<FilterLine>> {
     let calls = MEMORY.len() + ALLOWED.len();
     let mut filter = vec![load(4), is(architecture, 0, over(1 + calls)), load(0)];
     for (index, call) in MEMORY.iter().chain(&ALLOWED).enumerate() {
-        // Behind the last call: kill; the question about memory, in two lines; kill; allow.
+        // The lines behind the last call: kill; the test for executable memory, two lines; kill; allow.
         let left = calls - index - 1;
         let target = if index < MEMORY.len() { left + 1 } else { left + 4 };
         filter.push(is(number(*call), over(target), 0));

@@ -1,6 +1,6 @@
-//! What is said to people, on standard output and standard error, and on the console where these are the journal. The agent
-//! writes to people nowhere else, and everything is made printable here, whoever its words came from. Output is never a
-//! reason to stop: what cannot be written is dropped without a word, and a console that takes nothing is waited for once.
+//! Writes to people: on standard output and standard error, and also on the console when those two are the journal.
+//! The agent writes to people nowhere else, and all text is made printable here, whatever its source. Output never stops
+//! the program: text that cannot be written is dropped silently, and a console that takes nothing is waited for once.
 //! Decides nothing.
 
 use std::fs::{File, OpenOptions};
@@ -34,11 +34,11 @@ pub fn complain(words: &str) {
     tell_console(io::stderr().as_fd(), text.as_bytes());
 }
 
-/// From here on what goes into the journal goes to the console as well, written here: whoever writes the journal reads what
-/// the kernel says of devices, and waits with a drive that does not answer (drivers/base/core.c, uevent_show, which takes
-/// the lock that the driver holds while it looks at a drive).
+/// From here on, text for the journal is also written to the console, by this program itself. The journal may be late:
+/// journald reads what the kernel says of devices, and waits with a drive that does not answer (drivers/base/core.c,
+/// uevent_show, which takes the lock that the driver holds while it looks at a drive).
 pub fn also_on(console: PathBuf) {
-    // The first stays.
+    // The first console stays.
     let _ = CONSOLE.set(console);
 }
 
@@ -53,26 +53,27 @@ fn tell_console(fd: BorrowedFd<'_>, text: &[u8]) {
     }
 }
 
-/// Whether this is the journal, as systemd says: `DEVICE:INODE` (systemd.exec(5), $JOURNAL_STREAM).
+/// Whether this descriptor is the journal. systemd names the journal as `DEVICE:INODE` (systemd.exec(5),
+/// $JOURNAL_STREAM).
 fn is_journal(fd: BorrowedFd<'_>, stream: Option<&str>) -> bool {
     fstat(fd).is_ok_and(|stat| stream == Some(&format!("{}:{}", stat.st_dev, stat.st_ino)))
 }
 
-/// What somebody has asked for, on standard output, and has as much time to read as it takes.
+/// Text that the user asked for, on standard output. The reader may take as long as it likes.
 pub fn answer(text: &str) {
     write(&Sink::of(io::stdout().as_fd()), page(text).as_bytes(), Deadline::after(Duration::MAX));
 }
 
-/// How wrong usage is answered, on standard error.
+/// The answer to wrong usage, on standard error.
 pub fn usage(text: &str) {
     tell(io::stderr().as_fd(), page(text).as_bytes());
 }
 
-/// A console at 9600 bits a second needs this long for all that it holds. One that has not taken a byte until then was
-/// stopped (^S, flow control), or its other end is gone.
+/// A console at 9600 bits a second needs this long for everything that it buffers. A console that has not taken a byte
+/// for this long was stopped (^S, flow control), or its other end is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Nobody has taken what was said last: it holds nobody up until somebody does.
+/// The last text was not taken. Until a text is taken, no text waits.
 static STALLED: AtomicBool = AtomicBool::new(false);
 static CONSOLE_STALLED: AtomicBool = AtomicBool::new(false);
 
@@ -86,19 +87,19 @@ fn tell_with(sink: &Sink<'_>, text: &[u8], stalled: &AtomicBool) {
     stalled.store(!taken, Ordering::Relaxed);
 }
 
-/// A terminal or a pipe, opened so that no write waits.
+/// Opens a terminal or a pipe so that no write waits.
 fn nonblocking(path: &Path) -> io::Result<File> {
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
     OpenOptions::new().write(true).custom_flags(flags).open(path)
 }
 
-/// Where bytes go, without waiting for room.
+/// A destination of bytes. A write to it never waits for room.
 enum Sink<'a> {
-    /// A terminal or a pipe, opened anew: whether a write waits belongs to what was opened, and others share that.
+    /// A terminal or a pipe, opened anew: O_NONBLOCK belongs to the open file, which other processes may share.
     Own(File),
     Socket(BorrowedFd<'a>),
-    /// A file, or what cannot be opened again: it is asked whether there is room, and given no more than a pipe is sure
-    /// to have then (PIPE_BUF, pipe(7)).
+    /// A file, or something that cannot be opened again. Each write asks first whether there is room, and then writes
+    /// no more than a pipe is sure to have room for (PIPE_BUF, pipe(7)).
     Shared(BorrowedFd<'a>),
 }
 
@@ -142,8 +143,8 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// Writes what can be written, until then at the latest; false when nobody took it by then. An error is no reason to
-/// wait: nobody ever will.
+/// Writes what can be written by `until`. False when the reader did not take it all by then. An error returns true:
+/// waiting would not help.
 fn write(sink: &Sink<'_>, mut bytes: &[u8], until: Deadline) -> bool {
     while !bytes.is_empty() {
         match sink.put(bytes, until) {
@@ -179,7 +180,7 @@ mod tests {
         Deadline::after(Duration::from_secs(20))
     }
 
-    /// Somebody has pressed ^S; what does not fit is dropped, and whoever shares the terminal finds it as it was.
+    /// After ^S, text that does not fit is dropped, and other programs on the terminal find its settings unchanged.
     #[test]
     fn a_terminal_that_was_stopped_holds_nobody_up() {
         let pty = openpty(None, None).unwrap();
@@ -209,7 +210,7 @@ mod tests {
         assert!(!is_journal(stream.as_fd(), None));
     }
 
-    /// The journal, a pipe, and what nobody reads any more.
+    /// The journal, a pipe, and a reader that is gone.
     #[test]
     fn what_is_full_or_gone_holds_nobody_up() {
         let text = vec![b'x'; 10_000_000];

@@ -1,5 +1,5 @@
-//! A DHCPv4 client as a state machine (RFC 2131 §4.4): packets and the time in, packets and the next time out. No
-//! sockets and no clock here; what to do with a lease is others' to say.
+//! A DHCPv4 client as a state machine (RFC 2131 §4.4). It takes packets and the time, and returns packets and the next
+//! time to call it. No sockets and no clock here. Never decides what a lease is used for.
 
 pub mod message;
 mod options;
@@ -11,25 +11,25 @@ use crate::payload::{DnsName, HardwareAddress, HostName, Prefix, Route};
 use message::{Answer, Dropped, Kind, Question, Server};
 pub(crate) use options::names;
 
-/// Who asks.
+/// The node that asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Asker {
     /// ARPHRD_…
     pub hardware: u16,
     /// The link's current hardware address.
     pub mac: HardwareAddress,
-    /// What the node wants to be called.
+    /// The host name that the node wants.
     pub hostname: Option<HostName>,
 }
 
-/// What a server gave.
+/// A lease that a server gave.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lease {
     /// The address and its network.
     pub address: Prefix,
-    /// Who gave it.
+    /// The server that gave the lease.
     pub server: Ipv4Addr,
-    /// Where packets go.
+    /// Routes that came with the lease.
     pub routes: Vec<Route>,
     /// Name servers.
     pub dns: Vec<IpAddr>,
@@ -37,21 +37,21 @@ pub struct Lease {
     pub search: Vec<DnsName>,
     /// In bytes, at least 576.
     pub mtu: Option<u16>,
-    /// Seconds; `u32::MAX`: for ever.
+    /// How long the lease lasts, in seconds; `u32::MAX`: for ever.
     pub seconds: u32,
-    /// Since boot: when it was given.
+    /// When the lease was given, since boot.
     pub bound: Duration,
-    /// T1: from then on the client may ask for more time.
+    /// T1, from `bound` on: the client may then ask for more time.
     pub renew: Duration,
 }
 
 impl Lease {
-    /// Since boot: when to ask for more time.
+    /// When to ask for more time, since boot.
     pub fn renew_at(&self) -> Duration {
         self.bound.saturating_add(self.renew)
     }
 
-    /// Since boot: when it is over, if nobody renews it.
+    /// When the lease ends unless it is renewed, since boot.
     pub fn ends_at(&self) -> Duration {
         match self.seconds {
             u32::MAX => Duration::MAX,
@@ -60,33 +60,33 @@ impl Lease {
     }
 }
 
-/// What a packet brought.
+/// What a packet led to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// There is a lease.
+    /// A server gave a lease.
     Bound(Lease),
-    /// A server refused; the client begins again.
+    /// A server refused. The client begins again.
     Refused,
 }
 
 /// What to do now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Poll {
-    /// A whole IPv4 packet to everybody on the link.
+    /// A whole IPv4 packet, to be broadcast on the link.
     pub send: Option<Vec<u8>>,
-    /// Since boot: when to poll again.
+    /// When to poll again, since boot.
     pub wake: Duration,
 }
 
-/// First wait for an answer; each further one is twice as long.
+/// The first wait for an answer. Each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait for an answer: shorter than RFC 2131's 64 s, because somebody waits for this node.
+/// The longest wait for an answer: shorter than RFC 2131's 64 s, because people wait for this node.
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
-/// An offer is asked for this often before the client begins again.
+/// How often an offer is requested before the client begins again.
 const REQUESTS: u32 = 4;
-/// The same, where another server has offered as well.
+/// The same, if another server has offered as well.
 const REQUESTS_OF_SEVERAL: u32 = 2;
-/// So many servers are told apart.
+/// The most servers that are told apart.
 const MOST_SERVERS: usize = 8;
 
 /// A client that wants one address on one link.
@@ -96,17 +96,17 @@ pub struct Client {
     random: [u8; 8],
     begun: Duration,
     stage: Stage,
-    /// Sent in this stage.
+    /// How many messages were sent in this stage.
     sent: u32,
     next: Duration,
     discovers: u32,
-    /// Who has offered, and how many of the offers were not kept.
+    /// The servers that have offered, and how many offers of each have failed.
     servers: Vec<(Ipv4Addr, u32)>,
-    /// The offer of a server that has not kept one before: it is asked for when no other comes.
+    /// An offer of a server whose offer has failed before. It is requested if no other offer comes.
     spare: Option<Offer>,
     /// The last refusal, for people.
     refusal: Option<(Ipv4Addr, String)>,
-    /// The last server that offered and did not answer, and how often it was asked.
+    /// The last server that offered and then did not answer, and how often the client asked it.
     deaf: Option<(Ipv4Addr, u32)>,
     dropped: Vec<(Dropped, u32)>,
 }
@@ -114,11 +114,11 @@ pub struct Client {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Stage {
     Discover,
-    /// Somebody offered an address.
+    /// A server offered an address.
     Request(Offer),
-    /// A lease that is to go on, and when it is over.
+    /// The address of a lease that is to be extended, and when the lease ends.
     Renew(Ipv4Addr, Duration),
-    /// There is a lease.
+    /// A server gave a lease.
     Bound(Prefix, Ipv4Addr),
 }
 
@@ -129,8 +129,9 @@ struct Offer {
 }
 
 impl Client {
-    /// Has no address yet. It asks at once: the random second to ten of RFC 2131 §4.4.1 are there for rooms full of
-    /// machines that are switched on together, and these nodes' firmware has just asked in the same moment anyway.
+    /// A client without an address. It asks at once. RFC 2131 §4.4.1 wants a random wait of one to ten seconds, for
+    /// rooms full of machines that are switched on together. These nodes' firmware has just asked at the same moment
+    /// anyway.
     pub fn new(asker: Asker, random: [u8; 8], now: Duration) -> Client {
         Client {
             asker,
@@ -148,8 +149,8 @@ impl Client {
         }
     }
 
-    /// Wants to keep what it has. It asks everybody, as RFC 2131 §4.4.5 does when it rebinds: that needs no route to the
-    /// server, and finds another one, too.
+    /// A client that wants to keep its lease. It broadcasts its question, as RFC 2131 §4.4.5 does to rebind: that needs
+    /// no route to the server, and finds other servers, too.
     pub fn renewing(asker: Asker, lease: &Lease, random: [u8; 8], now: Duration) -> Client {
         let mut client = Client::new(asker, random, now);
         if let IpAddr::V4(address) = lease.address.address() {
@@ -158,7 +159,7 @@ impl Client {
         client
     }
 
-    /// What is to be sent now, and when to call again.
+    /// The packet that is to be sent now, if any, and when to call again.
     pub fn poll(&mut self, now: Duration) -> Poll {
         if now < self.next {
             return Poll { send: None, wake: self.next };
@@ -169,9 +170,9 @@ impl Client {
                 self.failed(server.address);
                 (self.stage, self.sent) = (Stage::Discover, 0);
             }
-            // RFC 2131 §4.4.5. A server that knows nothing of the lease would keep silent for ever (§4.3.2).
+            // RFC 2131 §4.4.5. A server that does not know the lease would stay silent for ever (§4.3.2).
             Stage::Renew(_, end) if now >= end => (self.stage, self.sent) = (Stage::Discover, 0),
-            // Nobody else has offered.
+            // No other server has offered.
             Stage::Discover => {
                 if let Some(offer) = self.spare.take() {
                     (self.stage, self.sent) = (Stage::Request(offer), 0);
@@ -182,7 +183,7 @@ impl Client {
         let (kind, wants, server, has) = match self.stage {
             Stage::Discover => (Kind::Discover, None, None, Ipv4Addr::UNSPECIFIED),
             Stage::Request(Offer { address, server }) => {
-                // Whoever did not say who it is would not know itself by any other name.
+                // A server that does not identify itself would not recognise an identifier.
                 let named = server.identified.then_some(server.address);
                 (Kind::Request, Some(address), named, Ipv4Addr::UNSPECIFIED)
             }
@@ -212,7 +213,8 @@ impl Client {
         Poll { send: Some(question.encode()), wake: self.next }
     }
 
-    /// A packet that came in. What is for DHCP clients and not an answer to this one's last question is counted.
+    /// Takes a packet that came in. A packet for DHCP clients that does not answer this client's last question is
+    /// counted.
     pub fn push(&mut self, packet: &[u8], now: Duration) -> Option<Event> {
         match Answer::decode(packet)?.and_then(|answer| self.take(answer, now)) {
             Ok(event) => event,
@@ -228,14 +230,14 @@ impl Client {
 
     fn take(&mut self, answer: Answer, now: Duration) -> Result<Option<Event>, Dropped> {
         let mac = self.asker.mac.as_bytes();
-        // RFC 4390 §2.1: for InfiniBand the transaction has to do.
+        // RFC 4390 §2.1: InfiniBand messages have no hardware address, so the transaction number has to do.
         if mac.len() == 6 && answer.mac != mac {
             return Err(Dropped::OtherMachine);
         }
         if answer.xid != self.xid() {
             return Err(Dropped::OtherExchange);
         }
-        // The first offer ends the stage of DISCOVER, and more may follow at once.
+        // The first offer ends the stage Discover, and more offers may follow at once.
         let late_offer = matches!((&self.stage, answer.kind), (Stage::Request(_), Kind::Offer));
         let IpAddr::V4(address) = answer.address.address() else { return Err(Dropped::NoAddress) };
         if self.sent == 0 && !late_offer {
@@ -262,8 +264,8 @@ impl Client {
         }
     }
 
-    /// Takes the first offer of a server that has not failed yet. One that has is asked again when nobody else offers: of
-    /// two servers, one that refuses or is deaf must not be asked for ever.
+    /// Takes the first offer of a server that has not failed yet. A server that has failed is asked again if no other
+    /// server offers. Of two servers, one that refuses or does not answer must not be asked for ever.
     fn offered(&mut self, offer: Offer, now: Duration) {
         let failures = self.failures(offer.server.address);
         if failures.is_none() && self.servers.len() < MOST_SERVERS {
@@ -280,7 +282,7 @@ impl Client {
         }
     }
 
-    /// How many offers of a server were not kept.
+    /// How many offers of a server have failed; `None`: the server is not known.
     fn failures(&self, server: Ipv4Addr) -> Option<u32> {
         self.servers.iter().find(|(known, _)| *known == server).map(|(_, failures)| *failures)
     }
@@ -302,7 +304,7 @@ impl Client {
         if other { REQUESTS_OF_SEVERAL } else { REQUESTS }
     }
 
-    /// For people.
+    /// The client's state in words.
     pub fn state(&self) -> String {
         let mut state = match &self.stage {
             Stage::Discover if self.discovers == 0 => "about to ask".to_owned(),
@@ -330,7 +332,8 @@ impl Client {
         self.random.first_chunk().copied().unwrap_or_default()
     }
 
-    /// RFC 2131 §4.1: a second more or less, at random, so that nodes that began together do not stay together.
+    /// RFC 2131 §4.1: waits vary at random, here by a quarter either way, so that nodes that began together do not stay
+    /// together.
     fn jittered(&self, wait: Duration) -> Duration {
         let random = self.random.last_chunk::<4>().copied().map_or(0, u32::from_le_bytes);
         let part = random.rotate_left(self.sent.saturating_mul(7)) & 0xff;
@@ -338,7 +341,7 @@ impl Client {
     }
 
     fn refused(&mut self, answer: Answer, now: Duration) -> Event {
-        // Words from the network must neither flood nor drive the console they are shown on.
+        // Words from the network must neither flood the console that shows them nor control it.
         let words = answer.message.unwrap_or_default();
         let words: String = words.chars().take(80).flat_map(char::escape_default).collect();
         let words = if words.is_empty() { words } else { format!(": \"{words}\"") };
@@ -350,9 +353,9 @@ impl Client {
 }
 
 fn lease(answer: Answer, now: Duration) -> Lease {
-    // Less than a minute is no lease to live on; the kernel would take the address away during the check-in.
+    // A lease of less than a minute is of no use: the kernel would take the address away during the check-in.
     let seconds = answer.lease.max(60);
-    // RFC 2131 §4.4.5: T1 is half of what the server gave, unless it says otherwise.
+    // RFC 2131 §4.4.5: T1 is half of the lease that the server gave, unless the server says otherwise.
     let renew = answer.renew.filter(|timer| (1..answer.lease).contains(timer)).unwrap_or(answer.lease / 2);
     Lease {
         address: answer.address,

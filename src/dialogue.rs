@@ -1,5 +1,5 @@
-//! The node's side of serial lines: ports and protocol in a thread of its own, so that a host is answered while the
-//! node is busy with its network. Bytes go in and out here and nowhere else; what a payload says is not known here.
+//! The node's side of serial lines. Ports and protocol run in a thread of their own, so that a host is answered while
+//! the node is busy with its network. Lines are read and written here and nowhere else. Never looks into a payload.
 
 mod time;
 mod worker;
@@ -26,18 +26,18 @@ use crate::uevent::Stir;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
-/// A conversation, or the hope for one.
+/// A conversation with a host, or the wait for one.
 pub struct Dialogue {
     commands: Sender<Command>,
     told: Receiver<Told>,
     /// Wakes the thread.
     wake: Arc<EventFd>,
-    /// Readable once something was told.
+    /// Readable once the thread has reported an event.
     came: Arc<EventFd>,
     hello: Hello,
     shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
-    /// Until the lines are given back.
+    /// Holds signals back until the lines are given back.
     _held: Held,
 }
 
@@ -45,17 +45,17 @@ pub struct Dialogue {
 pub struct Line {
     /// Where the bytes go.
     pub port: Port,
-    /// The node speaks first.
+    /// The node speaks first on this line.
     pub beacon: bool,
 }
 
-/// Lines that are not there and may still come.
+/// Lines that do not exist yet and may still appear.
 pub struct Awaited {
-    /// Tells when to look again.
+    /// Tells when to look for them again.
     pub stir: Stir,
     /// The virtio port imprint.0.
     pub virtio: bool,
-    /// Lines that were named.
+    /// Lines that were asked for by name.
     pub places: Vec<Place>,
 }
 
@@ -65,23 +65,23 @@ impl Awaited {
     }
 }
 
-/// What both sides look at.
+/// What the thread and its owner both see.
 struct Shared {
     /// A host has begun a conversation.
     open: bool,
-    /// The lines that are of use, or the last that were.
+    /// The usable lines. When none is left, the last lines that were usable.
     names: Vec<String>,
-    /// How many are.
+    /// How many lines are usable.
     lines: usize,
-    /// A line may still come.
+    /// A line may still appear.
     awaited: bool,
-    /// The names of lines that were named and are not there.
+    /// The names of lines that were asked for and do not exist.
     missing: Vec<String>,
-    /// Why the last line that was lost was.
+    /// Why the last lost line was lost.
     why: Option<String>,
-    /// When more of something came that a host sends, since boot.
+    /// When another part of an object last came from a host, since boot.
     progress: Option<Duration>,
-    /// When a host was heard last, since boot.
+    /// When a host was last heard, since boot.
     heard: Option<Duration>,
 }
 
@@ -92,84 +92,84 @@ enum Command {
     End,
 }
 
-/// What the thread tells.
+/// An event that the thread reports.
 #[derive(Debug)]
 pub enum Told {
-    /// A line that was named and was not there has come.
+    /// A line that was asked for and did not exist has appeared.
     Came {
-        /// Which.
+        /// The line.
         line: String,
     },
     /// A host was heard for the first time.
     Heard {
-        /// On which line.
+        /// The line.
         line: String,
     },
-    /// A payload has come. From now on there is this line only.
+    /// A payload has come. From now on its line is the only one.
     Payload {
-        /// On which line.
+        /// The line.
         line: String,
-        /// It was sealed for this node.
+        /// The payload was sealed for this node.
         sealed: bool,
         /// The bytes.
         bytes: Secret,
     },
-    /// A payload that was sealed for somebody else.
+    /// A payload that this node's key does not open.
     Unsealed(SealError),
-    /// What time it is.
+    /// The time of day, from the host.
     Time(LineTime),
-    /// What became of the request.
+    /// The host's answer to the request.
     Answer(Answer),
-    /// The host has this now.
+    /// The host has received this object.
     Sent(Kind),
-    /// The host does not take this.
+    /// The host does not take this object.
     NotTaken(Kind, NotTaken),
-    /// The host speaks other versions.
+    /// The host speaks other versions of the protocol.
     Foreign(Versions),
-    /// A line does something to all that it carries.
+    /// A line changes everything that it carries.
     Odd {
-        /// Which line.
+        /// The line.
         line: String,
-        /// What it does, and what helps.
+        /// How the line changes it, and the remedy.
         what: Distortion,
     },
-    /// Lines of a text were pasted. `missing`: the first that are not there yet, from 1.
+    /// Lines of a text were pasted.
     Pasted {
-        /// Empty: all are there.
+        /// The first missing lines, counted from 1; empty: none is missing.
         missing: Vec<usize>,
     },
-    /// Nobody takes what is said on a line; it is tried again, and this told once.
+    /// A line takes no bytes. The thread tries again, and reports this once.
     Stalled(PortError),
-    /// A line is of no use any more.
+    /// A line cannot be used any more.
     Lost(PortError),
 }
 
 /// Why there will be no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NoAnswer {
-    /// The host takes no request.
+    /// The host does not take a request.
     NotTaken(NotTaken),
     /// There is no line any more.
     Lost(String),
 }
 
-/// What a host says to a request.
+/// The host's answer to a request.
 #[derive(Debug)]
 pub enum Answer {
     /// Certificates, as certs-only CMS.
     Certificates(Vec<u8>),
     /// An administrator has to approve.
     Pending(String),
-    /// No.
+    /// The host refuses, in these words.
     Refused(String),
 }
 
-/// Questions about the time: the best of so many answers counts.
+/// How often the time is asked for. The best answer counts.
 const QUESTIONS: u32 = 3;
 
 impl Dialogue {
-    /// Begins to listen, and to speak where that is wanted. `hello` is what the node says of itself. `awaited`: lines that
-    /// are taken when they come.
+    /// Starts to listen, and to speak first on the lines that ask for it. `hello` is what the node says of itself.
+    /// `awaited`: lines that are used once they appear.
     pub fn start(
         (signals, held): (Signals, Held),
         lines: Vec<Line>,
@@ -212,28 +212,28 @@ impl Dialogue {
         Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread), _held: held })
     }
 
-    /// The lines, for messages; also when none of them is left.
+    /// The names of the lines, for messages. When no line is left, the names stay.
     pub fn names(&self) -> String {
         locked(&self.shared).names.join(", ")
     }
 
-    /// Lines that were named and are not there yet, for messages.
+    /// The lines that were asked for and do not exist yet, for messages.
     pub fn missing(&self) -> Vec<String> {
         locked(&self.shared).missing.clone()
     }
 
-    /// Whether there is no line at all.
+    /// Whether there is no usable line.
     pub fn is_empty(&self) -> bool {
         locked(&self.shared).lines == 0
     }
 
-    /// Whether nobody can be heard any more: there is no line, and none can come.
+    /// Whether no host can be heard any more: there is no line, and none can appear.
     pub fn is_over(&self) -> bool {
         let shared = locked(&self.shared);
         shared.lines == 0 && !shared.awaited
     }
 
-    /// The code of the key that payloads are sealed with: the host shows it, too.
+    /// The code of the key that payloads are sealed with. The host shows the same code.
     pub fn code(&self) -> KeyCode {
         KeyCode::of(&self.hello.key)
     }
@@ -243,46 +243,47 @@ impl Dialogue {
         &self.hello
     }
 
-    /// Readable once something was told that [`Dialogue::news`] was not asked for yet.
+    /// Readable once there is an event that [`Dialogue::news`] has not returned.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.came.as_fd()
     }
 
-    /// The next thing that was told already.
+    /// The next event that was reported already.
     pub fn news(&self) -> Option<Told> {
-        // First, so that what is told now wakes whoever waits.
+        // Cleared first, so that an event that is reported now makes the descriptor readable again.
         let _ = self.came.read();
         self.told.try_recv().ok()
     }
 
-    /// Whether a host is there, as far as is known.
+    /// Whether a host has begun a conversation, as far as is known.
     pub fn is_open(&self) -> bool {
         locked(&self.shared).open
     }
 
-    /// When more of something that a host sends has come last, since boot.
+    /// When another part of an object last came from a host, since boot.
     pub fn progress(&self) -> Option<Duration> {
         locked(&self.shared).progress
     }
 
-    /// The next thing that is told, until then at the latest, or until nobody is left to say anything.
+    /// The next event. Waits until the deadline, or until no event can come any more.
     pub fn hear(&self, until: Deadline) -> Option<Told> {
-        // The loss of the last line is told after it is known here, so that whoever waits meanwhile does not wait on.
+        // A lost line is recorded in `shared` before its event is sent. So a caller that waits meanwhile does not wait
+        // on.
         let wait = if self.is_over() { Duration::ZERO } else { until.remaining() };
         self.told.recv_timeout(wait).ok()
     }
 
-    /// How far the node is.
+    /// Tells the host how far the node is.
     pub fn stage(&self, stage: Stage) {
         self.command(Command::Stage(stage));
     }
 
-    /// Says something, until it says something else.
+    /// Sends an object, until another object replaces it.
     pub fn say(&self, kind: Kind, bytes: Vec<u8>) {
         self.command(Command::Say(kind, bytes));
     }
 
-    /// Asks for the time, a few times; the answer that was quickest counts.
+    /// Asks for the time a few times. The quickest answer counts.
     pub fn time(&self, until: Deadline) -> Option<LineTime> {
         let mut best: Option<LineTime> = None;
         for _ in 0..QUESTIONS {
@@ -291,7 +292,7 @@ impl Dialogue {
                 match self.hear(until) {
                     Some(Told::Time(time)) => break time,
                     Some(_) => continue,
-                    // What was answered is good all the same.
+                    // The answers so far are good all the same.
                     None => return best,
                 }
             };
@@ -302,7 +303,7 @@ impl Dialogue {
         best
     }
 
-    /// What the host says to the request, until then at the latest.
+    /// The host's answer to the request; `None`: it has not come by the deadline.
     pub fn answer(&self, until: Deadline) -> Result<Option<Answer>, NoAnswer> {
         while let Some(told) = self.hear(until) {
             match told {
@@ -317,9 +318,9 @@ impl Dialogue {
         Err(NoAnswer::Lost(locked(&self.shared).why.clone().unwrap_or_else(|| "it was given back".to_owned())))
     }
 
-    /// The last word: how it ended. Returns when the host has it, or has not been heard for as long as `silence`, or then
-    /// at the latest; no longer than a moment when nobody is there. A slow line takes its time for a report, and a host
-    /// whose line was interrupted comes back.
+    /// Sends the last object: the report of how the run ended. Returns when the host has received it, when the host has
+    /// been silent for `silence`, or at the deadline; returns at once when no host is there. A host that is heard extends
+    /// the wait, because a slow line takes its time, and a host whose line was interrupted comes back.
     pub fn report(self, stage: Stage, report: Vec<u8>, silence: Duration, until: Deadline) {
         if !self.is_open() {
             return;
@@ -342,19 +343,19 @@ impl Dialogue {
     }
 
     fn command(&self, command: Command) {
-        // A thread that has ended has nothing to do any more.
+        // A thread that has ended has nothing left to do.
         if self.commands.send(command).is_ok() {
             let _ = self.wake.write(1);
         }
     }
 }
 
-/// The lines are given back as they were.
+/// Gives the lines back as they were.
 impl Drop for Dialogue {
     fn drop(&mut self) {
         self.command(Command::End);
         if let Some(thread) = self.thread.take() {
-            // It did not panic: it cannot.
+            // The thread cannot panic, so its result is ignored.
             drop(thread.join());
         }
     }

@@ -1,4 +1,4 @@
-//! SHA-256, for key codes, site pins and issuers. No secrets, no streams.
+//! Computes SHA-256 for key codes, site pins and issuers. Never takes secrets or streams.
 
 /// SHA-256 (FIPS 180-4).
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {

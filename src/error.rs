@@ -1,4 +1,5 @@
-//! One variant and one published exit code for each stage. Prints nothing; `main` prints the chain once.
+//! The errors of a boot: one variant and one published exit code for each stage. Prints nothing; `main` prints the
+//! chain once.
 
 use std::fmt;
 
@@ -17,13 +18,13 @@ use crate::source::{SourceError, Unusable};
 /// What stopped the boot, by stage.
 #[derive(Debug)]
 pub enum Error {
-    /// The kernel command line.
+    /// Reading the kernel command line.
     Options(OptionsError),
     /// Finding the payload.
     Source(SourceError),
-    /// Decoding it.
+    /// Decoding the payload.
     Payload(DecodeError),
-    /// Deciding what to do with it.
+    /// Deciding what to do with the payload.
     Plan(PlanError),
     /// Setting the clock.
     Clock(ClockError),
@@ -33,14 +34,14 @@ pub enum Error {
     Network(NetworkError),
     /// Making key and CSR.
     Identity(IdentityError),
-    /// Having it signed.
+    /// Having the CSR signed.
     Checkin(CheckinError),
-    /// Handing it over.
+    /// Handing the result over to the next stage.
     Handover(HandoverError),
 }
 
 impl Error {
-    /// Stage name, as status.json has it, and exit code.
+    /// The stage's name, as status.json has it, and its exit code.
     pub fn stage(&self) -> (&'static str, u8) {
         match self {
             Error::Options(_) => ("options", 10),
@@ -110,7 +111,7 @@ from!(
     Handover(HandoverError)
 );
 
-/// What the check-in asked for and did not get is the failure of whoever was to do it.
+/// A clock or network failure during the check-in counts as one of the clock or network stage.
 impl From<CheckinError> for Error {
     fn from(error: CheckinError) -> Error {
         match error {
@@ -121,7 +122,7 @@ impl From<CheckinError> for Error {
     }
 }
 
-/// Which links there are is the network's business, too.
+/// A failure to list the links is a failure of the network stage.
 impl From<FactsError> for Error {
     fn from(error: FactsError) -> Error {
         Error::Network(NetworkError::Facts(error))

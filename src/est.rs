@@ -1,5 +1,5 @@
-//! EST messages (RFC 7030, clarified by RFC 8951), bytes to values and back. No I/O, no clock, no trust: what a
-//! certificate in an answer is worth is decided by `checkin`.
+//! EST messages (RFC 7030, clarified by RFC 8951), bytes to values and back. No I/O, no clock, no trust: `checkin`
+//! decides what a certificate in an answer is worth.
 
 mod certs;
 mod date;
@@ -19,18 +19,19 @@ pub use http::{MAX_BODY, MAX_HEAD, Response, ResponseReader};
 use crate::payload::{NodeName, Token};
 use crate::time::Timestamp;
 
-/// What is asked of the server.
+/// What the server is asked for.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation<'a> {
     /// The certificates of the CA and its issuers (RFC 7030 §4.1).
     CaCerts,
     /// A signature for a CSR, DER (RFC 7030 §4.2).
     SimpleEnroll(&'a [u8]),
-    /// The same for a certificate that is there and proves who asks (RFC 7030 §4.2.2).
+    /// The same, for a client that has a certificate already and proves with it who asks (RFC 7030 §4.2.2).
     SimpleReenroll(&'a [u8]),
 }
 
-/// HTTP Basic (RFC 7617). Neither part can hold a colon too many or a control character; their types see to that.
+/// Credentials for HTTP Basic (RFC 7617). The types of both parts keep out control characters, and colons where HTTP
+/// Basic does not allow them.
 pub struct Basic<'a> {
     /// User.
     pub name: &'a NodeName,
@@ -38,10 +39,10 @@ pub struct Basic<'a> {
     pub token: &'a Token,
 }
 
-/// What the server made of a request for a signature.
+/// The server's answer to a request for a signature.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Certificates, DER, in the order in which they came. Nothing about them is checked.
+    /// Certificates, DER, in the order in which they came, unchecked.
     Issued(Vec<Vec<u8>>),
     /// RFC 7030 §4.2.3: 202 means ask again, not failure.
     RetryAfter(Option<RetryAfter>),
@@ -52,14 +53,14 @@ pub enum Outcome {
 pub enum RetryAfter {
     /// This long after the answer.
     Delay(Duration),
-    /// Then; the answer has no Date.
+    /// At this time. The answer has no Date.
     At(Timestamp),
 }
 
 /// How the body of a request is laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lines {
-    /// Base64 in lines of 64 columns: what libest wants, and nearly every other server takes.
+    /// Base64 in lines of 64 columns: libest wants it, and nearly every other server takes it.
     Of64,
     /// Base64 on one line: RFC 4648 §3.1 has no line breaks, and some servers take none.
     One,
@@ -76,7 +77,7 @@ pub struct Address<'a> {
     pub user_agent: &'a str,
 }
 
-/// A whole HTTP request with nothing secret in it: no token, no CSR. Only [`ca_certs`] makes one.
+/// A whole HTTP request without a secret: no token, no CSR. Only [`ca_certs`] makes one.
 pub struct PublicRequest(Zeroizing<Vec<u8>>);
 
 /// A whole HTTP request that may hold a token and a CSR.
@@ -90,13 +91,13 @@ impl PublicRequest {
 }
 
 impl SecretRequest {
-    /// The bytes, for a connection whose server is known to be the right one.
+    /// The bytes, for a connection to a verified server.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Asks for the CA certificates, and does not say who asks.
+/// A request for the CA certificates that does not say which node asks.
 pub fn ca_certs(to: Address<'_>) -> PublicRequest {
     PublicRequest(bytes(Operation::CaCerts, Lines::Of64, to, None))
 }
@@ -135,7 +136,7 @@ fn bytes(operation: Operation<'_>, lines: Lines, to: Address<'_>, basic: Option<
         head.push_str(part);
     }
     if body.is_some() {
-        // A CSR comes last: nothing follows it, and an answer without a length ends.
+        // Nothing follows a CSR on its connection. With `close`, an answer without a length has an end.
         head.push_str("Connection: close\r\n");
     }
     if let Some(basic) = basic {
@@ -182,25 +183,25 @@ pub fn outcome(response: &Response) -> Result<Outcome, EstError> {
     }
 }
 
-/// The certificates in an answer to `cacerts`, or in a good one to `simpleenroll`; any order, unchecked.
+/// The certificates in an answer to `cacerts`, or in a good answer to `simpleenroll`, in any order and unchecked.
 pub fn certificates(response: &Response) -> Result<Vec<Vec<u8>>, EstError> {
     let status = response.status;
     match status {
         200 => certs_only(&response.body),
         401 => Err(EstError::Unauthorized { schemes: response.schemes(), text: response.text() }),
-        // Nothing in EST needs a redirect that leaves the server, and one that stays is a mistake in the URL.
+        // EST needs no redirect to another server, and a redirect within the server is a mistake in the URL.
         300..=399 => Err(EstError::Redirect { status, location: response.location.clone() }),
         429 | 500..=599 => Err(EstError::Busy { status, text: response.text(), retry_after: retry_after(response) }),
         _ => Err(EstError::Refused { status, text: response.text() }),
     }
 }
 
-/// Seconds or a date; anything else is as good as absent. A date counts from the server's own Date, when it sent one,
-/// so that it does not matter what anybody's clock says.
+/// The header Retry-After: seconds or a date; anything else counts as absent. A date counts from the server's own Date,
+/// if there is one, so that no other clock matters.
 fn retry_after(response: &Response) -> Option<RetryAfter> {
     let value = response.retry_after.as_deref()?.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than a u64 holds still mean "late"; the caller caps it.
+        // More digits than a u64 holds still mean "late". The caller caps the wait.
         return Some(RetryAfter::Delay(Duration::from_secs(value.parse().unwrap_or(u64::MAX))));
     }
     let at = date(value)?;

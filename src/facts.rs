@@ -1,5 +1,5 @@
-//! What is true at this moment, of the machine, its clock and its image. Gathers and decides nothing; makes
-//! no change but the folder of udevd's database, where it has to be watched before udevd makes it.
+//! Gathers what is true at this moment of the machine, its clock and its image. Decides nothing. Changes one thing
+//! only: it makes the folder of udevd's database where the folder has to be watched before udevd makes it.
 
 use std::fmt;
 use std::io;
@@ -27,11 +27,11 @@ pub struct Facts {
     pub site_pin: Option<SitePin>,
     /// The system clock.
     pub now: Timestamp,
-    /// The time by a host on a line.
+    /// The time that a host on a line told.
     pub line_time: Option<LineTime>,
     /// Every network link but loopback.
     pub links: Vec<LinkFacts>,
-    /// SMBIOS.
+    /// What SMBIOS says of the machine.
     pub dmi: Dmi,
     /// `BOOTIF=` of the kernel command line.
     pub bootif: Option<HardwareAddress>,
@@ -41,7 +41,7 @@ pub struct Facts {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SitePin(pub Vec<[u8; 32]>);
 
-/// Why it is not known which links there are.
+/// Why the links are not known.
 #[derive(Debug)]
 pub enum FactsError {
     /// The kernel did not answer.
@@ -50,13 +50,13 @@ pub enum FactsError {
     Udev(io::Error),
 }
 
-/// A link that a payload asks for is waited for this long: its driver may still be loading.
+/// How long to wait for a link that the payload asks for: its driver may still be loading.
 const LINK_WAIT: Duration = Duration::from_secs(20);
 
 /// `root/imprint/site`: one SHA-256 of a CA certificate a line, `#` starts a comment. `None` without the file.
 pub fn site_pin(root: &Path) -> Result<Option<SitePin>, SourceError> {
     let path = root.join("imprint/site");
-    // A remark may be in any encoding.
+    // A comment may be in any encoding.
     let text = match std::fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -87,8 +87,8 @@ pub fn gather(
     Ok(Facts { origin, site_pin, now: Timestamp::system(), line_time: None, links, dmi: dmi(root), bootif })
 }
 
-/// Waits until there is a link that the payload asks for, and one that it is bound to. Gives up silently; `plan` says
-/// what is missing.
+/// Waits until there is a link that the payload asks for, and a link that the payload is bound to. Gives up silently:
+/// `plan` says what is missing.
 pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: Deadline) -> Result<(), FactsError> {
     let until = deadline.at_most(LINK_WAIT);
     let macs = payload.binding.as_ref().map(|binding| binding.macs.as_slice()).unwrap_or_default();
@@ -116,15 +116,15 @@ pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: 
     }
 }
 
-/// What udevd is done with. An interface that is up cannot be renamed before Linux 6.2, so a link is left alone until
-/// udevd, where it runs, has given it its name.
+/// Tells which links udevd is done with. Before Linux 6.2 an interface that is up cannot be renamed. So a link is left
+/// alone until udevd, where it runs, has named it.
 pub struct Udev {
     /// `None`: no udevd runs.
     watch: Option<(Inotify, PathBuf)>,
 }
 
 impl Udev {
-    /// Looks whether udevd runs, and makes the folder of its database where it is not there yet.
+    /// Looks whether udevd runs. If so, it makes the folder of udevd's database where the folder does not exist yet.
     pub fn watch(root: &Path) -> Result<Udev, FactsError> {
         if !root.join("run/udev/control").exists() {
             return Ok(Udev { watch: None });
@@ -132,7 +132,7 @@ impl Udev {
         let data = root.join("run/udev/data");
         let watch = || -> io::Result<Inotify> {
             let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            // The folder is made with the first device that udevd is done with.
+            // udevd makes the folder with the first device that it is done with.
             std::fs::create_dir_all(&data)?;
             inotify.add_watch(&data, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
             Ok(inotify)
@@ -142,19 +142,20 @@ impl Udev {
     }
 
     /// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device, device_update_db).
-    /// It does so before it renames one, too, and says there that it is about to (src/udev/udev-event.c, rename_netif).
+    /// It also does so before it renames a link, and then says so in the file: E:ID_RENAMING=1 (src/udev/udev-event.c,
+    /// rename_netif).
     pub fn is_done_with(&self, index: u32) -> bool {
         let Some((_, data)) = &self.watch else { return true };
         let record = std::fs::read(data.join(format!("n{index}")));
         record.is_ok_and(|record| !record.split(|byte| *byte == b'\n').any(|line| line == b"E:ID_RENAMING=1"))
     }
 
-    /// Readable when udevd has been busy since the last call of [`Udev::drain`].
+    /// Readable when udevd has written to its database since the last call of [`Udev::drain`].
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(|(inotify, _)| inotify.as_fd())
     }
 
-    /// Forgets what was readable.
+    /// Clears the readiness of [`Udev::fd`].
     pub fn drain(&self) {
         if let Some((inotify, _)) = &self.watch {
             while inotify.read_events().is_ok() {}

@@ -1,5 +1,6 @@
-//! The end of a program that has found a fault in itself: a panic. It gives back what it holds, leaves status.json where
-//! one is due, says where the fault is, and ends with a code of its own. Says nothing of the data that it was at work on.
+//! Ends the program after a panic, which is a fault in the program itself. Gives back what the program holds, writes
+//! status.json where one is due, says where the fault is, and exits with a code of its own. Never prints the data that
+//! the program worked on.
 
 use std::panic::{Location, PanicHookInfo};
 use std::path::{Path, PathBuf};
@@ -17,21 +18,22 @@ pub const EXIT_CODE: u8 = 70;
 /// Where status.json is due, and what goes into it.
 static DUE: Mutex<Option<(PathBuf, Record)>> = Mutex::new(None);
 
-/// From here on a fault of the program leaves status.json in `directory`, unless the folder is complete by then.
+/// From here on a fault of the program writes status.json into `directory`, unless the hand-over there is complete by
+/// then.
 pub fn recorded_in(directory: &Path, record: Record) {
     *DUE.lock().unwrap_or_else(PoisonError::into_inner) = Some((directory.to_owned(), record));
 }
 
-/// From here on a panic ends the program in order.
+/// From here on a panic ends the program as the head of this file says.
 pub fn watch() {
     std::panic::set_hook(Box::new(|info| end(info)));
 }
 
 fn end(info: &PanicHookInfo<'_>) -> ! {
-    // First, as a person may need the terminal to see anything at all.
+    // First, because a person may need the terminal to see anything at all.
     port::give_everything_back();
     let place = info.location().map_or_else(|| "an unknown place".to_owned(), Location::to_string);
-    // A message that was put together may hold anything; one that stands in the program holds nothing.
+    // Only a literal message is printed. A message that was formatted may hold any data.
     let what = info.payload().downcast_ref::<&'static str>().map(|text| format!(": {text}")).unwrap_or_default();
     let words = format!("internal error at {place}{what}; please report it");
     console::complain(&words);
@@ -39,7 +41,7 @@ fn end(info: &PanicHookInfo<'_>) -> ! {
         && !handover::is_complete(&directory)
         && let Some(status) = record.fault(EXIT_CODE, words)
     {
-        // Nobody is left to be told that this failed, too.
+        // Errors are ignored here: nobody is left to be told.
         let _ = handover::fail(&directory, &status);
     }
     std::process::exit(i32::from(EXIT_CODE))

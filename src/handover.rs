@@ -1,6 +1,7 @@
-//! Hands key, certificate and network over to whatever boots next, in one folder (docs/status.md). A folder with
-//! `ready` in it is complete. What replaces an identity does so in one step or not at all; where there was none, a failure
-//! leaves none. Talks to nobody.
+//! Hands key and certificates over to the next boot stage, in one folder (docs/status.md), and the network
+//! configuration in the folders of the network managers ([`network`]). A folder with `ready` in it is complete. A new
+//! identity replaces an old one in one step or not at all; a failure in a folder without an identity leaves none. Never
+//! uses the network.
 
 pub mod crash;
 pub mod memory;
@@ -25,7 +26,7 @@ use crate::pem;
 use crate::secret::Secret;
 use crate::status::{Node, Outcome, Status};
 
-/// Names in the folder.
+/// Names in the hand-over folder.
 const STATUS: &str = "status.json";
 const NODE: &str = "node.json";
 const CERT: &str = "cert.pem";
@@ -35,95 +36,96 @@ const READY: &str = "ready";
 const PRIVATE: &str = "private";
 const KEY: &str = "key.pem";
 
-/// For how long a certificate and key stay once others have taken their places.
+/// How long the previous certificate and key stay after new ones have replaced them.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Where the private key lives.
+/// Where the private key is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Private {
-    /// On a memory file system of its own that is never swapped out: the boot.
+    /// On a memory file system of its own that is never swapped out: the boot uses this.
     Mount,
-    /// In a plain folder, wherever the operator put it: `imprint enroll --out`. Mounting there would hide the key from
-    /// other mount namespaces, and `enroll` needs no privilege.
+    /// In a plain folder that the operator chose: `imprint enroll --out`. A mount there would hide the key from other
+    /// mount namespaces, and would need privilege, which `enroll` does not need.
     Directory,
 }
 
-/// What was issued, in DER, and the trust anchor that it chains to.
+/// The issued certificates and the trust anchor that they chain to, in DER.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Certificates<'a> {
-    /// The node's own.
+    /// The node's certificate.
     pub leaf: &'a [u8],
-    /// What lies between it and the trust anchor, issuer first.
+    /// The certificates between the leaf and the trust anchor, the leaf's issuer first.
     pub intermediates: &'a [Vec<u8>],
     /// The payload's trust anchor.
     pub ca: &'a [u8],
 }
 
 impl<'a> Certificates<'a> {
-    /// Of an answer that was verified.
+    /// The certificates of a verified answer.
     pub fn new(issued: &'a Issued, ca: &'a CaCertificate) -> Certificates<'a> {
         Certificates::of(issued.chain(), ca)
     }
 
-    /// Of a chain that was verified, leaf first.
+    /// The certificates of a verified chain, leaf first.
     pub fn of(chain: &'a [Vec<u8>], ca: &'a CaCertificate) -> Certificates<'a> {
         let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
         Certificates { leaf, intermediates: chain.get(1..).unwrap_or_default(), ca: ca.der() }
     }
 }
 
-/// Why nothing was handed over.
+/// The reasons that a hand-over fails, or that its files cannot be used.
 #[derive(Debug)]
 pub enum HandoverError {
     /// A file or folder cannot be written.
     Write {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
     /// The memory file system for the key cannot be mounted.
     Mount {
-        /// Where.
+        /// The mount point.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The folder for the key is somebody else's.
+    /// Something that imprint did not make is in the way.
     NotOurs {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What it is.
+        /// What is at the path.
         what: &'static str,
     },
     /// JSON cannot be written.
     Json(serde_json::Error),
-    /// What an earlier run handed over cannot be read.
+    /// A file of an earlier run cannot be read.
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
-    /// What an earlier run handed over is not what it left there.
+    /// A file of an earlier run was damaged or replaced.
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         why: String,
     },
-    /// The certificate came with the payload, or from a version that did not write down where it came from.
+    /// This node.json names no EST server: the certificate came with the payload, or from a version that did not record
+    /// where it came from.
     NotRenewable(PathBuf),
-    /// Another program works in the folder.
+    /// Another process holds the lock of the folder.
     Busy {
-        /// Which folder.
+        /// The folder.
         path: PathBuf,
-        /// The number of its process, where the kernel tells.
+        /// The process ID of the lock holder, where the kernel tells it.
         holder: Option<u32>,
     },
 }
 
-/// What an earlier run handed over.
+/// The files that an earlier run handed over.
 #[derive(Debug)]
 pub struct HandedOver {
     /// node.json
@@ -136,14 +138,14 @@ pub struct HandedOver {
     pub key: Secret,
 }
 
-/// Everything is written beside what was there before, but for `status.json`.
+/// A new identity that is written but not yet in place; only `status.json` is missing.
 #[must_use = "nothing has been handed over before finish()"]
 pub struct Pending {
     directory: PathBuf,
     beside: generation::Beside,
 }
 
-/// Writes everything that the next stage may use. What was there stays as it is, whatever happens.
+/// Writes a new identity beside the one in place, which stays in use whatever happens.
 pub fn write(
     folder: &Folder,
     private: Private,
@@ -158,8 +160,8 @@ pub fn write(
 }
 
 impl Pending {
-    /// Writes the status, puts all of it in its place in one step, and then `ready`. After an error what was there before
-    /// is there, or nothing when nothing was.
+    /// Writes the status, puts the new identity in place in one step, and then writes `ready`. After an error the
+    /// folder holds a whole identity, the previous or the new one; or none, if it held none before.
     pub fn finish(self, status: &Status) -> Result<(), HandoverError> {
         let Pending { directory, beside } = self;
         match json(status).and_then(|status| beside.add(&directory, STATUS, &status)) {
@@ -169,18 +171,19 @@ impl Pending {
     }
 }
 
-/// Whether a run has handed everything over here.
+/// Whether a run has completed its hand-over in this folder.
 pub fn is_complete(directory: &Path) -> bool {
     directory.join(READY).exists()
 }
 
-/// Whether there is an identity that somebody may live on: complete, or a certificate or a key at least.
+/// Whether the folder holds an identity that a service may be using: a complete one, or at least a certificate or a
+/// key.
 fn holds_identity(directory: &Path) -> bool {
     is_complete(directory) || directory.join(CERT).exists() || directory.join(PRIVATE).join(KEY).exists()
 }
 
-/// Writes the status of a run that hands nothing over. Where an identity is, that stays, and so does its status: one that
-/// says `failed` beside credentials that work would be wrong about them.
+/// Writes the status of a run that hands nothing over. If the folder holds an identity, its status stays: a status
+/// `failed` beside credentials that work would be wrong.
 pub fn fail(directory: &Path, status: &Status) -> Result<(), HandoverError> {
     debug_assert!(status.outcome != Outcome::Done);
     folder::make(directory)?;
@@ -191,7 +194,7 @@ pub fn fail(directory: &Path, status: &Status) -> Result<(), HandoverError> {
     put(directory, STATUS, &json(status)?, 0o644)
 }
 
-/// Reads what an earlier run handed over.
+/// Reads the files that an earlier run handed over.
 pub fn read(directory: &Path) -> Result<HandedOver, HandoverError> {
     let text = |name: &str| {
         let path = directory.join(name);
@@ -218,9 +221,9 @@ pub fn read(directory: &Path) -> Result<HandedOver, HandoverError> {
     Ok(HandedOver { node, chain: chain.iter().map(|der| der.to_vec()).collect(), ca, key })
 }
 
-/// Puts a renewed certificate in the place of the one before, key and all, in one step: whoever looks sees either the
-/// old files or the new ones, at any moment and after any crash. `status.json` stays, and `ready` is written anew, for
-/// those who watch it.
+/// Replaces certificate and key by renewed ones in one step: a reader finds either all old files or all new ones, at
+/// any moment and after any crash. `status.json` keeps its contents. `ready` is written again, so that programs that
+/// watch it notice the renewal.
 pub fn replace(
     folder: &Folder,
     key: impl Into<PrivateKeyPem>,
@@ -252,10 +255,10 @@ fn beside(
     generation::write(directory, &files, key.expose().as_bytes())
 }
 
-/// cert.pem and chain.pem.
+/// The contents of cert.pem and chain.pem.
 fn pems(certificates: &Certificates<'_>) -> (String, String) {
     let leaf = pem::encode("CERTIFICATE", certificates.leaf).to_string();
-    // What TLS sends (RFC 8446 §4.4.2): the leaf, its issuer and so on, without the trust anchor.
+    // The chain as TLS sends it (RFC 8446 §4.4.2): the leaf, its issuer and so on, without the trust anchor.
     let mut chain = leaf.clone();
     for certificate in certificates.intermediates.iter().filter(|certificate| *certificate != certificates.ca) {
         chain.push_str(&pem::encode("CERTIFICATE", certificate));
@@ -263,13 +266,13 @@ fn pems(certificates: &Certificates<'_>) -> (String, String) {
     (leaf, chain)
 }
 
-/// Removes whatever this program left that says or shows that there is an identity.
+/// Removes `ready` and every file of an identity that imprint wrote.
 fn discard(directory: &Path) -> Result<(), HandoverError> {
     let removed = remove(&directory.join(READY));
     removed.and(generation::remove_all(directory))
 }
 
-/// One line for each item, so that people can read it, too.
+/// JSON with one line for each item, so that people can read it, too.
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, HandoverError> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(HandoverError::Json)?;
     bytes.push(b'\n');
@@ -283,7 +286,7 @@ fn put(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<(), Hand
 
 fn remove(path: &Path) -> Result<(), HandoverError> {
     match file::remove(path) {
-        // Nothing is below a path that leads through a file.
+        // ENOTDIR: a part of the path is a file, so there is nothing to remove.
         Err(source) if source.kind() != io::ErrorKind::NotADirectory => {
             Err(HandoverError::Write { path: path.to_owned(), source })
         }
@@ -291,7 +294,7 @@ fn remove(path: &Path) -> Result<(), HandoverError> {
     }
 }
 
-/// Not through a symbolic link, and not into a folder that somebody else can open to themselves.
+/// Refuses a private folder that is a symbolic link, or that belongs to another user, who could let others read it.
 fn private_is_ours(directory: &Path) -> Result<(), HandoverError> {
     let path = directory.join(PRIVATE);
     let metadata = match fs::symlink_metadata(&path) {
@@ -307,7 +310,7 @@ fn private_is_ours(directory: &Path) -> Result<(), HandoverError> {
     Ok(())
 }
 
-/// Makes the folder that nobody else may read.
+/// Makes the private folder, which only its owner may read.
 fn private_folder(directory: &Path, private: Private) -> Result<(), HandoverError> {
     let path = directory.join(PRIVATE);
     let failed = |source| HandoverError::Write { path: path.clone(), source };

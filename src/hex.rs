@@ -1,4 +1,4 @@
-//! Lower-case hexadecimal, for digests, MAC addresses and UUIDs in messages. No secrets.
+//! Hexadecimal to and from bytes, for digests, MAC addresses and UUIDs in messages. Never used for secrets.
 
 /// `0a1b2c`
 pub fn encode(bytes: &[u8]) -> String {
@@ -18,7 +18,7 @@ pub fn uuid(bytes: &[u8; 16]) -> String {
     groups.join("-")
 }
 
-/// Upper or lower case, an even number of digits, nothing else; `None` otherwise.
+/// Takes digits of either case; `None` for an odd number of digits or any other character.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> =
         text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;

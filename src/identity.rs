@@ -1,4 +1,5 @@
-//! Key and CSR. Never talks to anybody, never writes a file; the private key leaves only through hand-over.
+//! Makes the node's key and its CSR. Never uses the network and never writes a file. The private key leaves only by
+//! value: as PEM for the hand-over, or as DER for a payload.
 
 mod answer;
 mod given;
@@ -37,7 +38,7 @@ pub const OID_SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap(
 /// extensionRequest, RFC 2985 §5.4.2.
 pub const OID_EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
 
-/// A key that was made here, and the CSR for it.
+/// A private key and the CSR for it.
 pub struct Identity {
     key: PrivateKey,
     spki: Vec<u8>,
@@ -45,32 +46,32 @@ pub struct Identity {
     names: CertificateNames,
 }
 
-/// Why there is no key or CSR.
+/// Why there is no key, CSR or usable certificate of the payload.
 #[derive(Debug)]
 pub enum IdentityError {
-    /// The crypto library made no key.
+    /// The crypto library failed to make a key.
     Key(KeyType, rcgen::Error),
-    /// A private key that is none, or of a type that nobody can ask for.
+    /// The private key cannot be read, or is of an unsupported type.
     PrivateKey(String),
-    /// A private key and a certificate that do not belong together.
+    /// The private key and the certificate do not belong together.
     OtherKey {
-        /// The private key's.
+        /// The code of the private key.
         ours: KeyCode,
-        /// The certificate's.
+        /// The code of the key in the certificate.
         theirs: KeyCode,
     },
-    /// A certificate in the payload that is not good for this node.
+    /// The certificate in the payload is refused.
     Given(AnswerError),
-    /// A name in the certificate that no payload could have asked for.
+    /// The certificate to renew has a name that no payload can ask for, so no CSR can repeat it.
     Certificate(String),
-    /// Names that cannot be encoded.
+    /// The CSR or a part of it cannot be encoded.
     Names(der::Error),
-    /// The crypto library did not sign.
+    /// The crypto library failed to sign the CSR.
     Sign(rcgen::Error),
 }
 
 impl Identity {
-    /// Makes a key and a CSR that holds exactly the names of the plan. `Seeded` proves that the pool is ready.
+    /// Makes a key and a CSR that holds exactly the names of the plan. `Seeded` proves that the entropy pool is ready.
     pub fn generate(subject: &SubjectPlan, _: &Seeded) -> Result<Identity, IdentityError> {
         let key = PrivateKey::generate(subject.key).map_err(|error| IdentityError::Key(subject.key, error))?;
         Identity::with_key(key, subject.names.clone())
@@ -82,7 +83,7 @@ impl Identity {
         Identity::like(key, certificate)
     }
 
-    /// The same with the certificate's own key, in PKCS#8.
+    /// Makes a CSR with exactly the names of this certificate for the certificate's own key, in PKCS#8.
     pub fn keeping(certificate: &Certificate, pkcs8: &[u8]) -> Result<Identity, IdentityError> {
         let key = PrivateKey::read(pkcs8).map_err(IdentityError::PrivateKey)?;
         let ours = key.pair.subject_public_key_info();
@@ -135,12 +136,12 @@ impl Identity {
         &self.spki
     }
 
-    /// What the CSR asks for.
+    /// The names that the CSR asks for.
     pub fn names(&self) -> &CertificateNames {
         &self.names
     }
 
-    /// What type of key it is.
+    /// The type of the key.
     pub fn key_type(&self) -> KeyType {
         self.key.kind
     }
@@ -151,7 +152,7 @@ impl Identity {
     }
 }
 
-/// A private key on its way out, as PKCS#8 PEM (RFC 5958). Whatever it came from is gone.
+/// A private key as PKCS#8 PEM (RFC 5958), for the hand-over. Making one consumes the value that held the key.
 pub struct PrivateKeyPem(Zeroizing<String>);
 
 impl PrivateKeyPem {
@@ -159,13 +160,13 @@ impl PrivateKeyPem {
         PrivateKeyPem(crate::pem::encode("PRIVATE KEY", key.pair.serialized_der()))
     }
 
-    /// For the one place that writes it.
+    /// The text, for the hand-over to write.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// The private key as PKCS#8 DER, for a payload that brings it. The identity is gone.
+/// The private key as PKCS#8 DER, for a payload that carries the key. Consumes the identity.
 impl From<Identity> for Secret {
     fn from(identity: Identity) -> Secret {
         Secret::new(identity.key.pair.serialize_der())
@@ -184,8 +185,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What a CSR for these names and this key says (RFC 2986 §4.1). The extensionRequest attribute is there only when
-/// there is a subject alternative name.
+/// The CertificationRequestInfo for these names and this key (RFC 2986 §4.1). It has an extensionRequest attribute only
+/// if there is a subject alternative name.
 fn request_info(subject: RdnSequence, alternatives: Option<Extension>, spki: &[u8]) -> der::Result<CertReqInfo> {
     let mut attributes = SetOfVec::new();
     if let Some(extension) = alternatives {
@@ -197,7 +198,7 @@ fn request_info(subject: RdnSequence, alternatives: Option<Extension>, spki: &[u
     Ok(CertReqInfo { version: Version::V1, subject, public_key, attributes })
 }
 
-/// The subjectAltName extension, if there is a name for it.
+/// The subjectAltName extension; `None` if there is no alternative name.
 fn alternative_names(names: &CertificateNames) -> der::Result<Option<Extension>> {
     let alternatives = general_names(names)?;
     if alternatives.is_empty() {
@@ -211,7 +212,7 @@ fn alternative_names(names: &CertificateNames) -> der::Result<Option<Extension>>
     }))
 }
 
-/// The names in a certificate, if they are such as a payload can give; else the one that is not.
+/// The names in a certificate. An error names the first one that a payload cannot contain.
 pub fn names_of(certificate: &Certificate) -> Result<CertificateNames, String> {
     let tbs = &certificate.tbs_certificate;
     let mut names = CertificateNames::default();
@@ -251,7 +252,8 @@ pub fn names_of(certificate: &Certificate) -> Result<CertificateNames, String> {
     Ok(names)
 }
 
-/// The kinds of string that RFC 5280 §4.1.2.4 lets new certificates use, and that DC (RFC 4519 §2.4) has.
+/// The text of a value of a string type that RFC 5280 §4.1.2.4 lets new certificates use, or that DC has (RFC 4519
+/// §2.4).
 fn text_of(value: &Any) -> Option<String> {
     let text = matches!(value.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
     text.then(|| std::str::from_utf8(value.value()).ok().map(str::to_owned))?
@@ -410,7 +412,7 @@ mod tests {
         assert!(extensions[0].critical);
     }
 
-    /// By openssl, which has the last word on both: the CSR proves possession of the key, and the key is sound.
+    /// openssl checks both: the CSR proves possession of the key, and the key is valid.
     #[test]
     fn every_type_of_key_and_its_csr_are_what_openssl_takes() {
         let directory = tempfile::tempdir().unwrap();

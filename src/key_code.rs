@@ -1,10 +1,11 @@
-//! The code of a public key, which people compare. Makes no keys.
+//! The code of a public key, for people to compare. Never makes a key.
 
 use std::fmt;
 
 use crate::digest::sha256;
 
-/// 80 bits of SHA-256(SubjectPublicKeyInfo): what the console and the administrator compare.
+/// The first 80 bits of SHA-256(SubjectPublicKeyInfo). An administrator compares the code on the node's console with
+/// the server's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyCode([u8; 10]);
 

@@ -9,24 +9,24 @@
 //!                                     network
 //! ```
 //!
-//! Each step takes only what the one before returns; [`run`] tells the story on one screen. All decisions are in the
-//! pure [`mod@plan`]; [`apply`] only acts. One door leads back: the check-in may ask `apply` for the things listed in
-//! [`checkin::Ask`], by value. Codecs (payload, ISO 9660, EST bodies, netlink messages) are pure, bytes to values and
-//! back, and are shared with the host tool.
+//! Each step takes only what the step before it returns; [`run`] shows the whole sequence on one screen. All decisions
+//! are in the pure [`mod@plan`]; [`apply`] only acts. There is one way back: the check-in may ask `apply` for the
+//! things listed in [`checkin::Ask`], by value. Codecs (payload, ISO 9660, EST bodies, netlink messages) are pure,
+//! bytes to values and back, and are shared with the host tool.
 //!
-//! The modules below stand in floors: each one uses only modules that are listed under it, and a test holds them to it. What
-//! two floors need is a module of its own below both.
+//! The modules below are listed in floors (layers): a module uses only modules that are listed below it, and a test
+//! (tests/pure/floors.rs) checks this. Code that two floors need is a module of its own, below both.
 
-#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it: use console
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // printing panics if a write fails: use console
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
 
-// Stories.
+// Subcommands from start to end, and their errors.
 pub mod run;
 pub mod renew;
 pub mod error;
 pub mod fault;
 
-// The stages of a story, the last one first.
+// The stages of a run, the last one first.
 pub mod handover;
 pub mod status;
 pub mod checkin;
@@ -53,7 +53,7 @@ pub mod port;
 pub mod uevent;
 pub mod payload;
 
-// What several of them need.
+// Used by several of the modules above.
 pub mod certificate;
 pub mod key_code;
 pub mod console;

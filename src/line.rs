@@ -1,17 +1,17 @@
-//! The serial line protocol, both ends: docs/line-protocol.md. Bytes and timers in, bytes and events out; no I/O, no
-//! clock, no randomness in here.
+//! The serial line protocol, both ends: docs/line-protocol.md. Takes bytes and timers, returns bytes and events. Never
+//! does I/O and never reads a clock; only [`seal`] uses random numbers.
 //!
 //! ```text
 //! base85    bytes ↔ characters
 //! frame     frames ↔ bytes
-//! scan      finding frames in what else a line carries
-//! odd       what a line does to all frames, for people
-//! transfer  one object: pieces, acknowledgements, what is sent again
+//! scan      finds frames among the other bytes of a line
+//! odd       what a line does to all frames, in words for people
+//! transfer  one object: pieces, acknowledgements, retransmission
 //! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
 //! host      the host's end
-//! pace      how long an answer is waited for
-//! wire      around either end: bytes, timers
-//! seal      payloads for the node that said HELLO, and for no other
+//! pace      how long to wait for an answer
+//! wire      drives either end: bytes to frames and back, timers
+//! seal      seals payloads so that only the node that said HELLO can open them
 //! ```
 
 pub mod base85;
@@ -34,78 +34,78 @@ pub use seal::{LineKey, SEAL_LEN};
 pub use transfer::Shape;
 pub use wire::{Polled, Wire};
 
-/// What an end waits for, if nothing is heard before. How long that is, [`wire`] decides.
+/// What an end does next if it hears nothing. [`wire`] runs the timer, and the module `pace` decides how long it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Timer {
-    /// For nothing.
+    /// Nothing.
     None,
-    /// To say again that it is there: HELLO of a node.
+    /// The node sends HELLO again.
     Call,
-    /// To call again: a node with imprint=auto listens for a second only.
+    /// The host sends CALL again: a node with imprint=auto listens for one second only.
     Hail,
-    /// To send again what was not acknowledged.
+    /// Either end sends again what was not acknowledged.
     Retransmit,
-    /// To see whether the other end is still there: the host asks.
+    /// The host asks whether the node is still there.
     Keepalive(Patience),
-    /// To take it that the other end is gone: the node says HELLO.
+    /// The node takes the host for gone, and sends HELLO.
     Watch(Patience),
 }
 
-/// How long silence is borne.
+/// How long an end tolerates silence.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Patience {
-    /// Things are moving.
+    /// Answers come at once, without a person.
     Short,
-    /// An administrator is waited for.
+    /// An administrator must decide first.
     Long,
 }
 
-/// What the other end has answered, for [`wire`].
+/// What the other end has just answered, for [`wire`] to measure the line.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Answered {
-    /// What was sent once only, so that the answer can be to no other: what a round trip is measured with. The number of
-    /// its frame, of several the newest.
+    /// A frame that was sent once only, so the answer measures a round trip. The value is the number of the frame; if
+    /// the answer is to several frames, of the newest.
     Once(u64),
-    /// What was sent again; the answer may be to each of them.
+    /// A frame that was sent more than once: the answer may be to any of the copies.
     Again,
 }
 
-/// Either end, for [`wire`]: both are driven the same way.
+/// One end of a line. [`wire`] drives both ends in the same way.
 pub trait End {
-    /// What it tells whoever drives it.
+    /// What the end tells the driver.
     type Event;
 
-    /// Which end it is: what the other end did not send is an echo.
+    /// Which end this is. A frame from the same side is an echo.
     const SIDE: Side;
 
-    /// Takes what the other end sent. `now` is in microseconds: for a host since 1970, for a node of any clock that is
-    /// never set.
+    /// Takes a packet of the other end. `now` is in microseconds: for a host since 1970, for a node by any clock that
+    /// is never set.
     fn receive(&mut self, packet: frame::Packet, now: u64);
 
-    /// Something came that looks like a frame and is none of this conversation: damaged, or of another.
+    /// Takes notice of something that looks like a frame but is damaged, or belongs to another conversation.
     fn stranger(&mut self);
 
-    /// The time that [`End::timer`] named is over.
+    /// The timer that [`End::timer`] named has expired.
     fn fire(&mut self);
 
-    /// The next thing to send, if there is one. `frame` is its number: how many this end has sent before.
+    /// The next packet to send, if there is one. `frame` is its number: how many frames this end has sent before.
     fn packet(&mut self, now: u64, frame: u64) -> Option<frame::Packet>;
 
-    /// What it waits for.
+    /// The timer that is to run now.
     fn timer(&self) -> Timer;
 
-    /// The conversation that it is in.
+    /// The conversation that this end is in.
     fn session(&self) -> Option<Session>;
 
-    /// One that it was about to begin before, and that may still come about.
+    /// An earlier conversation that this end offered, and that the other end may still begin.
     fn earlier(&self) -> Option<Session> {
         None
     }
 
-    /// The next thing that it has to tell.
+    /// The next event.
     fn event(&mut self) -> Option<Self::Event>;
 
-    /// What has just been answered.
+    /// What the other end has just answered. Told once.
     fn answered(&mut self) -> Option<Answered>;
 }
 

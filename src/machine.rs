@@ -1,4 +1,4 @@
-//! Which machine this is, by what SMBIOS and the kernel say: its identifiers and its links. Only looks.
+//! Tells which machine this is, from SMBIOS and the kernel: its identifiers and its links. Never changes anything.
 
 use std::path::Path;
 
@@ -14,15 +14,15 @@ use crate::time::Deadline;
 pub struct LinkFacts {
     /// Kernel interface index.
     pub index: u32,
-    /// Its name now; udev may still change it.
+    /// The name of the link now; udev may still change the name.
     pub name: InterfaceName,
     /// Permanent hardware address where the kernel tells it, else the current one. `None`: neither 6 nor 20 bytes.
     pub mac: Option<HardwareAddress>,
     /// `/sys/class/net/NAME/device/driver`; `None` for virtual links.
     pub driver: Option<DriverName>,
-    /// IFF_LOWER_UP. A link that is down shows none.
+    /// IFF_LOWER_UP. A link that is down shows no carrier.
     pub carrier: bool,
-    /// SMBIOS says that it leads to the machine's management controller.
+    /// SMBIOS says that the link leads to the machine's management controller.
     pub controller: bool,
 }
 
@@ -30,13 +30,13 @@ pub struct LinkFacts {
 const USB_PEERS: [&str; 5] = ["cdc_ether", "cdc_eem", "cdc_ncm", "cdc_subset", "rndis_host"];
 
 impl LinkFacts {
-    /// Whether it is a USB link to a single peer (CDC, RNDIS).
+    /// Whether the link is a USB link to a single peer (CDC, RNDIS).
     pub fn is_usb_peer(&self) -> bool {
         self.driver.as_ref().is_some_and(|driver| USB_PEERS.contains(&driver.as_str()))
     }
 }
 
-/// What SMBIOS says; absent on machines without it.
+/// The machine's identifiers in SMBIOS; `None` on machines without SMBIOS.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Dmi {
     /// System UUID in the order in which sysfs prints it.
@@ -45,14 +45,14 @@ pub struct Dmi {
     pub serial: Option<String>,
 }
 
-/// Whether a link is the one that is asked for. Carrier is not looked at: a link that is down shows none.
+/// Whether a link is the one that is asked for. Ignores carrier, because a link that is down shows no carrier.
 pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFacts) -> bool {
     match matching {
         Match::Mac(mac) => link.mac.as_ref() == Some(mac),
         Match::Name(name) => link.name == *name,
         Match::Driver(driver) => link.driver.as_ref() == Some(driver),
         Match::BootIf => bootif.is_some() && link.mac.as_ref() == bootif,
-        // A link without a driver is a virtual one: nothing is plugged into it. One to the management controller leads
+        // A link without a driver is virtual: no cable is plugged into it. A link to the management controller leads
         // nowhere else, and has carrier as soon as the machine has power.
         Match::AnyWithCarrier => link.driver.is_some() && !link.controller,
     }
@@ -65,13 +65,13 @@ pub fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<V
     Ok(messages.into_iter().filter_map(|message| link_facts(&message, root, &controllers)).collect())
 }
 
-/// Network interfaces of the management controller, by SMBIOS. Without SMBIOS, or the right to read it: none.
+/// Network interfaces of the management controller, from SMBIOS. Empty without SMBIOS, or without the right to read it.
 pub fn host_interfaces(root: &Path) -> Vec<HostInterface> {
     let table = std::fs::read(root.join("sys/firmware/dmi/tables/DMI"));
     table.map(|table| smbios::host_interfaces(&table)).unwrap_or_default()
 }
 
-/// `None`: loopback, or a link whose name no payload could say.
+/// Facts about one link. `None`: loopback, or a link with a name that no payload can contain.
 pub fn link_facts(message: &LinkMessage, root: &Path, controllers: &[HostInterface]) -> Option<LinkFacts> {
     if message.hardware == ARPHRD_LOOPBACK {
         return None;
@@ -87,9 +87,9 @@ pub fn link_facts(message: &LinkMessage, root: &Path, controllers: &[HostInterfa
     Some(LinkFacts { index: message.index, name, mac, driver, carrier, controller })
 }
 
-/// Whether SMBIOS means this link: by its hardware address, or by what the device calls itself. The numbers of a PCI device
-/// may be those of the machine's other links, too, so that they count where one link has them only; those of a USB device
-/// are the controller's own.
+/// Whether SMBIOS means this link: by its hardware address, or by the IDs of its device. The machine's other links may
+/// have the same PCI IDs, so these count only where SMBIOS gives no address and one link alone has them. The IDs of a
+/// USB device are the controller's own.
 fn is_controller(
     there: &HostInterface,
     macs: [&Option<HardwareAddress>; 2],
@@ -111,13 +111,13 @@ fn is_controller(
             })
 }
 
-/// What the device of a link calls itself, by sysfs.
+/// The USB or PCI IDs of a link's device, from sysfs.
 fn device(link: &Path) -> Option<Device> {
     let number = |file: &str| {
         let text = std::fs::read_to_string(link.join("device").join(file)).ok()?;
         u16::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
     };
-    // Of USB the link belongs to an interface, and its device is one above.
+    // A USB link belongs to a USB interface; the folder above it is the USB device.
     let usb = || Some(Device::Usb { vendor: number("../idVendor")?, product: number("../idProduct")? });
     let pci = || {
         Some(Device::Pci {
@@ -129,12 +129,12 @@ fn device(link: &Path) -> Option<Device> {
     usb().or_else(pci)
 }
 
-/// Firmware that was never told a serial number says so in one of these ways.
+/// Texts, in lower case, that firmware shows instead of a serial number that it was never given.
 const PLACEHOLDERS: [&str; 6] =
     ["", "none", "not specified", "to be filled by o.e.m.", "default string", "system serial number"];
 
-/// What tells this machine from others: SMBIOS, and the hardware addresses of the links that there are now. What cannot
-/// be learned is left out.
+/// The machine's identifiers: SMBIOS, and the hardware addresses of the present links. Identifiers that cannot be read
+/// are left out.
 pub fn identifiers(root: &Path, deadline: Deadline) -> (Dmi, Vec<HardwareAddress>) {
     let links = Netlink::open(0).ok().and_then(|mut netlink| links(&mut netlink, root, deadline).ok());
     let mut macs: Vec<HardwareAddress> = links.unwrap_or_default().into_iter().filter_map(|link| link.mac).collect();
@@ -143,7 +143,7 @@ pub fn identifiers(root: &Path, deadline: Deadline) -> (Dmi, Vec<HardwareAddress
     (dmi(root), macs)
 }
 
-/// What SMBIOS says, by way of sysfs.
+/// The identifiers in SMBIOS, from sysfs.
 pub fn dmi(root: &Path) -> Dmi {
     let read = |item: &str| {
         let text = std::fs::read_to_string(root.join("sys/class/dmi/id").join(item)).ok()?;
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(dmi(root.path()).serial, None);
     }
 
-    /// sysfs of a link, whose device lies below these folders.
+    /// Makes the sysfs folder of a link, and that of its device at `path`.
     fn device(root: &Path, name: &str, path: &str, files: &[(&str, &str)]) {
         let device = root.join("sys/devices").join(path);
         fs::create_dir_all(&device).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn links_to_the_management_controller() {
         let root = tempfile::tempdir().unwrap();
-        // A hub on the board, and a link on an interface of it.
+        // A USB device on the board, and a link on an interface of it.
         device(root.path(), "usb0", "pci0/usb1/1-3/1-3:1.0", &[("../idVendor", "046b\n"), ("../idProduct", "ffb0\n")]);
         let pci = |device: &'static str| {
             [
@@ -211,16 +211,16 @@ mod tests {
             let controllers = [HostInterface { device: device.clone(), mac }];
             link_facts(&link(name, last), root.path(), &controllers).unwrap().controller
         };
-        // By its numbers, by its address, and by neither.
+        // By the IDs, by the address, and by neither.
         assert!(is("usb0", 1, &usb, None) && is("usb0", 1, &usb, Some([2, 0, 0, 0, 0, 9])));
         assert!(is("eth9", 7, &usb, Some([2, 0, 0, 0, 0, 7])));
         assert!(!is("eth0", 1, &usb, None) && !is("usb0", 1, &card, None));
         assert!(!is("usb0", 1, &Device::Usb { vendor: 0x046b, product: 0xffb1 }, None));
-        // A card of that kind is the controller's only while there is one of them, and its address is not known.
+        // A PCI card of that kind is the controller's only if it is the only one, and SMBIOS gives no address.
         assert!(is("eth0", 1, &card, None) && !is("eth0", 1, &card, Some([2, 0, 0, 0, 0, 9])));
         device(root.path(), "eth1", "pci0/0000:01:00.1", &pci("0x153b\n"));
         assert!(!is("eth0", 1, &card, None) && !is("eth1", 2, &card, None));
-        // SMBIOS as the kernel shows it; without it there is no such link.
+        // The SMBIOS table as the kernel shows it; without the table no link is a controller's.
         assert_eq!(host_interfaces(root.path()), []);
         fs::create_dir_all(root.path().join("sys/firmware/dmi/tables")).unwrap();
         let table = [&[42, 15, 1, 0, 0x40, 9, 2, 0x6b, 0x04, 0xb0, 0xff, 2, 3, 0, 0][..], &[0, 0, 127, 4, 2, 0, 0, 0]];

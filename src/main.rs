@@ -1,6 +1,7 @@
-//! Parses the subcommand, runs it, prints the error chain once, returns its exit code. Decides nothing else.
+//! The program's entry point: parses the subcommand, runs it, prints the error chain once and returns the exit code.
+//! Never makes another decision.
 
-#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it: use console
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // printing panics if a write fails: use console
 
 #[cfg(all(panic = "abort", target_env = "musl"))]
 mod unwind;
@@ -131,7 +132,7 @@ fn main() -> ExitCode {
     if let Some((&reader::WORD, words)) = words.split_first() {
         return if reader::serve(words).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    // argh knows no option that stands for a command.
+    // argh has no option that acts as a command, so `--version` is handled here.
     if let ["--version" | "-V"] = words.as_slice() {
         console::answer(VERSION);
         return ExitCode::SUCCESS;

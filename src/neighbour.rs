@@ -1,5 +1,5 @@
-//! What neighbours on a link say to each other, to and from bytes: ARP (RFC 826), neighbour discovery (RFC 4861) and the
-//! name servers of router advertisements (RFC 8106), as the kernel passes them on. No sockets here.
+//! Messages between neighbours on a link, to and from bytes: ARP (RFC 826), neighbour discovery (RFC 4861), and the
+//! name servers of router advertisements (RFC 8106) as the kernel passes them on. Never opens a socket.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -16,15 +16,15 @@ pub struct UserOptions {
     pub dns: Vec<Ipv6Addr>,
     /// Search domains (RFC 8106 §5.2).
     pub search: Vec<DnsName>,
-    /// Those that the router takes back: their lifetime is zero.
+    /// Name servers that the router withdraws: their lifetime is zero.
     pub gone: Vec<Ipv6Addr>,
 }
 
-/// Kept of one link, however many a router or its impostor advertises.
+/// The most servers, and the most domains, that are kept of one link, however many a router or its impostor advertises.
 const MOST: usize = 8;
 
 impl UserOptions {
-    /// Adds what is new, and drops what is gone.
+    /// Adds new servers and domains, and drops the servers that are gone.
     pub fn merge(&mut self, newer: UserOptions) {
         self.dns.retain(|server| !newer.gone.contains(server));
         for server in newer.dns {
@@ -84,7 +84,7 @@ pub fn user_options(body: &[u8]) -> Option<UserOptions> {
     says.then_some(found)
 }
 
-/// A link-local one is, together with the link that it was heard on.
+/// Whether a server's address can be used. A link-local one can, together with the link that it was heard on.
 fn usable(server: &Ipv6Addr) -> bool {
     !(server.is_unspecified() || server.is_loopback() || server.is_multicast())
 }
@@ -100,24 +100,24 @@ fn nd_option(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 /// Ethernet, IPv4, six and four bytes of address (RFC 826).
 const ARP: [u8; 6] = [0, 1, 8, 0, 6, 4];
 
-/// Who has `target`?
+/// An ARP request: who has `target`?
 pub fn arp_request(mac: [u8; 6], from: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     [&ARP[..], &[0, 1], &mac, &from.octets(), &[0; 6], &target.octets()].concat()
 }
 
-/// Who answers. `None`: not an answer.
+/// The address that an ARP reply comes from. `None`: the packet is no ARP reply.
 pub fn arp_reply(packet: &[u8]) -> Option<Ipv4Addr> {
     let rest = packet.strip_prefix(&ARP)?.strip_prefix(&[0, 2])?;
-    // Sender, then the target, which is who asked; the link may have padded it.
+    // The sender, then the target, which is the machine that asked. The link may have added padding.
     let [_, _, _, _, _, _, a, b, c, d, _, _, _, _, _, _, _, _, _, _] = *rest.first_chunk::<20>()?;
     Some(Ipv4Addr::new(a, b, c, d))
 }
 
 const ICMPV6: u8 = 58;
-/// RFC 4861 §7.1: a packet with another hop limit came from elsewhere.
+/// RFC 4861 §7.1: a packet with another hop limit came from another link.
 const HOPS: u8 = 255;
 
-/// A whole IPv6 packet: who has `target` (RFC 4861 §4.3)?
+/// A neighbour solicitation (RFC 4861 §4.3) as a whole IPv6 packet: who has `target`?
 pub fn solicitation(mac: [u8; 6], from: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     let to = solicited_node(target);
     let mut message = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
@@ -143,7 +143,8 @@ pub fn solicited_node_mac(target: Ipv6Addr) -> [u8; 6] {
     [0x33, 0x33, 0xff, x, y, z]
 }
 
-/// Who answers (RFC 4861 §4.4, §7.1.2). `None`: not an answer, or not a valid one.
+/// The address that a neighbour advertisement is for (RFC 4861 §4.4, §7.1.2). `None`: the packet is no valid
+/// advertisement.
 pub fn advertisement(packet: &[u8]) -> Option<Ipv6Addr> {
     let (header, rest) = packet.split_first_chunk::<40>()?;
     let [version, _, _, _, high, low, ICMPV6, HOPS, addresses @ ..] = *header else { return None };

@@ -1,5 +1,5 @@
-//! A socket to the kernel's rtnetlink: one request, its whole answer, within a deadline. Knows no policy, and trusts no
-//! sender but the kernel and no answer but the one to its own request.
+//! A socket to the kernel's rtnetlink: sends one request and returns its whole answer, within a deadline. Never decides
+//! what to configure. Trusts no sender but the kernel, and no answer but that to its own request.
 
 pub mod message;
 
@@ -19,7 +19,7 @@ use message::{Answer, LinkMessage, Message, MessageError, Request};
 
 /// Dumps come in datagrams of at most 32 KiB (netlink_dump, net/netlink/af_netlink.c).
 const BUFFER: usize = 32 * 1024;
-/// How often a dump that a change interrupted is asked for again.
+/// How often a dump is attempted when changes interrupt it.
 const DUMPS: usize = 8;
 
 /// An rtnetlink socket.
@@ -29,19 +29,19 @@ pub struct Netlink {
     buffer: Vec<u8>,
 }
 
-/// Why a request has no answer.
+/// The reasons that a request has no answer.
 #[derive(Debug)]
 pub enum RequestError {
     /// The socket failed.
     Socket(io::Error),
-    /// The kernel said no.
+    /// The kernel refused the request.
     Refused {
-        /// What it said.
+        /// The error number.
         errno: Errno,
-        /// And in its own words.
+        /// The kernel's own message, if it sent one.
         words: Option<String>,
     },
-    /// The kernel sent something that is no message.
+    /// The kernel sent bytes that are no netlink message.
     Message(MessageError),
     /// A datagram was longer than any that the kernel sends.
     TooLong,
@@ -52,13 +52,13 @@ pub enum RequestError {
 }
 
 impl Netlink {
-    /// Opens one; `groups` are the notifications to hear ([`message::GROUP_LINK`]), 0 for none.
+    /// Opens a socket; `groups` are the notifications to hear ([`message::GROUP_LINK`]), 0 for none.
     pub fn open(groups: u32) -> Result<Netlink, RequestError> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd =
             socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute).map_err(socket_error)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(socket_error)?;
-        // Linux 4.12; without it an error has its number and no words.
+        // New in Linux 4.12. An older kernel sends the number of an error without a message.
         let _ = sys::netlink_ext_ack(&fd);
         Ok(Netlink { fd, sequence: 0, buffer: vec![0; BUFFER] })
     }
@@ -86,7 +86,7 @@ impl Netlink {
         Err(RequestError::Unstable)
     }
 
-    /// `None`: a dump that a change interrupted.
+    /// Sends the request once. `None`: a change interrupted the dump.
     fn attempt(&mut self, request: &Request, deadline: Deadline) -> Result<Option<Vec<Answer>>, RequestError> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = request.encode(self.sequence);
@@ -109,14 +109,14 @@ impl Netlink {
         }
     }
 
-    /// Waits for notifications. What they say is not returned on purpose: they can be lost (ENOBUFS) and overtaken, so
-    /// they only say when to look again.
+    /// Waits for notifications, and drops them: notifications can be lost (ENOBUFS) or out of date, so they only say
+    /// when to look again.
     pub fn changed(&mut self, deadline: Deadline) -> Result<(), RequestError> {
         self.wait(deadline)?;
         self.news().map(drop)
     }
 
-    /// The notifications that are there now. Some may have been lost, so what can be asked for should be.
+    /// The notifications that have arrived. Some may be lost, so callers should ask the kernel for what they can.
     pub fn news(&mut self) -> Result<Vec<Answer>, RequestError> {
         let mut answers = Vec::new();
         loop {
@@ -147,7 +147,7 @@ impl Netlink {
         }
     }
 
-    /// One datagram of the kernel's that is there already.
+    /// One datagram of the kernel that has arrived already; `None`: there is none.
     fn take(&mut self) -> Result<Option<Vec<Message>>, RequestError> {
         loop {
             let mut slices = [IoSliceMut::new(&mut self.buffer)];

@@ -1,4 +1,5 @@
-//! Kernel command line words → [`Options`]. One published table, one parser; reads no file, and decodes no payload.
+//! Parses the words of the kernel command line into [`Options`], with one published table. Never reads a file, and
+//! never decodes a payload.
 
 mod image;
 mod near;
@@ -19,15 +20,15 @@ use near::{behind_dashes, near_miss, nearest};
 /// What the operator asked for on the kernel command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Whether a payload is looked for, and whether there must be one.
+    /// Whether to look for a payload, and whether there must be one.
     pub mode: Mode,
     /// `imprint.source=`, in order; empty: the default order.
     pub sources: Vec<SourceName>,
     /// `imprint.payload=`
     pub payload: Option<CmdlinePayload>,
-    /// `imprint.timeout=`: how long a required payload is waited for, and how long all that follows may take.
+    /// `imprint.timeout=`: how long to wait for a required payload, and again how long everything after it may take.
     pub timeout: Duration,
-    /// `imprint.approval-timeout=`: how long an administrator's approval is waited for; `None`: for ever.
+    /// `imprint.approval-timeout=`: how long to wait for an administrator's approval; `None`: for ever.
     pub approval_timeout: Option<Duration>,
     /// `imprint.line=plain`: a payload from a line need not be sealed.
     pub plain: bool,
@@ -35,16 +36,16 @@ pub struct Options {
     pub debug: bool,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
     pub bootif: Option<HardwareAddress>,
-    /// Words that look like ours and are not.
+    /// Words that look like imprint's and are not.
     pub near_misses: Vec<NearMiss>,
 }
 
 /// `imprint=`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Look at every device that udevd finds, and a moment longer; boot on without a payload. The default.
+    /// Look at every device that udevd finds, and wait a moment longer; boot on if there is no payload. The default.
     Auto,
-    /// Wait until the timeout; stop the boot without a payload.
+    /// Wait until the timeout; stop the boot if there is no payload.
     Require,
     /// Do nothing.
     Off,
@@ -73,7 +74,7 @@ pub enum SourceName {
     Serial {
         /// Name of the device in /dev.
         name: String,
-        /// Bits a second; `None`: as the console is set, as the firmware says, or as it is.
+        /// Bits a second; `None`: the console's speed, or the firmware's, or the present speed of the line.
         baud: Option<u32>,
     },
 }
@@ -83,34 +84,35 @@ pub enum SourceName {
 pub struct CmdlinePayload {
     /// What follows `imprint.payload=`, not yet decoded.
     pub text: Secret,
-    /// It is the last word of a command line that is as long as a kernel lets one be, so its end may be missing.
+    /// The payload stands at the end of a command line of the greatest length, so the end of the payload may be
+    /// missing.
     pub cut: bool,
 }
 
-/// Why the command line cannot be followed.
+/// Why the command line is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OptionsError {
-    /// Not in the table.
+    /// The word is not in the table.
     UnknownWord {
-        /// As it stands on the command line, up to its `=`.
+        /// The word as it stands on the command line, up to its `=`.
         word: Printable,
         /// The nearest word of the table.
         nearest: &'static str,
     },
-    /// In the table, but not in this version.
+    /// The word is in the table, but this version does not support it.
     NotYet(Printable),
-    /// A value that the word does not take.
+    /// The word does not take this value.
     Value {
-        /// As it stands on the command line.
+        /// The word as it stands on the command line, with its value.
         word: Printable,
         /// What the word takes.
         want: &'static str,
     },
-    /// A word that may stand once stands twice, with different values.
+    /// A word that may stand once stands there twice, with different values.
     Twice(&'static str),
-    /// The word stands in a file of the image.
+    /// The word that is refused stands in a file of the image.
     InImage {
-        /// Which file.
+        /// The file in the image.
         path: PathBuf,
         /// What is wrong with the word.
         source: Box<OptionsError>,
@@ -119,15 +121,15 @@ pub enum OptionsError {
 
 /// One row of the published table, from which docs/cmdline.md and imprint.cmdline(7) are made (`make docs`).
 pub struct Word {
-    /// Up to and with the `=`; without one for a word that takes no value.
+    /// The word up to and including its `=`. A word that takes no value has no `=`.
     pub name: &'static str,
-    /// What it takes; what an error says that it wants.
+    /// The values that the word takes, as an error shows them.
     pub values: &'static str,
-    /// What holds when it is not there.
+    /// What applies without the word.
     pub default: &'static str,
-    /// What it does.
+    /// What the word does.
     pub meaning: &'static str,
-    /// Whether this version acts on it. A known word that is not supported is refused, never passed over.
+    /// Whether this version supports the word. A word that is not supported is refused, never ignored.
     pub supported: bool,
 }
 
@@ -215,7 +217,7 @@ impl Options {
     /// quotes keep them together, and what follows `--` belongs to init.
     pub fn parse(cmdline: &str) -> Result<Options, OptionsError> {
         let (words, inits) = words(cmdline);
-        // Off is off, whatever else is said.
+        // `imprint=off` wins over every other word.
         let off = words.iter().any(|word| word.as_str() == "imprint=off");
         let (mut mode, mut timeout, mut bootif) = (off.then_some(Mode::Off), None, None);
         let (mut payload, mut approval_timeout) = (None, None);
@@ -266,7 +268,7 @@ impl Options {
                     if known.is_some() {
                         return Err(OptionsError::NotYet(shown(name)));
                     }
-                    // Without its value: the word may be a misspelt imprint.payload=.
+                    // The error leaves the value out: the word may be a misspelt imprint.payload=.
                     return Err(OptionsError::UnknownWord { word: shown(name), nearest: nearest(name) });
                 }
                 name => near_misses.extend(near_miss(name)),
@@ -293,15 +295,15 @@ impl Options {
     }
 }
 
-/// The link that the machine booted from, whatever else the command line says: for those who do not follow the rest of it.
+/// The link that the machine booted from, for callers that need no other word. Other words are not checked.
 pub fn bootif(cmdline: &str) -> Option<HardwareAddress> {
     let (words, _) = words(cmdline);
-    // The last one, as `parse` has it.
+    // The last one counts, as in `parse`.
     words.iter().rev().find_map(|word| word.strip_prefix("BOOTIF=").map(boot_link))?
 }
 
-/// PXELINUX: the ARP hardware type, 01 for Ethernet and 20 for InfiniBand, before the address. It is the boot loader's word,
-/// so one that cannot be read names no link and stops no boot.
+/// PXELINUX writes the ARP hardware type before the address: 01 for Ethernet, 20 for InfiniBand. A value that cannot be
+/// read is ignored: the boot loader wrote it, and it must not stop the boot.
 fn boot_link(value: &str) -> Option<HardwareAddress> {
     let (_, mac) = value.split_at_checked(3)?;
     HardwareAddress::parse(mac)
@@ -309,7 +311,7 @@ fn boot_link(value: &str) -> Option<HardwareAddress> {
 
 fn once<T: PartialEq>(slot: &mut Option<T>, value: T, name: &'static str) -> Result<(), OptionsError> {
     match slot {
-        // Boot loaders append to what is there; the same word twice does no harm.
+        // Boot loaders append words; the same word twice does no harm.
         Some(before) if *before != value => Err(OptionsError::Twice(name)),
         _ => {
             *slot = Some(value);
@@ -337,7 +339,7 @@ fn source(word: &str, value: Option<&str>, want: &'static str) -> Result<SourceN
         ("serial", Some(line)) => {
             let (name, baud) = line.split_once(',').map_or((line, None), |(name, baud)| (name, Some(baud)));
             let bad = || OptionsError::Value { word: shown(word), want };
-            // A file name in /dev, and nothing that leads out of it.
+            // A file name in /dev, and no path that leads out of /dev.
             let sound = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             if !(1..=32).contains(&name.len()) || name.starts_with('.') || !name.chars().all(sound) {
                 return Err(bad());
@@ -350,8 +352,9 @@ fn source(word: &str, value: Option<&str>, want: &'static str) -> Result<SourceN
     }
 }
 
-/// Splits as the kernel does; the second part is what stands behind `--`. A quote that is not closed runs to the end. Wiped,
-/// since a word may be a payload; what grows would leave copies behind, so each word is made in one piece.
+/// Splits the command line as the kernel does; the second list is what stands after `--`. A quote that is not closed
+/// runs to the end. Words are wiped, since one may be a payload. Each word is allocated once, because a string that
+/// grows leaves copies behind.
 fn words(cmdline: &str) -> (Vec<Zeroizing<String>>, Vec<Zeroizing<String>>) {
     let mut quoted = false;
     let blank = |c: char| {
@@ -519,7 +522,7 @@ mod tests {
         assert!(shown.contains("payload: Some(CmdlinePayload") && !shown.contains("c2VjcmV0"), "{shown}");
     }
 
-    /// What /proc/cmdline holds when the boot loader handed over more than the kernel keeps.
+    /// /proc/cmdline when the boot loader handed over more than the kernel keeps.
     #[test]
     fn a_payload_at_the_end_of_a_full_command_line_may_be_cut() {
         let text = |padding| format!("{} imprint.payload=oQEB", "x".repeat(padding));
@@ -536,13 +539,14 @@ mod tests {
     #[test]
     fn the_table_and_the_parser_agree() {
         for word in &WORDS {
-            // The value of no word.
+            // A value that no word takes.
             let error = Options::parse(&format!("{}?", word.name)).map(|_| ());
             let name = word.name.trim_end_matches('=');
             let found = match error {
                 Err(OptionsError::Value { want, .. }) => want == word.values && word.supported,
                 Err(OptionsError::NotYet(found)) => found.as_str() == name && !word.supported,
-                // `imprint.debug?` is another word; base64url is for the source to decode, BOOTIF for nobody to refuse.
+                // `imprint.debug?` is another word. Only the source decodes base64url, and a BOOTIF that cannot be read
+                // is ignored.
                 Err(OptionsError::UnknownWord { nearest, .. }) => nearest == word.name && !word.name.ends_with('='),
                 Ok(()) => ["imprint.payload=", "BOOTIF="].contains(&word.name),
                 Err(OptionsError::Twice(_) | OptionsError::InImage { .. }) => false,

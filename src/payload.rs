@@ -1,5 +1,6 @@
-//! The bootstrap payload, version 1: what a node is told about itself. Everything in here is validated; later code
-//! takes these types and never the text or bytes they came from. The wire format is `docs/payload.cddl`.
+//! The bootstrap payload, version 1: the host's instructions to one node. Every value of these types is validated;
+//! later code takes the types and never the text or bytes that they were read from. The wire format is
+//! `docs/payload.cddl`. This module never reads a medium and never acts on a payload.
 
 mod address;
 mod ca;
@@ -25,19 +26,19 @@ pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
-/// The most bytes a payload may have; checked before anything is allocated for it.
+/// The largest payload, in bytes. Readers check the length before they allocate memory for a payload.
 pub const MAX_LEN: usize = 64 * 1024;
 
-/// Everything a node is told. `Payload::decode` and `Payload::encode` are exact inverses.
+/// One payload. `Payload::decode` and `Payload::encode` are exact inverses.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Payload {
     /// Unique for each payload ever made.
     pub id: PayloadId,
-    /// When the host made it, and the earliest time of day that a node which reads it can have.
+    /// When the host made the payload. A node that reads the payload knows that the time is at least this.
     pub composed: Timestamp,
-    /// From when on node and server refuse it. Later than `composed`.
+    /// The end of the payload's life: node and server refuse the payload afterwards. Later than `composed`.
     pub expiry: Timestamp,
-    /// Which machine it is meant for: a guard against mix-ups, not against attackers.
+    /// The machine that the payload is meant for: a guard against mix-ups, not against attackers.
     pub binding: Option<Binding>,
     /// Entropy for the kernel's pool.
     pub seed: Option<Seed>,
@@ -45,13 +46,14 @@ pub struct Payload {
     pub network: Vec<Link>,
     /// Host name to set; it need not be a name in the certificate.
     pub hostname: Option<HostName>,
-    /// The one trust anchor.
+    /// The only trust anchor for TLS.
     pub ca: CaCertificate,
     /// SHA-256 of further CA certificates that the *issued* certificate may chain to. Never used for TLS.
     pub issuers: Vec<[u8; 32]>,
     /// How the node gets its certificate.
     pub enrolment: Enrolment,
-    /// Entries with negative keys, wherever they stood: kept, so that encoding gives the same bytes, and ignored.
+    /// Entries with negative keys, from any map of the payload. They are ignored, and kept so that encoding gives the
+    /// same bytes.
     pub extensions: Vec<Extension>,
 }
 
@@ -65,7 +67,7 @@ impl std::fmt::Display for PayloadId {
     }
 }
 
-/// What must be true of the machine; every item that is given has to match. Never empty.
+/// Identifiers of the machine. Every identifier that is present has to match. At least one is present.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Binding {
     /// SMBIOS system UUID in the byte order that `/sys/class/dmi/id/product_uuid` shows.
@@ -76,7 +78,7 @@ pub struct Binding {
     pub serial: Option<String>,
 }
 
-/// Entropy seed: always mixed in, credited only by the rule in `plan`.
+/// Entropy seed: always mixed into the kernel's pool; the rule in `plan` decides whether it is credited.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seed {
     /// 32 to 512 bytes.
@@ -108,10 +110,10 @@ pub struct Link {
     pub mtu: Option<u16>,
 }
 
-/// Which link is meant. `ports` and `parent` are indices of earlier entries of `Payload::network`.
+/// Which link an entry of `Payload::network` describes. `ports` and `parent` are indices of earlier entries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LinkKind {
-    /// A link that the machine has.
+    /// A link that exists on the machine already.
     Physical(Match),
     /// An IEEE 802.1Q VLAN.
     Vlan {
@@ -126,7 +128,7 @@ pub enum LinkKind {
     Bond {
         /// Name of the new link.
         name: InterfaceName,
-        /// How the ports share the work.
+        /// How the bond uses its ports.
         mode: BondMode,
         /// Ascending, each once.
         ports: Vec<usize>,
@@ -167,7 +169,7 @@ impl std::fmt::Display for Match {
     }
 }
 
-/// Bonding modes that are worth having before the first packet.
+/// The bonding modes that a payload can ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BondMode {
     /// One port at a time.
@@ -204,20 +206,20 @@ impl std::fmt::Display for Route {
 /// How the node gets its certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Enrolment {
-    /// It makes a key and has a CSR signed.
+    /// The node makes a key and has a CSR signed.
     Csr(Box<CsrEnrolment>),
-    /// It is given certificate and key.
+    /// The payload contains the certificate and the key.
     Credentials(Credentials),
 }
 
-/// What goes into the CSR, and where it goes.
+/// The contents of the CSR, and the servers that may sign it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CsrEnrolment {
-    /// Name of the node's record at the server; HTTP Basic user name.
+    /// The name of the node's record at the server; also the HTTP Basic user name.
     pub name: NodeName,
-    /// Exactly these names go into the CSR, no more.
+    /// The CSR contains exactly these names.
     pub names: CertificateNames,
-    /// What key to make.
+    /// The type of key to make.
     pub key: KeyType,
     /// EST bases, tried in order; never empty.
     pub urls: Vec<EstUrl>,
@@ -225,7 +227,7 @@ pub struct CsrEnrolment {
     pub token: Option<EnrolmentToken>,
 }
 
-/// Subject and subject alternative names. At least one of them is there.
+/// Subject and subject alternative names. At least one name is present.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CertificateNames {
     /// May be empty; then the SAN extension is critical (RFC 5280 §4.2.1.6).
@@ -289,12 +291,12 @@ impl std::fmt::Display for KeyType {
     }
 }
 
-/// The secret that lets a CSR be signed without a human.
+/// The secret with which the server signs a CSR without asking the operator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EnrolmentToken {
     /// Printable ASCII.
     pub secret: Token,
-    /// How often it may be used.
+    /// How often the secret may be used.
     pub mode: TokenMode,
 }
 
@@ -317,12 +319,12 @@ pub struct Credentials {
 }
 
 impl Payload {
-    /// From the wire. Every error names the offset, the item and what is wrong with it.
+    /// Reads the wire format. Every error names the offset, the item and the fault.
     pub fn decode(bytes: &[u8]) -> Result<Payload, DecodeError> {
         codec::decode(bytes)
     }
 
-    /// To the wire: deterministic CBOR (RFC 8949 §4.2).
+    /// Writes the wire format: deterministic CBOR (RFC 8949 §4.2).
     pub fn encode(&self) -> zeroize::Zeroizing<Vec<u8>> {
         codec::encode(self)
     }

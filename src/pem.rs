@@ -1,4 +1,5 @@
-//! PEM (RFC 7468): DER to text with 64-column base64, and back. Shared by hand-over, renewal and host tool.
+//! PEM (RFC 7468): DER to text with 64-column base64, and back. Hand-over, renewal and the host tool share it. Never
+//! reads the DER itself.
 
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
@@ -6,7 +7,7 @@ use zeroize::Zeroizing;
 /// One PEM block, `label` as in RFC 7468 (`CERTIFICATE`, `PRIVATE KEY`). Wiped on drop, since it may hold a key.
 pub fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     let body = Zeroizing::new(Base64::encode_string(der));
-    // The capacity is exact or above, so that growing never leaves a copy of a key behind.
+    // The capacity is enough for all of the text: a buffer that grows would leave a copy of a key behind.
     let mut text = Zeroizing::new(String::with_capacity(body.len() + body.len() / 64 + 2 * label.len() + 40));
     text.push_str("-----BEGIN ");
     text.push_str(label);
@@ -24,14 +25,14 @@ pub fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     text
 }
 
-/// Every block with this label, in order; what stands around them is passed over. `None` when a block does not end or
-/// is not base64. Wiped on drop, since it may be a key.
+/// Every block with this label, in order; text outside the blocks is ignored. `None` if a block does not end or is not
+/// base64. Wiped on drop, since it may be a key.
 pub fn decode(label: &str, text: &str) -> Option<Vec<Zeroizing<Vec<u8>>>> {
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
     let mut blocks = Vec::new();
     let mut lines = text.lines().map(str::trim_end);
     while lines.by_ref().any(|line| line == begin) {
-        // The capacity is above what is needed, so that growing never leaves a copy of a key behind.
+        // The capacity is more than enough: a buffer that grows would leave a copy of a key behind.
         let mut body = Zeroizing::new(String::with_capacity(text.len()));
         loop {
             match lines.next()? {

@@ -1,4 +1,5 @@
-//! Payload + facts → plan. Every decision is here, and nothing but decisions: no I/O, no clock, no randomness.
+//! Turns a payload and the facts about the machine into a plan. Every decision of a run is made here. Never does I/O,
+//! and never reads the clock or the random pool.
 
 mod clock;
 mod error;
@@ -19,24 +20,25 @@ use crate::secret::Secret;
 use crate::source::Origin;
 use crate::time::Timestamp;
 
-/// What will be done. Its `Display` is the dry run that users read and the golden file that tests compare.
+/// The steps of a run. The `Display` is the dry run that users read and the golden file that tests compare.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
-    /// Which payload.
+    /// The identifier of the payload.
     pub id: PayloadId,
-    /// Where it came from.
+    /// Where the payload came from.
     pub origin: Origin,
-    /// Whether the image names the CAs of this site; if not, trust is as good as the channel of the payload.
+    /// Whether the image has a site pin, which names the CAs of this site. Without a pin, the CA is as trustworthy as
+    /// the channel that brought the payload.
     pub pinned: bool,
     /// The time of day.
     pub clock: ClockPlan,
-    /// What a host on a line said that the time was, before the payload was made: nobody believes it.
+    /// The time that a host on a line gave, if it lies before the payload was made. The node does not use it.
     pub disbelieved: Option<Timestamp>,
-    /// The random pool.
+    /// The entropy for the random pool.
     pub seed: Option<SeedPlan>,
-    /// Host name to set.
+    /// The host name to set.
     pub hostname: Option<HostName>,
-    /// The network; `None` leaves it as it is.
+    /// The network. `None` leaves it unchanged.
     pub network: Option<NetworkPlan>,
     /// Where key and certificate come from.
     pub identity: IdentityPlan,
@@ -45,29 +47,30 @@ pub struct Plan {
 /// Where key and certificate come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum IdentityPlan {
-    /// The key is made here, and a server signs.
+    /// The node makes the key, and a server signs the CSR.
     Enrol {
-        /// What goes into key and CSR.
+        /// The contents of the key and the CSR.
         subject: SubjectPlan,
-        /// Who signs it.
+        /// The server that signs.
         server: Server,
     },
-    /// Both are in the payload, and nobody is asked.
+    /// The payload contains both, and no server is asked.
     Given(GivenPlan),
 }
 
-/// Certificate and key from the payload, and what they are held against.
+/// Certificate and key from the payload, and the data to verify them with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GivenPlan {
     /// DER, leaf first; never empty.
     pub chain: Vec<Vec<u8>>,
     /// PKCS#8, DER.
     pub key: Secret,
-    /// Its trust anchor.
+    /// The trust anchor of the chain.
     pub ca: CaCertificate,
-    /// SHA-256 of further CAs that it may chain to.
+    /// SHA-256 of further CAs that the chain may lead to.
     pub issuers: Vec<[u8; 32]>,
-    /// The time at which it has to be valid: the system clock's, where that is plausible, else the earliest possible.
+    /// The time at which the chain has to be valid: the time of a host on a line, or else of the system clock. If that
+    /// is too early, the earliest possible time.
     pub now: Timestamp,
 }
 
@@ -76,35 +79,35 @@ pub struct GivenPlan {
 pub struct SeedPlan {
     /// The seed.
     pub bytes: Secret,
-    /// Bits to credit; 0 mixes only.
+    /// Bits to credit; with 0 the seed is mixed in only.
     pub credit_bits: u32,
 }
 
-/// What the node calls itself.
+/// The identity that the node asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SubjectPlan {
-    /// Exactly these names.
+    /// The CSR contains exactly these names.
     pub names: CertificateNames,
-    /// What key.
+    /// The type of the key.
     pub key: KeyType,
 }
 
-/// Who signs, and what the answer must chain to.
+/// The server that signs, and the CAs that the issued certificate must chain to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
-    /// In order; never empty. The line is among them only where the payload came over one.
+    /// In order; never empty. `line:` is among them only if the payload came over a line.
     pub urls: Vec<EstUrl>,
     /// HTTP Basic user.
     pub name: NodeName,
     /// HTTP Basic password.
     pub token: Option<EnrolmentToken>,
-    /// The one TLS trust anchor.
+    /// The only TLS trust anchor.
     pub ca: CaCertificate,
     /// SHA-256 of further CAs for the issued certificate.
     pub issuers: Vec<[u8; 32]>,
 }
 
-/// How much of a payload is acted on.
+/// Which parts of a payload a run uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
     /// A boot: clock, entropy, network, host name and certificate.
@@ -113,7 +116,7 @@ pub enum Scope {
     CertificateOnly,
 }
 
-/// Decides.
+/// Makes the plan, or says why there is none.
 pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanError> {
     same_machine(&payload, facts)?;
     if let Some(pin) = &facts.site_pin
@@ -128,7 +131,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     let identity = match payload.enrolment {
         Enrolment::Csr(csr) => {
             let CsrEnrolment { name, names, key, urls, token } = *csr;
-            // A payload that did not come over a line has no line to enrol over.
+            // If the payload did not come over a line, there is no line to enrol over.
             let line = matches!(facts.origin, Origin::Line { .. });
             let urls: Vec<EstUrl> = urls.into_iter().filter(|url| line || *url != EstUrl::Line).collect();
             if urls.is_empty() {
@@ -178,7 +181,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
 }
 
 impl Plan {
-    /// The one trust anchor.
+    /// The only trust anchor.
     pub fn ca(&self) -> &CaCertificate {
         match &self.identity {
             IdentityPlan::Enrol { server, .. } => &server.ca,
@@ -196,7 +199,7 @@ impl Plan {
 }
 
 impl Server {
-    /// Those of the URLs that lead over a network.
+    /// The URLs that use the network.
     pub fn https(&self) -> impl Iterator<Item = &HttpsUrl> {
         self.urls.iter().filter_map(|url| match url {
             EstUrl::Https(url) => Some(url),
@@ -217,7 +220,7 @@ fn same_machine(payload: &Payload, facts: &Facts) -> Result<(), PlanError> {
         let have = facts.dmi.uuid.map_or("none".into(), |have| hex::uuid(&have).as_str().into());
         return Err(PlanError::OtherMachine { item: "SMBIOS UUID", want: hex::uuid(&want).as_str().into(), have });
     }
-    // What SMBIOS says is trimmed, as firmware pads it; so is what a record said.
+    // Firmware pads the serial number, so the one from SMBIOS is trimmed. The one from the payload is trimmed, too.
     if let Some(want) = binding.serial.as_deref().map(str::trim)
         && facts.dmi.serial.as_deref() != Some(want)
     {
@@ -243,7 +246,8 @@ fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
-/// Whether it is valid *now* can be said once a server told the time; that it never is can be said before.
+/// Refuses a CA that is valid at no moment of the payload's life. Whether the CA is valid *now* is checked later, when
+/// the time is known.
 fn ca_valid_at_some_time(payload: &Payload) -> Result<(), PlanError> {
     let ca = &payload.ca;
     if ca.not_before() <= payload.expiry && payload.composed <= ca.not_after() {

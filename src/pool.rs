@@ -1,4 +1,5 @@
-//! The kernel's random pool: mixes a seed in, and waits until it is ready. Decides nothing.
+//! The kernel's random pool: mixes a seed in, and waits until the pool is ready. Never decides how much a seed is
+//! credited; `plan` does that.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -10,13 +11,13 @@ use std::time::Duration;
 use crate::sys;
 use crate::time::{Deadline, since_boot};
 
-/// Proof that the pool was ready: only this file can make one, and making a key takes one.
+/// Proof that the pool was ready. Only this file can make a `Seeded`, and making a key requires one.
 #[derive(Debug)]
 pub struct Seeded {
     how: How,
 }
 
-/// What made the pool ready.
+/// How the pool became ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum How {
     Already,
@@ -24,7 +25,7 @@ enum How {
     Waited,
 }
 
-/// For the console.
+/// The text for the console.
 impl fmt::Display for Seeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.how {
@@ -44,19 +45,19 @@ pub enum EntropyError {
         bytes: usize,
         /// Bits to credit.
         credit_bits: u32,
-        /// Why not.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// The pool cannot be asked.
+    /// Asking whether the pool is ready failed.
     Pool(io::Error),
     /// The pool was not ready by the deadline.
     NotReady {
-        /// How long it was waited for.
+        /// How long the agent waited.
         waited: Duration,
     },
 }
 
-/// Mixes a seed in, credits it with so many bits, and waits for the pool.
+/// Mixes a seed in, credits it with this many bits, and waits until the pool is ready.
 pub fn seed(seed: Option<(&[u8], u32)>, root: &Path, deadline: Deadline) -> Result<Seeded, EntropyError> {
     let was_ready = sys::pool_ready(false).map_err(EntropyError::Pool)?;
     if let Some((seed, credit_bits)) = seed {
@@ -70,21 +71,21 @@ pub fn seed(seed: Option<(&[u8], u32)>, root: &Path, deadline: Deadline) -> Resu
 fn mix(seed: &[u8], credit_bits: u32, root: &Path) -> io::Result<()> {
     let mut pool = OpenOptions::new().write(true).open(root.join("dev/urandom"))?;
     match credit_bits {
-        // random(4): writing mixes in and credits nothing, and needs no privilege.
+        // random(4): writing mixes the bytes in without credit, and needs no privilege.
         0 => pool.write_all(seed),
         bits => sys::add_entropy(&pool, seed, bits),
     }
 }
 
 impl Seeded {
-    /// Waits until the pool is ready; on a running machine it is.
+    /// Waits until the pool is ready. On a running machine it is ready already.
     pub fn ready(deadline: Deadline) -> Result<Seeded, EntropyError> {
         if sys::pool_ready(false).map_err(EntropyError::Pool)? {
             return Ok(Seeded { how: How::Already });
         }
         let start = since_boot();
-        // A thread that blocks in getrandom(2), not poll(2) on /dev/random: only the former makes the kernel gather
-        // entropy while it waits. After the deadline the thread stays behind; the process ends soon.
+        // A thread blocks in getrandom(2): this makes the kernel gather entropy meanwhile, which poll(2) on /dev/random
+        // does not. After the deadline the thread is left behind; it ends with the process.
         let (sender, receiver) = sync_channel(1);
         let waiter = move || drop(sender.send(sys::pool_ready(true)));
         std::thread::Builder::new().spawn(waiter).map_err(EntropyError::Pool)?;

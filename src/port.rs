@@ -1,5 +1,5 @@
-//! Serial and virtio ports: opened without a trace, taken over when a host is there, given back as they were. Bytes
-//! only; nothing here knows the protocol.
+//! Serial and virtio ports. Opening a port changes nothing; the settings change when a host is there, and are restored
+//! when the port is dropped. Carries bytes only: this module never interprets the line protocol.
 
 mod find;
 mod quiet;
@@ -31,18 +31,18 @@ use crate::time::Deadline;
 use quiet::Console;
 use undo::Change;
 
-/// An open port. Dropped, it is as it was before.
+/// An open port. Dropping it restores the settings of the port.
 pub struct Port {
     file: File,
     place: Place,
-    /// The settings that were there before; `None`: they still are.
+    /// The settings before they were changed. `None` if they were not changed.
     before: Option<Arc<Before>>,
     console: Option<Arc<Console>>,
-    /// Of a virtio port.
+    /// The other end of a virtio port; `None` for a serial port.
     peer: Option<Peer>,
 }
 
-/// A terminal with the settings that it had.
+/// A terminal, and its settings before they were changed.
 struct Before {
     terminal: File,
     settings: sys::Terminal,
@@ -50,42 +50,43 @@ struct Before {
 
 impl Change for Before {
     fn give_back(&self) {
-        // What came for us is no command for whoever reads next.
+        // Discard input that was meant for the agent: a shell that reads next might take it for commands.
         let _ = tcflush(&self.terminal, FlushArg::TCIFLUSH);
         let _ = sys::set_terminal(&self.terminal, &self.settings);
     }
 }
 
-/// Why a port is of no use.
+/// Why a port cannot be used.
 #[derive(Debug)]
 pub enum PortError {
-    /// It cannot be opened.
+    /// The port cannot be opened.
     Open {
-        /// Which.
+        /// The port.
         path: PathBuf,
-        /// Why not.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// Its settings cannot be changed.
+    /// The settings of the port cannot be changed.
     Settings {
-        /// Which.
+        /// The port.
         path: PathBuf,
-        /// Why not.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// Reading or writing failed, or the other end is gone.
     Broken {
-        /// Which.
+        /// The port.
         path: PathBuf,
-        /// Why.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// It takes no bytes any more.
+    /// The port accepts no more bytes.
     Stalled(PathBuf),
 }
 
 impl Port {
-    /// Opens it and changes nothing: whatever else uses it goes on as before. `None`: it is not there.
+    /// Opens a port and changes no setting, so other users of the port are not disturbed. `None` if the port does not
+    /// exist.
     pub fn open(place: Place) -> Result<Option<Port>, PortError> {
         let flags = nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
         match OpenOptions::new().read(true).write(true).custom_flags(flags).open(&place.path) {
@@ -93,7 +94,7 @@ impl Port {
                 Ok(peer) => Ok(Some(Port { file, place, before: None, console: None, peer })),
                 Err(source) => Err(PortError::Open { path: place.path, source }),
             },
-            // ENXIO, ENODEV, EIO: a device node without a device, as Linux has for each serial port that there may be.
+            // ENXIO, ENODEV, EIO: a device node without a device. Linux makes nodes for serial ports that do not exist.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -111,7 +112,7 @@ impl Port {
         &self.place.name
     }
 
-    /// The same with its speed, where that is known: `ttyS0 at 115200`.
+    /// The name with the speed, if the speed is known: `ttyS0 at 115200`.
     pub fn label(&self) -> String {
         match self.place.baud {
             Some(baud) => format!("{} at {baud}", self.place.name),
@@ -119,23 +120,24 @@ impl Port {
         }
     }
 
-    /// Whether it is a virtio port, which has no name that anybody gave.
+    /// Whether the port is the virtio port. The operator gives no name for it.
     pub fn is_virtio(&self) -> bool {
         self.place.virtio
     }
 
-    /// Bits a second, where that is known.
+    /// Bits a second, if known.
     pub fn baud(&self) -> Option<u32> {
         self.place.baud
     }
 
-    /// What a line needs before anybody can be heard on it, where that changes nothing for others: the kernel opens
-    /// one that is no console at 9600 bits a second, cooked (drivers/tty/serial/serial_core.c, uart_register_driver).
+    /// Makes a line ready to hear a host, unless that would disturb a console. The kernel opens a line that is not a
+    /// console at 9600 bits a second in cooked mode (drivers/tty/serial/serial_core.c, uart_register_driver).
     pub fn prepare(&mut self) -> Result<(), PortError> {
         if self.place.set { self.make_raw() } else { Ok(()) }
     }
 
-    /// Makes it ours: raw, and the console quiet if it is one. Its speed stays: a host was heard at that.
+    /// Takes the line for the protocol: makes it raw, and silences the console if the line is one. A console's speed
+    /// does not change: a host was heard at that speed.
     pub fn take(&mut self, root: &Path, quiet: &mut Quiet) -> Result<(), PortError> {
         self.make_raw()?;
         if self.place.console && self.console.is_none() {
@@ -152,7 +154,7 @@ impl Port {
         if self.place.virtio || self.before.is_some() {
             return Ok(());
         }
-        // Kept before anything is changed, so that a failure half-way gives it back, too.
+        // Saved and registered before the first change, so that the settings are restored after a failure, too.
         let settings = sys::terminal(&self.file).map_err(|error| self.failed(error))?;
         let terminal = self.file.try_clone().map_err(|error| self.failed(error))?;
         let before = Arc::new(Before { terminal, settings });
@@ -161,8 +163,8 @@ impl Port {
         self.before = Some(before);
         let output = self.settings()?.output_flags;
         if let Some(baud) = self.place.baud.filter(|_| self.place.set) {
-            // Any speed at all, also those that have no constant. It opens the port anew and makes it exclusive, which
-            // ends when it is dropped; what it set stays.
+            // `serialport` can set any speed, also one without a constant. It opens the port again and makes it
+            // exclusive until it is dropped; the speed stays.
             let path = self.place.path.to_string_lossy();
             let port = serialport::new(path, baud).open_native().map_err(|error| self.failed(error.into()))?;
             drop(port);
@@ -175,7 +177,7 @@ impl Port {
         PortError::Settings { path: self.place.path.clone(), source }
     }
 
-    /// What is there; 0 when nothing is.
+    /// Reads the bytes that have come. 0 if there are none.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, PortError> {
         if let Some(peer) = &mut self.peer {
             peer.look();
@@ -186,7 +188,7 @@ impl Port {
                 match &mut self.peer {
                     Some(peer) => peer.away = hung_up,
                     None if hung_up => return Err(self.broken(io::ErrorKind::UnexpectedEof.into())),
-                    // ^D, on a line that has its settings still (termios(3), VEOF).
+                    // Somebody typed ^D on a line that is still in cooked mode (termios(3), VEOF).
                     None => {}
                 }
                 Ok(0)
@@ -203,13 +205,13 @@ impl Port {
         fds.iter().any(|fd| fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
     }
 
-    /// Writes all of it, until then at the latest.
+    /// Writes all bytes, or fails at `until`.
     pub fn write_all(&mut self, mut bytes: &[u8], until: Deadline) -> Result<(), PortError> {
         while !bytes.is_empty() {
             match self.file.write(bytes) {
                 Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody is at the other end. On a serial line that were lost, too.
+                // Nobody has opened the other end. Drop the bytes, as a serial line without a listener would.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.peer.is_some() && self.is_hung_up() => {
                     return Ok(());
                 }
@@ -226,8 +228,8 @@ impl Port {
         Ok(())
     }
 
-    /// What was written goes out at the speed that it was written for; what nobody takes is given up, as the kernel
-    /// would wait for it without end (drivers/tty/tty_ioctl.c, tty_wait_until_sent).
+    /// Waits until all bytes are sent, so that they go out before the settings change back. After [`DRAIN`] the rest is
+    /// discarded: the kernel would wait without end (drivers/tty/tty_ioctl.c, tty_wait_until_sent).
     fn drain(&self) {
         let Ok(file) = self.file.try_clone() else { return };
         let (tell, drained) = channel();
@@ -237,7 +239,7 @@ impl Port {
         };
         let thread = std::thread::Builder::new().name("drain".to_owned()).spawn(drain);
         if thread.is_ok() && drained.recv_timeout(DRAIN).is_err() {
-            // The thread ends with that.
+            // Discarding the output also ends the thread's tcdrain.
             let _ = termios::tcflush(&self.file, FlushArg::TCOFLUSH);
         }
     }
@@ -247,10 +249,10 @@ impl Port {
     }
 }
 
-/// As much as a terminal's buffer has, at 9600 bits a second.
+/// Enough time to send a terminal's full buffer (4 KiB) at 9600 bits a second.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Readable when [`Port::read`] has something, or another reason to be called.
+/// Readable when [`Port::read`] should be called.
 impl AsFd for Port {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.peer {
@@ -260,35 +262,36 @@ impl AsFd for Port {
     }
 }
 
-/// `found`, made raw as `place` needs it, with the `output` flags that a console goes on with.
+/// The raw settings for `place`, made from `found`. A console keeps its `output` flags.
 fn raw(found: Termios, output: OutputFlags, place: &Place) -> Termios {
     let mut raw = found;
     let characters = ControlFlags::CSIZE | ControlFlags::PARENB | ControlFlags::PARODD | ControlFlags::CSTOPB;
     let before = raw.control_flags & characters;
-    // Eight bits and no parity, among other things.
+    // cfmakeraw sets eight bits and no parity, among others.
     termios::cfmakeraw(&mut raw);
     if place.console {
-        // Messages of others go on being written there, with line feeds only. A carriage return more hurts no frame.
+        // Other programs still write messages to the console, with line feeds only. The extra carriage returns do not
+        // damage a frame.
         raw.output_flags = output;
     }
     if place.keys {
         raw.local_flags.insert(termios::LocalFlags::ISIG);
     }
-    // No modem to listen to, and none to hang up on; no flow control.
+    // Ignore the modem lines, do not hang up on close, and use no flow control.
     raw.control_flags.remove(ControlFlags::HUPCL | ControlFlags::CRTSCTS);
     raw.control_flags.insert(ControlFlags::CLOCAL | ControlFlags::CREAD);
     raw.control_flags.remove(ControlFlags::CSTOPB);
     if place.console && !place.set {
-        // Where a host was heard, characters are right as they are.
+        // A host was heard on this console, so its character size, parity and stop bits are right.
         raw.control_flags.remove(characters);
         raw.control_flags.insert(before);
     }
     raw.input_flags.remove(termios::InputFlags::IXOFF | termios::InputFlags::IXANY);
-    // Whoever stopped the program would have a console that is raw and quiet. 0: no such key (_POSIX_VDISABLE).
+    // No suspend key: a stopped program would leave the console raw and silent. 0 disables a key (_POSIX_VDISABLE).
     let chars =
         [(SpecialCharacterIndices::VMIN, 1), (SpecialCharacterIndices::VTIME, 0), (SpecialCharacterIndices::VSUSP, 0)];
     for (index, value) in chars {
-        // An enumeration of the C library's own indices.
+        // The enumeration has the values of the C library's indices.
         #[allow(clippy::as_conversions)]
         let index = index as usize;
         if let Some(slot) = raw.control_chars.get_mut(index) {
@@ -307,8 +310,8 @@ impl Drop for Port {
     }
 }
 
-/// Who has opened the other end of a virtio port. Where nobody has, poll(2) says so at once and each time
-/// (drivers/char/virtio_console.c, port_fops_poll: EPOLLHUP); epoll(7), edge-triggered, says when that changes.
+/// Whether a host has opened the other end of a virtio port. If not, poll(2) returns at once each time with a hang-up
+/// (drivers/char/virtio_console.c, port_fops_poll: EPOLLHUP). Edge-triggered epoll(7) reports only a change.
 struct Peer {
     changes: Epoll,
     away: bool,
@@ -321,21 +324,21 @@ impl Peer {
         Ok(Peer { changes, away: false })
     }
 
-    /// Before the port is read: what changes after that is told again.
+    /// Called before the port is read. A later change is reported again.
     fn look(&mut self) {
         let _ = self.changes.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
         self.away = false;
     }
 }
 
-/// The signals that end a program, caught so that ports can be given back first. SIGKILL cannot be: then a line stays
-/// raw until somebody runs `stty sane`, or the next program sets it.
+/// The signals that end a program. They are caught so that the settings of ports can be restored first. SIGKILL cannot
+/// be caught: after it a line stays raw until somebody runs `stty sane`, or the next program sets the line.
 pub struct Signals {
     set: SigSet,
     fd: SignalFd,
 }
 
-/// The thread that began to catch them, where they are held back. Dropped there, they do again what they did.
+/// Blocks the signals in the thread that called [`Signals::catch`]. Dropping it in that thread unblocks them.
 pub struct Held(SigSet);
 
 /// A signal that came.
@@ -345,8 +348,8 @@ pub struct Caught {
 }
 
 impl Signals {
-    /// From here on, in this thread and those that it starts. What the program was started to ignore (nohup(1)) or has
-    /// blocked already is left at that.
+    /// Catches the signals in this thread and in threads that it starts later. A signal that is ignored (nohup(1)) or
+    /// blocked already stays so.
     pub fn catch() -> io::Result<(Signals, Held)> {
         let blocked = SigSet::thread_get_mask()?;
         let mut set = SigSet::empty();
@@ -361,7 +364,7 @@ impl Signals {
         Ok((Signals { set, fd }, held))
     }
 
-    /// The one that has come.
+    /// Takes a signal that has come.
     pub fn take(&mut self) -> Option<Caught> {
         let info = self.fd.read_signal().ok()??;
         let number = i32::try_from(info.ssi_signo).ok()?;
@@ -382,7 +385,7 @@ impl AsFd for Signals {
 }
 
 impl Caught {
-    /// What the signal would have done.
+    /// Lets the signal end the program.
     pub fn end(&self) {
         let _ = self.set.thread_unblock();
         let _ = nix::sys::signal::raise(self.signal);

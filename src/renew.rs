@@ -1,5 +1,6 @@
-//! `imprint renew`: the certificate that an earlier run handed over, for its successor with the same names (RFC 7030
-//! §4.2.2). Verified as at check-in; until everything is in place nothing changes, whatever goes wrong.
+//! `imprint renew`: replaces the certificate of an earlier run by a new one with the same names (RFC 7030 §4.2.2). The
+//! new certificate is verified as at check-in. Never changes the files before the new certificate is complete, and
+//! never the system's clock or network.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,18 +22,18 @@ use crate::status::{Node, NodeRenewal};
 use crate::time::{Deadline, Timestamp};
 use crate::tls::{ClientCertificate, SKEW};
 
-/// What is asked for on the command line.
+/// The options of the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// Until it gives up.
+    /// How long a renewal may take.
     pub timeout: Duration,
-    /// Another certificate for the same key.
+    /// Ask for a certificate for the same key.
     pub keep_key: bool,
-    /// Nothing at all before two thirds of the certificate's validity have passed.
+    /// Do nothing before two thirds of the certificate's validity have passed.
     pub if_due: bool,
 }
 
-/// Renews what is in `directory`.
+/// Renews the certificate in `directory`.
 pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), Error> {
     let deadline = Deadline::after(request.timeout);
     let folder = Folder::open(directory)?;
@@ -56,8 +57,8 @@ pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), E
         true => Identity::keeping(&certificate, key.expose())?,
         false => Identity::renewing(&certificate, kind, &Seeded::ready(deadline)?)?,
     };
-    // What a payload says of itself at a check-in, the certificate says here: the time lies within its validity, as far
-    // as the CA's clock was right.
+    // At a check-in the payload limits the possible times; here the certificate does. The time lies within its
+    // validity, unless the CA's clock was wrong by more than `SKEW`.
     let floor = facts.not_before.minus(SKEW);
     let quality = if (floor..=facts.not_after).contains(&now) { ClockQuality::Rtc } else { ClockQuality::Unknown };
     let clock = ClockPlan { floor, expiry: facts.not_after, quality };
@@ -68,11 +69,11 @@ pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), E
         identity: &identity,
         renews: Some(&client),
         user_agent: &user_agent,
-        // It has what is left of the deadline.
+        // The approval may take the rest of the deadline.
         approval_timeout: None,
         line: None,
     };
-    // Neither the system clock nor the network is ours to change.
+    // A renewal must not change the system's clock or network.
     let mut progress = |progress: Progress<'_>| match progress {
         Progress::Clock { .. } => {}
         told => say(&told.to_string()),
@@ -94,13 +95,15 @@ pub fn renew(directory: &Path, request: Request, now: Timestamp) -> Result<(), E
     Ok(())
 }
 
-/// From when on a renewal is due: two thirds of the validity have passed. What is left is time for a server that is down.
+/// The time from which a renewal is due: two thirds of the validity have passed. The last third allows for a server
+/// that is down.
 fn due(facts: &CertificateFacts) -> Timestamp {
     let validity = facts.not_after.as_millis().saturating_sub(facts.not_before.as_millis());
     facts.not_before.plus(Duration::from_millis(validity.saturating_sub(validity / 3)))
 }
 
-/// Whom to ask, by node.json, and what key to make. `None`: nobody; else what is wrong with it.
+/// The server and the key type for the renewal, from node.json. The error is `None` if node.json has no renewal, or
+/// else says what is wrong with it.
 fn server(node: &Node, ca: CaCertificate) -> Result<(Server, KeyType), Option<String>> {
     let NodeRenewal { urls, issuers, key } = node.renewal.as_ref().ok_or(None)?;
     let url = |text: &String| match EstUrl::try_from(text.as_str()) {

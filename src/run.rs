@@ -1,5 +1,5 @@
-//! The boot on one screen. Each step takes what the one before returned; the timeline keeps what happened. Decides nothing:
-//! what to do is `plan`'s, how to do it is `apply`'s.
+//! The steps of a boot, in order. Each step takes the result of the one before; the timeline records every step. Never
+//! decides what to do, which is the work of `plan`, and never changes the machine itself, which is the work of `apply`.
 
 mod certify;
 mod console;
@@ -37,10 +37,10 @@ use door::{Door, configure, prepare_clock};
 use end::{finish, report, say_report, stopped};
 use find::find;
 
-/// Where everything is handed over.
+/// The folder of the hand-over.
 const RUN_DIR: &str = "run/imprint";
 
-/// `imprint run`: the boot. What happened is in status.json, success or not.
+/// `imprint run`: the boot. Writes status.json, whether the boot succeeds or fails.
 pub fn boot(root: &Path) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
@@ -62,7 +62,7 @@ pub fn boot(root: &Path) -> Result<(), Error> {
     };
     if let Some(line) = line {
         match &result {
-            // It boots on, but nothing came of the host's word.
+            // The boot goes on without a payload, so for the host on the line it has failed.
             Ok(()) if absent => say_report(line, Stage::Failed, &timeline.absent()),
             result => report(line, result, &timeline),
         }
@@ -75,7 +75,7 @@ enum Ending {
     Done(Pending),
 }
 
-/// The kernel command line, and what it says.
+/// The kernel command line, and the options in it.
 struct Words {
     cmdline: Zeroizing<String>,
     options: Options,
@@ -87,7 +87,7 @@ fn words(root: &Path) -> Result<Words, Error> {
     Ok(Words { cmdline, options })
 }
 
-/// The folder of a boot, which begins with an empty /run: on a node that has its identity there is nothing to do.
+/// Makes the folder of a boot. `None` if the folder is complete: the node has its identity, and there is nothing to do.
 fn begin(directory: &Path) -> Result<Option<Folder>, Error> {
     let folder = Folder::begin(directory)?;
     if folder.is_none() {
@@ -108,13 +108,13 @@ fn story(
         return Ok(Ending::Absent);
     };
     if !matches!(found.origin, Origin::Line { .. }) {
-        // Another source won: whoever else is on the lines has them back.
+        // The payload came from another source, so give the lines back to their other users.
         *line = None;
     }
     story_of(root, folder, options, found, pin, timeline, line.as_ref()).map(Ending::Done)
 }
 
-/// From the payload to the hand-over.
+/// The steps from the payload to the hand-over.
 fn story_of(
     root: &Path,
     folder: &Folder,
@@ -155,5 +155,5 @@ fn story_of(
     identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)
 }
 
-/// How long the questions about the time may take.
+/// How long asking the host for the time may take.
 const TIME: Duration = Duration::from_secs(3);

@@ -1,20 +1,21 @@
-//! Bytes that must not outlive their use: wiped on drop, never shown. No policy on who may see them.
+//! Secret bytes: wiped on drop, and never shown by `Debug`. This module never decides who may see them.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// Secret bytes. No `Debug`, no `Display`; equality is for tests and duplicate checks, not for authentication.
+/// Secret bytes. `Debug` hides them, and there is no `Display`. Equality is for tests and duplicate checks, not for
+/// authentication: it does not take constant time.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the bytes over without copying them.
+    /// Takes ownership of the bytes without copying them.
     pub fn new(bytes: Vec<u8>) -> Secret {
         Secret(Zeroizing::new(bytes))
     }
 
-    /// The bytes, for the one place that needs them.
+    /// The bytes. Do not copy them into a type that is not wiped.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

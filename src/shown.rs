@@ -1,37 +1,37 @@
-//! Text that came from outside, for a console, a log or a table: it can neither drive it nor forge a line of it. What the
-//! program keeps of such text in order to show it is a [`Printable`]; what it writes to a person goes through [`line()`] or
-//! [`page`] once more, in `console`. Changes nothing that is compared, signed or sent.
+//! Makes text from outside safe for a console, a log or a table: it can neither control a terminal nor forge a line.
+//! Text that the program keeps in order to show it is a [`Printable`]. Text for a person passes through [`line()`] or
+//! [`page`] once more, in `console`. Never use these functions on text that is compared, signed or sent.
 
 use std::fmt;
 use std::path::Path;
 
-/// Text from outside that may be shown anywhere. Only the functions here make one, so a field of this type needs no second
-/// thought, and a field that is a `String` does.
+/// Text from outside that is safe to show anywhere. Only the functions here make one. A `String` from outside must not
+/// be shown without them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Printable(String);
 
 impl Printable {
-    /// What a stranger wrote: a subject, a label, a header. See [`printable`].
+    /// For text that nobody vouches for: a subject, a label, a header. See [`printable`].
     pub fn of(text: &str) -> Printable {
         Printable(printable(text))
     }
 
-    /// The same, with at most so many characters of the text.
+    /// Like [`Printable::of`], but with at most `most` characters of the text.
     pub fn up_to(text: &str, most: usize) -> Printable {
         Printable(printable_up_to(text, most))
     }
 
-    /// The same of bytes, which need not be text.
+    /// Like [`Printable::of`], for bytes that need not be text.
     pub fn of_bytes(bytes: &[u8]) -> Printable {
         Printable::of(&String::from_utf8_lossy(bytes))
     }
 
-    /// What an administrator gave. See [`line()`].
+    /// For text that an administrator gave. See [`line()`].
     pub fn given(text: &str) -> Printable {
         Printable(line(text))
     }
 
-    /// The name of a file, whole.
+    /// The whole name of a file.
     pub fn path(path: &Path) -> Printable {
         Printable::given(&path.to_string_lossy())
     }
@@ -47,7 +47,7 @@ impl Printable {
     }
 }
 
-/// As a stranger's.
+/// Like [`Printable::of`].
 impl From<&str> for Printable {
     fn from(text: &str) -> Printable {
         Printable::of(text)
@@ -72,13 +72,14 @@ impl fmt::Display for Printable {
     }
 }
 
-/// At most 200 characters; whatever is not printable ASCII is escaped, because terminals act on control characters, and
-/// people on letters that look like others or run the other way. Quotes stay as they are: it is shown, not parsed.
+/// At most 200 characters of the text. Everything but printable ASCII is escaped: terminals act on control characters,
+/// and letters that look alike or run from right to left mislead people. Quotes are not escaped: the text is shown, not
+/// parsed.
 pub fn printable(text: &str) -> String {
     printable_up_to(text, 200)
 }
 
-/// The same, with at most so many characters of the text.
+/// Like [`printable`], but with at most `most` characters of the text.
 pub fn printable_up_to(text: &str, most: usize) -> String {
     let escaped = |c: char| {
         let keep = matches!(c, ' '..='~');
@@ -87,13 +88,14 @@ pub fn printable_up_to(text: &str, most: usize) -> String {
     text.chars().take(most).flat_map(escaped).collect()
 }
 
-/// The whole text on one line, for what an administrator gave: names of files, records, addresses. Letters of every
-/// script stay; controls, line breaks, what changes the direction of writing, and what cannot be seen are escaped.
+/// The whole text on one line, for text that an administrator gave: names of files, records, addresses. Letters of
+/// every script stay. Control characters, line breaks, invisible characters and those that change the direction of
+/// writing are escaped.
 pub fn line(text: &str) -> String {
     kept(text, |_| false)
 }
 
-/// The same for a text of several lines.
+/// Like [`line()`], for a text of several lines.
 pub fn page(text: &str) -> String {
     kept(text, |c| c == '\n')
 }
@@ -114,13 +116,13 @@ fn kept(text: &str, keep: fn(char) -> bool) -> String {
 mod tests {
     use super::*;
 
-    /// A file name that would be a line of its own, in the log or on the screen.
+    /// Attack: a file name that would forge a line in the log or on the screen.
     #[test]
     fn a_line_stays_one() {
         let name = "a\n2026-01-01T00:00:00Z approved node1: \x1b[2J\u{202e}\u{2028}\u{200b}\r\t\u{9b}\u{ad}";
         let want = "a\\n2026-01-01T00:00:00Z approved node1: \\u{1b}[2J\\u{202e}\\u{2028}\\u{200b}\\r\\t\\u{9b}\\u{ad}";
         assert_eq!(line(name), want);
-        // Once more changes nothing, and what people write stays.
+        // Escaping twice changes nothing more, and ordinary text stays unchanged.
         assert_eq!(line(want), want);
         for text in ["O=M\u{fc}ller & S\u{f6}hne \"x\" 'y' {\u{2026}}", "\u{6771}\u{4eac}"] {
             assert_eq!(line(text), text);

@@ -1,34 +1,34 @@
-//! The SMBIOS table (DMTF DSP0134), as far as it names network links to the machine's management controller: type 42, whose
-//! details are those of DSP0270. Bytes in, values out; no files here.
+//! Parses the SMBIOS table (DMTF DSP0134) for network links to the machine's management controller: structures of type
+//! 42, with the details of DSP0270. Never reads a file.
 //!
-//! The firmware wrote it. A table that makes no sense names nothing.
+//! The firmware vouches for the table. Malformed structures are ignored.
 
 /// A network link between this machine and its management controller.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostInterface {
-    /// What the device calls itself.
+    /// The identifiers of the device.
     pub device: Device,
-    /// Hardware address of this machine's end, where the firmware knows it.
+    /// Hardware address of this machine's end, if the firmware gives it.
     pub mac: Option<[u8; 6]>,
 }
 
-/// What a device calls itself on its bus.
+/// The identifiers of a device on its bus.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Device {
     /// idVendor and idProduct.
     Usb {
-        /// Whose it is.
+        /// idVendor.
         vendor: u16,
-        /// Which one.
+        /// idProduct.
         product: u16,
     },
-    /// Numbers of the configuration space.
+    /// Identifiers from the configuration space.
     Pci {
-        /// Whose it is.
+        /// Vendor ID.
         vendor: u16,
-        /// Which one.
+        /// Device ID.
         device: u16,
-        /// Vendor and device of the card that it is on.
+        /// Subsystem vendor ID and subsystem ID.
         subsystem: [u16; 2],
     },
 }
@@ -39,7 +39,7 @@ const HOST_INTERFACE: u8 = 42;
 const NETWORK: u8 = 0x40;
 const END_OF_TABLE: u8 = 127;
 
-/// Each network link to the management controller that the table names.
+/// The network links to the management controller in the table.
 pub fn host_interfaces(table: &[u8]) -> Vec<HostInterface> {
     let (mut found, mut rest) = (Vec::new(), table);
     while let [kind, length, ..] = *rest
@@ -50,14 +50,14 @@ pub fn host_interfaces(table: &[u8]) -> Vec<HostInterface> {
         if kind == HOST_INTERFACE {
             found.extend(host_interface(structure));
         }
-        // Strings end with a zero each, and all of them with one more; without strings there are two zeros.
+        // Each string ends with a zero byte, and one more zero byte ends the list. An empty list is two zero bytes.
         let Some(end) = strings.windows(2).position(|pair| pair == [0, 0]) else { break };
         rest = strings.get(end.saturating_add(2)..).unwrap_or_default();
     }
     found
 }
 
-/// DSP0270 §7.2: interface type, length of its data; the data begin with the kind of device.
+/// DSP0270 §7.2: the interface type, the length of the data, then the data, which begin with the kind of device.
 fn host_interface(structure: &[u8]) -> Option<HostInterface> {
     let [_, _, _, _, NETWORK, length, data @ ..] = structure else { return None };
     let word = |low: u8, high: u8| u16::from_le_bytes([low, high]);
@@ -94,7 +94,7 @@ mod tests {
         [&[kind, length, 0x2a, 0][..], body, strings].concat()
     }
 
-    // Written out from DSP0270 1.3, tables 4 to 7.
+    // Made by hand from DSP0270 1.3, tables 4 to 7.
     const USB: &[u8] = &[0x40, 9, 2, 0x6b, 0x04, 0xb0, 0xff, 4, 3, b'1', 0, 0];
     const USB_V2: &[u8] = &[0x40, 17, 4, 16, 0x6b, 0x04, 0xb0, 0xff, 1, 2, 0, 0, 0, 0xbc, 1, 0, 0, 0xff, 0xff, 1, 4, 0];
     const PCI: &[u8] = &[0x40, 9, 3, 0x86, 0x80, 0x3b, 0x15, 0xd9, 0x15, 0x5b, 0x1f, 0];
@@ -109,7 +109,7 @@ mod tests {
             structure(1, &[0; 23], b"maker\0product\0\0"),
             structure(42, USB, b"\0\0"),
             structure(42, USB_V2, b"serial\0\0"),
-            // KCS, which is no network.
+            // KCS, which is not a network.
             structure(42, &[2, 1, 0, 0], b"\0\0"),
             structure(42, PCI, b"\0\0"),
             structure(42, PCI_V2, b"\0\0"),
@@ -138,7 +138,7 @@ mod tests {
         let mut nobody = USB_V2.to_vec();
         nobody[9..15].fill(0);
         assert_eq!(host_interfaces(&structure(42, &nobody, b"\0\0"))[0].mac, None);
-        // A length that leads nowhere, and strings without an end.
+        // A length that is too short, and strings without an end.
         assert_eq!(host_interfaces(&[42, 3, 0, 0, 0, 0]), []);
         assert_eq!(host_interfaces(&structure(1, &[], b"abc")), []);
     }

@@ -1,5 +1,6 @@
-//! Finding the payload: ordered sources, the first that is present wins, a broken one stops the boot. Bytes only;
-//! nothing here knows what a payload says, but [`decode`], which refuses what its source may not bring.
+//! Finds the payload. The sources have an order: the first source that has a payload is used, and a broken source
+//! before it stops the boot. Only [`decode`] reads the payload: it refuses items that its source may not carry. Nothing
+//! here ever acts on a payload.
 
 pub mod cmdline;
 pub mod file;
@@ -53,15 +54,15 @@ pub enum Origin {
     Line {
         /// `ttyS0`
         name: String,
-        /// It was sealed for this node, in a conversation that goes on.
+        /// The payload was sealed for the line key of this run.
         sealed: bool,
     },
-    /// A file named on our own command line (`check`, `plan`, `enroll`).
+    /// A file that was named on the agent's command line (`check`, `plan`, `enroll`).
     File(PathBuf),
 }
 
 impl Origin {
-    /// The kind of source, without what names this machine: for the User-Agent.
+    /// The kind of source, without names that identify this machine: for the User-Agent.
     pub fn kind(&self) -> &'static str {
         match self {
             Origin::Medium { medium, .. } => medium.row().kind,
@@ -83,52 +84,53 @@ pub struct Found {
     pub origin: Origin,
     /// At most `payload::MAX_LEN` bytes.
     pub bytes: Secret,
-    /// The source knows that the end may be missing.
+    /// The end of the bytes may be missing: the kernel command line was full.
     pub cut: bool,
 }
 
-/// Why there are no bytes, where there should be some.
+/// Why a source gave no payload.
 #[derive(Debug)]
 pub enum SourceError {
-    /// A file of the kernel, or one that was named, cannot be read.
+    /// A file of the kernel, the initramfs or the operator cannot be read.
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// A file that was named is longer than a payload can be, and what it is, if that is known.
+    /// The file is longer than a payload can be; its form, if the form is known.
     TooLong(PathBuf, Option<Form>),
-    /// `imprint.payload=` holds a payload in another form than base64url.
+    /// `imprint.payload=` contains another form than a payload in base64url.
     Form(Form),
-    /// What `imprint.payload=` says is no base64url.
+    /// The value of `imprint.payload=` is not base64url.
     Base64 {
-        /// How many characters there are.
+        /// The number of characters.
         length: usize,
-        /// The first that is none of its alphabet, from 1; `None`: the last one stands for half a byte.
+        /// Position, from 1, of the first character outside the alphabet. `None`: all characters are valid, but their
+        /// number is not.
         position: Option<usize>,
     },
-    /// The command line is as long as the kernel lets one be, and the payload at its end is not whole.
+    /// The kernel command line has its greatest length, and the payload at its end is not complete.
     CmdlineCut,
-    /// The payload holds what its source may not bring.
+    /// The payload contains an item that its source may not carry.
     Forbidden {
         /// `a private key`
         item: &'static str,
-        /// Where it stands for everybody to read.
+        /// The place where others can read the item.
         place: &'static str,
     },
-    /// Devices cannot be waited for.
+    /// The agent cannot wait for devices.
     Watch(io::Error),
-    /// A volume with our label, or the one that was named, cannot be read.
+    /// A volume with the label IMPRINT or a label that the operator named cannot be read.
     Broken {
         /// Kernel name of the block device.
         device: String,
         /// Volume label.
         label: String,
-        /// Why not.
+        /// The error of the process that read the drive.
         source: Said,
     },
-    /// Two things claim the same medium, and one of them would be used.
+    /// The medium has a volume that would be used, and a second volume, file system or partition table beside it.
     Claims {
         /// Kernel name of the block device.
         device: String,
@@ -137,14 +139,14 @@ pub enum SourceError {
         /// `a partition table (GPT)`
         second: String,
     },
-    /// A volume with our label, or the one that was named, holds no payload.
+    /// A volume with the label IMPRINT or a label that the operator named has no payload.
     NoFile {
         /// Kernel name of the block device.
         device: String,
         /// Volume label.
         label: String,
     },
-    /// Two media hold a payload.
+    /// Two media have a payload.
     Several {
         /// Device and label of one.
         first: String,
@@ -158,31 +160,32 @@ pub enum SourceError {
         /// Where the other is.
         second: String,
     },
-    /// A payload is required, and there is none.
+    /// A payload is required, and no source has one.
     Nothing {
-        /// What was looked at.
+        /// The sources that were searched, and the result of each.
         looked: String,
-        /// Where one could be brought, by what was asked for.
+        /// Where the operator can bring a payload, according to the options.
         remedy: String,
     },
     /// A serial line that was named cannot be used.
     Port(PortError),
-    /// The random pool was not ready, so the node could not make the key that payloads on a line are sealed with.
+    /// The random pool was not ready, so the node could not make its line key. Payloads on a line are sealed for that
+    /// key.
     NoKey,
-    /// That key could not be made.
+    /// Making the line key failed.
     Key(SealError),
-    /// `imprint console` without a terminal.
+    /// Standard input of `imprint console` is not a terminal.
     NoTerminal,
-    /// `/imprint/site` is no list of digests.
+    /// A line of `/imprint/site` is not a digest.
     SitePin {
         /// Line number, from 1.
         line: usize,
     },
-    /// `/imprint/site` names no CA at all.
+    /// `/imprint/site` names no CA.
     EmptySitePin,
 }
 
-/// What a drive's reader said of a medium: a [`medium::VolumeError`] in words, as only bytes come from there.
+/// The error message of a drive's reader. It was a [`medium::VolumeError`] there; the pipe carries only its text.
 #[derive(Debug)]
 pub struct Said(pub Printable);
 
@@ -194,15 +197,15 @@ impl fmt::Display for Said {
 
 impl std::error::Error for Said {}
 
-/// What is said on the way.
+/// A message for the console during the search.
 pub enum Notice<'a> {
-    /// A wait becomes a long one. What has been looked at.
+    /// The search waits for a payload that must come. The sources that were searched so far.
     Waiting(&'a str),
     /// Something happened on a line.
     Line(&'a Told),
-    /// A drive does not answer, or something else about drives that a person should know.
+    /// A drive does not answer, or another message about drives.
     Drive(&'a str),
-    /// This drive has not answered when the search ended.
+    /// This drive had not answered when the search ended.
     Left(&'a str),
 }
 
@@ -219,13 +222,13 @@ pub struct Surroundings<'a> {
     pub credentials: Option<&'a Path>,
 }
 
-/// A medium that is there at once, or never: what it gave, and which of the order it is.
+/// A medium that needs no waiting, its place in the order, and what it gave.
 pub struct AtOnce {
     index: usize,
     found: Result<Found, SourceError>,
 }
 
-/// The first medium of the order that needs no waiting. One that is there and cannot be read is there all the same.
+/// The first medium in the order that is present and needs no waiting. A medium that is present and cannot be read counts.
 pub fn at_once(options: &Options, around: &Surroundings<'_>) -> Option<AtOnce> {
     let root = around.root;
     order(options, around.pinned).iter().enumerate().find_map(|(index, source)| {
@@ -241,9 +244,9 @@ pub fn at_once(options: &Options, around: &Surroundings<'_>) -> Option<AtOnce> {
     })
 }
 
-/// Finds the payload; where there is none and none was asked for, says what was looked at. `at_once`: what [`at_once`] gave.
-/// `dialogue`: the lines, which have been heard from the start, and whose payload is used when no medium before them in the
-/// order has one.
+/// Finds the payload. If there is no payload and none is required, returns the sources that were searched, as a text.
+/// `at_once`: the medium that [`at_once`] found. `dialogue`: the lines. The dialogue has listened to them from the start; a
+/// payload from a line is used when no medium before the lines has one.
 pub fn find(
     options: &Options,
     around: &Surroundings<'_>,
@@ -254,7 +257,8 @@ pub fn find(
 ) -> Result<Result<Found, String>, SourceError> {
     let begun = since_boot();
     let order = order(options, around.pinned);
-    // Drives and lines before what is there at once are looked at first, but not waited for; those behind it, not at all.
+    // Drives and lines before the medium that is there at once are searched without a long wait; sources after it are not
+    // searched.
     let before = at_once.as_ref().and_then(|present| order.get(..present.index)).unwrap_or(order);
     let insist = options.insists() && at_once.is_none();
     let mut wanted = Vec::new();
@@ -305,7 +309,7 @@ pub fn find(
     }
 }
 
-/// Whether there is no use in listening: what is there at once comes before every line of the order.
+/// Whether listening is useless: a medium before every line in the order is present.
 fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
     let is_line = |source: &SourceName| matches!(source, SourceName::Virtio | SourceName::Serial { .. });
     // Where a line stands in the default order does not depend on the pin: behind all media.
@@ -313,7 +317,7 @@ fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
     present.is_some_and(|present| first.is_none_or(|first| present.index < first))
 }
 
-/// Where to look, in order. A partition is looked at in an image with a site pin, or when it is named.
+/// The sources to search, in order. Partitions are searched in an image with a site pin, or when they are named.
 fn order(options: &Options, pinned: bool) -> &[SourceName] {
     const PINNED: [SourceName; 6] = [
         SourceName::Cmdline,
@@ -337,8 +341,8 @@ fn order(options: &Options, pinned: bool) -> &[SourceName] {
     }
 }
 
-/// What media of the same rank hold: one payload, or none. Where several hold the same bytes, the one that may carry least
-/// counts, as its readers have them too.
+/// The payload of media that have the same rank. Different payloads are an error. If several media hold the same bytes, the
+/// one that every process can read counts, because its rules are the strictest.
 fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
     let mut found = found.into_iter();
     let Some(mut first) = found.next() else { return Ok(None) };
@@ -354,12 +358,12 @@ fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
     Ok(Some(first))
 }
 
-/// Why what was found is of no use.
+/// Why the bytes of a source cannot be used.
 #[derive(Debug)]
 pub enum Unusable {
-    /// Its source may not bring it, or cut it short.
+    /// The source may not carry an item of the payload, or the source cut the payload short.
     Source(SourceError),
-    /// It is no payload.
+    /// The bytes are not a payload.
     Payload(DecodeError),
 }
 
@@ -375,7 +379,7 @@ impl From<DecodeError> for Unusable {
     }
 }
 
-/// What was found, decoded, and nothing in it that its source may not bring.
+/// Decodes the payload, and refuses items that its source may not carry.
 pub fn decode(found: &Found) -> Result<Payload, Unusable> {
     let payload = match Payload::decode(found.bytes.expose()) {
         Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
@@ -385,8 +389,8 @@ pub fn decode(found: &Found) -> Result<Payload, Unusable> {
     Ok(payload)
 }
 
-/// A private key or a token that stays good is refused where everybody can read it: /proc/cmdline is open to every user
-/// of the node, and its boot log and that of the boot server keep it (design §5).
+/// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read
+/// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5).
 pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
     let place = match origin {
         Origin::Medium { medium: Medium::Cmdline | Medium::CmdlineCredential, .. } => {
@@ -395,7 +399,7 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
         Origin::Medium { medium, .. } if medium.row().readers == Readers::Everybody => {
             "in user data or vendor data, which the metadata service of a cloud gives to everybody on the node,"
         }
-        // Console servers keep what they carry.
+        // Console servers log the bytes of a serial line.
         Origin::Line { sealed: false, .. } => "on a serial line, where it is not sealed and may be logged,",
         Origin::Line { sealed: true, .. } | Origin::Medium { .. } | Origin::File(_) => return Ok(()),
     };
@@ -408,7 +412,7 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
     }
 }
 
-/// Reads a small file under `root`; bytes that are no UTF-8 become replacement characters.
+/// Reads a small file under `root`. Bytes that are not UTF-8 become replacement characters.
 pub fn text(root: &Path, path: &str) -> Result<String, SourceError> {
     let path = root.join(path);
     let bytes = std::fs::read(&path).map_err(|source| SourceError::Read { path, source })?;

@@ -1,5 +1,5 @@
-//! What a run did and how long it took: the values behind status.json, node.json (docs/status.md) and the console
-//! lines. Holds no secrets and writes no files.
+//! The record of a run and its durations: the values of status.json, of node.json (docs/status.md) and of the console
+//! lines. Never holds a secret, and never writes a file.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::sys;
 use crate::time::{Timestamp, since_boot};
 use crate::trial;
 
-/// Version of both schemas. An item that is added does not change it, any other change does.
+/// Version of both schemas. A new item does not change the version; any other change does.
 pub const VERSION: u32 = 1;
 
 /// status.json
@@ -25,24 +25,24 @@ pub const VERSION: u32 = 1;
 pub struct Status {
     /// [`VERSION`]
     pub version: u32,
-    /// How it ended.
+    /// How the run ended.
     pub outcome: Outcome,
     /// The published exit code.
     pub exit_code: u8,
-    /// What stopped it.
+    /// The error that stopped the run.
     pub error: Option<Failure>,
     /// Where the payload came from.
     pub origin: Option<String>,
-    /// Which payload.
+    /// The identifier of the payload.
     pub payload_id: Option<String>,
     /// Name of the node's record at the server.
     pub name: Option<String>,
-    /// Where key and certificate come from; `None` until that is known.
+    /// Where key and certificate come from; `None` before the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolment: Option<Enrolment>,
     /// Code of the key.
     pub key_code: Option<String>,
-    /// What was done, in order; the last one is the one that failed.
+    /// The steps, in order. If the run failed, the last step is the one that failed.
     pub steps: Vec<Step>,
 }
 
@@ -50,11 +50,11 @@ pub struct Status {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Credentials were handed over.
+    /// Certificate and key were handed over.
     Done,
-    /// There was no payload, and there need not be one.
+    /// No payload was found, and none was required.
     Absent,
-    /// It was stopped.
+    /// An error stopped the run.
     Failed,
 }
 
@@ -62,13 +62,13 @@ pub enum Outcome {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Enrolment {
-    /// The key is made here, and an EST server signs.
+    /// The node makes the key, and an EST server signs the CSR.
     Est,
-    /// Both are in the payload.
+    /// The payload contains both.
     Credentials,
 }
 
-/// What stopped a run.
+/// The error that stopped a run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Failure {
     /// The stage.
@@ -86,7 +86,7 @@ pub struct Step {
     pub started_us: u64,
     /// Microseconds.
     pub duration_us: u64,
-    /// What came of it, for people; empty when there is nothing to say.
+    /// The result, for people; may be empty.
     pub detail: String,
 }
 
@@ -95,27 +95,27 @@ pub struct Step {
 pub struct Node {
     /// [`VERSION`]
     pub version: u32,
-    /// Name of the node's record at the server; `None` when no server was asked.
+    /// Name of the node's record at the server; `None` if no server was asked.
     pub name: Option<String>,
-    /// Which payload made it.
+    /// The identifier of the payload.
     pub payload_id: String,
-    /// Host name that was set.
+    /// The host name in the payload.
     pub hostname: Option<String>,
     /// Code of the key.
     pub key_code: String,
     /// Last second of the certificate's validity, RFC 3339 in UTC.
     pub not_after: String,
-    /// The link that the certificate came over; `None` when the network was left as it was.
+    /// The link that the certificate came over; `None` if the network was not changed.
     pub network: Option<NodeNetwork>,
-    /// How the certificate is renewed; `None`: not by this program.
+    /// How the certificate is renewed; `None` if this program cannot renew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<NodeRenewal>,
 }
 
-/// How a certificate is renewed: what the payload said of it.
+/// How a certificate is renewed; the values come from the payload.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeRenewal {
-    /// EST bases, in order.
+    /// EST base URLs, in order.
     pub urls: Vec<String>,
     /// SHA-256 of further CAs that the certificate may chain to, in hexadecimal.
     pub issuers: Vec<String>,
@@ -126,9 +126,9 @@ pub struct NodeRenewal {
 /// One configured link.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeNetwork {
-    /// Its name.
+    /// Name of the link.
     pub link: String,
-    /// Its hardware address.
+    /// Hardware address of the link.
     pub mac: Option<String>,
     /// In bytes.
     pub mtu: u32,
@@ -154,7 +154,7 @@ pub struct NodeRoute {
 }
 
 impl Node {
-    /// What the next stage may want to know.
+    /// Collects the values for the next stage of the boot.
     pub fn new(plan: &Plan, network: Option<&Network>, code: &KeyCode, not_after: Timestamp) -> Node {
         Node {
             version: VERSION,
@@ -209,8 +209,8 @@ impl From<&Route> for NodeRoute {
 }
 
 impl Status {
-    /// Why the run was stopped, and what a person at the prompt of an initramfs can do: the last words before that prompt.
-    /// Empty when it was not stopped.
+    /// Why the run was stopped, and what a person at the prompt of an initramfs can do. It is printed before that
+    /// prompt. Empty if the run was not stopped.
     pub fn reason(&self) -> String {
         let Some(failure) = self.error.as_ref().filter(|_| self.outcome == Outcome::Failed) else {
             return String::new();
@@ -223,17 +223,17 @@ impl Status {
     }
 }
 
-/// Records the steps of a run while they happen, and shows each one when it is over.
+/// Records the steps of a run, and shows each step when it has ended.
 pub struct Timeline {
     record: Record,
     show: fn(&Step),
 }
 
-/// What a [`Timeline`] has recorded so far: for whoever has to say it when the program cannot go on.
+/// The record of a [`Timeline`] so far. The panic handler writes it into status.json.
 #[derive(Clone)]
 pub struct Record(Arc<Mutex<(Status, Option<Doing>)>>);
 
-/// The step that is being done.
+/// The current step.
 struct Doing {
     name: String,
     start: Duration,
@@ -244,7 +244,7 @@ impl Record {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The whole run, when the program has found a fault in itself. `None`: it was found in here.
+    /// The whole run, after a panic. `None` if the panic happened while the record was locked.
     pub fn fault(&self, exit_code: u8, message: String) -> Option<Status> {
         let record = sys::lock_soon(&self.0)?;
         let (mut status, doing) = (record.0.clone(), &record.1);
@@ -252,7 +252,7 @@ impl Record {
             status.steps.push(step(name, *start, String::new()));
         }
         let last = status.steps.last().map(|step| step.name.as_str());
-        // Which links there are is the network's business.
+        // The step "facts" gathers the links; its errors belong to the stage "network".
         let stage = last.map_or("options", |name| if name == "facts" { "network" } else { name }).to_owned();
         status.error = Some(Failure { stage, message });
         Some(Status { outcome: Outcome::Failed, exit_code, ..status })
@@ -265,7 +265,7 @@ fn step(name: &str, start: Duration, detail: String) -> Step {
 }
 
 impl Timeline {
-    /// Nothing has happened yet. `show` is called with each step that is over; it may print.
+    /// An empty timeline. `show` is called with each step that has succeeded; it may print.
     pub fn new(show: fn(&Step)) -> Timeline {
         let status = Status {
             version: VERSION,
@@ -282,7 +282,7 @@ impl Timeline {
         Timeline { record: Record(Arc::new(Mutex::new((status, None)))), show }
     }
 
-    /// What is recorded, now and from now on.
+    /// The record, which also contains all later steps.
     pub fn record(&self) -> Record {
         self.record.clone()
     }
@@ -291,14 +291,15 @@ impl Timeline {
         self.record.locked().0.clone()
     }
 
-    /// Does one step and records it, whether it succeeds or not. `act` says in its argument what came of it.
+    /// Does one step and records it, whether it succeeds or fails. `act` writes the result for people into its
+    /// argument.
     pub fn step<T, E>(&mut self, name: &str, act: impl FnOnce(&mut String) -> Result<T, E>) -> Result<T, E> {
         let (start, mut detail) = (since_boot(), String::new());
         self.record.locked().1 = Some(Doing { name: name.to_owned(), start });
         trial::point(name);
         let result = act(&mut detail);
         let step = step(name, start, line(&detail));
-        // A step that failed is told by the error, not twice.
+        // The error reports a failed step, so do not show the step, too.
         if result.is_ok() {
             (self.show)(&step);
         }
@@ -308,12 +309,12 @@ impl Timeline {
         result
     }
 
-    /// Where the payload was found.
+    /// Records where the payload was found.
     pub fn found(&mut self, origin: &dyn fmt::Display) {
         self.record.locked().0.origin = Some(line(&origin.to_string()));
     }
 
-    /// What the payload is.
+    /// Records the payload's identifier, the node's name and the kind of enrolment.
     pub fn planned(&mut self, plan: &Plan) {
         let status = &mut self.record.locked().0;
         status.payload_id = Some(plan.id.to_string());
@@ -324,22 +325,22 @@ impl Timeline {
         });
     }
 
-    /// What key was made.
+    /// Records the code of the key.
     pub fn keyed(&mut self, code: &KeyCode) {
         self.record.locked().0.key_code = Some(code.to_string());
     }
 
-    /// The whole run, when credentials were handed over.
+    /// The whole run, after certificate and key were handed over.
     pub fn done(&self) -> Status {
         Status { outcome: Outcome::Done, ..self.status() }
     }
 
-    /// The whole run, when there was no payload and `imprint=auto`.
+    /// The whole run, if there was no payload and `imprint=auto`.
     pub fn absent(&self) -> Status {
         Status { outcome: Outcome::Absent, ..self.status() }
     }
 
-    /// The whole run, when it was stopped.
+    /// The whole run, after an error stopped it.
     pub fn failed(&self, (stage, exit_code): (&str, u8), message: String) -> Status {
         let error = Some(Failure { stage: stage.to_owned(), message: line(&message) });
         Status { outcome: Outcome::Failed, exit_code, error, ..self.status() }
@@ -368,7 +369,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// For `imprint status`: a line for each step, and how it ended.
+/// For `imprint status`: a line for each step, and how the run ended.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {

@@ -1,5 +1,5 @@
-//! The few system calls that have no safe wrapper in std or nix, and small helpers for those that have. The only file
-//! with `unsafe`; decides nothing.
+//! System calls that have no safe wrapper in std or nix, and small helpers for those that have. The only file with
+//! `unsafe`, except `unwind.rs` and its attributes. Never decides anything.
 
 #![allow(unsafe_code)] // denied everywhere else; every block says why it is sound
 
@@ -20,43 +20,43 @@ use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 use crate::time::Deadline;
 
-/// Longest seed that [`add_entropy`] takes: what the payload's schema allows.
+/// The longest seed that [`add_entropy`] takes, in bytes; the payload's schema allows no longer one.
 pub const MAX_SEED: usize = 512;
 
-/// No core file may hold a key or a token: the size limit covers dumps to a file, the dumpable flag those to a pipe
-/// (core(5): RLIMIT_CORE is not enforced for pipes) and other processes' ptrace.
+/// Turns core dumps off, so that no core file contains a key or a token. The size limit stops dumps to a file. The
+/// dumpable flag stops dumps to a pipe (core(5): RLIMIT_CORE is not enforced for pipes) and ptrace by other processes.
 ///
 /// Memory is not locked on purpose: an initramfs has no swap yet, mlockall would touch every page of the binary and
 /// break the memory budget, and keys are wiped as soon as they have been handed over.
 ///
-/// Neither call can fail for a process that lowers its own limits, and if one did, refusing to boot would help nobody.
+/// Errors are ignored: a process may always lower its own limits, and stopping the boot would help nobody.
 pub fn no_core_dumps() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = nix::sys::prctl::set_dumpable(false);
 }
 
-/// Closes every file but standard input, output and error: whatever whoever started this process left open for it. To be
-/// called before anything is opened.
+/// Closes every file that the parent process left open, except standard input, output and error. Call it before
+/// anything is opened.
 pub fn close_inherited_files() {
     let (first, last, flags): (c_uint, c_uint, c_uint) = (3, c_uint::MAX, 0);
     // SAFETY: no pointer is passed, and nothing of ours is open yet.
     if unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, flags) } == 0 {
         return;
     }
-    // Before Linux 5.9.
+    // Linux before 5.9 has no close_range(2).
     for number in 3..1024 {
         // SAFETY: as above; a number that is not open is an error without effect.
         let _ = unsafe { nix::libc::close(number) };
     }
 }
 
-/// Every capability is taken out of the bounding set (capabilities(7)), so that no program that this process might start
-/// has one. Only for a process that has CAP_SETPCAP.
+/// Removes every capability from the bounding set (capabilities(7)), so that a program that this process starts cannot
+/// have one. Requires CAP_SETPCAP.
 pub fn empty_bounding_set() -> io::Result<()> {
     for capability in 0..nix::libc::c_ulong::from(64u32) {
         // SAFETY: with this option prctl(2) takes one number, and touches no memory of ours.
         match Errno::result(unsafe { nix::libc::prctl(nix::libc::PR_CAPBSET_DROP, capability) }) {
-            // The one behind the last that the kernel knows.
+            // The kernel does not know this capability, so all were removed.
             Err(Errno::EINVAL) if capability > 0 => break,
             result => result?,
         };
@@ -64,7 +64,7 @@ pub fn empty_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives up every capability (capset(2)); none can be had again.
+/// Gives up every capability (capset(2)) for ever.
 pub fn no_capabilities() -> io::Result<()> {
     // include/uapi/linux/capability.h: struct __user_cap_header_struct with _LINUX_CAPABILITY_VERSION_3 and pid 0, this
     // process; twice struct __user_cap_data_struct, which is effective, permitted, inheritable.
@@ -75,11 +75,11 @@ pub fn no_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// A line of a filter of system calls.
+/// One instruction of a system call filter.
 pub type FilterLine = nix::libc::sock_filter;
 
-/// From now on the filter decides about each system call of this process (seccomp(2)). The process has said before that it
-/// wants no new privileges. False when the kernel has no such filters.
+/// Installs a filter for all system calls of this process (seccomp(2)). The caller has set no_new_privs (prctl(2))
+/// before. False if the kernel does not support such filters.
 pub fn filter_system_calls(filter: &mut [FilterLine]) -> io::Result<bool> {
     let len = u16::try_from(filter.len()).map_err(io::Error::other)?;
     let program = nix::libc::sock_fprog { len, filter: filter.as_mut_ptr() };
@@ -95,7 +95,7 @@ pub fn filter_system_calls(filter: &mut [FilterLine]) -> io::Result<bool> {
     }
 }
 
-/// Waits until one of `fds` has an event; false when the deadline passed first. Interrupted waits go on.
+/// Waits until one of `fds` has an event. False if the deadline passed first. A signal does not end the wait.
 pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
     loop {
         // Rounded up to whole milliseconds: rounding down would turn the last one into a busy loop.
@@ -111,8 +111,8 @@ pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
     }
 }
 
-/// The lock of a program that is about to end: another thread has it for a moment; if this one has it, that moment never
-/// ends, and there is nothing to be had.
+/// Locks a mutex while the program ends after a panic. Another thread may hold the lock for a moment, so this tries for
+/// a while. If this thread itself holds the lock, waiting would never end: then the result is `None`.
 pub fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     for _ in 0..10_000 {
         match mutex.try_lock() {
@@ -124,8 +124,9 @@ pub fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     None
 }
 
-/// Sends a real-time signal to PID 1, which for systemd is a request (systemd(1), "SIGNALS"). The number is the
-/// receiver's: what SIGRTMIN(3) says holds for this program's own C library. Failing changes nothing that matters.
+/// Sends a real-time signal to PID 1; systemd takes it as a request (systemd(1), "SIGNALS"). `signal` is the number for
+/// the receiver's C library, which may differ from SIGRTMIN of this program's. Errors are ignored: nothing depends on
+/// the signal.
 pub fn signal_init(signal: c_int) {
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.
     let _ = unsafe { nix::libc::kill(1, signal) };
@@ -141,11 +142,11 @@ pub fn is_ignored(signal: Signal) -> bool {
     asked == 0 && action.sa_sigaction == nix::libc::SIG_IGN
 }
 
-/// All settings of a terminal, its speeds as numbers (ioctl_tty(2)). What tcgetattr(3) gives lacks those that have no
+/// All settings of a terminal, with its speeds as numbers (ioctl_tty(2)). tcgetattr(3) cannot give a speed that has no
 /// constant.
 pub type Terminal = nix::libc::termios2;
 
-/// TCGETS2
+/// Reads the settings (TCGETS2).
 pub fn terminal(terminal: &impl AsFd) -> io::Result<Terminal> {
     // SAFETY: struct termios2 holds numbers only, and zeros are one.
     let mut settings: Terminal = unsafe { std::mem::zeroed() };
@@ -155,7 +156,7 @@ pub fn terminal(terminal: &impl AsFd) -> io::Result<Terminal> {
     Ok(settings)
 }
 
-/// TCSETS2: at once.
+/// Changes the settings at once (TCSETS2).
 pub fn set_terminal(terminal: &impl AsFd, settings: &Terminal) -> io::Result<()> {
     // SAFETY: the descriptor is borrowed for the whole call, and the kernel reads one struct termios2 from a reference
     // that is valid for the whole call.
@@ -216,7 +217,7 @@ struct RandPoolInfo {
     buf: [u8; MAX_SEED],
 }
 
-/// RNDADDENTROPY on an open `/dev/urandom` or `/dev/random`: mixes `seed` in and credits `bits`, at once.
+/// RNDADDENTROPY on an open `/dev/urandom` or `/dev/random`: mixes `seed` in and credits `bits` in one step.
 pub fn add_entropy(random: &impl AsFd, seed: &[u8], bits: u32) -> io::Result<()> {
     let too_long = || io::Error::from(io::ErrorKind::InvalidInput);
     let mut buf = zeroize::Zeroizing::new([0; MAX_SEED]);
@@ -234,8 +235,9 @@ pub fn add_entropy(random: &impl AsFd, seed: &[u8], bits: u32) -> io::Result<()>
     Ok(())
 }
 
-/// Whether the kernel's random pool is ready (getrandom(2)). With `wait`, returns only when it is; then the kernel also
-/// makes entropy of its own from timing (drivers/char/random.c, try_to_generate_entropy), which poll(2) would not do.
+/// Whether the kernel's random pool is ready (getrandom(2)). With `wait`, returns only when the pool is ready. Such a
+/// wait makes the kernel gather entropy from timing (drivers/char/random.c, try_to_generate_entropy); poll(2) would
+/// not.
 pub fn pool_ready(wait: bool) -> io::Result<bool> {
     let flags = if wait { 0 } else { nix::libc::GRND_NONBLOCK };
     let mut byte = 0u8;
@@ -273,14 +275,14 @@ pub fn netlink_ext_ack(socket: &impl AsFd) -> io::Result<()> {
 /// Why a lookup gave no address.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NoAddress {
-    /// The name has none of this family, by the name servers.
+    /// According to the name servers, the name has no address of this family.
     Unknown,
-    /// No answer in time, or none but that a name server cannot answer now. musl waits on where one refuses, so that
-    /// this comes of a refusal, too.
+    /// No answer came in time, or a name server cannot answer now. musl goes on waiting after a refusal, so a refusal
+    /// can give this error, too.
     Silence,
-    /// A name server does not want to answer.
+    /// A name server refused to answer.
     Refused,
-    /// The machine could not ask.
+    /// The C library could not ask.
     Failed(String),
 }
 
@@ -295,12 +297,12 @@ impl fmt::Display for NoAddress {
     }
 }
 
-/// The addresses of one family that a name has (getaddrinfo(3)). Waits as long as the C library does.
+/// The addresses of one family of a name (getaddrinfo(3)). Waits as long as the C library does.
 pub fn look_up(name: &CStr, ipv6: bool) -> Result<Vec<IpAddr>, NoAddress> {
     // SAFETY: struct addrinfo holds numbers, and pointers that may be null: zeros are one.
     let mut hints: nix::libc::addrinfo = unsafe { std::mem::zeroed() };
     hints.ai_family = if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET };
-    // One entry for each address, not one for each kind of socket.
+    // With a socket type set, the list has one entry for each address, not one for each type.
     hints.ai_socktype = nix::libc::SOCK_STREAM;
     let mut list = std::ptr::null_mut();
     // SAFETY: name is a C string, hints one struct addrinfo, and list a place for one pointer; all outlive the call.
@@ -314,8 +316,8 @@ pub fn look_up(name: &CStr, ipv6: bool) -> Result<Vec<IpAddr>, NoAddress> {
         other => return Err(NoAddress::Failed(format!("the C library's error {other}"))),
     }
     let (mut found, mut next) = (Vec::new(), list.cast_const());
-    // SAFETY: getaddrinfo has succeeded, so that list begins a chain of struct addrinfo that ends with a null pointer, and
-    // nothing has freed it yet.
+    // SAFETY: getaddrinfo has succeeded, so that list begins a chain of struct addrinfo that ends with a null pointer,
+    // and nothing has freed it yet.
     while let Some(entry) = unsafe { next.as_ref() } {
         // SAFETY: ai_addr points to a socket address of ai_addrlen bytes (getaddrinfo(3)).
         let address = unsafe { SockaddrStorage::from_raw(entry.ai_addr, Some(entry.ai_addrlen)) };
@@ -330,8 +332,8 @@ pub fn look_up(name: &CStr, ipv6: bool) -> Result<Vec<IpAddr>, NoAddress> {
     if found.is_empty() { Err(NoAddress::Unknown) } else { Ok(found) }
 }
 
-/// `struct sockaddr_ll`, include/uapi/linux/if_packet.h, with room for InfiniBand's addresses, too: the kernel takes a
-/// longer name where the address needs it (packet_snd, net/packet/af_packet.c).
+/// `struct sockaddr_ll`, include/uapi/linux/if_packet.h, with room for InfiniBand's 20-byte addresses: the kernel
+/// accepts a longer structure for a longer address (packet_snd, net/packet/af_packet.c).
 #[repr(C)]
 #[derive(Default)]
 struct LinkLayerName {
@@ -363,12 +365,12 @@ impl LinkLayerName {
     }
 }
 
-/// A packet(7) socket of one link that hears one protocol (ETH_P_…) and is never waited for: what it gives and takes
-/// begins behind the link-layer header.
+/// A non-blocking packet(7) socket for one link and one protocol (ETH_P_…). Its packets begin after the link-layer
+/// header.
 pub fn packet_socket(index: u32, protocol: u16) -> io::Result<OwnedFd> {
     let name = LinkLayerName::new(index, protocol, &[])?;
     let flags = nix::libc::SOCK_DGRAM | nix::libc::SOCK_CLOEXEC | nix::libc::SOCK_NONBLOCK;
-    // With protocol 0 it hears nothing before it is bound.
+    // With protocol 0 the socket receives nothing before it is bound.
     // SAFETY: no pointer is passed.
     let fd = Errno::result(unsafe { nix::libc::socket(nix::libc::AF_PACKET, flags, 0) })?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
@@ -382,7 +384,8 @@ pub fn packet_socket(index: u32, protocol: u16) -> io::Result<OwnedFd> {
 /// Sends one packet to a link-layer address of at most 20 bytes.
 pub fn send_packet(socket: &impl AsFd, index: u32, protocol: u16, to: &[u8], packet: &[u8]) -> io::Result<()> {
     let name = LinkLayerName::new(index, protocol, to)?;
-    // SAFETY: the kernel reads packet.len() bytes from packet and size() bytes from the name, and both outlive the call.
+    // SAFETY: the kernel reads packet.len() bytes from packet and size() bytes from the name, and both outlive the
+    // call.
     let sent = unsafe {
         nix::libc::sendto(
             socket.as_fd().as_raw_fd(),
@@ -416,7 +419,7 @@ mod tests {
         let null = std::fs::File::open("/dev/null").unwrap();
         let error = add_entropy(&null, &[0; MAX_SEED + 1], 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        // One that fits does, and /dev/null knows no ioctl.
+        // A seed that fits reaches the kernel, and /dev/null refuses the ioctl.
         let error = add_entropy(&null, &[0; MAX_SEED], 0).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(nix::libc::ENOTTY));
     }

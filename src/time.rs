@@ -1,4 +1,4 @@
-//! Points in time, deadlines, and the agent's own idea of what time it is. Never sets a clock; `apply::clock` does.
+//! Points in time, deadlines, and the agent's own estimate of the time. Never sets a clock; `apply::clock` does.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use nix::time::{ClockId, clock_gettime};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The last second that a four-digit year can name: 9999-12-31T23:59:59.999Z.
+    /// The last millisecond of the last four-digit year: 9999-12-31T23:59:59.999Z.
     pub const MAX: Timestamp = Timestamp(253_402_300_799_999);
 
-    /// `None` after [`Timestamp::MAX`], which no X.509 certificate can express either.
+    /// `None` after [`Timestamp::MAX`]. X.509 certificates cannot express later times either.
     pub fn from_millis(millis: u64) -> Option<Timestamp> {
         (millis <= Timestamp::MAX.0).then_some(Timestamp(millis))
     }
@@ -47,12 +47,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_sub(millis))
     }
 
-    /// How long after `earlier` this is; zero when it is not.
+    /// The time from `earlier` to this; zero if this is before `earlier`.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// What the system clock (CLOCK_REALTIME) says; the epoch when it stands before it.
+    /// The time of the system clock (CLOCK_REALTIME); the epoch if the clock is before it.
     pub fn system() -> Timestamp {
         let now = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from).unwrap_or_default();
         Timestamp(0).plus(now)
@@ -82,30 +82,31 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Time since boot, suspend included (CLOCK_BOOTTIME). What ages with the machine ages by this clock, because nothing
-/// ever steps it.
+/// Time since boot, suspend included (CLOCK_BOOTTIME). All durations are measured by this clock, because nothing ever
+/// sets it.
 pub fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
-/// A point in the future by which something must have happened. Only `run` makes one; everybody else is handed one.
+/// A point in the future by which something must have happened. A run makes its deadline once and passes it on; other
+/// waits are limited by it ([`Deadline::at_most`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Deadline {
     at: Duration,
 }
 
 impl Deadline {
-    /// This long from now.
+    /// The deadline is this long from now.
     pub fn after(duration: Duration) -> Deadline {
         Deadline { at: since_boot().saturating_add(duration) }
     }
 
-    /// What is left; zero once it has passed.
+    /// The time that is left; zero once the deadline has passed.
     pub fn remaining(self) -> Duration {
         self.at.saturating_sub(since_boot())
     }
 
-    /// Whether it has passed.
+    /// Whether the deadline has passed.
     pub fn expired(self) -> bool {
         self.remaining().is_zero()
     }
@@ -116,21 +117,21 @@ impl Deadline {
         Deadline { at: self.at.min(moment) }
     }
 
-    /// The later of the two.
+    /// The later of the two deadlines.
     #[must_use]
     pub fn or_later(self, other: Deadline) -> Deadline {
         Deadline { at: self.at.max(other.at) }
     }
 
-    /// The earlier of this deadline and `duration` from now: a wait of its own inside a longer one.
+    /// The earlier of this deadline and `duration` from now: a shorter wait inside a longer one.
     #[must_use]
     pub fn at_most(self, duration: Duration) -> Deadline {
         Deadline { at: self.at.min(Deadline::after(duration).at) }
     }
 }
 
-/// The agent's own estimate of the time of day: a value that was right at one moment, aged by the boot clock. It does
-/// not depend on the system clock, so `enroll` can verify certificates without touching that.
+/// The agent's own estimate of the time of day: a value that was right at one moment, plus the time since then by the
+/// boot clock. It does not depend on the system clock, so `enroll` can verify certificates without setting that clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Clock {
     at_boot: Duration,
@@ -138,12 +139,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// It is `value` now.
+    /// A clock that shows `value` now.
     pub fn starting_at(value: Timestamp) -> Clock {
         Clock { at_boot: since_boot(), value }
     }
 
-    /// The time of day, as far as this clock knows.
+    /// The time of day by this clock.
     pub fn now(&self) -> Timestamp {
         self.value.plus(since_boot().saturating_sub(self.at_boot))
     }

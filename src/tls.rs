@@ -1,9 +1,10 @@
-//! TLS with one trust anchor, the CA of the payload. System roots do not exist here, and nothing turns verification
-//! off; the one thing that varies is *when* the server's certificate has to be valid.
+//! TLS with one trust anchor, the CA of the payload. Never uses the system's roots, and nothing can turn verification
+//! off. Only one thing varies: *when* the server's certificate has to be valid.
 //!
-//! A connection has a type by that. One that [`probe`] makes is [`Tentative`]: the server's certificate was valid at some
-//! moment of an interval. One that [`connect`] makes, or [`Connection::confirm`] of a tentative one, is [`Strict`]: the
-//! certificate is valid now. Only the latter may carry a secret; `checkin` has no other way to send one.
+//! The type of a connection says when. [`probe`] makes a [`Tentative`] connection: the server's certificate was valid
+//! at some moment of an interval. [`connect`] makes a [`Strict`] connection, and so does [`Connection::confirm`] from a
+//! tentative one: the certificate is valid now. Only a strict connection may carry a secret; `checkin` has no other way
+//! to send one.
 
 mod error;
 mod remembered;
@@ -36,7 +37,7 @@ pub struct Connection<S: Read + Write, T> {
     trust: T,
 }
 
-/// The server's certificate was valid at some moment of an interval. Whether it is valid now, nobody has looked yet.
+/// The server's certificate was valid at some moment of an interval. Whether it is valid now has not been checked yet.
 pub struct Tentative {
     verifier: Arc<Verifier>,
     name: ServerName<'static>,
@@ -45,22 +46,23 @@ pub struct Tentative {
 /// The server's certificate is valid now.
 pub struct Strict(());
 
-/// What a client proves itself with, where a server asks for that.
+/// The certificate and key of the client, for servers that ask for a client certificate.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate(Arc<SingleCertAndKey>);
 
 impl ClientCertificate {
-    /// The chain, DER, leaf first, and the leaf's private key, PKCS#8. The error says what is wrong with the key.
+    /// `chain`: DER, leaf first. `pkcs8`: the leaf's private key. The error says what is wrong with the key.
     pub fn new(chain: &[Vec<u8>], pkcs8: &[u8]) -> Result<ClientCertificate, rustls::Error> {
         let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-        // By reference, so that there is no copy of the key that nobody wipes.
+        // By reference: a copy of the key would not be wiped.
         let key = aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8)))?;
         Ok(ClientCertificate(Arc::new(CertifiedKey::new(chain, key).into())))
     }
 }
 
-/// Makes a connection over `stream` to a server that proves to be `host` by a certificate from `ca`. That, and each one
-/// between it and the CA, was valid at one moment from the first of `life` to the second. The client shows no certificate.
+/// Connects over `stream` to a server that proves with a certificate from `ca` that it is `host`. There must be a
+/// moment, from the first time of `life` to the second, at which the whole chain was valid. The client shows no
+/// certificate.
 pub fn probe<S: Read + Write>(
     stream: S,
     host: &UrlHost,
@@ -71,7 +73,7 @@ pub fn probe<S: Read + Write>(
     Ok(Connection { wire, server, trust })
 }
 
-/// The same to a server whose certificate is valid now; it may begin up to [`SKEW`] later.
+/// Like [`probe`], but the chain must be valid now. A certificate may begin up to [`SKEW`] later.
 pub fn connect<S: Read + Write>(
     stream: S,
     host: &UrlHost,
@@ -96,7 +98,7 @@ fn establish<S: Read + Write>(
         UrlHost::Ip(address) => ServerName::IpAddress((*address).into()),
     };
     let mut provider = aws_lc_rs::default_provider();
-    // Named here, not left to a default: recorded traffic stays secret from a later quantum computer.
+    // Set here and not left to a default: with ML-KEM a later quantum computer cannot decrypt recorded traffic.
     provider.kx_groups = vec![
         aws_lc_rs::kx_group::X25519MLKEM768,
         aws_lc_rs::kx_group::X25519,
@@ -114,7 +116,7 @@ fn establish<S: Read + Write>(
         Some(ClientCertificate(resolver)) => config.with_client_cert_resolver(resolver.clone()),
         None => config.with_no_client_auth(),
     };
-    // Each connection is made once. No ALPN: there is only HTTP/1.1 to speak, and some EST servers dislike it.
+    // No resumption: each connection is made once. No ALPN: only HTTP/1.1 is used, and some EST servers refuse ALPN.
     config.resumption = Resumption::disabled();
     let mut client = ClientConnection::new(Arc::new(config), name.clone()).map_err(TlsError::Protocol)?;
     while client.is_handshaking() {
@@ -128,7 +130,8 @@ fn establish<S: Read + Write>(
     Ok((Wire(StreamOwned::new(client, stream)), server, Tentative { verifier, name }))
 }
 
-/// A server that broke off while this end was still sending said why; the failed write hides it.
+/// When a server breaks off during the handshake, it has often sent an alert with the reason, but our write fails
+/// first. Reads the alert.
 fn last_words<S: Read + Write>(error: &io::Error, client: &mut ClientConnection, stream: &mut S) -> Option<TlsError> {
     if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
         return None;
@@ -142,8 +145,8 @@ fn last_words<S: Read + Write>(error: &io::Error, client: &mut ClientConnection,
 }
 
 impl<S: Read + Write> Connection<S, Tentative> {
-    /// Verifies the chain that the server showed in the handshake once more, as [`connect`] does it: now, and for the
-    /// same name. That the server has the key of its certificate, the handshake has proved, whatever time it is.
+    /// Verifies the server's chain again, as [`connect`] does: now, and for the same name. The handshake has already
+    /// proved that the server has the key of its certificate; that proof does not depend on the time.
     pub fn confirm(self, clock: Clock) -> Result<Connection<S, Strict>, Box<Refused>> {
         let Connection { wire, server, trust: Tentative { verifier, name } } = self;
         let chain = wire.0.conn.peer_certificates().unwrap_or_default();
@@ -153,14 +156,14 @@ impl<S: Read + Write> Connection<S, Tentative> {
 }
 
 impl<S: Read + Write, T> Connection<S, T> {
-    /// Sends all of it.
+    /// Sends all bytes.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
         let stream = &mut self.wire.0;
         stream.write_all(bytes).and_then(|()| stream.flush()).map_err(TlsError::from)
     }
 
-    /// Some bytes; 0 once the server has closed the connection, with or without saying so: a message whose end
-    /// matters has an end of its own.
+    /// Receives some bytes. 0 means that the server has closed the connection, with or without close_notify. A
+    /// truncated message is detected by its own length, not here.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, TlsError> {
         match self.wire.0.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
@@ -168,19 +171,19 @@ impl<S: Read + Write, T> Connection<S, T> {
         }
     }
 
-    /// What the connection goes over.
+    /// The transport under the TLS connection.
     pub fn transport(&mut self) -> &mut S {
         &mut self.wire.0.sock
     }
 }
 
-/// Says goodbye when it is dropped.
+/// Sends close_notify when it is dropped.
 struct Wire<S: Read + Write>(StreamOwned<ClientConnection, S>);
 
 impl<S: Read + Write> Drop for Wire<S> {
     fn drop(&mut self) {
         self.0.conn.send_close_notify();
-        // Nothing depends on it: every message has an end of its own. A server that has gone already is no error.
+        // An error is ignored: every message carries its own length, and the server may have gone already.
         let _ = self.0.conn.write_tls(&mut self.0.sock);
     }
 }

@@ -1,22 +1,22 @@
-//! What a test may ask of the program by its environment: a tree of its own, and a panic at a named place. In a release
-//! build there is nothing of it.
+//! Hooks for tests, in debug builds only: environment variables that change the root folder and cause a panic at a
+//! named place. A release build never reads these variables.
 
 use std::path::PathBuf;
 
-/// Where the machine's files are. A test has a tree of its own: IMPRINT_ROOT.
+/// The root folder of the machine's files. A test sets its own with IMPRINT_ROOT.
 #[cfg(debug_assertions)]
 pub fn root() -> PathBuf {
     std::env::var_os("IMPRINT_ROOT").map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }
 
-/// Where the machine's files are.
+/// The root folder of the machine's files.
 #[cfg(not(debug_assertions))]
 pub fn root() -> PathBuf {
     PathBuf::from("/")
 }
 
-/// Panics if this is the place that a test has named: a step of the run, or `line`, where a host is heard for the first
-/// time, in the thread that has the lines. IMPRINT_FAULT=NAME.
+/// Panics if IMPRINT_FAULT is `name`: a step of the run, or `line`. The place `line` is in the thread of the lines,
+/// when it hears a host for the first time.
 #[cfg(debug_assertions)]
 #[allow(clippy::panic, reason = "what a test has asked for")]
 pub(crate) fn point(name: &str) {

@@ -1,5 +1,5 @@
-//! Waiting for devices without polling: the kernel's uevents, and udev's queue where udevd runs. Says when to look again
-//! and whether anything is still on its way; looks at no device itself.
+//! Waits for devices without polling, by the kernel's uevents and by udev's queue if udevd runs. Tells the caller when
+//! to look for devices again, and when no more are expected. Never opens a device.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,26 +16,28 @@ use nix::sys::socket::{
 use crate::sys;
 use crate::time::{Deadline, since_boot};
 
-/// Without udevd: devices are taken to be complete this long after the last block uevent.
+/// Without udevd, no more devices are expected after this long without a block uevent.
 const QUIET_WITHOUT_UDEV: Duration = Duration::from_secs(1);
-/// With udevd its queue says when it is done; but SCSI and libata probe in threads of their own (drivers/scsi/scsi_scan.c,
-/// do_scan_async), so a drive may appear a moment after the queue ran empty.
+/// With udevd, its queue shows when udevd has finished. But SCSI and libata probe in threads of their own
+/// (drivers/scsi/scsi_scan.c, do_scan_async), so a drive may appear shortly after the queue is empty.
 const QUIET_WITH_UDEV: Duration = Duration::from_millis(300);
 
-/// USB is slow, and silent: a hub waits until a plug has settled (drivers/usb/core/hub.c, HUB_DEBOUNCE_TIMEOUT: 2 s at
-/// most), and usb-storage for a second before it looks for disks (drivers/usb/storage/usb.c, delay_use).
+/// USB is slow and sends no events meanwhile: a hub debounces a new connection (drivers/usb/core/hub.c,
+/// HUB_DEBOUNCE_TIMEOUT: 2 s at most), and usb-storage waits a second before it looks for disks
+/// (drivers/usb/storage/usb.c, delay_use).
 const QUIET_WITH_USB: Duration = Duration::from_secs(2);
 
-/// Hears about block devices from the moment it is opened.
+/// Receives events of block devices from the moment it is opened.
 pub struct Watch {
     kernel: OwnedFd,
     udev: Option<Udev>,
-    /// Where USB buses are to be seen, if their media count.
+    /// The folder of the USB devices in sysfs, if USB media count.
     usb: Option<PathBuf>,
     last_event: Duration,
-    /// How long udev may be busy without anything happening.
+    /// How long udev may be busy without an event.
     patience: Duration,
-    /// Something that brings drives has happened since udev's queue was last seen empty: what udev does now may be about it.
+    /// A device that may bring drives has changed since udev's queue was last empty, so udev may still be working on
+    /// it.
     stirred: bool,
 }
 
@@ -44,20 +46,20 @@ struct Udev {
     queue: PathBuf,
 }
 
-/// What a wait ended with.
+/// Why a wait ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// Something happened to this block device; `None`: so much happened that the kernel dropped some of it.
+    /// This block device changed. `None`: the kernel dropped events, so any device may have changed.
     Block(Option<String>),
-    /// All devices that there are have appeared, or udev does not get on.
+    /// No more devices are expected, or udev makes no progress.
     Settled,
-    /// This one of the descriptors that were given is readable.
+    /// The descriptor of this index in `others` is readable.
     Readable(usize),
     /// The deadline passed.
     Deadline,
 }
 
-/// The kernel's own events (group 1; udevd repeats them in group 2).
+/// A socket for the kernel's own events (group 1; udevd repeats them in group 2).
 fn kernel() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let kernel = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkKObjectUEvent)?;
@@ -65,19 +67,19 @@ fn kernel() -> io::Result<OwnedFd> {
     Ok(kernel)
 }
 
-/// Readable when any device came, changed or went: for whoever looks again then, and needs to know no more.
+/// Readable after any device appeared, changed or disappeared. For callers that rescan on any event.
 pub struct Stir(OwnedFd);
 
 impl Stir {
-    /// From now on.
+    /// Begins to receive events.
     pub fn open() -> io::Result<Stir> {
         kernel().map(Stir)
     }
 
-    /// Forgets what has happened so far.
+    /// Discards all events so far.
     pub fn drain(&self) {
         let mut buffer = [0; 2048];
-        // What the kernel had to drop is no less of a stir.
+        // ENOBUFS: the kernel dropped events; go on until the socket is empty.
         while !matches!(recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()), Err(errno) if errno != Errno::ENOBUFS)
         {
         }
@@ -91,9 +93,9 @@ impl AsFd for Stir {
 }
 
 impl Watch {
-    /// To be opened before devices are looked at for the first time, so that nothing falls in between. `usb`: drives on
-    /// USB are waited for, too. `patience`: a drive that does not answer keeps udev busy for ever, as udev reads it as well;
-    /// when nothing has happened for that long, its queue does not count.
+    /// Open it before the first look for devices, so that no device is missed in between. `usb`: also wait for drives
+    /// on USB. `patience`: udev reads drives, too, so a drive that does not answer keeps udev busy for ever. After this
+    /// long without an event, udev's queue does not count.
     pub fn open(root: &Path, usb: bool, patience: Duration) -> io::Result<Watch> {
         let kernel = kernel()?;
         let run = root.join("run/udev");
@@ -108,8 +110,8 @@ impl Watch {
         Ok(Watch { kernel, udev, usb, last_event: since_boot(), patience, stirred: true })
     }
 
-    /// Waits until a block device changed or everything has settled. `settled`: it has, and that ends no wait any more.
-    /// `others` end it at once when they are readable.
+    /// Waits until a block device changes, or no more devices are expected. `settled`: the caller knows the latter
+    /// already, so it does not end the wait. The wait also ends when one of `others` is readable.
     pub fn wait(&mut self, settled: bool, others: &[BorrowedFd<'_>], deadline: Deadline) -> io::Result<Change> {
         loop {
             let until = if settled { deadline } else { self.settles_at(deadline) };
@@ -126,7 +128,7 @@ impl Watch {
             if let Some(index) = fds.iter().take(count).position(|fd| fd.any().unwrap_or(false)) {
                 return Ok(Change::Readable(index));
             }
-            // The kernel's events first: they say what udev's queue is about.
+            // Take the kernel's events first: they tell whether udev's work may concern drives.
             let device = self.block_event()?;
             if let Some(udev) = &self.udev {
                 while let Ok(events) = udev.inotify.read_events() {
@@ -150,7 +152,7 @@ impl Watch {
         deadline.at_most(left)
     }
 
-    /// How long nothing has to happen.
+    /// How long there must be no event until no more devices are expected.
     fn quiet(&self) -> Duration {
         let has_bus = |usb: &PathBuf| usb.read_dir().is_ok_and(|mut devices| devices.next().is_some());
         match &self.udev {
@@ -173,7 +175,7 @@ impl Watch {
                 Err(Errno::ENOBUFS) => return Ok(Some(None)),
                 Err(errno) => return Err(errno.into()),
             };
-            // Only the kernel has port 0; anybody with CAP_NET_ADMIN could send the rest.
+            // The kernel sends from port 0. Ignore other senders: any process with CAP_NET_ADMIN can send here.
             if sender.is_none_or(|sender| sender.pid() != 0) {
                 continue;
             }
@@ -189,7 +191,8 @@ impl Watch {
     }
 }
 
-/// Subsystems whose devices are drives, or are what drives hang on. All others, network links above all, prolong no wait.
+/// Subsystems of drives, and of the devices that drives are attached to. Events of other subsystems, such as network
+/// links, do not prolong a wait.
 const DRIVES: [&str; 13] = [
     "block",
     "scsi",
@@ -206,13 +209,13 @@ const DRIVES: [&str; 13] = [
     "vmbus",
 ];
 
-/// Whether a drive may be there now, or soon.
+/// Whether the event announces a drive, or a device that drives are attached to.
 fn brings_drives(event: &[u8]) -> bool {
     let subsystem = event.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"SUBSYSTEM="));
     subsystem.is_some_and(|subsystem| DRIVES.iter().any(|drives| drives.as_bytes() == subsystem))
 }
 
-/// The whole disk that a kernel uevent is about: `ACTION@DEVPATH`, then `KEY=VALUE`, all ended by NUL.
+/// The whole disk that a kernel uevent concerns. The event is `ACTION@DEVPATH`, then `KEY=VALUE`, each ended by NUL.
 fn block_device(event: &[u8]) -> Option<String> {
     let value = |key: &[u8]| {
         let field = event.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(key))?;
@@ -221,7 +224,7 @@ fn block_device(event: &[u8]) -> Option<String> {
     if value(b"SUBSYSTEM=")? != "block" || value(b"DEVTYPE=")? != "disk" {
         return None;
     }
-    // As sysfs has it: slashes of kernel names stand as exclamation marks there (drivers/base/core.c, device_add).
+    // The name as in sysfs, which replaces slashes by exclamation marks (drivers/base/core.c, device_add).
     value(b"DEVNAME=").map(|name| name.replace('/', "!"))
 }
 

@@ -1,17 +1,18 @@
-//! What std calls to unwind the stack and to print a backtrace. Nothing here does either: a panic aborts, after its
-//! message and its place, and a stripped binary has no names to print. With these in the place of libunwind, std's reader
-//! of debug information goes, too, as nothing calls it any more. In the agent's binary only, never in the library.
+//! Empty replacements for libunwind's functions, to make the agent's binary smaller. std calls them to unwind the stack
+//! and to print a backtrace. Neither is needed: a panic prints its message and place and then aborts, and a stripped
+//! binary has no names to print. std's reader of debug information then has no caller, so the linker drops it, too.
+//! Never part of the library.
 //!
-//! Beside `sys.rs` the only file with `unsafe`: the attribute says that these names are meant.
+//! Beside `sys.rs` the only file with `unsafe`: the attributes that export these names require it.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
 
-/// `_URC_END_OF_STACK` (Itanium C++ ABI: Exception Handling §1.2.1): there are no frames.
+/// `_URC_END_OF_STACK` (Itanium C++ ABI: Exception Handling §1.2.1): there are no more frames.
 const END_OF_STACK: c_int = 5;
 
-// SAFETY of each: with `panic = "abort"` nothing else in the program defines these names; they have the signatures of
-// the ABI (§1.4, §1.5), and what they return stands for "nothing here".
+// SAFETY of each: with `panic = "abort"` nothing else in the program defines these names. They have the signatures of
+// the ABI (§1.4, §1.5), and their results mean that there are no frames.
 
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Backtrace(_visit: *const c_void, _data: *mut c_void) -> c_int {

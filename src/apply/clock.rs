@@ -1,6 +1,6 @@
-//! Sets the system clock and the real-time clock. Whether and to what, somebody else decided (design: a clock is only
-//! ever moved to a floor, to a server's confirmed Date, or to the time on a live line, all of them within the life of a
-//! payload).
+//! Sets the system clock and the real-time clock. Never decides whether a clock is set, or to what time: its callers
+//! do. (Design: a clock is only ever moved to a floor, to a server's confirmed Date, or to the time from a host on a
+//! line, and always to a time within the payload's life.)
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -17,32 +17,32 @@ use crate::time::Timestamp;
 /// Why a clock was not set.
 #[derive(Debug)]
 pub enum ClockError {
-    /// The system clock.
+    /// The system clock was not set.
     System {
-        /// To what.
+        /// The time that it was to be set to.
         to: Timestamp,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// The real-time clock.
+    /// The real-time clock was not set.
     Rtc {
-        /// The device.
+        /// The device file.
         path: PathBuf,
-        /// To what.
+        /// The time that it was to be set to.
         to: Timestamp,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
-/// Before anybody was asked for the time: a clock that cannot be right is set to the earliest time that can be, and
-/// the caller is told whether it was.
+/// Sets the system clock before a server is asked for the time. Returns whether it set it. A clock outside the
+/// payload's life is set to the floor, the earliest time that it can be. A clock inside is kept.
 ///
-/// The check-in does not need this, it keeps a clock of its own. Everybody else on the machine does: file times, logs
-/// and the tools of the next stage are off by less from the floor than from 1970 or from a battery that ran wild. The
-/// real-time clock is left alone: a floor is no time of day.
+/// The check-in does not need this: it keeps a clock of its own. Other programs do: file times, logs and the tools of
+/// the next stage are off by less from the floor than from 1970 or from a faulty real-time clock. The real-time clock
+/// is not written, because the floor is not the time of day.
 ///
-/// The time by a line is the time of day, and the machine is told at once.
+/// The time from a host on a line is the time of day, so the system clock is set to it at once.
 pub fn prepare(plan: &ClockPlan) -> Result<bool, ClockError> {
     match plan.quality {
         ClockQuality::Rtc => Ok(false),
@@ -57,10 +57,12 @@ pub fn set(to: Timestamp) -> Result<(), ClockError> {
     clock_settime(ClockId::CLOCK_REALTIME, time).map_err(|errno| ClockError::System { to, source: errno.into() })
 }
 
-/// Sets the real-time clock, in UTC; false when the machine has none. Only for a confirmed time. A failure deserves a
-/// line on the console, but not to stop a boot: the system clock is right, and the next boot asks again.
+/// Sets the real-time clock, in UTC. Returns false when the machine has none. Callers pass a confirmed time only. A
+/// failure is worth a line on the console, but must not stop the boot: the system clock is right, and the next boot
+/// asks a server again.
 ///
-/// The ioctl knows whole seconds, so the clock is up to a second slow: it is read at the next boot, as a first guess.
+/// The ioctl takes whole seconds, so the clock is up to a second slow. That is good enough: the next boot takes it as a
+/// first guess.
 pub fn write_rtc(root: &Path, to: Timestamp) -> Result<bool, ClockError> {
     let path = root.join("dev/rtc0");
     let failed = |source| ClockError::Rtc { path: path.clone(), to, source };

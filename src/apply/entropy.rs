@@ -1,4 +1,5 @@
-//! Seeds the kernel's random pool and waits until it is ready. Whether a seed is credited, the plan decided.
+//! Seeds the kernel's random pool and waits until the pool is ready. Never decides whether a seed is credited: the plan
+//! does.
 
 use std::path::Path;
 

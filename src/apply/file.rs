@@ -1,29 +1,29 @@
-//! Files that appear whole or not at all. No policy on names and modes.
+//! Writes files that appear whole or not at all. Never chooses a name or a mode: its callers do.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Writes `name` in `directory`, replacing what is there. It has its mode before its first byte and its name after its
-/// last. Not synced to disk: /run and an initramfs are memory.
+/// Writes the file `name` in `directory` and replaces an older one. The mode is set before the first byte is written,
+/// and the name appears after the last. The file is not synced to disk: /run and an initramfs are memory.
 pub fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = directory.join(format!(".{name}.new"));
     remove(&temporary)?; // left over by a run that was killed
     let written = (|| {
-        // create_new: never through a symbolic link that somebody else put there.
+        // create_new: never writes through a symbolic link that another process has made.
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.set_permissions(Permissions::from_mode(mode))?; // whatever the umask
+        file.set_permissions(Permissions::from_mode(mode))?; // regardless of the umask
         file.write_all(bytes)?;
         fs::rename(&temporary, directory.join(name))
     })();
     if written.is_err() {
-        let _ = remove(&temporary); // the first error is the one to tell
+        let _ = remove(&temporary); // errors of the clean-up are ignored: the first error is reported
     }
     written
 }
 
-/// Removes a file; one that is not there is fine.
+/// Removes a file. A missing file is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

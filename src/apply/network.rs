@@ -1,5 +1,6 @@
-//! The network as the plan says: links up, addresses, routes, resolv.conf; the host name, too. Chooses nothing that the
-//! plan leaves open but which of its links comes first, and takes nothing away that it did not put there.
+//! Configures the network as the plan says: links, addresses, routes, resolv.conf and the host name. Chooses one thing
+//! only: which of the plan's links comes first. Never removes an address or a route that the plan or a lease did not
+//! give.
 
 mod contender;
 mod error;
@@ -21,12 +22,12 @@ use crate::dhcp4::Lease;
 use crate::payload::{DnsName, HardwareAddress, HostName, InterfaceName, Prefix, Route};
 use crate::plan::LinkConfig;
 
-/// What was applied: for the hand-over, which tells the next stage.
+/// The network as it was configured. The hand-over tells it to the next stage.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// Links that can be used. The first is the one that could be used last: the one that the check-in went over.
+    /// Links that can be used. The first one became usable last: the check-in went over it.
     pub links: Vec<AppliedLink>,
-    /// Links that the payload names and that cannot be used yet: the next stage may have more luck with them.
+    /// Links that the payload names and that cannot be used yet. The next stage may get them to work.
     pub idle: Vec<AppliedLink>,
 }
 
@@ -35,19 +36,19 @@ pub struct Network {
 pub struct AppliedLink {
     /// Kernel interface index.
     pub index: u32,
-    /// Name of the link now.
+    /// The link's present name.
     pub name: InterfaceName,
-    /// Its current hardware address; `None`: neither 6 nor 20 bytes.
+    /// Its present hardware address; `None` when that has neither 6 nor 20 bytes.
     pub mac: Option<HardwareAddress>,
-    /// The one that it was made with, where the driver knows.
+    /// Its permanent hardware address, where the driver knows it.
     pub permanent: Option<HardwareAddress>,
     /// In bytes.
     pub mtu: u32,
-    /// What it has got from the payload; of an idle link, what it was to get.
+    /// Its configuration from the payload: what it got or, for an idle link, what it was to get.
     pub config: LinkConfig,
     /// What DHCP gave.
     pub lease: Option<Lease>,
-    /// What router advertisements gave.
+    /// Addresses from router advertisements.
     pub learned: Vec<Prefix>,
     /// Name servers that routers advertise.
     pub dns: Vec<IpAddr>,
@@ -56,18 +57,18 @@ pub struct AppliedLink {
 }
 
 impl AppliedLink {
-    /// Static ones, then leased ones, then those of router advertisements.
+    /// Static addresses, then the leased one, then those from router advertisements.
     pub fn all_addresses(&self) -> impl Iterator<Item = Prefix> {
         let leased = self.lease.iter().map(|lease| lease.address);
         self.config.addresses.iter().copied().chain(leased).chain(self.learned.iter().copied())
     }
 
-    /// Static ones, then leased ones.
+    /// Static routes, then leased routes.
     pub fn all_routes(&self) -> impl Iterator<Item = &Route> {
         self.config.routes.iter().chain(self.lease.iter().flat_map(|lease| &lease.routes))
     }
 
-    /// Name servers of the payload, of DHCP, of routers.
+    /// Name servers of the payload, then of DHCP, then of routers.
     pub fn all_dns(&self) -> impl Iterator<Item = NameServer> {
         let leased = self.lease.iter().flat_map(|lease| lease.dns.iter().copied());
         let all = self.config.dns.iter().copied().chain(leased).chain(self.dns.iter().copied());
@@ -77,7 +78,7 @@ impl AppliedLink {
         })
     }
 
-    /// Search domains of the payload, of DHCP, of routers.
+    /// Search domains of the payload, then of DHCP, then of routers.
     pub fn all_search(&self) -> impl Iterator<Item = DnsName> {
         let leased = self.lease.iter().flat_map(|lease| &lease.search);
         self.config.search.iter().chain(leased).chain(&self.search).cloned()
@@ -87,9 +88,9 @@ impl AppliedLink {
 /// A name server as resolv.conf(5) names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NameServer {
-    /// Where it is.
+    /// The name server's address.
     pub address: IpAddr,
-    /// The link on which: a link-local address means nothing without it (RFC 4007 §11).
+    /// The link of a link-local address, which means nothing without it (RFC 4007 §11).
     pub zone: Option<InterfaceName>,
 }
 
@@ -109,7 +110,7 @@ impl std::fmt::Display for AppliedLink {
     }
 }
 
-/// Sets the kernel's host name. `/etc/hostname` is the image's own and stays as it is.
+/// Sets the kernel's host name. `/etc/hostname` belongs to the image and is not changed.
 pub fn set_hostname(name: &HostName) -> Result<(), NetworkError> {
     nix::unistd::sethostname(name.as_str())
         .map_err(|errno| NetworkError::HostName { name: name.clone(), source: errno.into() })

@@ -1,12 +1,12 @@
-//! A CA certificate as webpki's trust anchors.
+//! Makes webpki's trust anchors from a CA certificate. Verifies nothing.
 
 use der::{Decode, Encode};
 use rustls::pki_types::{CertificateDer, Der, TrustAnchor};
 
 use super::{Certificate, same_text};
 
-/// The CA under its own subject, and under each name by which one of `chain` calls an issuer that reads the same. webpki
-/// compares names byte by byte; RFC 5280 §7.1 has the kind of string not matter. The key is the same under every name.
+/// The CA under its own subject, and under each issuer name in `chain` that reads the same. webpki compares names byte
+/// by byte, but RFC 5280 §7.1 says that the kind of string does not matter. The key is the same under every name.
 pub(crate) fn anchors<'a>(
     ca: &[u8],
     chain: impl Iterator<Item = &'a [u8]>,
@@ -17,7 +17,7 @@ pub(crate) fn anchors<'a>(
     for certificate in chain.filter_map(|der| Certificate::from_der(der).ok()) {
         let issuer = &certificate.tbs_certificate.issuer;
         let Ok(name) = issuer.0.to_der() else { continue };
-        // An anchor has the value of a SEQUENCE, without tag and length.
+        // A trust anchor holds the value of the SEQUENCE, without tag and length.
         let Ok(value) = der::asn1::AnyRef::from_der(&name).map(|any| any.value().to_vec()) else { continue };
         let known = anchors.iter().any(|anchor| anchor.subject.as_ref() == value);
         if !known && same_text(issuer, &ca.tbs_certificate.subject) {

@@ -1,5 +1,5 @@
-//! What about a certificate keeps this program from using it, in words: for whoever has verified it and got a no. Looks
-//! for what is well known to trip up; decides nothing.
+//! Says in words what keeps this program from using a certificate that failed verification. Looks for well-known faults
+//! only, and decides nothing.
 
 use std::fmt;
 
@@ -13,36 +13,36 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use super::{Certificate, same_text};
 use crate::shown::printable;
 
-/// What keeps a certificate from being used, and whose it is.
+/// What keeps a certificate from being used, and which certificate it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Oddity {
-    /// The algorithm of its signature is not accepted.
+    /// The certificate's signature algorithm is not accepted.
     Signature {
         /// Its subject.
         whose: String,
         /// The algorithm.
         algorithm: String,
     },
-    /// Its key is not accepted.
+    /// The certificate's key is not accepted.
     Key {
         /// Its subject.
         whose: String,
-        /// What kind of key.
+        /// The kind of key.
         key: String,
     },
-    /// It has critical extensions that nobody here processes.
+    /// The certificate has critical extensions that this program does not process.
     Critical {
         /// Its subject.
         whose: String,
-        /// Which.
+        /// The extensions.
         extensions: Vec<String>,
     },
-    /// It is of a CA with name constraints of a kind that nobody here processes.
+    /// The certificate is of a CA, and has name constraints of a kind that this program does not process.
     Constraints {
         /// Its subject.
         whose: String,
     },
-    /// It calls its issuer by a name that reads like that CA's, and is another kind of string.
+    /// The certificate's issuer reads like the CA's name, but is another kind of string.
     Issuer {
         /// Its subject.
         whose: String,
@@ -96,8 +96,8 @@ impl fmt::Display for Oddity {
 /// The most certificates of a path that are looked at.
 const MAX_PATH: usize = 10;
 
-/// What is odd on the path from the first certificate of `chain` to `ca`, which may be one of several names for it. `None`
-/// when the names lead elsewhere: then that is what is wrong.
+/// What keeps a certificate on the path from the first certificate of `chain` to `ca` from being used. Names are
+/// compared as text. `None`: nothing is known, or the issuer names do not lead to `ca`, and that is the fault.
 pub(crate) fn oddity<'a>(chain: impl Iterator<Item = &'a [u8]>, ca: &[u8]) -> Option<Oddity> {
     let ca = Certificate::from_der(ca).ok()?;
     let all: Vec<Certificate> = chain.filter_map(|der| Certificate::from_der(der).ok()).collect();
@@ -119,7 +119,7 @@ pub(crate) fn oddity<'a>(chain: impl Iterator<Item = &'a [u8]>, ca: &[u8]) -> Op
         .enumerate()
         .find_map(|(at, certificate)| {
             let issuer = path.get(at.saturating_add(1));
-            // The CA is trusted as it is, but for its key and its constraints.
+            // The CA is trusted, so only its key and its name constraints can be odd.
             let own = if at == anchor { None } else { of_its_own(certificate) };
             own.or_else(|| of_its_key(certificate))
                 .or_else(|| of_its_issuer(certificate, issuer, anchor == at.saturating_add(1)))
@@ -127,7 +127,7 @@ pub(crate) fn oddity<'a>(chain: impl Iterator<Item = &'a [u8]>, ca: &[u8]) -> Op
         .or_else(|| path.iter().skip(1).find_map(|ca| of_its_constraints(ca)))
 }
 
-/// The same of one certificate's key alone.
+/// The same for one certificate's key alone.
 pub(crate) fn odd_key(der: &[u8]) -> Option<Oddity> {
     of_its_key(&Certificate::from_der(der).ok()?)
 }
@@ -178,15 +178,15 @@ fn modulus_bits(spki: &SubjectPublicKeyInfoOwned) -> Option<usize> {
     bytes.len().checked_mul(8)?.checked_sub(leading)
 }
 
-/// The CA itself goes by every name that reads like its own.
+/// A certificate may name the CA itself by any name that reads the same: see `anchors`.
 fn of_its_issuer(certificate: &Certificate, issuer: Option<&&Certificate>, is_ca: bool) -> Option<Oddity> {
     let (name, issuer) = (&certificate.tbs_certificate.issuer, &issuer?.tbs_certificate.subject);
     let differ = !is_ca && name != issuer;
     differ.then(|| Oddity::Issuer { whose: subject(certificate), issuer: printable(&issuer.to_string()) })
 }
 
-/// webpki processes constraints of DNS names and addresses. Of the other kinds every name is refused that there is, and
-/// each certificate has a directory name: its subject.
+/// webpki processes constraints of DNS names and addresses. With a constraint of another kind it refuses every name of
+/// that kind, and each certificate has a directory name: its subject.
 fn of_its_constraints(ca: &Certificate) -> Option<Oddity> {
     let (_, NameConstraints { permitted_subtrees, excluded_subtrees }) = ca.tbs_certificate.get().ok()??;
     let mut bases = permitted_subtrees.iter().chain(&excluded_subtrees).flatten().map(|subtree| &subtree.base);
@@ -201,7 +201,7 @@ fn named(oid: ObjectIdentifier, names: &[(ObjectIdentifier, &str)]) -> String {
 /// RFC 8017 appendix C.
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
-/// What people still sign with, and its name.
+/// Algorithms that CAs still sign with and that are not accepted, and their names.
 const SIGNATURES: [(ObjectIdentifier, &str); 4] = [
     (ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.4"), "MD5 and RSA"),
     (ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.5"), "SHA-1 and RSA"),
@@ -209,7 +209,8 @@ const SIGNATURES: [(ObjectIdentifier, &str); 4] = [
     (ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"), "SHA-1 and ECDSA"),
 ];
 
-/// What webpki processes: keyUsage, subjectAltName, basicConstraints, nameConstraints, cRLDistributionPoints, extKeyUsage.
+/// Extensions that webpki processes: keyUsage, subjectAltName, basicConstraints, nameConstraints,
+/// cRLDistributionPoints, extKeyUsage.
 const PROCESSED: [ObjectIdentifier; 6] = [
     ObjectIdentifier::new_unwrap("2.5.29.15"),
     ObjectIdentifier::new_unwrap("2.5.29.17"),
@@ -219,7 +220,7 @@ const PROCESSED: [ObjectIdentifier; 6] = [
     ObjectIdentifier::new_unwrap("2.5.29.37"),
 ];
 
-/// What may be critical besides (RFC 5280 §4.2), and its name.
+/// Other extensions that may be critical (RFC 5280 §4.2), and their names.
 const EXTENSIONS: [(ObjectIdentifier, &str); 4] = [
     (ObjectIdentifier::new_unwrap("2.5.29.32"), "certificatePolicies"),
     (ObjectIdentifier::new_unwrap("2.5.29.33"), "policyMappings"),
@@ -227,8 +228,8 @@ const EXTENSIONS: [(ObjectIdentifier, &str); 4] = [
     (ObjectIdentifier::new_unwrap("2.5.29.54"), "inhibitAnyPolicy"),
 ];
 
-/// webpki's errors in the words of this program. Those of validity, name and purpose are told better where both sides are
-/// known.
+/// webpki's errors in the words of this program. Callers that know both sides describe errors of validity, name and
+/// purpose in more detail.
 pub(crate) fn words(error: &webpki::Error) -> &'static str {
     use webpki::Error;
     match error {

@@ -1,4 +1,4 @@
-//! What a check-in is told and may ask for, and what it tells a console. Does nothing.
+//! What a check-in is told, what it may ask for, and what it reports to a console. Types only: nothing here acts.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::plan::{ClockPlan, Server};
 use crate::time::{Deadline, Timestamp};
 use crate::tls::ClientCertificate;
 
-/// What the check-in may ask of the privileged half, by value: exactly these.
+/// What the check-in may ask of the privileged half, by value. Exactly these things are possible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ask {
-    /// Set system clock and real-time clock to this time. It is right to within a second, and confirmed: a server
-    /// whose certificate is valid at that time said so.
+    /// Set the system clock and the real-time clock to this time. The time is right to within a second, and confirmed:
+    /// a server whose certificate is valid at that time told it.
     SetClock(Timestamp),
-    /// No server can be reached over the network that there is: bring up one more link or address, and wait for that
-    /// until then at the latest.
+    /// No server can be reached over the present network: bring up one more link or address, and wait for it until this
+    /// deadline.
     NextLink(Deadline),
-    /// Renew the leases that are due, and restore addresses that are gone, until then at the latest.
+    /// Renew the leases that are due, and restore addresses that are gone, until this deadline.
     RenewLease(Deadline),
 }
 
-/// What became of it.
+/// What became of an [`Ask`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply {
     /// It was done, and something may have changed.
@@ -33,30 +33,30 @@ pub enum Reply {
     NothingMore,
 }
 
-/// What is going on, for a console.
+/// An event of the check-in, for a console.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// A server said what time it is, and the time is credible.
     Clock {
-        /// URL and address.
+        /// URL and address of the server.
         server: &'a str,
         /// Its Date.
         date: Timestamp,
     },
-    /// A server holds the request until an administrator approves it. Told once for each server.
+    /// A server holds the request until an administrator approves it. Reported once for each server.
     Approval {
-        /// Which server.
+        /// The server's URL.
         url: &'a EstUrl,
-        /// Whose request.
+        /// The node that asks.
         node: &'a NodeName,
-        /// What console and administrator compare.
+        /// The code that console and administrator compare.
         code: KeyCode,
     },
-    /// Nothing worked yet. Told when something changed, and every minute.
+    /// No server has given a certificate yet. Reported when something changed, and every minute.
     Waiting {
         /// The most telling failure of each URL.
         attempts: &'a [&'a Attempt],
-        /// Until the next try.
+        /// The wait until the next try.
         delay: Duration,
     },
 }
@@ -84,20 +84,20 @@ impl std::fmt::Display for Progress<'_> {
 /// What a check-in needs to know.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// Whom to ask, and whom to trust.
+    /// The servers to ask, and the CA to trust.
     pub server: &'a Server,
     /// What is known about the time of day.
     pub clock: &'a ClockPlan,
     /// Key and CSR.
     pub identity: &'a Identity,
-    /// The certificate that is to be renewed, with its key; `None` asks for the first one.
+    /// The certificate that is to be renewed, with its key; `None`: this is the first certificate.
     pub renews: Option<&'a ClientCertificate>,
     /// User-Agent header field.
     pub user_agent: &'a str,
     /// How long an administrator may take to approve a first certificate, from the first 202 on; `None`: for ever. A
     /// renewal has until its deadline.
     pub approval_timeout: Option<Duration>,
-    /// The line that the payload came on, for `line:`.
+    /// The line that the payload came on, for the URL `line:`.
     pub line: Option<Line<'a>>,
 }
 
@@ -106,7 +106,7 @@ pub struct Context<'a> {
 pub struct Line<'a> {
     /// The conversation.
     pub dialogue: &'a Dialogue,
-    /// What is said on it: the CSR with its proof.
+    /// The request that is sent on it: the CSR with its proof.
     pub request: &'a [u8],
 }
 

@@ -1,4 +1,4 @@
-//! Why there is no certificate, in words for whoever stands at the console.
+//! Says why there is no certificate, in words for an operator at the console. Never acts on an error.
 
 use std::fmt;
 use std::io;
@@ -21,14 +21,14 @@ use crate::tls::TlsError;
 /// Why there is no certificate.
 #[derive(Debug)]
 pub enum CheckinError {
-    /// No URL worked, and none will by itself.
+    /// No URL worked, and another try is of no use.
     Failed {
         /// The most telling failure of each URL.
         attempts: Vec<Attempt>,
     },
     /// The deadline has passed.
     GaveUp {
-        /// How long it was tried.
+        /// How long the check-in tried.
         waited: Duration,
         /// The most telling failure of each URL that was tried.
         attempts: Vec<Attempt>,
@@ -37,44 +37,44 @@ pub enum CheckinError {
     NotApproved(Box<Unapproved>),
     /// The payload has expired.
     Expired {
-        /// When.
+        /// When it expired.
         expiry: Timestamp,
-        /// What time it is.
+        /// The time of day.
         date: Timestamp,
-        /// Who says so.
+        /// The source of that time.
         server: String,
     },
     /// The certificate that was to be renewed has ended.
     Ended {
-        /// When.
+        /// When it ended.
         not_after: Timestamp,
-        /// What time it is.
+        /// The time of day.
         date: Timestamp,
-        /// Who says so.
+        /// The source of that time.
         server: String,
     },
-    /// What the check-in asked for was not done.
+    /// The privileged half did not do what the check-in asked for.
     Ask(AskError),
 }
 
 /// A request that no administrator approved in time.
 #[derive(Debug)]
 pub struct Unapproved {
-    /// Where it is held.
+    /// The URL whose server holds it.
     pub url: EstUrl,
-    /// Whose it is.
+    /// The node that it is for.
     pub node: NodeName,
-    /// What console and administrator compare.
+    /// The code that console and administrator compare.
     pub code: KeyCode,
-    /// How long was waited.
+    /// How long the node waited.
     pub waited: Duration,
-    /// Whether it was for a certificate's successor.
+    /// Whether it was for the renewal of a certificate.
     pub renewal: bool,
-    /// Why the server could not be asked in the end, when it could not.
+    /// Why the server could not be asked in the end; `None`: it could be asked.
     pub failed: Option<Failure>,
 }
 
-/// Why the privileged half did not do what it was asked for.
+/// Why the privileged half did not do what the check-in asked for.
 #[derive(Debug)]
 pub enum AskError {
     /// The clock was not set.
@@ -88,13 +88,13 @@ pub enum AskError {
 pub struct Attempt {
     /// The URL.
     pub url: EstUrl,
-    /// The address, once there was one.
+    /// The server's address, once it is known.
     pub address: Option<SocketAddr>,
-    /// What was being done.
+    /// The step that failed.
     pub step: Step,
-    /// What went wrong. Of several tries at one URL, that of the most telling one.
+    /// What went wrong. Of several tries at one URL, this is the most telling failure.
     pub failure: Failure,
-    /// What went wrong last, when that tells less.
+    /// What went wrong last, when it tells less than `failure`.
     pub last: Option<Failure>,
 }
 
@@ -105,12 +105,12 @@ impl Attempt {
     }
 }
 
-/// What an attempt does.
+/// A step of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// Fetching the CA certificates and the time.
     Probe,
-    /// Fetching the CA certificates from a server that wants credentials for them.
+    /// Fetching the CA certificates from a server that wants credentials for that.
     CaCerts,
     /// Asking for the certificate.
     Enrol,
@@ -127,12 +127,12 @@ pub enum Phase {
     Answer,
 }
 
-/// A host name that has no address, as far as is known.
+/// A host name without a known address.
 #[derive(Debug)]
 pub struct Unresolved {
     /// The name.
     pub name: DnsName,
-    /// Who was asked: name servers of `/etc/resolv.conf`.
+    /// The name servers of `/etc/resolv.conf`, which were asked.
     pub servers: Vec<String>,
     /// Why it has no IPv4 address.
     pub a: NoAddress,
@@ -141,7 +141,7 @@ pub struct Unresolved {
 }
 
 impl Unresolved {
-    /// Whether nobody answered at all.
+    /// Whether no name server answered at all.
     pub fn is_silent(&self) -> bool {
         matches!((&self.a, &self.aaaa), (NoAddress::Silence, NoAddress::Silence))
     }
@@ -150,35 +150,35 @@ impl Unresolved {
 /// What went wrong with one URL.
 #[derive(Debug)]
 pub enum Failure {
-    /// The name has no address, or none is known in time.
+    /// The name has no address, or none became known in time.
     Resolve(Box<Unresolved>),
     /// No address takes a connection.
     Connect(Vec<(SocketAddr, io::Error)>),
     /// Something did not happen in time.
     TimedOut(Phase),
-    /// No TLS connection, or it broke.
+    /// There is no TLS connection, or it broke.
     Tls(TlsError),
-    /// The answer is of no use.
+    /// The answer cannot be used.
     Est(EstError),
     /// The probe's answer has no Date.
     NoDate,
-    /// The probe's answer has a Date that is none.
+    /// The probe's answer has a Date header that is no date.
     NotADate(String),
-    /// A Date at which the server's own certificate is not valid.
+    /// The probe's answer has a Date at which the server's own certificate is not valid.
     DateOutsideCertificate {
         /// The Date.
         date: Timestamp,
-        /// The certificate.
+        /// The server's certificate.
         server: Box<CertificateFacts>,
     },
-    /// A Date before the earliest time that it can be.
+    /// The probe's answer has a Date before the earliest time that it can be.
     DateBeforeFloor {
         /// The Date.
         date: Timestamp,
         /// The earliest time.
         floor: Timestamp,
     },
-    /// 401: the server wants credentials that this node does not have, or refuses those that it got.
+    /// 401: the server wants credentials that this node does not have, or refuses those that the node sent.
     Credentials {
         /// Whether name and token were sent.
         sent: bool,
@@ -186,16 +186,16 @@ pub enum Failure {
         token: bool,
         /// The authentication schemes that the server offers.
         schemes: Vec<String>,
-        /// What the server says about it.
+        /// The server's own words.
         text: String,
     },
     /// The certificate is not the one that was asked for.
     Answer(Box<AnswerError>),
-    /// There is no line.
+    /// There is no line to a host.
     NoLine,
-    /// The host on the line says no, and why.
+    /// The host on the line refuses the request, with its words.
     LineRefused(String),
-    /// The line to the host is gone, and why.
+    /// The line to the host is lost, with the reason.
     LineLost(String),
     /// The host on the line does not take a request.
     LineNotTaken(NotTaken),
@@ -220,7 +220,7 @@ impl fmt::Display for CheckinError {
             CheckinError::NotApproved(unapproved) => {
                 let Unapproved { url, node, code, waited, renewal, failed } = unapproved.as_ref();
                 write!(f, "nobody approved key {code} at {url} within {:.0} s; ", waited.as_secs_f64())?;
-                // The key of a renewal is gone: approving it now would be too late.
+                // The key of a renewal is gone by then: approving it would be too late.
                 match renewal {
                     true => f.write_str("approve it there while it waits, and allow more time for that with --timeout"),
                     false => write!(
@@ -251,7 +251,7 @@ impl fmt::Display for CheckinError {
     }
 }
 
-/// The attempt with everything that caused its failure: several of them stand in one line.
+/// The attempt with all causes of its failure, because several attempts stand in one line.
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let doing = match self.step {
@@ -394,7 +394,7 @@ impl std::error::Error for CheckinError {
 impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // Shown by this error itself, so that what follows is its cause.
+            // Display shows this error itself, so its source is the next cause.
             Failure::Tls(error) => error.source(),
             _ => None,
         }

@@ -1,7 +1,8 @@
-//! Connections, and requests with their answers on them, bounded by a deadline. Knows HTTP's frame, not EST.
+//! Connections to a server, and requests with their answers on them, all bounded by a deadline. Knows HTTP's framing,
+//! never the meaning of an EST message.
 //!
-//! What is said on a connection is a matter of its type: a [`Tentative`] one takes a [`PublicRequest`] alone, and only a
-//! [`Strict`] one a [`SecretRequest`].
+//! The type of a connection says what may be sent on it: a [`Tentative`] connection takes a [`PublicRequest`] only, and
+//! nothing but a [`Strict`] one takes a [`SecretRequest`].
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,25 +22,26 @@ use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp};
 use crate::tls::{self, ClientCertificate, Connection, Strict, Tentative, TlsError};
 
-/// An answer and who gave it.
+/// An answer, and the address that it came from.
 pub(super) struct Answer {
     pub(super) response: Response,
     pub(super) address: SocketAddr,
 }
 
-/// What went wrong, and the address once there was one.
+/// What went wrong, and the server's address once it is known.
 pub(super) type Failed = (Option<SocketAddr>, Failure);
 
-/// A connection to a server that was verified. What may be said on it, depends on when its certificate is valid.
+/// A connection to a server that was verified. What may be sent on it depends on when the server's certificate is
+/// valid.
 pub(super) struct Open<T> {
     connection: Connection<Timed, T>,
     address: SocketAddr,
-    /// It has carried an answer. What came behind that.
+    /// Bytes that came behind the last answer; `None`: the connection has not carried an answer yet.
     behind: Option<Vec<u8>>,
 }
 
-/// The answer to a request, and the connection where the server keeps it. `None`: the server had closed the connection after
-/// an answer before, or has done so now without a byte of another one.
+/// The answer to a request, and the connection if the server keeps it open. `None`: the server closed the connection
+/// after an earlier answer, and sent no byte of this one.
 pub(super) type Asked<T> = Option<(Answer, Option<Open<T>>)>;
 
 /// Connects to the server of `url`, whose certificate was valid at some moment of `life`.
@@ -52,7 +54,7 @@ pub(super) fn probe(
     reach(url, deadline, |stream| tls::probe(stream, url.host(), ca, life))
 }
 
-/// Connects to the server of `url`, whose certificate is valid now.
+/// Connects to the server of `url`, whose certificate is valid at the time of `clock`.
 pub(super) fn open(
     url: &HttpsUrl,
     ca: &CaCertificate,
@@ -76,10 +78,10 @@ fn reach<T>(
 }
 
 impl Open<Tentative> {
-    /// Sends a request with nothing secret in it, and reads the answer.
+    /// Sends a request that holds no secret, and reads the answer.
     pub(super) fn ask(self, request: &PublicRequest) -> Result<(Answer, Option<Open<Tentative>>), Failed> {
         let address = self.address;
-        // Only a connection that has carried an answer is gone.
+        // Only a connection that has carried an answer before comes here.
         let gone = || (Some(address), Failure::Est(EstError::Truncated { have: 0, want: None }));
         self.talk(request.as_bytes())?.ok_or_else(gone)
     }
@@ -89,10 +91,11 @@ impl Open<Tentative> {
         &self.connection.server
     }
 
-    /// The same connection, if the server's certificate is valid now.
+    /// The same connection, if the server's certificate is valid at the time of `clock`.
     pub(super) fn confirm(self, clock: Clock) -> Option<Open<Strict>> {
         let Open { connection, address, behind } = self;
-        // Why it is not, the next connection says: the server may have another certificate by then.
+        // The reason is not reported here. The next connection reports it: the server may have another certificate by
+        // then.
         let connection = connection.confirm(clock).ok()?;
         Some(Open { connection, address, behind })
     }
@@ -125,7 +128,7 @@ impl<T> Open<T> {
         Ok(Some((Answer { response, address }, kept)))
     }
 
-    /// `begun`: something came that belongs to the answer.
+    /// Sends a request and reads the answer. `begun` is set once a byte of the answer has come.
     fn exchange(&mut self, request: &[u8], begun: &mut bool) -> Result<Response, Failure> {
         let broken = |error| failure(error, Phase::Answer);
         self.connection.send(request).map_err(broken)?;
@@ -144,8 +147,9 @@ impl<T> Open<T> {
         }
     }
 
-    /// Whether the server waits for another request; false when it has closed the connection. What it says without being
-    /// asked could be taken for the answer to the next request, so that there is none. A stray CRLF some servers send.
+    /// Whether the server waits for another request; false when it has closed the connection. Bytes that the server
+    /// sends unasked could be taken for the answer to the next request, so they are an error. A stray CRLF is allowed,
+    /// because some servers send one.
     fn is_quiet(&mut self) -> Result<bool, Failure> {
         let mut unasked = self.behind.take().unwrap_or_default();
         self.connection.transport().waits = false;
@@ -176,14 +180,14 @@ fn failure(error: TlsError, phase: Phase) -> Failure {
 
 /// The longest that all addresses of a name together may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// The next address is tried beside one that has not answered for this long (RFC 8305 §5).
+/// If an address has not answered for this long, the next one is tried beside it (RFC 8305 §5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
-/// How long addresses of the other family are waited for when every known address has refused. A name server that was
-/// only slow has them ready in the next round.
+/// How long to wait for addresses of the other family when every known address has refused. If a name server was only
+/// slow, they are there in the next round.
 const LATE_FAMILY: Duration = Duration::from_secs(1);
 
-/// The first address that takes a connection. One that swallows packets delays the next one by a quarter of a second,
-/// one that refuses not at all.
+/// Connects to the first address that accepts. An address that does not answer delays the next one by a quarter of a
+/// second; an address that refuses does not delay it.
 fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, SocketAddr), Failed> {
     let mut trying: Vec<(OwnedFd, SocketAddr)> = Vec::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
@@ -249,7 +253,7 @@ fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
     }
     let stream = TcpStream::from(socket);
     stream.set_nonblocking(false)?;
-    // One request in one go: nothing is gained by waiting for more to send.
+    // A request is written in one go, so waiting for more to send gains nothing.
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -258,14 +262,14 @@ fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
 struct Timed {
     stream: TcpStream,
     deadline: Deadline,
-    /// A read waits for bytes; else it takes what is there.
+    /// A read waits for bytes. Otherwise it takes the bytes that are there.
     waits: bool,
 }
 
 impl Timed {
     fn left(&self) -> io::Result<Option<Duration>> {
         match self.deadline.remaining() {
-            // A timeout of zero would mean none at all.
+            // A timeout of zero would mean no timeout.
             left if left.is_zero() => Err(io::ErrorKind::TimedOut.into()),
             left => Ok(Some(left)),
         }
@@ -293,7 +297,7 @@ impl Write for Timed {
     }
 }
 
-/// socket(7), SO_RCVTIMEO: a timeout shows as EAGAIN.
+/// socket(7), SO_RCVTIMEO: EAGAIN means that the timeout has passed.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
@@ -318,12 +322,12 @@ mod tests {
         let _filler = TcpStream::connect(silent).unwrap();
         // tcpmux (RFC 1078), which nobody runs.
         let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        // The silent one costs no more than its turn: it would take all of this.
+        // The silent address costs no more than its turn. Without turns it would take all of this time.
         let deadline = Deadline::after(Duration::from_secs(120));
         let (_, found) =
             connect(&mut Addresses::known(&[closed, silent, live]), deadline).map_err(|(_, failure)| failure).unwrap();
         assert_eq!(found, live);
-        // As short as this machine can bear: both are to be tried before it has passed.
+        // As short as this machine can bear: both addresses are to be tried before it has passed.
         let mut limit = Duration::from_millis(300);
         let errors = loop {
             match connect(&mut Addresses::known(&[closed, silent]), deadline.at_most(limit)).err().unwrap() {

@@ -1,8 +1,8 @@
-//! The addresses of a server, by the C library, within a deadline. Connects to none of them.
+//! Looks up the addresses of a server with the C library, within a deadline. Never connects to one.
 //!
-//! Each family has a lookup of its own (RFC 8305 §3): name servers of isolated networks answer for A and refuse AAAA, or
-//! keep silent about it, and musl gives up a lookup for both families when one of the two answers is an error. What a
-//! name server says is believed only as a place to try: the certificate decides who is there.
+//! Each address family has a lookup of its own (RFC 8305 §3). Name servers of isolated networks answer for A, but
+//! refuse AAAA or stay silent about it, and musl gives up a lookup of both families when one of the two answers is an
+//! error. A name server's answer is only a place to try: the certificate decides which server is there.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -16,11 +16,11 @@ use crate::payload::{DnsName, HttpsUrl, UrlHost};
 use crate::sys::{self, NoAddress};
 use crate::time::Deadline;
 
-/// Addresses to try, in the order in which to try them. Of a name more may become known while the first are tried.
+/// Addresses to try, in order. More addresses of a name may become known while the first ones are tried.
 pub(super) struct Addresses {
     ipv6: VecDeque<SocketAddr>,
     ipv4: VecDeque<SocketAddr>,
-    /// Those that were tried.
+    /// The addresses that were tried.
     given: Vec<SocketAddr>,
     lookups: Option<Lookups>,
 }
@@ -29,7 +29,8 @@ pub(super) struct Addresses {
 const MAX_ADDRESSES: usize = 8;
 
 impl Addresses {
-    /// Those of a URL's host. Of a name: waits until there is one to begin with, or none to be had.
+    /// The addresses of a URL's host. For a name, it waits until there is an address to begin with, or until none can
+    /// come.
     pub(super) fn of(url: &HttpsUrl, deadline: Deadline) -> Result<Addresses, Failure> {
         let name = match url.host() {
             UrlHost::Ip(address) => return Ok(Addresses::known(&[SocketAddr::new(*address, url.port())])),
@@ -40,7 +41,7 @@ impl Addresses {
         while addresses.first_is_awaited() {
             addresses.wait(deadline);
         }
-        // IPv6 goes first, and is given a moment when IPv4 is known first.
+        // IPv6 goes first. When IPv4 is known first, IPv6 gets a moment more.
         if addresses.ipv6.is_empty() {
             addresses.wait(deadline.at_most(RESOLUTION_DELAY));
         }
@@ -55,7 +56,8 @@ impl Addresses {
         Addresses { ipv6, ipv4, given: Vec::new(), lookups: None }
     }
 
-    /// The next one to try: the families take turns, IPv6 first (RFC 8305 §4). A family without a route costs one try.
+    /// The next address to try. The families take turns, IPv6 first (RFC 8305 §4). A family without a route costs one
+    /// try.
     pub(super) fn next(&mut self) -> Option<SocketAddr> {
         self.take_in(Duration::ZERO);
         loop {
@@ -72,12 +74,12 @@ impl Addresses {
         }
     }
 
-    /// Whether there may be another one to try, now or later.
+    /// Whether there may be another address to try, now or later.
     pub(super) fn more(&self) -> bool {
         self.given.len() < MAX_ADDRESSES && (!self.is_empty() || self.under_way())
     }
 
-    /// Waits for a lookup that is still under way. False when there is none, or it gave nothing by the deadline.
+    /// Waits for a lookup that is still under way. False when there is none, or when none has answered by the deadline.
     pub(super) fn wait(&mut self, deadline: Deadline) -> bool {
         self.under_way() && self.take_in(deadline.remaining())
     }
@@ -94,7 +96,7 @@ impl Addresses {
         self.lookups.as_ref().is_some_and(|lookups| lookups.under_way())
     }
 
-    /// Takes in what is answered within this time. False when nothing was.
+    /// Takes in what a lookup answers within `limit`. False when none answers.
     fn take_in(&mut self, limit: Duration) -> bool {
         let Some(lookups) = &mut self.lookups else { return false };
         let Some(found) = lookups.next(limit) else { return false };
@@ -105,27 +107,27 @@ impl Addresses {
     }
 }
 
-/// The longest that name servers may take. musl asks all of them at once, twice in 5 s each time.
+/// The longest that name servers may take. musl asks all of them at once, twice, and waits 5 s each time.
 const RESOLVE: Duration = Duration::from_secs(11);
 /// RFC 8305 §3: how long an IPv4 address waits for the name's IPv6 addresses.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// One lookup for each family.
 ///
-/// getaddrinfo(3) has no deadline, so threads of their own wait for it. One that comes too late finds nobody who listens,
-/// and ends; the C library's own timeouts see to that.
+/// getaddrinfo(3) has no deadline, so each lookup runs in a thread of its own. A lookup that takes too long finds no
+/// receiver any more, and its thread ends. The C library's own timeouts see to that.
 struct Lookups {
     port: u16,
     deadline: Deadline,
     answers: Receiver<(bool, Found)>,
-    /// Those that gave no address: whether it is the lookup for IPv6, and why.
+    /// The lookups without an address: whether it was the one for IPv6, and why there is none.
     without: Vec<(bool, NoAddress)>,
     answered: usize,
 }
 
 type Found = Result<Vec<IpAddr>, NoAddress>;
 
-/// Whether IPv6 is asked for: AAAA first, so that its answer comes first where both are as fast.
+/// Whether IPv6 is looked up. AAAA goes first, so that its answer comes first when both are equally fast.
 const FAMILIES: [bool; 2] = [true, false];
 
 impl Lookups {
@@ -144,7 +146,7 @@ impl Lookups {
         self.answered < FAMILIES.len() && !self.deadline.expired()
     }
 
-    /// What the next lookup found, if it has an answer within this time; nothing is an answer, too.
+    /// What the next lookup found, if one answers within `limit`. An answer without an address counts, too.
     fn next(&mut self, limit: Duration) -> Option<Vec<SocketAddr>> {
         match self.answers.recv_timeout(limit.min(self.deadline.remaining())) {
             Ok((ipv6, found)) => Some(self.note(ipv6, found)),
@@ -183,13 +185,13 @@ impl Lookups {
 fn spawn(name: &DnsName, ipv6: bool, sender: Sender<(bool, Found)>) -> std::io::Result<()> {
     let name = CString::new(name.as_str())?;
     let look_up = move || {
-        // Nobody listens any more when the deadline has passed, or a connection stands.
+        // Once the deadline has passed or a connection exists, there is no receiver any more.
         let _ = sender.send((ipv6, sys::look_up(&name, ipv6)));
     };
     std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up).map(drop)
 }
 
-/// resolv.conf(5): the C library asks the first three, and skips what is no address.
+/// resolv.conf(5): the C library asks the first three name servers, and skips words that are no address.
 fn name_servers(text: &str) -> Vec<String> {
     let is_address = |word: &&str| {
         let (address, zone) = word.split_once('%').unwrap_or((word, "lo"));
@@ -249,7 +251,7 @@ mod tests {
         assert!(addresses.wait(Deadline::after(Duration::ZERO)) && addresses.first_is_awaited());
         sender.send((false, Err(NoAddress::Silence))).unwrap();
         assert!(addresses.wait(Deadline::after(Duration::ZERO)) && !addresses.first_is_awaited() && !addresses.more());
-        // Nothing is under way any more.
+        // No lookup is under way any more.
         assert!(!addresses.wait(Deadline::after(Duration::from_secs(600))));
     }
 

@@ -1,4 +1,4 @@
-//! One URL in the course of a check-in: what is known about its server, and when to ask it again.
+//! One URL in the course of a check-in: what is known about its server, and when to ask it again. Never connects.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::time::{Clock, Deadline};
 /// One URL, and what was learned about its server.
 pub(super) struct Site<'a> {
     pub(super) url: &'a EstUrl,
-    /// What the server takes.
+    /// The layout of a request's body that the server takes.
     pub(super) lines: Lines,
     /// From the last probe whose Date was confirmed.
     pub(super) confirmed: Option<Confirmed>,
-    /// It was visited.
+    /// The URL was visited.
     pub(super) tried: bool,
-    /// What went wrong; kept until something better is known, so that no end is without its reason.
+    /// What went wrong. It is kept until a visit goes better, so that every failed check-in has a reason to report.
     pub(super) failed: Option<Attempt>,
-    /// Asking again is of no use.
+    /// Another visit is of no use.
     pub(super) over: bool,
-    /// What went wrong last was that it is not the right server, or does not take this node for the right one.
+    /// The last failure was one of TLS: another server may be there, or the server does not accept this node.
     pub(super) stranger: bool,
-    /// Not asked again before this moment since boot: its server said so.
+    /// The URL is not visited before this moment since boot, because its server asked for a wait.
     pub(super) not_before: Option<Duration>,
 }
 
@@ -34,14 +34,14 @@ impl Site<'_> {
         Site { url, lines: Lines::Of64, confirmed: None, tried, failed: None, over, stranger, not_before: None }
     }
 
-    /// A visit that cannot come to its end tells nothing, and may leave the server with half a request. The first one is
-    /// always made, and a look for an answer on the line takes no time.
+    /// Whether there is time for a visit. A visit that cannot finish tells nothing, and may leave the server with half
+    /// a request. The first visit is always made, and a look for an answer on the line takes no time.
     pub(super) fn has_enough(&self, until: Deadline) -> bool {
         !self.tried || *self.url == EstUrl::Line || until.remaining() >= wait::ENOUGH
     }
 
-    /// Another network may have another server by the same name, and a way that is not full. What a server said that
-    /// proved to be the right one, holds there, too.
+    /// Forgets what may be different on another network, where another server may have the same name, or a busy server
+    /// may be reached another way. A refusal by a server that proved to be the right one holds there, too.
     pub(super) fn on_another_network(&mut self) {
         self.not_before = None;
         self.over &= !self.stranger;
@@ -54,7 +54,7 @@ pub(super) struct Confirmed {
     pub(super) cas: Certificates,
 }
 
-/// DER, each.
+/// Certificates in DER.
 pub(super) type Certificates = Vec<Vec<u8>>;
 
 /// A request that a server holds until an administrator approves it.
@@ -69,7 +69,7 @@ pub(super) enum Visited {
     Held(Option<Duration>),
 }
 
-/// Why a visit ended: this URL, or everything.
+/// Why a visit ended: with this URL's failure, or with that of the whole check-in.
 pub(super) enum Stop {
     Here(Box<Attempt>),
     Everything(Box<CheckinError>),

@@ -1,5 +1,5 @@
-//! What a failure means for the check-in: whether another try is of use, when, and how much it tells about what is wrong.
-//! Pure.
+//! What a failure means for the check-in: whether another try is of use, when to try, and how much the failure tells
+//! about the cause. Sends nothing and waits for nothing.
 
 use std::io;
 use std::time::Duration;
@@ -9,24 +9,25 @@ use crate::est::{EstError, RetryAfter};
 use crate::time::Timestamp;
 use crate::tls::{TlsError, about_certificates};
 
-/// How far a try came, and so how much its failure tells; the least first.
+/// How far a try came, and so how much its failure tells. The least telling comes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Tells {
-    /// Nobody said anything in time: maybe there was too little of it.
+    /// Nothing answered in time. Maybe the time was too short.
     Silence,
-    /// The network or a name server says that there is no way.
+    /// The network or a name server says that there is no way to the server.
     NoWay,
-    /// Somebody is there, and takes no connection or drops it.
+    /// Some machine answers, but takes no connection or drops it.
     NoConnection,
-    /// The right server is there, and gave no answer, or half of one.
+    /// The right server is there, but gave no answer or half of one.
     NoAnswer,
-    /// Somebody is there who is not, or does not take this node for, the right one.
+    /// The machine that answers is not the right server, or does not accept this node.
     NoTrust,
     /// The right server said what is wrong.
     Answer,
 }
 
-/// Of one URL's failures the one to tell: the newer one, unless it tells less. Then it is told behind the other one.
+/// The failure of a URL that is reported: the newer one, unless it tells less. If it does, the older one is
+/// reported, with the newer one behind it.
 pub(super) fn more_telling(before: Option<Attempt>, now: Attempt) -> Attempt {
     match before {
         Some(before) if before.failure.tells() > now.failure.tells() => Attempt { last: Some(now.failure), ..before },
@@ -35,12 +36,12 @@ pub(super) fn more_telling(before: Option<Attempt>, now: Attempt) -> Attempt {
 }
 
 impl Failure {
-    /// Whether trying again is of no use.
+    /// Whether the failure is permanent, so that another try is of no use.
     pub fn lasts(&self) -> bool {
         match self {
             Failure::Resolve(_) | Failure::Connect(_) | Failure::TimedOut(_) => false,
             Failure::Tls(TlsError::Refused(_)) => true,
-            // Another protocol on that port.
+            // The server speaks another protocol on that port.
             Failure::Tls(TlsError::Protocol(rustls::Error::InvalidMessage(_))) => true,
             Failure::Tls(TlsError::Protocol(rustls::Error::AlertReceived(alert))) => about_certificates(*alert),
             Failure::Tls(_) => false,
@@ -59,8 +60,9 @@ impl Failure {
         }
     }
 
-    /// When to ask again, by a server that cannot answer now. A date that has no Date beside it, and came
-    /// before a server told the time, counts from this machine's clock, for want of better.
+    /// How long a server that cannot answer now wants this node to wait. A Retry-After date counts from the answer's
+    /// Date. Without a Date, and before a server told the time, it counts from this machine's clock, for want of a
+    /// better one.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Failure::Est(EstError::Busy { retry_after: Some(RetryAfter::Delay(delay)), .. }) => Some(*delay),
@@ -71,12 +73,12 @@ impl Failure {
         }
     }
 
-    /// Whether this may be the network's fault and not the server's: nobody answered at all, or the answer stopped
+    /// Whether the network may be at fault and not the server: nothing answered at all, or the TLS handshake stopped
     /// where packets get big. Another link may lead to the server.
     pub fn unreachable(&self) -> bool {
         match self {
             Failure::Resolve(_) => true,
-            // Whoever refuses is there.
+            // An address that refuses a connection can be reached.
             Failure::Connect(errors) => {
                 let there = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
                 !errors.iter().any(|(_, error)| there.contains(&error.kind()))
@@ -86,7 +88,7 @@ impl Failure {
         }
     }
 
-    /// How much it tells.
+    /// How much the failure tells.
     pub(super) fn tells(&self) -> Tells {
         match self {
             Failure::TimedOut(Phase::Connect | Phase::Handshake) => Tells::Silence,
@@ -138,7 +140,7 @@ mod tests {
         Failure::Est(EstError::Busy { status: 500, text: "a fault".to_owned(), retry_after: None })
     }
 
-    /// One for each rank, the least telling first.
+    /// One list for each rank, the least telling rank first.
     fn ranks() -> Vec<Vec<Failure>> {
         use io::ErrorKind::{ConnectionRefused, ConnectionReset, NetworkUnreachable, TimedOut};
         vec![
@@ -149,7 +151,7 @@ mod tests {
                 connect(&[TimedOut, TimedOut]),
             ],
             vec![unresolved(NoAddress::Unknown), connect(&[NetworkUnreachable, TimedOut])],
-            // Of several addresses the one that tells most.
+            // Of several addresses, the one that tells most counts.
             vec![
                 connect(&[NetworkUnreachable, ConnectionRefused]),
                 Failure::Tls(TlsError::Io(ConnectionReset.into())),

@@ -1,6 +1,6 @@
-//! One attempt at one EST server: the probe that tells the time, and requests that go out once the server was verified at
-//! that time, over the same connection where the server keeps it.
-//! When to try again, the check-in decides.
+//! One attempt at one EST server: the probe that gets the time, and the requests that follow once the server was
+//! verified at that time, over the same connection if the server keeps it open. Never decides when to try again: the
+//! check-in does.
 
 use std::time::Duration;
 
@@ -15,20 +15,21 @@ use crate::plan::ClockQuality;
 use crate::time::{Clock, Deadline, Timestamp};
 use crate::tls::{Strict, Tentative};
 
-/// What a probe gave.
+/// The result of a probe.
 pub(super) struct Probed {
     pub(super) clock: Clock,
-    /// By a Date, so that it is news to the rest of the machine.
+    /// The time comes from a Date, so the system clock has to be set to it.
     pub(super) told: bool,
     pub(super) cas: Cas,
-    /// The connection, where the server keeps it.
+    /// The connection, if the server keeps it open.
     pub(super) kept: Option<Open<Tentative>>,
 }
 
 /// The CA certificates of a server.
 pub(super) enum Cas {
     Given(Certificates),
-    /// They were not asked for, or the server gives them only to whoever shows credentials. Whether it wants HTTP Basic.
+    /// The certificates were not asked for, or the server gives them only to clients with credentials. `basic`: the
+    /// server wants HTTP Basic.
     Wanted {
         basic: bool,
     },
@@ -43,7 +44,7 @@ pub(super) struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    /// The time and the CA certificates.
+    /// Gets the time and the CA certificates.
     pub(super) fn probe(&self, from: Timestamp, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Probed, Stop> {
         let expiry = self.context.clock.expiry;
         let stopped = |failed| self.stopped(Step::Probe, failed);
@@ -54,7 +55,7 @@ impl<'a> Visit<'a> {
         let failed = |failure| self.failed(Step::Probe, &answer, failure);
         let cas = match est::certificates(&answer.response) {
             Ok(cas) => Cas::Given(cas),
-            // A probe carries no secret. The Date is as good as any other.
+            // A probe carries no credentials, so 401 is no failure here. The Date counts all the same.
             Err(EstError::Unauthorized { .. }) => Cas::Wanted { basic: answer.response.offers_basic() },
             Err(error) => return Err(failed(Failure::Est(error))),
         };
@@ -62,8 +63,8 @@ impl<'a> Visit<'a> {
             && self.context.clock.quality == ClockQuality::Rtc
             && let Some(clock) = self.own_clock(from)
         {
-            // RFC 9110 §6.6.1 lets a server without a clock leave it out, and cisco/libest does. What is believed
-            // then is this machine's own clock, which nothing speaks against.
+            // RFC 9110 §6.6.1 lets a server without a clock leave the Date out, and cisco/libest does. This machine's
+            // own clock is used then, because nothing contradicts it.
             return Ok(Probed { clock, told: false, cas, kept });
         }
         let date = credible(answer.response.date.as_deref(), &server, from).map_err(failed)?;
@@ -72,20 +73,21 @@ impl<'a> Visit<'a> {
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })));
         }
         progress(Progress::Clock { server: &server, date });
-        // A Date is cut to the second, so the middle of that second is off by half a second at most, plus the way. Of the
-        // payload's first second only a part may lie within its life; past its last, nobody is told the time.
+        // A Date is cut to the second. So the middle of that second is off by half a second at most, plus the time on
+        // the way. If the payload's life begins in that second, its beginning is the earliest time that counts. A time
+        // past the payload's last second is used for nothing.
         let time = date.plus(Duration::from_millis(500)).max(from);
         Ok(Probed { clock: Clock::starting_at(time), told: true, cas, kept })
     }
 
-    /// The system clock, while it is one that the payload allows.
+    /// The system clock, if its time lies within the payload's life.
     fn own_clock(&self, floor: Timestamp) -> Option<Clock> {
         let now = Timestamp::system();
         (floor..=self.context.clock.expiry).contains(&now).then(|| Clock::starting_at(now))
     }
 
-    /// Requests at the time of `clock`, over the connection that a probe has left, if the server's certificate is valid
-    /// at that time. A renewal needs another one: it shows a certificate, and a probe says nothing about who asks.
+    /// Requests at the time of `clock`, over the probe's connection if the server's certificate is valid at that time.
+    /// A renewal needs another connection: it shows a client certificate, and a probe does not say which node asks.
     pub(super) fn requests(self, clock: Clock, kept: Option<Open<Tentative>>) -> Requests<'a> {
         let kept = kept.filter(|_| self.context.renews.is_none());
         Requests { visit: self, clock, open: kept.and_then(|kept| kept.confirm(clock)) }
@@ -109,15 +111,15 @@ impl<'a> Visit<'a> {
 pub(super) struct Requests<'a> {
     visit: Visit<'a>,
     clock: Clock,
-    /// The connection that the next request goes over. Without one another is made.
+    /// The connection for the next request; `None`: a new one is made.
     open: Option<Open<Strict>>,
 }
 
 impl Requests<'_> {
-    /// A request and its answer; `confirm` is called before anything is sent, each time. Credentials go with a CSR at
-    /// once: each connection more is a second of a slow network, and no server is known that minds. A server that takes
-    /// no wrapped body, or wants credentials that it did not get, is asked once more, and so is one that had closed the
-    /// connection meanwhile. `basic`: it has said already that it wants credentials.
+    /// Sends a request and reads the answer. `confirm` is called before anything is sent, each time. Credentials go
+    /// with a CSR at once: each further connection costs a second on a slow network, and no server is known that minds.
+    /// The request is repeated if the server takes no wrapped body, wants credentials that it did not get, or had
+    /// closed the connection. `basic`: the server has said before that it wants credentials.
     pub(super) fn ask(
         &mut self,
         step: Step,
@@ -140,7 +142,7 @@ impl Requests<'_> {
             confirm()?;
             let request = est::request(operation, *lines, visit.address(), token.as_ref().filter(|_| sent));
             let asked = open.ask(&request).map_err(|failed| visit.stopped(step, failed))?;
-            // Nothing of an answer has come. The next connection is a new one, on which this does not happen again.
+            // No byte of an answer has come. The next connection is a new one, on which this cannot happen.
             let Some((answer, kept)) = asked else { continue };
             self.open = kept;
             match answer.response.status {
@@ -157,7 +159,8 @@ impl Requests<'_> {
     }
 }
 
-/// Design §7: past its expiry, by the server's time, a payload is refused, however long ago the server was asked.
+/// Design §7: a payload is refused once it has expired by the server's time, even if the server told that time long
+/// ago.
 pub(super) fn alive(url: &EstUrl, clock: Clock, expiry: Timestamp) -> Result<(), Stop> {
     let date = clock.now();
     if date <= expiry {
@@ -167,8 +170,8 @@ pub(super) fn alive(url: &EstUrl, clock: Clock, expiry: Timestamp) -> Result<(),
     Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })))
 }
 
-/// A probe's Date, if it is one that the probe's own certificate and the payload allow. Whether the payload has
-/// expired by it is the caller's question: a Date must be credible before it can end a boot.
+/// A probe's Date, if the server's certificate and the payload allow it. The caller decides whether the payload has
+/// expired by that Date: a Date must be credible before it can end a boot.
 pub(super) fn credible(date: Option<&str>, server: &CertificateFacts, floor: Timestamp) -> Result<Timestamp, Failure> {
     let text = date.ok_or(Failure::NoDate)?;
     let date = est::date(text).ok_or_else(|| Failure::NotADate(text.to_owned()))?;

@@ -1,4 +1,5 @@
-//! How long to wait between two rounds, and when to say so. Pure but for the clock and one random number.
+//! Decides how long to wait between two rounds, and when to report failures. Pure but for the clock and one random
+//! number: it never waits itself.
 
 use std::time::Duration;
 
@@ -6,24 +7,24 @@ use super::Progress;
 use super::error::Attempt;
 use crate::time::{Deadline, since_boot};
 
-/// The longest ceiling of the waits that nobody asked for.
+/// The highest ceiling of the waits that no server asked for.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The longest Retry-After that is honoured: of a server that cannot answer now, and of one that waits for an
+/// The longest Retry-After that is honoured: from a server that cannot answer now, and from a server that waits for an
 /// administrator.
 const LONGEST_RETRY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(300)];
-/// The shortest: a server that says 0 is not flooded.
+/// The shortest Retry-After: a server that says 0 is not flooded.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
-/// The last try before the end is this long before it, when there is time for one.
+/// The last try begins this long before the end, when there is time for one.
 const LAST_TRY: Duration = Duration::from_secs(2);
-/// A visit takes this long where the network is slow: four or five times the way there and back, and as much again where
-/// the server closes the connection after each answer. With less time left none is begun, but the first one at each URL.
+/// How long a visit takes on a slow network: four or five round trips, and as many again if the server closes the
+/// connection after each answer. With less time left no visit begins, except the first one at each URL.
 pub(super) const ENOUGH: Duration = Duration::from_secs(1);
-/// What does not change is said again after this long.
+/// A report that has not changed is repeated after this long.
 const REPEAT: Duration = Duration::from_secs(60);
-/// How often leases are looked at while the check-in waits.
+/// How often the leases are looked at while the check-in waits.
 const LEASES: Duration = Duration::from_secs(10);
 
-/// Remembers how often was waited, and what was said.
+/// Counts the waits, and remembers the last report.
 pub(super) struct Waiter {
     round: u32,
     said: Option<(String, Duration)>,
@@ -35,8 +36,8 @@ impl Waiter {
         Waiter { round: 0, said: None, leases: since_boot() }
     }
 
-    /// Until the next round, and whether it is the last one; `None` when there is no time left for one. `asked`: what
-    /// the servers asked for, in their favour.
+    /// The wait until the next round, and whether that round is the last; `None` when there is no time left for one.
+    /// `asked`: the wait that the servers asked for, which counts instead of the usual one.
     pub(super) fn next(&mut self, asked: Option<Duration>, until: Deadline) -> Option<(Duration, bool)> {
         let left = until.remaining();
         let delay = asked.unwrap_or_else(|| backoff(self.round, random()));
@@ -47,7 +48,7 @@ impl Waiter {
         Some((left.saturating_sub(LAST_TRY), true)).filter(|(left, _)| !left.is_zero())
     }
 
-    /// Says what failed, unless it has just been said.
+    /// Reports what failed, unless it has just reported the same.
     pub(super) fn tell(&mut self, attempts: &[&Attempt], delay: Duration, progress: &mut dyn FnMut(Progress<'_>)) {
         let text: String = attempts.iter().map(ToString::to_string).collect();
         let now = since_boot();
@@ -58,12 +59,13 @@ impl Waiter {
         progress(Progress::Waiting { attempts, delay });
     }
 
-    /// How long until leases have to be looked at, if nothing happens.
+    /// How long until the leases have to be looked at, if nothing happens.
     pub(super) fn until_leases(&self) -> Duration {
         LEASES.saturating_sub(since_boot().saturating_sub(self.leases))
     }
 
-    /// Whether leases have to be looked at: every few seconds, and at once when something may be wrong with them.
+    /// Whether the leases have to be looked at: every few seconds, and at once when something may be wrong with them
+    /// (`suspicious`).
     pub(super) fn lease_is_due(&mut self, suspicious: bool) -> bool {
         let now = since_boot();
         let due = suspicious || now.saturating_sub(self.leases) >= LEASES;
@@ -74,14 +76,14 @@ impl Waiter {
     }
 }
 
-/// Full jitter: anything up to a ceiling that doubles, so that ten thousand nodes that boot at once spread out.
+/// Full jitter: a random wait up to a ceiling that doubles, so that ten thousand nodes that boot at once spread out.
 fn backoff(round: u32, part: f64) -> Duration {
     let ceiling = Duration::from_millis(500).saturating_mul(1 << round.min(8)).min(LONGEST_WAIT);
     Duration::from_millis(50) + ceiling.mul_f64(part)
 }
 
-/// What a server asked for is at least waited for, and a quarter more at most, so that nodes spread out here, too.
-/// `held`: it waits for an administrator.
+/// The wait for a server that asked for `told`, within the limits: at least that long, and up to a quarter longer, so
+/// that nodes spread out here, too. `held`: the server waits for an administrator.
 pub(super) fn honoured(told: Duration, held: bool) -> Duration {
     spread(told, held, random())
 }
@@ -92,7 +94,7 @@ fn spread(told: Duration, held: bool, part: f64) -> Duration {
     told + (told / 4).mul_f64(part)
 }
 
-/// From 0 to 1. Without randomness the ceiling itself is a fine wait.
+/// A number from 0 to 1. Without randomness it is 1: the ceiling itself is a good wait.
 fn random() -> f64 {
     let mut random = [0; 4];
     match aws_lc_rs::rand::fill(&mut random) {
@@ -131,7 +133,7 @@ mod tests {
         assert_eq!(waiter.next(Some(late), Deadline::after(Duration::from_secs(1))), None);
     }
 
-    /// Otherwise what it says would be that there was no time.
+    /// Otherwise the round would only report that there was no time.
     #[test]
     fn a_round_has_enough_time_or_is_not_begun() {
         let mut waiter = Waiter::new();

@@ -1,7 +1,8 @@
-//! DHCPv4 messages to and from bytes (RFC 2131, 2132, 3396, 3397, 3442): what a client sends, and of the answers what
-//! it needs. Whole IPv4 packets, as packet(7) sockets give and take them. No sockets here.
+//! Encodes and decodes DHCPv4 messages (RFC 2131, 2132, 3396, 3397, 3442): what a client sends, and those parts of the
+//! answers that it needs. The messages are whole IPv4 packets, as packet(7) sockets give and take them. No sockets
+//! here.
 //!
-//! Not dhcproto, which is too big (docs/design-notes.md). The tests compare with it.
+//! The dhcproto crate is too big for the agent (docs/design-notes.md). The tests compare with it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,23 +18,24 @@ const SERVER_PORT: u16 = 67;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Fixed fields before the cookie.
 const FIXED: usize = 236;
-/// BOOTP relays may drop what is shorter (RFC 1542 §2.1).
+/// BOOTP relays may drop a shorter message (RFC 1542 §2.1).
 const SHORTEST: usize = 300;
-/// RFC 2132 §9.10: the longest message that is taken, IP header included. Every link carries 576 bytes (RFC 791).
+/// RFC 2132 §9.10: the longest message that the client accepts, IP header included. Every link carries 576 bytes (RFC
+/// 791).
 const LONGEST: u16 = 1472;
 
 /// RFC 2132 §9.6
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Who has an address?
+    /// A client looks for servers.
     Discover,
-    /// I have.
+    /// A server offers an address.
     Offer,
-    /// I would like it.
+    /// A client asks for the address that it was offered, or for more time.
     Request,
-    /// It is yours.
+    /// A server gives the address.
     Ack,
-    /// It is not.
+    /// A server refuses the address.
     Nak,
 }
 
@@ -51,30 +53,31 @@ impl Kind {
 pub struct Question<'a> {
     /// Discover or Request.
     pub kind: Kind,
-    /// Transaction.
+    /// Transaction number.
     pub xid: [u8; 4],
-    /// Seconds since it began to ask.
+    /// Seconds since the client began to ask.
     pub seconds: u16,
     /// Hardware type (ARPHRD_…, the same numbers as RFC 1700's).
     pub hardware: u16,
     /// 6 or 20 bytes.
     pub mac: &'a [u8],
-    /// What it wants to be called.
+    /// The host name that the client wants.
     pub hostname: Option<&'a str>,
-    /// The address that it has; unspecified: none.
+    /// The address that the client has; unspecified: none.
     pub has: Ipv4Addr,
-    /// The address that it was offered.
+    /// The address that the client was offered.
     pub wants: Option<Ipv4Addr>,
-    /// Whose offer it takes.
+    /// The server whose offer the client takes.
     pub server: Option<Ipv4Addr>,
 }
 
 impl Question<'_> {
-    /// A whole IPv4 packet to everybody on the link (RFC 2131 §4.1).
+    /// A whole IPv4 packet, to be broadcast on the link (RFC 2131 §4.1).
     pub fn encode(&self) -> Vec<u8> {
         let mut bootp = vec![1];
-        // RFC 4390 §2.1: an InfiniBand address is too long for the field and stays out of it, and the answer has to be
-        // broadcast. With Ethernet the packet socket hears what is sent to our address, whatever IP address it is for.
+        // RFC 4390 §2.1: an InfiniBand address is too long for the field and is left out, and the answer has to be
+        // broadcast. On Ethernet the packet socket receives every frame to our hardware address, whatever its IP
+        // address.
         let short = self.mac.len() == 6;
         bootp.push(u8::try_from(self.hardware).unwrap_or(0));
         bootp.push(if short { 6 } else { 0 });
@@ -90,8 +93,8 @@ impl Question<'_> {
         bootp.resize(FIXED, 0);
         bootp.extend(COOKIE);
         option(&mut bootp, 53, &[self.kind.number()]);
-        // What networkd calls ClientIdentifier=mac and NetworkManager dhcp-client-id=mac: with the same one the next
-        // stage gets the same lease.
+        // networkd calls this identifier ClientIdentifier=mac, and NetworkManager dhcp-client-id=mac. With the same
+        // identifier the next stage gets the same lease.
         let identifier = [&[u8::try_from(self.hardware).unwrap_or(0)], self.mac].concat();
         option(&mut bootp, 61, &identifier);
         if let Some(address) = self.wants {
@@ -117,7 +120,7 @@ fn option(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
     bytes.extend(value.iter().take(255));
 }
 
-/// IPv4 (RFC 791) and UDP (RFC 768) around a message.
+/// Puts IPv4 (RFC 791) and UDP (RFC 768) headers before a message.
 pub(super) fn packet(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), message: &[u8]) -> Vec<u8> {
     let udp_length = u16::try_from(message.len().saturating_add(8)).unwrap_or(u16::MAX);
     let length = udp_length.saturating_add(20);
@@ -151,74 +154,75 @@ const UDP: u8 = 17;
 pub struct Answer {
     /// Offer, Ack or Nak.
     pub kind: Kind,
-    /// Transaction.
+    /// Transaction number.
     pub xid: [u8; 4],
-    /// Hardware address that it is for; empty for InfiniBand.
+    /// The hardware address that the answer is for; empty on InfiniBand.
     pub mac: Vec<u8>,
-    /// Who sent it.
+    /// The server that sent it.
     pub server: Server,
-    /// The address that is given, and its network. A server that does not say which network means the address alone.
+    /// The address that is given, with its network. A server that names no network means the address alone.
     pub address: Prefix,
-    /// Classless ones, or else the default route.
+    /// Classless routes, or else the default route.
     pub routes: Vec<Route>,
     /// Name servers.
     pub dns: Vec<IpAddr>,
     /// Search domains.
     pub search: Vec<DnsName>,
-    /// At least 576 bytes.
+    /// In bytes, at least 576.
     pub mtu: Option<u16>,
-    /// Seconds; `u32::MAX`: for ever.
+    /// How long the lease lasts, in seconds; `u32::MAX`: for ever.
     pub lease: u32,
-    /// T1 (RFC 2131 §4.4.5), where the server says.
+    /// T1 in seconds (RFC 2131 §4.4.5), if the server gives it.
     pub renew: Option<u32>,
-    /// What it has to say, for people.
+    /// The server's message for people.
     pub message: Option<String>,
 }
 
-/// Who sent an answer.
+/// The server that sent an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Server {
-    /// What it calls itself; else the next server of the message, or where the packet came from.
+    /// The address by which the server identifies itself; else the next server of the message, or the source of the
+    /// packet.
     pub address: Ipv4Addr,
-    /// Whether it calls itself so (option 54). Some clouds' servers do not.
+    /// Whether the server identifies itself (option 54). The servers of some clouds do not.
     pub identified: bool,
 }
 
 impl Server {
-    /// Whether both may be the same: one that does not say who it is may be any.
+    /// Whether both may be the same server. A server that does not identify itself may be any.
     pub fn may_be(self, other: Server) -> bool {
         self.address == other.address || !self.identified || !other.identified
     }
 }
 
-/// Why a packet for DHCP clients is not taken. Its words follow a number.
+/// Why a packet for DHCP clients is dropped. In messages, a number stands before these words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dropped {
-    /// Only the first part of it.
+    /// It is only the first fragment of a packet.
     Fragment,
-    /// Shorter than it says.
+    /// It is cut short.
     Cut,
-    /// The header was changed on the way.
+    /// Its IP header was changed on the way.
     Checksum,
-    /// BOOTP, or something else for that port.
+    /// It has no DHCP options: it is BOOTP, or another protocol on that port.
     NoOptions,
-    /// Not from a server, or none of the messages that a client waits for.
+    /// It is not from a server, or is no message that a client waits for.
     NoAnswer,
     /// Option 53 is missing.
     NoKind,
-    /// A fixed-size option stands there twice, with different values.
+    /// A fixed-size option occurs twice, with different values.
     Contradiction,
-    /// Neither option 54 nor the headers say who sent it.
+    /// Neither option 54 nor the headers name the server.
     NoServer,
-    /// An address that no host can have, or a mask with holes.
+    /// It has an address that no host can have, or a mask with holes.
     NoAddress,
-    /// To another hardware address. Where servers broadcast, these are many.
+    /// It is for another hardware address. Where servers broadcast, there are many of these.
     OtherMachine,
-    /// Another transaction number.
+    /// It has another transaction number.
     OtherExchange,
-    /// From a server that was not asked.
+    /// It is from a server that was not asked.
     OtherServer,
-    /// Nothing that fits what was asked for.
+    /// It does not fit what the client asked for.
     Unasked,
 }
 
@@ -248,15 +252,15 @@ impl fmt::Display for Dropped {
     }
 }
 
-/// RFC 2131 makes servers say how long; where one does not, this is what others assume.
+/// RFC 2131 makes servers say how long a lease lasts. Other clients assume this for a server that does not.
 const AN_HOUR: u32 = 3600;
 
 impl Answer {
-    /// `None`: no packet for a DHCP client.
+    /// Reads an answer. `None`: the packet is not for a DHCP client.
     ///
-    /// Only the port that it is sent to counts: relays and some servers send from another one than 67. The UDP checksum is
-    /// not verified: between virtual machines it is often left to hardware that is not there (packet(7),
-    /// TP_STATUS_CSUMNOTREADY). Transaction and hardware address are.
+    /// Only the port that the packet is sent to counts: relays and some servers do not send from port 67. The UDP
+    /// checksum is not verified, because virtual machines often leave it to hardware that does not exist (packet(7),
+    /// TP_STATUS_CSUMNOTREADY). The client compares transaction number and hardware address.
     pub fn decode(packet: &[u8]) -> Option<Result<Answer, Dropped>> {
         let (source, bootp) = payload(packet)?;
         Some(bootp.and_then(|bootp| Answer::read(source, bootp)))
@@ -290,7 +294,7 @@ impl Answer {
             routes: once(options.classless().unwrap_or_else(|| router.into_iter().collect())),
             dns: once(options.all::<4>(6).into_iter().map(IpAddr::from).collect()),
             search: once(options.search()),
-            // RFC 2132 §5.1 allows 68, which no link has; below 576 it breaks more than it mends.
+            // RFC 2132 §5.1 allows 68, which no link has. An MTU below 576 breaks more than it mends.
             mtu: options.number(26).ok().flatten().map(u16::from_be_bytes).filter(|mtu| *mtu >= 576),
             lease: options.number(51)?.map_or(AN_HOUR, u32::from_be_bytes),
             renew: options.number(58).ok().flatten().map(u32::from_be_bytes),
@@ -299,7 +303,7 @@ impl Answer {
     }
 }
 
-/// Option 54, or else the next server's address, or else where the packet came from.
+/// The server by option 54, or else by the next server's address, or else by the source of the packet.
 fn server(options: &Options<'_>, next: Ipv4Addr, source: Ipv4Addr) -> Result<Server, Dropped> {
     let known = |address: &Ipv4Addr| !address.is_unspecified();
     let named = options.number(54)?.map(Ipv4Addr::from).filter(known);
@@ -311,7 +315,8 @@ fn address_at(fixed: &[u8; FIXED], place: usize) -> Ipv4Addr {
     fixed.get(place..).and_then(|bytes| bytes.first_chunk::<4>()).copied().unwrap_or_default().into()
 }
 
-/// Where a packet to a DHCP client came from, and the BOOTP message in it. `None`: it is for somebody else.
+/// The source of a packet to a DHCP client, and the BOOTP message in it. `None`: the packet is for another port or
+/// protocol.
 fn payload(packet: &[u8]) -> Option<(Ipv4Addr, Result<&[u8], Dropped>)> {
     let [version, _, high, low, _, _, fragment, offset, _, UDP, _, _, a, b, c, d, ..] = *packet.first_chunk::<20>()?
     else {
@@ -320,7 +325,7 @@ fn payload(packet: &[u8]) -> Option<(Ipv4Addr, Result<&[u8], Dropped>)> {
     let length = usize::from(version & 15).checked_mul(4).filter(|length| *length >= 20)?;
     let (header, rest) = packet.split_at_checked(length)?;
     let fragment = u16::from_be_bytes([fragment, offset]);
-    // The first part of a packet says for whom it is, and the others do not.
+    // Only the first fragment of a packet has the port.
     let (port, _) = rest.get(2..)?.split_first_chunk::<2>()?;
     if version >> 4 != 4 || fragment & 0x1fff != 0 || u16::from_be_bytes(*port) != CLIENT_PORT {
         return None;
@@ -333,7 +338,7 @@ fn payload(packet: &[u8]) -> Option<(Ipv4Addr, Result<&[u8], Dropped>)> {
             return Err(Dropped::Fragment);
         }
         let total = usize::from(u16::from_be_bytes([high, low]));
-        // The link may have padded it.
+        // The link may have padded the packet.
         let udp = packet.get(..total).and_then(|packet| packet.get(length..));
         let ([_, _, _, _, high, low, _, _], message) =
             udp.and_then(|udp| udp.split_first_chunk::<8>()).ok_or(Dropped::Cut)?;

@@ -1,14 +1,15 @@
-//! The options of a DHCPv4 message (RFC 2132, 3396, 3397, 3442), read by number. Knows no message and asks for nothing.
+//! Reads the options of a DHCPv4 message (RFC 2132, 3396, 3397, 3442) by their numbers. Never looks at the message
+//! around them, and asks for nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::payload::{DnsName, Prefix, Route};
 
-/// A fixed-size option stands there more than once, with different values.
+/// A fixed-size option occurs more than once, with different values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Contradiction;
 
-/// The options of one message, wherever they stand (RFC 2132 §9.3).
+/// The options of one message, in all places where they may stand (option overload, RFC 2132 §9.3).
 pub(super) struct Options<'a>([&'a [u8]; 3]);
 
 impl<'a> Options<'a> {
@@ -21,7 +22,7 @@ impl<'a> Options<'a> {
         Options([area, field(1, 108..236), field(2, 44..108)])
     }
 
-    /// Each place where an option stands.
+    /// The value of each occurrence of an option.
     fn pieces(&self, wanted: u8) -> Vec<&'a [u8]> {
         let mut pieces = Vec::new();
         for mut rest in self.0 {
@@ -43,13 +44,13 @@ impl<'a> Options<'a> {
         pieces
     }
 
-    /// The value, put together again where it was too long for one option (RFC 3396).
+    /// The value of an option, joined if it was too long for one occurrence (RFC 3396).
     fn get(&self, code: u8) -> Option<Vec<u8>> {
         Some(self.pieces(code)).filter(|pieces| !pieces.is_empty()).map(|pieces| pieces.concat())
     }
 
-    /// A value of fixed size. One that stands there more than once, and whole each time, is not one value in pieces: it has
-    /// to be the same each time. `None`: it is not there, or has another size.
+    /// A value of fixed size. An option that occurs more than once, whole each time, is not one value in pieces: its
+    /// values have to be equal. `None`: the option is missing, or has another size.
     pub(super) fn number<const N: usize>(&self, code: u8) -> Result<Option<[u8; N]>, Contradiction> {
         let pieces = self.pieces(code);
         if let Ok(value) = <[u8; N]>::try_from(pieces.concat()) {
@@ -63,13 +64,13 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// A text, which is put together of pieces unless they are all the same one.
+    /// A text. Its pieces are joined, unless all of them are equal.
     pub(super) fn text(&self, code: u8) -> Option<String> {
         let pieces = once(self.pieces(code));
         (!pieces.is_empty()).then(|| String::from_utf8_lossy(&pieces.concat()).into_owned())
     }
 
-    /// A list of fixed-size items; none when the length is no multiple.
+    /// A list of fixed-size items; empty when the length is no multiple of the size.
     pub(super) fn all<const N: usize>(&self, code: u8) -> Vec<[u8; N]> {
         let value = self.get(code).unwrap_or_default();
         let (items, rest) = value.as_chunks::<N>();
@@ -78,13 +79,14 @@ impl<'a> Options<'a> {
 
     pub(super) fn prefix(&self, address: Ipv4Addr) -> Result<Option<Prefix>, Contradiction> {
         let mask = self.number(1)?.map_or(u32::MAX, u32::from_be_bytes);
-        // Ones and then zeros only.
+        // A mask has ones, and then zeros only.
         let length = u8::try_from(mask.leading_ones()).ok();
         let length = length.filter(|_| mask.leading_ones().saturating_add(mask.trailing_zeros()) >= 32);
         Ok(length.and_then(|length| Prefix::new(IpAddr::V4(address), length)))
     }
 
-    /// RFC 3442, host bits ignored as it says. A list that makes no sense, or is empty, is as good as none.
+    /// Classless routes (RFC 3442). Host bits are ignored, as that RFC says. `None`: the list is missing, malformed or
+    /// empty.
     pub(super) fn classless(&self) -> Option<Vec<Route>> {
         let value = self.get(121).filter(|value| !value.is_empty())?;
         let mut rest = value.as_slice();
@@ -105,19 +107,19 @@ impl<'a> Options<'a> {
         Some(routes)
     }
 
-    /// RFC 3397, and else the domain name of RFC 2132 §3.17.
+    /// Search domains (RFC 3397), or else the domain name (RFC 2132 §3.17).
     pub(super) fn search(&self) -> Vec<DnsName> {
         if let Some(list) = self.get(119) {
             return names(&list);
         }
         let text = self.text(15).unwrap_or_default();
-        // A final dot says that the name is whole. What is searched always is.
+        // A final dot says that the name is complete. A search domain always is.
         let names = text.trim_end_matches('\0').split_whitespace().map(|name| name.strip_suffix('.').unwrap_or(name));
         names.filter_map(|name| DnsName::try_from(name).ok()).collect()
     }
 }
 
-/// Each item once, where it stands first: servers that say an option twice say a list twice.
+/// Each item once, at its first place. Servers that send an option twice send a list twice.
 pub(super) fn once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     let mut kept: Vec<T> = Vec::new();
     for item in items {
@@ -128,7 +130,7 @@ pub(super) fn once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     kept
 }
 
-/// Names in the encoding of RFC 1035 §4.1.4, with pointers into the same list. Ends at the first that makes no sense.
+/// Names in the encoding of RFC 1035 §4.1.4, with pointers into the same list. Stops at the first malformed name.
 pub(crate) fn names(list: &[u8]) -> Vec<DnsName> {
     let (mut names, mut at) = (Vec::new(), 0);
     while at < list.len() {
@@ -152,7 +154,7 @@ fn name(list: &[u8], start: usize) -> Option<(String, usize)> {
                 labels.push(std::str::from_utf8(list.get(after..end)?).ok()?);
                 at = end;
             }
-            // A pointer leads backwards, so that there is an end to it.
+            // A pointer leads backwards, so the loop ends.
             192.. => {
                 let target = usize::from(u16::from_be_bytes([length & 63, *list.get(after)?]));
                 next = next.or(after.checked_add(1));

@@ -1,3 +1,5 @@
+//! The DHCPv4 client against what dnsmasq has sent, against what dhcproto writes, and against random bytes.
+
 use dhcproto::v4::{self, DhcpOption, MessageType, OptionCode};
 use dhcproto::{Decodable as _, Encodable as _};
 use proptest::prelude::*;
@@ -37,12 +39,12 @@ fn asker() -> Asker {
     Asker { hardware: 1, mac: HardwareAddress::new(&MAC).unwrap(), hostname: Some(hostname) }
 }
 
-/// What follows IPv4 and UDP, read by somebody else.
+/// What follows the IPv4 and UDP headers, as dhcproto reads it.
 fn read(packet: &[u8]) -> v4::Message {
     v4::Message::decode(&mut dhcproto::Decoder::new(&packet[28..])).unwrap()
 }
 
-/// An answer to `question`, written by somebody else.
+/// An answer to `question`, as dhcproto writes it.
 fn answer(question: &v4::Message, kind: MessageType, options: &[DhcpOption]) -> Vec<u8> {
     let mut message = v4::Message::default();
     message.set_opcode(v4::Opcode::BootReply).set_xid(question.xid()).set_chaddr(question.chaddr());
@@ -217,13 +219,13 @@ fn a_lease_is_renewed_by_whoever_answers() {
 #[test]
 fn what_is_for_somebody_else_is_counted_and_nothing_else() {
     let mut client = Client::new(asker(), [7; 8], second(0));
-    // Before it has asked.
+    // An offer that comes before the client has asked.
     let mut discover = read(&client.clone().poll(second(0)).send.unwrap());
     assert_eq!(client.push(&answer(&discover, MessageType::Offer, &[]), second(0)), None);
     assert_eq!(client.state(), "about to ask, dropped: 1 that were not asked for");
     client.poll(second(0));
     let before = client.clone();
-    // An ACK nobody asked for, another transaction, two other machines.
+    // An ACK that nobody asked for, another transaction, two other machines.
     assert_eq!(client.push(&answer(&discover, MessageType::Ack, &[]), second(0)), None);
     let xid = discover.xid();
     discover.set_xid(xid ^ 1);
@@ -254,7 +256,7 @@ fn infiniband_leaves_its_address_to_the_client_identifier() {
     assert!(client.state().starts_with("OFFER of 192.0.2.140"));
 }
 
-/// The bytes of one answer with these options as they are.
+/// One answer with these options, byte for byte.
 fn raw(fixed: impl FnOnce(&mut Vec<u8>), options: &[u8]) -> Result<Answer, Dropped> {
     let mut message = vec![2, 1, 6, 0];
     message.resize(236, 0);
@@ -284,10 +286,10 @@ fn what_makes_no_sense_is_left_out() {
     let none = |_: &mut Vec<u8>| ();
     assert_eq!(raw(none, &[6, 3, 1, 2, 3, 255]).unwrap().dns, [] as [IpAddr; 0]);
     assert_eq!(raw(none, &[26, 2, 0, 68, 255]).unwrap().mtu, None);
-    // A router of zeros, as servers say that have none.
+    // Servers without a router send a router of zeros.
     assert_eq!(raw(none, &[3, 4, 0, 0, 0, 0, 255]).unwrap().routes, []);
-    // A list that is empty, one that is cut, and a length that no address has: no routes rather than wrong ones, and
-    // then the router.
+    // A list that is empty, a list that is cut, and a prefix length that no address has: no classless routes rather
+    // than wrong ones, so the router counts.
     for routes in [&[121, 0, 255][..], &[121, 2, 32, 10, 255], &[121, 10, 33, 10, 1, 2, 3, 4, 192, 0, 2, 1, 255]] {
         let options = [&[3, 4, 192, 0, 2, 9], routes].concat();
         let gateways: Vec<_> = raw(none, &options).unwrap().routes.iter().map(|route| route.gateway).collect();
@@ -352,10 +354,10 @@ fn the_time_to_ask_again_lies_within_what_the_server_gave() {
         (lease.seconds, lease.renew)
     };
     assert_eq!(given(&[51, 4, 0, 0, 2, 88, 58, 4, 0, 0, 0, 200]), (600, second(200)));
-    // Neither at once nor behind the end.
+    // T1 may be neither zero nor after the end of the lease.
     assert_eq!(given(&[51, 4, 0, 0, 2, 88, 58, 4, 0, 0, 0, 0]), (600, second(300)));
     assert_eq!(given(&[51, 4, 0, 0, 2, 88, 58, 4, 0, 0, 3, 0]), (600, second(300)));
-    // The kernel keeps the address longer than the server, which is asked again in time all the same.
+    // The kernel keeps the address longer than the server does. The client still asks the server in time.
     assert_eq!(given(&[51, 4, 0, 0, 0, 20]), (60, second(10)));
 }
 
@@ -365,7 +367,7 @@ proptest! {
         let mut client = Client::new(asker(), [7; 8], second(0));
         client.poll(second(0));
         client.push(&bytes, second(0));
-        // Past the checks of the headers, too.
+        // With valid headers, too, so that the options are read.
         client.push(&from_server(&bytes), second(0));
         let options = [&[53, 1, 2, 54, 4, 1, 2, 3, 4][..], &bytes].concat();
         let mut message = vec![2, 1, 6, 0, 7, 7, 7, 7];

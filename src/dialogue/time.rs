@@ -1,23 +1,23 @@
-//! The time of day as a host on a line tells it. Nobody vouches for the host, so its word is good for nothing before it
-//! was held against the life of a payload: the clock in it comes out by [`LineTime::within`] only. Sets no clock.
+//! The time of day as a host on a line tells it. Nobody vouches for the host, so its time has to lie within the
+//! payload's life before it is used: only [`LineTime::within`] gives the clock out. Never sets a clock.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::time::{Clock, Timestamp};
 
-/// What a host says that the time of day is.
+/// The time of day that a host tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LineTime {
     clock: Clock,
     bound: Duration,
 }
 
-/// The time of day by a host, within the life of a payload. Only [`LineTime::within`] makes one.
+/// The time of day from a host, within the life of a payload. Only [`LineTime::within`] makes one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CredibleTime(LineTime);
 
-/// What a host says that cannot be the time of day.
+/// A host's time that cannot be the time of day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outside {
     /// Before the payload was made.
@@ -27,18 +27,18 @@ pub enum Outside {
 }
 
 impl LineTime {
-    /// It is what `clock` says, give or take `bound`.
+    /// The time of `clock`, give or take `bound`.
     pub fn new(clock: Clock, bound: Duration) -> LineTime {
         LineTime { clock, bound }
     }
 
-    /// How far it may be off, by the round trip.
+    /// How far the time may be off, by the round trip.
     pub fn bound(&self) -> Duration {
         self.bound
     }
 
-    /// The time of day, if it lies in the interval, both ends included. How far it may be off makes the interval no
-    /// wider: a host decides for itself how long its answers take.
+    /// The time of day, if it lies in the interval, both ends included. The possible error does not widen the interval:
+    /// the host itself decides how long its answers take.
     pub fn within(self, floor: Timestamp, expiry: Timestamp) -> Result<CredibleTime, Outside> {
         match self.clock.now() {
             now if now < floor => Err(Outside::Before(now)),
@@ -49,7 +49,7 @@ impl LineTime {
 }
 
 impl CredibleTime {
-    /// It goes on from here by itself, and past the expiry, too: whoever uses it later looks again.
+    /// The clock. It goes on past the expiry, so its users check it again later.
     pub fn clock(&self) -> Clock {
         self.0.clock
     }
@@ -75,7 +75,7 @@ mod tests {
     const FLOOR: u64 = 1_800_000_000;
     const EXPIRY: u64 = FLOOR + 3600;
 
-    /// A host that answers late may be off by seconds; that lets in nothing from outside.
+    /// A host that answers late may be off by seconds. That lets in no time from outside the interval.
     #[test]
     fn the_clock_comes_out_within_the_interval_only() {
         let at = |secs| {

@@ -1,4 +1,5 @@
-//! The thread that has the lines: reads and writes them, moves the protocol on, and tells what happens.
+//! The thread that owns the lines: reads and writes them, drives the protocol, and reports events. Never decides what a
+//! payload is used for.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::trial;
 
-/// A payload that cannot be opened is asked for again so often.
+/// After so many payloads that cannot be opened, the node gives the line up.
 const OPENINGS: u8 = 3;
 
 /// The thread's own half of a dialogue.
@@ -43,11 +44,11 @@ pub(super) struct Spoken {
     port: Port,
     wire: Wire<Node>,
     lost: bool,
-    /// The last that was to be written did not go out.
+    /// The last bytes were not taken.
     stalled: bool,
-    /// That was told.
+    /// The stall was reported.
     said_so: bool,
-    /// It was told that the host speaks other versions, which each of its calls says.
+    /// It was reported that the host speaks other versions. Each call of the host says so again.
     foreign: bool,
 }
 
@@ -57,8 +58,8 @@ impl Spoken {
         Spoken { port, wire, lost: false, stalled: false, said_so: false, foreign: false }
     }
 
-    /// What does not go out is dropped, as noise on the line would have it: the protocol says it again. A line that did
-    /// not take the last bytes holds nobody up until it takes some.
+    /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
+    /// them again. A line that did not take the last bytes is not waited for until it takes some.
     fn write(&mut self, bytes: &[u8]) -> Result<Option<Told>, PortError> {
         if bytes.is_empty() {
             return Ok(None);
@@ -76,7 +77,7 @@ impl Spoken {
     }
 }
 
-/// A write that takes longer than this has nobody at the other end, for now.
+/// A write that takes longer than this has no reader at the other end for now.
 const STALLED: Duration = Duration::from_secs(5);
 
 /// Microseconds since boot: the clock of everything on a line.
@@ -87,7 +88,7 @@ fn now() -> u64 {
 impl Worker {
     pub(super) fn run(mut self) {
         self.work();
-        // Whoever waits for somebody on a line does so no longer.
+        // Callers that wait for a host stop waiting.
         self.awaited = None;
         self.lines.clear();
         self.rename();
@@ -98,7 +99,7 @@ impl Worker {
         loop {
             let next = self.speak();
             self.lines.retain(|line| !line.lost);
-            // Microseconds since boot; without a timer somebody else ends the wait.
+            // Microseconds since boot. Without a timer, one of the descriptors ends the wait.
             let until = next.map_or(Duration::MAX, Duration::from_micros);
             let mut fds = vec![
                 PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
@@ -110,7 +111,7 @@ impl Worker {
                 return;
             }
             if let Some(signal) = self.signals.take() {
-                // As it was before anything else: whoever sent it wants an end.
+                // The lines are given back first, because the sender of the signal wants the program to end.
                 self.lines.clear();
                 self.rename();
                 signal.end();
@@ -128,7 +129,7 @@ impl Worker {
         }
     }
 
-    /// What both sides look at is as it is here. To be called before a loss is told.
+    /// Updates what both sides see. To be called before a loss is reported.
     fn rename(&self) {
         let mut shared = locked(&self.shared);
         let left = self.lines.iter().filter(|line| !line.lost);
@@ -151,8 +152,8 @@ impl Worker {
         self.tell(told);
     }
 
-    /// Takes what has come of the lines that are waited for. The virtio port has its name only some time after its device
-    /// (drivers/char/virtio_console.c); the node of any other in /dev is there before the kernel tells of it.
+    /// Opens those awaited lines that have appeared. The virtio port gets its name only some time after its device
+    /// (drivers/char/virtio_console.c). For any other line, the node in /dev exists before the kernel's event.
     fn look_for_lines(&mut self) {
         let Some(mut awaited) = self.awaited.take() else { return };
         awaited.stir.drain();
@@ -225,13 +226,14 @@ impl Worker {
         lost.into_iter().for_each(|(index, error)| self.lose(index, Told::Lost(error)));
     }
 
-    /// Sends what is to be sent, tells what is to be told; when to do so again.
+    /// Sends what is due, and reports what happened. Returns when to do so again.
     fn speak(&mut self) -> Option<u64> {
         let mut next: Option<u64> = None;
         let mut index = 0;
         while let Some(line) = self.lines.get_mut(index) {
             if line.lost {
-                // Also one that another has just brought a payload instead of: there is one payload.
+                // This may also be a line that was let go because another line brought a payload: there is only one
+                // payload.
                 index = index.saturating_add(1);
                 continue;
             }
@@ -296,7 +298,7 @@ impl Worker {
                 };
                 let name = line.port.name().to_owned();
                 self.awaited = None;
-                // The others are let go, as they were.
+                // The other lines are given back as they were.
                 for (other, line) in self.lines.iter_mut().enumerate() {
                     line.lost |= other != index;
                 }
@@ -329,24 +331,24 @@ impl Worker {
     }
 
     fn tell(&self, told: Told) {
-        // Whoever does not listen any more wants to know nothing.
+        // When the dialogue does not listen any more, nobody needs to know.
         if self.tell.send(told).is_ok() {
             let _ = self.came.write(1);
         }
     }
 }
 
-/// The four timestamps (RFC 5905 §8): the answer was on its way for half of the round trip, give or take that half.
+/// Four timestamps (RFC 5905 §8): the answer took half of the round trip, give or take that half.
 fn time_of_day(sent: u64, arrived: u64, received: u64, held: u64) -> Option<LineTime> {
     let round = arrived.checked_sub(sent)?.checked_sub(held)?;
     let at_arrival = received.checked_add(held)?.checked_add(round / 2)?;
-    // Aged to now, and rounded to the millisecond that a timestamp has.
+    // Moved on to the present, and rounded to the millisecond that a timestamp has.
     let now = at_arrival.checked_add(now().saturating_sub(arrived))?;
     let clock = Clock::starting_at(Timestamp::from_millis(now.checked_add(500)? / 1000)?);
     Some(LineTime::new(clock, Duration::from_micros(round.div_ceil(2)).saturating_add(ROUNDING)))
 }
 
-/// Of a timestamp to milliseconds, and of the moment that it was taken at.
+/// The error of a timestamp in milliseconds, and of the moment at which it was taken.
 const ROUNDING: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! PKCS#7 certs-only messages (RFC 5652 §5, RFC 7030 §4.1.3) to the certificates in them, byte for byte. Checks nothing
-//! about a certificate, not even that it is one.
+//! Takes the certificates out of PKCS#7 certs-only messages (RFC 5652 §5, RFC 7030 §4.1.3), byte for byte. Never checks
+//! a certificate, not even that it is one.
 
 use base64ct::{Base64, Base64Unpadded, Encoding};
 
@@ -8,13 +8,13 @@ use super::EstError;
 /// The most certificates that are taken from one answer.
 pub const MAX_CERTIFICATES: usize = 32;
 
-/// The certificates of a certs-only message as peers send it: base64 in lines of any length, or as it is; DER, or BER
-/// with indefinite lengths, as Bouncy Castle writes it; or certificates without a message around them.
-/// Content-Transfer-Encoding is not looked at (RFC 8951 §3).
+/// The certificates of a certs-only message, in all forms that servers send: base64 in lines of any length, or raw
+/// bytes; DER, or BER with indefinite lengths, as Bouncy Castle writes it; or certificates without a message around
+/// them. Content-Transfer-Encoding is ignored (RFC 8951 §3).
 pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
     let decoded: Vec<Vec<u8>> = match body.first() {
         _ if body.trim_ascii().is_empty() => return Err(EstError::NotCertsOnly("it is empty".to_owned())),
-        // A SEQUENCE. In base64 the first character would be '0' only for bytes that begin with 0xd0 to 0xd3.
+        // A SEQUENCE. Base64 text begins with this byte, '0', only for bytes that begin with 0xd0 to 0xd3.
         Some(0x30) => vec![body.to_vec()],
         _ => pieces(body).into_iter().map(base64).collect::<Option<_>>().ok_or(EstError::NotBase64)?,
     };
@@ -34,20 +34,21 @@ fn not_certs_only(why: &str) -> EstError {
     EstError::NotCertsOnly(why.to_owned())
 }
 
-/// A certificate without a message around it, which some servers send: its first element is a SEQUENCE, a message's is an
-/// OBJECT IDENTIFIER. What stands behind it is not looked at here; whoever decodes it refuses that.
+/// Whether this is a certificate without a message around it, which some servers send: a certificate's first element is
+/// a SEQUENCE, a message's is an OBJECT IDENTIFIER. Bytes behind the certificate are ignored here: its decoder
+/// refuses them.
 fn is_certificate(der: &[u8]) -> bool {
     Element::read(der, 0).is_ok_and(|whole| whole.tag == SEQUENCE && whole.value.first() == Some(&SEQUENCE))
 }
 
-/// What is between the lines of a PEM file (RFC 7468), which servers built around openssl's commands send, each part of
-/// it; else all.
+/// The text between the BEGIN and END lines of a PEM file (RFC 7468), one piece for each pair. Servers built around
+/// openssl's commands send PEM. Any other body is one piece.
 fn pieces(body: &[u8]) -> Vec<&[u8]> {
     let Some(text) = std::str::from_utf8(body).ok().filter(|text| text.contains("-----BEGIN ")) else {
         return vec![body];
     };
     let parts = text.split("-----BEGIN ").skip(1);
-    // A part without its end is none: what is left of it is no base64.
+    // A part without an END line stays as it is. It is no base64, so it is refused.
     parts.map(|part| inside_of(part).unwrap_or(part.as_bytes())).collect()
 }
 
@@ -63,9 +64,9 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     Base64::decode_vec(dense).or_else(|_| Base64Unpadded::decode_vec(dense)).ok()
 }
 
-/// Walks the message by itself. The `cms` crate would decode each certificate and encode it again, which breaks
-/// signatures over anything unusual, and refuses a message that holds one certificate twice; `der` takes no indefinite
-/// lengths, which is how Bouncy Castle writes a message.
+/// Walks the message without a library. The `cms` crate decodes each certificate and encodes it again, which breaks the
+/// signature of an unusual one, and refuses a message that holds one certificate twice. The `der` crate takes no
+/// indefinite lengths, which Bouncy Castle writes.
 fn signed_data(message: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
     let (content_info, _) = inside(message, SEQUENCE, "a SEQUENCE, ContentInfo")?;
     let (content_type, rest) = inside(content_info, OBJECT_IDENTIFIER, "an OBJECT IDENTIFIER, contentType")?;
@@ -90,7 +91,7 @@ fn signed_data(message: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
         }
         set = element.rest;
     }
-    // What follows, CRLs and signers, is empty in a certs-only message and of no use in another.
+    // CRLs and signers follow. They are empty in a certs-only message, and of no use in any other.
     Ok(certificates)
 }
 
@@ -105,7 +106,7 @@ const SET: u8 = 0x31;
 /// [0], constructed: the content of a ContentInfo, and the certificates of a SignedData.
 const CONTEXT_0: u8 = 0xa0;
 
-/// The value of the first element, which has this tag, and what follows the element.
+/// The value of the first element, which must have this tag, and the bytes behind the element.
 fn inside<'a>(bytes: &'a [u8], tag: u8, want: &'static str) -> Result<(&'a [u8], &'a [u8]), &'static str> {
     let element = Element::read(bytes, 0)?;
     if element.tag == tag { Ok((element.value, element.rest)) } else { Err(want) }
@@ -119,7 +120,7 @@ struct Element<'a> {
     rest: &'a [u8],
 }
 
-/// Elements of indefinite length inside one another. A message has 5, its certificates are DER and have none.
+/// The most elements of indefinite length inside one another. A message has 5. Its certificates are DER and have none.
 const MAX_DEPTH: usize = 8;
 
 impl<'a> Element<'a> {
@@ -141,7 +142,7 @@ impl<'a> Element<'a> {
         Ok(Element { tag, value, whole, rest })
     }
 
-    /// X.690 §8.1.3.6: elements up to one that is two zero bytes.
+    /// X.690 §8.1.3.6: the contents end with an element of two zero bytes.
     fn until_end_of_contents(
         bytes: &'a [u8],
         tag: u8,

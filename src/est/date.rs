@@ -1,11 +1,11 @@
-//! HTTP dates (RFC 9110 §5.6.7) to points in time. Never asks a clock.
+//! Turns HTTP dates (RFC 9110 §5.6.7) into points in time. Never asks a clock.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// A Date as servers send it: IMF-fixdate, or one of the two obsolete forms that a recipient must accept. `None` when
-/// it is anything else, or before 1970.
+/// A Date as servers send it: IMF-fixdate, or one of the two obsolete forms that a recipient must accept. `None`: it is
+/// anything else, or before 1970.
 pub fn date(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     let (weekday, rest) = text.split_at_checked(3)?;
@@ -17,7 +17,7 @@ pub fn date(text: &str) -> Option<Timestamp> {
         [tail, date, time, "GMT"] if tail.ends_with("day,") => {
             let (day, rest) = date.split_once('-')?;
             let (month, year) = rest.split_once('-')?;
-            // No clock to be had: two digits mean 1970 to 2069.
+            // There is no clock to ask, so two digits mean 1970 to 2069.
             let year = digits(year, 2)?;
             (digits(day, 2)?, month, if year < 70 { year + 2000 } else { year + 1900 }, *time)
         }
@@ -46,7 +46,7 @@ pub fn date(text: &str) -> Option<Timestamp> {
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// One or two to four digits, and nothing else.
+/// Exactly `count` digits, which may be one to four.
 fn digits(text: &str, count: usize) -> Option<u64> {
     let right = text.len() == count && (1..=4).contains(&count) && text.bytes().all(|b| b.is_ascii_digit());
     right.then(|| text.parse().ok()).flatten()

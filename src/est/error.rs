@@ -1,4 +1,4 @@
-//! Why an answer of an EST server is of no use.
+//! Says why an answer of an EST server cannot be used. Never acts on an error.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::http::{MAX_BODY, MAX_FIELDS, MAX_HEAD};
 use super::{MAX_CERTIFICATES, RetryAfter};
 use crate::time::Timestamp;
 
-/// Why an answer of an EST server is of no use.
+/// Why an answer of an EST server cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EstError {
     /// Not an HTTP/1.x answer.
@@ -17,43 +17,43 @@ pub enum EstError {
     TooManyFields,
     /// The body is longer than [`MAX_BODY`].
     BodyTooLong,
-    /// The connection ended in the middle.
+    /// The connection ended in the middle of an answer.
     Truncated {
-        /// Bytes of the body, or of the head when that is not whole.
+        /// Bytes of the body that came, or of the head if the head is not whole.
         have: usize,
-        /// Bytes that were announced, when they were.
+        /// Bytes of the body that were announced, if any were.
         want: Option<usize>,
     },
-    /// A Content-Length or Transfer-Encoding that cannot be followed.
+    /// A Content-Length or Transfer-Encoding that this program cannot follow.
     Framing(String),
-    /// More came behind an answer, and nobody had asked for it. So many bytes of it were there.
+    /// So many bytes came behind an answer, unasked.
     Unasked(usize),
-    /// 3xx.
+    /// The server redirects (3xx).
     Redirect {
         /// The status.
         status: u16,
-        /// Where to.
+        /// The new URL, if the answer has one.
         location: Option<String>,
     },
     /// 401: the server wants credentials, or others than it got.
     Unauthorized {
-        /// The authentication schemes that it offers; none when it does not say.
+        /// The authentication schemes that the server offers; empty when it does not say.
         schemes: Vec<String>,
-        /// What the server says about it.
+        /// The server's own words.
         text: String,
     },
     /// The server does not want this request, and will not want it later.
     Refused {
         /// The status.
         status: u16,
-        /// What the server says about it.
+        /// The server's own words.
         text: String,
     },
     /// The server cannot answer now.
     Busy {
         /// The status.
         status: u16,
-        /// What the server says about it.
+        /// The server's own words.
         text: String,
         /// When to ask again.
         retry_after: Option<RetryAfter>,
@@ -62,12 +62,12 @@ pub enum EstError {
     NotBase64,
     /// The body is no PKCS#7 certs-only message.
     NotCertsOnly(String),
-    /// The message holds no certificate, or too many.
+    /// The message holds so many certificates: none, or too many.
     Count(usize),
 }
 
 impl EstError {
-    /// The same with a moment to ask again turned into a wait, by somebody who knows what time it is.
+    /// The same error, with a date to ask again turned into a wait from `now` on.
     #[must_use]
     pub fn counted_from(self, now: Timestamp) -> EstError {
         match self {

@@ -1,4 +1,5 @@
-//! One HTTP/1.1 answer from bytes that come in pieces (RFC 9112). Never reads by itself, never keeps more than its caps.
+//! Reads one HTTP/1.1 answer from bytes that come in pieces (RFC 9112). Never reads from a connection itself, and never
+//! keeps more than its caps.
 
 use super::EstError;
 use crate::shown;
@@ -10,12 +11,12 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// The most header fields of an answer.
 pub(super) const MAX_FIELDS: usize = 64;
 
-/// The parts of an answer that EST needs. Texts are printable: whatever else a server sends is escaped.
+/// The parts of an answer that EST needs. Texts are printable: all other characters are escaped.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Response {
     /// Three digits.
     pub status: u16,
-    /// The words behind the status.
+    /// The reason phrase behind the status.
     pub reason: String,
     /// Date, as it stands.
     pub date: Option<String>,
@@ -25,9 +26,10 @@ pub struct Response {
     pub location: Option<String>,
     /// Each WWW-Authenticate, as it stands.
     pub challenges: Vec<String>,
-    /// Without chunk framing.
+    /// The body, without chunk framing.
     pub body: Vec<u8>,
-    /// Another request may follow on the connection: the server keeps it, and the end of this answer is beyond doubt.
+    /// Another request may follow on the connection: the server keeps it open, and the end of this answer is beyond
+    /// doubt.
     pub persistent: bool,
 }
 
@@ -41,8 +43,9 @@ impl Response {
         }
     }
 
-    /// The authentication schemes that the server offers, in its order and its letters (RFC 9110 §11.6.1: several
-    /// challenges may stand in one field, between commas, and so do the parameters of each).
+    /// The authentication schemes that the server offers, in its order and spelling. RFC 9110 §11.6.1: one field may
+    /// hold several challenges with commas between them, and the parameters of a challenge have commas between them,
+    /// too.
     pub fn schemes(&self) -> Vec<String> {
         let mut schemes = Vec::new();
         for challenge in &self.challenges {
@@ -61,16 +64,16 @@ impl Response {
         schemes
     }
 
-    /// Whether HTTP Basic is among them.
+    /// Whether the server offers HTTP Basic.
     pub fn offers_basic(&self) -> bool {
         self.schemes().iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"))
     }
 }
 
-/// Puts an answer together.
+/// Puts an answer together from its pieces.
 pub struct ResponseReader {
     buffer: Vec<u8>,
-    /// Where the part that was not looked at yet begins.
+    /// Where the unread part begins.
     at: usize,
     state: State,
     response: Response,
@@ -94,7 +97,7 @@ impl Default for ResponseReader {
 }
 
 impl ResponseReader {
-    /// Takes bytes; the answer as soon as it is whole.
+    /// Takes bytes. Returns the answer as soon as it is whole.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Response>, EstError> {
         // A body may come in chunks of one byte, six bytes each on the wire.
         let cap = MAX_HEAD + 6 * MAX_BODY;
@@ -105,12 +108,12 @@ impl ResponseReader {
         self.advance().map(|whole| whole.then(|| std::mem::take(&mut self.response)))
     }
 
-    /// What came behind an answer that is whole. It is no part of it, nor of the next one.
+    /// The bytes behind a whole answer. They belong neither to this answer nor to the next one.
     pub fn behind(&self) -> &[u8] {
         self.rest()
     }
 
-    /// The connection has ended: the answer, if it is one that ends so.
+    /// To be called when the connection has ended. Returns the answer, if it is one that ends with the connection.
     pub fn end(mut self) -> Result<Response, EstError> {
         let rest = self.rest().len();
         match self.state {
@@ -130,7 +133,7 @@ impl ResponseReader {
         self.buffer.get(self.at..).unwrap_or_default()
     }
 
-    /// Whether the answer is whole.
+    /// Reads as far as it can. Returns whether the answer is whole.
     fn advance(&mut self) -> Result<bool, EstError> {
         loop {
             match self.state {
@@ -173,7 +176,7 @@ impl ResponseReader {
                     self.response.body.extend_from_slice(rest.get(start..end).unwrap_or_default());
                     self.at = self.at.saturating_add(end).saturating_add(2);
                 }
-                // RFC 9112 §7.1.2: trailer fields, which nothing here needs, up to an empty line.
+                // RFC 9112 §7.1.2: trailer fields up to an empty line. Nothing here needs them.
                 State::Trailer => {
                     let rest = self.rest();
                     let end = match rest.strip_prefix(b"\r\n") {
@@ -193,7 +196,7 @@ impl ResponseReader {
         }
     }
 
-    /// Reads the head, if it is whole.
+    /// Reads the head. False: the head is not whole yet.
     fn head(&mut self) -> Result<bool, EstError> {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut fields);
@@ -239,7 +242,7 @@ impl ResponseReader {
     }
 }
 
-/// RFC 9112 §9.3, and more careful than that: an answer that says its length twice, or not at all, is the last one.
+/// RFC 9112 §9.3, but stricter: no request follows an answer that says its length twice, or not at all.
 fn persistent(status: u16, fields: &[httparse::Header<'_>]) -> bool {
     let count = |name: &str| fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count();
     let framed = [count("Content-Length"), count("Transfer-Encoding")];
@@ -271,7 +274,7 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstErr
     }
     let mut lengths = values("Content-Length");
     let Some(first) = lengths.next() else {
-        // RFC 7030 §4.2.3: a 202 without length has no body, and peers keep the connection open after it.
+        // RFC 7030 §4.2.3: a 202 without a length has no body, and servers keep the connection open after it.
         return Ok(if status == 202 { State::Length(0) } else { State::UntilClose });
     };
     if let Some(other) = lengths.find(|other| *other != first) {

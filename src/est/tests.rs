@@ -22,7 +22,7 @@ fn body(parts: &[&[u8]]) -> Vec<u8> {
 fn message(elements: &[&[u8]]) -> Vec<u8> {
     let tlv = |tag: u8, value: &[u8]| {
         let mut out = vec![tag, 0x82, (value.len() >> 8) as u8, value.len() as u8];
-        // Distinguished encoding: as few bytes of length as do.
+        // DER: the length takes as few bytes as possible.
         if value.len() < 0x80 {
             out = vec![tag, value.len() as u8];
         } else if value.len() < 0x100 {
@@ -103,7 +103,7 @@ fn answers_framed_in_every_way() {
     assert_eq!(answer(&[b"HTTP/1.1 204 No Content\r\n\r\n"]).unwrap().body, b"");
 }
 
-/// RFC 9112 §9.3: where a second request may go. Wherever the end of an answer is in doubt, it may not.
+/// RFC 9112 §9.3: when a second request may follow. Wherever the end of an answer is in doubt, none may.
 #[test]
 fn connections_that_may_carry_another_request() {
     for (head, want) in [
@@ -137,7 +137,7 @@ fn what_comes_behind_an_answer_is_told_apart_from_it() {
     ] {
         for behind in [&b""[..], b"\r\n", b"HTTP/1.1 200 OK\r\n\r\n"] {
             let bytes = [whole, behind].concat();
-            // In two pieces that are cut anywhere: no more than the second one can come behind.
+            // In two pieces, cut anywhere. Only bytes of the second piece can come behind the answer.
             for cut in 0..=whole.len() {
                 let mut reader = ResponseReader::default();
                 let first = reader.push(&bytes[..cut]).unwrap();
@@ -211,7 +211,8 @@ fn certificates_in_every_encoding() {
     assert_eq!(certs_only(&message(&[ONE, ONE, &[0xa2, 0]])).unwrap(), [ONE, ONE]);
 }
 
-/// Servers built around openssl's commands send them so. The first element of a certificate is a SEQUENCE.
+/// Servers built around openssl's commands send certificates like this. The first element of a certificate is a
+/// SEQUENCE.
 #[test]
 fn certificates_without_a_message_around_them() {
     let certificate = [&[0x30, ONE.len() as u8][..], ONE].concat();
@@ -239,7 +240,7 @@ fn certificates_in_a_message_of_indefinite_length() {
     for length in 1..whole.len() {
         assert!(matches!(certs_only(&whole[..length]), Err(EstError::NotCertsOnly(_))), "{length}");
     }
-    // What is deeper than any message is refused before it is deep.
+    // A message that is nested deeper than any real one is refused early.
     assert!(matches!(certs_only(&[0x30, 0x80].repeat(10_000)), Err(EstError::NotCertsOnly(_))));
 }
 

@@ -1,16 +1,16 @@
-//! Named places where a test ends the program as a power cut would. In a release build there are none.
+//! Named points where a test can kill the program, as a power cut would. Does nothing in a release build.
 
-/// In this order. `IMPRINT_CRASH=NAME` ends the program there.
+/// The points, in the order in which a hand-over reaches them. `IMPRINT_CRASH=NAME` kills the program there.
 ///
-/// - `adopted`: plain files of an earlier version have become a generation; their names do not lead to it yet
-/// - `key`: a new key is written, and no certificate beside it
-/// - `beside`: the new generation is whole, and nobody is led to it
-/// - `linked`: every name leads through `current`, which is what it was
-/// - `switched`: `current` is the new generation; `ready` does not say so yet
-/// - `ready`: all but the removal of the generation before
+/// - `adopted`: plain files of an earlier version have become a generation; no name leads to it yet
+/// - `key`: a new key is written, its certificate is not
+/// - `beside`: the new generation is whole; no name leads to it
+/// - `linked`: every name leads through `current`, which has not changed yet
+/// - `switched`: `current` leads to the new generation; `ready` is not renewed yet
+/// - `ready`: only the removal of the previous generation is left to do
 pub const POINTS: [&str; 6] = ["adopted", "key", "beside", "linked", "switched", "ready"];
 
-/// Ends the program with SIGKILL if this is the place.
+/// Kills the program with SIGKILL if `IMPRINT_CRASH` names this point.
 #[cfg(debug_assertions)]
 pub(super) fn point(name: &str) {
     debug_assert!(POINTS.contains(&name), "{name}");

@@ -1,6 +1,7 @@
-//! One program at a time works in a folder. The lock is the kernel's, flock(2): it ends with the program that has it,
-//! whatever ends that program, so that none is ever left over. It is on a file that only the owner can open, as whoever may
-//! read a folder may lock it. Waits for nobody.
+//! Locks a hand-over folder, so that one program at a time works in it. The lock is flock(2): the kernel releases it
+//! when the program that holds it ends in any way, so no stale lock is left. The lock is on a file that only the owner
+//! can open, because every reader of the folder could lock the folder itself. Never waits for a lock: a folder in use
+//! is an error.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -13,7 +14,7 @@ use nix::sys::stat::{major, minor};
 
 use super::{HandoverError, NODE, generation, is_complete, private_is_ours};
 
-/// A folder in which nobody else hands anything over while this is there.
+/// A locked folder: no other imprint writes into it while this value exists.
 #[must_use]
 #[derive(Debug)]
 pub struct Folder {
@@ -21,11 +22,12 @@ pub struct Folder {
     _lock: Flock<File>,
 }
 
-/// Stays: whoever removed it would let two in, one with the file that is gone.
+/// The lock file, which is never removed: one program could hold the lock of the removed file while another locks a new
+/// file.
 const LOCK: &str = ".lock";
 
 impl Folder {
-    /// A folder that an earlier run has left. In any other nothing is written, a lock neither.
+    /// Locks a folder that an earlier run has left. Writes nothing into any other folder, not even a lock file.
     pub fn open(path: &Path) -> Result<Folder, HandoverError> {
         let is_there = |name: &str| fs::symlink_metadata(path.join(name)).is_ok();
         if ![LOCK, generation::CURRENT, NODE].into_iter().any(is_there) {
@@ -49,8 +51,8 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }
 
-    /// Any folder that has nothing of others in it; it is made if it is not there. To be called before anybody is asked for a
-    /// certificate, which would be lost.
+    /// Locks a folder that holds no certificates or keys of others, and makes the folder if it does not exist. Call
+    /// this before asking a server for a certificate: the certificate would be lost if the folder could not be used.
     pub fn make(path: &Path) -> Result<Folder, HandoverError> {
         make(path)?;
         let folder = Folder::lock(path)?;
@@ -59,23 +61,24 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The folder for a run that begins only where no identity is; `None`: one is there, complete.
+    /// Locks the folder for a run that makes an identity; `None`: the folder already holds a complete one.
     pub fn begin(path: &Path) -> Result<Option<Folder>, HandoverError> {
         if is_complete(path) {
             return Ok(None);
         }
         let folder = Folder::make(path)?;
-        // Another run may have ended just before, or was ended before it could write `ready`.
+        // Another run may have completed just before the lock; or it was killed before it wrote `ready`, which `settle`
+        // has now written.
         Ok((!is_complete(path)).then_some(folder))
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Makes a folder that everybody may read. The mode of one that is there already is its owner's business.
+/// Makes a folder that everybody may read. A folder that exists keeps its mode.
 pub(super) fn make(path: &Path) -> Result<(), HandoverError> {
     let failed = |source| HandoverError::Write { path: path.to_owned(), source };
     if path.is_dir() {
@@ -85,14 +88,15 @@ pub(super) fn make(path: &Path) -> Result<(), HandoverError> {
     fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed) // whatever the umask
 }
 
-/// The process that has the lock, where the kernel tells.
+/// The process ID of the lock holder, where the kernel tells it.
 fn holder(file: &File) -> Option<u32> {
     let metadata = file.metadata().ok()?;
     holder_in(&fs::read_to_string("/proc/locks").ok()?, metadata.dev(), metadata.ino())
 }
 
-/// proc_locks(5): `1: FLOCK  ADVISORY  WRITE 1234 00:2f:5678 0 EOF`, with the device in hexadecimal. A process of another
-/// PID namespace has the number 0, and who waits for a lock has `->` before the word FLOCK.
+/// proc_locks(5): `1: FLOCK  ADVISORY  WRITE 1234 00:2f:5678 0 EOF`, with the device in hexadecimal. A process of
+/// another PID namespace has the number 0. A line with `->` before the word FLOCK is of a process that waits for the
+/// lock.
 fn holder_in(locks: &str, device: u64, inode: u64) -> Option<u32> {
     let wanted = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
     locks.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
@@ -122,7 +126,7 @@ mod tests {
         assert_eq!(holder_in(LOCKS, device, 7), None);
     }
 
-    /// Without the lock both would write, and the one that ends last would win.
+    /// Without the lock both programs would write, and the last one to finish would overwrite the other's identity.
     #[test]
     fn the_second_one_is_told_who_is_at_work() {
         let directory = tempfile::tempdir().unwrap();
@@ -136,7 +140,8 @@ mod tests {
         let _again = Folder::open(&path).unwrap();
     }
 
-    /// Everybody may read the folder and what is public in it, and with that alone a file can be locked, too (flock(2)).
+    /// flock(2) needs read access only, and everybody may read the folder: a lock on the folder must not keep imprint
+    /// out.
     #[test]
     fn who_may_only_read_keeps_nobody_out() {
         let directory = tempfile::tempdir().unwrap();

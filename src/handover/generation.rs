@@ -1,5 +1,6 @@
-//! Certificate and key take their places in one step, the first ones and all that follow. Each pair is a generation: a
-//! folder of its own, with the key in the private folder, where it stays in memory that is never swapped out.
+//! Replaces certificate and key in one step, the first pair and every later one. Each pair is a generation: a folder of
+//! its own. The generation's key is a file in the private folder, which at boot is a memory file system that is never
+//! swapped out. Never looks into a certificate or key.
 //!
 //! ```text
 //! current -> .generation-2                  the one step: this link is replaced by rename(2)
@@ -8,8 +9,8 @@
 //! .generation-2/cert.pem  chain.pem  ca.pem  node.json  status.json  key.pem -> ../private/key-2.pem
 //! ```
 //!
-//! A generation is written beside the one that counts, and is on the disk before the step. Until then nobody is led to
-//! it, so that whatever stops this program leaves what was there. What follows the step is done again by the next run.
+//! A new generation is written beside the current one, and synced to disk before the step. No name leads to it before
+//! the step, so a crash leaves the current generation in use. The next run repeats what follows the step.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -22,23 +23,24 @@ use zeroize::Zeroizing;
 use super::crash;
 use super::{CA, CERT, CHAIN, HandoverError, KEY, NODE, PRIVATE, READY, STATUS, discard, put, remove};
 
-/// What points at the generation that counts.
+/// The link to the current generation.
 pub(super) const CURRENT: &str = "current";
 const GENERATION: &str = ".generation-";
-/// What a generation holds beside its key.
+/// The files of a generation besides its key.
 const FILES: [&str; 5] = [CERT, CHAIN, CA, NODE, STATUS];
-/// `ready` before its time. Made before the step, so that a disk without room stops what can still be stopped.
+/// The next `ready`, made before the step and renamed after it: a full disk then fails before the step, while nothing
+/// has changed.
 const READY_NEXT: &str = ".ready-next";
 
-/// A generation beside the one that counts.
+/// A new generation that is not yet the current one.
 #[derive(Debug)]
 pub(super) struct Beside {
     number: u32,
-    /// The one that counts; `None`: there is no identity.
+    /// The current generation; `None`: there is no identity.
     before: Option<u32>,
 }
 
-/// Writes a new generation. What counts stays what it is.
+/// Writes a new generation. The current one stays current.
 pub(super) fn write(directory: &Path, files: &[(&str, &[u8])], key: &[u8]) -> Result<Beside, HandoverError> {
     let before = adopt(directory)?;
     let number = free(directory, before.map_or(1, |before| before.wrapping_add(1)));
@@ -50,13 +52,14 @@ pub(super) fn write(directory: &Path, files: &[(&str, &[u8])], key: &[u8]) -> Re
 }
 
 impl Beside {
-    /// One file more.
+    /// Adds a file to the new generation.
     pub(super) fn add(&self, directory: &Path, name: &str, bytes: &[u8]) -> Result<(), HandoverError> {
         put(&folder(directory, self.number), name, bytes, 0o644)
     }
 
-    /// The step. The generation before is removed after a while: whoever is on the way through the links at the moment of
-    /// the step still arrives. After an error what was there before counts, or nothing when nothing was.
+    /// The step. The previous generation is removed after `grace`: a reader that is following the links during the step
+    /// still finds its files. After an error one whole generation is current, the previous or the new one; or none, if
+    /// there was none before.
     pub(super) fn switch(self, directory: &Path, grace: Duration) -> Result<(), HandoverError> {
         let number = self.number;
         if let Err(error) = lead_to(directory, number) {
@@ -68,8 +71,8 @@ impl Beside {
         remove_others(directory, Some(number))
     }
 
-    /// Removes what was written, unless it counts already. The error is the one to tell: those of the removal are
-    /// ignored, since the next run removes what is left.
+    /// Removes the new generation, unless it has already replaced another one, and returns `error`. Errors of the
+    /// removal are ignored: the first error is the one to report, and the next run removes what is left.
     pub(super) fn removed(self, directory: &Path, error: HandoverError) -> HandoverError {
         let counts = current(directory).ok().flatten() == Some(self.number);
         let _ = match (counts, self.before) {
@@ -81,26 +84,26 @@ impl Beside {
     }
 }
 
-/// Puts right what a run left that was killed. Writes nothing where nothing is wrong.
+/// Repairs what a killed run left. Writes nothing if there is nothing to repair.
 pub(super) fn settle(directory: &Path) -> Result<(), HandoverError> {
     let number = current(directory)?;
     let next = directory.join(READY_NEXT);
     if let Some(number) = number {
         lead_names(directory, number)?;
-        // It was killed around the step: whoever waits for `ready` has not heard of it.
+        // The run was killed around the step: programs that wait for `ready` may not have seen it.
         if next.exists() || !directory.join(READY).exists() {
             put(directory, READY, b"", 0o644)?;
         }
     }
-    // A file system that can only be read refuses to remove even what is not there.
+    // A read-only file system refuses to remove even a file that does not exist.
     if next.exists() {
         remove(&next)?;
     }
     remove_others(directory, number)
 }
 
-/// Removes the names that lead through `current`, `current` itself and every generation; files of others stay. All of it is
-/// tried; the first error is returned.
+/// Removes the names that lead through `current`, `current` itself and every generation; other files stay. Tries every
+/// removal, and returns the first error.
 pub(super) fn remove_all(directory: &Path) -> Result<(), HandoverError> {
     let names = FILES.map(|name| (directory.join(name), format!("{CURRENT}/{name}")));
     let key = (directory.join(PRIVATE).join(KEY), format!("../{CURRENT}/{KEY}"));
@@ -112,7 +115,7 @@ pub(super) fn remove_all(directory: &Path) -> Result<(), HandoverError> {
     removed.into_iter().collect()
 }
 
-/// The generation that counts.
+/// The number of the current generation; `None`: there is none.
 fn current(directory: &Path) -> Result<Option<u32>, HandoverError> {
     let path = directory.join(CURRENT);
     let number = |to: &Path| to.to_str()?.strip_prefix(GENERATION)?.parse().ok();
@@ -122,7 +125,7 @@ fn current(directory: &Path) -> Result<Option<u32>, HandoverError> {
             None => Err(HandoverError::NotOurs { path, what: "a link that imprint did not make" }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // readlink(2): EINVAL, no link. A copy of the folder that followed all links has a folder there.
+        // readlink(2): EINVAL, not a link. A copy of the folder that followed all links has a folder there.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             Err(HandoverError::NotOurs { path, what: "not a link, as in a copy that followed all links" })
         }
@@ -130,8 +133,8 @@ fn current(directory: &Path) -> Result<Option<u32>, HandoverError> {
     }
 }
 
-/// The generation that counts, with all names leading to it. Plain files, which earlier versions handed over, become the
-/// first one: what they hold is the same at every moment.
+/// The current generation, with every name leading to it. Plain files, as earlier versions handed them over, become the
+/// first generation; a reader finds the same contents at every moment.
 fn adopt(directory: &Path) -> Result<Option<u32>, HandoverError> {
     let number = match current(directory)? {
         Some(number) => number,
@@ -143,7 +146,7 @@ fn adopt(directory: &Path) -> Result<Option<u32>, HandoverError> {
                 .and_then(|()| sync_all(directory, number))
                 .and_then(|()| link(directory, CURRENT, &format!("{GENERATION}{number}")));
             if let Err(error) = made {
-                let _ = remove_one(directory, number); // the first error is the one to tell
+                let _ = remove_one(directory, number); // the first error is the one to report
                 return Err(error);
             }
             number
@@ -154,21 +157,21 @@ fn adopt(directory: &Path) -> Result<Option<u32>, HandoverError> {
     Ok(Some(number))
 }
 
-/// Refuses a folder with certificates and keys that are no identity which is known whole: they are somebody's all the same.
+/// Refuses a folder that holds certificates or keys but no complete identity: they may belong to somebody else.
 pub(super) fn nothing_of_others(directory: &Path) -> Result<(), HandoverError> {
     if current(directory)?.is_some() || plain(directory)?.is_some() {
         return Ok(());
     }
     let mut names =
         [CERT, CHAIN, NODE].map(|name| directory.join(name)).into_iter().chain([directory.join(PRIVATE).join(KEY)]);
-    // What leads nowhere is what a run left that was killed before its step.
+    // A dangling link does not count: a run that was killed before its step left it.
     match names.find(|path| path.exists()) {
         Some(path) => Err(HandoverError::NotOurs { path, what: "no part of an identity that is whole" }),
         None => Ok(()),
     }
 }
 
-/// The first number from this one on that nothing has, nobody else's key either.
+/// The first number, from this one on, that no generation and no key file has.
 fn free(directory: &Path, number: u32) -> u32 {
     let taken = |number: u32| {
         let paths = [folder(directory, number), directory.join(PRIVATE).join(key_name(number))];
@@ -204,7 +207,7 @@ fn plain(directory: &Path) -> Result<Option<Plain>, HandoverError> {
 fn make(directory: &Path, number: u32, files: &[(&str, &[u8])], key: &[u8]) -> Result<(), HandoverError> {
     let (folder, key_name) = (folder(directory, number), key_name(number));
     let failed = |source| HandoverError::Write { path: folder.clone(), source };
-    // Before its key, which is known to be ours by it.
+    // The folder is made before its key, because the folder shows that the key is imprint's to remove.
     DirBuilder::new().mode(0o755).create(&folder).map_err(failed)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(failed)?; // whatever the umask
     put(&directory.join(PRIVATE), &key_name, key, 0o600)?;
@@ -215,12 +218,12 @@ fn make(directory: &Path, number: u32, files: &[(&str, &[u8])], key: &[u8]) -> R
     link(&folder, KEY, &format!("../{PRIVATE}/{key_name}"))
 }
 
-/// Everything of [`Beside::switch`] up to the moment when the generation before is of no use.
+/// The part of [`Beside::switch`] before the previous generation is removed.
 fn lead_to(directory: &Path, number: u32) -> Result<(), HandoverError> {
     put(directory, READY_NEXT, b"", 0o644)?;
     sync_all(directory, number)?;
     crash::point("beside");
-    // Without a generation before they lead nowhere until the step, which is as good as no files.
+    // If there is no previous generation, the names dangle until the step, which is like having no files.
     lead_names(directory, number)?;
     crash::point("linked");
     link(directory, CURRENT, &format!("{GENERATION}{number}"))?;
@@ -228,14 +231,14 @@ fn lead_to(directory: &Path, number: u32) -> Result<(), HandoverError> {
     let ready = directory.join(READY);
     fs::rename(directory.join(READY_NEXT), &ready)
         .map_err(|source| HandoverError::Write { path: ready.clone(), source })?;
-    // The step is on the disk before the generation before is not any more.
+    // The step must be on disk before the previous generation is removed.
     sync(directory)?;
     crash::point("ready");
     Ok(())
 }
 
-/// Has every name lead through `current`. `number` gets what it lacks from the plain files: generations of earlier
-/// versions had neither ca.pem nor status.json.
+/// Makes every name a link through `current`. Generation `number` gets copies of the plain files that it lacks:
+/// generations of earlier versions had neither ca.pem nor status.json.
 fn lead_names(directory: &Path, number: u32) -> Result<(), HandoverError> {
     let folder = folder(directory, number);
     for name in FILES {
@@ -249,7 +252,7 @@ fn lead_names(directory: &Path, number: u32) -> Result<(), HandoverError> {
     link(&directory.join(PRIVATE), KEY, &format!("../{CURRENT}/{KEY}"))
 }
 
-/// Puts a symbolic link in the place of what has this name, in one step.
+/// Replaces whatever has this name by a symbolic link, in one step.
 fn link(directory: &Path, name: &str, to: &str) -> Result<(), HandoverError> {
     let (path, temporary) = (directory.join(name), directory.join(format!(".{name}.new")));
     match fs::read_link(&path) {
@@ -262,12 +265,12 @@ fn link(directory: &Path, name: &str, to: &str) -> Result<(), HandoverError> {
     remove(&temporary)?;
     let made = symlink(to, &temporary).and_then(|()| fs::rename(&temporary, &path));
     if made.is_err() {
-        let _ = remove(&temporary); // the first error is the one to tell
+        let _ = remove(&temporary); // the first error is the one to report
     }
     made.map_err(|source| HandoverError::Write { path, source })
 }
 
-/// Has a generation on the disk, where there is one, before anything that comes later.
+/// Syncs a generation to disk, where there is one, before anything later is written.
 fn sync_all(directory: &Path, number: u32) -> Result<(), HandoverError> {
     let (folder, private) = (folder(directory, number), directory.join(PRIVATE));
     FILES.iter().map(|name| folder.join(name)).filter(|path| path.exists()).try_for_each(|path| sync(&path))?;
@@ -276,7 +279,7 @@ fn sync_all(directory: &Path, number: u32) -> Result<(), HandoverError> {
 
 fn sync(path: impl AsRef<Path>) -> Result<(), HandoverError> {
     match fs::File::open(&path).and_then(|file| file.sync_all()) {
-        // fsync(2): EINVAL, there is nothing to write down.
+        // fsync(2): EINVAL, this file cannot be synced, because it is on no disk.
         Err(source) if source.kind() != io::ErrorKind::InvalidInput => {
             Err(HandoverError::Write { path: path.as_ref().to_owned(), source })
         }
@@ -294,7 +297,7 @@ fn key_name(number: u32) -> String {
 
 fn remove_one(directory: &Path, number: u32) -> Result<(), HandoverError> {
     let (private, key) = (directory.join(PRIVATE), key_name(number));
-    remove(&private.join(format!(".{key}.new")))?; // killed while it was written
+    remove(&private.join(format!(".{key}.new")))?; // left by a run that was killed while writing it
     remove(&private.join(key))?;
     let path = folder(directory, number);
     match fs::remove_dir_all(&path) {
@@ -303,7 +306,7 @@ fn remove_one(directory: &Path, number: u32) -> Result<(), HandoverError> {
     }
 }
 
-/// Every generation but this one, with its key.
+/// Removes every generation except `keep`, with its key.
 fn remove_others(directory: &Path, keep: Option<u32>) -> Result<(), HandoverError> {
     let number = |name: &str| name.strip_prefix(GENERATION)?.parse().ok();
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();

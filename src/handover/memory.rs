@@ -1,4 +1,5 @@
-//! Mounts the memory file system for the private key. Never swapped out, never stacked.
+//! Mounts the memory file system for the private key, of a kind that is never swapped out. Never mounts one over
+//! another.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,14 +11,14 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 use super::HandoverError;
 
-/// `noswap` is new in Linux 6.4 (tmpfs(5)); a key and a certificate need no more than the size.
+/// `noswap` is new in Linux 6.4 (tmpfs(5)). 1 MiB is more than keys need.
 pub const TMPFS_OPTIONS: &str = "noswap,mode=0700,size=1m";
 /// include/uapi/linux/magic.h
 pub const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
-/// Mounts a tmpfs with these options, or where the kernel does not know them a ramfs, which is never swapped out
-/// either (and has no size limit). Where a memory file system is mounted already, that one is used again: services may
-/// have files of it open, and a second one on top would hide them.
+/// Mounts a tmpfs with these options. If the kernel does not know them, mounts a ramfs, which is never swapped out
+/// either (and has no size limit). A memory file system that is already mounted is used again: services may have files
+/// on it open, and a second mount would hide them.
 pub fn mount(path: &Path, tmpfs_options: &str) -> Result<(), HandoverError> {
     let failed = |source: io::Error| HandoverError::Mount { path: path.to_owned(), source };
     if is_mount_point(path).map_err(failed)? {
@@ -37,7 +38,8 @@ pub fn mount(path: &Path, tmpfs_options: &str) -> Result<(), HandoverError> {
     .map_err(|errno| failed(errno.into()))
 }
 
-/// Whether another file system begins here. Bind mounts of the same one are not noticed, and not made by anybody here.
+/// Whether another file system is mounted here. A bind mount of the same file system is not noticed; imprint makes
+/// none.
 fn is_mount_point(path: &Path) -> io::Result<bool> {
     let parent = path.parent().unwrap_or(path);
     Ok(path.metadata()?.dev() != parent.metadata()?.dev())

@@ -1,6 +1,7 @@
-//! The network for whatever manages it in the next stage: systemd-networkd units (systemd.network(5)) and NetworkManager
-//! keyfiles (nm-settings-keyfile(5)) under /run, which both read, and both rank below what an administrator wrote into
-//! /etc. They carry the client identifier that imprint used, so that the same lease goes on. Touches no interface.
+//! Writes the network configuration for the network manager of the next stage: systemd-networkd units
+//! (systemd.network(5)) and NetworkManager keyfiles (nm-settings-keyfile(5)) under /run. An administrator's files in
+//! /etc take precedence over both. Units and keyfiles carry the DHCP client identifier that imprint used, so that the
+//! lease continues. Never changes an interface.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, Permissions};
@@ -16,14 +17,16 @@ use crate::payload::{InterfaceName, Prefix, Route};
 
 const UNITS: &str = "run/systemd/network";
 const KEYFILES: &str = "run/NetworkManager/system-connections";
-/// Before what distributions bring (80-…, 99-default), after what an administrator numbers like the manual's examples.
+/// Sorts before the units of distributions (80-…, 99-default), and after an administrator's units with numbers like
+/// those of the manual's examples.
 const UNIT: (&str, &str) = ("70-imprint-", ".network");
 const KEYFILE: (&str, &str) = ("imprint-", ".nmconnection");
 
-/// Writes both for each link, and removes those that an earlier run wrote.
+/// Writes a unit and a keyfile for each link, and removes those that an earlier run wrote.
 pub fn write(root: &Path, network: &Network) -> Result<(), HandoverError> {
     let links = || network.links.iter().chain(&network.idle);
-    // Others read units; a keyfile that others can read is ignored (nm-settings-keyfile(5), "FILE PERMISSIONS").
+    // systemd-networkd runs as a user of its own and must read the units. NetworkManager ignores a keyfile that other
+    // users can read (nm-settings-keyfile(5), "FILE PERMISSIONS").
     put_all(&root.join(UNITS), UNIT, 0o755, 0o644, links().map(|link| (&link.name, unit(link))))?;
     put_all(&root.join(KEYFILES), KEYFILE, 0o700, 0o600, links().map(|link| (&link.name, keyfile(link))))
 }
@@ -44,8 +47,8 @@ fn put_all<'a>(
     Ok(())
 }
 
-/// The folder with this mode, and what is missing above it for everybody to enter, as its owner makes it: /run/NetworkManager
-/// has files for all users, resolv.conf for one. What is there stays as it is.
+/// Makes the folder with this mode. Missing parent folders get mode 0755, as NetworkManager makes them:
+/// /run/NetworkManager holds files for all users, for example resolv.conf. A folder that exists keeps its mode.
 fn made(folder: &Path, mode: u32) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -55,7 +58,7 @@ fn made(folder: &Path, mode: u32) -> io::Result<()> {
     }
     match DirBuilder::new().mode(mode).create(folder) {
         Ok(()) => fs::set_permissions(folder, Permissions::from_mode(mode)), // whatever the umask
-        // Its owner was quicker.
+        // The network manager made the folder at the same time.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
@@ -71,7 +74,7 @@ fn clear(folder: &Path, prefix: &str, suffix: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Appends a line. Writing to a String has no way to fail.
+/// Appends a line. Writing to a String cannot fail.
 macro_rules! line {
     ($text:expr, $($words:tt)*) => {
         let _ = writeln!($text, $($words)*);
@@ -89,7 +92,7 @@ fn unit(link: &AppliedLink) -> String {
     match &link.mac {
         Some(mac) => {
             line!(text, "MACAddress={mac}");
-            // What is made on top of a link has the same address.
+            // A VLAN, bridge or bond on top of the link has the same address and must not match.
             line!(text, "Type=!vlan bridge bond");
         }
         None => {
@@ -103,7 +106,7 @@ fn unit(link: &AppliedLink) -> String {
     line!(text, "DHCP={}", if config.dhcp4 { "ipv4" } else { "no" });
     line!(text, "IPv6AcceptRA={}", if config.slaac { "yes" } else { "no" });
     if config.dhcp4 {
-        // The address stays while networkd asks for it again.
+        // networkd keeps the address while it asks for the lease again.
         line!(text, "KeepConfiguration=dhcp");
     }
     config.addresses.iter().for_each(|prefix| {
@@ -142,7 +145,7 @@ fn keyfile(link: &AppliedLink) -> String {
     let kind = if infiniband { "infiniband" } else { "ethernet" };
     let mut text = HEADER.to_owned();
     line!(text, "[connection]\nid=imprint-{}\ntype={kind}", link.name);
-    // NetworkManager compares with the permanent address, where there is one.
+    // NetworkManager compares mac-address= with the link's permanent address, where there is one.
     let mac = link.permanent.as_ref().or(link.mac.as_ref());
     if mac.is_none() {
         line!(text, "interface-name={}", link.name);
@@ -183,7 +186,8 @@ fn keyfile(link: &AppliedLink) -> String {
     };
     line!(text, "\n[ipv6]\nmethod={method}");
     if config.slaac {
-        // The kernel made its address from the hardware address (net/ipv6/addrconf.c); so it stays the same one.
+        // The kernel made the SLAAC address from the hardware address (net/ipv6/addrconf.c); with eui64 NetworkManager
+        // makes the same one.
         line!(text, "addr-gen-mode=eui64");
     }
     if method != "link-local" {
@@ -192,7 +196,7 @@ fn keyfile(link: &AppliedLink) -> String {
     text
 }
 
-/// Whether the DHCP server's MTU would take IPv6 away, so that the next stage is not to use it either.
+/// Whether the DHCP server's MTU would disable IPv6 on the link. The next stage must not use such an MTU either.
 fn refuses_mtu(link: &AppliedLink) -> bool {
     let given = link.lease.as_ref().and_then(|lease| lease.mtu);
     given.is_some_and(|mtu| !link.config.allows_mtu(mtu))
@@ -202,7 +206,7 @@ fn is_ipv4(prefix: &Prefix) -> bool {
     prefix.address().is_ipv4()
 }
 
-/// What both families say in the same way.
+/// Writes the lines that the sections `[ipv4]` and `[ipv6]` have in common: addresses, routes, DNS.
 fn family(text: &mut String, link: &AppliedLink, ipv6: bool) {
     let config = &link.config;
     let mine = |address: &IpAddr| address.is_ipv6() == ipv6;
@@ -217,7 +221,7 @@ fn family(text: &mut String, link: &AppliedLink, ipv6: bool) {
     if !servers.is_empty() {
         line!(text, "dns={}", servers.concat());
     }
-    // Once is enough; NetworkManager puts the lists of both families together.
+    // Search domains are written for one family only: NetworkManager joins the lists of both.
     let with_ipv4 = config.dhcp4 || config.addresses.iter().any(is_ipv4);
     if !config.search.is_empty() && ipv6 != with_ipv4 {
         let names: Vec<String> = config.search.iter().map(|name| format!("{};", name.as_str())).collect();
@@ -225,7 +229,7 @@ fn family(text: &mut String, link: &AppliedLink, ipv6: bool) {
     }
 }
 
-/// `DESTINATION[,GATEWAY[,METRIC]]`; a gateway of zeros: on-link.
+/// `DESTINATION[,GATEWAY[,METRIC]]`; a gateway of zeros means on-link.
 fn via(route: &Route, ipv6: bool) -> String {
     let none = if ipv6 { "::" } else { "0.0.0.0" };
     let gateway = route.gateway.map_or(none.to_owned(), |gateway| gateway.to_string());

@@ -1,4 +1,4 @@
-//! The folder, without the mount: that takes privilege, tests/netns.rs has it.
+//! Tests of the hand-over folder without the mount, which needs privilege: tests/netns.rs tests it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::time::Deadline;
 
 mod kills;
 
-/// What a reader finds.
+/// The names that a reader finds in the folder.
 const ALL: [&str; 8] = ["ca.pem", "cert.pem", "chain.pem", "current", "node.json", "private", "ready", "status.json"];
 
 fn identity() -> Identity {
@@ -49,7 +49,7 @@ fn failed() -> Status {
     Status { outcome: Outcome::Failed, exit_code: 18, ..done() }
 }
 
-/// Name → mode, as a reader sees it, who follows links. The lock is nobody's business.
+/// Name → mode, links followed. The lock file is left out.
 fn listing(directory: &Path) -> BTreeMap<String, u32> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
@@ -61,12 +61,12 @@ fn names(directory: &Path) -> Vec<String> {
     listing(directory).into_keys().collect()
 }
 
-/// Without generations.
+/// The names without those of generations.
 fn seen(directory: &Path) -> Vec<String> {
     names(directory).into_iter().filter(|name| !name.starts_with('.')).collect()
 }
 
-/// Everything that a reader can read.
+/// The contents of every file that a reader can read.
 fn read_all(directory: &Path) -> Vec<(&'static str, String)> {
     let paths = [CERT, CHAIN, CA, NODE, STATUS, READY, "private/key.pem"];
     paths.map(|name| (name, fs::read_to_string(directory.join(name)).unwrap())).to_vec()
@@ -111,7 +111,7 @@ fn the_chain_is_what_tls_sends() {
     assert!(read("private/key.pem").starts_with("-----BEGIN PRIVATE KEY-----\n"));
 }
 
-/// Whoever looks at the status alone, or at the certificate alone, must not be wrong about the other.
+/// A program that reads the status alone, or the certificate alone, must not be misled about the other.
 #[test]
 fn a_failed_run_leaves_its_status_where_nothing_is_and_nothing_where_an_identity_is() {
     let root = tempfile::tempdir().unwrap();
@@ -124,11 +124,11 @@ fn a_failed_run_leaves_its_status_where_nothing_is_and_nothing_where_an_identity
     assert_eq!((read_all(root.path()), status()), (was, done()));
 }
 
-/// What may lie in the way of a second hand-over, in the order in which it is met.
+/// What may be in the way of a second hand-over, in the order in which the hand-over meets it.
 const OBSTACLES: [&str; 5] =
     ["private/.key-2.pem.new", ".generation-2/status.json", "..ready-next.new", ".ready-next", ".current.new"];
 
-/// Before, each of these removed key and certificate that worked.
+/// In earlier versions each of these errors removed a key and certificate that worked.
 #[test]
 fn a_second_hand_over_that_fails_leaves_the_first_one() {
     for obstacle in OBSTACLES {
@@ -137,7 +137,7 @@ fn a_second_hand_over_that_fails_leaves_the_first_one() {
         let path = root.path().join(obstacle);
         let was = read_all(root.path());
         let pending = match obstacle {
-            // Made when the generation is.
+            // The generation's folder must exist first.
             ".generation-2/status.json" => hand_over(root.path()).inspect(|_| fs::create_dir(&path).unwrap()),
             _ => {
                 fs::create_dir(&path).unwrap();
@@ -165,7 +165,7 @@ fn a_first_hand_over_that_fails_leaves_no_credentials() {
         let path = root.path().join(obstacle.replace("-2", "-1"));
         let pending = match obstacle {
             ".generation-2/status.json" => hand_over(root.path()).inspect(|_| fs::create_dir(&path).unwrap()),
-            // A folder that has it is complete, so it is put there later than the others.
+            // A folder with `ready` is complete, so `ready` is put there only after the hand-over is written.
             "ready" => hand_over(root.path()).inspect(|_| fs::create_dir(&path).unwrap()),
             _ => {
                 fs::create_dir(&path).unwrap();
@@ -183,7 +183,8 @@ fn a_first_hand_over_that_fails_leaves_no_credentials() {
     }
 }
 
-/// Whoever names /etc/ssl by mistake, or a folder from which one file was taken, finds all as it was.
+/// A user may name /etc/ssl by mistake, or a folder from which a file was removed: everything in it must stay as it
+/// was.
 #[test]
 fn what_is_not_ours_stays_whatever_happens() {
     let whole = tempfile::tempdir().unwrap();
@@ -204,7 +205,7 @@ fn what_is_not_ours_stays_whatever_happens() {
         assert!(stays(), "{theirs:?}: a run that fails");
         let written = hand_over(root.path());
         if index == 0 {
-            // Only their names are like ours.
+            // These files have only names like imprint's.
             written.unwrap().finish(&done()).unwrap();
             assert_eq!(seen(root.path()), ALL);
             hand_over(root.path()).unwrap().finish(&done()).unwrap();
@@ -220,7 +221,7 @@ fn what_is_not_ours_stays_whatever_happens() {
 fn a_private_folder_that_is_none_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
-    // Names of ours, in a folder that is not.
+    // Files with imprint's names, in a folder that is not imprint's.
     let theirs = ["key-1.pem", "key.pem"];
     theirs.iter().for_each(|name| fs::write(elsewhere.path().join(name), "theirs").unwrap());
     std::os::unix::fs::symlink(elsewhere.path(), root.path().join("private")).unwrap();
@@ -231,7 +232,7 @@ fn a_private_folder_that_is_none_is_refused() {
     assert_eq!(names(elsewhere.path()), theirs);
 }
 
-/// As versions before handed it over, or as a copy that followed all links.
+/// Copies a hand-over as plain files, as earlier versions wrote it and as a copy that followed all links has it.
 fn flattened(directory: &Path, to: &Path, names: &[&str]) {
     fs::create_dir_all(to.join("private")).unwrap();
     for name in names.iter().chain(&["private/key.pem"]) {
@@ -252,7 +253,7 @@ fn plain_files_become_a_generation_and_lose_nothing() {
     hand_over(&plain).unwrap().finish(&done()).unwrap();
     assert_ne!(read_all(&plain), read_all(&first));
     assert_eq!(names(&plain.join("private")), ["key-2.pem", "key.pem"]);
-    // The generations of versions before had neither ca.pem nor status.json.
+    // The generations of earlier versions had neither ca.pem nor status.json.
     for name in [CA, STATUS] {
         let bytes = fs::read(first.join(name)).unwrap();
         fs::remove_file(first.join(name)).unwrap();
@@ -274,7 +275,7 @@ fn a_copy_that_followed_all_links_is_named() {
     assert!(error.ends_with(want), "{error}");
 }
 
-/// Whoever opens `current` once, and reads both below it, never gets a key and a certificate of two generations.
+/// A reader that opens `current` once, and reads certificate and key below it, never gets them from two generations.
 #[test]
 fn certificate_and_key_change_in_one_step() {
     let root = tempfile::tempdir().unwrap();
@@ -290,7 +291,7 @@ fn certificate_and_key_change_in_one_step() {
         let reader = scope.spawn(|| {
             let mut pairs = 0;
             while !over.load(std::sync::atomic::Ordering::SeqCst) || pairs == 0 {
-                // A generation that is over may be gone already, here without grace.
+                // A replaced generation may be removed already: this test switches without grace.
                 let Ok(folder) = fs::File::open(root.path().join("current")) else { continue };
                 let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder)));
                 let [Ok(certificate), Ok(key)] = [CERT, KEY].map(|name| fs::read_to_string(path.join(name))) else {

@@ -1,4 +1,4 @@
-//! What may be wrong with a certificate that was given, in words. Looks at none.
+//! The reasons to refuse a certificate from a server or a payload, and their messages. Never verifies anything.
 
 use std::fmt;
 
@@ -6,64 +6,64 @@ use crate::certificate::Oddity;
 use crate::key_code::KeyCode;
 use crate::time::Timestamp;
 
-/// What is wrong with the certificate that the server gave.
+/// Why a certificate from a server or a payload is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AnswerError {
-    /// None of the certificates is for our key.
+    /// No certificate that came is for our key.
     OtherKey {
-        /// Our key.
+        /// The code of our key.
         ours: KeyCode,
         /// Subject and key of each certificate that came.
         have: Vec<String>,
     },
     /// The certificate cannot be read.
     Unreadable(String),
-    /// Another subject than the CSR's.
+    /// The certificate has another subject than the CSR.
     Subject {
-        /// The CSR's.
+        /// The subject in the CSR.
         asked: String,
-        /// The certificate's.
+        /// The subject in the certificate.
         have: String,
     },
     /// A name of the CSR is not in the certificate.
     NameMissing {
         /// The name.
         name: String,
-        /// The names that are.
+        /// The names in the certificate.
         have: String,
     },
-    /// A name that the CSR did not ask for.
+    /// The certificate has a name that is not in the CSR.
     NameAdded {
         /// The name.
         name: String,
-        /// The names that were.
+        /// The names in the CSR.
         asked: String,
     },
-    /// A CA certificate.
+    /// The certificate is a CA certificate.
     IsCa,
-    /// Not valid now.
+    /// The certificate is not valid now.
     Validity {
-        /// First second.
+        /// The first second of the validity.
         not_before: Timestamp,
-        /// Last second.
+        /// The last second of the validity.
         not_after: Timestamp,
-        /// The time.
+        /// The time by the clock.
         now: Timestamp,
     },
-    /// Its extended key usages leave out clientAuth.
+    /// The certificate has extended key usages, and clientAuth is not among them.
     Purpose(String),
-    /// It does not chain to the CA of the payload.
+    /// The certificate does not chain to the CA of the payload.
     Chain {
-        /// Who issued it.
+        /// The issuer of the certificate.
         issuer: String,
         /// The CA in the payload.
         ca: String,
-        /// Further CAs that the payload allows, and how many of them the server knows.
+        /// How many further CAs the payload allows, and how many of those the server or the payload sent.
         issuers: (usize, usize),
-        /// Why not.
+        /// Why the chain is not valid.
         why: &'static str,
     },
-    /// The verifier cannot use it, or one between it and the CA.
+    /// The verifier (webpki) cannot use the certificate, or one between the certificate and the CA.
     Odd(Oddity),
 }
 

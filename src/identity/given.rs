@@ -1,5 +1,5 @@
-//! Certificate and key that came with the payload: whether they are good for this node. What a check-in asks of an
-//! answer is asked of them, too, save for the names, which nobody has asked for.
+//! Verifies a certificate and key that came with the payload, with the checks that a check-in applies to a server's
+//! answer. The names are not compared, because no CSR asked for any. Never makes a key.
 
 use der::{Decode, Encode};
 use rcgen::PublicKeyData;
@@ -21,8 +21,8 @@ pub struct Given {
 }
 
 impl Given {
-    /// Key and leaf belong together, the leaf is no CA's, valid, for clients, and chains to the payload's CA or a listed
-    /// issuer; the key is of a type that a record can name.
+    /// Checks that the key belongs to the leaf and is of a supported type; that the leaf is no CA certificate, is valid
+    /// now and is for clients; and that it chains to the payload's CA or a listed issuer.
     pub fn verify(plan: &GivenPlan) -> Result<Given, IdentityError> {
         let key = PrivateKey::read(plan.key.expose()).map_err(IdentityError::PrivateKey)?;
         let spki = key.pair.subject_public_key_info();
@@ -39,7 +39,7 @@ impl Given {
         Ok(Given { key, code, chain, facts })
     }
 
-    /// What type of key it is.
+    /// The type of the key.
     pub fn key_type(&self) -> KeyType {
         self.key.kind
     }
@@ -113,7 +113,7 @@ mod tests {
             let mut changed = key.to_vec();
             changed[at] ^= 1 << bit;
             let bad = GivenPlan { key: Secret::new(changed), ..good.clone() };
-            // Around the number itself (RFC 5915 §3) some things may be written in other ways. It is the same key then.
+            // Outside the private number itself (RFC 5915 §3) some bytes may change without a change of the key.
             match Given::verify(&bad) {
                 Ok(given) => {
                     assert!(!(36..68).contains(&at) && given.code() == code, "bit {bit} of byte {at} of the key")

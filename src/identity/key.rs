@@ -1,5 +1,4 @@
-//! Private keys of every type that a record can name: made here, or read from PKCS#8. What is signed with them is not
-//! decided here.
+//! Makes private keys of every supported type, and reads them from PKCS#8. Never signs anything.
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use der::asn1::{AnyRef, UintRef};
@@ -23,7 +22,7 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// rsaEncryption, RFC 8017 appendix A.1.
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
-/// A private key and what it is. rcgen keeps the key as bytes, too, and wipes them only when told.
+/// A private key and its type. rcgen keeps the bytes of the key, too, and wipes them only because of `Zeroizing`.
 pub(super) struct PrivateKey {
     pub(super) pair: Zeroizing<KeyPair>,
     pub(super) kind: KeyType,
@@ -34,7 +33,7 @@ impl PrivateKey {
         let pair = match kind {
             KeyType::P256 | KeyType::P384 => KeyPair::generate_for(algorithm(kind)),
             KeyType::Ed25519 => {
-                // rcgen would make PKCS#8 version 2 of it (RFC 5958), which OpenSSL before 3.2 does not read.
+                // rcgen would write PKCS#8 version 2 (RFC 5958), which OpenSSL before 3.2 does not read.
                 let rng = aws_lc_rs::rand::SystemRandom::new();
                 let made = Ed25519KeyPair::generate_pkcs8v1(&rng);
                 let made = made.map_err(|_| rcgen::Error::RingUnspecified)?;
@@ -46,7 +45,7 @@ impl PrivateKey {
         Ok(PrivateKey { pair: Zeroizing::new(pair?), kind })
     }
 
-    /// From PKCS#8 (RFC 5958), not encrypted. The error says what is wrong with it.
+    /// Reads a private key from PKCS#8 (RFC 5958), not encrypted. The error says what is wrong with the key.
     pub(super) fn read(pkcs8: &[u8]) -> Result<PrivateKey, String> {
         let unreadable = |error: der::Error| format!("not PKCS#8 in DER, or encrypted: {error}");
         // PrivateKeyInfo ::= SEQUENCE { version INTEGER, privateKeyAlgorithm AlgorithmIdentifier, … }
@@ -60,13 +59,13 @@ impl PrivateKey {
             (EC_PUBLIC_KEY, Some(P256)) => KeyType::P256,
             (EC_PUBLIC_KEY, Some(P384)) => KeyType::P384,
             (ED25519, _) => KeyType::Ed25519,
-            // Of which size is seen below; what is smaller, the crypto library refuses.
+            // `key_type` below tells the size; the crypto library refuses smaller keys.
             (RSA, _) => KeyType::Rsa2048,
             (EC_PUBLIC_KEY, Some(curve)) => return Err(format!("elliptic curve {curve}")),
             (oid, _) => return Err(format!("algorithm {oid}")),
         };
         let pair = pair(pkcs8, kind).map_err(|error| match error {
-            // rcgen would say "rejected by ring", whichever library it was.
+            // rcgen's own message says "rejected by ring", whichever library refused the key.
             rcgen::Error::RingKeyRejected(why) => format!("{kind} key that the crypto library refuses ({why})"),
             other => other.to_string(),
         })?;
@@ -76,7 +75,7 @@ impl PrivateKey {
     }
 }
 
-/// What type of key a SubjectPublicKeyInfo is for, if it is one that a record can name; else what it is instead.
+/// The type of the key in a SubjectPublicKeyInfo. An error describes a key of an unsupported type.
 pub fn key_type(spki: &[u8]) -> Result<KeyType, String> {
     let spki =
         SubjectPublicKeyInfoOwned::from_der(spki).map_err(|error| format!("a key that cannot be read: {error}"))?;
@@ -113,13 +112,13 @@ fn modulus_bits(key: &[u8]) -> Option<usize> {
     bits.ok()
 }
 
-/// How a CSR says that this type of key signed it.
+/// The signatureAlgorithm of a CSR that is signed by a key of this type.
 pub(super) fn signature_algorithm(kind: KeyType) -> AlgorithmIdentifierOwned {
     let (oid, parameters) = match kind {
         // RFC 5758 §3.2: ecdsa-with-SHA256 and -SHA384, parameters absent.
         KeyType::P256 => ("1.2.840.10045.4.3.2", None),
         KeyType::P384 => ("1.2.840.10045.4.3.3", None),
-        // RFC 8410 §3: absent, too.
+        // RFC 8410 §3: parameters absent.
         KeyType::Ed25519 => ("1.3.101.112", None),
         // RFC 8017 appendix A.2.4: sha256WithRSAEncryption, parameters NULL.
         KeyType::Rsa2048 | KeyType::Rsa3072 => ("1.2.840.113549.1.1.11", Some(Any::null())),
@@ -161,7 +160,7 @@ mod tests {
         for length in 0..der.len() {
             assert!(PrivateKey::read(&der[..length]).is_err(), "{length} bytes");
         }
-        // openssl ecparam -name secp521r1: another curve, where this one's name stands.
+        // openssl ecparam -name secp521r1: the OID of another curve.
         let other = [&[6, 5][..], &[0x2b, 0x81, 4, 0, 35]].concat();
         let pkcs8 = [&[0x30, 21, 2, 1, 0, 0x30, 16, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1][..], &other].concat();
         assert_eq!(PrivateKey::read(&pkcs8).err().unwrap(), "elliptic curve 1.3.132.0.35");

@@ -1,5 +1,5 @@
-//! Is this the certificate that was asked for? Pure: certificates, what is wanted and the time in, a chain or the
-//! first difference out.
+//! Checks that a certificate is the one that was asked for. Pure: takes certificates, the requirements and the time,
+//! and returns the chain or the first difference. Never reads a clock or a file.
 
 use std::time::Duration;
 
@@ -18,22 +18,22 @@ use crate::payload::{CaCertificate, CertificateNames};
 use crate::time::Timestamp;
 use crate::tls::{SKEW, moments};
 
-/// What the certificate has to be.
+/// The requirements for a certificate.
 pub(crate) struct Wanted<'a> {
     /// SubjectPublicKeyInfo of our key.
     pub(crate) spki: &'a [u8],
-    /// Exactly these; `None`: whatever they are.
+    /// The names that the certificate must have, and no others; `None`: any names.
     pub(crate) names: Option<&'a CertificateNames>,
-    /// Its trust anchor.
+    /// The trust anchor that the certificate must chain to.
     pub(crate) ca: &'a CaCertificate,
-    /// SHA-256 of further trust anchors.
+    /// SHA-256 of the further trust anchors that are allowed.
     pub(crate) issuers: &'a [[u8; 32]],
-    /// The time.
+    /// The time by the clock.
     pub(crate) now: Timestamp,
 }
 
-/// Finds the certificate for our key, wherever it stands (peers put it first or last), and verifies it. The chain
-/// comes leaf first, without the root.
+/// Finds the certificate for our key at any position (peers put it first or last), and verifies it. Returns the chain
+/// leaf first, without the root.
 pub(crate) fn choose(
     answer: &[Vec<u8>],
     known_cas: &[Vec<u8>],
@@ -102,18 +102,19 @@ fn verify(
     Ok((path(der, &facts, others, wanted)?, facts))
 }
 
-/// Attribute by attribute, type and value: a CA may change a UTF8String to a PrintableString, but nothing that reads.
+/// Compares attribute by attribute, type and text. A CA may change the kind of string, for example UTF8String to
+/// PrintableString, but not the text.
 fn same_subject(subject: &RdnSequence, names: &CertificateNames) -> Result<(), AnswerError> {
     let asked = identity::distinguished_name(&names.subject)
         .map_err(|error| AnswerError::Unreadable(format!("the subject that was asked for: {error}")))?;
     if same_text(subject, &asked) {
         return Ok(());
     }
-    // RFC 4514 on both sides, so that they compare by eye.
+    // Both subjects are shown in the form of RFC 4514, so that a person can compare them.
     Err(AnswerError::Subject { asked: asked.to_string(), have: crate::shown::printable(&subject.to_string()) })
 }
 
-/// The same names, in any order.
+/// Compares the names, in any order.
 fn same_names(have: &[GeneralName], names: &CertificateNames) -> Result<(), AnswerError> {
     let asked = identity::general_names(names)
         .map_err(|error| AnswerError::Unreadable(format!("the names that were asked for: {error}")))?;
@@ -151,7 +152,7 @@ fn same_name(one: &GeneralName, other: &GeneralName) -> bool {
     }
 }
 
-/// `https://node1.example`, and the rest.
+/// Splits a URI into `https://node1.example` and the rest.
 fn scheme_and_host(uri: &str) -> (&str, &str) {
     let length = match uri.split_once("://") {
         None => uri.find(':').unwrap_or(0),
@@ -163,7 +164,7 @@ fn scheme_and_host(uri: &str) -> (&str, &str) {
     uri.split_at_checked(length).unwrap_or(("", uri))
 }
 
-/// The path to the CA of the payload or to a listed issuer.
+/// Finds the path to the CA of the payload or to a listed issuer.
 fn path(
     der: &[u8],
     facts: &CertificateFacts,
@@ -182,7 +183,7 @@ fn path(
     }
     let known = anchors.len();
     anchors.insert(0, wanted.ca.clone());
-    // webpki does not look at a trust anchor's own validity.
+    // webpki does not check the validity of a trust anchor.
     anchors.retain(|ca| ca.not_before() <= latest && ca.not_after() > now);
     let chain = || std::iter::once(der).chain(others.iter().copied());
     let leaf = CertificateDer::from(der);
@@ -195,10 +196,11 @@ fn path(
     };
     let odd = || anchors.iter().find_map(|ca| oddity(chain(), ca.der())).map(AnswerError::Odd);
     let end_entity = EndEntityCert::try_from(&leaf).map_err(|error| odd().unwrap_or_else(|| fail(words(&error))))?;
-    // The same as for TLS; webpki's own list would link more of them into the image.
+    // The same algorithms as for TLS: webpki's own list would link more of them into the binary.
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
     let mut last = fail("no CA is valid now");
-    // By the CA's own name, as nearly all do; else by each that reads like it.
+    // First by the CA's name as the CA has it, which is nearly always enough; then by each name in the chain that has
+    // the same text in another kind of string.
     for by in [0, usize::MAX] {
         let named = |ca: &CaCertificate| anchors_of(ca.der(), chain().take(by)).unwrap_or_default();
         let trusted: Vec<(TrustAnchor<'static>, &CaCertificate)> =
@@ -218,7 +220,8 @@ fn path(
                     Ok(verified) => {
                         let mut chain = vec![der.to_vec()];
                         chain.extend(verified.intermediate_certificates().map(|cert| cert.der().to_vec()));
-                        // A listed issuer that is no root belongs to the chain: a verifier may know only that root.
+                        // A listed issuer that is no root is added to the chain: a verifier may know only the root
+                        // above it.
                         if ca.der() != wanted.ca.der() && !self_issued(ca.der()) {
                             chain.push(ca.der().to_vec());
                         }
@@ -239,7 +242,7 @@ fn self_issued(der: &[u8]) -> bool {
 /// clientAuth and anyExtendedKeyUsage (RFC 5280 §4.2.1.12), as values of an OBJECT IDENTIFIER.
 const PURPOSES: [&[u8]; 2] = [&[0x2b, 6, 1, 5, 5, 7, 3, 2], &[0x55, 0x1d, 0x25, 0]];
 
-/// Each certificate of the path has no extended key usage, or one of those above.
+/// Accepts a path if each certificate has no extended key usage, or one of [`PURPOSES`].
 struct ForClients;
 
 impl ExtendedKeyUsageValidator for ForClients {
@@ -313,7 +316,8 @@ mod tests {
     fn a_subject_may_change_its_kind_of_string_but_not_its_text() {
         let utf8 = identity::distinguished_name(&names().subject).unwrap();
         let mut der = utf8.to_der().unwrap();
-        // The value's tag, in front of its length and "node1": UTF8String to PrintableString, to OCTET STRING.
+        // The tag of the value, before its length and "node1", is changed from UTF8String to PrintableString, then to
+        // OCTET STRING.
         let at = der.len() - 7;
         assert_eq!(der[at], 0x0c);
         der[at] = 0x13;

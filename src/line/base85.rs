@@ -1,14 +1,14 @@
-//! Bytes to printable characters and back: base 85 with four bytes in five characters, an alphabet of our own, and a
-//! short last group. Knows no frames.
+//! Bytes to printable characters and back: base 85 with four bytes in five characters, an alphabet of imprint's own,
+//! and a short last group. Knows no frames.
 //!
-//! The alphabet is that of Z85 (ZeroMQ RFC 32) with `,` for `&`, which is conman's escape character, and `_` for `#`,
-//! which begins a frame here. None of space " # & ' ; \ ` | ~ and no control character is in it.
+//! The alphabet is that of Z85 (ZeroMQ RFC 32) with two changes: `,` for `&`, which is conman's escape character, and
+//! `_` for `#`, which begins a frame. The alphabet has no control character, no space and none of " # & ' ; \ ` | ~
 
 /// Digit values in order.
 pub const ALPHABET: &[u8; 85] =
     b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?,<>()[]{}@%$_";
 
-/// Not in the alphabet.
+/// Marks a byte that is not in the alphabet.
 const NONE: u8 = 0xff;
 
 /// The digit that a character stands for, or [`NONE`].
@@ -62,7 +62,7 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
             let digit = DIGITS.get(usize::from(*character)).copied().filter(|digit| *digit != NONE)?;
             value = value * 85 + u64::from(digit);
         }
-        // One character alone stands for nothing.
+        // A last group of one character is not valid.
         let count = group.len().checked_sub(1).filter(|count| *count > 0)?;
         let value = u32::try_from(value).ok()?;
         let shift = 8 * u32::try_from(4 - count).ok()?;

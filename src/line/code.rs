@@ -1,9 +1,9 @@
-//! Who speaks, what an object is, why one is not taken, and how far a node is; the latter three are one byte each on the line
-//! (docs/line-protocol.md). No frames, no I/O.
+//! Codes of the line protocol: sides, kinds of objects, reasons to refuse an object, stages of a node. All but the
+//! sides are one byte on the line (docs/line-protocol.md). Knows no frames, does no I/O.
 
 use std::fmt;
 
-/// Who sent a frame. It is part of what the CRC covers, so that an echo is not taken for the other end's.
+/// The side that sent a frame. The CRC covers it, so that an echo is not taken for a frame of the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Side {
     /// The node.
@@ -12,41 +12,41 @@ pub enum Side {
     Host,
 }
 
-/// How far a node is.
+/// The stage that a node has reached.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Stage {
-    /// It wants a payload.
+    /// The node wants a payload.
     Payload,
-    /// It has its payload, and is busy with it.
+    /// The node has its payload, and is busy with it.
     Busy,
-    /// It wants its CSR to be signed.
+    /// The node wants its CSR to be signed.
     Request,
-    /// It has its certificate.
+    /// The node has its certificate.
     Done,
-    /// It has given up.
+    /// The node has given up.
     Failed,
 }
 
-/// What an object is.
+/// The kind of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Kind {
     /// Host: a payload, sealed.
     Sealed,
     /// Host: a payload, not sealed.
     Plain,
-    /// Host: the certificate and those that chain it to the CA, as certs-only CMS in DER (RFC 8951 §3).
+    /// Host: the certificate and its chain to the CA, as certs-only CMS in DER (RFC 8951 §3).
     Certificates,
     /// Host: the CSR waits for an administrator; UTF-8.
     Pending,
     /// Host: the CSR is refused, and why; UTF-8.
     Refused,
-    /// Node: proof that it has the payload, and a CSR.
+    /// Node: a CSR, and a proof that the node has the payload.
     Request,
-    /// Node: status.json, once it is over.
+    /// Node: status.json, at the end of the run.
     Report,
 }
 
-/// Why an object is not taken.
+/// Why an object is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum NotTaken {
     /// No object of this number was announced: announce it again.
@@ -57,9 +57,9 @@ pub enum NotTaken {
     TooLong,
     /// The node has offered a key, and takes sealed payloads only.
     NotSealed,
-    /// Not what it wants now.
+    /// The receiver does not want an object of this kind now.
     Unwanted,
-    /// Sealed for another node or another conversation, or damaged by whoever sealed it.
+    /// Sealed for another node or another conversation, or sealed wrongly.
     Seal,
 }
 
@@ -76,7 +76,7 @@ impl fmt::Display for NotTaken {
     }
 }
 
-/// One byte each on the line.
+/// The bytes for these values on the line.
 pub(super) const KINDS: [(Kind, u8); 7] = [
     (Kind::Sealed, 1),
     (Kind::Plain, 2),
@@ -106,7 +106,7 @@ pub(super) fn value<T: Copy>(table: &[(T, u8)], code: u8) -> Option<T> {
 }
 
 impl Kind {
-    /// The most bytes that an object of this kind has; a longer one is refused before a byte of it is kept.
+    /// The most bytes that an object of this kind has. A longer object is refused before a byte of it is kept.
     pub fn max_len(self) -> usize {
         match self {
             Kind::Sealed => crate::payload::MAX_LEN.saturating_add(super::SEAL_LEN),
@@ -117,7 +117,7 @@ impl Kind {
         }
     }
 
-    /// Who sends it.
+    /// The side that sends objects of this kind.
     pub fn from(self) -> Side {
         match self {
             Kind::Request | Kind::Report => Side::Node,
@@ -125,7 +125,7 @@ impl Kind {
         }
     }
 
-    /// The byte that stands for it in ANNOUNCE.
+    /// The byte that stands for this kind in ANNOUNCE.
     pub fn code(self) -> u8 {
         code(&KINDS, self)
     }

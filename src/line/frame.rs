@@ -1,17 +1,17 @@
 //! Frames to and from bytes (docs/line-protocol.md, "Frames"). No state, no I/O.
 //!
-//! A frame is `#`, base-85 digits, and any byte that is none: a line feed when we write it. It is found wherever it
-//! starts, and a byte that was lost, changed or put between costs that frame alone.
+//! A frame is `#`, base-85 digits, and any byte that is not a digit; imprint writes a line feed. A reader finds a frame
+//! wherever it starts. A byte that is lost, changed or inserted costs that frame alone.
 
 use super::base85;
 use super::code::{KINDS, REASONS, STAGES, code, value};
 pub use super::code::{Kind, NotTaken, Side, Stage};
 
-/// Begins a frame, and stands nowhere else in one. To a shell that takes a frame for a command it is a comment.
+/// Begins a frame, and stands nowhere else in one. A shell that takes a frame for a command sees a comment.
 pub const MARK: u8 = b'#';
 
-/// The most characters between mark and end: a frame with both and a carriage return fits 256 bytes, the least that
-/// IPMI implementations take in one packet.
+/// The most characters between mark and line end. A whole frame then fits 256 bytes, the least that IPMI
+/// implementations take in one packet.
 pub const MAX_DIGITS: usize = 250;
 
 /// The most object bytes in one DATA frame: with four bytes of head and four of CRC, 250 digits.
@@ -20,81 +20,83 @@ pub const MAX_CHUNK: u8 = 192;
 /// The version of the protocol that this code speaks.
 pub const VERSION: u8 = 1;
 
-/// Eight bytes that an end makes anew each time that it starts.
+/// Eight bytes of one end. A node draws them when it starts; a host does, too, and counts them up for each
+/// conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Nonce(pub [u8; 8]);
 
-/// Which conversation a frame belongs to. It is part of what the CRC covers.
+/// The conversation that a frame belongs to. The CRC covers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Session {
-    /// The node's.
+    /// The node's nonce.
     pub node: Nonce,
-    /// The host's.
+    /// The host's nonce.
     pub host: Nonce,
 }
 
 /// A frame with all that its CRC covers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Packet {
-    /// Who sent it.
+    /// The side that sent the frame.
     pub from: Side,
     /// `None`: outside any conversation.
     pub session: Option<Session>,
-    /// What it says.
+    /// The frame.
     pub frame: Frame,
 }
 
-/// What a frame says.
+/// The message of a frame.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Frame {
     /// Host: is a node there? Outside any conversation.
     Call(Versions),
     /// Node: here I am. Outside any conversation.
     Hello(Hello),
-    /// Host: this is our conversation. Outside it, since the node does not know its nonce yet.
+    /// Host: this is our conversation. OPEN is sent outside any conversation, since the node does not know the host's
+    /// nonce yet.
     Open {
         /// The version that both speak.
         version: u8,
         /// The conversation.
         session: Session,
     },
-    /// Node: the answer to OPEN, and how far it is.
+    /// Node: the answer to OPEN, and the node's stage.
     Ready(Stage),
     /// An object comes.
     Announce(Announce),
     /// A piece of the object that was announced.
     Data {
-        /// Of the object.
+        /// The number of the object.
         number: u8,
-        /// Of the piece, from 0.
+        /// The number of the piece, from 0.
         index: u16,
         /// `chunk` bytes, fewer in the last piece.
         bytes: Vec<u8>,
     },
-    /// What has arrived of an object. Confirms its announcement, too.
+    /// The pieces of an object that have arrived. An acknowledgement confirms the announcement of the object, too.
     Ack {
-        /// Of the object.
+        /// The number of the object.
         number: u8,
-        /// All pieces before this one.
+        /// All pieces before this one have arrived.
         next: u16,
-        /// Bit n, counted from the least significant: piece `next + 1 + n`.
+        /// Bit n, counted from the least significant: piece `next + 1 + n` has arrived.
         later: u32,
     },
-    /// An object is not taken.
+    /// The receiver refuses an object.
     Refuse {
-        /// Of the object.
+        /// The number of the object.
         number: u8,
-        /// Why.
+        /// The reason.
         reason: NotTaken,
     },
     /// Node: what time is it?
     Ask {
-        /// Comes back in the answer.
+        /// The number of the question; the answer repeats it.
         number: u8,
     },
     /// Host: the time.
     Time {
-        /// Of the question.
+        /// The number of the question.
         number: u8,
         /// Microseconds since 1970-01-01T00:00:00Z when the question had arrived.
         received: u64,
@@ -112,19 +114,19 @@ pub struct Versions {
     pub highest: u8,
 }
 
-/// What a node says of itself. It is the same as long as the node's program runs.
+/// A node's description of itself, which stays the same as long as the node's program runs.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Hello {
-    /// The message as it came, where it is another than this program would have made: what is unknown here is part of what
-    /// a payload is sealed to.
+    /// The message as it came, if this program would have encoded it differently. A payload is sealed to the message,
+    /// with the items that this program does not know.
     pub heard: Option<Vec<u8>>,
-    /// The versions that it speaks.
+    /// The versions that the node speaks.
     pub versions: Versions,
-    /// It takes a payload that is not sealed.
+    /// The node takes a payload that is not sealed.
     pub plain: bool,
-    /// Made when its program started.
+    /// Made when the node's program started.
     pub nonce: Nonce,
-    /// X25519 public key, made when its program started.
+    /// X25519 public key, made when the node's program started.
     pub key: [u8; 32],
     /// SMBIOS system UUID, in the order in which sysfs prints it.
     pub uuid: Option<[u8; 16]>,
@@ -139,7 +141,7 @@ pub struct Hello {
 pub struct Announce {
     /// Counts the objects of one direction in one conversation, from 0.
     pub number: u8,
-    /// What it is.
+    /// The kind of the object.
     pub kind: Kind,
     /// Bytes in each piece but the last: 1 to [`MAX_CHUNK`].
     pub chunk: u8,
@@ -150,10 +152,10 @@ pub struct Announce {
 }
 
 impl Versions {
-    /// What this code speaks.
+    /// The versions that this code speaks.
     pub const OURS: Versions = Versions { lowest: VERSION, highest: VERSION };
 
-    /// The highest that both speak.
+    /// The highest version that both speak.
     pub fn common(self, other: Versions) -> Option<u8> {
         let highest = self.highest.min(other.highest);
         (highest >= self.lowest.max(other.lowest)).then_some(highest)
@@ -179,21 +181,21 @@ const REFUSE: u8 = 8;
 const ASK: u8 = 9;
 const TIME: u8 = 10;
 
-/// In the flags of HELLO.
+/// A bit in the flags of HELLO.
 const FLAG_PLAIN: u8 = 1;
-/// Tags of the items that may follow in HELLO. Unknown ones are passed over.
+/// Tags of the items that may follow in HELLO. Unknown items are skipped.
 const TAG_UUID: u8 = 1;
 const TAG_SERIAL: u8 = 2;
 const TAG_MAC: u8 = 3;
 
-/// CRC's bytes at the end of a message.
+/// Bytes of the CRC at the end of a message.
 const CRC_LEN: usize = 4;
 /// The most bytes that a message has, its CRC included.
 const MAX_MESSAGE: usize = MAX_DIGITS / 5 * 4;
 const MAX_SERIAL: usize = 32;
 
 impl Hello {
-    /// The message that is sent, without its CRC; what a payload is sealed to.
+    /// The message of HELLO without its CRC. A payload is sealed to it.
     pub fn message(&self) -> Vec<u8> {
         if let Some(heard) = &self.heard {
             return heard.clone();
@@ -211,7 +213,7 @@ impl Hello {
         if let Some(uuid) = &self.uuid {
             item(TAG_UUID, uuid);
         }
-        // One that no host would take is left out, not all of HELLO.
+        // A serial number that hosts refuse is left out: they would refuse the whole HELLO.
         if let Some(serial) = self.serial.as_deref().map(cut_serial).filter(|text| printable(text.as_bytes()).is_some())
         {
             item(TAG_SERIAL, serial.as_bytes());
@@ -251,14 +253,14 @@ impl Hello {
     }
 }
 
-/// What HELLO says of a serial number: a long one is cut.
+/// A serial number as HELLO carries it: cut at 32 bytes.
 pub fn cut_serial(serial: &str) -> &str {
     let ends = serial.char_indices().map(|(at, c)| at.saturating_add(c.len_utf8()));
     let end = ends.take_while(|end| *end <= MAX_SERIAL).last().unwrap_or(0);
     serial.get(..end).unwrap_or_default()
 }
 
-/// Hostile text must neither flood nor drive the console it is shown on.
+/// The text, unless it could flood or control the console that shows it.
 fn printable(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let sound = text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
@@ -272,7 +274,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 impl Frame {
-    /// Whether it stands outside any conversation.
+    /// Whether the frame stands outside any conversation.
     pub fn is_outside(&self) -> bool {
         matches!(self, Frame::Call(_) | Frame::Hello(_) | Frame::Open { .. })
     }
@@ -308,7 +310,7 @@ impl Frame {
                 out
             }
             Frame::Refuse { number, reason } => vec![REFUSE, *number, code(&REASONS, *reason), 0],
-            // As long as the answer: both take the same time on the line.
+            // ASK is as long as its answer, so that both take the same time on the line.
             Frame::Ask { number } => [&[ASK, *number][..], &[0; 14]].concat(),
             Frame::Time { number, received, held } => {
                 let mut out = vec![TIME, *number, 0, 0];
@@ -377,7 +379,8 @@ impl Frame {
 }
 
 impl Packet {
-    /// Mark, digits, line feed; from the node a carriage return before it, so that a person can read the console.
+    /// Appends mark, digits and line feed. A node writes a carriage return before the line feed, so that a person can
+    /// read the console.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut message = self.frame.message();
         let crc = self.crc(&message);
@@ -390,7 +393,7 @@ impl Packet {
         });
     }
 
-    /// From the digits of a frame, without mark and end. `session` is the conversation that the reader is in.
+    /// Decodes the digits of a frame, without mark and line end. `session` is the conversation that the reader is in.
     pub fn decode(digits: &[u8], session: Option<Session>) -> Option<Packet> {
         if digits.len() > MAX_DIGITS {
             return None;
@@ -411,7 +414,7 @@ impl Packet {
     }
 }
 
-/// CRC-32 over who sent it, the conversation, and the message.
+/// CRC-32 over the sending side, the conversation, and the message.
 fn crc(message: &[u8], from: Side, session: Option<Session>) -> u32 {
     let from = match from {
         Side::Node => b'N',
@@ -421,7 +424,7 @@ fn crc(message: &[u8], from: Side, session: Option<Session>) -> u32 {
     !([&[from][..], &session.node.0, &session.host.0, message].into_iter().fold(u32::MAX, crc32))
 }
 
-/// Any message at all as a frame with its right CRC: for whoever tests a peer.
+/// Any message as a frame with a correct CRC, to test a peer with.
 pub fn seal_message(message: &[u8], from: Side, session: Option<Session>) -> Vec<u8> {
     let mut bytes = message.to_vec();
     bytes.extend(crc(message, from, session).to_be_bytes());
@@ -464,8 +467,8 @@ const fn crc_table() -> [u32; 16] {
 mod tests {
     use super::*;
 
-    /// What a later version may say: an unknown item, and items in another order. It is what payloads are sealed to, byte for
-    /// byte. Do not change this test.
+    /// A later version may send an unknown item, and items in another order. Payloads are sealed to the message, byte
+    /// for byte. Do not change this test.
     #[test]
     fn a_hello_is_kept_as_it_came() {
         let mut said = vec![HELLO, 1, 1, 0];
@@ -481,7 +484,7 @@ mod tests {
         assert_eq!(hello.message(), said);
     }
 
-    /// Firmware writes what it likes. One item less is better than no HELLO.
+    /// Firmware may hold any text as a serial number. A HELLO without the item is better than no HELLO.
     #[test]
     fn a_serial_number_that_no_host_takes_is_left_out() {
         let mut said = vec![HELLO, 1, 1, 0];

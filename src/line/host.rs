@@ -1,5 +1,6 @@
-//! The host's end of a line. Calls, opens a conversation with the node that answers, sends it objects, takes its
-//! requests and reports. Pure: no bytes, no clock, no decisions on who gets what; docs/line-protocol.md, "The host".
+//! The host's end of a line (docs/line-protocol.md, "The host"): calls, opens a conversation with the node that
+//! answers, sends objects to it, takes its requests and reports. Pure: never sees bytes or a clock, and never decides
+//! which node gets what.
 
 use std::collections::VecDeque;
 
@@ -7,41 +8,41 @@ use super::frame::{Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, S
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{Answered, End, Patience, Timer};
 
-/// So often it calls at what looks like a frame and is none, until a timer has fired.
+/// How often the host calls because of a damaged frame or one of another conversation, until a timer has fired.
 const HAILS: u8 = 4;
 
-/// After so many times without an answer the conversation is given up, and another one begun.
+/// After this many timers without an answer the host gives the conversation up, and begins another one.
 const GIVE_UP: u8 = 6;
 
-/// What is replayed when a console is attached to comes at once. A key that was passed over and is still heard so many
-/// microseconds later belongs to somebody who is there.
+/// In microseconds. A console server that repeats old output does so at once. A node that was passed over and is still
+/// heard this much later is really there.
 const REPLAYED: u64 = 1_500_000;
 
-/// Columns that every frame fits but a HELLO with names: the longest that cannot be made shorter is ANNOUNCE with 56
-/// characters, and a HELLO without names has 61.
+/// The least columns that every frame fits but a HELLO with names: a HELLO without names has 61 characters, and the
+/// longest other frame that cannot be made shorter, ANNOUNCE, has 56.
 pub const NARROWEST: usize = 62;
 
-/// So many keys that were passed over are remembered.
+/// How many nodes that were passed over are remembered.
 const PASSED: usize = 8;
 
 /// The host's end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Host {
     nonce: Nonce,
-    /// It calls before it has heard of a node.
+    /// The host calls before it has heard of a node.
     calling: bool,
-    /// How often it has called because something came that looks like a frame and is none, since the last timer.
+    /// How often the host has called because of a damaged frame or one of another conversation, since the last timer.
     hailed: u8,
     shape: Shape,
-    /// The last that said HELLO; once [`Host::counts`], the one that answered.
+    /// The node that said HELLO last; once [`Host::counts`], the node that answered.
     node: Option<Hello>,
     /// The node has answered: its HELLO is no old output that a console server has kept.
     counts: bool,
-    /// The one before it, which was sent OPEN, too, and may still answer.
+    /// The node before `node`. It was sent OPEN, too, and may still answer.
     earlier: Option<(Hello, Session)>,
-    /// Those whose place another took before they had answered.
+    /// Nodes that were replaced by another before they had answered.
     passed: Vec<Passed>,
-    /// A second one, which was told about already.
+    /// A second node, which was reported already.
     second: Option<Hello>,
     state: State,
     receiver: Receiver,
@@ -53,7 +54,8 @@ pub struct Host {
     pending: bool,
     out: VecDeque<Frame>,
     events: VecDeque<HostEvent>,
-    /// The frame that OPEN went in, and whether it went once: the answer to the second may be to the first.
+    /// The number of the frame with OPEN, and whether OPEN was sent once only: the answer to a second OPEN may be to
+    /// the first.
     opened: Option<(u64, bool)>,
     answered: Option<Answered>,
 }
@@ -61,13 +63,13 @@ pub struct Host {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Passed {
     hello: Hello,
-    /// When it was heard first, of the times since another node has answered.
+    /// When this node was first heard after another node had answered.
     heard: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum State {
-    /// No node has been heard, or the one that was has gone silent.
+    /// No node has been heard, or the node has gone silent.
     Calling,
     /// OPEN was sent.
     Opening(Session),
@@ -75,23 +77,24 @@ enum State {
     Open(Session, Stage),
 }
 
-/// What the host's end tells.
+/// The events of the host's end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum HostEvent {
-    /// A node is there, or was: consoles repeat old output. Until one has answered, the last that is heard counts.
+    /// A node said HELLO. It may be gone, since consoles repeat old output. Until a node has answered, the last one
+    /// that is heard counts.
     Hello(Hello),
-    /// Another key than the one that has answered: the node was started again, or somebody writes to the line. It is left
-    /// alone until [`Host::accept`].
+    /// A HELLO that is not of the node that has answered: the node was started again, or somebody else writes to the
+    /// line. The host does not speak with it until [`Host::accept`].
     Second(Hello),
-    /// The node speaks other versions.
+    /// The node speaks other versions of the protocol only.
     Foreign(Versions),
     /// A conversation has begun; nothing of an earlier one is on its way any more.
     Opened(Session, Stage),
-    /// The node is further.
+    /// The node has reached another stage.
     Stage(Stage),
     /// An object has arrived at the node.
     Delivered(Kind),
-    /// The node does not take an object.
+    /// The node refuses an object.
     Refused(Kind, NotTaken),
     /// An object of the node has arrived whole.
     Object(Kind, Vec<u8>),
@@ -100,8 +103,8 @@ pub enum HostEvent {
 }
 
 impl Host {
-    /// `nonce`: eight random bytes. `calling`: it calls before it has heard of a node, which a boot loader or a login
-    /// prompt on the line would hear, too.
+    /// `nonce`: eight random bytes. `calling`: the host calls before it has heard of a node. A boot loader or a login
+    /// prompt on the line would hear that, too.
     pub fn new(nonce: Nonce, calling: bool, shape: Shape) -> Host {
         let mut host = Host {
             nonce,
@@ -139,18 +142,18 @@ impl Host {
         }
     }
 
-    /// Sends objects in pieces that fit lines of so many columns, from the next object on. So does a node from then on.
-    /// Columns below [`NARROWEST`] are taken for that: a line break may come once by accident.
+    /// Sends objects in pieces that fit lines of so many columns, from the next object on. The node then does the same.
+    /// Fewer columns than [`NARROWEST`] count as [`NARROWEST`]: one line break may be an accident.
     pub fn narrow(&mut self, columns: usize) {
         self.shape = self.shape.within(columns.max(NARROWEST));
     }
 
-    /// The node that it speaks with.
+    /// The node that this host speaks with.
     pub fn node(&self) -> Option<&Hello> {
         self.node.as_ref()
     }
 
-    /// How far the node is, in a conversation.
+    /// The stage of the node, in a conversation.
     pub fn stage(&self) -> Option<Stage> {
         match self.state {
             State::Open(_, stage) => Some(stage),
@@ -166,17 +169,17 @@ impl Host {
         self.open();
     }
 
-    /// The line was opened once more: what comes at first may be old.
+    /// The line was opened once more: its first bytes may be old output.
     pub fn attached(&mut self) {
         self.passed.iter_mut().for_each(|passed| passed.heard = None);
     }
 
-    /// Whether a node has answered, and is the one that this host speaks with.
+    /// Whether the node that this host speaks with has answered.
     pub fn counts(&self) -> bool {
         self.counts
     }
 
-    /// Sends an object, after those that were to be sent before. Nothing happens outside a conversation.
+    /// Sends an object, after those that are waiting. Does nothing outside a conversation.
     pub fn send(&mut self, kind: Kind, bytes: Vec<u8>) {
         if self.session().is_some() {
             self.pending = kind == Kind::Pending;
@@ -185,18 +188,18 @@ impl Host {
         }
     }
 
-    /// The number that the next object gets: what its seal is bound to.
+    /// The number of the next object. The object's seal is bound to the number.
     pub fn next_number(&self) -> u8 {
         let waiting = u8::try_from(self.waiting.len()).unwrap_or(u8::MAX);
         self.number.wrapping_add(waiting)
     }
 
-    /// Bytes that have arrived of the object that is being sent, and its length.
+    /// Bytes that have arrived of the object that is being sent, or else received, and its length.
     pub fn progress(&self) -> Option<(usize, usize)> {
         self.sender.as_ref().map(Sender::progress).or_else(|| self.receiver.progress())
     }
 
-    /// Whether anything is on its way to the node.
+    /// Whether nothing is on its way to the node.
     pub fn is_quiet(&self) -> bool {
         self.sender.is_none() && self.waiting.is_empty() && self.out.is_empty()
     }
@@ -214,7 +217,7 @@ impl Host {
     fn open(&mut self) {
         let Some(hello) = &self.node else { return };
         let Some(version) = Versions::OURS.common(hello.versions) else { return };
-        // Counted, not drawn: all that matters is that it was not used before.
+        // The nonce is counted up, not drawn: it only must not repeat.
         self.nonce = Nonce(u64::from_be_bytes(self.nonce.0).wrapping_add(1).to_be_bytes());
         let session = Session { node: hello.nonce, host: self.nonce };
         self.state = State::Opening(session);
@@ -255,12 +258,12 @@ impl Host {
             }
             (None, _) => self.meet(hello),
             (Some(_), State::Opening(session)) => self.open_again(session),
-            // It says HELLO in a conversation that it was in: it has left it.
+            // A known node says HELLO again: it is in no conversation, or has left the one that it was in.
             (Some(_), State::Calling | State::Open(..)) => self.open(),
         }
     }
 
-    /// Begins with this one.
+    /// Begins a conversation with this node.
     fn meet(&mut self, hello: Hello) {
         self.passed.retain(|passed| passed.hello != hello);
         self.node = Some(hello.clone());
@@ -273,7 +276,7 @@ impl Host {
         self.passed.truncate(PASSED);
     }
 
-    /// A key that is not the one of the node that has answered.
+    /// A HELLO of another node than the one that has answered.
     fn another(&mut self, hello: Hello, now: u64) {
         if let Some(passed) = self.passed.iter_mut().find(|passed| passed.hello == hello)
             && now.saturating_sub(*passed.heard.get_or_insert(now)) < REPLAYED
@@ -286,7 +289,8 @@ impl Host {
         }
     }
 
-    /// One answers whose place another has taken: it is there, and of the other nobody knows.
+    /// The earlier node answers, which another one had replaced. The earlier node is certainly there; the other may be
+    /// old output.
     fn answers(&mut self, session: Session) {
         if let Some((hello, _)) = self.earlier.take_if(|(_, earlier)| *earlier == session) {
             if let Some(other) = self.node.replace(hello.clone()) {
@@ -327,7 +331,7 @@ impl Host {
             let kind = sender.announce().kind;
             self.events.push_back(HostEvent::Delivered(kind));
             self.sender = None;
-            // It has a payload now. If it wants one again, it could not open that one, and says so.
+            // The node has a payload now. If it cannot open the payload, it says that it wants one again.
             if let (Kind::Sealed | Kind::Plain, State::Open(session, Stage::Payload)) = (kind, self.state) {
                 self.state = State::Open(session, Stage::Busy);
             }
@@ -339,7 +343,7 @@ impl Host {
         let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
         match reason {
             NotTaken::Unknown => sender.unknown(),
-            // Old acknowledgements must not count for what is sent again: begin another conversation.
+            // Begin another conversation: old acknowledgements must not count for the object when it is sent again.
             NotTaken::Digest => self.open(),
             reason => {
                 self.events.push_back(HostEvent::Refused(sender.announce().kind, reason));
@@ -379,14 +383,14 @@ impl End for Host {
             }
             Frame::Ack { number, next, later } => self.acknowledged(number, next, later),
             Frame::Refuse { number, reason } => self.refused(number, reason),
-            // `held` is filled in when the answer goes.
+            // `held` is filled in when the answer is sent.
             Frame::Ask { number } => self.out.push_front(Frame::Time { number, received: now, held: 0 }),
             _ => {}
         }
     }
 
-    /// A node is there, and speaks with a host that was here before; or the line garbles what it echoes, so that an answer
-    /// would be answered again at once, without end.
+    /// Either a node is there that still speaks with an earlier host, or the line garbles its own echo. Calls are
+    /// limited, because every call could come back garbled, without end.
     fn stranger(&mut self) {
         if self.state == State::Calling && self.out.is_empty() && self.hailed < HAILS {
             self.hailed = self.hailed.saturating_add(1);
@@ -418,7 +422,7 @@ impl End for Host {
                 if let Some(sender) = &mut self.sender {
                     sender.timed_out();
                 }
-                // The node may have left, or may have been led away by a late OPEN.
+                // The node may have left the conversation, or a late OPEN may have led it into another.
                 if self.quiet > 1 {
                     self.open_again(session);
                 }

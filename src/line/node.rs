@@ -1,5 +1,5 @@
-//! The node's end of a line. Says HELLO, takes one payload, has one request answered, reports. Pure: no bytes, no
-//! clock, no key; docs/line-protocol.md, "The node".
+//! The node's end of a line (docs/line-protocol.md, "The node"): says HELLO, takes one payload, sends one request and
+//! takes the answer, reports. Pure: never sees bytes, a clock or a private key.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use super::frame::{Announce, Frame, Hello, Kind, Nonce, NotTaken, Packet, Sessio
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{Answered, End, Patience, Timer};
 
-/// After so many retransmissions without a word from the host, HELLO goes with them: the host may be another.
+/// After this many retransmissions without a word from the host the node sends HELLO, too: another host may be there.
 const HELLO_AFTER: u8 = 4;
 
-/// Conversations that were left are remembered, so that a late OPEN does not lead back; so many are.
+/// How many conversations that were left are remembered, so that a late OPEN does not lead back into one.
 const LEFT: usize = 4;
 
 /// The node's end.
@@ -18,18 +18,18 @@ const LEFT: usize = 4;
 pub struct Node {
     hello: Hello,
     beacon: bool,
-    /// How it sends: in pieces no longer than those of the host's last object.
+    /// How the node sends objects: in pieces no longer than those of the host's last object.
     shape: Shape,
-    /// The longest that its pieces may be.
+    /// The most bytes in a piece that the node sends.
     most: u8,
     stage: Stage,
     session: Option<Session>,
     left: Vec<Nonce>,
     receiver: Receiver,
-    /// From a host that cannot hear.
+    /// Receives the object of a host that cannot hear.
     broadcast: Receiver,
-    /// What the node has to say now. It is said anew in every conversation: only the host that it is said to knows
-    /// whether it was heard.
+    /// The object that the node has to send now: a request or a report. It is sent anew in every conversation, because
+    /// another host may not have received it.
     statement: Option<(Kind, Vec<u8>)>,
     sender: Option<Sender>,
     /// Number of the next object in this conversation.
@@ -47,39 +47,39 @@ pub struct Node {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Ask {
     number: u8,
-    /// When, and in which frame.
+    /// When the question was sent, and the number of its frame.
     sent: Option<(u64, u64)>,
 }
 
-/// What the node's end tells.
+/// The events of the node's end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum NodeEvent {
-    /// The first frame of a host was heard: the line is ours.
+    /// The first frame of a host was heard: there is a host on this line.
     Heard,
     /// A conversation has begun.
     Opened(Session),
-    /// The host speaks other versions.
+    /// The host speaks other versions of the protocol only.
     Foreign(Versions),
     /// An object has arrived whole.
     Object {
-        /// What it is.
+        /// The kind of the object.
         kind: Kind,
-        /// Its number, which a seal is bound to.
+        /// The number of the object, to which its seal is bound.
         number: u8,
-        /// The conversation that it came in; `None`: from a host that cannot hear.
+        /// The conversation that the object came in; `None`: it is from a host that cannot hear.
         session: Option<Session>,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// Something came from a host that cannot hear. `missing`: the first pieces that are not there yet; `None`: the
-    /// announcement is not there, so that no piece can be kept.
+    /// A part of an object came from a host that cannot hear. `missing`: the first pieces that have not come yet;
+    /// `None`: the announcement has not come, so no piece can be kept.
     Broadcast {
         /// Numbers of pieces.
         missing: Option<Vec<u16>>,
     },
-    /// The statement has arrived.
+    /// The statement has arrived at the host.
     Sent(Kind),
-    /// The host does not take the statement.
+    /// The host refuses the statement.
     Refused(Kind, NotTaken),
     /// The host said what time it is.
     Time {
@@ -89,13 +89,14 @@ pub enum NodeEvent {
         arrived: u64,
         /// When the question had arrived, by the host's clock.
         received: u64,
-        /// How long the host held it.
+        /// Microseconds from then until the host answered.
         held: u64,
     },
 }
 
 impl Node {
-    /// Nothing has been said yet. `beacon`: it says HELLO by itself, else only when a host calls.
+    /// A node that has not said anything yet. `beacon`: the node says HELLO by itself; otherwise only when a host
+    /// calls.
     pub fn new(hello: Hello, beacon: bool, shape: Shape) -> Node {
         let out = if beacon { VecDeque::from([Frame::Hello(hello.clone())]) } else { VecDeque::new() };
         Node {
@@ -122,22 +123,22 @@ impl Node {
         }
     }
 
-    /// What it says of itself.
+    /// The node's HELLO.
     pub fn hello(&self) -> &Hello {
         &self.hello
     }
 
-    /// How far it is.
+    /// The node's stage.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// How much has come of an object that is coming, and its length.
+    /// Bytes that have come of the object that is coming, and its length.
     pub fn progress(&self) -> Option<(usize, usize)> {
         self.receiver.progress().or_else(|| self.broadcast.progress())
     }
 
-    /// The node is further now; a host is told.
+    /// Sets the stage, and tells the host.
     pub fn set_stage(&mut self, stage: Stage) {
         self.stage = stage;
         if self.session.is_some() {
@@ -145,7 +146,7 @@ impl Node {
         }
     }
 
-    /// Says something, in this conversation and in each that follows, until it says something else.
+    /// Sends a statement in this conversation and in each that follows, until another statement replaces it.
     pub fn say(&mut self, kind: Kind, bytes: Vec<u8>) {
         self.statement = Some((kind, bytes));
         if self.session.is_some() {
@@ -153,12 +154,12 @@ impl Node {
         }
     }
 
-    /// Whether all that it had to say has arrived.
+    /// Whether everything that the node had to send has arrived.
     pub fn is_quiet(&self) -> bool {
         self.sender.is_none() && self.out.is_empty()
     }
 
-    /// Asks what time it is. Nothing happens outside a conversation.
+    /// Asks the host for the time. Does nothing outside a conversation.
     pub fn ask_time(&mut self) {
         if self.session.is_some() {
             self.asked = self.asked.wrapping_add(1);
@@ -223,7 +224,7 @@ impl Node {
         if session.is_some() {
             self.out.extend(taken.answer);
         } else if self.broadcast.progress().is_none() {
-            // Arrived or refused; the next of those has the same number.
+            // The object has arrived or was refused. The next object of a host that cannot hear has the same number.
             self.broadcast = Receiver::default();
         }
         let Some((kind, bytes)) = taken.object else { return };
@@ -231,7 +232,7 @@ impl Node {
         match kind {
             Kind::Sealed | Kind::Plain => self.stage = Stage::Busy,
             Kind::Certificates | Kind::Refused => {
-                // Answered: a host that comes later need not be asked again.
+                // The request is answered, so a later host need not be asked.
                 self.stage = Stage::Busy;
                 self.statement = None;
                 self.sender = None;
@@ -244,14 +245,14 @@ impl Node {
     fn announced(&mut self, announce: &Announce, session: Option<Session>) {
         let wanted = match session {
             Some(_) => self.wants(announce.kind),
-            // Sealed is for one conversation; and nothing but a payload comes from who cannot hear.
+            // Outside a conversation only a payload that is not sealed can come: a seal is bound to a conversation.
             None if announce.kind == Kind::Plain => self.wants(announce.kind),
             None => Err(NotTaken::Unwanted),
         };
         let receiver = if session.is_some() { &mut self.receiver } else { &mut self.broadcast };
         let taken = receiver.announced(announce, |_| wanted);
         if session.is_some() && matches!(taken.answer, Some(Frame::Ack { .. })) {
-            // A host that knows of a narrow terminal on the way sends short pieces.
+            // A host that knows of a narrow terminal on the way sends short pieces; the node then does the same.
             self.shape.chunk = announce.chunk.min(self.most);
         }
         self.taken(taken, announce.number, session);
@@ -277,7 +278,7 @@ impl Node {
         let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
         match reason {
             NotTaken::Unknown => sender.unknown(),
-            // Old acknowledgements must not count for what is sent again: begin another conversation.
+            // Begin another conversation: old acknowledgements must not count for the object when it is sent again.
             NotTaken::Digest => {
                 self.leave();
                 self.greet();
@@ -324,7 +325,7 @@ impl End for Node {
                     self.events.push_back(NodeEvent::Foreign(Versions { lowest: version, highest: version }));
                 }
             }
-            // For the program that ran here before this one.
+            // The OPEN is for an earlier run of the node's program.
             (Frame::Open { .. }, _) if self.session.is_none() => self.greet(),
             (Frame::Announce(announce), session) => {
                 self.announced(&announce, session);
@@ -367,7 +368,7 @@ impl End for Node {
                 if let Some(sender) = &mut self.sender {
                     sender.timed_out();
                 }
-                // Another question: an answer to the first that comes late must not be taken for one to the second.
+                // Ask again under a new number: a late answer to the first question must not count for the second.
                 if self.ask.is_some() {
                     self.ask_time();
                 }
@@ -401,7 +402,7 @@ impl End for Node {
             _ if over => Timer::None,
             None if self.beacon || !self.left.is_empty() => Timer::Call,
             None => Timer::None,
-            // It has said so, and goes on saying so.
+            // The host is silent: the node has said HELLO, and goes on saying HELLO.
             Some(_) if self.quiet > 0 => Timer::Call,
             Some(_) if self.pending => Timer::Watch(Patience::Long),
             Some(_) => Timer::Watch(Patience::Short),

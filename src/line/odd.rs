@@ -1,29 +1,29 @@
-//! What a line does to all that it carries, as far as frames show it: told to people, who can set it right. Changes nothing
-//! on the line.
+//! What a line does to all frames, as far as the frames show it (broken lines, parity, damage), in words that tell a
+//! person what to set. Never changes anything on the line.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use super::base85;
 
-/// Something that a line does to more than one frame.
+/// What a line does to more than one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Distortion {
-    /// It breaks lines that are longer than so many columns. Frames are put together again.
+    /// The line breaks text after so many columns. The scanner puts frames together again.
     Broken {
         /// The longest line that came through whole.
         columns: usize,
     },
-    /// Bit 7 of each character is a parity bit. It is cleared.
+    /// Bit 7 of each character is a parity bit. The scanner clears it.
     Parity(Parity),
     /// The same frame has come several times, each time spoilt in the same way.
     Spoilt {
-        /// Of the frame as it came.
+        /// Columns of the frame as it came.
         columns: usize,
     },
 }
 
-/// What bit 7 is on a line with seven data bits.
+/// The parity in bit 7 on a line with seven data bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Parity {
     /// The number of ones is even.
@@ -35,10 +35,10 @@ pub enum Parity {
 }
 
 impl Parity {
-    /// All that there are; the parity bit that is always zero changes nothing.
+    /// Every parity that shows. A parity bit that is always zero changes nothing.
     pub(super) const ALL: [Parity; 3] = [Parity::Even, Parity::Odd, Parity::Mark];
 
-    /// Whether bit 7 of this byte is what it would be.
+    /// Whether bit 7 of this byte fits this parity.
     pub(super) fn fits(self, byte: u8) -> bool {
         match self {
             Parity::Even => byte.count_ones().is_multiple_of(2),
@@ -77,21 +77,22 @@ impl fmt::Display for Distortion {
     }
 }
 
-/// What has been seen on a line. Each kind of oddity is told once.
+/// The distortions that were seen on a line. Each kind is reported once.
 #[derive(Clone, Default)]
 pub(super) struct Oddities {
     told: Vec<std::mem::Discriminant<Distortion>>,
     news: VecDeque<Distortion>,
-    /// Frames that were spoilt, the last first, and how often each of them came.
+    /// Spoilt frames, the latest first, and how often each of them came.
     spoilt: VecDeque<(Vec<u8>, u8)>,
 }
 
-/// So many spoilt frames that are alike are no accident.
+/// This many spoilt frames that are alike are no accident.
 const ALIKE: u8 = 3;
-/// So many different ones are remembered: two pieces that are on their way, and what comes between.
+/// How many different spoilt frames are remembered: two pieces that are on their way, and frames that come between
+/// them.
 const REMEMBERED: usize = 4;
-/// A frame with fewer digits has no reason to be cut; one with so many or more is a longest piece, whole and of another
-/// conversation.
+/// The number of digits of a frame that may have been cut. A shorter frame fits every terminal. A frame of 250 digits
+/// is a whole longest piece, of another conversation.
 const DIGITS: std::ops::Range<usize> = 40..250;
 /// Types of the frames that can be longer than a line of a terminal (docs/line-protocol.md).
 const HELLO: u8 = 2;
@@ -106,7 +107,8 @@ impl Oddities {
         }
     }
 
-    /// A frame that is none. `inside`: the reader is in a conversation; else a piece may be of somebody else's.
+    /// Takes the digits of a spoilt frame. `inside`: the reader is in a conversation. Outside one, a piece may be of
+    /// another conversation and not spoilt.
     pub(super) fn missed(&mut self, digits: &[u8], inside: bool) {
         let head = digits.get(..5).and_then(base85::decode).unwrap_or_default();
         let long = head.first() == Some(&HELLO) || (inside && head.first() == Some(&DATA));
@@ -124,7 +126,7 @@ impl Oddities {
         self.spoilt.truncate(REMEMBERED);
     }
 
-    /// The next that nobody was told of.
+    /// The next distortion that was not reported yet.
     pub(super) fn news(&mut self) -> Option<Distortion> {
         self.news.pop_front()
     }

@@ -1,29 +1,29 @@
-//! How long an end waits for an answer: what a line takes for so many bytes, learned from what it took for others. No
-//! clock: times are arguments, in microseconds.
+//! Estimates how long an answer takes, from how long earlier answers took for how many bytes. Never reads a clock:
+//! times are arguments, in microseconds.
 //!
-//! An answer takes a delay that is always the same, and a time for each byte that was on its way. Neither is known at
-//! first, nor are they told apart by one answer. So a wait for more bytes than were measured is taken to be longer in
-//! proportion, as if there were no delay; and one for fewer bytes is shorter only by what answers to few and to many
-//! bytes have shown. Both err on the long side: what is sent again needlessly makes a slow line slower.
+//! The time for an answer is a constant delay plus a time for each byte on its way. Both are unknown at first, and one
+//! answer cannot tell them apart. For more bytes than were measured the estimate therefore grows in proportion, as if
+//! there were no delay. For fewer bytes it shrinks only as far as answers to few and to many bytes have shown. Both
+//! estimates err on the long side, because a needless retransmission makes a slow line slower.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Patience, Timer};
 
-/// What is known of a line.
+/// The estimate for one line.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
-    /// Bits a second, if somebody said so.
+    /// Bits a second, if the speed was given.
     baud: Option<u32>,
     measured: Option<Measured>,
-    /// How often nothing was heard, since an answer was measured.
+    /// How often the wait is doubled: once for each timeout since an answer was measured.
     doubled: u32,
-    /// Bytes that were sent.
+    /// Bytes that were sent in all.
     written: u64,
-    /// Of those, what is known to have arrived, or to be on its way no more.
+    /// How many of these bytes are known, or assumed, to be on their way no more.
     arrived: u64,
-    /// What was sent and is to be answered.
+    /// Frames that await an answer.
     sent: VecDeque<Sent>,
 }
 
@@ -37,50 +37,51 @@ struct Sent {
     load: u64,
 }
 
-/// Means over the last answers: of what they took and of how many bytes were on their way, and how these go together.
+/// Means over the last answers: time taken, bytes on their way (the load), and how the two vary together.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
     /// How many answers, [`REMEMBERED`] at most.
     count: i64,
     took: i64,
     load: i64,
-    /// Of the load.
+    /// Variance of the load.
     variance: i64,
-    /// Of load and time.
+    /// Covariance of load and time.
     covariance: i64,
-    /// By how much answers were later than expected. One that comes early needs no longer wait for the next; it counts as
-    /// one in time.
+    /// How much later than expected answers came, on average. An early answer counts as one in time: it need not
+    /// lengthen the next wait.
     late: i64,
 }
 
-/// So many answers count.
+/// How many answers the means cover.
 const REMEMBERED: i64 = 8;
-/// A beacon.
+/// Time between two HELLOs of a node.
 const CALL: Duration = Duration::from_millis(1000);
-/// A call.
+/// Time between two CALLs of a host.
 const HAIL: Duration = Duration::from_millis(300);
-/// The host looks whether the node is there, while things are moving and while an administrator is waited for.
+/// How often the host asks whether the node is there: without a person, and while an administrator decides.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(20));
-/// A node that heard nothing for so long takes its host for gone. A frame that comes slowly is not silence.
+/// The silence after which a node takes its host for gone: without a person, and while an administrator decides. On a
+/// slow line the first is at least the time of [`WATCH_FRAMES`] frames, since a frame that comes slowly is not silence.
 const WATCH: (Duration, Duration) = (Duration::from_millis(2000), Duration::from_secs(50));
 const WATCH_FRAMES: u64 = 8;
-/// The longest that waits grow to: lines stall while a boot loader or a console server is busy.
+/// The longest wait after doubling: lines stall while a boot loader or a console server is busy.
 const LONGEST: u64 = 5_000_000;
-/// The same for a line whose speed is named or was measured, unless so many times what an answer takes is longer: a line
-/// that loses frames is no slower for that.
+/// The longest wait after doubling on a line whose speed is given or was measured, but at least [`TIMES_KNOWN`] times
+/// the time of an answer. A line that loses frames is not slower for that.
 const LONGEST_KNOWN: u64 = 1_000_000;
 const TIMES_KNOWN: u64 = 4;
 /// The longest wait at all, for lines of a few hundred bits a second.
 const NEVER_LONGER: u64 = 60_000_000;
-/// The first wait at least: on a line whose speed is named, for what is in between, and on one whose speed nobody knows.
+/// The shortest first wait: on a line whose speed is given, for devices in between; and on a line of unknown speed.
 const FIRST: (u64, u64) = (400_000, 1_000_000);
-/// What a line whose speed nobody knows is taken to have, until something was measured: what old consoles have.
+/// The assumed speed of a line of unknown speed, until an answer was measured: that of old consoles.
 const UNKNOWN: u32 = 9600;
-/// So many times slower than its name says a line is taken to be, until it has shown how slow it is.
+/// A line is assumed to be at most so many times slower than its given speed, until answers show otherwise.
 const SLOWER: u64 = 4;
-/// Scheduling, and a serial-over-LAN that collects characters before it sends them.
+/// Allowance for scheduling, and for a serial-over-LAN that collects characters before it sends them.
 const SLACK: u64 = 60_000;
-/// Characters in the longest frame with its ends.
+/// Characters in the longest frame with its mark, carriage return and line feed.
 const FRAME: u64 = 253;
 /// Frames that are remembered until they are answered: more than are ever on their way.
 const MOST: usize = 32;
@@ -93,7 +94,7 @@ impl Pace {
     /// A frame was sent. `awaited`: it will be answered.
     pub(super) fn sent(&mut self, frame: u64, bytes: usize, awaited: bool, now: u64) {
         if self.sent.is_empty() {
-            // What went before is not waited for, so that nobody will hear when it has arrived.
+            // No answer to the bytes before is awaited, so nothing will tell when they arrive: they count as arrived.
             self.arrived = self.written;
         }
         self.written = self.written.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -119,19 +120,20 @@ impl Pace {
         }
     }
 
-    /// Something that was sent again has arrived. Nobody knows which of them was answered; but something was, so that the
-    /// next wait need not be much longer.
+    /// A frame that was sent again was answered. The answer may be to any of the copies, so it measures nothing; but
+    /// the line works, so the next wait need not be much longer.
     pub(super) fn answered_again(&mut self) {
         self.doubled /= 2;
     }
 
-    /// Nothing is waited for.
+    /// No answer is awaited.
     pub(super) fn idle(&mut self) {
         self.sent.clear();
     }
 
-    /// Nothing was heard: what was on its way is lost. The next wait is twice as long (RFC 6298 §5.5), and so are those
-    /// after it until an answer to something that was sent once shows how long is long enough. Other frames show nothing.
+    /// No answer came: the frames on their way are lost. The next wait is twice as long (RFC 6298 §5.5). Later waits
+    /// stay as long until the answer to a frame that was sent once measures the line; answers to other frames measure
+    /// nothing.
     pub(super) fn timed_out(&mut self) {
         self.sent.clear();
         self.doubled = self.doubled.saturating_add(1);
@@ -167,26 +169,28 @@ impl Pace {
         Duration::from_micros(self.answer_takes().max(self.first()).min(LONGEST))
     }
 
-    /// How long the answer to what is on its way may take.
+    /// How long the answer to the bytes on their way may take.
     fn answer_takes(&self) -> u64 {
         let load = if self.sent.is_empty() { FRAME } else { self.written.saturating_sub(self.arrived) };
         let Some(measured) = &self.measured else {
-            // Beside what is on its way: a frame that the other end is busy with.
+            // One frame more than is on its way: the other end may be busy with it.
             return self.assumed(load.saturating_add(FRAME)).saturating_add(SLACK.saturating_mul(2));
         };
         let frame = self.assumed(FRAME).min(measured.in_proportion(FRAME));
-        // RFC 6298 §2.3 takes four times the deviation to both sides, of which half is to this one.
+        // RFC 6298 §2.3 takes four times the mean deviation, early and late. `late` holds only the late half, hence
+        // eight.
         let margin = unsigned(measured.late.saturating_mul(8)).max(frame.saturating_add(SLACK));
         let mut expected = measured.expects(load);
         if self.baud.is_some() {
-            // A line may be slower than it says, but not by any factor: a short answer from far away has little to do with bytes.
+            // A line may be slower than its given speed, but not by any factor: the time of a short answer from far
+            // away depends little on bytes.
             let more = self.assumed(load.saturating_sub(unsigned(measured.load)));
             expected = expected.min(unsigned(measured.took).saturating_add(more.saturating_mul(SLOWER)));
         }
         expected.saturating_add(margin)
     }
 
-    /// The shortest wait.
+    /// The shortest wait for an answer.
     fn first(&self) -> u64 {
         match (&self.measured, self.baud) {
             (Some(_), _) => 0,
@@ -195,14 +199,14 @@ impl Pace {
         }
     }
 
-    /// What so many bytes take by what the line is said, or taken, to be.
+    /// How long so many bytes take at the given or assumed speed.
     fn assumed(&self, bytes: u64) -> u64 {
         bytes.saturating_mul(10_000_000) / u64::from(self.baud.unwrap_or(UNKNOWN).max(50))
     }
 }
 
 impl Measured {
-    /// As a line without a delay of its own would take.
+    /// How long so many bytes take if the line has no constant delay.
     fn in_proportion(&self, load: u64) -> u64 {
         unsigned(self.took).saturating_mul(load) / unsigned(self.load).max(1)
     }

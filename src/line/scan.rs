@@ -1,43 +1,43 @@
-//! Finding frames in whatever else a line carries. Does not know what they say.
+//! Finds frames among the other bytes of a line. Never decodes what a frame says.
 //!
-//! Two things that terminals do to frames are undone here: a line break after a number of columns, and a parity bit in
-//! bit 7. Whether that was right, the frame's CRC says. [`Scanner::odd`] tells of it.
+//! The scanner undoes two things that terminals do to frames: a line break after a number of columns, and a parity bit
+//! in bit 7. The frame's CRC shows whether that was right. [`Scanner::odd`] reports what was undone.
 
 use super::base85;
 use super::frame::{MARK, MAX_DIGITS};
 use super::odd::{Distortion, Parity};
 
-/// Finds frames in whatever else a line carries.
+/// Finds frames among the other bytes of a line.
 #[derive(Clone, Default)]
 pub struct Scanner {
-    /// What came since a mark, as it came; empty: no mark was seen.
+    /// The bytes since a mark, as they came; empty: no mark was seen.
     held: Vec<u8>,
-    /// The digits in it, with bit 7 clear.
+    /// The digits among the held bytes, with bit 7 clear.
     digits: Vec<u8>,
-    /// How many of them stand in the line that the last of them is in.
+    /// How many of the digits stand in the current line.
     in_line: usize,
-    /// Characters of a line break behind the last of them.
+    /// Characters of a line break after the last digit.
     breaks: usize,
-    /// The longest line of it that was broken; 0: none was.
+    /// Columns of the longest line that was broken; 0: no line was broken.
     broken: usize,
-    /// Bit 7 was set in some of it, and is the parity of all of it.
+    /// Bit 7 was set in a held byte, and is parity in all of them.
     parity: bool,
-    /// A frame has just ended: the rest of its line end belongs to it. Its bit 7 was parity, or was not.
+    /// A frame has just ended, and the rest of its line end belongs to it. `true`: bit 7 of the frame was parity.
     ending: Option<bool>,
     /// Characters since the last line break.
     column: usize,
     odd: Option<Distortion>,
 }
 
-/// A line break behind fewer digits is not that of a terminal: none has so few columns.
+/// A line break after fewer digits is not that of a terminal: no terminal has so few columns.
 const LEAST_IN_LINE: usize = 10;
-/// CR CR LF: a terminal that writes CR for each LF, after a sender that did the same.
+/// The most characters of a line break. CR CR LF: the sender and a terminal have each written CR before LF.
 const LINE_BREAK: usize = 3;
 
 impl Scanner {
-    /// Takes the next bytes. `frame` gets each candidate's digits, and says whether they were a frame; `text` gets
-    /// everything else, a candidate that was none with its mark. A candidate that a line break has ended is given to
-    /// `frame` again with the digits of the next line.
+    /// Takes the next bytes. `frame` gets each candidate's digits, and says whether they were a frame. `text` gets all
+    /// other bytes: a candidate that was not a frame, too, with its mark. A candidate that a line break has ended is
+    /// given to `frame` again with the digits of the next line.
     pub fn push(&mut self, bytes: &[u8], mut frame: impl FnMut(&[u8]) -> bool, mut text: impl FnMut(&[u8])) {
         for byte in bytes {
             let goes_on = !self.held.is_empty() && self.goes_on(*byte, &mut frame);
@@ -52,12 +52,12 @@ impl Scanner {
         }
     }
 
-    /// What the line did to the frame that was found last, if that is odd. Told once.
+    /// The distortion of the frame that was found last, if there was one. Told once.
     pub fn odd(&mut self) -> Option<Distortion> {
         self.odd.take()
     }
 
-    /// What is held back because a frame may have begun; it is over with that.
+    /// Returns the bytes that were held because a frame may have begun, and gives that candidate up.
     pub fn flush(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         self.forget();
@@ -68,7 +68,7 @@ impl Scanner {
     fn outside(&mut self, byte: u8, text: &mut impl FnMut(&[u8])) {
         let seen = if self.ending == Some(true) { byte & 0x7f } else { byte };
         match (self.ending, seen) {
-            // The line end of a frame is part of it.
+            // The line end after a frame is part of the frame.
             (Some(_), b'\r') => return,
             (Some(_), b'\n') => {}
             _ if byte & 0x7f == MARK => {
@@ -80,10 +80,11 @@ impl Scanner {
         self.ending = None;
     }
 
-    /// Whether the byte belongs to what is held. If not, and that was a frame, nothing is held any more.
+    /// Whether the byte belongs to the held candidate. If it does not, and the candidate was a frame, nothing is held
+    /// any more.
     fn goes_on(&mut self, byte: u8, frame: &mut impl FnMut(&[u8]) -> bool) -> bool {
         let low = byte & 0x7f;
-        // A byte that is no ASCII ends a frame, unless all of the frame is with parity.
+        // A byte with bit 7 set ends a frame, unless the whole frame has parity.
         if byte != low && !self.parity && self.ends(frame) {
             return false;
         }
@@ -109,7 +110,8 @@ impl Scanner {
         true
     }
 
-    /// Whether what is held is a frame. One that was asked about before is not asked about again.
+    /// Whether the held candidate is a frame. A candidate that was asked about before a line break is not asked about
+    /// again.
     fn ends(&mut self, frame: &mut impl FnMut(&[u8]) -> bool) -> bool {
         if self.breaks > 0 || self.digits.is_empty() || !frame(&self.digits) {
             return false;
@@ -126,13 +128,13 @@ impl Scanner {
         true
     }
 
-    /// Whether bit 7 of all that is held and of this byte is parity.
+    /// Whether bit 7 of all held bytes and of this byte is parity.
     fn has_parity(&self, byte: u8) -> bool {
         let fits = |parity: &Parity| parity.fits(byte) && self.held.iter().all(|held| parity.fits(*held));
         Parity::ALL.iter().any(fits)
     }
 
-    /// Whether a line break may stand here, and the frame go on behind it.
+    /// Whether a line break may stand here inside a frame.
     fn may_be_broken(&self) -> bool {
         match self.breaks {
             0 => self.in_line >= LEAST_IN_LINE && self.digits.len() < MAX_DIGITS,

@@ -1,5 +1,6 @@
-//! Payloads sealed for the node that said HELLO in the conversation that it said it in: HPKE base mode (RFC 9180) with
-//! X25519, HKDF-SHA256 and AES-128-GCM. What it does not do: say who sealed it; the site pin and the one CA do that.
+//! Seals a payload so that only the node that said HELLO can open it, and only in the same conversation: HPKE base mode
+//! (RFC 9180) with X25519, HKDF-SHA256 and AES-128-GCM. Also makes and checks the proof in a node's request. A seal
+//! never shows who made it; the site pin and the one CA do that.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use crate::digest::sha256;
 use crate::pool::Seeded;
 use crate::secret::Secret;
 
-/// How much longer a sealed object is: the encapsulated key and the tag.
+/// How many bytes longer a sealed object is: the encapsulated key and the tag.
 pub const SEAL_LEN: usize = ENCAPSULATED + 16;
 const ENCAPSULATED: usize = 32;
 
@@ -25,30 +26,30 @@ pub struct LineKey {
 /// Why something cannot be sealed or opened.
 #[derive(Debug)]
 pub enum SealError {
-    /// No key can be made.
+    /// The crypto library failed to make a key.
     Key(rustls::Error),
-    /// The node's key is none.
+    /// The node's public key is invalid.
     Seal(rustls::Error),
-    /// For another node or another conversation, or damaged.
+    /// The object was sealed for another node or another conversation, or is damaged.
     Open(rustls::Error),
-    /// Shorter than a seal.
+    /// The object is shorter than a seal.
     Short,
 }
 
 impl LineKey {
-    /// A key from a pool that is ready.
+    /// Makes a key. `Seeded` proves that the entropy pool is ready.
     pub fn generate(_: &Seeded) -> Result<LineKey, SealError> {
         let (public, private) = SUITE.generate_key_pair().map_err(SealError::Key)?;
         let public = public.0.try_into().map_err(|_| SealError::Short)?;
         Ok(LineKey { public, private })
     }
 
-    /// For HELLO.
+    /// The public key, for HELLO.
     pub fn public(&self) -> [u8; 32] {
         self.public
     }
 
-    /// What [`seal`] sealed for this key.
+    /// Opens an object that [`seal`] sealed for this key.
     pub fn open(
         &self,
         sealed: &[u8],
@@ -65,7 +66,7 @@ impl LineKey {
     }
 }
 
-/// The encapsulated key and the sealed bytes, for the node that said this HELLO.
+/// Seals for the node that said this HELLO. Returns the encapsulated key and the sealed bytes.
 pub fn seal(secret: &Secret, hello: &Hello, session: Session, kind: Kind, number: u8) -> Result<Vec<u8>, SealError> {
     let key = HpkePublicKey(hello.key.to_vec());
     let info = info(hello, session);
@@ -77,7 +78,7 @@ pub fn seal(secret: &Secret, hello: &Hello, session: Session, kind: Kind, number
     Ok(out)
 }
 
-/// What both ends know of the conversation.
+/// Binds a seal to the protocol version, the conversation and the HELLO, which both ends know.
 fn info(hello: &Hello, session: Session) -> Vec<u8> {
     let mut info = b"imprint line".to_vec();
     info.push(VERSION);
@@ -87,19 +88,20 @@ fn info(hello: &Hello, session: Session) -> Vec<u8> {
     info
 }
 
-/// A request as it goes up: proof that the node has the payload, and the CSR in DER. The token is not sent, since
-/// everything on a line is recorded; its digest, which the host has stored, is the key of an HMAC over HELLO and CSR.
+/// A request: the proof that the node has the payload, and the CSR in DER. The proof is an HMAC over HELLO and CSR; its
+/// key is the digest of the token, which the host has stored. The token is not sent, since everything on a line may be
+/// recorded.
 pub fn request(token: &[u8], hello: &Hello, csr: &[u8]) -> Vec<u8> {
     let tag = hmac::sign(&proof_key(&sha256(token)), &proof(hello, csr));
     [tag.as_ref(), csr].concat()
 }
 
-/// The CSR of a request, and a check of its proof against the digest of a token.
+/// Splits a request into its proof and its CSR. [`is_proof`] checks the proof.
 pub fn open_request(request: &[u8]) -> Option<(&[u8; 32], &[u8])> {
     request.split_first_chunk()
 }
 
-/// Whether a request was made by whoever has the token with this digest, and by the node that said this HELLO.
+/// Whether the proof of a request fits the digest of the token, the node's HELLO and the CSR.
 pub fn is_proof(tag: &[u8; 32], token_hash: &[u8; 32], hello: &Hello, csr: &[u8]) -> bool {
     hmac::verify(&proof_key(token_hash), &proof(hello, csr), tag).is_ok()
 }
@@ -140,7 +142,7 @@ impl std::error::Error for SealError {
 
 #[cfg(test)]
 impl LineKey {
-    /// One that is known beforehand.
+    /// A key that is known beforehand, for tests.
     pub(super) fn given(private: [u8; 32], public: [u8; 32]) -> LineKey {
         LineKey { public, private: HpkePrivateKey::from(private.to_vec()) }
     }

@@ -1,4 +1,4 @@
-//! The two ends with nothing between them; whole sessions on bad lines are in tests/pure/line.rs.
+//! Tests of the two ends with nothing between them. Whole sessions on bad lines are in tests/pure/line.rs.
 
 mod edges;
 
@@ -21,7 +21,8 @@ fn node(plain: bool) -> Node {
     Node::new(hello, true, Shape::default())
 }
 
-/// Carries all that is to be said, but frames of the node that `lost` takes; then fires the host's timer once.
+/// Carries every frame between the ends, except frames of the node for which `lost` is true. Then fires the host's
+/// timer once.
 fn talk(node: &mut Node, host: &mut Host, mut lost: impl FnMut(&Frame) -> bool) {
     for fired in [false, true] {
         if fired {
@@ -42,7 +43,7 @@ fn events<E: End>(end: &mut E) -> Vec<E::Event> {
     std::iter::from_fn(|| end.event()).collect()
 }
 
-/// The answer is lost, too, and what comes after it has the next number at both ends.
+/// The answer is lost, too. The object after it has the next number at both ends.
 #[test]
 fn after_an_object_that_is_refused_comes_the_next() {
     let (mut node, mut host) = (node(false), Host::new(Nonce([3; 8]), false, Shape::default()));
@@ -61,7 +62,7 @@ fn after_an_object_that_is_refused_comes_the_next() {
     assert!(matches!(&objects[..], [NodeEvent::Object { number: 1, bytes, .. }] if bytes.len() == 1000), "{objects:?}");
 }
 
-/// From a host that cannot hear, so that all have the same number.
+/// Objects of a host that cannot hear all have the same number.
 #[test]
 fn one_can_be_pasted_after_another() {
     let mut node = node(true);
@@ -76,7 +77,7 @@ fn one_can_be_pasted_after_another() {
         let arrived =
             |event: &NodeEvent| matches!(event, NodeEvent::Object { bytes: arrived, .. } if *arrived == bytes);
         assert!(events(&mut node).iter().any(arrived), "{text}");
-        // It could not be used.
+        // The node could not use the payload, and wants another.
         node.set_stage(Stage::Payload);
     }
 }
@@ -107,7 +108,7 @@ fn the_last_hello_before_an_answer_counts() {
     assert!(matches!(told.last(), Some(HostEvent::Opened(..))), "{told:?}");
 }
 
-/// OPEN was sent to both; an old one cannot answer.
+/// OPEN was sent to both nodes; the one in old output cannot answer.
 #[test]
 fn the_one_that_answers_counts_whoever_said_hello_behind_it() {
     let (mut old, mut live, mut host) = (of_key(1), of_key(2), Host::new(Nonce([3; 8]), false, Shape::default()));
@@ -115,12 +116,13 @@ fn the_one_that_answers_counts_whoever_said_hello_behind_it() {
     live.receive(host.packet(0, 0).unwrap(), 0);
     host.receive(said(&mut old), 0);
     assert_eq!(host.node(), Some(old.hello()));
-    // As the driver finds it: by the conversation that it was about to begin before.
+    // The driver finds the answer by the conversation that the host began before.
     let answer = live.packet(0, 1).unwrap();
     assert_eq!(answer.session, host.earlier());
     host.receive(answer, 0);
     assert!(host.counts() && host.node() == Some(live.hello()));
-    // Repeated once more, at once or after the line was opened again: it is known, and not there.
+    // The old HELLO is repeated, at once or after the line was opened again: the host knows that node, and that it is
+    // gone.
     old = of_key(1);
     host.receive(said(&mut old), 1_000_000);
     host.attached();
@@ -129,7 +131,7 @@ fn the_one_that_answers_counts_whoever_said_hello_behind_it() {
     assert!(!events(&mut host).iter().any(|event| matches!(event, HostEvent::Second(_))));
 }
 
-/// Somebody else was quicker to answer. The node is there, and goes on saying so.
+/// Another node was quicker to answer. The first node is there, and goes on saying HELLO.
 #[test]
 fn one_that_was_passed_over_and_goes_on_speaking_is_a_second_key() {
     let (mut first, mut other, mut host) = (of_key(1), of_key(2), Host::new(Nonce([3; 8]), false, Shape::default()));
@@ -143,13 +145,14 @@ fn one_that_was_passed_over_and_goes_on_speaking_is_a_second_key() {
         let told = events(&mut host);
         assert_eq!(told.contains(&HostEvent::Second(first.hello().clone())), second, "{now}");
     }
-    // One that nobody has heard of before is told of at once.
+    // A node that was never heard before is reported at once.
     host.receive(said(&mut of_key(7)), 7_000_000);
     assert!(matches!(&events(&mut host)[..], [HostEvent::Second(_)]));
     assert_eq!(host.node(), Some(other.hello()));
 }
 
-/// The announcement is lost, and with it all that came behind it before the host knew. It is said again once.
+/// The announcement is lost, and so are the pieces that were sent before the sender knew. The announcement is sent
+/// again once.
 #[test]
 fn an_announcement_that_is_lost_is_said_again_once() {
     let mut sender = transfer::Sender::new(0, Kind::Sealed, vec![1; 600], Shape::default()).unwrap();
@@ -167,7 +170,7 @@ fn an_announcement_that_is_lost_is_said_again_once() {
     }
 }
 
-/// What is slow once is slow again: the wait that was doubled stays until an answer shows how long is long enough.
+/// A slow line stays slow: the doubled wait stays until an answer shows how long is long enough.
 #[test]
 fn a_wait_that_was_doubled_stays_until_an_answer_is_measured() {
     let wait = |pace: &pace::Pace| pace.wait(Timer::Retransmit).unwrap().as_micros();
@@ -178,7 +181,7 @@ fn a_wait_that_was_doubled_stays_until_an_answer_is_measured() {
     let once = wait(&pace);
     pace.timed_out();
     pace.sent(2, 253, true, 20_000);
-    // Sent twice, so that an answer may be to either: the ends do not say when it came.
+    // The frame was sent twice, so an answer may be to either copy: the ends report no time for it.
     assert_eq!(wait(&pace), 2 * once);
     pace.timed_out();
     pace.sent(3, 253, true, 30_000);
@@ -186,11 +189,11 @@ fn a_wait_that_was_doubled_stays_until_an_answer_is_measured() {
     pace.sent(4, 253, true, 30_000);
     pace.answered(4, 330_000);
     pace.sent(5, 253, true, 330_000);
-    // By what 506 bytes took: 253 take no more than that.
+    // The estimate is from the time that 506 bytes took: 253 take no longer.
     assert!((150_000..1_000_000).contains(&wait(&pace)), "{}", wait(&pace));
 }
 
-/// What was measured on a few bytes holds for a few; for more there is more time, and not less than the line takes.
+/// A time that was measured with few bytes holds for few; more bytes get more time, and never less than the line takes.
 #[test]
 fn a_wait_is_as_long_as_what_is_on_its_way() {
     for (byte, delay) in [(1042, 0), (1042, 200_000), (87, 0), (87, 200_000)] {
@@ -214,7 +217,7 @@ fn page() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/line-protocol.md")).unwrap()
 }
 
-/// What stands in hexadecimal at the end of a row of the page.
+/// The hexadecimal value at the end of a row of the page.
 fn vector(page: &str, row: &str) -> Vec<u8> {
     let line = page.lines().find(|line| line.starts_with(&format!("| {row}"))).unwrap();
     let digits = line.strip_suffix("` |").unwrap().rsplit('`').next().unwrap();
@@ -239,7 +242,8 @@ fn example(page: &str) -> (Hello, Session) {
     (hello.clone(), Session { node: hello.nonce, host })
 }
 
-/// Made by another program. If this test fails, do not change it: you have changed version 1 of the line protocol.
+/// The values were made by another program. If this test fails, do not change it: you have changed version 1 of the
+/// line protocol.
 #[test]
 fn the_seal_and_the_proof_on_the_page_are_ours() {
     let page = page();
@@ -262,7 +266,7 @@ fn the_conversation_on_the_page_is_ours() {
     let (hello, session) = example(&page);
     let certificates = vec![0x30; 200];
     let request = [&vector(&page, "proof of the CSR")[..], b"a request"].concat();
-    // The host counts once before its first conversation.
+    // The host counts its nonce up once before its first conversation.
     let before = Nonce((u64::from_be_bytes(session.host.0) - 1).to_be_bytes());
     let (mut node, mut host) = (Node::new(hello, true, Shape::default()), Host::new(before, false, Shape::default()));
     let (mut rows, mut reported) = (String::new(), false);

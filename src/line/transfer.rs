@@ -1,5 +1,5 @@
-//! One object from one end to the other: pieces, selective acknowledgement, what is sent again. Pure; knows neither
-//! conversations nor time, but passes on which frame a piece was sent in.
+//! Carries one object from one end to the other: pieces, selective acknowledgement, retransmission. Pure: never knows
+//! conversations or time, but passes on which frame a piece was sent in.
 
 use zeroize::Zeroize;
 
@@ -7,17 +7,17 @@ use super::Answered;
 use super::frame::{Announce, Frame, Kind, MAX_CHUNK, NotTaken};
 use crate::digest::sha256;
 
-/// Pieces on their way at first.
+/// The most pieces on their way at first.
 const FIRST_WINDOW: u8 = 2;
 
 /// The most pieces on their way. Eight frames are 2 KiB, half of what a tty holds for a reader that is slow
 /// (include/linux/tty.h, N_TTY_BUF_SIZE: 4096).
 pub const MAX_WINDOW: u8 = 8;
 
-/// Bytes of a DATA frame that are not of the object: its head and its CRC.
+/// Bytes of a DATA frame besides the piece: head and CRC.
 const AROUND: usize = 8;
 
-/// So many missing pieces are named.
+/// The most missing pieces that are named.
 const NAMED: usize = 20;
 
 /// How an object is sent.
@@ -29,7 +29,7 @@ pub struct Shape {
     pub window: u8,
 }
 
-/// What everybody uses but a model checker, which wants little of everything.
+/// The shape for real lines. A model checker uses a smaller one.
 impl Default for Shape {
     fn default() -> Shape {
         Shape { chunk: MAX_CHUNK, window: MAX_WINDOW }
@@ -37,8 +37,8 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// The same, with pieces whose frames fit lines of so many columns and leave the last one free: some terminals begin
-    /// a new line once it is written.
+    /// The same shape with pieces whose frames fit lines of so many columns. The last column stays free, because some
+    /// terminals begin a new line as soon as it is written.
     #[must_use]
     pub fn within(self, columns: usize) -> Shape {
         // The mark, and the column that stays free.
@@ -59,31 +59,32 @@ pub struct Sender {
     pieces: Vec<Sent>,
     window: u8,
     most: u8,
-    /// Counts what is sent, so that it shows what was overtaken.
+    /// Counts the frames, so that a frame is known that a later one has overtaken.
     order: u32,
-    /// Pieces that were on their way when it became known that the other end has not heard the announcement: each of them
-    /// will be refused, too, and that is no news.
+    /// Pieces that were on their way when the other end first refused one for want of the announcement. It will refuse
+    /// each of the others, too; those refusals are ignored.
     refused: usize,
 }
 
-/// What became of the announcement or of a piece.
+/// The state of the announcement or of a piece.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Sent {
-    /// It is to be sent, once more if `again`.
+    /// To be sent; if `again`, not for the first time.
     No { again: bool },
-    /// It is on its way.
+    /// On its way.
     Flying {
         order: u32,
         /// Number of the frame.
         frame: u64,
         again: bool,
     },
-    /// It has arrived.
+    /// Arrived.
     Arrived,
 }
 
 impl Sender {
-    /// `number` is what the other end wants next. `None`: more pieces than there are numbers for them.
+    /// `number` is the object number that the other end expects. `None`: the object has more pieces than there are
+    /// piece numbers.
     pub fn new(number: u8, kind: Kind, bytes: Vec<u8>, shape: Shape) -> Option<Sender> {
         let chunk = shape.chunk.clamp(1, MAX_CHUNK);
         let length = u32::try_from(bytes.len()).ok()?;
@@ -101,12 +102,12 @@ impl Sender {
         })
     }
 
-    /// What is being sent.
+    /// The announcement of the object that is being sent.
     pub fn announce(&self) -> &Announce {
         &self.announce
     }
 
-    /// The next frame to send, if one may be.
+    /// The next frame to send, if one may be sent now.
     pub fn next(&mut self, frame: u64) -> Option<Frame> {
         if let Sent::No { again } = self.announced {
             self.announced = self.flying(frame, again);
@@ -133,7 +134,7 @@ impl Sender {
         self.pieces.iter().filter(|sent| matches!(sent, Sent::Flying { .. })).count()
     }
 
-    /// An acknowledgement of this object. What of it is news.
+    /// Takes an acknowledgement of this object. Returns what is newly acknowledged.
     pub fn acknowledged(&mut self, next: u16, later: u32) -> Option<Answered> {
         self.refused = 0;
         let (mut once, mut progress, mut newest) = (None, false, None);
@@ -156,7 +157,7 @@ impl Sender {
                 arrived(sent);
             }
         }
-        // A line does not reorder: what was sent before something that has arrived is lost.
+        // A line does not reorder frames: a piece that was sent before another that has arrived is lost.
         let mut lost = false;
         for sent in &mut self.pieces {
             if let Sent::Flying { order, .. } = *sent
@@ -169,13 +170,13 @@ impl Sender {
         if lost {
             self.window = self.window.saturating_sub(1).max(FIRST_WINDOW.min(self.most));
         } else if once.is_some() {
-            // What was sent again tells nothing of how much the line takes: the answer may be to the first time.
+            // A piece that was sent again does not show how much the line takes: the answer may be to the first copy.
             self.window = self.window.saturating_add(1).min(self.most);
         }
         once.map(Answered::Once).or(progress.then_some(Answered::Again))
     }
 
-    /// Nothing has been heard for a while: all that is on its way is taken to be lost.
+    /// Nothing has been heard for a while: all frames on their way count as lost.
     pub fn timed_out(&mut self) {
         self.refused = 0;
         for sent in std::iter::once(&mut self.announced).chain(&mut self.pieces) {
@@ -186,7 +187,8 @@ impl Sender {
         self.window = FIRST_WINDOW.min(self.most);
     }
 
-    /// The other end knows nothing of it: it is announced again, and what is on its way was not kept.
+    /// The other end does not know the object: announces it again, and sends again what is on its way, since it was not
+    /// kept.
     pub fn unknown(&mut self) {
         if let Some(fewer) = self.refused.checked_sub(1) {
             self.refused = fewer;
@@ -198,7 +200,7 @@ impl Sender {
         self.refused = others;
     }
 
-    /// Whether all of it has arrived.
+    /// Whether the whole object has arrived.
     pub fn is_done(&self) -> bool {
         self.announced == Sent::Arrived && self.pieces.iter().all(|sent| *sent == Sent::Arrived)
     }
@@ -214,16 +216,16 @@ impl Sender {
 /// The receiving half: one object at a time, in order of their numbers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Receiver {
-    /// Of the object that is wanted next.
+    /// The number of the object that is wanted next.
     next: u8,
     current: Option<Incoming>,
-    /// What became of the one before: whoever still sends it did not hear the answer.
+    /// The outcome of the object before: a sender that still sends that object did not hear the answer.
     last: Option<Last>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Last {
-    /// It has arrived; so many pieces.
+    /// Arrived, with so many pieces.
     Arrived(u16),
     Refused(NotTaken),
 }
@@ -234,14 +236,14 @@ struct Incoming {
     pieces: Vec<Option<Vec<u8>>>,
 }
 
-/// They may be of a payload.
+/// Wipes the pieces: they may be of a payload.
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.pieces.zeroize();
     }
 }
 
-/// What a receiver makes of a frame.
+/// The receiver's reaction to a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Taken {
     /// The answer, if there is one.
@@ -264,21 +266,21 @@ impl Receiver {
         self.next
     }
 
-    /// What has arrived so far of an object that is coming, and its length.
+    /// Bytes that have arrived of the object that is coming, and its length.
     pub fn progress(&self) -> Option<(usize, usize)> {
         let incoming = self.current.as_ref()?;
         let bytes = incoming.pieces.iter().flatten().map(Vec::len).sum();
         Some((bytes, usize::try_from(incoming.announce.length).unwrap_or(usize::MAX)))
     }
 
-    /// Which pieces are missing, once an object was announced: the first of them, as many as somebody reads.
+    /// The numbers of the first missing pieces of an announced object: as many as a person reads.
     pub fn missing(&self) -> Option<Vec<u16>> {
         let incoming = self.current.as_ref()?;
         let missing = incoming.pieces.iter().enumerate().filter(|(_, piece)| piece.is_none());
         Some(missing.filter_map(|(index, _)| u16::try_from(index).ok()).take(NAMED).collect())
     }
 
-    /// An announcement. `wanted` says whether an object of this kind is taken now.
+    /// Takes an announcement. `wanted` says whether an object of this kind is taken now.
     pub fn announced(&mut self, announce: &Announce, wanted: impl FnOnce(Kind) -> Result<(), NotTaken>) -> Taken {
         if announce.number != self.next {
             return self.repeated(announce.number);
@@ -296,11 +298,11 @@ impl Receiver {
         }
         let pieces = vec![None; usize::from(announce.count())];
         self.current = Some(Incoming { announce: *announce, pieces });
-        // An object of no bytes is complete.
+        // An object of no bytes is complete at once.
         self.complete().unwrap_or_else(|| self.acknowledge())
     }
 
-    /// A piece.
+    /// Takes a piece.
     pub fn piece(&mut self, number: u8, index: u16, bytes: &[u8]) -> Taken {
         if number != self.next {
             return self.repeated(number);
@@ -313,13 +315,13 @@ impl Receiver {
         let want = announce.length.saturating_sub(start).min(u32::from(announce.chunk));
         match incoming.pieces.get_mut(usize::from(index)) {
             Some(piece) if u32::try_from(bytes.len()) == Ok(want) => *piece = Some(bytes.to_vec()),
-            // Of another object with the same number: whoever announced it is not who sends.
+            // The piece is of another object with the same number, from another sender than the announcement.
             _ => return Taken::NOTHING,
         }
         self.complete().unwrap_or_else(|| self.acknowledge())
     }
 
-    /// The object before the one that is wanted: what was answered is answered again.
+    /// Repeats the answer to the object before the one that is wanted.
     fn repeated(&self, number: u8) -> Taken {
         match self.last.filter(|_| number == self.next.wrapping_sub(1)) {
             Some(Last::Arrived(count)) => Taken::answer(Frame::Ack { number, next: count, later: 0 }),
@@ -328,7 +330,7 @@ impl Receiver {
         }
     }
 
-    /// The object that is wanted is not taken, and its number is used up: the next is another.
+    /// Refuses the object that is wanted. Its number is used up.
     fn refuse(&mut self, reason: NotTaken) -> Taken {
         let number = self.next;
         self.current = None;

@@ -1,5 +1,5 @@
-//! Around either end of a line: bytes to packets and back, timers. The ends decide what is said, [`super::pace`] how long
-//! an answer is waited for; here is only when something is said again.
+//! Drives either end of a line: bytes to packets and back, timers. The ends decide what to send, [`super::pace`] how
+//! long to wait. Never does I/O and never reads a clock.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::pace::Pace;
 use super::scan::Scanner;
 use super::{Answered, End, Timer};
 
-/// An end with bytes on one side and a driver on the other.
+/// An end with its scanner and its timer, between the bytes of a line and a driver.
 pub struct Wire<E> {
     end: E,
     scanner: Scanner,
@@ -17,21 +17,21 @@ pub struct Wire<E> {
     pace: Pace,
     text: Vec<u8>,
     keep_text: bool,
-    /// What is waited for, and until when by the clock of `now`.
+    /// The timer that runs, and when it expires by the clock of `now`.
     armed: Option<(Timer, u64)>,
     retransmits: u64,
     frames: u64,
     heard: u64,
 }
 
-/// What became of a poll.
+/// The result of a poll.
 #[derive(Debug)]
 pub struct Polled<T> {
-    /// To be written to the line.
+    /// Bytes to write to the line.
     pub bytes: Vec<u8>,
-    /// What the end has to tell.
+    /// Events of the end.
     pub events: Vec<T>,
-    /// When to poll again at the latest, by the clock of `now`; `None`: when something comes.
+    /// When to poll again at the latest, by the clock of `now`; `None`: only when bytes come.
     pub next: Option<u64>,
 }
 
@@ -52,7 +52,7 @@ impl<E: End> Wire<E> {
         }
     }
 
-    /// Keeps what is no frame for [`Wire::text`].
+    /// Keeps bytes that belong to no frame for [`Wire::text`].
     #[must_use]
     pub fn keeping_text(mut self) -> Wire<E> {
         self.keep_text = true;
@@ -69,7 +69,7 @@ impl<E: End> Wire<E> {
         &mut self.end
     }
 
-    /// How often something was sent again because nothing was heard, and how many frames were sent.
+    /// How often the timer for an answer has expired, and how many frames were sent.
     pub fn sent(&self) -> (u64, u64) {
         (self.retransmits, self.frames)
     }
@@ -79,17 +79,17 @@ impl<E: End> Wire<E> {
         self.heard
     }
 
-    /// How long an answer may take on this line, by what it took before.
+    /// How long an answer may take on this line, by earlier answers.
     pub fn patience(&self) -> Duration {
         self.pace.patience()
     }
 
-    /// What came and was no frame, since it was asked last.
+    /// The bytes that belonged to no frame, since the last call.
     pub fn text(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.text)
     }
 
-    /// What the line does to all that it carries, and nobody was told of yet.
+    /// The next distortion of the line that was not reported yet.
     pub fn odd(&mut self) -> Option<Distortion> {
         self.oddities.news()
     }
@@ -107,7 +107,7 @@ impl<E: End> Wire<E> {
                 return false;
             };
             if packet.from == E::SIDE {
-                // An echo of its own: part of no text, and nothing that was heard.
+                // An echo of a frame that this end sent: neither text nor a sign of the other end.
                 return true;
             }
             let answers = is_answer(&packet.frame);
@@ -118,8 +118,9 @@ impl<E: End> Wire<E> {
                 Some(Answered::Again) => pace.answered_again(),
                 None => {}
             }
-            // Whoever is heard is there: the wait begins anew. Not the wait for an answer, when what is heard is none: a
-            // node whose last acknowledgement was lost sends its request, and that may take longer than the wait.
+            // The other end is there, so the timer starts anew. A timer for an answer starts anew only if this frame is
+            // an answer: a node whose last acknowledgement was lost sends its request, and that may take longer than
+            // the timer.
             if answers || !matches!(armed, Some((Timer::Retransmit, _))) {
                 *armed = None;
             }
@@ -138,7 +139,7 @@ impl<E: End> Wire<E> {
         missed.iter().for_each(|digits| oddities.missed(digits, end.session().is_some()));
     }
 
-    /// What is to be done at `now`.
+    /// Fires the timer if it has expired, and returns what to do at `now`.
     pub fn poll(&mut self, now: u64) -> Polled<E::Event> {
         if let Some((timer, at)) = self.armed
             && at <= now
@@ -156,7 +157,7 @@ impl<E: End> Wire<E> {
             packet.encode(&mut bytes);
             self.pace.sent(self.frames, bytes.len().saturating_sub(before), awaited, now);
             self.frames = self.frames.saturating_add(1);
-            // Also an OPEN that goes beside the rest does not put off what is to be sent again.
+            // An OPEN that is sent besides the rest does not restart the timer for an answer.
             let new = awaited && !packet.frame.is_outside();
             if new || !matches!(self.armed, Some((Timer::Retransmit, _))) {
                 self.armed = None;
@@ -176,12 +177,12 @@ impl<E: End> Wire<E> {
     }
 }
 
-/// Answers what was sent.
+/// Whether the frame answers another.
 fn is_answer(frame: &Frame) -> bool {
     matches!(frame, Frame::Ack { .. } | Frame::Refuse { .. } | Frame::Time { .. })
 }
 
-/// The other end answers it at once.
+/// Whether the other end answers the frame at once.
 fn is_answered(frame: &Frame) -> bool {
     matches!(frame, Frame::Open { .. } | Frame::Announce(_) | Frame::Data { .. } | Frame::Ask { .. })
 }

@@ -16,7 +16,7 @@ const RAW_RDNSS: &str = "0a001800030000008600000000000000190300000000025820010db
                          14000100fe8000000000000068a2d0fffe952a9c";
 const RAW_DNSSL: &str = "0a0018000300000086000000000000001f03000000000258076578616d706c65036f726700000000\
                          14000100fe8000000000000068a2d0fffe952a9c";
-/// What the same machine answers to a solicitation; from a packet socket.
+/// The same machine's answer to a solicitation, from a packet socket.
 const RAW_ADVERTISEMENT: &str = "6000000000183aff20010db8000000000000000000000001fe80000000000000a4fd0cfffedc09a5\
                                  880023394000000020010db8000000000000000000000001";
 
@@ -35,7 +35,7 @@ fn name_servers_and_domains_that_a_router_advertises() {
         known.merge(dnssl.clone());
     }
     assert_eq!((&known.dns[..], &known.search[..]), (&[v6("2001:db8::53")][..], &[domain][..]));
-    // A lifetime of zero takes it back (RFC 8106 §5.1).
+    // A lifetime of zero withdraws the server (RFC 8106 §5.1).
     let mut over = bytes(RAW_RDNSS);
     over[20..24].fill(0);
     known.merge(user_options(&over).unwrap());
@@ -54,7 +54,8 @@ fn a_router_cannot_fill_the_memory() {
 
 #[test]
 fn other_options_are_nothing() {
-    // Not of a router advertisement; cut; a length of zero; a server that is none.
+    // An option that is not of a router advertisement; one that is cut; a length of zero; an address that no server can
+    // have.
     let mut other = bytes(RAW_RDNSS);
     other[8] = 137;
     assert_eq!(user_options(&other), None);
@@ -69,7 +70,7 @@ fn other_options_are_nothing() {
     }
 }
 
-/// A home router, or one of a network without prefixes of its own, may have no other address.
+/// A home router, or the router of a network without prefixes of its own, may have a link-local address only.
 #[test]
 fn a_name_server_that_is_known_on_its_link_only() {
     let option = "19030000000002 58fe800000000000000000000000000001".replace(' ', "");
@@ -82,7 +83,7 @@ fn a_name_server_that_is_known_on_its_link_only() {
 fn an_answer_over_ipv6() {
     let raw = bytes(RAW_ADVERTISEMENT);
     assert_eq!(advertisement(&raw), Some(v6("2001:db8::1")));
-    // RFC 4861 §7.1.2: a wrong hop limit, checksum or length makes it nothing.
+    // RFC 4861 §7.1.2: a packet with a wrong hop limit, checksum or length is dropped.
     for (position, value) in [(7, 254), (42, 0), (5, 23), (40, 135)] {
         let mut wrong = raw.clone();
         wrong[position] = value;
@@ -93,7 +94,7 @@ fn an_answer_over_ipv6() {
 #[test]
 fn a_question_over_ipv6() {
     let packet = solicitation([2, 0, 0, 0, 0, 1], v6("2001:db8::10"), v6("2001:db8::ab:1234"));
-    // Written out from RFC 4861 §4.3; the kernel in tests/netns answers it.
+    // Written by hand from RFC 4861 §4.3; in tests/netns the kernel answers such a packet.
     assert_eq!(
         crate::hex::encode(&packet),
         "6000000000203aff20010db8000000000000000000000010ff0200000000000000000001ffab1234\
@@ -108,7 +109,7 @@ fn questions_and_answers_over_ipv4() {
     let request = arp_request(mac, from, target);
     assert_eq!(crate::hex::encode(&request), "0001080006040001020000000001c000020a000000000000c0000201");
     assert_eq!(arp_reply(&request), None);
-    // The answer, padded to what Ethernet needs.
+    // The reply, padded to the least length of Ethernet.
     let mut reply = bytes("00010800060400026aa2d0952a9cc0000201020000000001c000020a");
     reply.resize(46, 0);
     assert_eq!(arp_reply(&reply), Some(target));

@@ -1,9 +1,9 @@
-//! rtnetlink messages to and from bytes (rtnetlink(7), RFC 3549): the few requests that configuring a link takes, and
-//! of the answers the handful of attributes that anybody here reads. No sockets here.
+//! rtnetlink messages to and from bytes (rtnetlink(7), RFC 3549): only the requests that imprint sends, and the
+//! attributes that it reads. Never opens a socket.
 //!
-//! Not netlink-packet-route: decoding through it adds 560 KiB to the binary, a fifth of its budget, for eight
-//! attributes, and one attribute that a newer kernel made longer fails the whole message. Here everything that nobody
-//! asked for is skipped unread. The tests compare with that crate, both ways.
+//! This module does not use netlink-packet-route: decoding with that crate adds 560 KiB to the binary, a fifth of its
+//! budget, for eight attributes; and one attribute that a newer kernel made longer fails the whole message. This module
+//! skips attributes that it does not need. The tests compare with that crate, both ways.
 
 mod request;
 
@@ -67,24 +67,24 @@ const IFA_FLAGS: u16 = 8;
 /// One message of an answer or a notification.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Repeats that of the request; 0 in notifications.
+    /// The sequence number of the request; 0 in notifications.
     pub sequence: u32,
     /// Something changed during the dump, so it may be inconsistent.
     pub interrupted: bool,
-    /// What it says.
+    /// The contents.
     pub answer: Answer,
 }
 
-/// What the kernel says.
+/// The contents of a message from the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// Done as asked.
+    /// The request was carried out.
     Acknowledged,
-    /// Not done.
+    /// The request was refused.
     Refused {
         /// Positive errno.
         errno: i32,
-        /// The kernel's own words, since Linux 4.12 and where it has any.
+        /// The kernel's own message, since Linux 4.12; `None`: it has none for this error.
         words: Option<String>,
     },
     /// End of a dump.
@@ -95,12 +95,12 @@ pub enum Answer {
     Link(LinkMessage),
     /// A link is gone.
     LinkGone {
-        /// Its index.
+        /// The index of the link.
         index: u32,
     },
     /// An address exists.
     Address {
-        /// Index of its link.
+        /// The index of the link that has the address.
         index: u32,
         /// The address and its network; `None` when it has neither IFA_LOCAL nor IFA_ADDRESS.
         prefix: Option<Prefix>,
@@ -109,13 +109,14 @@ pub enum Answer {
         /// RT_SCOPE_…; 0 is global.
         scope: u8,
     },
-    /// Options of a router advertisement that the kernel leaves to others: `struct nduseroptmsg` and what follows it.
+    /// Options of a router advertisement that the kernel leaves to programs: `struct nduseroptmsg` and the options
+    /// after it.
     UserOptions(Vec<u8>),
     /// Anything else.
     Other(u16),
 }
 
-/// What is read of a link.
+/// The attributes of a link that imprint reads.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkMessage {
     /// Kernel interface index.
@@ -124,13 +125,13 @@ pub struct LinkMessage {
     pub flags: u32,
     /// ARPHRD_…
     pub hardware: u16,
-    /// `None`: a name that no payload could name either.
+    /// `None`: a name that no payload can contain.
     pub name: Option<InterfaceName>,
     /// In bytes; 0 when the kernel does not say.
     pub mtu: u32,
     /// Current hardware address.
     pub address: Vec<u8>,
-    /// Hardware address of everybody on the link.
+    /// Broadcast hardware address of the link.
     pub broadcast: Vec<u8>,
     /// Permanent hardware address, when the driver knows it (Linux 5.6).
     pub permanent_address: Option<Vec<u8>>,
@@ -144,7 +145,7 @@ impl LinkMessage {
         self.flags & IFF_LOWER_UP != 0
     }
 
-    /// Carrier, and nothing else (802.1X, a bond without ports) holds packets back.
+    /// Carrier, and nothing else holds packets back (as 802.1X and a bond without ports do).
     pub fn operational(&self) -> bool {
         self.flags & (IFF_LOWER_UP | IFF_RUNNING) == IFF_LOWER_UP | IFF_RUNNING
     }
@@ -177,7 +178,7 @@ impl fmt::Display for MessageError {
 
 impl std::error::Error for MessageError {}
 
-/// Every message of one datagram.
+/// Decodes every message of one datagram.
 pub fn decode(datagram: &[u8]) -> Result<Vec<Message>, MessageError> {
     let mut messages = Vec::new();
     let mut rest = datagram;
@@ -268,12 +269,12 @@ fn address_answer(mut reader: Reader<'_>) -> Result<Answer, MessageError> {
         match kind {
             IFA_LOCAL => local = ip(value),
             IFA_ADDRESS => peer = ip(value),
-            // The header has room for eight of them only.
+            // The header has room for eight flags only.
             IFA_FLAGS => flags = value.try_into().map_or(flags, u32::from_ne_bytes),
             _ => {}
         }
     }
-    // IFA_ADDRESS is the other end of a point-to-point link; IPv6 often sends nothing but it (if_addr.h).
+    // IFA_ADDRESS is the other end of a point-to-point link. IPv6 often sends IFA_ADDRESS alone (if_addr.h).
     let prefix = local.or(peer).and_then(|address| Prefix::new(address, length));
     Ok(Answer::Address { index, prefix, flags, scope })
 }
@@ -285,7 +286,7 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
-/// Fixed-size fields from the front.
+/// Reads fixed-size fields from the front.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -305,7 +306,7 @@ impl Reader<'_> {
     }
 }
 
-/// (type without flags, value); stops where the bytes make no sense, as the kernel's own nla_for_each_attr does.
+/// Yields (type without flags, value). Stops where the bytes make no sense, as the kernel's own nla_for_each_attr does.
 struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
@@ -321,11 +322,11 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-/// To the next multiple of four (NLMSG_ALIGN, NLA_ALIGN).
+/// Rounds up to the next multiple of four (NLMSG_ALIGN, NLA_ALIGN).
 fn align(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
 #[cfg(test)]
-#[cfg(target_endian = "little")] // the frozen bytes are those of such a machine
+#[cfg(target_endian = "little")] // the frozen bytes are those of a little-endian machine
 mod tests;

@@ -1,4 +1,5 @@
-//! Words that the image brings: texts that count like the kernel command line, in dracut's order. Pure; reads no file.
+//! Words in files of the image, which count like those on the kernel command line, in dracut's order. Pure: never reads
+//! a file.
 
 use std::path::PathBuf;
 
@@ -16,11 +17,11 @@ pub struct ImageWords {
     pub after: Vec<Text>,
 }
 
-/// What stands in one of these files.
+/// The words in one of these files.
 pub struct Text {
-    /// Where, in the image.
+    /// The path of the file in the image.
     pub path: PathBuf,
-    /// It may hold a payload.
+    /// The words; one may be a payload, so they are wiped.
     pub words: Zeroizing<String>,
 }
 
@@ -28,7 +29,7 @@ impl Options {
     /// What the image and the kernel command line ask for together.
     pub fn with_image(image: &ImageWords, cmdline: &str) -> Result<Options, OptionsError> {
         let after: Vec<&str> = image.after.iter().map(|text| text.words.as_str()).collect();
-        // The kernel command line stays as it is where nothing in it is replaced, `--` and what follows it included.
+        // A kernel command line of which no word is replaced stays as it is, with `--` and what follows it.
         let cmdline = match names(cmdline).iter().any(|name| after.iter().any(|text| names(text).contains(name))) {
             true => left_of(cmdline, &after),
             false => Zeroizing::new(cmdline.to_owned()),
@@ -42,7 +43,7 @@ impl Options {
         for (number, text) in image.after.iter().enumerate() {
             kept.push((text, left_of(&text.words, after.get(number.saturating_add(1)..).unwrap_or_default())));
         }
-        // The kernel command line comes last: a payload that was cut off is known by its place at the end.
+        // The kernel command line comes last: a payload that may be cut off is known by its place at the end.
         let mut all = Zeroizing::new(String::with_capacity(length(&kept).saturating_add(cmdline.len())));
         kept.iter().for_each(|(_, words)| all.push_str(words));
         all.push_str(&cmdline);
@@ -54,7 +55,7 @@ impl Options {
     }
 }
 
-/// The text that an error is about: the kernel command line if that has the fault by itself.
+/// Adds to an error the file that it is about. An error of the kernel command line alone stays as it is.
 fn blame(error: OptionsError, cmdline: &str, kept: &[(&Text, Zeroizing<String>)]) -> OptionsError {
     if Options::parse(cmdline).is_err() {
         return error;
@@ -65,10 +66,11 @@ fn blame(error: OptionsError, cmdline: &str, kept: &[(&Text, Zeroizing<String>)]
     }
 }
 
-/// The words of a text that no later one replaces, each with a blank behind it.
+/// The words of a text that no later text replaces, each followed by a blank.
 fn left_of(text: &str, later: &[&str]) -> Zeroizing<String> {
     let later: Vec<String> = later.iter().flat_map(|text| names(text)).collect();
-    // Two quotes and a blank more than each word has; in one piece, as what grows leaves copies of a payload behind.
+    // Each word grows by two quotes and a blank. The text is allocated once, because a string that grows leaves copies
+    // of a payload behind.
     let mut left = Zeroizing::new(String::with_capacity(text.len().saturating_mul(2).saturating_add(3)));
     for word in words(text).0 {
         if !later.contains(&name(&word)) {
@@ -115,7 +117,7 @@ mod tests {
         assert_eq!((options.mode, options.timeout.as_secs()), (Mode::Require, 60));
         let options = parsed(&[PRESET], "imprint=auto quiet", &[]).unwrap();
         assert_eq!((options.mode, options.timeout.as_secs()), (Mode::Auto, 60));
-        // `off` of the image is a word like any other; that of the kernel command line holds.
+        // `imprint=off` in the image is replaced like any other word; on the kernel command line it wins.
         let off = ("/etc/cmdline", "imprint=off");
         assert_eq!(parsed(&[PRESET, off], "", &[]).unwrap().mode, Mode::Off);
         assert_eq!(parsed(&[off], "imprint=require", &[]).unwrap().mode, Mode::Require);
@@ -137,7 +139,7 @@ mod tests {
         }
     }
 
-    /// Several words of one name are a list, and a later text has another list.
+    /// Several words of one name are a list, and a later text replaces the whole list.
     #[test]
     fn sources_of_the_image_are_one_list() {
         let image = ("/etc/cmdline.d/10-x.conf", "imprint.source=file \"imprint.source=config-drive:MY DISK\"\n");
@@ -157,7 +159,7 @@ mod tests {
         );
         let own = parsed(&[PRESET], "imprint.nonsense", &[]).err().unwrap();
         assert!(matches!(own, OptionsError::UnknownWord { .. }), "{own}");
-        // Twice in one file is Twice.
+        // A word twice in one file is an error of that file.
         let twice = ("/etc/cmdline", "imprint=auto imprint=require");
         assert!(matches!(parsed(&[twice], "", &[]).err().unwrap(), OptionsError::InImage { .. }));
         assert!(parsed(&[twice], "imprint=auto", &[]).is_ok(), "it was replaced");

@@ -1,19 +1,19 @@
-//! Words of the kernel command line that are nearly ours: which one was meant. Refuses nothing, and never repeats a value,
-//! which may be a payload.
+//! Finds words of the kernel command line that are nearly imprint's, and tells which word was meant. Never refuses a
+//! word, and never repeats a value, which may be a payload.
 
 use std::fmt;
 
 use super::{WORDS, Word};
 use crate::shown::Printable;
 
-/// A word that is none of ours and looks like one. Nothing comes of it, which its author should know.
+/// A word that looks like one of imprint's and is not. imprint ignores the word, and tells its author.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NearMiss {
-    /// As it stands on the command line, up to its `=`.
+    /// The word as it stands on the command line, up to its `=`.
     pub word: Printable,
     /// The word of the table that was meant.
     pub meant: &'static str,
-    /// It is spelt right, and stands where the words of init are.
+    /// The word is spelt right, but stands after `--`, where the words of init stand.
     pub behind_dashes: bool,
 }
 
@@ -32,11 +32,11 @@ impl fmt::Display for NearMiss {
     }
 }
 
-/// What was meant by a word (`name`: up to its `=`), if it looks like one of ours. It is none that the parser takes or
-/// refuses.
+/// The word that was meant by `name` (a word up to its `=`), if `name` looks like a word of imprint. Only for words
+/// that the parser neither takes nor refuses.
 pub(super) fn near_miss(name: &str) -> Option<NearMiss> {
     let folded: String = name.chars().take(LONGEST).map(folded).collect();
-    // As dracut's own words begin.
+    // dracut's own words begin with `rd.`.
     let folded = folded.strip_prefix("rd.").unwrap_or(&folded);
     let meant = if folded.replace('.', "") == "bootif" {
         "BOOTIF="
@@ -54,7 +54,7 @@ pub(super) fn near_miss(name: &str) -> Option<NearMiss> {
             "imprint="
         } else {
             let (away, meant) = nearest_by(&format!("{STEM}.{rest}"));
-            // A word of somebody else's that begins like ours is no slip of the pen.
+            // Too many letters differ: the word is somebody else's, not a slip of the pen.
             if away > SLIP {
                 return None;
             }
@@ -64,19 +64,19 @@ pub(super) fn near_miss(name: &str) -> Option<NearMiss> {
     Some(NearMiss { word: Printable::up_to(name, 80), meant, behind_dashes: false })
 }
 
-/// A word of ours, or nearly, behind `--`.
+/// A word after `--` that is imprint's, or begins like one.
 pub(super) fn behind_dashes(name: &str) -> Option<NearMiss> {
     let ours = name == STEM || name.starts_with("imprint.") || name == "BOOTIF";
     let word = Printable::up_to(name, 80);
     ours.then_some(NearMiss { word, meant: "", behind_dashes: true })
 }
 
-/// The word of the table that is spelt most alike, the shorter one first.
+/// The word of the table that is spelt most alike; of several, the shortest.
 pub(super) fn nearest(name: &str) -> &'static str {
     nearest_by(name).1
 }
 
-/// The same, with how far away it is.
+/// The nearest word of the table, and its distance.
 fn nearest_by(name: &str) -> (usize, &'static str) {
     let name: String = name.chars().take(LONGEST).collect();
     let away = |word: &Word| distance(word.name.trim_end_matches('='), &name);
@@ -84,15 +84,16 @@ fn nearest_by(name: &str) -> (usize, &'static str) {
     all.min_by_key(|(away, word)| (*away, word.len())).unwrap_or((LONGEST, "imprint="))
 }
 
-/// So many letters may be wrong.
+/// How many letters may be wrong.
 const SLIP: usize = 3;
 
-/// What all our words but BOOTIF= begin with.
+/// Every word of imprint but BOOTIF= begins with this.
 const STEM: &str = "imprint";
-/// No word of ours comes near this length, and a payload without its name may be much longer.
+/// How many characters of a word are compared. No word of imprint is nearly as long; a payload without its name may be
+/// much longer.
 const LONGEST: usize = 40;
 
-/// Case and what stands between the parts of a word do not tell words apart here.
+/// Ignores case, and takes every separator for a dot.
 fn folded(c: char) -> char {
     if matches!(c, '_' | '-' | ':' | '/') { '.' } else { c.to_ascii_lowercase() }
 }
@@ -139,7 +140,7 @@ mod tests {
         }
     }
 
-    /// Each of these was passed over without a word, and the node booted on as if nobody had asked for anything.
+    /// Earlier versions ignored each of these silently, and the node booted on as if the word were not there.
     #[test]
     fn what_looks_like_a_word_of_ours_is_said() {
         for (word, meant) in [
@@ -172,7 +173,7 @@ mod tests {
         );
     }
 
-    /// Words of others, as real command lines have them.
+    /// Words of other programs, from real command lines.
     #[test]
     fn what_is_not_ours_is_nobodys_business() {
         let line = "BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet splash console=ttyS0,115200n8 print-fatal-signals=1 \

@@ -1,4 +1,4 @@
-//! Hardware addresses and IP prefixes. No sockets.
+//! Hardware addresses and IP prefixes, as types that hold valid values only. No sockets here.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,12 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct HardwareAddress(Vec<u8>);
 
 impl HardwareAddress {
-    /// `None` unless it has 6 or 20 bytes.
+    /// `None` unless `bytes` has 6 or 20 bytes.
     pub fn new(bytes: &[u8]) -> Option<HardwareAddress> {
         matches!(bytes.len(), 6 | 20).then(|| HardwareAddress(bytes.to_vec()))
     }
 
-    /// From `52:54:00:12:34:56`; hyphens will do, too.
+    /// Parses `52:54:00:12:34:56` or `52-54-00-12-34-56`.
     pub fn parse(text: &str) -> Option<HardwareAddress> {
         let separator = if text.contains('-') { '-' } else { ':' };
         let parts = text.split(separator).map(|part| if part.len() == 2 { crate::hex::decode(part) } else { None });
@@ -81,7 +81,7 @@ impl Prefix {
         host != 0 && host != mask
     }
 
-    /// The address of everybody in the network (RFC 919); IPv6 has none, and neither has a network of one or two
+    /// The broadcast address of the network (RFC 919). `None` for IPv6, and for IPv4 prefixes of 31 and 32 bits
     /// (RFC 3021).
     pub fn broadcast(&self) -> Option<Ipv4Addr> {
         let IpAddr::V4(address) = self.address else { return None };
@@ -89,7 +89,7 @@ impl Prefix {
         Some((u32::from(address) | hosts).into())
     }
 
-    /// From `192.0.2.10/24`.
+    /// Parses `192.0.2.10/24`.
     pub fn parse(text: &str) -> Option<Prefix> {
         let (address, length) = text.split_once('/')?;
         Prefix::new(address.parse().ok()?, length.parse().ok()?)
@@ -126,7 +126,7 @@ pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// `None` unless there are 4 or 16 bytes.
+/// `None` unless `bytes` has 4 or 16 bytes.
 pub(super) fn address_from(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(IpAddr::V4(Ipv4Addr::from(v4)));

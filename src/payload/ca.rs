@@ -1,4 +1,5 @@
-//! The injected CA certificate: what makes bytes a trust anchor. Whether it is valid *now* is `plan`'s business.
+//! The payload's CA certificate: checks that the bytes can serve as a trust anchor. Never compares the validity period
+//! with the clock; `plan` does that.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use crate::certificate::Certificate;
 use crate::shown::Printable;
 use crate::time::Timestamp;
 
-/// Exactly one DER certificate, CA:TRUE, allowed to sign certificates.
+/// Exactly one DER certificate of a CA (CA:TRUE) that may sign certificates.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CaCertificate {
     der: Vec<u8>,
@@ -18,28 +19,28 @@ pub struct CaCertificate {
     not_after: Timestamp,
 }
 
-/// Why a certificate is no trust anchor.
+/// Why a certificate cannot be a trust anchor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CaError {
     /// Not a DER certificate.
     NotDer(String),
-    /// It is PEM text.
+    /// PEM text.
     Pem,
-    /// More than one certificate, or something else behind the first.
+    /// Bytes follow the first certificate, such as a second certificate.
     Trailing {
-        /// Bytes behind the first certificate.
+        /// How many bytes follow the first certificate.
         extra: usize,
     },
     /// basicConstraints is absent or says CA:FALSE.
     NotCa(Printable),
-    /// keyUsage is there and lacks keyCertSign.
+    /// keyUsage is present and lacks keyCertSign.
     NoKeyCertSign(Printable),
     /// An extension cannot be read.
     Extension(String),
 }
 
 impl CaCertificate {
-    /// Checks and takes over one DER certificate.
+    /// Checks one DER certificate and keeps it.
     pub fn new(der: Vec<u8>) -> Result<CaCertificate, CaError> {
         if der.starts_with(b"-----") {
             return Err(CaError::Pem);
@@ -52,7 +53,8 @@ impl CaCertificate {
         if !constraints.is_some_and(|(_, constraints)| constraints.ca) {
             return Err(CaError::NotCa(subject));
         }
-        // RFC 5280 §4.2.1.3: without the extension every usage is allowed; `openssl req -x509` makes such CAs.
+        // RFC 5280 §4.2.1.3: a certificate without keyUsage may be used for everything. `openssl req -x509` makes such
+        // CAs.
         let usage = tbs.get::<KeyUsage>().map_err(|e| CaError::Extension(format!("keyUsage: {e}")))?;
         if usage.is_some_and(|(_, usage)| !usage.key_cert_sign()) {
             return Err(CaError::NoKeyCertSign(subject));
@@ -62,27 +64,27 @@ impl CaCertificate {
         Ok(CaCertificate { der, subject, not_before, not_after })
     }
 
-    /// The certificate.
+    /// The certificate in DER.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// SHA-256 of the certificate: what a site pin holds.
+    /// SHA-256 of the DER certificate; a site pin has this value.
     pub fn sha256(&self) -> [u8; 32] {
         crate::digest::sha256(&self.der)
     }
 
-    /// RFC 4514, to be shown.
+    /// The subject in the form of RFC 4514, safe to print.
     pub fn subject(&self) -> &Printable {
         &self.subject
     }
 
-    /// First second of its validity.
+    /// First second of the validity period.
     pub fn not_before(&self) -> Timestamp {
         self.not_before
     }
 
-    /// Last second of its validity.
+    /// Last second of the validity period.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
@@ -95,7 +97,8 @@ fn first(der: &[u8]) -> Result<Certificate, CaError> {
     if extra != 0 {
         return Err(CaError::Trailing { extra });
     }
-    // What is verified later is the bytes; a certificate that re-encodes differently is not what it seems.
+    // TLS verifies against the bytes, and this module checks the parsed certificate. Refuse bytes that encode
+    // differently: the two could disagree.
     match certificate.to_der() {
         Ok(again) if again == der => Ok(certificate),
         _ => Err(CaError::NotDer("not in distinguished encoding".to_owned())),

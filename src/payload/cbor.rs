@@ -1,5 +1,6 @@
-//! Deterministic CBOR (RFC 8949 §4.2) to maps with small integer keys, on top of serde_cbor, which is lenient: what it
-//! reads is written again and the bytes are compared. Knows nothing about payloads.
+//! Reads and writes deterministic CBOR (RFC 8949 §4.2) whose map keys are small integers. serde_cbor accepts other
+//! encodings, too; this module therefore writes again what it has read, and compares the bytes. It never interprets a
+//! payload's items; `codec` does that.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +19,7 @@ pub enum Step {
     Index(usize),
 }
 
-/// An entry with a negative key: kept so that it is written again, and ignored.
+/// A map entry with a negative key. It is ignored, and kept so that it can be written again.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Extension {
     path: Vec<Step>,
@@ -35,41 +36,41 @@ impl fmt::Display for Extension {
     }
 }
 
-/// Why bytes are not a payload: where, what, and which rule is broken.
+/// Why bytes are not a payload: the place, the item and the broken rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DecodeError {
     /// Byte offset of the item from the start of the payload.
     pub offset: usize,
-    /// Its name, `network[0].match`; empty for the payload as a whole.
+    /// The item's name, `network[0].match`; empty for the payload as a whole.
     pub place: String,
-    /// What is wrong with it.
+    /// The fault of the item.
     pub problem: Problem,
 }
 
-/// What can be wrong with an item.
+/// A fault of an item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Problem {
     /// More than [`super::MAX_LEN`] bytes.
     TooLong(usize),
-    /// The bytes end inside an item, or there are none.
+    /// The bytes end inside an item, or the input is empty.
     Truncated,
-    /// Bytes behind the payload.
+    /// This many bytes follow the payload.
     Trailing(usize),
-    /// A payload in another form, or a file of another kind that is known.
+    /// A payload in another form, or a file of a known other kind.
     Form(Form),
-    /// Not CBOR, or CBOR that no payload can hold (tags, indefinite lengths, deep nesting).
+    /// Not CBOR, or CBOR that serde_cbor does not read, such as deep nesting.
     NotCbor(String),
     /// CBOR, but not in deterministic encoding.
     NotDeterministic(&'static str),
     /// A version that this program does not know.
     Version(u64),
-    /// A mandatory item is not there.
+    /// A mandatory item is missing.
     Missing(&'static str),
-    /// A critical key (0 and above) that version 1 does not have.
+    /// A critical key (0 or above) that version 1 does not define.
     UnknownKey(i128),
-    /// The item is of another kind.
+    /// The item has another CBOR type than this one.
     Kind(&'static str),
-    /// The item is of the right kind, but its value is not allowed.
+    /// The item has the right CBOR type, but its value is not allowed.
     Value(String),
 }
 
@@ -80,7 +81,7 @@ impl fmt::Display for DecodeError {
     }
 }
 
-/// Without its place, for callers that have a better one: the line of a record.
+/// The fault without its place, for callers that know a better place, such as the line of a record.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -111,7 +112,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for DecodeError {}
 
-/// Reads one item, strictly. The caller has checked the length.
+/// Reads one item and refuses every encoding but the deterministic one. The caller has checked the length.
 pub(super) fn read(bytes: &[u8]) -> Result<Value, DecodeError> {
     let at = |offset: usize, problem| DecodeError { offset, place: String::new(), problem };
     let mut value: Value = serde_cbor::from_slice(bytes).map_err(|error| {
@@ -133,11 +134,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, DecodeError> {
     Ok(value)
 }
 
-/// Writes one item. `capacity` is what it will need, so that growing leaves no copy of a secret behind.
+/// Writes one item. `capacity` must be enough for all of it: a buffer that grows leaves a copy of a secret behind.
 pub(super) fn write(value: &Value, capacity: usize) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    // Writing a Value to memory has no way to fail; if it had, the comparison of `read` and the round trip of every
-    // test would see an empty result.
+    // Writing a Value to memory cannot fail. If it did, `read` would see an empty result and refuse the payload.
     if serde_cbor::to_writer(&mut *bytes, value).is_err() {
         bytes.zeroize();
     }
@@ -152,7 +152,7 @@ fn first_difference(given: &[u8], again: &[u8]) -> Option<usize> {
     Some(common)
 }
 
-/// Guesses from the first byte that differs which rule was broken.
+/// Guesses the broken rule from the first byte that differs.
 fn classify(given: &[u8], again: &[u8], offset: usize) -> &'static str {
     let (Some(ours), Some(theirs)) = (again.get(offset), given.get(offset)) else {
         return "map keys repeated";
@@ -179,7 +179,8 @@ pub(super) fn wipe(value: &mut Value) {
     }
 }
 
-/// Where an item is, in three ways: as steps, as a name, and by way of the bytes as an offset.
+/// Where an item is: its steps from the root and its name. The byte offset is computed from the steps when an error
+/// needs it.
 #[derive(Clone)]
 pub(super) struct Place<'a> {
     bytes: &'a [u8],
@@ -212,7 +213,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Follows the steps through bytes that have been proven to be deterministic CBOR.
+/// Follows the steps through bytes that `read` has accepted as deterministic CBOR.
 fn offset(bytes: &[u8], steps: &[Step]) -> usize {
     let mut rest = bytes;
     for step in steps {
@@ -237,7 +238,7 @@ fn offset(bytes: &[u8], steps: &[Step]) -> usize {
     bytes.len().saturating_sub(rest.len())
 }
 
-/// (major type, argument, what follows the head)
+/// (major type, argument, the bytes after the head)
 fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (first, rest) = bytes.split_first()?;
     let width = match first & 0x1f {
@@ -252,7 +253,7 @@ fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     Some((first >> 5, argument.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)), rest))
 }
 
-/// What follows one item.
+/// The bytes after one item.
 fn skip(bytes: &[u8]) -> &[u8] {
     let Some((major, argument, rest)) = head(bytes) else { return &[] };
     let count = usize::try_from(argument).unwrap_or(usize::MAX);
@@ -284,7 +285,7 @@ impl<'a> Item<'a> {
         Ok(Fields { entries, place: self.place })
     }
 
-    /// An array with at least one element: what has none is left out of a payload.
+    /// An array with at least one element. An empty array is an error: a payload leaves it out.
     pub(super) fn array(self) -> Result<Vec<Item<'a>>, DecodeError> {
         match self.value {
             Value::Array(items) if items.is_empty() => {
@@ -298,7 +299,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Each element of an array through the same reader.
+    /// Reads each element of an array with `read`.
     pub(super) fn each<T>(self, read: impl Fn(Item<'a>) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
         self.array()?.into_iter().map(read).collect()
     }
@@ -331,13 +332,13 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// An unsigned integer that fits `T`; `want` says which ones do.
+    /// An unsigned integer that fits `T`; `want` names the range for the error.
     pub(super) fn number<T: TryFrom<u64>>(&self, want: &str) -> Result<T, DecodeError> {
         let number = self.uint()?;
         T::try_from(number).map_err(|_| self.place.error(Problem::Value(format!("{number}, want {want}"))))
     }
 
-    /// A flag is either `true` or not there, so that there is one way to write it.
+    /// A flag is either `true` or absent, so that it has only one encoding.
     pub(super) fn flag(self) -> Result<bool, DecodeError> {
         match self.value {
             Value::Bool(true) => Ok(true),
@@ -373,7 +374,7 @@ impl<'a> Fields<'a> {
         self.take(key, name).ok_or_else(|| self.place.error(Problem::Missing(name)))
     }
 
-    /// Each element of an array that may be absent.
+    /// Reads each element of an array; an absent array has no elements.
     pub(super) fn list<T>(
         &mut self,
         key: i8,
@@ -387,7 +388,7 @@ impl<'a> Fields<'a> {
         self.take(key, name).map_or(Ok(false), Item::flag)
     }
 
-    /// Nothing but extensions may be left.
+    /// Collects the entries that were not taken; all of them must be extensions.
     pub(super) fn finish(mut self, extensions: &mut Vec<Extension>) -> Result<(), DecodeError> {
         for (key, value) in std::mem::take(&mut self.entries) {
             let Value::Integer(number) = key else {
@@ -413,14 +414,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What was not taken when decoding stopped may hold a token or a key.
+/// When decoding stops at an error, the entries that were not taken may contain a token or a key: wipe them.
 impl Drop for Fields<'_> {
     fn drop(&mut self) {
         self.entries.values_mut().for_each(wipe);
     }
 }
 
-/// Puts an extension back to where it was read. One whose place is gone is dropped.
+/// Puts an extension back into the map that it was read from. If the map no longer exists, the extension is dropped.
 pub(super) fn restore(root: &mut Value, extension: &Extension) {
     let mut value = root;
     for step in &extension.path {

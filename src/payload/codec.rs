@@ -1,4 +1,5 @@
-//! `Payload` from CBOR values, and in [`encode`] to them. The keys here and in `docs/payload.cddl` are the same and frozen.
+//! Turns CBOR values into a `Payload`; [`encode`] does the reverse. The keys are those of `docs/payload.cddl` and are
+//! frozen. This module never decides whether a payload suits the machine or the time; that is the work of `plan`.
 
 mod encode;
 
@@ -31,14 +32,14 @@ mod key {
     pub(super) const KEY_TYPE: i8 = 15;
 }
 
-/// The one version there is.
+/// The only version that exists.
 const VERSION: u64 = 1;
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
     let root = Place::root(bytes);
-    // A payload in another form has CBOR's faults in places that mean nothing to anybody.
+    // For a payload in another form, such as base64, a CBOR error and its offset would say nothing useful.
     if let Some(form) = Form::of(bytes) {
         return Err(root.error(Problem::Form(form)));
     }
@@ -202,7 +203,7 @@ fn link_match(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<Match> {
 }
 
 fn virtual_link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> Result<LinkKind> {
-    // A lower link stands before the link that is made on it, so that there are no cycles.
+    // A lower link must come before the link that is made on it; this rules out cycles.
     let lower = |item: Item<'_>| {
         let index: usize = item.number("the index of an earlier link")?;
         if index >= own_index {
@@ -259,7 +260,7 @@ fn virtual_link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> R
     Ok(kind)
 }
 
-/// The address bytes and one byte with the prefix length.
+/// A prefix on the wire is the address bytes, then one byte with the prefix length.
 fn prefix(item: Item<'_>) -> Result<Prefix> {
     let place = item.place.clone();
     let bytes = item.bytes()?;
@@ -284,8 +285,9 @@ fn routes(item: Item<'_>, addresses: &[Prefix], ext: &mut Vec<Extension>) -> Res
         routes.iter().map(|(route, _)| route).filter(|route| route.gateway.is_none()).map(|r| r.destination).collect();
     for (route, place) in &routes {
         let Some(gateway) = route.gateway else { continue };
-        // With static addresses the gateway must be reachable through one of them, or by a route that is on the link,
-        // wherever in the list that stands; others may come by DHCP.
+        // If the link has static addresses of the gateway's family, the gateway must lie in the network of one of them
+        // or in the destination of a route without a gateway, anywhere in the list. Without static addresses of that
+        // family nothing is checked: DHCP or SLAAC may provide them.
         let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
         let same_family: Vec<_> = addresses.iter().filter(|a| a.address().is_ipv4() == gateway.is_ipv4()).collect();
         let reached = same_family.iter().copied().chain(&on_link).any(|network| network.contains(gateway));
@@ -302,7 +304,7 @@ fn routes(item: Item<'_>, addresses: &[Prefix], ext: &mut Vec<Extension>) -> Res
     Ok(routes.into_iter().map(|(route, _)| route).collect())
 }
 
-/// A route, and the place of its gateway.
+/// A route, and the place of its gateway, or of its destination if it has no gateway.
 fn route<'a>(item: Item<'a>, ext: &mut Vec<Extension>) -> Result<(Route, Place<'a>)> {
     let mut fields = item.map()?;
     let to = fields.need(0, "to")?;
@@ -356,7 +358,7 @@ fn enrolment(fields: &mut Fields<'_>, ext: &mut Vec<Extension>) -> Result<Enrolm
     let names = names(names_item, ext)?;
     let key = match fields.take(key::KEY_TYPE, "key type") {
         None => KeyType::P256,
-        // P-256 is the default and written by leaving the key out.
+        // P-256 is the default; a payload asks for it by leaving the key out.
         Some(item) => match item.uint()? {
             1 => KeyType::P384,
             2 => KeyType::Ed25519,

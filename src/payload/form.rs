@@ -1,11 +1,11 @@
-//! What bytes are that are no payload: a payload in another form, or something that people give by mistake. Looks at marks
-//! and alphabets; decodes nothing but the first few bytes, and keeps none of them.
+//! Recognises inputs that are not payloads: a payload in another form such as base64, or a file that was given by
+//! mistake. The error can then name the form and the remedy. Never decodes more than the first few bytes.
 
 use std::fmt;
 
 use base64ct::{Base64Unpadded, Encoding};
 
-/// What was given in place of a payload.
+/// The kind of an input that is not a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
     /// A payload in base64 or base64url.
@@ -18,9 +18,9 @@ pub enum Form {
     Pasted,
     /// Text with a PEM block (RFC 7468).
     Pem,
-    /// DER, as certificates and keys have it.
+    /// DER, the encoding of certificates and keys.
     Der,
-    /// A compressed file, and the program that made it.
+    /// A compressed file; the name of its format.
     Compressed(&'static str),
     /// A cpio archive.
     Cpio,
@@ -33,7 +33,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// `None`: bytes that begin as a payload does, or that nothing is known of.
+    /// The form of `bytes`. `None` if they begin like a payload, or if their form is not known.
     pub fn of(bytes: &[u8]) -> Option<Form> {
         if bytes.first().is_none_or(|first| is_map(*first)) {
             return None;
@@ -43,7 +43,7 @@ impl Form {
         if let Some((_, _, form)) = marked {
             return Some(*form);
         }
-        // ITU-T X.690, §8.1: a SEQUENCE whose length takes more than one byte.
+        // ITU-T X.690, §8.1: a SEQUENCE whose length field has more than one byte.
         if matches!(bytes, [0x30, 0x81..=0x84, ..]) {
             return Some(Form::Der);
         }
@@ -86,17 +86,17 @@ impl Form {
     }
 }
 
-/// RFC 8949 §3.1: a map of at most 23 pairs, as every payload is.
+/// RFC 8949 §3.1: a map of at most 23 pairs. Every payload is such a map.
 fn is_map(byte: u8) -> bool {
     matches!(byte, 0xa0..=0xb7)
 }
 
-/// A map whose first pair is the version, 1.
+/// Whether the bytes are a map whose first pair is the version, 1.
 fn begins_as_payload(bytes: &[u8]) -> bool {
     matches!(bytes, [map, 0, 1, ..] if is_map(*map))
 }
 
-/// Offset, bytes, form.
+/// Offset, bytes at that offset, and the form that they identify.
 const MARKS: [(usize, &[u8], Form); 9] = [
     (0, b"\x1f\x8b", Form::Compressed("gzip")),         // RFC 1952 §2.3.1
     (0, b"\xfd7zXZ\0", Form::Compressed("xz")),         // The .xz File Format, §2.1.1.1
@@ -109,7 +109,7 @@ const MARKS: [(usize, &[u8], Form); 9] = [
     (32_769, b"CD001", Form::Iso9660), // ECMA-119 §8.1
 ];
 
-/// `a gzip file; decompress it`: what it is, and what to do with it.
+/// `a gzip file; unpack it first`: the form, and the remedy.
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self {
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Whatever begins as a payload is judged as one, and of all else nothing is guessed.
+    /// Bytes that begin like a payload are left to the decoder, and so are bytes of no known form.
     #[test]
     fn what_is_left_to_the_decoder() {
         let mut long = TYPICAL.to_vec();

@@ -1,11 +1,11 @@
-//! Names, parsed once. Each type's `TryFrom` is the only way to make one; no lookup, no I/O.
+//! Types for names. `TryFrom` is the only way to make a value, so each value is valid. Never looks a name up.
 
 use std::fmt;
 
 use crate::secret::Secret;
 use crate::shown::{Printable, line};
 
-/// Why a text is not the name it should be.
+/// Why a text is not a valid name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NameError {
     what: &'static str,
@@ -66,7 +66,8 @@ fn dns_labels(text: &str) -> bool {
     })
 }
 
-/// Four groups of digits: an address where a name is wanted is a mistake that certificates do not forgive.
+/// Whether the text is four groups of digits. Such a text is an address, and TLS clients do not accept a certificate
+/// that has an address as a dNSName.
 fn looks_like_ipv4(text: &str) -> bool {
     text.parse::<std::net::Ipv4Addr>().is_ok()
 }
@@ -78,7 +79,7 @@ name! {
 }
 
 name! {
-    /// What sethostname(2) is given: at most 64 bytes (HOST_NAME_MAX on Linux).
+    /// A name for sethostname(2): at most 64 bytes (HOST_NAME_MAX on Linux).
     HostName, "host name", "labels of letters, digits and inner hyphens, at most 64 bytes in all",
     |text| text.len() <= 64 && dns_labels(text) && !looks_like_ipv4(text)
 }
@@ -100,7 +101,7 @@ name! {
 }
 
 name! {
-    /// The name of a node's record; HTTP Basic user name, so it holds no colon (RFC 7617 §2).
+    /// The name of a node's record. It is the HTTP Basic user name, too, and so contains no colon (RFC 7617 §2).
     NodeName, "node name", "1 to 64 letters, digits, dots, hyphens and underscores, not starting with a dot or hyphen",
     |text| {
         (1..=64).contains(&text.len())
@@ -110,7 +111,7 @@ name! {
 }
 
 name! {
-    /// An absolute URI in ASCII (RFC 3986): a scheme, a colon and something behind it.
+    /// An absolute URI in ASCII (RFC 3986): a scheme, a colon and at least one more character.
     Uri, "URI", "scheme:rest in printable ASCII, at most 512 bytes",
     |text| {
         let Some((scheme, rest)) = text.split_once(':') else { return false };
@@ -135,14 +136,14 @@ name! {
     }
 }
 
-/// An enrolment secret: 1 to 255 printable ASCII characters, so that it fits HTTP Basic (RFC 7617) as it is.
+/// An enrolment secret: 1 to 255 printable ASCII characters, so that HTTP Basic (RFC 7617) carries it unchanged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Token(Secret);
 
 impl Token {
-    /// The secret, for the one header that carries it.
+    /// The secret, for the Authorization header.
     pub fn expose(&self) -> &str {
-        // Checked when it was made.
+        // `try_from` has checked that the bytes are ASCII.
         std::str::from_utf8(self.0.expose()).unwrap_or_default()
     }
 }
@@ -194,7 +195,7 @@ impl Attribute {
         (Attribute::DomainComponent, "DC"),
     ];
 
-    /// Its number on the wire.
+    /// The number of the attribute type on the wire.
     pub fn number(self) -> u64 {
         Attribute::ALL.iter().zip(0..).find(|((attribute, _), _)| *attribute == self).map_or(0, |(_, n)| n)
     }
@@ -204,7 +205,7 @@ impl Attribute {
         Attribute::ALL.get(usize::try_from(number).ok()?).map(|(attribute, _)| *attribute)
     }
 
-    /// Its short name.
+    /// The short name of the attribute type.
     pub fn short_name(self) -> &'static str {
         Attribute::ALL.iter().find(|(attribute, _)| *attribute == self).map_or("?", |(_, name)| name)
     }
@@ -253,12 +254,12 @@ impl SubjectAttribute {
         }
     }
 
-    /// Its type.
+    /// The attribute's type.
     pub fn attribute(&self) -> Attribute {
         self.attribute
     }
 
-    /// Its value.
+    /// The attribute's value.
     pub fn value(&self) -> &str {
         &self.value
     }

@@ -1,4 +1,4 @@
-//! A payload for people: everything in it, secrets named but not shown. Never prints; that is the caller's.
+//! Formats a payload for people. Every item is shown; secrets are mentioned, but their values are never shown.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ impl fmt::Display for Payload {
     }
 }
 
-/// One line: what it is, then what it gets.
+/// One line: the link, then its configuration.
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed = |ports: &[usize]| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join("+");

@@ -1,4 +1,4 @@
-//! EST base URLs, parsed once. Never connects.
+//! Parses EST base URLs. Never resolves a name and never connects.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::names::DnsName;
 use crate::shown::Printable;
 
-/// Where to enrol.
+/// The server that signs the node's CSR.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EstUrl {
     /// EST over TLS.
@@ -18,14 +18,14 @@ pub enum EstUrl {
 /// `https://HOST[:PORT]/PATH`, up to and including `/.well-known/est[/LABEL]` (RFC 7030 §3.2.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpsUrl {
-    /// As it was given, so that it is encoded and shown the same way.
+    /// The URL as it was given, so that it is encoded and shown unchanged.
     text: String,
     host: UrlHost,
     port: u16,
     path: String,
 }
 
-/// Who the server's certificate must be for.
+/// The host of a URL. The server's certificate must be valid for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UrlHost {
     /// A name that has to be resolved.
@@ -34,16 +34,17 @@ pub enum UrlHost {
     Ip(IpAddr),
 }
 
-/// Why a text is not an EST base.
+/// Why a text is not an EST base URL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UrlError {
-    /// `http:` or anything else that is not TLS.
+    /// The URL does not begin with `https://`.
     NotHttps(Printable),
     /// The host is neither a DNS name nor an address.
     Host(Printable),
     /// The port is not 1 to 65535.
     Port(Printable),
-    /// The path is no EST base, or holds a query, a fragment or characters that a URL cannot have.
+    /// The path does not end as an EST base URL does, the text is longer than 512 bytes, or the path contains a query,
+    /// a fragment or a character that a URL cannot have.
     Path(Printable),
 }
 

@@ -1,4 +1,4 @@
-//! Why there is no plan, in words that say what to do. Decides nothing.
+//! Why a payload gives no plan, with messages that name the remedy. Never decides anything.
 
 use std::fmt;
 
@@ -7,71 +7,72 @@ use crate::shown::Printable;
 use crate::source::Origin;
 use crate::time::Timestamp;
 
-/// Why there is no plan.
+/// Why a payload gives no plan.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlanError {
     /// The payload is for another machine.
     OtherMachine {
         /// SMBIOS UUID, serial number or MAC address.
         item: &'static str,
-        /// What the payload says.
+        /// The value in the payload.
         want: Printable,
-        /// What this machine has.
+        /// The value of this machine.
         have: Printable,
     },
-    /// The image names the CAs of this site, and this one is not among them.
+    /// The image has a site pin, and the payload's CA is not in it.
     NotThisSite {
         /// Subject of the payload's CA.
         subject: Printable,
-        /// Its SHA-256.
+        /// SHA-256 of the payload's CA.
         sha256: [u8; 32],
     },
-    /// The CA is never valid while the payload is.
+    /// The CA is valid at no moment of the payload's life.
     CaValidity {
         /// Subject of the payload's CA.
         subject: Printable,
-        /// First second of its validity.
+        /// First second of the CA's validity.
         not_before: Timestamp,
-        /// Last second of its validity.
+        /// Last second of the CA's validity.
         not_after: Timestamp,
         /// When the payload was made.
         composed: Timestamp,
         /// When the payload expires.
         expiry: Timestamp,
     },
-    /// The payload has expired, and brings certificate and key, so that nobody is asked what time it is.
+    /// The payload has expired according to the node's clock. It contains certificate and key, so no server is asked
+    /// for the time.
     Expired {
-        /// When.
+        /// When the payload expired.
         expiry: Timestamp,
         /// The system clock.
         now: Timestamp,
     },
-    /// The payload has expired by the host on the line that it came on.
+    /// The payload has expired according to the host on the line.
     ExpiredByLine {
-        /// When.
+        /// When the payload expired.
         expiry: Timestamp,
-        /// What time it is by the host.
+        /// The time that the host told.
         told: Timestamp,
     },
     /// No link matches.
     NoSuchLink {
-        /// What the payload asks for.
+        /// The links that the payload asks for.
         want: String,
-        /// Links that there are.
+        /// The links of this machine.
         have: String,
     },
     /// The payload asks for the link that the machine booted from, and the boot loader did not name it.
     NoBootIf {
-        /// Links that there are.
+        /// The links of this machine.
         have: String,
     },
     /// Every URL is `line:`, and the payload did not come over a line.
     OnlyLine(Origin),
-    /// Part of version 1 that this program cannot do yet.
+    /// An item of version 1 that this program does not support yet.
     Unsupported {
         /// The item.
         item: String,
-        /// What to do instead.
+        /// The remedy.
         instead: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! Which links are tried, and what each of them gets. Looks at facts and touches no link.
+//! Decides which links are tried, and the configuration of each. Never changes a link.
 
 use std::net::IpAddr;
 
@@ -6,36 +6,37 @@ use super::{PlanError, joined, unsupported};
 use crate::facts::{Facts, LinkFacts, matches};
 use crate::payload::{DnsName, HttpsUrl, InterfaceName, Link, LinkKind, Match, Prefix, Route, UrlHost};
 
-/// The links that lead to the server, most wanted first. They are raced: the first that is usable is used.
+/// The links to try, in the payload's order. They are raced: the first usable link is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NetworkPlan {
     /// Never empty.
     pub links: Vec<LinkPlan>,
-    /// EST servers that the payload names by address: what a static address may look for to see that a link is alive.
+    /// The EST servers that the payload names by address. A link with a static address may look for them as neighbours,
+    /// to find out whether the link works.
     pub servers: Vec<IpAddr>,
 }
 
-/// One entry of the payload's network: every link that it matches is tried, and one of them gets its configuration.
+/// One entry of the payload's network. Every link that matches is tried, and one of them gets the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkPlan {
-    /// Which links; BOOTIF is resolved to the MAC address that the boot loader gave.
+    /// Which links match. BOOTIF is resolved to the MAC address that the boot loader gave.
     pub matching: Match,
-    /// Names of the links that match now; more may appear.
+    /// The names of the links that match now. More may appear later.
     pub there: Vec<InterfaceName>,
-    /// What the link gets.
+    /// The configuration for the link.
     pub config: LinkConfig,
 }
 
-/// What a link gets.
+/// The configuration of a link.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkConfig {
     /// In bytes.
     pub mtu: Option<u16>,
     /// Static addresses.
     pub addresses: Vec<Prefix>,
-    /// An address by DHCPv4.
+    /// Ask for an address by DHCPv4.
     pub dhcp4: bool,
-    /// Addresses by router advertisements.
+    /// Take addresses from router advertisements.
     pub slaac: bool,
     /// Static routes.
     pub routes: Vec<Route>,
@@ -46,8 +47,7 @@ pub struct LinkConfig {
 }
 
 impl NetworkPlan {
-    /// Whether several links may turn out to be the one: only then has a link to show that it is alive before it gets
-    /// a static address.
+    /// Whether several links compete. Only then a link must show that it works before it gets a static address.
     pub fn contested(&self) -> bool {
         let unique = |link: &LinkPlan| matches!(link.matching, Match::Mac(_) | Match::Name(_));
         self.links.len() > 1 || !self.links.iter().all(unique)
@@ -60,18 +60,19 @@ impl LinkConfig {
         self.slaac || self.addresses.iter().any(|prefix| prefix.address().is_ipv6())
     }
 
-    /// Whether a DHCP server may set this MTU: the kernel takes IPv6 away from a link with less than 1280 (RFC 8200 §5).
+    /// Whether a DHCP server may set this MTU. The kernel disables IPv6 on a link with less than 1280 (RFC 8200 §5).
     pub fn allows_mtu(&self, mtu: u16) -> bool {
         mtu >= 1280 || !self.has_ipv6()
     }
 
-    /// The routes, those that lead to gateways first: the kernel refuses a gateway to which there is no way yet.
+    /// The routes in the order for the kernel: routes without a gateway first, because the kernel refuses a gateway
+    /// that it has no route to.
     pub fn routes_in_order(&self) -> impl Iterator<Item = &Route> {
         let on_link = |route: &&Route| route.gateway.is_none();
         self.routes.iter().filter(on_link).chain(self.routes.iter().filter(move |route| !on_link(route)))
     }
 
-    /// The static address from which a neighbour on this link is spoken to. `None`: it is behind a gateway.
+    /// The static address to use towards a neighbour on this link. `None` if the neighbour is behind a gateway.
     pub fn address_towards(&self, neighbour: IpAddr) -> Option<IpAddr> {
         let mut on_link = self.routes.iter().filter(|route| route.gateway.is_none());
         let own = self.addresses.iter().find(|prefix| prefix.contains(neighbour));
@@ -85,13 +86,13 @@ impl LinkConfig {
 }
 
 impl LinkPlan {
-    /// Whether this is a link that the entry means. Carrier is not looked at: a link that is down shows none.
+    /// Whether the entry matches this link. Carrier does not count here: a link that is down never shows carrier.
     pub fn wants(&self, link: &LinkFacts) -> bool {
         matches(&self.matching, None, link)
     }
 }
 
-/// `None`: the payload leaves the network as it is.
+/// Decides the network plan. `None` if the payload leaves the network unchanged.
 pub(super) fn decide(links: Vec<Link>, urls: &[&HttpsUrl], facts: &Facts) -> Result<Option<NetworkPlan>, PlanError> {
     if links.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The plan in words: the dry run that users read and the golden file that tests compare. Shows no secret.
+//! Formats a plan: the dry run that users read and the golden file that tests compare. Never shows a secret.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl fmt::Display for LinkFacts {
 }
 
 impl Plan {
-    /// What became of the clock, in words: for the step of a run that sets it.
+    /// The clock of the plan, in words: for the step of a run that sets the clock.
     pub fn clock_words(&self) -> String {
         let words = match self.clock.quality {
             ClockQuality::Rtc => "plausible".to_owned(),

@@ -100,7 +100,7 @@ fn the_clock_is_believed_inside_the_interval_only() {
     }
 }
 
-/// What a host on a line says that the time is.
+/// The time that a host on a line tells.
 fn told(at: Timestamp) -> Option<LineTime> {
     Some(LineTime::new(Clock::starting_at(at), std::time::Duration::from_millis(4)))
 }
@@ -112,7 +112,7 @@ fn shown_clock(plan: &Plan) -> String {
     lines.take_while(|line| !line.starts_with("host name ")).map(|line| format!("{line}\n")).collect()
 }
 
-/// Somebody on the line says that it is 2015, so that a server's certificate that ended in 2016 is good again.
+/// Attack: a host on the line says that it is 2015, so that a server certificate that expired in 2016 is valid again.
 #[test]
 fn a_host_on_the_line_is_believed_inside_the_interval_only() {
     let (composed, expiry) = (typical().composed, typical().expiry);
@@ -130,7 +130,7 @@ fn a_host_on_the_line_is_believed_inside_the_interval_only() {
             "clock      set by the line; credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z\n"
         );
     }
-    // It goes on as if nothing had been said: with the machine's own clock, where that can be right, and a probe.
+    // The node ignores the host's time: it uses its own clock if that is plausible, and asks a server.
     let in_2015 = Timestamp::from_secs(1_435_708_800);
     for at in [in_2015, Timestamp::from_secs(0), floor.minus(minute)] {
         for (now, quality) in [(facts().now, ClockQuality::Rtc), (in_2015, ClockQuality::Unknown)] {
@@ -140,7 +140,7 @@ fn a_host_on_the_line_is_believed_inside_the_interval_only() {
         }
     }
     let plan = planned(facts().now, in_2015).unwrap();
-    // The host's clock goes on while the test runs.
+    // The host's clock runs on during the test.
     let told = plan.disbelieved.unwrap();
     assert_eq!(
         shown_clock(&plan),
@@ -163,7 +163,7 @@ fn a_host_on_the_line_is_believed_inside_the_interval_only() {
     assert!(matches!(planned(facts().now, expiry.plus(minute)), Err(PlanError::ExpiredByLine { .. })));
 }
 
-/// Nobody else is asked, so a host that is not believed must not make an expired payload valid again either.
+/// No server is asked here. A host that is not believed must not make an expired payload valid again.
 #[test]
 fn a_host_that_is_not_believed_changes_nothing_for_certificate_and_key_in_the_payload() {
     let credentials = Credentials { chain: vec![vec![1]], key: Secret::new(vec![7]) };
@@ -178,7 +178,7 @@ fn a_host_that_is_not_believed_changes_nothing_for_certificate_and_key_in_the_pa
     assert_eq!(given(facts().now, early), facts().now);
     assert_eq!(given(Timestamp::from_secs(0), early), typical().composed.minus(SKEW));
     assert_eq!(planned(late, early).unwrap_err(), PlanError::Expired { expiry: typical().expiry, now: late });
-    // One that is believed is asked instead of a clock that ran ahead.
+    // A host that is believed counts more than a system clock that is ahead.
     assert!(given(late, told(typical().composed)) >= typical().composed);
 }
 
@@ -267,7 +267,7 @@ fn links_are_chosen_by_what_the_payload_says() {
         Err(PlanError::NoSuchLink { want: "name eth9".into(), have: have.clone() })
     );
     assert_eq!(matched(Match::BootIf, &Facts { bootif: None, ..two }), Err(PlanError::NoBootIf { have }));
-    // The way to the management controller is no network, and is still there by its name.
+    // The link to the management controller does not match "any", but it still matches by its name.
     let with_controller = Facts { links: vec![eth(2, 1), LinkFacts { controller: true, ..eth(3, 2) }], ..facts() };
     assert_eq!(matched(Match::AnyWithCarrier, &with_controller), Ok(("eth0".to_owned(), true)));
     assert_eq!(matched(Match::Name(InterfaceName::try_from("eth1").unwrap()), &with_controller), only("eth1"));
@@ -340,7 +340,7 @@ fn what_cannot_be_done_yet_is_refused_by_name() {
     assert_eq!(csr(|csr| csr.urls = vec![EstUrl::Line]), PlanError::OnlyLine(facts().origin));
 }
 
-/// Nobody tells the time, so the clock of the machine has the last word.
+/// No server tells the time, so the clock of the machine counts.
 #[test]
 fn certificate_and_key_in_the_payload_need_no_server() {
     let ca = typical().ca.der().to_vec();
@@ -359,7 +359,7 @@ fn certificate_and_key_in_the_payload_need_no_server() {
     );
     assert!(shown.ends_with(&lines), "{shown}");
     assert!(shown.contains("\nclock      plausible, kept; credible from "), "{shown}");
-    // In the interval, before it, and behind it.
+    // The clock is inside the interval, before it, and after it.
     assert_eq!(given(facts().now).now, facts().now);
     assert_eq!(given(Timestamp::from_secs(0)).now, typical().composed.minus(SKEW));
     let late = typical().expiry.plus(std::time::Duration::from_millis(1));

@@ -1,30 +1,30 @@
-//! Which ports there are: the virtio port that is ours, the serial lines that are consoles, the one that is named. Reads
-//! sysfs and opens nothing.
+//! Finds the ports: the virtio port named imprint.0, the serial lines that are consoles, and a line that the operator
+//! names. Reads sysfs, and never opens a port.
 
 use std::path::{Path, PathBuf};
 
 use super::spcr;
 
-/// A port that is there, or may be.
+/// A port that exists, or may appear.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
     /// For messages: `ttyS0`, `virtio imprint.0`.
     pub name: String,
     /// In /dev.
     pub path: PathBuf,
-    /// Bits a second, where that is known.
+    /// Bits a second, if known.
     pub baud: Option<u32>,
-    /// Nobody has set it up: it is no console, or was named with a speed.
+    /// The agent sets up the line: it is not a console, or the operator gave its speed.
     pub set: bool,
     /// The kernel writes its messages there.
     pub console: bool,
-    /// No terminal, and no speed.
+    /// A virtio port: it is not a terminal and has no speed.
     pub virtio: bool,
-    /// A person types there: keys that end a program go on doing so.
+    /// A person types there: keys such as ^C still end the program.
     pub keys: bool,
 }
 
-/// The name that makes a virtio-serial port ours.
+/// The name of the agent's virtio-serial port.
 const VIRTIO_NAME: &str = "imprint.0";
 
 /// The virtio-serial port named imprint.0 (drivers/char/virtio_console.c, attribute `name`).
@@ -39,7 +39,7 @@ pub fn virtio(root: &Path) -> Option<Place> {
     Some(Place { name, path, baud: None, set: false, console: false, virtio: true, keys: false })
 }
 
-/// The serial lines that are consoles, and the one that the firmware's console is on.
+/// The serial lines that are consoles, and the line of the firmware's console.
 pub fn consoles(root: &Path, cmdline: &str) -> Vec<Place> {
     let active = std::fs::read_to_string(root.join("sys/class/tty/console/active")).unwrap_or_default();
     let mut names: Vec<String> = active.split_whitespace().filter(|name| is_line(name)).map(str::to_owned).collect();
@@ -51,8 +51,8 @@ pub fn consoles(root: &Path, cmdline: &str) -> Vec<Place> {
     names.iter().map(|name| named(root, cmdline, name, None)).collect()
 }
 
-/// The line of this name, at this speed or, if that is not said, at that of `console=`, else at the firmware's. A
-/// console has its speed already: from the kernel, for its messages.
+/// The line of this name. The speed is `baud`, or else the one of `console=`, or else the firmware's. The kernel has
+/// set the speed of a console already.
 pub fn named(root: &Path, cmdline: &str, name: &str, baud: Option<u32>) -> Place {
     let active = std::fs::read_to_string(root.join("sys/class/tty/console/active")).unwrap_or_default();
     let firmware = || firmware(root).filter(|(firmware, _)| firmware == name).and_then(|(_, baud)| baud);
@@ -63,21 +63,21 @@ pub fn named(root: &Path, cmdline: &str, name: &str, baud: Option<u32>) -> Place
     Place { name: name.to_owned(), path, baud, set: said || !console, console, virtio: false, keys: false }
 }
 
-/// The terminal that standard input is; `None`: it is none.
+/// The terminal on standard input. `None` if standard input is not a terminal.
 pub fn terminal() -> Option<Place> {
     let path = nix::unistd::ttyname(std::io::stdin()).ok()?;
     let name = path.file_name()?.to_str()?.to_owned();
     Some(Place { name, path, baud: None, set: false, console: true, virtio: false, keys: true })
 }
 
-/// Neither a screen nor a keyboard.
+/// Whether the console is a line: not a screen with a keyboard (tty, tty0, tty1, …).
 fn is_line(name: &str) -> bool {
     let screen = name.strip_prefix("tty").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
     !screen && !name.is_empty() && !name.contains('/')
 }
 
-/// The speed in `console=NAME,115200n8` (Documentation/admin-guide/kernel-parameters.txt). Of several for one line the
-/// kernel takes the options of the first (kernel/printk/printk.c, __add_preferred_console).
+/// The speed in `console=NAME,115200n8` (Documentation/admin-guide/kernel-parameters.txt). If a line has several
+/// `console=`, the kernel uses the options of the first (kernel/printk/printk.c, __add_preferred_console).
 pub fn console_baud(cmdline: &str, name: &str) -> Option<u32> {
     let consoles = cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix("console="));
     let mut split = consoles.map(|console| console.split_once(',').unwrap_or((console, "")));
@@ -86,13 +86,13 @@ pub fn console_baud(cmdline: &str, name: &str) -> Option<u32> {
     options.get(..digits)?.parse().ok().filter(|baud| *baud != 0)
 }
 
-/// The line that the firmware's SPCR table names, by the address of its registers, and the speed that it gives.
+/// The line that the firmware's SPCR table names by the address of its registers, and the speed in that table.
 fn firmware(root: &Path) -> Option<(String, Option<u32>)> {
     let table = std::fs::read(root.join("sys/firmware/acpi/tables/SPCR")).ok()?;
     let spcr = spcr::parse(&table)?;
     let mut lines: Vec<_> = root.join("sys/class/tty").read_dir().ok()?.flatten().collect();
     lines.sort_by_key(std::fs::DirEntry::file_name);
-    // drivers/tty/serial/serial_core.c: hexadecimal, 0x0 where there is none.
+    // drivers/tty/serial/serial_core.c: hexadecimal; 0x0 if the line has no such address.
     let address = |line: &Path, item: &str| {
         let text = std::fs::read_to_string(line.join(item)).ok()?;
         u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()

@@ -1,5 +1,5 @@
-//! The console while a line is on it: the kernel's messages and systemd's status lines are held back, and come again as
-//! they did before. Touches no terminal.
+//! Silences the console while a line uses it: turns off the kernel's messages and systemd's status lines, and turns
+//! them on again afterwards. Never changes a terminal's settings.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -14,7 +14,7 @@ use super::undo::{self, Change};
 use crate::sys;
 use crate::time::Deadline;
 
-/// The quiet of the console, which all ports share: it ends with the last of them.
+/// The silence of the console. All ports share it; it ends when the last port is given back.
 #[derive(Default)]
 pub struct Quiet(Weak<Console>);
 
@@ -31,12 +31,12 @@ impl Quiet {
     }
 }
 
-/// A console that is quiet for as long as this lives.
+/// The console stays silent until this value is dropped.
 pub(super) struct Console {
     printk: PathBuf,
-    /// The four numbers that were there (Documentation/admin-guide/sysctl/kernel.rst, printk).
+    /// The four numbers before the change (Documentation/admin-guide/sysctl/kernel.rst, printk).
     before: Option<String>,
-    /// Where status lines were shown.
+    /// systemd, if it showed status lines.
     systemd: Option<Systemd>,
 }
 
@@ -46,7 +46,7 @@ impl Console {
         Console { before: std::fs::read_to_string(&printk).ok(), printk, systemd: Systemd::that_shows_status(root) }
     }
 
-    /// What cannot be had quiet is borne: the protocol survives it.
+    /// Errors are ignored: the line protocol survives messages on the console.
     fn quiet(&self) {
         if self.before.is_some() {
             // Emergencies still come through.
@@ -58,14 +58,14 @@ impl Console {
     }
 }
 
-/// Once more does no harm.
+/// Undoing twice does no harm.
 impl Change for Console {
     fn give_back(&self) {
-        // Unless somebody has set it meanwhile.
+        // If another program has changed the level meanwhile, leave it.
         let now = std::fs::read_to_string(&self.printk).unwrap_or_default();
         let first = |text: &str| text.split_whitespace().next().map(str::to_owned);
         if let Some(level) = self.before.as_deref().and_then(first).filter(|_| first(&now).as_deref() == Some("1")) {
-            // The first number alone; the others were not touched.
+            // Write the first number only; the others were not changed.
             let _ = std::fs::write(&self.printk, level);
         }
         if let Some(systemd) = &self.systemd {
@@ -81,31 +81,32 @@ impl Drop for Console {
     }
 }
 
-/// How long systemd may take to hide its status. It does so at once, unless it is busy.
+/// How long systemd may take to hide its status lines. It does so at once unless it is busy.
 const HIDDEN: Duration = Duration::from_secs(2);
 
-/// systemd(1), "SIGNALS": status lines on the console on and off; the numbers are offsets from SIGRTMIN.
+/// systemd(1), "SIGNALS": turn status lines on the console on and off. The numbers are offsets from SIGRTMIN.
 const STATUS_ON: c_int = 20;
 const STATUS_OFF: c_int = 21;
 
-/// SIGRTMIN of a program that is linked with glibc: the kernel's is 32, and glibc keeps two for its threads
-/// (signal(7), "Real-time signals"). What counts is the C library of whoever gets the signal, not that of this program:
-/// the agent is linked with musl, which keeps three, and its SIGRTMIN + 21 would be systemd's + 22, which is "log at
-/// debug level".
+/// SIGRTMIN of a program that is linked with glibc: the kernel's is 32, and glibc reserves two signals for its threads
+/// (signal(7), "Real-time signals"). The C library of the receiver counts, not that of the sender. The agent is linked
+/// with musl, which reserves three: its SIGRTMIN + 21 would be systemd's SIGRTMIN + 22, which means "log at debug
+/// level".
 const SIGRTMIN_GLIBC: c_int = 34;
-/// The same with musl, which systemd can be linked with from version 259 on.
+/// SIGRTMIN of a program that is linked with musl. systemd can be linked with musl from version 259 on.
 const SIGRTMIN_MUSL: c_int = 35;
 
 /// systemd as PID 1, while its status lines are on.
 struct Systemd {
     sigrtmin: c_int,
-    /// There while status lines are shown (systemd, src/core/manager.c, set_show_status_marker).
+    /// This file exists while status lines are shown (systemd, src/core/manager.c, set_show_status_marker).
     marker: PathBuf,
 }
 
 impl Systemd {
-    /// `None`: it is not there, or it shows nothing. It is not told to begin with what it did not do: neither where the
-    /// kernel command line says so, nor where a configuration file does, which its marker shows.
+    /// `None` if systemd does not run or shows no status lines; then it must not be told to show them afterwards. The
+    /// kernel command line can turn the status lines off, and so can a configuration file. The marker shows the effect
+    /// of the file.
     fn that_shows_status(root: &Path) -> Option<Systemd> {
         let marker = root.join("run/systemd/show-status");
         let cmdline = std::fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
@@ -117,8 +118,9 @@ impl Systemd {
         sys::signal_init(self.sigrtmin.saturating_add(offset));
     }
 
-    /// Signals that wait to be taken are taken in the order of their numbers, not in that in which they were sent
-    /// (signal(7)): "on" would come before "off" if systemd had no time for either, and status lines would stay off.
+    /// Waits until systemd has handled "off". Pending signals are delivered in the order of their numbers, not in the
+    /// order in which they were sent (signal(7)). A busy systemd would handle "on" before "off", and status lines would
+    /// stay off.
     fn until_hidden(&self, until: Deadline) {
         let (Some(folder), Ok(inotify)) =
             (self.marker.parent(), Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK))
@@ -138,17 +140,17 @@ impl Systemd {
     }
 }
 
-/// That of PID 1, by what its memory is made of (proc_pid_maps(5)).
+/// SIGRTMIN of PID 1, found by the C library in its memory map (proc_pid_maps(5)).
 fn sigrtmin(root: &Path) -> c_int {
     let maps = std::fs::read(root.join("proc/1/maps")).unwrap_or_default();
     let name = b"/ld-musl-";
     if maps.windows(name.len()).any(|window| window == name) { SIGRTMIN_MUSL } else { SIGRTMIN_GLIBC }
 }
 
-/// Whether the kernel command line lets systemd show what it does (kernel-command-line(7)). With `auto` or `error` it
-/// shows some of it, sometimes, and no signal brings that back.
+/// Whether the kernel command line lets systemd show its status lines (kernel-command-line(7)). With `auto` or `error`
+/// systemd shows some of them, sometimes; no signal restores that mode, so the result is false.
 fn shows_status(cmdline: &str) -> bool {
-    // In an initramfs with "rd." before it, too (systemd, src/basic/proc-cmdline.c); alone it means yes.
+    // In an initramfs the word may begin with "rd." (systemd, src/basic/proc-cmdline.c). Without a value it means yes.
     let value = |word: &str| {
         let (key, value) = word.split_once('=').unwrap_or((word, "yes"));
         let key = key.strip_prefix("rd.").unwrap_or(key).replace('-', "_");
@@ -216,7 +218,7 @@ mod tests {
         assert_eq!(sigrtmin(root.path()), 35);
     }
 
-    /// It is busy, and takes "off" only when "on" would be on its way already.
+    /// A busy systemd handles "off" late; "on" must not be sent before that.
     #[test]
     fn on_is_not_said_before_off_was_heard() {
         let root = tempfile::tempdir().unwrap();

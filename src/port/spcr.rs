@@ -1,16 +1,17 @@
-//! ACPI's Serial Port Console Redirection table: where the firmware's own serial console is, and how fast. Bytes to
-//! values; reads no file. Source: Microsoft, "Serial Port Console Redirection Table (SPCR)", revisions 1 to 4.
+//! Parses ACPI's Serial Port Console Redirection table: the address and speed of the firmware's serial console. The
+//! firmware vouches for it. Never reads a file. Source: Microsoft, "Serial Port Console Redirection Table (SPCR)",
+//! revisions 1 to 4.
 
-/// What the firmware says.
+/// The firmware's serial console.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Spcr {
-    /// Base address of its registers, as I/O port or in memory.
+    /// Base address of the UART's registers: an I/O port or a memory address.
     pub address: u64,
-    /// Bits a second; `None`: as the firmware has set it, which nobody says.
+    /// Bits a second. `None`: the speed stays as the firmware has set it, and the table does not give it.
     pub baud: Option<u32>,
 }
 
-/// Reads the table, if it is one and whole.
+/// Parses the table. `None` if it is not a complete SPCR table, or if redirection is off.
 pub fn parse(table: &[u8]) -> Option<Spcr> {
     let (signature, _) = table.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(at(table, 4)?)).ok()?;
@@ -19,7 +20,7 @@ pub fn parse(table: &[u8]) -> Option<Spcr> {
     }
     let table = table.get(..length)?;
     let [revision] = at(table, 8)?;
-    // A Generic Address Structure (ACPI §5.2.3.2) at 40, its address 4 bytes in.
+    // A Generic Address Structure (ACPI §5.2.3.2) is at 40; its address begins 4 bytes later.
     let address = u64::from_le_bytes(at(table, 44)?);
     let [code] = at(table, 58)?;
     let precise = at(table, 80).map(u32::from_le_bytes).filter(|baud| revision >= 4 && *baud != 0);
@@ -43,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    /// By the specification: revision 2, 16550 at I/O port 0x3f8, 115200 baud.
+    /// Made by hand from the specification: revision 2, 16550 at I/O port 0x3f8, 115200 baud.
     pub(crate) fn table() -> Vec<u8> {
         let mut table = vec![0; 80];
         table[..4].copy_from_slice(b"SPCR");

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A terminal as the kernel makes one, and what is at its other end.
+/// A pseudoterminal with the kernel's default settings, and its other end.
 fn pair() -> (OpenptyResult, Place) {
     let pair = openpty(None, None).unwrap();
     let path = nix::unistd::ttyname(&pair.slave).unwrap();
@@ -36,7 +36,7 @@ fn now() -> Deadline {
     Deadline::after(Duration::ZERO)
 }
 
-/// Waits until it is readable, and reads.
+/// Waits until the port is readable, and reads.
 fn heard(port: &mut Port) -> Vec<u8> {
     assert!(sys::poll(&mut [PollFd::new(port.as_fd(), PollFlags::POLLIN)], soon()).unwrap());
     let mut buffer = [0; 100];
@@ -65,13 +65,13 @@ fn opening_changes_nothing_and_taking_is_undone() {
 }
 
 proptest! {
-    /// Whatever the settings were, also speeds that have no constant and flags that nobody uses any more.
+    /// Any settings, also speeds without a constant and obsolete flags.
     #[test]
     fn all_settings_are_put_back(input in any::<u32>(), output in any::<u32>(), local in any::<u32>(),
                                  control in any::<u32>(), speed in 1u32..4_000_000, named in any::<bool>()) {
         let (pair, mut place) = pair();
         let mut odd = sys::terminal(&pair.slave).unwrap();
-        // glibc keeps this bit for itself (IBAUD0, sysdeps/unix/sysv/linux/speed.c).
+        // glibc reserves this bit (IBAUD0, sysdeps/unix/sysv/linux/speed.c).
         odd.c_iflag = input & !0x8000_0000;
         odd.c_oflag = output;
         odd.c_lflag = local;
@@ -90,7 +90,7 @@ proptest! {
     }
 }
 
-/// A host is heard at the right speed only.
+/// A host can be heard only at the right speed, so the speed must be set first.
 #[test]
 fn a_line_that_is_no_console_has_its_speed_before_anybody_is_heard() {
     let (pair, mut place) = pair();
@@ -104,7 +104,7 @@ fn a_line_that_is_no_console_has_its_speed_before_anybody_is_heard() {
     assert_eq!(sys::terminal(&pair.slave).unwrap(), before);
 }
 
-/// Where a host was heard, its speed is the right one, whatever the command line or the firmware say.
+/// If a host was heard on a console, the console's speed is right, whatever the command line or the firmware say.
 #[test]
 fn a_console_keeps_its_speed_and_its_line_ends() {
     let (pair, mut place) = pair();
@@ -117,7 +117,7 @@ fn a_console_keeps_its_speed_and_its_line_ends() {
     let raw = sys::terminal(&pair.slave).unwrap();
     assert_eq!((raw.c_ospeed, raw.c_oflag), (before.c_ospeed, before.c_oflag));
     drop(port);
-    // It was named with a speed.
+    // The operator named the line with a speed.
     place.set = true;
     let mut port = opened(place);
     port.prepare().unwrap();
@@ -171,7 +171,7 @@ fn a_line_that_nobody_reads_is_stalled() {
     assert!(matches!(&stalled, Err(PortError::Stalled(path)) if *path == place.path), "{stalled:?}");
 }
 
-/// A virtio port without a host: reading gives nothing, poll(2) a hang-up. Like a pipe that has no writer.
+/// A virtio port without a host acts like a pipe without a writer: read(2) gives nothing and poll(2) reports a hang-up.
 #[test]
 fn a_port_that_nobody_has_opened_is_not_asked_over_and_over() {
     let folder = tempfile::tempdir().unwrap();
@@ -199,7 +199,7 @@ fn a_port_that_nobody_has_opened_is_not_asked_over_and_over() {
     assert!(!readable(&port, now()));
 }
 
-/// Asked of the settings themselves: a pseudoterminal has eight bits and no parity, whatever is set.
+/// Checks the computed settings: a pseudoterminal always has eight bits and no parity, whatever is set.
 #[test]
 fn a_console_on_which_a_host_was_heard_keeps_its_characters() {
     let (pair, place) = pair();
@@ -217,7 +217,7 @@ fn a_console_on_which_a_host_was_heard_keeps_its_characters() {
     }
 }
 
-/// Two hosts on two consoles, and the first to be given back is the first that was taken.
+/// Two hosts on two consoles. The console that was taken first is given back first.
 #[test]
 fn consoles_are_quiet_until_the_last_is_given_back() {
     let root = tempfile::tempdir().unwrap();
@@ -236,7 +236,7 @@ fn consoles_are_quiet_until_the_last_is_given_back() {
     ports[0] = None;
     assert_eq!(level(), "1");
     ports[1] = None;
-    // The kernel takes the first number alone.
+    // The kernel accepts the first number alone.
     assert_eq!(level(), "7");
 }
 

@@ -1,5 +1,5 @@
-//! From the plan to the hand-over: key, CSR and certificate, or the key and certificate that the payload brought. A boot and
-//! a running system share it.
+//! The steps from the plan to the hand-over: key, CSR and certificate, or the key and certificate from the payload. A
+//! boot and `imprint enroll` share these steps. Never sets the clock or the network by itself; `door` does that.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::pool::Seeded;
 use crate::status::{Node, Timeline};
 use crate::time::Deadline;
 
-/// How long all of it may take, and how long an administrator's approval, which has a limit of its own.
+/// How long all steps may take, and how long the administrator's approval may take, which has its own limit.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) deadline: Deadline,
     pub(super) approval: Option<Duration>,
 }
 
-/// Key, CSR, certificate, hand-over: the part that a boot and a running system share.
+/// Key, CSR, certificate and hand-over: the steps that a boot and a running system share.
 pub(super) fn identify(
     plan: &Plan,
     seeded: &Seeded,
@@ -72,7 +72,7 @@ pub(super) fn identify(
     })
 }
 
-/// Certificate and key from the payload: the same hand-over without a check-in.
+/// Certificate and key are in the payload: the same hand-over, without a check-in.
 fn adopt(
     plan: &Plan,
     given: &GivenPlan,

@@ -1,5 +1,5 @@
-//! `imprint console`: the boot by hand, on the console of a node. Shows which node it is, takes what is pasted or what a host
-//! brings on this line, and goes on like a boot. Looks at no other source.
+//! `imprint console`: a boot by hand, on the console of a node. Shows the node's identifiers, takes a payload that is
+//! pasted or that a host sends on this line, and then continues like a boot. Never looks at another source.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::source::{self, Origin};
 use crate::status::Timeline;
 use crate::time::Deadline;
 
-/// `imprint console`: by hand, on the console of a node. Shows which node it is, and takes what is pasted.
+/// `imprint console`: shows the node's identifiers, and takes a payload on this terminal.
 pub fn console(root: &Path, timeout: Duration) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
@@ -44,7 +44,7 @@ fn by_hand(
     line: &mut Option<Dialogue>,
 ) -> Result<Pending, Error> {
     let deadline = Deadline::after(timeout);
-    // The words for the boot are not followed. Which link it came over is a fact.
+    // The options on the kernel command line are for the boot and do not count here. BOOTIF is a fact and counts.
     let bootif = bootif(root);
     let options = Options { timeout, bootif: bootif.clone(), ..Options::parse("")? };
     let pin = facts::site_pin(root)?;

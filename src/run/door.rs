@@ -1,5 +1,5 @@
-//! What a run has done to the machine: clock and network before the check-in, and the one door that leads back to them from
-//! there. Decides nothing; the plan says what to do.
+//! Sets clock, host name and network before the check-in, and changes them when the check-in asks for it. Never
+//! decides; the plan says what to do.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::handover;
 use crate::plan::{ClockQuality, Plan};
 use crate::time::{Deadline, Timestamp};
 
-/// The one door that leads back: what a check-in may ask for, and what has come of it in the end.
+/// The only way for a check-in to change clock and network, and the network that results.
 pub(super) struct Door<'a> {
     pub(super) root: &'a Path,
-    /// A running system's clock and network are not ours to touch.
+    /// False on a running system: its clock and network must not be changed.
     pub(super) boot: bool,
     pub(super) race: Option<Race<'a>>,
     /// The line that the payload came on.
@@ -45,7 +45,7 @@ impl Door<'_> {
         }
     }
 
-    /// The network as it is in the end, written down for whatever manages it in the next stage.
+    /// Writes the final network down, for the program that manages the network in the next stage.
     pub(super) fn hand_over(&mut self) -> Result<Option<Network>, Error> {
         let Some(race) = &mut self.race else { return Ok(None) };
         let network = race.network()?;

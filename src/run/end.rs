@@ -1,4 +1,4 @@
-//! How a run ends: the status in its folder, and the word to a host on the line. Decides nothing.
+//! The end of a run: writes the status into its folder, and reports to the host on the line. Never decides the outcome.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,8 +16,8 @@ pub(super) fn finish(directory: &Path, pending: Pending, timeline: &Timeline) ->
     pending.finish(&timeline.done()).map_err(|error| stopped(directory, timeline, error.into()))
 }
 
-/// Writes the status of a run that was stopped, where no identity is. The error that stopped it is the one to tell; that
-/// the status cannot be written either is a line beside it.
+/// Writes the status of a run that was stopped. Returns the error that stopped the run. If the status cannot be
+/// written, that second error is only printed.
 pub(super) fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Error {
     if let Err(second) = handover::fail(directory, &timeline.failed(error.stage(), cause(&error))) {
         say(&format!("status.json: {}", chain(&second)));
@@ -29,7 +29,7 @@ fn cause(error: &Error) -> String {
     std::error::Error::source(error).map(chain).unwrap_or_default()
 }
 
-/// Tells the host on the line how it ended; the line is given back.
+/// Tells the host on the line how the run ended, and gives the line back.
 pub(super) fn report(line: Dialogue, result: &Result<(), Error>, timeline: &Timeline) {
     let (stage, status) = match result {
         Ok(()) => (Stage::Done, timeline.done()),
@@ -44,8 +44,8 @@ pub(super) fn say_report(line: Dialogue, stage: Stage, status: &Status) {
     }
 }
 
-/// How long a host may be silent that is to hear how it ended: a line that breaks is opened again within a second or two.
+/// How long the host may be silent during the report. A host whose line broke opens it again within a second or two.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long it may take at most, on a slow line.
+/// How long the report may take, also on a slow line.
 const REPORT: Duration = Duration::from_secs(30);

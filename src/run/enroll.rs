@@ -1,4 +1,4 @@
-//! `imprint enroll`: a certificate on a running system, whose clock and network stay as they are.
+//! `imprint enroll`: a certificate for a running system. Never changes its clock or its network.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::source;
 use crate::status::Timeline;
 use crate::time::Deadline;
 
-/// `imprint enroll`: from decoding to hand-over on a running system, whose clock and network stay as they are.
-/// `approval`: how long an administrator may take.
+/// `imprint enroll`: the steps from decoding to hand-over on a running system. `approval`: how long an administrator
+/// may take to approve.
 pub fn enroll(
     root: &Path,
     file: &Path,

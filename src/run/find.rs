@@ -1,5 +1,5 @@
-//! The source of a boot: looks on every medium and line that the options allow, and tells the console what it waits for.
-//! Which of them may bring a payload, `source` decides.
+//! The first step of a boot: searches every source that the options allow, and tells the console what the search waits
+//! for. Never decides which source may bring a payload; `source` does that.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -47,7 +47,7 @@ pub(super) fn find(
         Notice::Left(drive) => left.borrow_mut().push(drive.to_owned()),
         Notice::Waiting(looked) => {
             let mut awaited = source::awaited(options);
-            // The lines of the default order have their names once they are open.
+            // The names of lines that the operator did not name are known only once the lines are open.
             let lines = line.filter(|_| options.sources.is_empty()).map(Dialogue::names);
             awaited.extend(lines.filter(|names| !names.is_empty()).map(|names| format!("a host on {names}")));
             let key = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
@@ -61,7 +61,7 @@ pub(super) fn find(
     };
     let early = line.as_ref();
     let mut notice = |notice: Notice<'_>| heard(early, notice);
-    // Told in the step's line where it fails, too.
+    // Set before the search, so that a failed step has these messages, too.
     *detail = drives.borrow().trim_start_matches("; ").to_owned();
     let mut found = source::find(options, &around, present, early, deadline, &mut notice)?;
     if let Err(looked) = &found

@@ -1,4 +1,5 @@
-//! What only looks: `imprint check`, `plan` and `status`. Changes nothing on the machine.
+//! The subcommands that only show something: `imprint check`, `plan` and `status`. Never changes anything on the
+//! machine.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,12 +14,12 @@ use crate::source::{self, Found, SourceError};
 use crate::status::Status;
 use crate::time::Deadline;
 
-/// `imprint check`: the payload in a file, for people.
+/// `imprint check`: shows the payload in a file.
 pub fn check(file: &Path) -> Result<String, Error> {
     Ok(source::decode(&source::file::named(file)?)?.to_string())
 }
 
-/// `imprint plan`: what the payload in a file would do on this machine.
+/// `imprint plan`: shows what the payload in a file would do on this machine.
 pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
     let found = source::file::named(file)?;
     let payload = source::decode(&found)?;
@@ -26,7 +27,8 @@ pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
     Ok(planned(root, found, payload, Scope::Boot, deadline)?.to_string())
 }
 
-/// `imprint status`: what the last run did. `reason`: only why it was stopped, and what to do; nothing where it was not.
+/// `imprint status`: shows what the last run did. `reason`: shows only why the run was stopped, and the remedy; empty
+/// if it was not stopped.
 pub fn status(root: &Path, reason: bool) -> Result<String, Error> {
     let path = root.join(RUN_DIR).join("status.json");
     let text = source::text(root, &format!("{RUN_DIR}/status.json"))?;
@@ -47,7 +49,8 @@ pub(super) fn planned(
     Ok(plan::plan(payload, &facts, scope)?)
 }
 
-/// Which link the machine booted from. The rest of a running system's command line is for the boot that this is not.
+/// The link that the machine booted from. The other options of the kernel command line are for the boot and do not
+/// count on a running system.
 pub(super) fn bootif(root: &Path) -> Option<HardwareAddress> {
     options::bootif(&source::cmdline::text(root).ok()?)
 }

@@ -1,80 +1,80 @@
-//! What the reader of a drive says of it, to bytes and back. The reader may have been taken over by the medium that it
-//! reads, so nobody vouches for these bytes: [`Answer::decode`] bounds everything before it asks for memory, and nothing
-//! that comes of them is more than a label, a payload that is yet to be decoded, and words for people.
+//! The answer of a drive's reader, to bytes and back. A malicious medium may have taken over the reader, so nobody
+//! vouches for these bytes: [`Answer::decode`] checks every length before it allocates memory. An answer never carries
+//! more than labels, payloads that are not decoded yet, and messages for people.
 
 use crate::payload::MAX_LEN;
 use crate::secret::Secret;
 
-/// Longest answer: two volumes, each with a payload, their labels, and a few words.
+/// The longest answer in bytes: two volumes, each with a payload, their labels, and a few messages.
 pub const MAX_ANSWER: usize = 2 * MAX_LEN + 16 * 1024;
-/// Formats that are read.
+/// One volume for each supported format.
 const MAX_VOLUMES: usize = 2;
-/// ISO 9660 has one, and Joliet one more.
+/// An ISO 9660 volume has one label, and a second one in its Joliet descriptor.
 const MAX_LABELS: usize = 2;
-/// A label of 32 bytes, each shown as an escape, and longer than that in UTF-8.
+/// In bytes. A label has at most 32 bytes on the medium, and is longer here as escapes or UTF-8.
 const MAX_LABEL: usize = 512;
-/// Words are cut here.
+/// Messages are cut to this many bytes.
 const MAX_WORDS: usize = 1024;
 
-/// What came of a drive.
+/// The result of reading a drive.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// Its device node cannot be opened; an errno.
+    /// The device node cannot be opened; the errno.
     Closed(u32),
-    /// The reader could not give up its rights, and so did not read.
+    /// The reader could not give up its rights, so it did not read the medium.
     Unconfined(String),
-    /// What stands on it cannot be read.
+    /// The medium cannot be read.
     Unreadable(String),
-    /// It was read.
+    /// The medium was read.
     Medium(Medium),
 }
 
-/// What is on a medium.
+/// The content of a medium.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Medium {
-    /// A filter of system calls held while it was read.
+    /// A system call filter (seccomp) was active while the medium was read.
     pub filtered: bool,
-    /// The volumes of formats that are read here.
+    /// The volumes in supported formats.
     pub volumes: Vec<Content>,
-    /// Something else that claims the medium.
+    /// Another file system or partition table on the medium.
     pub beside: Option<String>,
 }
 
-/// A volume, and the file that was looked for.
+/// A volume and its payload file.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Content {
     /// `ISO 9660`
     pub format: String,
-    /// As they stand on the medium.
+    /// The labels as they stand on the medium.
     pub labels: Vec<String>,
-    /// Whatever is there.
+    /// The result of looking for the payload file.
     pub file: Looked,
 }
 
-/// What came of looking for the file.
+/// The result of looking for the payload file on a volume.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Looked {
-    /// None of its labels is wanted, so nobody looked.
+    /// No label of the volume is wanted, so the reader did not look.
     Unwanted,
-    /// It is not there.
+    /// The volume has no payload file.
     Absent,
-    /// The volume is in the partition of this number, where nobody looks for it.
+    /// The volume is in the partition of this number. Payload files in partitions are not read.
     InPartition(u32),
-    /// Its bytes.
+    /// The bytes of the file.
     Found(Secret),
-    /// Why it cannot be read.
+    /// The file cannot be read.
     Broken {
-        /// The reason is about the file, and not about the way to it.
+        /// The error concerns the file itself, and not the directories that lead to it.
         at_the_file: bool,
-        /// The reason.
+        /// The error message.
         why: String,
     },
 }
 
 impl Answer {
-    /// For the pipe.
+    /// Writes the answer for the pipe.
     pub fn encode(&self) -> Secret {
-        // In one piece: what grows would leave copies of a payload behind.
+        // Allocated at its full size: a buffer that grows would leave copies of a payload behind.
         let mut bytes = Vec::with_capacity(MAX_ANSWER);
         match self {
             Answer::Closed(errno) => {
@@ -106,12 +106,12 @@ impl Answer {
         Secret::new(bytes)
     }
 
-    /// Whether a filter of system calls held, as far as this medium was read.
+    /// False if the medium was read without a system call filter.
     pub fn is_filtered(&self) -> bool {
         !matches!(self, Answer::Medium(Medium { filtered: false, .. }))
     }
 
-    /// `None`: these bytes are no answer.
+    /// Reads an answer. `None` if the bytes are not an answer.
     pub fn decode(mut bytes: &[u8]) -> Option<Answer> {
         let rest = &mut bytes;
         let answer = match byte(rest)? {
@@ -173,7 +173,7 @@ fn content(rest: &mut &[u8]) -> Option<Content> {
     Some(Content { format, labels, file })
 }
 
-/// Kind, length, bytes.
+/// Writes one piece: kind, length, bytes.
 fn put(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
     let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
     bytes.push(kind);
@@ -181,7 +181,7 @@ fn put(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
     bytes.extend(content);
 }
 
-/// Words that are not longer than the other end takes.
+/// Cuts a message to the length that `decode` accepts.
 fn cut(words: &str) -> &[u8] {
     words.get(..words.floor_char_boundary(MAX_WORDS)).unwrap_or_default().as_bytes()
 }
@@ -247,14 +247,14 @@ mod tests {
         }
     }
 
-    /// Words are for people: where they are too long they are cut, and the answer still arrives.
+    /// A message that is too long is cut, and the answer still arrives.
     #[test]
     fn words_that_are_too_long_are_cut() {
         let long = Answer::Unreadable("é".repeat(MAX_WORDS)).encode();
         assert_eq!(Answer::decode(long.expose()), Some(Answer::Unreadable("é".repeat(MAX_WORDS / 2))));
     }
 
-    /// A reader that a medium has taken over sends whatever it likes.
+    /// A reader that a medium has taken over may send any bytes.
     #[test]
     fn what_is_no_answer_is_refused() {
         let good = medium().encode().expose().to_vec();

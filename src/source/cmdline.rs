@@ -1,5 +1,6 @@
-//! The kernel command line, the image's words that count like it, and `imprint.payload=` there: base64url to bytes. Knows
-//! nothing of what they say. Whoever vouches for the image vouches for its words.
+//! Reads the kernel command line and the image's own words (dracut), and decodes the base64url of `imprint.payload=`.
+//! The boot loader vouches for the command line, and whoever built the image vouches for the image's words. Never
+//! interprets another option; `options` does that.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,18 +14,19 @@ use crate::options::{CmdlinePayload, ImageWords, Text};
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
 
-/// The kernel command line, which may hold a payload and is therefore wiped. Bytes that are no UTF-8 become replacement
-/// characters.
+/// The kernel command line. It may contain a payload, so it is wiped on drop. Bytes that are not UTF-8 become
+/// replacement characters.
 pub fn text(root: &Path) -> Result<Zeroizing<String>, SourceError> {
     let bytes = file::read(&root.join("proc/cmdline"))?;
     Ok(Zeroizing::new(String::from_utf8_lossy(bytes.expose()).into_owned()))
 }
 
-/// The files that dracut's getarg reads in front of the kernel command line, and since version 110 behind it.
+/// The folder and the file that dracut's getarg reads before the kernel command line.
 const BEFORE: (&str, &str) = ("etc/cmdline.d", "etc/cmdline");
+/// The folder that dracut's getarg reads after the kernel command line, from version 110 on.
 const AFTER: &str = "run/initramfs/cmdline.d";
 
-/// The words of the image: dracut's `kernel_cmdline=`, and what its modules add.
+/// The words of the image: dracut's `kernel_cmdline=`, and the words that dracut modules add.
 pub fn of_image(root: &Path) -> Result<ImageWords, SourceError> {
     let (folder, file) = BEFORE;
     let mut before = files(root, folder)?;
@@ -32,7 +34,7 @@ pub fn of_image(root: &Path) -> Result<ImageWords, SourceError> {
     Ok(ImageWords { before: texts(root, before)?, after: texts(root, files(root, AFTER)?)? })
 }
 
-/// `FOLDER/*.conf` as a shell has it: in the order of their bytes, and none whose name begins with a dot.
+/// `FOLDER/*.conf` as a shell expands it: sorted by bytes, without names that begin with a dot.
 fn files(root: &Path, folder: &str) -> Result<Vec<PathBuf>, SourceError> {
     let path = root.join(folder);
     let failed = |source| SourceError::Read { path: path.clone(), source };
@@ -54,7 +56,7 @@ fn files(root: &Path, folder: &str) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 fn texts(root: &Path, files: Vec<PathBuf>) -> Result<Vec<Text>, SourceError> {
-    // What is no file may block, or never end; getarg finds nothing there either.
+    // Reading anything but a regular file might block or never end. getarg reads regular files only, too.
     let files = files.into_iter().filter(|file| root.join(file).metadata().is_ok_and(|meta| meta.is_file()));
     let text = |file: PathBuf| {
         let bytes = file::read(&root.join(&file))?;
@@ -64,10 +66,10 @@ fn texts(root: &Path, files: Vec<PathBuf>) -> Result<Vec<Text>, SourceError> {
     files.map(text).collect()
 }
 
-/// Decodes what stands there.
+/// Decodes the value of `imprint.payload=`.
 pub fn find(payload: &CmdlinePayload) -> Result<Found, SourceError> {
     let text = payload.text.expose();
-    // Hexadecimal digits are base64url, too, and would decode to nothing that makes sense.
+    // Hexadecimal digits are valid base64url, too, but would decode to nonsense.
     if let Some(form) = Form::of(text).filter(|form| *form != Form::Base64) {
         return Err(SourceError::Form(form));
     }
@@ -79,7 +81,7 @@ pub fn find(payload: &CmdlinePayload) -> Result<Found, SourceError> {
     if position.is_some() {
         return Err(broken());
     }
-    // Four characters are three bytes.
+    // Four base64 characters encode three bytes.
     if text.len() / 4 > MAX_LEN / 3 {
         return Err(SourceError::TooLong("imprint.payload=".into(), None));
     }
@@ -97,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    /// What dracut 111's getcmdline prints for these files: `d1 d2 etc PROC r1`.
+    /// For these files dracut 111's getcmdline prints `d1 d2 etc PROC r1`.
     #[test]
     fn the_files_of_dracut_in_its_order() {
         let root = tempfile::tempdir().unwrap();

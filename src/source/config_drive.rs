@@ -1,6 +1,7 @@
-//! Config drives: ISO 9660 and FAT volumes on whole disks and optical drives, known by their label. Opens no device and
-//! mounts nothing: each is read by a process of its own. Decides which media may be trusted to bring a payload at all,
-//! and how long a drive is waited for.
+//! Config drives: ISO 9660 and FAT volumes on whole disks and optical drives, recognised by their label. Decides which
+//! media may bring a payload, and how long to wait for a drive. Whoever can attach a drive to the machine vouches for
+//! it; USB media count only if the operator allows them. Never opens a device and never mounts one: a process of its
+//! own reads each drive.
 
 mod drives;
 mod verdict;
@@ -15,14 +16,14 @@ use crate::time::Deadline;
 use crate::uevent::{Change, Watch};
 use drives::Drives;
 
-/// Labels that are looked for by default, compared without regard to case.
+/// The labels that are wanted by default. Case does not matter.
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
-/// The label that is ours alone: a volume that has it and no payload is broken, not absent.
+/// The label that only `imprint` uses. A volume with this label and without a payload is broken, not absent.
 const OWN_LABEL: &str = "IMPRINT";
-/// Kernel name prefixes of block devices that are no medium of their own.
+/// Prefixes of the kernel names of block devices that are not searched: virtual devices, floppy drives and flash.
 const VIRTUAL: [&str; 8] = ["loop", "ram", "zram", "dm-", "md", "nbd", "fd", "mtdblock"];
 
-/// How to look.
+/// The parameters of a search.
 pub struct Search<'a> {
     /// What may hold a payload, in order; never empty.
     pub wanted: &'a [Wanted<'a>],
@@ -30,13 +31,13 @@ pub struct Search<'a> {
     pub named: bool,
     /// The image holds a site pin, which does the same.
     pub pinned: bool,
-    /// Wait until the deadline, however long nothing happens.
+    /// Wait until the deadline, even if nothing happens.
     pub insist: bool,
-    /// How long a drive may take to answer, or udev to get on, until the search goes on without: [`PATIENCE`].
+    /// How long the search waits for a drive's answer, or for udev, before it goes on without: [`PATIENCE`].
     pub patience: Duration,
-    /// The program that is started to read a drive: [`super::reader::PROGRAM`].
+    /// The program that reads a drive: [`super::reader::PROGRAM`].
     pub program: &'a Path,
-    /// Once another source has a payload, nothing is waited for any more but what is on its way.
+    /// Another source. When it has a payload, the search waits only for drives that are being read.
     pub other: Option<Other<'a>>,
 }
 
@@ -52,13 +53,13 @@ pub enum Wanted<'a> {
 /// Another source, which is waited for meanwhile.
 #[derive(Clone, Copy)]
 pub struct Other<'a> {
-    /// Readable when something came from it.
+    /// Readable when the source has news.
     pub fd: BorrowedFd<'a>,
-    /// Looks at what came, until the descriptor is not readable any more or it is a payload; whether it is one.
+    /// Takes the news until there is no more or a payload has come. Returns whether a payload has come.
     pub has_payload: &'a dyn Fn() -> bool,
 }
 
-/// Drives that have to spin up, or that a BMC has to fetch, take 10 s and more; one that is broken takes for ever, and a boot
+/// A drive that spins up, or whose medium a BMC fetches, takes 10 s and more. A broken drive never answers, and a boot
 /// that needs no drive must not wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -73,7 +74,8 @@ impl Search<'_> {
         labels.copied().collect()
     }
 
-    /// Which of the wanted labels this is, and whether it is so much ours that a volume without a payload is broken.
+    /// The position of this label among the wanted ones, and whether a volume with this label and without a payload is
+    /// broken.
     fn rank(&self, label: &str) -> Option<(usize, bool)> {
         let default = || LABELS.iter().any(|wanted| wanted.eq_ignore_ascii_case(label));
         let own = OWN_LABEL.eq_ignore_ascii_case(label);
@@ -85,9 +87,9 @@ impl Search<'_> {
     }
 }
 
-/// Looks at every medium and waits for those that are still to come. `notice` is told once what has been looked at, when
-/// everything has settled and it goes on waiting all the same; of each drive that does not answer; and in the end of those
-/// that have not answered by then.
+/// Reads every medium, and waits for media that appear later. Calls `notice` once with the media that were read, if all
+/// devices have settled and the search still waits; once for each drive that does not answer; and at the end for each
+/// drive that still has not answered.
 pub fn find(
     search: &Search<'_>,
     root: &Path,
@@ -109,12 +111,12 @@ fn find_among(
 ) -> Result<Result<Found, String>, SourceError> {
     let usb = search.named || search.pinned;
     let mut watch = Watch::open(root, usb, search.patience).map_err(SourceError::Watch)?;
-    // Nothing more is on its way; and whoever insists has been told.
+    // `settled`: no more devices are expected. `told`: the console knows that the search waits.
     let (mut settled, mut told) = (false, false);
     loop {
         drives.look(search, root, devices(root)?);
-        // Until then all that is being read is waited for, so that what comes first in the order is used, whichever drive is
-        // the quickest, and so that two payloads are noticed.
+        // Wait for all drives that are being read, until their patience ends. The order of the labels then decides, and
+        // not the speed of the drives, and two payloads are noticed.
         let patience = drives.patience_ends(search.patience).map(|moment| deadline.at(moment));
         let patience = patience.filter(|until| !until.expired());
         if patience.is_none() {
@@ -152,7 +154,7 @@ fn find_among(
     }
 }
 
-/// Whole disks and optical drives, sorted by name. `/sys/block` lists no partitions.
+/// The whole disks and optical drives, sorted by name. `/sys/block` does not list partitions.
 fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
     let folder = root.join("sys/block");
     let failed = |source| SourceError::Read { path: folder.clone(), source };
@@ -172,9 +174,9 @@ fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
     Ok(names)
 }
 
-/// Whether the device hangs on a USB bus, by its place in sysfs: anybody can plug such a medium in.
+/// Whether the device is on a USB bus, by its path in sysfs. Anybody who is near the machine can plug a USB medium in.
 fn may_be_usb(root: &Path, device: &str) -> bool {
-    // Where it hangs cannot be told: nobody vouches for it, either.
+    // The bus is not known, so the device may be on USB.
     let Ok(target) = root.join("sys/block").join(device).read_link() else { return true };
     target.components().any(|part| {
         let part = part.as_os_str().to_string_lossy();

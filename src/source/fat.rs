@@ -1,6 +1,6 @@
-//! FAT12, FAT16 and FAT32 volumes on a whole device (no partitions): label, and one small file by its path. Read in
-//! userspace, as [`super::iso9660`] is and for the same reason; never writes, never follows what the medium says beyond
-//! fixed limits. "fatgen103" is Microsoft's "FAT32 File System Specification", version 1.03.
+//! FAT12, FAT16 and FAT32 volumes on a whole device (no partitions): label, and one small file by its path. Nobody
+//! vouches for the bytes; [`super::volume`] says why they are read in userspace. Never writes, and never follows the
+//! medium's data beyond fixed limits. "fatgen103" is Microsoft's "FAT32 File System Specification", version 1.03.
 
 mod directory;
 
@@ -14,9 +14,9 @@ use directory::{Entry, LongName, More, entries_in};
 use super::medium::{Extent, VolumeError, bounded, in_file, is_end, read_at, until_nul};
 use crate::secret::Secret;
 
-/// The boot sector; what is used of it lies in its first 512 bytes, however long a sector is.
+/// The part of the boot sector that is used, in bytes. Sectors may be longer.
 const BOOT_LEN: usize = 512;
-/// fatgen103, "FAT Directory Structure": an entry.
+/// The length of a directory entry in bytes (fatgen103, "FAT Directory Structure").
 const ENTRY_LEN: usize = 32;
 /// A directory has at most 65536 entries (fs/fat/fat.h, FAT_MAX_DIR_SIZE).
 const MAX_DIRECTORY: u64 = 65_536 * 32;
@@ -34,39 +34,39 @@ const DIRECTORY: u8 = 0x10;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Volume {
     labels: [String; 1],
-    /// Kept, and looked into again: whose volume it is can be known of a damaged one, too.
+    /// Parsed again for each file, so that a damaged volume can still be opened for its label.
     boot: Box<[u8; BOOT_LEN]>,
 }
 
 impl Volume {
-    /// `None` when the device holds no FAT volume, because it is too short or has another format. A damaged one that
-    /// says it is FAT still gives a volume, with its label; [`Volume::file`] is what fails then.
+    /// `None` if the device has no FAT volume: it is too short or has another format. A damaged boot sector with a FAT
+    /// label still gives a volume with that label; [`Volume::file`] then fails.
     pub fn open(device: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError> {
         let mut boot = [0; BOOT_LEN];
         match read_at(device, 0, &mut boot) {
             Err(error) if is_end(&error) => return Ok(None),
             read => read?,
         }
-        // fatgen103, "Boot Sector and BPB": BS_jmpBoot and the signature. NTFS, exFAT and boot records of whole disks
-        // have them as well, and no such BPB.
+        // fatgen103, "Boot Sector and BPB": BS_jmpBoot and the signature. NTFS, exFAT and master boot records have
+        // them, too, but no valid BPB.
         let marked = matches!(boot, [0xeb, _, 0x90, ..] | [0xe9, ..]) && boot.ends_with(&[0x55, 0xaa]);
         let layout = Layout::parse(&boot).ok().filter(|_| marked);
         let said = boot_label(&boot);
         if layout.is_none() && said.is_none() {
             return Ok(None);
         }
-        // The entry in the root directory is what operating systems show and change (fatgen103, ATTR_VOLUME_ID); the
-        // boot sector's copy is often older. When the directory cannot be read, the copy tells whose volume this is.
+        // Operating systems show and change the label in the root directory (fatgen103, ATTR_VOLUME_ID); the copy in
+        // the boot sector is often older. If the directory cannot be read, the copy is used.
         let entry = layout.and_then(|layout| layout.label(device).ok().flatten());
         Ok(Some(Volume { labels: [entry.or(said).unwrap_or_default()], boot: Box::new(boot) }))
     }
 
-    /// The one label, trailing blanks removed.
+    /// The only label, without trailing blanks.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
 
-    /// The content of the file at `path`, compared without regard to case. `None` when there is none.
+    /// The content of the file at `path`; names are compared without regard to case. `None` if there is no such file.
     pub fn file(
         &self,
         device: &mut (impl Read + Seek),
@@ -88,27 +88,27 @@ impl Volume {
     }
 }
 
-/// BS_VolLab, when the sector says that it is FAT and has one: at 43 behind the BPB of FAT12 and FAT16, at 71 behind that
-/// of FAT32 (fatgen103, "Fat12 and Fat16 Structure", "FAT32 Structure").
+/// BS_VolLab, if the boot sector has one and is marked as FAT: at byte 43 for FAT12 and FAT16, at byte 71 for FAT32
+/// (fatgen103, "Fat12 and Fat16 Structure", "FAT32 Structure").
 fn boot_label(boot: &[u8; BOOT_LEN]) -> Option<String> {
     [38, 66].into_iter().find_map(|at| {
         let (signature, rest) = boot.get(at..)?.split_first()?;
         let (label, kind) = rest.get(4..23)?.split_at_checked(11)?;
         (*signature == 0x29 && kind.starts_with(b"FAT")).then(|| match label_of(label) {
-            // What stands for none.
+            // fatgen103, BS_VolLab: "NO NAME" means that the volume has no label.
             label if label == "NO NAME" => String::new(),
             label => label,
         })
     })
 }
 
-/// What the boot sector says of the volume: everything in bytes, and within the volume.
+/// The layout of the volume according to its boot sector. Offsets and lengths are in bytes and lie within the volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Layout {
     kind: Kind,
-    /// Size of a cluster.
+    /// The size of a cluster.
     cluster: u64,
-    /// Where the FAT starts that is read.
+    /// Where the FAT that is read starts.
     fat: u64,
     root: Folder,
     /// Where cluster 2 starts.
@@ -127,9 +127,9 @@ enum Kind {
 /// Where a directory is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Folder {
-    /// The root directory of FAT12 and FAT16 has a place of its own.
+    /// The root directory of FAT12 and FAT16 has a fixed place.
     Fixed { offset: u64, len: u64 },
-    /// All others are files. `offset`: where the number of the first cluster stands.
+    /// All other directories are chains of clusters. `offset`: where the number of the first cluster stands.
     Chain { cluster: u32, offset: u64 },
 }
 
@@ -161,8 +161,8 @@ impl Layout {
             0 => le32(boot, 32),
             total => u32::from(total),
         };
-        // As Linux has it (fs/fat/inode.c, fat_fill_super): the kind by this field, since formatters also make FAT32
-        // volumes with fewer clusters than fatgen103 wants.
+        // Like Linux (fs/fat/inode.c, fat_fill_super), take FAT32 from this field: some programs make FAT32 volumes
+        // with fewer clusters than fatgen103 requires.
         let (fat_sectors, large) = match le16(boot, 22) {
             0 => (le32(boot, 36), true),
             sectors => (u32::from(sectors), false),
@@ -195,7 +195,7 @@ impl Layout {
             if version != 0 {
                 return Err(FatError::Version { value: version });
             }
-            // BPB_ExtFlags: with bit 7 only the FAT that bits 0 to 3 name is kept.
+            // BPB_ExtFlags: if bit 7 is set, only the FAT whose number is in bits 0 to 3 is up to date.
             let flags = byte(boot, 40);
             active = if flags & 0x80 == 0 { 0 } else { flags & 0x0f };
             if active >= fats {
@@ -213,12 +213,12 @@ impl Layout {
         })
     }
 
-    /// Where a cluster starts; its number has been checked.
+    /// Where a cluster starts. The caller has checked its number.
     fn place(&self, cluster: u32) -> u64 {
         self.data + u64::from(cluster.saturating_sub(2)) * self.cluster
     }
 
-    /// The content of a file; the caller has bounded its length.
+    /// The content of a file. The caller has bounded its length.
     fn content(&self, device: &mut (impl Read + Seek), entry: &Entry) -> Result<Secret, VolumeError> {
         let Entry { len, offset, cluster, .. } = *entry;
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
@@ -265,7 +265,7 @@ impl Layout {
         let mut found: Option<Entry> = None;
         self.entries(device, folder, &mut |mut entry| {
             if self.kind != Kind::Fat32 {
-                // DIR_FstClusHI is of FAT32; OS/2 keeps something else there (fs/fat/fat.h, fat_get_start).
+                // Only FAT32 uses DIR_FstClusHI; OS/2 stores something else there (fs/fat/fat.h, fat_get_start).
                 entry.cluster &= 0xffff;
             }
             let directory = entry.attributes & DIRECTORY != 0;
@@ -284,7 +284,7 @@ impl Layout {
         Ok(found)
     }
 
-    /// Every entry in use, with its long name if it has one.
+    /// Calls `each` with every entry in use, with its long name if it has one.
     fn entries(
         &self,
         device: &mut (impl Read + Seek),
@@ -311,7 +311,7 @@ impl Layout {
         Ok(())
     }
 
-    /// What the FAT says comes after this cluster, and where it says so (fatgen103, "FAT Data Structure").
+    /// The FAT's entry for this cluster, and where that entry stands (fatgen103, "FAT Data Structure").
     fn after(&self, device: &mut (impl Read + Seek), cluster: u32) -> Result<(Link, u64), VolumeError> {
         let number = u64::from(cluster);
         let at = match self.kind {
@@ -356,7 +356,7 @@ enum Link {
     End,
 }
 
-/// Walks a chain of clusters; every number is checked before it is used, and none comes twice.
+/// Walks a chain of clusters. Checks every number before it is used, and refuses a loop.
 struct Chain<'a> {
     layout: &'a Layout,
     /// The next cluster, and where its number stands.
@@ -388,17 +388,18 @@ impl Chain<'_> {
     }
 }
 
-/// Text in an OEM code page that nobody knows: ASCII, everything else as escapes; trailing blanks removed.
+/// Text in an unknown OEM code page: ASCII, all other bytes as escapes, without trailing blanks.
 fn shown(bytes: &[u8]) -> String {
     bytes.trim_ascii_end().escape_ascii().to_string()
 }
 
-/// A volume label, which is padded with blanks, or with NUL by some programs (busybox mkdosfs): it ends at the first NUL.
+/// A volume label. It is padded with blanks, or with NUL by some programs (busybox mkdosfs), so it ends at the first
+/// NUL.
 fn label_of(bytes: &[u8]) -> String {
     shown(until_nul(bytes))
 }
 
-/// 0 behind the end, which no caller goes beyond.
+/// The byte at `at`. Returns 0 beyond the end; no caller reads there.
 fn byte(bytes: &[u8], at: usize) -> u8 {
     bytes.get(at).copied().unwrap_or(0)
 }

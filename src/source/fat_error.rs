@@ -1,8 +1,8 @@
-//! What contradicts itself on a FAT volume, in words for whoever wrote it. Reads nothing.
+//! The errors of a damaged FAT volume, with messages for the person who wrote the volume. Never reads a volume.
 
 use std::fmt;
 
-/// What contradicts itself on a FAT volume. Offsets are in bytes from the start of the device.
+/// A structure of a FAT volume that contradicts itself. Offsets are in bytes from the start of the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FatError {
     /// BPB_BytsPerSec
@@ -15,7 +15,7 @@ pub enum FatError {
         /// What stands there.
         value: u8,
     },
-    /// BPB_RsvdSecCnt: the boot sector itself is one of them.
+    /// BPB_RsvdSecCnt is 0, but the boot sector itself is a reserved sector.
     NoReservedSectors,
     /// BPB_NumFATs
     NoFats,
@@ -26,25 +26,25 @@ pub enum FatError {
     },
     /// BPB_FATSz16 and BPB_FATSz32 are both 0.
     NoFatSize,
-    /// BPB_TotSec: fewer sectors than the structures in front of the data take.
+    /// BPB_TotSec: the volume has fewer sectors than the structures before its data.
     TooFewSectors {
-        /// Of the volume.
+        /// Sectors of the volume.
         total: u32,
-        /// Of boot sector, FATs and root directory.
+        /// Sectors of the reserved area, the FATs and the root directory.
         tables: u64,
     },
-    /// More clusters than this kind of FAT can number.
+    /// The volume has more clusters than its kind of FAT can number.
     TooManyClusters {
-        /// There are.
+        /// The clusters of the volume.
         clusters: u64,
-        /// There can be.
+        /// The most clusters that are possible.
         most: u32,
     },
-    /// BPB_FATSz: a FAT too short for the clusters that there are.
+    /// BPB_FATSz: the FAT is too short for the clusters of the volume.
     FatTooShort {
-        /// In sectors.
+        /// The length of the FAT in sectors.
         sectors: u32,
-        /// There are.
+        /// The clusters of the volume.
         clusters: u32,
     },
     /// BPB_FSVer: a later version of FAT32.
@@ -52,11 +52,11 @@ pub enum FatError {
         /// What stands there.
         value: u16,
     },
-    /// BPB_ExtFlags names a FAT that is not there.
+    /// BPB_ExtFlags names a FAT that does not exist.
     ActiveFat {
-        /// Which one.
+        /// The number of the FAT, from 0.
         number: u8,
-        /// How many there are.
+        /// How many FATs the volume has.
         fats: u8,
     },
     /// A chain leads to a cluster that the volume does not have.
@@ -65,36 +65,36 @@ pub enum FatError {
         offset: u64,
         /// The number.
         cluster: u32,
-        /// The last one that there is.
+        /// The last cluster of the volume.
         last: u32,
     },
-    /// A chain leads to a cluster that is marked bad.
+    /// In a chain, the FAT marks the cluster that follows as bad.
     BadCluster {
         /// Where the mark stands.
         offset: u64,
-        /// Which cluster it follows.
+        /// The cluster before the bad one.
         after: u32,
     },
-    /// A chain leads to a cluster that counts as free.
+    /// A chain leads to a cluster that the FAT marks as free.
     FreeCluster {
         /// Where the mark stands.
         offset: u64,
-        /// Which cluster.
+        /// The cluster.
         cluster: u32,
     },
-    /// A chain leads back to itself.
+    /// A chain of clusters is a loop.
     Loop {
-        /// Where the number stands that leads back.
+        /// Where the number stands that leads back into the chain.
         offset: u64,
-        /// The cluster that comes a second time.
+        /// The cluster that appears a second time.
         cluster: u32,
     },
     /// A directory of more than 65536 entries.
     DirectoryTooLong {
-        /// Its first cluster.
+        /// The first cluster of the directory.
         cluster: u32,
     },
-    /// The chain of a file ends before the file does.
+    /// The chain of a file is shorter than the file.
     ChainTooShort {
         /// Where the directory entry is.
         offset: u64,
@@ -103,13 +103,13 @@ pub enum FatError {
         /// Bytes in the chain.
         have: u64,
     },
-    /// The chain of a file goes on behind its end.
+    /// The chain of a file is longer than the file.
     ChainTooLong {
         /// Where the directory entry is.
         offset: u64,
         /// The file's length in bytes.
         len: u32,
-        /// Where the chain should end.
+        /// The first cluster that is too many.
         cluster: u32,
     },
 }

@@ -1,4 +1,5 @@
-//! A payload in a file: in the initramfs, or named on our own command line. Reads no more than a payload may have.
+//! Reads a payload from a file: in the initramfs, or named on the agent's command line. Whoever built the initramfs
+//! vouches for the one, and the caller for the other. Never reads more bytes than a payload may have, plus one.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,7 +15,7 @@ use crate::secret::Secret;
 /// Where the payload is in the initramfs.
 pub const PATH: &str = "imprint/payload";
 
-/// Whether there is anything by that name. What is there and cannot be read is broken, not absent.
+/// Whether anything exists at [`PATH`]. If it cannot be read, it is broken, not absent.
 pub fn is_present(root: &Path) -> bool {
     match root.join(PATH).symlink_metadata() {
         Ok(_) => true,
@@ -25,7 +26,7 @@ pub fn is_present(root: &Path) -> bool {
 /// The payload in the initramfs.
 pub fn initramfs(root: &Path) -> Result<Found, SourceError> {
     let path = root.join(PATH);
-    // Anything else might block, or never end.
+    // Reading anything but a regular file, such as a FIFO or /dev/zero, might block or never end.
     let is_file =
         path.metadata().and_then(|meta| if meta.is_file() { Ok(()) } else { Err(io::Error::other("no file")) });
     is_file.map_err(|source| SourceError::Read { path: path.clone(), source })?;
@@ -34,16 +35,16 @@ pub fn initramfs(root: &Path) -> Result<Found, SourceError> {
     Ok(Found { origin, bytes, cut: false })
 }
 
-/// A payload from a file that was named on our own command line.
+/// A payload from a file that was named on the agent's command line.
 pub fn named(path: &Path) -> Result<Found, SourceError> {
     Ok(Found { origin: Origin::File(path.to_owned()), bytes: read(path)?, cut: false })
 }
 
-/// All of a file that may hold a payload.
+/// The content of a file that may contain a payload.
 pub(super) fn read(path: &Path) -> Result<Secret, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
     let limit = u64::try_from(MAX_LEN).unwrap_or(u64::MAX).saturating_add(1);
-    // The capacity is above the limit, so that growing never leaves a copy behind.
+    // The buffer has room for all bytes that `take` allows: a buffer that grows would leave a copy of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN.saturating_add(1)));
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     let bytes = Secret::new(std::mem::take(&mut *bytes));

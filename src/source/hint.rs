@@ -1,11 +1,11 @@
-//! What a person can do where there is no payload: bring one where it was looked for. Pure; goes by what was asked for, so
-//! that nobody who named a serial line is sent to write a config drive.
+//! The remedies for a missing payload: where to bring one. They follow the options: an operator who named a serial line
+//! is not told to write a config drive. Never looks at a source; works on the options only.
 
 use super::order;
 use crate::options::{Mode, Options, SourceName};
 
-/// What may still come of the order, for `waiting up to 300 s for …`: drives, and lines that are named. Lines that are not
-/// named are known once they are open, and are told by those names.
+/// The sources that may still bring a payload, for `waiting up to 300 s for …`: drives, and lines that the operator
+/// named. The names of other lines are known only once they are open; the caller adds them.
 pub fn awaited(options: &Options) -> Vec<String> {
     let place = |source: &SourceName| match source {
         SourceName::ConfigDrive(label) => Some(drive(label.as_deref())),
@@ -22,7 +22,7 @@ pub fn awaited(options: &Options) -> Vec<String> {
     once(order(options, false).iter().filter_map(place))
 }
 
-/// Where to bring a payload, and how to boot on without.
+/// Where to bring a payload, and how to boot without one.
 pub(super) fn remedy(options: &Options) -> String {
     let without = match (options.mode, options.sources.is_empty()) {
         (Mode::Require, true) => "with imprint=auto",
@@ -39,7 +39,7 @@ pub(super) fn remedy(options: &Options) -> String {
     format!("bring one where imprint.source= says: {places}; or boot {without} to go on without")
 }
 
-/// A source, and the command that brings a payload there.
+/// A source, and the command that makes a payload for it.
 fn place(source: &SourceName) -> String {
     match source {
         SourceName::Cmdline => {
@@ -66,7 +66,7 @@ fn drive(label: Option<&str>) -> String {
     format!("a config drive labelled {}", label.unwrap_or("IMPRINT"))
 }
 
-/// Each once, in order.
+/// Each text once, in order.
 fn once(places: impl Iterator<Item = String>) -> Vec<String> {
     let mut all = Vec::new();
     for place in places {
@@ -81,7 +81,7 @@ fn once(places: impl Iterator<Item = String>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Whoever named a line was told to write a config drive.
+    /// The hint once told an operator who had named a line to write a config drive.
     #[test]
     fn the_hint_names_what_was_asked_for() {
         for (cmdline, want) in [

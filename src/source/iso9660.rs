@@ -1,5 +1,7 @@
-//! ISO 9660 (ECMA-119) volumes: labels, and one small file by its path, in the primary tree with Rock Ridge names
-//! (IEEE P1282) where it has them, and in Joliet's (Joliet Specification 1.0).
+//! ISO 9660 (ECMA-119) volumes: labels, and one small file by its path. Searches the primary tree, with its Rock Ridge
+//! names (IEEE P1282) if it has any, and Joliet's tree (Joliet Specification 1.0). Nobody vouches for the bytes;
+//! [`super::volume`] says why they are read in userspace. Never writes, and never follows the medium's data beyond
+//! fixed limits.
 
 use std::io::{Read, Seek};
 
@@ -8,31 +10,31 @@ use crate::secret::Secret;
 
 /// ECMA-119 §6.1.2: a logical sector.
 const SECTOR: u64 = 2048;
-/// The same, as a length in memory.
+/// [`SECTOR`] as a length in memory.
 const SECTOR_LEN: usize = 2048;
 /// ECMA-119 §6.2.1: the system area is 16 sectors; descriptors follow.
 const FIRST_DESCRIPTOR: u64 = 16;
-/// A disc has a handful of descriptors. A set without terminator ends here.
+/// The most descriptors that are read. A disc has only a few, but their terminator may be missing.
 const MAX_DESCRIPTORS: u64 = 32;
-/// A Rock Ridge name goes on elsewhere at most this often.
+/// The most continuation areas that are read for one Rock Ridge name.
 const MAX_CONTINUATIONS: usize = 4;
 
 /// A volume whose descriptors have been read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Volume {
     labels: Vec<String>,
-    /// The primary one, and Joliet's where there is one.
+    /// The primary tree, and Joliet's tree if the volume has one.
     trees: Vec<Tree>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Tree {
     joliet: bool,
-    /// Kept apart from the label: whose volume it is can be known of a damaged one, too, and ours is broken, not absent.
+    /// An error here does not hide the label: a damaged volume with the label IMPRINT must count as broken, not absent.
     layout: Result<Layout, Damage>,
 }
 
-/// What a descriptor says of the volume's content.
+/// The layout of the volume according to a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Layout {
     root: Extent,
@@ -44,7 +46,7 @@ struct Layout {
 }
 
 impl Volume {
-    /// `None` when the device holds no ISO 9660 volume, because it is too short or has another format.
+    /// `None` if the device has no ISO 9660 volume: it is too short or has another format.
     pub fn open(device: &mut (impl Read + Seek)) -> Result<Option<Volume>, VolumeError> {
         let mut volume = Volume { labels: Vec::new(), trees: Vec::new() };
         for number in FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + MAX_DESCRIPTORS {
@@ -74,7 +76,7 @@ impl Volume {
     fn add(&mut self, sector: &[u8], offset: u64, joliet: bool) {
         let label = sector.get(40..72).unwrap_or_default();
         let label = if joliet { ucs2(label) } else { String::from_utf8_lossy(label).into_owned() };
-        // As on FAT volumes ([`super::medium::until_nul`]).
+        // Some programs pad with NUL, as on FAT volumes ([`super::medium::until_nul`]).
         let label = label.split('\0').next().unwrap_or_default().trim_end_matches(' ').to_owned();
         if !self.labels.contains(&label) {
             self.labels.push(label);
@@ -82,12 +84,12 @@ impl Volume {
         self.trees.push(Tree { joliet, layout: Layout::parse(sector, offset, joliet) });
     }
 
-    /// Volume identifiers, trailing blanks removed: the primary one first.
+    /// The volume identifiers without trailing blanks, the primary one first.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
 
-    /// The content of the file at `path`, compared without regard to case. `None` when there is none.
+    /// The content of the file at `path`; names are compared without regard to case. `None` if there is no such file.
     pub fn file(
         &self,
         device: &mut (impl Read + Seek),
@@ -157,7 +159,7 @@ impl Layout {
         }
         let content = self.read(device, directory, "directory extent")?;
         let mut found: Option<(String, Extent)> = None;
-        // ECMA-119 §6.8.1.1: records do not cross sectors; what is left of a sector is zero.
+        // ECMA-119 §6.8.1.1: records do not cross sectors; the rest of a sector is zero.
         for (number, sector) in (0..).zip(content.expose().chunks(SECTOR_LEN)) {
             let mut rest = sector;
             while let Some(length @ 1..) = rest.first().copied() {
@@ -185,7 +187,7 @@ impl Layout {
         Ok(found.map(|(_, extent)| extent))
     }
 
-    /// What a file is called: by Joliet, by Rock Ridge, or plainly.
+    /// The name of a file: its Joliet name, its Rock Ridge name, or its plain name.
     fn name(&self, device: &mut (impl Read + Seek), record: &Record<'_>) -> Result<String, VolumeError> {
         if self.joliet {
             let name = ucs2(record.name);
@@ -194,7 +196,8 @@ impl Layout {
         Ok(self.rock_ridge(device, record.system_use)?.unwrap_or_else(|| record.plain_name()))
     }
 
-    /// IEEE P1282 §4.1.4, "NM", in the system use area of IEEE P1281. What makes no sense there is somebody else's.
+    /// The Rock Ridge name: "NM" entries (IEEE P1282 §4.1.4) in the system use area (IEEE P1281). Other entries are
+    /// ignored: other extensions use the area, too.
     fn rock_ridge(&self, device: &mut (impl Read + Seek), area: &[u8]) -> Result<Option<String>, VolumeError> {
         let (mut name, mut area) = (None, area.to_vec());
         for _ in 0..=MAX_CONTINUATIONS {
@@ -207,7 +210,7 @@ impl Layout {
                     (b"NM", [flags, part @ ..]) if flags & 6 == 0 => {
                         name.get_or_insert_with(Vec::new).extend(part);
                     }
-                    // IEEE P1281 §5.1: block, offset, length.
+                    // IEEE P1281 §5.1: block, offset and length of a continuation area.
                     (b"CE", place) => continued = continuation(place),
                     (b"ST", _) => break,
                     _ => {}
@@ -243,15 +246,16 @@ struct Record<'a> {
     system_use: &'a [u8],
     extent: Extent,
     directory: bool,
-    /// It belongs to the file of the same name and is not that file: a Macintosh resource fork, for example.
+    /// The record belongs to a file of the same name but is not that file, for example a Macintosh resource fork.
     associated: bool,
-    /// Interleaved, or one of several sections of a file.
+    /// The file is interleaved, or this is one of several sections of it.
     unusual: bool,
 }
 
 impl Record<'_> {
     fn parse(bytes: &[u8]) -> Option<Record<'_>> {
-        // ECMA-119 §9.1.2, §9.5: an extended attribute record is in front of the content, and is no part of its length.
+        // ECMA-119 §9.1.2, §9.5: an extended attribute record stands before the content and does not count in its
+        // length.
         let at = both_endian(bytes.get(2..10))?.checked_add(u32::from(*bytes.get(1)?))?;
         let extent = Extent { at, len: both_endian(bytes.get(10..18))? };
         let flags = *bytes.get(25)?;
@@ -260,7 +264,7 @@ impl Record<'_> {
         let name = bytes.get(33..33 + name_len)?;
         Some(Record {
             name,
-            // ECMA-119 §9.1.12, §9.1.13: after a byte that makes the length of the name even.
+            // ECMA-119 §9.1.12, §9.1.13: a name of even length is followed by a padding byte.
             system_use: bytes.get(33 + name_len + (1 - name_len % 2)..).unwrap_or_default(),
             extent,
             directory: flags & 0x02 != 0,
@@ -269,15 +273,15 @@ impl Record<'_> {
         })
     }
 
-    /// Without version number and without the dot that stands for an empty extension (ECMA-119 §7.5.1).
+    /// The name without its version number, and without the dot of an empty extension (ECMA-119 §7.5.1).
     fn plain_name(&self) -> String {
         let name = self.name.split(|byte| *byte == b';').next().unwrap_or_default();
         name.strip_suffix(b".").unwrap_or(name).escape_ascii().to_string()
     }
 }
 
-/// ECMA-119 §7.3.3: the number in both byte orders. The first, little-endian, counts: every other reader uses that one
-/// (include/linux/iso_fs.h, isonum_733), and some programs write another number, or 0, behind it.
+/// ECMA-119 §7.3.3: a number in both byte orders. The little-endian one comes first and is used, as by every other
+/// reader (include/linux/iso_fs.h, isonum_733). Some programs write a different number, or 0, after it.
 fn both_endian(bytes: Option<&[u8]>) -> Option<u32> {
     let (little, _) = bytes?.split_first_chunk::<4>()?;
     Some(u32::from_le_bytes(*little))

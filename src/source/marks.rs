@@ -1,14 +1,14 @@
-//! What claims a medium beside the volumes that are read here: partition tables, and file systems of other formats, each
-//! known by its mark. A volume that such a claim stands beside may be what is left of an older use of the medium. Only
-//! reads; decides nothing.
+//! Finds partition tables and other file systems on a medium, by their magic numbers. If a volume shares the medium
+//! with one of them, the volume may be a remnant of an older use of the medium. Nobody vouches for the bytes. Never
+//! writes, and never decides whether a volume is used.
 
 use std::io::{Read, Seek, SeekFrom};
 
 use super::medium::{VolumeError, is_end, read_at};
 use super::volume::Volume;
 
-/// A partition table that does not have the volume in one of its partitions, or another file system. `None`: the
-/// volume has the medium to itself.
+/// A partition table without a partition for this volume, or another file system. `None` if the medium has nothing but
+/// the volume.
 pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option<&'static str>, VolumeError> {
     let start = match volume {
         Volume::Iso9660(_) => ISO_DESCRIPTOR,
@@ -22,8 +22,7 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
     mark(device)
 }
 
-/// For a medium without a volume of a format that is read here: the partition table or the file system that is there
-/// instead, and the partitions.
+/// For a medium without a volume in a supported format: its partition table or file system, and its partitions.
 pub fn instead(device: &mut (impl Read + Seek)) -> Result<Option<(&'static str, Vec<Partition>)>, VolumeError> {
     if let Some(Table { name, partitions }) = table(device)? {
         return Ok(Some((name, partitions)));
@@ -31,7 +30,7 @@ pub fn instead(device: &mut (impl Read + Seek)) -> Result<Option<(&'static str, 
     Ok(mark(device)?.map(|name| (name, Vec::new())))
 }
 
-/// A file system or container that has the whole medium.
+/// A file system or container that uses the whole medium.
 fn mark(device: &mut (impl Read + Seek)) -> Result<Option<&'static str>, VolumeError> {
     let size = device.seek(SeekFrom::End(0)).map_err(|source| VolumeError::Read { offset: 0, source })?;
     let raid = md_at_the_end(size).map(|offset| (offset, MD, "a member of a RAID (md)"));
@@ -48,14 +47,14 @@ fn mark(device: &mut (impl Read + Seek)) -> Result<Option<&'static str>, VolumeE
 /// include/uapi/linux/raid/md_p.h, MD_SB_MAGIC
 const MD: &[u8] = b"\xfc\x4e\x2b\xa9";
 
-/// Where md's versions 1.0 and 0.90 have their mark on a device of this size (drivers/md/md.c, super_1_load; md_p.h,
-/// MD_NEW_SIZE_SECTORS).
+/// The offsets of the magic numbers of md's versions 1.0 and 0.90 on a device of this size (drivers/md/md.c,
+/// super_1_load; md_p.h, MD_NEW_SIZE_SECTORS).
 fn md_at_the_end(size: u64) -> [u64; 2] {
     let sectors = size / 512;
     [sectors.saturating_sub(16) / 8 * 8, (sectors / 128 * 128).saturating_sub(128)].map(|sector| sector * 512)
 }
 
-/// Offset in bytes, bytes, name: what other file systems and containers have where they have the whole disk.
+/// Offset in bytes, magic number and name of file systems and containers that use a whole disk.
 const MARKS: &[(u64, &[u8], &str)] = &[
     (0, b"XFSB", "an XFS file system"),                 // xfs_format.h, XFS_SB_MAGIC
     (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"), // LUKS2 On-Disk Format, §2.1
@@ -75,9 +74,9 @@ const MARKS: &[(u64, &[u8], &str)] = &[
     (65_600, b"_BHRfS_M", "a btrfs file system"),       // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
 ];
 
-/// In sectors of 512 bytes: where ISO 9660 begins to say what it is (ECMA-119 §6.2.1).
+/// The first descriptor of ISO 9660, in sectors of 512 bytes (ECMA-119 §6.2.1).
 const ISO_DESCRIPTOR: u64 = 64;
-/// Programs of old put the first partition behind the first track; no ISO image does.
+/// Older programs put the first partition after the first track, at this sector. No ISO image has a partition there.
 const FIRST_TRACK: u64 = 63;
 
 struct Table {
@@ -85,28 +84,28 @@ struct Table {
     partitions: Vec<Partition>,
 }
 
-/// In sectors of 512 bytes; `end` is the first that is not part of it.
+/// A partition. `start` and `end` are in sectors of 512 bytes; `end` is the first sector after the partition.
 pub struct Partition {
-    /// From 1. Entries of the table that are not in use count, too, as in the kernel's names.
+    /// From 1. Unused entries of the table count, too, as in the kernel's names.
     pub number: u32,
     start: u64,
     end: u64,
 }
 
 impl Partition {
-    /// Where it starts and how long it is, in bytes.
+    /// Start and length in bytes.
     pub fn place(&self) -> (u64, u64) {
         (self.start.saturating_mul(512), self.end.saturating_sub(self.start).saturating_mul(512))
     }
 
-    /// Images that start as a disk and as an optical disc ("isohybrid") have a partition that holds the volume from its
-    /// beginning, or from its first descriptor.
+    /// Whether the partition contains the volume. Images that boot from a disk and from an optical disc ("isohybrid")
+    /// have a partition that contains the volume from its beginning or from its first descriptor.
     fn holds(&self, start: u64) -> bool {
         self.start <= start && self.start != FIRST_TRACK && start < self.end
     }
 }
 
-/// GPT, or the older table of a master boot record that has a partition in it.
+/// A GPT, or a master boot record with at least one partition.
 fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeError> {
     let mut sector = [0; 512];
     if !read(device, 0, &mut sector)? {
@@ -115,7 +114,8 @@ fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeError> 
     let older = mbr(&sector);
     for size in [512, 4096] {
         if let Some(mut partitions) = gpt(device, size)? {
-            // The partition of type 0xee only protects the table; those beside it, as hybrid images have them, count.
+            // `mbr` leaves out the partition of type 0xee, which only protects the GPT. Hybrid images have further
+            // partitions there, and those count.
             partitions.extend(older);
             return Ok(Some(Table { name: "a partition table (GPT)", partitions }));
         }
@@ -125,7 +125,7 @@ fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeError> 
     Ok(Some(table).filter(|table| !table.partitions.is_empty()))
 }
 
-/// The partitions of a master boot record; none when what stands there is code, as in most FAT boot sectors.
+/// The partitions of a master boot record. Empty if the bytes of the table are code, as in most FAT boot sectors.
 fn mbr(sector: &[u8; 512]) -> Vec<Partition> {
     let Some((entries, [0x55, 0xaa])) = sector.get(446..).and_then(|rest| rest.split_at_checked(64)) else {
         return Vec::new();
@@ -146,7 +146,7 @@ fn mbr(sector: &[u8; 512]) -> Vec<Partition> {
 
 /// UEFI Specification 2.10, §5.2.3
 const GPT_PROTECTIVE: u8 = 0xee;
-/// As many entries as every partitioning program makes room for.
+/// How many entries are read. Every partitioning program makes room for this many.
 const GPT_ENTRIES: u32 = 128;
 
 /// The partitions of a GUID partition table on a disk with sectors of `size` bytes (UEFI Specification 2.10, §5.3).
@@ -162,7 +162,7 @@ fn gpt(device: &mut (impl Read + Seek), size: u64) -> Result<Option<Vec<Partitio
     for (index, ordinal) in (0..count).zip(1..) {
         let mut entry = [0; 48];
         let offset = at.saturating_mul(size).saturating_add(index.saturating_mul(step));
-        // What a table says of itself may lead behind the end of the device; it is a table all the same.
+        // The offset of the entries may lie beyond the end of the device. The table counts nevertheless.
         if !read(device, offset, &mut entry)? {
             break;
         }
@@ -177,7 +177,7 @@ fn gpt(device: &mut (impl Read + Seek), size: u64) -> Result<Option<Vec<Partitio
     Ok(Some(partitions))
 }
 
-/// False when the device ends before.
+/// Reads all of `bytes`. False if the device ends before that.
 fn read(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<bool, VolumeError> {
     match read_at(device, offset, bytes) {
         Err(error) if is_end(&error) => Ok(false),
@@ -189,7 +189,7 @@ fn read(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Resul
 mod tests {
     use super::*;
 
-    /// Where mdadm has put them on a disk of 4 MiB (mdadm --create --metadata=0.90 and 1.0).
+    /// The offsets at which mdadm wrote them on a disk of 4 MiB (mdadm --create --metadata=0.90 and 1.0).
     #[test]
     fn marks_of_md_at_the_end() {
         assert_eq!(md_at_the_end(4 << 20), [(4 << 20) - 8192, (4 << 20) - 65536]);

@@ -1,23 +1,23 @@
-//! What readers of all formats need: bytes at a place of a medium, where something lies on it, and why it cannot be read. Knows
-//! no format.
+//! Tools that the readers of all volume formats share: reading bytes at an offset, extents, and the errors. Nobody
+//! vouches for the bytes of a medium. This module never interprets a format.
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::fat_error::FatError;
 
-/// Directories on the way to the file: some 20,000 entries.
+/// The largest directory of ISO 9660 that is read, in bytes: about 20,000 entries.
 pub(super) const MAX_DIRECTORY: u32 = 1024 * 1024;
 
 /// Where a file or directory begins, and how long it is in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Extent {
-    /// In logical blocks (ISO 9660) or as a cluster (FAT).
+    /// The number of a logical block (ISO 9660) or of a cluster (FAT).
     pub(super) at: u32,
     pub(super) len: u32,
 }
 
-/// A structure that contradicts itself, and where.
+/// A structure that contradicts itself, and its offset in bytes from the start of the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Damage {
     pub(super) offset: u64,
@@ -27,11 +27,11 @@ pub(super) struct Damage {
 /// Why a volume cannot be read.
 #[derive(Debug)]
 pub enum VolumeError {
-    /// The device does not give its bytes.
+    /// Reading from the device failed.
     Read {
-        /// In bytes from its start.
+        /// In bytes from the start of the device.
         offset: u64,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// A structure contradicts itself or leads out of the volume.
@@ -41,33 +41,33 @@ pub enum VolumeError {
         /// Which structure.
         what: &'static str,
     },
-    /// The same on a FAT volume.
+    /// A structure of a FAT volume contradicts itself or leads out of the volume.
     Fat(FatError),
-    /// The file that was looked for is there, and cannot be read.
+    /// The payload file exists, but it cannot be read.
     File {
-        /// Its path.
+        /// The path of the file.
         path: String,
-        /// Why not.
+        /// The cause.
         source: Box<VolumeError>,
     },
     /// The file is longer than a payload can be.
     TooLong {
-        /// Its path.
+        /// The path of the file.
         path: String,
-        /// Its length in bytes.
+        /// The length of the file in bytes.
         len: u32,
     },
     /// Two names on the volume match the path.
     Twice {
-        /// One, as it stands in the directory.
+        /// One name, as it stands in the directory.
         first: String,
-        /// The other.
+        /// The other name.
         second: String,
     },
 }
 
 impl VolumeError {
-    /// Whether it is about the file that was looked for, and not about the way to it.
+    /// Whether the error concerns the payload file itself, and not the directories that lead to it.
     pub fn is_about_the_file(&self) -> bool {
         matches!(self, VolumeError::File { .. } | VolumeError::TooLong { .. } | VolumeError::Twice { .. })
     }
@@ -85,7 +85,7 @@ impl From<FatError> for VolumeError {
     }
 }
 
-/// A whole device, or a run of its bytes that is read as if it were one.
+/// A whole device, or a range of its bytes that is read as if it were a device.
 pub struct Window<D> {
     device: D,
     start: u64,
@@ -100,7 +100,7 @@ impl<D: Read + Seek> Window<D> {
         Window { device, start: 0, len: None, at: 0 }
     }
 
-    /// This run of bytes, once all that is read next.
+    /// Restricts all further reads to this range of bytes.
     pub(super) fn narrow(&mut self, start: u64, len: u64) {
         (self.start, self.len, self.at) = (start, Some(len), 0);
     }
@@ -122,7 +122,7 @@ impl<D: Read + Seek> Seek for Window<D> {
             (SeekFrom::Start(at), _) => at,
             (SeekFrom::End(0), Some(len)) => len,
             (SeekFrom::End(0), None) => self.device.seek(SeekFrom::End(0))?.saturating_sub(self.start),
-            // No reader of a format asks for another.
+            // No reader of a format seeks in another way.
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         let place = self.start.checked_add(at).ok_or(io::ErrorKind::InvalidInput)?;
@@ -132,12 +132,12 @@ impl<D: Read + Seek> Seek for Window<D> {
     }
 }
 
-/// What went wrong in the file itself, not on the way to it.
+/// Marks an error as one of the payload file itself.
 pub(super) fn in_file(path: &[&str], error: VolumeError) -> VolumeError {
     VolumeError::File { path: path.join("/"), source: Box::new(error) }
 }
 
-/// Refuses a file that no payload can be, before memory is asked for.
+/// Refuses a file that is too long for a payload, before memory is allocated for it.
 pub(super) fn bounded(extent: Extent, path: &[&str], max: usize) -> Result<(), VolumeError> {
     match usize::try_from(extent.len) {
         Ok(len) if len <= max => Ok(()),
@@ -146,8 +146,8 @@ pub(super) fn bounded(extent: Extent, path: &[&str], max: usize) -> Result<(), V
 }
 
 pub(super) fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<(), VolumeError> {
-    // A place behind the end of a block device is refused (block/fops.c, blkdev_llseek), where that of a file only reads as
-    // its end.
+    // Seeking beyond the end fails on a block device (block/fops.c, blkdev_llseek). On a file it succeeds, and the next
+    // read reports the end. Report both in the same way.
     let behind = |error: io::Error| match error.raw_os_error() {
         Some(nix::libc::EINVAL) => io::ErrorKind::UnexpectedEof.into(),
         _ => error,
@@ -156,13 +156,13 @@ pub(super) fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut 
     sought.and_then(|_| device.read_exact(bytes)).map_err(|source| VolumeError::Read { offset, source })
 }
 
-/// A field of text as far as a C program reads it. Fields are padded with blanks by their specifications, and with NUL by
-/// programs that do not keep to those.
+/// The text of a field up to its first NUL. The specifications pad text fields with blanks, but some programs pad them
+/// with NUL.
 pub(super) fn until_nul(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// Whether the device ended before what was to be read: it is too short for that format.
+/// Whether the read went beyond the end of the device: the device is too short for the format.
 pub(super) fn is_end(error: &VolumeError) -> bool {
     matches!(error, VolumeError::Read { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof)
 }

@@ -1,7 +1,7 @@
-//! A process for each drive. A drive that does not answer keeps whoever reads it in the kernel, where no signal reaches it, so
-//! the agent itself never opens one: it starts itself again for each ([`serve`]), and takes what comes back for no more
-//! than bytes. That process opens the drive, gives up every right ([`crate::confine`]), and only then looks at the
-//! medium, which nobody vouches for.
+//! Reads each drive in a process of its own. If a drive does not answer, the process that reads it hangs in the kernel
+//! and cannot be killed; therefore the agent never opens a drive itself. It starts its own program again for each drive
+//! ([`serve`]). That process opens the drive, gives up its rights ([`crate::confine`]), and only then reads the medium.
+//! Nobody vouches for the medium, so the agent treats the process's answer as untrusted bytes.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -25,14 +25,14 @@ use crate::payload::MAX_LEN;
 use crate::sys;
 use crate::time::since_boot;
 
-/// The word that makes this program a reader; it is for nobody else, and `imprint help` does not tell of it.
+/// The internal subcommand that makes this program a reader. `imprint help` does not list it.
 pub const WORD: &str = "read-drive";
 /// This program.
 pub const PROGRAM: &str = "/proc/self/exe";
 /// Where the payload is on a volume.
 pub const PATH: [&str; 2] = ["imprint", "payload"];
 
-/// A process that reads one drive. Dropped, it is killed; while the kernel does not let go of it, it stays behind.
+/// A process that reads one drive. Dropping it kills the process. A process that hangs in the kernel stays behind.
 pub struct Reader {
     child: Child,
     pipe: ChildStdout,
@@ -41,24 +41,25 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Begins to read the drive behind a device node. `labels`: those of volumes whose file is of use.
+    /// Begins to read the drive of a device node. `labels`: the payload file is read from volumes with one of these
+    /// labels.
     pub fn start(program: &Path, node: &Path, labels: &[&str]) -> io::Result<Reader> {
         let mut command = Command::new(program);
         command.arg(WORD).arg(node).args(labels).env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let Some(pipe) = child.stdout.take() else { return Err(io::ErrorKind::BrokenPipe.into()) };
-        // In one piece: what grows would leave copies of a payload behind.
+        // Allocated at its full size: a buffer that grows would leave copies of a payload behind.
         let bytes = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
         Ok(Reader { child, pipe, bytes, since: since_boot() })
     }
 
-    /// When it was started, since boot.
+    /// When the process was started, since boot.
     pub fn since(&self) -> Duration {
         self.since
     }
 
-    /// Takes what has come, once the descriptor is readable. `None`: there is more to come.
+    /// Takes the bytes that have come, once the descriptor is readable. `None`: the answer is not complete yet.
     pub fn answer(&mut self) -> Option<Result<Answer, NoAnswer>> {
         let mut buffer = Zeroizing::new([0; 8192]);
         match self.pipe.read(&mut *buffer) {
@@ -75,7 +76,7 @@ impl Reader {
     }
 }
 
-/// The reader ended, and what it left is no answer: it was killed, for a system call that it may not make for example.
+/// The reader ended without a valid answer. For example, the kernel killed it for a forbidden system call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoAnswer;
 
@@ -87,17 +88,18 @@ impl AsFd for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // It may have ended by itself, or stay in the kernel for longer than anybody waits.
+        // Errors are ignored: the process may have ended already. `try_wait` does not wait for one that hangs in the
+        // kernel.
         let _ = self.child.kill();
         let _ = self.child.try_wait();
     }
 }
 
-/// The reader itself: `read-drive NODE LABEL…`. Its answer goes to standard output.
+/// The reader process: `read-drive NODE LABEL…`. It writes its answer to standard output.
 pub fn serve(words: &[&str]) -> io::Result<()> {
     let Some((node, labels)) = words.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
     sys::close_inherited_files();
-    // Until it has confined itself; a drive that answers once its parent is gone is of no use.
+    // The kernel kills the reader when its parent ends: nobody would read the answer.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let answer = read(Path::new(node), labels);
     io::stdout().write_all(answer.encode().expose())?;
@@ -106,7 +108,7 @@ pub fn serve(words: &[&str]) -> io::Result<()> {
 
 fn read(node: &Path, labels: &[&str]) -> Answer {
     let device = match File::open(node) {
-        // The end of the process closes it: the confined may do little, and need not close anything.
+        // Never closed here: the filter does not allow close(2), and the end of the process closes the file.
         Ok(device) => ManuallyDrop::new(device),
         Err(error) => return Answer::Closed(error.raw_os_error().unwrap_or_default().unsigned_abs()),
     };
@@ -119,7 +121,7 @@ fn read(node: &Path, labels: &[&str]) -> Answer {
     }
 }
 
-/// What is on a medium; the file only of volumes that have one of the labels.
+/// Reads a medium: its volumes, and the payload file of those volumes that have a wanted label.
 fn look(device: &mut Window<impl Read + Seek>, wanted: &[&str], filtered: bool) -> Result<Medium, VolumeError> {
     let mut medium = Medium { filtered, volumes: Vec::new(), beside: None };
     for volume in Volume::all(device)? {
@@ -133,7 +135,7 @@ fn look(device: &mut Window<impl Read + Seek>, wanted: &[&str], filtered: bool) 
             };
             match marks::beside(device, &volume) {
                 Ok(beside) => medium.beside = medium.beside.or(beside.map(ToOwned::to_owned)),
-                // Whether the volume has the medium to itself cannot be known.
+                // It is not known whether something else claims the medium, so the volume counts as broken.
                 Err(error) => file = Looked::Broken { at_the_file: true, why: chain(&error) },
             }
         }
@@ -148,12 +150,12 @@ fn look(device: &mut Window<impl Read + Seek>, wanted: &[&str], filtered: bool) 
     Ok(medium)
 }
 
-/// The first volume in a partition that has one of the labels, so that it can be named. Its file is not looked for.
+/// The first volume with a wanted label in a partition, so that a message can name it. Its payload file is not read.
 fn first_in(partitions: &[Partition], device: &mut Window<impl Read + Seek>, wanted: &[&str]) -> Option<Content> {
     partitions.iter().take(MAX_PARTITIONS).find_map(|partition| {
         let (start, len) = partition.place();
         device.narrow(start, len);
-        // A partition that cannot be read is passed over: this is for the message only.
+        // Errors are ignored: the result is used for a message only.
         let volumes = Volume::all(device).unwrap_or_default();
         volumes.into_iter().find_map(|volume| {
             let labels: Vec<String> = volume.labels().map(ToOwned::to_owned).collect();
@@ -163,14 +165,14 @@ fn first_in(partitions: &[Partition], device: &mut Window<impl Read + Seek>, wan
     })
 }
 
-/// A disk that somebody made a config drive of has one partition or two.
+/// How many partitions are searched. A disk that was made into a config drive has one or two.
 const MAX_PARTITIONS: usize = 8;
 
 fn is_wanted(labels: &[String], wanted: &[&str]) -> bool {
     labels.iter().any(|label| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(label)))
 }
 
-/// The agent that `cargo build --bins` made beside this test.
+/// The path of the agent that `cargo build --workspace --bins` has made.
 #[cfg(test)]
 pub(super) fn program() -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();

@@ -1,5 +1,5 @@
-//! Serial lines as a source: which of them are listened to, and how long for a payload. What is said on them is the
-//! dialogue's.
+//! Serial lines as a source: decides on which lines to listen, and how long to wait for a payload. Never reads or
+//! writes a frame itself; `dialogue` does that.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::sys;
 use crate::time::Deadline;
 use crate::uevent::Stir;
 
-/// How long a host may take to speak where nothing insists on a payload: all that a boot without one waits for lines.
+/// How long a host may take to begin when no payload is required. A boot without a payload waits no longer for lines.
 const AUTO: Duration = Duration::from_secs(1);
-/// How long it may take from its first word to the first of the payload, and from any of that to more of it. All of it
-/// takes longer on a slow line: 20 KB at 9600 bits a second.
+/// How long a host may take from its first frame to the first piece of the payload, and from one piece to the next. A
+/// whole payload may take longer on a slow line: 20 KB at 9600 bits a second take about 20 s.
 const SPOKEN: Duration = Duration::from_secs(30);
-/// How long a key may wait for the random pool. Without a key there is no HELLO.
+/// How long the line key may wait for the random pool. Without the key the node sends no HELLO.
 const POOL: Duration = Duration::from_secs(20);
 
 /// Begins to listen on the lines of the order, where there are any. `None`: there are none, or, where nothing insists on a
@@ -42,13 +42,13 @@ pub fn listen(
     if !order(options, true).iter().any(is_line) {
         return Ok(None);
     }
-    // Before the first look, so that a line that comes meanwhile is not missed.
+    // Opened before the ports are listed, so that a port that appears meanwhile is not missed.
     let stir = Stir::open().map_err(SourceError::Watch)?;
     let (mut ports, mut missing) = (Vec::new(), Vec::new());
     for place in places(options, root, cmdline) {
         match needed(options, Port::open(place.clone()))?.flatten() {
             Some(port) => ports.push(port),
-            // An adapter that is slow, or whose driver is: whoever named it wants it waited for.
+            // A USB adapter or its driver may be slow. The operator named the line, so wait for it.
             None if !options.sources.is_empty() => missing.push(place),
             None => {}
         }
@@ -58,27 +58,29 @@ pub fn listen(
     if ports.is_empty() && awaited.is_none() {
         return Ok(None);
     }
-    // Whoever waits for the pool makes the kernel fill it (src/sys.rs, pool_ready), and a seed on a drive would come late.
+    // Waiting for the pool makes the kernel fill it by itself (src/sys.rs, pool_ready). A seed from a drive would then
+    // come too late. So do not wait before the drives have been searched.
     if !insist && !last && !sys::pool_ready(false).unwrap_or(false) {
         return Ok(None);
     }
     let wait = if insist { deadline.at_most(POOL) } else { deadline.at_most(AUTO) };
     let Ok(seeded) = Seeded::ready(wait) else {
-        // Under auto a line is no reason to wait for entropy.
+        // When no payload is required, a line alone is no reason to wait longer for entropy.
         return if insist { Err(SourceError::NoKey) } else { Ok(None) };
     };
     let signals = Signals::catch().map_err(SourceError::Watch)?;
     let mut lines = Vec::new();
     for mut port in ports {
         if needed(options, port.prepare())?.is_some() {
-            // On a line that is named, or that has to bring a payload, the node speaks first.
+            // The node speaks first only when a payload is required. Otherwise it waits for the host's first frame.
             lines.push(Line { port, beacon: insist });
         }
     }
     start(signals, lines, &seeded, options.plain, awaited, root, deadline).map(Some)
 }
 
-/// A console that somebody else holds is no reason not to boot; one that was named is.
+/// An error of a line stops the boot only if the operator named the line. A console that another program holds is
+/// ignored.
 fn needed<T>(options: &Options, result: Result<T, PortError>) -> Result<Option<T>, SourceError> {
     match result {
         Err(_) if options.sources.is_empty() => Ok(None),
@@ -86,7 +88,7 @@ fn needed<T>(options: &Options, result: Result<T, PortError>) -> Result<Option<T
     }
 }
 
-/// The terminal that somebody types on, taken at once: what is pasted is neither echoed nor cut.
+/// The operator's terminal. It is made raw at once, so that pasted lines are neither echoed nor cut.
 pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError> {
     let place = port::terminal().ok_or(SourceError::NoTerminal)?;
     let mut port = Port::open(place)?.ok_or(SourceError::NoTerminal)?;
@@ -96,7 +98,7 @@ pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError
     start(signals, vec![Line { port, beacon: false }], &seeded, true, None, root, deadline)
 }
 
-/// `signals` are caught already, so that none ends the program between taking a line and giving it back.
+/// The caller catches the signals before it takes a line, so that no signal ends the program while a line is changed.
 fn start(
     signals: (Signals, Held),
     lines: Vec<Line>,
@@ -123,7 +125,7 @@ fn start(
     Dialogue::start(signals, lines, key, hello, awaited, root).map_err(SourceError::Watch)
 }
 
-/// The ports of the order, each once.
+/// The serial ports among the sources, each once.
 fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     let mut add = |place: Place| {
@@ -142,7 +144,7 @@ fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
     places
 }
 
-/// Waits for what somebody pastes, or for a host that speaks on the same line.
+/// Waits for a payload that is pasted, or that a host sends on the same line.
 pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&str)) -> Result<Found, SourceError> {
     let mut missing: Vec<usize> = Vec::new();
     loop {
@@ -171,13 +173,13 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
     }
 }
 
-/// What to do where nothing was pasted.
+/// The remedy when nothing was pasted.
 const PASTE_AGAIN: &str = "run imprint console again, and paste what imprint-host payload NODE --as text prints";
 
-/// Whoever pastes is done when nothing more has come for so long.
+/// A paste has ended when nothing has arrived for this long.
 const PASTE: Duration = Duration::from_millis(1500);
 
-/// What was told so far.
+/// What the dialogue has reported so far.
 #[derive(Default)]
 pub(crate) struct Heard {
     /// A host has spoken.
@@ -191,7 +193,7 @@ impl Heard {
             Told::Payload { line, sealed, bytes } => {
                 self.payload = Some(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
             }
-            // There is one for each piece.
+            // The dialogue reports each pasted piece; a message for each would be too many.
             Told::Pasted { .. } => {}
             told => {
                 self.spoken |= matches!(told, Told::Heard { .. });
@@ -200,7 +202,7 @@ impl Heard {
         }
     }
 
-    /// Takes all that was told already; whether a payload has come.
+    /// Takes all reports that are ready. Returns whether a payload has come.
     pub(crate) fn catch_up(&mut self, dialogue: &Dialogue, notice: &mut dyn FnMut(Notice<'_>)) -> bool {
         while self.payload.is_none()
             && let Some(told) = dialogue.news()
@@ -211,7 +213,7 @@ impl Heard {
     }
 }
 
-/// Waits for a payload: where nothing insists, only if a host has spoken.
+/// Waits for a payload. If none is required, waits longer than [`AUTO`] only if a host has spoken.
 pub(crate) fn find(
     dialogue: &Dialogue,
     insist: bool,
@@ -230,7 +232,7 @@ pub(crate) fn find(
     Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, heard, notice))
 }
 
-/// Hears until `first`, or for as long as there is `patience` with a host that speaks.
+/// Waits until `first`. If a host speaks, waits on until nothing has come from it for `patience`.
 fn hear(
     dialogue: &Dialogue,
     first: Deadline,
@@ -267,7 +269,7 @@ fn hear(
     Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
 }
 
-/// `WHAT ttyS0 at 115200; ttyUSB0 MISSING`: the lines that are there, and those that are not. Never empty.
+/// `WHAT ttyS0 at 115200; ttyUSB0 MISSING`: the lines that are open, and the lines that are missing. Never empty.
 fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str) -> String {
     let (names, absent) = (dialogue.names(), dialogue.missing());
     let open = (!names.is_empty()).then(|| format!("{what} {names}"));
@@ -296,7 +298,7 @@ mod tests {
     use crate::line::frame::{Frame, Packet};
     use crate::line::transfer::{Sender, Shape};
 
-    /// Drives are waited for meanwhile; whoever is at the console need not wait with them.
+    /// Reports of the line are shown at once, also while the search waits for drives.
     #[test]
     fn what_a_host_says_is_shown_before_its_payload_comes() {
         let later = Deadline::after(Duration::from_secs(30));
@@ -320,7 +322,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("sys/block")).unwrap();
         let mut told = Vec::new();
-        // It brings its payload once that was shown.
+        // The host sends its payload only after its report was shown.
         let mut notice = |notice: Notice<'_>| {
             if let Notice::Line(line) = notice {
                 told.push(line.to_string());
@@ -348,7 +350,7 @@ mod tests {
         );
     }
 
-    /// 20 KB at 9600 bits a second are half a minute, and no reason to give up a host that goes on.
+    /// A slow transfer takes longer than the patience. The node must not give up while pieces still arrive.
     #[test]
     fn a_host_that_goes_on_is_heard_to_the_end() {
         let later = Deadline::after(Duration::from_secs(60));
@@ -374,7 +376,7 @@ mod tests {
                 Packet { from: Side::Host, session: None, frame }.encode(&mut bytes);
                 host.write_all(&bytes).unwrap();
                 pieces.acknowledged(next, 0);
-                // The pace of a slow line; nobody says anything on it.
+                // The pace of a slow line: POLLPRI never comes, so poll waits for the whole time.
                 let pace = Deadline::after(Duration::from_millis(150));
                 sys::poll(&mut [PollFd::new(host.as_fd(), PollFlags::POLLPRI)], pace).unwrap();
             }
@@ -392,7 +394,7 @@ mod tests {
         thread.join().unwrap();
     }
 
-    /// All that a source's own file in /dev needs here.
+    /// A pseudoterminal with a link to it in `/dev`.
     fn named_line(root: &Path, name: &str) -> nix::pty::OpenptyResult {
         let pair = openpty(None, None).unwrap();
         std::fs::create_dir_all(root.join("dev")).unwrap();
@@ -400,8 +402,8 @@ mod tests {
         pair
     }
 
-    /// A USB adapter takes a second, and a module that is loaded late takes more. The search ended at once, with nothing
-    /// looked at: `no payload found ()`.
+    /// A USB adapter appears after a second, and later if its module is loaded late. The search once ended at once with
+    /// `no payload found ()`.
     #[test]
     fn a_named_line_that_is_not_there_yet_is_waited_for() {
         let root = tempfile::tempdir().unwrap();
@@ -415,7 +417,7 @@ mod tests {
             "listening on early; late is not there yet"
         );
         let _late = named_line(root.path(), "late");
-        // What a uevent does: the lines are looked at again.
+        // Like a uevent, this makes the dialogue look for the missing lines again.
         dialogue.stage(crate::line::Stage::Payload);
         let Some(Told::Came { line }) = dialogue.hear(later) else { panic!("it did not come") };
         assert_eq!((line.as_str(), dialogue.names().as_str()), ("late", "early, late"));
@@ -456,7 +458,7 @@ mod tests {
         assert_eq!(told, ["ttyUSB0 is not there yet", "the virtio port imprint.0 is not there yet"]);
     }
 
-    /// Whatever is named, and whatever is required, something is said of what was looked at.
+    /// For every combination of sources, the message names what was searched.
     #[test]
     fn no_search_ends_without_a_word() {
         let root = tempfile::tempdir().unwrap();

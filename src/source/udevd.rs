@@ -1,6 +1,7 @@
-//! What a drive that was left does to others: udevd's worker waits in the kernel for it, in the middle of loading the driver
-//! that other drives have, too, so that udevd handles no event of theirs either, and the root device never appears. A worker
-//! there cannot be killed. So udevd is begun anew, and told of what is there. Touches no drive itself.
+//! Restarts udevd when it hangs on a drive that does not answer. A worker of udevd then waits in the kernel for that
+//! drive while it loads a driver, and cannot be killed. udevd handles no event of other drives with the same driver,
+//! and the root device never appears. After the restart this module announces all devices again, except the drives that
+//! do not answer. It never opens a drive.
 
 use std::fs;
 use std::io;
@@ -10,22 +11,22 @@ use std::time::Duration;
 
 use crate::time::Deadline;
 
-/// What there is to be told of: disks, for the root device, and links, for their names. Their own events load no driver.
+/// The device classes that are announced again: disks for the root device, and links for their names. Their own events
+/// load no driver.
 const CLASSES: [&str; 2] = ["block", "net"];
-/// What the change from one udevd to the next may take. The image's udevd has a second to end, twice
-/// (dracut/50imprint/stop.conf).
+/// How long the restart may take. The image's udevd has a second to end, twice (dracut/50imprint/stop.conf).
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often that is looked at.
+/// The time between two looks at whether the restart has ended.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Begins udevd anew if systemd runs it and it hangs, and tells it of everything but the drives that were `left`. `None`:
-/// there is no need. What fails leaves all as it was, and the boot may still come through.
+/// Restarts udevd if systemd runs it and it hangs, and announces all devices again except the drives in `left`. `None`
+/// if no restart is needed. After an error the boot may still succeed, so the caller only reports the error.
 pub fn begin_anew(root: &Path, left: &[String]) -> Option<io::Result<()>> {
     is_needed(root, left).then(|| restart().map(|()| tell(root, left)))
 }
 
-/// systemd says so itself (sd_booted(3)), and that it is in an initramfs; udevd removes its file when it has nothing left to
-/// do.
+/// Whether a drive was left, systemd runs (sd_booted(3)), this is an initramfs, and udevd is busy. udevd removes
+/// `run/udev/queue` when it has nothing left to do.
 fn is_needed(root: &Path, left: &[String]) -> bool {
     let here = |path: &str| root.join(path).exists();
     !left.is_empty() && here("run/systemd/system") && here("etc/initrd-release") && here("run/udev/queue")
@@ -37,14 +38,15 @@ fn tell(root: &Path, left: &[String]) {
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !left.iter().any(|drive| is_of(drive, &name)) {
-                // The kernel says it once more, to everybody (Documentation/ABI/testing/sysfs-uevent).
+                // The kernel sends the event again to all listeners (Documentation/ABI/testing/sysfs-uevent). Errors
+                // are ignored: a device may have gone meanwhile.
                 let _ = fs::write(entry.path().join("uevent"), "add");
             }
         }
     }
 }
 
-/// The drive or one of its partitions: `vdb`, `vdb1`, `nvme0n1p1`.
+/// Whether `name` is the drive or one of its partitions: `vdb`, `vdb1`, `nvme0n1p1`.
 fn is_of(drive: &str, name: &str) -> bool {
     name.strip_prefix(drive).is_some_and(|rest| rest.trim_start_matches('p').bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -61,7 +63,7 @@ fn restart() -> io::Result<()> {
             Some(status) => return Err(io::Error::other(format!("systemctl: {status}"))),
             None if !until.expired() => std::thread::sleep(PAUSE),
             None => {
-                // It only waits for a job, which systemd goes on with.
+                // systemctl only waits for the job; systemd continues it.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(io::ErrorKind::TimedOut.into());
@@ -86,7 +88,7 @@ mod tests {
         }
     }
 
-    /// Without systemd nobody would start it again, and one that gets on is left alone.
+    /// Without systemd nothing would start udevd again. A udevd that makes progress must not be restarted.
     #[test]
     fn a_udevd_that_gets_on_is_left_alone() {
         let left = ["vdb".to_owned()];

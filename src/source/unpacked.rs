@@ -1,5 +1,5 @@
-//! What the kernel said of the archives that the root file system was unpacked from: it goes on without those that it could
-//! not read, and says so in its log alone. Only reads the log.
+//! Finds out whether the kernel failed to unpack an archive of the initramfs. The kernel continues without such an
+//! archive and reports it only in its log. This module reads the log and never writes to it.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
@@ -8,17 +8,17 @@ use std::path::Path;
 
 use crate::shown::printable;
 
-/// Documentation/ABI/testing/dev-kmsg: the kernel's log, one record a read.
+/// Documentation/ABI/testing/dev-kmsg: the kernel's log; each read gives one record.
 const LOG: &str = "dev/kmsg";
 /// init/initramfs.c, do_populate_rootfs
 const FAILED: &str = "Initramfs unpacking failed: ";
-/// More records than any log has.
+/// A limit for the loop, in records; no log has as many.
 const MAX_RECORDS: usize = 100_000;
-/// include/linux/printk.h: a record has less (PRINTK_MESSAGE_MAX).
+/// In bytes; a record is shorter (include/linux/printk.h, PRINTK_MESSAGE_MAX).
 const RECORD: usize = 8192;
 
-/// Words for whoever misses a file that came in an archive; `None`: the kernel complained of nothing, or its log cannot be
-/// read.
+/// A message for an operator whose file in the initramfs is missing. `None` if the log has no such failure, or cannot
+/// be read.
 pub fn fault(root: &Path) -> Option<String> {
     let mut log = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(root.join(LOG)).ok()?;
     let mut record = vec![0; RECORD];
@@ -26,9 +26,9 @@ pub fn fault(root: &Path) -> Option<String> {
         let text = match log.read(&mut record) {
             Ok(0) => return None,
             Ok(length) => record.get(..length).unwrap_or_default(),
-            // It was overwritten meanwhile; the next read goes on behind it.
+            // The kernel has overwritten the record; the next read gives the one after it.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => continue,
-            // Nothing more.
+            // The end of the log (EAGAIN), or another error.
             Err(_) => return None,
         };
         let text = String::from_utf8_lossy(text);
@@ -57,7 +57,7 @@ mod tests {
             fault(root.path())
         };
         assert_eq!(log(""), None);
-        // Linux 6.1, with an archive behind an image of 4n + 1 bytes.
+        // From Linux 6.1, with an archive appended to an image of 4n + 1 bytes.
         assert_eq!(log("6,300,512345,-;Unpacking initramfs...\n6,301,712345,-;Freeing initrd memory: 12K\n"), None);
         assert_eq!(
             log("0,301,612345,-;Initramfs unpacking failed: invalid magic at start of compressed archive\n").unwrap(),

@@ -1,6 +1,7 @@
-//! The volumes on a medium, whichever format they have: their labels, and one small file by its path. Nobody vouches for
-//! a medium: it is read in userspace, so that no filesystem code of the kernel runs on it, and by a process that has no
-//! other rights (`reader.rs`). Never writes, and never follows what the medium says beyond fixed limits.
+//! The volumes on a medium, in every format that is supported: their labels, and one small file by its path. Nobody
+//! vouches for a medium. It is therefore read in userspace, so that no file system code of the kernel runs on it, and
+//! by a process without other rights (`reader.rs`). Never writes, and never follows the medium's data beyond fixed
+//! limits.
 
 use std::io::{Read, Seek};
 
@@ -18,16 +19,16 @@ pub enum Volume {
 }
 
 impl Volume {
-    /// Every volume of a format that is read here, ISO 9660 first: a volume that was written over another one need not have
-    /// wiped it, as ISO 9660 begins at byte 32768 and FAT at byte 0. A damaged descriptor still gives a volume, with its
-    /// label; [`Volume::file`] is what fails then.
+    /// Every volume of a supported format, ISO 9660 first. A medium can have both: ISO 9660 begins at byte 32768 and
+    /// FAT at byte 0, so that writing one need not erase the other. A damaged descriptor still gives a volume with its
+    /// label; [`Volume::file`] then fails.
     pub fn all(device: &mut (impl Read + Seek)) -> Result<Vec<Volume>, VolumeError> {
         let iso = iso9660::Volume::open(device)?.map(Volume::Iso9660);
         let fat = fat::Volume::open(device)?.map(Volume::Fat);
         Ok(iso.into_iter().chain(fat).collect())
     }
 
-    /// The name of its format.
+    /// The name of the format.
     pub fn format(&self) -> &'static str {
         match self {
             Volume::Iso9660(_) => "ISO 9660",
@@ -35,7 +36,7 @@ impl Volume {
         }
     }
 
-    /// Without trailing blanks; Joliet has one of its own.
+    /// The labels, without trailing blanks. A volume with Joliet has two.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         match self {
             Volume::Iso9660(volume) => volume.labels(),
@@ -45,7 +46,7 @@ impl Volume {
         .map(String::as_str)
     }
 
-    /// The content of the file at `path`, compared without regard to case. `None` when there is none.
+    /// The content of the file at `path`; names are compared without regard to case. `None` if there is no such file.
     pub fn file(
         &self,
         device: &mut (impl Read + Seek),

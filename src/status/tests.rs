@@ -89,7 +89,7 @@ fn frozen_renewal() {
     assert_eq!(serde_json::to_string(&node).unwrap(), json);
 }
 
-/// Version 1 may grow: a reader of today reads what is written tomorrow.
+/// Version 1 may get new items: a reader of today ignores items that it does not know.
 #[test]
 fn unknown_items_are_ignored() {
     let json = r#"{"version":1,"outcome":"absent","exit_code":0,"error":null,"origin":null,"payload_id":null,"name":null,"key_code":null,"steps":[],"later":[1]}"#;

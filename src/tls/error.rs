@@ -1,4 +1,4 @@
-//! Why there is no connection, in words. Decides nothing.
+//! Why a TLS connection failed, with messages that name the remedy. Never decides whether to trust a server.
 
 use std::fmt;
 use std::io;
@@ -9,12 +9,12 @@ use crate::certificate::{CertificateFacts, Oddity};
 use crate::shown::Printable;
 use crate::time::Timestamp;
 
-/// Why there is no connection.
+/// Why a TLS connection failed.
 #[derive(Debug)]
 pub enum TlsError {
     /// The server's certificate was refused.
     Refused(Box<Refused>),
-    /// The server broke off, or speaks no TLS that this program speaks.
+    /// The server broke off, or it does not speak a TLS version that this program speaks.
     Protocol(rustls::Error),
     /// The transport failed.
     Io(io::Error),
@@ -23,38 +23,38 @@ pub enum TlsError {
 /// A server certificate, and why it was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refused {
-    /// The certificate as it describes itself; `None` when it cannot be read.
+    /// The facts in the certificate, not verified. `None` if the certificate cannot be read.
     pub certificate: Option<CertificateFacts>,
-    /// Subject of the CA in the payload.
+    /// The subject of the payload's CA.
     pub ca: Printable,
-    /// What is wrong.
+    /// Why it was refused.
     pub reason: Reason,
 }
 
-/// What is wrong with a server's certificate.
+/// Why a server's certificate was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// It does not chain to the CA in the payload.
+    /// The certificate does not chain to the payload's CA.
     OtherCa,
-    /// It is for another name than the URL's.
+    /// The certificate is not for the name in the URL.
     OtherName(String),
-    /// It is not valid now.
+    /// The certificate is not valid now.
     NotNow(Timestamp),
-    /// It is valid at no moment of the payload's life.
+    /// The certificate is valid at no moment of the payload's life.
     NeverWithin(Timestamp, Timestamp),
-    /// One of the certificates that it chains through is not valid then.
+    /// A certificate between this one and the CA is not valid then.
     IntermediateValidity,
-    /// The CA in the payload itself is not valid then.
+    /// The payload's CA is not valid then; the first and last second of its validity.
     CaValidity(Timestamp, Timestamp),
-    /// It is not for servers.
+    /// The certificate is not for TLS servers.
     Purpose,
-    /// The program cannot use it, or one between it and the CA.
+    /// This program cannot use the certificate, or one between it and the CA.
     Odd(Oddity),
     /// Anything else.
     Other(String),
 }
 
-/// What a server says of a client certificate that it does not take (RFC 8446 §6.2).
+/// Whether the alert means that the server refuses the client certificate (RFC 8446 §6.2).
 pub fn about_certificates(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -69,7 +69,7 @@ pub fn about_certificates(alert: AlertDescription) -> bool {
     )
 }
 
-/// rustls hides its own errors in I/O errors.
+/// rustls wraps its own errors in I/O errors; unwrap them.
 impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> TlsError {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

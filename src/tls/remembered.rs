@@ -1,5 +1,6 @@
-//! Signatures that were found good. Whether a signature is good does not depend on the time, so a chain that is looked at
-//! again at another time costs no signature anew. Keeps digests, never keys; one connection remembers for itself alone.
+//! A cache of verified signatures. A signature's validity does not depend on the time. So when the same chain is
+//! verified for another time, its signatures need not be computed again. Each connection has its own cache. It keeps
+//! digests, and never a key.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,14 +8,14 @@ use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerifica
 
 use crate::digest::sha256;
 
-/// The most signatures that are remembered: those of a chain, looked at under several names.
+/// The size of the cache: enough for the signatures of a chain, also if several anchors are tried.
 const MOST: usize = 32;
 
-/// Digests of algorithm, key, message and signature, each found good.
+/// SHA-256 over algorithm, key, message and signature, for each signature that was verified.
 #[derive(Debug, Default)]
 pub(super) struct Remembered(Mutex<Vec<[u8; 32]>>);
 
-/// One of webpki's algorithms, which looks there first.
+/// One of webpki's algorithms, with the cache in front of it.
 #[derive(Debug)]
 pub(super) struct Remembering<'a> {
     pub(super) algorithm: &'static dyn SignatureVerificationAlgorithm,
@@ -25,7 +26,7 @@ impl SignatureVerificationAlgorithm for Remembering<'_> {
     fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
         let (key_kind, kind) = (self.algorithm.public_key_alg_id(), self.algorithm.signature_alg_id());
         let mut all = Vec::with_capacity(1024);
-        // With its length each, so that no two lists of parts read alike.
+        // Each part with its length, so that different lists of parts never give the same bytes.
         for part in [key_kind.as_ref(), kind.as_ref(), public_key, message, signature] {
             all.extend_from_slice(&part.len().to_be_bytes());
             all.extend_from_slice(part);
@@ -60,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it is asked. A signature is good that is the message turned round.
+    /// Counts its calls. A signature is valid if it is the message in reverse.
     #[derive(Debug)]
     struct Turned(AtomicUsize);
 
@@ -89,7 +90,7 @@ mod tests {
         remembering.verify_signature(b"key", b"abc", b"cba").unwrap();
         remembering.verify_signature(b"key", b"abc", b"cba").unwrap();
         assert_eq!(asked(), 1);
-        // What differs in anything is another one, also when the parts together read the same.
+        // A change in any part gives another digest, also if the concatenated parts are the same.
         for (at, (key, message, signature)) in [
             (&b"key"[..], &b"abc"[..], &b"cbb"[..]),
             (b"kez", b"abc", b"cba"),
@@ -104,7 +105,7 @@ mod tests {
             assert!(remembering.verify_signature(key, message, signature).is_err());
             assert_eq!(asked(), at + 2);
         }
-        // Another connection knows nothing of it.
+        // Another connection has its own cache.
         let other = Remembered::default();
         Remembering { algorithm: &TURNED, good: &other }.verify_signature(b"key", b"abc", b"cba").unwrap();
         assert_eq!(asked(), 8);

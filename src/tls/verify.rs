@@ -1,4 +1,4 @@
-//! Whether a server's certificate is one to trust at a time. Never opens a connection.
+//! Verifies a server's certificate for a given time or interval. Never opens a connection.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,24 +17,24 @@ use crate::certificate::{CertificateFacts, anchors, odd_key, oddity, words};
 use crate::payload::{CaCertificate, UrlHost};
 use crate::time::{Clock, Timestamp};
 
-/// How far a certificate's beginning may lie in the future: CAs and nodes do not agree on the second.
+/// How far in the future a certificate's validity may begin. The clocks of CAs and nodes differ.
 pub const SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// The most certificates that a server may send besides its own.
 const MAX_INTERMEDIATES: usize = 8;
 
-/// When the server's certificate, and each one between it and the CA, has to be valid.
+/// When the server's certificate and each certificate between it and the CA have to be valid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum When {
-    /// At some moment from the first to the last, all at the same one. For a probe, which carries no secret (design:
+    /// All at the same moment, somewhere from the first time to the last. For a probe, which carries no secret (design:
     /// clock).
     Within((Timestamp, Timestamp)),
-    /// Now; they may begin up to [`SKEW`] later.
+    /// Now; their validity may begin up to [`SKEW`] later.
     Now(Clock),
 }
 
 impl When {
-    /// First and last moment in question.
+    /// The first and the last moment that count.
     fn window(self) -> (Timestamp, Timestamp) {
         match self {
             When::Within(life) => life,
@@ -43,7 +43,7 @@ impl When {
     }
 }
 
-/// What rustls is told the time is. The verifier below looks at [`When`] itself.
+/// The time for rustls itself. [`Verifier`] does not use it: it uses [`When`].
 #[derive(Debug)]
 pub(super) struct Now(pub(super) When);
 
@@ -57,9 +57,9 @@ fn unix(at: Timestamp) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(at.as_secs()))
 }
 
-/// Checks what rustls' own verifier checks, with the same functions: path to the anchor, purpose, name, signatures.
-/// Beyond that it chooses the moment of the check, checks the anchor's own validity (webpki does not), and keeps what
-/// it refused for the error message, which an alert cannot carry.
+/// Checks the same as rustls' own verifier, with the same functions: path to the anchor, purpose, name, signatures. It
+/// also chooses the moment of the check, checks the anchor's own validity (webpki does not), and keeps the refused
+/// certificate for the error message.
 #[derive(Debug)]
 pub(super) struct Verifier {
     roots: RootCertStore,
@@ -67,7 +67,7 @@ pub(super) struct Verifier {
     host: String,
     when: When,
     provider: Arc<CryptoProvider>,
-    /// Signatures of the chain, for the second look at it.
+    /// Verified signatures of the chain, for later verifications of the same chain.
     good: Remembered,
     refused: OnceLock<Refused>,
 }
@@ -158,7 +158,7 @@ impl Verifier {
         path(&self.roots).or_else(|error| {
             let chain = std::iter::once(leaf).chain(intermediates).map(AsRef::as_ref);
             match anchors(self.ca.der(), chain) {
-                // The CA goes by another name that reads the same.
+                // A certificate writes the CA's name in another encoding of the same text.
                 Ok(roots) if roots.len() > 1 => path(&RootCertStore { roots }),
                 _ => Err(error),
             }
@@ -166,7 +166,7 @@ impl Verifier {
         verify_server_name(&parsed, name)
     }
 
-    /// The same error in the words of this program.
+    /// Turns rustls' error into this program's reason.
     fn reason(
         &self,
         leaf: &CertificateDer<'_>,
@@ -209,7 +209,8 @@ impl Verifier {
         }
     }
 
-    /// A signature of the handshake: it proves that the server has the key of its certificate.
+    /// Handles the result of a handshake signature, which proves that the server has the key of its certificate. If it
+    /// fails and the key is of an unsupported kind, keeps that reason for the error message.
     fn proved(
         &self,
         leaf: &CertificateDer<'_>,
@@ -224,7 +225,7 @@ impl Verifier {
     }
 }
 
-/// What rustls keeps of webpki's error, in the words of this program.
+/// This program's words for an error of webpki that rustls has wrapped.
 fn in_words(error: &CertificateError) -> &'static str {
     match error {
         CertificateError::BadEncoding => words(&webpki::Error::BadDer),
@@ -241,9 +242,10 @@ fn in_words(error: &CertificateError) -> &'static str {
     }
 }
 
-/// The moments that have to be tried. A path that is valid at some moment of the interval is valid at the first one at
-/// which all of its certificates have begun: the interval's own beginning, or that of a certificate. The first will do
-/// nearly always, so that no certificate is looked at for the others before.
+/// The moments that have to be tried. If a path is valid at any moment of the interval, it is valid at the earliest
+/// moment at which all its certificates have begun. That moment is the beginning of the interval or of a certificate.
+/// The beginning of the interval nearly always works, so the certificates are parsed for the other moments only if it
+/// fails.
 pub(crate) fn moments<'a>(
     from: Timestamp,
     to: Timestamp,
@@ -275,7 +277,7 @@ impl ServerCertVerifier for Verifier {
             Ok(()) => Ok(ServerCertVerified::assertion()),
             Err(found) => {
                 let (error, refused) = *found;
-                // Set once: a connection has one handshake.
+                // Never set before: a connection has only one handshake.
                 drop(self.refused.set(refused));
                 Err(error)
             }

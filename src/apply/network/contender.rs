@@ -1,5 +1,5 @@
-//! One link in the race: what has been done to it, what is being waited for, and what it can be used for by now. Knows
-//! nothing of the other links; the race tells it when it may take its static addresses.
+//! One link in the race: what was done to it, what it waits for, and what it can be used for now. Never looks at the
+//! other links: the race tells it when it may take its static addresses.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -20,14 +20,14 @@ use crate::payload::{HardwareAddress, HostName, Prefix};
 use crate::plan::LinkConfig;
 use crate::time::since_boot;
 
-/// How long a link with carrier has to show a sign of life before its static addresses are taken on trust: longer than
+/// How long a link with carrier has to show a sign of life before it gets its static addresses without one: longer than
 /// a second question takes, shorter than an operator's patience.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
-/// What a link can be used for. Each is a gain when it is there for the first time.
+/// What a link can be used for. Each way is a gain when it appears.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Way {
-    /// It has carrier, and nothing else was asked for.
+    /// The link has carrier, and the payload asks for nothing else.
     Bare,
     Static4,
     Static6,
@@ -42,40 +42,41 @@ impl Way {
 }
 
 pub(super) struct Contender {
-    /// Place of its entry in the plan.
+    /// Index of its entry in the plan.
     pub(super) entry: usize,
     pub(super) facts: LinkFacts,
-    /// What it can be used for by now.
+    /// What the link can be used for now.
     pub(super) ways: Vec<Way>,
-    /// How often it had the static configuration of its entry.
+    /// How often the link has had the static configuration of its entry.
     pub(super) turns: u32,
     asked: Asked,
     message: LinkMessage,
-    /// It was brought up.
+    /// The link was brought up.
     up: bool,
-    /// Since when packets can pass.
+    /// Since when packets can pass; `None`: they cannot.
     carrier: Option<Duration>,
     leased: Leased,
     probe: Option<Probe>,
-    /// Somebody answered here, or there is nobody to ask for.
+    /// A neighbour answered on this link, or there is no neighbour to ask for.
     alive: bool,
-    /// Its static configuration may be used here: it is on one link of an entry at a time.
+    /// The link may have the static configuration of its entry. Only one link of an entry has the static addresses at a
+    /// time.
     entitled: bool,
-    /// It is there.
+    /// The static configuration was applied.
     applied: bool,
     learned: Vec<Prefix>,
     advertised: UserOptions,
-    /// What was refused on this link; the others go on.
+    /// The error that ended the race for this link. The other links go on.
     trouble: Option<NetworkError>,
 }
 
-/// What all links of the race have in common.
+/// What the plan asks of this link.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub(super) config: LinkConfig,
-    /// Other links may be the one.
+    /// Other links may be the right one.
     pub(super) contested: bool,
-    /// The payload asks for any link, and not for this one.
+    /// The payload asks for any link with carrier, not for this one.
     pub(super) any: bool,
     pub(super) servers: Vec<IpAddr>,
     pub(super) hostname: Option<HostName>,
@@ -103,8 +104,8 @@ impl Contender {
         }
     }
 
-    /// Takes note of how the link is now, and does what follows from it. What the kernel refuses on one of several
-    /// links ends only that one's race.
+    /// Records the link's present state, and acts on it. If other links may be the right one and the kernel refuses
+    /// something on this link, the race ends for this link only.
     pub(super) fn tend(&mut self, message: LinkMessage, root: &Path, kernel: &mut Kernel) -> Result<(), NetworkError> {
         if let Some(name) = &message.name {
             self.facts.name = name.clone();
@@ -127,7 +128,7 @@ impl Contender {
                 self.trouble = Some(error);
                 self.leased.close();
                 self.probe = None;
-                // Another link is to have the addresses. Errors of the clean-up are ignored: the first one is the one to
+                // Another link gets the addresses. Errors of the clean-up are ignored: the first error is the one to
                 // report.
                 if self.entitled {
                     let _ = self.withdraw(kernel);
@@ -162,7 +163,7 @@ impl Contender {
                 if !self.entitled && !self.alive {
                     let probe = Probe::new(on.index, &self.message.address, config, &self.asked.servers, now);
                     self.probe = probe.map_err(|source| on.failed(NEIGHBOURS, source))?;
-                    // With nobody to ask for, a signal has to do.
+                    // Without a neighbour to ask for, carrier is enough.
                     self.alive = self.probe.is_none() && !self.is_doubtful();
                 }
             }
@@ -175,8 +176,8 @@ impl Contender {
         self.apply(kernel)
     }
 
-    /// Gives the link its static configuration, once it may have it. On the only link that is before there is carrier:
-    /// what the kernel refuses is said at once, and not after a wait for a cable.
+    /// Applies the static configuration once the link may have it. An only link may have it before there is carrier, so
+    /// that an error of the kernel is reported at once and not after a wait for a cable.
     fn apply(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
         let config = &self.asked.config;
         let on = On { index: self.facts.index, name: &self.facts.name };
@@ -205,7 +206,7 @@ impl Contender {
         }
     }
 
-    /// Takes note of the link's IPv6 addresses, of which nobody else tells.
+    /// Records the link's IPv6 addresses, as the kernel lists them.
     pub(super) fn addresses(&mut self, all: &[Address6], kernel: &mut Kernel) -> Result<(), NetworkError> {
         let mine = || all.iter().filter(|address| address.index == self.facts.index && address.global);
         let is_static = |address: &&Address6| self.asked.config.addresses.contains(&address.prefix);
@@ -227,12 +228,12 @@ impl Contender {
         Ok(())
     }
 
-    /// Takes note of name servers and search domains that a router advertised.
+    /// Records name servers and search domains that a router advertised.
     pub(super) fn advertised(&mut self, options: UserOptions) {
         self.advertised.merge(options);
     }
 
-    /// Does what it is time for, and hears what has come; returns when it is time again.
+    /// Does what is due, and reads what has arrived. Returns when something is due next.
     pub(super) fn drive(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
         Ok(self.bear(kernel, |link, kernel| link.work(buffer, kernel))?.flatten())
     }
@@ -268,8 +269,9 @@ impl Contender {
         .map(drop)
     }
 
-    /// Whether it may lead to the management controller and nowhere else: a USB link that the payload did not ask for by
-    /// itself. A link-local address is then no use, and silence no reason to believe in it.
+    /// Whether the link may lead to nothing but the management controller: a USB link to a single peer, where the
+    /// payload asks for any link. On such a link a link-local address is of no use, and the static configuration is not
+    /// given without a sign of life.
     fn is_doubtful(&self) -> bool {
         self.asked.any && self.facts.is_usb_peer()
     }
@@ -284,34 +286,34 @@ impl Contender {
         Ok(None)
     }
 
-    /// Since when the link has had carrier and waited for a sign of life.
+    /// Since when the link has had carrier and no sign of life; `None`: it does not wait for one.
     pub(super) fn waiting(&self) -> Option<Duration> {
         self.carrier.filter(|_| self.probe.is_some() && self.trouble.is_none() && !self.is_doubtful())
     }
 
-    /// Whether it has the static configuration of its entry.
+    /// Whether the link may have the static configuration of its entry.
     pub(super) fn holds(&self) -> bool {
         self.entitled
     }
 
-    /// Whether it can be used for anything.
+    /// Whether the link can be used for anything.
     pub(super) fn is_used(&self) -> bool {
         !self.ways.is_empty()
     }
 
-    /// Whether it would do for the static configuration of its entry.
+    /// Whether the link would do for the static configuration of its entry.
     pub(super) fn could_hold(&self) -> bool {
         self.alive && !self.entitled && self.carrier.is_some() && self.trouble.is_none()
     }
 
-    /// Gives the link its static configuration, whether somebody has answered or not.
+    /// Gives the link its static configuration, even if no neighbour has answered.
     pub(super) fn entitle(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
         (self.entitled, self.probe) = (true, None);
         self.turns = self.turns.saturating_add(1);
         self.bear(kernel, Contender::apply).map(drop)
     }
 
-    /// Takes the static addresses and routes away again: another link is to have them.
+    /// Takes the static addresses and routes away, because another link is to have them.
     pub(super) fn release(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
         self.alive = true;
         self.bear(kernel, Contender::withdraw).map(drop)
@@ -326,17 +328,17 @@ impl Contender {
         routes.and(addresses)
     }
 
-    /// Asks for more time when the lease is half over (RFC 2131 §4.4.5).
+    /// Asks the DHCP server for more time when the lease is half over (RFC 2131 §4.4.5).
     pub(super) fn renew(&mut self, now: Duration) {
         self.leased.renew(self.asker(), now);
     }
 
-    /// Whether it waits for more time from a DHCP server, or for another lease where there was one.
+    /// Whether the link waits for more time from a DHCP server, or for another lease after it lost one.
     pub(super) fn is_renewing(&self) -> bool {
         self.leased.is_renewing()
     }
 
-    /// `None`: an address that DHCP has no room for.
+    /// `None`: DHCP has no room for the link's hardware address.
     fn asker(&self) -> Option<Asker> {
         let mac = HardwareAddress::new(&self.message.address)?;
         Some(Asker { hardware: self.message.hardware, mac, hostname: self.asked.hostname.clone() })
@@ -346,10 +348,10 @@ impl Contender {
         self.leased.asking().into_iter().chain(self.probe.iter().flat_map(Probe::sockets))
     }
 
-    /// What the next stage may want to know.
+    /// The link as the hand-over describes it to the next stage.
     pub(super) fn applied(&self) -> AppliedLink {
         let mut config = self.asked.config.clone();
-        // Of a link that can be used, what it has; of one that cannot, what it was to have.
+        // For a usable link, what it has. For another, what it was to have.
         if !self.applied && self.is_used() {
             (config.addresses, config.routes) = (Vec::new(), Vec::new());
         }

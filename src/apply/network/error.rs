@@ -1,4 +1,4 @@
-//! Why there is no network, in words for whoever stands at the console. Acts on nothing.
+//! Says why there is no network, in words for an operator at the console. Never acts on an error.
 
 use std::fmt;
 use std::io;
@@ -15,56 +15,56 @@ use crate::payload::{HostName, InterfaceName, Prefix};
 /// Why there is no network.
 #[derive(Debug)]
 pub enum NetworkError {
-    /// No rtnetlink socket, or none that works.
+    /// An rtnetlink socket could not be opened, or failed.
     Netlink(RequestError),
-    /// The kernel did not do one thing.
+    /// The kernel did not carry out a request.
     Refused {
-        /// What, with its value: `address 10.0.0.5/24`.
+        /// What was asked for, with its value: `address 10.0.0.5/24`.
         what: String,
-        /// On which link.
+        /// The link.
         name: InterfaceName,
-        /// What the kernel said.
+        /// Why the request failed.
         source: RequestError,
     },
     /// A socket of one link failed.
     Socket {
-        /// What it was for.
+        /// What the socket was for.
         what: &'static str,
-        /// On which link.
+        /// The link.
         name: InterfaceName,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// Waiting failed.
+    /// Waiting for links failed.
     Wait(io::Error),
-    /// Another machine has the address that this one is given (RFC 4862 §5.4.5).
+    /// Another machine already uses the address of this one (RFC 4862 §5.4.5).
     Duplicate {
         /// The address.
         prefix: Prefix,
-        /// On which link.
+        /// The link.
         name: InterfaceName,
     },
     /// No link is usable.
     NoLink {
-        /// What became of each one; empty: there was none.
+        /// The state of each link that the payload asks for; empty: there is none.
         links: Vec<LinkReport>,
-        /// How long it was waited for.
+        /// How long this program waited for a link.
         waited: Duration,
     },
     /// resolv.conf cannot be written.
     ResolvConf {
-        /// The file that was to be written, symbolic links followed.
+        /// The file that was to be written, after following symbolic links.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// The kernel did not say which links there are.
+    /// The links could not be listed, or udevd could not be waited for.
     Facts(FactsError),
     /// The host name cannot be set.
     HostName {
         /// The name.
         name: HostName,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
 }

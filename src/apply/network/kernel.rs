@@ -1,4 +1,4 @@
-//! The kernel, asked to change one thing about one link. What is as it should be already is no error. Decides nothing.
+//! Asks the kernel to change one thing about one link. A change that is in place already is no error. Decides nothing.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::netlink::{Netlink, RequestError};
 use crate::payload::{InterfaceName, Prefix, Route};
 use crate::time::Deadline;
 
-/// A link, for the kernel and for people.
+/// A link: its index for the kernel, its name for people.
 #[derive(Clone, Copy)]
 pub(super) struct On<'a> {
     pub(super) index: u32,
@@ -21,7 +21,7 @@ pub(super) struct On<'a> {
 }
 
 impl On<'_> {
-    /// That a socket of this link failed, and what it was for.
+    /// The error of a socket on this link. `what` says what the socket was for.
     pub(super) fn failed(self, what: &'static str, source: io::Error) -> NetworkError {
         NetworkError::Socket { what, name: self.name.clone(), source }
     }
@@ -31,15 +31,15 @@ impl On<'_> {
 pub(super) struct Address6 {
     pub(super) index: u32,
     pub(super) prefix: Prefix,
-    /// Beyond the link.
+    /// Its scope is wider than the link.
     pub(super) global: bool,
     pub(super) tentative: bool,
-    /// Another machine has it.
+    /// Another machine has the address.
     pub(super) duplicate: bool,
 }
 
-/// The kernel answers at once. Should it not, that is a fault and not a reason to wait, so that this is no deadline of
-/// the boot's.
+/// The kernel answers at once. If it does not, that is a fault, and more time would not help. So this limit does not
+/// depend on the boot's deadline.
 const ANSWER: Duration = Duration::from_secs(10);
 
 pub(super) struct Kernel {
@@ -64,7 +64,7 @@ impl Kernel {
             Answer::Address { index, prefix: Some(prefix), flags, scope } => Some(Address6 {
                 index,
                 prefix,
-                // RT_SCOPE_SITE is that of fec0::/10, which QEMU's own network has.
+                // fec0::/10 has RT_SCOPE_SITE. QEMU's user network uses it.
                 global: scope < RT_SCOPE_LINK,
                 tentative: flags & IFA_F_TENTATIVE != 0,
                 duplicate: flags & IFA_F_DADFAILED != 0,
@@ -84,7 +84,7 @@ impl Kernel {
         self.ask(on, &request, || "bringing the link up".to_owned()).map(drop)
     }
 
-    /// An address that is there already is as good as one that was added, if it is the same on the same link.
+    /// Adds an address. An address that is there already is no error, if it is the same address on the same link.
     pub(super) fn address(&mut self, on: On<'_>, prefix: Prefix, lifetime: Option<u32>) -> Result<(), NetworkError> {
         let what = || format!("address {prefix}");
         let request = Request::AddAddress { index: on.index, prefix, lifetime };
@@ -107,7 +107,7 @@ impl Kernel {
         }
     }
 
-    /// An address that is gone already is as good as one that was taken away.
+    /// Removes an address. An address that is gone already is no error.
     pub(super) fn forget(&mut self, on: On<'_>, prefix: Prefix) -> Result<(), NetworkError> {
         let request = Request::DropAddress { index: on.index, prefix };
         match self.ask(on, &request, || format!("taking address {prefix} away")) {
@@ -118,13 +118,13 @@ impl Kernel {
         }
     }
 
-    /// `leased`: the address that it was given with.
+    /// Sets a route. `leased`: the address of the lease that the route came with.
     pub(super) fn route(&mut self, on: On<'_>, route: &Route, leased: Option<IpAddr>) -> Result<(), NetworkError> {
         let request = Request::SetRoute { index: on.index, route: route.clone(), leased };
         self.ask(on, &request, || describe(route)).map(drop)
     }
 
-    /// A route that is gone already, maybe with its address, is as good as one that was taken away.
+    /// Removes a route. A route that is gone already, maybe with its address, is no error.
     pub(super) fn drop_route(&mut self, on: On<'_>, route: &Route, leased: Option<IpAddr>) -> Result<(), NetworkError> {
         let request = Request::DropRoute { index: on.index, route: route.clone(), leased };
         match self.ask(on, &request, || format!("taking {} away", describe(route))) {
@@ -142,18 +142,18 @@ impl Kernel {
     }
 }
 
-/// What the kernel is told before the link goes up, so that IPv6 is usable soon. A kernel without IPv6 has no such
-/// files, and says so when it is given an address; without one, no advertisement comes, and the report says that.
+/// Prepares the kernel before the link goes up, so that IPv6 is usable soon. Errors are ignored. A kernel without IPv6
+/// does not have these files: it refuses a static address later, and the report says when no router advertisement came.
 pub(super) fn before_ipv6(root: &Path, name: &InterfaceName, slaac: bool) {
     let folder = root.join("proc/sys/net/ipv6/conf").join(name.as_str());
-    // Where the addresses are static, whoever sends advertisements is not to add routes beside the payload's: the files
-    // for the next stage say the same.
+    // With static addresses, router advertisements must not add routes beside the payload's. The files for the next
+    // stage say the same.
     let advertisements: &[_] = if slaac { &[("accept_ra", "1"), ("autoconf", "1")] } else { &[("accept_ra", "0")] };
     for (file, value) in [
         ("disable_ipv6", "0"),
-        // Not up to a second at random before the first solicitation and before each duplicate address detection:
-        // RFC 4861 §6.3.7 has it against a thousand hosts that start on one link in the same moment; a router answers
-        // them all with one advertisement.
+        // No random wait of up to a second before the first solicitation and before each duplicate address detection.
+        // RFC 4861 §6.3.7 wants the wait because many hosts may start on one link at the same moment. A router answers
+        // a thousand hosts with one advertisement.
         ("router_solicitation_delay", "0"),
     ]
     .iter()

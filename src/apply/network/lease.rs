@@ -1,7 +1,8 @@
-//! What a link gets by DHCP: the questions, the lease, and what of it the kernel has. Decides nothing about other links.
+//! What a link gets by DHCP: the questions, the lease, and the parts of the lease that the kernel has. Never decides
+//! anything about other links.
 //!
-//! A DHCP server is whoever answers on the link. What it gives is used as far as the kernel takes it; the payload's own
-//! routes and MTU go before it.
+//! Nobody vouches for a DHCP server: any machine on the link may answer. Its lease is used as far as the kernel accepts
+//! it. The payload's own routes and MTU take precedence.
 
 use std::time::Duration;
 
@@ -15,21 +16,21 @@ use crate::payload::{Prefix, Route};
 use crate::plan::LinkConfig;
 use crate::time::since_boot;
 
-/// A link's lease, or its way to one.
+/// A link's lease, or the attempt to get one.
 #[derive(Default)]
 pub(super) struct Leased {
-    /// Open before the link is up, so that no packet can be missed.
+    /// Opened before the link goes up, so that no packet is missed.
     socket: Option<Socket>,
-    /// At work since there is carrier, until there is a lease.
+    /// The client, while it asks for a lease.
     client: Option<Client>,
-    /// What the client said last.
+    /// The client's last state in words.
     state: Option<String>,
     lease: Option<Lease>,
     /// Routes of the lease that the kernel has.
     routes: Vec<Route>,
-    /// There was a lease, and it is to go on, or another one is to follow.
+    /// There was a lease, which is to be extended or replaced.
     renewing: bool,
-    /// What came with the lease and is not used, and why.
+    /// What came with the lease and is not used, with the reason.
     unused: Vec<String>,
 }
 
@@ -37,10 +38,10 @@ pub(super) struct Leased {
 pub(super) struct Onto<'a> {
     pub(super) on: On<'a>,
     pub(super) config: &'a LinkConfig,
-    /// Whether the payload's own routes are there.
+    /// Whether the payload's own routes are set.
     pub(super) applied: bool,
     pub(super) mtu: u32,
-    /// Hardware address of everybody on the link.
+    /// The link's broadcast hardware address.
     pub(super) broadcast: &'a [u8],
     /// Why a link-local address is of no use on this link.
     pub(super) no_link_local: Option<&'static str>,
@@ -52,19 +53,20 @@ impl Leased {
         Ok(())
     }
 
-    /// Asks, unless there is a lease: a link that flaps keeps it. Some do when their MTU is set.
+    /// Starts to ask for a lease, unless there is one: a link that loses carrier for a moment keeps its lease. Some
+    /// links lose carrier when their MTU is set.
     pub(super) fn begin(&mut self, asker: Option<Asker>, now: Duration) {
         if self.socket.is_some() && self.lease.is_none() {
             self.client = asker.map(|asker| Client::new(asker, random(), now));
         }
     }
 
-    /// Nobody can be asked now.
+    /// Stops asking while the link has no carrier.
     pub(super) fn pause(&mut self) {
         self.client = None;
     }
 
-    /// Nobody is to be asked any more.
+    /// Stops asking for good.
     pub(super) fn close(&mut self) {
         (self.socket, self.client) = (None, None);
     }
@@ -73,7 +75,7 @@ impl Leased {
         self.lease.as_ref()
     }
 
-    /// Asks for more time when the lease is half over (RFC 2131 §4.4.5).
+    /// Asks the DHCP server for more time when the lease is half over (RFC 2131 §4.4.5).
     pub(super) fn renew(&mut self, asker: Option<Asker>, now: Duration) {
         if let Some(lease) = &self.lease
             && self.client.is_none()
@@ -84,17 +86,17 @@ impl Leased {
         }
     }
 
-    /// Whether it waits for more time from a server, or for another lease where there was one.
+    /// Whether the client waits for more time from a server, or for another lease after it lost one.
     pub(super) fn is_renewing(&self) -> bool {
         self.renewing && self.client.is_some()
     }
 
-    /// The socket that answers come on, while somebody is asked.
+    /// The socket on which answers arrive; `None` while no server is asked.
     pub(super) fn asking(&self) -> Option<&Socket> {
         self.socket.as_ref().filter(|_| self.client.is_some())
     }
 
-    /// Does what it is time for, and hears what has come; returns when it is time again.
+    /// Does what is due, and reads what has arrived. Returns when something is due next.
     pub(super) fn ask(
         &mut self,
         onto: &Onto<'_>,
@@ -121,7 +123,8 @@ impl Leased {
                 self.take(lease, onto, kernel)?;
                 return Ok(None);
             }
-            // RFC 2131 §4.4.5: whoever is refused, or was not heard before the end, begins again without the address.
+            // RFC 2131 §4.4.5: a client that is refused, or has no answer when the lease ends, begins again without the
+            // address.
             Some(Event::Refused) => self.lose(onto.on, kernel)?,
             None if self.lease.as_ref().is_some_and(|lease| since_boot() >= lease.ends_at()) => {
                 self.lose(onto.on, kernel)?;
@@ -131,7 +134,7 @@ impl Leased {
         Ok(Some(poll.wake))
     }
 
-    /// Takes away what came with the lease.
+    /// Removes the address and the routes of the lease.
     fn lose(&mut self, on: On<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
         let routes = std::mem::take(&mut self.routes);
         let Some(lease) = self.lease.take() else { return Ok(()) };
@@ -151,8 +154,7 @@ impl Leased {
             return Ok(());
         }
         kernel.address(on, lease.address, Some(lease.seconds))?;
-        // Whoever set up that server has other machines in mind, too: what does not fit this one is reported, and not
-        // used.
+        // A DHCP server may be set up for other machines as well. What does not fit this one is reported and not used.
         let mut unused = Vec::new();
         let mut may = |done: Result<(), NetworkError>| match done {
             Err(error @ NetworkError::Refused { source: RequestError::Refused { .. }, .. }) => {
@@ -161,8 +163,8 @@ impl Leased {
             }
             other => other.map(|()| true),
         };
-        // The payload's word goes before the server's, and an MTU that is right already is not set: it may cost the
-        // link its carrier.
+        // The payload's MTU takes precedence over the server's. An MTU that is right already is not set: setting it may
+        // cost the link its carrier.
         match (config.mtu, lease.mtu) {
             (None, Some(mtu)) if !config.allows_mtu(mtu) => {
                 self.unused.push(format!("MTU {mtu} of the DHCP server is not used, IPv6 needs 1280"));
@@ -172,11 +174,11 @@ impl Leased {
         }
         let fixed = if onto.applied { config.routes.as_slice() } else { &[] };
         let (wanted, leased) = (routes(&lease, fixed), Some(lease.address.address()));
-        // What the server does not give any more.
+        // Routes that the server does not give any more.
         let (mut there, gone): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.routes).into_iter().partition(|route| wanted.contains(route));
         gone.iter().try_for_each(|route| kernel.drop_route(on, route, leased))?;
-        // Those that are there since the lease was new would, set again, take the place of another link's.
+        // A route that is set already is not set again: it would take the place of another link's route.
         for route in wanted {
             if !there.contains(&route) && may(kernel.route(on, &route, leased))? {
                 there.push(route);
@@ -188,14 +190,15 @@ impl Leased {
         Ok(())
     }
 
-    /// Gives the routes of the lease the metric that systemd-networkd gives them, which then takes them for its own.
+    /// Gives the routes of the lease the metric that systemd-networkd gives such routes, so that networkd takes them
+    /// for its own.
     pub(super) fn settle(&mut self, on: On<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
         let Some(lease) = &self.lease else { return Ok(()) };
         let leased = Some(lease.address.address());
         for route in self.routes.iter_mut().filter(|route| route.metric.is_none()) {
             let settled = Route { metric: METRIC, ..route.clone() };
-            // To the kernel a route without a metric is the one with the least. Each is there once and the one without is
-            // there, so that it is the one that goes.
+            // To the kernel, a request without a metric means the route with the smallest metric. The route without a
+            // metric still exists here, so the request removes that one.
             if kernel.route(on, &settled, leased).is_ok() {
                 kernel.drop_route(on, route, leased)?;
                 *route = settled;
@@ -204,23 +207,24 @@ impl Leased {
         Ok(())
     }
 
-    /// For people.
+    /// The client's last state in words.
     pub(super) fn state(&self) -> Option<&String> {
         self.state.as_ref()
     }
 
-    /// What came with the lease and is not used, for people.
+    /// What came with the lease and is not used, with the reason, in words.
     pub(super) fn unused(&self) -> &[String] {
         &self.unused
     }
 }
 
-/// The routes that a lease brings, each once, ways to gateways first; the payload's go before them.
+/// The routes of a lease, each once, routes to gateways first. A route of the payload to the same destination takes
+/// precedence.
 fn routes(lease: &Lease, fixed: &[Route]) -> Vec<Route> {
     let on_link = || lease.routes.iter().filter(|route| route.gateway.is_none());
     let mut routes: Vec<Route> = on_link().cloned().collect();
     for gateway in lease.routes.iter().filter_map(|route| route.gateway) {
-        // A gateway outside the network, as clouds with /32 leases have it, is on the link all the same.
+        // A gateway outside the lease's network is on the link all the same. Clouds with /32 leases have such gateways.
         let reached = lease.address.contains(gateway) || on_link().any(|route| route.destination.contains(gateway));
         if !reached && let Some(destination) = Prefix::new(gateway, 32) {
             routes.push(Route { destination, gateway: None, metric: None });
@@ -246,7 +250,8 @@ const METRIC: Option<u32> = Some(1024);
 
 const DHCP: &str = "asking for an address by DHCPv4";
 
-/// For transaction numbers and jitter, which are no secrets: without randomness the time will do.
+/// Random bytes for transaction numbers and jitter. They are no secrets, so the time will do where there is no
+/// randomness.
 fn random() -> [u8; 8] {
     let mut random = [0; 8];
     if aws_lc_rs::rand::fill(&mut random).is_err() {
@@ -288,11 +293,11 @@ mod tests {
         for given in [&[way.clone(), default.clone()][..], &[default.clone(), way.clone()], from_ref(&default)] {
             assert_eq!(routes(&lease("203.0.113.7/32", given), &[]), want, "{given:?}");
         }
-        // A wider way will do, and so does the address' own network.
+        // A wider route will do, and so does the address' own network.
         let wide = route("172.31.0.0/16", None);
         assert_eq!(routes(&lease("203.0.113.7/32", &[default.clone(), wide.clone()]), &[]), [wide, default.clone()]);
         assert_eq!(routes(&lease("172.31.1.7/24", from_ref(&default)), &[]), from_ref(&default));
-        // The payload's go before them.
+        // The payload's routes take precedence.
         let mine = [route("0.0.0.0/0", Some("203.0.113.1"))];
         assert_eq!(routes(&lease("203.0.113.7/32", &[default]), &mine), [way]);
     }

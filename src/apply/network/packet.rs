@@ -1,4 +1,4 @@
-//! Packet sockets of one link, never waited for. Knows no protocol but its number.
+//! Packet sockets of one link. Never waits, and never looks into a packet.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,11 +14,11 @@ pub(super) const ETH_P_IP: u16 = 0x0800;
 pub(super) const ETH_P_ARP: u16 = 0x0806;
 pub(super) const ETH_P_IPV6: u16 = 0x86dd;
 
-/// Longer than any packet that anybody here reads; what is longer is cut, and then refused by who reads it.
+/// Longer than any packet that this program reads. A longer packet is cut, and its decoder then refuses it.
 pub(super) const BUFFER: usize = 4096;
 
-/// So many packets of a link are read before its neighbours in the race are looked at again: one that is flooded must
-/// not hold up the others.
+/// The most packets of one link that are read before the other links get their turn: a flooded link must not delay the
+/// others.
 pub(super) const AT_ONCE: usize = 64;
 
 pub(super) struct Socket {
@@ -32,7 +32,8 @@ impl Socket {
         Ok(Socket { fd: sys::packet_socket(index, protocol)?, index, protocol })
     }
 
-    /// Without carrier or room the packet is lost, as any may be on the way: whoever sends asks again.
+    /// Sends a packet. Without carrier or buffer space the packet is lost. That is no error: packets get lost on the
+    /// way as well, so callers ask again.
     pub(super) fn send(&self, to: &[u8], packet: &[u8]) -> io::Result<()> {
         match sys::send_packet(&self.fd, self.index, self.protocol, to, packet) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS | libc::EAGAIN)) => Ok(()),
@@ -40,13 +41,13 @@ impl Socket {
         }
     }
 
-    /// The next packet that is there.
+    /// The next packet that has arrived; `None` when there is none.
     pub(super) fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
         loop {
             match recv(self.fd.as_raw_fd(), buffer, MsgFlags::empty()) {
                 Ok(length) => return Ok(buffer.get(..length)),
                 Err(Errno::EAGAIN) => return Ok(None),
-                // The link went down: that is for netlink to tell, and the error is told once only.
+                // ENETDOWN: the link went down. The kernel says so once here, and netlink reports it as well.
                 Err(Errno::EINTR | Errno::ENETDOWN) => {}
                 Err(errno) => return Err(errno.into()),
             }

@@ -1,5 +1,5 @@
-//! Asks whether anybody is there: the neighbours that a static address would be used with. Where several links may be
-//! the one, a link that nobody answers on must not get the address. Decides nothing.
+//! Asks for the neighbours that a static address would be used with (ARP, neighbour discovery). Where several links may
+//! be the right one, the address must not go to a link on which no neighbour answers. Decides nothing.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,13 +9,13 @@ use super::packet::{AT_ONCE, ETH_P_ARP, ETH_P_IPV6, Socket};
 use crate::neighbour;
 use crate::plan::LinkConfig;
 
-/// Between two rounds of questions.
+/// The time between two rounds of questions.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Questions on one link, and the sockets that hear the answers.
+/// Questions on one link, and the sockets on which the answers arrive.
 pub(super) struct Probe {
     mac: [u8; 6],
-    /// Our address that the question comes from, and whom it asks for.
+    /// Our address that a question comes from, and the address that it asks for.
     questions: Vec<(IpAddr, IpAddr)>,
     arp: Socket,
     nd: Socket,
@@ -23,7 +23,8 @@ pub(super) struct Probe {
     next: Duration,
 }
 
-/// Who is on the link with a static address, as far as the payload says: gateways, name servers, EST servers.
+/// The addresses on the link that the payload names: gateways, name servers, EST servers. Each stands behind our
+/// address to ask from.
 fn questions(config: &LinkConfig, servers: &[IpAddr]) -> Vec<(IpAddr, IpAddr)> {
     let gateways = config.routes.iter().filter_map(|route| route.gateway);
     let mut all = Vec::new();
@@ -38,7 +39,7 @@ fn questions(config: &LinkConfig, servers: &[IpAddr]) -> Vec<(IpAddr, IpAddr)> {
 }
 
 impl Probe {
-    /// `None`: there is nobody to ask for, or the link speaks no Ethernet.
+    /// `None`: there is no neighbour to ask for, or the link is not Ethernet.
     pub(super) fn new(
         index: u32,
         mac: &[u8],
@@ -55,7 +56,7 @@ impl Probe {
         Ok(Some(Probe { mac, questions, arp, nd, rounds: 0, next: now }))
     }
 
-    /// Asks, when it is time to; returns when it is time again.
+    /// Sends the questions when they are due. Returns when they are due next.
     pub(super) fn poll(&mut self, now: Duration) -> io::Result<Duration> {
         if now >= self.next {
             for (from, target) in &self.questions {
@@ -76,7 +77,7 @@ impl Probe {
         Ok(self.next)
     }
 
-    /// Whether one of those who were asked for has answered.
+    /// Whether a neighbour that was asked for has answered.
     pub(super) fn heard(&self, buffer: &mut [u8]) -> io::Result<bool> {
         let asked = |from: IpAddr| self.questions.iter().any(|(_, target)| *target == from);
         for _ in 0..AT_ONCE {
@@ -123,7 +124,7 @@ mod tests {
             [(mine.0, ip("192.0.2.1")), (mine.1, ip("2001:db8::53")), (mine.0, ip("192.0.2.7"))]
         );
         assert_eq!(questions(&LinkConfig::default(), &[ip("192.0.2.7")]), []);
-        // An address alone, and the way to its gateway.
+        // A /32 address, and a route to its gateway.
         let route = |to: &str, via: Option<&str>| Route {
             destination: Prefix::parse(to).unwrap(),
             gateway: via.map(ip),

@@ -1,5 +1,6 @@
-//! Several links at once: whichever the payload wants is brought up and tended, and the first that can be used is used,
-//! so that a dead one never delays a live one. Waits in one place, for everything at the same time, until a deadline.
+//! Brings up all links that the payload wants at the same time, and uses the first that works, so that a dead link
+//! never delays a live one. Waits in one place, for all links at once, until a deadline. Never touches a link that the
+//! plan does not want.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -21,12 +22,12 @@ use crate::smbios::HostInterface;
 use crate::sys;
 use crate::time::{Deadline, since_boot};
 
-/// udevd is waited for this long for each link, so that it can still give it its name.
+/// How long udevd may take to name a link. After that the link is used under the name that it has.
 const UDEV_WAIT: Duration = Duration::from_secs(10);
-/// After this long without a usable link the console is told why, and then again each time it has doubled.
+/// After this long without a usable link the console is told why. It is told again each time that the wait has doubled.
 const NOTICE: Duration = Duration::from_secs(5);
 
-/// The links of a plan, from their first sight until the hand-over.
+/// The links of a plan, from their first appearance until the hand-over.
 pub struct Race<'a> {
     plan: &'a NetworkPlan,
     hostname: Option<&'a HostName>,
@@ -37,46 +38,47 @@ pub struct Race<'a> {
     udev: Udev,
     /// Links that udevd has not named yet.
     unnamed: Vec<Unnamed>,
-    /// Ways to the management controller, by SMBIOS.
+    /// The interfaces that lead to the management controller, according to SMBIOS.
     controllers: Vec<HostInterface>,
-    /// Links that are not tried because they lead there, and the entry that would want them.
+    /// Links that are not tried because they lead to the management controller, each with the plan's entry that would
+    /// want it.
     left: Vec<(usize, LinkFacts)>,
     contenders: Vec<Contender>,
-    /// What can be used, in the order in which it could.
+    /// Everything that can be used, in the order in which it became usable.
     gains: Vec<(u32, Way)>,
-    /// Links that could be used when one more was asked for, so that they are of no use, as it seems.
+    /// Links that were usable when the caller asked for one more. It seems that they do not lead to a server.
     tried: Vec<u32>,
     buffer: Vec<u8>,
 }
 
-/// A link that the plan wants and udevd has not named yet.
+/// A link that the plan wants and that udevd has not named yet.
 struct Unnamed {
-    /// Place of its entry in the plan.
+    /// Index of its entry in the plan.
     entry: usize,
     facts: LinkFacts,
-    /// Since when it has been seen.
+    /// When the link was first seen.
     since: Duration,
 }
 
-/// What a look is for.
+/// The purpose of a look at the links.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// One more way to the servers.
+    /// To find one more way to the servers.
     Gain,
-    /// To keep what there is. Links that are not used yet are left as they are: they would set their routes in the place
-    /// of those that are in use.
+    /// To keep what is in use. Links that are not in use are left as they are: they would put their routes in the place
+    /// of routes that are in use.
     Keep,
 }
 
 impl Look {
-    /// Whether it drives this link.
+    /// Whether this look drives the link.
     fn concerns(self, link: &Contender) -> bool {
         self == Look::Gain || link.is_renewing()
     }
 }
 
 impl<'a> Race<'a> {
-    /// Brings nothing up yet.
+    /// Opens the sockets. Brings up no link yet.
     pub fn new(
         plan: &'a NetworkPlan,
         hostname: Option<&'a HostName>,
@@ -87,7 +89,7 @@ impl<'a> Race<'a> {
             hostname,
             root,
             begun: since_boot(),
-            // Opened before any link goes up: no change after that can be missed.
+            // Opened before any link goes up, so that no change is missed.
             news: Netlink::open(GROUP_LINK | GROUP_IPV6_ADDRESS | GROUP_ND_OPTIONS).map_err(NetworkError::Netlink)?,
             kernel: Kernel::open()?,
             udev: Udev::watch(root).map_err(NetworkError::Facts)?,
@@ -101,8 +103,8 @@ impl<'a> Race<'a> {
         })
     }
 
-    /// Waits until there is one more thing that can be used: the first link, a second one, or a second address of the
-    /// first. False when the deadline passed before. `notice` is told when it takes long.
+    /// Waits until one more thing can be used: the first link, a second link, or a second address of the first. Returns
+    /// false when the deadline passes before that. `notice` is called when it takes long.
     pub fn next(&mut self, deadline: Deadline, notice: &mut dyn FnMut(&[LinkReport])) -> Result<bool, NetworkError> {
         let mut noticed = (since_boot(), NOTICE);
         self.tried = self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect();
@@ -127,21 +129,21 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Renews what leases are half over, as long as their servers answer by the deadline.
+    /// Renews the leases that are half over, as far as their servers answer by the deadline.
     pub fn renew(&mut self, deadline: Deadline) -> Result<(), NetworkError> {
         let now = since_boot();
         self.contenders.iter_mut().for_each(|link| link.renew(now));
         loop {
             let wake = self.look(Look::Keep)?;
             if !self.contenders.iter().any(Contender::is_renewing) || deadline.expired() {
-                // The server may have other name servers to tell than last time.
+                // The server may name other name servers than last time.
                 return self.name_servers();
             }
             self.wait(Look::Keep, wake.map_or(deadline, |wake| deadline.at(wake)))?;
         }
     }
 
-    /// What became of each link, in the plan's order.
+    /// The state of each link, in the plan's order.
     pub fn report(&self) -> Vec<LinkReport> {
         let unnamed = self.unnamed.iter().map(|link| (link.entry, LinkReport::untouched(&link.facts, Carrier::Udev)));
         let left = self.left.iter().map(|(entry, link)| (*entry, LinkReport::untouched(link, Carrier::Controller)));
@@ -156,18 +158,18 @@ impl<'a> Race<'a> {
         NetworkError::NoLink { links: self.report(), waited: since_boot().saturating_sub(self.begun) }
     }
 
-    /// The end of the race: no link is to take another's place any more, and the routes of leases are left as the next
-    /// stage would make them.
+    /// Ends the race. No link takes another link's place any more, and the routes of leases are left as the next stage
+    /// would make them.
     pub fn settle(&mut self) -> Result<(), NetworkError> {
         self.contenders.iter_mut().try_for_each(|link| link.settle(&mut self.kernel))
     }
 
-    /// What can be used now: for the hand-over.
+    /// The network that can be used now, for the hand-over.
     pub fn network(&mut self) -> Result<Network, NetworkError> {
         self.look(Look::Keep)?;
         let mut links: Vec<(usize, AppliedLink)> = Vec::new();
         for link in self.contenders.iter().filter(|link| link.is_used()) {
-            // The link that could be used last is the one that the check-in went over.
+            // The link that became usable last is the one that the check-in went over.
             let last = self.gains.iter().rposition(|(index, _)| *index == link.facts.index);
             links.push((last.unwrap_or(0), link.applied()));
         }
@@ -180,11 +182,11 @@ impl<'a> Race<'a> {
         Ok(Network { links: links.into_iter().map(|(_, link)| link).collect(), idle })
     }
 
-    /// Looks at everything once, and does what follows from it; returns when it is time to look again.
+    /// Looks at everything once, and acts on it. Returns when to look again.
     fn look(&mut self, look: Look) -> Result<Option<Duration>, NetworkError> {
         self.udev.drain();
         for answer in self.news.news().map_err(NetworkError::Netlink)? {
-            // A router advertisement's name servers are told once, and cannot be asked for.
+            // The kernel reports the name servers of a router advertisement once, and cannot be asked for them later.
             if let Answer::UserOptions(body) = answer
                 && let Some(options) = neighbour::user_options(&body)
                 && let Some(link) = self.contenders.iter_mut().find(|link| link.facts.index == options.index)
@@ -220,7 +222,7 @@ impl<'a> Race<'a> {
         Ok(wakes.into_iter().min())
     }
 
-    /// Lets a link in when the plan wants it and udevd is done with it; else says when to look again.
+    /// Admits a link that the plan wants and that udevd is done with. Otherwise returns when to look again.
     fn join(&mut self, message: &LinkMessage) -> Option<Duration> {
         let link = facts::link_facts(message, self.root, &self.controllers)?;
         let Some((entry, wanted)) = (0..).zip(&self.plan.links).find(|(_, entry)| entry.wants(&link)) else {
@@ -249,7 +251,7 @@ impl<'a> Race<'a> {
         None
     }
 
-    /// Keeps in mind, for the report, a link that is not tried because it leads to the management controller.
+    /// Remembers, for the report, a link that is not tried because it leads to the management controller.
     fn leave(&mut self, link: LinkFacts) {
         let any = self.plan.links.iter().position(|entry| entry.matching == Match::AnyWithCarrier);
         if let Some(entry) = any.filter(|_| link.controller) {
@@ -258,12 +260,12 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Gives each entry's static configuration to the first of its links that shows a sign of life. When nothing else can
-    /// be used and nobody has answered for a while, the most wanted link with carrier gets it, unless another link of its
-    /// entry has it: a neighbour that keeps silent is no proof of a dead link.
+    /// Gives each entry's static configuration to the first of the entry's links that shows a sign of life. If no new
+    /// link is usable and no neighbour has answered for a while, the most wanted link with carrier gets its
+    /// configuration, unless another link of the entry has it: a silent neighbour does not prove a dead link.
     fn entitle(&mut self) -> Result<Option<Duration>, NetworkError> {
         for entry in self.entries() {
-            // The kernel may refuse it on one of them, and then the next has its turn.
+            // The kernel may refuse the configuration on one link. Then the next link gets its turn.
             while !self.contenders.iter().any(|link| link.entry == entry && link.holds())
                 && let Some(link) = next_in_turn(&mut self.contenders, entry)
             {
@@ -285,7 +287,8 @@ impl<'a> Race<'a> {
         Ok(None)
     }
 
-    /// Where a link has been used with its entry's static configuration and another one would do, it is that one's turn.
+    /// Moves an entry's static configuration on to the next link that would do, if the link that has it was of no use.
+    /// Returns whether any was moved.
     fn pass_on(&mut self) -> Result<bool, NetworkError> {
         let mut passed = false;
         for entry in self.entries() {
@@ -308,7 +311,7 @@ impl<'a> Race<'a> {
     }
 
     fn gained(&mut self) -> bool {
-        // What is gone may come again, and is a gain then.
+        // A way that was lost may come back, and is a gain then.
         let has = |index: u32, way: Way| {
             self.contenders.iter().any(|link| link.facts.index == index && link.ways.contains(&way))
         };

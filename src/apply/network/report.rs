@@ -1,4 +1,4 @@
-//! What became of each link, in one line each: what an operator looks at when there is no network.
+//! Says in one line each what became of the links, for an operator without a network. Never asks the kernel.
 
 use std::fmt;
 
@@ -9,42 +9,43 @@ use crate::payload::{DriverName, InterfaceName};
 /// One link that was tried.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkReport {
-    /// Its name now.
+    /// Its present name.
     pub name: InterfaceName,
     /// Its kernel driver; `None` for virtual links.
     pub driver: Option<DriverName>,
-    /// What stands between the link and its use.
+    /// Whether packets can pass, and if not, why.
     pub carrier: Carrier,
-    /// Packets received since the link was made.
+    /// Packets received since the link was created.
     pub received: u64,
-    /// What was tried on it and what came of that, each in a few words.
+    /// What was tried on the link and with what result, in a few words each.
     pub tried: Vec<String>,
 }
 
 impl LinkReport {
-    /// Of a link that was left alone, and why.
+    /// A report on a link that was not touched. `carrier` says why.
     pub(super) fn untouched(link: &LinkFacts, carrier: Carrier) -> LinkReport {
         LinkReport { name: link.name.clone(), driver: link.driver.clone(), carrier, received: 0, tried: Vec::new() }
     }
 }
 
-/// How far the link itself has come.
+/// Whether packets can pass on a link, and if not, why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carrier {
-    /// udevd has not named it yet, so it was not touched.
+    /// udevd has not named the link yet, so the link was not touched.
     Udev,
-    /// SMBIOS says that it leads to the management controller, so it is not one of any.
+    /// SMBIOS says that the link leads to the management controller, so a payload that wants any link does not get this
+    /// one.
     Controller,
-    /// No signal from the other end.
+    /// The link has no signal from the other end.
     None,
-    /// A signal, but something (802.1X, a bond without ports) holds packets back.
+    /// The link has a signal, but something (802.1X, a bond without ports) holds packets back.
     Dormant,
     /// Packets can pass.
     Up,
 }
 
 impl Carrier {
-    /// Of a link that udevd has named.
+    /// The state of a link that udevd has named.
     pub(super) fn of(link: &LinkMessage) -> Carrier {
         match (link.operational(), link.carrier()) {
             (true, _) => Carrier::Up,
@@ -54,7 +55,7 @@ impl Carrier {
     }
 }
 
-/// `eth0 (e1000e): carrier, 3 packets received, DHCPv4: 4 DISCOVER sent, nothing heard`
+/// `eth0 (e1000e): carrier, 3 packets received, DHCPv4: 4 DISCOVER sent, no OFFER`
 impl fmt::Display for LinkReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let driver = self.driver.as_ref().map_or("virtual", DriverName::as_str);

@@ -1,4 +1,4 @@
-//! `/etc/resolv.conf` under a root. It never leaves that root, whatever symbolic links say.
+//! Writes `/etc/resolv.conf` under a root. Never writes outside that root, even where symbolic links lead out of it.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -8,13 +8,13 @@ use std::path::{Component, Path, PathBuf};
 use super::{NameServer, NetworkError};
 use crate::payload::DnsName;
 
-/// As many symbolic links as are followed; the kernel's own limit is 40 (path_resolution(7)).
+/// The most symbolic links that are followed. The kernel's own limit is 40 (path_resolution(7)).
 const MAX_LINKS: usize = 8;
 
-/// Writes name servers and search domains; with neither, leaves the file as it is.
+/// Writes name servers and search domains. With neither, it leaves the file as it is.
 ///
-/// Where `etc/resolv.conf` is a symbolic link (systemd-resolved and others point it into /run), the file that it leads
-/// to is written, and the link stays: what comes later in the boot expects it.
+/// Where `etc/resolv.conf` is a symbolic link (systemd-resolved and others point it into /run), its target is written
+/// and the link stays: later stages of the boot expect the link.
 pub(super) fn write(root: &Path, dns: &[NameServer], search: &[DnsName]) -> Result<(), NetworkError> {
     if dns.is_empty() && search.is_empty() {
         return Ok(());
@@ -34,7 +34,7 @@ fn name_of(path: &Path) -> String {
 fn contents(dns: &[NameServer], search: &[DnsName]) -> String {
     let mut text = "# written by imprint from the bootstrap payload\n".to_owned();
     for server in dns {
-        // Writing to a String has no way to fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "nameserver {server}");
     }
     if !search.is_empty() {
@@ -62,7 +62,7 @@ fn follow(root: &Path, path: &Path) -> Result<PathBuf, NetworkError> {
     Err(NetworkError::ResolvConf { path: root.join(path), source })
 }
 
-/// `target` as seen from `directory`, relative to the root; `..` stops there.
+/// `target` as seen from `directory`, relative to the root. `..` cannot leave the root.
 fn inside(directory: &Path, target: &Path) -> PathBuf {
     let mut parts: Vec<OsString> = Vec::new();
     for part in directory.join(target).components() {

@@ -1,5 +1,5 @@
-//! Servers as they are found in real rooms: bytes that other clients stumbled over, and several servers of which one is
-//! no good.
+//! DHCP servers as real networks have them: bytes that other clients stumbled over, and several servers of which one is
+//! faulty.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn case(which: &str) -> [Vec<u8>; 2] {
     packets.collect::<Vec<_>>().try_into().unwrap()
 }
 
-/// What comes of OFFER and ACK, and the REQUEST between them.
+/// The lease that OFFER and ACK lead to, and the REQUEST between them.
 fn bound(which: &str) -> (Lease, v4::Message) {
     let asker = Asker { hardware: 1, mac: HardwareAddress::new(&[2, 0, 0, 0, 0, 1]).unwrap(), hostname: None };
     let mut client = Client::new(asker, [1, 2, 3, 4, 0, 0, 0, 0], second(0));
@@ -36,7 +36,7 @@ fn a_server_that_does_not_say_who_it_is() {
     assert_eq!(request.opts().get(OptionCode::ServerIdentifier), None);
     let wanted = DhcpOption::RequestedIpAddress(v4("192.0.2.100"));
     assert_eq!(request.opts().get(OptionCode::RequestedIpAddress), Some(&wanted));
-    // The next server of the message comes before where the packet came from, and a name of zeros is none.
+    // The next server of the message counts before the source of the packet. A name of zeros does not count.
     let unnamed = |fixed: fn(&mut Vec<u8>), source: &str| {
         let [offer, _] = case("no54");
         let mut message = offer[28..].to_vec();
@@ -49,7 +49,7 @@ fn a_server_that_does_not_say_who_it_is() {
     assert_eq!(server(|_| (), "192.0.2.9"), from("192.0.2.9"));
     assert_eq!(unnamed(|_| (), "0.0.0.0"), Err(Dropped::NoServer));
     let none = |_: &mut Vec<u8>| ();
-    // raw() has 192.0.2.1 in option 54, and here it stands twice with another value.
+    // raw() has 192.0.2.1 in option 54. Here the option occurs again with another value.
     assert_eq!(raw(none, &[54, 4, 192, 0, 2, 2, 255]), Err(Dropped::Contradiction));
 }
 
@@ -77,7 +77,7 @@ fn a_server_that_says_things_twice() {
     assert_eq!(answer.routes, [route("198.51.100.0/24", Some("192.0.2.9"))]);
     assert_eq!(answer.dns, [ip("192.0.2.53")]);
     assert_eq!(answer.search, [DnsName::try_from("a.lab.x").unwrap()]);
-    // Two values are no value, and one in pieces is one.
+    // Two different values are an error. One value in pieces is a value.
     let none = |_: &mut Vec<u8>| ();
     for options in [&[53, 1, 2, 255][..], &[1, 4, 255, 0, 0, 0, 1, 4, 255, 255, 0, 0, 255]] {
         assert_eq!(raw(none, options), Err(Dropped::Contradiction), "{options:?}");
@@ -133,7 +133,7 @@ fn what_is_dropped_is_said() {
     for packet in &packets {
         assert_eq!(client.push(packet, second(0)), None);
     }
-    // What is for no DHCP client is not: another port, another protocol, the rest of a packet in fragments.
+    // Packets that are for no DHCP client are not counted: another port, another protocol, a later fragment.
     for (place, value) in [(23, 80), (9, 6), (7, 9)] {
         client.push(&changed(&|packet| packet[place] = value), second(0));
     }
@@ -147,7 +147,7 @@ fn what_is_dropped_is_said() {
     assert!(client.state().starts_with("OFFER of 192.0.2.140 by 192.0.2.1, 0 REQUEST sent"), "{}", client.state());
 }
 
-/// An answer by a server of this name, with an address of its own.
+/// An answer from the server with this number, which has an address of its own.
 fn by(server: u8, question: &v4::Message, kind: MessageType) -> Vec<u8> {
     let mut message = v4::Message::default();
     message.set_opcode(v4::Opcode::BootReply).set_xid(question.xid()).set_chaddr(question.chaddr());
@@ -159,8 +159,8 @@ fn by(server: u8, question: &v4::Message, kind: MessageType) -> Vec<u8> {
     from_server(&bytes)
 }
 
-/// Servers 1 and 2 both offer, 1 always first; `first` is what 1 says to a REQUEST. Returns who gave a lease, how many
-/// REQUEST went to each, and when.
+/// Servers 1 and 2 both offer, 1 always first. `first` is what server 1 answers to a REQUEST. Returns the server that
+/// gave a lease, how many REQUEST went to each server, and when the lease came.
 fn two_servers(first: Option<MessageType>, second_offers: bool) -> (Option<u8>, [u32; 3], Duration) {
     let mut client = Client::new(asker(), [9; 8], second(0));
     let (mut now, mut asked) = (second(0), [0; 3]);
@@ -204,7 +204,7 @@ fn of_two_servers_one_that_refuses_or_is_deaf_is_left_for_the_other() {
         assert_eq!(lease, Some(2), "{first:?}");
         assert!(asked[1] <= 2 && when < second(15), "{first:?}: {asked:?} after {when:?}");
     }
-    // The only one there is is asked again and again: it may yet mean it.
+    // An only server is asked again and again, because it may answer later.
     for first in [Some(MessageType::Nak), None] {
         let (lease, asked, _) = two_servers(first, false);
         assert!(lease.is_none() && asked[1] > 8, "{first:?}: {asked:?}");
@@ -223,7 +223,7 @@ fn an_answer_of_the_server_that_was_not_asked_is_not_taken() {
         assert_eq!(client.push(&by(2, &request, kind), second(0)), None);
     }
     assert!(client.state().ends_with("1 REQUEST sent, no answer, dropped: 2 by a server that was not asked"));
-    // More servers than anybody has are forgotten, and do no harm.
+    // A client forgets some of so many servers, and that does no harm.
     for server in 3..60 {
         client.push(&by(server, &discover, MessageType::Offer), second(0));
     }

@@ -1,3 +1,5 @@
+//! The worker on pseudo terminals, step by step. No thread of its own, and no sleep.
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -16,14 +18,14 @@ use crate::pool::Seeded;
 use crate::port::Place;
 use crate::sys;
 
-/// Lines that are pseudo terminals, with what is at their other ends, and a thread that is not one: each of its steps is
-/// done when the test says so.
+/// Lines that are pseudo terminals, with the hosts' ends, and a worker without a thread: the test makes each of its
+/// steps.
 struct Steps {
     worker: Worker,
     told: Receiver<Told>,
     shared: Arc<Mutex<Shared>>,
     hosts: Vec<File>,
-    /// The terminals stay what they are while somebody has them open.
+    /// Keeps the terminals open, so that they keep their settings.
     slaves: Vec<OwnedFd>,
     _commands: Sender<Command>,
     _held: Held,
@@ -33,7 +35,7 @@ fn later() -> Deadline {
     Deadline::after(Duration::from_secs(120))
 }
 
-/// A key, and a node that takes whatever comes.
+/// A key, and a node that takes any payload.
 fn node() -> (LineKey, Hello) {
     let key = LineKey::generate(&Seeded::ready(later()).unwrap()).unwrap();
     let hello = Hello {
@@ -100,7 +102,7 @@ fn steps(lines: usize) -> Steps {
 }
 
 impl Steps {
-    /// What the hosts wrote is there, and is read.
+    /// Waits for bytes from the hosts, and reads them.
     fn listen(&mut self) {
         for line in &self.worker.lines {
             let mut fds = [PollFd::new(line.port.as_fd(), PollFlags::POLLIN)];
@@ -114,7 +116,7 @@ impl Steps {
     }
 }
 
-/// What somebody pastes, or a host sends that cannot hear.
+/// The frames that a person pastes, or that a host sends which cannot hear.
 fn broadcast(payload: &[u8]) -> Vec<Vec<u8>> {
     let mut pieces = Pieces::new(0, Kind::Plain, payload.to_vec(), Shape { chunk: 180, window: 1 }).unwrap();
     let mut frames = Vec::new();
@@ -144,11 +146,11 @@ fn payloads_that_come_on_two_lines_at_once_are_one() {
     assert_eq!(locked(&steps.shared).names, ["line0"]);
 }
 
-/// What a line makes of a frame.
+/// How a line changes a frame.
 type Spoil = fn(&[u8]) -> Vec<u8>;
 
-/// A terminal with 80 columns between the host and the node, which sends seven bits with parity: what is odd of its line, and
-/// what helps, is told once.
+/// A terminal with 80 columns stands between the host and the node, and sends seven bits with parity. Both changes are
+/// reported once, with the remedy.
 #[test]
 fn what_a_line_does_to_all_that_it_carries_is_told_once() {
     let wrapped: Spoil = |frame| {
@@ -174,7 +176,7 @@ fn what_a_line_does_to_all_that_it_carries_is_told_once() {
         for frame in broadcast(&[b'p'; 400]) {
             steps.hosts[0].write_all(&spoil(&frame)).unwrap();
         }
-        // A terminal hands on what was written in as many pieces as it likes.
+        // A terminal hands on bytes in as many pieces as it likes.
         let (came, mut told) = ("a payload came on line0, not sealed".to_owned(), Vec::new());
         while !told.contains(&came) {
             steps.listen();
@@ -185,13 +187,13 @@ fn what_a_line_does_to_all_that_it_carries_is_told_once() {
     }
 }
 
-/// Flow control with no cable, ^S, a proxy that is busy: nobody reads for a while.
+/// Nobody reads for a while: flow control with no cable, ^S, a busy proxy.
 #[test]
 fn a_line_that_takes_nothing_for_a_while_is_not_lost() {
     let mut steps = steps(1);
     let path = nix::unistd::ttyname(&steps.slaves[0]).unwrap();
     let mut full = std::fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(path).unwrap();
-    // The kernel carries on what it has from one buffer to the next, so there is room again once or twice.
+    // The kernel moves bytes from one buffer to the next, so there is room again once or twice.
     let stalled = loop {
         while full.write(&[b'x'; 1000]).is_ok() {}
         steps.worker.lines[0].wire.end_mut().fire();
@@ -206,11 +208,11 @@ fn a_line_that_takes_nothing_for_a_while_is_not_lost() {
         " takes no bytes any more; is anybody connected at the other end?")),
         "{stalled:?}"
     );
-    // It is said once only.
+    // The stall is reported only once.
     steps.worker.lines[0].wire.end_mut().fire();
     steps.worker.speak();
     assert_eq!(steps.told(), Vec::<String>::new());
-    // Somebody reads again: what is said then arrives.
+    // The host reads again, and later bytes arrive.
     let host = &mut steps.hosts[0];
     let mut buffer = [0; 4096];
     let readable = |host: &File, until| sys::poll(&mut [PollFd::new(host.as_fd(), PollFlags::POLLIN)], until).unwrap();
@@ -247,7 +249,7 @@ fn a_line_that_is_gone_ends_every_wait() {
     dialogue.report(Stage::Failed, Vec::new(), Duration::MAX, for_ever);
 }
 
-/// It was there, and is gone; or it goes on speaking, and never acknowledges.
+/// The host was there and is gone, or it goes on speaking and never acknowledges.
 #[test]
 fn a_report_that_nobody_answers_is_not_said_for_ever() {
     for speaks in [false, true] {

@@ -99,7 +99,8 @@ Gateway=2001:db8::1
 
 #[test]
 fn a_unit_with_everything_from_the_network() {
-    // What was leased is not in it: networkd asks for it again, and with the same client identifier gets the same.
+    // Leased values are not in the unit: networkd asks for them again, and gets the same with the same client
+    // identifier.
     assert_eq!(
         unit(&leased()),
         "\
@@ -197,7 +198,8 @@ fn domains_are_said_once_and_where_they_are_read() {
     assert_eq!(both.matches("dns-search").count(), 1);
 }
 
-/// NetworkManager makes its folder for all users, as they read resolv.conf there, and takes one that is there as it is.
+/// NetworkManager makes its folder for all users, since they read resolv.conf there, and does not change a folder that
+/// exists.
 #[test]
 fn the_folders_of_others_are_as_their_owners_make_them() {
     for umask in [0o022, 0o077] {
@@ -215,7 +217,7 @@ fn the_folders_of_others_are_as_their_owners_make_them() {
         ] {
             assert_eq!(mode(path), want, "{path} is {:o} with umask {umask:o}", mode(path));
         }
-        // What somebody made before has the mode that it was given.
+        // A folder that existed before keeps its mode.
         fs::set_permissions(root.path().join("run/systemd/network"), fs::Permissions::from_mode(0o750)).unwrap();
         write(root.path(), &Network { links: vec![leased()], idle: vec![] }).unwrap();
         assert_eq!(mode("run/systemd/network"), 0o750);
@@ -245,7 +247,7 @@ fn the_files_of_an_earlier_run_are_replaced_and_no_others() {
     assert_eq!(left, ["70-imprint-eth1.network", "70-own.network"]);
 }
 
-/// The kernel takes IPv6 away from a link with less than 1280, whoever sets it.
+/// The kernel disables IPv6 on a link with an MTU of less than 1280, whoever sets the MTU.
 #[test]
 fn an_mtu_that_would_take_ipv6_away_is_not_left_to_the_next_stage() {
     let leased = |config: LinkConfig, mtu: u16| {

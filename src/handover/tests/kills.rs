@@ -1,5 +1,5 @@
-//! A program that hands over without a pause is killed at random: what is found then is an identity whose key and
-//! certificate belong together, or none where there was none.
+//! A program that hands over without a pause is killed at random times. Afterwards the folder must hold an identity
+//! whose key and certificate belong together; or none, if it held none before.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -10,12 +10,12 @@ use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use super::*;
 use crate::certificate::Certificate;
 
-/// How it is handed over.
+/// How the program hands over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum How {
-    /// As the program does it.
+    /// As imprint does it.
     Beside,
-    /// File by file, over what is there: as earlier versions did it.
+    /// File by file, over the files that exist: as earlier versions did it.
     InPlace,
 }
 
@@ -27,7 +27,7 @@ const IN_PLACE: &str = "IMPRINT_TEST_IN_PLACE";
 fn hands_over_without_a_pause() {
     let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
     let in_place = std::env::var_os(IN_PLACE).is_some();
-    // Each of these ends with the program, and the next one takes it at once.
+    // A kill releases the lock, and the next program takes the lock at once.
     let _folder = Folder::make(&directory).unwrap();
     private_folder(&directory, Private::Directory).unwrap();
     let mut out = std::io::stdout();
@@ -54,7 +54,7 @@ fn hands_over_without_a_pause() {
 struct Program(Child);
 
 impl Program {
-    /// Comes back when it has begun.
+    /// Starts the program, and returns when the program has begun.
     fn start(directory: &Path, how: How) -> Program {
         let mut program = Command::new(std::env::current_exe().unwrap());
         program.args(["--exact", "handover::tests::kills::hands_over_without_a_pause", "--ignored", "--nocapture"]);
@@ -69,7 +69,7 @@ impl Program {
     }
 }
 
-/// SIGKILL.
+/// Kills the program with SIGKILL.
 impl Drop for Program {
     fn drop(&mut self) {
         self.0.kill().unwrap();
@@ -77,7 +77,7 @@ impl Drop for Program {
     }
 }
 
-/// xorshift64 (Marsaglia 2003): any numbers will do, if they are the same each time.
+/// xorshift64 (Marsaglia 2003): any numbers will do, if they are the same in each run of the test.
 fn random(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
@@ -88,9 +88,9 @@ fn random(seed: &mut u64) -> u64 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Found {
     Nothing,
-    /// All belongs together.
+    /// Every file and the key belong together.
     Whole,
-    /// Parts of two, or not all of one.
+    /// Parts of two identities, or not all parts of one.
     Torn,
 }
 
@@ -113,7 +113,7 @@ fn found(directory: &Path) -> Found {
     if whole { Found::Whole } else { Found::Torn }
 }
 
-/// The attack works: written over what is there, a key and a certificate of two identities are found.
+/// Premise: when files are written in place, a kill leaves a key and a certificate of two identities.
 #[test]
 fn in_place_a_kill_leaves_parts_of_two() {
     let root = tempfile::tempdir().unwrap();
@@ -127,7 +127,7 @@ fn in_place_a_kill_leaves_parts_of_two() {
     assert!(torn.count() > 0);
 }
 
-/// Two hundred times: half of them where an identity was, half of them where none was.
+/// Kills two hundred times: half of them where an identity was, half of them where there was none.
 #[test]
 fn a_kill_leaves_the_old_one_or_the_new_one() {
     let (root, first) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -146,7 +146,7 @@ fn a_kill_leaves_the_old_one_or_the_new_one() {
             (_, Found::Whole) => counts[1] += 1,
             other => panic!("kill {number}: {other:?}"),
         }
-        // The lock went with the program, and the next one removes what is of no use any more.
+        // The kill has released the lock, and opening the folder removes what is of no use any more.
         let _folder = Folder::open(&directory).unwrap();
         assert_eq!((found(&directory), is_complete(&directory)), (is, is == Found::Whole), "kill {number}");
         let keys = fs::read_dir(directory.join(PRIVATE)).unwrap().map(|entry| entry.unwrap().file_name());

@@ -1,4 +1,4 @@
-//! Sentences of docs/line-protocol.md about what is rare: numbers that wrap, pieces of nothing, objects of no bytes.
+//! Tests of rare cases in docs/line-protocol.md: numbers that wrap, pieces of nothing, objects of no bytes.
 
 use super::super::transfer::{Receiver, Sender, Taken};
 use super::*;
@@ -17,8 +17,8 @@ fn acknowledged(number: u8, next: u16) -> Taken {
 
 const NOTHING: Taken = Taken { answer: None, object: None };
 
-/// A length that no piece can have, and more pieces than DATA has numbers for: 65,560 of one byte were taken, and could never
-/// arrive.
+/// A length that no piece can have, and more pieces than DATA has numbers for. An earlier version accepted 65,560
+/// pieces of one byte, which could never all arrive.
 #[test]
 fn lengths_that_there_are_not_are_refused_and_use_the_number_up() {
     let mut receiver = Receiver::default();
@@ -27,7 +27,7 @@ fn lengths_that_there_are_not_are_refused_and_use_the_number_up() {
     for (number, (chunk, length)) in (0..).zip(bad) {
         let taken = receiver.announced(&announced(number, chunk, length, [0; 32]), |_| Ok(()));
         assert_eq!(taken, refused(number, NotTaken::TooLong), "{length} bytes in pieces of {chunk}");
-        // The same answer to whatever else comes of it.
+        // Every later frame of the object gets the same answer.
         assert_eq!(receiver.piece(number, 0, &[1; 100]), refused(number, NotTaken::TooLong));
         assert_eq!(receiver.wants(), number + 1);
     }
@@ -38,7 +38,7 @@ fn lengths_that_there_are_not_are_refused_and_use_the_number_up() {
     }
 }
 
-/// What is not wanted is refused for that, however long it is.
+/// An object that is not wanted is refused as unwanted, however long it is.
 #[test]
 fn whether_it_is_wanted_is_asked_before_its_length() {
     let mut receiver = Receiver::default();
@@ -56,7 +56,7 @@ fn an_object_of_no_bytes_is_there_with_its_announcement() {
     assert_eq!((taken, receiver.wants()), (refused(1, NotTaken::Digest), 1));
 }
 
-/// Reason 1 is for the number that is wanted. What has any other number but the last is of nobody that is known.
+/// Reason 1 is for the number that is wanted. A frame with any other number but the last belongs to no known object.
 #[test]
 fn pieces_of_objects_that_nobody_announced() {
     let mut receiver = Receiver::default();
@@ -66,17 +66,18 @@ fn pieces_of_objects_that_nobody_announced() {
     }
     assert_eq!(receiver.piece(0, 0, &[1]), refused(0, NotTaken::Unknown));
     assert_eq!(receiver.announced(&announced(0, 2, 3, sha256(b"abc")), |_| Ok(())), acknowledged(0, 0));
-    // Of a wrong length for its place, and behind the last.
+    // Pieces of a wrong length for their place, and pieces behind the last.
     for (index, bytes) in [(0, &b"a"[..]), (0, b"abc"), (1, b"cd"), (2, b"e"), (u16::MAX, b"e")] {
         assert_eq!(receiver.piece(0, index, bytes), NOTHING, "{index} {bytes:?}");
     }
     assert_eq!(receiver.piece(0, 0, b"ab"), acknowledged(0, 1));
-    // Another announcement takes the place of the first, and its pieces go.
+    // Another announcement replaces the first, and the pieces of the first are dropped.
     assert_eq!(receiver.announced(&announced(0, 3, 3, sha256(b"xyz")), |_| Ok(())), acknowledged(0, 0));
     assert!(receiver.piece(0, 0, b"xyz").object.is_some());
 }
 
-/// 255 objects are refused; after number 255 comes 0, which is told from the one that was 256 objects before.
+/// Objects with all 256 numbers are refused. After number 255 comes 0, and the receiver tells it from the object that
+/// had 0 before.
 #[test]
 fn numbers_begin_again_after_255() {
     let (mut node, mut host) = (node(false), Host::new(Nonce([3; 8]), false, Shape::default()));
@@ -91,7 +92,7 @@ fn numbers_begin_again_after_255() {
     events(&mut node);
     assert_eq!(host.next_number(), 0);
     host.send(Kind::Sealed, vec![0; 1000]);
-    // The answer to the last piece is lost, and what comes again is answered again.
+    // The answer to the last piece is lost. The piece comes again, and is answered again.
     let mut last = true;
     talk(&mut node, &mut host, |frame| matches!(frame, Frame::Ack { next: 6, .. }) && std::mem::take(&mut last));
     assert!(!last);
@@ -109,7 +110,8 @@ fn pieces(end: &mut impl End) -> Vec<usize> {
         .collect()
 }
 
-/// A host that knows of a terminal with 80 columns on the way, and a node that does not: what the node says was broken.
+/// The host knows of a terminal with 80 columns on the way. A node that did not know it would send lines that the
+/// terminal breaks.
 #[test]
 fn a_node_sends_pieces_as_short_as_those_of_its_host() {
     let shape = Shape::default().within(80);
@@ -122,13 +124,13 @@ fn a_node_sends_pieces_as_short_as_those_of_its_host() {
     node.say(Kind::Request, vec![1; 300]);
     assert_eq!(pieces(&mut node), [54, 54]);
 
-    // Also in a conversation in which the host has nothing to send.
+    // The same holds in a conversation in which the host sends nothing.
     let mut host = Host::new(Nonce([9; 8]), false, Shape::default());
     host.receive(said_again(&mut node), 0);
     node.receive(host.packet(0, 0).unwrap(), 0);
     assert_eq!(pieces(&mut node), [54, 54]);
 
-    // An object that is refused changes nothing, and one in longer pieces does.
+    // A refused object does not change the length of pieces; one that is taken, in longer pieces, does.
     let session = node.session();
     for (number, chunk, kind, longest) in
         [(0, 192, Kind::Sealed, 54), (1, 0, Kind::Pending, 54), (2, 192, Kind::Pending, 192)]
@@ -140,14 +142,14 @@ fn a_node_sends_pieces_as_short_as_those_of_its_host() {
     }
 }
 
-/// HELLO of a node that is in a conversation, once a host has called.
+/// The HELLO of a node that is in a conversation, after a host has called.
 fn said_again(node: &mut Node) -> Packet {
     while node.packet(0, 0).is_some() {}
     node.receive(Packet { from: Side::Host, session: None, frame: Frame::Call(Versions::OURS) }, 0);
     node.packet(0, 0).unwrap()
 }
 
-/// Frames of pieces within so many columns, and the last column free.
+/// Frames with pieces fit so many columns, and leave the last column free.
 #[test]
 fn frames_fit_the_columns_that_were_named() {
     for columns in 62..=252 {

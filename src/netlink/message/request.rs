@@ -1,4 +1,4 @@
-//! What is asked of the kernel, to bytes.
+//! Encodes requests to the kernel. Never decodes an answer.
 
 use std::net::IpAddr;
 
@@ -39,40 +39,41 @@ const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// What can be asked of the kernel.
+/// A request to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// Every link.
+    /// List every link.
     Links,
-    /// One link.
+    /// Show one link.
     Link {
-        /// Its index.
+        /// The index of the link.
         index: u32,
     },
     /// Set the MTU, bring the link up, or both.
     SetLink {
-        /// Its index.
+        /// The index of the link.
         index: u32,
         /// In bytes.
         mtu: Option<u32>,
-        /// Never down: nobody here needs that.
+        /// Whether to bring the link up. imprint never needs to bring a link down.
         up: bool,
     },
-    /// Every address of one family.
+    /// List every address of one family.
     Addresses {
-        /// IPv6 or IPv4.
+        /// `true`: IPv6; `false`: IPv4.
         ipv6: bool,
     },
-    /// Add an address. One that is there already is an error, unless the address has a lifetime, which is then renewed.
+    /// Add an address. An address that exists is an error, unless the request has a lifetime: the address then gets
+    /// that lifetime.
     AddAddress {
         /// Index of its link.
         index: u32,
         /// The address and the network that is on-link with it.
         prefix: Prefix,
-        /// Seconds until the kernel takes it away; `None`: never.
+        /// Seconds until the kernel removes the address; `None`: never.
         lifetime: Option<u32>,
     },
-    /// Take an address away.
+    /// Remove an address.
     DropAddress {
         /// Index of its link.
         index: u32,
@@ -85,16 +86,16 @@ pub enum Request {
         index: u32,
         /// Destination, gateway, metric.
         route: Route,
-        /// The address that a DHCP server gave it with; `None`: it is the payload's.
+        /// The address that a DHCP server leased together with the route; `None`: the route is the payload's.
         leased: Option<IpAddr>,
     },
-    /// Take a route away.
+    /// Remove a route.
     DropRoute {
         /// Index of its link.
         index: u32,
         /// Destination, gateway, metric.
         route: Route,
-        /// The address that a DHCP server gave it with; `None`: it is the payload's.
+        /// The address that a DHCP server leased together with the route; `None`: the route is the payload's.
         leased: Option<IpAddr>,
     },
 }
@@ -125,7 +126,7 @@ impl Request {
             }
             Request::AddAddress { index, prefix, lifetime } => {
                 let mut body = address_body(*index, *prefix);
-                // systemd-networkd 252 does not know its own address again without it.
+                // Without the broadcast address systemd-networkd 252 does not recognise its own address.
                 if let Some(broadcast) = prefix.broadcast() {
                     attribute(&mut body, IFA_BROADCAST, &broadcast.octets());
                 }
@@ -152,7 +153,7 @@ impl Request {
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(flags.to_ne_bytes());
         bytes.extend(sequence.to_ne_bytes());
-        bytes.extend([0; 4]); // the kernel fills in who asks
+        bytes.extend([0; 4]); // the kernel fills in the sender
         bytes.extend(body);
         bytes
     }

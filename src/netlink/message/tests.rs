@@ -1,4 +1,4 @@
-//! Bytes of iproute2 6.1.0 and Linux 6.18, seen with strace; and netlink-packet-route, which others keep.
+//! Tests against bytes of iproute2 6.1.0 and Linux 6.18, seen with strace, and against netlink-packet-route.
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -90,7 +90,7 @@ fn requests_mean_the_same_to_netlink_packet_route() {
     let ip = "2001:db8::2".parse().unwrap();
     assert_eq!(address.attributes, [AddressAttribute::Local(ip), AddressAttribute::Address(ip)]);
 
-    // A lease: valid and preferred as long as the server says.
+    // A lease: valid and preferred for as long as the server says.
     let leased = Request::AddAddress { index: 7, prefix: prefix("192.0.2.2/24"), lifetime: Some(3600) };
     let RouteNetlinkMessage::NewAddress(address) = foreign(&leased.encode(1)) else { panic!() };
     let Some(AddressAttribute::CacheInfo(info)) = address.attributes.get(3) else { panic!("{address:?}") };
@@ -169,7 +169,7 @@ fn reads_acknowledgements() {
         answer("2400000002000001bd87036b312f0000000000002800000014000506bd87036b00000000"),
         Answer::Acknowledged
     );
-    // ip: RTM_NEWLINK with index 0, sent to find out what the kernel can do; no words
+    // RTM_NEWLINK with index 0, which ip sends to find out what the kernel can do; the error has no message
     assert_eq!(
         answer(
             "3400000002000000000000002d2f0000edffffff2000000010000500000000000000000000000000000000000000000000000000"

@@ -1,4 +1,5 @@
-//! `Payload` to CBOR values, in the form in which there is only one: what is empty or absent is left out.
+//! Turns a `Payload` into CBOR values. Empty and absent items are left out, so that each payload has only one
+//! encoding. This module never checks a payload; the types have done so.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -162,7 +163,7 @@ fn prefix_value(prefix: &Prefix) -> Value {
     Value::Bytes(bytes)
 }
 
-/// A map under construction; what is empty or absent leaves no trace.
+/// A map under construction. Empty lists, absent values and false flags are left out.
 #[derive(Default)]
 struct Map(BTreeMap<Value, Value>);
 

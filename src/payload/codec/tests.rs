@@ -29,7 +29,7 @@ fn link(kind: LinkKind) -> Link {
     }
 }
 
-/// Hetzner's and other clouds' networks: an address alone, and a gateway outside it.
+/// Some clouds, such as Hetzner, give a node a /32 address and a gateway outside that prefix.
 #[test]
 fn a_gateway_outside_the_address_has_a_way_of_its_own() {
     let route = |to: &str, via: Option<&str>| Route {
@@ -52,7 +52,7 @@ fn a_gateway_outside_the_address_has_a_way_of_its_own() {
         for routes in [[way.clone(), default.clone()], [default.clone(), way.clone()]] {
             assert_eq!(decoded(address, &routes).unwrap(), routes);
         }
-        // Without the way, with one that leads elsewhere, and with one that has a gateway itself.
+        // No route to the gateway, a route to another network, and a route that has a gateway itself.
         let elsewhere =
             route(if way.destination.address().is_ipv4() { "198.51.100.0/24" } else { "2001:db8:2::/64" }, None);
         let behind = Route { gateway: default.gateway, ..way.clone() };
@@ -162,7 +162,7 @@ fn frozen_credentials() {
     assert_eq!(credentials.key.expose(), [0x30, 0]);
 }
 
-/// What `decode` says of the typical payload after `change` has been at its CBOR tree.
+/// The error for the typical payload after `change` has changed its CBOR tree.
 fn changed(change: impl FnOnce(&mut BTreeMap<Value, Value>)) -> String {
     let Ok(Value::Map(mut map)) = serde_cbor::from_slice(TYPICAL) else { panic!("a map") };
     change(&mut map);
@@ -346,7 +346,7 @@ fn strict_about_encoding() {
     assert_eq!(say(&repeated), not_deterministic(0, "map keys repeated"));
     let tagged = [&TYPICAL[..2], &[0xc0, 0x01], &TYPICAL[3..]].concat();
     assert_eq!(say(&tagged), not_deterministic(2, "tags are not used"));
-    // an array where the map belongs: serde would take it for a struct
+    // an array in place of the map: serde would read it as a struct
     assert_eq!(say(&[0x82, 0x00, 0x01]), "byte 0: want a map");
     let nested = vec![0x81; 60_000];
     assert!(matches!(decode(&nested).unwrap_err().problem, Problem::NotCbor(_)));
@@ -367,7 +367,7 @@ proptest::proptest! {
         proptest::prop_assert!(!error.to_string().is_empty());
     }
 
-    /// Whatever is accepted after damage is written back as it was read.
+    /// Damaged bytes that `decode` accepts are encoded to the same bytes again.
     #[test]
     fn damaged_payloads_are_refused_or_are_payloads(at in 0..FULL.len(), byte in proptest::prelude::any::<u8>()) {
         let mut bytes = FULL.to_vec();

@@ -1,5 +1,5 @@
-//! The drives that a search knows, each with the process that reads it or what came of it. Keeps count, and says nothing to
-//! anybody but what it is asked for.
+//! The drives of a search, each with the process that reads it, or with the result. Never waits; `config_drive` does
+//! that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{Search, may_be_usb};
 use crate::medium::Medium;
 use crate::time::since_boot;
 
-/// So many drives are read at once, and more only beside such as do not answer.
+/// How many drives are read at once. Drives whose patience has ended do not count.
 const AT_ONCE: usize = 32;
 
 #[derive(Default)]
@@ -20,34 +20,34 @@ pub(super) struct Drives {
     /// By kernel name.
     known: BTreeMap<String, State>,
     hits: Vec<Hit>,
-    /// The first in the order of the labels.
+    /// The broken volume whose label comes first in the order.
     broken: Option<(usize, SourceError)>,
-    /// That the kernel has no filter was said.
+    /// The console has been told that the kernel has no system call filter.
     unfiltered: bool,
 }
 
 enum State {
     Reading {
         reader: Reader,
-        /// Something has happened to the drive meanwhile.
+        /// A uevent for the drive came while it was read.
         again: bool,
-        /// It had its time.
+        /// The patience for this drive has ended.
         late: bool,
-        /// That it does not answer was said.
+        /// The console has been told that the drive does not answer.
         named: bool,
     },
-    /// It gave no payload, and why.
+    /// The drive has no payload; the reason.
     Done(String),
-    /// Nothing to read yet, and why; it is looked at again when anything happens.
+    /// The drive cannot be read yet; the reason. Any uevent makes the search try again.
     NotYet(&'static str),
-    /// What came of it is among the hits, or broken.
+    /// The result is in `hits` or in `broken`.
     Judged,
 }
 
 impl Drives {
-    /// Begins to read what is there and is not known.
+    /// Begins to read the devices that are new.
     pub(super) fn look(&mut self, search: &Search<'_>, root: &Path, devices: Vec<String>) {
-        // A drive that is gone is not waited for.
+        // Do not wait for a drive that was removed.
         self.known.retain(|device, state| !matches!(state, State::Reading { .. }) || devices.contains(device));
         for device in devices {
             let busy = self.known.values().filter(|state| matches!(state, State::Reading { late: false, .. })).count();
@@ -58,7 +58,7 @@ impl Drives {
         }
     }
 
-    /// Those that are being read.
+    /// The readers of the drives that are being read.
     pub(super) fn readers(&self) -> impl Iterator<Item = &Reader> {
         self.known.values().filter_map(|state| match state {
             State::Reading { reader, .. } => Some(reader),
@@ -66,7 +66,8 @@ impl Drives {
         })
     }
 
-    /// When the last of those that are being read will have had its time; `None`: all have answered, or had it.
+    /// When the patience for the last of the drives that are being read ends. `None` if every drive has answered or its
+    /// patience has ended.
     pub(super) fn patience_ends(&mut self, patience: Duration) -> Option<Duration> {
         let now = since_boot();
         let mut last = None;
@@ -80,7 +81,7 @@ impl Drives {
         last
     }
 
-    /// Says of each that is still being read that it does not answer.
+    /// Tells the console, once, of each drive that does not answer.
     pub(super) fn name_late(&mut self, notice: &mut dyn FnMut(Notice<'_>)) {
         for (device, state) in &mut self.known {
             if let State::Reading { reader, named, .. } = state
@@ -91,13 +92,13 @@ impl Drives {
         }
     }
 
-    /// Those that are still being read.
+    /// The drives that are still being read.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = &str> {
         let reading = self.known.iter().filter(|(_, state)| matches!(state, State::Reading { .. }));
         reading.map(|(device, _)| device.as_str())
     }
 
-    /// Takes what has come from the reader with this number in [`Drives::readers`].
+    /// Takes the bytes that have come from the reader at this position of [`Drives::readers`].
     pub(super) fn take(&mut self, search: &Search<'_>, index: usize, notice: &mut dyn FnMut(Notice<'_>)) {
         let mut reading = self.known.iter_mut().filter(|(_, state)| matches!(state, State::Reading { .. }));
         let Some((device, state)) = reading.nth(index) else { return };
@@ -118,7 +119,7 @@ impl Drives {
                 self.hits.push(hit);
                 State::Judged
             }
-            // It may have changed under the reader's hands.
+            // The medium may have changed while it was read, so read it again.
             _ if again => {
                 self.known.remove(&device);
                 return;
@@ -135,7 +136,7 @@ impl Drives {
         self.known.insert(device, state);
     }
 
-    /// Something happened to this drive, or to any.
+    /// A uevent came for this drive; `None`: for any drive.
     pub(super) fn changed(&mut self, device: Option<&str>) {
         for (known, state) in &mut self.known {
             if let State::Reading { again, .. } = state
@@ -162,7 +163,7 @@ impl Drives {
         one(std::mem::take(&mut self.hits))
     }
 
-    /// What was looked at, and why there is no payload on it.
+    /// Each drive, and why it gave no payload.
     pub(super) fn summary(&self) -> String {
         if self.known.is_empty() {
             return "no disk and no optical drive".to_owned();
@@ -192,7 +193,7 @@ fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
                 .to_owned(),
         );
     }
-    // Slashes in kernel names stand as exclamation marks in sysfs (drivers/base/core.c, device_add).
+    // sysfs replaces each slash of a kernel name by an exclamation mark (drivers/base/core.c, device_add).
     let node = root.join("dev").join(device.replace('!', "/"));
     match Reader::start(search.program, &node, &search.labels()) {
         Ok(reader) => State::Reading { reader, again: false, late: false, named: false },

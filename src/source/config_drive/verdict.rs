@@ -1,5 +1,5 @@
-//! What the answer of a drive's reader means: a payload, a volume of ours that is broken, or nothing. Pure. The words in an
-//! answer are a stranger's, so they are made printable here.
+//! Judges the answer of a drive's reader: a payload, a broken volume that was meant for this node, or nothing. Nobody
+//! vouches for the texts in an answer, so they are made printable here. Never reads a drive.
 
 use std::io;
 
@@ -10,23 +10,23 @@ use super::Search;
 use crate::secret::Secret;
 use crate::shown::Printable;
 
-/// A volume that holds a payload.
+/// A volume with a payload.
 pub(super) struct Hit {
-    /// Its label's place in the order that was asked for.
+    /// The position of its label among the wanted labels.
     pub(super) rank: usize,
     pub(super) device: String,
     pub(super) label: String,
     pub(super) bytes: Secret,
 }
 
-/// What looking at one device gave.
+/// The verdict on one device.
 pub(super) enum Look {
     Hit(Hit),
-    /// Ours, by a label of this rank, and there is no getting a payload from it.
+    /// A volume with a wanted label of this rank has no payload that can be read.
     Broken(usize, SourceError),
-    /// Why there is no payload on it.
+    /// The device has no payload; the reason.
     Nothing(String),
-    /// Nothing to read yet, and why.
+    /// The device cannot be read yet; the reason.
     NotYet(&'static str),
 }
 
@@ -36,7 +36,7 @@ pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Look {
         Answer::Unconfined(why) => {
             Look::Nothing(format!("not read, as its reader has too many rights: {}", said(&why)))
         }
-        // Whether it would have been ours cannot be known.
+        // The label is not known, so the medium cannot count as a broken config drive.
         Answer::Unreadable(why) => Look::Nothing(said(&why)),
         Answer::Medium(medium) => match partitioned(device, &medium) {
             Some(why) => Look::Nothing(why),
@@ -45,7 +45,7 @@ pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Look {
     }
 }
 
-/// Why a medium without a volume of its own is none of ours.
+/// Why a medium without a volume on the whole disk is not a config drive.
 fn partitioned(device: &str, medium: &Medium) -> Option<String> {
     let format = "neither ISO 9660 nor FAT";
     let beside = medium.beside.as_deref().map(said);
@@ -65,8 +65,8 @@ fn closed(errno: u32) -> Look {
     let errno = i32::try_from(errno).unwrap_or_default();
     match errno {
         nix::libc::ENOMEDIUM => Look::NotYet("no medium in the drive"),
-        // devtmpfs makes the node before the kernel tells of the device (drivers/base/core.c, device_add), so this
-        // is a device that has just gone, or a /dev that is not mounted.
+        // devtmpfs makes the node before the kernel announces the device (drivers/base/core.c, device_add). So the
+        // device has just been removed, or /dev is not mounted.
         nix::libc::ENOENT => Look::NotYet("no device node in /dev"),
         _ => Look::Nothing(format!("cannot be opened: {}", io::Error::from_raw_os_error(errno))),
     }
@@ -77,7 +77,7 @@ fn of_a_medium(search: &Search<'_>, device: &str, medium: Medium) -> Look {
     claims.extend(medium.beside.as_deref().map(said));
     let looks = medium.volumes.into_iter().map(|volume| of_a_volume(search, device, volume));
     let mut looks: Vec<Look> = looks.collect();
-    // The first that would be used, or would stop the boot, speaks for the medium.
+    // The first volume with a payload, or the first broken one, decides for the whole medium.
     looks.sort_by_key(|look| match look {
         Look::Hit(Hit { rank, .. }) | Look::Broken(rank, _) => *rank,
         Look::Nothing(_) | Look::NotYet(_) => usize::MAX,
@@ -117,7 +117,7 @@ fn of_a_volume(search: &Search<'_>, device: &str, volume: Content) -> Look {
         Looked::Absent if own => Look::Broken(rank, SourceError::NoFile { device, label }),
         Looked::Absent => Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/"))),
         Looked::Unwanted | Looked::InPartition(_) => Look::Nothing(format!("volume \"{label}\" was not looked into")),
-        // What has a label of others, and nothing of ours that could be read, stops no boot.
+        // A damaged volume with a label that others use, too, does not stop the boot.
         Looked::Broken { at_the_file: false, why } if !own => {
             Look::Nothing(format!("volume \"{label}\": {}", said(&why)))
         }
@@ -131,7 +131,7 @@ fn escaped(labels: &[String]) -> Vec<String> {
     labels.iter().map(|label| label.escape_default().to_string()).collect()
 }
 
-/// At most 200 characters, none of which drives a console.
+/// At most 200 printable characters, so that the text cannot control the console.
 fn said(words: &str) -> String {
     Printable::of(words).to_string()
 }

@@ -1,5 +1,5 @@
-//! Directory entries of FAT, with their long names (fatgen103, "FAT Directory Structure"). Reads sectors of a directory;
-//! follows nothing that they say.
+//! Directory entries of FAT, with their long names (fatgen103, "FAT Directory Structure"). Nobody vouches for the
+//! bytes. Reads the sectors of a directory, and never follows a cluster number in them.
 
 use std::io::{Read, Seek};
 
@@ -12,28 +12,28 @@ const LONG_NAME_MASK: u8 = 0x3f;
 /// A directory entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
-    /// The long name, or the short one where there is no other.
+    /// The long name, or the short name if the entry has no long one.
     pub(super) name: String,
     pub(super) short: String,
-    /// The name as a volume label: without the dot.
+    /// The name read as a volume label: without the dot.
     pub(super) label: String,
     pub(super) attributes: u8,
     /// The first cluster.
     pub(super) cluster: u32,
     /// In bytes; 0 for directories.
     pub(super) len: u32,
-    /// Where the entry stands.
+    /// Where the entry stands, in bytes from the start of the device.
     pub(super) offset: u64,
 }
 
-/// Whether a directory goes on behind this part of it.
+/// Whether the directory may have entries after this part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum More {
     Maybe,
     No,
 }
 
-/// The entries in a run of bytes, read one sector at a time. `len` has been bounded by the caller.
+/// Calls `each` with every entry in a range of bytes. Reads 512 bytes at a time. The caller has bounded `len`.
 pub(super) fn entries_in(
     device: &mut (impl Read + Seek),
     start: u64,
@@ -51,7 +51,7 @@ pub(super) fn entries_in(
             let offset = start + done + number * 32;
             let attributes = byte(raw, 11);
             match (byte(raw, 0), attributes & LONG_NAME_MASK) {
-                // fatgen103, DIR_Name[0]: free, and so is everything behind it.
+                // fatgen103, DIR_Name[0]: 0 means that this entry and all entries after it are free.
                 (0, _) => return Ok(More::No),
                 (0xe5, _) => *long = LongName::default(),
                 (_, LONG_NAME) => long.add(raw),
@@ -80,15 +80,15 @@ impl Entry {
     }
 }
 
-/// The entries of a long name, which stand in front of the short one, last part first (fatgen103, "FAT Long Directory
-/// Entries"). A set that is not whole, or belongs to another short name, is none: the short name then counts alone.
+/// The entries of a long name. They stand before the short name, last part first (fatgen103, "FAT Long Directory
+/// Entries"). If parts are missing or the checksum does not match the short name, the long name is ignored.
 #[derive(Default)]
 pub(super) struct LongName {
-    /// UCS-2, the parts that were seen; `None`: no set, or one that is not whole.
+    /// The parts that were read, in UCS-2. `None` if there are none or some are missing.
     units: Option<Vec<u16>>,
-    /// Number of the part that was seen last.
+    /// The number of the part that was read last.
     part: u8,
-    /// Of the short name that it belongs to.
+    /// The checksum of the short name.
     checksum: u8,
 }
 
@@ -96,7 +96,7 @@ impl LongName {
     fn add(&mut self, raw: &[u8]) {
         let order = byte(raw, 0);
         let (first, part, checksum) = (order & 0x40 != 0, order & 0x3f, byte(raw, 13));
-        // 20 parts of 13 hold the 255 units that a name may have.
+        // A name has at most 255 units, and 13 units fit into each of 20 parts.
         let follows = !first && checksum == self.checksum && Some(part) == self.part.checked_sub(1);
         if !(1..=20).contains(&part) || !first && !follows {
             *self = LongName::default();
