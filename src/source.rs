@@ -216,7 +216,7 @@ pub fn find(
     let begun = since_boot();
     let order = order(options);
     // The first source that is present now. The command line and the initramfs do not change, so the answer is final.
-    // Drives and lines before this source are searched without a long wait; sources after it are not searched.
+    // Drives and lines before this source are searched for a limited time; sources after it are not searched.
     let present = order.iter().position(|source| match source {
         SourceName::Cmdline => options.payload.is_some(),
         SourceName::File => file::is_present(root),
