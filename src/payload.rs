@@ -32,9 +32,9 @@ pub const MAX_LEN: usize = 64 * 1024;
 /// One payload. `Payload::decode` and `Payload::encode` are exact inverses.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Payload {
-    /// Unique for each payload ever made.
+    /// Different for each payload.
     pub id: PayloadId,
-    /// When the host made the payload. A node that reads the payload knows that the time is at least this.
+    /// When the host made the payload, by the host's clock. A node that reads the payload knows that it is later now.
     pub composed: Timestamp,
     /// The end of the payload's life: node and server refuse the payload afterwards. Later than `composed`.
     pub expiry: Timestamp,

@@ -49,7 +49,7 @@ pub struct Plan {
 pub enum IdentityPlan {
     /// The node makes the key, and a server signs the CSR.
     Enrol {
-        /// The contents of the key and the CSR.
+        /// The type of the key, and the names in the CSR.
         subject: SubjectPlan,
         /// The server that signs.
         server: Server,

@@ -1,5 +1,5 @@
-//! Serial and virtio ports. Opening a port changes nothing; the settings change when a host is there, and are restored
-//! when the port is dropped. Carries bytes only: this module never interprets the line protocol.
+//! Serial and virtio ports. Opening a port changes nothing; a console's settings change only when a host is there.
+//! Dropping the port restores all settings. Carries bytes only: this module never interprets the line protocol.
 
 mod find;
 mod quiet;

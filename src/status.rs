@@ -99,7 +99,7 @@ pub struct Node {
     pub name: Option<String>,
     /// The identifier of the payload.
     pub payload_id: String,
-    /// The host name in the payload.
+    /// The host name that was set.
     pub hostname: Option<String>,
     /// Code of the key.
     pub key_code: String,

@@ -116,7 +116,7 @@ fn establish<S: Read + Write>(
         Some(ClientCertificate(resolver)) => config.with_client_cert_resolver(resolver.clone()),
         None => config.with_no_client_auth(),
     };
-    // No resumption: each connection is made once. No ALPN: only HTTP/1.1 is used, and some EST servers refuse ALPN.
+    // No resumption: each connection is made once. No ALPN: only HTTP/1.1 is used, and some EST servers fail on ALPN.
     config.resumption = Resumption::disabled();
     let mut client = ClientConnection::new(Arc::new(config), name.clone()).map_err(TlsError::Protocol)?;
     while client.is_handshaking() {

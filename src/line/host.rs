@@ -11,15 +11,15 @@ use super::{Answered, End, Patience, Timer};
 /// How often the host calls because of a damaged frame or one of another conversation, until a timer has fired.
 const HAILS: u8 = 4;
 
-/// After this many timers without an answer the host gives the conversation up, and begins another one.
+/// After this many expired timers without an answer the host gives the conversation up, and begins another one.
 const GIVE_UP: u8 = 6;
 
 /// In microseconds. A console server that repeats old output does so at once. A node that was passed over and is still
 /// heard this much later is really there.
 const REPLAYED: u64 = 1_500_000;
 
-/// The least columns that every frame fits but a HELLO with names: a HELLO without names has 61 characters, and the
-/// longest other frame that cannot be made shorter, ANNOUNCE, has 56.
+/// The narrowest line that is used, in columns. Every frame fits in it, except a HELLO with names: a HELLO without
+/// names has 61 characters, and the longest other frame that cannot be made shorter, ANNOUNCE, has 56.
 pub const NARROWEST: usize = 62;
 
 /// How many nodes that were passed over are remembered.

@@ -157,7 +157,7 @@ impl Sender {
                 arrived(sent);
             }
         }
-        // A line does not reorder frames: a piece that was sent before another that has arrived is lost.
+        // A line does not reorder frames: a piece on its way that was sent before another that has arrived is lost.
         let mut lost = false;
         for sent in &mut self.pieces {
             if let Sent::Flying { order, .. } = *sent

@@ -66,8 +66,7 @@ fn dns_labels(text: &str) -> bool {
     })
 }
 
-/// Whether the text is four groups of digits. Such a text is an address, and TLS clients do not accept a certificate
-/// that has an address as a dNSName.
+/// Whether the text is an IPv4 address. A certificate needs an address as iPAddress; as dNSName clients ignore it.
 fn looks_like_ipv4(text: &str) -> bool {
     text.parse::<std::net::Ipv4Addr>().is_ok()
 }

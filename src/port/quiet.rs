@@ -49,7 +49,7 @@ impl Console {
     /// Errors are ignored: the line protocol survives messages on the console.
     fn quiet(&self) {
         if self.before.is_some() {
-            // Emergencies still come through.
+            // Emergency messages are still shown.
             let _ = std::fs::write(&self.printk, "1");
         }
         if let Some(systemd) = &self.systemd {
@@ -140,7 +140,7 @@ impl Systemd {
     }
 }
 
-/// SIGRTMIN of PID 1, found by the C library in its memory map (proc_pid_maps(5)).
+/// SIGRTMIN of PID 1. The memory map of PID 1 shows its C library (proc_pid_maps(5)).
 fn sigrtmin(root: &Path) -> c_int {
     let maps = std::fs::read(root.join("proc/1/maps")).unwrap_or_default();
     let name = b"/ld-musl-";

@@ -1,5 +1,5 @@
-//! Sets clock, host name and network before the check-in, and changes them when the check-in asks for it. Never
-//! decides; the plan says what to do.
+//! Sets clock, host name and network before the check-in, and changes clock and network when the check-in asks for it.
+//! Never decides; the plan says what to do.
 
 use std::path::Path;
 

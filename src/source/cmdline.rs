@@ -56,7 +56,7 @@ fn files(root: &Path, folder: &str) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 fn texts(root: &Path, files: Vec<PathBuf>) -> Result<Vec<Text>, SourceError> {
-    // Reading anything but a regular file might block or never end. getarg reads regular files only, too.
+    // Reading anything but a regular file might block or never end. getarg finds no words there either.
     let files = files.into_iter().filter(|file| root.join(file).metadata().is_ok_and(|meta| meta.is_file()));
     let text = |file: PathBuf| {
         let bytes = file::read(&root.join(&file))?;

@@ -20,8 +20,9 @@ const BOOT_LEN: usize = 512;
 const ENTRY_LEN: usize = 32;
 /// A directory has at most 65536 entries (fs/fat/fat.h, FAT_MAX_DIR_SIZE).
 const MAX_DIRECTORY: u64 = 65_536 * 32;
-/// fatgen103, "FAT Type Determination"
+/// A volume with fewer clusters than this is FAT12 (fatgen103, "FAT Type Determination").
 const MAX_FAT12: u32 = 4085;
+/// A FAT16 volume has fewer clusters than this.
 const MAX_FAT16: u32 = 65_525;
 /// The upper four bits of a FAT32 entry are reserved, and the last numbers mean bad cluster and end of chain.
 const MAX_FAT32: u32 = 0x0fff_fff6;

@@ -333,7 +333,7 @@ mod tests {
         }
     }
 
-    /// Without the names of the plain tree, which is what is left on a volume whose names were changed for it.
+    /// The image without these names: each is changed, so that only the other names lead to the file.
     fn without(mut image: Vec<u8>, names: &[&[u8]]) -> Vec<u8> {
         for name in names {
             while let Some(at) = image.windows(name.len()).position(|window| window == *name) {
@@ -353,18 +353,18 @@ mod tests {
         assert_eq!(content(&[IN_PLAIN, IN_JOLIET]).unwrap(), b"payload\n");
         assert_eq!(content(&[IN_PLAIN, IN_ROCK_RIDGE]).unwrap(), b"payload\n");
         assert_eq!(content(&[IN_JOLIET]).unwrap(), b"payload\n");
-        // Rock Ridge's name is the name, whatever the plain one is.
+        // If a file has a Rock Ridge name, the plain name does not count.
         assert_eq!(content(&[IN_ROCK_RIDGE, IN_JOLIET]), None);
     }
 
-    /// Several programs write 0 in place of a big-endian number, or what it was before they changed the other one.
+    /// Several programs write 0 as the big-endian number, or change only the little-endian one.
     #[test]
     fn big_endian_numbers_do_not_count() {
         let mut image = PLAIN.to_vec();
         let pvd = 16 * 2048;
         image[pvd + 84..pvd + 88].fill(0);
         image[pvd + 130..pvd + 132].fill(0xff);
-        // The root's record there, and in each of the two directories the three records in them.
+        // The root's record in the descriptor, and the three records in each of the two directories.
         let mut records = vec![pvd + 156];
         for directory in [root_directory(PLAIN), root_directory(PLAIN) + 2048] {
             let mut at = directory;
@@ -386,7 +386,7 @@ mod tests {
         image.windows(10).position(|window| window == IN_PLAIN).unwrap() - 33
     }
 
-    /// ECMA-119 §9.5: a block in front of the content, which `len` does not count.
+    /// ECMA-119 §9.5: the extended attribute record is a block before the content, and does not count in `len`.
     #[test]
     fn an_extended_attribute_record_is_not_the_file() {
         let mut image = PLAIN.to_vec();
@@ -395,7 +395,7 @@ mod tests {
         image[record + 1] = 1;
         image[record + 2..record + 6].copy_from_slice(&(at - 1).to_le_bytes());
         assert_eq!(file(&image).unwrap().unwrap().expose(), b"payload\n");
-        // So is the root directory's, and no number of blocks leads round the end of the numbers.
+        // The same for the root directory. Then a block number that overflows is refused.
         let root = 16 * 2048 + 156;
         let at = u32::from_le_bytes(image[root + 2..root + 6].try_into().unwrap());
         image[root + 1] = 2;
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn two_files_of_that_path_in_two_trees() {
-        // Joliet's record leads to the directory itself.
+        // Make Joliet's record point to the directory itself.
         let mut image = JOLIET_RR.to_vec();
         let at = image.windows(IN_JOLIET.len()).position(|window| window == IN_JOLIET).unwrap() - 33;
         let (little, big) = (20u32.to_le_bytes(), 20u32.to_be_bytes());
@@ -456,10 +456,10 @@ mod tests {
     #[test]
     fn a_rock_ridge_name_that_goes_on_elsewhere() {
         let mut image = JOLIET_RR.to_vec();
-        // The record's system use area, behind a name of ten bytes and one that makes it even.
+        // The record's system use area begins after a name of ten bytes and a padding byte.
         let record = image.windows(10).position(|window| window == IN_PLAIN).unwrap() - 33;
         let (area, end) = (record + 33 + 11, record + usize::from(image[record]));
-        // "pay" here, and a continuation in the system area: block 0, offset 64, 12 bytes.
+        // "pay" stands here, and "load" in a continuation in the system area: block 0, offset 64, 12 bytes.
         let both = |number: u32| [number.to_le_bytes(), number.to_be_bytes()].concat();
         image[64..76].copy_from_slice(b"NM\x09\x01\0load\0\0\0");
         let entries = [b"NM\x08\x01\x01pay", &b"CE\x1c\x01"[..], &both(0), &both(64), &both(12)].concat();
@@ -534,7 +534,7 @@ mod tests {
 
     #[test]
     fn two_spellings_of_one_path() {
-        // The second entry of the payload's directory gets the same record again, in other case.
+        // Write the payload's record again after itself, with its name in the other case.
         let mut image = PLAIN.to_vec();
         let name = PLAIN.windows(10).position(|window| window == b"PAYLOAD.;1").unwrap();
         let start = name - 33;

@@ -99,7 +99,7 @@ impl Drop for Reader {
 pub fn serve(words: &[&str]) -> io::Result<()> {
     let Some((node, labels)) = words.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
     sys::close_inherited_files();
-    // The kernel kills the reader when its parent ends: nobody would read the answer.
+    // The kernel kills the reader when its parent ends, until the reader confines itself: nobody would read the answer.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let answer = read(Path::new(node), labels);
     io::stdout().write_all(answer.encode().expose())?;

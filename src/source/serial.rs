@@ -19,7 +19,7 @@ use crate::uevent::Stir;
 /// How long a host may take to begin when no payload is required. A boot without a payload waits no longer for lines.
 const AUTO: Duration = Duration::from_secs(1);
 /// How long a host may take from its first frame to the first piece of the payload, and from one piece to the next. A
-/// whole payload may take longer on a slow line: 20 KB at 9600 bits a second take about 20 s.
+/// whole payload may take longer on a slow line: 20 KB at 9600 bits a second take more than 20 s.
 const SPOKEN: Duration = Duration::from_secs(30);
 /// How long the line key may wait for the random pool. Without the key the node sends no HELLO.
 const POOL: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
 const CREDENTIALS: &[u8] = include_bytes!("../../tests/data/payload-credentials.cbor");
 const ISO: &[u8] = include_bytes!("../../tests/data/iso-plain.iso");
 
-/// Looks with this command line, in a root with an optical drive if there is to be one.
+/// Searches with this command line, in a root with this payload file and with an optical drive if `drive` is set.
 fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>, SourceError> {
     let root = tempfile::tempdir().unwrap();
     for folder in ["imprint", "sys/block", "dev"] {
@@ -26,7 +26,7 @@ fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>
         fs::write(root.path().join("dev/sr0"), ISO).unwrap();
     }
     let options = Options::parse(cmdline).unwrap();
-    // Where there is nothing to find, and it is insisted on, the deadline ends the wait.
+    // If a payload is required and there is none, the deadline ends the wait.
     let deadline = Deadline::after(Duration::from_secs(if drive { 120 } else { 2 }));
     let reader = reader::program();
     let around = Surroundings { root: root.path(), reader: &reader, pinned: false, credentials: None };
@@ -61,7 +61,7 @@ fn the_first_source_that_is_present_wins() {
         ("imprint.payload=oQEB imprint.source=file imprint.source=cmdline", None, true, "cmdline"),
         ("imprint.payload=oQEB imprint.source=config-drive imprint.source=cmdline", file, true, DRIVE),
         ("imprint.source=config-drive imprint.source=file imprint.source=cmdline", file, false, FILE),
-        // The drive that was named is not there, so what follows it is used once the disks have settled.
+        // The named drive is missing, so the next source is used once the disks have settled.
         ("imprint.source=config-drive:OTHER imprint.source=file", file, true, FILE),
         ("imprint.source=file imprint.source=config-drive", None, true, DRIVE),
     ] {
@@ -77,7 +77,7 @@ fn what_was_found_is_what_was_given() {
     }
 }
 
-/// A source that is present and broken is not passed over for one that would work.
+/// A broken source stops the search, although a later source would work.
 #[test]
 fn a_broken_source_stops_the_search() {
     let stopped = |cmdline, file| find(cmdline, file, true).unwrap_err().to_string();
@@ -138,7 +138,7 @@ fn nothing_found_says_where_it_was_looked_for() {
         nothing("imprint=require"),
         "nothing on the command line; no file /imprint/payload; no disk and no optical drive"
     );
-    // No drive was asked for, so none is waited for, and what is on the command line does not count.
+    // The options name no drive, so the search does not wait for one. The payload on the command line does not count.
     let before = crate::time::since_boot();
     assert_eq!(nothing("imprint.source=file imprint.payload=oQEB"), "no file /imprint/payload");
     assert!(crate::time::since_boot() - before < Duration::from_secs(1));
@@ -173,7 +173,7 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
     permitted(&medium(Medium::Cmdline, ""), &typical(TokenMode::Once)).unwrap();
 }
 
-/// From the command line to the exit code.
+/// Finds and decodes the payload of this command line.
 fn decoded(cmdline: &str) -> Result<Payload, Error> {
     let found = find(cmdline, None, false)?.unwrap();
     Ok(decode(&found)?)
@@ -192,7 +192,8 @@ fn a_forbidden_payload_is_the_sources_failure() {
     assert_eq!(decoded(&word(&typical(TokenMode::Once))).unwrap(), typical(TokenMode::Once));
 }
 
-/// The line is cut wherever its limit is: at four characters in a row all ways in which base64 can end occur.
+/// The kernel cuts the command line at its limit. Cuts at four successive characters cover every way in which base64
+/// can end.
 #[test]
 fn a_payload_that_was_cut_short_is_said_to_be_one() {
     let word = format!("imprint.payload={}", Base64UrlUnpadded::encode_string(TYPICAL));
@@ -201,16 +202,16 @@ fn a_payload_that_was_cut_short_is_said_to_be_one() {
         cmdline.truncate(CMDLINE_MAX);
         let error = decoded(&format!("{cmdline}\n")).unwrap_err();
         assert!(matches!(error, Error::Source(SourceError::CmdlineCut)), "{error:?}");
-        // The same word on a shorter line was cut by somebody else.
+        // On a shorter line the kernel has not cut the word, so the error must be another one.
         let error = decoded(cmdline.trim_start_matches('x')).unwrap_err();
         assert!(!matches!(error, Error::Source(SourceError::CmdlineCut)), "{error:?}");
     }
-    // A line that is just full and whole.
+    // A line that is full and still has the whole payload.
     let cmdline = format!("{} {word}\n", "x".repeat(CMDLINE_MAX - 1 - word.len()));
     assert_eq!(decoded(&cmdline).unwrap(), typical(TokenMode::Once));
 }
 
-/// No error text and no Debug form shows what stands on the command line.
+/// No error text and no Debug form shows the payload of the command line.
 #[test]
 fn the_payload_is_never_printed() {
     let word = Base64UrlUnpadded::encode_string(&typical(TokenMode::EachBoot).encode());
@@ -225,7 +226,7 @@ fn the_payload_is_never_printed() {
     }
 }
 
-/// Whoever brings a payload in another form than its source wants is told which it is, whatever the source.
+/// For every source, the error names the form of a payload that is in the wrong form.
 #[test]
 fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     let hex = crate::hex::encode(TYPICAL);
@@ -240,7 +241,7 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
             assert_eq!(error.problem, crate::payload::Problem::Form(form), "{origin}");
         }
     }
-    // Hexadecimal digits are base64url, too, and so is base64 in base64url.
+    // Hexadecimal digits are valid base64url, too. A payload may also have been encoded twice.
     let error = decoded(&format!("imprint.payload={hex}")).unwrap_err();
     assert!(matches!(error, Error::Source(SourceError::Form(Form::Hex))), "{error:?}");
     let error =

@@ -86,12 +86,12 @@ impl Verifier {
         Ok(Verifier { roots, ca, host, when, provider, good: Remembered::default(), refused })
     }
 
-    /// What the handshake refused, for the error message.
+    /// The certificate that the handshake refused, for the error message.
     pub(super) fn refused(&self) -> Option<Refused> {
         self.refused.get().cloned()
     }
 
-    /// The same chain, leaf first, at another time: now.
+    /// Verifies the chain, leaf first, again: now.
     pub(super) fn confirm(
         &self,
         chain: &[CertificateDer<'_>],

@@ -1,4 +1,4 @@
-//! Tests of rare cases in docs/line-protocol.md: numbers that wrap, pieces of nothing, objects of no bytes.
+//! Tests of rare cases in docs/line-protocol.md: numbers that wrap, pieces that nobody announced, objects of no bytes.
 
 use super::super::transfer::{Receiver, Sender, Taken};
 use super::*;

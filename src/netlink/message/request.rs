@@ -66,7 +66,7 @@ pub enum Request {
     /// Add an address. An address that exists is an error, unless the request has a lifetime: the address then gets
     /// that lifetime.
     AddAddress {
-        /// Index of its link.
+        /// The index of the link.
         index: u32,
         /// The address and the network that is on-link with it.
         prefix: Prefix,
@@ -75,14 +75,14 @@ pub enum Request {
     },
     /// Remove an address.
     DropAddress {
-        /// Index of its link.
+        /// The index of the link.
         index: u32,
         /// The address and its network.
         prefix: Prefix,
     },
     /// Add a route, or replace the one with the same destination and metric.
     SetRoute {
-        /// Index of its link.
+        /// The index of the link.
         index: u32,
         /// Destination, gateway, metric.
         route: Route,
@@ -91,7 +91,7 @@ pub enum Request {
     },
     /// Remove a route.
     DropRoute {
-        /// Index of its link.
+        /// The index of the link.
         index: u32,
         /// Destination, gateway, metric.
         route: Route,

@@ -1,4 +1,5 @@
-//! Each drive is a file, and each is read by a process of its own: the agent that `cargo build --bins` made.
+//! Each drive is a file. A process of its own reads each drive: the agent that `cargo build --workspace --bins` has
+//! made.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +17,7 @@ use crate::source::reader::program;
 const PLAIN: &[u8] = include_bytes!("../../../tests/data/iso-plain.iso");
 const CIDATA: &[u8] = include_bytes!("../../../tests/data/iso-joliet-rr.iso");
 
-/// A temp root with these drives, each with its path in sysfs.
+/// A temporary root with these drives: name, path in sysfs, content.
 fn root(drives: &[(&str, &str, &[u8])]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("sys/block")).unwrap();
@@ -169,7 +170,7 @@ fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
     let damage = "logical block size at byte 32896 is damaged; write the volume again";
     let error = search(&plain(), &[("sr0", PCI, &damaged(b"IMPRINT"))]).err().unwrap();
     assert_eq!(chain(&error), format!("volume \"IMPRINT\" on sr0: {damage}"));
-    // Such drives have other uses, and a boot that does not need them must not stop for them.
+    // Other programs use these labels, too. A damaged drive with such a label must not stop the boot.
     for label in ["config-2", "CIDATA"] {
         let drives: [(&str, &str, &[u8]); 1] = [("sr0", PCI, &damaged(label.as_bytes()))];
         let looked = search(&plain(), &drives).unwrap().err().unwrap();
@@ -198,7 +199,7 @@ fn who_insists_is_told_what_was_looked_at_and_waits_on() {
     fs::write(root.path().join("run/udev/control"), "").unwrap();
     let mut notices = Vec::new();
     let insist = Search { insist: true, ..plain() };
-    // It waits on until somebody else has a payload, which is asked for only once that was said.
+    // The search waits until the other source has a payload. It asks that source only after the notice.
     let (read, write) = nix::unistd::pipe().unwrap();
     nix::unistd::write(&write, b"x").unwrap();
     let other = Some(Other { fd: read.as_fd(), has_payload: &|| true });
@@ -221,14 +222,14 @@ fn while_udev_is_busy_nothing_is_absent_yet() {
     let deadline = Deadline::after(Duration::from_millis(500));
     assert!(find(&plain(), root.path(), deadline, &mut |_| {}).unwrap().is_err());
     assert!(deadline.expired(), "the queue never emptied, so only the deadline ends the wait");
-    // A drive that does not answer keeps udev busy for ever.
+    // A drive that does not answer keeps udev busy for ever; the patience ends that wait.
     let search = Search { patience: Duration::from_millis(200), ..plain() };
     let deadline = later();
     assert!(find(&search, root.path(), deadline, &mut |_| {}).unwrap().is_err());
     assert!(!deadline.expired(), "and nothing has happened for as long as it may be busy");
 }
 
-/// A drive that does not answer: as a FIFO does not that nobody writes to, already when it is opened.
+/// A drive that does not answer: opening a FIFO without a writer blocks for ever.
 fn mute(root: &Path, name: &str) {
     symlink(format!("../devices/{PCI}/block/{name}"), root.join("sys/block").join(name)).unwrap();
     nix::unistd::mkfifo(&root.join("dev").join(name), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
@@ -238,7 +239,7 @@ fn says_no_answer(text: &str, device: &str) -> bool {
     text.contains(&format!("{device}: the drive has not answered for ")) && text.contains("; check it, its cable")
 }
 
-/// Whoever opens it sleeps in the kernel; a boot that needs no drive goes on when its patience ends.
+/// The process that opens the drive hangs. A boot that needs no drive must go on when the patience ends.
 #[test]
 fn a_drive_that_never_answers_is_named_and_left() {
     let root = root(&[("sdb", PCI, b"")]);
@@ -269,13 +270,14 @@ fn a_deadline_holds_whatever_a_drive_does() {
     }
 }
 
-/// It is waited for as long as every drive, since it might hold what comes first, or a second payload; and no longer.
+/// The silent drive might have a label that comes first, or a second payload. So the search waits for it until the
+/// patience ends, and no longer.
 #[test]
 fn a_payload_is_used_although_another_drive_does_not_answer() {
     let root = root(&[("sr0", PCI, PLAIN)]);
     mute(root.path(), "sda");
     let mut told = Vec::new();
-    // On a slow machine its patience ends before the other drive was read, so it insists.
+    // On a slow machine the patience may end before the other drive was read, so the search must insist.
     let search = Search { patience: Duration::from_millis(300), insist: true, ..plain() };
     let found = find(&search, root.path(), later(), &mut |notice| {
         if let Notice::Drive(words) = notice {
@@ -286,7 +288,7 @@ fn a_payload_is_used_although_another_drive_does_not_answer() {
     assert!(matches!(&told[..], [words] if says_no_answer(words, "sda")), "{told:?}");
 }
 
-/// Not more processes at once than a small machine can bear, and every drive in the end.
+/// More drives than are read at once: every drive is read in the end.
 #[test]
 fn many_drives_are_all_read() {
     let names: Vec<String> = (0..70).map(|number| format!("sd{number:02}")).collect();
@@ -296,7 +298,7 @@ fn many_drives_are_all_read() {
     assert_eq!(found.origin.to_string(), "config-drive sd69 (IMPRINT)");
 }
 
-/// A program that can read no drive at all, instead of the reader.
+/// Programs that do not answer like a reader, and one that does not exist.
 #[test]
 fn a_reader_that_ends_without_an_answer_stops_no_boot() {
     let root = root(&[("sr0", PCI, PLAIN)]);
@@ -311,7 +313,7 @@ fn a_reader_that_ends_without_an_answer_stops_no_boot() {
     }
 }
 
-/// A new file system need not wipe the old one: mkfs.fat leaves an ISO 9660 volume whole, and so does a partition table.
+/// A new file system need not erase the old one: mkfs.fat and a partition table leave an ISO 9660 volume intact.
 #[test]
 fn two_claims_on_one_medium_stop_a_boot_that_would_use_it() {
     // A FAT boot sector, as above, over an ISO 9660 volume.
@@ -342,7 +344,7 @@ fn two_claims_on_one_medium_stop_a_boot_that_would_use_it() {
         assert_eq!(error.to_string(), format!("sda has an ISO 9660 volume \"IMPRINT\" and {second}, {advice}"));
         assert!(matches!(error, SourceError::Claims { .. }));
     }
-    // With a label of others and no payload it is not ours, and a boot that does not need it goes on.
+    // A volume with a label that others use, and without a payload, does not stop the boot.
     let cidata = guid_partitioned(emptied(CIDATA), 512);
     let looked = search(&plain(), &[("sda", PCI, &cidata)]).unwrap().err().unwrap();
     assert_eq!(looked, "sda: volume \"cidata\" without imprint/payload");
@@ -351,7 +353,8 @@ fn two_claims_on_one_medium_stop_a_boot_that_would_use_it() {
     assert_eq!(looked, "sda: volume \"DEBIAN 12\", not one of ours, and volume \"DATA\", not one of ours");
 }
 
-/// People format the first partition of a stick, as they do for everything else. It stops no boot, and is named.
+/// People format the first partition of a USB stick. Such a config drive does not stop the boot, and the message names
+/// it.
 #[test]
 fn a_partitioned_medium_is_named_so() {
     let behind = |start: usize, volume: &[u8]| {
@@ -362,7 +365,7 @@ fn a_partitioned_medium_is_named_so() {
     let looked = |image: &[u8]| search(&plain(), &[("sda", PCI, image)]).unwrap().err().unwrap();
     let advice = "and partitions are not read: write the config drive to the whole disk, /dev/sda";
     let mut two = partitioned(behind(2048, CIDATA), 2048, 4096);
-    // The first entry is not used, and the kernel calls the second partition sda2 all the same.
+    // The first entry of the table is unused, but the kernel still calls the second partition sda2.
     let entry = two[446..462].to_vec();
     two[462..478].copy_from_slice(&entry);
     two[446..462].fill(0);
@@ -377,7 +380,7 @@ fn a_partitioned_medium_is_named_so() {
     let theirs = partitioned(behind(2048, &relabelled(b"DEBIAN 12")), 2048, 4096);
     let found = search(&named, &[("sda", PCI, &theirs)]).unwrap().err().unwrap();
     assert!(found.contains("a partition table (MBR) with an ISO 9660 volume \"DEBIAN 12\" in partition 1"), "{found}");
-    // Disks that nobody meant: the root's, for example.
+    // Disks that were never meant as config drives, such as the root disk.
     let whole = "and neither ISO 9660 nor FAT on the whole disk";
     for (image, want) in [
         (theirs, "a partition table (MBR)"),
@@ -391,17 +394,17 @@ fn a_partitioned_medium_is_named_so() {
     }
 }
 
-/// Images that start as a disk as well have a partition that holds the volume.
+/// Images that can also boot as a disk have a partition that contains the volume.
 #[test]
 fn a_partition_table_of_the_image_itself_is_none_beside_it() {
     for image in [
         partitioned(PLAIN.to_vec(), 0, 4096),
         partitioned(PLAIN.to_vec(), 1, 4096),
         partitioned(PLAIN.to_vec(), 64, 4096),
-        // A master boot record without a partition, and code where a table would be.
+        // A master boot record without a partition, and one with code in place of the table.
         marked(PLAIN.to_vec(), 510, &[0x55, 0xaa]),
         marked(marked(PLAIN.to_vec(), 446, &[b'x'; 64]), 510, &[0x55, 0xaa]),
-        // The GPT of such an image, whose master boot record says where the volume is.
+        // An image with a GPT whose master boot record has a partition for the volume.
         partitioned(guid_partitioned(PLAIN.to_vec(), 512), 0, 4096),
     ] {
         let found = search(&plain(), &[("sda", PCI, &image)]).unwrap().unwrap();
@@ -422,7 +425,7 @@ fn partitioned(image: Vec<u8>, start: u32, sectors: u32) -> Vec<u8> {
     marked(image, 510, &[0x55, 0xaa])
 }
 
-/// What GNU parted writes: mklabel gpt, mkpart primary 1MiB 60MiB; but for the checksums, for a disk with other sectors.
+/// A GPT from GNU parted: mklabel gpt, mkpart primary 1MiB 60MiB. For another sector size the checksums are wrong.
 fn guid_partitioned(image: Vec<u8>, sector: usize) -> Vec<u8> {
     let image = marked(image, 446, &[0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0xff, 0xff, 1, 0]);
     let image = marked(image, 510, &[0x55, 0xaa]);
@@ -446,7 +449,7 @@ fn a_file_that_is_there_and_cannot_be_read_is_broken_under_every_label() {
     assert!(said.starts_with("volume \"cidata\" on sr0: its file imprint/payload: reading at byte "), "{said}");
 }
 
-/// What every FAT volume has, and this one has wrong, must not make it count as absent.
+/// A FAT volume whose boot sector is damaged must count as broken, not as absent.
 #[test]
 fn a_fat_volume_with_a_damaged_boot_sector_is_broken_under_our_label() {
     let mut image = vec![0; 4096];
@@ -465,7 +468,7 @@ fn a_fat_volume_with_a_damaged_boot_sector_is_broken_under_our_label() {
     );
 }
 
-/// What comes first in the order is there, so what is wrong with what comes later is never asked; the other way round it is.
+/// A broken volume after the payload in the order is ignored; a broken volume before it stops the boot.
 #[test]
 fn a_broken_volume_stops_the_boot_only_in_its_turn() {
     let empty = emptied(CIDATA);

@@ -4,8 +4,8 @@ use std::io::{self, Cursor};
 use super::*;
 use crate::payload::MAX_LEN;
 
-// mkfs.fat -C --invariant -F 12 -s 1 -f 1 -r 16 -n IMPRINT fat12.img 64, mmd ::imprint, mcopy payload ::imprint/payload;
-// of each image only the sectors that are not zero, with their number in front
+// mkfs.fat -C --invariant -F 12 -s 1 -f 1 -r 16 -n IMPRINT fat12.img 64, mmd ::imprint,
+// mcopy payload ::imprint/payload; of each image only the non-zero sectors, each after its number
 const FAT12: &[u8] = include_bytes!("../../../tests/data/fat12.sectors");
 // likewise: -F 16 -s 1 -f 1 -r 16 -n cidata fat16.img 2200
 const FAT16: &[u8] = include_bytes!("../../../tests/data/fat16.sectors");
@@ -13,13 +13,13 @@ const FAT16: &[u8] = include_bytes!("../../../tests/data/fat16.sectors");
 const FAT32: &[u8] = include_bytes!("../../../tests/data/fat32.sectors");
 
 const PATH: [&str; 2] = ["imprint", "payload"];
-/// Of FAT12: a sector each of boot sector, FAT, root directory, imprint, payload.
+/// Offsets in the FAT12 image. It has one sector each for boot sector, FAT, root directory, imprint and payload.
 const FAT_AT: usize = 512;
 const ROOT_AT: usize = 1024;
 const FOLDER_AT: usize = 1536;
 const PAYLOAD_ENTRY: usize = FOLDER_AT + 64;
 
-/// The image, cut behind the last sector that is not zero.
+/// The image up to its last non-zero sector.
 fn image(sectors: &[u8]) -> Vec<u8> {
     let mut image = Vec::new();
     for sector in sectors.chunks_exact(4 + 512) {
@@ -42,7 +42,7 @@ fn label(image: &[u8]) -> String {
     Volume::open(&mut Cursor::new(image)).unwrap().unwrap().labels()[0].clone()
 }
 
-/// The error, or the one in the file itself.
+/// The error, or the error of the file inside it.
 fn said(error: &VolumeError) -> String {
     match error {
         VolumeError::File { source, .. } => source.to_string(),
@@ -50,7 +50,7 @@ fn said(error: &VolumeError) -> String {
     }
 }
 
-/// Places, and what is written there.
+/// Offsets, and the bytes to write there.
 type Changes<'a> = &'a [(usize, &'a [u8])];
 
 fn changed(changes: Changes<'_>) -> Vec<u8> {
@@ -87,7 +87,7 @@ fn what_is_not_fat_is_absent() {
     let open = |bytes: &[u8]| Volume::open(&mut Cursor::new(bytes)).unwrap();
     assert_eq!(open(&[]), None);
     assert_eq!(open(&vec![0; 100_000]), None);
-    // Boot records: of a whole disk by GRUB, of NTFS, of exFAT: a jump and the signature, and no BPB of ours.
+    // Boot records of GRUB, NTFS and exFAT have a jump and the signature, but no BPB of FAT.
     let mut boot = [0; 512];
     boot[510..].copy_from_slice(&[0x55, 0xaa]);
     boot[..3].copy_from_slice(&[0xeb, 0x63, 0x90]);
@@ -113,7 +113,7 @@ fn every_damaged_field_is_named_with_its_place_and_value() {
         ("cluster 127 at byte 1600 is outside of 2 to 126", &[(PAYLOAD_ENTRY + 26, &[127])]),
         ("the FAT at byte 516 has a bad cluster after cluster 3", &[(FAT_AT + 4, &[0x7f, 0xff])]),
         ("the FAT at byte 516 has cluster 3 as free, and it is in use", &[(FAT_AT + 4, &[0x0f, 0])]),
-        // Cluster 2 leads to 2, and no end mark stands in it.
+        // Cluster 2 leads to cluster 2, and the directory in it has no end mark.
         ("the FAT at byte 515 leads back to cluster 2", &[(FAT_AT + 3, &[2, 0xf0]), (FOLDER_AT, &[0xe5; 512])]),
         (
             "the file of the entry at byte 1600 has 513 bytes, and its clusters only 512",
@@ -128,7 +128,7 @@ fn every_damaged_field_is_named_with_its_place_and_value() {
             &[(FAT_AT + 4, &[0x4f, 0]), (FAT_AT + 6, &[0xff, 0x0f])],
         ),
         ("the file of the entry at byte 1600 has 0 bytes, and its clusters go on at 3", &[(PAYLOAD_ENTRY + 28, &[0])]),
-        // A cluster of the file leads back: 3 to 4, 4 to 3.
+        // The chain of the file is a loop: 3 leads to 4, and 4 leads to 3.
         (
             "the FAT at byte 518 leads back to cluster 3",
             &[(FAT_AT + 4, &[0x4f, 0]), (FAT_AT + 6, &[3]), (PAYLOAD_ENTRY + 28, &[0, 5])],
@@ -168,7 +168,7 @@ fn fields_that_only_fat32_has() {
 
 #[test]
 fn a_directory_has_an_end() {
-    // 8 KiB clusters, 300 of them in a row, all full of deleted entries.
+    // A chain of 300 clusters of 8 KiB, full of deleted entries.
     let mut boot = image(FAT16)[..512].to_vec();
     boot[13] = 16;
     boot[19..21].fill(0);
@@ -226,7 +226,7 @@ fn the_label_of_the_root_directory_goes_before_that_of_the_boot_sector() {
     assert_eq!(label(&[(ROOT_AT, &[0xe5])]), "IMPRINT");
     assert_eq!(label(&[(ROOT_AT, &[0xe5]), (43, b"NO NAME    ")]), "");
     assert_eq!(label(&[(ROOT_AT, b"A\xffB")]), "A\\xffBRINT");
-    // busybox mkdosfs pads both with NUL.
+    // busybox mkdosfs pads both labels with NUL.
     assert_eq!(label(&[(ROOT_AT, b"OTHER\0\0\0\0\0\0")]), "OTHER");
     assert_eq!(label(&[(ROOT_AT, &[0xe5]), (43, b"OTHER\0\0\0\0\0\0")]), "OTHER");
     assert_eq!(label(&[(ROOT_AT, &[0xe5]), (43, b"NO NAME\0\0\0\0")]), "");
@@ -246,7 +246,7 @@ fn two_entries_that_match() {
 
 #[test]
 fn a_long_name_counts_only_when_it_is_whole_and_belongs_to_the_entry() {
-    // mcopy of a file called payload.longer than 8.3: two parts for PAYLOA~1.LON; made by hand for `payload`.
+    // Made by hand for `payload`, like the parts that mcopy writes for a file named `payload.longer than 8.3`.
     let short = b"PAYLOA~1   ";
     let sum = short.iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
     let mut long = [0xff_u8; 32];
