@@ -147,9 +147,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     };
     let fresh = |seed: &Seed| match &facts.origin {
         // The host says that the medium is used once, and it names this machine.
-        Origin::Medium { medium, .. } => {
-            medium.row().credits_seed && seed.single_boot && payload.binding.is_some()
-        }
+        Origin::Medium { medium, .. } => medium.row().credits_seed && seed.single_boot && payload.binding.is_some(),
         // Sealed for a key that was made in this boot.
         Origin::Line { sealed, .. } => *sealed && seed.single_boot,
         Origin::File(_) => false,

@@ -284,7 +284,8 @@ pub fn find(
             || dialogue.is_some_and(|dialogue| heard.borrow_mut().catch_up(dialogue, &mut **notice.borrow_mut()));
         let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload });
         let (wanted, pinned, program) = (&wanted[..], around.pinned, around.reader);
-        let search = config_drive::Search { wanted, named, pinned, insist, patience: config_drive::PATIENCE, program, other };
+        let search =
+            config_drive::Search { wanted, named, pinned, insist, patience: config_drive::PATIENCE, program, other };
         let mut tell = |told: Notice<'_>| (notice.borrow_mut())(told);
         match config_drive::find(&search, around.root, deadline, &mut tell)? {
             Ok(found) => return Ok(Ok(found)),

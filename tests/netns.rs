@@ -300,8 +300,15 @@ fn a_drive_that_appears_behind_the_scan_is_found() {
             block_event();
         });
         let program = imprint_tests::programs::agent();
-        let search =
-            Search { wanted: &[Wanted::Label(None)], named: false, pinned: false, insist: false, patience: PATIENCE, program: &program, other: None };
+        let search = Search {
+            wanted: &[Wanted::Label(None)],
+            named: false,
+            pinned: false,
+            insist: false,
+            patience: PATIENCE,
+            program: &program,
+            other: None,
+        };
         config_drive::find(&search, root, later(), &mut |_| {}).unwrap()
     });
     let found = found.unwrap();

@@ -26,7 +26,11 @@ pub fn find(root: &Path, unit: Option<&Path>) -> Result<Option<Found>, SourceErr
         match path.metadata() {
             Ok(meta) if meta.is_file() => {
                 let bytes = file::read(&path)?;
-                found.push(Found { origin: Origin::Medium { medium, place: path.display().to_string() }, bytes, cut: false });
+                found.push(Found {
+                    origin: Origin::Medium { medium, place: path.display().to_string() },
+                    bytes,
+                    cut: false,
+                });
             }
             // Anything else might block, or never end.
             Ok(_) => return Err(SourceError::Read { path, source: io::Error::other("no file") }),

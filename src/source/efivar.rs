@@ -18,7 +18,9 @@ pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
     let path = root.join(FOLDER).join(NAME);
     match path.symlink_metadata() {
         Ok(_) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(source) => return Err(SourceError::Read { path, source }),
     }
     let bytes = file::read(&path)?;

@@ -16,7 +16,9 @@ pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
     match path.symlink_metadata() {
         Ok(meta) if meta.is_file() => {}
         Ok(_) => return Err(SourceError::Read { path, source: io::Error::other("no regular file") }),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(source) => return Err(SourceError::Read { path, source }),
     }
     let bytes = file::read(&path)?;

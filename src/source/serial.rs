@@ -292,11 +292,17 @@ mod tests {
     use nix::poll::{PollFd, PollFlags};
     use nix::pty::openpty;
 
+    use super::super::Surroundings;
     use super::*;
     use crate::line::Kind;
     use crate::line::Side;
     use crate::line::frame::{Frame, Packet};
     use crate::line::transfer::{Sender, Shape};
+
+    /// A root without drives.
+    fn around(root: &Path) -> Surroundings<'_> {
+        Surroundings { root, reader: Path::new("/nowhere"), pinned: false, credentials: None }
+    }
 
     /// Reports of the line are shown at once, also while the search waits for drives.
     #[test]
@@ -335,15 +341,7 @@ mod tests {
             }
         };
         let options = Options::parse("imprint=require").unwrap();
-        let found = super::super::find(
-            &options,
-            root.path(),
-            Path::new("/nowhere"),
-            false,
-            Some(&dialogue),
-            later,
-            &mut notice,
-        );
+        let found = super::super::find(&options, &around(root.path()), None, Some(&dialogue), later, &mut notice);
         assert!(found.unwrap().unwrap().bytes.expose() == [7; 100]);
         assert!(
             matches!(&told[..], [heard, foreign, ..] if heard.starts_with("a host speaks") && foreign.contains("7 to 8"))
@@ -410,7 +408,7 @@ mod tests {
         let later = Deadline::after(Duration::from_secs(60));
         let _there = named_line(root.path(), "early");
         let options = Options::parse("imprint.source=serial:early imprint.source=serial:late").unwrap();
-        let dialogue = listen(&options, root.path(), "", false, later).unwrap().unwrap();
+        let dialogue = listen(&options, root.path(), "", None, false, later).unwrap().unwrap();
         assert_eq!((dialogue.names().as_str(), dialogue.missing()), ("early", vec!["late".to_owned()]));
         assert_eq!(
             lines_so_far(&dialogue, "listening on", "is not there yet"),
@@ -444,15 +442,14 @@ mod tests {
             ),
         ] {
             let options = Options::parse(words).unwrap();
-            let dialogue = listen(&options, root.path(), "", false, at_once).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, false, at_once).unwrap();
             let mut notice = |notice: Notice<'_>| {
                 if let Notice::Waiting(looked) = notice {
                     told.push(looked.to_owned());
                 }
             };
-            let program = Path::new("/nowhere");
-            let found =
-                super::super::find(&options, root.path(), program, false, dialogue.as_ref(), at_once, &mut notice);
+            let around = around(root.path());
+            let found = super::super::find(&options, &around, None, dialogue.as_ref(), at_once, &mut notice);
             assert_eq!(found.unwrap_err().to_string(), want);
         }
         assert_eq!(told, ["ttyUSB0 is not there yet", "the virtio port imprint.0 is not there yet"]);
@@ -463,7 +460,19 @@ mod tests {
     fn no_search_ends_without_a_word() {
         let root = tempfile::tempdir().unwrap();
         let at_once = Deadline::after(Duration::ZERO);
-        let sources = ["cmdline", "file", "config-drive", "config-drive:LAB", "virtio", "serial:ttyS9", "serial:hvc7"];
+        let sources = [
+            "cmdline",
+            "file",
+            "credential",
+            "partition",
+            "efivar",
+            "root-file",
+            "config-drive",
+            "config-drive:LAB",
+            "virtio",
+            "serial:ttyS9",
+            "serial:hvc7",
+        ];
         let named = |names: &[&str]| names.iter().map(|name| format!("imprint.source={name} ")).collect::<String>();
         let mut lines = vec!["imprint=require".to_owned()];
         for one in sources {
@@ -472,14 +481,14 @@ mod tests {
         }
         for words in lines {
             let options = Options::parse(&words).unwrap();
-            let dialogue = listen(&options, root.path(), "", false, at_once).unwrap();
-            let program = Path::new("/nowhere");
-            let found =
-                super::super::find(&options, root.path(), program, false, dialogue.as_ref(), at_once, &mut |notice| {
-                    if let Notice::Waiting(looked) = notice {
-                        assert!(!looked.trim().is_empty(), "{words}");
-                    }
-                });
+            let dialogue = listen(&options, root.path(), "", None, false, at_once).unwrap();
+            let mut notice = |notice: Notice<'_>| {
+                if let Notice::Waiting(looked) = notice {
+                    assert!(!looked.trim().is_empty(), "{words}");
+                }
+            };
+            let around = around(root.path());
+            let found = super::super::find(&options, &around, None, dialogue.as_ref(), at_once, &mut notice);
             let error = found.unwrap_err().to_string();
             assert!(error.starts_with("no payload found ("), "{words}: {error}");
             let (looked, _) = error.trim_start_matches("no payload found (").split_once("); ").unwrap();

@@ -128,7 +128,15 @@ fn root(drives: &[(&str, &Path)]) -> tempfile::TempDir {
 fn search(drives: &[(&str, &Path)], insist: bool, patience: Duration) -> Result<Result<Found, String>, SourceError> {
     let program = programs::agent();
     let root = root(drives);
-    let search = Search { wanted: &[Wanted::Label(None)], named: false, pinned: false, insist, patience, program: &program, other: None };
+    let search = Search {
+        wanted: &[Wanted::Label(None)],
+        named: false,
+        pinned: false,
+        insist,
+        patience,
+        program: &program,
+        other: None,
+    };
     find(&search, root.path(), Deadline::after(LONG), &mut |_| {})
 }
 
@@ -186,7 +194,15 @@ fn a_drive_that_answers_late_is_used() {
     let program = programs::agent();
     // It has had its time long before it answers; whoever insists is told so, and only then is the lease given back.
     let patience = Duration::from_millis(1);
-    let search = Search { wanted: &[Wanted::Label(None)], named: false, pinned: false, insist: true, patience, program: &program, other: None };
+    let search = Search {
+        wanted: &[Wanted::Label(None)],
+        named: false,
+        pinned: false,
+        insist: true,
+        patience,
+        program: &program,
+        other: None,
+    };
     let mut late = 0;
     let found = find(&search, root.path(), Deadline::after(LONG), &mut |notice| {
         assert!(!matches!(notice, imprint::source::Notice::Left(_)), "it has answered");

@@ -35,7 +35,15 @@ const USB: &str = "pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(program);
 
 fn plain() -> Search<'static> {
-    Search { wanted: DEFAULT, named: false, pinned: false, insist: false, patience: LONG, program: &PROGRAM, other: None }
+    Search {
+        wanted: DEFAULT,
+        named: false,
+        pinned: false,
+        insist: false,
+        patience: LONG,
+        program: &PROGRAM,
+        other: None,
+    }
 }
 
 const DEFAULT: &[Wanted<'static>] = &[Wanted::Label(None)];
@@ -473,10 +481,12 @@ fn a_fat_volume_with_a_damaged_boot_sector_is_broken_under_our_label() {
 fn a_broken_volume_stops_the_boot_only_in_its_turn() {
     let empty = emptied(CIDATA);
     let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &empty), ("sdb", PCI, PLAIN)];
-    let first = Search { wanted: &[Wanted::Label(Some("IMPRINT")), Wanted::Label(Some("cidata"))], named: true, ..plain() };
+    let first =
+        Search { wanted: &[Wanted::Label(Some("IMPRINT")), Wanted::Label(Some("cidata"))], named: true, ..plain() };
     let found = search(&first, &drives).unwrap().unwrap();
     assert_eq!(found.origin, origin("sdb", "IMPRINT"));
-    let last = Search { wanted: &[Wanted::Label(Some("cidata")), Wanted::Label(Some("IMPRINT"))], named: true, ..plain() };
+    let last =
+        Search { wanted: &[Wanted::Label(Some("cidata")), Wanted::Label(Some("IMPRINT"))], named: true, ..plain() };
     match search(&last, &drives).unwrap_err() {
         SourceError::NoFile { device, label } => assert_eq!((device.as_str(), label.as_str()), ("sda", "cidata")),
         other => panic!("{other}"),
