@@ -24,7 +24,8 @@ pub(super) fn find(
     let pin = facts::site_pin(root)?;
     let deadline = Deadline::after(options.timeout);
     *line = source::serial::listen(options, root, cmdline, false, deadline)?;
-    // Messages for the step's detail, beside the source that was used: about drives, and about misspelt options.
+    // Messages for the step's detail, beside the source that was used: about drives, and about words that look like
+    // misspelt options.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     for near in &options.near_misses {
         let near = near.to_string();
