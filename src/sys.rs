@@ -84,8 +84,8 @@ pub fn filter_system_calls(filter: &mut [FilterLine]) -> io::Result<bool> {
     let len = u16::try_from(filter.len()).map_err(io::Error::other)?;
     let program = nix::libc::sock_fprog { len, filter: filter.as_mut_ptr() };
     let (mode, flags) = (nix::libc::c_ulong::from(nix::libc::SECCOMP_SET_MODE_FILTER), nix::libc::c_ulong::from(0u32));
-    // SAFETY: the kernel reads one struct sock_fprog, and as many lines as it says, which is as many as there are; both
-    // outlive the call.
+    // SAFETY: the kernel reads one struct sock_fprog and `len` instructions; len is filter.len(), and both outlive the
+    // call.
     let result = unsafe { nix::libc::syscall(nix::libc::SYS_seccomp, mode, flags, &raw const program) };
     match Errno::result(result) {
         Ok(_) => Ok(true),
@@ -227,8 +227,8 @@ pub fn add_entropy(random: &impl AsFd, seed: &[u8], bits: u32) -> io::Result<()>
         buf_size: c_int::try_from(seed.len()).map_err(|_| too_long())?,
         buf: *buf,
     };
-    // SAFETY: info outlives the call, and the kernel reads buf_size bytes behind the two ints, which is no more than
-    // buf holds because the seed was copied into it above.
+    // SAFETY: info outlives the call, and the kernel reads buf_size bytes after the two ints. buf has at least as many
+    // bytes, because the seed was copied into it above.
     let result = unsafe { ioctls::rnd_add_entropy(random.as_fd().as_raw_fd(), &raw const info) };
     zeroize::Zeroize::zeroize(&mut info.buf);
     result?;
@@ -327,7 +327,7 @@ pub fn look_up(name: &CStr, ipv6: bool) -> Result<Vec<IpAddr>, NoAddress> {
         }
         next = entry.ai_next.cast_const();
     }
-    // SAFETY: list is what getaddrinfo gave, and what was read of it was copied.
+    // SAFETY: list came from getaddrinfo and is freed once; everything that was read from it has been copied.
     unsafe { nix::libc::freeaddrinfo(list) };
     if found.is_empty() { Err(NoAddress::Unknown) } else { Ok(found) }
 }

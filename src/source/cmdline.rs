@@ -1,6 +1,6 @@
 //! Reads the kernel command line and the image's own words (dracut), and decodes the base64url of `imprint.payload=`.
-//! The boot loader vouches for the command line, and whoever built the image vouches for the image's words. Never
-//! interprets another option; `options` does that.
+//! Whoever configures the boot loader vouches for the command line, and whoever built the image for the image's words.
+//! Never interprets another option; `options` does that.
 
 use std::io;
 use std::path::{Path, PathBuf};

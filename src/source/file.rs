@@ -1,5 +1,5 @@
 //! Reads a payload from a file: in the initramfs, or named on the agent's command line. Whoever built the initramfs
-//! vouches for the one, and the caller for the other. Never reads more bytes than a payload may have, plus one.
+//! vouches for its file, and the operator for a named file. Never reads more bytes than a payload may have, plus one.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -39,7 +39,7 @@ pub(super) fn remedy(options: &Options) -> String {
     format!("bring one where imprint.source= says: {places}; or boot {without} to go on without")
 }
 
-/// A source, and the command that makes a payload for it.
+/// A source, and the command that brings a payload to it.
 fn place(source: &SourceName) -> String {
     match source {
         SourceName::Cmdline => {

@@ -304,7 +304,7 @@ mod tests {
     use super::*;
     use crate::payload::MAX_LEN;
 
-    // genisoimage -quiet -V IMPRINT -o iso-plain.iso DIR, with DIR/imprint/payload = "payload\n"; cut behind the file
+    // genisoimage -quiet -V IMPRINT -o iso-plain.iso DIR, with DIR/imprint/payload = "payload\n"; cut after the file
     const PLAIN: &[u8] = include_bytes!("../../tests/data/iso-plain.iso");
     // xorriso -as mkisofs -J -r -V cidata -o iso-joliet-rr.iso DIR, likewise
     const JOLIET_RR: &[u8] = include_bytes!("../../tests/data/iso-joliet-rr.iso");

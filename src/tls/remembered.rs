@@ -1,6 +1,6 @@
 //! A cache of verified signatures. A signature's validity does not depend on the time. So when the same chain is
-//! verified for another time, its signatures need not be computed again. Each connection has its own cache. It keeps
-//! digests, and never a key.
+//! verified for another time, its signatures need not be verified again. Each connection has its own cache. The cache
+//! keeps digests, and never a key.
 
 use std::sync::{Mutex, PoisonError};
 
