@@ -36,7 +36,7 @@ pub fn rows(file: &str, bytes: &[u8], (template_file, template): (&str, &str)) -
     };
     // Excel writes a byte order mark at the start.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    // The position may be before the previous line's end, so skip line ends.
+    // The line where the row begins: the reader's position may still be before the line end of the row before.
     let line_of = |position: Option<&csv::Position>| {
         let start = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or_default();
         let rest = bytes.get(start..).unwrap_or_default();

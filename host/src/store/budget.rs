@@ -41,7 +41,7 @@ const OF_ONE: usize = 10;
 const HOUR: Duration = Duration::from_secs(3600);
 /// Counts of unwritten lines are stored at most this often, because storing them is a write, too.
 const NOTED: Duration = Duration::from_secs(60);
-/// The most budgets that are counted separately between two writes of the counts.
+/// The most budgets whose lines are counted between two writes of the counts. Lines of further budgets are not counted.
 const KEPT: usize = 1024;
 
 /// Counts of unwritten lines that are not stored yet.

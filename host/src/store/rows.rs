@@ -46,7 +46,7 @@ pub struct CertificateRow {
     pub serial: Vec<u8>,
     /// The node that it is for.
     pub node: String,
-    /// The payload whose token was used, first or in the chain of renewals.
+    /// The payload that it came from; for a renewal, the payload of the first certificate in the chain.
     pub payload: PayloadId,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub spki_hash: [u8; 32],
