@@ -48,8 +48,8 @@ use metrics::Metrics;
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The most time from the start of a connection to the end of its first request's head. The head of each later request has
-/// the same limit.
+/// The most time from the start of a connection to the end of its first request's head. Heads of later requests get no more
+/// time than that.
 const HEAD: Duration = Duration::from_secs(15);
 /// The longest a connection may last, whatever the number of its requests.
 const CONNECTION: Duration = Duration::from_secs(120);
