@@ -1,4 +1,4 @@
-//! Tests that need other programs (Python's CBOR and CDDL, openssl) or the agent's command line. They need no network and
+//! Tests that need other programs (like Python's CBOR and CDDL) or the agent's command line. They need no network and
 //! no machine of their own.
 #![allow(
     missing_docs,
