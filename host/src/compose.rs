@@ -1,4 +1,4 @@
-//! Makes a payload from a record, the CA and fresh secrets. Writes no file and no database; `state` stores what was made.
+//! Makes a payload from a record, the CA and fresh secrets. Writes no file and no row; `state` stores what was made.
 
 use std::time::Duration;
 

@@ -91,7 +91,7 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// What a decision works with: one database transaction, the CA, and the time.
+/// What a decision works with: one transaction of the store, the CA, and the time.
 #[derive(Clone, Copy)]
 pub struct Desk<'a> {
     /// The transaction that every decision is stored in.
@@ -229,7 +229,7 @@ impl Desk<'_> {
         if let Some(found) = self.changes.entitlement(node)? {
             return Ok(Some(found));
         }
-        // No entitlement is stored for a record that this version could not read when it opened the database. Reading the
+        // No entitlement is stored for a record that this version could not read when it opened the store. Reading the
         // record again gives the error to report.
         let Some(row) = self.changes.node(node)? else { return Ok(None) };
         Ok(Some(Record::of_store(&row.file, &row.record, self.urls)?.entitlement()))

@@ -14,7 +14,7 @@ pub mod load;
 pub mod serve;
 pub mod inject;
 
-// The records and the database, and the modules that decide by them.
+// The records and the store, and the modules that decide by them.
 pub mod est;
 pub mod state;
 pub mod enrol;

@@ -1,4 +1,5 @@
-//! imprint-host. Reads the arguments, prints an error once, returns the exit code.
+//! The program imprint-host: reads the arguments, prints an error once, returns the exit code. Does nothing else; `cli`
+//! does.
 
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic when writing fails
 

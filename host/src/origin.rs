@@ -15,7 +15,7 @@ pub fn of_address(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// The origin of a peer as the database has it, as text. A serial line is its own origin.
+/// The origin of a peer as the store has it, as text. A serial line is its own origin.
 pub fn of(peer: &str) -> String {
     peer.parse().map_or_else(|_| peer.to_owned(), |address| of_address(address).to_string())
 }

@@ -15,7 +15,7 @@ use rusqlite::ErrorCode;
 
 use crate::ca;
 
-/// Full size of the reserve. A revocation needs about a tenth of a [`STEP`].
+/// Full size of the reserve. A revocation needs about a tenth of a `STEP`.
 pub const BYTES: u64 = 1024 * 1024;
 const STEP: u64 = BYTES / 4;
 /// With fewer free bytes than this the disk counts as full: SQLite's shared memory alone takes half of them.

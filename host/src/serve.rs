@@ -165,7 +165,7 @@ impl Server {
         self.metrics_addr
     }
 
-    /// Stops accepting connections, and waits until open ones have ended, at most [`HANDSHAKE`].
+    /// Stops accepting connections, and waits until open ones have ended, at most 10 s.
     pub fn shutdown(mut self) {
         self.stop_and_join();
     }

@@ -1,4 +1,4 @@
-//! The state directory: CA files and database together, and the operations of the commands on both. Prints nothing.
+//! The state directory: CA files and store together, and the operations of the commands on both. Prints nothing.
 
 mod adding;
 
@@ -21,7 +21,7 @@ use crate::x509::CrlReason;
 pub struct State {
     /// The CA and its files.
     pub ca: Ca,
-    /// The database.
+    /// The store.
     pub store: Store,
     /// EST bases that were given to `init`.
     pub urls: Vec<EstUrl>,
@@ -33,7 +33,7 @@ pub enum Error {
     /// The directory or the CA cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The database cannot be used.
+    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A record is invalid.
@@ -182,7 +182,7 @@ impl State {
     /// root's key. `waits` is called with the directory before a wait for its lock begins.
     pub fn back_up(&self, to: &Path, waits: &mut dyn FnMut(&Path)) -> Result<(), Error> {
         let _held = ca::new_directory(to, waits)?;
-        // The database first: the CA's files, copied later, then have every intermediate that the database names.
+        // The store first: the CA's files, copied later, then have every intermediate that the store names.
         self.store.back_up(&database(to))?;
         Ok(self.ca.back_up(to, waits)?)
     }
@@ -219,7 +219,7 @@ impl State {
         waits: &mut dyn FnMut(&Path),
     ) -> Result<(), Error> {
         // The lock first, then the transaction: the wait for the lock may be long, and `serve` must not wait for the
-        // database meanwhile. Both come before the rotation, which cannot be undone.
+        // store meanwhile. Both come before the rotation, which cannot be undone.
         let turn = self.ca.turn(waits)?;
         let changes = self.store.changes()?;
         self.ca = Ca::rotate(self.ca.dir(), &turn, root_key, now)?;

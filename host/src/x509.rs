@@ -78,9 +78,9 @@ pub fn sign(body: Body, issuer: &Name, key: &KeyPair) -> Result<Vec<u8>, X509Err
 pub struct Revoked {
     /// Its serial number.
     pub serial: Vec<u8>,
-    /// When.
+    /// When it was revoked.
     pub at: Timestamp,
-    /// Why.
+    /// Why it was revoked.
     pub reason: CrlReason,
 }
 

@@ -12,11 +12,11 @@ use crate::{cpio, enrol, iso, state, vfat};
 /// Why a command failed.
 #[derive(Debug)]
 pub enum CliError {
-    /// The state directory, the CA, the database or a record.
+    /// The state directory, the CA, the store or a record.
     State(state::Error),
     /// A file that the command was given cannot be read.
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -54,7 +54,7 @@ pub enum CliError {
     },
     /// The folder for console logs (`--log` with `--lines`) cannot be made.
     LogFolder {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Why not.
         source: io::Error,

@@ -139,7 +139,7 @@ pub enum Decided {
         /// Codes of the keys that wait.
         waiting: Vec<String>,
     },
-    /// The database failed.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -162,7 +162,7 @@ pub fn approve(store: &mut Store, node: &str, code: &str, now: Timestamp) -> Res
     Ok(approved.clone())
 }
 
-/// Denies all open requests of `node`: those that wait, and those that were approved and not signed yet. For [`BARRED`], no
+/// Denies all open requests of `node`: those that wait, and those that were approved and not signed yet. For an hour, no
 /// other keys can take their places.
 pub fn deny(store: &mut Store, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, Decided> {
     let changes = store.changes()?;

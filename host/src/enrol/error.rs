@@ -30,7 +30,7 @@ pub enum Refusal {
     /// The payload has expired.
     #[error("payload expired at {expiry}, it is {now}; make another with imprint-host payload")]
     Expired {
-        /// When.
+        /// When it expired.
         expiry: Timestamp,
         /// The server's clock.
         now: Timestamp,
@@ -41,9 +41,9 @@ pub enum Refusal {
     /// The certificate of this key was revoked. A revoked key never gets another certificate.
     #[error("{}", revoked(*.at, *.reason))]
     Revoked {
-        /// When.
+        /// When it was revoked.
         at: Timestamp,
-        /// Why.
+        /// Why it was revoked.
         reason: CrlReason,
     },
     /// The key has a certificate of another node that is still valid.
@@ -69,7 +69,7 @@ pub enum Refusal {
     Superseded {
         /// Code of the other certificate's key.
         key_code: String,
-        /// When.
+        /// When it was replaced.
         at: Timestamp,
     },
     /// The client certificate has other names or another type of key than the record has now.
@@ -80,7 +80,7 @@ pub enum Refusal {
 /// Why a request could not be decided.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
-    /// The database failed.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The CA failed.

@@ -135,7 +135,7 @@ pub enum RevokeError {
         /// Codes of the keys whose certificates are valid.
         valid: Vec<String>,
     },
-    /// The database failed.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

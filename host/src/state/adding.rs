@@ -186,7 +186,7 @@ impl State {
     }
 }
 
-/// The claim as the database stores it: kind and value.
+/// The claim as the store stores it: kind and value.
 fn key(claim: &Claim) -> (String, String) {
     (claim.kind.word().to_owned(), claim.value.clone())
 }
