@@ -1,5 +1,5 @@
-//! The program imprint-host: reads the arguments, prints an error once, returns the exit code. Does nothing else; `cli`
-//! does.
+//! The program imprint-host: reads the arguments, prints an error once, returns the exit code. Runs no command
+//! itself; `cli` does.
 
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic when writing fails
 
