@@ -74,7 +74,7 @@ impl Record {
         }
     }
 
-    /// The same without the trial payload: records in the store have passed it.
+    /// As [`Record::compile`], without the trial payload: records in the store have passed it.
     pub fn of_store(file: &str, text: &str, urls: &[EstUrl]) -> Result<Record, RecordError> {
         let text = Text::new(file, text);
         let parsed = text.parse()?;

@@ -87,7 +87,7 @@ impl State {
         State::init_in_turn(dir, urls, now, &mut |_| ())
     }
 
-    /// The same. `waits` is called with the directory before a wait for another command's lock begins.
+    /// As [`State::init`]; `waits` is called with the directory before a wait for another command's lock begins.
     pub fn init_in_turn(
         dir: &Path,
         urls: &[EstUrl],
@@ -142,7 +142,7 @@ impl State {
         Ok(self.payload_after(node, options, now, |_| Ok::<_, Error>(()))?.0)
     }
 
-    /// The same, but stores nothing unless `prepare` succeeds: a payload that cannot be written must not void earlier
+    /// As [`State::payload`], but stores nothing unless `prepare` succeeds: a payload that cannot be written must not void earlier
     /// payloads.
     pub fn payload_after<T, E: From<Error>>(
         &mut self,
@@ -162,7 +162,7 @@ impl State {
         Ok((composed, prepared))
     }
 
-    /// The same for many nodes: all of them or none.
+    /// Makes and stores payloads for many nodes: all of them or none.
     pub fn payloads(&mut self, nodes: &[String], options: &Options, now: Timestamp) -> Result<Vec<Composed>, Error> {
         let mut made = Vec::with_capacity(nodes.len());
         for node in nodes {

@@ -18,7 +18,7 @@ pub(crate) fn passwd() -> String {
     fs::read_to_string("/etc/passwd").unwrap_or_default()
 }
 
-/// The same, with `users` in the format of passwd(5).
+/// As [`described`], with `users` in the format of passwd(5).
 pub(crate) fn described_in(uid: u32, users: &str) -> String {
     name_in(uid, users).map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
 }

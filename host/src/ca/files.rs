@@ -78,7 +78,7 @@ fn owned_like_its_folder(path: &Path) -> Result<(), StateError> {
     given_away(path).map_err(io_error("giving away", path))
 }
 
-/// The same, with a plain I/O error. Call it before SQLite makes files beside this one: SQLite copies the owner.
+/// As [`owned_like_its_folder`], with a plain I/O error. Call it before SQLite makes files beside this one: SQLite copies the owner.
 pub(crate) fn given_away(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent().filter(|_| geteuid().is_root()) else { return Ok(()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -161,7 +161,7 @@ pub(super) fn private_directory(path: &Path) -> Result<(), StateError> {
     fs::set_permissions(path, mode).map_err(io_error("restricting", path))
 }
 
-/// The same inside the state directory.
+/// As [`private_directory`], for a folder inside the state directory: it gets the owner of that directory.
 pub(super) fn private_folder(path: &Path) -> Result<(), StateError> {
     private_directory(path)?;
     owned_like_its_folder(path)

@@ -104,7 +104,7 @@ impl State {
         Ok(self.add_nodes_as(files, &adding, now)?.records)
     }
 
-    /// The same, with all options and warnings.
+    /// As [`State::add_nodes`], with all options and warnings.
     pub fn add_nodes_as(
         &mut self,
         files: &[(String, String)],
