@@ -142,8 +142,8 @@ impl State {
         Ok(self.payload_after(node, options, now, |_| Ok::<_, Error>(()))?.0)
     }
 
-    /// As [`State::payload`], but stores nothing unless `prepare` succeeds: a payload that cannot be written must not void earlier
-    /// payloads.
+    /// As [`State::payload`], but stores nothing unless `prepare` succeeds: a payload that cannot be written must not void
+    /// earlier payloads.
     pub fn payload_after<T, E: From<Error>>(
         &mut self,
         node: &str,

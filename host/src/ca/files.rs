@@ -78,7 +78,8 @@ fn owned_like_its_folder(path: &Path) -> Result<(), StateError> {
     given_away(path).map_err(io_error("giving away", path))
 }
 
-/// As [`owned_like_its_folder`], with a plain I/O error. Call it before SQLite makes files beside this one: SQLite copies the owner.
+/// As [`owned_like_its_folder`], with a plain I/O error. Call it before SQLite makes files beside this one: SQLite copies
+/// the owner.
 pub(crate) fn given_away(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent().filter(|_| geteuid().is_root()) else { return Ok(()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
