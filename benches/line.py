@@ -32,7 +32,7 @@ def measure(record, linebench, host, target, runs):
     script = pathlib.Path(__file__).with_name("smartos.py")
 
     def smartos(size, baud):
-        # Debian's own interpreter: cloud-init is in its folders.
+        # Debian's own interpreter, because it finds Debian's cloud-init.
         return statistics.median(numbers("/usr/bin/python3", script, linebench, size, baud)[0][0] for _ in range(thrice))
 
     for size, limit in SIZES:
@@ -46,7 +46,7 @@ def measure(record, linebench, host, target, runs):
     far = statistics.median(column(numbers(linebench, "object", 4096, BAUD, 50, few))) / ideal
     record("line, 4 KiB with 50 ms of round trip", round(far, 3), "x", 2, sample=f"median of {few}")
     faulty = sorted(column(numbers(linebench, "faulty", 4096, seeds)))
-    # In simulated time: the machine has no part in it.
+    # In virtual time: the machine's speed does not matter.
     record("line, 4 KiB, 1 % of frames damaged, p95", round(faulty[int(len(faulty) * 0.95)], 3), "x", 2,
            sample=f"{seeds} seeds", timed=False)
     record("line, 4 KiB, 1 % of frames damaged, the slowest", round(faulty[-1], 3), "x", 4, sample=f"{seeds} seeds",
