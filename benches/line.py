@@ -97,11 +97,11 @@ def draw(curves, bauds, path):
              '<rect width="100%" height="100%" fill="white"/>',
              f'<text x="{left}" y="22">4 KiB over a serial line: seconds by baud</text>']
     for seconds in (0.2, 0.5, 1, 2, 5, 10):
-        parts.append(f'<path d="M{left} {y(seconds):.1f}H{left + 400}" stroke="#ddd"/>'
+        parts.append(f'<path d="M{left} {y(seconds):.1f}H{left + 400}" stroke="#ccc"/>'
                      f'<text x="{left - 8}" y="{y(seconds) + 4:.1f}" text-anchor="end">{seconds}</text>')
     for baud in bauds:
         parts.append(f'<text x="{x(baud):.1f}" y="{bottom + 20}" text-anchor="middle">{baud}</text>')
-    for (name, values), colour in zip(curves.items(), ("#0b6", "#c33", "#36c", "#888")):
+    for (name, values), colour in zip(curves.items(), ("#087443", "#b52a2a", "#2b5cc4", "#666")):
         points = " ".join(f"{x(baud):.1f},{y(value):.1f}" for baud, value in zip(bauds, values))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
                      f'<text x="{left + 408}" y="{y(values[-1]) + 4:.1f}" fill="{colour}">{name}</text>')
