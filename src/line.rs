@@ -102,6 +102,11 @@ pub trait End {
         None
     }
 
+    /// Those that it has left a moment ago: what was said in them may still be on its way.
+    fn left(&self) -> impl Iterator<Item = Session> {
+        std::iter::empty()
+    }
+
     /// The next thing that it has to tell.
     fn event(&mut self) -> Option<Self::Event>;
 

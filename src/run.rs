@@ -155,5 +155,6 @@ fn story_of(
     identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)
 }
 
-/// How long the questions about the time may take.
-const TIME: Duration = Duration::from_secs(3);
+/// How long the questions about the time may take: a console server that stalls for some seconds is waited for, and a host
+/// that is gone holds up no network.
+const TIME: Duration = Duration::from_secs(10);

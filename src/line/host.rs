@@ -17,6 +17,9 @@ const GIVE_UP: u8 = 6;
 /// microseconds later belongs to somebody who is there.
 const REPLAYED: u64 = 1_500_000;
 
+/// So many conversations before this one may still be heard of.
+const LEFT: u64 = 3;
+
 /// Columns that every frame fits but a HELLO with names: the longest that cannot be made shorter is ANNOUNCE with 56
 /// characters, and a HELLO without names has 61.
 pub const NARROWEST: usize = 62;
@@ -463,6 +466,15 @@ impl End for Host {
 
     fn earlier(&self) -> Option<Session> {
         self.earlier.as_ref().map(|(_, session)| *session)
+    }
+
+    /// With this node and with those whose place it took: the conversations are numbered one after the other.
+    fn left(&self) -> impl Iterator<Item = Session> {
+        let nodes = self.node.iter().chain(self.passed.iter().map(|passed| &passed.hello));
+        nodes.flat_map(|hello| {
+            let host = |back| Nonce(u64::from_be_bytes(self.nonce.0).wrapping_sub(back).to_be_bytes());
+            (0..=LEFT).map(move |back| Session { node: hello.nonce, host: host(back) })
+        })
     }
 
     fn event(&mut self) -> Option<HostEvent> {
