@@ -74,9 +74,9 @@ fn certified(host: &Host, report: &Report, told: &(Option<i32>, String), origin:
     let status = report.status();
     assert_eq!((status.outcome, status.origin.as_deref()), (Outcome::Done, Some(origin)));
     // The machine's own clock says 2019.
-    let off = Timestamp::system().as_secs().abs_diff(report.date());
-    assert!(off < PATIENCE.as_secs(), "the clock is off by {off} s");
-    assert!(status.steps.iter().any(|step| step.name == "clock" && step.detail.contains("by the line, to within")));
+    let clock = status.steps.iter().find(|step| step.name == "clock").unwrap();
+    assert!(clock.detail.contains(" by the line, to within "), "{}\n{}", clock.detail, told.1);
+    report.was_set("system clock", report.date());
     host.certificate_of(report);
 }
 
