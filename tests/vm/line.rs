@@ -86,6 +86,13 @@ fn console(host: &Host) -> (String, String) {
     (format!("socket,path={},server=on,wait=off", socket.display()), format!("unix:{}", socket.display()))
 }
 
+/// A unix socket at another port of the machine: a chardev of the name `line`.
+fn second_line(host: &Host) -> (String, String) {
+    let socket = host.path("line");
+    let chardev = format!("socket,id=line,path={},server=on,wait=off", socket.display());
+    (chardev, format!("unix:{}", socket.display()))
+}
+
 /// The kernel's own settings of a console, which an agent has to leave behind.
 fn sane(report: &Report) {
     let stty = report.part("stty");
@@ -151,9 +158,8 @@ fn systemd_says_as_much_as_before_when_the_boot_is_stopped() {
 #[test]
 fn a_virtio_port_of_that_name() {
     let host = Host::new();
-    let socket = host.path("line");
-    let chardev = format!("socket,id=line,path={},server=on,wait=off", socket.display());
-    let inject = host.inject(&["--line", &format!("unix:{}", socket.display())]);
+    let (chardev, line) = second_line(&host);
+    let inject = host.inject(&["--line", &line]);
     let report = Machine::new(Kernel::Stable)
         .without_network()
         .qemu(&SMBIOS)
@@ -324,9 +330,8 @@ fn the_firmwares_serial_console() {
     table[58 - 36] = 6;
     std::fs::write(host.path("spcr"), &table).unwrap();
     let acpi = format!("sig=SPCR,rev=2,data={}", host.path("spcr").display());
-    let socket = host.path("line");
-    let chardev = format!("socket,id=line,path={},server=on,wait=off", socket.display());
-    let inject = host.inject(&["--line", &format!("unix:{}", socket.display())]);
+    let (chardev, line) = second_line(&host);
+    let inject = host.inject(&["--line", &line]);
     let report = Machine::new(Kernel::Stable)
         .without_network()
         .append("imprint=require")
@@ -341,9 +346,8 @@ fn the_firmwares_serial_console() {
 #[test]
 fn a_node_that_refuses_its_payload_tells_the_host() {
     let host = Host::new();
-    let socket = host.path("line");
-    let chardev = format!("socket,id=line,path={},server=on,wait=off", socket.display());
-    let inject = host.inject(&["--line", &format!("unix:{}", socket.display())]);
+    let (chardev, line) = second_line(&host);
+    let inject = host.inject(&["--line", &line]);
     let report = Machine::new(Kernel::Stable)
         .without_network()
         .initramfs_file("imprint/site", format!("{}\n", "00".repeat(32)).as_bytes())
@@ -361,9 +365,8 @@ fn a_node_that_refuses_its_payload_tells_the_host() {
 #[test]
 fn a_second_serial_port_at_its_own_speed() {
     let host = Host::new();
-    let socket = host.path("line");
-    let chardev = format!("socket,id=line,path={},server=on,wait=off", socket.display());
-    let inject = host.inject(&["--line", &format!("unix:{}", socket.display())]);
+    let (chardev, line) = second_line(&host);
+    let inject = host.inject(&["--line", &line]);
     let report = Machine::new(Kernel::Stable)
         .without_network()
         .append("imprint.source=serial:ttyS1,115200")
@@ -377,7 +380,7 @@ fn a_second_serial_port_at_its_own_speed() {
 #[test]
 fn a_virtio_port_with_nobody_at_its_other_end() {
     let host = Host::new();
-    let chardev = format!("socket,id=line,path={},server=on,wait=off", host.path("line").display());
+    let (chardev, _) = second_line(&host);
     let report = Machine::new(Kernel::Stable)
         .append("imprint=auto")
         .qemu(&["-chardev", &chardev, "-device", "virtserialport,chardev=line,name=imprint.0"])
