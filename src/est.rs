@@ -17,6 +17,7 @@ pub use error::EstError;
 pub use http::{MAX_BODY, MAX_HEAD, Response, ResponseReader};
 
 use crate::payload::{NodeName, Token};
+use crate::pem;
 use crate::time::Timestamp;
 
 /// What the server is asked for.
@@ -163,15 +164,8 @@ fn bytes(operation: Operation<'_>, lines: Lines, to: Address<'_>, basic: Option<
 }
 
 fn wrapped(der: &[u8]) -> String {
-    let encoded = Base64::encode_string(der);
-    let mut text = String::with_capacity(encoded.len() + encoded.len() / 64 + 1);
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at_checked(64).unwrap_or((rest, ""));
-        text.push_str(line);
-        text.push('\n');
-        rest = tail;
-    }
+    let mut text = String::new();
+    pem::wrap(&Base64::encode_string(der), &mut text);
     text
 }
 

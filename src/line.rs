@@ -102,6 +102,11 @@ pub trait End {
         None
     }
 
+    /// The conversations that this end has left lately. Frames of theirs may still be on their way.
+    fn left(&self) -> impl Iterator<Item = Session> {
+        std::iter::empty()
+    }
+
     /// The next event.
     fn event(&mut self) -> Option<Self::Event>;
 

@@ -13,7 +13,7 @@ use imprint_host::enrol;
 use imprint_host::est::Layout;
 use imprint_host::serve::{Config, LISTS_EVERY, Server};
 use imprint_host::x509::CrlReason;
-use support::{Answer, NODE, SANS, SUBJECT, Site, run, shown, start};
+use support::{Answer, NODE, Site, run, shown, start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -42,7 +42,7 @@ impl Fleet {
     }
 
     fn key(&self, number: u64) -> Key {
-        let csr = self.site.csr(SUBJECT, &["-addext", SANS]);
+        let csr = self.site.good();
         let code = Csr::parse(&csr).unwrap().code().to_string();
         Key { csr, number, code }
     }
@@ -433,4 +433,33 @@ fn csrs_that_are_none_cost_the_desk_nothing() {
         drop(held);
         assert_eq!(decided.join().unwrap(), 200);
     });
+}
+
+/// A clock that was ahead is set right: what was signed last is the latest, whatever the dates say.
+#[test]
+fn the_latest_certificate_is_the_one_that_was_signed_last() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let mut state = site.state();
+    let issued = |decision: enrol::Decision| match decision.answer {
+        enrol::Answer::Issued { der, .. } => der,
+        other => panic!("{other:?}"),
+    };
+    let credentials = enrol::Credentials {
+        name: "node1".into(),
+        proof: enrol::Proof::Token(imprint::secret::Secret::new(token.into_bytes())),
+    };
+    let csr = Csr::parse(&site.good());
+    let request = enrol::Request { csr: csr.as_ref(), credentials: Some(&credentials), peer: "192.0.2.1" };
+    let ahead = site.clock().plus(12 * HOUR);
+    let first = issued(state.decide(ahead, |desk| enrol::simple_enroll(desk, &request)).unwrap());
+    let mut renew = |certificate: &[u8], now: imprint::time::Timestamp| {
+        let csr = Csr::parse(&site.good());
+        let renewed =
+            state.decide(now, |desk| enrol::simple_reenroll(desk, csr.as_ref(), Some(certificate), "192.0.2.1"));
+        issued(renewed.unwrap())
+    };
+    let second = renew(&first, site.clock());
+    let third = renew(&second, site.clock().plus(6 * HOUR));
+    assert_eq!(site.state().store.latest("node1").unwrap().0.unwrap().der, third);
 }

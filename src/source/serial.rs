@@ -286,8 +286,9 @@ impl From<PortError> for SourceError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, OwnedFd};
 
     use nix::poll::{PollFd, PollFlags};
     use nix::pty::openpty;
@@ -298,10 +299,8 @@ mod tests {
     use crate::line::frame::{Frame, Packet};
     use crate::line::transfer::{Sender, Shape};
 
-    /// Reports of the line are shown at once, also while the search waits for drives.
-    #[test]
-    fn what_a_host_says_is_shown_before_its_payload_comes() {
-        let later = Deadline::after(Duration::from_secs(30));
+    /// A line that is a pseudo terminal, the host's end of it, and what keeps it open.
+    fn line(until: Deadline) -> (Dialogue, File, OwnedFd) {
         let pair = openpty(None, None).unwrap();
         let path = nix::unistd::ttyname(&pair.slave).unwrap();
         let name = "line".to_owned();
@@ -309,10 +308,16 @@ mod tests {
         let mut port = Port::open(place).unwrap().unwrap();
         port.prepare().unwrap();
         let lines = vec![Line { port, beacon: false }];
-        let seeded = Seeded::ready(later).unwrap();
-        let dialogue =
-            start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), later).unwrap();
-        let mut host = std::fs::File::from(pair.master);
+        let seeded = Seeded::ready(until).unwrap();
+        let dialogue = start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), until);
+        (dialogue.unwrap(), File::from(pair.master), pair.slave)
+    }
+
+    /// Drives are waited for meanwhile; whoever is at the console need not wait with them.
+    #[test]
+    fn what_a_host_says_is_shown_before_its_payload_comes() {
+        let later = Deadline::after(Duration::from_secs(30));
+        let (dialogue, mut host, _slave) = line(later);
         let mut say = |frame| {
             let mut bytes = Vec::new();
             Packet { from: Side::Host, session: None, frame }.encode(&mut bytes);
@@ -354,19 +359,9 @@ mod tests {
     #[test]
     fn a_host_that_goes_on_is_heard_to_the_end() {
         let later = Deadline::after(Duration::from_secs(60));
-        let pair = openpty(None, None).unwrap();
-        let path = nix::unistd::ttyname(&pair.slave).unwrap();
-        let name = "line".to_owned();
-        let place = Place { name, path, baud: None, set: true, console: false, virtio: false, keys: false };
-        let mut port = Port::open(place).unwrap().unwrap();
-        port.prepare().unwrap();
-        let seeded = Seeded::ready(later).unwrap();
-        let lines = vec![Line { port, beacon: false }];
-        let dialogue =
-            start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), later).unwrap();
+        let (dialogue, mut host, _slave) = line(later);
         let payload = vec![7; 4000];
         let sent = payload.clone();
-        let mut host = std::fs::File::from(pair.master);
         let thread = std::thread::spawn(move || {
             let mut pieces = Sender::new(0, Kind::Plain, sent, Shape { chunk: 180, window: 1 }).unwrap();
             let mut next = 0;

@@ -1,14 +1,14 @@
 //! A TLS server whose answers the test chooses, valid or not. Serves one connection at a time; never checks a request.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use imprint::time::Timestamp;
 use rustls::{NamedGroup, ProtocolVersion, ServerConfig, ServerConnection, StreamOwned};
+
+use crate::listening::Listening;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -56,10 +56,8 @@ pub enum Ending {
 
 /// Stops when it is dropped.
 pub struct EstServer {
-    address: SocketAddr,
+    listening: Listening,
     requests: Arc<Mutex<Vec<Request>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl EstServer {
@@ -85,49 +83,29 @@ impl EstServer {
         ending: Ending,
         answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
     ) -> EstServer {
-        let listener = TcpListener::bind((address, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (seen, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            for (connection, stream) in listener.incoming().enumerate() {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let config = configs.get(connection).or(configs.last()).unwrap();
-                // Many tests make the client break off. Then the client reports the reason, and this server ignores it.
-                drop(serve(connection, stream.unwrap(), Arc::clone(config), ending, &seen, &answer));
-            }
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let listening = Listening::at(address, move |connection, stream| {
+            let config = configs.get(connection).or(configs.last()).unwrap();
+            // A client that breaks off is what many tests are about; the client says why.
+            drop(serve(connection, stream, Arc::clone(config), ending, &seen, &answer));
         });
-        EstServer { address, requests, stop, thread: Some(thread) }
+        EstServer { listening, requests }
     }
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// `https://127.0.0.1:PORT/.well-known/est`
     pub fn url(&self) -> String {
-        format!("https://{}/.well-known/est", self.address)
+        format!("https://{}/.well-known/est", self.address())
     }
 
     /// All requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
-    }
-}
-
-impl Drop for EstServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !std::thread::panicking()
-        {
-            panic!("the test server panicked");
-        }
     }
 }
 

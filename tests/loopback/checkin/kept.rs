@@ -306,22 +306,8 @@ fn what_comes_behind_the_first_answer_is_never_the_second_one() {
 #[test]
 fn a_renewal_shows_its_certificate_on_a_connection_of_its_own() {
     let world = World::new();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = world.signer.issue(&world.leaf(), &rcgen::PublicKeyData::subject_public_key_info(&key));
-    let client = ClientCertificate::new(&[leaf], &key.serialize_der()).unwrap();
     let server = EstServer::ending(vec![world.tls()], Ending::Keep, world.good(NOW));
-    let plan = world.server_plan(&[server.url()]);
-    let clock = ClockPlan { floor: secs(COMPOSED), expiry: secs(EXPIRY), quality: ClockQuality::Unknown };
-    let context = Context {
-        server: &plan,
-        clock: &clock,
-        identity: &world.identity,
-        renews: Some(&client),
-        user_agent: "imprint/test (loopback)",
-        approval_timeout: None,
-        line: None,
-    };
-    enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), Deadline::after(PATIENCE)).unwrap();
+    world.renew(&server, PATIENCE).unwrap();
     assert_eq!(course(&server), on(&[("cacerts", 0), ("simplereenroll", 1)]));
 }
 

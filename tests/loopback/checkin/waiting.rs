@@ -134,23 +134,9 @@ fn leases_are_given_time_after_the_deadline_too() {
 #[test]
 fn an_approval_of_a_renewal_has_what_is_left_of_the_deadline() {
     let world = World::new();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = world.signer.issue(&world.leaf(), &rcgen::PublicKeyData::subject_public_key_info(&key));
-    let client = ClientCertificate::new(&[leaf], &key.serialize_der()).unwrap();
     let server = answering(&world, vec![ACCEPTED.to_vec()]);
-    let plan = world.server_plan(&[server.url()]);
-    let clock = ClockPlan { floor: secs(COMPOSED), expiry: secs(EXPIRY), quality: ClockQuality::Unknown };
-    let context = Context {
-        server: &plan,
-        clock: &clock,
-        identity: &world.identity,
-        renews: Some(&client),
-        user_agent: "imprint/test (loopback)",
-        approval_timeout: None,
-        line: None,
-    };
     let error = patiently(Duration::from_secs(4), |limit| {
-        match enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), Deadline::after(limit)) {
+        match world.renew(&server, limit) {
             // A last visit that was cut short is told, too.
             Err(CheckinError::NotApproved(error)) if error.failed.is_none() => Ok(error),
             other => Err(format!("{other:?}")),

@@ -127,28 +127,13 @@ fn columns_that_were_named_are_kept_by_both_ends() {
 #[test]
 fn a_program_that_breaks_lines_at_the_width_of_its_terminal_breaks_no_frame() {
     let site = Site::new();
-    let [(down, from), (up, to)] = ["down", "up"].map(|name| {
-        let path = site.work.path().join(name);
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // For both, so that neither end waits for the other.
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        (path, file)
-    });
+    let (down, up, node) = behind_fifos(&site);
     let shows = "while IFS= read -r line; do printf '%s\\n' \"$line\" | fold -w \"$columns\"; done";
     let line = format!(
         "exec:columns=$(stty size | cut -d' ' -f2); ({shows} < {}) & exec cat > {}",
         up.display(),
         down.display()
     );
-    let (near, far) = UnixStream::pair().unwrap();
-    let other = far.try_clone().unwrap();
-    // What one writes the other reads; both threads end with the test.
-    std::thread::spawn(move || pass(from, other));
-    std::thread::spawn(move || pass(far, to));
-    let node = std::thread::spawn(move || {
-        let mut node = Remote::new(near, UUID, Twist::None);
-        node.run(|node| node.over);
-    });
     let output = Command::new(programs::host())
         .arg("--dir")
         .arg(site.work.path().join("state"))
