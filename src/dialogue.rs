@@ -138,6 +138,8 @@ pub enum Told {
         /// Empty: all are there.
         missing: Vec<usize>,
     },
+    /// What somebody typed or pasted at `imprint console` that is no frame.
+    Typed(Secret),
     /// Nobody takes what is said on a line; it is tried again, and this told once.
     Stalled(PortError),
     /// A line is of no use any more.
@@ -387,6 +389,7 @@ impl fmt::Display for Told {
             ),
             Told::Odd { line, what } => write!(f, "{line}: {what}"),
             Told::Pasted { .. } => f.write_str("more lines are to come"),
+            Told::Typed(_) => f.write_str("something was typed that is no line of a payload"),
             Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
         }
     }

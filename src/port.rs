@@ -124,6 +124,11 @@ impl Port {
         self.place.virtio
     }
 
+    /// Whether a person types there: `imprint console`.
+    pub fn is_typed_on(&self) -> bool {
+        self.place.keys
+    }
+
     /// Bits a second, where that is known.
     pub fn baud(&self) -> Option<u32> {
         self.place.baud

@@ -1,13 +1,14 @@
-//! `imprint console` on a pseudo terminal: what it leaves behind when it is interrupted. It touches nothing else before a
-//! payload has come.
+//! `imprint console` on a pseudo terminal: what it says to what is no payload, and what it leaves behind when it is
+//! interrupted. It touches nothing else before a payload has come.
 
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 
@@ -25,16 +26,30 @@ fn started() -> (Child, OpenptyResult, Termios) {
         .stderr(end(&pty.slave))
         .spawn()
         .expect("setsid: apt-get install util-linux");
+    let text = until(&pty, "--as text");
+    assert!(text.contains("imprint: UUID ") && text.contains("imprint: line key "), "{text}");
+    (child, pty, before)
+}
+
+/// What the agent says from here on, until there are these words in it.
+#[track_caller]
+fn until(pty: &OpenptyResult, words: &str) -> String {
+    let start = Instant::now();
     let mut seen = Vec::new();
     let mut master = std::fs::File::from(pty.master.try_clone().unwrap());
     let mut buffer = [0; 512];
-    while !String::from_utf8_lossy(&seen).contains("--as text") {
+    loop {
+        let text = String::from_utf8_lossy(&seen);
+        if text.contains(words) {
+            return text.into_owned();
+        }
+        let left = PATIENCE.saturating_sub(start.elapsed());
+        let left = PollTimeout::try_from(left).unwrap();
+        let ready = poll(&mut [PollFd::new(pty.master.as_fd(), PollFlags::POLLIN)], left).unwrap();
+        assert!(ready > 0, "it does not say {words:?}, but: {text}");
         let count = master.read(&mut buffer).unwrap();
         seen.extend(&buffer[..count]);
     }
-    let text = String::from_utf8_lossy(&seen);
-    assert!(text.contains("imprint: UUID ") && text.contains("imprint: line key "), "{text}");
-    (child, pty, before)
 }
 
 fn is_raw(settings: &Termios) -> bool {
@@ -70,4 +85,37 @@ fn so_does_a_signal() {
         assert!(Command::new("kill").args([&format!("-{signal}"), &agent]).status().unwrap().success());
         given_back(child, &pty, &before);
     }
+}
+
+/// Somebody has the payload in another form than the lines that are asked for, and waits for something to happen. Terminals
+/// send a carriage return for each line end.
+#[test]
+fn what_is_pasted_in_another_form_is_named() {
+    let (child, pty, before) = started();
+    let mut person = std::fs::File::from(pty.master.try_clone().unwrap());
+    let payload = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/data/payload-typical.cbor")).unwrap();
+    let pem = imprint::pem::encode("IMPRINT PAYLOAD", &payload).to_string();
+    let without_header: String =
+        pem.lines().filter(|line| !line.starts_with('-')).map(|line| format!("{line}\r")).collect();
+    let said = "paste the lines that imprint-host payload NODE --as text prints";
+    // Enter alone is no paste.
+    person.write_all(b"\r\r").unwrap();
+    for (pasted, what) in [
+        (without_header, "a payload in base64"),
+        (pem.replace('\n', "\r"), "a PEM file, a certificate or a key"),
+        (imprint::hex::encode(&payload) + "\r", "a payload in hexadecimal digits"),
+        ("help\r".to_owned(), "something else"),
+    ] {
+        person.write_all(pasted.as_bytes()).unwrap();
+        let text = until(&pty, said);
+        assert!(text.contains(&format!("imprint: this was {what}, and was not taken; {said}")), "{text}");
+        assert_eq!(text.matches("imprint: ").count(), 1, "one line: {text}");
+        let secret = pasted.trim().rsplit('\r').next().unwrap();
+        assert!(secret == "help" || !text.contains(secret), "nothing of it is shown: {text}");
+    }
+    // A payload as it should be, of which the first line alone came, and that garbled.
+    person.write_all(b"#0ae[rH%nSc0ae[rH%nSc\r \r").unwrap();
+    until(&pty, "imprint: these lines did not arrive whole; paste all lines again");
+    nix::unistd::write(&pty.master, &[3]).unwrap();
+    given_back(child, &pty, &before);
 }
