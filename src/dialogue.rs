@@ -138,7 +138,9 @@ pub enum Told {
         /// The first missing lines, counted from 1; empty: none is missing.
         missing: Vec<usize>,
     },
-    /// A line takes no bytes. The thread tries again, and reports this once.
+    /// What somebody typed or pasted at `imprint console` that is no frame.
+    Typed(Secret),
+    /// Nobody takes what is said on a line; it is tried again, and this told once.
     Stalled(PortError),
     /// A line cannot be used any more.
     Lost(PortError),
@@ -388,6 +390,7 @@ impl fmt::Display for Told {
             ),
             Told::Odd { line, what } => write!(f, "{line}: {what}"),
             Told::Pasted { .. } => f.write_str("more lines are to come"),
+            Told::Typed(_) => f.write_str("something was typed that is no line of a payload"),
             Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
         }
     }

@@ -16,6 +16,7 @@ pub mod fat;
 pub mod fat_error;
 pub mod marks;
 pub mod udevd;
+mod typed;
 mod hint;
 
 use std::cell::RefCell;

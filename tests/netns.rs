@@ -40,6 +40,7 @@ mod netns {
     mod output;
     mod peer;
     mod rooms;
+    mod servers;
     mod several;
     mod swap;
 }

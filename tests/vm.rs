@@ -24,6 +24,7 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod controllers;
     mod deciding;
     mod drives;
     mod images;
@@ -54,7 +55,9 @@ struct Node {
     bind: &'static str,
     single_boot: bool,
     enrol: &'static str,
-    /// Further lines of its `[[network]]`.
+    /// Which link.
+    matching: &'static str,
+    /// The rest of its `[[network]]`.
     network: &'static str,
     /// The address that the server listens on, and the address that the node connects to.
     server: (&'static str, &'static str),
@@ -66,6 +69,7 @@ const NODE: Node = Node {
     bind: "{ serial = \"VM-0001\" }",
     single_boot: false,
     enrol: "once",
+    matching: "{ driver = \"virtio_net\" }",
     network: "addresses = [\"10.0.2.15/24\"]\nroutes = [{ to = \"0.0.0.0/0\", via = \"10.0.2.2\" }]\n\
               dns = [\"10.0.2.3\"]\nsearch = [\"example.org\"]\n",
     server: ("127.0.0.1", "10.0.2.2"),
@@ -82,8 +86,8 @@ impl Site {
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
         let record = format!(
             "name = \"node1\"\nsubject = [\"CN=node1.example.org\"]\nsans = [\"dns:node1.example.org\"]\n\
-             hostname = \"node1\"\nenrol = \"{}\"\nbind = {}\n[[network]]\nmatch = {{ driver = \"virtio_net\" }}\n{}",
-            node.enrol, node.bind, node.network
+             hostname = \"node1\"\nenrol = \"{}\"\nbind = {}\n[[network]]\nmatch = {}\n{}",
+            node.enrol, node.bind, node.matching, node.network
         );
         let now = Timestamp::system();
         state.add_nodes(&[("node1.toml".to_owned(), record)], false, now).unwrap();

@@ -55,6 +55,30 @@ impl Form {
         Form::of_text(std::str::from_utf8(bytes).ok()?)
     }
 
+    /// The same of the beginning of something longer, where neither a line nor a character need be whole.
+    pub fn of_beginning(bytes: &[u8]) -> Option<Form> {
+        let whole_lines = || bytes.iter().rposition(|byte| *byte == b'\n').and_then(|end| bytes.get(..end));
+        Form::of(bytes).or_else(|| Form::of(whole_lines()?))
+    }
+
+    /// What it is, for people: `a gzip file`.
+    pub fn name(self) -> String {
+        let name = match self {
+            Form::Base64 => "one in base64",
+            Form::CmdlineWord => "the word for a kernel command line",
+            Form::Hex => "one in hexadecimal digits",
+            Form::Pasted => "lines for a terminal",
+            Form::Pem => "a PEM file, a certificate or a key",
+            Form::Der => "a DER file, a certificate or a key",
+            Form::Compressed(program) => return format!("a {program} file"),
+            Form::Cpio => "a cpio archive",
+            Form::Iso9660 => "an ISO 9660 image",
+            Form::Fat => "a FAT image",
+            Form::Record => "a node's record",
+        };
+        name.to_owned()
+    }
+
     fn of_text(text: &str) -> Option<Form> {
         if text.trim_start().starts_with("imprint.payload=") {
             return Some(Form::CmdlineWord);
@@ -112,20 +136,19 @@ const MARKS: [(usize, &[u8], Form); 9] = [
 /// `a gzip file; unpack it first`: the form, and the remedy.
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = match self {
-            Form::Base64 => "one in base64; decode it with base64 -d",
-            Form::CmdlineWord => "the word for a kernel command line; append it to that",
-            Form::Hex => "one in hexadecimal digits; decode it with xxd -r -p",
-            Form::Pasted => "lines for a terminal; paste them to imprint console",
-            Form::Pem => "a PEM file, a certificate or a key; a payload has that inside",
-            Form::Der => "a DER file, a certificate or a key; a payload has that inside",
-            Form::Compressed(program) => return write!(f, "a {program} file; unpack it first"),
-            Form::Cpio => "a cpio archive; let the boot loader append it to the initramfs",
-            Form::Iso9660 => "an ISO 9660 image; attach it as an optical drive",
-            Form::Fat => "a FAT image; attach it as a disk",
-            Form::Record => "a node's record; give it to imprint-host node add",
+        let remedy = match self {
+            Form::Base64 => "decode it with base64 -d",
+            Form::CmdlineWord => "append it to that",
+            Form::Hex => "decode it with xxd -r -p",
+            Form::Pasted => "paste them to imprint console",
+            Form::Pem | Form::Der => "a payload has that inside",
+            Form::Compressed(_) => "unpack it first",
+            Form::Cpio => "let the boot loader append it to the initramfs",
+            Form::Iso9660 => "attach it as an optical drive",
+            Form::Fat => "attach it as a disk",
+            Form::Record => "give it to imprint-host node add",
         };
-        f.write_str(words)
+        write!(f, "{}; {remedy}", self.name())
     }
 }
 
@@ -191,11 +214,36 @@ mod tests {
         }
     }
 
+    /// What is longer than a payload is not read to its end.
+    #[test]
+    fn the_beginning_is_enough() {
+        let long = [TYPICAL, &[7; 100_000]].concat();
+        let hex = crate::hex::encode(&long);
+        let frames = "#f2&*wXM(a00f2&*wXM(a00\n".repeat(10_000);
+        let record = format!("# {}\nname = \"node1\"\n# {}", "é".repeat(100), "é".repeat(60_000));
+        let mut iso = vec![0; 400_000];
+        iso[32_769..32_774].copy_from_slice(b"CD001");
+        for (bytes, form) in [
+            (Base64Unpadded::encode_string(&long).into_bytes(), Form::Base64),
+            (hex.into_bytes(), Form::Hex),
+            (frames.into_bytes(), Form::Pasted),
+            (record.into_bytes(), Form::Record),
+            (iso, Form::Iso9660),
+        ] {
+            for length in 33 * 1024 - 30..33 * 1024 {
+                assert_eq!(Form::of_beginning(&bytes[..length]), Some(form), "{form:?} to {length}");
+            }
+        }
+        assert_eq!(Form::of_beginning(&long[..33 * 1024]), None, "a payload with too much behind it");
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in "[qwAB0-9a-f#\\n ]{0,20}") {
-            let _ = Form::of(&bytes);
-            let _ = Form::of(text.as_bytes());
+            for bytes in [&bytes, text.as_bytes()] {
+                let _ = Form::of(bytes);
+                let _ = Form::of_beginning(bytes);
+            }
         }
     }
 }

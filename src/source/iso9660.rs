@@ -107,7 +107,7 @@ impl Volume {
             found = Some((layout, extent));
         }
         let Some((layout, extent)) = found else { return Ok(None) };
-        bounded(extent, path, max)?;
+        bounded(extent.len, path, max, |len| layout.read(device, Extent { len, ..extent }, "file extent"))?;
         layout.read(device, extent, "file extent").map(Some).map_err(|error| in_file(path, error))
     }
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::typed::Typed;
 use super::{Found, Notice, Origin, SourceError, needs_no_line, order};
 use crate::dialogue::{Awaited, Dialogue, Line, Told};
 use crate::line::{Hello, LineKey, Nonce, Versions};
@@ -146,14 +147,20 @@ fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
 
 /// Waits for a payload that is pasted, or that a host sends on the same line.
 pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&str)) -> Result<Found, SourceError> {
-    let mut missing: Vec<usize> = Vec::new();
+    let (mut missing, mut typed): (Vec<usize>, _) = (Vec::new(), Typed::new());
     loop {
-        let until = if missing.is_empty() { deadline } else { deadline.at_most(PASTE) };
+        let idle = missing.is_empty() && typed.is_blank();
+        let until = if idle { deadline } else { deadline.at_most(PASTE) };
         match dialogue.hear(until) {
             Some(Told::Payload { line, sealed, bytes }) => {
                 return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
             }
-            Some(Told::Pasted { missing: lines }) => missing = lines,
+            Some(Told::Pasted { missing: lines }) => {
+                missing = lines;
+                // Lines that were garbled are among those.
+                typed.clear();
+            }
+            Some(Told::Typed(bytes)) => typed.push(bytes.expose()),
             Some(Told::Lost(error)) if dialogue.is_over() => return Err(error.into()),
             Some(told) => notice(&told.to_string()),
             None if deadline.expired() || dialogue.is_over() => {
@@ -163,11 +170,17 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
             None if missing.first() == Some(&1) => {
                 notice("line 1 did not arrive whole; paste all lines again");
                 missing.clear();
+                typed.clear();
+            }
+            None if missing.is_empty() => {
+                notice(&typed.named());
+                typed.clear();
             }
             None => {
                 let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
                 notice(&format!("missing or garbled: line {}; paste again", lines.join(", ")));
                 missing.clear();
+                typed.clear();
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Tests of `imprint console` on a pseudo terminal: the terminal's state after an interruption. Before a payload has come,
-//! the command changes nothing else.
+//! Tests of `imprint console` on a pseudo terminal: its answer to text that is not a payload, and the terminal's state after an
+//! interruption. Before a payload has come, the command changes nothing else.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -117,6 +117,41 @@ fn a_folder_that_another_run_has_ends_it_and_leaves_the_terminal_as_it_is() {
     given_back(child, &pty, &before);
     drop(held);
     let (child, pty, before) = started(root.path());
+    nix::unistd::write(&pty.master, &[3]).unwrap();
+    given_back(child, &pty, &before);
+}
+
+const PASTE: &str = "paste the lines that imprint-host payload NODE --as text prints";
+
+/// Somebody has the payload in another form than the lines that are asked for, and waits for something to happen. Terminals
+/// send a carriage return for each line end.
+#[test]
+fn what_is_pasted_in_another_form_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut child, pty, before) = started(root.path());
+    let mut person = std::fs::File::from(pty.master.try_clone().unwrap());
+    let payload = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/data/payload-typical.cbor")).unwrap();
+    let pem = imprint::pem::encode("IMPRINT PAYLOAD", &payload).to_string();
+    let without_header: String =
+        pem.lines().filter(|line| !line.starts_with('-')).map(|line| format!("{line}\r")).collect();
+    // Enter alone is no paste.
+    person.write_all(b"\r\r").unwrap();
+    for (pasted, what) in [
+        (without_header, "a payload in base64"),
+        (pem.replace('\n', "\r"), "a PEM file, a certificate or a key"),
+        (imprint::hex::encode(&payload) + "\r", "a payload in hexadecimal digits"),
+        ("help\r".to_owned(), "something else"),
+    ] {
+        person.write_all(pasted.as_bytes()).unwrap();
+        let text = said(&pty, &mut child, PASTE).unwrap();
+        assert!(text.contains(&format!("imprint: this was {what}, and was not taken; {PASTE}")), "{text}");
+        assert_eq!(text.matches("imprint: ").count(), 1, "one line: {text}");
+        let secret = pasted.trim().rsplit('\r').next().unwrap();
+        assert!(secret == "help" || !text.contains(secret), "nothing of it is shown: {text}");
+    }
+    // A payload as it should be, of which the first line alone came, and that garbled.
+    person.write_all(b"#0ae[rH%nSc0ae[rH%nSc\r \r").unwrap();
+    said(&pty, &mut child, "imprint: these lines did not arrive whole; paste all lines again").unwrap();
     nix::unistd::write(&pty.master, &[3]).unwrap();
     given_back(child, &pty, &before);
 }
