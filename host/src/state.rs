@@ -55,8 +55,8 @@ pub enum Error {
     NotAdded(String),
     /// A certificate without clientAuth, which no node could renew.
     #[error(
-        "{file}: usages without clientAuth: a node shows its certificate as a client when it renews it, so this one could \
-         never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
+        "{file}: usages without clientAuth: a node authenticates as a TLS client to renew its certificate, so this one \
+         could never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
     )]
     OnlyServer {
         /// The record.
@@ -70,8 +70,8 @@ pub enum Error {
     Compose(#[from] ComposeError),
     /// The CA has another intermediate, and the audit log does not say so.
     #[error(
-        "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. \
-         Take the root's key offline, there is nothing to repeat"
+        "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. Take \
+         the root's key offline, and do not repeat the command"
     )]
     RotatedUnlogged {
         /// The intermediate.

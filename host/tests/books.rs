@@ -150,8 +150,9 @@ fn one_identity_in_two_records_is_refused() {
         let error = site.refused(&["node", "add", "two.toml", "three.toml", "--allow-duplicate", "node3"]);
         assert_eq!(error, want);
         let (_, warning) = site.fine(&["node", "add", "two.toml", "three.toml", "--allow-duplicate", "node2"]);
-        let said =
-            format!("{wants} is node1's, too (one.toml), and was allowed: whoever looks at it cannot tell them apart");
+        let said = format!(
+            "{wants} is node1's, too (one.toml), and was allowed: nothing that looks at it can tell them apart"
+        );
         assert_eq!(warning, format!("imprint-host: warning: node2: {said}\n"));
         assert_eq!(site.log("duplicate"), [format!("node2: {wants} is node1's, too ({has})")]);
         // Who has given it up has it no more, and the other one still has.
@@ -246,7 +247,10 @@ fn serial_numbers_of_subjects_that_stand_twice_are_said() {
     site.file("two.toml", &record("node2", "subject = [\"O=B\", \"CN=d\", \"serialNumber=x1\"]"));
     site.file("three.toml", &record("node3", "subject = [\"O=C\", \"serialNumber=X1\"]\nbind = { serial = \"X1\" }"));
     let said = |node: &str, shown: &str| {
-        format!("{node}: serialNumber={shown} is node1's, too (one.toml): whoever goes by it cannot tell them apart")
+        format!(
+            "{node}: serialNumber={shown} is node1's, too (one.toml): programs that identify nodes by it cannot tell \
+             them apart"
+        )
     };
     let (out, warning) = site.fine(&["--json", "node", "add", "one.toml", "two.toml"]);
     assert_eq!(warning, format!("imprint-host: warning: {}\n", said("node2", "x1")));

@@ -327,7 +327,7 @@ fn an_approval_that_was_not_collected_is_listed() {
         (json[0]["waiting"][0].as_str(), json[0]["approved"][0]["key"].as_str()),
         (None, Some(&*second.code.to_string()))
     );
-    let line = format!("\nnode1 is approved and has not come yet: key {}; ", second.code);
+    let line = format!("\nnode1 is approved, but has not asked again yet: key {}; ", second.code);
     assert!(list::nodes_table(&nodes()).contains(&line));
     issued(books.first(&token, &second, AWAY));
     assert!(!list::nodes_table(&nodes()).contains(&line));

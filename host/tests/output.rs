@@ -220,8 +220,8 @@ fn only_a_drive_is_overwritten() {
     assert_eq!(
         said(&[&words[..], &[&file]].concat()),
         format!(
-            "imprint-host: {file} is no drive, so there is nothing to overwrite; leave out --overwrite, or check the \
-             name\n"
+            "imprint-host: {file} is not a drive, so there is nothing to overwrite; leave out --overwrite, or check \
+             the name\n"
         )
     );
     assert_eq!(

@@ -301,8 +301,8 @@ fn a_record_whose_certificate_could_never_be_renewed_is_refused() {
     let error = site.state().add_nodes(&files, false, site.clock()).unwrap_err().to_string();
     assert_eq!(
         error,
-        "node2.toml: usages without clientAuth: a node shows its certificate as a client when it renews it, so this one \
-         could never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
+        "node2.toml: usages without clientAuth: a node authenticates as a TLS client to renew its certificate, so this \
+         one could never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
     );
     assert!(site.state().store.node("node2").unwrap().is_none(), "and nothing is kept");
     let both = files[0].1.replace("\"serverAuth\"", "\"serverAuth\", \"clientAuth\"");

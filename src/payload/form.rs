@@ -113,12 +113,12 @@ const MARKS: [(usize, &[u8], Form); 9] = [
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self {
-            Form::Base64 => "one in base64; decode it with base64 -d",
-            Form::CmdlineWord => "the word for a kernel command line; append it to that",
-            Form::Hex => "one in hexadecimal digits; decode it with xxd -r -p",
+            Form::Base64 => "a payload in base64; decode it with base64 -d",
+            Form::CmdlineWord => "the word for a kernel command line; append it to the kernel command line",
+            Form::Hex => "a payload in hexadecimal digits; decode it with xxd -r -p",
             Form::Pasted => "lines for a terminal; paste them to imprint console",
-            Form::Pem => "a PEM file, a certificate or a key; a payload has that inside",
-            Form::Der => "a DER file, a certificate or a key; a payload has that inside",
+            Form::Pem => "a PEM file, a certificate or a key; give the payload that contains it",
+            Form::Der => "a DER file, a certificate or a key; give the payload that contains it",
             Form::Compressed(program) => return write!(f, "a {program} file; unpack it first"),
             Form::Cpio => "a cpio archive; let the boot loader append it to the initramfs",
             Form::Iso9660 => "an ISO 9660 image; attach it as an optical drive",

@@ -175,10 +175,10 @@ impl fmt::Display for VolumeError {
                 write!(f, "{what} at byte {offset} is damaged; write the volume again")
             }
             VolumeError::Fat(error) => error.fmt(f),
-            VolumeError::File { path, .. } => write!(f, "its file {path}"),
+            VolumeError::File { path, .. } => write!(f, "reading its file {path}"),
             VolumeError::TooLong { path, len } => {
                 let limit = crate::payload::MAX_LEN;
-                write!(f, "{path} has {len} bytes, a payload has at most {limit}; write the right file")
+                write!(f, "{path} has {len} bytes, a payload has at most {limit}; put a payload there")
             }
             VolumeError::Twice { first, second } => {
                 write!(f, "{first} and {second} are the same path without regard to case; remove one")

@@ -300,7 +300,10 @@ fn a_certificate_that_the_server_does_not_take_leaves_everything_as_it_was() {
     }
     let was = contents(&out);
     let error = chain(&renewed(&out, NEW_KEY).unwrap_err());
-    assert!(error.contains("the server does not take this node's certificate: received fatal alert"), "{error}");
+    assert!(
+        error.contains("the server refuses this node's certificate; its log may say why: received fatal alert"),
+        "{error}"
+    );
     assert_eq!(contents(&out), was);
     // A record with other names: what was signed for the old ones is not renewed.
     let out = other.enroll("node1");
@@ -325,7 +328,11 @@ fn what_cannot_be_renewed_says_why() {
         assert_eq!(error.stage(), ("hand-over", 19));
         chain(&error)
     };
-    let want = format!("hand-over: reading {}, which imprint run or enroll leaves there: ", nowhere.display());
+    let want = format!(
+        "hand-over: reading {}, which imprint run or imprint enroll writes; run one of them first, or name their \
+         folder: ",
+        nowhere.display()
+    );
     assert!(says(&nowhere).starts_with(&want), "{}", says(&nowhere));
     let out = site.enroll("node1");
     let node = read(&out, "node.json");

@@ -368,7 +368,7 @@ fn what_a_stranger_has_put_there_is_not_written_to() {
     for (path, what) in [(&fifo, "a FIFO"), (&link, "a link")] {
         let name = path.display();
         let want = format!(
-            "{name} is {what} of another user, who may want to have what is written; remove it, or write to a folder of your \
+            "{name} is {what} of another user, who could read what is written; remove it, or write to a folder of your \
              own\n"
         );
         assert_eq!(site.write("cbor", path, &[]), Err(format!("imprint-host: {want}")));

@@ -209,7 +209,7 @@ pub(super) struct InjectArgs {
     pub(super) node: Option<String>,
     /// Its line: /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], telnet:HOST:PORT[,BAUD], or
     /// exec[,BAUD]:COMMAND that is one, like ipmitool -I lanplus -C 3 … sol activate. With a terminal of 80 columns on the
-    /// way: columns=80 where BAUD is, or behind it
+    /// way: columns=80 where BAUD is, or after it
     #[arg(long, requires = "node")]
     pub(super) line: Option<LineSpec>,
     /// File of lines: TOML with node, line, power and env in each [[line]], or NODE LINE on each line of text

@@ -26,8 +26,7 @@ pub enum OutputError {
     },
     /// Somebody else has put it there.
     #[error(
-        "{} is {what} of another user, who may want to have what is written; remove it, or write to a folder of your \
-         own",
+        "{} is {what} of another user, who could read what is written; remove it, or write to a folder of your own",
         .path.display()
     )]
     Strangers {
@@ -55,7 +54,7 @@ pub enum OutputError {
     NoName(PathBuf),
     /// A file among the devices: a name that was mistyped.
     #[error(
-        "{} is no device, and a file among the devices would be lost; check the name (lsblk lists drives), or write \
+        "{} is not a device, and a file among the devices would be lost; check the name (lsblk lists drives), or write \
          elsewhere",
         .0.display()
     )]
@@ -115,7 +114,7 @@ pub enum OutputError {
         overwrite: PathBuf,
     },
     /// `--overwrite` for something that is no drive.
-    #[error("{} is no drive, so there is nothing to overwrite; leave out --overwrite, or check the name", .0.display())]
+    #[error("{} is not a drive, so there is nothing to overwrite; leave out --overwrite, or check the name", .0.display())]
     NoDrive(PathBuf),
     /// What is read back is not what was written.
     #[error(

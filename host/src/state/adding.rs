@@ -332,12 +332,12 @@ impl fmt::Display for Warning {
             }
             Warning::Twice { node, claim, other } if claim.kind == Kind::SubjectSerial => write!(
                 f,
-                "{node}: {} is {}'s, too ({}): whoever goes by it cannot tell them apart",
+                "{node}: {} is {}'s, too ({}): programs that identify nodes by it cannot tell them apart",
                 claim.shown, other.node, other.file
             ),
             Warning::Twice { node, claim, other } => write!(
                 f,
-                "{node}: {} is {}'s, too ({}), and was allowed: whoever looks at it cannot tell them apart",
+                "{node}: {} is {}'s, too ({}), and was allowed: nothing that looks at it can tell them apart",
                 claim.shown, other.node, other.file
             ),
             Warning::Renewal { node, key_code, not_after, differs } => {

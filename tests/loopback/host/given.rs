@@ -93,7 +93,7 @@ fn credentials_that_are_of_no_use_are_refused() {
     says(refused(&|_, given| given.key = key().into()), "the private key has the code ");
     says(
         refused(&|_, given| given.key = Secret::new(vec![0x30, 0])),
-        "the private key is of no use: not PKCS#8 in DER",
+        "the private key cannot be used: not PKCS#8 in DER",
     );
     says(refused(&|_, given| given.chain.rotate_left(1)), "the private key has the code ");
     says(refused(&|_, given| given.chain[0].truncate(100)), "the certificate cannot be read");

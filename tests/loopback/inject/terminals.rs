@@ -72,7 +72,7 @@ fn a_console_server_that_cuts_lines_is_named() {
         Remote::new(near, UUID, Twist::None).run(|node| node.over);
         let (code, told) = ended(inject);
         assert_eq!(code, Some(1), "{told}");
-        let words = "the same frame came 3 times and was spoilt in the same way, at 80 columns: something on the way cuts lines";
+        let words = "the same frame came 3 times with the same damage, at 80 columns: something on the way cuts lines";
         // In its own line, and with the outcome.
         let times = told.matches(words).count();
         if times == 2 && told.contains(&format!("speaks first: --call; {words}")) { Ok(()) } else { Err(told) }

@@ -128,7 +128,7 @@ impl Session<'_> {
             return;
         }
         let Ok(status) = serde_json::from_slice::<Status>(report) else {
-            return self.fail("the node's report is no status.json; are both of the same release?".to_owned());
+            return self.fail("the node's report is not a status.json; are both of the same release?".to_owned());
         };
         let outcome = match (status.outcome, &status.error) {
             (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {

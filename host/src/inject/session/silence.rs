@@ -104,10 +104,10 @@ impl Session<'_> {
             ),
             (Some(_), None) => format!("the node fell silent; look at its console, and run inject again{said}"),
             (Some(_), Some(stage)) if self.certified => format!(
-                "it has its certificate, but did not say in time that it is done; the node stands at: {}{said}",
+                "it has its certificate, but did not say in time that it is done; its last stage is: {}{said}",
                 stage_name(stage)
             ),
-            (Some(_), Some(stage)) => format!("not done in time; the node stands at: {}{said}", stage_name(stage)),
+            (Some(_), Some(stage)) => format!("not done in time; its last stage is: {}{said}", stage_name(stage)),
         }
     }
 
