@@ -196,7 +196,7 @@ fn verify(request: &CertReq, key: KeyType) -> Result<(), CsrError> {
     let point = request.info.public_key.subject_public_key.as_bytes().ok_or(CsrError::Signature)?;
     // RFC 5480 §2.2: compressed points are optional; what every reader of our certificates takes is the other form.
     if matches!(key, KeyType::P256 | KeyType::P384) && point.first() != Some(&4) {
-        return Err(CsrError::KeyKind("elliptic curve with a compressed point".to_owned()));
+        return Err(CsrError::KeyKind("an elliptic curve with a compressed point".to_owned()));
     }
     let signature = request.signature.as_bytes().ok_or(CsrError::Signature)?;
     UnparsedPublicKey::new(algorithm, point).verify(&body, signature).map_err(|_| CsrError::Signature)

@@ -45,7 +45,7 @@ pub struct Job {
 pub struct Config {
     /// How long a node may take to say HELLO and to answer.
     pub window: Duration,
-    /// How long it may take from then on.
+    /// How long the rest may take once the node was heard.
     pub timeout: Duration,
     /// Call before anything of the node was heard.
     pub call: bool,

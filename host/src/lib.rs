@@ -1,4 +1,4 @@
-//! imprint-host makes bootstrap payloads and signs the CSRs that match what was injected.
+//! imprint-host makes bootstrap payloads and signs the CSRs that match a record.
 //!
 //! [`cli`] reads the command; [`state`] is the directory with CA and store; [`record`] compiles a node's TOML;
 //! [`compose`] makes a payload of it; [`serve`] speaks EST and asks [`enrol`], which alone decides what is signed. Each module

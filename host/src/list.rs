@@ -155,7 +155,7 @@ pub fn log_text(rows: &[AuditRow], unwritten: Option<&NotWritten>) -> String {
     if let Some(NotWritten { count, since }) = unwritten {
         let _ = writeln!(
             text,
-            "since {since} {count} refusals were counted and not written, because the log takes only so many an hour"
+            "since {since} {count} refusals are not in the log, because it takes a limited number an hour"
         );
     }
     text

@@ -93,7 +93,7 @@ pub enum ServeError {
     Running(PathBuf),
     /// The file by which another server is noticed cannot be opened.
     #[error(
-        "opening {}, the lock against a second server; give it to the owner of the directory (chown)",
+        "opening the lock file {}; give it to the owner of the directory (chown)",
         .0.display()
     )]
     Lock(PathBuf, #[source] io::Error),

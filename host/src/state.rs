@@ -51,12 +51,12 @@ pub enum Error {
     #[error("{0}")]
     Taken(Box<Taken>),
     /// A duplicate is allowed to a node that is not among those that are added.
-    #[error("--allow-duplicate {0}: no record of that name is among those that are added")]
+    #[error("--allow-duplicate {0}: none of the records to add has this name")]
     NotAdded(String),
     /// A certificate without clientAuth, which no node could renew.
     #[error(
-        "{file}: usages without clientAuth: a node authenticates as a TLS client to renew its certificate, so this one \
-         could never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
+        "{file}: usages lack clientAuth: a node needs it to renew its certificate, and the agent refuses a certificate \
+         without it; write usages = [\"clientAuth\", \"serverAuth\"]"
     )]
     OnlyServer {
         /// The record.
@@ -311,7 +311,7 @@ fn supersede(changes: &Changes<'_>, node: &str, by: &str, now: Timestamp) -> Res
     let mut codes = Vec::new();
     for row in changes.live_certificates(node, now)?.into_iter().filter(came_with) {
         changes.revoke(&row, CrlReason::Superseded, now)?;
-        let detail = format!("key {}: key {by} takes its place", row.key_code);
+        let detail = format!("key {}: replaced by key {by}", row.key_code);
         changes.audit(&Event { event: "superseded", node: Some(node), peer: None, detail: &detail }, now)?;
         codes.push(row.key_code);
     }

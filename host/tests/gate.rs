@@ -158,10 +158,7 @@ fn a_renewal_whose_answer_was_lost_is_given_again() {
     books.pass(14 * MINUTE);
     assert!(!books.show(&answer, HOME));
     assert_eq!(books.live("node1"), std::slice::from_ref(&answer));
-    assert_eq!(
-        books.last(),
-        format!("superseded node1: key {}: key {} takes its place", code(&certificate), kept.code)
-    );
+    assert_eq!(books.last(), format!("superseded node1: key {}: replaced by key {}", code(&certificate), kept.code));
     issued(books.renew(&answer, &key().csr, HOME));
 }
 

@@ -75,7 +75,7 @@ fn what_ends_with_credentials_is_said() {
     let (said, first) = payload(&[]);
     assert!(said.starts_with("wrote ") && !said.contains("revoked"), "{said}");
     let (said, second) = payload(&[]);
-    assert!(said.ends_with(&format!("; revoked what came with an earlier one: key {first}\n")), "{said}");
+    assert!(said.ends_with(&format!("; revoked the certificates of earlier payloads: key {first}\n")), "{said}");
     let (said, _) = payload(&["--json"]);
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["superseded"], serde_json::json!([second]));

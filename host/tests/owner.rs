@@ -120,7 +120,7 @@ fn what_root_makes_belongs_to_the_owner_of_the_directory() {
     let error = String::from_utf8(command.output().unwrap().stderr).unwrap();
     let lock = dir.join("serve.lock").display().to_string();
     let want = format!(
-        "imprint-host: opening {lock}, the lock against a second server; give it to the owner of the directory \
+        "imprint-host: opening the lock file {lock}; give it to the owner of the directory \
          (chown): Permission denied (os error 13)\n"
     );
     assert_eq!(error, want);

@@ -163,6 +163,6 @@ mod tests {
         // openssl ecparam -name secp521r1: the OID of another curve.
         let other = [&[6, 5][..], &[0x2b, 0x81, 4, 0, 35]].concat();
         let pkcs8 = [&[0x30, 21, 2, 1, 0, 0x30, 16, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1][..], &other].concat();
-        assert_eq!(PrivateKey::read(&pkcs8).err().unwrap(), "elliptic curve 1.3.132.0.35");
+        assert_eq!(PrivateKey::read(&pkcs8).err().unwrap(), "an unsupported elliptic curve, 1.3.132.0.35");
     }
 }

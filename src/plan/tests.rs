@@ -268,7 +268,7 @@ fn links_are_chosen_by_what_the_payload_says() {
     assert_eq!(matched(Match::AnyWithCarrier, &with_controller), Ok(("eth0".to_owned(), true)));
     assert_eq!(matched(Match::Name(InterfaceName::try_from("eth1").unwrap()), &with_controller), only("eth1"));
     let controller_only = Facts { links: vec![LinkFacts { controller: true, ..eth(2, 1) }], ..facts() };
-    let have = "eth0 (52:54:00:12:34:01, virtio_net, the management controller's)".to_owned();
+    let have = "eth0 (52:54:00:12:34:01, virtio_net, link to the management controller)".to_owned();
     assert_eq!(
         matched(Match::AnyWithCarrier, &controller_only),
         Err(PlanError::NoSuchLink { want: "any with carrier".into(), have })

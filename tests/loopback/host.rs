@@ -247,12 +247,12 @@ fn the_old_key_cannot_be_used_again() {
     // That one's successor is the latest now, and the one that got lost is none.
     let error = renewed(&out, NEW_KEY).unwrap_err();
     assert_eq!(error.stage().1, 18);
-    assert!(chain(&error).contains("took the place of this certificate's at"), "{}", chain(&error));
+    assert!(chain(&error).contains("this certificate was replaced at "), "{}", chain(&error));
     let was = contents(&stolen);
     site.pass(16);
     for request in [NEW_KEY, SAME_KEY] {
         let error = renewed(&stolen, request).unwrap_err();
-        assert!(chain(&error).contains("took the place of this certificate's at"), "{}", chain(&error));
+        assert!(chain(&error).contains("this certificate was replaced at "), "{}", chain(&error));
         assert_eq!(site.last().0, "refused");
     }
     assert_eq!(contents(&stolen), was, "what fails changes nothing");
@@ -260,7 +260,7 @@ fn the_old_key_cannot_be_used_again() {
     renewed(&again, NEW_KEY).unwrap();
     renewed(&again, SAME_KEY).unwrap();
     let error = renewed(&out, NEW_KEY).unwrap_err();
-    assert!(chain(&error).contains("took the place"), "{}", chain(&error));
+    assert!(chain(&error).contains("was replaced at"), "{}", chain(&error));
 }
 
 #[test]

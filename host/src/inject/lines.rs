@@ -92,7 +92,7 @@ fn short_job(text: &str) -> Result<Job, String> {
     if line.script().is_some() && rest.contains('|') {
         // A pipe of the command, or the power command? Taken for the wrong one it switches a machine.
         return Err(format!(
-            "after exec: a | may be a pipe or begin the power command; write [[line]] with node = \"{}\", and the \
+            "after exec: a | could be a pipe or start the power command; write [[line]] with node = \"{}\", and the \
              commands in quotes: line = '…' and power = '…'. Then the whole file must have that form",
             node.escape_default()
         ));
@@ -146,8 +146,8 @@ mod tests {
     #[test]
     fn a_pipe_that_may_be_a_power_command_is_refused() {
         for line in ["exec:conman node1 | tee log", "exec:a|b", "exec:a || b", "exec:sol 1 | power 1"] {
-            let want = "lines:2: after exec: a | may be a pipe or begin the power command; write [[line]] with node = \
-                        \"b\", and the commands in quotes: line = '…' and power = '…'. Then the whole file must have \
+            let want = "lines:2: after exec: a | could be a pipe or start the power command; write [[line]] with node \
+                        = \"b\", and the commands in quotes: line = '…' and power = '…'. Then the whole file must have \
                         that form";
             assert_eq!(wrong(&format!("a unix:x\nb {line}\n")), want);
         }

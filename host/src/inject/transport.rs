@@ -111,7 +111,7 @@ fn of_any_width(text: &str) -> Result<LineSpec, String> {
     // The rest may be a command, with a password in it.
     line.ok_or_else(|| {
         format!(
-            "\"{}\" is not a line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
+            "\"{}\" is not a kind of line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
              telnet:HOST:PORT[,BAUD] or exec[,BAUD]:COMMAND; with a terminal of 80 columns on the way ,columns=80 \
              where BAUD is, or after it",
             text.split([':', ' ', '=']).next().unwrap_or_default().escape_default()
@@ -444,7 +444,10 @@ mod tests {
             assert!(bad.parse::<LineSpec>().is_err(), "{bad}");
         }
         let mistyped = "exce:IPMI_PASSWORD=secret ipmitool".parse::<LineSpec>().unwrap_err();
-        assert!(mistyped.starts_with("\"exce\" is not a line; want ") && !mistyped.contains("secret"), "{mistyped}");
+        assert!(
+            mistyped.starts_with("\"exce\" is not a kind of line; want ") && !mistyped.contains("secret"),
+            "{mistyped}"
+        );
     }
 
     /// Every kind of line has a speed, and nothing that is part of a place or of a command is taken for one.

@@ -26,7 +26,8 @@ pub enum OutputError {
     },
     /// Somebody else has put it there.
     #[error(
-        "{} is {what} of another user, who could read what is written; remove it, or write to a folder of your own",
+        "{} is {what} of another user, who could read or redirect the output; remove it, or write to a folder of your \
+         own",
         .path.display()
     )]
     Strangers {
@@ -73,13 +74,13 @@ pub enum OutputError {
     )]
     InUse(PathBuf),
     /// Nodes look at whole drives only.
-    #[error("{} is a partition, and nodes look at whole drives only; give the name of the drive", .0.display())]
+    #[error("{} is a partition, and nodes read whole drives only; give the name of the drive", .0.display())]
     Partition(PathBuf),
     /// It cannot be written to.
-    #[error("{} can only be read; look for its switch, or give another drive", .0.display())]
+    #[error("{} is read-only; check its write-protect switch, or give another drive", .0.display())]
     ReadOnly(PathBuf),
     /// What a drive is to hold is no image of one.
-    #[error("{} is a drive, on which nodes look for a config drive only; give --as iso or --as vfat", .0.display())]
+    #[error("{} is a drive, and nodes read nothing but a config drive from a drive; give --as iso or --as vfat", .0.display())]
     NoImage(PathBuf),
     /// The image is larger than the drive.
     #[error("{} has {has} bytes and the image {needs}; nothing was written, give a larger drive", .path.display())]
@@ -93,7 +94,7 @@ pub enum OutputError {
     },
     /// It is not empty, and nobody has said that this may be lost.
     #[error(
-        "{path} holds {holds}; nothing was written. To lose that, name the drive a second time: --overwrite {path}",
+        "{path} holds {holds}; nothing was written. To overwrite that, name the drive a second time: --overwrite {path}",
         path = .path.display()
     )]
     Holds {

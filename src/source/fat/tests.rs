@@ -193,7 +193,7 @@ fn a_directory_has_an_end() {
 fn a_file_that_is_cut_short_is_an_error_not_absence() {
     let error = file(&image(FAT12)[..2048]).unwrap_err();
     assert!(error.is_about_the_file());
-    assert_eq!(error.to_string(), "its file imprint/payload");
+    assert_eq!(error.to_string(), "reading its file imprint/payload");
     let VolumeError::File { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.to_string(), "reading at byte 2048");
     let end = source.source().unwrap().downcast_ref::<io::Error>().unwrap();

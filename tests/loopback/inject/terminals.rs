@@ -46,8 +46,8 @@ fn a_console_server_that_breaks_lines_is_named_and_the_node_gets_its_certificate
         let (code, told) = ended(inject);
         assert_eq!(code, Some(0), "{told}");
         let line = format!(
-            "node1: line: something on the way breaks lines after {columns} columns; frames are put together again, but set \
-             the terminal or console server on the way to 255 columns or more\n"
+            "node1: line: something on the way breaks lines after {columns} columns; broken frames are joined again, but \
+             set the terminal or console server on the way to 255 columns or more\n"
         );
         assert_eq!(told.matches(&line).count(), 1, "{told}");
     }

@@ -141,7 +141,7 @@ impl Session<'_> {
                 }
                 Outcome::NodeFailed { reason: shown(&format!("{}: {}", error.stage, error.message)) }
             }
-            (_, None) => Outcome::NodeFailed { reason: "no reason".to_owned() },
+            (_, None) => Outcome::NodeFailed { reason: "the node gave no reason".to_owned() },
         };
         self.outcome = Some(outcome);
     }
@@ -167,8 +167,8 @@ impl Session<'_> {
         match latest {
             Some(row) if row.key_code == said && row.revoked.is_none() => Ok(row.key_code),
             _ => Err(format!(
-                "the node says that it is done with key {}, for which it was given no certificate here; does another \
-                 host, or somebody else, write to the line? Compare the key on the node's console",
+                "the node says that it is done with key {}, but this host has issued no certificate for that key; does \
+                 another host, or somebody else, write to the line? Compare the key on the node's console",
                 shown(said)
             )),
         }
