@@ -182,7 +182,7 @@ fn one_identity_in_two_rows_is_refused() {
         error.starts_with("imprint-host: nodes.csv:3: node1: the record name node1 is Node1's already "),
         "{error}"
     );
-    assert!(error.ends_with(" --allow-duplicate node1; 1 more are another node's, too\n"), "{error}");
+    assert!(error.ends_with(" --allow-duplicate node1; 1 more names or bindings belong to other nodes\n"), "{error}");
     let error = site.refused(&["node", "add", "--csv", "nodes.csv", "--allow-duplicate", "node9"]);
     let want = "imprint-host: --allow-duplicate node9: none of the records to add has this name\n";
     assert_eq!(error, want);
@@ -316,7 +316,7 @@ fn the_order_of_what_is_replaced_lets_nothing_in() {
             let error = site.refused(&add(&[]));
             assert!(error.contains(": node1: dns:Web is node2's already ("), "{given:?}: {error}");
             assert!(
-                error.ends_with(" --allow-duplicate node1; 1 more are another node's, too\n"),
+                error.ends_with(" --allow-duplicate node1; 1 more names or bindings belong to other nodes\n"),
                 "{given:?}: {error}"
             );
             site.refused(&add(&["--allow-duplicate", "node2"]));

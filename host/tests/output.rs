@@ -159,7 +159,7 @@ fn a_device_that_is_not_there_is_not_made() {
     let site = Site::new();
     let path = Path::new("/dev/imprint-test-no-such-drive");
     let error = site.write(path).unwrap_err();
-    assert!(error.starts_with("imprint-host: /dev/imprint-test-no-such-drive is no device, "), "{error}");
+    assert!(error.starts_with("imprint-host: /dev/imprint-test-no-such-drive is not a device, "), "{error}");
     assert!(!path.exists() && site.payloads() == 0);
     // A link to such a place is none either.
     symlink("/dev/imprint-test-no-such-drive", site.path("link")).unwrap();

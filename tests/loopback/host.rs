@@ -310,7 +310,10 @@ fn a_certificate_that_the_server_does_not_take_leaves_everything_as_it_was() {
     let renamed = NODE1.replace("dns:node1", "dns:other");
     other.state().add_nodes(&[("node.toml".to_owned(), renamed)], true, Timestamp::system()).unwrap();
     let error = chain(&renewed(&out, NEW_KEY).unwrap_err());
-    assert!(error.contains("the node's record has other names now than the certificate"), "{error}");
+    assert!(
+        error.contains("the node's record (names or key type) has changed since this certificate was issued"),
+        "{error}"
+    );
     // A certificate that has ended by the server's clock.
     let site = Site::new(&[format!("{NODE1}validity = \"10m\"\n")]);
     let out = site.enroll("node1");
@@ -338,10 +341,12 @@ fn what_cannot_be_renewed_says_why() {
     let node = read(&out, "node.json");
     let without: String = node.split("  \"renewal\"").next().unwrap().trim_end().trim_end_matches(',').to_owned() + "}";
     std::fs::write(out.join("node.json"), without).unwrap();
-    assert!(says(&out).contains("names no EST server, so there is nobody to ask for a renewal"), "{}", says(&out));
+    assert!(says(&out).contains("names no EST server, so this certificate cannot be renewed"), "{}", says(&out));
     std::fs::write(out.join("node.json"), node).unwrap();
     std::fs::write(out.join("private/key.pem"), "rubbish").unwrap();
-    assert!(says(&out).contains("private/key.pem is not what imprint left there (no PRIVATE KEY in PEM)"));
+    assert!(
+        says(&out).contains("private/key.pem was changed or damaged since imprint wrote it (no PRIVATE KEY in PEM)")
+    );
     std::fs::copy(site.enroll("node1").join("private/key.pem"), out.join("private/key.pem")).unwrap();
 }
 
@@ -456,8 +461,11 @@ fn an_answer_to_a_renewal_is_verified() {
 
     let was = contents(&out);
     for (change, want) in [
-        (Leaf { cn: "node2".to_owned(), ..leaf.clone() }, "the certificate's subject is \"CN=node2\", asked for was"),
-        (Leaf::node("node1", &["node1", "node2"], life), "a name that nobody asked for, dns:node2"),
+        (
+            Leaf { cn: "node2".to_owned(), ..leaf.clone() },
+            "the certificate's subject is \"CN=node2\", but the CSR asked for",
+        ),
+        (Leaf::node("node1", &["node1", "node2"], life), "the name dns:node2, which the CSR did not ask for"),
         (Leaf::node("node1", &[], life), "lacks the name dns:node1"),
         (Leaf { ca: true, ..leaf.clone() }, "the certificate is one of a CA"),
     ] {

@@ -166,8 +166,8 @@ mod tests {
     fn errors_name_file_line_and_column() {
         assert_eq!(
             problem("name,rack\nnode1,7\n", ""),
-            "nodes.csv:1: rack: unknown column; known: (name, hostname, key, enrol, validity, subject, sans, usages, \
-             issuers, bind.uuid, bind.serial, bind.macs) nor used as \"{rack}\" in the template"
+            "nodes.csv:1: rack: unknown column; known: name, hostname, key, enrol, validity, subject, sans, usages, \
+             issuers, bind.uuid, bind.serial, bind.macs; others must be used as \"{rack}\" in the template"
         );
         assert_eq!(problem("name,name\n", ""), "nodes.csv:1: name: a column of this name is there already");
         assert_eq!(

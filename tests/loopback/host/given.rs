@@ -44,7 +44,7 @@ fn certificate_and_key_in_the_payload_need_no_server() {
         assert_eq!(event, "payload");
         assert!(detail.contains(&format!(", with certificate and key {}, until ", status_key(&out))), "{detail}");
         let error = chain(&renewed(&out, NEW_KEY).unwrap_err());
-        assert!(error.contains("names no EST server, so there is nobody to ask for a renewal"), "{error}");
+        assert!(error.contains("names no EST server, so this certificate cannot be renewed"), "{error}");
     }
 }
 
@@ -90,12 +90,12 @@ fn credentials_that_are_of_no_use_are_refused() {
     };
     let says = |error: String, want: &str| assert!(error.contains(want), "{error}\nwants {want}");
 
-    says(refused(&|_, given| given.key = key().into()), "the private key has the code ");
+    says(refused(&|_, given| given.key = key().into()), "the private key (code ");
     says(
         refused(&|_, given| given.key = Secret::new(vec![0x30, 0])),
         "the private key cannot be used: not PKCS#8 in DER",
     );
-    says(refused(&|_, given| given.chain.rotate_left(1)), "the private key has the code ");
+    says(refused(&|_, given| given.chain.rotate_left(1)), "the private key (code ");
     says(refused(&|_, given| given.chain[0].truncate(100)), "the certificate cannot be read");
     says(refused(&|_, given| given.chain.truncate(1)), "does not chain to this node's CA");
     says(
