@@ -362,7 +362,8 @@ fn what_a_replaced_record_breaks_is_said() {
         warning.contains("has a key of type p256, the new record wants p384: its renewals are refused"),
         "{warning}"
     );
-    let payloads = "imprint-host: warning: node1: 1 of its payloads were made from the old record, and requests with them are refused; make another one (imprint-host payload node1)\n";
+    let payloads = "imprint-host: warning: node1: 1 of its payloads were made from the old record, and requests \
+                    with them are refused; make another one (imprint-host payload node1)\n";
     assert!(warning.ends_with(payloads), "{warning}");
     site.fine(&["revoke", "node1"]);
     site.file("one.toml", &text("sans = [\"dns:b\"]"));

@@ -251,7 +251,8 @@ fn a_node_that_is_revoked_stays_out() {
     );
     let renewal = fleet.site.shows(&certificate, first.number, &[head.as_bytes(), &csr].concat());
     let want = format!(
-        "the certificate of this key was revoked at {at} (keyCompromise); a revoked key never gets another certificate, enrol with a new payload\n"
+        "the certificate of this key was revoked at {at} (keyCompromise); a revoked key never gets another \
+         certificate, enrol with a new payload\n"
     );
     assert_eq!((renewal.status, renewal.body), (403, want));
     let nothing = revoke(None).err().unwrap().to_string();

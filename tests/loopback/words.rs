@@ -116,7 +116,8 @@ fn a_word_that_is_nearly_ours_is_said_and_stops_nothing() {
     let output = said(agent(root.path(), &["run"]));
     for want in [
         "imprint: \"IMPRINT\" on the kernel command line was ignored; if you mean imprint=, write it like that\n",
-        "imprint: \"imprint_timeout\" on the kernel command line was ignored; if you mean imprint.timeout=, write it like that\n",
+        "imprint: \"imprint_timeout\" on the kernel command line was ignored; if you mean imprint.timeout=, write it \
+         like that\n",
     ] {
         assert!(output.contains(want), "{output}");
     }

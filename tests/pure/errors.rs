@@ -109,7 +109,8 @@ fn spans(cell: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn what_a_comment_says_is_no_text_of_the_program() {
     let source = "//! of the file\n#![doc = \"of the file, too\"]\n/// of the item\n#[doc = \"of the item, too\"]\n\
-                  #[error(\"said {0}\")]\nstruct Said(/** of the field */ u8);\nfn f() { /// of a statement\nsay(\"more\"); }";
+                  #[error(\"said {0}\")]\nstruct Said(/** of the field */ u8);\n\
+                  fn f() { /// of a statement\nsay(\"more\"); }";
     let mut found = Vec::new();
     texts(source.parse().unwrap(), &mut found);
     assert_eq!(found, ["said …", "more"]);

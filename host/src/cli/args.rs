@@ -240,7 +240,8 @@ pub(super) struct InjectArgs {
     /// How long the payload is good for
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(super) expires: Duration,
-    /// File for the node's console: all that comes on the line beside imprint's own frames. With --lines a folder, for a NODE.log each
+    /// File for the node's console: all that comes on the line beside imprint's own frames. With --lines a folder, for a
+    /// NODE.log each
     #[arg(long)]
     pub(super) log: Option<PathBuf>,
 }

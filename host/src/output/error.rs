@@ -80,7 +80,7 @@ pub enum OutputError {
     #[error("{} is read-only; check its write-protect switch, or give another drive", .0.display())]
     ReadOnly(PathBuf),
     /// What a drive is to hold is no image of one.
-    #[error("{} is a drive, and nodes read nothing but a config drive from a drive; give --as iso or --as vfat", .0.display())]
+    #[error("{} is a drive, and nodes read config drives only; give --as iso or --as vfat", .0.display())]
     NoImage(PathBuf),
     /// The image is larger than the drive.
     #[error("{} has {has} bytes and the image {needs}; nothing was written, give a larger drive", .path.display())]
@@ -94,7 +94,7 @@ pub enum OutputError {
     },
     /// It is not empty, and nobody has said that this may be lost.
     #[error(
-        "{path} holds {holds}; nothing was written. To overwrite that, name the drive a second time: --overwrite {path}",
+        "{path} holds {holds}; nothing was written. To overwrite it, name the drive again: --overwrite {path}",
         path = .path.display()
     )]
     Holds {
@@ -115,7 +115,10 @@ pub enum OutputError {
         overwrite: PathBuf,
     },
     /// `--overwrite` for something that is no drive.
-    #[error("{} is not a drive, so there is nothing to overwrite; leave out --overwrite, or check the name", .0.display())]
+    #[error(
+        "{} is not a drive, so there is nothing to overwrite; leave out --overwrite, or check the name",
+        .0.display()
+    )]
     NoDrive(PathBuf),
     /// What is read back is not what was written.
     #[error(
