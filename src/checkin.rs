@@ -296,7 +296,7 @@ impl Checkin<'_> {
         let expiry = self.context.clock.expiry;
         if from > expiry {
             // The payload expired during the check-in.
-            let server = "this machine's own count".to_owned();
+            let server = "this node's own timer".to_owned();
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date: from, server })));
         }
         // Taken out of the site, so that a failure from here on brings the next visit back to the probe.

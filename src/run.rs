@@ -140,7 +140,7 @@ fn story_of(
         plan.to_string().lines().for_each(say);
     }
     if !plan.pinned {
-        say("no site pin in this image: trust is as good as the channel that brought the payload");
+        say("no site pin in this image: anybody who can change the payload can choose the CA");
     }
     timeline.step("clock", |detail| prepare_clock(&plan, root, detail))?;
     let seeded = timeline.step("entropy", |detail| {

@@ -31,7 +31,7 @@ const SERIAL: [u8; 4] = *b"IMPR";
 
 /// The file is larger than an image of this kind can hold.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0} bytes do not fit into a FAT image of {ROOM}")]
+#[error("{0} bytes do not fit into the FAT image; it has room for {ROOM}")]
 pub struct TooLong(pub usize);
 
 /// The image. Wiped on drop, as the file is secret.

@@ -124,7 +124,7 @@ fn credentials_of_an_earlier_payload_end_with_the_next_one() {
     let (second, ended) = brings(false);
     assert_eq!((ended, fleet.live()), (vec![first.clone()], vec![own.clone(), second.clone()]));
     let lines = fleet.log(2);
-    assert_eq!(lines[0], format!("superseded key {first}: key {second} takes its place"));
+    assert_eq!(lines[0], format!("superseded key {first}: replaced by key {second}"));
     assert!(
         lines[1].starts_with("payload payload ") && lines[1].contains(&format!(" and key {second}, ")),
         "{lines:?}"
@@ -148,14 +148,14 @@ fn a_certificate_that_nobody_has_shown_gives_way_for_a_quarter_of_an_hour() {
     assert_eq!(fleet.checked(&lost), Ok(()));
     fleet.site.pass(14 * MINUTE);
     let kept = fleet.enrolled(&second);
-    assert_eq!(fleet.log(2)[0], format!("superseded key {}: key {} takes its place", first.code, second.code));
+    assert_eq!(fleet.log(2)[0], format!("superseded key {}: replaced by key {}", first.code, second.code));
     assert_eq!(fleet.live(), std::slice::from_ref(&second.code));
     assert!(fleet.checked(&lost).unwrap_err().contains("certificate revoked"));
     assert_eq!(fleet.checked(&kept), Ok(()));
     // Whoever has the first key is another machine, and somebody has to look.
     let answer = fleet.ask(&first);
     assert_eq!(answer.status, 403);
-    assert!(answer.body.starts_with("another key took the place of this one at "), "{}", answer.body);
+    assert!(answer.body.starts_with("this key's certificate was replaced at "), "{}", answer.body);
     let alarm = &fleet.log(2)[0];
     assert!(alarm.starts_with(&format!("alarm key {} is in use, but was revoked at ", first.code)), "{alarm}");
     let valid =
@@ -252,7 +252,8 @@ fn a_node_that_is_revoked_stays_out() {
     );
     let renewal = fleet.site.shows(&certificate, first.number, &[head.as_bytes(), &csr].concat());
     let want = format!(
-        "the certificate of this key was revoked at {at} (keyCompromise); a key gets no other one, enrol with a new payload\n"
+        "the certificate of this key was revoked at {at} (keyCompromise); a revoked key never gets another \
+         certificate, enrol with a new payload\n"
     );
     assert_eq!((renewal.status, renewal.body), (403, want));
     let nothing = revoke(None).err().unwrap().to_string();

@@ -232,7 +232,7 @@ fn a_csr_that_asks_for_anything_else_is_refused_and_spends_nothing() {
         (site.csr_for(&p384, SUBJECT, &["-addext", SANS, "-sha384"]), "key in the CSR is p384, in the record p256\n"),
         (
             site.csr_for(&p521, SUBJECT, &["-addext", SANS]),
-            "CSR with elliptic curve 1.3.132.0.35; want p256, p384, ed25519, rsa2048 or rsa3072 with its usual \
+            "CSR with an unsupported elliptic curve, 1.3.132.0.35; want p256, p384, ed25519, rsa2048 or rsa3072 with its usual \
              signature\n",
         ),
     ];
@@ -271,8 +271,8 @@ fn a_record_whose_certificate_could_never_be_renewed_is_refused() {
     let error = site.state().add_nodes(&files, false, site.clock()).unwrap_err().to_string();
     assert_eq!(
         error,
-        "node2.toml: usages without clientAuth: a node shows its certificate as a client when it renews it, so this one \
-         could never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
+        "node2.toml: usages lack clientAuth: a node needs it to renew its certificate, and the agent refuses a \
+         certificate without it; write usages = [\"clientAuth\", \"serverAuth\"]"
     );
     assert!(site.state().store.node("node2").unwrap().is_none(), "and nothing is kept");
     let both = files[0].1.replace("\"serverAuth\"", "\"serverAuth\", \"clientAuth\"");
@@ -322,7 +322,7 @@ fn a_payload_ends() {
     let new = site.token("node1", &Options::default());
     let answer = site.enroll(Some(("node1", &kept)), &site.good());
     assert_eq!(answer.status, 403);
-    assert_eq!(answer.body, format!("another payload took the place of this one at {now}; use that one\n"));
+    assert_eq!(answer.body, format!("this payload was replaced by a newer one at {now}; use the newer payload\n"));
     assert_eq!(site.enroll(Some(("node1", &new)), &site.good()).status, 200);
 }
 
@@ -337,7 +337,7 @@ fn a_renewal_without_a_certificate_is_refused() {
     for operation in ["simplereenroll", "label/simplereenroll"] {
         let answer = site.post(operation, &headers, &wrapped(&csr));
         assert_eq!(answer.status, 403);
-        let want = "a renewal needs the certificate that is to be renewed, as TLS client certificate\n";
+        let want = "a renewal must show the certificate to renew as the TLS client certificate\n";
         assert_eq!(answer.body, want);
     }
 }

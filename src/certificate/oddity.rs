@@ -55,14 +55,16 @@ impl Oddity {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Oddity::Signature { .. } => "have it issued anew, signed with SHA-256 or better",
+            Oddity::Signature { .. } => "have it issued again, signed with SHA-256 or better",
             Oddity::Key { .. } => "use a key of P-256, P-384, P-521, Ed25519 or RSA with 2048 to 8192 bits",
-            Oddity::Critical { .. } => "have it issued without them, or with them not critical",
+            Oddity::Critical { .. } => {
+                "have the certificate issued without these extensions, or with them not critical"
+            }
             Oddity::Constraints { .. } => {
-                "give the payload a CA without them, or with constraints of DNS names and addresses alone"
+                "give the payload a CA without name constraints, or with constraints of DNS names and addresses alone"
             }
             Oddity::Issuer { .. } => {
-                "have it issued anew with the issuer's name as that CA's certificate has it, byte by byte"
+                "have it issued again, with the issuer's name encoded byte by byte as in that CA's certificate"
             }
         }
     }
@@ -87,7 +89,8 @@ impl fmt::Display for Oddity {
             ),
             Oddity::Issuer { whose, issuer } => write!(
                 f,
-                "\"{whose}\" calls its issuer \"{issuer}\", which reads like the name of that CA, but is another kind of string"
+                "the issuer of \"{whose}\" is \"{issuer}\", which reads like the name of that CA, but is encoded as \
+                 another kind of string"
             ),
         }
     }
@@ -235,21 +238,21 @@ pub(crate) fn words(error: &webpki::Error) -> &'static str {
     match error {
         Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => "it is not in distinguished encoding (DER)",
         Error::CaUsedAsEndEntity => "it is one of a CA (basicConstraints CA:TRUE)",
-        Error::EndEntityUsedAsCa => "what has issued it is no CA (basicConstraints without CA:TRUE)",
-        Error::CertExpired { .. } => "it, or one between it and the CA, has ended",
-        Error::CertNotValidYet { .. } => "it, or one between it and the CA, has not begun",
+        Error::EndEntityUsedAsCa => "its issuer is not a CA (basicConstraints without CA:TRUE)",
+        Error::CertExpired { .. } => "it, or a certificate between it and the CA, has expired",
+        Error::CertNotValidYet { .. } => "it, or a certificate between it and the CA, is not valid yet",
         Error::InvalidCertValidity => "its validity ends before it begins",
-        Error::UnknownIssuer => "no certificate that came is that of its issuer",
-        Error::InvalidSignatureForPublicKey => "its issuer's key has not signed it",
+        Error::UnknownIssuer => "the certificate of its issuer is missing",
+        Error::InvalidSignatureForPublicKey => "it is not signed with its issuer's key",
         Error::NameConstraintViolation => "a CA above it may not certify its names (name constraints)",
         Error::PathLenConstraintViolated => "there are more CAs above it than one of them allows (pathLenConstraint)",
         Error::RequiredEkuNotFoundContext(_) => "it, or a CA above it, is for other purposes (extended key usage)",
-        Error::EmptyEkuExtension => "its extended key usage names none",
+        Error::EmptyEkuExtension => "its extended key usage is empty",
         Error::SignatureAlgorithmMismatch => "it names two algorithms for its one signature",
         Error::UnsupportedCertVersion => "it is not of version 3",
         Error::UnsupportedCriticalExtension => "it has a critical extension that this program does not process",
         Error::UnsupportedSignatureAlgorithmContext(_) | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            "it is signed in a way that is not accepted"
+            "its signature algorithm is not accepted"
         }
         Error::MaximumPathDepthExceeded
         | Error::MaximumPathBuildCallsExceeded
@@ -257,6 +260,6 @@ pub(crate) fn words(error: &webpki::Error) -> &'static str {
         | Error::MaximumNameConstraintComparisonsExceeded => "there are too many certificates or constraints above it",
         Error::ExtensionValueInvalid | Error::MalformedExtensions => "one of its extensions is malformed",
         Error::MalformedNameConstraint | Error::InvalidNetworkMaskConstraint => "a CA's name constraints are malformed",
-        _ => "it breaks a rule of RFC 5280 that this program has no words for",
+        _ => "it breaks a rule of RFC 5280",
     }
 }

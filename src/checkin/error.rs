@@ -207,14 +207,15 @@ impl fmt::Display for CheckinError {
             CheckinError::Expired { expiry, date, server } => {
                 return write!(
                     f,
-                    "the payload expired at {expiry}, and it is {date} by {server}; make a new payload with \
-                     imprint-host payload"
+                    "the payload expired at {expiry}, and the time is {date} according to {server}; make a new payload \
+                     with imprint-host payload"
                 );
             }
             CheckinError::Ended { not_after, date, server } => {
                 return write!(
                     f,
-                    "the certificate ended at {not_after}, and it is {date} by {server}; enrol with a new payload"
+                    "the certificate ended at {not_after}, and the time is {date} according to {server}; enrol with a \
+                     new payload"
                 );
             }
             CheckinError::NotApproved(unapproved) => {
@@ -232,7 +233,7 @@ impl fmt::Display for CheckinError {
                 return failed.iter().try_for_each(|failure| at_last(f, failure));
             }
             CheckinError::Ask(AskError::Clock(_)) => return f.write_str("setting the clock to the server's Date"),
-            CheckinError::Ask(AskError::Network(_)) => return f.write_str("looking for another way to the server"),
+            CheckinError::Ask(AskError::Network(_)) => return f.write_str("changing the network to reach the server"),
             CheckinError::Failed { attempts } => attempts,
             CheckinError::GaveUp { waited, attempts } => {
                 write!(f, "gave up after {:.0} s", waited.as_secs_f64())?;
@@ -297,10 +298,13 @@ impl fmt::Display for Failure {
             }),
             Failure::Tls(error) => error.fmt(f),
             Failure::Est(error) => error.fmt(f),
-            Failure::NoDate => {
-                f.write_str("the answer has no Date, so the time of day stays unknown; have the server send one")
-            }
-            Failure::NotADate(text) => write!(f, "the answer's Date, \"{text}\", is no HTTP date"),
+            Failure::NoDate => f.write_str(
+                "the answer has no Date header, so the time of day stays unknown; configure the server to send one",
+            ),
+            Failure::NotADate(text) => write!(
+                f,
+                "the answer's Date, \"{text}\", is not an HTTP date; correct the server, or the proxy before it"
+            ),
             Failure::DateOutsideCertificate { date, server } => write!(
                 f,
                 "the server's Date is {date}, at which its own certificate is not valid ({server}); correct the \
@@ -308,8 +312,8 @@ impl fmt::Display for Failure {
             ),
             Failure::DateBeforeFloor { date, floor } => write!(
                 f,
-                "the server's Date is {date}, but it cannot be earlier than {floor}, 5 minutes before what this node \
-                 was given was made; correct the server's clock"
+                "the server's Date is {date}, but it cannot be earlier than {floor}, 5 minutes before this node's \
+                 payload or certificate was made; correct the server's clock"
             ),
             Failure::Credentials { sent: true, schemes, text, .. } if knows_basic(schemes) => write!(
                 f,
@@ -322,26 +326,26 @@ impl fmt::Display for Failure {
             ),
             Failure::Credentials { schemes, text, .. } if schemes.is_empty() => write!(
                 f,
-                "the server wants credentials, but does not say which (401 {text}, no WWW-Authenticate); let it offer \
-                 HTTP Basic"
+                "the server wants credentials, but does not say which (401 {text}, no WWW-Authenticate); configure the \
+                 server to offer HTTP Basic"
             ),
             Failure::Credentials { schemes, text, .. } => write!(
                 f,
-                "the server wants credentials by {} only (401 {text}), and name and token go by HTTP Basic; let it \
-                 offer that",
+                "the server wants credentials by {} only (401 {text}), but this node sends name and token by HTTP \
+                 Basic; configure the server to offer HTTP Basic",
                 schemes.join(" or ")
             ),
             Failure::Answer(error) => write!(f, "the server's answer was refused: {error}"),
-            Failure::NoLine => f.write_str("there is no line to a host; have it speak while the node waits"),
+            Failure::NoLine => f.write_str("there is no line to a host; run imprint-host inject while the node waits"),
             Failure::LineRefused(text) => write!(f, "the host refuses: {text}"),
             Failure::LineLost(why) => {
                 write!(
                     f,
-                    "the line to the host is gone: {why}; plug it in again, and boot again or run imprint console"
+                    "the line to the host is gone: {why}; plug the line in again, and boot again or run imprint console"
                 )
             }
             Failure::LineNotTaken(reason) => {
-                write!(f, "the host takes no request ({reason}); is it imprint-host inject, and of this version?")
+                write!(f, "the host does not take the request ({reason}); run imprint-host inject of this version")
             }
         }
     }
@@ -353,16 +357,17 @@ impl fmt::Display for Unresolved {
         let asked = servers.join(", ");
         match (self.is_silent(), servers.is_empty()) {
             (true, false) => {
-                write!(f, "no answer about {name} by {asked}; check that the node reaches its name servers")
+                write!(f, "no answer about {name} from {asked}; check that the node reaches its name servers")
             }
             (true, true) => write!(
                 f,
-                "no answer about {name}: /etc/resolv.conf has no name server; give the record one (dns), or an address \
-                 in the URL"
+                "no answer about {name}: /etc/resolv.conf has no name server; add a name server (dns) to the record, \
+                 or use an IP address in the URL"
             ),
             (false, _) => write!(
                 f,
-                "{name} has no address (A: {a}; AAAA: {aaaa}) by {}; check the URL and what the name servers know",
+                "{name} has no address (A: {a}; AAAA: {aaaa}) according to {}; check the URL and what the name servers \
+                 know",
                 if servers.is_empty() { "this machine, which has no name server" } else { &asked }
             ),
         }

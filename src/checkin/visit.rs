@@ -166,7 +166,7 @@ pub(super) fn alive(url: &EstUrl, clock: Clock, expiry: Timestamp) -> Result<(),
     if date <= expiry {
         return Ok(());
     }
-    let server = format!("{url}, whose time was confirmed");
+    let server = format!("{url} (confirmed time)");
     Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })))
 }
 

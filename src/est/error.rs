@@ -60,7 +60,7 @@ pub enum EstError {
     },
     /// The body is neither DER nor base64.
     NotBase64,
-    /// The body is no PKCS#7 certs-only message.
+    /// The body is not a PKCS#7 certs-only message.
     NotCertsOnly(String),
     /// The message holds so many certificates: none, or too many.
     Count(usize),
@@ -100,11 +100,11 @@ impl fmt::Display for EstError {
             EstError::Framing(why) => write!(f, "the answer's length is unclear: {why}"),
             EstError::Unasked(count) => write!(
                 f,
-                "{count} bytes came behind the answer that nobody had asked for; correct the server, or the proxy before it: \
-                 it must say the length of its answers, or close the connection"
+                "{count} bytes came after the end of the answer; correct the server, or the proxy before it: it must \
+                 state the length of its answers, or close the connection"
             ),
             EstError::Redirect { status, location } => {
-                let to = location.as_deref().unwrap_or("nowhere");
+                let to = location.as_deref().unwrap_or("no URL");
                 write!(
                     f,
                     "the server redirects ({status}) to {to}; redirects are not followed, give nodes the final URL"
@@ -116,7 +116,9 @@ impl fmt::Display for EstError {
             }
             EstError::Busy { status, text, .. } => write!(f, "the server cannot answer now: {status} {text}"),
             EstError::NotBase64 => write!(f, "the body of the answer is neither DER nor base64"),
-            EstError::NotCertsOnly(why) => write!(f, "the body of the answer is no PKCS#7 certs-only message: {why}"),
+            EstError::NotCertsOnly(why) => {
+                write!(f, "the body of the answer is not a PKCS#7 certs-only message: {why}")
+            }
             EstError::Count(count) => {
                 write!(f, "the answer holds {count} certificates, want 1 to {MAX_CERTIFICATES}")
             }

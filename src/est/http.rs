@@ -209,7 +209,7 @@ impl ResponseReader {
             Err(httparse::Error::Version | httparse::Error::Status) => {
                 return Err(EstError::NotHttp("no status line"));
             }
-            Err(_) => return Err(EstError::NotHttp("a header field that is none")),
+            Err(_) => return Err(EstError::NotHttp("a malformed header field")),
         };
         self.at = self.at.saturating_add(length);
         if self.at > MAX_HEAD {

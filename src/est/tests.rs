@@ -162,7 +162,7 @@ fn answers_that_are_none() {
         EstError::Truncated { have: 0, want: None }
     );
     assert_eq!(error(b"SSH-2.0-OpenSSH_9.2\r\n"), EstError::NotHttp("no status line"));
-    assert_eq!(error(b"HTTP/1.1 200 OK\r\nA b: c\r\n\r\n"), EstError::NotHttp("a header field that is none"));
+    assert_eq!(error(b"HTTP/1.1 200 OK\r\nA b: c\r\n\r\n"), EstError::NotHttp("a malformed header field"));
     assert_eq!(
         error(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
         EstError::Framing("Content-Length 1 and 2".to_owned())

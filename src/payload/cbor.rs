@@ -90,9 +90,12 @@ impl fmt::Display for Problem {
             }
             Problem::Truncated => write!(f, "the payload ends here; it was cut short, make or copy it again"),
             Problem::Trailing(extra) => {
-                write!(f, "{extra} bytes behind the payload; give one payload and nothing else")
+                write!(f, "{extra} bytes after the payload; give one payload and nothing else")
             }
-            Problem::Form(form) => write!(f, "not a payload but {form}, or take what --as cbor writes"),
+            Problem::Form(form) => write!(
+                f,
+                "not a payload in CBOR: it is {form}, or use the output of imprint-host payload NODE --as cbor"
+            ),
             Problem::NotCbor(why) => write!(f, "not a payload: {why}"),
             Problem::NotDeterministic(why) => {
                 write!(f, "not in deterministic CBOR (RFC 8949 section 4.2): {why}; use the encoder's canonical mode")

@@ -64,9 +64,9 @@ impl Form {
     /// What it is, for people: `a gzip file`.
     pub fn name(self) -> String {
         let name = match self {
-            Form::Base64 => "one in base64",
+            Form::Base64 => "a payload in base64",
             Form::CmdlineWord => "the word for a kernel command line",
-            Form::Hex => "one in hexadecimal digits",
+            Form::Hex => "a payload in hexadecimal digits",
             Form::Pasted => "lines for a terminal",
             Form::Pem => "a PEM file, a certificate or a key",
             Form::Der => "a DER file, a certificate or a key",
@@ -138,10 +138,10 @@ impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let remedy = match self {
             Form::Base64 => "decode it with base64 -d",
-            Form::CmdlineWord => "append it to that",
+            Form::CmdlineWord => "append it to the kernel command line",
             Form::Hex => "decode it with xxd -r -p",
             Form::Pasted => "paste them to imprint console",
-            Form::Pem | Form::Der => "a payload has that inside",
+            Form::Pem | Form::Der => "give the payload that contains it",
             Form::Compressed(_) => "unpack it first",
             Form::Cpio => "let the boot loader append it to the initramfs",
             Form::Iso9660 => "attach it as an optical drive",

@@ -529,7 +529,7 @@ mod tests {
         let mut device = Cursor::new(PLAIN);
         let volume = Volume::open(&mut device).unwrap().unwrap();
         let error = volume.file(&mut device, &PATH, 7).unwrap_err();
-        assert_eq!(error.to_string(), "imprint/payload has 8 bytes, a payload has at most 65536; write the right file");
+        assert_eq!(error.to_string(), "imprint/payload has 8 bytes, a payload has at most 65536; put a payload there");
     }
 
     #[test]

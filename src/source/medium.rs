@@ -190,12 +190,12 @@ impl fmt::Display for VolumeError {
                 write!(f, "{what} at byte {offset} is damaged; write the volume again")
             }
             VolumeError::Fat(error) => error.fmt(f),
-            VolumeError::File { path, .. } => write!(f, "its file {path}"),
+            VolumeError::File { path, .. } => write!(f, "reading its file {path}"),
             VolumeError::TooLong { path, len, form } => {
                 write!(f, "{path} has {len} bytes, a payload has at most {MAX_LEN}; ")?;
                 match form {
-                    Some(form) => write!(f, "it is {form}, or take what --as cbor writes"),
-                    None => f.write_str("write the right file"),
+                    Some(form) => write!(f, "it is {form}, or use the output of imprint-host payload NODE --as cbor"),
+                    None => f.write_str("put a payload there"),
                 }
             }
             VolumeError::Twice { first, second } => {

@@ -277,7 +277,7 @@ fn hear(
         }
     }
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
-    let gone = if dialogue.is_over() { ", and no line is left" } else { "" };
+    let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
     let missing = "did not appear; is its driver in the image, and its name right?";
     Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
 }

@@ -242,13 +242,13 @@ fn in_words(error: &CertificateError) -> &'static str {
         CertificateError::UnhandledCriticalExtension => words(&webpki::Error::UnsupportedCriticalExtension),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "it is signed in a way that is not accepted"
+            "its signature algorithm is not accepted"
         }
         CertificateError::Other(OtherError(error)) => match error.downcast_ref::<webpki::Error>() {
             Some(error) => words(error),
             None => words(&webpki::Error::MalformedExtensions),
         },
-        _ => "it breaks a rule of RFC 5280 that this program has no words for",
+        _ => "it breaks a rule of RFC 5280",
     }
 }
 

@@ -160,7 +160,7 @@ fn a_queue_that_is_full_for_a_moment_is_no_reason_to_give_a_link_up() {
     let root = root(&DRIVERS);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     let mut report = String::new();
-    while !report.contains("nobody answered") && !report.contains("asking who") {
+    while !report.contains("no neighbour answered") && !report.contains("looking for neighbours") {
         assert!(!race.next(Deadline::after(Duration::from_millis(100)), &mut |_| ()).unwrap());
         report = race.report()[0].to_string();
     }

@@ -268,8 +268,8 @@ fn a_stale_iso_under_a_new_fat_file_system_stops_the_boot() {
     let error = search(&[("sda", &image)], false, LONG).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "sda has an ISO 9660 volume \"IMPRINT\" and a FAT volume \"IMPRINT\", one of which is left of an older use; save \
-         what is of use, clear the drive with wipefs -a /dev/sda, and write the config drive again"
+        "sda has an ISO 9660 volume \"IMPRINT\" and a FAT volume \"IMPRINT\", one of which is left from an earlier \
+         use; save the data that you need, clear the drive with wipefs -a /dev/sda, and write the config drive again"
     );
     // As it says.
     tool("wipefs", &["--quiet", "--all", path]);

@@ -200,8 +200,9 @@ fn a_name_that_nobody_knows_is_told_with_those_who_were_asked() {
     let house = House::new();
     name_server(Some(3), Some(3));
     let words = house.enroll(3).unwrap_err();
-    let want =
-        format!("{NAME} has no address (A: none; AAAA: none) by {HERE}; check the URL and what the name servers know");
+    let want = format!(
+        "{NAME} has no address (A: none; AAAA: none) according to {HERE}; check the URL and what the name servers know"
+    );
     assert!(words.contains(&want), "{words}");
 }
 
@@ -213,6 +214,6 @@ fn name_servers_that_keep_silent_are_named() {
         let words = house.enroll(u32::try_from(limit.as_secs()).unwrap()).unwrap_err();
         if words.contains("no answer about") { Ok(words) } else { Err(words) }
     });
-    let want = format!("no answer about {NAME} by {HERE}; check that the node reaches its name servers");
+    let want = format!("no answer about {NAME} from {HERE}; check that the node reaches its name servers");
     assert!(words.contains(&want), "{words}");
 }

@@ -57,7 +57,7 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     };
     let ended = match made.superseded.join(", key ") {
         codes if codes.is_empty() => codes,
-        codes => format!("; revoked what came with an earlier one: key {codes}"),
+        codes => format!("; revoked the certificates of earlier payloads: key {codes}"),
     };
     let (Some(path), Some(staged)) = (&arguments.output, staged) else {
         say::raw(&bytes)?;

@@ -92,8 +92,8 @@ fn short_job(text: &str) -> Result<Job, String> {
     if line.script().is_some() && rest.contains('|') {
         // This | may be a pipe of the command or begin the power command. A wrong guess could switch a machine.
         return Err(format!(
-            "behind exec: a | may be a pipe or begin the power command; write [[line]] with node = \"{}\", and the \
-             commands in quotes: line = '…' and power = '…'. Then the whole file is to have that form",
+            "after exec: a | could be a pipe or start the power command; write [[line]] with node = \"{}\", and the \
+             commands in quotes: line = '…' and power = '…'. Then the whole file must have that form",
             node.escape_default()
         ));
     }
@@ -146,8 +146,9 @@ mod tests {
     #[test]
     fn a_pipe_that_may_be_a_power_command_is_refused() {
         for line in ["exec:conman node1 | tee log", "exec:a|b", "exec:a || b", "exec:sol 1 | power 1"] {
-            let want = "lines:2: behind exec: a | may be a pipe or begin the power command; write [[line]] with node = \"b\", \
-                        and the commands in quotes: line = '…' and power = '…'. Then the whole file is to have that form";
+            let want = "lines:2: after exec: a | could be a pipe or start the power command; write [[line]] with node \
+                        = \"b\", and the commands in quotes: line = '…' and power = '…'. Then the whole file must have \
+                        that form";
             assert_eq!(wrong(&format!("a unix:x\nb {line}\n")), want);
         }
         // Lines that are not commands have no pipes.
@@ -184,7 +185,7 @@ mod tests {
         );
         assert_eq!(wrong(&format!("{line}{line}")), "lines:4: line[1]: a has a line already");
         let bad = "[env]\n1X = 'y'\n[[line]]\nnode = 'a'\nline = 'exec:sol'\n";
-        assert_eq!(wrong(bad), "lines:2: env.1X: is no name for a variable; want letters, digits and _");
+        assert_eq!(wrong(bad), "lines:2: env.1X: is not a name for a variable; want letters, digits and _");
         assert!(wrong(&format!("{line}power = ''\n")).starts_with("lines:4: line[0].power: it is empty"));
         assert!(wrong("[env]\nA = 1\n[[line]]\nnode = 'a'\nline = 'exec:sol'\n").contains("want a string"), "a number");
     }

@@ -324,7 +324,7 @@ impl fmt::Display for Warning {
         match self {
             Warning::Twice { node, claim, other } if claim.kind == Kind::Address => write!(
                 f,
-                "{node}: {} is {}'s, too ({}): in one network they would disturb each other",
+                "{node}: {} is {}'s, too ({}): two nodes with one address conflict in one network",
                 claim.shown, other.node, other.file
             ),
             Warning::Twice { node, claim, other } if claim.kind == Kind::HostName => {
@@ -332,12 +332,12 @@ impl fmt::Display for Warning {
             }
             Warning::Twice { node, claim, other } if claim.kind == Kind::SubjectSerial => write!(
                 f,
-                "{node}: {} is {}'s, too ({}): whoever goes by it cannot tell them apart",
+                "{node}: {} is {}'s, too ({}): programs that use it cannot tell the nodes apart",
                 claim.shown, other.node, other.file
             ),
             Warning::Twice { node, claim, other } => write!(
                 f,
-                "{node}: {} is {}'s, too ({}), and was allowed: whoever looks at it cannot tell them apart",
+                "{node}: {} is {}'s, too ({}), and was allowed: programs that use it cannot tell the nodes apart",
                 claim.shown, other.node, other.file
             ),
             Warning::Renewal { node, key_code, not_after, differs } => {
@@ -364,8 +364,8 @@ impl fmt::Display for Warning {
             }
             Warning::Payloads { node, count } => write!(
                 f,
-                "{node}: {count} of its payloads hold what the old record said, and what a node asks for with them is \
-                 refused; make another one (imprint-host payload {node})"
+                "{node}: {count} of its payloads were made from the old record, and requests with them are refused; \
+                 make another one (imprint-host payload {node})"
             ),
         }
     }
@@ -385,7 +385,7 @@ impl fmt::Display for Taken {
         )?;
         match more {
             0 => Ok(()),
-            more => write!(f, "; {more} more are another node's, too"),
+            more => write!(f, "; {more} more names or bindings belong to other nodes"),
         }
     }
 }

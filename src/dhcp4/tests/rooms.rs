@@ -140,8 +140,8 @@ fn what_is_dropped_is_said() {
     assert_eq!(
         client.state(),
         "1 DISCOVER sent, no OFFER, dropped: 1 in fragments, 1 cut short, 1 with a wrong IP checksum, 1 without DHCP \
-         options, 2 that are no answers of a server, 1 without a message type (option 53), 1 without a usable address \
-         and mask"
+         options, 2 that are not answers from a server, 1 without a message type (option 53), 1 without a usable \
+         address and mask"
     );
     assert_eq!(client.push(&offer, second(0)), None);
     assert!(client.state().starts_with("OFFER of 192.0.2.140 by 192.0.2.1, 0 REQUEST sent"), "{}", client.state());

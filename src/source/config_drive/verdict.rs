@@ -34,7 +34,7 @@ pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Look {
     match answer {
         Answer::Closed(errno) => closed(errno),
         Answer::Unconfined(why) => {
-            Look::Nothing(format!("not read, as its reader has too many rights: {}", said(&why)))
+            Look::Nothing(format!("not read: the process that reads it could not give up its rights: {}", said(&why)))
         }
         // The label is not known, so the medium cannot count as a broken config drive.
         Answer::Unreadable(why) => Look::Nothing(said(&why)),
@@ -109,14 +109,19 @@ fn of_a_volume(search: &Search<'_>, device: &str, volume: Content) -> Look {
     let labels = escaped(&volume.labels);
     let ranked = labels.iter().filter_map(|label| search.rank(label).map(|(rank, own)| (rank, own, label)));
     let Some((rank, own, label)) = ranked.min_by_key(|(rank, _, _)| *rank) else {
-        return Look::Nothing(format!("volume \"{}\", not one of ours", labels.join("\" or \"")));
+        return Look::Nothing(format!(
+            "volume \"{}\": its label is not one that imprint looks for",
+            labels.join("\" or \"")
+        ));
     };
     let (device, label) = (device.to_owned(), label.clone());
     match volume.file {
         Looked::Found(bytes) => Look::Hit(Hit { rank, device, label, bytes }),
         Looked::Absent if own => Look::Broken(rank, SourceError::NoFile { device, label }),
         Looked::Absent => Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/"))),
-        Looked::Unwanted | Looked::InPartition(_) => Look::Nothing(format!("volume \"{label}\" was not looked into")),
+        Looked::Unwanted | Looked::InPartition(_) => {
+            Look::Nothing(format!("volume \"{label}\": its files were not read"))
+        }
         // A damaged volume with a label that others use, too, does not stop the boot.
         Looked::Broken { at_the_file: false, why } if !own => {
             Look::Nothing(format!("volume \"{label}\": {}", said(&why)))

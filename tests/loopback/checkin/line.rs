@@ -178,7 +178,7 @@ fn a_host_that_says_nothing_and_a_line_that_is_not_there() {
     let error = world.enroll_at(&["line:".to_owned()], LATER).0.unwrap_err().to_string();
     assert_eq!(
         error,
-        "asking for a certificate at line:: there is no line to a host; have it speak while the node waits"
+        "asking for a certificate at line:: there is no line to a host; run imprint-host inject while the node waits"
     );
 }
 
@@ -188,7 +188,7 @@ fn a_line_that_breaks_is_not_waited_for() {
     let run = run_with(&world, &["line:".to_owned()], HostDoes::HangsUp, LATER);
     let error = run.result.unwrap_err().to_string();
     assert!(error.starts_with("asking for a certificate at line:: the line to the host is gone: "), "{error}");
-    assert!(error.ends_with("; plug it in again, and boot again or run imprint console"), "{error}");
+    assert!(error.ends_with("; plug the line in again, and boot again or run imprint console"), "{error}");
     let server = EstServer::start(vec![world.tls()], world.good(NOW));
     let run = run_with(&world, &["line:".to_owned(), server.url()], HostDoes::HangsUp, LATER);
     assert!(run.result.unwrap().server().starts_with("https://"));

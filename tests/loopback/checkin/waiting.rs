@@ -105,7 +105,7 @@ fn a_certificate_that_comes_after_the_expiry_is_not_taken() {
     assert!(run.asked.is_empty(), "a clock was set past the expiry: {:?}", run.asked);
     let CheckinError::Expired { expiry, date, server } = run.result.unwrap_err() else { panic!("not expired") };
     assert!(expiry == secs(EXPIRY) && date >= expiry.plus(Duration::from_millis(500)), "{date}");
-    assert!(server.ends_with(", whose time was confirmed"), "{server}");
+    assert!(server.ends_with(" (confirmed time)"), "{server}");
 }
 
 /// What an administrator's approval adds to the time of a check-in, leases need as well.

@@ -29,7 +29,10 @@ fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
         told.contains("node1: line lost: the command ended; it said: Error: no such host bmc1 \\u{1b}[31m\n"),
         "{told}"
     );
-    assert!(told.contains("that speaks first: --call. It said last: Error: no such host bmc1 \\u{1b}[31m\n"), "{told}");
+    assert!(
+        told.contains("that speaks first: --call. Last console output: Error: no such host bmc1 \\u{1b}[31m\n"),
+        "{told}"
+    );
     assert!(!told.contains("node1: power: "), "{told}");
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NO_CERTIFICATE: &str = "for which it was given no certificate here; does another host, or somebody else, write to the \
+const NO_CERTIFICATE: &str = "but this host has issued no certificate for that key; does another host, or somebody else, write to the \
                               line? Compare the key on the node's console\n";
 
 #[test]

@@ -199,7 +199,7 @@ fn a_pipe_of_a_line_is_not_run_as_the_power_command() {
     let (code, told) = run();
     assert_eq!(code, Some(1));
     let place =
-        format!("imprint-host: {}:2: behind exec: a | may be a pipe or begin the power command; ", lines.display());
+        format!("imprint-host: {}:2: after exec: a | could be a pipe or start the power command; ", lines.display());
     assert!(told.starts_with(&place) && !log.exists(), "{told}");
     let power = format!("echo on | tee {}", mark.display());
     fs::write(&lines, format!("[[line]]\nnode = 'node1'\nline = '{line}'\npower = '{power}'\n")).unwrap();

@@ -47,8 +47,8 @@ fn a_console_server_that_breaks_lines_is_named_and_the_node_gets_its_certificate
         let (code, told) = ended(inject);
         assert_eq!(code, Some(0), "{told}");
         let line = format!(
-            "node1: line: something on the way breaks lines after {columns} columns; frames are put together again, but set \
-             the terminal or console server on the way to 255 columns or more\n"
+            "node1: line: something on the way breaks lines after {columns} columns; broken frames are joined again, but \
+             set the terminal or console server on the way to 255 columns or more\n"
         );
         assert_eq!(told.matches(&line).count(), 1, "{told}");
     }
@@ -73,7 +73,7 @@ fn a_console_server_that_cuts_lines_is_named() {
         Remote::new(near, UUID, Twist::None).run(|node| node.over);
         let (code, told) = ended(inject);
         assert_eq!(code, Some(1), "{told}");
-        let words = "the same frame came 3 times and was spoilt in the same way, at 80 columns: something on the way cuts lines";
+        let words = "the same frame came 3 times with the same damage, at 80 columns: something on the way cuts lines";
         // In its own line, and with the outcome.
         let times = told.matches(words).count();
         if times == 2 && told.contains(&format!("speaks first: --call; {words}")) { Ok(()) } else { Err(told) }
