@@ -39,8 +39,6 @@ impl Typed {
         let what = match Form::of_beginning(self.0.trim_ascii()) {
             // Not one of them was whole, or something would have come of it.
             Some(Form::Pasted) => return "these lines did not arrive whole; paste all lines again".to_owned(),
-            Some(Form::Base64) => "a payload in base64".to_owned(),
-            Some(Form::Hex) => "a payload in hexadecimal digits".to_owned(),
             Some(form) => form.name(),
             None => "something else".to_owned(),
         };

@@ -165,12 +165,21 @@ fn a_foreign_file_in_the_place_of_a_payload_is_named() {
     let padded = [std::fs::read(at("image.gz")).unwrap(), vec![0; 70_000]].concat();
     std::fs::write(at("gzip"), padded).unwrap();
     for (file, what) in [
-        ("base64", "it is one in base64; decode it with base64 -d, or take what --as cbor writes"),
-        ("hex", "it is one in hexadecimal digits; decode it with xxd -r -p, or take what --as cbor writes"),
-        ("image", "it is an ISO 9660 image; attach it as an optical drive, or take what --as cbor writes"),
-        ("gzip", "it is a gzip file; unpack it first, or take what --as cbor writes"),
-        ("long", "write the right file"),
-        ("noise", "write the right file"),
+        (
+            "base64",
+            "it is a payload in base64; decode it with base64 -d, or use the output of imprint-host payload NODE --as cbor",
+        ),
+        (
+            "hex",
+            "it is a payload in hexadecimal digits; decode it with xxd -r -p, or use the output of imprint-host payload NODE --as cbor",
+        ),
+        (
+            "image",
+            "it is an ISO 9660 image; attach it as an optical drive, or use the output of imprint-host payload NODE --as cbor",
+        ),
+        ("gzip", "it is a gzip file; unpack it first, or use the output of imprint-host payload NODE --as cbor"),
+        ("long", "put a payload there"),
+        ("noise", "put a payload there"),
     ] {
         let len = std::fs::metadata(at(file)).unwrap().len();
         assert!(len > MAX_LEN.try_into().unwrap(), "{file}: {len}");
