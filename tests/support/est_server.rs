@@ -45,8 +45,12 @@ pub enum Ending {
     Notify,
     /// The connection is closed without close_notify.
     Abrupt,
-    /// The connection stays open until the client closes it.
+    /// The connection stays open until the client closes it, however long that takes. Further requests are read and
+    /// never answered.
     Open,
+    /// Behind the answer come bytes without TLS, as from a proxy that gives an idle connection up; then the connection
+    /// is closed.
+    Plain,
     /// As `Notify`. The answer is sent byte by byte, each byte in a TLS record of its own.
     Bytewise,
     /// The server takes further requests on the connection until the client closes it. An answer with `Connection: close`
@@ -58,6 +62,7 @@ pub enum Ending {
 pub struct EstServer {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
+    unanswered: Arc<Mutex<Vec<Request>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -87,8 +92,9 @@ impl EstServer {
     ) -> EstServer {
         let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (seen, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
+        let (requests, unanswered) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, stopped) = ([Arc::clone(&requests), Arc::clone(&unanswered)], Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
                 if stopped.load(Ordering::SeqCst) {
@@ -99,7 +105,7 @@ impl EstServer {
                 drop(serve(connection, stream.unwrap(), Arc::clone(config), ending, &seen, &answer));
             }
         });
-        EstServer { address, requests, stop, thread: Some(thread) }
+        EstServer { address, requests, unanswered, stop, thread: Some(thread) }
     }
 
     /// The address that it listens on.
@@ -112,9 +118,14 @@ impl EstServer {
         format!("https://{}/.well-known/est", self.address)
     }
 
-    /// All requests so far.
+    /// All requests so far that were answered.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// All requests so far that [`Ending::Open`] left without an answer.
+    pub fn unanswered(&self) -> Vec<Request> {
+        self.unanswered.lock().unwrap().clone()
     }
 }
 
@@ -136,17 +147,21 @@ fn serve(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     ending: Ending,
-    requests: &Mutex<Vec<Request>>,
+    [requests, unanswered]: &[Arc<Mutex<Vec<Request>>>; 2],
     answer: &impl Fn(&Request) -> Vec<u8>,
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let session = ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(session, stream);
-    let mut bytes = Vec::new();
+    let (mut bytes, mut answered) = (Vec::new(), false);
     while let Some((head, body)) = next_request(&mut stream, &mut bytes)? {
         let group = stream.conn.negotiated_key_exchange_group().unwrap().name();
         let version = stream.conn.protocol_version().unwrap();
         let request = Request { connection, head, body, version, group };
+        if ending == Ending::Open && answered {
+            unanswered.lock().unwrap().push(request);
+            continue;
+        }
         requests.lock().unwrap().push(request.clone());
         let answer = answer(&request);
         let piece = if ending == Ending::Bytewise { 1 } else { usize::MAX };
@@ -162,7 +177,12 @@ fn serve(
             Ending::Keep => continue,
             Ending::Notify | Ending::Bytewise => stream.conn.send_close_notify(),
             Ending::Abrupt => {}
-            Ending::Open => while stream.read(&mut [0; 4096])? != 0 {},
+            Ending::Plain => stream.sock.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n")?,
+            Ending::Open => {
+                stream.sock.set_read_timeout(None)?;
+                answered = true;
+                continue;
+            }
         }
         return stream.flush();
     }
