@@ -107,7 +107,7 @@ fn an_address_of_an_earlier_run_moves_as_well() {
     eth0_first();
     ip("link set p1 up");
     ip("addr add 192.0.2.10/24 dev eth0");
-    ip("addr add 192.0.2.99/24 dev eth0");
+    ip("addr add 203.0.113.99/24 dev eth0");
     let plan = any(fixed(&["192.0.2.10/24"], "198.51.100.0/24"));
     let root = root(&DRIVERS);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
@@ -118,7 +118,7 @@ fn an_address_of_an_earlier_run_moves_as_well() {
     let shown = ip("-o -4 addr show to 192.0.2.10");
     assert!(shown.contains("eth1") && !shown.contains("eth0"), "{shown}");
     // What the plan does not name is left as it is.
-    assert!(ip("-o -4 addr show dev eth0").contains("192.0.2.99/24"));
+    assert!(ip("-o -4 addr show dev eth0").contains("203.0.113.99/24"));
 }
 
 /// eth0 as asked, and eth1 with an address and a default route of its own.

@@ -48,9 +48,6 @@ pub enum Ending {
     /// The connection stays open until the client closes it, however long that takes. Further requests are read and
     /// never answered.
     Open,
-    /// Behind the answer come bytes without TLS, as from a proxy that gives an idle connection up; then the connection
-    /// is closed.
-    Plain,
     /// As `Notify`. The answer is sent byte by byte, each byte in a TLS record of its own.
     Bytewise,
     /// The server takes further requests on the connection until the client closes it. An answer with `Connection: close`
@@ -177,7 +174,6 @@ fn serve(
             Ending::Keep => continue,
             Ending::Notify | Ending::Bytewise => stream.conn.send_close_notify(),
             Ending::Abrupt => {}
-            Ending::Plain => stream.sock.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n")?,
             Ending::Open => {
                 stream.sock.set_read_timeout(None)?;
                 answered = true;

@@ -214,7 +214,6 @@ fn a_new_connection_is_made_where_the_server_closes_the_first() {
         (Ending::Keep, "Connection: close\r\n", "HTTP/1.1"),
         (Ending::Open, "Connection: close\r\n", "HTTP/1.1"),
         (Ending::Open, "", "HTTP/1.0"),
-        (Ending::Plain, "", "HTTP/1.1"),
     ] {
         let server = EstServer::ending(vec![world.tls()], ending, closing(field, version));
         let run = run(&world, &server);
