@@ -320,11 +320,11 @@ impl Checkin<'_> {
             }
             Ok(())
         };
-        let mut requests = visit.requests(clock, kept);
+        let mut requests = visit.requests(clock, kept.filter(|_| site.habits.keeps));
         let cas = match cas {
             Cas::Given(cas) => cas,
             Cas::Wanted { basic } => {
-                let answer = requests.ask(Step::CaCerts, Operation::CaCerts, basic, &mut site.lines, &mut confirm)?;
+                let answer = requests.ask(Step::CaCerts, Operation::CaCerts, basic, &mut site.habits, &mut confirm)?;
                 est::certificates(&answer.response)
                     .map_err(|error| error.counted_from(clock.now()))
                     .map_err(|error| visit.failed(Step::CaCerts, &answer, Failure::Est(error)))?
@@ -334,7 +334,7 @@ impl Checkin<'_> {
             None => Operation::SimpleEnroll(self.context.identity.csr()),
             Some(_) => Operation::SimpleReenroll(self.context.identity.csr()),
         };
-        let answer = requests.ask(Step::Enrol, csr, true, &mut site.lines, &mut confirm)?;
+        let answer = requests.ask(Step::Enrol, csr, true, &mut site.habits, &mut confirm)?;
         let failed = |failure| visit.failed(Step::Enrol, &answer, failure);
         let certificates = match est::outcome(&answer.response)
             .map_err(|error| failed(Failure::Est(error.counted_from(clock.now()))))?

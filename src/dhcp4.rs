@@ -231,6 +231,9 @@ impl Client {
     fn take(&mut self, answer: Answer, now: Duration) -> Result<Option<Event>, Dropped> {
         let mac = self.asker.mac.as_bytes();
         // RFC 4390 §2.1: InfiniBand messages have no hardware address, so the transaction number has to do.
+        if mac.len() == 6 && answer.mac.len() != 6 {
+            return Err(Dropped::HardwareLength);
+        }
         if mac.len() == 6 && answer.mac != mac {
             return Err(Dropped::OtherMachine);
         }

@@ -141,9 +141,9 @@ pub struct Unresolved {
 }
 
 impl Unresolved {
-    /// Whether no name server answered at all.
-    pub fn is_silent(&self) -> bool {
-        matches!((&self.a, &self.aaaa), (NoAddress::Silence, NoAddress::Silence))
+    /// Whether no name server gave an answer that can be used.
+    pub fn has_no_answer(&self) -> bool {
+        matches!((&self.a, &self.aaaa), (NoAddress::Unusable, NoAddress::Unusable))
     }
 }
 
@@ -355,13 +355,15 @@ impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Unresolved { name, servers, a, aaaa } = self;
         let asked = servers.join(", ");
-        match (self.is_silent(), servers.is_empty()) {
-            (true, false) => {
-                write!(f, "no answer about {name} from {asked}; check that the node reaches its name servers")
-            }
+        match (self.has_no_answer(), servers.is_empty()) {
+            (true, false) => write!(
+                f,
+                "no usable answer about {name} from {asked} (none, a refusal, or a failure); check the URL, that the name \
+                 servers know the name, and that the node reaches them"
+            ),
             (true, true) => write!(
                 f,
-                "no answer about {name}: /etc/resolv.conf has no name server; add a name server (dns) to the record, \
+                "no usable answer about {name}: /etc/resolv.conf has no name server; add a name server (dns) to the record, \
                  or use an IP address in the URL"
             ),
             (false, _) => write!(

@@ -26,8 +26,6 @@ pub enum EstError {
     },
     /// A Content-Length or Transfer-Encoding that this program cannot follow.
     Framing(String),
-    /// So many bytes came behind an answer, unasked.
-    Unasked(usize),
     /// The server redirects (3xx).
     Redirect {
         /// The status.
@@ -98,11 +96,6 @@ impl fmt::Display for EstError {
             EstError::Truncated { have: 0, want: None } => write!(f, "the connection was closed without an answer"),
             EstError::Truncated { have, want: None } => write!(f, "the answer ended in the middle, after {have} bytes"),
             EstError::Framing(why) => write!(f, "the answer's length is unclear: {why}"),
-            EstError::Unasked(count) => write!(
-                f,
-                "{count} bytes came after the end of the answer; correct the server, or the proxy before it: it must \
-                 state the length of its answers, or close the connection"
-            ),
             EstError::Redirect { status, location } => {
                 let to = location.as_deref().unwrap_or("no URL");
                 write!(

@@ -45,7 +45,8 @@ pub enum Ending {
     Notify,
     /// The connection is closed without close_notify.
     Abrupt,
-    /// The connection stays open until the client closes it.
+    /// The connection stays open until the client closes it, however long that takes. Further requests are read and
+    /// never answered.
     Open,
     /// As `Notify`. The answer is sent byte by byte, each byte in a TLS record of its own.
     Bytewise,
@@ -58,6 +59,7 @@ pub enum Ending {
 pub struct EstServer {
     listening: Listening,
     requests: Arc<Mutex<Vec<Request>>>,
+    unanswered: Arc<Mutex<Vec<Request>>>,
 }
 
 impl EstServer {
@@ -83,14 +85,14 @@ impl EstServer {
         ending: Ending,
         answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
     ) -> EstServer {
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
+        let (requests, unanswered) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let seen = [Arc::clone(&requests), Arc::clone(&unanswered)];
         let listening = Listening::at(address, move |connection, stream| {
             let config = configs.get(connection).or(configs.last()).unwrap();
-            // A client that breaks off is what many tests are about; the client says why.
+            // Many tests make the client break off. Then the client reports the reason, and this server ignores it.
             drop(serve(connection, stream, Arc::clone(config), ending, &seen, &answer));
         });
-        EstServer { listening, requests }
+        EstServer { listening, requests, unanswered }
     }
 
     /// The address that it listens on.
@@ -103,9 +105,14 @@ impl EstServer {
         format!("https://{}/.well-known/est", self.address())
     }
 
-    /// All requests so far.
+    /// All requests so far that were answered.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// All requests so far that [`Ending::Open`] left without an answer.
+    pub fn unanswered(&self) -> Vec<Request> {
+        self.unanswered.lock().unwrap().clone()
     }
 }
 
@@ -114,17 +121,21 @@ fn serve(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     ending: Ending,
-    requests: &Mutex<Vec<Request>>,
+    [requests, unanswered]: &[Arc<Mutex<Vec<Request>>>; 2],
     answer: &impl Fn(&Request) -> Vec<u8>,
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let session = ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(session, stream);
-    let mut bytes = Vec::new();
+    let (mut bytes, mut answered) = (Vec::new(), false);
     while let Some((head, body)) = next_request(&mut stream, &mut bytes)? {
         let group = stream.conn.negotiated_key_exchange_group().unwrap().name();
         let version = stream.conn.protocol_version().unwrap();
         let request = Request { connection, head, body, version, group };
+        if ending == Ending::Open && answered {
+            unanswered.lock().unwrap().push(request);
+            continue;
+        }
         requests.lock().unwrap().push(request.clone());
         let answer = answer(&request);
         let piece = if ending == Ending::Bytewise { 1 } else { usize::MAX };
@@ -140,7 +151,11 @@ fn serve(
             Ending::Keep => continue,
             Ending::Notify | Ending::Bytewise => stream.conn.send_close_notify(),
             Ending::Abrupt => {}
-            Ending::Open => while stream.read(&mut [0; 4096])? != 0 {},
+            Ending::Open => {
+                stream.sock.set_read_timeout(None)?;
+                answered = true;
+                continue;
+            }
         }
         return stream.flush();
     }

@@ -319,6 +319,9 @@ impl Contender {
         self.bear(kernel, Contender::withdraw).map(drop)
     }
 
+    /// Takes the entry's addresses and routes away, even those that were there before this run: an earlier run of the
+    /// agent may have left them, and the next link cannot work while this one has the same address and the same route
+    /// to its network.
     fn withdraw(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
         (self.entitled, self.applied) = (false, false);
         self.ways.retain(|way| !way.is_static());
