@@ -100,9 +100,10 @@ impl Reader {
         while let Some(token) = tokens.next() {
             match token {
                 TokenTree::Punct(punct) if punct.as_char() == '#' => {
-                    if let Some(TokenTree::Group(group)) = tokens.peek()
-                        && is_for_tests(group.stream())
+                    if let Some(TokenTree::Group(attribute)) = tokens.peek().cloned()
+                        && is_for_tests(attribute.stream())
                     {
+                        tokens.next();
                         skip_item(&mut tokens);
                     }
                 }
