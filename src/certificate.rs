@@ -150,3 +150,46 @@ impl fmt::Display for CertificateFacts {
         write!(f, ", from {}, valid {} to {}", self.issuer, self.not_before, self.not_after)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use der::Any;
+    use x509_cert::attr::AttributeValue;
+    use x509_cert::name::RelativeDistinguishedName;
+
+    use super::*;
+
+    fn name(tag: Tag, bytes: &[u8]) -> RdnSequence {
+        let oid = ObjectIdentifier::new_unwrap("2.5.4.3");
+        let value: AttributeValue = Any::new(tag, bytes).unwrap();
+        let part = AttributeTypeAndValue { oid, value };
+        RdnSequence::from(vec![RelativeDistinguishedName::from(der::asn1::SetOfVec::try_from(vec![part]).unwrap())])
+    }
+
+    #[test]
+    fn names_in_another_kind_of_string_read_the_same() {
+        let one = name(Tag::Utf8String, b"Site CA");
+        let wide: Vec<u8> = "Site CA".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for (tag, bytes) in [
+            (Tag::PrintableString, &b"Site CA"[..]),
+            (Tag::Ia5String, b"Site CA"),
+            (Tag::TeletexString, b"Site CA"),
+            (Tag::BmpString, &wide),
+        ] {
+            assert!(same_text(&one, &name(tag, bytes)), "{tag}");
+        }
+        // No string, other letters, half a character, half of a surrogate pair, letters that only T.61 has.
+        for (tag, bytes) in [
+            (Tag::OctetString, &b"Site CA"[..]),
+            (Tag::PrintableString, b"Site CB"),
+            (Tag::BmpString, &wide[1..]),
+            (Tag::BmpString, b"\xd8\x00"),
+            (Tag::TeletexString, b"Site C\xc1"),
+        ] {
+            assert!(!same_text(&one, &name(tag, bytes)) && !nearly_same_text(&one, &name(tag, bytes)), "{tag}");
+        }
+        // Letter case and blanks: only for messages.
+        let other = name(Tag::PrintableString, b" site  ca ");
+        assert!(nearly_same_text(&one, &other) && !same_text(&one, &other));
+    }
+}

@@ -29,13 +29,13 @@ use zeroize::Zeroizing;
 
 pub use args::Cli;
 use args::{CaCommand, Command, InjectArgs, NodeCommand};
-use published::{Approved, Copied, Denied, Made, Revoked, Rotated, Stormed, Warned};
 pub use error::CliError;
+use published::{Approved, Copied, Denied, Made, Revoked, Rotated, Stormed, Warned};
 
 use crate::inject::{self, Job, Pace};
 use crate::load::{self, LoadError, Storm};
 use crate::serve::{Config, ServeError, Server};
-use crate::state::{self, Added, Adding, State, Warning};
+use crate::state::{self, Added, Adding, State};
 use crate::store::StoreError;
 use crate::{enrol, list, record, room};
 

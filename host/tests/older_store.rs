@@ -162,7 +162,8 @@ fn a_record_that_is_not_understood_can_be_replaced() {
 #[test]
 fn a_record_whose_certificate_could_never_be_renewed_yields_no_payload() {
     let dir = older();
-    let only_server = "name = \"ed25519\"\nsans = [\"dns:ed25519.example.org\"]\nkey = \"ed25519\"\nusages = [\"serverAuth\"]\n";
+    let only_server =
+        "name = \"ed25519\"\nsans = [\"dns:ed25519.example.org\"]\nkey = \"ed25519\"\nusages = [\"serverAuth\"]\n";
     let store = Connection::open(dir.path().join("imprint.db")).unwrap();
     let changed = store.execute("UPDATE nodes SET record = ?1 WHERE name = 'ed25519'", [only_server]).unwrap();
     assert_eq!(changed, 1, "the premise: the record is in the store");
@@ -177,7 +178,10 @@ fn a_record_whose_certificate_could_never_be_renewed_yields_no_payload() {
     ];
     for error in refused {
         let error = error.to_string();
-        assert!(error.contains("usages without clientAuth") && error.contains("write usages = [\"clientAuth\""), "{error}");
+        assert!(
+            error.contains("usages without clientAuth") && error.contains("write usages = [\"clientAuth\""),
+            "{error}"
+        );
     }
     let nodes = list::nodes_json(&list::nodes(&state, now()).unwrap()).to_string();
     assert!(nodes.contains("usages without clientAuth"), "nodes says so, too: {nodes}");

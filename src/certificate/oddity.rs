@@ -196,7 +196,10 @@ fn of_its_constraints(ca: &Certificate) -> Option<Oddity> {
 }
 
 fn named(oid: ObjectIdentifier, names: &[(ObjectIdentifier, &str)]) -> Printable {
-    let name = names.iter().find(|(known, _)| *known == oid).map_or_else(|| oid.to_string(), |(_, name)| format!("{name} ({oid})"));
+    let name = names
+        .iter()
+        .find(|(known, _)| *known == oid)
+        .map_or_else(|| oid.to_string(), |(_, name)| format!("{name} ({oid})"));
     Printable::of(&name)
 }
 

@@ -171,7 +171,9 @@ impl ResponseReader {
                     let end = start.saturating_add(size);
                     let Some(ending) = rest.get(end..end.saturating_add(2)) else { return Ok(false) };
                     if ending != b"\r\n" {
-                        return Err(EstError::Framing(Printable::of(&format!("a chunk that is not {size} bytes long"))));
+                        return Err(EstError::Framing(Printable::of(&format!(
+                            "a chunk that is not {size} bytes long"
+                        ))));
                     }
                     self.response.body.extend_from_slice(rest.get(start..end).unwrap_or_default());
                     self.at = self.at.saturating_add(end).saturating_add(2);

@@ -167,10 +167,7 @@ fn answers_that_are_none() {
         error(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
         EstError::Framing("Content-Length 1 and 2".into())
     );
-    assert_eq!(
-        error(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
-        EstError::Framing("Content-Length -1".into())
-    );
+    assert_eq!(error(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), EstError::Framing("Content-Length -1".into()));
     assert_eq!(
         error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"),
         EstError::Framing("Transfer-Encoding gzip".into())
@@ -285,12 +282,8 @@ fn certificates_that_are_none() {
 
 #[test]
 fn what_a_status_means() {
-    let response = |status, body: &[u8]| Response {
-        status,
-        reason: "Reason".to_owned(),
-        body: body.to_vec(),
-        ..Response::default()
-    };
+    let response =
+        |status, body: &[u8]| Response { status, reason: "Reason".into(), body: body.to_vec(), ..Response::default() };
     assert_eq!(outcome(&response(200, &message(&[ONE]))), Ok(Outcome::Issued(vec![ONE.to_vec()])));
     assert_eq!(outcome(&response(202, b"")), Ok(Outcome::RetryAfter(None)));
     let mut later = response(202, b"");

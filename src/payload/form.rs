@@ -116,7 +116,11 @@ impl Form {
 fn is_utf16(bytes: &[u8]) -> bool {
     let ascii = |one: usize| {
         let pairs = bytes.as_chunks::<2>().0;
-        pairs.len() >= 4 && pairs.iter().take(16).all(|pair| pair.get(one).is_some_and(u8::is_ascii) && pair.get(1 - one) == Some(&0))
+        pairs.len() >= 4
+            && pairs
+                .iter()
+                .take(16)
+                .all(|pair| pair.get(one).is_some_and(u8::is_ascii) && pair.get(1 - one) == Some(&0))
     };
     bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || ascii(0) || ascii(1)
 }
@@ -162,7 +166,9 @@ impl fmt::Display for Form {
             Form::Cmdline => {
                 "a whole kernel command line; boot the machine with it, its word imprint.payload= is the payload"
             }
-            Form::Utf16 => "text in UTF-16, as PowerShell's > writes it; let imprint-host write the file itself with -o",
+            Form::Utf16 => {
+                "text in UTF-16, as PowerShell's > writes it; let imprint-host write the file itself with -o"
+            }
             Form::ByteOrderMark => {
                 "text that begins with a byte order mark, as PowerShell's > and Windows editors write it; let \
                  imprint-host write the file itself with -o"

@@ -125,3 +125,78 @@ pub(super) struct Stormed<'a> {
     pub(super) p99_ms: u64,
     pub(super) last_ms: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this test fails, do not change it: programs read these names.
+    #[test]
+    fn published_names() {
+        let intermediate = || Intermediate { id: "i".into(), not_after: "t".into() };
+        let ca = ShownCa { subject: "CN=x", not_before: "s".into(), not_after: "t".into() };
+        let warned = Warned { about: "w", node: "n", other: None, message: "m".into() };
+        let rows = [
+            (
+                crate::json::line(&Made { dir: "d".into(), subject: "CN=x", sha256: "h".into(), bytes: 1 }),
+                r#"{"bytes":1,"dir":"d","sha256":"h","subject":"CN=x"}"#,
+            ),
+            (
+                crate::json::line(&Added { added: vec!["n"], warnings: vec![warned] }),
+                r#"{"added":["n"],"warnings":[{"about":"w","message":"m","node":"n","other":null}]}"#,
+            ),
+            (
+                crate::json::line(&Written {
+                    node: "n",
+                    file: "f".into(),
+                    bytes: 1,
+                    id: "i".into(),
+                    expiry: "t".into(),
+                    voided: 2,
+                    superseded: &["k".into()],
+                }),
+                r#"{"bytes":1,"expiry":"t","file":"f","id":"i","node":"n","superseded":["k"],"voided":2}"#,
+            ),
+            (
+                crate::json::line(&Shown {
+                    dir: "d".into(),
+                    urls: vec!["u".into()],
+                    pin: "p".into(),
+                    ca,
+                    intermediate: intermediate(),
+                    root_key: true,
+                }),
+                r#"{"ca":{"not_after":"t","not_before":"s","subject":"CN=x"},"dir":"d","intermediate":{"id":"i","not_after":"t"},"pin":"p","root_key":true,"urls":["u"]}"#,
+            ),
+            (crate::json::line(&Approved { node: "n", approved: "k" }), r#"{"approved":"k","node":"n"}"#),
+            (crate::json::line(&Denied { node: "n", denied: &["k"] }), r#"{"denied":["k"],"node":"n"}"#),
+            (
+                crate::json::line(&Revoked { node: "n", revoked: &["k"], payloads_void: 1 }),
+                r#"{"node":"n","payloads_void":1,"revoked":["k"]}"#,
+            ),
+            (
+                crate::json::line(&Rotated { intermediate: "i", not_after: "t".into() }),
+                r#"{"intermediate":"i","not_after":"t"}"#,
+            ),
+            (crate::json::line(&Copied { backup: "d" }), r#"{"backup":"d"}"#),
+            (
+                crate::json::line(&Stormed {
+                    nodes: 1,
+                    enrolled: 2,
+                    doubled: 3,
+                    retries: 4,
+                    busy: 5,
+                    memory: 6,
+                    failure: None,
+                    half_ms: 7,
+                    p99_ms: 8,
+                    last_ms: 9,
+                }),
+                r#"{"busy":5,"doubled":3,"enrolled":2,"failure":null,"half_ms":7,"last_ms":9,"memory":6,"nodes":1,"p99_ms":8,"retries":4}"#,
+            ),
+        ];
+        for (line, want) in rows {
+            assert_eq!(line, want);
+        }
+    }
+}

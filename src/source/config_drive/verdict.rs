@@ -74,7 +74,7 @@ fn closed(errno: u32) -> Look {
 
 fn of_a_medium(search: &Search<'_>, device: &str, medium: Medium) -> Look {
     let mut claims: Vec<Printable> = medium.volumes.iter().map(claim).collect();
-    claims.extend(medium.beside.as_deref().map(said));
+    claims.extend(medium.beside.as_deref().map(Printable::of));
     let looks = medium.volumes.into_iter().map(|volume| of_a_volume(search, device, volume));
     let mut looks: Vec<Look> = looks.collect();
     // The first volume with a payload, or the first broken one, decides for the whole medium.

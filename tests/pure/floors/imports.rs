@@ -299,6 +299,6 @@ fn is_item(tokens: &Tokens) -> bool {
 
 /// The words that begin an item or a statement.
 const ITEMS: [&str; 15] = [
-    "use", "mod", "fn", "const", "static", "type", "struct", "enum", "union", "trait", "impl", "unsafe", "async", "extern",
-    "let",
+    "use", "mod", "fn", "const", "static", "type", "struct", "enum", "union", "trait", "impl", "unsafe", "async",
+    "extern", "let",
 ];
