@@ -29,6 +29,7 @@ use crate::identity::verify;
 use crate::line::{Kind, Stage};
 use crate::payload::EstUrl;
 use crate::plan::ClockQuality;
+use crate::shown::Printable;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use site::{Confirmed, Held, Site, Stop, Visited};
 use visit::{Cas, Probed, Visit, alive};
@@ -250,7 +251,7 @@ impl Checkin<'_> {
                 est::certs_only(&bytes).map_err(|error| failed(Failure::Est(error)))?
             }
             Ok(Some(Answer::Pending(_))) => return Ok(Visited::Held(None)),
-            Ok(Some(Answer::Refused(text))) => return Err(failed(Failure::LineRefused(text))),
+            Ok(Some(Answer::Refused(text))) => return Err(failed(Failure::LineRefused(Printable::of(&text)))),
             Ok(None) => return Err(failed(Failure::TimedOut(Phase::Answer))),
             Err(NoAnswer::NotTaken(reason)) => return Err(failed(Failure::LineNotTaken(reason))),
             Err(NoAnswer::Lost(why)) => return Err(failed(Failure::LineLost(why))),

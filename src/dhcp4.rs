@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::payload::{DnsName, HardwareAddress, HostName, Prefix, Route};
+use crate::shown::Printable;
 use message::{Answer, Dropped, Kind, Question, Server};
 pub(crate) use options::names;
 
@@ -105,7 +106,7 @@ pub struct Client {
     /// Asked for when no better one comes: by a server that has not kept one before, or that came while another was asked.
     spare: Option<Offer>,
     /// The last refusal, for people.
-    refusal: Option<(Ipv4Addr, String)>,
+    refusal: Option<(Ipv4Addr, Printable)>,
     /// The last server that offered and then did not answer, and how often the client asked it.
     deaf: Option<(Ipv4Addr, u32)>,
     dropped: Vec<(Dropped, u32)>,
@@ -331,6 +332,7 @@ impl Client {
             Stage::Bound(address, server) => format!("{address} by {server}"),
         };
         if let Some((server, words)) = &self.refusal {
+            let words = if words.is_empty() { String::new() } else { format!(": \"{words}\"") };
             state.push_str(&format!(", last NAK by {server}{words}"));
         }
         if let Some((server, asked)) = &self.deaf {
@@ -358,8 +360,7 @@ impl Client {
     fn refused(&mut self, answer: Answer, now: Duration) -> Event {
         // Words from the network must neither flood the console that shows them nor control it.
         let words = answer.message.unwrap_or_default();
-        let words: String = words.chars().take(80).flat_map(char::escape_default).collect();
-        let words = if words.is_empty() { words } else { format!(": \"{words}\"") };
+        let words = Printable::up_to(&words, 80);
         self.refusal = Some((answer.server.address, words));
         self.sent = 0;
         // A server that refuses and offers in turn would keep both ends busy, so only one that has not failed is asked at

@@ -14,7 +14,7 @@
 //! seal      seals payloads so that only the node that said HELLO can open them
 //! ```
 
-pub mod base85;
+pub use crate::base85;
 mod code;
 pub mod frame;
 pub mod scan;

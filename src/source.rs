@@ -49,7 +49,7 @@ pub enum Origin {
         /// Kernel name of the block device: `sr0`.
         device: String,
         /// Volume label as it stands on the medium.
-        label: String,
+        label: Printable,
         /// `imprint.source=config-drive…` named it, so USB media are allowed.
         named: bool,
     },
@@ -126,7 +126,7 @@ pub enum SourceError {
         /// Kernel name of the block device.
         device: String,
         /// Volume label.
-        label: String,
+        label: Printable,
         /// The error of the process that read the drive.
         source: Said,
     },
@@ -135,16 +135,16 @@ pub enum SourceError {
         /// Kernel name of the block device.
         device: String,
         /// `an ISO 9660 volume "IMPRINT"`
-        first: String,
+        first: Printable,
         /// `a partition table (GPT)`
-        second: String,
+        second: Printable,
     },
     /// A volume with the label IMPRINT or a label that the operator named has no payload.
     NoFile {
         /// Kernel name of the block device.
         device: String,
         /// Volume label.
-        label: String,
+        label: Printable,
     },
     /// Two media have a payload.
     Several {

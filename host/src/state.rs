@@ -134,7 +134,10 @@ impl State {
     /// A node's record.
     pub fn record(&self, node: &str) -> Result<Record, Error> {
         let row = self.store.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
-        Ok(Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?)
+        let record = Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?;
+        // A record that an older version took.
+        adding::renewable(&row.file, &record)?;
+        Ok(record)
     }
 
     /// Makes a payload and stores it. The node's earlier payloads become void unless `options.keep` is set.

@@ -1,5 +1,5 @@
 //! Writes a FAT12 image with one file, `imprint/payload`, for a config drive that is a disk: a virtual disk, or one that a
-//! BMC emulates. Pure: bytes to bytes. The `fatfs` crate (0.3) is not used, because its images fail fsck.fat: it gives `.`
+//! BMC emulates. Pure: bytes to bytes, and never a drive. The `fatfs` crate (0.3) is not used, because its images fail fsck.fat: it gives `.`
 //! and `..` long names. Field names and offsets are from Microsoft's "fatgen" 1.03.
 
 use zeroize::Zeroizing;

@@ -10,8 +10,8 @@ use x509_cert::ext::pkix::NameConstraints;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
-use super::{Certificate, same_text};
-use crate::shown::printable;
+use super::{Certificate, nearly_same_text, same_text};
+use crate::shown::Printable;
 
 /// What keeps a certificate from being used, and which certificate it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,35 +19,35 @@ pub enum Oddity {
     /// The certificate's signature algorithm is not accepted.
     Signature {
         /// Its subject.
-        whose: String,
+        whose: Printable,
         /// The algorithm.
-        algorithm: String,
+        algorithm: Printable,
     },
     /// The certificate's key is not accepted.
     Key {
         /// Its subject.
-        whose: String,
+        whose: Printable,
         /// The kind of key.
-        key: String,
+        key: Printable,
     },
     /// The certificate has critical extensions that this program does not process.
     Critical {
         /// Its subject.
-        whose: String,
+        whose: Printable,
         /// The extensions.
-        extensions: Vec<String>,
+        extensions: Vec<Printable>,
     },
     /// The certificate is of a CA, and has name constraints of a kind that this program does not process.
     Constraints {
         /// Its subject.
-        whose: String,
+        whose: Printable,
     },
     /// The certificate's issuer reads like the CA's name, but is another kind of string.
     Issuer {
         /// Its subject.
-        whose: String,
+        whose: Printable,
         /// The issuer.
-        issuer: String,
+        issuer: Printable,
     },
 }
 
@@ -80,7 +80,7 @@ impl fmt::Display for Oddity {
             Oddity::Critical { whose, extensions } => write!(
                 f,
                 "\"{whose}\" has critical extensions that this program does not process: {}",
-                extensions.join(", ")
+                extensions.iter().map(Printable::as_str).collect::<Vec<_>>().join(", ")
             ),
             Oddity::Constraints { whose } => write!(
                 f,
@@ -89,8 +89,8 @@ impl fmt::Display for Oddity {
             ),
             Oddity::Issuer { whose, issuer } => write!(
                 f,
-                "the issuer of \"{whose}\" is \"{issuer}\", which reads like the name of that CA, but is encoded as \
-                 another kind of string"
+                "the issuer of \"{whose}\" is \"{issuer}\", which reads like the name of that CA, but is another kind of \
+                 string or differs in case or blanks"
             ),
         }
     }
@@ -107,11 +107,11 @@ pub(crate) fn oddity<'a>(chain: impl Iterator<Item = &'a [u8]>, ca: &[u8]) -> Op
     let mut path = vec![all.first()?];
     while let Some(last) = path.last() {
         let issuer = &last.tbs_certificate.issuer;
-        if same_text(issuer, &ca.tbs_certificate.subject) {
+        if nearly_same_text(issuer, &ca.tbs_certificate.subject) {
             path.push(&ca);
             break;
         }
-        let next = all.iter().find(|other| same_text(issuer, &other.tbs_certificate.subject))?;
+        let next = all.iter().find(|other| nearly_same_text(issuer, &other.tbs_certificate.subject))?;
         if path.contains(&next) || path.len() >= MAX_PATH {
             return None;
         }
@@ -135,8 +135,8 @@ pub(crate) fn odd_key(der: &[u8]) -> Option<Oddity> {
     of_its_key(&Certificate::from_der(der).ok()?)
 }
 
-fn subject(certificate: &Certificate) -> String {
-    printable(&certificate.tbs_certificate.subject.to_string())
+fn subject(certificate: &Certificate) -> Printable {
+    Printable::of(&certificate.tbs_certificate.subject.to_string())
 }
 
 fn of_its_own(certificate: &Certificate) -> Option<Oddity> {
@@ -147,7 +147,7 @@ fn of_its_own(certificate: &Certificate) -> Option<Oddity> {
     if !algorithms.all.iter().any(|known| known.signature_alg_id().starts_with(&encoded)) {
         return Some(Oddity::Signature { whose: whose(), algorithm: named(oid, &SIGNATURES) });
     }
-    let extensions: Vec<String> = certificate
+    let extensions: Vec<Printable> = certificate
         .tbs_certificate
         .extensions
         .iter()
@@ -160,16 +160,16 @@ fn of_its_own(certificate: &Certificate) -> Option<Oddity> {
 
 fn of_its_key(certificate: &Certificate) -> Option<Oddity> {
     let spki = &certificate.tbs_certificate.subject_public_key_info;
-    let odd = |key| Some(Oddity::Key { whose: subject(certificate), key });
+    let odd = |key: &str| Some(Oddity::Key { whose: subject(certificate), key: key.into() });
     if spki.algorithm.oid == RSA {
         let bits = modulus_bits(spki)?;
-        return if (2048..=8192).contains(&bits) { None } else { odd(format!("RSA of {bits} bits")) };
+        return if (2048..=8192).contains(&bits) { None } else { odd(&format!("RSA of {bits} bits")) };
     }
     let algorithm = spki.algorithm.to_der().ok()?;
     let value = der::asn1::AnyRef::from_der(&algorithm).ok()?;
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
     let known = algorithms.all.iter().any(|known| *known.public_key_alg_id() == *value.value());
-    if known { None } else { odd(format!("of a kind or on a curve that is not known here ({})", spki.algorithm.oid)) }
+    if known { None } else { odd(&format!("of a kind or on a curve that is not known here ({})", spki.algorithm.oid)) }
 }
 
 fn modulus_bits(spki: &SubjectPublicKeyInfoOwned) -> Option<usize> {
@@ -184,8 +184,8 @@ fn modulus_bits(spki: &SubjectPublicKeyInfoOwned) -> Option<usize> {
 /// A certificate may name the CA itself by any name that reads the same: see `anchors`.
 fn of_its_issuer(certificate: &Certificate, issuer: Option<&&Certificate>, is_ca: bool) -> Option<Oddity> {
     let (name, issuer) = (&certificate.tbs_certificate.issuer, &issuer?.tbs_certificate.subject);
-    let differ = !is_ca && name != issuer;
-    differ.then(|| Oddity::Issuer { whose: subject(certificate), issuer: printable(&issuer.to_string()) })
+    let differ = name != issuer && !(is_ca && same_text(name, issuer));
+    differ.then(|| Oddity::Issuer { whose: subject(certificate), issuer: Printable::of(&issuer.to_string()) })
 }
 
 /// webpki processes constraints of DNS names and addresses. With a constraint of another kind it refuses every name of
@@ -197,8 +197,12 @@ fn of_its_constraints(ca: &Certificate) -> Option<Oddity> {
     (!bases.all(processed)).then(|| Oddity::Constraints { whose: subject(ca) })
 }
 
-fn named(oid: ObjectIdentifier, names: &[(ObjectIdentifier, &str)]) -> String {
-    names.iter().find(|(known, _)| *known == oid).map_or_else(|| oid.to_string(), |(_, name)| format!("{name} ({oid})"))
+fn named(oid: ObjectIdentifier, names: &[(ObjectIdentifier, &str)]) -> Printable {
+    let name = names
+        .iter()
+        .find(|(known, _)| *known == oid)
+        .map_or_else(|| oid.to_string(), |(_, name)| format!("{name} ({oid})"));
+    Printable::of(&name)
 }
 
 /// RFC 8017 appendix C.

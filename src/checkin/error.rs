@@ -14,6 +14,7 @@ use crate::identity::AnswerError;
 use crate::key_code::KeyCode;
 use crate::line::NotTaken;
 use crate::payload::{DnsName, EstUrl, NodeName};
+use crate::shown::Printable;
 use crate::sys::NoAddress;
 use crate::time::Timestamp;
 use crate::tls::TlsError;
@@ -163,7 +164,7 @@ pub enum Failure {
     /// The probe's answer has no Date.
     NoDate,
     /// The probe's answer has a Date header that is no date.
-    NotADate(String),
+    NotADate(Printable),
     /// The probe's answer has a Date at which the server's own certificate is not valid.
     DateOutsideCertificate {
         /// The Date.
@@ -185,16 +186,16 @@ pub enum Failure {
         /// Whether the payload holds a token.
         token: bool,
         /// The authentication schemes that the server offers.
-        schemes: Vec<String>,
+        schemes: Vec<Printable>,
         /// The server's own words.
-        text: String,
+        text: Printable,
     },
     /// The certificate is not the one that was asked for.
     Answer(Box<AnswerError>),
     /// There is no line to a host.
     NoLine,
     /// The host on the line refuses the request, with its words.
-    LineRefused(String),
+    LineRefused(Printable),
     /// The line to the host is lost, with the reason.
     LineLost(String),
     /// The host on the line does not take a request.
@@ -333,7 +334,7 @@ impl fmt::Display for Failure {
                 f,
                 "the server wants credentials by {} only (401 {text}), but this node sends name and token by HTTP \
                  Basic; configure the server to offer HTTP Basic",
-                schemes.join(" or ")
+                schemes.iter().map(Printable::as_str).collect::<Vec<_>>().join(" or ")
             ),
             Failure::Answer(error) => write!(f, "the server's answer was refused: {error}"),
             Failure::NoLine => f.write_str("there is no line to a host; run imprint-host inject while the node waits"),
@@ -376,8 +377,8 @@ impl fmt::Display for Unresolved {
     }
 }
 
-fn knows_basic(schemes: &[String]) -> bool {
-    schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"))
+fn knows_basic(schemes: &[Printable]) -> bool {
+    schemes.iter().any(|scheme| scheme.as_str().eq_ignore_ascii_case("Basic"))
 }
 
 impl fmt::Display for AskError {

@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn busy() -> Failure {
-        Failure::Est(EstError::Busy { status: 500, text: "a fault".to_owned(), retry_after: None })
+        Failure::Est(EstError::Busy { status: 500, text: "a fault".into(), retry_after: None })
     }
 
     /// One list for each rank, the least telling rank first.
@@ -159,7 +159,7 @@ mod tests {
             ],
             vec![Failure::TimedOut(Phase::Answer), Failure::Est(EstError::Truncated { have: 0, want: None })],
             vec![Failure::Tls(TlsError::Protocol(rustls::Error::DecryptError))],
-            vec![busy(), Failure::NoDate, Failure::LineRefused("no".to_owned())],
+            vec![busy(), Failure::NoDate, Failure::LineRefused("no".into())],
         ]
     }
 

@@ -12,6 +12,7 @@ use crate::certificate::CertificateFacts;
 use crate::est::{self, Address, Basic, EstError, Lines, Operation};
 use crate::payload::{EstUrl, HttpsUrl};
 use crate::plan::ClockQuality;
+use crate::shown::Printable;
 use crate::time::{Clock, Deadline, Timestamp};
 use crate::tls::{Strict, Tentative};
 
@@ -67,7 +68,7 @@ impl<'a> Visit<'a> {
             // own clock is used then, because nothing contradicts it.
             return Ok(Probed { clock, told: false, cas, kept });
         }
-        let date = credible(answer.response.date.as_deref(), &server, from).map_err(failed)?;
+        let date = credible(answer.response.date.as_ref().map(Printable::as_str), &server, from).map_err(failed)?;
         let server = format!("{} ({})", self.url, answer.address);
         if date > expiry {
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })));
@@ -177,7 +178,7 @@ pub(super) fn alive(url: &EstUrl, clock: Clock, expiry: Timestamp) -> Result<(),
 /// expired by that Date: a Date must be credible before it can end a boot.
 pub(super) fn credible(date: Option<&str>, server: &CertificateFacts, floor: Timestamp) -> Result<Timestamp, Failure> {
     let text = date.ok_or(Failure::NoDate)?;
-    let date = est::date(text).ok_or_else(|| Failure::NotADate(text.to_owned()))?;
+    let date = est::date(text).ok_or_else(|| Failure::NotADate(text.into()))?;
     if !(server.not_before..=server.not_after).contains(&date) {
         let server = Box::new(server.clone());
         return Err(Failure::DateOutsideCertificate { date, server });

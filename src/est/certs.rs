@@ -13,7 +13,7 @@ pub const MAX_CERTIFICATES: usize = 32;
 /// them. Content-Transfer-Encoding is ignored (RFC 8951 §3).
 pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
     let decoded: Vec<Vec<u8>> = match body.first() {
-        _ if body.trim_ascii().is_empty() => return Err(EstError::NotCertsOnly("it is empty".to_owned())),
+        _ if body.trim_ascii().is_empty() => return Err(EstError::NotCertsOnly("it is empty".into())),
         // A SEQUENCE. Base64 text begins with this byte, '0', only for bytes that begin with 0xd0 to 0xd3.
         Some(0x30) => vec![body.to_vec()],
         _ => pieces(body).into_iter().map(base64).collect::<Option<_>>().ok_or(EstError::NotBase64)?,
@@ -31,7 +31,7 @@ pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
 }
 
 fn not_certs_only(why: &str) -> EstError {
-    EstError::NotCertsOnly(why.to_owned())
+    EstError::NotCertsOnly(why.into())
 }
 
 /// Whether this is a certificate without a message around it, which some servers send: a certificate's first element is

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::http::{MAX_BODY, MAX_FIELDS, MAX_HEAD};
 use super::{MAX_CERTIFICATES, RetryAfter};
+use crate::shown::Printable;
 use crate::time::Timestamp;
 
 /// Why an answer of an EST server cannot be used.
@@ -25,41 +26,41 @@ pub enum EstError {
         want: Option<usize>,
     },
     /// A Content-Length or Transfer-Encoding that this program cannot follow.
-    Framing(String),
+    Framing(Printable),
     /// The server redirects (3xx).
     Redirect {
         /// The status.
         status: u16,
         /// The new URL, if the answer has one.
-        location: Option<String>,
+        location: Option<Printable>,
     },
     /// 401: the server wants credentials, or others than it got.
     Unauthorized {
         /// The authentication schemes that the server offers; empty when it does not say.
-        schemes: Vec<String>,
+        schemes: Vec<Printable>,
         /// The server's own words.
-        text: String,
+        text: Printable,
     },
     /// The server does not want this request, and will not want it later.
     Refused {
         /// The status.
         status: u16,
         /// The server's own words.
-        text: String,
+        text: Printable,
     },
     /// The server cannot answer now.
     Busy {
         /// The status.
         status: u16,
         /// The server's own words.
-        text: String,
+        text: Printable,
         /// When to ask again.
         retry_after: Option<RetryAfter>,
     },
     /// The body is neither DER nor base64.
     NotBase64,
     /// The body is not a PKCS#7 certs-only message.
-    NotCertsOnly(String),
+    NotCertsOnly(Printable),
     /// The message holds so many certificates: none, or too many.
     Count(usize),
 }
@@ -97,7 +98,7 @@ impl fmt::Display for EstError {
             EstError::Truncated { have, want: None } => write!(f, "the answer ended in the middle, after {have} bytes"),
             EstError::Framing(why) => write!(f, "the answer's length is unclear: {why}"),
             EstError::Redirect { status, location } => {
-                let to = location.as_deref().unwrap_or("no URL");
+                let to = location.as_ref().map_or("no URL", Printable::as_str);
                 write!(
                     f,
                     "the server redirects ({status}) to {to}; redirects are not followed, give nodes the final URL"

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::base85;
+use crate::base85;
 
 /// What a line does to more than one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

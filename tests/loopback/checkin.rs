@@ -266,7 +266,7 @@ fn redirects_are_not_followed() {
     let fields = [date_field(NOW), format!("Location: {elsewhere}")];
     let server = EstServer::start(vec![world.tls()], move |_| reply("302 Found", &fields, b""));
     let (Step::Probe, Failure::Est(error)) = world.fails(&server) else { panic!("a redirect") };
-    assert_eq!(error, EstError::Redirect { status: 302, location: Some(elsewhere.to_owned()) });
+    assert_eq!(error, EstError::Redirect { status: 302, location: Some(elsewhere.into()) });
 }
 
 #[test]

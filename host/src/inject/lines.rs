@@ -1,6 +1,8 @@
 //! Reads a file of lines: node, line and power command of each. Either TOML, which is never ambiguous; or a short form with
 //! one line of text each, which refuses ambiguous text. Opens no line.
 
+use imprint::shown::Printable;
+
 use crate::record::RecordError;
 use crate::record::fields::{Table, Text, Value};
 
@@ -94,7 +96,7 @@ fn short_job(text: &str) -> Result<Job, String> {
         return Err(format!(
             "after exec: a | could be a pipe or start the power command; write [[line]] with node = \"{}\", and the \
              commands in quotes: line = '…' and power = '…'. Then the whole file must have that form",
-            node.escape_default()
+            Printable::given(node)
         ));
     }
     Ok(Job { node: node.to_owned(), line, power, log: None })
@@ -102,10 +104,10 @@ fn short_job(text: &str) -> Result<Job, String> {
 
 fn add(jobs: &mut Vec<Job>, job: Job) -> Result<(), String> {
     if jobs.iter().any(|other| other.node == job.node) {
-        return Err(format!("{} has a line already", job.node.escape_default()));
+        return Err(format!("{} has a line already", Printable::given(&job.node)));
     }
     if let Some(other) = jobs.iter().find(|other| other.line.is_same(&job.line)) {
-        return Err(format!("{} is the line of {} already", job.line, other.node));
+        return Err(format!("{} is the line of {} already", job.line, Printable::given(&other.node)));
     }
     jobs.push(job);
     Ok(())

@@ -115,7 +115,7 @@ fn of_any_width(text: &str) -> Result<LineSpec, String> {
             "\"{}\" is not a kind of line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
              telnet:HOST:PORT[,BAUD] or exec[,BAUD]:COMMAND; with a terminal of 80 columns on the way ,columns=80 \
              where BAUD is, or after it",
-            text.split([':', ' ', '=']).next().unwrap_or_default().escape_default()
+            imprint::shown::Printable::given(text.split([':', ' ', '=']).next().unwrap_or_default())
         )
     })
 }

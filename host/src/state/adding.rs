@@ -115,9 +115,7 @@ impl State {
         let mut known = BTreeSet::new();
         for (file, text) in files {
             let record = Record::compile(file, text, self.ca.root(), &self.urls)?;
-            if !record.usages.contains(&Usage::Client) {
-                return Err(Error::OnlyServer { file: file.clone() });
-            }
+            renewable(file, &record)?;
             if !known.insert(record.name.to_string()) {
                 return Err(Error::SameName { name: record.name.to_string(), file: file.clone() });
             }
@@ -369,6 +367,11 @@ impl fmt::Display for Warning {
             ),
         }
     }
+}
+
+/// Refuses a record whose certificate would lack clientAuth.
+pub(super) fn renewable(file: &str, record: &Record) -> Result<(), Error> {
+    if record.usages.contains(&Usage::Client) { Ok(()) } else { Err(Error::OnlyServer { file: file.to_owned() }) }
 }
 
 impl fmt::Display for Taken {

@@ -75,7 +75,10 @@ fn finds_the_volume_by_its_label_in_any_case() {
         let found = search(&plain(), &[("sda", PCI, &[0; 70_000]), ("sr0", PCI, &image)]).unwrap().unwrap();
         assert_eq!(found.bytes.expose(), b"payload\n");
         let label = label.to_owned();
-        assert_eq!(found.origin, Origin::ConfigDrive { device: "sr0".into(), label, named: false });
+        assert_eq!(
+            found.origin,
+            Origin::ConfigDrive { device: "sr0".into(), label: label.as_str().into(), named: false }
+        );
     }
 }
 
