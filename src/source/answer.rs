@@ -238,7 +238,7 @@ mod tests {
             one(Content { format: "FAT".into(), labels: vec![], file: way }),
             Answer::Medium(Medium { filtered: true, volumes: vec![], beside: None }),
             Answer::Closed(123),
-            Answer::Unconfined("giving up groups".into()),
+            Answer::Unconfined("confining the process: groups".into()),
             Answer::Unreadable("reading at byte 0".into()),
         ] {
             let bytes = answer.encode();

@@ -15,7 +15,7 @@ pub(super) struct Hit {
     /// The position of its label among the wanted labels.
     pub(super) rank: usize,
     pub(super) device: String,
-    pub(super) label: String,
+    pub(super) label: Printable,
     pub(super) bytes: Secret,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Look {
     match answer {
         Answer::Closed(errno) => closed(errno),
         Answer::Unconfined(why) => {
-            Look::Nothing(format!("not read, as its reader has too many rights: {}", said(&why)))
+            Look::Nothing(format!("not read: the process that reads it could not give up its rights: {}", said(&why)))
         }
         // The label is not known, so the medium cannot count as a broken config drive.
         Answer::Unreadable(why) => Look::Nothing(said(&why)),
@@ -48,7 +48,7 @@ pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Look {
 /// Why a medium without a volume on the whole disk is not a config drive.
 fn partitioned(device: &str, medium: &Medium) -> Option<String> {
     let format = "neither ISO 9660 nor FAT";
-    let beside = medium.beside.as_deref().map(said);
+    let beside = medium.beside.as_deref().map(Printable::from);
     match (&medium.volumes[..], beside) {
         ([], None) => Some(format.to_owned()),
         ([], Some(beside)) => Some(format!("{beside}, and {format} on the whole disk")),
@@ -73,8 +73,8 @@ fn closed(errno: u32) -> Look {
 }
 
 fn of_a_medium(search: &Search<'_>, device: &str, medium: Medium) -> Look {
-    let mut claims: Vec<String> = medium.volumes.iter().map(claim).collect();
-    claims.extend(medium.beside.as_deref().map(said));
+    let mut claims: Vec<Printable> = medium.volumes.iter().map(claim).collect();
+    claims.extend(medium.beside.as_deref().map(Printable::of));
     let looks = medium.volumes.into_iter().map(|volume| of_a_volume(search, device, volume));
     let mut looks: Vec<Look> = looks.collect();
     // The first volume with a payload, or the first broken one, decides for the whole medium.
@@ -100,23 +100,26 @@ fn of_a_medium(search: &Search<'_>, device: &str, medium: Medium) -> Look {
 }
 
 /// `an ISO 9660 volume "IMPRINT"`
-fn claim(volume: &Content) -> String {
+fn claim(volume: &Content) -> Printable {
     let article = if volume.format.starts_with("ISO") { "an" } else { "a" };
-    format!("{article} {} volume \"{}\"", said(&volume.format), escaped(&volume.labels).join("\" or \""))
+    Printable::of(&format!("{article} {} volume \"{}\"", volume.format, joined(&escaped(&volume.labels))))
 }
 
 fn of_a_volume(search: &Search<'_>, device: &str, volume: Content) -> Look {
     let labels = escaped(&volume.labels);
-    let ranked = labels.iter().filter_map(|label| search.rank(label).map(|(rank, own)| (rank, own, label)));
+    // What is compared is the label itself, what is shown is printable.
+    let ranked = volume.labels.iter().filter_map(|label| search.rank(label).map(|(rank, own)| (rank, own, label)));
     let Some((rank, own, label)) = ranked.min_by_key(|(rank, _, _)| *rank) else {
-        return Look::Nothing(format!("volume \"{}\", not one of ours", labels.join("\" or \"")));
+        return Look::Nothing(format!("volume \"{}\": its label is not one that imprint looks for", joined(&labels)));
     };
-    let (device, label) = (device.to_owned(), label.clone());
+    let (device, label) = (device.to_owned(), Printable::of(label));
     match volume.file {
         Looked::Found(bytes) => Look::Hit(Hit { rank, device, label, bytes }),
         Looked::Absent if own => Look::Broken(rank, SourceError::NoFile { device, label }),
         Looked::Absent => Look::Nothing(format!("volume \"{label}\" without {}", PATH.join("/"))),
-        Looked::Unwanted | Looked::InPartition(_) => Look::Nothing(format!("volume \"{label}\" was not looked into")),
+        Looked::Unwanted | Looked::InPartition(_) => {
+            Look::Nothing(format!("volume \"{label}\": its files were not read"))
+        }
         // A damaged volume with a label that others use, too, does not stop the boot.
         Looked::Broken { at_the_file: false, why } if !own => {
             Look::Nothing(format!("volume \"{label}\": {}", said(&why)))
@@ -127,8 +130,13 @@ fn of_a_volume(search: &Search<'_>, device: &str, volume: Content) -> Look {
     }
 }
 
-fn escaped(labels: &[String]) -> Vec<String> {
-    labels.iter().map(|label| label.escape_default().to_string()).collect()
+fn escaped(labels: &[String]) -> Vec<Printable> {
+    labels.iter().map(|label| Printable::of(label)).collect()
+}
+
+/// `A" or "B`
+fn joined(labels: &[Printable]) -> String {
+    labels.iter().map(Printable::as_str).collect::<Vec<_>>().join("\" or \"")
 }
 
 /// At most 200 printable characters, so that the text cannot control the console.
