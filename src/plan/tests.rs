@@ -1,6 +1,6 @@
 use super::*;
 use crate::dialogue::LineTime;
-use crate::facts::{Dmi, LinkFacts, SitePin};
+use crate::facts::{Dmi, LinkFacts};
 use crate::medium::Medium;
 use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
 use crate::time::Clock;
@@ -36,6 +36,7 @@ fn facts() -> Facts {
         line_time: None,
         origin: medium(Medium::ConfigDrive, "sr0 (IMPRINT)"),
         site_pin: None,
+        signed: SignedBy::Nobody,
         now: Timestamp::from_secs(1_795_400_060),
         links: vec![eth(2, 0x56)],
         dmi: Dmi { uuid: Some([7; 16]), serial: Some("SN-1".into()) },
@@ -226,7 +227,7 @@ fn a_payload_for_another_machine_is_refused_by_each_item() {
 
 #[test]
 fn the_site_pin_decides_about_the_ca() {
-    let pinned = |digest| Facts { site_pin: Some(SitePin(vec![[0; 32], digest])), ..facts() };
+    let pinned = |digest| Facts { site_pin: Some(SitePin { cas: vec![[0; 32], digest], signers: Vec::new() }), ..facts() };
     assert!(plan(typical(), &pinned(typical().ca.sha256()), Scope::Boot).unwrap().pinned);
     let (subject, sha256) = ("CN=imprint test root".into(), typical().ca.sha256());
     assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256 });
