@@ -265,7 +265,7 @@ fn a_server_of_another_ca_gets_nothing() {
     // The same names and the same port, but signed by somebody else: the payload is of another site.
     let other = Site::typical();
     let port = |site: &Site| site.server.as_ref().unwrap().local_addr().port();
-    let mut payload = imprint::payload::Payload::decode(&other.payload).unwrap();
+    let mut payload = imprint::payload::Payload::unwrapped(&other.payload).unwrap();
     let imprint::payload::Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
     let url = format!("https://10.0.2.2:{}/.well-known/est", port(&site));
     csr.urls = vec![EstUrl::try_from(url.as_str()).unwrap()];
@@ -304,7 +304,7 @@ fn an_expired_payload_and_a_clock_two_days_fast_differ_only_in_the_servers_time(
 #[test]
 fn a_site_pin_lets_its_own_ca_in_and_no_other() {
     let site = Site::typical();
-    let ca = imprint::payload::Payload::decode(&site.payload).unwrap().ca;
+    let ca = imprint::payload::Payload::unwrapped(&site.payload).unwrap().ca;
     let digest = |bytes: &[u8]| format!("# the CAs of this site\n{}\n", imprint::hex::encode(bytes));
     let report = site.machine(Kernel::Stable).initramfs_file("imprint/site", digest(&[7; 32]).as_bytes()).boot();
     stopped(&report, 13, "plan", "is not among those of /imprint/site in this image");

@@ -51,6 +51,8 @@ pub struct Config {
     pub call: bool,
     /// Send the payload unsealed, to nodes that take that.
     pub plain: bool,
+    /// Send the payload without a signature.
+    pub unsigned: bool,
     /// How long a payload is good for.
     pub expires: Duration,
     /// JSON for each event instead of words.

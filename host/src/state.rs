@@ -1,6 +1,7 @@
 //! The state directory: CA files and store together, and what the commands do with them. Prints nothing.
 
 mod adding;
+mod signing;
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use imprint::payload::{EstUrl, TokenMode, UrlHost};
 use imprint::time::Timestamp;
 
 pub use adding::{Added, Adding, Differs, Taken, Warning};
+pub use signing::Signing;
 
 use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
@@ -76,6 +78,14 @@ pub enum Error {
     RotatedUnlogged {
         /// The intermediate.
         id: String,
+        /// Why there is no line.
+        source: StoreError,
+    },
+    /// The signers have changed, and the audit log does not say so.
+    #[error("{what}; only the line of the audit log is missing, there is nothing to repeat")]
+    SignerUnlogged {
+        /// What has changed.
+        what: String,
         /// Why there is no line.
         source: StoreError,
     },

@@ -93,6 +93,11 @@ impl Signer {
         Ok(signer)
     }
 
+    /// Takes the public key itself: an uncompressed point of P-256, or the 32 bytes of Ed25519.
+    pub fn of_point(algorithm: Algorithm, point: &[u8]) -> Result<Signer, KeyError> {
+        Signer::new(algorithm, &[algorithm.spki_prefix(), point].concat())
+    }
+
     /// The algorithm that the key signs with, and no other.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
