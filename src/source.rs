@@ -19,6 +19,7 @@ pub mod fat;
 pub mod fat_error;
 pub mod marks;
 pub mod udevd;
+mod decode;
 mod hint;
 
 use std::cell::RefCell;
@@ -30,14 +31,14 @@ use crate::dialogue::{Dialogue, Told};
 use crate::line::seal::SealError;
 use crate::medium::{Medium, Readers};
 use crate::options::{CMDLINE_MAX, Options, SourceName};
-use crate::payload::signed::{Signed, is_signed};
-use crate::payload::{DecodeError, Enrolment, Form, MAX_LEN, Payload, Problem, TokenMode};
+use crate::payload::{Enrolment, Form, MAX_LEN, Payload, TokenMode};
 use crate::port::PortError;
 use crate::secret::Secret;
 use crate::shown::Printable;
-use crate::site::{self, PinError, SignatureError, SignedBy, SitePin};
+use crate::site::PinError;
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
+pub use decode::{Unusable, decode};
 pub use hint::awaited;
 use hint::remedy;
 use serial::Heard;
@@ -354,57 +355,6 @@ fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
         }
     }
     Ok(Some(first))
-}
-
-/// Why the bytes of a source cannot be used.
-#[derive(Debug)]
-pub enum Unusable {
-    /// The source may not carry an item of the payload, or the source cut the payload short.
-    Source(SourceError),
-    /// The bytes are not a payload.
-    Payload(DecodeError),
-    /// The image names signers, and the payload has no signature of one of them.
-    Signature(SignatureError),
-}
-
-impl From<SourceError> for Unusable {
-    fn from(error: SourceError) -> Unusable {
-        Unusable::Source(error)
-    }
-}
-
-impl From<SignatureError> for Unusable {
-    fn from(error: SignatureError) -> Unusable {
-        Unusable::Signature(error)
-    }
-}
-
-impl From<DecodeError> for Unusable {
-    fn from(error: DecodeError) -> Unusable {
-        Unusable::Payload(error)
-    }
-}
-
-/// Decodes the payload, and refuses items that its source may not carry. `pin`: that of the image. If it names signers, the
-/// signature is verified first: no byte of a payload is decoded before one of them has vouched for it.
-pub fn decode(found: &Found, pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
-    let decoded = vouched(found.bytes.expose(), pin);
-    let (payload, signed) = match decoded {
-        Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
-        decoded => decoded?,
-    };
-    permitted(&found.origin, &payload)?;
-    Ok((payload, signed))
-}
-
-fn vouched(bytes: &[u8], pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
-    // A payload in another form, such as base64, may well be signed: the form is the fault.
-    if let Some(form) = Form::of(bytes) {
-        return Err(DecodeError { offset: 0, place: String::new(), problem: Problem::Form(form) }.into());
-    }
-    let signed = is_signed(bytes).then(|| Signed::decode(bytes)).transpose()?;
-    let signed = site::judge(signed.as_ref(), pin)?;
-    Ok((Payload::unwrapped(bytes)?, signed))
 }
 
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read

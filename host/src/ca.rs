@@ -38,8 +38,8 @@ use files::{
     hold, io_error, private_directory, private_folder, read_certificate, read_key, refuse_used, write, write_key,
 };
 pub use intermediate::{CRL_VALIDITY, Intermediate};
-pub use signers::{SigningKey, Standing};
 use intermediate::{FOLDER, Signer, ca_extensions, common_name, new_key};
+pub use signers::{SigningKey, Standing};
 
 use crate::crash;
 use crate::x509::{self, Body, X509Error};

@@ -267,7 +267,9 @@ fn a_signer_may_be_given() {
     std::fs::write(&empty, "").unwrap();
     for file in [&p384, &sec1, empty.to_str().unwrap()] {
         let (code, error) = fails(&dir, &["signer", "new", "--key", file]);
-        let want = format!("imprint-host: {file} is no key of a signer: want one private key on P-256 or Ed25519, in PEM (PKCS#8)\n");
+        let want = format!(
+            "imprint-host: {file} is no key of a signer: want one private key on P-256 or Ed25519, in PEM (PKCS#8)\n"
+        );
         assert_eq!((code, error), (1, want));
         assert!(!dir.join("signer.key").exists());
     }
@@ -286,7 +288,10 @@ fn a_signer_may_be_given() {
     assert!(code == 1 && error.contains("signs already"), "{error}");
     let lines = String::from_utf8(fine(&dir, &["signer", "rotate", "--key", &p256])).unwrap();
     assert_eq!(lines.lines().count(), 2, "{lines}");
-    assert_eq!(judged(&fine(&dir, &["payload", "node1"]), &lines), Ok(Some(kid(lines.lines().next().unwrap()).to_owned())));
+    assert_eq!(
+        judged(&fine(&dir, &["payload", "node1"]), &lines),
+        Ok(Some(kid(lines.lines().next().unwrap()).to_owned()))
+    );
 }
 
 #[test]

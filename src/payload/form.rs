@@ -5,8 +5,6 @@ use std::fmt;
 
 use base64ct::{Base64Unpadded, Encoding};
 
-use super::signed::is_signed;
-
 /// The kind of an input that is not a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
@@ -96,6 +94,12 @@ fn is_map(byte: u8) -> bool {
 /// Whether the bytes are a map whose first pair is the version, 1, or a signed payload.
 fn begins_as_payload(bytes: &[u8]) -> bool {
     matches!(bytes, [map, 0, 1, ..] if is_map(*map)) || bytes.starts_with(&[0xd2, 0x84, 0x4d])
+}
+
+/// Whether bytes claim to be a COSE message: a tag, or the array of a message whose tag was left out. A payload without a
+/// signature is a map.
+pub fn is_signed(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(0x84 | 0xc0..=0xdf))
 }
 
 /// Offset, bytes at that offset, and the form that they identify.

@@ -9,6 +9,7 @@ use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use super::cbor::{self, DecodeError, Problem};
+pub use super::form::is_signed;
 use super::{MAX_LEN, Payload};
 use crate::digest::sha256;
 use crate::hex;
@@ -169,12 +170,6 @@ pub struct Signed<'a> {
     pub offset: usize,
 }
 
-/// Whether bytes claim to be a COSE message: a tag, or the array of a message whose tag was left out. A payload without a
-/// signature is a map.
-pub fn is_signed(bytes: &[u8]) -> bool {
-    matches!(bytes.first(), Some(0x84 | 0xc0..=0xdf))
-}
-
 impl<'a> Signed<'a> {
     /// Takes a signed payload apart. Allocates nothing.
     pub fn decode(bytes: &'a [u8]) -> Result<Signed<'a>, DecodeError> {
@@ -200,7 +195,8 @@ impl<'a> Signed<'a> {
         })?;
         let begin = reader.offset();
         if reader.head("unprotected header", 5, "a map")? != 0 {
-            let why = "not empty; algorithm and key id are in the protected header, and there is nothing else".to_owned();
+            let why =
+                "not empty; algorithm and key id are in the protected header, and there is nothing else".to_owned();
             return Err(at(begin, "unprotected header", Problem::Value(why)));
         }
         let payload = reader.string("payload")?;
@@ -326,7 +322,11 @@ impl<'a> Reader<'a> {
         }
         let info = first & 0x1f;
         if info > 27 {
-            return Err(at(offset, place, Problem::NotDeterministic("indefinite length, or a number that does not exist")));
+            return Err(at(
+                offset,
+                place,
+                Problem::NotDeterministic("indefinite length, or a number that does not exist"),
+            ));
         }
         let (_, argument, rest) = cbor::head(self.rest).ok_or_else(|| at(offset, place, Problem::Truncated))?;
         let shortest = match argument {

@@ -6,6 +6,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use super::*;
 use crate::error::Error;
 use crate::payload::Token;
+use crate::site::{self, SignatureError, SignedBy, SitePin};
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
 const CREDENTIALS: &[u8] = include_bytes!("../../tests/data/payload-credentials.cbor");

@@ -90,12 +90,12 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
         12 => {
             let other = SitePin::parse(signer::LINES.as_bytes()).unwrap().signers;
             let other = &other[numbers.below(2)];
-            let (kid, algorithm) = (other.kid(), if numbers.below(2) == 0 { other.algorithm() } else { parts.algorithm });
+            let (kid, algorithm) =
+                (other.kid(), if numbers.below(2) == 0 { other.algorithm() } else { parts.algorithm });
             bytes = signed::encode(algorithm, kid, parts.payload, parts.signature).to_vec();
         }
         13 => {
-            let other =
-                if parts.algorithm == Algorithm::Es256 { Algorithm::EdDsa } else { Algorithm::Es256 };
+            let other = if parts.algorithm == Algorithm::Es256 { Algorithm::EdDsa } else { Algorithm::Es256 };
             bytes = signed::encode(other, parts.kid, parts.payload, parts.signature).to_vec();
         }
         // A payload of somebody else under a signature that was seen.
@@ -157,12 +157,14 @@ fn nothing_but_what_was_signed_is_used() {
     let mut numbers = Numbers(0x696d_7072_696e_7401);
     for key in [Key::p256(), Key::ed25519()] {
         let good = key.sign(&payload);
-        let (mut premise, mut refused) = (0, 0);
-        for turn in 0..TRIES {
+        let (mut premise, mut refused, mut turn) = (0, 0, 0);
+        while refused < TRIES {
+            turn += 1;
             let origin = &origins[turn % origins.len()];
             assert_eq!(decoded(origin, &good, Some(&pin)).unwrap(), SignedBy::Signer(key.signer().kid()));
             let bytes = changed(&good, turn, &mut numbers);
             if bytes == good {
+                // Two equal bytes have changed places.
                 continue;
             }
             premise += usize::from(decoded(origin, &bytes, None).is_ok());
@@ -173,7 +175,6 @@ fn nothing_but_what_was_signed_is_used() {
         }
         // Without a signer in the pin many of them are payloads like any other.
         assert!(premise > TRIES / 5, "{premise} of {refused}");
-        assert!(refused > TRIES - TRIES / 100, "{refused}");
     }
 }
 

@@ -41,8 +41,14 @@ impl Session<'_> {
         }
         if self.payload.is_none() {
             // A seed is credited where it was sealed for a key of this boot.
-            let options =
-                Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, unsigned, ..Options::default() };
+            let options = Options {
+                expires,
+                seed: !plain,
+                single_boot: !plain,
+                medium: Medium::Line,
+                unsigned,
+                ..Options::default()
+            };
             let now = self.shared.timestamp();
             let node = self.job.node.clone();
             let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;
