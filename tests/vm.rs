@@ -313,6 +313,27 @@ fn a_site_pin_lets_its_own_ca_in_and_no_other() {
     assert!(!report.console.contains("no site pin"), "{}", report.console);
 }
 
+/// Whoever writes the medium cannot make a node of such an image follow: it is the signer's payload, or none.
+#[test]
+fn a_signer_in_the_site_pin_lets_in_what_it_has_signed_and_nothing_else() {
+    let site = Site::typical();
+    let signer = site.state().ca.signing_key().unwrap().unwrap().signer().clone();
+    let boot = |payload: &[u8]| {
+        let drive = site.config_drive(payload);
+        machine(Kernel::Stable).optical(&drive).initramfs_file("imprint/site", signer.to_string().as_bytes()).boot()
+    };
+    let unsigned = imprint::payload::Payload::unwrapped(&site.payload).unwrap().encode();
+    let report = boot(&unsigned);
+    stopped(&report, 13, "plan", &format!("the payload is not signed, and /imprint/site in this image names signers ({})", signer.kid()));
+    let report = boot(&imprint_tests::signer::Key::stranger().sign(&unsigned));
+    stopped(&report, 13, "plan", "the payload is signed by ");
+    assert_eq!(site.certificates_issued(), 0);
+    let report = boot(&site.payload);
+    came_up(&report);
+    assert_eq!(report.status().signer, Some(signer.kid().to_string()));
+    assert!(!report.console.contains("no site pin"), "{}", report.console);
+}
+
 #[test]
 fn without_a_source_auto_boots_on() {
     let report = Machine::new(Kernel::Stable).boot();
