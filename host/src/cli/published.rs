@@ -12,6 +12,7 @@ pub(super) struct Made<'a> {
     pub(super) sha256: String,
     /// Length of the root certificate.
     pub(super) bytes: usize,
+    pub(super) signers: Vec<ShownSigner>,
 }
 
 /// `node add`
@@ -55,6 +56,23 @@ pub(super) struct Shown<'a> {
     pub(super) intermediate: Intermediate,
     /// Whether the root's key is in the directory.
     pub(super) root_key: bool,
+    pub(super) signers: Vec<ShownSigner>,
+}
+
+/// A key that signs payloads, in `init`, `show` and `signer`.
+#[derive(Serialize)]
+pub(super) struct ShownSigner {
+    pub(super) kid: String,
+    pub(super) algorithm: &'static str,
+    /// The line of a site pin.
+    pub(super) pin: String,
+    pub(super) standing: &'static str,
+}
+
+/// `signer`
+#[derive(Serialize)]
+pub(super) struct Signers {
+    pub(super) signers: Vec<ShownSigner>,
 }
 
 /// The root certificate in `show`.
