@@ -29,9 +29,11 @@ mod pure {
     mod line;
     mod outside;
     mod pages;
+    mod partitions;
     mod slow;
     mod terminals;
     mod units;
+    mod user_data;
     mod values;
     mod volumes;
     mod writers;
