@@ -513,7 +513,10 @@ impl fmt::Display for SourceError {
                  imprint.source=config-drive:LABEL"
             ),
             SourceError::SeveralPartitions { first, second } => {
-                write!(f, "two payloads: in partition {first} and in partition {second}; clear the beginning of one with zeros")
+                write!(
+                    f,
+                    "two payloads: in partition {first} and in partition {second}; clear the beginning of one with zeros"
+                )
             }
             SourceError::Partition { place, .. } => write!(f, "partition {place}"),
             SourceError::Differ { first, second } => {

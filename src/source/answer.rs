@@ -446,7 +446,8 @@ mod tests {
         }
         assert_eq!(Answer::decode(&[&good[..], &[0]].concat()), None, "a byte too many");
         let piece = |kind: u8, length: u32, content: &[u8]| [&[kind], &length.to_be_bytes()[..], content].concat();
-        let begin = [piece(PART, 4, &[0; 4]), piece(NAME, 0, b""), piece(BESIDE, 0, b""), piece(UNWANTED, 0, b"")].concat();
+        let begin =
+            [piece(PART, 4, &[0; 4]), piece(NAME, 0, b""), piece(BESIDE, 0, b""), piece(UNWANTED, 0, b"")].concat();
         let all = |parts: &[u8]| [&[MEDIUM, 1][..], parts, &[END]].concat();
         let of = |volume: &[Vec<u8>]| all(&[&begin[..], &volume.concat()].concat());
         let (start, end) = (piece(VOLUME, 3, b"FAT"), [piece(FILE, 1, &[0]), piece(ABSENT, 0, b"")].concat());

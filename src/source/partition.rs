@@ -96,7 +96,9 @@ pub fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeErr
     let bytes = device.seek(SeekFrom::End(0)).map_err(|source| VolumeError::Read { offset: 0, source })?;
     let Mbr { partitions, protects } = mbr(&sector);
     if let Some(Gpt { partitions: entries, fault }) = gpt(device, bytes, protects)? {
-        let extra = || partitions.iter().find(|one| !entries.iter().any(|entry| entry.start == one.start && entry.end == one.end));
+        let extra = || {
+            partitions.iter().find(|one| !entries.iter().any(|entry| entry.start == one.start && entry.end == one.end))
+        };
         let unprotected = || Some(TableError::Unprotected).filter(|_| !protects);
         let fault = unprotected().or(fault).or_else(|| extra().map(|one| TableError::Hybrid(one.number)));
         return Ok(Some(Table { name: "a partition table (GPT)", partitions: entries, beside: partitions, fault }));
@@ -153,7 +155,8 @@ fn gpt(device: &mut (impl Read + Seek), bytes: u64, protects: bool) -> Result<Op
             Some((header, None)) => {
                 let backup = header.other > 1 && protects;
                 let backup = if backup { self::header(device, size, header.other, bytes / size)? } else { None };
-                let differs = |(backup, fault): &(Header, Option<_>)| fault.is_none() && backup.content() != header.content();
+                let differs =
+                    |(backup, fault): &(Header, Option<_>)| fault.is_none() && backup.content() != header.content();
                 let partitions = header.partitions(device)?;
                 let fault = Some(TableError::Differ).filter(|_| backup.as_ref().is_some_and(differs));
                 return Ok(Some(Gpt { fault: fault.or_else(|| header.misplaced(&partitions)), partitions }));
@@ -211,7 +214,8 @@ fn header(
         return Ok(None);
     }
     let number = |at: usize| little(bytes.get(at..at + 8));
-    let half = |at: usize| u32::from_le_bytes(bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).unwrap_or_default());
+    let half =
+        |at: usize| u32::from_le_bytes(bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).unwrap_or_default());
     let header = Header {
         size,
         other: number(32),

@@ -187,8 +187,7 @@ fn part(device: &mut (impl Read + Seek), labels: &[&str], left: &mut usize) -> R
     let mut part =
         Part { number: 0, name: String::new(), ours: false, raw: Looked::Unwanted, volumes: Vec::new(), beside: None };
     for volume in Volume::all(device)? {
-        let mut content =
-            Content { format: volume.format().to_owned(), labels: labels_of(&volume), files: Vec::new() };
+        let mut content = Content { format: volume.format().to_owned(), labels: labels_of(&volume), files: Vec::new() };
         if is_wanted(&content.labels, labels) {
             content.files = files(device, &volume, &content.labels, left);
             match marks::beside(device, &volume) {
@@ -241,7 +240,10 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
         }
         // It is not known whose file it is.
         Err(error) => {
-            return Looked::Broken { at_the_file: place == Place::File && error.is_about_the_file(), why: chain(&error) };
+            return Looked::Broken {
+                at_the_file: place == Place::File && error.is_about_the_file(),
+                why: chain(&error),
+            };
         }
     };
     let content = match place {
@@ -259,11 +261,7 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
 }
 
 /// What a partition holds, if it is ours, or if it has a volume with one of our labels.
-fn in_partition(
-    partition: &Partition,
-    device: &mut Window<impl Read + Seek>,
-    left: &mut usize,
-) -> Option<Part> {
+fn in_partition(partition: &Partition, device: &mut Window<impl Read + Seek>, left: &mut usize) -> Option<Part> {
     let (start, len) = partition.place();
     device.narrow(start, len);
     let mut found = if partition.is_ours() { ours(device, left) } else { part(device, &LABELS, left).ok()? };
@@ -356,7 +354,14 @@ fn first_of_use(partitions: &[Partition], device: &mut Window<impl Read + Seek>,
         });
         let volumes: Vec<Content> = volumes.filter(|volume| is_wanted(&volume.labels, labels)).take(1).collect();
         let (number, name, ours) = (partition.number, partition.name.clone(), partition.is_ours());
-        (ours || !volumes.is_empty()).then_some(Part { number, name, ours, raw: Looked::Unwanted, volumes, beside: None })
+        (ours || !volumes.is_empty()).then_some(Part {
+            number,
+            name,
+            ours,
+            raw: Looked::Unwanted,
+            volumes,
+            beside: None,
+        })
     })
 }
 

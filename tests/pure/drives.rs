@@ -66,7 +66,12 @@ fn a_reader_has_given_up_everything_before_it_reads() {
     let image = iso(temp.path(), "IMPRINT", MAX_LEN);
     // Whatever else is open when the agent starts it: a shell's own file, for example.
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 7</etc/passwd", "sh"]).arg(programs::agent()).arg(WORD).arg(&image).args(["whole", "IMPRINT"]);
+    command
+        .args(["-c", "exec \"$@\" 7</etc/passwd", "sh"])
+        .arg(programs::agent())
+        .arg(WORD)
+        .arg(&image)
+        .args(["whole", "IMPRINT"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut reader = Running(child);
     let mut pipe = reader.0.stdout.take().unwrap();

@@ -50,7 +50,8 @@ fn tables_of_sfdisk() {
         "label: gpt\\n start=256, size=1024, name=\"root\"\\n start=2048, size=256, type={PARTITION_TYPE}\\n\
          start=1536, size=8, name=\"Imprint\"\\n"
     );
-    let mbr = "label: dos\\n start=2048, size=1024, type=83\\n\\n start=4096, size=1024, type=c\\n start=8192, type=5\\n";
+    let mbr =
+        "label: dos\\n start=2048, size=1024, type=83\\n\\n start=4096, size=1024, type=c\\n start=8192, type=5\\n";
     for (sector, script, names) in [
         ("512", gpt.as_str(), &[("root", false), ("", true), ("Imprint", true)][..]),
         ("4096", gpt_4096.as_str(), &[("root", false), ("", true), ("Imprint", true)]),
@@ -125,7 +126,8 @@ fn a_payload_in_a_partition_of_other_peoples_programs() {
     let payload = payload.to_str().unwrap();
     for sector in [512, 4096] {
         let raw = disk(temp.path(), &format!("raw-{sector}"));
-        let script = format!("label: gpt\\n start={}, size=64, type={PARTITION_TYPE}, name=\"IMPRINT\"\\n", 2 * MIB / sector);
+        let script =
+            format!("label: gpt\\n start={}, size=64, type={PARTITION_TYPE}, name=\"IMPRINT\"\\n", 2 * MIB / sector);
         sfdisk(&raw, &sector.to_string(), &script);
         write(&raw, 2 * MIB, PAYLOAD);
         let found = with_partitions(&[("sda", &raw)]).unwrap().unwrap();

@@ -19,8 +19,11 @@ const CLOUD_CONFIG: &str = "#cloud-config\nusers: []\n";
 
 /// The payload in armour, by Python's base64.
 fn armour() -> String {
-    python("import base64, sys\nprint('-----BEGIN IMPRINT PAYLOAD-----\\n' + base64.encodebytes(sys.stdin.buffer.read()).decode() \
-            + '-----END IMPRINT PAYLOAD-----')", PAYLOAD)
+    python(
+        "import base64, sys\nprint('-----BEGIN IMPRINT PAYLOAD-----\\n' + base64.encodebytes(sys.stdin.buffer.read()).decode() \
+            + '-----END IMPRINT PAYLOAD-----')",
+        PAYLOAD,
+    )
 }
 
 /// What the script prints that gets these bytes.
@@ -95,7 +98,12 @@ fn iso(folder: &Path, label: &str, options: &[&str], files: &[(&str, &[u8])]) ->
     image
 }
 
-fn look(folder: &Path, label: &str, options: &[&str], files: &[(&str, &[u8])]) -> Result<Result<String, String>, SourceError> {
+fn look(
+    folder: &Path,
+    label: &str,
+    options: &[&str],
+    files: &[(&str, &[u8])],
+) -> Result<Result<String, String>, SourceError> {
     let found = with_partitions(&[("sr0", &iso(folder, label, options, files))])?;
     Ok(found.map(|found| {
         assert_eq!(found.bytes.expose(), PAYLOAD);
@@ -111,7 +119,8 @@ fn drives_of_openstack_and_nocloud() {
     let temp = tempfile::tempdir().unwrap();
     let text = armour();
     let vendor = serde_json::json!({ "cloud-init": CLOUD_CONFIG, "imprint": text }).to_string();
-    let vendor_bare = serde_json::json!({ "imprint": text.lines().filter(|line| !line.starts_with('-')).collect::<String>() });
+    let vendor_bare =
+        serde_json::json!({ "imprint": text.lines().filter(|line| !line.starts_with('-')).collect::<String>() });
     let meta = ("openstack/latest/meta_data.json", &b"{}"[..]);
     let user = "openstack/latest/user_data";
     for (label, files, want) in [
@@ -125,7 +134,11 @@ fn drives_of_openstack_and_nocloud() {
         ),
         ("cidata", &[("meta-data", b""), ("user-data", text.as_bytes())], "user-data sr0 (cidata)"),
         ("cidata", &[("meta-data", b""), ("user-data", MAKE_MIME)], "user-data sr0 (cidata)"),
-        ("cidata", &[("imprint/payload", PAYLOAD), ("user-data", CLOUD_CONFIG.as_bytes())], "config-drive sr0 (cidata)"),
+        (
+            "cidata",
+            &[("imprint/payload", PAYLOAD), ("user-data", CLOUD_CONFIG.as_bytes())],
+            "config-drive sr0 (cidata)",
+        ),
     ] {
         assert_eq!(look(temp.path(), label, &JOLIET_ROCK, files).unwrap().unwrap(), want);
     }
@@ -191,7 +204,8 @@ fn two_places_on_one_volume_have_to_agree() {
         "two different payloads: one from config-drive sr0 (config-2), one from user-data sr0 (config-2); remove one"
     );
     let vendor = serde_json::json!({ "imprint": "oA==" }).to_string();
-    let differ = [("openstack/latest/vendor_data.json", vendor.as_bytes()), ("openstack/latest/user_data", text.as_bytes())];
+    let differ =
+        [("openstack/latest/vendor_data.json", vendor.as_bytes()), ("openstack/latest/user_data", text.as_bytes())];
     let error = look(temp.path(), "config-2", &JOLIET_ROCK, &differ).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -216,6 +230,7 @@ fn the_longest_payload_fits() {
 /// The program itself on a drive that somebody else may have made: `imprint read-drive` is not for people.
 #[test]
 fn a_reader_that_is_asked_for_neither_disk_nor_partitions_refuses() {
-    let output = Command::new(programs::agent()).args([imprint::source::reader::WORD, "/dev/null", "other"]).output().unwrap();
+    let output =
+        Command::new(programs::agent()).args([imprint::source::reader::WORD, "/dev/null", "other"]).output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
 }

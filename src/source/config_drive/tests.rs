@@ -585,7 +585,9 @@ fn the_payload_in_a_partition_is_as_long_as_its_cbor() {
         let place = if chain(&error).contains("sda1") { "sda1" } else { "sda2" };
         assert_eq!(
             chain(&error),
-            format!("partition {place}: {why}; write it with imprint-host payload NODE --as gpt, or clear it with zeros")
+            format!(
+                "partition {place}: {why}; write it with imprint-host payload NODE --as gpt, or clear it with zeros"
+            )
         );
     }
 }
@@ -603,17 +605,23 @@ fn a_payload_over_a_file_system_is_two_claims() {
     );
     let image = disk(&[(OURS, 200, 399, "IMPRINT")]).put(200, PLAIN).put(200, PAYLOAD);
     let error = search(&pinned(), &[("sda", PCI, &image.bytes)]).err().unwrap();
-    assert!(error.to_string().starts_with("sda1 has a payload at its beginning and an ISO 9660 volume \"IMPRINT\", one"), "{error}");
+    assert!(
+        error.to_string().starts_with("sda1 has a payload at its beginning and an ISO 9660 volume \"IMPRINT\", one"),
+        "{error}"
+    );
 }
 
 /// `config-2` as Ironic writes it at the end of a disk, cidata of cloud images, and IMPRINT.
 #[test]
 fn volumes_in_partitions() {
-    for (volume, label) in [(PLAIN.to_vec(), "IMPRINT"), (CIDATA.to_vec(), "cidata"), (relabelled(b"config-2"), "config-2")] {
+    for (volume, label) in
+        [(PLAIN.to_vec(), "IMPRINT"), (CIDATA.to_vec(), "cidata"), (relabelled(b"config-2"), "config-2")]
+    {
         let gpt = disk(&[(LINUX, 100, 149, "root"), (LINUX, 200, 399, "data")]).put(200, &volume).bytes;
         let mut mbr = vec![0; 200 * 512];
         mbr.extend_from_slice(&volume);
-        let mbr = partitioned(mbr, 200, 50);
+        mbr.resize(512 * 512, 0);
+        let mbr = partitioned(mbr, 200, 312);
         for (image, device) in [(gpt, "sda2"), (mbr, "sda1")] {
             let found = search(&pinned(), &[("sda", PCI, &image)]).unwrap().unwrap();
             let place = format!("{device} ({label})");
@@ -626,7 +634,8 @@ fn volumes_in_partitions() {
     let found = search(&pinned(), &[("sda", PCI, &theirs)]).unwrap().unwrap();
     assert_eq!(found.origin.to_string(), "partition sda1 (DEBIAN 12)");
     // Absent and broken as on whole drives.
-    let looked = |volume: &[u8], kind| search(&pinned(), &[("sda", PCI, &disk(&[(kind, 200, 399, "")]).put(200, volume).bytes)]);
+    let looked =
+        |volume: &[u8], kind| search(&pinned(), &[("sda", PCI, &disk(&[(kind, 200, 399, "")]).put(200, volume).bytes)]);
     assert_eq!(
         looked(&emptied(CIDATA), LINUX).unwrap().err().unwrap(),
         "sda: a partition table (GPT), and neither ISO 9660 nor FAT on the whole disk, sda1: volume \"cidata\" without \
@@ -650,7 +659,9 @@ fn two_partitions_with_a_payload_are_an_error_that_names_both() {
         "two payloads: in partition sda1 (IMPRINT) and in partition sda2 (cidata); clear the beginning of one with zeros"
     );
     let error = search(&pinned(), &[("sda", PCI, &raw(PAYLOAD)), ("sdb", USB, &raw(PAYLOAD))]).err().unwrap();
-    assert!(error.to_string().starts_with("two payloads: in partition sda2 (IMPRINT) and in partition sdb2 (IMPRINT);"));
+    assert!(
+        error.to_string().starts_with("two payloads: in partition sda2 (IMPRINT) and in partition sdb2 (IMPRINT);")
+    );
     // A config drive comes before a partition, unless it is named behind it.
     let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &two), ("sr0", PCI, PLAIN)];
     assert_eq!(search(&pinned(), &drives).unwrap().unwrap().origin, origin("sr0", "IMPRINT"));
@@ -710,5 +721,8 @@ fn a_disk_full_of_payloads_is_an_error() {
         image = image.put(200 + 10 * n, PAYLOAD);
     }
     let error = search(&pinned(), &[("sda", PCI, &image.bytes)]).err().unwrap();
-    assert!(error.to_string().starts_with("two payloads: in partition sda1 (IMPRINT) and in partition sda2 (IMPRINT);"), "{error}");
+    assert!(
+        error.to_string().starts_with("two payloads: in partition sda1 (IMPRINT) and in partition sda2 (IMPRINT);"),
+        "{error}"
+    );
 }

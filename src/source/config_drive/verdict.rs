@@ -93,13 +93,7 @@ fn device(disk: &str, number: u32) -> String {
 }
 
 /// Why a medium without a volume on the whole disk is not a config drive.
-fn without_volume(
-    search: &Search<'_>,
-    disk: &str,
-    whole: &Part,
-    partitions: &[Part],
-    faulty: bool,
-) -> Option<String> {
+fn without_volume(search: &Search<'_>, disk: &str, whole: &Part, partitions: &[Part], faulty: bool) -> Option<String> {
     let format = "neither ISO 9660 nor FAT";
     let read = search.rank_of_partitions().is_some();
     match (&whole.volumes[..], whole.beside.as_deref().map(said), partitions) {

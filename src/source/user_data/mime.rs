@@ -14,7 +14,9 @@ const MAX_PARTS: usize = 256;
 pub(super) fn each_part(bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> bool {
     // A line of this form stands before a message in a mailbox, and in some templates for user data.
     let bytes = match bytes.strip_prefix(b"From ") {
-        Some(rest) => rest.iter().position(|byte| *byte == b'\n').and_then(|end| rest.get(end + 1..)).unwrap_or_default(),
+        Some(rest) => {
+            rest.iter().position(|byte| *byte == b'\n').and_then(|end| rest.get(end + 1..)).unwrap_or_default()
+        }
         None => bytes,
     };
     let Some(message) = Entity::parse(bytes).filter(|message| message.is_mime) else { return false };
@@ -187,7 +189,9 @@ fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
 fn base64(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(String::with_capacity(bytes.len()));
     let digits = bytes.iter().take_while(|byte| **byte != b'=');
-    text.extend(digits.filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')).map(|byte| char::from(*byte)));
+    text.extend(
+        digits.filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')).map(|byte| char::from(*byte)),
+    );
     let whole = || text.get(..text.len() / 4 * 4).unwrap_or_default();
     let decoded = Base64Unpadded::decode_vec(&text).or_else(|_| Base64Unpadded::decode_vec(whole()));
     Zeroizing::new(decoded.unwrap_or_default())
@@ -204,7 +208,9 @@ fn quoted_printable(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
         let (line, soft) = line.strip_suffix(b"=").map_or((line, false), |line| (line, true));
         let mut left = line;
         while let Some((byte, behind)) = left.split_first() {
-            let digit = |at: usize| behind.get(at).and_then(|digit| char::from(*digit).to_digit(16)).and_then(|n| u8::try_from(n).ok());
+            let digit = |at: usize| {
+                behind.get(at).and_then(|digit| char::from(*digit).to_digit(16)).and_then(|n| u8::try_from(n).ok())
+            };
             left = match (byte, digit(0), digit(1)) {
                 (b'=', Some(high), Some(low)) => {
                     text.push(high << 4 | low);

@@ -30,7 +30,9 @@ fn armour_alone() {
         format!("  {}", text.trim_end().replace('\n', "  \n\t")),
         // In one line, and one character a line.
         format!("-----BEGIN IMPRINT PAYLOAD-----\n{}\n-----END IMPRINT PAYLOAD-----", Base64::encode_string(PAYLOAD)),
-        Base64::encode_string(PAYLOAD).chars().fold("-----BEGIN IMPRINT PAYLOAD-----".to_owned(), |all, one| format!("{all}\n{one}"))
+        Base64::encode_string(PAYLOAD)
+            .chars()
+            .fold("-----BEGIN IMPRINT PAYLOAD-----".to_owned(), |all, one| format!("{all}\n{one}"))
             + "\n-----END IMPRINT PAYLOAD-----",
     ] {
         assert_eq!(read(&text), payload(), "{text}");
@@ -73,12 +75,21 @@ fn damage_to_what_is_ours_is_an_error() {
         (text[..200].to_owned(), "its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short"),
         (text.replacen("-----\n", "-----\n*", 1), "the base64 of its payload is damaged; copy it again"),
         (text.replacen("-----\n", "-----\nA", 1), "the base64 of its payload is damaged; copy it again"),
-        (format!("{text}#!/bin/sh\n\necho\n"), "other text stands behind its payload; give one payload and nothing else"),
+        (
+            format!("{text}#!/bin/sh\n\necho\n"),
+            "other text stands behind its payload; give one payload and nothing else",
+        ),
         (format!("{text}{text}"), "other text stands behind its payload; give one payload and nothing else"),
         (armour(b""), "its payload is empty"),
         (armour(&vec![0; MAX_LEN + 1]), "its payload has more than 65536 bytes"),
-        (text.replacen("-----BEGIN", "----BEGIN", 1), "the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----"),
-        (text.replacen("-----BEGIN", "\u{2014}BEGIN", 1), "the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----"),
+        (
+            text.replacen("-----BEGIN", "----BEGIN", 1),
+            "the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----",
+        ),
+        (
+            text.replacen("-----BEGIN", "\u{2014}BEGIN", 1),
+            "the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----",
+        ),
     ] {
         assert_eq!(read(&text), Content::Damaged(want), "{text}");
     }
@@ -94,7 +105,8 @@ fn multipart(parts: &[&str]) -> String {
     text + "--==x:1--\nand this as well\n"
 }
 
-const CLOUD_CONFIG: &str = "Content-Type: text/cloud-config; charset=\"us-ascii\"\nMIME-Version: 1.0\n\n#cloud-config\nusers: []\n";
+const CLOUD_CONFIG: &str =
+    "Content-Type: text/cloud-config; charset=\"us-ascii\"\nMIME-Version: 1.0\n\n#cloud-config\nusers: []\n";
 
 #[test]
 fn one_part_of_a_multipart() {
@@ -102,9 +114,11 @@ fn one_part_of_a_multipart() {
     let quoted = text.replace('=', "=3D").replace('B', "=42=\n").replace('c', "=63");
     let coded = Base64::encode_string(text.as_bytes());
     let lines: Vec<&str> = coded.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    let nested = "Content-Type: Multipart/Related; start=x; boundary=y-1; type=\"a;b\\\"c\"\n\n--y-1\n\nfirst\n--y-1\n\n".to_owned()
-        + &text
-        + "--y-1--\n";
+    let nested =
+        "Content-Type: Multipart/Related; start=x; boundary=y-1; type=\"a;b\\\"c\"\n\n--y-1\n\nfirst\n--y-1\n\n"
+            .to_owned()
+            + &text
+            + "--y-1--\n";
     for part in [
         format!("Content-Type: application/x-imprint-payload\nContent-Transfer-Encoding: 7bit\n\n{text}"),
         format!("\n{text}"),
@@ -142,7 +156,8 @@ fn damage_in_a_part_is_an_error() {
         Content::Damaged("its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short")
     );
     let coded = Base64::encode_string(text.as_bytes());
-    for coded in [&coded[..coded.len() / 2], &coded[..coded.len() / 2 - 1], &coded[..101], &coded[..102], &coded[..103]] {
+    for coded in [&coded[..coded.len() / 2], &coded[..coded.len() / 2 - 1], &coded[..101], &coded[..102], &coded[..103]]
+    {
         let part = format!("Content-Transfer-Encoding: base64\n\n{coded}");
         let Content::Damaged(why) = read(multipart(&[&part])) else { panic!("{part}") };
         assert_eq!(why, "its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short");
@@ -152,7 +167,8 @@ fn damage_in_a_part_is_an_error() {
         read(multipart(&[&format!("\n{text}"), CLOUD_CONFIG, &format!("\n{other}")])),
         Content::Damaged("it has two parts with different payloads; remove one")
     );
-    let Content::Foreign(why) = read(multipart(&[CLOUD_CONFIG, "\n\u{1f}\u{8b}", "Content-Transfer-Encoding: base64\n\nH4sIAAAA"]))
+    let Content::Foreign(why) =
+        read(multipart(&[CLOUD_CONFIG, "\n\u{1f}\u{8b}", "Content-Transfer-Encoding: base64\n\nH4sIAAAA"]))
     else {
         panic!()
     };
@@ -181,20 +197,25 @@ fn a_message_that_is_too_deep_or_has_too_many_parts_is_passed_over() {
 
 #[test]
 fn a_key_of_the_vendor_data() {
-    let json = |value: serde_json::Value| vendor_data(serde_json::json!({"cloud-init": "#cloud-config", "imprint": value}).to_string().as_bytes());
+    let json = |value: serde_json::Value| {
+        vendor_data(serde_json::json!({"cloud-init": "#cloud-config", "imprint": value}).to_string().as_bytes())
+    };
     assert_eq!(json(armour(PAYLOAD).into()), payload());
     assert_eq!(json(Base64::encode_string(PAYLOAD).into()), payload());
     assert_eq!(json(serde_json::Value::Null), Content::Foreign("it has no key imprint"));
     assert_eq!(json(5.into()), Content::Damaged("its key imprint is no string"));
     assert_eq!(json("".into()), Content::Damaged("its payload is empty"));
-    assert_eq!(json("no base64".into()), Content::Damaged("the base64 of its payload is damaged; copy it again"));
+    assert_eq!(json("no base64!".into()), Content::Damaged("the base64 of its payload is damaged; copy it again"));
     for (text, want) in [
         ("{}", Content::Foreign("it has no key imprint")),
         ("{\"nested\": {\"imprint\": \"AAAA\"}}", Content::Foreign("it has no key imprint")),
         ("[]", Content::Foreign("it is no JSON object")),
         ("", Content::Foreign("it is no JSON object")),
         ("{\"imprint\": \"oA==\"", Content::Damaged("it is no valid JSON, or has the key imprint twice")),
-        ("{\"imprint\": \"oA==\", \"imprint\": \"oQ==\"}", Content::Damaged("it is no valid JSON, or has the key imprint twice")),
+        (
+            "{\"imprint\": \"oA==\", \"imprint\": \"oQ==\"}",
+            Content::Damaged("it is no valid JSON, or has the key imprint twice"),
+        ),
     ] {
         assert_eq!(vendor_data(text.as_bytes()), want, "{text}");
     }
