@@ -5,6 +5,8 @@
 use crate::payload::MAX_LEN;
 use crate::secret::Secret;
 
+/// The labels of volumes that are wanted by default. Case does not matter.
+pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
 /// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 14 KiB of labels and messages.
 pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 14 * 1024 + 2048;
 /// How many payloads an answer carries. Two of the same rank are an error already.

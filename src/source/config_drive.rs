@@ -12,13 +12,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
+pub use super::answer::LABELS;
 use super::{Found, Notice, SourceError};
 use crate::time::Deadline;
 use crate::uevent::{Change, Watch};
 use drives::Drives;
 
-/// The labels that are wanted by default. Case does not matter.
-pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
 /// The label that only `imprint` uses. A volume with this label and without a payload is broken, not absent.
 const OWN_LABEL: &str = "IMPRINT";
 /// Prefixes of the kernel names of block devices that are not searched: virtual devices, floppy drives and flash.

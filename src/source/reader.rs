@@ -15,8 +15,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use zeroize::Zeroizing;
 
-use super::answer::{Answer, Content, Fault, Looked, MAX_ANSWER, MAX_PARTS, MAX_PAYLOADS, Medium, Part, Place};
-use super::config_drive::LABELS;
+use super::answer::{Answer, Content, Fault, LABELS, Looked, MAX_ANSWER, MAX_PARTS, MAX_PAYLOADS, Medium, Part, Place};
 use super::marks;
 use super::medium::{VolumeError, Window};
 use super::partition::{self, Partition, Table};
