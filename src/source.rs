@@ -21,6 +21,7 @@ pub mod marks;
 pub mod partition;
 pub mod user_data;
 pub mod udevd;
+mod typed;
 mod hint;
 
 use std::cell::RefCell;
@@ -128,7 +129,7 @@ pub enum SourceError {
         /// Kernel name of the block device.
         device: String,
         /// Volume label.
-        label: String,
+        label: Printable,
         /// The error of the process that read the drive.
         source: Said,
     },
@@ -137,16 +138,16 @@ pub enum SourceError {
         /// Kernel name of the block device.
         device: String,
         /// `an ISO 9660 volume "IMPRINT"`
-        first: String,
+        first: Printable,
         /// `a partition table (GPT)`
-        second: String,
+        second: Printable,
     },
     /// A volume with the label IMPRINT or a label that the operator named has no payload.
     NoFile {
         /// Kernel name of the block device.
         device: String,
         /// Volume label.
-        label: String,
+        label: Printable,
     },
     /// Two media have a payload.
     Several {
@@ -455,24 +456,24 @@ impl fmt::Display for SourceError {
             SourceError::TooLong(path, form) => {
                 write!(f, "{} has more than {MAX_LEN} bytes, the most that a payload can have; ", path.display())?;
                 match form {
-                    Some(form) => write!(f, "it is {form}, or take what --as cbor writes"),
+                    Some(form) => write!(f, "it is {form}, or use the output of imprint-host payload NODE --as cbor"),
                     None => f.write_str("give the payload itself, in CBOR"),
                 }
             }
             SourceError::Form(form) => write!(
                 f,
-                "imprint.payload= on the kernel command line holds no base64url but {form}, or take what --as cmdline \
-                 writes"
+                "imprint.payload= on the kernel command line is not base64url: it is {form}, or use the output of \
+                 imprint-host payload NODE --as cmdline"
             ),
             SourceError::Base64 { length, position: Some(position) } => write!(
                 f,
-                "imprint.payload= on the kernel command line is no base64url: character {position} of {length} is none \
-                 of A-Z a-z 0-9 - _; give it as imprint-host payload NODE --as cmdline prints it"
+                "imprint.payload= on the kernel command line is not base64url: character {position} of {length} is not \
+                 one of A-Z a-z 0-9 - _; copy the output of imprint-host payload NODE --as cmdline"
             ),
             SourceError::Base64 { length, position: None } => write!(
                 f,
-                "imprint.payload= on the kernel command line is no base64url: its {length} characters end within a \
-                 byte, so some are missing; copy it again"
+                "imprint.payload= on the kernel command line is incomplete: {length} characters of base64url end \
+                 within a byte; copy it again"
             ),
             SourceError::CmdlineCut => write!(
                 f,
@@ -494,13 +495,13 @@ impl fmt::Display for SourceError {
             ),
             SourceError::Key(error) => error.fmt(f),
             SourceError::NoTerminal => {
-                write!(f, "standard input is no terminal; run imprint console by hand, on the console of the node")
+                write!(f, "standard input is not a terminal; run imprint console by hand, on the console of the node")
             }
             SourceError::Broken { device, label, .. } => write!(f, "volume \"{label}\" on {device}"),
             SourceError::Claims { device, first, second } => write!(
                 f,
-                "{device} has {first} and {second}, one of which is left of an older use; save what is of use, clear the \
-                 drive with wipefs -a /dev/{device}, and write the config drive again"
+                "{device} has {first} and {second}, one of which is left from an earlier use; save the data that you \
+                 need, clear the drive with wipefs -a /dev/{device}, and write the config drive again"
             ),
             SourceError::NoFile { device, label } => write!(
                 f,

@@ -72,14 +72,14 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     /// `--expires 0s`
-    #[error("a payload that expires after {} seconds is good for nothing", .0.as_secs())]
+    #[error("a payload that expires after {} seconds cannot be used; give a longer --expires", .0.as_secs())]
     Expires(Duration),
     /// A single-boot medium that names no machine: any machine that boots it would credit its seed.
     #[error("a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {0}")]
     NotBound(String),
     /// A single-boot seed on a medium from which no node credits a seed.
     #[error(
-        "a seed is never credited from a command line or an initramfs, so --single-boot is of no use there; leave it \
+        "a seed is never credited from a command line or an initramfs, so --single-boot has no effect there; leave it \
          out, or write a config drive (--as iso)"
     )]
     NeverCredited,

@@ -275,7 +275,7 @@ impl fmt::Display for Storm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |of_hundred| self.percentile(of_hundred).as_secs_f64();
         writeln!(f, "nodes      {}", self.nodes)?;
-        writeln!(f, "enrolled   {}, of them twice {}", self.enrolled, self.doubled)?;
+        writeln!(f, "enrolled   {}, with two certificates {}", self.enrolled, self.doubled)?;
         writeln!(f, "time       half {:.1} s, 99 % {:.1} s, last {:.1} s", seconds(50), seconds(99), seconds(100))?;
         writeln!(f, "retries    {}", self.retries)?;
         writeln!(f, "503        {}", self.busy)?;

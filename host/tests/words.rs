@@ -261,7 +261,7 @@ fn what_many_share_is_said_a_few_times_and_counted() {
     let of = |words: &str| said.lines().filter(|line| line.contains(words)).count();
     assert_eq!((of(": address 192.0.2.7 is "), of(": host name web is ")), (5, 5), "{said}");
     for kind in ["address", "hostname"] {
-        let more = format!("imprint-host: warning: 34 more of that kind ({kind}); with --json, all are listed\n");
+        let more = format!("imprint-host: warning: 34 more warnings of this kind ({kind}); --json lists all\n");
         assert!(said.contains(&more), "{said}");
     }
     assert_eq!(said.lines().count(), 12, "{said}");

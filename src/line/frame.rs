@@ -3,9 +3,9 @@
 //! A frame is `#`, base-85 digits, and any byte that is not a digit; imprint writes a line feed. A reader finds a frame
 //! wherever it starts. A byte that is lost, changed or inserted costs that frame alone.
 
-use super::base85;
 use super::code::{KINDS, REASONS, STAGES, code, value};
 pub use super::code::{Kind, NotTaken, Side, Stage};
+use crate::base85;
 use crate::checksum::crc32;
 
 /// Begins a frame, and stands nowhere else in one. A shell that takes a frame for a command sees a comment.
@@ -464,5 +464,11 @@ mod tests {
         said.extend([8; 32]);
         let hello = Hello { serial: Some("SN\x1b[2J".to_owned()), ..Hello::parse(&said[1..]).unwrap() };
         assert_eq!(hello.message(), said);
+    }
+
+    #[test]
+    fn crc_of_the_nine_digits() {
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(!crc32(u32::MAX, b"123456789"), 0xcbf4_3926);
     }
 }

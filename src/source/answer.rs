@@ -391,7 +391,7 @@ mod tests {
             one(Content { format: "FAT".into(), labels: vec![], files: vec![] }),
             Answer::Medium(Medium { filtered: true, fault, parts: vec![] }),
             Answer::Closed(123),
-            Answer::Unconfined("giving up groups".into()),
+            Answer::Unconfined("confining the process: groups".into()),
             Answer::Unreadable("reading at byte 0".into()),
         ] {
             let bytes = answer.encode();

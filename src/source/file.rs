@@ -51,5 +51,5 @@ pub(super) fn read(path: &Path) -> Result<Secret, SourceError> {
     if bytes.expose().len() <= MAX_LEN {
         return Ok(bytes);
     }
-    Err(SourceError::TooLong(path.to_owned(), Form::of(bytes.expose())))
+    Err(SourceError::TooLong(path.to_owned(), Form::of_beginning(bytes.expose())))
 }

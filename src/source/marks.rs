@@ -27,9 +27,12 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
 
 /// For a medium without a volume in a supported format: its partition table or file system.
 pub fn instead(device: &mut (impl Read + Seek), table: Option<&Table>) -> Result<Option<&'static str>, VolumeError> {
-    match table {
-        Some(table) => Ok(Some(table.name)),
-        None => mark(device),
+    if let Some(table) = table {
+        return Ok(Some(table.name));
+    }
+    match mark(device)? {
+        None => marked(device, ALONE.iter().copied()),
+        name => Ok(name),
     }
 }
 
@@ -37,7 +40,15 @@ pub fn instead(device: &mut (impl Read + Seek), table: Option<&Table>) -> Result
 pub fn mark(device: &mut (impl Read + Seek)) -> Result<Option<&'static str>, VolumeError> {
     let size = device.seek(SeekFrom::End(0)).map_err(|source| VolumeError::Read { offset: 0, source })?;
     let raid = md_at_the_end(size).map(|offset| (offset, MD, "a member of a RAID (md)"));
-    for (offset, mark, name) in MARKS.iter().copied().chain(raid) {
+    marked(device, MARKS.iter().copied().chain(raid))
+}
+
+/// The name of the first mark that is there.
+fn marked(
+    device: &mut (impl Read + Seek),
+    marks: impl Iterator<Item = (u64, &'static [u8], &'static str)>,
+) -> Result<Option<&'static str>, VolumeError> {
+    for (offset, mark, name) in marks {
         let mut found = [0; 8];
         let found = found.get_mut(..mark.len()).unwrap_or_default();
         if read(device, offset, found)? && found == mark {
@@ -60,6 +71,7 @@ fn md_at_the_end(size: u64) -> [u64; 2] {
 /// Offset in bytes, magic number and name of file systems and containers that use a whole disk.
 const MARKS: &[(u64, &[u8], &str)] = &[
     (0, b"XFSB", "an XFS file system"),                 // xfs_format.h, XFS_SB_MAGIC
+    (0, b"hsqs", "a SquashFS file system"),             // include/uapi/linux/magic.h, SQUASHFS_MAGIC, little-endian
     (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"), // LUKS2 On-Disk Format, §2.1
     (3, b"NTFS    ", "an NTFS file system"),            // fs/ntfs3/ntfs.h, NTFS_BOOT, system_id
     (3, b"EXFAT   ", "an exFAT file system"),           // exFAT file system specification, §3.1.2
@@ -77,6 +89,13 @@ const MARKS: &[(u64, &[u8], &str)] = &[
     (65_600, b"_BHRfS_M", "a btrfs file system"),       // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
 ];
 
+/// File systems that an optical disc may have beside ISO 9660, of the same files: no sign of an older use.
+const ALONE: &[(u64, &[u8], &str)] = &[
+    (32_769, b"BEA01", "a UDF file system"), // ECMA-167, 2/9.2; a disc with ISO 9660, too, has CD001 here
+    (1024, b"H+\x00\x04", "an HFS+ file system"), // fs/hfsplus/hfsplus_raw.h, HFSPLUS_VOLHEAD_SIG, HFSPLUS_MIN_VERSION
+    (1024, b"HX\x00\x05", "an HFSX file system"), // HFSPLUS_VOLHEAD_SIGX, HFSPLUS_CURRENT_VERSION
+];
+
 /// The first descriptor of ISO 9660, in sectors of 512 bytes (ECMA-119 §6.2.1).
 const ISO_DESCRIPTOR: u64 = 64;
 #[cfg(test)]
@@ -89,5 +108,26 @@ mod tests {
         assert_eq!(md_at_the_end(4 << 20), [(4 << 20) - 8192, (4 << 20) - 65536]);
         assert_eq!(md_at_the_end((4 << 20) + 512), [(4 << 20) - 8192, (4 << 20) - 65536]);
         assert_eq!(md_at_the_end(100), [0, 0]);
+    }
+
+    /// A medium that holds one of these has no payload: the message says what it holds.
+    #[test]
+    fn a_file_system_in_place_of_a_volume_is_named() {
+        for (offset, bytes, name) in [
+            (0, &b"hsqs"[..], "a SquashFS file system"),
+            (32_769, b"BEA01\x01", "a UDF file system"),
+            (1024, b"H+\x00\x04", "an HFS+ file system"),
+            (1024, b"HX\x00\x05", "an HFSX file system"),
+            (0, b"XFSB", "an XFS file system"),
+        ] {
+            let mut medium = vec![0; 70_000];
+            medium[offset..offset + bytes.len()].copy_from_slice(bytes);
+            let found = instead(&mut std::io::Cursor::new(&medium)).unwrap();
+            assert_eq!(found.map(|(name, partitions)| (name, partitions.len())), Some((name, 0)));
+            // Discs for several systems have these file systems beside ISO 9660.
+            let beside = mark(&mut std::io::Cursor::new(&medium)).unwrap();
+            assert_eq!(beside.is_none(), ["UDF", "HFS"].iter().any(|kind| name.contains(kind)), "{name}");
+        }
+        assert!(instead(&mut std::io::Cursor::new(vec![0; 70_000])).unwrap().is_none());
     }
 }

@@ -40,8 +40,8 @@ const REASON: &str = "source: no payload found (no file /imprint/payload); bring
 const SOON: Duration = Duration::from_secs(10);
 /// Of dracut's shell without systemd.
 const PROMPT: &str = "dracut:/# ";
-const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here, \
-                          and then \"exit\" boots on";
+const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
+                          then \"systemctl default\" boots on, or \"exit\" in an image without systemd";
 
 /// Types it, and again when nothing was said for so long, until an answer comes: what is typed while sulogin or a shell begins,
 /// they throw away. What came since.

@@ -52,7 +52,7 @@ pub enum StateError {
         why: String,
     },
     /// `root.pem` is not a valid trust anchor.
-    #[error("root.pem is no trust anchor")]
+    #[error("root.pem is not a valid trust anchor; restore it from a backup")]
     Root(#[source] CaError),
     /// The root's key is not there.
     #[error(

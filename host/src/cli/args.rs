@@ -14,7 +14,7 @@ use crate::inject::transport::LineSpec;
 use crate::record;
 use crate::x509::CrlReason;
 
-/// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
+/// Makes bootstrap payloads for imprint and signs the CSRs that match a record.
 #[derive(Parser)]
 #[command(name = "imprint-host", version)]
 pub struct Cli {
@@ -53,7 +53,7 @@ pub(super) enum Command {
         #[arg(long, value_enum, value_name = "LAYOUT", default_value_t = Layout::Wrapped)]
         base64: Layout,
     },
-    /// Bring payloads down serial lines, and sign what comes up
+    /// Send payloads over serial lines, and sign the CSRs that come back
     Inject(InjectArgs),
     /// List the nodes
     Nodes,
@@ -78,7 +78,7 @@ pub(super) enum Command {
         /// Only those of the key with this code
         #[arg(long)]
         key: Option<String>,
-        /// What the list of revoked certificates says
+        /// Reason in the list of revoked certificates
         #[arg(long, value_enum, default_value_t = Reason::Unspecified)]
         reason: Reason,
     },
@@ -96,7 +96,7 @@ pub(super) enum Command {
     },
     /// Print a completion script for a shell
     Completions {
-        /// Which
+        /// The shell
         shell: Shell,
     },
     /// Copy the state, also while serve runs, into an empty directory: a state directory itself, without the root's key
@@ -114,7 +114,7 @@ pub(super) enum Command {
 
 #[derive(Subcommand)]
 pub(super) enum CaCommand {
-    /// Give the CA a new intermediate, signed by the root; what the one before has issued stays valid
+    /// Give the CA a new intermediate, signed by the root; certificates of the intermediate before stay valid
     Rotate {
         /// The root's key; root.key in the directory when left out
         #[arg(long)]
@@ -209,7 +209,7 @@ pub(super) struct InjectArgs {
     pub(super) node: Option<String>,
     /// Its line: /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], telnet:HOST:PORT[,BAUD], or
     /// exec[,BAUD]:COMMAND that is one, like ipmitool -I lanplus -C 3 … sol activate. With a terminal of 80 columns on the
-    /// way: columns=80 where BAUD is, or behind it
+    /// way: columns=80 where BAUD is, or after it
     #[arg(long, requires = "node")]
     pub(super) line: Option<LineSpec>,
     /// File of lines: TOML with node, line, power and env in each [[line]], or NODE LINE on each line of text
@@ -227,7 +227,7 @@ pub(super) struct InjectArgs {
     /// How long a node may take to say HELLO, like 5m
     #[arg(long, default_value = "5m", value_parser = wait)]
     pub(super) window: Duration,
-    /// How long it may take from then on
+    /// How long the rest may take once the node was heard
     #[arg(long, default_value = "10m", value_parser = wait)]
     pub(super) timeout: Duration,
     /// Call at once. A boot loader or a login prompt on the line takes that for keys; without it the host waits until
@@ -240,7 +240,8 @@ pub(super) struct InjectArgs {
     /// How long the payload is good for
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(super) expires: Duration,
-    /// File for what comes on the line and is not ours: the node's console. With --lines a folder, for a NODE.log each
+    /// File for the node's console: all that comes on the line beside imprint's own frames. With --lines a folder, for a
+    /// NODE.log each
     #[arg(long)]
     pub(super) log: Option<PathBuf>,
 }

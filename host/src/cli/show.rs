@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use imprint::hex;
 use imprint::shown::line;
 use imprint::time::Timestamp;
-use serde_json::{Value, json};
 
+use super::published::{Intermediate, Shown, ShownCa};
 use crate::state::State;
 
 /// For people.
@@ -27,18 +27,21 @@ pub(super) fn text(state: &State, now: Timestamp) -> String {
 }
 
 /// For programs.
-pub(super) fn json(state: &State) -> Value {
+pub(super) fn json(state: &State) -> Shown<'_> {
     let (root, current) = (state.ca.root(), state.ca.current());
     let urls: Vec<String> = state.urls.iter().map(ToString::to_string).collect();
-    json!({
-        "dir": state.ca.dir().display().to_string(), "urls": urls, "pin": hex::encode(&root.sha256()),
-        "ca": {
-            "subject": root.subject().to_string(), "not_before": root.not_before().to_string(),
-            "not_after": root.not_after().to_string(),
+    Shown {
+        dir: state.ca.dir().display().to_string(),
+        urls,
+        pin: hex::encode(&root.sha256()),
+        ca: ShownCa {
+            subject: root.subject().as_str(),
+            not_before: root.not_before().to_string(),
+            not_after: root.not_after().to_string(),
         },
-        "intermediate": { "id": current.id(), "not_after": current.not_after().to_string() },
-        "root_key": has_root_key(state),
-    })
+        intermediate: Intermediate { id: current.id().to_string(), not_after: current.not_after().to_string() },
+        root_key: has_root_key(state),
+    }
 }
 
 fn has_root_key(state: &State) -> bool {

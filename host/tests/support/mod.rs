@@ -90,6 +90,11 @@ impl Site {
         self.csr_for(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], subject, with)
     }
 
+    /// The CSR that [`NODE`] is a record for, with a new key.
+    pub fn good(&self) -> Vec<u8> {
+        self.csr(SUBJECT, &["-addext", SANS])
+    }
+
     pub fn csr_for(&self, key: &[&str], subject: &str, with: &[&str]) -> Vec<u8> {
         let number = self.keys.fetch_add(1, Ordering::SeqCst);
         let file = |name: &str| self.dir.path().join(format!("{number}.{name}")).display().to_string();

@@ -181,14 +181,15 @@ impl Drives {
             State::Done(why) => format!("{device}: {why}"),
             State::NotYet(why) => format!("{device}: {why}"),
             State::Reading { reader, .. } => format!("{device}: {}", no_answer(reader)),
-            State::Judged => format!("{device}: was looked at"),
+            State::Judged => format!("{device}: was read"),
         });
         let each: Vec<String> = each.collect();
         each.join("; ")
     }
 }
 
-const UNFILTERED: &str = "this kernel filters no system calls (CONFIG_SECCOMP_FILTER), so drives are read without that";
+const UNFILTERED: &str = "this kernel does not filter system calls (CONFIG_SECCOMP_FILTER), so drives are read without \
+                          a filter";
 
 fn no_answer(reader: &Reader) -> String {
     let seconds = since_boot().saturating_sub(reader.since()).as_secs();

@@ -91,7 +91,7 @@ fn finds_the_volume_by_its_label_in_any_case() {
         let found = search(&plain(), &[("sda", PCI, &[0; 70_000]), ("sr0", PCI, &image)]).unwrap().unwrap();
         assert_eq!(found.bytes.expose(), b"payload\n");
         let label = label.to_owned();
-        assert_eq!(found.origin, origin("sr0", &label));
+        assert_eq!(found.origin, origin("sr0", label.as_str()));
     }
 }
 
@@ -103,8 +103,8 @@ fn nothing_is_absent_and_says_what_was_looked_at() {
         [("loop0", "virtual", PLAIN), ("sda", PCI, b"short"), ("sdb", PCI, &other), ("vda", PCI, &emptied(CIDATA))];
     assert_eq!(
         search(&plain(), &drives).unwrap().err().unwrap(),
-        "sda: neither ISO 9660 nor FAT; sdb: volume \"DEBIAN 12\", not one of ours; vda: volume \"cidata\" without \
-         imprint/payload"
+        "sda: neither ISO 9660 nor FAT; sdb: volume \"DEBIAN 12\": its label is not one that imprint looks for; vda: \
+         volume \"cidata\" without imprint/payload"
     );
 }
 
@@ -189,7 +189,7 @@ fn a_damaged_descriptor_is_broken_under_our_label_and_absent_under_others() {
     }
     assert_eq!(
         search(&plain(), &[("sr0", PCI, &damaged(b"DEBIAN 12"))]).unwrap().err().unwrap(),
-        "sr0: volume \"DEBIAN 12\", not one of ours"
+        "sr0: volume \"DEBIAN 12\": its label is not one that imprint looks for"
     );
 }
 
@@ -333,8 +333,8 @@ fn two_claims_on_one_medium_stop_a_boot_that_would_use_it() {
         image[54..62].copy_from_slice(b"FAT12   ");
         image
     };
-    let advice = "one of which is left of an older use; save what is of use, clear the drive with wipefs -a /dev/sda, and \
-                  write the config drive again";
+    let advice = "one of which is left from an earlier use; save the data that you need, clear the drive with wipefs \
+                  -a /dev/sda, and write the config drive again";
     for (image, second) in [
         (fat(b"DATA       ", PLAIN.to_vec()), "a FAT volume \"DATA\""),
         (fat(b"IMPRINT    ", PLAIN.to_vec()), "a FAT volume \"IMPRINT\""),
@@ -359,7 +359,11 @@ fn two_claims_on_one_medium_stop_a_boot_that_would_use_it() {
     assert_eq!(looked, "sda: volume \"cidata\" without imprint/payload");
     let theirs = fat(b"DATA       ", relabelled(b"DEBIAN 12"));
     let looked = search(&plain(), &[("sda", PCI, &theirs)]).unwrap().err().unwrap();
-    assert_eq!(looked, "sda: volume \"DEBIAN 12\", not one of ours, and volume \"DATA\", not one of ours");
+    assert_eq!(
+        looked,
+        "sda: volume \"DEBIAN 12\": its label is not one that imprint looks for, and volume \"DATA\": its label is not \
+         one that imprint looks for"
+    );
 }
 
 /// People format the first partition of a USB stick. Such a config drive does not stop the boot, and the message names

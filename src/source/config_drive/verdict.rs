@@ -17,7 +17,7 @@ pub(super) struct Hit {
     pub(super) disk: String,
     /// The name of the disk or of the partition: `sda3`.
     pub(super) device: String,
-    pub(super) label: String,
+    pub(super) label: Printable,
     pub(super) in_partition: bool,
     pub(super) found: Found,
 }
@@ -29,7 +29,7 @@ impl Hit {
     }
 }
 
-fn place(device: &str, label: &str) -> String {
+fn place(device: &str, label: &Printable) -> String {
     if label.is_empty() { device.to_owned() } else { format!("{device} ({label})") }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Vec<Lo
     match answer {
         Answer::Closed(errno) => vec![closed(errno)],
         Answer::Unconfined(why) => {
-            vec![Look::Nothing(format!("not read, as its reader has too many rights: {}", said(&why)))]
+            vec![Look::Nothing(format!("not read: the process that reads it could not give up its rights: {}", said(&why)))]
         }
         // The label is not known, so the medium cannot count as a broken config drive.
         Answer::Unreadable(why) => vec![Look::Nothing(said(&why))],
@@ -62,7 +62,7 @@ fn of_a_medium(search: &Search<'_>, disk: &str, mut medium: Medium) -> Vec<Look>
     if let Some(whole) = medium.parts.pop() {
         looks.push(match without_volume(search, disk, &whole, &partitions, medium.fault.is_some()) {
             Some(why) => Look::Nothing(why),
-            None => of_a_part(search, &At { disk, device: disk.to_owned(), rank: None, name: "", ours: false }, whole),
+            None => of_a_part(search, &At { disk, device: disk.to_owned(), rank: None, name: Printable::default(), ours: false }, whole),
         });
     }
     let Some(rank) = search.rank_of_partitions() else { return looks };
@@ -76,8 +76,8 @@ fn of_a_medium(search: &Search<'_>, disk: &str, mut medium: Medium) -> Vec<Look>
         });
     }
     for part in partitions {
-        let (device, name) = (device(disk, part.number), part.name.escape_default().to_string());
-        let at = At { disk, device, rank: Some(rank), name: &name, ours: part.ours };
+        let (device, name) = (device(disk, part.number), Printable::of(&part.name));
+        let at = At { disk, device, rank: Some(rank), name, ours: part.ours };
         looks.push(match of_a_part(search, &at, part) {
             Look::Nothing(why) => Look::Nothing(format!("{}: {why}", at.device)),
             look => look,
@@ -96,7 +96,7 @@ fn device(disk: &str, number: u32) -> String {
 fn without_volume(search: &Search<'_>, disk: &str, whole: &Part, partitions: &[Part], faulty: bool) -> Option<String> {
     let format = "neither ISO 9660 nor FAT";
     let read = search.rank_of_partitions().is_some();
-    match (&whole.volumes[..], whole.beside.as_deref().map(said), partitions) {
+    match (&whole.volumes[..], whole.beside.as_deref().map(Printable::of), partitions) {
         ([_, ..], _, _) => None,
         ([], None, _) => Some(format.to_owned()),
         ([], Some(beside), [part, ..]) if !read => {
@@ -110,7 +110,7 @@ fn without_volume(search: &Search<'_>, disk: &str, whole: &Part, partitions: &[P
                  config drive to the whole disk, /dev/{disk}"
             ))
         }
-        ([], Some(beside), []) if read && !faulty && beside.starts_with(TABLE) => {
+        ([], Some(beside), []) if read && !faulty && beside.as_str().starts_with(TABLE) => {
             Some(format!("{beside} without a partition for a payload, and {format} on the whole disk"))
         }
         ([], Some(beside), _) => Some(format!("{beside}, and {format} on the whole disk")),
@@ -138,17 +138,17 @@ struct At<'a> {
     /// The position of partitions among what is wanted; `None`: this is a whole medium, and its labels have positions.
     rank: Option<usize>,
     /// The name of the partition.
-    name: &'a str,
+    name: Printable,
     /// The partition has our type or our name.
     ours: bool,
 }
 
 fn of_a_part(search: &Search<'_>, at: &At<'_>, part: Part) -> Look {
-    let mut claims: Vec<String> = part.volumes.iter().map(claim).collect();
+    let mut claims: Vec<Printable> = part.volumes.iter().map(claim).collect();
     if matches!(part.raw, Looked::Found(_)) {
-        claims.insert(0, "a payload at its beginning".to_owned());
+        claims.insert(0, Printable::of("a payload at its beginning"));
     }
-    claims.extend(part.beside.as_deref().map(said));
+    claims.extend(part.beside.as_deref().map(Printable::of));
     let raw = of_a_beginning(at, part.raw);
     let mut looks: Vec<Look> = part.volumes.into_iter().map(|volume| of_a_volume(search, at, volume)).collect();
     looks.extend(raw);
@@ -181,8 +181,8 @@ fn of_a_beginning(at: &At<'_>, raw: Looked) -> Option<Look> {
         Looked::Unwanted | Looked::Absent => None,
         Looked::Foreign(why) => Some(Look::Nothing(said(&why))),
         Looked::Found(bytes) => {
-            let origin = Origin::Medium { medium: medium::Medium::Partition, place: place(&at.device, at.name) };
-            Some(at.hit(rank, at.name, Found { origin, bytes, cut: false }))
+            let origin = Origin::Medium { medium: medium::Medium::Partition, place: place(&at.device, &at.name) };
+            Some(at.hit(rank, &at.name, Found { origin, bytes, cut: false }))
         }
         Looked::Broken { why, .. } => {
             let source = Said(Printable::of(&why));
@@ -192,8 +192,8 @@ fn of_a_beginning(at: &At<'_>, raw: Looked) -> Option<Look> {
 }
 
 impl At<'_> {
-    fn hit(&self, rank: usize, label: &str, found: Found) -> Look {
-        let (disk, device, label) = (self.disk.to_owned(), self.device.clone(), label.to_owned());
+    fn hit(&self, rank: usize, label: &Printable, found: Found) -> Look {
+        let (disk, device, label) = (self.disk.to_owned(), self.device.clone(), label.clone());
         Look::Hit(Hit { rank, disk, device, label, in_partition: self.rank.is_some(), found })
     }
 
@@ -216,19 +216,21 @@ impl At<'_> {
 }
 
 /// `an ISO 9660 volume "IMPRINT"`
-fn claim(volume: &Content) -> String {
+fn claim(volume: &Content) -> Printable {
     let article = if volume.format.starts_with("ISO") { "an" } else { "a" };
-    format!("{article} {} volume \"{}\"", said(&volume.format), escaped(&volume.labels).join("\" or \""))
+    Printable::of(&format!("{article} {} volume \"{}\"", volume.format, joined(&escaped(&volume.labels))))
 }
 
 fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
     let labels = escaped(&volume.labels);
-    let ranked = labels.iter().filter_map(|label| at.rank(search, label).map(|(rank, own)| (rank, own, label)));
+    // What is compared is the label itself, what is shown is printable.
+    let ranked = volume.labels.iter().filter_map(|label| at.rank(search, label).map(|(rank, own)| (rank, own, label)));
     let Some((rank, own, label)) = ranked.min_by_key(|(rank, _, _)| *rank) else {
-        return Look::Nothing(format!("volume \"{}\", not one of ours", labels.join("\" or \"")));
+        return Look::Nothing(format!("volume \"{}\": its label is not one that imprint looks for", joined(&labels)));
     };
+    let label = &Printable::of(label);
     if volume.files.is_empty() {
-        return Look::Nothing(format!("volume \"{label}\" was not looked into"));
+        return Look::Nothing(format!("volume \"{label}\": its files were not read"));
     }
     let (mut found, mut foreign, mut damaged) = (Vec::new(), String::new(), Vec::new());
     for (file, looked) in volume.files {
@@ -258,8 +260,13 @@ fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
     }
 }
 
-fn escaped(labels: &[String]) -> Vec<String> {
-    labels.iter().map(|label| label.escape_default().to_string()).collect()
+fn escaped(labels: &[String]) -> Vec<Printable> {
+    labels.iter().map(|label| Printable::of(label)).collect()
+}
+
+/// `A" or "B`
+fn joined(labels: &[Printable]) -> String {
+    labels.iter().map(Printable::as_str).collect::<Vec<_>>().join("\" or \"")
 }
 
 /// At most 200 printable characters, so that the text cannot control the console.

@@ -130,7 +130,7 @@ impl Session<'_> {
             return;
         }
         let Ok(status) = serde_json::from_slice::<Status>(report) else {
-            return self.fail("the node's report is no status.json; are both of the same release?".to_owned());
+            return self.fail("the node's report is not a status.json; are both of the same release?".to_owned());
         };
         let outcome = match (status.outcome, &status.error) {
             (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {
@@ -143,7 +143,7 @@ impl Session<'_> {
                 }
                 Outcome::NodeFailed { reason: shown(&format!("{}: {}", error.stage, error.message)) }
             }
-            (_, None) => Outcome::NodeFailed { reason: "no reason".to_owned() },
+            (_, None) => Outcome::NodeFailed { reason: "the node gave no reason".to_owned() },
         };
         self.outcome = Some(outcome);
     }
@@ -169,8 +169,8 @@ impl Session<'_> {
         match latest {
             Some(row) if row.key_code == said && row.revoked.is_none() => Ok(row.key_code),
             _ => Err(format!(
-                "the node says that it is done with key {}, for which it was given no certificate here; does another \
-                 host, or somebody else, write to the line? Compare the key on the node's console",
+                "the node says that it is done with key {}, but this host has issued no certificate for that key; does \
+                 another host, or somebody else, write to the line? Compare the key on the node's console",
                 shown(said)
             )),
         }
