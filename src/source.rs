@@ -18,6 +18,8 @@ pub mod iso9660;
 pub mod fat;
 pub mod fat_error;
 pub mod marks;
+pub mod partition;
+pub mod user_data;
 pub mod udevd;
 mod typed;
 mod decode;
@@ -156,6 +158,20 @@ pub enum SourceError {
         first: String,
         /// Device and label of the other.
         second: String,
+    },
+    /// Two partitions have a payload.
+    SeveralPartitions {
+        /// Device and label of one.
+        first: String,
+        /// Device and label of the other.
+        second: String,
+    },
+    /// A partition with our type or name has no payload that can be read, or is in a table that cannot be used.
+    Partition {
+        /// `sda3`, or `table of sda`
+        place: String,
+        /// The error of the process that read the drive.
+        source: Said,
     },
     /// Two media of the same rank hold different payloads.
     Differ {
@@ -464,6 +480,13 @@ impl fmt::Display for SourceError {
                 "two payloads: on {first} and on {second}; remove one, or give them different labels and name one with \
                  imprint.source=config-drive:LABEL"
             ),
+            SourceError::SeveralPartitions { first, second } => {
+                write!(
+                    f,
+                    "two payloads: in partition {first} and in partition {second}; clear the beginning of one with zeros"
+                )
+            }
+            SourceError::Partition { place, .. } => write!(f, "partition {place}"),
             SourceError::Differ { first, second } => {
                 write!(f, "two different payloads: one from {first}, one from {second}; remove one")
             }
@@ -477,7 +500,7 @@ impl std::error::Error for SourceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SourceError::Read { source, .. } | SourceError::Watch(source) => Some(source),
-            SourceError::Broken { source, .. } => Some(source),
+            SourceError::Broken { source, .. } | SourceError::Partition { source, .. } => Some(source),
             SourceError::Port(error) => error.source(),
             SourceError::Key(error) => error.source(),
             SourceError::Pin(error) => error.source(),

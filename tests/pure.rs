@@ -30,9 +30,11 @@ mod pure {
     mod outside;
     mod pages;
     mod signed;
+    mod partitions;
     mod slow;
     mod terminals;
     mod units;
+    mod user_data;
     mod values;
     mod volumes;
     mod writers;

@@ -33,6 +33,7 @@ mod vm {
     mod matrix;
     mod names;
     mod network;
+    mod partitions;
     mod plain;
     mod prompt;
     mod quickstart;

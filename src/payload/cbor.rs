@@ -271,6 +271,25 @@ pub(super) fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     Some((first >> 5, argument.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)), rest))
 }
 
+/// The first item, and not what follows it. `None` if the bytes end inside it, or if it has an indefinite length. Never
+/// recurses: nobody has looked at the bytes.
+pub fn first_item(bytes: &[u8]) -> Option<&[u8]> {
+    let (mut rest, mut items) = (bytes, 1u64);
+    while let Some(fewer) = items.checked_sub(1) {
+        let (major, argument, behind) = head(rest)?;
+        let (content, inner) = match major {
+            2 | 3 => (usize::try_from(argument).ok()?, 0),
+            4 => (0, argument),
+            5 => (0, argument.saturating_mul(2)),
+            6 => (0, 1),
+            _ => (0, 0),
+        };
+        rest = behind.get(content..)?;
+        items = fewer.saturating_add(inner);
+    }
+    bytes.get(..bytes.len() - rest.len())
+}
+
 /// The bytes after one item.
 fn skip(bytes: &[u8]) -> &[u8] {
     let Some((major, argument, rest)) = head(bytes) else { return &[] };

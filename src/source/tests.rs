@@ -159,15 +159,26 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
     let credentials = Payload::decode(CREDENTIALS).unwrap();
     let line = |sealed| Origin::Line { name: "ttyS0".into(), sealed };
     for (payload, item) in [(credentials, "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")] {
-        for open in [medium(Medium::Cmdline, ""), line(false)] {
+        let clouds = [
+            medium(Medium::OpenStackUserData, "sr0 (config-2)"),
+            medium(Medium::OpenStackVendorData, "sda1 (config-2)"),
+        ];
+        for open in [medium(Medium::Cmdline, ""), line(false)].into_iter().chain(clouds) {
             match permitted(&open, &payload) {
                 Err(SourceError::Forbidden { item: found, .. }) => assert_eq!(found, item),
                 other => panic!("{other:?}"),
             }
         }
         permitted(&line(true), &payload).unwrap();
-        let drive = medium(Medium::ConfigDrive, "sr0 (IMPRINT)");
-        for origin in [medium(Medium::Initramfs, "/imprint/payload"), drive, Origin::File("payload".into())] {
+        let media = [
+            Medium::Initramfs,
+            Medium::ConfigDrive,
+            Medium::NoCloudUserData,
+            Medium::Partition,
+            Medium::PartitionVolume,
+        ];
+        let media = media.map(|one| medium(one, "sr0 (IMPRINT)"));
+        for origin in media.into_iter().chain([Origin::File("payload".into())]) {
             permitted(&origin, &payload).unwrap();
         }
     }

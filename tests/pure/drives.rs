@@ -66,7 +66,12 @@ fn a_reader_has_given_up_everything_before_it_reads() {
     let image = iso(temp.path(), "IMPRINT", MAX_LEN);
     // Whatever else is open when the agent starts it: a shell's own file, for example.
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 7</etc/passwd", "sh"]).arg(programs::agent()).arg(WORD).arg(&image).arg("IMPRINT");
+    command
+        .args(["-c", "exec \"$@\" 7</etc/passwd", "sh"])
+        .arg(programs::agent())
+        .arg(WORD)
+        .arg(&image)
+        .args(["whole", "IMPRINT"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut reader = Running(child);
     let mut pipe = reader.0.stdout.take().unwrap();
@@ -134,6 +139,22 @@ fn search(drives: &[(&str, &Path)], insist: bool, patience: Duration) -> Result<
         pinned: false,
         insist,
         patience,
+        program: &program,
+        other: None,
+    };
+    find(&search, root.path(), Deadline::after(LONG), &mut |_| {})
+}
+
+/// A search in an image with a site pin: partitions count, too.
+pub(super) fn with_partitions(drives: &[(&str, &Path)]) -> Result<Result<Found, String>, SourceError> {
+    let program = programs::agent();
+    let root = root(drives);
+    let search = Search {
+        wanted: &[Wanted::Label(None), Wanted::Partition],
+        named: false,
+        pinned: true,
+        insist: false,
+        patience: LONG,
         program: &program,
         other: None,
     };
@@ -219,8 +240,8 @@ fn a_partitioned_stick_is_named_with_what_is_in_it() {
         assert_eq!(
             found,
             format!(
-                "sda: {name} with a FAT volume \"IMPRINT\" in partition 1, and partitions are not read: write the config \
-                 drive to the whole disk, /dev/sda"
+                "sda: {name} with a FAT volume \"IMPRINT\" in partition 1, and partitions are not read without a site pin: \
+                 name them with imprint.source=partition, or write the config drive to the whole disk, /dev/sda"
             )
         );
     }
