@@ -446,7 +446,7 @@ fn a_file_that_is_there_and_cannot_be_read_is_broken_under_every_label() {
     let end = CIDATA.windows(8).position(|window| window == b"payload\n").unwrap();
     let error = search(&plain(), &[("sr0", PCI, &CIDATA[..end + 4])]).err().unwrap();
     let said = crate::chain::chain(&error);
-    assert!(said.starts_with("volume \"cidata\" on sr0: its file imprint/payload: reading at byte "), "{said}");
+    assert!(said.starts_with("volume \"cidata\" on sr0: reading its file imprint/payload: reading at byte "), "{said}");
 }
 
 /// A FAT volume whose boot sector is damaged must count as broken, not as absent.
