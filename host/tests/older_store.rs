@@ -179,12 +179,12 @@ fn a_record_whose_certificate_could_never_be_renewed_yields_no_payload() {
     for error in refused {
         let error = error.to_string();
         assert!(
-            error.contains("usages without clientAuth") && error.contains("write usages = [\"clientAuth\""),
+            error.contains("usages lack clientAuth") && error.contains("write usages = [\"clientAuth\""),
             "{error}"
         );
     }
     let nodes = list::nodes_json(&list::nodes(&state, now()).unwrap()).to_string();
-    assert!(nodes.contains("usages without clientAuth"), "nodes says so, too: {nodes}");
+    assert!(nodes.contains("usages lack clientAuth"), "nodes says so, too: {nodes}");
     let better = only_server.replace("[\"serverAuth\"]", "[\"clientAuth\", \"serverAuth\"]");
     state.add_nodes(&[("ed25519.toml".to_owned(), better)], true, now()).unwrap();
     state.payload("ed25519", &options, now()).unwrap();

@@ -300,14 +300,15 @@ mod tests {
     fn the_beginning_is_enough() {
         let long = [TYPICAL, &[7; 100_000]].concat();
         let hex = crate::hex::encode(&long);
-        let frames = "#f2&*wXM(a00f2&*wXM(a00\n".repeat(10_000);
+        let frame = crate::line::frame::seal_message(b"\x06\x01piece", crate::line::frame::Side::Host, None);
+        let frames = frame.repeat(10_000);
         let record = format!("# {}\nname = \"node1\"\n# {}", "é".repeat(100), "é".repeat(60_000));
         let mut iso = vec![0; 400_000];
         iso[32_769..32_774].copy_from_slice(b"CD001");
         for (bytes, form) in [
             (Base64Unpadded::encode_string(&long).into_bytes(), Form::Base64),
             (hex.into_bytes(), Form::Hex),
-            (frames.into_bytes(), Form::Pasted),
+            (frames, Form::Pasted),
             (record.into_bytes(), Form::Record),
             (iso, Form::Iso9660),
         ] {

@@ -91,7 +91,7 @@ fn a_broken_source_stops_the_search() {
         let error = stopped(half, Some(TYPICAL));
         assert!(error.contains("characters of base64url end within a byte; copy it again"), "{error}");
     }
-    let error = stopped("", Some(&[0; MAX_LEN + 1]));
+    let error = stopped("", Some(&[1; MAX_LEN + 1]));
     assert!(
         error.ends_with(
             "/imprint/payload has more than 65536 bytes, the most that a payload can have; give the \

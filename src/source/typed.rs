@@ -36,14 +36,26 @@ impl Typed {
 
     /// What it was, and what is expected.
     pub(super) fn named(&self) -> String {
-        let what = match Form::of_beginning(self.0.trim_ascii()) {
-            // Not one of them was whole, or something would have come of it.
-            Some(Form::Pasted) => return "these lines did not arrive whole; paste all lines again".to_owned(),
+        let text = self.0.trim_ascii();
+        let what = match Form::of_beginning(text) {
+            // No frame was whole: a whole one is not text that comes here.
+            Some(Form::Pasted) => return DAMAGED.to_owned(),
+            None if is_damaged(text) => return DAMAGED.to_owned(),
             Some(form) => form.name(),
             None => "something else".to_owned(),
         };
         format!("this was {what}, and was not taken; paste the lines that imprint-host payload NODE --as text prints")
     }
+}
+
+const DAMAGED: &str = "these lines did not arrive whole; paste all lines again";
+
+/// Whether each line looks like a frame: a mark and the digits of frames, more than a CRC of them (docs/line-protocol.md,
+/// "Frames").
+fn is_damaged(text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    lines
+        .all(|line| line.strip_prefix(b"#").is_some_and(|rest| rest.len() > 8 && rest.iter().all(u8::is_ascii_graphic)))
 }
 
 #[cfg(test)]

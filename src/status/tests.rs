@@ -141,6 +141,6 @@ fn the_last_words_are_right_with_and_without_systemd() {
     let reason = status.reason();
     let what = reason.lines().nth(1).unwrap();
     let (systemd, plain) = what.split_once(", or ").unwrap();
-    assert!(systemd.ends_with("and then \"systemctl default\" boots on"), "{reason}");
+    assert!(systemd.ends_with("then \"systemctl default\" boots on"), "{reason}");
     assert_eq!(plain, "\"exit\" in an image without systemd");
 }

@@ -101,7 +101,7 @@ fn the_reason_is_said_again_in_two_lines() {
                 one where imprint.source= says: /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); \
                 or boot without imprint.source= to go on without\n\
                 imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
-                then type \"exit\" to continue the boot\n";
+                then \"systemctl default\" boots on, or \"exit\" in an image without systemd\n";
     assert_eq!(said(agent(root.path(), &["status", "--reason"])), want);
     // A boot that was not stopped has none.
     let auto = self::root("imprint=auto imprint.timeout=1");

@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(wrong("[[lines]]\nnode = 'a'\n"), "lines:1: lines: unknown key; did you mean line?");
         assert!(
             wrong("[[line]]\nnode = 'a'\nline = 'ssh:x'\n")
-                .starts_with("lines:3: line[0].line: \"ssh\" begins no line")
+                .starts_with("lines:3: line[0].line: \"ssh\" is not a kind of line")
         );
         assert_eq!(wrong(&format!("{line}{line}")), "lines:4: line[1]: a has a line already");
         let bad = "[env]\n1X = 'y'\n[[line]]\nnode = 'a'\nline = 'exec:sol'\n";

@@ -255,9 +255,9 @@ mod tests {
         );
         // A column's name in a comment or a key does not count as used.
         for text in ["# {x}\n", "\"{x}\" = 1\n"] {
-            assert!(template(text).contains("nor used as \"{x}\" in the template"), "{text}");
+            assert!(template(text).contains("others must be used as \"{x}\" in the template"), "{text}");
         }
         let text = "name,\u{1b}[2J\u{202e}\nn,1\n";
-        assert!(problem(text, "").starts_with("nodes.csv:1: \\u{1b}[2J\\u{202e}: neither "), "{}", problem(text, ""));
+        assert!(problem(text, "").starts_with("nodes.csv:1: \\u{1b}[2J\\u{202e}: unknown column; "), "{}", problem(text, ""));
     }
 }
