@@ -24,6 +24,7 @@ pub(super) fn find(
     let pin = facts::site_pin(root)?;
     let deadline = Deadline::after(options.timeout);
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    source::credential::fw_cfg::load(root, deadline);
     let around = Surroundings {
         root,
         reader: Path::new(source::reader::PROGRAM),
