@@ -76,9 +76,9 @@ class Cgroup:
         self.path = root / f"imprint-bench-{name}-{os.getpid()}"
         self.path.mkdir()
 
-    # A shell starts the command and reads both clocks, as it does for whoever uses these commands; Python's own fork of
-    # a large process would be a good part of what is measured. The shell joins the group beforehand: joining waits for
-    # an RCU grace period, which takes longer than a check-in. The first line of cpu.stat is usage_usec.
+    # A shell starts the command and reads both clocks, as it does for users: Python's own fork of a large process would
+    # be a good part of the measurement. The shell joins the group beforehand: joining waits for an RCU grace period,
+    # which takes longer than a check-in. The first line of cpu.stat is usage_usec.
     TIMER = """echo $$ >"$0/cgroup.procs"
 read -r _ cpu <"$0/cpu.stat"; start=$EPOCHREALTIME
 "$@" >/dev/null
@@ -135,7 +135,7 @@ def checkin(results):
     for, and a node's first certificate is what a boot is about."""
     runs, warm, rss_runs = results.runs(200, 5), 2, results.runs(10, 2)
     nodes = [f"node{number:04}" for number in range(2 * (warm + runs + rss_runs))]
-    # What the clients write lies in memory, as /run does; the server's state lies where the temporary files are.
+    # The clients write into memory, as into /run. The server's state is in the folder for temporary files.
     with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         work, memory = pathlib.Path(work), pathlib.Path(memory)
         state, port = work / "state", free_port()
@@ -157,7 +157,7 @@ def checkin(results):
             return [str(ROOT / "benches/baseline.sh"), str(state / "root.pem"), url, credentials,
                     f"/CN={name}.example.org", f"DNS:{name}.example.org", str(memory / name)]
 
-        # Each client has every second node.
+        # The nodes alternate between the two clients.
         commands = {"agent": [agent(name) for name in nodes[::2]], "script": [script(name) for name in nodes[1::2]]}
         log = open(work / "serve.log", "w")
         server = subprocess.Popen([str(HOST), "--dir", str(state), "serve", "--listen", f"127.0.0.1:{port}"],
@@ -260,7 +260,7 @@ def no_source(results):
         if outcome != "absent":
             sys.exit(f"bench: a boot without a payload ended as {outcome}")
     value = round(statistics.median(values), 2)
-    # Less than nothing would mean that nobody waited.
+    # A negative value would mean that the agent did not wait.
     results.record("no source, time beyond the configured wait", value, "ms", 50, holds=0 <= value <= 50,
                    sample=f"median of {runs}")
 
@@ -298,7 +298,7 @@ def server(results):
             half = values
         elif kind == "lists":
             polled.append(values)
-    # Of each round by itself: what the machine does besides changes from one to the next.
+    # A ratio for each round: the machine's other load changes from round to round.
     shares = [100 * check_in / min(tls, commit) for tls, commit, check_in in rounds]
     tls, commit, check_in = (round(statistics.median(column)) for column in zip(*rounds))
     sample = f"median of {turns}"
@@ -307,7 +307,7 @@ def server(results):
     results.record("  by the smaller of the two in its own round", round(statistics.median(shares)), "%", at_least=65,
                    sample=sample)
     results.record("check-in at half load, p99", half[2], "ms", 100, sample=f"{half[0]:.0f} a second")
-    # Each pair was measured one after the other, the same server, 10,000 certificates revoked.
+    # The two of a pair are measured one after the other, on the same server with 10,000 revoked certificates.
     without, beside, lists = (statistics.median(column) for column in zip(*polled))
     share = round(statistics.median(100 * with_them / alone for alone, with_them, _ in polled))
     sample = f"median of {len(polled)}"
@@ -350,7 +350,7 @@ def main():
         began = time.monotonic()
         try:
             measure(results)
-        # The others can still be measured.
+        # Go on with the other rows.
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             failed.append(f"{name}: {error}")

@@ -32,7 +32,7 @@ def measure(record, linebench, host, target, runs):
     script = pathlib.Path(__file__).with_name("smartos.py")
 
     def smartos(size, baud):
-        # Debian's own interpreter: cloud-init is in its folders.
+        # Debian's own interpreter, because it finds Debian's cloud-init.
         return statistics.median(numbers("/usr/bin/python3", script, linebench, size, baud)[0][0] for _ in range(thrice))
 
     for size, limit in SIZES:
@@ -46,7 +46,7 @@ def measure(record, linebench, host, target, runs):
     far = statistics.median(column(numbers(linebench, "object", 4096, BAUD, 50, few))) / ideal
     record("line, 4 KiB with 50 ms of round trip", round(far, 3), "x", 2, sample=f"median of {few}")
     faulty = sorted(column(numbers(linebench, "faulty", 4096, seeds)))
-    # In simulated time: the machine has no part in it.
+    # In virtual time: the machine's speed does not matter.
     record("line, 4 KiB, 1 % of frames damaged, p95", round(faulty[int(len(faulty) * 0.95)], 3), "x", 2,
            sample=f"{seeds} seeds", timed=False)
     record("line, 4 KiB, 1 % of frames damaged, the slowest", round(faulty[-1], 3), "x", 4, sample=f"{seeds} seeds",
@@ -97,11 +97,11 @@ def draw(curves, bauds, path):
              '<rect width="100%" height="100%" fill="white"/>',
              f'<text x="{left}" y="22">4 KiB over a serial line: seconds by baud</text>']
     for seconds in (0.2, 0.5, 1, 2, 5, 10):
-        parts.append(f'<path d="M{left} {y(seconds):.1f}H{left + 400}" stroke="#ddd"/>'
+        parts.append(f'<path d="M{left} {y(seconds):.1f}H{left + 400}" stroke="#ccc"/>'
                      f'<text x="{left - 8}" y="{y(seconds) + 4:.1f}" text-anchor="end">{seconds}</text>')
     for baud in bauds:
         parts.append(f'<text x="{x(baud):.1f}" y="{bottom + 20}" text-anchor="middle">{baud}</text>')
-    for (name, values), colour in zip(curves.items(), ("#0b6", "#c33", "#36c", "#888")):
+    for (name, values), colour in zip(curves.items(), ("#087443", "#b52a2a", "#2b5cc4", "#666")):
         points = " ".join(f"{x(baud):.1f},{y(value):.1f}" for baud, value in zip(bauds, values))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
                      f'<text x="{left + 408}" y="{y(values[-1]) + 4:.1f}" fill="{colour}">{name}</text>')

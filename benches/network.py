@@ -96,7 +96,7 @@ class Watch:
                 if kind:
                     seconds, nanoseconds = struct.unpack("ll", ancillary[0][2])
                     seen.append((kind, seconds + nanoseconds / 1e9))
-            # The packet may be read after the news of what came of it.
+            # This program may read a packet after the netlink message about its effect.
             if {ACK, "address"} <= {what for what, _ in seen}:
                 return seen
         sys.exit(f"network.py: no address; seen {seen}")
@@ -127,7 +127,7 @@ def own_time(seen):
     request = first(REQUEST, offer)
     ack = first(ACK, request)
     address = first("address", ack)
-    # A packet that is sent in the same moment has the earlier timestamp: netlink's news are read by this program.
+    # Netlink messages are stamped when this program reads them, so a packet of the same moment has the earlier timestamp.
     return (max(0, discover - up) + (request - offer) + (address - ack)) * 1000
 
 
@@ -149,7 +149,7 @@ def script(folder, name, text):
 
 
 def next_stage_folders():
-    # networkd waits for udevd, unless /sys cannot be written; then it takes itself to be in a container.
+    # networkd waits for udevd, unless /sys is read-only: then networkd assumes that it runs in a container.
     subprocess.run(["mount", "-t", "sysfs", "-o", "ro", "sysfs", "/sys"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     user = pwd.getpwnam("systemd-network")
@@ -226,7 +226,7 @@ def dead_links(folder, state, root):
     for number in range(4):
         ip("link", "add", f"eth{number}", "type", "veth", "peer", "name", f"p{number}")
     serve = f"{HOST} --dir {state} serve --listen 192.0.2.1:18443 >/dev/null 2>&1 &"
-    # p0 stays down: no carrier on eth0. Nobody answers behind p1 and p2.
+    # p0 stays down, so eth0 has no carrier. Nothing answers behind p1 and p2.
     peer = Peer([f"p{number}" for number in range(4)],
                 f"ip link set p1 up; ip link set p2 up; ip addr add 192.0.2.1/24 dev p3; ip link set p3 up; "
                 f"{dnsmasq('p3')}; {serve}")
@@ -236,7 +236,7 @@ def dead_links(folder, state, root):
     later, alone = [], []
     for turn, commands in enumerate(turns):
         took = []
-        # Each first in turn: whoever comes second finds warm caches.
+        # The two take turns in going first, because the second one finds warm caches.
         for command in commands if turn % 2 else reversed(commands):
             for number in range(4):
                 ip("link", "set", f"eth{number}", "down")
@@ -254,7 +254,7 @@ def dead_links(folder, state, root):
 
 
 def main():
-    # Netlink's news carry no time of their own: this program is to read them when they come.
+    # Netlink messages have no timestamp, so this program has to read them at once.
     os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     next_stage_folders()
     ip("link", "set", "lo", "up")

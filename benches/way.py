@@ -13,7 +13,7 @@ class Way:
         self.server, self.round_trip = server, round_trip
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        # For each connection: TCP's own round trip, and one for each time that the server spoke after the client.
+        # For each connection: one round trip for TCP's handshake, and one for each time that the server sent after the client.
         self.round_trips = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -28,7 +28,7 @@ class Way:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.round_trips.append(1)
             state = {"number": len(self.round_trips) - 1, "asked": False, "lock": threading.Lock()}
-            # The kernel has taken the connection at once; a far one would have taken so long.
+            # The kernel has accepted the connection at once; a distant kernel would have taken this long.
             open_at = time.monotonic() + self.round_trip
             for source, target, is_client in ((client, server, True), (server, client, False)):
                 waiting = queue.Queue()
@@ -55,7 +55,7 @@ class Way:
     def _say(self, target, waiting, open_at):
         while True:
             due, data = waiting.get()
-            # Half of the first round trip is on its way already.
+            # The client's half of the first round trip has passed already.
             time.sleep(max(0, max(due, open_at + self.round_trip / 2) - time.monotonic()))
             try:
                 if not data:

@@ -488,13 +488,15 @@ mod tests {
             ("imprint.debug=1", "\"imprint.debug=1\" on the kernel command line: want no value"),
             (
                 "imprint.source=usb",
-                "\"imprint.source=usb\" on the kernel command line: want cmdline, file, config-drive, \
-                 config-drive:LABEL, virtio, serial:ttyS1 or serial:ttyS1,115200",
+                "\"imprint.source=usb\" on the kernel command line: want cmdline, file, credential, \
+                 config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, serial:ttyS1 or \
+                 serial:ttyS1,115200",
             ),
             (
                 "imprint.source=serial:../ttyS1",
-                "\"imprint.source=serial:../ttyS1\" on the kernel command line: want cmdline, file, config-drive, \
-                 config-drive:LABEL, virtio, serial:ttyS1 or serial:ttyS1,115200",
+                "\"imprint.source=serial:../ttyS1\" on the kernel command line: want cmdline, file, credential, \
+                 config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, serial:ttyS1 or \
+                 serial:ttyS1,115200",
             ),
             ("imprint.line=sealed", "\"imprint.line=sealed\" on the kernel command line: want plain"),
             (

@@ -1,6 +1,6 @@
-//! Measures `imprint-host serve` for `make bench`, beside what bounds it: bare TLS handshakes with the same library and
-//! certificate, and commits of SQLite with the same settings; and with clients that ask for a long list of revoked
-//! certificates all the time, beside the same without them. Prints numbers only.
+//! Measures `imprint-host serve` for `make bench`, and its two bounds: bare TLS handshakes with the same library and
+//! certificate, and SQLite commits with the same settings. Measures again while clients poll a long CRL. Prints numbers
+//! only; judges nothing.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Stream
 
 /// Clients at a time.
 const CLIENTS: usize = 64;
-/// So many certificates are revoked, and so many clients ask for the list of them again as soon as they have it.
+/// Certificates in the long CRL, and clients that fetch it again and again.
 const REVOKED: usize = 10_000;
 const POLLERS: u8 = 4;
 
@@ -53,7 +53,7 @@ fn main() {
     let dir = work.path().join("state");
     let address = free();
     let mut site = Site::new(&dir, address);
-    // What a round may use up; half load is one more round, and each round with pollers are two.
+    // Enough requests for all rounds: half load is one more round, and a round with pollers counts twice.
     let polled = rounds.min(3);
     let requests = site.requests((rounds + 1 + 2 * polled) * seconds as usize * 3000);
     let bare = Bare::start(&site);
@@ -73,7 +73,7 @@ fn main() {
     times.sort_unstable();
     let at = |of_hundred: usize| times[(times.len() - 1) * of_hundred / 100].as_secs_f64() * 1000.0;
     println!("half {half:.1} {:.2} {:.2}", at(50), at(99));
-    // By this process, while the server runs.
+    // This process revokes while the server runs.
     site.revoke();
     let path = format!("/crl/{}.crl", site.state.ca.current().id());
     for _ in 0..polled {
@@ -103,7 +103,7 @@ impl Site {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
         let mut config = config.unwrap().with_root_certificates(roots).with_no_client_auth();
-        // Each node comes for the first time.
+        // Each node connects for the first time.
         config.resumption = Resumption::disabled();
         Site { state, client: Arc::new(config), host: address }
     }
@@ -147,7 +147,7 @@ impl Site {
         assert_eq!(rows.len(), REVOKED);
     }
 
-    /// Commits a second: one line of the audit log each, which is the least that a check-in writes.
+    /// Commits a second, each of one line of the audit log: the least that a check-in writes.
     fn commits(&mut self, window: Duration) -> f64 {
         let (start, mut count) = (Instant::now(), 0);
         let detail = "x".repeat(200);
@@ -162,7 +162,7 @@ impl Site {
     }
 }
 
-/// Handshakes and nothing else, as the server does them: as many threads, the same certificate.
+/// A server that does handshakes only, with the real server's number of threads and certificate.
 struct Bare {
     address: SocketAddr,
     _runtime: tokio::runtime::Runtime,
@@ -222,7 +222,7 @@ impl Drop for Serve {
     }
 }
 
-/// One connection, and what came on it until its end.
+/// Makes one connection, and returns all bytes that came until its end.
 fn exchange(client: &Arc<ClientConfig>, server: SocketAddr, request: &[u8]) -> Vec<u8> {
     let stream = TcpStream::connect(server).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -236,7 +236,7 @@ fn exchange(client: &Arc<ClientConfig>, server: SocketAddr, request: &[u8]) -> V
     answer
 }
 
-/// As many as possible within the window; how many a second.
+/// Runs `one` as often as possible within the window. The answer: times a second.
 fn many(window: Duration, one: impl Fn() + Sync) -> f64 {
     let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let start = Instant::now();
@@ -261,7 +261,7 @@ fn handshakes(client: &Arc<ClientConfig>, server: SocketAddr, window: Duration) 
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let mut stream = StreamOwned::new(ClientConnection::new(Arc::clone(client), name).unwrap(), stream);
-        // To the server's close_notify.
+        // Reads up to the server's close_notify.
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     })
 }
@@ -289,8 +289,8 @@ fn from(last: u8, to: SocketAddr) -> TcpStream {
     TcpStream::from(socket)
 }
 
-/// What it is with clients that ask for the list without a pause, and how many lists they got. Each has an address of its
-/// own: the server gives one address so many a second, and would hold all of them together to that.
+/// Measures while clients fetch the CRL without a pause. The answer: the measurement, and how many CRLs they got. Each
+/// client has an address of its own, because the server limits the rate of an address.
 fn polled_meanwhile(server: SocketAddr, path: &str, measured: impl FnOnce() -> f64) -> (f64, usize) {
     let (stop, lists) = (AtomicBool::new(false), AtomicUsize::new(0));
     let poll = &|number| {
@@ -317,7 +317,8 @@ fn polled_meanwhile(server: SocketAddr, path: &str, measured: impl FnOnce() -> f
     (rate, lists.into_inner())
 }
 
-/// So many a second, each at its time whatever became of those before; from that time to its answer.
+/// Sends requests at a fixed rate, each at its own time even if earlier ones are late. Measures from that time to the
+/// answer.
 fn paced(
     client: &Arc<ClientConfig>,
     server: SocketAddr,

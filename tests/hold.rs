@@ -1,4 +1,4 @@
-//! Holds a line as the agent does, for the tests of what is left when it is ended.
+//! Holds a line as the agent does, for tests of the line's state after the agent was ended. Speaks no protocol.
 //!   usage: hold held|over TERMINAL
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails them by panicking")]
 
@@ -40,7 +40,7 @@ fn main() {
         "over" => {
             drop(dialogue);
             println!("given back");
-            // Until a signal ends it, or the test.
+            // Until a signal or the test ends this program.
             std::io::stdin().lines().for_each(drop);
         }
         _ => panic!("held or over, not {mode}"),

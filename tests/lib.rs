@@ -1,4 +1,4 @@
-//! What the tests share.
+//! The helpers that the tests share. Contains no tests.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

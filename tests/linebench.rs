@@ -1,5 +1,5 @@
-//! Measures the serial line for `make bench`: both ends native, on pseudo terminals with a line in between that is as
-//! slow as a real one. Prints numbers only.
+//! Measures the serial line for `make bench`: the real code of both ends, on pseudo terminals with a line between them that
+//! is as slow as a real one. Prints numbers only; judges nothing.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -83,11 +83,11 @@ fn main() {
     }
 }
 
-/// Two terminals with a paced line between them, for as long as this lives.
+/// Two terminals with a paced line between them. The line ends when this is dropped.
 struct Paced {
     node: PathBuf,
     host: File,
-    /// The terminals stay what they are while somebody has them open.
+    /// Held open, so that the terminals keep their settings.
     _slaves: [OwnedFd; 2],
     stop: Arc<AtomicBool>,
 }
@@ -124,7 +124,7 @@ fn nonblocking(path: &Path) -> File {
         .unwrap()
 }
 
-/// Ten bits a byte, in both directions.
+/// Carries bytes in both directions, at ten bits a byte.
 fn carry(one: File, two: File, baud: u32, round_ms: u32, stop: &AtomicBool) {
     for file in [&one, &two] {
         nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
@@ -139,7 +139,7 @@ fn carry(one: File, two: File, baud: u32, round_ms: u32, stop: &AtomicBool) {
         let now = start.elapsed();
         let next = queues.iter().filter_map(|queue| queue.front()).map(|(due, _)| *due).min();
         let wait = next.map_or(Duration::from_millis(50), |due| due.saturating_sub(now));
-        // A byte is a tenth of a millisecond: a few at a time are no less exact than an interrupt of a UART.
+        // A byte takes a tenth of a millisecond. A few at a time are as exact as a UART's interrupts.
         let mut fds = [PollFd::new(one.as_fd(), PollFlags::POLLIN), PollFd::new(two.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(wait.as_millis().min(50) as i32).unwrap();
         if wait < Duration::from_millis(1) {
@@ -192,7 +192,7 @@ fn hello(key: &LineKey, seed: u64) -> Hello {
 
 fn dialogue(line: &Paced, baud: u32, seed: u64) -> Dialogue {
     let key = LineKey::generate(&seeded()).unwrap();
-    // The pseudo terminal knows no speed; the protocol is told that of the line.
+    // A pseudo terminal has no speed, so the protocol is told the line's speed.
     let place = Place {
         name: "line".to_owned(),
         path: line.node.clone(),
@@ -208,7 +208,7 @@ fn dialogue(line: &Paced, baud: u32, seed: u64) -> Dialogue {
     Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap()
 }
 
-/// The host's end, until `done`.
+/// Runs the host's end until `act` returns true.
 fn host(line: &Paced, baud: u32, offset: u64, mut act: impl FnMut(&mut Wire<Host>, HostEvent) -> bool) {
     let mut wire = Wire::new(Host::new(Nonce([9; 8]), false, Shape::default()), Some(baud));
     let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 + offset;
@@ -238,7 +238,7 @@ fn host(line: &Paced, baud: u32, offset: u64, mut act: impl FnMut(&mut Wire<Host
     }
 }
 
-/// A sealed object, from its announcement to the last acknowledgement, in milliseconds.
+/// Time of a sealed object from its announcement to the last acknowledgement, in milliseconds.
 fn object(bytes: usize, baud: u32, round_ms: u32, seed: u64) -> f64 {
     let line = paced(baud, round_ms);
     let dialogue = dialogue(&line, baud, seed);
@@ -282,7 +282,7 @@ fn state(dir: &Path, records: &[(String, String)]) -> State {
     state
 }
 
-/// HELLO, payload, time, request, certificates: what a node does that has nothing but the line, in milliseconds.
+/// Time of everything that a node without a network does: HELLO, payload, time, request, certificates; in milliseconds.
 fn whole(baud: u32) -> f64 {
     let work = tempfile::tempdir().unwrap();
     let mut state = state(&work.path().join("state"), &[("node1.toml".to_owned(), RECORD.to_owned())]);
@@ -347,7 +347,7 @@ fn whole(baud: u32) -> f64 {
     })
 }
 
-/// How far the node's idea of the time is off, and how far it says that it may be, in milliseconds.
+/// The error of the node's clock, and the error bound that the node states, in milliseconds.
 fn clock(baud: u32, seed: u64) -> (f64, f64) {
     let line = paced(baud, 0);
     let paced = &line;
@@ -379,11 +379,11 @@ fn clock(baud: u32, seed: u64) -> (f64, f64) {
         let time = dialogue.time(later).expect("a time");
         let truth = || (SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 + offset) as f64 / 1000.0;
         let clock = time.within(Timestamp::from_secs(0), Timestamp::MAX).unwrap().clock();
-        // Anything may happen between two readings of two clocks: the true one is read before and after. The node's tells
-        // whole milliseconds, half of one too few on average.
+        // The process may be delayed between two readings, so the true clock is read before and after. The node's clock has
+        // whole milliseconds, half a millisecond too few on average.
         let (before, said, after) = (truth(), clock.now().as_millis() as f64 + 0.5, truth());
         let error = (before - said).max(said - after).max(0.0);
-        // Something that ends the other end.
+        // A request ends the host's loop.
         dialogue.stage(Stage::Request);
         dialogue.say(Kind::Request, vec![0; 40]);
         finished.store(true, Ordering::Relaxed);
@@ -391,7 +391,7 @@ fn clock(baud: u32, seed: u64) -> (f64, f64) {
     })
 }
 
-/// In virtual time: the ratio for each seed.
+/// Prints the ratio for each seed, in virtual time.
 fn faulty(bytes: usize, seeds: u64) {
     let seeded = seeded();
     let clean = bytes as f64 * 10.0 / 115_200.0 * 1000.0;
@@ -426,7 +426,7 @@ fn slow(bytes: usize, baud: u32, loss: u64, seeds: u64) {
     }
 }
 
-/// The same bytes by lrzsz, in seconds.
+/// Time of the same bytes with lrzsz's YMODEM, in seconds.
 fn ymodem(bytes: usize, baud: u32) -> f64 {
     let line = paced(baud, 0);
     let work = tempfile::tempdir().unwrap();
@@ -446,7 +446,7 @@ fn ymodem(bytes: usize, baud: u32) -> f64 {
     let mut sender = run("sb", &["--quiet", "--1k", "object"], work.path(), &two);
     let arrived = receiver.wait().unwrap();
     let seconds = began.elapsed().as_secs_f64();
-    // It waits for a terminal that it believes to be one.
+    // The sender may wait for ever at its end, so kill it.
     drop(sender.kill());
     drop(sender.wait());
     assert!(arrived.success());
@@ -465,7 +465,7 @@ struct Remote {
     took: Option<Duration>,
 }
 
-/// Many lines into one process of imprint-host.
+/// Measures one process of imprint-host with many lines.
 fn many(program: &Path, lines: usize, stalled: usize) {
     let work = tempfile::tempdir().unwrap();
     let dir = work.path().join("state");

@@ -1,6 +1,6 @@
-//! Tests that need a network interface called lo and nothing else: real TLS, real HTTP, no privileges.
+//! Tests that need the loopback interface and nothing else: real TLS, real HTTP, no privileges.
 
-// Clippy takes only functions marked #[test] for tests, not what they call.
+// Clippy counts only #[test] functions as tests, not the functions that they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod loopback {

@@ -1,6 +1,5 @@
-//! The line protocol's state machines, searched to the end: every order in which frames arrive, are lost or come twice,
-//! timers fire, and an end starts again. What the machines send are the very packets of src/line; bytes, sealing and
-//! time are left out.
+//! Model checking of the line protocol: searches every order in which frames arrive, are lost or are duplicated, timers
+//! fire, and an end restarts. The state machines and packets are those of src/line. Leaves out bytes, sealing and time.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -17,24 +16,24 @@ use imprint::line::frame::{Frame, Hello, Nonce, Packet, Stage, Versions};
 use imprint::line::{End, Host, HostEvent, Kind, Node, NodeEvent, Shape, Timer};
 use stateright::{Checker, Model, Property};
 
-/// What a line and its ends may do.
+/// The faults that a line and its ends may have.
 #[derive(Clone)]
 struct Line {
     /// The node speaks first.
     beacon: bool,
-    /// Packets that are lost or come twice.
+    /// Packets that are lost or duplicated.
     faults: u8,
-    /// Ends that start again.
+    /// Restarts of an end.
     restarts: u8,
-    /// Timers that fire while something is still on its way. When nothing is, they fire as often as they like.
+    /// Timers that fire while a packet is still on its way. Without a packet on its way, any number of timers may fire.
     hasty: u8,
 }
 
 /// Packets on their way in each direction.
 const CHANNEL: usize = 3;
-/// One byte in a frame, two frames on their way.
+/// One byte in a frame, and at most two unacknowledged frames.
 const SHAPE: Shape = Shape { chunk: 1, window: 2 };
-/// A node whose pieces are longer, until it hears how long those of its host are.
+/// A node's shape with longer pieces, until it hears the shape of its host.
 const LONGER: Shape = Shape { chunk: 2, ..SHAPE };
 
 const PAYLOAD: [u8; 3] = [1, 2, 3];
@@ -57,7 +56,7 @@ struct State {
     gone: bool,
     /// The host has the report.
     reported: bool,
-    /// Something arrived that nobody sent.
+    /// An object arrived that was not sent.
     wrong: Option<String>,
 }
 
@@ -76,7 +75,7 @@ enum Action {
 }
 
 impl Action {
-    /// What a line that is fair from now on may still do.
+    /// The actions of a line without further faults.
     const FAIR: [Action; 4] = [Action::ToNode, Action::ToHost, Action::NodeTimer, Action::HostTimer];
 }
 
@@ -95,7 +94,7 @@ fn node(started: u8, beacon: bool) -> Node {
 }
 
 impl State {
-    /// Sends what fits, and acts on what the ends tell, until neither has anything more.
+    /// Sends packets while the channel has room, and handles the ends' events, until there are no more.
     fn settle(&mut self) {
         loop {
             let mut idle = true;
@@ -164,7 +163,7 @@ impl State {
         self.gone && self.reported
     }
 
-    /// A timer fires in its own time when nothing is on its way; else it is hasty.
+    /// Whether a timer may fire. With a packet on its way, the timer is hasty and uses up one of [`Line::hasty`].
     fn may_fire(&mut self, timer: Timer) -> bool {
         if timer == Timer::None {
             return false;
@@ -214,7 +213,7 @@ impl State {
                 next.to_host.push_front(packet);
             }
             Action::NodeTimer => {
-                // What waits for room in the channel has not been sent yet, so nothing can be missed.
+                // With a full channel, the end's packets are not sent yet, so it cannot miss their answers.
                 if next.gone || next.to_host.len() == CHANNEL || !next.may_fire(next.node.timer()) {
                     return None;
                 }
@@ -232,7 +231,7 @@ impl State {
                 next.node = node(next.started, beacon);
             }
             Action::RestartHost => {
-                // One that had its report is done, and is not started again.
+                // A host that has the report is done and is not restarted.
                 next.restarts = next.restarts.checked_sub(1).filter(|_| !next.reported)?;
                 next.host = Host::new(Nonce([100; 8]), !beacon, SHAPE);
             }
@@ -265,7 +264,7 @@ impl Model for Line {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        // Nothing more is of interest once it is over.
+        // Do not search beyond the end.
         if state.is_over() || state.wrong.is_some() {
             return;
         }
@@ -297,8 +296,8 @@ fn hash(state: &State) -> u128 {
     half(0) << 64 | half(1)
 }
 
-/// From every state that can be reached, a line that is fair from then on leads to the end: what can reach the end by
-/// fair steps alone, looked for backwards from it.
+/// Asserts that from every reachable state a line without further faults leads to the end: searches backwards from the end
+/// by fair steps, and compares with all reachable states.
 fn search(line: &Line) {
     let began = std::time::Instant::now();
     let checker = line.clone().checker().threads(2).spawn_bfs().join();
@@ -367,8 +366,8 @@ fn a_node_that_speaks_first() {
     search(&Line { beacon: true, faults: 2, restarts: 1, hasty: 1 });
 }
 
-/// Timers that fire again and again while all that was sent is still on its way, until both ends have given the other up:
-/// what happens when a line is slower than anybody thinks.
+/// The accident: a line is slower than both ends think. Timers fire again and again while all packets are still on their
+/// way, until both ends have given up.
 #[test]
 fn a_slow_line_on_which_the_node_speaks_first() {
     search(&Line { beacon: true, faults: 0, restarts: 0, hasty: 6 });

@@ -1,5 +1,5 @@
-//! Network, mounts and host name against the real kernel, in namespaces of the test's own. They need root and `ip`;
-//! without them they fail. Every test is a thread of its own, and namespaces belong to threads.
+//! Tests of network, mounts and host name against the real kernel. Each test has namespaces of its own: every test is a
+//! thread, and namespaces belong to threads. They need root and `ip`, and fail without them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test panics
 
@@ -44,16 +44,16 @@ mod netns {
     mod swap;
 }
 
-/// Leaves the machine's namespaces for good.
+/// Moves this thread into new namespaces. It does not come back.
 fn namespaces() {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
         .expect("these tests make namespaces: run them as root");
-    // What is mounted here must not show outside.
+    // Mounts of this test must not show outside.
     let none: Option<&str> = None;
     nix::mount::mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
 }
 
-/// eth0 and its peer p0, both down.
+/// New namespaces with eth0 and its peer p0, both down.
 fn veth() {
     namespaces();
     ip("link add eth0 type veth peer name p0");
@@ -78,7 +78,7 @@ fn only_the_kernel_is_believed() {
     namespaces();
     let mut netlink = Netlink::open(0).unwrap();
     let port = getsockname::<NetlinkAddr>(netlink.as_fd().as_raw_fd()).unwrap().pid();
-    // A refusal of the request with sequence number 1, which is the next one, from another process.
+    // Attack: another process sends a refusal of the next request (sequence number 1).
     let mut forged = vec![0; 36];
     forged[0] = 36;
     forged[4] = 2; // NLMSG_ERROR
@@ -96,7 +96,7 @@ fn only_the_kernel_is_believed() {
 fn answers_to_requests_that_were_given_up_are_not_taken_for_others() {
     veth();
     let mut netlink = Netlink::open(0).unwrap();
-    // An answer with the wrong sequence number: to a request that did not go through this type.
+    // An answer with a wrong sequence number: the request was sent past this type.
     let stray = Request::Link { index: index("eth0") }.encode(77);
     sendto(netlink.as_fd().as_raw_fd(), &stray, &NetlinkAddr::new(0, 0), MsgFlags::empty()).unwrap();
     let link = netlink.link(index("p0"), later()).unwrap();
@@ -119,7 +119,7 @@ fn the_host_name_is_set() {
     assert_eq!(nix::unistd::gethostname().unwrap(), "node1.example.org");
 }
 
-/// Waits until the kernel says of a link that it can be used: up to a second after its carrier (net/core/link_watch.c).
+/// Waits until the kernel reports that a link is operational: up to a second after its carrier (net/core/link_watch.c).
 fn operational(name: &str) {
     let mut changes = Netlink::open(GROUP_LINK).unwrap();
     while !Netlink::open(0).unwrap().link(index(name), later()).unwrap().operational() {
@@ -167,7 +167,7 @@ fn a_kernel_that_does_not_know_the_option_gets_a_ramfs() {
     let path = directory.path().join("private");
     fs::create_dir(&path).unwrap();
     for _ in 0..2 {
-        // What `noswap` is to Linux before 6.4: an option that nobody knows.
+        // An unknown mount option, as `noswap` is to Linux before 6.4.
         memory::mount(&path, "imprint-no-such-option,mode=0700").unwrap();
         let [(kind, _, flags)] = &mounts(&path)[..] else { panic!("{:?}", mounts(&path)) };
         assert_eq!(kind, "ramfs");
@@ -221,7 +221,7 @@ fn a_boot_hands_over_twice_and_a_failure_takes_nothing_away() {
         assert_eq!(fs::metadata(directory.join("private")).unwrap().mode() & 0o7777, 0o700);
         assert!(directory.join("ready").exists());
         keys.push(fs::read_to_string(&key).unwrap());
-        // A renewal's key is on the same file system in memory, and the one before is gone.
+        // After a renewal the new key is on the same file system in memory, and the old key is gone.
         let identity = Identity::generate(&subject, &seeded).unwrap();
         handover::replace(&folder, identity, &certificates, &node).unwrap();
         let (private, renewed) = (directory.join("private"), fs::metadata(&key).unwrap());
@@ -238,7 +238,7 @@ fn a_boot_hands_over_twice_and_a_failure_takes_nothing_away() {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 4);
-    // A run that fails does not take it away.
+    // A failed run does not remove `ready`.
     handover::fail(&directory, &Status { outcome: Outcome::Failed, exit_code: 18, ..status() }).unwrap();
     assert!(directory.join("ready").exists());
     assert_eq!(fs::read_to_string(&key).unwrap(), last);
@@ -251,14 +251,14 @@ fn the_kernel_takes_a_credited_seed() {
     entropy::seed(&Some(seed), Path::new("/"), later()).unwrap();
 }
 
-/// There are no namespaces of the wall clock, so it is set to what it says already; virtual machines test the rest.
+/// The wall clock has no namespace, so the test sets it to its present value; virtual machines test the rest.
 #[test]
 fn the_kernel_takes_a_time_of_day() {
     clock::set(Timestamp::system()).unwrap();
 }
 
-/// The kernel tells about a device again when its uevent file is written to; a loop device is on every machine, and its
-/// event says no more than it is.
+/// Makes the kernel send an event about a block device, by writing to its uevent file. Every machine has a loop device, and
+/// the event changes nothing.
 fn block_event() {
     fs::write("/sys/block/loop0/uevent", "change").expect("these tests need root and a loop device");
 }
@@ -278,8 +278,8 @@ fn a_block_event_of_the_kernel_ends_a_wait() {
     }
 }
 
-/// A drive appears after the list of drives was made. That it was made shows a drive that is a FIFO: somebody can write to
-/// it once its reader has been started.
+/// A drive appears after the list of drives was made. The test knows that moment by a second drive, a FIFO: it can be
+/// written to once its reader was started.
 #[test]
 fn a_drive_that_appears_behind_the_scan_is_found() {
     let temp = tempfile::tempdir().unwrap();

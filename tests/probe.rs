@@ -1,5 +1,5 @@
-//! Tries one thing that whoever has taken over the reader of a drive would try: `probe ATTEMPT [confined]`. Exit code 0: it
-//! succeeded; 1: it was refused.
+//! Tries one attack of a compromised drive reader: `probe ATTEMPT [confined]`. Exit code 0: the attack succeeded; 1: the
+//! kernel refused it. Judges nothing.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program of the tests fails by panicking")]
 
 use std::fs::{File, OpenOptions};

@@ -1,5 +1,5 @@
-//! Tests that need programs of other people or our own, but neither network nor machine: Python's CBOR and CDDL, and the
-//! agent's command line on bad input.
+//! Tests that need other programs (like Python's CBOR and CDDL) or the agent's command line. They need no network and
+//! no machine of their own.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -60,7 +60,7 @@ fn python() -> PathBuf {
     python
 }
 
-/// cbor2 writes the frozen payloads byte for byte as we do, and pycddl accepts them by docs/payload.cddl.
+/// cbor2 writes the frozen payloads byte for byte as imprint does, and pycddl accepts them by docs/payload.cddl.
 #[test]
 fn payloads_by_an_independent_writer() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/payload_peer.py");
@@ -100,7 +100,7 @@ fn check_shows_a_payload_without_its_secrets() {
     assert!(!shown.contains(csr.token.unwrap().secret.expose()), "{shown}");
 }
 
-/// One line, the documented exit code, and the words that name place and remedy.
+/// Asserts one line of error with this text, which names place and remedy, and the documented exit code.
 #[track_caller]
 fn refused(result: (i32, String, String), code: i32, words: &str) {
     let (found, output, error) = result;
@@ -145,7 +145,7 @@ fn ten_thousand_random_byte_strings_are_refused() {
     };
     for round in 0..10_000 {
         let length = usize::try_from(next() % 700).unwrap();
-        // Every other one begins like a payload, so that it gets further.
+        // Every second input begins like a payload, so that it gets further.
         let mut bytes = if round % 2 == 0 { Vec::new() } else { TYPICAL[..length.min(TYPICAL.len())].to_vec() };
         bytes.extend((0..length).map(|_| next().to_le_bytes()[0]));
         let error = Payload::decode(&bytes).unwrap_err();
@@ -162,8 +162,8 @@ fn files_that_cannot_be_a_payload_exit_with_11() {
     refused(with_file("check", &vec![0; 70_000]), 11, "has more than 65536 bytes, the most that a payload can have");
 }
 
-/// Each form in which a payload leaves the host, given where the payload itself belongs: every command says what it is and
-/// what to do with it. So do the other ways in, as all of them decode with the same code.
+/// The accident: a payload in another form (text, ISO, …) is given where the payload itself belongs. Every command names
+/// the form and the remedy. The other sources do, too, as they use the same decoder.
 #[test]
 fn a_payload_in_another_form_is_called_by_its_name() {
     use imprint_host::{compose, cpio, iso, vfat};
@@ -233,7 +233,7 @@ fn payloads_that_do_not_fit_this_machine_exit_with_13() {
     refused(with_file("plan", &names), 13, "plan: no network link with name nosuchlink0; this machine has: ");
 }
 
-/// What systemd/imprint-renew.service runs.
+/// The command of systemd/imprint-renew.service.
 #[test]
 fn a_renewal_without_an_identity_exits_with_19() {
     let unit = include_str!("../systemd/imprint-renew.service");
@@ -260,7 +260,7 @@ fn wrong_usage_exits_with_2() {
 fn enroll_says_who_was_asked_and_hands_nothing_over() {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("payload");
-    // Nobody listens there.
+    // No server listens on this port.
     let port = Reserved::new();
     let url = format!("https://{}/.well-known/est", port.address());
     let payload = changed(|payload| {

@@ -1,5 +1,5 @@
-//! Real kernels, real initramfs images, a real server: the whole boot. Each case differs from the one that works in one
-//! thing, and the verdict is the guest's own report.
+//! Tests of the whole boot, with real kernels, real initramfs images and a real server. Each case differs from a working
+//! boot in one thing. The guest's own report gives the verdict, never the console.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -42,21 +42,21 @@ mod vm {
 struct Site {
     work: tempfile::TempDir,
     server: Option<Server>,
-    /// What the server adds to the time of day.
+    /// The server's clock is ahead by this time.
     offset: Arc<Mutex<Duration>>,
     payload: Vec<u8>,
     _port: Reserved,
 }
 
-/// What the cases differ in.
+/// The values in which the cases differ.
 #[derive(Clone)]
 struct Node {
     bind: &'static str,
     single_boot: bool,
     enrol: &'static str,
-    /// The rest of its `[[network]]`.
+    /// Further lines of its `[[network]]`.
     network: &'static str,
-    /// Where the server listens, and where the node finds that.
+    /// The address that the server listens on, and the address that the node connects to.
     server: (&'static str, &'static str),
 }
 
@@ -72,7 +72,7 @@ const NODE: Node = Node {
 };
 
 impl Site {
-    /// The server is started first, so that the CA's certificate names the port that it really has.
+    /// Starts the server first, so that the EST URL has the server's real port.
     fn new(node: Node) -> Site {
         let work = tempfile::tempdir().unwrap();
         let (here, there) = node.server;
@@ -142,7 +142,7 @@ impl Drop for Site {
     }
 }
 
-/// Everything that holds whenever the boot was stopped: an emergency, no credentials, and one line for the person there.
+/// Asserts what holds for every stopped boot: an emergency, no credentials, and one line for the person at the console.
 #[track_caller]
 fn stopped(report: &Report, exit_code: u8, stage: &str, message: &str) {
     let (found_stage, found_message) = report.failure();
@@ -156,13 +156,14 @@ fn stopped(report: &Report, exit_code: u8, stage: &str, message: &str) {
     assert!(line.is_some(), "the console does not say why:\n{}", report.console);
 }
 
-/// Everything that holds whenever the node came up.
+/// Asserts what holds for every node that came up.
 #[track_caller]
 fn came_up(report: &Report) {
     assert_eq!(report.exit_code(), 0, "{}\n{}", report.part("status"), report.console);
     assert_eq!(report.ended_in(), "root");
     assert_eq!(report.status().outcome, Outcome::Done);
-    // The check-in is over some seconds before the report, and the report before it is read; emulated time runs with ours.
+    // The check-in ends some seconds before the report, and the report before it is read. Emulated time runs as fast as
+    // real time.
     let now = Timestamp::system().as_secs();
     for (clock, value) in [("system clock", report.date()), ("real-time clock", report.part("rtc").parse().unwrap())] {
         assert!(now.abs_diff(value) < PATIENCE.as_secs(), "{clock}: {value}, now is {now}");
@@ -185,7 +186,7 @@ fn came_up(report: &Report) {
     }
 }
 
-/// openssl's opinion of the chain and of the key that belongs to it.
+/// Asserts that openssl accepts the chain, and that the key belongs to it.
 #[track_caller]
 fn openssl_agrees(report: &Report, ca: &Path) {
     let work = tempfile::tempdir().unwrap();
@@ -245,8 +246,8 @@ fn on_a_newer_kernel_the_key_lies_on_a_tmpfs_without_swap() {
     }
 }
 
-/// No randomness from the processor: the pool is made ready by a seed that is credited, since it names this machine and is
-/// declared to be used once. The same seed without that declaration is mixed in, and the pool is waited for.
+/// A processor without random numbers. A seed that names this machine and is declared as single-boot is credited and makes
+/// the pool ready. The same seed without the declaration is only mixed in, and the agent waits for the pool.
 #[test]
 fn a_seed_makes_the_random_pool_ready_only_when_it_is_fresh_for_this_boot() {
     for (single_boot, words) in [(true, "the seed made the pool ready"), (false, "waited until the pool was ready")] {
@@ -262,7 +263,7 @@ fn a_seed_makes_the_random_pool_ready_only_when_it_is_fresh_for_this_boot() {
 #[test]
 fn a_server_of_another_ca_gets_nothing() {
     let site = Site::typical();
-    // The same names and the same port, but signed by somebody else: the payload is of another site.
+    // The same names and port, but another CA: the payload is of another site.
     let other = Site::typical();
     let port = |site: &Site| site.server.as_ref().unwrap().local_addr().port();
     let mut payload = imprint::payload::Payload::decode(&other.payload).unwrap();
@@ -283,7 +284,8 @@ fn a_payload_for_another_machine_changes_nothing() {
     assert_ne!(report.part("hostname"), "node1");
 }
 
-/// The same payload, byte for byte, on a node whose clock is two days fast, or right: only the server can tell.
+/// The same payload, byte for byte, on a node with a fast clock and on a node with a right one. Only the server's time
+/// tells whether the payload has expired.
 #[test]
 fn an_expired_payload_and_a_clock_two_days_fast_differ_only_in_the_servers_time() {
     let site = Site::typical();
@@ -323,7 +325,7 @@ fn without_a_source_auto_boots_on() {
 
 #[test]
 fn without_a_source_require_stops_the_boot_and_off_does_nothing() {
-    // The disk of the real root has to be there by then.
+    // The disk of the real root must have appeared by then.
     let looked = "no file /imprint/payload; vda: an ext file system, and neither ISO 9660 nor FAT on the whole disk; no host spoke on ttyS0)";
     let report = patiently(Duration::from_secs(3), |limit| {
         let words = format!("imprint=require imprint.timeout={}", limit.as_secs());

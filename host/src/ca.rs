@@ -1,5 +1,5 @@
 //! The CA in its directory: a root whose key can be taken offline, an online intermediate, and the server's own
-//! certificate. Decides nothing about who gets a certificate; `enrol` does.
+//! certificate. Never decides who gets a certificate; `enrol` does.
 
 mod error;
 mod files;
@@ -48,7 +48,7 @@ const INTERMEDIATE_VALIDITY: Duration = DAY.saturating_mul(3652);
 const SERVER_VALIDITY: Duration = DAY.saturating_mul(90);
 /// The server certificate is renewed when less than this is left of it.
 const SERVER_RENEWAL: Duration = DAY.saturating_mul(30);
-/// Certificates start this much before they are made, for peers whose clocks are a little behind.
+/// A certificate's notBefore is this much before its signature, for peers whose clocks are a little behind.
 const BACKDATE: Duration = Duration::from_secs(300);
 
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
@@ -80,17 +80,17 @@ impl Usage {
     }
 }
 
-/// A node's certificate, as the record has it.
+/// What to put into a node's certificate.
 pub struct Leaf<'a> {
-    /// Exactly these.
+    /// The record's names, all of them and no others.
     pub names: &'a CertificateNames,
     /// SubjectPublicKeyInfo, DER.
     pub spki: &'a [u8],
-    /// From now on; cut where the intermediate ends.
+    /// Counted from now; never beyond the end of the intermediate.
     pub validity: Duration,
     /// Never empty.
     pub usages: &'a [Usage],
-    /// EST bases: their servers have the list of revoked certificates, too.
+    /// EST bases. The certificate names the list of revoked certificates (CRL) on the same servers.
     pub urls: &'a [EstUrl],
 }
 
@@ -111,17 +111,17 @@ type Validity = (Timestamp, Timestamp);
 
 /// The server's own certificate and key.
 pub struct ServerIdentity {
-    /// Leaf, intermediate: what TLS sends.
+    /// Leaf and intermediate, in the order in which TLS sends them.
     pub chain: Vec<CertificateDer<'static>>,
     /// PKCS#8.
     pub key: PrivateKeyDer<'static>,
-    /// First second of its validity: a clock before that has been set back, and another one should be made.
+    /// First second of its validity. If the clock is earlier, it was set back: make another certificate.
     pub not_before: Timestamp,
     /// Last second of its validity.
     pub not_after: Timestamp,
-    /// From when on another one should be made.
+    /// Make another certificate from this time on.
     pub renew_at: Timestamp,
-    /// Whether it was made just now.
+    /// Whether this call made the certificate.
     pub renewed: bool,
 }
 
@@ -135,7 +135,7 @@ pub struct Ca {
     stamp: Option<Stamp>,
 }
 
-/// Device, inode and time of the file that says which intermediate is the current one.
+/// Device, inode and time of change of [`CURRENT`]: they differ when there is another intermediate.
 type Stamp = (u64, u64, i64, i64);
 
 impl Ca {
@@ -171,7 +171,7 @@ impl Ca {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(StateError::Absent(dir.to_owned()));
             }
-            // There may be one.
+            // There may be a CA that this user cannot read.
             Err(error) => return Err(io_error("reading", &path)(error)),
         };
         let root = CaCertificate::new(read_certificate(&dir.join("root.pem"))?).map_err(StateError::Root)?;
@@ -181,9 +181,9 @@ impl Ca {
         Ok(Ca { dir: dir.to_owned(), root, current, retired, stamp })
     }
 
-    /// Puts a new intermediate, signed with the root's key, in the place of the current one. What that one has issued
-    /// stays valid. At any moment, and after any crash, one of the two is the current one, and the other is there only
-    /// if it was that before. Several at once take turns, which `_turn` stands for.
+    /// Replaces the current intermediate by a new one that the root's key signs. Certificates of the old intermediate stay
+    /// valid. At any moment, and after any crash, either the old or the new intermediate is the current one; the old one
+    /// stays among the retired ones. `_turn` is the lock of the directory: rotations wait for each other.
     pub(crate) fn rotate(dir: &Path, _turn: &Held, root_key: Option<&Path>, now: Timestamp) -> Result<Ca, StateError> {
         let ca = Ca::open(dir)?;
         let path = root_key.map_or_else(|| dir.join("root.key"), Path::to_owned);
@@ -196,13 +196,13 @@ impl Ca {
         if key.subject_public_key_info() != spki {
             return Err(StateError::NotTheRoot(path));
         }
-        // What a rotation that was stopped has left.
+        // An interrupted rotation may have left files.
         ca.current.keep(dir)?;
         Intermediate::clear(dir)?;
         Ca::replace(dir, &ca.root, &key, now)
     }
 
-    /// Waits for its turn to change the files.
+    /// Waits for the lock of the directory, for changing its files.
     pub(crate) fn turn(&self, waits: Waits<'_>) -> Result<Held, StateError> {
         let absent = || StateError::Absent(self.dir.clone());
         hold(&self.dir, waits).map_err(|error| if self.dir.join(CURRENT).exists() { error } else { absent() })
@@ -214,7 +214,7 @@ impl Ca {
         if now < not_before || now > not_after {
             return Err(StateError::Intermediate { not_before, not_after, now });
         }
-        // Each has a name of its own: who looks for an issuer by name finds the right one (RFC 5280 §4.1.2.4).
+        // Each intermediate has its own name: verifiers find an issuer by its name (RFC 5280 §4.1.2.4).
         let site = parsed.tbs_certificate.subject.to_string().trim_start_matches("CN=").to_owned();
         let name = match Intermediate::all(dir)?.len() {
             0 => format!("{site} nodes"),
@@ -223,17 +223,18 @@ impl Ca {
         let signer = Signer { name: &parsed.tbs_certificate.subject, key };
         let der = Intermediate::make(dir, &name, &signer, (now, now.plus(INTERMEDIATE_VALIDITY).min(not_after)))?;
         crash::point("key made");
-        // From here on it is the current one.
+        // With this write the new intermediate becomes the current one.
         write(&dir.join(CURRENT), 0o644, pem::encode("CERTIFICATE", &der).as_bytes())?;
         crash::point("rotated");
         let ca = Ca::open(dir)?;
-        // It is the current one already, and an error would say otherwise. The next rotation keeps what is not kept.
+        // Ignored: the rotation has succeeded already, and an error would say that it failed. The next rotation calls
+        // `keep` again.
         let _ = ca.current.keep(dir);
         Ok(ca)
     }
 
-    /// Copies everything but the root's key, which should be elsewhere, into a directory of its own. Meanwhile the CA
-    /// gets no other intermediate, whose key would be missing in the copy.
+    /// Copies everything but the root's key into a directory of its own. Holds the lock, so that no rotation adds an
+    /// intermediate whose key the copy would lack.
     pub(crate) fn back_up(&self, to: &Path, waits: Waits<'_>) -> Result<(), StateError> {
         let _held = hold(&self.dir, waits)?;
         private_folder(&to.join(FOLDER))?;
@@ -242,7 +243,7 @@ impl Ca {
         for entry in fs::read_dir(&folder).map_err(io_error("reading directory", &folder))? {
             names.push(Path::new(FOLDER).join(entry.map_err(io_error("reading directory", &folder))?.file_name()));
         }
-        // Last: with it there is a CA.
+        // CURRENT is copied last: a directory without this file does not count as a CA.
         names.push(PathBuf::from(CURRENT));
         for name in names {
             let from = self.dir.join(&name);
@@ -253,17 +254,18 @@ impl Ca {
         Ok(())
     }
 
-    /// Where it is.
+    /// The state directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Whether another intermediate was put in its place since it was opened.
+    /// Whether the CA was given another intermediate since it was opened.
     pub fn is_outdated(&self) -> bool {
         stamp(&self.dir.join(CURRENT)) != self.stamp
     }
 
-    /// Root first, then all intermediates that are valid, the current one first: what chains may need.
+    /// The certificates that a node's chain may need: the root, the current intermediate, then the retired ones that are
+    /// still valid.
     pub fn certificates(&self, now: Timestamp) -> Vec<&[u8]> {
         let retired = self.retired.iter().rev().filter(|one| one.not_after >= now);
         let all = std::iter::once(&self.current).chain(retired).map(Intermediate::der);
@@ -275,7 +277,7 @@ impl Ca {
         std::iter::once(&self.current).chain(&self.retired).find(|one| one.id() == id)
     }
 
-    /// The one that signs.
+    /// The intermediate that signs.
     pub fn current(&self) -> &Intermediate {
         &self.current
     }
@@ -308,15 +310,14 @@ impl Ca {
         let spki = key.subject_public_key_info();
         let leaf = Leaf { names: &names, spki: &spki, validity: SERVER_VALIDITY, usages: &[], urls: &[] };
         let issued = self.sign(&leaf, vec![SERVER_AUTH], now)?;
-        // Key first: a certificate that does not belong to the key is noticed and made again.
+        // The key first: a certificate that does not fit its key is detected and made again.
         write_key(&key_path, &key)?;
         write(&path, 0o644, pem::encode("CERTIFICATE", &issued.der).as_bytes())?;
         let Issued { der, not_before, not_after, .. } = issued;
         self.server_files((der, (not_before, not_after)), &key_path, true)
     }
 
-    /// Where the list of what the current intermediate has issued and was revoked is served: without TLS, for whoever
-    /// looks at it may be about to verify a TLS server (RFC 5280 §8).
+    /// URLs of the current intermediate's CRL. Without TLS: a client may need the CRL to verify a TLS server (RFC 5280 §8).
     fn crl_urls(&self, urls: &[EstUrl]) -> Vec<String> {
         let id = self.current.id();
         let url = |url: &EstUrl| match url {
@@ -329,7 +330,8 @@ impl Ca {
         urls.iter().filter_map(url).collect()
     }
 
-    /// Nothing that is made later lasts longer than the intermediate.
+    /// When to renew the server certificate: 30 days before its end. A certificate that ends with the intermediate is
+    /// renewed at its end, because a new one would end at the same time.
     fn renew_server_at(&self, not_after: Timestamp) -> Timestamp {
         if not_after < self.current.not_after { not_after.minus(SERVER_RENEWAL) } else { not_after }
     }
@@ -410,9 +412,9 @@ impl Ca {
     }
 }
 
-/// Makes a directory for a state, or takes an empty one, which nobody else takes meanwhile.
+/// Makes a state directory, or takes an empty one. The lock keeps other commands from taking the same directory.
 pub(crate) fn new_directory(dir: &Path, waits: Waits<'_>) -> Result<Held, StateError> {
-    // First as well: the mode of a directory that is somebody else's is left alone.
+    // Checked here, too, so that a directory with files in it keeps its mode.
     refuse_used(dir)?;
     private_directory(dir)?;
     let held = hold(dir, waits)?;
@@ -420,7 +422,7 @@ pub(crate) fn new_directory(dir: &Path, waits: Waits<'_>) -> Result<Held, StateE
     Ok(held)
 }
 
-/// Which intermediate is the current one; a copy of its certificate.
+/// A copy of the current intermediate's certificate. This file says which intermediate is the current one.
 const CURRENT: &str = "intermediate.pem";
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -440,7 +442,7 @@ pub fn is_for(der: &[u8], names: &CertificateNames) -> bool {
         && general_names(names).is_ok_and(|names| names == alternatives)
 }
 
-/// Names only, no subject: clients look at nothing else (RFC 9525 §2).
+/// Subject alternative names only, no subject: clients do not look at the subject (RFC 9525 §2).
 fn server_names(hosts: &[UrlHost]) -> Result<CertificateNames, StateError> {
     let mut names = CertificateNames::default();
     for host in hosts {

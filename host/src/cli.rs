@@ -1,4 +1,5 @@
-//! The commands of `imprint-host`: arguments in, text or JSON out, exit code 0 or 1 (clap says 2 itself).
+//! The commands of `imprint-host`: arguments in, text or JSON out, exit code 0 or 1 (clap itself exits with 2). Decides
+//! nothing about certificates; `enrol` does.
 
 mod actor;
 mod args;
@@ -37,7 +38,7 @@ use crate::state::{self, Added, Adding, State, Warning};
 use crate::store::StoreError;
 use crate::{enrol, list, record, room};
 
-/// Runs one command; what it prints goes to standard output.
+/// Runs one command. Its answer goes to standard output.
 pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
     match &cli.command {
         Command::Init { url } => init(cli, url, now),
@@ -125,14 +126,14 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
     }
 }
 
-/// The state, with who runs this for the audit log.
+/// Opens the state and notes for the audit log who runs this command.
 fn open(cli: &Cli) -> Result<State, CliError> {
     let mut state = State::open(&cli.dir)?;
     state.store.run_by(actor::name());
     Ok(state)
 }
 
-/// What an administrator has to be able to do on a full disk, too: the room for that is kept.
+/// Runs a command that has to work on a full disk, too. If the disk is full, shortens the reserve (`room`) and tries again.
 fn decided<T>(cli: &Cli, mut act: impl FnMut(&mut State) -> Result<T, CliError>) -> Result<T, CliError> {
     let mut given_up = false;
     loop {
@@ -143,7 +144,7 @@ fn decided<T>(cli: &Cli, mut act: impl FnMut(&mut State) -> Result<T, CliError>)
             continue;
         }
         if given_up {
-            // As much of it as there is room for. The server says what is missing.
+            // Best effort: `serve` reports a reserve that is too small.
             let _ = room::restore(&cli.dir, 0);
         }
         return done;
@@ -217,7 +218,7 @@ fn add(
     say::text(&text)
 }
 
-/// Each connection is a file. What more is allowed than what is given is taken.
+/// Raises the limit of open files to the hard limit: each connection is an open file.
 fn more_files() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
@@ -226,17 +227,17 @@ fn more_files() {
 
 fn serve(config: Config) -> Result<(), CliError> {
     more_files();
-    // Each event is one line, whatever is in it.
+    // Each event is one line: `line` escapes line breaks in values.
     let field = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{}", line(&format!("{value:?}"))),
         name => write!(writer, " {name}={}", line(&format!("{value:?}"))),
     });
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    // It would say on standard error that it cannot write to standard error, and panic when it cannot.
+    // No internal errors: tracing would report a failed write to standard error on standard error, and panic.
     log.with_target(false).fmt_fields(field).log_internal_errors(false).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
-    // Listened for before the server starts, so that a signal in between is not lost.
+    // Before the server starts, so that no signal is lost in between.
     let stop = runtime.block_on(async { signals() }).map_err(|error| CliError::Serve(ServeError::Runtime(error)))?;
     let dir = config.dir.clone();
     let server = Server::start(config).map_err(CliError::Serve)?;
@@ -293,15 +294,15 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
                 log: arguments.log.clone(),
             }]
         }
-        // clap sees to it that one of them is there.
+        // clap requires either --lines, or a node with --line.
         _ => Vec::new(),
     };
-    // What is wrong with one is told before any line is opened.
+    // A node without a valid record is an error before any line is opened.
     for job in &jobs {
         state.record(&job.node)?;
     }
     if let (Some(_), Some(folder)) = (&arguments.lines, &arguments.log) {
-        // What is on a console is nobody else's.
+        // Other users must not read what nodes print on their consoles.
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|source| CliError::LogFolder { path: folder.clone(), source })?;
         for job in &mut jobs {
@@ -322,7 +323,7 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
     if failed == 0 { Ok(()) } else { Err(CliError::Injected { failed, of: outcomes.len() }) }
 }
 
-/// A file of lines. It may come through a pipe, and hold passwords.
+/// Reads a file of lines. It may be a pipe, and may hold passwords, so its text is wiped.
 fn lines(path: &Path) -> Result<Vec<Job>, CliError> {
     let text = fs::read_to_string(path).map(Zeroizing::new);
     let text = text.map_err(|source| CliError::Read { path: path.to_owned(), source })?;

@@ -1,4 +1,4 @@
-//! Record + CA + fresh secrets → payload. Writes nothing; `state` keeps the books.
+//! Makes a payload from a record, the CA and fresh secrets. Writes no file and no row; `state` stores what was made.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::x509::{self, X509Error};
 /// How a payload is to be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// How long it is good for.
+    /// How long the payload is valid.
     pub expires: Duration,
     /// Put in an entropy seed.
     pub seed: bool,
@@ -32,25 +32,26 @@ pub struct Options {
     pub single_boot: bool,
     /// Leave earlier payloads of the node valid.
     pub keep: bool,
-    /// What brings it to the node.
+    /// The medium that carries the payload to the node.
     pub medium: Medium,
-    /// Make key and certificate here and put them in, instead of URLs and a token.
+    /// Make key and certificate here, and put them into the payload instead of URLs and a token.
     pub credentials: bool,
 }
 
-/// What brings a payload to its node, as far as that forbids something.
+/// The medium that carries a payload. Some media forbid some contents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Medium {
-    /// Nothing is known of it.
+    /// Unknown: nothing is forbidden.
     #[default]
     Any,
-    /// The kernel command line, which everybody on the node can read, and which has an end.
+    /// The kernel command line. Every user of the node can read it, and its length is limited.
     Cmdline,
-    /// An initramfs, which may be booted again.
+    /// An initramfs. It may be booted again, so its seed is not fresh.
     Initramfs,
-    /// Text that a person pastes on a console, which may be logged.
+    /// Text that a person pastes into a console. Consoles are often logged.
     Text,
-    /// A line to a node that has just made a key for it: fresh for one boot, and the way back for the CSR.
+    /// A serial line, sealed for a key that the node has just made: the payload is fresh for one boot. The CSR comes back
+    /// on the same line.
     Line,
 }
 
@@ -67,25 +68,25 @@ impl Default for Options {
     }
 }
 
-/// Why there is no payload.
+/// Why a payload cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     /// `--expires 0s`
     #[error("a payload that expires after {} seconds is good for nothing", .0.as_secs())]
     Expires(Duration),
-    /// A single-boot medium that names no machine: its seed would be credited by whoever finds it.
+    /// A single-boot medium that names no machine: any machine that boots it would credit its seed.
     #[error("a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {0}")]
     NotBound(String),
-    /// A single-boot seed on a medium for which no node credits one.
+    /// A single-boot seed on a medium from which no node credits a seed.
     #[error(
         "a seed is never credited from a command line or an initramfs, so --single-boot is of no use there; leave it \
          out, or write a config drive (--as iso)"
     )]
     NeverCredited,
-    /// What may not stand on a command line.
+    /// The payload holds something that may not be on this medium.
     #[error(transparent)]
     Forbidden(SourceError),
-    /// Longer than a kernel command line.
+    /// The payload is longer than a kernel command line.
     #[error(
         "a payload of {payload} bytes takes {word} characters, and a kernel command line has {CMDLINE_MAX} in all; \
          make the record shorter, or bring it in the initramfs or on a config drive (--as cpio or --as iso)"
@@ -99,19 +100,19 @@ pub enum ComposeError {
     /// The system has no random numbers.
     #[error("making secrets")]
     Random(#[from] X509Error),
-    /// A token that is none.
+    /// The new token is not a valid token.
     #[error("making a token")]
     Token(#[source] NameError),
-    /// Larger than any node reads.
+    /// The payload is larger than a node accepts.
     #[error("the payload has {0} bytes, the limit is {MAX_LEN}; make the record shorter")]
     TooLong(usize),
-    /// Making a key.
+    /// A key cannot be made.
     #[error(transparent)]
     Key(IdentityError),
     /// The system's random pool is not ready.
     #[error(transparent)]
     Entropy(EntropyError),
-    /// Signing the certificate.
+    /// The certificate cannot be signed.
     #[error(transparent)]
     Ca(StateError),
     /// The record asks for the EST server's own name.
@@ -119,25 +120,25 @@ pub enum ComposeError {
     ServerName(String),
 }
 
-/// A payload and what the store must know of it.
+/// A payload, and what the store records about it.
 pub struct Composed {
-    /// The wire form.
+    /// The encoded payload.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// Its id.
+    /// The payload's id.
     pub id: PayloadId,
-    /// SHA-256 of its token; with a certificate in it, of one that nobody has.
+    /// SHA-256 of the token. A payload with a certificate has no token: then the hash of a random one that was thrown away.
     pub token_hash: [u8; 32],
-    /// Until when it is good.
+    /// The end of the payload's validity.
     pub expiry: Timestamp,
-    /// The certificate in it.
+    /// The certificate in the payload, if there is one.
     pub certificate: Option<Made>,
-    /// How many earlier payloads of the node became void when it was booked.
+    /// How many earlier payloads of the node this payload made void.
     pub voided: usize,
-    /// Codes of the keys whose certificates gave way to that one when it was booked.
+    /// Codes of the keys whose certificates were revoked because this payload's certificate replaces them.
     pub superseded: Vec<String>,
 }
 
-/// A certificate that was made for a payload, key and all.
+/// A certificate that was made together with its key for a payload.
 pub struct Made {
     /// The certificate.
     pub issued: Issued,
@@ -177,7 +178,7 @@ pub fn compose(
     };
     let mut urls = urls.to_vec();
     if options.medium == Medium::Line {
-        // The line is there already; without a network it is the only way.
+        // The line comes first: it is connected already. A record without a network has no other way.
         urls.retain(|_| !record.network.is_empty());
         urls.insert(0, EstUrl::Line);
     }
@@ -208,7 +209,7 @@ pub fn compose(
     Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
 }
 
-/// Key and certificate as the record has them, by way of the same CSR that a node would send.
+/// Makes a key and a certificate by the record. Uses the same CSR that a node would send.
 fn credentials(record: &Record, ca: &Ca, urls: &[EstUrl], now: Timestamp) -> Result<(Made, Credentials), ComposeError> {
     if let Some(name) = names_a_server(&record.names, urls) {
         return Err(ComposeError::ServerName(name));
@@ -224,7 +225,7 @@ fn credentials(record: &Record, ca: &Ca, urls: &[EstUrl], now: Timestamp) -> Res
     Ok((Made { issued, spki_hash, key_code }, Credentials { chain, key: identity.into() }))
 }
 
-/// `imprint.payload=…`, the word for a kernel command line.
+/// The payload as a word for a kernel command line: `imprint.payload=…`.
 pub fn cmdline(payload: &[u8]) -> Zeroizing<String> {
     let mut word = Zeroizing::new(String::with_capacity(cmdline_len(payload.len())));
     word.push_str(CMDLINE_NAME);
@@ -233,8 +234,8 @@ pub fn cmdline(payload: &[u8]) -> Zeroizing<String> {
     word
 }
 
-/// Lines of at most 76 columns for `imprint console`: frames of the line protocol from a host that cannot hear. The
-/// first announces, so line 2 is piece 0.
+/// The payload as lines of at most 76 columns for `imprint console`: frames of the line protocol, one way only. The first
+/// line announces the payload, so line 2 is piece 0.
 pub fn text(payload: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(payload.len().saturating_mul(2).saturating_add(100)));
     let shape = Shape { chunk: TEXT_CHUNK, window: 1 };
@@ -245,13 +246,13 @@ pub fn text(payload: &[u8]) -> Zeroizing<Vec<u8>> {
             index = index.saturating_add(1);
         }
         Packet { from: Side::Host, session: None, frame }.encode(&mut out);
-        // Nobody answers; all goes out once, in order.
+        // There are no answers: each frame is written once, in order.
         sender.acknowledged(index, 0);
     }
     out
 }
 
-/// `NAME:TOKEN`, for EST clients that read no payloads; curl and strongSwan's pki take it as it is. `None`: the payload
+/// `NAME:TOKEN`, for EST clients that cannot read payloads. curl and strongSwan's pki accept this form. `None`: the payload
 /// has no token.
 pub fn userpass(payload: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let Enrolment::Csr(csr) = Payload::decode(payload).ok()?.enrolment else { return None };
@@ -263,10 +264,10 @@ pub fn userpass(payload: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(line)
 }
 
-/// Bytes in a piece: with mark, head and CRC they take 76 columns.
+/// Bytes in a piece. With mark, head and CRC a line has 76 columns.
 const TEXT_CHUNK: u8 = 52;
 
-/// How long that word is: four characters for three bytes, no padding.
+/// Length of the word of [`cmdline`]: base64 without padding, four characters for three bytes.
 pub fn cmdline_len(payload: usize) -> usize {
     payload.saturating_mul(4).div_ceil(3).saturating_add(CMDLINE_NAME.len())
 }

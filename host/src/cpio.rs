@@ -5,8 +5,8 @@ use std::io::Write;
 
 use zeroize::Zeroizing;
 
-/// Where an archive begins when it follows another: a multiple of four bytes is needed. Boot loaders that join archives
-/// see to it; with this length each one leaves the next where it has to be, as GNU cpio does.
+/// An archive's length is a multiple of this, in bytes, as with GNU cpio. An archive that follows another has to begin at a
+/// multiple of four; boot loaders that join archives pad them, and with this length a plain `cat` works, too.
 const BLOCK: usize = 512;
 const DIRECTORY: u32 = 0o040_700;
 const FILE: u32 = 0o100_600;
@@ -16,11 +16,11 @@ const FILE: u32 = 0o100_600;
 #[error("{0} bytes are too many for a cpio archive")]
 pub struct TooLong(pub usize);
 
-/// The archive; the same file gives the same bytes. It holds what the file holds, so it is wiped, too.
+/// The archive. The same file always gives the same bytes. Wiped on drop, as the file is secret.
 pub fn archive(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
-    // Sizes have eight hexadecimal digits.
+    // A header has eight hexadecimal digits for a size.
     u32::try_from(file.len()).map_err(|_| TooLong(file.len()))?;
-    // In one piece, as what grows leaves copies behind.
+    // Allocated once: a vector that grows leaves copies of secrets in memory.
     let mut out = Zeroizing::new(Vec::with_capacity(file.len().saturating_add(2 * BLOCK)));
     entry(&mut out, 1, DIRECTORY, 2, "imprint", &[]);
     entry(&mut out, 2, FILE, 1, "imprint/payload", file);
@@ -32,8 +32,8 @@ pub fn archive(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
 
 fn entry(out: &mut Vec<u8>, inode: u32, mode: u32, links: u32, name: &str, file: &[u8]) {
     let name_len = name.len().saturating_add(1);
-    // Magic; inode, mode, user, group, links, time of change, size, two devices of two numbers, length of the name, sum.
-    // The time is 1970 for all archives: a node has no use for it.
+    // Magic; inode, mode, uid, gid, links, mtime, size, major and minor of two devices, length of the name, checksum. The
+    // mtime is always 0 (1970): nodes ignore it.
     let header = format!(
         "070701{inode:08X}{mode:08X}{0:08X}{0:08X}{links:08X}{0:08X}{size:08X}{0:08X}{0:08X}{0:08X}{0:08X}{name_len:08X}{0:08X}",
         0,

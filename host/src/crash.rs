@@ -1,22 +1,15 @@
-//! Named places where a test ends the program as a power cut would. In a release build there are none.
+//! Named crash points: at each one, a test can end the program as a power cut would. A release build has no crash points.
 
-/// Between a request and its answer, in this order. `IMPRINT_HOST_CRASH=NAME` ends the program there.
-pub const POINTS: [&str; 4] = [
-    // The request was read, nothing is decided.
-    "asked",   // Signed and written, in changes that do not last yet.
-    "decided", // The changes last, nobody was told.
-    "booked",  // The answer was handed to TLS.
-    "answered",
-];
+/// Crash points between a request and its answer, in this order. `IMPRINT_HOST_CRASH=NAME` ends the program there.
+/// `asked`: the request was read, nothing is decided. `decided`: the certificate is signed and stored in a transaction that
+/// is not committed. `booked`: the transaction is committed, the answer is not sent. `answered`: TLS has the answer.
+pub const POINTS: [&str; 4] = ["asked", "decided", "booked", "answered"];
 
-/// While the CA gets another intermediate.
-pub const ROTATION: [&str; 2] = [
-    // There is a key, and nothing else.
-    "key made", // The new one is the current one.
-    "rotated",
-];
+/// Crash points while `ca rotate` replaces the intermediate. `key made`: the new key is on disk, its certificate is not.
+/// `rotated`: the new intermediate is the current one.
+pub const ROTATION: [&str; 2] = ["key made", "rotated"];
 
-/// Ends the program with SIGKILL if this is the place.
+/// Ends the program with SIGKILL if `IMPRINT_HOST_CRASH` has this name.
 #[cfg(debug_assertions)]
 pub(crate) fn point(name: &str) {
     debug_assert!(POINTS.contains(&name) || ROTATION.contains(&name), "{name}");

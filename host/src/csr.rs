@@ -1,4 +1,4 @@
-//! A CSR (PKCS#10, RFC 2986): decoded, its signature checked, and compared with a record. Signs nothing.
+//! Decodes a CSR (PKCS#10, RFC 2986), checks its signature, and compares it with a record. Signs nothing.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -51,7 +51,7 @@ pub enum CsrError {
     /// Not a CSR in DER.
     #[error("not a CSR in DER: {0}")]
     NotDer(String),
-    /// A kind of key that nobody can have asked for.
+    /// A key or signature algorithm that no record can ask for.
     #[error("CSR with {0}; want p256, p384, ed25519, rsa2048 or rsa3072 with its usual signature")]
     KeyKind(String),
     /// The signature is not by the key in it.
@@ -97,7 +97,8 @@ impl Csr {
     pub fn parse(der: &[u8]) -> Result<Csr, CsrError> {
         let not_der = |error: der::Error| CsrError::NotDer(error.to_string());
         let request = CertReq::from_der(der).map_err(not_der)?;
-        // What is signed is the bytes; a request that re-encodes differently is not what it seems.
+        // The signature covers the bytes. A request that encodes to other bytes is not DER, and two readers could read it
+        // differently.
         if request.to_der().map_err(not_der)? != der {
             return Err(CsrError::NotDer("not in distinguished encoding".to_owned()));
         }
@@ -122,18 +123,19 @@ impl Csr {
         &self.spki
     }
 
-    /// SHA-256 of it.
+    /// SHA-256 of the SubjectPublicKeyInfo.
     pub fn spki_hash(&self) -> [u8; 32] {
         sha256(&self.spki)
     }
 
-    /// The code of its key.
+    /// The code of the CSR's key.
     pub fn code(&self) -> KeyCode {
         KeyCode::of(&self.spki)
     }
 
-    /// Whether it asks for exactly this. Types and values of the subject are compared, in order; not the string kinds
-    /// that carry them. The order of the alternative names has no meaning, nor has letter case in a DNS name.
+    /// Checks that the CSR has exactly these names and this key type. Subject attributes are compared in order, by type and
+    /// value; the ASN.1 string type does not matter. The order of alternative names does not matter, nor does letter case
+    /// in DNS names.
     pub fn matches(&self, names: &CertificateNames, key: KeyType) -> Result<(), CsrError> {
         let want: Vec<_> =
             names.subject.0.iter().map(|part| (attribute_oid(part.attribute()), part.value().to_owned())).collect();
@@ -167,8 +169,8 @@ impl Csr {
     }
 }
 
-/// CsrAttrs (RFC 7030 §4.5.2), DER: which key and signature a CSR should have. An RSA key's bits are an INTEGER, as in the
-/// examples of RFC 9908. Names are not in it: they are the record's, and whoever asks has them from its payload.
+/// CsrAttrs (RFC 7030 §4.5.2), DER: which key and signature a CSR should have. An RSA key's size in bits is an INTEGER, as
+/// in the examples of RFC 9908. Has no names: the node has its names from its payload.
 pub fn attributes(key: KeyType) -> der::Result<Vec<u8>> {
     let (kind, value, signature) = match key {
         KeyType::P256 => (EC_PUBLIC_KEY, Any::encode_from(&SECP256R1)?, ECDSA_SHA256),
@@ -194,7 +196,8 @@ fn verify(request: &CertReq, key: KeyType) -> Result<(), CsrError> {
     };
     let body = request.info.to_der().map_err(|error| CsrError::NotDer(error.to_string()))?;
     let point = request.info.public_key.subject_public_key.as_bytes().ok_or(CsrError::Signature)?;
-    // RFC 5480 §2.2: compressed points are optional; what every reader of our certificates takes is the other form.
+    // RFC 5480 §2.2: support for compressed points is optional. The uncompressed form is the one that every reader
+    // supports.
     if matches!(key, KeyType::P256 | KeyType::P384) && point.first() != Some(&4) {
         return Err(CsrError::KeyKind("elliptic curve with a compressed point".to_owned()));
     }
@@ -202,7 +205,7 @@ fn verify(request: &CertReq, key: KeyType) -> Result<(), CsrError> {
     UnparsedPublicKey::new(algorithm, point).verify(&body, signature).map_err(|_| CsrError::Signature)
 }
 
-/// UTF8String, PrintableString and IA5String are what RFC 5280 lets new certificates use here.
+/// A UTF8String, PrintableString or IA5String, the types that RFC 5280 allows here in new certificates.
 fn string(value: &Any) -> Option<String> {
     Some(match value.tag() {
         Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok()?.as_str().to_owned(),
@@ -212,7 +215,7 @@ fn string(value: &Any) -> Option<String> {
     })
 }
 
-/// Every alternative name that is asked for, sorted; anything else that is asked for is an error.
+/// All alternative names in the CSR, sorted. Any other extension or attribute is an error.
 fn alternatives(request: &CertReq) -> Result<Vec<String>, CsrError> {
     let not_der = |error: der::Error| CsrError::NotDer(error.to_string());
     let mut extensions = Vec::new();
@@ -241,7 +244,8 @@ fn alternatives(request: &CertReq) -> Result<Vec<String>, CsrError> {
     Ok(names)
 }
 
-/// In the form that records use, DNS names in small letters (RFC 5280 §7.2). The first colon ends the kind, so that two kinds never look the same.
+/// A name in the form that records use, DNS names in lower case (RFC 5280 §7.2). The kind ends at the first colon, so that
+/// names of different kinds are never equal.
 fn general_name(name: &GeneralName) -> String {
     match name {
         GeneralName::DnsName(name) => format!("dns:{}", name.as_str().to_ascii_lowercase()),
@@ -259,7 +263,7 @@ fn general_name(name: &GeneralName) -> String {
     }
 }
 
-/// A few of the names that are wrong.
+/// The first five of the wrong names.
 fn list(names: &[String]) -> String {
     names.iter().take(5).map(|name| shown(name)).collect::<Vec<_>>().join(", ")
 }
@@ -305,7 +309,7 @@ mod tests {
         }
     }
 
-    /// Every byte changed in turn, and cut off at every length: an error, never a panic, never another CSR.
+    /// Every byte changed in turn, and every shorter length: always an error, never a panic and never another CSR.
     #[test]
     fn damaged() {
         let good = imprint::hex::decode(REAL).unwrap();
@@ -326,7 +330,7 @@ mod tests {
         for len in 0..1000 {
             let mut bytes = vec![0; len];
             aws_lc_rs::rand::fill(&mut bytes).unwrap();
-            // Past the first tag more of the decoder is reached.
+            // With a valid first tag, random bytes reach more of the decoder.
             if let Some(first) = bytes.first_mut() {
                 *first = 0x30;
             }

@@ -1,5 +1,6 @@
-//! Who gets a certificate. A CSR is signed when key proof, subject, every name, key type and token equal what was
-//! injected; anything else is refused with its reason. `gate` alone signs. One transaction for the token and the certificate.
+//! Decides who gets a certificate. A CSR is signed when key proof, subject, every name, key type and token equal the
+//! injected ones; any other CSR is refused with a reason. Only `gate` signs. Token and certificate are stored in one
+//! transaction. Never opens a connection or a file.
 
 mod approval;
 mod attributes;
@@ -29,32 +30,32 @@ use crate::csr::{Csr, CsrError};
 use crate::record::{Entitlement, Record};
 use crate::store::{Budget, CertificateRow, Changes, Event};
 
-/// HTTP Basic.
+/// Credentials of a request, from HTTP Basic or from a line.
 pub struct Credentials {
     /// Name of the record.
     pub name: String,
-    /// That it may have a certificate.
+    /// The proof that the node may have a certificate.
     pub proof: Proof,
 }
 
-/// Why somebody may have a certificate.
+/// Proof that the requester may have a certificate.
 pub enum Proof {
     /// The token of a payload.
     Token(Secret),
-    /// A line's proof that its node has a payload's token, which is not sent on a line.
+    /// From a line: proof that the node has a payload's token. The token itself is never sent on a line.
     Line {
         /// HMAC over HELLO and CSR.
         tag: [u8; 32],
-        /// What the node said of itself.
+        /// The node's HELLO: claims about itself.
         hello: Box<Hello>,
     },
 }
 
 /// A request for a certificate.
 pub struct Request<'a> {
-    /// The CSR, or why it is none.
+    /// The CSR, or why it is not valid.
     pub csr: Result<&'a Csr, &'a CsrError>,
-    /// `None`: none were sent.
+    /// `None`: the request had no credentials.
     pub credentials: Option<&'a Credentials>,
     /// Address of the other end, for the log.
     pub peer: &'a str,
@@ -67,61 +68,61 @@ pub enum Answer {
     Issued {
         /// The certificate.
         der: Vec<u8>,
-        /// For the log.
+        /// Text for the log.
         detail: String,
     },
-    /// An administrator has to approve.
+    /// An administrator has to approve the request.
     Pending {
         /// Why, and which key, for the log.
         detail: String,
-        /// Whether this is the first time that it was asked for.
+        /// Whether this is the request's first arrival.
         first: bool,
     },
     /// Not now: too many certificates for this payload or this node, or too many keys that wait.
     Later {
-        /// Ask again after this.
+        /// Ask again after this time.
         after: Duration,
         /// Why, for the log and the console.
         detail: String,
     },
-    /// Credentials are wanted.
+    /// The request needs credentials.
     Unauthorized,
-    /// No.
+    /// No certificate.
     Refused(Refusal),
 }
 
-/// Where decisions are made: changes to the store that become lasting together, and what signs.
+/// What a decision works with: one transaction of the store, the CA, and the time.
 #[derive(Clone, Copy)]
 pub struct Desk<'a> {
-    /// Everything that is decided goes here.
+    /// The transaction that every decision is stored in.
     pub changes: &'a Changes<'a>,
-    /// What signs.
+    /// The CA that signs.
     pub ca: &'a Ca,
     /// EST bases of the site.
     pub urls: &'a [EstUrl],
-    /// What time it is.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// What was decided and booked. It is the answer once the changes last.
+/// A decision that is stored in the transaction. Send the answer only after the commit.
 #[derive(Debug)]
 pub struct Decision {
-    /// For whoever asked.
+    /// The answer to the requester.
     pub answer: Answer,
-    /// Word of the audit log.
+    /// The event's name in the audit log.
     pub event: &'static str,
     node: Option<String>,
     peer: String,
     detail: String,
-    /// What somebody has to look at.
+    /// An alarm for the administrator.
     pub alarm: Option<Alarm>,
 }
 
-/// What became known while it was decided.
+/// Facts that are collected during a decision.
 struct Notes {
-    /// Who causes the line of the audit log, by what was shown.
+    /// The budget that a line in the audit log is charged to: depends on the proof that was shown.
     budget: Budget,
-    /// Whether a certificate was signed. Otherwise it is no news.
+    /// Whether a certificate was signed.
     signed: bool,
     alarm: Option<Alarm>,
 }
@@ -137,21 +138,21 @@ impl Default for Notes {
 pub struct Alarm {
     /// The node.
     pub node: String,
-    /// Where it was used.
+    /// The address that used it.
     pub peer: String,
-    /// What is the matter.
+    /// What happened and what to do.
     pub detail: String,
 }
 
 impl Alarm {
-    /// For the server's own log, once the changes last.
+    /// Writes to the server's own log. Call it after the commit.
     pub fn tell(&self) {
         tracing::error!("alarm {} from {}: {}", self.node, self.peer, self.detail);
     }
 }
 
 impl Decision {
-    /// For the server's own log, once the changes last.
+    /// Writes to the server's own log. Call it after the commit.
     pub fn tell(&self) {
         let Decision { event, peer, detail, .. } = self;
         let node = self.node.as_deref().unwrap_or("-");
@@ -159,9 +160,9 @@ impl Decision {
             alarm.tell();
         }
         match &self.answer {
-            // A node that waits asks every few seconds: that is no news.
+            // A waiting node asks every few seconds: only the first request is logged.
             Answer::Pending { first: false, .. } => {}
-            // Somebody should look.
+            // An administrator should look at these.
             Answer::Pending { .. }
             | Answer::Refused(Refusal::Superseded { .. } | Refusal::Revoked { .. } | Refusal::KeyOfAnother { .. }) => {
                 tracing::warn!("{event} {node} from {peer}: {detail}");
@@ -176,14 +177,14 @@ impl Decision {
 enum Because<'a> {
     /// The token was right.
     Token,
-    /// It was right and used before, and an administrator has approved the key.
+    /// The token was right but used before, and an administrator has approved the key.
     Approved,
-    /// It takes the place of the one with this serial number.
+    /// The new certificate replaces the one with this serial number.
     Renews(&'a [u8]),
 }
 
 impl Desk<'_> {
-    /// Books what was decided.
+    /// Stores the decision in the audit log.
     fn decision(
         &self,
         decided: Result<Answer, Stop>,
@@ -213,7 +214,7 @@ impl Desk<'_> {
         let row = Event { event, node, peer: Some(peer), detail: &detail };
         match &answer {
             Answer::Pending { first: false, .. } => {}
-            // There are so many of those as can be signed.
+            // Signatures have a limit of their own, so these lines need no budget.
             _ if notes.signed => self.changes.audit(&row, self.now)?,
             _ => {
                 self.changes.audit_within(&notes.budget, &row, self.now)?;
@@ -228,12 +229,13 @@ impl Desk<'_> {
         if let Some(found) = self.changes.entitlement(node)? {
             return Ok(Some(found));
         }
-        // Only a record that was not understood when the store was opened entitles to nothing: that is what is said here.
+        // No entitlement is stored for a record that this version could not read when it opened the store. Reading the
+        // record again gives the error to report.
         let Some(row) = self.changes.node(node)? else { return Ok(None) };
         Ok(Some(Record::of_store(&row.file, &row.record, self.urls)?.entitlement()))
     }
 
-    /// Signs and books it.
+    /// Signs a certificate and stores it.
     fn issue(
         &self,
         to: &Entitlement,

@@ -1,4 +1,4 @@
-//! EST bodies as a server reads and writes them (RFC 7030, RFC 8951). Pure: bytes in, bytes out.
+//! EST request and answer bodies for the server (RFC 7030, RFC 8951). Pure: bytes in, bytes out; no network.
 
 use base64ct::{Base64, Encoding};
 use clap::ValueEnum;
@@ -9,13 +9,13 @@ use x509_cert::certificate::Certificate;
 
 use crate::enrol::{Credentials, Proof};
 
-/// Why a body is not what it should be.
+/// Why a request body is not a CSR.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BodyError {
     /// Neither base64 nor DER.
     #[error("the body is not base64 of a CSR")]
     NotBase64,
-    /// Nothing in it.
+    /// The body is empty.
     #[error("the body is empty; want base64 of a CSR")]
     Empty,
 }
@@ -27,13 +27,13 @@ pub fn certs_only(certificates: &[&[u8]]) -> der::Result<Vec<u8>> {
     ContentInfo::try_from(certificates)?.to_der()
 }
 
-/// How the base64 in an answer is laid out. RFC 8951 §3.1 has clients take either; some take one only.
+/// Line breaks in the base64 of answers. RFC 8951 §3.1 requires clients to accept both layouts; some accept only one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum Layout {
-    /// Lines of 64 columns, which cisco/libest's client wants.
+    /// Lines of 64 columns. cisco/libest's client requires this.
     #[default]
     Wrapped,
-    /// No line break at all, which strongSwan's pki --est of Debian 12 wants.
+    /// No line breaks. strongSwan's `pki --est` of Debian 12 requires this.
     OneLine,
 }
 
@@ -65,7 +65,7 @@ pub fn csr(body: &[u8]) -> Result<Vec<u8>, BodyError> {
     imprint::est::base64(body).ok_or(BodyError::NotBase64)
 }
 
-/// `Authorization: Basic …` (RFC 7617 §2). `None` when it is something else.
+/// Reads `Authorization: Basic …` (RFC 7617 §2). `None`: another scheme, or malformed.
 pub fn basic(header: &str) -> Option<Credentials> {
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

@@ -1,5 +1,5 @@
-//! `imprint-host inject`: payloads down lines, requests up, certificates down. Drives the protocol's host end; who gets
-//! what, `enrol` and `compose` decide.
+//! `imprint-host inject`: sends payloads down serial lines, takes requests, and sends certificates. Drives the host end of
+//! the line protocol. Never decides who gets what; `enrol` and `compose` do.
 
 pub mod command;
 mod lines;
@@ -32,48 +32,47 @@ use crate::state::State;
 pub struct Job {
     /// Name of the record.
     pub node: String,
-    /// Its line.
+    /// The node's line.
     pub line: LineSpec,
-    /// Run once the line is open: it switches the node on.
+    /// The command that switches the node on, run once the line is open.
     pub power: Option<Script>,
-    /// What comes on the line and is not ours goes here.
+    /// The file for console output: everything on the line that is not a frame.
     pub log: Option<PathBuf>,
 }
 
 /// How to inject.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How long a node may take to say HELLO and to answer.
+    /// How long a node may take to send HELLO and to answer.
     pub window: Duration,
-    /// How long it may take from then on.
+    /// How long the node may take after that.
     pub timeout: Duration,
-    /// Call before anything of the node was heard.
+    /// Call at once, before the agent was heard.
     pub call: bool,
-    /// Send the payload unsealed, to nodes that take that.
+    /// Send the payload unsealed, to nodes that accept this.
     pub plain: bool,
-    /// How long a payload is good for.
+    /// How long a payload is valid.
     pub expires: Duration,
-    /// JSON for each event instead of words.
+    /// Print events as JSON.
     pub json: bool,
     /// How fast nodes are switched on.
     pub pace: Pace,
 }
 
-/// What all lines share.
+/// State that all lines share.
 pub(crate) struct Shared {
     state: Arc<tokio::sync::Mutex<State>>,
     config: Config,
     began: Instant,
-    /// Microseconds since 1970 when it began. Times on a line are counted from there, so that a clock that is set
-    /// meanwhile moves no timer.
+    /// Microseconds since 1970 at the start. Later times add the monotonic clock to this, so that setting the clock moves
+    /// no timer.
     epoch: u64,
     shown: Mutex<bool>,
     turns: Turns,
 }
 
 impl Shared {
-    /// Works with the books. That may take as long as others write to them, so it is done by a thread that has no lines:
-    /// one, however many lines wait for the books.
+    /// Works with the state on a blocking thread, because the store may wait for other writers. One line at a time.
     pub(crate) async fn books<T, W>(&self, work: W) -> T
     where
         T: Send + 'static,
@@ -82,7 +81,7 @@ impl Shared {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         match tokio::task::spawn_blocking(move || work(&mut state)).await {
             Ok(done) => done,
-            // Nobody cancels it.
+            // The task is never cancelled, so the error is a panic.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
@@ -101,7 +100,7 @@ impl Shared {
         let seconds = self.began.elapsed().as_secs_f64();
         let detail = if self.config.json { detail.to_owned() } else { imprint::shown::line(detail) };
         let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody is left to be told that nobody listens.
+        // A failed write is ignored: there is nowhere to report it.
         let _ = if self.config.json {
             let line = serde_json::json!({ "node": node, "event": event, "detail": detail, "seconds": seconds });
             writeln!(io::stdout(), "{}", crate::json::line(&line))
@@ -111,7 +110,7 @@ impl Shared {
         };
     }
 
-    /// A line that the next one replaces, for people at a terminal.
+    /// Shows progress on a terminal. The next output replaces this line.
     pub(crate) fn tell_progress(&self, node: &str, text: &str) {
         if !self.config.json && io::stderr().is_terminal() {
             let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,10 +120,10 @@ impl Shared {
     }
 }
 
-/// Threads for the books, and for names of hosts that are looked up.
+/// Blocking threads, for the state and for DNS lookups.
 const BLOCKING: usize = 4;
 
-/// What came of all of them, in the order in which they were given.
+/// The outcomes of all jobs, in the order of the jobs.
 pub type Outcomes = Vec<(String, Outcome)>;
 
 /// Runs all lines at once, until each has its outcome.
@@ -166,7 +165,7 @@ pub fn run(state: State, jobs: Vec<Job>, config: Config) -> io::Result<Outcomes>
     }))
 }
 
-/// A line that ends without an outcome has failed: nothing else may look like success.
+/// The outcome of a line's task. A task that panicked has failed.
 async fn ended(task: JoinHandle<Outcome>) -> Outcome {
     task.await.unwrap_or_else(|error| {
         let panic = error.try_into_panic().ok();

@@ -1,5 +1,6 @@
 //! Writes an ISO 9660 image (ECMA-119) with one file, `IMPRINT/PAYLOAD`, for a config drive. Pure: bytes to bytes.
-//! Our own, because the only crates that write ISO 9660 drive or wrap whole disc-burning tools; this is eight sectors.
+//! No crate does this alone: those that write ISO 9660 drive or wrap whole disc-burning tools. The image without its file
+//! is 22 sectors.
 
 use imprint::time::Timestamp;
 use zeroize::Zeroizing;
@@ -26,7 +27,7 @@ pub const LABEL: &str = "IMPRINT";
 #[error("{0} bytes do not fit a file of an ISO 9660 image")]
 pub struct TooLong(pub usize);
 
-/// The image. It holds what the file holds, so it is wiped, too.
+/// The image. Wiped on drop, as the file is secret.
 pub fn image(file: &[u8], made: Timestamp) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     let length = u32::try_from(file.len()).map_err(|_| TooLong(file.len()))?;
     let sectors = FILE.checked_add(length.div_ceil(SECTOR_32)).ok_or(TooLong(file.len()))?;
@@ -42,7 +43,7 @@ pub fn image(file: &[u8], made: Timestamp) -> Result<Zeroizing<Vec<u8>>, TooLong
     out.both_32(sectors);
     out.zeros(32);
     out.both_16(1); // volumes in the set
-    out.both_16(1); // this one
+    out.both_16(1); // number of this volume
     out.both_16(SECTOR_16);
     let path_table = path_table(u32::to_le_bytes, u16::to_le_bytes);
     out.both_32(u32::try_from(path_table.len()).unwrap_or(0));
@@ -54,10 +55,10 @@ pub fn image(file: &[u8], made: Timestamp) -> Result<Zeroizing<Vec<u8>>, TooLong
     for width in [128, 128, 128, 128, 37, 37, 37] {
         out.text("", width); // volume set, publisher, preparer, application, three file identifiers
     }
-    out.put(&time.long()); // made
-    out.put(&time.long()); // changed
-    out.put(b"0000000000000000\0"); // expires: not said
-    out.put(b"0000000000000000\0"); // effective: not said
+    out.put(&time.long()); // time of creation
+    out.put(&time.long()); // time of change
+    out.put(b"0000000000000000\0"); // time of expiry: not specified
+    out.put(b"0000000000000000\0"); // effective from: not specified
     out.put(&[1, 0]);
 
     out.at(TERMINATOR);
@@ -210,7 +211,7 @@ mod tests {
         }
     }
 
-    /// What the agent reads, by the agent's own reader.
+    /// The agent's own reader finds the payload in the image.
     #[test]
     fn the_agent_finds_the_payload() {
         let image = image(b"payload", Timestamp::from_secs(0)).unwrap();

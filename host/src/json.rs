@@ -1,16 +1,16 @@
-//! JSON on one line, for programs, and for terminals that a person looks at it on. Changes no value.
+//! JSON on one line, for programs and safe to print on a terminal. Changes no value.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// The value on one line. What could drive a terminal, or turn the direction of writing, is escaped as JSON has it (RFC 8259
-/// §7): whoever reads the JSON gets the same text.
+/// The value on one line. Characters that could control a terminal or change the direction of writing become `\uXXXX` (RFC
+/// 8259 §7): a JSON parser gets the same text back.
 pub fn line(value: &Value) -> String {
     let plain = value.to_string();
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
-        // Quotes and backslashes are JSON's own.
+        // serde_json has already escaped quotes and backslashes.
         if matches!(c, ' '..='~') || c.escape_debug().len() == 1 {
             out.push(c);
             continue;

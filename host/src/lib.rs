@@ -1,10 +1,10 @@
-//! imprint-host makes bootstrap payloads and signs the CSRs that match what was injected.
+//! imprint-host makes bootstrap payloads and signs the CSRs that match what was injected. It never runs on a node.
 //!
 //! [`cli`] reads the command; [`state`] is the directory with CA and store; [`record`] compiles a node's TOML;
-//! [`compose`] makes a payload of it; [`serve`] speaks EST and asks [`enrol`], which alone decides what is signed. Each module
-//! uses only modules that are listed under it, and a test holds them to it.
+//! [`compose`] makes a payload of the record; [`serve`] speaks EST and asks [`enrol`]. Only [`enrol`] decides what is
+//! signed. Each module uses only modules that are listed below it; a test checks this.
 
-#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic where nobody takes it
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // they panic when writing fails
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
 
 // Commands.
@@ -14,7 +14,7 @@ pub mod load;
 pub mod serve;
 pub mod inject;
 
-// The books, and what is decided by them.
+// The records and the store, and the modules that decide by them.
 pub mod est;
 pub mod state;
 pub mod enrol;
@@ -24,7 +24,7 @@ pub mod record;
 pub mod room;
 pub mod ca;
 
-// Formats, and what several of them need.
+// Formats, and helpers that several formats need.
 pub mod output;
 pub mod iso;
 pub mod vfat;

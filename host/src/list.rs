@@ -1,4 +1,4 @@
-//! Nodes and audit log as tables for people and JSON for programs. Reads only.
+//! Shows nodes and audit log: text for people, JSON for programs. Changes nothing.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::enrol::reason_name;
 use crate::state::{Error, State};
 use crate::store::{AuditRow, CertificateRow, NotWritten, PayloadRow, RequestRow, Verdict, mode_name};
 
-/// A node and where it stands.
+/// A node with its newest certificate, newest payload and open requests.
 pub struct Node {
     name: String,
     names: String,
@@ -22,7 +22,7 @@ pub struct Node {
     certificate: Option<CertificateRow>,
     valid: Vec<CertificateRow>,
     payload: Option<PayloadRow>,
-    /// What waits, and what was approved and not collected.
+    /// Requests that wait for approval, and approved requests whose certificate the node has not fetched.
     open: Vec<RequestRow>,
     now: Timestamp,
 }
@@ -49,7 +49,7 @@ fn listed(state: &State, now: Timestamp) -> Result<Vec<Node>, Error> {
 }
 
 impl Node {
-    /// What a person would say about it.
+    /// The column `certificate` of the table.
     fn certificate_text(&self) -> String {
         match &self.certificate {
             None => "none".to_owned(),
@@ -61,7 +61,7 @@ impl Node {
         }
     }
 
-    /// Revoked stays revoked, also when it has ended.
+    /// A revoked certificate is `revoked`, even after it has expired.
     fn status(&self, row: &CertificateRow) -> &'static str {
         match row.revoked {
             Some(_) => "revoked",
@@ -70,7 +70,7 @@ impl Node {
         }
     }
 
-    /// Certificates besides the newest one that are valid, which somebody may want to revoke.
+    /// Valid certificates besides the newest one. The administrator may want to revoke them.
     fn others(&self) -> impl Iterator<Item = &CertificateRow> {
         let newest = self.certificate.as_ref().map(|row| &row.serial);
         self.valid.iter().filter(move |row| Some(&row.serial) != newest)
@@ -84,7 +84,7 @@ impl Node {
         let Some(payload) = &self.payload else { return "none".to_owned() };
         match (&payload.spent, payload.void_at) {
             (Some((at, _)), _) if payload.mode == TokenMode::Once => format!("used {at}"),
-            // No newer one has voided it, so it was revoked.
+            // This is the newest payload, so no newer payload has voided it: it was revoked.
             (_, Some(at)) => format!("revoked {at}"),
             _ if payload.expiry <= self.now => format!("expired {}", payload.expiry),
             _ => format!("until {}", payload.expiry),
@@ -92,7 +92,7 @@ impl Node {
     }
 }
 
-/// For people.
+/// All nodes as a table, for people.
 pub fn nodes_table(nodes: &[Node]) -> String {
     if nodes.is_empty() {
         return "no nodes; add some with imprint-host node add FILE\n".to_owned();
@@ -135,7 +135,7 @@ pub fn nodes_json(nodes: &[Node]) -> Value {
     value(nodes.iter().map(entry).collect::<Vec<_>>())
 }
 
-/// For people: a line each, and how much no line tells of.
+/// The audit log for people: a line for each entry, then how many refusals were counted and not written.
 pub fn log_text(rows: &[AuditRow], unwritten: Option<&NotWritten>) -> String {
     let mut text = String::new();
     for row in rows {
@@ -146,7 +146,7 @@ pub fn log_text(rows: &[AuditRow], unwritten: Option<&NotWritten>) -> String {
             (None, None) => String::new(),
         };
         let node = row.node.as_deref().unwrap_or("-");
-        // An earlier program wrote what it was given.
+        // An older imprint-host stored texts without escaping them.
         let told = line(&format!("{node}{who}: {}", row.detail));
         let _ = writeln!(text, "{} {:<8} {told}", row.at, row.event);
     }
@@ -164,7 +164,7 @@ pub fn log_json(rows: &[AuditRow]) -> Value {
     value(rows.iter().map(LogEntry::of).collect::<Vec<_>>())
 }
 
-/// What the fields are called here is published.
+/// The field names of these structs are a published format.
 #[derive(Serialize)]
 struct NodeEntry {
     name: String,
@@ -281,7 +281,7 @@ impl LogEntry {
     }
 }
 
-/// Names of fields in the order of the alphabet, as they have always been. What is made of texts only is always JSON.
+/// Fields are sorted by name, as in every release (a `Value` sorts them). Structs of texts always convert to JSON.
 fn value(entries: impl Serialize) -> Value {
     serde_json::to_value(entries).unwrap_or_default()
 }

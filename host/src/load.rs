@@ -1,5 +1,6 @@
-//! A boot storm: many nodes check in at the same time with a server on this machine, by the agent's own code, with its
-//! waits and what a server tells it to wait. Everything happens in a directory of its own; nothing of a site is touched.
+//! `imprint-host load`, a simulated boot storm: many nodes check in at the same time with a server on this machine. The
+//! nodes run the agent's own check-in code, with its waits and the waits that the server asks for. Everything happens in a
+//! directory of its own; the storm never touches a site's state.
 
 use std::fmt;
 use std::io;
@@ -22,10 +23,10 @@ use nix::unistd::Pid;
 use crate::compose::Options;
 use crate::state::{self, State};
 
-/// Of a node's thread. What is not used of it is not there.
+/// Stack of a node's thread, in bytes. The kernel allocates only the pages that are used.
 const STACK: usize = 2 * 1024 * 1024;
 
-/// How it went.
+/// The result of a storm.
 #[derive(Debug, Default)]
 pub struct Storm {
     /// How many nodes there were.
@@ -34,37 +35,37 @@ pub struct Storm {
     pub enrolled: usize,
     /// How many nodes have more than one certificate in the store.
     pub doubled: usize,
-    /// From the first node's start to each node's certificate, ascending.
+    /// Time from the start of the storm to each node's certificate, ascending.
     pub times: Vec<Duration>,
-    /// How often a node came again.
+    /// How often nodes tried again.
     pub retries: u64,
     /// How often the server said that it has too much to do (503).
     pub busy: u64,
     /// The most memory that `serve` had, in bytes.
     pub memory: u64,
-    /// What the first node that failed says.
+    /// The error of the first node that failed.
     pub failure: Option<String>,
 }
 
 /// Why there was no storm.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The directory.
+    /// The state directory cannot be made or used.
     #[error(transparent)]
     State(state::Error),
-    /// A payload that was made here.
+    /// A payload that was made here cannot be decoded.
     #[error(transparent)]
     Payload(DecodeError),
-    /// Keys.
+    /// A node's key or CSR cannot be made.
     #[error(transparent)]
     Identity(IdentityError),
     /// The system's random pool is not ready.
     #[error(transparent)]
     Entropy(EntropyError),
-    /// A process, a thread, a socket.
+    /// A process, thread or socket cannot be made.
     #[error("{0}; try fewer --nodes")]
     System(&'static str, #[source] io::Error),
-    /// `serve` does not run.
+    /// `serve` ended or does not listen.
     #[error("serve ended or does not listen; run imprint-host serve by hand to see why")]
     NoServer,
 }
@@ -101,7 +102,7 @@ pub fn storm(
         let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
             go.wait();
             let begun = Instant::now();
-            // Whoever counts may have given up.
+            // The receiver may have reached its time limit and be gone.
             let _ = done.send(check_in(&node, limit, &retries).map(|()| begun.elapsed()));
         });
         thread.map_err(|error| LoadError::System("starting a thread for each node", error))?;
@@ -179,7 +180,7 @@ fn check_in(node: &Node, limit: Duration, retries: &AtomicU64) -> Result<(), Che
         approval_timeout: Some(limit),
         line: None,
     };
-    // Each try that fails is followed by one look for another way.
+    // The agent asks for the next link once after each failed try.
     let tries = AtomicUsize::new(0);
     let mut ask = |ask: Ask| {
         if matches!(ask, Ask::NextLink(_)) {
@@ -198,7 +199,7 @@ fn check_in(node: &Node, limit: Duration, retries: &AtomicU64) -> Result<(), Che
     checkin::enroll(&context, &mut ask, &mut progress, Deadline::after(limit)).map(|_| ())
 }
 
-/// A child that does not outlive its storm.
+/// The `serve` process. It ends with the storm.
 struct Serve(Child);
 
 impl Serve {
@@ -237,7 +238,7 @@ fn serve(program: &Path, dir: &Path, address: SocketAddr, metrics: SocketAddr) -
     Ok(serve)
 }
 
-/// Bound once to learn it. Nobody else takes it in between but by chance.
+/// A port that was free a moment ago. Another process could take it before `serve` binds it; that is unlikely.
 fn free_port() -> Result<u16, LoadError> {
     let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     bound.map(|address| address.port()).map_err(|error| LoadError::System("finding a free port", error))
@@ -263,7 +264,7 @@ fn busy(metrics: SocketAddr) -> io::Result<u64> {
 }
 
 impl Storm {
-    /// When this part of all nodes, of a hundred, had their certificates.
+    /// Time after which `of_hundred` percent of the enrolled nodes had their certificates.
     pub fn percentile(&self, of_hundred: usize) -> Duration {
         let index = self.times.len().saturating_sub(1).saturating_mul(of_hundred) / 100;
         self.times.get(index).copied().unwrap_or_default()

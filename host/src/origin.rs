@@ -1,8 +1,10 @@
-//! Who counts as one: an address, as far as its holder can choose others like it. Looks nothing up.
+//! The origin of a request, for limits: peers that can use each other's addresses count as one peer. Does no DNS or other
+//! lookup.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Whoever has one IPv6 address has its whole /64 (RFC 4291 §2.5.1); IPv4 on an IPv6 socket is IPv4.
+/// A host with one IPv6 address can use every address of its /64 (RFC 4291 §2.5.1), so the /64 is the origin. An IPv4
+/// address that is mapped into IPv6 counts as IPv4.
 pub fn of_address(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(v6) => {
@@ -13,7 +15,7 @@ pub fn of_address(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// The same of an address as it is in the books. A line is its own origin.
+/// The origin of a peer as the store has it, as text. A serial line is its own origin.
 pub fn of(peer: &str) -> String {
     peer.parse().map_or_else(|_| peer.to_owned(), |address| of_address(address).to_string())
 }

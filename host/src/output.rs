@@ -1,5 +1,5 @@
-//! Where `payload -o` and `inject --log` write: a new file, a stream, or a drive in place. It looks at what is there and
-//! decides before it writes. It never puts a file in the place of a device, and makes none at the end of a broken link.
+//! The outputs of `payload -o` and `inject --log`: a new file, a stream, or a drive in place. Checks what is at the path
+//! before it writes. Never replaces a device by a file, and never makes a file at the end of a broken link.
 
 mod drive;
 mod error;
@@ -16,43 +16,43 @@ use tempfile::NamedTempFile;
 pub use drive::Drive;
 pub use error::OutputError;
 
-/// A place that was looked at. A stream or a drive is open.
+/// A path that was checked. A stream or drive is open.
 pub struct Output {
     path: PathBuf,
     target: Target,
 }
 
 enum Target {
-    /// A file with this name, all links followed. It is made beside its place, and then renamed.
+    /// A file with this name, all links followed. The bytes go to a new file beside it, which is then renamed.
     File(PathBuf),
     /// A FIFO or a character device.
     Stream(File),
     Drive(Drive),
 }
 
-/// What can still be given up without a loss. A file that is dropped here leaves nothing behind.
+/// An output that is ready to be put in place. Dropping it changes nothing: a new file is removed.
 pub enum Staged {
-    /// It has all its bytes, under another name.
+    /// A new file with all bytes, under another name.
     File {
-        /// Where it is.
+        /// The new file.
         file: NamedTempFile,
-        /// Where it goes.
+        /// Its final path.
         at: PathBuf,
     },
-    /// Nothing was written yet.
+    /// A stream. Nothing was written yet.
     Stream {
-        /// As it was given.
+        /// The path, as it was given.
         path: PathBuf,
         /// Open for writing.
         file: File,
     },
-    /// The bytes are known to fit. Nothing was written yet.
+    /// A drive that the bytes fit into. Nothing was written yet.
     Drive(Drive),
 }
 
 impl Output {
-    /// Looks at the place and decides. A stream is opened here, which waits until somebody reads a FIFO; so is a drive,
-    /// which nobody can mount from then on.
+    /// Checks what is at the path. Opens a stream; opening a FIFO waits for its reader. Opens a drive; from then on nobody
+    /// can mount it.
     pub fn open(path: &Path) -> Result<Output, OutputError> {
         let failed = |action| io_error(action, path);
         let is_link = is_link(path)?;
@@ -70,7 +70,7 @@ impl Output {
                 } else if kind.is_file() && !is_link {
                     Target::File(new_name(path)?)
                 } else if kind.is_file() {
-                    // /proc/self/fd/1 can lead to a file that has no name any more, or whose name is another file's now.
+                    // /proc/self/fd/1 can lead to a file that was deleted, or whose name another file has now.
                     match fs::canonicalize(path) {
                         Ok(at) if fs::metadata(&at).is_ok_and(|other| is_same(&found, &other)) => Target::File(at),
                         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("finding")(error)),
@@ -97,12 +97,12 @@ impl Output {
         Ok(Output { path: path.to_owned(), target })
     }
 
-    /// Whether people would see the bytes.
+    /// Whether the output is a terminal.
     pub fn is_terminal(&self) -> bool {
         matches!(&self.target, Target::Stream(file) if file.is_terminal())
     }
 
-    /// The drive, when it is one.
+    /// The drive, if the output is a drive.
     pub fn drive(&self) -> Option<&Drive> {
         match &self.target {
             Target::Drive(drive) => Some(drive),
@@ -110,7 +110,8 @@ impl Output {
         }
     }
 
-    /// Does all that can fail without a loss: a file is written under another name, a drive is compared in size.
+    /// Does everything that can fail before anything is replaced: writes a file under another name, compares a drive's
+    /// size.
     pub fn stage(self, bytes: &[u8]) -> Result<Staged, OutputError> {
         match self.target {
             Target::File(at) => {
@@ -130,13 +131,13 @@ impl Output {
 }
 
 impl Staged {
-    /// Puts the same bytes in their place.
+    /// Puts the output in place. `bytes` are those of `stage`.
     pub fn finish(self, bytes: &[u8]) -> Result<(), OutputError> {
         match self {
             Staged::File { file, at } => {
                 file.persist(&at).map_err(|error| io_error("replacing", &at)(error.error))?;
                 let folder = at.parent().unwrap_or(Path::new("/"));
-                // The new name is on the disk once the folder is.
+                // A rename is durable only after an fsync of the folder.
                 File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("writing", folder))
             }
             Staged::Stream { path, mut file } => file.write_all(bytes).map_err(io_error("writing", &path)),
@@ -145,8 +146,8 @@ impl Staged {
     }
 }
 
-/// Opens a place that gets more and more, like the log of a console: never waits for a reader, neither here nor when it
-/// is written to, so that one log cannot hold up other lines.
+/// Opens an output to append to, like the log of a console. Neither opening nor writing waits for a reader, so that one log
+/// cannot hold up other lines.
 pub fn append(path: &Path) -> Result<File, OutputError> {
     is_link(path)?;
     match fs::metadata(path) {
@@ -174,20 +175,21 @@ pub fn append(path: &Path) -> Result<File, OutputError> {
     })
 }
 
-/// Whether it is a link. In a folder like /tmp anybody can put one where a file is about to be made, and it leads to
-/// another file: only links of the same user and of root are followed.
+/// Whether the path is a symlink. An error for another user's link: in a folder like /tmp anybody can put a link where a
+/// file is about to be made. Only links of this user and of root are followed.
 fn is_link(path: &Path) -> Result<bool, OutputError> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() && is_strangers(&found) => {
             Err(OutputError::Strangers { path: path.to_owned(), what: "a link" })
         }
         Ok(found) => Ok(found.is_symlink()),
-        // What cannot be looked at is told when it is opened.
+        // Opening the path will report the error.
         Err(_) => Ok(false),
     }
 }
 
-/// A FIFO gives the bytes to whoever has put it there. A pipe has no name: whoever started this program has made it.
+/// Whether this is a named FIFO of another user, who would get the bytes. A pipe without a name is fine: this program
+/// inherited it.
 fn is_strangers_fifo(path: &Path, found: &Metadata) -> bool {
     found.file_type().is_fifo() && is_strangers(found) && fs::canonicalize(path).is_ok()
 }
@@ -206,7 +208,7 @@ fn name_of(kind: FileType) -> &'static str {
     }
 }
 
-/// Where a file of this name goes, if the name is no link.
+/// The full path of a new file with this name. The name itself is not a link.
 fn new_name(path: &Path) -> Result<PathBuf, OutputError> {
     let name = path.file_name().filter(|_| !path.as_os_str().as_encoded_bytes().ends_with(b"/"));
     let name = name.ok_or_else(|| OutputError::Not { path: path.to_owned(), what: "a folder that is not there" })?;
@@ -214,7 +216,7 @@ fn new_name(path: &Path) -> Result<PathBuf, OutputError> {
     Ok(fs::canonicalize(folder).map_err(io_error("finding", folder))?.join(name))
 }
 
-/// What was opened is what was looked at.
+/// An error if the opened file is not the one that was checked.
 fn same(path: &Path, looked_at: &Metadata, file: File) -> Result<File, OutputError> {
     let opened = file.metadata().map_err(io_error("opening", path))?;
     if is_same(looked_at, &opened) { Ok(file) } else { Err(OutputError::Changed(path.to_owned())) }

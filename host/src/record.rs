@@ -1,4 +1,4 @@
-//! A node's record: TOML to validated values. Errors name file, line and key. Makes no payload; `compose` does.
+//! A node's record: parses TOML into validated values. Errors name file, line and key. Makes no payload; `compose` does.
 
 pub mod claims;
 pub mod csv;
@@ -27,41 +27,41 @@ pub use fields::RecordError;
 use fields::{Table, Text, Value};
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// What a node gets that keeps its certificate over reboots.
+/// Default validity for a node that keeps its certificate over reboots.
 const VALIDITY_ONCE: Duration = DAY.saturating_mul(90);
-/// What a stateless node gets: each boot brings another one.
+/// Default validity for a stateless node, which gets a new certificate at each boot.
 const VALIDITY_EACH_BOOT: Duration = DAY;
 const VALIDITY_MIN: Duration = Duration::from_secs(300);
 const VALIDITY_MAX: Duration = DAY.saturating_mul(3650);
 
-/// Everything that is known about a node before it exists.
+/// A node's record: what the administrator has said about the node before its first boot.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Record {
-    /// Its name here, and its HTTP Basic user name.
+    /// The node's name in the store, and its HTTP Basic user name.
     pub name: NodeName,
-    /// What its certificate says; nothing else is ever signed for it.
+    /// The names in its certificate. No other names are ever signed for it.
     pub names: CertificateNames,
     /// Host name to set.
     pub hostname: Option<HostName>,
-    /// What key it makes.
+    /// Type of its key.
     pub key: KeyType,
     /// How often its token may be used.
     pub mode: TokenMode,
-    /// Which machine it is.
+    /// Which machine it is: its UUID, hardware addresses or serial number.
     pub binding: Option<Binding>,
     /// Links, in the order in which they are to be tried.
     pub network: Vec<Link>,
-    /// How long its certificates last.
+    /// Validity of its certificates.
     pub validity: Duration,
-    /// What they may be used for.
+    /// Usages of its certificates.
     pub usages: Vec<Usage>,
     /// SHA-256 of further CAs that its certificate may chain to.
     pub issuers: Vec<[u8; 32]>,
 }
 
 impl Record {
-    /// Compiles a record. `hosts` are the names that EST URLs use; the CA is needed for a trial payload, so that what
-    /// a node would refuse is refused here, with its line.
+    /// Compiles a record. No name may be that of a host in `urls`. `ca` is for a trial payload: what a node would refuse is
+    /// an error here, with its line.
     pub fn compile(file: &str, text: &str, ca: &CaCertificate, urls: &[EstUrl]) -> Result<Record, RecordError> {
         let text = Text::new(file, text);
         let parsed = text.parse()?;
@@ -74,7 +74,7 @@ impl Record {
         }
     }
 
-    /// The same without the trial: a record in the store has passed it.
+    /// As [`Record::compile`], without the trial payload: records in the store have passed it.
     pub fn of_store(file: &str, text: &str, urls: &[EstUrl]) -> Result<Record, RecordError> {
         let text = Text::new(file, text);
         let parsed = text.parse()?;
@@ -82,7 +82,7 @@ impl Record {
     }
 }
 
-/// The codec's name for an item → the key that it has in a record.
+/// Translates the payload codec's name for an item to the key in a record.
 fn toml_key(place: &str) -> String {
     let renamed = [("binding", "bind"), ("names.subject", "subject"), ("names", "sans")];
     for (from, to) in renamed {
@@ -132,7 +132,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers })
 }
 
-/// `CN=node1`
+/// Reads a subject attribute, like `CN=node1`.
 fn attribute(value: &Value<'_>, urls: &[EstUrl]) -> Result<SubjectAttribute, RecordError> {
     let known = || Attribute::ALL.map(|(_, name)| name).join(", ");
     let (kind, rest) = value.string()?.split_once('=').ok_or_else(|| value.error("want TYPE=VALUE, like CN=node1"))?;
@@ -147,7 +147,7 @@ fn attribute(value: &Value<'_>, urls: &[EstUrl]) -> Result<SubjectAttribute, Rec
     Ok(part)
 }
 
-/// `dns:node1.example.org`
+/// Reads an alternative name, like `dns:node1.example.org`.
 fn alternative(value: &Value<'_>, names: &mut CertificateNames, urls: &[EstUrl]) -> Result<(), RecordError> {
     let form = "want dns:NAME, ip:ADDRESS, uri:URI or email:ADDRESS";
     let (kind, rest) = value.string()?.split_once(':').ok_or_else(|| value.error(form))?;
@@ -179,7 +179,7 @@ fn alternative(value: &Value<'_>, names: &mut CertificateNames, urls: &[EstUrl])
     not_a_server(value, rest, urls)
 }
 
-/// A node with the server's name could stand in for the server.
+/// Refuses the EST server's own name: a node with that name could impersonate the server.
 fn not_a_server(value: &Value<'_>, name: &str, urls: &[EstUrl]) -> Result<(), RecordError> {
     match server_named(name, urls) {
         Some(url) => Err(value.error(format!("{name} is the EST server's own ({url}); give the node another name"))),
@@ -187,7 +187,7 @@ fn not_a_server(value: &Value<'_>, name: &str, urls: &[EstUrl]) -> Result<(), Re
     }
 }
 
-/// The URL that uses this name or address.
+/// The EST URL whose host is this name or address.
 fn server_named<'u>(name: &str, urls: &'u [EstUrl]) -> Option<&'u EstUrl> {
     let address = name.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
     urls.iter().find(|url| match url {
@@ -199,7 +199,7 @@ fn server_named<'u>(name: &str, urls: &'u [EstUrl]) -> Option<&'u EstUrl> {
     })
 }
 
-/// Which of these names is the server's own. The URLs may have changed since the record was added.
+/// The first of these names that is the EST server's own. For records that were added before the URLs changed.
 pub fn names_a_server(names: &CertificateNames, urls: &[EstUrl]) -> Option<String> {
     let common = names.subject.0.iter().filter(|part| part.attribute() == Attribute::CommonName);
     let mut all = common
@@ -238,7 +238,7 @@ fn validity(value: &Value<'_>) -> Result<Duration, RecordError> {
     Err(value.error(format!("{}, want 5m to 3650d", value.string()?)))
 }
 
-/// `90d`, `24h`, `30m` or `45s`.
+/// Reads a duration: `90d`, `24h`, `30m` or `45s`.
 pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let factor: u64 = match unit {
@@ -261,7 +261,7 @@ fn one_of<T: Copy>(value: &Value<'_>, all: &[(T, &str)]) -> Result<T, RecordErro
 }
 
 impl Record {
-    /// A payload with everything of the record; the rest is the caller's.
+    /// A payload with all values of the record. The other values are arguments.
     pub(crate) fn payload(
         &self,
         ca: &CaCertificate,

@@ -1,6 +1,6 @@
-//! Room on the disk for an administrator's decisions: a file of the state directory that holds nothing. When the disk is
-//! full, `revoke`, `deny`, `approve`, `nodes` and `log` give a part of it up; `serve` signs nothing until it is whole again.
-//! Nothing else is deleted here.
+//! The reserve: a file of zeros in the state directory. It keeps disk space for the administrator's commands. When the disk
+//! is full, `revoke`, `deny`, `approve`, `nodes` and `log` shorten the reserve; `serve` signs nothing until the reserve has
+//! its full size again. This module never deletes or shortens any other file.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -15,25 +15,26 @@ use rusqlite::ErrorCode;
 
 use crate::ca;
 
-/// A revocation takes about a tenth of a step.
+/// Full size of the reserve. A revocation needs about a tenth of a `STEP`.
 pub const BYTES: u64 = 1024 * 1024;
 const STEP: u64 = BYTES / 4;
-/// Less than this is as good as nothing: SQLite's shared memory alone takes half of it.
+/// With fewer free bytes than this the disk counts as full: SQLite's shared memory alone takes half of them.
 const NOTHING: u64 = 64 * 1024;
 
 fn file(dir: &Path) -> PathBuf {
     dir.join("reserve")
 }
 
-/// Root runs commands here as well: whoever has the directory must not make it cut another file short.
+/// No symlinks: root runs these commands, too, and the directory's owner must not make root shorten another file.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(OFlag::O_NOFOLLOW.bits());
     options
 }
 
-/// Makes it as large as the disk allows. An error says that it is not whole, and why. `beyond`: what has to be free besides; a
-/// server that took everything back at once would take it from the decision that it was given up for.
+/// Grows the reserve to its full size, or as far as the disk allows. The error says why the reserve is not at full size.
+/// `beyond`: bytes that have to stay free besides. Without them, a server that restores the reserve at once would take the
+/// space from the command that has just freed it.
 pub fn restore(dir: &Path, beyond: u64) -> io::Result<()> {
     let path = file(dir);
     let mut reserve = options().create(true).truncate(false).mode(0o600).open(&path)?;
@@ -58,12 +59,12 @@ pub fn restore(dir: &Path, beyond: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Blocks of the disk, not only a length.
+/// Allocates blocks of the disk; a longer length alone (a sparse file) would reserve nothing.
 fn grow(reserve: &mut File, from: u64, to: u64) -> io::Result<()> {
     let offset = i64::try_from(from).map_err(io::Error::other)?;
     let len = i64::try_from(to.saturating_sub(from)).map_err(io::Error::other)?;
     match fallocate(&*reserve, FallocateFlags::empty(), offset, len) {
-        // A file system that cannot do that, like NFS.
+        // This file system has no fallocate(2), like older NFS: write zeros.
         Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
             io::Seek::seek(reserve, io::SeekFrom::Start(from))?;
             let zeros = [0; 4096];
@@ -79,12 +80,12 @@ fn grow(reserve: &mut File, from: u64, to: u64) -> io::Result<()> {
     }
 }
 
-/// Whether nothing was given up.
+/// Whether the reserve has its full size.
 pub fn is_whole(dir: &Path) -> bool {
     std::fs::metadata(file(dir)).is_ok_and(|found| found.len() >= BYTES)
 }
 
-/// Gives a part up. Whether there was any.
+/// Shortens the reserve by one step. False: there was nothing left to give.
 pub fn give_up(dir: &Path) -> io::Result<bool> {
     let reserve = match options().open(file(dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -95,7 +96,7 @@ pub fn give_up(dir: &Path) -> io::Result<bool> {
     Ok(len > 0)
 }
 
-/// Whether a disk without room is the reason for this error.
+/// Whether a full disk is the reason for this error.
 pub fn is_missing(error: &(dyn Error + 'static), dir: &Path) -> bool {
     let mut reasons = std::iter::successors(Some(error), |error| (**error).source());
     reasons.any(|reason| {
@@ -105,14 +106,14 @@ pub fn is_missing(error: &(dyn Error + 'static), dir: &Path) -> bool {
         }
         match reason.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code) {
             Some(ErrorCode::DiskFull) => true,
-            // So it says when its shared memory or its log cannot be made.
+            // SQLite reports these two when it cannot create its shared memory or its log.
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => is_full(dir),
             _ => false,
         }
     })
 }
 
-/// Whether an error of the file system says that.
+/// Whether this kind of I/O error means that the disk or the quota is full.
 pub fn is_no_room(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -131,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// The user whose directory it is puts a link to a file of root's in its place.
+    /// Attack: the directory's owner replaces the reserve by a symlink to a file of root's.
     #[test]
     fn no_other_file_is_cut_short() {
         let dir = tempfile::tempdir().unwrap();
@@ -159,7 +160,7 @@ mod tests {
         assert!(!give_up(dir.path()).unwrap(), "nothing is left");
         restore(dir.path()).unwrap();
         assert!(is_whole(dir.path()));
-        // With less room than is wanted besides, nothing is taken.
+        // With less free space than `beyond`, the reserve does not grow.
         give_up(dir.path()).unwrap();
         let refused = super::restore(dir.path(), u64::MAX / 2).unwrap_err().kind();
         assert_eq!((refused, is_whole(dir.path())), (io::ErrorKind::StorageFull, false));

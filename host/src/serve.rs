@@ -1,4 +1,4 @@
-//! The EST server: sockets, TLS and HTTP around `enrol`. What is signed is not decided here.
+//! The EST server: sockets, TLS and HTTP around `enrol`. Never decides what is signed.
 
 mod desk;
 mod guests;
@@ -44,36 +44,37 @@ pub use lists::EVERY as LISTS_EVERY;
 use lists::Lists;
 use metrics::Metrics;
 
-/// What time it is. Dates, certificates and expiry all follow it.
+/// The server's clock. Dates, certificates and expiry all use it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// From the first byte of a connection to the end of its first request's head; a second one has no more time than that.
+/// The most time from the start of a connection to the end of its first request's head. Heads of later requests get no more
+/// time than that.
 const HEAD: Duration = Duration::from_secs(15);
-/// From the first byte of a connection to its last, however many requests it carries.
+/// The longest a connection may last, whatever the number of its requests.
 const CONNECTION: Duration = Duration::from_secs(120);
-/// The same for one that is only told to come back.
+/// The longest a connection may last that is only told to come back.
 const BRIEF: Duration = Duration::from_secs(5);
-/// Heads of EST requests are a few hundred bytes.
+/// The longest head of a request. Heads of EST requests have a few hundred bytes.
 const HEAD_BYTES: usize = 16 * 1024;
-/// Whoever asks for metrics is one of few.
+/// The most connections for metrics at a time: few systems ask for them.
 const METRICS_CONNECTIONS: usize = 16;
 
 /// How to serve.
 pub struct Config {
     /// The state directory.
     pub dir: PathBuf,
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 picks a free port.
     pub listen: SocketAddr,
-    /// Where to serve metrics, without TLS.
+    /// The address for metrics, without TLS.
     pub metrics: Option<SocketAddr>,
-    /// How base64 in answers is laid out.
+    /// Line breaks in the base64 of answers.
     pub layout: Layout,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// A server that runs until it is told to stop or dropped.
+/// A running server. Dropping it stops it.
 pub struct Server {
     local_addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
@@ -88,19 +89,19 @@ pub enum ServeError {
     /// The state directory.
     #[error(transparent)]
     State(Error),
-    /// Another server has this state directory.
+    /// Another server runs on this state directory.
     #[error("another imprint-host serve runs on {}; stop it first, or give this one another --dir", .0.display())]
     Running(PathBuf),
-    /// The file by which another server is noticed cannot be opened.
+    /// The lock file that keeps a second server off cannot be opened.
     #[error(
         "opening {}, by which one server notices another; give it to the owner of the directory (chown)",
         .0.display()
     )]
     Lock(PathBuf, #[source] io::Error),
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("listening on {0}; use --listen for another address")]
     Listen(SocketAddr, #[source] io::Error),
-    /// No thread or no reactor.
+    /// A thread or the async runtime cannot be made.
     #[error("starting the server")]
     Runtime(#[source] io::Error),
     /// Key and certificate do not make a TLS server.
@@ -113,20 +114,20 @@ pub(crate) struct Shared {
     desk: Desk,
     lists: Lists,
     pace: pace::Pace,
-    /// CSRs that are none.
+    /// The pace of requests with an invalid CSR.
     bad: pace::Few,
     clock: Clock,
     tls: tls::Tls,
     metrics: Arc<Metrics>,
     layout: Layout,
     tries: tries::Tries,
-    /// Goes with answers that have a field which is not spelled in title case.
+    /// An extension for answers that have a header whose spelling is not title case.
     spelling: Extensions,
 }
 
 impl Server {
-    /// Opens the state, renews the server certificate if it is due, and listens. Returns once connections are
-    /// accepted; the work is done by threads of its own.
+    /// Opens the state, renews the server certificate if it is due, and listens. Returns once connections are accepted;
+    /// threads of the server do the work.
     pub fn start(config: Config) -> Result<Server, ServeError> {
         let state = State::open(&config.dir).map_err(ServeError::State)?;
         let lock = lock(&config)?;
@@ -154,23 +155,23 @@ impl Server {
         Ok(Server { local_addr, metrics_addr, stop, thread, _lock: lock })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Where it serves metrics.
+    /// The address of its metrics.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_addr
     }
 
-    /// Stops accepting, lets what is going on finish, and waits for that.
+    /// Stops accepting connections, and waits until open ones have ended, at most 10 s.
     pub fn shutdown(mut self) {
         self.stop_and_join();
     }
 
     fn stop_and_join(&mut self) {
-        // It fails only when the server thread is gone already.
+        // Sending fails only if the server's thread has ended already.
         let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -197,7 +198,7 @@ fn shared(config: &Config, state: State) -> Result<Shared, ServeError> {
     Ok(Shared { desk, lists, pace, bad, clock, tls, metrics, layout, tries, spelling })
 }
 
-/// What the server says to a client over TLS, without sockets and TLS: for whoever wants to try bytes on it.
+/// The HTTP server behind TLS, without sockets and TLS: for fuzzing it with bytes.
 pub struct Front {
     runtime: tokio::runtime::Runtime,
     shared: Arc<Shared>,
@@ -205,7 +206,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// Opens the state. Where the configuration says to listen does not matter.
+    /// Opens the state. Ignores the configuration's addresses.
     pub fn open(config: &Config) -> Result<Front, ServeError> {
         let state = State::open(&config.dir).map_err(ServeError::State)?;
         let shared = Arc::new(shared(config, state)?);
@@ -215,7 +216,7 @@ impl Front {
         Ok(Front { runtime, shared, routers })
     }
 
-    /// A connection on which a client says this and nothing more: all that it is answered.
+    /// Plays a connection on which a client sends these bytes and no more. Returns everything that the server answers.
     pub fn talk(&self, said: &[u8]) -> io::Result<Vec<u8>> {
         let ca_certs = self.shared.tls.current().1;
         let guest = http::Peer { peer: Ipv4Addr::LOCALHOST.into(), certificate: None, ca_certs, place: Place::Served };
@@ -226,25 +227,25 @@ impl Front {
             client.shutdown().await?;
             let mut heard = Vec::new();
             let served = serve_to(server, &self.routers.est, guest, Instant::now(), stopped);
-            // What is wrong with the connection is told to the server's log.
+            // Errors of the connection are for the server's log, not for the client.
             let (_, read) = tokio::join!(served, client.read_to_end(&mut heard));
             read.map(|_| heard)
         })
     }
 }
 
-/// One server for a directory: two would each count rates and connections for themselves. The other commands may run
-/// beside it; the store sees to that.
+/// Takes the lock that allows one server per directory: two servers would each count rates and connections separately.
+/// Other commands may run at the same time; the store's transactions allow that.
 fn lock(config: &Config) -> Result<Flock<File>, ServeError> {
     let path = config.dir.join("serve.lock");
     let mut options = OpenOptions::new();
-    // Nobody who has the directory makes root open something else.
+    // No symlinks: the directory's owner must not make root open another file.
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
     let file = options.open(&path);
     let at = |source| ServeError::Lock(path.clone(), source);
     match Flock::lock(file.map_err(at)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => {
-            // Also one that an earlier program left to root.
+            // Also gives away a lock file that an older imprint-host left to root.
             ca::given_away(&path).map_err(at)?;
             Ok(lock)
         }
@@ -253,7 +254,7 @@ fn lock(config: &Config) -> Result<Flock<File>, ServeError> {
     }
 }
 
-/// Made once: a connection takes what it needs.
+/// The routers, made once. Each connection uses the one that it needs.
 struct Routers {
     est: axum::Router,
     plain: axum::Router,
@@ -279,7 +280,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
                 let (shared, routers) = (shared.clone(), routers.clone());
                 connections.spawn(connection(stream, peer, guest, shared, routers, stopped.clone()));
             }
-            // Out of file descriptors, mostly: connections that end give some back.
+            // Mostly out of file descriptors: wait until connections end.
             Err(error) => {
                 tracing::warn!("accepting a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -327,7 +328,7 @@ async fn talk(
     stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
     let begun = Instant::now();
-    // Answers are small and whole; waiting to fill a segment only delays them.
+    // Answers are written whole; Nagle's algorithm would only delay them.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let mut first = [0];
     let peeked = timeout(limit, stream.peek(&mut first)).await.map_err(|_| "it said nothing".to_owned())?;
@@ -347,7 +348,7 @@ async fn talk(
         stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|leaf| Arc::from(leaf.to_vec()));
     if let Some(certificate) = &certificate {
         let asked = desk::Asked::Shown { certificate: Arc::clone(certificate) };
-        // Noted or not, it is what is asked for that counts.
+        // The answer is ignored: the request is served even if this could not be noted.
         shared.desk.ask(asked, peer.ip().to_string()).await;
     }
     let guest = http::Peer { peer: peer.ip(), certificate, ca_certs, place };
@@ -356,7 +357,7 @@ async fn talk(
     Ok(())
 }
 
-/// `guest` goes with each request.
+/// Serves HTTP on a stream. `guest` is put into each request's extensions.
 async fn serve_to<G: Clone + Send + Sync + 'static>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: &axum::Router,
@@ -387,7 +388,7 @@ where
         .max_buf_size(HEAD_BYTES)
         // Some clients compare header names as they are printed in RFC 7030.
         .title_case_headers(true)
-        // Ours comes from the clock that was given to the server.
+        // The routers add a Date by the server's own clock.
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
@@ -403,10 +404,10 @@ where
     }
 }
 
-/// Metrics, for whoever can reach the address. They tell no secrets, but how much there is to do.
+/// Serves metrics to everybody who can reach the address. They hold no secrets, but they show the load.
 async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(METRICS_CONNECTIONS));
-    // Never sent to: the listener ends with the runtime.
+    // No stop signal is needed: the listener ends with the runtime.
     let (_stop, stopped) = watch::channel(false);
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
@@ -414,7 +415,7 @@ async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
                 let stopped = stopped.clone();
                 let router = TowerToHyperService::new(http::metrics_router(shared.clone()));
                 tokio::spawn(async move {
-                    // Whoever asks sees what is wrong with the answer.
+                    // Errors are ignored: the monitoring system sees a missing or bad answer itself.
                     let _ = timeout(BRIEF, serve_http(stream, router, Instant::now(), stopped)).await;
                     drop(place);
                 });

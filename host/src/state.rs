@@ -1,4 +1,4 @@
-//! The state directory: CA files and store together, and what the commands do with them. Prints nothing.
+//! The state directory: CA files and store together, and the operations of the commands on both. Prints nothing.
 
 mod adding;
 
@@ -19,24 +19,24 @@ use crate::x509::CrlReason;
 
 /// An open state directory.
 pub struct State {
-    /// The CA.
+    /// The CA and its files.
     pub ca: Ca,
     /// The store.
     pub store: Store,
-    /// EST bases, as `init` was given them.
+    /// EST bases that were given to `init`.
     pub urls: Vec<EstUrl>,
 }
 
-/// Why a command failed.
+/// Why an operation on the state failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The directory or the CA in it.
+    /// The directory or the CA cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The store.
+    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A record.
+    /// A record is invalid.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// Two files for one node.
@@ -47,36 +47,36 @@ pub enum Error {
         /// The second file.
         file: String,
     },
-    /// A name or binding that is another node's.
+    /// Another node has this name or binding.
     #[error("{0}")]
     Taken(Box<Taken>),
-    /// A duplicate is allowed to a node that is not among those that are added.
+    /// `--allow-duplicate` names a node that is not among the added nodes.
     #[error("--allow-duplicate {0}: no record of that name is among those that are added")]
     NotAdded(String),
-    /// A certificate without clientAuth, which no node could renew.
+    /// A record whose certificate would lack clientAuth: the node could never renew it.
     #[error(
         "{file}: usages without clientAuth: a node shows its certificate as a client when it renews it, so this one could \
          never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
     )]
     OnlyServer {
-        /// The record.
+        /// The record's file.
         file: String,
     },
     /// There is no such node.
     #[error("there is no node {0}; imprint-host nodes lists them, node add makes one")]
     NoSuchNode(String),
-    /// Making a payload.
+    /// A payload cannot be made.
     #[error(transparent)]
     Compose(#[from] ComposeError),
-    /// The CA has another intermediate, and the audit log does not say so.
+    /// The rotation succeeded, but its line in the audit log could not be written.
     #[error(
         "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. \
          Take the root's key offline, there is nothing to repeat"
     )]
     RotatedUnlogged {
-        /// The intermediate.
+        /// Key identifier of the new intermediate.
         id: String,
-        /// Why there is no line.
+        /// Why the line could not be written.
         source: StoreError,
     },
 }
@@ -87,7 +87,7 @@ impl State {
         State::init_in_turn(dir, urls, now, &mut |_| ())
     }
 
-    /// The same; `waits` is told of a directory that another command has its turn in, before that is waited for.
+    /// As [`State::init`]; `waits` is called with the directory before a wait for another command's lock begins.
     pub fn init_in_turn(
         dir: &Path,
         urls: &[EstUrl],
@@ -96,7 +96,7 @@ impl State {
     ) -> Result<State, Error> {
         let ca = Ca::init(dir, now, waits)?;
         let store = Store::create(&database(dir), urls, now)?;
-        // The server makes it when it is not there.
+        // Ignored: `serve` makes the reserve if it is missing.
         let _ = room::restore(dir, 0);
         Ok(State { ca, store, urls: urls.to_vec() })
     }
@@ -107,7 +107,8 @@ impl State {
         ca::may_change(&database(dir))?;
         let mut store = Store::open(&database(dir))?;
         let urls = store.urls()?;
-        // Once, when this program is newer than the records. It is done now, whatever time the caller works with.
+        // Does something only after an update of this program. The log gets the system's time, whatever `now` the caller
+        // uses.
         adding::fill(&mut store, &urls, Timestamp::system())?;
         Ok(State { ca, store, urls })
     }
@@ -122,7 +123,7 @@ impl State {
     ) -> Result<Added, Error> {
         let mut files = Vec::with_capacity(rows.len());
         for row in rows {
-            // What is wrong is told by the line that somebody can see, not by that of the record made of it.
+            // An error names the line of the CSV file, not the line of the record that was made from it.
             let at_row = |error: RecordError| RecordError { file: file.to_owned(), line: row.line, ..error };
             Record::compile(file, &row.record, self.ca.root(), &self.urls).map_err(at_row)?;
             files.push((format!("{file}:{}", row.line), row.record.clone()));
@@ -136,12 +137,13 @@ impl State {
         Ok(Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?)
     }
 
-    /// Makes a payload and books it. Unless it is told to keep them, the node's earlier payloads are void.
+    /// Makes a payload and stores it. The node's earlier payloads become void unless `options.keep` is set.
     pub fn payload(&mut self, node: &str, options: &Options, now: Timestamp) -> Result<Composed, Error> {
         Ok(self.payload_after(node, options, now, |_| Ok::<_, Error>(()))?.0)
     }
 
-    /// The same, once `prepare` has succeeded with it: a payload that cannot be written must not void those before it.
+    /// As [`State::payload`], but stores nothing unless `prepare` succeeds: a payload that cannot be written must not void
+    /// earlier payloads.
     pub fn payload_after<T, E: From<Error>>(
         &mut self,
         node: &str,
@@ -160,7 +162,7 @@ impl State {
         Ok((composed, prepared))
     }
 
-    /// The same for many nodes: all of them or none.
+    /// Makes and stores payloads for many nodes: all of them or none.
     pub fn payloads(&mut self, nodes: &[String], options: &Options, now: Timestamp) -> Result<Vec<Composed>, Error> {
         let mut made = Vec::with_capacity(nodes.len());
         for node in nodes {
@@ -176,16 +178,16 @@ impl State {
         Ok(made.into_iter().map(|(_, composed)| composed).collect())
     }
 
-    /// Copies the state into a new or empty directory, also while a server works on it. The copy is a state directory
-    /// itself, without the root's key. `waits` is told of a directory that has to be waited for.
+    /// Copies the state into a new or empty directory, also while `serve` runs. The copy is a state directory without the
+    /// root's key. `waits` is called with the directory before a wait for its lock begins.
     pub fn back_up(&self, to: &Path, waits: &mut dyn FnMut(&Path)) -> Result<(), Error> {
         let _held = ca::new_directory(to, waits)?;
-        // The store first: what it names is in the CA by then.
+        // The store first: the CA's files, copied later, then have every intermediate that the store names.
         self.store.back_up(&database(to))?;
         Ok(self.ca.back_up(to, waits)?)
     }
 
-    /// Decides one thing in changes of its own.
+    /// Makes one decision in a transaction of its own.
     pub fn decide(
         &mut self,
         now: Timestamp,
@@ -199,7 +201,7 @@ impl State {
         Ok(decision)
     }
 
-    /// Opens the CA again, if `ca rotate` has given it another intermediate.
+    /// Opens the CA again if `ca rotate` has replaced its intermediate. True: it was opened again.
     pub fn refresh(&mut self) -> Result<bool, Error> {
         if !self.ca.is_outdated() {
             return Ok(false);
@@ -208,16 +210,16 @@ impl State {
         Ok(true)
     }
 
-    /// Gives the CA another intermediate, signed with the root's key: `root.key` in the directory, or that file. `waits` is
-    /// told if that has to be waited for.
+    /// Gives the CA a new intermediate, signed with the root's key: `root_key`, or `root.key` in the directory. `waits` is
+    /// called before a wait for the directory's lock begins.
     pub fn rotate(
         &mut self,
         root_key: Option<&Path>,
         now: Timestamp,
         waits: &mut dyn FnMut(&Path),
     ) -> Result<(), Error> {
-        // The turn may be long in coming; no server must wait for the store meanwhile. What can fail does so before
-        // anything is replaced, for nothing takes that back.
+        // The lock first, then the transaction: the wait for the lock may be long, and `serve` must not wait for the
+        // store meanwhile. Both come before the rotation, which cannot be undone.
         let turn = self.ca.turn(waits)?;
         let changes = self.store.changes()?;
         self.ca = Ca::rotate(self.ca.dir(), &turn, root_key, now)?;
@@ -228,7 +230,7 @@ impl State {
         logged.map_err(|source| Error::RotatedUnlogged { id, source })
     }
 
-    /// Hosts of the EST URLs: the names in the server's certificate.
+    /// The hosts of the EST URLs. They are the names in the server's certificate.
     pub fn hosts(&self) -> Vec<UrlHost> {
         let host = |url: &EstUrl| match url {
             EstUrl::Https(https) => Some(https.host().clone()),
@@ -238,7 +240,7 @@ impl State {
     }
 }
 
-/// Books a payload that was made.
+/// Stores a payload that was made, and the effects on the node's earlier payloads and certificates.
 fn book(
     changes: &Changes<'_>,
     ca: &Ca,
@@ -268,7 +270,7 @@ fn book(
         None => format!("token {}", mode_name(record.mode)),
         Some(made) => {
             let Made { issued, spki_hash, key_code } = made;
-            // There is no token that could be used.
+            // Such a payload has no token, so it counts as used from the start.
             changes.spend(composed.id, key_code, now)?;
             changes.add_certificate(&CertificateRow {
                 serial: issued.serial.clone(),
@@ -293,17 +295,18 @@ fn book(
     changes.audit(&Event { event: "payload", node: Some(&node), peer: None, detail: &detail }, now)
 }
 
-/// Another payload takes the place of all that were made before, and of what was asked with them.
+/// Voids all earlier payloads of the node, and drops the requests that were made with them. The answer: how many payloads.
 fn withdraw(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<usize, StoreError> {
     changes.drop_requests(node)?;
     changes.void_payloads(node, now)
 }
 
-/// The key `by` travels to the node, and those that travelled before are good for nothing any more: whoever has one of their
-/// media would be the node. Codes of these keys. What the node has asked for itself is the gate's to end.
+/// Revokes certificates that came in earlier payloads, now that the key `by` goes to the node in a new one: a medium with
+/// an old key could still be used to impersonate the node. The answer: codes of the revoked keys. Certificates that the
+/// node enrolled for itself are not touched; `enrol`'s gate ends those.
 fn supersede(changes: &Changes<'_>, node: &str, by: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
     let payloads = changes.payloads(node)?;
-    // Nobody asked for those that came with a payload, and they were made with it.
+    // A certificate that came in a payload has no peer, renews nothing, and was made at the same time as the payload.
     let came_with = |row: &CertificateRow| {
         let made_with = |payload: &PayloadRow| payload.id == row.payload && payload.composed == row.issued_at;
         row.peer.is_none() && row.renews.is_none() && payloads.iter().any(made_with)

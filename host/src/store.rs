@@ -1,6 +1,6 @@
-//! The store: nodes, payloads, certificates and the audit log in one SQLite file. SQL only; decisions are made in
-//! `enrol` and `compose`, inside the transactions that this file hands out. What is read stands once, in [`Books`], for
-//! those who only read and for those who are about to change something.
+//! The store: nodes, payloads, certificates and the audit log in one SQLite file. SQL only; it never decides: `enrol` and
+//! `compose` do, inside the transactions that this module hands out. All queries that read are methods of [`Books`], for
+//! readers and for transactions alike.
 
 mod books;
 mod budget;
@@ -34,7 +34,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::ca;
 
-/// Whoever writes waits for so long for others who do.
+/// How long a writer waits for another writer's lock.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// An open store.
@@ -45,9 +45,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes the file; `init` alone does.
+    /// Makes the file. Only `init` calls this.
     pub fn create(path: &Path, urls: &[EstUrl], now: Timestamp) -> Result<Store, StoreError> {
-        // SQLite gives its other files the mode of this one, which it would make readable by all.
+        // 0600 from the start: SQLite itself would make the file world-readable, and it copies the mode to its other files.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let given = file.and_then(|_| ca::given_away(path));
         given.map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
@@ -68,7 +68,7 @@ impl Store {
             return Err(StoreError::Unfinished { path: path.to_owned(), what: "missing" });
         }
         let store = Store::connect(path)?;
-        // `create` writes the URLs and the first line of the log in one step.
+        // `create` writes the URLs and the first line of the log in one transaction.
         if store.log(1)?.is_empty() {
             return Err(StoreError::Unfinished { path: path.to_owned(), what: "empty" });
         }
@@ -79,30 +79,30 @@ impl Store {
         Store::connect_within(path, BUSY)
     }
 
-    /// `patience`: how long the lock of those who write is waited for.
+    /// `patience`: how long to wait for another writer's lock.
     fn connect_within(path: &Path, patience: Duration) -> Result<Store, StoreError> {
         let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(at)?;
         connection.set_prepared_statement_cache_capacity(64);
-        // Without it, SQLite plans a statement anew for each new value that is compared.
+        // Without this, SQLite may prepare a statement again for each new value that is bound.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
         connection.busy_timeout(patience).map_err(at)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
         // WAL: readers do not wait for the writer. FULL: a certificate that was sent has reached the disk.
         connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(at)?;
-        // What has to be sorted is small, and a disk that is full must not stop a revocation.
+        // Sort in memory: results are small, and a revocation must work on a full disk.
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(at)?;
         bring_up_to_date(path, &mut connection)?;
         Ok(Store { books: Books::new(connection, path), unwritten: Tally::default(), actor: None })
     }
 
-    /// Who runs the command, for the audit log.
+    /// Sets who runs the command, for the audit log.
     pub fn run_by(&mut self, actor: String) {
         self.actor = Some(actor);
     }
 
-    /// Copies it, as it is at one moment, into a file that is not there yet. Nobody has to stop for that.
+    /// Copies a snapshot of the store into a new file. Readers and writers can go on meanwhile.
     pub fn back_up(&self, to: &Path) -> Result<(), StoreError> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
         let file = file.and_then(|file| ca::given_away(to).map(|()| file));
@@ -111,18 +111,18 @@ impl Store {
         file.sync_all().map_err(|source| StoreError::Create { path: to.to_owned(), source })
     }
 
-    /// Begins changes. Others wait until they are committed or dropped.
+    /// Begins a transaction. Other writers wait until it is committed or dropped.
     pub fn changes(&mut self) -> Result<Changes<'_>, StoreError> {
         let Store { books, unwritten, actor } = self;
-        // `&mut self` sees to it that there is one at a time.
+        // Unchecked: `&mut self` already allows only one transaction at a time.
         let transaction = Transaction::new_unchecked(books.connection(), TransactionBehavior::Immediate);
         let transaction = books.check(transaction)?;
         Ok(Changes { transaction, books, unwritten, actor: actor.as_deref() })
     }
 
-    /// Reads, all as it is at one moment. Nobody waits for it, and it waits for nobody.
+    /// Runs reads on one snapshot. Reads and writes do not wait for each other.
     pub fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Store) -> Result<T, E>) -> Result<T, E> {
-        // Rolled back when it is dropped: nothing was changed.
+        // Rolled back on drop, which is right: it only reads.
         let _moment = self.books.check(self.books.connection().unchecked_transaction())?;
         read(self)
     }
@@ -136,7 +136,7 @@ impl Deref for Store {
     }
 }
 
-/// Only a store that is older waits for the lock of those who write; whoever only reads waits for nobody.
+/// Takes the writers' lock only if the schema is older, so that readers need not wait.
 fn bring_up_to_date(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
     let at = |source| StoreError::Sqlite { path: path.to_owned(), source };
     let version_of = |connection: &Connection| {
@@ -147,7 +147,7 @@ fn bring_up_to_date(path: &Path, connection: &mut Connection) -> Result<(), Stor
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(at)?;
-    // Somebody else may have done it meanwhile.
+    // Another process may have updated the schema meanwhile.
     let version = version_of(&transaction)?;
     for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
         transaction.execute_batch(step).map_err(at)?;

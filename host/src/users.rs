@@ -1,4 +1,5 @@
-//! Names of this machine's users, by passwd(5). Users that are known elsewhere have a number only.
+//! Names of this machine's users, from /etc/passwd (passwd(5)). Asks no other user database (LDAP, NSS): such users are
+//! shown by number.
 
 use std::fs;
 
@@ -7,17 +8,17 @@ pub(crate) fn described(uid: u32) -> String {
     described_in(uid, &passwd())
 }
 
-/// `alice`, where she is known here.
+/// `alice`, if /etc/passwd has the number.
 pub(crate) fn name(uid: u32) -> Option<String> {
     name_in(uid, &passwd())
 }
 
-/// The text of passwd(5).
+/// The text of /etc/passwd; empty if it cannot be read.
 pub(crate) fn passwd() -> String {
     fs::read_to_string("/etc/passwd").unwrap_or_default()
 }
 
-/// By a text of that form.
+/// As [`described`], with `users` in the format of passwd(5).
 pub(crate) fn described_in(uid: u32, users: &str) -> String {
     name_in(uid, users).map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
 }

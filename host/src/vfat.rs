@@ -1,23 +1,23 @@
-//! Writes a FAT12 image with one file, `imprint/payload`, for a config drive that is a disk: a virtual one, or one that
-//! a BMC shows. Pure: bytes to bytes. Our own, because what the `fatfs` crate (0.3) writes does not pass fsck.fat: it
-//! gives `.` and `..` long names. The numbers are those of Microsoft's "fatgen" 1.03.
+//! Writes a FAT12 image with one file, `imprint/payload`, for a config drive that is a disk: a virtual disk, or one that a
+//! BMC emulates. Pure: bytes to bytes. The `fatfs` crate (0.3) is not used, because its images fail fsck.fat: it gives `.`
+//! and `..` long names. Field names and offsets are from Microsoft's "fatgen" 1.03.
 
 use zeroize::Zeroizing;
 
 const SECTOR: usize = 512;
-/// Of all; one is a cluster.
+/// Sectors of the image; each cluster is one sector.
 const SECTORS: u16 = 2048;
 const FATS: usize = 2;
 const FAT_SECTORS: usize = 6;
 const ROOT_ENTRIES: u16 = 512;
-/// Behind boot sector and FATs.
+/// Offset of the root directory, in bytes: behind boot sector and FATs.
 const ROOT: usize = (1 + FATS * FAT_SECTORS) * SECTOR;
-/// Where cluster 2 is.
+/// Offset of cluster 2, the first one, in bytes.
 const DATA: usize = ROOT + ROOT_ENTRIES as usize * 32;
-/// Clusters of the directory and, from the next on, of the file.
+/// The directory's cluster. The file's clusters follow it.
 const DIRECTORY: u16 = 2;
 const FILE: u16 = 3;
-/// What the file may have at most.
+/// The most bytes that the file may have.
 const ROOM: usize = SECTORS as usize * SECTOR - DATA - SECTOR;
 
 const VOLUME_LABEL: u8 = 0x08;
@@ -25,7 +25,7 @@ const IS_DIRECTORY: u8 = 0x10;
 const ARCHIVE: u8 = 0x20;
 /// Name and extension are in lower case, as Windows NT and Linux understand it.
 const LOWER_CASE: u8 = 0x18;
-/// 1 January 1980: the same payload gives the same image, and a node has no use for the time.
+/// 1 January 1980: the same payload gives the same image, and nodes ignore the date.
 const DATE: [u8; 2] = [0x21, 0];
 const SERIAL: [u8; 4] = *b"IMPR";
 
@@ -34,7 +34,7 @@ const SERIAL: [u8; 4] = *b"IMPR";
 #[error("{0} bytes do not fit into a FAT image of {ROOM}")]
 pub struct TooLong(pub usize);
 
-/// The image. It holds what the file holds, so it is wiped, too.
+/// The image. Wiped on drop, as the file is secret.
 pub fn image(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     if file.len() > ROOM {
         return Err(TooLong(file.len()));
@@ -45,7 +45,7 @@ pub fn image(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     let mut image = Image { bytes: Zeroizing::new(vec![0; usize::from(SECTORS) * SECTOR]) };
 
     image.put(0, &boot_sector());
-    // The first two entries: the medium, and that it was left in order.
+    // The first two entries are reserved: the media type and an end-of-chain mark.
     let mut fat = vec![0xff8, 0xfff, 0xfff];
     let last = FILE.saturating_add(clusters);
     fat.extend((FILE..last).map(|cluster| if cluster + 1 == last { 0xfff } else { cluster + 1 }));
@@ -67,7 +67,7 @@ struct Image {
 }
 
 impl Image {
-    /// Everything that is put lies within the image; what did not would be left out.
+    /// Puts the bytes at this offset. All callers stay within the image; bytes beyond it would be dropped.
     fn put(&mut self, at: usize, bytes: &[u8]) {
         if let Some(place) = self.bytes.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
             place.copy_from_slice(bytes);
@@ -75,21 +75,21 @@ impl Image {
     }
 }
 
-/// "Boot sector and BPB"
+/// The boot sector (fatgen, "Boot Sector and BPB").
 fn boot_sector() -> Vec<u8> {
     let mut sector = vec![0xeb, 0x3c, 0x90];
     sector.extend(b"imprint ");
     sector.extend(512u16.to_le_bytes());
-    sector.push(1); // sectors of a cluster
-    sector.extend(1u16.to_le_bytes()); // reserved: this one
-    sector.push(2); // FATs
+    sector.push(1); // sectors per cluster
+    sector.extend(1u16.to_le_bytes()); // reserved sectors: the boot sector
+    sector.push(2); // number of FATs
     sector.extend(ROOT_ENTRIES.to_le_bytes());
     sector.extend(SECTORS.to_le_bytes());
     sector.push(0xf8); // a fixed disk
-    sector.extend(6u16.to_le_bytes()); // sectors of a FAT
-    sector.extend(32u16.to_le_bytes()); // sectors of a track
+    sector.extend(6u16.to_le_bytes()); // sectors per FAT
+    sector.extend(32u16.to_le_bytes()); // sectors per track
     sector.extend(64u16.to_le_bytes()); // heads
-    sector.extend([0; 8]); // hidden sectors; their count as a long number is not used
+    sector.extend([0; 8]); // hidden sectors; total sectors as 32 bits (not used)
     sector.extend([0x80, 0, 0x29]);
     sector.extend(SERIAL);
     sector.extend(b"IMPRINT    FAT12   ");
@@ -98,7 +98,7 @@ fn boot_sector() -> Vec<u8> {
     sector
 }
 
-/// Twelve bits for each entry.
+/// FAT entries, packed into twelve bits each.
 fn packed(entries: &[u16]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for pair in entries.chunks(2) {
@@ -109,14 +109,14 @@ fn packed(entries: &[u16]) -> Vec<u8> {
     bytes
 }
 
-/// "Directory structure"
+/// A directory entry (fatgen, "FAT Directory Structure").
 fn entry(name: &[u8; 11], attributes: u8, case: u8, cluster: u16, length: u32) -> Vec<u8> {
     let mut entry = name.to_vec();
     entry.extend([attributes, case, 0, 0, 0]);
-    entry.extend(DATE); // made
-    entry.extend(DATE); // read
+    entry.extend(DATE); // creation date
+    entry.extend(DATE); // access date
     entry.extend([0; 4]);
-    entry.extend(DATE); // written
+    entry.extend(DATE); // write date
     entry.extend(cluster.to_le_bytes());
     entry.extend(length.to_le_bytes());
     entry

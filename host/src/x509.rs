@@ -1,5 +1,5 @@
-//! Builds and signs certificates, field by field. No files, no policy. rcgen signs but does not build them: its
-//! distinguished names hold each attribute type once, and `DC=example, DC=org` needs it twice.
+//! Builds and signs certificates and CRLs, field by field. No files, no policy. rcgen's keys sign, but rcgen does not build
+//! the certificates: its distinguished names hold each attribute type once, and `DC=example, DC=org` has one twice.
 
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ use x509_cert::time::{Time, Validity};
 /// ecdsa-with-SHA256, RFC 5758 §3.2.
 const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 
-/// Everything that a certificate says but its issuer and signature.
+/// The content of a certificate without issuer and signature.
 pub struct Body {
     /// Positive, at most 20 bytes.
     pub serial: Vec<u8>,
-    /// Whom it is for.
+    /// The certificate's subject.
     pub subject: Name,
     /// SubjectPublicKeyInfo, DER.
     pub spki: Vec<u8>,
@@ -35,11 +35,11 @@ pub struct Body {
     pub not_before: Timestamp,
     /// Last second of its validity.
     pub not_after: Timestamp,
-    /// In this order.
+    /// Encoded in this order.
     pub extensions: Vec<Extension>,
 }
 
-/// Why there is no certificate.
+/// Why a certificate or CRL cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum X509Error {
     /// A field cannot be encoded.
@@ -78,13 +78,13 @@ pub fn sign(body: Body, issuer: &Name, key: &KeyPair) -> Result<Vec<u8>, X509Err
 pub struct Revoked {
     /// Its serial number.
     pub serial: Vec<u8>,
-    /// When.
+    /// When it was revoked.
     pub at: Timestamp,
-    /// Why.
+    /// Why it was revoked.
     pub reason: CrlReason,
 }
 
-/// Signs a list of revoked certificates (RFC 5280 §5) with a P-256 key. `issuer` is name and key identifier. DER.
+/// Signs a CRL (RFC 5280 §5) with a P-256 key. `issuer` is name and key identifier. The answer is DER.
 pub fn sign_crl(
     number: u64,
     revoked: &[Revoked],
@@ -97,7 +97,7 @@ pub fn sign_crl(
         Ok(RevokedCert {
             serial_number: SerialNumber::new(&revoked.serial)?,
             revocation_date: time(revoked.at)?,
-            // RFC 5280 §5.3.1: no reason rather than "unspecified".
+            // RFC 5280 §5.3.1: leave the reason out rather than write "unspecified".
             crl_entry_extensions: match revoked.reason {
                 CrlReason::Unspecified => None,
                 reason => Some(vec![extension(false, &reason)?]),

@@ -1,5 +1,5 @@
-//! What is said of a certificate that is in use where it should not be, and how much of it. The books are asked as the server
-//! asks them, without TLS.
+//! Tests of alarms about certificates that are in use where they should not be, and of their number. Calls `enrol` as the
+//! server does, without TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/books.rs"]

@@ -1,4 +1,4 @@
-//! The program as people run it: exit codes, one line on standard error, files and their modes.
+//! Tests of the program as people run it: exit codes, one line on standard error, files and their modes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::os::unix::fs::PermissionsExt;

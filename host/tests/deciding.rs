@@ -1,4 +1,5 @@
-//! What becomes of a certificate once another one is signed, or an administrator revokes it; the CA's own keys.
+//! Tests of what happens to a certificate when another one is signed or an administrator revokes it; and of the CA's own
+//! keys.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;

@@ -1,5 +1,5 @@
-//! A disk that is full to the brim, and an administrator who has to revoke. On a small file system of its own, in a mount
-//! namespace: it needs root, as tests of namespaces do.
+//! Tests of an administrator who has to revoke on a full disk. They use a small file system in a mount namespace, so they
+//! need root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/books.rs"]

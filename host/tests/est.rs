@@ -1,4 +1,4 @@
-//! What the server tells those who ask before they make a key, and how it lays out what it sends.
+//! Tests of the server's answers to clients that ask before they make a key, and of the layout of its answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;

@@ -1,5 +1,6 @@
-//! What somebody gets who has stolen a certificate, a key or a used payload, or has nothing; and whose decision counts.
-//! The attack first, then what becomes of it. The books are asked as the server and a line ask them, without TLS.
+//! Tests of attackers with a stolen certificate, a stolen key or a used payload, or with nothing; and of whose decision
+//! counts. Each test first makes the attack, then checks its result. Calls `enrol` as the server and a line do, without
+//! TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/books.rs"]

@@ -1,4 +1,4 @@
-//! Clients that mean no good, one kind after the other, while nodes enrol. What each kind costs the nodes is printed.
+//! Tests of hostile clients, one kind after the other, while nodes enrol. Prints the cost of each kind for the nodes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;

@@ -1,5 +1,5 @@
-//! The server is killed at every named point between request and answer, and at random: no certificate is lost that a
-//! node was given, and no node has two.
+//! Kills the server at every named point between request and answer, and at random times: no certificate that a node has
+//! got is lost, and no node has two.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;

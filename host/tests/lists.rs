@@ -1,4 +1,4 @@
-//! The lists of revoked certificates as a lever: anybody may ask for one, as often as they like.
+//! Attack: anonymous clients ask for CRLs as often as they like.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;

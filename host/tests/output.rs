@@ -1,4 +1,5 @@
-//! Where `payload -o` writes: what is there already is looked at before it is replaced. What needs root is in tests/netns.
+//! Tests of the places that `payload -o` writes to: it checks what is there before it replaces it. Tests that need root are
+//! in tests/netns.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::fs::{self, OpenOptions};

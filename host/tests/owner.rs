@@ -1,4 +1,4 @@
-//! Commands that are run as root in a directory of somebody else, and commands that are run many at once.
+//! Tests of commands that root runs in another user's directory, and of many commands at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Enrolment over real TLS: what is signed, what is refused, and with which words.
+//! Tests of enrolment over real TLS: what is signed, what is refused, and the messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! What the commands say, and to whom: what was voided, what a site is, who may read its directory.
+//! Tests of the commands' messages, and of where they go: voided payloads, `show`, permissions of the directory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/books.rs"]

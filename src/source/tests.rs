@@ -136,7 +136,7 @@ fn nothing_found_says_where_it_was_looked_for() {
     };
     assert_eq!(
         nothing("imprint=require"),
-        "nothing on the command line; no file /imprint/payload; no disk and no optical drive"
+        "nothing on the command line; no file /imprint/payload; no credential imprint.payload; no disk and no optical drive"
     );
     // The options name no drive, so the search does not wait for one. The payload on the command line does not count.
     let before = crate::time::since_boot();

@@ -1,4 +1,5 @@
-//! `imprint run` below a root of its own, where a console is a pseudo terminal: what a host on it hears in the end.
+//! Tests of `imprint run` below a root of its own, with a pseudo terminal as console: what a host on the line hears at the
+//! end.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

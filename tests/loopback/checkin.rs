@@ -1,5 +1,5 @@
-//! Check-in against a server that does everything wrong, once each. All times are made up: nothing here depends on
-//! the clock of the machine.
+//! Tests of the check-in against a server with one fault in each test. All times are fixed: nothing depends on the
+//! machine's clock.
 
 mod forms;
 mod issued;

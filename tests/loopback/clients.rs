@@ -1,4 +1,4 @@
-//! EST clients that others wrote, against `imprint-host serve`: with the commands of docs/est.md, as they stand there.
+//! Tests of other people's EST clients against `imprint-host serve`, with the very commands of docs/est.md.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

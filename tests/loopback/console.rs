@@ -1,5 +1,5 @@
-//! `imprint console` on a pseudo terminal: what it leaves behind when it is interrupted. It touches nothing else before a
-//! payload has come.
+//! Tests of `imprint console` on a pseudo terminal: the terminal's state after an interruption. Before a payload has come,
+//! the command changes nothing else.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;

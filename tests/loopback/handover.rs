@@ -1,5 +1,5 @@
-//! Whatever stops `enroll` or `renew`: the identity that was there, or the new one, or none where there was none. One
-//! program at a time works in a folder.
+//! Tests of `enroll` and `renew` that are stopped at any point: the folder then holds the old identity or the new one,
+//! whole, or none if there was none. Only one program at a time works in a folder.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

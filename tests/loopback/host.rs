@@ -1,5 +1,5 @@
-//! The agent's own commands against our own server: payload in, files out. The node's clock is the machine's, the
-//! server's a little ahead when a test needs it to be.
+//! Tests of the agent's commands against imprint-host's server: payload in, files out. The node's clock is the machine's;
+//! the server's clock is a little ahead if a test needs that.
 
 mod given;
 

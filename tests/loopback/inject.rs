@@ -1,4 +1,4 @@
-//! `imprint-host inject` against a node's end that does everything right, or one thing wrong.
+//! Tests of `imprint-host inject` against a node's end that does everything right, or has one fault.
 
 mod commands;
 mod lost;

@@ -1,5 +1,5 @@
-//! The agent where nobody takes what it says, and where it has a fault of its own: the program itself, below a root of
-//! its own. No output is a reason to stop, and whatever happens the lines are given back and status.json is there.
+//! Tests of the agent program below a root of its own, when its output cannot be written, and when it panics. A failed
+//! write never stops it; in every case it gives the lines back and writes status.json.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

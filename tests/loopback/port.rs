@@ -1,4 +1,4 @@
-//! What is left of a line when the program that holds it is ended.
+//! Tests of the state of a line after the program that holds it was ended.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

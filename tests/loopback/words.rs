@@ -1,4 +1,4 @@
-//! What the agent says to people: the program itself, below a root of its own.
+//! Tests of the agent's messages for people, from the program itself, below a root of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A check-in that finds its server over the second link only, with the kernel's own routes and refusals.
+//! Tests of a check-in whose server answers over the second link only, with the kernel's own routes and errors.
 
 use std::net::IpAddr;
 use std::sync::mpsc::channel;

@@ -1,5 +1,5 @@
-//! Addresses from the network: DHCPv4 and router advertisements of a real dnsmasq, several links with one that lives,
-//! and links whose neighbours have to be asked for.
+//! Tests of addresses from the network: DHCPv4 and router advertisements of a real dnsmasq, several links of which one
+//! works, and static addresses on the link whose gateway answers (ARP, ND).
 
 use std::fs;
 use std::net::IpAddr;

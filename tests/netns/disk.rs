@@ -1,4 +1,4 @@
-//! A server whose disk is full, or can only be read: it says so, and nothing is half done.
+//! Tests of a server whose disk is full or read-only: it says so, and leaves nothing half done.
 
 use std::process::{Child, Stdio};
 

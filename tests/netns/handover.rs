@@ -1,5 +1,5 @@
-//! The next stage takes the network over as it is: a real systemd-networkd goes on with imprint's lease, and
-//! NetworkManager's own parser reads the keyfiles.
+//! Tests that the next stage takes the network over without a change: a real systemd-networkd goes on with imprint's lease,
+//! and NetworkManager's own parser reads the keyfiles.
 
 use std::fs;
 use std::os::unix::fs::chown;

@@ -1,4 +1,5 @@
-//! The agent's whole boot over a line, in namespaces of its own, with a host that knows docs/line-protocol.md and nothing else.
+//! Tests of the agent's whole boot over a line, in namespaces of its own, with a host that was written from
+//! docs/line-protocol.md alone.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

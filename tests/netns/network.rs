@@ -1,4 +1,4 @@
-//! The race of links against the kernel, a peer at the other end of a veth pair, and a real dnsmasq.
+//! Tests of trying several links at once, with a real kernel, a peer at the other end of a veth pair, and a real dnsmasq.
 
 use std::fs;
 use std::path::Path;

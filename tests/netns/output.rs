@@ -1,5 +1,5 @@
-//! `payload -o` onto devices: loop devices, so real block devices, and a character device. The nodes are made anew on a
-//! file system of the test's own, so that a program that replaces them does no harm to the machine's.
+//! Tests of `payload -o` onto devices: loop devices, which are real block devices, and a character device. The device nodes
+//! are on a file system of the test's own, so that replacing them cannot harm the machine's.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;

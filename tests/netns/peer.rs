@@ -1,4 +1,5 @@
-//! The machine at the other end of a veth pair: a network namespace of its own, and what runs in it. Ends with the test.
+//! The machine at the other end of a veth pair: a network namespace with the processes in it. Ends with the test. Contains
+//! no tests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};

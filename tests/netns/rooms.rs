@@ -1,5 +1,5 @@
-//! Networks as they are found: addresses alone with gateways outside them, small MTUs, name servers that are known on one
-//! link only, and links that lead to the management controller and nowhere else.
+//! Tests of unusual real networks: single addresses with gateways outside them, small MTUs, name servers of one link only,
+//! and links that lead to the management controller alone.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Several links that may be the one: what one of them is refused or given takes nothing from the others.
+//! Tests of several candidate links: a failure or an address on one of them does not affect the others.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A folder whose disk is full, has no room for another file, or can only be read: an identity that works goes on working.
+//! Tests of a folder whose disk is full, out of inodes or read-only: a working identity goes on working.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! Pages that are made from tables in the program. `make docs` writes them anew; this compares.
+//! Compares generated pages with the tables in the program that they are made from. `make docs` writes the pages; these
+//! tests never do.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! The dracut module by itself: what it puts into an image, and what it refuses to build one with. dracut's functions are
-//! stand-ins here that write down what they are asked for; real images are built for the virtual machines.
+//! Tests of the dracut module alone: what it puts into an image, and when it refuses to build one. dracut's functions are
+//! replaced by stand-ins that record their calls. Builds no image; tests/vm does.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The process that reads a drive: what it can still do once it has given up its rights, and what comes of drives that are
-//! slow, hostile, or hold what is left of an older use.
+//! Tests of the process that reads a drive: what it can still do after it has given up its rights, and how it handles
+//! drives that are slow, hostile, or hold remains of an older use.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

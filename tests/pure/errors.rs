@@ -1,4 +1,4 @@
-//! docs/errors.md and the program's errors, compared both ways: names of variants, exit codes, and the texts.
+//! Compares docs/errors.md with the program's errors, both ways: names of variants, exit codes, and texts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The floors of both crates: a module names only modules that stand below it in `lib.rs`, no two modules below one file name
-//! each other, and no file is longer than a reader keeps in mind. A file and the modules below it are one.
+//! Checks the layers of both crates: a module uses only modules that are listed below it in `lib.rs`, no two modules below
+//! one file use each other, and no file is too long. A file and the modules below it count as one module.
 
 mod imports;
 

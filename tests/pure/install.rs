@@ -1,4 +1,4 @@
-//! `make install DESTDIR=`: what a packager or an image builder gets.
+//! Tests of `make install DESTDIR=`: the files that a packager or an image builder gets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! The line protocol against itself, over lines that lose, change, repeat and mix what they carry.
+//! Tests of both ends of the line protocol, over simulated lines that lose, change, repeat and reorder bytes.
 
 #![allow(clippy::cast_possible_truncation, reason = "sizes are small")]
 

@@ -1,5 +1,5 @@
-//! Text that came from outside is made printable in a few places, and nothing is written to people anywhere else: read from
-//! the sources, so that a new place is noticed.
+//! Checks in the sources that only a few known places write to people, and that those make text from outside printable. A
+//! new place fails the test.
 
 use std::path::{Path, PathBuf};
 

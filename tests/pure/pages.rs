@@ -1,5 +1,5 @@
-//! What pages for people say, compared with the program and with each other: links, commands and their options, exit codes,
-//! files, environment variables, items of JSON, waits, messages. What is compared here cannot be wrong for long.
+//! Compares the pages for people with the program and with each other: links, commands and their options, exit codes,
+//! files, environment variables, items of JSON, waits, messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,5 @@
-//! Lines whose speed nobody names, from 9600 bits a second on: nothing is sent twice because an answer was not waited for,
-//! and what was lost is sent again soon. In virtual time, so that it is the same on every machine.
+//! Tests of lines whose speed neither end knows, from 9600 bits a second up: no end resends because it did not wait long
+//! enough for an answer, and lost frames are resent soon. In virtual time, so that the result is the same on every machine.
 
 #![allow(clippy::cast_precision_loss, reason = "sizes are small")]
 

@@ -1,5 +1,6 @@
-//! Terminals between the two ends of a line: such as begin a new line after 80 or 132 columns, whichever way and with whatever
-//! characters, such as cut, and such as send seven bits with parity. What the ends can undo they do; and they say it.
+//! Tests of terminals between the two ends of a line. Some break lines after 80 or 132 columns, in either direction and
+//! with various characters; some cut lines; some send seven bits with parity. The ends undo what they can, and report the
+//! distortion.
 
 #![allow(clippy::cast_possible_truncation, reason = "sizes are small")]
 

@@ -1,4 +1,4 @@
-//! systemd's opinion of the units that are installed.
+//! Checks the installed units with systemd-analyze.
 
 use std::process::Command;
 

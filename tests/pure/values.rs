@@ -1,5 +1,4 @@
-//! What pages say of values that the program defines, compared with its sources: items of JSON, origins, files that are handed
-//! over, waits.
+//! Compares values on the pages with the program's sources: items of JSON, origins, files of the hand-over, waits.
 
 use std::collections::BTreeSet;
 

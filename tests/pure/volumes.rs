@@ -1,4 +1,4 @@
-//! Config drives that other people's programs make, read by ours; and ours, read by theirs.
+//! Config drives that other programs make are read by imprint, and config drives of imprint are read by other programs.
 
 use std::fs::File;
 use std::path::Path;

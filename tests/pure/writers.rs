@@ -1,4 +1,4 @@
-//! Each form in which a payload leaves the host, taken apart by programs of other people.
+//! Each form in which a payload leaves the host is unpacked by other programs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

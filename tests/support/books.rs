@@ -1,9 +1,9 @@
-//! What tests write into a host's books by themselves.
+//! Changes that tests make in a host's store directly. Reads no other state.
 
 use imprint::time::Timestamp;
 use imprint_host::state::State;
 
-/// The node's latest certificate is in use: it was shown in a handshake.
+/// Marks the node's newest certificate as in use, as if a client had shown it in a handshake.
 pub fn in_use(state: &mut State, node: &str) {
     let serial = state.store.latest(node).unwrap().0.unwrap().serial;
     let changes = state.store.changes().unwrap();

@@ -1,4 +1,4 @@
-//! Certificates of any shape, and PKCS#7 messages around them.
+//! A test CA: makes certificates of any shape, valid or not, and PKCS#7 messages around them. Writes no files.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 /// First and last second of a validity.
 pub type Validity = (u64, u64);
 
-/// A CA that signs what it is told to.
+/// A CA that signs any certificate.
 pub struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Ca {
-    /// A root.
+    /// A root CA.
     pub fn new(name: &str, validity: Validity) -> Ca {
         Ca::of(ca_params(name, validity), KeyPair::generate().unwrap())
     }
 
-    /// A root by these parameters.
+    /// A root CA with these parameters.
     pub fn of(params: CertificateParams, key: KeyPair) -> Ca {
         Ca { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
-    /// A CA below this one, by these parameters.
+    /// A CA below this one, with these parameters.
     pub fn below(&self, params: CertificateParams, key: KeyPair) -> Ca {
         Ca { issuer: CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap() }
     }
@@ -46,7 +46,7 @@ impl Ca {
         self.below(ca_params(name, validity), KeyPair::generate().unwrap())
     }
 
-    /// Its certificate.
+    /// The CA's certificate, DER.
     pub fn der(&self) -> Vec<u8> {
         self.issuer.der().to_vec()
     }
@@ -56,12 +56,12 @@ impl Ca {
         leaf.params().signed_by(&PublicKey::of(spki), &self.issuer).unwrap().der().to_vec()
     }
 
-    /// A TLS server's configuration, with a key of its own and this CA's certificate behind the leaf's.
+    /// Configuration of a TLS server with a new key. Its chain is the leaf and this CA's certificate.
     pub fn server(&self, leaf: &Leaf, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
         self.asking_server(leaf, versions, WebPkiClientVerifier::no_client_auth())
     }
 
-    /// What a server uses to ask for a certificate from this CA: one that has to come, or may.
+    /// Verifies client certificates of this CA. `must`: the client has to show one.
     pub fn verifier(&self, must: bool) -> Arc<dyn ClientCertVerifier> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.der())).unwrap();
@@ -94,12 +94,12 @@ pub fn tls_server(
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     let key = aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::try_from(key).unwrap()).unwrap();
-    // Not `with_single_cert`, which looks at the certificate: it refuses some that a server may well show.
+    // Not `with_single_cert`: it refuses odd certificates that a real server may show.
     let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
     Arc::new(builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(resolver)))
 }
 
-/// What a CA's certificate says.
+/// Parameters of a CA certificate.
 pub fn ca_params(name: &str, validity: Validity) -> CertificateParams {
     let mut params =
         Leaf { cn: name.to_owned(), names: Vec::new(), validity, usages: Vec::new(), ca: true, critical: Vec::new() }
@@ -108,20 +108,20 @@ pub fn ca_params(name: &str, validity: Validity) -> CertificateParams {
     params
 }
 
-/// What a certificate says.
+/// Parameters of a leaf certificate.
 #[derive(Clone)]
 pub struct Leaf {
     /// Common name.
     pub cn: String,
     /// Subject alternative names.
     pub names: Vec<SanType>,
-    /// First and last second.
+    /// First and last second of its validity.
     pub validity: Validity,
     /// Extended key usages.
     pub usages: Vec<ExtendedKeyUsagePurpose>,
     /// CA:TRUE.
     pub ca: bool,
-    /// Critical extensions that nobody knows, by their OIDs.
+    /// OIDs of critical extensions that no program knows.
     pub critical: Vec<&'static [u64]>,
 }
 
@@ -166,7 +166,7 @@ impl Leaf {
     }
 }
 
-/// What stands in a SubjectPublicKeyInfo's BIT STRING, and how rcgen calls its type.
+/// rcgen's type of the key, and the BIT STRING of its SubjectPublicKeyInfo.
 struct PublicKey(&'static SignatureAlgorithm, Vec<u8>);
 
 impl PublicKey {
@@ -175,7 +175,7 @@ impl PublicKey {
             KeyType::P256 => (&rcgen::PKCS_ECDSA_P256_SHA256, 65),
             KeyType::P384 => (&rcgen::PKCS_ECDSA_P384_SHA384, 97),
             KeyType::Ed25519 => (&rcgen::PKCS_ED25519, 32),
-            // SEQUENCE of modulus and 65537, with their lengths.
+            // Length of a SEQUENCE of modulus and 65537, DER.
             KeyType::Rsa2048 => (&rcgen::PKCS_RSA_SHA256, 270),
             KeyType::Rsa3072 => (&rcgen::PKCS_RSA_SHA256, 398),
         };
@@ -193,12 +193,12 @@ impl PublicKeyData for PublicKey {
     }
 }
 
-/// The SubjectPublicKeyInfo in a PKCS#10 request, which the key in it has signed.
+/// The SubjectPublicKeyInfo of a PKCS#10 request. Checks the request's signature.
 pub fn spki_of_csr(csr: &[u8]) -> Vec<u8> {
     imprint_host::csr::Csr::parse(csr).expect("a CSR").spki().to_vec()
 }
 
-/// A certs-only message (RFC 5652 §5) in which the certificates stand in this order, sorted or not.
+/// A certs-only message (RFC 5652 §5) with the certificates in this order, even if DER would sort them differently.
 pub fn certs_only(certificates: &[Vec<u8>]) -> Vec<u8> {
     let data = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
     let (data, set) = (tlv(0x30, &data), tlv(0xa0, &certificates.concat()));

@@ -1,4 +1,4 @@
-//! A TLS server that answers anything, so that the client can be shown anything. One connection at a time.
+//! A TLS server whose answers the test chooses, valid or not. Serves one connection at a time; never checks a request.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,9 +13,9 @@ use rustls::{NamedGroup, ProtocolVersion, ServerConfig, ServerConnection, Stream
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Counts the connections, from 0.
+    /// Number of the connection, from 0.
     pub connection: usize,
-    /// Request line and fields.
+    /// Request line and header fields.
     pub head: String,
     /// Body, as it came.
     pub body: Vec<u8>,
@@ -38,19 +38,19 @@ impl Request {
     }
 }
 
-/// What follows an answer.
+/// How a connection ends after an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// close_notify, and the end of the connection.
+    /// close_notify, then the connection is closed.
     Notify,
-    /// The end of the connection, without a word.
+    /// The connection is closed without close_notify.
     Abrupt,
-    /// Nothing: the connection stays open until the client closes it.
+    /// The connection stays open until the client closes it.
     Open,
-    /// As the first, and the answer itself comes byte by byte, each in a TLS record of its own.
+    /// As `Notify`. The answer is sent byte by byte, each byte in a TLS record of its own.
     Bytewise,
-    /// Another request on the same connection, until the client closes it. An answer that says `Connection: close` is the
-    /// last one. One of no bytes closes the connection without a word.
+    /// The server takes further requests on the connection until the client closes it. An answer with `Connection: close`
+    /// is the last one. An empty answer closes the connection without close_notify.
     Keep,
 }
 
@@ -69,7 +69,7 @@ impl EstServer {
         EstServer::ending(configs, Ending::Notify, answer)
     }
 
-    /// The same, with another end of each connection.
+    /// The same, with this ending of each connection.
     pub fn ending(
         configs: Vec<Arc<ServerConfig>>,
         ending: Ending,
@@ -95,14 +95,14 @@ impl EstServer {
                     return;
                 }
                 let config = configs.get(connection).or(configs.last()).unwrap();
-                // A client that breaks off is what many tests are about; the client says why.
+                // Many tests make the client break off. Then the client reports the reason, and this server ignores it.
                 drop(serve(connection, stream.unwrap(), Arc::clone(config), ending, &seen, &answer));
             }
         });
         EstServer { address, requests, stop, thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -112,7 +112,7 @@ impl EstServer {
         format!("https://{}/.well-known/est", self.address)
     }
 
-    /// What came so far.
+    /// All requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -169,7 +169,7 @@ fn serve(
     Ok(())
 }
 
-/// The next request of `bytes` and what follows them; `None` when the client has gone.
+/// The next request from `bytes` and the stream; `None` if the client has closed the connection.
 fn next_request(
     stream: &mut StreamOwned<ServerConnection, TcpStream>,
     bytes: &mut Vec<u8>,

@@ -1,5 +1,4 @@
-//! A way to a server that counts: connections, and how often a client had to wait for the other end. What goes through
-//! it stays as it is.
+//! A TCP relay to a server. Counts connections and their round trips. Never changes the bytes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// Stops when it is dropped.
+/// The relay. Stops when it is dropped.
 pub struct Way {
     address: SocketAddr,
     to: Arc<Mutex<Option<SocketAddr>>>,
@@ -19,14 +18,14 @@ pub struct Way {
 /// One connection.
 #[derive(Clone, Copy, Default)]
 struct Flights {
-    /// The client spoke last.
+    /// Whether the client sent last.
     asked: bool,
-    /// How often the server spoke after the client.
+    /// How often the server sent after the client.
     answered: usize,
 }
 
 impl Way {
-    /// Listens on 127.0.0.1, and leads nowhere yet.
+    /// Listens on 127.0.0.1. The server is set later, with [`Way::leads_to`].
     pub fn new() -> Way {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -49,17 +48,17 @@ impl Way {
         Way { address, to, connections, stop, thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Connections from now on go there.
+    /// Sets the server for connections from now on.
     pub fn leads_to(&self, server: SocketAddr) {
         *self.to.lock().unwrap() = Some(server);
     }
 
-    /// For each connection so far: how many times the way there and back it took, that of TCP's own handshake included.
+    /// The number of round trips of each connection so far, TCP's handshake included.
     pub fn round_trips(&self) -> Vec<usize> {
         self.connections.lock().unwrap().iter().map(|flights| 1 + flights.lock().unwrap().answered).collect()
     }
@@ -84,7 +83,7 @@ impl Drop for Way {
     }
 }
 
-/// One direction. It ends with its connection.
+/// Relays one direction until the connection ends.
 fn carry(mut from: TcpStream, mut to: TcpStream, flights: Arc<Mutex<Flights>>, client: bool) {
     std::thread::spawn(move || {
         let mut buffer = [0; 64 * 1024];

@@ -1,4 +1,4 @@
-//! What openssl says of an identity that was handed over.
+//! Checks a handed-over identity with openssl. Changes no file.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::process::Command;
 
 use imprint::status::{Node, Status};
 
-/// What a reader finds in a folder, in this order.
+/// The files of an identity, in the order of [`found`].
 pub const FILES: [&str; 7] =
     ["cert.pem", "chain.pem", "ca.pem", "node.json", "status.json", "ready", "private/key.pem"];
 
-/// Everything that a reader finds, or nothing: neither a certificate nor a key.
+/// All files of the identity in the folder. `None`: the folder has neither a certificate nor a key.
 #[track_caller]
 pub fn found(directory: &Path) -> Option<Vec<String>> {
     let read = |name: &&str| std::fs::read_to_string(directory.join(name));
@@ -20,7 +20,7 @@ pub fn found(directory: &Path) -> Option<Vec<String>> {
     Some(FILES.iter().map(|name| read(name).unwrap_or_else(|error| panic!("{name}: {error}"))).collect())
 }
 
-/// Key, certificate, chain, node.json and status.json belong together.
+/// Asserts that key, certificate, chain, node.json and status.json belong together.
 #[track_caller]
 pub fn whole(directory: &Path) {
     let path = |name: &str| directory.join(name);
@@ -34,7 +34,7 @@ pub fn whole(directory: &Path) {
     let node: Node = serde_json::from_slice(&json("node.json")).unwrap();
     let status: Status = serde_json::from_slice(&json("status.json")).unwrap();
     assert_eq!(status.outcome, imprint::status::Outcome::Done);
-    // A renewal leaves the status of the run that came before it.
+    // A renewal keeps the status.json of the run before.
     assert_eq!(status.payload_id, Some(node.payload_id));
 }
 

@@ -1,5 +1,5 @@
-//! A serial line in memory, paced and faulty, with both ends of the protocol and what drives them, in virtual time. One
-//! seed, one course of events. No clock, no devices.
+//! Simulates a serial line with both ends of the line protocol in virtual time, with speed and faults. The same seed gives
+//! the same events. Uses no clock and no devices.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "virtual times and sizes are small")]
 
@@ -42,46 +42,46 @@ impl Random {
     }
 }
 
-/// What a line does to what it carries. Chances are in millionths for each byte, unless said otherwise.
+/// The faults of a line. Chances are in millionths for each byte, unless a field says otherwise.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     pub drop: u64,
     pub flip: u64,
     /// A run of up to 40 bytes comes twice.
     pub duplicate: u64,
-    /// Two runs of up to 40 bytes change places.
+    /// Two runs of up to 40 bytes are swapped.
     pub reorder: u64,
-    /// A kernel message comes between what the node sends.
+    /// A kernel message is inserted into the node's output.
     pub printk: u64,
-    /// One frame in so many, in each direction, has a byte changed; 0: none.
+    /// In each direction, one frame in this many has a byte changed; 0: no frame.
     pub frame_in: u64,
-    /// What is sent to the node comes back until the node has heard a frame.
+    /// Bytes to the node are echoed until the node has heard a frame.
     pub echo: bool,
-    /// After each 256 bytes nothing for so many milliseconds.
+    /// After each 256 bytes the line pauses for this many milliseconds.
     pub stall_ms: u64,
-    /// Arrives in pieces of random length, as late as the last of them.
+    /// Bytes arrive in groups of random length, each at the time of its last byte.
     pub split: bool,
-    /// Another reader takes half of what comes for the node, from and until these milliseconds.
+    /// Another reader takes half of the bytes for the node, from the first to the second time in milliseconds.
     pub thief_ms: Option<(u64, u64)>,
     /// The node starts again at this millisecond, if it is not done.
     pub node_restarts_ms: Option<u64>,
     /// The host starts again at this millisecond, if it is not done.
     pub host_restarts_ms: Option<u64>,
-    /// Added to each direction.
+    /// Delay of each direction in milliseconds.
     pub delay_ms: u64,
-    /// To the node or from it, this frame and so many more are lost.
+    /// (to the node?, first frame, count): these frames are lost.
     pub lost: Option<(bool, u64, u64)>,
-    /// So many payloads the node cannot open, and asks again.
+    /// How many payloads the node cannot open; it asks again for each.
     pub unopened: u8,
     /// Neither end knows the speed of the line.
     pub unknown_speed: bool,
-    /// Both ends take it to have this speed.
+    /// Both ends believe that the line has this speed, in bits a second.
     pub named: Option<u32>,
-    /// So many bytes may wait to be sent, more are lost; 0: as many as there are.
+    /// Bytes in the send buffer; bytes beyond them are lost. 0: unlimited.
     pub buffer: u64,
-    /// A terminal on the way begins a new line after so many columns; 0: it does not. To the node, and from it.
+    /// Columns after which a terminal on the way breaks lines, to the node and from it; 0: it does not.
     pub wrap: (u64, u64),
-    /// What the terminal begins a new line with; `None`: it drops what does not fit.
+    /// The bytes that the terminal breaks lines with; `None`: it drops what does not fit.
     pub wrap_with: Option<&'static [u8]>,
     /// Bit 7 of every character is a parity bit.
     pub parity: Option<Parity>,
@@ -93,14 +93,14 @@ struct Pipe {
     byte: f64,
     free_at: f64,
     sent: u64,
-    /// When it arrives, and what.
+    /// Bytes on the way, with their times of arrival.
     queue: VecDeque<(u64, u8)>,
     faults: Faults,
     to_node: bool,
     random: Random,
-    /// How many frames began.
+    /// How many frames have begun.
     frames: u64,
-    /// Where the terminal on the way is in its line.
+    /// Column of the terminal on the way.
     column: u64,
 }
 
@@ -148,7 +148,7 @@ impl Pipe {
         out
     }
 
-    /// As a terminal does that is narrower than a frame is long.
+    /// Breaks lines as a terminal does that is narrower than a frame.
     fn wrap(&mut self, bytes: &[u8]) -> Vec<u8> {
         let columns = if self.to_node { self.faults.wrap.0 } else { self.faults.wrap.1 };
         let mut out = Vec::new();
@@ -218,7 +218,7 @@ impl Pipe {
     }
 }
 
-/// What is carried.
+/// The objects of a session.
 #[derive(Clone)]
 pub struct Objects {
     pub payload: Vec<u8>,
@@ -227,7 +227,7 @@ pub struct Objects {
     pub report: Vec<u8>,
 }
 
-/// How a session went.
+/// The result of a session.
 #[derive(Debug, Default)]
 pub struct Course {
     /// Milliseconds of virtual time until the node was done.
@@ -235,10 +235,10 @@ pub struct Course {
     /// Milliseconds from the payload's first byte until the host heard of its arrival.
     pub delivery_ms: f64,
     pub retransmits: u64,
-    /// All that went to the node, and all that it sent, without the faults.
+    /// All bytes that were sent in both directions, without the faults.
     pub capture: Vec<u8>,
     pub second_keys: u64,
-    /// What the node noticed of the line, and the host.
+    /// Distortions that the node has noticed, and those that the host has noticed.
     pub odd: (Vec<Distortion>, Vec<Distortion>),
 }
 
@@ -258,11 +258,11 @@ struct HostSide {
     done: bool,
 }
 
-/// What the simulation ends with at the latest: an hour.
+/// The latest end of the simulation: an hour, in microseconds.
 const END: u64 = 3_600_000_000;
 
-/// One whole session: payload down, request up, certificates down, report up. Panics when an object is not what was
-/// sent, or when it never ends. `beacon`: the node speaks first, else the host does.
+/// Runs one whole session: payload, request, certificates, report. Panics if an object arrives changed, or if the session
+/// does not end. `beacon`: the node speaks first, else the host.
 pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed: u64, seeded: &Seeded) -> Course {
     let mut random = Random(seed);
     let byte = 10_000_000.0 / f64::from(baud);
@@ -302,7 +302,7 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
         host.wire.push(&up.read(now), now);
         course.odd.0.extend(std::iter::from_fn(|| node.wire.odd()));
         while let Some(odd) = host.wire.odd() {
-            // As imprint-host inject does.
+            // imprint-host inject does the same.
             if let Distortion::Broken { columns } = odd {
                 host.wire.end_mut().narrow(columns);
             }
@@ -411,7 +411,7 @@ fn node_event(side: &mut NodeSide, event: NodeEvent, objects: &Objects) {
 fn host_event(side: &mut HostSide, event: HostEvent, objects: &Objects) {
     match event {
         HostEvent::Hello(hello) => side.hello = Some(hello),
-        // Armed again.
+        // The host accepts the second key.
         HostEvent::Second(hello) => {
             side.hello = Some(hello.clone());
             side.wire.end_mut().accept(hello);

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A disk; it is there as long as somebody is connected.
+/// A disk. Its thread ends with the connection.
 pub struct Disk {
     folder: tempfile::TempDir,
 }
@@ -18,14 +18,14 @@ impl Disk {
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                // It ends when QEMU does, whatever else.
+                // Errors are ignored: the connection ends with QEMU.
                 let _ = serve(&mut stream.unwrap(), &content, delay);
             }
         });
         Disk { folder }
     }
 
-    /// What QEMU connects to.
+    /// The socket for QEMU.
     pub fn socket(&self) -> std::path::PathBuf {
         Path::join(self.folder.path(), "socket")
     }
@@ -57,7 +57,7 @@ fn serve(stream: &mut UnixStream, content: &[u8], delay: Option<Duration>) -> io
             reply(UNSUPPORTED, &[])?;
             continue;
         }
-        // An export of this size, flags: they are there, read-only.
+        // The size of the export, and its flags: has flags, read-only.
         let size = u64::try_from(content.len()).unwrap().to_be_bytes();
         reply(INFO, &[&[0, 0], &size[..], &[0, 3]].concat())?;
         reply(ACK, &[])?;
@@ -74,7 +74,7 @@ fn serve(stream: &mut UnixStream, content: &[u8], delay: Option<Duration>) -> io
         match (kind, delay) {
             (READ, None) => continue,
             (READ, Some(delay)) => {
-                // What a disk that spins up does.
+                // A disk that spins up delays its first answer.
                 std::thread::sleep(delay.saturating_sub(first.get_or_insert_with(Instant::now).elapsed()));
                 data = content.get(offset..offset + length).unwrap();
             }

@@ -1,14 +1,13 @@
-//! How long tests wait, so that a slow machine fails none of them. What has to happen is waited for as long as any machine
-//! may take. Where a limit has to pass, whatever should miss it never comes, and what has to come before it gets a longer
-//! limit until that is enough.
+//! How long tests wait, so that they do not fail on a slow machine. A test waits for an event with [`PATIENCE`]. A test
+//! that needs a limit to pass retries with longer limits ([`patiently`]). Never proves that something is fast.
 
 use std::time::Duration;
 
-/// Long enough for everything that happens at all.
+/// Long enough, on any machine, for everything that will happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Tries with this limit, then with twice as much, and so on: the shortest costs a fast machine no time, and a slow one
-/// needs more before the limit passes. An attempt that was too slow says what did not happen.
+/// Tries with this limit, then with twice as much, and so on: a fast machine passes with the shortest limit, and a slow one
+/// gets more time. A failed attempt returns what did not happen.
 #[track_caller]
 pub fn patiently<T>(shortest: Duration, mut attempt: impl FnMut(Duration) -> Result<T, String>) -> T {
     let mut limit = shortest;

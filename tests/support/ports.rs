@@ -1,4 +1,5 @@
-//! Ports that a test names before somebody listens there: in a payload, in a certificate, on a command line.
+//! Reserves ports that a test names before a server listens on them: in a payload, a certificate or a command line. Never
+//! listens itself.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,21 +8,21 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
 };
 
-/// A port that is nobody else's while this lives. Its socket is bound and does not listen: the kernel gives the port to
-/// nobody who asks for any, connections to it are refused, and a server that binds it by its number with SO_REUSEADDR, as
-/// servers do, gets it (socket(7)).
+/// A port that is reserved while this lives. Its socket is bound and does not listen: the kernel does not hand the port out
+/// as a free one, connections to it are refused, and a server can bind it by number with SO_REUSEADDR, as servers do
+/// (socket(7)).
 pub struct Reserved {
     address: SocketAddr,
     _socket: OwnedFd,
 }
 
 impl Reserved {
-    /// On 127.0.0.1.
+    /// A port of 127.0.0.1.
     pub fn new() -> Reserved {
         Reserved::at(Ipv4Addr::LOCALHOST.into())
     }
 
-    /// At another address of this machine.
+    /// A port of another address of this machine.
     pub fn at(ip: IpAddr) -> Reserved {
         let family = if ip.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -41,12 +42,12 @@ impl Reserved {
         self.address
     }
 
-    /// The number.
+    /// The port's number.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Whether somebody listens there by now: without a connection, which a program that takes only one would count.
+    /// Whether a server listens on the port. Makes no connection: some servers take only one.
     pub fn is_listened_on(&self) -> bool {
         // Documentation/networking/proc_net_tcp.rst: local address and port in hexadecimal, 0A is LISTEN.
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

@@ -1,23 +1,23 @@
-//! Where the programs are that the tests run. Builds nothing.
+//! Paths of the programs that the tests run. Builds nothing.
 
 use std::path::PathBuf;
 
-/// The agent that `cargo build --workspace --bins` made beside this test.
+/// The agent, built by `cargo build --workspace --bins` in the test's target folder.
 pub fn agent() -> PathBuf {
     program("imprint")
 }
 
-/// The host tool, made in the same way.
+/// The host tool, built in the same way.
 pub fn host() -> PathBuf {
     program("imprint-host")
 }
 
-/// What holds a line, for the tests of signals.
+/// The program that holds a line (tests/hold.rs), for the tests of signals.
 pub fn hold() -> PathBuf {
     program("hold")
 }
 
-/// What tries what a hostile medium would.
+/// The program that tries what a hostile medium would try (tests/probe.rs).
 pub fn probe() -> PathBuf {
     program("probe")
 }

@@ -1,4 +1,4 @@
-//! `imprint-host serve` as a process of its own, and the programs of others that ask it.
+//! Runs `imprint-host serve` as a process of its own, for tests with other people's EST clients. Asserts nothing itself.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::ports::Reserved;
 use crate::programs;
 
-/// A state directory and its server, until it is dropped.
+/// A state directory and its server. Dropping it ends both.
 pub struct Served {
     dir: tempfile::TempDir,
     server: Child,
@@ -16,10 +16,10 @@ pub struct Served {
 }
 
 impl Served {
-    /// `arguments` are more of `serve`'s.
+    /// Adds the records and starts the server. `arguments` are further arguments of `serve`.
     pub fn start(records: &[&str], arguments: &[&str]) -> Served {
         let dir = tempfile::tempdir().unwrap();
-        // Payloads name it before the server listens there.
+        // Payloads name the port before the server listens on it.
         let port = Reserved::new();
         let address = port.address().to_string();
         let state = dir.path().join("state");
@@ -35,7 +35,7 @@ impl Served {
         let mut said = BufReader::new(server.stderr.take().unwrap()).lines();
         let listens = said.by_ref().map(|line| line.unwrap()).find(|line| line.contains("EST on "));
         assert!(listens.is_some(), "it ended: {:?}", server.wait());
-        // A pipe that nobody reads would stop it.
+        // Read standard error to its end: a full pipe would block the server.
         std::thread::spawn(move || said.count());
         Served { dir, server, address, _port: port }
     }
@@ -49,12 +49,12 @@ impl Served {
         self.dir.path().join("state")
     }
 
-    /// The CA that nodes trust.
+    /// The file of the CA certificate that nodes trust.
     pub fn root(&self) -> PathBuf {
         self.dir().join("root.pem")
     }
 
-    /// What a command of `imprint-host` prints.
+    /// Runs a command of `imprint-host` and returns its output.
     pub fn host(&self, arguments: &[&str]) -> String {
         host(&self.dir(), arguments)
     }
@@ -62,7 +62,7 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // It may have ended by itself; then the test says so.
+        // Ignored: the server may have ended already, and the test then fails elsewhere.
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
@@ -80,11 +80,11 @@ fn host(state: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Fails when one of these programs, or of these files, is not there.
+/// Fails if one of these programs or files is missing.
 pub fn clients(needed: &[&str]) {
     let path = std::env::var_os("PATH").unwrap();
     for needed in needed {
-        // An absolute path stays what it is.
+        // Joining an absolute path gives the path itself.
         let found = std::env::split_paths(&path).any(|folder| folder.join(needed).exists());
         assert!(found, "{needed} is missing: run scripts/install-needs clients");
     }

@@ -1,5 +1,5 @@
-//! Boots a real kernel with a real initramfs in QEMU and reads the guest's own report. The verdict comes from there,
-//! never from the console; the console is shown when there is no report.
+//! Boots a real kernel with a real initramfs in QEMU and reads the guest's own report. The report alone gives the verdict;
+//! the console is only shown when there is no report.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,28 +9,28 @@ use std::time::{Duration, Instant};
 
 use crate::nbd;
 
-/// Which kernel: 6.1 has no tmpfs without swap, backports' has.
+/// The kernel. 6.1 has no tmpfs without swap (noswap); the one of backports has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kernel {
     /// The release's own.
     Stable,
     /// The newest of backports.
     Backports,
-    /// The release's own for all machines: the others, made for clouds, know no USB.
+    /// The release's own for all machines. The other two are made for clouds and have no USB.
     Generic,
 }
 
-/// What runs the initramfs that dracut built.
+/// The init of the initramfs that dracut built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Init {
     /// systemd, with imprint's unit.
     Systemd,
     /// dracut's own shell scripts, with imprint's hooks.
     Plain,
-    /// The same two by the dracut of later distributions (scripts/dracut-ng), and with `imprint.debug` among the words that
-    /// the image brings (kernel_cmdline=).
+    /// systemd, by the dracut of later distributions (scripts/dracut-ng), with `imprint.debug` in the image's own kernel
+    /// words (kernel_cmdline=).
     SystemdNg,
-    /// See [`Init::SystemdNg`].
+    /// The shell scripts, in the same way.
     PlainNg,
 }
 
@@ -48,26 +48,26 @@ pub struct Machine {
     network: bool,
     quiet: bool,
     console: Option<String>,
-    /// Its power is cut once it has reported: with a drive that never answers, it does not end by itself.
+    /// Cut its power once it has reported: with a drive that never answers, it does not shut down.
     cut: bool,
     root: Option<PathBuf>,
     base: Option<PathBuf>,
     limit: Duration,
 }
 
-/// What the guest said.
+/// The guest's report.
 pub struct Report {
     parts: BTreeMap<String, String>,
     /// Everything on the serial console.
     pub console: String,
 }
 
-/// Emulated boots take 8 to 20 s, and several times that beside other work; nothing that works takes this long.
+/// The longest a boot may take. Emulated boots take 8 to 20 s, and several times that on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(400);
 
 impl Machine {
-    /// A machine with a disk that holds the real root, a network that shows this machine's loopback as 10.0.2.2, and a
-    /// clock that says 2019.
+    /// A machine with a disk for the real root, a network on which this machine's loopback is 10.0.2.2, and a clock that
+    /// says 2019.
     pub fn new(kernel: Kernel) -> Machine {
         Machine {
             kernel,
@@ -78,7 +78,8 @@ impl Machine {
             archive: Vec::new(),
             initrd: None,
             rtc: "2019-01-02T03:04:05".to_owned(),
-            // QEMU 7.2 emulates cmpxchg16b wrongly where Linux 6.12's slab allocator uses it; Linux does without.
+            // QEMU 7.2 emulates cmpxchg16b wrongly, and Linux 6.12's slab allocator uses it. Without the flag, Linux avoids
+            // it.
             cpu: "max,-cx16",
             network: true,
             quiet: true,
@@ -117,19 +118,20 @@ impl Machine {
         self.image(image, &["-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=image"])
     }
 
-    /// An IDE optical drive with this image in it; libata looks for those in a thread of its own.
+    /// An IDE optical drive with this image in it. libata probes such drives in a thread of its own.
     #[must_use]
     pub fn ide_optical(self, image: &Path) -> Machine {
         self.image(image, &["-device", "ide-cd,drive=image"])
     }
 
-    /// A plain disk with this image on it, after the one of the real root.
+    /// A plain disk with this image on it, behind the disk of the real root.
     #[must_use]
     pub fn disk(self, image: &Path) -> Machine {
         self.image(image, &["-device", "virtio-blk-pci,drive=image,addr=1e"])
     }
 
-    /// A plain disk, after the one of the real root, somewhere else. Its geometry is given, or QEMU would read it for that.
+    /// A network block device as a plain disk, behind the disk of the real root. Its geometry is given, or QEMU would read
+    /// the disk to guess it.
     #[must_use]
     pub fn network_disk(mut self, disk: &nbd::Disk) -> Machine {
         self.cut = true;
@@ -149,28 +151,28 @@ impl Machine {
         self.qemu(&["-drive", &drive]).qemu(devices)
     }
 
-    /// A file in the initramfs, by way of a cpio archive behind the one of the image, as boot loaders append them.
+    /// A file in the initramfs, in a cpio archive behind the image's own, as boot loaders append it.
     #[must_use]
     pub fn initramfs_file(mut self, path: &str, content: &[u8]) -> Machine {
         self.extra.push((path.to_owned(), content.to_vec()));
         self
     }
 
-    /// A cpio archive behind the one of the image, byte for byte.
+    /// A cpio archive behind the image's own, byte for byte.
     #[must_use]
     pub fn initramfs_archive(mut self, archive: &[u8]) -> Machine {
         self.archive = archive.to_vec();
         self
     }
 
-    /// This initramfs, as it is, in place of the one of the image ([`initramfs`]).
+    /// This initramfs, as it is, instead of [`initramfs`].
     #[must_use]
     pub fn initrd(mut self, file: &Path) -> Machine {
         self.initrd = Some(file.to_owned());
         self
     }
 
-    /// What the machine's real-time clock says at power-on, UTC.
+    /// Time of the machine's real-time clock at power-on, UTC.
     #[must_use]
     pub fn rtc(mut self, base: &str) -> Machine {
         self.rtc = base.to_owned();
@@ -184,50 +186,49 @@ impl Machine {
         self
     }
 
-    /// Somebody is at the other end of the first serial port, which is the console: words of a QEMU chardev, without
-    /// id and logfile.
+    /// Connects the first serial port, the console, to this QEMU chardev (given without id and logfile).
     #[must_use]
     pub fn console(mut self, chardev: &str) -> Machine {
         self.console = Some(chardev.to_owned());
         self
     }
 
-    /// Kernel and systemd say on the console what they do.
+    /// Lets kernel and systemd print their messages on the console.
     #[must_use]
     pub fn without_quiet(mut self) -> Machine {
         self.quiet = false;
         self
     }
 
-    /// Another disk for the real root, which the machine writes to.
+    /// Another disk for the real root. The machine writes to it.
     #[must_use]
     pub fn root_disk(mut self, image: &Path) -> Machine {
         self.root = Some(image.to_owned());
         self.append("rw")
     }
 
-    /// Another initramfs than that of `scripts/vm-images`.
+    /// Another initramfs image than the one of `scripts/vm-images`.
     #[must_use]
     pub fn initramfs_image(mut self, image: &Path) -> Machine {
         self.base = Some(image.to_owned());
         self
     }
 
-    /// It waits for others, so it may take longer than a boot.
+    /// Another limit than that of a boot, for a machine that waits for others.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Machine {
         self.limit = limit;
         self
     }
 
-    /// Without the network that every machine has.
+    /// A machine without the usual network.
     #[must_use]
     pub fn without_network(mut self) -> Machine {
         self.network = false;
         self
     }
 
-    /// Boots it and waits for its report.
+    /// Boots the machine and waits for its report.
     pub fn boot(self) -> Report {
         let (cut, limit) = (self.cut, self.limit);
         let (qemu, files) = self.start();
@@ -240,14 +241,14 @@ impl Machine {
         Report { parts: parts(&report), console }
     }
 
-    /// Boots it, and cuts its power as soon as `when` says so.
+    /// Boots the machine, and cuts its power as soon as `when` returns true.
     pub fn cut_when(self, when: impl Fn() -> bool) {
         let (mut qemu, files) = self.start();
         let start = Instant::now();
         while !when() {
             assert!(start.elapsed() < LIMIT, "the moment did not come; its console:\n{}", files.text("console"));
             assert!(qemu.runs(), "it ended before that; its console:\n{}", files.text("console"));
-            // The moment is in another process's books; nothing says when they change.
+            // Polling: the moment is in the store of another process, which gives no notice.
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -262,8 +263,8 @@ impl Machine {
             if self.quiet { "quiet " } else { "" },
             self.append
         );
-        // What boot loaders do with a line that is too long (cmdline_size in Documentation/arch/x86/boot.rst). QEMU does not,
-        // and the kernel copies it without its end (arch/x86/kernel/head64.c, copy_bootdata).
+        // Boot loaders cut a line that is too long (cmdline_size in Documentation/arch/x86/boot.rst). QEMU does not, and
+        // the kernel then copies it without its terminating NUL (arch/x86/kernel/head64.c, copy_bootdata).
         append.truncate(imprint::options::CMDLINE_MAX);
         let chardev = self.console.as_deref().unwrap_or("file");
         let file = if self.console.is_some() { "logfile" } else { "path" };
@@ -345,13 +346,13 @@ impl Report {
         serde_json::from_str(self.part("status")).unwrap_or_else(|error| panic!("{error}: {}", self.part("status")))
     }
 
-    /// What was stopped and why, as status.json has it.
+    /// Stage and message of the failure in status.json.
     pub fn failure(&self) -> (String, String) {
         let failure = self.status().error.expect("status.json has an error");
         (failure.stage, failure.message)
     }
 
-    /// File system and options of what is mounted there, as /proc/mounts has them.
+    /// File system and options of the mount at `place`, as in /proc/mounts.
     pub fn mount(&self, place: &str) -> String {
         let fields = |line: &str| line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
         let mounts: Vec<_> = self.part("mounts").lines().map(fields).filter(|fields| fields[1] == place).collect();
@@ -380,7 +381,7 @@ impl Report {
     }
 }
 
-/// What a machine writes into.
+/// The folder that a machine writes into.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -389,7 +390,7 @@ impl Files {
     }
 }
 
-/// A child that does not outlive its test.
+/// A child process that ends with its test.
 struct Running(Child);
 
 impl Running {
@@ -397,14 +398,15 @@ impl Running {
         matches!(self.0.try_wait(), Ok(None))
     }
 
-    /// Whether it ended by itself, or had done its work, within the limit.
+    /// Waits until the child has ended or `done` is true. False: neither happened within the limit.
     fn wait(mut self, limit: Duration, done: &dyn Fn() -> bool) -> bool {
         let start = Instant::now();
         while start.elapsed() < limit {
             match self.0.try_wait() {
                 Ok(Some(_)) => return true,
                 _ if done() => return true,
-                // A child cannot be waited for with a limit; this granularity costs nothing beside a boot.
+                // The standard library cannot wait for a child with a limit, so poll. 50 ms is nothing compared with a
+                // boot.
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
         }
@@ -424,7 +426,7 @@ pub fn initramfs(kernel: Kernel, init: Init) -> PathBuf {
     images(kernel, init).join("initramfs")
 }
 
-/// Prepared by `make test-vm`; checked here so that a stale image never gives a verdict.
+/// The folder of images that `make test-vm` has made. Fails if they are stale.
 fn images(kernel: Kernel, init: Init) -> PathBuf {
     let kernel = match kernel {
         Kernel::Stable => "stable",

@@ -1,4 +1,5 @@
-//! What the server decides when machines boot again: once, each time, with approval, after a power cut.
+//! Tests of the server's decisions when machines boot again: with a token for one use, with one for each boot, with
+//! approval, and after a power cut.
 
 use imprint_host::enrol::approve;
 use imprint_tests::books::in_use;

@@ -1,4 +1,5 @@
-//! Drives that answer late or never. udev reads every drive as well, so one of its workers hangs, and its queue never empties.
+//! Tests of drives that answer late or never. udev reads every drive, too, so one of its workers hangs and its queue never
+//! empties.
 
 use imprint_tests::nbd::Disk;
 

@@ -1,5 +1,5 @@
-//! What reaches a node by way of its image: archives that are put behind it, words that dracut writes into it, and the images
-//! of later dracuts.
+//! Tests of what reaches a node in its image: archives that are appended to it, kernel words that dracut writes into it,
+//! and images of later dracuts.
 
 use std::process::Command;
 

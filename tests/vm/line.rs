@@ -1,4 +1,5 @@
-//! Machines without a network: payload, time and certificate over a serial line, as hypervisors and servers have them.
+//! Tests of machines without a network: payload, time and certificate come over a serial line like those of hypervisors and
+//! servers.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,4 @@
-//! A host on a line that says it is 2015: what it can do to the clocks of a machine.
+//! Attack: a host on a line claims that it is 2015. Tests what it can do to the machine's clocks.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;

@@ -1,5 +1,5 @@
-//! Every source with every init of the initramfs. Spread over the two kernels so that each init meets both: Linux 6.1 keeps
-//! the key on a ramfs, backports' on a tmpfs without swap.
+//! Tests of every source with every init of the initramfs, spread over two kernels so that each init meets both: Linux 6.1
+//! keeps the key on a ramfs, the kernel of backports on a tmpfs without swap.
 
 use crate::*;
 

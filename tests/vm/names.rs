@@ -1,5 +1,5 @@
-//! Host names as the static agent looks them up, with its own C library: musl's resolver is not the one that the other
-//! tests are linked with. In a network namespace; no kernel is booted.
+//! Tests of DNS look-ups by the static agent with musl's resolver; the other tests are linked with another C library. Run
+//! in a network namespace; no kernel is booted.
 
 #![allow(clippy::indexing_slicing, reason = "a test panics")]
 

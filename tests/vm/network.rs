@@ -1,5 +1,5 @@
-//! Networks that give addresses, and what the next stage gets of them. QEMU's own network has a DHCP server, and a router
-//! that advertises fec0::/64.
+//! Tests of networks that give addresses, and of their hand-over to the next stage. QEMU's own network has a DHCP server
+//! and a router that advertises fec0::/64.
 
 use crate::*;
 

@@ -1,4 +1,4 @@
-//! dracut without systemd: what its hooks do beyond a boot that works.
+//! Tests of the hooks for dracut without systemd, beyond a successful boot.
 
 use crate::*;
 

@@ -1,5 +1,4 @@
-//! What a person reads at the prompt of a boot that was stopped, and that what it says there works. The test is that person,
-//! at the other end of the console.
+//! Tests of the text at the prompt of a stopped boot, and that its advice works. The test plays the person at the console.
 
 #![allow(clippy::string_slice, clippy::indexing_slicing, reason = "a test panics")]
 

@@ -1,5 +1,5 @@
-//! docs/quickstart.md, as it stands on the page: the commands are taken from it, run on copies of this machine, and then two
-//! machines boot with what they have changed. One serves, the other comes up with its certificate.
+//! Test of docs/quickstart.md: takes the commands from the page and runs them on copies of this machine. Then two machines
+//! boot from the changed copies: one serves, the other comes up with its certificate.
 
 use std::collections::BTreeMap;
 use std::fs;

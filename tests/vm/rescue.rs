@@ -1,4 +1,4 @@
-//! The rescue of docs/troubleshooting.md: a boot that was stopped goes on, by hand, from the emergency shell.
+//! Test of the rescue in docs/troubleshooting.md: a person continues a stopped boot from the emergency shell.
 
 use super::line::{SMBIOS, connected, text_of, until};
 use crate::*;

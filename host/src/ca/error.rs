@@ -1,4 +1,4 @@
-//! Why the CA cannot be made, opened or used, in words.
+//! Errors of the CA and its files, with their messages and remedies. Does no I/O but look up a user's name.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,24 +20,24 @@ pub enum StateError {
         /// Something in it.
         found: String,
     },
-    /// A file or directory.
+    /// The system refused an operation on a file or directory.
     #[error("{action} {}", .path.display())]
     Io {
-        /// What was done with it.
+        /// The operation.
         action: &'static str,
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// This user may not.
+    /// Permission denied.
     #[error("{action} {}: permission denied; {}", .path.display(), remedy(.path, .holder.as_ref()))]
     Denied {
-        /// What was to be done.
+        /// The operation.
         action: &'static str,
-        /// With which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What is there of it, and who has that.
+        /// The nearest part of the path that exists, and the user ID of its owner.
         holder: Option<(PathBuf, u32)>,
     },
     /// There is no CA here.
@@ -46,12 +46,12 @@ pub enum StateError {
     /// A file that should hold a certificate or key does not.
     #[error("{}: {why}; restore it from a backup", .path.display())]
     File {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
-    /// The root is no trust anchor.
+    /// `root.pem` is not a valid trust anchor.
     #[error("root.pem is no trust anchor")]
     Root(#[source] CaError),
     /// The root's key is not there.
@@ -63,7 +63,7 @@ pub enum StateError {
     /// A key that is not the root's.
     #[error("{} is not the key of root.pem", .0.display())]
     NotTheRoot(PathBuf),
-    /// Outside the validity of the intermediate.
+    /// The clock is outside the validity of the intermediate.
     #[error(
         "intermediate CA is valid from {not_before} to {not_after}, clock is {now}; set the clock, or make another \
          one with imprint-host ca rotate"
@@ -76,15 +76,15 @@ pub enum StateError {
         /// The clock.
         now: Timestamp,
     },
-    /// Making a certificate.
+    /// A certificate cannot be made.
     #[error("making a certificate")]
     X509(#[from] X509Error),
-    /// Making a key.
+    /// A key cannot be made.
     #[error("making a key")]
     Key(#[source] rcgen::Error),
 }
 
-/// As whom the command may be run.
+/// Says which user can run the command.
 fn remedy(path: &Path, holder: Option<&(PathBuf, u32)>) -> String {
     let Some((holder, uid)) = holder else { return "run the command as root".to_owned() };
     let whose = if holder == path { String::new() } else { format!("{} ", holder.display()) };

@@ -1,4 +1,5 @@
-//! Files that appear whole or not at all, and what is in those of a CA.
+//! Reads and writes the CA's files. A file appears whole or not at all, with its mode before its first byte. Interprets no
+//! certificate.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -24,7 +25,7 @@ pub(super) fn refuse_used(dir: &Path) -> Result<(), StateError> {
     };
     for entry in entries {
         let found = entry.map_err(io_error("reading directory", dir))?.file_name();
-        // A file system of its own has this one from the start.
+        // The top directory of an ext file system has lost+found from the start.
         if found != "lost+found" {
             return Err(StateError::NotEmpty { dir: dir.to_owned(), found: found.to_string_lossy().into_owned() });
         }
@@ -32,14 +33,14 @@ pub(super) fn refuse_used(dir: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Held while the files of a CA are changed or copied. It goes with the process, however that ends.
+/// The lock of a state directory, held while the CA's files are changed or copied. The kernel releases it when the process
+/// ends.
 pub(crate) type Held = Flock<File>;
 
-/// Told which directory is waited for, before the wait begins: that of another command may last.
+/// Called with the directory before a wait for its lock begins. The wait may be long.
 pub(crate) type Waits<'a> = &'a mut dyn FnMut(&Path);
 
-/// Waits until nobody else changes or copies the CA in this directory. The directory itself is locked: a file for that
-/// would need an owner.
+/// Waits for the lock of this directory. The directory itself is locked: a lock file would need an owner.
 pub(super) fn hold(dir: &Path, waits: Waits<'_>) -> Result<Held, StateError> {
     let failed = |errno: Errno| io_error("locking directory", dir)(errno.into());
     let folder = File::open(dir).map_err(io_error("opening directory", dir))?;
@@ -72,12 +73,13 @@ pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StateErr
     file.finish(bytes)
 }
 
-/// What root makes in the state directory belongs to whoever the directory belongs to, for that is who `serve` runs as.
+/// Gives a file that root made to the owner of the state directory: `serve` runs as that user.
 fn owned_like_its_folder(path: &Path) -> Result<(), StateError> {
     given_away(path).map_err(io_error("giving away", path))
 }
 
-/// The same, without words. A file is given away before anything is put beside it that copies its owner, as SQLite does.
+/// As [`owned_like_its_folder`], with a plain I/O error. Call it before SQLite makes files beside this one: SQLite copies
+/// the owner.
 pub(crate) fn given_away(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent().filter(|_| geteuid().is_root()) else { return Ok(()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -106,11 +108,11 @@ impl NewFile {
         Ok(NewFile { file: file.map_err(io_error("making", &new))?, new, path: path.to_owned() })
     }
 
-    /// Writes it and puts it in its place.
+    /// Writes the bytes, then renames the file to its path.
     fn finish(mut self, bytes: &[u8]) -> Result<(), StateError> {
         self.file.write_all(bytes).and_then(|()| self.file.sync_all()).map_err(io_error("writing", &self.new))?;
         fs::rename(&self.new, &self.path).map_err(io_error("writing", &self.path))?;
-        // The rename is on the disk once the directory is.
+        // A rename is durable only after an fsync of the directory.
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error("writing", parent))
     }
@@ -119,7 +121,7 @@ impl NewFile {
 /// A file that was not finished leaves nothing behind.
 impl Drop for NewFile {
     fn drop(&mut self) {
-        // After a rename there is nothing of this name.
+        // After a rename no file has this name, and the error is ignored.
         let _ = fs::remove_file(&self.new);
     }
 }
@@ -132,13 +134,13 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     }
 }
 
-/// The nearest that can be seen of a path, and who has it.
+/// The nearest part of the path that exists and can be seen, with its owner's user ID.
 fn holder(path: &Path) -> Option<(PathBuf, u32)> {
     path.ancestors().find_map(|part| Some((part.to_owned(), fs::metadata(part).ok()?.uid())))
 }
 
-/// Whether this user may read and change a file that SQLite is to open. It says no more than that it cannot. The file is not
-/// opened for that: to close it would give up the locks that this process has on it (fcntl(2), F_SETLK).
+/// An error if this user may not read and write a database file. SQLite itself would only say that it cannot open the file.
+/// Uses access(2) and does not open the file: closing it would release this process's locks on it (fcntl(2), F_SETLK).
 pub(crate) fn may_change(path: &Path) -> Result<(), StateError> {
     match access(path, AccessFlags::R_OK | AccessFlags::W_OK) {
         Err(Errno::EACCES) => Err(io_error("opening", path)(io::ErrorKind::PermissionDenied.into())),
@@ -152,7 +154,7 @@ pub(super) fn read_key(path: &Path) -> Result<Zeroizing<KeyPair>, StateError> {
     key.map_err(|error| StateError::File { path: path.to_owned(), why: error.to_string() })
 }
 
-/// Makes a directory, if need be, that nobody else can look into.
+/// Makes a directory if there is none, and sets its mode to 0700.
 pub(super) fn private_directory(path: &Path) -> Result<(), StateError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(io_error("making directory", path))?;
@@ -160,7 +162,7 @@ pub(super) fn private_directory(path: &Path) -> Result<(), StateError> {
     fs::set_permissions(path, mode).map_err(io_error("restricting", path))
 }
 
-/// The same inside the state directory.
+/// As [`private_directory`], for a folder inside the state directory: it gets the owner of that directory.
 pub(super) fn private_folder(path: &Path) -> Result<(), StateError> {
     private_directory(path)?;
     owned_like_its_folder(path)

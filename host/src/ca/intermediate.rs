@@ -1,5 +1,5 @@
-//! The certificates and keys that sign for the root: the current one, and those that it took the place of, which go on
-//! signing the lists of what they had issued and was revoked (RFC 5280 §5).
+//! Intermediate CAs and their keys: the current one, and the retired ones, which go on signing the CRLs of their own
+//! certificates (RFC 5280 §5). Never uses the root's key for anything but an intermediate's certificate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ use super::files::{io_error, read_certificate, read_key, write, write_key};
 use super::{StateError, Validity};
 use crate::x509::{self, Body, Revoked, X509Error};
 
-/// What a list of revoked certificates is good for. It is made anew each hour, and after a revocation.
+/// Validity of a CRL. A new one is made each hour, and after a revocation.
 pub const CRL_VALIDITY: Duration = Duration::from_secs(7 * 86_400);
 
-/// A certificate that signs for the root, and its key.
+/// An intermediate CA certificate and its key.
 pub struct Intermediate {
     pub(super) der: Vec<u8>,
     pub(super) name: Name,
@@ -37,7 +37,7 @@ pub struct Intermediate {
     pub(super) not_after: Timestamp,
 }
 
-/// What makes another one.
+/// Name and key of the CA that signs a new intermediate.
 pub(super) struct Signer<'a> {
     pub(super) name: &'a Name,
     pub(super) key: &'a KeyPair,
@@ -59,7 +59,7 @@ impl Intermediate {
         Ok(Intermediate { der, name: parsed.tbs_certificate.subject, key_id, key, not_before, not_after })
     }
 
-    /// All of them.
+    /// All intermediates whose certificate is kept, oldest first.
     pub(super) fn all(dir: &Path) -> Result<Vec<Intermediate>, StateError> {
         let folder = dir.join(FOLDER);
         let mut found = Vec::new();
@@ -74,7 +74,8 @@ impl Intermediate {
         Ok(found)
     }
 
-    /// Makes key and certificate. The key's file is there then; whoever makes it the current one keeps the certificate.
+    /// Makes key and certificate, and writes the key's file. The caller writes the certificate (`keep`) when the
+    /// intermediate becomes the current one.
     pub(super) fn make(
         dir: &Path,
         name: &str,
@@ -92,12 +93,12 @@ impl Intermediate {
             spki: spki.clone(),
         };
         let der = x509::sign(body, root.name, root.key)?;
-        // Key first: a certificate without its key stops everything.
+        // The key first: the CA cannot be opened with a certificate whose key is missing.
         write_key(&files(dir, &x509::key_id(&spki)?).0, &key)?;
         Ok(der)
     }
 
-    /// Puts its certificate beside its key, where it stays when another one takes its place.
+    /// Writes the certificate beside its key. It stays there after a rotation.
     pub(super) fn keep(&self, dir: &Path) -> Result<(), StateError> {
         let path = files(dir, &self.key_id).1;
         if path.exists() {
@@ -134,17 +135,17 @@ impl Intermediate {
         self.not_after
     }
 
-    /// The list of what it has issued and was revoked, DER.
+    /// The CRL of this intermediate: its certificates that were revoked. DER.
     pub fn crl(&self, number: u64, revoked: &[Revoked], now: Timestamp) -> Result<Vec<u8>, StateError> {
         let validity = (now, now.plus(CRL_VALIDITY));
         Ok(x509::sign_crl(number, revoked, validity, (&self.name, &self.key_id), &self.key)?)
     }
 }
 
-/// Where all of them are kept.
+/// The folder of all intermediates, in the state directory.
 pub(super) const FOLDER: &str = "intermediates";
 
-/// Key and certificate.
+/// Paths of key and certificate.
 fn files(dir: &Path, key_id: &OctetString) -> (PathBuf, PathBuf) {
     let stem = dir.join(FOLDER).join(hex::encode(key_id.as_bytes()));
     (stem.with_extension("key"), stem.with_extension("pem"))

@@ -1,4 +1,5 @@
-//! Who runs a command, for the audit log. Whoever is root can say what they like here: it is for honest administrators.
+//! Who runs a command, for the audit log. Proves nothing: root can change both login uid and SUDO_USER. It helps honest
+//! administrators.
 
 use std::fs;
 
@@ -15,7 +16,7 @@ pub(super) fn name() -> String {
     described(getuid().as_raw(), login, sudo.as_deref(), &users)
 }
 
-/// `(uid_t) -1`: nobody has logged in, as in a service (proc_pid_loginuid(5)).
+/// `(uid_t) -1`: no login, as in a service (proc_pid_loginuid(5)).
 const UNSET: u32 = u32::MAX;
 
 fn described(uid: u32, login: Option<u32>, sudo: Option<&str>, users: &str) -> String {

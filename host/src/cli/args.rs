@@ -1,4 +1,4 @@
-//! The arguments of `imprint-host`, as clap reads them. Does nothing with them.
+//! The arguments of `imprint-host`, as clap parses them. Runs no command.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -268,7 +268,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     record::duration(text).ok_or_else(|| "want a duration like 24h, 30m or 7d".to_owned())
 }
 
-/// A wait is counted from now on, which must not leave the range of the clock; nobody waits for longer.
+/// The longest wait that is accepted: now plus the wait must stay in the range of the clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 86_400);
 
 fn wait(text: &str) -> Result<Duration, String> {
@@ -293,7 +293,7 @@ mod tests {
 
     use super::*;
 
-    /// imprint-host(1) has every command, with its options behind it, and no other.
+    /// imprint-host(1) describes every command with its options, and no other command.
     #[test]
     fn the_manual_has_every_command_and_option() {
         let page = include_str!("../../../man/imprint-host.1");

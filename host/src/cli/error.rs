@@ -1,4 +1,4 @@
-//! Why a command failed, in words.
+//! Why a command failed: the errors of all commands and their messages. Prints nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,58 +12,58 @@ use crate::{cpio, enrol, iso, state, vfat};
 /// Why a command failed.
 #[derive(Debug)]
 pub enum CliError {
-    /// Something with the state.
+    /// The state directory, the CA, the store or a record.
     State(state::Error),
-    /// A record cannot be read.
+    /// A file that the command was given cannot be read.
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// What was made cannot go where it should.
+    /// The output file or drive (`-o`) cannot be written.
     Write(OutputError),
-    /// Secrets for a screen.
+    /// A secret binary payload would go to a terminal.
     Terminal,
-    /// Name and token of a payload that is to have no token.
+    /// `--as userpass` with `--credentials`: such a payload has no token.
     NoToken,
-    /// Standard output.
+    /// Standard output cannot be written.
     Output(io::Error),
-    /// The image.
+    /// The payload does not fit into an ISO image.
     Iso(iso::TooLong),
     /// The payload does not fit into a FAT image.
     Vfat(vfat::TooLong),
-    /// The archive.
+    /// The payload does not fit into a cpio archive.
     Cpio(cpio::TooLong),
-    /// The server.
+    /// The server, or the runtime of `serve` or `inject`, cannot start.
     Serve(ServeError),
-    /// A request that waits.
+    /// `approve` or `deny` found no such request, or could not store the decision.
     Decide(enrol::Decided),
-    /// Certificates that are to be revoked.
+    /// `revoke` found no such certificate, or could not store the revocation.
     Revoke(enrol::RevokeError),
-    /// A file of lines is none.
+    /// The file of `--lines` is invalid.
     Lines(RecordError),
-    /// A storm did not begin.
+    /// A storm did not start.
     Load(LoadError),
-    /// A storm left nodes without a certificate, or with two.
+    /// After a storm some nodes have no certificate, or more than one.
     Stormed {
-        /// How many without.
+        /// Nodes without a certificate.
         failed: usize,
-        /// How many with more than one.
+        /// Nodes with more than one certificate.
         doubled: usize,
     },
-    /// The folder for what comes on many lines.
+    /// The folder for console logs (`--log` with `--lines`) cannot be made.
     LogFolder {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why there is none.
+        /// Why not.
         source: io::Error,
     },
-    /// Not every node has its certificate.
+    /// `inject` failed for some nodes.
     Injected {
-        /// How many have not.
+        /// Nodes that failed.
         failed: usize,
-        /// Of how many.
+        /// All nodes.
         of: usize,
     },
 }

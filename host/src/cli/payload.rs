@@ -1,4 +1,5 @@
-//! `imprint-host payload`: where it goes, in which form, and what is said of it. What is in it, `compose` decides.
+//! `imprint-host payload`: the form of a payload, where it is written, and what the user is told. Never decides what is in
+//! the payload; `compose` does.
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -15,21 +16,21 @@ use crate::compose::{self, Medium, Options};
 use crate::output::{Output, OutputError};
 use crate::{cpio, iso, vfat};
 
-/// What the rest of a kernel command line needs; with less than this left there is a warning.
+/// Bytes that the rest of a kernel command line needs. With fewer bytes left, the command warns.
 const CMDLINE_ROOM: usize = 256;
 
 pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
     if arguments.credentials && arguments.form == Form::Userpass {
         return Err(CliError::NoToken);
     }
-    // What is text is there for a person to copy.
+    // Text forms may go to a terminal: a person copies them from there.
     let for_people = matches!(arguments.form, Form::Cmdline | Form::Text | Form::Userpass);
     if arguments.output.is_none() && !for_people && io::stdout().is_terminal() {
         return Err(CliError::Terminal);
     }
     let options = Options {
         expires: arguments.expires,
-        // A seed is always worth mixing in, and on a disk its bytes cost nothing.
+        // Media with enough space always get a seed: mixing it in never harms.
         seed: arguments.seed || matches!(arguments.form, Form::Cpio | Form::Iso | Form::Vfat) && !arguments.no_seed,
         single_boot: arguments.single_boot,
         keep: arguments.keep,
@@ -60,7 +61,7 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     };
     let (Some(path), Some(staged)) = (&arguments.output, staged) else {
         say::raw(&bytes)?;
-        // Standard output has the payload alone. Who sits there should know all the same.
+        // Standard output holds the payload alone, so the note goes to standard error, if that is a terminal.
         if !(voided.is_empty() && ended.is_empty()) && io::stderr().is_terminal() {
             say::note(&format!("payload {id} for {node}, expires {}{voided}{ended}", made.expiry));
         }
@@ -81,7 +82,7 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     ))
 }
 
-/// Where `-o` says, if that may be written to.
+/// Opens the destination of `-o`. An error if it must not be written to.
 fn destination(arguments: &PayloadArgs, for_people: bool) -> Result<Option<Output>, CliError> {
     let Some(path) = &arguments.output else { return Ok(None) };
     if let Some(overwrite) = arguments.overwrite.as_ref().filter(|overwrite| *overwrite != path) {
@@ -110,7 +111,7 @@ fn destination(arguments: &PayloadArgs, for_people: bool) -> Result<Option<Outpu
     }
 }
 
-/// Whether somebody at the terminal gives up what a drive holds: by typing its name, twice.
+/// Asks at the terminal whether a drive's contents may be lost. Yes is to type the drive's name twice.
 fn given_up(path: &Path, bytes: u64, holds: &str) -> bool {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return false;
@@ -124,7 +125,7 @@ fn given_up(path: &Path, bytes: u64, holds: &str) -> bool {
     })
 }
 
-/// A payload as it is written.
+/// The payload in the form that is written.
 fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<u8>>, CliError> {
     Ok(match form {
         Form::Cbor => Zeroizing::new(payload.to_vec()),

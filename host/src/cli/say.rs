@@ -1,6 +1,6 @@
-//! What the commands say: answers on standard output, notes and questions on standard error. Together with `main`, `serve`'s
-//! log and `inject`'s events this is all that the program writes to people, and all of it is made printable: whoever a subject,
-//! a file name or a record came from, it drives no terminal and is no line of its own.
+//! Output of the commands: answers on standard output, notes and questions on standard error. The program's only other
+//! output is the error in `main`, `serve`'s log and `inject`'s events. All output is made printable: a subject, file name
+//! or record never controls the terminal or adds a line.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Cli, CliError};
 
-/// An answer for people, of any number of lines. What came from outside in it is on one line already.
+/// An answer for people, of any number of lines. Callers pass values from outside through `line` first.
 pub(super) fn text(text: &str) -> Result<(), CliError> {
     answer(page(text).as_bytes())
 }
@@ -20,22 +20,22 @@ pub(super) fn json(value: &Value) -> Result<(), CliError> {
     answer(format!("{}\n", crate::json::line(value)).as_bytes())
 }
 
-/// The one or the other.
+/// With --json the value, otherwise the words.
 pub(super) fn either(cli: &Cli, value: &Value, words: &str) -> Result<(), CliError> {
     if cli.json { json(value) } else { text(words) }
 }
 
-/// What is no text for people: a payload, a script. All of it has to arrive.
+/// Bytes for programs: a payload, a script. A reader that stops early is an error.
 pub(super) fn raw(bytes: &[u8]) -> Result<(), CliError> {
     io::stdout().lock().write_all(bytes).map_err(CliError::Output)
 }
 
-/// One line on standard error. Nobody has to take it.
+/// One line on standard error. A failed write is ignored.
 pub(super) fn note(words: &str) {
     let _ = writeln!(io::stderr(), "imprint-host: {}", line(words));
 }
 
-/// The same, about something that is not as it should be.
+/// A warning on standard error.
 pub(super) fn warn(words: fmt::Arguments<'_>) {
     note(&format!("warning: {words}"));
 }
@@ -47,7 +47,7 @@ pub(super) fn ask(words: &str) {
 
 fn answer(bytes: &[u8]) -> Result<(), CliError> {
     match io::stdout().lock().write_all(bytes) {
-        // Whoever read us has seen enough: `imprint-host log | head`.
+        // The reader has closed the pipe, as in `imprint-host log | head`: not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(CliError::Output),
     }

@@ -1,4 +1,4 @@
-//! `imprint-host show`: what a site is, for whoever builds its images and configures its nodes. Reads only.
+//! `imprint-host show`: the site's URLs, site pin and CA, for people who build images and configure nodes. Changes nothing.
 
 use std::fmt::Write as _;
 

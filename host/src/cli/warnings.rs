@@ -1,4 +1,5 @@
-//! Warnings, what is waited for, and what is said about passwords that others can read. Refuses nothing.
+//! Warnings on standard error: about duplicate records, about waiting for another command, and about passwords that other
+//! users can read. Refuses nothing.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -9,17 +10,16 @@ use crate::inject::Job;
 use crate::inject::command::{Script, Shows};
 use crate::state::Warning;
 
-/// Of what stands twice so many of each kind are told one by one: a table of thousands of nodes that share an address has
-/// thousands.
+/// At most this many duplicates of each kind are printed. A table of thousands of nodes that share an address has thousands.
 const EACH: usize = 5;
 
-/// About records that were added.
+/// Warnings about records that were added.
 pub(super) fn of_records(warnings: &[Warning]) {
     let mut told: BTreeMap<&str, usize> = BTreeMap::new();
     for warning in warnings {
         let count = told.entry(warning.word()).or_default();
         *count = count.saturating_add(1);
-        // What has to be done for one node is told for each.
+        // A warning that is about one node alone is always printed.
         if warning.other().is_none() || *count <= EACH {
             warn(format_args!("{warning}"));
         }
@@ -30,13 +30,14 @@ pub(super) fn of_records(warnings: &[Warning]) {
     }
 }
 
-/// About another command that has its turn. It may have been stopped, and its turn last.
+/// Says that this command waits for another command's lock. The wait may be long: a command that was stopped (SIGSTOP)
+/// keeps its lock.
 pub(super) fn waits(dir: &Path) {
     let words = "waiting for another command that changes or copies the files in";
     note(&format!("{words} {}; lslocks shows which", dir.display()));
 }
 
-/// About commands that are arguments of this program.
+/// Warnings about passwords in `--line` and `--power`.
 pub(super) fn of_words(line: Option<&Script>, power: Option<&Script>) {
     for (option, script) in [("--line", line), ("--power", power)] {
         if let Some(Shows::Variable(what) | Shows::Argument(what)) = script.and_then(Script::shows) {
@@ -48,11 +49,11 @@ pub(super) fn of_words(line: Option<&Script>, power: Option<&Script>) {
     }
 }
 
-/// About a file of lines.
+/// Warnings about passwords in the file of `--lines`.
 pub(super) fn of_file(path: &Path, jobs: &[Job]) {
     let scripts = || jobs.iter().flat_map(|job| job.line.script().into_iter().chain(job.power.as_ref()));
     let holds = scripts().any(|script| script.has_variables() || script.shows().is_some());
-    // What comes through a pipe is nobody else's.
+    // Other users cannot read a pipe.
     let others =
         std::fs::metadata(path).is_ok_and(|file| !file.file_type().is_fifo() && file.permissions().mode() & 0o044 != 0);
     if holds && others {

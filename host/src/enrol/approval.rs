@@ -1,5 +1,5 @@
-//! Requests that wait for an administrator: a right token that another key has used. The node shows the code of its key
-//! on its console and asks again; whoever compares the code approves it.
+//! Requests that wait for an administrator: the token is right, but another key has used it already. The node shows its
+//! key's code on its console and asks again; the administrator compares the code and approves. Signs nothing.
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use crate::csr::Csr;
 use crate::origin;
 use crate::store::{Changes, Event, PayloadRow, RequestRow, Store, StoreError, Verdict};
 
-/// The most keys that wait with one payload. A node that boots again and again makes a new one each time.
+/// The most keys that wait with one payload. A node in a boot loop makes a new key at each boot.
 const MOST: usize = 8;
 
-/// A node that waits asks every few seconds. One that has been silent for so long gives its place to another key.
+/// A waiting node asks every few seconds. A key that was silent for this long loses its place to another key.
 const SILENT: Duration = Duration::from_secs(60);
 
-/// When a node last asked is noted no more often than this.
+/// The time of a node's last request is stored at most this often.
 const NOTED: Duration = Duration::from_secs(10);
 
-/// So long after a denial no other key takes a place with the same payload.
+/// For this long after a denial, no new key can wait with the same payload.
 const BARRED: Duration = Duration::from_secs(3600);
 
-/// Where a request stands.
+/// The state of a request.
 pub(super) enum Standing {
-    /// It may be signed, this once.
+    /// An administrator approved it. It may be signed once.
     Approved,
     /// Nobody has decided yet.
     Pending {
-        /// Whether it has come for the first time.
+        /// Whether this is its first arrival.
         first: bool,
     },
-    /// Others wait, and have as much of a right to.
+    /// All places are taken by other keys.
     Crowded {
-        /// How many.
+        /// How many keys wait.
         waiting: usize,
         /// When to ask again.
         after: Duration,
     },
 }
 
-/// A request came that has to be approved.
+/// Records a request that has to be approved, and answers with its state.
 pub(super) fn asked(
     changes: &Changes<'_>,
     node: &str,
@@ -95,19 +95,19 @@ pub(super) fn asked(
     Ok(Standing::Pending { first: known.is_none() })
 }
 
-/// Where another key may wait.
+/// The place for a key that would wait.
 #[derive(PartialEq, Eq, Debug)]
 enum Place<'a> {
-    /// There is room.
+    /// A place is free.
     Free,
-    /// In the place of this one. If it still waits, it comes again and is listed again.
+    /// Replaces this request. If its node still waits, it asks again and is listed again.
     Of(&'a RequestRow),
-    /// Nowhere.
+    /// No place.
     None,
 }
 
-/// Places are shared out by address: whoever fills them all from one gives one up to each other address that comes, so
-/// that the node is listed. Within one address a key that has gone silent gives way.
+/// Shares the places out by address. An address that fills all places loses one to each other address that asks, so that an
+/// attacker cannot keep the real node off the list. Within one address, a silent key loses its place.
 fn place<'a>(waiting: &[&'a RequestRow], peer: &str, now: Timestamp) -> Place<'a> {
     if waiting.len() < MOST {
         return Place::Free;
@@ -120,32 +120,32 @@ fn place<'a>(waiting: &[&'a RequestRow], peer: &str, now: Timestamp) -> Place<'a
     if gives_way { Place::Of(longest_silent) } else { Place::None }
 }
 
-/// Whether an administrator has said no to this key.
+/// Whether an administrator has denied this key.
 pub(super) fn is_denied(changes: &Changes<'_>, node: &str, csr: &Csr, now: Timestamp) -> Result<bool, StoreError> {
     let requests = changes.requests(node, now)?;
     Ok(requests.iter().any(|row| row.spki_hash == csr.spki_hash() && row.verdict == Some(Verdict::Denied)))
 }
 
-/// Why nothing was decided.
+/// Why `approve` or `deny` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Decided {
-    /// No request of that node with that key waits.
+    /// No request of this node with this key waits.
     #[error("{}", not_waiting(.node, .code.as_deref(), .waiting))]
     NotWaiting {
         /// The node.
         node: String,
-        /// The code that was given; `None`: any.
+        /// The code that was given; `None`: any key.
         code: Option<String>,
-        /// What does wait: codes.
+        /// Codes of the keys that wait.
         waiting: Vec<String>,
     },
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Approves the one request of `node` with the key `code`: it is signed when the node asks again. What else waits under
-/// that name is denied, and what was approved before and has not come for its certificate, for a node has one key.
+/// Approves the request of `node` with the key `code`: it is signed when the node asks again. A node has one key, so all
+/// its other open requests are denied: those that wait, and those that were approved and not signed yet.
 pub fn approve(store: &mut Store, node: &str, code: &str, now: Timestamp) -> Result<RequestRow, Decided> {
     let changes = store.changes()?;
     let open = changes.open_requests(node, now)?;
@@ -162,8 +162,8 @@ pub fn approve(store: &mut Store, node: &str, code: &str, now: Timestamp) -> Res
     Ok(approved.clone())
 }
 
-/// Denies all that waits under the name of `node`, and what was approved and has not come for its certificate. Other keys
-/// do not take the places at once.
+/// Denies all open requests of `node`: those that wait, and those that were approved and not signed yet. For an hour, no
+/// other keys can take their places.
 pub fn deny(store: &mut Store, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, Decided> {
     let changes = store.changes()?;
     let open = changes.open_requests(node, now)?;
@@ -180,7 +180,7 @@ pub fn deny(store: &mut Store, node: &str, now: Timestamp) -> Result<Vec<Request
     Ok(open)
 }
 
-/// Denies what is open of one key, or of all. How many there were.
+/// Denies the open requests of one key, or of all keys. The answer: how many there were.
 pub(super) fn deny_of_key(
     changes: &Changes<'_>,
     node: &str,
@@ -195,7 +195,8 @@ pub(super) fn deny_of_key(
     Ok(open.len())
 }
 
-/// `peer` in the log is the node that asked; who decided stands beside it.
+/// Stores the verdict and a line in the audit log. The line's `peer` is the node's address; its `actor` is the
+/// administrator.
 fn settle(changes: &Changes<'_>, row: &RequestRow, verdict: Verdict, now: Timestamp) -> Result<(), StoreError> {
     changes.decide(row, verdict)?;
     let event = match verdict {
@@ -206,7 +207,7 @@ fn settle(changes: &Changes<'_>, row: &RequestRow, verdict: Verdict, now: Timest
     changes.audit(&Event { event, node: Some(&row.node), peer: Some(&row.peer), detail: &detail }, now)
 }
 
-/// A code as people copy it: any case, with or without hyphens, O for 0, I and L for 1 (Crockford's base32).
+/// Normalises a code that a person typed: any case, with or without hyphens, O for 0, I and L for 1 (Crockford's base32).
 pub(super) fn plain(code: &str) -> String {
     let letters = code.chars().filter(|c| *c != '-' && !c.is_whitespace()).map(|c| c.to_ascii_uppercase());
     letters
@@ -238,7 +239,7 @@ mod tests {
         RequestRow { node, payload, spki_hash, key_code, why, peer, first_at: at, last_at: at, verdict: None }
     }
 
-    /// Who fills all places keeps out neither another address nor, once it is silent, its own.
+    /// Attack: one address fills all places. Other addresses still get one; so does its own address once a key is silent.
     #[test]
     fn places_are_shared_out_by_address() {
         let now = Timestamp::from_secs(1000);
@@ -248,7 +249,7 @@ mod tests {
         assert_eq!(place(&all, "2001:db8::2", now), Place::None, "the same network");
         assert_eq!(place(&all, "2001:db8:0:1::2", now), Place::Of(&rows[0]));
         assert_eq!(place(&all, "2001:db8::2", Timestamp::from_secs(1050)), Place::Of(&rows[0]), "silent for a minute");
-        // As many addresses as places: each that comes is listed nevertheless.
+        // As many addresses as places: a new address is still listed.
         let rows: Vec<RequestRow> = (0..8).map(|number| row(&format!("192.0.2.{number}"), number, 990)).collect();
         let all: Vec<&RequestRow> = rows.iter().collect();
         assert_eq!(place(&all, "192.0.2.99", now), Place::Of(&rows[0]));

@@ -1,5 +1,5 @@
-//! What a CSR should be for, when somebody asks before making one (RFC 7030 §4.5). It reads: no token is used up, and
-//! nothing is booked.
+//! The type of key that a CSR should have, for clients that ask before they make one (RFC 7030 §4.5). Reads only: uses up
+//! no token and stores nothing.
 
 use imprint::payload::KeyType;
 
@@ -7,8 +7,8 @@ use super::first::payload_of;
 use super::{Credentials, Desk, EnrolError, Refusal, Stop, revocation};
 use crate::record::Entitlement;
 
-/// The type of key that the record says, for whoever has shown a right token or a certificate of ours; the default type
-/// for everybody else. Credentials that are wrong are refused: whoever has them should hear of it before making a key.
+/// The record's type of key, for a client with a right token or a certificate of this CA. Clients without credentials get
+/// the default type. Wrong credentials are refused, so that the client learns this before it makes a key.
 pub fn key_wanted(
     desk: &Desk<'_>,
     credentials: Option<&Credentials>,

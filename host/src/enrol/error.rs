@@ -1,4 +1,4 @@
-//! Why a request gets no certificate, and why it gets no answer, in words.
+//! Why a request is refused, and why deciding it failed: errors and their messages. Decides nothing.
 
 use imprint::time::Timestamp;
 
@@ -9,47 +9,47 @@ use crate::record::RecordError;
 use crate::store::StoreError;
 use crate::x509::CrlReason;
 
-/// Why not. Its text goes to the node's console, so it tells no more than the sender knows.
+/// Why a request is refused. The text goes to the node's console, so it must tell the sender nothing new.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The CSR itself.
+    /// The CSR is invalid or differs from the record.
     #[error("{0}")]
     Csr(CsrError),
-    /// No such node, or a token that was never made for it: which one only the log says.
+    /// No such node, or a token that was never made for it. Only the log says which of the two.
     #[error("no payload was made with this name and token; make one with imprint-host payload")]
     Unknown {
-        /// For the log.
+        /// Only for the log.
         node_exists: bool,
     },
     /// Another payload has taken the place of this one.
     #[error("another payload took the place of this one at {0}; use that one")]
     Void(Timestamp),
-    /// An administrator revoked it with the node's certificates.
+    /// An administrator revoked this payload together with the node's certificates.
     #[error("an administrator revoked this payload at {0}; make another with imprint-host payload")]
     Withdrawn(Timestamp),
     /// The payload has expired.
     #[error("payload expired at {expiry}, it is {now}; make another with imprint-host payload")]
     Expired {
-        /// When.
+        /// When it expired.
         expiry: Timestamp,
         /// The server's clock.
         now: Timestamp,
     },
-    /// An administrator denied it.
+    /// An administrator denied this key.
     #[error("an administrator denied this key; make another payload")]
     Denied,
-    /// The certificate of this key was revoked; a key gets no other one.
+    /// The certificate of this key was revoked. A revoked key never gets another certificate.
     #[error("{}", revoked(*.at, *.reason))]
     Revoked {
-        /// When.
+        /// When it was revoked.
         at: Timestamp,
-        /// Why.
+        /// Why it was revoked.
         reason: CrlReason,
     },
-    /// The key has a valid certificate of another node.
+    /// The key has a certificate of another node that is still valid.
     #[error("the key in the CSR has a certificate of another node; make a key of this node's own")]
     KeyOfAnother {
-        /// For the log.
+        /// Only for the log.
         node: String,
     },
     /// The record asks for the EST server's own name.
@@ -61,38 +61,38 @@ pub enum Refusal {
     /// A certificate that was not issued here, or whose node is gone.
     #[error("this server does not know the certificate, or its node is gone; enrol with a new payload")]
     NotOurs,
-    /// A certificate that another one has taken the place of.
+    /// The client certificate was replaced by another one.
     #[error(
         "key {key_code} took the place of this certificate's at {at}, and either the node never got that answer or \
          its key was stolen; enrol with a new payload"
     )]
     Superseded {
-        /// Code of that one's key.
+        /// Code of the other certificate's key.
         key_code: String,
-        /// When.
+        /// When it was replaced.
         at: Timestamp,
     },
-    /// A certificate for other names or another type of key than the record has now.
+    /// The client certificate has other names or another type of key than the record has now.
     #[error("the node's record has other names now than the certificate; enrol with a new payload")]
     Changed,
 }
 
-/// Why there is no answer.
+/// Why a request could not be decided.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The CA.
+    /// The CA failed.
     #[error(transparent)]
     Ca(#[from] StateError),
-    /// The record in the store is not understood any more.
+    /// This version cannot read the stored record.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
 
 impl Refusal {
-    /// Whether name and token are none that belong together.
+    /// Whether the request had a name and token that do not belong together.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Refusal::Unknown { .. })
     }

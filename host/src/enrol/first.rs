@@ -1,4 +1,4 @@
-//! A node's first certificate: who shows the token of a payload asks at the gate. Signs nothing itself.
+//! A node's first certificate: checks the token of a payload, then asks `gate`. Signs nothing itself.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use imprint::digest::sha256;
@@ -11,7 +11,7 @@ use crate::csr::{Csr, CsrError, shown};
 use crate::record::{Entitlement, names_a_server};
 use crate::store::{Budget, CertificateRow, PayloadRow};
 
-/// Decides about a first certificate, and books it.
+/// Decides about a first certificate, and stores the decision.
 pub fn simple_enroll(desk: &Desk<'_>, request: &Request<'_>) -> Result<Decision, EnrolError> {
     let node = request.credentials.map(|credentials| shown(&credentials.name));
     let mut notes = Notes::default();
@@ -27,7 +27,7 @@ fn decide(desk: &Desk<'_>, request: &Request<'_>, notes: &mut Notes) -> Result<A
         return Ok(answer);
     }
     let Some(credentials) = request.credentials else { return Ok(Answer::Unauthorized) };
-    // The token first: nobody without it learns what the record says.
+    // The token first: without it, a refusal must not reveal the record.
     let payload = payload_of(desk, credentials, csr.der())?;
     notes.budget = Budget::Payload(payload.id);
     let Some(node) = desk.entitlement(&payload.node)? else {
@@ -37,9 +37,8 @@ fn decide(desk: &Desk<'_>, request: &Request<'_>, notes: &mut Notes) -> Result<A
     gate::pass(desk, &visit, notes)
 }
 
-/// The same key with the same names has its certificate already: it is sent again, without signature or token, so
-/// that an answer that was lost costs nothing. Whoever asks may be anybody who has seen the CSR: all that there is to be had
-/// is a certificate that is of no use without the key.
+/// If this key has a certificate with these names already, sends the same certificate again, so that a lost answer costs no
+/// signature and no token. The requester may be anybody who has seen the CSR; the certificate is useless without the key.
 fn stored(desk: &Desk<'_>, csr: &Csr, asked: Option<&str>, of_key: &[CertificateRow]) -> Result<Option<Answer>, Stop> {
     for row in of_key {
         if asked.is_some_and(|name| name != row.node) || row.revoked.is_some() || row.not_after <= desk.now {
@@ -55,7 +54,7 @@ fn stored(desk: &Desk<'_>, csr: &Csr, asked: Option<&str>, of_key: &[Certificate
     Ok(None)
 }
 
-/// The payload of the node whose token this is, if it may be used now.
+/// The node's payload with this token, if it is valid now.
 pub(super) fn payload_of(desk: &Desk<'_>, credentials: &Credentials, csr: &[u8]) -> Result<PayloadRow, Stop> {
     let payloads = desk.changes.payloads(&credentials.name)?;
     let found = match &credentials.proof {
@@ -65,7 +64,8 @@ pub(super) fn payload_of(desk: &Desk<'_>, credentials: &Credentials, csr: &[u8])
         }
         Proof::Line { tag, hello } => payloads.iter().position(|row| seal::is_proof(tag, &row.token_hash, hello, csr)),
     };
-    // Newest first. A payload that voids those before it is booked in the same moment; nothing but `revoke` voids one else.
+    // Newest first. A payload voids earlier ones at the time of its own composition; a payload that was voided at any other
+    // time was revoked.
     let voids = |at| payloads.iter().take(found.unwrap_or_default()).any(|newer| newer.composed == at);
     let replaced = found.and_then(|found| payloads.get(found)?.void_at).is_some_and(voids);
     let Some(payload) = found.and_then(|found| payloads.into_iter().nth(found)) else {

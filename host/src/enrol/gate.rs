@@ -1,6 +1,7 @@
-//! The one gate: a first enrolment, a renewal and a request over a line get a certificate here or not at all. Who asks has
-//! shown a token or a certificate by then. What is looked at, in this order: the record, the CSR, the CSR's key, what the
-//! token or the certificate is good for, and how often it brought one; then what ends with it.
+//! The gate: the only place that signs certificates for nodes that ask, by first enrolment, renewal or line. Callers have
+//! checked the token or the client certificate. The gate checks, in this order: the record, the CSR, the CSR's key, what
+//! the token or certificate is valid for, and how many certificates it got this hour. Then it decides which older
+//! certificates end. Never checks a token or a signature itself.
 
 use std::time::Duration;
 
@@ -15,32 +16,31 @@ use crate::record::{Entitlement, names_a_server};
 use crate::store::{CertificateRow, PayloadRow};
 use crate::x509::CrlReason;
 
-/// A certificate that nobody has shown within this time of its signature may never have reached the node's next boot
-/// stage: power may have failed between signature and hand-over.
+/// A certificate younger than this that no client has shown may be lost: power may have failed between signature and
+/// hand-over to the next boot stage.
 const LOST: Duration = Duration::from_secs(15 * 60);
 
-/// So many certificates an hour the token of one payload brings. A node that boots again and again is broken, and may be
-/// anybody.
+/// The most certificates an hour for one payload's token. A node in a boot loop is broken, or is an attacker.
 const OF_PAYLOAD: usize = 20;
-/// So many renewals an hour the address gets that the certificate was sent to: a node that crashes after each signature
+/// The most renewals an hour from the address that the certificate was sent to: a node that crashes after each signature
 /// tries again.
 const OF_HOME: usize = 10;
-/// So many all other addresses get together. The one that the certificate was sent to has its own, whatever others do who
-/// have the same certificate.
+/// The most renewals an hour from all other addresses together. The limits are separate, so that a thief of the certificate
+/// cannot use up the node's renewals.
 const OF_OTHERS: usize = 10;
-/// So many of those one address gets, which leaves turns for a node that is not where its certificate was sent to.
+/// The most renewals an hour from one other address. This leaves some for a node whose address has changed.
 const OF_ADDRESS: usize = 3;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What somebody has shown.
+/// The proof that the requester has shown.
 pub(super) enum Shown<'a> {
-    /// The token of a payload of the node that is good.
+    /// The token of a valid payload of the node.
     Token(&'a PayloadRow),
-    /// A certificate of the node that is valid, and its key.
+    /// A valid certificate of the node, with proof of its key.
     Certificate(&'a CertificateRow),
 }
 
-/// Who asks, and for what.
+/// A request at the gate.
 pub(super) struct Visit<'a> {
     pub(super) node: &'a Entitlement,
     pub(super) csr: &'a Csr,
@@ -50,15 +50,15 @@ pub(super) struct Visit<'a> {
     pub(super) peer: &'a str,
 }
 
-/// What is to happen.
+/// What the gate has decided to do.
 enum Plan<'a> {
-    /// A certificate is signed, and these end.
+    /// Sign a certificate, and end these.
     Sign { because: Because<'a>, end: Vec<CertificateRow> },
-    /// Nothing is.
+    /// Sign nothing, and answer this.
     Say(Answer),
 }
 
-/// Decides, and books it.
+/// Decides about a request, and stores the decision.
 pub(super) fn pass(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Result<Answer, Stop> {
     let Visit { node, csr, shown, peer, .. } = visit;
     if let Shown::Certificate(row) = shown
@@ -93,8 +93,8 @@ pub(super) fn pass(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Res
     desk.issue(node, csr, payload, because, peer)
 }
 
-/// A key that was revoked is revoked everywhere, and a key is one node's. Otherwise revoking it for one node would leave
-/// whoever has it a certificate of another.
+/// Refuses a key that was revoked for any node, and a key of another node. Otherwise the holder of a revoked key could
+/// still have another node's certificate for it.
 fn key_is_free(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Result<(), Stop> {
     let Visit { node, of_key, peer, .. } = visit;
     if let Some((row, (at, reason))) = spoilt(of_key) {
@@ -109,11 +109,11 @@ fn key_is_free(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Result<
     }
 }
 
-/// What shows that a key was revoked. A certificate that gave way to a newer one of the same key and node does not, also
-/// once that one has expired: it was renewed with its key.
+/// The certificate that shows that a key was revoked. Not one that a newer certificate of the same key and node superseded,
+/// even if the newer one has expired: that was a renewal that kept its key.
 fn spoilt(of_key: &[CertificateRow]) -> Option<(&CertificateRow, (Timestamp, CrlReason))> {
     let renewed = |(index, row): (usize, &CertificateRow)| {
-        // Newest first.
+        // `of_key` is sorted newest first.
         let newer = of_key.get(..index).unwrap_or_default();
         newer.iter().any(|newer| newer.node == row.node)
             && row.revoked.is_some_and(|(_, reason)| reason == CrlReason::Superseded)
@@ -134,7 +134,7 @@ fn by_token<'a>(desk: &Desk<'_>, visit: &Visit<'_>, payload: &PayloadRow) -> Res
         }
     }
     let mut end = changes.live_certificates(node.name.as_str(), now)?;
-    // Nothing of the last boot is left, whichever payload it had.
+    // Each boot enrols anew: all earlier certificates end, whichever payload they came from.
     if payload.mode == TokenMode::EachBoot {
         return Ok(Plan::Sign { because: Because::Token, end });
     }
@@ -146,7 +146,7 @@ fn by_token<'a>(desk: &Desk<'_>, visit: &Visit<'_>, payload: &PayloadRow) -> Res
         && is_lost(&last, now)
         && !approval::is_denied(changes, node.name.as_str(), csr, now)?
     {
-        // What got lost ends, and one that is in use stays beside the new one.
+        // The lost certificate ends; one that is in use stays valid beside the new one.
         if end.last().is_some_and(|newest| newest.serial != last.serial) {
             end.pop();
         } else if end.len() > 1 {
@@ -174,8 +174,8 @@ fn by_token<'a>(desk: &Desk<'_>, visit: &Visit<'_>, payload: &PayloadRow) -> Res
     }
 }
 
-/// The newest certificate of a node is renewed, and the one before it as long as its successor may have got lost. Of all
-/// others nothing stays: two are valid at most.
+/// Renews the node's newest certificate; or the one before it, as long as the newest may be lost. All others end, so that
+/// at most two are valid.
 fn by_certificate<'a>(
     desk: &Desk<'_>,
     visit: &Visit<'_>,
@@ -185,17 +185,17 @@ fn by_certificate<'a>(
     let Visit { node, csr, peer, .. } = visit;
     let (changes, now) = (desk.changes, desk.now);
     let mut end = changes.live_certificates(node.name.as_str(), now)?;
-    // It ended since the handshake.
+    // The certificate ended after the handshake.
     let Some(latest) = end.last() else { return Err(Refusal::NotOurs.into()) };
     if latest.serial != row.serial {
         let successor = latest.renews.as_ref() == Some(&row.serial) && latest.seen_at.is_none();
-        // The same request again: its answer again, with no signature.
+        // The same request again: send the same answer, without a new signature.
         if successor && latest.spki_hash == csr.spki_hash() {
             let detail = format!("{} key {}, same certificate again", node.name, latest.key_code);
             return Ok(Plan::Say(Answer::Issued { der: latest.der.clone(), detail }));
         }
         let lost = successor && is_lost(latest, now);
-        // Two keys with one certificate: power may have failed, or it was stolen. Who it is cannot be seen from here.
+        // Two keys have renewed the same certificate: power failed, or it was stolen. The server cannot tell which.
         let detail = format!(
             "key {} asks for another certificate with that of key {}, for which key {} got one at {}: {}; either the \
              node lost that answer, or one of them is somebody else's: compare the code on the node, and revoke the \
@@ -221,8 +221,8 @@ fn by_certificate<'a>(
     Ok(Plan::Sign { because: Because::Renews(&row.serial), end })
 }
 
-/// Whoever has stolen a certificate must not be able to take the node's turn: the address that the certificate was sent to
-/// has turns of its own.
+/// Whether the limits of renewals refuse this one. The address that the certificate was sent to has a limit of its own, so
+/// that a thief cannot use up the node's renewals.
 fn renewed_too_often(desk: &Desk<'_>, node: &str, row: &CertificateRow, peer: &str) -> Result<Option<Answer>, Stop> {
     let (home, here) = (row.peer.as_deref().map(origin::of), origin::of(peer));
     let renewed = desk.changes.renewed_since(node, desk.now.minus(HOUR))?;
@@ -245,16 +245,17 @@ fn renewed_too_often(desk: &Desk<'_>, node: &str, row: &CertificateRow, peer: &s
     Ok(after.map(|after| Answer::Later { after, detail }))
 }
 
-/// Nobody has shown it, and it was signed a short while ago. A clock that was set back makes nothing lost; neither is
-/// one lost whose key an administrator has compared.
+/// Whether a certificate may be lost: it was signed a short while ago and no client has shown it. Never if the clock was
+/// set back since, and never if an administrator approved its key.
 fn is_lost(last: &CertificateRow, now: Timestamp) -> bool {
     let young = last.issued_at <= now && now < last.issued_at.plus(LOST);
     young && last.seen_at.is_none() && last.revoked.is_none() && !last.approved
 }
 
-/// How long until there may be another one, when these were there within the hour, oldest first; `None`: now.
+/// How long until another certificate may be signed. `signed`: times of signature within the last hour, oldest first.
+/// `None`: now.
 fn wait(signed: &[Timestamp], most: usize, now: Timestamp) -> Option<Duration> {
-    // A clock that was ahead is set right: what it dated has no hour of its own.
+    // Times in the future are from before the clock was set back: they do not count.
     let signed: Vec<&Timestamp> = signed.iter().filter(|at| **at <= now).collect();
     let oldest = signed.get(signed.len().checked_sub(most)?)?;
     Some(oldest.plus(HOUR).since(now).clamp(Duration::from_secs(1), HOUR))

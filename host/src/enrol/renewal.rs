@@ -1,4 +1,4 @@
-//! Renewal (RFC 7030 §4.2.2): who shows a certificate in the TLS handshake asks at the gate for its successor. Signs
+//! Renewal (RFC 7030 §4.2.2): finds the client certificate of the TLS handshake, then asks `gate` for its successor. Signs
 //! nothing itself.
 
 use super::gate::{self, Shown, Visit};
@@ -7,7 +7,8 @@ use crate::csr::{Csr, CsrError};
 use crate::store::{Budget, CertificateRow};
 use crate::x509::CrlReason;
 
-/// Decides about a renewal, and books it. TLS has verified path, validity and possession of `certificate`, the client's.
+/// Decides about a renewal, and stores the decision. TLS has verified path, validity and possession of the client's
+/// `certificate`.
 pub fn simple_reenroll(
     desk: &Desk<'_>,
     csr: Result<&Csr, &CsrError>,

@@ -1,5 +1,5 @@
-//! Revocation: by an administrator, or because another certificate took the place of one; and the alarm when what
-//! was revoked is still in use.
+//! Revocation, by an administrator or because a certificate was replaced; and the alarm when a revoked certificate or key
+//! is still in use. Signs nothing.
 
 use der::Decode;
 use imprint::time::Timestamp;
@@ -10,7 +10,7 @@ use crate::csr::Csr;
 use crate::store::{Budget, CertificateRow, Changes, Event, Store, StoreError};
 use crate::x509::CrlReason;
 
-/// Notes that a client has proven in a handshake that it has this certificate. One that was not issued here is no news.
+/// Notes that a client has proven in a TLS handshake that it has this certificate. Ignores certificates of other CAs.
 pub fn shown_in_a_handshake(desk: &Desk<'_>, der: &[u8], peer: &str) -> Result<Option<Alarm>, EnrolError> {
     let Some(row) = certificate(desk.changes, der)? else { return Ok(None) };
     if row.revoked.is_some() {
@@ -27,7 +27,7 @@ pub(super) fn certificate(changes: &Changes<'_>, der: &[u8]) -> Result<Option<Ce
 }
 
 impl Desk<'_> {
-    /// `by` takes the place of `last`, which is revoked.
+    /// Revokes `last`, because the certificate of `by` replaces it.
     pub(super) fn supersede(&self, last: &CertificateRow, by: &Csr, peer: &str) -> Result<(), Stop> {
         Ok(self.ended(last, &by.code().to_string(), peer)?)
     }
@@ -39,8 +39,8 @@ impl Desk<'_> {
         self.changes.audit(&event, self.now)
     }
 
-    /// A client has proven that it has this certificate. The first time, the one that it renews ends: its successor has
-    /// arrived.
+    /// Notes that a client has proven that it has this certificate. At the first time, the certificate that it renews ends:
+    /// the successor has arrived.
     pub(super) fn proven(&self, row: &CertificateRow, peer: &str) -> Result<(), StoreError> {
         if row.seen_at.is_some() {
             return Ok(());
@@ -56,7 +56,8 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// A revoked certificate, or its key, is still in use. What there is to say about it, the first time.
+    /// The alarm for a revoked certificate whose key is still in use. `None` if it is not revoked or the alarm was given
+    /// before.
     pub(super) fn in_use(&self, row: &CertificateRow, peer: &str) -> Result<Option<Alarm>, StoreError> {
         let Some((at, reason)) = row.revoked else { return Ok(None) };
         let (code, name) = (&row.key_code, reason_name(reason));
@@ -65,8 +66,8 @@ impl Desk<'_> {
         let detail = if valid.is_empty() {
             format!("key {code} is in use, but was revoked at {at} ({name}): {question}")
         } else {
-            // A stolen certificate that was renewed and shown ends the node's own: then it is the node that is heard of
-            // here, and the key to revoke is the other one.
+            // A thief who renews a stolen certificate and shows the new one ends the node's own. Then this alarm is about
+            // the node, and the key to revoke is the other one.
             let (valid, node) = (valid.join(", "), &row.node);
             format!(
                 "key {code} is in use, but was revoked at {at} ({name}), and key {valid} is valid now: {question} compare \
@@ -74,7 +75,7 @@ impl Desk<'_> {
                  {node} and make the node another payload"
             )
         };
-        // Whoever shows it has nothing that is good now, and may have any number of them.
+        // The budget limits these: a client without a valid certificate could show any number of revoked ones.
         self.alarm_within(Some(&Budget::Alarm), row, peer, &detail)
     }
 
@@ -89,13 +90,13 @@ impl Desk<'_> {
         Ok(codes)
     }
 
-    /// Somebody has to look at a certificate that is valid. There are so many of those as can be signed.
+    /// An alarm about a valid certificate. No budget: signatures have a limit of their own.
     pub(super) fn alarm(&self, row: &CertificateRow, peer: &str, detail: &str) -> Result<Option<Alarm>, StoreError> {
         self.alarm_within(None, row, peer, detail)
     }
 
-    /// Said once for each certificate, until it is revoked or an administrator has revoked something of the node's. What is
-    /// not in the audit log yet is news until it is.
+    /// Gives an alarm once for each certificate, until the certificate is revoked or the administrator revokes something of
+    /// the node. An alarm that could not be written to the audit log is given again.
     fn alarm_within(
         &self,
         budget: Option<&Budget>,
@@ -121,26 +122,26 @@ impl Desk<'_> {
     }
 }
 
-/// Why nothing was revoked.
+/// Why `revoke` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
-    /// The node has no certificate that is valid, or none of that key.
+    /// The node has no valid certificate, or no valid certificate of this key.
     #[error("{}", nothing(.node, .code.as_deref(), .valid))]
     Nothing {
         /// The node.
         node: String,
-        /// The code that was given; `None`: any.
+        /// The code that was given; `None`: any key.
         code: Option<String>,
         /// Codes of the keys whose certificates are valid.
         valid: Vec<String>,
     },
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Revokes the certificates of a node: those of one key, or all, and then its payloads are void, too. What waits or was
-/// approved and not collected is denied with it: this decision is the later one.
+/// Revokes the certificates of one key of a node, or all its certificates; with all of them its payloads become void. Open
+/// requests are denied as well: the later decision counts.
 pub fn revoke(
     store: &mut Store,
     node: &str,
@@ -168,7 +169,7 @@ pub fn revoke(
         let detail = format!("{void} payloads void: {}", reason_name(reason));
         changes.audit(&Event { event: "revoked", node: Some(node), peer: None, detail: &detail }, now)?;
     }
-    // Whoever has decided has seen the alarms. A stolen certificate whose other key was revoked can be used again.
+    // The administrator has seen the alarms and decided, so later use gives a new alarm.
     changes.rearm(node)?;
     changes.commit()?;
     Ok((meant, void))

@@ -1,33 +1,34 @@
-//! Commands of the operator that the shell runs: lines and power. Their text and their variables may hold passwords, so
-//! neither is ever shown, or an argument of a process that is started here: everybody can read those (proc(5): cmdline).
+//! The operator's shell commands, for lines and power. Their text and variables may hold passwords, so this program never
+//! shows them and never passes them as arguments: every user can read arguments (proc(5): cmdline).
 
 use std::fmt;
 use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-/// A command, and variables that it gets.
+/// A command with its variables.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Script {
     text: Zeroizing<String>,
     variables: Vec<(String, Zeroizing<String>)>,
 }
 
-/// How the words of a command would show a password.
+/// How a command's words would expose a password.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Shows {
-    /// A variable before the command: shown to nobody, unless the text itself is an argument.
+    /// A variable before the command. Exposed only if the command's text itself is an argument of a process.
     Variable(String),
-    /// An argument of the command, which the command itself shows to everybody.
+    /// An argument of the command. Every user can read it while the command runs.
     Argument(String),
 }
 
-/// The shell, and its arguments: the same for every command. The shell reads the command from a variable, which only the
-/// same user can read (proc(5): environ), and takes that out of the environment before anything is started by it.
+/// The shell. Its arguments are the same for every command. It reads the command from a variable, which only the same user
+/// can read (proc(5): environ), and removes the variable before it starts anything.
 pub(super) const SHELL: &str = "/bin/sh";
-/// For a command without a terminal.
+/// Arguments of the shell for a command without a terminal.
 pub(super) const PLAIN: [&str; 2] = ["-c", "eval \"unset IMPRINT_COMMAND\n$IMPRINT_COMMAND\""];
-/// For one that is a line: its terminal is raw before it begins, so that nothing is echoed. Its own settings come on top.
+/// Arguments of the shell for a command that is a line: its terminal is raw from the start, so that nothing is echoed. The
+/// command may change the settings.
 pub(super) const RAW: [&str; 2] =
     ["-c", "eval \"unset IMPRINT_COMMAND\nstty raw -echo 2>/dev/null\n$IMPRINT_COMMAND\""];
 const COMMAND: &str = "IMPRINT_COMMAND";
@@ -45,7 +46,7 @@ impl FromStr for Script {
 }
 
 impl Script {
-    /// Gives it a variable.
+    /// Adds a variable.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if name.is_empty() || !name.bytes().all(is_name) || name.starts_with(|c: char| c.is_ascii_digit()) {
@@ -59,14 +60,13 @@ impl Script {
         Ok(())
     }
 
-    /// What its process has in its environment, beside what this one has.
+    /// The variables that the shell's process gets in addition to this process's environment.
     pub(super) fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         own.chain([(COMMAND, self.text.as_str())])
     }
 
-    /// The name of the program, where that is plain to see: quotes, blanks in values and the like are the shell's to take
-    /// apart, not ours.
+    /// The name of the program, if it is plain. `None` for text with quotes and the like, which only the shell can parse.
     pub(super) fn program(&self) -> Option<&str> {
         let plain = |word: &str, marks: &[u8]| word.bytes().all(|b| b.is_ascii_alphanumeric() || marks.contains(&b));
         let variable = |word: &str| {
@@ -75,13 +75,13 @@ impl Script {
         self.text.split_whitespace().find(|word| !variable(word)).filter(|word| plain(word, b"_-+./~"))
     }
 
-    /// Whether it has variables, which are there for passwords.
+    /// Whether the command has variables of its own. They usually hold passwords.
     pub fn has_variables(&self) -> bool {
         !self.variables.is_empty()
     }
 
-    /// The first password in its words, as far as that can be told from outside the shell. A value that begins with `$`
-    /// is none: the shell finds it elsewhere.
+    /// The first password in the command's words, as far as this program can tell without the shell. A value that begins
+    /// with `$` is not a password: the shell expands it.
     pub fn shows(&self) -> Option<Shows> {
         let words: Vec<&str> = self.text.split_whitespace().collect();
         words.iter().enumerate().find_map(|(index, word)| {
@@ -93,7 +93,7 @@ impl Script {
     }
 }
 
-/// `IPMI_PASSWORD=x`, `--password=x`
+/// Finds `IPMI_PASSWORD=x` and `--password=x`.
 fn assigned(word: &str) -> Option<Shows> {
     let (name, value) = word.split_once('=')?;
     let secret = ["PASS", "SECRET", "TOKEN"].iter().any(|part| name.to_ascii_uppercase().contains(part));
@@ -104,7 +104,7 @@ fn assigned(word: &str) -> Option<Shows> {
     Some(if name.starts_with('-') { Shows::Argument(shown) } else { Shows::Variable(shown) })
 }
 
-/// `https://admin:x@bmc1/` (RFC 3986 §3.2.1)
+/// Finds `https://admin:x@bmc1/` (RFC 3986 §3.2.1).
 fn in_url(word: &str) -> Option<Shows> {
     let (_, rest) = word.split_once("://").filter(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric()))?;
     let (user, host) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
@@ -112,7 +112,8 @@ fn in_url(word: &str) -> Option<Shows> {
     is_literal(password).then(|| Shows::Argument(format!("…@{host}/…")))
 }
 
-/// `-P x`, `-Px`. An option means something else to another program, so its own has to stand before it.
+/// Finds `-P x` and `-Px` of known programs. The program's name has to come before the option, because other programs use
+/// the same option for something else.
 fn optional(before: &[&str], word: &str, next: &str) -> Option<Shows> {
     OPTIONS.iter().find_map(|known| {
         let between = before.iter().rposition(|word| word.ends_with(known.program));
@@ -145,17 +146,17 @@ fn is_literal(value: &str) -> bool {
     !value.is_empty() && !value.starts_with(['$', '`'])
 }
 
-/// An option whose value is a password.
+/// An option of a program whose value is a password.
 struct Known {
     program: &'static str,
     option: &'static str,
-    /// Options of one letter and without a value: they may stand before this one in the same word.
+    /// Options of one letter without a value, which may come before this one in the same word.
     flags: &'static str,
-    /// A name and a colon stand before the password.
+    /// The value is NAME:PASSWORD.
     named: bool,
-    /// Behind its options and their values all words are another program's.
+    /// The words after the options belong to another program.
     first: bool,
-    /// Other options of such a program, with a value in the next word.
+    /// Other options of such a program that have a value in the next word.
     values: &'static [&'static str],
 }
 
@@ -175,7 +176,7 @@ const OPTIONS: [Known; 9] = [
     Known { option: "--proxy-user", ..CURL },
 ];
 
-/// A process cannot be given such a text.
+/// An error for a text with NUL: an environment cannot hold it.
 fn no_nul(text: &str) -> Result<(), String> {
     if text.contains('\0') { Err("it holds a NUL character".to_owned()) } else { Ok(()) }
 }

@@ -1,5 +1,5 @@
-//! A file of lines: which node is behind which line, and what switches it on. TOML, where nothing can be taken for
-//! something else; or the short form of one line of text each, as far as that is plain. Opens nothing.
+//! Reads a file of lines: node, line and power command of each. Either TOML, which is never ambiguous; or a short form with
+//! one line of text each, which refuses ambiguous text. Opens no line.
 
 use crate::record::RecordError;
 use crate::record::fields::{Table, Text, Value};
@@ -8,7 +8,7 @@ use super::Job;
 use super::command::Script;
 use super::transport::LineSpec;
 
-/// Reads the text of the file with this name.
+/// Reads the text of a file. `file` is its name, for errors.
 pub fn jobs(file: &str, text: &str) -> Result<Vec<Job>, RecordError> {
     let places = Text::new(file, text);
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
@@ -23,7 +23,7 @@ pub fn jobs(file: &str, text: &str) -> Result<Vec<Job>, RecordError> {
     Ok(jobs)
 }
 
-/// `[[line]]` with `node`, `line`, `power` and `env`; `[env]` is for all of them.
+/// Reads `[[line]]` tables with `node`, `line`, `power` and `env`; `[env]` applies to all of them.
 fn tables(places: &Text<'_>) -> Result<Vec<Job>, RecordError> {
     let parsed = places.parse()?;
     let mut root = places.root(parsed.get_ref());
@@ -40,7 +40,7 @@ fn tables(places: &Text<'_>) -> Result<Vec<Job>, RecordError> {
         };
         let own = variables(&mut table)?;
         table.finish()?;
-        // Its own come last, and count.
+        // The line's own variables come last, so they win.
         for value in for_all.iter().chain(&own) {
             let (name, text) = (value.name, value.value.string()?);
             let mut scripts: Vec<&mut Script> = power.iter_mut().collect();
@@ -66,7 +66,7 @@ fn variables<'v>(table: &mut Table<'v>) -> Result<Vec<Variable<'v>>, RecordError
     Ok(env.table()?.all().into_iter().map(|(name, value)| Variable { name, value }).collect())
 }
 
-/// `NODE LINE [| POWER COMMAND]` on each line of text; `#` begins a comment.
+/// Reads the short form: `NODE LINE [| POWER COMMAND]` on each line of text; `#` begins a comment.
 fn short(places: &Text<'_>) -> Result<Vec<Job>, RecordError> {
     let mut jobs: Vec<Job> = Vec::new();
     for text in places.text.lines() {
@@ -90,7 +90,7 @@ fn short_job(text: &str) -> Result<Job, String> {
     };
     let line: LineSpec = line.parse()?;
     if line.script().is_some() && rest.contains('|') {
-        // A pipe of the command, or the power command? Taken for the wrong one it switches a machine.
+        // This | may be a pipe of the command or begin the power command. A wrong guess could switch a machine.
         return Err(format!(
             "behind exec: a | may be a pipe or begin the power command; write [[line]] with node = \"{}\", and the \
              commands in quotes: line = '…' and power = '…'. Then the whole file is to have that form",
@@ -119,7 +119,7 @@ mod tests {
         jobs("lines", text).unwrap_err().to_string()
     }
 
-    /// The text of a command, as the shell gets it.
+    /// The command's text that the shell gets.
     fn said(script: &Script) -> String {
         script.environment().last().unwrap().1.to_owned()
     }
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(wrong("a /dev/ttyS1,9600\nb /dev/ttyS1\n"), "lines:2: /dev/ttyS1,115200 is the line of a already");
     }
 
-    /// `conman node1 | tee log` was started without its pipe, and `tee log` was run as what switches the power.
+    /// The accident: `conman node1 | tee log` was started without its pipe, and `tee log` was run as the power command.
     #[test]
     fn a_pipe_that_may_be_a_power_command_is_refused() {
         for line in ["exec:conman node1 | tee log", "exec:a|b", "exec:a || b", "exec:sol 1 | power 1"] {
@@ -150,7 +150,7 @@ mod tests {
                         and the commands in quotes: line = '…' and power = '…'. Then the whole file is to have that form";
             assert_eq!(wrong(&format!("a unix:x\nb {line}\n")), want);
         }
-        // Nothing but a command has pipes.
+        // Lines that are not commands have no pipes.
         let found = jobs("lines", "a unix:/run/x | echo on | nc pdu 23\n").unwrap();
         assert_eq!(found[0].power.as_ref().map(said).as_deref(), Some("echo on | nc pdu 23"));
     }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!((found.len(), found[1].line.to_string()), (2, "/dev/ttyS1,9600".to_owned()));
         let LineSpec::Exec(line) = &found[0].line else { panic!("a command") };
         for (script, command) in [(line, "sol a | tee log"), (found[0].power.as_ref().unwrap(), "on a | tee log")] {
-            // The later of two counts (std::process::Command::env).
+            // The later of two values wins (std::process::Command::env).
             let all: Vec<_> = script.environment().collect();
             let want =
                 [("IPMI_PASSWORD", "for all"), ("LANG", "C"), ("IPMI_PASSWORD", "own"), ("IMPRINT_COMMAND", command)];

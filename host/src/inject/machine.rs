@@ -1,10 +1,11 @@
-//! Whether HELLO is of the machine that a record names. Guards against mix-ups; anybody can say anything in HELLO.
+//! Checks that a HELLO is from the machine that the record names. Guards against swapped cables only, never against an
+//! attacker: a HELLO is not authenticated.
 
 use imprint::line::Hello;
 use imprint::line::frame::cut_serial;
 use imprint::payload::Binding;
 
-/// Compares what both say; the error names the first difference.
+/// Compares binding and HELLO; the error names the first difference.
 pub(super) fn is_named(binding: Option<&Binding>, hello: &Hello) -> Result<(), String> {
     let Some(binding) = binding else { return Ok(()) };
     let other = |what: &str, want: String, have: String| {
@@ -22,7 +23,7 @@ pub(super) fn is_named(binding: Option<&Binding>, hello: &Hello) -> Result<(), S
         let have = hello.serial.as_ref().map_or("none".to_owned(), |have| format!("\"{have}\""));
         return other("serial number", format!("\"{want}\""), have);
     }
-    // A driver may not be there yet when HELLO is said; the node itself looks again.
+    // A HELLO may lack a hardware address whose driver is not loaded yet. The node checks its binding again itself.
     let known = |mac: &Vec<u8>| binding.macs.iter().any(|want| want.as_bytes() == mac.as_slice());
     if !binding.macs.is_empty() && !hello.macs.is_empty() && !hello.macs.iter().any(known) {
         let want: Vec<String> = binding.macs.iter().map(ToString::to_string).collect();
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(check("CZ1234", None), other("none"));
     }
 
-    /// HELLO has 32 characters of it.
+    /// A HELLO has at most 32 characters of the serial number.
     #[test]
     fn a_serial_number_that_is_too_long_for_hello_is_compared_as_far_as_that_goes() {
         let want = "CN0H1234701632AB00CDA02X1234567890";

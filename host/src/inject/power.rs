@@ -1,5 +1,5 @@
-//! What switches a node on: when it is a node's turn, and the command, which is run to its end, ended when it has none, and
-//! quoted when it fails.
+//! Switches nodes on: waits for a node's turn, and runs the power command. Kills the command at its time limit, and quotes
+//! its output when it fails. Never shows the command itself.
 
 use std::fmt;
 use std::fs::File;
@@ -19,24 +19,24 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::command::{PLAIN, SHELL, Script};
 use super::words::shown;
 
-/// So much of what it says is quoted.
+/// The most bytes of the command's output that are quoted.
 const SAID: u16 = 2000;
 
-/// How many nodes may be switched on, and how fast: a rack that starts at once trips its fuse, and its nodes crowd
-/// whatever they all ask at that moment.
+/// How many nodes are switched on, and how fast. A rack that starts all at once trips its fuse, and its nodes overload the
+/// servers that they all ask.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pace {
-    /// From one node to the next, at least.
+    /// The least time from one node to the next.
     pub every: Duration,
-    /// So many commands run at the same time, at most.
+    /// The most commands that run at the same time.
     pub at_once: usize,
 }
 
-/// Turns in the order in which they were asked for.
+/// Hands out turns in the order of the requests.
 pub(super) struct Turns {
     pace: Pace,
     free: Semaphore,
-    /// When the next one may begin.
+    /// When the next turn may begin.
     next: Mutex<Option<Instant>>,
 }
 
@@ -45,7 +45,7 @@ impl Turns {
         Turns { pace, free: Semaphore::new(pace.at_once.clamp(1, Semaphore::MAX_PERMITS)), next: Mutex::new(None) }
     }
 
-    /// Waits for a turn, which lasts until it is dropped. One that is given up while it waits costs the others nothing.
+    /// Waits for a turn. The turn lasts until it is dropped. A caller that stops waiting does not delay the others.
     pub(super) async fn turn(&self) -> Turn<'_> {
         let free = self.free.acquire().await.ok();
         let mut next = self.next.lock().await;
@@ -61,9 +61,9 @@ impl Turns {
     }
 }
 
-/// A node may be switched on now.
+/// The right to switch a node on now.
 pub(super) struct Turn<'a> {
-    /// It is never closed, so there is one.
+    /// Always `Some`: the semaphore is never closed.
     _free: Option<SemaphorePermit<'a>>,
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Pace {
     }
 }
 
-/// Runs it. What it leaves running, like a machine in the background, is not waited for.
+/// Runs the command. Does not wait for processes that it leaves running, like a virtual machine.
 pub(super) async fn switch(command: &Script, limit: Duration) -> Result<(), String> {
     let broken = |error: io::Error| format!("--power: {error}");
     let (mut child, output) = start(command).map_err(broken)?;
@@ -87,7 +87,7 @@ pub(super) async fn switch(command: &Script, limit: Duration) -> Result<(), Stri
         Ok(Ok(status)) => Err(format!("--power ended with {status}: {}", said(&output))),
         Ok(Err(error)) => Err(broken(error)),
         Err(_) => {
-            // It was not waited for yet, so nobody else has its number.
+            // The child was not waited for yet, so its process ID was not reused.
             if let Some(group) = group {
                 let _ = killpg(group, Signal::SIGKILL);
             }
@@ -100,11 +100,11 @@ pub(super) async fn switch(command: &Script, limit: Duration) -> Result<(), Stri
     }
 }
 
-/// What it says goes into a file that has no name, not into a pipe: what it leaves running may go on writing when nobody
-/// reads any more, where a pipe would end it (pipe(7): SIGPIPE).
+/// Starts the command with its output in a file without a name. Not in a pipe: processes that it leaves running may go on
+/// writing after nobody reads, and SIGPIPE would kill them (pipe(7)).
 fn start(command: &Script) -> io::Result<(Child, File)> {
     let output = memfd_create("power", MFdFlags::MFD_CLOEXEC)?;
-    // Two writers, and whoever opens /dev/stderr anew, must not write over each other's words.
+    // Append mode: standard output, standard error and a reopened /dev/stderr must not overwrite each other.
     fcntl(&output, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
     let output = File::from(output);
     let child = Command::new(SHELL)
@@ -119,7 +119,7 @@ fn start(command: &Script) -> io::Result<(Child, File)> {
     Ok((child, output))
 }
 
-/// The end of what it said: the reason comes last.
+/// The end of the command's output, where the reason of a failure usually is.
 fn said(output: &File) -> String {
     let mut words = vec![0; usize::from(SAID)];
     let from = output.metadata().map_or(0, |about| about.len().saturating_sub(u64::from(SAID)));
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    /// 120 nodes that are all ready at the same moment, in time that does not pass by itself.
+    /// 120 nodes that are all ready at the same moment, in virtual time.
     async fn starts(pace: Pace, takes: Duration) -> (Vec<Duration>, usize) {
         let turns = Arc::new(Turns::new(pace));
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -169,7 +169,7 @@ mod tests {
         let (starts, most) = starts(Pace { every, at_once: 8 }, Duration::from_millis(500)).await;
         assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= every), "{starts:?}");
         assert_eq!((starts[0], most), (Duration::ZERO, 1));
-        // No slower than it was asked for, but for the grain of the timer.
+        // No slower than the pace, but for the timer's resolution.
         assert!(starts[119] < every * 120, "{:?}", starts[119]);
     }
 
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!((at(0), at(70), at(140), starts.len()), (8, 8, 8, 120));
     }
 
-    /// A line that breaks while it waits gives its turn up.
+    /// The accident: a line breaks while it waits for a turn, and gives the turn up.
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_is_given_up_holds_up_nobody() {
         let turns = Turns::new(Pace { every: Duration::from_secs(10), at_once: 1 });

@@ -1,4 +1,5 @@
-//! One line from HELLO to report. What the node is told comes from `compose` and `enrol`; what was heard goes there.
+//! One line, from HELLO to report: opens it, talks to the node, and opens it again when it breaks. Never decides about
+//! payloads and certificates; `compose` and `enrol` do.
 
 mod keys;
 mod objects;
@@ -22,19 +23,21 @@ use super::{Job, Shared, power};
 use crate::record::Record;
 use crate::{output, x509};
 
-/// And no longer than this after its outcome: what else comes is the console of a machine that boots on.
+/// After the outcome, the longest time that the host answers repeats of the report. Later bytes are the console of the
+/// booting machine.
 const LINGER_MOST: Duration = Duration::from_secs(10);
-/// The longest wait before a line that is gone is opened again.
+/// The longest wait before a lost line is opened again.
 const REOPEN: Duration = Duration::from_secs(10);
-/// How often the store is asked about a request that waits for an administrator.
+/// How often the host looks in the store for the decision about a waiting request.
 const APPROVAL: Duration = Duration::from_secs(2);
-/// So much of what came last and is not ours is kept, for words like "no such host".
+/// Bytes of the latest console output that are kept for error messages, like "no such host".
 const TAIL: usize = 500;
-/// A command that is a line is up when it has said something and goes on for `SAID`, or goes on for `SILENT` without.
+/// A command that is a line counts as up when it still runs `SAID` after its first output, or after `SILENT` without
+/// output.
 const SAID: Duration = Duration::from_millis(300);
 const SILENT: Duration = Duration::from_secs(1);
 const CLOSED: &str = "the other end closed it";
-/// What makes a host call that waits: the agent's own words on its console.
+/// The agent's words on the console. A host without `--call` calls when it reads them.
 const AGENT: &[u8] = b"imprint: ";
 
 struct Session<'a> {
@@ -43,36 +46,37 @@ struct Session<'a> {
     wire: Wire<Host>,
     record: Record,
     hello: Option<Hello>,
-    /// The one payload of this delivery. Sealed anew for each conversation.
+    /// The payload of this session. Each conversation gets it sealed anew.
     payload: Option<(PayloadId, Secret)>,
-    /// The conversation that it is on its way in.
+    /// The conversation that the payload is being sent in.
     sending: Option<Conversation>,
-    /// All of it is there, and nothing was asked for since.
+    /// The node has the whole payload and has sent no request since.
     delivered: bool,
     deliveries: u8,
     /// The request that waits for an administrator.
     pending: Option<(Vec<u8>, Instant)>,
     hello_at: Option<Instant>,
-    /// It has answered.
+    /// Whether the node has answered.
     met: bool,
-    /// Code of the key that a certificate was signed for, here.
+    /// Code of the key that this session has signed a certificate for.
     code: Option<String>,
-    /// The node has that certificate.
+    /// Whether the node has acknowledged that certificate.
     certified: bool,
-    /// The node says that it has failed. Its report says why, and may be lost.
+    /// Whether the node has said that it failed. The report with the reason may be lost.
     gave_up: bool,
-    /// Nothing is heard of the node, or there is no line: when to ask whether it needs anything more, and how many frames
-    /// had been heard when that began.
+    /// Set while the node is silent or the line is lost: when to check whether the node still needs anything, and how many
+    /// frames had been heard when the silence began.
     gone: Option<(Instant, u64)>,
-    /// A node, or an old recording of one, speaks other versions.
+    /// A HELLO with other protocol versions was heard, perhaps from old console output: since when, and the words for it.
     foreign: Option<(Instant, String)>,
-    /// What was noticed last of the line itself.
+    /// The latest distortion of the line.
     odd: Option<Distortion>,
     log: Option<std::fs::File>,
     tail: Vec<u8>,
-    /// Nothing of that came since the line was opened.
+    /// No console output has come since the line was opened.
     mute: bool,
-    /// By then the node has said HELLO, and after that is done. It is not looked at while an administrator is waited for.
+    /// By this time the node must have sent HELLO and answered; then, by a later one, it must be done. Not checked while a
+    /// request waits for an administrator.
     deadline: Instant,
     outcome: Option<Outcome>,
 }
@@ -215,8 +219,8 @@ impl<'a> Session<'a> {
         self.outcome.take().unwrap_or_else(|| Outcome::Failed(self.silence()))
     }
 
-    /// Waits until a command that is a line is one: with a wrong host name or password it ends at once, and nobody would
-    /// hear the node that was switched on.
+    /// Waits until a command that is a line is up. With a wrong host name or password it ends at once; switching the node
+    /// on then would be useless, as nobody would hear it.
     async fn comes_up(&mut self, line: &mut Line) -> Result<(), String> {
         if !matches!(line, Line::Exec(..)) {
             return Ok(());
@@ -238,7 +242,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Until the session is over, or the line.
+    /// Talks to the node until the session is over (`Ok`) or the line is lost (`Err`).
     async fn speak(&mut self, line: Line) -> Result<(), String> {
         let (mut reader, mut writer) = tokio::io::split(line);
         let mut buffer = [0; 2048];
@@ -278,7 +282,7 @@ impl<'a> Session<'a> {
             }
             let next =
                 polled.next.map(|at| Instant::now() + Duration::from_micros(at.saturating_sub(self.shared.now())));
-            // Nobody but the administrator ends the wait for the administrator.
+            // Without a deadline: only the administrator's decision ends this wait.
             let until = match (&self.pending, linger) {
                 (Some((_, at)), None) => *at,
                 (_, Some(at)) => at,
@@ -314,14 +318,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What came and is not ours. The agent's own words are a reason to call it.
+    /// Handles console output. If it has the agent's words, calls the agent.
     fn console(&mut self, text: &[u8]) {
         if self.keep(text) && !self.wire.end().counts() && !self.shared.config.call {
             self.wire.end_mut().call();
         }
     }
 
-    /// Tells what the line does to all that it carries, and sends shorter pieces where it breaks lines.
+    /// Reports distortions of the line, and sends shorter frames if it breaks long lines.
     fn look_for_oddities(&mut self) {
         while let Some(odd) = self.wire.odd() {
             if let Distortion::Broken { columns } = odd {
@@ -332,7 +336,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Writes it to the log, and keeps the end of it for the last words. Whether the agent's own words came.
+    /// Writes console output to the log, and keeps its end for error messages. True: the agent's words were in it.
     fn keep(&mut self, text: &[u8]) -> bool {
         if text.is_empty() {
             return false;
@@ -346,7 +350,7 @@ impl<'a> Session<'a> {
         if std::mem::take(&mut self.mute) {
             self.tail.clear();
         }
-        // The words may come in two reads.
+        // The agent's words may be split over two reads.
         let from = self.tail.len().saturating_sub(AGENT.len());
         self.tail.extend(text);
         let news = self.tail.get(from..).unwrap_or_default();
@@ -386,7 +390,8 @@ impl<'a> Session<'a> {
                 self.tell("not taken", &format!("{}: {reason}", kind_name(kind)));
                 if matches!(kind, Kind::Sealed | Kind::Plain) {
                     self.sending = None;
-                    // It is the same each time. What is not wanted now was wanted when it was sent.
+                    // The node gives the same reason each time, so fail. Not for `Unwanted`: the payload was wanted when it
+                    // was sent.
                     if reason != NotTaken::Unwanted {
                         self.fail(format!("the node does not take its payload: {reason}"));
                     }

@@ -1,5 +1,5 @@
-//! Telnet as a byte pipe (RFC 854, 855, 856, 858): bytes from the wire to data and answers, data to the wire. Pure; asks
-//! for BINARY both ways and takes an ECHO and SGA of the server, nothing else.
+//! Telnet as a byte pipe (RFC 854, 855, 856, 858): turns bytes from the wire into data and answers, and data into bytes for
+//! the wire. Pure: no sockets. Asks for BINARY both ways and accepts the server's ECHO and SGA; refuses all other options.
 
 const IAC: u8 = 255;
 const DONT: u8 = 254;
@@ -13,11 +13,11 @@ const BINARY: u8 = 0;
 const ECHO: u8 = 1;
 const SGA: u8 = 3;
 
-/// One end of a connection.
+/// The client's end of a connection.
 #[derive(Clone, Debug)]
 pub struct Telnet {
     state: State,
-    /// What the server does, and what we do, by option. An answer is given only when that changes (RFC 854: no loops).
+    /// Which options the server uses, and which this end uses. Answers are sent only for changes (RFC 854: no loops).
     theirs: [bool; 256],
     ours: [bool; 256],
 }
@@ -25,20 +25,20 @@ pub struct Telnet {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Data,
-    /// After a carriage return: a NUL that follows is part of it, where the line is not binary.
+    /// After a carriage return. If the line is not binary, a NUL that follows belongs to it.
     Return,
     Command,
     Option(u8),
-    /// What is agreed on in detail is nothing to us.
+    /// Inside a subnegotiation, which is skipped.
     Sub,
     SubCommand,
 }
 
 impl Telnet {
-    /// And what is to be sent first.
+    /// A new connection, and the bytes to send first.
     pub fn new() -> (Telnet, Vec<u8>) {
         let mut telnet = Telnet { state: State::Data, theirs: [false; 256], ours: [false; 256] };
-        // Taken as agreed, so that the server's consent is no news.
+        // Counted as agreed already, so that the server's consent needs no answer.
         telnet.set(true, BINARY, true);
         telnet.set(false, BINARY, true);
         telnet.set(true, SGA, true);
@@ -57,7 +57,7 @@ impl Telnet {
         }
     }
 
-    /// Takes bytes from the wire: data, and what is to be answered.
+    /// Takes bytes from the wire. Appends data to `data` and answers to `answer`.
     pub fn receive(&mut self, bytes: &[u8], data: &mut Vec<u8>, answer: &mut Vec<u8>) {
         for byte in bytes {
             self.state = match (self.state, *byte) {
@@ -73,7 +73,7 @@ impl Telnet {
                 }
                 (State::Command, verb @ (WILL | WONT | DO | DONT)) => State::Option(verb),
                 (State::Command, SB) => State::Sub,
-                // NOP, AYT and the like ask for nothing that a line could give.
+                // NOP, AYT and the like are ignored.
                 (State::Command, _) => State::Data,
                 (State::Option(verb), option) => {
                     self.agree(verb, option, answer);
@@ -97,7 +97,7 @@ impl Telnet {
         let wanted = if theirs { matches!(option, BINARY | SGA | ECHO) } else { matches!(option, BINARY | SGA) };
         let becomes = on && wanted;
         let was = self.is(theirs, option);
-        // A refusal is repeated, since the other end asked; consent is given once.
+        // A refusal answers every request; consent is sent once.
         if was == becomes && (wanted || !on) {
             return;
         }
@@ -111,13 +111,13 @@ impl Telnet {
         answer.extend([IAC, verb, option]);
     }
 
-    /// Data for the wire.
+    /// Escapes data for the wire.
     pub fn send(&self, data: &[u8], wire: &mut Vec<u8>) {
         for byte in data {
             wire.push(*byte);
             match *byte {
                 IAC => wire.push(IAC),
-                // RFC 854, "The NVT printer": a carriage return alone is followed by NUL.
+                // RFC 854, "The NVT printer": a bare carriage return is followed by NUL.
                 b'\r' if !self.is(false, BINARY) => wire.push(0),
                 _ => {}
             }

@@ -1,4 +1,5 @@
-//! What carries a line: a device, a socket, a telnet server, a command. Bytes only; knows nothing of what is said.
+//! The transports of a line: a device, a socket, a telnet server or a command. Carries bytes only; knows nothing of the
+//! line protocol.
 
 use std::fmt;
 use std::io;
@@ -19,7 +20,7 @@ use tokio_serial::{SerialPortBuilderExt, SerialStream};
 use super::command::{RAW, SHELL, Script};
 use super::telnet::Telnet;
 
-/// Where a line is, as it was given.
+/// A line, as the user has given it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LineSpec {
     /// `/dev/ttyUSB0[,115200]`
@@ -32,11 +33,11 @@ pub enum LineSpec {
     Telnet(String),
     /// `exec:COMMAND`
     Exec(Script),
-    /// Any but a device, with its speed: `unix:PATH,9600`, `tcp:HOST:PORT,9600`, `telnet:HOST:PORT,9600`, or the speed behind
-    /// the first word, as in `exec,9600:COMMAND`. Here it only says how fast the line is, somewhere behind this end.
+    /// A line that is not a device, with its speed: `unix:PATH,9600`, `tcp:HOST:PORT,9600`, `telnet:HOST:PORT,9600`, or the
+    /// speed behind the first word, as in `exec,9600:COMMAND`. The speed only informs the protocol; this end sets no speed.
     Paced(Box<LineSpec>, u32),
-    /// Any at all, with the columns of a terminal on the way: `telnet:HOST:PORT,columns=80`, or behind the first word, as in
-    /// `exec,columns=80:COMMAND`. Frames are made no longer than that.
+    /// Any line, with the columns of a terminal on the way: `telnet:HOST:PORT,columns=80`, or behind the first word, as in
+    /// `exec,columns=80:COMMAND`. No frame is longer than this.
     Narrow(Box<LineSpec>, u8),
 }
 
@@ -50,11 +51,11 @@ pub enum Line {
     Tcp(TcpStream),
     /// A TCP connection to a telnet server.
     Telnet(Box<Telneted>),
-    /// A command with a terminal of its own, ended with it.
+    /// A command with a pseudo-terminal of its own. Closing the line ends the command.
     Exec(Box<Pty>, Box<Child>),
 }
 
-/// A telnet connection with what is in between.
+/// A telnet connection with its codec and buffers.
 pub struct Telneted {
     stream: TcpStream,
     codec: Telnet,
@@ -68,22 +69,22 @@ pub struct Telneted {
 pub struct LineError {
     line: String,
     what: &'static str,
-    /// In the words of the system, which stand in the middle: it is no source, or it would be said twice.
+    /// The system's error. The message contains it, so it is not a `source`: the chain would print it twice.
     why: io::Error,
 }
 
-/// Nothing is read while more than this waits to be written: somebody who asks and asks and takes no answer must not fill
-/// the memory.
+/// Nothing is read while more bytes than this wait to be written: a peer that sends requests and reads no answers must not
+/// exhaust the memory.
 pub(super) const WAITING: usize = 64 * 1024;
 const DEFAULT_BAUD: u32 = 115_200;
-/// Before the number of columns of a line.
+/// The mark before a line's number of columns.
 const COLUMNS: &str = ",columns=";
-/// What everything fits that can be made to fit (imprint::line::host::NARROWEST); and the longest frame, with a column to
+/// The narrowest line that the shortest frames fit (imprint::line::host::NARROWEST); and the longest frame with a column to
 /// spare.
 const COLUMNS_LEAST: u8 = 62;
 const COLUMNS_MOST: u8 = 252;
-/// Columns of a command's terminal. Programs that draw a screen, or break lines, do that for a frame of 251 characters only
-/// where the terminal is narrower; screen(1) takes no more than these.
+/// Columns of a command's terminal. Programs that break lines at the terminal's width then do not break a frame of 251
+/// characters. screen(1) allows at most this width.
 const WIDE: u16 = 1000;
 const OPEN: Duration = Duration::from_secs(10);
 
@@ -108,7 +109,7 @@ fn of_any_width(text: &str) -> Result<LineSpec, String> {
         (None, Some((kind, rest))) => of_kind(kind, rest)?,
         (None, None) => None,
     };
-    // The rest may be a command, with a password in it.
+    // Not the whole text: the rest may be a command with a password.
     line.ok_or_else(|| {
         format!(
             "\"{}\" begins no line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
@@ -119,7 +120,7 @@ fn of_any_width(text: &str) -> Result<LineSpec, String> {
     })
 }
 
-/// A line that is no device. `None`: there is none of that kind, or it has no place.
+/// A line that is not a device. `None`: the kind is unknown, or the place is missing.
 fn of_kind(kind: &str, rest: &str) -> Result<Option<LineSpec>, String> {
     let host_port = || match rest.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) => {
@@ -143,8 +144,8 @@ fn baud(digits: &str) -> Result<u32, String> {
     }
 }
 
-/// Kind, place and speed of a line that is no device, if its speed is named: behind the kind, with any place at all after it,
-/// or at the end. A command may end in a comma and a number of its own, so it has its speed in front only.
+/// Kind, place and speed of a line that is not a device, if the text has a speed: behind the kind, or at the end. A command
+/// may itself end in a comma and a number, so its speed comes behind the kind only.
 fn paced(text: &str) -> Result<Option<(&str, &str, u32)>, String> {
     let Some((kind, rest)) = text.split_once(':') else { return Ok(None) };
     if let Some((kind @ ("unix" | "tcp" | "telnet" | "exec"), digits)) = kind.split_once(',') {
@@ -158,7 +159,8 @@ fn paced(text: &str) -> Result<Option<(&str, &str, u32)>, String> {
     }
 }
 
-/// A line whose columns are named, without them: where its speed is, or behind that. A command has them in front only.
+/// The text without its columns, and the columns, if it has them: in the place of the speed, or behind the speed. For a
+/// command, behind the kind only.
 fn narrow(text: &str) -> Result<Option<(String, u8)>, String> {
     let columns = |digits: &str| match digits.parse() {
         Ok(columns @ COLUMNS_LEAST..=COLUMNS_MOST) => Ok(columns),
@@ -182,7 +184,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A command may hold a password, in its words or in variables before them, so only its own name is shown.
+/// Shows only the program's name of a command: its words and variables may hold a password.
 impl fmt::Display for LineSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -201,10 +203,10 @@ impl fmt::Display for LineSpec {
 }
 
 impl LineSpec {
-    /// Whether they cannot both be open.
+    /// Whether both are the same line, so that only one can be open.
     pub fn is_same(&self, other: &LineSpec) -> bool {
         match (self, other) {
-            // At whatever speed, and however wide.
+            // Speed and columns do not matter.
             (LineSpec::Paced(line, _), other) | (other, LineSpec::Paced(line, _)) => other.is_same(line),
             (LineSpec::Narrow(line, _), other) | (other, LineSpec::Narrow(line, _)) => other.is_same(line),
             (LineSpec::Device(path, _), LineSpec::Device(other, _)) => path == other,
@@ -212,7 +214,7 @@ impl LineSpec {
         }
     }
 
-    /// The command, when it is one.
+    /// The command, if the line is one.
     pub fn script(&self) -> Option<&Script> {
         match self {
             LineSpec::Exec(script) => Some(script),
@@ -229,7 +231,7 @@ impl LineSpec {
         }
     }
 
-    /// Bits a second, where this end sets them or was told of them.
+    /// Bits a second, if this end sets or knows them.
     pub fn baud(&self) -> Option<u32> {
         match self {
             LineSpec::Device(_, baud) | LineSpec::Paced(_, baud) => Some(*baud),
@@ -238,7 +240,7 @@ impl LineSpec {
         }
     }
 
-    /// Columns of a terminal on the way, where this end was told of one.
+    /// Columns of a terminal on the way, if the user gave them.
     pub fn columns(&self) -> Option<usize> {
         match self {
             LineSpec::Narrow(_, columns) => Some(usize::from(*columns)),
@@ -247,7 +249,7 @@ impl LineSpec {
         }
     }
 
-    /// Opens it.
+    /// Opens the line.
     pub async fn open(&self) -> Result<Line, LineError> {
         if let LineSpec::Paced(line, _) | LineSpec::Narrow(line, _) = self {
             return Box::pin(line.open()).await;
@@ -287,7 +289,7 @@ impl LineSpec {
     }
 }
 
-/// A terminal that nobody holds open any more says EIO (drivers/tty/n_tty.c: `TTY_OTHER_CLOSED`).
+/// Translates EIO, which a pseudo-terminal reports when its other end is closed (drivers/tty/n_tty.c: `TTY_OTHER_CLOSED`).
 fn ended(error: io::Error) -> io::Error {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EIO) => io::Error::other("the command ended"),
@@ -357,7 +359,7 @@ impl Telneted {
                 other => return other,
             }
             self.codec.receive(some.filled(), &mut self.data, &mut self.wire);
-            // What does not go out now goes with what is written next.
+            // Answers that cannot be written now go out with the next write.
             if let Poll::Ready(Err(error)) = self.flush(cx) {
                 return Poll::Ready(Err(error));
             }
@@ -446,7 +448,7 @@ mod tests {
         assert!(mistyped.starts_with("\"exce\" begins no line; want ") && !mistyped.contains("secret"), "{mistyped}");
     }
 
-    /// Every kind of line has a speed, and nothing that is part of a place or of a command is taken for one.
+    /// Every kind of line can have a speed. No part of a place or command is mistaken for a speed.
     #[test]
     fn speeds_of_lines() {
         for (text, line, baud) in [
@@ -468,12 +470,12 @@ mod tests {
         }
         let twice: LineSpec = "unix:/run/a,9600".parse().unwrap();
         assert!(twice.is_same(&"unix:/run/a,115200".parse().unwrap()));
-        // A path that ends like a speed has its own named in front of it.
+        // For a path that ends like a speed, the speed comes behind the kind.
         let path: LineSpec = "unix,9600:/run/a,115200".parse().unwrap();
         assert_eq!(path, LineSpec::Paced(Box::new(LineSpec::Unix("/run/a,115200".into())), 9600));
     }
 
-    /// Every kind of line has a width, with its speed or without, and nothing that is part of a command is taken for one.
+    /// Every kind of line can have columns, with a speed or without. No part of a command is mistaken for columns.
     #[test]
     fn columns_of_lines() {
         for (text, shown, columns, baud) in [
@@ -507,7 +509,7 @@ mod tests {
         }
     }
 
-    /// Programs ask for it, and pass it on: ssh(1), screen(1).
+    /// Programs like ssh(1) and screen(1) read the terminal's size and pass it on.
     #[tokio::test]
     async fn the_terminal_of_a_command_is_wide() {
         let line: LineSpec = "exec:stty size; sleep 100".parse().unwrap();
@@ -520,7 +522,7 @@ mod tests {
         assert_eq!(String::from_utf8(said).unwrap().trim_end(), "24 1000");
     }
 
-    /// It asks for options without an end, and reads no answer.
+    /// Attack: a telnet server asks for options endlessly and reads no answers.
     #[tokio::test]
     async fn a_telnet_server_that_only_asks() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -537,7 +539,7 @@ mod tests {
         let (codec, wire) = Telnet::new();
         let mut line = Line::Telnet(Box::new(Telneted { stream, codec, data: Vec::new(), wire }));
         let mut byte = [0];
-        // Nothing that it says is data.
+        // None of its bytes are data.
         assert!(timeout(Duration::from_secs(3), line.read(&mut byte)).await.is_err());
         let Line::Telnet(telnet) = line else { panic!("telnet") };
         assert!(telnet.wire.len() < 2 * WAITING, "{} bytes, {asked:?} times asked", telnet.wire.len());

@@ -1,24 +1,24 @@
-//! What is said of a line: how it ended, what the node does, what somebody else wrote. Decides nothing.
+//! Words for people about a line: its outcome, the node's stage, kinds of objects. Decides nothing.
 
 use std::fmt;
 use std::time::Duration;
 
 use imprint::line::{Kind, Stage};
 
-/// What came of a line.
+/// The outcome of a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// The node has its certificate.
     Done {
-        /// Code of its key.
+        /// Code of the node's key.
         key_code: String,
         /// Bytes of the payload.
         payload: usize,
-        /// How often something was sent again after a wait.
+        /// How many frames were sent again.
         retransmits: u64,
-        /// From HELLO to the end, in milliseconds.
+        /// Time from HELLO to the end, in milliseconds.
         millis: u64,
-        /// It has said so itself. Else its certificate is there, and its report is lost.
+        /// Whether the node has reported success. False: it has its certificate, but the report is lost.
         reported: bool,
     },
     /// The node says that it failed.
@@ -26,7 +26,7 @@ pub enum Outcome {
         /// Stage and reason, as the node says them.
         reason: String,
     },
-    /// Something here, or nothing from there.
+    /// This host failed, or the node was not heard.
     Failed(String),
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Hostile text must neither flood nor drive the terminal that it is shown on.
+/// A text of the other end, made safe for a terminal: printable, and at most 500 characters.
 pub(super) fn shown(text: &str) -> String {
     imprint::shown::printable_up_to(text, 500)
 }

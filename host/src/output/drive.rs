@@ -1,5 +1,5 @@
-//! A drive that is written to in place: opened so that nobody else can use it, looked at, compared in size, written, and
-//! read back. Nothing here makes or shortens a file.
+//! Writes a drive in place: opens it exclusively, looks for contents, compares sizes, writes, and reads back. Never makes
+//! or shortens a file.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 
 use super::{OutputError, io_error, same};
 
-/// What is looked at, and made empty where the image does not reach, at either end of a drive: file systems and partition
-/// tables begin at the one, the copy of a GPT and some kinds of RAID are at the other.
+/// Bytes at either end of a drive that are searched for contents, and zeroed where the image does not reach. File systems
+/// and partition tables are at the start; the copy of a GPT and some RAID formats are at the end.
 const EDGE: u64 = 1024 * 1024;
 
-/// A drive that is open, and that nobody else can mount or claim while it is.
+/// An open drive. While it is open, nobody else can mount or claim it.
 pub struct Drive {
     file: File,
     path: PathBuf,
@@ -25,9 +25,10 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// Opens it for this program alone, and looks what it holds.
+    /// Opens the drive exclusively, and looks for contents.
     pub(super) fn open(path: &Path, looked_at: &Metadata) -> Result<Drive, OutputError> {
-        // The kernel has a folder for each block device. It lets root open one that cannot be written to.
+        // The block device's folder in sysfs. It says whether the drive is read-only: root can open such a drive for
+        // writing.
         let (major, minor) = (nix::sys::stat::major(looked_at.rdev()), nix::sys::stat::minor(looked_at.rdev()));
         let about = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
         if about.join("partition").exists() {
@@ -47,7 +48,7 @@ impl Drive {
         Ok(Drive { file, path: path.to_owned(), len, holds })
     }
 
-    /// What is on it; `None` when it is empty.
+    /// What the drive holds; `None`: it is empty.
     pub fn holds(&self) -> Option<&str> {
         self.holds.as_deref()
     }
@@ -63,8 +64,8 @@ impl Drive {
         if needs <= has { Ok(()) } else { Err(OutputError::TooSmall { path, has, needs }) }
     }
 
-    /// Writes the image to the start, and nothing but zeros to the rest of both ends: what is left of another file system
-    /// or partition table would compete with the image. Then everything is read back from the drive itself.
+    /// Writes the image to the start, and zeros to the rest of both ends: remains of another file system or partition table
+    /// would compete with the image. Then reads everything back from the drive itself.
     pub(super) fn write(mut self, image: &[u8]) -> Result<(), OutputError> {
         self.has_room(image)?;
         let edge = usize::try_from(self.len.min(EDGE)).unwrap_or_default();
@@ -73,14 +74,15 @@ impl Drive {
         let end = u64::try_from(front.len()).unwrap_or(u64::MAX);
         let back_at = self.len.saturating_sub(EDGE).max(end);
         let back = vec![0; usize::try_from(self.len.saturating_sub(back_at)).unwrap_or_default()];
-        // The end first: a drive that is smaller than it says begins again at its start, and then the start is compared.
+        // The end first: on a drive that is smaller than it claims, writes to the end wrap around to the start. Then
+        // comparing the start finds the difference.
         let parts = [(back_at, back.as_slice()), (0, front.as_slice())];
         for (at, bytes) in parts {
             let written = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(bytes));
             written.map_err(io_error("writing", &self.path))?;
         }
         self.file.sync_all().map_err(io_error("writing", &self.path))?;
-        // What is in memory says nothing about the drive.
+        // Drop the page cache, so that reading back reads the drive.
         let dropped = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         dropped.map_err(|error| io_error("reading back", &self.path)(error.into()))?;
         for (at, bytes) in parts {
@@ -96,7 +98,7 @@ impl Drive {
     }
 }
 
-/// Its size, and what it holds.
+/// Size in bytes, and what the device holds.
 fn look(device: &mut (impl Read + Seek)) -> io::Result<(u64, Option<String>)> {
     let len = device.seek(SeekFrom::End(0))?;
     let mut edge = |at: u64| -> io::Result<Vec<u8>> {
@@ -107,7 +109,7 @@ fn look(device: &mut (impl Read + Seek)) -> io::Result<(u64, Option<String>)> {
     };
     let (front, back) = (edge(0)?, edge(len.saturating_sub(EDGE))?);
     let is_empty = |with: u8| front.iter().chain(&back).all(|byte| *byte == with);
-    // Flash memory that was erased may read as ones.
+    // Erased flash memory may read as all ones.
     if is_empty(0) || is_empty(0xff) {
         return Ok((len, None));
     }
@@ -117,7 +119,7 @@ fn look(device: &mut (impl Read + Seek)) -> io::Result<(u64, Option<String>)> {
         let labels: Vec<String> = volume.labels().map(|label| label.escape_default().to_string()).collect();
         found.push(format!("{kind} volume \"{}\"", labels.join("\", \"")));
     }
-    // Their boot sectors have the mark of a partition table.
+    // The boot sectors of these file systems end with the mark of a partition table, too.
     if found.iter().any(|name| ["FAT", "NTFS", "BitLocker"].iter().any(|kind| name.contains(kind))) {
         found.retain(|name| name != MBR);
     }
@@ -129,8 +131,8 @@ fn look(device: &mut (impl Read + Seek)) -> io::Result<(u64, Option<String>)> {
 
 const MBR: &str = "a partition table (MBR)";
 
-/// Where a mark stands, the mark, and whose it is: from libblkid's probes (util-linux 2.38) and the file systems' own
-/// headers. What is not in the table is asked for all the same.
+/// Offset in bytes, mark, and description: from libblkid's probes (util-linux 2.38) and the file systems' own headers. The
+/// command asks before it overwrites unknown contents, too.
 const MARKS: &[(usize, &[u8], &str)] = &[
     (0, b"XFSB", "an XFS file system"),
     (0, b"LUKS\xba\xbe", "a LUKS volume"),
@@ -161,7 +163,7 @@ const MARKS: &[(usize, &[u8], &str)] = &[
     (0x2_0000, b"\x0c\xb1\xba\x00\x00\x00\x00\x00", "a ZFS pool member"),
 ];
 
-/// What the marks say, each once.
+/// Descriptions of all marks that were found, each once.
 fn names(front: &[u8], back: &[u8]) -> Vec<String> {
     let marked = |(at, mark, _): &&(usize, &[u8], &str)| front.get(*at..).is_some_and(|rest| rest.starts_with(mark));
     let mut names: Vec<String> = Vec::new();
@@ -170,7 +172,7 @@ fn names(front: &[u8], back: &[u8]) -> Vec<String> {
             names.push((*name).to_owned());
         }
     }
-    // The header of the copy is in the last block, which may have 512 or 4096 bytes (UEFI 2.10 §5.3.1).
+    // The header of a GPT's copy is in the last block, of 512 or 4096 bytes (UEFI 2.10 §5.3.1).
     let copy = [512, 4096].iter().filter_map(|block| back.get(back.len().checked_sub(*block)?..));
     if copy.into_iter().any(|block| block.starts_with(b"EFI PART")) && !names.iter().any(|name| name.contains("GPT")) {
         names.push("the copy of a partition table (GPT)".to_owned());
@@ -208,7 +210,7 @@ mod tests {
         }
     }
 
-    /// A file system that nobody here has heard of is lost as well as any other.
+    /// Unknown contents count as contents: they would be lost, too.
     #[test]
     fn what_is_not_known_is_not_nothing() {
         for at in [0, 7, 1_000_000, LEN - 1_000_000, LEN - 1] {

@@ -1,39 +1,39 @@
-//! Why something is not written where it should be, in words.
+//! Why an output is not written: errors and their messages. Does no I/O.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why something is not written.
+/// Why an output is not written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// The system refuses.
+    /// The system refused an operation.
     #[error("{action} {}", .path.display())]
     Io {
-        /// What was done.
+        /// The operation.
         action: &'static str,
-        /// With what.
+        /// The path.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// Something that cannot be written to.
+    /// The path is something that cannot be written to.
     #[error("{} is {what}; give the name of a file", .path.display())]
     Not {
-        /// As it was given.
+        /// The path, as it was given.
         path: PathBuf,
-        /// What it is.
+        /// What is at the path.
         what: &'static str,
     },
-    /// Somebody else has put it there.
+    /// A link or FIFO of another user.
     #[error(
         "{} is {what} of another user, who may want to have what is written; remove it, or write to a folder of your \
          own",
         .path.display()
     )]
     Strangers {
-        /// As it was given.
+        /// The path, as it was given.
         path: PathBuf,
-        /// What it is.
+        /// What is at the path.
         what: &'static str,
     },
     /// A link to something that is not there.
@@ -47,39 +47,39 @@ pub enum OutputError {
         /// Where it leads.
         leads: PathBuf,
     },
-    /// An open file that no name leads to.
+    /// An open file without a name.
     #[error(
         "{} is an open file that cannot be replaced by name; leave out -o to write to standard output",
         .0.display()
     )]
     NoName(PathBuf),
-    /// A file among the devices: a name that was mistyped.
+    /// A new file under /dev: probably a mistyped name.
     #[error(
         "{} is no device, and a file among the devices would be lost; check the name (lsblk lists drives), or write \
          elsewhere",
         .0.display()
     )]
     NoDevice(PathBuf),
-    /// A FIFO that nobody has open.
+    /// A FIFO without a reader.
     #[error("{} is a FIFO that nobody reads; start its reader first", .0.display())]
     NoReader(PathBuf),
-    /// Somebody put something else there meanwhile.
+    /// The path was replaced between the check and the opening.
     #[error("{} was replaced by something else meanwhile; look at it, and try again", .0.display())]
     Changed(PathBuf),
-    /// It is mounted, or part of something that is.
+    /// The drive is mounted, or part of something in use.
     #[error(
         "{} is in use: it or a part of it is mounted, swap, or part of a volume group, RAID or encrypted device; \
          unmount it first (lsblk shows what holds it)",
         .0.display()
     )]
     InUse(PathBuf),
-    /// Nodes look at whole drives only.
+    /// A partition: nodes look at whole drives only.
     #[error("{} is a partition, and nodes look at whole drives only; give the name of the drive", .0.display())]
     Partition(PathBuf),
-    /// It cannot be written to.
+    /// The drive is read-only.
     #[error("{} can only be read; look for its switch, or give another drive", .0.display())]
     ReadOnly(PathBuf),
-    /// What a drive is to hold is no image of one.
+    /// The form (`--as`) is not an image of a drive.
     #[error("{} is a drive, on which nodes look for a config drive only; give --as iso or --as vfat", .0.display())]
     NoImage(PathBuf),
     /// The image is larger than the drive.
@@ -92,7 +92,7 @@ pub enum OutputError {
         /// Bytes of the image.
         needs: u64,
     },
-    /// It is not empty, and nobody has said that this may be lost.
+    /// The drive holds something, and the user has not said that it may be lost.
     #[error(
         "{path} holds {holds}; nothing was written. To lose that, name the drive a second time: --overwrite {path}",
         path = .path.display()
@@ -100,7 +100,7 @@ pub enum OutputError {
     Holds {
         /// The drive.
         path: PathBuf,
-        /// What is on it.
+        /// What the drive holds.
         holds: String,
     },
     /// `--overwrite` names something else.
@@ -109,15 +109,15 @@ pub enum OutputError {
         .path.display(), .overwrite.display()
     )]
     OtherDrive {
-        /// Where to.
+        /// The path of `-o`.
         path: PathBuf,
-        /// What may be overwritten.
+        /// The path of `--overwrite`.
         overwrite: PathBuf,
     },
-    /// `--overwrite` for something that is no drive.
+    /// `--overwrite` for something that is not a drive.
     #[error("{} is no drive, so there is nothing to overwrite; leave out --overwrite, or check the name", .0.display())]
     NoDrive(PathBuf),
-    /// What is read back is not what was written.
+    /// The drive does not give back what was written.
     #[error(
         "{} does not give back what was written to byte {at}: the drive is broken, or smaller than it says; use \
          another one",

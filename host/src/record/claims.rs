@@ -1,5 +1,5 @@
-//! What a record lays claim to: names, bindings and addresses, each in one spelling, so that the same thing in two
-//! records is seen to be the same. Compares nothing; where nodes are added it is decided who may have what.
+//! The claims of a record: names, bindings and addresses, each in one canonical spelling, so that equal claims of two
+//! records are equal strings. Compares nothing and decides nothing; `state::adding` does.
 
 use std::net::IpAddr;
 
@@ -8,16 +8,16 @@ use imprint::payload::{Attribute, LinkKind, Match};
 
 use super::Record;
 
-/// What kind of thing it is.
+/// The kind of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
-    /// The record's own name, which differs from that of another by more than case.
+    /// The record's own name, compared without case.
     Record,
-    /// In the certificate.
+    /// A name in the certificate.
     Name,
     /// SMBIOS system UUID.
     Uuid,
-    /// Hardware address, of `bind` or of a link.
+    /// Hardware address in `bind` or of a link.
     Mac,
     /// SMBIOS system serial number.
     Serial,
@@ -30,7 +30,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind with the word that stands for it in the store and in JSON.
+    /// Every kind, with its word in the store and in JSON.
     pub const ALL: [(Kind, &str); 8] = [
         (Kind::Record, "record"),
         (Kind::Name, "name"),
@@ -42,37 +42,37 @@ impl Kind {
         (Kind::Address, "address"),
     ];
 
-    /// The word that stands for it.
+    /// The kind's word.
     pub fn word(self) -> &'static str {
         Kind::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, word)| word)
     }
 
-    /// The kind that a word stands for.
+    /// The kind with this word.
     pub fn of(word: &str) -> Option<Kind> {
         Kind::ALL.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
     }
 
-    /// Whether it says who somebody is: two records with the same one are two machines that cannot be told apart. A host
-    /// name can be the same in two domains, an address in two networks, and a subject's serialNumber is free text:
-    /// a device's, a contract's, whatever a site has agreed on.
+    /// Whether a claim of this kind identifies a machine, so that two records must not share it. Not: a host name (it can
+    /// exist in two domains), an address (in two networks), and a subject's serialNumber (free text: a device's, a
+    /// contract's).
     pub fn identifies(self) -> bool {
         !matches!(self, Kind::HostName | Kind::Address | Kind::SubjectSerial)
     }
 }
 
-/// One thing that a record lays claim to.
+/// A claim of a record.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Claim {
-    /// What kind of thing it is.
+    /// Its kind.
     pub kind: Kind,
-    /// In the one spelling that is compared.
+    /// The canonical spelling, which is compared.
     pub value: String,
-    /// As the record has it, for people.
+    /// The record's own spelling, for people.
     pub shown: String,
 }
 
 impl Record {
-    /// All of them, each once.
+    /// All claims of the record, each once.
     pub fn claims(&self) -> Vec<Claim> {
         let mut claims: Vec<Claim> = Vec::new();
         let mut add = |kind: Kind, value: String, shown: String| {
@@ -97,7 +97,7 @@ impl Record {
         let parts = &names.subject.0;
         let common = || parts.iter().filter(|part| part.attribute() == Attribute::CommonName);
         for part in common() {
-            // Many who look at a common name take it for a DNS name or an address.
+            // Many programs read a common name as a DNS name or an address.
             let value = match part.value().parse::<IpAddr>() {
                 Ok(ip) => address(ip),
                 Err(_) => dns(&folded(part.value())),
@@ -107,7 +107,8 @@ impl Record {
         for part in parts.iter().filter(|part| part.attribute() == Attribute::SerialNumber) {
             add(Kind::SubjectSerial, folded(part.value()), format!("serialNumber={}", part.value()));
         }
-        // Without a common name it is the whole subject that names somebody, or an organisation and nobody in it.
+        // Without a common name, the whole subject is the name, if it has a serialNumber or there are no alternative names.
+        // Otherwise it may name only an organisation.
         let numbered = parts.iter().any(|part| part.attribute() == Attribute::SerialNumber);
         let alone = names.dns.is_empty() && names.ips.is_empty() && names.uris.is_empty() && names.emails.is_empty();
         if common().next().is_none() && (numbered || alone) {
@@ -148,7 +149,7 @@ fn address(ip: IpAddr) -> String {
     format!("ip:{}", ip.to_canonical())
 }
 
-/// Every link may have them (RFC 3927, RFC 4291 §2.5.6).
+/// Link-local and loopback addresses: every link may have the same ones (RFC 3927, RFC 4291 §2.5.6).
 fn is_of_its_link(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_loopback(),
@@ -156,12 +157,12 @@ fn is_of_its_link(ip: IpAddr) -> bool {
     }
 }
 
-/// Names are compared without case and with single spaces (RFC 5280 §7.1).
+/// Lower case with single spaces, for comparison (RFC 5280 §7.1).
 fn folded(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-/// Scheme and authority have no case, and what need not be escaped is not (RFC 3986 §6.2.2).
+/// A normalised URI: scheme and authority in lower case, needless escapes removed (RFC 3986 §6.2.2).
 fn uri(text: &str) -> String {
     let plain = unescaped(text);
     let authority = plain.find("://").map_or(0, |at| at.saturating_add(3));
@@ -197,7 +198,7 @@ fn unescaped(text: &str) -> String {
     out
 }
 
-/// 8-4-4-4-12
+/// A UUID in groups of 8-4-4-4-12 digits.
 fn dashed(uuid: &[u8; 16]) -> String {
     let digits = hex::encode(uuid);
     let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
@@ -217,7 +218,7 @@ mod tests {
         claims(text).into_iter().filter(|claim| claim.kind == wanted).map(|claim| claim.value).collect()
     }
 
-    /// One thing, written in two ways, is one thing.
+    /// Two spellings of one thing give one claim.
     #[test]
     fn spellings() {
         let one = "subject = [\"CN=Node1.Example.ORG\"]\n";
@@ -282,11 +283,11 @@ mod tests {
         for (left, right) in differ {
             assert_ne!(values(left, Kind::Name), values(right, Kind::Name), "{left}\n{right}");
         }
-        // What every node of a site has in common names none of them.
+        // A subject that all nodes of a site share is not a claim.
         assert_eq!(values("subject = [\"O=Example\"]\nsans = [\"dns:a\"]", Kind::Name), ["dns:a"]);
         let own = "subject = [\"CN=a\"]\n[[network]]\nmatch = { any = true }\naddresses = [\"fe80::1/64\", \"169.254.0.1/16\"]";
         assert_eq!(values(own, Kind::Address), Vec::<String>::new());
-        // As common name and as alternative name: once.
+        // The same name as common name and as alternative name gives one claim.
         assert_eq!(values("subject = [\"CN=a\"]\nsans = [\"dns:a\"]", Kind::Name), ["dns:a"]);
     }
 

@@ -1,6 +1,5 @@
-//! Many records in one CSV file (RFC 4180): a row becomes the TOML of a record, which is what is compiled and kept. What
-//! the nodes have in common stands in a template, whose values a cell may go into: a cell is never read as TOML. Compiles
-//! nothing itself.
+//! Reads many records from one CSV file (RFC 4180): each row becomes the TOML of a record. A template holds what the nodes
+//! have in common; cells fill in its values. A cell is never read as TOML. Compiles no record.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +12,21 @@ use super::template::{Template, escaped};
 const STRINGS: [&str; 5] = ["name", "hostname", "key", "enrol", "validity"];
 /// Columns whose cell is a list, separated by semicolons.
 const LISTS: [&str; 4] = ["subject", "sans", "usages", "issuers"];
-/// The same in the table `bind`.
+/// Columns of the table `bind`: strings, then lists.
 const BIND_STRINGS: [&str; 2] = ["bind.uuid", "bind.serial"];
 const BIND_LISTS: [&str; 1] = ["bind.macs"];
 
 /// A row of the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
-    /// Where it begins, from 1.
+    /// The line where it begins, from 1.
     pub line: usize,
     /// Its record, in TOML.
     pub record: String,
 }
 
-/// Reads the file. The template, given as (file name, TOML), is behind what each row says; `{COLUMN}` in one of its strings
-/// stands for the cell of a column.
+/// Reads the file. The template, given as (file name, TOML), is appended to each row's own keys; `{COLUMN}` in one of its
+/// strings stands for the row's cell in that column.
 pub fn rows(file: &str, bytes: &[u8], (template_file, template): (&str, &str)) -> Result<Vec<Row>, RecordError> {
     let error = |line: usize, key: &str, problem: String| RecordError {
         file: file.to_owned(),
@@ -35,9 +34,9 @@ pub fn rows(file: &str, bytes: &[u8], (template_file, template): (&str, &str)) -
         key: key.to_owned(),
         problem,
     };
-    // What Excel writes before the first name.
+    // Excel writes a byte order mark at the start.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    // Where it begins: behind the end of the line before, which the reader may not have taken yet.
+    // The line where the row begins: the reader's position may still be before the line end of the row before.
     let line_of = |position: Option<&csv::Position>| {
         let start = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or_default();
         let rest = bytes.get(start..).unwrap_or_default();
@@ -91,7 +90,7 @@ fn is_key(column: &str) -> bool {
     [&STRINGS[..], &LISTS, &BIND_STRINGS, &BIND_LISTS].concat().contains(&column)
 }
 
-/// An empty cell leaves its key out: the template may have it.
+/// The keys of a row as TOML. An empty cell leaves its key out, so that the template can have the key.
 fn toml(cells: &BTreeMap<&str, &str>, template: &Template) -> String {
     let given = |column: &str| cells.get(column).copied().filter(|cell| !cell.is_empty());
     let mut text = String::new();
@@ -146,7 +145,7 @@ mod tests {
                     node1,\"CN=node1;O=Example, Inc.\",dns:node1.example.org; ip:192.0.2.1,52:54:00:00:00:01,192.0.2.1\r\n\
                     \"node2\",CN=\"\"node2,,,192.0.2.2\r\n";
         let template = "key = \"p384\"\n[[network]]\nmatch = { any = true }\naddresses = [\"{address}/24\"]\n";
-        // A quote that does not begin a cell is itself (RFC 4180 leaves it open; spreadsheets read it so).
+        // A quote inside an unquoted cell is a plain character: RFC 4180 does not say, spreadsheets read it so.
         let rows = rows("nodes.csv", text.as_bytes(), ("template.toml", template)).unwrap();
         assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(
@@ -183,7 +182,7 @@ mod tests {
         assert_eq!(latin, "nodes.csv:2: not UTF-8; save it as CSV in UTF-8");
     }
 
-    /// What is in a cell stays in its string, whatever it is.
+    /// Attack: a cell with quotes and line breaks cannot leave its string.
     #[test]
     fn a_cell_cannot_leave_its_string() {
         let text = "name,note\n\"a\"\"]\nkey = \"\"rsa\",\"x\\\"\n";
@@ -191,8 +190,8 @@ mod tests {
         assert_eq!(rows[0].record, "name = \"a\\\"]\\u000Akey = \\\"rsa\"\nhostname = \"x\\\\\"\n");
     }
 
-    /// A cell that would be more of the record than its place in the template, in every kind of string that TOML has, in
-    /// a list, and as the name of another column: it is a value there, and nothing else.
+    /// Attack: cells that try to add keys or items to the record, in every kind of TOML string, in a list, and as the name
+    /// of another column. Each stays one value.
     #[test]
     fn a_cell_is_a_value_wherever_it_stands() {
         let hostile = [
@@ -210,7 +209,7 @@ mod tests {
         for cell in hostile {
             for place in places {
                 let text = format!("name,note,other\nn,\"{}\",admin\n", cell.replace('"', "\"\""));
-                // Used somewhere, so that the column is known.
+                // The comment uses the column, so that it is known.
                 let template = format!("# {{note}}\nhostname = {place}\nkey = \"{{other}}\"\n");
                 let rows = rows("nodes.csv", text.as_bytes(), ("template.toml", &template)).unwrap();
                 let parsed: toml::Table =
@@ -230,7 +229,7 @@ mod tests {
         }
     }
 
-    /// Where a record has a number or a flag, a cell is one, and only there.
+    /// A cell becomes a number or flag only where the record has one.
     #[test]
     fn numbers_and_flags() {
         let template = "hostname = \"{mtu}\"\n[[network]]\nmatch = { any = \"{any}\" }\nmtu = {mtu}\nroutes = [\n  { to = \
@@ -242,7 +241,7 @@ mod tests {
         let want = "name = \"n\"\nhostname = \"1500\"\n[[network]]\nmatch = { any = true }\nmtu = 1500\nroutes = [\n  { to = \
                     \"default\", metric = 7 },\n]\n";
         assert_eq!(read("n,1500,true,07"), want);
-        // What is none stays a string, and the record says where it must not be one.
+        // Other text stays a string; compiling the record reports the wrong type.
         assert!(read("n,\"1500\nslaac = true\",true,7").contains("mtu = \"1500\\u000Aslaac = true\"\n"));
         assert!(read("n,-1,yes,7").contains("any = \"yes\" }\nmtu = \"-1\"\n"));
     }
@@ -254,7 +253,7 @@ mod tests {
             template("hostname = \"{x}\"\nkey = \n"),
             "template.toml:2: string values must be quoted, expected literal string"
         );
-        // In a comment, or as a key, it is no value.
+        // A column's name in a comment or a key does not count as used.
         for text in ["# {x}\n", "\"{x}\" = 1\n"] {
             assert!(template(text).contains("nor used as \"{x}\" in the template"), "{text}");
         }

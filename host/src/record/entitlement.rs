@@ -1,4 +1,4 @@
-//! What a record entitles its node to: what is compared with a CSR, and what goes into the certificate. Knows nothing of TOML.
+//! The part of a record that a CSR is compared with and that goes into the certificate. Knows nothing about TOML.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use imprint::payload::{CertificateNames, KeyType, NodeName};
 use super::Record;
 use crate::ca::Usage;
 
-/// What a node may have a certificate for.
+/// What a node's certificate may say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entitlement {
     /// The node.
     pub name: NodeName,
-    /// What its certificate says; nothing else is ever signed for it.
+    /// The names in its certificate. No other names are ever signed for it.
     pub names: CertificateNames,
-    /// What key it has.
+    /// Type of its key.
     pub key: KeyType,
-    /// How long its certificates last.
+    /// Validity of its certificates.
     pub validity: Duration,
-    /// What they may be used for.
+    /// Usages of its certificates.
     pub usages: Vec<Usage>,
 }
 
 impl Record {
-    /// What the node may have a certificate for.
+    /// The node's entitlement.
     pub fn entitlement(&self) -> Entitlement {
         Entitlement {
             name: self.name.clone(),

@@ -1,5 +1,4 @@
-//! TOML with places: every value knows its line and key, and a table knows which of its keys nobody asked for.
-//! Knows nothing about nodes.
+//! TOML values that know their line and key, for errors; and tables that report unknown keys. Knows nothing about nodes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,13 +9,13 @@ use imprint::shown::printable;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Why a record is not one: where, what, and what to do about it. `node1.toml:7: network[0].mtu: 20, want 68 to 65535`
+/// Why a record is invalid, and where: `node1.toml:7: network[0].mtu: 20, want 68 to 65535`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{file}:{line}: {}{problem}", if .key.is_empty() { String::new() } else { format!("{}: ", .key) })]
 pub struct RecordError {
-    /// As it was given.
+    /// The file's name, as it was given.
     pub file: String,
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
     /// `network[0].mtu`; empty for the file as a whole.
     pub key: String,
@@ -24,7 +23,7 @@ pub struct RecordError {
     pub problem: String,
 }
 
-/// The text, and where each key that was asked for stands in it.
+/// The text, and the offset of each key that was taken.
 pub(crate) struct Text<'t> {
     pub(crate) file: &'t str,
     pub(crate) text: &'t str,
@@ -42,7 +41,7 @@ impl<'t> Text<'t> {
         RecordError { file: self.file.to_owned(), line, key: key.to_owned(), problem: problem.to_string() }
     }
 
-    /// The error for a key that may not have been given: at the nearest one around it that was.
+    /// An error about a key. If the text does not have the key, the error is at the nearest enclosing key.
     pub(crate) fn error_at(&self, key: &str, problem: impl fmt::Display) -> RecordError {
         let places = self.places.borrow();
         let mut around = key;
@@ -69,7 +68,7 @@ impl<'t> Text<'t> {
     }
 }
 
-/// A table, minus the keys that were taken.
+/// A table without the keys that were taken.
 pub(crate) struct Table<'v> {
     text: &'v Text<'v>,
     pub(crate) path: String,
@@ -78,7 +77,7 @@ pub(crate) struct Table<'v> {
     known: Vec<&'static str>,
 }
 
-/// A value and its place.
+/// A value with its key and offset.
 #[derive(Clone)]
 pub(crate) struct Value<'v> {
     text: &'v Text<'v>,
@@ -120,7 +119,7 @@ impl<'v> Table<'v> {
         self.take(key).map_or(Ok(false), |value| value.bool())
     }
 
-    /// All that is left, for tables whose keys are free.
+    /// Takes all remaining keys, for tables with free keys.
     pub(crate) fn all(self) -> Vec<(&'v str, Value<'v>)> {
         let mut all: Vec<_> = self.entries.iter().map(|(key, (span, value))| (*key, span.start, *value)).collect();
         all.sort_by_key(|(_, start, _)| *start);
@@ -134,7 +133,7 @@ impl<'v> Table<'v> {
         self.text.error(self.offset, &self.path, problem)
     }
 
-    /// A key that nobody asked for is an error: a typing mistake must not become a node without its route.
+    /// An error if a key is left: it is unknown. A mistyped key must not be ignored, or the node would lack, say, a route.
     pub(crate) fn finish(self) -> Result<(), RecordError> {
         let first = self.entries.iter().min_by_key(|(_, (span, _))| span.start);
         let Some((key, (span, _))) = first else { return Ok(()) };
@@ -198,7 +197,7 @@ impl<'v> Value<'v> {
         T::try_from(self.string()?).map_err(|error| self.error(error))
     }
 
-    /// For types whose parser says only yes or no.
+    /// Parses a string by a parser that gives no reason for failure.
     pub(crate) fn with<T>(&self, want: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, RecordError> {
         let text = self.string()?;
         let shown = printable(text);

@@ -1,4 +1,5 @@
-//! `[[network]]` of a record → links. Rules that hold for every payload are the codec's; here are those of the text.
+//! Reads `[[network]]` of a record into links. Checks only the text's own rules; the payload codec checks those that hold
+//! for every payload.
 
 use std::net::IpAddr;
 
@@ -10,7 +11,7 @@ use super::{mac, one_of};
 
 pub(super) fn links(value: &Value<'_>) -> Result<Vec<Link>, RecordError> {
     let mut links = Vec::new();
-    // What a later link may call an earlier one: its label, or its name when it has one.
+    // The handles by which later links refer to earlier ones: the label, and the name if there is one.
     let mut handles: Vec<(String, usize)> = Vec::new();
     for item in value.array()? {
         let mut table = item.table()?;

@@ -1,5 +1,5 @@
-//! TOML that the rows of a table have in common. It is read as TOML first; then a cell goes into the values that name its
-//! column, as a value: whatever is in a cell, it adds no key and no item of a list.
+//! The TOML template for the rows of a CSV file. The template is parsed first; then cells fill in the values that name
+//! their columns. A cell never adds a key or an item of a list.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,23 +9,23 @@ use toml::de::{DeTable, DeValue};
 
 use super::RecordError;
 
-/// Keys whose value is a number, so that a cell is one there.
+/// Keys whose value is a number: a cell is written there as a number.
 const NUMBERS: [&str; 3] = ["id", "metric", "mtu"];
 /// Keys whose value is true or false.
 const FLAGS: [&str; 5] = ["any", "bootif", "dhcp4", "dhcp6", "slaac"];
 
-/// The text, and the values in it that cells go into.
+/// The template's text, and the values that cells fill in.
 pub(super) struct Template {
     text: String,
     /// In the order of the text.
     holes: Vec<Hole>,
 }
 
-/// A string with the names of columns in it.
+/// A string value that names columns.
 struct Hole {
-    /// Where it stands, quotes included.
+    /// Byte range in the text, quotes included.
     place: Range<usize>,
-    /// The key that it is the value of.
+    /// The key of the value.
     key: String,
     pieces: Vec<Piece>,
 }
@@ -39,7 +39,7 @@ enum Piece {
 impl Template {
     pub(super) fn parse(file: &str, text: &str, columns: &[&str]) -> Result<Template, RecordError> {
         let mut text = text.to_owned();
-        // Each turn puts quotes around another one.
+        // Each iteration puts quotes around one more bare `{COLUMN}`.
         for _ in 0..=text.matches('{').count() {
             let failure = match DeTable::parse(&text) {
                 Ok(table) => {
@@ -60,13 +60,13 @@ impl Template {
         Err(broken(file, &text, 0, "braces within braces"))
     }
 
-    /// Whether a cell of this column goes anywhere.
+    /// Whether the template uses this column.
     pub(super) fn has(&self, column: &str) -> bool {
         let is_it = |piece: &Piece| matches!(piece, Piece::Column(name) if name == column);
         self.holes.iter().any(|hole| hole.pieces.iter().any(is_it))
     }
 
-    /// The text with the cells of a row in it.
+    /// The text, with the cells of a row filled in.
     pub(super) fn filled(&self, cells: &BTreeMap<&str, &str>) -> String {
         let mut out = String::with_capacity(self.text.len());
         let mut done = 0;
@@ -120,7 +120,8 @@ fn find_in(key: &str, value: &Spanned<DeValue<'_>>, columns: &[&str], holes: &mu
     }
 }
 
-/// Cut once: what a cell holds is not looked through for columns again.
+/// Splits a string into plain text and columns. This happens before cells are filled in, so a cell's `{COLUMN}` is plain
+/// text.
 fn pieces(text: &str, columns: &[&str]) -> Vec<Piece> {
     let (mut pieces, mut plain, mut rest) = (Vec::new(), String::new(), text);
     while let Some(c) = rest.chars().next() {
@@ -145,7 +146,7 @@ fn pieces(text: &str, columns: &[&str]) -> Vec<Piece> {
     pieces
 }
 
-/// `mtu = {mtu}` is no TOML: the name of a column without quotes, at the place of an error.
+/// Finds a `{COLUMN}` without quotes at the offset of a parse error: `mtu = {mtu}` is not TOML.
 fn bare(text: &str, columns: &[&str], offset: usize) -> Option<Range<usize>> {
     let mut names = columns.iter().flat_map(|column| {
         let word = format!("{{{column}}}");
@@ -157,7 +158,8 @@ fn bare(text: &str, columns: &[&str], offset: usize) -> Option<Range<usize>> {
     })
 }
 
-/// A number or a flag, where the record has one. Written anew, so that nothing of the cell but its value is there.
+/// The cell as a number or flag, if the key has one. It is parsed and formatted anew, so that nothing else of the cell gets
+/// in.
 fn bare_value(key: &str, cell: &str) -> Option<String> {
     if NUMBERS.contains(&key) && cell.bytes().all(|byte| byte.is_ascii_digit()) {
         return cell.parse::<u32>().ok().map(|number| number.to_string());
@@ -166,7 +168,7 @@ fn bare_value(key: &str, cell: &str) -> Option<String> {
     Some(flag.to_string())
 }
 
-/// As the inside of a basic string (TOML 1.0, "String").
+/// Escapes a text for a basic string (TOML 1.0, "String").
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -114,7 +114,7 @@ fn the_least() {
     assert_eq!(each_boot.validity, DAY);
 }
 
-/// The order of the routes must not matter.
+/// The order of routes must not matter.
 #[test]
 fn a_gateway_that_a_route_of_the_same_link_leads_to() {
     let link = "name = \"node1\"\nsubject = [\"CN=node1\"]\n[[network]]\nmatch = { name = \"eth0\" }\n\
@@ -130,7 +130,7 @@ fn a_gateway_that_a_route_of_the_same_link_leads_to() {
 
 const LEAST: &str = "name = \"node1\"\nsubject = [\"CN=node1\"]\n";
 
-/// Each line is added to the least record, so that it is line 3.
+/// Each case is appended to a minimal record, so that its error is in line 3.
 #[test]
 fn an_error_names_file_line_and_key() {
     let cases = [
@@ -208,7 +208,7 @@ fn errors_in_the_network() {
             "node1.toml:5: network[0].addresses[0]: \"192.0.2.10\" is not an address with its prefix length, like \
              192.0.2.10/24",
         ),
-        // From here on: rules of the codec, with the line of the record.
+        // The rules below are the codec's; the errors name lines of the record.
         (
             "match = { any = true }\naddresses = [\n  \"192.0.2.10/24\",\n  \"198.51.100.0/24\",\n]",
             "node1.toml:7: network[0].addresses[1]: 198.51.100.0/24 is not an address that a host can have in that \
@@ -284,7 +284,7 @@ fn names_and_what_is_missing() {
     }
 }
 
-/// The example in docs/node-toml.md is a record.
+/// The example in docs/node-toml.md compiles.
 #[test]
 fn the_documented_example() {
     let page = include_str!("../../../docs/node-toml.md");

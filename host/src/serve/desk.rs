@@ -1,5 +1,6 @@
-//! One thread that decides. What has come while it waited for the disk is decided together: one write for all of it.
-//! Its queue has an end, and whoever finds it full is told to come back.
+//! The thread that makes decisions. Requests that arrive while it waits for the disk are decided together, in one
+//! transaction with one write. Its queue is bounded: when it is full, clients are told to come back. The rules are
+//! `enrol`'s.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,39 +16,39 @@ use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, En
 use crate::room;
 use crate::state::State;
 
-/// So many requests wait. At a few hundred microseconds each that is a fraction of a second.
+/// The most requests that wait. At a few hundred microseconds each, the last one waits a fraction of a second.
 const QUEUE: usize = 512;
-/// So many are decided together at most: nobody waits long for the others.
+/// The most requests in one transaction, so that none waits long for the others.
 const TOGETHER: usize = 64;
 
-/// A CSR whose signature was checked, or why it is none: whoever has it come to the desk does that work.
+/// A CSR whose signature was checked, or why it is invalid. The connection's task checks it, not the desk's thread.
 pub(super) type Checked = Result<Csr, CsrError>;
 
-/// What is asked.
+/// A question to the desk.
 pub(super) enum Asked {
     /// A first certificate.
     First { csr: Checked, credentials: Option<Credentials> },
-    /// Another one.
+    /// A renewed certificate.
     Renewal { csr: Checked, certificate: Option<Arc<[u8]>> },
-    /// What a CSR should be for.
+    /// The type of key that a CSR should have.
     Key { credentials: Option<Credentials>, certificate: Option<Arc<[u8]>> },
     /// A client has shown a certificate in a handshake.
     Shown { certificate: Arc<[u8]> },
 }
 
-/// What is answered.
+/// The desk's answer.
 pub(super) enum Said {
-    /// To whoever asks for a certificate.
+    /// The answer to a request for a certificate.
     Answer(Answer),
-    /// The type of key that a CSR should be for, or why that is not said.
+    /// The type of key that a CSR should have, or why the question is refused.
     Key(Result<KeyType, Refusal>),
-    /// It was noted.
+    /// The shown certificate was noted.
     Noted,
-    /// The store or the CA has a fault; its words are for the server's own log.
+    /// The store or the CA failed. The text is for the server's own log.
     Fault(String),
-    /// Too much waits already.
+    /// The queue is full.
     Full,
-    /// The disk has no room, and nothing was decided.
+    /// The disk is full; nothing was decided.
     NoRoom,
 }
 
@@ -57,14 +58,14 @@ struct Job {
     reply: oneshot::Sender<Said>,
 }
 
-/// The way to the thread.
+/// A handle to the thread.
 pub(super) struct Desk {
     jobs: mpsc::Sender<Job>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Desk {
-    /// Starts the thread. It ends once nobody can ask any more.
+    /// Starts the thread. It ends when the handle is dropped.
     pub(super) fn start(state: State, clock: Clock, metrics: Arc<Metrics>) -> Result<Desk, ServeError> {
         let (jobs, waits) = mpsc::channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -74,7 +75,7 @@ impl Desk {
         Ok(Desk { jobs, waiting })
     }
 
-    /// Asks, and waits for the answer, which is on the disk by then.
+    /// Asks, and waits for the answer. A decision is on the disk before its answer.
     pub(super) async fn ask(&self, asked: Asked, peer: String) -> Said {
         let (reply, answer) = oneshot::channel();
         match self.jobs.try_send(Job { asked, peer, reply }) {
@@ -96,7 +97,7 @@ struct Worker {
     clock: Clock,
     metrics: Arc<Metrics>,
     waiting: Arc<AtomicUsize>,
-    /// Whether the disk had no room the last time.
+    /// Whether the disk was full at the last look.
     full: bool,
 }
 
@@ -120,13 +121,13 @@ impl Worker {
                 false => jobs.iter().map(|job| self.without_room(job)).collect(),
             };
             for (job, said) in jobs.into_iter().zip(said) {
-                // Whoever asked may be gone.
+                // The connection may have ended; then nobody receives the answer.
                 let _ = job.reply.send(said);
             }
         }
     }
 
-    /// Whether what is kept for an administrator's decisions is there. It is not eaten into.
+    /// Whether the reserve for the administrator's commands (`room`) is whole. The server signs only if it is.
     fn has_room(&mut self) -> bool {
         let dir = self.state.ca.dir();
         let kept = if room::is_whole(dir) { Ok(()) } else { room::restore(dir, room::BYTES) };
@@ -154,7 +155,7 @@ impl Worker {
         self.full = full;
     }
 
-    /// What only reads is answered nevertheless.
+    /// Answers on a full disk: questions that only read are still answered.
     fn without_room(&mut self, job: &Job) -> Said {
         match job.asked {
             Asked::First { .. } | Asked::Renewal { .. } => Said::NoRoom,
@@ -166,7 +167,7 @@ impl Worker {
     fn together(&mut self, jobs: &[Job]) -> Vec<Said> {
         match self.decide(jobs) {
             Ok(said) => said,
-            // Nothing of any of them was kept. Alone, each but the one at fault succeeds.
+            // The whole transaction was rolled back. Each job alone then succeeds, but for the one at fault.
             Err(_) if jobs.len() > 1 => jobs.chunks(1).flat_map(|job| self.together(job)).collect(),
             Err(error) if room::is_missing(&error, self.state.ca.dir()) => {
                 self.tell_room(true);
@@ -176,7 +177,7 @@ impl Worker {
         }
     }
 
-    /// Decides all of them, and makes that last; or, if one fails, none.
+    /// Decides all jobs in one transaction and commits it. If one job fails, none is decided.
     fn decide(&mut self, jobs: &[Job]) -> Result<Vec<Said>, EnrolError> {
         let State { ca, store, urls } = &mut self.state;
         let changes = store.changes()?;
@@ -207,7 +208,7 @@ impl Worker {
     }
 }
 
-/// What the log and the counters hear of it.
+/// A decision for the server's log and counters, after the commit.
 enum Told {
     Decision(Box<Decision>),
     Alarm(Alarm),

@@ -1,4 +1,5 @@
-//! How many connections each address has: one that takes all places and says nothing would shut all others out.
+//! Limits the connections of each address, so that one address with many silent connections cannot shut all others out.
+//! Opens and closes no connection itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::origin;
 
-/// Connections at a time that are served.
+/// The most connections that are served at a time.
 pub const CONNECTIONS: usize = 2048;
-/// Connections at a time that are told to come back: those that find no place.
+/// The most connections at a time that are told to come back, because no place was free.
 pub const AWAY: usize = 512;
-/// So many places are there for each address, however full it is.
+/// An address can always have this many places, as long as any are free.
 const AT_LEAST: usize = 8;
 
-/// Connections by where they come from.
+/// The number of connections by origin.
 #[derive(Default)]
 pub(super) struct Guests {
     counts: Mutex<Counts>,
@@ -26,7 +27,7 @@ struct Counts {
     away: usize,
 }
 
-/// How a connection is met.
+/// How a connection is treated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Place {
     /// Its requests are answered.
@@ -35,7 +36,7 @@ pub(super) enum Place {
     Away,
 }
 
-/// A connection that counts until it is dropped.
+/// A connection. It counts until it is dropped.
 pub(super) struct Guest {
     guests: Arc<Guests>,
     from: IpAddr,
@@ -43,8 +44,8 @@ pub(super) struct Guest {
 }
 
 impl Guests {
-    /// Counts one more connection. Each address has half of what others leave it: one that takes all that it can get
-    /// leaves the other half. `None`: there is not even a place for telling it to come back.
+    /// Admits one more connection. An address may have as many places as half of those that are free, so that one address
+    /// cannot take all. `None`: close the connection; there is no place even to tell it to come back.
     pub(super) fn admit(self: &Arc<Guests>, peer: IpAddr) -> Option<Guest> {
         let from = origin::of_address(peer);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +100,7 @@ mod tests {
     fn one_address_leaves_half_of_the_places_and_gets_its_own_back() {
         let guests = Arc::new(Guests::default());
         let mut greedy = Vec::new();
-        // All of a /64 is one.
+        // All addresses of a /64 count as one.
         while let Some(guest) = admit(&guests, &format!("2001:db8::{:x}", greedy.len())) {
             greedy.push(guest);
         }

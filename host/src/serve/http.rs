@@ -1,5 +1,5 @@
 //! EST over HTTP: paths, headers and status codes (RFC 7030 §3.2.2, §4.1, §4.2, §4.5). Every answer has a Date by the
-//! server's clock; a node without a clock sets its own by it.
+//! server's clock; a node without a clock sets its clock by the Date. Decides nothing; the desk does.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,30 +30,30 @@ use crate::enrol::{Answer, Credentials, Refusal};
 use crate::est::{self, Layout};
 use crate::x509;
 
-/// A CSR with many names is a few kilobytes.
+/// The longest request body. A CSR with many names has a few kilobytes.
 const BODY_BYTES: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// How soon a node that waits for an administrator asks again: soon enough for one who watches its console.
+/// A node that waits for an administrator asks again after this time: soon enough for a person at its console.
 const RETRY: Duration = Duration::from_secs(5);
-/// A server that has too much to do is asked again after this time and up to as much more, by chance: those that were
-/// told at the same time do not come back at the same time.
+/// When the server is busy, clients come back after this many seconds and a random time up to as many more, so that clients
+/// that were told together do not come back together.
 const BUSY: u8 = 10;
-/// Somebody has to make room first.
+/// When the disk is full, clients come back after this time: a person has to make room first.
 const FULL: Duration = Duration::from_secs(30);
 
-/// The other end of a connection.
+/// The client of a TLS connection.
 #[derive(Clone)]
 pub(super) struct Peer {
     pub(super) peer: IpAddr,
-    /// Its certificate, verified.
+    /// The client's certificate, verified by TLS.
     pub(super) certificate: Option<Arc<[u8]>>,
-    /// The cacerts answer, DER.
+    /// The answer to cacerts, DER.
     pub(super) ca_certs: Arc<[u8]>,
     pub(super) place: Place,
 }
 
-/// The other end of a connection without TLS.
+/// The client of a connection without TLS.
 #[derive(Clone, Copy)]
 pub(super) struct Asker(pub(super) IpAddr);
 
@@ -61,9 +61,9 @@ const CERTIFICATES: &str = "application/pkcs7-mime; smime-type=certs-only";
 
 type Server = State<Arc<Shared>>;
 
-/// What is served over TLS, to a [`Peer`] that goes with each request.
+/// The paths that are served over TLS. Each request has a [`Peer`] in its extensions.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    // RFC 7030 §3.2.2: the label names one of several CAs. Here is one, so every label means it.
+    // RFC 7030 §3.2.2: the label selects one of several CAs. This server has one CA, so any label selects it.
     Router::new()
         .route("/.well-known/est/cacerts", get(ca_certs))
         .route("/.well-known/est/{label}/cacerts", get(ca_certs))
@@ -82,7 +82,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// What is served without TLS, to an [`Asker`]: lists of revoked certificates, which are signed themselves.
+/// The paths that are served without TLS: CRLs, which are signed themselves. Each request has an [`Asker`].
 pub(super) fn plain_router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/crl/{file}", get(crl))
@@ -91,7 +91,7 @@ pub(super) fn plain_router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// What is served to whoever watches the server.
+/// The paths that are served for monitoring.
 pub(super) fn metrics_router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
@@ -99,7 +99,7 @@ pub(super) fn metrics_router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Every answer has a date, and counts. Whoever found no place is told to come back.
+/// Adds a Date to every answer and counts it. Answers connections without a place: come back later.
 async fn counted(State(shared): Server, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let operation = operation(request.uri().path());
@@ -115,7 +115,7 @@ async fn counted(State(shared): Server, request: Request, next: Next) -> Respons
     response
 }
 
-/// Names for the counters: few, whatever is asked for.
+/// A name for the counters. Unknown paths share one name, so that clients cannot make more counters.
 fn operation(path: &str) -> &'static str {
     let last = path.rsplit('/').next().unwrap_or_default();
     let known = ["cacerts", "csrattrs", "simpleenroll", "simplereenroll"];
@@ -160,7 +160,7 @@ async fn simple_enroll(State(shared): Server, Extension(peer): Extension<Peer>, 
     said(by_token(&shared, &peer, name, asked).await, shared.layout)
 }
 
-/// Asks the desk, unless too many wrong tokens came from there.
+/// Asks the desk, unless this address or record has had too many wrong tokens.
 async fn by_token(shared: &Shared, peer: &Peer, name: Option<String>, asked: impl FnOnce() -> Asked) -> Said {
     let wait = name.as_ref().and_then(|name| shared.tries.wait(peer.peer, name, Instant::now()));
     if let Some(after) = wait {
@@ -177,8 +177,8 @@ async fn by_token(shared: &Shared, peer: &Peer, name: Option<String>, asked: imp
     said
 }
 
-/// Asks the desk, but about few CSRs that are none: anybody can send those, and there is nothing to decide about them. Those
-/// that the desk hears of get a line in the audit log. The others are told to the server's log, and counted.
+/// Asks the desk. Of requests with an invalid CSR only a few reach it, and get a line in the audit log: anybody can send
+/// them, and there is nothing to decide. The others are refused here, with a line in the server's log and a count.
 async fn ask(shared: &Shared, peer: &Peer, asked: Asked) -> Said {
     if let Asked::First { csr: Err(error), .. } | Asked::Renewal { csr: Err(error), .. } = &asked
         && !shared.bad.turn(Instant::now())
@@ -200,8 +200,8 @@ async fn simple_reenroll(State(shared): Server, Extension(peer): Extension<Peer>
     said(ask(&shared, &peer, asked).await, shared.layout)
 }
 
-/// `/crl/KEYID.crl`, the list of what the intermediate with that key has issued and was revoked. Nobody has to say who
-/// they are for it, so each address gets so many a second: it waits for its turn, or is told to come back.
+/// `/crl/KEYID.crl`, the CRL of the intermediate with that key identifier. Clients are anonymous, so each address has a
+/// limited rate: a request waits for its turn, or is told to come back.
 async fn crl(State(shared): Server, Path(file): Path<String>, request: Request) -> Response {
     let extensions = request.extensions();
     let asker = extensions.get::<Asker>().map(|asker| asker.0);
@@ -226,13 +226,13 @@ async fn crl(State(shared): Server, Path(file): Path<String>, request: Request) 
     }
 }
 
-/// With what lets a client or a cache ask whether there is another one (RFC 9110 §13.1).
+/// The answer with a CRL, with ETag and Last-Modified for conditional requests (RFC 9110 §13.1).
 fn crl_response(list: List, headers: &HeaderMap) -> Response {
     let (tag, made) = (format!("\"{}\"", list.number), http_date(list.made_at));
     let said = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let has_it = match said(IF_NONE_MATCH) {
         Some(tags) => tags.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag),
-        // Clients send back what they were told.
+        // Clients send back the Last-Modified that they got, so the texts are compared.
         None => said(IF_MODIFIED_SINCE) == Some(made.as_str()),
     };
     let mut response = if has_it {
@@ -260,7 +260,7 @@ async fn metrics(State(shared): Server) -> Response {
     }
 }
 
-/// Who asks, if that is said.
+/// The request's name and token, if it has them.
 fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Box<Response>> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let credentials = value.to_str().ok().and_then(est::basic);
@@ -292,7 +292,7 @@ fn said(said: Said, layout: Layout) -> Response {
             Ok(der) => encoded("application/csrattrs", &der, layout),
             Err(error) => failed(&error.to_string()),
         },
-        // As for anything that is read with a password (RFC 9110 §15.5.2).
+        // A wrong name or token gets a challenge (RFC 9110 §15.5.2).
         Said::Key(Err(refusal @ Refusal::Unknown { .. })) => {
             unauthorized(plain(StatusCode::UNAUTHORIZED, &refusal.to_string()))
         }
@@ -320,19 +320,19 @@ fn later(status: StatusCode, after: Duration, reason: &str) -> Response {
 
 fn respond(answer: Answer, layout: Layout) -> Response {
     match answer {
-        // Exactly the certificate (RFC 7030 §4.2.3); clients that want the chain ask for cacerts.
+        // Only the certificate (RFC 7030 §4.2.3); the chain is in cacerts.
         Answer::Issued { der, .. } => match est::certs_only(&[&der]) {
             Ok(der) => encoded(CERTIFICATES, &der, layout),
             Err(error) => failed(&error.to_string()),
         },
-        // RFC 7030 §4.2.3. Without a body: some clients take none.
+        // RFC 7030 §4.2.3. No body: some clients fail on one.
         Answer::Pending { .. } => {
             (StatusCode::ACCEPTED, [(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()))], Body::empty()).into_response()
         }
         // RFC 6585 §4.
         Answer::Later { after, detail } => later(StatusCode::TOO_MANY_REQUESTS, after, &detail),
-        // Without a body, too: Bouncy Castle's client, which waits for it before it sends name and token, fails when there
-        // is one, since it closes the answer without having read it.
+        // No body either: Bouncy Castle's client waits for this answer before it sends name and token, and it closes the
+        // answer unread, so a body makes it fail.
         Answer::Unauthorized => unauthorized(StatusCode::UNAUTHORIZED.into_response()),
         Answer::Refused(refusal @ Refusal::Csr(CsrError::NotDer(_))) => {
             plain(StatusCode::BAD_REQUEST, &refusal.to_string())
@@ -347,7 +347,7 @@ fn unauthorized(mut response: Response) -> Response {
     response
 }
 
-/// RFC 8951 §3.1: base64, whatever Content-Transfer-Encoding says; clients older than that want it said.
+/// A body in base64. RFC 8951 §3.1 ignores Content-Transfer-Encoding; older clients require it, so it is sent.
 fn encoded(kind: &'static str, der: &[u8], layout: Layout) -> Response {
     let kind = HeaderValue::from_static(kind);
     let encoding = HeaderValue::from_static("base64");
@@ -355,7 +355,7 @@ fn encoded(kind: &'static str, der: &[u8], layout: Layout) -> Response {
     ([(CONTENT_TYPE, kind), (name, encoding)], est::encoded(der, layout)).into_response()
 }
 
-/// One line for the node's console.
+/// An error with one line of text, for the node's console.
 fn plain(status: StatusCode, reason: &str) -> Response {
     let mut response = (status, Body::from(format!("{reason}\n"))).into_response();
     let headers = response.headers_mut();
@@ -366,7 +366,7 @@ fn plain(status: StatusCode, reason: &str) -> Response {
     response
 }
 
-/// The reason is for the server's own log.
+/// An internal error. The reason goes to the server's own log only.
 fn failed(why: &str) -> Response {
     tracing::error!("cannot enrol: {why}");
     fault()

@@ -1,6 +1,5 @@
-//! The lists of revoked certificates: made by a thread of their own and served from memory. However often a list is
-//! asked for and however much is revoked, the store is looked at once in [`EVERY`], and the thread that decides about
-//! certificates is never asked. Revokes nothing.
+//! CRLs: made by a thread of their own and served from memory. Whatever the number of requests and revocations, the store
+//! is read at most once in [`EVERY`] for each CRL. Never uses the desk's thread; revokes nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,39 +17,39 @@ use crate::state::{Error, State};
 use crate::store::{CrlRow, Store};
 use crate::x509::Revoked;
 
-/// A revocation is in the list at most this much later.
+/// A revocation is in the CRL after this time at the latest.
 pub const EVERY: Duration = Duration::from_secs(5);
-/// A list is made anew after this time, so that whoever fetches it has it for almost its whole validity.
+/// A CRL is made anew after this time, so that a client gets it with almost its whole validity left.
 const AGE: Duration = Duration::from_secs(3600);
-/// So many ask for a list that is being looked at; others wait until there is room.
+/// The most requests in the thread's queue; others wait until there is room.
 const QUEUE: usize = 64;
 
-/// A list that was made.
+/// A CRL that was made.
 #[derive(Clone)]
 pub(super) struct List {
-    /// Each is one more than the one before.
+    /// The CRL number, one more than the number before.
     pub(super) number: u64,
     /// When it was made.
     pub(super) made_at: Timestamp,
     /// DER.
     pub(super) der: Bytes,
-    /// How many certificates of the issuer were revoked when it was made, those included that have expired since. That
-    /// number only grows, so that another one means another list.
+    /// How many certificates of the issuer were revoked when the CRL was made, expired ones included. This number only
+    /// grows, so a different number means that a new CRL is needed.
     revoked: u64,
 }
 
-/// What is answered to whoever asks for a list.
+/// The answer to a request for a CRL.
 #[derive(Clone)]
 pub(super) enum Found {
-    /// The list.
+    /// The CRL.
     List(List),
     /// There is no such intermediate.
     NoIssuer,
-    /// The store or the CA has a fault; its words are for the server's own log.
+    /// The store or the CA failed. The text is for the server's own log.
     Fault(String),
 }
 
-/// The lists that were asked for, by key identifier of their intermediate, and when each was looked at.
+/// The CRLs that were asked for, by key identifier of their intermediate, with the time of the last look at the store.
 type Memory = Mutex<HashMap<String, (Timestamp, Found)>>;
 
 struct Job {
@@ -58,7 +57,7 @@ struct Job {
     reply: oneshot::Sender<Found>,
 }
 
-/// The lists, and the way to the thread that makes them.
+/// The CRLs, and a handle to the thread that makes them.
 pub(super) struct Lists {
     memory: Arc<Memory>,
     clock: Clock,
@@ -66,7 +65,7 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Starts the thread. It ends once nobody can ask any more.
+    /// Starts the thread. It ends when the handle is dropped.
     pub(super) fn start(state: State, clock: Clock, metrics: Arc<Metrics>) -> Result<Lists, ServeError> {
         let (jobs, waits) = mpsc::channel(QUEUE);
         let memory = Arc::new(Memory::default());
@@ -76,7 +75,7 @@ impl Lists {
         Ok(Lists { memory, clock, jobs })
     }
 
-    /// The list of an intermediate, by its key identifier in hexadecimal digits.
+    /// The CRL of an intermediate, by its key identifier in hexadecimal digits.
     pub(super) async fn get(&self, issuer: &str) -> Found {
         if let Some(found) = fresh(&self.memory, issuer, (self.clock)()) {
             return found;
@@ -90,7 +89,7 @@ impl Lists {
     }
 }
 
-/// What is known of a list that was looked at a short while ago; not if the clock went back since.
+/// The remembered answer, if it is younger than [`EVERY`]. `None` also if the clock was set back since.
 fn fresh(memory: &Memory, issuer: &str, now: Timestamp) -> Option<Found> {
     let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
     let (at, found) = memory.get(issuer)?;
@@ -108,23 +107,24 @@ impl Worker {
     fn run(mut self, mut waits: mpsc::Receiver<Job>) {
         while let Some(Job { issuer, reply }) = waits.blocking_recv() {
             let now = (self.clock)();
-            // Many may wait for the same one: the first of them has it looked at.
+            // Many requests may wait for the same CRL: only the first one reads the store.
             let found = fresh(&self.memory, &issuer, now).unwrap_or_else(|| self.look(&issuer, now));
-            // Whoever asked may be gone.
+            // The connection may have ended; then nobody receives the answer.
             let _ = reply.send(found);
         }
     }
 
-    /// What fails is kept as well: asking again does not make it try again at once.
+    /// Reads the store for a CRL, and remembers the answer. Errors are remembered as well, so that requests do not make it
+    /// retry at once.
     fn look(&mut self, issuer: &str, now: Timestamp) -> Found {
-        // One stat(2), if the CA is as it was.
+        // If the CA has not changed, this is one stat(2).
         if self.state.ca.intermediate_of(issuer).is_none()
             && let Err(error) = self.state.refresh()
         {
             return Found::Fault(chain(&error));
         }
         let State { ca, store, .. } = &mut self.state;
-        // Not kept: nobody knows how many such names are asked for.
+        // Not remembered: clients can ask for any number of unknown names.
         let Some(intermediate) = ca.intermediate_of(issuer) else { return Found::NoIssuer };
         let last = match self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(issuer) {
             Some((_, Found::List(list))) => Some(list.clone()),
@@ -137,7 +137,7 @@ impl Worker {
                 }
                 Found::List(list)
             }
-            // On a full disk, for example. To somebody who has no list yet, one that is a little old says more than none.
+            // The new CRL could not be made, for example because the disk is full. An old CRL is better than none.
             (Err(error), Some(last)) if last.made_at <= now && now < last.made_at.plus(CRL_VALIDITY) => {
                 tracing::error!("the list of revoked certificates stays as it was: {}", chain(&error));
                 Found::List(last)
@@ -150,11 +150,11 @@ impl Worker {
     }
 }
 
-/// The last list if it still says everything, else another one. The store is read without holding it, and held only to
-/// keep the number: nothing that is decided meanwhile waits for a long list.
+/// The last CRL if it is still complete, else a new one. Reads the store without the writers' lock and takes the lock only
+/// to store the number, so that decisions do not wait for a long CRL.
 fn current(store: &mut Store, issuer: &Intermediate, last: Option<&List>, now: Timestamp) -> Result<List, Error> {
     let id = issuer.id();
-    // Counted before they are read: what is revoked in between is found again the next time.
+    // Count first, then read: the next look then finds a revocation that happened in between.
     let revoked = store.count_revoked(&id)?;
     if let Some(last) = last
         && last.revoked == revoked
@@ -163,11 +163,11 @@ fn current(store: &mut Store, issuer: &Intermediate, last: Option<&List>, now: T
     {
         return Ok(last.clone());
     }
-    // RFC 5280 §3.3: an entry is there in at least one list that was made after the certificate expired.
+    // RFC 5280 §3.3: an entry stays until it was in one CRL that was made after the certificate expired.
     let entries: Vec<Revoked> = store.revoked(&id, now.minus(AGE.saturating_mul(2)))?;
     let number = store.crl_number(&id)?.saturating_add(1);
     let der = issuer.crl(number, &entries, now)?;
-    // Before anybody sees the list: another one with its number must never be made, whatever stops this program.
+    // The number is stored before anybody sees the CRL: even after a crash, no other CRL may have the same number.
     let changes = store.changes()?;
     changes.put_crl(&id, &CrlRow { number, made_at: now })?;
     changes.commit()?;

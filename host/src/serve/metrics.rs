@@ -1,4 +1,5 @@
-//! What a monitoring system asks: counters in the text format of Prometheus, with `imprint_host_` before each name.
+//! Metrics for a monitoring system, in the text format of Prometheus. Each name begins with `imprint_host_`. Holds no
+//! secrets and no names of nodes.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -47,7 +48,7 @@ struct Reason {
     reason: &'static str,
 }
 
-/// Seconds; what a node waits for.
+/// Upper bounds in seconds for the time from request to answer.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 impl Metrics {
@@ -106,7 +107,7 @@ impl Metrics {
         Metrics { registry, ..metrics }
     }
 
-    /// A request has its answer.
+    /// Counts a request that was answered.
     pub(super) fn answered(&self, operation: &'static str, code: u16, begun: Instant) {
         self.requests.get_or_create(&Request { operation, code }).inc();
         self.seconds.observe(begun.elapsed().as_secs_f64());
@@ -119,17 +120,17 @@ impl Metrics {
         }
     }
 
-    /// Something was refused that there is nothing to decide about.
+    /// Counts a request that was refused without the desk.
     pub(super) fn refused(&self) {
         self.decisions.get_or_create(&Event { event: "refused" }).inc();
     }
 
-    /// A connection was turned away.
+    /// Counts a connection that was turned away.
     pub(super) fn turned_away(&self, reason: &'static str) {
         self.turned.get_or_create(&Reason { reason }).inc();
     }
 
-    /// All of them, as text.
+    /// All metrics as text.
     pub(super) fn text(&self) -> Result<String, fmt::Error> {
         self.memory.set(resident().unwrap_or_default());
         let mut out = String::new();
@@ -142,7 +143,8 @@ pub(super) fn seconds(at: Timestamp) -> f64 {
     std::time::Duration::from_millis(at.as_millis()).as_secs_f64()
 }
 
-/// Bytes (Linux, proc(5): the second number of /proc/self/statm, in pages of 4 KiB on every machine that we build for).
+/// Resident memory in bytes: the second number of /proc/self/statm (proc(5)), in pages. Pages have 4 KiB on all supported
+/// machines.
 fn resident() -> Option<i64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     text.split(' ').nth(1)?.parse::<i64>().ok()?.checked_mul(4096)

@@ -1,6 +1,6 @@
-//! How often something is done that anybody may ask for. An address has so many turns at once and so many a second, and then
-//! waits; or all share so many turns, and what has none is left undone. Refuses nobody for good, and knows nothing about what
-//! is asked for.
+//! Rate limits for anonymous requests. [`Pace`]: each address has a burst and a rate, beyond which it waits. [`Few`]: all
+//! addresses share a burst and a rate, beyond which work is skipped. Never blocks an address for good, and knows nothing
+//! about the requests.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use crate::origin::of_address;
 
-/// One more each tenth of a second.
+/// The rate: one turn each tenth of a second.
 const EACH: Duration = Duration::from_millis(100);
-/// So many at once are nobody's business: machines behind one address start together.
+/// The burst: machines behind one address may start together.
 const AT_ONCE: u32 = 50;
-/// Whoever would have to wait for longer is told to come back.
+/// A request that would wait for longer is told to come back.
 const LONGEST: Duration = Duration::from_secs(2);
-/// More addresses than this are not remembered: each takes about a hundred bytes.
+/// The most addresses that are remembered, at about a hundred bytes each. Further ones are not limited.
 const MOST: usize = 65_536;
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Who asked lately.
+/// The recent requests by address.
 #[derive(Default)]
 pub(super) struct Pace {
     known: Mutex<Known>,
@@ -27,14 +27,14 @@ pub(super) struct Pace {
 
 #[derive(Default)]
 struct Known {
-    /// When all that an address has asked for is paid for, at one for each [`EACH`].
+    /// For each address, the time at which its requests are paid off, at one for each [`EACH`].
     paid: HashMap<IpAddr, Instant>,
-    /// When those that have nothing to pay were last looked for, which takes as long as there are many.
+    /// When addresses without debt were last removed. Removing takes time in proportion to their number.
     swept: Option<Instant>,
 }
 
 impl Pace {
-    /// How long this request has to wait for its turn; `Err`: it has none, the address may come back after that time.
+    /// How long this request has to wait for its turn. `Err`: no turn; the address may come back after that time.
     pub(super) fn turn(&self, peer: IpAddr, now: Instant) -> Result<Duration, Duration> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let peer = of_address(peer);
@@ -56,19 +56,19 @@ impl Pace {
     }
 }
 
-/// So many at once, from all addresses together.
+/// The burst for all addresses together.
 const FEW: u32 = 30;
-/// And one more each minute: as many an hour, with those, as the audit log has room for.
+/// The rate: one each minute. With the burst, that is the audit log's budget for an hour.
 const EACH_OF_FEW: Duration = Duration::from_secs(60);
 
-/// Turns that all share.
+/// Turns that all addresses share.
 #[derive(Default)]
 pub(super) struct Few {
     paid: Mutex<Option<Instant>>,
 }
 
 impl Few {
-    /// Whether there is a turn now.
+    /// Takes a turn. False: there is none now.
     pub(super) fn turn(&self, now: Instant) -> bool {
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
         let until = paid.unwrap_or(now).max(now);
@@ -97,8 +97,8 @@ mod tests {
         IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + number))
     }
 
-    /// Somebody asks without a pause, on many connections: each request but the first few waits for its turn, and there
-    /// is an end to that. Others do not notice.
+    /// Attack: an address asks without a pause on many connections. Each request beyond the burst waits, up to a limit.
+    /// Other addresses do not wait.
     #[test]
     fn an_address_that_asks_without_a_pause_waits() {
         let (pace, start) = (Pace::default(), Instant::now());
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(pace.turn(address(1), start), Err(EACH * 21));
         assert_eq!(pace.turn(address(2), start), Ok(Duration::ZERO));
         assert_eq!(pace.turn(address(1), start + EACH), Ok(LONGEST), "one each tenth of a second");
-        // All of it is paid.
+        // All requests are paid off.
         assert_eq!(pace.turn(address(1), start + EACH * 80), Ok(Duration::ZERO));
     }
 

@@ -1,5 +1,5 @@
-//! How the names of header fields are spelled. hyper writes them in title case, `Www-Authenticate`, and some clients compare
-//! them letter by letter with what the RFCs write: cisco/libest does not find its challenge otherwise.
+//! The spelling of header names in answers. hyper writes them in title case, `Www-Authenticate`; some clients compare them
+//! with the RFCs' spelling, case included: cisco/libest then does not find its challenge. Changes no values.
 
 use std::convert::Infallible;
 use std::io;
@@ -13,13 +13,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
-/// Names whose spelling is not title case, as a request has them.
+/// A request with all header names whose spelling is not title case.
 const SPELLED: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nWWW-Authenticate: x\r\nETag: x\r\n\r\n";
 
-/// What makes hyper spell the names of a response like that, among the response's extensions.
+/// Extensions that make hyper spell a response's header names like this.
 ///
-/// hyper documents (`preserve_header_case`) that it keeps the spelling of a request in an extension which a proxy may hand on
-/// to a response. Only hyper can make one, so it is given a request to read.
+/// hyper documents (`preserve_header_case`) that it keeps a request's spelling in an extension, which a proxy may pass on
+/// to a response. Only hyper can make this extension, so this function lets hyper read a request.
 pub(super) async fn spelling() -> io::Result<Extensions> {
     let (mut client, server) = tokio::io::duplex(4096);
     client.write_all(SPELLED).await?;
@@ -62,7 +62,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_spelled_as_the_rfcs_write_them() {
-        // The premise: hyper by itself does not.
+        // Premise: hyper itself writes title case.
         let head = written(Extensions::new()).await;
         assert!(head.contains("\r\nWww-Authenticate: Basic\r\n") && head.contains("\r\nEtag: \"1\"\r\n"), "{head}");
         let head = written(spelling().await.unwrap()).await;

@@ -1,5 +1,5 @@
-//! The server's TLS: its certificate, made anew when it is due, also while the server runs. A client may prove that it
-//! has a certificate of ours, which `simplereenroll` asks for; nobody has to.
+//! The server's TLS configuration and certificate, renewed when it is due, also while the server runs. A client may show a
+//! certificate of this CA; only `simplereenroll` requires it. Never decides what a client gets.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::metrics::{self, Metrics};
 use super::{Clock, ServeError};
 use crate::ca::{Ca, ServerIdentity, StateError};
 
-/// The current configuration, and what makes another one.
+/// The current configuration, and the values for making a new one.
 pub(super) struct Tls {
     dir: PathBuf,
     hosts: Vec<UrlHost>,
@@ -30,9 +30,9 @@ pub(super) struct Tls {
 struct Current {
     ca: Ca,
     config: Arc<ServerConfig>,
-    /// When it is the right one.
+    /// The time during which this configuration is used.
     good: Range<Timestamp>,
-    /// The cacerts answer, DER.
+    /// The answer to cacerts, DER.
     ca_certs: Arc<[u8]>,
 }
 
@@ -47,8 +47,8 @@ impl Tls {
         Ok(Tls { dir: dir.to_owned(), hosts, clock, metrics: metrics.clone(), current })
     }
 
-    /// For one connection: its TLS, and the cacerts answer. When renewal fails, what there is will do until
-    /// the next one.
+    /// TLS and the answer to cacerts, for one connection. If renewal fails, the old ones are used, and the next connection
+    /// tries again.
     pub(super) fn current(&self) -> (TlsAcceptor, Arc<[u8]>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if !current.good.contains(&(self.clock)()) || current.ca.is_outdated() {
@@ -68,8 +68,8 @@ fn load(dir: &Path, hosts: &[UrlHost], clock: &Clock, metrics: &Metrics) -> Resu
     let ca = Ca::open(dir)?;
     let identity = ca.server_identity(hosts, now)?;
     let mut roots = RootCertStore::empty();
-    // The intermediates, too: many clients show their certificate without its chain, and some show none whose issuer is
-    // not named (RFC 8446 §4.2.4).
+    // The intermediates are trust anchors, too: many clients send their certificate without its chain, and some send one
+    // only if the server names its issuer (RFC 8446 §4.2.4).
     for authority in ca.certificates(now) {
         roots.add(CertificateDer::from(authority)).map_err(ServeError::Tls)?;
     }
@@ -79,7 +79,8 @@ fn load(dir: &Path, hosts: &[UrlHost], clock: &Clock, metrics: &Metrics) -> Resu
     let ServerIdentity { chain, key, not_before, not_after, renew_at, .. } = identity;
     metrics.server_not_after.set(metrics::seconds(not_after));
     metrics.intermediate_not_after.set(metrics::seconds(ca.current().not_after()));
-    // The provider lists X25519MLKEM768 first: recorded traffic stays secret. TLS 1.2 is for other people's clients.
+    // The provider lists X25519MLKEM768 first, so that recorded traffic stays secret from quantum computers. TLS 1.2 is for
+    // EST clients other than imprint.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
@@ -89,14 +90,14 @@ fn load(dir: &Path, hosts: &[UrlHost], clock: &Clock, metrics: &Metrics) -> Resu
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, key))
         .map_err(ServeError::Tls)?;
-    // A node comes once. Nobody resumes a session, so nothing is kept for it.
+    // A node connects once and never resumes a session, so no sessions are kept.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     let ca_certs = crate::est::certs_only(&ca.certificates(now)).map_err(|error| StateError::X509(error.into()))?;
     Ok(Current { ca, config: Arc::new(config), good: not_before..renew_at, ca_certs: ca_certs.into() })
 }
 
-/// The server's clock, for the validity of client certificates.
+/// The server's clock, for checking the validity of client certificates.
 struct Now(Clock);
 
 impl TimeProvider for Now {

@@ -1,5 +1,5 @@
-//! Wrong tokens. A token has 128 random bits, so guessing is hopeless; what is kept small is what guessing costs, and
-//! what an attack on one record or from one address does to others.
+//! Rate limits for wrong tokens. A token has 128 random bits, so guessing is hopeless; the limits keep the server's cost of
+//! guessing small, and protect other addresses and records. Checks no token itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::origin::of_address;
 
-/// So many wrong tokens in a row an address may send; it gets one more each second.
+/// The most wrong tokens in a row from an address; one more each second.
 const OF_ADDRESS: u32 = 20;
-/// So many come for one record from all addresses. From then on those that have sent wrong ones have to wait, and all
-/// others have not.
+/// The most wrong tokens for one record from all addresses. Beyond that, addresses that have sent wrong ones wait; others
+/// do not.
 const OF_RECORD: u32 = 60;
 const EACH: Duration = Duration::from_secs(1);
-/// More than this is not remembered: each takes about a hundred bytes.
+/// The most entries that are remembered, at about a hundred bytes each.
 const MOST: usize = 65_536;
 
-/// What was wrong lately.
+/// The recent wrong tokens.
 #[derive(Default)]
 pub(super) struct Tries {
     known: Mutex<Known>,
@@ -31,7 +31,7 @@ struct Known {
 
 struct Buckets<K> {
     of: HashMap<K, Bucket>,
-    /// When those that are empty were last looked for, which takes as long as there are many.
+    /// When empty buckets were last removed. Removing takes time in proportion to their number.
     swept: Option<Instant>,
 }
 
@@ -41,7 +41,7 @@ impl<K> Default for Buckets<K> {
     }
 }
 
-/// Wrong tokens, less one for each second since.
+/// The number of wrong tokens, minus one for each second since.
 #[derive(Clone, Copy)]
 struct Bucket {
     wrong: u32,
@@ -57,7 +57,7 @@ impl Bucket {
 }
 
 impl Tries {
-    /// How long whoever asks for `record` from here has to wait; `None`: not at all.
+    /// How long a request for `record` from this address has to wait; `None`: not at all.
     pub(super) fn wait(&self, peer: IpAddr, record: &str, now: Instant) -> Option<Duration> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let wrong = |bucket: Option<&Bucket>| bucket.map_or(0, |bucket| bucket.now(now).wrong);
@@ -65,7 +65,7 @@ impl Tries {
         (address >= OF_ADDRESS || record >= OF_RECORD && address > 0).then_some(EACH)
     }
 
-    /// A token was wrong, or the record is not there.
+    /// Counts a wrong token, or a name without a record.
     pub(super) fn wrong(&self, peer: IpAddr, record: &str, now: Instant) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         count(&mut known.addresses, of_address(peer), OF_ADDRESS, now);
@@ -74,7 +74,7 @@ impl Tries {
 }
 
 fn count<K: std::hash::Hash + Eq>(buckets: &mut Buckets<K>, key: K, most: u32, now: Instant) {
-    // Nothing empties within a second.
+    // No bucket becomes empty within a second.
     if buckets.of.len() >= MOST && buckets.swept.is_none_or(|at| now.saturating_duration_since(at) >= EACH) {
         buckets.of.retain(|_, bucket| bucket.now(now).wrong > 0);
         buckets.swept = Some(now);
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(tries.wait(guesser, "node1", start + EACH), Some(EACH));
     }
 
-    /// From everywhere at once: whoever was wrong before has to wait, the node itself has not.
+    /// Attack: wrong tokens for one record from many addresses. They have to wait; the node itself does not.
     #[test]
     fn a_record_that_many_guess_at_is_still_its_nodes() {
         let (tries, now) = (Tries::default(), Instant::now());

@@ -1,5 +1,5 @@
-//! Adding nodes: who may have which names, bindings and addresses, and what it means for a node that its record is
-//! replaced. Prints nothing.
+//! Adds nodes: which node may have which names, bindings and addresses, and the effects on a node whose record is replaced.
+//! Prints nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,33 +17,33 @@ use crate::store::{Changes, Event, Holder, NodeRow, Store, StoreError};
 /// How nodes are added.
 #[derive(Clone, Default, Debug)]
 pub struct Adding {
-    /// Nodes that are known get another record.
+    /// Replace the records of nodes that exist.
     pub replace: bool,
-    /// Nodes that may have a name or binding that another one has.
+    /// Nodes that may have a name or binding of another node.
     pub allow_duplicate: Vec<String>,
 }
 
-/// What came of it.
+/// The result of adding nodes.
 pub struct Added {
     /// The nodes, in the order in which they were given.
     pub records: Vec<Record>,
-    /// What the administrator should know.
+    /// Warnings for the administrator.
     pub warnings: Vec<Warning>,
 }
 
-/// What the administrator should know about a node that was added.
+/// A warning for the administrator about a node that was added.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Warning {
-    /// Another one has the same, and may.
+    /// Another node has the same name, binding or address, and that is allowed.
     Twice {
         /// The node.
         node: String,
-        /// What it has.
+        /// The name, binding or address.
         claim: Claim,
-        /// Who else has it.
+        /// The other node.
         other: Holder,
     },
-    /// It has a certificate that it cannot renew any more.
+    /// The node has a certificate that it can no longer renew.
     Renewal {
         /// The node.
         node: String,
@@ -51,14 +51,14 @@ pub enum Warning {
         key_code: String,
         /// Last second of its validity.
         not_after: Timestamp,
-        /// What the certificate has and the record has not.
+        /// How the certificate differs from the new record.
         differs: Differs,
     },
-    /// Payloads that are still good for something hold what the record said before.
+    /// Payloads of the node that are still valid hold data of the old record.
     Payloads {
         /// The node.
         node: String,
-        /// How many.
+        /// How many payloads.
         count: usize,
     },
 }
@@ -66,34 +66,34 @@ pub enum Warning {
 /// How a certificate differs from a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Differs {
-    /// In its names.
+    /// It has other names.
     Names,
-    /// Its key is of this type, and the record wants another.
+    /// Its key has another type.
     Key {
-        /// What it has.
+        /// The certificate's type of key.
         have: KeyType,
-        /// What the record wants.
+        /// The type in the record.
         want: KeyType,
     },
 }
 
-/// A name or binding that is another node's.
+/// Another node has this name or binding.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Taken {
     /// The node that was to be added.
     pub node: String,
     /// The file of its record.
     pub file: String,
-    /// What it would have.
+    /// The name or binding.
     pub claim: Claim,
-    /// Who has it.
+    /// The node that has it.
     pub holder: Holder,
-    /// How many more there are.
+    /// How many more conflicts there are.
     pub more: usize,
 }
 
 impl State {
-    /// Adds nodes, given as (file name, TOML): all of them or none. Without a duplicate among them.
+    /// Adds nodes, given as (file name, TOML): all of them or none. Allows no duplicates.
     pub fn add_nodes(
         &mut self,
         files: &[(String, String)],
@@ -104,7 +104,7 @@ impl State {
         Ok(self.add_nodes_as(files, &adding, now)?.records)
     }
 
-    /// The same, with all that is to be said about it.
+    /// As [`State::add_nodes`], with all options and warnings.
     pub fn add_nodes_as(
         &mut self,
         files: &[(String, String)],
@@ -127,7 +127,7 @@ impl State {
             return Err(Error::NotAdded(name.clone()));
         }
         let changes = self.store.changes()?;
-        // Everything is given up before anything is taken: records that are replaced together may change places.
+        // First all replaced records give up their claims, then the new ones take theirs: two nodes may swap names.
         let mut before = Vec::with_capacity(records.len());
         for (record, (file, text)) in records.iter().zip(files) {
             let name = record.name.to_string();
@@ -145,8 +145,8 @@ impl State {
             changes.entitle(&record.entitlement())?;
             before.push((is_old.then_some(old), had));
         }
-        // What nodes keep is theirs before anything new is looked at, so that the order of the files decides nothing: a
-        // thing that somebody else has as well was allowed if it is kept, and is a duplicate if it is new.
+        // Claims that a node keeps come before new claims, so that the order of the files does not matter. A kept claim
+        // that another node has, too, was allowed earlier; a new one is a duplicate.
         let mut kept = Vec::with_capacity(records.len());
         for (record, (_, had)) in records.iter().zip(&before) {
             let keeps = record.claims().into_iter().filter(|claim| had.contains(&key(claim)));
@@ -178,7 +178,7 @@ impl State {
         }
         let more = taken.len().saturating_sub(1);
         if let Some(first) = taken.into_iter().next() {
-            // The changes are dropped.
+            // Dropping the transaction rolls it back.
             return Err(Error::Taken(Box::new(Taken { more, ..first })));
         }
         changes.commit()?;
@@ -186,12 +186,12 @@ impl State {
     }
 }
 
-/// As the store has it.
+/// The claim as the store stores it: kind and value.
 fn key(claim: &Claim) -> (String, String) {
     (claim.kind.word().to_owned(), claim.value.clone())
 }
 
-/// Notes that a node has this. Whatever others have, too, with the first of them.
+/// Stores these claims of a node. The answer: claims that other nodes have, too, with the first such node.
 fn claim(
     changes: &Changes<'_>,
     node: &str,
@@ -217,8 +217,8 @@ fn tell_duplicate(
     changes.audit(&Event { event: "duplicate", node: Some(node), peer: None, detail: &detail }, now)
 }
 
-/// Notes what the records of an earlier program have, and what they entitle their nodes to. One that this program refuses is
-/// looked at again when it has been replaced.
+/// After an update: stores claims and entitlements of records that an older imprint-host added. Skips records that this
+/// version refuses, until they are replaced.
 pub(super) fn fill(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result<(), StoreError> {
     fill_claims(store, urls, now)?;
     let understood = |row: &NodeRow| compiled(row, urls).map(|record| record.entitlement());
@@ -236,8 +236,8 @@ fn compiled(row: &NodeRow, urls: &[EstUrl]) -> Option<Record> {
     Record::of_store(&row.file, &row.record, urls).ok()
 }
 
-/// Notes the claims of records that an earlier program added. What two of them claim stays with both: the second one is marked
-/// as shared, and the audit log says it.
+/// Stores the claims of records that an older imprint-host added. If two records have the same claim, both keep it: the
+/// second is marked as shared, and the audit log gets a line.
 fn fill_claims(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result<(), StoreError> {
     if !store.unclaimed()?.iter().any(|row| compiled(row, urls).is_some()) {
         return Ok(());
@@ -257,8 +257,8 @@ fn fill_claims(store: &mut Store, urls: &[EstUrl], now: Timestamp) -> Result<(),
     changes.commit()
 }
 
-/// What a node that has certificates or payloads by its old record cannot do any more. `old`: what it was entitled to; `None`:
-/// the old record was not understood.
+/// Warnings about certificates and payloads of the node's old record. `old`: the old entitlement; `None`: this version
+/// could not read the old record.
 fn replaced(
     changes: &Changes<'_>,
     old: Option<&Entitlement>,
@@ -290,7 +290,7 @@ fn replaced(
 }
 
 impl Warning {
-    /// What it is about, for programs.
+    /// The kind of warning, for programs.
     pub fn word(&self) -> &'static str {
         match self {
             Warning::Twice { claim, .. } => claim.kind.word(),
@@ -299,14 +299,14 @@ impl Warning {
         }
     }
 
-    /// The node that it is about.
+    /// The node of the warning.
     pub fn node(&self) -> &str {
         match self {
             Warning::Twice { node, .. } | Warning::Renewal { node, .. } | Warning::Payloads { node, .. } => node,
         }
     }
 
-    /// The node that has the same.
+    /// The other node that has the same claim.
     pub fn other(&self) -> Option<&str> {
         match self {
             Warning::Twice { other, .. } => Some(&other.node),

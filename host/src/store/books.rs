@@ -1,4 +1,4 @@
-//! What is read of the store: every query stands here once, or in the file of its table. Changes nothing.
+//! Reads from the store. Each query is here once, or in the file of its table. Changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::rows::{
 };
 use super::{AuditRow, CertificateRow, NodeRow, PayloadRow, RequestRow, StoreError, Verdict};
 
-/// A store that is read. Within changes, or within `reading`, it stays as it is at one moment.
+/// The store, for reading. Inside a transaction or [`super::Store::reading`], all reads see one snapshot.
 pub struct Books {
     connection: Connection,
     path: PathBuf,
@@ -57,7 +57,7 @@ impl Books {
         Ok(found.filter(|row| row.der == der))
     }
 
-    /// The newest certificate that a payload's token was used for.
+    /// The newest certificate that was signed for a payload's token.
     pub fn latest_of_payload(&self, payload: PayloadId) -> Result<Option<CertificateRow>, StoreError> {
         let sql = format!("{CERTIFICATE} WHERE payload = ?1 AND renews IS NULL ORDER BY rowid DESC LIMIT 1");
         self.one(&sql, [payload.0.as_slice()], certificate_row)
@@ -74,7 +74,7 @@ impl Books {
         self.many(&sql, params![node, millis(now)], certificate_row)
     }
 
-    /// The certificates of a key, of whatever node, newest first: those that have expired or were revoked, too.
+    /// All certificates of a key, of any node, newest first; expired and revoked ones, too.
     pub fn certificates_of(&self, spki_hash: &[u8; 32]) -> Result<Vec<CertificateRow>, StoreError> {
         let sql = format!("{CERTIFICATE} WHERE spki_hash = ?1 ORDER BY rowid DESC");
         self.many(&sql, [spki_hash.as_slice()], certificate_row)
@@ -100,20 +100,20 @@ impl Books {
         Ok(self.one(sql, [serial], |row| row.get(0))?.unwrap_or_default())
     }
 
-    /// The requests for a node that somebody has made within a day, oldest first.
+    /// The requests for a node that were made or repeated within the last day, oldest first.
     pub fn requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
         let sql = format!("{REQUEST} WHERE node = ?1 AND last_at > ?2 ORDER BY id");
         self.many(&sql, params![node, millis(now.minus(REQUEST_LIFE))], request_row)
     }
 
-    /// Those of them that were not denied: those that wait, and one that was approved and has not come for its certificate.
+    /// The [`Books::requests`] that were not denied: they wait, or were approved and not signed yet.
     pub fn open_requests(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
         let mut requests = self.requests(node, now)?;
         requests.retain(|row| row.verdict != Some(Verdict::Denied));
         Ok(requests)
     }
 
-    /// Those of them that nobody has decided about.
+    /// The [`Books::requests`] without a verdict.
     pub fn waiting(&self, node: &str, now: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
         let mut requests = self.requests(node, now)?;
         requests.retain(|row| row.verdict.is_none());
@@ -151,7 +151,7 @@ impl Books {
         self.check(found.and_then(|mut statement| statement.query_map(values, read)?.collect()))
     }
 
-    /// How many rows it changed. For [`super::Changes`], and for what is no change.
+    /// Runs a statement. The answer: how many rows it changed.
     pub(super) fn execute(&self, sql: &str, values: impl Params) -> Result<usize, StoreError> {
         let done = self.connection.prepare_cached(sql);
         self.check(done.and_then(|mut statement| statement.execute(values)))

@@ -1,6 +1,6 @@
-//! How many lines of the audit log somebody may cause who gets nothing for it. The log only grows, and a disk that it has
-//! filled refuses everybody. What is beyond the budget is counted and not written. The lines themselves are what is
-//! counted, so that a second process and a restart change nothing. Decides about no certificate.
+//! Limits how many lines of the audit log refused requests may cause. The log only grows, and a full disk refuses every
+//! node. Lines beyond the budget are counted and not written. A budget is used up by the lines in the log itself, so it
+//! holds over restarts and for several processes together. Decides nothing about certificates.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,47 +15,48 @@ use super::rows::{millis, timestamp};
 use super::{Books, Changes, Event, StoreError};
 use crate::origin;
 
-/// Who causes a line. What they have shown bounds how many there are of them.
+/// The budget that a line is charged to. It depends on the proof that the requester has shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Budget {
-    /// Somebody who has shown nothing that is good now. All of them share one budget.
+    /// Requesters without a valid proof. All of them share one budget.
     Stranger,
-    /// The token of a payload that is good.
+    /// Requesters with the token of a valid payload: a budget for each payload.
     Payload(PayloadId),
-    /// A certificate of this node that is valid. They share one: who has one gets others by it.
+    /// Requesters with a valid certificate of this node. All its certificates share one budget, because one gets others by
+    /// renewal.
     Certificate(String),
-    /// A certificate that was revoked, or its key, which is an alarm. All of them share one budget: whoever has many of
-    /// them is a stranger nevertheless.
+    /// Alarms about revoked certificates and keys. All of them share one budget: to hold many revoked certificates is no
+    /// valid proof.
     Alarm,
 }
 
-/// So many lines an hour are enough to see that something is going on. With [`ALARMS`] they are a hundred.
+/// Lines an hour for all requesters without a proof: enough to notice an attack. 100 together with [`ALARMS`].
 const STRANGERS: usize = 90;
-/// So many of those are from one address, which leaves room for what others do.
+/// Lines an hour of those from one address. The rest is left for other addresses.
 const OF_ADDRESS: usize = 30;
-/// So many alarms an hour about what was revoked. The log of the server and its metric have all of them.
+/// Alarms an hour about revoked certificates. The server's own log and its metric have all of them.
 const ALARMS: usize = 10;
-/// A node that is refused again and again is refused for the same reason.
+/// Lines an hour for one payload or one node's certificates: repeated refusals have the same reason.
 const OF_ONE: usize = 10;
 const HOUR: Duration = Duration::from_secs(3600);
-/// What was not written is noted in the store so often at most: noting it is a write, too.
+/// Counts of unwritten lines are stored at most this often, because storing them is a write, too.
 const NOTED: Duration = Duration::from_secs(60);
-/// More budgets than this are not counted one by one between two notes.
+/// The most budgets whose lines are counted between two writes of the counts. Lines of further budgets are not counted.
 const KEPT: usize = 1024;
 
-/// Lines that were not written and are not in the store yet.
+/// Counts of unwritten lines that are not stored yet.
 #[derive(Default)]
 pub(super) struct Unwritten {
     counts: HashMap<String, NotWritten>,
     noted: Option<Timestamp>,
 }
 
-/// Lines that were not written.
+/// A count of unwritten lines.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotWritten {
-    /// How many.
+    /// How many lines.
     pub count: u64,
-    /// Since when.
+    /// Time of the first one.
     pub since: Timestamp,
 }
 
@@ -86,10 +87,10 @@ impl Budget {
 }
 
 impl Changes<'_> {
-    /// Adds a line to the audit log, or counts it if the last hour has had enough of them. Whether it was added.
+    /// Adds a line to the audit log, or counts it if the budget of the last hour is used up. True: the line was added.
     pub fn audit_within(&self, budget: &Budget, event: &Event<'_>, now: Timestamp) -> Result<bool, StoreError> {
         let name = budget.name();
-        // A clock that was ahead is set right: what it dated is of no hour.
+        // Times in the future are from before the clock was set back: they do not count.
         let sql = "SELECT peer FROM audit WHERE budget = ?1 AND at > ?2 AND at <= ?3";
         let since = millis(now.minus(HOUR));
         let written: Vec<Option<String>> = self.many(sql, params![name, since, millis(now)], |row| row.get(0))?;
@@ -113,7 +114,7 @@ impl Changes<'_> {
         Ok(true)
     }
 
-    /// Counts a line. If these changes are dropped, it is counted nevertheless: the number is for people.
+    /// Counts a line. The count stays even if the transaction is rolled back; it only informs people.
     fn not_written(&self, name: String, now: Timestamp) -> Result<(), StoreError> {
         let mut unwritten = self.unwritten.borrow_mut();
         if unwritten.counts.len() < KEPT || unwritten.counts.contains_key(&name) {
@@ -132,7 +133,7 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// What was not written, for the line that says so.
+    /// Takes the count of a budget's unwritten lines, for the next line, which reports it.
     fn taken_up(&self, name: &str) -> Result<Option<NotWritten>, StoreError> {
         let kept = self.unwritten.borrow_mut().counts.remove(name);
         let row = |row: &rusqlite::Row<'_>| {
@@ -147,7 +148,7 @@ impl Changes<'_> {
 }
 
 impl Books {
-    /// What strangers have caused that no line of the log tells yet, to the last minute.
+    /// The count of unwritten lines that no line of the log reports yet. Up to a minute old.
     pub fn not_written(&self) -> Result<Option<NotWritten>, StoreError> {
         let row = |row: &rusqlite::Row<'_>| {
             let count: Option<i64> = row.get(0)?;

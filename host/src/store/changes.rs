@@ -1,4 +1,4 @@
-//! Changes to the store, in one transaction: SQL only. What is read for them is in [`Books`].
+//! Changes to the store, in one transaction. SQL only; decides nothing. Queries that read are in [`Books`].
 
 use std::ops::Deref;
 
@@ -12,7 +12,7 @@ use super::rows::{REQUEST_LIFE, millis, mode_name, reason_code, verdict_name};
 use super::{Books, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, StoreError, Verdict};
 use crate::x509::CrlReason;
 
-/// Changes that happen together or not at all. Dropped without `commit`, nothing happened.
+/// A transaction: all its changes happen, or none. Dropping it without `commit` rolls it back.
 pub struct Changes<'s> {
     pub(super) transaction: Transaction<'s>,
     pub(super) books: &'s Books,
@@ -23,32 +23,32 @@ pub struct Changes<'s> {
 impl Deref for Changes<'_> {
     type Target = Books;
 
-    /// What is read here is read with what was changed.
+    /// Reads inside the transaction see its changes.
     fn deref(&self) -> &Books {
         self.books
     }
 }
 
 impl Changes<'_> {
-    /// Decides about what nodes ask: no administrator decides that, whoever has started the program.
+    /// For decisions about requests of nodes: the audit log names no administrator, whoever has started the program.
     #[must_use]
     pub fn for_nodes(self) -> Self {
         Changes { actor: None, ..self }
     }
 
-    /// Makes them last.
+    /// Commits the changes. They are on the disk afterwards.
     pub fn commit(self) -> Result<(), StoreError> {
         self.books.check(self.transaction.commit())
     }
 
-    /// Adds a line to the audit log: one line, whatever its words came from.
+    /// Adds a line to the audit log. Line breaks and control characters in its values are escaped.
     pub fn audit(&self, event: &Event<'_>, now: Timestamp) -> Result<(), StoreError> {
         let sql = "INSERT INTO audit (at, event, node, peer, detail, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let (node, peer) = (event.node.map(line), event.peer.map(line));
         self.run(sql, params![millis(now), event.event, node, peer, line(event.detail), self.actor])
     }
 
-    /// Adds a node, or gives it another record. What the old one entitled it to is gone.
+    /// Adds a node, or replaces its record. The entitlement of the old record is removed.
     pub fn put_node(&self, node: &NodeRow, replace: bool, now: Timestamp) -> Result<(), StoreError> {
         if self.node(&node.name)?.is_some() && !replace {
             return Err(StoreError::NodeExists(node.name.clone()));
@@ -66,8 +66,8 @@ impl Changes<'_> {
         self.run(sql, params![id, payload.node, hash, mode_name(payload.mode), composed, expiry])
     }
 
-    /// Voids the payloads of a node, used or not: what was used waits for an administrator, who has decided otherwise. How
-    /// many there were.
+    /// Voids the node's payloads that have not expired. Used ones, too: with them an administrator could still approve
+    /// another key. The answer: how many.
     pub fn void_payloads(&self, node: &str, now: Timestamp) -> Result<usize, StoreError> {
         let sql = "UPDATE payloads SET void_at = ?2 WHERE node = ?1 AND void_at IS NULL AND expiry > ?2";
         self.execute(sql, params![node, millis(now)])
@@ -79,7 +79,7 @@ impl Changes<'_> {
         self.run(sql, params![payload.0.as_slice(), millis(now), key_code])
     }
 
-    /// Notes that what was asked with a payload was denied.
+    /// Notes that a request with this payload was denied.
     pub fn deny_payload(&self, payload: PayloadId, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE payloads SET denied_at = ?2 WHERE id = ?1";
         self.run(sql, params![payload.0.as_slice(), millis(now)])
@@ -101,7 +101,7 @@ impl Changes<'_> {
         )
     }
 
-    /// Revokes a certificate; the first time counts. That it is in use is news from then on, whatever was said of it before.
+    /// Revokes a certificate, if it is not revoked. Resets its alarm, so that further use gives a new one.
     pub fn revoke(&self, row: &CertificateRow, reason: CrlReason, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE certificates SET revoked_at = ?2, reason = ?3, alarmed_at = NULL
                    WHERE serial = ?1 AND revoked_at IS NULL";
@@ -113,30 +113,30 @@ impl Changes<'_> {
         self.run("UPDATE certificates SET alarmed_at = ?2 WHERE serial = ?1", params![serial, millis(now)])
     }
 
-    /// What is found in use of a node's certificates is news again.
+    /// Resets the alarms of all certificates of a node, so that further use gives new ones.
     pub fn rearm(&self, node: &str) -> Result<(), StoreError> {
         self.run("UPDATE certificates SET alarmed_at = NULL WHERE node = ?1 AND alarmed_at IS NOT NULL", [node])
     }
 
-    /// Notes that a list of revoked certificates was made. The list itself is not kept: it can be made again.
+    /// Notes number and time of a CRL. The CRL itself is not stored: it can be made again.
     pub fn put_crl(&self, issuer: &str, row: &CrlRow) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO crls (issuer, number, made_at) VALUES (?1, ?2, ?3)";
         let number = i64::try_from(row.number).unwrap_or(i64::MAX);
         self.run(sql, params![issuer, number, millis(row.made_at)])
     }
 
-    /// Notes that a client has proven that it has this certificate; the first time counts.
+    /// Notes the first time that a client has proven that it has this certificate.
     pub fn seen(&self, serial: &[u8], now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE certificates SET seen_at = ?2 WHERE serial = ?1 AND seen_at IS NULL";
         self.run(sql, params![serial, millis(now)])
     }
 
-    /// Forgets the requests, of all nodes, that nobody has made for a day.
+    /// Deletes requests of all nodes that were not repeated for a day.
     pub fn forget_requests(&self, now: Timestamp) -> Result<(), StoreError> {
         self.run("DELETE FROM requests WHERE last_at <= ?1", [millis(now.minus(REQUEST_LIFE))])
     }
 
-    /// Notes that a request came, for the first time or again.
+    /// Stores a request, or updates it if it was made before.
     pub fn put_request(&self, row: &RequestRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO requests (node, spki_hash, key_code, why, peer, first_at, last_at, payload)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -146,19 +146,20 @@ impl Changes<'_> {
         self.run(sql, params![node, spki_hash, key_code, why, peer, millis(*first_at), millis(*last_at), payload])
     }
 
-    /// Notes what was decided about a request.
+    /// Stores the verdict about a request.
     pub fn decide(&self, row: &RequestRow, verdict: Verdict) -> Result<(), StoreError> {
         let sql = "UPDATE requests SET verdict = ?3 WHERE node = ?1 AND spki_hash = ?2";
         self.run(sql, params![row.node, row.spki_hash.as_slice(), verdict_name(verdict)])
     }
 
-    /// Removes a request that has had its answer.
+    /// Deletes a request whose certificate was signed.
     pub fn drop_request(&self, row: &RequestRow) -> Result<(), StoreError> {
         let sql = "DELETE FROM requests WHERE node = ?1 AND spki_hash = ?2";
         self.run(sql, params![row.node, row.spki_hash.as_slice()])
     }
 
-    /// Removes what waits or was approved for a node: another payload has taken the place of the one that it was asked with.
+    /// Deletes the requests of a node that wait or were approved: a new payload has replaced the one that they were made
+    /// with.
     pub fn drop_requests(&self, node: &str) -> Result<(), StoreError> {
         self.run("DELETE FROM requests WHERE node = ?1 AND verdict IS NOT 'denied'", [node])
     }

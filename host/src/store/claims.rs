@@ -1,5 +1,5 @@
-//! What records lay claim to, as rows: SQL only. A thing that only one record has stands there once, which the table
-//! itself sees to; one that another record has as well is marked as shared.
+//! The claims of records (names, bindings, addresses) as rows. SQL only; decides nothing. A unique index allows each claim
+//! once; claims that another record has, too, are marked as shared and exempt.
 
 use rusqlite::params;
 
@@ -7,30 +7,30 @@ use super::rows::{NODE, node_row};
 use super::{Books, Changes, NodeRow, StoreError};
 use crate::record::claims::Claim;
 
-/// Who else has a thing.
+/// Another node that has a claim.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
     /// The node.
     pub node: String,
     /// The file that its record came from.
     pub file: String,
-    /// How its record has it.
+    /// The claim as that node's record spells it.
     pub shown: String,
 }
 
 impl Books {
-    /// Nodes whose claims were never noted, in the order in which they were added.
+    /// Nodes whose claims were never stored, in the order in which they were added.
     pub fn unclaimed(&self) -> Result<Vec<NodeRow>, StoreError> {
         self.many(&format!("{NODE} WHERE claimed = 0 ORDER BY added_at, rowid"), [], node_row)
     }
 
-    /// Kind and value of all that a node has.
+    /// Kind and value of all claims of a node.
     pub fn claimed(&self, node: &str) -> Result<Vec<(String, String)>, StoreError> {
         let sql = "SELECT kind, value FROM claims WHERE node = ?1 ORDER BY id";
         self.many(sql, [node], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
-    /// The other nodes that have this, the first of them first.
+    /// Other nodes that have this claim, in the order in which they got it.
     pub fn holders(&self, claim: &Claim, node: &str) -> Result<Vec<Holder>, StoreError> {
         let sql = "SELECT claims.node, nodes.file, claims.shown FROM claims JOIN nodes ON nodes.name = claims.node
                    WHERE kind = ?1 AND value = ?2 AND node <> ?3 ORDER BY claims.id";
@@ -40,7 +40,7 @@ impl Books {
 }
 
 impl Changes<'_> {
-    /// A node gives up all that it has. What others have as well is theirs then.
+    /// Deletes all claims of a node. A claim that other nodes share passes to the first of them.
     pub fn release(&self, node: &str) -> Result<(), StoreError> {
         let sql = "SELECT kind, value FROM claims WHERE node = ?1 AND shared = 0";
         let own: Vec<(String, String)> = self.many(sql, [node], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -53,19 +53,19 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// A node has this from now on. `shared`: another one has it, too, and may.
+    /// Stores a claim of a node. `shared`: another node has it, too, and that is allowed.
     pub fn claim(&self, node: &str, claim: &Claim, shared: bool) -> Result<(), StoreError> {
         let sql = "INSERT INTO claims (node, kind, value, shown, shared) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.run(sql, params![node, claim.kind.word(), claim.value, claim.shown, shared])
     }
 
-    /// Notes that all that a node has is noted.
+    /// Notes that all claims of a node are stored.
     pub fn all_claimed(&self, node: &str) -> Result<(), StoreError> {
         self.run("UPDATE nodes SET claimed = 1 WHERE name = ?1", [node])
     }
 }
 
-/// For [`super::schema::STEPS`].
+/// The table of claims: a step of [`super::schema::STEPS`].
 pub(super) const STEP: &str = "
 CREATE TABLE claims (
     id INTEGER PRIMARY KEY,

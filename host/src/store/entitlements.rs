@@ -1,5 +1,5 @@
-//! What records entitle their nodes to, in columns: read for each request, where a record would have to be parsed. A list of
-//! names is a JSON array, so that one row has all of it. SQL only.
+//! Entitlements of nodes as rows, so that a request need not parse the node's record. A list of names is a JSON array, so
+//! that one row holds an entitlement. SQL only; decides nothing.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -16,21 +16,22 @@ use crate::ca::Usage;
 use crate::record::Entitlement;
 
 impl Books {
-    /// What a node is entitled to. `None`: there is no such node, or its record was never understood.
+    /// A node's entitlement. `None`: there is no such node, or no version of this program could read its record.
     pub fn entitlement(&self, node: &str) -> Result<Option<Entitlement>, StoreError> {
         let sql =
             "SELECT node, subject, dns, ips, uris, emails, key, validity, usages FROM entitlements WHERE node = ?1";
         self.one(sql, [node], entitlement)
     }
 
-    /// Nodes whose records an earlier program added, in the order in which they were added.
+    /// Nodes that have no entitlement stored, because an older imprint-host added them, in the order in which they were
+    /// added.
     pub fn unentitled(&self) -> Result<Vec<NodeRow>, StoreError> {
         self.many(&format!("{NODE} WHERE entitled = 0 ORDER BY added_at, rowid"), [], node_row)
     }
 }
 
 impl Changes<'_> {
-    /// A node's record entitles it to this from now on.
+    /// Stores a node's entitlement.
     pub fn entitle(&self, to: &Entitlement) -> Result<(), StoreError> {
         let Entitlement { name, names, key, validity, usages } = to;
         let subject = names.subject.0.iter().map(|part| [part.attribute().short_name(), part.value()]);
@@ -99,8 +100,8 @@ fn unreadable(column: usize, error: impl Into<Unread>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
 }
 
-/// For [`super::schema::STEPS`]. `state` fills in the rows, for it can read records. A row never outlives the record that it was
-/// made of, whoever changes that.
+/// The table of entitlements: a step of [`super::schema::STEPS`]. `state` fills in the rows, because it can read records. A
+/// trigger deletes a row when its record changes.
 pub(super) const STEP: &str = "
 CREATE TABLE entitlements (
     node TEXT PRIMARY KEY NOT NULL REFERENCES nodes (name),

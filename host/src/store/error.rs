@@ -1,4 +1,4 @@
-//! Why the store does not do what it is asked, in words.
+//! Errors of the store and their messages. Does no I/O.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use imprint::payload::UrlError;
 
 use super::schema::VERSION;
 
-/// Why the store does not do what it is asked.
+/// Why an operation on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite's own.
+    /// SQLite reports an error.
     #[error("store {}", .path.display())]
     Sqlite {
         /// The file.
@@ -21,12 +21,12 @@ pub enum StoreError {
     /// The file cannot be made.
     #[error("making {}", .path.display())]
     Create {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// Made by a newer program.
+    /// A newer imprint-host has made or updated the store.
     #[error(
         "store {} has version {version}, this program knows versions up to {VERSION}; use a newer imprint-host",
         .path.display()
@@ -45,10 +45,10 @@ pub enum StoreError {
         /// `missing`, `empty`
         what: &'static str,
     },
-    /// A URL that this program does not understand.
+    /// The store has a URL that this version cannot read.
     #[error("URL in the store")]
     Url(#[source] UrlError),
-    /// There is a node of this name.
+    /// There is a node of this name already.
     #[error("there is a node {0} already; give its record another name, or use --replace")]
     NodeExists(String),
 }

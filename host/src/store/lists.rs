@@ -1,4 +1,4 @@
-//! What the lists of revoked certificates are made of, read without holding the store. SQL only.
+//! Reads the rows that CRLs are made of, without a writers' lock. SQL only; signs nothing.
 
 use imprint::time::Timestamp;
 use rusqlite::params;
@@ -8,14 +8,14 @@ use super::{Books, StoreError};
 use crate::x509::Revoked;
 
 impl Books {
-    /// How many certificates an issuer has signed that were revoked: all of them, expired ones, too.
+    /// How many certificates of an issuer were revoked; expired ones count, too.
     pub fn count_revoked(&self, issuer: &str) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM certificates WHERE issuer = ?1 AND revoked_at IS NOT NULL";
         let count: Option<i64> = self.one(sql, [issuer], |row| row.get(0))?;
         Ok(count.and_then(|count| count.try_into().ok()).unwrap_or_default())
     }
 
-    /// What an issuer has signed, was revoked, and had not expired before `since`.
+    /// An issuer's revoked certificates that had not expired before `since`.
     pub fn revoked(&self, issuer: &str, since: Timestamp) -> Result<Vec<Revoked>, StoreError> {
         let sql = "SELECT serial, revoked_at, reason FROM certificates
                    WHERE issuer = ?1 AND not_after >= ?2 AND revoked_at IS NOT NULL ORDER BY revoked_at, rowid";
@@ -25,7 +25,7 @@ impl Books {
         })
     }
 
-    /// The number of an issuer's last list; 0: there was none.
+    /// The number of an issuer's last CRL; 0: there was none.
     pub fn crl_number(&self, issuer: &str) -> Result<u64, StoreError> {
         let sql = "SELECT number FROM crls WHERE issuer = ?1";
         let number: Option<i64> = self.one(sql, [issuer], |row| row.get(0))?;

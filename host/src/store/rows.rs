@@ -1,4 +1,4 @@
-//! What the tables hold, as values, and how rows become values.
+//! The rows of the tables as structs, and their conversion from and to SQL values. Runs no query.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use rusqlite::Row;
 
 use crate::x509::CrlReason;
 
-/// A node's record as it was given.
+/// A node and the text of its record.
 pub struct NodeRow {
     /// Its name.
     pub name: String,
     /// The file that it came from, for messages.
     pub file: String,
-    /// TOML.
+    /// The record's text, TOML.
     pub record: String,
 }
 
@@ -22,7 +22,7 @@ pub struct NodeRow {
 pub struct PayloadRow {
     /// Its id.
     pub id: PayloadId,
-    /// For which node.
+    /// The node that it is for.
     pub node: String,
     /// SHA-256 of its token.
     pub token_hash: [u8; 32],
@@ -30,13 +30,13 @@ pub struct PayloadRow {
     pub mode: TokenMode,
     /// When it was made.
     pub composed: Timestamp,
-    /// Until when it is good.
+    /// End of its validity.
     pub expiry: Timestamp,
     /// When and by which key its token was used.
     pub spent: Option<(Timestamp, String)>,
-    /// When another payload took its place.
+    /// When another payload replaced it, or an administrator revoked it.
     pub void_at: Option<Timestamp>,
-    /// When an administrator last denied what was asked with it.
+    /// When an administrator last denied a request with it.
     pub denied_at: Option<Timestamp>,
 }
 
@@ -44,9 +44,9 @@ pub struct PayloadRow {
 pub struct CertificateRow {
     /// Its serial number.
     pub serial: Vec<u8>,
-    /// For which node.
+    /// The node that it is for.
     pub node: String,
-    /// With which payload's token.
+    /// The payload that it came from; for a renewal, the payload of the first certificate in the chain.
     pub payload: PayloadId,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub spki_hash: [u8; 32],
@@ -58,13 +58,13 @@ pub struct CertificateRow {
     pub issued_at: Timestamp,
     /// Last second of its validity.
     pub not_after: Timestamp,
-    /// Serial number of the one that it took the place of; `None`: a token was used for it.
+    /// Serial number of the certificate that it renews; `None`: it was signed for a token or came in a payload.
     pub renews: Option<Vec<u8>>,
-    /// When a client first proved that it has it, in a TLS handshake.
+    /// When a client first proved in a TLS handshake that it has this certificate.
     pub seen_at: Option<Timestamp>,
     /// Key identifier of the intermediate that signed it, in hexadecimal digits.
     pub issuer: String,
-    /// Whether an administrator has approved it.
+    /// Whether an administrator has approved its key.
     pub approved: bool,
     /// When and why it was revoked.
     pub revoked: Option<(Timestamp, CrlReason)>,
@@ -72,9 +72,9 @@ pub struct CertificateRow {
     pub peer: Option<String>,
 }
 
-/// A list of revoked certificates that was made.
+/// A CRL that was made.
 pub struct CrlRow {
-    /// Its number; each is one more than the one before.
+    /// The CRL's number, one more than the number before.
     pub number: u64,
     /// When it was made.
     pub made_at: Timestamp,
@@ -83,9 +83,9 @@ pub struct CrlRow {
 /// A request that an administrator decides about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestRow {
-    /// For which node.
+    /// The node that it is for.
     pub node: String,
-    /// With which payload's token; `None`: it was booked by an older program.
+    /// The payload whose token was shown; `None`: an older imprint-host stored the request.
     pub payload: Option<PayloadId>,
     /// SHA-256 of the SubjectPublicKeyInfo of its key.
     pub spki_hash: [u8; 32],
@@ -93,22 +93,22 @@ pub struct RequestRow {
     pub key_code: String,
     /// Why it was not signed at once, for people.
     pub why: String,
-    /// Address that it came from last.
+    /// Address of its last arrival.
     pub peer: String,
-    /// When it came first.
+    /// Time of its first arrival.
     pub first_at: Timestamp,
-    /// When it came last.
+    /// Time of its last arrival.
     pub last_at: Timestamp,
-    /// What was decided.
+    /// The administrator's decision; `None`: not decided yet.
     pub verdict: Option<Verdict>,
 }
 
-/// What an administrator decided.
+/// An administrator's decision about a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It is signed when it comes again.
+    /// The request is signed when it comes again.
     Approved,
-    /// It is refused when it comes again.
+    /// The request is refused when it comes again.
     Denied,
 }
 
@@ -116,7 +116,7 @@ pub enum Verdict {
 pub struct Event<'a> {
     /// `enrolled`, `refused`, …
     pub event: &'a str,
-    /// Which node, as far as it is known.
+    /// The node, if it is known.
     pub node: Option<&'a str>,
     /// Address of the other end.
     pub peer: Option<&'a str>,
@@ -126,21 +126,21 @@ pub struct Event<'a> {
 
 /// A line of the audit log, read back.
 pub struct AuditRow {
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
     /// `enrolled`, `refused`, …
     pub event: String,
-    /// Which node.
+    /// The node, if it was known.
     pub node: Option<String>,
-    /// Address of the other end: of whoever asked, also where an administrator decided.
+    /// Address of the requester, also for a decision of an administrator.
     pub peer: Option<String>,
-    /// The administrator who ran the command; `None`: the program decided by the record.
+    /// The user who ran the command; `None`: the program itself decided, by the record.
     pub actor: Option<String>,
     /// One line for people.
     pub detail: String,
 }
 
-// The newest row is the one that was added last: clocks go back.
+// "Newest" means added last (rowid): the clock may have been set back.
 pub(super) const PAYLOAD: &str =
     "SELECT id, node, token_hash, mode, composed, expiry, spent_at, spent_by, void_at, denied_at FROM payloads";
 pub(super) const CERTIFICATE: &str = "SELECT serial, node, payload, spki_hash, key_code, der, issued_at, not_after, \
@@ -149,7 +149,7 @@ pub(super) const CERTIFICATE: &str = "SELECT serial, node, payload, spki_hash, k
 pub(super) const REQUEST: &str =
     "SELECT node, spki_hash, key_code, why, peer, first_at, last_at, verdict, payload FROM requests";
 
-/// A node that waits asks again every few seconds. A request that nobody has made for this long is forgotten.
+/// A waiting node repeats its request every few seconds. A request that was not repeated for this long is deleted.
 pub(super) const REQUEST_LIFE: Duration = Duration::from_secs(86_400);
 
 pub(super) fn request_row(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
@@ -174,7 +174,7 @@ pub(super) fn verdict_name(verdict: Verdict) -> &'static str {
     }
 }
 
-/// For [`node_row`].
+/// The columns that [`node_row`] reads.
 pub(super) const NODE: &str = "SELECT name, file, record FROM nodes";
 
 pub(super) fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
@@ -228,7 +228,7 @@ pub(super) fn certificate_row(row: &Row<'_>) -> rusqlite::Result<CertificateRow>
     })
 }
 
-/// Every reason that is given here, with its number (RFC 5280 §5.3.1).
+/// Every reason that this program gives, with its number (RFC 5280 §5.3.1).
 const REASONS: [(CrlReason, i64); 5] = [
     (CrlReason::Unspecified, 0),
     (CrlReason::KeyCompromise, 1),
@@ -253,7 +253,7 @@ pub fn mode_name(mode: TokenMode) -> &'static str {
     }
 }
 
-/// SQLite's integers are signed; a [`Timestamp`] is far below their end.
+/// Milliseconds, as the store has times. SQLite's integers are signed 64 bits; every [`Timestamp`] fits.
 pub(super) fn millis(at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }

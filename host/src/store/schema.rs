@@ -1,4 +1,4 @@
-//! The tables, version by version. A store that an older program made is brought up to date when it is opened.
+//! The tables, version by version: opening an older store runs the missing steps. Never changes a step that was released.
 
 /// Version of the schema; `PRAGMA user_version` of the file.
 pub(super) const VERSION: i64 = 7;
@@ -76,7 +76,7 @@ CREATE INDEX certificates_revoked ON certificates (issuer, not_after) WHERE revo
 CREATE INDEX certificates_of_payload ON certificates (payload, issued_at);
 CREATE TABLE crls (issuer TEXT PRIMARY KEY, number INTEGER NOT NULL, made_at INTEGER NOT NULL, der BLOB) STRICT;
 ",
-    // Who decided, and whose budget a line of the log was; where a certificate was sent to; what a request was made with.
+    // audit: the user who decided, and the budget of the line. certificates: the address. requests: the payload.
     "
 ALTER TABLE audit ADD COLUMN actor TEXT;
 ALTER TABLE audit ADD COLUMN budget TEXT;

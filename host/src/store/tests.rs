@@ -27,7 +27,7 @@ fn a_newer_store_is_refused() {
     }
 }
 
-/// What the first version of this program wrote.
+/// A store of the first version.
 #[test]
 fn an_older_store_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
@@ -48,7 +48,7 @@ fn an_older_store_is_brought_up_to_date() {
     assert_eq!((certificate.der, certificate.renews, certificate.seen_at), (vec![0x30], None, None));
 }
 
-/// What each version of this program wrote is what this one goes on with: nothing is lost, and the log only grows.
+/// A store of each older version is updated: nothing is lost, and the log only grows.
 #[test]
 fn a_store_of_each_older_version_is_brought_up_to_date() {
     for version in 1..STEPS.len() {
@@ -90,7 +90,7 @@ fn a_store_of_each_older_version_is_brought_up_to_date() {
         assert!(store.connection().execute("DELETE FROM audit", []).is_err(), "{version}");
         assert_eq!(store.unentitled().unwrap().len(), 1, "{version}");
         drop(store);
-        // With a CA beside it, as `init` made it.
+        // The store is put beside a CA that `init` made.
         let site = tempfile::tempdir().unwrap();
         let url = EstUrl::try_from("https://est.example.org/.well-known/est").unwrap();
         drop(State::init(site.path(), &[url], now).unwrap());
@@ -115,7 +115,7 @@ fn an_unfinished_init_is_named() {
     };
     let want = format!("{} is missing: init was not finished; remove the directory and run it again", path.display());
     assert_eq!(unfinished(), want);
-    // The file is there, and init was killed before it wrote the URLs.
+    // The file exists, but init was killed before it wrote the URLs.
     std::fs::write(&path, b"").unwrap();
     let want = format!("{} is empty: init was not finished; remove the directory and run it again", path.display());
     assert_eq!((unfinished(), unfinished()), (want.clone(), want));
@@ -131,8 +131,8 @@ fn the_audit_log_only_grows() {
     assert_eq!(store.log(10).unwrap().len(), 1);
 }
 
-/// Strangers come while the clock is a day ahead, and it is set right: the budget of the right hour is whole. Two programs
-/// on one store have one budget.
+/// Refusals use up a budget while the clock is a day ahead; after the clock is set right, the budget is whole. Two
+/// processes on one store share one budget.
 #[test]
 fn the_budget_of_an_hour_is_that_of_the_clock_and_of_all_programs() {
     let (_dir, mut store) = store();
@@ -168,7 +168,7 @@ fn changes_that_are_dropped_did_not_happen() {
     assert!(store.node("node1").unwrap().is_none());
 }
 
-/// What reached the disk stays: write-ahead log, synced at each commit.
+/// Committed data stays: write-ahead log, synced at each commit.
 #[test]
 fn durability() {
     let (_dir, store) = store();
@@ -179,8 +179,8 @@ fn durability() {
     assert_eq!(pragma("foreign_keys").unwrap(), rusqlite::types::Value::Integer(1));
 }
 
-/// Somebody writes for as long as it takes, as in a storm of nodes: those who only read answer meanwhile. Opening the
-/// store took the lock of those who write, so that `nodes` and `log` waited with them.
+/// A long write, as in a boot storm, must not block readers. Once, opening the store took the writers' lock, so that
+/// `nodes` and `log` had to wait.
 #[test]
 fn who_reads_waits_for_nobody() {
     let (_dir, mut store) = store();

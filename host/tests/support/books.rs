@@ -1,4 +1,4 @@
-//! The books of a site, and nodes whose keys are made here. No server and no TLS.
+//! A site's state, and nodes whose keys are made here. No server and no TLS.
 #![allow(dead_code, unreachable_pub)]
 
 use std::cell::{Cell, RefCell};

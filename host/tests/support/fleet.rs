@@ -1,4 +1,4 @@
-//! Many nodes, each with its key and its request made, and a server that is a process of its own.
+//! Many nodes with their keys and requests, and a server in a process of its own. Contains no tests.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -1,4 +1,5 @@
-//! A state directory, a server in this process with a clock of its own, CSRs made by openssl, and a client.
+//! A state directory, a server in this process with a clock of its own, CSRs made by openssl, and a client. Contains no
+//! tests.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod fleet;

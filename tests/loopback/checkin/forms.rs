@@ -1,5 +1,5 @@
-//! Every form of EST that a peer speaks, each over TLS 1.3 and over TLS 1.2. What each is, and who sends it, stands
-//! under its id in docs/est.md.
+//! Tests of every known form of EST answers, each over TLS 1.3 and TLS 1.2. docs/est.md describes each form under its id,
+//! and names the servers that send it.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Which certificates are taken, and how they may come.
+//! Tests which issued certificates the check-in accepts, and in which messages.
 
 use super::*;
 

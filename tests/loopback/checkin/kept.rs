@@ -1,5 +1,5 @@
-//! One connection for the probe and for what is secret: when it is kept, and that nothing secret goes over it before the
-//! server was verified at the time that it told.
+//! Tests of using one connection for the probe and for secrets: when it is kept, and that no secret goes over it before the
+//! server was verified at the time of its own Date.
 
 use imprint::payload::UrlHost;
 use imprint::time::Clock;

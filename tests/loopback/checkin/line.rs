@@ -1,4 +1,4 @@
-//! `line:` among the URLs: a host on a pseudo terminal that signs, or does not, before or after an EST server.
+//! Tests of `line:` among the URLs: a host on a pseudo terminal that signs or refuses, before or after an EST server.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;

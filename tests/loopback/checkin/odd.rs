@@ -1,5 +1,5 @@
-//! Certificates that are unlike what other CAs issue: each is understood, or refused in words that say what is odd about it
-//! and what to do.
+//! Tests of odd certificates that CAs rarely issue: each is accepted, or refused with a message that names the oddity and
+//! the remedy.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

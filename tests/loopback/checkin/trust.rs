@@ -1,4 +1,4 @@
-//! Which servers are trusted, and which of their Dates are believed.
+//! Tests which servers the check-in trusts, and which of their Dates it believes.
 
 use super::*;
 

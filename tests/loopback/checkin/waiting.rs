@@ -1,4 +1,4 @@
-//! What a check-in does while it has to wait: for an administrator, for a server, for a network.
+//! Tests of a check-in that has to wait for an administrator, a server or a network.
 
 use imprint::time::since_boot;
 use imprint_tests::est_server::Ending;

@@ -1,4 +1,4 @@
-//! Certificate and key that come with the payload: no server is asked.
+//! Tests of a payload that holds certificate and key: the agent asks no server.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Lines that are commands: `exec:`.
+//! Tests of lines that are commands (`exec:`).
 
 use super::*;
 

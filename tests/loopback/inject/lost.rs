@@ -1,4 +1,5 @@
-//! What is known of a node whose last word is lost: it has its certificate, or nobody knows.
+//! Tests of a node whose report is lost: the host knows from its store that the node has its certificate, or says that it
+//! does not know.
 
 use imprint_host::csr::Csr;
 use imprint_host::enrol::{Answer, Credentials, Proof, Request, simple_enroll};

@@ -1,4 +1,4 @@
-//! Lines that are no sockets, and a node that somebody else wrote.
+//! Tests of lines that are not sockets, and of a node that is another implementation of the protocol.
 
 use super::*;
 

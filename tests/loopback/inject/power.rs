@@ -1,4 +1,4 @@
-//! Many nodes that are to be switched on: not all at once.
+//! Tests of switching many nodes on, a few at a time.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::PathBuf;

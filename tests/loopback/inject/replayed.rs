@@ -1,5 +1,5 @@
-//! Old output of a console, repeated when it is attached to: tmux, screen and console servers do that. The frames in it are
-//! real, and their node is gone.
+//! Tests of old console output that is replayed when a host attaches, as tmux, screen and console servers do. The frames in
+//! it are real, but their node is gone.
 
 use imprint::line::{Host, HostEvent};
 

@@ -1,4 +1,4 @@
-//! What a node says of itself at the end, and what of that is believed: a report has no seal.
+//! Tests of a node's report, and of what the host believes of it: a report is not authenticated.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Passwords of BMCs in commands: what everybody on the machine can read of the processes that run them.
+//! Tests of BMC passwords in commands: what every user of the machine can read of the processes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

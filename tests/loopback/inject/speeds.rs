@@ -1,5 +1,5 @@
-//! Lines that are slow, and whose speed the host does not know. How often something is sent again is measured in virtual
-//! time (tests/pure/slow.rs); here is that a node gets its certificate over a real one.
+//! Tests that a node gets its certificate over a slow line whose speed the host does not know. tests/pure/slow.rs counts
+//! the retransmissions, in virtual time.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;

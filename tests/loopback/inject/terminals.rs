@@ -1,4 +1,5 @@
-//! Terminals between the host and the node that are narrower than a frame is long, and programs that look how wide theirs is.
+//! Tests of terminals between host and node that are narrower than a frame, and of programs that read their terminal's
+//! width.
 
 use super::*;
 

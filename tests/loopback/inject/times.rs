@@ -1,4 +1,4 @@
-//! What takes its time: consoles that never fall silent, power commands that do not end, administrators.
+//! Tests of long waits: consoles that are never silent, power commands that do not end, administrators.
 
 use std::os::fd::AsFd;
 

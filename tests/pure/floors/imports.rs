@@ -1,5 +1,5 @@
-//! Which module of a crate names which other one: source text to arrows. Macros are read like other code; comments, strings,
-//! visibilities and what only tests have are not. Judges nothing.
+//! Finds in source text which module of a crate uses which other one. Reads macros like other code; skips comments,
+//! strings, visibilities and test code. Judges nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;

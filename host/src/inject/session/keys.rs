@@ -1,5 +1,5 @@
-//! Who says HELLO: the node, old output of a console, or somebody else. A key counts once it has answered; what a record says
-//! of its machine is compared then.
+//! Handles HELLOs, which may come from the node, from old console output, or from somebody else. A line key counts only
+//! after its holder has answered; then the HELLO is compared with the record's binding. Sends no payload.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::Session;
 use crate::inject::machine;
 
-/// A HELLO of other versions that is still said after so long is not old output of a console.
+/// A HELLO with other versions that still comes after this time is not old console output.
 const REPLAYED: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
-    /// Somebody says HELLO, or a console repeats that somebody did. Whether it is this node is looked at when it answers.
+    /// A HELLO came, perhaps from old console output. Whether it is this node is checked when it answers.
     pub(super) fn hello(&mut self, hello: Hello) {
         let code = KeyCode::of(&hello.key);
         let uuid = hello.uuid.map_or("none".to_owned(), |uuid| imprint::hex::uuid(&uuid));
@@ -24,7 +24,7 @@ impl Session<'_> {
         self.hello_at = Some(Instant::now());
     }
 
-    /// The node is there. Its time begins when it is heard first.
+    /// The node has answered. Its time limit starts at the first answer.
     pub(super) fn answers(&mut self) -> Result<(), String> {
         if !std::mem::replace(&mut self.met, true) {
             self.deadline = Instant::now() + self.shared.config.timeout;
@@ -50,10 +50,10 @@ impl Session<'_> {
         }
     }
 
-    /// Another key in the window that was armed for one.
+    /// A HELLO with another line key than the one of this session.
     pub(super) fn second(&mut self, hello: &Hello) {
         let code = KeyCode::of(&hello.key);
-        // The power that we switched makes the node start again, and nothing was given away yet.
+        // This session has switched the power, so the node may have started again, and no payload was sent yet.
         if self.job.power.is_some() && self.payload.is_none() {
             self.tell("hello", &format!("again, line key {code}"));
             self.hello = Some(hello.clone());

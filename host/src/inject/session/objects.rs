@@ -1,5 +1,5 @@
-//! What goes down a line and comes up it: the payload, the request and what is decided of it, the report. What is in a
-//! payload `compose` decides, and who gets a certificate `enrol`.
+//! The objects of a session: payload, request, certificate and report. Never decides about them: `compose` decides what is
+//! in a payload, and `enrol` who gets a certificate.
 
 use imprint::line::{Kind, Stage, seal};
 use imprint::secret::Secret;
@@ -13,16 +13,17 @@ use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::est;
 use crate::inject::words::Outcome;
 
-/// A node may have its payload so often: it found it damaged, or lost it. Conversations that stall before that do not count.
+/// How often a node can get its payload, if it was damaged or lost. Conversations that stall before delivery do not count.
 const DELIVERIES: u8 = 3;
 
 impl Session<'_> {
-    /// Sends the payload into the conversation that is now, once, sealed for it.
+    /// Sends the payload into the current conversation, once, sealed for that conversation.
     pub(super) async fn deliver(&mut self) {
         let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
             return;
         };
-        // What is told may be of a conversation that the node has left since; a payload goes into the one that is now, once.
+        // The event may be about an earlier conversation that the node has left. The payload goes into the current one,
+        // once.
         if self.wire.end().stage() != Some(Stage::Payload) || self.sending == Some(session) {
             return;
         }
@@ -39,7 +40,7 @@ impl Session<'_> {
             );
         }
         if self.payload.is_none() {
-            // A seed is credited where it was sealed for a key of this boot.
+            // A node credits a seed that was sealed for a key of this boot.
             let options =
                 Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
             let now = self.shared.timestamp();
@@ -71,7 +72,8 @@ impl Session<'_> {
         }
     }
 
-    /// A request: decided like every other. `again`: the node did not ask, the store is looked at once more.
+    /// Decides about a request, by the same rules as over HTTP. `again`: the node did not ask again; the host checks
+    /// whether an administrator has decided.
     pub(super) async fn decide(&mut self, request: Vec<u8>, again: bool) {
         self.waited();
         let Some(hello) = self.hello.clone() else { return };
@@ -122,7 +124,7 @@ impl Session<'_> {
         self.wire.end_mut().send(Kind::Refused, why.as_bytes().to_vec());
     }
 
-    /// What the node says of itself. The first outcome stands.
+    /// Handles the node's report. Only the first outcome counts.
     pub(super) async fn report(&mut self, report: &[u8]) {
         if self.outcome.is_some() {
             return;
@@ -146,8 +148,8 @@ impl Session<'_> {
         self.outcome = Some(outcome);
     }
 
-    /// The code of the node's key, if that has a certificate by the books: a report has no seal, and whoever writes to
-    /// the line can say one.
+    /// The code of the node's key, if the store has a certificate for it. A report is not authenticated: anybody who can
+    /// write to the line can forge one.
     async fn certified(&self, said: Option<&str>) -> Result<String, String> {
         let Some(said) = said else {
             return Err(
@@ -157,7 +159,7 @@ impl Session<'_> {
         if self.code.as_deref() == Some(said) {
             return Ok(said.to_owned());
         }
-        // Signed by `serve`, or before this program was started again.
+        // The certificate was signed by `serve`, or by an earlier run of this command.
         let node = self.job.node.clone();
         let (latest, _) = self.shared.books(move |state| state.store.latest(&node)).await.map_err(failed)?;
         let latest = match &self.payload {

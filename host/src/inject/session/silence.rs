@@ -1,5 +1,5 @@
-//! A node that is not heard any more: whether it needs anything, how long it is waited for, and what is said of it. The
-//! books say who has a certificate; a line says who has acknowledged one.
+//! Handles a silent node or a lost line: whether the node still needs anything, how long to wait, and the error message.
+//! The store knows which node has a certificate; the line knows who has acknowledged one. Sends nothing.
 
 use std::time::Duration;
 
@@ -9,26 +9,25 @@ use tokio::time::Instant;
 use super::{APPROVAL, Session, shown, stage_name};
 use crate::inject::words::Outcome;
 
-/// A node that has fallen silent, or whose line is gone, may come back for so long before it is asked whether it needs
-/// anything more.
+/// After this much silence, or this long without a line, the host checks whether the node still needs anything.
 const GONE: Duration = Duration::from_secs(5);
 
-/// Once the node has reported, repeats of it are answered for this long after the last of them.
+/// After a report, repeats of it are answered until this much time has passed since the last one.
 const LINGER: Duration = Duration::from_millis(1500);
 
 impl Session<'_> {
-    /// When to do something though nothing comes.
+    /// The next time to act without input.
     pub(super) fn until(&self) -> Instant {
         self.gone.map_or(self.deadline, |(at, _)| at.min(self.deadline))
     }
 
-    /// The node is not heard any more.
+    /// Notes that the node is silent or the line is lost.
     pub(super) fn falls_silent(&mut self) {
         self.gone.get_or_insert((Instant::now() + GONE, self.wire.heard()));
     }
 
-    /// Whether a node that fell silent a while ago needs anything more. One that has its certificate has all; its report
-    /// may be lost, or was said to a host that did not hear it.
+    /// Checks whether a node that has been silent for [`GONE`] still needs anything. A node with its certificate does not:
+    /// its report may be lost, or was sent while the host was not listening.
     pub(super) async fn look(&mut self) {
         let Some((_, heard)) = self.gone.filter(|(at, _)| *at <= Instant::now() && self.outcome.is_none()) else {
             return;
@@ -44,13 +43,13 @@ impl Session<'_> {
         }
         match self.unreported().await {
             Some(outcome) => self.outcome = Some(outcome),
-            // It may be at its network, and enrol there.
+            // The node may be enrolling over its network: check again later.
             None => self.gone = Some((Instant::now() + APPROVAL, heard)),
         }
     }
 
-    /// The outcome for a node that has its certificate and whose report is lost: it has acknowledged the certificate, or
-    /// the books have one for the payload that it was given here, which came over the network.
+    /// The outcome for a node that has its certificate but whose report is lost. It has acknowledged the certificate here,
+    /// or the store has one for this session's payload, which the node got over the network.
     async fn unreported(&self) -> Option<Outcome> {
         let key_code = match (&self.code, &self.payload) {
             (Some(code), _) => self.certified.then(|| code.clone())?,
@@ -75,21 +74,21 @@ impl Session<'_> {
         }
     }
 
-    /// The time for the node is over. One that still answers is not done, whatever the books say of it.
+    /// The time limit is over. A node that still answers is not done, even if the store has its certificate.
     pub(super) async fn time_is_over(&mut self) {
         let answers = matches!(self.wire.end().stage(), Some(stage) if stage != Stage::Done) && self.gone.is_none();
         let unreported = if answers || self.gave_up { None } else { self.unreported().await };
         self.outcome = Some(unreported.unwrap_or_else(|| Outcome::Failed(self.silence())));
     }
 
-    /// What came last on the line and is not ours, behind `lead`.
+    /// The latest console output, with `lead` before it; empty if there was none.
     pub(super) fn last_words(&self, lead: &str) -> String {
         let text = String::from_utf8_lossy(&self.tail);
         let words: Vec<&str> = text.split_whitespace().collect();
         if words.is_empty() { String::new() } else { format!("{lead}{}", shown(&words.join(" "))) }
     }
 
-    /// Why nothing came of it.
+    /// The error message for a node that did not finish.
     pub(super) fn silence(&self) -> String {
         if let (Some((_, words)), false) = (&self.foreign, self.wire.end().counts()) {
             return words.clone();
@@ -111,12 +110,12 @@ impl Session<'_> {
         }
     }
 
-    /// Longer on a slow line: a node waits for longer before it repeats its report.
+    /// How long to answer repeats of the report. Longer on a slow line, where the node waits longer before it repeats.
     pub(super) fn linger(&self) -> Duration {
         LINGER.max(self.wire.patience().saturating_mul(2))
     }
 
-    /// Nobody waits for an administrator any more: it was decided, or the node is gone, and asks again when it is back.
+    /// Ends the wait for an administrator: the request was decided, or the line is lost and the node will ask again.
     pub(super) fn waited(&mut self) {
         if self.pending.take().is_some() {
             self.deadline = self.deadline.max(Instant::now() + self.shared.config.timeout);

@@ -1,5 +1,5 @@
-//! A line that waits until its node may be switched on. Nothing of the protocol is said or believed meanwhile: what
-//! matters comes from a node that was switched on.
+//! Waits until the line's node may be switched on. Meanwhile the host sends no frames and ignores those that it reads: only
+//! the node after the power-on counts.
 
 use std::pin::pin;
 
@@ -12,8 +12,8 @@ use crate::inject::power::Turn;
 use crate::inject::transport::Line;
 
 impl<'a> Session<'a> {
-    /// Waits for the turn of this node. The line is read all the while: one that nobody reads stalls, and one that breaks
-    /// must be open again before the power is switched. The window begins anew, since no HELLO can come before.
+    /// Waits for this node's turn. Reads the line meanwhile: an unread line stalls, and a broken one must be open again
+    /// before the power is switched. The window for HELLO starts anew afterwards.
     pub(super) async fn turn(&mut self, line: &mut Line) -> Result<Turn<'a>, String> {
         let shared = self.shared;
         let mut turn = pin!(shared.turns.turn());
@@ -22,7 +22,7 @@ impl<'a> Session<'a> {
             turn = &mut turn => return Ok(turn),
             () = std::future::ready(()) => self.tell("waiting", &format!("for its turn: {}", shared.turns.pace())),
         }
-        // It tells frames from the console, and answers nobody.
+        // This end only separates frames from console output. It answers nothing.
         let mut deaf =
             Wire::new(Host::new(Nonce([0; 8]), false, Shape::default()), self.job.line.baud()).keeping_text();
         let mut buffer = [0; 2048];
