@@ -30,10 +30,12 @@ use crate::dialogue::{Dialogue, Told};
 use crate::line::seal::SealError;
 use crate::medium::{Medium, Readers};
 use crate::options::{CMDLINE_MAX, Options, SourceName};
-use crate::payload::{DecodeError, Enrolment, Form, MAX_LEN, Payload, TokenMode};
+use crate::payload::signed::{Signed, is_signed};
+use crate::payload::{DecodeError, Enrolment, Form, MAX_LEN, Payload, Problem, TokenMode};
 use crate::port::PortError;
 use crate::secret::Secret;
 use crate::shown::Printable;
+use crate::site::{self, PinError, SignatureError, SignedBy, SitePin};
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
 pub use credential::content::CredentialError;
@@ -186,13 +188,8 @@ pub enum SourceError {
     Key(SealError),
     /// Standard input of `imprint console` is not a terminal.
     NoTerminal,
-    /// A line of `/imprint/site` is not a digest.
-    SitePin {
-        /// Line number, from 1.
-        line: usize,
-    },
-    /// `/imprint/site` names no CA.
-    EmptySitePin,
+    /// The site pin of the image cannot be used.
+    Pin(PinError),
 }
 
 /// The error message of a drive's reader. It was a [`medium::VolumeError`] there; the pipe carries only its text.
@@ -381,11 +378,19 @@ pub enum Unusable {
     Source(SourceError),
     /// The bytes are not a payload.
     Payload(DecodeError),
+    /// The image names signers, and the payload has no signature of one of them.
+    Signature(SignatureError),
 }
 
 impl From<SourceError> for Unusable {
     fn from(error: SourceError) -> Unusable {
         Unusable::Source(error)
+    }
+}
+
+impl From<SignatureError> for Unusable {
+    fn from(error: SignatureError) -> Unusable {
+        Unusable::Signature(error)
     }
 }
 
@@ -395,14 +400,26 @@ impl From<DecodeError> for Unusable {
     }
 }
 
-/// Decodes the payload, and refuses items that its source may not carry.
-pub fn decode(found: &Found) -> Result<Payload, Unusable> {
-    let payload = match Payload::decode(found.bytes.expose()) {
+/// Decodes the payload, and refuses items that its source may not carry. `pin`: that of the image. If it names signers, the
+/// signature is verified first: no byte of a payload is decoded before one of them has vouched for it.
+pub fn decode(found: &Found, pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
+    let decoded = vouched(found.bytes.expose(), pin);
+    let (payload, signed) = match decoded {
         Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
         decoded => decoded?,
     };
     permitted(&found.origin, &payload)?;
-    Ok(payload)
+    Ok((payload, signed))
+}
+
+fn vouched(bytes: &[u8], pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
+    // A payload in another form, such as base64, may well be signed: the form is the fault.
+    if let Some(form) = Form::of(bytes) {
+        return Err(DecodeError { offset: 0, place: String::new(), problem: Problem::Form(form) }.into());
+    }
+    let signed = is_signed(bytes).then(|| Signed::decode(bytes)).transpose()?;
+    let signed = site::judge(signed.as_ref(), pin)?;
+    Ok((Payload::unwrapped(bytes)?, signed))
 }
 
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read
@@ -516,12 +533,7 @@ impl fmt::Display for SourceError {
                 write!(f, "two different payloads: one from {first}, one from {second}; remove one")
             }
             SourceError::Nothing { looked, remedy } => write!(f, "no payload found ({looked}); {remedy}"),
-            SourceError::SitePin { line } => {
-                write!(f, "/imprint/site line {line}: want the SHA-256 of a CA certificate, 64 hexadecimal digits")
-            }
-            SourceError::EmptySitePin => {
-                write!(f, "/imprint/site names no CA, so no payload can be accepted; list one, or leave the file out")
-            }
+            SourceError::Pin(error) => error.fmt(f),
         }
     }
 }
@@ -534,6 +546,7 @@ impl std::error::Error for SourceError {
             SourceError::Credential { source, .. } => Some(source),
             SourceError::Port(error) => error.source(),
             SourceError::Key(error) => error.source(),
+            SourceError::Pin(error) => error.source(),
             _ => None,
         }
     }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use base64ct::{Base64Unpadded, Encoding};
 
+use super::signed::is_signed;
+
 /// The kind of an input that is not a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
@@ -35,7 +37,7 @@ pub enum Form {
 impl Form {
     /// The form of `bytes`. `None` if they begin like a payload, or if their form is not known.
     pub fn of(bytes: &[u8]) -> Option<Form> {
-        if bytes.first().is_none_or(|first| is_map(*first)) {
+        if bytes.first().is_none_or(|first| is_map(*first)) || is_signed(bytes) {
             return None;
         }
         let marked =
@@ -91,9 +93,9 @@ fn is_map(byte: u8) -> bool {
     matches!(byte, 0xa0..=0xb7)
 }
 
-/// Whether the bytes are a map whose first pair is the version, 1.
+/// Whether the bytes are a map whose first pair is the version, 1, or a signed payload.
 fn begins_as_payload(bytes: &[u8]) -> bool {
-    matches!(bytes, [map, 0, 1, ..] if is_map(*map))
+    matches!(bytes, [map, 0, 1, ..] if is_map(*map)) || bytes.starts_with(&[0xd2, 0x84, 0x4d])
 }
 
 /// Offset, bytes at that offset, and the form that they identify.
