@@ -2,6 +2,8 @@
 //! whoever made the image vouches for it. This module decides whose signature counts. It never reads what is signed, and
 //! never compares CAs, which is the work of `plan`.
 
+mod narrow;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -139,7 +141,11 @@ pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<Signe
     let signers = pin.map(|pin| pin.signers.as_slice()).unwrap_or_default();
     let kids = || Kids(signers.iter().map(Signer::kid).collect());
     let Some(signed) = signed else {
-        return if signers.is_empty() { Ok(SignedBy::Nobody) } else { Err(SignatureError::Missing { signers: kids() }) };
+        return if signers.is_empty() {
+            Ok(SignedBy::Nobody)
+        } else {
+            Err(SignatureError::Missing { signers: kids() })
+        };
     };
     let kid = signed.kid;
     if signers.is_empty() {
@@ -149,7 +155,11 @@ pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<Signe
     if named.peek().is_none() {
         return Err(SignatureError::Unknown { kid, signers: kids() });
     }
-    if named.any(|signer| signed.is_by(signer, AAD)) { Ok(SignedBy::Signer(kid)) } else { Err(SignatureError::Wrong { kid }) }
+    if named.any(|signer| signed.is_by(signer, AAD)) {
+        Ok(SignedBy::Signer(kid))
+    } else {
+        Err(SignatureError::Wrong { kid })
+    }
 }
 
 impl SignedBy {

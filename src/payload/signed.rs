@@ -195,7 +195,8 @@ impl<'a> Signed<'a> {
         })?;
         let begin = reader.offset();
         if reader.head("unprotected header", 5, "a map")? != 0 {
-            let why = "not empty; algorithm and key id are in the protected header, and there is nothing else".to_owned();
+            let why =
+                "not empty; algorithm and key id are in the protected header, and there is nothing else".to_owned();
             return Err(at(begin, "unprotected header", Problem::Value(why)));
         }
         let payload = reader.string("payload")?;
@@ -321,7 +322,11 @@ impl<'a> Reader<'a> {
         }
         let info = first & 0x1f;
         if info > 27 {
-            return Err(at(offset, place, Problem::NotDeterministic("indefinite length, or a number that does not exist")));
+            return Err(at(
+                offset,
+                place,
+                Problem::NotDeterministic("indefinite length, or a number that does not exist"),
+            ));
         }
         let (_, argument, rest) = cbor::head(self.rest).ok_or_else(|| at(offset, place, Problem::Truncated))?;
         let shortest = match argument {

@@ -227,7 +227,8 @@ fn a_payload_for_another_machine_is_refused_by_each_item() {
 
 #[test]
 fn the_site_pin_decides_about_the_ca() {
-    let pinned = |digest| Facts { site_pin: Some(SitePin { cas: vec![[0; 32], digest], signers: Vec::new() }), ..facts() };
+    let pinned =
+        |digest| Facts { site_pin: Some(SitePin { cas: vec![[0; 32], digest], signers: Vec::new() }), ..facts() };
     assert!(plan(typical(), &pinned(typical().ca.sha256()), Scope::Boot).unwrap().pinned);
     let (subject, sha256) = ("CN=imprint test root".into(), typical().ca.sha256());
     assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256 });

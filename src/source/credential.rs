@@ -5,6 +5,7 @@
 
 pub mod content;
 pub mod fw_cfg;
+pub mod pin;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -73,17 +74,6 @@ pub fn find(root: &Path, unit: Option<&Path>, words: &[SetCredential]) -> Result
         }
     }
     agreed(found)
-}
-
-/// Every text that is given as a site pin, and where.
-pub fn pins(root: &Path, unit: Option<&Path>, words: &[SetCredential]) -> Result<Vec<(Origin, Secret)>, SourceError> {
-    let mut pins = Vec::new();
-    for given in everywhere(root, unit, words, CredentialName::Site)? {
-        let origin = given.origin.clone();
-        let text = given.content().map_err(|source| broken(CredentialName::Site, &origin, source))?;
-        pins.push((origin, text));
-    }
-    Ok(pins)
 }
 
 fn is_of_unit(origin: &Origin) -> bool {

@@ -29,7 +29,10 @@ fn frozen_status() {
     assert_eq!(serde_json::from_str::<Status>(json).unwrap(), status);
     let signed = Status { signer: Some("0123456789abcdef".to_owned()), ..status.clone() };
     let json = serde_json::to_string(&signed).unwrap();
-    assert!(json.contains(r#""origin":"config-drive sr0 (IMPRINT)","signer":"0123456789abcdef","payload_id":"#), "{json}");
+    assert!(
+        json.contains(r#""origin":"config-drive sr0 (IMPRINT)","signer":"0123456789abcdef","payload_id":"#),
+        "{json}"
+    );
     let ends = Status { enrolment: Some(Enrolment::Credentials), ..status };
     let json = serde_json::to_string(&ends).unwrap();
     assert!(json.contains(r#""name":"node1","enrolment":"credentials","key_code":null"#), "{json}");

@@ -35,6 +35,10 @@ pub enum CredentialError {
     NoPayload,
     /// The credential is longer than a payload can be.
     Length,
+    /// A line of a site pin cannot be read; its number, from 1. `None`: it has no line.
+    PinLine(Option<usize>),
+    /// A site pin, and that of the image, leave nothing in common.
+    PinApart,
 }
 
 /// The payload in a credential: the bytes of a payload, or base64 text. The text may have the standard or the URL alphabet,
@@ -145,6 +149,16 @@ impl fmt::Display for CredentialError {
             CredentialError::Length => {
                 write!(f, "it is longer than a payload can be, {MAX_LEN} bytes; give the payload itself")
             }
+            CredentialError::PinLine(Some(line)) => {
+                write!(f, "line {line} is none of a site pin; give lines of /imprint/site in this image")
+            }
+            CredentialError::PinLine(None) => {
+                f.write_str("it names no CA and no signer; give lines of /imprint/site in this image")
+            }
+            CredentialError::PinApart => f.write_str(
+                "it and /imprint/site in this image have no CA or no signer in common, so no payload could be accepted; \
+                 such a credential can only leave out what the image lists",
+            ),
         }
     }
 }

@@ -4,6 +4,7 @@ use base64ct::{Base64, Encoding};
 
 use super::*;
 use crate::options::Options;
+use crate::site::SitePin;
 
 const TYPICAL: &[u8] = include_bytes!("../../../tests/data/payload-typical.cbor");
 const OTHER: &[u8] = include_bytes!("../../../tests/data/payload-full.cbor");
@@ -199,10 +200,7 @@ fn what_is_broken_stops_the_boot_and_is_named() {
         "credential imprint.payload (smbios): its base64 ends within a byte, so some of it is missing; copy the whole text"
     );
     root.strings(&[&[STRING.as_bytes(), b"rwAB*"].concat()]);
-    assert_eq!(
-        root.refused(""),
-        "credential imprint.payload (smbios): character 5 is not base64; copy the text again"
-    );
+    assert_eq!(root.refused(""), "credential imprint.payload (smbios): character 5 is not base64; copy the text again");
     root.strings(&[&[STRING.as_bytes(), &vec![b'A'; 1 << 20]].concat()]);
     assert_eq!(
         root.refused(""),
@@ -260,19 +258,76 @@ fn an_encrypted_credential_counts_once_systemd_has_decrypted_it() {
     assert!(matches!(root.find(""), Err(SourceError::Differ { .. })));
 }
 
+/// The pin of an image with two CAs and one signer, and what a credential leaves of it.
 #[test]
-fn site_pins_are_texts() {
+fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
+    let (one, two, foreign) = ("1".repeat(64), "2".repeat(64), "f".repeat(64));
+    let signers = include_str!("../../../tests/data/site-signers");
+    let image = SitePin::parse(format!("{one}\n{two}\n{}\n", signers.lines().next().unwrap()).as_bytes()).unwrap();
+    let narrowed = |root: &Root, cmdline: &str, image: Option<&SitePin>| {
+        let words = Options::parse(cmdline).unwrap().credentials;
+        pin::narrow(image.cloned(), root.0.path(), None, &words)
+    };
+    // systemd imports what the firmware has, so it is there twice.
     let root = Root::new();
-    root.put("run/credentials/@system/imprint.site", b"one\n");
-    root.strings(&[b"io.systemd.credential:imprint.site=two", b"io.systemd.credential.binary:imprint.site=dGhyZWU="]);
-    let words = Options::parse("systemd.set_credential=imprint.site:four").unwrap().credentials;
-    let pins = pins(root.0.path(), None, &words).unwrap();
-    let pins: Vec<_> = pins.iter().map(|(_, text)| std::str::from_utf8(text.expose()).unwrap()).collect();
-    assert_eq!(pins, ["one\n", "two", "three", "four"]);
-    root.strings(&[b"io.systemd.credential.binary:imprint.site=!"]);
-    let error = super::pins(root.0.path(), None, &[]).unwrap_err();
+    root.put("run/credentials/@system/imprint.site", one.as_bytes());
+    root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
+    let (left, notes) = narrowed(&root, "", Some(&image)).unwrap();
+    assert_eq!(left, Some(SitePin { cas: vec![[0x11; 32]], signers: image.signers.clone() }));
+    assert!(notes.is_empty(), "{notes:?}");
+
+    // What the image does not list does not count.
+    let root = Root::new();
+    let text = Base64::encode_string(format!("{foreign}\n{two} # ours\n").as_bytes());
+    let word = format!("systemd.set_credential_binary=imprint.site:{text}");
+    let (left, notes) = narrowed(&root, &word, Some(&image)).unwrap();
+    assert_eq!(left.unwrap().cas, [[0x22; 32]]);
     assert_eq!(
-        crate::chain::chain(&error),
-        "credential imprint.site (smbios): character 1 is not base64; copy the text again"
+        notes,
+        [
+            "credential imprint.site (cmdline-credential): 1 of its lines is not in /imprint/site of this image and does not count"
+        ]
     );
+
+    // Two credentials with nothing in common leave nothing of a pin that has both.
+    root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
+    let error = crate::chain::chain(&narrowed(&root, &word, Some(&image)).unwrap_err());
+    assert!(
+        error
+            .starts_with("credential imprint.site (cmdline-credential): it and /imprint/site in this image have no CA")
+    );
+    root.strings(&[format!("io.systemd.credential:imprint.site={foreign}").as_bytes()]);
+    let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
+    assert!(
+        error.starts_with("credential imprint.site (smbios): it and /imprint/site in this image have no CA"),
+        "{error}"
+    );
+
+    // Alone it is ignored, even if it is broken: whoever brings a payload could bring a pin as well.
+    for text in [one.as_str(), "nonsense"] {
+        root.strings(&[format!("io.systemd.credential:imprint.site={text}").as_bytes()]);
+        let (left, notes) = narrowed(&root, "", None).unwrap();
+        assert_eq!(left, None);
+        assert_eq!(
+            notes,
+            ["credential imprint.site (smbios) does not count: it can only narrow a site pin, and this image has none"]
+        );
+    }
+    let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
+    assert_eq!(
+        error,
+        "credential imprint.site (smbios): line 1 is none of a site pin; give lines of /imprint/site in this image"
+    );
+    for (string, want) in [
+        (&b"io.systemd.credential.binary:imprint.site=!"[..], "character 1 is not base64; copy the text again"),
+        (
+            b"io.systemd.credential:imprint.site=",
+            "it names no CA and no signer; give lines of /imprint/site in this image",
+        ),
+    ] {
+        root.strings(&[string]);
+        let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
+        assert_eq!(error, format!("credential imprint.site (smbios): {want}"));
+    }
+    assert_eq!(narrowed(&Root::new(), "", Some(&image)).unwrap(), (Some(image), Vec::new()));
 }
