@@ -24,6 +24,7 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod credentials;
     mod deciding;
     mod drives;
     mod images;

@@ -49,7 +49,9 @@ struct Given {
 
 impl Given {
     fn of_file(medium: Medium, path: &Path, bytes: Secret) -> Given {
-        let origin = Origin::Medium { medium, place: path.display().to_string() };
+        // fw_cfg has one place for a name, and a long path for it.
+        let place = if medium == Medium::FwCfg { String::new() } else { path.display().to_string() };
+        let origin = Origin::Medium { medium, place };
         Given { origin, bytes, encoded: false, cut: false }
     }
 

@@ -49,11 +49,12 @@ pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
     match all.first() {
         None => return Err(CredentialError::Empty),
         // A payload begins with a byte that is not ASCII, and text that can be decoded does not.
+        Some(first) if !first.is_ascii() && all.len() > MAX_LEN => return Err(CredentialError::Length),
         Some(first) if !first.is_ascii() => return Ok(bytes),
         Some(_) => {}
     }
     let armoured = armoured(all)?;
-    if armoured.is_none() && Form::of(all).is_some_and(|form| form != Form::Base64) {
+    if all.len() <= MAX_LEN && armoured.is_none() && Form::of(all).is_some_and(|form| form != Form::Base64) {
         return Ok(bytes);
     }
     if let Some(at) = all.iter().position(|byte| *byte == 0) {
@@ -61,12 +62,16 @@ pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
     }
     let in_base64 = armoured.is_some() || Form::of(all) == Some(Form::Base64) || begins_as_base64(all);
     if !in_base64 && !all.iter().all(|byte| is_base64(*byte) || *byte == b'=') {
-        return Ok(bytes);
+        return if all.len() <= MAX_LEN { Ok(bytes) } else { Err(CredentialError::Length) };
     }
     // What `armoured` cut off comes first, and positions count from there.
     let begin = armoured.map_or(0, |(begin, _)| begin);
     let decoded = base64(armoured.map_or(all, |(_, body)| body)).map_err(|error| moved(error, begin))?;
-    if begins_as_payload(decoded.expose()) { Ok(decoded) } else { Err(CredentialError::NoPayload) }
+    match begins_as_payload(decoded.expose()) {
+        true if decoded.expose().len() > MAX_LEN => Err(CredentialError::Length),
+        true => Ok(decoded),
+        false => Err(CredentialError::NoPayload),
+    }
 }
 
 /// Decodes base64 as systemd and people write it: either alphabet, padding or none, white space anywhere.
@@ -234,7 +239,13 @@ mod tests {
         let begin = format!("-----BEGIN {ARMOUR}-----").len();
         let odd = armour.replacen('\n', "\n!", 1);
         assert_eq!(taken(odd.as_bytes()), Err(CredentialError::Base64 { position: Some(begin + 2) }));
-        assert_eq!(taken(&vec![b'A'; 1 << 20]), Err(CredentialError::Length));
+        for long in [vec![b'A'; 1 << 20], vec![b'!'; MAX_LEN + 1], vec![0xa1; MAX_LEN + 1]] {
+            assert_eq!(taken(&long), Err(CredentialError::Length));
+        }
+        let long = [&[0xa1, 0, 1][..], &[0; MAX_LEN]].concat();
+        assert_eq!(taken(Base64::encode_string(&long).as_bytes()), Err(CredentialError::Length));
+        let most = &long[..MAX_LEN];
+        assert_eq!(taken(wrapped(&Base64::encode_string(most), 64, "\r\n").as_bytes()).as_deref(), Ok(most));
     }
 
     /// systemd-creds encrypt --name=imprint.payload --with-key=tpm2-absent, systemd 252: the first 16 bytes of its output
