@@ -25,7 +25,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let line = String::from_utf8_lossy(bytes);
     let word = format!("systemd.set_credential=imprint.payload:{line}");
-    for line in [line.as_ref(), &word] {
+    for line in [&*line, word.as_str()] {
         let Ok(options) = Options::parse(line) else { continue };
         for given in options.credentials.into_iter().filter(|given| given.name == CredentialName::Payload) {
             assert!(given.text.expose().len() <= line.len());
