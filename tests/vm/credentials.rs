@@ -91,8 +91,16 @@ fn a_boot_loader_brings_it() {
         .unwrap();
     assert!(output.status.success(), "systemd-creds: {}", String::from_utf8_lossy(&output.stderr));
     let encrypted = || machine(Kernel::Stable).initramfs_file(path, &output.stdout);
-    stopped(&encrypted().boot(), 11, "source", "it is base64 of something that is no payload; if systemd-creds encrypted");
-    let dropin = ("etc/systemd/system/imprint.service.d/credential.conf", "[Service]\nLoadCredentialEncrypted=imprint.payload\n");
+    stopped(
+        &encrypted().boot(),
+        11,
+        "source",
+        "it is base64 of something that is no payload; if systemd-creds encrypted",
+    );
+    let dropin = (
+        "etc/systemd/system/imprint.service.d/credential.conf",
+        "[Service]\nLoadCredentialEncrypted=imprint.payload\n",
+    );
     let report = encrypted().initramfs_file(dropin.0, dropin.1.as_bytes()).boot();
     came_up_from(&report, "credential /run/credentials/imprint.service/imprint.payload");
 }
@@ -101,7 +109,7 @@ fn a_boot_loader_brings_it() {
 #[test]
 fn a_site_pin_of_the_hypervisor_narrows_that_of_the_image() {
     let site = Site::typical();
-    let ca = imprint::hex::encode(&imprint::payload::Payload::decode(&site.payload).unwrap().ca.sha256());
+    let ca = imprint::hex::encode(&imprint::payload::Payload::unwrapped(&site.payload).unwrap().ca.sha256());
     let (foreign, image) = ("7".repeat(64), format!("{ca}\n{}\n", "7".repeat(64)));
     let with = |pin: &str| {
         let string = format!("type=11,value=io.systemd.credential:imprint.site={pin}");
