@@ -173,7 +173,7 @@ mod tests {
     fn strings_of_every_structure_of_type_11() {
         let table = [
             structure(1, &[0; 23], b"io.systemd.credential:a=b\0\0"),
-            structure(11, &[2], b"Dell System\05[0000]\0\0"),
+            structure(11, &[2], b"Dell System\0[0000]\0\0"),
             structure(11, &[0], b"\0\0"),
             structure(11, &[1], b"io.systemd.credential:a=b\0\0"),
             structure(127, &[], b"\0\0"),
@@ -181,7 +181,7 @@ mod tests {
         ]
         .concat();
         let found: Vec<_> = oem_strings(&table).map(|string| std::str::from_utf8(string).unwrap()).collect();
-        assert_eq!(found, ["Dell System", "5[0000]", "io.systemd.credential:a=b"]);
+        assert_eq!(found, ["Dell System", "[0000]", "io.systemd.credential:a=b"]);
         // A table that ends within its strings: what is there is shown, so that its user can say that it is broken.
         for (strings, want) in [(&b"one\0tw"[..], &["one", "tw"][..]), (b"one\0", &["one"]), (b"", &[])] {
             let table = structure(11, &[2], strings);
