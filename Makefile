@@ -1,7 +1,8 @@
 # Every target installs what it lacks (scripts/install-needs). `make help` lists them.
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-NEXTEST := cargo nextest run --locked
+# Most tests wait more than they compute: for a wait to pass, for a disk, for another process.
+NEXTEST := cargo nextest run --locked --test-threads $(shell echo $$((2 * $$(nproc))))
 # Everything but `build` is for the machine that it runs on, which is an x86_64.
 ARCH := x86_64
 TARGET := $(ARCH)-unknown-linux-musl

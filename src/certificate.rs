@@ -93,14 +93,41 @@ pub(crate) fn shown_name(name: &GeneralName) -> String {
 
 /// Whether two names read the same, attribute by attribute. CAs change a UTF8String to a PrintableString and back.
 pub(crate) fn same_text(one: &RdnSequence, other: &RdnSequence) -> bool {
-    type Part = (ObjectIdentifier, bool, Vec<u8>);
+    same_parts(one, other, |text| text)
+}
+
+/// Like [`same_text`], but upper and lower case are the same, and so are one blank and several (RFC 5280 §7.1). Only for
+/// a message that says how two names differ: webpki tells such names apart.
+pub(crate) fn nearly_same_text(one: &RdnSequence, other: &RdnSequence) -> bool {
+    same_parts(one, other, |text| text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn same_parts(one: &RdnSequence, other: &RdnSequence, fold: fn(String) -> String) -> bool {
+    // The text, or else the tag and the bytes.
+    type Part = (ObjectIdentifier, Result<String, (Tag, Vec<u8>)>);
     let part = |part: &AttributeTypeAndValue| -> Part {
-        let text = matches!(part.value.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
-        (part.oid, text, part.value.value().to_vec())
+        let (tag, value) = (part.value.tag(), part.value.value());
+        (part.oid, text(tag, value).map(fold).ok_or_else(|| (tag, value.to_vec())))
     };
     let flat =
         |name: &RdnSequence| -> Vec<Vec<Part>> { name.0.iter().map(|rdn| rdn.0.iter().map(part).collect()).collect() };
     flat(one) == flat(other)
+}
+
+/// The characters of a string in a name. `None`: the value is no string, or has bytes that its kind of string forbids.
+fn text(tag: Tag, value: &[u8]) -> Option<String> {
+    match tag {
+        Tag::Utf8String => String::from_utf8(value.to_vec()).ok(),
+        Tag::PrintableString | Tag::Ia5String => value.is_ascii().then(|| String::from_utf8_lossy(value).into_owned()),
+        // T.61 has its own letters above ASCII, but CAs put Latin-1 there: only ASCII is certain.
+        Tag::TeletexString => value.is_ascii().then(|| String::from_utf8_lossy(value).into_owned()),
+        // ITU-T X.690 §8.23.9: two bytes a character, the higher one first.
+        Tag::BmpString => {
+            let (pairs, []) = value.as_chunks::<2>() else { return None };
+            pairs.iter().map(|pair| char::from_u32(u16::from_be_bytes(*pair).into())).collect()
+        }
+        _ => None,
+    }
 }
 
 /// A certificate in words, for messages.
@@ -121,5 +148,48 @@ impl fmt::Display for CertificateFacts {
             }
         }
         write!(f, ", from {}, valid {} to {}", self.issuer, self.not_before, self.not_after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use der::Any;
+    use x509_cert::attr::AttributeValue;
+    use x509_cert::name::RelativeDistinguishedName;
+
+    use super::*;
+
+    fn name(tag: Tag, bytes: &[u8]) -> RdnSequence {
+        let oid = ObjectIdentifier::new_unwrap("2.5.4.3");
+        let value: AttributeValue = Any::new(tag, bytes).unwrap();
+        let part = AttributeTypeAndValue { oid, value };
+        RdnSequence::from(vec![RelativeDistinguishedName::from(der::asn1::SetOfVec::try_from(vec![part]).unwrap())])
+    }
+
+    #[test]
+    fn names_in_another_kind_of_string_read_the_same() {
+        let one = name(Tag::Utf8String, b"Site CA");
+        let wide: Vec<u8> = "Site CA".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for (tag, bytes) in [
+            (Tag::PrintableString, &b"Site CA"[..]),
+            (Tag::Ia5String, b"Site CA"),
+            (Tag::TeletexString, b"Site CA"),
+            (Tag::BmpString, &wide),
+        ] {
+            assert!(same_text(&one, &name(tag, bytes)), "{tag}");
+        }
+        // No string, other letters, half a character, half of a surrogate pair, letters that only T.61 has.
+        for (tag, bytes) in [
+            (Tag::OctetString, &b"Site CA"[..]),
+            (Tag::PrintableString, b"Site CB"),
+            (Tag::BmpString, &wide[1..]),
+            (Tag::BmpString, b"\xd8\x00"),
+            (Tag::TeletexString, b"Site C\xc1"),
+        ] {
+            assert!(!same_text(&one, &name(tag, bytes)) && !nearly_same_text(&one, &name(tag, bytes)), "{tag}");
+        }
+        // Letter case and blanks: only for messages.
+        let other = name(Tag::PrintableString, b" site  ca ");
+        assert!(nearly_same_text(&one, &other) && !same_text(&one, &other));
     }
 }

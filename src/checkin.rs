@@ -29,6 +29,7 @@ use crate::identity::verify;
 use crate::line::{Kind, Stage};
 use crate::payload::EstUrl;
 use crate::plan::ClockQuality;
+use crate::shown::Printable;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use site::{Confirmed, Held, Site, Stop, Visited};
 use visit::{Cas, Probed, Visit, alive};
@@ -250,7 +251,7 @@ impl Checkin<'_> {
                 est::certs_only(&bytes).map_err(|error| failed(Failure::Est(error)))?
             }
             Ok(Some(Answer::Pending(_))) => return Ok(Visited::Held(None)),
-            Ok(Some(Answer::Refused(text))) => return Err(failed(Failure::LineRefused(text))),
+            Ok(Some(Answer::Refused(text))) => return Err(failed(Failure::LineRefused(Printable::of(&text)))),
             Ok(None) => return Err(failed(Failure::TimedOut(Phase::Answer))),
             Err(NoAnswer::NotTaken(reason)) => return Err(failed(Failure::LineNotTaken(reason))),
             Err(NoAnswer::Lost(why)) => return Err(failed(Failure::LineLost(why))),
@@ -296,7 +297,7 @@ impl Checkin<'_> {
         let expiry = self.context.clock.expiry;
         if from > expiry {
             // The payload expired during the check-in.
-            let server = "this machine's own count".to_owned();
+            let server = "this node's own timer".to_owned();
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date: from, server })));
         }
         // Taken out of the site, so that a failure from here on brings the next visit back to the probe.
@@ -320,11 +321,11 @@ impl Checkin<'_> {
             }
             Ok(())
         };
-        let mut requests = visit.requests(clock, kept);
+        let mut requests = visit.requests(clock, kept.filter(|_| site.habits.keeps));
         let cas = match cas {
             Cas::Given(cas) => cas,
             Cas::Wanted { basic } => {
-                let answer = requests.ask(Step::CaCerts, Operation::CaCerts, basic, &mut site.lines, &mut confirm)?;
+                let answer = requests.ask(Step::CaCerts, Operation::CaCerts, basic, &mut site.habits, &mut confirm)?;
                 est::certificates(&answer.response)
                     .map_err(|error| error.counted_from(clock.now()))
                     .map_err(|error| visit.failed(Step::CaCerts, &answer, Failure::Est(error)))?
@@ -334,7 +335,7 @@ impl Checkin<'_> {
             None => Operation::SimpleEnroll(self.context.identity.csr()),
             Some(_) => Operation::SimpleReenroll(self.context.identity.csr()),
         };
-        let answer = requests.ask(Step::Enrol, csr, true, &mut site.lines, &mut confirm)?;
+        let answer = requests.ask(Step::Enrol, csr, true, &mut site.habits, &mut confirm)?;
         let failed = |failure| visit.failed(Step::Enrol, &answer, failure);
         let certificates = match est::outcome(&answer.response)
             .map_err(|error| failed(Failure::Est(error.counted_from(clock.now()))))?

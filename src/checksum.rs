@@ -1,4 +1,4 @@
-//! Computes the Internet checksum (RFC 1071). Knows no protocol.
+//! Computes the Internet checksum (RFC 1071) and CRC-32. Knows no protocol.
 
 /// The checksum of parts that follow each other. Every part but the last has an even length. A packet that holds its
 /// right checksum gives zero.
@@ -15,6 +15,35 @@ pub(crate) fn internet(parts: &[&[u8]]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !u16::try_from(sum).unwrap_or(0)
+}
+
+/// CRC-32 as in Ethernet, IEEE 802.3 §3.2.9, reflected. `crc` is [`u32::MAX`] at the beginning, and the result
+/// is inverted at the end. Half a byte at a time: what is checked is short, and the usual table has 1 KiB.
+pub(crate) fn crc32(crc: u32, bytes: &[u8]) -> u32 {
+    let nibble = |crc: u32, nibble: u32| {
+        let index = usize::try_from((crc ^ nibble) & 15).unwrap_or_default();
+        CRC_TABLE.get(index).copied().unwrap_or_default() ^ crc >> 4
+    };
+    bytes.iter().fold(crc, |crc, byte| nibble(nibble(crc, u32::from(*byte) & 15), u32::from(*byte) >> 4))
+}
+
+const CRC_TABLE: [u32; 16] = crc_table();
+
+#[allow(clippy::indexing_slicing)] // evaluated by the compiler
+const fn crc_table() -> [u32; 16] {
+    let mut table = [0; 16];
+    let mut index = 0;
+    while index < 16 {
+        let mut crc = index;
+        let mut bit = 0;
+        while bit < 4 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[index as usize] = crc;
+        index += 1;
+    }
+    table
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub fn confine() -> Result<Confined, ConfineError> {
     sys::no_capabilities().map_err(failed("capabilities"))?;
     // The change of the user ID has undone both (prctl(2)).
     prctl::set_dumpable(false).map_err(io::Error::from).map_err(failed("core dumps"))?;
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).map_err(failed("outliving its parent"))?;
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).map_err(failed("the parent-death signal"))?;
     let filtered = match filter() {
         Some(mut filter) => sys::filter_system_calls(&mut filter).map_err(failed("system calls"))?,
         None => false,
@@ -136,7 +136,7 @@ fn line(code: u32, jt: u8, jf: u8, k: u32) -> FilterLine {
 
 impl fmt::Display for ConfineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "giving up {}", self.what)
+        write!(f, "confining the process: {}", self.what)
     }
 }
 

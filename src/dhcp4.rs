@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::payload::{DnsName, HardwareAddress, HostName, Prefix, Route};
+use crate::shown::Printable;
 use message::{Answer, Dropped, Kind, Question, Server};
 pub(crate) use options::names;
 
@@ -102,10 +103,10 @@ pub struct Client {
     discovers: u32,
     /// The servers that have offered, and how many offers of each have failed.
     servers: Vec<(Ipv4Addr, u32)>,
-    /// An offer of a server whose offer has failed before. It is requested if no other offer comes.
+    /// Asked for when no better one comes: by a server that has not kept one before, or that came while another was asked.
     spare: Option<Offer>,
     /// The last refusal, for people.
-    refusal: Option<(Ipv4Addr, String)>,
+    refusal: Option<(Ipv4Addr, Printable)>,
     /// The last server that offered and then did not answer, and how often the client asked it.
     deaf: Option<(Ipv4Addr, u32)>,
     dropped: Vec<(Dropped, u32)>,
@@ -168,7 +169,7 @@ impl Client {
             Stage::Request(Offer { server, .. }) if self.sent >= self.patience(server.address) => {
                 self.deaf = Some((server.address, self.sent));
                 self.failed(server.address);
-                (self.stage, self.sent) = (Stage::Discover, 0);
+                (self.stage, self.sent) = (self.spare.take().map_or(Stage::Discover, Stage::Request), 0);
             }
             // RFC 2131 §4.4.5. A server that does not know the lease would stay silent for ever (§4.3.2).
             Stage::Renew(_, end) if now >= end => (self.stage, self.sent) = (Stage::Discover, 0),
@@ -231,14 +232,19 @@ impl Client {
     fn take(&mut self, answer: Answer, now: Duration) -> Result<Option<Event>, Dropped> {
         let mac = self.asker.mac.as_bytes();
         // RFC 4390 §2.1: InfiniBand messages have no hardware address, so the transaction number has to do.
+        if mac.len() == 6 && answer.mac.len() != 6 {
+            return Err(Dropped::HardwareLength);
+        }
         if mac.len() == 6 && answer.mac != mac {
             return Err(Dropped::OtherMachine);
         }
         if answer.xid != self.xid() {
             return Err(Dropped::OtherExchange);
         }
-        // The first offer ends the stage Discover, and more offers may follow at once.
-        let late_offer = matches!((&self.stage, answer.kind), (Stage::Request(_), Kind::Offer));
+        // The first offer ends the stage of DISCOVER, and more may follow, also once that server has refused: there is one
+        // transaction number for all of them.
+        let asked_before = matches!(self.stage, Stage::Discover | Stage::Request(_)) && self.discovers > 0;
+        let late_offer = asked_before && answer.kind == Kind::Offer;
         let IpAddr::V4(address) = answer.address.address() else { return Err(Dropped::NoAddress) };
         if self.sent == 0 && !late_offer {
             return Err(Dropped::Unasked);
@@ -264,21 +270,31 @@ impl Client {
         }
     }
 
-    /// Takes the first offer of a server that has not failed yet. A server that has failed is asked again if no other
-    /// server offers. Of two servers, one that refuses or does not answer must not be asked for ever.
+    /// Takes the first offer of a server that has not failed yet. One that has is asked again when nobody else offers: of
+    /// two servers, one that refuses or is deaf must not be asked for ever. An offer that comes while another server is
+    /// asked is kept for when that one fails: a second server may be set to be the slower one.
     fn offered(&mut self, offer: Offer, now: Duration) {
         let failures = self.failures(offer.server.address);
         if failures.is_none() && self.servers.len() < MOST_SERVERS {
             self.servers.push((offer.server.address, 0));
         }
-        if self.stage != Stage::Discover {
-            return;
-        }
-        if failures.unwrap_or(0) == 0 {
-            (self.stage, self.sent, self.next, self.spare) = (Stage::Request(offer), 0, now, None);
-        } else if self.spare.is_none_or(|spare| failures < self.failures(spare.server.address)) {
-            self.spare = Some(offer);
-            self.next = self.next.min(now.saturating_add(FIRST_WAIT));
+        let failures = failures.unwrap_or(0);
+        let better = self.spare.is_none_or(|spare| failures < self.failures(spare.server.address).unwrap_or(0));
+        // In the pause behind a refusal: not the one that has just refused.
+        let other_failed_more =
+            self.servers.iter().any(|(other, count)| *other != offer.server.address && *count > failures);
+        match self.stage {
+            Stage::Discover if failures == 0 => {
+                (self.stage, self.sent, self.next, self.spare) = (Stage::Request(offer), 0, now, None);
+            }
+            Stage::Discover if better && (self.sent > 0 || other_failed_more) => {
+                self.spare = Some(offer);
+                self.next = self.next.min(now.saturating_add(FIRST_WAIT));
+            }
+            Stage::Request(asked) if better && asked.server.address != offer.server.address => {
+                self.spare = Some(offer);
+            }
+            _ => {}
         }
     }
 
@@ -316,6 +332,7 @@ impl Client {
             Stage::Bound(address, server) => format!("{address} by {server}"),
         };
         if let Some((server, words)) = &self.refusal {
+            let words = if words.is_empty() { String::new() } else { format!(": \"{words}\"") };
             state.push_str(&format!(", last NAK by {server}{words}"));
         }
         if let Some((server, asked)) = &self.deaf {
@@ -343,11 +360,17 @@ impl Client {
     fn refused(&mut self, answer: Answer, now: Duration) -> Event {
         // Words from the network must neither flood the console that shows them nor control it.
         let words = answer.message.unwrap_or_default();
-        let words: String = words.chars().take(80).flat_map(char::escape_default).collect();
-        let words = if words.is_empty() { words } else { format!(": \"{words}\"") };
+        let words = Printable::up_to(&words, 80);
         self.refusal = Some((answer.server.address, words));
-        // Not at once: a server that refuses and offers in turn would keep both ends busy.
-        (self.stage, self.sent, self.next) = (Stage::Discover, 0, now.saturating_add(FIRST_WAIT));
+        self.sent = 0;
+        // A server that refuses and offers in turn would keep both ends busy, so only one that has not failed is asked at
+        // once.
+        let fresh = self.spare.filter(|spare| self.failures(spare.server.address).unwrap_or(0) == 0);
+        (self.stage, self.next) = match fresh {
+            Some(offer) => (Stage::Request(offer), now),
+            None => (Stage::Discover, now.saturating_add(FIRST_WAIT)),
+        };
+        self.spare = self.spare.filter(|_| fresh.is_none());
         Event::Refused
     }
 }

@@ -138,7 +138,9 @@ pub enum Told {
         /// The first missing lines, counted from 1; empty: none is missing.
         missing: Vec<usize>,
     },
-    /// A line takes no bytes. The thread tries again, and reports this once.
+    /// What somebody typed or pasted at `imprint console` that is no frame.
+    Typed(Secret),
+    /// Nobody takes what is said on a line; it is tried again, and this told once.
     Stalled(PortError),
     /// A line cannot be used any more.
     Lost(PortError),
@@ -315,7 +317,7 @@ impl Dialogue {
         if !self.is_over() {
             return Ok(None);
         }
-        Err(NoAnswer::Lost(locked(&self.shared).why.clone().unwrap_or_else(|| "it was given back".to_owned())))
+        Err(NoAnswer::Lost(locked(&self.shared).why.clone().unwrap_or_else(|| "this program closed it".to_owned())))
     }
 
     /// Sends the last object: the report of how the run ended. Returns when the host has received it, when the host has
@@ -369,7 +371,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Told::Came { line } => write!(f, "{line} is there now, and is listened to"),
+            Told::Came { line } => write!(f, "{line} has appeared and is used now"),
             Told::Heard { line } => write!(f, "a host speaks on {line}"),
             Told::Payload { line, sealed, .. } => {
                 write!(f, "a payload came on {line}{}", if *sealed { "" } else { ", not sealed" })
@@ -377,7 +379,7 @@ impl fmt::Display for Told {
             Told::Unsealed(error) => f.write_str(&chain(error)),
             Told::Time(time) => time.fmt(f),
             Told::Answer(_) => f.write_str("the host has answered"),
-            Told::Sent(kind) => write!(f, "the host has the {kind:?}"),
+            Told::Sent(kind) => write!(f, "the host has received the {kind:?}"),
             Told::NotTaken(kind, reason) => write!(f, "the host does not take the {kind:?}: {reason}"),
             Told::Foreign(Versions { lowest, highest }) => write!(
                 f,
@@ -388,6 +390,7 @@ impl fmt::Display for Told {
             ),
             Told::Odd { line, what } => write!(f, "{line}: {what}"),
             Told::Pasted { .. } => f.write_str("more lines are to come"),
+            Told::Typed(_) => f.write_str("something was typed that is no line of a payload"),
             Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
         }
     }

@@ -17,6 +17,8 @@ pub use error::EstError;
 pub use http::{MAX_BODY, MAX_HEAD, Response, ResponseReader};
 
 use crate::payload::{NodeName, Token};
+use crate::pem;
+use crate::shown::Printable;
 use crate::time::Timestamp;
 
 /// What the server is asked for.
@@ -163,15 +165,8 @@ fn bytes(operation: Operation<'_>, lines: Lines, to: Address<'_>, basic: Option<
 }
 
 fn wrapped(der: &[u8]) -> String {
-    let encoded = Base64::encode_string(der);
-    let mut text = String::with_capacity(encoded.len() + encoded.len() / 64 + 1);
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at_checked(64).unwrap_or((rest, ""));
-        text.push_str(line);
-        text.push('\n');
-        rest = tail;
-    }
+    let mut text = String::new();
+    pem::wrap(&Base64::encode_string(der), &mut text);
     text
 }
 
@@ -199,13 +194,13 @@ pub fn certificates(response: &Response) -> Result<Vec<Vec<u8>>, EstError> {
 /// The header Retry-After: seconds or a date; anything else counts as absent. A date counts from the server's own Date,
 /// if there is one, so that no other clock matters.
 fn retry_after(response: &Response) -> Option<RetryAfter> {
-    let value = response.retry_after.as_deref()?.trim();
+    let value = response.retry_after.as_ref()?.as_str().trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than a u64 holds still mean "late". The caller caps the wait.
         return Some(RetryAfter::Delay(Duration::from_secs(value.parse().unwrap_or(u64::MAX))));
     }
     let at = date(value)?;
-    Some(match response.date.as_deref().and_then(date) {
+    Some(match response.date.as_ref().map(Printable::as_str).and_then(date) {
         Some(now) => RetryAfter::Delay(at.since(now)),
         None => RetryAfter::At(at),
     })

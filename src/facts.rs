@@ -144,7 +144,7 @@ impl Udev {
 impl fmt::Display for FactsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            FactsError::Links(_) => "cannot ask the kernel about its links",
+            FactsError::Links(_) => "the kernel did not list the network links (rtnetlink)",
             FactsError::Udev(_) => "waiting for udev to name the link (/run/udev/data)",
         })
     }

@@ -332,28 +332,36 @@ impl fmt::Display for HandoverError {
             HandoverError::Mount { path, source } => {
                 write!(f, "mounting a memory file system on {}", path.display())?;
                 match source.kind() {
-                    io::ErrorKind::PermissionDenied => f.write_str(", which takes CAP_SYS_ADMIN; run it as root"),
+                    io::ErrorKind::PermissionDenied => f.write_str(", which needs CAP_SYS_ADMIN; run imprint as root"),
                     _ => Ok(()),
                 }
             }
             HandoverError::NotOurs { path, what } => {
-                write!(f, "{} is {what}; remove it, or name another place", path.display())
+                write!(f, "{} is {what}; remove it, or name another folder", path.display())
             }
             HandoverError::Json(_) => f.write_str("writing JSON"),
             HandoverError::Read { path, source } => {
                 write!(f, "reading {}", path.display())?;
                 match source.kind() {
-                    io::ErrorKind::NotFound => f.write_str(", which imprint run or enroll leaves there"),
-                    io::ErrorKind::PermissionDenied => f.write_str(", which only its owner may; run it as root"),
+                    io::ErrorKind::NotFound => f.write_str(
+                        ", which imprint run or imprint enroll writes; run one of them first, or name their folder",
+                    ),
+                    io::ErrorKind::PermissionDenied => {
+                        f.write_str(", which only its owner can read; run imprint as root")
+                    }
                     _ => Ok(()),
                 }
             }
             HandoverError::Damaged { path, why } => {
-                write!(f, "{} is not what imprint left there ({why}); enrol with a new payload", path.display())
+                write!(
+                    f,
+                    "{} was changed or damaged since imprint wrote it ({why}); enrol with a new payload",
+                    path.display()
+                )
             }
             HandoverError::NotRenewable(path) => write!(
                 f,
-                "{} names no EST server, so there is nobody to ask for a renewal; make a new payload",
+                "{} names no EST server, so this certificate cannot be renewed; make a new payload",
                 path.display()
             ),
             HandoverError::Busy { path, holder } => {

@@ -320,17 +320,18 @@ impl fmt::Display for IdentityError {
             IdentityError::PrivateKey(what) => {
                 write!(
                     f,
-                    "the private key is of no use: {what}; want p256, p384, ed25519, rsa2048 or rsa3072 in PKCS#8"
+                    "the private key cannot be used: {what}; give a p256, p384, ed25519, rsa2048 or rsa3072 key in \
+                     PKCS#8"
                 )
             }
             IdentityError::OtherKey { ours, theirs } => {
-                write!(f, "the private key has the code {ours}, the certificate is for key {theirs}")
+                write!(f, "the private key (code {ours}) does not belong to the certificate (key code {theirs})")
             }
             IdentityError::Given(_) => {
-                write!(f, "the certificate in the payload is of no use; make a payload with another")
+                write!(f, "the certificate in the payload cannot be used; make a payload with another certificate")
             }
             IdentityError::Certificate(what) => {
-                write!(f, "{what} in the certificate is none that a CSR of this program can have; enrol anew")
+                write!(f, "{what} in the certificate cannot be repeated in a CSR of imprint; enrol with a new payload")
             }
             IdentityError::Names(_) => write!(f, "encoding the CSR"),
             IdentityError::Sign(_) => write!(f, "signing the CSR"),

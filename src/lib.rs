@@ -48,7 +48,6 @@ pub mod machine;
 pub mod smbios;
 pub mod neighbour;
 pub mod dhcp4;
-mod checksum;
 pub mod netlink;
 pub mod port;
 pub mod uevent;
@@ -56,6 +55,8 @@ pub mod payload;
 
 // Used by several of the modules above.
 pub mod certificate;
+pub mod base85;
+mod checksum;
 pub mod key_code;
 pub mod console;
 pub mod confine;

@@ -14,7 +14,7 @@
 //! seal      seals payloads so that only the node that said HELLO can open them
 //! ```
 
-pub mod base85;
+pub use crate::base85;
 mod code;
 pub mod frame;
 pub mod scan;
@@ -100,6 +100,11 @@ pub trait End {
     /// An earlier conversation that this end offered, and that the other end may still begin.
     fn earlier(&self) -> Option<Session> {
         None
+    }
+
+    /// The conversations that this end has left lately. Frames of theirs may still be on their way.
+    fn left(&self) -> impl Iterator<Item = Session> {
+        std::iter::empty()
     }
 
     /// The next event.

@@ -79,7 +79,7 @@ struct Enroll {
     approval_timeout: Option<u64>,
 }
 
-/// replace certificate and key by new ones with the same names, before they end
+/// replace certificate and key by new ones with the same names, before the certificate expires
 #[derive(FromArgs)]
 #[argh(subcommand, name = "renew")]
 struct Renew {
@@ -97,11 +97,11 @@ struct Renew {
     if_due: bool,
 }
 
-/// by hand, on the console of a node: shows which node it is, takes a pasted payload, and does the rest
+/// enrol by hand on a node's console: show which node it is, take a pasted payload, and enrol
 #[derive(FromArgs)]
 #[argh(subcommand, name = "console")]
 struct Console {
-    /// seconds until it gives up, first on the payload and then on all the rest (600)
+    /// seconds to wait for the payload, and again for everything after it (600)
     #[argh(option, default = "600")]
     timeout: u64,
 }
@@ -110,7 +110,7 @@ struct Console {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
 struct Status {
-    /// only why it was stopped, and what to do; nothing when it was not
+    /// show only why the last run failed, and what to do; nothing if it did not fail
     #[argh(switch)]
     reason: bool,
 }

@@ -144,7 +144,7 @@ pub const WORDS: [Word; 9] = [
         values: "auto, require or off",
         default: "auto",
         meaning: "auto looks for a payload and boots on without one; require waits for one and stops the boot without; \
-                  off does nothing, whatever else is said",
+                  off does nothing, whatever the other words are",
         supported: true,
     },
     Word {
@@ -153,8 +153,8 @@ pub const WORDS: [Word; 9] = [
                  serial:ttyS1 or serial:ttyS1,115200",
         default: "cmdline, file, credential, config-drive, partition (with a site pin only), virtio, and the serial lines \
                   that are consoles",
-        meaning: "look here only; repeatable, in order. Whoever names a source insists on a payload, as require does; \
-                  on a serial line that is named the node speaks first",
+        meaning: "look here only; repeatable, in order. Naming a source makes a payload required, as imprint=require \
+                  does; on a serial line that is named the node speaks first",
         supported: true,
     },
     Word {
@@ -189,8 +189,8 @@ pub const WORDS: [Word; 9] = [
         name: "imprint.line=",
         values: "plain",
         default: "not there",
-        meaning: "accept a payload from a serial line that is not sealed. Whoever reads the line, or the log of a \
-                  console server, has its token then",
+        meaning: "accept a payload from a serial line that is not sealed. Anybody who can read the line, or the log of \
+                  a console server, then has the payload's token",
         supported: true,
     },
     Word {
@@ -204,7 +204,7 @@ pub const WORDS: [Word; 9] = [
         name: "BOOTIF=",
         values: "01-52-54-00-12-34-56",
         default: "not there",
-        meaning: "the link that the machine booted from; set by the boot loader, and passed over when it is anything else",
+        meaning: "the link that the machine booted from; set by the boot loader, and ignored when it is anything else",
         supported: true,
     },
 ];
@@ -393,13 +393,13 @@ impl fmt::Display for OptionsError {
                 write!(f, "\"{word}\" on the kernel command line is not supported by this version; remove it")
             }
             OptionsError::Value { word, want } => {
-                write!(f, "\"{word}\" on the kernel command line: want {want}")
+                write!(f, "\"{word}\" on the kernel command line is not valid: want {want}")
             }
             OptionsError::Twice(name) => {
-                write!(f, "{name} stands twice on the kernel command line, with different values; remove one")
+                write!(f, "{name} is on the kernel command line twice, with different values; remove one")
             }
             OptionsError::InImage { path, .. } => {
-                write!(f, "{} in this image, whose words count like those on the kernel command line", path.display())
+                write!(f, "{} in this image counts as part of the kernel command line", path.display())
             }
         }
     }
@@ -482,43 +482,46 @@ mod tests {
                 "unknown word \"imprint.paylaod\" on the kernel command line; the nearest that is known is \
                  imprint.payload=",
             ),
-            ("imprint", "\"imprint\" on the kernel command line: want auto, require or off"),
-            ("imprint=on", "\"imprint=on\" on the kernel command line: want auto, require or off"),
-            ("imprint.timeout=0", "\"imprint.timeout=0\" on the kernel command line: want 1 to 86400 seconds"),
-            ("imprint.debug=1", "\"imprint.debug=1\" on the kernel command line: want no value"),
+            ("imprint", "\"imprint\" on the kernel command line is not valid: want auto, require or off"),
+            ("imprint=on", "\"imprint=on\" on the kernel command line is not valid: want auto, require or off"),
+            (
+                "imprint.timeout=0",
+                "\"imprint.timeout=0\" on the kernel command line is not valid: want 1 to 86400 seconds",
+            ),
+            ("imprint.debug=1", "\"imprint.debug=1\" on the kernel command line is not valid: want no value"),
             (
                 "imprint.source=usb",
-                "\"imprint.source=usb\" on the kernel command line: want cmdline, file, credential, \
+                "\"imprint.source=usb\" on the kernel command line is not valid: want cmdline, file, credential, \
                  config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, serial:ttyS1 or \
                  serial:ttyS1,115200",
             ),
             (
                 "imprint.source=serial:../ttyS1",
-                "\"imprint.source=serial:../ttyS1\" on the kernel command line: want cmdline, file, credential, \
+                "\"imprint.source=serial:../ttyS1\" on the kernel command line is not valid: want cmdline, file, credential, \
                  config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, serial:ttyS1 or \
                  serial:ttyS1,115200",
             ),
-            ("imprint.line=sealed", "\"imprint.line=sealed\" on the kernel command line: want plain"),
+            ("imprint.line=sealed", "\"imprint.line=sealed\" on the kernel command line is not valid: want plain"),
             (
                 "imprint.next=/bin/sh",
                 "\"imprint.next\" on the kernel command line is not supported by this version; remove it",
             ),
             (
                 "imprint.payload=",
-                "\"imprint.payload=\" on the kernel command line: want a payload in base64url without padding, as \
-                 imprint-host payload NODE --as cmdline prints it",
+                "\"imprint.payload=\" on the kernel command line is not valid: want a payload in base64url without \
+                 padding, as imprint-host payload NODE --as cmdline prints it",
             ),
             (
                 "imprint.payload=oQEB imprint.payload=oQEC",
-                "imprint.payload= stands twice on the kernel command line, with different values; remove one",
+                "imprint.payload= is on the kernel command line twice, with different values; remove one",
             ),
             (
                 "imprint.approval-timeout=1h",
-                "\"imprint.approval-timeout=1h\" on the kernel command line: want 1 to 2592000 seconds",
+                "\"imprint.approval-timeout=1h\" on the kernel command line is not valid: want 1 to 2592000 seconds",
             ),
             (
                 "imprint=auto imprint=require",
-                "imprint= stands twice on the kernel command line, with different values; remove one",
+                "imprint= is on the kernel command line twice, with different values; remove one",
             ),
         ] {
             assert_eq!(Options::parse(cmdline).unwrap_err().to_string(), want);

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 pub use address::{HardwareAddress, Prefix};
 pub use ca::{CaCertificate, CaError};
-pub use cbor::{DecodeError, Extension, Problem, Step};
+pub use cbor::{DecodeError, Extension, Problem, Step, first_item};
 pub use form::Form;
 pub use names::{
     Attribute, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,

@@ -12,17 +12,23 @@ pub fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     text.push_str("-----BEGIN ");
     text.push_str(label);
     text.push_str("-----\n");
-    let mut rest = body.as_str();
+    wrap(&body, &mut text);
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}
+
+/// Appends base64 in lines of 64 columns, as RFC 7468 §2 has them and some EST clients and servers want them. A text for
+/// secrets has room for all of it beforehand.
+pub fn wrap(base64: &str, text: &mut String) {
+    let mut rest = base64;
     while !rest.is_empty() {
         let (line, tail) = rest.split_at_checked(64).unwrap_or((rest, ""));
         text.push_str(line);
         text.push('\n');
         rest = tail;
     }
-    text.push_str("-----END ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    text
 }
 
 /// Every block with this label, in order; text outside the blocks is ignored. `None` if a block does not end or is not

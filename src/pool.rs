@@ -106,7 +106,8 @@ impl fmt::Display for EntropyError {
             EntropyError::Seed { bytes, credit_bits, .. } => {
                 write!(
                     f,
-                    "crediting {bytes} bytes with {credit_bits} bits to the random pool, which takes CAP_SYS_ADMIN"
+                    "crediting {bytes} bytes with {credit_bits} bits to the random pool, which needs CAP_SYS_ADMIN; \
+                     run imprint as root"
                 )
             }
             EntropyError::Pool(_) => f.write_str("asking whether the random pool is ready"),
@@ -158,7 +159,7 @@ mod tests {
         let error = seed(Some((SEED, 256)), root.path(), soon()).unwrap_err();
         assert_eq!(
             crate::chain::chain(&error),
-            "crediting 32 bytes with 256 bits to the random pool, which takes CAP_SYS_ADMIN: \
+            "crediting 32 bytes with 256 bits to the random pool, which needs CAP_SYS_ADMIN; run imprint as root: \
              Inappropriate ioctl for device (os error 25)"
         );
         assert!(std::fs::read(&pool).unwrap().is_empty());

@@ -125,7 +125,12 @@ impl Port {
         self.place.virtio
     }
 
-    /// Bits a second, if known.
+    /// Whether a person types there: `imprint console`.
+    pub fn is_typed_on(&self) -> bool {
+        self.place.keys
+    }
+
+    /// Bits a second, where that is known.
     pub fn baud(&self) -> Option<u32> {
         self.place.baud
     }

@@ -108,7 +108,7 @@ fn server(node: &Node, ca: CaCertificate) -> Result<(Server, KeyType), Option<St
     let NodeRenewal { urls, issuers, key } = node.renewal.as_ref().ok_or(None)?;
     let url = |text: &String| match EstUrl::try_from(text.as_str()) {
         Ok(url @ EstUrl::Https(_)) => Ok(url),
-        Ok(EstUrl::Line) => Err(Some("a renewal over the line".to_owned())),
+        Ok(EstUrl::Line) => Err(Some("a line: URL, which cannot be used for a renewal".to_owned())),
         Err(error) => Err(Some(error.to_string())),
     };
     let urls = urls.iter().map(url).collect::<Result<Vec<EstUrl>, _>>()?;
@@ -117,7 +117,7 @@ fn server(node: &Node, ca: CaCertificate) -> Result<(Server, KeyType), Option<St
     }
     let digest = |text: &String| hex::decode(text)?.try_into().ok();
     let issuers = issuers.iter().map(digest).collect::<Option<Vec<[u8; 32]>>>();
-    let issuers = issuers.ok_or_else(|| Some("issuers that are no SHA-256 digests".to_owned()))?;
+    let issuers = issuers.ok_or_else(|| Some("issuers that are not SHA-256 digests".to_owned()))?;
     let name = NodeName::try_from(node.name.as_deref().ok_or(None)?).map_err(|error| Some(error.to_string()))?;
     let kind = KeyType::ALL.iter().find(|(_, name)| name == key).map(|(kind, _)| *kind);
     let kind = kind.ok_or_else(|| Some(format!("key type \"{}\"", Printable::of(key))))?;

@@ -144,7 +144,7 @@ fn story_of(
         plan.to_string().lines().for_each(say);
     }
     if !plan.pinned && plan.signed.signer().is_none() {
-        say("no site pin in this image: trust is as good as the channel that brought the payload");
+        say("no site pin in this image: anybody who can change the payload can choose the CA");
     }
     timeline.step("clock", |detail| prepare_clock(&plan, root, detail))?;
     let seeded = timeline.step("entropy", |detail| {
@@ -167,5 +167,6 @@ fn signed_words(signed: &SignedBy) -> String {
     }
 }
 
-/// How long asking the host for the time may take.
-const TIME: Duration = Duration::from_secs(3);
+/// How long asking the host for the time may take. A console server may stall for some seconds; a host that is gone must not
+/// hold up the network for long.
+const TIME: Duration = Duration::from_secs(10);

@@ -140,4 +140,55 @@ mod tests {
         assert_eq!(Printable::path(Path::new("/a\n\u{e9}")).as_str(), "/a\\n\u{e9}");
         assert_eq!(printable(&"x".repeat(1000)).len(), 200);
     }
+
+    /// Attack: texts from outside that clear the screen and forge a line. Each type that keeps such a text in order to show it
+    /// shows it escaped.
+    #[test]
+    fn errors_show_no_text_from_outside_as_it_came() {
+        use crate::certificate::Oddity;
+        use crate::checkin::Failure;
+        use crate::est::{EstError, ResponseReader};
+        use crate::medium::Medium;
+        use crate::source::{Origin, SourceError};
+
+        const HOSTILE: &str = "a\n\u{1b}[2J\u{9b}\u{202e}z";
+        assert_eq!(HOSTILE.chars().filter(|c| !matches!(c, ' '..='~')).count(), 4, "the premise");
+        let hostile = || Printable::of(HOSTILE);
+        let (whose, key, issuer, algorithm) = (hostile(), hostile(), hostile(), hostile());
+        let credentials =
+            |sent, token, schemes: Vec<Printable>| Failure::Credentials { sent, token, schemes, text: hostile() };
+        let texts = [
+            EstError::Framing(hostile()).to_string(),
+            EstError::Redirect { status: 302, location: Some(hostile()) }.to_string(),
+            EstError::Unauthorized { schemes: vec![hostile()], text: hostile() }.to_string(),
+            EstError::Refused { status: 403, text: hostile() }.to_string(),
+            EstError::Busy { status: 503, text: hostile(), retry_after: None }.to_string(),
+            EstError::NotCertsOnly(hostile()).to_string(),
+            Failure::NotADate(hostile()).to_string(),
+            Failure::LineRefused(hostile()).to_string(),
+            credentials(true, true, vec!["Basic".into()]).to_string(),
+            credentials(false, false, vec![]).to_string(),
+            credentials(true, true, vec![]).to_string(),
+            credentials(true, true, vec![hostile()]).to_string(),
+            Oddity::Signature { whose: whose.clone(), algorithm }.to_string(),
+            Oddity::Key { whose: whose.clone(), key }.to_string(),
+            Oddity::Critical { whose: whose.clone(), extensions: vec![hostile()] }.to_string(),
+            Oddity::Constraints { whose: whose.clone() }.to_string(),
+            Oddity::Issuer { whose, issuer }.to_string(),
+            SourceError::Claims { device: "sda".into(), first: hostile(), second: hostile() }.to_string(),
+            SourceError::NoFile { device: "sda".into(), label: hostile() }.to_string(),
+            Origin::Medium { medium: Medium::ConfigDrive, place: HOSTILE.to_owned() }.to_string(),
+        ];
+        for text in texts {
+            assert!(text.chars().all(|c| matches!(c, ' '..='~')) && text.contains("\\u{1b}[2J\\u{9b}"), "{text:?}");
+        }
+        // The same from the wire. HTTP forbids most control characters, but not U+009B, which terminals take for ESC [.
+        let head = "HTTP/1.1 302 \u{9b}2J\r\nDate: \u{9b}2J\r\nRetry-After: \u{9b}2J\r\nLocation: \u{9b}2J\r\n\
+                    WWW-Authenticate: \u{9b}2J\r\nContent-Length: 0\r\n\r\n";
+        let answer = ResponseReader::default().push(head.as_bytes()).unwrap().unwrap();
+        let fields = [answer.date, answer.retry_after, answer.location, answer.challenges.first().cloned()];
+        for text in fields.into_iter().flatten() {
+            assert_eq!(text, "\\u{9b}2J");
+        }
+    }
 }

@@ -198,7 +198,7 @@ impl fmt::Display for PinError {
             PinError::Line { line } => write!(
                 f,
                 "/imprint/site line {line}: want the SHA-256 of a CA certificate, 64 hexadecimal digits, or \
-                 signer p256|ed25519 BASE64, as imprint-host show prints them"
+                 signer p256 BASE64 or signer ed25519 BASE64, as imprint-host init and imprint-host signer print them"
             ),
             PinError::Signer { line, why: None } => write!(
                 f,

@@ -18,7 +18,11 @@ pub mod iso9660;
 pub mod fat;
 pub mod fat_error;
 pub mod marks;
+pub mod partition;
+pub mod user_data;
 pub mod udevd;
+mod typed;
+mod decode;
 mod hint;
 
 use std::cell::RefCell;
@@ -30,15 +34,15 @@ use crate::dialogue::{Dialogue, Told};
 use crate::line::seal::SealError;
 use crate::medium::{Medium, Readers};
 use crate::options::{CMDLINE_MAX, Options, SourceName};
-use crate::payload::signed::{Signed, is_signed};
-use crate::payload::{DecodeError, Enrolment, Form, MAX_LEN, Payload, Problem, TokenMode};
+use crate::payload::{Enrolment, Form, MAX_LEN, Payload, TokenMode};
 use crate::port::PortError;
 use crate::secret::Secret;
 use crate::shown::Printable;
-use crate::site::{self, PinError, SignatureError, SignedBy, SitePin};
+use crate::site::PinError;
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
 pub use credential::content::CredentialError;
+pub use decode::{Unusable, decode};
 pub use hint::awaited;
 use hint::remedy;
 use serial::Heard;
@@ -129,7 +133,7 @@ pub enum SourceError {
         /// Kernel name of the block device.
         device: String,
         /// Volume label.
-        label: String,
+        label: Printable,
         /// The error of the process that read the drive.
         source: Said,
     },
@@ -138,16 +142,16 @@ pub enum SourceError {
         /// Kernel name of the block device.
         device: String,
         /// `an ISO 9660 volume "IMPRINT"`
-        first: String,
+        first: Printable,
         /// `a partition table (GPT)`
-        second: String,
+        second: Printable,
     },
     /// A volume with the label IMPRINT or a label that the operator named has no payload.
     NoFile {
         /// Kernel name of the block device.
         device: String,
         /// Volume label.
-        label: String,
+        label: Printable,
     },
     /// Two media have a payload.
     Several {
@@ -164,6 +168,20 @@ pub enum SourceError {
         place: String,
         /// What is wrong with it.
         source: CredentialError,
+    },
+    /// Two partitions have a payload.
+    SeveralPartitions {
+        /// Device and label of one.
+        first: String,
+        /// Device and label of the other.
+        second: String,
+    },
+    /// A partition with our type or name has no payload that can be read, or is in a table that cannot be used.
+    Partition {
+        /// `sda3`, or `table of sda`
+        place: String,
+        /// The error of the process that read the drive.
+        source: Said,
     },
     /// Two media of the same rank hold different payloads.
     Differ {
@@ -371,57 +389,6 @@ fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
     Ok(Some(first))
 }
 
-/// Why the bytes of a source cannot be used.
-#[derive(Debug)]
-pub enum Unusable {
-    /// The source may not carry an item of the payload, or the source cut the payload short.
-    Source(SourceError),
-    /// The bytes are not a payload.
-    Payload(DecodeError),
-    /// The image names signers, and the payload has no signature of one of them.
-    Signature(SignatureError),
-}
-
-impl From<SourceError> for Unusable {
-    fn from(error: SourceError) -> Unusable {
-        Unusable::Source(error)
-    }
-}
-
-impl From<SignatureError> for Unusable {
-    fn from(error: SignatureError) -> Unusable {
-        Unusable::Signature(error)
-    }
-}
-
-impl From<DecodeError> for Unusable {
-    fn from(error: DecodeError) -> Unusable {
-        Unusable::Payload(error)
-    }
-}
-
-/// Decodes the payload, and refuses items that its source may not carry. `pin`: that of the image. If it names signers, the
-/// signature is verified first: no byte of a payload is decoded before one of them has vouched for it.
-pub fn decode(found: &Found, pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
-    let decoded = vouched(found.bytes.expose(), pin);
-    let (payload, signed) = match decoded {
-        Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
-        decoded => decoded?,
-    };
-    permitted(&found.origin, &payload)?;
-    Ok((payload, signed))
-}
-
-fn vouched(bytes: &[u8], pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
-    // A payload in another form, such as base64, may well be signed: the form is the fault.
-    if let Some(form) = Form::of(bytes) {
-        return Err(DecodeError { offset: 0, place: String::new(), problem: Problem::Form(form) }.into());
-    }
-    let signed = is_signed(bytes).then(|| Signed::decode(bytes)).transpose()?;
-    let signed = site::judge(signed.as_ref(), pin)?;
-    Ok((Payload::unwrapped(bytes)?, signed))
-}
-
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read
 /// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5).
 pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
@@ -471,24 +438,24 @@ impl fmt::Display for SourceError {
             SourceError::TooLong(path, form) => {
                 write!(f, "{} has more than {MAX_LEN} bytes, the most that a payload can have; ", path.display())?;
                 match form {
-                    Some(form) => write!(f, "it is {form}, or take what --as cbor writes"),
+                    Some(form) => write!(f, "it is {form}, or use the output of imprint-host payload NODE --as cbor"),
                     None => f.write_str("give the payload itself, in CBOR"),
                 }
             }
             SourceError::Form(form) => write!(
                 f,
-                "imprint.payload= on the kernel command line holds no base64url but {form}, or take what --as cmdline \
-                 writes"
+                "imprint.payload= on the kernel command line is not base64url: it is {form}, or use the output of \
+                 imprint-host payload NODE --as cmdline"
             ),
             SourceError::Base64 { length, position: Some(position) } => write!(
                 f,
-                "imprint.payload= on the kernel command line is no base64url: character {position} of {length} is none \
-                 of A-Z a-z 0-9 - _; give it as imprint-host payload NODE --as cmdline prints it"
+                "imprint.payload= on the kernel command line is not base64url: character {position} of {length} is not \
+                 one of A-Z a-z 0-9 - _; copy the output of imprint-host payload NODE --as cmdline"
             ),
             SourceError::Base64 { length, position: None } => write!(
                 f,
-                "imprint.payload= on the kernel command line is no base64url: its {length} characters end within a \
-                 byte, so some are missing; copy it again"
+                "imprint.payload= on the kernel command line is incomplete: {length} characters of base64url end \
+                 within a byte; copy it again"
             ),
             SourceError::CmdlineCut => write!(
                 f,
@@ -510,13 +477,13 @@ impl fmt::Display for SourceError {
             ),
             SourceError::Key(error) => error.fmt(f),
             SourceError::NoTerminal => {
-                write!(f, "standard input is no terminal; run imprint console by hand, on the console of the node")
+                write!(f, "standard input is not a terminal; run imprint console by hand, on the console of the node")
             }
             SourceError::Broken { device, label, .. } => write!(f, "volume \"{label}\" on {device}"),
             SourceError::Claims { device, first, second } => write!(
                 f,
-                "{device} has {first} and {second}, one of which is left of an older use; save what is of use, clear the \
-                 drive with wipefs -a /dev/{device}, and write the config drive again"
+                "{device} has {first} and {second}, one of which is left from an earlier use; save the data that you \
+                 need, clear the drive with wipefs -a /dev/{device}, and write the config drive again"
             ),
             SourceError::NoFile { device, label } => write!(
                 f,
@@ -529,6 +496,13 @@ impl fmt::Display for SourceError {
                  imprint.source=config-drive:LABEL"
             ),
             SourceError::Credential { name, place, .. } => write!(f, "credential {name} ({place})"),
+            SourceError::SeveralPartitions { first, second } => {
+                write!(
+                    f,
+                    "two payloads: in partition {first} and in partition {second}; clear the beginning of one with zeros"
+                )
+            }
+            SourceError::Partition { place, .. } => write!(f, "partition {place}"),
             SourceError::Differ { first, second } => {
                 write!(f, "two different payloads: one from {first}, one from {second}; remove one")
             }
@@ -542,7 +516,7 @@ impl std::error::Error for SourceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SourceError::Read { source, .. } | SourceError::Watch(source) => Some(source),
-            SourceError::Broken { source, .. } => Some(source),
+            SourceError::Broken { source, .. } | SourceError::Partition { source, .. } => Some(source),
             SourceError::Credential { source, .. } => Some(source),
             SourceError::Port(error) => error.source(),
             SourceError::Key(error) => error.source(),

@@ -221,7 +221,8 @@ impl Status {
         };
         format!(
             "imprint: the boot was stopped with exit code {}: {failure}\nimprint: \"imprint status\" shows every step; \
-             \"imprint console\" takes a payload that is pasted here, and then \"exit\" boots on\n",
+             \"imprint console\" takes a payload that is pasted here; then \"systemctl default\" boots on, or \
+             \"exit\" in an image without systemd\n",
             self.exit_code
         )
     }

@@ -277,9 +277,9 @@ pub fn netlink_ext_ack(socket: &impl AsFd) -> io::Result<()> {
 pub enum NoAddress {
     /// According to the name servers, the name has no address of this family.
     Unknown,
-    /// No answer came in time, or a name server cannot answer now. musl goes on waiting after a refusal, so a refusal
-    /// can give this error, too.
-    Silence,
+    /// No answer that can be used came in time. musl waits for another answer when a name server refuses, has failed
+    /// or does not know the request, so each of these gives the same error as silence.
+    Unusable,
     /// A name server refused to answer.
     Refused,
     /// The C library could not ask.
@@ -290,7 +290,7 @@ impl fmt::Display for NoAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NoAddress::Unknown => f.write_str("none"),
-            NoAddress::Silence => f.write_str("no answer"),
+            NoAddress::Unusable => f.write_str("no usable answer"),
             NoAddress::Refused => f.write_str("refused"),
             NoAddress::Failed(why) => f.write_str(why),
         }
@@ -310,7 +310,7 @@ pub fn look_up(name: &CStr, ipv6: bool) -> Result<Vec<IpAddr>, NoAddress> {
     match code {
         0 => {}
         nix::libc::EAI_NONAME | nix::libc::EAI_NODATA => return Err(NoAddress::Unknown),
-        nix::libc::EAI_AGAIN => return Err(NoAddress::Silence),
+        nix::libc::EAI_AGAIN => return Err(NoAddress::Unusable),
         nix::libc::EAI_FAIL => return Err(NoAddress::Refused),
         nix::libc::EAI_SYSTEM => return Err(NoAddress::Failed(Errno::last().desc().to_lowercase())),
         other => return Err(NoAddress::Failed(format!("the C library's error {other}"))),

@@ -4,6 +4,8 @@
 
 #[path = "support/ca.rs"]
 pub mod ca;
+#[path = "support/listening.rs"]
+pub mod listening;
 #[path = "support/est_server.rs"]
 pub mod est_server;
 #[path = "support/flights.rs"]
@@ -22,6 +24,8 @@ pub mod served;
 pub mod books;
 #[path = "support/identity.rs"]
 pub mod identity;
+#[path = "support/signer.rs"]
+pub mod signer;
 #[path = "support/patience.rs"]
 pub mod patience;
 #[path = "support/ports.rs"]

@@ -40,6 +40,7 @@ mod netns {
     mod output;
     mod peer;
     mod rooms;
+    mod servers;
     mod several;
     mod swap;
 }
@@ -188,6 +189,29 @@ fn somebody_elses_mount_is_not_used_for_a_key() {
     let HandoverError::NotOurs { what, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*what, "a mount of another file system");
     nix::mount::umount(&path).unwrap();
+}
+
+/// Whoever mounted it did not promise that a key on it never comes to a disk.
+#[test]
+fn a_tmpfs_that_may_be_swapped_out_is_not_used_for_a_key() {
+    namespaces();
+    let directory = tempfile::tempdir().unwrap();
+    // mountinfo writes the space as an octal number.
+    let path = directory.path().join("private folder");
+    fs::create_dir(&path).unwrap();
+    let tmpfs = |options: &str| {
+        nix::mount::mount(Some("other"), &path, Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
+        let mounted = memory::mount(&path, memory::TMPFS_OPTIONS);
+        nix::mount::umount(&path).unwrap();
+        mounted
+    };
+    for options in ["mode=0700", "mode=0700,size=1m,huge=never"] {
+        let error = tmpfs(options).unwrap_err();
+        let HandoverError::NotOurs { what, .. } = &error else { panic!("{options}: {error:?}") };
+        assert_eq!(*what, "a tmpfs without noswap, which the kernel may swap out", "{options}");
+    }
+    // With the option it is as good as our own.
+    tmpfs("mode=0700,noswap").unwrap();
 }
 
 #[test]

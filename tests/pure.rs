@@ -29,9 +29,12 @@ mod pure {
     mod line;
     mod outside;
     mod pages;
+    mod signed;
+    mod partitions;
     mod slow;
     mod terminals;
     mod units;
+    mod user_data;
     mod values;
     mod volumes;
     mod writers;
@@ -68,7 +71,7 @@ fn payloads_by_an_independent_writer() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("ok: ")).count(), 12, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok: ")).count(), 23, "{text}");
 }
 
 /// (exit code, standard output, standard error)
@@ -115,7 +118,7 @@ fn bytes_that_are_no_payload_exit_with_12() {
     for (bytes, words) in [
         (&b""[..], "payload: byte 0: the payload ends here; it was cut short, make or copy it again"),
         (&TYPICAL[..100], "byte 100: the payload ends here"),
-        (&[TYPICAL, &[0]].concat(), "1 bytes behind the payload; give one payload and nothing else"),
+        (&[TYPICAL, &[0]].concat(), "1 bytes after the payload; give one payload and nothing else"),
         (&[&TYPICAL[..2], &[0x18, 0x01], &TYPICAL[3..]].concat(), "a number or length is not in its shortest form"),
         (&[&[0xbf], &TYPICAL[1..], &[0xff]].concat(), "indefinite length"),
         (&[&TYPICAL[..1], &TYPICAL[3..21], &TYPICAL[1..3], &TYPICAL[21..]].concat(), "map keys out of order"),
@@ -125,7 +128,8 @@ fn bytes_that_are_no_payload_exit_with_12() {
         (b"hello, this is a text file\n", "byte"),
         (
             b"070701000064",
-            "not a payload but a cpio archive; let the boot loader append it to the initramfs, or take what",
+            "not a payload in CBOR: it is a cpio archive; let the boot loader append it to the initramfs, or use the \
+             output",
         ),
     ] {
         refused(with_file("check", bytes), 12, words);
@@ -174,33 +178,33 @@ fn a_payload_in_another_form_is_called_by_its_name() {
     let mut large = image.to_vec();
     large.resize(80_000, 0);
     for (bytes, code, words) in [
-        (base64(&word).into_bytes(), 12, "one in base64; decode it with base64 -d, or take what --as cbor writes"),
-        (word.into_bytes(), 12, "the word for a kernel command line; append it to that, or take"),
-        (compose::text(TYPICAL).to_vec(), 12, "lines for a terminal; paste them to imprint console, or take"),
+        (
+            base64(&word).into_bytes(),
+            12,
+            "a payload in base64; decode it with base64 -d, or use the output of imprint-host payload NODE --as cbor",
+        ),
+        (word.into_bytes(), 12, "the word for a kernel command line; append it to the kernel command line, or use"),
+        (compose::text(TYPICAL).to_vec(), 12, "lines for a terminal; paste them to imprint console, or use"),
         (
             imprint::hex::encode(TYPICAL).into_bytes(),
             12,
-            "one in hexadecimal digits; decode it with xxd -r -p, or take",
+            "a payload in hexadecimal digits; decode it with xxd -r -p, or use",
         ),
-        (gzip, 12, "a gzip file; unpack it first, or take"),
+        (gzip, 12, "a gzip file; unpack it first, or use"),
         (imprint::pem::encode("CERTIFICATE", &[0; 99]).as_bytes().to_vec(), 12, "a PEM file, a certificate or a key;"),
         (
             cpio::archive(TYPICAL).unwrap().to_vec(),
             12,
             "a cpio archive; let the boot loader append it to the initramfs,",
         ),
-        (image.to_vec(), 12, "an ISO 9660 image; attach it as an optical drive, or take"),
-        (
-            large,
-            11,
-            "the most that a payload can have; it is an ISO 9660 image; attach it as an optical drive, or take",
-        ),
+        (image.to_vec(), 12, "an ISO 9660 image; attach it as an optical drive, or use"),
+        (large, 11, "the most that a payload can have; it is an ISO 9660 image; attach it as an optical drive, or use"),
         (
             vfat::image(TYPICAL).unwrap().to_vec(),
             11,
-            "it is a FAT image; attach it as a disk, or take what --as cbor writes",
+            "it is a FAT image; attach it as a disk, or use the output of imprint-host payload NODE --as cbor",
         ),
-        (b"name = \"node1\"\n".to_vec(), 12, "a node's record; give it to imprint-host node add, or take"),
+        (b"name = \"node1\"\n".to_vec(), 12, "a node's record; give it to imprint-host node add, or use"),
     ] {
         let bytes = bytes.as_slice();
         refused(with_file("check", bytes), code, words);
@@ -242,7 +246,13 @@ fn a_renewal_without_an_identity_exits_with_19() {
     let words: Vec<&str> = words.split(' ').chain(["--dir", empty.path().to_str().unwrap()]).collect();
     let (code, _, error) = agent(&words);
     assert_eq!(code, 19, "{error}");
-    assert!(error.contains("node.json, which imprint run or enroll leaves there: No such file"), "{error}");
+    assert!(
+        error.contains(
+            "node.json, which imprint run or imprint enroll writes; run one of them first, or name their folder: No \
+             such file"
+        ),
+        "{error}"
+    );
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
 }
 

@@ -5,8 +5,10 @@ mod actor;
 mod args;
 mod error;
 mod payload;
+mod published;
 mod say;
 mod show;
+mod signer;
 mod warnings;
 
 use std::fmt::Write as _;
@@ -23,18 +25,18 @@ use imprint::payload::EstUrl;
 use imprint::shown::line;
 use imprint::time::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde_json::json;
 use tracing_subscriber::fmt::format::debug_fn;
 use zeroize::Zeroizing;
 
 pub use args::Cli;
 use args::{CaCommand, Command, InjectArgs, NodeCommand};
 pub use error::CliError;
+use published::{Approved, Copied, Denied, Made, Revoked, Rotated, Stormed, Warned};
 
 use crate::inject::{self, Job, Pace};
 use crate::load::{self, LoadError, Storm};
 use crate::serve::{Config, ServeError, Server};
-use crate::state::{self, Added, Adding, State, Warning};
+use crate::state::{self, Added, Adding, State};
 use crate::store::StoreError;
 use crate::{enrol, list, record, room};
 
@@ -49,7 +51,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Payload(arguments) => payload::payload(cli, arguments, now),
         Command::Show => {
             let state = open(cli)?;
-            if cli.json { say::json(&show::json(&state)) } else { say::text(&show::text(&state, now)) }
+            if cli.json { say::json(&show::json(&state)?) } else { say::text(&show::text(&state, now)?) }
         }
         Command::Serve { listen, metrics, base64 } => {
             let clock = Arc::new(Timestamp::system);
@@ -63,14 +65,14 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Approve { node, code } => {
             let approve = |state: &mut State| enrol::approve(&mut state.store, node, code, now);
             let row = decided(cli, |state| approve(state).map_err(CliError::Decide))?;
-            say::either(cli, &json!({ "node": row.node, "approved": row.key_code }), &{
+            say::either(cli, &Approved { node: &row.node, approved: &row.key_code }, &{
                 format!("approved {} key {}; it gets its certificate when it asks again\n", row.node, row.key_code)
             })
         }
         Command::Deny { node } => {
             let rows = decided(cli, |state| enrol::deny(&mut state.store, node, now).map_err(CliError::Decide))?;
             let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
-            say::either(cli, &json!({ "node": node, "denied": codes }), &{
+            say::either(cli, &Denied { node, denied: &codes }, &{
                 format!("denied {node} key {}\n", codes.join(", key "))
             })
         }
@@ -78,7 +80,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let revoke = |state: &mut State| enrol::revoke(&mut state.store, node, key.as_deref(), reason.code(), now);
             let (rows, payloads) = decided(cli, |state| revoke(state).map_err(CliError::Revoke))?;
             let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
-            say::either(cli, &json!({ "node": node, "revoked": codes, "payloads_void": payloads }), &{
+            say::either(cli, &Revoked { node, revoked: &codes, payloads_void: payloads }, &{
                 let certificates =
                     if codes.is_empty() { "none".to_owned() } else { format!("key {}", codes.join(", key ")) };
                 format!("revoked certificates of {node}: {certificates}; payloads made void: {payloads}\n")
@@ -88,13 +90,14 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let mut state = open(cli)?;
             state.rotate(root_key.as_deref(), now, &mut warnings::waits)?;
             let (id, until) = (state.ca.current().id(), state.ca.current().not_after());
-            say::either(cli, &json!({ "intermediate": id, "not_after": until.to_string() }), &{
+            say::either(cli, &Rotated { intermediate: &id, not_after: until.to_string() }, &{
                 format!(
                     "made intermediate {id}, valid until {until}; serve uses it from its next request on. Take the root's \
                      key offline again\n"
                 )
             })
         }
+        Command::Signer { command } => signer::signer(cli, command.as_ref(), now),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "imprint-host", &mut script);
@@ -103,7 +106,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Backup { to } => {
             State::open(&cli.dir)?.back_up(to, &mut warnings::waits)?;
             let shown = to.display().to_string();
-            say::either(cli, &json!({ "backup": shown }), &{
+            say::either(cli, &Copied { backup: &shown }, &{
                 format!(
                     "copied {} to {}, without root.key; keep it as secret as the original\n",
                     line(&cli.dir.display().to_string()),
@@ -157,7 +160,7 @@ fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
     let (sha256, bytes, dir) = (hex::encode(&root.sha256()), root.der().len(), cli.dir.display());
     if cli.json {
         let (dir, subject) = (dir.to_string(), root.subject().as_str());
-        return say::json(&json!({ "dir": dir, "subject": subject, "sha256": sha256, "bytes": bytes }));
+        return say::json(&Made { dir, subject, sha256, bytes, signers: signer::published(&state)? });
     }
     let dir = line(&dir.to_string());
     let mut text = format!("made {} in {dir}\n", root.subject());
@@ -167,6 +170,14 @@ fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
         "root key          {dir}/root.key: not needed until the intermediate is renewed; keep it offline"
     );
     let _ = writeln!(text, "site pin          put the sha256 into /imprint/site of your images");
+    for (signer, _) in state.ca.signers().map_err(state::Error::State)? {
+        let _ = writeln!(
+            text,
+            "signer            {}, signer.key: signs every payload. Images with this line in /imprint/site, too, take no other:",
+            signer.kid()
+        );
+        let _ = writeln!(text, "                  {signer}");
+    }
     say::text(&text)
 }
 
@@ -206,14 +217,13 @@ fn add(
     }
     if cli.json {
         let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
-        let warning = |warning: &Warning| {
-            json!({
-                "about": warning.word(), "node": warning.node(), "other": warning.other(),
-                "message": warning.to_string(),
-            })
-        };
-        let warnings: Vec<_> = warnings.iter().map(warning).collect();
-        return say::json(&json!({ "added": names, "warnings": warnings }));
+        let warnings = warnings.iter().map(|warning| Warned {
+            about: warning.word(),
+            node: warning.node(),
+            other: warning.other(),
+            message: warning.to_string(),
+        });
+        return say::json(&published::Added { added: names, warnings: warnings.collect() });
     }
     say::text(&text)
 }
@@ -264,10 +274,18 @@ fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
     let storm = storm.map_err(CliError::Load)?;
     let millis = |of_hundred| u64::try_from(storm.percentile(of_hundred).as_millis()).unwrap_or(u64::MAX);
     let Storm { nodes, enrolled, doubled, retries, busy, memory, failure, .. } = &storm;
-    let report = json!({
-        "nodes": nodes, "enrolled": enrolled, "doubled": doubled, "retries": retries, "busy": busy,
-        "memory": memory, "failure": failure, "half_ms": millis(50), "p99_ms": millis(99), "last_ms": millis(100),
-    });
+    let report = Stormed {
+        nodes: *nodes,
+        enrolled: *enrolled,
+        doubled: *doubled,
+        retries: *retries,
+        busy: *busy,
+        memory: *memory,
+        failure: failure.as_deref(),
+        half_ms: millis(50),
+        p99_ms: millis(99),
+        last_ms: millis(100),
+    };
     say::either(cli, &report, &format!("{storm}\n"))?;
     let Storm { nodes, enrolled, doubled, .. } = storm;
     if enrolled == nodes && doubled == 0 {
@@ -314,6 +332,7 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
         timeout: arguments.timeout,
         call: arguments.call,
         plain: arguments.plain,
+        unsigned: arguments.unsigned,
         expires: arguments.expires,
         json: cli.json,
         pace: Pace { every: arguments.power_every, at_once: arguments.power_at_once },

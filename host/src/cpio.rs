@@ -1,5 +1,5 @@
 //! Writes a cpio archive with one file, `imprint/payload`, that a boot loader appends to an initramfs. Pure: bytes to
-//! bytes. The "newc" form as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst).
+//! bytes, and never a file. The "newc" form as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use std::io::Write;
 

@@ -199,7 +199,7 @@ fn verify(request: &CertReq, key: KeyType) -> Result<(), CsrError> {
     // RFC 5480 §2.2: support for compressed points is optional. The uncompressed form is the one that every reader
     // supports.
     if matches!(key, KeyType::P256 | KeyType::P384) && point.first() != Some(&4) {
-        return Err(CsrError::KeyKind("elliptic curve with a compressed point".to_owned()));
+        return Err(CsrError::KeyKind("an elliptic curve with a compressed point".to_owned()));
     }
     let signature = request.signature.as_bytes().ok_or(CsrError::Signature)?;
     UnparsedPublicKey::new(algorithm, point).verify(&body, signature).map_err(|_| CsrError::Signature)

@@ -39,18 +39,15 @@ pub enum Layout {
 
 /// DER in base64.
 pub fn encoded(der: &[u8], layout: Layout) -> String {
-    let mut rest = Base64::encode_string(der);
-    if layout == Layout::OneLine {
-        return rest;
+    let base64 = Base64::encode_string(der);
+    match layout {
+        Layout::OneLine => base64,
+        Layout::Wrapped => {
+            let mut text = String::new();
+            imprint::pem::wrap(&base64, &mut text);
+            text
+        }
     }
-    let mut text = String::with_capacity(rest.len().saturating_add(rest.len() / 64).saturating_add(1));
-    while !rest.is_empty() {
-        let tail = rest.split_off(rest.len().min(64));
-        text.push_str(&rest);
-        text.push('\n');
-        rest = tail;
-    }
-    text
 }
 
 /// The CSR in a request body: base64 with any white space in it (RFC 8951 §3.1), or plain DER, which some clients send.

@@ -51,12 +51,23 @@ pub struct Config {
     pub call: bool,
     /// Send the payload unsealed, to nodes that accept this.
     pub plain: bool,
+    /// Send the payload without a signature.
+    pub unsigned: bool,
     /// How long a payload is valid.
     pub expires: Duration,
     /// Print events as JSON.
     pub json: bool,
     /// How fast nodes are switched on.
     pub pace: Pace,
+}
+
+/// One event under `--json`. It is published: an item may be added, none may change.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    node: &'a str,
+    event: &'a str,
+    detail: &'a str,
+    seconds: f64,
 }
 
 /// State that all lines share.
@@ -102,8 +113,8 @@ impl Shared {
         let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         // A failed write is ignored: there is nowhere to report it.
         let _ = if self.config.json {
-            let line = serde_json::json!({ "node": node, "event": event, "detail": detail, "seconds": seconds });
-            writeln!(io::stdout(), "{}", crate::json::line(&line))
+            let told = Told { node, event, detail: &detail, seconds };
+            writeln!(io::stdout(), "{}", crate::json::line(&told))
         } else {
             let clear = if std::mem::take(&mut *partial) { "\r\x1b[K" } else { "" };
             writeln!(io::stderr(), "{clear}{node}: {event}{}{detail}", if detail.is_empty() { "" } else { ": " })

@@ -1,4 +1,4 @@
-//! imprint-host makes bootstrap payloads and signs the CSRs that match what was injected. It never runs on a node.
+//! imprint-host makes bootstrap payloads and signs the CSRs that match a record. It never runs on a node.
 //!
 //! [`cli`] reads the command; [`state`] is the directory with CA and store; [`record`] compiles a node's TOML;
 //! [`compose`] makes a payload of the record; [`serve`] speaks EST and asks [`enrol`]. Only [`enrol`] decides what is

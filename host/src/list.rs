@@ -111,8 +111,10 @@ pub fn nodes_table(nodes: &[Node]) -> String {
         let _ = writeln!(text, "{node} waits for approval: key {key_code} from {peer} since {first_at}: {why}");
     }
     for RequestRow { node, key_code, .. } in nodes.iter().flat_map(|node| node.with(Some(Verdict::Approved))) {
-        let _ =
-            writeln!(text, "{node} is approved and has not come yet: key {key_code}; imprint-host deny takes it back");
+        let _ = writeln!(
+            text,
+            "{node} is approved, but has not asked again yet: key {key_code}; imprint-host deny takes it back"
+        );
     }
     for CertificateRow { node, key_code, not_after, .. } in nodes.iter().flat_map(Node::others) {
         let _ = writeln!(text, "{node} has another certificate: key {key_code}, until {not_after}");
@@ -153,7 +155,7 @@ pub fn log_text(rows: &[AuditRow], unwritten: Option<&NotWritten>) -> String {
     if let Some(NotWritten { count, since }) = unwritten {
         let _ = writeln!(
             text,
-            "since {since} {count} refusals were counted and not written, beyond what an hour has room for"
+            "since {since} {count} refusals are not in the log, because it takes a limited number an hour"
         );
     }
     text

@@ -159,7 +159,7 @@ fn prepare(dir: &Path, address: SocketAddr, nodes: usize) -> Result<Vec<Node>, L
     let seeded = Seeded::ready(Deadline::after(Duration::from_secs(10))).map_err(LoadError::Entropy)?;
     let mut ready = Vec::with_capacity(nodes);
     for composed in payloads {
-        let payload = Payload::decode(&composed.bytes).map_err(LoadError::Payload)?;
+        let payload = Payload::unwrapped(&composed.bytes).map_err(LoadError::Payload)?;
         let Enrolment::Csr(csr) = payload.enrolment else { continue };
         let identity = Identity::generate(&SubjectPlan { names: csr.names, key: csr.key }, &seeded);
         let server =
@@ -275,7 +275,7 @@ impl fmt::Display for Storm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |of_hundred| self.percentile(of_hundred).as_secs_f64();
         writeln!(f, "nodes      {}", self.nodes)?;
-        writeln!(f, "enrolled   {}, of them twice {}", self.enrolled, self.doubled)?;
+        writeln!(f, "enrolled   {}, with two certificates {}", self.enrolled, self.doubled)?;
         writeln!(f, "time       half {:.1} s, 99 % {:.1} s, last {:.1} s", seconds(50), seconds(99), seconds(100))?;
         writeln!(f, "retries    {}", self.retries)?;
         writeln!(f, "503        {}", self.busy)?;

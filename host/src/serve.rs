@@ -94,7 +94,7 @@ pub enum ServeError {
     Running(PathBuf),
     /// The lock file that keeps a second server off cannot be opened.
     #[error(
-        "opening {}, by which one server notices another; give it to the owner of the directory (chown)",
+        "opening the lock file {}; give it to the owner of the directory (chown)",
         .0.display()
     )]
     Lock(PathBuf, #[source] io::Error),

@@ -1,6 +1,7 @@
 //! The state directory: CA files and store together, and the operations of the commands on both. Prints nothing.
 
 mod adding;
+mod signing;
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use imprint::payload::{EstUrl, TokenMode, UrlHost};
 use imprint::time::Timestamp;
 
 pub use adding::{Added, Adding, Differs, Taken, Warning};
+pub use signing::Signing;
 
 use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
@@ -51,12 +53,12 @@ pub enum Error {
     #[error("{0}")]
     Taken(Box<Taken>),
     /// `--allow-duplicate` names a node that is not among the added nodes.
-    #[error("--allow-duplicate {0}: no record of that name is among those that are added")]
+    #[error("--allow-duplicate {0}: none of the records to add has this name")]
     NotAdded(String),
     /// A record whose certificate would lack clientAuth: the node could never renew it.
     #[error(
-        "{file}: usages without clientAuth: a node shows its certificate as a client when it renews it, so this one could \
-         never be renewed, and the agent refuses it; write usages = [\"clientAuth\", \"serverAuth\"]"
+        "{file}: usages lack clientAuth: a node needs it to renew its certificate, and the agent refuses a certificate \
+         without it; write usages = [\"clientAuth\", \"serverAuth\"]"
     )]
     OnlyServer {
         /// The record's file.
@@ -70,13 +72,21 @@ pub enum Error {
     Compose(#[from] ComposeError),
     /// The rotation succeeded, but its line in the audit log could not be written.
     #[error(
-        "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. \
-         Take the root's key offline, there is nothing to repeat"
+        "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. Take \
+         the root's key offline, and do not repeat the command"
     )]
     RotatedUnlogged {
         /// Key identifier of the new intermediate.
         id: String,
         /// Why the line could not be written.
+        source: StoreError,
+    },
+    /// The signers have changed, and the audit log does not say so.
+    #[error("{what}; only the line of the audit log is missing, there is nothing to repeat")]
+    SignerUnlogged {
+        /// What has changed.
+        what: String,
+        /// Why there is no line.
         source: StoreError,
     },
 }
@@ -134,7 +144,10 @@ impl State {
     /// A node's record.
     pub fn record(&self, node: &str) -> Result<Record, Error> {
         let row = self.store.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
-        Ok(Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?)
+        let record = Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?;
+        // A record that an older version took.
+        adding::renewable(&row.file, &record)?;
+        Ok(record)
     }
 
     /// Makes a payload and stores it. The node's earlier payloads become void unless `options.keep` is set.
@@ -314,7 +327,7 @@ fn supersede(changes: &Changes<'_>, node: &str, by: &str, now: Timestamp) -> Res
     let mut codes = Vec::new();
     for row in changes.live_certificates(node, now)?.into_iter().filter(came_with) {
         changes.revoke(&row, CrlReason::Superseded, now)?;
-        let detail = format!("key {}: key {by} takes its place", row.key_code);
+        let detail = format!("key {}: replaced by key {by}", row.key_code);
         changes.audit(&Event { event: "superseded", node: Some(node), peer: None, detail: &detail }, now)?;
         codes.push(row.key_code);
     }

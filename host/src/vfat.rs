@@ -1,5 +1,5 @@
 //! Writes a FAT12 image with one file, `imprint/payload`, for a config drive that is a disk: a virtual disk, or one that a
-//! BMC emulates. Pure: bytes to bytes. The `fatfs` crate (0.3) is not used, because its images fail fsck.fat: it gives `.`
+//! BMC emulates. Pure: bytes to bytes, and never a drive. The `fatfs` crate (0.3) is not used, because its images fail fsck.fat: it gives `.`
 //! and `..` long names. Field names and offsets are from Microsoft's "fatgen" 1.03.
 
 use zeroize::Zeroizing;
@@ -31,7 +31,7 @@ const SERIAL: [u8; 4] = *b"IMPR";
 
 /// The file is larger than an image of this kind can hold.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0} bytes do not fit into a FAT image of {ROOM}")]
+#[error("{0} bytes do not fit into the FAT image; it has room for {ROOM}")]
 pub struct TooLong(pub usize);
 
 /// The image. Wiped on drop, as the file is secret.

@@ -49,7 +49,7 @@ pub enum X509Error {
     #[error("signing a certificate")]
     Sign(#[source] rcgen::Error),
     /// The system has no random numbers.
-    #[error("the system gives no random numbers")]
+    #[error("the system gave no random numbers")]
     Random,
 }
 

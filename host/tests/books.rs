@@ -151,8 +151,9 @@ fn one_identity_in_two_records_is_refused() {
         let error = site.refused(&["node", "add", "two.toml", "three.toml", "--allow-duplicate", "node3"]);
         assert_eq!(error, want);
         let (_, warning) = site.fine(&["node", "add", "two.toml", "three.toml", "--allow-duplicate", "node2"]);
-        let said =
-            format!("{wants} is node1's, too (one.toml), and was allowed: whoever looks at it cannot tell them apart");
+        let said = format!(
+            "{wants} is node1's, too (one.toml), and was allowed: programs that use it cannot tell the nodes apart"
+        );
         assert_eq!(warning, format!("imprint-host: warning: node2: {said}\n"));
         assert_eq!(site.log("duplicate"), [format!("node2: {wants} is node1's, too ({has})")]);
         // Who has given it up has it no more, and the other one still has.
@@ -182,9 +183,9 @@ fn one_identity_in_two_rows_is_refused() {
         error.starts_with("imprint-host: nodes.csv:3: node1: the record name node1 is Node1's already "),
         "{error}"
     );
-    assert!(error.ends_with(" --allow-duplicate node1; 1 more are another node's, too\n"), "{error}");
+    assert!(error.ends_with(" --allow-duplicate node1; 1 more names or bindings belong to other nodes\n"), "{error}");
     let error = site.refused(&["node", "add", "--csv", "nodes.csv", "--allow-duplicate", "node9"]);
-    let want = "imprint-host: --allow-duplicate node9: no record of that name is among those that are added\n";
+    let want = "imprint-host: --allow-duplicate node9: none of the records to add has this name\n";
     assert_eq!(error, want);
     let allowed = ["--allow-duplicate", "node1", "--allow-duplicate", "node2"];
     site.fine(&[&["node", "add", "--csv", "nodes.csv"], &allowed[..]].concat());
@@ -227,7 +228,8 @@ fn addresses_and_host_names_that_stand_twice_are_said() {
     site.file("one.toml", &text("node1", "2001:db8::1/64"));
     site.file("two.toml", &text("node2", "2001:DB8::0:1/48").replace("Web", "web"));
     let (out, warning) = site.fine(&["--json", "node", "add", "one.toml", "two.toml"]);
-    let address = "node2: address 2001:db8::1 is node1's, too (one.toml): in one network they would disturb each other";
+    let address =
+        "node2: address 2001:db8::1 is node1's, too (one.toml): two nodes with one address conflict in one network";
     let name = "node2: host name web is node1's, too (one.toml)";
     assert_eq!(warning, format!("imprint-host: warning: {address}\nimprint-host: warning: {name}\n"));
     let said: Value = serde_json::from_str(&out).unwrap();
@@ -247,7 +249,9 @@ fn serial_numbers_of_subjects_that_stand_twice_are_said() {
     site.file("two.toml", &record("node2", "subject = [\"O=B\", \"CN=d\", \"serialNumber=x1\"]"));
     site.file("three.toml", &record("node3", "subject = [\"O=C\", \"serialNumber=X1\"]\nbind = { serial = \"X1\" }"));
     let said = |node: &str, shown: &str| {
-        format!("{node}: serialNumber={shown} is node1's, too (one.toml): whoever goes by it cannot tell them apart")
+        format!(
+            "{node}: serialNumber={shown} is node1's, too (one.toml): programs that use it cannot tell the nodes apart"
+        )
     };
     let (out, warning) = site.fine(&["--json", "node", "add", "one.toml", "two.toml"]);
     assert_eq!(warning, format!("imprint-host: warning: {}\n", said("node2", "x1")));
@@ -313,7 +317,7 @@ fn the_order_of_what_is_replaced_lets_nothing_in() {
             let error = site.refused(&add(&[]));
             assert!(error.contains(": node1: dns:Web is node2's already ("), "{given:?}: {error}");
             assert!(
-                error.ends_with(" --allow-duplicate node1; 1 more are another node's, too\n"),
+                error.ends_with(" --allow-duplicate node1; 1 more names or bindings belong to other nodes\n"),
                 "{given:?}: {error}"
             );
             site.refused(&add(&["--allow-duplicate", "node2"]));
@@ -359,8 +363,8 @@ fn what_a_replaced_record_breaks_is_said() {
         warning.contains("has a key of type p256, the new record wants p384: its renewals are refused"),
         "{warning}"
     );
-    let payloads = "imprint-host: warning: node1: 1 of its payloads hold what the old record said, and what a node asks \
-                    for with them is refused; make another one (imprint-host payload node1)\n";
+    let payloads = "imprint-host: warning: node1: 1 of its payloads were made from the old record, and requests \
+                    with them are refused; make another one (imprint-host payload node1)\n";
     assert!(warning.ends_with(payloads), "{warning}");
     site.fine(&["revoke", "node1"]);
     site.file("one.toml", &text("sans = [\"dns:b\"]"));

@@ -13,7 +13,7 @@ use imprint_host::enrol;
 use imprint_host::est::Layout;
 use imprint_host::serve::{Config, LISTS_EVERY, Server};
 use imprint_host::x509::CrlReason;
-use support::{Answer, NODE, SANS, SUBJECT, Site, run, shown, start};
+use support::{Answer, NODE, Site, run, shown, start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -42,7 +42,7 @@ impl Fleet {
     }
 
     fn key(&self, number: u64) -> Key {
-        let csr = self.site.csr(SUBJECT, &["-addext", SANS]);
+        let csr = self.site.good();
         let code = Csr::parse(&csr).unwrap().code().to_string();
         Key { csr, number, code }
     }
@@ -124,7 +124,7 @@ fn credentials_of_an_earlier_payload_end_with_the_next_one() {
     let (second, ended) = brings(false);
     assert_eq!((ended, fleet.live()), (vec![first.clone()], vec![own.clone(), second.clone()]));
     let lines = fleet.log(2);
-    assert_eq!(lines[0], format!("superseded key {first}: key {second} takes its place"));
+    assert_eq!(lines[0], format!("superseded key {first}: replaced by key {second}"));
     assert!(
         lines[1].starts_with("payload payload ") && lines[1].contains(&format!(" and key {second}, ")),
         "{lines:?}"
@@ -148,14 +148,14 @@ fn a_certificate_that_nobody_has_shown_gives_way_for_a_quarter_of_an_hour() {
     assert_eq!(fleet.checked(&lost), Ok(()));
     fleet.site.pass(14 * MINUTE);
     let kept = fleet.enrolled(&second);
-    assert_eq!(fleet.log(2)[0], format!("superseded key {}: key {} takes its place", first.code, second.code));
+    assert_eq!(fleet.log(2)[0], format!("superseded key {}: replaced by key {}", first.code, second.code));
     assert_eq!(fleet.live(), std::slice::from_ref(&second.code));
     assert!(fleet.checked(&lost).unwrap_err().contains("certificate revoked"));
     assert_eq!(fleet.checked(&kept), Ok(()));
     // Whoever has the first key is another machine, and somebody has to look.
     let answer = fleet.ask(&first);
     assert_eq!(answer.status, 403);
-    assert!(answer.body.starts_with("another key took the place of this one at "), "{}", answer.body);
+    assert!(answer.body.starts_with("this key's certificate was replaced at "), "{}", answer.body);
     let alarm = &fleet.log(2)[0];
     assert!(alarm.starts_with(&format!("alarm key {} is in use, but was revoked at ", first.code)), "{alarm}");
     let valid =
@@ -252,7 +252,8 @@ fn a_node_that_is_revoked_stays_out() {
     );
     let renewal = fleet.site.shows(&certificate, first.number, &[head.as_bytes(), &csr].concat());
     let want = format!(
-        "the certificate of this key was revoked at {at} (keyCompromise); a key gets no other one, enrol with a new payload\n"
+        "the certificate of this key was revoked at {at} (keyCompromise); a revoked key never gets another \
+         certificate, enrol with a new payload\n"
     );
     assert_eq!((renewal.status, renewal.body), (403, want));
     let nothing = revoke(None).err().unwrap().to_string();
@@ -433,4 +434,33 @@ fn csrs_that_are_none_cost_the_desk_nothing() {
         drop(held);
         assert_eq!(decided.join().unwrap(), 200);
     });
+}
+
+/// A clock that was ahead is set right: what was signed last is the latest, whatever the dates say.
+#[test]
+fn the_latest_certificate_is_the_one_that_was_signed_last() {
+    let site = start(&[NODE]);
+    let token = site.token("node1", &Options::default());
+    let mut state = site.state();
+    let issued = |decision: enrol::Decision| match decision.answer {
+        enrol::Answer::Issued { der, .. } => der,
+        other => panic!("{other:?}"),
+    };
+    let credentials = enrol::Credentials {
+        name: "node1".into(),
+        proof: enrol::Proof::Token(imprint::secret::Secret::new(token.into_bytes())),
+    };
+    let csr = Csr::parse(&site.good());
+    let request = enrol::Request { csr: csr.as_ref(), credentials: Some(&credentials), peer: "192.0.2.1" };
+    let ahead = site.clock().plus(12 * HOUR);
+    let first = issued(state.decide(ahead, |desk| enrol::simple_enroll(desk, &request)).unwrap());
+    let mut renew = |certificate: &[u8], now: imprint::time::Timestamp| {
+        let csr = Csr::parse(&site.good());
+        let renewed =
+            state.decide(now, |desk| enrol::simple_reenroll(desk, csr.as_ref(), Some(certificate), "192.0.2.1"));
+        issued(renewed.unwrap())
+    };
+    let second = renew(&first, site.clock());
+    let third = renew(&second, site.clock().plus(6 * HOUR));
+    assert_eq!(site.state().store.latest("node1").unwrap().0.unwrap().der, third);
 }

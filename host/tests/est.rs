@@ -1,8 +1,10 @@
-//! Tests of the server's answers to clients that ask before they make a key, and of the layout of its answers.
+//! What the server tells those who ask before they make a key, and how it lays out what it sends: base64, dates, the
+//! challenge, the CA's certificates.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
@@ -10,9 +12,9 @@ use imprint::payload::KeyType;
 use imprint_host::compose::Options;
 use imprint_host::csr;
 use imprint_host::enrol::{Desk, Refusal, key_wanted};
-use imprint_host::est::Layout;
+use imprint_host::est::{self, Layout};
 use imprint_host::state::State;
-use support::{Answer, NODE, SANS, SUBJECT, Site, basic, run, start, start_with};
+use support::{Answer, NODE, Site, basic, run, start, start_with};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -111,7 +113,7 @@ fn attributes_for_whoever_shows_a_certificate() {
 fn answers_on_one_line() {
     let site = start_with(&[NODE], Layout::OneLine);
     let token = site.token("node1", &Options::default());
-    let issued = site.enroll(Some(("node1", &token)), &site.csr(SUBJECT, &["-addext", SANS]));
+    let issued = site.enroll(Some(("node1", &token)), &site.good());
     site.verified(&issued);
     let (ca_certs, attributes) = (site.get("/.well-known/est/cacerts"), csrattrs(&site, "csrattrs", ""));
     for answer in [issued, ca_certs, attributes] {
@@ -119,4 +121,48 @@ fn answers_on_one_line() {
         assert!(!answer.body.contains('\n'), "{}", answer.body);
         assert!(Base64::decode_vec(&answer.body).unwrap().starts_with(&[0x30]));
     }
+}
+
+/// Byte for byte: cisco/libest's client looks for its challenge with strncmp, letter case and all.
+#[test]
+fn the_challenge_is_spelled_as_rfc_9110_has_it() {
+    let site = start(&[NODE]);
+    let nobody = site.enroll(None, &site.good());
+    let stranger = site.send(
+        format!(
+            "GET /.well-known/est/csrattrs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n",
+            basic("node1", "wrong")
+        )
+        .as_bytes(),
+    );
+    for answer in [nobody, stranger] {
+        assert_eq!(answer.status, 401);
+        let challenge = "\r\nWWW-Authenticate: Basic realm=\"imprint\", charset=\"UTF-8\"";
+        assert!(answer.head.contains(challenge), "{}", answer.head);
+        assert_eq!(answer.head.to_lowercase().matches("www-authenticate").count(), 1);
+        // All other names are as they were.
+        assert!(answer.head.contains("\r\nContent-Length: ") && answer.head.contains("\r\nDate: "), "{}", answer.head);
+    }
+}
+
+#[test]
+fn every_answer_has_the_date_of_the_given_clock() {
+    let site = start(&[NODE]);
+    site.now.store(site.clock().as_secs() + 2 * 86_400, Ordering::SeqCst);
+    for path in ["/.well-known/est/cacerts", "/.well-known/est/nodes/cacerts", "/"] {
+        let answer = site.get(path);
+        let date = answer.header("Date").unwrap().to_owned();
+        let seconds = run("date", &["-u", "-d", &date, "+%s"]);
+        assert_eq!(seconds.trim(), site.clock().as_secs().to_string(), "{path}");
+    }
+}
+
+#[test]
+fn ca_certs_are_root_and_intermediate() {
+    let site = start(&[NODE]);
+    let answer = site.get("/.well-known/est/cacerts");
+    assert_eq!(answer.status, 200);
+    let state = site.state();
+    let want = est::certs_only(&[state.ca.root().der(), state.ca.intermediate()]).unwrap();
+    assert_eq!(answer.body, est::encoded(&want, Layout::Wrapped));
 }

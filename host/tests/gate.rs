@@ -159,10 +159,7 @@ fn a_renewal_whose_answer_was_lost_is_given_again() {
     books.pass(14 * MINUTE);
     assert!(!books.show(&answer, HOME));
     assert_eq!(books.live("node1"), std::slice::from_ref(&answer));
-    assert_eq!(
-        books.last(),
-        format!("superseded node1: key {}: key {} takes its place", code(&certificate), kept.code)
-    );
+    assert_eq!(books.last(), format!("superseded node1: key {}: replaced by key {}", code(&certificate), kept.code));
     issued(books.renew(&answer, &key().csr, HOME));
 }
 
@@ -328,7 +325,7 @@ fn an_approval_that_was_not_collected_is_listed() {
         (json[0]["waiting"][0].as_str(), json[0]["approved"][0]["key"].as_str()),
         (None, Some(&*second.code.to_string()))
     );
-    let line = format!("\nnode1 is approved and has not come yet: key {}; ", second.code);
+    let line = format!("\nnode1 is approved, but has not asked again yet: key {}; ", second.code);
     assert!(list::nodes_table(&nodes()).contains(&line));
     issued(books.first(&token, &second, AWAY));
     assert!(!list::nodes_table(&nodes()).contains(&line));

@@ -7,6 +7,7 @@ use std::path::Path;
 use imprint::payload::EstUrl;
 use imprint::secret::Secret;
 use imprint::time::Timestamp;
+use imprint_host::compose::Options;
 use imprint_host::csr::Csr;
 use imprint_host::enrol::{self, Answer, Credentials, Proof, Refusal, Request};
 use imprint_host::list;
@@ -154,4 +155,37 @@ fn a_record_that_is_not_understood_can_be_replaced() {
     params.distinguished_name.push(DnType::CommonName, "obsolete");
     let refused = ask(&mut state, "obsolete", "none", &params, &KeyPair::generate().unwrap());
     assert_eq!(refused, Answer::Refused(Refusal::Unknown { node_exists: true }));
+}
+
+/// An older version took a record without clientAuth. It yields no payload any more, in no way, and nothing that was good
+/// before is voided by the attempt.
+#[test]
+fn a_record_whose_certificate_could_never_be_renewed_yields_no_payload() {
+    let dir = older();
+    let only_server =
+        "name = \"ed25519\"\nsans = [\"dns:ed25519.example.org\"]\nkey = \"ed25519\"\nusages = [\"serverAuth\"]\n";
+    let store = Connection::open(dir.path().join("imprint.db")).unwrap();
+    let changed = store.execute("UPDATE nodes SET record = ?1 WHERE name = 'ed25519'", [only_server]).unwrap();
+    assert_eq!(changed, 1, "the premise: the record is in the store");
+    drop(store);
+    let mut state = State::open(dir.path()).unwrap();
+    let options = Options::default();
+    let refused = [
+        state.payload("ed25519", &options, now()).map(|_| ()).unwrap_err(),
+        state.payloads(&["ed25519".to_owned()], &options, now()).map(|_| ()).unwrap_err(),
+        // What inject asks for first.
+        state.record("ed25519").map(|_| ()).unwrap_err(),
+    ];
+    for error in refused {
+        let error = error.to_string();
+        assert!(
+            error.contains("usages without clientAuth") && error.contains("write usages = [\"clientAuth\""),
+            "{error}"
+        );
+    }
+    let nodes = list::nodes_json(&list::nodes(&state, now()).unwrap()).to_string();
+    assert!(nodes.contains("usages without clientAuth"), "nodes says so, too: {nodes}");
+    let better = only_server.replace("[\"serverAuth\"]", "[\"clientAuth\", \"serverAuth\"]");
+    state.add_nodes(&[("ed25519.toml".to_owned(), better)], true, now()).unwrap();
+    state.payload("ed25519", &options, now()).unwrap();
 }

@@ -76,14 +76,14 @@ fn what_ends_with_credentials_is_said() {
     let (said, first) = payload(&[]);
     assert!(said.starts_with("wrote ") && !said.contains("revoked"), "{said}");
     let (said, second) = payload(&[]);
-    assert!(said.ends_with(&format!("; revoked what came with an earlier one: key {first}\n")), "{said}");
+    assert!(said.ends_with(&format!("; revoked the certificates of earlier payloads: key {first}\n")), "{said}");
     let (said, _) = payload(&["--json"]);
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["superseded"], serde_json::json!([second]));
 }
 
 fn is_payload(bytes: &[u8]) {
-    assert_eq!(Payload::decode(bytes).unwrap().id.0.len(), 16);
+    assert_eq!(Payload::unwrapped(bytes).unwrap().id.0.len(), 16);
 }
 
 /// A file that is made beside its place and renamed takes the place of whatever has the name: premise.
@@ -160,7 +160,7 @@ fn a_device_that_is_not_there_is_not_made() {
     let site = Site::new();
     let path = Path::new("/dev/imprint-test-no-such-drive");
     let error = site.write(path).unwrap_err();
-    assert!(error.starts_with("imprint-host: /dev/imprint-test-no-such-drive is no device, "), "{error}");
+    assert!(error.starts_with("imprint-host: /dev/imprint-test-no-such-drive is not a device, "), "{error}");
     assert!(!path.exists() && site.payloads() == 0);
     // A link to such a place is none either.
     symlink("/dev/imprint-test-no-such-drive", site.path("link")).unwrap();
@@ -221,8 +221,8 @@ fn only_a_drive_is_overwritten() {
     assert_eq!(
         said(&[&words[..], &[&file]].concat()),
         format!(
-            "imprint-host: {file} is no drive, so there is nothing to overwrite; leave out --overwrite, or check the \
-             name\n"
+            "imprint-host: {file} is not a drive, so there is nothing to overwrite; leave out --overwrite, or check \
+             the name\n"
         )
     );
     assert_eq!(

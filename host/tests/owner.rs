@@ -120,7 +120,7 @@ fn what_root_makes_belongs_to_the_owner_of_the_directory() {
     let error = String::from_utf8(command.output().unwrap().stderr).unwrap();
     let lock = dir.join("serve.lock").display().to_string();
     let want = format!(
-        "imprint-host: opening {lock}, by which one server notices another; give it to the owner of the directory \
+        "imprint-host: opening the lock file {lock}; give it to the owner of the directory \
          (chown): Permission denied (os error 13)\n"
     );
     assert_eq!(error, want);
@@ -241,8 +241,9 @@ fn a_rotation_whose_line_of_the_log_is_missing_says_that_it_has_happened() {
     let output = host(&dir).args(["ca", "rotate"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     let want = format!(
-        "imprint-host: the CA has another intermediate now, {}, and serve uses it; only the line of the audit log is missing. \
-         Take the root's key offline, there is nothing to repeat: store {}: broken: Error code 1811: constraint failed\n",
+        "imprint-host: the CA has another intermediate now, {}, and serve uses it; only the line of the audit log is \
+         missing. Take the root's key offline, and do not repeat the command: store {}: broken: Error code 1811: \
+         constraint failed\n",
         State::open(&dir).unwrap().ca.current().id(),
         dir.join("imprint.db").display()
     );

@@ -103,7 +103,7 @@ impl fmt::Display for ClockError {
             ClockError::System { to, source } => {
                 write!(f, "setting the system clock from {} to {to}", Timestamp::system())?;
                 match source.kind() {
-                    io::ErrorKind::PermissionDenied => f.write_str(", which takes CAP_SYS_TIME; run it as root"),
+                    io::ErrorKind::PermissionDenied => f.write_str(", which needs CAP_SYS_TIME; run imprint as root"),
                     _ => Ok(()),
                 }
             }

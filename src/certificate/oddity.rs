@@ -10,8 +10,8 @@ use x509_cert::ext::pkix::NameConstraints;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
-use super::{Certificate, same_text};
-use crate::shown::printable;
+use super::{Certificate, nearly_same_text, same_text};
+use crate::shown::Printable;
 
 /// What keeps a certificate from being used, and which certificate it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,35 +19,35 @@ pub enum Oddity {
     /// The certificate's signature algorithm is not accepted.
     Signature {
         /// Its subject.
-        whose: String,
+        whose: Printable,
         /// The algorithm.
-        algorithm: String,
+        algorithm: Printable,
     },
     /// The certificate's key is not accepted.
     Key {
         /// Its subject.
-        whose: String,
+        whose: Printable,
         /// The kind of key.
-        key: String,
+        key: Printable,
     },
     /// The certificate has critical extensions that this program does not process.
     Critical {
         /// Its subject.
-        whose: String,
+        whose: Printable,
         /// The extensions.
-        extensions: Vec<String>,
+        extensions: Vec<Printable>,
     },
     /// The certificate is of a CA, and has name constraints of a kind that this program does not process.
     Constraints {
         /// Its subject.
-        whose: String,
+        whose: Printable,
     },
     /// The certificate's issuer reads like the CA's name, but is another kind of string.
     Issuer {
         /// Its subject.
-        whose: String,
+        whose: Printable,
         /// The issuer.
-        issuer: String,
+        issuer: Printable,
     },
 }
 
@@ -55,14 +55,16 @@ impl Oddity {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Oddity::Signature { .. } => "have it issued anew, signed with SHA-256 or better",
+            Oddity::Signature { .. } => "have it issued again, signed with SHA-256 or better",
             Oddity::Key { .. } => "use a key of P-256, P-384, P-521, Ed25519 or RSA with 2048 to 8192 bits",
-            Oddity::Critical { .. } => "have it issued without them, or with them not critical",
+            Oddity::Critical { .. } => {
+                "have the certificate issued without these extensions, or with them not critical"
+            }
             Oddity::Constraints { .. } => {
-                "give the payload a CA without them, or with constraints of DNS names and addresses alone"
+                "give the payload a CA without name constraints, or with constraints of DNS names and addresses alone"
             }
             Oddity::Issuer { .. } => {
-                "have it issued anew with the issuer's name as that CA's certificate has it, byte by byte"
+                "have it issued again, with the issuer's name encoded byte by byte as in that CA's certificate"
             }
         }
     }
@@ -78,7 +80,7 @@ impl fmt::Display for Oddity {
             Oddity::Critical { whose, extensions } => write!(
                 f,
                 "\"{whose}\" has critical extensions that this program does not process: {}",
-                extensions.join(", ")
+                extensions.iter().map(Printable::as_str).collect::<Vec<_>>().join(", ")
             ),
             Oddity::Constraints { whose } => write!(
                 f,
@@ -87,7 +89,8 @@ impl fmt::Display for Oddity {
             ),
             Oddity::Issuer { whose, issuer } => write!(
                 f,
-                "\"{whose}\" calls its issuer \"{issuer}\", which reads like the name of that CA, but is another kind of string"
+                "the issuer of \"{whose}\" is \"{issuer}\", which reads like the name of that CA, but is another kind of \
+                 string or differs in case or blanks"
             ),
         }
     }
@@ -104,11 +107,11 @@ pub(crate) fn oddity<'a>(chain: impl Iterator<Item = &'a [u8]>, ca: &[u8]) -> Op
     let mut path = vec![all.first()?];
     while let Some(last) = path.last() {
         let issuer = &last.tbs_certificate.issuer;
-        if same_text(issuer, &ca.tbs_certificate.subject) {
+        if nearly_same_text(issuer, &ca.tbs_certificate.subject) {
             path.push(&ca);
             break;
         }
-        let next = all.iter().find(|other| same_text(issuer, &other.tbs_certificate.subject))?;
+        let next = all.iter().find(|other| nearly_same_text(issuer, &other.tbs_certificate.subject))?;
         if path.contains(&next) || path.len() >= MAX_PATH {
             return None;
         }
@@ -132,8 +135,8 @@ pub(crate) fn odd_key(der: &[u8]) -> Option<Oddity> {
     of_its_key(&Certificate::from_der(der).ok()?)
 }
 
-fn subject(certificate: &Certificate) -> String {
-    printable(&certificate.tbs_certificate.subject.to_string())
+fn subject(certificate: &Certificate) -> Printable {
+    Printable::of(&certificate.tbs_certificate.subject.to_string())
 }
 
 fn of_its_own(certificate: &Certificate) -> Option<Oddity> {
@@ -144,7 +147,7 @@ fn of_its_own(certificate: &Certificate) -> Option<Oddity> {
     if !algorithms.all.iter().any(|known| known.signature_alg_id().starts_with(&encoded)) {
         return Some(Oddity::Signature { whose: whose(), algorithm: named(oid, &SIGNATURES) });
     }
-    let extensions: Vec<String> = certificate
+    let extensions: Vec<Printable> = certificate
         .tbs_certificate
         .extensions
         .iter()
@@ -157,16 +160,16 @@ fn of_its_own(certificate: &Certificate) -> Option<Oddity> {
 
 fn of_its_key(certificate: &Certificate) -> Option<Oddity> {
     let spki = &certificate.tbs_certificate.subject_public_key_info;
-    let odd = |key| Some(Oddity::Key { whose: subject(certificate), key });
+    let odd = |key: &str| Some(Oddity::Key { whose: subject(certificate), key: key.into() });
     if spki.algorithm.oid == RSA {
         let bits = modulus_bits(spki)?;
-        return if (2048..=8192).contains(&bits) { None } else { odd(format!("RSA of {bits} bits")) };
+        return if (2048..=8192).contains(&bits) { None } else { odd(&format!("RSA of {bits} bits")) };
     }
     let algorithm = spki.algorithm.to_der().ok()?;
     let value = der::asn1::AnyRef::from_der(&algorithm).ok()?;
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
     let known = algorithms.all.iter().any(|known| *known.public_key_alg_id() == *value.value());
-    if known { None } else { odd(format!("of a kind or on a curve that is not known here ({})", spki.algorithm.oid)) }
+    if known { None } else { odd(&format!("of a kind or on a curve that is not known here ({})", spki.algorithm.oid)) }
 }
 
 fn modulus_bits(spki: &SubjectPublicKeyInfoOwned) -> Option<usize> {
@@ -181,8 +184,8 @@ fn modulus_bits(spki: &SubjectPublicKeyInfoOwned) -> Option<usize> {
 /// A certificate may name the CA itself by any name that reads the same: see `anchors`.
 fn of_its_issuer(certificate: &Certificate, issuer: Option<&&Certificate>, is_ca: bool) -> Option<Oddity> {
     let (name, issuer) = (&certificate.tbs_certificate.issuer, &issuer?.tbs_certificate.subject);
-    let differ = !is_ca && name != issuer;
-    differ.then(|| Oddity::Issuer { whose: subject(certificate), issuer: printable(&issuer.to_string()) })
+    let differ = name != issuer && !(is_ca && same_text(name, issuer));
+    differ.then(|| Oddity::Issuer { whose: subject(certificate), issuer: Printable::of(&issuer.to_string()) })
 }
 
 /// webpki processes constraints of DNS names and addresses. With a constraint of another kind it refuses every name of
@@ -194,8 +197,12 @@ fn of_its_constraints(ca: &Certificate) -> Option<Oddity> {
     (!bases.all(processed)).then(|| Oddity::Constraints { whose: subject(ca) })
 }
 
-fn named(oid: ObjectIdentifier, names: &[(ObjectIdentifier, &str)]) -> String {
-    names.iter().find(|(known, _)| *known == oid).map_or_else(|| oid.to_string(), |(_, name)| format!("{name} ({oid})"))
+fn named(oid: ObjectIdentifier, names: &[(ObjectIdentifier, &str)]) -> Printable {
+    let name = names
+        .iter()
+        .find(|(known, _)| *known == oid)
+        .map_or_else(|| oid.to_string(), |(_, name)| format!("{name} ({oid})"));
+    Printable::of(&name)
 }
 
 /// RFC 8017 appendix C.
@@ -235,21 +242,21 @@ pub(crate) fn words(error: &webpki::Error) -> &'static str {
     match error {
         Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => "it is not in distinguished encoding (DER)",
         Error::CaUsedAsEndEntity => "it is one of a CA (basicConstraints CA:TRUE)",
-        Error::EndEntityUsedAsCa => "what has issued it is no CA (basicConstraints without CA:TRUE)",
-        Error::CertExpired { .. } => "it, or one between it and the CA, has ended",
-        Error::CertNotValidYet { .. } => "it, or one between it and the CA, has not begun",
+        Error::EndEntityUsedAsCa => "its issuer is not a CA (basicConstraints without CA:TRUE)",
+        Error::CertExpired { .. } => "it, or a certificate between it and the CA, has expired",
+        Error::CertNotValidYet { .. } => "it, or a certificate between it and the CA, is not valid yet",
         Error::InvalidCertValidity => "its validity ends before it begins",
-        Error::UnknownIssuer => "no certificate that came is that of its issuer",
-        Error::InvalidSignatureForPublicKey => "its issuer's key has not signed it",
+        Error::UnknownIssuer => "the certificate of its issuer is missing",
+        Error::InvalidSignatureForPublicKey => "it is not signed with its issuer's key",
         Error::NameConstraintViolation => "a CA above it may not certify its names (name constraints)",
         Error::PathLenConstraintViolated => "there are more CAs above it than one of them allows (pathLenConstraint)",
         Error::RequiredEkuNotFoundContext(_) => "it, or a CA above it, is for other purposes (extended key usage)",
-        Error::EmptyEkuExtension => "its extended key usage names none",
+        Error::EmptyEkuExtension => "its extended key usage is empty",
         Error::SignatureAlgorithmMismatch => "it names two algorithms for its one signature",
         Error::UnsupportedCertVersion => "it is not of version 3",
         Error::UnsupportedCriticalExtension => "it has a critical extension that this program does not process",
         Error::UnsupportedSignatureAlgorithmContext(_) | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            "it is signed in a way that is not accepted"
+            "its signature algorithm is not accepted"
         }
         Error::MaximumPathDepthExceeded
         | Error::MaximumPathBuildCallsExceeded
@@ -257,6 +264,6 @@ pub(crate) fn words(error: &webpki::Error) -> &'static str {
         | Error::MaximumNameConstraintComparisonsExceeded => "there are too many certificates or constraints above it",
         Error::ExtensionValueInvalid | Error::MalformedExtensions => "one of its extensions is malformed",
         Error::MalformedNameConstraint | Error::InvalidNetworkMaskConstraint => "a CA's name constraints are malformed",
-        _ => "it breaks a rule of RFC 5280 that this program has no words for",
+        _ => "it breaks a rule of RFC 5280",
     }
 }

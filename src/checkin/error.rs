@@ -14,6 +14,7 @@ use crate::identity::AnswerError;
 use crate::key_code::KeyCode;
 use crate::line::NotTaken;
 use crate::payload::{DnsName, EstUrl, NodeName};
+use crate::shown::Printable;
 use crate::sys::NoAddress;
 use crate::time::Timestamp;
 use crate::tls::TlsError;
@@ -141,9 +142,9 @@ pub struct Unresolved {
 }
 
 impl Unresolved {
-    /// Whether no name server answered at all.
-    pub fn is_silent(&self) -> bool {
-        matches!((&self.a, &self.aaaa), (NoAddress::Silence, NoAddress::Silence))
+    /// Whether no name server gave an answer that can be used.
+    pub fn has_no_answer(&self) -> bool {
+        matches!((&self.a, &self.aaaa), (NoAddress::Unusable, NoAddress::Unusable))
     }
 }
 
@@ -163,7 +164,7 @@ pub enum Failure {
     /// The probe's answer has no Date.
     NoDate,
     /// The probe's answer has a Date header that is no date.
-    NotADate(String),
+    NotADate(Printable),
     /// The probe's answer has a Date at which the server's own certificate is not valid.
     DateOutsideCertificate {
         /// The Date.
@@ -185,16 +186,16 @@ pub enum Failure {
         /// Whether the payload holds a token.
         token: bool,
         /// The authentication schemes that the server offers.
-        schemes: Vec<String>,
+        schemes: Vec<Printable>,
         /// The server's own words.
-        text: String,
+        text: Printable,
     },
     /// The certificate is not the one that was asked for.
     Answer(Box<AnswerError>),
     /// There is no line to a host.
     NoLine,
     /// The host on the line refuses the request, with its words.
-    LineRefused(String),
+    LineRefused(Printable),
     /// The line to the host is lost, with the reason.
     LineLost(String),
     /// The host on the line does not take a request.
@@ -207,14 +208,15 @@ impl fmt::Display for CheckinError {
             CheckinError::Expired { expiry, date, server } => {
                 return write!(
                     f,
-                    "the payload expired at {expiry}, and it is {date} by {server}; make a new payload with \
-                     imprint-host payload"
+                    "the payload expired at {expiry}, and the time is {date} according to {server}; make a new payload \
+                     with imprint-host payload"
                 );
             }
             CheckinError::Ended { not_after, date, server } => {
                 return write!(
                     f,
-                    "the certificate ended at {not_after}, and it is {date} by {server}; enrol with a new payload"
+                    "the certificate ended at {not_after}, and the time is {date} according to {server}; enrol with a \
+                     new payload"
                 );
             }
             CheckinError::NotApproved(unapproved) => {
@@ -232,7 +234,7 @@ impl fmt::Display for CheckinError {
                 return failed.iter().try_for_each(|failure| at_last(f, failure));
             }
             CheckinError::Ask(AskError::Clock(_)) => return f.write_str("setting the clock to the server's Date"),
-            CheckinError::Ask(AskError::Network(_)) => return f.write_str("looking for another way to the server"),
+            CheckinError::Ask(AskError::Network(_)) => return f.write_str("changing the network to reach the server"),
             CheckinError::Failed { attempts } => attempts,
             CheckinError::GaveUp { waited, attempts } => {
                 write!(f, "gave up after {:.0} s", waited.as_secs_f64())?;
@@ -297,10 +299,13 @@ impl fmt::Display for Failure {
             }),
             Failure::Tls(error) => error.fmt(f),
             Failure::Est(error) => error.fmt(f),
-            Failure::NoDate => {
-                f.write_str("the answer has no Date, so the time of day stays unknown; have the server send one")
-            }
-            Failure::NotADate(text) => write!(f, "the answer's Date, \"{text}\", is no HTTP date"),
+            Failure::NoDate => f.write_str(
+                "the answer has no Date header, so the time of day stays unknown; configure the server to send one",
+            ),
+            Failure::NotADate(text) => write!(
+                f,
+                "the answer's Date, \"{text}\", is not an HTTP date; correct the server, or the proxy before it"
+            ),
             Failure::DateOutsideCertificate { date, server } => write!(
                 f,
                 "the server's Date is {date}, at which its own certificate is not valid ({server}); correct the \
@@ -308,8 +313,8 @@ impl fmt::Display for Failure {
             ),
             Failure::DateBeforeFloor { date, floor } => write!(
                 f,
-                "the server's Date is {date}, but it cannot be earlier than {floor}, 5 minutes before what this node \
-                 was given was made; correct the server's clock"
+                "the server's Date is {date}, but it cannot be earlier than {floor}, 5 minutes before this node's \
+                 payload or certificate was made; correct the server's clock"
             ),
             Failure::Credentials { sent: true, schemes, text, .. } if knows_basic(schemes) => write!(
                 f,
@@ -322,26 +327,26 @@ impl fmt::Display for Failure {
             ),
             Failure::Credentials { schemes, text, .. } if schemes.is_empty() => write!(
                 f,
-                "the server wants credentials, but does not say which (401 {text}, no WWW-Authenticate); let it offer \
-                 HTTP Basic"
+                "the server wants credentials, but does not say which (401 {text}, no WWW-Authenticate); configure the \
+                 server to offer HTTP Basic"
             ),
             Failure::Credentials { schemes, text, .. } => write!(
                 f,
-                "the server wants credentials by {} only (401 {text}), and name and token go by HTTP Basic; let it \
-                 offer that",
-                schemes.join(" or ")
+                "the server wants credentials by {} only (401 {text}), but this node sends name and token by HTTP \
+                 Basic; configure the server to offer HTTP Basic",
+                schemes.iter().map(Printable::as_str).collect::<Vec<_>>().join(" or ")
             ),
             Failure::Answer(error) => write!(f, "the server's answer was refused: {error}"),
-            Failure::NoLine => f.write_str("there is no line to a host; have it speak while the node waits"),
+            Failure::NoLine => f.write_str("there is no line to a host; run imprint-host inject while the node waits"),
             Failure::LineRefused(text) => write!(f, "the host refuses: {text}"),
             Failure::LineLost(why) => {
                 write!(
                     f,
-                    "the line to the host is gone: {why}; plug it in again, and boot again or run imprint console"
+                    "the line to the host is gone: {why}; plug the line in again, and boot again or run imprint console"
                 )
             }
             Failure::LineNotTaken(reason) => {
-                write!(f, "the host takes no request ({reason}); is it imprint-host inject, and of this version?")
+                write!(f, "the host does not take the request ({reason}); run imprint-host inject of this version")
             }
         }
     }
@@ -351,26 +356,29 @@ impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Unresolved { name, servers, a, aaaa } = self;
         let asked = servers.join(", ");
-        match (self.is_silent(), servers.is_empty()) {
-            (true, false) => {
-                write!(f, "no answer about {name} by {asked}; check that the node reaches its name servers")
-            }
+        match (self.has_no_answer(), servers.is_empty()) {
+            (true, false) => write!(
+                f,
+                "no usable answer about {name} from {asked} (none, a refusal, or a failure); check the URL, that the name \
+                 servers know the name, and that the node reaches them"
+            ),
             (true, true) => write!(
                 f,
-                "no answer about {name}: /etc/resolv.conf has no name server; give the record one (dns), or an address \
-                 in the URL"
+                "no usable answer about {name}: /etc/resolv.conf has no name server; add a name server (dns) to the record, \
+                 or use an IP address in the URL"
             ),
             (false, _) => write!(
                 f,
-                "{name} has no address (A: {a}; AAAA: {aaaa}) by {}; check the URL and what the name servers know",
+                "{name} has no address (A: {a}; AAAA: {aaaa}) according to {}; check the URL and what the name servers \
+                 know",
                 if servers.is_empty() { "this machine, which has no name server" } else { &asked }
             ),
         }
     }
 }
 
-fn knows_basic(schemes: &[String]) -> bool {
-    schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"))
+fn knows_basic(schemes: &[Printable]) -> bool {
+    schemes.iter().any(|scheme| scheme.as_str().eq_ignore_ascii_case("Basic"))
 }
 
 impl fmt::Display for AskError {

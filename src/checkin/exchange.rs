@@ -19,7 +19,7 @@ use crate::certificate::CertificateFacts;
 use crate::est::{EstError, PublicRequest, Response, ResponseReader, SecretRequest};
 use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
-use crate::time::{Clock, Deadline, Timestamp};
+use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::tls::{self, ClientCertificate, Connection, Strict, Tentative, TlsError};
 
 /// An answer, and the address that it came from.
@@ -36,12 +36,20 @@ pub(super) type Failed = (Option<SocketAddr>, Failure);
 pub(super) struct Open<T> {
     connection: Connection<Timed, T>,
     address: SocketAddr,
-    /// Bytes that came behind the last answer; `None`: the connection has not carried an answer yet.
-    behind: Option<Vec<u8>>,
+    /// The last answer; `None`: the connection has not carried an answer yet.
+    last: Option<Last>,
 }
 
-/// The answer to a request, and the connection if the server keeps it open. `None`: the server closed the connection
-/// after an earlier answer, and sent no byte of this one.
+/// What is known of the last answer that a connection has carried.
+struct Last {
+    /// Bytes that came behind the answer.
+    behind: Vec<u8>,
+    /// How long the answer took, from the request on.
+    took: Duration,
+}
+
+/// The answer to a request, and the connection if the server keeps it open. `None`: the connection has carried an
+/// answer before, and does not carry this one. The request may be sent again over a new connection.
 pub(super) type Asked<T> = Option<(Answer, Option<Open<T>>)>;
 
 /// Connects to the server of `url`, whose certificate was valid at some moment of `life`.
@@ -72,9 +80,9 @@ fn reach<T>(
 ) -> Result<Open<T>, Failed> {
     let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
     let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
-    let connection = verified(Timed { stream, deadline, waits: true })
+    let connection = verified(Timed { stream, deadline, first: None, waits: true })
         .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
-    Ok(Open { connection, address, behind: None })
+    Ok(Open { connection, address, last: None })
 }
 
 impl Open<Tentative> {
@@ -93,11 +101,11 @@ impl Open<Tentative> {
 
     /// The same connection, if the server's certificate is valid at the time of `clock`.
     pub(super) fn confirm(self, clock: Clock) -> Option<Open<Strict>> {
-        let Open { connection, address, behind } = self;
+        let Open { connection, address, last } = self;
         // The reason is not reported here. The next connection reports it: the server may have another certificate by
         // then.
         let connection = connection.confirm(clock).ok()?;
-        Some(Open { connection, address, behind })
+        Some(Open { connection, address, last })
     }
 }
 
@@ -111,18 +119,22 @@ impl Open<Strict> {
 impl<T> Open<T> {
     fn talk(mut self, request: &[u8]) -> Result<Asked<T>, Failed> {
         let address = self.address;
-        let at = |failure| (Some(address), failure);
-        let used = self.behind.is_some();
-        if used && !self.is_quiet().map_err(at)? {
-            return Ok(None);
+        let last = self.last.take();
+        let used = last.is_some();
+        if let Some(last) = last {
+            if !is_blank(&last.behind) || !self.is_quiet() {
+                return Ok(None);
+            }
+            let timed = self.connection.transport();
+            timed.first = Some(timed.deadline.at_most(patience(last.took, timed.deadline.remaining())));
         }
         let mut begun = false;
         let response = match self.exchange(request, &mut begun) {
+            // RFC 9110 §15.5.9: the server did not get the request in time, and closes an idle connection.
+            Ok(response) if used && response.status == 408 => return Ok(None),
             Ok(response) => response,
-            Err(Failure::Tls(TlsError::Io(_)) | Failure::Est(EstError::Truncated { .. })) if used && !begun => {
-                return Ok(None);
-            }
-            Err(failure) => return Err(at(failure)),
+            Err(failure) if used && !begun && self.may_go_out_again(&failure) => return Ok(None),
+            Err(failure) => return Err((Some(address), failure)),
         };
         let kept = response.persistent.then_some(self);
         Ok(Some((Answer { response, address }, kept)))
@@ -131,6 +143,7 @@ impl<T> Open<T> {
     /// Sends a request and reads the answer. `begun` is set once a byte of the answer has come.
     fn exchange(&mut self, request: &[u8], begun: &mut bool) -> Result<Response, Failure> {
         let broken = |error| failure(error, Phase::Answer);
+        let asked = since_boot();
         self.connection.send(request).map_err(broken)?;
         let mut reader = ResponseReader::default();
         let mut buffer = vec![0; 16 * 1024];
@@ -141,35 +154,54 @@ impl<T> Open<T> {
             }
             *begun = true;
             if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(Failure::Est)? {
-                self.behind = Some(reader.behind().to_vec());
+                let took = since_boot().saturating_sub(asked);
+                self.last = Some(Last { behind: reader.behind().to_vec(), took });
                 return Ok(response);
             }
         }
     }
 
-    /// Whether the server waits for another request; false when it has closed the connection. Bytes that the server
-    /// sends unasked could be taken for the answer to the next request, so they are an error. A stray CRLF is allowed,
-    /// because some servers send one.
-    fn is_quiet(&mut self) -> Result<bool, Failure> {
-        let mut unasked = self.behind.take().unwrap_or_default();
+    /// Whether a new connection may do better after this failure, which came before the first byte of an answer. Once
+    /// the deadline has passed there is no time for one.
+    fn may_go_out_again(&mut self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Tls(_) | Failure::Est(EstError::Truncated { .. }) => true,
+            Failure::TimedOut(_) => !self.connection.transport().deadline.expired(),
+            _ => false,
+        }
+    }
+
+    /// Whether the server waits for another request. It does not if it has closed the connection, or sent something
+    /// unasked: some servers announce so that they are about to close an idle connection. Such bytes must never be
+    /// taken for the answer to the next request. A stray CRLF is allowed, because some servers send one.
+    fn is_quiet(&mut self) -> bool {
         self.connection.transport().waits = false;
         let mut buffer = [0; 1024];
         let received = self.connection.receive(&mut buffer);
         self.connection.transport().waits = true;
-        let open = match received {
-            Ok(count) => {
-                unasked.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                count != 0
-            }
+        match received {
+            Ok(count) => count != 0 && is_blank(buffer.get(..count).unwrap_or_default()),
             Err(TlsError::Io(error)) => error.kind() == io::ErrorKind::WouldBlock,
-            Err(error) => return Err(failure(error, Phase::Answer)),
-        };
-        match unasked.iter().filter(|byte| !b"\r\n".contains(byte)).count() {
-            0 => Ok(open),
-            count => Err(Failure::Est(EstError::Unasked(count))),
+            Err(_) => false,
         }
     }
 }
+
+/// Whether there is nothing but line ends.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| b"\r\n".contains(byte))
+}
+
+/// How long a server may take for the first byte of an answer on a connection that it kept open. Some servers and
+/// proxies keep the socket and never read a second request from it, so a request without an answer goes out again over
+/// a new connection, which gets as much time at least. The server may have got the request, and still be at work: it
+/// gets the same key and CSR twice then.
+fn patience(took: Duration, left: Duration) -> Duration {
+    AN_ANSWER.max(took.saturating_mul(4)).min(left.checked_div(2).unwrap_or(left))
+}
+
+/// Longer than a CA signs, and short beside the time that one URL gets.
+const AN_ANSWER: Duration = Duration::from_secs(5);
 
 fn failure(error: TlsError, phase: Phase) -> Failure {
     match error {
@@ -262,17 +294,17 @@ fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
 struct Timed {
     stream: TcpStream,
     deadline: Deadline,
+    /// When the next byte has to come, if it is expected before the deadline.
+    first: Option<Deadline>,
     /// A read waits for bytes. Otherwise it takes the bytes that are there.
     waits: bool,
 }
 
-impl Timed {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        match self.deadline.remaining() {
-            // A timeout of zero would mean no timeout.
-            left if left.is_zero() => Err(io::ErrorKind::TimedOut.into()),
-            left => Ok(Some(left)),
-        }
+fn left(deadline: Deadline) -> io::Result<Option<Duration>> {
+    match deadline.remaining() {
+        // A timeout of zero would mean no timeout.
+        left if left.is_zero() => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(Some(left)),
     }
 }
 
@@ -281,14 +313,16 @@ impl Read for Timed {
         if !self.waits {
             return Ok(socket::recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?);
         }
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buffer).map_err(timed_out)
+        self.stream.set_read_timeout(left(self.first.unwrap_or(self.deadline))?)?;
+        let count = self.stream.read(buffer).map_err(timed_out)?;
+        self.first = None;
+        Ok(count)
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.set_write_timeout(left(self.deadline)?)?;
         self.stream.write(buffer).map_err(timed_out)
     }
 

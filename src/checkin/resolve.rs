@@ -171,7 +171,7 @@ impl Lookups {
 
     /// Why there is no address.
     fn failure(&self, name: &DnsName) -> Failure {
-        let mut why = [NoAddress::Silence, NoAddress::Silence];
+        let mut why = [NoAddress::Unusable, NoAddress::Unusable];
         for (ipv6, none) in &self.without {
             let [aaaa, a] = &mut why;
             *(if *ipv6 { aaaa } else { a }) = none.clone();
@@ -249,7 +249,7 @@ mod tests {
         let (sender, mut addresses) = looking_up();
         sender.send((true, Err(NoAddress::Unknown))).unwrap();
         assert!(addresses.wait(Deadline::after(Duration::ZERO)) && addresses.first_is_awaited());
-        sender.send((false, Err(NoAddress::Silence))).unwrap();
+        sender.send((false, Err(NoAddress::Unusable))).unwrap();
         assert!(addresses.wait(Deadline::after(Duration::ZERO)) && !addresses.first_is_awaited() && !addresses.more());
         // No lookup is under way any more.
         assert!(!addresses.wait(Deadline::after(Duration::from_secs(600))));
@@ -266,7 +266,7 @@ mod tests {
         };
         assert_eq!(unresolved(30).name.as_str(), "host.invalid");
         let at_once = unresolved(0);
-        assert!(at_once.is_silent(), "{at_once:?}");
+        assert!(at_once.has_no_answer(), "{at_once:?}");
     }
 
     #[test]

@@ -12,8 +12,7 @@ use crate::time::{Clock, Deadline};
 /// One URL, and what was learned about its server.
 pub(super) struct Site<'a> {
     pub(super) url: &'a EstUrl,
-    /// The layout of a request's body that the server takes.
-    pub(super) lines: Lines,
+    pub(super) habits: Habits,
     /// From the last probe whose Date was confirmed.
     pub(super) confirmed: Option<Confirmed>,
     /// The URL was visited.
@@ -31,7 +30,7 @@ pub(super) struct Site<'a> {
 impl Site<'_> {
     pub(super) fn new(url: &EstUrl) -> Site<'_> {
         let (tried, over, stranger) = (false, false, false);
-        Site { url, lines: Lines::Of64, confirmed: None, tried, failed: None, over, stranger, not_before: None }
+        Site { url, habits: Habits::default(), confirmed: None, tried, failed: None, over, stranger, not_before: None }
     }
 
     /// Whether there is time for a visit. A visit that cannot finish tells nothing, and may leave the server with half
@@ -45,6 +44,20 @@ impl Site<'_> {
     pub(super) fn on_another_network(&mut self) {
         self.not_before = None;
         self.over &= !self.stranger;
+    }
+}
+
+/// What visits have shown about a server's HTTP.
+pub(super) struct Habits {
+    /// The layout of a request's body that the server takes.
+    pub(super) lines: Lines,
+    /// A connection that the server keeps open carries another request, as far as is known.
+    pub(super) keeps: bool,
+}
+
+impl Default for Habits {
+    fn default() -> Habits {
+        Habits { lines: Lines::Of64, keeps: true }
     }
 }
 

@@ -92,7 +92,7 @@ impl Failure {
     pub(super) fn tells(&self) -> Tells {
         match self {
             Failure::TimedOut(Phase::Connect | Phase::Handshake) => Tells::Silence,
-            Failure::Resolve(unresolved) if unresolved.is_silent() => Tells::Silence,
+            Failure::Resolve(unresolved) if unresolved.has_no_answer() => Tells::Silence,
             Failure::Connect(errors) if errors.iter().all(|(_, error)| error.kind() == io::ErrorKind::TimedOut) => {
                 Tells::Silence
             }
@@ -133,11 +133,11 @@ mod tests {
     fn unresolved(a: NoAddress) -> Failure {
         let name = DnsName::try_from("est.example.org").unwrap();
         let servers = vec!["192.0.2.53".to_owned()];
-        Failure::Resolve(Box::new(Unresolved { name, servers, a, aaaa: NoAddress::Silence }))
+        Failure::Resolve(Box::new(Unresolved { name, servers, a, aaaa: NoAddress::Unusable }))
     }
 
     fn busy() -> Failure {
-        Failure::Est(EstError::Busy { status: 500, text: "a fault".to_owned(), retry_after: None })
+        Failure::Est(EstError::Busy { status: 500, text: "a fault".into(), retry_after: None })
     }
 
     /// One list for each rank, the least telling rank first.
@@ -146,7 +146,7 @@ mod tests {
         vec![
             vec![
                 Failure::TimedOut(Phase::Handshake),
-                unresolved(NoAddress::Silence),
+                unresolved(NoAddress::Unusable),
                 Failure::TimedOut(Phase::Connect),
                 connect(&[TimedOut, TimedOut]),
             ],
@@ -159,7 +159,7 @@ mod tests {
             ],
             vec![Failure::TimedOut(Phase::Answer), Failure::Est(EstError::Truncated { have: 0, want: None })],
             vec![Failure::Tls(TlsError::Protocol(rustls::Error::DecryptError))],
-            vec![busy(), Failure::NoDate, Failure::LineRefused("no".to_owned())],
+            vec![busy(), Failure::NoDate, Failure::LineRefused("no".into())],
         ]
     }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::error::{Attempt, CheckinError, Failure, Step};
 use super::exchange::{self, Answer, Open};
-use super::site::{Certificates, Stop};
+use super::site::{Certificates, Habits, Stop};
 use super::{Context, Progress};
 use crate::certificate::CertificateFacts;
 use crate::est::{self, Address, Basic, EstError, Lines, Operation};
 use crate::payload::{EstUrl, HttpsUrl};
 use crate::plan::ClockQuality;
+use crate::shown::Printable;
 use crate::time::{Clock, Deadline, Timestamp};
 use crate::tls::{Strict, Tentative};
 
@@ -67,7 +68,7 @@ impl<'a> Visit<'a> {
             // own clock is used then, because nothing contradicts it.
             return Ok(Probed { clock, told: false, cas, kept });
         }
-        let date = credible(answer.response.date.as_deref(), &server, from).map_err(failed)?;
+        let date = credible(answer.response.date.as_ref().map(Printable::as_str), &server, from).map_err(failed)?;
         let server = format!("{} ({})", self.url, answer.address);
         if date > expiry {
             return Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })));
@@ -118,14 +119,14 @@ pub(super) struct Requests<'a> {
 impl Requests<'_> {
     /// Sends a request and reads the answer. `confirm` is called before anything is sent, each time. Credentials go
     /// with a CSR at once: each further connection costs a second on a slow network, and no server is known that minds.
-    /// The request is repeated if the server takes no wrapped body, wants credentials that it did not get, or had
-    /// closed the connection. `basic`: the server has said before that it wants credentials.
+    /// The request is repeated if the server takes no wrapped body, wants credentials that it did not get, or does not
+    /// answer on a connection that it kept open. `basic`: the server has said before that it wants credentials.
     pub(super) fn ask(
         &mut self,
         step: Step,
         operation: Operation<'_>,
         basic: bool,
-        lines: &mut Lines,
+        habits: &mut Habits,
         confirm: &mut dyn FnMut() -> Result<(), Stop>,
     ) -> Result<Answer, Stop> {
         let visit = self.visit;
@@ -140,13 +141,16 @@ impl Requests<'_> {
                     .map_err(|failed| visit.stopped(step, failed))?,
             };
             confirm()?;
-            let request = est::request(operation, *lines, visit.address(), token.as_ref().filter(|_| sent));
+            let request = est::request(operation, habits.lines, visit.address(), token.as_ref().filter(|_| sent));
             let asked = open.ask(&request).map_err(|failed| visit.stopped(step, failed))?;
-            // No byte of an answer has come. The next connection is a new one, on which this cannot happen.
-            let Some((answer, kept)) = asked else { continue };
-            self.open = kept;
+            // There is no answer. The next connection is a new one, on which this cannot happen.
+            let Some((answer, kept)) = asked else {
+                habits.keeps = false;
+                continue;
+            };
+            self.open = kept.filter(|_| habits.keeps);
             match answer.response.status {
-                400 if has_body && *lines == Lines::Of64 => *lines = Lines::One,
+                400 if has_body && habits.lines == Lines::Of64 => habits.lines = Lines::One,
                 401 if !sent && token.is_some() && answer.response.offers_basic() => sent = true,
                 401 => {
                     let (schemes, text) = (answer.response.schemes(), answer.response.text());
@@ -166,7 +170,7 @@ pub(super) fn alive(url: &EstUrl, clock: Clock, expiry: Timestamp) -> Result<(),
     if date <= expiry {
         return Ok(());
     }
-    let server = format!("{url}, whose time was confirmed");
+    let server = format!("{url} (confirmed time)");
     Err(Stop::Everything(Box::new(CheckinError::Expired { expiry, date, server })))
 }
 
@@ -174,7 +178,7 @@ pub(super) fn alive(url: &EstUrl, clock: Clock, expiry: Timestamp) -> Result<(),
 /// expired by that Date: a Date must be credible before it can end a boot.
 pub(super) fn credible(date: Option<&str>, server: &CertificateFacts, floor: Timestamp) -> Result<Timestamp, Failure> {
     let text = date.ok_or(Failure::NoDate)?;
-    let date = est::date(text).ok_or_else(|| Failure::NotADate(text.to_owned()))?;
+    let date = est::date(text).ok_or_else(|| Failure::NotADate(text.into()))?;
     if !(server.not_before..=server.not_after).contains(&date) {
         let server = Box::new(server.clone());
         return Err(Failure::DateOutsideCertificate { date, server });

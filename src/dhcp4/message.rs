@@ -216,6 +216,8 @@ pub enum Dropped {
     NoServer,
     /// It has an address that no host can have, or a mask with holes.
     NoAddress,
+    /// Its hardware address does not have the length of an Ethernet address.
+    HardwareLength,
     /// It is for another hardware address. Where servers broadcast, there are many of these.
     OtherMachine,
     /// It has another transaction number.
@@ -239,11 +241,12 @@ impl fmt::Display for Dropped {
             Dropped::Cut => "cut short",
             Dropped::Checksum => "with a wrong IP checksum",
             Dropped::NoOptions => "without DHCP options",
-            Dropped::NoAnswer => "that are no answers of a server",
+            Dropped::NoAnswer => "that are not answers from a server",
             Dropped::NoKind => "without a message type (option 53)",
             Dropped::Contradiction => "with two values of one option",
-            Dropped::NoServer => "without a server",
+            Dropped::NoServer => "that name no server",
             Dropped::NoAddress => "without a usable address and mask",
+            Dropped::HardwareLength => "with a wrong hardware address length (hlen)",
             Dropped::OtherMachine => "for other machines",
             Dropped::OtherExchange => "of another exchange",
             Dropped::OtherServer => "by a server that was not asked",

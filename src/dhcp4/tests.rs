@@ -242,6 +242,23 @@ fn what_is_for_somebody_else_is_counted_and_nothing_else() {
     assert_eq!(client, before);
 }
 
+/// Its hlen says nothing of whom it is for.
+#[test]
+fn an_answer_with_a_wrong_length_of_hardware_address_is_not_for_another_machine() {
+    let mut client = Client::new(asker(), [7; 8], second(0));
+    let discover = read(&client.poll(second(0)).send.unwrap());
+    for length in [0, 1, 5, 7, 16, 17, 255] {
+        let mut offer = answer(&discover, MessageType::Offer, &[]);
+        // The UDP header is not verified; hlen is behind it and the IP header.
+        assert_eq!(offer[30], 6);
+        offer[30] = length;
+        assert_eq!(client.push(&offer, second(0)), None);
+    }
+    assert_eq!(client.state(), "1 DISCOVER sent, no OFFER, dropped: 7 with a wrong hardware address length (hlen)");
+    client.push(&answer(&discover, MessageType::Offer, &[]), second(0));
+    assert!(client.state().starts_with("OFFER of 192.0.2.140"), "{}", client.state());
+}
+
 #[test]
 fn infiniband_leaves_its_address_to_the_client_identifier() {
     let mac: Vec<u8> = (0..20).collect();

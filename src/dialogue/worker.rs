@@ -54,7 +54,10 @@ pub(super) struct Spoken {
 
 impl Spoken {
     pub(super) fn new(Line { port, beacon }: Line, hello: &Hello) -> Spoken {
-        let wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), port.baud());
+        let mut wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), port.baud());
+        if port.is_typed_on() {
+            wire = wire.keeping_text();
+        }
         Spoken { port, wire, lost: false, stalled: false, said_so: false, foreign: false }
     }
 
@@ -201,7 +204,7 @@ impl Worker {
 
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
-        let (mut lost, mut odd) = (Vec::new(), Vec::new());
+        let (mut lost, mut odd, mut typed) = (Vec::new(), Vec::new(), Vec::new());
         for (index, line) in self.lines.iter_mut().enumerate() {
             match line.port.read(&mut buffer) {
                 Ok(0) => {}
@@ -212,6 +215,7 @@ impl Worker {
                     let name = line.port.name();
                     let seen = std::iter::from_fn(|| line.wire.odd());
                     odd.extend(seen.map(|what| Told::Odd { line: name.to_owned(), what }));
+                    typed.extend(Some(Secret::new(line.wire.text())).filter(|text| !text.expose().is_empty()));
                     if line.wire.heard() != heard {
                         locked(&self.shared).heard = Some(since_boot());
                     }
@@ -222,7 +226,7 @@ impl Worker {
                 Err(error) => lost.push((index, error)),
             }
         }
-        odd.into_iter().for_each(|told| self.tell(told));
+        odd.into_iter().chain(typed.into_iter().map(Told::Typed)).for_each(|told| self.tell(told));
         lost.into_iter().for_each(|(index, error)| self.lose(index, Told::Lost(error)));
     }
 

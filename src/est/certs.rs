@@ -13,7 +13,7 @@ pub const MAX_CERTIFICATES: usize = 32;
 /// them. Content-Transfer-Encoding is ignored (RFC 8951 §3).
 pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
     let decoded: Vec<Vec<u8>> = match body.first() {
-        _ if body.trim_ascii().is_empty() => return Err(EstError::NotCertsOnly("it is empty".to_owned())),
+        _ if body.trim_ascii().is_empty() => return Err(EstError::NotCertsOnly("it is empty".into())),
         // A SEQUENCE. Base64 text begins with this byte, '0', only for bytes that begin with 0xd0 to 0xd3.
         Some(0x30) => vec![body.to_vec()],
         _ => pieces(body).into_iter().map(base64).collect::<Option<_>>().ok_or(EstError::NotBase64)?,
@@ -31,7 +31,7 @@ pub fn certs_only(body: &[u8]) -> Result<Vec<Vec<u8>>, EstError> {
 }
 
 fn not_certs_only(why: &str) -> EstError {
-    EstError::NotCertsOnly(why.to_owned())
+    EstError::NotCertsOnly(why.into())
 }
 
 /// Whether this is a certificate without a message around it, which some servers send: a certificate's first element is
@@ -68,20 +68,20 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
 /// signature of an unusual one, and refuses a message that holds one certificate twice. The `der` crate takes no
 /// indefinite lengths, which Bouncy Castle writes.
 fn signed_data(message: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
-    let (content_info, _) = inside(message, SEQUENCE, "a SEQUENCE, ContentInfo")?;
-    let (content_type, rest) = inside(content_info, OBJECT_IDENTIFIER, "an OBJECT IDENTIFIER, contentType")?;
+    let (content_info, _) = inside(message, SEQUENCE, "expected a SEQUENCE (ContentInfo)")?;
+    let (content_type, rest) = inside(content_info, OBJECT_IDENTIFIER, "expected an OBJECT IDENTIFIER (contentType)")?;
     if content_type != SIGNED_DATA {
         return Err("contentType is not signedData");
     }
-    let (explicit, _) = inside(rest, CONTEXT_0, "[0], the content")?;
-    let (signed_data, _) = inside(explicit, SEQUENCE, "a SEQUENCE, SignedData")?;
-    let (_, rest) = inside(signed_data, INTEGER, "an INTEGER, version")?;
-    let (_, rest) = inside(rest, SET, "a SET, digestAlgorithms")?;
-    let (_, rest) = inside(rest, SEQUENCE, "a SEQUENCE, encapContentInfo")?;
+    let (explicit, _) = inside(rest, CONTEXT_0, "expected [0] (the content)")?;
+    let (signed_data, _) = inside(explicit, SEQUENCE, "expected a SEQUENCE (SignedData)")?;
+    let (_, rest) = inside(signed_data, INTEGER, "expected an INTEGER (version)")?;
+    let (_, rest) = inside(rest, SET, "expected a SET (digestAlgorithms)")?;
+    let (_, rest) = inside(rest, SEQUENCE, "expected a SEQUENCE (encapContentInfo)")?;
     if rest.first() != Some(&CONTEXT_0) {
         return Ok(Vec::new());
     }
-    let (mut set, _) = inside(rest, CONTEXT_0, "[0], the certificates")?;
+    let (mut set, _) = inside(rest, CONTEXT_0, "expected [0] (the certificates)")?;
     let mut certificates = Vec::new();
     while !set.is_empty() {
         let element = Element::read(set, 0)?;
@@ -150,7 +150,7 @@ impl<'a> Element<'a> {
         depth: usize,
     ) -> Result<Element<'a>, &'static str> {
         if depth >= MAX_DEPTH {
-            return Err("elements of indefinite length, too many inside one another");
+            return Err("elements of indefinite length are nested too deep");
         }
         let mut at = contents;
         loop {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::http::{MAX_BODY, MAX_FIELDS, MAX_HEAD};
 use super::{MAX_CERTIFICATES, RetryAfter};
+use crate::shown::Printable;
 use crate::time::Timestamp;
 
 /// Why an answer of an EST server cannot be used.
@@ -25,43 +26,41 @@ pub enum EstError {
         want: Option<usize>,
     },
     /// A Content-Length or Transfer-Encoding that this program cannot follow.
-    Framing(String),
-    /// So many bytes came behind an answer, unasked.
-    Unasked(usize),
+    Framing(Printable),
     /// The server redirects (3xx).
     Redirect {
         /// The status.
         status: u16,
         /// The new URL, if the answer has one.
-        location: Option<String>,
+        location: Option<Printable>,
     },
     /// 401: the server wants credentials, or others than it got.
     Unauthorized {
         /// The authentication schemes that the server offers; empty when it does not say.
-        schemes: Vec<String>,
+        schemes: Vec<Printable>,
         /// The server's own words.
-        text: String,
+        text: Printable,
     },
     /// The server does not want this request, and will not want it later.
     Refused {
         /// The status.
         status: u16,
         /// The server's own words.
-        text: String,
+        text: Printable,
     },
     /// The server cannot answer now.
     Busy {
         /// The status.
         status: u16,
         /// The server's own words.
-        text: String,
+        text: Printable,
         /// When to ask again.
         retry_after: Option<RetryAfter>,
     },
     /// The body is neither DER nor base64.
     NotBase64,
-    /// The body is no PKCS#7 certs-only message.
-    NotCertsOnly(String),
+    /// The body is not a PKCS#7 certs-only message.
+    NotCertsOnly(Printable),
     /// The message holds so many certificates: none, or too many.
     Count(usize),
 }
@@ -98,13 +97,8 @@ impl fmt::Display for EstError {
             EstError::Truncated { have: 0, want: None } => write!(f, "the connection was closed without an answer"),
             EstError::Truncated { have, want: None } => write!(f, "the answer ended in the middle, after {have} bytes"),
             EstError::Framing(why) => write!(f, "the answer's length is unclear: {why}"),
-            EstError::Unasked(count) => write!(
-                f,
-                "{count} bytes came behind the answer that nobody had asked for; correct the server, or the proxy before it: \
-                 it must say the length of its answers, or close the connection"
-            ),
             EstError::Redirect { status, location } => {
-                let to = location.as_deref().unwrap_or("nowhere");
+                let to = location.as_ref().map_or("no URL", Printable::as_str);
                 write!(
                     f,
                     "the server redirects ({status}) to {to}; redirects are not followed, give nodes the final URL"
@@ -116,7 +110,9 @@ impl fmt::Display for EstError {
             }
             EstError::Busy { status, text, .. } => write!(f, "the server cannot answer now: {status} {text}"),
             EstError::NotBase64 => write!(f, "the body of the answer is neither DER nor base64"),
-            EstError::NotCertsOnly(why) => write!(f, "the body of the answer is no PKCS#7 certs-only message: {why}"),
+            EstError::NotCertsOnly(why) => {
+                write!(f, "the body of the answer is not a PKCS#7 certs-only message: {why}")
+            }
             EstError::Count(count) => {
                 write!(f, "the answer holds {count} certificates, want 1 to {MAX_CERTIFICATES}")
             }

@@ -2,7 +2,7 @@
 //! keeps more than its caps.
 
 use super::EstError;
-use crate::shown;
+use crate::shown::Printable;
 
 /// The longest head that is read, status line and fields, interim answers included.
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -17,15 +17,15 @@ pub struct Response {
     /// Three digits.
     pub status: u16,
     /// The reason phrase behind the status.
-    pub reason: String,
+    pub reason: Printable,
     /// Date, as it stands.
-    pub date: Option<String>,
+    pub date: Option<Printable>,
     /// Retry-After, as it stands.
-    pub retry_after: Option<String>,
+    pub retry_after: Option<Printable>,
     /// Location, as it stands.
-    pub location: Option<String>,
+    pub location: Option<Printable>,
     /// Each WWW-Authenticate, as it stands.
-    pub challenges: Vec<String>,
+    pub challenges: Vec<Printable>,
     /// The body, without chunk framing.
     pub body: Vec<u8>,
     /// Another request may follow on the connection: the server keeps it open, and the end of this answer is beyond
@@ -35,10 +35,10 @@ pub struct Response {
 
 impl Response {
     /// What the server says in words: the first line of a body that is text, else the reason phrase.
-    pub fn text(&self) -> String {
+    pub fn text(&self) -> Printable {
         let line = std::str::from_utf8(&self.body).ok().map(|body| body.trim().lines().next().unwrap_or("").trim());
         match line {
-            Some(line) if !line.is_empty() && !line.starts_with('<') => printable(line.as_bytes()),
+            Some(line) if !line.is_empty() && !line.starts_with('<') => Printable::of(line),
             _ => self.reason.clone(),
         }
     }
@@ -46,18 +46,18 @@ impl Response {
     /// The authentication schemes that the server offers, in its order and spelling. RFC 9110 §11.6.1: one field may
     /// hold several challenges with commas between them, and the parameters of a challenge have commas between them,
     /// too.
-    pub fn schemes(&self) -> Vec<String> {
+    pub fn schemes(&self) -> Vec<Printable> {
         let mut schemes = Vec::new();
         for challenge in &self.challenges {
             let mut quoted = false;
-            for part in challenge.split(|c| {
+            for part in challenge.as_str().split(|c| {
                 quoted ^= c == '"';
                 c == ',' && !quoted
             }) {
                 // A parameter is `name=value`; a scheme stands alone or before a space.
                 let word = part.trim().split(' ').next().unwrap_or_default();
                 if !word.is_empty() && !word.contains('=') {
-                    schemes.push(word.to_owned());
+                    schemes.push(Printable::of(word));
                 }
             }
         }
@@ -66,7 +66,7 @@ impl Response {
 
     /// Whether the server offers HTTP Basic.
     pub fn offers_basic(&self) -> bool {
-        self.schemes().iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"))
+        self.schemes().iter().any(|scheme| scheme.as_str().eq_ignore_ascii_case("Basic"))
     }
 }
 
@@ -157,7 +157,7 @@ impl ResponseReader {
                         Ok(httparse::Status::Complete(found)) => found,
                         Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(EstError::HeadTooLong),
                         Ok(httparse::Status::Partial) => return Ok(false),
-                        Err(_) => return Err(EstError::Framing("a chunk without a size".to_owned())),
+                        Err(_) => return Err(EstError::Framing("a chunk without a size".into())),
                     };
                     if size == 0 {
                         self.at = self.at.saturating_add(start);
@@ -171,7 +171,9 @@ impl ResponseReader {
                     let end = start.saturating_add(size);
                     let Some(ending) = rest.get(end..end.saturating_add(2)) else { return Ok(false) };
                     if ending != b"\r\n" {
-                        return Err(EstError::Framing(format!("a chunk that is not {size} bytes long")));
+                        return Err(EstError::Framing(Printable::of(&format!(
+                            "a chunk that is not {size} bytes long"
+                        ))));
                     }
                     self.response.body.extend_from_slice(rest.get(start..end).unwrap_or_default());
                     self.at = self.at.saturating_add(end).saturating_add(2);
@@ -209,7 +211,7 @@ impl ResponseReader {
             Err(httparse::Error::Version | httparse::Error::Status) => {
                 return Err(EstError::NotHttp("no status line"));
             }
-            Err(_) => return Err(EstError::NotHttp("a header field that is none")),
+            Err(_) => return Err(EstError::NotHttp("a malformed header field")),
         };
         self.at = self.at.saturating_add(length);
         if self.at > MAX_HEAD {
@@ -221,10 +223,10 @@ impl ResponseReader {
             return Ok(true);
         }
         let field = |name: &str| parsed.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value);
-        let text = |name: &str| field(name).map(printable);
+        let text = |name: &str| field(name).map(Printable::of_bytes);
         self.response = Response {
             status,
-            reason: printable(parsed.reason.unwrap_or_default().as_bytes()),
+            reason: Printable::of(parsed.reason.unwrap_or_default()),
             date: text("Date"),
             retry_after: text("Retry-After"),
             location: text("Location"),
@@ -232,7 +234,7 @@ impl ResponseReader {
                 .headers
                 .iter()
                 .filter(|field| field.name.eq_ignore_ascii_case("WWW-Authenticate"))
-                .map(|field| printable(field.value))
+                .map(|field| Printable::of_bytes(field.value))
                 .collect(),
             body: Vec::new(),
             persistent: parsed.version == Some(1) && persistent(status, parsed.headers),
@@ -268,7 +270,7 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstErr
     if codings.peek().is_some() {
         return match (codings.next(), codings.next()) {
             (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(State::Chunk),
-            (Some(coding), _) => Err(EstError::Framing(format!("Transfer-Encoding {}", printable(coding)))),
+            (Some(coding), _) => Err(EstError::Framing(about("Transfer-Encoding", &[coding]))),
             (None, _) => Ok(State::UntilClose),
         };
     }
@@ -278,16 +280,18 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstErr
         return Ok(if status == 202 { State::Length(0) } else { State::UntilClose });
     };
     if let Some(other) = lengths.find(|other| *other != first) {
-        return Err(EstError::Framing(format!("Content-Length {} and {}", printable(first), printable(other))));
+        return Err(EstError::Framing(about("Content-Length", &[first, other])));
     }
     let digits = std::str::from_utf8(first).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     match digits.and_then(|digits| digits.parse::<usize>().ok()) {
         Some(length) if length <= MAX_BODY => Ok(State::Length(length)),
         Some(_) => Err(EstError::BodyTooLong),
-        None => Err(EstError::Framing(format!("Content-Length {}", printable(first)))),
+        None => Err(EstError::Framing(about("Content-Length", &[first]))),
     }
 }
 
-fn printable(bytes: &[u8]) -> String {
-    shown::printable(&String::from_utf8_lossy(bytes))
+/// `Content-Length 1 and 2`
+fn about(name: &str, values: &[&[u8]]) -> Printable {
+    let values: Vec<String> = values.iter().map(|value| Printable::of_bytes(value).to_string()).collect();
+    Printable::of(&format!("{name} {}", values.join(" and ")))
 }

@@ -126,9 +126,10 @@ fn current(directory: &Path) -> Result<Option<u32>, HandoverError> {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         // readlink(2): EINVAL, not a link. A copy of the folder that followed all links has a folder there.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            Err(HandoverError::NotOurs { path, what: "not a link, as in a copy that followed all links" })
-        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(HandoverError::NotOurs {
+            path,
+            what: "not a symbolic link, perhaps because the folder was copied with links followed",
+        }),
         Err(source) => Err(HandoverError::Read { path, source }),
     }
 }
@@ -166,7 +167,7 @@ pub(super) fn nothing_of_others(directory: &Path) -> Result<(), HandoverError> {
         [CERT, CHAIN, NODE].map(|name| directory.join(name)).into_iter().chain([directory.join(PRIVATE).join(KEY)]);
     // A dangling link does not count: a run that was killed before its step left it.
     match names.find(|path| path.exists()) {
-        Some(path) => Err(HandoverError::NotOurs { path, what: "no part of an identity that is whole" }),
+        Some(path) => Err(HandoverError::NotOurs { path, what: "part of an incomplete identity" }),
         None => Ok(()),
     }
 }

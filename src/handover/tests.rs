@@ -227,7 +227,7 @@ fn a_private_folder_that_is_none_is_refused() {
     std::os::unix::fs::symlink(elsewhere.path(), root.path().join("private")).unwrap();
     let error = hand_over(root.path()).map(|_| ()).unwrap_err();
     let path = root.path().join("private");
-    assert_eq!(error.to_string(), format!("{} is not a folder; remove it, or name another place", path.display()));
+    assert_eq!(error.to_string(), format!("{} is not a folder; remove it, or name another folder", path.display()));
     fail(root.path(), &failed()).unwrap();
     assert_eq!(names(elsewhere.path()), theirs);
 }
@@ -271,7 +271,8 @@ fn a_copy_that_followed_all_links_is_named() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("current")).unwrap();
     let error = Folder::open(root.path()).unwrap_err().to_string();
-    let want = "current is not a link, as in a copy that followed all links; remove it, or name another place";
+    let want = "current is not a symbolic link, perhaps because the folder was copied with links followed; remove it, \
+                or name another folder";
     assert!(error.ends_with(want), "{error}");
 }
 

@@ -71,17 +71,24 @@ impl fmt::Display for AnswerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AnswerError::OtherKey { ours, have } => {
-                write!(f, "no certificate for this node's key {ours} among those that came: {}", have.join(", "))
+                write!(
+                    f,
+                    "none of the certificates received is for this node's key {ours}; received: {}",
+                    have.join(", ")
+                )
             }
             AnswerError::Unreadable(why) => write!(f, "the certificate cannot be read: {why}"),
             AnswerError::Subject { asked, have } => {
-                write!(f, "the certificate's subject is \"{have}\", asked for was \"{asked}\"")
+                write!(f, "the certificate's subject is \"{have}\", but the CSR asked for \"{asked}\"")
             }
             AnswerError::NameMissing { name, have } => {
                 write!(f, "the certificate lacks the name {name} that was asked for; it has {have}")
             }
             AnswerError::NameAdded { name, asked } => {
-                write!(f, "the certificate has a name that nobody asked for, {name}; asked for was {asked}")
+                write!(
+                    f,
+                    "the certificate has the name {name}, which the CSR did not ask for; the CSR asked for {asked}"
+                )
             }
             AnswerError::IsCa => f.write_str("the certificate is one of a CA (basicConstraints CA:TRUE)"),
             AnswerError::Validity { not_before, not_after, now } => {
@@ -90,14 +97,18 @@ impl fmt::Display for AnswerError {
             AnswerError::Purpose(have) => {
                 write!(
                     f,
-                    "the certificate's extended key usages are {have}, without clientAuth: it could never be renewed, since a \
-                     node shows it as a client; have the CA add clientAuth"
+                    "the certificate's extended key usages are {have}, without clientAuth: the node could never renew \
+                     it, because it authenticates as a TLS client; have the CA add clientAuth"
                 )
             }
             AnswerError::Chain { issuer, ca, issuers: (listed, known), why } => {
                 write!(f, "the certificate, issued by \"{issuer}\", does not chain to this node's CA, \"{ca}\"")?;
                 if *listed != 0 {
-                    write!(f, ", nor to one of the {listed} issuers listed there, {known} of which the server knows")?;
+                    write!(
+                        f,
+                        ", nor to one of the {listed} further issuers listed for this node, of which the certificates \
+                         of {known} were received"
+                    )?;
                 }
                 write!(f, " ({why})")
             }

@@ -61,8 +61,8 @@ impl PrivateKey {
             (ED25519, _) => KeyType::Ed25519,
             // `key_type` below tells the size; the crypto library refuses smaller keys.
             (RSA, _) => KeyType::Rsa2048,
-            (EC_PUBLIC_KEY, Some(curve)) => return Err(format!("elliptic curve {curve}")),
-            (oid, _) => return Err(format!("algorithm {oid}")),
+            (EC_PUBLIC_KEY, Some(curve)) => return Err(format!("an unsupported elliptic curve, {curve}")),
+            (oid, _) => return Err(format!("an unsupported algorithm, {oid}")),
         };
         let pair = pair(pkcs8, kind).map_err(|error| match error {
             // rcgen's own message says "rejected by ring", whichever library refused the key.
@@ -86,16 +86,16 @@ pub fn key_type(spki: &[u8]) -> Result<KeyType, String> {
         EC_PUBLIC_KEY => match curve() {
             Some(P256) => Ok(KeyType::P256),
             Some(P384) => Ok(KeyType::P384),
-            Some(other) => Err(format!("elliptic curve {other}")),
-            None => Err("elliptic curve without a name".to_owned()),
+            Some(other) => Err(format!("an unsupported elliptic curve, {other}")),
+            None => Err("an elliptic curve without a name".to_owned()),
         },
         RSA => match spki.subject_public_key.as_bytes().and_then(modulus_bits) {
             Some(2048) => Ok(KeyType::Rsa2048),
             Some(3072) => Ok(KeyType::Rsa3072),
             Some(bits) => Err(format!("RSA with {bits} bits")),
-            None => Err("RSA that cannot be read".to_owned()),
+            None => Err("an RSA key that cannot be read".to_owned()),
         },
-        oid => Err(format!("algorithm {oid}")),
+        oid => Err(format!("an unsupported algorithm, {oid}")),
     }
 }
 
@@ -163,6 +163,6 @@ mod tests {
         // openssl ecparam -name secp521r1: the OID of another curve.
         let other = [&[6, 5][..], &[0x2b, 0x81, 4, 0, 35]].concat();
         let pkcs8 = [&[0x30, 21, 2, 1, 0, 0x30, 16, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1][..], &other].concat();
-        assert_eq!(PrivateKey::read(&pkcs8).err().unwrap(), "elliptic curve 1.3.132.0.35");
+        assert_eq!(PrivateKey::read(&pkcs8).err().unwrap(), "an unsupported elliptic curve, 1.3.132.0.35");
     }
 }

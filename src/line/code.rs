@@ -70,8 +70,8 @@ impl fmt::Display for NotTaken {
             NotTaken::Digest => "it was damaged on its way",
             NotTaken::TooLong => "it is too long",
             NotTaken::NotSealed => "it is not sealed",
-            NotTaken::Unwanted => "it is not wanted now",
-            NotTaken::Seal => "its seal is for another node or another conversation",
+            NotTaken::Unwanted => "the receiver does not want it now",
+            NotTaken::Seal => "it was sealed for another node or another conversation, or is damaged",
         })
     }
 }

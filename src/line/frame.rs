@@ -3,9 +3,10 @@
 //! A frame is `#`, base-85 digits, and any byte that is not a digit; imprint writes a line feed. A reader finds a frame
 //! wherever it starts. A byte that is lost, changed or inserted costs that frame alone.
 
-use super::base85;
 use super::code::{KINDS, REASONS, STAGES, code, value};
 pub use super::code::{Kind, NotTaken, Side, Stage};
+use crate::base85;
+use crate::checksum::crc32;
 
 /// Begins a frame, and stands nowhere else in one. A shell that takes a frame for a command sees a comment.
 pub const MARK: u8 = b'#';
@@ -432,35 +433,6 @@ pub fn seal_message(message: &[u8], from: Side, session: Option<Session>) -> Vec
     base85::encode(&bytes, &mut out);
     out.push(b'\n');
     out
-}
-
-/// CRC-32 as in Ethernet, IEEE 802.3 §3.2.9, reflected. Half a byte at a time: a frame is short, and the usual table is
-/// longer than all of this file's code.
-fn crc32(crc: u32, bytes: &[u8]) -> u32 {
-    let nibble = |crc: u32, nibble: u32| {
-        let index = usize::try_from((crc ^ nibble) & 15).unwrap_or_default();
-        CRC_TABLE.get(index).copied().unwrap_or_default() ^ crc >> 4
-    };
-    bytes.iter().fold(crc, |crc, byte| nibble(nibble(crc, u32::from(*byte) & 15), u32::from(*byte) >> 4))
-}
-
-const CRC_TABLE: [u32; 16] = crc_table();
-
-#[allow(clippy::indexing_slicing)] // evaluated by the compiler
-const fn crc_table() -> [u32; 16] {
-    let mut table = [0; 16];
-    let mut index = 0;
-    while index < 16 {
-        let mut crc = index;
-        let mut bit = 0;
-        while bit < 4 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index as usize] = crc;
-        index += 1;
-    }
-    table
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ const GIVE_UP: u8 = 6;
 /// heard this much later is really there.
 const REPLAYED: u64 = 1_500_000;
 
+/// How many earlier conversations may still have frames on their way.
+const LEFT: u64 = 3;
+
 /// The narrowest line that is used, in columns. Every frame fits in it, except a HELLO with names: a HELLO without
 /// names has 61 characters, and the longest other frame that cannot be made shorter, ANNOUNCE, has 56.
 pub const NARROWEST: usize = 62;
@@ -467,6 +470,15 @@ impl End for Host {
 
     fn earlier(&self) -> Option<Session> {
         self.earlier.as_ref().map(|(_, session)| *session)
+    }
+
+    /// With this node and with those whose place it took: the conversations are numbered one after the other.
+    fn left(&self) -> impl Iterator<Item = Session> {
+        let nodes = self.node.iter().chain(self.passed.iter().map(|passed| &passed.hello));
+        nodes.flat_map(|hello| {
+            let host = |back| Nonce(u64::from_be_bytes(self.nonce.0).wrapping_sub(back).to_be_bytes());
+            (0..=LEFT).map(move |back| Session { node: hello.nonce, host: host(back) })
+        })
     }
 
     fn event(&mut self) -> Option<HostEvent> {

@@ -159,11 +159,11 @@ impl Node {
         self.sender.is_none() && self.out.is_empty()
     }
 
-    /// Asks the host for the time. Does nothing outside a conversation.
+    /// Asks the host for the time, in this conversation and in those that follow, until it is answered.
     pub fn ask_time(&mut self) {
+        self.asked = self.asked.wrapping_add(1);
+        self.ask = Some(Ask { number: self.asked, sent: None });
         if self.session.is_some() {
-            self.asked = self.asked.wrapping_add(1);
-            self.ask = Some(Ask { number: self.asked, sent: None });
             self.out.push_back(Frame::Ask { number: self.asked });
         }
     }
@@ -194,6 +194,9 @@ impl Node {
         self.session = Some(session);
         self.events.push_back(NodeEvent::Opened(session));
         self.out.push_back(Frame::Ready(self.stage));
+        if self.ask.is_some() {
+            self.ask_time();
+        }
         self.state();
     }
 
@@ -205,7 +208,6 @@ impl Node {
         self.receiver = Receiver::default();
         self.sender = None;
         self.number = 0;
-        self.ask = None;
         self.pending = false;
         self.out.clear();
     }
@@ -398,7 +400,8 @@ impl End for Node {
     fn timer(&self) -> Timer {
         let over = matches!(self.stage, Stage::Done | Stage::Failed) && self.statement.is_none();
         match self.session {
-            _ if self.sender.is_some() || self.ask.is_some() => Timer::Retransmit,
+            _ if self.sender.is_some() => Timer::Retransmit,
+            Some(_) if self.ask.is_some() => Timer::Retransmit,
             _ if over => Timer::None,
             None if self.beacon || !self.left.is_empty() => Timer::Call,
             None => Timer::None,

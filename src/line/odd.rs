@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::base85;
+use crate::base85;
 
 /// What a line does to more than one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -54,7 +54,7 @@ impl fmt::Display for Distortion {
         match self {
             Distortion::Broken { columns } => write!(
                 f,
-                "something on the way breaks lines after {columns} columns; frames are put together again, but {WIDTH}"
+                "something on the way breaks lines after {columns} columns; broken frames are joined again, but {WIDTH}"
             ),
             Distortion::Parity(parity) => {
                 let parity = match parity {
@@ -70,8 +70,8 @@ impl fmt::Display for Distortion {
             }
             Distortion::Spoilt { columns } => write!(
                 f,
-                "the same frame came {ALIKE} times and was spoilt in the same way, at {columns} columns: something on the \
-                 way cuts lines or changes characters; {WIDTH}, and to pass characters on as they are"
+                "the same frame came {ALIKE} times with the same damage, at {columns} columns: something on the way \
+                 cuts lines or changes characters; {WIDTH}, and make it pass every character unchanged"
             ),
         }
     }

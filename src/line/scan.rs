@@ -3,9 +3,9 @@
 //! The scanner undoes two things that terminals do to frames: a line break after a number of columns, and a parity bit
 //! in bit 7. The frame's CRC shows whether that was right. [`Scanner::odd`] reports what was undone.
 
-use super::base85;
 use super::frame::{MARK, MAX_DIGITS};
 use super::odd::{Distortion, Parity};
+use crate::base85;
 
 /// Finds frames among the other bytes of a line.
 #[derive(Clone, Default)]

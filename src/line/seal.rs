@@ -122,7 +122,7 @@ impl fmt::Display for SealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SealError::Key(_) => "making a key for the line",
-            SealError::Seal(_) => "the node's key is none; somebody else may be writing to the line",
+            SealError::Seal(_) => "the node's public key is invalid; somebody else may be writing to the line",
             SealError::Open(_) => {
                 "the payload was sealed for another node or another conversation; let the host begin again"
             }

@@ -151,8 +151,80 @@ fn one_that_was_passed_over_and_goes_on_speaking_is_a_second_key() {
     assert_eq!(host.node(), Some(other.hello()));
 }
 
-/// The announcement is lost, and so are the pieces that were sent before the sender knew. The announcement is sent
-/// again once.
+/// A host that was held up for some seconds has given a conversation up, and begun another, when it hears what the node has
+/// said in the first one. Those frames stood in the log of the console, and were told to be spoilt by the line.
+#[test]
+fn what_comes_late_of_a_conversation_that_is_over_is_no_text() {
+    let mut host = Wire::new(Host::new(Nonce([3; 8]), false, Shape::default()), None).keeping_text();
+    let mut node = Wire::new(node(false), None);
+    let mut now = 0;
+    while host.end().stage().is_none() {
+        assert!(now < 60_000_000, "no conversation has begun");
+        host.push(&node.poll(now).bytes, now);
+        node.push(&host.poll(now).bytes, now);
+        now += 10_000;
+    }
+    let first = host.end().session().unwrap();
+    node.end_mut().set_stage(Stage::Request);
+    node.end_mut().say(Kind::Request, vec![7; 100]);
+    // Neither hears the other.
+    let (mut late, mut given_up) = (Vec::new(), false);
+    while !given_up {
+        assert!(now < 600_000_000, "nobody gives up");
+        late.extend(node.poll(now).bytes);
+        given_up = host.poll(now).events.contains(&HostEvent::Lost);
+        now += 10_000;
+    }
+    // The premise: the same frame several times, good in the first conversation and in no other.
+    let frames: Vec<&[u8]> = late.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).collect();
+    let again = |frame: &&&[u8]| frame.len() > 60 && frames.iter().filter(|other| other == frame).count() >= 3;
+    let frame = frames.iter().find(again).unwrap().strip_prefix(b"#").unwrap();
+    assert!(Packet::decode(frame, Some(first)).is_some() && Packet::decode(frame, host.end().session()).is_none());
+
+    late.extend(b"login: ");
+    host.push(&late, now);
+    assert_eq!(String::from_utf8(host.text()).unwrap(), "login: ");
+    assert_eq!(host.odd(), None);
+    // It was heard in no conversation, and the two begin another one.
+    while host.end().stage() != Some(Stage::Request) {
+        assert!(now < 1_200_000_000, "no other conversation has begun");
+        node.push(&host.poll(now).bytes, now);
+        host.push(&node.poll(now).bytes, now);
+        now += 10_000;
+    }
+    assert_ne!(host.end().session(), Some(first));
+}
+
+/// A host that was held up begins another conversation. The question went with the one before, and a node without a clock of
+/// its own went on without the time.
+#[test]
+fn a_question_about_the_time_is_asked_again_in_the_next_conversation() {
+    for inside in [true, false] {
+        let (mut node, mut host) = (node(false), Host::new(Nonce([3; 8]), false, Shape::default()));
+        if inside {
+            talk(&mut node, &mut host, |_| false);
+        }
+        node.ask_time();
+        if inside {
+            assert!(matches!(node.packet(0, 0).unwrap().frame, Frame::Ask { .. }), "it is lost");
+            host.accept(node.hello().clone());
+        }
+        let numbers = std::cell::RefCell::new(Vec::new());
+        talk(&mut node, &mut host, |frame| {
+            numbers.borrow_mut().extend(if let Frame::Ask { number } = frame { Some(*number) } else { None });
+            false
+        });
+        let told = events(&mut node).iter().filter(|event| matches!(event, NodeEvent::Time { .. })).count();
+        // A number is not used twice.
+        assert_eq!((told, numbers.into_inner()), (1, vec![2]), "{inside}");
+        talk(&mut node, &mut host, |frame| {
+            assert!(!matches!(frame, Frame::Ask { .. }), "it was told");
+            false
+        });
+    }
+}
+
+/// The announcement is lost, and with it all that came behind it before the host knew. It is said again once.
 #[test]
 fn an_announcement_that_is_lost_is_said_again_once() {
     let mut sender = transfer::Sender::new(0, Kind::Sealed, vec![1; 600], Shape::default()).unwrap();

@@ -104,7 +104,8 @@ impl<E: End> Wire<E> {
                 if digits.len() >= LEAST_DIGITS {
                     end.stranger();
                 }
-                return false;
+                // What comes late of a conversation that is over is whole, and no text. It says nothing any more.
+                return end.left().any(|session| Packet::decode(digits, Some(session)).is_some());
             };
             if packet.from == E::SIDE {
                 // An echo of a frame that this end sent: neither text nor a sign of the other end.

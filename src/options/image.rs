@@ -156,8 +156,8 @@ mod tests {
         let error = parsed(&[PRESET, wrong], "quiet", &[]).err().unwrap();
         assert_eq!(
             crate::chain::chain(&error),
-            "/etc/cmdline.d/20-x.conf in this image, whose words count like those on the kernel command line: unknown \
-             word \"imprint.tiemout\" on the kernel command line; the nearest that is known is imprint.timeout="
+            "/etc/cmdline.d/20-x.conf in this image counts as part of the kernel command line: unknown word \
+             \"imprint.tiemout\" on the kernel command line; the nearest that is known is imprint.timeout="
         );
         let own = parsed(&[PRESET], "imprint.nonsense", &[]).err().unwrap();
         assert!(matches!(own, OptionsError::UnknownWord { .. }), "{own}");

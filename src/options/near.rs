@@ -23,11 +23,10 @@ impl fmt::Display for NearMiss {
         if *behind_dashes {
             write!(
                 f,
-                "\"{word}\" on the kernel command line was passed over, as what stands behind -- is for init; write it \
-                 before"
+                "\"{word}\" on the kernel command line was ignored: words after -- are for init; write it before --"
             )
         } else {
-            write!(f, "\"{word}\" on the kernel command line was passed over; is {meant} meant? Write it so")
+            write!(f, "\"{word}\" on the kernel command line was ignored; if you mean {meant}, write it like that")
         }
     }
 }
@@ -169,7 +168,7 @@ mod tests {
         let near = Options::parse("IMPRINT=require").unwrap().near_misses;
         assert_eq!(
             near[0].to_string(),
-            "\"IMPRINT\" on the kernel command line was passed over; is imprint= meant? Write it so"
+            "\"IMPRINT\" on the kernel command line was ignored; if you mean imprint=, write it like that"
         );
     }
 
@@ -197,7 +196,7 @@ mod tests {
         let [near] = &options.near_misses[..] else { panic!("{:?}", options.near_misses) };
         assert_eq!(
             near.to_string(),
-            "\"imprint\" on the kernel command line was passed over, as what stands behind -- is for init; write it before"
+            "\"imprint\" on the kernel command line was ignored: words after -- are for init; write it before --"
         );
         assert!(Options::parse("imprint=auto -- quiet").unwrap().near_misses.is_empty());
     }

@@ -117,7 +117,7 @@ impl fmt::Display for CaError {
             CaError::NotDer(why) => write!(f, "not a DER certificate: {why}"),
             CaError::Pem => write!(f, "PEM text where DER bytes belong; convert it with openssl x509 -outform DER"),
             CaError::Trailing { extra } => {
-                write!(f, "{extra} bytes behind the first certificate; give exactly one CA certificate")
+                write!(f, "{extra} bytes after the first certificate; give exactly one CA certificate")
             }
             CaError::NotCa(subject) => {
                 write!(f, "\"{subject}\" is not a CA (no basicConstraints CA:TRUE); give the CA's own certificate")

@@ -59,7 +59,7 @@ pub enum Problem {
     /// A payload in another form, or a file of a known other kind.
     Form(Form),
     /// Not CBOR, or CBOR that serde_cbor does not read, such as deep nesting.
-    NotCbor(String),
+    NotCbor(&'static str),
     /// CBOR, but not in deterministic encoding.
     NotDeterministic(&'static str),
     /// A version that this program does not know.
@@ -90,9 +90,12 @@ impl fmt::Display for Problem {
             }
             Problem::Truncated => write!(f, "the payload ends here; it was cut short, make or copy it again"),
             Problem::Trailing(extra) => {
-                write!(f, "{extra} bytes behind the payload; give one payload and nothing else")
+                write!(f, "{extra} bytes after the payload; give one payload and nothing else")
             }
-            Problem::Form(form) => write!(f, "not a payload but {form}, or take what --as cbor writes"),
+            Problem::Form(form) => write!(
+                f,
+                "not a payload in CBOR: it is {form}, or use the output of imprint-host payload NODE --as cbor"
+            ),
             Problem::NotCbor(why) => write!(f, "not a payload: {why}"),
             Problem::NotDeterministic(why) => {
                 write!(f, "not in deterministic CBOR (RFC 8949 section 4.2): {why}; use the encoder's canonical mode")
@@ -123,7 +126,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, DecodeError> {
             let extra = skip(bytes).len();
             at(bytes.len().saturating_sub(extra), Problem::Trailing(extra))
         } else {
-            at(offset, Problem::NotCbor(error.to_string()))
+            at(offset, Problem::NotCbor(not_cbor(bytes, &error)))
         }
     })?;
     let again = write(&value, bytes.len());
@@ -132,6 +135,18 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, DecodeError> {
         return Err(at(offset, Problem::NotDeterministic(classify(bytes, &again, offset))));
     }
     Ok(value)
+}
+
+/// Why bytes are not CBOR. The library's own words are for programmers.
+fn not_cbor(bytes: &[u8], error: &serde_cbor::Error) -> &'static str {
+    let is_text = |text: &str| !text.chars().any(|c| c.is_control() && !c.is_whitespace());
+    if std::str::from_utf8(bytes).is_ok_and(is_text) {
+        "it is text; take the file that imprint-host payload wrote"
+    } else if error.to_string().contains("recursion") {
+        "its items are nested too deeply; make it again"
+    } else {
+        "its bytes are damaged or of another format; make or copy it again"
+    }
 }
 
 /// Writes one item. `capacity` must be enough for all of it: a buffer that grows leaves a copy of a secret behind.
@@ -254,6 +269,25 @@ pub(super) fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     };
     let (argument, rest) = rest.split_at_checked(width)?;
     Some((first >> 5, argument.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)), rest))
+}
+
+/// The first item, and not what follows it. `None` if the bytes end inside it, or if it has an indefinite length. Never
+/// recurses: nobody has looked at the bytes.
+pub fn first_item(bytes: &[u8]) -> Option<&[u8]> {
+    let (mut rest, mut items) = (bytes, 1u64);
+    while let Some(fewer) = items.checked_sub(1) {
+        let (major, argument, behind) = head(rest)?;
+        let (content, inner) = match major {
+            2 | 3 => (usize::try_from(argument).ok()?, 0),
+            4 => (0, argument),
+            5 => (0, argument.saturating_mul(2)),
+            6 => (0, 1),
+            _ => (0, 0),
+        };
+        rest = behind.get(content..)?;
+        items = fewer.saturating_add(inner);
+    }
+    bytes.get(..bytes.len() - rest.len())
 }
 
 /// The bytes after one item.

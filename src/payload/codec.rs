@@ -207,7 +207,7 @@ fn virtual_link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> R
     let lower = |item: Item<'_>| {
         let index: usize = item.number("the index of an earlier link")?;
         if index >= own_index {
-            let why = format!("link {index} does not stand before link {own_index}, which is made on it");
+            let why = format!("link {index} does not come before link {own_index}, which uses it");
             return Err(item.place.error(Problem::Value(why)));
         }
         Ok(index)
@@ -348,7 +348,9 @@ fn enrolment(fields: &mut Fields<'_>, ext: &mut Vec<Extension>) -> Result<Enrolm
         ];
         for (key, name) in csr_keys {
             if fields.take(key, name).is_some() {
-                let why = format!("credentials and {name} exclude each other; a node is given a key or makes one");
+                let why = format!(
+                    "credentials and {name} exclude each other; remove one: the node either gets a key or makes one"
+                );
                 return Err(place.error(Problem::Value(why)));
             }
         }

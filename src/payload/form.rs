@@ -5,7 +5,8 @@ use std::fmt;
 
 use base64ct::{Base64Unpadded, Encoding};
 
-use super::signed::is_signed;
+use crate::base85;
+use crate::checksum::crc32;
 
 /// The kind of an input that is not a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,8 +17,18 @@ pub enum Form {
     CmdlineWord,
     /// A payload in hexadecimal digits.
     Hex,
+    /// A whole kernel command line, with `imprint.payload=…` in it.
+    Cmdline,
     /// Lines for `imprint console`.
     Pasted,
+    /// Text in UTF-16.
+    Utf16,
+    /// Text in UTF-8 that begins with a byte order mark.
+    ByteOrderMark,
+    /// Nothing but zeros.
+    Zeros,
+    /// Configuration for cloud-init.
+    CloudConfig,
     /// Text with a PEM block (RFC 7468).
     Pem,
     /// DER, the encoding of certificates and keys.
@@ -54,23 +65,65 @@ impl Form {
         if matches!(bytes, [0xeb, _, 0x90, ..] | [0xe9, ..]) && kinds.contains(&Some(b"FAT")) {
             return Some(Form::Fat);
         }
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Some(Form::Zeros);
+        }
+        if is_utf16(bytes) {
+            return Some(Form::Utf16);
+        }
+        // The Unicode Standard, §23.8: the mark in UTF-8.
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            return Some(Form::ByteOrderMark);
+        }
         Form::of_text(std::str::from_utf8(bytes).ok()?)
+    }
+
+    /// The same of the beginning of something longer, where neither a line nor a character need be whole.
+    pub fn of_beginning(bytes: &[u8]) -> Option<Form> {
+        let whole_lines = || bytes.iter().rposition(|byte| *byte == b'\n').and_then(|end| bytes.get(..end));
+        Form::of(bytes).or_else(|| Form::of(whole_lines()?))
+    }
+
+    /// What it is, for people: `a gzip file`.
+    pub fn name(self) -> String {
+        let name = match self {
+            Form::Base64 => "a payload in base64",
+            Form::CmdlineWord => "the word for a kernel command line",
+            Form::Cmdline => "a whole kernel command line",
+            Form::Utf16 => "text in UTF-16, as PowerShell's > writes it",
+            Form::ByteOrderMark => "text that begins with a byte order mark, as Windows editors write it",
+            Form::Zeros => "a file of zeros",
+            Form::CloudConfig => "configuration for cloud-init",
+            Form::Hex => "a payload in hexadecimal digits",
+            Form::Pasted => "lines for a terminal",
+            Form::Pem => "a PEM file, a certificate or a key",
+            Form::Der => "a DER file, a certificate or a key",
+            Form::Compressed(program) => return format!("a {program} file"),
+            Form::Cpio => "a cpio archive",
+            Form::Iso9660 => "an ISO 9660 image",
+            Form::Fat => "a FAT image",
+            Form::Record => "a node's record",
+        };
+        name.to_owned()
     }
 
     fn of_text(text: &str) -> Option<Form> {
         if text.trim_start().starts_with("imprint.payload=") {
             return Some(Form::CmdlineWord);
         }
+        if text.split_ascii_whitespace().any(|word| word.trim_matches('"').starts_with("imprint.payload=")) {
+            return Some(Form::Cmdline);
+        }
         if text.lines().any(|line| line.starts_with("-----BEGIN ")) {
             return Some(Form::Pem);
         }
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
-        let is_frame = |line: &str| {
-            line.strip_prefix('#')
-                .is_some_and(|digits| digits.len() > 8 && digits.bytes().all(|b| b.is_ascii_graphic()))
-        };
-        if lines.peek().is_some() && lines.all(is_frame) {
+        // One is enough: others may have been damaged.
+        if text.lines().any(|line| is_frame(line.trim())) {
             return Some(Form::Pasted);
+        }
+        // cloud-init, "User-data formats": the first line names the format.
+        if text.lines().next().is_some_and(|line| line.trim_end() == "#cloud-config") {
+            return Some(Form::CloudConfig);
         }
         if text.lines().any(|line| line.starts_with("[[network]]") || line.starts_with("name =")) {
             return Some(Form::Record);
@@ -88,6 +141,28 @@ impl Form {
     }
 }
 
+/// UTF-16 of either byte order, with its mark (The Unicode Standard, §23.8), or ASCII characters in it without one.
+fn is_utf16(bytes: &[u8]) -> bool {
+    let ascii = |one: usize| {
+        let pairs = bytes.as_chunks::<2>().0;
+        pairs.len() >= 4
+            && pairs
+                .iter()
+                .take(16)
+                .all(|pair| pair.get(one).is_some_and(u8::is_ascii) && pair.get(1 - one) == Some(&0))
+    };
+    bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || ascii(0) || ascii(1)
+}
+
+/// Whether a line is a frame of a text payload: docs/line-protocol.md, "Frames". Its CRC covers the side and, outside
+/// any conversation, sixteen zeros.
+fn is_frame(line: &str) -> bool {
+    let Some(bytes) = line.strip_prefix('#').and_then(|digits| base85::decode(digits.as_bytes())) else { return false };
+    let Some((message, crc)) = bytes.split_last_chunk::<4>() else { return false };
+    let of = |side: &[u8]| !([side, &[0; 16], message].into_iter().fold(u32::MAX, crc32));
+    !message.is_empty() && [b"H", b"N"].iter().any(|side| of(*side).to_be_bytes() == *crc)
+}
+
 /// RFC 8949 §3.1: a map of at most 23 pairs. Every payload is such a map.
 fn is_map(byte: u8) -> bool {
     matches!(byte, 0xa0..=0xb7)
@@ -96,6 +171,12 @@ fn is_map(byte: u8) -> bool {
 /// Whether the bytes are a map whose first pair is the version, 1, or a signed payload.
 fn begins_as_payload(bytes: &[u8]) -> bool {
     matches!(bytes, [map, 0, 1, ..] if is_map(*map)) || bytes.starts_with(&[0xd2, 0x84, 0x4d])
+}
+
+/// Whether bytes claim to be a COSE message: a tag, or the array of a message whose tag was left out. A payload without a
+/// signature is a map.
+pub fn is_signed(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(0x84 | 0xc0..=0xdf))
 }
 
 /// Offset, bytes at that offset, and the form that they identify.
@@ -114,20 +195,23 @@ const MARKS: [(usize, &[u8], Form); 9] = [
 /// `a gzip file; unpack it first`: the form, and the remedy.
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = match self {
-            Form::Base64 => "one in base64; decode it with base64 -d",
-            Form::CmdlineWord => "the word for a kernel command line; append it to that",
-            Form::Hex => "one in hexadecimal digits; decode it with xxd -r -p",
-            Form::Pasted => "lines for a terminal; paste them to imprint console",
-            Form::Pem => "a PEM file, a certificate or a key; a payload has that inside",
-            Form::Der => "a DER file, a certificate or a key; a payload has that inside",
-            Form::Compressed(program) => return write!(f, "a {program} file; unpack it first"),
-            Form::Cpio => "a cpio archive; let the boot loader append it to the initramfs",
-            Form::Iso9660 => "an ISO 9660 image; attach it as an optical drive",
-            Form::Fat => "a FAT image; attach it as a disk",
-            Form::Record => "a node's record; give it to imprint-host node add",
+        let remedy = match self {
+            Form::Base64 => "decode it with base64 -d",
+            Form::CmdlineWord => "append it to the kernel command line",
+            Form::Cmdline => "boot the machine with it: its word imprint.payload= is the payload",
+            Form::Utf16 | Form::ByteOrderMark => "let imprint-host write the file itself with -o",
+            Form::Zeros => "copy it again",
+            Form::CloudConfig => "give the payload a file of its own",
+            Form::Hex => "decode it with xxd -r -p",
+            Form::Pasted => "paste them to imprint console",
+            Form::Pem | Form::Der => "give the payload that contains it",
+            Form::Compressed(_) => "unpack it first",
+            Form::Cpio => "let the boot loader append it to the initramfs",
+            Form::Iso9660 => "attach it as an optical drive",
+            Form::Fat => "attach it as a disk",
+            Form::Record => "give it to imprint-host node add",
         };
-        f.write_str(words)
+        write!(f, "{}; {remedy}", self.name())
     }
 }
 
@@ -145,6 +229,10 @@ mod tests {
             let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
             lines.join("\r\n") + "\n"
         };
+        let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        let (host, node) = (crate::line::frame::Side::Host, crate::line::frame::Side::Node);
+        let frame = |bytes: &[u8], side| crate::line::frame::seal_message(bytes, side, None);
+        let frames = [frame(b"\x06\x01piece", host), frame(b"\x06\x02", node)].concat();
         let mut iso = vec![0; 40_000];
         iso[32_769..32_774].copy_from_slice(b"CD001");
         let mut fat = vec![0; 512];
@@ -158,7 +246,18 @@ mod tests {
             (format!("imprint.payload={base64}").into_bytes(), Form::CmdlineWord),
             (hex.clone().into_bytes(), Form::Hex),
             (lines(&hex.to_uppercase()).into_bytes(), Form::Hex),
-            (b"\n#0ae[rH%nSc\n#f2&*wXM(a00\r\n".to_vec(), Form::Pasted),
+            (frames.clone(), Form::Pasted),
+            ([&frames, &b"#damaged\r\n"[..]].concat(), Form::Pasted),
+            (b"#cloud-config\n".to_vec(), Form::CloudConfig),
+            (b"#cloud-config\nhostname: node1\n".to_vec(), Form::CloudConfig),
+            (format!("console=ttyS0 imprint.payload={base64} quiet\n").into_bytes(), Form::Cmdline),
+            (vec![0; 4096], Form::Zeros),
+            (vec![0; 3], Form::Zeros),
+            (utf16(&format!("\u{feff}{base64}\r\n"), u16::to_le_bytes), Form::Utf16),
+            (utf16(&format!("\u{feff}{base64}\r\n"), u16::to_be_bytes), Form::Utf16),
+            (utf16(&hex, u16::to_le_bytes), Form::Utf16),
+            (utf16(&hex, u16::to_be_bytes), Form::Utf16),
+            (format!("\u{feff}{base64}\r\n").into_bytes(), Form::ByteOrderMark),
             (b"subject=CN = x\n-----BEGIN CERTIFICATE-----\n".to_vec(), Form::Pem),
             (b"\x30\x82\x01\x6e\x30".to_vec(), Form::Der),
             (b"\x1f\x8b\x08\0".to_vec(), Form::Compressed("gzip")),
@@ -184,6 +283,9 @@ mod tests {
             &long,
             b"hello",
             b"# a remark\n# and another\n",
+            b"#one-word-of-the-alphabet\n#0123456789\n",
+            b"#!/bin/sh\n",
+            b"a\0\0\0",
             b"qwAC and so on",
             b"ab0002",
             b"abcdef0123456789",
@@ -193,11 +295,36 @@ mod tests {
         }
     }
 
+    /// What is longer than a payload is not read to its end.
+    #[test]
+    fn the_beginning_is_enough() {
+        let long = [TYPICAL, &[7; 100_000]].concat();
+        let hex = crate::hex::encode(&long);
+        let frames = "#f2&*wXM(a00f2&*wXM(a00\n".repeat(10_000);
+        let record = format!("# {}\nname = \"node1\"\n# {}", "é".repeat(100), "é".repeat(60_000));
+        let mut iso = vec![0; 400_000];
+        iso[32_769..32_774].copy_from_slice(b"CD001");
+        for (bytes, form) in [
+            (Base64Unpadded::encode_string(&long).into_bytes(), Form::Base64),
+            (hex.into_bytes(), Form::Hex),
+            (frames.into_bytes(), Form::Pasted),
+            (record.into_bytes(), Form::Record),
+            (iso, Form::Iso9660),
+        ] {
+            for length in 33 * 1024 - 30..33 * 1024 {
+                assert_eq!(Form::of_beginning(&bytes[..length]), Some(form), "{form:?} to {length}");
+            }
+        }
+        assert_eq!(Form::of_beginning(&long[..33 * 1024]), None, "a payload with too much behind it");
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in "[qwAB0-9a-f#\\n ]{0,20}") {
-            let _ = Form::of(&bytes);
-            let _ = Form::of(text.as_bytes());
+            for bytes in [&bytes, text.as_bytes()] {
+                let _ = Form::of(bytes);
+                let _ = Form::of_beginning(bytes);
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use super::cbor::{self, DecodeError, Problem};
+pub use super::form::is_signed;
 use super::{MAX_LEN, Payload};
 use crate::digest::sha256;
 use crate::hex;
@@ -93,6 +94,11 @@ impl Signer {
         Ok(signer)
     }
 
+    /// Takes the public key itself: an uncompressed point of P-256, or the 32 bytes of Ed25519.
+    pub fn of_point(algorithm: Algorithm, point: &[u8]) -> Result<Signer, KeyError> {
+        Signer::new(algorithm, &[algorithm.spki_prefix(), point].concat())
+    }
+
     /// The algorithm that the key signs with, and no other.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -162,12 +168,6 @@ pub struct Signed<'a> {
     pub signature: &'a [u8; SIGNATURE_LEN],
     /// Offset of the payload in the whole.
     pub offset: usize,
-}
-
-/// Whether bytes claim to be a COSE message: a tag, or the array of a message whose tag was left out. A payload without a
-/// signature is a map.
-pub fn is_signed(bytes: &[u8]) -> bool {
-    matches!(bytes.first(), Some(0x84 | 0xc0..=0xdf))
 }
 
 impl<'a> Signed<'a> {

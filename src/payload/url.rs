@@ -143,10 +143,10 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UrlError::NotHttps(url) => write!(f, "\"{url}\" is not an https:// URL; EST is spoken over TLS only"),
-            UrlError::Host(url) => write!(f, "\"{url}\" names no host: want a DNS name, an IPv4 address or [IPv6]"),
+            UrlError::Host(url) => write!(f, "\"{url}\" has no valid host: want a DNS name, an IPv4 address or [IPv6]"),
             UrlError::Port(url) => write!(f, "\"{url}\" has a port that is not 1 to 65535"),
             UrlError::Path(url) => {
-                write!(f, "\"{url}\" is no EST base: it must end in /.well-known/est or /.well-known/est/LABEL")
+                write!(f, "\"{url}\" is not an EST base URL: it must end in /.well-known/est or /.well-known/est/LABEL")
             }
         }
     }

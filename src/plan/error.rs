@@ -108,8 +108,8 @@ impl fmt::Display for PlanError {
             ),
             PlanError::Expired { expiry, now } => write!(
                 f,
-                "the payload expired at {expiry}, the clock is {now}; make a new payload, or correct the clock: one with \
-                 certificate and key asks no server for the time"
+                "the payload expired at {expiry}, the clock is {now}; make a new payload, or correct the clock; a node \
+                 with certificate and key in its payload asks no server for the time"
             ),
             PlanError::ExpiredByLine { expiry, told } => write!(
                 f,

@@ -14,7 +14,7 @@ impl fmt::Display for LinkFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mac = self.mac.as_ref().map_or("no MAC address".to_owned(), ToString::to_string);
         let driver = self.driver.as_ref().map_or("virtual", |driver| driver.as_str());
-        let whose = if self.controller { ", the management controller's" } else { "" };
+        let whose = if self.controller { ", link to the management controller" } else { "" };
         write!(f, "{} ({mac}, {driver}{whose})", self.name)
     }
 }
@@ -27,7 +27,7 @@ impl Plan {
             ClockQuality::Line(time) => time.to_string(),
             ClockQuality::Unknown => {
                 let until = match self.identity {
-                    IdentityPlan::Enrol { .. } => " until a server tells",
+                    IdentityPlan::Enrol { .. } => " until a server tells the time",
                     IdentityPlan::Given(_) => "; no server is asked",
                 };
                 format!("unknown, set to {}{until}", self.clock.floor)
@@ -36,7 +36,8 @@ impl Plan {
         match self.disbelieved {
             Some(told) => {
                 format!(
-                    "{words}; {told} by the line is not believed, as the payload was not made yet; correct the host's clock"
+                    "{words}; the host on the line says {told}, which is before the payload was made and is ignored; \
+                     correct the host's clock"
                 )
             }
             None => words,
@@ -50,7 +51,7 @@ impl fmt::Display for Plan {
         let pin = match (self.pinned, self.signed.signer()) {
             (true, _) => "named by this image",
             (false, Some(_)) => "vouched for by the signer",
-            (false, None) => "not pinned: as good as the payload's channel",
+            (false, None) => "not pinned: anybody who can change the payload can choose the CA",
         };
         writeln!(f, "trust      {}, sha256 {} ({pin})", self.ca().subject(), hex::encode(&self.ca().sha256()))?;
         if self.signed != SignedBy::Nobody {
@@ -66,13 +67,13 @@ impl fmt::Display for Plan {
         };
         let until = match self.identity {
             IdentityPlan::Enrol { .. } if !matches!(self.clock.quality, ClockQuality::Line(_)) => {
-                " until a server tells"
+                " until a server tells the time"
             }
             _ => "",
         };
         writeln!(f, "clock      {clock}{until}; credible from {} to {}", self.clock.floor, self.clock.expiry)?;
         if let Some(told) = self.disbelieved {
-            writeln!(f, "time       {told} by the line, not believed: the payload was not made yet")?;
+            writeln!(f, "time       {told} by the line, ignored: it is before the payload was made")?;
         }
         if let Some(seed) = &self.seed {
             writeln!(f, "seed       {} bytes, {} bits credited", seed.bytes.expose().len(), seed.credit_bits)?;
@@ -97,7 +98,7 @@ impl fmt::Display for IdentityPlan {
                 for der in &given.chain {
                     writeln!(f, "given      {}", shown(der))?;
                 }
-                return writeln!(f, "enrol      not at all: certificate and key are in the payload");
+                return writeln!(f, "enrol      no: certificate and key are in the payload");
             }
         };
         writeln!(f, "key        {}", subject.key)?;

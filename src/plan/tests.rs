@@ -56,8 +56,8 @@ fn the_dry_run_of_a_typical_payload() {
         format!(
             "\
 payload    000102030405060708090a0b0c0d0e0f from config-drive sr0 (IMPRINT)
-trust      CN=imprint test root, sha256 {} (not pinned: as good as the payload's channel)
-clock      plausible, kept until a server tells; credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z
+trust      CN=imprint test root, sha256 {} (not pinned: anybody who can change the payload can choose the CA)
+clock      plausible, kept until a server tells the time; credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z
 host name  node1
 link       any with carrier (now: eth0)
 address    192.0.2.10/24
@@ -146,8 +146,9 @@ fn a_host_on_the_line_is_believed_inside_the_interval_only() {
     assert_eq!(
         shown_clock(&plan),
         format!(
-            "clock      plausible, kept until a server tells; credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z\n\
-             time       {told} by the line, not believed: the payload was not made yet\n"
+            "clock      plausible, kept until a server tells the time; \
+             credible from 2026-11-23T02:08:20Z to 2026-11-24T02:13:20Z\n\
+             time       {told} by the line, ignored: it is before the payload was made\n"
         )
     );
     let plan = planned(in_2015, in_2015).unwrap();
@@ -155,8 +156,8 @@ fn a_host_on_the_line_is_believed_inside_the_interval_only() {
     assert_eq!(
         plan.clock_words(),
         format!(
-            "unknown, set to 2026-11-23T02:08:20Z until a server tells; {told} by the line is not believed, as the \
-             payload was not made yet; correct the host's clock"
+            "unknown, set to 2026-11-23T02:08:20Z until a server tells the time; the host on the line says {told}, which \
+             is before the payload was made and is ignored; correct the host's clock"
         )
     );
     let error = planned(facts().now, Timestamp::MAX).unwrap_err();
@@ -313,7 +314,7 @@ fn links_are_chosen_by_what_the_payload_says() {
     assert_eq!(matched(Match::AnyWithCarrier, &with_controller), Ok(("eth0".to_owned(), true)));
     assert_eq!(matched(Match::Name(InterfaceName::try_from("eth1").unwrap()), &with_controller), only("eth1"));
     let controller_only = Facts { links: vec![LinkFacts { controller: true, ..eth(2, 1) }], ..facts() };
-    let have = "eth0 (52:54:00:12:34:01, virtio_net, the management controller's)".to_owned();
+    let have = "eth0 (52:54:00:12:34:01, virtio_net, link to the management controller)".to_owned();
     assert_eq!(
         matched(Match::AnyWithCarrier, &controller_only),
         Err(PlanError::NoSuchLink { want: "any with carrier".into(), have })
@@ -396,7 +397,7 @@ fn certificate_and_key_in_the_payload_need_no_server() {
     let (subject, from, to) = (typical().ca.subject().to_owned(), typical().ca.not_before(), typical().ca.not_after());
     let lines = format!(
         "key        in the payload (not shown)\ngiven      {subject}, from {subject}, valid {from} to {to}\ngiven      a \
-         certificate that cannot be read\nenrol      not at all: certificate and key are in the payload\n"
+         certificate that cannot be read\nenrol      no: certificate and key are in the payload\n"
     );
     assert!(shown.ends_with(&lines), "{shown}");
     assert!(shown.contains("\nclock      plausible, kept; credible from "), "{shown}");

@@ -91,7 +91,7 @@ pub(super) fn configure<'p>(
 fn no_link_yet(links: &[LinkReport]) {
     say("no link is usable yet:");
     if links.is_empty() {
-        say("  none that the payload asks for has appeared; is its driver in the image?");
+        say("  no link that the payload asks for has appeared; is its driver in the image?");
     }
     links.iter().for_each(|link| say(&format!("  {link}")));
 }

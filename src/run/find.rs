@@ -82,16 +82,16 @@ pub(super) fn find(
     }
     if let Some(begun) = source::udevd::begin_anew(root, &left.borrow()) {
         say(&match begun {
-            Ok(()) => "udevd waits for a drive that does not answer; it was begun anew, without that drive".to_owned(),
+            Ok(()) => "udevd waits for a drive that does not answer; it was restarted without that drive".to_owned(),
             Err(error) => format!(
-                "udevd waits for a drive that does not answer, and could not be begun anew ({error}); the root device may \
-                 not appear before the drive is detached"
+                "udevd waits for a drive that does not answer, and could not be restarted ({error}); the root device \
+                 may not appear before the drive is detached"
             ),
         });
     }
     *detail = match &found {
         Ok(found) => format!("{}{}", found.origin, drives.borrow()),
-        Err(looked) => format!("no payload ({looked}), booting on without"),
+        Err(looked) => format!("no payload ({looked}), booting without one"),
     };
     Ok(found.ok().map(|found| (found, pin)))
 }

@@ -5,13 +5,20 @@
 use crate::payload::MAX_LEN;
 use crate::secret::Secret;
 
-/// The longest answer in bytes: two volumes, each with a payload, their labels, and a few messages.
-pub const MAX_ANSWER: usize = 2 * MAX_LEN + 16 * 1024;
+/// The labels of volumes that are wanted by default. Case does not matter.
+pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
+/// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 14 KiB of labels and messages.
+pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 14 * 1024 + 2048;
+/// How many payloads an answer carries. Two of the same rank are an error already.
+pub const MAX_PAYLOADS: usize = 4;
+/// The medium itself, and partitions on it.
+pub const MAX_PARTS: usize = 8;
 /// One volume for each supported format.
 const MAX_VOLUMES: usize = 2;
 /// An ISO 9660 volume has one label, and a second one in its Joliet descriptor.
 const MAX_LABELS: usize = 2;
-/// In bytes. A label has at most 32 bytes on the medium, and is longer here as escapes or UTF-8.
+/// In bytes. A label has at most 32 bytes on the medium, and a partition's name 72; both are longer here as escapes or
+/// UTF-8.
 const MAX_LABEL: usize = 512;
 /// Messages are cut to this many bytes.
 const MAX_WORDS: usize = 1024;
@@ -34,37 +41,96 @@ pub enum Answer {
 pub struct Medium {
     /// A system call filter (seccomp) was active while the medium was read.
     pub filtered: bool,
+    /// Why the partition table cannot be used, if there is one and partitions are wanted.
+    pub fault: Option<Fault>,
+    /// The medium as a whole, and the partitions that hold something of use.
+    pub parts: Vec<Part>,
+}
+
+/// A partition table that cannot be used.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// The error message.
+    pub why: String,
+    /// One of its partitions has our type or our name.
+    pub ours: bool,
+}
+
+/// The whole medium, or a partition.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Part {
+    /// The number of the partition; 0: the whole medium.
+    pub number: u32,
+    /// The name of the partition in its table.
+    pub name: String,
+    /// The partition has our type or our name.
+    pub ours: bool,
+    /// The payload itself, at the beginning of a partition.
+    pub raw: Looked,
     /// The volumes in supported formats.
     pub volumes: Vec<Content>,
-    /// Another file system or partition table on the medium.
+    /// Another file system or partition table in the same place.
     pub beside: Option<String>,
 }
 
-/// A volume and its payload file.
+/// A volume, and the files on it that may hold a payload.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Content {
     /// `ISO 9660`
     pub format: String,
     /// The labels as they stand on the medium.
     pub labels: Vec<String>,
-    /// The result of looking for the payload file.
-    pub file: Looked,
+    /// The result for each place that volumes with such a label may have a payload in; empty if no label is wanted.
+    pub files: Vec<(Place, Looked)>,
 }
 
-/// The result of looking for the payload file on a volume.
+/// A file on a volume that may hold a payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The payload itself.
+    File,
+    /// See [`super::user_data::user_data`].
+    OpenStackUserData,
+    /// See [`super::user_data::vendor_data`].
+    OpenStackVendorData,
+    /// See [`super::user_data::user_data`].
+    NoCloudUserData,
+}
+
+impl Place {
+    /// Every place, and the label of the volumes that have it; `None`: all volumes that are wanted.
+    pub const ALL: [(Place, Option<&str>); 4] = [
+        (Place::File, None),
+        (Place::OpenStackUserData, Some("config-2")),
+        (Place::OpenStackVendorData, Some("config-2")),
+        (Place::NoCloudUserData, Some("cidata")),
+    ];
+
+    /// The path of the file.
+    pub fn path(self) -> &'static [&'static str] {
+        match self {
+            Place::File => &["imprint", "payload"],
+            Place::OpenStackUserData => &["openstack", "latest", "user_data"],
+            Place::OpenStackVendorData => &["openstack", "latest", "vendor_data.json"],
+            Place::NoCloudUserData => &["user-data"],
+        }
+    }
+}
+
+/// The result of looking for a payload in one place.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Looked {
-    /// No label of the volume is wanted, so the reader did not look.
+    /// The reader was not asked to look there.
     Unwanted,
-    /// The volume has no payload file.
+    /// There is no such file.
     Absent,
-    /// The volume is in the partition of this number. Payload files in partitions are not read.
-    InPartition(u32),
-    /// The bytes of the file.
+    /// What is there is for somebody else; what is known of it.
+    Foreign(String),
+    /// The payload.
     Found(Secret),
-    /// The file cannot be read.
+    /// What is there cannot be read.
     Broken {
-        /// The error concerns the file itself, and not the directories that lead to it.
+        /// The error concerns the payload itself, and not the directories that lead to it.
         at_the_file: bool,
         /// The error message.
         why: String,
@@ -84,23 +150,27 @@ impl Answer {
             Answer::Unconfined(why) => put(&mut bytes, UNCONFINED, cut(why)),
             Answer::Unreadable(why) => put(&mut bytes, UNREADABLE, cut(why)),
             Answer::Medium(medium) => {
-                let count = u8::try_from(medium.volumes.len()).unwrap_or(u8::MAX);
-                bytes.extend([MEDIUM, u8::from(medium.filtered), count]);
-                put(&mut bytes, BESIDE, cut(medium.beside.as_deref().unwrap_or_default()));
-                for volume in &medium.volumes {
-                    put(&mut bytes, VOLUME, volume.format.as_bytes());
-                    for label in &volume.labels {
-                        put(&mut bytes, LABEL, label.as_bytes());
-                    }
-                    match &volume.file {
-                        Looked::Unwanted => put(&mut bytes, UNWANTED, &[]),
-                        Looked::Absent => put(&mut bytes, ABSENT, &[]),
-                        Looked::InPartition(number) => put(&mut bytes, IN_PARTITION, &number.to_be_bytes()),
-                        Looked::Found(file) => put(&mut bytes, FOUND, file.expose()),
-                        Looked::Broken { at_the_file: true, why } => put(&mut bytes, BROKEN_FILE, cut(why)),
-                        Looked::Broken { at_the_file: false, why } => put(&mut bytes, BROKEN_VOLUME, cut(why)),
+                bytes.extend([MEDIUM, u8::from(medium.filtered)]);
+                if let Some(Fault { why, ours }) = &medium.fault {
+                    put(&mut bytes, if *ours { FAULT_OURS } else { FAULT }, cut(why));
+                }
+                for part in &medium.parts {
+                    put(&mut bytes, if part.ours { PART_OURS } else { PART }, &part.number.to_be_bytes());
+                    put(&mut bytes, NAME, part.name.as_bytes());
+                    put(&mut bytes, BESIDE, cut(part.beside.as_deref().unwrap_or_default()));
+                    put_looked(&mut bytes, &part.raw);
+                    for volume in &part.volumes {
+                        put(&mut bytes, VOLUME, volume.format.as_bytes());
+                        for label in &volume.labels {
+                            put(&mut bytes, LABEL, label.as_bytes());
+                        }
+                        for (place, looked) in &volume.files {
+                            put(&mut bytes, FILE, &[code(*place)]);
+                            put_looked(&mut bytes, looked);
+                        }
                     }
                 }
+                bytes.push(END);
             }
         }
         Secret::new(bytes)
@@ -124,20 +194,35 @@ impl Answer {
                     1 => true,
                     _ => return None,
                 };
-                let count = usize::from(byte(rest)?);
-                if count > MAX_VOLUMES {
-                    return None;
+                let fault = match rest.first() {
+                    Some(&(FAULT | FAULT_OURS)) => {
+                        let ours = byte(rest)? == FAULT_OURS;
+                        Some(Fault { why: text(rest, MAX_WORDS)?, ours })
+                    }
+                    _ => None,
+                };
+                let mut parts = Vec::new();
+                // An answer that was cut short has no end.
+                while rest.first() != Some(&END) {
+                    parts.push(part(rest)?);
+                    if parts.len() > MAX_PARTS || parts.iter().map(Part::payloads).sum::<usize>() > MAX_PAYLOADS {
+                        return None;
+                    }
                 }
-                let beside = (byte(rest)? == BESIDE).then(|| text(rest, MAX_WORDS)).flatten()?;
-                let mut volumes = Vec::new();
-                for _ in 0..count {
-                    volumes.push(content(rest)?);
-                }
-                Answer::Medium(Medium { filtered, volumes, beside: Some(beside).filter(|words| !words.is_empty()) })
+                byte(rest)?;
+                Answer::Medium(Medium { filtered, fault, parts })
             }
             _ => return None,
         };
         rest.is_empty().then_some(answer)
+    }
+}
+
+impl Part {
+    /// How many payloads are in it.
+    pub fn payloads(&self) -> usize {
+        let files = self.volumes.iter().flat_map(|volume| volume.files.iter().map(|(_, looked)| looked));
+        files.chain([&self.raw]).filter(|looked| matches!(looked, Looked::Found(_))).count()
     }
 }
 
@@ -153,24 +238,78 @@ const ABSENT: u8 = 9;
 const FOUND: u8 = 10;
 const BROKEN_FILE: u8 = 11;
 const BROKEN_VOLUME: u8 = 12;
-const IN_PARTITION: u8 = 13;
+const FOREIGN: u8 = 13;
+const FAULT: u8 = 14;
+const FAULT_OURS: u8 = 15;
+const PART: u8 = 16;
+const PART_OURS: u8 = 17;
+const NAME: u8 = 18;
+const FILE: u8 = 19;
+const END: u8 = 20;
+
+fn code(place: Place) -> u8 {
+    match place {
+        Place::File => 0,
+        Place::OpenStackUserData => 1,
+        Place::OpenStackVendorData => 2,
+        Place::NoCloudUserData => 3,
+    }
+}
+
+fn part(rest: &mut &[u8]) -> Option<Part> {
+    let ours = match byte(rest)? {
+        PART => false,
+        PART_OURS => true,
+        _ => return None,
+    };
+    let number = span(rest, 4).and_then(|mut four| number(&mut four))?;
+    let name = (byte(rest)? == NAME).then(|| text(rest, MAX_LABEL)).flatten()?;
+    let beside = (byte(rest)? == BESIDE).then(|| text(rest, MAX_WORDS)).flatten()?;
+    let raw = looked(rest)?;
+    let mut volumes = Vec::new();
+    while rest.first() == Some(&VOLUME) && volumes.len() < MAX_VOLUMES {
+        volumes.push(content(rest)?);
+    }
+    Some(Part { number, name, ours, raw, volumes, beside: Some(beside).filter(|words| !words.is_empty()) })
+}
 
 fn content(rest: &mut &[u8]) -> Option<Content> {
     let format = (byte(rest)? == VOLUME).then(|| text(rest, MAX_LABEL)).flatten()?;
-    let mut labels = Vec::new();
-    let file = loop {
-        match byte(rest)? {
-            LABEL if labels.len() < MAX_LABELS => labels.push(text(rest, MAX_LABEL)?),
-            UNWANTED => break span(rest, 0).map(|_| Looked::Unwanted)?,
-            ABSENT => break span(rest, 0).map(|_| Looked::Absent)?,
-            IN_PARTITION => break span(rest, 4).and_then(|mut four| number(&mut four)).map(Looked::InPartition)?,
-            FOUND => break Looked::Found(Secret::new(span(rest, MAX_LEN)?.to_vec())),
-            BROKEN_FILE => break Looked::Broken { at_the_file: true, why: text(rest, MAX_WORDS)? },
-            BROKEN_VOLUME => break Looked::Broken { at_the_file: false, why: text(rest, MAX_WORDS)? },
-            _ => return None,
-        }
-    };
-    Some(Content { format, labels, file })
+    let (mut labels, mut files) = (Vec::new(), Vec::new());
+    while rest.first() == Some(&LABEL) && labels.len() < MAX_LABELS {
+        byte(rest)?;
+        labels.push(text(rest, MAX_LABEL)?);
+    }
+    while rest.first() == Some(&FILE) && files.len() < Place::ALL.len() {
+        byte(rest)?;
+        let [code] = span(rest, 1)? else { return None };
+        let (place, _) = Place::ALL.get(usize::from(*code))?;
+        files.push((*place, looked(rest)?));
+    }
+    Some(Content { format, labels, files })
+}
+
+fn looked(rest: &mut &[u8]) -> Option<Looked> {
+    Some(match byte(rest)? {
+        UNWANTED => span(rest, 0).map(|_| Looked::Unwanted)?,
+        ABSENT => span(rest, 0).map(|_| Looked::Absent)?,
+        FOREIGN => Looked::Foreign(text(rest, MAX_WORDS)?),
+        FOUND => Looked::Found(Secret::new(span(rest, MAX_LEN)?.to_vec())),
+        BROKEN_FILE => Looked::Broken { at_the_file: true, why: text(rest, MAX_WORDS)? },
+        BROKEN_VOLUME => Looked::Broken { at_the_file: false, why: text(rest, MAX_WORDS)? },
+        _ => return None,
+    })
+}
+
+fn put_looked(bytes: &mut Vec<u8>, looked: &Looked) {
+    match looked {
+        Looked::Unwanted => put(bytes, UNWANTED, &[]),
+        Looked::Absent => put(bytes, ABSENT, &[]),
+        Looked::Foreign(why) => put(bytes, FOREIGN, cut(why)),
+        Looked::Found(file) => put(bytes, FOUND, file.expose()),
+        Looked::Broken { at_the_file: true, why } => put(bytes, BROKEN_FILE, cut(why)),
+        Looked::Broken { at_the_file: false, why } => put(bytes, BROKEN_VOLUME, cut(why)),
+    }
 }
 
 /// Writes one piece: kind, length, bytes.
@@ -213,38 +352,84 @@ fn text(rest: &mut &[u8], most: usize) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn part(volumes: Vec<Content>) -> Part {
+        Part { number: 0, name: String::new(), ours: false, raw: Looked::Unwanted, volumes, beside: None }
+    }
+
     fn medium() -> Answer {
         let found = Content {
             format: "ISO 9660".into(),
             labels: vec!["CONFIG_2".into(), "cidata".into()],
-            file: Looked::Found(Secret::new(vec![7; MAX_LEN])),
+            files: vec![
+                (Place::File, Looked::Found(Secret::new(vec![7; MAX_LEN]))),
+                (Place::NoCloudUserData, Looked::Foreign("for somebody else".into())),
+            ],
         };
         let file = Looked::Broken { at_the_file: true, why: "reading at byte 5".into() };
-        let broken = Content { format: "FAT".into(), labels: vec![String::new()], file };
-        Answer::Medium(Medium { filtered: true, volumes: vec![found, broken], beside: Some("swap space".into()) })
+        let broken = Content { format: "FAT".into(), labels: vec![String::new()], files: vec![(Place::File, file)] };
+        let whole = Part { beside: Some("swap space".into()), ..part(vec![found, broken]) };
+        let raw = Looked::Found(Secret::new(vec![8; MAX_LEN]));
+        let third = Part { number: 3, name: "IMPRINT".into(), ours: true, raw, ..part(vec![]) };
+        let fault = Some(Fault { why: "partitions 1 and 2 overlap".into(), ours: true });
+        Answer::Medium(Medium { filtered: true, fault, parts: vec![whole, third] })
     }
 
     #[test]
     fn answers_arrive_as_they_are() {
-        let absent = Content { format: "FAT".into(), labels: vec!["IMPRINT".into()], file: Looked::Absent };
-        let unwanted = Content { format: "FAT".into(), labels: vec![], file: Looked::Unwanted };
+        let volume = |label: &str, file| Content {
+            format: "FAT".into(),
+            labels: vec![label.into()],
+            files: Place::ALL.into_iter().map(|(place, _)| (place, file_of(&file))).collect(),
+        };
         let way = Looked::Broken { at_the_file: false, why: "é".into() };
-        let one = |volume| Answer::Medium(Medium { filtered: false, volumes: vec![volume], beside: None });
+        let one = |volume| Answer::Medium(Medium { filtered: false, fault: None, parts: vec![part(vec![volume])] });
+        let fault = Some(Fault { why: String::new(), ours: false });
         for answer in [
             medium(),
-            one(absent),
-            one(unwanted),
-            one(Content { format: "FAT".into(), labels: vec!["IMPRINT".into()], file: Looked::InPartition(128) }),
-            one(Content { format: "FAT".into(), labels: vec![], file: way }),
-            Answer::Medium(Medium { filtered: true, volumes: vec![], beside: None }),
+            one(volume("IMPRINT", Looked::Absent)),
+            one(volume("cidata", way)),
+            one(Content { format: "FAT".into(), labels: vec![], files: vec![] }),
+            Answer::Medium(Medium { filtered: true, fault, parts: vec![] }),
             Answer::Closed(123),
-            Answer::Unconfined("giving up groups".into()),
+            Answer::Unconfined("confining the process: groups".into()),
             Answer::Unreadable("reading at byte 0".into()),
         ] {
             let bytes = answer.encode();
             assert!(bytes.expose().len() <= MAX_ANSWER);
             assert_eq!(Answer::decode(bytes.expose()), Some(answer));
         }
+    }
+
+    fn file_of(looked: &Looked) -> Looked {
+        match looked {
+            Looked::Broken { at_the_file, why } => Looked::Broken { at_the_file: *at_the_file, why: why.clone() },
+            _ => Looked::Absent,
+        }
+    }
+
+    /// The longest of everything.
+    #[test]
+    fn the_longest_answer_fits() {
+        let words = || "x".repeat(MAX_WORDS);
+        let broken = || Looked::Broken { at_the_file: true, why: words() };
+        let volume = || Content {
+            format: "x".repeat(MAX_LABEL),
+            labels: vec!["x".repeat(MAX_LABEL); MAX_LABELS],
+            files: Place::ALL.into_iter().map(|(place, _)| (place, broken())).collect(),
+        };
+        let parts = (0..MAX_PARTS).map(|number| Part {
+            number: u32::try_from(number).unwrap(),
+            name: "x".repeat(MAX_LABEL),
+            ours: true,
+            raw: if number < MAX_PAYLOADS { Looked::Found(Secret::new(vec![0; MAX_LEN])) } else { broken() },
+            volumes: vec![volume(), volume()],
+            beside: Some(words()),
+        });
+        let fault = Some(Fault { why: words(), ours: true });
+        let answer = Answer::Medium(Medium { filtered: true, fault, parts: parts.collect() });
+        let bytes = answer.encode();
+        assert!(bytes.expose().len() <= MAX_ANSWER, "{}", bytes.expose().len());
+        assert_eq!(Answer::decode(bytes.expose()), Some(answer));
     }
 
     /// A message that is too long is cut, and the answer still arrives.
@@ -258,27 +443,35 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_refused() {
         let good = medium().encode().expose().to_vec();
-        for end in (0..100).chain(good.len() - 100..good.len()) {
+        for end in (0..200).chain(MAX_LEN..MAX_LEN + 300).chain(good.len() - 100..good.len()) {
             assert_eq!(Answer::decode(&good[..end]), None, "{end} bytes");
         }
         assert_eq!(Answer::decode(&[&good[..], &[0]].concat()), None, "a byte too many");
         let piece = |kind: u8, length: u32, content: &[u8]| [&[kind], &length.to_be_bytes()[..], content].concat();
-        let many = |count, volumes: &[u8]| [&[MEDIUM, 1, count][..], &piece(BESIDE, 0, b""), volumes].concat();
-        let of = |volume: &[Vec<u8>]| many(1, &volume.concat());
-        let (start, end) = (piece(VOLUME, 3, b"FAT"), piece(ABSENT, 0, b""));
+        let begin =
+            [piece(PART, 4, &[0; 4]), piece(NAME, 0, b""), piece(BESIDE, 0, b""), piece(UNWANTED, 0, b"")].concat();
+        let all = |parts: &[u8]| [&[MEDIUM, 1][..], parts, &[END]].concat();
+        let of = |volume: &[Vec<u8>]| all(&[&begin[..], &volume.concat()].concat());
+        let (start, end) = (piece(VOLUME, 3, b"FAT"), [piece(FILE, 1, &[0]), piece(ABSENT, 0, b"")].concat());
+        let found = [piece(FILE, 1, &[0]), piece(FOUND, 1, b"x")].concat();
         assert!(Answer::decode(&of(&[start.clone(), end.clone()])).is_some());
+        let raw = |looked: &[u8]| all(&[&begin[..begin.len() - 5], looked].concat());
+        assert!(Answer::decode(&raw(&piece(FOUND, 1, b"x"))).is_some());
         for (why, bytes) in [
-            ("a length of 4 GiB", of(&[start.clone(), piece(FOUND, u32::MAX, b"x")])),
-            ("a payload that is too long", of(&[start.clone(), piece(FOUND, 65_537, &[0; 65_537])])),
+            ("a length of 4 GiB", raw(&piece(FOUND, u32::MAX, b"x"))),
+            ("a payload that is too long", raw(&piece(FOUND, 65_537, &[0; 65_537]))),
+            ("five payloads", of(&[start.clone(), found.repeat(4), start.clone(), found.clone()])),
+            ("five files on a volume", of(&[start.clone(), end.repeat(5)])),
+            ("a file that there is not", of(&[start.clone(), piece(FILE, 1, &[4]), piece(ABSENT, 0, b"")])),
             ("a label that is too long", of(&[start.clone(), piece(LABEL, 513, &[b'x'; 513]), end.clone()])),
             ("a label in no encoding", of(&[start.clone(), piece(LABEL, 1, &[0xff]), end.clone()])),
             ("three labels", of(&[start.clone(), piece(LABEL, 0, b"").repeat(3), end.clone()])),
-            ("three volumes", many(3, &[&start[..], &end[..]].concat().repeat(3))),
-            ("a volume fewer than it says", many(2, &[&start[..], &end[..]].concat())),
-            ("a volume more than it says", many(0, &[&start[..], &end[..]].concat())),
+            ("three volumes", of(&[[&start[..], &end[..]].concat().repeat(3)])),
+            ("nine parts", all(&begin.repeat(9))),
+            ("no end", of(&[start.clone(), end.clone()]).split_last().unwrap().1.to_vec()),
             ("words that are too long", piece(UNREADABLE, 1025, &[b'x'; 1025])),
-            ("a partition without a number", of(&[start.clone(), piece(IN_PARTITION, 3, b"123")])),
-            ("a kind that there is not", piece(14, 0, b"")),
+            ("a partition without a number", all(&piece(PART, 3, b"123"))),
+            ("a kind that there is not", piece(21, 0, b"")),
             ("neither true nor false", vec![MEDIUM, 2, 0]),
         ] {
             assert_eq!(Answer::decode(&bytes), None, "{why}");
@@ -296,7 +489,7 @@ mod tests {
             let mut bytes = medium().encode().expose().to_vec();
             bytes[at] = value;
             if let Some(Answer::Medium(medium)) = Answer::decode(&bytes) {
-                assert!(medium.volumes.len() <= MAX_VOLUMES);
+                assert!(medium.parts.len() <= MAX_PARTS);
             }
         }
     }

@@ -1,7 +1,8 @@
-//! Config drives: ISO 9660 and FAT volumes on whole disks and optical drives, recognised by their label. Decides which
-//! media may bring a payload, and how long to wait for a drive. Whoever can attach a drive to the machine vouches for
-//! it; USB media count only if the operator allows them. Never opens a device and never mounts one: a process of its
-//! own reads each drive.
+//! Config drives: ISO 9660 and FAT volumes on whole disks and optical drives, recognised by their label; and partitions of
+//! disks. Decides which media may bring a payload, and how long to wait for a drive. Whoever can attach a drive to the
+//! machine vouches for it; USB media count only if the operator allows them. Everybody who ever wrote to a disk vouches
+//! for its partitions, so these count only with a site pin or when they are named. Never opens a device and never mounts
+//! one: a process of its own reads each drive.
 
 mod drives;
 mod verdict;
@@ -11,13 +12,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
+pub use super::answer::LABELS;
 use super::{Found, Notice, SourceError};
 use crate::time::Deadline;
 use crate::uevent::{Change, Watch};
 use drives::Drives;
 
-/// The labels that are wanted by default. Case does not matter.
-pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
 /// The label that only `imprint` uses. A volume with this label and without a payload is broken, not absent.
 const OWN_LABEL: &str = "IMPRINT";
 /// Prefixes of the kernel names of block devices that are not searched: virtual devices, floppy drives and flash.
@@ -64,7 +64,7 @@ pub struct Other<'a> {
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Search<'_> {
-    /// Every label that is of use, for the reader.
+    /// Every label of a whole medium that is of use, for the reader.
     fn labels(&self) -> Vec<&str> {
         let labels = self.wanted.iter().flat_map(|wanted| match wanted {
             Wanted::Label(Some(label)) => std::slice::from_ref(label),
@@ -78,13 +78,22 @@ impl Search<'_> {
     /// broken.
     fn rank(&self, label: &str) -> Option<(usize, bool)> {
         let default = || LABELS.iter().any(|wanted| wanted.eq_ignore_ascii_case(label));
-        let own = OWN_LABEL.eq_ignore_ascii_case(label);
         self.wanted.iter().zip(0..).find_map(|(wanted, rank)| match wanted {
             Wanted::Label(Some(wanted)) => wanted.eq_ignore_ascii_case(label).then_some((rank, true)),
-            Wanted::Label(None) => default().then_some((rank, own)),
+            Wanted::Label(None) => default().then_some((rank, is_own(label))),
             Wanted::Partition => None,
         })
     }
+
+    /// The position of partitions among what is wanted.
+    fn rank_of_partitions(&self) -> Option<usize> {
+        self.wanted.iter().position(|wanted| *wanted == Wanted::Partition)
+    }
+}
+
+/// Whether a volume with this label and without a payload is broken under every circumstance.
+fn is_own(label: &str) -> bool {
+    OWN_LABEL.eq_ignore_ascii_case(label)
 }
 
 /// Reads every medium, and waits for media that appear later. Calls `notice` once with the media that were read, if all

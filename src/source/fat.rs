@@ -11,7 +11,7 @@ pub use super::fat_error::FatError;
 
 use directory::{Entry, LongName, More, entries_in};
 
-use super::medium::{Extent, VolumeError, bounded, in_file, is_end, read_at, until_nul};
+use super::medium::{VolumeError, bounded, in_file, is_end, read_at, until_nul};
 use crate::secret::Secret;
 
 /// The part of the boot sector that is used, in bytes. Sectors may be longer.
@@ -84,7 +84,7 @@ impl Volume {
             found = Some(entry);
         }
         let Some(entry) = found else { return Ok(None) };
-        bounded(Extent { at: entry.cluster, len: entry.len }, path, max)?;
+        bounded(entry.len, path, max, |len| layout.beginning(device, &entry, len).map(|(bytes, _)| bytes))?;
         layout.content(device, &entry).map(Some).map_err(|error| in_file(path, error))
     }
 }
@@ -221,7 +221,21 @@ impl Layout {
 
     /// The content of a file. The caller has bounded its length.
     fn content(&self, device: &mut (impl Read + Seek), entry: &Entry) -> Result<Secret, VolumeError> {
-        let Entry { len, offset, cluster, .. } = *entry;
+        let Entry { len, offset, .. } = *entry;
+        match self.beginning(device, entry, len)? {
+            (_, Some((cluster, _))) => Err(FatError::ChainTooLong { offset, len, cluster }.into()),
+            (bytes, None) => Ok(bytes),
+        }
+    }
+
+    /// So many bytes of a file, and the cluster behind them.
+    fn beginning(
+        &self,
+        device: &mut (impl Read + Seek),
+        entry: &Entry,
+        len: u32,
+    ) -> Result<(Secret, Option<(u32, u64)>), VolumeError> {
+        let Entry { offset, cluster, .. } = *entry;
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         let mut chain = Chain::new(self, cluster, offset);
         // fatgen103, DIR_FstClusLO: an empty file has no cluster.
@@ -237,11 +251,7 @@ impl Layout {
             read_at(device, self.place(cluster), part)?;
             have += self.cluster;
         }
-        let bytes = Secret::new(bytes);
-        match chain.next {
-            Some((cluster, _)) => Err(FatError::ChainTooLong { offset, len, cluster }.into()),
-            None => Ok(bytes),
-        }
+        Ok((Secret::new(bytes), chain.next))
     }
 
     /// The label's entry in the root directory.

@@ -119,7 +119,7 @@ impl fmt::Display for FatError {
         match self {
             FatError::SectorSize { value } => write!(f, "bytes per sector at byte 11 are {value}, not 512 to 4096"),
             FatError::ClusterSize { value } => {
-                write!(f, "sectors per cluster at byte 13 are {value}, which is no power of two")
+                write!(f, "sectors per cluster at byte 13 are {value}, not a power of two")
             }
             FatError::NoReservedSectors => write!(f, "reserved sectors at byte 14 are 0"),
             FatError::NoFats => write!(f, "the number of FATs at byte 16 is 0"),
@@ -131,14 +131,14 @@ impl fmt::Display for FatError {
                 write!(f, "the volume has {total} sectors (bytes 19 and 32), its tables alone take {tables}")
             }
             FatError::TooManyClusters { clusters, most } => {
-                write!(f, "{clusters} clusters by bytes 13, 19 and 32, and there can be at most {most}")
+                write!(f, "bytes 13, 19 and 32 give {clusters} clusters; at most {most} are possible")
             }
             FatError::FatTooShort { sectors, clusters } => {
                 write!(f, "{sectors} sectors per FAT (bytes 22 and 36) are too few for {clusters} clusters")
             }
             FatError::Version { value } => write!(f, "the FAT32 version at byte 42 is {value:#06x}, not 0"),
             FatError::ActiveFat { number, fats } => {
-                write!(f, "FAT number {number} is active (byte 40), and there are {fats}, from 0")
+                write!(f, "byte 40 selects FAT number {number}, but the volume has only {fats}, counted from 0")
             }
             FatError::ClusterNumber { offset, cluster, last } => {
                 write!(f, "cluster {cluster} at byte {offset} is outside of 2 to {last}")
@@ -147,7 +147,7 @@ impl fmt::Display for FatError {
                 write!(f, "the FAT at byte {offset} has a bad cluster after cluster {after}")
             }
             FatError::FreeCluster { offset, cluster } => {
-                write!(f, "the FAT at byte {offset} has cluster {cluster} as free, and it is in use")
+                write!(f, "the FAT at byte {offset} marks cluster {cluster} as free, but a file or directory uses it")
             }
             FatError::Loop { offset, cluster } => {
                 write!(f, "the FAT at byte {offset} leads back to cluster {cluster}")

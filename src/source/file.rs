@@ -56,5 +56,5 @@ pub(super) fn read_at_most(path: &Path, most: usize) -> Result<Secret, SourceErr
     if bytes.expose().len() <= most {
         return Ok(bytes);
     }
-    Err(SourceError::TooLong(path.to_owned(), Form::of(bytes.expose())))
+    Err(SourceError::TooLong(path.to_owned(), Form::of_beginning(bytes.expose())))
 }

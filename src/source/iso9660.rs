@@ -107,7 +107,7 @@ impl Volume {
             found = Some((layout, extent));
         }
         let Some((layout, extent)) = found else { return Ok(None) };
-        bounded(extent, path, max)?;
+        bounded(extent.len, path, max, |len| layout.read(device, Extent { len, ..extent }, "file extent"))?;
         layout.read(device, extent, "file extent").map(Some).map_err(|error| in_file(path, error))
     }
 }
@@ -529,7 +529,7 @@ mod tests {
         let mut device = Cursor::new(PLAIN);
         let volume = Volume::open(&mut device).unwrap().unwrap();
         let error = volume.file(&mut device, &PATH, 7).unwrap_err();
-        assert_eq!(error.to_string(), "imprint/payload has 8 bytes, a payload has at most 65536; write the right file");
+        assert_eq!(error.to_string(), "imprint/payload has 8 bytes, a payload has at most 65536; put a payload there");
     }
 
     #[test]

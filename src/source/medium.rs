@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::fat_error::FatError;
+use crate::payload::{Form, MAX_LEN};
+use crate::secret::Secret;
 
 /// The largest directory of ISO 9660 that is read, in bytes: about 20,000 entries.
 pub(super) const MAX_DIRECTORY: u32 = 1024 * 1024;
@@ -56,6 +58,8 @@ pub enum VolumeError {
         path: String,
         /// The length of the file in bytes.
         len: u32,
+        /// What it is, if that is known.
+        form: Option<Form>,
     },
     /// Two names on the volume match the path.
     Twice {
@@ -137,13 +141,24 @@ pub(super) fn in_file(path: &[&str], error: VolumeError) -> VolumeError {
     VolumeError::File { path: path.join("/"), source: Box::new(error) }
 }
 
-/// Refuses a file that is too long for a payload, before memory is allocated for it.
-pub(super) fn bounded(extent: Extent, path: &[&str], max: usize) -> Result<(), VolumeError> {
-    match usize::try_from(extent.len) {
-        Ok(len) if len <= max => Ok(()),
-        _ => Err(VolumeError::TooLong { path: path.join("/"), len: extent.len }),
+/// Refuses a file that no payload can be, before memory is asked for. `beginning` reads so many bytes of it, to see what it
+/// is.
+pub(super) fn bounded(
+    len: u32,
+    path: &[&str],
+    max: usize,
+    beginning: impl FnOnce(u32) -> Result<Secret, VolumeError>,
+) -> Result<(), VolumeError> {
+    if usize::try_from(len).is_ok_and(|len| len <= max) {
+        return Ok(());
     }
+    // That it cannot be read is less than that it is too long: the latter is the error to report.
+    let form = beginning(len.min(BEGINNING)).ok().and_then(|bytes| Form::of_beginning(bytes.expose()));
+    Err(VolumeError::TooLong { path: path.join("/"), len, form })
 }
+
+/// The mark of an ISO 9660 image, the last of those that are looked for, ends at byte 32774.
+const BEGINNING: u32 = 33 * 1024;
 
 pub(super) fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<(), VolumeError> {
     // Seeking beyond the end fails on a block device (block/fops.c, blkdev_llseek). On a file it succeeds, and the next
@@ -175,10 +190,13 @@ impl fmt::Display for VolumeError {
                 write!(f, "{what} at byte {offset} is damaged; write the volume again")
             }
             VolumeError::Fat(error) => error.fmt(f),
-            VolumeError::File { path, .. } => write!(f, "its file {path}"),
-            VolumeError::TooLong { path, len } => {
-                let limit = crate::payload::MAX_LEN;
-                write!(f, "{path} has {len} bytes, a payload has at most {limit}; write the right file")
+            VolumeError::File { path, .. } => write!(f, "reading its file {path}"),
+            VolumeError::TooLong { path, len, form } => {
+                write!(f, "{path} has {len} bytes, a payload has at most {MAX_LEN}; ")?;
+                match form {
+                    Some(form) => write!(f, "it is {form}, or use the output of imprint-host payload NODE --as cbor"),
+                    None => f.write_str("put a payload there"),
+                }
             }
             VolumeError::Twice { first, second } => {
                 write!(f, "{first} and {second} are the same path without regard to case; remove one")

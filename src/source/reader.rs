@@ -15,13 +15,16 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use zeroize::Zeroizing;
 
-use super::answer::{Answer, Content, Looked, MAX_ANSWER, Medium};
-use super::marks::{self, Partition};
+use super::answer::{Answer, Content, Fault, LABELS, Looked, MAX_ANSWER, MAX_PARTS, MAX_PAYLOADS, Medium, Part, Place};
+use super::marks;
 use super::medium::{VolumeError, Window};
+use super::partition::{self, Partition, Table};
+use super::user_data::{self, MAX_FILE};
 use super::volume::Volume;
 use crate::chain::chain;
 use crate::confine::confine;
-use crate::payload::MAX_LEN;
+use crate::payload::{self, MAX_LEN};
+use crate::secret::Secret;
 use crate::sys;
 use crate::time::since_boot;
 
@@ -29,8 +32,19 @@ use crate::time::since_boot;
 pub const WORD: &str = "read-drive";
 /// This program.
 pub const PROGRAM: &str = "/proc/self/exe";
-/// Where the payload is on a volume.
-pub const PATH: [&str; 2] = ["imprint", "payload"];
+
+/// What a reader looks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted<'a> {
+    /// Payload files are read from volumes that have the whole medium and one of these labels.
+    pub labels: &'a [&'a str],
+    /// Partitions are read, too. Else the first one that might hold a payload is named.
+    pub partitions: bool,
+}
+
+/// The words for [`Wanted::partitions`].
+const WITH_PARTITIONS: &str = "partitions";
+const WHOLE: &str = "whole";
 
 /// A process that reads one drive. Dropping it kills the process. A process that hangs in the kernel stays behind.
 pub struct Reader {
@@ -41,11 +55,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Begins to read the drive of a device node. `labels`: the payload file is read from volumes with one of these
-    /// labels.
-    pub fn start(program: &Path, node: &Path, labels: &[&str]) -> io::Result<Reader> {
+    /// Begins to read the drive of a device node.
+    pub fn start(program: &Path, node: &Path, wanted: Wanted<'_>) -> io::Result<Reader> {
         let mut command = Command::new(program);
-        command.arg(WORD).arg(node).args(labels).env_clear().current_dir("/");
+        let extent = if wanted.partitions { WITH_PARTITIONS } else { WHOLE };
+        command.arg(WORD).arg(node).arg(extent).args(wanted.labels).env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let Some(pipe) = child.stdout.take() else { return Err(io::ErrorKind::BrokenPipe.into()) };
@@ -95,25 +109,29 @@ impl Drop for Reader {
     }
 }
 
-/// The reader process: `read-drive NODE LABEL…`. It writes its answer to standard output.
+/// The reader process: `read-drive NODE whole|partitions LABEL…`. It writes its answer to standard output.
 pub fn serve(words: &[&str]) -> io::Result<()> {
-    let Some((node, labels)) = words.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let (node, wanted) = match words {
+        [node, WHOLE, labels @ ..] => (node, Wanted { labels, partitions: false }),
+        [node, WITH_PARTITIONS, labels @ ..] => (node, Wanted { labels, partitions: true }),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
     sys::close_inherited_files();
     // The kernel kills the reader when its parent ends, until the reader confines itself: nobody would read the answer.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let answer = read(Path::new(node), labels);
+    let answer = read(Path::new(node), wanted);
     io::stdout().write_all(answer.encode().expose())?;
     io::stdout().flush()
 }
 
-fn read(node: &Path, labels: &[&str]) -> Answer {
+fn read(node: &Path, wanted: Wanted<'_>) -> Answer {
     let device = match File::open(node) {
         // Never closed here: the filter does not allow close(2), and the end of the process closes the file.
         Ok(device) => ManuallyDrop::new(device),
         Err(error) => return Answer::Closed(error.raw_os_error().unwrap_or_default().unsigned_abs()),
     };
     match confine() {
-        Ok(confined) => match look(&mut Window::whole(&*device), labels, confined.filtered) {
+        Ok(confined) => match look(&mut Window::whole(&*device), wanted, confined.filtered) {
             Ok(medium) => Answer::Medium(medium),
             Err(error) => Answer::Unreadable(chain(&error)),
         },
@@ -121,52 +139,235 @@ fn read(node: &Path, labels: &[&str]) -> Answer {
     }
 }
 
-/// Reads a medium: its volumes, and the payload file of those volumes that have a wanted label.
-fn look(device: &mut Window<impl Read + Seek>, wanted: &[&str], filtered: bool) -> Result<Medium, VolumeError> {
-    let mut medium = Medium { filtered, volumes: Vec::new(), beside: None };
-    for volume in Volume::all(device)? {
-        let labels: Vec<String> = volume.labels().map(ToOwned::to_owned).collect();
-        let mut file = Looked::Unwanted;
-        if is_wanted(&labels, wanted) {
-            file = match volume.file(device, &PATH, MAX_LEN) {
-                Ok(Some(bytes)) => Looked::Found(bytes),
-                Ok(None) => Looked::Absent,
-                Err(error) => Looked::Broken { at_the_file: error.is_about_the_file(), why: chain(&error) },
-            };
-            match marks::beside(device, &volume) {
-                Ok(beside) => medium.beside = medium.beside.or(beside.map(ToOwned::to_owned)),
-                // It is not known whether something else claims the medium, so the volume counts as broken.
-                Err(error) => file = Looked::Broken { at_the_file: true, why: chain(&error) },
+/// Reads a medium: its volumes, its partitions, and the files of those that are wanted.
+pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered: bool) -> Result<Medium, VolumeError> {
+    let mut whole = part(device, wanted.labels, &mut { MAX_PAYLOADS })?;
+    let table = if wanted.partitions || whole.volumes.is_empty() { partition::table(device) } else { Ok(None) };
+    let mut medium = Medium { filtered, fault: None, parts: Vec::new() };
+    let table = match table {
+        Err(error) if whole.volumes.is_empty() => return Err(error),
+        Err(error) => {
+            medium.fault = Some(Fault { why: chain(&error), ours: false });
+            None
+        }
+        Ok(table) => table,
+    };
+    if whole.volumes.is_empty() {
+        whole.beside = marks::instead(device, table.as_ref())?.map(ToOwned::to_owned);
+    }
+    let mut left = MAX_PAYLOADS.saturating_sub(whole.payloads());
+    medium.parts.push(whole);
+    match table {
+        Some(Table { fault: Some(fault), partitions, .. }) if wanted.partitions => {
+            let ours = partitions.iter().any(Partition::is_ours);
+            medium.fault = Some(Fault { why: chain(&fault), ours });
+        }
+        Some(table) if wanted.partitions => {
+            for partition in table.partitions.iter().take(MAX_PARTITIONS) {
+                let found = in_partition(partition, device, &mut left);
+                medium.parts.extend(found);
+                // Two payloads are an error already.
+                if left == 0 || medium.parts.len() == MAX_PARTS {
+                    break;
+                }
             }
         }
-        medium.volumes.push(Content { format: volume.format().to_owned(), labels, file });
-    }
-    if medium.volumes.is_empty()
-        && let Some((name, partitions)) = marks::instead(device)?
-    {
-        medium.beside = Some(name.to_owned());
-        medium.volumes.extend(first_in(&partitions, device, wanted));
+        Some(table) if medium.parts.iter().all(|part| part.volumes.is_empty()) => {
+            medium.parts.extend(first_of_use(&table.partitions, device, wanted.labels));
+        }
+        _ => {}
     }
     Ok(medium)
 }
 
-/// The first volume with a wanted label in a partition, so that a message can name it. Its payload file is not read.
-fn first_in(partitions: &[Partition], device: &mut Window<impl Read + Seek>, wanted: &[&str]) -> Option<Content> {
-    partitions.iter().take(MAX_PARTITIONS).find_map(|partition| {
+/// The volumes of a medium or of a partition, and the files on those that have a wanted label. `left`: how many more payloads
+/// the answer has room for.
+fn part(device: &mut (impl Read + Seek), labels: &[&str], left: &mut usize) -> Result<Part, VolumeError> {
+    let mut part =
+        Part { number: 0, name: String::new(), ours: false, raw: Looked::Unwanted, volumes: Vec::new(), beside: None };
+    for volume in Volume::all(device)? {
+        let mut content = Content { format: volume.format().to_owned(), labels: labels_of(&volume), files: Vec::new() };
+        if is_wanted(&content.labels, labels) {
+            content.files = files(device, &volume, &content.labels, left);
+            match marks::beside(device, &volume) {
+                Ok(beside) => part.beside = part.beside.or(beside.map(ToOwned::to_owned)),
+                // It is not known whether something else claims the medium, so the volume counts as broken.
+                Err(error) => {
+                    content.files = vec![(Place::File, Looked::Broken { at_the_file: true, why: chain(&error) })];
+                }
+            }
+        }
+        part.volumes.push(content);
+    }
+    Ok(part)
+}
+
+/// Looks for a payload in each place that a volume with these labels may have one in.
+fn files(
+    device: &mut (impl Read + Seek),
+    volume: &Volume,
+    labels: &[String],
+    left: &mut usize,
+) -> Vec<(Place, Looked)> {
+    let places = Place::ALL.into_iter().filter(|(_, label)| label.is_none_or(|label| is_wanted(labels, &[label])));
+    let looked = places.map(|(place, _)| {
+        let looked = match file(device, volume, place) {
+            Looked::Found(bytes) => match left.checked_sub(1) {
+                Some(fewer) => {
+                    *left = fewer;
+                    Looked::Found(bytes)
+                }
+                None => {
+                    let why = format!("more than {MAX_PAYLOADS} payloads on one medium; remove all but one");
+                    Looked::Broken { at_the_file: true, why }
+                }
+            },
+            looked => looked,
+        };
+        (place, looked)
+    });
+    looked.collect()
+}
+
+fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looked {
+    let most = if place == Place::File { MAX_LEN } else { MAX_FILE };
+    let bytes = match volume.file(device, place.path(), most) {
+        Ok(None) => return Looked::Absent,
+        Ok(Some(bytes)) => bytes,
+        Err(VolumeError::TooLong { len, .. }) if place != Place::File => {
+            return Looked::Foreign(format!("it has {len} bytes, and {MAX_FILE} are read"));
+        }
+        // It is not known whose file it is.
+        Err(error) => {
+            return Looked::Broken {
+                at_the_file: place == Place::File && error.is_about_the_file(),
+                why: chain(&error),
+            };
+        }
+    };
+    let content = match place {
+        Place::File => return Looked::Found(bytes),
+        Place::OpenStackUserData | Place::NoCloudUserData => user_data::user_data(bytes.expose()),
+        Place::OpenStackVendorData => user_data::vendor_data(bytes.expose()),
+    };
+    match content {
+        user_data::Content::Payload(payload) => Looked::Found(payload),
+        user_data::Content::Foreign(why) => Looked::Foreign(why.to_owned()),
+        user_data::Content::Damaged(why) => {
+            Looked::Broken { at_the_file: true, why: format!("its file {}: {why}", place.path().join("/")) }
+        }
+    }
+}
+
+/// What a partition holds, if it is ours, or if it has a volume with one of our labels.
+fn in_partition(partition: &Partition, device: &mut Window<impl Read + Seek>, left: &mut usize) -> Option<Part> {
+    let (start, len) = partition.place();
+    device.narrow(start, len);
+    let mut found = if partition.is_ours() { ours(device, left) } else { part(device, &LABELS, left).ok()? };
+    (found.number, found.ours) = (partition.number, partition.is_ours());
+    found.name.clone_from(&partition.name);
+    (found.ours || found.volumes.iter().any(|volume| is_wanted(&volume.labels, &LABELS))).then_some(found)
+}
+
+/// A partition with our type or our name: the payload itself, or a volume, whatever its label.
+fn ours(device: &mut (impl Read + Seek), left: &mut usize) -> Part {
+    let broken = |why| Part {
+        number: 0,
+        name: String::new(),
+        ours: true,
+        raw: Looked::Broken { at_the_file: true, why },
+        volumes: Vec::new(),
+        beside: None,
+    };
+    let look = |device: &mut _, left: &mut usize| {
+        let labels: Vec<String> = Volume::all(device)?.iter().flat_map(labels_of).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let mut part = part(device, &labels, left)?;
+        part.raw = match raw(device)? {
+            Looked::Found(_) if *left == 0 => Looked::Unwanted,
+            // The volume is what is in the partition.
+            Looked::Foreign(_) | Looked::Broken { .. } if !part.volumes.is_empty() => Looked::Absent,
+            raw => raw,
+        };
+        if part.volumes.is_empty() {
+            part.beside = marks::mark(device)?.map(ToOwned::to_owned);
+        }
+        *left = left.saturating_sub(usize::from(matches!(part.raw, Looked::Found(_))));
+        Ok(part)
+    };
+    look(device, left).unwrap_or_else(|error: VolumeError| broken(chain(&error)))
+}
+
+/// The payload itself, at the beginning of a partition. It is as long as its CBOR says, and what follows does not matter: a
+/// short payload may have been written over a longer one.
+fn raw(device: &mut (impl Read + Seek)) -> Result<Looked, VolumeError> {
+    let mut bytes = Zeroizing::new(vec![0; MAX_LEN]);
+    let len = read_up_to(device, &mut bytes)?;
+    let bytes = bytes.get(..len).unwrap_or_default();
+    let why = match (payload::first_item(bytes), bytes.first()) {
+        (Some(item), Some(first)) if may_begin(*first) => return Ok(Looked::Found(Secret::new(item.to_vec()))),
+        _ if bytes.iter().take(EMPTY).all(|byte| *byte == 0) => return Ok(Looked::Foreign("it is empty".to_owned())),
+        (None, Some(first)) if may_begin(*first) => "the payload in it is damaged or too long",
+        _ => "no payload is at its beginning",
+    };
+    let why = format!("{why}; write it with imprint-host payload NODE --as gpt, or clear it with zeros");
+    Ok(Looked::Broken { at_the_file: true, why })
+}
+
+/// A partition that begins with as many zeros is empty: that is how a payload is taken away.
+const EMPTY: usize = 512;
+
+/// A map (RFC 8949 §3.1), or tag 18: a payload with a signature (RFC 9052 §2).
+fn may_begin(byte: u8) -> bool {
+    byte >> 5 == 5 || byte == 0xd2
+}
+
+/// Reads from the beginning until the device ends or the buffer is full; how much.
+fn read_up_to(device: &mut (impl Read + Seek), bytes: &mut [u8]) -> Result<usize, VolumeError> {
+    let failed = |source| VolumeError::Read { offset: 0, source };
+    device.rewind().map_err(failed)?;
+    let mut len = 0;
+    loop {
+        match device.read(bytes.get_mut(len..).unwrap_or_default()).map_err(failed)? {
+            0 => return Ok(len),
+            count => len += count,
+        }
+    }
+}
+
+fn labels_of(volume: &Volume) -> Vec<String> {
+    volume.labels().map(ToOwned::to_owned).collect()
+}
+
+/// The first partition that might hold a payload, so that a message can name it. It is not looked into.
+fn first_of_use(partitions: &[Partition], device: &mut Window<impl Read + Seek>, labels: &[&str]) -> Option<Part> {
+    partitions.iter().take(MAX_NAMED).find_map(|partition| {
         let (start, len) = partition.place();
         device.narrow(start, len);
         // Errors are ignored: the result is used for a message only.
         let volumes = Volume::all(device).unwrap_or_default();
-        volumes.into_iter().find_map(|volume| {
-            let labels: Vec<String> = volume.labels().map(ToOwned::to_owned).collect();
-            let file = Looked::InPartition(partition.number);
-            is_wanted(&labels, wanted).then(|| Content { format: volume.format().to_owned(), labels, file })
+        let volumes = volumes.iter().map(|volume| Content {
+            format: volume.format().to_owned(),
+            labels: labels_of(volume),
+            files: Vec::new(),
+        });
+        let volumes: Vec<Content> = volumes.filter(|volume| is_wanted(&volume.labels, labels)).take(1).collect();
+        let (number, name, ours) = (partition.number, partition.name.clone(), partition.is_ours());
+        (ours || !volumes.is_empty()).then_some(Part {
+            number,
+            name,
+            ours,
+            raw: Looked::Unwanted,
+            volumes,
+            beside: None,
         })
     })
 }
 
-/// How many partitions are searched. A disk that was made into a config drive has one or two.
-const MAX_PARTITIONS: usize = 8;
+/// How many partitions are read. Programs make room for as many in a GPT.
+const MAX_PARTITIONS: usize = 128;
+/// How many are searched to name one. A disk that was made into a config drive has one or two.
+const MAX_NAMED: usize = 8;
 
 fn is_wanted(labels: &[String], wanted: &[&str]) -> bool {
     labels.iter().any(|label| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(label)))

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::typed::Typed;
 use super::{AtOnce, Found, Notice, Origin, SourceError, needs_no_line, order};
 use crate::dialogue::{Awaited, Dialogue, Line, Told};
 use crate::line::{Hello, LineKey, Nonce, Versions};
@@ -146,14 +147,20 @@ fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
 
 /// Waits for a payload that is pasted, or that a host sends on the same line.
 pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&str)) -> Result<Found, SourceError> {
-    let mut missing: Vec<usize> = Vec::new();
+    let (mut missing, mut typed): (Vec<usize>, _) = (Vec::new(), Typed::new());
     loop {
-        let until = if missing.is_empty() { deadline } else { deadline.at_most(PASTE) };
+        let idle = missing.is_empty() && typed.is_blank();
+        let until = if idle { deadline } else { deadline.at_most(PASTE) };
         match dialogue.hear(until) {
             Some(Told::Payload { line, sealed, bytes }) => {
                 return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
             }
-            Some(Told::Pasted { missing: lines }) => missing = lines,
+            Some(Told::Pasted { missing: lines }) => {
+                missing = lines;
+                // Lines that were garbled are among those.
+                typed.clear();
+            }
+            Some(Told::Typed(bytes)) => typed.push(bytes.expose()),
             Some(Told::Lost(error)) if dialogue.is_over() => return Err(error.into()),
             Some(told) => notice(&told.to_string()),
             None if deadline.expired() || dialogue.is_over() => {
@@ -163,11 +170,17 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
             None if missing.first() == Some(&1) => {
                 notice("line 1 did not arrive whole; paste all lines again");
                 missing.clear();
+                typed.clear();
+            }
+            None if missing.is_empty() => {
+                notice(&typed.named());
+                typed.clear();
             }
             None => {
                 let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
                 notice(&format!("missing or garbled: line {}; paste again", lines.join(", ")));
                 missing.clear();
+                typed.clear();
             }
         }
     }
@@ -264,7 +277,7 @@ fn hear(
         }
     }
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
-    let gone = if dialogue.is_over() { ", and no line is left" } else { "" };
+    let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
     let missing = "did not appear; is its driver in the image, and its name right?";
     Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
 }
@@ -286,8 +299,9 @@ impl From<PortError> for SourceError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, OwnedFd};
 
     use nix::poll::{PollFd, PollFlags};
     use nix::pty::openpty;
@@ -304,10 +318,8 @@ mod tests {
         Surroundings { root, reader: Path::new("/nowhere"), pinned: false, credentials: None }
     }
 
-    /// Reports of the line are shown at once, also while the search waits for drives.
-    #[test]
-    fn what_a_host_says_is_shown_before_its_payload_comes() {
-        let later = Deadline::after(Duration::from_secs(30));
+    /// A line that is a pseudo terminal, the host's end of it, and what keeps it open.
+    fn line(until: Deadline) -> (Dialogue, File, OwnedFd) {
         let pair = openpty(None, None).unwrap();
         let path = nix::unistd::ttyname(&pair.slave).unwrap();
         let name = "line".to_owned();
@@ -315,10 +327,16 @@ mod tests {
         let mut port = Port::open(place).unwrap().unwrap();
         port.prepare().unwrap();
         let lines = vec![Line { port, beacon: false }];
-        let seeded = Seeded::ready(later).unwrap();
-        let dialogue =
-            start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), later).unwrap();
-        let mut host = std::fs::File::from(pair.master);
+        let seeded = Seeded::ready(until).unwrap();
+        let dialogue = start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), until);
+        (dialogue.unwrap(), File::from(pair.master), pair.slave)
+    }
+
+    /// Drives are waited for meanwhile; whoever is at the console need not wait with them.
+    #[test]
+    fn what_a_host_says_is_shown_before_its_payload_comes() {
+        let later = Deadline::after(Duration::from_secs(30));
+        let (dialogue, mut host, _slave) = line(later);
         let mut say = |frame| {
             let mut bytes = Vec::new();
             Packet { from: Side::Host, session: None, frame }.encode(&mut bytes);
@@ -352,19 +370,9 @@ mod tests {
     #[test]
     fn a_host_that_goes_on_is_heard_to_the_end() {
         let later = Deadline::after(Duration::from_secs(60));
-        let pair = openpty(None, None).unwrap();
-        let path = nix::unistd::ttyname(&pair.slave).unwrap();
-        let name = "line".to_owned();
-        let place = Place { name, path, baud: None, set: true, console: false, virtio: false, keys: false };
-        let mut port = Port::open(place).unwrap().unwrap();
-        port.prepare().unwrap();
-        let seeded = Seeded::ready(later).unwrap();
-        let lines = vec![Line { port, beacon: false }];
-        let dialogue =
-            start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), later).unwrap();
+        let (dialogue, mut host, _slave) = line(later);
         let payload = vec![7; 4000];
         let sent = payload.clone();
-        let mut host = std::fs::File::from(pair.master);
         let thread = std::thread::spawn(move || {
             let mut pieces = Sender::new(0, Kind::Plain, sent, Shape { chunk: 180, window: 1 }).unwrap();
             let mut next = 0;

@@ -6,6 +6,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use super::*;
 use crate::error::Error;
 use crate::payload::Token;
+use crate::site::{self, SignatureError, SignedBy, SitePin};
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
 const CREDENTIALS: &[u8] = include_bytes!("../../tests/data/payload-credentials.cbor");
@@ -83,12 +84,12 @@ fn a_broken_source_stops_the_search() {
     let stopped = |cmdline, file| find(cmdline, file, true).unwrap_err().to_string();
     assert_eq!(
         stopped("imprint.payload=oQ+B", Some(TYPICAL)),
-        "imprint.payload= on the kernel command line is no base64url: character 3 of 4 is none of A-Z a-z 0-9 - _; give \
-         it as imprint-host payload NODE --as cmdline prints it"
+        "imprint.payload= on the kernel command line is not base64url: character 3 of 4 is not one of A-Z a-z 0-9 - _; \
+         copy the output of imprint-host payload NODE --as cmdline"
     );
     for half in ["imprint.payload=oQEBA", "imprint.payload=oQEBAB"] {
         let error = stopped(half, Some(TYPICAL));
-        assert!(error.contains("characters end within a byte, so some are missing; copy it again"), "{error}");
+        assert!(error.contains("characters of base64url end within a byte; copy it again"), "{error}");
     }
     let error = stopped("", Some(&[0; MAX_LEN + 1]));
     assert!(
@@ -158,15 +159,26 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
     let credentials = Payload::decode(CREDENTIALS).unwrap();
     let line = |sealed| Origin::Line { name: "ttyS0".into(), sealed };
     for (payload, item) in [(credentials, "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")] {
-        for open in [medium(Medium::Cmdline, ""), line(false)] {
+        let clouds = [
+            medium(Medium::OpenStackUserData, "sr0 (config-2)"),
+            medium(Medium::OpenStackVendorData, "sda1 (config-2)"),
+        ];
+        for open in [medium(Medium::Cmdline, ""), line(false)].into_iter().chain(clouds) {
             match permitted(&open, &payload) {
                 Err(SourceError::Forbidden { item: found, .. }) => assert_eq!(found, item),
                 other => panic!("{other:?}"),
             }
         }
         permitted(&line(true), &payload).unwrap();
-        let drive = medium(Medium::ConfigDrive, "sr0 (IMPRINT)");
-        for origin in [medium(Medium::Initramfs, "/imprint/payload"), drive, Origin::File("payload".into())] {
+        let media = [
+            Medium::Initramfs,
+            Medium::ConfigDrive,
+            Medium::NoCloudUserData,
+            Medium::Partition,
+            Medium::PartitionVolume,
+        ];
+        let media = media.map(|one| medium(one, "sr0 (IMPRINT)"));
+        for origin in media.into_iter().chain([Origin::File("payload".into())]) {
             permitted(&origin, &payload).unwrap();
         }
     }
@@ -286,7 +298,7 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     assert!(matches!(error, Error::Source(SourceError::Form(Form::Hex))), "{error:?}");
     let error =
         decoded(&format!("imprint.payload={}", Base64UrlUnpadded::encode_string(base64.as_bytes()))).unwrap_err();
-    let words =
-        "payload: byte 0: not a payload but one in base64; decode it with base64 -d, or take what --as cbor writes";
+    let words = "payload: byte 0: not a payload in CBOR: it is a payload in base64; decode it with base64 -d, or use \
+                 the output of imprint-host payload NODE --as cbor";
     assert_eq!(crate::chain::chain(&error), words);
 }

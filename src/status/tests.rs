@@ -133,3 +133,14 @@ fn for_people() {
         "    1.250 plan (0.412 s)\ndone: node1 has its certificate, key Q9W1-DFWF-077Y-MGA1\n"
     );
 }
+
+/// With systemd `exit` leaves the shell only, without it there is no systemctl: the last words name both.
+#[test]
+fn the_last_words_are_right_with_and_without_systemd() {
+    let status = Timeline::new(|_| ()).failed(("source", 11), "no payload found".to_owned());
+    let reason = status.reason();
+    let what = reason.lines().nth(1).unwrap();
+    let (systemd, plain) = what.split_once(", or ").unwrap();
+    assert!(systemd.ends_with("and then \"systemctl default\" boots on"), "{reason}");
+    assert_eq!(plain, "\"exit\" in an image without systemd");
+}

@@ -91,12 +91,14 @@ impl fmt::Display for TlsError {
                  the CA certificates; let the server ask for one without insisting",
             ),
             TlsError::Protocol(rustls::Error::AlertReceived(alert)) if about_certificates(*alert) => {
-                f.write_str("the server does not take this node's certificate")
+                f.write_str("the server refuses this node's certificate; its log may say why")
             }
-            TlsError::Protocol(rustls::Error::AlertReceived(_)) => f.write_str("the server broke off the handshake"),
+            TlsError::Protocol(rustls::Error::AlertReceived(_)) => {
+                f.write_str("the server broke off the TLS handshake; its log may say why")
+            }
             TlsError::Protocol(_) => f.write_str("TLS failed"),
             TlsError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                f.write_str("the server closed the connection before TLS was done with it")
+                f.write_str("the server closed the connection during the TLS handshake or before all data was sent")
             }
             TlsError::Io(_) => f.write_str("the connection failed"),
         }
@@ -111,32 +113,35 @@ impl fmt::Display for Refused {
             Reason::OtherName(host) => write!(f, "the server's certificate is not for {host}, the name in the URL")?,
             Reason::NotNow(now) => match &self.certificate {
                 Some(certificate) if certificate.not_after <= *now => {
-                    write!(f, "the server's certificate expired at {}, and it is {now}", certificate.not_after)?;
+                    write!(f, "the server's certificate expired at {}, and the time is {now}", certificate.not_after)?;
                 }
                 Some(certificate) => {
-                    write!(f, "the server's certificate begins at {}, and it is {now}", certificate.not_before)?;
+                    write!(f, "the server's certificate begins at {}, and the time is {now}", certificate.not_before)?;
                 }
                 None => write!(f, "the server's certificate is not valid now, at {now}")?,
             },
             Reason::NeverWithin(from, to) => {
                 write!(
                     f,
-                    "the server's certificate is at no time valid between {from} and {to}, the life of what this node was given"
+                    "the server's certificate is not valid at any time between {from} and {to}, the life of this \
+                     node's payload or certificate"
                 )?;
             }
             Reason::IntermediateValidity => {
-                f.write_str("the server's certificate chains through one that is not valid at the same time")?;
+                f.write_str(
+                    "the server's certificate needs an intermediate certificate that is not valid at the same time",
+                )?;
             }
             Reason::CaValidity(not_before, not_after) => {
-                write!(f, "this node's CA, \"{ca}\", is valid from {not_before} until {not_after}, not now")?;
+                write!(f, "this node's CA, \"{ca}\", is valid only from {not_before} until {not_after}")?;
             }
             Reason::Purpose => f.write_str("the server's certificate is not for TLS servers")?,
             Reason::Odd(oddity) => write!(f, "the server's certificate cannot be used: {oddity}")?,
             Reason::Other(why) => write!(f, "the server's certificate was refused: {why}")?,
         }
         match &self.certificate {
-            Some(certificate) => write!(f, " (it is {certificate})")?,
-            None => f.write_str(" (it cannot be read)")?,
+            Some(certificate) => write!(f, " (the server's certificate: {certificate})")?,
+            None => f.write_str(" (the server's certificate cannot be read)")?,
         }
         if let Reason::Odd(oddity) = &self.reason {
             return write!(f, "; {}", oddity.remedy());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
@@ -213,10 +213,12 @@ impl Verifier {
     /// fails and the key is of an unsupported kind, keeps that reason for the error message.
     fn proved(
         &self,
+        check: SignatureCheck,
+        message: &[u8],
         leaf: &CertificateDer<'_>,
-        proof: Result<HandshakeSignatureValid, rustls::Error>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        proof.inspect_err(|_| {
+        check(message, leaf, signature, &self.provider.signature_verification_algorithms).inspect_err(|_| {
             if let Some(oddity) = odd_key(leaf) {
                 let (certificate, ca) = (CertificateFacts::of(leaf), self.ca.subject().to_owned());
                 drop(self.refused.set(Refused { certificate, ca, reason: Reason::Odd(oddity) }));
@@ -225,6 +227,14 @@ impl Verifier {
     }
 }
 
+/// rustls' check of a signature, of TLS 1.2 or of TLS 1.3.
+type SignatureCheck = fn(
+    &[u8],
+    &CertificateDer<'_>,
+    &DigitallySignedStruct,
+    &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, rustls::Error>;
+
 /// This program's words for an error of webpki that rustls has wrapped.
 fn in_words(error: &CertificateError) -> &'static str {
     match error {
@@ -232,13 +242,13 @@ fn in_words(error: &CertificateError) -> &'static str {
         CertificateError::UnhandledCriticalExtension => words(&webpki::Error::UnsupportedCriticalExtension),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "it is signed in a way that is not accepted"
+            "its signature algorithm is not accepted"
         }
         CertificateError::Other(OtherError(error)) => match error.downcast_ref::<webpki::Error>() {
             Some(error) => words(error),
             None => words(&webpki::Error::MalformedExtensions),
         },
-        _ => "it breaks a rule of RFC 5280 that this program has no words for",
+        _ => "it breaks a rule of RFC 5280",
     }
 }
 
@@ -290,8 +300,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        self.proved(cert, rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms))
+        self.proved(rustls::crypto::verify_tls12_signature, message, cert, signature)
     }
 
     fn verify_tls13_signature(
@@ -300,8 +309,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        self.proved(cert, rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms))
+        self.proved(rustls::crypto::verify_tls13_signature, message, cert, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

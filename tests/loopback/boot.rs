@@ -77,8 +77,40 @@ fn told_of_the_end(timeout: Duration) -> Result<(), String> {
     assert_eq!((stages, report.outcome), (vec![Stage::Payload, Stage::Failed], Outcome::Absent));
     assert_eq!(
         report.steps[0].detail,
-        "no payload (nothing on the command line; no file /imprint/payload; no disk and \
-        no optical drive; a host spoke, but sent no payload on ttyS0), booting on without"
+        "no payload (nothing on the command line; no file /imprint/payload; no disk and no optical drive; a host \
+         spoke, but sent no payload on ttyS0), booting without one"
     );
     Ok(())
+}
+
+/// What dracut's `kernel_cmdline=` leaves in an image counts like the kernel command line: the same boot, with nothing but these
+/// words in a file of the image, goes on, is stopped, or does not begin.
+#[test]
+fn words_of_the_image_count_in_a_boot() {
+    let boot = |image: Option<&str>, cmdline: &str| {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path();
+        write(root, "proc/cmdline", cmdline);
+        image.into_iter().for_each(|words| write(root, "etc/cmdline.d/10-imprint.conf", words));
+        fs::create_dir_all(root.join("dev")).unwrap();
+        let ended = run::boot(root).map_err(|error| error.to_string());
+        let status = fs::read(root.join("run/imprint/status.json")).ok();
+        (ended, status.map(|text| serde_json::from_slice::<Status>(&text).unwrap()))
+    };
+    let quiet = "quiet imprint=auto imprint.timeout=1\n";
+    let (ended, status) = boot(None, quiet);
+    assert_eq!((ended, status.map(|status| status.outcome)), (Ok(()), Some(Outcome::Absent)));
+
+    let require = "imprint=require imprint.timeout=1\n";
+    let (ended, status) = boot(Some(require), "quiet\n");
+    assert!(ended.is_err(), "the image's word was passed over");
+    let failure = status.unwrap().error.unwrap();
+    assert!(failure.stage == "source" && failure.message.contains("no file /imprint/payload"), "{}", failure.message);
+    // The kernel command line goes before the image.
+    let (ended, status) = boot(Some(require), quiet);
+    assert_eq!((ended, status.map(|status| status.outcome)), (Ok(()), Some(Outcome::Absent)));
+    let (ended, status) = boot(Some("imprint=off\n"), "quiet\n");
+    assert!(ended.is_ok() && status.is_none(), "it was off");
+    let (ended, _) = boot(Some("imprint.tiemout=3\n"), "quiet\n");
+    assert!(ended.is_err(), "a misspelt word of the image stops the boot, as on the kernel command line");
 }

@@ -145,14 +145,8 @@ impl World {
         approval_timeout: Option<Duration>,
         door: &mut dyn FnMut(Ask) -> Reply,
     ) -> Run {
-        let clock = ClockPlan {
-            floor: Timestamp::from_secs(self.composed),
-            expiry: Timestamp::from_secs(self.composed + DAY),
-            quality: self.quality,
-        };
-        let (identity, user_agent) = (&self.identity, "imprint/test (loopback)");
-        let context =
-            Context { server, clock: &clock, identity, renews: None, user_agent, approval_timeout, line: None };
+        let clock = self.clock();
+        let context = Context { approval_timeout, ..self.context(server, &clock) };
         let (mut asked, mut told) = (Vec::new(), Vec::new());
         let mut ask = |ask: Ask| -> Result<Reply, AskError> {
             asked.push(ask);
@@ -161,6 +155,26 @@ impl World {
         let mut progress = |progress: Progress<'_>| told.push(progress.to_string());
         let result = enroll(&context, &mut ask, &mut progress, Deadline::after(deadline));
         Run { result, asked, told }
+    }
+
+    /// The life of the payload.
+    fn clock(&self) -> ClockPlan {
+        ClockPlan { floor: secs(self.composed), expiry: secs(self.composed + DAY), quality: self.quality }
+    }
+
+    fn context<'a>(&'a self, server: &'a Server, clock: &'a ClockPlan) -> Context<'a> {
+        let (identity, user_agent) = (&self.identity, "imprint/test (loopback)");
+        Context { server, clock, identity, renews: None, user_agent, approval_timeout: None, line: None }
+    }
+
+    /// A renewal of a certificate that the node has, with another key.
+    fn renew(&self, server: &EstServer, deadline: Duration) -> Result<Issued, CheckinError> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let leaf = self.signer.issue(&self.leaf(), &rcgen::PublicKeyData::subject_public_key_info(&key));
+        let client = ClientCertificate::new(&[leaf], &key.serialize_der()).unwrap();
+        let (plan, clock) = (self.server_plan(&[server.url()]), self.clock());
+        let context = Context { renews: Some(&client), ..self.context(&plan, &clock) };
+        enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), Deadline::after(deadline))
     }
 
     fn enroll(&self, server: &EstServer) -> Result<Issued, CheckinError> {
@@ -252,7 +266,7 @@ fn redirects_are_not_followed() {
     let fields = [date_field(NOW), format!("Location: {elsewhere}")];
     let server = EstServer::start(vec![world.tls()], move |_| reply("302 Found", &fields, b""));
     let (Step::Probe, Failure::Est(error)) = world.fails(&server) else { panic!("a redirect") };
-    assert_eq!(error, EstError::Redirect { status: 302, location: Some(elsewhere.to_owned()) });
+    assert_eq!(error, EstError::Redirect { status: 302, location: Some(elsewhere.into()) });
 }
 
 #[test]

@@ -189,8 +189,7 @@ fn a_folder_with_keys_of_others_is_refused_before_anybody_is_asked() {
     std::fs::create_dir_all(out.join("private")).unwrap();
     std::fs::write(out.join("private/key.pem"), "theirs").unwrap();
     let output = enroll(&payload, &out, "");
-    let want =
-        format!("imprint: hand-over: {}/private/key.pem is no part of an identity that is whole; ", out.display());
+    let want = format!("imprint: hand-over: {}/private/key.pem is part of an incomplete identity; ", out.display());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(19) && said.starts_with(&want), "{said}");
     assert_eq!(std::fs::read(out.join("private/key.pem")).unwrap(), b"theirs");

@@ -247,12 +247,12 @@ fn the_old_key_cannot_be_used_again() {
     // That one's successor is the latest now, and the one that got lost is none.
     let error = renewed(&out, NEW_KEY).unwrap_err();
     assert_eq!(error.stage().1, 18);
-    assert!(chain(&error).contains("took the place of this certificate's at"), "{}", chain(&error));
+    assert!(chain(&error).contains("this certificate was replaced at "), "{}", chain(&error));
     let was = contents(&stolen);
     site.pass(16);
     for request in [NEW_KEY, SAME_KEY] {
         let error = renewed(&stolen, request).unwrap_err();
-        assert!(chain(&error).contains("took the place of this certificate's at"), "{}", chain(&error));
+        assert!(chain(&error).contains("this certificate was replaced at "), "{}", chain(&error));
         assert_eq!(site.last().0, "refused");
     }
     assert_eq!(contents(&stolen), was, "what fails changes nothing");
@@ -260,7 +260,7 @@ fn the_old_key_cannot_be_used_again() {
     renewed(&again, NEW_KEY).unwrap();
     renewed(&again, SAME_KEY).unwrap();
     let error = renewed(&out, NEW_KEY).unwrap_err();
-    assert!(chain(&error).contains("took the place"), "{}", chain(&error));
+    assert!(chain(&error).contains("was replaced at"), "{}", chain(&error));
 }
 
 #[test]
@@ -300,14 +300,20 @@ fn a_certificate_that_the_server_does_not_take_leaves_everything_as_it_was() {
     }
     let was = contents(&out);
     let error = chain(&renewed(&out, NEW_KEY).unwrap_err());
-    assert!(error.contains("the server does not take this node's certificate: received fatal alert"), "{error}");
+    assert!(
+        error.contains("the server refuses this node's certificate; its log may say why: received fatal alert"),
+        "{error}"
+    );
     assert_eq!(contents(&out), was);
     // A record with other names: what was signed for the old ones is not renewed.
     let out = other.enroll("node1");
     let renamed = NODE1.replace("dns:node1", "dns:other");
     other.state().add_nodes(&[("node.toml".to_owned(), renamed)], true, Timestamp::system()).unwrap();
     let error = chain(&renewed(&out, NEW_KEY).unwrap_err());
-    assert!(error.contains("the node's record has other names now than the certificate"), "{error}");
+    assert!(
+        error.contains("the node's record (names or key type) has changed since this certificate was issued"),
+        "{error}"
+    );
     // A certificate that has ended by the server's clock.
     let site = Site::new(&[format!("{NODE1}validity = \"10m\"\n")]);
     let out = site.enroll("node1");
@@ -325,16 +331,22 @@ fn what_cannot_be_renewed_says_why() {
         assert_eq!(error.stage(), ("hand-over", 19));
         chain(&error)
     };
-    let want = format!("hand-over: reading {}, which imprint run or enroll leaves there: ", nowhere.display());
+    let want = format!(
+        "hand-over: reading {}, which imprint run or imprint enroll writes; run one of them first, or name their \
+         folder: ",
+        nowhere.display()
+    );
     assert!(says(&nowhere).starts_with(&want), "{}", says(&nowhere));
     let out = site.enroll("node1");
     let node = read(&out, "node.json");
     let without: String = node.split("  \"renewal\"").next().unwrap().trim_end().trim_end_matches(',').to_owned() + "}";
     std::fs::write(out.join("node.json"), without).unwrap();
-    assert!(says(&out).contains("names no EST server, so there is nobody to ask for a renewal"), "{}", says(&out));
+    assert!(says(&out).contains("names no EST server, so this certificate cannot be renewed"), "{}", says(&out));
     std::fs::write(out.join("node.json"), node).unwrap();
     std::fs::write(out.join("private/key.pem"), "rubbish").unwrap();
-    assert!(says(&out).contains("private/key.pem is not what imprint left there (no PRIVATE KEY in PEM)"));
+    assert!(
+        says(&out).contains("private/key.pem was changed or damaged since imprint wrote it (no PRIVATE KEY in PEM)")
+    );
     std::fs::copy(site.enroll("node1").join("private/key.pem"), out.join("private/key.pem")).unwrap();
 }
 
@@ -449,8 +461,11 @@ fn an_answer_to_a_renewal_is_verified() {
 
     let was = contents(&out);
     for (change, want) in [
-        (Leaf { cn: "node2".to_owned(), ..leaf.clone() }, "the certificate's subject is \"CN=node2\", asked for was"),
-        (Leaf::node("node1", &["node1", "node2"], life), "a name that nobody asked for, dns:node2"),
+        (
+            Leaf { cn: "node2".to_owned(), ..leaf.clone() },
+            "the certificate's subject is \"CN=node2\", but the CSR asked for",
+        ),
+        (Leaf::node("node1", &["node1", "node2"], life), "the name dns:node2, which the CSR did not ask for"),
         (Leaf::node("node1", &[], life), "lacks the name dns:node1"),
         (Leaf { ca: true, ..leaf.clone() }, "the certificate is one of a CA"),
     ] {

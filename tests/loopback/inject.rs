@@ -11,10 +11,12 @@ mod speeds;
 mod terminals;
 mod times;
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use imprint::identity::Identity;
@@ -75,6 +77,31 @@ impl Site {
     fn events(&self) -> Vec<String> {
         self.state().store.log(100).unwrap().into_iter().map(|row| row.event).collect()
     }
+}
+
+/// A FIFO in the site's folder, open for both, so that neither end waits for the other.
+fn fifo(folder: &Path, name: &str) -> (PathBuf, File) {
+    let path = folder.join(name);
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    (path, file)
+}
+
+/// A node that does everything right behind two FIFOs: what a command writes to the first it reads, what it says comes out
+/// of the second. Ends with the code of its key.
+fn behind_fifos(site: &Site) -> (PathBuf, PathBuf, JoinHandle<String>) {
+    let [(down, from), (up, to)] = ["down", "up"].map(|name| fifo(site.work.path(), name));
+    let (near, far) = UnixStream::pair().unwrap();
+    let other = far.try_clone().unwrap();
+    // Both threads end with the test.
+    std::thread::spawn(move || pass(from, other));
+    std::thread::spawn(move || pass(far, to));
+    let node = std::thread::spawn(move || {
+        let mut node = Remote::new(near, UUID, Twist::None);
+        node.run(|node| node.over);
+        node.code
+    });
+    (down, up, node)
 }
 
 /// At once, not when there is much of it: `std::io::copy` has the kernel move it.
@@ -183,6 +210,12 @@ impl Remote {
         }
     }
 
+    /// The host opens the line once more.
+    fn line_again(&mut self, site: &Site) {
+        self.stream = site.listener.accept().unwrap().0;
+        self.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    }
+
     /// Asks again, with another key.
     fn ask_again(&mut self) {
         let request = self.second.take().unwrap();
@@ -249,7 +282,7 @@ impl Remote {
                     return node.say(Kind::Report, report(Some(&self.code)));
                 }
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Sealed, number).unwrap();
-                let payload = Payload::decode(opened.expose()).unwrap();
+                let payload = Payload::unwrapped(opened.expose()).unwrap();
                 let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };
                 assert_eq!(csr.urls, [EstUrl::Line], "the node has no network");
                 let subject = SubjectPlan { names: csr.names.clone(), key: csr.key };
@@ -419,9 +452,7 @@ fn a_host_that_starts_again_goes_on() {
     inject.kill().unwrap();
     inject.wait().unwrap();
     let inject = site.inject(&[]);
-    let (stream, _) = site.listener.accept().unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    node.stream = stream;
+    node.line_again(&site);
     node.run(|node| node.over);
     let (code, told) = ended(inject);
     assert_eq!(code, Some(0), "{told}");
@@ -455,9 +486,7 @@ fn a_line_that_breaks_is_opened_again() {
     let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);
     node.run(|node| node.wire.end().stage() == Stage::Request);
     node.stream.shutdown(std::net::Shutdown::Both).unwrap();
-    let (stream, _) = site.listener.accept().unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    node.stream = stream;
+    node.line_again(&site);
     node.run(|node| node.over);
     let (code, told) = ended(inject);
     assert_eq!(code, Some(0), "{told}");

@@ -95,21 +95,48 @@ fn status(directory: &Path) -> Status {
 }
 
 /// On a console that works the same boots end in the same way; on none of these did they end without a panic.
-#[test]
-fn a_boot_goes_on_whatever_the_console_does() {
-    for console in CONSOLES {
-        for (words, code, outcome) in [
-            ("imprint=auto imprint.timeout=2", 0, Outcome::Absent),
-            ("imprint=require imprint.source=cmdline imprint.timeout=2", 11, Outcome::Failed),
-            ("imprint.nonsense=1", 10, Outcome::Failed),
-        ] {
-            let root = tempfile::tempdir().unwrap();
-            write(root.path(), "proc/cmdline", &format!("{words}\n"));
-            let ended = console.run(root.path(), "", &["run"]);
-            assert_eq!(ended.code(), Some(code), "{console:?}, {words}: {ended}");
-            let status = status(&root.path().join("run/imprint"));
-            assert_eq!((status.outcome, i32::from(status.exit_code)), (outcome, code), "{console:?}, {words}");
-        }
+mod a_boot_goes_on_whatever_the_console_does {
+    use super::*;
+
+    #[test]
+    fn full() {
+        boots(Console::Full);
+    }
+
+    #[test]
+    fn closed() {
+        boots(Console::Closed);
+    }
+
+    #[test]
+    fn broken_pipe() {
+        boots(Console::BrokenPipe);
+    }
+
+    #[test]
+    fn hung_up() {
+        boots(Console::HungUp);
+    }
+
+    #[test]
+    fn stopped() {
+        boots(Console::Stopped);
+    }
+}
+
+/// A process of its own for each console: pipes and terminals are inherited by whatever else is started at that moment.
+fn boots(console: Console) {
+    for (words, code, outcome) in [
+        ("imprint=auto imprint.timeout=2", 0, Outcome::Absent),
+        ("imprint=require imprint.source=cmdline imprint.timeout=2", 11, Outcome::Failed),
+        ("imprint.nonsense=1", 10, Outcome::Failed),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "proc/cmdline", &format!("{words}\n"));
+        let ended = console.run(root.path(), "", &["run"]);
+        assert_eq!(ended.code(), Some(code), "{console:?}, {words}: {ended}");
+        let status = status(&root.path().join("run/imprint"));
+        assert_eq!((status.outcome, i32::from(status.exit_code)), (outcome, code), "{console:?}, {words}");
     }
 }
 

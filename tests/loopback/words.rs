@@ -100,8 +100,8 @@ fn the_reason_is_said_again_in_two_lines() {
     let want = "imprint: the boot was stopped with exit code 11: source: no payload found (no file /imprint/payload); bring \
                 one where imprint.source= says: /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); \
                 or boot without imprint.source= to go on without\n\
-                imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here, and \
-                then \"exit\" boots on\n";
+                imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
+                then type \"exit\" to continue the boot\n";
     assert_eq!(said(agent(root.path(), &["status", "--reason"])), want);
     // A boot that was not stopped has none.
     let auto = self::root("imprint=auto imprint.timeout=1");
@@ -115,8 +115,9 @@ fn a_word_that_is_nearly_ours_is_said_and_stops_nothing() {
     let root = root("quiet IMPRINT=require imprint_timeout=1 imprint.timeout=2");
     let output = said(agent(root.path(), &["run"]));
     for want in [
-        "imprint: \"IMPRINT\" on the kernel command line was passed over; is imprint= meant? Write it so\n",
-        "imprint: \"imprint_timeout\" on the kernel command line was passed over; is imprint.timeout= meant? Write it so\n",
+        "imprint: \"IMPRINT\" on the kernel command line was ignored; if you mean imprint=, write it like that\n",
+        "imprint: \"imprint_timeout\" on the kernel command line was ignored; if you mean imprint.timeout=, write it \
+         like that\n",
     ] {
         assert!(output.contains(want), "{output}");
     }

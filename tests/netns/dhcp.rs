@@ -354,7 +354,7 @@ fn where_nobody_answers_the_first_entry_of_the_payload_is_believed() {
     while !used {
         used = race.next(Deadline::after(Duration::from_millis(100)), &mut |_| ()).unwrap();
         let report = race.report()[0].to_string();
-        asked |= report.contains("nobody answered ") && report.ends_with(" questions");
+        asked |= report.contains("no neighbour answered in ") && report.ends_with(" rounds of questions");
     }
     assert!(asked, "{}", race.report()[0]);
     assert_eq!(one(race.network().unwrap()).name.as_str(), "eth1");
@@ -398,7 +398,7 @@ fn a_link_is_left_alone_until_udevd_has_named_it() {
     let link = Netlink::open(0).unwrap().link(index("eth0"), later()).unwrap();
     assert_eq!(link.flags & imprint::netlink::message::IFF_UP, 0, "it was brought up");
     let report: Vec<String> = race.report().iter().map(ToString::to_string).collect();
-    assert_eq!(report, ["eth0 (virtual): left alone, udevd has not named it yet"]);
+    assert_eq!(report, ["eth0 (virtual): not used because udevd has not named it yet"]);
     let renamed = root.path().join("run/udev/data/.new");
     fs::write(&renamed, "I:8123456\nE:ID_NET_NAME_PATH=ens8\nG:systemd\n").unwrap();
     fs::rename(&renamed, &record).unwrap();

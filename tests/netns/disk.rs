@@ -93,7 +93,7 @@ fn a_disk_that_is_full_and_then_is_not() {
     fill();
     patiently(Duration::from_secs(3), |limit| {
         let refused = imprint::chain::chain(&disk.enroll(limit).unwrap_err());
-        let told = refused.contains("503 the server's disk is full; make room there, and nodes go on");
+        let told = refused.contains("503 the server's disk is full; make room there, then nodes can go on");
         if told { Ok(()) } else { Err(refused) }
     });
     assert!(disk.log().contains("is full: nothing is signed until there is room"), "{}", disk.log());

@@ -181,7 +181,7 @@ fn an_ipv6_address_that_another_machine_has_is_not_used() {
     let error = configure(&only(config), root(&[]).path(), later()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "2001:db8::10/64 on eth0 is in use by another machine; give this one an address of its own, or find the other"
+        "another machine uses 2001:db8::10/64 on eth0; change the address of this node or of that machine"
     );
 }
 
@@ -192,7 +192,7 @@ fn a_link_that_never_appears_is_waited_for_and_then_missed() {
     let error = configure(&only(config()), root(&[]).path(), Deadline::after(Duration::from_millis(20))).unwrap_err();
     let NetworkError::NoLink { links, .. } = &error else { panic!("{error:?}") };
     assert!(links.is_empty());
-    assert!(error.to_string().ends_with(": there is none that the payload asks for; is its driver in the image?"));
+    assert!(error.to_string().ends_with(": no link matches the payload; is the link's driver in the image?"));
 }
 
 #[test]

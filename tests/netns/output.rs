@@ -102,7 +102,7 @@ impl Drive {
         let volume = Volume::all(&mut device).unwrap().remove(0);
         assert!(volume.labels().any(|label| label == "IMPRINT"));
         let found = volume.file(&mut device, &["imprint", "payload"], 65_536).unwrap().unwrap();
-        Payload::decode(found.expose()).unwrap()
+        Payload::unwrapped(found.expose()).unwrap()
     }
 
     fn mkfs(&self) {
@@ -155,7 +155,7 @@ fn a_drive_that_holds_a_file_system_is_named_twice() {
     let name = drive.node.display();
     let want = format!(
         "imprint-host: {name} holds an ext2, ext3 or ext4 file system and the copy of a partition table (GPT); nothing was \
-         written. To lose that, name the drive a second time: --overwrite {name}\n"
+         written. To overwrite it, name the drive again: --overwrite {name}\n"
     );
     assert_eq!(site.write("iso", &drive.node, &[]), Err(want));
     let other = site.write("iso", &drive.node, &["--overwrite", "/dev/sdx"]).unwrap_err();
@@ -240,7 +240,7 @@ fn what_does_not_fit_or_is_no_image_is_refused_before_it_is_written() {
     let drive = site.drive("drive", 4 * MIB, &[]);
     for form in ["cbor", "text", "userpass", "cmdline", "cpio"] {
         let want = format!(
-            "imprint-host: {} is a drive, on which nodes look for a config drive only; give --as iso or --as vfat\n",
+            "imprint-host: {} is a drive, and nodes read config drives only; give --as iso or --as vfat\n",
             drive.node.display()
         );
         assert_eq!(site.write(form, &drive.node, &[]), Err(want));
@@ -270,7 +270,7 @@ fn a_partition_is_refused() {
     let partition = site.path("partition");
     mknod(&partition, SFlag::S_IFBLK, Mode::S_IRUSR, device).unwrap();
     let error = site.write("iso", &partition, &[]).unwrap_err();
-    assert!(error.contains(" is a partition, and nodes look at whole drives only; "), "{error}");
+    assert!(error.contains(" is a partition, and nodes read whole drives only; "), "{error}");
     let error = site.write("iso", &drive.node, &[]).unwrap_err();
     assert!(error.contains(" holds a partition table (MBR); nothing was written. "), "{error}");
 }
@@ -293,7 +293,7 @@ fn a_drive_that_can_only_be_read() {
     let site = Site::new();
     let drive = site.drive("drive", 4 * MIB, &["-r"]);
     let error = site.write("iso", &drive.node, &[]).unwrap_err();
-    let why = "can only be read; look for its switch, or give another drive";
+    let why = "is read-only; check its write-protect switch, or give another drive";
     assert_eq!(error, format!("imprint-host: {} {why}\n", drive.node.display()));
     assert_eq!(site.payloads(), 0);
 }
@@ -368,8 +368,8 @@ fn what_a_stranger_has_put_there_is_not_written_to() {
     for (path, what) in [(&fifo, "a FIFO"), (&link, "a link")] {
         let name = path.display();
         let want = format!(
-            "{name} is {what} of another user, who may want to have what is written; remove it, or write to a folder of your \
-             own\n"
+            "{name} is {what} of another user, who could read or redirect the output; remove it, or write to a folder of \
+             your own\n"
         );
         assert_eq!(site.write("cbor", path, &[]), Err(format!("imprint-host: {want}")));
         let words =

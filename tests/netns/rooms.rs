@@ -190,7 +190,7 @@ fn a_usb_link_that_nobody_answers_on_does_not_get_a_static_address() {
     let plan = any(fixed);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     // On a link of another kind three questions without an answer are enough; see the test of silent neighbours.
-    until(&mut race, "nobody answered 6 questions");
+    until(&mut race, "no neighbour answered in 6 rounds of questions");
     assert_eq!(ip("-o -4 addr show dev eth0"), "");
     // Nothing to ask for, and nobody to ask: a signal alone is not enough here.
     for config in [LinkConfig::default(), LinkConfig { routes: Vec::new(), ..plan.links[0].config.clone() }] {
@@ -219,7 +219,7 @@ fn a_link_that_smbios_names_is_left_alone() {
     smbios(root.path(), &mac);
     let plan = any(dhcp());
     let mut race = Race::new(&plan, None, root.path()).unwrap();
-    until(&mut race, "eth0 (igb): left alone, it leads to the management controller (SMBIOS type 42)");
+    until(&mut race, "eth0 (igb): not used because it leads to the management controller (SMBIOS type 42)");
     until(&mut race, "eth1 (igb): no carrier");
     assert_eq!(Netlink::open(0).unwrap().link(index("eth0"), later()).unwrap().flags & IFF_UP, 0, "it was brought up");
     // By name it is used like any other.

@@ -99,6 +99,28 @@ fn addresses_that_move_leave_no_route_behind() {
     }
 }
 
+/// The address is there already, as a run that was stopped leaves it. If it stayed when it is eth1's turn, eth0's route to
+/// the network would keep every packet from eth1.
+#[test]
+fn an_address_of_an_earlier_run_moves_as_well() {
+    two_links();
+    eth0_first();
+    ip("link set p1 up");
+    ip("addr add 192.0.2.10/24 dev eth0");
+    ip("addr add 203.0.113.99/24 dev eth0");
+    let plan = any(fixed(&["192.0.2.10/24"], "198.51.100.0/24"));
+    let root = root(&DRIVERS);
+    let mut race = Race::new(&plan, None, root.path()).unwrap();
+    for _ in 0..2 {
+        assert!(race.next(later(), &mut |_| ()).unwrap());
+    }
+    assert_eq!(one(race.network().unwrap()).name.as_str(), "eth1");
+    let shown = ip("-o -4 addr show to 192.0.2.10");
+    assert!(shown.contains("eth1") && !shown.contains("eth0"), "{shown}");
+    // What the plan does not name is left as it is.
+    assert!(ip("-o -4 addr show dev eth0").contains("203.0.113.99/24"));
+}
+
 /// eth0 as asked, and eth1 with an address and a default route of its own.
 fn two_entries(first: LinkConfig) -> NetworkPlan {
     let second = link(named("eth1"), fixed(&["198.51.100.10/24"], "0.0.0.0/0"));
@@ -160,7 +182,7 @@ fn a_queue_that_is_full_for_a_moment_is_no_reason_to_give_a_link_up() {
     let root = root(&DRIVERS);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     let mut report = String::new();
-    while !report.contains("nobody answered") && !report.contains("asking who") {
+    while !report.contains("no neighbour answered") && !report.contains("looking for neighbours") {
         assert!(!race.next(Deadline::after(Duration::from_millis(100)), &mut |_| ()).unwrap());
         report = race.report()[0].to_string();
     }

@@ -66,7 +66,12 @@ fn a_reader_has_given_up_everything_before_it_reads() {
     let image = iso(temp.path(), "IMPRINT", MAX_LEN);
     // Whatever else is open when the agent starts it: a shell's own file, for example.
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 7</etc/passwd", "sh"]).arg(programs::agent()).arg(WORD).arg(&image).arg("IMPRINT");
+    command
+        .args(["-c", "exec \"$@\" 7</etc/passwd", "sh"])
+        .arg(programs::agent())
+        .arg(WORD)
+        .arg(&image)
+        .args(["whole", "IMPRINT"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut reader = Running(child);
     let mut pipe = reader.0.stdout.take().unwrap();
@@ -140,6 +145,83 @@ fn search(drives: &[(&str, &Path)], insist: bool, patience: Duration) -> Result<
     find(&search, root.path(), Deadline::after(LONG), &mut |_| {})
 }
 
+/// A search in an image with a site pin: partitions count, too.
+pub(super) fn with_partitions(drives: &[(&str, &Path)]) -> Result<Result<Found, String>, SourceError> {
+    let program = programs::agent();
+    let root = root(drives);
+    let search = Search {
+        wanted: &[Wanted::Label(None), Wanted::Partition],
+        named: false,
+        pinned: true,
+        insist: false,
+        patience: LONG,
+        program: &program,
+        other: None,
+    };
+    find(&search, root.path(), Deadline::after(LONG), &mut |_| {})
+}
+
+/// An ISO image or a FAT image with this file in the place of a payload.
+fn drive_with(folder: &Path, format: &str, file: &Path) -> PathBuf {
+    let image = folder.join(format!("drive.{format}"));
+    let (path, file) = (image.to_str().unwrap(), file.to_str().unwrap());
+    if format == "iso" {
+        let graft = format!("imprint/payload={file}");
+        tool("genisoimage", &["-quiet", "-V", "IMPRINT", "-graft-points", "-o", path, &graft]);
+    } else {
+        let _ = std::fs::remove_file(&image);
+        tool("mkfs.fat", &["-n", "IMPRINT", "-C", path, "1440"]);
+        tool("mmd", &["-i", path, "::/imprint"]);
+        tool("mcopy", &["-i", path, file, "::/imprint/payload"]);
+    }
+    image
+}
+
+/// Somebody wrote the wrong file to the drive: it is named, also where it is too long for a payload, of which the beginning
+/// is read.
+#[test]
+fn a_foreign_file_in_the_place_of_a_payload_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let typical = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/data/payload-typical.cbor")).unwrap();
+    std::fs::write(at("long"), [typical, vec![7; 100_000]].concat()).unwrap();
+    std::fs::write(at("base64"), tool("base64", &[&at("long")])).unwrap();
+    let hex = imprint::hex::encode(&std::fs::read(at("long")).unwrap());
+    std::fs::write(at("hex"), hex.as_bytes().chunks(60).collect::<Vec<_>>().join(&b'\n')).unwrap();
+    std::fs::write(at("image"), std::fs::read(iso(temp.path(), "OTHER", 100)).unwrap()).unwrap();
+    std::fs::write(at("noise"), (0..=250u8).cycle().take(100_000).collect::<Vec<_>>()).unwrap();
+    tool("gzip", &["-1", "-k", "-n", &at("image")]);
+    let padded = [std::fs::read(at("image.gz")).unwrap(), vec![0; 70_000]].concat();
+    std::fs::write(at("gzip"), padded).unwrap();
+    for (file, what) in [
+        (
+            "base64",
+            "it is a payload in base64; decode it with base64 -d, or use the output of imprint-host payload NODE --as cbor",
+        ),
+        (
+            "hex",
+            "it is a payload in hexadecimal digits; decode it with xxd -r -p, or use the output of imprint-host payload NODE --as cbor",
+        ),
+        (
+            "image",
+            "it is an ISO 9660 image; attach it as an optical drive, or use the output of imprint-host payload NODE --as cbor",
+        ),
+        ("gzip", "it is a gzip file; unpack it first, or use the output of imprint-host payload NODE --as cbor"),
+        ("long", "put a payload there"),
+        ("noise", "put a payload there"),
+    ] {
+        let len = std::fs::metadata(at(file)).unwrap().len();
+        assert!(len > MAX_LEN.try_into().unwrap(), "{file}: {len}");
+        let want = format!("imprint/payload has {len} bytes, a payload has at most 65536; {what}");
+        for format in ["iso", "fat"] {
+            let drive = drive_with(temp.path(), format, Path::new(&at(file)));
+            let error = search(&[("sr0", &drive)], false, LONG).err().unwrap();
+            let said = imprint::chain::chain(&error);
+            assert!(said.ends_with(&want), "{file} on {format}: {said}");
+        }
+    }
+}
+
 /// A stick as people make them: partitioned by sfdisk, and the first partition formatted. The reader itself looks at it.
 #[test]
 fn a_partitioned_stick_is_named_with_what_is_in_it() {
@@ -158,8 +240,8 @@ fn a_partitioned_stick_is_named_with_what_is_in_it() {
         assert_eq!(
             found,
             format!(
-                "sda: {name} with a FAT volume \"IMPRINT\" in partition 1, and partitions are not read: write the config \
-                 drive to the whole disk, /dev/sda"
+                "sda: {name} with a FAT volume \"IMPRINT\" in partition 1, and partitions are not read without a site pin: \
+                 name them with imprint.source=partition, or write the config drive to the whole disk, /dev/sda"
             )
         );
     }
@@ -232,8 +314,8 @@ fn a_stale_iso_under_a_new_fat_file_system_stops_the_boot() {
     let error = search(&[("sda", &image)], false, LONG).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "sda has an ISO 9660 volume \"IMPRINT\" and a FAT volume \"IMPRINT\", one of which is left of an older use; save \
-         what is of use, clear the drive with wipefs -a /dev/sda, and write the config drive again"
+        "sda has an ISO 9660 volume \"IMPRINT\" and a FAT volume \"IMPRINT\", one of which is left from an earlier \
+         use; save the data that you need, clear the drive with wipefs -a /dev/sda, and write the config drive again"
     );
     // As it says.
     tool("wipefs", &["--quiet", "--all", path]);

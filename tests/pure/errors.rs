@@ -24,9 +24,18 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Each text in the tokens, with `…` for what is put in.
+/// Each text in the tokens, with `…` for what is put in. A comment that documents an item is a text in an attribute
+/// `doc`; the program never says it, so it does not count.
 fn texts(tokens: TokenStream, found: &mut Vec<String>) {
-    for token in tokens {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let is_attribute = matches!(&token, TokenTree::Punct(mark) if mark.as_char() == '#');
+        if is_attribute {
+            // `#!` begins an attribute of the whole file.
+            tokens.next_if(|next| matches!(next, TokenTree::Punct(mark) if mark.as_char() == '!'));
+            tokens.next_if(is_doc);
+            continue;
+        }
         match token {
             TokenTree::Group(group) => texts(group.stream(), found),
             TokenTree::Literal(literal) => {
@@ -44,6 +53,13 @@ fn texts(tokens: TokenStream, found: &mut Vec<String>) {
             _ => {}
         }
     }
+}
+
+/// Whether this is the bracket of an attribute `doc`, as in `#[doc = "…"]`, which is what `/// …` becomes.
+fn is_doc(token: &TokenTree) -> bool {
+    let TokenTree::Group(group) = token else { return false };
+    let first = group.stream().into_iter().next();
+    matches!(first, Some(TokenTree::Ident(name)) if name == "doc")
 }
 
 /// `Enum::Variant` of every error in the program, with the texts of the file that it is in.
@@ -87,6 +103,17 @@ fn rows(page: &str) -> Vec<(String, Vec<String>)> {
 
 fn spans(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
+}
+
+/// A message that only a comment had would be on the page although nobody ever reads it on a console.
+#[test]
+fn what_a_comment_says_is_no_text_of_the_program() {
+    let source = "//! of the file\n#![doc = \"of the file, too\"]\n/// of the item\n#[doc = \"of the item, too\"]\n\
+                  #[error(\"said {0}\")]\nstruct Said(/** of the field */ u8);\n\
+                  fn f() { /// of a statement\nsay(\"more\"); }";
+    let mut found = Vec::new();
+    texts(source.parse().unwrap(), &mut found);
+    assert_eq!(found, ["said …", "more"]);
 }
 
 #[test]

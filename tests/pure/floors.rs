@@ -101,10 +101,21 @@ fn no_file_is_too_long() {
     );
 }
 
-/// Lines of a file but those of its tests, which stand at its end.
+/// Lines of a file without its test modules, wherever those stand.
 fn lines(text: &str) -> usize {
-    let tests = text.find("\n#[cfg(test)]\nmod ").map_or(text, |at| &text[..at]);
-    tests.lines().count()
+    let mut lines = text.lines().peekable();
+    let mut count = 0;
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" || !lines.peek().is_some_and(|next| next.starts_with("mod ")) {
+            count += 1;
+            continue;
+        }
+        // rustfmt puts the closing brace of a module of this file at the beginning of a line.
+        if lines.next().is_some_and(|head| head.ends_with('{')) {
+            lines.by_ref().find(|line| *line == "}");
+        }
+    }
+    count
 }
 
 /// A crate of these files: (name of the module, its source).
@@ -130,6 +141,24 @@ fn an_arrow_up_is_found_however_it_is_written() {
         "#[cfg_attr(test, allow(unused))] use crate::run::boot;",
         "#[derive(Debug)] struct S(crate::run::Boot);",
         "#[cfg(test)] mod tests { fn f() {} } use crate::run::boot;",
+        "use self::super::run::boot;",
+        "mod inner { fn f() { self::super::super::run::boot() } }",
+        "macro_rules! m { () => { use $crate::run::boot; } }",
+        "#[cfg(any(test, unix))] use crate::run::boot;",
+        "#[cfg(any(unix, all(test, unix)))] use crate::run::boot;",
+        "#[cfg(not(all(test, unix)))] use crate::run::boot;",
+        "#[cfg(feature = \"test\")] use crate::run::boot;",
+        "struct S { #[cfg(test)] a: u8, b: crate::run::Boot }",
+        "struct S(#[cfg(test)] u8, crate::run::Boot);",
+        "struct S { #[cfg(test)] a: Vec<u8>, b: crate::run::Boot }",
+        "struct S { #[cfg(test)] pub(crate) a: fn() -> u8, b: crate::run::Boot }",
+        "enum E { #[cfg(test)] A, B(crate::run::Boot) }",
+        "enum E { #[cfg(test)] A { a: u8 }, B(crate::run::Boot) }",
+        "fn f(#[cfg(test)] a: u8, b: crate::run::Boot) {}",
+        "fn f() { match 1 { #[cfg(test)] 2 => 1, _ => crate::run::boot() } }",
+        "fn f() { match 1 { #[cfg(test)] 2 => { 1 } _ => crate::run::boot() } }",
+        "#[cfg(test)] #[path = \"x.rs\"] mod tests; use crate::run::boot;",
+        "#[cfg(test)] use crate::{chain::a, chain::b}; use crate::run::boot;",
     ] {
         let found = planted(&[
             ("", "mod run; mod plan; mod chain;"),
@@ -161,6 +190,11 @@ fn what_is_no_arrow_up() {
         "#[cfg(test)] mod tests { use crate::run::boot; }",
         "#[cfg(test)] mod tests;",
         "#[cfg(all(test, unix))] use crate::run::boot;",
+        "#[cfg(all(unix, any(test, test)))] use crate::run::boot;",
+        "struct S { a: u8, #[cfg(test)] b: Vec<u8, crate::run::Boot>, c: u8 }",
+        "#[cfg(test)] fn f<A, B>(a: A) where A: Sized, B: crate::run::Boot {}",
+        "#[cfg(test)] use crate::{chain::a, run::boot};",
+        "#[cfg(test)] const A: X = X { a: 1 }.and(crate::run::boot());",
         "pub(in crate::run) fn f() {}",
         "use std::run::boot;",
         "fn f<'a>() -> impl Sized + use<'a> { run::boot() }",
@@ -202,8 +236,28 @@ fn a_circle_is_found_and_one_way_is_none() {
     assert_eq!(circles(&found).len(), 2);
 }
 
+/// A macro builds a path from its argument, so that no text says where it leads.
 #[test]
-fn tests_at_the_end_of_a_file_are_not_counted() {
-    assert_eq!(lines("a\n\nb\n\n#[cfg(test)]\nmod tests {\n    c\n}\n"), 3);
+fn a_path_that_a_macro_completes_is_refused() {
+    for words in [
+        "macro_rules! m { ($a:ident) => { crate::$a::boot() } } m!(run);",
+        "macro_rules! m { ($a:ident) => { $crate::$a::boot() } } m!(run);",
+        "macro_rules! m { ($a:ident) => { use crate::$a::boot; } } m!(run);",
+        "macro_rules! m { ($a:ident) => { super::$a::boot() } } m!(run);",
+    ] {
+        let files = [("", "mod run; mod plan;"), ("run", ""), ("plan", words)];
+        assert!(std::panic::catch_unwind(|| planted(&files)).is_err(), "{words}");
+    }
+    // The name of something inside a known module may come from an argument.
+    let words = "macro_rules! m { ($a:ident) => { chain::$a() } }";
+    planted(&[("", "mod plan;"), ("plan", words)]);
+}
+
+#[test]
+fn test_modules_are_not_counted_wherever_they_stand() {
+    assert_eq!(lines("a\n\nb\n\n#[cfg(test)]\nmod tests {\n    c\n}\n"), 4);
     assert_eq!(lines("a\n#[cfg(test)]\nuse x;\nb\n"), 4);
+    // Attack: code behind the test module.
+    assert_eq!(lines("a\n#[cfg(test)]\nmod tests {\n    c\n}\nb\nb\n"), 3);
+    assert_eq!(lines("a\n#[cfg(test)]\nmod tests;\nb\n"), 2);
 }

@@ -169,7 +169,7 @@ fn what_is_told_names_the_thing_and_the_remedy() {
     for (odd, words, remedy) in [
         (Distortion::Broken { columns: 80 }, "breaks lines after 80 columns", "set the terminal or console server"),
         (Distortion::Parity(Parity::Even), "even parity in bit 7", "8 bits and no parity (8N1)"),
-        (Distortion::Spoilt { columns: 132 }, "spoilt in the same way, at 132 columns", "255 columns or more"),
+        (Distortion::Spoilt { columns: 132 }, "with the same damage, at 132 columns", "255 columns or more"),
     ] {
         let text = odd.to_string();
         assert!(text.contains(words) && text.contains(remedy), "{text}");

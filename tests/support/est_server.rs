@@ -1,14 +1,14 @@
 //! A TLS server whose answers the test chooses, valid or not. Serves one connection at a time; never checks a request.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use imprint::time::Timestamp;
 use rustls::{NamedGroup, ProtocolVersion, ServerConfig, ServerConnection, StreamOwned};
+
+use crate::listening::Listening;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -45,7 +45,8 @@ pub enum Ending {
     Notify,
     /// The connection is closed without close_notify.
     Abrupt,
-    /// The connection stays open until the client closes it.
+    /// The connection stays open until the client closes it, however long that takes. Further requests are read and
+    /// never answered.
     Open,
     /// As `Notify`. The answer is sent byte by byte, each byte in a TLS record of its own.
     Bytewise,
@@ -56,10 +57,9 @@ pub enum Ending {
 
 /// Stops when it is dropped.
 pub struct EstServer {
-    address: SocketAddr,
+    listening: Listening,
     requests: Arc<Mutex<Vec<Request>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    unanswered: Arc<Mutex<Vec<Request>>>,
 }
 
 impl EstServer {
@@ -85,49 +85,34 @@ impl EstServer {
         ending: Ending,
         answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
     ) -> EstServer {
-        let listener = TcpListener::bind((address, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (seen, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            for (connection, stream) in listener.incoming().enumerate() {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let config = configs.get(connection).or(configs.last()).unwrap();
-                // Many tests make the client break off. Then the client reports the reason, and this server ignores it.
-                drop(serve(connection, stream.unwrap(), Arc::clone(config), ending, &seen, &answer));
-            }
+        let (requests, unanswered) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let seen = [Arc::clone(&requests), Arc::clone(&unanswered)];
+        let listening = Listening::at(address, move |connection, stream| {
+            let config = configs.get(connection).or(configs.last()).unwrap();
+            // Many tests make the client break off. Then the client reports the reason, and this server ignores it.
+            drop(serve(connection, stream, Arc::clone(config), ending, &seen, &answer));
         });
-        EstServer { address, requests, stop, thread: Some(thread) }
+        EstServer { listening, requests, unanswered }
     }
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// `https://127.0.0.1:PORT/.well-known/est`
     pub fn url(&self) -> String {
-        format!("https://{}/.well-known/est", self.address)
+        format!("https://{}/.well-known/est", self.address())
     }
 
-    /// All requests so far.
+    /// All requests so far that were answered.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
-}
 
-impl Drop for EstServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !std::thread::panicking()
-        {
-            panic!("the test server panicked");
-        }
+    /// All requests so far that [`Ending::Open`] left without an answer.
+    pub fn unanswered(&self) -> Vec<Request> {
+        self.unanswered.lock().unwrap().clone()
     }
 }
 
@@ -136,17 +121,21 @@ fn serve(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     ending: Ending,
-    requests: &Mutex<Vec<Request>>,
+    [requests, unanswered]: &[Arc<Mutex<Vec<Request>>>; 2],
     answer: &impl Fn(&Request) -> Vec<u8>,
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let session = ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(session, stream);
-    let mut bytes = Vec::new();
+    let (mut bytes, mut answered) = (Vec::new(), false);
     while let Some((head, body)) = next_request(&mut stream, &mut bytes)? {
         let group = stream.conn.negotiated_key_exchange_group().unwrap().name();
         let version = stream.conn.protocol_version().unwrap();
         let request = Request { connection, head, body, version, group };
+        if ending == Ending::Open && answered {
+            unanswered.lock().unwrap().push(request);
+            continue;
+        }
         requests.lock().unwrap().push(request.clone());
         let answer = answer(&request);
         let piece = if ending == Ending::Bytewise { 1 } else { usize::MAX };
@@ -162,7 +151,11 @@ fn serve(
             Ending::Keep => continue,
             Ending::Notify | Ending::Bytewise => stream.conn.send_close_notify(),
             Ending::Abrupt => {}
-            Ending::Open => while stream.read(&mut [0; 4096])? != 0 {},
+            Ending::Open => {
+                stream.sock.set_read_timeout(None)?;
+                answered = true;
+                continue;
+            }
         }
         return stream.flush();
     }

@@ -1,18 +1,16 @@
 //! A TCP relay to a server. Counts connections and their round trips. Never changes the bytes.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+
+use crate::listening::Listening;
 
 /// The relay. Stops when it is dropped.
 pub struct Way {
-    address: SocketAddr,
+    listening: Listening,
     to: Arc<Mutex<Option<SocketAddr>>>,
     connections: Arc<Mutex<Vec<Arc<Mutex<Flights>>>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// One connection.
@@ -27,30 +25,23 @@ struct Flights {
 impl Way {
     /// Listens on 127.0.0.1. The server is set later, with [`Way::leads_to`].
     pub fn new() -> Way {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (to, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
-        let connections = Arc::new(Mutex::new(Vec::new()));
-        let (target, stopped, counted) = (Arc::clone(&to), Arc::clone(&stop), Arc::clone(&connections));
-        let thread = std::thread::spawn(move || {
-            for client in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let (client, target): (_, Option<SocketAddr>) = (client.unwrap(), *target.lock().unwrap());
-                let server = TcpStream::connect(target.expect("a server to lead to")).unwrap();
-                let flights = Arc::new(Mutex::new(Flights::default()));
-                counted.lock().unwrap().push(Arc::clone(&flights));
-                carry(client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&flights), true);
-                carry(server, client, flights, false);
-            }
+        let to: Arc<Mutex<Option<SocketAddr>>> = Arc::new(Mutex::new(None));
+        let connections: Arc<Mutex<Vec<Arc<Mutex<Flights>>>>> = Arc::default();
+        let (target, counted) = (Arc::clone(&to), Arc::clone(&connections));
+        let listening = Listening::at(IpAddr::V4(Ipv4Addr::LOCALHOST), move |_, client| {
+            let target = target.lock().unwrap().expect("a server to lead to");
+            let server = TcpStream::connect(target).unwrap();
+            let flights = Arc::new(Mutex::new(Flights::default()));
+            counted.lock().unwrap().push(Arc::clone(&flights));
+            carry(client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&flights), true);
+            carry(server, client, flights, false);
         });
-        Way { address, to, connections, stop, thread: Some(thread) }
+        Way { listening, to, connections }
     }
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// Sets the server for connections from now on.
@@ -70,20 +61,7 @@ impl Default for Way {
     }
 }
 
-impl Drop for Way {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !std::thread::panicking()
-        {
-            panic!("the way to the server panicked");
-        }
-    }
-}
-
-/// Relays one direction until the connection ends.
+/// One direction. It ends with its connection.
 fn carry(mut from: TcpStream, mut to: TcpStream, flights: Arc<Mutex<Flights>>, client: bool) {
     std::thread::spawn(move || {
         let mut buffer = [0; 64 * 1024];

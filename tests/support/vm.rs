@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use imprint::time::Timestamp;
 
 use crate::nbd;
 
@@ -60,6 +63,8 @@ pub struct Report {
     parts: BTreeMap<String, String>,
     /// Everything on the serial console.
     pub console: String,
+    /// The seconds of this machine's clock in which the guest ran.
+    ran: RangeInclusive<u64>,
 }
 
 /// The longest a boot may take. Emulated boots take 8 to 20 s, and several times that on a loaded machine.
@@ -231,6 +236,7 @@ impl Machine {
     /// Boots the machine and waits for its report.
     pub fn boot(self) -> Report {
         let (cut, limit) = (self.cut, self.limit);
+        let began = Timestamp::system().as_secs();
         let (qemu, files) = self.start();
         let ended = qemu.wait(limit, &|| cut && files.text("report").contains("@@ end"));
         let (console, report) = (files.text("console"), files.text("report"));
@@ -238,7 +244,7 @@ impl Machine {
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         assert!(ended, "the machine did not end within {limit:?}; its console:\n{}", tail.join("\n"));
         assert!(report.contains("@@ end"), "the machine sent no report; its console:\n{}", tail.join("\n"));
-        Report { parts: parts(&report), console }
+        Report { parts: parts(&report), console, ran: began..=Timestamp::system().as_secs() }
     }
 
     /// Boots the machine, and cuts its power as soon as `when` returns true.
@@ -375,6 +381,17 @@ impl Report {
         let mut names: Vec<&str> = files.filter_map(|line| line.split("/run/imprint/").nth(1)).collect();
         names.sort_unstable();
         names
+    }
+
+    /// That a clock of the guest, which said `value` when it reported, was set by this machine's clock while the guest ran. So
+    /// it says no time before the guest was switched on, however much of its time an emulated machine loses beside other
+    /// work, and none after it was seen to be off. How long that took, this machine knows; no limit is named here.
+    #[track_caller]
+    pub fn was_set(&self, clock: &str, value: u64) {
+        // A Date names a second, and its middle is taken; emulated clocks that were calibrated beside other work run fast.
+        let (first, last) = (self.ran.start() - 1, self.ran.end() + 1);
+        let fast = (last - first) / 10;
+        assert!((first..=last + fast).contains(&value), "{clock}: {value}, it ran from {first} to {last}");
     }
 
     /// Seconds since the epoch in the guest when it reported.

@@ -40,8 +40,8 @@ const REASON: &str = "source: no payload found (no file /imprint/payload); bring
 const SOON: Duration = Duration::from_secs(10);
 /// Of dracut's shell without systemd.
 const PROMPT: &str = "dracut:/# ";
-const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here, \
-                          and then \"exit\" boots on";
+const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
+                          then \"systemctl default\" boots on, or \"exit\" in an image without systemd";
 
 /// Types it, and again when nothing was said for so long, until an answer comes: what is typed while sulogin or a shell begins,
 /// they throw away. What came since.
@@ -109,7 +109,7 @@ fn the_reason_is_the_last_word_before_the_prompt_without_systemd_and_its_advice_
     let options = compose::Options { expires: DAY, medium: compose::Medium::Text, ..Default::default() };
     let payload = site.state().payload("node1", &options, Timestamp::system()).unwrap();
     // By the link that the machine booted from, which `imprint console` did not know.
-    let mut payload = imprint::payload::Payload::decode(&payload.bytes).unwrap();
+    let mut payload = imprint::payload::Payload::unwrapped(&payload.bytes).unwrap();
     payload.network[0].kind = imprint::payload::LinkKind::Physical(imprint::payload::Match::BootIf);
     let text = String::from_utf8(compose::text(&payload.encode()).to_vec()).unwrap();
     // QEMU's first link has this address.

@@ -14,7 +14,7 @@ use crate::inject::transport::LineSpec;
 use crate::record;
 use crate::x509::CrlReason;
 
-/// Makes bootstrap payloads for imprint and signs the CSRs that match what was injected.
+/// Makes bootstrap payloads for imprint and signs the CSRs that match a record.
 #[derive(Parser)]
 #[command(name = "imprint-host", version)]
 pub struct Cli {
@@ -53,10 +53,15 @@ pub(super) enum Command {
         #[arg(long, value_enum, value_name = "LAYOUT", default_value_t = Layout::Wrapped)]
         base64: Layout,
     },
-    /// Bring payloads down serial lines, and sign what comes up
+    /// Send payloads over serial lines, and sign the CSRs that come back
     Inject(InjectArgs),
     /// List the nodes
     Nodes,
+    /// The keys that sign payloads: show their lines for /imprint/site in images, or change them
+    Signer {
+        #[command(subcommand)]
+        command: Option<SignerCommand>,
+    },
     /// Show what images and nodes need to know of this site: URLs, site pin, CA
     Show,
     /// Approve a request that waits: compare the code with the one on the node's console
@@ -78,7 +83,7 @@ pub(super) enum Command {
         /// Only those of the key with this code
         #[arg(long)]
         key: Option<String>,
-        /// What the list of revoked certificates says
+        /// Reason in the list of revoked certificates
         #[arg(long, value_enum, default_value_t = Reason::Unspecified)]
         reason: Reason,
     },
@@ -96,7 +101,7 @@ pub(super) enum Command {
     },
     /// Print a completion script for a shell
     Completions {
-        /// Which
+        /// The shell
         shell: Shell,
     },
     /// Copy the state, also while serve runs, into an empty directory: a state directory itself, without the root's key
@@ -114,11 +119,35 @@ pub(super) enum Command {
 
 #[derive(Subcommand)]
 pub(super) enum CaCommand {
-    /// Give the CA a new intermediate, signed by the root; what the one before has issued stays valid
+    /// Give the CA a new intermediate, signed by the root; certificates of the intermediate before stay valid
     Rotate {
         /// The root's key; root.key in the directory when left out
         #[arg(long)]
         root_key: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum SignerCommand {
+    /// Make a key that signs every payload from now on, in a directory that has none
+    New {
+        /// Take the private key in this file instead: PEM (PKCS#8), P-256 or Ed25519
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Put another key in the place of the one that signs: the announced one, or a new one. The one before stays listed
+    Rotate {
+        /// Only announce the other key: it signs after the next rotation, and images can name it before
+        #[arg(long)]
+        announce: bool,
+        /// Take the private key in this file instead of a new one: PEM (PKCS#8), P-256 or Ed25519
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// List a signer no longer, once no image names it and none of its payloads is on its way
+    Retire {
+        /// Its key id, 16 hexadecimal digits
+        kid: String,
     },
 }
 
@@ -200,6 +229,9 @@ pub(super) struct PayloadArgs {
     /// Put a certificate and its private key in, made here, so that the node needs no server; never on a command line
     #[arg(long)]
     pub(super) credentials: bool,
+    /// Leave the signature out: images of before signed payloads refuse it, and images that name a signer need it
+    #[arg(long)]
+    pub(super) unsigned: bool,
 }
 
 #[derive(Args)]
@@ -209,7 +241,7 @@ pub(super) struct InjectArgs {
     pub(super) node: Option<String>,
     /// Its line: /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], telnet:HOST:PORT[,BAUD], or
     /// exec[,BAUD]:COMMAND that is one, like ipmitool -I lanplus -C 3 … sol activate. With a terminal of 80 columns on the
-    /// way: columns=80 where BAUD is, or behind it
+    /// way: columns=80 where BAUD is, or after it
     #[arg(long, requires = "node")]
     pub(super) line: Option<LineSpec>,
     /// File of lines: TOML with node, line, power and env in each [[line]], or NODE LINE on each line of text
@@ -227,7 +259,7 @@ pub(super) struct InjectArgs {
     /// How long a node may take to say HELLO, like 5m
     #[arg(long, default_value = "5m", value_parser = wait)]
     pub(super) window: Duration,
-    /// How long it may take from then on
+    /// How long the rest may take once the node was heard
     #[arg(long, default_value = "10m", value_parser = wait)]
     pub(super) timeout: Duration,
     /// Call at once. A boot loader or a login prompt on the line takes that for keys; without it the host waits until
@@ -237,10 +269,14 @@ pub(super) struct InjectArgs {
     /// Send the payload unsealed, to a node that was booted with imprint.line=plain
     #[arg(long)]
     pub(super) plain: bool,
+    /// Leave the signature out: images of before signed payloads refuse it, and images that name a signer need it
+    #[arg(long)]
+    pub(super) unsigned: bool,
     /// How long the payload is good for
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(super) expires: Duration,
-    /// File for what comes on the line and is not ours: the node's console. With --lines a folder, for a NODE.log each
+    /// File for the node's console: all that comes on the line beside imprint's own frames. With --lines a folder, for a
+    /// NODE.log each
     #[arg(long)]
     pub(super) log: Option<PathBuf>,
 }
@@ -314,7 +350,12 @@ mod tests {
         };
         for command in Cli::command().get_subcommands() {
             let name = command.get_name().to_owned();
-            match command.get_subcommands().count() {
+            let subcommands = command.get_subcommands().count();
+            // A command that does something by itself, and more with a word behind it.
+            if subcommands > 0 && !command.is_subcommand_required_set() {
+                check(name.clone(), command);
+            }
+            match subcommands {
                 0 => check(name, command),
                 _ => command.get_subcommands().for_each(|sub| check(format!("{name} {}", sub.get_name()), sub)),
             }

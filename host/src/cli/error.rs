@@ -10,11 +10,13 @@ use crate::serve::ServeError;
 use crate::{cpio, enrol, iso, state, vfat};
 
 /// Why a command failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The state directory, the CA, the store or a record.
-    State(state::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
     /// A file that the command was given cannot be read.
+    #[error("reading {}", Path::display(.path))]
     Read {
         /// The path.
         path: PathBuf,
@@ -22,30 +24,43 @@ pub enum CliError {
         source: io::Error,
     },
     /// The output file or drive (`-o`) cannot be written.
+    #[error(transparent)]
     Write(OutputError),
     /// A secret binary payload would go to a terminal.
+    #[error("a payload is binary and secret, not for a terminal; give -o FILE")]
     Terminal,
     /// `--as userpass` with `--credentials`: such a payload has no token.
+    #[error("a payload with --credentials has no token; leave that out with --as userpass")]
     NoToken,
     /// Standard output cannot be written.
-    Output(io::Error),
+    #[error("writing to standard output")]
+    Output(#[source] io::Error),
     /// The payload does not fit into an ISO image.
+    #[error(transparent)]
     Iso(iso::TooLong),
     /// The payload does not fit into a FAT image.
+    #[error(transparent)]
     Vfat(vfat::TooLong),
     /// The payload does not fit into a cpio archive.
+    #[error(transparent)]
     Cpio(cpio::TooLong),
     /// The server, or the runtime of `serve` or `inject`, cannot start.
+    #[error(transparent)]
     Serve(ServeError),
     /// `approve` or `deny` found no such request, or could not store the decision.
+    #[error(transparent)]
     Decide(enrol::Decided),
     /// `revoke` found no such certificate, or could not store the revocation.
+    #[error(transparent)]
     Revoke(enrol::RevokeError),
     /// The file of `--lines` is invalid.
+    #[error(transparent)]
     Lines(RecordError),
     /// A storm did not start.
+    #[error(transparent)]
     Load(LoadError),
     /// After a storm some nodes have no certificate, or more than one.
+    #[error("{failed} nodes have no certificate, {doubled} have two")]
     Stormed {
         /// Nodes without a certificate.
         failed: usize,
@@ -53,6 +68,7 @@ pub enum CliError {
         doubled: usize,
     },
     /// The folder for console logs (`--log` with `--lines`) cannot be made.
+    #[error("making {}; with --lines --log is a folder", Path::display(.path))]
     LogFolder {
         /// The path.
         path: PathBuf,
@@ -60,70 +76,11 @@ pub enum CliError {
         source: io::Error,
     },
     /// `inject` failed for some nodes.
+    #[error("{failed} of {of} nodes failed; see above")]
     Injected {
         /// Nodes that failed.
         failed: usize,
         /// All nodes.
         of: usize,
     },
-}
-
-impl From<state::Error> for CliError {
-    fn from(error: state::Error) -> CliError {
-        CliError::State(error)
-    }
-}
-
-impl std::fmt::Display for CliError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CliError::State(error) => error.fmt(f),
-            CliError::Read { path, .. } => write!(f, "reading {}", Path::display(path)),
-            CliError::Write(error) => error.fmt(f),
-            CliError::Terminal => write!(f, "a payload is binary and secret, not for a terminal; give -o FILE"),
-            CliError::NoToken => {
-                write!(f, "a payload with --credentials has no token; leave that out with --as userpass")
-            }
-            CliError::Output(_) => write!(f, "writing to standard output"),
-            CliError::Iso(error) => error.fmt(f),
-            CliError::Vfat(error) => error.fmt(f),
-            CliError::Cpio(error) => error.fmt(f),
-            CliError::Serve(error) => error.fmt(f),
-            CliError::Decide(error) => error.fmt(f),
-            CliError::Revoke(error) => error.fmt(f),
-            CliError::Lines(error) => error.fmt(f),
-            CliError::Load(error) => error.fmt(f),
-            CliError::Stormed { failed, doubled } => {
-                write!(f, "{failed} nodes have no certificate, {doubled} have two")
-            }
-            CliError::LogFolder { path, .. } => {
-                write!(f, "making {}; with --lines --log is a folder", Path::display(path))
-            }
-            CliError::Injected { failed, of } => write!(f, "{failed} of {of} nodes failed; see above"),
-        }
-    }
-}
-
-impl std::error::Error for CliError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            CliError::State(error) => error.source(),
-            CliError::Read { source, .. } | CliError::LogFolder { source, .. } | CliError::Output(source) => {
-                Some(source)
-            }
-            CliError::Write(error) => error.source(),
-            CliError::Serve(error) => error.source(),
-            CliError::Load(error) => error.source(),
-            CliError::Decide(error) => error.source(),
-            CliError::Revoke(error) => error.source(),
-            CliError::Terminal
-            | CliError::NoToken
-            | CliError::Iso(_)
-            | CliError::Vfat(_)
-            | CliError::Cpio(_)
-            | CliError::Lines(_)
-            | CliError::Stormed { .. }
-            | CliError::Injected { .. } => None,
-        }
-    }
 }

@@ -7,10 +7,10 @@ use std::path::Path;
 use imprint::options::CMDLINE_MAX;
 use imprint::shown::line;
 use imprint::time::Timestamp;
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::args::{Form, PayloadArgs};
+use super::published::Written;
 use super::{Cli, CliError, open, say};
 use crate::compose::{self, Medium, Options};
 use crate::output::{Output, OutputError};
@@ -35,6 +35,7 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
         single_boot: arguments.single_boot,
         keep: arguments.keep,
         credentials: arguments.credentials,
+        unsigned: arguments.unsigned,
         medium: match arguments.form {
             Form::Cmdline => Medium::Cmdline,
             Form::Cpio => Medium::Initramfs,
@@ -57,7 +58,7 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     };
     let ended = match made.superseded.join(", key ") {
         codes if codes.is_empty() => codes,
-        codes => format!("; revoked what came with an earlier one: key {codes}"),
+        codes => format!("; revoked the certificates of earlier payloads: key {codes}"),
     };
     let (Some(path), Some(staged)) = (&arguments.output, staged) else {
         say::raw(&bytes)?;
@@ -70,10 +71,15 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     staged.finish(&bytes).map_err(CliError::Write)?;
     let (file, len) = (path.display().to_string(), bytes.len());
     if cli.json {
-        return say::json(&json!({
-            "node": node, "file": file, "bytes": len, "id": id.to_string(), "expiry": made.expiry.to_string(),
-            "voided": made.voided, "superseded": made.superseded,
-        }));
+        return say::json(&Written {
+            node,
+            file,
+            bytes: len,
+            id: id.to_string(),
+            expiry: made.expiry.to_string(),
+            voided: made.voided,
+            superseded: &made.superseded,
+        });
     }
     say::text(&format!(
         "wrote {}: {len} bytes, payload {id} for {node}, expires {}{voided}{ended}\n",

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use imprint::shown::{line, page};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{Cli, CliError};
 
@@ -16,12 +16,12 @@ pub(super) fn text(text: &str) -> Result<(), CliError> {
 }
 
 /// An answer for programs.
-pub(super) fn json(value: &Value) -> Result<(), CliError> {
+pub(super) fn json(value: &impl Serialize) -> Result<(), CliError> {
     answer(format!("{}\n", crate::json::line(value)).as_bytes())
 }
 
 /// With --json the value, otherwise the words.
-pub(super) fn either(cli: &Cli, value: &Value, words: &str) -> Result<(), CliError> {
+pub(super) fn either(cli: &Cli, value: &impl Serialize, words: &str) -> Result<(), CliError> {
     if cli.json { json(value) } else { text(words) }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn of_records(warnings: &[Warning]) {
     }
     let twice = |word: &str| warnings.iter().any(|warning| warning.word() == word && warning.other().is_some());
     for (word, count) in told.into_iter().filter(|(word, count)| *count > EACH && twice(word)) {
-        warn(format_args!("{} more of that kind ({word}); with --json, all are listed", count.saturating_sub(EACH)));
+        warn(format_args!("{} more warnings of this kind ({word}); --json lists all", count.saturating_sub(EACH)));
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Refusal {
         node_exists: bool,
     },
     /// Another payload has taken the place of this one.
-    #[error("another payload took the place of this one at {0}; use that one")]
+    #[error("this payload was replaced by a newer one at {0}; use the newer payload")]
     Void(Timestamp),
     /// An administrator revoked this payload together with the node's certificates.
     #[error("an administrator revoked this payload at {0}; make another with imprint-host payload")]
@@ -56,15 +56,15 @@ pub enum Refusal {
     #[error("{0} is the EST server's own name; change the node's record")]
     ServerName(String),
     /// A renewal without a certificate.
-    #[error("a renewal needs the certificate that is to be renewed, as TLS client certificate")]
+    #[error("a renewal must show the certificate to renew as the TLS client certificate")]
     NoCertificate,
     /// A certificate that was not issued here, or whose node is gone.
     #[error("this server does not know the certificate, or its node is gone; enrol with a new payload")]
     NotOurs,
     /// The client certificate was replaced by another one.
     #[error(
-        "key {key_code} took the place of this certificate's at {at}, and either the node never got that answer or \
-         its key was stolen; enrol with a new payload"
+        "this certificate was replaced at {at} by one of key {key_code}: either the answer to the node was lost, or \
+         the node's key was stolen; enrol with a new payload"
     )]
     Superseded {
         /// Code of the other certificate's key.
@@ -73,7 +73,9 @@ pub enum Refusal {
         at: Timestamp,
     },
     /// The client certificate has other names or another type of key than the record has now.
-    #[error("the node's record has other names now than the certificate; enrol with a new payload")]
+    #[error(
+        "the node's record (names or key type) has changed since this certificate was issued; enrol with a new payload"
+    )]
     Changed,
 }
 
@@ -130,11 +132,12 @@ from!(Store(StoreError), Ca(StateError), Record(RecordError));
 fn revoked(at: Timestamp, reason: CrlReason) -> String {
     match reason {
         CrlReason::Superseded => format!(
-            "another key took the place of this one at {at}: another machine may have the same payload; compare the \
-             codes of the keys, then make another payload"
+            "this key's certificate was replaced at {at} by one of another key: a second machine may use the same \
+             payload; compare the codes of the keys, then make another payload"
         ),
         reason => format!(
-            "the certificate of this key was revoked at {at} ({}); a key gets no other one, enrol with a new payload",
+            "the certificate of this key was revoked at {at} ({}); a revoked key never gets another certificate, enrol \
+             with a new payload",
             reason_name(reason)
         ),
     }

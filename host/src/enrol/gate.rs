@@ -129,7 +129,7 @@ fn by_token<'a>(desk: &Desk<'_>, visit: &Visit<'_>, payload: &PayloadRow) -> Res
         let signed = changes.signed_since(payload.id, now.minus(HOUR))?;
         if let Some(after) = wait(&signed, OF_PAYLOAD, now) {
             let id = payload.id;
-            let detail = format!("{OF_PAYLOAD} certificates within an hour for payload {id}; the next one later");
+            let detail = format!("{OF_PAYLOAD} certificates within an hour for payload {id}; try again later");
             return Ok(Plan::Say(Answer::Later { after, detail }));
         }
     }
@@ -205,7 +205,7 @@ fn by_certificate<'a>(
             row.key_code,
             latest.key_code,
             latest.issued_at,
-            if lost { "it takes that one's place" } else { "refused" },
+            if lost { "the new key replaces that one" } else { "refused" },
             node.name,
             row.key_code
         );
@@ -241,7 +241,7 @@ fn renewed_too_often(desk: &Desk<'_>, node: &str, row: &CertificateRow, peer: &s
     } else {
         wait(&own, OF_ADDRESS, desk.now).max(wait(&others, OF_OTHERS, desk.now))
     };
-    let detail = format!("certificates of {node} were renewed too often within an hour; the next time later");
+    let detail = format!("certificates of {node} were renewed too often within an hour; try again later");
     Ok(after.map(|after| Answer::Later { after, detail }))
 }
 

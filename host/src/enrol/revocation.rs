@@ -34,7 +34,7 @@ impl Desk<'_> {
 
     fn ended(&self, last: &CertificateRow, by: &str, peer: &str) -> Result<(), StoreError> {
         self.changes.revoke(last, CrlReason::Superseded, self.now)?;
-        let detail = format!("key {}: key {by} takes its place", last.key_code);
+        let detail = format!("key {}: replaced by key {by}", last.key_code);
         let event = Event { event: "superseded", node: Some(&last.node), peer: Some(peer), detail: &detail };
         self.changes.audit(&event, self.now)
     }

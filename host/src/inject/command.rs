@@ -50,7 +50,7 @@ impl Script {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if name.is_empty() || !name.bytes().all(is_name) || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err("is no name for a variable; want letters, digits and _".to_owned());
+            return Err("is not a name for a variable; want letters, digits and _".to_owned());
         }
         if name == COMMAND {
             return Err("is used by imprint-host itself; give it another name".to_owned());

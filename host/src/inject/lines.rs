@@ -1,6 +1,8 @@
 //! Reads a file of lines: node, line and power command of each. Either TOML, which is never ambiguous; or a short form with
 //! one line of text each, which refuses ambiguous text. Opens no line.
 
+use imprint::shown::Printable;
+
 use crate::record::RecordError;
 use crate::record::fields::{Table, Text, Value};
 
@@ -92,9 +94,9 @@ fn short_job(text: &str) -> Result<Job, String> {
     if line.script().is_some() && rest.contains('|') {
         // This | may be a pipe of the command or begin the power command. A wrong guess could switch a machine.
         return Err(format!(
-            "behind exec: a | may be a pipe or begin the power command; write [[line]] with node = \"{}\", and the \
-             commands in quotes: line = '…' and power = '…'. Then the whole file is to have that form",
-            node.escape_default()
+            "after exec: a | could be a pipe or start the power command; write [[line]] with node = \"{}\", and the \
+             commands in quotes: line = '…' and power = '…'. Then the whole file must have that form",
+            Printable::given(node)
         ));
     }
     Ok(Job { node: node.to_owned(), line, power, log: None })
@@ -102,10 +104,10 @@ fn short_job(text: &str) -> Result<Job, String> {
 
 fn add(jobs: &mut Vec<Job>, job: Job) -> Result<(), String> {
     if jobs.iter().any(|other| other.node == job.node) {
-        return Err(format!("{} has a line already", job.node.escape_default()));
+        return Err(format!("{} has a line already", Printable::given(&job.node)));
     }
     if let Some(other) = jobs.iter().find(|other| other.line.is_same(&job.line)) {
-        return Err(format!("{} is the line of {} already", job.line, other.node));
+        return Err(format!("{} is the line of {} already", job.line, Printable::given(&other.node)));
     }
     jobs.push(job);
     Ok(())
@@ -146,8 +148,9 @@ mod tests {
     #[test]
     fn a_pipe_that_may_be_a_power_command_is_refused() {
         for line in ["exec:conman node1 | tee log", "exec:a|b", "exec:a || b", "exec:sol 1 | power 1"] {
-            let want = "lines:2: behind exec: a | may be a pipe or begin the power command; write [[line]] with node = \"b\", \
-                        and the commands in quotes: line = '…' and power = '…'. Then the whole file is to have that form";
+            let want = "lines:2: after exec: a | could be a pipe or start the power command; write [[line]] with node \
+                        = \"b\", and the commands in quotes: line = '…' and power = '…'. Then the whole file must have \
+                        that form";
             assert_eq!(wrong(&format!("a unix:x\nb {line}\n")), want);
         }
         // Lines that are not commands have no pipes.
@@ -184,7 +187,7 @@ mod tests {
         );
         assert_eq!(wrong(&format!("{line}{line}")), "lines:4: line[1]: a has a line already");
         let bad = "[env]\n1X = 'y'\n[[line]]\nnode = 'a'\nline = 'exec:sol'\n";
-        assert_eq!(wrong(bad), "lines:2: env.1X: is no name for a variable; want letters, digits and _");
+        assert_eq!(wrong(bad), "lines:2: env.1X: is not a name for a variable; want letters, digits and _");
         assert!(wrong(&format!("{line}power = ''\n")).starts_with("lines:4: line[0].power: it is empty"));
         assert!(wrong("[env]\nA = 1\n[[line]]\nnode = 'a'\nline = 'exec:sol'\n").contains("want a string"), "a number");
     }

@@ -112,10 +112,10 @@ fn of_any_width(text: &str) -> Result<LineSpec, String> {
     // Not the whole text: the rest may be a command with a password.
     line.ok_or_else(|| {
         format!(
-            "\"{}\" begins no line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
+            "\"{}\" is not a kind of line; want /dev/ttyUSB0[,115200], unix:PATH[,BAUD], tcp:HOST:PORT[,BAUD], \
              telnet:HOST:PORT[,BAUD] or exec[,BAUD]:COMMAND; with a terminal of 80 columns on the way ,columns=80 \
-             where BAUD is, or behind it",
-            text.split([':', ' ', '=']).next().unwrap_or_default().escape_default()
+             where BAUD is, or after it",
+            imprint::shown::Printable::given(text.split([':', ' ', '=']).next().unwrap_or_default())
         )
     })
 }
@@ -126,7 +126,7 @@ fn of_kind(kind: &str, rest: &str) -> Result<Option<LineSpec>, String> {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) => {
             Ok(rest.to_owned())
         }
-        _ => Err(format!("\"{rest}\" is no HOST:PORT")),
+        _ => Err(format!("\"{rest}\" is not HOST:PORT")),
     };
     Ok(match kind {
         "unix" if !rest.is_empty() => Some(LineSpec::Unix(rest.into())),
@@ -140,7 +140,7 @@ fn of_kind(kind: &str, rest: &str) -> Result<Option<LineSpec>, String> {
 fn baud(digits: &str) -> Result<u32, String> {
     match digits.parse() {
         Ok(baud @ 50..=4_000_000) => Ok(baud),
-        _ => Err(format!("\"{digits}\" is no speed; want bits a second, like 115200")),
+        _ => Err(format!("\"{digits}\" is not a speed; want bits a second, like 115200")),
     }
 }
 
@@ -165,7 +165,8 @@ fn narrow(text: &str) -> Result<Option<(String, u8)>, String> {
     let columns = |digits: &str| match digits.parse() {
         Ok(columns @ COLUMNS_LEAST..=COLUMNS_MOST) => Ok(columns),
         _ => Err(format!(
-            "\"{digits}\" is no number of columns for a line; want {COLUMNS_LEAST} to {COLUMNS_MOST}, or leave it out"
+            "\"{digits}\" is not a number of columns for a line; want {COLUMNS_LEAST} to {COLUMNS_MOST}, or leave it \
+             out"
         )),
     };
     let (kind, rest) = text.split_once(':').filter(|_| !text.starts_with('/')).unwrap_or(("", text));
@@ -445,7 +446,10 @@ mod tests {
             assert!(bad.parse::<LineSpec>().is_err(), "{bad}");
         }
         let mistyped = "exce:IPMI_PASSWORD=secret ipmitool".parse::<LineSpec>().unwrap_err();
-        assert!(mistyped.starts_with("\"exce\" begins no line; want ") && !mistyped.contains("secret"), "{mistyped}");
+        assert!(
+            mistyped.starts_with("\"exce\" is not a kind of line; want ") && !mistyped.contains("secret"),
+            "{mistyped}"
+        );
     }
 
     /// Every kind of line can have a speed. No part of a place or command is mistaken for a speed.

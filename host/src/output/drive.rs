@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use imprint::shown::printable;
 use imprint::source::volume::Volume;
 use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 use zeroize::Zeroizing;
@@ -116,7 +117,7 @@ fn look(device: &mut (impl Read + Seek)) -> io::Result<(u64, Option<String>)> {
     let mut found = names(&front, &back);
     for volume in Volume::all(device).unwrap_or_default() {
         let kind = if matches!(volume, Volume::Iso9660(_)) { "an ISO 9660" } else { "a FAT" };
-        let labels: Vec<String> = volume.labels().map(|label| label.escape_default().to_string()).collect();
+        let labels: Vec<String> = volume.labels().map(printable).collect();
         found.push(format!("{kind} volume \"{}\"", labels.join("\", \"")));
     }
     // The boot sectors of these file systems end with the mark of a partition table, too.

@@ -26,7 +26,7 @@ pub enum OutputError {
     },
     /// A link or FIFO of another user.
     #[error(
-        "{} is {what} of another user, who may want to have what is written; remove it, or write to a folder of your \
+        "{} is {what} of another user, who could read or redirect the output; remove it, or write to a folder of your \
          own",
         .path.display()
     )]
@@ -55,7 +55,7 @@ pub enum OutputError {
     NoName(PathBuf),
     /// A new file under /dev: probably a mistyped name.
     #[error(
-        "{} is no device, and a file among the devices would be lost; check the name (lsblk lists drives), or write \
+        "{} is not a device, and a file among the devices would be lost; check the name (lsblk lists drives), or write \
          elsewhere",
         .0.display()
     )]
@@ -74,13 +74,13 @@ pub enum OutputError {
     )]
     InUse(PathBuf),
     /// A partition: nodes look at whole drives only.
-    #[error("{} is a partition, and nodes look at whole drives only; give the name of the drive", .0.display())]
+    #[error("{} is a partition, and nodes read whole drives only; give the name of the drive", .0.display())]
     Partition(PathBuf),
     /// The drive is read-only.
-    #[error("{} can only be read; look for its switch, or give another drive", .0.display())]
+    #[error("{} is read-only; check its write-protect switch, or give another drive", .0.display())]
     ReadOnly(PathBuf),
     /// The form (`--as`) is not an image of a drive.
-    #[error("{} is a drive, on which nodes look for a config drive only; give --as iso or --as vfat", .0.display())]
+    #[error("{} is a drive, and nodes read config drives only; give --as iso or --as vfat", .0.display())]
     NoImage(PathBuf),
     /// The image is larger than the drive.
     #[error("{} has {has} bytes and the image {needs}; nothing was written, give a larger drive", .path.display())]
@@ -94,7 +94,7 @@ pub enum OutputError {
     },
     /// The drive holds something, and the user has not said that it may be lost.
     #[error(
-        "{path} holds {holds}; nothing was written. To lose that, name the drive a second time: --overwrite {path}",
+        "{path} holds {holds}; nothing was written. To overwrite it, name the drive again: --overwrite {path}",
         path = .path.display()
     )]
     Holds {
@@ -115,7 +115,10 @@ pub enum OutputError {
         overwrite: PathBuf,
     },
     /// `--overwrite` for something that is not a drive.
-    #[error("{} is no drive, so there is nothing to overwrite; leave out --overwrite, or check the name", .0.display())]
+    #[error(
+        "{} is not a drive, so there is nothing to overwrite; leave out --overwrite, or check the name",
+        .0.display()
+    )]
     NoDrive(PathBuf),
     /// The drive does not give back what was written.
     #[error(

@@ -67,7 +67,7 @@ pub fn rows(file: &str, bytes: &[u8], (template_file, template): (&str, &str)) -
             let (keys, column) =
                 ([&STRINGS[..], &LISTS, &BIND_STRINGS, &BIND_LISTS].concat().join(", "), printable(column));
             let used = format!("used as \"{{{column}}}\" in the template");
-            return Err(error(1, &column, format!("neither a column that is known ({keys}) nor {used}")));
+            return Err(error(1, &column, format!("unknown column; known: {keys}; others must be {used}")));
         }
     }
     if !header.iter().any(|column| column == "name") {
@@ -165,8 +165,8 @@ mod tests {
     fn errors_name_file_line_and_column() {
         assert_eq!(
             problem("name,rack\nnode1,7\n", ""),
-            "nodes.csv:1: rack: neither a column that is known (name, hostname, key, enrol, validity, subject, sans, \
-             usages, issuers, bind.uuid, bind.serial, bind.macs) nor used as \"{rack}\" in the template"
+            "nodes.csv:1: rack: unknown column; known: name, hostname, key, enrol, validity, subject, sans, usages, \
+             issuers, bind.uuid, bind.serial, bind.macs; others must be used as \"{rack}\" in the template"
         );
         assert_eq!(problem("name,name\n", ""), "nodes.csv:1: name: a column of this name is there already");
         assert_eq!(

@@ -1,5 +1,5 @@
 //! Reads `[[network]]` of a record into links. Checks only the text's own rules; the payload codec checks those that hold
-//! for every payload.
+//! for every payload. Never looks at a machine.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
 //! The thread that makes decisions. Requests that arrive while it waits for the disk are decided together, in one
 //! transaction with one write. Its queue is bounded: when it is full, clients are told to come back. The rules are
-//! `enrol`'s.
+//! `enrol`'s: this thread never makes its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -300,9 +300,11 @@ fn said(said: Said, layout: Layout) -> Response {
         Said::Noted => StatusCode::NO_CONTENT.into_response(),
         Said::Fault(why) => failed(&why),
         Said::Full => busy(),
-        Said::NoRoom => {
-            later(StatusCode::SERVICE_UNAVAILABLE, FULL, "the server's disk is full; make room there, and nodes go on")
-        }
+        Said::NoRoom => later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            FULL,
+            "the server's disk is full; make room there, then nodes can go on",
+        ),
     }
 }
 

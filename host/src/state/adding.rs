@@ -115,9 +115,7 @@ impl State {
         let mut known = BTreeSet::new();
         for (file, text) in files {
             let record = Record::compile(file, text, self.ca.root(), &self.urls)?;
-            if !record.usages.contains(&Usage::Client) {
-                return Err(Error::OnlyServer { file: file.clone() });
-            }
+            renewable(file, &record)?;
             if !known.insert(record.name.to_string()) {
                 return Err(Error::SameName { name: record.name.to_string(), file: file.clone() });
             }
@@ -324,7 +322,7 @@ impl fmt::Display for Warning {
         match self {
             Warning::Twice { node, claim, other } if claim.kind == Kind::Address => write!(
                 f,
-                "{node}: {} is {}'s, too ({}): in one network they would disturb each other",
+                "{node}: {} is {}'s, too ({}): two nodes with one address conflict in one network",
                 claim.shown, other.node, other.file
             ),
             Warning::Twice { node, claim, other } if claim.kind == Kind::HostName => {
@@ -332,12 +330,12 @@ impl fmt::Display for Warning {
             }
             Warning::Twice { node, claim, other } if claim.kind == Kind::SubjectSerial => write!(
                 f,
-                "{node}: {} is {}'s, too ({}): whoever goes by it cannot tell them apart",
+                "{node}: {} is {}'s, too ({}): programs that use it cannot tell the nodes apart",
                 claim.shown, other.node, other.file
             ),
             Warning::Twice { node, claim, other } => write!(
                 f,
-                "{node}: {} is {}'s, too ({}), and was allowed: whoever looks at it cannot tell them apart",
+                "{node}: {} is {}'s, too ({}), and was allowed: programs that use it cannot tell the nodes apart",
                 claim.shown, other.node, other.file
             ),
             Warning::Renewal { node, key_code, not_after, differs } => {
@@ -364,11 +362,16 @@ impl fmt::Display for Warning {
             }
             Warning::Payloads { node, count } => write!(
                 f,
-                "{node}: {count} of its payloads hold what the old record said, and what a node asks for with them is \
-                 refused; make another one (imprint-host payload {node})"
+                "{node}: {count} of its payloads were made from the old record, and requests with them are refused; \
+                 make another one (imprint-host payload {node})"
             ),
         }
     }
+}
+
+/// Refuses a record whose certificate would lack clientAuth.
+pub(super) fn renewable(file: &str, record: &Record) -> Result<(), Error> {
+    if record.usages.contains(&Usage::Client) { Ok(()) } else { Err(Error::OnlyServer { file: file.to_owned() }) }
 }
 
 impl fmt::Display for Taken {
@@ -385,7 +388,7 @@ impl fmt::Display for Taken {
         )?;
         match more {
             0 => Ok(()),
-            more => write!(f, "; {more} more are another node's, too"),
+            more => write!(f, "; {more} more names or bindings belong to other nodes"),
         }
     }
 }

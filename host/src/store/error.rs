@@ -46,7 +46,7 @@ pub enum StoreError {
         what: &'static str,
     },
     /// The store has a URL that this version cannot read.
-    #[error("URL in the store")]
+    #[error("the store holds an invalid URL")]
     Url(#[source] UrlError),
     /// There is a node of this name already.
     #[error("there is a node {0} already; give its record another name, or use --replace")]

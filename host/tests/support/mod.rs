@@ -79,7 +79,7 @@ impl Site {
     /// The token of a new payload.
     pub fn token(&self, node: &str, options: &Options) -> String {
         let made = self.state().payload(node, options, self.clock()).unwrap();
-        match Payload::decode(&made.bytes).unwrap().enrolment {
+        match Payload::unwrapped(&made.bytes).unwrap().enrolment {
             Enrolment::Csr(csr) => csr.token.unwrap().secret.expose().to_owned(),
             Enrolment::Credentials(_) => panic!("a payload with credentials"),
         }
@@ -88,6 +88,11 @@ impl Site {
     /// A new key and a CSR for node1 as openssl makes it. `with` are more arguments of `openssl req`.
     pub fn csr(&self, subject: &str, with: &[&str]) -> Vec<u8> {
         self.csr_for(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], subject, with)
+    }
+
+    /// The CSR that [`NODE`] is a record for, with a new key.
+    pub fn good(&self) -> Vec<u8> {
+        self.csr(SUBJECT, &["-addext", SANS])
     }
 
     pub fn csr_for(&self, key: &[&str], subject: &str, with: &[&str]) -> Vec<u8> {

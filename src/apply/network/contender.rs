@@ -319,6 +319,9 @@ impl Contender {
         self.bear(kernel, Contender::withdraw).map(drop)
     }
 
+    /// Takes the entry's addresses and routes away, even those that were there before this run: an earlier run of the
+    /// agent may have left them, and the next link cannot work while this one has the same address and the same route
+    /// to its network.
     fn withdraw(&mut self, kernel: &mut Kernel) -> Result<(), NetworkError> {
         (self.entitled, self.applied) = (false, false);
         self.ways.retain(|way| !way.is_static());
@@ -374,7 +377,11 @@ impl Contender {
         let mut tried = Vec::new();
         if carrier == Carrier::Up {
             tried.extend(self.leased.state().map(|state| format!("DHCPv4: {state}")));
-            tried.extend(self.probe.as_ref().map(|probe| format!("nobody answered {} questions", probe.rounds)));
+            tried.extend(
+                self.probe
+                    .as_ref()
+                    .map(|probe| format!("no neighbour answered in {} rounds of questions", probe.rounds)),
+            );
             if self.asked.config.slaac && self.learned.is_empty() {
                 tried.push("no router advertisement gave an address".to_owned());
             }
@@ -391,6 +398,6 @@ impl Contender {
     }
 }
 
-const NEIGHBOURS: &str = "asking who is there";
+const NEIGHBOURS: &str = "looking for neighbours (ARP, neighbour discovery)";
 const DOUBTFUL: &str = "a USB link with a link-local address is taken for the management controller's and not used; match it \
                         by mac, name or driver to use it";

@@ -72,9 +72,9 @@ pub enum NetworkError {
 impl fmt::Display for NetworkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NetworkError::Netlink(_) => f.write_str("cannot ask the kernel about its links"),
+            NetworkError::Netlink(_) => f.write_str("the kernel did not list the network links (rtnetlink)"),
             NetworkError::Refused { what, name, source: RequestError::Refused { errno: Errno::EPERM, .. } } => {
-                write!(f, "{what} on {name}, which takes CAP_NET_ADMIN; run it as root")
+                write!(f, "{what} on {name}, which needs CAP_NET_ADMIN; run imprint as root")
             }
             NetworkError::Refused { what, name, .. } => write!(f, "{what} on {name}"),
             NetworkError::Socket { what, name, source } => {
@@ -86,14 +86,13 @@ impl fmt::Display for NetworkError {
                 }
             }
             NetworkError::Wait(_) => f.write_str("waiting for links"),
-            NetworkError::Duplicate { prefix, name } => write!(
-                f,
-                "{prefix} on {name} is in use by another machine; give this one an address of its own, or find the other"
-            ),
+            NetworkError::Duplicate { prefix, name } => {
+                write!(f, "another machine uses {prefix} on {name}; change the address of this node or of that machine")
+            }
             NetworkError::NoLink { links, waited } => {
                 write!(f, "no link is usable after {:.1} s", waited.as_secs_f64())?;
                 if links.is_empty() {
-                    return f.write_str(": there is none that the payload asks for; is its driver in the image?");
+                    return f.write_str(": no link matches the payload; is the link's driver in the image?");
                 }
                 for (position, link) in links.iter().enumerate() {
                     write!(f, "{} {link}", if position == 0 { ':' } else { ';' })?;

@@ -110,7 +110,7 @@ impl Kernel {
     /// Removes an address. An address that is gone already is no error.
     pub(super) fn forget(&mut self, on: On<'_>, prefix: Prefix) -> Result<(), NetworkError> {
         let request = Request::DropAddress { index: on.index, prefix };
-        match self.ask(on, &request, || format!("taking address {prefix} away")) {
+        match self.ask(on, &request, || format!("removing address {prefix}")) {
             Err(NetworkError::Refused {
                 source: RequestError::Refused { errno: Errno::EADDRNOTAVAIL, .. }, ..
             }) => Ok(()),
@@ -127,7 +127,7 @@ impl Kernel {
     /// Removes a route. A route that is gone already, maybe with its address, is no error.
     pub(super) fn drop_route(&mut self, on: On<'_>, route: &Route, leased: Option<IpAddr>) -> Result<(), NetworkError> {
         let request = Request::DropRoute { index: on.index, route: route.clone(), leased };
-        match self.ask(on, &request, || format!("taking {} away", describe(route))) {
+        match self.ask(on, &request, || format!("removing {}", describe(route))) {
             Err(NetworkError::Refused { source: RequestError::Refused { errno: Errno::ESRCH, .. }, .. }) => Ok(()),
             other => other.map(drop),
         }

@@ -60,9 +60,10 @@ impl fmt::Display for LinkReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let driver = self.driver.as_ref().map_or("virtual", DriverName::as_str);
         let carrier = match self.carrier {
-            Carrier::Udev => "left alone, udevd has not named it yet",
+            Carrier::Udev => "not used because udevd has not named it yet",
             Carrier::Controller => {
-                "left alone, it leads to the management controller (SMBIOS type 42); match it by mac, name or driver to use it"
+                "not used because it leads to the management controller (SMBIOS type 42); match it by mac, name or \
+                 driver to use it"
             }
             Carrier::None => "no carrier, check cable and switch port",
             Carrier::Dormant => "carrier, but packets are held back (802.1X?)",

@@ -140,8 +140,8 @@ fn what_is_dropped_is_said() {
     assert_eq!(
         client.state(),
         "1 DISCOVER sent, no OFFER, dropped: 1 in fragments, 1 cut short, 1 with a wrong IP checksum, 1 without DHCP \
-         options, 2 that are no answers of a server, 1 without a message type (option 53), 1 without a usable address \
-         and mask"
+         options, 2 that are not answers from a server, 1 without a message type (option 53), 1 without a usable \
+         address and mask"
     );
     assert_eq!(client.push(&offer, second(0)), None);
     assert!(client.state().starts_with("OFFER of 192.0.2.140 by 192.0.2.1, 0 REQUEST sent"), "{}", client.state());
@@ -159,23 +159,42 @@ fn by(server: u8, question: &v4::Message, kind: MessageType) -> Vec<u8> {
     from_server(&bytes)
 }
 
-/// Servers 1 and 2 both offer, 1 always first. `first` is what server 1 answers to a REQUEST. Returns the server that
-/// gave a lease, how many REQUEST went to each server, and when the lease came.
-fn two_servers(first: Option<MessageType>, second_offers: bool) -> (Option<u8>, [u32; 3], Duration) {
+/// What server 2 does: it keeps what it offers, and offers so long after each DISCOVER; `None`: never.
+#[derive(Clone, Copy)]
+struct Second {
+    after: Option<Duration>,
+    /// A REQUEST to the other one takes its offer back (RFC 2131 §3.1, 4).
+    strict: bool,
+}
+
+const AT_ONCE: Second = Second { after: Some(Duration::ZERO), strict: false };
+
+/// Server 1 offers at once. `first`: what it says to a REQUEST. Returns who gave a lease, how many REQUEST went to each, and
+/// when.
+fn two_servers(first: Option<MessageType>, second_one: Second) -> (Option<u8>, [u32; 3], Duration) {
     let mut client = Client::new(asker(), [9; 8], second(0));
-    let (mut now, mut asked) = (second(0), [0; 3]);
+    let (mut now, mut asked, mut stands) = (second(0), [0; 3], false);
+    let mut on_the_way: Vec<(Duration, u8, Vec<u8>)> = Vec::new();
     while now < second(120) {
+        on_the_way.sort();
+        while on_the_way.first().is_some_and(|(when, ..)| *when <= now) {
+            let (_, server, packet) = on_the_way.remove(0);
+            stands |= server == 2 && read(&packet).opts().msg_type() == Some(MessageType::Offer);
+            if let Some(Event::Bound(lease)) = client.push(&packet, now) {
+                return (Some(lease.server.octets()[3]), asked, now);
+            }
+        }
         let poll = client.poll(now);
         let Some(packet) = poll.send else {
-            now = poll.wake;
+            now = on_the_way.first().map_or(poll.wake, |(when, ..)| poll.wake.min(*when));
             continue;
         };
         let question = read(&packet);
-        let mut answers = Vec::new();
         match question.opts().msg_type() {
             Some(MessageType::Discover) => {
-                answers.push(by(1, &question, MessageType::Offer));
-                answers.extend(second_offers.then(|| by(2, &question, MessageType::Offer)));
+                on_the_way.push((now, 1, by(1, &question, MessageType::Offer)));
+                let late = second_one.after.map(|after| (now + after, 2, by(2, &question, MessageType::Offer)));
+                on_the_way.extend(late);
             }
             _ => {
                 let Some(DhcpOption::ServerIdentifier(server)) = question.opts().get(OptionCode::ServerIdentifier)
@@ -184,13 +203,13 @@ fn two_servers(first: Option<MessageType>, second_offers: bool) -> (Option<u8>, 
                 };
                 let server = server.octets()[3];
                 asked[usize::from(server)] += 1;
-                let says = if server == 1 { first } else { Some(MessageType::Ack) };
-                answers.extend(says.map(|kind| by(server, &question, kind)));
-            }
-        }
-        for answer in answers {
-            if let Some(Event::Bound(lease)) = client.push(&answer, now) {
-                return (Some(lease.server.octets()[3]), asked, now);
+                let says = match server {
+                    1 => first,
+                    _ if second_one.strict && !stands => Some(MessageType::Nak),
+                    _ => Some(MessageType::Ack),
+                };
+                stands &= server != 1;
+                on_the_way.extend(says.map(|kind| (now, server, by(server, &question, kind))));
             }
         }
     }
@@ -200,16 +219,31 @@ fn two_servers(first: Option<MessageType>, second_offers: bool) -> (Option<u8>, 
 #[test]
 fn of_two_servers_one_that_refuses_or_is_deaf_is_left_for_the_other() {
     for first in [Some(MessageType::Nak), None] {
-        let (lease, asked, when) = two_servers(first, true);
+        let (lease, asked, when) = two_servers(first, AT_ONCE);
         assert_eq!(lease, Some(2), "{first:?}");
         assert!(asked[1] <= 2 && when < second(15), "{first:?}: {asked:?} after {when:?}");
     }
     // An only server is asked again and again, because it may answer later.
     for first in [Some(MessageType::Nak), None] {
-        let (lease, asked, _) = two_servers(first, false);
+        let (lease, asked, _) = two_servers(first, Second { after: None, strict: false });
         assert!(lease.is_none() && asked[1] > 8, "{first:?}: {asked:?}");
     }
-    assert_eq!(two_servers(Some(MessageType::Ack), true).0, Some(1));
+    assert_eq!(two_servers(Some(MessageType::Ack), AT_ONCE).0, Some(1));
+}
+
+/// A standby is set to offer late (Windows Server: subnet delay; ISC dhcpd: min-secs), and others look first whether the
+/// address is free. Its offers come while the first server is asked, or in the pause behind its refusal.
+#[test]
+fn of_two_servers_the_slower_one_is_heard() {
+    for first in [Some(MessageType::Nak), None] {
+        for (millis, strict) in (0..4000).step_by(50).flat_map(|millis| [(millis, false), (millis, true)]) {
+            let (lease, asked, when) =
+                two_servers(first, Second { after: Some(Duration::from_millis(millis)), strict });
+            assert_eq!(lease, Some(2), "{first:?}, {millis} ms, strict: {strict}: {asked:?}");
+            assert!(when < second(60), "{first:?}, {millis} ms, strict: {strict}: after {when:?}");
+        }
+    }
+    assert_eq!(two_servers(Some(MessageType::Ack), Second { after: Some(second(1)), strict: true }).0, Some(1));
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn what_a_line_does_to_all_that_it_carries_is_told_once() {
     let spoils: [(Spoil, &str); 2] = [
         (
             wrapped,
-            "line0: something on the way breaks lines after 80 columns; frames are put together again, but set the ",
+            "line0: something on the way breaks lines after 80 columns; broken frames are joined again, but set the ",
         ),
         (
             even,

@@ -241,7 +241,7 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (
             with(6, Value::Array(vec![map([(1, map([(0, text("v0")), (1, map([(0, int(1)), (1, int(0))]))]))])])),
-            "byte 55, network[0].make.vlan.parent: link 0 does not stand before link 0, which is made on it",
+            "byte 55, network[0].make.vlan.parent: link 0 does not come before link 0, which uses it",
         ),
         (
             with(6, Value::Array(vec![map([(0, map([(3, Value::Bool(true)), (4, Value::Bool(true))]))])])),
@@ -263,7 +263,7 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (
             with(8, bytes(&two_cas)),
-            "byte 126, ca: 371 bytes behind the first certificate; give exactly one CA certificate",
+            "byte 126, ca: 371 bytes after the first certificate; give exactly one CA certificate",
         ),
         (
             with(8, bytes(b"-----BEGIN CERTIFICATE-----")),
@@ -295,7 +295,8 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (
             with(13, map([(0, Value::Array(vec![bytes(&[0])])), (1, bytes(&[0]))])),
-            "byte 576, credentials: credentials and names exclude each other; a node is given a key or makes one",
+            "byte 576, credentials: credentials and names exclude each other; remove one: the node either gets a key \
+             or makes one",
         ),
         (
             with(14, text("-")),
@@ -329,9 +330,9 @@ fn strict_about_encoding() {
     }
     assert_eq!(
         say(&[TYPICAL, b"\x00\x00"].concat()),
-        "byte 582: 2 bytes behind the payload; give one payload and nothing else"
+        "byte 582: 2 bytes after the payload; give one payload and nothing else"
     );
-    assert_eq!(say(&vec![0; MAX_LEN + 1]), "byte 0: 65537 bytes are too many for a payload, the limit is 65536");
+    assert_eq!(say(&vec![1; MAX_LEN + 1]), "byte 0: 65537 bytes are too many for a payload, the limit is 65536");
     // version 1 as 0x18 0x01
     let long_form = [&TYPICAL[..2], &[0x18, 0x01], &TYPICAL[3..]].concat();
     assert_eq!(say(&long_form), not_deterministic(2, "a number or length is not in its shortest form"));

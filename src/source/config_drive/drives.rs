@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::reader::{NoAnswer, Reader};
-use super::super::{Found, Notice, Origin, SourceError};
+use super::super::reader::{NoAnswer, Reader, Wanted};
+use super::super::{Found, Notice, SourceError};
 use super::verdict::{Hit, Look, judge};
 use super::{Search, may_be_usb};
-use crate::medium::Medium;
 use crate::time::since_boot;
 
 /// How many drives are read at once. Drives whose patience has ended do not count.
@@ -105,33 +104,43 @@ impl Drives {
         let State::Reading { reader, again, .. } = state else { return };
         let Some(answer) = reader.answer() else { return };
         let (device, again) = (device.clone(), *again);
-        let look = match answer {
+        let looks = match answer {
             Ok(answer) => {
                 if !answer.is_filtered() && !std::mem::replace(&mut self.unfiltered, true) {
                     notice(Notice::Drive(UNFILTERED));
                 }
                 judge(search, &device, answer)
             }
-            Err(NoAnswer) => Look::Nothing("the process that read it ended without an answer".to_owned()),
+            Err(NoAnswer) => vec![Look::Nothing("the process that read it ended without an answer".to_owned())],
         };
-        let state = match look {
-            Look::Hit(hit) => {
-                self.hits.push(hit);
-                State::Judged
-            }
-            // The medium may have changed while it was read, so read it again.
-            _ if again => {
-                self.known.remove(&device);
-                return;
-            }
-            Look::Broken(rank, error) => {
-                if self.broken.as_ref().is_none_or(|(first, _)| rank < *first) {
-                    self.broken = Some((rank, error));
+        // The medium may have changed while it was read, so read it again.
+        if again && !looks.iter().any(|look| matches!(look, Look::Hit(_))) {
+            self.known.remove(&device);
+            return;
+        }
+        // The drive was read before, and has changed since.
+        self.hits.retain(|hit| hit.disk != device);
+        let (mut judged, mut reasons, mut not_yet) = (false, Vec::new(), None);
+        for look in looks {
+            match look {
+                Look::Hit(hit) => {
+                    self.hits.push(hit);
+                    judged = true;
                 }
-                State::Judged
+                Look::Broken(rank, error) => {
+                    if self.broken.as_ref().is_none_or(|(first, _)| rank < *first) {
+                        self.broken = Some((rank, error));
+                    }
+                    judged = true;
+                }
+                Look::Nothing(why) => reasons.push(why),
+                Look::NotYet(why) => not_yet = Some(why),
             }
-            Look::Nothing(why) => State::Done(why),
-            Look::NotYet(why) => State::NotYet(why),
+        }
+        let state = match (judged, not_yet) {
+            (true, _) => State::Judged,
+            (false, Some(why)) => State::NotYet(why),
+            (false, None) => State::Done(reasons.join(", ")),
         };
         self.known.insert(device, state);
     }
@@ -172,14 +181,15 @@ impl Drives {
             State::Done(why) => format!("{device}: {why}"),
             State::NotYet(why) => format!("{device}: {why}"),
             State::Reading { reader, .. } => format!("{device}: {}", no_answer(reader)),
-            State::Judged => format!("{device}: was looked at"),
+            State::Judged => format!("{device}: was read"),
         });
         let each: Vec<String> = each.collect();
         each.join("; ")
     }
 }
 
-const UNFILTERED: &str = "this kernel filters no system calls (CONFIG_SECCOMP_FILTER), so drives are read without that";
+const UNFILTERED: &str = "this kernel does not filter system calls (CONFIG_SECCOMP_FILTER), so drives are read without \
+                          a filter";
 
 fn no_answer(reader: &Reader) -> String {
     let seconds = since_boot().saturating_sub(reader.since()).as_secs();
@@ -195,7 +205,8 @@ fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
     }
     // sysfs replaces each slash of a kernel name by an exclamation mark (drivers/base/core.c, device_add).
     let node = root.join("dev").join(device.replace('!', "/"));
-    match Reader::start(search.program, &node, &search.labels()) {
+    let wanted = Wanted { labels: &search.labels(), partitions: search.rank_of_partitions().is_some() };
+    match Reader::start(search.program, &node, wanted) {
         Ok(reader) => State::Reading { reader, again: false, late: false, named: false },
         Err(error) => State::Done(format!("no process can be started to read it: {error}")),
     }
@@ -207,9 +218,11 @@ fn one(mut hits: Vec<Hit>) -> Result<Option<Found>, SourceError> {
     let mut hits = hits.into_iter();
     let Some(hit) = hits.next() else { return Ok(None) };
     if let Some(second) = hits.next().filter(|second| second.rank == hit.rank) {
-        let volume = |hit: Hit| format!("{} ({})", hit.device, hit.label);
-        return Err(SourceError::Several { first: volume(hit), second: volume(second) });
+        let (in_partition, first, second) = (hit.in_partition, hit.place(), second.place());
+        return Err(match in_partition {
+            true => SourceError::SeveralPartitions { first, second },
+            false => SourceError::Several { first, second },
+        });
     }
-    let origin = Origin::Medium { medium: Medium::ConfigDrive, place: format!("{} ({})", hit.device, hit.label) };
-    Ok(Some(Found { origin, bytes: hit.bytes, cut: false }))
+    Ok(Some(hit.found))
 }

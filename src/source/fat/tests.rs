@@ -102,17 +102,17 @@ fn what_is_not_fat_is_absent() {
 fn every_damaged_field_is_named_with_its_place_and_value() {
     let cases: [(&str, Changes<'_>); 19] = [
         ("bytes per sector at byte 11 are 513, not 512 to 4096", &[(11, &[1, 2])]),
-        ("sectors per cluster at byte 13 are 3, which is no power of two", &[(13, &[3])]),
+        ("sectors per cluster at byte 13 are 3, not a power of two", &[(13, &[3])]),
         ("reserved sectors at byte 14 are 0", &[(14, &[0])]),
         ("the number of FATs at byte 16 is 0", &[(16, &[0])]),
         ("the medium's type at byte 21 is 0xf1, not 0xf0 or 0xf8 to 0xff", &[(21, &[0xf1])]),
         ("the volume has 3 sectors (bytes 19 and 32), its tables alone take 3", &[(19, &[3, 0])]),
-        ("65532 clusters by bytes 13, 19 and 32, and there can be at most 65524", &[(19, &[0xff, 0xff])]),
+        ("bytes 13, 19 and 32 give 65532 clusters; at most 65524 are possible", &[(19, &[0xff, 0xff])]),
         ("1 sectors per FAT (bytes 22 and 36) are too few for 4093 clusters", &[(19, &[0, 16])]),
         ("cluster 1 at byte 1056 is outside of 2 to 126", &[(ROOT_AT + 32 + 26, &[1])]),
         ("cluster 127 at byte 1600 is outside of 2 to 126", &[(PAYLOAD_ENTRY + 26, &[127])]),
         ("the FAT at byte 516 has a bad cluster after cluster 3", &[(FAT_AT + 4, &[0x7f, 0xff])]),
-        ("the FAT at byte 516 has cluster 3 as free, and it is in use", &[(FAT_AT + 4, &[0x0f, 0])]),
+        ("the FAT at byte 516 marks cluster 3 as free, but a file or directory uses it", &[(FAT_AT + 4, &[0x0f, 0])]),
         // Cluster 2 leads to cluster 2, and the directory in it has no end mark.
         ("the FAT at byte 515 leads back to cluster 2", &[(FAT_AT + 3, &[2, 0xf0]), (FOLDER_AT, &[0xe5; 512])]),
         (
@@ -151,9 +151,9 @@ fn fields_that_only_fat32_has() {
     let cases: [(&str, Changes<'_>); 5] = [
         ("sectors per FAT at bytes 22 and 36 are both 0", &[(36, &[0, 0, 0, 0])]),
         ("the FAT32 version at byte 42 is 0x0100, not 0", &[(42, &[0, 1])]),
-        ("FAT number 1 is active (byte 40), and there are 1, from 0", &[(40, &[0x81])]),
+        ("byte 40 selects FAT number 1, but the volume has only 1, counted from 0", &[(40, &[0x81])]),
         ("cluster 0 at byte 44 is outside of 2 to 66426", &[(44, &[0])]),
-        ("4294966744 clusters by bytes 13, 19 and 32, and there can be at most 268435446", &[(32, &[0xff; 4])]),
+        ("bytes 13, 19 and 32 give 4294966744 clusters; at most 268435446 are possible", &[(32, &[0xff; 4])]),
     ];
     for (want, changes) in cases {
         let mut image = image(FAT32);
@@ -193,7 +193,7 @@ fn a_directory_has_an_end() {
 fn a_file_that_is_cut_short_is_an_error_not_absence() {
     let error = file(&image(FAT12)[..2048]).unwrap_err();
     assert!(error.is_about_the_file());
-    assert_eq!(error.to_string(), "its file imprint/payload");
+    assert_eq!(error.to_string(), "reading its file imprint/payload");
     let VolumeError::File { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.to_string(), "reading at byte 2048");
     let end = source.source().unwrap().downcast_ref::<io::Error>().unwrap();
@@ -206,7 +206,7 @@ fn too_long_is_refused_before_anything_else() {
     let error = file(&image).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "imprint/payload has 4294967295 bytes, a payload has at most 65536; write the right file"
+        "imprint/payload has 4294967295 bytes, a payload has at most 65536; put a payload there"
     );
     image[PAYLOAD_ENTRY + 28..PAYLOAD_ENTRY + 32].copy_from_slice(&[1, 0, 1, 0]);
     assert!(matches!(file(&image), Err(VolumeError::TooLong { len: 65_537, .. })));

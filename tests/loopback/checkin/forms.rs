@@ -136,8 +136,8 @@ const FORMS: &[Form] = &[
         Talk(|scene| {
             assert_eq!(
                 scene.unauthorized(&[], true).to_string(),
-                "the server wants credentials, but does not say which (401 who are you?, no WWW-Authenticate); let it offer \
-             HTTP Basic"
+                "the server wants credentials, but does not say which (401 who are you?, no WWW-Authenticate); \
+                 configure the server to offer HTTP Basic"
             );
         }),
     ),
@@ -147,8 +147,8 @@ const FORMS: &[Form] = &[
             let digest = "WWW-Authenticate: Digest realm=\"Basic\", nonce=\"a, Basic\", qop=\"auth\"";
             assert_eq!(
                 scene.unauthorized(&[digest], true).to_string(),
-                "the server wants credentials by Digest only (401 who are you?), and name and token go by HTTP Basic; let \
-             it offer that"
+                "the server wants credentials by Digest only (401 who are you?), but this node sends name and token by \
+                 HTTP Basic; configure the server to offer HTTP Basic"
             );
         }),
     ),

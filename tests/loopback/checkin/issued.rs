@@ -82,7 +82,7 @@ fn a_certificate_from_a_ca_outside_the_chain_is_refused() {
             issuer: "CN=Stranger".to_owned(),
             ca: "CN=Root".to_owned(),
             issuers: (0, 0),
-            why: "no certificate that came is that of its issuer"
+            why: "the certificate of its issuer is missing"
         }
     );
     // The right name is not enough.

@@ -219,8 +219,54 @@ fn a_new_connection_is_made_where_the_server_closes_the_first() {
         let run = run(&world, &server);
         run.result.unwrap();
         assert_eq!(course(&server), both, "{ending:?} {field:?} {version}");
+        assert!(server.unanswered().is_empty(), "{ending:?} {field:?} {version}");
         // At once, not after a wait.
         assert_eq!(run.told.len(), 1, "{:?}", run.told);
+    }
+}
+
+/// A server, or a proxy before it, that keeps the socket open and answers one request on it, whatever its answer says.
+#[test]
+fn a_server_that_never_answers_a_second_request_is_asked_over_a_new_connection() {
+    let world = World::new();
+    for field in [None, Some("Connection: keep-alive".to_owned())] {
+        let good = world.good(NOW);
+        let cacerts = base64(&certs_only(&world.cacerts()));
+        let server = EstServer::ending(vec![world.tls()], Ending::Open, move |request| match request.operation() {
+            "cacerts" => {
+                let fields: Vec<String> = field.clone().into_iter().chain([date_field(NOW)]).collect();
+                reply("200 OK", &fields, cacerts.as_bytes())
+            }
+            // The first CSR that is answered is refused for its line breaks, the second for a while.
+            _ if request.connection == 1 => reply("400 Bad Request", &[], b""),
+            _ if request.connection == 2 => reply("503 Service Unavailable", &["Retry-After: 1".to_owned()], b""),
+            _ => good(request),
+        });
+        let run = run(&world, &server);
+        run.result.unwrap();
+        // One connection more than there are answers would be one on which silence was waited for again.
+        let visits = [("cacerts", 0), ("simpleenroll", 1), ("simpleenroll", 2), ("cacerts", 3), ("simpleenroll", 4)];
+        assert_eq!(course(&server), on(&visits));
+        let (answered, unanswered) = (server.requests(), server.unanswered());
+        let [swallowed] = &unanswered[..] else { panic!("{unanswered:?}") };
+        assert_eq!((swallowed.operation(), swallowed.connection), ("simpleenroll", 0));
+        assert_eq!((&swallowed.head, &swallowed.body), (&answered[1].head, &answered[1].body), "the same key and CSR");
+    }
+}
+
+/// The new connection that silence leads to is held to what every other one is: another server there gets nothing.
+#[test]
+fn silence_brings_no_secret_to_a_server_that_is_not_verified() {
+    let world = World::new();
+    let stranger = Ca::new("Stranger", GOOD).server(&Leaf::server(LOCALHOST, GOOD), &[&TLS13]);
+    let expired = world.signer.server(&Leaf::server(LOCALHOST, (NOW - YEAR, NOW - 900)), &[&TLS13]);
+    for second in [stranger, expired] {
+        let server = EstServer::ending(vec![world.tls(), second], Ending::Open, world.good(NOW));
+        let (step, failure) = world.fails(&server);
+        assert!(matches!((step, &failure), (Step::Enrol, Failure::Tls(TlsError::Refused(_)))), "{failure:?}");
+        assert_eq!(course(&server), on(&[("cacerts", 0)]));
+        let unanswered = server.unanswered();
+        assert!(matches!(&unanswered[..], [Request { connection: 0, .. }]), "{unanswered:?}");
     }
 }
 
@@ -245,7 +291,8 @@ fn a_request_that_was_surely_not_answered_goes_out_again_once() {
     let server = server_that_drops(|connection| connection <= 1);
     let second = run(&world, &server);
     second.result.unwrap();
-    let visits = [("cacerts", 0), ("simpleenroll", 0), ("simpleenroll", 1), ("cacerts", 2), ("simpleenroll", 2)];
+    // The server has shown that a second request does not get through, so the next visit does not try it.
+    let visits = [("cacerts", 0), ("simpleenroll", 0), ("simpleenroll", 1), ("cacerts", 2), ("simpleenroll", 3)];
     assert_eq!(course(&server), on(&visits));
     assert!(
         second.told.iter().any(|line| line.contains("closed without an answer; trying again")),
@@ -293,35 +340,46 @@ fn what_comes_behind_the_first_answer_is_never_the_second_one() {
         world.enroll(&server).unwrap();
         assert_eq!(course(&server), on(&[("cacerts", 0), ("simpleenroll", 0)]));
     }
-    for behind in [forged(), b"\r\nx".to_vec(), [0; 5000].to_vec()] {
-        let count = behind.iter().filter(|byte| !b"\r\n".contains(byte)).count();
+    // Some proxies announce so that they close an idle connection.
+    let idle = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_vec();
+    for behind in [forged(), idle, b"\r\nx".to_vec(), [0; 5000].to_vec()] {
         let server = with(behind);
-        let (step, failure) = world.fails(&server);
-        let Failure::Est(EstError::Unasked(found)) = failure else { panic!("{failure:?}") };
-        assert_eq!((step, found), (Step::Enrol, count));
-        assert!(!secret_came(&server));
+        world.enroll(&server).unwrap();
+        assert_eq!(course(&server), on(&[("cacerts", 0), ("simpleenroll", 1)]), "the answer is that to the CSR");
     }
+}
+
+/// The announcement crosses the request on its way.
+#[test]
+fn a_server_that_says_it_gave_an_idle_connection_up_is_asked_once_more() {
+    let world = World::new();
+    let server_that_says_so = |which: fn(usize) -> bool| {
+        let good = world.good(NOW);
+        EstServer::ending(vec![world.tls()], Ending::Keep, move |request| {
+            if request.operation() == "simpleenroll" && which(request.connection) {
+                return reply("408 Request Timeout", &["Connection: close".to_owned()], b"");
+            }
+            good(request)
+        })
+    };
+    let server = server_that_says_so(|connection| connection == 0);
+    world.enroll(&server).unwrap();
+    assert_eq!(course(&server), on(&[("cacerts", 0), ("simpleenroll", 0), ("simpleenroll", 1)]));
+    // On a new connection it is the server's answer, like any other.
+    let server = server_that_says_so(|_| true);
+    let (step, failure) = world.fails(&server);
+    assert!(
+        matches!((step, &failure), (Step::Enrol, Failure::Est(EstError::Refused { status: 408, .. }))),
+        "{failure:?}"
+    );
+    assert_eq!(course(&server), on(&[("cacerts", 0), ("simpleenroll", 0), ("simpleenroll", 1)]));
 }
 
 #[test]
 fn a_renewal_shows_its_certificate_on_a_connection_of_its_own() {
     let world = World::new();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = world.signer.issue(&world.leaf(), &rcgen::PublicKeyData::subject_public_key_info(&key));
-    let client = ClientCertificate::new(&[leaf], &key.serialize_der()).unwrap();
     let server = EstServer::ending(vec![world.tls()], Ending::Keep, world.good(NOW));
-    let plan = world.server_plan(&[server.url()]);
-    let clock = ClockPlan { floor: secs(COMPOSED), expiry: secs(EXPIRY), quality: ClockQuality::Unknown };
-    let context = Context {
-        server: &plan,
-        clock: &clock,
-        identity: &world.identity,
-        renews: Some(&client),
-        user_agent: "imprint/test (loopback)",
-        approval_timeout: None,
-        line: None,
-    };
-    enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), Deadline::after(PATIENCE)).unwrap();
+    world.renew(&server, PATIENCE).unwrap();
     assert_eq!(course(&server), on(&[("cacerts", 0), ("simplereenroll", 1)]));
 }
 

@@ -13,6 +13,7 @@ use imprint::line::{Host, HostEvent, Kind, LineKey, Shape, Wire, seal};
 use imprint::payload::Payload;
 use imprint::plan::{Scope, plan};
 use imprint::port::{Place, Port, Signals};
+use imprint::site::SignedBy;
 use imprint::source::Origin;
 use imprint::time::since_boot;
 use nix::pty::{OpenptyResult, openpty};
@@ -103,27 +104,11 @@ fn run_with(world: &World, urls: &[String], host: HostDoes, deadline: Duration) 
     });
     let (server, identity) = (world.server_plan(urls), &world.identity);
     let request = seal::request(b"s3cret", dialogue.hello(), identity.csr());
-    let clock = ClockPlan {
-        floor: Timestamp::from_secs(world.composed),
-        expiry: Timestamp::from_secs(world.composed + DAY),
-        quality: ClockQuality::Line(
-            dialogue::LineTime::new(
-                imprint::time::Clock::starting_at(Timestamp::from_secs(NOW)),
-                Duration::from_millis(5),
-            )
-            .within(secs(world.composed), secs(world.composed + DAY))
-            .unwrap(),
-        ),
-    };
-    let context = Context {
-        server: &server,
-        clock: &clock,
-        identity,
-        renews: None,
-        user_agent: "imprint/test (line)",
-        approval_timeout: Some(PATIENCE),
-        line: Some(Line { dialogue: &dialogue, request: &request }),
-    };
+    let told_time = dialogue::LineTime::new(imprint::time::Clock::starting_at(secs(NOW)), Duration::from_millis(5));
+    let mut clock = world.clock();
+    clock.quality = ClockQuality::Line(told_time.within(clock.floor, clock.expiry).unwrap());
+    let line = Some(Line { dialogue: &dialogue, request: &request });
+    let context = Context { approval_timeout: Some(PATIENCE), line, ..world.context(&server, &clock) };
     let (mut asked, mut told) = (Vec::new(), Vec::new());
     let mut ask = |ask: Ask| -> Result<Reply, AskError> {
         asked.push(ask);
@@ -194,7 +179,7 @@ fn a_host_that_says_nothing_and_a_line_that_is_not_there() {
     let error = world.enroll_at(&["line:".to_owned()], LATER).0.unwrap_err().to_string();
     assert_eq!(
         error,
-        "asking for a certificate at line:: there is no line to a host; have it speak while the node waits"
+        "asking for a certificate at line:: there is no line to a host; run imprint-host inject while the node waits"
     );
 }
 
@@ -204,7 +189,7 @@ fn a_line_that_breaks_is_not_waited_for() {
     let run = run_with(&world, &["line:".to_owned()], HostDoes::HangsUp, LATER);
     let error = run.result.unwrap_err().to_string();
     assert!(error.starts_with("asking for a certificate at line:: the line to the host is gone: "), "{error}");
-    assert!(error.ends_with("; plug it in again, and boot again or run imprint console"), "{error}");
+    assert!(error.ends_with("; plug the line in again, and boot again or run imprint console"), "{error}");
     let server = EstServer::start(vec![world.tls()], world.good(NOW));
     let run = run_with(&world, &["line:".to_owned(), server.url()], HostDoes::HangsUp, LATER);
     assert!(run.result.unwrap().server().starts_with("https://"));
@@ -221,15 +206,7 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
     let ended = || world.signer.server(&Leaf::server(LOCALHOST, (IN_2015 - YEAR, IN_2015 + YEAR)), &[&TLS13]);
     let run = |server: &EstServer, clock: ClockPlan| {
         let plan = world.server_plan(&[server.url()]);
-        let context = Context {
-            server: &plan,
-            clock: &clock,
-            identity: &world.identity,
-            renews: None,
-            user_agent: "imprint/test (line)",
-            approval_timeout: None,
-            line: None,
-        };
+        let context = world.context(&plan, &clock);
         enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), Deadline::after(Duration::from_secs(60)))
     };
     let told = told_over_a_line(IN_2015);
@@ -250,6 +227,7 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
         let facts = Facts {
             origin: Origin::Line { name: "pty".into(), sealed: true },
             site_pin: None,
+            signed: SignedBy::Nobody,
             now: secs(now),
             line_time: Some(told),
             links: Vec::new(),

@@ -77,7 +77,7 @@ fn what_is_odd_about_a_servers_certificate_is_said_with_what_to_do() {
             served_from("sha1-server"),
             "\"CN=est server\" is signed with SHA-1 and ECDSA (1.2.840.10045.4.1), which is not accepted",
             lab.to_owned(),
-            "have it issued anew, signed with SHA-256 or better",
+            "have it issued again, signed with SHA-256 or better",
         ),
         (
             data("rsa1024-ca.der"),
@@ -91,7 +91,7 @@ fn what_is_odd_about_a_servers_certificate_is_said_with_what_to_do() {
             with(&root, &|leaf| leaf.critical = vec![&[2, 5, 29, 32]]),
             "\"CN=est server\" has critical extensions that this program does not process: certificatePolicies (2.5.29.32)",
             from("Root"),
-            "have it issued without them, or with them not critical",
+            "have the certificate issued without these extensions, or with them not critical",
         ),
         (
             root.der(),
@@ -99,7 +99,7 @@ fn what_is_odd_about_a_servers_certificate_is_said_with_what_to_do() {
             "\"CN=est server\" has critical extensions that this program does not process: 1.2.3.4, policyConstraints \
              (2.5.29.36)",
             from("Root"),
-            "have it issued without them, or with them not critical",
+            "have the certificate issued without these extensions, or with them not critical",
         ),
         (
             root.der(),
@@ -107,20 +107,20 @@ fn what_is_odd_about_a_servers_certificate_is_said_with_what_to_do() {
             "the CA \"CN=Constrained\" has name constraints of a kind that this program does not process, directory names for \
              example",
             from("Constrained"),
-            "give the payload a CA without them, or with constraints of DNS names and addresses alone",
+            "give the payload a CA without name constraints, or with constraints of DNS names and addresses alone",
         ),
         (
             root.der(),
             two_names,
-            "\"CN=est server\" calls its issuer \"CN=Signer\", which reads like the name of that CA, but is another kind of \
-             string",
+            "the issuer of \"CN=est server\" is \"CN=Signer\", which reads like the name of that CA, but is encoded as \
+             another kind of string",
             from("Signer"),
-            "have it issued anew with the issuer's name as that CA's certificate has it, byte by byte",
+            "have it issued again, with the issuer's name encoded byte by byte as in that CA's certificate",
         ),
     ] {
         let want = format!(
-            "fetching CA certificates and time from URL (ADDRESS): the server's certificate cannot be used: {odd} (it is \
-             {certificate}, valid 2029-01-01T00:00:00Z to 2039-12-30T00:00:00Z); {remedy}"
+            "fetching CA certificates and time from URL (ADDRESS): the server's certificate cannot be used: {odd} (the \
+             server's certificate: {certificate}, valid 2029-01-01T00:00:00Z to 2039-12-30T00:00:00Z); {remedy}"
         );
         assert_eq!(refused(ca, tls), want);
     }
@@ -161,10 +161,10 @@ fn a_server_with_a_small_key_is_told_so() {
     let _ = server.wait();
     assert_eq!(
         text,
-        "fetching CA certificates and time from URL (ADDRESS): the server's certificate cannot be used: the key of \"CN=est \
-         server\" is RSA of 1024 bits, which is not accepted (it is CN=est server, for ip:127.0.0.1, from CN=Lab CA, valid \
-         2029-01-01T00:00:00Z to 2039-12-30T00:00:00Z); use a key of P-256, P-384, P-521, Ed25519 or RSA with 2048 to 8192 \
-         bits"
+        "fetching CA certificates and time from URL (ADDRESS): the server's certificate cannot be used: the key of \
+         \"CN=est server\" is RSA of 1024 bits, which is not accepted (the server's certificate: CN=est server, for \
+         ip:127.0.0.1, from CN=Lab CA, valid 2029-01-01T00:00:00Z to 2039-12-30T00:00:00Z); use a key of P-256, P-384, \
+         P-521, Ed25519 or RSA with 2048 to 8192 bits"
     );
 }
 
@@ -210,13 +210,14 @@ fn what_is_odd_about_the_nodes_certificate_is_said_with_what_to_do() {
     assert_eq!(
         error.to_string(),
         "the certificate cannot be used: \"CN=node1\" has critical extensions that this program does not process: \
-         certificatePolicies (2.5.29.32); have it issued without them, or with them not critical"
+         certificatePolicies (2.5.29.32); have the certificate issued without these extensions, or with them not \
+         critical"
     );
     let error = World::new().leaf_error(|leaf| leaf.usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
     assert_eq!(
         error.to_string(),
-        "the certificate's extended key usages are 1.3.6.1.5.5.7.3.1, without clientAuth: it could never be renewed, since a \
-         node shows it as a client; have the CA add clientAuth"
+        "the certificate's extended key usages are 1.3.6.1.5.5.7.3.1, without clientAuth: the node could never renew \
+         it, because it authenticates as a TLS client; have the CA add clientAuth"
     );
 }
 

@@ -41,9 +41,10 @@ fn a_certificate_from_another_ca_is_refused_before_anything_is_said() {
     assert_eq!(
         result.unwrap_err().to_string(),
         format!(
-            "fetching CA certificates and time from {} ({}): the server's certificate does not chain to this node's CA, \
-             \"CN=Root\" (it is CN=est server, for ip:127.0.0.1, from CN=Signer, valid 2029-01-01T00:00:00Z to \
-             2039-12-30T00:00:00Z); give the node a payload with this server's CA, or correct its URL",
+            "fetching CA certificates and time from {} ({}): the server's certificate does not chain to this node's \
+             CA, \"CN=Root\" (the server's certificate: CN=est server, for ip:127.0.0.1, from CN=Signer, valid \
+             2029-01-01T00:00:00Z to 2039-12-30T00:00:00Z); give the node a payload with this server's CA, or correct \
+             its URL",
             server.url(),
             server.address()
         )
@@ -142,8 +143,8 @@ fn a_date_after_the_expiry_means_that_the_payload_has_expired() {
     assert_eq!(
         result.unwrap_err().to_string(),
         format!(
-            "the payload expired at 2030-01-02T00:00:00Z, and it is 2030-01-02T00:00:01Z by {} ({}); make a new \
-             payload with imprint-host payload",
+            "the payload expired at 2030-01-02T00:00:00Z, and the time is 2030-01-02T00:00:01Z according to {} ({}); \
+             make a new payload with imprint-host payload",
             server.url(),
             server.address()
         )
@@ -211,16 +212,16 @@ fn a_server_certificate_that_is_refused_is_described() {
     };
     either(text(vec![at(GOOD), at((COMPOSED, NOW - 60))]), &|second| {
         format!(
-            "asking for a certificate at URL (ADDRESS): the server's certificate expired at 2030-01-01T00:59:00Z, and it \
-             is 2030-01-01T01:00:0{second}Z (it is CN=est server, for ip:127.0.0.1, from CN=Signer, valid \
-             2030-01-01T00:00:00Z to 2030-01-01T00:59:00Z); renew the server's certificate"
+            "asking for a certificate at URL (ADDRESS): the server's certificate expired at 2030-01-01T00:59:00Z, and \
+             the time is 2030-01-01T01:00:0{second}Z (the server's certificate: CN=est server, for ip:127.0.0.1, from \
+             CN=Signer, valid 2030-01-01T00:00:00Z to 2030-01-01T00:59:00Z); renew the server's certificate"
         )
     });
     either(text(vec![at(GOOD), at((NOW + 600, NOW + DAY))]), &|second| {
         format!(
-            "asking for a certificate at URL (ADDRESS): the server's certificate begins at 2030-01-01T01:10:00Z, and it \
-             is 2030-01-01T01:00:0{second}Z (it is CN=est server, for ip:127.0.0.1, from CN=Signer, valid \
-             2030-01-01T01:10:00Z to 2030-01-02T01:00:00Z); renew the server's certificate"
+            "asking for a certificate at URL (ADDRESS): the server's certificate begins at 2030-01-01T01:10:00Z, and \
+             the time is 2030-01-01T01:00:0{second}Z (the server's certificate: CN=est server, for ip:127.0.0.1, from \
+             CN=Signer, valid 2030-01-01T01:10:00Z to 2030-01-02T01:00:00Z); renew the server's certificate"
         )
     });
     let mut leaf = Leaf::server(LOCALHOST, GOOD);
@@ -228,8 +229,9 @@ fn a_server_certificate_that_is_refused_is_described() {
     assert_eq!(
         text(vec![world.signer.server(&leaf, &[&TLS13])]),
         "fetching CA certificates and time from URL (ADDRESS): the server's certificate is not for 127.0.0.1, the name \
-         in the URL (it is CN=est server, for dns:est.example, from CN=Signer, valid 2029-01-01T00:00:00Z to \
-         2039-12-30T00:00:00Z); correct the URL, or give the server a certificate for that name"
+         in the URL (the server's certificate: CN=est server, for dns:est.example, from CN=Signer, valid \
+         2029-01-01T00:00:00Z to 2039-12-30T00:00:00Z); correct the URL, or give the server a certificate for that \
+         name"
     );
 }
 

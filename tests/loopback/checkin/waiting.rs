@@ -105,7 +105,7 @@ fn a_certificate_that_comes_after_the_expiry_is_not_taken() {
     assert!(run.asked.is_empty(), "a clock was set past the expiry: {:?}", run.asked);
     let CheckinError::Expired { expiry, date, server } = run.result.unwrap_err() else { panic!("not expired") };
     assert!(expiry == secs(EXPIRY) && date >= expiry.plus(Duration::from_millis(500)), "{date}");
-    assert!(server.ends_with(", whose time was confirmed"), "{server}");
+    assert!(server.ends_with(" (confirmed time)"), "{server}");
 }
 
 /// What an administrator's approval adds to the time of a check-in, leases need as well.
@@ -134,23 +134,9 @@ fn leases_are_given_time_after_the_deadline_too() {
 #[test]
 fn an_approval_of_a_renewal_has_what_is_left_of_the_deadline() {
     let world = World::new();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = world.signer.issue(&world.leaf(), &rcgen::PublicKeyData::subject_public_key_info(&key));
-    let client = ClientCertificate::new(&[leaf], &key.serialize_der()).unwrap();
     let server = answering(&world, vec![ACCEPTED.to_vec()]);
-    let plan = world.server_plan(&[server.url()]);
-    let clock = ClockPlan { floor: secs(COMPOSED), expiry: secs(EXPIRY), quality: ClockQuality::Unknown };
-    let context = Context {
-        server: &plan,
-        clock: &clock,
-        identity: &world.identity,
-        renews: Some(&client),
-        user_agent: "imprint/test (loopback)",
-        approval_timeout: None,
-        line: None,
-    };
     let error = patiently(Duration::from_secs(4), |limit| {
-        match enroll(&context, &mut |_| Ok(Reply::NothingMore), &mut |_| (), Deadline::after(limit)) {
+        match world.renew(&server, limit) {
             // A last visit that was cut short is told, too.
             Err(CheckinError::NotApproved(error)) if error.failed.is_none() => Ok(error),
             other => Err(format!("{other:?}")),

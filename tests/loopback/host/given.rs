@@ -6,7 +6,7 @@ use super::*;
 pub(super) fn with_credentials(site: &Site, node: &str) -> Payload {
     let options = Options { credentials: true, ..Options::default() };
     let made = site.state().payload(node, &options, Timestamp::system()).unwrap();
-    Payload::decode(&made.bytes).unwrap()
+    Payload::unwrapped(&made.bytes).unwrap()
 }
 
 pub(super) fn enroll_with(site: &Site, payload: &Payload, out: &Path) -> Result<(), Error> {
@@ -44,7 +44,7 @@ fn certificate_and_key_in_the_payload_need_no_server() {
         assert_eq!(event, "payload");
         assert!(detail.contains(&format!(", with certificate and key {}, until ", status_key(&out))), "{detail}");
         let error = chain(&renewed(&out, NEW_KEY).unwrap_err());
-        assert!(error.contains("names no EST server, so there is nobody to ask for a renewal"), "{error}");
+        assert!(error.contains("names no EST server, so this certificate cannot be renewed"), "{error}");
     }
 }
 
@@ -90,12 +90,12 @@ fn credentials_that_are_of_no_use_are_refused() {
     };
     let says = |error: String, want: &str| assert!(error.contains(want), "{error}\nwants {want}");
 
-    says(refused(&|_, given| given.key = key().into()), "the private key has the code ");
+    says(refused(&|_, given| given.key = key().into()), "the private key (code ");
     says(
         refused(&|_, given| given.key = Secret::new(vec![0x30, 0])),
-        "the private key is of no use: not PKCS#8 in DER",
+        "the private key cannot be used: not PKCS#8 in DER",
     );
-    says(refused(&|_, given| given.chain.rotate_left(1)), "the private key has the code ");
+    says(refused(&|_, given| given.chain.rotate_left(1)), "the private key (code ");
     says(refused(&|_, given| given.chain[0].truncate(100)), "the certificate cannot be read");
     says(refused(&|_, given| given.chain.truncate(1)), "does not chain to this node's CA");
     says(
@@ -111,7 +111,7 @@ fn credentials_that_are_of_no_use_are_refused() {
     // By openssl: a key that is too weak, and one on another curve.
     for (arguments, want) in [
         (["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], "refuses (TooSmall)"),
-        (["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], "elliptic curve 1.3.132.0.35"),
+        (["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], "an unsupported elliptic curve, 1.3.132.0.35"),
     ] {
         let output = Command::new("openssl").arg("genpkey").args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -29,7 +29,10 @@ fn a_command_that_ends_is_quoted_and_no_power_is_switched() {
         told.contains("node1: line lost: the command ended; it said: Error: no such host bmc1 \\u{1b}[31m\n"),
         "{told}"
     );
-    assert!(told.contains("that speaks first: --call. It said last: Error: no such host bmc1 \\u{1b}[31m\n"), "{told}");
+    assert!(
+        told.contains("that speaks first: --call. Last console output: Error: no such host bmc1 \\u{1b}[31m\n"),
+        "{told}"
+    );
     assert!(!told.contains("node1: power: "), "{told}");
 }
 
@@ -51,24 +54,8 @@ fn the_power_is_switched_once_a_command_is_up() {
 #[test]
 fn a_node_behind_a_command() {
     let site = Site::new();
-    let [(down, from), (up, to)] = ["down", "up"].map(|name| {
-        let path = site.work.path().join(name);
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // For both, so that neither end waits for the other.
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        (path, file)
-    });
+    let (down, up, node) = behind_fifos(&site);
     let line = format!("exec:cat {} & exec cat > {}", up.display(), down.display());
-    let (near, far) = UnixStream::pair().unwrap();
-    let other = far.try_clone().unwrap();
-    // What one writes the other reads; both threads end with the test.
-    std::thread::spawn(move || pass(from, other));
-    std::thread::spawn(move || pass(far, to));
-    let node = std::thread::spawn(move || {
-        let mut node = Remote::new(near, UUID, Twist::None);
-        node.run(|node| node.over);
-        node.code
-    });
     let output = inject(&site, PATIENCE, &line, &[]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
@@ -81,11 +68,9 @@ fn a_node_behind_a_command() {
 fn a_command_ends_with_its_line() {
     use std::os::fd::AsFd;
     let site = Site::new();
-    let path = site.work.path().join("held");
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    // For both, so that the command does not wait for a reader; then for reading only.
-    let both = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let mut reader = std::fs::File::open(&path).unwrap();
+    // The command does not wait for a reader. Then there is one end for reading only.
+    let (path, both) = fifo(site.work.path(), "held");
+    let mut reader = File::open(&path).unwrap();
     let line = format!("exec:sleep 1000 > {}", path.display());
     patiently(Duration::from_secs(2), |window| {
         let told = String::from_utf8_lossy(&inject(&site, window, &line, &["--power", "true"]).stderr).into_owned();

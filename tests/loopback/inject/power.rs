@@ -1,7 +1,6 @@
 //! Tests of switching many nodes on, a few at a time.
 
-use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::fs;
 
 use super::*;
 
@@ -69,12 +68,7 @@ fn at_the_same_time(most: usize) -> (usize, String) {
     let log = rack.path("log");
     fs::write(&log, "").unwrap();
     let go = |name: &str| rack.path(&format!("{name}.go"));
-    // For both, so that neither end waits for the other.
-    let open = |name: &String| -> File {
-        nix::unistd::mkfifo(&go(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        OpenOptions::new().read(true).write(true).open(go(name)).unwrap()
-    };
-    let fifos: Vec<File> = rack.names.iter().map(open).collect();
+    let fifos: Vec<File> = rack.names.iter().map(|name| fifo(rack.site.work.path(), &format!("{name}.go")).1).collect();
     let power = |name: &str| {
         let log = log.display();
         format!("echo begin {name} >> {log}; read word < {}; echo end {name} >> {log}", go(name).display())

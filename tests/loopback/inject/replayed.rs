@@ -108,7 +108,7 @@ fn a_node_that_speaks_another_version_is_told_of() {
     node.run(|_| false);
     let (code, told) = ended(inject);
     assert_eq!(code, Some(1), "{told}");
-    let want = "node1: failed: the node speaks versions 2 to 3 of the line protocol, this program another; bring both to the \
-                same release\n";
+    let want = "node1: failed: the node speaks versions 2 to 3 of the line protocol, and this program does not; bring both \
+                to the same release\n";
     assert!(told.contains(want), "{told}");
 }

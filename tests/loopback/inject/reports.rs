@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NO_CERTIFICATE: &str = "for which it was given no certificate here; does another host, or somebody else, write to the \
+const NO_CERTIFICATE: &str = "but this host has issued no certificate for that key; does another host, or somebody else, write to the \
                               line? Compare the key on the node's console\n";
 
 #[test]
@@ -46,9 +46,7 @@ fn a_report_to_a_host_that_starts_again_is_believed_by_the_books() {
     inject.kill().unwrap();
     inject.wait().unwrap();
     let inject = site.inject(&[]);
-    let (stream, _) = site.listener.accept().unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    node.stream = stream;
+    node.line_again(&site);
     node.run(|node| node.over);
     let (code, told) = ended(inject);
     assert_eq!(code, Some(0), "{told}");

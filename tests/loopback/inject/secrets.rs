@@ -1,9 +1,8 @@
 //! Tests of BMC passwords in commands: what every user of the machine can read of the processes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 
 use super::*;
 
@@ -46,7 +45,7 @@ fn arguments(pid: u32) -> String {
     String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
 }
 
-/// A FIFO that is open for both, so that neither end waits for the other.
+/// A FIFO of a site, and what is read from it.
 struct Fifo {
     path: PathBuf,
     file: File,
@@ -54,9 +53,7 @@ struct Fifo {
 
 impl Fifo {
     fn new(site: &Site, name: &str) -> Fifo {
-        let path = site.work.path().join(name);
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let (path, file) = fifo(site.work.path(), name);
         Fifo { path, file }
     }
 
@@ -202,7 +199,7 @@ fn a_pipe_of_a_line_is_not_run_as_the_power_command() {
     let (code, told) = run();
     assert_eq!(code, Some(1));
     let place =
-        format!("imprint-host: {}:2: behind exec: a | may be a pipe or begin the power command; ", lines.display());
+        format!("imprint-host: {}:2: after exec: a | could be a pipe or start the power command; ", lines.display());
     assert!(told.starts_with(&place) && !log.exists(), "{told}");
     let power = format!("echo on | tee {}", mark.display());
     fs::write(&lines, format!("[[line]]\nnode = 'node1'\nline = '{line}'\npower = '{power}'\n")).unwrap();

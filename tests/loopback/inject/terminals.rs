@@ -47,8 +47,8 @@ fn a_console_server_that_breaks_lines_is_named_and_the_node_gets_its_certificate
         let (code, told) = ended(inject);
         assert_eq!(code, Some(0), "{told}");
         let line = format!(
-            "node1: line: something on the way breaks lines after {columns} columns; frames are put together again, but set \
-             the terminal or console server on the way to 255 columns or more\n"
+            "node1: line: something on the way breaks lines after {columns} columns; broken frames are joined again, but \
+             set the terminal or console server on the way to 255 columns or more\n"
         );
         assert_eq!(told.matches(&line).count(), 1, "{told}");
     }
@@ -73,7 +73,7 @@ fn a_console_server_that_cuts_lines_is_named() {
         Remote::new(near, UUID, Twist::None).run(|node| node.over);
         let (code, told) = ended(inject);
         assert_eq!(code, Some(1), "{told}");
-        let words = "the same frame came 3 times and was spoilt in the same way, at 80 columns: something on the way cuts lines";
+        let words = "the same frame came 3 times with the same damage, at 80 columns: something on the way cuts lines";
         // In its own line, and with the outcome.
         let times = told.matches(words).count();
         if times == 2 && told.contains(&format!("speaks first: --call; {words}")) { Ok(()) } else { Err(told) }
@@ -127,28 +127,13 @@ fn columns_that_were_named_are_kept_by_both_ends() {
 #[test]
 fn a_program_that_breaks_lines_at_the_width_of_its_terminal_breaks_no_frame() {
     let site = Site::new();
-    let [(down, from), (up, to)] = ["down", "up"].map(|name| {
-        let path = site.work.path().join(name);
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // For both, so that neither end waits for the other.
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        (path, file)
-    });
+    let (down, up, node) = behind_fifos(&site);
     let shows = "while IFS= read -r line; do printf '%s\\n' \"$line\" | fold -w \"$columns\"; done";
     let line = format!(
         "exec:columns=$(stty size | cut -d' ' -f2); ({shows} < {}) & exec cat > {}",
         up.display(),
         down.display()
     );
-    let (near, far) = UnixStream::pair().unwrap();
-    let other = far.try_clone().unwrap();
-    // What one writes the other reads; both threads end with the test.
-    std::thread::spawn(move || pass(from, other));
-    std::thread::spawn(move || pass(far, to));
-    let node = std::thread::spawn(move || {
-        let mut node = Remote::new(near, UUID, Twist::None);
-        node.run(|node| node.over);
-    });
     let output = Command::new(programs::host())
         .arg("--dir")
         .arg(site.work.path().join("state"))

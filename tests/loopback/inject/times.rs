@@ -34,13 +34,7 @@ fn a_console_that_goes_on_talking_keeps_nobody() {
 #[test]
 fn what_a_power_command_leaves_running_is_not_waited_for() {
     let site = Site::new();
-    let (go, end) = (site.work.path().join("go"), site.work.path().join("end"));
-    let open = |path: &Path| {
-        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // For both, so that neither end waits for the other.
-        std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
-    };
-    let (mut go_file, mut end_file) = (open(&go), open(&end));
+    let [(go, mut go_file), (end, mut end_file)] = ["go", "end"].map(|name| fifo(site.work.path(), name));
     let machine = format!("read word < {}; echo late; echo late >&2; echo alive > {}", go.display(), end.display());
     let mut inject = site.inject(&["--power", &format!("{{ {machine}; }} & echo started")]);
     let mut node = Remote::new(site.listener.accept().unwrap().0, UUID, Twist::None);

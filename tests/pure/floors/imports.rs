@@ -1,5 +1,6 @@
 //! Finds in source text which module of a crate uses which other one. Reads macros like other code; skips comments,
-//! strings, visibilities and test code. Judges nothing.
+//! strings, visibilities and test code. Refuses a path that only a macro's argument completes (`crate::$module`): where
+//! it leads is not in the text. Never judges which use is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
@@ -65,6 +66,8 @@ fn absolute(found: &Crate, scope: &Module, path: &[String]) -> Option<Module> {
     let (first, rest) = path.split_first()?;
     match first.as_str() {
         "crate" => Some(rest.to_vec()),
+        // `self::super::…` is `super::…`.
+        "self" if rest.first().is_some_and(|word| word == "super") => absolute(found, scope, rest),
         "self" => Some([scope, rest].concat()),
         "super" => {
             let mut outer = scope.clone();
@@ -97,9 +100,10 @@ impl Reader {
         while let Some(token) = tokens.next() {
             match token {
                 TokenTree::Punct(punct) if punct.as_char() == '#' => {
-                    if let Some(TokenTree::Group(group)) = tokens.peek()
-                        && is_for_tests(group.stream())
+                    if let Some(TokenTree::Group(attribute)) = tokens.peek().cloned()
+                        && is_for_tests(attribute.stream())
                     {
+                        tokens.next();
                         skip_item(&mut tokens);
                     }
                 }
@@ -142,6 +146,15 @@ impl Reader {
                     tokens.next();
                     match tokens.peek() {
                         Some(TokenTree::Ident(ident)) => path.push(ident.to_string()),
+                        Some(TokenTree::Punct(punct)) if punct.as_char() == '$' => {
+                            assert!(
+                                !["crate", "self", "super"].contains(&first),
+                                "{}: a macro's argument completes {}::$…; write the whole path",
+                                self.file.join("::"),
+                                path.join("::")
+                            );
+                            break;
+                        }
                         _ => break,
                     }
                     tokens.next();
@@ -160,6 +173,13 @@ impl Reader {
             match token {
                 TokenTree::Punct(punct) if punct.as_char() == ':' => {}
                 TokenTree::Punct(punct) if punct.as_char() == '*' => prefix.push("*".to_owned()),
+                // `use $crate::…` in a macro is a path like others; a macro's argument behind it is refused.
+                TokenTree::Punct(punct) if punct.as_char() == '$' => assert!(
+                    prefix.is_empty(),
+                    "{}: a macro's argument completes {}::$…; write the whole path",
+                    self.file.join("::"),
+                    prefix.join("::")
+                ),
                 TokenTree::Ident(ident) if ident == "as" => {
                     tokens.next();
                 }
@@ -188,32 +208,97 @@ fn is_punct(token: Option<&TokenTree>, wanted: char) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == wanted)
 }
 
-/// `[cfg(test)]`, `[cfg(all(test, …))]`
+/// `[cfg(test)]`, `[cfg(all(test, …))]`: whether the item is compiled in tests only.
 fn is_for_tests(attribute: TokenStream) -> bool {
     let mut words = attribute.into_iter();
     let is_cfg = matches!(words.next(), Some(TokenTree::Ident(ident)) if ident == "cfg");
-    is_cfg && matches!(words.next(), Some(TokenTree::Group(condition)) if names_test(condition.stream()))
+    is_cfg && matches!(words.next(), Some(TokenTree::Group(condition)) if needs_test(condition.stream()))
 }
 
-fn names_test(condition: TokenStream) -> bool {
-    let mut negated = false;
-    condition.into_iter().any(|token| match token {
-        TokenTree::Ident(ident) => {
-            negated = ident == "not";
-            ident == "test"
-        }
-        TokenTree::Group(group) => !std::mem::take(&mut negated) && names_test(group.stream()),
+/// Whether a condition is true in tests only: `test`, an `all` with such a part, an `any` of such parts alone.
+fn needs_test(condition: TokenStream) -> bool {
+    let mut words = condition.into_iter();
+    let Some(TokenTree::Ident(name)) = words.next() else { return false };
+    let inner = match words.next() {
+        None => return name == "test",
+        Some(TokenTree::Group(inner)) => parts(inner.stream()),
+        Some(_) => return false,
+    };
+    match name.to_string().as_str() {
+        "all" => inner.into_iter().any(needs_test),
+        "any" => !inner.is_empty() && inner.into_iter().all(needs_test),
         _ => false,
-    })
+    }
 }
 
-/// To the end of what an attribute stands before: its semicolon, or its body.
+/// The parts of a list, which commas separate.
+fn parts(list: TokenStream) -> Vec<TokenStream> {
+    let tokens: Vec<TokenTree> = list.into_iter().collect();
+    let parts = tokens.split(|token| is_punct(Some(token), ','));
+    parts.filter(|part| !part.is_empty()).map(|part| part.iter().cloned().collect()).collect()
+}
+
+/// To the end of what an attribute stands before. An item ends with its semicolon or its body; a field, a variant, a
+/// parameter or an arm ends with a comma or its body, or with the list that it stands in.
 fn skip_item(tokens: &mut Tokens) {
-    for token in tokens {
+    while is_punct(tokens.peek(), '#') {
+        tokens.next();
+        tokens.next();
+    }
+    let mut angles = 0_u32;
+    let mut before = ' ';
+    let is_item = is_item(tokens);
+    while let Some(token) = tokens.next() {
+        let last = std::mem::replace(&mut before, ' ');
         match token {
-            TokenTree::Punct(punct) if punct.as_char() == ';' => return,
-            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => return,
+            TokenTree::Punct(punct) => {
+                before = punct.as_char();
+                match before {
+                    ';' => return,
+                    // In `Vec<A, B>` a comma ends nothing; the angle of `->` and `=>` closes nothing.
+                    ',' if angles == 0 && !is_item => return,
+                    '<' => angles += 1,
+                    '>' if last != '-' && last != '=' => angles = angles.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
+                // `=> {…}` ends an arm with a comma or without; `{…},` ends a variant.
+                if is_punct(tokens.peek(), ',') {
+                    tokens.next();
+                }
+                // `use a::{b};`, `const A: B = B {…};`, `B {…}.go();`: more of the same statement.
+                let goes_on = matches!(tokens.peek(), Some(TokenTree::Punct(next)) if ";.?".contains(next.as_char()));
+                if !goes_on {
+                    return;
+                }
+            }
             _ => {}
         }
     }
 }
+
+/// Whether an item or a statement follows, in which a comma ends nothing: `use`, `fn f<A, B>(…) where A: X, B: Y {`.
+fn is_item(tokens: &Tokens) -> bool {
+    let mut ahead = tokens.clone();
+    loop {
+        match ahead.next() {
+            Some(TokenTree::Ident(word)) => match word.to_string().as_str() {
+                "pub" => {
+                    if matches!(ahead.peek(), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis)
+                    {
+                        ahead.next();
+                    }
+                }
+                word => return ITEMS.contains(&word),
+            },
+            _ => return false,
+        }
+    }
+}
+
+/// The words that begin an item or a statement.
+const ITEMS: [&str; 15] = [
+    "use", "mod", "fn", "const", "static", "type", "struct", "enum", "union", "trait", "impl", "unsafe", "async",
+    "extern", "let",
+];

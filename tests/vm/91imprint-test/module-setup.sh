@@ -10,6 +10,8 @@ installkernel() {
     instmods virtio_console
     # Of the real root.
     instmods ext4
+    # Links to a management controller.
+    instmods cdc_ether rndis_host
 }
 
 install() {

@@ -37,7 +37,8 @@ impl Session<'_> {
 
     pub(super) fn foreign(&mut self, versions: Versions) {
         let words = format!(
-            "the node speaks versions {} to {} of the line protocol, this program another; bring both to the same release",
+            "the node speaks versions {} to {} of the line protocol, and this program does not; bring both to the same \
+             release",
             versions.lowest, versions.highest
         );
         match &self.foreign {

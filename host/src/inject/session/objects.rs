@@ -11,6 +11,7 @@ use crate::compose::{Medium, Options};
 use crate::csr::Csr;
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::est;
+use crate::inject::Config;
 use crate::inject::words::Outcome;
 
 /// How often a node can get its payload, if it was damaged or lost. Conversations that stall before delivery do not count.
@@ -33,7 +34,7 @@ impl Session<'_> {
         if self.deliveries >= DELIVERIES {
             return self.fail("the node asked for its payload again and again; look at its console".to_owned());
         }
-        let (plain, expires) = (self.shared.config.plain, self.shared.config.expires);
+        let Config { plain, unsigned, expires, .. } = self.shared.config;
         if plain && !hello.plain {
             return self.fail(
                 "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
@@ -41,8 +42,14 @@ impl Session<'_> {
         }
         if self.payload.is_none() {
             // A node credits a seed that was sealed for a key of this boot.
-            let options =
-                Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
+            let options = Options {
+                expires,
+                seed: !plain,
+                single_boot: !plain,
+                medium: Medium::Line,
+                unsigned,
+                ..Options::default()
+            };
             let now = self.shared.timestamp();
             let node = self.job.node.clone();
             let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;
@@ -130,7 +137,7 @@ impl Session<'_> {
             return;
         }
         let Ok(status) = serde_json::from_slice::<Status>(report) else {
-            return self.fail("the node's report is no status.json; are both of the same release?".to_owned());
+            return self.fail("the node's report is not a status.json; are both of the same release?".to_owned());
         };
         let outcome = match (status.outcome, &status.error) {
             (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {
@@ -143,7 +150,7 @@ impl Session<'_> {
                 }
                 Outcome::NodeFailed { reason: shown(&format!("{}: {}", error.stage, error.message)) }
             }
-            (_, None) => Outcome::NodeFailed { reason: "no reason".to_owned() },
+            (_, None) => Outcome::NodeFailed { reason: "the node gave no reason".to_owned() },
         };
         self.outcome = Some(outcome);
     }
@@ -169,8 +176,8 @@ impl Session<'_> {
         match latest {
             Some(row) if row.key_code == said && row.revoked.is_none() => Ok(row.key_code),
             _ => Err(format!(
-                "the node says that it is done with key {}, for which it was given no certificate here; does another \
-                 host, or somebody else, write to the line? Compare the key on the node's console",
+                "the node says that it is done with key {}, but this host has issued no certificate for that key; does \
+                 another host, or somebody else, write to the line? Compare the key on the node's console",
                 shown(said)
             )),
         }

@@ -95,7 +95,7 @@ impl Session<'_> {
         }
         let window = self.shared.config.window.as_secs();
         let odd = self.odd.map(|odd| format!("; {odd}")).unwrap_or_default();
-        let said = format!("{odd}{}", self.last_words(". It said last: "));
+        let said = format!("{odd}{}", self.last_words(". Last console output: "));
         match (&self.hello, self.wire.end().stage()) {
             (None, _) => format!(
                 "no node said HELLO within {window} s; is this its line, at its speed, and does its image hold imprint? \
@@ -103,10 +103,11 @@ impl Session<'_> {
             ),
             (Some(_), None) => format!("the node fell silent; look at its console, and run inject again{said}"),
             (Some(_), Some(stage)) if self.certified => format!(
-                "it has its certificate, but did not say in time that it is done; the node stands at: {}{said}",
+                "the node has its certificate, but did not say in time that it is done; last stage of the node: \
+                 {}{said}",
                 stage_name(stage)
             ),
-            (Some(_), Some(stage)) => format!("not done in time; the node stands at: {}{said}", stage_name(stage)),
+            (Some(_), Some(stage)) => format!("not done in time; last stage of the node: {}{said}", stage_name(stage)),
         }
     }
 

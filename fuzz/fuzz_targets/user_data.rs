@@ -1,0 +1,15 @@
+//! Data that was made for cloud-init, by anybody who may start an instance.
+#![no_main]
+
+use imprint::payload::MAX_LEN;
+use imprint::source::user_data::{Content, user_data, vendor_data};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    for content in [user_data(bytes), vendor_data(bytes)] {
+        if let Content::Payload(payload) = content {
+            assert!(!payload.expose().is_empty() && payload.expose().len() <= MAX_LEN);
+            // Base64 is longer than what it holds.
+            assert!(payload.expose().len() < bytes.len());
+        }
+    }
+});

@@ -1,0 +1,301 @@
+//! Tables that are made here, byte for byte, so that each can be damaged in one place. tests/pure/partitions.rs reads those of
+//! sfdisk and sgdisk.
+
+use std::io::Cursor;
+
+use super::*;
+
+/// A partition of type "Linux filesystem data", as it stands on a disk.
+pub(in crate::source) const LINUX: [u8; 16] = on_disk("0FC63DAF-8483-4772-8E79-3D69D8477DE4");
+pub(in crate::source) const OURS: [u8; 16] = OUR_TYPE;
+
+/// Type, first and last sector, name.
+pub(in crate::source) type Entry<'a> = ([u8; 16], u64, u64, &'a str);
+
+/// A disk with a GPT, both copies of it.
+pub(in crate::source) struct Disk {
+    pub(in crate::source) size: usize,
+    pub(in crate::source) bytes: Vec<u8>,
+}
+
+impl Disk {
+    /// With this many sectors of `size` bytes.
+    pub(in crate::source) fn new(size: usize, sectors: usize, entries: &[Entry<'_>]) -> Disk {
+        let mut disk = Disk { size, bytes: vec![0; size * sectors] };
+        disk.bytes[446..462].copy_from_slice(&[0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0xff, 0xff, 0, 0]);
+        disk.bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        disk.write(true, entries);
+        disk.write(false, entries);
+        disk
+    }
+
+    fn last(&self) -> usize {
+        self.bytes.len() / self.size - 1
+    }
+
+    /// The sectors of the entries: 128 of 128 bytes.
+    fn table(&self) -> usize {
+        128 * 128 / self.size
+    }
+
+    fn write(&mut self, primary: bool, entries: &[Entry<'_>]) {
+        let (size, last, table) = (self.size, self.last(), self.table());
+        let (own, other, at) = if primary { (1, last, 2) } else { (last, 1, last - table) };
+        for (index, (kind, first, end, name)) in entries.iter().enumerate() {
+            let entry = &mut self.bytes[at * size + index * 128..][..128];
+            entry[..16].copy_from_slice(kind);
+            entry[16..32].fill(index as u8 + 1);
+            entry[32..40].copy_from_slice(&first.to_le_bytes());
+            entry[40..48].copy_from_slice(&end.to_le_bytes());
+            for (index, unit) in name.encode_utf16().enumerate() {
+                entry[56 + 2 * index..58 + 2 * index].copy_from_slice(&unit.to_le_bytes());
+            }
+        }
+        let number = |bytes: &mut Vec<u8>, offset: usize, value: usize| {
+            bytes[own * size + offset..][..8].copy_from_slice(&(value as u64).to_le_bytes());
+        };
+        self.bytes[own * size..][..16].copy_from_slice(b"EFI PART\0\0\x01\0\x5c\0\0\0");
+        number(&mut self.bytes, 24, own);
+        number(&mut self.bytes, 32, other);
+        number(&mut self.bytes, 40, 2 + table);
+        number(&mut self.bytes, 48, last - table - 1);
+        self.bytes[own * size + 56..][..16].fill(9);
+        number(&mut self.bytes, 72, at);
+        self.bytes[own * size + 80..][..8].copy_from_slice(&[128, 0, 0, 0, 128, 0, 0, 0]);
+        self.sign(primary);
+    }
+
+    /// Makes both checksums right again.
+    pub(in crate::source) fn sign(&mut self, primary: bool) {
+        let (size, last, table) = (self.size, self.last(), self.table());
+        let (own, at) = if primary { (1, 2) } else { (last, last - table) };
+        let sum = !crc32(u32::MAX, &self.bytes[at * size..][..128 * 128]);
+        self.bytes[own * size + 88..][..4].copy_from_slice(&sum.to_le_bytes());
+        self.bytes[own * size + 16..][..4].fill(0);
+        let sum = !crc32(u32::MAX, &self.bytes[own * size..][..92]);
+        self.bytes[own * size + 16..][..4].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    /// Changes bytes of a header, and makes its checksum right again.
+    fn header(mut self, primary: bool, offset: usize, bytes: &[u8]) -> Disk {
+        let own = if primary { 1 } else { self.last() } * self.size;
+        self.bytes[own + offset..][..bytes.len()].copy_from_slice(bytes);
+        let sum = {
+            self.bytes[own + 16..][..4].fill(0);
+            !crc32(u32::MAX, &self.bytes[own..][..92])
+        };
+        self.bytes[own + 16..][..4].copy_from_slice(&sum.to_le_bytes());
+        self
+    }
+
+    /// Makes one copy invalid.
+    fn broken(mut self, primary: bool) -> Disk {
+        let own = if primary { 1 } else { self.last() } * self.size;
+        self.bytes[own + 60] ^= 1;
+        self
+    }
+
+    /// Writes into a partition.
+    pub(in crate::source) fn put(mut self, sector: u64, bytes: &[u8]) -> Disk {
+        let at = sector as usize * self.size;
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    fn table_of(&self) -> Table {
+        table(&mut Cursor::new(&self.bytes)).unwrap().unwrap()
+    }
+}
+
+const TWO: [Entry<'static>; 2] = [(LINUX, 100, 199, "root"), (OURS, 200, 209, "")];
+
+fn places(table: &Table, sector: u64) -> Vec<(u32, u64, u64, bool)> {
+    let place = |partition: &Partition| {
+        let (start, len) = partition.place();
+        (partition.number, start / sector, len / sector, partition.is_ours())
+    };
+    table.partitions.iter().map(place).collect()
+}
+
+#[test]
+fn both_sizes_of_sectors() {
+    for size in [512, 4096] {
+        let table = Disk::new(size, 512, &TWO).table_of();
+        assert_eq!((table.name, table.fault), ("a partition table (GPT)", None));
+        assert_eq!(places(&table, size as u64), [(1, 100, 100, false), (2, 200, 10, true)]);
+        assert_eq!(table.partitions[0].name, "root");
+    }
+}
+
+#[test]
+fn a_name_counts_as_the_type_does() {
+    for (kind, name, want) in
+        [(LINUX, "IMPRINT", true), (LINUX, "imprint", true), (OURS, "data", true), (LINUX, "imprint2", false)]
+    {
+        let table = Disk::new(512, 512, &[(kind, 100, 199, name)]).table_of();
+        assert_eq!(table.partitions[0].is_ours(), want, "{name}");
+    }
+    // The text of the type, as tools show it, and the bytes of it.
+    assert_eq!(OURS[..4], [0x9d, 0xf3, 0x75, 0x54]);
+}
+
+/// The backup counts where the primary is damaged, and only there. An older backup that nothing refers to does not matter.
+#[test]
+fn one_copy_is_enough() {
+    for size in [512, 4096] {
+        for primary in [true, false] {
+            let table = Disk::new(size, 512, &TWO).broken(primary).table_of();
+            assert_eq!((table.fault, table.partitions.len()), (None, 2), "{size}, {primary}");
+        }
+        // No header at all, and one whose entries are damaged.
+        let mut gone = Disk::new(size, 512, &TWO);
+        gone.bytes[size..2 * size].fill(0);
+        assert_eq!((gone.table_of().fault, gone.table_of().partitions.len()), (None, 2));
+        let mut entries = Disk::new(size, 512, &TWO);
+        entries.bytes[2 * size] ^= 1;
+        assert_eq!(entries.table_of().fault, None);
+        // An image on a larger disk.
+        let mut larger = Disk::new(size, 512, &TWO);
+        larger.bytes.resize(size * 1024, 0);
+        assert_eq!((larger.table_of().fault, larger.table_of().partitions.len()), (None, 2));
+    }
+}
+
+#[test]
+fn two_valid_copies_that_differ_are_no_table() {
+    for size in [512, 4096] {
+        let mut disk = Disk::new(size, 512, &TWO);
+        disk.write(false, &[(OURS, 300, 309, "IMPRINT")]);
+        assert_eq!(disk.table_of().fault, Some(TableError::Differ));
+        let disk = Disk::new(size, 512, &TWO).header(false, 56, &[8; 16]);
+        assert_eq!(disk.table_of().fault, Some(TableError::Differ), "tables of two disks");
+    }
+}
+
+/// Each is damaged in the primary copy; the backup is gone, so that nothing else counts.
+#[test]
+fn a_damaged_header_is_named() {
+    let number = u64::to_le_bytes;
+    for (offset, bytes, why) in [
+        (8, &[0, 0, 2, 0][..], "its revision is not 1.0"),
+        (12, &[91, 0, 0, 0], "the length of its header is impossible"),
+        (12, &[0xff; 4], "the length of its header is impossible"),
+        (24, &number(2), "its header says that it is for another sector"),
+        (48, &number(512), "it is for a larger disk"),
+        (48, &number(u64::MAX), "it is for a larger disk"),
+        (40, &number(u64::MAX), "it is for a larger disk"),
+        (84, &[0; 4], "the size of its entries is impossible"),
+        (84, &[64, 0, 0, 0], "the size of its entries is impossible"),
+        (84, &[130, 0, 0, 0], "the size of its entries is impossible"),
+        (84, &[0xff; 4], "the size of its entries is impossible"),
+        (80, &[0; 4], "the number of its entries is impossible"),
+        (80, &[0xff; 4], "the number of its entries is impossible"),
+        (88, &[0; 4], "the checksum of its entries is wrong"),
+        (72, &number(u64::MAX), "its entries are beyond the end of the disk"),
+        (72, &number(511), "its entries are beyond the end of the disk"),
+    ] {
+        let disk = Disk::new(512, 512, &TWO).header(true, offset, bytes).broken(false);
+        assert_eq!(disk.table_of().fault, Some(TableError::Header(why)), "{offset}: {bytes:?}");
+    }
+    let disk = Disk::new(512, 512, &TWO).broken(true).broken(false);
+    assert_eq!(disk.table_of().fault, Some(TableError::Header("the checksum of its header is wrong")));
+    // What can be read of the entries still tells whose they are.
+    assert!(disk.table_of().partitions.iter().any(Partition::is_ours));
+    let mut none = Disk::new(512, 512, &TWO);
+    none.bytes[512..].fill(0);
+    assert_eq!(none.table_of().fault, Some(TableError::NoGpt));
+}
+
+#[test]
+fn partitions_that_cannot_be_are_named() {
+    let fault = |entries: &[Entry<'_>]| Disk::new(512, 512, entries).table_of().fault;
+    for (entries, want) in [
+        (&[(LINUX, 100, 199, "a"), (OURS, 199, 209, "b")][..], TableError::Overlap(1, 2)),
+        (&[(OURS, 150, 160, "a"), (LINUX, 100, 199, "b")], TableError::Overlap(1, 2)),
+        (&[(OURS, 100, 99, "a")], TableError::Outside(1)),
+        (&[(OURS, 0, u64::MAX, "a")], TableError::Outside(1)),
+        (&[(OURS, 100, u64::MAX, "a")], TableError::Outside(1)),
+        (&[(OURS, u64::MAX, u64::MAX, "a")], TableError::Outside(1)),
+        (&[(LINUX, 100, 199, "a"), (OURS, 1, 40, "b")], TableError::Outside(2)),
+        (&[(OURS, 400, 511, "a")], TableError::Outside(1)),
+    ] {
+        assert_eq!(fault(entries), Some(want));
+    }
+    assert_eq!(fault(&[(LINUX, 100, 199, "a"), (OURS, 200, 200, "b")]), None);
+}
+
+fn mbr_entry(kind: u8, start: u32, sectors: u32) -> [u8; 16] {
+    let [a, b, c, d] = start.to_le_bytes();
+    let [e, f, g, h] = sectors.to_le_bytes();
+    [0, 0, 0, 0, kind, 0, 0, 0, a, b, c, d, e, f, g, h]
+}
+
+#[test]
+fn an_mbr_beside_a_gpt() {
+    let with = |number: usize, entry: [u8; 16]| {
+        let mut disk = Disk::new(512, 512, &TWO);
+        disk.bytes[446 + 16 * number..][..16].copy_from_slice(&entry);
+        disk.table_of()
+    };
+    // gdisk's hybrid MBR repeats partitions of the GPT.
+    let hybrid = with(1, mbr_entry(0x83, 100, 100));
+    assert_eq!((hybrid.fault, hybrid.partitions.len()), (None, 2));
+    assert_eq!(with(1, mbr_entry(0x83, 100, 99)).fault, Some(TableError::Hybrid(2)));
+    assert_eq!(with(0, mbr_entry(0x83, 100, 100)).fault, Some(TableError::Unprotected));
+    assert_eq!(with(0, [0; 16]).fault, Some(TableError::Unprotected));
+    // Without a primary, what is at the end is left of an older use.
+    let mut mbr = Disk::new(512, 512, &TWO);
+    mbr.bytes[446..462].copy_from_slice(&mbr_entry(0x0c, 64, 100));
+    mbr.bytes[512..1024].fill(0);
+    let table = mbr.table_of();
+    assert_eq!((table.name, table.fault), ("a partition table (MBR)", None));
+    assert_eq!(places(&table, 512), [(1, 64, 100, false)]);
+}
+
+#[test]
+fn an_mbr_that_cannot_be_is_named() {
+    let fault = |entries: &[[u8; 16]]| {
+        let mut bytes = vec![0; 512 * 512];
+        for (index, entry) in entries.iter().enumerate() {
+            bytes[446 + 16 * index..][..16].copy_from_slice(entry);
+        }
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        table(&mut Cursor::new(bytes)).unwrap().unwrap().fault
+    };
+    assert_eq!(fault(&[mbr_entry(6, 1, 100), mbr_entry(6, 101, 411)]), None);
+    assert_eq!(fault(&[mbr_entry(6, 1, 100), mbr_entry(6, 100, 100)]), Some(TableError::Overlap(1, 2)));
+    assert_eq!(fault(&[mbr_entry(6, 1, 512)]), Some(TableError::Outside(1)));
+    assert_eq!(fault(&[mbr_entry(6, u32::MAX, u32::MAX)]), Some(TableError::Outside(1)));
+}
+
+#[test]
+fn what_is_no_table_is_absent() {
+    for bytes in [vec![], vec![0; 100], vec![0; 100_000], vec![0xff; 100_000]] {
+        assert!(table(&mut Cursor::new(bytes)).unwrap().is_none());
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    /// Also with checksums that are right: the one who writes a disk writes these as well.
+    #[test]
+    fn no_table_makes_it_panic(
+        changes in proptest::collection::vec((446..2048usize, proptest::prelude::any::<u8>()), 1..8),
+        signed in proptest::prelude::any::<bool>(),
+    ) {
+        let mut disk = Disk::new(512, 128, &[(LINUX, 60, 69, "a"), (OURS, 70, 79, "b")]);
+        for (at, byte) in changes {
+            disk.bytes[at] = byte;
+        }
+        if signed {
+            disk.sign(true);
+        }
+        if let Ok(Some(table)) = table(&mut Cursor::new(&disk.bytes)) && table.fault.is_none() {
+            for partition in &table.partitions {
+                let (start, len) = partition.place();
+                assert!(len > 0 && start + len <= disk.bytes.len() as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A payload inside data that was made for cloud-init: as the whole of the user data, as one part of a MIME multipart, or as a
+//! key of the vendor data. Whoever may start instances in a cloud vouches for user data, and the cloud for vendor data. Most
+//! of what is there is for somebody else: that is passed over, and is no error. Pure, bytes to a payload; never decodes
+//! the payload itself.
+
+mod mime;
+
+use base64ct::{Base64, Encoding};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::medium::ARMOUR;
+use crate::payload::MAX_LEN;
+use crate::secret::Secret;
+
+/// The most bytes of such a file that are read. A payload of the greatest length, twice in base64, has 120 KiB.
+pub const MAX_FILE: usize = 256 * 1024;
+
+/// What such a file holds.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Content {
+    /// A payload, not yet decoded.
+    Payload(Secret),
+    /// Something for somebody else; what is known of it.
+    Foreign(&'static str),
+    /// A payload that is damaged; why.
+    Damaged(&'static str),
+}
+
+/// `user_data` of OpenStack, `user-data` of NoCloud: text with our armour, or a MIME message with such a part.
+pub fn user_data(bytes: &[u8]) -> Content {
+    let bytes = without_mark(bytes);
+    let mut found = None;
+    if !mime::each_part(bytes, &mut |part| merge(&mut found, text(part))) {
+        merge(&mut found, text(bytes));
+    }
+    found.unwrap_or(Content::Foreign(OTHER))
+}
+
+/// `vendor_data.json` of OpenStack: key `imprint` of the object, text with our armour or plain base64.
+pub fn vendor_data(bytes: &[u8]) -> Content {
+    #[derive(Deserialize)]
+    struct VendorData {
+        imprint: Option<serde_json::Value>,
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(VendorData { imprint: None }) => Content::Foreign("it has no key imprint"),
+        Ok(VendorData { imprint: Some(serde_json::Value::String(value)) }) => {
+            let value = Zeroizing::new(value);
+            match text(value.as_bytes()) {
+                Content::Foreign(_) => base64(value.as_bytes()),
+                content => content,
+            }
+        }
+        Ok(VendorData { imprint: Some(_) }) => Content::Damaged("its key imprint is no string"),
+        Err(_) if holds(bytes, b"\"imprint\"") => Content::Damaged("it is no valid JSON, or has the key imprint twice"),
+        Err(_) => Content::Foreign("it is no JSON object"),
+    }
+}
+
+const OTHER: &str = "it is for somebody else";
+/// RFC 1952 §2.3.1
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Text: comment lines that begin with `#` and blank lines, then the armour, then such lines again.
+fn text(bytes: &[u8]) -> Content {
+    let bytes = without_mark(bytes);
+    if bytes.starts_with(&GZIP) {
+        return Content::Foreign("it is compressed with gzip, which is not read");
+    }
+    let (begin, end) = (format!("-----BEGIN {ARMOUR}-----"), format!("-----END {ARMOUR}-----"));
+    let (begin, end) = (begin.as_bytes(), end.as_bytes());
+    let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.by_ref().find(|line| !is_comment(line)).unwrap_or_default();
+    if first != begin {
+        return if holds(first, b"BEGIN ") && holds(first, ARMOUR.as_bytes()) {
+            Content::Damaged("the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----")
+        } else if lines.any(|line| line == begin) {
+            Content::Foreign("a payload in it is not read, as other text stands before it")
+        } else {
+            Content::Foreign(OTHER)
+        };
+    }
+    // Allocated at its full size: a buffer that grows would leave copies of a payload behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    loop {
+        match lines.next() {
+            None => return Content::Damaged("its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short"),
+            Some(line) if line == end => break,
+            Some(line) => body.extend_from_slice(line),
+        }
+    }
+    if !lines.all(is_comment) {
+        return Content::Damaged("other text stands behind its payload; give one payload and nothing else");
+    }
+    base64(&body)
+}
+
+fn is_comment(line: &[u8]) -> bool {
+    line.is_empty() || line.starts_with(b"#")
+}
+
+/// A payload in base64 (RFC 4648 §4) with padding, and white space anywhere.
+fn base64(bytes: &[u8]) -> Content {
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len()));
+    text.extend(bytes.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| char::from(*byte)));
+    match Base64::decode_vec(&text).map(Secret::new) {
+        Ok(payload) if payload.expose().is_empty() => Content::Damaged("its payload is empty"),
+        Ok(payload) if payload.expose().len() > MAX_LEN => Content::Damaged("its payload has more than 65536 bytes"),
+        Ok(payload) => Content::Payload(payload),
+        Err(_) => Content::Damaged("the base64 of its payload is damaged; copy it again"),
+    }
+}
+
+/// Adds what a part holds to what other parts hold: a payload counts more than what is for others, damage more than a
+/// payload.
+fn merge(found: &mut Option<Content>, content: Content) {
+    *found = Some(match (found.take(), content) {
+        (None | Some(Content::Foreign(OTHER)), content) => content,
+        (Some(before @ Content::Damaged(_)), _) => before,
+        (_, content @ Content::Damaged(_)) => content,
+        (Some(Content::Payload(one)), Content::Payload(other)) if one != other => {
+            Content::Damaged("it has two parts with different payloads; remove one")
+        }
+        (Some(before), Content::Foreign(_)) => before,
+        (Some(_), content @ Content::Payload(_)) => content,
+    });
+}
+
+/// Without the byte order mark that some editors write.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+fn holds(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
+}
+
+#[cfg(test)]
+mod tests;

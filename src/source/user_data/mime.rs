@@ -1,0 +1,231 @@
+//! The parts of a MIME message (RFC 2045, RFC 2046), as cloud-init takes them: nested multiparts, and the transfer
+//! encodings. Knows nothing of payloads. Never allocates more than the message is long, and never goes deeper than fixed
+//! limits.
+
+use base64ct::{Base64Unpadded, Encoding};
+use zeroize::Zeroizing;
+
+/// How deep multiparts may be nested, and how many parts there may be. Beyond that, parts are passed over.
+const MAX_DEPTH: usize = 8;
+const MAX_PARTS: usize = 256;
+
+/// Calls `each` with the decoded content of every part that is no multipart. False if the bytes are no MIME message, or
+/// one that has no end of its header.
+pub(super) fn each_part(bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> bool {
+    // A line of this form stands before a message in a mailbox, and in some templates for user data.
+    let bytes = match bytes.strip_prefix(b"From ") {
+        Some(rest) => {
+            rest.iter().position(|byte| *byte == b'\n').and_then(|end| rest.get(end + 1..)).unwrap_or_default()
+        }
+        None => bytes,
+    };
+    let Some(message) = Entity::parse(bytes).filter(|message| message.is_mime) else { return false };
+    let mut left = MAX_PARTS;
+    message.parts(MAX_DEPTH, &mut left, each);
+    true
+}
+
+/// A header and a body.
+struct Entity<'a> {
+    /// A header field says that this is MIME.
+    is_mime: bool,
+    /// The delimiter without its dashes, of a multipart.
+    boundary: Option<Vec<u8>>,
+    encoding: Encoded,
+    body: &'a [u8],
+}
+
+/// RFC 2045 §6
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encoded {
+    Not,
+    Base64,
+    QuotedPrintable,
+}
+
+impl Entity<'_> {
+    /// `None` if a line of the header is no header field.
+    fn parse(bytes: &[u8]) -> Option<Entity<'_>> {
+        let mut entity = Entity { is_mime: false, boundary: None, encoding: Encoded::Not, body: &[] };
+        let mut rest = bytes;
+        let mut field: Vec<u8> = Vec::new();
+        loop {
+            let (line, after) = split_line(rest);
+            let continues = line.starts_with(b" ") || line.starts_with(b"\t");
+            if !continues {
+                entity.take(&field)?;
+                field.clear();
+            }
+            if line.trim_ascii().is_empty() {
+                entity.body = after;
+                return Some(entity);
+            }
+            field.extend_from_slice(line);
+            rest = after;
+        }
+    }
+
+    /// Takes a header field, unfolded.
+    fn take(&mut self, field: &[u8]) -> Option<()> {
+        if field.is_empty() {
+            return Some(());
+        }
+        let at = field.iter().position(|byte| *byte == b':')?;
+        let (name, value) = (field.get(..at)?, field.get(at + 1..)?.trim_ascii());
+        // RFC 5322 §2.2: printable characters but blank and colon.
+        if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
+            return None;
+        }
+        if name.eq_ignore_ascii_case(b"mime-version") {
+            self.is_mime = true;
+        } else if name.eq_ignore_ascii_case(b"content-type") {
+            self.is_mime = true;
+            let multipart = value.get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/"));
+            self.boundary = if multipart { boundary(value) } else { None };
+        } else if name.eq_ignore_ascii_case(b"content-transfer-encoding") {
+            self.encoding = match value {
+                value if value.eq_ignore_ascii_case(b"base64") => Encoded::Base64,
+                value if value.eq_ignore_ascii_case(b"quoted-printable") => Encoded::QuotedPrintable,
+                _ => Encoded::Not,
+            };
+        }
+        Some(())
+    }
+
+    fn parts(&self, depth: usize, left: &mut usize, each: &mut dyn FnMut(&[u8])) {
+        let Some(boundary) = &self.boundary else {
+            if let Some(fewer) = left.checked_sub(1) {
+                *left = fewer;
+                match self.encoding {
+                    Encoded::Not => each(self.body),
+                    Encoded::Base64 => each(&base64(self.body)),
+                    Encoded::QuotedPrintable => each(&quoted_printable(self.body)),
+                }
+            }
+            return;
+        };
+        if depth == 0 {
+            return;
+        }
+        let (mut rest, mut start) = (self.body, None);
+        // RFC 2046 §5.1.1: what stands before the first delimiter and behind the last is no part.
+        while !rest.is_empty() && *left > 0 {
+            let at = self.body.len() - rest.len();
+            let (line, after) = split_line(rest);
+            rest = after;
+            let end = match delimiter(line, boundary) {
+                None if rest.is_empty() => self.body.len(),
+                None => continue,
+                Some(_) => at,
+            };
+            if let Some(bytes) = start.and_then(|start| self.body.get(start..end)) {
+                // A part without a header need not begin with a blank line, for those who read messages.
+                let all = Entity { is_mime: false, boundary: None, encoding: Encoded::Not, body: bytes };
+                Entity::parse(bytes).unwrap_or(all).parts(depth - 1, left, each);
+            }
+            start = Some(self.body.len() - rest.len());
+            if delimiter(line, boundary) == Some(true) {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether the line ends all parts, if it is a delimiter of this multipart.
+fn delimiter(line: &[u8], boundary: &[u8]) -> Option<bool> {
+    match line.strip_prefix(b"--")?.strip_prefix(boundary)?.trim_ascii_end() {
+        [] => Some(false),
+        b"--" => Some(true),
+        _ => None,
+    }
+}
+
+/// The parameter `boundary` of a content type (RFC 2045 §5.1).
+fn boundary(value: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = value;
+    loop {
+        let at = rest.iter().position(|byte| *byte == b';')?;
+        rest = rest.get(at + 1..)?.trim_ascii_start();
+        let equals = rest.iter().position(|byte| matches!(byte, b'=' | b';'))?;
+        let name = rest.get(..equals)?.trim_ascii();
+        rest = rest.get(equals..)?;
+        let Some(text) = rest.strip_prefix(b"=").map(<[u8]>::trim_ascii_start) else { continue };
+        let mut word = Vec::new();
+        if let Some(quoted) = text.strip_prefix(b"\"") {
+            rest = quoted;
+            loop {
+                let (byte, after) = rest.split_first()?;
+                rest = after;
+                match byte {
+                    b'"' => break,
+                    b'\\' => {
+                        let (byte, after) = rest.split_first()?;
+                        word.push(*byte);
+                        rest = after;
+                    }
+                    byte => word.push(*byte),
+                }
+            }
+        } else {
+            let end = text.iter().position(|byte| *byte == b';' || byte.is_ascii_whitespace()).unwrap_or(text.len());
+            (word, rest) = (text.get(..end)?.to_vec(), text.get(end..)?);
+        }
+        if name.eq_ignore_ascii_case(b"boundary") {
+            return Some(word).filter(|word| !word.is_empty());
+        }
+    }
+}
+
+/// A line without its end, and what follows. A line ends with LF or CRLF.
+fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (line, after) = match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(at) => (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..).unwrap_or_default()),
+        None => (bytes, &[][..]),
+    };
+    (line.strip_suffix(b"\r").unwrap_or(line), after)
+}
+
+/// RFC 2045 §6.8: characters outside the alphabet are ignored. The end of a part that was cut short is left out.
+fn base64(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len()));
+    let digits = bytes.iter().take_while(|byte| **byte != b'=');
+    text.extend(
+        digits.filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')).map(|byte| char::from(*byte)),
+    );
+    let whole = || text.get(..text.len() / 4 * 4).unwrap_or_default();
+    let decoded = Base64Unpadded::decode_vec(&text).or_else(|_| Base64Unpadded::decode_vec(whole()));
+    Zeroizing::new(decoded.unwrap_or_default())
+}
+
+/// RFC 2045 §6.7
+fn quoted_printable(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (line, after) = split_line(rest);
+        // Blanks at the end of a line were added on the way.
+        let line = line.trim_ascii_end();
+        let (line, soft) = line.strip_suffix(b"=").map_or((line, false), |line| (line, true));
+        let mut left = line;
+        while let Some((byte, behind)) = left.split_first() {
+            let digit = |at: usize| {
+                behind.get(at).and_then(|digit| char::from(*digit).to_digit(16)).and_then(|n| u8::try_from(n).ok())
+            };
+            left = match (byte, digit(0), digit(1)) {
+                (b'=', Some(high), Some(low)) => {
+                    text.push(high << 4 | low);
+                    behind.get(2..).unwrap_or_default()
+                }
+                _ => {
+                    text.push(*byte);
+                    behind
+                }
+            };
+        }
+        if !soft {
+            text.push(b'\n');
+        }
+        rest = after;
+    }
+    text
+}

@@ -1,0 +1,250 @@
+use super::*;
+
+const PAYLOAD: &[u8] = include_bytes!("../../../tests/data/payload-typical.cbor");
+
+/// The payload in armour, in lines of 76 characters.
+fn armour(payload: &[u8]) -> String {
+    let text = Base64::encode_string(payload);
+    let lines: Vec<&str> = text.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN IMPRINT PAYLOAD-----\n{}\n-----END IMPRINT PAYLOAD-----\n", lines.join("\n"))
+}
+
+fn payload() -> Content {
+    Content::Payload(Secret::new(PAYLOAD.to_vec()))
+}
+
+fn read(text: impl AsRef<[u8]>) -> Content {
+    user_data(text.as_ref())
+}
+
+const FOREIGN: Content = Content::Foreign(OTHER);
+
+#[test]
+fn armour_alone() {
+    let text = armour(PAYLOAD);
+    for text in [
+        text.clone(),
+        text.replace('\n', "\r\n"),
+        format!("\u{feff}{text}"),
+        format!("# for node1\n\n#made today\n{text}\n\n# the end"),
+        format!("  {}", text.trim_end().replace('\n', "  \n\t")),
+        // In one line, and one character a line.
+        format!("-----BEGIN IMPRINT PAYLOAD-----\n{}\n-----END IMPRINT PAYLOAD-----", Base64::encode_string(PAYLOAD)),
+        Base64::encode_string(PAYLOAD)
+            .chars()
+            .fold("-----BEGIN IMPRINT PAYLOAD-----".to_owned(), |all, one| format!("{all}\n{one}"))
+            + "\n-----END IMPRINT PAYLOAD-----",
+    ] {
+        assert_eq!(read(&text), payload(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_for_somebody_else_is_no_error() {
+    for text in [
+        &b""[..],
+        b"\n\n",
+        b"#cloud-config\nusers: []\n",
+        b"#!/bin/sh\nexit 0\n",
+        b"{\"ignition\": {\"version\": \"3.4.0\"}}",
+        b"#include\nhttps://example.org/\n",
+        b"\xff\xfe#\0c\0",
+        b"Content-Type: text/plain\n",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        b"Content-Type: multipart/mixed; boundary=\"b\"\n\n--b\nContent-Type: text/cloud-config\n\nusers: []\n--b--\n",
+        b"Content-Type: multipart/mixed\n\nno boundary\n",
+        b"Content-Type: multipart/mixed; boundary=\n\n--\n\n----\n",
+        b"MIME-Version: 1.0\n",
+    ] {
+        assert_eq!(read(text), FOREIGN, "{}", String::from_utf8_lossy(text));
+    }
+    let Content::Foreign(why) = read(b"\x1f\x8b\x08\0\0") else { panic!() };
+    assert_eq!(why, "it is compressed with gzip, which is not read");
+    // A file that a cloud-config writes is that file, not our payload.
+    let text = format!("#cloud-config\nwrite_files:\n- content: |\n    {}", armour(PAYLOAD).replace('\n', "\n    "));
+    let Content::Foreign(why) = read(text) else { panic!() };
+    assert_eq!(why, "a payload in it is not read, as other text stands before it");
+}
+
+#[test]
+fn damage_to_what_is_ours_is_an_error() {
+    let text = armour(PAYLOAD);
+    let end = "-----END IMPRINT PAYLOAD-----\n";
+    for (text, want) in [
+        (text.replace(end, ""), "its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short"),
+        (text[..200].to_owned(), "its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short"),
+        (text.replacen("-----\n", "-----\n*", 1), "the base64 of its payload is damaged; copy it again"),
+        (text.replacen("-----\n", "-----\nA", 1), "the base64 of its payload is damaged; copy it again"),
+        (
+            format!("{text}#!/bin/sh\n\necho\n"),
+            "other text stands behind its payload; give one payload and nothing else",
+        ),
+        (format!("{text}{text}"), "other text stands behind its payload; give one payload and nothing else"),
+        (armour(b""), "its payload is empty"),
+        (armour(&vec![0; MAX_LEN + 1]), "its payload has more than 65536 bytes"),
+        (
+            text.replacen("-----BEGIN", "----BEGIN", 1),
+            "the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----",
+        ),
+        (
+            text.replacen("-----BEGIN", "\u{2014}BEGIN", 1),
+            "the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----",
+        ),
+    ] {
+        assert_eq!(read(&text), Content::Damaged(want), "{text}");
+    }
+    assert!(matches!(read(armour(&vec![0; MAX_LEN])), Content::Payload(_)));
+}
+
+fn multipart(parts: &[&str]) -> String {
+    let mut text = "From nobody Fri Jan 11 07:00:00 1980\nContent-Type: multipart/mixed;\n boundary=\"==x:1\"\nMIME-Version: 1.0\n\n".to_owned()
+        + "This is for readers of the last century.\n";
+    for part in parts {
+        text += &format!("--==x:1\n{part}\n");
+    }
+    text + "--==x:1--\nand this as well\n"
+}
+
+const CLOUD_CONFIG: &str =
+    "Content-Type: text/cloud-config; charset=\"us-ascii\"\nMIME-Version: 1.0\n\n#cloud-config\nusers: []\n";
+
+#[test]
+fn one_part_of_a_multipart() {
+    let text = armour(PAYLOAD);
+    let quoted = text.replace('=', "=3D").replace('B', "=42=\n").replace('c', "=63");
+    let coded = Base64::encode_string(text.as_bytes());
+    let lines: Vec<&str> = coded.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let nested =
+        "Content-Type: Multipart/Related; start=x; boundary=y-1; type=\"a;b\\\"c\"\n\n--y-1\n\nfirst\n--y-1\n\n"
+            .to_owned()
+            + &text
+            + "--y-1--\n";
+    for part in [
+        format!("Content-Type: application/x-imprint-payload\nContent-Transfer-Encoding: 7bit\n\n{text}"),
+        format!("\n{text}"),
+        text.clone(),
+        format!("Content-Type: text/plain\n\n\u{feff}# ours\n{text}"),
+        format!("Content-Type: text/plain\nContent-Transfer-Encoding: base64\n\n{}", lines.join("\n")),
+        format!("CONTENT-TRANSFER-ENCODING:\n Quoted-Printable\n\n{quoted}"),
+        nested,
+    ] {
+        for text in [multipart(&[&part]), multipart(&[CLOUD_CONFIG, &part]), multipart(&[&part, CLOUD_CONFIG, &part])] {
+            assert_eq!(read(&text), payload(), "{text}");
+            assert_eq!(read(text.replace('\n', "\r\n")), payload(), "{text}");
+            assert_eq!(read(format!("\u{feff}{text}")), payload(), "{text}");
+            // The end is missing, as of a file that was cut short behind our part.
+            assert_eq!(read(text.replace("--==x:1--\nand this as well\n", "")), payload(), "{text}");
+        }
+    }
+    // The delimiter may be longer than it seems.
+    let text = multipart(&[&format!("\n{text}"), CLOUD_CONFIG]).replace("==x:1\"", "==x:1 \"");
+    assert_eq!(read(text), FOREIGN);
+}
+
+#[test]
+fn a_message_without_parts() {
+    let text = format!("MIME-Version: 1.0\nContent-Type: text/plain\n\n{}", armour(PAYLOAD));
+    assert_eq!(read(text), payload());
+}
+
+#[test]
+fn damage_in_a_part_is_an_error() {
+    let text = armour(PAYLOAD);
+    let cut = &text[..300];
+    assert_eq!(
+        read(multipart(&[CLOUD_CONFIG, &format!("\n{cut}"), &format!("\n{text}")])),
+        Content::Damaged("its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short")
+    );
+    let coded = Base64::encode_string(text.as_bytes());
+    for coded in [&coded[..coded.len() / 2], &coded[..coded.len() / 2 - 1], &coded[..101], &coded[..102], &coded[..103]]
+    {
+        let part = format!("Content-Transfer-Encoding: base64\n\n{coded}");
+        let Content::Damaged(why) = read(multipart(&[&part])) else { panic!("{part}") };
+        assert_eq!(why, "its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short");
+    }
+    let other = armour(b"\xa0");
+    assert_eq!(
+        read(multipart(&[&format!("\n{text}"), CLOUD_CONFIG, &format!("\n{other}")])),
+        Content::Damaged("it has two parts with different payloads; remove one")
+    );
+    let Content::Foreign(why) =
+        read(multipart(&[CLOUD_CONFIG, "\n\u{1f}\u{8b}", "Content-Transfer-Encoding: base64\n\nH4sIAAAA"]))
+    else {
+        panic!()
+    };
+    assert_eq!(why, "it is compressed with gzip, which is not read");
+}
+
+/// Multiparts in multiparts, and parts without end, cost no more than their bytes.
+#[test]
+fn a_message_that_is_too_deep_or_has_too_many_parts_is_passed_over() {
+    let nest = |depth: usize| {
+        let mut text = format!("\n{}", armour(PAYLOAD));
+        for level in 0..depth {
+            text = format!("Content-Type: multipart/mixed; boundary=b{level}.\n\n--b{level}.\n{text}\n--b{level}.--\n");
+        }
+        text
+    };
+    assert_eq!(read(nest(8)), payload());
+    assert_eq!(read(nest(9)), FOREIGN);
+    assert_eq!(read(nest(2000)), FOREIGN);
+    let mut parts = vec!["\nx"; 300];
+    let ours = format!("\n{}", armour(PAYLOAD));
+    parts.push(&ours);
+    assert_eq!(read(multipart(&parts)), FOREIGN);
+    assert_eq!(read(multipart(&parts[200..])), payload());
+}
+
+#[test]
+fn a_key_of_the_vendor_data() {
+    let json = |value: serde_json::Value| {
+        vendor_data(serde_json::json!({"cloud-init": "#cloud-config", "imprint": value}).to_string().as_bytes())
+    };
+    assert_eq!(json(armour(PAYLOAD).into()), payload());
+    assert_eq!(json(Base64::encode_string(PAYLOAD).into()), payload());
+    assert_eq!(json(serde_json::Value::Null), Content::Foreign("it has no key imprint"));
+    assert_eq!(json(5.into()), Content::Damaged("its key imprint is no string"));
+    assert_eq!(json("".into()), Content::Damaged("its payload is empty"));
+    assert_eq!(json("no base64!".into()), Content::Damaged("the base64 of its payload is damaged; copy it again"));
+    for (text, want) in [
+        ("{}", Content::Foreign("it has no key imprint")),
+        ("{\"nested\": {\"imprint\": \"AAAA\"}}", Content::Foreign("it has no key imprint")),
+        ("[]", Content::Foreign("it is no JSON object")),
+        ("", Content::Foreign("it is no JSON object")),
+        ("{\"imprint\": \"oA==\"", Content::Damaged("it is no valid JSON, or has the key imprint twice")),
+        (
+            "{\"imprint\": \"oA==\", \"imprint\": \"oQ==\"}",
+            Content::Damaged("it is no valid JSON, or has the key imprint twice"),
+        ),
+    ] {
+        assert_eq!(vendor_data(text.as_bytes()), want, "{text}");
+    }
+    // Deeper than a stack.
+    let deep = format!("{{\"a\":{}", "[".repeat(200_000));
+    assert_eq!(vendor_data(deep.as_bytes()), Content::Foreign("it is no JSON object"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        let _ = (user_data(&bytes), vendor_data(&bytes));
+    }
+
+    /// Whatever happens to the text, the payload comes out as it was, or not at all.
+    #[test]
+    fn a_damaged_message_gives_no_other_length(
+        changes in proptest::collection::vec((0..1500usize, "[-=\n :;\"A#]"), 1..6),
+    ) {
+        let ours = format!("Content-Transfer-Encoding: base64\n\n{}", Base64::encode_string(armour(PAYLOAD).as_bytes()));
+        let mut text = multipart(&[CLOUD_CONFIG, &ours]).into_bytes();
+        for (at, byte) in changes {
+            let at = at % text.len();
+            text[at] = byte.as_bytes()[0];
+        }
+        if let Content::Payload(found) = user_data(&text) {
+            assert!(found.expose().len() <= PAYLOAD.len() + 4);
+        }
+    }
+}
