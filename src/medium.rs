@@ -165,7 +165,8 @@ pub const MEDIA: [Row; 16] = [
         medium: Medium::BootCredential,
         word: Word::Credential,
         kind: "credential",
-        place: "the file `/.extra/credentials/imprint.payload.cred`, which systemd-stub took from the EFI system partition",
+        place: "the file `imprint.payload.cred` in `/.extra/credentials` or `/.extra/global_credentials`, which systemd-stub \
+                took from the EFI system partition",
         voucher: "whoever can write to the EFI system partition",
         readers: Readers::Root,
         credits_seed: false,
@@ -202,7 +203,8 @@ pub const MEDIA: [Row; 16] = [
         medium: Medium::CmdlineCredential,
         word: Word::Credential,
         kind: "cmdline-credential",
-        place: "`systemd.set_credential_binary=imprint.payload:BASE64` on the kernel command line",
+        place: "`systemd.set_credential_binary=imprint.payload:BASE64` or `systemd.set_credential=imprint.payload:TEXT` on the \
+                kernel command line",
         voucher: "the configuration of the boot loader",
         readers: Readers::Everybody,
         credits_seed: false,

@@ -1,6 +1,7 @@
 //! Parses the words of the kernel command line into [`Options`], with one published table. Never reads a file, and
 //! never decodes a payload.
 
+mod credential;
 mod image;
 mod near;
 
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::payload::HardwareAddress;
 use crate::secret::Secret;
 use crate::shown::Printable;
+pub use credential::{CredentialName, SetCredential};
 pub use image::{ImageWords, Text};
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
@@ -26,6 +28,8 @@ pub struct Options {
     pub sources: Vec<SourceName>,
     /// `imprint.payload=`
     pub payload: Option<CmdlinePayload>,
+    /// `systemd.set_credential=` and `systemd.set_credential_binary=` with a name of ours.
+    pub credentials: Vec<SetCredential>,
     /// `imprint.timeout=`: how long to wait for a required payload, and again how long everything after it may take.
     pub timeout: Duration,
     /// `imprint.approval-timeout=`: how long to wait for an administrator's approval; `None`: for ever.
@@ -223,7 +227,9 @@ impl Options {
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
-        let mut near_misses = Vec::new();
+        let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
+        let line = cmdline.trim_end_matches('\n');
+        let cut = |text: &str| line.len() >= CMDLINE_MAX && line.ends_with(text);
         for word in words.iter().filter(|_| !off) {
             let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
             let known = WORDS.iter().find(|known| known.name.trim_end_matches('=') == name);
@@ -246,10 +252,8 @@ impl Options {
                 "imprint.source" => sources.push(source(word, value, want)?),
                 "imprint.payload" => {
                     let text = value.filter(|text| !text.is_empty()).ok_or_else(bad)?;
-                    let line = cmdline.trim_end_matches('\n');
-                    let cut = line.len() >= CMDLINE_MAX && line.ends_with(text);
-                    let text = Secret::new(text.as_bytes().to_vec());
-                    once(&mut payload, CmdlinePayload { text, cut }, "imprint.payload=")?;
+                    let given = CmdlinePayload { text: Secret::new(text.as_bytes().to_vec()), cut: cut(text) };
+                    once(&mut payload, given, "imprint.payload=")?;
                 }
                 "imprint.timeout" => once(&mut timeout, seconds(86_400)?, "imprint.timeout=")?,
                 "imprint.approval-timeout" => {
@@ -271,7 +275,10 @@ impl Options {
                     // The error leaves the value out: the word may be a misspelt imprint.payload=.
                     return Err(OptionsError::UnknownWord { word: shown(name), nearest: nearest(name) });
                 }
-                name => near_misses.extend(near_miss(name)),
+                name => match credential::set(name, value, value.is_some_and(cut)) {
+                    Some(given) => credentials.push(given),
+                    None => near_misses.extend(near_miss(name)),
+                },
             }
         }
         let names = inits.iter().filter(|_| !off).map(|word| word.split('=').next().unwrap_or_default());
@@ -280,6 +287,7 @@ impl Options {
             mode: mode.unwrap_or(Mode::Auto),
             sources,
             payload,
+            credentials,
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
             approval_timeout,
             plain,

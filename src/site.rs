@@ -2,6 +2,8 @@
 //! whoever made the image vouches for it. This module decides whose signature counts. It never reads what is signed, and
 //! never compares CAs, which is the work of `plan`.
 
+mod narrow;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

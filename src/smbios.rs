@@ -1,7 +1,7 @@
-//! Parses the SMBIOS table (DMTF DSP0134) for network links to the machine's management controller: structures of type
-//! 42, with the details of DSP0270. Never reads a file.
+//! Parses the SMBIOS table (DMTF DSP0134): network links to the machine's management controller (type 42, with the details
+//! of DSP0270), and strings for the system (type 11). Never reads a file.
 //!
-//! The firmware vouches for the table. Malformed structures are ignored.
+//! The firmware vouches for the table, and in a virtual machine the hypervisor. Malformed structures are ignored.
 
 /// A network link between this machine and its management controller.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +33,8 @@ pub enum Device {
     },
 }
 
+/// OEM Strings (DSP0134 §7.12).
+const OEM_STRINGS: u8 = 11;
 /// Management Controller Host Interface (DSP0134 §7.43).
 const HOST_INTERFACE: u8 = 42;
 /// Interface Type: network (DSP0270).
@@ -41,20 +43,42 @@ const END_OF_TABLE: u8 = 127;
 
 /// The network links to the management controller in the table.
 pub fn host_interfaces(table: &[u8]) -> Vec<HostInterface> {
-    let (mut found, mut rest) = (Vec::new(), table);
-    while let [kind, length, ..] = *rest
-        && kind != END_OF_TABLE
-        && length >= 4
-        && let Some((structure, strings)) = rest.split_at_checked(length.into())
-    {
-        if kind == HOST_INTERFACE {
-            found.extend(host_interface(structure));
+    structures(table)
+        .filter(|found| found.kind == HOST_INTERFACE)
+        .filter_map(|found| host_interface(found.body))
+        .collect()
+}
+
+/// The strings of all structures of type 11, in order. Hypervisors put texts for the system there, and manufacturers
+/// put what they like.
+pub fn oem_strings(table: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let strings = structures(table).filter(|found| found.kind == OEM_STRINGS).map(|found| found.strings);
+    strings.flat_map(|strings| strings.split(|byte| *byte == 0)).filter(|string| !string.is_empty())
+}
+
+struct Structure<'t> {
+    kind: u8,
+    /// With its header of four bytes.
+    body: &'t [u8],
+    /// Separated by zero bytes.
+    strings: &'t [u8],
+}
+
+/// The structures up to the end of the table, or up to the first one that makes no sense. Where the table ends within
+/// strings, they are those up to there.
+fn structures(table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
+    let mut rest = table;
+    std::iter::from_fn(move || {
+        let [kind, length, ..] = *rest else { return None };
+        if kind == END_OF_TABLE || length < 4 {
+            return None;
         }
+        let (body, strings) = rest.split_at_checked(length.into())?;
         // Each string ends with a zero byte, and one more zero byte ends the list. An empty list is two zero bytes.
-        let Some(end) = strings.windows(2).position(|pair| pair == [0, 0]) else { break };
+        let end = strings.windows(2).position(|pair| pair == [0, 0]).unwrap_or(strings.len());
         rest = strings.get(end.saturating_add(2)..).unwrap_or_default();
-    }
-    found
+        Some(Structure { kind, body, strings: strings.get(..end).unwrap_or_default() })
+    })
 }
 
 /// DSP0270 §7.2: the interface type, the length of the data, then the data, which begin with the kind of device.
@@ -143,11 +167,36 @@ mod tests {
         assert_eq!(host_interfaces(&structure(1, &[], b"abc")), []);
     }
 
+    /// Firmware has several structures of this type, and most of their strings are somebody else's. Structures of another
+    /// type, and those behind the end of the table, do not count.
+    #[test]
+    fn strings_of_every_structure_of_type_11() {
+        let table = [
+            structure(1, &[0; 23], b"io.systemd.credential:a=b\0\0"),
+            structure(11, &[2], b"Dell System\0[0000]\0\0"),
+            structure(11, &[0], b"\0\0"),
+            structure(11, &[1], b"io.systemd.credential:a=b\0\0"),
+            structure(127, &[], b"\0\0"),
+            structure(11, &[1], b"behind the end\0\0"),
+        ]
+        .concat();
+        let found: Vec<_> = oem_strings(&table).map(|string| std::str::from_utf8(string).unwrap()).collect();
+        assert_eq!(found, ["Dell System", "[0000]", "io.systemd.credential:a=b"]);
+        // A table that ends within its strings: what is there is shown, so that its user can say that it is broken.
+        for (strings, want) in [(&b"one\0tw"[..], &["one", "tw"][..]), (b"one\0", &["one"]), (b"", &[])] {
+            let table = structure(11, &[2], strings);
+            let found: Vec<_> = oem_strings(&table).map(|string| std::str::from_utf8(string).unwrap()).collect();
+            assert_eq!(found, want);
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             host_interfaces(&bytes);
             host_interfaces(&structure(42, &bytes, b"\0\0"));
+            oem_strings(&bytes).count();
+            oem_strings(&structure(11, &[1], &bytes)).count();
         }
     }
 }

@@ -41,6 +41,7 @@ use crate::shown::Printable;
 use crate::site::PinError;
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
+pub use credential::content::CredentialError;
 pub use decode::{Unusable, decode};
 pub use hint::awaited;
 use hint::remedy;
@@ -159,6 +160,15 @@ pub enum SourceError {
         /// Device and label of the other.
         second: String,
     },
+    /// A credential with one of our names cannot be used.
+    Credential {
+        /// `imprint.payload`
+        name: &'static str,
+        /// Where it is.
+        place: String,
+        /// What is wrong with it.
+        source: CredentialError,
+    },
     /// Two partitions have a payload.
     SeveralPartitions {
         /// Device and label of one.
@@ -250,7 +260,7 @@ pub fn at_once(options: &Options, around: &Surroundings<'_>) -> Option<AtOnce> {
         let found = match source {
             SourceName::Cmdline => options.payload.as_ref().map(cmdline::find),
             SourceName::File => file::is_present(root).then(|| file::initramfs(root)),
-            SourceName::Credential => credential::find(root, around.credentials).transpose(),
+            SourceName::Credential => credential::find(root, around.credentials, &options.credentials).transpose(),
             SourceName::EfiVar => efivar::find(root).transpose(),
             SourceName::RootFile => root_file::find(root).transpose(),
             SourceName::ConfigDrive(_) | SourceName::Partition | SourceName::Virtio | SourceName::Serial { .. } => None,
@@ -283,7 +293,12 @@ pub fn find(
         match source {
             SourceName::Cmdline => looked.push("nothing on the command line".to_owned()),
             SourceName::File => looked.push(format!("no file /{}", file::PATH)),
-            SourceName::Credential => looked.push(format!("no credential {}", credential::NAME)),
+            SourceName::Credential => {
+                looked.push(format!("no credential {}", credential::NAME));
+                if credential::fw_cfg::unread(around.root) {
+                    looked.push("QEMU's fw_cfg cannot be read without the module qemu_fw_cfg".to_owned());
+                }
+            }
             SourceName::EfiVar => looked.push(format!("no EFI variable {}", efivar::NAME)),
             SourceName::RootFile => looked.push(format!("no file /{}", root_file::PATH)),
             SourceName::ConfigDrive(label) => wanted.push(config_drive::Wanted::Label(label.as_deref())),
@@ -444,7 +459,7 @@ impl fmt::Display for SourceError {
             ),
             SourceError::CmdlineCut => write!(
                 f,
-                "the kernel command line is full with {CMDLINE_MAX} bytes, and the end of imprint.payload= is missing; \
+                "the kernel command line is full with {CMDLINE_MAX} bytes, and the end of its payload is missing; \
                  remove other words, or bring the payload in the initramfs or on a config drive (imprint-host payload \
                  NODE --as cpio or --as iso)"
             ),
@@ -480,6 +495,7 @@ impl fmt::Display for SourceError {
                 "two payloads: on {first} and on {second}; remove one, or give them different labels and name one with \
                  imprint.source=config-drive:LABEL"
             ),
+            SourceError::Credential { name, place, .. } => write!(f, "credential {name} ({place})"),
             SourceError::SeveralPartitions { first, second } => {
                 write!(
                     f,
@@ -501,6 +517,7 @@ impl std::error::Error for SourceError {
         match self {
             SourceError::Read { source, .. } | SourceError::Watch(source) => Some(source),
             SourceError::Broken { source, .. } | SourceError::Partition { source, .. } => Some(source),
+            SourceError::Credential { source, .. } => Some(source),
             SourceError::Port(error) => error.source(),
             SourceError::Key(error) => error.source(),
             SourceError::Pin(error) => error.source(),

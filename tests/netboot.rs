@@ -1,7 +1,8 @@
-//! Measures network and check-in of a boot in a network namespace, with the code of `run`. Prints microseconds since boot:
-//! start, network usable, certificate received. Never changes the machine's clock, name or credentials; not for a node.
+//! The network and the check-in of a boot, as `run` does them, with the machine's clock, name and hand-over left alone:
+//! for measuring in a network namespace. Prints microseconds since boot: begun, network usable, certificate there.
+//! Not for a node.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed measurement must be noticed
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a measurement that fails is to be seen
 
 use std::path::Path;
 use std::time::Duration;

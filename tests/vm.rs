@@ -25,6 +25,7 @@ use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
     mod controllers;
+    mod credentials;
     mod deciding;
     mod drives;
     mod images;

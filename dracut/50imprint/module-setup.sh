@@ -25,6 +25,8 @@ installkernel() {
     # Whole disks and optical drives that hypervisors and BMCs offer. Drivers that a kernel does not have are passed over.
     instmods virtio_pci virtio_blk virtio_scsi sd_mod sr_mod cdrom ata_piix ata_generic ahci nvme usb_storage uas \
         xhci_pci ehci_pci uhci_hcd hv_storvsc vmw_pvscsi
+    # What QEMU offers to the system: systemd or udevd loads it.
+    instmods qemu_fw_cfg
     # Networks.
     instmods virtio_net hv_netvsc vmxnet3 =drivers/net/ethernet =drivers/net/phy
     # DHCP and questions to neighbours; most kernels have both built in.

@@ -48,9 +48,11 @@ impl Options {
         kept.iter().for_each(|(_, words)| all.push_str(words));
         all.push_str(&cmdline);
         let mut options = Options::parse(&all).map_err(|error| blame(error, &cmdline, &kept))?;
+        let full = cmdline.trim_end().len() >= CMDLINE_MAX;
         if let Some(payload) = &mut options.payload {
-            payload.cut &= cmdline.trim_end().len() >= CMDLINE_MAX;
+            payload.cut &= full;
         }
+        options.credentials.iter_mut().for_each(|credential| credential.cut &= full);
         Ok(options)
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::end::{finish, report, stopped};
+use super::find::pin;
 use super::look::bootif;
 use super::{RUN_DIR, begin, story_of};
 use crate::console::say;
@@ -15,7 +16,7 @@ use crate::fault;
 use crate::handover::{Folder, Pending};
 use crate::hex;
 use crate::options::Options;
-use crate::site::{self, SignedBy};
+use crate::site::SignedBy;
 use crate::source::{self, Origin};
 use crate::status::Timeline;
 use crate::time::Deadline;
@@ -45,10 +46,13 @@ fn by_hand(
     line: &mut Option<Dialogue>,
 ) -> Result<Pending, Error> {
     let deadline = Deadline::after(timeout);
-    // The options on the kernel command line are for the boot and do not count here. BOOTIF is a fact and counts.
+    // The options on the kernel command line are for the boot and do not count here. BOOTIF is a fact and counts, and so
+    // do credentials, which can only narrow the site pin.
     let bootif = bootif(root);
     let options = Options { timeout, bootif: bootif.clone(), ..Options::parse("")? };
-    let pin = site::pin(root)?;
+    let words = source::cmdline::text(root).ok().and_then(|text| Options::parse(&text).ok());
+    let (pin, notes) = pin(root, &words.map(|words| words.credentials).unwrap_or_default())?;
+    notes.iter().for_each(|note| say(note));
     let origin = Origin::Line { name: String::new(), sealed: false };
     let facts = facts::gather(root, origin, None, SignedBy::Nobody, bootif, deadline)?;
     let dialogue = line.insert(source::serial::terminal(root, deadline)?);

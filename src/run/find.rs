@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::{Options, SetCredential};
 use crate::site::{self, SitePin};
 use crate::source::{self, Found, Notice, Surroundings};
 use crate::time::{Deadline, since_boot};
@@ -21,8 +21,9 @@ pub(super) fn find(
     line: &mut Option<Dialogue>,
     detail: &mut String,
 ) -> Result<Sought, Error> {
-    let pin = site::pin(root)?;
     let deadline = Deadline::after(options.timeout);
+    source::credential::fw_cfg::load(root, deadline);
+    let (pin, notes) = pin(root, &options.credentials)?;
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     let around = Surroundings {
         root,
@@ -34,10 +35,10 @@ pub(super) fn find(
     *line = source::serial::listen(options, root, cmdline, present.as_ref(), false, deadline)?;
     // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
-    for near in &options.near_misses {
-        let near = near.to_string();
-        say(&near);
-        drives.borrow_mut().extend(["; ", &near]);
+    let near = options.near_misses.iter().map(ToString::to_string);
+    for note in notes.into_iter().chain(near) {
+        say(&note);
+        drives.borrow_mut().extend(["; ", &note]);
     }
     let heard = |line: Option<&Dialogue>, notice: Notice<'_>| match notice {
         Notice::Drive(words) => {
@@ -93,4 +94,10 @@ pub(super) fn find(
         Err(looked) => format!("no payload ({looked}), booting without one"),
     };
     Ok(found.ok().map(|found| (found, pin)))
+}
+
+/// The site pin that counts: that of the image, narrowed by credentials. Beside it, what a person should know of those.
+pub(super) fn pin(root: &Path, words: &[SetCredential]) -> Result<(Option<SitePin>, Vec<String>), Error> {
+    let unit = std::env::var_os("CREDENTIALS_DIRECTORY");
+    Ok(source::credential::pin::narrow(site::pin(root)?, root, unit.as_deref().map(Path::new), words)?)
 }

@@ -42,13 +42,18 @@ pub fn named(path: &Path) -> Result<Found, SourceError> {
 
 /// The content of a file that may contain a payload.
 pub(super) fn read(path: &Path) -> Result<Secret, SourceError> {
+    read_at_most(path, MAX_LEN)
+}
+
+/// The content of a file that may have this many bytes.
+pub(super) fn read_at_most(path: &Path, most: usize) -> Result<Secret, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
-    let limit = u64::try_from(MAX_LEN).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     // The buffer has room for all bytes that `take` allows: a buffer that grows would leave a copy of a secret behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN.saturating_add(1)));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most.saturating_add(1)));
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     let bytes = Secret::new(std::mem::take(&mut *bytes));
-    if bytes.expose().len() <= MAX_LEN {
+    if bytes.expose().len() <= most {
         return Ok(bytes);
     }
     Err(SourceError::TooLong(path.to_owned(), Form::of_beginning(bytes.expose())))

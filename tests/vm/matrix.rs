@@ -131,7 +131,7 @@ fn a_payload_that_was_cut_short_is_said_to_be_one() {
         &report,
         11,
         "source",
-        "the kernel command line is full with 2047 bytes, and the end of imprint.payload= is",
+        "the kernel command line is full with 2047 bytes, and the end of its payload is missing",
     );
 }
 

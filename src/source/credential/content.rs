@@ -1,0 +1,296 @@
+//! The content of a credential: a payload as it is, or as text. Texts come from where bytes cannot be given, such as a
+//! command line. Pure, bytes to bytes; never decodes the payload itself, and vouches for nothing.
+
+use std::fmt;
+
+use base64ct::{Base64Unpadded, Encoding};
+use zeroize::Zeroizing;
+
+use crate::medium::ARMOUR;
+use crate::payload::{Form, MAX_LEN};
+use crate::secret::Secret;
+
+/// The most bytes of a credential that are read: a payload of the greatest length in base64 with line breaks and armour.
+pub const MAX_TEXT: usize = 96 * 1024;
+
+/// Why a credential holds no payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CredentialError {
+    /// The credential has no bytes.
+    Empty,
+    /// Text with a NUL.
+    Nul {
+        /// Position of the NUL, from 1.
+        position: usize,
+    },
+    /// The text is not base64.
+    Base64 {
+        /// Position, from 1, of the first character outside the alphabet. `None`: all characters are valid, but their
+        /// number is not.
+        position: Option<usize>,
+    },
+    /// The text begins with the armour line, and the line that ends the armour is missing.
+    ArmourEnd,
+    /// The text is base64 of something that is no payload.
+    NoPayload,
+    /// The credential is longer than a payload can be.
+    Length,
+    /// A line of a site pin cannot be read; its number, from 1. `None`: it has no line.
+    PinLine(Option<usize>),
+    /// A site pin, and that of the image, leave nothing in common.
+    PinApart,
+}
+
+/// The payload in a credential: the bytes of a payload, or base64 text. The text may have the standard or the URL alphabet,
+/// padding or none, white space anywhere, and the armour. Bytes in no such form are returned as they are: the decoder of
+/// payloads knows what other forms are called.
+pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
+    let all = bytes.expose();
+    match all.first() {
+        None => return Err(CredentialError::Empty),
+        // A payload begins with a byte that is not ASCII, and text that can be decoded does not.
+        Some(first) if !first.is_ascii() && all.len() > MAX_LEN => return Err(CredentialError::Length),
+        Some(first) if !first.is_ascii() => return Ok(bytes),
+        Some(_) => {}
+    }
+    let armoured = armoured(all)?;
+    if all.len() <= MAX_LEN && armoured.is_none() && Form::of(all).is_some_and(|form| form != Form::Base64) {
+        return Ok(bytes);
+    }
+    if let Some(at) = all.iter().position(|byte| *byte == 0) {
+        return Err(CredentialError::Nul { position: at.saturating_add(1) });
+    }
+    let in_base64 = armoured.is_some() || Form::of(all) == Some(Form::Base64) || begins_as_base64(all);
+    if !in_base64 && !all.iter().all(|byte| is_base64(*byte) || *byte == b'=') {
+        return if all.len() <= MAX_LEN { Ok(bytes) } else { Err(CredentialError::Length) };
+    }
+    // What `armoured` cut off comes first, and positions count from there.
+    let begin = armoured.map_or(0, |(begin, _)| begin);
+    let decoded = base64(armoured.map_or(all, |(_, body)| body)).map_err(|error| moved(error, begin))?;
+    match begins_as_payload(decoded.expose()) {
+        true if decoded.expose().len() > MAX_LEN => Err(CredentialError::Length),
+        true => Ok(decoded),
+        false => Err(CredentialError::NoPayload),
+    }
+}
+
+/// Decodes base64 as systemd and people write it: either alphabet, padding or none, white space anywhere.
+pub fn base64(text: &[u8]) -> Result<Secret, CredentialError> {
+    let text = text.trim_ascii_end();
+    // Padding stands at the end and nowhere else; more than two characters of it are caught as characters.
+    let text = text.strip_suffix(b"=").unwrap_or(text).trim_ascii_end();
+    let text = text.strip_suffix(b"=").unwrap_or(text);
+    if let Some(at) = text.iter().position(|byte| !is_base64(*byte)) {
+        return Err(CredentialError::Base64 { position: Some(at.saturating_add(1)) });
+    }
+    if text.len() > MAX_TEXT.saturating_mul(2) {
+        return Err(CredentialError::Length);
+    }
+    // Both buffers have their full size from the start: one that grows would leave copies of a payload behind.
+    let mut letters = Zeroizing::new(Vec::with_capacity(text.len()));
+    letters.extend(text.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        byte => *byte,
+    }));
+    let mut bytes = Zeroizing::new(vec![0; letters.len()]);
+    let length = Base64Unpadded::decode(&letters, &mut bytes).map(<[u8]>::len);
+    bytes.truncate(length.map_err(|_| CredentialError::Base64 { position: None })?);
+    Ok(Secret::new(std::mem::take(&mut *bytes)))
+}
+
+/// The text between the armour lines, and where it begins. `None`: the text does not begin with the armour.
+fn armoured(bytes: &[u8]) -> Result<Option<(usize, &[u8])>, CredentialError> {
+    let (begin, end) = (format!("-----BEGIN {ARMOUR}-----"), format!("-----END {ARMOUR}-----"));
+    let Some(body) = bytes.trim_ascii_start().strip_prefix(begin.as_bytes()) else { return Ok(None) };
+    let mut windows = body.windows(end.len());
+    let at = windows.position(|window| window == end.as_bytes()).ok_or(CredentialError::ArmourEnd)?;
+    Ok(body.get(..at).map(|text| (bytes.len().saturating_sub(body.len()), text)))
+}
+
+fn moved(error: CredentialError, by: usize) -> CredentialError {
+    match error {
+        CredentialError::Base64 { position: Some(at) } => {
+            CredentialError::Base64 { position: Some(at.saturating_add(by)) }
+        }
+        error => error,
+    }
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte) || byte.is_ascii_whitespace()
+}
+
+/// Whether the first bytes, decoded, are those of a payload. The rest may be damaged.
+fn begins_as_base64(text: &[u8]) -> bool {
+    text.get(..4).is_some_and(|four| base64(four).is_ok_and(|bytes| begins_as_payload(bytes.expose())))
+}
+
+/// A map whose first pair is the version, 1; or a signed payload, COSE_Sign1 (RFC 9052 §2: tag 18).
+fn begins_as_payload(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xa0..=0xb7, 0, 1, ..] | [0xd2, ..])
+}
+
+impl fmt::Display for CredentialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CredentialError::Empty => f.write_str("it is empty; give the payload in base64"),
+            CredentialError::Nul { position } => {
+                write!(f, "byte {position} is NUL, which text cannot have; give the payload in base64")
+            }
+            CredentialError::Base64 { position: Some(position) } => {
+                write!(f, "character {position} is not base64; copy the text again")
+            }
+            CredentialError::Base64 { position: None } => {
+                f.write_str("its base64 ends within a byte, so some of it is missing; copy the whole text")
+            }
+            CredentialError::ArmourEnd => {
+                write!(f, "it has no line -----END {ARMOUR}-----, so its end is missing; copy the whole text")
+            }
+            CredentialError::NoPayload => f.write_str(
+                "it is base64 of something that is no payload; if systemd-creds encrypted it, have systemd decrypt it, \
+                 with LoadCredentialEncrypted=imprint.payload in imprint.service",
+            ),
+            CredentialError::Length => {
+                write!(f, "it is longer than a payload can be, {MAX_LEN} bytes; give the payload itself")
+            }
+            CredentialError::PinLine(Some(line)) => {
+                write!(f, "line {line} is none of a site pin; give lines of /imprint/site in this image")
+            }
+            CredentialError::PinLine(None) => {
+                f.write_str("it names no CA and no signer; give lines of /imprint/site in this image")
+            }
+            CredentialError::PinApart => f.write_str(
+                "it and /imprint/site in this image have no CA or no signer in common, so no payload could be accepted; \
+                 such a credential can only leave out what the image lists",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CredentialError {}
+
+#[cfg(test)]
+mod tests {
+    use base64ct::{Base64, Base64UrlUnpadded};
+
+    use super::*;
+
+    const TYPICAL: &[u8] = include_bytes!("../../../tests/data/payload-typical.cbor");
+
+    fn taken(bytes: &[u8]) -> Result<Vec<u8>, CredentialError> {
+        payload(Secret::new(bytes.to_vec())).map(|found| found.expose().to_vec())
+    }
+
+    fn wrapped(text: &str, columns: usize, end: &str) -> String {
+        let lines: Vec<&str> = text.as_bytes().chunks(columns).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        lines.join(end)
+    }
+
+    fn in_armour(text: &str, end: &str) -> String {
+        format!("-----BEGIN {ARMOUR}-----{end}{}{end}-----END {ARMOUR}-----{end}", wrapped(text, 64, end))
+    }
+
+    #[test]
+    fn every_form_of_a_payload() {
+        let base64 = Base64::encode_string(TYPICAL);
+        for text in [
+            base64.clone(),
+            format!("{base64}\n"),
+            base64.trim_end_matches('=').to_owned(),
+            Base64UrlUnpadded::encode_string(TYPICAL),
+            wrapped(&base64, 76, "\n") + "\n",
+            wrapped(&base64, 64, "\r\n"),
+            wrapped(&base64, 5, " "),
+            in_armour(&base64, "\n"),
+            in_armour(&base64, "\r\n"),
+            format!("\n\n{}\n\n", in_armour(&base64, "\n")),
+        ] {
+            assert_eq!(taken(text.as_bytes()).as_deref(), Ok(TYPICAL), "{text}");
+        }
+        assert_eq!(taken(TYPICAL).as_deref(), Ok(TYPICAL));
+        // One, two and no characters of padding.
+        for length in [64, 65, 66] {
+            let bytes = &TYPICAL[..length];
+            assert_eq!(taken(Base64::encode_string(bytes).as_bytes()).as_deref(), Ok(bytes));
+        }
+        // Tag 18, array of four: a signed payload.
+        assert_eq!(taken(b"0oRDoQEm").as_deref(), Ok(&b"\xd2\x84\x43\xa1\x01\x26"[..]));
+    }
+
+    #[test]
+    fn what_is_damaged_is_said_to_be_so() {
+        let base64 = Base64::encode_string(TYPICAL);
+        let damaged = |at: usize, byte: u8| {
+            let mut text = base64.clone().into_bytes();
+            text[at] = byte;
+            taken(&text).unwrap_err()
+        };
+        assert_eq!(damaged(100, b'*'), CredentialError::Base64 { position: Some(101) });
+        assert_eq!(damaged(100, b'='), CredentialError::Base64 { position: Some(101) });
+        assert_eq!(damaged(100, 0), CredentialError::Nul { position: 101 });
+        let letters = base64.trim_end_matches('=');
+        let cut = &letters[..letters.len() / 4 * 4 - 3];
+        assert_eq!(taken(cut.as_bytes()), Err(CredentialError::Base64 { position: None }));
+        assert_eq!(taken(b""), Err(CredentialError::Empty));
+        assert_eq!(taken(b"\0"), Err(CredentialError::Nul { position: 1 }));
+        let armour = in_armour(&base64, "\n");
+        assert_eq!(taken(&armour.as_bytes()[..armour.len() - 5]), Err(CredentialError::ArmourEnd));
+        let begin = format!("-----BEGIN {ARMOUR}-----").len();
+        let odd = armour.replacen('\n', "\n!", 1);
+        assert_eq!(taken(odd.as_bytes()), Err(CredentialError::Base64 { position: Some(begin + 2) }));
+        for long in [vec![b'A'; 1 << 20], vec![b'!'; MAX_LEN + 1], vec![0xa1; MAX_LEN + 1]] {
+            assert_eq!(taken(&long), Err(CredentialError::Length));
+        }
+        let long = [&[0xa1, 0, 1][..], &[0; MAX_LEN]].concat();
+        assert_eq!(taken(Base64::encode_string(&long).as_bytes()), Err(CredentialError::Length));
+        let most = &long[..MAX_LEN];
+        assert_eq!(taken(wrapped(&Base64::encode_string(most), 64, "\r\n").as_bytes()).as_deref(), Ok(most));
+    }
+
+    /// systemd-creds encrypt --name=imprint.payload --with-key=tpm2-absent, systemd 252: the first 16 bytes of its output
+    /// are the id of the way of encryption. Other ids begin like a map of CBOR: af 49.
+    #[test]
+    fn what_is_encrypted_is_no_payload() {
+        for id in [
+            *b"\x05\x84\x69\xda\xf6\xf5\x43\x24\x80\x05\x49\xda\x0f\x8e\xa2\xfb",
+            *b"\xaf\x49\x50\xa8\x49\x13\x4e\xb1\xa7\x38\x46\x30\x4f\xf3\x0c\x05",
+        ] {
+            let text = wrapped(&Base64::encode_string(&[&id[..], &[7; 80]].concat()), 69, "\n");
+            assert_eq!(taken(text.as_bytes()), Err(CredentialError::NoPayload));
+        }
+    }
+
+    /// The decoder of payloads names these forms, and says what to do.
+    #[test]
+    fn other_forms_are_left_to_the_decoder() {
+        let hex = crate::hex::encode(TYPICAL);
+        for bytes in [
+            hex.as_bytes(),
+            b"\x30\x82\x01\x00",
+            b"\x1f\x8b\x08\0",
+            b"imprint.payload=rwABAVA",
+            b"-----BEGIN CERTIFICATE-----\n",
+            b"# a node\nname = \"node1\"\n",
+            b"hello, world",
+            b"\xff\0",
+        ] {
+            assert_eq!(taken(bytes).as_deref(), Ok(bytes), "{}", bytes.escape_ascii());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in "[-A-Z= \n\0*]{0,60}") {
+            let _ = taken(&bytes);
+            let _ = taken(text.as_bytes());
+        }
+
+        #[test]
+        fn any_payload_in_base64(rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), columns in 1usize..90) {
+            let bytes = [&[0xa1, 0, 1][..], &rest].concat();
+            let text = wrapped(&Base64::encode_string(&bytes), columns, "\n");
+            proptest::prop_assert_eq!(taken(text.as_bytes()), Ok(bytes));
+        }
+    }
+}

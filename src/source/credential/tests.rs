@@ -1,0 +1,330 @@
+use std::fs;
+
+use base64ct::{Base64, Encoding};
+
+use super::*;
+use crate::options::Options;
+use crate::site::SitePin;
+
+const TYPICAL: &[u8] = include_bytes!("../../../tests/data/payload-typical.cbor");
+const OTHER: &[u8] = include_bytes!("../../../tests/data/payload-full.cbor");
+
+/// A root of a test, and the unit's folder in it.
+struct Root(tempfile::TempDir);
+
+impl Root {
+    fn new() -> Root {
+        Root(tempfile::tempdir().unwrap())
+    }
+
+    fn put(&self, path: &str, content: &[u8]) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// An SMBIOS table with these strings.
+    fn strings(&self, strings: &[&[u8]]) {
+        self.put(TABLE, &oem(strings));
+    }
+
+    fn find(&self, cmdline: &str) -> Result<Option<Found>, SourceError> {
+        let words = Options::parse(cmdline).unwrap().credentials;
+        find(self.0.path(), Some(&self.0.path().join("unit")), &words)
+    }
+
+    fn medium(&self, cmdline: &str) -> Option<(Medium, Vec<u8>)> {
+        let found = self.find(cmdline).unwrap()?;
+        let Origin::Medium { medium, .. } = found.origin else { panic!("{}", found.origin) };
+        Some((medium, found.bytes.expose().to_vec()))
+    }
+
+    fn refused(&self, cmdline: &str) -> String {
+        let error = self.find(cmdline).unwrap_err();
+        // The root of the test is not that of a node.
+        crate::chain::chain(&error).replace(&format!("{}/", self.0.path().display()), "/")
+    }
+}
+
+/// A table with a foreign structure and these strings of type 11.
+fn oem(strings: &[&[u8]]) -> Vec<u8> {
+    let mut table = b"\x01\x1b\0\0".to_vec();
+    table.extend([0; 23]);
+    table.extend(b"QEMU\0\0");
+    table.extend(b"\x0b\x05\x01\0\x01");
+    for string in strings {
+        table.extend(*string);
+        table.push(0);
+    }
+    table.extend(b"\0\x7f\x04\0\0\0\0");
+    table
+}
+
+fn text(prefix: &str, payload: &[u8]) -> String {
+    format!("{prefix}{}", Base64::encode_string(payload))
+}
+
+const WORD: &str = "systemd.set_credential_binary=imprint.payload:";
+const STRING: &str = "io.systemd.credential.binary:imprint.payload=";
+const FW_CFG: &str = "sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/imprint.payload/raw";
+const SYSTEM: &str = "run/credentials/@system/imprint.payload";
+const BOOT: &str = ".extra/credentials/imprint.payload.cred";
+
+#[test]
+fn a_payload_is_found_wherever_systemd_takes_credentials_from() {
+    assert!(Root::new().find("quiet").unwrap().is_none());
+    for (medium, path) in [
+        (Medium::UnitCredential, "unit/imprint.payload"),
+        (Medium::SystemCredential, SYSTEM),
+        (Medium::BootCredential, BOOT),
+        (Medium::BootCredential, ".extra/global_credentials/imprint.payload.cred"),
+        (Medium::FwCfg, FW_CFG),
+    ] {
+        for content in [TYPICAL, text("", TYPICAL).as_bytes()] {
+            let root = Root::new();
+            root.put(path, content);
+            assert_eq!(root.medium(""), Some((medium, TYPICAL.to_vec())), "{path}");
+        }
+    }
+    for string in [text(STRING, TYPICAL), text("io.systemd.credential:imprint.payload=", TYPICAL)] {
+        let root = Root::new();
+        root.strings(&[string.as_bytes()]);
+        assert_eq!(root.medium(""), Some((Medium::Smbios, TYPICAL.to_vec())), "{string}");
+    }
+    // QEMU takes the string from a file, which may end with a line break.
+    let root = Root::new();
+    root.strings(&[format!("{}\n", text(STRING, TYPICAL)).as_bytes()]);
+    assert_eq!(root.medium(""), Some((Medium::Smbios, TYPICAL.to_vec())));
+    for word in [text(WORD, TYPICAL), text("systemd.set_credential=imprint.payload:", TYPICAL)] {
+        assert_eq!(Root::new().medium(&word), Some((Medium::CmdlineCredential, TYPICAL.to_vec())), "{word}");
+    }
+    // A text may have been encoded once more: systemd would write the text into a file, which is read just so.
+    let twice = text(WORD, text("", TYPICAL).as_bytes());
+    assert_eq!(Root::new().medium(&twice), Some((Medium::CmdlineCredential, TYPICAL.to_vec())));
+}
+
+/// Firmware has many strings, and systemd has other credentials.
+#[test]
+fn what_belongs_to_others_is_passed_over() {
+    let foreign: Vec<String> = (0..200).map(|n| format!("io.systemd.credential:other.{n}={}", "x".repeat(n))).collect();
+    let mut strings: Vec<&[u8]> = foreign.iter().map(String::as_bytes).collect();
+    let odd: [&[u8]; 5] = [
+        b"io.systemd.credential:imprint.payloads=x",
+        b"io.systemd.credentials:imprint.payload=x",
+        b"io.systemd.credential.text:imprint.payload=x",
+        b"imprint.payload=x",
+        b"io.systemd.credential:imprint.payload",
+    ];
+    strings.extend(odd);
+    let root = Root::new();
+    root.strings(&strings);
+    root.put("run/credentials/@system/imprint", b"x");
+    root.put(".extra/credentials/imprint.payload", b"x");
+    root.put("sys/firmware/qemu_fw_cfg/by_name/opt/imprint.payload/raw", b"x");
+    assert!(root.find("systemd.set_credential=other:x").unwrap().is_none());
+    let ours = text(STRING, TYPICAL);
+    strings.push(ours.as_bytes());
+    root.strings(&strings);
+    assert_eq!(root.medium(""), Some((Medium::Smbios, TYPICAL.to_vec())));
+    // A megabyte of strings in several structures.
+    let long = vec![b'x'; 1 << 20];
+    let mut table = oem(&[&long]);
+    table.truncate(table.len() - 6);
+    table.extend(&oem(&[ours.as_bytes()])[27 + 6..]);
+    root.put(TABLE, &table);
+    assert_eq!(root.medium(""), Some((Medium::Smbios, TYPICAL.to_vec())));
+}
+
+/// systemd imports what it finds, so a payload is usually there twice. The place where most can read it counts.
+#[test]
+fn the_same_payload_in_several_places_is_one() {
+    let root = Root::new();
+    root.strings(&[text(STRING, TYPICAL).as_bytes()]);
+    root.put(SYSTEM, TYPICAL);
+    assert_eq!(root.medium("").unwrap().0, Medium::SystemCredential);
+    assert_eq!(root.medium(&text(WORD, TYPICAL)).unwrap().0, Medium::CmdlineCredential);
+    root.put("unit/imprint.payload", text("", TYPICAL).as_bytes());
+    assert_eq!(root.medium("").unwrap().0, Medium::UnitCredential);
+    assert_eq!(root.medium(&text(WORD, TYPICAL)).unwrap().0, Medium::CmdlineCredential);
+}
+
+/// systemd would silently take the first.
+#[test]
+fn different_payloads_stop_the_boot_and_both_are_named() {
+    let root = Root::new();
+    root.strings(&[text(STRING, TYPICAL).as_bytes(), text(STRING, OTHER).as_bytes()]);
+    assert_eq!(root.refused(""), "two different payloads: one from smbios, one from smbios; remove one");
+    root.strings(&[text(STRING, TYPICAL).as_bytes()]);
+    assert_eq!(
+        root.refused(&text(WORD, OTHER)),
+        "two different payloads: one from smbios, one from cmdline-credential; remove one"
+    );
+    root.put(SYSTEM, OTHER);
+    let error = root.refused("");
+    assert!(error.contains("one from credential ") && error.ends_with("one from smbios; remove one"), "{error}");
+}
+
+#[test]
+fn what_is_broken_stops_the_boot_and_is_named() {
+    let refused = |path: &str, content: &[u8]| {
+        let root = Root::new();
+        root.put(path, content);
+        root.refused("")
+    };
+    let cut = text("", TYPICAL);
+    assert_eq!(
+        refused(FW_CFG, &cut.as_bytes()[..41]),
+        "credential imprint.payload (fw_cfg): its base64 ends within a byte, so some of it is missing; copy the whole text"
+    );
+    assert_eq!(
+        refused(SYSTEM, &[cut.as_bytes(), b"\0"].concat()),
+        format!(
+            "credential imprint.payload (credential /{SYSTEM}): byte {} is NUL, which text cannot have; give the payload in \
+             base64",
+            cut.len() + 1
+        )
+    );
+    assert_eq!(
+        refused(SYSTEM, b""),
+        format!("credential imprint.payload (credential /{SYSTEM}): it is empty; give the payload in base64")
+    );
+    assert!(refused(SYSTEM, &vec![b'A'; MAX_TEXT + 1]).contains("has more than 65536 bytes"));
+    let root = Root::new();
+    // Some firmware cuts long strings.
+    root.strings(&[&text(STRING, TYPICAL).as_bytes()[..STRING.len() + 41]]);
+    assert_eq!(
+        root.refused(""),
+        "credential imprint.payload (smbios): its base64 ends within a byte, so some of it is missing; copy the whole text"
+    );
+    root.strings(&[&[STRING.as_bytes(), b"rwAB*"].concat()]);
+    assert_eq!(root.refused(""), "credential imprint.payload (smbios): character 5 is not base64; copy the text again");
+    root.strings(&[&[STRING.as_bytes(), &vec![b'A'; 1 << 20]].concat()]);
+    assert_eq!(
+        root.refused(""),
+        "credential imprint.payload (smbios): it is longer than a payload can be, 65536 bytes; give the payload itself"
+    );
+    assert_eq!(
+        Root::new().refused("systemd.set_credential=imprint.payload:"),
+        "credential imprint.payload (cmdline-credential): it is empty; give the payload in base64"
+    );
+    // A folder, a FIFO or /dev/zero would block, or never end.
+    let root = Root::new();
+    fs::create_dir_all(root.0.path().join(SYSTEM)).unwrap();
+    assert_eq!(root.refused(""), format!("reading /{SYSTEM}: no file"));
+    let root = Root::new();
+    root.put("sys/firmware/dmi/tables/DMI/x", b"");
+    assert!(root.refused("").starts_with("reading /sys/firmware/dmi/tables/DMI: "), "broken is not absent");
+}
+
+/// The payload is at the end of a command line that is full, in base64 that ends too early in any way.
+#[test]
+fn a_command_line_that_was_cut_short_is_said_to_be_one() {
+    let word = text(WORD, TYPICAL);
+    let word = word.trim_end_matches('=');
+    for missing in 1..=4 {
+        let mut line = format!("{} {word}", "x".repeat(crate::options::CMDLINE_MAX - 1 - word.len() + missing));
+        line.truncate(crate::options::CMDLINE_MAX);
+        match Root::new().find(&line) {
+            Ok(Some(found)) => assert!(found.cut, "the decoder finds that the end is missing"),
+            Err(SourceError::CmdlineCut) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// systemd-stub puts what is on the EFI system partition into the initramfs, as it is there: usually encrypted. Only systemd
+/// can decrypt it, for a unit.
+#[test]
+fn an_encrypted_credential_counts_once_systemd_has_decrypted_it() {
+    // The id of systemd 252 for a key that is in no TPM and on no disk.
+    let encrypted =
+        text("", &[b"\x05\x84\x69\xda\xf6\xf5\x43\x24\x80\x05\x49\xda\x0f\x8e\xa2\xfb", &[9; 60][..]].concat());
+    let root = Root::new();
+    root.put(BOOT, encrypted.as_bytes());
+    let error = root.refused("");
+    assert!(
+        error.starts_with(&format!(
+            "credential imprint.payload (credential /{BOOT}): it is base64 of something that is no"
+        )) && error.contains("LoadCredentialEncrypted=imprint.payload"),
+        "{error}"
+    );
+    root.put("unit/imprint.payload", TYPICAL);
+    assert_eq!(root.medium(""), Some((Medium::UnitCredential, TYPICAL.to_vec())));
+    // What is not encrypted still has to agree.
+    root.put(BOOT, OTHER);
+    assert!(matches!(root.find(""), Err(SourceError::Differ { .. })));
+}
+
+/// The pin of an image with two CAs and one signer, and what a credential leaves of it.
+#[test]
+fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
+    let (one, two, foreign) = ("1".repeat(64), "2".repeat(64), "f".repeat(64));
+    let signers = include_str!("../../../tests/data/site-signers");
+    let image = SitePin::parse(format!("{one}\n{two}\n{}\n", signers.lines().next().unwrap()).as_bytes()).unwrap();
+    let narrowed = |root: &Root, cmdline: &str, image: Option<&SitePin>| {
+        let words = Options::parse(cmdline).unwrap().credentials;
+        pin::narrow(image.cloned(), root.0.path(), None, &words)
+    };
+    // systemd imports what the firmware has, so it is there twice.
+    let root = Root::new();
+    root.put("run/credentials/@system/imprint.site", one.as_bytes());
+    root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
+    let (left, notes) = narrowed(&root, "", Some(&image)).unwrap();
+    assert_eq!(left, Some(SitePin { cas: vec![[0x11; 32]], signers: image.signers.clone() }));
+    assert!(notes.is_empty(), "{notes:?}");
+
+    // What the image does not list does not count.
+    let root = Root::new();
+    let text = Base64::encode_string(format!("{foreign}\n{two} # ours\n").as_bytes());
+    let word = format!("systemd.set_credential_binary=imprint.site:{text}");
+    let (left, notes) = narrowed(&root, &word, Some(&image)).unwrap();
+    assert_eq!(left.unwrap().cas, [[0x22; 32]]);
+    assert_eq!(
+        notes,
+        [
+            "credential imprint.site (cmdline-credential): 1 of its lines is not in /imprint/site of this image and does not count"
+        ]
+    );
+
+    // Two credentials with nothing in common leave nothing of a pin that has both.
+    root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
+    let error = crate::chain::chain(&narrowed(&root, &word, Some(&image)).unwrap_err());
+    assert!(
+        error
+            .starts_with("credential imprint.site (cmdline-credential): it and /imprint/site in this image have no CA")
+    );
+    root.strings(&[format!("io.systemd.credential:imprint.site={foreign}").as_bytes()]);
+    let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
+    assert!(
+        error.starts_with("credential imprint.site (smbios): it and /imprint/site in this image have no CA"),
+        "{error}"
+    );
+
+    // Alone it is ignored, even if it is broken: whoever brings a payload could bring a pin as well.
+    for text in [one.as_str(), "nonsense"] {
+        root.strings(&[format!("io.systemd.credential:imprint.site={text}").as_bytes()]);
+        let (left, notes) = narrowed(&root, "", None).unwrap();
+        assert_eq!(left, None);
+        assert_eq!(
+            notes,
+            ["credential imprint.site (smbios) does not count: it can only narrow a site pin, and this image has none"]
+        );
+    }
+    let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
+    assert_eq!(
+        error,
+        "credential imprint.site (smbios): line 1 is none of a site pin; give lines of /imprint/site in this image"
+    );
+    for (string, want) in [
+        (&b"io.systemd.credential.binary:imprint.site=!"[..], "character 1 is not base64; copy the text again"),
+        (
+            b"io.systemd.credential:imprint.site=",
+            "it names no CA and no signer; give lines of /imprint/site in this image",
+        ),
+    ] {
+        root.strings(&[string]);
+        let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
+        assert_eq!(error, format!("credential imprint.site (smbios): {want}"));
+    }
+    assert_eq!(narrowed(&Root::new(), "", Some(&image)).unwrap(), (Some(image), Vec::new()));
+}

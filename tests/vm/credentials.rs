@@ -1,0 +1,126 @@
+//! Payloads as credentials of systemd: as systemd hands them out, and from where systemd takes them.
+
+use base64ct::{Base64, Encoding};
+
+use crate::*;
+
+const NAME: &str = "imprint.payload";
+
+/// What the machine's firmware has: a string of SMBIOS. QEMU takes it from a file, so no list of processes shows it.
+fn smbios(machine: Machine, site: &Site, payload: &[u8]) -> Machine {
+    let file = site.work.path().join("smbios");
+    std::fs::write(&file, format!("io.systemd.credential.binary:{NAME}={}", Base64::encode_string(payload))).unwrap();
+    machine.qemu(&["-smbios", &format!("type=11,path={}", file.display())])
+}
+
+fn fw_cfg(machine: Machine, site: &Site, payload: &[u8]) -> Machine {
+    let file = site.work.path().join("fw_cfg");
+    std::fs::write(&file, payload).unwrap();
+    machine.qemu(&["-fw_cfg", &format!("name=opt/io.systemd.credentials/{NAME},file={}", file.display())])
+}
+
+fn word(payload: &[u8]) -> String {
+    format!("systemd.set_credential_binary={NAME}:{}", Base64::encode_string(payload))
+}
+
+#[track_caller]
+fn came_up_from(report: &Report, origin: &str) {
+    came_up(report);
+    assert_eq!(report.status().origin.as_deref(), Some(origin));
+}
+
+/// Only root can read the firmware's tables and what QEMU offers, so a token that is good for each boot may be there.
+#[test]
+fn without_systemd_the_firmware_has_it() {
+    let site = Site::new(Node { enrol: "each-boot", ..NODE });
+    let plain = || machine(Kernel::Stable).init(Init::Plain);
+    came_up_from(&smbios(plain(), &site, &site.payload).boot(), "smbios");
+    came_up_from(&fw_cfg(plain(), &site, &site.payload).boot(), "fw_cfg");
+}
+
+#[test]
+fn systemd_has_imported_it() {
+    let site = Site::typical();
+    let report = smbios(machine(Kernel::Stable), &site, &site.payload).boot();
+    came_up_from(&report, "credential /run/credentials/@system/imprint.payload");
+}
+
+/// Everybody can read the command line, and what systemd imported from there lies beside it.
+#[test]
+fn the_command_line_may_carry_less_than_what_systemd_makes_of_it() {
+    let site = Site::typical();
+    let report = machine(Kernel::Stable).append(&word(&site.payload)).boot();
+    came_up_from(&report, "cmdline-credential");
+    let site = Site::new(Node { enrol: "each-boot", ..NODE });
+    let report = machine(Kernel::Stable).append(&word(&site.payload)).boot();
+    stopped(&report, 11, "source", "everybody on the node can read, holds an each-boot token");
+    assert_eq!(site.certificates_issued(), 0);
+}
+
+/// systemd would silently take one of them. The other is as long as a payload can be.
+#[test]
+fn two_places_with_different_payloads_stop_the_boot() {
+    let site = Site::typical();
+    let mut long = vec![0; imprint::payload::MAX_LEN];
+    long[..3].copy_from_slice(&[0xa1, 0, 1]);
+    let report = fw_cfg(smbios(machine(Kernel::Stable), &site, &site.payload), &site, &long).boot();
+    stopped(&report, 11, "source", "two different payloads: one from ");
+    let (_, message) = report.failure();
+    let named: Vec<bool> = ["smbios", "fw_cfg", "@system"].iter().map(|place| message.contains(place)).collect();
+    assert!(named.iter().filter(|named| **named).count() == 2, "{message}");
+    assert_eq!(site.certificates_issued(), 0);
+}
+
+/// systemd-stub puts files of the EFI system partition into the initramfs.
+#[test]
+fn a_boot_loader_brings_it() {
+    let site = Site::new(Node { enrol: "each-boot", ..NODE });
+    let path = ".extra/credentials/imprint.payload.cred";
+    let text = Base64::encode_string(&site.payload);
+    let report = machine(Kernel::Stable).initramfs_file(path, text.as_bytes()).boot();
+    came_up_from(&report, "credential /.extra/credentials/imprint.payload.cred");
+
+    // Encrypted it is of no use to anybody but systemd. Whoever built the image told systemd to decrypt it.
+    let plain = site.work.path().join("payload");
+    std::fs::write(&plain, &site.payload).unwrap();
+    let output = std::process::Command::new("systemd-creds")
+        .args(["encrypt", "--with-key=tpm2-absent", "--name=imprint.payload"])
+        .arg(&plain)
+        .arg("-")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "systemd-creds: {}", String::from_utf8_lossy(&output.stderr));
+    let encrypted = || machine(Kernel::Stable).initramfs_file(path, &output.stdout);
+    stopped(
+        &encrypted().boot(),
+        11,
+        "source",
+        "it is base64 of something that is no payload; if systemd-creds encrypted",
+    );
+    let dropin = (
+        "etc/systemd/system/imprint.service.d/credential.conf",
+        "[Service]\nLoadCredentialEncrypted=imprint.payload\n",
+    );
+    let report = encrypted().initramfs_file(dropin.0, dropin.1.as_bytes()).boot();
+    came_up_from(&report, "credential /run/credentials/imprint.service/imprint.payload");
+}
+
+/// The hypervisor may choose among the CAs of the image, and can add none.
+#[test]
+fn a_site_pin_of_the_hypervisor_narrows_that_of_the_image() {
+    let site = Site::typical();
+    let ca = imprint::hex::encode(&imprint::payload::Payload::unwrapped(&site.payload).unwrap().ca.sha256());
+    let (foreign, image) = ("7".repeat(64), format!("{ca}\n{}\n", "7".repeat(64)));
+    let with = |pin: &str| {
+        let string = format!("type=11,value=io.systemd.credential:imprint.site={pin}");
+        smbios(machine(Kernel::Stable), &site, &site.payload).qemu(&["-smbios", &string])
+    };
+    let report = with(&foreign).initramfs_file("imprint/site", image.as_bytes()).boot();
+    stopped(&report, 13, "plan", "is not among those of /imprint/site in this image");
+    let report = with(&foreign).boot();
+    came_up(&report);
+    let note = "credential imprint.site (credential /run/credentials/@system/imprint.site) does not count";
+    assert!(report.console.contains(note), "{}", report.console);
+    let source = report.status().steps.into_iter().find(|step| step.name == "source").unwrap();
+    assert!(source.detail.contains(note), "{}", source.detail);
+}
