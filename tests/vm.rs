@@ -324,7 +324,12 @@ fn a_signer_in_the_site_pin_lets_in_what_it_has_signed_and_nothing_else() {
     };
     let unsigned = imprint::payload::Payload::unwrapped(&site.payload).unwrap().encode();
     let report = boot(&unsigned);
-    stopped(&report, 13, "plan", &format!("the payload is not signed, and /imprint/site in this image names signers ({})", signer.kid()));
+    stopped(
+        &report,
+        13,
+        "plan",
+        &format!("the payload is not signed, and /imprint/site in this image names signers ({})", signer.kid()),
+    );
     let report = boot(&imprint_tests::signer::Key::stranger().sign(&unsigned));
     stopped(&report, 13, "plan", "the payload is signed by ");
     assert_eq!(site.certificates_issued(), 0);
