@@ -135,7 +135,8 @@ fn commands(program: &Path, list: &str) -> BTreeMap<String, BTreeSet<String>> {
         for sub in &below {
             found.insert(format!("{name} {sub}"), options(&help(&[&name, sub])));
         }
-        if below.is_empty() {
+        // `[COMMAND]`: it does something without a word behind it, too.
+        if below.is_empty() || own.contains(" [COMMAND]\n") {
             found.insert(name, options(&own));
         }
     }
