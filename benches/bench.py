@@ -121,8 +121,10 @@ def payload_size(results):
         host(work / "state", "init", "--url", "https://192.0.2.1:8443/.well-known/est")
         (work / "node.toml").write_text(NODE)
         host(work / "state", "node", "add", str(work / "node.toml"))
-        size = len(host(work / "state", "payload", "node1", "--as", "cbor"))
+        size = len(host(work / "state", "payload", "node1", "--as", "cbor", "--unsigned"))
+        signed = len(host(work / "state", "payload", "node1", "--as", "cbor"))
     results.record("typical payload", size, "bytes", 640)
+    results.record("typical payload, signed", signed, "bytes", 700)
 
 
 def free_port():

@@ -13,6 +13,7 @@ use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
 use crate::pool::EntropyError;
+use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
 
 /// What stopped the boot, by stage.
@@ -95,6 +96,7 @@ impl From<Unusable> for Error {
         match error {
             Unusable::Source(error) => error.into(),
             Unusable::Payload(error) => error.into(),
+            Unusable::Signature(error) => PlanError::Signature(error).into(),
         }
     }
 }
@@ -119,6 +121,13 @@ impl From<CheckinError> for Error {
             CheckinError::Ask(AskError::Network(error)) => Error::Network(error),
             error => Error::Checkin(error),
         }
+    }
+}
+
+/// A site pin that cannot be used is a failure of the source stage: no payload can be judged.
+impl From<PinError> for Error {
+    fn from(error: PinError) -> Error {
+        Error::Source(SourceError::Pin(error))
     }
 }
 
@@ -147,7 +156,7 @@ mod tests {
         let entropy = EntropyError::Pool(io::Error::other("x"));
         for (error, stage, code) in [
             (Error::from(OptionsError::Twice("imprint=")), "options", 10),
-            (SourceError::EmptySitePin.into(), "source", 11),
+            (PinError::Empty.into(), "source", 11),
             (payload.into(), "payload", 12),
             (unsupported.into(), "plan", 13),
             (clock().into(), "clock", 14),

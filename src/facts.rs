@@ -10,12 +10,12 @@ use std::time::Duration;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::dialogue::LineTime;
-use crate::hex;
 pub use crate::machine::{Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};
 use crate::payload::{HardwareAddress, LinkKind, Payload};
-use crate::source::{Origin, SourceError};
+use crate::site::{SignedBy, SitePin};
+use crate::source::Origin;
 use crate::time::{Deadline, Timestamp};
 
 /// Everything that `plan` may know about the machine.
@@ -25,6 +25,8 @@ pub struct Facts {
     pub origin: Origin,
     /// Present when the image holds `/imprint/site`.
     pub site_pin: Option<SitePin>,
+    /// Whose signature the payload has.
+    pub signed: SignedBy,
     /// The system clock.
     pub now: Timestamp,
     /// The time that a host on a line told.
@@ -36,10 +38,6 @@ pub struct Facts {
     /// `BOOTIF=` of the kernel command line.
     pub bootif: Option<HardwareAddress>,
 }
-
-/// SHA-256 digests of the CA certificates that this site uses; never empty.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SitePin(pub Vec<[u8; 32]>);
 
 /// Why the links are not known.
 #[derive(Debug)]
@@ -53,38 +51,18 @@ pub enum FactsError {
 /// How long to wait for a link that the payload asks for: its driver may still be loading.
 const LINK_WAIT: Duration = Duration::from_secs(20);
 
-/// `root/imprint/site`: one SHA-256 of a CA certificate a line, `#` starts a comment. `None` without the file.
-pub fn site_pin(root: &Path) -> Result<Option<SitePin>, SourceError> {
-    let path = root.join("imprint/site");
-    // A comment may be in any encoding.
-    let text = match std::fs::read(&path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(SourceError::Read { path, source }),
-    };
-    let mut digests = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let digits = line.split('#').next().unwrap_or_default().trim();
-        if digits.is_empty() {
-            continue;
-        }
-        let digest = hex::decode(digits).and_then(|bytes| bytes.try_into().ok());
-        digests.push(digest.ok_or(SourceError::SitePin { line: number.saturating_add(1) })?);
-    }
-    if digests.is_empty() { Err(SourceError::EmptySitePin) } else { Ok(Some(SitePin(digests))) }
-}
-
 /// What is true now, without waiting for anything.
 pub fn gather(
     root: &Path,
     origin: Origin,
     site_pin: Option<SitePin>,
+    signed: SignedBy,
     bootif: Option<HardwareAddress>,
     deadline: Deadline,
 ) -> Result<Facts, FactsError> {
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     let links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
-    Ok(Facts { origin, site_pin, now: Timestamp::system(), line_time: None, links, dmi: dmi(root), bootif })
+    Ok(Facts { origin, site_pin, signed, now: Timestamp::system(), line_time: None, links, dmi: dmi(root), bootif })
 }
 
 /// Waits until there is a link that the payload asks for, and a link that the payload is bound to. Gives up silently:
@@ -183,28 +161,7 @@ impl std::error::Error for FactsError {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-
-    #[test]
-    fn site_pins() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(site_pin(root.path()).unwrap(), None);
-        fs::create_dir(root.path().join("imprint")).unwrap();
-        let digest = "00".repeat(31) + "ff";
-        let mut bytes = [0; 32];
-        bytes[31] = 0xff;
-        let write = |text: &str| fs::write(root.path().join("imprint/site"), text).unwrap();
-        write(&format!("# our CAs\n\n{digest} # the old one\n{}\n", digest.to_uppercase()));
-        assert_eq!(site_pin(root.path()).unwrap(), Some(SitePin(vec![bytes, bytes])));
-        write(&format!("{digest}\nabc\n"));
-        assert!(matches!(site_pin(root.path()), Err(SourceError::SitePin { line: 2 })));
-        fs::write(root.path().join("imprint/site"), [b"# M\xfcller\n", digest.as_bytes()].concat()).unwrap();
-        assert_eq!(site_pin(root.path()).unwrap(), Some(SitePin(vec![bytes])), "a remark in another encoding");
-        write("# nothing yet\n");
-        assert!(matches!(site_pin(root.path()), Err(SourceError::EmptySitePin)));
-    }
 
     #[test]
     fn links_without_loopback() {
@@ -212,7 +169,7 @@ mod tests {
         let bootif = HardwareAddress::new(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         let origin = Origin::File("x".into());
         let deadline = Deadline::after(Duration::from_secs(5));
-        let facts = gather(root.path(), origin, None, bootif, deadline).unwrap();
+        let facts = gather(root.path(), origin, None, SignedBy::Nobody, bootif, deadline).unwrap();
         assert!(facts.links.iter().all(|link| link.name.as_str() != "lo"));
         assert_eq!(facts.bootif.unwrap().to_string(), "52:54:00:12:34:56");
     }

@@ -37,6 +37,7 @@ pub mod facts;
 pub mod source;
 pub mod options;
 pub mod medium;
+pub mod site;
 
 // Protocols and codecs.
 pub mod est;

@@ -156,7 +156,7 @@ fn main() -> ExitCode {
             console::also_on(root.join("dev/console"));
             run::boot(root)
         }
-        Command::Check(Check { file }) => run::check(&file).map(|text| console::answer(&text)),
+        Command::Check(Check { file }) => run::check(root, &file).map(|text| console::answer(&text)),
         Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| console::answer(&text)),
         Command::Enroll(Enroll { payload, out, timeout, approval_timeout }) => {
             let approval = approval_timeout.map(Duration::from_secs);

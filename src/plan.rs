@@ -17,6 +17,7 @@ use crate::payload::{
     KeyType, NodeName, Payload, PayloadId, Seed,
 };
 use crate::secret::Secret;
+use crate::site::{SignedBy, SitePin};
 use crate::source::Origin;
 use crate::time::Timestamp;
 
@@ -27,9 +28,11 @@ pub struct Plan {
     pub id: PayloadId,
     /// Where the payload came from.
     pub origin: Origin,
-    /// Whether the image has a site pin, which names the CAs of this site. Without a pin, the CA is as trustworthy as
-    /// the channel that brought the payload.
+    /// Whether the image has a site pin that names the CAs of this site. Without it, and without a signer, the CA is as
+    /// trustworthy as the channel that brought the payload.
     pub pinned: bool,
+    /// Whose signature the payload has.
+    pub signed: SignedBy,
     /// The time of day.
     pub clock: ClockPlan,
     /// The time that a host on a line gave, if it lies before the payload was made. The node does not use it.
@@ -119,8 +122,10 @@ pub enum Scope {
 /// Makes the plan, or says why there is none.
 pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanError> {
     same_machine(&payload, facts)?;
+    bound(&payload, &facts.origin, facts.site_pin.as_ref())?;
     if let Some(pin) = &facts.site_pin
-        && !pin.0.contains(&payload.ca.sha256())
+        && !pin.cas.is_empty()
+        && !pin.cas.contains(&payload.ca.sha256())
     {
         let (subject, sha256) = (payload.ca.subject().to_owned(), payload.ca.sha256());
         return Err(PlanError::NotThisSite { subject, sha256 });
@@ -168,7 +173,8 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     Ok(Plan {
         id: payload.id,
         origin: facts.origin.clone(),
-        pinned: facts.site_pin.is_some(),
+        pinned: facts.site_pin.as_ref().is_some_and(|pin| !pin.cas.is_empty()),
+        signed: facts.signed,
         clock,
         disbelieved,
         seed,
@@ -242,6 +248,16 @@ fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
         return "none".to_owned();
     }
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+}
+
+/// Refuses a payload that names no machine, if the image names signers and the payload lies in a file: it would be good for
+/// every node that finds it. On a line it was sent to this node.
+pub fn bound(payload: &Payload, origin: &Origin, pin: Option<&SitePin>) -> Result<(), PlanError> {
+    let in_a_file = matches!(origin, Origin::Medium { .. } | Origin::File(_));
+    if in_a_file && pin.is_some_and(SitePin::has_signers) && payload.binding.is_none() {
+        return Err(PlanError::NotBound(origin.clone()));
+    }
+    Ok(())
 }
 
 /// Refuses a CA that is valid at no moment of the payload's life. Whether the CA is valid *now* is checked later, when

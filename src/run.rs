@@ -29,6 +29,7 @@ use crate::handover::{self, Folder, Pending, Private};
 use crate::line::Stage;
 use crate::options::{Mode, Options};
 use crate::plan::{self, Scope};
+use crate::site::{SignedBy, SitePin};
 use crate::source::{self, Found, Origin};
 use crate::status::Timeline;
 use crate::time::Deadline;
@@ -120,16 +121,19 @@ fn story_of(
     folder: &Folder,
     options: &Options,
     found: Found,
-    pin: Option<facts::SitePin>,
+    pin: Option<SitePin>,
     timeline: &mut Timeline,
     line: Option<&Dialogue>,
 ) -> Result<Pending, Error> {
     timeline.found(&found.origin);
     let deadline = Deadline::after(options.timeout);
-    let payload = timeline.step("payload", |_| source::decode(&found))?;
+    let (payload, signed) = timeline.step("payload", |detail| {
+        source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
+    })?;
+    timeline.signed(&signed);
     let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
-        let mut facts = facts::gather(root, found.origin, pin, options.bootif.clone(), deadline)?;
+        let mut facts = facts::gather(root, found.origin, pin, signed, options.bootif.clone(), deadline)?;
         facts.line_time = line_time;
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
@@ -139,7 +143,7 @@ fn story_of(
     if options.debug {
         plan.to_string().lines().for_each(say);
     }
-    if !plan.pinned {
+    if !plan.pinned && plan.signed.signer().is_none() {
         say("no site pin in this image: anybody who can change the payload can choose the CA");
     }
     timeline.step("clock", |detail| prepare_clock(&plan, root, detail))?;
@@ -153,6 +157,14 @@ fn story_of(
     let door = Door { root, boot: true, race, line };
     let limits = Limits { deadline, approval: options.approval_timeout };
     identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)
+}
+
+/// Who signed the payload, for the step that decodes it; empty if nobody did.
+fn signed_words(signed: &SignedBy) -> String {
+    match signed {
+        SignedBy::Nobody => String::new(),
+        signed => format!("signed by {signed}"),
+    }
 }
 
 /// How long asking the host for the time may take. A console server may stall for some seconds; a host that is gone must not

@@ -148,6 +148,7 @@ mod tests {
         use crate::certificate::Oddity;
         use crate::checkin::Failure;
         use crate::est::{EstError, ResponseReader};
+        use crate::medium::Medium;
         use crate::source::{Origin, SourceError};
 
         const HOSTILE: &str = "a\n\u{1b}[2J\u{9b}\u{202e}z";
@@ -176,7 +177,7 @@ mod tests {
             Oddity::Issuer { whose, issuer }.to_string(),
             SourceError::Claims { device: "sda".into(), first: hostile(), second: hostile() }.to_string(),
             SourceError::NoFile { device: "sda".into(), label: hostile() }.to_string(),
-            Origin::ConfigDrive { device: "sda".into(), label: hostile(), named: false }.to_string(),
+            Origin::Medium { medium: Medium::ConfigDrive, place: HOSTILE.to_owned() }.to_string(),
         ];
         for text in texts {
             assert!(text.chars().all(|c| matches!(c, ' '..='~')) && text.contains("\\u{1b}[2J\\u{9b}"), "{text:?}");

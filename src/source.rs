@@ -22,6 +22,7 @@ pub mod partition;
 pub mod user_data;
 pub mod udevd;
 mod typed;
+mod decode;
 mod hint;
 
 use std::cell::RefCell;
@@ -33,12 +34,14 @@ use crate::dialogue::{Dialogue, Told};
 use crate::line::seal::SealError;
 use crate::medium::{Medium, Readers};
 use crate::options::{CMDLINE_MAX, Options, SourceName};
-use crate::payload::{DecodeError, Enrolment, Form, MAX_LEN, Payload, TokenMode};
+use crate::payload::{Enrolment, Form, MAX_LEN, Payload, TokenMode};
 use crate::port::PortError;
 use crate::secret::Secret;
 use crate::shown::Printable;
+use crate::site::PinError;
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
+pub use decode::{Unusable, decode};
 pub use hint::awaited;
 use hint::remedy;
 use serial::Heard;
@@ -193,13 +196,8 @@ pub enum SourceError {
     Key(SealError),
     /// Standard input of `imprint console` is not a terminal.
     NoTerminal,
-    /// A line of `/imprint/site` is not a digest.
-    SitePin {
-        /// Line number, from 1.
-        line: usize,
-    },
-    /// `/imprint/site` names no CA.
-    EmptySitePin,
+    /// The site pin of the image cannot be used.
+    Pin(PinError),
 }
 
 /// The error message of a drive's reader. It was a [`medium::VolumeError`] there; the pipe carries only its text.
@@ -376,37 +374,6 @@ fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
     Ok(Some(first))
 }
 
-/// Why the bytes of a source cannot be used.
-#[derive(Debug)]
-pub enum Unusable {
-    /// The source may not carry an item of the payload, or the source cut the payload short.
-    Source(SourceError),
-    /// The bytes are not a payload.
-    Payload(DecodeError),
-}
-
-impl From<SourceError> for Unusable {
-    fn from(error: SourceError) -> Unusable {
-        Unusable::Source(error)
-    }
-}
-
-impl From<DecodeError> for Unusable {
-    fn from(error: DecodeError) -> Unusable {
-        Unusable::Payload(error)
-    }
-}
-
-/// Decodes the payload, and refuses items that its source may not carry.
-pub fn decode(found: &Found) -> Result<Payload, Unusable> {
-    let payload = match Payload::decode(found.bytes.expose()) {
-        Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
-        decoded => decoded?,
-    };
-    permitted(&found.origin, &payload)?;
-    Ok(payload)
-}
-
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read
 /// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5).
 pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
@@ -524,12 +491,7 @@ impl fmt::Display for SourceError {
                 write!(f, "two different payloads: one from {first}, one from {second}; remove one")
             }
             SourceError::Nothing { looked, remedy } => write!(f, "no payload found ({looked}); {remedy}"),
-            SourceError::SitePin { line } => {
-                write!(f, "/imprint/site line {line}: want the SHA-256 of a CA certificate, 64 hexadecimal digits")
-            }
-            SourceError::EmptySitePin => {
-                write!(f, "/imprint/site names no CA, so no payload can be accepted; list one, or leave the file out")
-            }
+            SourceError::Pin(error) => error.fmt(f),
         }
     }
 }
@@ -541,6 +503,7 @@ impl std::error::Error for SourceError {
             SourceError::Broken { source, .. } | SourceError::Partition { source, .. } => Some(source),
             SourceError::Port(error) => error.source(),
             SourceError::Key(error) => error.source(),
+            SourceError::Pin(error) => error.source(),
             _ => None,
         }
     }

@@ -13,6 +13,7 @@ use crate::key_code::KeyCode;
 use crate::payload::Route;
 use crate::plan::{IdentityPlan, Plan};
 use crate::shown::line;
+use crate::site::SignedBy;
 use crate::sys;
 use crate::time::{Timestamp, since_boot};
 use crate::trial;
@@ -33,6 +34,9 @@ pub struct Status {
     pub error: Option<Failure>,
     /// Where the payload came from.
     pub origin: Option<String>,
+    /// Key id of the signer of the payload, if the image names that signer; the signature was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
     /// The identifier of the payload.
     pub payload_id: Option<String>,
     /// Name of the node's record at the server.
@@ -274,6 +278,7 @@ impl Timeline {
             exit_code: 0,
             error: None,
             origin: None,
+            signer: None,
             payload_id: None,
             name: None,
             enrolment: None,
@@ -313,6 +318,11 @@ impl Timeline {
     /// Records where the payload was found.
     pub fn found(&mut self, origin: &dyn fmt::Display) {
         self.record.locked().0.origin = Some(line(&origin.to_string()));
+    }
+
+    /// Records whose signature the payload has.
+    pub fn signed(&mut self, signed: &SignedBy) {
+        self.record.locked().0.signer = signed.signer().map(|kid| kid.to_string());
     }
 
     /// Records the payload's identifier, the node's name and the kind of enrolment.

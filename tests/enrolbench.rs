@@ -120,7 +120,7 @@ impl Site {
         let seeded = Seeded::ready(Deadline::after(Duration::from_secs(10))).unwrap();
         let payloads = self.state.payloads(&names, &Options::default(), now).unwrap();
         let request = |bytes: &[u8]| {
-            let Enrolment::Csr(csr) = Payload::decode(bytes).unwrap().enrolment else { panic!("a CSR") };
+            let Enrolment::Csr(csr) = Payload::unwrapped(bytes).unwrap().enrolment else { panic!("a CSR") };
             let identity = Identity::generate(&SubjectPlan { names: csr.names, key: csr.key }, &seeded).unwrap();
             let token = csr.token.unwrap().secret;
             let basic = Base64::encode_string(format!("{}:{}", csr.name, token.expose()).as_bytes());

@@ -24,6 +24,8 @@ pub mod served;
 pub mod books;
 #[path = "support/identity.rs"]
 pub mod identity;
+#[path = "support/signer.rs"]
+pub mod signer;
 #[path = "support/patience.rs"]
 pub mod patience;
 #[path = "support/ports.rs"]

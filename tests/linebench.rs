@@ -334,7 +334,7 @@ fn whole(baud: u32) -> f64 {
                 break bytes;
             }
         };
-        let payload = Payload::decode(bytes.expose()).unwrap();
+        let payload = Payload::unwrapped(bytes.expose()).unwrap();
         let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };
         dialogue.time(later).expect("a time");
         let subject = SubjectPlan { names: csr.names.clone(), key: csr.key };
@@ -553,7 +553,7 @@ impl Remote {
         match event {
             NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Sealed, number).unwrap();
-                let payload = Payload::decode(opened.expose()).unwrap();
+                let payload = Payload::unwrapped(opened.expose()).unwrap();
                 let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };
                 let subject = SubjectPlan { names: csr.names.clone(), key: csr.key };
                 let identity = Identity::generate(&subject, seeded).unwrap();

@@ -13,5 +13,6 @@ mod loopback {
     mod inject;
     mod output;
     mod port;
+    mod signed;
     mod words;
 }

@@ -12,6 +12,7 @@ use imprint::facts;
 use imprint::identity::Identity;
 use imprint::plan::{IdentityPlan, Scope, plan};
 use imprint::pool::Seeded;
+use imprint::site::SignedBy;
 use imprint::source;
 use imprint::time::{Deadline, since_boot};
 
@@ -21,8 +22,8 @@ fn main() {
     let begun = since_boot();
     let (root, deadline) = (Path::new(root), Deadline::after(Duration::from_secs(30)));
     let found = source::file::named(Path::new(payload)).unwrap();
-    let payload = source::decode(&found).unwrap();
-    let mut facts = facts::gather(root, found.origin, None, None, deadline).unwrap();
+    let payload = source::decode(&found, None).unwrap().0;
+    let mut facts = facts::gather(root, found.origin, None, SignedBy::Nobody, None, deadline).unwrap();
     facts::await_links(&mut facts, &payload, root, deadline).unwrap();
     let plan = plan(payload, &facts, Scope::Boot).unwrap();
     let network = plan.network.as_ref().unwrap();

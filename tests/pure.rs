@@ -29,6 +29,7 @@ mod pure {
     mod line;
     mod outside;
     mod pages;
+    mod signed;
     mod partitions;
     mod slow;
     mod terminals;
@@ -70,7 +71,7 @@ fn payloads_by_an_independent_writer() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("ok: ")).count(), 12, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok: ")).count(), 23, "{text}");
 }
 
 /// (exit code, standard output, standard error)

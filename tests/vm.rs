@@ -267,7 +267,7 @@ fn a_server_of_another_ca_gets_nothing() {
     // The same names and port, but another CA: the payload is of another site.
     let other = Site::typical();
     let port = |site: &Site| site.server.as_ref().unwrap().local_addr().port();
-    let mut payload = imprint::payload::Payload::decode(&other.payload).unwrap();
+    let mut payload = imprint::payload::Payload::unwrapped(&other.payload).unwrap();
     let imprint::payload::Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
     let url = format!("https://10.0.2.2:{}/.well-known/est", port(&site));
     csr.urls = vec![EstUrl::try_from(url.as_str()).unwrap()];
@@ -307,12 +307,38 @@ fn an_expired_payload_and_a_clock_two_days_fast_differ_only_in_the_servers_time(
 #[test]
 fn a_site_pin_lets_its_own_ca_in_and_no_other() {
     let site = Site::typical();
-    let ca = imprint::payload::Payload::decode(&site.payload).unwrap().ca;
+    let ca = imprint::payload::Payload::unwrapped(&site.payload).unwrap().ca;
     let digest = |bytes: &[u8]| format!("# the CAs of this site\n{}\n", imprint::hex::encode(bytes));
     let report = site.machine(Kernel::Stable).initramfs_file("imprint/site", digest(&[7; 32]).as_bytes()).boot();
     stopped(&report, 13, "plan", "is not among those of /imprint/site in this image");
     let report = site.machine(Kernel::Stable).initramfs_file("imprint/site", digest(&ca.sha256()).as_bytes()).boot();
     came_up(&report);
+    assert!(!report.console.contains("no site pin"), "{}", report.console);
+}
+
+/// Whoever writes the medium cannot make a node of such an image follow: it is the signer's payload, or none.
+#[test]
+fn a_signer_in_the_site_pin_lets_in_what_it_has_signed_and_nothing_else() {
+    let site = Site::typical();
+    let signer = site.state().ca.signing_key().unwrap().unwrap().signer().clone();
+    let boot = |payload: &[u8]| {
+        let drive = site.config_drive(payload);
+        machine(Kernel::Stable).optical(&drive).initramfs_file("imprint/site", signer.to_string().as_bytes()).boot()
+    };
+    let unsigned = imprint::payload::Payload::unwrapped(&site.payload).unwrap().encode();
+    let report = boot(&unsigned);
+    stopped(
+        &report,
+        13,
+        "plan",
+        &format!("the payload is not signed, and /imprint/site in this image names signers ({})", signer.kid()),
+    );
+    let report = boot(&imprint_tests::signer::Key::stranger().sign(&unsigned));
+    stopped(&report, 13, "plan", "the payload is signed by ");
+    assert_eq!(site.certificates_issued(), 0);
+    let report = boot(&site.payload);
+    came_up(&report);
+    assert_eq!(report.status().signer, Some(signer.kid().to_string()));
     assert!(!report.console.contains("no site pin"), "{}", report.console);
 }
 

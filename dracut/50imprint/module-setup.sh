@@ -40,9 +40,14 @@ refuse() {
     exit 1
 }
 
-# Only lines that the agent takes: the SHA-256 of a CA certificate, a remark behind '#', or both, and at least one of them.
+# Only lines that the agent takes: the SHA-256 of a CA certificate or a signer, a remark behind '#', or both, and at least
+# one of them. In base64 the key of a signer begins with the same letters each time, which name its kind, and the last
+# letter before the '=' has bits that are 0. Whether a point lies on its curve the agent alone knows.
 check_pin() {
-    local site=$1 line digests=0 number=0
+    local site=$1 line found=0 number=0
+    local blank='[[:space:]]+' letter='[A-Za-z0-9+/]'
+    local p256="^signer${blank}p256${blank}MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE${letter}{85}[AQgw]==$"
+    local ed25519="^signer${blank}ed25519${blank}MCowBQYDK2VwAyEA${letter}{42}[AEIMQUYcgkosw048]=$"
     [[ -f $site && -r $site ]] || refuse "$site is the site pin, and cannot be read; correct the path, or its permissions"
     while IFS= read -r line || [[ $line ]]; do
         number=$((number + 1))
@@ -50,11 +55,11 @@ check_pin() {
         line=${line#"${line%%[![:space:]]*}"}
         line=${line%"${line##*[![:space:]]}"}
         [[ $line ]] || continue
-        [[ $line =~ ^[0-9A-Fa-f]{64}$ ]] ||
-            refuse "$site line $number: want the SHA-256 of a CA certificate, 64 hexadecimal digits, as imprint-host init prints it"
-        digests=$((digests + 1))
+        [[ $line =~ ^[0-9A-Fa-f]{64}$ || $line =~ $p256 || $line =~ $ed25519 ]] ||
+            refuse "$site line $number: want the SHA-256 of a CA certificate, 64 hexadecimal digits, or signer p256 BASE64 or signer ed25519 BASE64, as imprint-host init and imprint-host signer print them"
+        found=$((found + 1))
     done <"$site"
-    ((digests)) || refuse "$site names no CA, so no payload could be accepted; list one, or leave the file out"
+    ((found)) || refuse "$site names no CA and no signer, so no payload could be accepted; list one, or leave the file out"
 }
 
 install() {

@@ -4,6 +4,7 @@
 mod error;
 mod files;
 mod intermediate;
+mod signers;
 
 use std::fs;
 use std::io;
@@ -38,6 +39,7 @@ use files::{
 };
 pub use intermediate::{CRL_VALIDITY, Intermediate};
 use intermediate::{FOLDER, Signer, ca_extensions, common_name, new_key};
+pub use signers::{SigningKey, Standing};
 
 use crate::crash;
 use crate::x509::{self, Body, X509Error};
@@ -141,7 +143,7 @@ type Stamp = (u64, u64, i64, i64);
 impl Ca {
     /// Makes root and intermediate in a new or empty directory.
     pub(crate) fn init(dir: &Path, now: Timestamp, waits: Waits<'_>) -> Result<Ca, StateError> {
-        let _held = new_directory(dir, waits)?;
+        let held = new_directory(dir, waits)?;
         private_folder(&dir.join(FOLDER))?;
         let key = new_key()?;
         let spki = key.subject_public_key_info();
@@ -160,6 +162,7 @@ impl Ca {
         write_key(&dir.join("root.key"), &key)?;
         write(&dir.join("root.pem"), 0o644, pem::encode("CERTIFICATE", &root).as_bytes())?;
         let root = CaCertificate::new(root).map_err(StateError::Root)?;
+        signers::first(dir, &held)?;
         Ca::replace(dir, &root, &key, now)
     }
 
@@ -243,6 +246,7 @@ impl Ca {
         for entry in fs::read_dir(&folder).map_err(io_error("reading directory", &folder))? {
             names.push(Path::new(FOLDER).join(entry.map_err(io_error("reading directory", &folder))?.file_name()));
         }
+        names.extend(signers::FILES.into_iter().filter(|name| self.dir.join(name).exists()).map(PathBuf::from));
         // CURRENT is copied last: a directory without this file does not count as a CA.
         names.push(PathBuf::from(CURRENT));
         for name in names {

@@ -8,6 +8,7 @@ mod payload;
 mod published;
 mod say;
 mod show;
+mod signer;
 mod warnings;
 
 use std::fmt::Write as _;
@@ -50,7 +51,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Payload(arguments) => payload::payload(cli, arguments, now),
         Command::Show => {
             let state = open(cli)?;
-            if cli.json { say::json(&show::json(&state)) } else { say::text(&show::text(&state, now)) }
+            if cli.json { say::json(&show::json(&state)?) } else { say::text(&show::text(&state, now)?) }
         }
         Command::Serve { listen, metrics, base64 } => {
             let clock = Arc::new(Timestamp::system);
@@ -96,6 +97,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 )
             })
         }
+        Command::Signer { command } => signer::signer(cli, command.as_ref(), now),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "imprint-host", &mut script);
@@ -157,7 +159,8 @@ fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
     let root = state.ca.root();
     let (sha256, bytes, dir) = (hex::encode(&root.sha256()), root.der().len(), cli.dir.display());
     if cli.json {
-        return say::json(&Made { dir: dir.to_string(), subject: root.subject().as_str(), sha256, bytes });
+        let (dir, subject) = (dir.to_string(), root.subject().as_str());
+        return say::json(&Made { dir, subject, sha256, bytes, signers: signer::published(&state)? });
     }
     let dir = line(&dir.to_string());
     let mut text = format!("made {} in {dir}\n", root.subject());
@@ -167,6 +170,14 @@ fn init(cli: &Cli, urls: &[EstUrl], now: Timestamp) -> Result<(), CliError> {
         "root key          {dir}/root.key: not needed until the intermediate is renewed; keep it offline"
     );
     let _ = writeln!(text, "site pin          put the sha256 into /imprint/site of your images");
+    for (signer, _) in state.ca.signers().map_err(state::Error::State)? {
+        let _ = writeln!(
+            text,
+            "signer            {}, signer.key: signs every payload. Images with this line in /imprint/site, too, take no other:",
+            signer.kid()
+        );
+        let _ = writeln!(text, "                  {signer}");
+    }
     say::text(&text)
 }
 
@@ -321,6 +332,7 @@ fn inject(cli: &Cli, arguments: &InjectArgs) -> Result<(), CliError> {
         timeout: arguments.timeout,
         call: arguments.call,
         plain: arguments.plain,
+        unsigned: arguments.unsigned,
         expires: arguments.expires,
         json: cli.json,
         pace: Pace { every: arguments.power_every, at_once: arguments.power_at_once },

@@ -36,6 +36,8 @@ pub struct Options {
     pub medium: Medium,
     /// Make key and certificate here, and put them into the payload instead of URLs and a token.
     pub credentials: bool,
+    /// Leave the signature out, for an image that is too old for it.
+    pub unsigned: bool,
 }
 
 /// The medium that carries a payload. Some media forbid some contents.
@@ -64,6 +66,7 @@ impl Default for Options {
             keep: false,
             medium: Medium::Any,
             credentials: false,
+            unsigned: false,
         }
     }
 }
@@ -112,7 +115,7 @@ pub enum ComposeError {
     /// The system's random pool is not ready.
     #[error(transparent)]
     Entropy(EntropyError),
-    /// The certificate cannot be signed.
+    /// The certificate or the payload cannot be signed.
     #[error(transparent)]
     Ca(StateError),
     /// The record asks for the EST server's own name.
@@ -148,7 +151,7 @@ pub struct Made {
     pub key_code: String,
 }
 
-/// Makes a payload with a fresh id, token and, if asked for, seed.
+/// Makes a payload with a fresh id, token and, if asked for, seed. It is signed if the CA has a signer.
 pub fn compose(
     record: &Record,
     ca: &Ca,
@@ -190,7 +193,11 @@ pub fn compose(
         payload.enrolment = Enrolment::Credentials(credentials);
         certificate = Some(made);
     }
-    let bytes = payload.encode();
+    let mut bytes = payload.encode();
+    let signing_key = if options.unsigned { None } else { ca.signing_key().map_err(ComposeError::Ca)? };
+    if let Some(key) = signing_key {
+        bytes = key.sign(&bytes).map_err(ComposeError::Ca)?;
+    }
     if bytes.len() > MAX_LEN {
         return Err(ComposeError::TooLong(bytes.len()));
     }
@@ -255,7 +262,7 @@ pub fn text(payload: &[u8]) -> Zeroizing<Vec<u8>> {
 /// `NAME:TOKEN`, for EST clients that cannot read payloads. curl and strongSwan's pki accept this form. `None`: the payload
 /// has no token.
 pub fn userpass(payload: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let Enrolment::Csr(csr) = Payload::decode(payload).ok()?.enrolment else { return None };
+    let Enrolment::Csr(csr) = Payload::unwrapped(payload).ok()?.enrolment else { return None };
     let (name, token) = (csr.name, csr.token?);
     let mut line = Zeroizing::new(Vec::with_capacity(512));
     for part in [name.as_str(), ":", token.secret.expose(), "\n"] {

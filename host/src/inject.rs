@@ -51,6 +51,8 @@ pub struct Config {
     pub call: bool,
     /// Send the payload unsealed, to nodes that accept this.
     pub plain: bool,
+    /// Send the payload without a signature.
+    pub unsigned: bool,
     /// How long a payload is valid.
     pub expires: Duration,
     /// Print events as JSON.

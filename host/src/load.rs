@@ -159,7 +159,7 @@ fn prepare(dir: &Path, address: SocketAddr, nodes: usize) -> Result<Vec<Node>, L
     let seeded = Seeded::ready(Deadline::after(Duration::from_secs(10))).map_err(LoadError::Entropy)?;
     let mut ready = Vec::with_capacity(nodes);
     for composed in payloads {
-        let payload = Payload::decode(&composed.bytes).map_err(LoadError::Payload)?;
+        let payload = Payload::unwrapped(&composed.bytes).map_err(LoadError::Payload)?;
         let Enrolment::Csr(csr) = payload.enrolment else { continue };
         let identity = Identity::generate(&SubjectPlan { names: csr.names, key: csr.key }, &seeded);
         let server =

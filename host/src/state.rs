@@ -1,6 +1,7 @@
 //! The state directory: CA files and store together, and the operations of the commands on both. Prints nothing.
 
 mod adding;
+mod signing;
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use imprint::payload::{EstUrl, TokenMode, UrlHost};
 use imprint::time::Timestamp;
 
 pub use adding::{Added, Adding, Differs, Taken, Warning};
+pub use signing::Signing;
 
 use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
@@ -77,6 +79,14 @@ pub enum Error {
         /// Key identifier of the new intermediate.
         id: String,
         /// Why the line could not be written.
+        source: StoreError,
+    },
+    /// The signers have changed, and the audit log does not say so.
+    #[error("{what}; only the line of the audit log is missing, there is nothing to repeat")]
+    SignerUnlogged {
+        /// What has changed.
+        what: String,
+        /// Why there is no line.
         source: StoreError,
     },
 }

@@ -83,7 +83,7 @@ fn what_ends_with_credentials_is_said() {
 }
 
 fn is_payload(bytes: &[u8]) {
-    assert_eq!(Payload::decode(bytes).unwrap().id.0.len(), 16);
+    assert_eq!(Payload::unwrapped(bytes).unwrap().id.0.len(), 16);
 }
 
 /// A file that is made beside its place and renamed takes the place of whatever has the name: premise.

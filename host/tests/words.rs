@@ -277,7 +277,7 @@ fn blanks_around_a_serial_number_are_not_part_of_it() {
     site.node("bind = { serial = \" SN 7 \\t\" }\n");
     let file = site.temp.path().join("node1.cbor");
     site.fine(&["payload", "node1", "-o", file.to_str().unwrap()]);
-    let payload = imprint::payload::Payload::decode(&std::fs::read(file).unwrap()).unwrap();
+    let payload = imprint::payload::Payload::unwrapped(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!(payload.binding.unwrap().serial.as_deref(), Some("SN 7"));
     // Blanks alone are none.
     let file = site.file("blank.toml", "name = \"node2\"\nsubject = [\"CN=node2\"]\nbind = { serial = \"  \" }\n");

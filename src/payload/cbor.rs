@@ -167,6 +167,9 @@ fn first_difference(given: &[u8], again: &[u8]) -> Option<usize> {
     Some(common)
 }
 
+/// The rule that a number in more bytes than it needs breaks.
+pub(super) const NOT_SHORTEST: &str = "a number or length is not in its shortest form";
+
 /// Guesses the broken rule from the first byte that differs.
 fn classify(given: &[u8], again: &[u8], offset: usize) -> &'static str {
     let (Some(ours), Some(theirs)) = (again.get(offset), given.get(offset)) else {
@@ -177,7 +180,7 @@ fn classify(given: &[u8], again: &[u8], offset: usize) -> &'static str {
         (6, _) => "tags are not used",
         (2..=5, 31) => "indefinite length",
         (5, _) if ours >> 5 == 5 && info < 24 => "map keys repeated",
-        (_, 24..=27) if ours >> 5 == major => "a number or length is not in its shortest form",
+        (_, 24..=27) if ours >> 5 == major => NOT_SHORTEST,
         _ => "map keys out of order or repeated",
     }
 }
@@ -254,7 +257,7 @@ fn offset(bytes: &[u8], steps: &[Step]) -> usize {
 }
 
 /// (major type, argument, the bytes after the head)
-fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
+pub(super) fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (first, rest) = bytes.split_first()?;
     let width = match first & 0x1f {
         info @ 0..=23 => return Some((first >> 5, u64::from(info), rest)),

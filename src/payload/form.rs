@@ -48,7 +48,7 @@ pub enum Form {
 impl Form {
     /// The form of `bytes`. `None` if they begin like a payload, or if their form is not known.
     pub fn of(bytes: &[u8]) -> Option<Form> {
-        if bytes.first().is_none_or(|first| is_map(*first)) {
+        if bytes.first().is_none_or(|first| is_map(*first)) || is_signed(bytes) {
             return None;
         }
         let marked =
@@ -168,9 +168,15 @@ fn is_map(byte: u8) -> bool {
     matches!(byte, 0xa0..=0xb7)
 }
 
-/// Whether the bytes are a map whose first pair is the version, 1.
+/// Whether the bytes are a map whose first pair is the version, 1, or a signed payload.
 fn begins_as_payload(bytes: &[u8]) -> bool {
-    matches!(bytes, [map, 0, 1, ..] if is_map(*map))
+    matches!(bytes, [map, 0, 1, ..] if is_map(*map)) || bytes.starts_with(&[0xd2, 0x84, 0x4d])
+}
+
+/// Whether bytes claim to be a COSE message: a tag, or the array of a message whose tag was left out. A payload without a
+/// signature is a map.
+pub fn is_signed(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(0x84 | 0xc0..=0xdf))
 }
 
 /// Offset, bytes at that offset, and the form that they identify.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::hex;
 use crate::shown::Printable;
+use crate::site::SignatureError;
 use crate::source::Origin;
 use crate::time::Timestamp;
 
@@ -26,6 +27,10 @@ pub enum PlanError {
         /// SHA-256 of the payload's CA.
         sha256: [u8; 32],
     },
+    /// The image names signers, and the payload has no signature of one of them.
+    Signature(SignatureError),
+    /// The image names signers, and the payload lies where any machine could find it, and names no machine.
+    NotBound(Origin),
     /// The CA is valid at no moment of the payload's life.
     CaValidity {
         /// Subject of the payload's CA.
@@ -89,6 +94,12 @@ impl fmt::Display for PlanError {
                 "the payload's CA \"{subject}\" (sha256 {}) is not among those of /imprint/site in this image; use a \
                  payload of this site, or an image of the other",
                 hex::encode(sha256)
+            ),
+            PlanError::Signature(error) => error.fmt(f),
+            PlanError::NotBound(origin) => write!(
+                f,
+                "the payload from {origin} names no machine, and /imprint/site in this image names signers: a signed payload \
+                 must not be good for another node; add bind to the node's record, and make the payload again"
             ),
             PlanError::CaValidity { subject, not_before, not_after, composed, expiry } => write!(
                 f,

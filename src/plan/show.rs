@@ -7,6 +7,7 @@ use crate::certificate::shown;
 use crate::facts::LinkFacts;
 use crate::hex;
 use crate::payload::{InterfaceName, TokenMode};
+use crate::site::SignedBy;
 
 /// `eth0 (52:54:00:12:34:56, virtio_net)`
 impl fmt::Display for LinkFacts {
@@ -47,12 +48,15 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "payload    {} from {}", self.id, self.origin)?;
-        let pin = if self.pinned {
-            "named by this image"
-        } else {
-            "not pinned: anybody who can change the payload can choose the CA"
+        let pin = match (self.pinned, self.signed.signer()) {
+            (true, _) => "named by this image",
+            (false, Some(_)) => "vouched for by the signer",
+            (false, None) => "not pinned: anybody who can change the payload can choose the CA",
         };
         writeln!(f, "trust      {}, sha256 {} ({pin})", self.ca().subject(), hex::encode(&self.ca().sha256()))?;
+        if self.signed != SignedBy::Nobody {
+            writeln!(f, "signed by  {}", self.signed)?;
+        }
         for issuer in self.issuers() {
             writeln!(f, "issuer     sha256 {}", hex::encode(issuer))?;
         }

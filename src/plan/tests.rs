@@ -1,6 +1,6 @@
 use super::*;
 use crate::dialogue::LineTime;
-use crate::facts::{Dmi, LinkFacts, SitePin};
+use crate::facts::{Dmi, LinkFacts};
 use crate::medium::Medium;
 use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
 use crate::time::Clock;
@@ -36,6 +36,7 @@ fn facts() -> Facts {
         line_time: None,
         origin: medium(Medium::ConfigDrive, "sr0 (IMPRINT)"),
         site_pin: None,
+        signed: SignedBy::Nobody,
         now: Timestamp::from_secs(1_795_400_060),
         links: vec![eth(2, 0x56)],
         dmi: Dmi { uuid: Some([7; 16]), serial: Some("SN-1".into()) },
@@ -227,10 +228,50 @@ fn a_payload_for_another_machine_is_refused_by_each_item() {
 
 #[test]
 fn the_site_pin_decides_about_the_ca() {
-    let pinned = |digest| Facts { site_pin: Some(SitePin(vec![[0; 32], digest])), ..facts() };
+    let pinned =
+        |digest| Facts { site_pin: Some(SitePin { cas: vec![[0; 32], digest], signers: Vec::new() }), ..facts() };
     assert!(plan(typical(), &pinned(typical().ca.sha256()), Scope::Boot).unwrap().pinned);
     let (subject, sha256) = ("CN=imprint test root".into(), typical().ca.sha256());
     assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256 });
+}
+
+/// A signed payload must not be good for another node: where it lies in a file, it names its machine.
+#[test]
+fn where_signatures_are_needed_a_file_names_its_machine() {
+    let pin = crate::site::SitePin::parse(include_bytes!("../../tests/data/site-signers")).unwrap();
+    let kid = pin.signers[0].kid();
+    let facts = |origin: &Origin, cas: &[[u8; 32]]| Facts {
+        origin: origin.clone(),
+        site_pin: Some(SitePin { cas: cas.to_vec(), signers: pin.signers.clone() }),
+        signed: SignedBy::Signer(kid),
+        ..facts()
+    };
+    let bound = |serial: &str| Payload {
+        binding: Some(Binding { serial: Some(serial.to_owned()), ..Binding::default() }),
+        ..typical()
+    };
+    let drive = medium(Medium::ConfigDrive, "sr0 (IMPRINT)");
+    for origin in [drive, medium(Medium::Cmdline, ""), medium(Medium::RootFile, "x"), Origin::File("x".into())] {
+        // Premise: without a signer in the pin it is taken.
+        let without = Facts { origin: origin.clone(), ..self::facts() };
+        assert!(plan(typical(), &without, Scope::Boot).is_ok());
+        assert_eq!(refused(typical(), &facts(&origin, &[])), PlanError::NotBound(origin.clone()));
+        let error = refused(bound("SN-2"), &facts(&origin, &[]));
+        assert!(matches!(error, PlanError::OtherMachine { item: "serial number", .. }), "{error}");
+        // Any CA that the signer vouches for; where the pin names CAs, one of those.
+        let plan = plan(bound("SN-1"), &facts(&origin, &[]), Scope::Boot).unwrap();
+        let shown = plan.to_string();
+        assert!(shown.contains(" (vouched for by the signer)\n"), "{shown}");
+        assert!(shown.contains(&format!("\nsigned by  {kid}, a signer of /imprint/site\n")), "{shown}");
+        let error = refused(bound("SN-1"), &facts(&origin, &[[1; 32]]));
+        assert!(matches!(error, PlanError::NotThisSite { .. }), "{error}");
+        let both = super::plan(bound("SN-1"), &facts(&origin, &[typical().ca.sha256()]), Scope::Boot).unwrap();
+        assert!(both.pinned && both.to_string().contains(" (named by this image)\n"));
+    }
+    for sealed in [true, false] {
+        let line = Origin::Line { name: "ttyS0".into(), sealed };
+        assert_eq!(plan(typical(), &facts(&line, &[]), Scope::Boot).err(), None);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::fault;
 use crate::handover::{Folder, Pending};
 use crate::hex;
 use crate::options::Options;
+use crate::site::{self, SignedBy};
 use crate::source::{self, Origin};
 use crate::status::Timeline;
 use crate::time::Deadline;
@@ -47,9 +48,9 @@ fn by_hand(
     // The options on the kernel command line are for the boot and do not count here. BOOTIF is a fact and counts.
     let bootif = bootif(root);
     let options = Options { timeout, bootif: bootif.clone(), ..Options::parse("")? };
-    let pin = facts::site_pin(root)?;
+    let pin = site::pin(root)?;
     let origin = Origin::Line { name: String::new(), sealed: false };
-    let facts = facts::gather(root, origin, None, bootif, deadline)?;
+    let facts = facts::gather(root, origin, None, SignedBy::Nobody, bootif, deadline)?;
     let dialogue = line.insert(source::serial::terminal(root, deadline)?);
     let uuid = facts.dmi.uuid.map_or("unknown".to_owned(), |uuid| hex::uuid(&uuid));
     say(&format!("UUID {uuid}, serial number {}", facts.dmi.serial.as_deref().unwrap_or("unknown")));

@@ -6,13 +6,15 @@ use std::time::Duration;
 use super::certify::{Limits, identify};
 use super::door::Door;
 use super::end::{finish, stopped};
-use super::look::planned;
+use super::look::{Judged, planned};
+use super::signed_words;
 use crate::console::say;
 use crate::error::Error;
 use crate::fault;
 use crate::handover::{Folder, Pending, Private};
 use crate::plan::Scope;
 use crate::pool::Seeded;
+use crate::site;
 use crate::source;
 use crate::status::Timeline;
 use crate::time::Deadline;
@@ -46,8 +48,13 @@ fn enroll_story(
     let deadline = limits.deadline;
     let found = timeline.step("source", |_| source::file::named(file))?;
     timeline.found(&found.origin);
-    let payload = timeline.step("payload", |_| source::decode(&found))?;
-    let plan = timeline.step("plan", |_| planned(root, found, payload, Scope::CertificateOnly, deadline))?;
+    let pin = site::pin(root)?;
+    let (payload, signed) = timeline.step("payload", |detail| {
+        source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
+    })?;
+    timeline.signed(&signed);
+    let judged = Judged { payload, signed, pin };
+    let plan = timeline.step("plan", |_| planned(root, found, judged, Scope::CertificateOnly, deadline))?;
     timeline.planned(&plan);
     let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
     let door = Door { root, boot: false, race: None, line: None };

@@ -7,12 +7,12 @@ use std::path::Path;
 use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
-use crate::facts;
 use crate::options::Options;
+use crate::site::{self, SitePin};
 use crate::source::{self, Found, Notice, Surroundings};
 use crate::time::{Deadline, since_boot};
 
-pub(super) type Sought = Option<(Found, Option<facts::SitePin>)>;
+pub(super) type Sought = Option<(Found, Option<SitePin>)>;
 
 pub(super) fn find(
     options: &Options,
@@ -21,7 +21,7 @@ pub(super) fn find(
     line: &mut Option<Dialogue>,
     detail: &mut String,
 ) -> Result<Sought, Error> {
-    let pin = facts::site_pin(root)?;
+    let pin = site::pin(root)?;
     let deadline = Deadline::after(options.timeout);
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     let around = Surroundings {

@@ -10,21 +10,30 @@ use crate::facts;
 use crate::options;
 use crate::payload::{HardwareAddress, Payload};
 use crate::plan::{self, Plan, Scope};
+use crate::site::{self, SignedBy, SitePin};
 use crate::source::{self, Found, SourceError};
 use crate::status::Status;
 use crate::time::Deadline;
 
-/// `imprint check`: shows the payload in a file.
-pub fn check(file: &Path) -> Result<String, Error> {
-    Ok(source::decode(&source::file::named(file)?)?.to_string())
+/// `imprint check`: shows the payload in a file, and who signed it. A site pin on this machine counts, as at a boot.
+pub fn check(root: &Path, file: &Path) -> Result<String, Error> {
+    let found = source::file::named(file)?;
+    let pin = site::pin(root)?;
+    let (payload, signed) = source::decode(&found, pin.as_ref())?;
+    plan::bound(&payload, &found.origin, pin.as_ref())?;
+    Ok(match signed {
+        SignedBy::Nobody => payload.to_string(),
+        signed => format!("{payload}signed by  {signed}\n"),
+    })
 }
 
 /// `imprint plan`: shows what the payload in a file would do on this machine.
 pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
     let found = source::file::named(file)?;
-    let payload = source::decode(&found)?;
+    let pin = site::pin(root)?;
+    let (payload, signed) = source::decode(&found, pin.as_ref())?;
     let deadline = Deadline::after(Duration::from_secs(10));
-    Ok(planned(root, found, payload, Scope::Boot, deadline)?.to_string())
+    Ok(planned(root, found, Judged { payload, signed, pin }, Scope::Boot, deadline)?.to_string())
 }
 
 /// `imprint status`: shows what the last run did. `reason`: shows only why the run was stopped, and the remedy; empty
@@ -37,15 +46,21 @@ pub fn status(root: &Path, reason: bool) -> Result<String, Error> {
     Ok(if reason { status.reason() } else { status.to_string() })
 }
 
+/// A payload whose signature was judged by the site pin.
+pub(super) struct Judged {
+    pub(super) payload: Payload,
+    pub(super) signed: SignedBy,
+    pub(super) pin: Option<SitePin>,
+}
+
 pub(super) fn planned(
     root: &Path,
     found: Found,
-    payload: Payload,
+    Judged { payload, signed, pin }: Judged,
     scope: Scope,
     deadline: Deadline,
 ) -> Result<Plan, Error> {
-    let pin = facts::site_pin(root)?;
-    let facts = facts::gather(root, found.origin, pin, bootif(root), deadline)?;
+    let facts = facts::gather(root, found.origin, pin, signed, bootif(root), deadline)?;
     Ok(plan::plan(payload, &facts, scope)?)
 }
 

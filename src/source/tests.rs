@@ -6,6 +6,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use super::*;
 use crate::error::Error;
 use crate::payload::Token;
+use crate::site::{self, SignatureError, SignedBy, SitePin};
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
 const CREDENTIALS: &[u8] = include_bytes!("../../tests/data/payload-credentials.cbor");
@@ -187,7 +188,7 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
 /// Finds and decodes the payload of this command line.
 fn decoded(cmdline: &str) -> Result<Payload, Error> {
     let found = find(cmdline, None, false)?.unwrap();
-    Ok(decode(&found)?)
+    Ok(decode(&found, None)?.0)
 }
 
 #[test]
@@ -222,6 +223,46 @@ fn a_payload_that_was_cut_short_is_said_to_be_one() {
     assert_eq!(decoded(&cmdline).unwrap(), typical(TokenMode::Once));
 }
 
+const SIGNED: &[u8] = include_bytes!("../../tests/data/payload-signed-p256.cbor");
+const SIGNERS: &[u8] = include_bytes!("../../tests/data/site-signers");
+
+/// Without a signer in the pin a payload of either form is taken from every source. With one, a payload without a good
+/// signature is refused from every source, whatever else is wrong with it, and before it is decoded.
+#[test]
+fn a_signature_is_needed_wherever_the_payload_comes_from() {
+    let pin = SitePin::parse(SIGNERS).unwrap();
+    let media = crate::medium::MEDIA.iter().map(|row| medium(row.medium, "x"));
+    let lines = [true, false].map(|sealed| Origin::Line { name: "ttyS0".into(), sealed });
+    let kids = || site::Kids(pin.signers.iter().map(crate::payload::signed::Signer::kid).collect());
+    let mut forged = SIGNED.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    // No node takes it from a command line, and it does not begin to be decoded.
+    let each_boot = typical(TokenMode::EachBoot).encode();
+    for origin in media.chain(lines).chain([Origin::File("x".into())]) {
+        let decoded = |bytes: &[u8], pin: Option<&SitePin>| {
+            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false }, pin)
+        };
+        assert_eq!(decoded(TYPICAL, None).unwrap(), (typical(TokenMode::Once), SignedBy::Nobody), "{origin}");
+        let kid = pin.signers[0].kid();
+        for bytes in [SIGNED, &forged] {
+            let unverified = (typical(TokenMode::Once), SignedBy::Unverified(kid));
+            assert_eq!(decoded(bytes, None).unwrap(), unverified, "{origin}");
+        }
+        assert_eq!(decoded(SIGNED, Some(&pin)).unwrap(), (typical(TokenMode::Once), SignedBy::Signer(kid)), "{origin}");
+        for bytes in [TYPICAL, &each_boot, b"", b"\xa1\0\x02", b"neither"] {
+            let error = decoded(bytes, Some(&pin)).unwrap_err();
+            let Unusable::Signature(error) = error else { panic!("{origin}: {error:?}") };
+            assert_eq!(error, SignatureError::Missing { signers: kids() }, "{origin}");
+        }
+        let error = decoded(&forged, Some(&pin)).unwrap_err();
+        let Unusable::Signature(error) = error else { panic!("{origin}: {error:?}") };
+        assert_eq!(error, SignatureError::Wrong { kid }, "{origin}");
+        let other = SitePin { signers: pin.signers[1..].to_vec(), ..SitePin::default() };
+        let error = Error::from(decoded(SIGNED, Some(&other)).unwrap_err());
+        assert_eq!(error.stage(), ("plan", 13), "{origin}");
+    }
+}
+
 /// No error text and no Debug form shows the payload of the command line.
 #[test]
 fn the_payload_is_never_printed() {
@@ -247,7 +288,7 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     for origin in [medium(Medium::Initramfs, "x"), drive, line, Origin::File("x".into())] {
         for (text, form) in [(&hex, Form::Hex), (&base64, Form::Base64)] {
             let found = Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false };
-            let error = decode(&found).unwrap_err();
+            let error = decode(&found, None).unwrap_err();
             let Unusable::Payload(error) = error else { panic!("{error:?}") };
             assert_eq!(error.problem, crate::payload::Problem::Form(form), "{origin}");
         }

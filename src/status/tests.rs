@@ -17,6 +17,7 @@ fn frozen_status() {
         exit_code: 16,
         error: Some(Failure { stage: "network".to_owned(), message: "no carrier on eth0".to_owned() }),
         origin: Some("config-drive sr0 (IMPRINT)".to_owned()),
+        signer: None,
         payload_id: Some("00112233445566778899aabbccddeeff".to_owned()),
         name: Some("node1".to_owned()),
         enrolment: None,
@@ -26,6 +27,12 @@ fn frozen_status() {
     let json = r#"{"version":1,"outcome":"failed","exit_code":16,"error":{"stage":"network","message":"no carrier on eth0"},"origin":"config-drive sr0 (IMPRINT)","payload_id":"00112233445566778899aabbccddeeff","name":"node1","key_code":null,"steps":[{"name":"source","started_us":1250000,"duration_us":412345,"detail":"config-drive sr0 (IMPRINT)"}]}"#;
     assert_eq!(serde_json::to_string(&status).unwrap(), json);
     assert_eq!(serde_json::from_str::<Status>(json).unwrap(), status);
+    let signed = Status { signer: Some("0123456789abcdef".to_owned()), ..status.clone() };
+    let json = serde_json::to_string(&signed).unwrap();
+    assert!(
+        json.contains(r#""origin":"config-drive sr0 (IMPRINT)","signer":"0123456789abcdef","payload_id":"#),
+        "{json}"
+    );
     let ends = Status { enrolment: Some(Enrolment::Credentials), ..status };
     let json = serde_json::to_string(&ends).unwrap();
     assert!(json.contains(r#""name":"node1","enrolment":"credentials","key_code":null"#), "{json}");

@@ -282,7 +282,7 @@ impl Remote {
                     return node.say(Kind::Report, report(Some(&self.code)));
                 }
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Sealed, number).unwrap();
-                let payload = Payload::decode(opened.expose()).unwrap();
+                let payload = Payload::unwrapped(opened.expose()).unwrap();
                 let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };
                 assert_eq!(csr.urls, [EstUrl::Line], "the node has no network");
                 let subject = SubjectPlan { names: csr.names.clone(), key: csr.key };

@@ -102,7 +102,7 @@ impl Drive {
         let volume = Volume::all(&mut device).unwrap().remove(0);
         assert!(volume.labels().any(|label| label == "IMPRINT"));
         let found = volume.file(&mut device, &["imprint", "payload"], 65_536).unwrap().unwrap();
-        Payload::decode(found.expose()).unwrap()
+        Payload::unwrapped(found.expose()).unwrap()
     }
 
     fn mkfs(&self) {

@@ -22,6 +22,8 @@ const STAND_INS: &str = r#"
     exit 0
 "#;
 
+const SIGNERS: &str = include_str!("../data/site-signers");
+
 struct Built {
     built: bool,
     said: String,
@@ -49,6 +51,20 @@ fn a_site_pin_that_the_agent_refuses_ends_the_build() {
         (true, format!("{digest}\n")),
         (true, format!("# our CA\n\n  {digest}\t# the old one\r\n{digest}")),
         (true, format!("{digest}#{digest}{digest}\n")),
+        (true, SIGNERS.to_owned()),
+        (true, format!("{digest}\n  signer\t{}  # the new one\r\n", &SIGNERS.lines().next().unwrap()[7..])),
+        (false, SIGNERS.replace("p256", "p384")),
+        (false, SIGNERS.replace("p256", "ed25519")),
+        (false, SIGNERS.replace("ed25519", "p256")),
+        (false, SIGNERS.replace("signer p", "signers p")),
+        (false, SIGNERS.replace("signer ", "")),
+        (false, SIGNERS.replace("Q==", "R==")),
+        (false, SIGNERS.replace("Q==", "Q=")),
+        (false, SIGNERS.replace("Q==", "Q== x")),
+        (false, SIGNERS.replace("4=", "5=")),
+        (false, SIGNERS.replace('/', "_")),
+        (false, SIGNERS.replace("MFkwEwYH", "MFkwEwYI")),
+        (false, format!("{digest}\nsigner p256\n")),
         (false, String::new()),
         (false, "# nothing yet\n".to_owned()),
         (false, format!("{}\n", &digest[1..])),
@@ -65,7 +81,7 @@ fn a_site_pin_that_the_agent_refuses_ends_the_build() {
         let site = root.path().join("imprint/site");
         std::fs::create_dir(root.path().join("imprint")).unwrap();
         std::fs::write(&site, &text).unwrap();
-        let taken = imprint::facts::site_pin(root.path()).is_ok_and(|pin| pin.is_some());
+        let taken = imprint::site::pin(root.path()).is_ok_and(|pin| pin.is_some());
         assert_eq!(taken, good, "the agent: {text:?}");
         let built = build(&[("IMPRINT_SITE", site.to_str().unwrap())], "");
         assert_eq!(built.built, good, "the module: {text:?}\n{}", built.said);

@@ -28,9 +28,15 @@ impl Site {
         self.temp.path().join(name)
     }
 
-    fn host(&self, arguments: &[&str]) {
+    fn host(&self, arguments: &[&str]) -> Vec<u8> {
         let state = self.file("state");
-        run(programs::host().to_str().unwrap(), &[&["--dir", state.to_str().unwrap()], arguments].concat());
+        run(programs::host().to_str().unwrap(), &[&["--dir", state.to_str().unwrap()], arguments].concat())
+    }
+
+    /// The line of the signer, as an image has it.
+    fn signer(&self) -> String {
+        let line = String::from_utf8(self.host(&["signer"])).unwrap();
+        line.split(" # ").next().unwrap().to_owned()
     }
 
     /// What an independent reader says of a payload in this form.
@@ -45,7 +51,8 @@ impl Site {
         };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/payload_reader.py");
         let python = super::super::python();
-        let words = [script.to_str().unwrap(), kind, file.to_str().unwrap()];
+        let signer = self.signer();
+        let words = [script.to_str().unwrap(), kind, file.to_str().unwrap(), &signer];
         let read = serde_json::from_slice(&run(python.to_str().unwrap(), &words)).unwrap();
         std::fs::remove_file(made).unwrap();
         read

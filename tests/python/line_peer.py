@@ -174,6 +174,9 @@ class Node:
         if kind == 1:
             info = b"imprint line" + bytes([1]) + self.nonces + hello
             payload = cbor2.loads(hpke_open(self.private, data, info, bytes([kind, number])))
+            if isinstance(payload, cbor2.CBORTag):
+                # Signed: COSE_Sign1. This node knows no signer.
+                payload = cbor2.loads(payload.value[2])
             token = payload[12][0].encode()
             name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node1.example.org")])
             key = ec.generate_private_key(ec.SECP256R1())

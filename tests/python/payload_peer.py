@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""An independent writer of payloads: makes the two frozen payloads from docs/payload.cddl with cbor2's canonical mode,
-compares them byte for byte with tests/data, and has pycddl check them (and refuse broken ones). Imports nothing of ours.
+"""An independent writer of payloads: makes the frozen payloads from docs/payload.cddl with cbor2's canonical mode and
+OpenSSL's signatures, compares them byte for byte with tests/data, and has pycddl check them (and refuse broken ones).
+Imports nothing of ours; cose.py knows RFC 9052.
 Exit code 0 only when all of it holds; prints one line a check."""
 
 import pathlib
@@ -8,6 +9,9 @@ import sys
 
 import cbor2
 import pycddl
+from cryptography.hazmat.primitives import serialization
+
+import cose
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "data"
@@ -72,11 +76,19 @@ FULL = {
     -24: {"any": [1, 2.5, None]},
 }
 
+# Each machine that has this serial number may use it.
+BOUND = TYPICAL | {4: {2: "SN-0042"}}
+SIGNED = {"signed-p256": ("p256", TYPICAL), "signed-ed25519": ("ed25519", BOUND)}
+
 CREDENTIALS = {0: 1, 1: bytes(16), 2: 1, 3: 2, 8: CA, 13: {0: [CA], 1: b"\x30\x00"}}
 
 
 def main() -> int:
-    schema = pycddl.Schema((ROOT / "docs" / "payload.cddl").read_text())
+    rules = (ROOT / "docs" / "payload.cddl").read_text()
+    # The first rule is the one that counts.
+    schema, signed_schema, header_schema = (
+        pycddl.Schema(first + rules) for first in ("", "file = signed-payload\n", "header = signature-header\n")
+    )
     failed = 0
 
     def check(what: str, holds: bool) -> None:
@@ -94,6 +106,31 @@ def main() -> int:
             check(f"{name}: pycddl accepts", True)
         except pycddl.ValidationError as error:
             check(f"{name}: pycddl accepts ({error})", False)
+    pin = ""
+    for name, (word, value) in SIGNED.items():
+        payload, path = cbor2.dumps(value, canonical=True), DATA / f"payload-{name}.cbor"
+        key = serialization.load_pem_private_key((DATA / f"signer-{word}.pem").read_bytes(), None)
+        made, line = cose.sign(key, payload), cose.pin_line(key.public_key())
+        pin += line + "\n"
+        if "--write" in sys.argv:
+            path.write_bytes(made)
+        check(f"{name}: cbor2's and OpenSSL's bytes are the frozen ones ({len(made)} bytes)", made == path.read_bytes())
+        check(f"{name}: the signature is that of its signer", cose.verify(made, line) == payload)
+        try:
+            signed_schema.validate_cbor(made)
+            header_schema.validate_cbor(cbor2.loads(made).value[0])
+            check(f"{name}: pycddl accepts", True)
+        except pycddl.ValidationError as error:
+            check(f"{name}: pycddl accepts ({error})", False)
+        for what, other in (("tag 98", cbor2.CBORTag(98, cbor2.loads(made).value)), ("no tag", cbor2.loads(made).value)):
+            try:
+                signed_schema.validate_cbor(cbor2.dumps(other, canonical=True))
+                check(f"{name}: pycddl refuses {what}", False)
+            except pycddl.ValidationError:
+                check(f"{name}: pycddl refuses {what}", True)
+    if "--write" in sys.argv:
+        (DATA / "site-signers").write_text(pin)
+    check("the signers' lines of a site pin are the frozen ones", pin == (DATA / "site-signers").read_text())
     for what, broken in (
         ("unknown critical key", TYPICAL | {16: 0}),
         ("version 2", TYPICAL | {0: 2}),

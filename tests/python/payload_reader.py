@@ -3,7 +3,9 @@
 docs/cmdline.md: cbor2, pycddl, base64 and OpenSSL, nothing of ours. Prints the payload as JSON, bytes in hexadecimal;
 what is not as those pages say ends it with exit code 1.
 
-usage: payload_reader.py cbor|text|cmdline FILE"""
+With the line of a signer (`signer p256 BASE64`) the payload has to have that signature.
+
+usage: payload_reader.py cbor|text|cmdline FILE [SIGNER]"""
 
 import base64
 import hashlib
@@ -16,6 +18,7 @@ import pycddl
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+import cose
 import line_peer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -76,14 +79,17 @@ def certified(payload):
 
 
 def main():
-    form, file = sys.argv[1:]
+    form, file, *signer = sys.argv[1:]
     data = pathlib.Path(file).read_bytes()
     data = {"cbor": bytes, "text": text, "cmdline": cmdline}[form](data)
+    length = len(data)
+    if signer:
+        data = cose.verify(data, signer[0])
     payload = cbor2.loads(data)
     # Also: nothing behind it, no key twice, nothing longer than it has to be.
     assert cbor2.dumps(payload, canonical=True) == data
     pycddl.Schema((ROOT / "docs" / "payload.cddl").read_text()).validate_cbor(data)
-    found = {"bytes": len(data), "payload": shown(payload)}
+    found = {"bytes": length, "payload": shown(payload)}
     if 13 in payload:
         found["certified"] = certified(payload)
     print(json.dumps(found))

@@ -54,7 +54,7 @@ fn a_host_that_says_2015_sets_no_clock() {
     let mut state = State::open(&site.work.path().join("state")).unwrap();
     let options = compose::Options { expires: DAY, medium: compose::Medium::Text, ..Default::default() };
     let made = state.payload("node1", &options, Timestamp::system()).unwrap();
-    let mut payload = Payload::decode(&made.bytes).unwrap();
+    let mut payload = Payload::unwrapped(&made.bytes).unwrap();
     payload.network.clear();
     let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
     csr.urls = vec![EstUrl::Line];

@@ -27,7 +27,7 @@ fn comes_up(way: Way, init: Init, kernel: Kernel) {
         Way::Cmdline => (machine.append(&compose::cmdline(&site.payload)), "cmdline"),
         // Between the image's archive and one more, that of a site pin: both are unpacked.
         Way::Initramfs => {
-            let ca = imprint::payload::Payload::decode(&site.payload).unwrap().ca;
+            let ca = imprint::payload::Payload::unwrapped(&site.payload).unwrap().ca;
             let machine = machine.initramfs_archive(&imprint_host::cpio::archive(&site.payload).unwrap());
             let pin = format!("{}\n", imprint::hex::encode(&ca.sha256()));
             (machine.initramfs_file("imprint/site", pin.as_bytes()), "initramfs /imprint/payload")
@@ -101,7 +101,7 @@ fn initramfs_plain() {
 #[test]
 fn an_each_boot_token_on_the_command_line_stops_the_boot() {
     let site = Site::typical();
-    let mut payload = imprint::payload::Payload::decode(&site.payload).unwrap();
+    let mut payload = imprint::payload::Payload::unwrapped(&site.payload).unwrap();
     let imprint::payload::Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
     let token = csr.token.as_mut().unwrap();
     token.mode = imprint::payload::TokenMode::EachBoot;
@@ -156,7 +156,7 @@ fn a_stick_that_nobody_asked_for_is_ignored() {
     assert_eq!(site.certificates_issued(), 0);
 
     // A BMC's virtual medium is a stick as well. Under `auto`, too, its disk is waited for.
-    let ca = imprint::payload::Payload::decode(&site.payload).unwrap().ca;
+    let ca = imprint::payload::Payload::unwrapped(&site.payload).unwrap().ca;
     let pin = format!("{}\n", imprint::hex::encode(&ca.sha256()));
     let report = machine(Kernel::Generic).usb_stick(&stick).initramfs_file("imprint/site", pin.as_bytes()).boot();
     came_up(&report);

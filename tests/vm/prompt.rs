@@ -109,7 +109,7 @@ fn the_reason_is_the_last_word_before_the_prompt_without_systemd_and_its_advice_
     let options = compose::Options { expires: DAY, medium: compose::Medium::Text, ..Default::default() };
     let payload = site.state().payload("node1", &options, Timestamp::system()).unwrap();
     // By the link that the machine booted from, which `imprint console` did not know.
-    let mut payload = imprint::payload::Payload::decode(&payload.bytes).unwrap();
+    let mut payload = imprint::payload::Payload::unwrapped(&payload.bytes).unwrap();
     payload.network[0].kind = imprint::payload::LinkKind::Physical(imprint::payload::Match::BootIf);
     let text = String::from_utf8(compose::text(&payload.encode()).to_vec()).unwrap();
     // QEMU's first link has this address.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use imprint::payload::CaError;
+use imprint::payload::signed::Kid;
 use imprint::time::Timestamp;
 
 use crate::users;
@@ -82,6 +83,27 @@ pub enum StateError {
     /// A key cannot be made.
     #[error("making a key")]
     Key(#[source] rcgen::Error),
+    /// A file that should hold the key of a signer.
+    #[error("{} is no key of a signer: want one private key on P-256 or Ed25519, in PEM (PKCS#8)", .0.display())]
+    SigningKey(PathBuf),
+    /// The crypto library did not sign.
+    #[error("signing a payload")]
+    Sign,
+    /// No key signs payloads.
+    #[error("no signer in {}; make one with imprint-host signer new", .0.display())]
+    NoSigner(PathBuf),
+    /// There is a signer, and another one was to be made.
+    #[error("{0} signs already; imprint-host signer rotate puts another one in its place")]
+    SignerThere(Kid),
+    /// Another signer is announced.
+    #[error("{0} is announced already; imprint-host signer rotate lets it sign, signer retire {0} takes it back")]
+    SignerAnnounced(Kid),
+    /// There is no such signer.
+    #[error("there is no signer {0}; imprint-host signer lists them")]
+    UnknownSigner(String),
+    /// The signer that signs cannot be retired.
+    #[error("{0} signs; imprint-host signer rotate puts another one in its place first")]
+    SignerSigns(Kid),
 }
 
 /// Says which user can run the command.

@@ -57,6 +57,11 @@ pub(super) enum Command {
     Inject(InjectArgs),
     /// List the nodes
     Nodes,
+    /// The keys that sign payloads: show their lines for /imprint/site in images, or change them
+    Signer {
+        #[command(subcommand)]
+        command: Option<SignerCommand>,
+    },
     /// Show what images and nodes need to know of this site: URLs, site pin, CA
     Show,
     /// Approve a request that waits: compare the code with the one on the node's console
@@ -119,6 +124,30 @@ pub(super) enum CaCommand {
         /// The root's key; root.key in the directory when left out
         #[arg(long)]
         root_key: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum SignerCommand {
+    /// Make a key that signs every payload from now on, in a directory that has none
+    New {
+        /// Take the private key in this file instead: PEM (PKCS#8), P-256 or Ed25519
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Put another key in the place of the one that signs: the announced one, or a new one. The one before stays listed
+    Rotate {
+        /// Only announce the other key: it signs after the next rotation, and images can name it before
+        #[arg(long)]
+        announce: bool,
+        /// Take the private key in this file instead of a new one: PEM (PKCS#8), P-256 or Ed25519
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// List a signer no longer, once no image names it and none of its payloads is on its way
+    Retire {
+        /// Its key id, 16 hexadecimal digits
+        kid: String,
     },
 }
 
@@ -200,6 +229,9 @@ pub(super) struct PayloadArgs {
     /// Put a certificate and its private key in, made here, so that the node needs no server; never on a command line
     #[arg(long)]
     pub(super) credentials: bool,
+    /// Leave the signature out: images of before signed payloads refuse it, and images that name a signer need it
+    #[arg(long)]
+    pub(super) unsigned: bool,
 }
 
 #[derive(Args)]
@@ -237,6 +269,9 @@ pub(super) struct InjectArgs {
     /// Send the payload unsealed, to a node that was booted with imprint.line=plain
     #[arg(long)]
     pub(super) plain: bool,
+    /// Leave the signature out: images of before signed payloads refuse it, and images that name a signer need it
+    #[arg(long)]
+    pub(super) unsigned: bool,
     /// How long the payload is good for
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(super) expires: Duration,
@@ -315,7 +350,12 @@ mod tests {
         };
         for command in Cli::command().get_subcommands() {
             let name = command.get_name().to_owned();
-            match command.get_subcommands().count() {
+            let subcommands = command.get_subcommands().count();
+            // A command that does something by itself, and more with a word behind it.
+            if subcommands > 0 && !command.is_subcommand_required_set() {
+                check(name.clone(), command);
+            }
+            match subcommands {
                 0 => check(name, command),
                 _ => command.get_subcommands().for_each(|sub| check(format!("{name} {}", sub.get_name()), sub)),
             }

@@ -35,6 +35,7 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
         single_boot: arguments.single_boot,
         keep: arguments.keep,
         credentials: arguments.credentials,
+        unsigned: arguments.unsigned,
         medium: match arguments.form {
             Form::Cmdline => Medium::Cmdline,
             Form::Cpio => Medium::Initramfs,

@@ -12,6 +12,7 @@ pub(super) struct Made<'a> {
     pub(super) sha256: String,
     /// Length of the root certificate.
     pub(super) bytes: usize,
+    pub(super) signers: Vec<ShownSigner>,
 }
 
 /// `node add`
@@ -55,6 +56,23 @@ pub(super) struct Shown<'a> {
     pub(super) intermediate: Intermediate,
     /// Whether the root's key is in the directory.
     pub(super) root_key: bool,
+    pub(super) signers: Vec<ShownSigner>,
+}
+
+/// A key that signs payloads, in `init`, `show` and `signer`.
+#[derive(Serialize)]
+pub(super) struct ShownSigner {
+    pub(super) kid: String,
+    pub(super) algorithm: &'static str,
+    /// The line of a site pin.
+    pub(super) pin: String,
+    pub(super) standing: &'static str,
+}
+
+/// `signer`
+#[derive(Serialize)]
+pub(super) struct Signers {
+    pub(super) signers: Vec<ShownSigner>,
 }
 
 /// The root certificate in `show`.
@@ -135,11 +153,18 @@ mod tests {
     fn published_names() {
         let intermediate = || Intermediate { id: "i".into(), not_after: "t".into() };
         let ca = ShownCa { subject: "CN=x", not_before: "s".into(), not_after: "t".into() };
+        let signer = || ShownSigner { kid: "k".into(), algorithm: "a", pin: "p".into(), standing: "s" };
         let warned = Warned { about: "w", node: "n", other: None, message: "m".into() };
         let rows = [
             (
-                crate::json::line(&Made { dir: "d".into(), subject: "CN=x", sha256: "h".into(), bytes: 1 }),
-                r#"{"bytes":1,"dir":"d","sha256":"h","subject":"CN=x"}"#,
+                crate::json::line(&Made {
+                    dir: "d".into(),
+                    subject: "CN=x",
+                    sha256: "h".into(),
+                    bytes: 1,
+                    signers: Vec::new(),
+                }),
+                r#"{"bytes":1,"dir":"d","sha256":"h","signers":[],"subject":"CN=x"}"#,
             ),
             (
                 crate::json::line(&Added { added: vec!["n"], warnings: vec![warned] }),
@@ -165,8 +190,13 @@ mod tests {
                     ca,
                     intermediate: intermediate(),
                     root_key: true,
+                    signers: vec![signer()],
                 }),
-                r#"{"ca":{"not_after":"t","not_before":"s","subject":"CN=x"},"dir":"d","intermediate":{"id":"i","not_after":"t"},"pin":"p","root_key":true,"urls":["u"]}"#,
+                r#"{"ca":{"not_after":"t","not_before":"s","subject":"CN=x"},"dir":"d","intermediate":{"id":"i","not_after":"t"},"pin":"p","root_key":true,"signers":[{"algorithm":"a","kid":"k","pin":"p","standing":"s"}],"urls":["u"]}"#,
+            ),
+            (
+                crate::json::line(&Signers { signers: vec![signer()] }),
+                r#"{"signers":[{"algorithm":"a","kid":"k","pin":"p","standing":"s"}]}"#,
             ),
             (crate::json::line(&Approved { node: "n", approved: "k" }), r#"{"approved":"k","node":"n"}"#),
             (crate::json::line(&Denied { node: "n", denied: &["k"] }), r#"{"denied":["k"],"node":"n"}"#),

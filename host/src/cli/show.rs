@@ -7,10 +7,11 @@ use imprint::shown::line;
 use imprint::time::Timestamp;
 
 use super::published::{Intermediate, Shown, ShownCa};
-use crate::state::State;
+use super::{CliError, signer};
+use crate::state::{self, State};
 
 /// For people.
-pub(super) fn text(state: &State, now: Timestamp) -> String {
+pub(super) fn text(state: &State, now: Timestamp) -> Result<String, CliError> {
     let (root, current) = (state.ca.root(), state.ca.current());
     let mut text = format!("directory      {}\n", line(&state.ca.dir().display().to_string()));
     for url in &state.urls {
@@ -20,17 +21,20 @@ pub(super) fn text(state: &State, now: Timestamp) -> String {
     let _ = writeln!(text, "CA             {}, {} {}", root.subject(), valid(root.not_after()), root.not_after());
     let _ = writeln!(text, "site pin       {}", hex::encode(&root.sha256()));
     let _ = writeln!(text, "               for /imprint/site in images; the CA itself is root.pem in the directory");
+    for (signer, standing) in state.ca.signers().map_err(state::Error::State)? {
+        let _ = writeln!(text, "signer         {}, {}", signer.kid(), standing.word());
+    }
     let _ = writeln!(text, "intermediate   {}, {} {}", current.id(), valid(current.not_after()), current.not_after());
     let key = if has_root_key(state) { "here, root.key: move it offline" } else { "not here" };
     let _ = writeln!(text, "root key       {key}");
-    text
+    Ok(text)
 }
 
 /// For programs.
-pub(super) fn json(state: &State) -> Shown<'_> {
+pub(super) fn json(state: &State) -> Result<Shown<'_>, CliError> {
     let (root, current) = (state.ca.root(), state.ca.current());
     let urls: Vec<String> = state.urls.iter().map(ToString::to_string).collect();
-    Shown {
+    Ok(Shown {
         dir: state.ca.dir().display().to_string(),
         urls,
         pin: hex::encode(&root.sha256()),
@@ -41,7 +45,8 @@ pub(super) fn json(state: &State) -> Shown<'_> {
         },
         intermediate: Intermediate { id: current.id().to_string(), not_after: current.not_after().to_string() },
         root_key: has_root_key(state),
-    }
+        signers: signer::published(state)?,
+    })
 }
 
 fn has_root_key(state: &State) -> bool {

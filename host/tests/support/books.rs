@@ -95,7 +95,7 @@ impl Books {
     pub fn token(&self, node: &str, keep: bool) -> String {
         let options = Options { expires: 30 * DAY, keep, ..Options::default() };
         let made = self.state.borrow_mut().payload(node, &options, self.now.get()).unwrap();
-        match Payload::decode(&made.bytes).unwrap().enrolment {
+        match Payload::unwrapped(&made.bytes).unwrap().enrolment {
             Enrolment::Csr(csr) => csr.token.unwrap().secret.expose().to_owned(),
             Enrolment::Credentials(_) => panic!("a payload with credentials"),
         }

@@ -62,7 +62,7 @@ impl Fleet {
         state.add_nodes(&names.iter().map(record).collect::<Vec<_>>(), false, now).unwrap();
         let seeded = Seeded::ready(Deadline::after(LIMIT)).unwrap();
         let request = |bytes: &[u8]| {
-            let Enrolment::Csr(csr) = Payload::decode(bytes).unwrap().enrolment else { panic!("a CSR") };
+            let Enrolment::Csr(csr) = Payload::unwrapped(bytes).unwrap().enrolment else { panic!("a CSR") };
             let identity = Identity::generate(&SubjectPlan { names: csr.names, key: csr.key }, &seeded).unwrap();
             let token = csr.token.unwrap().secret;
             let basic = Base64::encode_string(format!("{}:{}", csr.name, token.expose()).as_bytes());

@@ -79,7 +79,7 @@ impl Site {
     /// The token of a new payload.
     pub fn token(&self, node: &str, options: &Options) -> String {
         let made = self.state().payload(node, options, self.clock()).unwrap();
-        match Payload::decode(&made.bytes).unwrap().enrolment {
+        match Payload::unwrapped(&made.bytes).unwrap().enrolment {
             Enrolment::Csr(csr) => csr.token.unwrap().secret.expose().to_owned(),
             Enrolment::Credentials(_) => panic!("a payload with credentials"),
         }

@@ -48,7 +48,10 @@ pub(super) fn judge(search: &Search<'_>, device: &str, answer: Answer) -> Vec<Lo
     match answer {
         Answer::Closed(errno) => vec![closed(errno)],
         Answer::Unconfined(why) => {
-            vec![Look::Nothing(format!("not read: the process that reads it could not give up its rights: {}", said(&why)))]
+            vec![Look::Nothing(format!(
+                "not read: the process that reads it could not give up its rights: {}",
+                said(&why)
+            ))]
         }
         // The label is not known, so the medium cannot count as a broken config drive.
         Answer::Unreadable(why) => vec![Look::Nothing(said(&why))],
@@ -62,7 +65,11 @@ fn of_a_medium(search: &Search<'_>, disk: &str, mut medium: Medium) -> Vec<Look>
     if let Some(whole) = medium.parts.pop() {
         looks.push(match without_volume(search, disk, &whole, &partitions, medium.fault.is_some()) {
             Some(why) => Look::Nothing(why),
-            None => of_a_part(search, &At { disk, device: disk.to_owned(), rank: None, name: Printable::default(), ours: false }, whole),
+            None => of_a_part(
+                search,
+                &At { disk, device: disk.to_owned(), rank: None, name: Printable::default(), ours: false },
+                whole,
+            ),
         });
     }
     let Some(rank) = search.rank_of_partitions() else { return looks };

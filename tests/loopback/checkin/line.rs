@@ -13,6 +13,7 @@ use imprint::line::{Host, HostEvent, Kind, LineKey, Shape, Wire, seal};
 use imprint::payload::Payload;
 use imprint::plan::{Scope, plan};
 use imprint::port::{Place, Port, Signals};
+use imprint::site::SignedBy;
 use imprint::source::Origin;
 use imprint::time::since_boot;
 use nix::pty::{OpenptyResult, openpty};
@@ -226,6 +227,7 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
         let facts = Facts {
             origin: Origin::Line { name: "pty".into(), sealed: true },
             site_pin: None,
+            signed: SignedBy::Nobody,
             now: secs(now),
             line_time: Some(told),
             links: Vec::new(),

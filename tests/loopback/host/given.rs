@@ -6,7 +6,7 @@ use super::*;
 pub(super) fn with_credentials(site: &Site, node: &str) -> Payload {
     let options = Options { credentials: true, ..Options::default() };
     let made = site.state().payload(node, &options, Timestamp::system()).unwrap();
-    Payload::decode(&made.bytes).unwrap()
+    Payload::unwrapped(&made.bytes).unwrap()
 }
 
 pub(super) fn enroll_with(site: &Site, payload: &Payload, out: &Path) -> Result<(), Error> {

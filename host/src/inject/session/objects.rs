@@ -11,6 +11,7 @@ use crate::compose::{Medium, Options};
 use crate::csr::Csr;
 use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::est;
+use crate::inject::Config;
 use crate::inject::words::Outcome;
 
 /// How often a node can get its payload, if it was damaged or lost. Conversations that stall before delivery do not count.
@@ -33,7 +34,7 @@ impl Session<'_> {
         if self.deliveries >= DELIVERIES {
             return self.fail("the node asked for its payload again and again; look at its console".to_owned());
         }
-        let (plain, expires) = (self.shared.config.plain, self.shared.config.expires);
+        let Config { plain, unsigned, expires, .. } = self.shared.config;
         if plain && !hello.plain {
             return self.fail(
                 "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
@@ -41,8 +42,14 @@ impl Session<'_> {
         }
         if self.payload.is_none() {
             // A node credits a seed that was sealed for a key of this boot.
-            let options =
-                Options { expires, seed: !plain, single_boot: !plain, medium: Medium::Line, ..Options::default() };
+            let options = Options {
+                expires,
+                seed: !plain,
+                single_boot: !plain,
+                medium: Medium::Line,
+                unsigned,
+                ..Options::default()
+            };
             let now = self.shared.timestamp();
             let node = self.job.node.clone();
             let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;

@@ -1,0 +1,36 @@
+//! A signed payload that is taken apart is put together to the same bytes; and with signers in the site pin, only what these
+//! signers have signed is decoded: the seeds.
+#![no_main]
+
+use imprint::payload::signed::{self, Signed, is_signed};
+use imprint::secret::Secret;
+use imprint::site::SitePin;
+use imprint::source::{self, Found, Origin, Unusable};
+
+const SIGNERS: &[u8] = include_bytes!("../../tests/data/site-signers");
+const GOOD: [&[u8]; 2] = [
+    include_bytes!("../../tests/data/payload-signed-p256.cbor"),
+    include_bytes!("../../tests/data/payload-signed-ed25519.cbor"),
+];
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    match Signed::decode(bytes) {
+        Ok(parts) => {
+            let again = signed::encode(parts.algorithm, parts.kid, parts.payload, parts.signature);
+            assert!(is_signed(bytes) && again.as_slice() == bytes);
+        }
+        Err(error) => assert!(error.offset <= bytes.len() && !error.to_string().is_empty()),
+    }
+    let found = Found { origin: Origin::File("x".into()), bytes: Secret::new(bytes.to_vec()), cut: false };
+    let pin = SitePin::parse(SIGNERS).unwrap();
+    assert!(source::decode(&found, Some(&pin)).is_err() || GOOD.contains(&bytes));
+    match source::decode(&found, None) {
+        Err(Unusable::Signature(error)) => panic!("nobody asked for a signature: {error}"),
+        Err(Unusable::Payload(error)) => assert!(error.offset <= bytes.len()),
+        Ok(_) | Err(Unusable::Source(_)) => {}
+    }
+    // Each line of a site pin is taken or named.
+    if let Err(error) = SitePin::parse(bytes) {
+        assert!(!error.to_string().is_empty());
+    }
+});

@@ -1,0 +1,58 @@
+//! `imprint-host signer`: which keys sign payloads, and what images have to name. `state` changes them.
+
+use std::fmt::Write as _;
+
+use imprint::payload::signed::Signer;
+use imprint::time::Timestamp;
+
+use super::args::SignerCommand;
+use super::published::{ShownSigner, Signers};
+use super::{Cli, CliError, open, say, warnings};
+use crate::ca::Standing;
+use crate::state::{self, Signing, State};
+
+pub(super) fn signer(cli: &Cli, command: Option<&SignerCommand>, now: Timestamp) -> Result<(), CliError> {
+    let mut state = open(cli)?;
+    let signing = match command {
+        None => None,
+        Some(SignerCommand::New { key }) => Some(Signing::New(key.as_deref())),
+        Some(SignerCommand::Rotate { announce: true, key }) => Some(Signing::Announce(key.as_deref())),
+        Some(SignerCommand::Rotate { announce: false, key }) => Some(Signing::Rotate(key.as_deref())),
+        Some(SignerCommand::Retire { kid }) => Some(Signing::Retire(kid)),
+    };
+    if let Some(signing) = signing {
+        state.sign_with(signing, now, &mut warnings::waits)?;
+    }
+    let value = Signers { signers: published(&state)? };
+    say::either(cli, &value, &lines(&state)?)
+}
+
+/// Lines of a site pin.
+pub(super) fn lines(state: &State) -> Result<String, CliError> {
+    let mut text = String::new();
+    for (signer, standing) in state.ca.signers().map_err(state::Error::State)? {
+        let kid = signer.kid();
+        let words = match standing {
+            Standing::Signs => "signs every payload".to_owned(),
+            Standing::Announced => "announced: signs after imprint-host signer rotate".to_owned(),
+            Standing::Listed => format!("signed before; imprint-host signer retire {kid} ends that"),
+        };
+        let _ = writeln!(text, "{signer} # {kid}, {words}");
+    }
+    if text.is_empty() {
+        text.push_str("# payloads are not signed; imprint-host signer new makes a key for that\n");
+    }
+    Ok(text)
+}
+
+/// The same for programs.
+pub(super) fn published(state: &State) -> Result<Vec<ShownSigner>, CliError> {
+    let signers = state.ca.signers().map_err(state::Error::State)?;
+    let shown = |(signer, standing): &(Signer, Standing)| ShownSigner {
+        kid: signer.kid().to_string(),
+        algorithm: signer.algorithm().word(),
+        pin: signer.to_string(),
+        standing: standing.word(),
+    };
+    Ok(signers.iter().map(shown).collect())
+}

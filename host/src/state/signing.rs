@@ -1,0 +1,58 @@
+//! The signers of payloads, changed under the lock of the directory, each change with a line in the audit log.
+
+use std::path::Path;
+
+use imprint::payload::signed::Signer;
+use imprint::time::Timestamp;
+
+use super::{Error, State};
+use crate::ca::StateError;
+use crate::store::Event;
+
+/// What is to become of the signers.
+#[derive(Clone, Copy, Debug)]
+pub enum Signing<'a> {
+    /// The first one, for a directory that has none: a new key, or the one in this file.
+    New(Option<&'a Path>),
+    /// One that signs after the next rotation, so that images can name it before.
+    Announce(Option<&'a Path>),
+    /// The announced one signs from now on; without one a new key, or the one in this file.
+    Rotate(Option<&'a Path>),
+    /// The one with this key id is listed no longer.
+    Retire(&'a str),
+}
+
+impl State {
+    /// Changes the signers. `waits` is told if another command has to be waited for. Returns the signer that it is about.
+    pub fn sign_with(
+        &mut self,
+        signing: Signing<'_>,
+        now: Timestamp,
+        waits: &mut dyn FnMut(&Path),
+    ) -> Result<Signer, Error> {
+        let turn = self.ca.turn(waits)?;
+        let changes = self.store.changes()?;
+        let before = self.ca.signing_key()?.map(|key| key.signer().clone());
+        let signer = match (signing, &before) {
+            (Signing::New(_), Some(before)) => return Err(StateError::SignerThere(before.kid()).into()),
+            (Signing::Announce(_), None) => return Err(StateError::NoSigner(self.ca.dir().to_owned()).into()),
+            (Signing::New(key) | Signing::Announce(key), _) => self.ca.announce(&turn, key)?,
+            (Signing::Rotate(key), _) => self.ca.rotate_signer(&turn, key)?,
+            (Signing::Retire(kid), _) => self.ca.retire_signer(&turn, kid)?,
+        };
+        let kid = signer.kid();
+        let detail = match (signing, before) {
+            (Signing::New(_), _) => format!("{kid} signs payloads from now on: {signer}"),
+            (Signing::Announce(_), _) => format!("{kid} is announced: {signer}"),
+            (Signing::Rotate(_), Some(before)) => {
+                format!("{kid} signs payloads from now on, {} stays listed: {signer}", before.kid())
+            }
+            (Signing::Rotate(_), None) => format!("{kid} signs payloads from now on: {signer}"),
+            (Signing::Retire(_), _) => format!("{kid} is retired: {signer}"),
+        };
+        let event = Event { event: "signer", node: None, peer: None, detail: &detail };
+        let logged = changes.audit(&event, now).and_then(|()| changes.commit());
+        logged.map_err(|source| Error::SignerUnlogged { what: detail, source })?;
+        Ok(signer)
+    }
+}

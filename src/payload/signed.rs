@@ -1,0 +1,369 @@
+//! The signed form of a payload: COSE_Sign1 (RFC 9052 §4.2) in one shape only, as `docs/payload.cddl` has it, and the public
+//! keys that such a signature is verified with. Every other shape and every other encoding is an error that names the item and
+//! its offset. This module never decides whose signature counts, which is the work of `site`, and never reads what is signed.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
+use base64ct::{Base64, Encoding};
+use zeroize::Zeroizing;
+
+use super::cbor::{self, DecodeError, Problem};
+pub use super::form::is_signed;
+use super::{MAX_LEN, Payload};
+use crate::digest::sha256;
+use crate::hex;
+
+/// What a signature of a payload covers beside the payload, so that it is good for nothing else: `external_aad` of RFC 9052 §4.3.
+pub const AAD: &[u8] = b"imprint payload 1";
+
+/// How many bytes the signature, its headers and the heads of all items take at most.
+pub const OVERHEAD: usize = PREFIX.len() + PROTECTED_LEN + 1 + 5 + 2 + SIGNATURE_LEN;
+
+/// The algorithms of signatures (RFC 9053 §2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Algorithm {
+    /// ES256: ECDSA with SHA-256, on P-256 only. The signature is r and s, 32 bytes each.
+    Es256,
+    /// EdDSA, with Ed25519 only.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// Every algorithm with the word that the site pin uses for its keys.
+    pub const ALL: [(Algorithm, &str); 2] = [(Algorithm::Es256, "p256"), (Algorithm::EdDsa, "ed25519")];
+
+    /// `p256`
+    pub fn word(self) -> &'static str {
+        match self {
+            Algorithm::Es256 => "p256",
+            Algorithm::EdDsa => "ed25519",
+        }
+    }
+
+    /// -7 and -8 as CBOR has them.
+    fn encoded(self) -> u8 {
+        match self {
+            Algorithm::Es256 => 0x26,
+            Algorithm::EdDsa => 0x27,
+        }
+    }
+
+    /// What stands before the public key in a SubjectPublicKeyInfo (RFC 5480 §2, RFC 8410 §4). A point is uncompressed.
+    fn spki_prefix(self) -> &'static [u8] {
+        match self {
+            Algorithm::Es256 => b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\0",
+            Algorithm::EdDsa => b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\0",
+        }
+    }
+}
+
+/// The identifier of a signer's key: the first 8 bytes of SHA-256 of its SubjectPublicKeyInfo.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Kid(pub [u8; KID_LEN]);
+
+/// 16 hexadecimal digits
+impl fmt::Display for Kid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+/// The public key of a signer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signer {
+    algorithm: Algorithm,
+    spki: Vec<u8>,
+    kid: Kid,
+}
+
+/// Why bytes are not the public key of a signer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyError {
+    /// Not a SubjectPublicKeyInfo of this algorithm.
+    Spki(Algorithm),
+    /// The bytes are no point of the curve.
+    Point(Algorithm),
+}
+
+impl Signer {
+    /// Takes a SubjectPublicKeyInfo in DER, if it is one of this algorithm.
+    pub fn new(algorithm: Algorithm, spki: &[u8]) -> Result<Signer, KeyError> {
+        let signer = Signer { algorithm, spki: spki.to_vec(), kid: kid(spki) };
+        signer.key()?;
+        Ok(signer)
+    }
+
+    /// Takes the public key itself: an uncompressed point of P-256, or the 32 bytes of Ed25519.
+    pub fn of_point(algorithm: Algorithm, point: &[u8]) -> Result<Signer, KeyError> {
+        Signer::new(algorithm, &[algorithm.spki_prefix(), point].concat())
+    }
+
+    /// The algorithm that the key signs with, and no other.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The key's identifier.
+    pub fn kid(&self) -> Kid {
+        self.kid
+    }
+
+    fn key(&self) -> Result<ParsedPublicKey, KeyError> {
+        let spki = KeyError::Spki(self.algorithm);
+        let key = self.spki.strip_prefix(self.algorithm.spki_prefix()).ok_or(spki)?;
+        let parsed = match (self.algorithm, key) {
+            (Algorithm::Es256, [4, point @ ..]) if point.len() == 64 => {
+                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
+            }
+            (Algorithm::EdDsa, point) if point.len() == 32 => ParsedPublicKey::new(&ED25519, point),
+            _ => return Err(spki),
+        };
+        parsed.map_err(|_| KeyError::Point(self.algorithm))
+    }
+}
+
+fn kid(spki: &[u8]) -> Kid {
+    let [a, b, c, d, e, f, g, h, ..] = sha256(spki);
+    Kid([a, b, c, d, e, f, g, h])
+}
+
+/// The line of a site pin: `signer p256 BASE64`
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "signer {} {}", self.algorithm.word(), Base64::encode_string(&self.spki))
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signer({} {})", self.algorithm.word(), self.kid)
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyError::Spki(Algorithm::Es256) => {
+                f.write_str("not the SubjectPublicKeyInfo (DER) of a key on P-256 with an uncompressed point")
+            }
+            KeyError::Spki(Algorithm::EdDsa) => f.write_str("not the SubjectPublicKeyInfo (DER) of an Ed25519 key"),
+            KeyError::Point(algorithm) => write!(f, "no point of the curve of {}", algorithm.word()),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// A signed payload in its parts. Nothing of it is verified.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signed<'a> {
+    /// The algorithm that it says it is signed with.
+    pub algorithm: Algorithm,
+    /// The key that it says it is signed with.
+    pub kid: Kid,
+    /// The bytes that are signed: a payload without a signature.
+    pub payload: &'a [u8],
+    /// The signature.
+    pub signature: &'a [u8; SIGNATURE_LEN],
+    /// Offset of the payload in the whole.
+    pub offset: usize,
+}
+
+impl<'a> Signed<'a> {
+    /// Takes a signed payload apart. Allocates nothing.
+    pub fn decode(bytes: &'a [u8]) -> Result<Signed<'a>, DecodeError> {
+        if bytes.len() > MAX_LEN {
+            return Err(at(0, "", Problem::TooLong(bytes.len())));
+        }
+        let mut reader = Reader { bytes, rest: bytes };
+        match reader.head("tag", 6, "tag 18 (COSE_Sign1)")? {
+            18 => {}
+            other => {
+                let why = format!("tag {other}; want tag 18 (COSE_Sign1), with one signature");
+                return Err(at(0, "tag", Problem::Value(why)));
+            }
+        }
+        let begin = reader.offset();
+        if reader.head("COSE_Sign1", 4, "an array")? != 4 {
+            return Err(at(begin, "COSE_Sign1", Problem::Value("not an array of 4 items".to_owned())));
+        }
+        let protected = reader.string("protected header")?;
+        let (algorithm, kid) = header(protected).map_err(|(offset, why)| {
+            let begin = reader.offset().saturating_sub(protected.len());
+            at(begin.saturating_add(offset), "protected header", Problem::Value(why.to_owned()))
+        })?;
+        let begin = reader.offset();
+        if reader.head("unprotected header", 5, "a map")? != 0 {
+            let why =
+                "not empty; algorithm and key id are in the protected header, and there is nothing else".to_owned();
+            return Err(at(begin, "unprotected header", Problem::Value(why)));
+        }
+        let payload = reader.string("payload")?;
+        let offset = reader.offset().saturating_sub(payload.len());
+        let begin = reader.offset();
+        let signature = reader.string("signature")?;
+        let signature = signature.try_into().map_err(|_| {
+            at(begin, "signature", Problem::Value(format!("{} bytes, want {SIGNATURE_LEN}", signature.len())))
+        })?;
+        match reader.rest.len() {
+            0 => Ok(Signed { algorithm, kid, payload, signature, offset }),
+            extra => Err(at(reader.offset(), "", Problem::Trailing(extra))),
+        }
+    }
+
+    /// Whether the signature is by this signer. `aad`: what it covers beside the payload, [`AAD`] or more.
+    pub fn is_by(&self, signer: &Signer, aad: &[u8]) -> bool {
+        // The algorithm is that of the key: the message has no choice (RFC 9053 §2.1).
+        if self.algorithm != signer.algorithm || self.kid != signer.kid {
+            return false;
+        }
+        let signed = to_be_signed(self.algorithm, self.kid, aad, self.payload);
+        signer.key().is_ok_and(|key| key.verify_sig(&signed, self.signature).is_ok())
+    }
+}
+
+impl fmt::Debug for Signed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signed").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+impl Payload {
+    /// Reads a payload in either form. A signature is not judged: for programs that look at a payload of their own.
+    pub fn unwrapped(bytes: &[u8]) -> Result<Payload, DecodeError> {
+        if !is_signed(bytes) {
+            return Payload::decode(bytes);
+        }
+        let signed = Signed::decode(bytes)?;
+        // Offsets count from the beginning of what was given.
+        Payload::decode(signed.payload)
+            .map_err(|error| DecodeError { offset: error.offset.saturating_add(signed.offset), ..error })
+    }
+}
+
+/// The signed form of a payload.
+pub fn encode(algorithm: Algorithm, kid: Kid, payload: &[u8], signature: &[u8; SIGNATURE_LEN]) -> Zeroizing<Vec<u8>> {
+    // The capacity is enough: a buffer that grows would leave a copy of a token behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(payload.len().saturating_add(OVERHEAD)));
+    bytes.extend_from_slice(&PREFIX);
+    bytes.extend_from_slice(&protected(algorithm, kid));
+    bytes.push(0xa0);
+    put_head(&mut bytes, payload.len());
+    bytes.extend_from_slice(payload);
+    put_head(&mut bytes, SIGNATURE_LEN);
+    bytes.extend_from_slice(signature);
+    bytes
+}
+
+/// The bytes that are signed: `["Signature1", protected, external_aad, payload]` (RFC 9052 §4.4).
+pub fn to_be_signed(algorithm: Algorithm, kid: Kid, aad: &[u8], payload: &[u8]) -> Zeroizing<Vec<u8>> {
+    let room = payload.len().saturating_add(aad.len()).saturating_add(SIGNATURE1.len() + 1 + PROTECTED_LEN + 10);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    bytes.extend_from_slice(SIGNATURE1);
+    put_head(&mut bytes, PROTECTED_LEN);
+    bytes.extend_from_slice(&protected(algorithm, kid));
+    for string in [aad, payload] {
+        put_head(&mut bytes, string.len());
+        bytes.extend_from_slice(string);
+    }
+    bytes
+}
+
+/// Length of a signature of either algorithm.
+pub const SIGNATURE_LEN: usize = 64;
+const KID_LEN: usize = 8;
+/// `{1: algorithm, 4: key id}`
+const PROTECTED_LEN: usize = 5 + KID_LEN;
+/// Tag 18, an array of 4, and the head of the protected header.
+const PREFIX: [u8; 3] = [0xd2, 0x84, 0x4d];
+/// An array of 4, and the text.
+const SIGNATURE1: &[u8] = b"\x84\x6aSignature1";
+
+fn protected(algorithm: Algorithm, Kid([a, b, c, d, e, f, g, h]): Kid) -> [u8; PROTECTED_LEN] {
+    [0xa2, 1, algorithm.encoded(), 4, 0x48, a, b, c, d, e, f, g, h]
+}
+
+/// Algorithm and key id; or the offset of what is wrong.
+fn header(bytes: &[u8]) -> Result<(Algorithm, Kid), (usize, &'static str)> {
+    const SHAPE: &str = "not the map {1: algorithm, 4: key id of 8 bytes} in 13 bytes";
+    let algorithm = match bytes {
+        [0xa2, 1, algorithm, ..] => Algorithm::ALL.iter().find(|(known, _)| known.encoded() == *algorithm),
+        _ => return Err((0, SHAPE)),
+    };
+    let (algorithm, _) = algorithm.ok_or((2, "an algorithm that is not -7 (ES256) or -8 (EdDSA)"))?;
+    match bytes.get(3..).and_then(<[u8]>::split_first_chunk) {
+        Some(([4, 0x48], kid)) => Ok((*algorithm, Kid(kid.try_into().map_err(|_| (3, SHAPE))?))),
+        _ => Err((3, SHAPE)),
+    }
+}
+
+fn at(offset: usize, place: &str, problem: Problem) -> DecodeError {
+    DecodeError { offset, place: place.to_owned(), problem }
+}
+
+/// Items one after the other.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn offset(&self) -> usize {
+        self.bytes.len().saturating_sub(self.rest.len())
+    }
+
+    /// The argument of an item of this major type, in its shortest form.
+    fn head(&mut self, place: &str, major: u8, want: &'static str) -> Result<u64, DecodeError> {
+        let offset = self.offset();
+        let first = *self.rest.first().ok_or_else(|| at(offset, place, Problem::Truncated))?;
+        if first >> 5 != major {
+            return Err(at(offset, place, Problem::Kind(want)));
+        }
+        let info = first & 0x1f;
+        if info > 27 {
+            return Err(at(
+                offset,
+                place,
+                Problem::NotDeterministic("indefinite length, or a number that does not exist"),
+            ));
+        }
+        let (_, argument, rest) = cbor::head(self.rest).ok_or_else(|| at(offset, place, Problem::Truncated))?;
+        let shortest = match argument {
+            0..=23 => 0..=23,
+            24..=0xff => 24..=24,
+            0x100..=0xffff => 25..=25,
+            0x1_0000..=0xffff_ffff => 26..=26,
+            _ => 27..=27,
+        };
+        if !shortest.contains(&info) {
+            return Err(at(offset, place, Problem::NotDeterministic(cbor::NOT_SHORTEST)));
+        }
+        self.rest = rest;
+        Ok(argument)
+    }
+
+    /// The contents of a byte string.
+    fn string(&mut self, place: &str) -> Result<&'a [u8], DecodeError> {
+        let length = self.head(place, 2, "a byte string")?;
+        let offset = self.offset();
+        let split = usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length));
+        let (string, rest) = split.ok_or_else(|| at(offset, place, Problem::Truncated))?;
+        self.rest = rest;
+        Ok(string)
+    }
+}
+
+/// Appends the head of a byte string. No string here is longer than a payload.
+fn put_head(bytes: &mut Vec<u8>, length: usize) {
+    let [.., a, b, c, d] = length.to_be_bytes();
+    match length {
+        0..=23 => bytes.push(0x40 | d),
+        24..=0xff => bytes.extend([0x58, d]),
+        0x100..=0xffff => bytes.extend([0x59, c, d]),
+        _ => bytes.extend([0x5a, a, b, c, d]),
+    }
+}
+
+#[cfg(test)]
+mod tests;

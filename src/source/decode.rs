@@ -1,0 +1,59 @@
+//! From the bytes of a source to a payload: the signature first, then the payload, then whether its source may carry what is in
+//! it. Whoever the image names as a signer vouches for the bytes; without one it is whoever vouches for the source. Nothing here
+//! reads a source.
+
+use super::{Found, SourceError, permitted};
+use crate::payload::signed::{Signed, is_signed};
+use crate::payload::{DecodeError, Form, Payload, Problem};
+use crate::site::{self, SignatureError, SignedBy, SitePin};
+
+/// Why the bytes of a source cannot be used.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The source may not carry an item of the payload, or the source cut the payload short.
+    Source(SourceError),
+    /// The bytes are not a payload.
+    Payload(DecodeError),
+    /// The image names signers, and the payload has no signature of one of them.
+    Signature(SignatureError),
+}
+
+impl From<SourceError> for Unusable {
+    fn from(error: SourceError) -> Unusable {
+        Unusable::Source(error)
+    }
+}
+
+impl From<SignatureError> for Unusable {
+    fn from(error: SignatureError) -> Unusable {
+        Unusable::Signature(error)
+    }
+}
+
+impl From<DecodeError> for Unusable {
+    fn from(error: DecodeError) -> Unusable {
+        Unusable::Payload(error)
+    }
+}
+
+/// Decodes the payload, and refuses items that its source may not carry. `pin`: that of the image. If it names signers, the
+/// signature is verified first: no byte of a payload is decoded before one of them has vouched for it.
+pub fn decode(found: &Found, pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
+    let decoded = vouched(found.bytes.expose(), pin);
+    let (payload, signed) = match decoded {
+        Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
+        decoded => decoded?,
+    };
+    permitted(&found.origin, &payload)?;
+    Ok((payload, signed))
+}
+
+fn vouched(bytes: &[u8], pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
+    // A payload in another form, such as base64, may well be signed: the form is the fault.
+    if let Some(form) = Form::of(bytes) {
+        return Err(DecodeError { offset: 0, place: String::new(), problem: Problem::Form(form) }.into());
+    }
+    let signed = is_signed(bytes).then(|| Signed::decode(bytes)).transpose()?;
+    let signed = site::judge(signed.as_ref(), pin)?;
+    Ok((Payload::unwrapped(bytes)?, signed))
+}
