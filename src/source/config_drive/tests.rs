@@ -599,7 +599,7 @@ fn the_payload_in_a_partition_is_as_long_as_its_cbor() {
 /// A payload that was written over another file system leaves what that file system is known by.
 #[test]
 fn a_payload_over_a_file_system_is_two_claims() {
-    let mut image = raw(&PAYLOAD[..]);
+    let mut image = raw(PAYLOAD);
     image[200 * 512 + 4096..][..4].copy_from_slice(b"\xfc\x4e\x2b\xa9");
     let error = search(&pinned(), &[("sda", PCI, &image)]).err().unwrap();
     assert_eq!(
