@@ -74,6 +74,11 @@ pub fn site_pin(root: &Path) -> Result<Option<SitePin>, SourceError> {
     if digests.is_empty() { Err(SourceError::EmptySitePin) } else { Ok(Some(SitePin(digests))) }
 }
 
+/// Whether this is an initramfs: os-release(5), "/etc/initrd-release".
+pub fn is_initramfs(root: &Path) -> bool {
+    root.join("etc/initrd-release").exists()
+}
+
 /// What is true now, without waiting for anything.
 pub fn gather(
     root: &Path,
