@@ -50,10 +50,8 @@ fn the_default_order_is_that_of_the_table() {
         let mut want: Vec<String> = words.iter().map(|word| word.name().to_owned()).collect();
         want.push("virtio".to_owned());
         // What a word of the command line names, as the parser reads it.
-        let want: Vec<SourceName> = want
-            .iter()
-            .flat_map(|name| Options::parse(&format!("imprint.source={name}")).unwrap().sources)
-            .collect();
+        let want: Vec<SourceName> =
+            want.iter().flat_map(|name| Options::parse(&format!("imprint.source={name}")).unwrap().sources).collect();
         assert_eq!(order(&Options::parse("").unwrap(), pinned), want);
         for named in ["root-file", "efivar"] {
             let options = Options::parse(&format!("imprint.source={named} imprint.source=cmdline")).unwrap();

@@ -97,7 +97,11 @@ fn each_start_gets_what_is_current(report: &Report) {
     assert_eq!(report.part("first-ca"), report.part("ca"));
     // Not as root, and nobody else reads the key.
     assert!(!report.part("user").contains("\t0\t"), "{}", report.part("user"));
-    assert!(["400", "440"].iter().any(|mode| report.part("modes").ends_with(&format!(" {mode}"))), "{}", report.part("modes"));
+    assert!(
+        ["400", "440"].iter().any(|mode| report.part("modes").ends_with(&format!(" {mode}"))),
+        "{}",
+        report.part("modes")
+    );
 }
 
 /// systemd 252: it imports nothing from an initramfs, and the units of the page need nothing of that.

@@ -20,7 +20,10 @@ fn words() -> Vec<(Word, Vec<&'static Row>)> {
 
 /// When all media of a word are looked at. The search is by words, so that rows of one word cannot differ.
 fn looked(word: Word, rows: &[&Row]) -> Looked {
-    assert!(rows.iter().all(|row| row.looked == rows[0].looked), "{word:?}: its media are looked at together, or none is");
+    assert!(
+        rows.iter().all(|row| row.looked == rows[0].looked),
+        "{word:?}: its media are looked at together, or none is"
+    );
     rows[0].looked
 }
 
@@ -93,9 +96,7 @@ fn mdoc(text: &str) -> String {
     for piece in text.split('`') {
         if code {
             let quoted = if piece.contains(' ') { format!("\"{piece}\"") } else { piece.to_owned() };
-            // A full stop at the end would end the sentence.
-            let end = if piece.ends_with(['=', '.']) { "\\&" } else { "" };
-            lines += &format!(".Ql {quoted}{end}\n");
+            lines += &format!(".Ql {quoted}\n");
         } else {
             // Punctuation right behind code is an argument of its macro.
             let rest = piece.trim_start_matches([',', '.', ';']);
@@ -167,7 +168,8 @@ fn the_words_of_the_command_line_are_those_of_the_table() {
             Looked::Pinned => order.push(format!("{name} (with a site pin only)")),
             Looked::Named => {}
         }
-        let options = Options::parse(&format!("imprint.source={name}")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let options =
+            Options::parse(&format!("imprint.source={name}")).unwrap_or_else(|error| panic!("{name}: {error}"));
         let named = match (word, &options.sources[..]) {
             (Word::Cmdline, [SourceName::Cmdline])
             | (Word::File, [SourceName::File])
