@@ -4,6 +4,7 @@
 //! uses the network.
 
 pub mod crash;
+pub mod credential;
 pub mod memory;
 pub mod network;
 mod folder;
@@ -143,6 +144,8 @@ pub struct HandedOver {
 pub struct Pending {
     directory: PathBuf,
     beside: generation::Beside,
+    /// The root below which the CA was left for services.
+    left: Option<PathBuf>,
 }
 
 /// Writes a new identity beside the one in place, which stays in use whatever happens.
@@ -156,18 +159,30 @@ pub fn write(
     let directory = folder.path().to_owned();
     private_folder(&directory, private)?;
     let beside = beside(&directory, &key.into(), certificates, node)?;
-    Ok(Pending { directory, beside })
+    Ok(Pending { directory, beside, left: None })
 }
 
 impl Pending {
+    /// Leaves the trust anchor, DER, for services of the real root. If the run hands nothing over in the end, the trust anchor
+    /// is removed again.
+    pub fn leave_ca(&mut self, root: &Path, ca: &[u8]) -> Result<credential::Left, HandoverError> {
+        let left = credential::leave(root, pem::encode("CERTIFICATE", ca).as_bytes())?;
+        self.left = (left == credential::Left::Ours).then(|| root.to_owned());
+        Ok(left)
+    }
+
     /// Writes the status, puts the new identity in place in one step, and then writes `ready`. After an error the
     /// folder holds a whole identity, the previous or the new one; or none, if it held none before.
     pub fn finish(self, status: &Status) -> Result<(), HandoverError> {
-        let Pending { directory, beside } = self;
-        match json(status).and_then(|status| beside.add(&directory, STATUS, &status)) {
+        let Pending { directory, beside, left } = self;
+        let done = match json(status).and_then(|status| beside.add(&directory, STATUS, &status)) {
             Ok(()) => beside.switch(&directory, GRACE),
             Err(error) => Err(beside.removed(&directory, error)),
+        };
+        if let (Err(_), Some(root)) = (&done, left) {
+            let _ = credential::take_back(&root); // the first error is the one to report
         }
+        done
     }
 }
 

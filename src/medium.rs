@@ -59,6 +59,21 @@ pub enum Word {
     RootFile,
 }
 
+impl Word {
+    /// As `imprint.source=` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Word::Cmdline => "cmdline",
+            Word::File => "file",
+            Word::Credential => "credential",
+            Word::ConfigDrive => "config-drive",
+            Word::Partition => "partition",
+            Word::EfiVar => "efivar",
+            Word::RootFile => "root-file",
+        }
+    }
+}
+
 /// When a medium is looked at without being named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Looked {

@@ -39,6 +39,7 @@ mod vm {
     mod prompt;
     mod quickstart;
     mod rescue;
+    mod services;
 }
 
 /// A CA with a server, and one node's payload on a config drive.

@@ -49,7 +49,7 @@ fn put_all<'a>(
 
 /// Makes the folder with this mode. Missing parent folders get mode 0755, as NetworkManager makes them:
 /// /run/NetworkManager holds files for all users, for example resolv.conf. A folder that exists keeps its mode.
-fn made(folder: &Path, mode: u32) -> io::Result<()> {
+pub(super) fn made(folder: &Path, mode: u32) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }

@@ -217,6 +217,34 @@ fn what_is_not_ours_stays_whatever_happens() {
     }
 }
 
+/// A copy of key or certificate would be stale after the first renewal, so services get the CA alone. A run that hands nothing
+/// over leaves no CA either: services would trust it, and the identity that it belongs to would not be there.
+#[test]
+fn services_are_left_the_ca_alone_and_with_a_whole_hand_over_only() {
+    for fails in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("etc/initrd-release"), "").unwrap();
+        let (directory, folder) = (root.path().join("run/imprint"), root.path().join("run/credentials/@initrd"));
+        let mut pending = hand_over(&directory).unwrap();
+        assert_eq!(pending.leave_ca(root.path(), b"root").unwrap(), credential::Left::Ours);
+        assert_eq!(names(&folder), ["imprint.ca"]);
+        if fails {
+            fs::create_dir(directory.join(READY)).unwrap();
+        }
+        assert_eq!(pending.finish(&done()).is_err(), fails);
+        if fails {
+            assert!(names(&folder).is_empty(), "{:?}", names(&folder));
+        } else {
+            let ca = fs::read_to_string(folder.join("imprint.ca")).unwrap();
+            assert_eq!(ca, fs::read_to_string(directory.join(CA)).unwrap());
+            assert_eq!(listing(&folder), BTreeMap::from([("imprint.ca".to_owned(), 0o400)]));
+        }
+        // What a renewal replaces is not in the folder of the boot.
+        assert!(!root.path().join("run/credentials/@system").exists());
+    }
+}
+
 #[test]
 fn a_private_folder_that_is_none_is_refused() {
     let root = tempfile::tempdir().unwrap();

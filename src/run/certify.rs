@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use super::door::Door;
+use crate::chain::chain;
 use crate::checkin::{self, Ask, Context};
 use crate::console::say;
 use crate::error::Error;
+use crate::handover::credential::{self, Left};
 use crate::handover::{self, Certificates, Folder, Pending, Private};
 use crate::identity::{Given, Identity};
 use crate::line::seal;
@@ -68,7 +70,9 @@ pub(super) fn identify(
         let node = Node::new(plan, network.as_ref(), &identity.code(), issued.facts().not_after);
         *detail = format!("{}, valid until {}", folder.path().display(), issued.facts().not_after);
         let certificates = Certificates::new(&issued, &server.ca);
-        Ok::<_, Error>(handover::write(folder, private, identity, &certificates, &node)?)
+        let mut pending = handover::write(folder, private, identity, &certificates, &node)?;
+        leave_ca(&mut pending, &door, certificates.ca, detail);
+        Ok::<_, Error>(pending)
     })
 }
 
@@ -92,6 +96,22 @@ fn adopt(
         let node = Node::new(plan, network.as_ref(), &given.code(), given.facts().not_after);
         *detail = format!("{}, valid until {}", folder.path().display(), given.facts().not_after);
         let chain = given.chain().to_vec();
-        Ok::<_, Error>(handover::write(folder, private, given, &Certificates::of(&chain, plan.ca()), &node)?)
+        let certificates = Certificates::of(&chain, plan.ca());
+        let mut pending = handover::write(folder, private, given, &certificates, &node)?;
+        leave_ca(&mut pending, door, certificates.ca, detail);
+        Ok::<_, Error>(pending)
     })
+}
+
+/// Leaves the CA for services of the real root. The identity is whole without that, so what is in the way is told and stops
+/// nothing.
+fn leave_ca(pending: &mut Pending, door: &Door<'_>, ca: &[u8], detail: &mut String) {
+    if !door.boot {
+        return;
+    }
+    match pending.leave_ca(door.root, ca) {
+        Ok(Left::Ours | Left::Nothing) => {}
+        Ok(left) => *detail = format!("{detail}; {left}"),
+        Err(error) => *detail = format!("{detail}; no credential {}: {}", credential::NAME, chain(&error)),
+    }
 }

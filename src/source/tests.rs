@@ -36,6 +36,31 @@ fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>
     Ok(found.ok())
 }
 
+/// The order that the pages have is made from the table of media. A search in another order would prefer a medium that the
+/// page ranks lower.
+#[test]
+fn the_default_order_is_that_of_the_table() {
+    use crate::medium::{Looked, MEDIA, Word};
+    for pinned in [false, true] {
+        let mut words: Vec<Word> = MEDIA
+            .iter()
+            .filter(|row| row.looked == Looked::Always || (pinned && row.looked == Looked::Pinned))
+            .map(|row| row.word)
+            .collect();
+        words.dedup();
+        let mut want: Vec<String> = words.iter().map(|word| word.name().to_owned()).collect();
+        want.push("virtio".to_owned());
+        // What a word of the command line names, as the parser reads it.
+        let want: Vec<SourceName> =
+            want.iter().flat_map(|name| Options::parse(&format!("imprint.source={name}")).unwrap().sources).collect();
+        assert_eq!(order(&Options::parse("").unwrap(), pinned), want);
+        for named in ["root-file", "efivar"] {
+            let options = Options::parse(&format!("imprint.source={named} imprint.source=cmdline")).unwrap();
+            assert_eq!(order(&options, pinned), options.sources, "what is named replaces the order");
+        }
+    }
+}
+
 fn origin(cmdline: &str, file: Option<&[u8]>, drive: bool) -> String {
     let found = find(cmdline, file, drive).unwrap().unwrap().origin;
     // The root of the test is not that of a node.

@@ -1,6 +1,8 @@
 //! Compares generated pages with the tables in the program that they are made from. `make docs` writes the pages; these
 //! tests never do.
 
+mod media;
+
 use std::path::{Path, PathBuf};
 
 use imprint::options::{WORDS, Word};

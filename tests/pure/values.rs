@@ -135,19 +135,29 @@ fn every_origin_is_on_the_page() {
     let sources = read("docs/sources.md");
     let manual = read("man/imprint.cmdline.7");
     let word = imprint::options::WORDS.iter().find(|word| word.name == "imprint.source=").unwrap();
-    for name in ["cmdline", "file", "config-drive", "virtio", "serial:"] {
+    // The media by their table, then the lines.
+    let mut names: Vec<&str> = imprint::medium::MEDIA.iter().map(|row| row.word.name()).collect();
+    names.dedup();
+    names.extend(["virtio", "serial"]);
+    let mut places = Vec::new();
+    for name in &names {
         assert!(word.values.contains(name), "{name}");
-        assert!(sources.contains(&format!("\n| `{name}")), "docs/sources.md: {name}");
+        let place = sources.find(&format!("\n| `{name}"));
         let manual = manual.split_once("\n.Ss Sources\n").unwrap().1;
-        assert!(manual.contains(&format!("\n.It Cm {}", name.trim_end_matches(':'))), "imprint.cmdline(7): {name}");
+        places.push((place, manual.find(&format!("\n.It Cm {name}"))));
+        assert!(places.iter().all(|(page, manual)| page.is_some() && manual.is_some()), "{name}: {places:?}");
     }
+    assert!(places.is_sorted(), "pages and program have one order: {places:?}");
     let listed: BTreeSet<&str> = word.values.split([',', ' ']).filter(|word| !["", "or"].contains(word)).collect();
     let kinds: BTreeSet<&str> = listed
         .iter()
         .map(|value| value.split([':', ',']).next().unwrap())
         .filter(|kind| !kind.chars().all(|c| c.is_ascii_digit()))
         .collect();
-    assert_eq!(kinds, ["cmdline", "config-drive", "file", "serial", "virtio"].into(), "a new source: name it above");
+    assert_eq!(kinds, names.into_iter().collect());
+    for medium in &imprint::medium::MEDIA {
+        assert!(sources.contains(&format!("| `{}` | `{}` |", medium.word.name(), medium.kind)), "{:?}", medium.medium);
+    }
 }
 
 /// Names of files that are handed over, by the constants that the program has for them.
@@ -172,8 +182,13 @@ fn every_file_that_is_handed_over_is_on_both_pages() {
     // The other way round: nothing but these, the link, and the program's own lock.
     let described: Vec<&str> = files.lines().filter_map(|line| line.strip_prefix(".It Pa /run/imprint/")).collect();
     assert_eq!(described.len(), count + 2, "{described:?}");
-    for place in ["/run/systemd/network", "/run/NetworkManager/system-connections", "/imprint/payload", "/imprint/site"]
-    {
+    for place in [
+        "/run/credentials/@initrd",
+        "/run/systemd/network",
+        "/run/NetworkManager/system-connections",
+        "/imprint/payload",
+        "/imprint/site",
+    ] {
         let below = place.trim_start_matches('/');
         assert!(constants.iter().any(|(_, value)| value == below) || all.contains(below), "{place}");
         assert!(files.contains(&format!("\n.It Pa {place}")), "imprint(8): {place}");

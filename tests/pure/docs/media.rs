@@ -1,0 +1,187 @@
+//! The tables of media on the pages, from the rows of `imprint::medium`. What a row says is on a page in the row's own words,
+//! so that no page says anything else than the program does.
+
+use imprint::medium::{Looked, MEDIA, Readers, Row, Word};
+use imprint::options::{Options, SourceName, WORDS};
+
+use super::{filled, is_current, page};
+
+/// The words of `imprint.source=` that name media, each with its rows, in the order of the table.
+fn words() -> Vec<(Word, Vec<&'static Row>)> {
+    let mut words: Vec<(Word, Vec<&Row>)> = Vec::new();
+    for row in &MEDIA {
+        match words.iter_mut().find(|(word, _)| *word == row.word) {
+            Some((_, rows)) => rows.push(row),
+            None => words.push((row.word, vec![row])),
+        }
+    }
+    words
+}
+
+/// When all media of a word are looked at. The search is by words, so that rows of one word cannot differ.
+fn looked(word: Word, rows: &[&Row]) -> Looked {
+    assert!(
+        rows.iter().all(|row| row.looked == rows[0].looked),
+        "{word:?}: its media are looked at together, or none is"
+    );
+    rows[0].looked
+}
+
+fn looked_words(looked: Looked) -> &'static str {
+    match looked {
+        Looked::Always => "always",
+        Looked::Pinned => "with a site pin in the image, or when it is named",
+        Looked::Named => "only when it is named",
+    }
+}
+
+/// `--as iso, or --as vfat` with each form as code.
+fn made_with(row: &Row) -> String {
+    let mut words = row.made_with.split(' ');
+    let mut shown = Vec::new();
+    while let Some(word) = words.next() {
+        if word != "--as" {
+            shown.push(word.to_owned());
+            continue;
+        }
+        let form = words.next().unwrap_or_else(|| panic!("{:?}: --as what?", row.medium));
+        let comma = if form.ends_with(',') { "," } else { "" };
+        shown.push(format!("`--as {}`{comma}", form.trim_end_matches(',')));
+    }
+    shown.join(" ")
+}
+
+/// The media that need a site pin in a confidential virtual machine, by what does not.
+fn confidential() -> String {
+    let without: Vec<String> =
+        MEDIA.iter().filter(|row| !row.of_hypervisor).map(|row| format!("`{}`", row.kind)).collect();
+    assert!(!without.is_empty() && without.len() < MEDIA.len(), "{without:?}");
+    format!(
+        "In a confidential virtual machine (AMD SEV-SNP, Intel TDX) the hypervisor is not trusted. There all of these need a \
+         site pin in the\nimage, except {}.\n",
+        without.join(" and ")
+    )
+}
+
+#[test]
+fn the_page_of_sources_has_every_medium() {
+    let mut table = "\n| source | `origin` | where the payload is | who vouches | private key, `each-boot` token | \
+                     credits a seed | looked at | made with `imprint-host payload NODE` |\n|---|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for row in words().iter().flat_map(|(_, rows)| rows) {
+        let carries = match row.readers {
+            Readers::Root => "yes",
+            Readers::Everybody => "refused",
+        };
+        let credits = if row.credits_seed { "yes" } else { "no" };
+        table += &format!(
+            "| `{}` | `{}` | {} | {} | {carries} | {credits} | {} | {} |\n",
+            row.word.name(),
+            row.kind,
+            row.place,
+            row.voucher,
+            looked_words(row.looked),
+            made_with(row)
+        );
+    }
+    let page = page("docs/sources.md");
+    let text = filled(&page.1, "<!-- media -->", "<!-- end -->", &format!("{table}\n{}\n", confidential()));
+    is_current(page, &text);
+}
+
+/// A text with code between backticks as mdoc wants it: each piece of code a line of its own.
+fn mdoc(text: &str) -> String {
+    let mut lines = String::new();
+    let mut code = false;
+    for piece in text.split('`') {
+        if code {
+            let quoted = if piece.contains(' ') { format!("\"{piece}\"") } else { piece.to_owned() };
+            lines += &format!(".Ql {quoted}\n");
+        } else {
+            // Punctuation right behind code is an argument of its macro.
+            let rest = piece.trim_start_matches([',', '.', ';']);
+            let marks = &piece[..piece.len() - rest.len()];
+            if !marks.is_empty() {
+                lines.pop();
+                lines += &format!(" {}\n", marks.chars().map(String::from).collect::<Vec<_>>().join(" "));
+            }
+            if !rest.trim().is_empty() {
+                lines += &format!("{}\n", rest.trim());
+            }
+        }
+        code = !code;
+    }
+    lines
+}
+
+/// A sentence, which begins with a capital unless it begins with code.
+fn sentence(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    mdoc(&format!("{}{rest}.", first.to_uppercase()))
+}
+
+#[test]
+fn the_manual_has_every_medium() {
+    let mut list = String::new();
+    for (word, rows) in words() {
+        let label = if word == Word::ConfigDrive { " Ns Op : Ns Ar label" } else { "" };
+        list += &format!(".It Cm {}{label}\n", word.name());
+        match looked(word, &rows) {
+            Looked::Always => {}
+            Looked::Pinned => list += "Looked at with a site pin in the image, or when it is named.\n",
+            Looked::Named => list += "Looked at only when it is named.\n",
+        }
+        if word == Word::ConfigDrive {
+            list += "With a label only volumes of that label count.\n";
+        }
+        let many = rows.len() > 1;
+        list += if many { ".Bl -dash -compact\n" } else { "" };
+        for row in rows {
+            list += if many { ".It\n" } else { "" };
+            list += &sentence(row.place);
+            list += &mdoc(&format!("Vouched for by {}.", row.voucher));
+            if row.readers == Readers::Everybody {
+                list += "Every process of the node can read it.\n";
+            }
+        }
+        list += if many { ".El\n" } else { "" };
+    }
+    let page = page("man/imprint.cmdline.7");
+    let text = filled(&page.1, ".\\\" media", ".\\\" end", &list);
+    is_current(page, &text);
+}
+
+/// `imprint.source=` takes each word of the table, and its row says so in the same order. A word that the parser knows and the
+/// table does not, or a default order that the page tells differently, would send an operator to the wrong medium.
+#[test]
+fn the_words_of_the_command_line_are_those_of_the_table() {
+    let source = WORDS.iter().find(|word| word.name == "imprint.source=").unwrap();
+    let (mut takes, mut order) = (Vec::new(), Vec::new());
+    for (word, rows) in words() {
+        let name = word.name();
+        takes.push(name.to_owned());
+        if word == Word::ConfigDrive {
+            takes.push(format!("{name}:LABEL"));
+        }
+        match looked(word, &rows) {
+            Looked::Always => order.push(name.to_owned()),
+            Looked::Pinned => order.push(format!("{name} (with a site pin only)")),
+            Looked::Named => {}
+        }
+        let options =
+            Options::parse(&format!("imprint.source={name}")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let named = match (word, &options.sources[..]) {
+            (Word::Cmdline, [SourceName::Cmdline])
+            | (Word::File, [SourceName::File])
+            | (Word::Credential, [SourceName::Credential])
+            | (Word::ConfigDrive, [SourceName::ConfigDrive(None)])
+            | (Word::Partition, [SourceName::Partition])
+            | (Word::EfiVar, [SourceName::EfiVar])
+            | (Word::RootFile, [SourceName::RootFile]) => true,
+            _ => false,
+        };
+        assert!(named, "{name} is {:?}", options.sources);
+    }
+    assert_eq!(source.values, format!("{}, virtio, serial:ttyS1 or serial:ttyS1,115200", takes.join(", ")));
+    assert_eq!(source.default, format!("{}, virtio, and the serial lines that are consoles", order.join(", ")));
+}
