@@ -51,6 +51,11 @@ pub enum FactsError {
 /// How long to wait for a link that the payload asks for: its driver may still be loading.
 const LINK_WAIT: Duration = Duration::from_secs(20);
 
+/// Whether this is an initramfs: os-release(5), "/etc/initrd-release".
+pub fn is_initramfs(root: &Path) -> bool {
+    root.join("etc/initrd-release").exists()
+}
+
 /// What is true now, without waiting for anything.
 pub fn gather(
     root: &Path,

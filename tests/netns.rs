@@ -40,6 +40,7 @@ mod netns {
     mod output;
     mod peer;
     mod rooms;
+    mod root_file;
     mod several;
     mod swap;
 }

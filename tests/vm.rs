@@ -26,6 +26,7 @@ use imprint_tests::vm::{Init, Kernel, Machine, Report};
 mod vm {
     mod deciding;
     mod drives;
+    mod efivar;
     mod images;
     mod line;
     mod lying;
@@ -36,6 +37,7 @@ mod vm {
     mod prompt;
     mod quickstart;
     mod rescue;
+    mod root_file;
 }
 
 /// A CA with a server, and one node's payload on a config drive.
