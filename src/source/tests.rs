@@ -314,7 +314,9 @@ fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
     assert_eq!(error.stage(), ("source", 11));
     assert_eq!(
         crate::chain::chain(&error),
-        "source: this is a confidential virtual machine (SEV-SNP), whoever runs it can have written the payload (line          ttyS0), and this image has no site pin to judge it by; use an image with a site pin, or bring the payload in the          initramfs"
+        "source: this is a confidential virtual machine (SEV-SNP), whoever runs it can have written the payload (line \
+         ttyS0), and this image has no site pin to judge it by; use an image with a site pin, or bring the payload in the \
+         initramfs"
     );
 }
 
