@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod entropy;
 pub mod network;
+pub mod spent;
 
 pub mod file;

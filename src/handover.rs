@@ -186,6 +186,11 @@ impl Pending {
     }
 }
 
+/// Replaces the status of a complete hand-over, for what a run does after it.
+pub fn restate(directory: &Path, status: &Status) -> Result<(), HandoverError> {
+    put(&directory.join(generation::CURRENT), STATUS, &json(status)?, 0o644)
+}
+
 /// Whether a run has completed its hand-over in this folder.
 pub fn is_complete(directory: &Path) -> bool {
     directory.join(READY).exists()

@@ -45,6 +45,7 @@ pub mod tls;
 pub mod dialogue;
 pub mod line;
 pub mod machine;
+pub mod confidential;
 pub mod smbios;
 pub mod neighbour;
 pub mod dhcp4;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use argh::FromArgs;
 use imprint::chain::chain;
 use imprint::error::Error;
+use imprint::options::{SourceName, source_named};
 use imprint::source::reader;
 use imprint::time::Timestamp;
 use imprint::{console, fault, renew, run, trial};
@@ -43,7 +44,11 @@ enum Command {
 /// the boot: find the payload, set clock, entropy and network, make a key, check in, hand over
 #[derive(FromArgs)]
 #[argh(subcommand, name = "run")]
-struct Run {}
+struct Run {
+    /// search here only, as imprint.source= says it; repeatable, in order. The kernel command line may narrow it
+    #[argh(option, from_str_fn(source_named))]
+    source: Vec<SourceName>,
+}
 
 /// validate a payload file and show it, secrets left out
 #[derive(FromArgs)]
@@ -151,10 +156,10 @@ fn main() -> ExitCode {
     imprint::sys::no_core_dumps();
     let root = &trial::root();
     let result = match arguments.command {
-        Command::Run(Run {}) => {
+        Command::Run(Run { source }) => {
             // The person at the console needs the one line that says what is wrong.
             console::also_on(root.join("dev/console"));
-            run::boot(root)
+            run::boot_from(root, &source)
         }
         Command::Check(Check { file }) => run::check(root, &file).map(|text| console::answer(&text)),
         Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| console::answer(&text)),

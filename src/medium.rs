@@ -307,7 +307,8 @@ pub const MEDIA: [Row; 16] = [
         kind: "efivar",
         place: "the EFI variable ImprintPayload",
         voucher: "root of every system that ran on this machine",
-        readers: Readers::Root,
+        // The kernel gives the files of efivarfs mode 0644 (fs/efivarfs/super.c).
+        readers: Readers::Everybody,
         credits_seed: false,
         looked: Looked::Named,
         of_hypervisor: true,
@@ -328,6 +329,11 @@ pub const MEDIA: [Row; 16] = [
 ];
 
 impl Medium {
+    /// Whether the agent can remove the payload from it. It does so once a payload for one boot is spent.
+    pub fn is_cleared(self) -> bool {
+        matches!(self, Medium::EfiVariable | Medium::RootFile)
+    }
+
     /// What is known of it.
     pub fn row(self) -> &'static Row {
         // Every medium has its row: a test counts them. The first stands in where one were missing, as it may carry least.

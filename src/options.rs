@@ -2,6 +2,7 @@
 //! never decodes a payload.
 
 mod credential;
+mod here;
 mod image;
 mod near;
 
@@ -15,6 +16,7 @@ use crate::payload::HardwareAddress;
 use crate::secret::Secret;
 use crate::shown::Printable;
 pub use credential::{CredentialName, SetCredential};
+pub use here::{NotHere, source_named};
 pub use image::{ImageWords, Text};
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
@@ -26,6 +28,8 @@ pub struct Options {
     pub mode: Mode,
     /// `imprint.source=`, in order; empty: the default order.
     pub sources: Vec<SourceName>,
+    /// `root-file` was among the sources, and is left to the real root: then a boot without a payload is no error yet.
+    pub left_to_root: bool,
     /// `imprint.payload=`
     pub payload: Option<CmdlinePayload>,
     /// `systemd.set_credential=` and `systemd.set_credential_binary=` with a name of ours.
@@ -286,6 +290,7 @@ impl Options {
         Ok(Options {
             mode: mode.unwrap_or(Mode::Auto),
             sources,
+            left_to_root: false,
             payload,
             credentials,
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
@@ -299,7 +304,7 @@ impl Options {
 
     /// Whether a boot without a payload is an error: required, or a source was named.
     pub fn insists(&self) -> bool {
-        self.mode == Mode::Require || !self.sources.is_empty()
+        !self.left_to_root && (self.mode == Mode::Require || !self.sources.is_empty())
     }
 }
 

@@ -12,9 +12,10 @@ pub use network::{LinkConfig, LinkPlan, NetworkPlan};
 
 use crate::facts::Facts;
 use crate::hex;
+use crate::medium::Medium;
 use crate::payload::{
     CaCertificate, CertificateNames, Credentials, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, HostName, HttpsUrl,
-    KeyType, NodeName, Payload, PayloadId, Seed,
+    KeyType, NodeName, Payload, PayloadId, Seed, TokenMode,
 };
 use crate::secret::Secret;
 use crate::site::{SignedBy, SitePin};
@@ -191,6 +192,19 @@ impl Plan {
             IdentityPlan::Enrol { server, .. } => &server.ca,
             IdentityPlan::Given(given) => &given.ca,
         }
+    }
+
+    /// The medium that the payload is removed from once its identity is handed over. A payload with an each-boot token stays,
+    /// as it is for the next boot, too.
+    pub fn spent(&self) -> Option<Medium> {
+        let Origin::Medium { medium, .. } = &self.origin else { return None };
+        let stays = match &self.identity {
+            IdentityPlan::Enrol { server, .. } => {
+                server.token.as_ref().is_some_and(|token| token.mode == TokenMode::EachBoot)
+            }
+            IdentityPlan::Given(_) => false,
+        };
+        (medium.is_cleared() && !stays).then_some(*medium)
     }
 
     /// SHA-256 of further CAs for the node's certificate.

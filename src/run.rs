@@ -27,7 +27,8 @@ use crate::facts;
 use crate::fault;
 use crate::handover::{self, Folder, Pending, Private};
 use crate::line::Stage;
-use crate::options::{Mode, Options};
+use crate::medium::Medium;
+use crate::options::{Mode, NotHere, Options, SourceName};
 use crate::plan::{self, Scope};
 use crate::site::{SignedBy, SitePin};
 use crate::source::{self, Found, Origin};
@@ -35,7 +36,7 @@ use crate::status::Timeline;
 use crate::time::Deadline;
 use certify::{Limits, identify};
 use door::{Door, configure, prepare_clock};
-use end::{finish, report, say_report, stopped};
+use end::{clear, finish, report, say_report, stopped};
 use find::find;
 
 /// The folder of the hand-over.
@@ -43,10 +44,15 @@ const RUN_DIR: &str = "run/imprint";
 
 /// `imprint run`: the boot. Writes status.json, whether the boot succeeds or fails.
 pub fn boot(root: &Path) -> Result<(), Error> {
+    boot_from(root, &[])
+}
+
+/// `imprint run --source …`: the same with these sources.
+pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
     let mut line = None;
-    let words = words(root);
+    let words = words(root, given);
     if words.as_ref().is_ok_and(|words| words.options.mode == Mode::Off) {
         return Ok(());
     }
@@ -58,7 +64,8 @@ pub fn boot(root: &Path) -> Result<(), Error> {
             absent = true;
             handover::fail(&directory, &timeline.absent()).map_err(Error::from)
         }
-        Ok(Ending::Done(pending)) => finish(&directory, pending, &timeline),
+        Ok(Ending::Done(pending, spent)) => finish(&directory, pending, &timeline)
+            .inspect(|()| spent.into_iter().for_each(|medium| clear(root, &directory, medium, &mut timeline))),
         Err(error) => Err(stopped(&directory, &timeline, error)),
     };
     if let Some(line) = line {
@@ -73,19 +80,23 @@ pub fn boot(root: &Path) -> Result<(), Error> {
 
 enum Ending {
     Absent,
-    Done(Pending),
+    /// An identity, and the medium that its payload is removed from.
+    Done(Pending, Option<Medium>),
 }
 
 /// The kernel command line, and the options in it.
 struct Words {
     cmdline: Zeroizing<String>,
     options: Options,
+    /// Why nothing is searched here.
+    elsewhere: Option<NotHere>,
 }
 
-fn words(root: &Path) -> Result<Words, Error> {
+fn words(root: &Path, given: &[SourceName]) -> Result<Words, Error> {
     let cmdline = source::cmdline::text(root)?;
-    let options = Options::with_image(&source::cmdline::of_image(root)?, &cmdline)?;
-    Ok(Words { cmdline, options })
+    let mut options = Options::with_image(&source::cmdline::of_image(root)?, &cmdline)?;
+    let elsewhere = options.here(given, facts::is_initramfs(root)).err();
+    Ok(Words { cmdline, options, elsewhere })
 }
 
 /// Makes the folder of a boot. `None` if the folder is complete: the node has its identity, and there is nothing to do.
@@ -100,11 +111,17 @@ fn begin(directory: &Path) -> Result<Option<Folder>, Error> {
 fn story(
     root: &Path,
     folder: &Folder,
-    Words { cmdline, options }: &Words,
+    Words { cmdline, options, elsewhere }: &Words,
     timeline: &mut Timeline,
     line: &mut Option<Dialogue>,
 ) -> Result<Ending, Error> {
-    let sought = timeline.step("source", |detail| find(options, root, cmdline, line, detail))?;
+    let sought = timeline.step("source", |detail| match elsewhere {
+        Some(why) => {
+            *detail = why.to_string();
+            Ok(None)
+        }
+        None => find(options, root, cmdline, line, detail),
+    })?;
     let Some((found, pin)) = sought else {
         return Ok(Ending::Absent);
     };
@@ -112,10 +129,11 @@ fn story(
         // The payload came from another source, so give the lines back to their other users.
         *line = None;
     }
-    story_of(root, folder, options, found, pin, timeline, line.as_ref()).map(Ending::Done)
+    let (pending, spent) = story_of(root, folder, options, found, pin, timeline, line.as_ref())?;
+    Ok(Ending::Done(pending, spent))
 }
 
-/// The steps from the payload to the hand-over.
+/// The steps from the payload to the hand-over. Beside that, the medium that the payload is removed from afterwards.
 fn story_of(
     root: &Path,
     folder: &Folder,
@@ -124,7 +142,7 @@ fn story_of(
     pin: Option<SitePin>,
     timeline: &mut Timeline,
     line: Option<&Dialogue>,
-) -> Result<Pending, Error> {
+) -> Result<(Pending, Option<Medium>), Error> {
     timeline.found(&found.origin);
     let deadline = Deadline::after(options.timeout);
     let (payload, signed) = timeline.step("payload", |detail| {
@@ -156,7 +174,8 @@ fn story_of(
     }
     let door = Door { root, boot: true, race, line };
     let limits = Limits { deadline, approval: options.approval_timeout };
-    identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)
+    let pending = identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)?;
+    Ok((pending, plan.spent()))
 }
 
 /// Who signed the payload, for the step that decodes it; empty if nobody did.

@@ -88,14 +88,19 @@ pub struct Kids(pub Vec<Kid>);
 /// The file of the site pin below the root.
 pub const PATH: &str = "imprint/site";
 
-/// The site pin of the image. `None` without the file.
+/// The same file on a system that runs, where image builders take it from.
+pub const INSTALLED: &str = "etc/imprint/site";
+
+/// The site pin of the image, or of the system that runs. `None` without the file.
 pub fn pin(root: &Path) -> Result<Option<SitePin>, PinError> {
-    let path = root.join(PATH);
-    match std::fs::read(&path) {
-        Ok(bytes) => SitePin::parse(&bytes).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PinError::Read { path, source }),
+    for path in [PATH, INSTALLED].map(|path| root.join(path)) {
+        match std::fs::read(&path) {
+            Ok(bytes) => return SitePin::parse(&bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(PinError::Read { path, source }),
+        }
     }
+    Ok(None)
 }
 
 impl SitePin {

@@ -30,6 +30,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::confidential::Confidential;
 use crate::dialogue::{Dialogue, Told};
 use crate::line::seal::SealError;
 use crate::medium::{Medium, Readers};
@@ -43,8 +44,10 @@ use crate::time::{Deadline, since_boot};
 use config_drive::Other;
 pub use credential::content::CredentialError;
 pub use decode::{Unusable, decode};
+pub use efivar::EfiVarError;
 pub use hint::awaited;
 use hint::remedy;
+pub use root_file::RootFileError;
 use serial::Heard;
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
@@ -182,6 +185,17 @@ pub enum SourceError {
         place: String,
         /// The error of the process that read the drive.
         source: Said,
+    },
+    /// The file on the real root cannot be trusted.
+    RootFile(RootFileError),
+    /// The EFI variable cannot be used.
+    EfiVar(EfiVarError),
+    /// Whoever runs this confidential virtual machine can write the source, and the image has no site pin.
+    OfHypervisor {
+        /// Where the payload came from.
+        origin: Origin,
+        /// The kind of machine.
+        machine: Confidential,
     },
     /// Two media of the same rank hold different payloads.
     Differ {
@@ -396,6 +410,9 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
         Origin::Medium { medium: Medium::Cmdline | Medium::CmdlineCredential, .. } => {
             "on the kernel command line, which everybody on the node can read,"
         }
+        Origin::Medium { medium: Medium::EfiVariable, .. } => {
+            "in an EFI variable, which everybody on the node can read,"
+        }
         Origin::Medium { medium, .. } if medium.row().readers == Readers::Everybody => {
             "in user data or vendor data, which the metadata service of a cloud gives to everybody on the node,"
         }
@@ -409,6 +426,21 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
             Some(TokenMode::EachBoot) => Err(SourceError::Forbidden { item: "an each-boot token", place }),
             Some(TokenMode::Once) | None => Ok(()),
         },
+    }
+}
+
+/// Refuses, in a confidential virtual machine, a payload that whoever runs the machine can have written. With a site pin the
+/// payload is judged by that, as everywhere. `machine`: what [`crate::confidential::detect`] says. `pinned`: the image holds a
+/// site pin.
+pub fn admitted(origin: &Origin, pinned: bool, machine: Option<Confidential>) -> Result<(), SourceError> {
+    let of_hypervisor = match origin {
+        Origin::Medium { medium, .. } => medium.row().of_hypervisor,
+        Origin::Line { .. } => true,
+        Origin::File(_) => false,
+    };
+    match machine {
+        Some(machine) if of_hypervisor && !pinned => Err(SourceError::OfHypervisor { origin: origin.clone(), machine }),
+        _ => Ok(()),
     }
 }
 
@@ -503,6 +535,14 @@ impl fmt::Display for SourceError {
                 )
             }
             SourceError::Partition { place, .. } => write!(f, "partition {place}"),
+            SourceError::RootFile(error) => error.fmt(f),
+            SourceError::EfiVar(error) => error.fmt(f),
+            SourceError::OfHypervisor { origin, machine } => write!(
+                f,
+                "this is a confidential virtual machine ({machine}), whoever runs it can have written the payload ({origin}), \
+                 and this image has no site pin to judge it by; use an image with a site pin, or bring the payload in the \
+                 initramfs"
+            ),
             SourceError::Differ { first, second } => {
                 write!(f, "two different payloads: one from {first}, one from {second}; remove one")
             }
@@ -521,6 +561,8 @@ impl std::error::Error for SourceError {
             SourceError::Port(error) => error.source(),
             SourceError::Key(error) => error.source(),
             SourceError::Pin(error) => error.source(),
+            SourceError::RootFile(error) => error.source(),
+            SourceError::EfiVar(error) => error.source(),
             _ => None,
         }
     }

@@ -164,8 +164,45 @@ pub fn set_terminal(terminal: &impl AsFd, settings: &Terminal) -> io::Result<()>
     Ok(())
 }
 
+/// A leaf of CPUID, its first subleaf, as EAX, EBX, ECX, EDX. Zeros on other processors than x86.
+pub fn cpuid(leaf: u32) -> [u32; 4] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let found = std::arch::x86_64::__cpuid_count(leaf, 0);
+        [found.eax, found.ebx, found.ecx, found.edx]
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = leaf;
+        [0; 4]
+    }
+}
+
+/// Clears the immutable flag of a file (ioctl_iflags(2); `chattr -i`). Requires CAP_LINUX_IMMUTABLE where the flag is set.
+pub fn make_mutable(file: &impl AsFd) -> io::Result<()> {
+    // include/uapi/linux/fs.h: FS_IMMUTABLE_FL
+    const IMMUTABLE: c_int = 0x10;
+    let mut flags: c_int = 0;
+    // SAFETY: the descriptor is borrowed for the whole call, and the kernel writes one int to a pointer to one that outlives
+    // the call.
+    unsafe { ioctls::get_flags(file.as_fd().as_raw_fd(), &raw mut flags) }?;
+    if flags & IMMUTABLE != 0 {
+        flags &= !IMMUTABLE;
+        // SAFETY: the descriptor is borrowed for the whole call, and the kernel reads one int from a pointer to one that
+        // outlives the call.
+        unsafe { ioctls::set_flags(file.as_fd().as_raw_fd(), &raw const flags) }?;
+    }
+    Ok(())
+}
+
 mod ioctls {
     use super::{RandPoolInfo, RtcTime, Terminal};
+    use nix::libc::{c_int, c_long};
+
+    // include/uapi/linux/fs.h: FS_IOC_GETFLAGS _IOR('f', 1, long), FS_IOC_SETFLAGS _IOW('f', 2, long). The kernel takes an int
+    // for both (fs/ioctl.c, ioctl_getflags).
+    nix::ioctl_read_bad!(get_flags, nix::request_code_read!(b'f', 1, size_of::<c_long>()), c_int);
+    nix::ioctl_write_ptr_bad!(set_flags, nix::request_code_write!(b'f', 2, size_of::<c_long>()), c_int);
 
     // include/uapi/asm-generic/ioctls.h: TCGETS2 _IOR('T', 0x2A, struct termios2), TCSETS2 _IOW('T', 0x2B, …)
     nix::ioctl_read!(tcgets2, b'T', 0x2a, Terminal);
@@ -428,6 +465,26 @@ mod tests {
     fn the_pool_of_a_running_machine_is_ready() {
         assert!(pool_ready(false).unwrap());
         assert!(pool_ready(true).unwrap());
+    }
+
+    /// A kernel has the same vendor in /proc/cpuinfo.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn leaf_0_is_the_vendor() {
+        let [_, b, c, d] = cpuid(0);
+        let vendor: Vec<u8> = [b, d, c].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        assert!(info.contains(std::str::from_utf8(&vendor).unwrap()), "{vendor:?}");
+    }
+
+    #[test]
+    fn a_file_without_the_flag_stays_as_it_is() {
+        let file = tempfile::tempfile().unwrap();
+        match make_mutable(&file) {
+            Ok(()) => {}
+            // A file system without flags.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(nix::libc::ENOTTY)),
+        }
     }
 
     #[test]

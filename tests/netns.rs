@@ -41,6 +41,7 @@ mod netns {
     mod peer;
     mod rooms;
     mod servers;
+    mod root_file;
     mod several;
     mod swap;
 }

@@ -28,6 +28,7 @@ mod vm {
     mod credentials;
     mod deciding;
     mod drives;
+    mod efivar;
     mod images;
     mod line;
     mod lying;
@@ -39,6 +40,7 @@ mod vm {
     mod prompt;
     mod quickstart;
     mod rescue;
+    mod root_file;
     mod services;
 }
 

@@ -33,6 +33,8 @@ installkernel() {
     instmods af_packet ipv6
     # Lines to a host: the port imprint.0. Serial ports are built into most kernels.
     instmods virtio_console
+    # EFI variables.
+    instmods efivarfs
     # A hardware source of entropy where the hypervisor has one.
     instmods virtio_rng
 }

@@ -85,7 +85,11 @@ impl fmt::Display for Plan {
             Some(network) => network.fmt(f)?,
             None => writeln!(f, "network    left as it is")?,
         }
-        self.identity.fmt(f)
+        self.identity.fmt(f)?;
+        match self.spent() {
+            Some(_) => writeln!(f, "after that removed from {}", self.origin),
+            None => Ok(()),
+        }
     }
 }
 

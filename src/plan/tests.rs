@@ -407,3 +407,31 @@ fn certificate_and_key_in_the_payload_need_no_server() {
     let late = typical().expiry.plus(std::time::Duration::from_millis(1));
     assert_eq!(planned(late).unwrap_err(), PlanError::Expired { expiry: typical().expiry, now: late });
 }
+
+/// A spent token that stays on a disk stops the next boot; an each-boot token that was removed leaves it without an identity.
+#[test]
+fn a_payload_for_one_boot_is_removed_from_where_that_can_be_done() {
+    let token = |mode| {
+        let mut payload = typical();
+        let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("no CSR") };
+        match mode {
+            Some(mode) => csr.token.as_mut().unwrap().mode = mode,
+            None => csr.token = None,
+        }
+        payload
+    };
+    let spent = |payload: Payload, origin| {
+        let plan = plan(payload, &Facts { origin, ..facts() }, Scope::Boot).unwrap();
+        let removed = plan.to_string().lines().any(|line| line.starts_with("after that removed from "));
+        assert_eq!(removed, plan.spent().is_some(), "{plan}");
+        plan.spent()
+    };
+    let root_file = || medium(Medium::RootFile, "/etc/imprint/payload");
+    assert_eq!(spent(token(Some(TokenMode::Once)), root_file()), Some(Medium::RootFile));
+    assert_eq!(spent(token(None), root_file()), Some(Medium::RootFile));
+    assert_eq!(spent(token(Some(TokenMode::EachBoot)), root_file()), None);
+    assert_eq!(spent(typical(), medium(Medium::EfiVariable, "ImprintPayload")), Some(Medium::EfiVariable));
+    for kept in [medium(Medium::ConfigDrive, "sr0"), medium(Medium::Initramfs, ""), Origin::File("x".into())] {
+        assert_eq!(spent(typical(), kept), None);
+    }
+}

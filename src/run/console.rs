@@ -8,6 +8,7 @@ use super::end::{finish, report, stopped};
 use super::find::pin;
 use super::look::bootif;
 use super::{RUN_DIR, begin, story_of};
+use crate::confidential;
 use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
@@ -67,5 +68,7 @@ fn by_hand(
         source::serial::pasted(dialogue, deadline, &mut |words| say(words))
             .inspect(|found| *detail = found.origin.to_string())
     })?;
-    story_of(root, folder, &options, found, pin, timeline, line.as_ref())
+    source::admitted(&found.origin, pin.is_some(), confidential::detect(root))?;
+    let (pending, _) = story_of(root, folder, &options, found, pin, timeline, line.as_ref())?;
+    Ok(pending)
 }

@@ -1,19 +1,38 @@
 //! The end of a run: writes the status into its folder, and reports to the host on the line. Never decides the outcome.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::apply::spent;
 use crate::chain::chain;
 use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::handover::{self, Pending};
 use crate::line::Stage;
+use crate::medium::Medium;
 use crate::status::{Status, Timeline};
 use crate::time::Deadline;
 
 pub(super) fn finish(directory: &Path, pending: Pending, timeline: &Timeline) -> Result<(), Error> {
     pending.finish(&timeline.done()).map_err(|error| stopped(directory, timeline, error.into()))
+}
+
+/// Removes a payload that is spent, and adds that step to the status. A payload that cannot be removed does not undo the
+/// identity: it is told on the console and in the status.
+pub(super) fn clear(root: &Path, directory: &Path, medium: Medium, timeline: &mut Timeline) {
+    let removed = timeline.step("spent", |detail| -> Result<(), Infallible> {
+        *detail = match spent::remove(root, medium) {
+            Ok(()) => format!("the payload was removed ({})", medium.row().kind),
+            Err(error) => chain(&error),
+        };
+        Ok(())
+    });
+    let Ok(()) = removed;
+    if let Err(error) = handover::restate(directory, &timeline.done()) {
+        say(&format!("status.json: {}", chain(&error)));
+    }
 }
 
 /// Writes the status of a run that was stopped. Returns the error that stopped the run. If the status cannot be

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use crate::confidential;
 use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
@@ -88,6 +89,9 @@ pub(super) fn find(
                  may not appear before the drive is detached"
             ),
         });
+    }
+    if let Ok(found) = &found {
+        source::admitted(&found.origin, pin.is_some(), confidential::detect(root))?;
     }
     *detail = match &found {
         Ok(found) => format!("{}{}", found.origin, drives.borrow()),

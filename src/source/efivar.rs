@@ -1,30 +1,223 @@
 //! The payload in an EFI variable of our own vendor GUID. Root of every system that ever ran on this machine can have written
-//! it, so it is read only where it was named. Decodes no payload.
+//! it, and whoever runs a virtual machine; so it is read only where it was named. Every process can read it, too: the kernel
+//! gives the files of efivarfs mode 0644. Decodes no payload.
 
+use std::fmt;
+use std::fs::OpenOptions;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags};
 
 use super::{Found, Origin, SourceError, file};
 use crate::medium::Medium;
+use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
 
 /// The variable: its name and, behind a hyphen, the GUID of its vendor, as efivarfs names files.
 pub const NAME: &str = "ImprintPayload-b1a0d6a4-5f3c-4c1f-9d0e-6d7072696e74";
-/// Where efivarfs is mounted.
+/// Where efivarfs is mounted. The kernel makes this folder where the firmware has variables.
 const FOLDER: &str = "sys/firmware/efi/efivars";
 
-/// The variable. efivarfs puts four bytes of attributes in front of its value (Documentation/filesystems/efivarfs.rst).
+/// UEFI specification §8.2, GetVariable(): EFI_VARIABLE_NON_VOLATILE, _BOOTSERVICE_ACCESS and _RUNTIME_ACCESS. A variable with
+/// fewer is gone with the next boot, or not for the kernel; one with more can only be changed by whoever has its key.
+const ATTRIBUTES: u32 = 0x7;
+/// efivarfs puts the attributes in front of the value (Documentation/filesystems/efivarfs.rst).
+const HEADER: usize = 4;
+
+/// Why the variable is not used.
+#[derive(Debug)]
+pub enum EfiVarError {
+    /// efivarfs cannot be mounted.
+    Mount {
+        /// The mount point.
+        path: PathBuf,
+        /// The error of the kernel.
+        source: io::Error,
+    },
+    /// The variable has no value.
+    Empty,
+    /// The variable has other attributes.
+    Attributes(u32),
+}
+
+/// The variable. `None` also on a machine whose firmware has no variables.
 pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
-    let path = root.join(FOLDER).join(NAME);
-    match path.symlink_metadata() {
-        Ok(_) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(source) => return Err(SourceError::Read { path, source }),
+    let Some(variables) = Variables::open(root)? else { return Ok(None) };
+    let path = variables.payload();
+    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(&path);
+    let failed = |source| SourceError::Read { path: path.clone(), source };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    };
+    if !opened.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("no regular file")));
     }
-    let bytes = file::read(&path)?;
-    let value = bytes.expose().get(4..).unwrap_or_default().to_vec();
+    let bytes = file::read_from(opened, &path, MAX_LEN.saturating_add(HEADER))?;
+    let value = value(bytes.expose())?;
+    if value.len() > MAX_LEN {
+        return Err(SourceError::TooLong(path, Form::of(value)));
+    }
     let origin = Origin::Medium { medium: Medium::EfiVariable, place: NAME.to_owned() };
-    Ok(Some(Found { origin, bytes: Secret::new(value), cut: false }))
+    Ok(Some(Found { origin, bytes: Secret::new(value.to_vec()), cut: false }))
+}
+
+/// The value of a variable, without its attributes.
+fn value(bytes: &[u8]) -> Result<&[u8], EfiVarError> {
+    match bytes.split_first_chunk::<HEADER>() {
+        None | Some((_, [])) => Err(EfiVarError::Empty),
+        Some((attributes, value)) => match u32::from_le_bytes(*attributes) {
+            ATTRIBUTES => Ok(value),
+            other => Err(EfiVarError::Attributes(other)),
+        },
+    }
+}
+
+/// The folder of the variables. Where nobody has mounted efivarfs, it is mounted for as long as this exists.
+pub struct Variables {
+    folder: PathBuf,
+    mounted: bool,
+}
+
+impl Variables {
+    /// `None`: the firmware has no variables.
+    pub fn open(root: &Path) -> Result<Option<Variables>, EfiVarError> {
+        let folder = root.join(FOLDER);
+        let failed = |source| EfiVarError::Mount { path: root.join(FOLDER), source };
+        let empty = match folder.read_dir() {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(source) => return Err(failed(source)),
+        };
+        // Every firmware has variables, the order of boot entries among them. systemd as PID 1 has mounted efivarfs, and
+        // dracut's shell scripts have not.
+        if empty {
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            nix::mount::mount(Some("imprint"), &folder, Some("efivarfs"), flags, None::<&str>)
+                .map_err(|errno| failed(errno.into()))?;
+        }
+        Ok(Some(Variables { folder, mounted: empty }))
+    }
+
+    /// The file of the variable.
+    pub fn payload(&self) -> PathBuf {
+        self.folder.join(NAME)
+    }
+}
+
+impl Drop for Variables {
+    fn drop(&mut self) {
+        if self.mounted {
+            // Errors are ignored: a mount that stays does no harm.
+            let _ = nix::mount::umount2(&self.folder, MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+impl From<EfiVarError> for SourceError {
+    fn from(error: EfiVarError) -> SourceError {
+        SourceError::EfiVar(error)
+    }
+}
+
+impl fmt::Display for EfiVarError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EfiVarError::Mount { path, .. } => {
+                write!(f, "mounting efivarfs on {}; is the module efivarfs in the image?", path.display())
+            }
+            EfiVarError::Empty => {
+                write!(f, "the EFI variable {NAME} is empty; write what imprint-host payload NODE --as efivar makes")
+            }
+            EfiVarError::Attributes(found) => write!(
+                f,
+                "the EFI variable {NAME} has the attributes {found:#x}, want {ATTRIBUTES:#x} (non-volatile, with boot service \
+                 and runtime access); write what imprint-host payload NODE --as efivar makes, with its first four bytes"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for EfiVarError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            EfiVarError::Mount { source, .. } => Some(source),
+            EfiVarError::Empty | EfiVarError::Attributes(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A root whose firmware has another variable, and ours if there are bytes for it.
+    fn root(bytes: Option<&[u8]>) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(FOLDER);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c"), [7, 0, 0, 0, 0, 0]).unwrap();
+        if let Some(bytes) = bytes {
+            fs::write(folder.join(NAME), bytes).unwrap();
+        }
+        root
+    }
+
+    fn refused(bytes: &[u8]) -> String {
+        find(root(Some(bytes)).path()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_variable_without_its_attributes() {
+        let root = root(Some(&[7, 0, 0, 0, 0xa1, 1, 1]));
+        let found = find(root.path()).unwrap().unwrap();
+        assert_eq!(found.bytes.expose(), [0xa1, 1, 1]);
+        assert_eq!(found.origin.to_string(), format!("efivar {NAME}"));
+    }
+
+    #[test]
+    fn a_machine_without_the_variable_or_without_efi() {
+        assert!(find(root(None).path()).unwrap().is_none());
+        assert!(find(tempfile::tempdir().unwrap().path()).unwrap().is_none());
+    }
+
+    /// Without a check, the first bytes of a payload would be taken for attributes and cut off.
+    #[test]
+    fn a_variable_that_is_short() {
+        for short in [&[][..], &[7], &[7, 0, 0], &[7, 0, 0, 0]] {
+            assert!(refused(short).starts_with(&format!("the EFI variable {NAME} is empty; ")), "{short:?}");
+        }
+    }
+
+    /// A boot loader's variable that is gone with this boot, one that the kernel cannot write, and one with a key.
+    #[test]
+    fn a_variable_with_other_attributes() {
+        for (attributes, shown) in [(0x6, "0x6"), (0x3, "0x3"), (0x27, "0x27"), (0, "0x0"), (0x0101_01a1, "0x10101a1")]
+        {
+            let bytes = [&u32::to_le_bytes(attributes)[..], &[0xa1, 1, 1]].concat();
+            let want = format!("the EFI variable {NAME} has the attributes {shown}, want 0x7 (non-volatile, ");
+            assert!(refused(&bytes).starts_with(&want), "{}", refused(&bytes));
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_long() {
+        let bytes = |length| [&[7, 0, 0, 0][..], &vec![0; length]].concat();
+        assert_eq!(find(root(Some(&bytes(MAX_LEN))).path()).unwrap().unwrap().bytes.expose().len(), MAX_LEN);
+        assert!(refused(&bytes(MAX_LEN + 1)).contains("the most that a payload can have"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_variable() {
+        let root = root(None);
+        fs::create_dir(root.path().join(FOLDER).join(NAME)).unwrap();
+        assert!(matches!(find(root.path()), Err(SourceError::Read { .. })));
+    }
 }

@@ -47,11 +47,17 @@ pub(super) fn read(path: &Path) -> Result<Secret, SourceError> {
 
 /// The content of a file that may have this many bytes.
 pub(super) fn read_at_most(path: &Path, most: usize) -> Result<Secret, SourceError> {
+    let file = File::open(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
+    read_from(file, path, most)
+}
+
+/// The content of an open file that may have this many bytes. `path` is for errors.
+pub(super) fn read_from(file: File, path: &Path, most: usize) -> Result<Secret, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     // The buffer has room for all bytes that `take` allows: a buffer that grows would leave a copy of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(most.saturating_add(1)));
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     let bytes = Secret::new(std::mem::take(&mut *bytes));
     if bytes.expose().len() <= most {
         return Ok(bytes);

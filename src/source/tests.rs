@@ -327,3 +327,45 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
                  the output of imprint-host payload NODE --as cbor";
     assert_eq!(crate::chain::chain(&error), words);
 }
+
+/// Whoever runs a confidential virtual machine is not trusted, and can write all but what is measured with the image.
+#[test]
+fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
+    let line = Origin::Line { name: "ttyS0".to_owned(), sealed: true };
+    for machine in [Confidential::Sev, Confidential::SevEs, Confidential::SevSnp, Confidential::Tdx, Confidential::Cca]
+    {
+        for row in &crate::medium::MEDIA {
+            let origin = medium(row.medium, "x");
+            let refused = admitted(&origin, false, Some(machine)).is_err();
+            // What is loaded with the kernel, and the root file system, are what the owner of the machine measures.
+            let own = matches!(row.medium, Medium::Initramfs | Medium::RootFile);
+            assert_eq!(refused, !own, "{machine}: {}", row.kind);
+            assert!(admitted(&origin, true, Some(machine)).is_ok(), "with a pin");
+            assert!(admitted(&origin, false, None).is_ok(), "on other machines");
+        }
+        assert!(admitted(&line, false, Some(machine)).is_err(), "also one that is sealed");
+        assert!(admitted(&line, true, Some(machine)).is_ok() && admitted(&line, false, None).is_ok());
+        assert!(admitted(&Origin::File("x".into()), false, Some(machine)).is_ok());
+    }
+    let error: Error = admitted(&line, false, Some(Confidential::SevSnp)).unwrap_err().into();
+    assert_eq!(error.stage(), ("source", 11));
+    assert_eq!(
+        crate::chain::chain(&error),
+        "source: this is a confidential virtual machine (SEV-SNP), whoever runs it can have written the payload (line \
+         ttyS0), and this image has no site pin to judge it by; use an image with a site pin, or bring the payload in the \
+         initramfs"
+    );
+}
+
+/// Every process of the node reads the files of efivarfs.
+#[test]
+fn an_efi_variable_carries_no_key_and_no_lasting_token() {
+    let key = Payload::decode(CREDENTIALS).unwrap();
+    let error = permitted(&medium(Medium::EfiVariable, "x"), &key).unwrap_err().to_string();
+    assert!(
+        error.starts_with("the payload in an EFI variable, which everybody on the node can read, holds a private key"),
+        "{error}"
+    );
+    assert!(permitted(&medium(Medium::RootFile, "x"), &key).is_ok());
+    assert!(permitted(&medium(Medium::EfiVariable, "x"), &Payload::decode(TYPICAL).unwrap()).is_ok());
+}

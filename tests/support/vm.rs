@@ -55,6 +55,8 @@ pub struct Machine {
     cut: bool,
     root: Option<PathBuf>,
     base: Option<PathBuf>,
+    /// The firmware is EFI. It starts the kernel as it is packed, not the ELF file.
+    efi: bool,
     limit: Duration,
 }
 
@@ -92,6 +94,7 @@ impl Machine {
             cut: false,
             root: None,
             base: None,
+            efi: false,
             limit: LIMIT,
         }
     }
@@ -219,6 +222,15 @@ impl Machine {
         self
     }
 
+    /// Starts by EFI, with this store of variables. The machine writes to it.
+    #[must_use]
+    pub fn efi(mut self, variables: &Path) -> Machine {
+        self.efi = true;
+        let code = "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd";
+        let variables = format!("if=pflash,format=raw,unit=1,file={}", variables.display());
+        self.qemu(&["-drive", code, "-drive", &variables])
+    }
+
     /// Another limit than that of a boot, for a machine that waits for others.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Machine {
@@ -284,7 +296,10 @@ impl Machine {
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
             .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
             .arg("-kernel")
-            .arg(images.join("vmlinux"))
+            .arg(match self.efi {
+                true => images.join("vmlinux").canonicalize().unwrap().with_file_name("vmlinuz"),
+                false => images.join("vmlinux"),
+            })
             .arg("-initrd")
             .arg(initramfs)
             .args(["-append", &append, "-serial", "chardev:console"])

@@ -1,0 +1,317 @@
+//! Whether this is a confidential virtual machine: one whose memory even the hypervisor cannot read. There, whatever the
+//! hypervisor supplies is not to be trusted. The processor vouches for its registers, and the hypervisor can forge those
+//! that do not stand in the attestation; what it forges so is a machine that is not confidential. Pure but for
+//! [`detect`]; decides nothing about payloads.
+//!
+//! It is decided as systemd decides it (src/basic/confidential-virt.c), and one sign more counts: the device that Linux makes
+//! for the messages of an SEV-SNP guest. The status register needs the module msr, which few images have loaded.
+
+use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::sys;
+
+/// The kind of a confidential virtual machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Confidential {
+    /// AMD SEV: encrypted memory.
+    Sev,
+    /// AMD SEV-ES: registers as well.
+    SevEs,
+    /// AMD SEV-SNP: memory that cannot be replaced.
+    SevSnp,
+    /// Intel TDX.
+    Tdx,
+    /// Arm CCA.
+    Cca,
+}
+
+/// What the processor and the kernel say. Each leaf of CPUID is EAX, EBX, ECX, EDX; zeros where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Signs {
+    /// Leaf 0: the greatest leaf, and the vendor.
+    pub vendor: [u32; 4],
+    /// Leaf 1: features.
+    pub features: [u32; 4],
+    /// Leaf 0x21: the signature of TDX.
+    pub tdx: [u32; 4],
+    /// Leaf 0x40000000: the greatest leaf of the hypervisor, and its signature.
+    pub hypervisor: [u32; 4],
+    /// Leaf 0x40000003: what a guest of Hyper-V may do.
+    pub hyperv_features: [u32; 4],
+    /// Leaf 0x4000000C: how Hyper-V isolates the guest.
+    pub hyperv_isolation: [u32; 4],
+    /// Leaf 0x80000000: the greatest extended leaf.
+    pub extended: [u32; 4],
+    /// Leaf 0x8000001F: AMD's encrypted memory.
+    pub encryption: [u32; 4],
+    /// AMD's register SEV_STATUS. `None`: it cannot be read.
+    pub sev_status: Option<u64>,
+    /// Linux has the device of an SEV-SNP guest.
+    pub sev_guest: bool,
+    /// Linux has the device of an Arm CCA guest.
+    pub cca_guest: bool,
+}
+
+/// AMD64 Architecture Programmer's Manual, volume 2, "SEV_STATUS MSR".
+const SEV_STATUS: u64 = 0xc001_0131;
+/// drivers/virt/coco and arch/x86/coco/sev/core.c, arch/arm64/kernel/rsi.c of Linux: platform devices.
+const SEV_GUEST: &str = "sys/devices/platform/sev-guest";
+const CCA_GUEST: &str = "sys/devices/platform/arm-cca-dev";
+
+/// What this machine is. `None` if it is no confidential virtual machine, or says nothing of it.
+pub fn detect(root: &Path) -> Option<Confidential> {
+    let leaf = sys::cpuid;
+    let mut signs = Signs {
+        vendor: leaf(0),
+        features: leaf(1),
+        tdx: leaf(0x21),
+        hypervisor: leaf(0x4000_0000),
+        hyperv_features: leaf(0x4000_0003),
+        hyperv_isolation: leaf(0x4000_000c),
+        extended: leaf(0x8000_0000),
+        encryption: leaf(0x8000_001f),
+        sev_status: None,
+        sev_guest: root.join(SEV_GUEST).exists(),
+        cca_guest: root.join(CCA_GUEST).exists(),
+    };
+    if may_be_sev(&signs) {
+        signs.sev_status = sev_status(root);
+    }
+    decide(&signs)
+}
+
+/// msr(4): the number of the register is the offset.
+fn sev_status(root: &Path) -> Option<u64> {
+    let mut value = [0; 8];
+    File::open(root.join("dev/cpu/0/msr")).and_then(|msr| msr.read_exact_at(&mut value, SEV_STATUS)).ok()?;
+    Some(u64::from_le_bytes(value))
+}
+
+/// The decision.
+pub fn decide(signs: &Signs) -> Option<Confidential> {
+    if signs.sev_guest {
+        return Some(Confidential::SevSnp);
+    }
+    if signs.cca_guest {
+        return Some(Confidential::Cca);
+    }
+    if !is_guest(signs) {
+        return None;
+    }
+    let isolated = |kind, confidential| (hyperv_isolation(signs) == Some(kind)).then_some(confidential);
+    match &vendor(signs) {
+        b"AuthenticAMD" if may_be_sev(signs) => match signs.sev_status.unwrap_or(0) {
+            status if status & 4 != 0 => Some(Confidential::SevSnp),
+            status if status & 2 != 0 => Some(Confidential::SevEs),
+            status if status & 1 != 0 => Some(Confidential::Sev),
+            _ => None,
+        },
+        // Azure hides the leaf from its guests.
+        b"AuthenticAMD" => isolated(HYPERV_SNP, Confidential::SevSnp),
+        b"GenuineIntel" => {
+            let [_, b, c, d] = signs.tdx;
+            let [greatest, ..] = signs.vendor;
+            if greatest >= 0x21 && text(b, d, c) == *b"IntelTDX    " {
+                return Some(Confidential::Tdx);
+            }
+            isolated(HYPERV_TDX, Confidential::Tdx)
+        }
+        _ => None,
+    }
+}
+
+fn vendor(signs: &Signs) -> [u8; 12] {
+    let [_, b, c, d] = signs.vendor;
+    text(b, d, c)
+}
+
+/// Leaf 1, ECX bit 31: a hypervisor is there. Bare metal with the same processor has the other bits, too.
+fn is_guest(signs: &Signs) -> bool {
+    let [_, _, c, _] = signs.features;
+    c & (1 << 31) != 0
+}
+
+/// The processor has SEV, whether this guest uses it or not.
+fn may_be_sev(signs: &Signs) -> bool {
+    let ([greatest, ..], [encryption, ..]) = (signs.extended, signs.encryption);
+    is_guest(signs) && vendor(signs) == *b"AuthenticAMD" && greatest >= 0x8000_001f && encryption & 2 != 0
+}
+
+/// Hypervisor Top Level Functional Specification, "Feature and Interface Discovery": isolation types.
+const HYPERV_SNP: u32 = 2;
+const HYPERV_TDX: u32 = 3;
+
+/// The type of isolation, for a guest of Hyper-V that is isolated.
+fn hyperv_isolation(signs: &Signs) -> Option<u32> {
+    let ([greatest, b, c, d], [_, features, ..], [_, isolation, ..]) =
+        (signs.hypervisor, signs.hyperv_features, signs.hyperv_isolation);
+    let is_hyperv = (0x4000_0005..=0x4000_ffff).contains(&greatest) && text(b, c, d) == *b"Microsoft Hv";
+    // Bit 22: isolated. Bit 12: the partition that runs the others, which is no guest.
+    let is_isolated = features & (1 << 22) != 0 && features & (1 << 12) == 0;
+    (is_hyperv && is_isolated).then_some(isolation & 0xf)
+}
+
+fn text(first: u32, second: u32, third: u32) -> [u8; 12] {
+    let mut text = [0; 12];
+    for (place, register) in text.chunks_exact_mut(4).zip([first, second, third]) {
+        place.copy_from_slice(&register.to_le_bytes());
+    }
+    text
+}
+
+impl fmt::Display for Confidential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Confidential::Sev => "SEV",
+            Confidential::SevEs => "SEV-ES",
+            Confidential::SevSnp => "SEV-SNP",
+            Confidential::Tdx => "TDX",
+            Confidential::Cca => "CCA",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A leaf with a text in EBX, EDX, ECX, as vendors write it.
+    fn vendor_leaf(greatest: u32, text: &[u8; 12]) -> [u32; 4] {
+        let [b, c, d] = hypervisor_words(text);
+        [greatest, b, d, c]
+    }
+
+    /// A leaf with a text in EBX, ECX, EDX, as hypervisors write it.
+    fn hypervisor_leaf(greatest: u32, text: &[u8; 12]) -> [u32; 4] {
+        let [b, c, d] = hypervisor_words(text);
+        [greatest, b, c, d]
+    }
+
+    fn hypervisor_words(text: &[u8; 12]) -> [u32; 3] {
+        let word = |at: usize| u32::from_le_bytes(text[at..at + 4].try_into().unwrap());
+        [word(0), word(4), word(8)]
+    }
+
+    const GUEST: [u32; 4] = [0, 0, 1 << 31, 0];
+
+    /// An AMD guest of KVM on a processor with SEV: leaf 0x8000001F as a Milan gives it.
+    fn amd(sev_status: Option<u64>) -> Signs {
+        Signs {
+            vendor: vendor_leaf(0x10, b"AuthenticAMD"),
+            features: GUEST,
+            hypervisor: hypervisor_leaf(0x4000_0001, b"KVMKVMKVM\0\0\0"),
+            extended: [0x8000_001f, 0x6874_7541, 0x444d_4163, 0x6974_6e65],
+            encryption: [0x0100_fd3f, 0x0000_4173, 0x1fd, 1],
+            sev_status,
+            ..Signs::default()
+        }
+    }
+
+    fn intel() -> Signs {
+        Signs {
+            vendor: vendor_leaf(0x21, b"GenuineIntel"),
+            features: GUEST,
+            hypervisor: hypervisor_leaf(0x4000_0001, b"KVMKVMKVM\0\0\0"),
+            extended: [0x8000_0008, 0, 0, 0],
+            ..Signs::default()
+        }
+    }
+
+    fn hyperv(of: Signs, features: u32, isolation: u32) -> Signs {
+        Signs {
+            hypervisor: hypervisor_leaf(0x4000_000c, b"Microsoft Hv"),
+            hyperv_features: [0, features, 0, 0],
+            hyperv_isolation: [0, isolation, 0, 0],
+            encryption: [0; 4],
+            ..of
+        }
+    }
+
+    #[test]
+    fn the_status_register_of_amd() {
+        for (status, want) in [
+            (Some(0), None),
+            (Some(1), Some(Confidential::Sev)),
+            (Some(3), Some(Confidential::SevEs)),
+            (Some(7), Some(Confidential::SevSnp)),
+            // As systemd does: what cannot be read says nothing.
+            (None, None),
+        ] {
+            assert_eq!(decide(&amd(status)), want, "{status:?}");
+        }
+        assert_eq!(decide(&Signs { sev_guest: true, ..amd(None) }), Some(Confidential::SevSnp));
+    }
+
+    #[test]
+    fn the_signature_of_tdx() {
+        let tdx = Signs { tdx: vendor_leaf(0, b"IntelTDX    "), ..intel() };
+        assert_eq!(decide(&tdx), Some(Confidential::Tdx));
+        assert_eq!(decide(&Signs { tdx: vendor_leaf(0, b"            "), ..intel() }), None);
+        // A leaf beyond the greatest repeats another one.
+        assert_eq!(decide(&Signs { vendor: vendor_leaf(0x20, b"GenuineIntel"), ..tdx }), None);
+    }
+
+    /// Azure hides the processor's own leaves.
+    #[test]
+    fn the_isolation_of_hyper_v() {
+        let isolated = 1 << 22;
+        for (signs, want) in [
+            (hyperv(amd(None), isolated, 0x22), Some(Confidential::SevSnp)),
+            (hyperv(intel(), isolated, 0x23), Some(Confidential::Tdx)),
+            (hyperv(amd(None), isolated, 3), None),
+            (hyperv(intel(), isolated, 2), None),
+            // Isolation by software only.
+            (hyperv(amd(None), isolated, 1), None),
+            (hyperv(amd(None), 0, 2), None),
+            (hyperv(amd(None), isolated | 1 << 12, 2), None),
+        ] {
+            assert_eq!(decide(&signs), want, "{signs:x?}");
+        }
+        let kvm = Signs { hypervisor: amd(None).hypervisor, ..hyperv(amd(None), isolated, 2) };
+        assert_eq!(decide(&kvm), None, "the leaves of another hypervisor mean other things");
+        let short =
+            Signs { hypervisor: hypervisor_leaf(0x4000_0004, b"Microsoft Hv"), ..hyperv(amd(None), isolated, 2) };
+        assert_eq!(decide(&short), None);
+    }
+
+    #[test]
+    fn plain_guests_and_bare_metal() {
+        assert_eq!(decide(&Signs::default()), None);
+        assert_eq!(decide(&intel()), None);
+        // A host whose own memory is encrypted has the same registers, and no hypervisor below.
+        let host = Signs { features: [0; 4], ..amd(Some(7)) };
+        assert_eq!(decide(&host), None);
+        assert_eq!(decide(&Signs { vendor: vendor_leaf(0x10, b"HygonGenuine"), ..amd(Some(7)) }), None);
+    }
+
+    #[test]
+    fn arm() {
+        assert_eq!(decide(&Signs { cca_guest: true, ..Signs::default() }), Some(Confidential::Cca));
+    }
+
+    /// What the kernel shows of it.
+    #[test]
+    fn the_devices_of_linux() {
+        let root = tempfile::tempdir().unwrap();
+        let plain = detect(root.path());
+        assert!(plain.is_none_or(|kind| !matches!(kind, Confidential::SevSnp | Confidential::Cca)), "{plain:?}");
+        std::fs::create_dir_all(root.path().join(SEV_GUEST)).unwrap();
+        assert_eq!(detect(root.path()), Some(Confidential::SevSnp));
+    }
+
+    #[test]
+    fn the_status_register_is_read_at_its_number() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(sev_status(root.path()), None);
+        let path = root.path().join("dev/cpu/0/msr");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = File::create(&path).unwrap();
+        file.write_all_at(&7u64.to_le_bytes(), SEV_STATUS).unwrap();
+        assert_eq!(sev_status(root.path()), Some(7));
+        file.set_len(SEV_STATUS + 4).unwrap();
+        assert_eq!(sev_status(root.path()), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Tests of a payload in a file of the real root: from an initramfs that leaves it there, through systemd in the real root, to
+//! a certificate.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::*;
+
+fn tree(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// A disk as a deployer makes it: the agent, its unit enabled, and the payload with this mode.
+fn disk(site: &Site, mode: u32) -> PathBuf {
+    let changed = site.work.path().join("changed");
+    let put = |path: &str, bytes: &[u8], mode: u32| {
+        let path = changed.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    put("usr/bin/imprint", &std::fs::read(tree("dist/x86_64/imprint")).unwrap(), 0o755);
+    put("etc/imprint/payload", &site.payload, mode);
+    let unit = std::fs::read(tree("systemd/imprint-root.service")).unwrap();
+    put("usr/lib/systemd/system/imprint-root.service", &unit, 0o644);
+    // systemctl enable: what the unit's [Install] section says.
+    assert!(String::from_utf8_lossy(&unit).ends_with("[Install]\nWantedBy=sysinit.target\n"));
+    let wants = changed.join("etc/systemd/system/sysinit.target.wants");
+    std::fs::create_dir_all(&wants).unwrap();
+    symlink("/usr/lib/systemd/system/imprint-root.service", wants.join("imprint-root.service")).unwrap();
+    // The emergency shell reports and ends, instead of waiting for a person.
+    let emergency = "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/usr/bin/test-report emergency\n\
+                     ExecStopPost=/usr/bin/systemctl poweroff --force --force\n";
+    put("etc/systemd/system/emergency.service", emergency.as_bytes(), 0o644);
+    let image = site.work.path().join("root.img");
+    let made = Command::new(tree("tests/vm/quickstart/small-root"))
+        .args([&image, &changed, &tree("tests/vm/root-report")])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    image
+}
+
+fn boot(site: &Site, mode: u32) -> Report {
+    let image = disk(site, mode);
+    machine(Kernel::Stable).append("imprint.source=root-file").root_disk(&image).qemu(&["-m", "1024"]).boot()
+}
+
+#[test]
+fn from_a_file_on_the_root_to_a_certificate() {
+    let site = Site::typical();
+    let report = boot(&site, 0o600);
+    let all = format!("{}\n{}", report.part("journal"), report.console);
+    assert_eq!(report.part("where"), "root", "{all}");
+    let service = report.part("service");
+    assert!(service.contains("Result=success") && service.contains("ConditionResult=yes"), "{service}\n{all}");
+    assert_eq!(report.status().outcome, Outcome::Done);
+    assert_eq!(report.status().origin.as_deref(), Some("root-file /etc/imprint/payload"));
+    assert!(report.part("cert").starts_with("-----BEGIN CERTIFICATE-----"), "{all}");
+    // Mounted by the service, and seen by everybody.
+    assert!(report.part("key").starts_with("-----BEGIN PRIVATE KEY-----"), "{all}");
+    assert_eq!(report.part("hostname"), "node1");
+    assert!(report.part("unit").contains("Address=10.0.2.15/24"), "{}", report.part("unit"));
+    assert_eq!(report.part("folder"), "", "the payload is spent");
+    assert_eq!(report.status().steps.last().unwrap().name, "spent");
+    assert_eq!(site.certificates_issued(), 1);
+    // The agent of the initramfs said why it looked no further.
+    assert!(
+        report.console.contains("root-file is left to imprint-root.service in the real root"),
+        "{}",
+        report.console
+    );
+}
+
+/// A machine without the identity that it was meant to have must not boot on, in the real root as little as in front of it.
+#[test]
+fn a_file_that_everybody_can_read_stops_the_real_root() {
+    let site = Site::typical();
+    let report = boot(&site, 0o644);
+    let all = format!("{}\n{}", report.part("journal"), report.console);
+    assert_eq!(report.part("where"), "emergency", "{all}");
+    let (stage, message) = report.failure();
+    assert_eq!(stage, "source");
+    assert!(message.contains("/etc/imprint/payload has mode 0644"), "{message}");
+    assert!(report.part("service").contains("ExecMainStatus=11"), "{}\n{all}", report.part("service"));
+    assert_eq!(report.part("folder"), "payload");
+    assert!(!report.part("multi-user").contains("=active"), "{all}");
+    assert_eq!(site.certificates_issued(), 0);
+}
