@@ -105,6 +105,11 @@ pub struct Row {
     pub made_with: &'static str,
 }
 
+/// The type of a GPT partition that holds a payload: a random UUID (RFC 9562, version 4), for this use only.
+pub const PARTITION_TYPE: &str = "5475f39d-8543-45d4-a1d3-ea7b16c42612";
+/// What stands between `-----BEGIN ` or `-----END ` and `-----` around a payload in base64 text.
+pub const ARMOUR: &str = "IMPRINT PAYLOAD";
+
 /// Every medium, in the default order of their words.
 pub const MEDIA: [Row; 16] = [
     Row {
