@@ -32,6 +32,7 @@ mod vm {
     mod matrix;
     mod names;
     mod network;
+    mod offers;
     mod plain;
     mod prompt;
     mod quickstart;

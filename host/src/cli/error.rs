@@ -7,7 +7,7 @@ use crate::load::LoadError;
 use crate::output::OutputError;
 use crate::record::RecordError;
 use crate::serve::ServeError;
-use crate::{cpio, enrol, iso, state, vfat};
+use crate::{cpio, enrol, gpt, iso, state, vfat};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -27,12 +27,20 @@ pub enum CliError {
     Terminal,
     /// `--as userpass` with `--credentials`: such a payload has no token.
     NoToken,
+    /// `--as qemu` without `-o`.
+    QemuStandardOutput,
+    /// `--as qemu`, and `-o` names a device, a FIFO or a drive.
+    QemuNoFile(PathBuf),
+    /// `--as qemu`, and the name of `-o` cannot stand in an argument that somebody copies.
+    QemuName(PathBuf),
     /// Standard output cannot be written.
     Output(io::Error),
     /// The payload does not fit into an ISO image.
     Iso(iso::TooLong),
     /// The payload does not fit into a FAT image.
     Vfat(vfat::TooLong),
+    /// The payload does not fit into a partition.
+    Gpt(gpt::TooLong),
     /// The payload does not fit into a cpio archive.
     Cpio(cpio::TooLong),
     /// The server, or the runtime of `serve` or `inject`, cannot start.
@@ -84,9 +92,23 @@ impl std::fmt::Display for CliError {
             CliError::NoToken => {
                 write!(f, "a payload with --credentials has no token; leave that out with --as userpass")
             }
+            CliError::QemuStandardOutput => write!(
+                f,
+                "--as qemu writes the payload to a file and prints an argument that names the file, because every user of \
+                 this machine can read QEMU's arguments; give -o FILE"
+            ),
+            CliError::QemuNoFile(path) => {
+                write!(f, "{} is no file, and QEMU reads the payload from one; give -o FILE", path.display())
+            }
+            CliError::QemuName(path) => write!(
+                f,
+                "{} has characters that cannot be copied from a terminal into QEMU's arguments; give -o another name",
+                path.display()
+            ),
             CliError::Output(_) => write!(f, "writing to standard output"),
             CliError::Iso(error) => error.fmt(f),
             CliError::Vfat(error) => error.fmt(f),
+            CliError::Gpt(error) => error.fmt(f),
             CliError::Cpio(error) => error.fmt(f),
             CliError::Serve(error) => error.fmt(f),
             CliError::Decide(error) => error.fmt(f),
@@ -118,6 +140,10 @@ impl std::error::Error for CliError {
             CliError::Revoke(error) => error.source(),
             CliError::Terminal
             | CliError::NoToken
+            | CliError::QemuStandardOutput
+            | CliError::QemuNoFile(_)
+            | CliError::QemuName(_)
+            | CliError::Gpt(_)
             | CliError::Iso(_)
             | CliError::Vfat(_)
             | CliError::Cpio(_)
