@@ -21,10 +21,11 @@ const BACKUP: u64 = SECTORS as u64 - 1;
 const BACKUP_ENTRIES: u64 = BACKUP - ENTRY_SECTORS;
 const FIRST_USABLE: u64 = PRIMARY + 1 + ENTRY_SECTORS;
 const LAST_USABLE: u64 = BACKUP_ENTRIES - 1;
-/// The partition: from a multiple of 32 KiB, as drives have larger sectors than they say, to the last sector that is free.
+/// The partition begins at a multiple of 32 KiB, as drives have larger sectors than they say, and ends in front of one.
 const START: u64 = 64;
+const LAST: u64 = LAST_USABLE - (LAST_USABLE + 1) % START;
 /// Bytes of the partition.
-const ROOM: usize = (LAST_USABLE + 1 - START) as usize * SECTOR;
+const ROOM: usize = (LAST + 1 - START) as usize * SECTOR;
 /// The name of the partition.
 const NAME: &str = "IMPRINT";
 const HEADER: u32 = 92;
@@ -106,7 +107,7 @@ fn entry(own: &[u8; 16]) -> Vec<u8> {
     let mut entry = on_disk(guid(PARTITION_TYPE)).to_vec();
     entry.extend(own);
     entry.extend(START.to_le_bytes());
-    entry.extend(LAST_USABLE.to_le_bytes());
+    entry.extend(LAST.to_le_bytes());
     entry.extend([0; 8]); // no attributes
     entry.extend(NAME.encode_utf16().flat_map(u16::to_le_bytes));
     entry.resize(ENTRY as usize, 0);
@@ -166,7 +167,7 @@ mod tests {
         assert_eq!(imprint::hex::encode(&sha256(&image)), FROZEN);
     }
 
-    const FROZEN: &str = "";
+    const FROZEN: &str = "70a80e99c05fca4bd0abcd2b1c5ed00be71f7c6d3f1d2a288b1771f3969d6454";
 
     #[test]
     fn what_does_not_fit_is_an_error() {

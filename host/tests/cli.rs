@@ -352,19 +352,20 @@ fn qemu_is_told_of_a_file() {
 
 #[test]
 fn a_text_that_its_medium_may_not_take_comes_with_a_warning() {
-    let (temp, dir) = site();
-    let file = temp.path().join("payload");
-    let warning = |form: &str| {
-        let output = host(&dir, &["payload", "node1", "--as", form, "-o", file.to_str().unwrap()]);
+    let warned = |(temp, dir): &(tempfile::TempDir, std::path::PathBuf), form: &str| {
+        let file = temp.path().join("payload");
+        let output = host(dir, &["payload", "node1", "--as", form, "-o", file.to_str().unwrap()]);
         assert!(output.status.success());
         (std::fs::metadata(&file).unwrap().len(), String::from_utf8(output.stderr).unwrap())
     };
+    let small = site();
     for form in ["smbios", "user-data", "multipart"] {
-        assert_eq!(warning(form).1, "", "{form}");
+        assert_eq!(warned(&small, form).1, "", "{form}");
     }
+    let large = site();
     let names: Vec<String> = (0..800).map(|i| format!("\"dns:d{i:03}.{}.example.org\"", "x".repeat(40))).collect();
-    record(&temp, &dir, &TYPICAL.replace("[\"dns:node1.example.org\"]", &format!("[{}]", names.join(", "))));
-    let (bytes, said) = warning("smbios");
+    record(&large.0, &large.1, &TYPICAL.replace("[\"dns:node1.example.org\"]", &format!("[{}]", names.join(", "))));
+    let (bytes, said) = warned(&large, "smbios");
     let want = format!(
         "imprint-host: warning: it takes {bytes} of the 65535 bytes that all SMBIOS structures of a machine have together, \
          unless their entry point is that of SMBIOS 3 (QEMU: -machine smbios-entry-point-type=64); --as qemu has no such \
@@ -372,7 +373,7 @@ fn a_text_that_its_medium_may_not_take_comes_with_a_warning() {
     );
     assert_eq!(said, want);
     for form in ["user-data", "multipart"] {
-        let (bytes, said) = warning(form);
+        let (bytes, said) = warned(&large, form);
         let want = format!(
             "imprint-host: warning: it has {bytes} bytes, and OpenStack takes 49149 bytes of user data, other clouds fewer; \
              --as iso has no such limit\n"
