@@ -124,6 +124,9 @@ pub struct Row {
 pub const PARTITION_TYPE: &str = "5475f39d-8543-45d4-a1d3-ea7b16c42612";
 /// What stands between `-----BEGIN ` or `-----END ` and `-----` around a payload in base64 text.
 pub const ARMOUR: &str = "IMPRINT PAYLOAD";
+/// The EFI variable that holds a payload: its name and, behind a hyphen, the GUID of its vendor, as efivarfs names files. The
+/// GUID is a random UUID (RFC 9562, version 4), for variables of imprint only.
+pub const EFI_VARIABLE: &str = "ImprintPayload-5b70963a-8692-4b44-a6fa-f134e3971993";
 
 /// Every medium, in the default order of their words.
 pub const MEDIA: [Row; 16] = [

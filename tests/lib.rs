@@ -12,6 +12,8 @@ pub mod est_server;
 pub mod flights;
 #[path = "support/vm.rs"]
 pub mod vm;
+#[path = "support/dmi.rs"]
+pub mod dmi;
 #[path = "support/nbd.rs"]
 pub mod nbd;
 #[path = "support/programs.rs"]

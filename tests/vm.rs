@@ -36,6 +36,7 @@ mod vm {
     mod names;
     mod network;
     mod partitions;
+    mod offers;
     mod plain;
     mod prompt;
     mod quickstart;

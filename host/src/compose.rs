@@ -8,6 +8,7 @@ use imprint::identity::{Identity, IdentityError};
 use imprint::line::frame::{Frame, Packet};
 use imprint::line::transfer::Sender;
 use imprint::line::{Kind, Shape, Side};
+use imprint::medium;
 use imprint::options::CMDLINE_MAX;
 use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token};
 use imprint::plan::SubjectPlan;
@@ -40,16 +41,14 @@ pub struct Options {
     pub unsigned: bool,
 }
 
-/// The medium that carries a payload. Some media forbid some contents.
+/// What brings a payload to its node, as far as it forbids some contents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Medium {
     /// Unknown: nothing is forbidden.
     #[default]
     Any,
-    /// The kernel command line. Every user of the node can read it, and its length is limited.
-    Cmdline,
-    /// An initramfs. It may be booted again, so its seed is not fresh.
-    Initramfs,
+    /// A medium of the table: its rules are those of its row.
+    Held(medium::Medium),
     /// Text that a person pastes into a console. Consoles are often logged.
     Text,
     /// A serial line, sealed for a key that the node has just made: the payload is fresh for one boot. The CSR comes back
@@ -82,10 +81,10 @@ pub enum ComposeError {
     NotBound(String),
     /// A single-boot seed on a medium from which no node credits a seed.
     #[error(
-        "a seed is never credited from a command line or an initramfs, so --single-boot has no effect there; leave it \
-         out, or write a config drive (--as iso)"
+        "no node credits a seed from {0}, so --single-boot has no effect there; leave it out, or write a config drive \
+         (--as iso)"
     )]
-    NeverCredited,
+    NeverCredited(&'static str),
     /// The payload holds something that may not be on this medium.
     #[error(transparent)]
     Forbidden(SourceError),
@@ -163,11 +162,8 @@ pub fn compose(
     if expiry <= now {
         return Err(ComposeError::Expires(options.expires));
     }
-    if options.single_boot && !matches!(options.medium, Medium::Any | Medium::Line) {
-        return Err(ComposeError::NeverCredited);
-    }
-    if options.single_boot && options.medium == Medium::Any && record.binding.is_none() {
-        return Err(ComposeError::NotBound(record.name.to_string()));
+    if options.single_boot {
+        credited(options.medium, record)?;
     }
     let id = PayloadId(x509::random()?);
     let bytes = Zeroizing::new(x509::random::<16>()?);
@@ -201,19 +197,33 @@ pub fn compose(
     if bytes.len() > MAX_LEN {
         return Err(ComposeError::TooLong(bytes.len()));
     }
-    if options.medium == Medium::Text {
-        let origin = Origin::Line { name: "text".to_owned(), sealed: false };
+    let origin = match options.medium {
+        Medium::Any | Medium::Line => None,
+        Medium::Held(medium) => Some(Origin::Medium { medium, place: String::new() }),
+        Medium::Text => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
+    };
+    if let Some(origin) = origin {
         source::permitted(&origin, &payload).map_err(ComposeError::Forbidden)?;
     }
-    if options.medium == Medium::Cmdline {
-        let origin = Origin::Medium { medium: imprint::medium::Medium::Cmdline, place: String::new() };
-        source::permitted(&origin, &payload).map_err(ComposeError::Forbidden)?;
+    if options.medium == Medium::Held(medium::Medium::Cmdline) {
         let word = cmdline_len(bytes.len());
         if word > CMDLINE_MAX {
             return Err(ComposeError::CmdlineTooLong { payload: bytes.len(), word });
         }
     }
     Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
+}
+
+/// An error if no node credits a seed from this medium, or if any machine would.
+fn credited(medium: Medium, record: &Record) -> Result<(), ComposeError> {
+    match medium {
+        Medium::Line => Ok(()),
+        Medium::Any if record.binding.is_some() => Ok(()),
+        Medium::Held(medium) if medium.row().credits_seed && record.binding.is_some() => Ok(()),
+        Medium::Held(medium) if !medium.row().credits_seed => Err(ComposeError::NeverCredited(medium.row().kind)),
+        Medium::Text => Err(ComposeError::NeverCredited("text")),
+        Medium::Any | Medium::Held(_) => Err(ComposeError::NotBound(record.name.to_string())),
+    }
 }
 
 /// Makes a key and a certificate by the record. Uses the same CSR that a node would send.

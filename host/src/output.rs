@@ -102,6 +102,11 @@ impl Output {
         matches!(&self.target, Target::Stream(file) if file.is_terminal())
     }
 
+    /// Whether the output is a file that has a name and stays there.
+    pub fn is_file(&self) -> bool {
+        matches!(self.target, Target::File(_))
+    }
+
     /// The drive, if the output is a drive.
     pub fn drive(&self) -> Option<&Drive> {
         match &self.target {

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags};
 
 use super::{Found, Origin, SourceError, file};
-use crate::medium::Medium;
+use crate::medium::{EFI_VARIABLE, Medium};
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
 
-/// The variable: its name and, behind a hyphen, the GUID of its vendor, as efivarfs names files.
-pub const NAME: &str = "ImprintPayload-b1a0d6a4-5f3c-4c1f-9d0e-6d7072696e74";
+/// The variable, as efivarfs names its file.
+pub const NAME: &str = EFI_VARIABLE;
 /// Where efivarfs is mounted. The kernel makes this folder where the firmware has variables.
 const FOLDER: &str = "sys/firmware/efi/efivars";
 

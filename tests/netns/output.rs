@@ -238,9 +238,9 @@ fn what_does_not_fit_or_is_no_image_is_refused_before_it_is_written() {
         assert!(error.ends_with("; nothing was written, give a larger drive\n"), "{error}");
     }
     let drive = site.drive("drive", 4 * MIB, &[]);
-    for form in ["cbor", "text", "userpass", "cmdline", "cpio"] {
+    for form in ["cbor", "text", "userpass", "cmdline", "cpio", "gpt", "smbios", "efivar", "user-data"] {
         let want = format!(
-            "imprint-host: {} is a drive, and nodes read config drives only; give --as iso or --as vfat\n",
+            "imprint-host: {} is a drive, and only a config drive is written to one; give --as iso or --as vfat\n",
             drive.node.display()
         );
         assert_eq!(site.write(form, &drive.node, &[]), Err(want));
@@ -251,7 +251,7 @@ fn what_does_not_fit_or_is_no_image_is_refused_before_it_is_written() {
     assert_eq!(site.payloads(), 0, "earlier payloads stay valid");
 }
 
-/// Nodes look at whole drives.
+/// Nodes look for config drives on whole drives.
 #[test]
 fn a_partition_is_refused() {
     let site = Site::new();
@@ -270,7 +270,7 @@ fn a_partition_is_refused() {
     let partition = site.path("partition");
     mknod(&partition, SFlag::S_IFBLK, Mode::S_IRUSR, device).unwrap();
     let error = site.write("iso", &partition, &[]).unwrap_err();
-    assert!(error.contains(" is a partition, and nodes read whole drives only; "), "{error}");
+    assert!(error.contains(" is a partition, and only whole drives are written to; "), "{error}");
     let error = site.write("iso", &drive.node, &[]).unwrap_err();
     assert!(error.contains(" holds a partition table (MBR); nothing was written. "), "{error}");
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use imprint::hex;
-use imprint_tests::programs;
+use imprint::medium::{EFI_VARIABLE, PARTITION_TYPE};
+use imprint_tests::{dmi, programs};
 use serde_json::{Value, json};
 
 const URL: &str = "https://est.example.org:8443/.well-known/est";
@@ -47,6 +48,11 @@ impl Site {
             "cpio" => ("cbor", self.unpacked(&made)),
             "iso" => ("cbor", self.disc_holds(&made)),
             "vfat" => ("cbor", self.disk_holds(&made)),
+            "gpt" => ("partition", self.partition_holds(&made)),
+            "credential" => ("cbor", self.systemd_holds(&made)),
+            "qemu" => ("cbor", made.clone()),
+            "smbios" => ("smbios", self.firmware_holds(&made)),
+            "efivar" => ("cbor", self.variable_holds(&made)),
             _ => (form, made.clone()),
         };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/payload_reader.py");
@@ -89,6 +95,69 @@ impl Site {
         }
         let _ = std::fs::remove_file(&file);
         run("mcopy", &["-i", image, "::/imprint/payload", file.to_str().unwrap()]);
+        file
+    }
+
+    /// By sfdisk, after it and GPT fdisk have verified both tables.
+    fn partition_holds(&self, image: &Path) -> PathBuf {
+        let (file, name) = (self.file("from-partition"), image.to_str().unwrap());
+        let said = String::from_utf8(run("sgdisk", &["--verify", name])).unwrap();
+        assert!(said.starts_with("\nNo problems found. "), "{said}");
+        let said = String::from_utf8(run("sfdisk", &["--verify", name])).unwrap();
+        assert!(said.contains("No errors detected.\n"), "{said}");
+        let table: Value = serde_json::from_slice(&run("sfdisk", &["--json", name])).unwrap();
+        let table = &table["partitiontable"];
+        assert_eq!((&table["label"], &table["sectorsize"]), (&json!("gpt"), &json!(512)));
+        let [partition] = table["partitions"].as_array().unwrap().as_slice() else { panic!("{table}") };
+        assert_eq!(
+            (&partition["type"], &partition["name"]),
+            (&json!(PARTITION_TYPE.to_uppercase()), &json!("IMPRINT"))
+        );
+        let number = |key: &str| usize::try_from(partition[key].as_u64().unwrap()).unwrap() * 512;
+        let bytes = std::fs::read(image).unwrap();
+        std::fs::write(&file, &bytes[number("start")..][..number("size")]).unwrap();
+        file
+    }
+
+    /// By systemd-creds, as a service would read it.
+    fn systemd_holds(&self, credential: &Path) -> PathBuf {
+        let (file, folder) = (self.file("from-systemd"), self.file("credentials"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(credential, folder.join("imprint.payload")).unwrap();
+        let variable = format!("CREDENTIALS_DIRECTORY={}", folder.display());
+        std::fs::write(&file, run("env", &[&variable, "systemd-creds", "cat", "imprint.payload"])).unwrap();
+        file
+    }
+
+    /// By dmidecode, in a table with strings of others.
+    fn firmware_holds(&self, string: &Path) -> PathBuf {
+        let (file, ours) = (self.file("from-firmware"), std::fs::read(string).unwrap());
+        let strings = [b"somebody else's", &ours[..], b"io.systemd.credential:a=b"];
+        let mut table = vec![11, 5, 0, 0, 3];
+        strings.iter().for_each(|string| table.extend([string, &b"\0"[..]].concat()));
+        table.extend(b"\0\x7f\x04\x01\0\0\0");
+        let found = dmi::oem_strings(&table);
+        let [_, ours, _] = found.as_slice() else { panic!("{found:?}") };
+        std::fs::write(&file, ours).unwrap();
+        file
+    }
+
+    /// By the library of efibootmgr, which takes the folder for efivarfs.
+    fn variable_holds(&self, variable: &Path) -> PathBuf {
+        let (file, folder) = (self.file("from-variable"), self.file("efivars"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(variable, folder.join(EFI_VARIABLE)).unwrap();
+        let (name, guid) = EFI_VARIABLE.split_once('-').unwrap();
+        let place = format!("EFIVARFS_PATH={}/", folder.display());
+        let said = run("env", &[&place, "efivar", "--print", "--name", &format!("{guid}-{name}")]);
+        let said = String::from_utf8(said).unwrap();
+        let (attributes, value) = said.split_once("Value:\n").unwrap();
+        let want = "Attributes:\n\tNon-Volatile\n\tBoot Service Access\n\tRuntime Service Access\n";
+        assert!(attributes.ends_with(want), "{attributes}");
+        // 00000000  70 61 79 6c 6f 61 64                              |payload         |
+        let digits = value.lines().map(|line| line.split_once('|').unwrap().0.split_once(' ').unwrap().1);
+        let digits: String = digits.flat_map(str::split_whitespace).collect();
+        std::fs::write(&file, hex::decode(&digits).unwrap()).unwrap();
         file
     }
 }
@@ -142,9 +211,9 @@ fn every_form_is_read_by_others() {
     let named = json!({ "7": { "0": [{ "0": 0, "1": "n" }] }, "10": [URL], "11": "node1" });
     let mut fresh = BTreeSet::new();
     for (record, fixed, forms) in [
-        (SMALL, merged(&json!({}), &named), &["cbor", "text", "cmdline", "cpio", "iso", "vfat"][..]),
+        (SMALL, merged(&json!({}), &named), &FORMS[..]),
         // Too long for a command line, which is a test of its own.
-        (&record, merged(&large, &enrolled), &["cbor", "text", "cpio", "iso", "vfat"]),
+        (&record, merged(&large, &enrolled), &FORMS[1..]),
     ] {
         let site = Site::new(record);
         for form in forms {
@@ -159,9 +228,9 @@ fn every_form_is_read_by_others() {
             assert!(if record == SMALL { bytes < 1024 } else { bytes > 5 * 2048 }, "{form}: {bytes} bytes");
         }
     }
-    // Key and certificate, where they may be; that text and command line refuse them is a test of its own.
+    // Key and certificate, where they may be; that other forms refuse them is a test of its own.
     let site = Site::new(&record);
-    for form in ["cbor", "cpio", "iso", "vfat"] {
+    for form in FORMS.into_iter().filter(|form| !["text", "cmdline", "user-data", "multipart"].contains(form)) {
         let found = site.payload(form, &["--credentials"]);
         assert_eq!(found["certified"], json!({ "subject": "O=Example\\, Inc.,CN=node1.example.org", "dns": names }));
         let mut payload = fresh_in(found["payload"].clone(), form, &site, &mut fresh);
@@ -169,6 +238,61 @@ fn every_form_is_read_by_others() {
         assert_eq!(credentials["0"].as_array().unwrap().len(), 2, "its own and the intermediate's");
         assert!(fresh.insert(credentials["1"].to_string()), "a key of its own");
         assert_eq!(Value::Object(payload), large, "{form}");
+    }
+}
+
+const FORMS: [&str; 13] = [
+    "cmdline",
+    "cbor",
+    "text",
+    "cpio",
+    "iso",
+    "vfat",
+    "gpt",
+    "credential",
+    "smbios",
+    "qemu",
+    "efivar",
+    "user-data",
+    "multipart",
+];
+/// Where a seed costs nothing, and not everybody knows it.
+const SEEDED: [&str; 6] = ["cpio", "iso", "vfat", "gpt", "credential", "qemu"];
+
+/// cloud-init passes our part over, without an error, and handles the part beside it. Its log shows nothing of the token.
+#[test]
+fn cloud_init_passes_it_over() {
+    let site = Site::new(ROOM);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/cloud_init.py");
+    let beside = site.file("cloud-config");
+    std::fs::write(&beside, "#cloud-config\nhostname: node1\n").unwrap();
+    let unhandled = |what: &str| {
+        let text = format!("Unhandled {what} userdata: 'b'-----BEGIN IMPRINT PAYLO'...'");
+        json!([["WARNING", text]])
+    };
+    let ours = "application/x-imprint-payload";
+    for (form, more, kind, config, messages) in [
+        ("multipart", None, ours, Value::Null, unhandled(&format!("unknown content-type ({ours})"))),
+        (
+            "multipart",
+            Some(&beside),
+            ours,
+            json!({ "hostname": "node1" }),
+            unhandled(&format!("unknown content-type ({ours})")),
+        ),
+        ("user-data", None, "text/x-not-multipart", Value::Null, unhandled("non-multipart (text/x-not-multipart)")),
+    ] {
+        let made = site.file("made");
+        site.host(&["payload", "node1", "--as", form, "-o", made.to_str().unwrap()]);
+        let mut words = vec![script.to_str().unwrap(), made.to_str().unwrap()];
+        words.extend(more.map(|path| path.to_str().unwrap()));
+        let read: Value = serde_json::from_slice(&run("/usr/bin/python3", &words)).unwrap();
+        assert_eq!((&read["config"], &read["messages"]), (&config, &messages), "{form}");
+        let parts = read["parts"].as_array().unwrap();
+        assert_eq!((parts.len(), &parts[0][0]), (1 + usize::from(more.is_some()), &json!(kind)), "{form}");
+        let text = std::fs::read_to_string(&made).unwrap();
+        let armour = parts[0][1].as_str().unwrap();
+        assert!(armour.starts_with("-----BEGIN IMPRINT PAYLOAD-----\n") && text.contains(armour.trim_end()), "{form}");
     }
 }
 
@@ -187,11 +311,11 @@ fn fresh_in(payload: Value, form: &str, site: &Site, fresh: &mut BTreeSet<String
     assert_eq!(expiry - composed, 24 * 3_600_000);
     match take("5") {
         Some(seed) => {
-            assert!(["cpio", "iso", "vfat"].contains(&form), "{form}");
+            assert!(SEEDED.contains(&form), "{form}");
             assert_eq!((seed.as_object().unwrap().len(), seed["0"].as_str().unwrap().len()), (1, 64), "{form}");
             assert!(fresh.insert(seed.to_string()));
         }
-        None => assert!(["cbor", "text", "cmdline"].contains(&form), "{form}"),
+        None => assert!(!SEEDED.contains(&form), "{form}"),
     }
     let root = site.file("state/root.pem");
     let der = run("openssl", &["x509", "-outform", "DER", "-in", root.to_str().unwrap()]);

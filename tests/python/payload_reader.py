@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """An independent reader of what `imprint-host payload --as …` writes, from docs/payload.cddl, docs/line-protocol.md and
-docs/cmdline.md: cbor2, pycddl, base64 and OpenSSL, nothing of ours. Prints the payload as JSON, bytes in hexadecimal;
-what is not as those pages say ends it with exit code 1.
+docs/cmdline.md: cbor2, pycddl, base64, email and OpenSSL, nothing of ours. Prints the payload as JSON, bytes in
+hexadecimal; what is not as those pages say ends it with exit code 1.
 
 With the line of a signer (`signer p256 BASE64`) the payload has to have that signature.
 
-usage: payload_reader.py cbor|text|cmdline FILE [SIGNER]"""
+usage: payload_reader.py cbor|text|cmdline|smbios|partition|user-data|multipart FILE [SIGNER]"""
 
 import base64
+import email
+import email.policy
 import hashlib
+import io
 import json
 import pathlib
 import sys
@@ -55,6 +58,38 @@ def cmdline(data):
     return base64.urlsafe_b64decode(word + b"=" * (-len(word) % 4))
 
 
+def smbios(data):
+    """A string as systemd reads it (systemd.system-credentials(7)), and in QEMU's file nothing else."""
+    return base64.b64decode(data.removeprefix(b"io.systemd.credential.binary:imprint.payload="), validate=True)
+
+
+def partition(data):
+    """One item of CBOR, and zeros up to the end."""
+    stream = io.BytesIO(data)
+    cbor2.load(stream)
+    end = stream.tell()
+    assert not data[end:].strip(b"\0")
+    return data[:end]
+
+
+def user_data(data):
+    """Base64 between two lines, as in PEM (RFC 7468), with lines of at most 76 characters."""
+    first, *lines, last = data.decode("ascii").removesuffix("\n").split("\n")
+    assert (first, last) == ("-----BEGIN IMPRINT PAYLOAD-----", "-----END IMPRINT PAYLOAD-----")
+    assert all(len(line) == 76 for line in lines[:-1]) and 0 < len(lines[-1]) <= 76
+    return base64.b64decode("".join(lines), validate=True)
+
+
+def multipart(data):
+    """Python's parser finds one part, and no defect."""
+    message = email.message_from_bytes(data, policy=email.policy.strict)
+    assert message.get_content_type() == "multipart/mixed" and message["MIME-Version"] == "1.0"
+    (part,) = message.iter_parts()
+    assert part.get_content_type() == "application/x-imprint-payload"
+    assert not message.defects and not part.defects and not message.preamble and not message.epilogue
+    return user_data(part.get_payload(decode=True))
+
+
 def shown(value):
     if isinstance(value, bytes):
         return value.hex()
@@ -81,7 +116,11 @@ def certified(payload):
 def main():
     form, file, *signer = sys.argv[1:]
     data = pathlib.Path(file).read_bytes()
-    data = {"cbor": bytes, "text": text, "cmdline": cmdline}[form](data)
+    readers = {
+        "cbor": bytes, "text": text, "cmdline": cmdline, "smbios": smbios, "partition": partition,
+        "user-data": user_data, "multipart": multipart,
+    }
+    data = readers[form](data)
     length = len(data)
     if signer:
         data = cose.verify(data, signer[0])

@@ -200,9 +200,7 @@ pub(super) enum NodeCommand {
 pub(super) struct PayloadArgs {
     /// Name of the record
     pub(super) node: String,
-    /// cbor: the payload itself; text: lines to paste into imprint console; userpass: NAME:TOKEN,
-    /// for other EST clients; cmdline: a word for the kernel command
-    /// line; cpio: an initramfs to append; iso and vfat: a config drive
+    /// What is written
     #[arg(long = "as", value_enum, default_value_t = Form::Cbor)]
     pub(super) form: Form,
     /// Where to; standard output when left out. A file is made anew, a device is written to in place
@@ -281,15 +279,36 @@ pub(super) struct InjectArgs {
     pub(super) log: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Form {
+    /// The payload itself
     Cbor,
+    /// Lines to paste into imprint console
     Text,
+    /// NAME:TOKEN, for other EST clients
     Userpass,
+    /// A word for the kernel command line
     Cmdline,
+    /// An initramfs to append
     Cpio,
+    /// A config drive: an optical disc
     Iso,
+    /// A config drive: a disk
     Vfat,
+    /// A disk with one partition, which holds the payload
+    Gpt,
+    /// The file of a credential imprint.payload, for systemd
+    Credential,
+    /// A string for the firmware tables of a virtual machine (type 11)
+    Smbios,
+    /// The file of -o, and an argument with which QEMU gives it to a guest
+    Qemu,
+    /// A file for efivarfs: an EFI variable
+    Efivar,
+    /// Text for the user data of a cloud instance
+    UserData,
+    /// The same as a MIME multipart, for cloud-init beside it
+    Multipart,
 }
 
 fn est_url(text: &str) -> Result<EstUrl, String> {

@@ -7,7 +7,7 @@ use crate::load::LoadError;
 use crate::output::OutputError;
 use crate::record::RecordError;
 use crate::serve::ServeError;
-use crate::{cpio, enrol, iso, state, vfat};
+use crate::{cpio, enrol, gpt, iso, state, vfat};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,21 @@ pub enum CliError {
     /// `--as userpass` with `--credentials`: such a payload has no token.
     #[error("a payload with --credentials has no token; leave that out with --as userpass")]
     NoToken,
+    /// `--as qemu` without `-o`.
+    #[error(
+        "--as qemu writes the payload to a file and prints an argument that names the file, because every user of this \
+         machine can read QEMU's arguments; give -o FILE"
+    )]
+    QemuStandardOutput,
+    /// `--as qemu`, and `-o` names a device, a FIFO or a drive.
+    #[error("{} is not a file, and QEMU reads the payload from one; give -o FILE", .0.display())]
+    QemuNoFile(PathBuf),
+    /// `--as qemu`, and the name of `-o` cannot stand in an argument that somebody copies.
+    #[error(
+        "{} has characters that cannot be copied from a terminal into QEMU's arguments; give -o another name",
+        .0.display()
+    )]
+    QemuName(PathBuf),
     /// Standard output cannot be written.
     #[error("writing to standard output")]
     Output(#[source] io::Error),
@@ -41,6 +56,9 @@ pub enum CliError {
     /// The payload does not fit into a FAT image.
     #[error(transparent)]
     Vfat(vfat::TooLong),
+    /// The payload does not fit into a partition.
+    #[error(transparent)]
+    Gpt(gpt::TooLong),
     /// The payload does not fit into a cpio archive.
     #[error(transparent)]
     Cpio(cpio::TooLong),

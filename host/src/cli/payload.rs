@@ -2,8 +2,9 @@
 //! the payload; `compose` does.
 
 use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
 
+use imprint::medium;
 use imprint::options::CMDLINE_MAX;
 use imprint::shown::line;
 use imprint::time::Timestamp;
@@ -14,36 +15,33 @@ use super::published::Written;
 use super::{Cli, CliError, open, say};
 use crate::compose::{self, Medium, Options};
 use crate::output::{Output, OutputError};
-use crate::{cpio, iso, vfat};
+use crate::{cpio, efivar, gpt, iso, qemu, smbios, user_data, vfat};
 
 /// Bytes that the rest of a kernel command line needs. With fewer bytes left, the command warns.
 const CMDLINE_ROOM: usize = 256;
+/// Bytes that the other SMBIOS structures of a machine may need.
+const SMBIOS_ROOM: usize = 4096;
 
 pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
     if arguments.credentials && arguments.form == Form::Userpass {
         return Err(CliError::NoToken);
     }
-    // Text forms may go to a terminal: a person copies them from there.
-    let for_people = matches!(arguments.form, Form::Cmdline | Form::Text | Form::Userpass);
+    let about = About::of(arguments.form);
+    let for_people = about.for_people;
     if arguments.output.is_none() && !for_people && io::stdout().is_terminal() {
         return Err(CliError::Terminal);
     }
     let options = Options {
         expires: arguments.expires,
-        // Media with enough space always get a seed: mixing it in never harms.
-        seed: arguments.seed || matches!(arguments.form, Form::Cpio | Form::Iso | Form::Vfat) && !arguments.no_seed,
+        seed: arguments.seed || about.has_seed && !arguments.no_seed,
         single_boot: arguments.single_boot,
         keep: arguments.keep,
         credentials: arguments.credentials,
         unsigned: arguments.unsigned,
-        medium: match arguments.form {
-            Form::Cmdline => Medium::Cmdline,
-            Form::Cpio => Medium::Initramfs,
-            Form::Text => Medium::Text,
-            Form::Cbor | Form::Userpass | Form::Iso | Form::Vfat => Medium::Any,
-        },
+        medium: about.medium,
     };
     let output = destination(arguments, for_people)?;
+    let for_qemu = for_qemu(arguments, output.as_ref())?;
     let mut state = open(cli)?;
     let (made, (bytes, staged)) = state.payload_after(&arguments.node, &options, now, |made| {
         let bytes = rendered(arguments.form, &made.bytes, now)?;
@@ -62,6 +60,9 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     };
     let (Some(path), Some(staged)) = (&arguments.output, staged) else {
         say::raw(&bytes)?;
+        if !bytes.ends_with(b"\n") && for_people && io::stdout().is_terminal() {
+            say::raw(b"\n")?;
+        }
         // Standard output holds the payload alone, so the note goes to standard error, if that is a terminal.
         if !(voided.is_empty() && ended.is_empty()) && io::stderr().is_terminal() {
             say::note(&format!("payload {id} for {node}, expires {}{voided}{ended}", made.expiry));
@@ -79,13 +80,68 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
             expiry: made.expiry.to_string(),
             voided: made.voided,
             superseded: &made.superseded,
+            qemu: for_qemu.as_deref().map(|value| [qemu::OPTION, value]),
         });
+    }
+    if let Some(value) = for_qemu {
+        // Standard output holds the argument alone, for a script.
+        if io::stderr().is_terminal() {
+            say::note(&format!("payload {id} for {node}, expires {}{voided}{ended}", made.expiry));
+        }
+        return say::text(&format!("{} {}\n", qemu::OPTION, qemu::quoted(&value)));
     }
     say::text(&format!(
         "wrote {}: {len} bytes, payload {id} for {node}, expires {}{voided}{ended}\n",
         line(&file),
         made.expiry
     ))
+}
+
+/// What is known of a form.
+struct About {
+    /// Where the payload is found in the end. A form that fits several media has the rules of the strictest of them.
+    medium: Medium,
+    /// It is text that a person copies, so it may go to a terminal.
+    for_people: bool,
+    /// It always has a seed: there is room for one, and mixing it in never harms.
+    has_seed: bool,
+}
+
+impl About {
+    fn of(form: Form) -> About {
+        use medium::Medium as Held;
+        let (medium, for_people, has_seed) = match form {
+            Form::Cbor => (Medium::Any, false, false),
+            Form::Userpass => (Medium::Any, true, false),
+            Form::Text => (Medium::Text, true, false),
+            Form::Cmdline => (Medium::Held(Held::Cmdline), true, false),
+            Form::Cpio => (Medium::Held(Held::Initramfs), false, true),
+            Form::Iso | Form::Vfat => (Medium::Held(Held::ConfigDrive), false, true),
+            Form::Gpt => (Medium::Held(Held::Partition), false, true),
+            Form::Credential => (Medium::Held(Held::UnitCredential), false, true),
+            Form::Smbios => (Medium::Held(Held::Smbios), true, false),
+            Form::Qemu => (Medium::Held(Held::FwCfg), false, true),
+            // The memory for variables is small, and a full one has made machines that do not start.
+            Form::Efivar => (Medium::Held(Held::EfiVariable), false, false),
+            // Everybody on the node can read it, so a seed would be known.
+            Form::UserData | Form::Multipart => (Medium::Held(Held::OpenStackUserData), true, false),
+        };
+        About { medium, for_people, has_seed }
+    }
+}
+
+/// The value of QEMU's argument, for a payload that QEMU is to read from a file.
+fn for_qemu(arguments: &PayloadArgs, output: Option<&Output>) -> Result<Option<String>, CliError> {
+    if arguments.form != Form::Qemu {
+        return Ok(None);
+    }
+    let (Some(path), Some(output)) = (&arguments.output, output) else { return Err(CliError::QemuStandardOutput) };
+    if !output.is_file() {
+        return Err(CliError::QemuNoFile(path.clone()));
+    }
+    // QEMU may be started in another directory.
+    let full: PathBuf = path::absolute(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
+    qemu::value(&full).map(Some).ok_or(CliError::QemuName(full))
 }
 
 /// Opens the destination of `-o`. An error if it must not be written to.
@@ -134,7 +190,7 @@ fn given_up(path: &Path, bytes: u64, holds: &str) -> bool {
 /// The payload in the form that is written.
 fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<u8>>, CliError> {
     Ok(match form {
-        Form::Cbor => Zeroizing::new(payload.to_vec()),
+        Form::Cbor | Form::Credential | Form::Qemu => Zeroizing::new(payload.to_vec()),
         Form::Cmdline => {
             let word = compose::cmdline(payload);
             let left = CMDLINE_MAX.saturating_sub(word.len());
@@ -155,5 +211,31 @@ fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<
         Form::Cpio => cpio::archive(payload).map_err(CliError::Cpio)?,
         Form::Iso => iso::image(payload, now).map_err(CliError::Iso)?,
         Form::Vfat => vfat::image(payload).map_err(CliError::Vfat)?,
+        Form::Gpt => gpt::image(payload).map_err(CliError::Gpt)?,
+        Form::Efivar => efivar::file(payload),
+        Form::Smbios => fitting(smbios::string(payload), smbios::ALL_STRUCTURES - SMBIOS_ROOM, |bytes| {
+            format!(
+                "it takes {bytes} of the {} bytes that all SMBIOS structures of a machine have together, unless their \
+                 entry point is that of SMBIOS 3 (QEMU: -machine smbios-entry-point-type=64); --as qemu has no such limit",
+                smbios::ALL_STRUCTURES
+            )
+        }),
+        Form::UserData => fitting(user_data::armour(payload), user_data::OPENSTACK_MAX, too_long_for_a_cloud),
+        Form::Multipart => fitting(user_data::multipart(payload), user_data::OPENSTACK_MAX, too_long_for_a_cloud),
     })
+}
+
+/// Warns if a text has more bytes than its medium may have. The limit depends on the machine or the cloud, so it is no error.
+fn fitting(text: Zeroizing<Vec<u8>>, most: usize, warning: impl Fn(usize) -> String) -> Zeroizing<Vec<u8>> {
+    if text.len() > most {
+        say::warn(format_args!("{}", warning(text.len())));
+    }
+    text
+}
+
+fn too_long_for_a_cloud(bytes: usize) -> String {
+    format!(
+        "it has {bytes} bytes, and OpenStack takes {} bytes of user data, other clouds fewer; --as iso has no such limit",
+        user_data::OPENSTACK_MAX
+    )
 }

@@ -44,6 +44,9 @@ pub(super) struct Written<'a> {
     pub(super) voided: usize,
     /// Key codes of the certificates that it revoked.
     pub(super) superseded: &'a [String],
+    /// With `--as qemu` only: the argument of QEMU, as two words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) qemu: Option<[&'a str; 2]>,
 }
 
 /// `show`
@@ -179,6 +182,7 @@ mod tests {
                     expiry: "t".into(),
                     voided: 2,
                     superseded: &["k".into()],
+                    qemu: None,
                 }),
                 r#"{"bytes":1,"expiry":"t","file":"f","id":"i","node":"n","superseded":["k"],"voided":2}"#,
             ),

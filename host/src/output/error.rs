@@ -74,13 +74,13 @@ pub enum OutputError {
     )]
     InUse(PathBuf),
     /// A partition: nodes look at whole drives only.
-    #[error("{} is a partition, and nodes read whole drives only; give the name of the drive", .0.display())]
+    #[error("{} is a partition, and only whole drives are written to; give the name of the drive, or copy the file of --as cbor there with dd", .0.display())]
     Partition(PathBuf),
     /// The drive is read-only.
     #[error("{} is read-only; check its write-protect switch, or give another drive", .0.display())]
     ReadOnly(PathBuf),
     /// The form (`--as`) is not an image of a drive.
-    #[error("{} is a drive, and nodes read config drives only; give --as iso or --as vfat", .0.display())]
+    #[error("{} is a drive, and only a config drive is written to one; give --as iso or --as vfat", .0.display())]
     NoImage(PathBuf),
     /// The image is larger than the drive.
     #[error("{} has {has} bytes and the image {needs}; nothing was written, give a larger drive", .path.display())]

@@ -258,6 +258,10 @@ mod tests {
             assert!(template(text).contains("others must be used as \"{x}\" in the template"), "{text}");
         }
         let text = "name,\u{1b}[2J\u{202e}\nn,1\n";
-        assert!(problem(text, "").starts_with("nodes.csv:1: \\u{1b}[2J\\u{202e}: unknown column; "), "{}", problem(text, ""));
+        assert!(
+            problem(text, "").starts_with("nodes.csv:1: \\u{1b}[2J\\u{202e}: unknown column; "),
+            "{}",
+            problem(text, "")
+        );
     }
 }
