@@ -26,6 +26,9 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     if arguments.credentials && arguments.form == Form::Userpass {
         return Err(CliError::NoToken);
     }
+    if arguments.output.is_none() && arguments.form == Form::Qemu {
+        return Err(CliError::QemuStandardOutput);
+    }
     let about = About::of(arguments.form);
     let for_people = about.for_people;
     if arguments.output.is_none() && !for_people && io::stdout().is_terminal() {
