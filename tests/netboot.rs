@@ -1,7 +1,8 @@
-//! Measures network and check-in of a boot in a network namespace, with the code of `run`. Prints microseconds since boot:
-//! start, network usable, certificate received. Never changes the machine's clock, name or credentials; not for a node.
+//! The network and the check-in of a boot, as `run` does them, with the machine's clock, name and hand-over left alone:
+//! for measuring in a network namespace. Prints microseconds since boot: begun, network usable, certificate there.
+//! Not for a node.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed measurement must be noticed
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a measurement that fails is to be seen
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use imprint::facts;
 use imprint::identity::Identity;
 use imprint::plan::{IdentityPlan, Scope, plan};
 use imprint::pool::Seeded;
+use imprint::site::SignedBy;
 use imprint::source;
 use imprint::time::{Deadline, since_boot};
 
@@ -21,8 +23,8 @@ fn main() {
     let begun = since_boot();
     let (root, deadline) = (Path::new(root), Deadline::after(Duration::from_secs(30)));
     let found = source::file::named(Path::new(payload)).unwrap();
-    let payload = source::decode(&found).unwrap();
-    let mut facts = facts::gather(root, found.origin, None, None, deadline).unwrap();
+    let payload = source::decode(&found, None).unwrap().0;
+    let mut facts = facts::gather(root, found.origin, None, SignedBy::Nobody, None, deadline).unwrap();
     facts::await_links(&mut facts, &payload, root, deadline).unwrap();
     let plan = plan(payload, &facts, Scope::Boot).unwrap();
     let network = plan.network.as_ref().unwrap();
