@@ -65,7 +65,7 @@ fn a_site_pin_that_the_agent_refuses_ends_the_build() {
         let site = root.path().join("imprint/site");
         std::fs::create_dir(root.path().join("imprint")).unwrap();
         std::fs::write(&site, &text).unwrap();
-        let taken = imprint::facts::site_pin(root.path()).is_ok_and(|pin| pin.is_some());
+        let taken = imprint::site::pin(root.path()).is_ok_and(|pin| pin.is_some());
         assert_eq!(taken, good, "the agent: {text:?}");
         let built = build(&[("IMPRINT_SITE", site.to_str().unwrap())], "");
         assert_eq!(built.built, good, "the module: {text:?}\n{}", built.said);
