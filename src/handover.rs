@@ -1,7 +1,7 @@
-//! Hands key and certificates over to the next boot stage, in one folder (docs/status.md), and the network
-//! configuration in the folders of the network managers ([`network`]). A folder with `ready` in it is complete. A new
-//! identity replaces an old one in one step or not at all; a failure in a folder without an identity leaves none. Never
-//! uses the network.
+//! Hands key and certificates over to the next boot stage, in one folder (docs/status.md), the network configuration in the
+//! folders of the network managers ([`network`]), and the CA alone as a credential ([`credential`]). A folder with `ready` in
+//! it is complete. A new identity replaces an old one in one step or not at all; a failure in a folder without an identity
+//! leaves none. Never uses the network.
 
 pub mod crash;
 pub mod credential;

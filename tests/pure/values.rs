@@ -125,7 +125,8 @@ fn every_origin_is_on_the_page() {
     let page = read("docs/status.md");
     let row = rows(&page, "## status.json").into_iter().find(|row| row[0] == "origin").unwrap().join(" ");
     let texts: Vec<&str> = shown.split('"').skip(1).step_by(2).collect();
-    assert!(texts.len() >= 5, "{texts:?}");
+    // The media have their words in the table.
+    assert!(texts.len() >= 4, "{texts:?}");
     for text in texts {
         for part in text.split(['{', '}']).step_by(2).map(str::trim).filter(|part| part.len() > 1) {
             assert!(row.contains(part), "{part}: {row}");

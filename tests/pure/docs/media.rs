@@ -170,16 +170,16 @@ fn the_words_of_the_command_line_are_those_of_the_table() {
         }
         let options =
             Options::parse(&format!("imprint.source={name}")).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let named = match (word, &options.sources[..]) {
+        let named = matches!(
+            (word, &options.sources[..]),
             (Word::Cmdline, [SourceName::Cmdline])
-            | (Word::File, [SourceName::File])
-            | (Word::Credential, [SourceName::Credential])
-            | (Word::ConfigDrive, [SourceName::ConfigDrive(None)])
-            | (Word::Partition, [SourceName::Partition])
-            | (Word::EfiVar, [SourceName::EfiVar])
-            | (Word::RootFile, [SourceName::RootFile]) => true,
-            _ => false,
-        };
+                | (Word::File, [SourceName::File])
+                | (Word::Credential, [SourceName::Credential])
+                | (Word::ConfigDrive, [SourceName::ConfigDrive(None)])
+                | (Word::Partition, [SourceName::Partition])
+                | (Word::EfiVar, [SourceName::EfiVar])
+                | (Word::RootFile, [SourceName::RootFile])
+        );
         assert!(named, "{name} is {:?}", options.sources);
     }
     assert_eq!(source.values, format!("{}, virtio, serial:ttyS1 or serial:ttyS1,115200", takes.join(", ")));
