@@ -263,7 +263,7 @@ fn serve(config: Config) -> Result<(), CliError> {
 
 fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
     more_files();
-    let failed = |what| move |error| CliError::Load(LoadError::System(what, error));
+    let failed = |what| move |error| CliError::Load(Box::new(LoadError::System(what, error)));
     let program = std::env::current_exe().map_err(failed("finding this program"))?;
     let work = tempfile::tempdir().map_err(failed("making a directory"))?;
     let storm = load::storm(&program, work.path(), nodes, timeout, &mut |text| {
@@ -271,7 +271,7 @@ fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
             say::ask(&format!("{text}\n"));
         }
     });
-    let storm = storm.map_err(CliError::Load)?;
+    let storm = storm.map_err(|error| CliError::Load(Box::new(error)))?;
     let millis = |of_hundred| u64::try_from(storm.percentile(of_hundred).as_millis()).unwrap_or(u64::MAX);
     let Storm { nodes, enrolled, doubled, retries, busy, memory, failure, .. } = &storm;
     let report = Stormed {

@@ -13,17 +13,17 @@ const SECTORS: u32 = 2048;
 const ENTRIES: u32 = 128;
 const ENTRY: u32 = 128;
 /// Sectors of the entries, in front of the partition and behind it.
-const ENTRY_SECTORS: u64 = 32;
+const ENTRY_SECTORS: u32 = 32;
 /// The primary header; its entries follow.
-const PRIMARY: u64 = 1;
+const PRIMARY: u32 = 1;
 /// The backup header is in the last sector; its entries are in front of it.
-const BACKUP: u64 = SECTORS as u64 - 1;
-const BACKUP_ENTRIES: u64 = BACKUP - ENTRY_SECTORS;
-const FIRST_USABLE: u64 = PRIMARY + 1 + ENTRY_SECTORS;
-const LAST_USABLE: u64 = BACKUP_ENTRIES - 1;
+const BACKUP: u32 = SECTORS - 1;
+const BACKUP_ENTRIES: u32 = BACKUP - ENTRY_SECTORS;
+const FIRST_USABLE: u32 = PRIMARY + 1 + ENTRY_SECTORS;
+const LAST_USABLE: u32 = BACKUP_ENTRIES - 1;
 /// The partition begins at a multiple of 32 KiB, as drives have larger sectors than they say, and ends in front of one.
-const START: u64 = 64;
-const LAST: u64 = LAST_USABLE - (LAST_USABLE + 1) % START;
+const START: u32 = 64;
+const LAST: u32 = LAST_USABLE - (LAST_USABLE + 1) % START;
 /// Bytes of the partition.
 const ROOM: usize = (LAST + 1 - START) as usize * SECTOR;
 /// The name of the partition.
@@ -61,7 +61,7 @@ struct Image {
 impl Image {
     /// Puts the bytes into this sector and those behind it. All callers stay within the image; bytes beyond it would be
     /// dropped.
-    fn put(&mut self, sector: u64, bytes: &[u8]) {
+    fn put(&mut self, sector: u32, bytes: &[u8]) {
         let at = usize::try_from(sector).unwrap_or(usize::MAX).saturating_mul(SECTOR);
         if let Some(place) = self.bytes.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
             place.copy_from_slice(bytes);
@@ -81,7 +81,7 @@ fn protective_mbr() -> Vec<u8> {
 }
 
 /// §5.3.2
-fn header(at: u64, other: u64, entries_at: u64, disk: &[u8; 16], entries: u32) -> Vec<u8> {
+fn header(at: u32, other: u32, entries_at: u32, disk: &[u8; 16], entries: u32) -> Vec<u8> {
     let with = |checksum: u32| {
         let mut header = b"EFI PART".to_vec();
         header.extend(0x0001_0000u32.to_le_bytes());
@@ -89,10 +89,10 @@ fn header(at: u64, other: u64, entries_at: u64, disk: &[u8; 16], entries: u32) -
         header.extend(checksum.to_le_bytes());
         header.extend([0; 4]);
         for sector in [at, other, FIRST_USABLE, LAST_USABLE] {
-            header.extend(sector.to_le_bytes());
+            header.extend(u64::from(sector).to_le_bytes());
         }
         header.extend(disk);
-        header.extend(entries_at.to_le_bytes());
+        header.extend(u64::from(entries_at).to_le_bytes());
         for number in [ENTRIES, ENTRY, entries] {
             header.extend(number.to_le_bytes());
         }
@@ -106,8 +106,9 @@ fn header(at: u64, other: u64, entries_at: u64, disk: &[u8; 16], entries: u32) -
 fn entry(own: &[u8; 16]) -> Vec<u8> {
     let mut entry = on_disk(guid(PARTITION_TYPE)).to_vec();
     entry.extend(own);
-    entry.extend(START.to_le_bytes());
-    entry.extend(LAST.to_le_bytes());
+    for sector in [START, LAST] {
+        entry.extend(u64::from(sector).to_le_bytes());
+    }
     entry.extend([0; 8]); // no attributes
     entry.extend(NAME.encode_utf16().flat_map(u16::to_le_bytes));
     entry.resize(ENTRY as usize, 0);

@@ -1,12 +1,13 @@
 //! What QEMU offers a guest by the forms that are made for it. QEMU makes the machine, and no kernel is booted: the machine
 //! stands still, and its fw_cfg device is read through QEMU's own test protocol (docs/devel/qtest.rst).
 
+#![allow(clippy::indexing_slicing, reason = "a test panics")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use imprint_tests::{dmi, programs};
-
 
 /// A machine that stands still.
 struct Still {

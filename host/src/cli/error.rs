@@ -76,7 +76,7 @@ pub enum CliError {
     Lines(RecordError),
     /// A storm did not start.
     #[error(transparent)]
-    Load(LoadError),
+    Load(Box<LoadError>),
     /// After a storm some nodes have no certificate, or more than one.
     #[error("{failed} nodes have no certificate, {doubled} have two")]
     Stormed {
