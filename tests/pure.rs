@@ -20,6 +20,7 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::programs;
 
 mod pure {
+    mod boots;
     mod docs;
     mod dracut;
     mod drives;
@@ -27,6 +28,7 @@ mod pure {
     mod floors;
     mod install;
     mod line;
+    mod media;
     mod outside;
     mod pages;
     mod signed;

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use imprint::medium::Medium;
 use imprint::payload::EstUrl;
+use imprint::source::Origin;
 use imprint::status::Outcome;
 use imprint::time::Timestamp;
 use imprint_host::compose;
@@ -190,6 +192,20 @@ fn came_up(report: &Report) {
     ] {
         assert_eq!(report.mode(file), mode, "{file}");
     }
+}
+
+#[track_caller]
+fn came_up_from(report: &Report, medium: Medium, place: &str) {
+    came_up(report);
+    came_from(report, medium, place);
+}
+
+/// Asserts that the payload came from this medium. `place`: where on the machine the medium was, empty where the medium says it
+/// all. tests/pure/boots.rs counts the media that are asserted so.
+#[track_caller]
+fn came_from(report: &Report, medium: Medium, place: &str) {
+    let origin = Origin::Medium { medium, place: place.to_owned() };
+    assert_eq!(report.status().origin, Some(origin.to_string()));
 }
 
 /// Asserts that openssl accepts the chain, and that the key belongs to it.

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use imprint::options::{WORDS, Word};
 
-fn page(name: &str) -> (PathBuf, String) {
+pub(super) fn page(name: &str) -> (PathBuf, String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     let text = std::fs::read_to_string(&path).unwrap();
     (path, text)
 }
 
 /// The page with `content` between two marks, each a line of its own.
-fn filled(text: &str, begin: &str, end: &str, content: &str) -> String {
+pub(super) fn filled(text: &str, begin: &str, end: &str, content: &str) -> String {
     let (before, rest) = text.split_once(&format!("{begin}\n")).unwrap_or_else(|| panic!("no line {begin}"));
     let (_, after) = rest.split_once(&format!("{end}\n")).unwrap_or_else(|| panic!("no line {end} behind {begin}"));
     format!("{before}{begin}\n{content}{end}\n{after}")
@@ -22,7 +22,7 @@ fn filled(text: &str, begin: &str, end: &str, content: &str) -> String {
 
 /// Compares, or writes when `make docs` says so.
 #[track_caller]
-fn is_current((path, text): (PathBuf, String), want: &str) {
+pub(super) fn is_current((path, text): (PathBuf, String), want: &str) {
     if std::env::var_os("IMPRINT_WRITE_DOCS").is_some() {
         std::fs::write(path, want).unwrap();
     } else {

@@ -23,26 +23,20 @@ fn word(payload: &[u8]) -> String {
     format!("systemd.set_credential_binary={NAME}:{}", Base64::encode_string(payload))
 }
 
-#[track_caller]
-fn came_up_from(report: &Report, origin: &str) {
-    came_up(report);
-    assert_eq!(report.status().origin.as_deref(), Some(origin));
-}
-
 /// Only root can read the firmware's tables and what QEMU offers, so a token that is good for each boot may be there.
 #[test]
 fn without_systemd_the_firmware_has_it() {
     let site = Site::new(Node { enrol: "each-boot", ..NODE });
     let plain = || machine(Kernel::Stable).init(Init::Plain);
-    came_up_from(&smbios(plain(), &site, &site.payload).boot(), "smbios");
-    came_up_from(&fw_cfg(plain(), &site, &site.payload).boot(), "fw_cfg");
+    came_up_from(&smbios(plain(), &site, &site.payload).boot(), Medium::Smbios, "");
+    came_up_from(&fw_cfg(plain(), &site, &site.payload).boot(), Medium::FwCfg, "");
 }
 
 #[test]
 fn systemd_has_imported_it() {
     let site = Site::typical();
     let report = smbios(machine(Kernel::Stable), &site, &site.payload).boot();
-    came_up_from(&report, "credential /run/credentials/@system/imprint.payload");
+    came_up_from(&report, Medium::SystemCredential, "/run/credentials/@system/imprint.payload");
 }
 
 /// Everybody can read the command line, and what systemd imported from there lies beside it.
@@ -50,7 +44,7 @@ fn systemd_has_imported_it() {
 fn the_command_line_may_carry_less_than_what_systemd_makes_of_it() {
     let site = Site::typical();
     let report = machine(Kernel::Stable).append(&word(&site.payload)).boot();
-    came_up_from(&report, "cmdline-credential");
+    came_up_from(&report, Medium::CmdlineCredential, "");
     let site = Site::new(Node { enrol: "each-boot", ..NODE });
     let report = machine(Kernel::Stable).append(&word(&site.payload)).boot();
     stopped(&report, 11, "source", "everybody on the node can read, holds an each-boot token");
@@ -78,7 +72,7 @@ fn a_boot_loader_brings_it() {
     let path = ".extra/credentials/imprint.payload.cred";
     let text = Base64::encode_string(&site.payload);
     let report = machine(Kernel::Stable).initramfs_file(path, text.as_bytes()).boot();
-    came_up_from(&report, "credential /.extra/credentials/imprint.payload.cred");
+    came_up_from(&report, Medium::BootCredential, "/.extra/credentials/imprint.payload.cred");
 
     // Encrypted it is of no use to anybody but systemd. Whoever built the image told systemd to decrypt it.
     let plain = site.work.path().join("payload");
@@ -102,7 +96,7 @@ fn a_boot_loader_brings_it() {
         "[Service]\nLoadCredentialEncrypted=imprint.payload\n",
     );
     let report = encrypted().initramfs_file(dropin.0, dropin.1.as_bytes()).boot();
-    came_up_from(&report, "credential /run/credentials/imprint.service/imprint.payload");
+    came_up_from(&report, Medium::UnitCredential, "/run/credentials/imprint.service/imprint.payload");
 }
 
 /// The hypervisor may choose among the CAs of the image, and can add none.

@@ -84,9 +84,7 @@ fn a_variable_becomes_an_identity_and_is_deleted() {
         let vars = site.work.path().join("vars.fd");
         std::fs::write(&vars, store(&site.payload)).unwrap();
         let report = machine(Kernel::Stable).init(init).efi(&vars).append("imprint.source=efivar").boot();
-        came_up(&report);
-        let origin = format!("efivar {}", imprint::source::efivar::NAME);
-        assert_eq!(report.status().origin, Some(origin), "{init:?}");
+        came_up_from(&report, Medium::EfiVariable, imprint::source::efivar::NAME);
         let last = report.status().steps.last().unwrap().clone();
         assert_eq!(
             (last.name.as_str(), last.detail.as_str()),

@@ -17,27 +17,26 @@ enum Way {
 fn comes_up(way: Way, init: Init, kernel: Kernel) {
     let site = Site::typical();
     let machine = machine(kernel).init(init);
-    let (machine, origin) = match way {
-        Way::Iso => (machine.optical(&site.config_drive(&site.payload)), "config-drive sr0 (IMPRINT)"),
+    let (machine, medium, place) = match way {
+        Way::Iso => (machine.optical(&site.config_drive(&site.payload)), Medium::ConfigDrive, "sr0 (IMPRINT)"),
         Way::Fat => {
             let drive = site.work.path().join("config-drive.img");
             std::fs::write(&drive, &*imprint_host::vfat::image(&site.payload).unwrap()).unwrap();
-            (machine.disk(&drive), "config-drive vdb (IMPRINT)")
+            (machine.disk(&drive), Medium::ConfigDrive, "vdb (IMPRINT)")
         }
-        Way::Cmdline => (machine.append(&compose::cmdline(&site.payload)), "cmdline"),
+        Way::Cmdline => (machine.append(&compose::cmdline(&site.payload)), Medium::Cmdline, ""),
         // Between the image's archive and one more, that of a site pin: both are unpacked.
         Way::Initramfs => {
             let ca = imprint::payload::Payload::unwrapped(&site.payload).unwrap().ca;
             let machine = machine.initramfs_archive(&imprint_host::cpio::archive(&site.payload).unwrap());
             let pin = format!("{}\n", imprint::hex::encode(&ca.sha256()));
-            (machine.initramfs_file("imprint/site", pin.as_bytes()), "initramfs /imprint/payload")
+            (machine.initramfs_file("imprint/site", pin.as_bytes()), Medium::Initramfs, "/imprint/payload")
         }
     };
     let report = machine.boot();
-    came_up(&report);
+    came_up_from(&report, medium, place);
     assert_eq!(report.console.contains("no site pin"), way != Way::Initramfs, "{}", report.console);
     openssl_agrees(&report, &site.work.path().join("state/root.pem"));
-    assert_eq!(report.status().origin.as_deref(), Some(origin));
     let private = report.mount("/run/imprint/private");
     match kernel {
         Kernel::Stable | Kernel::Generic => assert_eq!(private, "ramfs rw,nosuid,nodev,noexec,relatime,mode=700"),

@@ -52,12 +52,6 @@ impl Site {
     }
 }
 
-#[track_caller]
-fn came_up_from(report: &Report, origin: &str) {
-    came_up(report);
-    assert_eq!(report.status().origin.as_deref(), Some(origin));
-}
-
 fn raw() -> String {
     format!("label: gpt\\n start=2048, size=1024\\n start=4096, size=256, type={PARTITION_TYPE}, name=\"IMPRINT\"\\n")
 }
@@ -66,7 +60,7 @@ fn raw() -> String {
 fn the_payload_itself_in_a_partition_with_a_site_pin() {
     let site = Site::typical();
     let disk = site.partitioned(&raw(), &site.payload);
-    came_up_from(&site.pinned(machine(Kernel::Stable)).disk(&disk).boot(), "partition vdb2 (IMPRINT)");
+    came_up_from(&site.pinned(machine(Kernel::Stable)).disk(&disk).boot(), Medium::Partition, "vdb2 (IMPRINT)");
 }
 
 #[test]
@@ -75,7 +69,7 @@ fn a_fat_volume_in_a_partition_of_an_mbr_that_is_named() {
     let volume = imprint_host::vfat::image(&site.payload).unwrap();
     let disk = site.partitioned("label: dos\\n start=4096, size=8192, type=c\\n", &volume);
     let report = machine(Kernel::Backports).disk(&disk).append("imprint.source=partition").boot();
-    came_up_from(&report, "partition vdb1 (IMPRINT)");
+    came_up_from(&report, Medium::PartitionVolume, "vdb1 (IMPRINT)");
 }
 
 /// Ironic writes the config drive to the last partition of the disk that it deploys to.
@@ -84,7 +78,11 @@ fn a_config_2_partition() {
     let site = Site::typical();
     let volume = std::fs::read(site.drive("config-2", "openstack/latest/user_data", site.armour().as_bytes())).unwrap();
     let disk = site.partitioned("label: gpt\\n start=2048, size=1024\\n start=4096, size=8192\\n", &volume);
-    came_up_from(&site.pinned(machine(Kernel::Stable)).disk(&disk).boot(), "user-data vdb2 (config-2)");
+    came_up_from(
+        &site.pinned(machine(Kernel::Stable)).disk(&disk).boot(),
+        Medium::OpenStackUserData,
+        "vdb2 (config-2)",
+    );
 }
 
 #[test]
@@ -92,7 +90,7 @@ fn user_data_of_nocloud() {
     let site = Site::typical();
     let text = format!("# for node1\n{}", site.armour());
     let drive = site.drive("cidata", "user-data", text.as_bytes());
-    came_up_from(&machine(Kernel::Backports).disk(&drive).boot(), "user-data vdb (cidata)");
+    came_up_from(&machine(Kernel::Backports).disk(&drive).boot(), Medium::NoCloudUserData, "vdb (cidata)");
 }
 
 #[test]
@@ -104,7 +102,7 @@ fn user_data_of_openstack_in_a_multipart_message() {
         site.armour()
     );
     let drive = site.drive("config-2", "openstack/latest/user_data", message.as_bytes());
-    came_up_from(&machine(Kernel::Stable).optical(&drive).boot(), "user-data sr0 (config-2)");
+    came_up_from(&machine(Kernel::Stable).optical(&drive).boot(), Medium::OpenStackUserData, "sr0 (config-2)");
 }
 
 #[test]
@@ -112,5 +110,5 @@ fn vendor_data_of_openstack() {
     let site = Site::typical();
     let json = serde_json::json!({ "cloud-init": "#cloud-config\n", "imprint": site.armour() }).to_string();
     let drive = site.drive("config-2", "openstack/latest/vendor_data.json", json.as_bytes());
-    came_up_from(&machine(Kernel::Stable).optical(&drive).boot(), "vendor-data sr0 (config-2)");
+    came_up_from(&machine(Kernel::Stable).optical(&drive).boot(), Medium::OpenStackVendorData, "sr0 (config-2)");
 }

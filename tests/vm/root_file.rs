@@ -55,7 +55,7 @@ fn from_a_file_on_the_root_to_a_certificate() {
     let service = report.part("service");
     assert!(service.contains("Result=success") && service.contains("ConditionResult=yes"), "{service}\n{all}");
     assert_eq!(report.status().outcome, Outcome::Done);
-    assert_eq!(report.status().origin.as_deref(), Some("root-file /etc/imprint/payload"));
+    came_from(&report, Medium::RootFile, "/etc/imprint/payload");
     assert!(report.part("cert").starts_with("-----BEGIN CERTIFICATE-----"), "{all}");
     // Mounted by the service, and seen by everybody.
     assert!(report.part("key").starts_with("-----BEGIN PRIVATE KEY-----"), "{all}");

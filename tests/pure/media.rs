@@ -1,0 +1,404 @@
+//! One test body for every medium: what becomes of a boot when the medium holds a payload, none, a broken one, one that is
+//! signed by the right or by the wrong signer, one of another node, or one with what must stay secret. A medium without a
+//! row fails a test, and the page about sources has the table of what each row has to do.
+
+mod rows;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use imprint::chain::chain;
+use imprint::confidential::Confidential;
+use imprint::error::Error;
+use imprint::facts::{Dmi, Facts, LinkFacts};
+use imprint::medium::{Looked, MEDIA, Readers};
+use imprint::options::Options;
+use imprint::payload::signed::{self, AAD, Algorithm, Signed, Signer};
+use imprint::payload::{
+    Binding, DriverName, Enrolment, EnrolmentToken, HardwareAddress, InterfaceName, Payload, Seed, Token, TokenMode,
+};
+use imprint::plan::{self, Plan, Scope};
+use imprint::secret::Secret;
+use imprint::site;
+use imprint::source::{self, Origin, Surroundings};
+use imprint::time::Deadline;
+use imprint_tests::programs;
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
+
+use super::docs;
+use rows::{Row, Scene, UNIT};
+
+const TYPICAL: &[u8] = include_bytes!("../data/payload-typical.cbor");
+const CREDENTIALS: &[u8] = include_bytes!("../data/payload-credentials.cbor");
+
+/// Nothing that works takes as long.
+const LONG: Duration = Duration::from_secs(120);
+/// What the firmware and the processor say of a machine.
+struct Machine {
+    serial: &'static str,
+    confidential: Option<Confidential>,
+}
+
+/// The machine that payloads are for.
+const MACHINE: Machine = Machine { serial: "VM-0001", confidential: None };
+
+macro_rules! rows {
+    ($($test:ident $row:ident)*) => {
+        const ROWS: &[&Row] = &[$(&rows::$row),*];
+        $(#[test] fn $test() { every_column(&rows::$row); })*
+    };
+}
+
+rows! {
+    cmdline CMDLINE
+    initramfs INITRAMFS
+    credential_of_the_unit UNIT_CREDENTIAL
+    credential_of_the_system SYSTEM_CREDENTIAL
+    credential_of_systemd_stub BOOT_CREDENTIAL
+    smbios SMBIOS
+    fw_cfg FW_CFG_FILE
+    credential_on_the_command_line CMDLINE_CREDENTIAL
+    config_drive_iso DRIVE_ISO
+    config_drive_fat DRIVE_FAT
+    user_data_of_openstack OPENSTACK_USER_DATA
+    vendor_data_of_openstack OPENSTACK_VENDOR_DATA
+    user_data_of_nocloud NOCLOUD_USER_DATA
+    partition PARTITION
+    partition_with_fat PARTITION_FAT
+    partition_of_an_mbr PARTITION_MBR
+    partition_with_iso PARTITION_ISO
+    partition_with_user_data PARTITION_USER_DATA
+    efi_variable EFI_VARIABLE
+    root_file ROOT_FILE
+}
+
+/// What the medium holds, and what the image asks of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Column {
+    /// A payload for this machine. The medium is named if it is not looked at otherwise.
+    Good,
+    /// What others put there.
+    Absent,
+    /// A payload, and nothing in image or command line that would have the medium looked at.
+    Unnamed,
+    /// The medium is there and cannot be read.
+    Broken,
+    /// The end of the payload is missing.
+    Cut,
+    /// The image names a signer, who signed.
+    Signed,
+    /// The image names a signer, and another one signed.
+    WrongSigner,
+    /// The image names a signer, and nobody signed.
+    NotSigned,
+    /// The image names a signer, who signed a payload for no machine in particular.
+    NotBound,
+    /// Signed, and for another machine.
+    AnotherNodes,
+    /// A payload with a private key.
+    PrivateKey,
+    /// A payload with a token for each boot.
+    EachBoot,
+    /// In a confidential virtual machine, in an image without a site pin.
+    Confidential,
+}
+
+/// What becomes of the boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// The plan is made.
+    Used,
+    /// There is no payload, and none is needed.
+    BootsOn,
+    /// It stops with one of these exit codes.
+    Stops(&'static [u8]),
+}
+
+const COLUMNS: [(Column, &str); 13] = [
+    (Column::Good, "payload"),
+    (Column::Absent, "none"),
+    (Column::Unnamed, "not named, no site pin"),
+    (Column::Broken, "broken medium"),
+    (Column::Cut, "payload cut short"),
+    (Column::Signed, "signed"),
+    (Column::WrongSigner, "wrong signer"),
+    (Column::NotSigned, "not signed"),
+    (Column::NotBound, "no `bind`"),
+    (Column::AnotherNodes, "another node's"),
+    (Column::PrivateKey, "private key"),
+    (Column::EachBoot, "`each-boot` token"),
+    (Column::Confidential, "confidential machine"),
+];
+
+fn expected(row: &Row, column: Column) -> Verdict {
+    match column {
+        Column::Good | Column::Signed => Verdict::Used,
+        // Who names a medium waits for it.
+        Column::Absent if row.looked == Looked::Named => Verdict::Stops(&[11]),
+        Column::Unnamed if row.looked == Looked::Always => Verdict::Used,
+        Column::Absent | Column::Unnamed => Verdict::BootsOn,
+        // Where there is nothing but bytes, it is the payload that is broken.
+        Column::Broken | Column::Cut => Verdict::Stops(&[11, 12]),
+        Column::WrongSigner | Column::NotSigned | Column::NotBound | Column::AnotherNodes => Verdict::Stops(&[13]),
+        Column::PrivateKey | Column::EachBoot if row.medium.row().readers == Readers::Everybody => {
+            Verdict::Stops(&[11])
+        }
+        // Whoever runs the machine may have written it.
+        Column::Confidential if row.medium.row().of_hypervisor => Verdict::Stops(&[11]),
+        Column::PrivateKey | Column::EachBoot | Column::Confidential => Verdict::Used,
+    }
+}
+
+/// The test body.
+fn every_column(row: &Row) {
+    for (column, _) in COLUMNS {
+        let ours = Key::new();
+        let mut scene = Scene::new();
+        let bytes = content(column, &ours);
+        match column {
+            Column::Absent => (row.bare)(&mut scene),
+            Column::Broken => (row.spoil)(&mut scene, &bytes),
+            _ => (row.lay)(&mut scene, &bytes),
+        }
+        let name = format!("{}, {column:?}", row.name);
+        // The attack or accident first: nothing else than the pin, or the machine, refuses the payload.
+        match column {
+            Column::WrongSigner | Column::NotSigned | Column::NotBound => used(row, &scene, &bytes, &MACHINE, &name),
+            Column::AnotherNodes => {
+                used(row, &scene, &bytes, &Machine { serial: "VM-0002", confidential: None }, &name)
+            }
+            Column::Confidential => used(row, &scene, &bytes, &MACHINE, &name),
+            _ => {}
+        }
+        let asks_for_a_signer = matches!(
+            column,
+            Column::Signed | Column::WrongSigner | Column::NotSigned | Column::NotBound | Column::AnotherNodes
+        );
+        // Where a pin has the medium looked at, so that it need not be named, others use the medium, too.
+        if asks_for_a_signer || column == Column::Absent && row.looked == Looked::Pinned {
+            scene.put("imprint/site", format!("{}\n", ours.signer));
+        }
+        let before = tree(scene.root());
+        let machine =
+            Machine { confidential: (column == Column::Confidential).then_some(Confidential::SevSnp), ..MACHINE };
+        let boot = boot(row, &scene, &machine, column != Column::Unnamed);
+        match (expected(row, column), &boot.end) {
+            (Verdict::Used, End::Plan(plan, payload)) => {
+                is_the_payload(row, &boot, payload, &bytes, &name);
+                assert_eq!(plan.signed.signer().is_some(), column == Column::Signed, "{name}");
+                if column == Column::Signed {
+                    assert_eq!(plan.signed.signer(), Some(ours.signer.kid()), "{name}");
+                    assert!(plan.to_string().contains(&ours.signer.kid().to_string()), "{name}: {plan}");
+                }
+                let credited = plan.seed.as_ref().is_some_and(|seed| seed.credit_bits > 0);
+                assert_eq!(credited, row.medium.row().credits_seed, "{name}: {plan}");
+            }
+            (Verdict::BootsOn, End::Nothing(_)) => {}
+            (Verdict::Stops(codes), End::Stopped(code, words)) if codes.contains(code) => match &boot.origin {
+                Some(origin) => is_origin(row, origin, &name),
+                None if column == Column::Absent => assert!(words.contains("no payload found (no "), "{name}: {words}"),
+                None => assert!(words.contains(row.place), "{name}: no {} in {words}", row.place),
+            },
+            (want, _) => panic!("{name}: want {want:?}, but {:?}", boot.end),
+        }
+        assert!(tree(scene.root()) == before, "{name}: looking at it has changed it");
+    }
+}
+
+/// The payload is used by this machine with an image without a site pin.
+fn used(row: &Row, scene: &Scene, bytes: &[u8], machine: &Machine, name: &str) {
+    let boot = boot(row, scene, machine, true);
+    let End::Plan(_, payload) = &boot.end else { panic!("{name}: not even without a pin: {:?}", boot.end) };
+    is_the_payload(row, &boot, payload, bytes, name);
+}
+
+fn is_the_payload(row: &Row, boot: &Boot, payload: &Payload, bytes: &[u8], name: &str) {
+    is_origin(row, boot.origin.as_ref().unwrap(), name);
+    let bytes = if signed::is_signed(bytes) { Signed::decode(bytes).unwrap().payload } else { bytes };
+    let want = Payload::decode(bytes).unwrap();
+    assert!(*payload == want, "{name}: another payload");
+}
+
+fn is_origin(row: &Row, origin: &Origin, name: &str) {
+    let Origin::Medium { medium, .. } = origin else { panic!("{name}: {origin}") };
+    assert_eq!(*medium, row.medium, "{name}");
+    // Behind the name of an EFI variable is its GUID.
+    let shown = origin.to_string();
+    assert!(shown == row.origin || shown.starts_with(&format!("{}-", row.origin)), "{name}: {shown}");
+}
+
+/// The key of a signer.
+struct Key {
+    pair: KeyPair,
+    signer: Signer,
+}
+
+impl Key {
+    fn new() -> Key {
+        let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let signer = Signer::new(Algorithm::EdDsa, &pair.subject_public_key_info()).unwrap();
+        Key { pair, signer }
+    }
+
+    fn sign(&self, payload: &[u8]) -> Vec<u8> {
+        let kid = self.signer.kid();
+        let signature = self.pair.sign(&signed::to_be_signed(Algorithm::EdDsa, kid, AAD, payload)).unwrap();
+        signed::encode(Algorithm::EdDsa, kid, payload, signature.as_slice().try_into().unwrap()).to_vec()
+    }
+}
+
+/// What the medium holds.
+fn content(column: Column, ours: &Key) -> Vec<u8> {
+    let for_machine = |serial: &str| {
+        let mut payload = Payload::decode(TYPICAL).unwrap();
+        payload.binding = Some(Binding { serial: Some(serial.to_owned()), ..Binding::default() });
+        // A payload for one boot that names its machine: what a medium may have credited.
+        payload.seed = Some(Seed { bytes: Secret::new(vec![7; 32]), single_boot: true });
+        payload
+    };
+    let here = for_machine(MACHINE.serial);
+    match column {
+        Column::Cut => here.encode()[..300].to_vec(),
+        Column::Signed => ours.sign(&here.encode()),
+        Column::WrongSigner => Key::new().sign(&here.encode()),
+        Column::NotBound => ours.sign(&Payload { binding: None, ..for_machine(MACHINE.serial) }.encode()),
+        Column::AnotherNodes => ours.sign(&for_machine("VM-0002").encode()),
+        Column::PrivateKey => {
+            let enrolment = Payload::decode(CREDENTIALS).unwrap().enrolment;
+            Payload { enrolment, ..here }.encode().to_vec()
+        }
+        Column::EachBoot => {
+            let mut payload = here;
+            let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
+            let secret = Token::try_from("AAECAwQFBgcICQoLDA0ODw".to_owned()).unwrap();
+            csr.token = Some(EnrolmentToken { secret, mode: TokenMode::EachBoot });
+            payload.encode().to_vec()
+        }
+        Column::Good | Column::Absent | Column::Unnamed | Column::Broken | Column::NotSigned | Column::Confidential => {
+            here.encode().to_vec()
+        }
+    }
+}
+
+/// A boot up to its plan.
+struct Boot {
+    /// Where the payload came from, if one was found.
+    origin: Option<Origin>,
+    end: End,
+}
+
+#[derive(Debug)]
+enum End {
+    Plan(Box<Plan>, Box<Payload>),
+    /// Where it was looked for.
+    Nothing(#[expect(dead_code, reason = "for failures")] String),
+    /// Exit code, and the line on the console.
+    Stopped(u8, String),
+}
+
+/// Boots. `named`: the medium is named where nothing else has it looked at.
+fn boot(row: &Row, scene: &Scene, machine: &Machine, named: bool) -> Boot {
+    let mut origin = None;
+    let end = story(row, scene, machine, named, &mut origin);
+    let root = scene.root().display().to_string();
+    // The root of the test is not that of a node.
+    let origin = origin.map(|origin| match origin {
+        Origin::Medium { medium, place } => Origin::Medium { medium, place: place.replace(&root, "") },
+        other => other,
+    });
+    let end = end.unwrap_or_else(|error| End::Stopped(error.stage().1, chain(&error).replace(&root, "")));
+    Boot { origin, end }
+}
+
+/// The steps of a boot, in its order.
+fn story(row: &Row, scene: &Scene, machine: &Machine, named: bool, origin: &mut Option<Origin>) -> Result<End, Error> {
+    let root = scene.root();
+    let pin = site::pin(root)?;
+    let mut words = scene.words.clone();
+    let looked_at = row.looked == Looked::Always || row.looked == Looked::Pinned && pin.is_some();
+    if named && !looked_at {
+        words.push(format!("imprint.source={}", row.word));
+    }
+    let options = Options::parse(&words.join(" "))?;
+    let (reader, unit) = (programs::agent(), root.join(UNIT));
+    let around = Surroundings { root, reader: &reader, pinned: pin.is_some(), credentials: Some(&unit) };
+    let present = source::at_once(&options, &around);
+    let found = match source::find(&options, &around, present, None, Deadline::after(LONG), &mut |_| {})? {
+        Ok(found) => found,
+        Err(looked) => return Ok(End::Nothing(looked)),
+    };
+    *origin = Some(found.origin.clone());
+    source::admitted(&found.origin, pin.is_some(), machine.confidential)?;
+    let (payload, signed) = source::decode(&found, pin.as_ref())?;
+    let link = LinkFacts {
+        index: 2,
+        name: InterfaceName::try_from("eth0").unwrap(),
+        mac: HardwareAddress::new(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+        driver: DriverName::try_from("virtio_net").ok(),
+        controller: false,
+        carrier: false,
+    };
+    let facts = Facts {
+        origin: found.origin,
+        site_pin: pin,
+        signed,
+        now: payload.composed.plus(Duration::from_secs(60)),
+        line_time: None,
+        links: vec![link],
+        dmi: Dmi { uuid: None, serial: Some(machine.serial.to_owned()) },
+        bootif: None,
+    };
+    let plan = plan::plan(payload.clone(), &facts, Scope::Boot)?;
+    Ok(End::Plan(Box::new(plan), Box::new(payload)))
+}
+
+/// Every file below the root with its content; links with their targets.
+fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let content = match path.symlink_metadata().unwrap().file_type() {
+                kind if kind.is_dir() => {
+                    folders.push(path.clone());
+                    Vec::new()
+                }
+                kind if kind.is_symlink() => path.read_link().unwrap().into_os_string().into_encoded_bytes(),
+                _ => fs::read(&path).unwrap(),
+            };
+            found.insert(path, content);
+        }
+    }
+    found
+}
+
+/// The accident: somebody adds a medium, and nobody tests what it does with a payload of somebody else.
+#[test]
+fn every_medium_has_a_row() {
+    for row in &MEDIA {
+        let has_one = ROWS.iter().any(|known| known.medium == row.medium && known.looked == row.looked);
+        assert!(has_one, "{:?} has no row in tests/pure/media/rows.rs, or is looked at in another case", row.medium);
+    }
+}
+
+/// What the rows have to do is what the page says.
+#[test]
+fn the_page_about_sources_has_the_table() {
+    let cell = |row: &Row, column| match expected(row, column) {
+        Verdict::Used => "used".to_owned(),
+        Verdict::BootsOn => "boots on".to_owned(),
+        Verdict::Stops(codes) => codes.iter().map(u8::to_string).collect::<Vec<_>>().join(" or "),
+    };
+    let heads: Vec<&str> = COLUMNS.iter().map(|(_, head)| *head).collect();
+    let mut table = format!("| medium | {} |\n|{}\n", heads.join(" | "), "---|".repeat(COLUMNS.len() + 1));
+    for row in ROWS {
+        let cells: Vec<String> = COLUMNS.iter().map(|(column, _)| cell(row, *column)).collect();
+        table += &format!("| {} | {} |\n", row.name, cells.join(" | "));
+    }
+    let page = docs::page("docs/sources.md");
+    let text = docs::filled(&page.1, "<!-- tests/pure/media.rs -->", "<!-- end -->", &table);
+    docs::is_current(page, &text);
+}
