@@ -7,8 +7,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use imprint_tests::{dmi, programs};
 
-use crate::*;
-
 /// A machine that stands still.
 struct Still {
     qemu: Child,
