@@ -139,8 +139,9 @@ fn expected(row: &Row, column: Column) -> Verdict {
         Column::Absent if row.looked == Looked::Named => Verdict::Stops(&[11]),
         Column::Unnamed if row.looked == Looked::Always => Verdict::Used,
         Column::Absent | Column::Unnamed => Verdict::BootsOn,
-        // Where there is nothing but bytes, it is the payload that is broken.
-        Column::Broken | Column::Cut => Verdict::Stops(&[11, 12]),
+        Column::Broken => Verdict::Stops(&[11]),
+        // Some media know where a payload ends.
+        Column::Cut => Verdict::Stops(&[11, 12]),
         Column::WrongSigner | Column::NotSigned | Column::NotBound | Column::AnotherNodes => Verdict::Stops(&[13]),
         Column::PrivateKey | Column::EachBoot if row.medium.row().readers == Readers::Everybody => {
             Verdict::Stops(&[11])
