@@ -397,12 +397,13 @@ fn what_may_not_stand_on_a_command_line_is_refused_before_it_voids_anything() {
 #[test]
 fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
     let (temp, dir) = site();
+    let clouds = "in user data or vendor data, which the metadata service of a cloud gives to everybody on the node,";
+    let firmware = "in an EFI variable, which everybody on the node can read,";
     let refused = |words: &[&str], item: &str| {
-        for form in ["user-data", "multipart"] {
-            let (code, error) = fails(&dir, &[&["payload", "node1", "--as", form], words].concat());
+        for (form, place) in [("user-data", clouds), ("multipart", clouds), ("efivar", firmware)] {
+            let (code, error) = fails(&dir, &[&["payload", "node1", "--as", form, "-o", "/dev/null"], words].concat());
             let want = format!(
-                "imprint-host: the payload in user data or vendor data, which the metadata service of a cloud gives to \
-                 everybody on the node, holds {item}; bring it in the initramfs or on a config drive (imprint-host \
+                "imprint-host: the payload {place} holds {item}; bring it in the initramfs or on a config drive (imprint-host \
                  payload NODE --as cpio or --as iso)\n"
             );
             assert_eq!((code, error), (1, want));
@@ -414,7 +415,7 @@ fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
     assert_eq!(payloads_made(&dir), 0);
     // Only root of the node can read the others.
     let file = temp.path().join("payload");
-    for form in ["cpio", "iso", "vfat", "gpt", "credential", "smbios", "qemu", "efivar"] {
+    for form in ["cpio", "iso", "vfat", "gpt", "credential", "smbios", "qemu"] {
         for more in [&[][..], &["--credentials"]] {
             let words = ["payload", "node1", "--as", form, "-o", file.to_str().unwrap()];
             fine(&dir, &[&words, more].concat());
@@ -443,7 +444,7 @@ fn a_medium_that_credits_no_seed_is_not_declared_single_boot() {
     ] {
         let words = ["payload", "node1", "--as", form, "--single-boot", "-o", file.to_str().unwrap()];
         let want = format!(
-            "imprint-host: no node credits a seed from {medium}, so --single-boot is of no use there; leave it out, or \
+            "imprint-host: no node credits a seed from {medium}, so --single-boot has no effect there; leave it out, or \
              write a config drive (--as iso)\n"
         );
         assert_eq!(fails(&dir, &words), (1, want), "{form}");
@@ -466,8 +467,10 @@ fn qemu_is_told_of_a_file() {
     // Opening a FIFO waits for its reader.
     let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
     for path in [Path::new("/dev/null"), &fifo] {
-        let want =
-            format!("imprint-host: {} is no file, and QEMU reads the payload from one; give -o FILE\n", path.display());
+        let want = format!(
+            "imprint-host: {} is not a file, and QEMU reads the payload from one; give -o FILE\n",
+            path.display()
+        );
         assert_eq!(fails_for(path), (1, want));
     }
     drop(reader);
@@ -483,7 +486,7 @@ fn qemu_is_told_of_a_file() {
     let said = fine(&dir, &words(&plain).each_ref().map(String::as_str));
     assert_eq!(String::from_utf8(said).unwrap(), format!("-fw_cfg {}\n", name(&plain)));
     assert_eq!(mode(&plain), 0o600);
-    Payload::decode(&std::fs::read(&plain).unwrap()).unwrap();
+    Payload::unwrapped(&std::fs::read(&plain).unwrap()).unwrap();
     // A relative name is made a full one, and a comma is doubled.
     let mut program = Command::new(env!("CARGO_BIN_EXE_imprint-host"));
     program.current_dir(temp.path()).arg("--dir").arg(&dir).args(["--json", "payload", "node1", "--as", "qemu"]);

@@ -353,7 +353,7 @@ impl fmt::Display for TableError {
         match self {
             TableError::NoGpt => f.write_str("its MBR promises a GPT, and there is none; partition the disk again"),
             TableError::Unprotected => f.write_str(
-                "there is a GPT that its MBR does not protect, so one of the two is left of an older use; partition the disk \
+                "there is a GPT that its MBR does not protect, so one of the two is left from an earlier use; partition the disk \
                  again",
             ),
             TableError::Header(why) => {

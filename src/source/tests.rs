@@ -5,7 +5,8 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 
 use super::*;
 use crate::error::Error;
-use crate::payload::Token;
+use crate::options::CMDLINE_MAX;
+use crate::payload::{Form, MAX_LEN, Token};
 use crate::site::{self, SignatureError, SignedBy, SitePin};
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");

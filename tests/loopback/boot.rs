@@ -77,8 +77,8 @@ fn told_of_the_end(timeout: Duration) -> Result<(), String> {
     assert_eq!((stages, report.outcome), (vec![Stage::Payload, Stage::Failed], Outcome::Absent));
     assert_eq!(
         report.steps[0].detail,
-        "no payload (nothing on the command line; no file /imprint/payload; no disk and no optical drive; a host \
-         spoke, but sent no payload on ttyS0), booting without one"
+        "no payload (nothing on the command line; no file /imprint/payload; no credential imprint.payload; no disk \
+         and no optical drive; a host spoke, but sent no payload on ttyS0), booting without one"
     );
     Ok(())
 }

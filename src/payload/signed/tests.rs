@@ -142,7 +142,7 @@ fn every_other_shape_is_refused_by_name() {
         ),
         (with(end, &[0x58, 0x40], &[0x58, 0x3f]), "byte 602, signature: 63 bytes, want 64"),
         ([&P256[..end], &[0x40]].concat(), "byte 602, signature: 0 bytes, want 64"),
-        ([P256, b"\n"].concat(), "byte 668: 1 bytes behind the payload; give one payload and nothing else"),
+        ([P256, b"\n"].concat(), "byte 668: 1 bytes after the payload; give one payload and nothing else"),
         (P256[..end].to_vec(), "byte 602, signature: the payload ends here; it was cut short, make or copy it again"),
         (P256[..600].to_vec(), "byte 20, payload: the payload ends here; it was cut short, make or copy it again"),
         (vec![0xd2; MAX_LEN + 1], "byte 0: 65537 bytes are too many for a payload, the limit is 65536"),

@@ -604,8 +604,8 @@ fn a_payload_over_a_file_system_is_two_claims() {
     let error = search(&pinned(), &[("sda", PCI, &image)]).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "sda2 has a payload at its beginning and a member of a RAID (md), one of which is left of an older use; save what \
-         is of use, clear the drive with wipefs -a /dev/sda2, and write the config drive again"
+        "sda2 has a payload at its beginning and a member of a RAID (md), one of which is left from an earlier use; save \
+         the data that you need, clear the drive with wipefs -a /dev/sda2, and write the config drive again"
     );
     let image = disk(&[(OURS, 200, 399, "IMPRINT")]).put(200, PLAIN).put(200, PAYLOAD);
     let error = search(&pinned(), &[("sda", PCI, &image.bytes)]).err().unwrap();

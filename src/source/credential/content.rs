@@ -233,7 +233,8 @@ mod tests {
         let cut = &letters[..letters.len() / 4 * 4 - 3];
         assert_eq!(taken(cut.as_bytes()), Err(CredentialError::Base64 { position: None }));
         assert_eq!(taken(b""), Err(CredentialError::Empty));
-        assert_eq!(taken(b"\0"), Err(CredentialError::Nul { position: 1 }));
+        // Zeros have a name of their own, which the decoder of payloads says.
+        assert_eq!(taken(b"\0").as_deref(), Ok(&b"\0"[..]));
         let armour = in_armour(&base64, "\n");
         assert_eq!(taken(&armour.as_bytes()[..armour.len() - 5]), Err(CredentialError::ArmourEnd));
         let begin = format!("-----BEGIN {ARMOUR}-----").len();
