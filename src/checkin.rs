@@ -27,6 +27,7 @@ use crate::est::{self, Operation, Outcome, RetryAfter};
 pub use crate::identity::AnswerError;
 use crate::identity::verify;
 use crate::line::{Kind, Stage};
+use crate::order;
 use crate::payload::EstUrl;
 use crate::plan::ClockQuality;
 use crate::shown::Printable;
@@ -97,7 +98,8 @@ pub fn enroll(
     loop {
         let (mut told, mut answered) = (None, false);
         // The server that holds the request is asked first.
-        sites.sort_by_key(|site| held.as_ref().is_none_or(|held| held.url != site.url));
+        let holds = |site: &Site<'_>| held.as_ref().is_some_and(|held| held.url == site.url);
+        order::sort(&mut sites, |one, other| holds(one) && !holds(other));
         for site in &mut sites {
             // Only a server that holds the request has more time than the others.
             let holds = held.as_ref().filter(|held| held.url == site.url);

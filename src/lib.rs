@@ -69,5 +69,6 @@ pub mod hex;
 pub mod secret;
 pub mod shown;
 pub mod chain;
+pub mod order;
 pub mod trial;
 pub mod time;

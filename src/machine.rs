@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::hex;
 use crate::netlink::message::{ARPHRD_LOOPBACK, LinkMessage};
 use crate::netlink::{Netlink, RequestError};
+use crate::order;
 use crate::payload::{DriverName, HardwareAddress, InterfaceName, Match};
 use crate::smbios::{self, Device, HostInterface};
 use crate::time::Deadline;
@@ -138,7 +139,7 @@ const PLACEHOLDERS: [&str; 6] =
 pub fn identifiers(root: &Path, deadline: Deadline) -> (Dmi, Vec<HardwareAddress>) {
     let links = Netlink::open(0).ok().and_then(|mut netlink| links(&mut netlink, root, deadline).ok());
     let mut macs: Vec<HardwareAddress> = links.unwrap_or_default().into_iter().filter_map(|link| link.mac).collect();
-    macs.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    order::sort(&mut macs, |one, other| one.as_bytes() < other.as_bytes());
     macs.dedup();
     (dmi(root), macs)
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::spcr;
 
+use crate::order;
+
 /// A port that exists, or may appear.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -30,7 +32,7 @@ const VIRTIO_NAME: &str = "imprint.0";
 /// The virtio-serial port named imprint.0 (drivers/char/virtio_console.c, attribute `name`).
 pub fn virtio(root: &Path) -> Option<Place> {
     let mut ports: Vec<_> = root.join("sys/class/virtio-ports").read_dir().ok()?.flatten().collect();
-    ports.sort_by_key(std::fs::DirEntry::file_name);
+    order::sort(&mut ports, |one, other| one.file_name() < other.file_name());
     let ours = ports.iter().find(|port| {
         std::fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim_end() == VIRTIO_NAME)
     })?;
@@ -91,7 +93,7 @@ fn firmware(root: &Path) -> Option<(String, Option<u32>)> {
     let table = std::fs::read(root.join("sys/firmware/acpi/tables/SPCR")).ok()?;
     let spcr = spcr::parse(&table)?;
     let mut lines: Vec<_> = root.join("sys/class/tty").read_dir().ok()?.flatten().collect();
-    lines.sort_by_key(std::fs::DirEntry::file_name);
+    order::sort(&mut lines, |one, other| one.file_name() < other.file_name());
     // drivers/tty/serial/serial_core.c: hexadecimal; 0x0 if the line has no such address.
     let address = |line: &Path, item: &str| {
         let text = std::fs::read_to_string(line.join(item)).ok()?;

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{Found, Origin, SourceError, file};
 use crate::medium::Medium;
 use crate::options::{CmdlinePayload, ImageWords, Text};
+use crate::order;
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
 
@@ -51,7 +52,7 @@ fn files(root: &Path, folder: &str) -> Result<Vec<PathBuf>, SourceError> {
             names.push(Path::new(folder).join(name));
         }
     }
-    names.sort();
+    order::sort(&mut names, |one, other| one < other);
     Ok(names)
 }
 

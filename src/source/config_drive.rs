@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub use super::answer::LABELS;
 use super::{Found, Notice, SourceError};
+use crate::order;
 use crate::time::Deadline;
 use crate::uevent::{Change, Watch};
 use drives::Drives;
@@ -179,7 +180,7 @@ fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
             names.push(name);
         }
     }
-    names.sort();
+    order::sort(&mut names, |one, other| one < other);
     Ok(names)
 }
 

@@ -8,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use super::medium::{VolumeError, is_end, read_at};
 use crate::checksum::crc32;
+use crate::order;
 
 /// The type of a partition that holds a payload: [`crate::medium::PARTITION_TYPE`], as it stands on the disk (the first
 /// three fields are little-endian: UEFI Specification 2.10, appendix A).
@@ -310,7 +311,7 @@ fn misplaced(partitions: &[Partition], first: u64, end: u64) -> Option<TableErro
         return Some(TableError::Outside(outside.number));
     }
     let mut sorted: Vec<&Partition> = partitions.iter().collect();
-    sorted.sort_by_key(|one| one.start);
+    order::sort(&mut sorted, |one, other| one.start < other.start);
     let overlap = sorted.iter().zip(sorted.iter().skip(1)).find(|(one, next)| next.start < one.end);
     overlap.map(|(one, next)| TableError::Overlap(one.number.min(next.number), one.number.max(next.number)))
 }

@@ -5,10 +5,10 @@
 
 mod mime;
 
-use base64ct::{Base64, Encoding};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::credential::content::{self, CredentialError};
 use crate::medium::ARMOUR;
 use crate::payload::MAX_LEN;
 use crate::secret::Secret;
@@ -41,19 +41,20 @@ pub fn user_data(bytes: &[u8]) -> Content {
 pub fn vendor_data(bytes: &[u8]) -> Content {
     #[derive(Deserialize)]
     struct VendorData {
-        imprint: Option<serde_json::Value>,
+        imprint: Option<String>,
     }
     match serde_json::from_slice(bytes) {
         Ok(VendorData { imprint: None }) => Content::Foreign("it has no key imprint"),
-        Ok(VendorData { imprint: Some(serde_json::Value::String(value)) }) => {
+        Ok(VendorData { imprint: Some(value) }) => {
             let value = Zeroizing::new(value);
             match text(value.as_bytes()) {
                 Content::Foreign(_) => base64(value.as_bytes()),
                 content => content,
             }
         }
-        Ok(VendorData { imprint: Some(_) }) => Content::Damaged("its key imprint is no string"),
-        Err(_) if holds(bytes, b"\"imprint\"") => Content::Damaged("it is no valid JSON, or has the key imprint twice"),
+        Err(_) if holds(bytes, b"\"imprint\"") => {
+            Content::Damaged("it is not valid JSON, or its key imprint is not a string or stands twice")
+        }
         Err(_) => Content::Foreign("it is no JSON object"),
     }
 }
@@ -96,18 +97,19 @@ fn text(bytes: &[u8]) -> Content {
     base64(&body)
 }
 
+const LONG: &str = "its payload has more than 65536 bytes";
+
 fn is_comment(line: &[u8]) -> bool {
     line.is_empty() || line.starts_with(b"#")
 }
 
-/// A payload in base64 (RFC 4648 §4) with padding, and white space anywhere.
+/// A payload in base64, as in a credential.
 fn base64(bytes: &[u8]) -> Content {
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len()));
-    text.extend(bytes.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| char::from(*byte)));
-    match Base64::decode_vec(&text).map(Secret::new) {
+    match content::base64(bytes.trim_ascii()) {
         Ok(payload) if payload.expose().is_empty() => Content::Damaged("its payload is empty"),
-        Ok(payload) if payload.expose().len() > MAX_LEN => Content::Damaged("its payload has more than 65536 bytes"),
+        Ok(payload) if payload.expose().len() > MAX_LEN => Content::Damaged(LONG),
         Ok(payload) => Content::Payload(payload),
+        Err(CredentialError::Length) => Content::Damaged(LONG),
         Err(_) => Content::Damaged("the base64 of its payload is damaged; copy it again"),
     }
 }

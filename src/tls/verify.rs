@@ -14,6 +14,7 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore,
 use super::error::{Reason, Refused};
 use super::remembered::{Remembered, Remembering};
 use crate::certificate::{CertificateFacts, anchors, odd_key, oddity, words};
+use crate::order;
 use crate::payload::{CaCertificate, UrlHost};
 use crate::time::{Clock, Timestamp};
 
@@ -267,7 +268,7 @@ pub(crate) fn moments<'a>(
         let mut begins: Vec<Timestamp> =
             all.filter_map(|der| CertificateFacts::of(der)).map(|facts| facts.not_before).collect();
         begins.retain(|moment| from < *moment && *moment <= to);
-        begins.sort_unstable();
+        order::sort(&mut begins, |one, other| one < other);
         begins.dedup();
         begins
     };

@@ -16,6 +16,7 @@ use crate::facts::{self, LinkFacts, Udev};
 use crate::neighbour;
 use crate::netlink::Netlink;
 use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
+use crate::order;
 use crate::payload::{HostName, Match};
 use crate::plan::NetworkPlan;
 use crate::smbios::HostInterface;
@@ -149,7 +150,7 @@ impl<'a> Race<'a> {
         let left = self.left.iter().map(|(entry, link)| (*entry, LinkReport::untouched(link, Carrier::Controller)));
         let tried = self.contenders.iter().map(|link| (link.entry, link.report()));
         let mut links: Vec<(usize, LinkReport)> = tried.chain(unnamed).chain(left).collect();
-        links.sort_by_key(|(entry, _)| *entry);
+        order::sort(&mut links, |(one, _), (other, _)| one < other);
         links.into_iter().map(|(_, link)| link).collect()
     }
 
@@ -173,7 +174,7 @@ impl<'a> Race<'a> {
             let last = self.gains.iter().rposition(|(index, _)| *index == link.facts.index);
             links.push((last.unwrap_or(0), link.applied()));
         }
-        links.sort_by_key(|(last, _)| std::cmp::Reverse(*last));
+        order::sort(&mut links, |(one, _), (other, _)| one > other);
         let named = |link: &&Contender| {
             let entry = self.plan.links.get(link.entry);
             !link.is_used() && entry.is_some_and(|entry| matches!(entry.matching, Match::Mac(_) | Match::Name(_)))

@@ -9,6 +9,7 @@ use super::super::reader::{NoAnswer, Reader, Wanted};
 use super::super::{Found, Notice, SourceError};
 use super::verdict::{Hit, Look, judge};
 use super::{Search, may_be_usb};
+use crate::order;
 use crate::time::since_boot;
 
 /// How many drives are read at once. Drives whose patience has ended do not count.
@@ -214,7 +215,7 @@ fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
 
 fn one(mut hits: Vec<Hit>) -> Result<Option<Found>, SourceError> {
     // By name where they have the same rank, and not as their drives happened to answer.
-    hits.sort_by(|one, other| (one.rank, &one.device).cmp(&(other.rank, &other.device)));
+    order::sort(&mut hits, |one, other| (one.rank, &one.device) < (other.rank, &other.device));
     let mut hits = hits.into_iter();
     let Some(hit) = hits.next() else { return Ok(None) };
     if let Some(second) = hits.next().filter(|second| second.rank == hit.rank) {

@@ -7,6 +7,7 @@ use super::super::answer::{Answer, Content, Looked, Medium, Part, Place};
 use super::super::{Found, Origin, Said, SourceError, agreed};
 use super::{LABELS, Search, is_own};
 use crate::medium;
+use crate::order;
 use crate::shown::Printable;
 
 /// A volume or a partition with a payload.
@@ -160,10 +161,11 @@ fn of_a_part(search: &Search<'_>, at: &At<'_>, part: Part) -> Look {
     let mut looks: Vec<Look> = part.volumes.into_iter().map(|volume| of_a_volume(search, at, volume)).collect();
     looks.extend(raw);
     // The first volume with a payload, or the first broken one, decides for the whole medium.
-    looks.sort_by_key(|look| match look {
+    let rank = |look: &Look| match look {
         Look::Hit(Hit { rank, .. }) | Look::Broken(rank, _) => *rank,
         Look::Nothing(_) | Look::NotYet(_) => usize::MAX,
-    });
+    };
+    order::sort(&mut looks, |one, other| rank(one) < rank(other));
     let of_use = |look: &&Look| matches!(look, Look::Hit(_) | Look::Broken(..));
     if let ([first, second, ..], Some(Look::Hit(Hit { rank, .. }) | Look::Broken(rank, _))) =
         (&claims[..], looks.first().filter(of_use))

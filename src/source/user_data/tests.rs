@@ -203,7 +203,10 @@ fn a_key_of_the_vendor_data() {
     assert_eq!(json(armour(PAYLOAD).into()), payload());
     assert_eq!(json(Base64::encode_string(PAYLOAD).into()), payload());
     assert_eq!(json(serde_json::Value::Null), Content::Foreign("it has no key imprint"));
-    assert_eq!(json(5.into()), Content::Damaged("its key imprint is no string"));
+    assert_eq!(
+        json(5.into()),
+        Content::Damaged("it is not valid JSON, or its key imprint is not a string or stands twice")
+    );
     assert_eq!(json("".into()), Content::Damaged("its payload is empty"));
     assert_eq!(json("no base64!".into()), Content::Damaged("the base64 of its payload is damaged; copy it again"));
     for (text, want) in [
@@ -211,10 +214,13 @@ fn a_key_of_the_vendor_data() {
         ("{\"nested\": {\"imprint\": \"AAAA\"}}", Content::Foreign("it has no key imprint")),
         ("[]", Content::Foreign("it is no JSON object")),
         ("", Content::Foreign("it is no JSON object")),
-        ("{\"imprint\": \"oA==\"", Content::Damaged("it is no valid JSON, or has the key imprint twice")),
+        (
+            "{\"imprint\": \"oA==\"",
+            Content::Damaged("it is not valid JSON, or its key imprint is not a string or stands twice"),
+        ),
         (
             "{\"imprint\": \"oA==\", \"imprint\": \"oQ==\"}",
-            Content::Damaged("it is no valid JSON, or has the key imprint twice"),
+            Content::Damaged("it is not valid JSON, or its key imprint is not a string or stands twice"),
         ),
     ] {
         assert_eq!(vendor_data(text.as_bytes()), want, "{text}");
