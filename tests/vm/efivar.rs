@@ -1,6 +1,8 @@
 //! Tests of a payload in an EFI variable, with real firmware. The store of variables is written and read here, from the
 //! structures of EDK2 (MdeModulePkg/Include/Guid/VariableFormat.h).
 
+#![allow(clippy::indexing_slicing, reason = "a test panics")]
+
 use crate::*;
 
 /// EFI_FIRMWARE_VOLUME_HEADER with its block map, and VARIABLE_STORE_HEADER: what stands before the first variable.

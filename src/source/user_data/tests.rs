@@ -1,3 +1,5 @@
+use base64ct::{Base64, Encoding};
+
 use super::*;
 
 const PAYLOAD: &[u8] = include_bytes!("../../../tests/data/payload-typical.cbor");
