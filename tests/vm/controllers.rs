@@ -123,7 +123,7 @@ fn a_usb_link_that_smbios_names_is_left_alone() {
     let table = site.work.path().join("type42");
     std::fs::write(&table, TYPE_42).unwrap();
     let more = ["-smbios", &format!("file={}", table.display())];
-    let words = "left alone, it leads to the management controller (SMBIOS type 42)";
+    let words = "not used because it leads to the management controller (SMBIOS type 42)";
     let report = boot(&site, CONTROLLERS, &more, Some(words));
     assert_eq!(used(&report), ("ens8".to_owned(), "10.0.2.15/24".to_owned()));
     assert!(!report.part("unit").contains("10.9.9."), "{}", report.part("unit"));
