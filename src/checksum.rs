@@ -19,7 +19,7 @@ pub(crate) fn internet(parts: &[&[u8]]) -> u16 {
 
 /// CRC-32 as in Ethernet, IEEE 802.3 §3.2.9, reflected. `crc` is [`u32::MAX`] at the beginning, and the result
 /// is inverted at the end. Half a byte at a time: what is checked is short, and the usual table has 1 KiB.
-pub(crate) fn crc32(crc: u32, bytes: &[u8]) -> u32 {
+pub fn crc32(crc: u32, bytes: &[u8]) -> u32 {
     let nibble = |crc: u32, nibble: u32| {
         let index = usize::try_from((crc ^ nibble) & 15).unwrap_or_default();
         CRC_TABLE.get(index).copied().unwrap_or_default() ^ crc >> 4

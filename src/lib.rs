@@ -57,7 +57,7 @@ pub mod payload;
 // Used by several of the modules above.
 pub mod certificate;
 pub mod base85;
-mod checksum;
+pub mod checksum;
 pub mod key_code;
 pub mod console;
 pub mod confine;
