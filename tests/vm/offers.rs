@@ -104,7 +104,7 @@ fn the_argument_for_qemu_gives_the_guest_the_file() {
     let mut machine = Still::with(&[&words[0], &words[1]]);
     let payload = std::fs::read(&file).unwrap();
     assert_eq!(machine.file("opt/io.systemd.credentials/imprint.payload"), payload);
-    imprint::payload::Payload::decode(&payload).unwrap();
+    imprint::payload::Payload::unwrapped(&payload).unwrap();
     // Every user of the machine can read this.
     let seen = arguments(machine.qemu.id());
     assert!(seen.windows(7).any(|part| part == b"-fw_cfg") && !seen.windows(16).any(|part| part == &payload[..16]));

@@ -47,7 +47,7 @@ impl Site {
 
     /// The machine's image holds a site pin with the site's own CA.
     fn pinned(&self, machine: Machine) -> Machine {
-        let ca = imprint::payload::Payload::decode(&self.payload).unwrap().ca;
+        let ca = imprint::payload::Payload::unwrapped(&self.payload).unwrap().ca;
         machine.initramfs_file("imprint/site", format!("{}\n", imprint::hex::encode(&ca.sha256())).as_bytes())
     }
 }
