@@ -374,7 +374,7 @@ fn without_a_source_auto_boots_on() {
 #[test]
 fn without_a_source_require_stops_the_boot_and_off_does_nothing() {
     // The disk of the real root must have appeared by then.
-    let looked = "no file /imprint/payload; vda: an ext file system, and neither ISO 9660 nor FAT on the whole disk; no host spoke on ttyS0)";
+    let looked = "no file /imprint/payload; no credential imprint.payload; vda: an ext file system, and neither ISO 9660 nor FAT on the whole disk; no host spoke on ttyS0)";
     let report = patiently(Duration::from_secs(3), |limit| {
         let words = format!("imprint=require imprint.timeout={}", limit.as_secs());
         let report = Machine::new(Kernel::Stable).append(&words).boot();
