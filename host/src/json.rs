@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The value on one line. Characters that could control a terminal or change the direction of writing become `\uXXXX` (RFC
+/// The value on one line. Characters that could control a terminal or change the direction of writing become `\u` escapes (RFC
 /// 8259 §7): a JSON parser gets the same text back.
 pub fn line(value: &impl Serialize) -> String {
     // Only a map whose keys are not text, or a value that refuses, cannot become a value of JSON: there is none here.
