@@ -47,6 +47,9 @@ pub struct Line {
     pub port: Port,
     /// The node speaks first on this line.
     pub beacon: bool,
+    /// Others than the one at the end of a cable, or the hypervisor, may answer. So the payload has to be signed for this node
+    /// and this moment, and the search goes on after a payload that is not.
+    pub far: bool,
 }
 
 /// Lines that do not exist yet and may still appear.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::payload::HardwareAddress;
+use crate::payload::{DnsName, HardwareAddress, InterfaceName, UrlHost, authority_parts};
 use crate::secret::Secret;
 use crate::shown::Printable;
 pub use credential::{CredentialName, SetCredential};
@@ -42,6 +42,10 @@ pub struct Options {
     pub plain: bool,
     /// `imprint.debug`: more on the console.
     pub debug: bool,
+    /// `imprint.server=`: name or address, and port.
+    pub server: Option<(UrlHost, u16)>,
+    /// `imprint.domain=`
+    pub domain: Option<DnsName>,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
     pub bootif: Option<HardwareAddress>,
     /// Words that look like imprint's and are not.
@@ -85,7 +89,38 @@ pub enum SourceName {
         /// Bits a second; `None`: the console's speed, or the firmware's, or the present speed of the line.
         baud: Option<u32>,
     },
+    /// `tcp:HOST:PORT`: the door of a host, at this address.
+    Tcp {
+        /// A name, or an address.
+        host: UrlHost,
+        /// The TCP port.
+        port: u16,
+    },
+    /// `door`: the door of the site, which DNS names.
+    Door,
+    /// `vsock[:PORT]`: the door of the hypervisor.
+    Vsock(u32),
+    /// `ether[:LINK]`: whoever is next to one of the machine's links, or to this one.
+    Ether(Option<InterfaceName>),
 }
+
+impl SourceName {
+    /// Whether it can answer. What holds a payload cannot.
+    pub fn is_line(&self) -> bool {
+        matches!(self, SourceName::Virtio | SourceName::Serial { .. }) || self.is_far()
+    }
+
+    /// Whether others than the one at the end of a cable, or the hypervisor, may answer. There a payload has to be signed for this
+    /// node and this moment.
+    pub fn is_far(&self) -> bool {
+        matches!(self, SourceName::Tcp { .. } | SourceName::Door | SourceName::Vsock(_) | SourceName::Ether(_))
+    }
+}
+
+/// The port of a door: of TCP, and of vsock ("imp" in ASCII).
+pub const DOOR_PORT: u16 = 8444;
+/// See [`DOOR_PORT`].
+pub const VSOCK_PORT: u32 = 0x0069_6d70;
 
 /// A payload as it stands on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -142,7 +177,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 9] = [
+pub const WORDS: [Word; 11] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -154,7 +189,7 @@ pub const WORDS: [Word; 9] = [
     Word {
         name: "imprint.source=",
         values: "cmdline, file, credential, config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, \
-                 serial:ttyS1 or serial:ttyS1,115200",
+                 serial:ttyS1 or serial:ttyS1,115200, tcp:HOST:PORT, door, vsock, vsock:PORT, ether or ether:eth0",
         default: "cmdline, file, credential, config-drive, partition (with a site pin only), virtio, and the serial lines \
                   that are consoles",
         meaning: "look here only; repeatable, in order. Naming a source makes a payload required, as imprint=require \
@@ -198,6 +233,21 @@ pub const WORDS: [Word; 9] = [
         supported: true,
     },
     Word {
+        name: "imprint.server=",
+        values: "HOST or HOST:PORT",
+        default: "what DNS says (SRV _imprint._tcp)",
+        meaning: "where the door of the site is, for imprint.source=door. No trust comes from this: a payload from a door has \
+                  to be signed",
+        supported: true,
+    },
+    Word {
+        name: "imprint.domain=",
+        values: "a domain name",
+        default: "the search domains of DHCP and of router advertisements",
+        meaning: "the domain whose SRV record names the door, for imprint.source=door",
+        supported: true,
+    },
+    Word {
         name: "imprint.next=",
         values: "a command",
         default: "not there",
@@ -231,6 +281,7 @@ impl Options {
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
+        let (mut server, mut domain) = (None, None);
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
         let line = cmdline.trim_end_matches('\n');
         let cut = |text: &str| line.len() >= CMDLINE_MAX && line.ends_with(text);
@@ -271,6 +322,14 @@ impl Options {
                     Some("plain") => plain = true,
                     _ => return Err(bad()),
                 },
+                "imprint.server" => {
+                    let given = value.and_then(|text| authority_parts(text).ok()).ok_or_else(bad)?;
+                    once(&mut server, (given.0, given.1.unwrap_or(DOOR_PORT)), "imprint.server=")?;
+                }
+                "imprint.domain" => {
+                    let given = value.and_then(|text| DnsName::try_from(text).ok()).ok_or_else(bad)?;
+                    once(&mut domain, given, "imprint.domain=")?;
+                }
                 "BOOTIF" => bootif = value.and_then(boot_link),
                 name if name.starts_with("imprint.") => {
                     if known.is_some() {
@@ -297,6 +356,8 @@ impl Options {
             approval_timeout,
             plain,
             debug,
+            server,
+            domain,
             bootif,
             near_misses,
         })
@@ -360,6 +421,22 @@ fn source(word: &str, value: Option<&str>, want: &'static str) -> Result<SourceN
             let baud =
                 baud.map(|text| text.parse().ok().filter(|baud| (50..=4_000_000).contains(baud)).ok_or_else(bad));
             Ok(SourceName::Serial { name: name.to_owned(), baud: baud.transpose()? })
+        }
+        ("tcp", Some(place)) => match authority_parts(place) {
+            Ok((host, Some(port))) => Ok(SourceName::Tcp { host, port }),
+            _ => Err(OptionsError::Value { word: shown(word), want }),
+        },
+        ("door", None) => Ok(SourceName::Door),
+        ("vsock", None) => Ok(SourceName::Vsock(VSOCK_PORT)),
+        ("vsock", Some(port)) => {
+            // VMADDR_PORT_ANY is no port to call at (linux/vm_sockets.h).
+            let port = port.parse().ok().filter(|port| *port != u32::MAX);
+            port.map(SourceName::Vsock).ok_or_else(|| OptionsError::Value { word: shown(word), want })
+        }
+        ("ether", None) => Ok(SourceName::Ether(None)),
+        ("ether", Some(link)) => {
+            let link = InterfaceName::try_from(link).map_err(|_| OptionsError::Value { word: shown(word), want });
+            link.map(|link| SourceName::Ether(Some(link)))
         }
         _ => Err(OptionsError::Value { word: shown(word), want }),
     }

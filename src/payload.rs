@@ -22,7 +22,7 @@ pub use names::{
     Attribute, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
     Token, Uri,
 };
-pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost};
+pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost, authority_parts};
 
 use crate::secret::Secret;
 use crate::time::Timestamp;

@@ -137,7 +137,13 @@ pub fn at_once(options: &Options, around: &Surroundings<'_>) -> Option<AtOnce> {
             SourceName::Credential => credential::find(root, around.credentials, &options.credentials).transpose(),
             SourceName::EfiVar => efivar::find(root).transpose(),
             SourceName::RootFile => root_file::find(root).transpose(),
-            SourceName::ConfigDrive(_) | SourceName::Partition | SourceName::Virtio | SourceName::Serial { .. } => None,
+            SourceName::ConfigDrive(_) | SourceName::Partition => None,
+            SourceName::Virtio
+            | SourceName::Serial { .. }
+            | SourceName::Tcp { .. }
+            | SourceName::Door
+            | SourceName::Vsock(_)
+            | SourceName::Ether(_) => None,
         };
         found.map(|found| AtOnce { index, found })
     })
@@ -177,7 +183,12 @@ pub fn find(
             SourceName::RootFile => looked.push(format!("no file /{}", root_file::PATH)),
             SourceName::ConfigDrive(label) => wanted.push(config_drive::Wanted::Label(label.as_deref())),
             SourceName::Partition => wanted.push(config_drive::Wanted::Partition),
-            SourceName::Virtio | SourceName::Serial { .. } => lines = true,
+            SourceName::Virtio
+            | SourceName::Serial { .. }
+            | SourceName::Tcp { .. }
+            | SourceName::Door
+            | SourceName::Vsock(_)
+            | SourceName::Ether(_) => lines = true,
         }
     }
     let dialogue = dialogue.filter(|_| lines || options.sources.is_empty());
@@ -216,9 +227,8 @@ pub fn find(
 
 /// Whether listening is useless: a medium before every line in the order is present.
 fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
-    let is_line = |source: &SourceName| matches!(source, SourceName::Virtio | SourceName::Serial { .. });
     // Where a line stands in the default order does not depend on the pin: behind all media.
-    let first = order(options, true).iter().position(is_line);
+    let first = order(options, true).iter().position(SourceName::is_line);
     present.is_some_and(|present| first.is_none_or(|first| present.index < first))
 }
 

@@ -32,8 +32,15 @@ fn main() {
     };
     let signals = Signals::catch().unwrap();
     port.prepare().unwrap();
-    let dialogue =
-        Dialogue::start(signals, vec![Line { port, beacon: true }], key, hello, None, Path::new("/nowhere")).unwrap();
+    let dialogue = Dialogue::start(
+        signals,
+        vec![Line { port, beacon: true, far: false }],
+        key,
+        hello,
+        None,
+        Path::new("/nowhere"),
+    )
+    .unwrap();
     println!("{mode}");
     match mode.as_str() {
         "held" => while dialogue.hear(deadline).is_some() {},

@@ -204,7 +204,7 @@ fn dialogue(line: &Paced, baud: u32, seed: u64) -> Dialogue {
     };
     let port = Port::open(place).unwrap().unwrap();
     let hello = hello(&key, seed);
-    let lines = vec![Line { port, beacon: true }];
+    let lines = vec![Line { port, beacon: true, far: false }];
     Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap()
 }
 

@@ -21,6 +21,7 @@ pub mod enrol;
 pub mod compose;
 pub mod store;
 pub mod record;
+pub mod admission;
 pub mod room;
 pub mod ca;
 

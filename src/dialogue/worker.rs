@@ -53,7 +53,7 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
-    pub(super) fn new(Line { port, beacon }: Line, hello: &Hello) -> Spoken {
+    pub(super) fn new(Line { port, beacon, far: _ }: Line, hello: &Hello) -> Spoken {
         let mut wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), port.baud());
         if port.is_typed_on() {
             wire = wire.keeping_text();
@@ -178,7 +178,7 @@ impl Worker {
             match port {
                 Ok(port) => {
                     let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
-                    self.lines.push(Spoken::new(Line { port, beacon: true }, &self.hello));
+                    self.lines.push(Spoken::new(Line { port, beacon: true, far: false }, &self.hello));
                     self.rename();
                     told.into_iter().for_each(|told| self.tell(told));
                 }

@@ -26,6 +26,15 @@ pub const VERSION: u8 = 1;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Nonce(pub [u8; 8]);
 
+/// Random bytes of a node: a signature over them was made after them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Challenge(pub [u8; CHALLENGE_LEN]);
+
+/// Bytes of a challenge.
+pub const CHALLENGE_LEN: usize = 16;
+/// Bytes of the proof in a frame with the time.
+pub const TAG_LEN: usize = 16;
+
 /// The conversation that a frame belongs to. The CRC covers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Session {
@@ -94,6 +103,19 @@ pub enum Frame {
     Ask {
         /// The number of the question; the answer repeats it.
         number: u8,
+    },
+    /// Node: a payload of kind [`Kind::Fresh`] must be signed for this, too.
+    Challenge(Challenge),
+    /// Host: the time, with a proof that the host has the payload of this conversation.
+    ProvenTime {
+        /// The number of the question.
+        number: u8,
+        /// As in [`Frame::Time`].
+        received: u64,
+        /// As in [`Frame::Time`].
+        held: u32,
+        /// The first bytes of an HMAC-SHA256.
+        tag: [u8; TAG_LEN],
     },
     /// Host: the time.
     Time {
@@ -181,6 +203,8 @@ const ACK: u8 = 7;
 const REFUSE: u8 = 8;
 const ASK: u8 = 9;
 const TIME: u8 = 10;
+const CHALLENGE: u8 = 11;
+const PROVEN_TIME: u8 = 12;
 
 /// A bit in the flags of HELLO.
 const FLAG_PLAIN: u8 = 1;
@@ -319,6 +343,14 @@ impl Frame {
                 out.extend(held.to_be_bytes());
                 out
             }
+            Frame::Challenge(challenge) => [&[CHALLENGE, 0, 0, 0][..], &challenge.0].concat(),
+            Frame::ProvenTime { number, received, held, tag } => {
+                let mut out = vec![PROVEN_TIME, *number, 0, 0];
+                out.extend(received.to_be_bytes());
+                out.extend(held.to_be_bytes());
+                out.extend(tag);
+                out
+            }
         }
     }
 
@@ -372,6 +404,15 @@ impl Frame {
                 let [number, _, _] = take(&mut rest)?;
                 let (received, held) = (u64::from_be_bytes(take(&mut rest)?), u32::from_be_bytes(take(&mut rest)?));
                 Frame::Time { number, received, held }
+            }
+            CHALLENGE => {
+                let _: [u8; 3] = take(&mut rest)?;
+                Frame::Challenge(Challenge(take(&mut rest)?))
+            }
+            PROVEN_TIME => {
+                let [number, _, _] = take(&mut rest)?;
+                let (received, held) = (u64::from_be_bytes(take(&mut rest)?), u32::from_be_bytes(take(&mut rest)?));
+                Frame::ProvenTime { number, received, held, tag: take(&mut rest)? }
             }
             _ => return None,
         };

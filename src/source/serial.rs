@@ -39,8 +39,7 @@ pub fn listen(
         return Ok(None);
     }
     let insist = options.insists();
-    let is_line = |source: &SourceName| matches!(source, SourceName::Virtio | SourceName::Serial { .. });
-    if !order(options, true).iter().any(is_line) {
+    if !order(options, true).iter().any(SourceName::is_line) {
         return Ok(None);
     }
     // Opened before the ports are listed, so that a port that appears meanwhile is not missed.
@@ -74,7 +73,7 @@ pub fn listen(
     for mut port in ports {
         if needed(options, port.prepare())?.is_some() {
             // The node speaks first only when a payload is required. Otherwise it waits for the host's first frame.
-            lines.push(Line { port, beacon: insist });
+            lines.push(Line { port, beacon: insist, far: false });
         }
     }
     start(signals, lines, &seeded, options.plain, awaited, root, deadline).map(Some)
@@ -96,7 +95,7 @@ pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError
     let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
     let signals = Signals::catch().map_err(SourceError::Watch)?;
     port.take(root, &mut Quiet::default())?;
-    start(signals, vec![Line { port, beacon: false }], &seeded, true, None, root, deadline)
+    start(signals, vec![Line { port, beacon: false, far: false }], &seeded, true, None, root, deadline)
 }
 
 /// The caller catches the signals before it takes a line, so that no signal ends the program while a line is changed.
@@ -326,7 +325,7 @@ mod tests {
         let place = Place { name, path, baud: None, set: true, console: false, virtio: false, keys: false };
         let mut port = Port::open(place).unwrap().unwrap();
         port.prepare().unwrap();
-        let lines = vec![Line { port, beacon: false }];
+        let lines = vec![Line { port, beacon: false, far: false }];
         let seeded = Seeded::ready(until).unwrap();
         let dialogue = start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), until);
         (dialogue.unwrap(), File::from(pair.master), pair.slave)

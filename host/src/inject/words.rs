@@ -79,5 +79,7 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Refused => "refusal",
         Kind::Request => "request",
         Kind::Report => "report",
+        Kind::Fresh => "payload, sealed and signed for this node",
+        Kind::Admission => "proof of an admission key",
     }
 }

@@ -81,7 +81,7 @@ fn steps(lines: usize) -> Steps {
         let (host, slave, port) = pair(number);
         hosts.push(host);
         slaves.push(slave);
-        spoken.push(Spoken::new(Line { port, beacon: true }, &hello));
+        spoken.push(Spoken::new(Line { port, beacon: true, far: false }, &hello));
     }
     let worker = Worker {
         lines: spoken,
@@ -232,7 +232,7 @@ fn a_line_that_is_gone_ends_every_wait() {
     let (key, hello) = node();
     let (mut host, slave, port) = pair(0);
     let signals = Signals::catch().unwrap();
-    let lines = vec![Line { port, beacon: true }];
+    let lines = vec![Line { port, beacon: true, far: false }];
     let dialogue = Dialogue::start(signals, lines, key, hello, None, Path::new("/nowhere")).unwrap();
     let mut frame = Vec::new();
     Packet { from: Side::Host, session: None, frame: Frame::Call(Versions::OURS) }.encode(&mut frame);
@@ -256,7 +256,7 @@ fn a_report_that_nobody_answers_is_not_said_for_ever() {
         let (key, hello) = node();
         let (mut host, _slave, port) = pair(0);
         let signals = Signals::catch().unwrap();
-        let lines = vec![Line { port, beacon: true }];
+        let lines = vec![Line { port, beacon: true, far: false }];
         let dialogue = Dialogue::start(signals, lines, key, hello, None, Path::new("/nowhere")).unwrap();
         locked(&dialogue.shared).open = true;
         let shared = Arc::clone(&dialogue.shared);

@@ -54,7 +54,7 @@ fn spoken() -> (dialogue::Dialogue, OpenptyResult) {
         serial: None,
         macs: Vec::new(),
     };
-    let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true }];
+    let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true, far: false }];
     let dialogue =
         dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap();
     (dialogue, pty)
