@@ -1,6 +1,6 @@
-//! The site pin: the CAs and the signers that an image accepts payloads of. It is the file `/imprint/site` of the image, so
-//! whoever made the image vouches for it. This module decides whose signature counts. It never reads what is signed, and
-//! never compares CAs, which is the work of `plan`.
+//! The site pin: the CAs and the signers whose payloads an image accepts. It is the file `/imprint/site` of the image,
+//! so the person who made the image vouches for it. This module decides whose signature counts. Never reads a signed
+//! payload, and never compares CAs: `plan` does.
 
 mod narrow;
 
@@ -13,47 +13,47 @@ use base64ct::{Base64, Encoding};
 use crate::hex;
 use crate::payload::signed::{AAD, Algorithm, KeyError, Kid, Signed, Signer};
 
-/// The CAs and the signers of a site; at least one of them.
+/// The CAs and the signers of a site. There is at least one CA or signer.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SitePin {
-    /// SHA-256 of each CA certificate. Empty: any CA, if a signer vouches for it.
+    /// SHA-256 of each CA certificate. If there are none, any CA counts that a signer vouches for.
     pub cas: Vec<[u8; 32]>,
-    /// Signers. Not empty: each payload needs a signature by one of them.
+    /// If there are any, each payload needs a signature by one of them.
     pub signers: Vec<Signer>,
 }
 
 /// Why the site pin cannot be used.
 #[derive(Debug)]
 pub enum PinError {
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     Read {
         /// The file.
         path: PathBuf,
         /// The error of the kernel.
         source: io::Error,
     },
-    /// A line that is neither a digest nor a signer.
+    /// A line is neither a digest nor a signer.
     Line {
         /// Line number, from 1.
         line: usize,
     },
-    /// A line that names a signer, and has no such key.
+    /// A line names a signer and has no valid key.
     Signer {
         /// Line number, from 1.
         line: usize,
         /// What is wrong with the key. `None`: it is not base64.
         why: Option<KeyError>,
     },
-    /// The file names nothing.
+    /// The file names no CA and no signer.
     Empty,
 }
 
 /// Whose signature a payload has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SignedBy {
-    /// The payload is not signed, and need not be.
+    /// The payload has no signature, and needs none.
     Nobody,
-    /// The payload names this key. The image names no signer, so the signature was not verified.
+    /// The payload names this key. The image names no signer, so nobody verified the signature.
     Unverified(Kid),
     /// The image names this signer, and the signature was verified.
     Signer(Kid),
@@ -85,13 +85,13 @@ pub enum SignatureError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kids(pub Vec<Kid>);
 
-/// The file of the site pin below the root.
+/// The path of the site pin in an image, below the root.
 pub const PATH: &str = "imprint/site";
 
-/// The same file on a system that runs, where image builders take it from.
+/// The path of the site pin on a running system, below the root. Image builders copy it from there.
 pub const INSTALLED: &str = "etc/imprint/site";
 
-/// The site pin of the image, or of the system that runs. `None` without the file.
+/// Reads the site pin of the image, or of the running system. `None`: neither has the file.
 pub fn pin(root: &Path) -> Result<Option<SitePin>, PinError> {
     for path in [PATH, INSTALLED].map(|path| root.join(path)) {
         match std::fs::read(&path) {
@@ -104,8 +104,8 @@ pub fn pin(root: &Path) -> Result<Option<SitePin>, PinError> {
 }
 
 impl SitePin {
-    /// Reads lines: the SHA-256 of a CA certificate in 64 hexadecimal digits, or `signer p256|ed25519 BASE64` with the key's
-    /// SubjectPublicKeyInfo; `#` starts a comment.
+    /// Reads the lines of a site pin. A line is the SHA-256 of a CA certificate in 64 hexadecimal digits, or `signer
+    /// p256|ed25519 BASE64` with the SubjectPublicKeyInfo of the key. `#` starts a comment.
     pub fn parse(bytes: &[u8]) -> Result<SitePin, PinError> {
         // A comment may be in any encoding.
         let text = String::from_utf8_lossy(bytes);
@@ -127,7 +127,7 @@ impl SitePin {
         if pin == SitePin::default() { Err(PinError::Empty) } else { Ok(pin) }
     }
 
-    /// Whether a payload needs a signature.
+    /// Whether each payload needs a signature.
     pub fn has_signers(&self) -> bool {
         !self.signers.is_empty()
     }
@@ -140,8 +140,8 @@ fn signer(line: usize, word: &str, key: &str) -> Result<Signer, PinError> {
     Signer::new(*algorithm, &spki).map_err(|why| PinError::Signer { line, why: Some(why) })
 }
 
-/// Decides about the signature of a payload. `signed`: `None` if the payload has no signature. `pin`: that of the image.
-/// Without a signer in the pin every payload is accepted, and no signature is verified.
+/// Decides about the signature of a payload. `signed`: `None` if the payload has no signature. `pin`: the image's. If
+/// the pin names no signer, every payload is accepted and no signature is verified.
 pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<SignedBy, SignatureError> {
     let signers = pin.map(|pin| pin.signers.as_slice()).unwrap_or_default();
     let kids = || Kids(signers.iter().map(Signer::kid).collect());
@@ -168,7 +168,7 @@ pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<Signe
 }
 
 impl SignedBy {
-    /// The signer whose signature was verified.
+    /// The signer, if its signature was verified.
     pub fn signer(&self) -> Option<Kid> {
         match self {
             SignedBy::Signer(kid) => Some(*kid),
@@ -177,7 +177,7 @@ impl SignedBy {
     }
 }
 
-/// For a line of its own; empty for a payload without a signature.
+/// One line of text; empty for a payload without a signature.
 impl fmt::Display for SignedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

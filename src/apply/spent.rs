@@ -1,7 +1,7 @@
-//! Removes a payload that was for this boot from the medium that keeps it. Only called when the identity is handed over:
-//! after a failure the medium stays as it is. Never decides which medium that is.
+//! Removes a payload for one boot from the medium that keeps it. `run` calls this only after the hand-over: after a
+//! failure the payload stays where it is. Never decides which medium that is.
 //!
-//! The file is unlinked, not overwritten: on flash and on file systems with a journal the old bytes would stay in any case.
+//! The file is unlinked, not overwritten: flash memory and file systems with a journal keep the old bytes in any case.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,16 +14,16 @@ use crate::medium::Medium;
 use crate::source::{efivar, root_file};
 use crate::sys;
 
-/// A payload that was for one boot is still there.
+/// A payload for one boot could not be removed.
 #[derive(Debug)]
 pub struct SpentError {
-    /// Where it is.
+    /// Where the payload is.
     pub path: PathBuf,
     /// The error of the kernel.
     pub source: io::Error,
 }
 
-/// Removes the payload. One that somebody else has removed is no error.
+/// Removes the payload. It is no error if the payload is gone already.
 pub fn remove(root: &Path, medium: Medium) -> Result<(), SpentError> {
     match medium {
         Medium::RootFile => {
@@ -43,18 +43,20 @@ pub fn remove(root: &Path, medium: Medium) -> Result<(), SpentError> {
     }
 }
 
-/// A power cut must not bring the file back: the next boot would stop, as its token is spent.
+/// Writes the removal to the disk. Without that, a power cut could bring the file back, and the next boot would stop
+/// because the token is spent.
 fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// The kernel makes variables that it does not know immutable, so that `rm -r` does not break the firmware.
+/// Clears the immutable flag. efivarfs sets it on every variable that the kernel does not know, so that `rm -r` does
+/// not break the firmware (Documentation/filesystems/efivarfs.rst).
 fn mutable(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_err() {
         return Ok(());
     }
     match sys::make_mutable(&File::open(path)?) {
-        // A file system without such flags.
+        // This file system has no such flags.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP)) => Ok(()),
         result => result,
     }
@@ -108,7 +110,8 @@ mod tests {
         }
     }
 
-    /// A folder stands for what cannot be removed: root ignores permissions, and a test cannot make a file system read-only.
+    /// A folder in the place of the file stands for a file that cannot be removed: root ignores permissions, and a test
+    /// cannot make a file system read-only.
     #[test]
     fn what_cannot_be_removed_is_told() {
         let (root, file, variable) = root();

@@ -35,7 +35,7 @@ fn signers_with_and_without_a_ca() {
     assert_eq!(both, SitePin { cas: vec![[0xab; 32]], signers: vec![pin.signers[1].clone()] });
 }
 
-/// A line that is wrong stops the boot; it is never passed over, for the pin would then let too much or too little in.
+/// A wrong line stops the boot. If it were passed over, the pin would let in too much or too little.
 #[test]
 fn a_line_that_is_no_signer_is_named() {
     let [p256, ed25519] = [0, 1].map(|n| SIGNERS.lines().nth(n).unwrap().split(' ').nth(2).unwrap());
@@ -87,7 +87,7 @@ fn whose_signature_counts() {
     assert_eq!(judge(Some(&ed25519), Some(&first)), Err(unknown));
     let forged = Signed { signature: &[1; 64], ..p256 };
     assert_eq!(judge(Some(&forged), Some(&both)), Err(SignatureError::Wrong { kid: p256.kid }));
-    // The key of one signer, and the signature of the other.
+    // The key id of one signer with the signature of the other.
     let swapped = Signed { kid: p256.kid, ..ed25519 };
     assert_eq!(judge(Some(&swapped), Some(&both)), Err(SignatureError::Wrong { kid: p256.kid }));
 }

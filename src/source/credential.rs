@@ -1,7 +1,8 @@
-//! Credentials named `imprint.payload` and `imprint.site`, as systemd hands them out, and where systemd takes them from:
-//! firmware tables, QEMU's fw_cfg device and the kernel command line. Each is vouched for by whoever put it there: the
-//! hypervisor, the firmware, the boot loader, or the author of a unit. So a credential `imprint.site` can only narrow the
-//! site pin of the image. Opens no device and decodes no payload.
+//! Finds the credentials `imprint.payload` and `imprint.site`: those that systemd hands out, and those in the places
+//! where systemd takes credentials from (firmware tables, QEMU's fw_cfg device, the kernel command line). Whoever put a
+//! credential there vouches for it: the hypervisor, the firmware, the boot loader, or the author of a unit. So a
+//! credential `imprint.site` can only narrow the site pin of the image. Never opens a device and never decodes a
+//! payload.
 
 pub mod content;
 pub mod fw_cfg;
@@ -23,45 +24,46 @@ use content::{CredentialError, MAX_TEXT};
 /// The name of the credential that is a payload.
 pub const NAME: &str = CredentialName::Payload.as_str();
 
-/// The folders of systemd, and what stands behind the name of a credential there: docs/CREDENTIALS.md and systemd-stub(7) of
-/// systemd.
+/// The folders of credentials, and what stands behind the name of a credential there (docs/CREDENTIALS.md and
+/// systemd-stub(7) of systemd).
 const FOLDERS: [(Medium, &str, &str); 4] = [
     (Medium::SystemCredential, "run/credentials/@system", ""),
     (Medium::BootCredential, ".extra/credentials", ".cred"),
     (Medium::BootCredential, ".extra/global_credentials", ".cred"),
-    // Documentation/ABI/testing/sysfs-firmware-qemu_fw_cfg: the file `raw` is the content.
+    // The file `raw` has the content (Documentation/ABI/testing/sysfs-firmware-qemu_fw_cfg).
     (Medium::FwCfg, "sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials", "/raw"),
 ];
-/// The table of the firmware, which only root can read.
+/// The table of the firmware. Only root can read it.
 const TABLE: &str = "sys/firmware/dmi/tables/DMI";
-/// How much of the table is read. What real firmware has is a few KiB.
+/// The most bytes of the table that are read. Real firmware has a few KiB.
 const TABLE_MAX: u64 = 16 << 20;
 
-/// A credential as it was given.
+/// A credential as it was found.
 struct Given {
     origin: Origin,
     bytes: Secret,
-    /// The bytes are base64 of the credential.
+    /// Whether the bytes are base64 of the credential.
     encoded: bool,
-    /// The end may be missing.
+    /// Whether the end may be missing.
     cut: bool,
 }
 
 impl Given {
     fn of_file(medium: Medium, path: &Path, bytes: Secret) -> Given {
-        // fw_cfg has one place for a name, and a long path for it.
+        // fw_cfg has only one place for a name, and its path is long, so messages leave the path out.
         let place = if medium == Medium::FwCfg { String::new() } else { path.display().to_string() };
         let origin = Origin::Medium { medium, place };
         Given { origin, bytes, encoded: false, cut: false }
     }
 
-    /// The credential itself.
+    /// Decodes the credential.
     fn content(self) -> Result<Secret, CredentialError> {
         if self.encoded { content::base64(self.bytes.expose()) } else { Ok(self.bytes) }
     }
 }
 
-/// The payload, wherever it is. `unit`: `$CREDENTIALS_DIRECTORY`. `words`: those of the kernel command line.
+/// Finds the payload in any of the places. `unit`: the folder `$CREDENTIALS_DIRECTORY`. `words`: the credentials on the
+/// kernel command line.
 pub fn find(root: &Path, unit: Option<&Path>, words: &[SetCredential]) -> Result<Option<Found>, SourceError> {
     let mut found: Vec<Found> = Vec::new();
     for given in everywhere(root, unit, words, CredentialName::Payload)? {
@@ -86,7 +88,7 @@ fn broken(name: CredentialName, origin: &Origin, source: CredentialError) -> Sou
     SourceError::Credential { name: name.as_str(), place: origin.to_string(), source }
 }
 
-/// Every credential of this name. The one of the unit comes first.
+/// Every credential of this name, that of the unit first.
 fn everywhere(
     root: &Path,
     unit: Option<&Path>,
@@ -103,11 +105,11 @@ fn everywhere(
     for (medium, path) in places {
         match path.metadata() {
             Ok(meta) if meta.is_file() => {
-                // One read of the whole: each read of fw_cfg begins at its first byte again.
+                // One read takes the whole file: each read of fw_cfg begins at its first byte again.
                 let bytes = file::read_at_most(&path, MAX_TEXT)?;
                 found.push(Given::of_file(medium, &path, bytes));
             }
-            // Anything else might block, or never end.
+            // A read of anything else might block, or never end.
             Ok(_) => return Err(SourceError::Read { path, source: io::Error::other("no file") }),
             Err(error) if is_absent(&error) => {}
             Err(source) => return Err(SourceError::Read { path, source }),
@@ -130,13 +132,13 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The table of the firmware; empty on a machine without one. Its strings may be secret. What is behind [`TABLE_MAX`] does
-/// not count.
+/// Reads the table of the firmware. It is empty on a machine without one. Its strings may be secret. Bytes behind
+/// [`TABLE_MAX`] do not count.
 fn table(root: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     let path = root.join(TABLE);
     let mut table = Zeroizing::new(Vec::new());
     let read = File::open(&path).and_then(|file| {
-        // The buffer has its full size from the start: a buffer that grows would leave copies behind.
+        // The buffer has its full size from the start: one that grows would leave copies behind.
         let length = file.metadata()?.len().min(TABLE_MAX);
         table.reserve(usize::try_from(length).unwrap_or_default().saturating_add(1));
         file.take(TABLE_MAX).read_to_end(&mut table)
@@ -148,8 +150,8 @@ fn table(root: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     }
 }
 
-/// The text of an SMBIOS string that is a credential of this name, and whether the text is base64 of it. The names of the
-/// strings are systemd's: smbios(7) has no say, systemd.system-credentials(7) does.
+/// The text of an SMBIOS string that brings a credential of this name, and whether the text is base64 of the credential
+/// (systemd.system-credentials(7)).
 fn string_of(string: &[u8], name: CredentialName) -> Option<(bool, &[u8])> {
     let rest = string.strip_prefix(b"io.systemd.credential")?;
     let (encoded, rest) = match rest.strip_prefix(b".binary:") {

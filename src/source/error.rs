@@ -1,4 +1,4 @@
-//! Why there are no bytes, in words that say what to do. Reads nothing and decides nothing.
+//! The errors of sources, in words that say what to do. Reads nothing and decides nothing.
 
 use std::fmt;
 use std::io;
@@ -105,7 +105,7 @@ pub enum SourceError {
     RootFile(RootFileError),
     /// The EFI variable cannot be used.
     EfiVar(EfiVarError),
-    /// Whoever runs this confidential virtual machine can write the source, and the image has no site pin.
+    /// The person who runs this confidential virtual machine can write the source, and the image has no site pin.
     OfHypervisor {
         /// Where the payload came from.
         origin: Origin,
@@ -139,7 +139,8 @@ pub enum SourceError {
     Pin(PinError),
 }
 
-/// The error message of a drive's reader. It was a [`medium::VolumeError`] there; the pipe carries only its text.
+/// The error message of a drive's reader. The reader had a [`super::medium::VolumeError`]; the pipe carries only its
+/// text.
 #[derive(Debug)]
 pub struct Said(pub Printable);
 

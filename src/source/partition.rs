@@ -1,7 +1,7 @@
-//! Partition tables: the GUID partition table (GPT, UEFI Specification 2.10, §5.3), with sectors of 512 and of 4096 bytes, and
-//! the four entries of a master boot record (MBR). Everybody who ever wrote to the disk vouches for a table, so nobody
-//! does: each number is checked before it is used. Never writes, never reads what is in a partition, and never decides
-//! whether a partition is used.
+//! Reads partition tables: the GUID partition table (GPT, UEFI Specification 2.10, §5.3), with sectors of 512 and of
+//! 4096 bytes, and the four entries of a master boot record (MBR). Everybody who ever wrote to the disk vouches for its
+//! table, so no number in it is trusted before it is checked. Never writes, never reads what is in a partition, and
+//! never decides whether a partition is used.
 
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
@@ -23,16 +23,17 @@ pub struct Table {
     pub name: &'static str,
     /// The entries that are in use. Of a table with a fault: what can be read of them.
     pub partitions: Vec<Partition>,
-    /// The entries of the MBR beside a GPT. They only tell whether a volume on the whole medium is in a partition.
+    /// The entries of the MBR beside a GPT. They only serve to tell whether a volume on the whole medium is in a
+    /// partition.
     beside: Vec<Partition>,
-    /// Why the partitions cannot be relied on.
+    /// Why the partitions cannot be used. `None`: they can.
     pub fault: Option<TableError>,
 }
 
 /// A partition. `start` and `end` are in sectors of 512 bytes; `end` is the first sector after the partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Partition {
-    /// From 1. Unused entries of the table count, too, as in the kernel's names.
+    /// The number in the table, from 1. Unused entries of the table count, as in the kernel's names.
     pub number: u32,
     start: u64,
     end: u64,
@@ -44,7 +45,7 @@ pub struct Partition {
 /// Why a partition table cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TableError {
-    /// The MBR promises a GPT, and there is none.
+    /// The MBR has an entry that protects a GPT, and there is no GPT.
     NoGpt,
     /// There is a GPT, and the MBR does not protect it: the disk was partitioned again by a program that knows no GPT.
     Unprotected,
@@ -61,9 +62,9 @@ pub enum TableError {
 }
 
 impl Table {
-    /// Whether a partition contains a volume that has the whole medium. Images that boot from a disk and from an optical
-    /// disc ("isohybrid") have a partition that contains the volume from its beginning or from its first descriptor.
-    /// `start`: in sectors of 512 bytes.
+    /// Whether a partition of this table contains a volume that takes up the whole medium. Images that boot from a disk
+    /// and from an optical disc ("isohybrid") have a partition that contains the volume from its beginning or from its first
+    /// descriptor. `start`: the volume's first descriptor, in sectors of 512 bytes.
     pub fn holds(&self, start: u64) -> bool {
         self.partitions.iter().chain(&self.beside).any(|partition| partition.holds(start))
     }
@@ -88,7 +89,7 @@ impl Partition {
     }
 }
 
-/// A GPT, or an MBR with at least one partition.
+/// Reads the partition table. `None`: there is no GPT, and no MBR with at least one partition.
 pub fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeError> {
     let mut sector = [0; 512];
     if !read(device, 0, &mut sector)? {
@@ -111,14 +112,15 @@ pub fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeErr
 
 struct Mbr {
     partitions: Vec<Partition>,
-    /// It has an entry that keeps programs away which know no GPT.
+    /// Whether it has an entry that keeps programs without knowledge of GPT away.
     protects: bool,
 }
 
 /// UEFI Specification 2.10, §5.2.3
 const GPT_PROTECTIVE: u8 = 0xee;
 
-/// The partitions of a master boot record. None if the bytes of the table are code, as in most FAT boot sectors.
+/// The partitions of a master boot record. There are none if the bytes of the table are code, as in most FAT boot
+/// sectors.
 fn mbr(sector: &[u8; 512]) -> Mbr {
     let mut mbr = Mbr { partitions: Vec::new(), protects: false };
     let Some((entries, [0x55, 0xaa])) = sector.get(446..).and_then(|rest| rest.split_at_checked(64)) else {
@@ -146,8 +148,8 @@ struct Gpt {
     fault: Option<TableError>,
 }
 
-/// `None` without a GPT. An MBR that does not protect a GPT makes only the primary one count, for the messages: a disk that was
-/// partitioned anew may have an old backup at its end.
+/// Reads the GPT. `None`: there is none. If the MBR does not protect the GPT, only the primary counts, and only for
+/// messages: a disk that was partitioned anew may have an old backup at its end.
 fn gpt(device: &mut (impl Read + Seek), bytes: u64, protects: bool) -> Result<Option<Gpt>, VolumeError> {
     let mut broken = None;
     for size in [512, 4096] {
@@ -184,7 +186,7 @@ fn gpt(device: &mut (impl Read + Seek), bytes: u64, protects: bool) -> Result<Op
 /// The parts of a GPT's header that are used. Numbers of sectors are in sectors of `size` bytes.
 struct Header {
     size: u64,
-    /// Where the other header is.
+    /// The sector of the other header.
     other: u64,
     first: u64,
     last: u64,
@@ -320,7 +322,7 @@ fn little(bytes: Option<&[u8]>) -> u64 {
     bytes.unwrap_or_default().iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
-/// Reads all of `bytes`. False if the device ends before that.
+/// Reads all of `bytes` at this offset. False: the device ends before that.
 pub(super) fn read(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<bool, VolumeError> {
     match read_at(device, offset, bytes) {
         Err(error) if is_end(&error) => Ok(false),

@@ -1,7 +1,7 @@
-//! A payload inside data that was made for cloud-init: as the whole of the user data, as one part of a MIME multipart, or as a
-//! key of the vendor data. Whoever may start instances in a cloud vouches for user data, and the cloud for vendor data. Most
-//! of what is there is for somebody else: that is passed over, and is no error. Pure, bytes to a payload; never decodes
-//! the payload itself.
+//! Finds a payload inside data for cloud-init: as the whole of the user data, as one part of a MIME multipart, or as a
+//! key of the vendor data. Whoever may start instances in a cloud vouches for user data, and the cloud for vendor data.
+//! Most such data is for somebody else: it is passed over, and is no error. Pure, bytes to a payload: never decodes the
+//! payload itself.
 
 mod mime;
 
@@ -21,13 +21,13 @@ pub const MAX_FILE: usize = 256 * 1024;
 pub enum Content {
     /// A payload, not yet decoded.
     Payload(Secret),
-    /// Something for somebody else; what is known of it.
+    /// Data for somebody else, and what is known of it.
     Foreign(&'static str),
-    /// A payload that is damaged; why.
+    /// A payload that is damaged, and why.
     Damaged(&'static str),
 }
 
-/// `user_data` of OpenStack, `user-data` of NoCloud: text with our armour, or a MIME message with such a part.
+/// Reads `user_data` of OpenStack or `user-data` of NoCloud: text with our armour, or a MIME message with such a part.
 pub fn user_data(bytes: &[u8]) -> Content {
     let bytes = without_mark(bytes);
     let mut found = None;
@@ -37,7 +37,7 @@ pub fn user_data(bytes: &[u8]) -> Content {
     found.unwrap_or(Content::Foreign(OTHER))
 }
 
-/// `vendor_data.json` of OpenStack: key `imprint` of the object, text with our armour or plain base64.
+/// Reads `vendor_data.json` of OpenStack: key `imprint` of the object has text with our armour, or plain base64.
 pub fn vendor_data(bytes: &[u8]) -> Content {
     #[derive(Deserialize)]
     struct VendorData {
@@ -63,7 +63,7 @@ const OTHER: &str = "it is for somebody else";
 /// RFC 1952 §2.3.1
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Text: comment lines that begin with `#` and blank lines, then the armour, then such lines again.
+/// Reads text: comment lines that begin with `#` and blank lines, then the armour, then such lines again.
 fn text(bytes: &[u8]) -> Content {
     let bytes = without_mark(bytes);
     if bytes.starts_with(&GZIP) {
@@ -103,7 +103,7 @@ fn is_comment(line: &[u8]) -> bool {
     line.is_empty() || line.starts_with(b"#")
 }
 
-/// A payload in base64, as in a credential.
+/// Decodes a payload in base64, as in a credential.
 fn base64(bytes: &[u8]) -> Content {
     match content::base64(bytes.trim_ascii()) {
         Ok(payload) if payload.expose().is_empty() => Content::Damaged("its payload is empty"),
@@ -114,8 +114,7 @@ fn base64(bytes: &[u8]) -> Content {
     }
 }
 
-/// Adds what a part holds to what other parts hold: a payload counts more than what is for others, damage more than a
-/// payload.
+/// Adds what one part holds to what other parts hold. A payload replaces data for others, and damage replaces both.
 fn merge(found: &mut Option<Content>, content: Content) {
     *found = Some(match (found.take(), content) {
         (None | Some(Content::Foreign(OTHER)), content) => content,

@@ -1,5 +1,6 @@
-//! The content of a credential: a payload as it is, or as text. Texts come from where bytes cannot be given, such as a
-//! command line. Pure, bytes to bytes; never decodes the payload itself, and vouches for nothing.
+//! Decodes the content of a credential: a payload as it is, or as text. Text is for places that cannot hold bytes, such
+//! as a command line. Whoever put the credential there vouches for it. Pure, bytes to bytes: never decodes the payload
+//! itself.
 
 use std::fmt;
 
@@ -18,7 +19,7 @@ pub const MAX_TEXT: usize = 96 * 1024;
 pub enum CredentialError {
     /// The credential has no bytes.
     Empty,
-    /// Text with a NUL.
+    /// The text contains a NUL.
     Nul {
         /// Position of the NUL, from 1.
         position: usize,
@@ -31,24 +32,24 @@ pub enum CredentialError {
     },
     /// The text begins with the armour line, and the line that ends the armour is missing.
     ArmourEnd,
-    /// The text is base64 of something that is no payload.
+    /// The text is base64 of bytes that are not a payload.
     NoPayload,
     /// The credential is longer than a payload can be.
     Length,
-    /// A line of a site pin cannot be read; its number, from 1. `None`: it has no line.
+    /// A line of a site pin cannot be read; its number, from 1. `None`: the site pin has no line.
     PinLine(Option<usize>),
-    /// A site pin, and that of the image, leave nothing in common.
+    /// A site pin has nothing in common with that of the image.
     PinApart,
 }
 
-/// The payload in a credential: the bytes of a payload, or base64 text. The text may have the standard or the URL alphabet,
-/// padding or none, white space anywhere, and the armour. Bytes in no such form are returned as they are: the decoder of
-/// payloads knows what other forms are called.
+/// Takes the payload out of a credential: the bytes of a payload, or base64 text. The text may have the standard or the
+/// URL alphabet, padding or none, white space anywhere, and the armour. Bytes in no such form are returned as they are,
+/// because the decoder of payloads names the other forms.
 pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
     let all = bytes.expose();
     match all.first() {
         None => return Err(CredentialError::Empty),
-        // A payload begins with a byte that is not ASCII, and text that can be decoded does not.
+        // A payload begins with a byte that is not ASCII. Text that can be decoded begins with one that is.
         Some(first) if !first.is_ascii() && all.len() > MAX_LEN => return Err(CredentialError::Length),
         Some(first) if !first.is_ascii() => return Ok(bytes),
         Some(_) => {}
@@ -64,7 +65,7 @@ pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
     if !in_base64 && !all.iter().all(|byte| is_base64(*byte) || *byte == b'=') {
         return if all.len() <= MAX_LEN { Ok(bytes) } else { Err(CredentialError::Length) };
     }
-    // What `armoured` cut off comes first, and positions count from there.
+    // Positions count from the beginning of the credential, so what `armoured` cut off comes first.
     let begin = armoured.map_or(0, |(begin, _)| begin);
     let decoded = base64(armoured.map_or(all, |(_, body)| body)).map_err(|error| moved(error, begin))?;
     match begins_as_payload(decoded.expose()) {
@@ -77,7 +78,8 @@ pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
 /// Decodes base64 as systemd and people write it: either alphabet, padding or none, white space anywhere.
 pub fn base64(text: &[u8]) -> Result<Secret, CredentialError> {
     let text = text.trim_ascii_end();
-    // Padding stands at the end and nowhere else; more than two characters of it are caught as characters.
+    // Padding is at the end only. Of more than two characters of padding, the first ones fail as characters outside the
+    // alphabet.
     let text = text.strip_suffix(b"=").unwrap_or(text).trim_ascii_end();
     let text = text.strip_suffix(b"=").unwrap_or(text);
     if let Some(at) = text.iter().position(|byte| !is_base64(*byte)) {
@@ -121,7 +123,7 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte) || byte.is_ascii_whitespace()
 }
 
-/// Whether the first bytes, decoded, are those of a payload. The rest may be damaged.
+/// Whether the first characters decode to the beginning of a payload. The rest may be damaged.
 fn begins_as_base64(text: &[u8]) -> bool {
     text.get(..4).is_some_and(|four| base64(four).is_ok_and(|bytes| begins_as_payload(bytes.expose())))
 }
@@ -233,7 +235,7 @@ mod tests {
         let cut = &letters[..letters.len() / 4 * 4 - 3];
         assert_eq!(taken(cut.as_bytes()), Err(CredentialError::Base64 { position: None }));
         assert_eq!(taken(b""), Err(CredentialError::Empty));
-        // Zeros have a name of their own, which the decoder of payloads says.
+        // The decoder of payloads has a message of its own for zeros.
         assert_eq!(taken(b"\0").as_deref(), Ok(&b"\0"[..]));
         let armour = in_armour(&base64, "\n");
         assert_eq!(taken(&armour.as_bytes()[..armour.len() - 5]), Err(CredentialError::ArmourEnd));
@@ -249,8 +251,8 @@ mod tests {
         assert_eq!(taken(wrapped(&Base64::encode_string(most), 64, "\r\n").as_bytes()).as_deref(), Ok(most));
     }
 
-    /// systemd-creds encrypt --name=imprint.payload --with-key=tpm2-absent, systemd 252: the first 16 bytes of its output
-    /// are the id of the way of encryption. Other ids begin like a map of CBOR: af 49.
+    /// `systemd-creds encrypt --name=imprint.payload --with-key=tpm2-absent` of systemd 252: the first 16 bytes of its
+    /// output are the id of the kind of key. Some other ids begin like a map of CBOR: af 49.
     #[test]
     fn what_is_encrypted_is_no_payload() {
         for id in [

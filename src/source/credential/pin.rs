@@ -1,6 +1,6 @@
-//! Credentials named `imprint.site`. Whoever brings a payload as a credential can bring such a credential as well, so it
-//! never adds a CA or a signer to those of the image: it can only leave some out, and without a site pin in the image it
-//! does not count.
+//! Narrows the site pin of the image by credentials named `imprint.site`. Whoever brings a payload as a credential
+//! vouches for these, too, and is not trusted. So such a credential never adds a CA or a signer to those of the image:
+//! it can only leave some out. In an image without a site pin it does not count.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::secret::Secret;
 use crate::site::{PinError, SitePin};
 use crate::source::SourceError;
 
-/// The site pin of the image, narrowed by every credential; and what a person should know of the credentials.
+/// The site pin of the image, narrowed by every credential; and notes about the credentials for the operator.
 pub fn narrow(
     image: Option<SitePin>,
     root: &Path,

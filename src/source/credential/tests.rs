@@ -98,7 +98,7 @@ fn a_payload_is_found_wherever_systemd_takes_credentials_from() {
     for word in [text(WORD, TYPICAL), text("systemd.set_credential=imprint.payload:", TYPICAL)] {
         assert_eq!(Root::new().medium(&word), Some((Medium::CmdlineCredential, TYPICAL.to_vec())), "{word}");
     }
-    // A text may have been encoded once more: systemd would write the text into a file, which is read just so.
+    // The text may be encoded once more: systemd would write the text into a file, which is read in the same way.
     let twice = text(WORD, text("", TYPICAL).as_bytes());
     assert_eq!(Root::new().medium(&twice), Some((Medium::CmdlineCredential, TYPICAL.to_vec())));
 }
@@ -135,7 +135,7 @@ fn what_belongs_to_others_is_passed_over() {
     assert_eq!(root.medium(""), Some((Medium::Smbios, TYPICAL.to_vec())));
 }
 
-/// systemd imports what it finds, so a payload is usually there twice. The place where most can read it counts.
+/// systemd imports what it finds, so a payload is usually there twice. The place that most processes can read counts.
 #[test]
 fn the_same_payload_in_several_places_is_one() {
     let root = Root::new();
@@ -148,7 +148,7 @@ fn the_same_payload_in_several_places_is_one() {
     assert_eq!(root.medium(&text(WORD, TYPICAL)).unwrap().0, Medium::CmdlineCredential);
 }
 
-/// systemd would silently take the first.
+/// systemd would silently take the first of them.
 #[test]
 fn different_payloads_stop_the_boot_and_both_are_named() {
     let root = Root::new();
@@ -216,7 +216,7 @@ fn what_is_broken_stops_the_boot_and_is_named() {
     assert!(root.refused("").starts_with("reading /sys/firmware/dmi/tables/DMI: "), "broken is not absent");
 }
 
-/// The payload is at the end of a command line that is full, in base64 that ends too early in any way.
+/// The payload is at the end of a full command line, in base64 that ends too early in any way.
 #[test]
 fn a_command_line_that_was_cut_short_is_said_to_be_one() {
     let word = text(WORD, TYPICAL);
@@ -250,7 +250,7 @@ fn an_encrypted_credential_counts_once_systemd_has_decrypted_it() {
     );
     root.put("unit/imprint.payload", TYPICAL);
     assert_eq!(root.medium(""), Some((Medium::UnitCredential, TYPICAL.to_vec())));
-    // What is not encrypted still has to agree.
+    // A credential that is not encrypted still has to agree.
     root.put(BOOT, OTHER);
     assert!(matches!(root.find(""), Err(SourceError::Differ { .. })));
 }
@@ -273,7 +273,7 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     assert_eq!(left, Some(SitePin { cas: vec![[0x11; 32]], signers: image.signers.clone() }));
     assert!(notes.is_empty(), "{notes:?}");
 
-    // What the image does not list does not count.
+    // CAs and signers that the image does not list do not count.
     let root = Root::new();
     let text = Base64::encode_string(format!("{foreign}\n{two} # ours\n").as_bytes());
     let word = format!("systemd.set_credential_binary=imprint.site:{text}");
@@ -300,7 +300,8 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
         "{error}"
     );
 
-    // Alone it is ignored, even if it is broken: whoever brings a payload could bring a pin as well.
+    // In an image without a pin the credential is ignored, even if it is broken: whoever brings a payload could bring a
+    // pin as well.
     for text in [one.as_str(), "nonsense"] {
         root.strings(&[format!("io.systemd.credential:imprint.site={text}").as_bytes()]);
         let (left, notes) = narrowed(&root, "", None).unwrap();

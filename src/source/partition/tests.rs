@@ -1,5 +1,5 @@
-//! Tables that are made here, byte for byte, so that each can be damaged in one place. tests/pure/partitions.rs reads those of
-//! sfdisk and sgdisk.
+//! Tests with tables that are made here, byte for byte, so that each can be damaged in one place.
+//! tests/pure/partitions.rs reads tables of sfdisk and sgdisk.
 
 use std::io::Cursor;
 
@@ -172,7 +172,7 @@ fn two_valid_copies_that_differ_are_no_table() {
     }
 }
 
-/// Each is damaged in the primary copy; the backup is gone, so that nothing else counts.
+/// Each fault is in the primary copy. The backup is gone, so that it cannot replace the primary.
 #[test]
 fn a_damaged_header_is_named() {
     let number = u64::to_le_bytes;
@@ -243,7 +243,7 @@ fn an_mbr_beside_a_gpt() {
     assert_eq!(with(1, mbr_entry(0x83, 100, 99)).fault, Some(TableError::Hybrid(2)));
     assert_eq!(with(0, mbr_entry(0x83, 100, 100)).fault, Some(TableError::Unprotected));
     assert_eq!(with(0, [0; 16]).fault, Some(TableError::Unprotected));
-    // Without a primary, what is at the end is left of an older use.
+    // Without a primary, a backup at the end is left from an older use.
     let mut mbr = Disk::new(512, 512, &TWO);
     mbr.bytes[446..462].copy_from_slice(&mbr_entry(0x0c, 64, 100));
     mbr.bytes[512..1024].fill(0);
@@ -278,7 +278,7 @@ fn what_is_no_table_is_absent() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
 
-    /// Also with checksums that are right: the one who writes a disk writes these as well.
+    /// Also with right checksums: an attacker who writes a disk writes these as well.
     #[test]
     fn no_table_makes_it_panic(
         changes in proptest::collection::vec((446..2048usize, proptest::prelude::any::<u8>()), 1..8),

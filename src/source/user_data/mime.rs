@@ -1,6 +1,6 @@
-//! The parts of a MIME message (RFC 2045, RFC 2046), as cloud-init takes them: nested multiparts, and the transfer
-//! encodings. Knows nothing of payloads. Never allocates more than the message is long, and never goes deeper than fixed
-//! limits.
+//! Takes a MIME message (RFC 2045, RFC 2046) apart, as cloud-init does: nested multiparts, and the transfer encodings.
+//! Whoever wrote the message vouches for it, so its depth and its number of parts are limited. Knows nothing of
+//! payloads. Never allocates much more than the message is long.
 
 use base64ct::{Base64Unpadded, Encoding};
 use zeroize::Zeroizing;
@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 const MAX_DEPTH: usize = 8;
 const MAX_PARTS: usize = 256;
 
-/// Calls `each` with the decoded content of every part that is no multipart. False if the bytes are no MIME message, or
-/// one that has no end of its header.
+/// Calls `each` with the decoded content of every part that is not a multipart. False: the bytes are not a MIME
+/// message.
 pub(super) fn each_part(bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> bool {
     // A line of this form stands before a message in a mailbox, and in some templates for user data.
     let bytes = match bytes.strip_prefix(b"From ") {
@@ -29,7 +29,7 @@ pub(super) fn each_part(bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> bool {
 struct Entity<'a> {
     /// A header field says that this is MIME.
     is_mime: bool,
-    /// The delimiter without its dashes, of a multipart.
+    /// The boundary of a multipart, without the dashes before it. `None`: this is not a multipart.
     boundary: Option<Vec<u8>>,
     encoding: Encoded,
     body: &'a [u8],
@@ -44,7 +44,7 @@ enum Encoded {
 }
 
 impl Entity<'_> {
-    /// `None` if a line of the header is no header field.
+    /// Reads the header. `None`: a line of it is not a header field.
     fn parse(bytes: &[u8]) -> Option<Entity<'_>> {
         let mut entity = Entity { is_mime: false, boundary: None, encoding: Encoded::Not, body: &[] };
         let mut rest = bytes;
@@ -72,7 +72,7 @@ impl Entity<'_> {
         }
         let at = field.iter().position(|byte| *byte == b':')?;
         let (name, value) = (field.get(..at)?, field.get(at + 1..)?.trim_ascii());
-        // RFC 5322 §2.2: printable characters but blank and colon.
+        // RFC 5322 §2.2: printable characters except blank and colon.
         if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
             return None;
         }
@@ -108,7 +108,7 @@ impl Entity<'_> {
             return;
         }
         let (mut rest, mut start) = (self.body, None);
-        // RFC 2046 §5.1.1: what stands before the first delimiter and behind the last is no part.
+        // RFC 2046 §5.1.1: text before the first delimiter and behind the last is not a part.
         while !rest.is_empty() && *left > 0 {
             let at = self.body.len() - rest.len();
             let (line, after) = split_line(rest);
@@ -119,7 +119,8 @@ impl Entity<'_> {
                 Some(_) => at,
             };
             if let Some(bytes) = start.and_then(|start| self.body.get(start..end)) {
-                // A part without a header need not begin with a blank line, for those who read messages.
+                // RFC 2046 §5.1 wants a blank line before a part without a header. Readers of messages do not insist on
+                // it.
                 let all = Entity { is_mime: false, boundary: None, encoding: Encoded::Not, body: bytes };
                 Entity::parse(bytes).unwrap_or(all).parts(depth - 1, left, each);
             }
@@ -131,7 +132,7 @@ impl Entity<'_> {
     }
 }
 
-/// Whether the line ends all parts, if it is a delimiter of this multipart.
+/// Whether this delimiter ends the multipart. `None`: the line is not a delimiter of this multipart.
 fn delimiter(line: &[u8], boundary: &[u8]) -> Option<bool> {
     match line.strip_prefix(b"--")?.strip_prefix(boundary)?.trim_ascii_end() {
         [] => Some(false),
@@ -185,7 +186,8 @@ fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     (line.strip_suffix(b"\r").unwrap_or(line), after)
 }
 
-/// RFC 2045 §6.8: characters outside the alphabet are ignored. The end of a part that was cut short is left out.
+/// Decodes base64. Characters outside the alphabet are ignored (RFC 2045 §6.8). The incomplete end of a part that was
+/// cut short is left out.
 fn base64(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(String::with_capacity(bytes.len()));
     let digits = bytes.iter().take_while(|byte| **byte != b'=');
@@ -197,13 +199,13 @@ fn base64(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(decoded.unwrap_or_default())
 }
 
-/// RFC 2045 §6.7
+/// Decodes quoted-printable (RFC 2045 §6.7).
 fn quoted_printable(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::with_capacity(bytes.len()));
     let mut rest = bytes;
     while !rest.is_empty() {
         let (line, after) = split_line(rest);
-        // Blanks at the end of a line were added on the way.
+        // Programs on the way may have added blanks at the end of a line.
         let line = line.trim_ascii_end();
         let (line, soft) = line.strip_suffix(b"=").map_or((line, false), |line| (line, true));
         let mut left = line;

@@ -62,7 +62,7 @@ fn what_is_for_somebody_else_is_no_error() {
     }
     let Content::Foreign(why) = read(b"\x1f\x8b\x08\0\0") else { panic!() };
     assert_eq!(why, "it is compressed with gzip, which is not read");
-    // A file that a cloud-config writes is that file, not our payload.
+    // A cloud-config may write a file with a payload in it. That file is not our payload.
     let text = format!("#cloud-config\nwrite_files:\n- content: |\n    {}", armour(PAYLOAD).replace('\n', "\n    "));
     let Content::Foreign(why) = read(text) else { panic!() };
     assert_eq!(why, "a payload in it is not read, as other text stands before it");
@@ -134,7 +134,7 @@ fn one_part_of_a_multipart() {
             assert_eq!(read(&text), payload(), "{text}");
             assert_eq!(read(text.replace('\n', "\r\n")), payload(), "{text}");
             assert_eq!(read(format!("\u{feff}{text}")), payload(), "{text}");
-            // The end is missing, as of a file that was cut short behind our part.
+            // The last delimiter is missing, as in a file that was cut short behind our part.
             assert_eq!(read(text.replace("--==x:1--\nand this as well\n", "")), payload(), "{text}");
         }
     }
@@ -227,7 +227,7 @@ fn a_key_of_the_vendor_data() {
     ] {
         assert_eq!(vendor_data(text.as_bytes()), want, "{text}");
     }
-    // Deeper than a stack.
+    // The JSON is deeper than the stack.
     let deep = format!("{{\"a\":{}", "[".repeat(200_000));
     assert_eq!(vendor_data(deep.as_bytes()), Content::Foreign("it is no JSON object"));
 }
@@ -240,7 +240,7 @@ proptest::proptest! {
         let _ = (user_data(&bytes), vendor_data(&bytes));
     }
 
-    /// Whatever happens to the text, the payload comes out as it was, or not at all.
+    /// Whatever happens to the text, the payload comes out whole, or not at all.
     #[test]
     fn a_damaged_message_gives_no_other_length(
         changes in proptest::collection::vec((0..1500usize, "[-=\n :;\"A#]"), 1..6),

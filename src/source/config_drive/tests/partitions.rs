@@ -18,7 +18,7 @@ fn raw(payload: &[u8]) -> Vec<u8> {
     disk(&[(LINUX, 100, 149, "root"), (OURS, 200, 399, "IMPRINT")]).put(200, payload).bytes
 }
 
-/// Without a pin, a previous tenant's partition must not come before the operator's line.
+/// The attack: a previous tenant left a partition. Without a pin it must not come before the operator's line.
 #[test]
 fn a_partition_counts_with_a_site_pin_or_when_it_is_named() {
     let image = raw(PAYLOAD);
@@ -38,7 +38,7 @@ fn a_partition_counts_with_a_site_pin_or_when_it_is_named() {
             )
         );
     }
-    // A stick: by the rule for drives.
+    // A USB stick counts by the rule for drives.
     let stick = search(&pinned(), &[("sdb", USB, &image)]).unwrap().unwrap();
     assert_eq!(stick.origin.to_string(), "partition sdb2 (IMPRINT)");
 }
@@ -66,13 +66,13 @@ fn a_partition_is_known_by_its_type_or_its_name() {
 #[test]
 fn the_payload_in_a_partition_is_as_long_as_its_cbor() {
     let found = |image: &[u8]| search(&pinned(), &[("sda", PCI, image)]).unwrap();
-    // What is left of a longer one does not matter, and neither is it read.
+    // The rest of a longer payload does not matter, and is not part of the payload.
     let long = [PAYLOAD, &[0xff; 60_000]].concat();
     assert_eq!(found(&raw(&long)).unwrap().bytes.expose(), PAYLOAD);
-    // A payload that is signed is tagged.
+    // A signed payload begins with a tag.
     let signed = [&[0xd2, 0x84, 0x40, 0xa0, 0x41, 7, 0x41, 8][..], b"rest"].concat();
     assert_eq!(found(&raw(&signed)).unwrap().bytes.expose(), &signed[..8]);
-    // Zeros: it was cleared, or nothing was written yet.
+    // Zeros: the partition was cleared, or nothing was written yet.
     assert_eq!(
         found(&raw(&[])).err().unwrap(),
         "sda: a partition table (GPT), and neither ISO 9660 nor FAT on the whole disk, sda2: it is empty"
@@ -95,7 +95,7 @@ fn the_payload_in_a_partition_is_as_long_as_its_cbor() {
     }
 }
 
-/// A payload that was written over another file system leaves what that file system is known by.
+/// A payload that was written over another file system leaves the magic number of that file system in its place.
 #[test]
 fn a_payload_over_a_file_system_is_two_claims() {
     let mut image = raw(PAYLOAD);
@@ -114,7 +114,7 @@ fn a_payload_over_a_file_system_is_two_claims() {
     );
 }
 
-/// `config-2` as Ironic writes it at the end of a disk, cidata of cloud images, and IMPRINT.
+/// Volumes labelled `config-2`, as Ironic writes them at the end of a disk, cidata of cloud images, and IMPRINT.
 #[test]
 fn volumes_in_partitions() {
     for (volume, label) in
@@ -132,11 +132,11 @@ fn volumes_in_partitions() {
             assert_eq!(found.bytes.expose(), b"payload\n");
         }
     }
-    // In a partition with our type, whatever the label.
+    // In a partition with our type, a volume counts whatever its label is.
     let theirs = disk(&[(OURS, 200, 399, "")]).put(200, &relabelled(b"DEBIAN 12")).bytes;
     let found = search(&pinned(), &[("sda", PCI, &theirs)]).unwrap().unwrap();
     assert_eq!(found.origin.to_string(), "partition sda1 (DEBIAN 12)");
-    // Absent and broken as on whole drives.
+    // A file that is absent or broken means the same as on a whole drive.
     let looked =
         |volume: &[u8], kind| search(&pinned(), &[("sda", PCI, &disk(&[(kind, 200, 399, "")]).put(200, volume).bytes)]);
     assert_eq!(
@@ -165,7 +165,7 @@ fn two_partitions_with_a_payload_are_an_error_that_names_both() {
     assert!(
         error.to_string().starts_with("two payloads: in partition sda2 (IMPRINT) and in partition sdb2 (IMPRINT);")
     );
-    // A config drive comes before a partition, unless it is named behind it.
+    // A config drive comes before a partition, unless the partition is named first.
     let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &two), ("sr0", PCI, PLAIN)];
     assert_eq!(search(&pinned(), &drives).unwrap().unwrap().origin, origin("sr0", "IMPRINT"));
     let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &raw(PAYLOAD)), ("sr0", PCI, PLAIN)];
@@ -173,7 +173,7 @@ fn two_partitions_with_a_payload_are_an_error_that_names_both() {
     assert_eq!(search(&behind, &drives).unwrap().unwrap().origin.to_string(), "partition sda2 (IMPRINT)");
 }
 
-/// A table that contradicts itself gives no payload. It stops the boot if it has a partition of ours, and only then.
+/// A table that contradicts itself gives no payload. It stops the boot only if it has a partition of ours.
 #[test]
 fn a_damaged_table_gives_nothing() {
     let ours = [(LINUX, 100, 199, "root"), (OURS, 199, 399, "IMPRINT")];
@@ -193,7 +193,7 @@ fn a_damaged_table_gives_nothing() {
     // A payload on another drive comes before it.
     let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &image(&ours)), ("sr0", PCI, PLAIN)];
     assert_eq!(search(&pinned(), &drives).unwrap().unwrap().origin, origin("sr0", "IMPRINT"));
-    // Both copies damaged, and both valid and different.
+    // Both copies are damaged, or both are valid and differ.
     let mut both = raw(PAYLOAD);
     let backup = both.len() - 512;
     both[512 + 40] ^= 1;
