@@ -152,9 +152,9 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         }
     };
     let fresh = |seed: &Seed| match &facts.origin {
-        // The host says that the medium is used once, and it names this machine.
+        // The host says that the medium is used once, and the payload names this machine.
         Origin::Medium { medium, .. } => medium.row().credits_seed && seed.single_boot && payload.binding.is_some(),
-        // Sealed for a key that was made in this boot.
+        // The payload was sealed for a key that was made in this boot.
         Origin::Line { sealed, .. } => *sealed && seed.single_boot,
         Origin::File(_) => false,
     };
@@ -194,8 +194,8 @@ impl Plan {
         }
     }
 
-    /// The medium that the payload is removed from once its identity is handed over. A payload with an each-boot token stays,
-    /// as it is for the next boot, too.
+    /// The medium from which the payload is removed after the hand-over. A payload with an each-boot token stays,
+    /// because the next boot needs it.
     pub fn spent(&self) -> Option<Medium> {
         let Origin::Medium { medium, .. } = &self.origin else { return None };
         let stays = match &self.identity {
@@ -264,8 +264,8 @@ fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
-/// Refuses a payload that names no machine, if the image names signers and the payload lies in a file: it would be good for
-/// every node that finds it. On a line it was sent to this node.
+/// Refuses a payload that names no machine, if the image names signers and the payload is on a medium: every node that
+/// finds it could use it. A payload on a line was sent to this node.
 pub fn bound(payload: &Payload, origin: &Origin, pin: Option<&SitePin>) -> Result<(), PlanError> {
     let in_a_file = matches!(origin, Origin::Medium { .. } | Origin::File(_));
     if in_a_file && pin.is_some_and(SitePin::has_signers) && payload.binding.is_none() {

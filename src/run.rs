@@ -47,7 +47,7 @@ pub fn boot(root: &Path) -> Result<(), Error> {
     boot_from(root, &[])
 }
 
-/// `imprint run --source …`: the same with these sources.
+/// `imprint run --source …`: a boot that searches these sources.
 pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
@@ -80,7 +80,7 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
 
 enum Ending {
     Absent,
-    /// An identity, and the medium that its payload is removed from.
+    /// The run has an identity. The medium is the one from which the payload is removed.
     Done(Pending, Option<Medium>),
 }
 
@@ -88,7 +88,7 @@ enum Ending {
 struct Words {
     cmdline: Zeroizing<String>,
     options: Options,
-    /// Why nothing is searched here.
+    /// Why this run searches no source.
     elsewhere: Option<NotHere>,
 }
 
@@ -133,7 +133,7 @@ fn story(
     Ok(Ending::Done(pending, spent))
 }
 
-/// The steps from the payload to the hand-over. Beside that, the medium that the payload is removed from afterwards.
+/// The steps from the payload to the hand-over. Also returns the medium from which the payload is removed afterwards.
 fn story_of(
     root: &Path,
     folder: &Folder,
@@ -178,7 +178,7 @@ fn story_of(
     Ok((pending, plan.spent()))
 }
 
-/// Who signed the payload, for the step that decodes it; empty if nobody did.
+/// Who signed the payload, for the step that decodes it. Empty: nobody did.
 fn signed_words(signed: &SignedBy) -> String {
     match signed {
         SignedBy::Nobody => String::new(),

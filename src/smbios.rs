@@ -64,8 +64,8 @@ struct Structure<'t> {
     strings: &'t [u8],
 }
 
-/// The structures up to the end of the table, or up to the first one that makes no sense. Where the table ends within
-/// strings, they are those up to there.
+/// The structures up to the end of the table, or up to the first malformed one. If the table ends within the strings of
+/// a structure, the strings end there.
 fn structures(table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
     let mut rest = table;
     std::iter::from_fn(move || {
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(host_interfaces(&structure(1, &[], b"abc")), []);
     }
 
-    /// Firmware has several structures of this type, and most of their strings are somebody else's. Structures of another
-    /// type, and those behind the end of the table, do not count.
+    /// Firmware has several structures of this type, and most of their strings belong to others. Structures of another
+    /// type, and structures behind the end of the table, do not count.
     #[test]
     fn strings_of_every_structure_of_type_11() {
         let table = [
@@ -182,7 +182,7 @@ mod tests {
         .concat();
         let found: Vec<_> = oem_strings(&table).map(|string| std::str::from_utf8(string).unwrap()).collect();
         assert_eq!(found, ["Dell System", "[0000]", "io.systemd.credential:a=b"]);
-        // A table that ends within its strings: what is there is shown, so that its user can say that it is broken.
+        // The table ends within its strings. What is there is returned, so that its user can say that it is broken.
         for (strings, want) in [(&b"one\0tw"[..], &["one", "tw"][..]), (b"one\0", &["one"]), (b"", &[])] {
             let table = structure(11, &[2], strings);
             let found: Vec<_> = oem_strings(&table).map(|string| std::str::from_utf8(string).unwrap()).collect();

@@ -51,11 +51,11 @@ use serial::Heard;
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// Something that holds a payload.
+    /// A medium: it holds a payload.
     Medium {
-        /// What it is, and with that what it may carry.
+        /// The medium decides what the payload may carry.
         medium: Medium,
-        /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`; empty where the medium says it all.
+        /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`. Empty: the medium has one place only.
         place: String,
     },
     /// A serial line.
@@ -79,7 +79,7 @@ impl Origin {
         }
     }
 
-    /// Whether every process of the node can read what it holds.
+    /// Whether every process of the node can read the source.
     fn is_open(&self) -> bool {
         matches!(self, Origin::Medium { medium, .. } if medium.row().readers == Readers::Everybody)
     }
@@ -115,9 +115,9 @@ pub struct Surroundings<'a> {
     pub root: &'a Path,
     /// The program that reads drives ([`reader::PROGRAM`]).
     pub reader: &'a Path,
-    /// The image holds a site pin.
+    /// Whether the image holds a site pin.
     pub pinned: bool,
-    /// `$CREDENTIALS_DIRECTORY`
+    /// The folder `$CREDENTIALS_DIRECTORY`.
     pub credentials: Option<&'a Path>,
 }
 
@@ -127,7 +127,8 @@ pub struct AtOnce {
     found: Result<Found, SourceError>,
 }
 
-/// The first medium in the order that is present and needs no waiting. A medium that is present and cannot be read counts.
+/// The first medium in the order that is present and needs no waiting. A medium that is present and cannot be read
+/// counts as well.
 pub fn at_once(options: &Options, around: &Surroundings<'_>) -> Option<AtOnce> {
     let root = around.root;
     order(options, around.pinned).iter().enumerate().find_map(|(index, source)| {
@@ -217,7 +218,7 @@ pub fn find(
 /// Whether listening is useless: a medium before every line in the order is present.
 fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
     let is_line = |source: &SourceName| matches!(source, SourceName::Virtio | SourceName::Serial { .. });
-    // Where a line stands in the default order does not depend on the pin: behind all media.
+    // The default order has the lines behind all media, with and without a pin.
     let first = order(options, true).iter().position(is_line);
     present.is_some_and(|present| first.is_none_or(|first| present.index < first))
 }
@@ -289,9 +290,9 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
     }
 }
 
-/// Refuses, in a confidential virtual machine, a payload that whoever runs the machine can have written. With a site pin the
-/// payload is judged by that, as everywhere. `machine`: what [`crate::confidential::detect`] says. `pinned`: the image holds a
-/// site pin.
+/// Refuses a payload in a confidential virtual machine, if the person who runs the machine can have written it. With a
+/// site pin, the pin decides about the payload, as on any machine. `machine`: what [`crate::confidential::detect`]
+/// says. `pinned`: whether the image holds a site pin.
 pub fn admitted(origin: &Origin, pinned: bool, machine: Option<Confidential>) -> Result<(), SourceError> {
     let of_hypervisor = match origin {
         Origin::Medium { medium, .. } => medium.row().of_hypervisor,

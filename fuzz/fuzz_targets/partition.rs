@@ -1,5 +1,6 @@
-//! A disk that anybody wrote to: its partition table, and what the reader makes of the partitions. Inputs are the first 128
-//! sectors. The checksums of both headers are made right first where they fit, as whoever writes a disk can do that.
+//! A disk that anybody wrote to: its partition table, and what the reader makes of the partitions. An input is the
+//! first 128 sectors. Where they fit, the checksums of both headers are made right first, because an attacker who
+//! writes a disk can do that.
 #![no_main]
 
 use std::io::Cursor;
@@ -50,7 +51,7 @@ fn check(medium: &Medium, partitions: bool) {
     }
 }
 
-/// Makes the checksums of a header right, if it is one.
+/// Makes the checksums of a header right, if this is a header.
 fn sign(disk: &mut [u8], at: usize) {
     let number = |disk: &[u8], offset: usize| {
         disk.get(at + offset..at + offset + 4).map_or(0, |four| u32::from_le_bytes(four.try_into().unwrap()) as usize)
@@ -71,7 +72,7 @@ fn sign(disk: &mut [u8], at: usize) {
     }
 }
 
-/// IEEE 802.3 §3.2.9, a bit at a time: not the code that is tested.
+/// IEEE 802.3 §3.2.9, one bit at a time. The code under test is not used, because it may be wrong.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })

@@ -41,7 +41,7 @@ pub struct Options {
     pub unsigned: bool,
 }
 
-/// What brings a payload to its node, as far as it forbids some contents.
+/// What brings a payload to its node, if that forbids some contents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Medium {
     /// Unknown: nothing is forbidden.
@@ -114,7 +114,7 @@ pub enum ComposeError {
     /// The system's random pool is not ready.
     #[error(transparent)]
     Entropy(EntropyError),
-    /// The certificate or the payload cannot be signed.
+    /// The certificate or the payload was not signed.
     #[error(transparent)]
     Ca(StateError),
     /// The record asks for the EST server's own name.
@@ -214,7 +214,7 @@ pub fn compose(
     Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
 }
 
-/// An error if no node credits a seed from this medium, or if any machine would.
+/// An error if no node credits a seed from this medium, or if the payload names no machine.
 fn credited(medium: Medium, record: &Record) -> Result<(), ComposeError> {
     match medium {
         Medium::Line => Ok(()),

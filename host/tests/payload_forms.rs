@@ -1,4 +1,5 @@
-//! Tests of `imprint-host payload --as` as people run it: what a form may carry, and what is refused before it voids anything.
+//! Tests of `imprint-host payload --as` as people run it: which payloads a form may carry, and what is refused before
+//! it voids anything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/command.rs"]
@@ -82,7 +83,7 @@ fn what_may_not_stand_on_a_command_line_is_refused_before_it_voids_anything() {
         assert!(error.contains("--single-boot"), "{error}");
     }
     assert_eq!(payloads_made(&dir), 0);
-    // It fits, but little else does.
+    // This payload fits, and leaves little room for other words.
     record(&temp, &dir, &long(&domains[..14]));
     let output = host(&dir, &["payload", "node1", "--as", "cmdline"]);
     let (word, warning) = (output.stdout.len() - 1, String::from_utf8(output.stderr).unwrap());
@@ -96,7 +97,7 @@ fn what_may_not_stand_on_a_command_line_is_refused_before_it_voids_anything() {
     assert_eq!(payloads_made(&dir), 1);
 }
 
-/// Forms for user data: the metadata service of a cloud gives it to every process of the instance.
+/// The metadata service of a cloud gives user data to every process of the instance.
 #[test]
 fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
     let (temp, dir) = site();
@@ -116,7 +117,7 @@ fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
     record(&temp, &dir, &TYPICAL.replace("[[network]]", "enrol = \"each-boot\"\n[[network]]"));
     refused(&[], "an each-boot token");
     assert_eq!(payloads_made(&dir), 0);
-    // Only root of the node can read the others.
+    // Only root of the node can read the other media.
     let file = temp.path().join("payload");
     for form in ["cpio", "iso", "vfat", "gpt", "credential", "smbios", "qemu"] {
         for more in [&[][..], &["--credentials"]] {
@@ -127,7 +128,7 @@ fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
     }
 }
 
-/// A seed is credited from media with `credits_seed` in their row, and from a line.
+/// A node credits a seed from media with `credits_seed` in their row, and from a line.
 #[test]
 fn a_medium_that_credits_no_seed_is_not_declared_single_boot() {
     let (temp, dir) = site();
@@ -156,7 +157,7 @@ fn a_medium_that_credits_no_seed_is_not_declared_single_boot() {
     assert_eq!(payloads_made(&dir), 0);
 }
 
-/// The argument names the file, as everybody can read the arguments of QEMU.
+/// Everybody can read the arguments of QEMU, so the argument names a file.
 #[test]
 fn qemu_is_told_of_a_file() {
     let (temp, dir) = site();
@@ -190,7 +191,7 @@ fn qemu_is_told_of_a_file() {
     assert_eq!(String::from_utf8(said).unwrap(), format!("-fw_cfg {}\n", name(&plain)));
     assert_eq!(mode(&plain), 0o600);
     Payload::unwrapped(&std::fs::read(&plain).unwrap()).unwrap();
-    // A relative name is made a full one, and a comma is doubled.
+    // A relative path is made an absolute one, and a comma is doubled.
     let mut program = Command::new(env!("CARGO_BIN_EXE_imprint-host"));
     program.current_dir(temp.path()).arg("--dir").arg(&dir).args(["--json", "payload", "node1", "--as", "qemu"]);
     let output = program.args(["-o", "a, b"]).output().unwrap();

@@ -1,4 +1,5 @@
-//! Tests of `imprint-host signer` as people run it: keys that sign payloads come and go, and what images accept then.
+//! Tests of `imprint-host signer` as people run it: how keys that sign payloads are added and removed, and which
+//! payloads images then accept.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/command.rs"]
@@ -27,13 +28,13 @@ fn signers(dir: &Path) -> String {
     String::from_utf8(fine(dir, &["signer"])).unwrap()
 }
 
-/// Key id of a line, which is in its remark.
+/// The key id of a line, which is in the line's comment.
 fn kid(line: &str) -> &str {
     let (_, remark) = line.split_once(" # ").unwrap();
     remark.split_once(", ").unwrap().0
 }
 
-/// A rotation in which no image refuses a payload on its way, and one at once.
+/// One rotation with an announcement, in which no image refuses a payload that is on its way; and one without.
 #[test]
 fn signers_come_and_go_with_an_overlap() {
     let (temp, dir) = site();
@@ -72,7 +73,7 @@ fn signers_come_and_go_with_an_overlap() {
     }
     assert!(!dir.join("signer-next.key").exists());
 
-    // A copy of the state has them all.
+    // A copy of the state directory has all signers.
     let copy = temp.path().join("copy");
     fine(&dir, &["backup", copy.to_str().unwrap()]);
     assert_eq!((signers(&copy), mode(&copy.join("signer.key"))), (listed, 0o600));
@@ -81,7 +82,7 @@ fn signers_come_and_go_with_an_overlap() {
     let (code, error) = fails(&dir, &["signer", "retire", &old]);
     let want = format!("imprint-host: there is no signer {old}; imprint-host signer lists them\n");
     assert_eq!((code, error), (1, want));
-    // At once, and what was announced is taken back.
+    // A rotation without an announcement, and an announcement that is taken back.
     fine(&dir, &["signer", "rotate"]);
     let announced = String::from_utf8(fine(&dir, &["signer", "rotate", "--announce"])).unwrap();
     fine(&dir, &["signer", "retire", kid(announced.lines().nth(1).unwrap())]);
@@ -101,7 +102,7 @@ fn signers_come_and_go_with_an_overlap() {
     assert!(show.contains(&format!("signer         {new}, listed\n")), "{show}");
 }
 
-/// Keys of other people's programs; and a state directory that an earlier version made, which goes on as before.
+/// The keys of other programs; and a state directory of an earlier version, which works as before.
 #[test]
 fn a_signer_may_be_given() {
     let (temp, dir) = site();

@@ -235,7 +235,7 @@ fn the_site_pin_decides_about_the_ca() {
     assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256 });
 }
 
-/// A signed payload must not be good for another node: where it lies in a file, it names its machine.
+/// The attack: a signed payload is taken to another node. So a payload on a medium has to name its machine.
 #[test]
 fn where_signatures_are_needed_a_file_names_its_machine() {
     let pin = crate::site::SitePin::parse(include_bytes!("../../tests/data/site-signers")).unwrap();
@@ -252,13 +252,13 @@ fn where_signatures_are_needed_a_file_names_its_machine() {
     };
     let drive = medium(Medium::ConfigDrive, "sr0 (IMPRINT)");
     for origin in [drive, medium(Medium::Cmdline, ""), medium(Medium::RootFile, "x"), Origin::File("x".into())] {
-        // Premise: without a signer in the pin it is taken.
+        // Premise: without a signer in the pin the payload is accepted.
         let without = Facts { origin: origin.clone(), ..self::facts() };
         assert!(plan(typical(), &without, Scope::Boot).is_ok());
         assert_eq!(refused(typical(), &facts(&origin, &[])), PlanError::NotBound(origin.clone()));
         let error = refused(bound("SN-2"), &facts(&origin, &[]));
         assert!(matches!(error, PlanError::OtherMachine { item: "serial number", .. }), "{error}");
-        // Any CA that the signer vouches for; where the pin names CAs, one of those.
+        // Any CA counts that the signer vouches for. If the pin names CAs, only those count.
         let plan = plan(bound("SN-1"), &facts(&origin, &[]), Scope::Boot).unwrap();
         let shown = plan.to_string();
         assert!(shown.contains(" (vouched for by the signer)\n"), "{shown}");
@@ -408,7 +408,8 @@ fn certificate_and_key_in_the_payload_need_no_server() {
     assert_eq!(planned(late).unwrap_err(), PlanError::Expired { expiry: typical().expiry, now: late });
 }
 
-/// A spent token that stays on a disk stops the next boot; an each-boot token that was removed leaves it without an identity.
+/// A spent token that stays on a disk stops the next boot. If an each-boot token were removed, the next boot would have
+/// no identity.
 #[test]
 fn a_payload_for_one_boot_is_removed_from_where_that_can_be_done() {
     let token = |mode| {

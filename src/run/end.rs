@@ -19,8 +19,8 @@ pub(super) fn finish(directory: &Path, pending: Pending, timeline: &Timeline) ->
     pending.finish(&timeline.done()).map_err(|error| stopped(directory, timeline, error.into()))
 }
 
-/// Removes a payload that is spent, and adds that step to the status. A payload that cannot be removed does not undo the
-/// identity: it is told on the console and in the status.
+/// Removes a spent payload, and adds that step to the status. The identity stays even if the payload cannot be removed:
+/// the console and the status say so.
 pub(super) fn clear(root: &Path, directory: &Path, medium: Medium, timeline: &mut Timeline) {
     let removed = timeline.step("spent", |detail| -> Result<(), Infallible> {
         *detail = match spent::remove(root, medium) {

@@ -34,7 +34,7 @@ pub(super) fn find(
     };
     let present = source::at_once(options, &around);
     *line = source::serial::listen(options, root, cmdline, present.as_ref(), false, deadline)?;
-    // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
+    // Notes for the operator, besides the source that was used: about the drives, and about words that had no effect.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     let near = options.near_misses.iter().map(ToString::to_string);
     for note in notes.into_iter().chain(near) {
@@ -100,7 +100,8 @@ pub(super) fn find(
     Ok(found.ok().map(|found| (found, pin)))
 }
 
-/// The site pin that counts: that of the image, narrowed by credentials. Beside it, what a person should know of those.
+/// The site pin that counts: the image's, narrowed by credentials. Also returns notes about the credentials for the
+/// operator.
 pub(super) fn pin(root: &Path, words: &[SetCredential]) -> Result<(Option<SitePin>, Vec<String>), Error> {
     let unit = std::env::var_os("CREDENTIALS_DIRECTORY");
     Ok(source::credential::pin::narrow(site::pin(root)?, root, unit.as_deref().map(Path::new), words)?)

@@ -15,7 +15,7 @@ use crate::source::{self, Found, SourceError};
 use crate::status::Status;
 use crate::time::Deadline;
 
-/// `imprint check`: shows the payload in a file, and who signed it. A site pin on this machine counts, as at a boot.
+/// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot.
 pub fn check(root: &Path, file: &Path) -> Result<String, Error> {
     let found = source::file::named(file)?;
     let pin = site::pin(root)?;

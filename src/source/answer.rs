@@ -9,16 +9,16 @@ use crate::secret::Secret;
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
 /// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 14 KiB of labels and messages.
 pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 14 * 1024 + 2048;
-/// How many payloads an answer carries. Two of the same rank are an error already.
+/// The most payloads in an answer. Two of the same rank are an error already.
 pub const MAX_PAYLOADS: usize = 4;
-/// The medium itself, and partitions on it.
+/// The most parts in an answer: the medium itself, and partitions on it.
 pub const MAX_PARTS: usize = 8;
 /// One volume for each supported format.
 const MAX_VOLUMES: usize = 2;
 /// An ISO 9660 volume has one label, and a second one in its Joliet descriptor.
 const MAX_LABELS: usize = 2;
-/// In bytes. A label has at most 32 bytes on the medium, and a partition's name 72; both are longer here as escapes or
-/// UTF-8.
+/// The longest label or name in bytes. A label has at most 32 bytes on the medium, and a partition's name 72. Both are
+/// longer here, as escapes or UTF-8.
 const MAX_LABEL: usize = 512;
 /// Messages are cut to this many bytes.
 const MAX_WORDS: usize = 1024;
@@ -52,7 +52,7 @@ pub struct Medium {
 pub struct Fault {
     /// The error message.
     pub why: String,
-    /// One of its partitions has our type or our name.
+    /// Whether one of its partitions has our type or our name.
     pub ours: bool,
 }
 
@@ -63,13 +63,13 @@ pub struct Part {
     pub number: u32,
     /// The name of the partition in its table.
     pub name: String,
-    /// The partition has our type or our name.
+    /// Whether the partition has our type or our name.
     pub ours: bool,
-    /// The payload itself, at the beginning of a partition.
+    /// The result of looking for the payload itself at the beginning of the partition.
     pub raw: Looked,
     /// The volumes in supported formats.
     pub volumes: Vec<Content>,
-    /// Another file system or partition table in the same place.
+    /// The name of another file system or partition table in the same place, if there is one.
     pub beside: Option<String>,
 }
 
@@ -98,7 +98,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Every place, and the label of the volumes that have it; `None`: all volumes that are wanted.
+    /// Every place, and the label of the volumes that may have it. `None`: every wanted volume may have it.
     pub const ALL: [(Place, Option<&str>); 4] = [
         (Place::File, None),
         (Place::OpenStackUserData, Some("config-2")),
@@ -124,13 +124,13 @@ pub enum Looked {
     Unwanted,
     /// There is no such file.
     Absent,
-    /// What is there is for somebody else; what is known of it.
+    /// There is data for somebody else; what is known of it.
     Foreign(String),
     /// The payload.
     Found(Secret),
-    /// What is there cannot be read.
+    /// The data there cannot be read.
     Broken {
-        /// The error concerns the payload itself, and not the directories that lead to it.
+        /// Whether the error concerns the payload itself, and not the directories that lead to it.
         at_the_file: bool,
         /// The error message.
         why: String,
@@ -202,7 +202,7 @@ impl Answer {
                     _ => None,
                 };
                 let mut parts = Vec::new();
-                // An answer that was cut short has no end.
+                // An answer that was cut short does not end with this byte.
                 while rest.first() != Some(&END) {
                     parts.push(part(rest)?);
                     if parts.len() > MAX_PARTS || parts.iter().map(Part::payloads).sum::<usize>() > MAX_PAYLOADS {
@@ -219,7 +219,7 @@ impl Answer {
 }
 
 impl Part {
-    /// How many payloads are in it.
+    /// How many payloads are in this part.
     pub fn payloads(&self) -> usize {
         let files = self.volumes.iter().flat_map(|volume| volume.files.iter().map(|(_, looked)| looked));
         files.chain([&self.raw]).filter(|looked| matches!(looked, Looked::Found(_))).count()

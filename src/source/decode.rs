@@ -37,7 +37,7 @@ impl From<DecodeError> for Unusable {
 }
 
 /// Decodes the payload, and refuses items that its source may not carry. `pin`: the image's. If it names signers, the
-/// signature is verified first, and no byte of an unsigned payload is decoded.
+/// signature is verified first: no byte is decoded before a signer has vouched for it.
 pub fn decode(found: &Found, pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
     let decoded = vouched(found.bytes.expose(), pin);
     let (payload, signed) = match decoded {

@@ -45,13 +45,13 @@ pub(super) fn read(path: &Path) -> Result<Secret, SourceError> {
     read_at_most(path, MAX_LEN)
 }
 
-/// The content of a file that may have this many bytes.
+/// The content of a file that may have at most this many bytes.
 pub(super) fn read_at_most(path: &Path, most: usize) -> Result<Secret, SourceError> {
     let file = File::open(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
     read_from(file, path, most)
 }
 
-/// The content of an open file that may have this many bytes. `path` is for errors.
+/// The content of an open file that may have at most this many bytes. `path` is for errors.
 pub(super) fn read_from(file: File, path: &Path, most: usize) -> Result<Secret, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);

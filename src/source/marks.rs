@@ -15,7 +15,7 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
         Volume::Iso9660(_) => ISO_DESCRIPTOR,
         Volume::Fat(_) => 0,
     };
-    // An entry that protects a GPT which is not there claims nothing.
+    // An MBR entry that protects a GPT claims nothing if there is no GPT.
     let table = partition::table(device)?.filter(|table| table.fault != Some(TableError::NoGpt));
     if let Some(table) = table
         && !table.holds(start)
@@ -25,7 +25,7 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
     mark(device)
 }
 
-/// For a medium without a volume in a supported format: its partition table or file system.
+/// The partition table or file system of a medium that has no volume in a supported format. `None`: it has neither.
 pub fn instead(device: &mut (impl Read + Seek), table: Option<&Table>) -> Result<Option<&'static str>, VolumeError> {
     if let Some(table) = table {
         return Ok(Some(table.name));

@@ -36,9 +36,9 @@ pub const PROGRAM: &str = "/proc/self/exe";
 /// What a reader looks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wanted<'a> {
-    /// Payload files are read from volumes that have the whole medium and one of these labels.
+    /// The labels of wanted volumes that take up the whole medium. The files of such volumes are read.
     pub labels: &'a [&'a str],
-    /// Partitions are read, too. Else the first one that might hold a payload is named.
+    /// Whether partitions are read. If not, the first one that might hold a payload is named.
     pub partitions: bool,
 }
 
@@ -166,7 +166,7 @@ pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered:
             for partition in table.partitions.iter().take(MAX_PARTITIONS) {
                 let found = in_partition(partition, device, &mut left);
                 medium.parts.extend(found);
-                // Two payloads are an error already.
+                // Two payloads are an error already, so no more are looked for.
                 if left == 0 || medium.parts.len() == MAX_PARTS {
                     break;
                 }
@@ -237,7 +237,7 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
         Err(VolumeError::TooLong { len, .. }) if place != Place::File => {
             return Looked::Foreign(format!("it has {len} bytes, and {MAX_FILE} are read"));
         }
-        // It is not known whose file it is.
+        // Nobody knows whose file it is, so it counts as damaged only if it is imprint/payload itself.
         Err(error) => {
             return Looked::Broken {
                 at_the_file: place == Place::File && error.is_about_the_file(),
@@ -259,7 +259,7 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
     }
 }
 
-/// What a partition holds, if it is ours, or if it has a volume with one of our labels.
+/// What a partition holds. `None`: it is not ours, and has no volume with one of our labels.
 fn in_partition(partition: &Partition, device: &mut Window<impl Read + Seek>, left: &mut usize) -> Option<Part> {
     let (start, len) = partition.place();
     device.narrow(start, len);
@@ -269,7 +269,7 @@ fn in_partition(partition: &Partition, device: &mut Window<impl Read + Seek>, le
     (found.ours || found.volumes.iter().any(|volume| is_wanted(&volume.labels, &LABELS))).then_some(found)
 }
 
-/// A partition with our type or our name: the payload itself, or a volume, whatever its label.
+/// What a partition with our type or our name holds: the payload itself, or a volume with any label.
 fn ours(device: &mut (impl Read + Seek), left: &mut usize) -> Part {
     let broken = |why| Part {
         number: 0,
@@ -285,7 +285,7 @@ fn ours(device: &mut (impl Read + Seek), left: &mut usize) -> Part {
         let mut part = part(device, &labels, left)?;
         part.raw = match raw(device)? {
             Looked::Found(_) if *left == 0 => Looked::Unwanted,
-            // The volume is what is in the partition.
+            // The partition holds a volume, so its beginning is not a payload.
             Looked::Foreign(_) | Looked::Broken { .. } if !part.volumes.is_empty() => Looked::Absent,
             raw => raw,
         };
@@ -298,8 +298,8 @@ fn ours(device: &mut (impl Read + Seek), left: &mut usize) -> Part {
     look(device, left).unwrap_or_else(|error: VolumeError| broken(chain(&error)))
 }
 
-/// The payload itself, at the beginning of a partition. It is as long as its CBOR says, and what follows does not matter: a
-/// short payload may have been written over a longer one.
+/// The payload itself, at the beginning of a partition. Its CBOR tells its length. The bytes behind it do not matter,
+/// because a short payload may have been written over a longer one.
 fn raw(device: &mut (impl Read + Seek)) -> Result<Looked, VolumeError> {
     let mut bytes = Zeroizing::new(vec![0; MAX_LEN]);
     let len = read_up_to(device, &mut bytes)?;
@@ -314,7 +314,7 @@ fn raw(device: &mut (impl Read + Seek)) -> Result<Looked, VolumeError> {
     Ok(Looked::Broken { at_the_file: true, why })
 }
 
-/// A partition that begins with as many zeros is empty: that is how a payload is taken away.
+/// A partition that begins with this many zeros is empty: a payload is removed by writing zeros over it.
 const EMPTY: usize = 512;
 
 /// A map (RFC 8949 §3.1), or tag 18: a payload with a signature (RFC 9052 §2).
@@ -322,7 +322,7 @@ fn may_begin(byte: u8) -> bool {
     byte >> 5 == 5 || byte == 0xd2
 }
 
-/// Reads from the beginning until the device ends or the buffer is full; how much.
+/// Reads from the beginning until the device ends or the buffer is full. Returns how many bytes were read.
 fn read_up_to(device: &mut (impl Read + Seek), bytes: &mut [u8]) -> Result<usize, VolumeError> {
     let failed = |source| VolumeError::Read { offset: 0, source };
     device.rewind().map_err(failed)?;
@@ -339,7 +339,7 @@ fn labels_of(volume: &Volume) -> Vec<String> {
     volume.labels().map(ToOwned::to_owned).collect()
 }
 
-/// The first partition that might hold a payload, so that a message can name it. It is not looked into.
+/// The first partition that might hold a payload, so that a message can name it. Its files are not read.
 fn first_of_use(partitions: &[Partition], device: &mut Window<impl Read + Seek>, labels: &[&str]) -> Option<Part> {
     partitions.iter().take(MAX_NAMED).find_map(|partition| {
         let (start, len) = partition.place();
@@ -364,9 +364,9 @@ fn first_of_use(partitions: &[Partition], device: &mut Window<impl Read + Seek>,
     })
 }
 
-/// How many partitions are read. Programs make room for as many in a GPT.
+/// The most partitions that are read. Partitioning programs make room for that many in a GPT.
 const MAX_PARTITIONS: usize = 128;
-/// How many are searched to name one. A disk that was made into a config drive has one or two.
+/// The most partitions that are searched for one to name. A disk that was made into a config drive has one or two.
 const MAX_NAMED: usize = 8;
 
 fn is_wanted(labels: &[String], wanted: &[&str]) -> bool {

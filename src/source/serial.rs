@@ -25,8 +25,9 @@ const SPOKEN: Duration = Duration::from_secs(30);
 /// How long the line key may wait for the random pool. Without the key the node sends no HELLO.
 const POOL: Duration = Duration::from_secs(20);
 
-/// Begins to listen on the lines of the order, where there are any. `None`: there are none, or, where nothing insists on a
-/// payload, no key can be made yet. `present`: the medium that is there at once. `last`: everything else has been looked at, so that key is waited for.
+/// Begins to listen on the lines of the order. `None`: the order has no lines, or nothing insists on a payload and no
+/// key can be made yet. `present`: the medium that is there at once. `last`: all other sources have been searched, so
+/// this waits for a key.
 pub fn listen(
     options: &Options,
     root: &Path,

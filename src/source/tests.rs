@@ -37,8 +37,8 @@ fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>
     Ok(found.ok())
 }
 
-/// The order that the pages have is made from the table of media. A search in another order would prefer a medium that the
-/// page ranks lower.
+/// The pages make the order from the table of media. A search in another order would prefer a medium that the pages
+/// rank lower.
 #[test]
 fn the_default_order_is_that_of_the_table() {
     use crate::medium::{Looked, MEDIA, Word};
@@ -51,7 +51,7 @@ fn the_default_order_is_that_of_the_table() {
         words.dedup();
         let mut want: Vec<String> = words.iter().map(|word| word.name().to_owned()).collect();
         want.push("virtio".to_owned());
-        // What a word of the command line names, as the parser reads it.
+        // The source that a word names, as the parser of the command line reads it.
         let want: Vec<SourceName> =
             want.iter().flat_map(|name| Options::parse(&format!("imprint.source={name}")).unwrap().sources).collect();
         assert_eq!(order(&Options::parse("").unwrap(), pinned), want);
@@ -262,7 +262,7 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
     let kids = || site::Kids(pin.signers.iter().map(crate::payload::signed::Signer::kid).collect());
     let mut forged = SIGNED.to_vec();
     *forged.last_mut().unwrap() ^= 1;
-    // No node takes it from a command line, and it does not begin to be decoded.
+    // No node accepts this payload from a command line, and without a signature it is not even decoded.
     let each_boot = typical(TokenMode::EachBoot).encode();
     for origin in media.chain(lines).chain([Origin::File("x".into())]) {
         let decoded = |bytes: &[u8], pin: Option<&SitePin>| {
@@ -329,7 +329,8 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     assert_eq!(crate::chain::chain(&error), words);
 }
 
-/// Whoever runs a confidential virtual machine is not trusted, and can write all but what is measured with the image.
+/// The person who runs a confidential virtual machine is not trusted, and can write everything that is not measured
+/// with the image.
 #[test]
 fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
     let line = Origin::Line { name: "ttyS0".to_owned(), sealed: true };
@@ -338,7 +339,7 @@ fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
         for row in &crate::medium::MEDIA {
             let origin = medium(row.medium, "x");
             let refused = admitted(&origin, false, Some(machine)).is_err();
-            // What is loaded with the kernel, and the root file system, are what the owner of the machine measures.
+            // The owner of the machine measures the kernel, what is loaded with it, and the root file system.
             let own = matches!(row.medium, Medium::Initramfs | Medium::RootFile);
             assert_eq!(refused, !own, "{machine}: {}", row.kind);
             assert!(admitted(&origin, true, Some(machine)).is_ok(), "with a pin");

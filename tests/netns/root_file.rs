@@ -1,4 +1,4 @@
-//! Tests of a boot that takes its payload from a file of the real root, from the program itself, in a root of its own.
+//! Tests of a boot that takes its payload from a file of the real root. The program itself runs, in a root of its own.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -56,7 +56,7 @@ impl Rooted {
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        // Whatever goes wrong, it sets no clock of this machine.
+        // Whatever goes wrong, the program must not set the clock of this machine.
         Command::new("setpriv")
             .args(["--bounding-set=-sys_time", "--"])
             .arg(programs::agent())
@@ -73,7 +73,7 @@ impl Rooted {
         serde_json::from_slice(&fs::read(self.path("run/imprint/status.json")).unwrap()).unwrap()
     }
 
-    /// The run has left no identity, and the file as it was.
+    /// The run has left no identity, and the file is as it was.
     #[track_caller]
     fn nothing_was_done(&self, outcome: Outcome) {
         assert_eq!(self.status().outcome, outcome);
@@ -112,12 +112,12 @@ fn a_file_on_the_root_becomes_an_identity_and_is_removed() {
         assert_eq!(status.origin, Some(format!("root-file {}", machine.file().display())));
         let last = status.steps.last().unwrap();
         assert_eq!((last.name.as_str(), last.detail.as_str()), ("spent", "the payload was removed (root-file)"));
-        // A second time there is nothing to do, and nothing to miss.
+        // The second time there is nothing to do, and no file is missed.
         assert!(ended(&machine.run(&ROOT_FILE), 0).contains("is complete, nothing to do"));
     }
 }
 
-/// The identity is good, and the file is told of: it would stop the next boot.
+/// The identity is good. The file is reported, because it would stop the next boot.
 #[test]
 fn a_file_that_cannot_be_removed_is_told() {
     let machine = Rooted::new("quiet");
@@ -139,7 +139,7 @@ fn a_file_that_cannot_be_removed_is_told() {
     assert!(machine.path("run/imprint/ready").exists() && machine.file().exists());
 }
 
-/// Somebody else may have read or written such a file. Nothing of it is used, and it stays for whoever looks into it.
+/// Somebody else may have read or written such a file. Nothing of it is used, and it stays, so that it can be examined.
 #[test]
 fn a_file_that_others_can_read_stops_the_boot() {
     let machine = Rooted::new("quiet");
@@ -158,7 +158,7 @@ fn a_payload_that_is_of_no_use_stays() {
     machine.nothing_was_done(Outcome::Failed);
 }
 
-/// The site pin of a running system is where image builders take it from.
+/// The site pin of a running system is the file that image builders copy.
 #[test]
 fn the_pin_of_the_system_counts() {
     let machine = Rooted::new("quiet");
@@ -167,7 +167,7 @@ fn the_pin_of_the_system_counts() {
     machine.nothing_was_done(Outcome::Failed);
 }
 
-/// A file that was left on a disk must not be used where the operator looks elsewhere, or not at all.
+/// The accident: a file was left on a disk. It must not be used if the operator names other sources, or none.
 #[test]
 fn the_kernel_command_line_has_the_last_word() {
     let machine = Rooted::new("imprint.source=config-drive");
@@ -183,7 +183,8 @@ fn the_kernel_command_line_has_the_last_word() {
     machine.nothing_was_done(Outcome::Absent);
 }
 
-/// In an initramfs that path is another file. An agent that used it, or missed it, would stop the boot before the real root.
+/// In an initramfs that path is another file. An agent that used it, or insisted on it, would stop the boot before the
+/// real root.
 #[test]
 fn an_initramfs_leaves_it_to_the_real_root() {
     let machine = Rooted::new("imprint.source=root-file");
@@ -191,13 +192,14 @@ fn an_initramfs_leaves_it_to_the_real_root() {
     let text = ended(&machine.run(&[]), 0);
     assert!(text.contains("root-file is left to imprint-root.service in the real root"), "{text}");
     machine.nothing_was_done(Outcome::Absent);
-    // The same machine, behind the change to the real root.
+    // The same machine after the change to the real root.
     fs::remove_file(machine.path("etc/initrd-release")).unwrap();
     ended(&machine.run(&ROOT_FILE), 0);
     assert!(machine.path("run/imprint/ready").exists() && !machine.file().exists());
 }
 
-/// Every process can read an EFI variable, so a key in one is no secret. The variable stays for whoever looks into it.
+/// Every process can read an EFI variable, so a key in one is not secret. The variable stays, so that it can be
+/// examined.
 #[test]
 fn an_efi_variable_with_a_key_stops_the_boot() {
     let machine = Rooted::new("imprint.source=efivar");
@@ -209,7 +211,8 @@ fn an_efi_variable_with_a_key_stops_the_boot() {
     assert!(machine.path(&path).exists());
 }
 
-/// A payload of the hypervisor in a guest that keeps its memory from the hypervisor. The kernel's device stands for the guest.
+/// The attack: the hypervisor brings a payload to a guest that hides its memory from the hypervisor. The kernel's
+/// device stands for such a guest.
 #[test]
 fn a_confidential_machine_needs_a_pin() {
     let machine = Rooted::new("quiet");
@@ -218,13 +221,13 @@ fn a_confidential_machine_needs_a_pin() {
         format!("imprint.source=cmdline imprint.payload={}\n", Base64UrlUnpadded::encode_string(&machine.payload))
     };
     machine.write("proc/cmdline", word(&machine).as_bytes());
-    // Without the device the boot gets further: a private key has no place on the command line.
+    // Premise: without the device the boot gets further, to the rule that a command line carries no private key.
     assert!(ended(&machine.run(&[]), 11).contains("holds a private key"));
     fs::create_dir_all(machine.path("sys/devices/platform/sev-guest")).unwrap();
     let text = ended(&machine.run(&[]), 11);
     assert!(text.contains("this is a confidential virtual machine (SEV-SNP)"), "{text}");
     machine.nothing_was_done(Outcome::Failed);
-    // The file is the owner's own, and needs no pin.
+    // The file on the root is the owner's own, and needs no pin.
     machine.write("proc/cmdline", b"quiet\n");
     ended(&machine.run(&ROOT_FILE), 0);
     assert!(Path::new(&machine.path("run/imprint/ready")).exists());

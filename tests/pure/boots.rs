@@ -1,5 +1,5 @@
-//! Which medium a virtual machine boots from in the tests: each medium has one boot at least, in tests/vm.rs or a file below
-//! tests/vm. Boots nothing.
+//! Checks that a virtual machine boots from each medium at least once, in tests/vm.rs or a file below tests/vm. Boots
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use imprint::medium::MEDIA;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// The functions that assert after a boot that the payload came from the medium that they are given.
+/// The functions that assert, after a boot, that the payload came from the medium that they are given.
 const ASSERTIONS: [&str; 2] = ["came_from", "came_up_from"];
 
 /// What one function of a test names.
@@ -17,8 +17,8 @@ struct Names {
     asserts: bool,
 }
 
-/// The media that a boot is asserted to have had its payload from. Naming a medium for anything else is an error, because
-/// then this count would be wrong.
+/// The media for which a boot asserts that the payload came from there. A medium that is named for anything else is an
+/// error, because this count would be wrong.
 fn booted_from(source: &str) -> Result<BTreeSet<String>, String> {
     let mut found = BTreeSet::new();
     for (function, body) in functions(source.parse().map_err(|error| format!("{error}"))?) {
@@ -103,7 +103,7 @@ fn a_medium_counts_where_a_boot_is_asserted() {
             .is_empty()
     );
     assert!(booted_from("fn one() { let options = Medium::Text; }").unwrap().is_empty());
-    // A claim is not a proof.
+    // A medium that is named without an assertion must not count.
     let claim = booted_from("fn one() { let boots_from = Medium::Smbios; }").unwrap_err();
     assert_eq!(claim, "one names {\"Smbios\"}, and never asserts it");
 }

@@ -1,6 +1,6 @@
-//! One test body for every medium: what becomes of a boot when the medium holds a payload, none, a broken one, one that is
-//! signed by the right or by the wrong signer, one of another node, or one with what must stay secret. A medium without a
-//! row fails a test, and the page about sources has the table of what each row has to do.
+//! One test body for every medium: what happens to a boot if the medium holds a payload, no payload, a broken payload,
+//! a payload with the right or the wrong signature, a payload for another node, or a payload with a secret. A medium
+//! without a row fails a test. The page about sources has the table of what each row has to do.
 
 mod rows;
 
@@ -33,9 +33,9 @@ use rows::{Row, Scene, UNIT};
 const TYPICAL: &[u8] = include_bytes!("../data/payload-typical.cbor");
 const CREDENTIALS: &[u8] = include_bytes!("../data/payload-credentials.cbor");
 
-/// Nothing that works takes as long.
+/// Longer than anything takes that works.
 const LONG: Duration = Duration::from_secs(120);
-/// What the firmware and the processor say of a machine.
+/// What the firmware and the processor say about a machine.
 struct Machine {
     serial: &'static str,
     confidential: Option<Confidential>,
@@ -74,28 +74,28 @@ rows! {
     root_file ROOT_FILE
 }
 
-/// What the medium holds, and what the image asks of it.
+/// What the medium holds, and what the image asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Column {
-    /// A payload for this machine. The medium is named if it is not looked at otherwise.
+    /// A payload for this machine. The medium is named if the agent would not look at it otherwise.
     Good,
-    /// What others put there.
+    /// What other programs put there, without a payload.
     Absent,
-    /// A payload, and nothing in image or command line that would have the medium looked at.
+    /// A payload, and neither the image nor the command line makes the agent look at the medium.
     Unnamed,
     /// The medium is there and cannot be read.
     Broken,
     /// The end of the payload is missing.
     Cut,
-    /// The image names a signer, who signed.
+    /// The image names a signer, and this signer signed.
     Signed,
-    /// The image names a signer, and another one signed.
+    /// The image names a signer, and another signer signed.
     WrongSigner,
     /// The image names a signer, and nobody signed.
     NotSigned,
-    /// The image names a signer, who signed a payload for no machine in particular.
+    /// The image names a signer, who signed a payload that names no machine.
     NotBound,
-    /// Signed, and for another machine.
+    /// The image names a signer, who signed a payload for another machine.
     AnotherNodes,
     /// A payload with a private key.
     PrivateKey,
@@ -105,7 +105,7 @@ enum Column {
     Confidential,
 }
 
-/// What becomes of the boot.
+/// What happens to the boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     /// The plan is made.
@@ -135,18 +135,18 @@ const COLUMNS: [(Column, &str); 13] = [
 fn expected(row: &Row, column: Column) -> Verdict {
     match column {
         Column::Good | Column::Signed => Verdict::Used,
-        // Who names a medium waits for it.
+        // The boot insists on a medium that is named.
         Column::Absent if row.looked == Looked::Named => Verdict::Stops(&[11]),
         Column::Unnamed if row.looked == Looked::Always => Verdict::Used,
         Column::Absent | Column::Unnamed => Verdict::BootsOn,
         Column::Broken => Verdict::Stops(&[11]),
-        // Some media know where a payload ends.
+        // On media that know where a payload ends the source is broken (11), and on others the payload is invalid (12).
         Column::Cut => Verdict::Stops(&[11, 12]),
         Column::WrongSigner | Column::NotSigned | Column::NotBound | Column::AnotherNodes => Verdict::Stops(&[13]),
         Column::PrivateKey | Column::EachBoot if row.medium.row().readers == Readers::Everybody => {
             Verdict::Stops(&[11])
         }
-        // Whoever runs the machine may have written it.
+        // The person who runs the machine may have written it.
         Column::Confidential if row.medium.row().of_hypervisor => Verdict::Stops(&[11]),
         Column::PrivateKey | Column::EachBoot | Column::Confidential => Verdict::Used,
     }
@@ -164,7 +164,7 @@ fn every_column(row: &Row) {
             _ => (row.lay)(&mut scene, &bytes),
         }
         let name = format!("{}, {column:?}", row.name);
-        // The attack or accident first: nothing else than the pin, or the machine, refuses the payload.
+        // The attack or accident first: without the pin, or on an ordinary machine, the payload is used.
         match column {
             Column::WrongSigner | Column::NotSigned | Column::NotBound => used(row, &scene, &bytes, &MACHINE, &name),
             Column::AnotherNodes => {
@@ -208,7 +208,7 @@ fn every_column(row: &Row) {
     }
 }
 
-/// The payload is used by this machine with an image without a site pin.
+/// Asserts that this machine uses the payload, with an image without a site pin.
 fn used(row: &Row, scene: &Scene, bytes: &[u8], machine: &Machine, name: &str) {
     let boot = boot(row, scene, machine, true);
     let End::Plan(_, payload) = &boot.end else { panic!("{name}: not even without a pin: {:?}", boot.end) };
@@ -225,7 +225,7 @@ fn is_the_payload(row: &Row, boot: &Boot, payload: &Payload, bytes: &[u8], name:
 fn is_origin(row: &Row, origin: &Origin, name: &str) {
     let Origin::Medium { medium, .. } = origin else { panic!("{name}: {origin}") };
     assert_eq!(*medium, row.medium, "{name}");
-    // Behind the name of an EFI variable is its GUID.
+    // In the name of an EFI variable, the GUID follows the name.
     let shown = origin.to_string();
     assert!(shown == row.origin || shown.starts_with(&format!("{}-", row.origin)), "{name}: {shown}");
 }
@@ -255,7 +255,7 @@ fn content(column: Column, ours: &Key) -> Vec<u8> {
     let for_machine = |serial: &str| {
         let mut payload = Payload::decode(TYPICAL).unwrap();
         payload.binding = Some(Binding { serial: Some(serial.to_owned()), ..Binding::default() });
-        // A payload for one boot that names its machine: what a medium may have credited.
+        // A payload for one boot that names its machine: only then may a node credit a seed from a medium.
         payload.seed = Some(Seed { bytes: Secret::new(vec![7; 32]), single_boot: true });
         payload
     };
@@ -285,7 +285,7 @@ fn content(column: Column, ours: &Key) -> Vec<u8> {
 
 /// A boot up to its plan.
 struct Boot {
-    /// Where the payload came from, if one was found.
+    /// Where the payload came from, if there was one.
     origin: Option<Origin>,
     end: End,
 }
@@ -293,13 +293,13 @@ struct Boot {
 #[derive(Debug)]
 enum End {
     Plan(Box<Plan>, Box<Payload>),
-    /// Where it was looked for.
+    /// No payload was found; where the boot looked for it.
     Nothing(#[expect(dead_code, reason = "for failures")] String),
-    /// Exit code, and the line on the console.
+    /// The boot stopped: the exit code, and the line on the console.
     Stopped(u8, String),
 }
 
-/// Boots. `named`: the medium is named where nothing else has it looked at.
+/// Boots up to the plan. `named`: `imprint.source=` names the medium if nothing else makes the agent look at it.
 fn boot(row: &Row, scene: &Scene, machine: &Machine, named: bool) -> Boot {
     let mut origin = None;
     let end = story(row, scene, machine, named, &mut origin);
@@ -313,7 +313,7 @@ fn boot(row: &Row, scene: &Scene, machine: &Machine, named: bool) -> Boot {
     Boot { origin, end }
 }
 
-/// The steps of a boot, in its order.
+/// The steps of a boot, in the order of `run`.
 fn story(row: &Row, scene: &Scene, machine: &Machine, named: bool, origin: &mut Option<Origin>) -> Result<End, Error> {
     let root = scene.root();
     let pin = site::pin(root)?;
@@ -376,7 +376,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// The accident: somebody adds a medium, and nobody tests what it does with a payload of somebody else.
+/// The accident: somebody adds a medium, and nobody tests what the agent does with a payload for another node on it.
 #[test]
 fn every_medium_has_a_row() {
     for row in &MEDIA {
@@ -385,7 +385,7 @@ fn every_medium_has_a_row() {
     }
 }
 
-/// What the rows have to do is what the page says.
+/// The table on the page says what the rows have to do.
 #[test]
 fn the_page_about_sources_has_the_table() {
     let cell = |row: &Row, column| match expected(row, column) {

@@ -1,4 +1,4 @@
-//! Partition tables of other people's programs, read by ours.
+//! Tests of our reader with partition tables that other programs made.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -104,15 +104,16 @@ fn tables_of_sgdisk() {
     assert_eq!((table.fault, table.partitions.len()), (None, 2));
     assert!(table.partitions[1].is_ours() && table.partitions[1].name == "IMPRINT");
     let whole = std::fs::read(&path).unwrap();
-    // A hybrid MBR as sgdisk makes it repeats partitions of the GPT.
+    // A hybrid MBR, as sgdisk makes it, repeats partitions of the GPT.
     tool("sgdisk", &["-h", "1:2", disk]);
     assert_eq!(read(&path).fault, None);
-    // The first entry protects the GPT. The second is made shorter, as by a program that knows no GPT.
+    // The first entry protects the GPT. The second is made shorter, as a program without knowledge of GPT would make
+    // it.
     let mbr = std::fs::read(&path).unwrap();
     let length = u32::from_le_bytes(mbr[474..478].try_into().unwrap());
     write(&path, 474, &(length - 1).to_le_bytes());
     assert!(matches!(read(&path).fault, Some(TableError::Hybrid(_))), "{:?}", read(&path).fault);
-    // The primary is gone: sgdisk would restore it from the backup, and we read the backup.
+    // The primary is gone: sgdisk would restore it from the backup, and our reader uses the backup.
     std::fs::write(&path, &whole).unwrap();
     write(&path, 512, &[0; 512]);
     let table = read(&path);
@@ -135,7 +136,7 @@ fn table_is_gone(disk: &Path) -> bool {
     table(&mut File::open(disk).unwrap()).unwrap().is_none()
 }
 
-/// The whole way, from what people type to the payload: the reader itself looks at the disks.
+/// The whole way, from the commands that people type to the payload: the reader itself looks at the disks.
 #[test]
 fn a_payload_in_a_partition_of_other_peoples_programs() {
     let temp = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Whoever controls a medium, a line or a boot server changes bytes. In an image that names signers none of them is used
-//! without the signature of one of them.
+//! The attack: somebody who controls a medium, a line or a boot server changes bytes of a payload. An image that names
+//! signers uses no payload without the signature of one of them.
 
 use imprint::error::Error;
 use imprint::medium::MEDIA;
@@ -49,7 +49,7 @@ fn bound(serial: &str) -> Vec<u8> {
     payload.encode().to_vec()
 }
 
-/// One change, of a kind that goes round.
+/// Makes one change. `turn` goes round the kinds of changes.
 fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
     let parts = Signed::decode(good).unwrap();
     let (mut bytes, length) = (good.to_vec(), good.len());
@@ -85,7 +85,7 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
             bytes.swap(at, other);
         }
         10 => bytes.extend((0..=numbers.below(4)).map(|_| numbers.byte())),
-        // A key id that is another's, or nobody's.
+        // The key id of another key, or of no key.
         11 => bytes[8 + numbers.below(8)] = numbers.byte(),
         12 => {
             let other = SitePin::parse(signer::LINES.as_bytes()).unwrap().signers;
@@ -98,7 +98,7 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
             let other = if parts.algorithm == Algorithm::Es256 { Algorithm::EdDsa } else { Algorithm::Es256 };
             bytes = signed::encode(other, parts.kid, parts.payload, parts.signature).to_vec();
         }
-        // A payload of somebody else under a signature that was seen.
+        // A payload of somebody else, with a signature of the signer's for another payload.
         14 => {
             let other = bound(&format!("SN-{}", numbers.below(100_000)));
             bytes = signed::encode(parts.algorithm, parts.kid, &other, parts.signature).to_vec();
@@ -112,7 +112,7 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
             };
             bytes = rebuilt(header, &[0xa0], parts.payload, &signature);
         }
-        // Other shapes of COSE: other tags, no tag, headers that move or are missing, a payload that is elsewhere.
+        // Other shapes of COSE: another tag, no tag, headers that moved or are missing, a payload in another place.
         16 => {
             let tag: &[u8] = [&[][..], &[0xd8, 98], &[0xd1], &[0xd0], &[0xd8, 18], &[0xd2, 0xd2]][numbers.below(6)];
             bytes = [tag, &good[1..]].concat();
@@ -149,7 +149,8 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-/// 20,000 payloads that are not what a signer has signed, from every source in turn. None is used, whatever is wrong with it.
+/// 20,000 payloads that no signer has signed, from every source in turn. The agent uses none of them, whatever is wrong
+/// with it.
 #[test]
 fn nothing_but_what_was_signed_is_used() {
     let pin = SitePin::parse(signer::LINES.as_bytes()).unwrap();
@@ -173,12 +174,12 @@ fn nothing_but_what_was_signed_is_used() {
                 other => panic!("{other:?} from {origin}: {}", bytes.escape_ascii()),
             }
         }
-        // Without a signer in the pin many of them are payloads like any other.
+        // Premise: without a signer in the pin, the agent uses many of them.
         assert!(premise > TRIES / 5, "{premise} of {refused}");
     }
 }
 
-/// Each is a payload that a node takes without the pin.
+/// Each is a payload that a node uses without the pin.
 #[test]
 fn what_others_have_signed_or_nobody_is_not_used() {
     let pin = SitePin::parse(signer::LINES.as_bytes()).unwrap();

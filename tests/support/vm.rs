@@ -55,7 +55,7 @@ pub struct Machine {
     cut: bool,
     root: Option<PathBuf>,
     base: Option<PathBuf>,
-    /// The firmware is EFI. It starts the kernel as it is packed, not the ELF file.
+    /// Whether the firmware is EFI. It starts the packed kernel, not the ELF file.
     efi: bool,
     limit: Duration,
 }

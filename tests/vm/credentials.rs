@@ -1,4 +1,5 @@
-//! Payloads as credentials of systemd: as systemd hands them out, and from where systemd takes them.
+//! Tests of payloads in credentials of systemd: as systemd hands them out, and in the places where systemd takes them
+//! from.
 
 use base64ct::{Base64, Encoding};
 
@@ -6,7 +7,8 @@ use crate::*;
 
 const NAME: &str = "imprint.payload";
 
-/// What the machine's firmware has: a string of SMBIOS. QEMU takes it from a file, so no list of processes shows it.
+/// A machine with the payload in a string of SMBIOS. QEMU takes the string from a file, so no list of processes shows
+/// it.
 fn smbios(machine: Machine, site: &Site, payload: &[u8]) -> Machine {
     let file = site.work.path().join("smbios");
     std::fs::write(&file, format!("io.systemd.credential.binary:{NAME}={}", Base64::encode_string(payload))).unwrap();
@@ -39,7 +41,7 @@ fn systemd_has_imported_it() {
     came_up_from(&report, Medium::SystemCredential, "/run/credentials/@system/imprint.payload");
 }
 
-/// Everybody can read the command line, and what systemd imported from there lies beside it.
+/// Everybody can read the command line, and the credential that systemd imported from there has the same payload.
 #[test]
 fn the_command_line_may_carry_less_than_what_systemd_makes_of_it() {
     let site = Site::typical();
@@ -51,7 +53,7 @@ fn the_command_line_may_carry_less_than_what_systemd_makes_of_it() {
     assert_eq!(site.certificates_issued(), 0);
 }
 
-/// systemd would silently take one of them. The other is as long as a payload can be.
+/// systemd would silently take one of them. The second payload is as long as a payload can be.
 #[test]
 fn two_places_with_different_payloads_stop_the_boot() {
     let site = Site::typical();
@@ -74,7 +76,7 @@ fn a_boot_loader_brings_it() {
     let report = machine(Kernel::Stable).initramfs_file(path, text.as_bytes()).boot();
     came_up_from(&report, Medium::BootCredential, "/.extra/credentials/imprint.payload.cred");
 
-    // Encrypted it is of no use to anybody but systemd. Whoever built the image told systemd to decrypt it.
+    // Only systemd can use the encrypted credential. The builder of the image told systemd to decrypt it.
     let plain = site.work.path().join("payload");
     std::fs::write(&plain, &site.payload).unwrap();
     let output = std::process::Command::new("systemd-creds")
@@ -99,7 +101,7 @@ fn a_boot_loader_brings_it() {
     came_up_from(&report, Medium::UnitCredential, "/run/credentials/imprint.service/imprint.payload");
 }
 
-/// The hypervisor may choose among the CAs of the image, and can add none.
+/// The hypervisor may choose among the CAs of the image, and cannot add one.
 #[test]
 fn a_site_pin_of_the_hypervisor_narrows_that_of_the_image() {
     let site = Site::typical();

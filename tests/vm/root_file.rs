@@ -10,7 +10,7 @@ fn tree(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// A disk as a deployer makes it: the agent, its unit enabled, and the payload with this mode.
+/// A disk as a deployer makes it: the agent, its enabled unit, and the payload with this mode.
 fn disk(site: &Site, mode: u32) -> PathBuf {
     let changed = site.work.path().join("changed");
     let put = |path: &str, bytes: &[u8], mode: u32| {
@@ -23,7 +23,7 @@ fn disk(site: &Site, mode: u32) -> PathBuf {
     put("etc/imprint/payload", &site.payload, mode);
     let unit = std::fs::read(tree("systemd/imprint-root.service")).unwrap();
     put("usr/lib/systemd/system/imprint-root.service", &unit, 0o644);
-    // systemctl enable: what the unit's [Install] section says.
+    // `systemctl enable` makes the link that the unit's [Install] section asks for.
     assert!(String::from_utf8_lossy(&unit).ends_with("[Install]\nWantedBy=sysinit.target\n"));
     let wants = changed.join("etc/systemd/system/sysinit.target.wants");
     std::fs::create_dir_all(&wants).unwrap();
@@ -57,7 +57,7 @@ fn from_a_file_on_the_root_to_a_certificate() {
     assert_eq!(report.status().outcome, Outcome::Done);
     came_from(&report, Medium::RootFile, "/etc/imprint/payload");
     assert!(report.part("cert").starts_with("-----BEGIN CERTIFICATE-----"), "{all}");
-    // Mounted by the service, and seen by everybody.
+    // The service mounted it, and every process sees it.
     assert!(report.part("key").starts_with("-----BEGIN PRIVATE KEY-----"), "{all}");
     assert_eq!(report.part("hostname"), "node1");
     assert!(report.part("unit").contains("Address=10.0.2.15/24"), "{}", report.part("unit"));
@@ -72,7 +72,7 @@ fn from_a_file_on_the_root_to_a_certificate() {
     );
 }
 
-/// A machine without the identity that it was meant to have must not boot on, in the real root as little as in front of it.
+/// A machine without the identity that it should have must not boot on, neither in the initramfs nor in the real root.
 #[test]
 fn a_file_that_everybody_can_read_stops_the_real_root() {
     let site = Site::typical();

@@ -19,7 +19,7 @@ use crate::{cpio, efivar, gpt, iso, qemu, smbios, user_data, vfat};
 
 /// Bytes that the rest of a kernel command line needs. With fewer bytes left, the command warns.
 const CMDLINE_ROOM: usize = 256;
-/// Bytes that the other SMBIOS structures of a machine may need.
+/// The bytes that the other SMBIOS structures of a machine may need.
 const SMBIOS_ROOM: usize = 4096;
 
 pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
@@ -100,13 +100,13 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     ))
 }
 
-/// What is known of a form.
+/// What the command knows of a form.
 struct About {
-    /// Where the payload is found in the end. A form that fits several media has the rules of the strictest of them.
+    /// The medium in which the payload ends up. A form for several media has the rules of the strictest of them.
     medium: Medium,
-    /// It is text that a person copies, so it may go to a terminal.
+    /// Whether it is text that a person copies, so that it may go to a terminal.
     for_people: bool,
-    /// It always has a seed: there is room for one, and mixing it in never harms.
+    /// Whether it always has a seed, because there is room for one, and mixing in a seed never harms.
     has_seed: bool,
 }
 
@@ -124,9 +124,9 @@ impl About {
             Form::Credential => (Medium::Held(Held::UnitCredential), false, true),
             Form::Smbios => (Medium::Held(Held::Smbios), true, false),
             Form::Qemu => (Medium::Held(Held::FwCfg), false, true),
-            // The memory for variables is small, and a full one has made machines that do not start.
+            // The memory for variables is small, and some machines whose memory was full did not start.
             Form::Efivar => (Medium::Held(Held::EfiVariable), false, false),
-            // Everybody on the node can read it, so a seed would be known.
+            // Everybody on the node can read it, so a seed would not be secret.
             Form::UserData | Form::Multipart => (Medium::Held(Held::OpenStackUserData), true, false),
         };
         About { medium, for_people, has_seed }

@@ -1,4 +1,5 @@
-//! `imprint-host signer`: which keys sign payloads, and what images have to name. `state` changes them.
+//! `imprint-host signer`: shows which keys sign payloads and which lines images have to name, and changes the keys.
+//! `state` makes the changes.
 
 use std::fmt::Write as _;
 
@@ -27,7 +28,7 @@ pub(super) fn signer(cli: &Cli, command: Option<&SignerCommand>, now: Timestamp)
     say::either(cli, &value, &lines(&state)?)
 }
 
-/// Lines of a site pin.
+/// The lines for a site pin.
 pub(super) fn lines(state: &State) -> Result<String, CliError> {
     let mut text = String::new();
     for (signer, standing) in state.ca.signers().map_err(state::Error::State)? {
@@ -45,7 +46,7 @@ pub(super) fn lines(state: &State) -> Result<String, CliError> {
     Ok(text)
 }
 
-/// The same for programs.
+/// The same signers, for programs.
 pub(super) fn published(state: &State) -> Result<Vec<ShownSigner>, CliError> {
     let signers = state.ca.signers().map_err(state::Error::State)?;
     let shown = |(signer, standing): &(Signer, Standing)| ShownSigner {

@@ -162,9 +162,10 @@ impl Drives {
         });
     }
 
-    /// The payload, once all that is there has had its time.
+    /// The payload, once every drive that is there has had its time.
     pub(super) fn verdict(&mut self) -> Result<Option<Found>, SourceError> {
-        // Broken volumes whose turn comes after that of a payload are passed over, like all sources behind it.
+        // A broken volume whose turn comes after that of a payload is passed over, as are all sources behind the
+        // payload.
         if let Some((rank, error)) = self.broken.take()
             && self.hits.iter().all(|hit| hit.rank >= rank)
         {
@@ -214,7 +215,7 @@ fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
 }
 
 fn one(mut hits: Vec<Hit>) -> Result<Option<Found>, SourceError> {
-    // By name where they have the same rank, and not as their drives happened to answer.
+    // Payloads of the same rank are sorted by device name, so that the order in which drives answer does not matter.
     order::sort(&mut hits, |one, other| (one.rank, &one.device) < (other.rank, &other.device));
     let mut hits = hits.into_iter();
     let Some(hit) = hits.next() else { return Ok(None) };

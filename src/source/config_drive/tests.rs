@@ -51,7 +51,7 @@ fn plain() -> Search<'static> {
 
 const DEFAULT: &[Wanted<'static>] = &[Wanted::Label(None)];
 
-/// Nothing that works takes as long.
+/// Longer than anything takes that works.
 const LONG: Duration = Duration::from_secs(120);
 
 fn origin(device: &str, label: &str) -> Origin {

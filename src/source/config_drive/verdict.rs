@@ -139,7 +139,7 @@ fn closed(errno: u32) -> Look {
     }
 }
 
-/// Where a part is, and what it counts as.
+/// Where a part of the device is, and what it counts as.
 struct At<'a> {
     disk: &'a str,
     device: String,
@@ -147,7 +147,7 @@ struct At<'a> {
     rank: Option<usize>,
     /// The name of the partition.
     name: Printable,
-    /// The partition has our type or our name.
+    /// Whether the partition has our type or our name.
     ours: bool,
 }
 
@@ -183,7 +183,7 @@ fn of_a_part(search: &Search<'_>, at: &At<'_>, part: Part) -> Look {
     Look::Nothing(reasons.collect::<Vec<_>>().join(", and "))
 }
 
-/// The beginning of a partition that is ours.
+/// The verdict on the beginning of a partition that is ours.
 fn of_a_beginning(at: &At<'_>, raw: Looked) -> Option<Look> {
     let rank = at.rank?;
     match raw {
@@ -251,7 +251,7 @@ fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
             }
             Looked::Absent | Looked::Unwanted => {}
             Looked::Foreign(why) => foreign.push_str(&format!(", and not in {path}: {}", said(&why))),
-            // A damaged volume with a label that others use, too, does not stop the boot.
+            // A damaged volume does not stop the boot if others use its label, too.
             Looked::Broken { at_the_file: false, why } if !own => damaged.push(said(&why)),
             Looked::Broken { why, .. } => {
                 let (device, label, source) = (at.device.clone(), label.clone(), Said(Printable::of(&why)));

@@ -1,5 +1,5 @@
-//! The tables of media on the pages, from the rows of `imprint::medium`. What a row says is on a page in the row's own words,
-//! so that no page says anything else than the program does.
+//! Makes the tables of media on the pages from the rows of `imprint::medium`. A page has the words of the rows, so that
+//! it says what the program does.
 
 use imprint::medium::{Looked, MEDIA, Readers, Row, Word};
 use imprint::options::{Options, SourceName, WORDS};
@@ -51,7 +51,7 @@ fn made_with(row: &Row) -> String {
     shown.join(" ")
 }
 
-/// The media that need a site pin in a confidential virtual machine, by what does not.
+/// The media that need a site pin in a confidential virtual machine, told by the media that need none.
 fn confidential() -> String {
     let without: Vec<String> =
         MEDIA.iter().filter(|row| !row.of_hypervisor).map(|row| format!("`{}`", row.kind)).collect();
@@ -89,7 +89,7 @@ fn the_page_of_sources_has_every_medium() {
     is_current(page, &text);
 }
 
-/// A text with code between backticks as mdoc wants it: each piece of code a line of its own.
+/// A text with code between backticks, as mdoc wants it: each piece of code on a line of its own.
 fn mdoc(text: &str) -> String {
     let mut lines = String::new();
     let mut code = false;
@@ -98,7 +98,7 @@ fn mdoc(text: &str) -> String {
             let quoted = if piece.contains(' ') { format!("\"{piece}\"") } else { piece.to_owned() };
             lines += &format!(".Ql {quoted}\n");
         } else {
-            // Punctuation right behind code is an argument of its macro.
+            // Punctuation right behind code is an argument of the code's macro.
             let rest = piece.trim_start_matches([',', '.', ';']);
             let marks = &piece[..piece.len() - rest.len()];
             if !marks.is_empty() {
@@ -151,8 +151,8 @@ fn the_manual_has_every_medium() {
     is_current(page, &text);
 }
 
-/// `imprint.source=` takes each word of the table, and its row says so in the same order. A word that the parser knows and the
-/// table does not, or a default order that the page tells differently, would send an operator to the wrong medium.
+/// The accident: the parser knows a word that the table does not have, or the page has another default order. Both
+/// would send an operator to the wrong medium.
 #[test]
 fn the_words_of_the_command_line_are_those_of_the_table() {
     let source = WORDS.iter().find(|word| word.name == "imprint.source=").unwrap();

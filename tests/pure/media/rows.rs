@@ -1,5 +1,5 @@
-//! The rows of the test body: how a payload comes into each medium, how the medium is broken, and how it looks when others
-//! use it. Asserts nothing.
+//! The rows of the test body in `media`: how a payload gets into each medium, how the medium is broken, and how it
+//! looks if others use it. Asserts nothing.
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
@@ -17,19 +17,19 @@ use super::super::volumes::run as tool;
 
 /// One way in which a medium holds a payload.
 pub(super) struct Row {
-    /// For the page and for failures.
+    /// The name of the row on the page and in failures.
     pub(super) name: &'static str,
     pub(super) medium: Medium,
     /// The word of `imprint.source=`.
     pub(super) word: &'static str,
     pub(super) looked: Looked,
-    /// As status.json has it.
+    /// The origin, as status.json has it.
     pub(super) origin: &'static str,
     /// What an error about the medium contains.
     pub(super) place: &'static str,
-    /// Puts a payload there.
+    /// Puts a payload on the medium.
     pub(super) lay: fn(&mut Scene, &[u8]),
-    /// Puts it there so that the medium is broken, and not the payload.
+    /// Puts a payload on the medium so that the medium is broken, and the payload is not.
     pub(super) spoil: fn(&mut Scene, &[u8]),
     /// The medium as others use it, without a payload.
     pub(super) bare: fn(&mut Scene),
@@ -38,7 +38,7 @@ pub(super) struct Row {
 /// The root of a machine, and its kernel command line.
 pub(super) struct Scene {
     root: tempfile::TempDir,
-    /// Where images are made, which the machine does not see.
+    /// The folder in which images are made. The machine does not see it.
     work: tempfile::TempDir,
     pub(super) words: Vec<String>,
 }
@@ -59,7 +59,7 @@ impl Scene {
         self.root.path()
     }
 
-    /// A file below the root that nobody but its owner can use.
+    /// Writes a file below the root that only its owner can use.
     pub(super) fn put(&self, path: &str, content: impl AsRef<[u8]>) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.root().join(path);
@@ -158,7 +158,7 @@ fn fat(payload: &[u8]) -> Vec<u8> {
     vfat::image(payload).unwrap().to_vec()
 }
 
-/// With the attributes that an EFI variable has which outlives a boot.
+/// The content of an EFI variable's file, with the attributes of a variable that outlives a boot.
 fn variable(payload: &[u8]) -> Vec<u8> {
     [&[7, 0, 0, 0], payload].concat()
 }
@@ -231,7 +231,7 @@ pub(super) const BOOT_CREDENTIAL: Row = Row {
     origin: "credential /.extra/credentials/imprint.payload.cred",
     place: "/.extra/credentials/imprint.payload.cred",
     lay: |scene, payload| scene.put(&format!("{EXTRA}/imprint.payload.cred"), text(payload)),
-    // As systemd-creds writes what only systemd can decrypt.
+    // What systemd-creds writes looks like this, and only systemd can decrypt it.
     spoil: |scene, _| scene.put(&format!("{EXTRA}/imprint.payload.cred"), text(&[0x5a; 200])),
     bare: |scene| scene.put(&format!("{EXTRA}/other.cred"), "x"),
 };
@@ -390,7 +390,8 @@ pub(super) const PARTITION_ISO: Row = Row {
     bare: |scene| scene.drive("vda", scene.ironic(&scene.iso("config-2", USER_DATA, CLOUD_CONFIG))),
 };
 
-/// Who may carry what does not depend on whether the volume has the whole disk; when it is looked at does.
+/// The medium decides who may carry what, wherever the volume is. When the agent looks at it depends on whether the
+/// volume takes up the whole disk.
 pub(super) const PARTITION_USER_DATA: Row = Row {
     name: "user data of OpenStack in a partition",
     medium: Medium::OpenStackUserData,
