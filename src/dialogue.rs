@@ -138,7 +138,7 @@ pub enum Told {
         /// The first missing lines, counted from 1; empty: none is missing.
         missing: Vec<usize>,
     },
-    /// What somebody typed or pasted at `imprint console` that is no frame.
+    /// What somebody typed or pasted at `imprint console` and is not a frame.
     Typed(Secret),
     /// Nobody takes what is said on a line; it is tried again, and this told once.
     Stalled(PortError),

@@ -143,7 +143,7 @@ pub fn solicited_node_mac(target: Ipv6Addr) -> [u8; 6] {
     [0x33, 0x33, 0xff, x, y, z]
 }
 
-/// The address that a neighbour advertisement is for (RFC 4861 §4.4, §7.1.2). `None`: the packet is no valid
+/// The address that a neighbour advertisement is for (RFC 4861 §4.4, §7.1.2). `None`: the packet is not a valid
 /// advertisement.
 pub fn advertisement(packet: &[u8]) -> Option<Ipv6Addr> {
     let (header, rest) = packet.split_first_chunk::<40>()?;

@@ -28,7 +28,8 @@ pub struct Options {
     pub mode: Mode,
     /// `imprint.source=`, in order; empty: the default order.
     pub sources: Vec<SourceName>,
-    /// `root-file` was among the sources, and is left to the real root: then a boot without a payload is no error yet.
+    /// `root-file` was among the sources, and is left to the real root: then a boot without a payload is not an error
+    /// yet.
     pub left_to_root: bool,
     /// `imprint.payload=`
     pub payload: Option<CmdlinePayload>,

@@ -23,7 +23,7 @@ pub struct SpentError {
     pub source: io::Error,
 }
 
-/// Removes the payload. It is no error if the payload is gone already.
+/// Removes the payload. It is not an error if the payload is gone already.
 pub fn remove(root: &Path, medium: Medium) -> Result<(), SpentError> {
     match medium {
         Medium::RootFile => {

@@ -28,7 +28,7 @@ pub const NAME: &str = "imprint.ca";
 pub enum Left {
     /// The CA of this run.
     Ours,
-    /// Nothing: this is no initramfs, so nobody imports anything.
+    /// Nothing: this is not an initramfs, so nobody imports anything.
     Nothing,
     /// A file with other contents, which came to the machine from outside.
     Foreign(PathBuf),

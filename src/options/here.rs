@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Options, SourceName, WORDS, source};
 
-/// Why a run has no source to search. This is no error.
+/// Why a run has no source to search. This is not an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotHere {
     /// The kernel command line names sources, and `--source` names none of them.

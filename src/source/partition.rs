@@ -127,7 +127,8 @@ fn mbr(sector: &[u8; 512]) -> Mbr {
         return mbr;
     };
     let entries: &[[u8; 16]] = entries.as_chunks().0;
-    // block/partitions/msdos.c, msdos_partition: a boot indicator that is neither 0 nor 0x80 is no partition table.
+    // block/partitions/msdos.c, msdos_partition: with a boot indicator that is neither 0 nor 0x80 this is not a
+    // partition table.
     if entries.iter().any(|[indicator, ..]| indicator & 0x7f != 0) {
         return mbr;
     }

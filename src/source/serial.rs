@@ -67,7 +67,7 @@ pub fn listen(
     }
     let wait = if insist { deadline.at_most(POOL) } else { deadline.at_most(AUTO) };
     let Ok(seeded) = Seeded::ready(wait) else {
-        // When no payload is required, a line alone is no reason to wait longer for entropy.
+        // If no payload is required, a line alone does not justify a longer wait for entropy.
         return if insist { Err(SourceError::NoKey) } else { Ok(None) };
     };
     let signals = Signals::catch().map_err(SourceError::Watch)?;

@@ -1,6 +1,6 @@
 //! Finds a payload inside data for cloud-init: as the whole of the user data, as one part of a MIME multipart, or as a
 //! key of the vendor data. Whoever may start instances in a cloud vouches for user data, and the cloud for vendor data.
-//! Most such data is for somebody else: it is passed over, and is no error. Pure, bytes to a payload: never decodes the
+//! Most such data is for somebody else: it is passed over without an error. Pure, bytes to a payload: never decodes the
 //! payload itself.
 
 mod mime;

@@ -134,7 +134,7 @@ fn what_is_pasted_in_another_form_is_named() {
     let pem = imprint::pem::encode("IMPRINT PAYLOAD", &payload).to_string();
     let without_header: String =
         pem.lines().filter(|line| !line.starts_with('-')).map(|line| format!("{line}\r")).collect();
-    // Enter alone is no paste.
+    // Enter alone is not a paste.
     person.write_all(b"\r\r").unwrap();
     for (pasted, what) in [
         (without_header, "a payload in base64"),

@@ -62,7 +62,7 @@ fn a_subject_drives_no_terminal_and_forges_no_line() {
     assert_eq!(refused.status.code(), Some(13));
     let refused = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.contains("the payload's CA \"CN=x\\1b[2J\\u{9b}"), "{refused}");
-    // Names of files are no better.
+    // Names of files can hold the same bytes.
     let odd = root.path().join(subject);
     let missing = agent(root.path(), &["check", odd.to_str().unwrap()]);
     let missing = String::from_utf8(missing.stderr).unwrap();

@@ -228,7 +228,8 @@ fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<
     })
 }
 
-/// Warns if a text has more bytes than its medium may have. The limit depends on the machine or the cloud, so it is no error.
+/// Warns if a text has more bytes than its medium may have. The limit depends on the machine or the cloud, so this is
+/// not an error.
 fn fitting(text: Zeroizing<Vec<u8>>, most: usize, warning: impl Fn(usize) -> String) -> Zeroizing<Vec<u8>> {
     if text.len() > most {
         say::warn(format_args!("{}", warning(text.len())));
