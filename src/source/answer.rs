@@ -407,7 +407,7 @@ mod tests {
         }
     }
 
-    /// The longest of everything.
+    /// An answer in which every item has its greatest length.
     #[test]
     fn the_longest_answer_fits() {
         let words = || "x".repeat(MAX_WORDS);

@@ -1,5 +1,6 @@
 //! Reads a payload from a file: in the initramfs, or named on the agent's command line. Whoever built the initramfs
-//! vouches for its file, and the operator for a named file. Never reads more bytes than a payload may have, plus one.
+//! vouches for its file, and the operator for a named file. Other sources read their files with the functions here, and
+//! say who vouches. Never reads more bytes than the caller allows, plus one.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -89,7 +89,7 @@ const MARKS: &[(u64, &[u8], &str)] = &[
     (65_600, b"_BHRfS_M", "a btrfs file system"),       // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
 ];
 
-/// File systems that an optical disc may have beside ISO 9660, of the same files: no sign of an older use.
+/// File systems that an optical disc may have beside ISO 9660, with the same files. They do not show an older use.
 const ALONE: &[(u64, &[u8], &str)] = &[
     (32_769, b"BEA01", "a UDF file system"), // ECMA-167, 2/9.2; a disc with ISO 9660, too, has CD001 here
     (1024, b"H+\x00\x04", "an HFS+ file system"), // fs/hfsplus/hfsplus_raw.h, HFSPLUS_VOLHEAD_SIG, HFSPLUS_MIN_VERSION

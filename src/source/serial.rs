@@ -158,7 +158,7 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
             }
             Some(Told::Pasted { missing: lines }) => {
                 missing = lines;
-                // Lines that were garbled are among those.
+                // Garbled lines are among the missing lines, so they are not reported as another form.
                 typed.clear();
             }
             Some(Told::Typed(bytes)) => typed.push(bytes.expose()),
@@ -333,7 +333,8 @@ mod tests {
         (dialogue.unwrap(), File::from(pair.master), pair.slave)
     }
 
-    /// Drives are waited for meanwhile; whoever is at the console need not wait with them.
+    /// The search waits for drives meanwhile. The person at the console must not have to wait for the report of the
+    /// host.
     #[test]
     fn what_a_host_says_is_shown_before_its_payload_comes() {
         let later = Deadline::after(Duration::from_secs(30));
