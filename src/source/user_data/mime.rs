@@ -201,7 +201,8 @@ fn base64(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 
 /// Decodes quoted-printable (RFC 2045 §6.7).
 fn quoted_printable(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    // One byte more: a last line without an end gets one. A buffer that grows would leave a copy behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_add(1)));
     let mut rest = bytes;
     while !rest.is_empty() {
         let (line, after) = split_line(rest);
