@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use imprint::medium::PARTITION_TYPE;
+use imprint::source::SourceError;
 use imprint::source::partition::{Table, TableError, table};
 use serde_json::Value;
 
@@ -198,6 +199,19 @@ fn copies_of_one_payload_stop_no_boot() {
     }
     let origin = |drives: &[(&str, &Path)]| with_partitions(drives).map(|found| found.unwrap().origin.to_string());
     assert_eq!(origin(&[("sdb", &half), ("sda", &half)]).unwrap(), "partition sda1");
+    // Each is a half of a mirror of md, whose superblock (metadata 1.0) stands at the end of the partition.
+    let mirror = disk(temp.path(), "mirror");
+    sfdisk(&mirror, &script);
+    write(&mirror, 4 * MIB, &imprint_host::vfat::image(PAYLOAD).unwrap());
+    let mut superblock = [&b"\xfc\x4e\x2b\xa9\x01\0\0\0"[..], &[0; 64], &[1]].concat();
+    superblock.resize(256, 0);
+    let end = (8192 + 8192 - 16) * 512;
+    write(&mirror, end, &superblock);
+    let mirrors: [(&str, &Path); 2] = [("sda", &mirror), ("sdb", &mirror)];
+    assert_eq!(origin(&mirrors).unwrap(), "partition sda2 (IMPRINT)");
+    superblock[72] = 5;
+    write(&mirror, end, &superblock);
+    assert!(matches!(with_partitions(&mirrors), Err(SourceError::Claims { .. })), "a stripe is not what its array is");
     let folder = temp.path().join("drive");
     std::fs::create_dir_all(folder.join("openstack/latest")).unwrap();
     let put = |payload: &[u8]| {
