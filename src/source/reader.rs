@@ -301,8 +301,8 @@ fn begins_like_a_payload(device: &mut (impl Read + Seek)) -> bool {
     match bytes {
         // A map with the version, which is a small number, and an identifier of 16 bytes (docs/payload.cddl).
         [map, 0, version, 1, 0x50] => map >> 5 == 5 && version < 0x18,
-        // Tag 18, and the algorithm in the protected header (RFC 9052 §4.2).
-        signed => signed == [0xd2, 0x84, 0x43, 0xa1, 1],
+        // Tag 18, and a protected header of 13 bytes with the algorithm first and the signer's `kid` behind it.
+        signed => signed == [0xd2, 0x84, 0x4d, 0xa2, 1],
     }
 }
 
