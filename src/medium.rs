@@ -39,8 +39,8 @@ pub enum Medium {
     RootFile,
 }
 
-/// A word of `imprint.source=` that names media. Media with the same word have the same rank: two different payloads on
-/// them stop the boot.
+/// A word of `imprint.source=` that names media. Media of one word have the same rank: two different payloads on them stop the
+/// boot, and of copies of one payload the medium that may carry least counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Word {
     /// `cmdline`
@@ -288,7 +288,7 @@ pub const MEDIA: [Row; 16] = [
         medium: Medium::Partition,
         word: Word::Partition,
         kind: "partition",
-        place: "the payload itself at the beginning of a partition with the type or the name of imprint",
+        place: "the payload itself at the beginning of a GPT partition with the type or the name of imprint",
         voucher: "everybody who ever wrote to the disk",
         readers: Readers::Root,
         credits_seed: false,

@@ -79,9 +79,16 @@ impl Origin {
         }
     }
 
-    /// Whether every process of the node can read the source.
-    fn is_open(&self) -> bool {
-        matches!(self, Origin::Medium { medium, .. } if medium.row().readers == Readers::Everybody)
+    /// Of two origins, the greater one may carry less: it is open to every process of the node, it needs a site pin in a
+    /// confidential machine, or its seed is never credited.
+    fn strictness(&self) -> (bool, bool, bool) {
+        match self {
+            Origin::Medium { medium, .. } => {
+                let row = medium.row();
+                (row.readers == Readers::Everybody, row.of_hypervisor, !row.credits_seed)
+            }
+            Origin::Line { .. } | Origin::File(_) => Default::default(),
+        }
     }
 }
 
@@ -247,21 +254,25 @@ fn order(options: &Options, pinned: bool) -> &[SourceName] {
     }
 }
 
-/// The payload of media that have the same rank. Different payloads are an error. If several media hold the same bytes, the
-/// one that every process can read counts, because its rules are the strictest.
-fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
-    let mut found = found.into_iter();
-    let Some(mut first) = found.next() else { return Ok(None) };
-    for other in found {
-        if other.bytes != first.bytes {
-            let (first, second) = (first.origin.to_string(), other.origin.to_string());
-            return Err(SourceError::Differ { first, second });
-        }
-        if other.origin.is_open() {
-            first = other;
+/// The payload of media that have the same rank. If they hold the same bytes, the medium that may carry least counts, and of
+/// several such media the first. Different payloads are an error: two media that differ. `found`: the payload of a medium.
+fn agreed<T>(media: impl IntoIterator<Item = T>, found: impl Fn(&T) -> &Found) -> Result<Option<T>, (T, T)> {
+    let mut least: Option<T> = None;
+    for medium in media {
+        match least.take() {
+            Some(before) if found(&before).bytes != found(&medium).bytes => return Err((before, medium)),
+            Some(before) if found(&medium).origin.strictness() <= found(&before).origin.strictness() => {
+                least = Some(before)
+            }
+            _ => least = Some(medium),
         }
     }
-    Ok(Some(first))
+    Ok(least)
+}
+
+/// The error for two places of one medium, or two media, that hold different payloads.
+fn differ((first, second): (Found, Found)) -> SourceError {
+    SourceError::Differ { first: first.origin.to_string(), second: second.origin.to_string() }
 }
 
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read

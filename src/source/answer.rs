@@ -9,7 +9,7 @@ use crate::secret::Secret;
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
 /// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 14 KiB of labels and messages.
 pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 14 * 1024 + 2048;
-/// The most payloads in an answer. Two of the same rank are an error already.
+/// How many payloads an answer carries. Copies of one payload stop no boot, but nobody needs as many on one medium.
 pub const MAX_PAYLOADS: usize = 4;
 /// The most parts in an answer: the medium itself, and partitions on it.
 pub const MAX_PARTS: usize = 8;
@@ -221,8 +221,20 @@ impl Answer {
 impl Part {
     /// How many payloads are in this part.
     pub fn payloads(&self) -> usize {
+        self.looked().filter(|looked| matches!(looked, Looked::Found(_))).count()
+    }
+
+    /// Whether it is more than absent: a payload, something broken in its place, or a volume that should have one.
+    pub fn counts(&self) -> bool {
+        let nothing = |looked| matches!(looked, &Looked::Unwanted | &Looked::Absent | &Looked::Foreign(_));
+        let [own, ..] = LABELS;
+        let mut labels = self.volumes.iter().flat_map(|volume| &volume.labels);
+        !self.looked().all(nothing) || labels.any(|label| self.ours || label.eq_ignore_ascii_case(own))
+    }
+
+    fn looked(&self) -> impl Iterator<Item = &Looked> {
         let files = self.volumes.iter().flat_map(|volume| volume.files.iter().map(|(_, looked)| looked));
-        files.chain([&self.raw]).filter(|looked| matches!(looked, Looked::Found(_))).count()
+        files.chain([&self.raw])
     }
 }
 

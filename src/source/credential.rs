@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Found, Origin, SourceError, agreed, file};
+use super::{Found, Origin, SourceError, agreed, differ, file};
 use crate::medium::Medium;
 use crate::options::{CredentialName, SetCredential};
 use crate::secret::Secret;
@@ -77,7 +77,7 @@ pub fn find(root: &Path, unit: Option<&Path>, words: &[SetCredential]) -> Result
             Err(source) => return Err(broken(CredentialName::Payload, &origin, source)),
         }
     }
-    agreed(found)
+    agreed(found, |found| found).map_err(differ)
 }
 
 fn is_of_unit(origin: &Origin) -> bool {

@@ -71,7 +71,7 @@ pub enum SourceError {
         /// Volume label.
         label: Printable,
     },
-    /// Two media have a payload.
+    /// Two media have different payloads.
     Several {
         /// Device and label of one.
         first: String,
@@ -87,7 +87,7 @@ pub enum SourceError {
         /// What is wrong with it.
         source: CredentialError,
     },
-    /// Two partitions have a payload.
+    /// Two partitions have different payloads.
     SeveralPartitions {
         /// Device and label of one.
         first: String,
@@ -213,14 +213,15 @@ impl fmt::Display for SourceError {
             ),
             SourceError::Several { first, second } => write!(
                 f,
-                "two payloads: on {first} and on {second}; remove one, or give them different labels and name one with \
-                 imprint.source=config-drive:LABEL"
+                "two different payloads: on {first} and on {second}; remove one, or give them different labels and name \
+                 one with imprint.source=config-drive:LABEL"
             ),
             SourceError::Credential { name, place, .. } => write!(f, "credential {name} ({place})"),
             SourceError::SeveralPartitions { first, second } => {
                 write!(
                     f,
-                    "two payloads: in partition {first} and in partition {second}; clear the beginning of one with zeros"
+                    "two different payloads: in partition {first} and in partition {second}; clear the beginning of one with \
+                     zeros"
                 )
             }
             SourceError::Partition { place, .. } => write!(f, "partition {place}"),

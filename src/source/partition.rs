@@ -1,7 +1,7 @@
-//! Reads partition tables: the GUID partition table (GPT, UEFI Specification 2.10, §5.3), with sectors of 512 and of
-//! 4096 bytes, and the four entries of a master boot record (MBR). Everybody who ever wrote to the disk vouches for its
-//! table, so no number in it is trusted before it is checked. Never writes, never reads what is in a partition, and
-//! never decides whether a partition is used.
+//! Reads partition tables: the GUID partition table (GPT, UEFI Specification 2.10, §5.3), with sectors of 512 and of 4096 bytes, and
+//! the master boot record (MBR) with its logical partitions. Everybody who ever wrote to the disk vouches for its
+//! table, so no number in it is trusted before it is checked. Never writes, never reads what is in a partition, and never decides
+//! whether a partition is used.
 
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
@@ -33,10 +33,12 @@ pub struct Table {
 /// A partition. `start` and `end` are in sectors of 512 bytes; `end` is the first sector after the partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Partition {
-    /// The number in the table, from 1. Unused entries of the table count, as in the kernel's names.
+    /// From 1. Unused entries of the table count, too, as in the kernel's names. Logical partitions begin at 5.
     pub number: u32,
     start: u64,
     end: u64,
+    /// An extended partition: it holds logical partitions and nothing else.
+    extended: bool,
     /// The name in a GPT; empty in an MBR.
     pub name: String,
     ours: bool,
@@ -59,12 +61,19 @@ pub enum TableError {
     Outside(u32),
     /// A partition of the MBR that the GPT beside it does not have.
     Hybrid(u32),
+    /// The logical partitions in this extended partition cannot be read; why.
+    Chain(u32, &'static str),
 }
 
 impl Table {
-    /// Whether a partition of this table contains a volume that takes up the whole medium. Images that boot from a disk
-    /// and from an optical disc ("isohybrid") have a partition that contains the volume from its beginning or from its first
-    /// descriptor. `start`: the volume's first descriptor, in sectors of 512 bytes.
+    /// The partitions that hold something of their own: all but extended ones.
+    pub fn holding(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions.iter().filter(|partition| !partition.extended)
+    }
+
+    /// Whether a partition contains a volume that has the whole medium. Images that boot from a disk and from an optical
+    /// disc ("isohybrid") have a partition that contains the volume from its beginning or from its first descriptor.
+    /// `start`: in sectors of 512 bytes.
     pub fn holds(&self, start: u64) -> bool {
         self.partitions.iter().chain(&self.beside).any(|partition| partition.holds(start))
     }
@@ -85,7 +94,7 @@ impl Partition {
     }
 
     fn holds(&self, start: u64) -> bool {
-        self.start <= start && self.start != FIRST_TRACK && start < self.end
+        !self.extended && self.start <= start && self.start != FIRST_TRACK && start < self.end
     }
 }
 
@@ -105,7 +114,9 @@ pub fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeErr
         let fault = unprotected().or(fault).or_else(|| extra().map(|one| TableError::Hybrid(one.number)));
         return Ok(Some(Table { name: "a partition table (GPT)", partitions: entries, beside: partitions, fault }));
     }
-    let fault = misplaced(&partitions, 0, bytes / 512);
+    let Logical { partitions: inner, fault } = logical(device, &partitions)?;
+    let fault = misplaced(&partitions, 0, bytes / 512).or(fault);
+    let partitions = [partitions, inner].concat();
     let table = Table { name: "a partition table (MBR)", partitions, beside: Vec::new(), fault };
     Ok(Some(table).filter(|table| !table.partitions.is_empty()))
 }
@@ -123,25 +134,114 @@ const GPT_PROTECTIVE: u8 = 0xee;
 /// sectors.
 fn mbr(sector: &[u8; 512]) -> Mbr {
     let mut mbr = Mbr { partitions: Vec::new(), protects: false };
-    let Some((entries, [0x55, 0xaa])) = sector.get(446..).and_then(|rest| rest.split_at_checked(64)) else {
-        return mbr;
-    };
-    let entries: &[[u8; 16]] = entries.as_chunks().0;
-    // block/partitions/msdos.c, msdos_partition: with a boot indicator that is neither 0 nor 0x80 this is not a
-    // partition table.
-    if entries.iter().any(|[indicator, ..]| indicator & 0x7f != 0) {
-        return mbr;
-    }
-    for (entry, number) in entries.iter().zip(1..) {
-        let [_, _, _, _, kind, _, _, _, a, b, c, d, e, f, g, h] = *entry;
-        let (start, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-        mbr.protects |= kind == GPT_PROTECTIVE;
-        if length > 0 && kind != GPT_PROTECTIVE {
-            let (start, end) = (u64::from(start), u64::from(start) + u64::from(length));
-            mbr.partitions.push(Partition { number, start, end, name: String::new(), ours: false });
+    for (entry, number) in entries(sector).into_iter().flatten().zip(1..) {
+        mbr.protects |= entry.kind == GPT_PROTECTIVE;
+        if entry.sectors > 0 && entry.kind != GPT_PROTECTIVE {
+            mbr.partitions.push(entry.partition(number, 0));
         }
     }
     mbr
+}
+
+/// An entry of a master boot record, or of a sector of the same form that describes a logical partition.
+struct Entry {
+    kind: u8,
+    start: u64,
+    sectors: u64,
+}
+
+impl Entry {
+    /// `base`: the sector that the entry counts from.
+    fn partition(&self, number: u32, base: u64) -> Partition {
+        let start = base.saturating_add(self.start);
+        let (end, extended) = (start.saturating_add(self.sectors), self.is_extended());
+        Partition { number, start, end, extended, name: String::new(), ours: false }
+    }
+
+    /// block/partitions/msdos.c, is_extended_partition
+    fn is_extended(&self) -> bool {
+        matches!(self.kind, 0x05 | 0x0f | 0x85)
+    }
+}
+
+/// The four entries of such a sector. `None` if it is none.
+fn entries(sector: &[u8; 512]) -> Option<[Entry; 4]> {
+    let Some((entries, [0x55, 0xaa])) = sector.get(446..).and_then(|rest| rest.split_at_checked(64)) else {
+        return None;
+    };
+    let entries: &[[u8; 16]; 4] = entries.as_chunks().0.first_chunk()?;
+    // block/partitions/msdos.c, msdos_partition: a boot indicator that is neither 0 nor 0x80 is no partition table.
+    if entries.iter().any(|[indicator, ..]| indicator & 0x7f != 0) {
+        return None;
+    }
+    Some(entries.map(|[_, _, _, _, kind, _, _, _, a, b, c, d, e, f, g, h]| Entry {
+        kind,
+        start: u32::from_le_bytes([a, b, c, d]).into(),
+        sectors: u32::from_le_bytes([e, f, g, h]).into(),
+    }))
+}
+
+/// How many sectors of one disk that describe logical partitions are read. Linux reads no more partitions of a disk than 256.
+pub const MAX_LINKS: usize = 128;
+
+struct Logical {
+    partitions: Vec<Partition>,
+    fault: Option<TableError>,
+}
+
+/// The logical partitions: those in extended ones. Numbers are given as Linux does (block/partitions/msdos.c,
+/// parse_extended). Of a chain with a fault: what was read of it.
+fn logical(device: &mut (impl Read + Seek), primary: &[Partition]) -> Result<Logical, VolumeError> {
+    let (mut logical, mut links) = (Logical { partitions: Vec::new(), fault: None }, Vec::new());
+    for extended in primary.iter().filter(|one| one.extended) {
+        let first = logical.partitions.len();
+        let broken = chain(device, extended, &mut links, &mut logical.partitions)?;
+        let here = logical.partitions.get(first..).unwrap_or_default();
+        let fault = broken.map(|why| TableError::Chain(extended.number, why));
+        // The first sector of an extended partition is its table.
+        let fault = fault.or_else(|| misplaced(here, extended.start.saturating_add(1), extended.end));
+        logical.fault = logical.fault.or(fault);
+    }
+    Ok(logical)
+}
+
+/// Reads the chain of one extended partition: each sector describes a logical partition and says where the next sector is.
+/// Returns why the chain cannot be followed to its end. `links`: the sectors of all chains that were read.
+fn chain(
+    device: &mut (impl Read + Seek),
+    extended: &Partition,
+    links: &mut Vec<u64>,
+    partitions: &mut Vec<Partition>,
+) -> Result<Option<&'static str>, VolumeError> {
+    let (mut at, mut sectors) = (extended.start, extended.end.saturating_sub(extended.start));
+    loop {
+        if links.contains(&at) {
+            return Ok(Some("a link leads back to an earlier one"));
+        }
+        if links.len() == MAX_LINKS {
+            return Ok(Some("it has more than 128 links"));
+        }
+        let mut sector = [0; 512];
+        let there = read(device, at.saturating_mul(512), &mut sector)?;
+        let Some(entries) = entries(&sector).filter(|_| there) else {
+            // Nothing was ever in an extended partition without a table.
+            return Ok(Some("a link leads to something else").filter(|_| at != extended.start));
+        };
+        links.push(at);
+        let data = entries.iter().enumerate().filter(|(_, one)| one.sectors > 0 && !one.is_extended());
+        // parse_extended: the last two entries have no use, and may be anything.
+        let fits = |one: &Entry| one.start > 0 && one.start.saturating_add(one.sectors) <= sectors;
+        for (_, entry) in data.filter(|(index, one)| *index < 2 || fits(one)) {
+            // The four primary partitions have the first numbers, used or not.
+            let number = u32::try_from(partitions.len()).unwrap_or(u32::MAX).saturating_add(5);
+            partitions.push(entry.partition(number, at));
+        }
+        let Some(link) = entries.iter().find(|one| one.sectors > 0 && one.is_extended()) else { return Ok(None) };
+        (at, sectors) = (extended.start.saturating_add(link.start), link.sectors);
+        if at >= extended.end {
+            return Ok(Some("a link leads out of it"));
+        }
+    }
 }
 
 struct Gpt {
@@ -294,6 +394,7 @@ impl Header {
                 number,
                 start: first.saturating_mul(sectors),
                 end: last.saturating_add(1).saturating_mul(sectors),
+                extended: false,
                 ours: kind == OUR_TYPE || name.eq_ignore_ascii_case(OUR_NAME),
                 name,
             });
@@ -376,6 +477,9 @@ impl fmt::Display for TableError {
                 f,
                 "partition {number} of the MBR is none of the GPT beside it (a hybrid MBR); make a protective MBR with sgdisk"
             ),
+            TableError::Chain(number, why) => {
+                write!(f, "the chain of logical partitions in partition {number} is damaged: {why}; partition the disk again")
+            }
         }
     }
 }

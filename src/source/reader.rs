@@ -163,17 +163,25 @@ pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered:
             medium.fault = Some(Fault { why: chain(&fault), ours });
         }
         Some(table) if wanted.partitions => {
-            for partition in table.partitions.iter().take(MAX_PARTITIONS) {
-                let found = in_partition(partition, device, &mut left);
-                medium.parts.extend(found);
-                // Two payloads are an error already, so no more are looked for.
-                if left == 0 || medium.parts.len() == MAX_PARTS {
+            let mut hinted = false;
+            for partition in table.holding().take(MAX_PARTITIONS) {
+                let Some(found) = in_partition(partition, device, &mut left, &mut hinted) else { continue };
+                if medium.parts.len() < MAX_PARTS {
+                    medium.parts.push(found);
+                } else if found.counts() {
+                    // A payload in it might differ from the others, so none of them is used.
+                    medium.parts.truncate(1);
+                    let why = format!(
+                        "more than {} partitions may hold a payload; clear the beginning of those that need not, with zeros",
+                        MAX_PARTS - 1
+                    );
+                    medium.fault = Some(Fault { why, ours: true });
                     break;
                 }
             }
         }
         Some(table) if medium.parts.iter().all(|part| part.volumes.is_empty()) => {
-            medium.parts.extend(first_of_use(&table.partitions, device, wanted.labels));
+            medium.parts.extend(first_of_use(&table, device, wanted.labels));
         }
         _ => {}
     }
@@ -210,23 +218,22 @@ fn files(
     left: &mut usize,
 ) -> Vec<(Place, Looked)> {
     let places = Place::ALL.into_iter().filter(|(_, label)| label.is_none_or(|label| is_wanted(labels, &[label])));
-    let looked = places.map(|(place, _)| {
-        let looked = match file(device, volume, place) {
-            Looked::Found(bytes) => match left.checked_sub(1) {
-                Some(fewer) => {
-                    *left = fewer;
-                    Looked::Found(bytes)
-                }
-                None => {
-                    let why = format!("more than {MAX_PAYLOADS} payloads on one medium; remove all but one");
-                    Looked::Broken { at_the_file: true, why }
-                }
-            },
-            looked => looked,
-        };
-        (place, looked)
-    });
-    looked.collect()
+    places.map(|(place, _)| (place, counted(file(device, volume, place), left))).collect()
+}
+
+/// Takes room for a payload in the answer. One that there is no room for might differ from the others.
+fn counted(looked: Looked, left: &mut usize) -> Looked {
+    match (looked, left.checked_sub(1)) {
+        (Looked::Found(bytes), Some(fewer)) => {
+            *left = fewer;
+            Looked::Found(bytes)
+        }
+        (Looked::Found(_), None) => {
+            let why = format!("more than {MAX_PAYLOADS} payloads on one medium; remove all but one");
+            Looked::Broken { at_the_file: true, why }
+        }
+        (looked, _) => looked,
+    }
 }
 
 fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looked {
@@ -259,17 +266,47 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
     }
 }
 
-/// What a partition holds. `None`: it is not ours, and has no volume with one of our labels.
-fn in_partition(partition: &Partition, device: &mut Window<impl Read + Seek>, left: &mut usize) -> Option<Part> {
+/// What a partition holds, if it is ours, or if it has a volume with one of our labels. `hinted`: a partition with a payload that
+/// nothing marks was found; one is enough for the message.
+fn in_partition(
+    partition: &Partition,
+    device: &mut Window<impl Read + Seek>,
+    left: &mut usize,
+    hinted: &mut bool,
+) -> Option<Part> {
     let (start, len) = partition.place();
     device.narrow(start, len);
     let mut found = if partition.is_ours() { ours(device, left) } else { part(device, &LABELS, left).ok()? };
     (found.number, found.ours) = (partition.number, partition.is_ours());
     found.name.clone_from(&partition.name);
+    if !found.ours && found.volumes.is_empty() && !*hinted && begins_like_a_payload(device) {
+        *hinted = true;
+        found.raw = Looked::Foreign(UNMARKED.to_owned());
+        return Some(found);
+    }
     (found.ours || found.volumes.iter().any(|volume| is_wanted(&volume.labels, &LABELS))).then_some(found)
 }
 
-/// What a partition with our type or our name holds: the payload itself, or a volume with any label.
+/// A payload is CBOR, which begins as other data may. So the table has to say that the partition holds one.
+const UNMARKED: &str = "it begins like a payload, which counts only in a GPT partition with the type or the name of imprint; \
+                        write a volume with it there (imprint-host payload NODE --as vfat)";
+
+/// Whether the partition begins as payloads do, with or without a signature. For a message only.
+fn begins_like_a_payload(device: &mut (impl Read + Seek)) -> bool {
+    let mut bytes = [0; 5];
+    // Errors are ignored: the partition holds nothing that is looked for.
+    if !partition::read(device, 0, &mut bytes).unwrap_or(false) {
+        return false;
+    }
+    match bytes {
+        // A map with the version, which is a small number, and an identifier of 16 bytes (docs/payload.cddl).
+        [map, 0, version, 1, 0x50] => map >> 5 == 5 && version < 0x18,
+        // Tag 18, and a protected header of 13 bytes with the algorithm first and the signer's `kid` behind it.
+        signed => signed == [0xd2, 0x84, 0x4d, 0xa2, 1],
+    }
+}
+
+/// A partition with our type or our name: the payload itself, or a volume, whatever its label.
 fn ours(device: &mut (impl Read + Seek), left: &mut usize) -> Part {
     let broken = |why| Part {
         number: 0,
@@ -284,15 +321,13 @@ fn ours(device: &mut (impl Read + Seek), left: &mut usize) -> Part {
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         let mut part = part(device, &labels, left)?;
         part.raw = match raw(device)? {
-            Looked::Found(_) if *left == 0 => Looked::Unwanted,
-            // The partition holds a volume, so its beginning is not a payload.
+            // The volume is what is in the partition.
             Looked::Foreign(_) | Looked::Broken { .. } if !part.volumes.is_empty() => Looked::Absent,
-            raw => raw,
+            raw => counted(raw, left),
         };
         if part.volumes.is_empty() {
             part.beside = marks::mark(device)?.map(ToOwned::to_owned);
         }
-        *left = left.saturating_sub(usize::from(matches!(part.raw, Looked::Found(_))));
         Ok(part)
     };
     look(device, left).unwrap_or_else(|error: VolumeError| broken(chain(&error)))
@@ -339,9 +374,9 @@ fn labels_of(volume: &Volume) -> Vec<String> {
     volume.labels().map(ToOwned::to_owned).collect()
 }
 
-/// The first partition that might hold a payload, so that a message can name it. Its files are not read.
-fn first_of_use(partitions: &[Partition], device: &mut Window<impl Read + Seek>, labels: &[&str]) -> Option<Part> {
-    partitions.iter().take(MAX_NAMED).find_map(|partition| {
+/// The first partition that might hold a payload, so that a message can name it. It is not looked into.
+fn first_of_use(table: &Table, device: &mut Window<impl Read + Seek>, labels: &[&str]) -> Option<Part> {
+    table.holding().take(MAX_NAMED).find_map(|partition| {
         let (start, len) = partition.place();
         device.narrow(start, len);
         // Errors are ignored: the result is used for a message only.
@@ -364,9 +399,9 @@ fn first_of_use(partitions: &[Partition], device: &mut Window<impl Read + Seek>,
     })
 }
 
-/// The most partitions that are read. Partitioning programs make room for that many in a GPT.
-const MAX_PARTITIONS: usize = 128;
-/// The most partitions that are searched for one to name. A disk that was made into a config drive has one or two.
+/// How many partitions are read: all that an MBR may have. Programs make room for 128 in a GPT.
+const MAX_PARTITIONS: usize = 4 + partition::MAX_LINKS;
+/// How many are searched to name one. A disk that was made into a config drive has one or two.
 const MAX_NAMED: usize = 8;
 
 fn is_wanted(labels: &[String], wanted: &[&str]) -> bool {

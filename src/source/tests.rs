@@ -62,6 +62,45 @@ fn the_default_order_is_that_of_the_table() {
     }
 }
 
+/// Media of the same rank: copies of one payload are one payload, in whatever order they were found, and what may be done with
+/// it is what the strictest of the media allows.
+#[test]
+fn of_copies_the_medium_that_may_carry_least_counts() {
+    let found = |medium: Medium, place: &str, bytes: &[u8]| Found {
+        origin: Origin::Medium { medium, place: place.to_owned() },
+        bytes: Secret::new(bytes.to_vec()),
+        cut: false,
+    };
+    let which = |media: &[(Medium, &str, &[u8])]| {
+        let all = media.iter().map(|(medium, place, bytes)| found(*medium, place, bytes));
+        agreed(all, |one| one)
+            .map(|found| found.map(|found| found.origin.to_string()))
+            .map_err(|(first, second)| (first.origin.to_string(), second.origin.to_string()))
+    };
+    let drive: (Medium, &str, &[u8]) = (Medium::ConfigDrive, "sda", b"x");
+    let second: (Medium, &str, &[u8]) = (Medium::ConfigDrive, "sdb", b"x");
+    let nocloud: (Medium, &str, &[u8]) = (Medium::NoCloudUserData, "sdc", b"x");
+    let openstack: (Medium, &str, &[u8]) = (Medium::OpenStackUserData, "sdd", b"x");
+    assert_eq!(which(&[]), Ok(None));
+    for (media, want) in [
+        (&[drive, second][..], "config-drive sda"),
+        // A seed from a config drive is credited, one from user data is not.
+        (&[drive, nocloud], "user-data sdc"),
+        (&[nocloud, drive], "user-data sdc"),
+        // User data of OpenStack may carry no private key.
+        (&[drive, openstack, nocloud], "user-data sdd"),
+        (&[openstack, nocloud, drive], "user-data sdd"),
+        (&[nocloud, drive, openstack], "user-data sdd"),
+    ] {
+        assert_eq!(which(media), Ok(Some(want.to_owned())));
+    }
+    let other: (Medium, &str, &[u8]) = (Medium::ConfigDrive, "sde", b"y");
+    let two = |one: &str, other: &str| Err((one.to_owned(), other.to_owned()));
+    assert_eq!(which(&[drive, second, other]), two("config-drive sda", "config-drive sde"));
+    assert_eq!(which(&[other, drive, second]), two("config-drive sde", "config-drive sda"));
+    assert_eq!(which(&[drive, openstack, other]), two("user-data sdd", "config-drive sde"));
+}
+
 fn origin(cmdline: &str, file: Option<&[u8]>, drive: bool) -> String {
     let found = find(cmdline, file, drive).unwrap().unwrap().origin;
     // The root of the test is not that of a node.

@@ -68,8 +68,11 @@ rows! {
     partition PARTITION
     partition_with_fat PARTITION_FAT
     partition_of_an_mbr PARTITION_MBR
+    partition_that_is_logical PARTITION_LOGICAL
     partition_with_iso PARTITION_ISO
     partition_with_user_data PARTITION_USER_DATA
+    partition_with_vendor_data PARTITION_VENDOR_DATA
+    partition_with_user_data_of_nocloud PARTITION_NOCLOUD
     efi_variable EFI_VARIABLE
     root_file ROOT_FILE
 }

@@ -4,7 +4,7 @@
 use std::io;
 
 use super::super::answer::{Answer, Content, Looked, Medium, Part, Place};
-use super::super::{Found, Origin, Said, SourceError, agreed};
+use super::super::{Found, Origin, Said, SourceError, agreed, differ};
 use super::{LABELS, Search, is_own};
 use crate::medium;
 use crate::order;
@@ -260,7 +260,7 @@ fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
         }
     }
     damaged.dedup();
-    match agreed(found) {
+    match agreed(found, |found| found).map_err(differ) {
         Ok(Some(found)) => at.hit(rank, label, found),
         Err(differ) => Look::Broken(rank, differ),
         Ok(None) if own => Look::Broken(rank, SourceError::NoFile { device: at.device.clone(), label: label.clone() }),

@@ -125,6 +125,12 @@ impl Scene {
         self.disk("label: dos\\n start=4096, size=8192, type=c\\n", content)
     }
 
+    /// An extended partition with one logical one.
+    fn logical(&self, content: &[u8]) -> Vec<u8> {
+        let script = "label: dos\\n d2 : start=2048, size=12000, type=f\\n d5 : start=4096, size=8192, type=c\\n";
+        self.disk(script, content)
+    }
+
     /// A disk of a bare-metal cloud: the config drive is the last partition.
     fn ironic(&self, content: &[u8]) -> Vec<u8> {
         self.disk("label: gpt\\n start=2048, size=1024\\n start=4096, size=8192\\n", content)
@@ -375,6 +381,18 @@ pub(super) const PARTITION_MBR: Row = Row {
     bare: |scene| scene.drive("sda", scene.mbr(b"")),
 };
 
+pub(super) const PARTITION_LOGICAL: Row = Row {
+    name: "logical partition (MBR), FAT volume",
+    medium: Medium::PartitionVolume,
+    word: "partition",
+    looked: Looked::Pinned,
+    origin: "partition sda5 (IMPRINT)",
+    place: "sda5",
+    lay: |scene, payload| scene.drive("sda", scene.logical(&fat(payload))),
+    spoil: |scene, payload| scene.drive("sda", scene.logical(&cleared(fat(payload)))),
+    bare: |scene| scene.drive("sda", scene.logical(b"")),
+};
+
 pub(super) const PARTITION_ISO: Row = Row {
     name: "partition labelled config-2",
     medium: Medium::PartitionVolume,
@@ -404,6 +422,34 @@ pub(super) const PARTITION_USER_DATA: Row = Row {
         scene.drive("vda", scene.ironic(&scene.iso("config-2", USER_DATA, damaged(&armour(payload)))));
     },
     bare: |scene| scene.drive("vda", scene.ironic(&scene.iso("config-2", USER_DATA, CLOUD_CONFIG))),
+};
+
+pub(super) const PARTITION_VENDOR_DATA: Row = Row {
+    name: "vendor data of OpenStack in a partition",
+    medium: Medium::OpenStackVendorData,
+    word: "partition",
+    looked: Looked::Pinned,
+    origin: "vendor-data vda2 (config-2)",
+    place: "volume \"config-2\" on vda2",
+    lay: |scene, payload| {
+        scene.drive("vda", scene.ironic(&scene.iso("config-2", VENDOR_DATA, vendor(&armour(payload)))));
+    },
+    spoil: |scene, payload| {
+        scene.drive("vda", scene.ironic(&scene.iso("config-2", VENDOR_DATA, vendor(&damaged(&armour(payload))))));
+    },
+    bare: |scene| scene.drive("vda", scene.ironic(&scene.iso("config-2", VENDOR_DATA, "{}"))),
+};
+
+pub(super) const PARTITION_NOCLOUD: Row = Row {
+    name: "user data of NoCloud in a partition",
+    medium: Medium::NoCloudUserData,
+    word: "partition",
+    looked: Looked::Pinned,
+    origin: "user-data sda1 (cidata)",
+    place: "volume \"cidata\" on sda1",
+    lay: |scene, payload| scene.drive("sda", scene.mbr(&scene.iso("cidata", "user-data", armour(payload)))),
+    spoil: |scene, payload| scene.drive("sda", scene.mbr(&scene.iso("cidata", "user-data", damaged(&armour(payload))))),
+    bare: |scene| scene.drive("sda", scene.mbr(&scene.iso("cidata", "user-data", CLOUD_CONFIG))),
 };
 
 pub(super) const EFI_VARIABLE: Row = Row {

@@ -5,6 +5,9 @@ use super::*;
 const PINNED: &[Wanted<'static>] = &[Wanted::Label(None), Wanted::Partition];
 const PAYLOAD: &[u8] = include_bytes!("../../../../tests/data/payload-typical.cbor");
 
+/// Another payload.
+const OTHER: &[u8] = include_bytes!("../../../../tests/data/payload-full.cbor");
+
 fn pinned() -> Search<'static> {
     Search { wanted: PINNED, pinned: true, ..plain() }
 }
@@ -159,11 +162,15 @@ fn two_partitions_with_a_payload_are_an_error_that_names_both() {
     let error = search(&pinned(), &[("sda", PCI, &two)]).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "two payloads: in partition sda1 (IMPRINT) and in partition sda2 (cidata); clear the beginning of one with zeros"
+        "two different payloads: in partition sda1 (IMPRINT) and in partition sda2 (cidata); clear the beginning of one with \
+         zeros"
     );
-    let error = search(&pinned(), &[("sda", PCI, &raw(PAYLOAD)), ("sdb", USB, &raw(PAYLOAD))]).err().unwrap();
+    let error = search(&pinned(), &[("sda", PCI, &raw(PAYLOAD)), ("sdb", USB, &raw(OTHER))]).err().unwrap();
     assert!(
-        error.to_string().starts_with("two payloads: in partition sda2 (IMPRINT) and in partition sdb2 (IMPRINT);")
+        error
+            .to_string()
+            .starts_with("two different payloads: in partition sda2 (IMPRINT) and in partition sdb2 (IMPRINT);"),
+        "{error}"
     );
     // A config drive comes before a partition, unless the partition is named first.
     let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, &two), ("sr0", PCI, PLAIN)];
@@ -173,7 +180,53 @@ fn two_partitions_with_a_payload_are_an_error_that_names_both() {
     assert_eq!(search(&behind, &drives).unwrap().unwrap().origin.to_string(), "partition sda2 (IMPRINT)");
 }
 
-/// A table that contradicts itself gives no payload. It stops the boot only if it has a partition of ours.
+/// A payload that may be a copy of another one, on a disk or on its mirror.
+#[test]
+fn copies_in_partitions_are_one_payload() {
+    let mirror = raw(PAYLOAD);
+    let drives: [(&str, &str, &[u8]); 2] = [("sdb", PCI, &mirror), ("sda", PCI, &mirror)];
+    let found = search(&pinned(), &drives).unwrap().unwrap();
+    assert_eq!((found.origin.to_string().as_str(), found.bytes.expose()), ("partition sda2 (IMPRINT)", PAYLOAD));
+    // A volume of the same bytes beside it, and one of others.
+    let entries = [(LINUX, 200, 399, "data"), (LINUX, 400, 599, "copy"), (LINUX, 600, 799, "other")];
+    let both = disk(&entries).put(200, CIDATA).put(400, PLAIN);
+    let found = search(&pinned(), &[("sda", PCI, &both.bytes)]).unwrap().unwrap();
+    assert_eq!(
+        (found.origin.to_string().as_str(), found.bytes.expose()),
+        ("partition sda1 (cidata)", &b"payload\n"[..])
+    );
+    let other = both.put(600, &other_payload(PLAIN)).bytes;
+    let error = search(&pinned(), &[("sda", PCI, &other)]).err().unwrap();
+    assert!(matches!(&error, SourceError::SeveralPartitions { second, .. } if second == "sda3 (IMPRINT)"), "{error}");
+}
+
+/// A payload has no mark of its own: it is CBOR. So it counts where the table says that the partition holds one. An MBR cannot
+/// say so.
+#[test]
+fn a_payload_in_a_partition_that_nothing_marks_is_absent_and_named() {
+    let signed = include_bytes!("../../../../tests/data/payload-signed-p256.cbor");
+    for payload in [PAYLOAD, OTHER, signed] {
+        let mut mbr = [&vec![0; 200 * 512], payload].concat();
+        mbr.resize(512 * 512, 0);
+        let mbr = partitioned(mbr, 200, 312);
+        let gpt = disk(&[(LINUX, 200, 399, "data")]).put(200, payload).bytes;
+        for (image, table) in [(&mbr, "MBR"), (&gpt, "GPT")] {
+            assert_eq!(
+                search(&pinned(), &[("sda", PCI, image)]).unwrap().err().unwrap(),
+                format!(
+                    "sda: a partition table ({table}), and neither ISO 9660 nor FAT on the whole disk, sda1: it begins like a \
+                     payload, which counts only in a GPT partition with the type or the name of imprint; write a volume with \
+                     it there (imprint-host payload NODE --as vfat)"
+                )
+            );
+            let drives: [(&str, &str, &[u8]); 2] = [("sda", PCI, image), ("sr0", PCI, PLAIN)];
+            let behind = Search { wanted: &[Wanted::Partition, Wanted::Label(None)], named: true, ..plain() };
+            assert_eq!(search(&behind, &drives).unwrap().unwrap().origin, origin("sr0", "IMPRINT"), "it stops no boot");
+        }
+    }
+}
+
+/// A table that contradicts itself gives no payload. It stops the boot if it has a partition of ours, and only then.
 #[test]
 fn a_damaged_table_gives_nothing() {
     let ours = [(LINUX, 100, 199, "root"), (OURS, 199, 399, "IMPRINT")];
@@ -215,17 +268,32 @@ fn a_damaged_table_gives_nothing() {
     );
 }
 
-/// More partitions than an answer has room for, each with a payload.
+/// More partitions than an answer has room for. One that is not in the answer may hold another payload than those that are, so
+/// none of them is used.
 #[test]
 fn a_disk_full_of_payloads_is_an_error() {
     let names: Vec<Entry<'_>> = (0..100).map(|n| (OURS, 200 + 10 * n, 209 + 10 * n, "IMPRINT")).collect();
-    let mut image = disk(&names);
-    for n in 0..100 {
-        image = image.put(200 + 10 * n, PAYLOAD);
-    }
-    let error = search(&pinned(), &[("sda", PCI, &image.bytes)]).err().unwrap();
+    let said = |payloads: &[(u64, &[u8])]| {
+        let mut image = disk(&names);
+        for (n, payload) in payloads {
+            image = image.put(200 + 10 * n, payload);
+        }
+        let found = search(&pinned(), &[("sda", PCI, &image.bytes)]);
+        found.map(|found| found.unwrap().origin.to_string()).map_err(|error| chain(&error))
+    };
+    let copies: Vec<(u64, &[u8])> = (0..100).map(|n| (n, PAYLOAD)).collect();
+    assert_eq!(said(&copies[..4]).unwrap(), "partition sda1 (IMPRINT)");
+    let many = "partition sda5: more than 4 payloads on one medium; remove all but one";
+    assert_eq!(said(&copies[..5]).unwrap_err(), many);
     assert!(
-        error.to_string().starts_with("two payloads: in partition sda1 (IMPRINT) and in partition sda2 (IMPRINT);"),
-        "{error}"
+        said(&copies).unwrap_err().starts_with("partition table of sda: more than 7 partitions may hold a payload;")
     );
+    assert_eq!(said(&[(0, PAYLOAD), (6, PAYLOAD)]).unwrap(), "partition sda1 (IMPRINT)");
+    for hidden in [7, 8, 99] {
+        assert_eq!(
+            said(&[(0, PAYLOAD), (hidden, OTHER)]).unwrap_err(),
+            "partition table of sda: more than 7 partitions may hold a payload; clear the beginning of those that need not, \
+             with zeros"
+        );
+    }
 }
