@@ -56,7 +56,7 @@ pub enum Origin {
         /// What it is, and with that what it may carry.
         medium: Medium,
         /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`; empty where the medium says it all.
-        place: String,
+        place: Printable,
     },
     /// A serial line.
     Line {
@@ -253,7 +253,7 @@ fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
     let Some(mut first) = found.next() else { return Ok(None) };
     for other in found {
         if other.bytes != first.bytes {
-            let (first, second) = (first.origin.to_string(), other.origin.to_string());
+            let [first, second] = [&first.origin, &other.origin].map(|origin| Printable::given(&origin.to_string()));
             return Err(SourceError::Differ { first, second });
         }
         if other.origin.is_open() {
@@ -315,7 +315,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Medium { medium, place } if place.is_empty() => f.write_str(medium.row().kind),
-            Origin::Medium { medium, place } => write!(f, "{} {}", medium.row().kind, Printable::of(place)),
+            Origin::Medium { medium, place } => write!(f, "{} {place}", medium.row().kind),
             Origin::Line { name, sealed: true } => write!(f, "line {name}"),
             Origin::Line { name, sealed: false } => write!(f, "line {name} (not sealed)"),
             Origin::File(path) => write!(f, "file {}", Printable::path(path)),

@@ -17,6 +17,7 @@ use super::{Found, Origin, SourceError, agreed, file};
 use crate::medium::Medium;
 use crate::options::{CredentialName, SetCredential};
 use crate::secret::Secret;
+use crate::shown::Printable;
 use crate::smbios;
 use content::{CredentialError, MAX_TEXT};
 
@@ -50,7 +51,7 @@ struct Given {
 impl Given {
     fn of_file(medium: Medium, path: &Path, bytes: Secret) -> Given {
         // fw_cfg has one place for a name, and a long path for it.
-        let place = if medium == Medium::FwCfg { String::new() } else { path.display().to_string() };
+        let place = if medium == Medium::FwCfg { Printable::default() } else { Printable::path(path) };
         let origin = Origin::Medium { medium, place };
         Given { origin, bytes, encoded: false, cut: false }
     }
@@ -83,7 +84,7 @@ fn is_of_unit(origin: &Origin) -> bool {
 }
 
 fn broken(name: CredentialName, origin: &Origin, source: CredentialError) -> SourceError {
-    SourceError::Credential { name: name.as_str(), place: origin.to_string(), source }
+    SourceError::Credential { name: name.as_str(), place: Printable::given(&origin.to_string()), source }
 }
 
 /// Every credential of this name. The one of the unit comes first.
@@ -108,12 +109,12 @@ fn everywhere(
                 found.push(Given::of_file(medium, &path, bytes));
             }
             // Anything else might block, or never end.
-            Ok(_) => return Err(SourceError::Read { path, source: io::Error::other("no file") }),
+            Ok(_) => return Err(SourceError::Read { path, source: io::Error::other("it is not a regular file") }),
             Err(error) if is_absent(&error) => {}
             Err(source) => return Err(SourceError::Read { path, source }),
         }
     }
-    let origin = |medium| Origin::Medium { medium, place: String::new() };
+    let origin = |medium| Origin::Medium { medium, place: Printable::default() };
     let table = table(root)?;
     for (encoded, text) in smbios::oem_strings(&table).filter_map(|string| string_of(string, name)) {
         let bytes = Secret::new(text.to_vec());
