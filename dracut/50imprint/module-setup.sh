@@ -60,10 +60,10 @@ check_pin() {
         line=${line%"${line##*[![:space:]]}"}
         [[ $line ]] || continue
         [[ $line =~ ^[0-9A-Fa-f]{64}$ || $line =~ $p256 || $line =~ $ed25519 ]] ||
-            refuse "site pin $site: line $number is wrong; it must be the SHA-256 of a CA certificate (64 hexadecimal digits), or signer p256 BASE64, or signer ed25519 BASE64; copy the lines that imprint-host init and imprint-host signer print"
+            refuse "$site: line $number is wrong; it must be the SHA-256 of a CA certificate (64 hexadecimal digits), or signer p256 BASE64, or signer ed25519 BASE64; copy the lines that imprint-host init and imprint-host signer print"
         found=$((found + 1))
     done <"$site"
-    ((found)) || refuse "site pin $site: it names no CA and no signer, so every payload would be refused; list a CA or a signer, or remove the file"
+    ((found)) || refuse "$site: it names no CA and no signer, so every payload would be refused; list a CA or a signer, or remove the file"
 }
 
 install() {
