@@ -207,7 +207,7 @@ pub const MEDIA: [Row; 16] = [
         credits_seed: false,
         looked: Looked::Always,
         of_hypervisor: true,
-        made_with: "--as smbios, or --as qemu",
+        made_with: "--as smbios",
     },
     Row {
         medium: Medium::FwCfg,

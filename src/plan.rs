@@ -129,7 +129,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         && !pin.cas.contains(&payload.ca.sha256())
     {
         let (subject, sha256) = (payload.ca.subject().to_owned(), payload.ca.sha256());
-        return Err(PlanError::NotThisSite { subject, sha256 });
+        return Err(PlanError::NotThisSite { subject, sha256, file: pin.file });
     }
     ca_valid_at_some_time(&payload)?;
     let (clock, disbelieved) = clock::decide(&payload, facts)?;
@@ -268,10 +268,12 @@ fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
 /// finds it could use it. A payload on a line was sent to this node.
 pub fn bound(payload: &Payload, origin: &Origin, pin: Option<&SitePin>) -> Result<(), PlanError> {
     let in_a_file = matches!(origin, Origin::Medium { .. } | Origin::File(_));
-    if in_a_file && pin.is_some_and(SitePin::has_signers) && payload.binding.is_none() {
-        return Err(PlanError::NotBound(origin.clone()));
+    match pin {
+        Some(pin) if in_a_file && pin.has_signers() && payload.binding.is_none() => {
+            Err(PlanError::NotBound(origin.clone(), pin.file))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Refuses a CA that is valid at no moment of the payload's life. Whether the CA is valid *now* is checked later, when

@@ -20,14 +20,15 @@ use zeroize::Zeroizing;
 
 use crate::apply::entropy;
 use crate::apply::network::Race;
+use crate::apply::spent::Spent;
 use crate::console::say;
 use crate::dialogue::Dialogue;
+use crate::digest::sha256;
 use crate::error::Error;
 use crate::facts;
 use crate::fault;
 use crate::handover::{self, Folder, Pending, Private};
 use crate::line::Stage;
-use crate::medium::Medium;
 use crate::options::{Mode, NotHere, Options, SourceName};
 use crate::plan::{self, Scope};
 use crate::site::{SignedBy, SitePin};
@@ -65,7 +66,7 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
             handover::fail(&directory, &timeline.absent()).map_err(Error::from)
         }
         Ok(Ending::Done(pending, spent)) => finish(&directory, pending, &timeline)
-            .inspect(|()| spent.into_iter().for_each(|medium| clear(root, &directory, medium, &mut timeline))),
+            .inspect(|()| spent.iter().for_each(|spent| clear(root, &directory, spent, &mut timeline))),
         Err(error) => Err(stopped(&directory, &timeline, error)),
     };
     if let Some(line) = line {
@@ -80,8 +81,8 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
 
 enum Ending {
     Absent,
-    /// The run has an identity. The medium is the one from which the payload is removed.
-    Done(Pending, Option<Medium>),
+    /// An identity, and the payload that is removed from its medium.
+    Done(Pending, Option<Spent>),
 }
 
 /// The kernel command line, and the options in it.
@@ -142,8 +143,9 @@ fn story_of(
     pin: Option<SitePin>,
     timeline: &mut Timeline,
     line: Option<&Dialogue>,
-) -> Result<(Pending, Option<Medium>), Error> {
+) -> Result<(Pending, Option<Spent>), Error> {
     timeline.found(&found.origin);
+    let sha256 = sha256(found.bytes.expose());
     let deadline = Deadline::after(options.timeout);
     let (payload, signed) = timeline.step("payload", |detail| {
         source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
@@ -175,7 +177,7 @@ fn story_of(
     let door = Door { root, boot: true, race, line };
     let limits = Limits { deadline, approval: options.approval_timeout };
     let pending = identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)?;
-    Ok((pending, plan.spent()))
+    Ok((pending, plan.spent().map(|medium| Spent { medium, sha256 })))
 }
 
 /// Who signed the payload, for the step that decodes it. Empty: nobody did.

@@ -20,6 +20,18 @@ pub struct SitePin {
     pub cas: Vec<[u8; 32]>,
     /// If there are any, each payload needs a signature by one of them.
     pub signers: Vec<Signer>,
+    /// Where they are listed.
+    pub file: PinFile,
+}
+
+/// The file of a site pin, for messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PinFile {
+    /// [`PATH`]
+    #[default]
+    Image,
+    /// [`INSTALLED`]
+    System,
 }
 
 /// Why the site pin cannot be used.
@@ -32,7 +44,19 @@ pub enum PinError {
         /// The error of the kernel.
         source: io::Error,
     },
-    /// A line is neither a digest nor a signer.
+    /// The text of the file cannot be used.
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PinTextError,
+    },
+}
+
+/// Why a text is no site pin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PinTextError {
+    /// A line that is neither a digest nor a signer.
     Line {
         /// Line number, from 1.
         line: usize,
@@ -66,6 +90,8 @@ pub enum SignatureError {
     Missing {
         /// The signers that the image names.
         signers: Kids,
+        /// Where it names them.
+        file: PinFile,
     },
     /// The payload is signed with a key that the image does not name.
     Unknown {
@@ -73,6 +99,8 @@ pub enum SignatureError {
         kid: Kid,
         /// The signers that the image names.
         signers: Kids,
+        /// Where it names them.
+        file: PinFile,
     },
     /// The payload names a signer of the image, and the signature is not by that signer.
     Wrong {
@@ -93,9 +121,13 @@ pub const INSTALLED: &str = "etc/imprint/site";
 
 /// Reads the site pin of the image, or of the running system. `None`: neither has the file.
 pub fn pin(root: &Path) -> Result<Option<SitePin>, PinError> {
-    for path in [PATH, INSTALLED].map(|path| root.join(path)) {
+    for (path, file) in [(PATH, PinFile::Image), (INSTALLED, PinFile::System)] {
+        let path = root.join(path);
         match std::fs::read(&path) {
-            Ok(bytes) => return SitePin::parse(&bytes).map(Some),
+            Ok(bytes) => {
+                let pin = SitePin::parse(&bytes).map_err(|source| PinError::Text { path, source })?;
+                return Ok(Some(SitePin { file, ..pin }));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(PinError::Read { path, source }),
         }
@@ -104,9 +136,9 @@ pub fn pin(root: &Path) -> Result<Option<SitePin>, PinError> {
 }
 
 impl SitePin {
-    /// Reads the lines of a site pin. A line is the SHA-256 of a CA certificate in 64 hexadecimal digits, or `signer
-    /// p256|ed25519 BASE64` with the SubjectPublicKeyInfo of the key. `#` starts a comment.
-    pub fn parse(bytes: &[u8]) -> Result<SitePin, PinError> {
+    /// Reads lines: the SHA-256 of a CA certificate in 64 hexadecimal digits, or `signer p256|ed25519 BASE64` with the key's
+    /// SubjectPublicKeyInfo; `#` starts a comment.
+    pub fn parse(bytes: &[u8]) -> Result<SitePin, PinTextError> {
         // A comment may be in any encoding.
         let text = String::from_utf8_lossy(bytes);
         let mut pin = SitePin::default();
@@ -119,12 +151,12 @@ impl SitePin {
                 ["signer", word, key] => pin.signers.push(signer(number, word, key)?),
                 [digits] => {
                     let digest = hex::decode(digits).and_then(|bytes| bytes.try_into().ok());
-                    pin.cas.push(digest.ok_or(PinError::Line { line: number })?);
+                    pin.cas.push(digest.ok_or(PinTextError::Line { line: number })?);
                 }
-                _ => return Err(PinError::Line { line: number }),
+                _ => return Err(PinTextError::Line { line: number }),
             }
         }
-        if pin == SitePin::default() { Err(PinError::Empty) } else { Ok(pin) }
+        if pin == SitePin::default() { Err(PinTextError::Empty) } else { Ok(pin) }
     }
 
     /// Whether each payload needs a signature.
@@ -133,11 +165,11 @@ impl SitePin {
     }
 }
 
-fn signer(line: usize, word: &str, key: &str) -> Result<Signer, PinError> {
+fn signer(line: usize, word: &str, key: &str) -> Result<Signer, PinTextError> {
     let algorithm = Algorithm::ALL.iter().find(|(_, known)| *known == word);
-    let (algorithm, _) = algorithm.ok_or(PinError::Line { line })?;
-    let spki = Base64::decode_vec(key).map_err(|_| PinError::Signer { line, why: None })?;
-    Signer::new(*algorithm, &spki).map_err(|why| PinError::Signer { line, why: Some(why) })
+    let (algorithm, _) = algorithm.ok_or(PinTextError::Line { line })?;
+    let spki = Base64::decode_vec(key).map_err(|_| PinTextError::Signer { line, why: None })?;
+    Signer::new(*algorithm, &spki).map_err(|why| PinTextError::Signer { line, why: Some(why) })
 }
 
 /// Decides about the signature of a payload. `signed`: `None` if the payload has no signature. `pin`: the image's. If
@@ -145,11 +177,12 @@ fn signer(line: usize, word: &str, key: &str) -> Result<Signer, PinError> {
 pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<SignedBy, SignatureError> {
     let signers = pin.map(|pin| pin.signers.as_slice()).unwrap_or_default();
     let kids = || Kids(signers.iter().map(Signer::kid).collect());
+    let file = pin.map(|pin| pin.file).unwrap_or_default();
     let Some(signed) = signed else {
         return if signers.is_empty() {
             Ok(SignedBy::Nobody)
         } else {
-            Err(SignatureError::Missing { signers: kids() })
+            Err(SignatureError::Missing { signers: kids(), file })
         };
     };
     let kid = signed.kid;
@@ -158,7 +191,7 @@ pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<Signe
     }
     let mut named = signers.iter().filter(|signer| signer.kid() == kid).peekable();
     if named.peek().is_none() {
-        return Err(SignatureError::Unknown { kid, signers: kids() });
+        return Err(SignatureError::Unknown { kid, signers: kids(), file });
     }
     if named.any(|signer| signed.is_by(signer, AAD)) {
         Ok(SignedBy::Signer(kid))
@@ -182,8 +215,8 @@ impl fmt::Display for SignedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SignedBy::Nobody => Ok(()),
-            SignedBy::Unverified(kid) => write!(f, "{kid}, not verified: no signer in /imprint/site"),
-            SignedBy::Signer(kid) => write!(f, "{kid}, a signer of /imprint/site"),
+            SignedBy::Unverified(kid) => write!(f, "{kid}, not verified: there is no signer in a site pin"),
+            SignedBy::Signer(kid) => write!(f, "{kid}, a signer of the site pin"),
         }
     }
 }
@@ -196,36 +229,53 @@ impl fmt::Display for Kids {
     }
 }
 
+/// `/imprint/site in this image`
+impl fmt::Display for PinFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PinFile::Image => write!(f, "/{PATH} in this image"),
+            PinFile::System => write!(f, "/{INSTALLED} on this system"),
+        }
+    }
+}
+
 impl fmt::Display for PinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PinError::Read { path, .. } => write!(f, "reading the site pin {}", path.display()),
-            PinError::Line { line } => write!(
+            PinError::Text { path, .. } => write!(f, "site pin {}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for PinTextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PinTextError::Line { line } => write!(
                 f,
-                "/imprint/site line {line}: want the SHA-256 of a CA certificate, 64 hexadecimal digits, or \
-                 signer p256 BASE64 or signer ed25519 BASE64, as imprint-host init and imprint-host signer print them"
+                "line {line} is wrong; it must be the SHA-256 of a CA certificate (64 hexadecimal digits), or signer p256 \
+                 BASE64, or signer ed25519 BASE64; copy the lines that imprint-host init and imprint-host signer print"
             ),
-            PinError::Signer { line, why: None } => write!(
-                f,
-                "/imprint/site line {line}: the key of the signer is not in base64; copy the line from imprint-host signer"
-            ),
-            PinError::Signer { line, why: Some(why) } => write!(
-                f,
-                "/imprint/site line {line}: the key of the signer is {why}; copy the line from imprint-host signer"
-            ),
-            PinError::Empty => write!(
-                f,
-                "/imprint/site names no CA and no signer, so no payload can be accepted; list one, or leave the file out"
+            PinTextError::Signer { line, why: None } => {
+                write!(f, "the key in line {line} is not base64; copy the line that imprint-host signer prints")
+            }
+            PinTextError::Signer { line, why: Some(why) } => {
+                write!(f, "the key in line {line} is {why}; copy the line that imprint-host signer prints")
+            }
+            PinTextError::Empty => f.write_str(
+                "it names no CA and no signer, so every payload would be refused; list a CA or a signer, or remove the file",
             ),
         }
     }
 }
 
+impl std::error::Error for PinTextError {}
+
 impl std::error::Error for PinError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             PinError::Read { source, .. } => Some(source),
-            _ => None,
+            PinError::Text { source, .. } => Some(source),
         }
     }
 }
@@ -233,20 +283,20 @@ impl std::error::Error for PinError {
 impl fmt::Display for SignatureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SignatureError::Missing { signers } => write!(
+            SignatureError::Missing { signers, file } => write!(
                 f,
-                "the payload is not signed, and /imprint/site in this image names signers ({signers}); make it again with \
-                 imprint-host, without --unsigned, where one of them signs"
+                "the payload is not signed, and {file} names signers ({signers}); make the payload again with the \
+                 imprint-host that has the key of one of them, without --unsigned"
             ),
-            SignatureError::Unknown { kid, signers } => write!(
+            SignatureError::Unknown { kid, signers, file } => write!(
                 f,
-                "the payload is signed by {kid}, and /imprint/site in this image names {signers}; use a payload of this \
-                 site, or put the line of that signer (imprint-host signer) into the image"
+                "the payload is signed by {kid}, and {file} names only {signers}; use a payload of this site, or add the \
+                 line of that signer (imprint-host signer) to the site pin"
             ),
             SignatureError::Wrong { kid } => write!(
                 f,
-                "the signature of the payload is not by {kid}, the signer that it names: payload or signature were changed; \
-                 make the payload again, and find out where this one came from"
+                "the payload names the signer {kid}, and the signature does not fit: somebody or something changed the \
+                 payload; find out where it came from, and make it again"
             ),
         }
     }

@@ -55,8 +55,8 @@ pub enum Origin {
     Medium {
         /// The medium decides what the payload may carry.
         medium: Medium,
-        /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`. Empty: the medium has one place only.
-        place: String,
+        /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`; empty where the medium says it all.
+        place: Printable,
     },
     /// A serial line.
     Line {
@@ -272,7 +272,8 @@ fn agreed<T>(media: impl IntoIterator<Item = T>, found: impl Fn(&T) -> &Found) -
 
 /// The error for two places of one medium, or two media, that hold different payloads.
 fn differ((first, second): (Found, Found)) -> SourceError {
-    SourceError::Differ { first: first.origin.to_string(), second: second.origin.to_string() }
+    let [first, second] = [&first.origin, &second.origin].map(|origin| Printable::given(&origin.to_string()));
+    SourceError::Differ { first, second }
 }
 
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read
@@ -327,7 +328,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Medium { medium, place } if place.is_empty() => f.write_str(medium.row().kind),
-            Origin::Medium { medium, place } => write!(f, "{} {}", medium.row().kind, Printable::of(place)),
+            Origin::Medium { medium, place } => write!(f, "{} {place}", medium.row().kind),
             Origin::Line { name, sealed: true } => write!(f, "line {name}"),
             Origin::Line { name, sealed: false } => write!(f, "line {name} (not sealed)"),
             Origin::File(path) => write!(f, "file {}", Printable::path(path)),

@@ -204,7 +204,7 @@ fn came_up_from(report: &Report, medium: Medium, place: &str) {
 /// has one place only. tests/pure/boots.rs counts the media that tests assert here.
 #[track_caller]
 fn came_from(report: &Report, medium: Medium, place: &str) {
-    let origin = Origin::Medium { medium, place: place.to_owned() };
+    let origin = Origin::Medium { medium, place: place.into() };
     assert_eq!(report.status().origin, Some(origin.to_string()));
 }
 

@@ -14,6 +14,7 @@ use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, Paylo
 use imprint::plan::SubjectPlan;
 use imprint::pool::{EntropyError, Seeded};
 use imprint::secret::Secret;
+use imprint::shown::Printable;
 use imprint::source::{self, Origin, SourceError};
 use imprint::time::{Deadline, Timestamp};
 use zeroize::Zeroizing;
@@ -199,7 +200,7 @@ pub fn compose(
     }
     let origin = match options.medium {
         Medium::Any | Medium::Line => None,
-        Medium::Held(medium) => Some(Origin::Medium { medium, place: String::new() }),
+        Medium::Held(medium) => Some(Origin::Medium { medium, place: Printable::default() }),
         Medium::Text => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
     };
     if let Some(origin) = origin {

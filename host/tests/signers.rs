@@ -46,20 +46,20 @@ fn signers_come_and_go_with_an_overlap() {
     let error = judged(&fine(&dir, &["payload", "node1", "--unsigned"]), &first).unwrap_err();
     assert!(error.contains(&format!("names signers ({old})")), "{error}");
     let (code, error) = fails(&dir, &["signer", "new"]);
-    let want = format!("imprint-host: {old} signs already; imprint-host signer rotate puts another one in its place\n");
+    let want = format!("imprint-host: signer {old} signs already; to replace it, run imprint-host signer rotate\n");
     assert_eq!((code, error), (1, want));
 
     let before = made();
     let both = String::from_utf8(fine(&dir, &["signer", "rotate", "--announce"])).unwrap();
     assert_eq!(both, signers(&dir));
     let lines: Vec<&str> = both.lines().collect();
-    assert!(lines.len() == 2 && format!("{}\n", lines[0]) == first && lines[1].contains(", announced: "), "{both}");
+    assert!(lines.len() == 2 && format!("{}\n", lines[0]) == first && lines[1].contains(", announced; "), "{both}");
     let new = kid(lines[1]).to_owned();
     assert_eq!(judged(&made(), &both), Ok(Some(old.clone())), "the old one signs");
     let (code, error) = fails(&dir, &["signer", "rotate", "--announce"]);
     assert!(code == 1 && error.contains(&format!("{new} is announced already")), "{error}");
     let (code, error) = fails(&dir, &["signer", "retire", &old]);
-    assert!(code == 1 && error.contains(&format!("{old} signs; ")), "{error}");
+    assert!(code == 1 && error.contains(&format!("signer {old} signs the payloads now; ")), "{error}");
 
     fine(&dir, &["signer", "rotate"]);
     let after = made();
@@ -80,7 +80,7 @@ fn signers_come_and_go_with_an_overlap() {
     fine(&dir, &["signer", "retire", &old]);
     assert_eq!(signers(&dir).lines().map(kid).collect::<Vec<_>>(), [new.as_str()]);
     let (code, error) = fails(&dir, &["signer", "retire", &old]);
-    let want = format!("imprint-host: there is no signer {old}; imprint-host signer lists them\n");
+    let want = format!("imprint-host: there is no signer {old}; run imprint-host signer to list the signers\n");
     assert_eq!((code, error), (1, want));
     // A rotation without an announcement, and an announcement that is taken back.
     fine(&dir, &["signer", "rotate"]);
@@ -108,7 +108,7 @@ fn a_signer_may_be_given() {
     let (temp, dir) = site();
     std::fs::remove_file(dir.join("signer.key")).unwrap();
     Payload::decode(&fine(&dir, &["payload", "node1"])).unwrap();
-    assert_eq!(signers(&dir), "# payloads are not signed; imprint-host signer new makes a key for that\n");
+    assert_eq!(signers(&dir), "# payloads are not signed; run imprint-host signer new to make a key\n");
     let (code, error) = fails(&dir, &["signer", "rotate"]);
     assert!(code == 1 && error.contains("make one with imprint-host signer new"), "{error}");
     let key = |name: &str, words: &[&str]| {
@@ -126,7 +126,7 @@ fn a_signer_may_be_given() {
     for file in [&p384, &sec1, empty.to_str().unwrap()] {
         let (code, error) = fails(&dir, &["signer", "new", "--key", file]);
         let want = format!(
-            "imprint-host: {file} is no key of a signer: want one private key on P-256 or Ed25519, in PEM (PKCS#8)\n"
+            "imprint-host: {file} is not the key of a signer; give one private key on P-256 or Ed25519, in PEM (PKCS#8)\n"
         );
         assert_eq!((code, error), (1, want));
         assert!(!dir.join("signer.key").exists());

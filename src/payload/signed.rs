@@ -149,7 +149,7 @@ impl fmt::Display for KeyError {
                 f.write_str("not the SubjectPublicKeyInfo (DER) of a key on P-256 with an uncompressed point")
             }
             KeyError::Spki(Algorithm::EdDsa) => f.write_str("not the SubjectPublicKeyInfo (DER) of an Ed25519 key"),
-            KeyError::Point(algorithm) => write!(f, "no point of the curve of {}", algorithm.word()),
+            KeyError::Point(algorithm) => write!(f, "not a point of the curve of {}", algorithm.word()),
         }
     }
 }

@@ -3,6 +3,7 @@ use crate::dialogue::LineTime;
 use crate::facts::{Dmi, LinkFacts};
 use crate::medium::Medium;
 use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
+use crate::site::PinFile;
 use crate::time::Clock;
 use crate::tls::SKEW;
 
@@ -28,7 +29,7 @@ fn eth(index: u32, last: u8) -> LinkFacts {
 }
 
 fn medium(medium: Medium, place: &str) -> Origin {
-    Origin::Medium { medium, place: place.to_owned() }
+    Origin::Medium { medium, place: place.into() }
 }
 
 fn facts() -> Facts {
@@ -228,11 +229,13 @@ fn a_payload_for_another_machine_is_refused_by_each_item() {
 
 #[test]
 fn the_site_pin_decides_about_the_ca() {
-    let pinned =
-        |digest| Facts { site_pin: Some(SitePin { cas: vec![[0; 32], digest], signers: Vec::new() }), ..facts() };
+    let pinned = |digest| Facts {
+        site_pin: Some(SitePin { cas: vec![[0; 32], digest], signers: Vec::new(), file: PinFile::Image }),
+        ..facts()
+    };
     assert!(plan(typical(), &pinned(typical().ca.sha256()), Scope::Boot).unwrap().pinned);
     let (subject, sha256) = ("CN=imprint test root".into(), typical().ca.sha256());
-    assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256 });
+    assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256, file: PinFile::Image });
 }
 
 /// The attack: a signed payload is taken to another node. So a payload on a medium has to name its machine.
@@ -242,7 +245,7 @@ fn where_signatures_are_needed_a_file_names_its_machine() {
     let kid = pin.signers[0].kid();
     let facts = |origin: &Origin, cas: &[[u8; 32]]| Facts {
         origin: origin.clone(),
-        site_pin: Some(SitePin { cas: cas.to_vec(), signers: pin.signers.clone() }),
+        site_pin: Some(SitePin { cas: cas.to_vec(), ..pin.clone() }),
         signed: SignedBy::Signer(kid),
         ..facts()
     };
@@ -255,14 +258,14 @@ fn where_signatures_are_needed_a_file_names_its_machine() {
         // Premise: without a signer in the pin the payload is accepted.
         let without = Facts { origin: origin.clone(), ..self::facts() };
         assert!(plan(typical(), &without, Scope::Boot).is_ok());
-        assert_eq!(refused(typical(), &facts(&origin, &[])), PlanError::NotBound(origin.clone()));
+        assert_eq!(refused(typical(), &facts(&origin, &[])), PlanError::NotBound(origin.clone(), PinFile::Image));
         let error = refused(bound("SN-2"), &facts(&origin, &[]));
         assert!(matches!(error, PlanError::OtherMachine { item: "serial number", .. }), "{error}");
         // Any CA counts that the signer vouches for. If the pin names CAs, only those count.
         let plan = plan(bound("SN-1"), &facts(&origin, &[]), Scope::Boot).unwrap();
         let shown = plan.to_string();
         assert!(shown.contains(" (vouched for by the signer)\n"), "{shown}");
-        assert!(shown.contains(&format!("\nsigned by  {kid}, a signer of /imprint/site\n")), "{shown}");
+        assert!(shown.contains(&format!("\nsigned by  {kid}, a signer of the site pin\n")), "{shown}");
         let error = refused(bound("SN-1"), &facts(&origin, &[[1; 32]]));
         assert!(matches!(error, PlanError::NotThisSite { .. }), "{error}");
         let both = super::plan(bound("SN-1"), &facts(&origin, &[typical().ca.sha256()]), Scope::Boot).unwrap();

@@ -23,6 +23,7 @@ impl SitePin {
         let pin = SitePin {
             cas: if cas.is_empty() { self.cas.clone() } else { cas },
             signers: if signers.is_empty() { self.signers.clone() } else { signers },
+            file: self.file,
         };
         Some((pin, foreign))
     }
@@ -39,7 +40,7 @@ mod tests {
         let known = SitePin::parse(SIGNERS.as_bytes()).unwrap().signers;
         let cas = names.bytes().filter(u8::is_ascii_lowercase).map(|name| [name; 32]).collect();
         let signers = names.bytes().filter(u8::is_ascii_digit).map(|name| known[usize::from(name - b'1')].clone());
-        SitePin { cas, signers: signers.collect() }
+        SitePin { cas, signers: signers.collect(), ..SitePin::default() }
     }
 
     #[test]

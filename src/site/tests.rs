@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::chain::chain;
 
 const P256: &[u8] = include_bytes!("../../tests/data/payload-signed-p256.cbor");
 const ED25519: &[u8] = include_bytes!("../../tests/data/payload-signed-ed25519.cbor");
@@ -14,16 +15,54 @@ fn site_pins() {
     let digest = "00".repeat(31) + "ff";
     let mut bytes = [0; 32];
     bytes[31] = 0xff;
-    let ca = |cas: &[[u8; 32]]| Some(SitePin { cas: cas.to_vec(), signers: Vec::new() });
+    let ca = |cas: &[[u8; 32]]| Some(SitePin { cas: cas.to_vec(), signers: Vec::new(), file: PinFile::Image });
     let write = |text: &str| fs::write(root.path().join("imprint/site"), text).unwrap();
     write(&format!("# our CAs\n\n{digest} # the old one\n{}\n", digest.to_uppercase()));
     assert_eq!(pin(root.path()).unwrap(), ca(&[bytes, bytes]));
     write(&format!("{digest}\nabc\n"));
-    assert!(matches!(pin(root.path()), Err(PinError::Line { line: 2 })));
+    let refused = || {
+        let Err(PinError::Text { source, .. }) = pin(root.path()) else { panic!("{:?}", pin(root.path())) };
+        source
+    };
+    assert_eq!(refused(), PinTextError::Line { line: 2 });
     fs::write(root.path().join("imprint/site"), [b"# M\xfcller\n", digest.as_bytes()].concat()).unwrap();
     assert_eq!(pin(root.path()).unwrap(), ca(&[bytes]), "a remark in another encoding");
     write("# nothing yet\n");
-    assert!(matches!(pin(root.path()), Err(PinError::Empty)));
+    assert_eq!(refused(), PinTextError::Empty);
+}
+
+/// An operator who is sent to another file than the one that was read finds nothing wrong in it.
+#[test]
+fn the_file_that_was_read_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let signers = SitePin::parse(SIGNERS.as_bytes()).unwrap().signers;
+    for (path, file, shown) in [
+        (INSTALLED, PinFile::System, "/etc/imprint/site on this system"),
+        // The second is not looked at where the first is.
+        (PATH, PinFile::Image, "/imprint/site in this image"),
+    ] {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, SIGNERS).unwrap();
+        let read = pin(root.path()).unwrap().unwrap();
+        assert_eq!(read, SitePin { cas: Vec::new(), signers: signers.clone(), file });
+        let error = judge(None, Some(&read)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("the payload is not signed, and {shown} names signers (")), "{error}");
+        let one = SitePin { signers: signers[..1].to_vec(), ..read };
+        let error = judge(Some(&Signed::decode(ED25519).unwrap()), Some(&one)).unwrap_err().to_string();
+        assert!(error.contains(&format!(", and {shown} names only {}; ", signers[0].kid())), "{error}");
+        let at = path.display();
+        for (text, want) in
+            [("abc\n", "line 1 is wrong; "), ("\n", "it names no CA"), ("signer p256 x\n", "the key in line 1 ")]
+        {
+            fs::write(&path, text).unwrap();
+            let error = chain(&pin(root.path()).unwrap_err());
+            assert!(error.starts_with(&format!("site pin {at}: {want}")), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(chain(&pin(root.path()).unwrap_err()).starts_with(&format!("reading the site pin {at}: ")));
+    }
 }
 
 #[test]
@@ -32,7 +71,7 @@ fn signers_with_and_without_a_ca() {
     assert_eq!((pin.cas.len(), pin.signers.len(), pin.has_signers()), (0, 2, true));
     let text = format!("{}\n  # the new one\r\n\t{}  # since May\r\n", "ab".repeat(32), pin.signers[1]);
     let both = SitePin::parse(text.as_bytes()).unwrap();
-    assert_eq!(both, SitePin { cas: vec![[0xab; 32]], signers: vec![pin.signers[1].clone()] });
+    assert_eq!(both, SitePin { cas: vec![[0xab; 32]], signers: vec![pin.signers[1].clone()], file: PinFile::Image });
 }
 
 /// A wrong line stops the boot. If it were passed over, the pin would let in too much or too little.
@@ -43,26 +82,26 @@ fn a_line_that_is_no_signer_is_named() {
     // A point that is not on the curve.
     let point = format!("{}{}==", &p256[..36], "A".repeat(86));
     for (line, want) in [
-        ("signer".to_owned(), "want the SHA-256"),
-        ("signer p256".to_owned(), "want the SHA-256"),
-        (format!("signer p384 {p256}"), "want the SHA-256"),
-        (format!("signer P256 {p256}"), "want the SHA-256"),
-        (format!("Signer p256 {p256}"), "want the SHA-256"),
-        (format!("signer p256 {p256} x"), "want the SHA-256"),
-        (format!("signer p256 {p256} x y"), "want the SHA-256"),
-        (format!("p256 {p256}"), "want the SHA-256"),
-        (format!("signer p256 {}", &p256[1..]), "the key of the signer is not in base64"),
-        (format!("signer p256 {}", p256.trim_end_matches('=')), "the key of the signer is not in base64"),
-        (format!("signer p256 {}", p256.replace('/', "_")), "the key of the signer is not in base64"),
-        (format!("signer p256 {}", p256.replace("==", "=")), "the key of the signer is not in base64"),
-        (format!("signer p256 {}", p256.replace("Q==", "R==")), "the key of the signer is not in base64"),
+        ("signer".to_owned(), "it must be the SHA-256"),
+        ("signer p256".to_owned(), "it must be the SHA-256"),
+        (format!("signer p384 {p256}"), "it must be the SHA-256"),
+        (format!("signer P256 {p256}"), "it must be the SHA-256"),
+        (format!("Signer p256 {p256}"), "it must be the SHA-256"),
+        (format!("signer p256 {p256} x"), "it must be the SHA-256"),
+        (format!("signer p256 {p256} x y"), "it must be the SHA-256"),
+        (format!("p256 {p256}"), "it must be the SHA-256"),
+        (format!("signer p256 {}", &p256[1..]), "the key in line 2 is not base64"),
+        (format!("signer p256 {}", p256.trim_end_matches('=')), "the key in line 2 is not base64"),
+        (format!("signer p256 {}", p256.replace('/', "_")), "the key in line 2 is not base64"),
+        (format!("signer p256 {}", p256.replace("==", "=")), "the key in line 2 is not base64"),
+        (format!("signer p256 {}", p256.replace("Q==", "R==")), "the key in line 2 is not base64"),
         (format!("signer p256 {ed25519}"), "is not the SubjectPublicKeyInfo (DER) of a key on P-256"),
         (format!("signer ed25519 {p256}"), "is not the SubjectPublicKeyInfo (DER) of an Ed25519 key"),
         (format!("signer p256 {longer}"), "is not the SubjectPublicKeyInfo (DER) of a key on P-256"),
-        (format!("signer p256 {point}"), "is no point of the curve of p256"),
+        (format!("signer p256 {point}"), "is not a point of the curve of p256"),
     ] {
         let error = SitePin::parse(format!("# ours\n{line}\n").as_bytes()).unwrap_err().to_string();
-        assert!(error.starts_with("/imprint/site line 2: ") && error.contains(want), "{line}: {error}");
+        assert!(error.contains("line 2 is ") && error.contains(want), "{line}: {error}");
     }
 }
 
@@ -82,8 +121,8 @@ fn whose_signature_counts() {
     for signed in [&p256, &ed25519] {
         assert_eq!(judge(Some(signed), Some(&both)), Ok(SignedBy::Signer(signed.kid)));
     }
-    assert_eq!(judge(None, Some(&both)), Err(SignatureError::Missing { signers: kids(&both) }));
-    let unknown = SignatureError::Unknown { kid: ed25519.kid, signers: kids(&first) };
+    assert_eq!(judge(None, Some(&both)), Err(SignatureError::Missing { signers: kids(&both), file: PinFile::Image }));
+    let unknown = SignatureError::Unknown { kid: ed25519.kid, signers: kids(&first), file: PinFile::Image };
     assert_eq!(judge(Some(&ed25519), Some(&first)), Err(unknown));
     let forged = Signed { signature: &[1; 64], ..p256 };
     assert_eq!(judge(Some(&forged), Some(&both)), Err(SignatureError::Wrong { kid: p256.kid }));

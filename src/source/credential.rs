@@ -18,6 +18,7 @@ use super::{Found, Origin, SourceError, agreed, differ, file};
 use crate::medium::Medium;
 use crate::options::{CredentialName, SetCredential};
 use crate::secret::Secret;
+use crate::shown::Printable;
 use crate::smbios;
 use content::{CredentialError, MAX_TEXT};
 
@@ -50,8 +51,8 @@ struct Given {
 
 impl Given {
     fn of_file(medium: Medium, path: &Path, bytes: Secret) -> Given {
-        // fw_cfg has only one place for a name, and its path is long, so messages leave the path out.
-        let place = if medium == Medium::FwCfg { String::new() } else { path.display().to_string() };
+        // fw_cfg has one place for a name, and a long path for it.
+        let place = if medium == Medium::FwCfg { Printable::default() } else { Printable::path(path) };
         let origin = Origin::Medium { medium, place };
         Given { origin, bytes, encoded: false, cut: false }
     }
@@ -85,7 +86,7 @@ fn is_of_unit(origin: &Origin) -> bool {
 }
 
 fn broken(name: CredentialName, origin: &Origin, source: CredentialError) -> SourceError {
-    SourceError::Credential { name: name.as_str(), place: origin.to_string(), source }
+    SourceError::Credential { name: name.as_str(), place: Printable::given(&origin.to_string()), source }
 }
 
 /// Every credential of this name, that of the unit first.
@@ -109,13 +110,13 @@ fn everywhere(
                 let bytes = file::read_at_most(&path, MAX_TEXT)?;
                 found.push(Given::of_file(medium, &path, bytes));
             }
-            // A read of anything else might block, or never end.
-            Ok(_) => return Err(SourceError::Read { path, source: io::Error::other("no file") }),
+            // Anything else might block, or never end.
+            Ok(_) => return Err(SourceError::Read { path, source: io::Error::other("it is not a regular file") }),
             Err(error) if is_absent(&error) => {}
             Err(source) => return Err(SourceError::Read { path, source }),
         }
     }
-    let origin = |medium| Origin::Medium { medium, place: String::new() };
+    let origin = |medium| Origin::Medium { medium, place: Printable::default() };
     let table = table(root)?;
     for (encoded, text) in smbios::oem_strings(&table).filter_map(|string| string_of(string, name)) {
         let bytes = Secret::new(text.to_vec());

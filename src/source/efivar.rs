@@ -25,8 +25,8 @@ const FOLDER: &str = "sys/firmware/efi/efivars";
 /// variable with fewer attributes is lost at the next boot, or the kernel cannot use it. A variable with more can be
 /// changed only by the owner of its key.
 const ATTRIBUTES: u32 = 0x7;
-/// efivarfs puts the attributes before the value, in four bytes (Documentation/filesystems/efivarfs.rst).
-const HEADER: usize = 4;
+/// efivarfs puts the attributes in front of the value (Documentation/filesystems/efivarfs.rst).
+pub const HEADER: usize = 4;
 
 /// Why the variable is not used.
 #[derive(Debug)]
@@ -56,14 +56,14 @@ pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
         Err(source) => return Err(failed(source)),
     };
     if !opened.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("no regular file")));
+        return Err(failed(io::Error::other("it is not a regular file")));
     }
     let bytes = file::read_from(opened, &path, MAX_LEN.saturating_add(HEADER))?;
     let value = value(bytes.expose())?;
     if value.len() > MAX_LEN {
         return Err(SourceError::TooLong(path, Form::of(value)));
     }
-    let origin = Origin::Medium { medium: Medium::EfiVariable, place: NAME.to_owned() };
+    let origin = Origin::Medium { medium: Medium::EfiVariable, place: NAME.into() };
     Ok(Some(Found { origin, bytes: Secret::new(value.to_vec()), cut: false }))
 }
 
@@ -131,15 +131,16 @@ impl fmt::Display for EfiVarError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EfiVarError::Mount { path, .. } => {
-                write!(f, "mounting efivarfs on {}; is the module efivarfs in the image?", path.display())
+                write!(f, "mounting efivarfs on {}; is the kernel module efivarfs in the image?", path.display())
             }
             EfiVarError::Empty => {
-                write!(f, "the EFI variable {NAME} is empty; write what imprint-host payload NODE --as efivar makes")
+                write!(f, "the EFI variable {NAME} is empty; write the output of imprint-host payload NODE --as efivar")
             }
             EfiVarError::Attributes(found) => write!(
                 f,
-                "the EFI variable {NAME} has the attributes {found:#x}, want {ATTRIBUTES:#x} (non-volatile, with boot service \
-                 and runtime access); write what imprint-host payload NODE --as efivar makes, with its first four bytes"
+                "the EFI variable {NAME} has the attributes {found:#x} instead of {ATTRIBUTES:#x} (non-volatile, with boot \
+                 service and runtime access); write the whole output of imprint-host payload NODE --as efivar, which \
+                 begins with four bytes of attributes"
             ),
         }
     }
@@ -204,7 +205,7 @@ mod tests {
         for (attributes, shown) in [(0x6, "0x6"), (0x3, "0x3"), (0x27, "0x27"), (0, "0x0"), (0x0101_01a1, "0x10101a1")]
         {
             let bytes = [&u32::to_le_bytes(attributes)[..], &[0xa1, 1, 1]].concat();
-            let want = format!("the EFI variable {NAME} has the attributes {shown}, want 0x7 (non-volatile, ");
+            let want = format!("the EFI variable {NAME} has the attributes {shown} instead of 0x7 (non-volatile, ");
             assert!(refused(&bytes).starts_with(&want), "{}", refused(&bytes));
         }
     }

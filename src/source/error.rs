@@ -74,30 +74,30 @@ pub enum SourceError {
     /// Two media have different payloads.
     Several {
         /// Device and label of one.
-        first: String,
+        first: Printable,
         /// Device and label of the other.
-        second: String,
+        second: Printable,
     },
     /// A credential with one of our names cannot be used.
     Credential {
         /// `imprint.payload`
         name: &'static str,
         /// Where it is.
-        place: String,
+        place: Printable,
         /// What is wrong with it.
         source: CredentialError,
     },
     /// Two partitions have different payloads.
     SeveralPartitions {
         /// Device and label of one.
-        first: String,
+        first: Printable,
         /// Device and label of the other.
-        second: String,
+        second: Printable,
     },
     /// A partition with our type or name has no payload that can be read, or is in a table that cannot be used.
     Partition {
         /// `sda3`, or `table of sda`
-        place: String,
+        place: Printable,
         /// The error of the process that read the drive.
         source: Said,
     },
@@ -115,9 +115,9 @@ pub enum SourceError {
     /// Two media of the same rank hold different payloads.
     Differ {
         /// Where one is.
-        first: String,
+        first: Printable,
         /// Where the other is.
-        second: String,
+        second: Printable,
     },
     /// A payload is required, and no source has one.
     Nothing {
@@ -229,8 +229,8 @@ impl fmt::Display for SourceError {
             SourceError::EfiVar(error) => error.fmt(f),
             SourceError::OfHypervisor { origin, machine } => write!(
                 f,
-                "this is a confidential virtual machine ({machine}), whoever runs it can have written the payload ({origin}), \
-                 and this image has no site pin to judge it by; use an image with a site pin, or bring the payload in the \
+                "this is a confidential virtual machine ({machine}); whoever runs it could have written the payload \
+                 ({origin}), and this image has no site pin; use an image with a site pin, or bring the payload in the \
                  initramfs"
             ),
             SourceError::Differ { first, second } => {

@@ -12,6 +12,7 @@ use super::{Found, Origin, SourceError};
 use crate::medium::Medium;
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
+use crate::shown::Printable;
 
 /// Where the payload is in the initramfs.
 pub const PATH: &str = "imprint/payload";
@@ -28,11 +29,12 @@ pub fn is_present(root: &Path) -> bool {
 pub fn initramfs(root: &Path) -> Result<Found, SourceError> {
     let path = root.join(PATH);
     // Reading anything but a regular file, such as a FIFO or /dev/zero, might block or never end.
-    let is_file =
-        path.metadata().and_then(|meta| if meta.is_file() { Ok(()) } else { Err(io::Error::other("no file")) });
+    let is_file = path
+        .metadata()
+        .and_then(|meta| if meta.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) });
     is_file.map_err(|source| SourceError::Read { path: path.clone(), source })?;
     let bytes = read(&path)?;
-    let origin = Origin::Medium { medium: Medium::Initramfs, place: path.display().to_string() };
+    let origin = Origin::Medium { medium: Medium::Initramfs, place: Printable::path(&path) };
     Ok(Found { origin, bytes, cut: false })
 }
 

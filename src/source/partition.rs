@@ -342,9 +342,9 @@ fn header(
     } else if !sum != checksum {
         Some("the checksum of its header is wrong")
     } else if number(24) != sector {
-        Some("its header says that it is for another sector")
+        Some("its header belongs in another sector")
     } else if header.first > header.last || header.last >= sectors {
-        Some("it is for a larger disk")
+        Some("it was made for a larger disk")
     } else if !header.step.is_power_of_two() || !(ENTRY..=4096).contains(&header.step) {
         Some("the size of its entries is impossible")
     } else if header.count == 0 || header.count.saturating_mul(header.step) > MAX_ENTRIES {
@@ -456,26 +456,26 @@ const fn on_disk(text: &str) -> [u8; 16] {
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TableError::NoGpt => f.write_str("its MBR promises a GPT, and there is none; partition the disk again"),
+            TableError::NoGpt => f.write_str("the MBR says that the disk has a GPT, but there is no GPT; partition the disk again"),
             TableError::Unprotected => f.write_str(
-                "there is a GPT that its MBR does not protect, so one of the two is left from an earlier use; partition the disk \
-                 again",
+                "the disk has a GPT, but its MBR does not protect it, so one of the two is left from an earlier use; partition the \
+                 disk again",
             ),
             TableError::Header(why) => {
-                write!(f, "the GPT is damaged and has no valid backup: {why}; repair it with sgdisk or partition the disk again")
+                write!(f, "the GPT is damaged and has no valid backup: {why}; repair it with sgdisk, or partition the disk again")
             }
             TableError::Differ => {
-                f.write_str("the primary GPT and the backup GPT are both valid and differ; remove one with sgdisk")
+                f.write_str("the primary and the backup GPT are both valid, but differ; write the right one over the other with sgdisk")
             }
             TableError::Overlap(first, second) => {
                 write!(f, "partitions {first} and {second} overlap; partition the disk again")
             }
             TableError::Outside(number) => {
-                write!(f, "partition {number} does not fit the disk; partition the disk again")
+                write!(f, "partition {number} goes beyond the disk or the limits of its table; partition the disk again")
             }
             TableError::Hybrid(number) => write!(
                 f,
-                "partition {number} of the MBR is none of the GPT beside it (a hybrid MBR); make a protective MBR with sgdisk"
+                "partition {number} of the MBR is not in the GPT (a hybrid MBR); make a protective MBR with sgdisk"
             ),
             TableError::Chain(number, why) => {
                 write!(f, "the chain of logical partitions in partition {number} is damaged: {why}; partition the disk again")

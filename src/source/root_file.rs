@@ -18,6 +18,7 @@ use nix::unistd::geteuid;
 use super::{Found, Origin, SourceError, file};
 use crate::medium::Medium;
 use crate::payload::MAX_LEN;
+use crate::shown::Printable;
 
 /// The folder of the file.
 const FOLDER: &str = "etc/imprint";
@@ -72,7 +73,7 @@ pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
     };
     file_is_safe(&path, &metadata(&path, &opened)?, user)?;
     let bytes = file::read_from(opened, &path, MAX_LEN)?;
-    let origin = Origin::Medium { medium: Medium::RootFile, place: path.display().to_string() };
+    let origin = Origin::Medium { medium: Medium::RootFile, place: Printable::path(&path) };
     Ok(Some(Found { origin, bytes, cut: false }))
 }
 
@@ -123,25 +124,29 @@ impl fmt::Display for RootFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RootFileError::Link(path) => {
-                write!(f, "{} is a symbolic link, which is not followed; put the file itself there", path.display())
+                write!(
+                    f,
+                    "{} is a symbolic link, and imprint does not follow it; replace the link by what it leads to",
+                    path.display()
+                )
             }
             RootFileError::Kind(path) if path.ends_with(NAME) => {
-                write!(f, "{} is no regular file; put the payload itself there", path.display())
+                write!(f, "{} is not a regular file; put the payload itself there", path.display())
             }
-            RootFileError::Kind(path) => write!(f, "{} is no folder; make it one", path.display()),
+            RootFileError::Kind(path) => write!(f, "{} is not a folder; replace it by a folder", path.display()),
             RootFileError::Owner { path, user } => {
                 let path = path.display();
                 write!(
                     f,
-                    "{path} belongs to user {user}, so root does not vouch for the payload; if it is the right one, run \
-                     chown root {path}"
+                    "{path} belongs to user {user}, who could have written the payload; make a new payload, and run chown root \
+                     {path}"
                 )
             }
             RootFileError::Mode { path, mode } => {
                 let path = path.display();
                 write!(
                     f,
-                    "{path} has mode {mode:04o}, so others may have read or changed the payload; make a new one, and run \
+                    "{path} has mode {mode:04o}, so others may have read or changed the payload; make a new payload, and run \
                      chmod 0600 {path}"
                 )
             }
@@ -149,8 +154,8 @@ impl fmt::Display for RootFileError {
                 let path = path.display();
                 write!(
                     f,
-                    "{path} has mode {mode:04o}, so others may have replaced the payload in it; put a new one there, and \
-                     run chmod go-w {path}"
+                    "{path} has mode {mode:04o}, so others may have replaced the payload in it; run chmod go-w {path}, and \
+                     put a new payload there"
                 )
             }
         }
@@ -236,7 +241,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "{path} has mode 0644, so others may have read or changed the payload; make a new one, and run chmod 0600 \
+                "{path} has mode 0644, so others may have read or changed the payload; make a new payload, and run chmod 0600 \
                  {path}"
             )
         );
@@ -285,7 +290,7 @@ mod tests {
         let _socket = UnixListener::bind(&path).unwrap();
         assert_eq!(
             tree.refused().to_string(),
-            format!("{} is no regular file; put the payload itself there", path.display())
+            format!("{} is not a regular file; put the payload itself there", path.display())
         );
         let tree = Tree::good();
         fs::remove_dir_all(tree.folder()).unwrap();

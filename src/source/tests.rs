@@ -67,7 +67,7 @@ fn the_default_order_is_that_of_the_table() {
 #[test]
 fn of_copies_the_medium_that_may_carry_least_counts() {
     let found = |medium: Medium, place: &str, bytes: &[u8]| Found {
-        origin: Origin::Medium { medium, place: place.to_owned() },
+        origin: Origin::Medium { medium, place: Printable::of(place) },
         bytes: Secret::new(bytes.to_vec()),
         cut: false,
     };
@@ -111,7 +111,7 @@ fn origin(cmdline: &str, file: Option<&[u8]>, drive: bool) -> String {
 }
 
 fn medium(medium: Medium, place: &str) -> Origin {
-    Origin::Medium { medium, place: place.to_owned() }
+    Origin::Medium { medium, place: place.into() }
 }
 
 #[test]
@@ -180,10 +180,10 @@ fn what_lies_where_the_file_should_be_is_not_absent() {
         }
     };
     fs::create_dir(&path).unwrap();
-    assert_eq!(refused(), "no file");
+    assert_eq!(refused(), "it is not a regular file");
     fs::remove_dir(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    assert_eq!(refused(), "no file");
+    assert_eq!(refused(), "it is not a regular file");
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("nowhere", &path).unwrap();
     assert_eq!(refused(), "No such file or directory (os error 2)");
@@ -317,7 +317,7 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
         for bytes in [TYPICAL, &each_boot, b"", b"\xa1\0\x02", b"neither"] {
             let error = decoded(bytes, Some(&pin)).unwrap_err();
             let Unusable::Signature(error) = error else { panic!("{origin}: {error:?}") };
-            assert_eq!(error, SignatureError::Missing { signers: kids() }, "{origin}");
+            assert_eq!(error, SignatureError::Missing { signers: kids(), file: site::PinFile::Image }, "{origin}");
         }
         let error = decoded(&forged, Some(&pin)).unwrap_err();
         let Unusable::Signature(error) = error else { panic!("{origin}: {error:?}") };
@@ -392,9 +392,8 @@ fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
     assert_eq!(error.stage(), ("source", 11));
     assert_eq!(
         crate::chain::chain(&error),
-        "source: this is a confidential virtual machine (SEV-SNP), whoever runs it can have written the payload (line \
-         ttyS0), and this image has no site pin to judge it by; use an image with a site pin, or bring the payload in the \
-         initramfs"
+        "source: this is a confidential virtual machine (SEV-SNP); whoever runs it could have written the payload (line \
+         ttyS0), and this image has no site pin; use an image with a site pin, or bring the payload in the initramfs"
     );
 }
 

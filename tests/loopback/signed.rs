@@ -59,7 +59,7 @@ fn every_subcommand_refuses_what_no_signer_has_signed() {
     for (bytes, words) in [
         (payload(), names),
         (stranger.sign(&payload()), "the payload is signed by"),
-        (stranger.sign_as(&Key::p256().signer(), signed_aad(), &payload()), "the signature of the payload is not by"),
+        (stranger.sign_as(&Key::p256().signer(), signed_aad(), &payload()), "the signature does not fit"),
     ] {
         for pinned in [false, true] {
             let root = root();
@@ -100,7 +100,7 @@ fn what_a_signer_has_signed_is_judged_like_any_other() {
         signer::pin(root, signer::LINES);
         let shown = agent(root, &["check", path]);
         let shown = String::from_utf8(shown.stdout).unwrap();
-        let want = format!("signed by  {}, a signer of /imprint/site\n", key.signer().kid());
+        let want = format!("signed by  {}, a signer of the site pin\n", key.signer().kid());
         assert!(shown.ends_with(&want), "{shown}");
         // A payload for another node.
         let out = root.join("out");

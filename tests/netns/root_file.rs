@@ -139,7 +139,36 @@ fn a_file_that_cannot_be_removed_is_told() {
     assert!(machine.path("run/imprint/ready").exists() && machine.file().exists());
 }
 
-/// Somebody else may have read or written such a file. Nothing of it is used, and it stays, so that it can be examined.
+/// Accident: a deployer puts the next payload there while the boot is under way. It would be lost, and nobody has read it. The
+/// boot waits where it reads the firmware's UUID, which here is a FIFO.
+#[test]
+fn a_file_that_was_replaced_during_the_boot_stays() {
+    let machine = Rooted::new("quiet");
+    let uuid = machine.path("sys/class/dmi/id/product_uuid");
+    fs::create_dir_all(uuid.parent().unwrap()).unwrap();
+    nix::unistd::mkfifo(&uuid, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let next = b"the next payload";
+    let text = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Opens when the agent reads.
+            let _uuid = fs::OpenOptions::new().write(true).open(&uuid).unwrap();
+            machine.write("etc/imprint/new", next);
+            fs::rename(machine.path("etc/imprint/new"), machine.file()).unwrap();
+        });
+        ended(&machine.run(&ROOT_FILE), 0)
+    });
+    assert_eq!(fs::read(machine.file()).unwrap(), next);
+    let want = format!(
+        "{} was replaced or changed after this boot had read it, so it was not removed; the next boot reads what is there now",
+        machine.file().display()
+    );
+    assert!(text.contains(&want), "{text}");
+    let status = machine.status();
+    assert_eq!((status.outcome, &status.steps.last().unwrap().detail), (Outcome::Done, &want));
+    assert!(machine.path("run/imprint/ready").exists());
+}
+
+/// Somebody else may have read or written such a file. Nothing of it is used, and it stays for whoever looks into it.
 #[test]
 fn a_file_that_others_can_read_stops_the_boot() {
     let machine = Rooted::new("quiet");

@@ -309,7 +309,10 @@ fn boot(row: &Row, scene: &Scene, machine: &Machine, named: bool) -> Boot {
     let root = scene.root().display().to_string();
     // The root of the test is not that of a node.
     let origin = origin.map(|origin| match origin {
-        Origin::Medium { medium, place } => Origin::Medium { medium, place: place.replace(&root, "") },
+        Origin::Medium { medium, place } => {
+            let place = place.as_str().replace(&root, "").as_str().into();
+            Origin::Medium { medium, place }
+        }
         other => other,
     });
     let end = end.unwrap_or_else(|error| End::Stopped(error.stage().1, chain(&error).replace(&root, "")));

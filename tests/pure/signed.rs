@@ -188,10 +188,26 @@ fn what_others_have_signed_or_nobody_is_not_used() {
     let attacks = [
         ("nobody", payload.clone(), "is not signed"),
         ("a stranger", stranger.sign(&payload), "is signed by"),
-        ("a stranger under a name that is known", stranger.sign_as(&p256.signer(), AAD, &payload), "is not by"),
-        ("one signer under the name of the other", ed25519.sign_as(&p256.signer(), AAD, &payload), "is not by"),
-        ("a signer, for another purpose", p256.sign_as(&p256.signer(), b"imprint bundle 1", &payload), "is not by"),
-        ("a signer, for version 2", ed25519.sign_as(&ed25519.signer(), b"imprint payload 2", &payload), "is not by"),
+        (
+            "a stranger under a name that is known",
+            stranger.sign_as(&p256.signer(), AAD, &payload),
+            "the signature does not fit",
+        ),
+        (
+            "one signer under the name of the other",
+            ed25519.sign_as(&p256.signer(), AAD, &payload),
+            "the signature does not fit",
+        ),
+        (
+            "a signer, for another purpose",
+            p256.sign_as(&p256.signer(), b"imprint bundle 1", &payload),
+            "the signature does not fit",
+        ),
+        (
+            "a signer, for version 2",
+            ed25519.sign_as(&ed25519.signer(), b"imprint payload 2", &payload),
+            "the signature does not fit",
+        ),
     ];
     for origin in origins() {
         for (who, bytes, words) in &attacks {
@@ -212,7 +228,7 @@ fn check_says_who_signed() {
         std::fs::write(file.path(), key.sign(TYPICAL)).unwrap();
         let (code, shown, error) = agent(&["check", file.path().to_str().unwrap()]);
         assert_eq!((code, error.as_str()), (0, ""));
-        let want = format!("signed by  {}, not verified: no signer in /imprint/site\n", key.signer().kid());
+        let want = format!("signed by  {}, not verified: there is no signer in a site pin\n", key.signer().kid());
         assert!(shown.ends_with(&want), "{shown}");
     }
 }

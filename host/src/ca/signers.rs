@@ -209,7 +209,7 @@ fn listed(dir: &Path) -> Result<Vec<Signer>, StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io_error("reading", &path)(error)),
     };
-    let broken = |path: PathBuf| StateError::File { path, why: "not a list of signers".to_owned() };
+    let broken = |path: PathBuf| StateError::File { path, why: "it is not a list of signers".to_owned() };
     Ok(SitePin::parse(&text).map_err(|_| broken(path))?.signers)
 }
 

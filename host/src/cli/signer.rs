@@ -35,13 +35,13 @@ pub(super) fn lines(state: &State) -> Result<String, CliError> {
         let kid = signer.kid();
         let words = match standing {
             Standing::Signs => "signs every payload".to_owned(),
-            Standing::Announced => "announced: signs after imprint-host signer rotate".to_owned(),
-            Standing::Listed => format!("signed before; imprint-host signer retire {kid} ends that"),
+            Standing::Announced => "announced; signs after the next imprint-host signer rotate".to_owned(),
+            Standing::Listed => format!("signed before; imprint-host signer retire {kid} takes it off this list"),
         };
         let _ = writeln!(text, "{signer} # {kid}, {words}");
     }
     if text.is_empty() {
-        text.push_str("# payloads are not signed; imprint-host signer new makes a key for that\n");
+        text.push_str("# payloads are not signed; run imprint-host signer new to make a key\n");
     }
     Ok(text)
 }

@@ -55,7 +55,7 @@ const DEFAULT: &[Wanted<'static>] = &[Wanted::Label(None)];
 const LONG: Duration = Duration::from_secs(120);
 
 fn origin(device: &str, label: &str) -> Origin {
-    Origin::Medium { medium: Medium::ConfigDrive, place: format!("{device} ({label})") }
+    Origin::Medium { medium: Medium::ConfigDrive, place: format!("{device} ({label})").as_str().into() }
 }
 
 fn later() -> Deadline {

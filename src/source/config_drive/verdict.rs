@@ -25,13 +25,13 @@ pub(super) struct Hit {
 
 impl Hit {
     /// `sda3 (IMPRINT)`
-    pub(super) fn place(&self) -> String {
+    pub(super) fn place(&self) -> Printable {
         place(&self.device, &self.label)
     }
 }
 
-fn place(device: &str, label: &Printable) -> String {
-    if label.is_empty() { device.to_owned() } else { format!("{device} ({label})") }
+fn place(device: &str, label: &Printable) -> Printable {
+    if label.is_empty() { device.into() } else { Printable::of(&format!("{device} ({label})")) }
 }
 
 /// The verdict on one device, or on a part of it.
@@ -77,7 +77,7 @@ fn of_a_medium(search: &Search<'_>, disk: &str, mut medium: Medium) -> Vec<Look>
     if let Some(fault) = medium.fault {
         looks.push(match fault.ours {
             true => {
-                let (place, source) = (format!("table of {disk}"), Said(Printable::of(&fault.why)));
+                let (place, source) = (Printable::of(&format!("table of {disk}")), Said(Printable::of(&fault.why)));
                 Look::Broken(rank, SourceError::Partition { place, source })
             }
             false => Look::Nothing(format!("its partitions are not read: {}", said(&fault.why))),
@@ -195,7 +195,7 @@ fn of_a_beginning(at: &At<'_>, raw: Looked) -> Option<Look> {
         }
         Looked::Broken { why, .. } => {
             let source = Said(Printable::of(&why));
-            Some(Look::Broken(rank, SourceError::Partition { place: at.device.clone(), source }))
+            Some(Look::Broken(rank, SourceError::Partition { place: at.device.as_str().into(), source }))
         }
     }
 }

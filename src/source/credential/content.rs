@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::medium::ARMOUR;
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
+use crate::site::PinFile;
 
 /// The most bytes of a credential that are read: a payload of the greatest length in base64 with line breaks and armour.
 pub const MAX_TEXT: usize = 96 * 1024;
@@ -36,10 +37,15 @@ pub enum CredentialError {
     NoPayload,
     /// The credential is longer than a payload can be.
     Length,
-    /// A line of a site pin cannot be read; its number, from 1. `None`: the site pin has no line.
-    PinLine(Option<usize>),
-    /// A site pin has nothing in common with that of the image.
-    PinApart,
+    /// A line of a site pin cannot be read.
+    PinLine {
+        /// Its number, from 1. `None`: it has no line.
+        line: Option<usize>,
+        /// The site pin that it was to narrow.
+        file: PinFile,
+    },
+    /// A site pin, and that of the image, leave nothing in common.
+    PinApart(PinFile),
 }
 
 /// Takes the payload out of a credential: the bytes of a payload, or base64 text. The text may have the standard or the
@@ -138,7 +144,7 @@ impl fmt::Display for CredentialError {
         match self {
             CredentialError::Empty => f.write_str("it is empty; give the payload in base64"),
             CredentialError::Nul { position } => {
-                write!(f, "byte {position} is NUL, which text cannot have; give the payload in base64")
+                write!(f, "byte {position} is a NUL, which text must not contain; give the payload in base64")
             }
             CredentialError::Base64 { position: Some(position) } => {
                 write!(f, "character {position} is not base64; copy the text again")
@@ -150,21 +156,22 @@ impl fmt::Display for CredentialError {
                 write!(f, "it has no line -----END {ARMOUR}-----, so its end is missing; copy the whole text")
             }
             CredentialError::NoPayload => f.write_str(
-                "it is base64 of something that is no payload; if systemd-creds encrypted it, have systemd decrypt it, \
-                 with LoadCredentialEncrypted=imprint.payload in imprint.service",
+                "its base64 does not contain a payload; if systemd-creds encrypted it, add \
+                 LoadCredentialEncrypted=imprint.payload to imprint.service, so that systemd decrypts it",
             ),
             CredentialError::Length => {
-                write!(f, "it is longer than a payload can be, {MAX_LEN} bytes; give the payload itself")
+                write!(f, "it has more than {MAX_LEN} bytes, the most that a payload can have; give the payload itself")
             }
-            CredentialError::PinLine(Some(line)) => {
-                write!(f, "line {line} is none of a site pin; give lines of /imprint/site in this image")
+            CredentialError::PinLine { line: Some(line), file } => {
+                write!(f, "line {line} does not name a CA or a signer; copy lines from {file}")
             }
-            CredentialError::PinLine(None) => {
-                f.write_str("it names no CA and no signer; give lines of /imprint/site in this image")
+            CredentialError::PinLine { line: None, file } => {
+                write!(f, "it names no CA and no signer; copy lines from {file}")
             }
-            CredentialError::PinApart => f.write_str(
-                "it and /imprint/site in this image have no CA or no signer in common, so no payload could be accepted; \
-                 such a credential can only leave out what the image lists",
+            CredentialError::PinApart(file) => write!(
+                f,
+                "none of its CAs or none of its signers is in {file}, so every payload would be refused; copy lines from \
+                 there, or remove the credential"
             ),
         }
     }

@@ -8,7 +8,7 @@ use super::content::CredentialError;
 use super::{broken, everywhere};
 use crate::options::{CredentialName, SetCredential};
 use crate::secret::Secret;
-use crate::site::{PinError, SitePin};
+use crate::site::{PinFile, PinTextError, SitePin};
 use crate::source::SourceError;
 
 /// The site pin of the image, narrowed by every credential; and notes about the credentials for the operator.
@@ -24,7 +24,7 @@ pub fn narrow(
         let origin = given.origin.clone();
         let Some(before) = &pin else {
             notes.push(format!(
-                "credential imprint.site ({origin}) does not count: it can only narrow a site pin, and this image has none"
+                "credential imprint.site ({origin}) is ignored: it can only narrow the site pin of an image, and this image has none"
             ));
             continue;
         };
@@ -34,24 +34,26 @@ pub fn narrow(
         if seen.contains(&text) {
             continue;
         }
-        let given = SitePin::parse(text.expose()).map_err(|error| failed(unreadable(&error)))?;
-        let (left, foreign) = before.narrowed_by(&given).ok_or_else(|| failed(CredentialError::PinApart))?;
+        let given = SitePin::parse(text.expose()).map_err(|error| failed(unreadable(error, before.file)))?;
+        let (left, foreign) =
+            before.narrowed_by(&given).ok_or_else(|| failed(CredentialError::PinApart(before.file)))?;
+        let file = before.file;
         pin = Some(left);
         seen.push(text);
         if foreign > 0 {
-            let (verb, other) = if foreign == 1 { ("is", "does") } else { ("are", "do") };
+            let verb = if foreign == 1 { "is" } else { "are" };
             notes.push(format!(
-                "credential imprint.site ({origin}): {foreign} of its lines {verb} not in /imprint/site of this image and \
-                 {other} not count"
+                "credential imprint.site ({origin}): {foreign} of its lines {verb} not in {file} and {verb} ignored"
             ));
         }
     }
     Ok((pin, notes))
 }
 
-fn unreadable(error: &PinError) -> CredentialError {
-    CredentialError::PinLine(match error {
-        PinError::Line { line } | PinError::Signer { line, .. } => Some(*line),
-        PinError::Read { .. } | PinError::Empty => None,
-    })
+fn unreadable(error: PinTextError, file: PinFile) -> CredentialError {
+    let line = match error {
+        PinTextError::Line { line } | PinTextError::Signer { line, .. } => Some(line),
+        PinTextError::Empty => None,
+    };
+    CredentialError::PinLine { line, file }
 }

@@ -179,8 +179,8 @@ fn what_is_broken_stops_the_boot_and_is_named() {
     assert_eq!(
         refused(SYSTEM, &[cut.as_bytes(), b"\0"].concat()),
         format!(
-            "credential imprint.payload (credential /{SYSTEM}): byte {} is NUL, which text cannot have; give the payload in \
-             base64",
+            "credential imprint.payload (credential /{SYSTEM}): byte {} is a NUL, which text must not contain; give the \
+             payload in base64",
             cut.len() + 1
         )
     );
@@ -201,7 +201,8 @@ fn what_is_broken_stops_the_boot_and_is_named() {
     root.strings(&[&[STRING.as_bytes(), &vec![b'A'; 1 << 20]].concat()]);
     assert_eq!(
         root.refused(""),
-        "credential imprint.payload (smbios): it is longer than a payload can be, 65536 bytes; give the payload itself"
+        "credential imprint.payload (smbios): it has more than 65536 bytes, the most that a payload can have; give the \
+         payload itself"
     );
     assert_eq!(
         Root::new().refused("systemd.set_credential=imprint.payload:"),
@@ -210,7 +211,7 @@ fn what_is_broken_stops_the_boot_and_is_named() {
     // A folder, a FIFO or /dev/zero would block, or never end.
     let root = Root::new();
     fs::create_dir_all(root.0.path().join(SYSTEM)).unwrap();
-    assert_eq!(root.refused(""), format!("reading /{SYSTEM}: no file"));
+    assert_eq!(root.refused(""), format!("reading /{SYSTEM}: it is not a regular file"));
     let root = Root::new();
     root.put("sys/firmware/dmi/tables/DMI/x", b"");
     assert!(root.refused("").starts_with("reading /sys/firmware/dmi/tables/DMI: "), "broken is not absent");
@@ -244,7 +245,7 @@ fn an_encrypted_credential_counts_once_systemd_has_decrypted_it() {
     let error = root.refused("");
     assert!(
         error.starts_with(&format!(
-            "credential imprint.payload (credential /{BOOT}): it is base64 of something that is no"
+            "credential imprint.payload (credential /{BOOT}): its base64 does not contain a payload;"
         )) && error.contains("LoadCredentialEncrypted=imprint.payload"),
         "{error}"
     );
@@ -270,7 +271,7 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     root.put("run/credentials/@system/imprint.site", one.as_bytes());
     root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
     let (left, notes) = narrowed(&root, "", Some(&image)).unwrap();
-    assert_eq!(left, Some(SitePin { cas: vec![[0x11; 32]], signers: image.signers.clone() }));
+    assert_eq!(left, Some(SitePin { cas: vec![[0x11; 32]], signers: image.signers.clone(), ..SitePin::default() }));
     assert!(notes.is_empty(), "{notes:?}");
 
     // CAs and signers that the image does not list do not count.
@@ -282,7 +283,7 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     assert_eq!(
         notes,
         [
-            "credential imprint.site (cmdline-credential): 1 of its lines is not in /imprint/site of this image and does not count"
+            "credential imprint.site (cmdline-credential): 1 of its lines is not in /imprint/site in this image and is ignored"
         ]
     );
 
@@ -291,12 +292,12 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     let error = crate::chain::chain(&narrowed(&root, &word, Some(&image)).unwrap_err());
     assert!(
         error
-            .starts_with("credential imprint.site (cmdline-credential): it and /imprint/site in this image have no CA")
+            .starts_with("credential imprint.site (cmdline-credential): none of its CAs or none of its signers is in ")
     );
     root.strings(&[format!("io.systemd.credential:imprint.site={foreign}").as_bytes()]);
     let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
     assert!(
-        error.starts_with("credential imprint.site (smbios): it and /imprint/site in this image have no CA"),
+        error.starts_with("credential imprint.site (smbios): none of its CAs or none of its signers is in "),
         "{error}"
     );
 
@@ -308,19 +309,21 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
         assert_eq!(left, None);
         assert_eq!(
             notes,
-            ["credential imprint.site (smbios) does not count: it can only narrow a site pin, and this image has none"]
+            [
+                "credential imprint.site (smbios) is ignored: it can only narrow the site pin of an image, and this image has none"
+            ]
         );
     }
     let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
     assert_eq!(
         error,
-        "credential imprint.site (smbios): line 1 is none of a site pin; give lines of /imprint/site in this image"
+        "credential imprint.site (smbios): line 1 does not name a CA or a signer; copy lines from /imprint/site in this image"
     );
     for (string, want) in [
         (&b"io.systemd.credential.binary:imprint.site=!"[..], "character 1 is not base64; copy the text again"),
         (
             b"io.systemd.credential:imprint.site=",
-            "it names no CA and no signer; give lines of /imprint/site in this image",
+            "it names no CA and no signer; copy lines from /imprint/site in this image",
         ),
     ] {
         root.strings(&[string]);

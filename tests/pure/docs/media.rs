@@ -1,7 +1,11 @@
 //! Makes the tables of media on the pages from the rows of `imprint::medium`. A page has the words of the rows, so that
 //! it says what the program does.
 
-use imprint::medium::{Looked, MEDIA, Readers, Row, Word};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use imprint::medium::{EFI_VARIABLE, Looked, MEDIA, PARTITION_TYPE, Readers, Row, Word};
 use imprint::options::{Options, SourceName, WORDS};
 
 use super::{filled, is_current, page};
@@ -184,4 +188,28 @@ fn the_words_of_the_command_line_are_those_of_the_table() {
     }
     assert_eq!(source.values, format!("{}, virtio, serial:ttyS1 or serial:ttyS1,115200", takes.join(", ")));
     assert_eq!(source.default, format!("{}, virtio, and the serial lines that are consoles", order.join(", ")));
+}
+
+/// An operator copies the name of the variable and the type of the partition from a page. With another GUID the agent never finds
+/// the payload.
+#[test]
+fn the_pages_have_the_programs_guids() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (_, variable) = EFI_VARIABLE.split_once('-').unwrap();
+    let known = [variable, PARTITION_TYPE];
+    let files =
+        ["docs", "man"].map(|folder| fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    let mut seen = BTreeSet::new();
+    for path in files.into_iter().flatten().chain([root.join("README.md"), root.join("SECURITY.md")]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (mark, known) in
+            [("ImprintPayload-", variable), ("--typecode=0:", PARTITION_TYPE), ("--part-type ", PARTITION_TYPE)]
+        {
+            for (at, _) in text.match_indices(mark) {
+                assert!(text[at + mark.len()..].starts_with(known), "{}: {mark} with another GUID", path.display());
+                seen.insert(known);
+            }
+        }
+    }
+    assert_eq!(seen, BTreeSet::from(known), "pages name both");
 }

@@ -130,7 +130,7 @@ fn volumes_in_partitions() {
         let mbr = partitioned(mbr, 200, 312);
         for (image, device) in [(gpt, "sda2"), (mbr, "sda1")] {
             let found = search(&pinned(), &[("sda", PCI, &image)]).unwrap().unwrap();
-            let place = format!("{device} ({label})");
+            let place = format!("{device} ({label})").as_str().into();
             assert_eq!(found.origin, Origin::Medium { medium: Medium::PartitionVolume, place });
             assert_eq!(found.bytes.expose(), b"payload\n");
         }
@@ -255,7 +255,7 @@ fn a_damaged_table_gives_nothing() {
     assert_eq!(
         chain(&error),
         "partition table of sda: the GPT is damaged and has no valid backup: the checksum of its header is wrong; repair it \
-         with sgdisk or partition the disk again"
+         with sgdisk, or partition the disk again"
     );
     let mut differ = raw(PAYLOAD);
     differ[2048 * 512 - 33 * 512 + 128 + 40] += 1;
@@ -264,7 +264,8 @@ fn a_damaged_table_gives_nothing() {
     let error = search(&pinned(), &[("sda", PCI, &differ.bytes)]).err().unwrap();
     assert_eq!(
         chain(&error),
-        "partition table of sda: the primary GPT and the backup GPT are both valid and differ; remove one with sgdisk"
+        "partition table of sda: the primary and the backup GPT are both valid, but differ; write the right one over the other \
+         with sgdisk"
     );
 }
 
