@@ -79,6 +79,17 @@ impl Origin {
         }
     }
 
+    /// Whether whoever runs the virtual machine can write it, and read what it holds. On a line that is so with a seal, too:
+    /// whoever carries the line can put its own line key in place of the node's, and shows the console that the code of the
+    /// key is compared on.
+    pub fn is_of_hypervisor(&self) -> bool {
+        match self {
+            Origin::Medium { medium, .. } => medium.row().of_hypervisor,
+            Origin::Line { .. } => true,
+            Origin::File(_) => false,
+        }
+    }
+
     /// Whether every process of the node can read what it holds.
     fn is_open(&self) -> bool {
         matches!(self, Origin::Medium { medium, .. } if medium.row().readers == Readers::Everybody)
@@ -264,8 +275,16 @@ fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
 }
 
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read
-/// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5).
-pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
+/// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5). `machine`: what
+/// [`crate::confidential::detect`] says. In a confidential virtual machine, whoever runs it reads what it supplies, and a site
+/// pin does not change that.
+pub fn permitted(origin: &Origin, payload: &Payload, machine: Option<Confidential>) -> Result<(), SourceError> {
+    let Some(item) = lasting_secret(payload) else { return Ok(()) };
+    if let Some(machine) = machine
+        && origin.is_of_hypervisor()
+    {
+        return Err(SourceError::ReadByHypervisor { item, origin: origin.clone(), machine });
+    }
     let place = match origin {
         Origin::Medium { medium: Medium::Cmdline | Medium::CmdlineCredential, .. } => {
             "on the kernel command line, which everybody on the node can read,"
@@ -280,11 +299,16 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
         Origin::Line { sealed: false, .. } => "on a serial line, where it is not sealed and may be logged,",
         Origin::Line { sealed: true, .. } | Origin::Medium { .. } | Origin::File(_) => return Ok(()),
     };
+    Err(SourceError::Forbidden { item, place })
+}
+
+/// What in a payload must stay secret after its first use. A `once` token need not.
+fn lasting_secret(payload: &Payload) -> Option<&'static str> {
     match &payload.enrolment {
-        Enrolment::Credentials(_) => Err(SourceError::Forbidden { item: "a private key", place }),
+        Enrolment::Credentials(_) => Some("a private key"),
         Enrolment::Csr(csr) => match csr.token.as_ref().map(|token| token.mode) {
-            Some(TokenMode::EachBoot) => Err(SourceError::Forbidden { item: "an each-boot token", place }),
-            Some(TokenMode::Once) | None => Ok(()),
+            Some(TokenMode::EachBoot) => Some("an each-boot token"),
+            Some(TokenMode::Once) | None => None,
         },
     }
 }
@@ -293,13 +317,8 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
 /// payload is judged by that, as everywhere. `machine`: what [`crate::confidential::detect`] says. `pinned`: the image holds a
 /// site pin.
 pub fn admitted(origin: &Origin, pinned: bool, machine: Option<Confidential>) -> Result<(), SourceError> {
-    let of_hypervisor = match origin {
-        Origin::Medium { medium, .. } => medium.row().of_hypervisor,
-        Origin::Line { .. } => true,
-        Origin::File(_) => false,
-    };
     match machine {
-        Some(machine) if of_hypervisor && !pinned => Err(SourceError::OfHypervisor { origin: origin.clone(), machine }),
+        Some(machine) if origin.is_of_hypervisor() && !pinned => Err(SourceError::OfHypervisor { origin: origin.clone(), machine }),
         _ => Ok(()),
     }
 }

@@ -203,7 +203,7 @@ pub fn compose(
         Medium::Text => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
     };
     if let Some(origin) = origin {
-        source::permitted(&origin, &payload).map_err(ComposeError::Forbidden)?;
+        source::permitted(&origin, &payload, None).map_err(ComposeError::Forbidden)?;
     }
     if options.medium == Medium::Held(medium::Medium::Cmdline) {
         let word = cmdline_len(bytes.len());
@@ -218,8 +218,8 @@ pub fn compose(
 fn credited(medium: Medium, record: &Record) -> Result<(), ComposeError> {
     match medium {
         Medium::Line => Ok(()),
-        Medium::Any if record.binding.is_some() => Ok(()),
-        Medium::Held(medium) if medium.row().credits_seed && record.binding.is_some() => Ok(()),
+        Medium::Any if record.names_a_machine() => Ok(()),
+        Medium::Held(medium) if medium.row().credits_seed && record.names_a_machine() => Ok(()),
         Medium::Held(medium) if !medium.row().credits_seed => Err(ComposeError::NeverCredited(medium.row().kind)),
         Medium::Text => Err(ComposeError::NeverCredited("text")),
         Medium::Any | Medium::Held(_) => Err(ComposeError::NotBound(record.name.to_string())),

@@ -52,7 +52,7 @@ fn a_word_for_the_command_line_is_one_that_the_agent_reads() {
     assert!(line.len() <= 960, "{}", line.len());
     let options = imprint::options::Options::parse(&format!("quiet {line}")).unwrap();
     let found = imprint::source::cmdline::find(&options.payload.unwrap()).unwrap();
-    let payload = imprint::source::decode(&found, None).unwrap().0;
+    let payload = imprint::source::decode(&found, None, None).unwrap().0;
     assert_eq!((payload.hostname.unwrap().as_str(), payload.seed), ("node1", None));
 }
 
@@ -249,7 +249,7 @@ fn an_archive_for_the_initramfs_holds_the_payload_with_a_seed() {
         .status();
     assert!(unpacked.expect("cpio is missing: apt-get install cpio").success());
     let found = imprint::source::file::initramfs(&root).unwrap();
-    let seed = imprint::source::decode(&found, None).unwrap().0.seed.unwrap();
+    let seed = imprint::source::decode(&found, None, None).unwrap().0.seed.unwrap();
     assert_eq!((seed.bytes.expose().len(), seed.single_boot), (32, false));
     // Stateless nodes get theirs this way.
     record(&temp, &dir, &TYPICAL.replace("[[network]]", "enrol = \"each-boot\"\n[[network]]"));

@@ -16,7 +16,7 @@ fn judged(bytes: &[u8], lines: &str) -> Result<Option<String>, String> {
     let bytes = imprint::secret::Secret::new(bytes.to_vec());
     let found = Found { origin: Origin::File("x".into()), bytes, cut: false };
     let pin = imprint::site::SitePin::parse(lines.as_bytes()).unwrap();
-    match imprint::source::decode(&found, Some(&pin)) {
+    match imprint::source::decode(&found, Some(&pin), None) {
         Ok((_, signed)) => Ok(signed.signer().map(|kid| kid.to_string())),
         Err(error) => Err(imprint::chain::chain(&imprint::error::Error::from(error))),
     }

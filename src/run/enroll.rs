@@ -50,7 +50,7 @@ fn enroll_story(
     timeline.found(&found.origin);
     let pin = site::pin(root)?;
     let (payload, signed) = timeline.step("payload", |detail| {
-        source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
+        source::decode(&found, pin.as_ref(), None).inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
     timeline.signed(&signed);
     let judged = Judged { payload, signed, pin };

@@ -19,7 +19,7 @@ use crate::time::Deadline;
 pub fn check(root: &Path, file: &Path) -> Result<String, Error> {
     let found = source::file::named(file)?;
     let pin = site::pin(root)?;
-    let (payload, signed) = source::decode(&found, pin.as_ref())?;
+    let (payload, signed) = source::decode(&found, pin.as_ref(), None)?;
     plan::bound(&payload, &found.origin, pin.as_ref())?;
     Ok(match signed {
         SignedBy::Nobody => payload.to_string(),
@@ -31,7 +31,7 @@ pub fn check(root: &Path, file: &Path) -> Result<String, Error> {
 pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
     let found = source::file::named(file)?;
     let pin = site::pin(root)?;
-    let (payload, signed) = source::decode(&found, pin.as_ref())?;
+    let (payload, signed) = source::decode(&found, pin.as_ref(), None)?;
     let deadline = Deadline::after(Duration::from_secs(10));
     Ok(planned(root, found, Judged { payload, signed, pin }, Scope::Boot, deadline)?.to_string())
 }

@@ -40,7 +40,7 @@ fn origins() -> Vec<Origin> {
 
 fn decoded(origin: &Origin, bytes: &[u8], pin: Option<&SitePin>) -> Result<SignedBy, Error> {
     let found = Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false };
-    Ok(source::decode(&found, pin)?.1)
+    Ok(source::decode(&found, pin, None)?.1)
 }
 
 fn bound(serial: &str) -> Vec<u8> {
