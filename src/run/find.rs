@@ -37,7 +37,7 @@ pub(super) fn find(
     // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     let near = options.near_misses.iter().map(ToString::to_string);
-    for note in notes.into_iter().chain(near) {
+    for note in notes.into_iter().chain(source::credential::fault(root)).chain(near) {
         say(&note);
         drives.borrow_mut().extend(["; ", &note]);
     }
