@@ -1,7 +1,7 @@
 //! The tables of media on the pages, from the rows of `imprint::medium`. What a row says is on a page in the row's own words,
 //! so that no page says anything else than the program does.
 
-use imprint::medium::{Looked, MEDIA, Readers, Row, Word};
+use imprint::medium::{EFI_VARIABLE, Looked, MEDIA, Readers, Row, Word};
 use imprint::options::{Options, SourceName, WORDS};
 
 use super::{filled, is_current, page};
@@ -184,4 +184,38 @@ fn the_words_of_the_command_line_are_those_of_the_table() {
     }
     assert_eq!(source.values, format!("{}, virtio, serial:ttyS1 or serial:ttyS1,115200", takes.join(", ")));
     assert_eq!(source.default, format!("{}, virtio, and the serial lines that are consoles", order.join(", ")));
+}
+
+/// A wrong GUID on a page is a payload that no node finds.
+#[test]
+fn every_page_has_the_name_of_the_efi_variable() {
+    let mut seen = 0;
+    for folder in ["docs", "man"] {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            for (at, _) in text.match_indices("ImprintPayload-") {
+                let rest = &text[at..];
+                let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(rest.len());
+                assert_eq!(&rest[..end], EFI_VARIABLE, "{}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 4, "{seen}: the pages about the variable have its name");
+}
+
+/// A medium that stands among the lines, or in a second table, is told twice, and one day differently.
+#[test]
+fn lines_are_not_media() {
+    let (_, text) = page("docs/sources.md");
+    let (_, rest) = text.split_once("<!-- end -->").unwrap();
+    let (rest, _) = rest.split_once("\n## ").unwrap();
+    let rows: Vec<&str> = rest.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(rows.len() == 2 && rows[0].starts_with("| `virtio`") && rows[1].starts_with("| `serial:"), "{rows:?}");
+    for (word, _) in words() {
+        let row = format!("| `{}` ", word.name());
+        assert!(!rows.iter().any(|found| found.starts_with(&row)), "{rows:?}");
+    }
 }
