@@ -15,8 +15,8 @@ use crate::hex;
 use crate::machine::placeholder;
 use crate::medium::Medium;
 use crate::payload::{
-    CaCertificate, CertificateNames, Credentials, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, HardwareAddress, HostName, HttpsUrl,
-    KeyType, NodeName, Payload, PayloadId, Seed, TokenMode,
+    CaCertificate, CertificateNames, Credentials, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, HardwareAddress,
+    HostName, HttpsUrl, KeyType, NodeName, Payload, PayloadId, Seed, TokenMode,
 };
 use crate::secret::Secret;
 use crate::site::{SignedBy, SitePin};

@@ -147,7 +147,8 @@ fn story_of(
     timeline.found(&found.origin);
     let deadline = Deadline::after(options.timeout);
     let (payload, signed) = timeline.step("payload", |detail| {
-        source::decode(&found, pin.as_ref(), confidential::detect(root)).inspect(|(_, signed)| *detail = signed_words(signed))
+        source::decode(&found, pin.as_ref(), confidential::detect(root))
+            .inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
     timeline.signed(&signed);
     let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));

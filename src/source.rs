@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use crate::confidential::Confidential;
 use crate::dialogue::{Dialogue, Told};
-use crate::medium::{Medium, Readers};
+use crate::medium::{Looked, MEDIA, Medium, Readers, Word};
 use crate::options::{Options, SourceName};
 use crate::payload::{Enrolment, Payload, TokenMode};
 use crate::secret::Secret;
@@ -166,7 +166,7 @@ pub fn find(
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
     let begun = since_boot();
-    let order = order(options, around.pinned);
+    let order = &order(options, around.pinned)[..];
     // Drives and lines before the medium that is there at once are searched without a long wait; sources after it are not
     // searched.
     let before = at_once.as_ref().and_then(|present| order.get(..present.index)).unwrap_or(order);
@@ -233,27 +233,37 @@ fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
     present.is_some_and(|present| first.is_none_or(|first| present.index < first))
 }
 
-/// The sources to search, in order. Partitions are searched in an image with a site pin, or when they are named.
-fn order(options: &Options, pinned: bool) -> &[SourceName] {
-    const PINNED: [SourceName; 6] = [
-        SourceName::Cmdline,
-        SourceName::File,
-        SourceName::Credential,
-        SourceName::ConfigDrive(None),
-        SourceName::Partition,
-        SourceName::Virtio,
-    ];
-    const DEFAULT: [SourceName; 5] = [
-        SourceName::Cmdline,
-        SourceName::File,
-        SourceName::Credential,
-        SourceName::ConfigDrive(None),
-        SourceName::Virtio,
-    ];
-    match (options.sources.is_empty(), pinned) {
-        (false, _) => &options.sources,
-        (true, true) => &PINNED,
-        (true, false) => &DEFAULT,
+/// The sources to search, in order: those of `imprint.source=`, or the media that are looked at without being named, and then
+/// lines.
+fn order(options: &Options, pinned: bool) -> Vec<SourceName> {
+    if !options.sources.is_empty() {
+        return options.sources.clone();
+    }
+    let counts = |looked| match looked {
+        Looked::Always => true,
+        Looked::Pinned => pinned,
+        Looked::Named => false,
+    };
+    let mut order: Vec<SourceName> = Vec::new();
+    for row in MEDIA.iter().filter(|row| counts(row.looked)) {
+        let source = of_word(row.word);
+        if !order.contains(&source) {
+            order.push(source);
+        }
+    }
+    order.push(SourceName::Virtio);
+    order
+}
+
+fn of_word(word: Word) -> SourceName {
+    match word {
+        Word::Cmdline => SourceName::Cmdline,
+        Word::File => SourceName::File,
+        Word::Credential => SourceName::Credential,
+        Word::ConfigDrive => SourceName::ConfigDrive(None),
+        Word::Partition => SourceName::Partition,
+        Word::EfiVar => SourceName::EfiVar,
+        Word::RootFile => SourceName::RootFile,
     }
 }
 
@@ -318,7 +328,9 @@ fn lasting_secret(payload: &Payload) -> Option<&'static str> {
 /// site pin.
 pub fn admitted(origin: &Origin, pinned: bool, machine: Option<Confidential>) -> Result<(), SourceError> {
     match machine {
-        Some(machine) if origin.is_of_hypervisor() && !pinned => Err(SourceError::OfHypervisor { origin: origin.clone(), machine }),
+        Some(machine) if origin.is_of_hypervisor() && !pinned => {
+            Err(SourceError::OfHypervisor { origin: origin.clone(), machine })
+        }
         _ => Ok(()),
     }
 }

@@ -238,7 +238,8 @@ fn identities(text: &Text<'_>, binding: &Binding) -> Result<(), RecordError> {
     if let Some(uuid) = binding.uuid.as_ref().filter(|uuid| placeholder::is_uuid(uuid)) {
         return refused("bind.uuid", &hex::uuid(uuid));
     }
-    if let Some(serial) = binding.serial.as_ref().filter(|serial| placeholder::is_serial(serial) && !serial.is_empty()) {
+    if let Some(serial) = binding.serial.as_ref().filter(|serial| placeholder::is_serial(serial) && !serial.is_empty())
+    {
         return refused("bind.serial", serial);
     }
     match binding.macs.iter().enumerate().find(|(_, mac)| placeholder::is_mac(mac)) {

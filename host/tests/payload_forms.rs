@@ -7,7 +7,7 @@ mod command;
 use std::path::Path;
 use std::process::Command;
 
-use command::{TYPICAL, fails, fine, host, mode, payloads_made, record, site};
+use command::{BIND, TYPICAL, fails, fine, host, mode, payloads_made, record, site};
 use imprint::payload::Payload;
 
 #[test]
@@ -28,6 +28,7 @@ fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
     let seed = read(&[]).seed.unwrap();
     assert_eq!((seed.bytes.expose().len(), seed.single_boot), (32, false));
     assert_eq!(read(&["--no-seed"]).seed, None);
+    record(&temp, &dir, &TYPICAL.replace(BIND, ""));
     let (code, error) = fails(&dir, &["payload", "node1", "--single-boot"]);
     assert_eq!(code, 1);
     assert_eq!(
@@ -35,7 +36,7 @@ fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
         "imprint-host: a single-boot payload must name its machine; add bind = { uuid = … } to the record of node1\n"
     );
     let file = temp.path().join("bound.toml");
-    std::fs::write(&file, TYPICAL.replace("[[network]]", "[bind]\nserial = \"7\"\n[[network]]")).unwrap();
+    std::fs::write(&file, TYPICAL.replace(BIND, "bind = { serial = \"7\" }\n")).unwrap();
     fine(&dir, &["node", "add", "--replace", file.to_str().unwrap()]);
     let payload = read(&["--single-boot", "--expires", "30m"]);
     assert!(payload.seed.unwrap().single_boot);
@@ -131,7 +132,7 @@ fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
 #[test]
 fn a_medium_that_credits_no_seed_is_not_declared_single_boot() {
     let (temp, dir) = site();
-    record(&temp, &dir, &TYPICAL.replace("[[network]]", "[bind]\nserial = \"7\"\n[[network]]"));
+    record(&temp, &dir, TYPICAL);
     let file = temp.path().join("payload");
     for (form, medium) in [
         ("text", "text"),

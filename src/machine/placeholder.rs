@@ -21,7 +21,9 @@ pub fn is_serial(text: &str) -> bool {
     let counts_up = |row: &str| plain.len() >= COUNTED && row.starts_with(&plain);
     SERIALS.contains(&plain.as_str())
         || [b'0', b'x', b'f'].iter().any(|one| plain.bytes().all(|byte| byte == *one))
-        || ["01234567890123456789", "12345678901234567890", "0123456789abcdef", "123456789abcdef0"].into_iter().any(counts_up)
+        || ["01234567890123456789", "12345678901234567890", "0123456789abcdef", "123456789abcdef0"]
+            .into_iter()
+            .any(counts_up)
 }
 
 /// Whether this hardware address names no link: all bits are zero, or all are set.
@@ -103,12 +105,48 @@ mod tests {
             assert!(is_uuid(&bytes), "{uuid}");
         }
         for text in [
-            "", " ", "None", "none.", "N/A", "NA", "...", "........", "-", "0", "00000000", "XXXXXXXX", "FFFFFFFF",
-            "Not Specified", "Not Present", "Not Settable", "Not Available", "Not Applicable", "Unknown", "Empty",
-            "Default string", "Default_string", "DEFAULT STRING", "System Serial Number", "SystemSerialNumber",
-            "Chassis Serial Number", "Base Board Serial Number", "To be filled by O.E.M.", "To Be Filled By O.E.M.",
-            "To be filled by OEM", "<OUT OF SPEC>", "<BAD INDEX>", "OEM", "O.E.M.", "INVALID", "0123456789", "123456789",
-            "1234567890", "12345", "01234567", "0123456789ABCDEF", "01234567890123456789",
+            "",
+            " ",
+            "None",
+            "none.",
+            "N/A",
+            "NA",
+            "...",
+            "........",
+            "-",
+            "0",
+            "00000000",
+            "XXXXXXXX",
+            "FFFFFFFF",
+            "Not Specified",
+            "Not Present",
+            "Not Settable",
+            "Not Available",
+            "Not Applicable",
+            "Unknown",
+            "Empty",
+            "Default string",
+            "Default_string",
+            "DEFAULT STRING",
+            "System Serial Number",
+            "SystemSerialNumber",
+            "Chassis Serial Number",
+            "Base Board Serial Number",
+            "To be filled by O.E.M.",
+            "To Be Filled By O.E.M.",
+            "To be filled by OEM",
+            "<OUT OF SPEC>",
+            "<BAD INDEX>",
+            "OEM",
+            "O.E.M.",
+            "INVALID",
+            "0123456789",
+            "123456789",
+            "1234567890",
+            "12345",
+            "01234567",
+            "0123456789ABCDEF",
+            "01234567890123456789",
         ] {
             assert!(is_serial(text), "{text}");
         }
@@ -129,7 +167,9 @@ mod tests {
         ] {
             assert!(!is_uuid(&hex::decode(&uuid.replace('-', "")).unwrap().try_into().unwrap()), "{uuid}");
         }
-        for text in ["SN-1", "SN-0042", "VM-0001", "7", "1234", "12346", "0123456788", "NONE-7", "F00", "系列12", "系列"] {
+        for text in
+            ["SN-1", "SN-0042", "VM-0001", "7", "1234", "12346", "0123456788", "NONE-7", "F00", "系列12", "系列"]
+        {
             assert!(!is_serial(text), "{text}");
         }
         assert!(!is_mac(&HardwareAddress::new(&[0x52, 0x54, 0, 0, 0, 0]).unwrap()));

@@ -368,10 +368,8 @@ fn a_confidential_machine_takes_no_lasting_secret_from_its_hypervisor() {
         [(Payload::decode(CREDENTIALS).unwrap(), "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")]
     {
         for origin in media.clone().chain([line.clone(), Origin::File("x".into())]) {
-            let own = matches!(
-                origin,
-                Origin::File(_) | Origin::Medium { medium: Medium::Initramfs | Medium::RootFile, .. }
-            );
+            let own =
+                matches!(origin, Origin::File(_) | Origin::Medium { medium: Medium::Initramfs | Medium::RootFile, .. });
             match permitted(&origin, &payload, machine) {
                 Ok(()) => assert!(own, "{origin}"),
                 Err(SourceError::ReadByHypervisor { item: found, .. }) => assert!(!own && found == item, "{origin}"),

@@ -220,8 +220,7 @@ fn every_column(row: &Row) {
             scene.put("imprint/site", format!("{}\n", ours.signer));
         }
         let before = tree(scene.root());
-        let machine =
-            Machine { confidential: column.is_confidential().then_some(Confidential::SevSnp), ..MACHINE };
+        let machine = Machine { confidential: column.is_confidential().then_some(Confidential::SevSnp), ..MACHINE };
         let boot = boot(row, &scene, &machine, column != Column::Unnamed);
         match (expected(row, column), &boot.end) {
             (Verdict::Used, End::Plan(plan, payload)) => {

@@ -77,6 +77,6 @@ fn of_a_pin(error: CredentialError) -> CredentialError {
 fn unreadable(error: &PinError) -> CredentialError {
     CredentialError::PinLine(match error {
         PinError::Line { line } | PinError::Signer { line, .. } => Some(*line),
-        PinError::Read { .. } | PinError::Empty => None,
+        PinError::Read { .. } | PinError::Owner { .. } | PinError::Mode { .. } | PinError::Empty => None,
     })
 }

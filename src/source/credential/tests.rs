@@ -153,7 +153,10 @@ fn the_same_payload_in_several_places_is_one() {
 fn different_payloads_stop_the_boot_and_both_are_named() {
     let root = Root::new();
     root.strings(&[text(STRING, TYPICAL).as_bytes(), text(STRING, OTHER).as_bytes()]);
-    assert_eq!(root.refused(""), "two different payloads: one from smbios string 1 of type 11, one from smbios string 2 of type 11; remove one");
+    assert_eq!(
+        root.refused(""),
+        "two different payloads: one from smbios string 1 of type 11, one from smbios string 2 of type 11; remove one"
+    );
     root.strings(&[text(STRING, TYPICAL).as_bytes()]);
     assert_eq!(
         root.refused(&text(WORD, OTHER)),
@@ -171,7 +174,10 @@ fn different_payloads_stop_the_boot_and_both_are_named() {
     root.strings(&[text(STRING, TYPICAL).as_bytes()]);
     root.put(SYSTEM, OTHER);
     let error = root.refused("");
-    assert!(error.contains("one from credential ") && error.ends_with("one from smbios string 1 of type 11; remove one"), "{error}");
+    assert!(
+        error.contains("one from credential ") && error.ends_with("one from smbios string 1 of type 11; remove one"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -207,7 +213,10 @@ fn what_is_broken_stops_the_boot_and_is_named() {
         "credential imprint.payload (smbios string 1 of type 11): its base64 ends within a byte, so some of it is missing; copy the whole text"
     );
     root.strings(&[&[STRING.as_bytes(), b"rwAB*"].concat()]);
-    assert_eq!(root.refused(""), "credential imprint.payload (smbios string 1 of type 11): character 5 is not base64; copy the text again");
+    assert_eq!(
+        root.refused(""),
+        "credential imprint.payload (smbios string 1 of type 11): character 5 is not base64; copy the text again"
+    );
     root.strings(&[&[STRING.as_bytes(), &vec![b'A'; 1 << 20]].concat()]);
     assert_eq!(
         root.refused(""),
@@ -266,7 +275,10 @@ fn an_encrypted_credential_counts_once_systemd_has_decrypted_it() {
         root.put("unit/imprint.payload", TYPICAL);
         root.put(path, encrypted.as_bytes());
         let error = root.refused("");
-        assert!(error.starts_with(&format!("credential imprint.payload ({place}): it is base64 of something")), "{error}");
+        assert!(
+            error.starts_with(&format!("credential imprint.payload ({place}): it is base64 of something")),
+            "{error}"
+        );
     }
     // What is not encrypted still has to agree.
     root.put(BOOT, OTHER);
@@ -307,14 +319,15 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     // Two credentials with nothing in common leave nothing of a pin that has both.
     root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
     let error = crate::chain::chain(&narrowed(&root, &word, Some(&image)).unwrap_err());
-    assert!(
-        error
-            .starts_with("credential imprint.site (cmdline-credential word 1): it and /imprint/site in this image have no CA")
-    );
+    assert!(error.starts_with(
+        "credential imprint.site (cmdline-credential word 1): it and /imprint/site in this image have no CA"
+    ));
     root.strings(&[format!("io.systemd.credential:imprint.site={foreign}").as_bytes()]);
     let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
     assert!(
-        error.starts_with("credential imprint.site (smbios string 1 of type 11): it and /imprint/site in this image have no CA"),
+        error.starts_with(
+            "credential imprint.site (smbios string 1 of type 11): it and /imprint/site in this image have no CA"
+        ),
         "{error}"
     );
 
@@ -325,7 +338,9 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
         assert_eq!(left, None);
         assert_eq!(
             notes,
-            ["credential imprint.site (smbios string 1 of type 11) does not count: it can only narrow a site pin, and this image has none"]
+            [
+                "credential imprint.site (smbios string 1 of type 11) does not count: it can only narrow a site pin, and this image has none"
+            ]
         );
     }
     let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
