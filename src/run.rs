@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::apply::entropy;
 use crate::apply::network::Race;
 use crate::apply::spent::Spent;
+use crate::confidential;
 use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::digest::sha256;
@@ -148,7 +149,8 @@ fn story_of(
     let sha256 = sha256(found.bytes.expose());
     let deadline = Deadline::after(options.timeout);
     let (payload, signed) = timeline.step("payload", |detail| {
-        source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
+        source::decode(&found, pin.as_ref(), confidential::detect(root))
+            .inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
     timeline.signed(&signed);
     let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));

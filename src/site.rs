@@ -5,10 +5,13 @@
 mod narrow;
 
 use std::fmt;
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
+use nix::unistd::geteuid;
 
 use crate::hex;
 use crate::payload::signed::{AAD, Algorithm, KeyError, Kid, Signed, Signer};
@@ -50,6 +53,20 @@ pub enum PinError {
         path: PathBuf,
         /// What is wrong with it.
         source: PinTextError,
+    },
+    /// The file on a system that runs, or its folder, belongs to another user than root and the one that imprint runs as.
+    Owner {
+        /// The file or folder.
+        path: PathBuf,
+        /// The user.
+        user: u32,
+    },
+    /// Other users can write to the file on a system that runs, or to its folder.
+    Mode {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
 }
 
@@ -121,18 +138,36 @@ pub const INSTALLED: &str = "etc/imprint/site";
 
 /// Reads the site pin of the image, or of the running system. `None`: neither has the file.
 pub fn pin(root: &Path) -> Result<Option<SitePin>, PinError> {
-    for (path, file) in [(PATH, PinFile::Image), (INSTALLED, PinFile::System)] {
+    // An archive of the initramfs may have been made by any user, whose number then stands in it.
+    for (path, place) in [(PATH, PinFile::Image), (INSTALLED, PinFile::System)] {
         let path = root.join(path);
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                let pin = SitePin::parse(&bytes).map_err(|source| PinError::Text { path, source })?;
-                return Ok(Some(SitePin { file, ..pin }));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(PinError::Read { path, source }),
+        let failed = |source| PinError::Read { path: path.clone(), source };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(failed(source)),
+        };
+        if place == PinFile::System {
+            // What was opened is judged; then nobody can put another file in its place.
+            is_safe(&path, &file.metadata().map_err(failed)?)?;
+            let folder = path.parent().unwrap_or(root);
+            is_safe(folder, &folder.metadata().map_err(failed)?)?;
         }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let pin = SitePin::parse(&bytes).map_err(|source| PinError::Text { path, source })?;
+        return Ok(Some(SitePin { file: place, ..pin }));
     }
     Ok(None)
+}
+
+/// Whether root vouches for a file or folder: nobody else could write to it. Everybody may read a site pin.
+fn is_safe(path: &Path, found: &Metadata) -> Result<(), PinError> {
+    let (path, user, mode) = (path.to_owned(), found.uid(), found.mode() & 0o7777);
+    if user != 0 && user != geteuid().as_raw() {
+        return Err(PinError::Owner { path, user });
+    }
+    if mode & 0o022 != 0 { Err(PinError::Mode { path, mode }) } else { Ok(()) }
 }
 
 impl SitePin {
@@ -244,6 +279,21 @@ impl fmt::Display for PinError {
         match self {
             PinError::Read { path, .. } => write!(f, "reading the site pin {}", path.display()),
             PinError::Text { path, .. } => write!(f, "site pin {}", path.display()),
+            PinError::Owner { path, user } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} belongs to user {user}, so root does not vouch for the site pin; if it is the right one, run chown \
+                     root {path}"
+                )
+            }
+            PinError::Mode { path, mode } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} has mode {mode:04o}, so others may have changed the site pin; compare it, and run chmod go-w {path}"
+                )
+            }
         }
     }
 }
@@ -276,6 +326,7 @@ impl std::error::Error for PinError {
         match self {
             PinError::Read { source, .. } => Some(source),
             PinError::Text { source, .. } => Some(source),
+            PinError::Owner { .. } | PinError::Mode { .. } => None,
         }
     }
 }

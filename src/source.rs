@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use crate::confidential::Confidential;
 use crate::dialogue::{Dialogue, Told};
-use crate::medium::{Medium, Readers};
+use crate::medium::{Looked, MEDIA, Medium, Readers, Word};
 use crate::options::{Options, SourceName};
 use crate::payload::{Enrolment, Payload, TokenMode};
 use crate::secret::Secret;
@@ -76,6 +76,17 @@ impl Origin {
             Origin::Medium { medium, .. } => medium.row().kind,
             Origin::Line { .. } => "line",
             Origin::File(_) => "file",
+        }
+    }
+
+    /// Whether whoever runs the virtual machine can write it, and read what it holds. On a line that is so with a seal, too:
+    /// whoever carries the line can put its own line key in place of the node's, and shows the console that the code of the
+    /// key is compared on.
+    pub fn is_of_hypervisor(&self) -> bool {
+        match self {
+            Origin::Medium { medium, .. } => medium.row().of_hypervisor,
+            Origin::Line { .. } => true,
+            Origin::File(_) => false,
         }
     }
 
@@ -163,7 +174,7 @@ pub fn find(
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
     let begun = since_boot();
-    let order = order(options, around.pinned);
+    let order = &order(options, around.pinned)[..];
     // Drives and lines before the medium that is there at once are searched without a long wait; sources after it are not
     // searched.
     let before = at_once.as_ref().and_then(|present| order.get(..present.index)).unwrap_or(order);
@@ -230,27 +241,37 @@ fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
     present.is_some_and(|present| first.is_none_or(|first| present.index < first))
 }
 
-/// The sources to search, in order. Partitions are searched in an image with a site pin, or when they are named.
-fn order(options: &Options, pinned: bool) -> &[SourceName] {
-    const PINNED: [SourceName; 6] = [
-        SourceName::Cmdline,
-        SourceName::File,
-        SourceName::Credential,
-        SourceName::ConfigDrive(None),
-        SourceName::Partition,
-        SourceName::Virtio,
-    ];
-    const DEFAULT: [SourceName; 5] = [
-        SourceName::Cmdline,
-        SourceName::File,
-        SourceName::Credential,
-        SourceName::ConfigDrive(None),
-        SourceName::Virtio,
-    ];
-    match (options.sources.is_empty(), pinned) {
-        (false, _) => &options.sources,
-        (true, true) => &PINNED,
-        (true, false) => &DEFAULT,
+/// The sources to search, in order: those of `imprint.source=`, or the media that are looked at without being named, and then
+/// lines.
+fn order(options: &Options, pinned: bool) -> Vec<SourceName> {
+    if !options.sources.is_empty() {
+        return options.sources.clone();
+    }
+    let counts = |looked| match looked {
+        Looked::Always => true,
+        Looked::Pinned => pinned,
+        Looked::Named => false,
+    };
+    let mut order: Vec<SourceName> = Vec::new();
+    for row in MEDIA.iter().filter(|row| counts(row.looked)) {
+        let source = of_word(row.word);
+        if !order.contains(&source) {
+            order.push(source);
+        }
+    }
+    order.push(SourceName::Virtio);
+    order
+}
+
+fn of_word(word: Word) -> SourceName {
+    match word {
+        Word::Cmdline => SourceName::Cmdline,
+        Word::File => SourceName::File,
+        Word::Credential => SourceName::Credential,
+        Word::ConfigDrive => SourceName::ConfigDrive(None),
+        Word::Partition => SourceName::Partition,
+        Word::EfiVar => SourceName::EfiVar,
+        Word::RootFile => SourceName::RootFile,
     }
 }
 
@@ -277,8 +298,16 @@ fn differ((first, second): (Found, Found)) -> SourceError {
 }
 
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read
-/// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5).
-pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
+/// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5). `machine`: what
+/// [`crate::confidential::detect`] says. In a confidential virtual machine, whoever runs it reads what it supplies, and a site
+/// pin does not change that.
+pub fn permitted(origin: &Origin, payload: &Payload, machine: Option<Confidential>) -> Result<(), SourceError> {
+    let Some(item) = lasting_secret(payload) else { return Ok(()) };
+    if let Some(machine) = machine
+        && origin.is_of_hypervisor()
+    {
+        return Err(SourceError::ReadByHypervisor { item, origin: origin.clone(), machine });
+    }
     let place = match origin {
         Origin::Medium { medium: Medium::Cmdline | Medium::CmdlineCredential, .. } => {
             "on the kernel command line, which everybody on the node can read,"
@@ -293,11 +322,16 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
         Origin::Line { sealed: false, .. } => "on a serial line, where it is not sealed and may be logged,",
         Origin::Line { sealed: true, .. } | Origin::Medium { .. } | Origin::File(_) => return Ok(()),
     };
+    Err(SourceError::Forbidden { item, place })
+}
+
+/// What in a payload must stay secret after its first use. A `once` token need not.
+fn lasting_secret(payload: &Payload) -> Option<&'static str> {
     match &payload.enrolment {
-        Enrolment::Credentials(_) => Err(SourceError::Forbidden { item: "a private key", place }),
+        Enrolment::Credentials(_) => Some("a private key"),
         Enrolment::Csr(csr) => match csr.token.as_ref().map(|token| token.mode) {
-            Some(TokenMode::EachBoot) => Err(SourceError::Forbidden { item: "an each-boot token", place }),
-            Some(TokenMode::Once) | None => Ok(()),
+            Some(TokenMode::EachBoot) => Some("an each-boot token"),
+            Some(TokenMode::Once) | None => None,
         },
     }
 }
@@ -306,13 +340,10 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
 /// site pin, the pin decides about the payload, as on any machine. `machine`: what [`crate::confidential::detect`]
 /// says. `pinned`: whether the image holds a site pin.
 pub fn admitted(origin: &Origin, pinned: bool, machine: Option<Confidential>) -> Result<(), SourceError> {
-    let of_hypervisor = match origin {
-        Origin::Medium { medium, .. } => medium.row().of_hypervisor,
-        Origin::Line { .. } => true,
-        Origin::File(_) => false,
-    };
     match machine {
-        Some(machine) if of_hypervisor && !pinned => Err(SourceError::OfHypervisor { origin: origin.clone(), machine }),
+        Some(machine) if origin.is_of_hypervisor() && !pinned => {
+            Err(SourceError::OfHypervisor { origin: origin.clone(), machine })
+        }
         _ => Ok(()),
     }
 }

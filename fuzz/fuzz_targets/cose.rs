@@ -23,8 +23,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let found = Found { origin: Origin::File("x".into()), bytes: Secret::new(bytes.to_vec()), cut: false };
     let pin = SitePin::parse(SIGNERS).unwrap();
-    assert!(source::decode(&found, Some(&pin)).is_err() || GOOD.contains(&bytes));
-    match source::decode(&found, None) {
+    assert!(source::decode(&found, Some(&pin), None).is_err() || GOOD.contains(&bytes));
+    match source::decode(&found, None, None) {
         Err(Unusable::Signature(error)) => panic!("nobody asked for a signature: {error}"),
         Err(Unusable::Payload(error)) => assert!(error.offset <= bytes.len()),
         Ok(_) | Err(Unusable::Source(_)) => {}

@@ -135,6 +135,8 @@ pub struct Composed {
     pub expiry: Timestamp,
     /// The certificate in the payload, if there is one.
     pub certificate: Option<Made>,
+    /// It is signed, and names no machine. An image that names signers takes such a payload only where it was sealed on a line.
+    pub nameless: bool,
     /// How many earlier payloads of the node this payload made void.
     pub voided: usize,
     /// Codes of the keys whose certificates were revoked because this payload's certificate replaces them.
@@ -192,6 +194,7 @@ pub fn compose(
     }
     let mut bytes = payload.encode();
     let signing_key = if options.unsigned { None } else { ca.signing_key().map_err(ComposeError::Ca)? };
+    let nameless = signing_key.is_some() && options.medium != Medium::Line && !record.names_a_machine();
     if let Some(key) = signing_key {
         bytes = key.sign(&bytes).map_err(ComposeError::Ca)?;
     }
@@ -204,7 +207,7 @@ pub fn compose(
         Medium::Text => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
     };
     if let Some(origin) = origin {
-        source::permitted(&origin, &payload).map_err(ComposeError::Forbidden)?;
+        source::permitted(&origin, &payload, None).map_err(ComposeError::Forbidden)?;
     }
     if options.medium == Medium::Held(medium::Medium::Cmdline) {
         let word = cmdline_len(bytes.len());
@@ -212,15 +215,15 @@ pub fn compose(
             return Err(ComposeError::CmdlineTooLong { payload: bytes.len(), word });
         }
     }
-    Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
+    Ok(Composed { bytes, id, token_hash, expiry, certificate, nameless, voided: 0, superseded: Vec::new() })
 }
 
 /// An error if no node credits a seed from this medium, or if the payload names no machine.
 fn credited(medium: Medium, record: &Record) -> Result<(), ComposeError> {
     match medium {
         Medium::Line => Ok(()),
-        Medium::Any if record.binding.is_some() => Ok(()),
-        Medium::Held(medium) if medium.row().credits_seed && record.binding.is_some() => Ok(()),
+        Medium::Any if record.names_a_machine() => Ok(()),
+        Medium::Held(medium) if medium.row().credits_seed && record.names_a_machine() => Ok(()),
         Medium::Held(medium) if !medium.row().credits_seed => Err(ComposeError::NeverCredited(medium.row().kind)),
         Medium::Text => Err(ComposeError::NeverCredited("text")),
         Medium::Any | Medium::Held(_) => Err(ComposeError::NotBound(record.name.to_string())),

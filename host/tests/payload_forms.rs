@@ -8,7 +8,7 @@ mod command;
 use std::path::Path;
 use std::process::Command;
 
-use command::{TYPICAL, fails, fine, host, mode, payloads_made, record, site};
+use command::{BIND, TYPICAL, fails, fine, host, mode, payloads_made, record, site};
 use imprint::payload::Payload;
 
 #[test]
@@ -29,6 +29,7 @@ fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
     let seed = read(&[]).seed.unwrap();
     assert_eq!((seed.bytes.expose().len(), seed.single_boot), (32, false));
     assert_eq!(read(&["--no-seed"]).seed, None);
+    record(&temp, &dir, &TYPICAL.replace(BIND, ""));
     let (code, error) = fails(&dir, &["payload", "node1", "--single-boot"]);
     assert_eq!(code, 1);
     assert_eq!(
@@ -36,7 +37,7 @@ fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
         "imprint-host: a single-boot payload must name its machine; add bind = { uuid = … } to the record of node1\n"
     );
     let file = temp.path().join("bound.toml");
-    std::fs::write(&file, TYPICAL.replace("[[network]]", "[bind]\nserial = \"7\"\n[[network]]")).unwrap();
+    std::fs::write(&file, TYPICAL.replace(BIND, "bind = { serial = \"7\" }\n")).unwrap();
     fine(&dir, &["node", "add", "--replace", file.to_str().unwrap()]);
     let payload = read(&["--single-boot", "--expires", "30m"]);
     assert!(payload.seed.unwrap().single_boot);
@@ -53,7 +54,7 @@ fn a_word_for_the_command_line_is_one_that_the_agent_reads() {
     assert!(line.len() <= 960, "{}", line.len());
     let options = imprint::options::Options::parse(&format!("quiet {line}")).unwrap();
     let found = imprint::source::cmdline::find(&options.payload.unwrap()).unwrap();
-    let payload = imprint::source::decode(&found, None).unwrap().0;
+    let payload = imprint::source::decode(&found, None, None).unwrap().0;
     assert_eq!((payload.hostname.unwrap().as_str(), payload.seed), ("node1", None));
 }
 
@@ -132,7 +133,7 @@ fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
 #[test]
 fn a_medium_that_credits_no_seed_is_not_declared_single_boot() {
     let (temp, dir) = site();
-    record(&temp, &dir, &TYPICAL.replace("[[network]]", "[bind]\nserial = \"7\"\n[[network]]"));
+    record(&temp, &dir, TYPICAL);
     let file = temp.path().join("payload");
     for (form, medium) in [
         ("text", "text"),
@@ -250,7 +251,7 @@ fn an_archive_for_the_initramfs_holds_the_payload_with_a_seed() {
         .status();
     assert!(unpacked.expect("cpio is missing: apt-get install cpio").success());
     let found = imprint::source::file::initramfs(&root).unwrap();
-    let seed = imprint::source::decode(&found, None).unwrap().0.seed.unwrap();
+    let seed = imprint::source::decode(&found, None, None).unwrap().0.seed.unwrap();
     assert_eq!((seed.bytes.expose().len(), seed.single_boot), (32, false));
     // Stateless nodes get theirs this way.
     record(&temp, &dir, &TYPICAL.replace("[[network]]", "enrol = \"each-boot\"\n[[network]]"));

@@ -8,7 +8,7 @@ mod command;
 use std::path::Path;
 use std::process::Command;
 
-use command::{fails, fine, mode, site};
+use command::{BIND, TYPICAL, fails, fine, host, mode, record, site};
 use imprint::payload::Payload;
 
 /// What an image that names these lines accepts: the key id of the signer, or the reason.
@@ -17,7 +17,7 @@ fn judged(bytes: &[u8], lines: &str) -> Result<Option<String>, String> {
     let bytes = imprint::secret::Secret::new(bytes.to_vec());
     let found = Found { origin: Origin::File("x".into()), bytes, cut: false };
     let pin = imprint::site::SitePin::parse(lines.as_bytes()).unwrap();
-    match imprint::source::decode(&found, Some(&pin)) {
+    match imprint::source::decode(&found, Some(&pin), None) {
         Ok((_, signed)) => Ok(signed.signer().map(|kid| kid.to_string())),
         Err(error) => Err(imprint::chain::chain(&imprint::error::Error::from(error))),
     }
@@ -32,6 +32,34 @@ fn signers(dir: &Path) -> String {
 fn kid(line: &str) -> &str {
     let (_, remark) = line.split_once(" # ").unwrap();
     remark.split_once(", ").unwrap().0
+}
+
+/// Rotates, and returns the lines. The operator is told that images may not know the new key.
+fn rotated(dir: &Path, words: &[&str]) -> String {
+    let output = host(dir, words);
+    assert!(output.status.success(), "{output:?}");
+    let (lines, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let new = kid(lines.lines().next().unwrap());
+    let want = format!("imprint-host: {new} signs every payload from now on; images that do not name it refuse them\n");
+    assert_eq!(said, want);
+    lines
+}
+
+/// The accident: images name signers, and a payload that none of them takes is made without a word.
+#[test]
+fn a_signed_payload_for_no_machine_is_made_with_a_warning() {
+    let (temp, dir) = site();
+    let want = "imprint-host: warning: the record of node1 has no bind that names a machine: images that name signers refuse \
+                this payload. Add bind to the record, and make it again\n";
+    record(&temp, &dir, &TYPICAL.replace(BIND, ""));
+    for form in ["cbor", "text", "cmdline", "iso"] {
+        let output = host(&dir, &["payload", "node1", "--as", form]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), want, "{form}");
+    }
+    fine(&dir, &["payload", "node1", "--unsigned"]);
+    record(&temp, &dir, TYPICAL);
+    fine(&dir, &["payload", "node1"]);
 }
 
 /// One rotation with an announcement, in which no image refuses a payload that is on its way; and one without.
@@ -61,7 +89,7 @@ fn signers_come_and_go_with_an_overlap() {
     let (code, error) = fails(&dir, &["signer", "retire", &old]);
     assert!(code == 1 && error.contains(&format!("signer {old} signs the payloads now; ")), "{error}");
 
-    fine(&dir, &["signer", "rotate"]);
+    rotated(&dir, &["signer", "rotate"]);
     let after = made();
     assert_eq!(judged(&after, &both), Ok(Some(new.clone())));
     assert_eq!(judged(&before, &both), Ok(Some(old.clone())), "what is on its way");
@@ -83,7 +111,7 @@ fn signers_come_and_go_with_an_overlap() {
     let want = format!("imprint-host: there is no signer {old}; run imprint-host signer to list the signers\n");
     assert_eq!((code, error), (1, want));
     // A rotation without an announcement, and an announcement that is taken back.
-    fine(&dir, &["signer", "rotate"]);
+    rotated(&dir, &["signer", "rotate"]);
     let announced = String::from_utf8(fine(&dir, &["signer", "rotate", "--announce"])).unwrap();
     fine(&dir, &["signer", "retire", kid(announced.lines().nth(1).unwrap())]);
     assert_eq!(signers(&dir).lines().count(), 2);
@@ -123,7 +151,23 @@ fn a_signer_may_be_given() {
     let sec1 = key("sec1", &["ecparam", "-name", "prime256v1", "-genkey"]);
     let empty = temp.path().join("empty");
     std::fs::write(&empty, "").unwrap();
-    for file in [&p384, &sec1, empty.to_str().unwrap()] {
+    let encrypted = key("encrypted", &["genpkey", "-algorithm", "ed25519", "-aes256", "-pass", "pass:x"]);
+    let legacy = temp.path().join("legacy");
+    let convert = ["ec", "-in", &sec1, "-aes256", "-passout", "pass:x", "-out", legacy.to_str().unwrap()];
+    assert!(Command::new("openssl").args(convert).output().unwrap().status.success());
+    for (file, what) in [
+        (sec1.as_str(), "a key in another form than PKCS#8"),
+        (&encrypted, "an encrypted key"),
+        (legacy.to_str().unwrap(), "an encrypted key"),
+    ] {
+        let (code, error) = fails(&dir, &["signer", "new", "--key", file]);
+        let want = format!(
+            "imprint-host: {file} holds {what}; convert it: openssl pkcs8 -topk8 -nocrypt -in {file} -out NEW\n"
+        );
+        assert_eq!((code, error), (1, want));
+        assert!(!dir.join("signer.key").exists());
+    }
+    for file in [&p384, empty.to_str().unwrap()] {
         let (code, error) = fails(&dir, &["signer", "new", "--key", file]);
         let want = format!(
             "imprint-host: {file} is not the key of a signer; give one private key on P-256 or Ed25519, in PEM (PKCS#8)\n"
@@ -133,6 +177,11 @@ fn a_signer_may_be_given() {
     }
     let (code, error) = fails(&dir, &["signer", "new", "--key", "/nowhere/key"]);
     assert!(code == 1 && error.starts_with("imprint-host: reading /nowhere/key"), "{error}");
+    // What the error advises makes a key that is taken.
+    let converted = key("converted", &["pkcs8", "-topk8", "-nocrypt", "-in", &sec1]);
+    let other = temp.path().join("other");
+    fine(&other, &["init", "--url", command::URL]);
+    rotated(&other, &["signer", "rotate", "--key", &converted]);
     fine(&dir, &["signer", "new", "--key", &ed25519]);
     let lines = signers(&dir);
     assert!(lines.starts_with("signer ed25519 MCowBQYDK2VwAyEA"), "{lines}");
@@ -144,7 +193,7 @@ fn a_signer_may_be_given() {
     assert_eq!(lines.split(' ').nth(2), public.lines().nth(1));
     let (code, error) = fails(&dir, &["signer", "rotate", "--key", &ed25519]);
     assert!(code == 1 && error.contains("signs already"), "{error}");
-    let lines = String::from_utf8(fine(&dir, &["signer", "rotate", "--key", &p256])).unwrap();
+    let lines = rotated(&dir, &["signer", "rotate", "--key", &p256]);
     assert_eq!(lines.lines().count(), 2, "{lines}");
     assert_eq!(
         judged(&fine(&dir, &["payload", "node1"]), &lines),

@@ -31,7 +31,7 @@ pub enum PlanError {
     },
     /// The image names signers, and the payload has no signature of one of them.
     Signature(SignatureError),
-    /// The image names signers, and the payload lies where any machine could find it, and names no machine.
+    /// The image names signers, and the payload was not sealed for this machine, and names no machine.
     NotBound(Origin, PinFile),
     /// The CA is valid at no moment of the payload's life.
     CaValidity {
@@ -100,8 +100,9 @@ impl fmt::Display for PlanError {
             PlanError::Signature(error) => error.fmt(f),
             PlanError::NotBound(origin, file) => write!(
                 f,
-                "the payload from {origin} names no machine, and {file} names signers: a signed payload must not be good for \
-                 another node; add bind to the node's record, and make the payload again"
+                "the payload from {origin} names no machine, and {file} names signers: a signed payload \
+                 must not be good for another node; add bind to the node's record, with macs if the firmware of the machine has \
+                 no UUID or serial number of its own, and make the payload again"
             ),
             PlanError::CaValidity { subject, not_before, not_after, composed, expiry } => write!(
                 f,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::confidential::Confidential;
 use crate::dialogue::LineTime;
 use crate::facts::{Dmi, LinkFacts};
 use crate::medium::Medium;
@@ -38,6 +39,7 @@ fn facts() -> Facts {
         origin: medium(Medium::ConfigDrive, "sr0 (IMPRINT)"),
         site_pin: None,
         signed: SignedBy::Nobody,
+        confidential: None,
         now: Timestamp::from_secs(1_795_400_060),
         links: vec![eth(2, 0x56)],
         dmi: Dmi { uuid: Some([7; 16]), serial: Some("SN-1".into()) },
@@ -203,6 +205,22 @@ fn a_seed_is_credited_only_when_it_is_fresh_for_this_boot() {
     }
 }
 
+/// The hypervisor of a confidential machine makes a drive, or answers on a line in the node's place, with a seed that it knows.
+#[test]
+fn a_seed_that_the_hypervisor_knows_is_not_credited() {
+    let bound = Some(Binding { uuid: Some([7; 16]), ..Default::default() });
+    let line = Origin::Line { name: "ttyS0".into(), sealed: true };
+    for origin in [facts().origin, line] {
+        for (confidential, bits) in [(None, 256), (Some(Confidential::SevSnp), 0), (Some(Confidential::Tdx), 0)] {
+            let seed = Some(Seed { bytes: Secret::new(vec![7; 32]), single_boot: true });
+            let payload = Payload { seed, binding: bound.clone(), ..typical() };
+            let facts = Facts { origin: origin.clone(), confidential, ..facts() };
+            let seed = plan(payload, &facts, Scope::Boot).unwrap().seed.unwrap();
+            assert_eq!(seed.credit_bits, bits, "{origin}, {confidential:?}");
+        }
+    }
+}
+
 #[test]
 fn a_payload_for_another_machine_is_refused_by_each_item() {
     let mac = HardwareAddress::new(&[2; 6]).unwrap();
@@ -271,9 +289,43 @@ fn where_signatures_are_needed_a_file_names_its_machine() {
         let both = super::plan(bound("SN-1"), &facts(&origin, &[typical().ca.sha256()]), Scope::Boot).unwrap();
         assert!(both.pinned && both.to_string().contains(" (named by this image)\n"));
     }
-    for sealed in [true, false] {
-        let line = Origin::Line { name: "ttyS0".into(), sealed };
-        assert_eq!(plan(typical(), &facts(&line, &[]), Scope::Boot).err(), None);
+    // Sealed for a key of this run, it was sent to this machine. Without a seal, or pasted, it can be another node's.
+    let line = |sealed| Origin::Line { name: "ttyS0".into(), sealed };
+    assert_eq!(plan(typical(), &facts(&line(true), &[]), Scope::Boot).err(), None);
+    assert_eq!(refused(typical(), &facts(&line(false), &[])), PlanError::NotBound(line(false), PinFile::Image));
+    assert_eq!(plan(bound("SN-1"), &facts(&line(false), &[]), Scope::Boot).err(), None);
+}
+
+/// What boards of one kind have in common: a payload with it would be good for each of them.
+#[test]
+fn a_placeholder_names_no_machine() {
+    let pin = crate::site::SitePin::parse(include_bytes!("../../tests/data/site-signers")).unwrap();
+    let (mac, zeros) = (HardwareAddress::new(&MAC), HardwareAddress::new(&[0; 6]));
+    let link = |mac: &Option<HardwareAddress>| LinkFacts { mac: mac.clone(), ..eth(2, 0x56) };
+    let facts = || Facts {
+        site_pin: Some(SitePin { cas: Vec::new(), ..pin.clone() }),
+        signed: SignedBy::Signer(pin.signers[0].kid()),
+        // Of the firmware of such a machine nothing is left.
+        dmi: Dmi::default(),
+        links: vec![link(&zeros), link(&mac)],
+        ..facts()
+    };
+    let origin = self::facts().origin;
+    let payload = |binding: &Binding| Payload { binding: Some(binding.clone()), ..typical() };
+    for binding in [
+        Binding { uuid: Some([0xff; 16]), ..Binding::default() },
+        Binding { serial: Some("Default string".into()), ..Binding::default() },
+        Binding { macs: zeros.iter().cloned().collect(), ..Binding::default() },
+        Binding { uuid: Some([0xff; 16]), serial: Some("Default string".into()), macs: Vec::new() },
+    ] {
+        let error = refused(payload(&binding), &facts());
+        assert_eq!(error, PlanError::NotBound(origin.clone(), PinFile::Image), "{binding:?}");
+        // Without signers in the pin it fits no machine.
+        let unpinned = Facts { site_pin: None, signed: SignedBy::Nobody, ..facts() };
+        assert!(matches!(refused(payload(&binding), &unpinned), PlanError::OtherMachine { .. }), "{binding:?}");
+        // Beside an item that names this machine, the machine is known.
+        let named = Binding { macs: zeros.iter().chain(&mac).cloned().collect(), ..binding };
+        assert_eq!(plan(payload(&named), &facts(), Scope::Boot).err(), None);
     }
 }
 

@@ -65,6 +65,45 @@ fn the_file_that_was_read_is_named() {
     }
 }
 
+/// A site pin that another user of the system can write says nothing: whoever brings a payload could bring the pin.
+#[test]
+fn a_site_pin_that_others_can_write_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let root = tempfile::tempdir().unwrap();
+    let (folder, file) = (root.path().join("etc/imprint"), root.path().join("etc/imprint/site"));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(&file, "11".repeat(32)).unwrap();
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let words = || pin(root.path()).map_err(|error| error.to_string().replace(&root.path().display().to_string(), ""));
+    for (of_folder, of_file, want) in [
+        (0o755, 0o644, None),
+        (0o700, 0o400, None),
+        (0o755, 0o664, Some("/etc/imprint/site has mode 0664")),
+        (0o755, 0o646, Some("/etc/imprint/site has mode 0646")),
+        (0o775, 0o644, Some("/etc/imprint has mode 0775")),
+        (0o1777, 0o644, Some("/etc/imprint has mode 1777")),
+    ] {
+        set(&folder, of_folder);
+        set(&file, of_file);
+        match want {
+            None => assert_eq!(words().unwrap().unwrap().cas, [[0x11; 32]]),
+            Some(want) => assert!(words().unwrap_err().starts_with(want), "{:?}", words()),
+        }
+    }
+    set(&folder, 0o755);
+    // Only root can give a file away; others are as little vouched for then.
+    if geteuid().is_root() {
+        chown(&file, Some(65_534), None).unwrap();
+        assert!(words().unwrap_err().starts_with("/etc/imprint/site belongs to user 65534, so root does not"));
+        // In an initramfs the number is that of whoever made the archive.
+        fs::create_dir(root.path().join("imprint")).unwrap();
+        let there = root.path().join("imprint/site");
+        fs::write(&there, "22".repeat(32)).unwrap();
+        chown(&there, Some(1000), None).unwrap();
+        assert_eq!(words().unwrap().unwrap().cas, [[0x22; 32]]);
+    }
+}
+
 #[test]
 fn signers_with_and_without_a_ca() {
     let pin = SitePin::parse(SIGNERS.as_bytes()).unwrap();

@@ -51,10 +51,7 @@ struct Given {
 
 impl Given {
     fn of_file(medium: Medium, path: &Path, bytes: Secret) -> Given {
-        // fw_cfg has one place for a name, and a long path for it.
-        let place = if medium == Medium::FwCfg { Printable::default() } else { Printable::path(path) };
-        let origin = Origin::Medium { medium, place };
-        Given { origin, bytes, encoded: false, cut: false }
+        Given { origin: origin_of_file(medium, path), bytes, encoded: false, cut: false }
     }
 
     /// Decodes the credential.
@@ -63,17 +60,29 @@ impl Given {
     }
 }
 
+/// A credential, or why it cannot be read.
+type Place = Result<Given, Unread>;
+
+/// A place that cannot be read.
+struct Unread {
+    /// The credential there. `None`: nothing says that there is one.
+    origin: Option<Origin>,
+    source: SourceError,
+}
+
 /// Finds the payload in any of the places. `unit`: the folder `$CREDENTIALS_DIRECTORY`. `words`: the credentials on the
 /// kernel command line.
 pub fn find(root: &Path, unit: Option<&Path>, words: &[SetCredential]) -> Result<Option<Found>, SourceError> {
     let mut found: Vec<Found> = Vec::new();
-    for given in everywhere(root, unit, words, CredentialName::Payload)? {
+    for given in everywhere(root, unit, words, CredentialName::Payload) {
+        let given = given.map_err(|unread| unread.source)?;
         let (origin, cut) = (given.origin.clone(), given.cut);
         let decrypted = found.iter().any(|found| is_of_unit(&found.origin));
         match given.content().and_then(content::payload) {
             Ok(bytes) => found.push(Found { origin, bytes, cut }),
-            // This is the encrypted form of the credential that systemd decrypted for the unit.
-            Err(CredentialError::NoPayload) if decrypted => {}
+            // This is the encrypted form of the credential that systemd decrypted for the unit. Only systemd-stub puts such a
+            // form where it is found here.
+            Err(CredentialError::NoPayload) if decrypted && is_of_stub(&origin) => {}
             Err(_) if cut => return Err(SourceError::CmdlineCut),
             Err(source) => return Err(broken(CredentialName::Payload, &origin, source)),
         }
@@ -85,17 +94,16 @@ fn is_of_unit(origin: &Origin) -> bool {
     matches!(origin, Origin::Medium { medium: Medium::UnitCredential, .. })
 }
 
+fn is_of_stub(origin: &Origin) -> bool {
+    matches!(origin, Origin::Medium { medium: Medium::BootCredential, .. })
+}
+
 fn broken(name: CredentialName, origin: &Origin, source: CredentialError) -> SourceError {
     SourceError::Credential { name: name.as_str(), place: Printable::given(&origin.to_string()), source }
 }
 
-/// Every credential of this name, that of the unit first.
-fn everywhere(
-    root: &Path,
-    unit: Option<&Path>,
-    words: &[SetCredential],
-    name: CredentialName,
-) -> Result<Vec<Given>, SourceError> {
+/// Every credential of this name. The one of the unit comes first.
+fn everywhere(root: &Path, unit: Option<&Path>, words: &[SetCredential], name: CredentialName) -> Vec<Place> {
     let mut places: Vec<(Medium, PathBuf)> = Vec::new();
     places.extend(unit.map(|folder| (Medium::UnitCredential, folder.join(name.as_str()))));
     let folders = FOLDERS.iter();
@@ -104,29 +112,48 @@ fn everywhere(
     );
     let mut found = Vec::new();
     for (medium, path) in places {
-        match path.metadata() {
-            Ok(meta) if meta.is_file() => {
-                // One read takes the whole file: each read of fw_cfg begins at its first byte again.
-                let bytes = file::read_at_most(&path, MAX_TEXT)?;
-                found.push(Given::of_file(medium, &path, bytes));
-            }
+        let given = match path.metadata() {
+            // One read takes the whole file: each read of fw_cfg begins at its first byte again.
+            Ok(meta) if meta.is_file() => file::read_at_most(&path, MAX_TEXT),
             // Anything else might block, or never end.
-            Ok(_) => return Err(SourceError::Read { path, source: io::Error::other("it is not a regular file") }),
-            Err(error) if is_absent(&error) => {}
-            Err(source) => return Err(SourceError::Read { path, source }),
-        }
+            Ok(_) => {
+                Err(SourceError::Read { path: path.clone(), source: io::Error::other("it is not a regular file") })
+            }
+            Err(error) if is_absent(&error) => continue,
+            Err(source) => Err(SourceError::Read { path: path.clone(), source }),
+        };
+        found.push(match given {
+            Ok(bytes) => Ok(Given::of_file(medium, &path, bytes)),
+            Err(source) => Err(Unread { origin: Some(origin_of_file(medium, &path)), source }),
+        });
     }
-    let origin = |medium| Origin::Medium { medium, place: Printable::default() };
-    let table = table(root)?;
-    for (encoded, text) in smbios::oem_strings(&table).filter_map(|string| string_of(string, name)) {
-        let bytes = Secret::new(text.to_vec());
-        found.push(Given { origin: origin(Medium::Smbios), bytes, encoded, cut: false });
+    let origin = |medium, place| Origin::Medium { medium, place };
+    match table(root) {
+        // Numbers, so that two strings can be told apart. dmidecode shows the strings in this order.
+        Ok(table) => found.extend(smbios::oem_strings(&table).zip(1u32..).filter_map(|(string, number)| {
+            let (encoded, text) = string_of(string, name)?;
+            let origin = origin(Medium::Smbios, Printable::of(&format!("string {number} of type 11")));
+            Some(Ok(Given { origin, bytes: Secret::new(text.to_vec()), encoded, cut: false }))
+        })),
+        Err(source) => found.push(Err(Unread { origin: None, source })),
     }
-    for word in words.iter().filter(|word| word.name == name) {
-        let (bytes, encoded, cut) = (word.text.clone(), word.encoded, word.cut);
-        found.push(Given { origin: origin(Medium::CmdlineCredential), bytes, encoded, cut });
+    for (word, number) in words.iter().zip(1u32..).filter(|(word, _)| word.name == name) {
+        let origin = origin(Medium::CmdlineCredential, Printable::of(&format!("word {number}")));
+        found.push(Ok(Given { origin, bytes: word.text.clone(), encoded: word.encoded, cut: word.cut }));
     }
-    Ok(found)
+    found
+}
+
+fn origin_of_file(medium: Medium, path: &Path) -> Origin {
+    // fw_cfg has one place for a name, and a long path for it.
+    let place = if medium == Medium::FwCfg { Printable::default() } else { Printable::path(path) };
+    Origin::Medium { medium, place }
+}
+
+/// Where the table of the firmware is broken, for a person. What is behind that place is not read.
+pub fn fault(root: &Path) -> Option<String> {
+    let at = smbios::broken_at(&table(root).ok()?)?;
+    Some(format!("SMBIOS table is broken at byte {at}: what is behind that is not read"))
 }
 
 fn is_absent(error: &io::Error) -> bool {

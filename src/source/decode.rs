@@ -3,6 +3,7 @@
 //! vouches for the source does. Never reads a source.
 
 use super::{Found, SourceError, permitted};
+use crate::confidential::Confidential;
 use crate::payload::signed::{Signed, is_signed};
 use crate::payload::{DecodeError, Form, Payload, Problem};
 use crate::site::{self, SignatureError, SignedBy, SitePin};
@@ -37,14 +38,19 @@ impl From<DecodeError> for Unusable {
 }
 
 /// Decodes the payload, and refuses items that its source may not carry. `pin`: the image's. If it names signers, the
-/// signature is verified first: no byte is decoded before a signer has vouched for it.
-pub fn decode(found: &Found, pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
+/// signature is verified first: no byte is decoded before a signer has vouched for it. `machine`: the kind of
+/// confidential virtual machine that this is.
+pub fn decode(
+    found: &Found,
+    pin: Option<&SitePin>,
+    machine: Option<Confidential>,
+) -> Result<(Payload, SignedBy), Unusable> {
     let decoded = vouched(found.bytes.expose(), pin);
     let (payload, signed) = match decoded {
         Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
         decoded => decoded?,
     };
-    permitted(&found.origin, &payload)?;
+    permitted(&found.origin, &payload, machine)?;
     Ok((payload, signed))
 }
 

@@ -112,6 +112,16 @@ pub enum SourceError {
         /// The kind of machine.
         machine: Confidential,
     },
+    /// Whoever runs this confidential virtual machine can read the source, and the payload contains an item that must stay
+    /// secret.
+    ReadByHypervisor {
+        /// `a private key`
+        item: &'static str,
+        /// Where the payload came from.
+        origin: Origin,
+        /// The kind of machine.
+        machine: Confidential,
+    },
     /// Two media of the same rank hold different payloads.
     Differ {
         /// Where one is.
@@ -232,6 +242,12 @@ impl fmt::Display for SourceError {
                 "this is a confidential virtual machine ({machine}); whoever runs it could have written the payload \
                  ({origin}), and this image has no site pin; use an image with a site pin, or bring the payload in the \
                  initramfs"
+            ),
+            SourceError::ReadByHypervisor { item, origin, machine } => write!(
+                f,
+                "this is a confidential virtual machine ({machine}), whoever runs it can read the payload ({origin}), and the \
+                 payload holds {item}; have the node make its key, with a token that is good once, or bring the payload on \
+                 an encrypted root (/etc/imprint/payload)"
             ),
             SourceError::Differ { first, second } => {
                 write!(f, "two different payloads: one from {first}, one from {second}; remove one")

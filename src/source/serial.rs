@@ -135,7 +135,7 @@ fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
             places.push(place);
         }
     };
-    for source in order(options, true) {
+    for source in &order(options, true) {
         if let SourceName::Serial { name, baud } = source {
             add(port::named(root, cmdline, name, *baud));
         }

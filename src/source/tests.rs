@@ -229,12 +229,12 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
             medium(Medium::OpenStackVendorData, "sda1 (config-2)"),
         ];
         for open in [medium(Medium::Cmdline, ""), line(false)].into_iter().chain(clouds) {
-            match permitted(&open, &payload) {
+            match permitted(&open, &payload, None) {
                 Err(SourceError::Forbidden { item: found, .. }) => assert_eq!(found, item),
                 other => panic!("{other:?}"),
             }
         }
-        permitted(&line(true), &payload).unwrap();
+        permitted(&line(true), &payload, None).unwrap();
         let media = [
             Medium::Initramfs,
             Medium::ConfigDrive,
@@ -244,16 +244,16 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
         ];
         let media = media.map(|one| medium(one, "sr0 (IMPRINT)"));
         for origin in media.into_iter().chain([Origin::File("payload".into())]) {
-            permitted(&origin, &payload).unwrap();
+            permitted(&origin, &payload, None).unwrap();
         }
     }
-    permitted(&medium(Medium::Cmdline, ""), &typical(TokenMode::Once)).unwrap();
+    permitted(&medium(Medium::Cmdline, ""), &typical(TokenMode::Once), None).unwrap();
 }
 
 /// Finds and decodes the payload of this command line.
 fn decoded(cmdline: &str) -> Result<Payload, Error> {
     let found = find(cmdline, None, false)?.unwrap();
-    Ok(decode(&found, None)?.0)
+    Ok(decode(&found, None, None)?.0)
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
     let each_boot = typical(TokenMode::EachBoot).encode();
     for origin in media.chain(lines).chain([Origin::File("x".into())]) {
         let decoded = |bytes: &[u8], pin: Option<&SitePin>| {
-            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false }, pin)
+            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false }, pin, None)
         };
         assert_eq!(decoded(TYPICAL, None).unwrap(), (typical(TokenMode::Once), SignedBy::Nobody), "{origin}");
         let kid = pin.signers[0].kid();
@@ -353,7 +353,7 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     for origin in [medium(Medium::Initramfs, "x"), drive, line, Origin::File("x".into())] {
         for (text, form) in [(&hex, Form::Hex), (&base64, Form::Base64)] {
             let found = Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false };
-            let error = decode(&found, None).unwrap_err();
+            let error = decode(&found, None, None).unwrap_err();
             let Unusable::Payload(error) = error else { panic!("{error:?}") };
             assert_eq!(error.problem, crate::payload::Problem::Form(form), "{origin}");
         }
@@ -397,15 +397,48 @@ fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
     );
 }
 
+/// A site pin does not hide what the hypervisor supplies.
+#[test]
+fn a_confidential_machine_takes_no_lasting_secret_from_its_hypervisor() {
+    let line = Origin::Line { name: "ttyS0".to_owned(), sealed: true };
+    let machine = Some(Confidential::SevSnp);
+    let media = crate::medium::MEDIA.iter().map(|row| medium(row.medium, "x"));
+    for (payload, item) in
+        [(Payload::decode(CREDENTIALS).unwrap(), "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")]
+    {
+        for origin in media.clone().chain([line.clone(), Origin::File("x".into())]) {
+            let own =
+                matches!(origin, Origin::File(_) | Origin::Medium { medium: Medium::Initramfs | Medium::RootFile, .. });
+            match permitted(&origin, &payload, machine) {
+                Ok(()) => assert!(own, "{origin}"),
+                Err(SourceError::ReadByHypervisor { item: found, .. }) => assert!(!own && found == item, "{origin}"),
+                Err(other) => panic!("{origin}: {other}"),
+            }
+        }
+        assert!(permitted(&line, &payload, None).is_ok(), "on other machines");
+    }
+    for origin in media.chain([line.clone()]) {
+        permitted(&origin, &typical(TokenMode::Once), machine).unwrap();
+    }
+    let error: Error = permitted(&line, &typical(TokenMode::EachBoot), machine).unwrap_err().into();
+    assert_eq!(error.stage(), ("source", 11));
+    assert_eq!(
+        crate::chain::chain(&error),
+        "source: this is a confidential virtual machine (SEV-SNP), whoever runs it can read the payload (line ttyS0), and \
+         the payload holds an each-boot token; have the node make its key, with a token that is good once, or bring the \
+         payload on an encrypted root (/etc/imprint/payload)"
+    );
+}
+
 /// Every process of the node reads the files of efivarfs.
 #[test]
 fn an_efi_variable_carries_no_key_and_no_lasting_token() {
     let key = Payload::decode(CREDENTIALS).unwrap();
-    let error = permitted(&medium(Medium::EfiVariable, "x"), &key).unwrap_err().to_string();
+    let error = permitted(&medium(Medium::EfiVariable, "x"), &key, None).unwrap_err().to_string();
     assert!(
         error.starts_with("the payload in an EFI variable, which everybody on the node can read, holds a private key"),
         "{error}"
     );
-    assert!(permitted(&medium(Medium::RootFile, "x"), &key).is_ok());
-    assert!(permitted(&medium(Medium::EfiVariable, "x"), &Payload::decode(TYPICAL).unwrap()).is_ok());
+    assert!(permitted(&medium(Medium::RootFile, "x"), &key, None).is_ok());
+    assert!(permitted(&medium(Medium::EfiVariable, "x"), &Payload::decode(TYPICAL).unwrap(), None).is_ok());
 }

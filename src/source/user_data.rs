@@ -8,7 +8,7 @@ mod mime;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::credential::content::{self, CredentialError};
+use super::credential::content::{self, CredentialError, is_comment};
 use crate::medium::ARMOUR;
 use crate::payload::MAX_LEN;
 use crate::secret::Secret;
@@ -69,39 +69,31 @@ fn text(bytes: &[u8]) -> Content {
     if bytes.starts_with(&GZIP) {
         return Content::Foreign("it is compressed with gzip, which is not read");
     }
-    let (begin, end) = (format!("-----BEGIN {ARMOUR}-----"), format!("-----END {ARMOUR}-----"));
-    let (begin, end) = (begin.as_bytes(), end.as_bytes());
+    match content::armoured(bytes) {
+        Ok(Some((_, body))) => base64(body),
+        Ok(None) => without_armour(bytes),
+        Err(CredentialError::ArmourBehind) => {
+            Content::Damaged("other text stands behind its payload; give one payload and nothing else")
+        }
+        Err(_) => Content::Damaged("its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short"),
+    }
+}
+
+/// What is known of text that does not begin with the armour.
+fn without_armour(bytes: &[u8]) -> Content {
+    let begin = format!("-----BEGIN {ARMOUR}-----");
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let first = lines.by_ref().find(|line| !is_comment(line)).unwrap_or_default();
-    if first != begin {
-        return if holds(first, b"BEGIN ") && holds(first, ARMOUR.as_bytes()) {
-            Content::Damaged("the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----")
-        } else if lines.any(|line| line == begin) {
-            Content::Foreign("a payload in it is not read, as other text stands before it")
-        } else {
-            Content::Foreign(OTHER)
-        };
+    if holds(first, b"BEGIN ") && holds(first, ARMOUR.as_bytes()) {
+        Content::Damaged("the line where its payload begins is not -----BEGIN IMPRINT PAYLOAD-----")
+    } else if lines.any(|line| line == begin.as_bytes()) {
+        Content::Foreign("a payload in it is not read, as other text stands before it")
+    } else {
+        Content::Foreign(OTHER)
     }
-    // Allocated at its full size: a buffer that grows would leave copies of a payload behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(bytes.len()));
-    loop {
-        match lines.next() {
-            None => return Content::Damaged("its payload has no line -----END IMPRINT PAYLOAD-----; it was cut short"),
-            Some(line) if line == end => break,
-            Some(line) => body.extend_from_slice(line),
-        }
-    }
-    if !lines.all(is_comment) {
-        return Content::Damaged("other text stands behind its payload; give one payload and nothing else");
-    }
-    base64(&body)
 }
 
 const LONG: &str = "its payload has more than 65536 bytes";
-
-fn is_comment(line: &[u8]) -> bool {
-    line.is_empty() || line.starts_with(b"#")
-}
 
 /// Decodes a payload in base64, as in a credential.
 fn base64(bytes: &[u8]) -> Content {

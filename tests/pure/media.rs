@@ -106,6 +106,36 @@ enum Column {
     EachBoot,
     /// In a confidential virtual machine, in an image without a site pin.
     Confidential,
+    /// In a confidential virtual machine, in an image that names a signer, who signed.
+    ConfidentialSigned,
+    /// The same with a private key.
+    ConfidentialKey,
+    /// The same with a token for each boot.
+    ConfidentialEachBoot,
+}
+
+impl Column {
+    /// The image names a signer.
+    fn names_a_signer(self) -> bool {
+        matches!(
+            self,
+            Column::Signed
+                | Column::WrongSigner
+                | Column::NotSigned
+                | Column::NotBound
+                | Column::AnotherNodes
+                | Column::ConfidentialSigned
+                | Column::ConfidentialKey
+                | Column::ConfidentialEachBoot
+        )
+    }
+
+    fn is_confidential(self) -> bool {
+        matches!(
+            self,
+            Column::Confidential | Column::ConfidentialSigned | Column::ConfidentialKey | Column::ConfidentialEachBoot
+        )
+    }
 }
 
 /// What happens to the boot.
@@ -119,7 +149,7 @@ enum Verdict {
     Stops(&'static [u8]),
 }
 
-const COLUMNS: [(Column, &str); 13] = [
+const COLUMNS: [(Column, &str); 16] = [
     (Column::Good, "payload"),
     (Column::Absent, "none"),
     (Column::Unnamed, "not named, no site pin"),
@@ -132,12 +162,15 @@ const COLUMNS: [(Column, &str); 13] = [
     (Column::AnotherNodes, "another node's"),
     (Column::PrivateKey, "private key"),
     (Column::EachBoot, "`each-boot` token"),
-    (Column::Confidential, "confidential machine"),
+    (Column::Confidential, "confidential machine, no site pin"),
+    (Column::ConfidentialSigned, "confidential machine, signed"),
+    (Column::ConfidentialKey, "there, private key"),
+    (Column::ConfidentialEachBoot, "there, `each-boot` token"),
 ];
 
 fn expected(row: &Row, column: Column) -> Verdict {
     match column {
-        Column::Good | Column::Signed => Verdict::Used,
+        Column::Good | Column::Signed | Column::ConfidentialSigned => Verdict::Used,
         // The boot insists on a medium that is named.
         Column::Absent if row.looked == Looked::Named => Verdict::Stops(&[11]),
         Column::Unnamed if row.looked == Looked::Always => Verdict::Used,
@@ -146,12 +179,19 @@ fn expected(row: &Row, column: Column) -> Verdict {
         // On media that know where a payload ends the source is broken (11), and on others the payload is invalid (12).
         Column::Cut => Verdict::Stops(&[11, 12]),
         Column::WrongSigner | Column::NotSigned | Column::NotBound | Column::AnotherNodes => Verdict::Stops(&[13]),
-        Column::PrivateKey | Column::EachBoot if row.medium.row().readers == Readers::Everybody => {
+        Column::PrivateKey | Column::EachBoot | Column::ConfidentialKey | Column::ConfidentialEachBoot
+            if row.medium.row().readers == Readers::Everybody =>
+        {
             Verdict::Stops(&[11])
         }
-        // The person who runs the machine may have written it.
-        Column::Confidential if row.medium.row().of_hypervisor => Verdict::Stops(&[11]),
-        Column::PrivateKey | Column::EachBoot | Column::Confidential => Verdict::Used,
+        // Whoever runs the machine may have written it, and has read it.
+        Column::Confidential | Column::ConfidentialKey | Column::ConfidentialEachBoot
+            if row.medium.row().of_hypervisor =>
+        {
+            Verdict::Stops(&[11])
+        }
+        Column::PrivateKey | Column::EachBoot => Verdict::Used,
+        Column::Confidential | Column::ConfidentialKey | Column::ConfidentialEachBoot => Verdict::Used,
     }
 }
 
@@ -173,31 +213,30 @@ fn every_column(row: &Row) {
             Column::AnotherNodes => {
                 used(row, &scene, &bytes, &Machine { serial: "VM-0002", confidential: None }, &name)
             }
-            Column::Confidential => used(row, &scene, &bytes, &MACHINE, &name),
+            _ if column.is_confidential() && row.medium.row().readers == Readers::Root => {
+                used(row, &scene, &bytes, &MACHINE, &name);
+            }
             _ => {}
         }
-        let asks_for_a_signer = matches!(
-            column,
-            Column::Signed | Column::WrongSigner | Column::NotSigned | Column::NotBound | Column::AnotherNodes
-        );
         // Where a pin has the medium looked at, so that it need not be named, others use the medium, too.
-        if asks_for_a_signer || column == Column::Absent && row.looked == Looked::Pinned {
+        if column.names_a_signer() || column == Column::Absent && row.looked == Looked::Pinned {
             scene.put("imprint/site", format!("{}\n", ours.signer));
         }
         let before = tree(scene.root());
-        let machine =
-            Machine { confidential: (column == Column::Confidential).then_some(Confidential::SevSnp), ..MACHINE };
+        let machine = Machine { confidential: column.is_confidential().then_some(Confidential::SevSnp), ..MACHINE };
         let boot = boot(row, &scene, &machine, column != Column::Unnamed);
         match (expected(row, column), &boot.end) {
             (Verdict::Used, End::Plan(plan, payload)) => {
                 is_the_payload(row, &boot, payload, &bytes, &name);
-                assert_eq!(plan.signed.signer().is_some(), column == Column::Signed, "{name}");
-                if column == Column::Signed {
+                assert_eq!(plan.signed.signer().is_some(), column.names_a_signer(), "{name}");
+                if column.names_a_signer() {
                     assert_eq!(plan.signed.signer(), Some(ours.signer.kid()), "{name}");
                     assert!(plan.to_string().contains(&ours.signer.kid().to_string()), "{name}: {plan}");
                 }
                 let credited = plan.seed.as_ref().is_some_and(|seed| seed.credit_bits > 0);
-                assert_eq!(credited, row.medium.row().credits_seed, "{name}: {plan}");
+                // Whoever runs a confidential machine knows what stands on the media that it supplies.
+                let known = column.is_confidential() && row.medium.row().of_hypervisor;
+                assert_eq!(credited, row.medium.row().credits_seed && !known, "{name}: {plan}");
             }
             (Verdict::BootsOn, End::Nothing(_)) => {}
             (Verdict::Stops(codes), End::Stopped(code, words)) if codes.contains(code) => match &boot.origin {
@@ -263,23 +302,26 @@ fn content(column: Column, ours: &Key) -> Vec<u8> {
         payload
     };
     let here = for_machine(MACHINE.serial);
+    let with_key = |payload: Payload| {
+        let enrolment = Payload::decode(CREDENTIALS).unwrap().enrolment;
+        Payload { enrolment, ..payload }.encode()
+    };
+    let with_token = |mut payload: Payload| {
+        let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
+        let secret = Token::try_from("AAECAwQFBgcICQoLDA0ODw".to_owned()).unwrap();
+        csr.token = Some(EnrolmentToken { secret, mode: TokenMode::EachBoot });
+        payload.encode()
+    };
     match column {
         Column::Cut => here.encode()[..300].to_vec(),
-        Column::Signed => ours.sign(&here.encode()),
+        Column::Signed | Column::ConfidentialSigned => ours.sign(&here.encode()),
         Column::WrongSigner => Key::new().sign(&here.encode()),
         Column::NotBound => ours.sign(&Payload { binding: None, ..for_machine(MACHINE.serial) }.encode()),
         Column::AnotherNodes => ours.sign(&for_machine("VM-0002").encode()),
-        Column::PrivateKey => {
-            let enrolment = Payload::decode(CREDENTIALS).unwrap().enrolment;
-            Payload { enrolment, ..here }.encode().to_vec()
-        }
-        Column::EachBoot => {
-            let mut payload = here;
-            let Enrolment::Csr(csr) = &mut payload.enrolment else { panic!("it enrols with a CSR") };
-            let secret = Token::try_from("AAECAwQFBgcICQoLDA0ODw".to_owned()).unwrap();
-            csr.token = Some(EnrolmentToken { secret, mode: TokenMode::EachBoot });
-            payload.encode().to_vec()
-        }
+        Column::PrivateKey => with_key(here).to_vec(),
+        Column::EachBoot => with_token(here).to_vec(),
+        Column::ConfidentialKey => ours.sign(&with_key(here)),
+        Column::ConfidentialEachBoot => ours.sign(&with_token(here)),
         Column::Good | Column::Absent | Column::Unnamed | Column::Broken | Column::NotSigned | Column::Confidential => {
             here.encode().to_vec()
         }
@@ -338,7 +380,7 @@ fn story(row: &Row, scene: &Scene, machine: &Machine, named: bool, origin: &mut 
     };
     *origin = Some(found.origin.clone());
     source::admitted(&found.origin, pin.is_some(), machine.confidential)?;
-    let (payload, signed) = source::decode(&found, pin.as_ref())?;
+    let (payload, signed) = source::decode(&found, pin.as_ref(), machine.confidential)?;
     let link = LinkFacts {
         index: 2,
         name: InterfaceName::try_from("eth0").unwrap(),
@@ -351,6 +393,7 @@ fn story(row: &Row, scene: &Scene, machine: &Machine, named: bool, origin: &mut 
         origin: found.origin,
         site_pin: pin,
         signed,
+        confidential: machine.confidential,
         now: payload.composed.plus(Duration::from_secs(60)),
         line_time: None,
         links: vec![link],

@@ -40,7 +40,7 @@ fn origins() -> Vec<Origin> {
 
 fn decoded(origin: &Origin, bytes: &[u8], pin: Option<&SitePin>) -> Result<SignedBy, Error> {
     let found = Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false };
-    Ok(source::decode(&found, pin)?.1)
+    Ok(source::decode(&found, pin, None)?.1)
 }
 
 fn bound(serial: &str) -> Vec<u8> {
@@ -230,5 +230,32 @@ fn check_says_who_signed() {
         assert_eq!((code, error.as_str()), (0, ""));
         let want = format!("signed by  {}, not verified: there is no signer in a site pin\n", key.signer().kid());
         assert!(shown.ends_with(&want), "{shown}");
+    }
+}
+
+/// The accident: a machine that a credential narrows to one signer boots with no payload of the other, and `imprint check` and
+/// `plan` say that such a payload is good.
+#[test]
+fn what_narrows_the_pin_of_a_boot_narrows_that_of_a_check() {
+    let root = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: String| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let [p256, ed25519] = [Key::p256(), Key::ed25519()];
+    put("imprint/site", format!("{}\n{}\n", p256.signer(), ed25519.signer()));
+    let file = root.path().join("payload");
+    // Bound to another machine: `plan` gets past the signature, and says so.
+    std::fs::write(&file, p256.sign(&bound("SN-0042"))).unwrap();
+    let check = || imprint::run::check(root.path(), &file).map(|_| ());
+    let plan = || imprint::run::plan(root.path(), &file).map(|_| ());
+    let code = |result: Result<(), imprint::error::Error>| result.map_err(|error| imprint::chain::chain(&error));
+    code(check()).unwrap();
+    assert!(code(plan()).unwrap_err().contains("serial number SN-0042"));
+    put("run/credentials/@system/imprint.site", format!("{}\n", ed25519.signer()));
+    for error in [code(check()).unwrap_err(), code(plan()).unwrap_err()] {
+        assert!(error.contains(&format!("is signed by {}", p256.signer().kid())), "{error}");
     }
 }

@@ -86,6 +86,9 @@ pub enum StateError {
     /// A file that should hold the key of a signer.
     #[error("{} is not the key of a signer; give one private key on P-256 or Ed25519, in PEM (PKCS#8)", .0.display())]
     SigningKey(PathBuf),
+    /// The same, and openssl makes one of it.
+    #[error("{} holds {}; convert it: openssl pkcs8 -topk8 -nocrypt -in {} -out NEW", .0.display(), .1, .0.display())]
+    SigningKeyForm(PathBuf, &'static str),
     /// The crypto library did not sign.
     #[error("signing a payload")]
     Sign,

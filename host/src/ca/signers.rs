@@ -76,7 +76,10 @@ impl SigningKey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("reading", path)(error)),
         };
-        let none = || StateError::SigningKey(path.to_owned());
+        let none = || match other_form(&text) {
+            Some(what) => StateError::SigningKeyForm(path.to_owned(), what),
+            None => StateError::SigningKey(path.to_owned()),
+        };
         let blocks = pem::decode("PRIVATE KEY", &text).ok_or_else(none)?;
         let [der] = blocks.as_slice() else { return Err(none()) };
         let key = if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der) {
@@ -89,6 +92,14 @@ impl SigningKey {
         };
         Ok(Some(key))
     }
+}
+
+/// What a PEM file holds that is a private key, and not in PKCS#8: RFC 5915, RFC 5958 §3, and the encryption of RFC 1421.
+fn other_form(text: &str) -> Option<&'static str> {
+    if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("\nProc-Type: 4,ENCRYPTED") {
+        return Some("an encrypted key");
+    }
+    text.contains("-----BEGIN EC PRIVATE KEY-----").then_some("a key in another form than PKCS#8")
 }
 
 impl Ca {

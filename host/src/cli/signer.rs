@@ -22,7 +22,10 @@ pub(super) fn signer(cli: &Cli, command: Option<&SignerCommand>, now: Timestamp)
         Some(SignerCommand::Retire { kid }) => Some(Signing::Retire(kid)),
     };
     if let Some(signing) = signing {
-        state.sign_with(signing, now, &mut warnings::waits)?;
+        let signer = state.sign_with(signing, now, &mut warnings::waits)?;
+        if matches!(signing, Signing::Rotate(_)) {
+            warnings::of_rotation(signer.kid());
+        }
     }
     let value = Signers { signers: published(&state)? };
     say::either(cli, &value, &lines(&state)?)

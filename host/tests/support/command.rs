@@ -6,12 +6,15 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 pub const URL: &str = "https://est.example.org:8443/.well-known/est";
-/// One static address, one URL and a token: the payload that has to fit into 640 bytes.
+/// The line of [`TYPICAL`] that names the machine.
+pub const BIND: &str = "bind = { uuid = \"4c4c4544-0042-3510-8054-b4c04f564433\" }\n";
+/// One static address, one URL, a token, a machine: what the bars of 640 bytes, and of 700 with a signature, are about.
 pub const TYPICAL: &str = r#"
 name = "node1"
 subject = ["CN=node1.example.org"]
 sans = ["dns:node1.example.org"]
 hostname = "node1"
+bind = { uuid = "4c4c4544-0042-3510-8054-b4c04f564433" }
 
 [[network]]
 match = { mac = "52:54:00:12:34:56" }

@@ -33,10 +33,14 @@ pub enum CredentialError {
     },
     /// The text begins with the armour line, and the line that ends the armour is missing.
     ArmourEnd,
+    /// Other text stands behind the line that ends the armour.
+    ArmourBehind,
     /// The text is base64 of bytes that are not a payload.
     NoPayload,
     /// The credential is longer than a payload can be.
     Length,
+    /// The credential is longer than a site pin can be.
+    PinLength(PinFile),
     /// A line of a site pin cannot be read.
     PinLine {
         /// Its number, from 1. `None`: it has no line.
@@ -107,13 +111,37 @@ pub fn base64(text: &[u8]) -> Result<Secret, CredentialError> {
     Ok(Secret::new(std::mem::take(&mut *bytes)))
 }
 
-/// The text between the armour lines, and where it begins. `None`: the text does not begin with the armour.
-fn armoured(bytes: &[u8]) -> Result<Option<(usize, &[u8])>, CredentialError> {
+/// The text between the armour lines, and where it begins. Before and behind the armour there may be blank lines and lines that
+/// begin with `#`. `None`: the first other line is not the one that begins the armour. User data has the same armour.
+pub fn armoured(bytes: &[u8]) -> Result<Option<(usize, &[u8])>, CredentialError> {
     let (begin, end) = (format!("-----BEGIN {ARMOUR}-----"), format!("-----END {ARMOUR}-----"));
-    let Some(body) = bytes.trim_ascii_start().strip_prefix(begin.as_bytes()) else { return Ok(None) };
-    let mut windows = body.windows(end.len());
-    let at = windows.position(|window| window == end.as_bytes()).ok_or(CredentialError::ArmourEnd)?;
-    Ok(body.get(..at).map(|text| (bytes.len().saturating_sub(body.len()), text)))
+    // Where the text begins, and where it ends.
+    let (mut from, mut until) = (None, None);
+    let mut at = 0usize;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let next = at.saturating_add(line.len());
+        let line = line.trim_ascii();
+        match (from, until) {
+            (None, _) if is_comment(line) => {}
+            (None, _) if line == begin.as_bytes() => from = Some(next),
+            (None, _) => return Ok(None),
+            (Some(_), None) if line == end.as_bytes() => until = Some(at),
+            (Some(_), None) => {}
+            (Some(_), Some(_)) if is_comment(line) => {}
+            (Some(_), Some(_)) => return Err(CredentialError::ArmourBehind),
+        }
+        at = next;
+    }
+    match (from, until) {
+        (Some(from), Some(until)) => Ok(bytes.get(from..until).map(|text| (from, text))),
+        (Some(_), None) => Err(CredentialError::ArmourEnd),
+        (None, _) => Ok(None),
+    }
+}
+
+/// Whether a line stands for nothing.
+pub fn is_comment(line: &[u8]) -> bool {
+    line.is_empty() || line.starts_with(b"#")
 }
 
 fn moved(error: CredentialError, by: usize) -> CredentialError {
@@ -155,12 +183,21 @@ impl fmt::Display for CredentialError {
             CredentialError::ArmourEnd => {
                 write!(f, "it has no line -----END {ARMOUR}-----, so its end is missing; copy the whole text")
             }
+            CredentialError::ArmourBehind => {
+                write!(f, "other text stands behind its line -----END {ARMOUR}-----; give one payload and nothing else")
+            }
             CredentialError::NoPayload => f.write_str(
                 "its base64 does not contain a payload; if systemd-creds encrypted it, add \
                  LoadCredentialEncrypted=imprint.payload to imprint.service, so that systemd decrypts it",
             ),
             CredentialError::Length => {
                 write!(f, "it has more than {MAX_LEN} bytes, the most that a payload can have; give the payload itself")
+            }
+            CredentialError::PinLength(file) => {
+                write!(
+                    f,
+                    "it has more than {MAX_TEXT} bytes, the most that a site pin can have; copy lines from {file}"
+                )
             }
             CredentialError::PinLine { line: Some(line), file } => {
                 write!(f, "line {line} does not name a CA or a signer; copy lines from {file}")
@@ -214,6 +251,8 @@ mod tests {
             in_armour(&base64, "\n"),
             in_armour(&base64, "\r\n"),
             format!("\n\n{}\n\n", in_armour(&base64, "\n")),
+            format!("# node1\n{}# until tomorrow\n", in_armour(&base64, "\n")),
+            in_armour(&base64, "\n").trim_end().to_owned(),
         ] {
             assert_eq!(taken(text.as_bytes()).as_deref(), Ok(TYPICAL), "{text}");
         }
@@ -249,6 +288,12 @@ mod tests {
         let begin = format!("-----BEGIN {ARMOUR}-----").len();
         let odd = armour.replacen('\n', "\n!", 1);
         assert_eq!(taken(odd.as_bytes()), Err(CredentialError::Base64 { position: Some(begin + 2) }));
+        // Two payloads in one credential, where the first was once taken: the second may be the one that was meant.
+        for behind in [armour.as_str(), "QUJD", "\0", "-----END IMPRINT PAYLOAD-----"] {
+            assert_eq!(taken(format!("{armour}{behind}").as_bytes()), Err(CredentialError::ArmourBehind), "{behind}");
+        }
+        let on_a_line = armour.replace("-----END", "QUJD-----END");
+        assert_eq!(taken(on_a_line.as_bytes()), Err(CredentialError::ArmourEnd), "the line has to stand alone");
         for long in [vec![b'A'; 1 << 20], vec![b'!'; MAX_LEN + 1], vec![0xa1; MAX_LEN + 1]] {
             assert_eq!(taken(&long), Err(CredentialError::Length));
         }

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use super::content::CredentialError;
-use super::{broken, everywhere};
+use super::content::{CredentialError, MAX_TEXT};
+use super::{Unread, broken, everywhere};
 use crate::options::{CredentialName, SetCredential};
 use crate::secret::Secret;
 use crate::site::{PinFile, PinTextError, SitePin};
@@ -20,16 +20,25 @@ pub fn narrow(
 ) -> Result<(Option<SitePin>, Vec<String>), SourceError> {
     let (mut pin, mut notes) = (image, Vec::new());
     let mut seen: Vec<Secret> = Vec::new();
-    for given in everywhere(root, unit, words, CredentialName::Site)? {
-        let origin = given.origin.clone();
+    for given in everywhere(root, unit, words, CredentialName::Site) {
         let Some(before) = &pin else {
-            notes.push(format!(
-                "credential imprint.site ({origin}) is ignored: it can only narrow the site pin of an image, and this image has none"
-            ));
+            // Whatever it holds, and whether it can be read or not.
+            let origin = given.map_or_else(|unread| unread.origin, |given| Some(given.origin));
+            notes.extend(origin.map(|origin| {
+                format!(
+                    "credential imprint.site ({origin}) is ignored: it can only narrow the site pin of an image, and this \
+                     image has none"
+                )
+            }));
             continue;
         };
-        let failed = |source| broken(CredentialName::Site, &origin, source);
+        let given = given.map_err(|unread| in_words_of_a_pin(unread, before.file))?;
+        let origin = given.origin.clone();
+        let failed = |source| broken(CredentialName::Site, &origin, of_a_pin(source, before.file));
         let text = given.content().map_err(failed)?;
+        if text.expose().len() > MAX_TEXT {
+            return Err(failed(CredentialError::PinLength(before.file)));
+        }
         // systemd imports what it finds, so the same credential is there twice.
         if seen.contains(&text) {
             continue;
@@ -48,6 +57,24 @@ pub fn narrow(
         }
     }
     Ok((pin, notes))
+}
+
+/// The place cannot be read. What is longer than a payload is longer than a pin as well.
+fn in_words_of_a_pin(Unread { origin, source }: Unread, file: PinFile) -> SourceError {
+    match (origin, source) {
+        (Some(origin), SourceError::TooLong(..)) => {
+            broken(CredentialName::Site, &origin, CredentialError::PinLength(file))
+        }
+        (_, source) => source,
+    }
+}
+
+/// The same fault in words about a pin.
+fn of_a_pin(error: CredentialError, file: PinFile) -> CredentialError {
+    match error {
+        CredentialError::Length => CredentialError::PinLength(file),
+        error => error,
+    }
 }
 
 fn unreadable(error: PinTextError, file: PinFile) -> CredentialError {

@@ -153,15 +153,31 @@ fn the_same_payload_in_several_places_is_one() {
 fn different_payloads_stop_the_boot_and_both_are_named() {
     let root = Root::new();
     root.strings(&[text(STRING, TYPICAL).as_bytes(), text(STRING, OTHER).as_bytes()]);
-    assert_eq!(root.refused(""), "two different payloads: one from smbios, one from smbios; remove one");
+    assert_eq!(
+        root.refused(""),
+        "two different payloads: one from smbios string 1 of type 11, one from smbios string 2 of type 11; remove one"
+    );
     root.strings(&[text(STRING, TYPICAL).as_bytes()]);
     assert_eq!(
         root.refused(&text(WORD, OTHER)),
-        "two different payloads: one from smbios, one from cmdline-credential; remove one"
+        "two different payloads: one from smbios string 1 of type 11, one from cmdline-credential word 1; remove one"
     );
+    let error = Root::new().refused(&format!("quiet {} {}", text(WORD, TYPICAL), text(WORD, OTHER)));
+    assert_eq!(
+        error,
+        "two different payloads: one from cmdline-credential word 1, one from cmdline-credential word 2; remove one"
+    );
+    // The number is that among all strings, as dmidecode shows them.
+    root.strings(&[b"Dell System", text(STRING, TYPICAL).as_bytes(), b"other", text(STRING, OTHER).as_bytes()]);
+    let error = root.refused("");
+    assert!(error.contains("smbios string 2 of type 11, one from smbios string 4 of type 11;"), "{error}");
+    root.strings(&[text(STRING, TYPICAL).as_bytes()]);
     root.put(SYSTEM, OTHER);
     let error = root.refused("");
-    assert!(error.contains("one from credential ") && error.ends_with("one from smbios; remove one"), "{error}");
+    assert!(
+        error.contains("one from credential ") && error.ends_with("one from smbios string 1 of type 11; remove one"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -194,19 +210,22 @@ fn what_is_broken_stops_the_boot_and_is_named() {
     root.strings(&[&text(STRING, TYPICAL).as_bytes()[..STRING.len() + 41]]);
     assert_eq!(
         root.refused(""),
-        "credential imprint.payload (smbios): its base64 ends within a byte, so some of it is missing; copy the whole text"
+        "credential imprint.payload (smbios string 1 of type 11): its base64 ends within a byte, so some of it is missing; copy the whole text"
     );
     root.strings(&[&[STRING.as_bytes(), b"rwAB*"].concat()]);
-    assert_eq!(root.refused(""), "credential imprint.payload (smbios): character 5 is not base64; copy the text again");
+    assert_eq!(
+        root.refused(""),
+        "credential imprint.payload (smbios string 1 of type 11): character 5 is not base64; copy the text again"
+    );
     root.strings(&[&[STRING.as_bytes(), &vec![b'A'; 1 << 20]].concat()]);
     assert_eq!(
         root.refused(""),
-        "credential imprint.payload (smbios): it has more than 65536 bytes, the most that a payload can have; give the \
+        "credential imprint.payload (smbios string 1 of type 11): it has more than 65536 bytes, the most that a payload can have; give the \
          payload itself"
     );
     assert_eq!(
         Root::new().refused("systemd.set_credential=imprint.payload:"),
-        "credential imprint.payload (cmdline-credential): it is empty; give the payload in base64"
+        "credential imprint.payload (cmdline-credential word 1): it is empty; give the payload in base64"
     );
     // A folder, a FIFO or /dev/zero would block, or never end.
     let root = Root::new();
@@ -251,6 +270,17 @@ fn an_encrypted_credential_counts_once_systemd_has_decrypted_it() {
     );
     root.put("unit/imprint.payload", TYPICAL);
     assert_eq!(root.medium(""), Some((Medium::UnitCredential, TYPICAL.to_vec())));
+    // Only systemd-stub brings the encrypted form. Elsewhere the same bytes are a payload that is broken.
+    for (path, place) in [(SYSTEM, format!("credential /{SYSTEM}")), (FW_CFG, "fw_cfg".to_owned())] {
+        let root = Root::new();
+        root.put("unit/imprint.payload", TYPICAL);
+        root.put(path, encrypted.as_bytes());
+        let error = root.refused("");
+        assert!(
+            error.starts_with(&format!("credential imprint.payload ({place}): its base64 does not contain a payload")),
+            "{error}"
+        );
+    }
     // A credential that is not encrypted still has to agree.
     root.put(BOOT, OTHER);
     assert!(matches!(root.find(""), Err(SourceError::Differ { .. })));
@@ -283,21 +313,22 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     assert_eq!(
         notes,
         [
-            "credential imprint.site (cmdline-credential): 1 of its lines is not in /imprint/site in this image and is ignored"
+            "credential imprint.site (cmdline-credential word 1): 1 of its lines is not in /imprint/site in this image and is ignored"
         ]
     );
 
     // Two credentials with nothing in common leave nothing of a pin that has both.
     root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
     let error = crate::chain::chain(&narrowed(&root, &word, Some(&image)).unwrap_err());
-    assert!(
-        error
-            .starts_with("credential imprint.site (cmdline-credential): none of its CAs or none of its signers is in ")
-    );
+    assert!(error.starts_with(
+        "credential imprint.site (cmdline-credential word 1): none of its CAs or none of its signers is in "
+    ));
     root.strings(&[format!("io.systemd.credential:imprint.site={foreign}").as_bytes()]);
     let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
     assert!(
-        error.starts_with("credential imprint.site (smbios): none of its CAs or none of its signers is in "),
+        error.starts_with(
+            "credential imprint.site (smbios string 1 of type 11): none of its CAs or none of its signers is in "
+        ),
         "{error}"
     );
 
@@ -310,14 +341,14 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
         assert_eq!(
             notes,
             [
-                "credential imprint.site (smbios) is ignored: it can only narrow the site pin of an image, and this image has none"
+                "credential imprint.site (smbios string 1 of type 11) is ignored: it can only narrow the site pin of an image, and this image has none"
             ]
         );
     }
     let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
     assert_eq!(
         error,
-        "credential imprint.site (smbios): line 1 does not name a CA or a signer; copy lines from /imprint/site in this image"
+        "credential imprint.site (smbios string 1 of type 11): line 1 does not name a CA or a signer; copy lines from /imprint/site in this image"
     );
     for (string, want) in [
         (&b"io.systemd.credential.binary:imprint.site=!"[..], "character 1 is not base64; copy the text again"),
@@ -328,7 +359,61 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     ] {
         root.strings(&[string]);
         let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
-        assert_eq!(error, format!("credential imprint.site (smbios): {want}"));
+        assert_eq!(error, format!("credential imprint.site (smbios string 1 of type 11): {want}"));
     }
     assert_eq!(narrowed(&Root::new(), "", Some(&image)).unwrap(), (Some(image), Vec::new()));
+}
+
+/// Without a pin in the image the credential stopped the boot if it was long or no file, though it does not count. With a
+/// pin the errors spoke of a payload.
+#[test]
+fn a_site_pin_that_cannot_be_read() {
+    let image = SitePin { cas: vec![[0x11; 32]], ..SitePin::default() };
+    let narrowed = |root: &Root, image: Option<&SitePin>| pin::narrow(image.cloned(), root.0.path(), None, &[]);
+    let place = "run/credentials/@system/imprint.site";
+    let refused = |root: &Root| {
+        let error = crate::chain::chain(&narrowed(root, Some(&image)).unwrap_err());
+        error.replace(&format!("{}/", root.0.path().display()), "/")
+    };
+    let too_long = "it is longer than a site pin can be, 98304 bytes; give lines of /imprint/site in this image";
+
+    let long = Root::new();
+    long.put(place, &vec![b'1'; 200 << 10]);
+    let folder = Root::new();
+    folder.put(&format!("{place}/x"), b"");
+    for root in [&long, &folder] {
+        let (left, notes) = narrowed(root, None).unwrap();
+        assert_eq!((left, notes.len()), (None, 1));
+        assert!(notes[0].contains("/imprint.site) does not count: it can only narrow a site pin"), "{notes:?}");
+    }
+    assert_eq!(refused(&long), format!("credential imprint.site (credential /{place}): {too_long}"));
+    assert_eq!(refused(&folder), format!("reading /{place}: no file"));
+
+    for prefix in ["io.systemd.credential:imprint.site=", "io.systemd.credential.binary:imprint.site="] {
+        let strings = Root::new();
+        strings.strings(&[&[prefix.as_bytes(), &vec![b'1'; 400 << 10]].concat()]);
+        assert_eq!(narrowed(&strings, None).unwrap().1.len(), 1);
+        assert_eq!(refused(&strings), format!("credential imprint.site (smbios string 1 of type 11): {too_long}"));
+    }
+
+    // A table that cannot be read says nothing of a credential, and the search for the payload names it.
+    let table = Root::new();
+    table.put(&format!("{TABLE}/x"), b"");
+    assert_eq!(narrowed(&table, None).unwrap(), (None, Vec::new()));
+    assert!(refused(&table).starts_with(&format!("reading /{TABLE}: ")));
+}
+
+#[test]
+fn a_table_that_is_broken_is_said_to_be_so() {
+    let root = Root::new();
+    assert_eq!(fault(root.0.path()), None);
+    root.strings(&[b"x"]);
+    assert_eq!(fault(root.0.path()), None);
+    let mut broken = oem(&[b"x"]);
+    let at = broken.len() - 6;
+    broken.truncate(at);
+    broken.extend(b"\x0b\x03\0\0\0\0");
+    root.put(TABLE, &broken);
+    let want = format!("SMBIOS table is broken at byte {at}: what is behind that is not read");
+    assert_eq!(fault(root.0.path()), Some(want));
 }

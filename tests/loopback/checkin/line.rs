@@ -228,6 +228,7 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
             origin: Origin::Line { name: "pty".into(), sealed: true },
             site_pin: None,
             signed: SignedBy::Nobody,
+            confidential: None,
             now: secs(now),
             line_time: Some(told),
             links: Vec::new(),

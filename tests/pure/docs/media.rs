@@ -213,3 +213,17 @@ fn the_pages_have_the_programs_guids() {
     }
     assert_eq!(seen, BTreeSet::from(known), "pages name both");
 }
+
+/// A medium that stands among the lines, or in a second table, is told twice, and one day differently.
+#[test]
+fn lines_are_not_media() {
+    let (_, text) = page("docs/sources.md");
+    let (_, rest) = text.split_once("<!-- end -->").unwrap();
+    let (rest, _) = rest.split_once("\n## ").unwrap();
+    let rows: Vec<&str> = rest.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(rows.len() == 2 && rows[0].starts_with("| `virtio`") && rows[1].starts_with("| `serial:"), "{rows:?}");
+    for (word, _) in words() {
+        let row = format!("| `{}` ", word.name());
+        assert!(!rows.iter().any(|found| found.starts_with(&row)), "{rows:?}");
+    }
+}
