@@ -308,7 +308,7 @@ fn tables_of_sgdisk() {
     assert_eq!(read(&path).fault, None);
     // A smaller one.
     OpenOptions::new().write(true).open(&path).unwrap().set_len(12 * MIB).unwrap();
-    assert_eq!(read(&path).fault, Some(TableError::Header("it is for a larger disk")));
+    assert_eq!(read(&path).fault, Some(TableError::Header("it was made for a larger disk")));
     // Zapped: nothing is left.
     std::fs::write(&path, &whole).unwrap();
     tool("sgdisk", &["-Z", disk]);
