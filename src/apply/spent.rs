@@ -43,8 +43,8 @@ pub fn remove(root: &Path, medium: Medium) -> Result<(), SpentError> {
     }
 }
 
-/// Writes the removal to the disk. Without that, a power cut could bring the file back, and the next boot would stop
-/// because the token is spent.
+/// Writes the removal to the disk. Without that, a power cut could bring the file back, and the next boot would use it
+/// again although its token is spent.
 fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
@@ -66,7 +66,7 @@ impl fmt::Display for SpentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot stops",
+            "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot uses it again",
             self.path.display()
         )
     }
@@ -122,7 +122,8 @@ mod tests {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot stops",
+                    "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot uses it \
+                     again",
                     path.display()
                 )
             );

@@ -20,11 +20,11 @@ pub(super) fn finish(directory: &Path, pending: Pending, timeline: &Timeline) ->
 }
 
 /// Removes a spent payload, and adds that step to the status. The identity stays even if the payload cannot be removed:
-/// the console and the status say so.
-pub(super) fn clear(root: &Path, directory: &Path, medium: Medium, timeline: &mut Timeline) {
+/// the console and the status say so. `insists`: the next boot, too, stops without a payload.
+pub(super) fn clear(root: &Path, directory: &Path, medium: Medium, insists: bool, timeline: &mut Timeline) {
     let removed = timeline.step("spent", |detail| -> Result<(), Infallible> {
         *detail = match spent::remove(root, medium) {
-            Ok(()) => format!("the payload was removed ({})", medium.row().kind),
+            Ok(()) => format!("the payload was removed ({}){}", medium.row().kind, if insists { NEXT } else { "" }),
             Err(error) => chain(&error),
         };
         Ok(())
@@ -43,6 +43,9 @@ pub(super) fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Er
     }
     error
 }
+
+/// What somebody who names a medium should know before the next boot.
+const NEXT: &str = "; the next boot needs another payload, or imprint=auto on the kernel command line";
 
 fn cause(error: &Error) -> String {
     std::error::Error::source(error).map(chain).unwrap_or_default()

@@ -56,7 +56,7 @@ pub fn listen(
         }
     }
     let virtio = order(options, true).contains(&SourceName::Virtio);
-    let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing });
+    let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing, insist });
     if ports.is_empty() && awaited.is_none() {
         return Ok(None);
     }
@@ -238,7 +238,8 @@ pub(crate) fn find(
 ) -> Result<Result<Found, String>, SourceError> {
     let first = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
     if dialogue.is_empty() && !insist {
-        return Ok(Err("no serial line".to_owned()));
+        let named = !dialogue.missing().is_empty();
+        return Ok(Err(if named { lines_so_far(dialogue, "", ABSENT) } else { "no serial line".to_owned() }));
     }
     if insist {
         notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet")));
@@ -279,9 +280,10 @@ fn hear(
     }
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
-    let missing = "did not appear; is its driver in the image, and its name right?";
-    Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
+    Err(lines_so_far(dialogue, &format!("{what} on"), ABSENT) + gone)
 }
+
+const ABSENT: &str = "did not appear; is its driver in the image, and its name right?";
 
 /// `WHAT ttyS0 at 115200; ttyUSB0 MISSING`: the lines that are open, and the lines that are missing. Never empty.
 fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str) -> String {

@@ -102,7 +102,13 @@ fn ended(output: &Output, code: i32) -> String {
 
 #[test]
 fn a_file_on_the_root_becomes_an_identity_and_is_removed() {
-    for cmdline in ["quiet", "imprint.source=root-file", "imprint=require imprint.payload=oQEB"] {
+    let next = "; the next boot needs another payload, or imprint=auto on the kernel command line";
+    for (cmdline, next) in [
+        ("quiet", ""),
+        ("imprint=auto imprint.source=root-file", ""),
+        ("imprint.source=root-file", next),
+        ("imprint=require imprint.payload=oQEB", next),
+    ] {
         let machine = Rooted::new(cmdline);
         ended(&machine.run(&ROOT_FILE), 0);
         assert!(!machine.file().exists(), "{cmdline}");
@@ -111,13 +117,16 @@ fn a_file_on_the_root_becomes_an_identity_and_is_removed() {
         assert_eq!(status.outcome, Outcome::Done);
         assert_eq!(status.origin, Some(format!("root-file {}", machine.file().display())));
         let last = status.steps.last().unwrap();
-        assert_eq!((last.name.as_str(), last.detail.as_str()), ("spent", "the payload was removed (root-file)"));
+        assert_eq!(
+            (last.name.as_str(), last.detail.clone()),
+            ("spent", format!("the payload was removed (root-file){next}"))
+        );
         // The second time there is nothing to do, and no file is missed.
         assert!(ended(&machine.run(&ROOT_FILE), 0).contains("is complete, nothing to do"));
     }
 }
 
-/// The identity is good. The file is reported, because it would stop the next boot.
+/// The identity is good. The file is reported, because the next boot would use it again.
 #[test]
 fn a_file_that_cannot_be_removed_is_told() {
     let machine = Rooted::new("quiet");
@@ -128,8 +137,8 @@ fn a_file_that_cannot_be_removed_is_told() {
     mount(none, &folder, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
     let text = ended(&machine.run(&ROOT_FILE), 0);
     let want = format!(
-        "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot stops: Read-only file \
-         system",
+        "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot uses it again: \
+         Read-only file system",
         machine.file().display()
     );
     assert!(text.contains(&want), "{text}");
