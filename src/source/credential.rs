@@ -105,7 +105,10 @@ fn everywhere(
     for (medium, path) in places {
         match path.metadata() {
             Ok(meta) if meta.is_file() => {
-                // One read takes the whole file: each read of fw_cfg begins at its first byte again.
+                if medium == Medium::FwCfg && declared(&path) > MAX_TEXT {
+                    let origin = Origin::Medium { medium, place: String::new() };
+                    return Err(broken(name, &origin, CredentialError::Length));
+                }
                 let bytes = file::read_at_most(&path, MAX_TEXT)?;
                 found.push(Given::of_file(medium, &path, bytes));
             }
@@ -126,6 +129,16 @@ fn everywhere(
         found.push(Given { origin: origin(Medium::CmdlineCredential), bytes, encoded, cut });
     }
     Ok(found)
+}
+
+/// The length of a file of fw_cfg, which stands in the file `size` beside it. The kernel gives 4096 bytes a read at most
+/// (fs/kernfs/file.c), and for each of them reads the device from the file's first byte on (drivers/firmware/qemu_fw_cfg.c,
+/// fw_cfg_read_blob): what is too long is not read at all. 0: not known.
+fn declared(raw: &Path) -> usize {
+    let mut text = String::new();
+    let read = File::open(raw.with_file_name("size")).and_then(|file| file.take(32).read_to_string(&mut text));
+    // An error is ignored: what is read is bounded in any case.
+    read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or_default()
 }
 
 fn is_absent(error: &io::Error) -> bool {
