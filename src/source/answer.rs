@@ -7,8 +7,8 @@ use crate::secret::Secret;
 
 /// The labels of volumes that are wanted by default. Case does not matter.
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
-/// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 14 KiB of labels and messages.
-pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 14 * 1024 + 2048;
+/// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 16 KiB of labels and messages.
+pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 16 * 1024 + 2048;
 /// The most payloads in an answer. Two of the same rank are an error already.
 pub const MAX_PAYLOADS: usize = 4;
 /// The most parts in an answer: the medium itself, and partitions on it.
@@ -93,16 +93,19 @@ pub enum Place {
     OpenStackUserData,
     /// See [`super::user_data::vendor_data`].
     OpenStackVendorData,
+    /// The same, made for each instance by a service of the cloud (dynamic vendor data).
+    OpenStackVendorData2,
     /// See [`super::user_data::user_data`].
     NoCloudUserData,
 }
 
 impl Place {
     /// Every place, and the label of the volumes that may have it. `None`: every wanted volume may have it.
-    pub const ALL: [(Place, Option<&str>); 4] = [
+    pub const ALL: [(Place, Option<&str>); 5] = [
         (Place::File, None),
         (Place::OpenStackUserData, Some("config-2")),
         (Place::OpenStackVendorData, Some("config-2")),
+        (Place::OpenStackVendorData2, Some("config-2")),
         (Place::NoCloudUserData, Some("cidata")),
     ];
 
@@ -112,6 +115,7 @@ impl Place {
             Place::File => &["imprint", "payload"],
             Place::OpenStackUserData => &["openstack", "latest", "user_data"],
             Place::OpenStackVendorData => &["openstack", "latest", "vendor_data.json"],
+            Place::OpenStackVendorData2 => &["openstack", "latest", "vendor_data2.json"],
             Place::NoCloudUserData => &["user-data"],
         }
     }
@@ -252,7 +256,8 @@ fn code(place: Place) -> u8 {
         Place::File => 0,
         Place::OpenStackUserData => 1,
         Place::OpenStackVendorData => 2,
-        Place::NoCloudUserData => 3,
+        Place::OpenStackVendorData2 => 3,
+        Place::NoCloudUserData => 4,
     }
 }
 

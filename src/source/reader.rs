@@ -248,7 +248,7 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
     let content = match place {
         Place::File => return Looked::Found(bytes),
         Place::OpenStackUserData | Place::NoCloudUserData => user_data::user_data(bytes.expose()),
-        Place::OpenStackVendorData => user_data::vendor_data(bytes.expose()),
+        Place::OpenStackVendorData | Place::OpenStackVendorData2 => user_data::vendor_data(bytes.expose()),
     };
     match content {
         user_data::Content::Payload(payload) => Looked::Found(payload),
