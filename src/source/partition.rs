@@ -14,7 +14,7 @@ use crate::order;
 /// three fields are little-endian: UEFI Specification 2.10, appendix A).
 const OUR_TYPE: [u8; 16] = on_disk(crate::medium::PARTITION_TYPE);
 /// The name of a partition that holds a payload. Case does not matter.
-const OUR_NAME: &str = "IMPRINT";
+pub(super) const OUR_NAME: &str = "IMPRINT";
 
 /// A partition table.
 #[derive(Debug)]

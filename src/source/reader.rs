@@ -18,11 +18,12 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, Content, Fault, LABELS, Looked, MAX_ANSWER, MAX_PARTS, MAX_PAYLOADS, Medium, Part, Place};
 use super::marks;
 use super::medium::{VolumeError, Window};
-use super::partition::{self, Partition, Table};
+use super::partition::{self, OUR_NAME, Partition, Table};
 use super::user_data::{self, MAX_FILE};
 use super::volume::Volume;
 use crate::chain::chain;
 use crate::confine::confine;
+use crate::order;
 use crate::payload::{self, MAX_LEN};
 use crate::secret::Secret;
 use crate::sys;
@@ -163,13 +164,9 @@ pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered:
             medium.fault = Some(Fault { why: chain(&fault), ours });
         }
         Some(table) if wanted.partitions => {
-            for partition in table.partitions.iter().take(MAX_PARTITIONS) {
-                let found = in_partition(partition, device, &mut left);
-                medium.parts.extend(found);
-                // Two payloads are an error already, so no more are looked for.
-                if left == 0 || medium.parts.len() == MAX_PARTS {
-                    break;
-                }
+            match of_use(&table.partitions, device, &mut left) {
+                Ok(parts) => medium.parts.extend(parts),
+                Err(why) => medium.fault = Some(Fault { why, ours: true }),
             }
         }
         Some(table) if medium.parts.iter().all(|part| part.volumes.is_empty()) => {
@@ -257,6 +254,52 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
             Looked::Broken { at_the_file: true, why: format!("its file {}: {why}", place.path().join("/")) }
         }
     }
+}
+
+/// The partitions that are to be judged. The error: there are more than are looked at, and any of them may have a payload.
+fn of_use(
+    partitions: &[Partition],
+    device: &mut Window<impl Read + Seek>,
+    left: &mut usize,
+) -> Result<Vec<Part>, String> {
+    const ROOM: usize = MAX_PARTS - 1;
+    if partitions.iter().skip(MAX_PARTITIONS).any(Partition::is_ours) {
+        return Err(format!(
+            "it has more than {MAX_PARTITIONS} partitions, and one behind those is for a payload; give that one a lower number"
+        ));
+    }
+    let (mut parts, mut empty) = (Vec::new(), Vec::new());
+    for partition in partitions.iter().take(MAX_PARTITIONS) {
+        match in_partition(partition, device, left) {
+            None => {}
+            // Such parts only say why there is nothing in them, where the answer has room for that.
+            Some(part) if is_empty(&part) => empty.push(part),
+            Some(_) if parts.len() == ROOM => {
+                return Err(format!(
+                    "more than {ROOM} of its partitions have something for imprint; leave one, and clear the others with zeros"
+                ));
+            }
+            Some(part) => parts.push(part),
+        }
+        // Two payloads are an error already, so no more are looked for.
+        if *left == 0 {
+            break;
+        }
+    }
+    empty.truncate(ROOM.saturating_sub(parts.len()));
+    parts.extend(empty);
+    order::sort(&mut parts, |one, other| one.number < other.number);
+    Ok(parts)
+}
+
+/// Whether a partition gives no payload, and is no error either.
+fn is_empty(part: &Part) -> bool {
+    let is_nothing = |looked: &Looked| matches!(looked, Looked::Unwanted | Looked::Absent | Looked::Foreign(_));
+    let has_none = |volume: &Content| {
+        let is_own = volume.labels.iter().any(|label| label.eq_ignore_ascii_case(OUR_NAME));
+        !is_own && volume.files.iter().all(|(_, looked)| is_nothing(looked))
+    };
+    is_nothing(&part.raw) && part.volumes.iter().all(|volume| !part.ours && has_none(volume))
 }
 
 /// What a partition holds. `None`: it is not ours, and has no volume with one of our labels.

@@ -215,6 +215,46 @@ fn a_damaged_table_gives_nothing() {
     );
 }
 
+/// The accident: the payload is in the ninth partition of ours, and the agent boots on without a word, because the answer
+/// had room for seven. The attack: a second payload is hidden behind eight partitions without one.
+#[test]
+fn a_payload_behind_many_partitions_is_found() {
+    let entries: Vec<Entry<'_>> = (0..9).map(|n| (OURS, 200 + 10 * n, 209 + 10 * n, "IMPRINT")).collect();
+    let ninth = disk(&entries).put(280, PAYLOAD);
+    let found = search(&pinned(), &[("sda", PCI, &ninth.bytes)]).unwrap().unwrap();
+    assert_eq!((found.origin.to_string().as_str(), found.bytes.expose()), ("partition sda9 (IMPRINT)", PAYLOAD));
+    let other = [0xa1, 0, 0x19, 1, 2];
+    let error = search(&pinned(), &[("sda", PCI, &ninth.put(200, &other).bytes)]).err().unwrap();
+    assert!(
+        error.to_string().starts_with("two payloads: in partition sda1 (IMPRINT) and in partition sda9 (IMPRINT);"),
+        "{error}"
+    );
+    // Volumes that have no payload take no place either.
+    let entries: Vec<Entry<'_>> = (0..9).map(|n| (LINUX, 100 + 200 * n, 299 + 200 * n, "")).collect();
+    let mut volumes = disk(&entries).put(1700, &relabelled(b"config-2"));
+    for n in 0..8 {
+        volumes = volumes.put(100 + 200 * n, &emptied(CIDATA));
+    }
+    let found = search(&pinned(), &[("sda", PCI, &volumes.bytes)]).unwrap().unwrap();
+    assert_eq!(found.origin.to_string(), "partition sda9 (config-2)");
+}
+
+/// What is not looked at stops the boot, since it may be the payload that is meant, or a second one.
+#[test]
+fn more_partitions_than_are_looked_at_stop_the_boot() {
+    let entries: Vec<Entry<'_>> = (0..9).map(|n| (OURS, 200 + 10 * n, 209 + 10 * n, "IMPRINT")).collect();
+    let mut full = disk(&entries);
+    for n in 0..8 {
+        full = full.put(200 + 10 * n, b"junk");
+    }
+    let error = search(&pinned(), &[("sda", PCI, &full.put(280, PAYLOAD).bytes)]).err().unwrap();
+    assert_eq!(
+        chain(&error),
+        "partition table of sda: more than 7 of its partitions have something for imprint; leave one, and clear the others \
+         with zeros"
+    );
+}
+
 /// More partitions than an answer has room for, each with a payload.
 #[test]
 fn a_disk_full_of_payloads_is_an_error() {
