@@ -355,26 +355,37 @@ const fn on_disk(text: &str) -> [u8; 16] {
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TableError::NoGpt => f.write_str("its MBR promises a GPT, and there is none; partition the disk again"),
-            TableError::Unprotected => f.write_str(
-                "there is a GPT that its MBR does not protect, so one of the two is left from an earlier use; partition the disk \
-                 again",
+            TableError::NoGpt => f.write_str(
+                "its MBR promises a GPT, and there is none; name another source with imprint.source= to boot without it, or \
+                 partition the disk again, which erases it",
             ),
-            TableError::Header(why) => {
-                write!(f, "the GPT is damaged and has no valid backup: {why}; repair it with sgdisk or partition the disk again")
-            }
-            TableError::Differ => {
-                f.write_str("the primary GPT and the backup GPT are both valid and differ; remove one with sgdisk")
-            }
-            TableError::Overlap(first, second) => {
-                write!(f, "partitions {first} and {second} overlap; partition the disk again")
-            }
-            TableError::Outside(number) => {
-                write!(f, "partition {number} does not fit the disk; partition the disk again")
-            }
+            TableError::Unprotected => f.write_str(
+                "there is a GPT that its MBR does not protect; gdisk asks which of the two counts (2: GPT), and sgdisk -z removes \
+                 the GPT and keeps the MBR; neither erases a partition",
+            ),
+            TableError::Header(why) => write!(
+                f,
+                "the GPT is damaged and has no valid backup: {why}; repair it with gdisk (r), or name another imprint.source=; \
+                 partitioning anew erases the disk"
+            ),
+            TableError::Differ => f.write_str(
+                "the primary GPT and the backup GPT are both valid and differ; sgdisk -e DEVICE keeps the primary and writes the \
+                 backup anew",
+            ),
+            TableError::Overlap(first, second) => write!(
+                f,
+                "partitions {first} and {second} overlap; name another source with imprint.source= to boot without them, or \
+                 partition the disk again, which erases it"
+            ),
+            TableError::Outside(number) => write!(
+                f,
+                "partition {number} does not fit the disk; name another source with imprint.source= to boot without it, or \
+                 partition the disk again, which erases it"
+            ),
             TableError::Hybrid(number) => write!(
                 f,
-                "partition {number} of the MBR is none of the GPT beside it (a hybrid MBR); make a protective MBR with sgdisk"
+                "partition {number} of the MBR is none of the GPT beside it (a hybrid MBR); the MBR needs a protective entry and \
+                 no other: gdisk DEVICE makes it so (x, n, w)"
             ),
         }
     }

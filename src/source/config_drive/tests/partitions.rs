@@ -180,7 +180,8 @@ fn a_damaged_table_gives_nothing() {
     let theirs = [(LINUX, 100, 199, "root"), (LINUX, 199, 399, "cidata")];
     let image = |entries: &[Entry<'_>]| disk(entries).put(199, PAYLOAD).bytes;
     let error = search(&pinned(), &[("sda", PCI, &image(&ours))]).err().unwrap();
-    let why = "partitions 1 and 2 overlap; partition the disk again";
+    let why = "partitions 1 and 2 overlap; name another source with imprint.source= to boot without them, or partition the disk again, \
+               which erases it";
     assert_eq!(chain(&error), format!("partition table of sda: {why}"));
     assert_eq!(
         search(&pinned(), &[("sda", PCI, &image(&theirs))]).unwrap().err().unwrap(),
@@ -202,7 +203,7 @@ fn a_damaged_table_gives_nothing() {
     assert_eq!(
         chain(&error),
         "partition table of sda: the GPT is damaged and has no valid backup: the checksum of its header is wrong; repair it \
-         with sgdisk or partition the disk again"
+         with gdisk (r), or name another imprint.source=; partitioning anew erases the disk"
     );
     let mut differ = raw(PAYLOAD);
     differ[2048 * 512 - 33 * 512 + 128 + 40] += 1;
@@ -211,7 +212,8 @@ fn a_damaged_table_gives_nothing() {
     let error = search(&pinned(), &[("sda", PCI, &differ.bytes)]).err().unwrap();
     assert_eq!(
         chain(&error),
-        "partition table of sda: the primary GPT and the backup GPT are both valid and differ; remove one with sgdisk"
+        "partition table of sda: the primary GPT and the backup GPT are both valid and differ; sgdisk -e DEVICE keeps the \
+         primary and writes the backup anew"
     );
 }
 
