@@ -5,7 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use imprint::apply::spent;
+use imprint::medium::Medium;
 use imprint::payload::EstUrl;
+use imprint::source::efivar;
 use imprint_host::compose;
 use imprint_host::state::State;
 use imprint_tests::programs;
@@ -146,6 +149,54 @@ fn a_file_that_cannot_be_removed_is_told() {
     assert_eq!(status.outcome, Outcome::Done);
     assert!(status.steps.last().unwrap().detail.starts_with(&want), "{status}");
     assert!(machine.path("run/imprint/ready").exists() && machine.file().exists());
+}
+
+/// A folder of variables that is a file system of its own, as efivarfs is, with a payload of ours in it.
+fn variables() -> (tempfile::TempDir, PathBuf) {
+    namespaces();
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("sys/firmware/efi/efivars");
+    fs::create_dir_all(&folder).unwrap();
+    mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let variable = folder.join(efivar::NAME);
+    fs::write(&variable, [7, 0, 0, 0, 0xa1, 0, 1]).unwrap();
+    (root, variable)
+}
+
+fn immutable(file: &Path) {
+    let done = Command::new("chattr").arg("+i").arg(file).output().expect("chattr: apt-get install e2fsprogs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The kernel makes a variable that it does not know immutable.
+#[test]
+fn an_immutable_variable_is_removed() {
+    let (root, variable) = variables();
+    immutable(&variable);
+    let refused = fs::remove_file(&variable).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(nix::libc::EPERM), "the flag protects it");
+    assert!(efivar::find(root.path()).unwrap().is_some());
+    spent::remove(root.path(), Medium::EfiVariable).unwrap();
+    assert!(!variable.exists() && efivar::find(root.path()).unwrap().is_none());
+}
+
+/// Firmware without runtime services has efivarfs read-only, and so has an administrator who fears for it. The payload is
+/// read, and that it stays is told, with and without the flag.
+#[test]
+fn a_variable_on_a_read_only_efivarfs_is_read_and_told() {
+    for flag in [false, true] {
+        let (root, variable) = variables();
+        if flag {
+            immutable(&variable);
+        }
+        let none = None::<&str>;
+        mount(none, variable.parent().unwrap(), none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
+        let found = efivar::find(root.path()).unwrap().unwrap();
+        assert_eq!(found.bytes.expose(), [0xa1, 0, 1]);
+        let error = spent::remove(root.path(), Medium::EfiVariable).unwrap_err();
+        assert_eq!((error.source.kind(), &error.path), (std::io::ErrorKind::ReadOnlyFilesystem, &variable), "{flag}");
+        assert!(variable.exists());
+    }
 }
 
 /// Somebody else may have read or written such a file. Nothing of it is used, and it stays, so that it can be examined.
