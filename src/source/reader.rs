@@ -163,12 +163,10 @@ pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered:
             let ours = partitions.iter().any(Partition::is_ours);
             medium.fault = Some(Fault { why: chain(&fault), ours });
         }
-        Some(table) if wanted.partitions => {
-            match of_use(&table.partitions, device, &mut left) {
-                Ok(parts) => medium.parts.extend(parts),
-                Err(why) => medium.fault = Some(Fault { why, ours: true }),
-            }
-        }
+        Some(table) if wanted.partitions => match of_use(&table.partitions, device, &mut left) {
+            Ok(parts) => medium.parts.extend(parts),
+            Err(why) => medium.fault = Some(Fault { why, ours: true }),
+        },
         Some(table) if medium.parts.iter().all(|part| part.volumes.is_empty()) => {
             medium.parts.extend(first_of_use(&table.partitions, device, wanted.labels));
         }

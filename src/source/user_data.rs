@@ -67,9 +67,9 @@ pub fn vendor_data(bytes: &[u8]) -> Content {
         Err(error) if error.is_data() && error.to_string().starts_with("duplicate field") => {
             Content::Damaged("its key imprint stands twice; remove one")
         }
-        Err(error) if error.is_data() => {
-            Content::Damaged("its key imprint is not a string; give it what imprint-host payload NODE --as user-data prints")
-        }
+        Err(error) if error.is_data() => Content::Damaged(
+            "its key imprint is not a string; give it what imprint-host payload NODE --as user-data prints",
+        ),
         Err(_) if holds(bytes, b"\"imprint\"") => {
             Content::Damaged("it is not valid JSON, and has the word \"imprint\"; a JSON checker shows the place")
         }

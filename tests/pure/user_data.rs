@@ -174,7 +174,12 @@ fn data_for_somebody_else_is_passed_over_and_named() {
         ("cidata", "user-data", &long, "it has 307200 bytes, and 262144 are read"),
         ("config-2", "openstack/latest/user_data", CLOUD_CONFIG.as_bytes(), "it is for somebody else"),
         ("config-2", "openstack/latest/vendor_data.json", b"{}", "it has no key imprint"),
-        ("config-2", "openstack/latest/vendor_data2.json", b"{\"static\": {\"imprint\": \"oA==\"}}", "it has no key imprint"),
+        (
+            "config-2",
+            "openstack/latest/vendor_data2.json",
+            b"{\"static\": {\"imprint\": \"oA==\"}}",
+            "it has no key imprint",
+        ),
     ] {
         let looked = look(temp.path(), label, &JOLIET_ROCK, &[(path, content)]).unwrap().unwrap_err();
         assert_eq!(looked, format!("sr0: volume \"{label}\" without imprint/payload, and not in {path}: {why}"));

@@ -111,7 +111,9 @@ fn a_file_of_fw_cfg_that_is_too_long_is_not_read() {
     let root = Root::new();
     // What the limit would let pass if it were read.
     root.put(FW_CFG, TYPICAL);
-    for (length, is_read) in [("574\n", true), ("98304\n", true), ("98305\n", false), ("4294967295\n", false), ("", true)] {
+    for (length, is_read) in
+        [("574\n", true), ("98304\n", true), ("98305\n", false), ("4294967295\n", false), ("", true)]
+    {
         root.put(&size, length.as_bytes());
         match root.find("") {
             Ok(found) => assert!(is_read && found.unwrap().bytes.expose() == TYPICAL, "{length}"),

@@ -251,8 +251,9 @@ fn a_key_of_the_vendor_data() {
     assert_eq!(json(armour(PAYLOAD).into()), payload());
     assert_eq!(json(Base64::encode_string(PAYLOAD).into()), payload());
     assert_eq!(json(serde_json::Value::Null), Content::Foreign("it has no key imprint"));
-    let no_string =
-        Content::Damaged("its key imprint is not a string; give it what imprint-host payload NODE --as user-data prints");
+    let no_string = Content::Damaged(
+        "its key imprint is not a string; give it what imprint-host payload NODE --as user-data prints",
+    );
     for value in [5.into(), serde_json::json!([armour(PAYLOAD)]), serde_json::json!({"payload": armour(PAYLOAD)})] {
         assert_eq!(json(value), no_string);
     }
