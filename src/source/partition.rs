@@ -356,11 +356,11 @@ impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TableError::NoGpt => f.write_str(
-                "its MBR promises a GPT, and there is none; name another source with imprint.source= to boot without it, or \
+                "the MBR says that the disk has a GPT, but there is no GPT; name another source with imprint.source= to boot without it, or \
                  partition the disk again, which erases it",
             ),
             TableError::Unprotected => f.write_str(
-                "there is a GPT that its MBR does not protect; gdisk asks which of the two counts (2: GPT), and sgdisk -z removes \
+                "the disk has a GPT, but its MBR does not protect it; gdisk asks which of the two counts (2: GPT), and sgdisk -z removes \
                  the GPT and keeps the MBR; neither erases a partition",
             ),
             TableError::Header(why) => write!(
@@ -369,7 +369,7 @@ impl fmt::Display for TableError {
                  partitioning anew erases the disk"
             ),
             TableError::Differ => f.write_str(
-                "the primary GPT and the backup GPT are both valid and differ; sgdisk -e DEVICE keeps the primary and writes the \
+                "the primary and the backup GPT are both valid, but differ; sgdisk -e DEVICE keeps the primary and writes the \
                  backup anew",
             ),
             TableError::Overlap(first, second) => write!(
@@ -379,12 +379,12 @@ impl fmt::Display for TableError {
             ),
             TableError::Outside(number) => write!(
                 f,
-                "partition {number} does not fit the disk; name another source with imprint.source= to boot without it, or \
+                "partition {number} goes beyond the disk or the limits of its table; name another source with imprint.source= to boot without it, or \
                  partition the disk again, which erases it"
             ),
             TableError::Hybrid(number) => write!(
                 f,
-                "partition {number} of the MBR is none of the GPT beside it (a hybrid MBR); the MBR needs a protective entry and \
+                "partition {number} of the MBR is not in the GPT (a hybrid MBR); the MBR needs a protective entry and \
                  no other: gdisk DEVICE makes it so (x, n, w)"
             ),
         }

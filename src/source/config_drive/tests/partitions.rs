@@ -212,7 +212,7 @@ fn a_damaged_table_gives_nothing() {
     let error = search(&pinned(), &[("sda", PCI, &differ.bytes)]).err().unwrap();
     assert_eq!(
         chain(&error),
-        "partition table of sda: the primary GPT and the backup GPT are both valid and differ; sgdisk -e DEVICE keeps the \
+        "partition table of sda: the primary and the backup GPT are both valid, but differ; sgdisk -e DEVICE keeps the \
          primary and writes the backup anew"
     );
 }
