@@ -129,12 +129,13 @@ pub fn decide(signs: &Signs) -> Option<Confidential> {
         b"AuthenticAMD" if may_be_sev(signs) => {
             let status = signs.sev_status.unwrap_or(0);
             let says = |word: &str| signs.encrypted.split_whitespace().any(|said| said == word);
-            match () {
-                () if status & 4 != 0 || says("SEV-SNP") => Some(Confidential::SevSnp),
-                () if status & 2 != 0 || says("SEV-ES") => Some(Confidential::SevEs),
-                () if status & 1 != 0 || says("SEV") => Some(Confidential::Sev),
-                () => None,
-            }
+            let is = |bit: u64, word: &str| status & bit != 0 || says(word);
+            let kinds = [
+                (4, "SEV-SNP", Confidential::SevSnp),
+                (2, "SEV-ES", Confidential::SevEs),
+                (1, "SEV", Confidential::Sev),
+            ];
+            kinds.into_iter().find_map(|(bit, word, kind)| is(bit, word).then_some(kind))
         }
         // Azure hides the leaf of encrypted memory from its guests, so the leaf of Hyper-V decides.
         b"AuthenticAMD" => isolated(HYPERV_SNP, Confidential::SevSnp),

@@ -155,21 +155,15 @@ fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// Text in UTF-16, as some editors write it, is not read. Where our armour is in it, somebody meant it for us. Without a
-/// byte order mark UTF-16 is known by that armour only.
+/// Text in UTF-16, as some editors write it, is not read. Where our armour or our key is in it, somebody meant it for us.
 fn utf16(bytes: &[u8]) -> Option<Content> {
+    // What the little-endian form and the big-endian form of a word have in common.
+    let wide = |word: &str| word.bytes().flat_map(|byte| [0, byte]).skip(1).collect::<Vec<u8>>();
+    if holds(bytes, &wide(ARMOUR)) || holds(bytes, &wide("\"imprint\"")) {
+        return Some(Content::Damaged("its text is in UTF-16; save it in UTF-8"));
+    }
     let marked = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-    if !marked && !bytes.contains(&0) {
-        return None;
-    }
-    // Allocated at its full size: a buffer that grows would leave copies of a payload behind.
-    let mut letters = Zeroizing::new(Vec::with_capacity(bytes.len()));
-    letters.extend(bytes.iter().filter(|byte| **byte != 0));
-    match (holds(&letters, ARMOUR.as_bytes()) || holds(&letters, b"\"imprint\""), marked) {
-        (true, _) => Some(Content::Damaged("its text is in UTF-16; save it in UTF-8")),
-        (false, true) => Some(Content::Foreign("its text is in UTF-16, which is not read")),
-        (false, false) => None,
-    }
+    marked.then_some(Content::Foreign("its text is in UTF-16, which is not read"))
 }
 
 fn holds(bytes: &[u8], what: &[u8]) -> bool {

@@ -65,6 +65,8 @@ fn what_is_for_somebody_else_is_no_error() {
         assert_eq!(read(text), Content::Foreign("its text is in UTF-16, which is not read"));
         assert_eq!(vendor_data(text), Content::Foreign("its text is in UTF-16, which is not read"));
     }
+    // Not every file with a NUL and these words in it is text.
+    assert_eq!(read(b"\x7fELF\0\0IMPRINT PAYLOAD\0"), FOREIGN);
     // A cloud-config may write a file with a payload in it. That file is not our payload.
     let text = format!("#cloud-config\nwrite_files:\n- content: |\n    {}", armour(PAYLOAD).replace('\n', "\n    "));
     let Content::Foreign(why) = read(text) else { panic!() };
