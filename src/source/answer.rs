@@ -466,8 +466,11 @@ mod tests {
             ("a length of 4 GiB", raw(&piece(FOUND, u32::MAX, b"x"))),
             ("a payload that is too long", raw(&piece(FOUND, 65_537, &[0; 65_537]))),
             ("five payloads", of(&[start.clone(), found.repeat(4), start.clone(), found.clone()])),
-            ("five files on a volume", of(&[start.clone(), end.repeat(5)])),
-            ("a file that there is not", of(&[start.clone(), piece(FILE, 1, &[4]), piece(ABSENT, 0, b"")])),
+            ("more files than places", of(&[start.clone(), end.repeat(Place::ALL.len() + 1)])),
+            (
+                "a file that there is not",
+                of(&[start.clone(), piece(FILE, 1, &[u8::try_from(Place::ALL.len()).unwrap()]), piece(ABSENT, 0, b"")]),
+            ),
             ("a label that is too long", of(&[start.clone(), piece(LABEL, 513, &[b'x'; 513]), end.clone()])),
             ("a label in no encoding", of(&[start.clone(), piece(LABEL, 1, &[0xff]), end.clone()])),
             ("three labels", of(&[start.clone(), piece(LABEL, 0, b"").repeat(3), end.clone()])),
