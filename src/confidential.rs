@@ -6,15 +6,17 @@
 //! cover, and so hide that the machine is confidential. It gains nothing where the owner attests the machine before
 //! trusting it.
 //!
-//! The signs are those that systemd looks at (src/basic/confidential-virt.c), and one more: the device that Linux makes
-//! in an SEV-SNP guest. It is needed because the status register of SEV can be read only with the kernel module msr,
-//! which few images load.
+//! The signs are those that systemd looks at (src/basic/confidential-virt.c), and two more: the device that Linux makes
+//! in an SEV-SNP guest, and what Linux says in its log of encrypted memory. They are needed because the status register
+//! of SEV can be read only with the kernel module msr and CAP_SYS_RAWIO. Few images load the module, and imprint.service
+//! does not have the capability, which would allow it to write any register.
 
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::kernel_log;
 use crate::sys;
 
 /// The kind of a confidential virtual machine.
@@ -34,7 +36,7 @@ pub enum Confidential {
 
 /// What the processor and the kernel say. Each leaf of CPUID has the registers EAX, EBX, ECX and EDX, in this order. A
 /// leaf that does not exist has zeros.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Signs {
     /// Leaf 0: the greatest leaf, and the vendor.
     pub vendor: [u32; 4],
@@ -54,6 +56,8 @@ pub struct Signs {
     pub encryption: [u32; 4],
     /// AMD's register SEV_STATUS. `None`: the register cannot be read.
     pub sev_status: Option<u64>,
+    /// What Linux says in its log that its memory is encrypted with: `AMD SEV SEV-ES`. Empty: nothing.
+    pub encrypted: String,
     /// Linux has the device of an SEV-SNP guest.
     pub sev_guest: bool,
     /// Linux has the device of an Arm CCA guest.
@@ -80,11 +84,13 @@ pub fn detect(root: &Path) -> Option<Confidential> {
         extended: leaf(0x8000_0000),
         encryption: leaf(0x8000_001f),
         sev_status: None,
+        encrypted: String::new(),
         sev_guest: root.join(SEV_GUEST).exists(),
         cca_guest: root.join(CCA_GUEST).exists(),
     };
     if may_be_sev(&signs) {
         signs.sev_status = sev_status(root);
+        signs.encrypted = encrypted(root);
     }
     decide(&signs)
 }
@@ -95,6 +101,16 @@ fn sev_status(root: &Path) -> Option<u64> {
     let mut value = [0; 8];
     File::open(root.join("dev/cpu/0/msr")).and_then(|msr| msr.read_exact_at(&mut value, SEV_STATUS)).ok()?;
     Some(u64::from_le_bytes(value))
+}
+
+/// arch/x86/mm/mem_encrypt.c, print_mem_encrypt_feature_info, of Linux: the kernel has read the same register, early in
+/// the boot, and says what it found. `AMD Memory Encryption Features active: SEV SEV-ES` until Linux 5.18, then
+/// `Memory Encryption Features active: AMD SEV SEV-ES`. `AMD SME` is a host that encrypts its own memory.
+const ACTIVE: &str = "Memory Encryption Features active: ";
+
+fn encrypted(root: &Path) -> String {
+    let features = |message: &str| message.split_once(ACTIVE).map(|(_, features)| features.to_owned());
+    kernel_log::first(root, features).unwrap_or_default()
 }
 
 /// Decides from the signs alone. `None`: no sign says that this is a confidential virtual machine.
@@ -110,12 +126,17 @@ pub fn decide(signs: &Signs) -> Option<Confidential> {
     }
     let isolated = |kind, confidential| (hyperv_isolation(signs) == Some(kind)).then_some(confidential);
     match &vendor(signs) {
-        b"AuthenticAMD" if may_be_sev(signs) => match signs.sev_status.unwrap_or(0) {
-            status if status & 4 != 0 => Some(Confidential::SevSnp),
-            status if status & 2 != 0 => Some(Confidential::SevEs),
-            status if status & 1 != 0 => Some(Confidential::Sev),
-            _ => None,
-        },
+        b"AuthenticAMD" if may_be_sev(signs) => {
+            let status = signs.sev_status.unwrap_or(0);
+            let says = |word: &str| signs.encrypted.split_whitespace().any(|said| said == word);
+            let is = |bit: u64, word: &str| status & bit != 0 || says(word);
+            let kinds = [
+                (4, "SEV-SNP", Confidential::SevSnp),
+                (2, "SEV-ES", Confidential::SevEs),
+                (1, "SEV", Confidential::Sev),
+            ];
+            kinds.into_iter().find_map(|(bit, word, kind)| is(bit, word).then_some(kind))
+        }
         // Azure hides the leaf of encrypted memory from its guests, so the leaf of Hyper-V decides.
         b"AuthenticAMD" => isolated(HYPERV_SNP, Confidential::SevSnp),
         b"GenuineIntel" => {
@@ -252,6 +273,29 @@ mod tests {
             assert_eq!(decide(&amd(status)), want, "{status:?}");
         }
         assert_eq!(decide(&Signs { sev_guest: true, ..amd(None) }), Some(Confidential::SevSnp));
+    }
+
+    /// The accident: an SEV or SEV-ES guest is taken for a plain one, because nothing but the kernel can read the register.
+    #[test]
+    fn what_linux_says_of_its_memory() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(encrypted(root.path()), "");
+        std::fs::create_dir(root.path().join("dev")).unwrap();
+        for (record, want) in [
+            ("6,200,310000,-;AMD Memory Encryption Features active: SEV\n", Some(Confidential::Sev)),
+            ("6,200,310000,-;AMD Memory Encryption Features active: SEV SEV-ES\n", Some(Confidential::SevEs)),
+            ("6,200,310000,-;Memory Encryption Features active: AMD SEV\n", Some(Confidential::Sev)),
+            ("6,200,310000,-;Memory Encryption Features active: AMD SEV SEV-ES\n", Some(Confidential::SevEs)),
+            ("6,200,310000,-;Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP\n", Some(Confidential::SevSnp)),
+            ("6,200,310000,-;Memory Encryption Features active: AMD SME\n", None),
+            ("12,200,310000,-;Memory Encryption Features active: AMD SEV\n", None),
+        ] {
+            std::fs::write(root.path().join("dev/kmsg"), record).unwrap();
+            let signs = Signs { encrypted: encrypted(root.path()), ..amd(None) };
+            assert_eq!(decide(&signs), want, "{record}");
+            // A host says so of its own memory, and is no guest.
+            assert_eq!(decide(&Signs { features: [0; 4], ..signs }), None, "{record}");
+        }
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct Awaited {
     pub virtio: bool,
     /// Lines that were asked for by name.
     pub places: Vec<Place>,
+    /// A payload is required, so the node speaks first on such a line.
+    pub insist: bool,
 }
 
 impl Awaited {

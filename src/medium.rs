@@ -25,7 +25,7 @@ pub enum Medium {
     ConfigDrive,
     /// `openstack/latest/user_data` on a config drive.
     OpenStackUserData,
-    /// Key `imprint` of `openstack/latest/vendor_data.json` on a config drive.
+    /// Key `imprint` of `openstack/latest/vendor_data.json` or of `vendor_data2.json` on a config drive.
     OpenStackVendorData,
     /// `user-data` on a volume labelled cidata.
     NoCloudUserData,
@@ -264,7 +264,7 @@ pub const MEDIA: [Row; 16] = [
         medium: Medium::OpenStackVendorData,
         word: Word::ConfigDrive,
         kind: "vendor-data",
-        place: "key `imprint` of the file `openstack/latest/vendor_data.json` on a volume labelled config-2",
+        place: "key `imprint` of the file `openstack/latest/vendor_data.json` or `vendor_data2.json` on a volume labelled config-2",
         voucher: "the cloud",
         readers: Readers::Everybody,
         credits_seed: false,

@@ -59,6 +59,7 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
         return Ok(());
     }
     let Some(folder) = begin(&directory)? else { return Ok(()) };
+    let insists = words.as_ref().is_ok_and(|words| words.insists);
     fault::recorded_in(&directory, timeline.record());
     let mut absent = false;
     let result = match words.and_then(|words| story(root, &folder, &words, &mut timeline, &mut line)) {
@@ -67,7 +68,7 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
             handover::fail(&directory, &timeline.absent()).map_err(Error::from)
         }
         Ok(Ending::Done(pending, spent)) => finish(&directory, pending, &timeline)
-            .inspect(|()| spent.iter().for_each(|spent| clear(root, &directory, spent, &mut timeline))),
+            .inspect(|()| spent.iter().for_each(|spent| clear(root, &directory, spent, insists, &mut timeline))),
         Err(error) => Err(stopped(&directory, &timeline, error)),
     };
     if let Some(line) = line {
@@ -92,13 +93,16 @@ struct Words {
     options: Options,
     /// Why this run searches no source.
     elsewhere: Option<NotHere>,
+    /// A boot with these words and without a payload stops.
+    insists: bool,
 }
 
 fn words(root: &Path, given: &[SourceName]) -> Result<Words, Error> {
     let cmdline = source::cmdline::text(root)?;
     let mut options = Options::with_image(&source::cmdline::of_image(root)?, &cmdline)?;
+    let insists = options.insists();
     let elsewhere = options.here(given, facts::is_initramfs(root)).err();
-    Ok(Words { cmdline, options, elsewhere })
+    Ok(Words { cmdline, options, elsewhere, insists })
 }
 
 /// Makes the folder of a boot. `None` if the folder is complete: the node has its identity, and there is nothing to do.
@@ -113,7 +117,7 @@ fn begin(directory: &Path) -> Result<Option<Folder>, Error> {
 fn story(
     root: &Path,
     folder: &Folder,
-    Words { cmdline, options, elsewhere }: &Words,
+    Words { cmdline, options, elsewhere, .. }: &Words,
     timeline: &mut Timeline,
     line: &mut Option<Dialogue>,
 ) -> Result<Ending, Error> {

@@ -12,14 +12,18 @@ use imprint::source::medium::Window;
 use imprint::source::partition::table;
 use imprint::source::reader::{Wanted, look};
 
+/// Of the disk, and of the headers where they are on such sectors.
 const SECTOR: usize = 512;
+const LARGE_SECTOR: usize = 4096;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut disk = bytes.to_vec();
     disk.truncate(128 * SECTOR);
-    let last = (disk.len() / SECTOR).saturating_sub(1);
-    for header in [1, last] {
-        sign(&mut disk, header * SECTOR);
+    for size in [SECTOR, LARGE_SECTOR] {
+        let last = (disk.len() / size).saturating_sub(1);
+        for header in [1, last] {
+            sign(&mut disk, header * size, size);
+        }
     }
     if let Ok(Some(table)) = table(&mut Cursor::new(&disk))
         && table.fault.is_none()
@@ -51,15 +55,15 @@ fn check(medium: &Medium, partitions: bool) {
     }
 }
 
-/// Makes the checksums of a header right, if this is a header.
-fn sign(disk: &mut [u8], at: usize) {
+/// Makes the checksums of a header right, if this is a header. `size`: of a sector.
+fn sign(disk: &mut [u8], at: usize, size: usize) {
     let number = |disk: &[u8], offset: usize| {
         disk.get(at + offset..at + offset + 4).map_or(0, |four| u32::from_le_bytes(four.try_into().unwrap()) as usize)
     };
     if disk.get(at..at + 8) != Some(b"EFI PART") || disk.get(at..at + SECTOR).is_none() {
         return;
     }
-    let (first, len) = (number(disk, 72).saturating_mul(SECTOR), number(disk, 80).saturating_mul(number(disk, 84)));
+    let (first, len) = (number(disk, 72).saturating_mul(size), number(disk, 80).saturating_mul(number(disk, 84)));
     if let Some(entries) = disk.get(first..first.saturating_add(len)) {
         let sum = crc32(entries);
         disk[at + 88..at + 92].copy_from_slice(&sum.to_le_bytes());

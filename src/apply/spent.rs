@@ -129,8 +129,8 @@ fn unlink_same(folder: &OwnedFd, name: &OsStr, compared: &FileStat) -> io::Resul
     }
 }
 
-/// Writes the removal to the disk. Without that, a power cut could bring the file back, and the next boot would stop
-/// because the token is spent.
+/// Writes the removal to the disk. Without that, a power cut could bring the file back, and the next boot would use it
+/// again although its token is spent.
 fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent().map(File::open) {
         Some(Ok(folder)) => folder.sync_all(),
@@ -167,7 +167,7 @@ impl fmt::Display for SpentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot stops",
+            "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot uses it again",
             self.path.display()
         )
     }

@@ -17,7 +17,8 @@ pub enum NotHere {
 impl Options {
     /// Decides where this run searches. `given`: the sources of `--source`, which replace the default order. If the
     /// kernel command line names sources, only those that it names as well count: the configuration of the boot loader
-    /// has the last word. In an initramfs the file of the real root is not there yet. It is left to the unit of the
+    /// has the last word. `imprint=auto` there holds for the sources that it names, and not for those of `--source`
+    /// alone. In an initramfs the file of the real root is not there yet. It is left to the unit of the
     /// real root, so this run does not insist on a payload.
     pub fn here(&mut self, given: &[SourceName], initramfs: bool) -> Result<(), NotHere> {
         if !given.is_empty() {
@@ -26,6 +27,7 @@ impl Options {
             if sources.is_empty() {
                 return Err(NotHere::NotNamed);
             }
+            self.boots_on &= !self.sources.is_empty();
             self.sources = sources;
         }
         if initramfs && self.sources.contains(&SourceName::RootFile) {
@@ -90,6 +92,10 @@ mod tests {
             assert_eq!(here(cmdline, ROOT_FILE, false), Ok((ROOT_FILE.to_vec(), true)), "{cmdline}");
         }
         assert_eq!(here("imprint.source=config-drive", ROOT_FILE, false), Err(NotHere::NotNamed));
+        // The file is removed once it is used; whoever names it need not stop the boot after that.
+        let auto = "imprint=auto imprint.source=root-file";
+        assert_eq!(here(auto, ROOT_FILE, false), Ok((ROOT_FILE.to_vec(), false)));
+        assert_eq!(here("imprint=auto", ROOT_FILE, false), Ok((ROOT_FILE.to_vec(), true)));
         let both = [SourceName::RootFile, SourceName::File];
         assert_eq!(here("imprint.source=file", &both, false), Ok((vec![SourceName::File], true)));
     }

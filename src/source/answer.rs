@@ -7,8 +7,8 @@ use crate::secret::Secret;
 
 /// The labels of volumes that are wanted by default. Case does not matter.
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
-/// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 14 KiB of labels and messages.
-pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 14 * 1024 + 2048;
+/// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 16 KiB of labels and messages.
+pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 16 * 1024 + 2048;
 /// How many payloads an answer carries. Copies of one payload stop no boot, but nobody needs as many on one medium.
 pub const MAX_PAYLOADS: usize = 4;
 /// The most parts in an answer: the medium itself, and partitions on it.
@@ -93,16 +93,19 @@ pub enum Place {
     OpenStackUserData,
     /// See [`super::user_data::vendor_data`].
     OpenStackVendorData,
+    /// The same, made for each instance by a service of the cloud (dynamic vendor data).
+    OpenStackVendorData2,
     /// See [`super::user_data::user_data`].
     NoCloudUserData,
 }
 
 impl Place {
     /// Every place, and the label of the volumes that may have it. `None`: every wanted volume may have it.
-    pub const ALL: [(Place, Option<&str>); 4] = [
+    pub const ALL: [(Place, Option<&str>); 5] = [
         (Place::File, None),
         (Place::OpenStackUserData, Some("config-2")),
         (Place::OpenStackVendorData, Some("config-2")),
+        (Place::OpenStackVendorData2, Some("config-2")),
         (Place::NoCloudUserData, Some("cidata")),
     ];
 
@@ -112,6 +115,7 @@ impl Place {
             Place::File => &["imprint", "payload"],
             Place::OpenStackUserData => &["openstack", "latest", "user_data"],
             Place::OpenStackVendorData => &["openstack", "latest", "vendor_data.json"],
+            Place::OpenStackVendorData2 => &["openstack", "latest", "vendor_data2.json"],
             Place::NoCloudUserData => &["user-data"],
         }
     }
@@ -264,7 +268,8 @@ fn code(place: Place) -> u8 {
         Place::File => 0,
         Place::OpenStackUserData => 1,
         Place::OpenStackVendorData => 2,
-        Place::NoCloudUserData => 3,
+        Place::OpenStackVendorData2 => 3,
+        Place::NoCloudUserData => 4,
     }
 }
 
@@ -473,8 +478,11 @@ mod tests {
             ("a length of 4 GiB", raw(&piece(FOUND, u32::MAX, b"x"))),
             ("a payload that is too long", raw(&piece(FOUND, 65_537, &[0; 65_537]))),
             ("five payloads", of(&[start.clone(), found.repeat(4), start.clone(), found.clone()])),
-            ("five files on a volume", of(&[start.clone(), end.repeat(5)])),
-            ("a file that there is not", of(&[start.clone(), piece(FILE, 1, &[4]), piece(ABSENT, 0, b"")])),
+            ("more files than places", of(&[start.clone(), end.repeat(Place::ALL.len() + 1)])),
+            (
+                "a file that there is not",
+                of(&[start.clone(), piece(FILE, 1, &[u8::try_from(Place::ALL.len()).unwrap()]), piece(ABSENT, 0, b"")]),
+            ),
             ("a label that is too long", of(&[start.clone(), piece(LABEL, 513, &[b'x'; 513]), end.clone()])),
             ("a label in no encoding", of(&[start.clone(), piece(LABEL, 1, &[0xff]), end.clone()])),
             ("three labels", of(&[start.clone(), piece(LABEL, 0, b"").repeat(3), end.clone()])),

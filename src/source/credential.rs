@@ -113,7 +113,9 @@ fn everywhere(root: &Path, unit: Option<&Path>, words: &[SetCredential], name: C
     let mut found = Vec::new();
     for (medium, path) in places {
         let given = match path.metadata() {
-            // One read takes the whole file: each read of fw_cfg begins at its first byte again.
+            Ok(meta) if meta.is_file() && medium == Medium::FwCfg && declared(&path) > MAX_TEXT => {
+                Err(broken(name, &origin_of_file(medium, &path), CredentialError::Length))
+            }
             Ok(meta) if meta.is_file() => file::read_at_most(&path, MAX_TEXT),
             // Anything else might block, or never end.
             Ok(_) => {
@@ -154,6 +156,16 @@ fn origin_of_file(medium: Medium, path: &Path) -> Origin {
 pub fn fault(root: &Path) -> Option<String> {
     let at = smbios::broken_at(&table(root).ok()?)?;
     Some(format!("SMBIOS table is broken at byte {at}: what is behind that is not read"))
+}
+
+/// The length of a file of fw_cfg, which stands in the file `size` beside it. The kernel gives 4096 bytes a read at most
+/// (fs/kernfs/file.c), and for each of them reads the device from the file's first byte on (drivers/firmware/qemu_fw_cfg.c,
+/// fw_cfg_read_blob): what is too long is not read at all. 0: not known.
+fn declared(raw: &Path) -> usize {
+    let mut text = String::new();
+    let read = File::open(raw.with_file_name("size")).and_then(|file| file.take(32).read_to_string(&mut text));
+    // An error is ignored: what is read is bounded in any case.
+    read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or_default()
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -14,7 +14,7 @@ use crate::order;
 /// three fields are little-endian: UEFI Specification 2.10, appendix A).
 const OUR_TYPE: [u8; 16] = on_disk(crate::medium::PARTITION_TYPE);
 /// The name of a partition that holds a payload. Case does not matter.
-const OUR_NAME: &str = "IMPRINT";
+pub(super) const OUR_NAME: &str = "IMPRINT";
 
 /// A partition table.
 #[derive(Debug)]
@@ -456,29 +456,41 @@ const fn on_disk(text: &str) -> [u8; 16] {
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TableError::NoGpt => f.write_str("the MBR says that the disk has a GPT, but there is no GPT; partition the disk again"),
-            TableError::Unprotected => f.write_str(
-                "the disk has a GPT, but its MBR does not protect it, so one of the two is left from an earlier use; partition the \
-                 disk again",
+            TableError::NoGpt => f.write_str(
+                "the MBR says that the disk has a GPT, but there is no GPT; name another source with imprint.source= to boot without it, or \
+                 partition the disk again, which erases it",
             ),
-            TableError::Header(why) => {
-                write!(f, "the GPT is damaged and has no valid backup: {why}; repair it with sgdisk, or partition the disk again")
-            }
-            TableError::Differ => {
-                f.write_str("the primary and the backup GPT are both valid, but differ; write the right one over the other with sgdisk")
-            }
-            TableError::Overlap(first, second) => {
-                write!(f, "partitions {first} and {second} overlap; partition the disk again")
-            }
-            TableError::Outside(number) => {
-                write!(f, "partition {number} goes beyond the disk or the limits of its table; partition the disk again")
-            }
+            TableError::Unprotected => f.write_str(
+                "the disk has a GPT, but its MBR does not protect it; gdisk asks which of the two counts (2: GPT), and sgdisk -z removes \
+                 the GPT and keeps the MBR; neither erases a partition",
+            ),
+            TableError::Header(why) => write!(
+                f,
+                "the GPT is damaged and has no valid backup: {why}; repair it with gdisk (r), or name another imprint.source=; \
+                 partitioning anew erases the disk"
+            ),
+            TableError::Differ => f.write_str(
+                "the primary and the backup GPT are both valid, but differ; sgdisk -e DEVICE keeps the primary and writes the \
+                 backup anew",
+            ),
+            TableError::Overlap(first, second) => write!(
+                f,
+                "partitions {first} and {second} overlap; name another source with imprint.source= to boot without them, or \
+                 partition the disk again, which erases it"
+            ),
+            TableError::Outside(number) => write!(
+                f,
+                "partition {number} goes beyond the disk or the limits of its table; name another source with imprint.source= to boot without it, or \
+                 partition the disk again, which erases it"
+            ),
             TableError::Hybrid(number) => write!(
                 f,
-                "partition {number} of the MBR is not in the GPT (a hybrid MBR); make a protective MBR with sgdisk"
+                "partition {number} of the MBR is not in the GPT (a hybrid MBR); the MBR needs a protective entry and \
+                 no other: gdisk DEVICE makes it so (x, n, w)"
             ),
             TableError::Chain(number, why) => {
-                write!(f, "the chain of logical partitions in partition {number} is damaged: {why}; partition the disk again")
+                write!(f, "the chain of logical partitions in partition {number} is damaged: {why}; name another source with imprint.source= to boot \
+                     without it, or partition the disk again, which erases it")
             }
         }
     }

@@ -23,6 +23,7 @@ use super::user_data::{self, MAX_FILE};
 use super::volume::Volume;
 use crate::chain::chain;
 use crate::confine::confine;
+use crate::order;
 use crate::payload::{self, MAX_LEN};
 use crate::secret::Secret;
 use crate::sys;
@@ -162,24 +163,10 @@ pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered:
             let ours = partitions.iter().any(Partition::is_ours);
             medium.fault = Some(Fault { why: chain(&fault), ours });
         }
-        Some(table) if wanted.partitions => {
-            let mut hinted = false;
-            for partition in table.holding().take(MAX_PARTITIONS) {
-                let Some(found) = in_partition(partition, device, &mut left, &mut hinted) else { continue };
-                if medium.parts.len() < MAX_PARTS {
-                    medium.parts.push(found);
-                } else if found.counts() {
-                    // A payload in it might differ from the others, so none of them is used.
-                    medium.parts.truncate(1);
-                    let why = format!(
-                        "more than {} partitions may hold a payload; clear the beginning of those that need not, with zeros",
-                        MAX_PARTS - 1
-                    );
-                    medium.fault = Some(Fault { why, ours: true });
-                    break;
-                }
-            }
-        }
+        Some(table) if wanted.partitions => match of_use(&table, device, &mut left) {
+            Ok(parts) => medium.parts.extend(parts),
+            Err(why) => medium.fault = Some(Fault { why, ours: true }),
+        },
         Some(table) if medium.parts.iter().all(|part| part.volumes.is_empty()) => {
             medium.parts.extend(first_of_use(&table, device, wanted.labels));
         }
@@ -255,7 +242,7 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
     let content = match place {
         Place::File => return Looked::Found(bytes),
         Place::OpenStackUserData | Place::NoCloudUserData => user_data::user_data(bytes.expose()),
-        Place::OpenStackVendorData => user_data::vendor_data(bytes.expose()),
+        Place::OpenStackVendorData | Place::OpenStackVendorData2 => user_data::vendor_data(bytes.expose()),
     };
     match content {
         user_data::Content::Payload(payload) => Looked::Found(payload),
@@ -264,6 +251,34 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
             Looked::Broken { at_the_file: true, why: format!("its file {}: {why}", place.path().join("/")) }
         }
     }
+}
+
+/// The partitions that are to be judged. The error: there are more than are looked at, and any of them may have a payload.
+fn of_use(table: &Table, device: &mut Window<impl Read + Seek>, left: &mut usize) -> Result<Vec<Part>, String> {
+    const ROOM: usize = MAX_PARTS - 1;
+    if table.holding().skip(MAX_PARTITIONS).any(Partition::is_ours) {
+        return Err(format!(
+            "it has more than {MAX_PARTITIONS} partitions, and one behind those is for a payload; give that one a lower number"
+        ));
+    }
+    let (mut parts, mut empty, mut hinted) = (Vec::new(), Vec::new(), false);
+    for partition in table.holding().take(MAX_PARTITIONS) {
+        match in_partition(partition, device, left, &mut hinted) {
+            None => {}
+            // Such parts only say why there is nothing in them, where the answer has room for that.
+            Some(part) if !part.counts() => empty.push(part),
+            Some(_) if parts.len() == ROOM => {
+                return Err(format!(
+                    "more than {ROOM} of its partitions have something for imprint; leave one, and clear the others with zeros"
+                ));
+            }
+            Some(part) => parts.push(part),
+        }
+    }
+    empty.truncate(ROOM.saturating_sub(parts.len()));
+    parts.extend(empty);
+    order::sort(&mut parts, |one, other| one.number < other.number);
+    Ok(parts)
 }
 
 /// What a partition holds, if it is ours, or if it has a volume with one of our labels. `hinted`: a partition with a payload that

@@ -56,7 +56,7 @@ pub fn listen(
         }
     }
     let virtio = order(options, true).contains(&SourceName::Virtio);
-    let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing });
+    let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing, insist });
     if ports.is_empty() && awaited.is_none() {
         return Ok(None);
     }
@@ -238,7 +238,8 @@ pub(crate) fn find(
 ) -> Result<Result<Found, String>, SourceError> {
     let first = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
     if dialogue.is_empty() && !insist {
-        return Ok(Err("no serial line".to_owned()));
+        let named = !dialogue.missing().is_empty();
+        return Ok(Err(if named { lines_so_far(dialogue, "", ABSENT) } else { "no serial line".to_owned() }));
     }
     if insist {
         notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet")));
@@ -279,9 +280,10 @@ fn hear(
     }
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
-    let missing = "did not appear; is its driver in the image, and its name right?";
-    Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
+    Err(lines_so_far(dialogue, &format!("{what} on"), ABSENT) + gone)
 }
+
+const ABSENT: &str = "did not appear; is its driver in the image, and its name right?";
 
 /// `WHAT ttyS0 at 115200; ttyUSB0 MISSING`: the lines that are open, and the lines that are missing. Never empty.
 fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str) -> String {
@@ -442,13 +444,13 @@ mod tests {
                 "imprint.source=serial:ttyUSB0,9600",
                 "no payload found (ttyUSB0 did not appear; is its driver in the image, and its name right?); bring one \
                  where imprint.source= says: the serial line ttyUSB0 (imprint-host inject NODE --line LINE); or boot \
-                 without imprint.source= to go on without",
+                 with imprint=auto to go on without",
             ),
             (
                 "imprint.source=virtio",
                 "no payload found (the virtio port imprint.0 did not appear; is its driver in the image, and its name \
                  right?); bring one where imprint.source= says: the virtio port imprint.0 (imprint-host inject NODE --line \
-                 unix:PATH); or boot without imprint.source= to go on without",
+                 unix:PATH); or boot with imprint=auto to go on without",
             ),
         ] {
             let options = Options::parse(words).unwrap();
@@ -503,6 +505,37 @@ mod tests {
             assert!(error.starts_with("no payload found ("), "{words}: {error}");
             let (looked, _) = error.trim_start_matches("no payload found (").split_once("); ").unwrap();
             assert!(looked.split("; ").all(|part| !part.trim().is_empty()), "{words}: {error}");
+        }
+    }
+
+    /// `imprint=auto` beside the name: nothing is said on the line before a host speaks, also on a line that appears late, and a
+    /// boot without a host goes on.
+    #[test]
+    fn a_line_that_is_named_with_auto_is_listened_to_and_not_insisted_on() {
+        for (auto, beacons) in [("", true), ("imprint=auto ", false)] {
+            let root = tempfile::tempdir().unwrap();
+            let later = Deadline::after(Duration::from_secs(60));
+            let words = format!("{auto}imprint.source=serial:early imprint.source=serial:late");
+            let early = named_line(root.path(), "early");
+            let options = Options::parse(&words).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, true, later).unwrap().unwrap();
+            let late = named_line(root.path(), "late");
+            // Like a uevent, this makes the dialogue look for the missing lines again.
+            dialogue.stage(crate::line::Stage::Payload);
+            let Some(Told::Came { .. }) = dialogue.hear(later) else { panic!("it did not come") };
+            if beacons {
+                for line in [&early, &late] {
+                    let mut ready = [PollFd::new(line.master.as_fd(), PollFlags::POLLIN)];
+                    assert!(sys::poll(&mut ready, later).unwrap(), "no HELLO");
+                }
+                continue;
+            }
+            let found = super::super::find(&options, &around(root.path()), None, Some(&dialogue), later, &mut |_| {});
+            assert_eq!(found.unwrap().unwrap_err(), "no host spoke on early, late");
+            for line in [&early, &late] {
+                let mut ready = [PollFd::new(line.master.as_fd(), PollFlags::POLLIN)];
+                assert!(!sys::poll(&mut ready, Deadline::after(Duration::ZERO)).unwrap(), "a HELLO");
+            }
         }
     }
 }

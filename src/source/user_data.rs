@@ -12,6 +12,7 @@ use super::credential::content::{self, CredentialError, is_comment};
 use crate::medium::ARMOUR;
 use crate::payload::MAX_LEN;
 use crate::secret::Secret;
+use mime::Read;
 
 /// The most bytes of such a file that are read. A payload of the greatest length, twice in base64, has 120 KiB.
 pub const MAX_FILE: usize = 256 * 1024;
@@ -31,8 +32,10 @@ pub enum Content {
 pub fn user_data(bytes: &[u8]) -> Content {
     let bytes = without_mark(bytes);
     let mut found = None;
-    if !mime::each_part(bytes, &mut |part| merge(&mut found, text(part))) {
-        merge(&mut found, text(bytes));
+    match mime::each_part(bytes, &mut |part| merge(&mut found, text(part))) {
+        Read::NoMime => merge(&mut found, text(bytes)),
+        Read::Whole => {}
+        Read::Some => merge(&mut found, Content::Foreign(MANY)),
     }
     found.unwrap_or(Content::Foreign(OTHER))
 }
@@ -43,6 +46,14 @@ pub fn vendor_data(bytes: &[u8]) -> Content {
     struct VendorData {
         imprint: Option<String>,
     }
+    if let Some(content) = utf16(bytes) {
+        return content;
+    }
+    let bytes = without_mark(bytes);
+    // A list, too, would be taken for the fields of the object.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Content::Foreign("it is no JSON object");
+    }
     match serde_json::from_slice(bytes) {
         Ok(VendorData { imprint: None }) => Content::Foreign("it has no key imprint"),
         Ok(VendorData { imprint: Some(value) }) => {
@@ -52,19 +63,30 @@ pub fn vendor_data(bytes: &[u8]) -> Content {
                 content => content,
             }
         }
+        // Only the key imprint has a type, and must not stand twice.
+        Err(error) if error.is_data() && error.to_string().starts_with("duplicate field") => {
+            Content::Damaged("its key imprint stands twice; remove one")
+        }
+        Err(error) if error.is_data() => Content::Damaged(
+            "its key imprint is not a string; give it what imprint-host payload NODE --as user-data prints",
+        ),
         Err(_) if holds(bytes, b"\"imprint\"") => {
-            Content::Damaged("it is not valid JSON, or its key imprint is not a string or stands twice")
+            Content::Damaged("it is not valid JSON, and has the word \"imprint\"; a JSON checker shows the place")
         }
         Err(_) => Content::Foreign("it is no JSON object"),
     }
 }
 
 const OTHER: &str = "it is for somebody else";
+const MANY: &str = "it has more than 256 parts, or parts more than 8 deep, and those were not read";
 /// RFC 1952 §2.3.1
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Reads text: comment lines that begin with `#` and blank lines, then the armour, then such lines again.
 fn text(bytes: &[u8]) -> Content {
+    if let Some(content) = utf16(bytes) {
+        return content;
+    }
     let bytes = without_mark(bytes);
     if bytes.starts_with(&GZIP) {
         return Content::Foreign("it is compressed with gzip, which is not read");
@@ -123,6 +145,17 @@ fn merge(found: &mut Option<Content>, content: Content) {
 /// Without the byte order mark that some editors write.
 fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Text in UTF-16, as some editors write it, is not read. Where our armour or our key is in it, somebody meant it for us.
+fn utf16(bytes: &[u8]) -> Option<Content> {
+    // What the little-endian form and the big-endian form of a word have in common.
+    let wide = |word: &str| word.bytes().flat_map(|byte| [0, byte]).skip(1).collect::<Vec<u8>>();
+    if holds(bytes, &wide(ARMOUR)) || holds(bytes, &wide("\"imprint\"")) {
+        return Some(Content::Damaged("its text is in UTF-16; save it in UTF-8"));
+    }
+    let marked = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    marked.then_some(Content::Foreign("its text is in UTF-16, which is not read"))
 }
 
 fn holds(bytes: &[u8], what: &[u8]) -> bool {

@@ -99,7 +99,7 @@ fn the_reason_is_said_again_in_two_lines() {
     assert_eq!(agent(root.path(), &["run"]).status.code(), Some(11));
     let want = "imprint: the boot was stopped with exit code 11: source: no payload found (no file /imprint/payload); bring \
                 one where imprint.source= says: /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); \
-                or boot without imprint.source= to go on without\n\
+                or boot with imprint=auto to go on without\n\
                 imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
                 then \"systemctl default\" boots on, or \"exit\" in an image without systemd\n";
     assert_eq!(said(agent(root.path(), &["status", "--reason"])), want);

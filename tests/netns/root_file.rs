@@ -5,7 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use imprint::apply::spent::{self, Spent};
+use imprint::medium::Medium;
 use imprint::payload::EstUrl;
+use imprint::source::efivar;
 use imprint_host::compose;
 use imprint_host::state::State;
 use imprint_tests::programs;
@@ -102,7 +105,13 @@ fn ended(output: &Output, code: i32) -> String {
 
 #[test]
 fn a_file_on_the_root_becomes_an_identity_and_is_removed() {
-    for cmdline in ["quiet", "imprint.source=root-file", "imprint=require imprint.payload=oQEB"] {
+    let next = "; the next boot needs another payload, or imprint=auto on the kernel command line";
+    for (cmdline, next) in [
+        ("quiet", ""),
+        ("imprint=auto imprint.source=root-file", ""),
+        ("imprint.source=root-file", next),
+        ("imprint=require imprint.payload=oQEB", next),
+    ] {
         let machine = Rooted::new(cmdline);
         ended(&machine.run(&ROOT_FILE), 0);
         assert!(!machine.file().exists(), "{cmdline}");
@@ -111,13 +120,16 @@ fn a_file_on_the_root_becomes_an_identity_and_is_removed() {
         assert_eq!(status.outcome, Outcome::Done);
         assert_eq!(status.origin, Some(format!("root-file {}", machine.file().display())));
         let last = status.steps.last().unwrap();
-        assert_eq!((last.name.as_str(), last.detail.as_str()), ("spent", "the payload was removed (root-file)"));
+        assert_eq!(
+            (last.name.as_str(), last.detail.clone()),
+            ("spent", format!("the payload was removed (root-file){next}"))
+        );
         // The second time there is nothing to do, and no file is missed.
         assert!(ended(&machine.run(&ROOT_FILE), 0).contains("is complete, nothing to do"));
     }
 }
 
-/// The identity is good. The file is reported, because it would stop the next boot.
+/// The identity is good. The file is reported, because the next boot would use it again.
 #[test]
 fn a_file_that_cannot_be_removed_is_told() {
     let machine = Rooted::new("quiet");
@@ -128,8 +140,8 @@ fn a_file_that_cannot_be_removed_is_told() {
     mount(none, &folder, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
     let text = ended(&machine.run(&ROOT_FILE), 0);
     let want = format!(
-        "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot stops: Read-only file \
-         system",
+        "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot uses it again: \
+         Read-only file system",
         machine.file().display()
     );
     assert!(text.contains(&want), "{text}");
@@ -168,7 +180,60 @@ fn a_file_that_was_replaced_during_the_boot_stays() {
     assert!(machine.path("run/imprint/ready").exists());
 }
 
-/// Somebody else may have read or written such a file. Nothing of it is used, and it stays for whoever looks into it.
+/// A folder of variables that is a file system of its own, as efivarfs is, with a payload of ours in it.
+fn variables() -> (tempfile::TempDir, PathBuf) {
+    namespaces();
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("sys/firmware/efi/efivars");
+    fs::create_dir_all(&folder).unwrap();
+    mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let variable = folder.join(efivar::NAME);
+    fs::write(&variable, [7, 0, 0, 0, 0xa1, 0, 1]).unwrap();
+    (root, variable)
+}
+
+/// The payload of [`variables`], used.
+fn used() -> Spent {
+    Spent { medium: Medium::EfiVariable, sha256: imprint::digest::sha256(&[0xa1, 0, 1]) }
+}
+
+fn immutable(file: &Path) {
+    let done = Command::new("chattr").arg("+i").arg(file).output().expect("chattr: apt-get install e2fsprogs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The kernel makes a variable that it does not know immutable.
+#[test]
+fn an_immutable_variable_is_removed() {
+    let (root, variable) = variables();
+    immutable(&variable);
+    let refused = fs::remove_file(&variable).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(nix::libc::EPERM), "the flag protects it");
+    assert!(efivar::find(root.path()).unwrap().is_some());
+    spent::remove(root.path(), &used()).unwrap();
+    assert!(!variable.exists() && efivar::find(root.path()).unwrap().is_none());
+}
+
+/// Firmware without runtime services has efivarfs read-only, and so has an administrator who fears for it. The payload is
+/// read, and that it stays is told, with and without the flag.
+#[test]
+fn a_variable_on_a_read_only_efivarfs_is_read_and_told() {
+    for flag in [false, true] {
+        let (root, variable) = variables();
+        if flag {
+            immutable(&variable);
+        }
+        let none = None::<&str>;
+        mount(none, variable.parent().unwrap(), none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
+        let found = efivar::find(root.path()).unwrap().unwrap();
+        assert_eq!(found.bytes.expose(), [0xa1, 0, 1]);
+        let error = spent::remove(root.path(), &used()).unwrap_err();
+        assert_eq!((error.source.kind(), &error.path), (std::io::ErrorKind::ReadOnlyFilesystem, &variable), "{flag}");
+        assert!(variable.exists());
+    }
+}
+
+/// Somebody else may have read or written such a file. Nothing of it is used, and it stays, so that it can be examined.
 #[test]
 fn a_file_that_others_can_read_stops_the_boot() {
     let machine = Rooted::new("quiet");

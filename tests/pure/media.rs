@@ -425,6 +425,26 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// The accident: a medium is empty after the boot that used its payload, and the next boot stops because the medium is named.
+/// `imprint=auto` beside the name lets it boot on; a medium that is broken still stops it.
+#[test]
+fn a_medium_that_is_named_with_auto_may_be_empty_and_not_broken() {
+    for row in ROWS {
+        for broken in [false, true] {
+            let mut scene = Scene::new();
+            match broken {
+                true => (row.spoil)(&mut scene, &content(Column::Broken, &Key::new())),
+                false => (row.bare)(&mut scene),
+            }
+            scene.words.push(format!("imprint=auto imprint.source={}", row.word));
+            match (boot(row, &scene, &MACHINE, false).end, broken) {
+                (End::Nothing(_), false) | (End::Stopped(11, _), true) => {}
+                (end, _) => panic!("{}, broken: {broken}: {end:?}", row.name),
+            }
+        }
+    }
+}
+
 /// The accident: somebody adds a medium, and nobody tests what the agent does with a payload for another node on it.
 #[test]
 fn every_medium_has_a_row() {

@@ -126,7 +126,8 @@ fn logical_partitions_of_sfdisk_and_fdisk() {
         assert_eq!(
             with_partitions(&[("sda", &disk)]).unwrap().err().unwrap(),
             "sda: a partition table (MBR), and neither ISO 9660 nor FAT on the whole disk, its partitions are not read: the \
-             chain of logical partitions in partition 4 is damaged: a link leads to something else; partition the disk again"
+             chain of logical partitions in partition 4 is damaged: a link leads to something else; name another source \
+             with imprint.source= to boot without it, or partition the disk again, which erases it"
         );
     }
     let empty = disk(temp.path(), "empty-");
@@ -313,6 +314,60 @@ fn tables_of_sgdisk() {
     std::fs::write(&path, &whole).unwrap();
     tool("sgdisk", &["-Z", disk]);
     assert!(table_is_gone(&path));
+}
+
+/// The remedies of the messages, typed as they say: each mends the table, and erases no partition.
+#[test]
+fn what_the_messages_say_mends_the_table() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = disk(temp.path(), "disk");
+    let disk = path.to_str().unwrap();
+    let kind = format!("2:{PARTITION_TYPE}");
+    tool("sgdisk", &["-n", "1:2048:4095", "-n", "2:8192:8199", "-t", &kind, disk]);
+    let whole = std::fs::read(&path).unwrap();
+    let type_in = |words: &str| tool("sh", &["-c", &format!("printf '{words}' | gdisk '{disk}'")]);
+    let is_mended = || {
+        let table = read(&path);
+        assert_eq!((table.fault, table.partitions.len()), (None, 2));
+    };
+    // One sector too few, as a program that knows no GPT would change it.
+    tool("sgdisk", &["-h", "1:2", disk]);
+    let length = u32::from_le_bytes(std::fs::read(&path).unwrap()[474..478].try_into().unwrap());
+    write(&path, 474, &(length - 1).to_le_bytes());
+    let fault = read(&path).fault.unwrap();
+    assert!(
+        matches!(fault, TableError::Hybrid(_)) && fault.to_string().ends_with("gdisk DEVICE makes it so (x, n, w)")
+    );
+    type_in("x\\nn\\nw\\ny\\n");
+    is_mended();
+    // An MBR with one partition in the place of the protective one.
+    let foreign = [0, 0, 0, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 100, 0, 0, 0];
+    let unprotected = || {
+        std::fs::write(&path, &whole).unwrap();
+        write(&path, 446, &foreign);
+        let fault = read(&path).fault.unwrap();
+        assert!(
+            matches!(fault, TableError::Unprotected)
+                && fault.to_string().contains("(2: GPT), and sgdisk -z removes the GPT")
+        );
+    };
+    unprotected();
+    type_in("2\\nw\\ny\\n");
+    is_mended();
+    unprotected();
+    // It says that the table is invalid, exits with an error, and removes the table.
+    tool("sh", &["-c", &format!("! sgdisk -z '{disk}'")]);
+    let table = read(&path);
+    assert_eq!((table.name, table.fault, table.partitions.len()), ("a partition table (MBR)", None, 1));
+    // A backup that a program has left as it was.
+    std::fs::write(&path, &whole).unwrap();
+    tool("sgdisk", &["-c", "2:IMPRINT", disk]);
+    write(&path, 16 * MIB - 33 * 512, &whole[whole.len() - 33 * 512..]);
+    let fault = read(&path).fault.unwrap();
+    assert!(matches!(fault, TableError::Differ) && fault.to_string().contains("sgdisk -e DEVICE keeps the primary"));
+    tool("sgdisk", &["-e", disk]);
+    is_mended();
+    assert_eq!(read(&path).partitions[1].name, "IMPRINT");
 }
 
 fn table_is_gone(disk: &Path) -> bool {

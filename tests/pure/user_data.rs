@@ -125,6 +125,16 @@ fn drives_of_openstack_and_nocloud() {
         ("config-2", &[meta, (user, text.as_bytes())][..], "user-data sr0 (config-2)"),
         ("CONFIG-2", &[meta, (user, MAKE_MIME)], "user-data sr0 (CONFIG-2)"),
         ("config-2", &[meta, ("openstack/latest/vendor_data.json", vendor.as_bytes())], "vendor-data sr0 (config-2)"),
+        // Nova's dynamic vendor data: the name of a target is the key of its answer.
+        (
+            "config-2",
+            &[
+                meta,
+                ("openstack/latest/vendor_data.json", b"{}"),
+                ("openstack/latest/vendor_data2.json", vendor_bare.to_string().as_bytes()),
+            ],
+            "vendor-data sr0 (config-2)",
+        ),
         (
             "config-2",
             &[("openstack/latest/vendor_data.json", vendor_bare.to_string().as_bytes()), (user, b"#cloud-config\n")],
@@ -164,6 +174,12 @@ fn data_for_somebody_else_is_passed_over_and_named() {
         ("cidata", "user-data", &long, "it has 307200 bytes, and 262144 are read"),
         ("config-2", "openstack/latest/user_data", CLOUD_CONFIG.as_bytes(), "it is for somebody else"),
         ("config-2", "openstack/latest/vendor_data.json", b"{}", "it has no key imprint"),
+        (
+            "config-2",
+            "openstack/latest/vendor_data2.json",
+            b"{\"static\": {\"imprint\": \"oA==\"}}",
+            "it has no key imprint",
+        ),
     ] {
         let looked = look(temp.path(), label, &JOLIET_ROCK, &[(path, content)]).unwrap().unwrap_err();
         assert_eq!(looked, format!("sr0: volume \"{label}\" without imprint/payload, and not in {path}: {why}"));

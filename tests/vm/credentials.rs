@@ -126,6 +126,34 @@ fn a_boot_loader_brings_it() {
     came_up_from(&report, Medium::UnitCredential, "/run/credentials/imprint.service/imprint.payload");
 }
 
+/// How long the search takes with much to read, for docs/benchmarks.md: this prints the figures and judges none. Files of a
+/// temporary root cannot stand in for fw_cfg, which the kernel reads anew for every 4096 bytes.
+#[test]
+fn much_for_somebody_else_and_what_is_too_long() {
+    let site = Site::typical();
+    let other = site.work.path().join("other");
+    std::fs::write(&other, vec![b'x'; 65_536]).unwrap();
+    let values: Vec<String> =
+        (0..200).map(|n| format!("value=io.systemd.credential:other.{n}={}", "x".repeat(100))).collect();
+    let plain = || machine(Kernel::Stable).init(Init::Plain);
+    let searched = |report: &Report| {
+        let step = report.status().steps.into_iter().find(|step| step.name == "source").unwrap();
+        step.duration_us / 1000
+    };
+    let foreign = plain()
+        .qemu(&["-smbios", &format!("type=11,{}", values.join(","))])
+        .qemu(&["-fw_cfg", &format!("name=opt/io.systemd.credentials/other,file={}", other.display())])
+        .boot();
+    assert_eq!(foreign.status().outcome, Outcome::Absent, "{}", foreign.status());
+    let none = plain().boot();
+    assert_eq!(none.status().outcome, Outcome::Absent, "{}", none.status());
+    println!("search with nothing: {} ms, with 64 KiB of somebody else: {} ms", searched(&none), searched(&foreign));
+    // One byte more than is read, and then it is not read at all.
+    let report = fw_cfg(plain(), &site, &vec![b'A'; 96 * 1024 + 1]).boot();
+    stopped(&report, 11, "source", "credential imprint.payload (fw_cfg): it is longer than a payload can be");
+    println!("search with 96 KiB and one byte in fw_cfg: {} ms", searched(&report));
+}
+
 /// The hypervisor may choose among the CAs of the image, and cannot add one.
 #[test]
 fn a_site_pin_of_the_hypervisor_narrows_that_of_the_image() {

@@ -79,13 +79,15 @@ fn a_store_has_what_was_written() {
 
 /// systemd mounts efivarfs before the agent starts, and dracut's scripts do not mount it. The node gets its identity
 /// either way, and the variable is deleted from the firmware: it would outlive every reinstallation.
+/// The next boot has the same command line, and goes on without a payload because of `imprint=auto`.
 #[test]
 fn a_variable_becomes_an_identity_and_is_deleted() {
+    const WORDS: &str = "imprint=auto imprint.source=efivar";
     for init in [Init::Plain, Init::Systemd] {
         let site = Site::typical();
         let vars = site.work.path().join("vars.fd");
         std::fs::write(&vars, store(&site.payload)).unwrap();
-        let report = machine(Kernel::Stable).init(init).efi(&vars).append("imprint.source=efivar").boot();
+        let report = machine(Kernel::Stable).init(init).efi(&vars).append(WORDS).boot();
         came_up_from(&report, Medium::EfiVariable, imprint::source::efivar::NAME);
         let last = report.status().steps.last().unwrap().clone();
         assert_eq!(
@@ -97,5 +99,7 @@ fn a_variable_becomes_an_identity_and_is_deleted() {
         if init == Init::Plain {
             assert!(!report.part("mounts").contains(" efivarfs "), "{}", report.part("mounts"));
         }
+        let next = machine(Kernel::Stable).init(init).efi(&vars).append(WORDS).boot();
+        assert_eq!(next.status().outcome, Outcome::Absent, "{init:?}: {}", next.status());
     }
 }

@@ -218,7 +218,7 @@ impl At<'_> {
             (Place::File, None) => medium::Medium::ConfigDrive,
             (Place::File, Some(_)) => medium::Medium::PartitionVolume,
             (Place::OpenStackUserData, _) => medium::Medium::OpenStackUserData,
-            (Place::OpenStackVendorData, _) => medium::Medium::OpenStackVendorData,
+            (Place::OpenStackVendorData | Place::OpenStackVendorData2, _) => medium::Medium::OpenStackVendorData,
             (Place::NoCloudUserData, _) => medium::Medium::NoCloudUserData,
         }
     }

@@ -62,7 +62,7 @@ pub fn narrow(
 /// The place cannot be read. What is longer than a payload is longer than a pin as well.
 fn in_words_of_a_pin(Unread { origin, source }: Unread, file: PinFile) -> SourceError {
     match (origin, source) {
-        (Some(origin), SourceError::TooLong(..)) => {
+        (Some(origin), SourceError::TooLong(..) | SourceError::Credential { source: CredentialError::Length, .. }) => {
             broken(CredentialName::Site, &origin, CredentialError::PinLength(file))
         }
         (_, source) => source,

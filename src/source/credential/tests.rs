@@ -103,6 +103,29 @@ fn a_payload_is_found_wherever_systemd_takes_credentials_from() {
     assert_eq!(Root::new().medium(&twice), Some((Medium::CmdlineCredential, TYPICAL.to_vec())));
 }
 
+/// The attack: the hypervisor offers megabytes under our name. The kernel reads the device anew for each 4096 bytes, so
+/// even what is read before the limit takes seconds.
+#[test]
+fn a_file_of_fw_cfg_that_is_too_long_is_not_read() {
+    let size = FW_CFG.replace("/raw", "/size");
+    let root = Root::new();
+    // What the limit would let pass if it were read.
+    root.put(FW_CFG, TYPICAL);
+    for (length, is_read) in
+        [("574\n", true), ("98304\n", true), ("98305\n", false), ("4294967295\n", false), ("", true)]
+    {
+        root.put(&size, length.as_bytes());
+        match root.find("") {
+            Ok(found) => assert!(is_read && found.unwrap().bytes.expose() == TYPICAL, "{length}"),
+            Err(error) => {
+                let want = "credential imprint.payload (fw_cfg): it is longer than a payload can be, 65536 bytes; give the \
+                            payload itself";
+                assert_eq!((crate::chain::chain(&error).as_str(), is_read), (want, false), "{length}");
+            }
+        }
+    }
+}
+
 /// Firmware has many strings, and systemd has other credentials.
 #[test]
 fn what_belongs_to_others_is_passed_over() {

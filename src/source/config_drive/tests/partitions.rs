@@ -233,7 +233,8 @@ fn a_damaged_table_gives_nothing() {
     let theirs = [(LINUX, 100, 199, "root"), (LINUX, 199, 399, "cidata")];
     let image = |entries: &[Entry<'_>]| disk(entries).put(199, PAYLOAD).bytes;
     let error = search(&pinned(), &[("sda", PCI, &image(&ours))]).err().unwrap();
-    let why = "partitions 1 and 2 overlap; partition the disk again";
+    let why = "partitions 1 and 2 overlap; name another source with imprint.source= to boot without them, or partition the disk again, \
+               which erases it";
     assert_eq!(chain(&error), format!("partition table of sda: {why}"));
     assert_eq!(
         search(&pinned(), &[("sda", PCI, &image(&theirs))]).unwrap().err().unwrap(),
@@ -255,7 +256,7 @@ fn a_damaged_table_gives_nothing() {
     assert_eq!(
         chain(&error),
         "partition table of sda: the GPT is damaged and has no valid backup: the checksum of its header is wrong; repair it \
-         with sgdisk, or partition the disk again"
+         with gdisk (r), or name another imprint.source=; partitioning anew erases the disk"
     );
     let mut differ = raw(PAYLOAD);
     differ[2048 * 512 - 33 * 512 + 128 + 40] += 1;
@@ -264,8 +265,50 @@ fn a_damaged_table_gives_nothing() {
     let error = search(&pinned(), &[("sda", PCI, &differ.bytes)]).err().unwrap();
     assert_eq!(
         chain(&error),
-        "partition table of sda: the primary and the backup GPT are both valid, but differ; write the right one over the other \
-         with sgdisk"
+        "partition table of sda: the primary and the backup GPT are both valid, but differ; sgdisk -e DEVICE keeps the \
+         primary and writes the backup anew"
+    );
+}
+
+/// The accident: the payload is in the ninth partition of ours, and the agent boots on without a word, because the answer
+/// had room for seven. The attack: a second payload is hidden behind eight partitions without one.
+#[test]
+fn a_payload_behind_many_partitions_is_found() {
+    let entries: Vec<Entry<'_>> = (0..9).map(|n| (OURS, 200 + 10 * n, 209 + 10 * n, "IMPRINT")).collect();
+    let ninth = disk(&entries).put(280, PAYLOAD);
+    let found = search(&pinned(), &[("sda", PCI, &ninth.bytes)]).unwrap().unwrap();
+    assert_eq!((found.origin.to_string().as_str(), found.bytes.expose()), ("partition sda9 (IMPRINT)", PAYLOAD));
+    let other = [0xa1, 0, 0x19, 1, 2];
+    let error = search(&pinned(), &[("sda", PCI, &ninth.put(200, &other).bytes)]).err().unwrap();
+    assert!(
+        error
+            .to_string()
+            .starts_with("two different payloads: in partition sda1 (IMPRINT) and in partition sda9 (IMPRINT);"),
+        "{error}"
+    );
+    // Volumes that have no payload take no place either.
+    let entries: Vec<Entry<'_>> = (0..9).map(|n| (LINUX, 100 + 200 * n, 299 + 200 * n, "")).collect();
+    let mut volumes = disk(&entries).put(1700, &relabelled(b"config-2"));
+    for n in 0..8 {
+        volumes = volumes.put(100 + 200 * n, &emptied(CIDATA));
+    }
+    let found = search(&pinned(), &[("sda", PCI, &volumes.bytes)]).unwrap().unwrap();
+    assert_eq!(found.origin.to_string(), "partition sda9 (config-2)");
+}
+
+/// What is not looked at stops the boot, since it may be the payload that is meant, or a second one.
+#[test]
+fn more_partitions_than_are_looked_at_stop_the_boot() {
+    let entries: Vec<Entry<'_>> = (0..9).map(|n| (OURS, 200 + 10 * n, 209 + 10 * n, "IMPRINT")).collect();
+    let mut full = disk(&entries);
+    for n in 0..8 {
+        full = full.put(200 + 10 * n, b"junk");
+    }
+    let error = search(&pinned(), &[("sda", PCI, &full.put(280, PAYLOAD).bytes)]).err().unwrap();
+    assert_eq!(
+        chain(&error),
+        "partition table of sda: more than 7 of its partitions have something for imprint; leave one, and clear the others \
+         with zeros"
     );
 }
 
@@ -293,7 +336,7 @@ fn a_disk_full_of_payloads_is_an_error() {
     for hidden in [7, 8, 99] {
         assert_eq!(
             said(&[(0, PAYLOAD), (hidden, OTHER)]).unwrap_err(),
-            "partition table of sda: more than 7 partitions may hold a payload; clear the beginning of those that need not, \
+            "partition table of sda: more than 7 of its partitions have something for imprint; leave one, and clear the others \
              with zeros"
         );
     }
