@@ -109,6 +109,7 @@ match = { any = true }
 addresses = ["192.0.2.10/24"]
 routes = [{ to = "0.0.0.0/0", via = "192.0.2.1" }]
 """
+BIND = 'bind = { uuid = "4c4c4544-0042-3510-8054-b4c04f564433" }\n'
 
 
 def host(state, *words):
@@ -122,9 +123,12 @@ def payload_size(results):
         (work / "node.toml").write_text(NODE)
         host(work / "state", "node", "add", str(work / "node.toml"))
         size = len(host(work / "state", "payload", "node1", "--as", "cbor", "--unsigned"))
+        # Images that name signers take only a payload that names its machine.
+        (work / "bound.toml").write_text(NODE.replace("[[network]]", BIND + "[[network]]"))
+        host(work / "state", "node", "add", "--replace", str(work / "bound.toml"))
         signed = len(host(work / "state", "payload", "node1", "--as", "cbor"))
     results.record("typical payload", size, "bytes", 640)
-    results.record("typical payload, signed", signed, "bytes", 700)
+    results.record("typical payload, signed, with bind", signed, "bytes", 700)
 
 
 def free_port():
@@ -268,29 +272,33 @@ def no_source(results):
 
 
 def firmware(results):
-    """What the search takes where firmware and hypervisor have much to read: 200 strings of somebody else, and a credential
-    of 64 KiB. Files stand in for the kernel's; a payload of that length ends the run behind the search."""
+    """What the search takes beyond the configured wait where firmware and hypervisor have much that is for somebody else: 200
+    strings of SMBIOS, and 64 KiB in fw_cfg. Files stand in for the kernel's. Our own credential of 64 KiB in fw_cfg takes
+    longer in a real guest; tests/vm/credentials.rs prints how long."""
     structure = b"\x0b\x05\0\0\xc8" + b"".join(b"io.systemd.credential:other.%d=%s\0" % (n, b"x" * 100) for n in range(200))
-    credential = "sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/imprint.payload"
+    foreign = "sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/other"
     with tempfile.TemporaryDirectory() as root:
         root = pathlib.Path(root)
-        for folder in ("proc", "sys/block", "sys/firmware/dmi/tables", "dev", "run", "bin", credential):
+        for folder in ("proc", "sys/block", "sys/firmware/dmi/tables", "dev", "run", "bin", foreign):
             (root / folder).mkdir(parents=True)
         (root / "proc/cmdline").write_text("imprint=auto\n")
         (root / "sys/firmware/dmi/tables/DMI").write_bytes(structure + b"\0\x7f\x04\0\0\0\0")
-        (root / credential / "raw").write_bytes(b"\xa1\0\x01" + bytes(65536 - 3))
+        (root / foreign / "raw").write_bytes(bytes(65536))
+        (root / foreign / "size").write_text("65536\n")
         shutil.copy(AGENT, root / "bin/imprint")
         runs, values = results.runs(20, 2), []
         for _ in range(runs):
-            done = subprocess.run(["chroot", str(root), "/bin/imprint", "run"], stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)
-            steps = json.loads((root / "run/imprint/status.json").read_text())["steps"]
-            found = [step["duration_us"] / 1000 for step in steps if step["name"] == "source" and step["detail"] == "fw_cfg"]
-            if done.returncode != 12 or len(found) != 1:
-                sys.exit(f"bench: a payload of zeros in fw_cfg ended with {done.returncode}: {steps}")
-            values += found
-    results.record("200 strings of SMBIOS and 64 KiB in fw_cfg, the search", round(statistics.median(values), 2), "ms", 50,
-                   sample=f"median of {runs}")
+            subprocess.run(["chroot", str(root), "/bin/imprint", "run"], check=True, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+            status = json.loads((root / "run/imprint/status.json").read_text())
+            found = [step["duration_us"] / 1000 for step in status["steps"] if step["name"] == "source"]
+            if status["outcome"] != "absent" or len(found) != 1:
+                sys.exit(f"bench: a boot with credentials of somebody else ended as {status}")
+            values.append(found[0] - AUTO_WAIT * 1000)
+    value = round(statistics.median(values), 2)
+    # A negative value would mean that the agent did not wait.
+    results.record("200 foreign strings of SMBIOS and 64 KiB in fw_cfg, time beyond the configured wait", value, "ms", 50,
+                   holds=0 <= value <= 50, sample=f"median of {runs}")
 
 
 def network(results):

@@ -114,7 +114,8 @@ fn same_parts(one: &RdnSequence, other: &RdnSequence, fold: fn(String) -> String
     flat(one) == flat(other)
 }
 
-/// The characters of a string in a name. `None`: the value is no string, or has bytes that its kind of string forbids.
+/// The characters of a string in a name. `None`: the value is not a string, or has bytes that its kind of string
+/// forbids.
 fn text(tag: Tag, value: &[u8]) -> Option<String> {
     match tag {
         Tag::Utf8String => String::from_utf8(value.to_vec()).ok(),

@@ -17,8 +17,9 @@ pub(crate) fn internet(parts: &[&[u8]]) -> u16 {
     !u16::try_from(sum).unwrap_or(0)
 }
 
-/// CRC-32 as in Ethernet, IEEE 802.3 §3.2.9, reflected. `crc` is [`u32::MAX`] at the beginning, and the result
-/// is inverted at the end. Half a byte at a time: what is checked is short, and the usual table has 1 KiB.
+/// CRC-32 as in Ethernet (IEEE 802.3 §3.2.9), reflected. `crc` is [`u32::MAX`] at the beginning, and the caller inverts
+/// the result at the end. Works on half a byte at a time: the inputs are short, and the usual table for whole bytes has
+/// 1 KiB.
 pub fn crc32(crc: u32, bytes: &[u8]) -> u32 {
     let nibble = |crc: u32, nibble: u32| {
         let index = usize::try_from((crc ^ nibble) & 15).unwrap_or_default();

@@ -1,16 +1,22 @@
-//! Whether this is a confidential virtual machine: one whose memory even the hypervisor cannot read. There, whatever the
-//! hypervisor supplies is not to be trusted. The processor vouches for its registers, and the hypervisor can forge those
-//! that do not stand in the attestation; what it forges so is a machine that is not confidential. Pure but for
-//! [`detect`]; decides nothing about payloads.
+//! Tells whether this machine is a confidential virtual machine: one whose memory even the hypervisor cannot read. The
+//! owner of such a machine does not trust the hypervisor, nor anything that the hypervisor supplies. Never decides
+//! about payloads: `source::admitted` does. Only [`detect`] reads files and registers.
 //!
-//! It is decided as systemd decides it (src/basic/confidential-virt.c), and one sign more counts: the device that Linux makes
-//! for the messages of an SEV-SNP guest. The status register needs the module msr, which few images have loaded.
+//! The processor vouches for its registers. The hypervisor can forge those registers that the attestation does not
+//! cover, and so hide that the machine is confidential. It gains nothing where the owner attests the machine before
+//! trusting it.
+//!
+//! The signs are those that systemd looks at (src/basic/confidential-virt.c), and two more: the device that Linux makes
+//! in an SEV-SNP guest, and what Linux says in its log of encrypted memory. They are needed because the status register
+//! of SEV can be read only with the kernel module msr and CAP_SYS_RAWIO. Few images load the module, and imprint.service
+//! does not have the capability, which would allow it to write any register.
 
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::kernel_log;
 use crate::sys;
 
 /// The kind of a confidential virtual machine.
@@ -28,8 +34,9 @@ pub enum Confidential {
     Cca,
 }
 
-/// What the processor and the kernel say. Each leaf of CPUID is EAX, EBX, ECX, EDX; zeros where there is none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// What the processor and the kernel say. Each leaf of CPUID has the registers EAX, EBX, ECX and EDX, in this order. A
+/// leaf that does not exist has zeros.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Signs {
     /// Leaf 0: the greatest leaf, and the vendor.
     pub vendor: [u32; 4],
@@ -47,21 +54,24 @@ pub struct Signs {
     pub extended: [u32; 4],
     /// Leaf 0x8000001F: AMD's encrypted memory.
     pub encryption: [u32; 4],
-    /// AMD's register SEV_STATUS. `None`: it cannot be read.
+    /// AMD's register SEV_STATUS. `None`: the register cannot be read.
     pub sev_status: Option<u64>,
+    /// What Linux says in its log that its memory is encrypted with: `AMD SEV SEV-ES`. Empty: nothing.
+    pub encrypted: String,
     /// Linux has the device of an SEV-SNP guest.
     pub sev_guest: bool,
     /// Linux has the device of an Arm CCA guest.
     pub cca_guest: bool,
 }
 
-/// AMD64 Architecture Programmer's Manual, volume 2, "SEV_STATUS MSR".
+/// The number of the register (AMD64 Architecture Programmer's Manual, volume 2, "SEV_STATUS MSR").
 const SEV_STATUS: u64 = 0xc001_0131;
-/// drivers/virt/coco and arch/x86/coco/sev/core.c, arch/arm64/kernel/rsi.c of Linux: platform devices.
+/// Platform devices that Linux makes in guests: for SEV-SNP in drivers/virt/coco and arch/x86/coco/sev/core.c, for Arm
+/// CCA in arch/arm64/kernel/rsi.c.
 const SEV_GUEST: &str = "sys/devices/platform/sev-guest";
 const CCA_GUEST: &str = "sys/devices/platform/arm-cca-dev";
 
-/// What this machine is. `None` if it is no confidential virtual machine, or says nothing of it.
+/// The kind of this machine. `None`: it is not a confidential virtual machine, or no sign says that it is one.
 pub fn detect(root: &Path) -> Option<Confidential> {
     let leaf = sys::cpuid;
     let mut signs = Signs {
@@ -74,23 +84,36 @@ pub fn detect(root: &Path) -> Option<Confidential> {
         extended: leaf(0x8000_0000),
         encryption: leaf(0x8000_001f),
         sev_status: None,
+        encrypted: String::new(),
         sev_guest: root.join(SEV_GUEST).exists(),
         cca_guest: root.join(CCA_GUEST).exists(),
     };
     if may_be_sev(&signs) {
         signs.sev_status = sev_status(root);
+        signs.encrypted = encrypted(root);
     }
     decide(&signs)
 }
 
-/// msr(4): the number of the register is the offset.
+/// Reads SEV_STATUS. The number of the register is the offset in the file (msr(4)). `None`: the register cannot be
+/// read.
 fn sev_status(root: &Path) -> Option<u64> {
     let mut value = [0; 8];
     File::open(root.join("dev/cpu/0/msr")).and_then(|msr| msr.read_exact_at(&mut value, SEV_STATUS)).ok()?;
     Some(u64::from_le_bytes(value))
 }
 
-/// The decision.
+/// arch/x86/mm/mem_encrypt.c, print_mem_encrypt_feature_info, of Linux: the kernel has read the same register, early in
+/// the boot, and says what it found. `AMD Memory Encryption Features active: SEV SEV-ES` until Linux 5.18, then
+/// `Memory Encryption Features active: AMD SEV SEV-ES`. `AMD SME` is a host that encrypts its own memory.
+const ACTIVE: &str = "Memory Encryption Features active: ";
+
+fn encrypted(root: &Path) -> String {
+    let features = |message: &str| message.split_once(ACTIVE).map(|(_, features)| features.to_owned());
+    kernel_log::first(root, features).unwrap_or_default()
+}
+
+/// Decides from the signs alone. `None`: no sign says that this is a confidential virtual machine.
 pub fn decide(signs: &Signs) -> Option<Confidential> {
     if signs.sev_guest {
         return Some(Confidential::SevSnp);
@@ -103,13 +126,18 @@ pub fn decide(signs: &Signs) -> Option<Confidential> {
     }
     let isolated = |kind, confidential| (hyperv_isolation(signs) == Some(kind)).then_some(confidential);
     match &vendor(signs) {
-        b"AuthenticAMD" if may_be_sev(signs) => match signs.sev_status.unwrap_or(0) {
-            status if status & 4 != 0 => Some(Confidential::SevSnp),
-            status if status & 2 != 0 => Some(Confidential::SevEs),
-            status if status & 1 != 0 => Some(Confidential::Sev),
-            _ => None,
-        },
-        // Azure hides the leaf from its guests.
+        b"AuthenticAMD" if may_be_sev(signs) => {
+            let status = signs.sev_status.unwrap_or(0);
+            let says = |word: &str| signs.encrypted.split_whitespace().any(|said| said == word);
+            let is = |bit: u64, word: &str| status & bit != 0 || says(word);
+            let kinds = [
+                (4, "SEV-SNP", Confidential::SevSnp),
+                (2, "SEV-ES", Confidential::SevEs),
+                (1, "SEV", Confidential::Sev),
+            ];
+            kinds.into_iter().find_map(|(bit, word, kind)| is(bit, word).then_some(kind))
+        }
+        // Azure hides the leaf of encrypted memory from its guests, so the leaf of Hyper-V decides.
         b"AuthenticAMD" => isolated(HYPERV_SNP, Confidential::SevSnp),
         b"GenuineIntel" => {
             let [_, b, c, d] = signs.tdx;
@@ -128,13 +156,14 @@ fn vendor(signs: &Signs) -> [u8; 12] {
     text(b, d, c)
 }
 
-/// Leaf 1, ECX bit 31: a hypervisor is there. Bare metal with the same processor has the other bits, too.
+/// Whether a hypervisor runs this machine: leaf 1, ECX bit 31. On bare metal the same processor has the other signs,
+/// too.
 fn is_guest(signs: &Signs) -> bool {
     let [_, _, c, _] = signs.features;
     c & (1 << 31) != 0
 }
 
-/// The processor has SEV, whether this guest uses it or not.
+/// Whether the processor has SEV. This guest need not use it.
 fn may_be_sev(signs: &Signs) -> bool {
     let ([greatest, ..], [encryption, ..]) = (signs.extended, signs.encryption);
     is_guest(signs) && vendor(signs) == *b"AuthenticAMD" && greatest >= 0x8000_001f && encryption & 2 != 0
@@ -144,12 +173,13 @@ fn may_be_sev(signs: &Signs) -> bool {
 const HYPERV_SNP: u32 = 2;
 const HYPERV_TDX: u32 = 3;
 
-/// The type of isolation, for a guest of Hyper-V that is isolated.
+/// How Hyper-V isolates this guest. `None`: it does not isolate the guest, or the hypervisor is not Hyper-V.
 fn hyperv_isolation(signs: &Signs) -> Option<u32> {
     let ([greatest, b, c, d], [_, features, ..], [_, isolation, ..]) =
         (signs.hypervisor, signs.hyperv_features, signs.hyperv_isolation);
     let is_hyperv = (0x4000_0005..=0x4000_ffff).contains(&greatest) && text(b, c, d) == *b"Microsoft Hv";
-    // Bit 22: isolated. Bit 12: the partition that runs the others, which is no guest.
+    // Bit 22: the partition is isolated. Bit 12: this is the root partition, which manages the others and is not a
+    // guest.
     let is_isolated = features & (1 << 22) != 0 && features & (1 << 12) == 0;
     (is_hyperv && is_isolated).then_some(isolation & 0xf)
 }
@@ -237,7 +267,7 @@ mod tests {
             (Some(1), Some(Confidential::Sev)),
             (Some(3), Some(Confidential::SevEs)),
             (Some(7), Some(Confidential::SevSnp)),
-            // As systemd does: what cannot be read says nothing.
+            // As in systemd, a register that cannot be read says nothing.
             (None, None),
         ] {
             assert_eq!(decide(&amd(status)), want, "{status:?}");
@@ -245,12 +275,35 @@ mod tests {
         assert_eq!(decide(&Signs { sev_guest: true, ..amd(None) }), Some(Confidential::SevSnp));
     }
 
+    /// The accident: an SEV or SEV-ES guest is taken for a plain one, because nothing but the kernel can read the register.
+    #[test]
+    fn what_linux_says_of_its_memory() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(encrypted(root.path()), "");
+        std::fs::create_dir(root.path().join("dev")).unwrap();
+        for (record, want) in [
+            ("6,200,310000,-;AMD Memory Encryption Features active: SEV\n", Some(Confidential::Sev)),
+            ("6,200,310000,-;AMD Memory Encryption Features active: SEV SEV-ES\n", Some(Confidential::SevEs)),
+            ("6,200,310000,-;Memory Encryption Features active: AMD SEV\n", Some(Confidential::Sev)),
+            ("6,200,310000,-;Memory Encryption Features active: AMD SEV SEV-ES\n", Some(Confidential::SevEs)),
+            ("6,200,310000,-;Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP\n", Some(Confidential::SevSnp)),
+            ("6,200,310000,-;Memory Encryption Features active: AMD SME\n", None),
+            ("12,200,310000,-;Memory Encryption Features active: AMD SEV\n", None),
+        ] {
+            std::fs::write(root.path().join("dev/kmsg"), record).unwrap();
+            let signs = Signs { encrypted: encrypted(root.path()), ..amd(None) };
+            assert_eq!(decide(&signs), want, "{record}");
+            // A host says so of its own memory, and is no guest.
+            assert_eq!(decide(&Signs { features: [0; 4], ..signs }), None, "{record}");
+        }
+    }
+
     #[test]
     fn the_signature_of_tdx() {
         let tdx = Signs { tdx: vendor_leaf(0, b"IntelTDX    "), ..intel() };
         assert_eq!(decide(&tdx), Some(Confidential::Tdx));
         assert_eq!(decide(&Signs { tdx: vendor_leaf(0, b"            "), ..intel() }), None);
-        // A leaf beyond the greatest repeats another one.
+        // For a leaf beyond the greatest, the processor repeats another leaf.
         assert_eq!(decide(&Signs { vendor: vendor_leaf(0x20, b"GenuineIntel"), ..tdx }), None);
     }
 
@@ -263,7 +316,7 @@ mod tests {
             (hyperv(intel(), isolated, 0x23), Some(Confidential::Tdx)),
             (hyperv(amd(None), isolated, 3), None),
             (hyperv(intel(), isolated, 2), None),
-            // Isolation by software only.
+            // Only software isolates this guest.
             (hyperv(amd(None), isolated, 1), None),
             (hyperv(amd(None), 0, 2), None),
             (hyperv(amd(None), isolated | 1 << 12, 2), None),
@@ -281,7 +334,7 @@ mod tests {
     fn plain_guests_and_bare_metal() {
         assert_eq!(decide(&Signs::default()), None);
         assert_eq!(decide(&intel()), None);
-        // A host whose own memory is encrypted has the same registers, and no hypervisor below.
+        // The memory of a host can be encrypted, too. It has the same registers, and no hypervisor below it.
         let host = Signs { features: [0; 4], ..amd(Some(7)) };
         assert_eq!(decide(&host), None);
         assert_eq!(decide(&Signs { vendor: vendor_leaf(0x10, b"HygonGenuine"), ..amd(Some(7)) }), None);
@@ -292,7 +345,7 @@ mod tests {
         assert_eq!(decide(&Signs { cca_guest: true, ..Signs::default() }), Some(Confidential::Cca));
     }
 
-    /// What the kernel shows of it.
+    /// The devices that the kernel makes in such guests.
     #[test]
     fn the_devices_of_linux() {
         let root = tempfile::tempdir().unwrap();

@@ -103,7 +103,8 @@ pub struct Client {
     discovers: u32,
     /// The servers that have offered, and how many offers of each have failed.
     servers: Vec<(Ipv4Addr, u32)>,
-    /// Asked for when no better one comes: by a server that has not kept one before, or that came while another was asked.
+    /// The offer that is requested if no better one comes. Its server has failed before, or it came while another
+    /// server was asked.
     spare: Option<Offer>,
     /// The last refusal, for people.
     refusal: Option<(Ipv4Addr, Printable)>,
@@ -270,9 +271,9 @@ impl Client {
         }
     }
 
-    /// Takes the first offer of a server that has not failed yet. One that has is asked again when nobody else offers: of
-    /// two servers, one that refuses or is deaf must not be asked for ever. An offer that comes while another server is
-    /// asked is kept for when that one fails: a second server may be set to be the slower one.
+    /// Takes the first offer of a server that has not failed yet. A server that has failed is asked again only if no
+    /// other server offers: a server that refuses or is deaf must not keep the client from another one. An offer that
+    /// comes while another server is asked is kept, because a second server may be set to answer later.
     fn offered(&mut self, offer: Offer, now: Duration) {
         let failures = self.failures(offer.server.address);
         if failures.is_none() && self.servers.len() < MOST_SERVERS {
@@ -280,7 +281,7 @@ impl Client {
         }
         let failures = failures.unwrap_or(0);
         let better = self.spare.is_none_or(|spare| failures < self.failures(spare.server.address).unwrap_or(0));
-        // In the pause behind a refusal: not the one that has just refused.
+        // In the pause behind a refusal, the server that has just refused is not asked.
         let other_failed_more =
             self.servers.iter().any(|(other, count)| *other != offer.server.address && *count > failures);
         match self.stage {

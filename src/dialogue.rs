@@ -60,6 +60,8 @@ pub struct Awaited {
     pub virtio: bool,
     /// Lines that were asked for by name.
     pub places: Vec<Place>,
+    /// A payload is required, so the node speaks first on such a line.
+    pub insist: bool,
 }
 
 impl Awaited {
@@ -141,7 +143,7 @@ pub enum Told {
         /// The first missing lines, counted from 1; empty: none is missing.
         missing: Vec<usize>,
     },
-    /// What somebody typed or pasted at `imprint console` that is no frame.
+    /// What somebody typed or pasted at `imprint console` and is not a frame.
     Typed(Secret),
     /// Nobody takes what is said on a line; it is tried again, and this told once.
     Stalled(PortError),

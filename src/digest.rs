@@ -1,4 +1,4 @@
-//! Computes SHA-256 for key codes, site pins and issuers. Never takes secrets or streams.
+//! Computes SHA-256 for key codes, site pins, issuers and spent payloads. Never takes streams.
 
 /// SHA-256 (FIPS 180-4).
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -144,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::payload::Problem;
+    use crate::site::PinTextError;
     use crate::time::Timestamp;
 
     /// If this test fails, do not change it: units and scripts go by these numbers.
@@ -156,7 +157,7 @@ mod tests {
         let entropy = EntropyError::Pool(io::Error::other("x"));
         for (error, stage, code) in [
             (Error::from(OptionsError::Twice("imprint=")), "options", 10),
-            (PinError::Empty.into(), "source", 11),
+            (PinError::Text { path: "x".into(), source: PinTextError::Empty }.into(), "source", 11),
             (payload.into(), "payload", 12),
             (unsupported.into(), "plan", 13),
             (clock().into(), "clock", 14),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use crate::confidential::{self, Confidential};
 use crate::dialogue::LineTime;
 pub use crate::machine::{Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
@@ -27,6 +28,8 @@ pub struct Facts {
     pub site_pin: Option<SitePin>,
     /// Whose signature the payload has.
     pub signed: SignedBy,
+    /// The kind of confidential virtual machine that this is. `None`: it is not one.
+    pub confidential: Option<Confidential>,
     /// The system clock.
     pub now: Timestamp,
     /// The time that a host on a line told.
@@ -67,7 +70,17 @@ pub fn gather(
 ) -> Result<Facts, FactsError> {
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     let links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
-    Ok(Facts { origin, site_pin, signed, now: Timestamp::system(), line_time: None, links, dmi: dmi(root), bootif })
+    Ok(Facts {
+        origin,
+        site_pin,
+        signed,
+        confidential: confidential::detect(root),
+        now: Timestamp::system(),
+        line_time: None,
+        links,
+        dmi: dmi(root),
+        bootif,
+    })
 }
 
 /// Waits until there is a link that the payload asks for, and a link that the payload is bound to. Gives up silently:

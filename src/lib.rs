@@ -59,6 +59,7 @@ pub mod certificate;
 pub mod base85;
 pub mod checksum;
 pub mod key_code;
+pub mod kernel_log;
 pub mod console;
 pub mod confine;
 pub mod pool;

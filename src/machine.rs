@@ -1,5 +1,7 @@
 //! Tells which machine this is, from SMBIOS and the kernel: its identifiers and its links. Never changes anything.
 
+pub mod placeholder;
+
 use std::path::Path;
 
 use crate::hex;
@@ -37,7 +39,7 @@ impl LinkFacts {
     }
 }
 
-/// The machine's identifiers in SMBIOS; `None` on machines without SMBIOS.
+/// The machine's identifiers in SMBIOS; `None` on machines without SMBIOS, and where firmware shows a placeholder.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Dmi {
     /// System UUID in the order in which sysfs prints it.
@@ -130,10 +132,6 @@ fn device(link: &Path) -> Option<Device> {
     usb().or_else(pci)
 }
 
-/// Texts, in lower case, that firmware shows instead of a serial number that it was never given.
-const PLACEHOLDERS: [&str; 6] =
-    ["", "none", "not specified", "to be filled by o.e.m.", "default string", "system serial number"];
-
 /// The machine's identifiers: SMBIOS, and the hardware addresses of the present links. Identifiers that cannot be read
 /// are left out.
 pub fn identifiers(root: &Path, deadline: Deadline) -> (Dmi, Vec<HardwareAddress>) {
@@ -144,15 +142,15 @@ pub fn identifiers(root: &Path, deadline: Deadline) -> (Dmi, Vec<HardwareAddress
     (dmi(root), macs)
 }
 
-/// The identifiers in SMBIOS, from sysfs.
+/// The identifiers in SMBIOS, from sysfs. A placeholder is none.
 pub fn dmi(root: &Path) -> Dmi {
     let read = |item: &str| {
         let text = std::fs::read_to_string(root.join("sys/class/dmi/id").join(item)).ok()?;
         Some(text.trim().to_owned())
     };
-    let uuid = read("product_uuid").and_then(|text| hex::decode(&text.replace('-', "")));
-    let serial = read("product_serial").filter(|text| !PLACEHOLDERS.contains(&text.to_lowercase().as_str()));
-    Dmi { uuid: uuid.and_then(|bytes| bytes.try_into().ok()), serial }
+    let uuid = read("product_uuid").and_then(|text| hex::decode(&text.replace('-', ""))?.try_into().ok());
+    let serial = read("product_serial").filter(|text| !placeholder::is_serial(text));
+    Dmi { uuid: uuid.filter(|uuid| !placeholder::is_uuid(uuid)), serial }
 }
 
 #[cfg(test)]
@@ -173,6 +171,10 @@ mod tests {
         assert_eq!(dmi(root.path()), Dmi { uuid, serial: Some("SN-0042".into()) });
         fs::write(id.join("product_serial"), "To be filled by O.E.M.\n").unwrap();
         assert_eq!(dmi(root.path()).serial, None);
+        for uuid in ["FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "03000200-0400-0500-0006-000700080009"] {
+            fs::write(id.join("product_uuid"), format!("{uuid}\n")).unwrap();
+            assert_eq!(dmi(root.path()).uuid, None, "{uuid}");
+        }
     }
 
     /// Makes the sysfs folder of a link, and that of its device at `path`.

@@ -1,6 +1,6 @@
-//! Media: whatever holds a payload and cannot answer. Each row of [`MEDIA`] says where the medium is, who vouches for it, and
-//! what it may therefore carry. The words of `imprint.source=`, the pages about sources, and the rules of `source` and
-//! `plan` are made from the rows. Reads nothing and decides nothing.
+//! Media: whatever holds a payload and, unlike a line, cannot answer. Each row of [`MEDIA`] says where the medium is,
+//! who vouches for it, and what it may therefore carry. The words of `imprint.source=`, the tables on the pages about
+//! sources, and the rules of `source` and `plan` come from the rows. Never reads a medium and decides nothing.
 
 /// What holds a payload.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -21,11 +21,11 @@ pub enum Medium {
     FwCfg,
     /// `systemd.set_credential=` or `systemd.set_credential_binary=` on the kernel command line.
     CmdlineCredential,
-    /// The file `imprint/payload` on a volume that has a whole disk or optical drive.
+    /// The file `imprint/payload` on a volume that takes up a whole disk or optical drive.
     ConfigDrive,
     /// `openstack/latest/user_data` on a config drive.
     OpenStackUserData,
-    /// Key `imprint` of `openstack/latest/vendor_data.json` on a config drive.
+    /// Key `imprint` of `openstack/latest/vendor_data.json` or of `vendor_data2.json` on a config drive.
     OpenStackVendorData,
     /// `user-data` on a volume labelled cidata.
     NoCloudUserData,
@@ -40,7 +40,7 @@ pub enum Medium {
 }
 
 /// A word of `imprint.source=` that names media. Media of one word have the same rank: two different payloads on them stop the
-/// boot.
+/// boot, and of copies of one payload the medium that may carry least counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Word {
     /// `cmdline`
@@ -60,7 +60,7 @@ pub enum Word {
 }
 
 impl Word {
-    /// As `imprint.source=` has it.
+    /// The word, as `imprint.source=` has it.
     pub fn name(self) -> &'static str {
         match self {
             Word::Cmdline => "cmdline",
@@ -74,33 +74,34 @@ impl Word {
     }
 }
 
-/// When a medium is looked at without being named.
+/// When the agent looks at a medium.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Looked {
     /// In every image.
     Always,
-    /// In an image with a site pin. Else anybody who once wrote to a disk of this machine would come before the operator.
+    /// In an image with a site pin, or if `imprint.source=` names it. Without a pin, a payload that somebody once wrote
+    /// to a disk of this machine would be used before the operator's.
     Pinned,
-    /// Never: `imprint.source=` has to name it.
+    /// Only if `imprint.source=` names it.
     Named,
 }
 
-/// Who can read what the medium holds, beside the node.
+/// Who can read the payload on the medium.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Readers {
-    /// Root on the node, and the one who wrote it.
+    /// Root of the node, and the person who wrote the payload.
     Root,
-    /// Every process of the node. So a private key or an `each-boot` token is refused; a `once` token is spent before
-    /// anybody else can log in.
+    /// Every process of the node. Such a medium may not carry a private key or an `each-boot` token. It may carry a
+    /// `once` token, because that is spent before anybody else can log in.
     Everybody,
 }
 
 /// A row of the table.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Row {
-    /// Which medium.
+    /// The medium of this row.
     pub medium: Medium,
-    /// The word of `imprint.source=` that names it, with others.
+    /// The word of `imprint.source=` that names it. Other media may have the same word.
     pub word: Word,
     /// First word of `origin` in status.json, and the word in the User-Agent of the check-in.
     pub kind: &'static str,
@@ -110,25 +111,27 @@ pub struct Row {
     pub voucher: &'static str,
     /// Who can read it.
     pub readers: Readers,
-    /// A seed is credited where the payload says that the medium is for one boot and names its machine.
+    /// Whether a node may credit a seed from it. The payload has to say that the medium is for one boot, and has to
+    /// name its machine.
     pub credits_seed: bool,
-    /// When it is looked at.
+    /// When the agent looks at it.
     pub looked: Looked,
-    /// Whoever runs the virtual machine can write it. In a confidential virtual machine such a medium needs a site pin.
+    /// Whether the person who runs the virtual machine can write it. If so, a confidential virtual machine uses it only
+    /// in an image with a site pin.
     pub of_hypervisor: bool,
-    /// The command that makes it.
+    /// The option of `imprint-host payload NODE` that makes it.
     pub made_with: &'static str,
 }
 
 /// The type of a GPT partition that holds a payload: a random UUID (RFC 9562, version 4), for this use only.
 pub const PARTITION_TYPE: &str = "5475f39d-8543-45d4-a1d3-ea7b16c42612";
-/// What stands between `-----BEGIN ` or `-----END ` and `-----` around a payload in base64 text.
+/// The label of the armour around a payload in base64 text, between `-----BEGIN ` or `-----END ` and `-----`.
 pub const ARMOUR: &str = "IMPRINT PAYLOAD";
-/// The EFI variable that holds a payload: its name and, behind a hyphen, the GUID of its vendor, as efivarfs names files. The
-/// GUID is a random UUID (RFC 9562, version 4), for variables of imprint only.
+/// The EFI variable that holds a payload, as efivarfs names its file: the name, a hyphen, and the GUID of the vendor.
+/// The GUID is a random UUID (RFC 9562, version 4), for variables of imprint only.
 pub const EFI_VARIABLE: &str = "ImprintPayload-5b70963a-8692-4b44-a6fa-f134e3971993";
 
-/// Every medium, in the default order of their words.
+/// Every medium, in the order in which their words are searched by default.
 pub const MEDIA: [Row; 16] = [
     Row {
         medium: Medium::Cmdline,
@@ -151,7 +154,8 @@ pub const MEDIA: [Row; 16] = [
         readers: Readers::Root,
         credits_seed: false,
         looked: Looked::Always,
-        // What is loaded with the kernel is measured with it, or not at all.
+        // Whoever measures the kernel measures the initramfs, too. An owner who measures neither cannot trust the
+        // machine.
         of_hypervisor: false,
         made_with: "--as cpio",
     },
@@ -203,7 +207,7 @@ pub const MEDIA: [Row; 16] = [
         credits_seed: false,
         looked: Looked::Always,
         of_hypervisor: true,
-        made_with: "--as smbios, or --as qemu",
+        made_with: "--as smbios",
     },
     Row {
         medium: Medium::FwCfg,
@@ -260,7 +264,7 @@ pub const MEDIA: [Row; 16] = [
         medium: Medium::OpenStackVendorData,
         word: Word::ConfigDrive,
         kind: "vendor-data",
-        place: "key `imprint` of the file `openstack/latest/vendor_data.json` on a volume labelled config-2",
+        place: "key `imprint` of the file `openstack/latest/vendor_data.json` or `vendor_data2.json` on a volume labelled config-2",
         voucher: "the cloud",
         readers: Readers::Everybody,
         credits_seed: false,
@@ -284,7 +288,7 @@ pub const MEDIA: [Row; 16] = [
         medium: Medium::Partition,
         word: Word::Partition,
         kind: "partition",
-        place: "the payload itself at the beginning of a partition with the type or the name of imprint",
+        place: "the payload itself at the beginning of a GPT partition with the type or the name of imprint",
         voucher: "everybody who ever wrote to the disk",
         readers: Readers::Root,
         credits_seed: false,
@@ -332,14 +336,15 @@ pub const MEDIA: [Row; 16] = [
 ];
 
 impl Medium {
-    /// Whether the agent can remove the payload from it. It does so once a payload for one boot is spent.
+    /// Whether the agent can remove the payload from this medium. It removes a payload for one boot after the
+    /// hand-over.
     pub fn is_cleared(self) -> bool {
         matches!(self, Medium::EfiVariable | Medium::RootFile)
     }
 
-    /// What is known of it.
+    /// The row of this medium.
     pub fn row(self) -> &'static Row {
-        // Every medium has its row: a test counts them. The first stands in where one were missing, as it may carry least.
+        // A test checks that every medium has a row. The first row is the fallback, because it may carry the least.
         let [first, ..] = &MEDIA;
         MEDIA.iter().find(|row| row.medium == self).unwrap_or(first)
     }

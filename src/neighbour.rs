@@ -105,7 +105,7 @@ pub fn arp_request(mac: [u8; 6], from: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     [&ARP[..], &[0, 1], &mac, &from.octets(), &[0; 6], &target.octets()].concat()
 }
 
-/// The address that an ARP reply comes from. `None`: the packet is no ARP reply.
+/// The address that an ARP reply comes from. `None`: the packet is not an ARP reply.
 pub fn arp_reply(packet: &[u8]) -> Option<Ipv4Addr> {
     let rest = packet.strip_prefix(&ARP)?.strip_prefix(&[0, 2])?;
     // The sender, then the target, which is the machine that asked. The link may have added padding.
@@ -143,7 +143,7 @@ pub fn solicited_node_mac(target: Ipv6Addr) -> [u8; 6] {
     [0x33, 0x33, 0xff, x, y, z]
 }
 
-/// The address that a neighbour advertisement is for (RFC 4861 §4.4, §7.1.2). `None`: the packet is no valid
+/// The address that a neighbour advertisement is for (RFC 4861 §4.4, §7.1.2). `None`: the packet is not a valid
 /// advertisement.
 pub fn advertisement(packet: &[u8]) -> Option<Ipv6Addr> {
     let (header, rest) = packet.split_first_chunk::<40>()?;

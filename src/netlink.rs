@@ -41,7 +41,7 @@ pub enum RequestError {
         /// The kernel's own message, if it sent one.
         words: Option<String>,
     },
-    /// The kernel sent bytes that are no netlink message.
+    /// The kernel sent bytes that are not a netlink message.
     Message(MessageError),
     /// A datagram was longer than any that the kernel sends.
     TooLong,

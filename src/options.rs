@@ -26,9 +26,12 @@ use near::{behind_dashes, near_miss, nearest};
 pub struct Options {
     /// Whether to look for a payload, and whether there must be one.
     pub mode: Mode,
+    /// `imprint=auto` is there as a word: then a source that is named does not make a payload required.
+    pub boots_on: bool,
     /// `imprint.source=`, in order; empty: the default order.
     pub sources: Vec<SourceName>,
-    /// `root-file` was among the sources, and is left to the real root: then a boot without a payload is no error yet.
+    /// `root-file` was among the sources, and is left to the real root: then a boot without a payload is not an error
+    /// yet.
     pub left_to_root: bool,
     /// `imprint.payload=`
     pub payload: Option<CmdlinePayload>,
@@ -182,8 +185,8 @@ pub const WORDS: [Word; 11] = [
         name: "imprint=",
         values: "auto, require or off",
         default: "auto",
-        meaning: "auto looks for a payload and boots on without one; require waits for one and stops the boot without; \
-                  off does nothing, whatever the other words are",
+        meaning: "auto looks for a payload and boots on without one, also where imprint.source= names sources; require \
+                  waits for one and stops the boot without; off does nothing, whatever the other words are",
         supported: true,
     },
     Word {
@@ -193,7 +196,8 @@ pub const WORDS: [Word; 11] = [
         default: "cmdline, file, credential, config-drive, partition (with a site pin only), virtio, and the serial lines \
                   that are consoles",
         meaning: "look here only; repeatable, in order. Naming a source makes a payload required, as imprint=require \
-                  does; on a serial line that is named the node speaks first",
+                  does, unless imprint=auto is there too; on a serial line that is named and required the node \
+                  speaks first",
         supported: true,
     },
     Word {
@@ -348,6 +352,7 @@ impl Options {
         near_misses.extend(names.filter_map(behind_dashes));
         Ok(Options {
             mode: mode.unwrap_or(Mode::Auto),
+            boots_on: mode == Some(Mode::Auto),
             sources,
             left_to_root: false,
             payload,
@@ -363,9 +368,9 @@ impl Options {
         })
     }
 
-    /// Whether a boot without a payload is an error: required, or a source was named.
+    /// Whether a boot without a payload is an error: required, or a source was named without `imprint=auto`.
     pub fn insists(&self) -> bool {
-        !self.left_to_root && (self.mode == Mode::Require || !self.sources.is_empty())
+        !self.left_to_root && (self.mode == Mode::Require || !self.sources.is_empty() && !self.boots_on)
     }
 }
 
@@ -507,6 +512,24 @@ mod tests {
         assert_eq!((options.timeout.as_secs(), options.approval_timeout), (300, None));
         assert!(options.payload.is_none() && options.sources.is_empty());
         assert!(!options.insists() && !options.debug && options.bootif.is_none());
+    }
+
+    /// A payload that is removed after its boot is not there at the next one. The operator who named its medium could only let
+    /// that boot stop, or stop looking at the medium.
+    #[test]
+    fn auto_wins_over_a_source_that_is_named() {
+        for (cmdline, insists) in [
+            ("", false),
+            ("imprint=auto", false),
+            ("imprint.source=efivar", true),
+            ("imprint=auto imprint.source=efivar", false),
+            ("imprint.source=serial:ttyS1 imprint=auto imprint.source=partition", false),
+            ("imprint=require imprint.source=efivar", true),
+        ] {
+            let options = Options::parse(cmdline).unwrap();
+            assert_eq!(options.insists(), insists, "{cmdline}");
+            assert_eq!(options.sources.is_empty(), !cmdline.contains("source"), "only what is named is looked at");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Sorting of short lists. The sorts of the standard library are made for long ones, and each use of them adds 5 KiB to the
-//! program. Never for lists that an outsider can make longer than some thousand elements: the time grows with the square.
+//! Sorts short lists. The sorts of the standard library are made for long lists, and each use of one adds 5 KiB to the
+//! program. Never sort a list here that an outsider can make longer than some thousand elements: the time grows with
+//! the square of the length.
 
-/// Sorts in place. Elements keep their order among each other where `is_before` puts neither first.
+/// Sorts in place. Two elements keep their order if `is_before` puts neither of them first.
 pub fn sort<T>(items: &mut [T], mut is_before: impl FnMut(&T, &T) -> bool) {
     for end in 1..items.len() {
         let mut at = end;

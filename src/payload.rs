@@ -30,8 +30,8 @@ use crate::time::Timestamp;
 /// The largest payload, in bytes. Readers check the length before they allocate memory for a payload.
 pub const MAX_LEN: usize = 64 * 1024;
 
-/// One payload. `Payload::decode` and `Payload::encode` are exact inverses; both know the form without a signature only, and
-/// [`signed`] is the other one.
+/// One payload. `Payload::decode` and `Payload::encode` are exact inverses. Both know only the form without a
+/// signature; [`signed`] has the other form.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Payload {
     /// Different for each payload.

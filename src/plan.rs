@@ -12,10 +12,11 @@ pub use network::{LinkConfig, LinkPlan, NetworkPlan};
 
 use crate::facts::Facts;
 use crate::hex;
+use crate::machine::placeholder;
 use crate::medium::Medium;
 use crate::payload::{
-    CaCertificate, CertificateNames, Credentials, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, HostName, HttpsUrl,
-    KeyType, NodeName, Payload, PayloadId, Seed, TokenMode,
+    CaCertificate, CertificateNames, Credentials, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, HardwareAddress,
+    HostName, HttpsUrl, KeyType, NodeName, Payload, PayloadId, Seed, TokenMode,
 };
 use crate::secret::Secret;
 use crate::site::{SignedBy, SitePin};
@@ -122,14 +123,14 @@ pub enum Scope {
 
 /// Makes the plan, or says why there is none.
 pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanError> {
-    same_machine(&payload, facts)?;
     bound(&payload, &facts.origin, facts.site_pin.as_ref())?;
+    same_machine(&payload, facts)?;
     if let Some(pin) = &facts.site_pin
         && !pin.cas.is_empty()
         && !pin.cas.contains(&payload.ca.sha256())
     {
         let (subject, sha256) = (payload.ca.subject().to_owned(), payload.ca.sha256());
-        return Err(PlanError::NotThisSite { subject, sha256 });
+        return Err(PlanError::NotThisSite { subject, sha256, file: pin.file });
     }
     ca_valid_at_some_time(&payload)?;
     let (clock, disbelieved) = clock::decide(&payload, facts)?;
@@ -152,8 +153,12 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         }
     };
     let fresh = |seed: &Seed| match &facts.origin {
+        // Whoever runs the machine knows the seed, or can have chosen it.
+        origin if facts.confidential.is_some() && origin.is_of_hypervisor() => false,
         // The host says that the medium is used once, and it names this machine.
-        Origin::Medium { medium, .. } => medium.row().credits_seed && seed.single_boot && payload.binding.is_some(),
+        Origin::Medium { medium, .. } => {
+            medium.row().credits_seed && seed.single_boot && placeholder::is_named(payload.binding.as_ref())
+        }
         // Sealed for a key that was made in this boot.
         Origin::Line { sealed, .. } => *sealed && seed.single_boot,
         Origin::File(_) => false,
@@ -194,8 +199,8 @@ impl Plan {
         }
     }
 
-    /// The medium that the payload is removed from once its identity is handed over. A payload with an each-boot token stays,
-    /// as it is for the next boot, too.
+    /// The medium from which the payload is removed after the hand-over. A payload with an each-boot token stays,
+    /// because the next boot needs it.
     pub fn spent(&self) -> Option<Medium> {
         let Origin::Medium { medium, .. } = &self.origin else { return None };
         let stays = match &self.identity {
@@ -232,21 +237,24 @@ fn unsupported(item: &str, instead: &'static str) -> PlanError {
 
 fn same_machine(payload: &Payload, facts: &Facts) -> Result<(), PlanError> {
     let Some(binding) = &payload.binding else { return Ok(()) };
-    if let Some(want) = binding.uuid
+    // Beside an item that names a machine, a placeholder does not count. Alone it fits no machine.
+    let named = placeholder::is_named(Some(binding));
+    if let Some(want) = binding.uuid.filter(|uuid| !(named && placeholder::is_uuid(uuid)))
         && facts.dmi.uuid != Some(want)
     {
         let have = facts.dmi.uuid.map_or("none".into(), |have| hex::uuid(&have).as_str().into());
         return Err(PlanError::OtherMachine { item: "SMBIOS UUID", want: hex::uuid(&want).as_str().into(), have });
     }
     // Firmware pads the serial number, so the one from SMBIOS is trimmed. The one from the payload is trimmed, too.
-    if let Some(want) = binding.serial.as_deref().map(str::trim)
+    if let Some(want) = binding.serial.as_deref().map(str::trim).filter(|text| !(named && placeholder::is_serial(text)))
         && facts.dmi.serial.as_deref() != Some(want)
     {
         let have = facts.dmi.serial.as_deref().unwrap_or("none").into();
         return Err(PlanError::OtherMachine { item: "serial number", want: want.into(), have });
     }
     let macs = &binding.macs;
-    if !macs.is_empty() && !facts.links.iter().any(|link| link.mac.as_ref().is_some_and(|mac| macs.contains(mac))) {
+    let is_one = |mac: &HardwareAddress| macs.contains(mac) && !placeholder::is_mac(mac);
+    if !macs.is_empty() && !facts.links.iter().any(|link| link.mac.as_ref().is_some_and(is_one)) {
         let have: Vec<_> = facts.links.iter().filter_map(|link| link.mac.as_ref()).collect();
         return Err(PlanError::OtherMachine {
             item: "MAC address",
@@ -264,12 +272,16 @@ fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
-/// Refuses a payload that names no machine, if the image names signers and the payload lies in a file: it would be good for
-/// every node that finds it. On a line it was sent to this node.
+/// Refuses a payload that names no machine, if the image names signers: it would be good for every node that finds it. A
+/// payload that was sealed for the line key of this run was sent to this node. One that came over a line without a seal, or was
+/// pasted, can be another node's: its signature says nothing of the line.
 pub fn bound(payload: &Payload, origin: &Origin, pin: Option<&SitePin>) -> Result<(), PlanError> {
-    let in_a_file = matches!(origin, Origin::Medium { .. } | Origin::File(_));
-    if in_a_file && pin.is_some_and(SitePin::has_signers) && payload.binding.is_none() {
-        return Err(PlanError::NotBound(origin.clone()));
+    let sent_here = matches!(origin, Origin::Line { sealed: true, .. });
+    if let Some(pin) = pin.filter(|pin| pin.has_signers())
+        && !sent_here
+        && !placeholder::is_named(payload.binding.as_ref())
+    {
+        return Err(PlanError::NotBound(origin.clone(), pin.file));
     }
     Ok(())
 }

@@ -20,14 +20,16 @@ use zeroize::Zeroizing;
 
 use crate::apply::entropy;
 use crate::apply::network::Race;
+use crate::apply::spent::Spent;
+use crate::confidential;
 use crate::console::say;
 use crate::dialogue::Dialogue;
+use crate::digest::sha256;
 use crate::error::Error;
 use crate::facts;
 use crate::fault;
 use crate::handover::{self, Folder, Pending, Private};
 use crate::line::Stage;
-use crate::medium::Medium;
 use crate::options::{Mode, NotHere, Options, SourceName};
 use crate::plan::{self, Scope};
 use crate::site::{SignedBy, SitePin};
@@ -47,7 +49,7 @@ pub fn boot(root: &Path) -> Result<(), Error> {
     boot_from(root, &[])
 }
 
-/// `imprint run --source …`: the same with these sources.
+/// `imprint run --source …`: a boot that searches these sources.
 pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
@@ -57,6 +59,7 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
         return Ok(());
     }
     let Some(folder) = begin(&directory)? else { return Ok(()) };
+    let insists = words.as_ref().is_ok_and(|words| words.insists);
     fault::recorded_in(&directory, timeline.record());
     let mut absent = false;
     let result = match words.and_then(|words| story(root, &folder, &words, &mut timeline, &mut line)) {
@@ -65,7 +68,7 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
             handover::fail(&directory, &timeline.absent()).map_err(Error::from)
         }
         Ok(Ending::Done(pending, spent)) => finish(&directory, pending, &timeline)
-            .inspect(|()| spent.into_iter().for_each(|medium| clear(root, &directory, medium, &mut timeline))),
+            .inspect(|()| spent.iter().for_each(|spent| clear(root, &directory, spent, insists, &mut timeline))),
         Err(error) => Err(stopped(&directory, &timeline, error)),
     };
     if let Some(line) = line {
@@ -80,23 +83,26 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
 
 enum Ending {
     Absent,
-    /// An identity, and the medium that its payload is removed from.
-    Done(Pending, Option<Medium>),
+    /// An identity, and the payload that is removed from its medium.
+    Done(Pending, Option<Spent>),
 }
 
 /// The kernel command line, and the options in it.
 struct Words {
     cmdline: Zeroizing<String>,
     options: Options,
-    /// Why nothing is searched here.
+    /// Why this run searches no source.
     elsewhere: Option<NotHere>,
+    /// A boot with these words and without a payload stops.
+    insists: bool,
 }
 
 fn words(root: &Path, given: &[SourceName]) -> Result<Words, Error> {
     let cmdline = source::cmdline::text(root)?;
     let mut options = Options::with_image(&source::cmdline::of_image(root)?, &cmdline)?;
+    let insists = options.insists();
     let elsewhere = options.here(given, facts::is_initramfs(root)).err();
-    Ok(Words { cmdline, options, elsewhere })
+    Ok(Words { cmdline, options, elsewhere, insists })
 }
 
 /// Makes the folder of a boot. `None` if the folder is complete: the node has its identity, and there is nothing to do.
@@ -111,7 +117,7 @@ fn begin(directory: &Path) -> Result<Option<Folder>, Error> {
 fn story(
     root: &Path,
     folder: &Folder,
-    Words { cmdline, options, elsewhere }: &Words,
+    Words { cmdline, options, elsewhere, .. }: &Words,
     timeline: &mut Timeline,
     line: &mut Option<Dialogue>,
 ) -> Result<Ending, Error> {
@@ -133,7 +139,7 @@ fn story(
     Ok(Ending::Done(pending, spent))
 }
 
-/// The steps from the payload to the hand-over. Beside that, the medium that the payload is removed from afterwards.
+/// The steps from the payload to the hand-over. Also returns the medium from which the payload is removed afterwards.
 fn story_of(
     root: &Path,
     folder: &Folder,
@@ -142,11 +148,13 @@ fn story_of(
     pin: Option<SitePin>,
     timeline: &mut Timeline,
     line: Option<&Dialogue>,
-) -> Result<(Pending, Option<Medium>), Error> {
+) -> Result<(Pending, Option<Spent>), Error> {
     timeline.found(&found.origin);
+    let sha256 = sha256(found.bytes.expose());
     let deadline = Deadline::after(options.timeout);
     let (payload, signed) = timeline.step("payload", |detail| {
-        source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
+        source::decode(&found, pin.as_ref(), confidential::detect(root))
+            .inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
     timeline.signed(&signed);
     let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
@@ -175,10 +183,10 @@ fn story_of(
     let door = Door { root, boot: true, race, line };
     let limits = Limits { deadline, approval: options.approval_timeout };
     let pending = identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)?;
-    Ok((pending, plan.spent()))
+    Ok((pending, plan.spent().map(|medium| Spent { medium, sha256 })))
 }
 
-/// Who signed the payload, for the step that decodes it; empty if nobody did.
+/// Who signed the payload, for the step that decodes it. Empty: nobody did.
 fn signed_words(signed: &SignedBy) -> String {
     match signed {
         SignedBy::Nobody => String::new(),

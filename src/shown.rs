@@ -177,7 +177,7 @@ mod tests {
             Oddity::Issuer { whose, issuer }.to_string(),
             SourceError::Claims { device: "sda".into(), first: hostile(), second: hostile() }.to_string(),
             SourceError::NoFile { device: "sda".into(), label: hostile() }.to_string(),
-            Origin::Medium { medium: Medium::ConfigDrive, place: HOSTILE.to_owned() }.to_string(),
+            Origin::Medium { medium: Medium::ConfigDrive, place: hostile() }.to_string(),
         ];
         for text in texts {
             assert!(text.chars().all(|c| matches!(c, ' '..='~')) && text.contains("\\u{1b}[2J\\u{9b}"), "{text:?}");

@@ -64,21 +64,34 @@ struct Structure<'t> {
     strings: &'t [u8],
 }
 
-/// The structures up to the end of the table, or up to the first one that makes no sense. Where the table ends within
-/// strings, they are those up to there.
+/// Where the table has a structure that makes no sense: its first byte, from 0. What is behind it cannot be read.
+pub fn broken_at(table: &[u8]) -> Option<usize> {
+    let mut rest = table;
+    while next(&mut rest).is_some() {}
+    match *rest {
+        [] | [END_OF_TABLE, ..] => None,
+        _ => Some(table.len().saturating_sub(rest.len())),
+    }
+}
+
+/// The structures up to the end of the table, or up to the first malformed one. If the table ends within the strings of
+/// a structure, the strings end there.
 fn structures(table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
     let mut rest = table;
-    std::iter::from_fn(move || {
-        let [kind, length, ..] = *rest else { return None };
-        if kind == END_OF_TABLE || length < 4 {
-            return None;
-        }
-        let (body, strings) = rest.split_at_checked(length.into())?;
-        // Each string ends with a zero byte, and one more zero byte ends the list. An empty list is two zero bytes.
-        let end = strings.windows(2).position(|pair| pair == [0, 0]).unwrap_or(strings.len());
-        rest = strings.get(end.saturating_add(2)..).unwrap_or_default();
-        Some(Structure { kind, body, strings: strings.get(..end).unwrap_or_default() })
-    })
+    std::iter::from_fn(move || next(&mut rest))
+}
+
+/// Takes the next structure. `None`: the table ends there, or makes no sense.
+fn next<'t>(rest: &mut &'t [u8]) -> Option<Structure<'t>> {
+    let [kind, length, ..] = **rest else { return None };
+    if kind == END_OF_TABLE || length < 4 {
+        return None;
+    }
+    let (body, strings) = rest.split_at_checked(length.into())?;
+    // Each string ends with a zero byte, and one more zero byte ends the list. An empty list is two zero bytes.
+    let end = strings.windows(2).position(|pair| pair == [0, 0]).unwrap_or(strings.len());
+    *rest = strings.get(end.saturating_add(2)..).unwrap_or_default();
+    Some(Structure { kind, body, strings: strings.get(..end).unwrap_or_default() })
 }
 
 /// DSP0270 §7.2: the interface type, the length of the data, then the data, which begin with the kind of device.
@@ -167,8 +180,24 @@ mod tests {
         assert_eq!(host_interfaces(&structure(1, &[], b"abc")), []);
     }
 
-    /// Firmware has several structures of this type, and most of their strings are somebody else's. Structures of another
-    /// type, and those behind the end of the table, do not count.
+    /// The accident: the string with the payload is behind a structure that makes no sense, and nobody says why it is not found.
+    #[test]
+    fn where_a_table_is_broken() {
+        let good = [structure(1, &[0; 23], b"QEMU\0\0"), structure(11, &[1], b"a\0\0")].concat();
+        let end = structure(127, &[], b"\0\0");
+        for whole in [&[][..], &good, &[&good[..], &end].concat(), &[&good[..], &end, b"behind the end"].concat()] {
+            assert_eq!(broken_at(whole), None, "{whole:?}");
+        }
+        for behind in [&[11, 3, 0, 0, 0, 0][..], &[0; 6], &[11, 200, 0, 0], &[42]] {
+            let table = [&good, behind, &end].concat();
+            assert_eq!(broken_at(&table[..table.len().min(good.len() + behind.len())]), Some(good.len()), "{behind:?}");
+        }
+        // Strings without an end are shown as far as they go.
+        assert_eq!(broken_at(&structure(11, &[1], b"abc")), None);
+    }
+
+    /// Firmware has several structures of this type, and most of their strings belong to others. Structures of another
+    /// type, and structures behind the end of the table, do not count.
     #[test]
     fn strings_of_every_structure_of_type_11() {
         let table = [
@@ -182,7 +211,7 @@ mod tests {
         .concat();
         let found: Vec<_> = oem_strings(&table).map(|string| std::str::from_utf8(string).unwrap()).collect();
         assert_eq!(found, ["Dell System", "[0000]", "io.systemd.credential:a=b"]);
-        // A table that ends within its strings: what is there is shown, so that its user can say that it is broken.
+        // The table ends within its strings. What is there is returned, so that its user can say that it is broken.
         for (strings, want) in [(&b"one\0tw"[..], &["one", "tw"][..]), (b"one\0", &["one"]), (b"", &[])] {
             let table = structure(11, &[2], strings);
             let found: Vec<_> = oem_strings(&table).map(|string| std::str::from_utf8(string).unwrap()).collect();
@@ -195,6 +224,7 @@ mod tests {
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             host_interfaces(&bytes);
             host_interfaces(&structure(42, &bytes, b"\0\0"));
+            broken_at(&bytes);
             oem_strings(&bytes).count();
             oem_strings(&structure(11, &[1], &bytes)).count();
         }

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use crate::confidential::Confidential;
 use crate::dialogue::{Dialogue, Told};
-use crate::medium::{Medium, Readers};
+use crate::medium::{Looked, MEDIA, Medium, Readers, Word};
 use crate::options::{Options, SourceName};
 use crate::payload::{Enrolment, Payload, TokenMode};
 use crate::secret::Secret;
@@ -51,12 +51,12 @@ use serial::Heard;
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// Something that holds a payload.
+    /// A medium: it holds a payload.
     Medium {
-        /// What it is, and with that what it may carry.
+        /// The medium decides what the payload may carry.
         medium: Medium,
         /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`; empty where the medium says it all.
-        place: String,
+        place: Printable,
     },
     /// A serial line.
     Line {
@@ -79,9 +79,27 @@ impl Origin {
         }
     }
 
-    /// Whether every process of the node can read what it holds.
-    fn is_open(&self) -> bool {
-        matches!(self, Origin::Medium { medium, .. } if medium.row().readers == Readers::Everybody)
+    /// Whether whoever runs the virtual machine can write it, and read what it holds. On a line that is so with a seal, too:
+    /// whoever carries the line can put its own line key in place of the node's, and shows the console that the code of the
+    /// key is compared on.
+    pub fn is_of_hypervisor(&self) -> bool {
+        match self {
+            Origin::Medium { medium, .. } => medium.row().of_hypervisor,
+            Origin::Line { .. } => true,
+            Origin::File(_) => false,
+        }
+    }
+
+    /// Of two origins, the greater one may carry less: it is open to every process of the node, it needs a site pin in a
+    /// confidential machine, or its seed is never credited.
+    fn strictness(&self) -> (bool, bool, bool) {
+        match self {
+            Origin::Medium { medium, .. } => {
+                let row = medium.row();
+                (row.readers == Readers::Everybody, row.of_hypervisor, !row.credits_seed)
+            }
+            Origin::Line { .. } | Origin::File(_) => Default::default(),
+        }
     }
 }
 
@@ -115,9 +133,9 @@ pub struct Surroundings<'a> {
     pub root: &'a Path,
     /// The program that reads drives ([`reader::PROGRAM`]).
     pub reader: &'a Path,
-    /// The image holds a site pin.
+    /// Whether the image holds a site pin.
     pub pinned: bool,
-    /// `$CREDENTIALS_DIRECTORY`
+    /// The folder `$CREDENTIALS_DIRECTORY`.
     pub credentials: Option<&'a Path>,
 }
 
@@ -127,7 +145,8 @@ pub struct AtOnce {
     found: Result<Found, SourceError>,
 }
 
-/// The first medium in the order that is present and needs no waiting. A medium that is present and cannot be read counts.
+/// The first medium in the order that is present and needs no waiting. A medium that is present and cannot be read
+/// counts as well.
 pub fn at_once(options: &Options, around: &Surroundings<'_>) -> Option<AtOnce> {
     let root = around.root;
     order(options, around.pinned).iter().enumerate().find_map(|(index, source)| {
@@ -161,7 +180,7 @@ pub fn find(
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
     let begun = since_boot();
-    let order = order(options, around.pinned);
+    let order = &order(options, around.pinned)[..];
     // Drives and lines before the medium that is there at once are searched without a long wait; sources after it are not
     // searched.
     let before = at_once.as_ref().and_then(|present| order.get(..present.index)).unwrap_or(order);
@@ -227,55 +246,78 @@ pub fn find(
 
 /// Whether listening is useless: a medium before every line in the order is present.
 fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
-    // Where a line stands in the default order does not depend on the pin: behind all media.
+    // The default order has the lines behind all media, with and without a pin.
     let first = order(options, true).iter().position(SourceName::is_line);
     present.is_some_and(|present| first.is_none_or(|first| present.index < first))
 }
 
-/// The sources to search, in order. Partitions are searched in an image with a site pin, or when they are named.
-fn order(options: &Options, pinned: bool) -> &[SourceName] {
-    const PINNED: [SourceName; 6] = [
-        SourceName::Cmdline,
-        SourceName::File,
-        SourceName::Credential,
-        SourceName::ConfigDrive(None),
-        SourceName::Partition,
-        SourceName::Virtio,
-    ];
-    const DEFAULT: [SourceName; 5] = [
-        SourceName::Cmdline,
-        SourceName::File,
-        SourceName::Credential,
-        SourceName::ConfigDrive(None),
-        SourceName::Virtio,
-    ];
-    match (options.sources.is_empty(), pinned) {
-        (false, _) => &options.sources,
-        (true, true) => &PINNED,
-        (true, false) => &DEFAULT,
+/// The sources to search, in order: those of `imprint.source=`, or the media that are looked at without being named, and then
+/// lines.
+fn order(options: &Options, pinned: bool) -> Vec<SourceName> {
+    if !options.sources.is_empty() {
+        return options.sources.clone();
+    }
+    let counts = |looked| match looked {
+        Looked::Always => true,
+        Looked::Pinned => pinned,
+        Looked::Named => false,
+    };
+    let mut order: Vec<SourceName> = Vec::new();
+    for row in MEDIA.iter().filter(|row| counts(row.looked)) {
+        let source = of_word(row.word);
+        if !order.contains(&source) {
+            order.push(source);
+        }
+    }
+    order.push(SourceName::Virtio);
+    order
+}
+
+fn of_word(word: Word) -> SourceName {
+    match word {
+        Word::Cmdline => SourceName::Cmdline,
+        Word::File => SourceName::File,
+        Word::Credential => SourceName::Credential,
+        Word::ConfigDrive => SourceName::ConfigDrive(None),
+        Word::Partition => SourceName::Partition,
+        Word::EfiVar => SourceName::EfiVar,
+        Word::RootFile => SourceName::RootFile,
     }
 }
 
-/// The payload of media that have the same rank. Different payloads are an error. If several media hold the same bytes, the
-/// one that every process can read counts, because its rules are the strictest.
-fn agreed(found: Vec<Found>) -> Result<Option<Found>, SourceError> {
-    let mut found = found.into_iter();
-    let Some(mut first) = found.next() else { return Ok(None) };
-    for other in found {
-        if other.bytes != first.bytes {
-            let (first, second) = (first.origin.to_string(), other.origin.to_string());
-            return Err(SourceError::Differ { first, second });
-        }
-        if other.origin.is_open() {
-            first = other;
+/// The payload of media that have the same rank. If they hold the same bytes, the medium that may carry least counts, and of
+/// several such media the first. Different payloads are an error: two media that differ. `found`: the payload of a medium.
+fn agreed<T>(media: impl IntoIterator<Item = T>, found: impl Fn(&T) -> &Found) -> Result<Option<T>, (T, T)> {
+    let mut least: Option<T> = None;
+    for medium in media {
+        match least.take() {
+            Some(before) if found(&before).bytes != found(&medium).bytes => return Err((before, medium)),
+            Some(before) if found(&medium).origin.strictness() <= found(&before).origin.strictness() => {
+                least = Some(before)
+            }
+            _ => least = Some(medium),
         }
     }
-    Ok(Some(first))
+    Ok(least)
+}
+
+/// The error for two places of one medium, or two media, that hold different payloads.
+fn differ((first, second): (Found, Found)) -> SourceError {
+    let [first, second] = [&first.origin, &second.origin].map(|origin| Printable::given(&origin.to_string()));
+    SourceError::Differ { first, second }
 }
 
 /// Refuses a private key or an each-boot token from a source that others can read. Every user of the node can read
-/// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5).
-pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> {
+/// /proc/cmdline, and the logs of the node and of the boot server keep it (design §5). `machine`: what
+/// [`crate::confidential::detect`] says. In a confidential virtual machine, whoever runs it reads what it supplies, and a site
+/// pin does not change that.
+pub fn permitted(origin: &Origin, payload: &Payload, machine: Option<Confidential>) -> Result<(), SourceError> {
+    let Some(item) = lasting_secret(payload) else { return Ok(()) };
+    if let Some(machine) = machine
+        && origin.is_of_hypervisor()
+    {
+        return Err(SourceError::ReadByHypervisor { item, origin: origin.clone(), machine });
+    }
     let place = match origin {
         Origin::Medium { medium: Medium::Cmdline | Medium::CmdlineCredential, .. } => {
             "on the kernel command line, which everybody on the node can read,"
@@ -290,26 +332,28 @@ pub fn permitted(origin: &Origin, payload: &Payload) -> Result<(), SourceError> 
         Origin::Line { sealed: false, .. } => "on a serial line, where it is not sealed and may be logged,",
         Origin::Line { sealed: true, .. } | Origin::Medium { .. } | Origin::File(_) => return Ok(()),
     };
+    Err(SourceError::Forbidden { item, place })
+}
+
+/// What in a payload must stay secret after its first use. A `once` token need not.
+fn lasting_secret(payload: &Payload) -> Option<&'static str> {
     match &payload.enrolment {
-        Enrolment::Credentials(_) => Err(SourceError::Forbidden { item: "a private key", place }),
+        Enrolment::Credentials(_) => Some("a private key"),
         Enrolment::Csr(csr) => match csr.token.as_ref().map(|token| token.mode) {
-            Some(TokenMode::EachBoot) => Err(SourceError::Forbidden { item: "an each-boot token", place }),
-            Some(TokenMode::Once) | None => Ok(()),
+            Some(TokenMode::EachBoot) => Some("an each-boot token"),
+            Some(TokenMode::Once) | None => None,
         },
     }
 }
 
-/// Refuses, in a confidential virtual machine, a payload that whoever runs the machine can have written. With a site pin the
-/// payload is judged by that, as everywhere. `machine`: what [`crate::confidential::detect`] says. `pinned`: the image holds a
-/// site pin.
+/// Refuses a payload in a confidential virtual machine, if the person who runs the machine can have written it. With a
+/// site pin, the pin decides about the payload, as on any machine. `machine`: what [`crate::confidential::detect`]
+/// says. `pinned`: whether the image holds a site pin.
 pub fn admitted(origin: &Origin, pinned: bool, machine: Option<Confidential>) -> Result<(), SourceError> {
-    let of_hypervisor = match origin {
-        Origin::Medium { medium, .. } => medium.row().of_hypervisor,
-        Origin::Line { .. } => true,
-        Origin::File(_) => false,
-    };
     match machine {
-        Some(machine) if of_hypervisor && !pinned => Err(SourceError::OfHypervisor { origin: origin.clone(), machine }),
+        Some(machine) if origin.is_of_hypervisor() && !pinned => {
+            Err(SourceError::OfHypervisor { origin: origin.clone(), machine })
+        }
         _ => Ok(()),
     }
 }
@@ -325,7 +369,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Medium { medium, place } if place.is_empty() => f.write_str(medium.row().kind),
-            Origin::Medium { medium, place } => write!(f, "{} {}", medium.row().kind, Printable::of(place)),
+            Origin::Medium { medium, place } => write!(f, "{} {place}", medium.row().kind),
             Origin::Line { name, sealed: true } => write!(f, "line {name}"),
             Origin::Line { name, sealed: false } => write!(f, "line {name} (not sealed)"),
             Origin::File(path) => write!(f, "file {}", Printable::path(path)),

@@ -34,7 +34,7 @@ pub struct Status {
     pub error: Option<Failure>,
     /// Where the payload came from.
     pub origin: Option<String>,
-    /// Key id of the signer of the payload, if the image names that signer; the signature was verified.
+    /// Key id of the signer whose signature was verified. Absent: the image names no signer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<String>,
     /// The identifier of the payload.

@@ -164,7 +164,7 @@ pub fn set_terminal(terminal: &impl AsFd, settings: &Terminal) -> io::Result<()>
     Ok(())
 }
 
-/// A leaf of CPUID, its first subleaf, as EAX, EBX, ECX, EDX. Zeros on other processors than x86.
+/// The first subleaf of a leaf of CPUID, as EAX, EBX, ECX, EDX. Zeros on processors other than x86.
 pub fn cpuid(leaf: u32) -> [u32; 4] {
     #[cfg(target_arch = "x86_64")]
     {
@@ -467,7 +467,7 @@ mod tests {
         assert!(pool_ready(true).unwrap());
     }
 
-    /// A kernel has the same vendor in /proc/cpuinfo.
+    /// The kernel has the same vendor in /proc/cpuinfo.
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn leaf_0_is_the_vendor() {
@@ -482,7 +482,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         match make_mutable(&file) {
             Ok(()) => {}
-            // A file system without flags.
+            // This file system has no such flags.
             Err(error) => assert_eq!(error.raw_os_error(), Some(nix::libc::ENOTTY)),
         }
     }

@@ -23,7 +23,7 @@ fn main() {
     let begun = since_boot();
     let (root, deadline) = (Path::new(root), Deadline::after(Duration::from_secs(30)));
     let found = source::file::named(Path::new(payload)).unwrap();
-    let payload = source::decode(&found, None).unwrap().0;
+    let payload = source::decode(&found, None, None).unwrap().0;
     let mut facts = facts::gather(root, found.origin, None, SignedBy::Nobody, None, deadline).unwrap();
     facts::await_links(&mut facts, &payload, root, deadline).unwrap();
     let plan = plan(payload, &facts, Scope::Boot).unwrap();

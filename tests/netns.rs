@@ -192,7 +192,7 @@ fn somebody_elses_mount_is_not_used_for_a_key() {
     nix::mount::umount(&path).unwrap();
 }
 
-/// Whoever mounted it did not promise that a key on it never comes to a disk.
+/// Somebody else mounted the tmpfs, and a key on it could be swapped out to a disk.
 #[test]
 fn a_tmpfs_that_may_be_swapped_out_is_not_used_for_a_key() {
     namespaces();
@@ -211,7 +211,7 @@ fn a_tmpfs_that_may_be_swapped_out_is_not_used_for_a_key() {
         let HandoverError::NotOurs { what, .. } = &error else { panic!("{options}: {error:?}") };
         assert_eq!(*what, "a tmpfs without noswap, which the kernel may swap out", "{options}");
     }
-    // With the option it is as good as our own.
+    // With the option, a key on it stays in memory.
     tmpfs("mode=0700,noswap").unwrap();
 }
 

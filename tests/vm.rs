@@ -200,11 +200,11 @@ fn came_up_from(report: &Report, medium: Medium, place: &str) {
     came_from(report, medium, place);
 }
 
-/// Asserts that the payload came from this medium. `place`: where on the machine the medium was, empty where the medium says it
-/// all. tests/pure/boots.rs counts the media that are asserted so.
+/// Asserts that the payload came from this medium. `place`: where on the machine the medium was; empty if the medium
+/// has one place only. tests/pure/boots.rs counts the media that tests assert here.
 #[track_caller]
 fn came_from(report: &Report, medium: Medium, place: &str) {
-    let origin = Origin::Medium { medium, place: place.to_owned() };
+    let origin = Origin::Medium { medium, place: place.into() };
     assert_eq!(report.status().origin, Some(origin.to_string()));
 }
 
@@ -337,7 +337,7 @@ fn a_site_pin_lets_its_own_ca_in_and_no_other() {
     assert!(!report.console.contains("no site pin"), "{}", report.console);
 }
 
-/// Whoever writes the medium cannot make a node of such an image follow: it is the signer's payload, or none.
+/// The attack: somebody can write the medium. A node of such an image accepts the signer's payload, or none.
 #[test]
 fn a_signer_in_the_site_pin_lets_in_what_it_has_signed_and_nothing_else() {
     let site = Site::typical();

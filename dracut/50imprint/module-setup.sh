@@ -60,10 +60,10 @@ check_pin() {
         line=${line%"${line##*[![:space:]]}"}
         [[ $line ]] || continue
         [[ $line =~ ^[0-9A-Fa-f]{64}$ || $line =~ $p256 || $line =~ $ed25519 ]] ||
-            refuse "$site line $number: want the SHA-256 of a CA certificate, 64 hexadecimal digits, or signer p256 BASE64 or signer ed25519 BASE64, as imprint-host init and imprint-host signer print them"
+            refuse "$site: line $number is wrong; it must be the SHA-256 of a CA certificate (64 hexadecimal digits), or signer p256 BASE64, or signer ed25519 BASE64; copy the lines that imprint-host init and imprint-host signer print"
         found=$((found + 1))
     done <"$site"
-    ((found)) || refuse "$site names no CA and no signer, so no payload could be accepted; list one, or leave the file out"
+    ((found)) || refuse "$site: it names no CA and no signer, so every payload would be refused; list a CA or a signer, or remove the file"
 }
 
 install() {
@@ -71,7 +71,7 @@ install() {
     local agent=${IMPRINT_BINARY:-/usr/bin/imprint}
     # dracut passes over a file that is not there.
     [[ -f $root$agent && -x $root$agent ]] ||
-        refuse "$agent is no program; install the agent there, or name it with IMPRINT_BINARY"
+        refuse "$agent is not a program; install the agent there, or name it with IMPRINT_BINARY"
     inst_simple "$agent" /usr/bin/imprint
     # The kernel makes no folder for a file of another archive, such as iPXE's `initrd URL /imprint/payload`.
     [[ -d $initdir/imprint ]] || mkdir -m 0700 "$initdir/imprint"

@@ -1,5 +1,5 @@
-//! A signed payload that is taken apart is put together to the same bytes; and with signers in the site pin, only what these
-//! signers have signed is decoded: the seeds.
+//! A signed payload that is taken apart is put together to the same bytes. With signers in the site pin, nothing is
+//! decoded but what these signers have signed, which the seeds are.
 #![no_main]
 
 use imprint::payload::signed::{self, Signed, is_signed};
@@ -23,13 +23,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let found = Found { origin: Origin::File("x".into()), bytes: Secret::new(bytes.to_vec()), cut: false };
     let pin = SitePin::parse(SIGNERS).unwrap();
-    assert!(source::decode(&found, Some(&pin)).is_err() || GOOD.contains(&bytes));
-    match source::decode(&found, None) {
+    assert!(source::decode(&found, Some(&pin), None).is_err() || GOOD.contains(&bytes));
+    match source::decode(&found, None, None) {
         Err(Unusable::Signature(error)) => panic!("nobody asked for a signature: {error}"),
         Err(Unusable::Payload(error)) => assert!(error.offset <= bytes.len()),
         Ok(_) | Err(Unusable::Source(_)) => {}
     }
-    // Each line of a site pin is taken or named.
+    // Each line of a site pin is accepted, or the error names it.
     if let Err(error) = SitePin::parse(bytes) {
         assert!(!error.to_string().is_empty());
     }

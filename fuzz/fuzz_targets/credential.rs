@@ -1,5 +1,5 @@
-//! The content of a credential, and the words of a kernel command line that bring one. Whatever it is, the error does not
-//! drive the console that it is printed on.
+//! The content of a credential, and the words of a kernel command line that bring one. No error may contain bytes that
+//! control the console on which it is printed.
 #![no_main]
 
 use imprint::options::{CredentialName, Options};

@@ -1,4 +1,4 @@
-//! The table of the firmware. What comes out is part of what went in.
+//! The SMBIOS table of the firmware. Every string that comes out is part of the table.
 #![no_main]
 
 use imprint::smbios;

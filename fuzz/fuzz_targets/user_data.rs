@@ -1,4 +1,4 @@
-//! Data that was made for cloud-init, by anybody who may start an instance.
+//! Data for cloud-init, which anybody who may start an instance can write.
 #![no_main]
 
 use imprint::payload::MAX_LEN;

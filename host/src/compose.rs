@@ -14,6 +14,7 @@ use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, Paylo
 use imprint::plan::SubjectPlan;
 use imprint::pool::{EntropyError, Seeded};
 use imprint::secret::Secret;
+use imprint::shown::Printable;
 use imprint::source::{self, Origin, SourceError};
 use imprint::time::{Deadline, Timestamp};
 use zeroize::Zeroizing;
@@ -41,7 +42,7 @@ pub struct Options {
     pub unsigned: bool,
 }
 
-/// What brings a payload to its node, as far as it forbids some contents.
+/// What brings a payload to its node, if that forbids some contents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Medium {
     /// Unknown: nothing is forbidden.
@@ -114,7 +115,7 @@ pub enum ComposeError {
     /// The system's random pool is not ready.
     #[error(transparent)]
     Entropy(EntropyError),
-    /// The certificate or the payload cannot be signed.
+    /// The certificate or the payload was not signed.
     #[error(transparent)]
     Ca(StateError),
     /// The record asks for the EST server's own name.
@@ -134,6 +135,8 @@ pub struct Composed {
     pub expiry: Timestamp,
     /// The certificate in the payload, if there is one.
     pub certificate: Option<Made>,
+    /// It is signed, and names no machine. An image that names signers takes such a payload only where it was sealed on a line.
+    pub nameless: bool,
     /// How many earlier payloads of the node this payload made void.
     pub voided: usize,
     /// Codes of the keys whose certificates were revoked because this payload's certificate replaces them.
@@ -191,6 +194,7 @@ pub fn compose(
     }
     let mut bytes = payload.encode();
     let signing_key = if options.unsigned { None } else { ca.signing_key().map_err(ComposeError::Ca)? };
+    let nameless = signing_key.is_some() && options.medium != Medium::Line && !record.names_a_machine();
     if let Some(key) = signing_key {
         bytes = key.sign(&bytes).map_err(ComposeError::Ca)?;
     }
@@ -199,11 +203,11 @@ pub fn compose(
     }
     let origin = match options.medium {
         Medium::Any | Medium::Line => None,
-        Medium::Held(medium) => Some(Origin::Medium { medium, place: String::new() }),
+        Medium::Held(medium) => Some(Origin::Medium { medium, place: Printable::default() }),
         Medium::Text => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
     };
     if let Some(origin) = origin {
-        source::permitted(&origin, &payload).map_err(ComposeError::Forbidden)?;
+        source::permitted(&origin, &payload, None).map_err(ComposeError::Forbidden)?;
     }
     if options.medium == Medium::Held(medium::Medium::Cmdline) {
         let word = cmdline_len(bytes.len());
@@ -211,15 +215,15 @@ pub fn compose(
             return Err(ComposeError::CmdlineTooLong { payload: bytes.len(), word });
         }
     }
-    Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
+    Ok(Composed { bytes, id, token_hash, expiry, certificate, nameless, voided: 0, superseded: Vec::new() })
 }
 
-/// An error if no node credits a seed from this medium, or if any machine would.
+/// An error if no node credits a seed from this medium, or if the payload names no machine.
 fn credited(medium: Medium, record: &Record) -> Result<(), ComposeError> {
     match medium {
         Medium::Line => Ok(()),
-        Medium::Any if record.binding.is_some() => Ok(()),
-        Medium::Held(medium) if medium.row().credits_seed && record.binding.is_some() => Ok(()),
+        Medium::Any if record.names_a_machine() => Ok(()),
+        Medium::Held(medium) if medium.row().credits_seed && record.names_a_machine() => Ok(()),
         Medium::Held(medium) if !medium.row().credits_seed => Err(ComposeError::NeverCredited(medium.row().kind)),
         Medium::Text => Err(ComposeError::NeverCredited("text")),
         Medium::Any | Medium::Held(_) => Err(ComposeError::NotBound(record.name.to_string())),

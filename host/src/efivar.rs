@@ -1,9 +1,9 @@
-//! Writes the content of a file in efivarfs for the EFI variable with the payload. Pure: bytes to bytes.
+//! Writes the content of the efivarfs file for the EFI variable that holds a payload. Pure: bytes to bytes.
 
 use zeroize::Zeroizing;
 
-/// UEFI Specification 2.10, §8.2: non-volatile, and for boot services and the running system. efivarfs wants them in front of
-/// the value (Documentation/filesystems/efivarfs.rst of the kernel).
+/// Non-volatile, boot service access and runtime access (UEFI Specification 2.10, §8.2). efivarfs wants the attributes
+/// before the value (Documentation/filesystems/efivarfs.rst).
 const ATTRIBUTES: [u8; 4] = 7u32.to_le_bytes();
 
 /// The content. Wiped on drop, as the payload is secret.

@@ -1,6 +1,6 @@
-//! Writes the image of a disk with a GUID partition table (UEFI Specification 2.10, §5.3) and one partition, which holds the
-//! payload itself, from its first byte on. Pure: bytes to bytes. No crate is used: the table is a few numbers, and crates
-//! for it come with a model of a disk.
+//! Makes the image of a disk with a GUID partition table (UEFI Specification 2.10, §5.3) and one partition, which holds
+//! the payload itself from its first byte on. Pure: bytes to bytes. No crate is used: the table has only a few numbers,
+//! and the crates for it come with a model of a whole disk.
 
 use imprint::checksum::crc32;
 use imprint::digest::sha256;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 const SECTOR: usize = 512;
 /// Sectors of the image: 1 MiB.
 const SECTORS: u32 = 2048;
-/// Entries of the table, and their length in bytes. All tables have room for so many (§5.3.1: at least 16 KiB).
+/// Entries of the table, and their length in bytes. Every table has room for that many (§5.3.1: at least 16 KiB).
 const ENTRIES: u32 = 128;
 const ENTRY: u32 = 128;
 /// Sectors of the entries, in front of the partition and behind it.
@@ -22,7 +22,8 @@ const BACKUP: u32 = SECTORS - 1;
 const BACKUP_ENTRIES: u32 = BACKUP - ENTRY_SECTORS;
 const FIRST_USABLE: u32 = PRIMARY + 1 + ENTRY_SECTORS;
 const LAST_USABLE: u32 = BACKUP_ENTRIES - 1;
-/// The partition begins at a multiple of 32 KiB, as drives have larger sectors than they say, and ends in front of one.
+/// The partition begins at a multiple of 32 KiB and ends before one, because drives have larger sectors than they
+/// report.
 const START: u32 = 64;
 const LAST: u32 = LAST_USABLE - (LAST_USABLE + 1) % START;
 /// Bytes of the partition.
@@ -81,7 +82,7 @@ fn protective_mbr() -> Vec<u8> {
     sector
 }
 
-/// §5.3.2
+/// A header (§5.3.2).
 fn header(at: u32, other: u32, entries_at: u32, disk: &[u8; 16], entries: u32) -> Vec<u8> {
     let with = |checksum: u32| {
         let mut header = b"EFI PART".to_vec();
@@ -99,11 +100,11 @@ fn header(at: u32, other: u32, entries_at: u32, disk: &[u8; 16], entries: u32) -
         }
         header
     };
-    // The checksum is over the header with zeros in its place.
+    // The checksum covers the header with zeros in the place of the checksum.
     with(!crc32(u32::MAX, &with(0)))
 }
 
-/// §5.3.3
+/// The entry of the partition (§5.3.3).
 fn entry(own: &[u8; 16]) -> Vec<u8> {
     let mut entry = on_disk(guid(PARTITION_TYPE)).to_vec();
     entry.extend(own);
@@ -116,8 +117,8 @@ fn entry(own: &[u8; 16]) -> Vec<u8> {
     entry
 }
 
-/// A GUID that only this image has: a name-based UUID (RFC 9562 §5.8, version 8), of a hash that tells nothing about the
-/// token in the payload.
+/// A GUID that only this image has: a UUID of version 8 (RFC 9562 §5.8), made from a hash. The hash tells nothing about
+/// the token in the payload.
 fn own_guid(of: &[u8], file: &[u8]) -> [u8; 16] {
     let named = Zeroizing::new([of, file].concat());
     let digest = sha256(&named);
@@ -136,7 +137,7 @@ fn guid(text: &str) -> [u8; 16] {
     bytes.unwrap_or_default()
 }
 
-/// Appendix A: the first three fields of a GUID are little-endian.
+/// The first three fields of a GUID are little-endian (appendix A).
 fn on_disk(guid: [u8; 16]) -> [u8; 16] {
     let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
     let [i, j, k, l, m, n, o, p] = rest;
@@ -166,7 +167,7 @@ mod tests {
         const { assert!(ROOM > imprint::payload::MAX_LEN) };
     }
 
-    /// A disk that is copied, and one that is made anew, are told apart.
+    /// A disk that was copied and a disk that was made anew must be told apart.
     #[test]
     fn images_have_guids_of_their_own() {
         let guids = |file| {

@@ -8,8 +8,8 @@ use serde_json::Value;
 /// The value on one line. Characters that could control a terminal or change the direction of writing become `\u` escapes (RFC
 /// 8259 §7): a JSON parser gets the same text back.
 pub fn line(value: &impl Serialize) -> String {
-    // Only a map whose keys are not text, or a value that refuses, cannot become a value of JSON: there is none here.
-    // The members of an object are in the order of their names, whatever the order of a struct's fields.
+    // Only a map whose keys are not text, or a type whose serialization fails, cannot become JSON. No caller has one.
+    // The members of an object are sorted by name, whatever the order of a struct's fields.
     let plain = serde_json::to_value(value).unwrap_or(Value::Null).to_string();
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {

@@ -10,12 +10,12 @@ use imprint::source::credential;
 /// The option of QEMU.
 pub const OPTION: &str = "-fw_cfg";
 
-/// The value of [`OPTION`] for a file with this full name. `None`: the name has characters that a terminal does not show as
-/// they are, so that nobody could copy the argument.
+/// The value of [`OPTION`] for the file with this absolute path. `None`: the path has characters that a terminal does
+/// not show as they are, so that nobody could copy the argument.
 pub fn value(file: &Path) -> Option<String> {
     let file = file.to_str().filter(|name| line(name) == **name)?;
-    // QEMU's own names begin otherwise, and names of users with opt/ and a domain (docs/specs/fw_cfg.rst). A comma ends a
-    // value unless there are two (qemu-options.hx).
+    // QEMU keeps names that begin with opt/ and a domain for users (docs/specs/fw_cfg.rst). A comma ends a value unless
+    // it is doubled (qemu-options.hx).
     Some(format!("name=opt/io.systemd.credentials/{},file={}", credential::NAME, file.replace(',', ",,")))
 }
 

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use imprint::hex;
+use imprint::machine::placeholder;
 use imprint::payload::{
     Attribute, Binding, CaCertificate, CertificateNames, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl,
     HardwareAddress, HostName, KeyType, Link, NodeName, Payload, PayloadId, Seed, Subject, SubjectAttribute, Token,
@@ -66,6 +67,7 @@ impl Record {
         let text = Text::new(file, text);
         let parsed = text.parse()?;
         let record = record(text.root(parsed.get_ref()), urls)?;
+        record.binding.as_ref().map_or(Ok(()), |binding| identities(&text, binding))?;
         let life = (PayloadId([0; 16]), Timestamp::from_secs(0), Timestamp::MAX);
         let trial = record.payload(ca, urls, life, Token::try_from("trial".to_owned()).ok(), None);
         match Payload::decode(&trial.encode()) {
@@ -79,6 +81,11 @@ impl Record {
         let text = Text::new(file, text);
         let parsed = text.parse()?;
         record(text.root(parsed.get_ref()), urls)
+    }
+
+    /// Whether `bind` names one machine. A record of an earlier version may have a placeholder there.
+    pub fn names_a_machine(&self) -> bool {
+        placeholder::is_named(self.binding.as_ref())
     }
 }
 
@@ -219,6 +226,26 @@ fn binding(value: &Value<'_>) -> Result<Binding, RecordError> {
     let empty = table.error("empty; give uuid, macs or serial, or leave bind out");
     table.finish()?;
     if binding == Binding::default() { Err(empty) } else { Ok(binding) }
+}
+
+/// Refuses what boards of one kind have in common: a payload with it would be good for each of them. Records in the store may
+/// have such items; their nodes refuse the payload.
+fn identities(text: &Text<'_>, binding: &Binding) -> Result<(), RecordError> {
+    let refused = |key: &str, value: &str| {
+        let remedy = "many machines have it instead of one of their own; give macs";
+        Err(text.error_at(key, format!("\"{value}\" is a placeholder, which names no machine: {remedy}")))
+    };
+    if let Some(uuid) = binding.uuid.as_ref().filter(|uuid| placeholder::is_uuid(uuid)) {
+        return refused("bind.uuid", &hex::uuid(uuid));
+    }
+    if let Some(serial) = binding.serial.as_ref().filter(|serial| placeholder::is_serial(serial) && !serial.is_empty())
+    {
+        return refused("bind.serial", serial);
+    }
+    match binding.macs.iter().enumerate().find(|(_, mac)| placeholder::is_mac(mac)) {
+        Some((at, mac)) => refused(&format!("bind.macs[{at}]"), &mac.to_string()),
+        None => Ok(()),
+    }
 }
 
 fn uuid(text: &str) -> Option<[u8; 16]> {

@@ -1,4 +1,4 @@
-//! Writes the string of an SMBIOS structure of type 11 that brings a payload as a credential of systemd
+//! Makes the string of an SMBIOS structure of type 11 that brings a payload as a credential of systemd
 //! (systemd.system-credentials(7)). Pure: bytes to bytes.
 
 use base64ct::{Base64, Encoding};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 /// (§6.1.3).
 pub const ALL_STRUCTURES: usize = 65_535;
 
-/// The string, without a line break. Its content is base64, so it has no NUL, which would end it.
+/// The string, without a line break. It cannot contain a NUL, which would end it, because its content is base64.
 pub fn string(payload: &[u8]) -> Zeroizing<Vec<u8>> {
     let text = Zeroizing::new(Base64::encode_string(payload));
     let name = format!("io.systemd.credential.binary:{}=", credential::NAME);

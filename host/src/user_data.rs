@@ -11,10 +11,11 @@ pub const OPENSTACK_MAX: usize = 65_535 / 4 * 3;
 /// Characters of a line (RFC 2045 §6.8).
 const COLUMNS: usize = 76;
 
-/// Cannot be a line of base64 or of armour.
+/// A text that is never a line of base64 or of armour.
 const BOUNDARY: &str = "imprint-payload";
 
-/// The armour: a line that begins it, base64 in lines, and a line that ends it. Wiped on drop, as the payload is secret.
+/// The payload in armour: a line that begins it, base64 in lines, and a line that ends it. Wiped on drop, as the
+/// payload is secret.
 pub fn armour(payload: &[u8]) -> Zeroizing<Vec<u8>> {
     let text = Zeroizing::new(Base64::encode_string(payload));
     let lines = text.len().div_ceil(COLUMNS);

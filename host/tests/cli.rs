@@ -102,6 +102,7 @@ fn a_typical_payload_fits_a_kernel_command_line() {
     let signed = fine(&dir, &["payload", "node1"]);
     println!("typical signed payload: {} bytes", signed.len());
     assert!(signed.len() <= 700, "{} bytes", signed.len());
+    assert!(Payload::unwrapped(&signed).unwrap().binding.is_some(), "images that name signers take no other");
     let payload = Payload::unwrapped(&signed).unwrap();
     assert_eq!(payload.seed, None);
     assert_eq!(payload.expiry, payload.composed.plus(std::time::Duration::from_secs(86_400)));

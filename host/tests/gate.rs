@@ -477,7 +477,7 @@ fn strangers_write_few_lines_whatever_they_send() {
     assert!(refusals.count() <= 30, "one address leaves room for others");
     assert_eq!(rows.iter().filter(|row| row.event == "alarm").count(), 1);
     assert!(books.last().ends_with("; more of this within the hour is counted and not written"), "{}", books.last());
-    // Who has something that is good is no stranger, and has a budget of their own.
+    // A request with a good credential is not counted as a stranger's: it has a budget of its own.
     let wrong = csr(&key().pair, "node2");
     let fresh = books.token("node1", false);
     let before = books.lines();

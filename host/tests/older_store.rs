@@ -157,8 +157,8 @@ fn a_record_that_is_not_understood_can_be_replaced() {
     assert_eq!(refused, Answer::Refused(Refusal::Unknown { node_exists: true }));
 }
 
-/// An older version took a record without clientAuth. It yields no payload any more, in no way, and nothing that was good
-/// before is voided by the attempt.
+/// An older version took a record without clientAuth. No command makes a payload of it any more, and a failed attempt
+/// voids no earlier payload or certificate.
 #[test]
 fn a_record_whose_certificate_could_never_be_renewed_yields_no_payload() {
     let dir = older();
@@ -173,7 +173,7 @@ fn a_record_whose_certificate_could_never_be_renewed_yields_no_payload() {
     let refused = [
         state.payload("ed25519", &options, now()).map(|_| ()).unwrap_err(),
         state.payloads(&["ed25519".to_owned()], &options, now()).map(|_| ()).unwrap_err(),
-        // What inject asks for first.
+        // The first call of inject.
         state.record("ed25519").map(|_| ()).unwrap_err(),
     ];
     for error in refused {

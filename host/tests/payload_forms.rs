@@ -1,4 +1,5 @@
-//! Tests of `imprint-host payload --as` as people run it: what a form may carry, and what is refused before it voids anything.
+//! Tests of `imprint-host payload --as` as people run it: which payloads a form may carry, and what is refused before
+//! it voids anything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/command.rs"]
@@ -7,7 +8,7 @@ mod command;
 use std::path::Path;
 use std::process::Command;
 
-use command::{TYPICAL, fails, fine, host, mode, payloads_made, record, site};
+use command::{BIND, TYPICAL, fails, fine, host, mode, payloads_made, record, site};
 use imprint::payload::Payload;
 
 #[test]
@@ -28,6 +29,7 @@ fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
     let seed = read(&[]).seed.unwrap();
     assert_eq!((seed.bytes.expose().len(), seed.single_boot), (32, false));
     assert_eq!(read(&["--no-seed"]).seed, None);
+    record(&temp, &dir, &TYPICAL.replace(BIND, ""));
     let (code, error) = fails(&dir, &["payload", "node1", "--single-boot"]);
     assert_eq!(code, 1);
     assert_eq!(
@@ -35,7 +37,7 @@ fn a_config_drive_has_a_seed_and_may_be_for_one_boot() {
         "imprint-host: a single-boot payload must name its machine; add bind = { uuid = … } to the record of node1\n"
     );
     let file = temp.path().join("bound.toml");
-    std::fs::write(&file, TYPICAL.replace("[[network]]", "[bind]\nserial = \"7\"\n[[network]]")).unwrap();
+    std::fs::write(&file, TYPICAL.replace(BIND, "bind = { serial = \"7\" }\n")).unwrap();
     fine(&dir, &["node", "add", "--replace", file.to_str().unwrap()]);
     let payload = read(&["--single-boot", "--expires", "30m"]);
     assert!(payload.seed.unwrap().single_boot);
@@ -52,7 +54,7 @@ fn a_word_for_the_command_line_is_one_that_the_agent_reads() {
     assert!(line.len() <= 960, "{}", line.len());
     let options = imprint::options::Options::parse(&format!("quiet {line}")).unwrap();
     let found = imprint::source::cmdline::find(&options.payload.unwrap()).unwrap();
-    let payload = imprint::source::decode(&found, None).unwrap().0;
+    let payload = imprint::source::decode(&found, None, None).unwrap().0;
     assert_eq!((payload.hostname.unwrap().as_str(), payload.seed), ("node1", None));
 }
 
@@ -82,7 +84,7 @@ fn what_may_not_stand_on_a_command_line_is_refused_before_it_voids_anything() {
         assert!(error.contains("--single-boot"), "{error}");
     }
     assert_eq!(payloads_made(&dir), 0);
-    // It fits, but little else does.
+    // This payload fits, and leaves little room for other words.
     record(&temp, &dir, &long(&domains[..14]));
     let output = host(&dir, &["payload", "node1", "--as", "cmdline"]);
     let (word, warning) = (output.stdout.len() - 1, String::from_utf8(output.stderr).unwrap());
@@ -96,7 +98,7 @@ fn what_may_not_stand_on_a_command_line_is_refused_before_it_voids_anything() {
     assert_eq!(payloads_made(&dir), 1);
 }
 
-/// Forms for user data: the metadata service of a cloud gives it to every process of the instance.
+/// The metadata service of a cloud gives user data to every process of the instance.
 #[test]
 fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
     let (temp, dir) = site();
@@ -116,7 +118,7 @@ fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
     record(&temp, &dir, &TYPICAL.replace("[[network]]", "enrol = \"each-boot\"\n[[network]]"));
     refused(&[], "an each-boot token");
     assert_eq!(payloads_made(&dir), 0);
-    // Only root of the node can read the others.
+    // Only root of the node can read the other media.
     let file = temp.path().join("payload");
     for form in ["cpio", "iso", "vfat", "gpt", "credential", "smbios", "qemu"] {
         for more in [&[][..], &["--credentials"]] {
@@ -127,11 +129,11 @@ fn what_may_not_stand_in_user_data_is_refused_before_it_voids_anything() {
     }
 }
 
-/// A seed is credited from media with `credits_seed` in their row, and from a line.
+/// A node credits a seed from media with `credits_seed` in their row, and from a line.
 #[test]
 fn a_medium_that_credits_no_seed_is_not_declared_single_boot() {
     let (temp, dir) = site();
-    record(&temp, &dir, &TYPICAL.replace("[[network]]", "[bind]\nserial = \"7\"\n[[network]]"));
+    record(&temp, &dir, TYPICAL);
     let file = temp.path().join("payload");
     for (form, medium) in [
         ("text", "text"),
@@ -156,7 +158,7 @@ fn a_medium_that_credits_no_seed_is_not_declared_single_boot() {
     assert_eq!(payloads_made(&dir), 0);
 }
 
-/// The argument names the file, as everybody can read the arguments of QEMU.
+/// Everybody can read the arguments of QEMU, so the argument names a file.
 #[test]
 fn qemu_is_told_of_a_file() {
     let (temp, dir) = site();
@@ -190,7 +192,7 @@ fn qemu_is_told_of_a_file() {
     assert_eq!(String::from_utf8(said).unwrap(), format!("-fw_cfg {}\n", name(&plain)));
     assert_eq!(mode(&plain), 0o600);
     Payload::unwrapped(&std::fs::read(&plain).unwrap()).unwrap();
-    // A relative name is made a full one, and a comma is doubled.
+    // A relative path is made an absolute one, and a comma is doubled.
     let mut program = Command::new(env!("CARGO_BIN_EXE_imprint-host"));
     program.current_dir(temp.path()).arg("--dir").arg(&dir).args(["--json", "payload", "node1", "--as", "qemu"]);
     let output = program.args(["-o", "a, b"]).output().unwrap();
@@ -249,7 +251,7 @@ fn an_archive_for_the_initramfs_holds_the_payload_with_a_seed() {
         .status();
     assert!(unpacked.expect("cpio is missing: apt-get install cpio").success());
     let found = imprint::source::file::initramfs(&root).unwrap();
-    let seed = imprint::source::decode(&found, None).unwrap().0.seed.unwrap();
+    let seed = imprint::source::decode(&found, None, None).unwrap().0.seed.unwrap();
     assert_eq!((seed.bytes.expose().len(), seed.single_boot), (32, false));
     // Stateless nodes get theirs this way.
     record(&temp, &dir, &TYPICAL.replace("[[network]]", "enrol = \"each-boot\"\n[[network]]"));

@@ -95,7 +95,7 @@ fn what_waits_is_signed_once_it_was_approved() {
     assert_eq!((ask(&wanted).status, ask(&other).status), (202, 202));
     let lines = site.state().store.log(100).unwrap().len();
     site.pass(Duration::from_secs(60));
-    // Asking again is no news; a CSR that does not match, or a wrong token, waits for nobody.
+    // A repeated request changes nothing; a CSR that does not match, or a wrong token, waits for nobody.
     assert_eq!(ask(&wanted).status, 202);
     assert_eq!(site.state().store.log(100).unwrap().len(), lines);
     assert_eq!(ask(&site.csr(SUBJECT, &[])).status, 403);
@@ -252,7 +252,7 @@ fn a_csr_that_asks_for_anything_else_is_refused_and_spends_nothing() {
     site.verified(&answer);
 }
 
-/// RFC 5280 §7.2: letter case in a DNS name is no difference. What is signed is what the record says.
+/// RFC 5280 §7.2: letter case in a DNS name does not matter. The server signs what the record says.
 #[test]
 fn a_csr_may_write_dns_names_in_other_letters() {
     let site = start(&[NODE]);
@@ -332,7 +332,7 @@ fn a_renewal_without_a_certificate_is_refused() {
     let token = site.token("node1", &Options::default());
     let csr = site.good();
     site.verified(&site.enroll(Some(("node1", &token)), &csr));
-    // Name and token are no substitute.
+    // Name and token do not replace it.
     let headers = format!("{}Content-Type: application/pkcs10\r\n", basic("node1", &token));
     for operation in ["simplereenroll", "label/simplereenroll"] {
         let answer = site.post(operation, &headers, &wrapped(&csr));

@@ -1,4 +1,4 @@
-//! The server's own certificate: when it makes another one, and when it does not.
+//! Tests of the server's own certificate: when the server makes a new one, and when it does not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;
@@ -25,7 +25,8 @@ fn the_server_certificate_is_renewed_while_it_runs() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
-/// A clock that was ahead is set right: the certificate that was made by it would be none for months.
+/// The accident: a clock that was ahead is set right. The certificate that the server made before would not be valid
+/// for months.
 #[test]
 fn the_server_certificate_is_renewed_when_the_clock_goes_back() {
     let site = start(&[NODE]);
@@ -35,7 +36,8 @@ fn the_server_certificate_is_renewed_when_the_clock_goes_back() {
     assert_eq!(site.get("/").status, 404);
 }
 
-/// Near the end of the intermediate no certificate has 30 days left; one for each connection would be none the better.
+/// Near the end of the intermediate no certificate can have 30 days left. A new one for each connection would be no
+/// better.
 #[test]
 fn at_the_end_of_the_intermediate_the_server_certificate_stays() {
     let site = start(&[NODE]);

@@ -1,4 +1,5 @@
-//! Tests of `imprint-host signer` as people run it: keys that sign payloads come and go, and what images accept then.
+//! Tests of `imprint-host signer` as people run it: how keys that sign payloads are added and removed, and which
+//! payloads images then accept.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/command.rs"]
@@ -7,7 +8,7 @@ mod command;
 use std::path::Path;
 use std::process::Command;
 
-use command::{fails, fine, mode, site};
+use command::{BIND, TYPICAL, fails, fine, host, mode, record, site};
 use imprint::payload::Payload;
 
 /// What an image that names these lines accepts: the key id of the signer, or the reason.
@@ -16,7 +17,7 @@ fn judged(bytes: &[u8], lines: &str) -> Result<Option<String>, String> {
     let bytes = imprint::secret::Secret::new(bytes.to_vec());
     let found = Found { origin: Origin::File("x".into()), bytes, cut: false };
     let pin = imprint::site::SitePin::parse(lines.as_bytes()).unwrap();
-    match imprint::source::decode(&found, Some(&pin)) {
+    match imprint::source::decode(&found, Some(&pin), None) {
         Ok((_, signed)) => Ok(signed.signer().map(|kid| kid.to_string())),
         Err(error) => Err(imprint::chain::chain(&imprint::error::Error::from(error))),
     }
@@ -27,13 +28,41 @@ fn signers(dir: &Path) -> String {
     String::from_utf8(fine(dir, &["signer"])).unwrap()
 }
 
-/// Key id of a line, which is in its remark.
+/// The key id of a line, which is in the line's comment.
 fn kid(line: &str) -> &str {
     let (_, remark) = line.split_once(" # ").unwrap();
     remark.split_once(", ").unwrap().0
 }
 
-/// A rotation in which no image refuses a payload on its way, and one at once.
+/// Rotates, and returns the lines. The operator is told that images may not know the new key.
+fn rotated(dir: &Path, words: &[&str]) -> String {
+    let output = host(dir, words);
+    assert!(output.status.success(), "{output:?}");
+    let (lines, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let new = kid(lines.lines().next().unwrap());
+    let want = format!("imprint-host: {new} signs every payload from now on; images that do not name it refuse them\n");
+    assert_eq!(said, want);
+    lines
+}
+
+/// The accident: images name signers, and a payload that none of them takes is made without a word.
+#[test]
+fn a_signed_payload_for_no_machine_is_made_with_a_warning() {
+    let (temp, dir) = site();
+    let want = "imprint-host: warning: the record of node1 has no bind that names a machine: images that name signers refuse \
+                this payload. Add bind to the record, and make it again\n";
+    record(&temp, &dir, &TYPICAL.replace(BIND, ""));
+    for form in ["cbor", "text", "cmdline", "iso"] {
+        let output = host(&dir, &["payload", "node1", "--as", form]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), want, "{form}");
+    }
+    fine(&dir, &["payload", "node1", "--unsigned"]);
+    record(&temp, &dir, TYPICAL);
+    fine(&dir, &["payload", "node1"]);
+}
+
+/// One rotation with an announcement, in which no image refuses a payload that is on its way; and one without.
 #[test]
 fn signers_come_and_go_with_an_overlap() {
     let (temp, dir) = site();
@@ -45,22 +74,22 @@ fn signers_come_and_go_with_an_overlap() {
     let error = judged(&fine(&dir, &["payload", "node1", "--unsigned"]), &first).unwrap_err();
     assert!(error.contains(&format!("names signers ({old})")), "{error}");
     let (code, error) = fails(&dir, &["signer", "new"]);
-    let want = format!("imprint-host: {old} signs already; imprint-host signer rotate puts another one in its place\n");
+    let want = format!("imprint-host: signer {old} signs already; to replace it, run imprint-host signer rotate\n");
     assert_eq!((code, error), (1, want));
 
     let before = made();
     let both = String::from_utf8(fine(&dir, &["signer", "rotate", "--announce"])).unwrap();
     assert_eq!(both, signers(&dir));
     let lines: Vec<&str> = both.lines().collect();
-    assert!(lines.len() == 2 && format!("{}\n", lines[0]) == first && lines[1].contains(", announced: "), "{both}");
+    assert!(lines.len() == 2 && format!("{}\n", lines[0]) == first && lines[1].contains(", announced; "), "{both}");
     let new = kid(lines[1]).to_owned();
     assert_eq!(judged(&made(), &both), Ok(Some(old.clone())), "the old one signs");
     let (code, error) = fails(&dir, &["signer", "rotate", "--announce"]);
     assert!(code == 1 && error.contains(&format!("{new} is announced already")), "{error}");
     let (code, error) = fails(&dir, &["signer", "retire", &old]);
-    assert!(code == 1 && error.contains(&format!("{old} signs; ")), "{error}");
+    assert!(code == 1 && error.contains(&format!("signer {old} signs the payloads now; ")), "{error}");
 
-    fine(&dir, &["signer", "rotate"]);
+    rotated(&dir, &["signer", "rotate"]);
     let after = made();
     assert_eq!(judged(&after, &both), Ok(Some(new.clone())));
     assert_eq!(judged(&before, &both), Ok(Some(old.clone())), "what is on its way");
@@ -72,17 +101,17 @@ fn signers_come_and_go_with_an_overlap() {
     }
     assert!(!dir.join("signer-next.key").exists());
 
-    // A copy of the state has them all.
+    // A copy of the state directory has all signers.
     let copy = temp.path().join("copy");
     fine(&dir, &["backup", copy.to_str().unwrap()]);
     assert_eq!((signers(&copy), mode(&copy.join("signer.key"))), (listed, 0o600));
     fine(&dir, &["signer", "retire", &old]);
     assert_eq!(signers(&dir).lines().map(kid).collect::<Vec<_>>(), [new.as_str()]);
     let (code, error) = fails(&dir, &["signer", "retire", &old]);
-    let want = format!("imprint-host: there is no signer {old}; imprint-host signer lists them\n");
+    let want = format!("imprint-host: there is no signer {old}; run imprint-host signer to list the signers\n");
     assert_eq!((code, error), (1, want));
-    // At once, and what was announced is taken back.
-    fine(&dir, &["signer", "rotate"]);
+    // A rotation without an announcement, and an announcement that is taken back.
+    rotated(&dir, &["signer", "rotate"]);
     let announced = String::from_utf8(fine(&dir, &["signer", "rotate", "--announce"])).unwrap();
     fine(&dir, &["signer", "retire", kid(announced.lines().nth(1).unwrap())]);
     assert_eq!(signers(&dir).lines().count(), 2);
@@ -101,13 +130,13 @@ fn signers_come_and_go_with_an_overlap() {
     assert!(show.contains(&format!("signer         {new}, listed\n")), "{show}");
 }
 
-/// Keys of other people's programs; and a state directory that an earlier version made, which goes on as before.
+/// The keys of other programs; and a state directory of an earlier version, which works as before.
 #[test]
 fn a_signer_may_be_given() {
     let (temp, dir) = site();
     std::fs::remove_file(dir.join("signer.key")).unwrap();
     Payload::decode(&fine(&dir, &["payload", "node1"])).unwrap();
-    assert_eq!(signers(&dir), "# payloads are not signed; imprint-host signer new makes a key for that\n");
+    assert_eq!(signers(&dir), "# payloads are not signed; run imprint-host signer new to make a key\n");
     let (code, error) = fails(&dir, &["signer", "rotate"]);
     assert!(code == 1 && error.contains("make one with imprint-host signer new"), "{error}");
     let key = |name: &str, words: &[&str]| {
@@ -122,16 +151,37 @@ fn a_signer_may_be_given() {
     let sec1 = key("sec1", &["ecparam", "-name", "prime256v1", "-genkey"]);
     let empty = temp.path().join("empty");
     std::fs::write(&empty, "").unwrap();
-    for file in [&p384, &sec1, empty.to_str().unwrap()] {
+    let encrypted = key("encrypted", &["genpkey", "-algorithm", "ed25519", "-aes256", "-pass", "pass:x"]);
+    let legacy = temp.path().join("legacy");
+    let convert = ["ec", "-in", &sec1, "-aes256", "-passout", "pass:x", "-out", legacy.to_str().unwrap()];
+    assert!(Command::new("openssl").args(convert).output().unwrap().status.success());
+    for (file, what) in [
+        (sec1.as_str(), "a key in another form than PKCS#8"),
+        (&encrypted, "an encrypted key"),
+        (legacy.to_str().unwrap(), "an encrypted key"),
+    ] {
         let (code, error) = fails(&dir, &["signer", "new", "--key", file]);
         let want = format!(
-            "imprint-host: {file} is no key of a signer: want one private key on P-256 or Ed25519, in PEM (PKCS#8)\n"
+            "imprint-host: {file} holds {what}; convert it: openssl pkcs8 -topk8 -nocrypt -in {file} -out NEW\n"
+        );
+        assert_eq!((code, error), (1, want));
+        assert!(!dir.join("signer.key").exists());
+    }
+    for file in [&p384, empty.to_str().unwrap()] {
+        let (code, error) = fails(&dir, &["signer", "new", "--key", file]);
+        let want = format!(
+            "imprint-host: {file} is not the key of a signer; give one private key on P-256 or Ed25519, in PEM (PKCS#8)\n"
         );
         assert_eq!((code, error), (1, want));
         assert!(!dir.join("signer.key").exists());
     }
     let (code, error) = fails(&dir, &["signer", "new", "--key", "/nowhere/key"]);
     assert!(code == 1 && error.starts_with("imprint-host: reading /nowhere/key"), "{error}");
+    // What the error advises makes a key that is taken.
+    let converted = key("converted", &["pkcs8", "-topk8", "-nocrypt", "-in", &sec1]);
+    let other = temp.path().join("other");
+    fine(&other, &["init", "--url", command::URL]);
+    rotated(&other, &["signer", "rotate", "--key", &converted]);
     fine(&dir, &["signer", "new", "--key", &ed25519]);
     let lines = signers(&dir);
     assert!(lines.starts_with("signer ed25519 MCowBQYDK2VwAyEA"), "{lines}");
@@ -143,7 +193,7 @@ fn a_signer_may_be_given() {
     assert_eq!(lines.split(' ').nth(2), public.lines().nth(1));
     let (code, error) = fails(&dir, &["signer", "rotate", "--key", &ed25519]);
     assert!(code == 1 && error.contains("signs already"), "{error}");
-    let lines = String::from_utf8(fine(&dir, &["signer", "rotate", "--key", &p256])).unwrap();
+    let lines = rotated(&dir, &["signer", "rotate", "--key", &p256]);
     assert_eq!(lines.lines().count(), 2, "{lines}");
     assert_eq!(
         judged(&fine(&dir, &["payload", "node1"]), &lines),

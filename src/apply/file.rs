@@ -23,7 +23,7 @@ pub fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Res
     written
 }
 
-/// Removes a file. A missing file is no error.
+/// Removes a file. A missing file is not an error.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

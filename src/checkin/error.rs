@@ -163,7 +163,7 @@ pub enum Failure {
     Est(EstError),
     /// The probe's answer has no Date.
     NoDate,
-    /// The probe's answer has a Date header that is no date.
+    /// The probe's answer has a Date header that is not a date.
     NotADate(Printable),
     /// The probe's answer has a Date at which the server's own certificate is not valid.
     DateOutsideCertificate {

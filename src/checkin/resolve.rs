@@ -191,7 +191,7 @@ fn spawn(name: &DnsName, ipv6: bool, sender: Sender<(bool, Found)>) -> std::io::
     std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up).map(drop)
 }
 
-/// resolv.conf(5): the C library asks the first three name servers, and skips words that are no address.
+/// resolv.conf(5): the C library asks the first three name servers, and skips words that are not an address.
 fn name_servers(text: &str) -> Vec<String> {
     let is_address = |word: &&str| {
         let (address, zone) = word.split_once('%').unwrap_or((word, "lo"));

@@ -56,7 +56,7 @@ impl<'a> Visit<'a> {
         let failed = |failure| self.failed(Step::Probe, &answer, failure);
         let cas = match est::certificates(&answer.response) {
             Ok(cas) => Cas::Given(cas),
-            // A probe carries no credentials, so 401 is no failure here. The Date counts all the same.
+            // A probe carries no credentials, so 401 is not a failure here. The Date still counts.
             Err(EstError::Unauthorized { .. }) => Cas::Wanted { basic: answer.response.offers_basic() },
             Err(error) => return Err(failed(Failure::Est(error))),
         };

@@ -206,7 +206,7 @@ pub enum Dropped {
     Checksum,
     /// It has no DHCP options: it is BOOTP, or another protocol on that port.
     NoOptions,
-    /// It is not from a server, or is no message that a client waits for.
+    /// It is not from a server, or not a message that a client waits for.
     NoAnswer,
     /// Option 53 is missing.
     NoKind,

@@ -70,7 +70,7 @@ impl<'a> Options<'a> {
         (!pieces.is_empty()).then(|| String::from_utf8_lossy(&pieces.concat()).into_owned())
     }
 
-    /// A list of fixed-size items; empty when the length is no multiple of the size.
+    /// A list of fixed-size items; empty if the length is not a multiple of the size.
     pub(super) fn all<const N: usize>(&self, code: u8) -> Vec<[u8; N]> {
         let value = self.get(code).unwrap_or_default();
         let (items, rest) = value.as_chunks::<N>();

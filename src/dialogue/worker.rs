@@ -160,6 +160,7 @@ impl Worker {
     fn look_for_lines(&mut self) {
         let Some(mut awaited) = self.awaited.take() else { return };
         awaited.stir.drain();
+        let insist = awaited.insist;
         let mut came: Vec<Result<Port, PortError>> = Vec::new();
         if awaited.virtio
             && let Some(port) = port::virtio(&self.root).and_then(|place| Port::open(place).transpose())
@@ -178,7 +179,8 @@ impl Worker {
             match port {
                 Ok(port) => {
                     let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
-                    self.lines.push(Spoken::new(Line { port, beacon: true, far: false }, &self.hello));
+                    let beacon = insist || port.is_virtio();
+                    self.lines.push(Spoken::new(Line { port, beacon, far: false }, &self.hello));
                     self.rename();
                     told.into_iter().for_each(|told| self.tell(told));
                 }

@@ -48,7 +48,7 @@ fn pieces(body: &[u8]) -> Vec<&[u8]> {
         return vec![body];
     };
     let parts = text.split("-----BEGIN ").skip(1);
-    // A part without an END line stays as it is. It is no base64, so it is refused.
+    // A part without an END line stays as it is. It is not base64, so it is refused.
     parts.map(|part| inside_of(part).unwrap_or(part.as_bytes())).collect()
 }
 

@@ -1,10 +1,10 @@
-//! Leaves the CA for services of the real root, as the credential `imprint.ca`: systemd 254 and later import the folder
-//! `/run/credentials/@initrd` when they take over from an initramfs (docs/CREDENTIALS.md of systemd). Other versions leave it
-//! where it is.
+//! Leaves the CA for services of the real root, as the credential `imprint.ca`. systemd 254 and later import the folder
+//! `/run/credentials/@initrd` when they take over from an initramfs (docs/CREDENTIALS.md of systemd). Earlier versions
+//! leave the folder where it is.
 //!
-//! Never leaves the certificate or the key there. systemd copies once, at the boot, and a service would go on with that copy
-//! after the first renewal: a certificate that was superseded, whose use raises an alarm at the server. The CA does not
-//! change with a renewal, and is no secret.
+//! Never puts the certificate or the key there. systemd copies the folder once, at the boot. After the first renewal a
+//! service would still use that copy, and the use of a superseded certificate raises an alarm at the server. The CA is
+//! no secret, and a renewal does not change it.
 
 use std::fmt;
 use std::fs;
@@ -15,22 +15,22 @@ use super::{HandoverError, network, remove};
 use crate::apply::file;
 use crate::facts;
 
-/// What systemd imports and then removes.
+/// The folder that systemd imports and then removes (src/core/import-creds.c, import_credentials_initrd).
 const FOLDER: &str = "run/credentials/@initrd";
-/// What systemd has imported before, from the hypervisor, the firmware or the boot loader. It keeps the first of two
-/// credentials with one name.
+/// The folder of the credentials that systemd imported before, from the hypervisor, the firmware or the boot loader.
+/// systemd keeps the first of two credentials with the same name.
 const IMPORTED: &str = "run/credentials/@system";
-/// Its name for `ImportCredential=` and `LoadCredential=`.
+/// The credential's name for `ImportCredential=` and `LoadCredential=`.
 pub const NAME: &str = "imprint.ca";
 
 /// What services of the real root find under the name `imprint.ca`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Left {
-    /// This CA.
+    /// The CA of this run.
     Ours,
-    /// Nothing: this is no initramfs, so nobody imports anything.
+    /// Nothing: this is not an initramfs, so nobody imports anything.
     Nothing,
-    /// This file, with other contents, which came to the machine from outside.
+    /// A file with other contents, which came to the machine from outside.
     Foreign(PathBuf),
 }
 
@@ -42,7 +42,7 @@ pub(super) fn leave(root: &Path, ca: &[u8]) -> Result<Left, HandoverError> {
     let imported = root.join(IMPORTED).join(NAME);
     match fs::read(&imported) {
         Ok(bytes) if bytes == ca => return Ok(Left::Ours),
-        // ENOTDIR is what a path through a file gives.
+        // ENOTDIR: a path leads through a file.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
         _ => return Ok(Left::Foreign(imported)),
     }
@@ -53,12 +53,12 @@ pub(super) fn leave(root: &Path, ca: &[u8]) -> Result<Left, HandoverError> {
         return Err(HandoverError::NotOurs { path: folder, what: "not a folder" });
     }
     network::made(&folder, 0o700).map_err(failed(folder.clone()))?;
-    // An earlier run of this boot may have left another CA: the name is imprint's.
+    // An earlier run of this boot may have left another CA. It is replaced, because the name is imprint's.
     file::replace(&folder, NAME, ca, 0o400).map_err(failed(folder.join(NAME)))?;
     Ok(Left::Ours)
 }
 
-/// Removes what [`leave`] wrote, of a run that hands nothing over in the end.
+/// Removes what [`leave`] wrote. A run calls this if it hands nothing over in the end.
 pub(super) fn take_back(root: &Path) -> Result<(), HandoverError> {
     remove(&root.join(FOLDER).join(NAME))
 }
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn the_ca_is_left_with_the_modes_that_systemd_gives_credentials() {
         let root = initramfs();
-        // Twice: also after a run whose hand-over somebody has removed.
+        // Twice: the second run finds the file of a run whose hand-over somebody has removed.
         for ca in [b"another".as_slice(), CA] {
             assert_eq!(leave(root.path(), ca).unwrap(), Left::Ours);
             let folder = root.path().join("run/credentials/@initrd");
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(fs::read_dir(root.path().join(FOLDER)).unwrap().count(), 0);
     }
 
-    /// A running system imports nothing: a file there would lie about for ever.
+    /// A running system imports nothing: a file there would stay for ever.
     #[test]
     fn nothing_is_left_outside_an_initramfs() {
         let root = tempfile::tempdir().unwrap();
@@ -131,8 +131,9 @@ mod tests {
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
-    /// The attack: whoever sets the machine's credentials, on the kernel command line for example, sets `imprint.ca` to a CA
-    /// of their own. systemd keeps the first credential of a name, and services would trust that CA.
+    /// The attack: somebody who can set credentials of the machine, on the kernel command line for example, sets
+    /// `imprint.ca` to a CA of their own. systemd keeps the first credential of a name, and services would trust that
+    /// CA.
     #[test]
     fn a_ca_from_outside_is_told() {
         let root = initramfs();

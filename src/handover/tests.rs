@@ -240,7 +240,7 @@ fn services_are_left_the_ca_alone_and_with_a_whole_hand_over_only() {
             assert_eq!(ca, fs::read_to_string(directory.join(CA)).unwrap());
             assert_eq!(listing(&folder), BTreeMap::from([("imprint.ca".to_owned(), 0o400)]));
         }
-        // What a renewal replaces is not in the folder of the boot.
+        // Nothing is put among the credentials that systemd imported before.
         assert!(!root.path().join("run/credentials/@system").exists());
     }
 }

@@ -220,7 +220,7 @@ fn path(
                     Ok(verified) => {
                         let mut chain = vec![der.to_vec()];
                         chain.extend(verified.intermediate_certificates().map(|cert| cert.der().to_vec()));
-                        // A listed issuer that is no root is added to the chain: a verifier may know only the root
+                        // A listed issuer that is not a root is added to the chain: a verifier may know only the root
                         // above it.
                         if ca.der() != wanted.ca.der() && !self_issued(ca.der()) {
                             chain.push(ca.der().to_vec());

@@ -39,7 +39,7 @@ pub struct Host {
     shape: Shape,
     /// The node that said HELLO last; once [`Host::counts`], the node that answered.
     node: Option<Hello>,
-    /// The node has answered: its HELLO is no old output that a console server has kept.
+    /// The node has answered: its HELLO is not old output that a console server has kept.
     counts: bool,
     /// The node before `node`. It was sent OPEN, too, and may still answer.
     earlier: Option<(Hello, Session)>,

@@ -86,7 +86,7 @@ pub(super) struct Oddities {
     spoilt: VecDeque<(Vec<u8>, u8)>,
 }
 
-/// This many spoilt frames that are alike are no accident.
+/// This many spoilt frames that are alike have one cause.
 const ALIKE: u8 = 3;
 /// How many different spoilt frames are remembered: two pieces that are on their way, and frames that come between
 /// them.

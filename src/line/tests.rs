@@ -151,8 +151,9 @@ fn one_that_was_passed_over_and_goes_on_speaking_is_a_second_key() {
     assert_eq!(host.node(), Some(other.hello()));
 }
 
-/// A host that was held up for some seconds has given a conversation up, and begun another, when it hears what the node has
-/// said in the first one. Those frames stood in the log of the console, and were told to be spoilt by the line.
+/// The accident: a host that was held up for some seconds gives a conversation up and begins another. Then it hears the
+/// node's frames of the first one. An earlier version wrote these frames to the log of the console, and reported that
+/// the line damages frames.
 #[test]
 fn what_comes_late_of_a_conversation_that_is_over_is_no_text() {
     let mut host = Wire::new(Host::new(Nonce([3; 8]), false, Shape::default()), None).keeping_text();
@@ -175,7 +176,7 @@ fn what_comes_late_of_a_conversation_that_is_over_is_no_text() {
         given_up = host.poll(now).events.contains(&HostEvent::Lost);
         now += 10_000;
     }
-    // The premise: the same frame several times, good in the first conversation and in no other.
+    // Premise: the same frame several times, good in the first conversation and in no other.
     let frames: Vec<&[u8]> = late.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).collect();
     let again = |frame: &&&[u8]| frame.len() > 60 && frames.iter().filter(|other| other == frame).count() >= 3;
     let frame = frames.iter().find(again).unwrap().strip_prefix(b"#").unwrap();

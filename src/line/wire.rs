@@ -104,7 +104,8 @@ impl<E: End> Wire<E> {
                 if digits.len() >= LEAST_DIGITS {
                     end.stranger();
                 }
-                // What comes late of a conversation that is over is whole, and no text. It says nothing any more.
+                // A late frame of an earlier conversation is a whole frame and not text. Its message does not count any
+                // more.
                 return end.left().any(|session| Packet::decode(digits, Some(session)).is_some());
             };
             if packet.from == E::SIDE {

@@ -151,7 +151,7 @@ impl LinkMessage {
     }
 }
 
-/// Bytes that are no netlink message.
+/// Bytes that are not a netlink message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MessageError {
     /// The bytes end inside a header, a message or a fixed part.

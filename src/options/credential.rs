@@ -1,5 +1,6 @@
-//! Words of systemd that bring a credential, `systemd.set_credential=` and `systemd.set_credential_binary=`. Pure: never
-//! decodes the credential.
+//! The words of systemd on the kernel command line that bring a credential, `systemd.set_credential=` and
+//! `systemd.set_credential_binary=`. The configuration of the boot loader vouches for them. Pure: never decodes the
+//! credential.
 
 use crate::secret::Secret;
 
@@ -13,7 +14,7 @@ pub enum CredentialName {
 }
 
 impl CredentialName {
-    /// The name as systemd knows it.
+    /// The name that systemd uses.
     pub const fn as_str(self) -> &'static str {
         match self {
             CredentialName::Payload => "imprint.payload",
@@ -27,15 +28,15 @@ impl CredentialName {
 pub struct SetCredential {
     /// Its name.
     pub name: CredentialName,
-    /// The word is `systemd.set_credential_binary=`: the text is base64 of the credential.
+    /// Whether the word is `systemd.set_credential_binary=`: then the text is base64 of the credential.
     pub encoded: bool,
-    /// What follows the colon.
+    /// The text behind the colon.
     pub text: Secret,
-    /// The word stands at the end of a command line of the greatest length, so its end may be missing.
+    /// Whether the word is at the end of a command line with the greatest length, so that its end may be missing.
     pub cut: bool,
 }
 
-/// The credential that a word brings. `None`: the word is another one, or brings another credential.
+/// Reads one word. `None`: it brings no credential with a name of ours.
 pub(super) fn set(key: &str, value: Option<&str>, cut: bool) -> Option<SetCredential> {
     // systemd takes a hyphen for an underscore (src/basic/proc-cmdline.c, proc_cmdline_key_streq).
     let encoded = match key.replace('-', "_").as_str() {
@@ -75,7 +76,7 @@ mod tests {
                 vec![payload(false, "a"), payload(true, "b:c")],
             ),
             ("systemd.set_credential=imprint.payload:", vec![payload(false, "")]),
-            // Somebody else's, and words that systemd passes over as well.
+            // Credentials of others, and words that systemd ignores as well.
             ("systemd.set_credential=imprint.payloads:x systemd.set_credential=a:b", vec![]),
             ("systemd.set_credential systemd.set_credential=imprint.payload", vec![]),
             ("rd.systemd.set_credential=imprint.payload:x", vec![]),

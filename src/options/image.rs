@@ -119,6 +119,13 @@ mod tests {
         assert_eq!((options.mode, options.timeout.as_secs()), (Mode::Require, 60));
         let options = parsed(&[PRESET], "imprint=auto quiet", &[]).unwrap();
         assert_eq!((options.mode, options.timeout.as_secs()), (Mode::Auto, 60));
+        // A word of the image counts like one of the kernel command line.
+        let named = ("/etc/cmdline.d/10-x.conf", "imprint.source=efivar");
+        for (image, cmdline, insists) in
+            [(named, "", true), (named, "imprint=auto", false), (("/etc/cmdline", "imprint=auto"), named.1, false)]
+        {
+            assert_eq!(parsed(&[image], cmdline, &[]).unwrap().insists(), insists, "{cmdline}");
+        }
         // `imprint=off` in the image is replaced like any other word; on the kernel command line it wins.
         let off = ("/etc/cmdline", "imprint=off");
         assert_eq!(parsed(&[PRESET, off], "", &[]).unwrap().mode, Mode::Off);

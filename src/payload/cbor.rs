@@ -167,7 +167,7 @@ fn first_difference(given: &[u8], again: &[u8]) -> Option<usize> {
     Some(common)
 }
 
-/// The rule that a number in more bytes than it needs breaks.
+/// The rule against numbers in more bytes than they need.
 pub(super) const NOT_SHORTEST: &str = "a number or length is not in its shortest form";
 
 /// Guesses the broken rule from the first byte that differs.
@@ -271,8 +271,8 @@ pub(super) fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     Some((first >> 5, argument.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)), rest))
 }
 
-/// The first item, and not what follows it. `None` if the bytes end inside it, or if it has an indefinite length. Never
-/// recurses: nobody has looked at the bytes.
+/// The first item, without the bytes behind it. `None`: the bytes end inside the item, or the item has an indefinite
+/// length. Never recurses, because the bytes come from outside and may be nested deeply.
 pub fn first_item(bytes: &[u8]) -> Option<&[u8]> {
     let (mut rest, mut items) = (bytes, 1u64);
     while let Some(fewer) = items.checked_sub(1) {

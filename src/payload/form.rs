@@ -173,8 +173,8 @@ fn begins_as_payload(bytes: &[u8]) -> bool {
     matches!(bytes, [map, 0, 1, ..] if is_map(*map)) || bytes.starts_with(&[0xd2, 0x84, 0x4d])
 }
 
-/// Whether bytes claim to be a COSE message: a tag, or the array of a message whose tag was left out. A payload without a
-/// signature is a map.
+/// Whether bytes look like a COSE message: they begin with a tag, or with the array of a message without its tag. A
+/// payload without a signature is a map.
 pub fn is_signed(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(0x84 | 0xc0..=0xdf))
 }

@@ -1,6 +1,6 @@
-//! The signed form of a payload: COSE_Sign1 (RFC 9052 §4.2) in one shape only, as `docs/payload.cddl` has it, and the public
-//! keys that such a signature is verified with. Every other shape and every other encoding is an error that names the item and
-//! its offset. This module never decides whose signature counts, which is the work of `site`, and never reads what is signed.
+//! The signed form of a payload: COSE_Sign1 (RFC 9052 §4.2) in one shape only, which `docs/payload.cddl` shows; and the
+//! public keys that verify its signature. Every other shape and every other encoding is an error that names the item
+//! and its offset. Never decides whose signature counts: `site` does. Only [`unwrapped`] decodes the payload inside.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ use super::{MAX_LEN, Payload};
 use crate::digest::sha256;
 use crate::hex;
 
-/// What a signature of a payload covers beside the payload, so that it is good for nothing else: `external_aad` of RFC 9052 §4.3.
+/// What a signature covers besides the payload, so that it is good for nothing else: `external_aad` of RFC 9052 §4.3.
 pub const AAD: &[u8] = b"imprint payload 1";
 
-/// How many bytes the signature, its headers and the heads of all items take at most.
+/// The most bytes that the signed form adds to a payload: the signature, its headers, and the heads of all items.
 pub const OVERHEAD: usize = PREFIX.len() + PROTECTED_LEN + 1 + 5 + 2 + SIGNATURE_LEN;
 
 /// The algorithms of signatures (RFC 9053 §2).
@@ -30,10 +30,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm with the word that the site pin uses for its keys.
+    /// Every algorithm, and the word for its keys in a site pin.
     pub const ALL: [(Algorithm, &str); 2] = [(Algorithm::Es256, "p256"), (Algorithm::EdDsa, "ed25519")];
 
-    /// `p256`
+    /// The word for its keys in a site pin: `p256` or `ed25519`.
     pub fn word(self) -> &'static str {
         match self {
             Algorithm::Es256 => "p256",
@@ -41,7 +41,7 @@ impl Algorithm {
         }
     }
 
-    /// -7 and -8 as CBOR has them.
+    /// The number of the algorithm, -7 or -8, in CBOR.
     fn encoded(self) -> u8 {
         match self {
             Algorithm::Es256 => 0x26,
@@ -49,7 +49,8 @@ impl Algorithm {
         }
     }
 
-    /// What stands before the public key in a SubjectPublicKeyInfo (RFC 5480 §2, RFC 8410 §4). A point is uncompressed.
+    /// The bytes before the public key in a SubjectPublicKeyInfo (RFC 5480 §2, RFC 8410 §4). A point on P-256 is
+    /// uncompressed.
     fn spki_prefix(self) -> &'static [u8] {
         match self {
             Algorithm::Es256 => b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\0",
@@ -62,7 +63,7 @@ impl Algorithm {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Kid(pub [u8; KID_LEN]);
 
-/// 16 hexadecimal digits
+/// As 16 hexadecimal digits.
 impl fmt::Display for Kid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(&self.0))
@@ -82,24 +83,24 @@ pub struct Signer {
 pub enum KeyError {
     /// Not a SubjectPublicKeyInfo of this algorithm.
     Spki(Algorithm),
-    /// The bytes are no point of the curve.
+    /// The bytes are not a point on the curve.
     Point(Algorithm),
 }
 
 impl Signer {
-    /// Takes a SubjectPublicKeyInfo in DER, if it is one of this algorithm.
+    /// Takes a SubjectPublicKeyInfo in DER. The key has to be one of this algorithm.
     pub fn new(algorithm: Algorithm, spki: &[u8]) -> Result<Signer, KeyError> {
         let signer = Signer { algorithm, spki: spki.to_vec(), kid: kid(spki) };
         signer.key()?;
         Ok(signer)
     }
 
-    /// Takes the public key itself: an uncompressed point of P-256, or the 32 bytes of Ed25519.
+    /// Takes the public key alone: an uncompressed point on P-256 (65 bytes), or an Ed25519 key (32 bytes).
     pub fn of_point(algorithm: Algorithm, point: &[u8]) -> Result<Signer, KeyError> {
         Signer::new(algorithm, &[algorithm.spki_prefix(), point].concat())
     }
 
-    /// The algorithm that the key signs with, and no other.
+    /// The only algorithm that the key signs with.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -148,30 +149,30 @@ impl fmt::Display for KeyError {
                 f.write_str("not the SubjectPublicKeyInfo (DER) of a key on P-256 with an uncompressed point")
             }
             KeyError::Spki(Algorithm::EdDsa) => f.write_str("not the SubjectPublicKeyInfo (DER) of an Ed25519 key"),
-            KeyError::Point(algorithm) => write!(f, "no point of the curve of {}", algorithm.word()),
+            KeyError::Point(algorithm) => write!(f, "not a point of the curve of {}", algorithm.word()),
         }
     }
 }
 
 impl std::error::Error for KeyError {}
 
-/// A signed payload in its parts. Nothing of it is verified.
+/// The parts of a signed payload. None of them is verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signed<'a> {
-    /// The algorithm that it says it is signed with.
+    /// The algorithm that the message names.
     pub algorithm: Algorithm,
-    /// The key that it says it is signed with.
+    /// The key that the message names.
     pub kid: Kid,
-    /// The bytes that are signed: a payload without a signature.
+    /// The signed bytes: a payload in the form without a signature.
     pub payload: &'a [u8],
     /// The signature.
     pub signature: &'a [u8; SIGNATURE_LEN],
-    /// Offset of the payload in the whole.
+    /// Offset of the payload from the beginning of the message, in bytes.
     pub offset: usize,
 }
 
 impl<'a> Signed<'a> {
-    /// Takes a signed payload apart. Allocates nothing.
+    /// Takes a signed payload apart. Verifies nothing and allocates nothing.
     pub fn decode(bytes: &'a [u8]) -> Result<Signed<'a>, DecodeError> {
         if bytes.len() > MAX_LEN {
             return Err(at(0, "", Problem::TooLong(bytes.len())));
@@ -212,9 +213,10 @@ impl<'a> Signed<'a> {
         }
     }
 
-    /// Whether the signature is by this signer. `aad`: what it covers beside the payload, [`AAD`] or more.
+    /// Whether this signer made the signature. `aad`: what the signature covers besides the payload, which is [`AAD`]
+    /// for a node.
     pub fn is_by(&self, signer: &Signer, aad: &[u8]) -> bool {
-        // The algorithm is that of the key: the message has no choice (RFC 9053 §2.1).
+        // The signer's key decides the algorithm, and the message has to agree (RFC 9053 §2).
         if self.algorithm != signer.algorithm || self.kid != signer.kid {
             return false;
         }
@@ -230,21 +232,22 @@ impl fmt::Debug for Signed<'_> {
 }
 
 impl Payload {
-    /// Reads a payload in either form. A signature is not judged: for programs that look at a payload of their own.
+    /// Reads a payload in either form. It never verifies a signature: it is for programs that look at a payload of
+    /// their own.
     pub fn unwrapped(bytes: &[u8]) -> Result<Payload, DecodeError> {
         if !is_signed(bytes) {
             return Payload::decode(bytes);
         }
         let signed = Signed::decode(bytes)?;
-        // Offsets count from the beginning of what was given.
+        // Offsets in errors count from the beginning of `bytes`.
         Payload::decode(signed.payload)
             .map_err(|error| DecodeError { offset: error.offset.saturating_add(signed.offset), ..error })
     }
 }
 
-/// The signed form of a payload.
+/// Makes the signed form of a payload.
 pub fn encode(algorithm: Algorithm, kid: Kid, payload: &[u8], signature: &[u8; SIGNATURE_LEN]) -> Zeroizing<Vec<u8>> {
-    // The capacity is enough: a buffer that grows would leave a copy of a token behind.
+    // The buffer has its full size from the start: one that grows would leave a copy of a token behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(payload.len().saturating_add(OVERHEAD)));
     bytes.extend_from_slice(&PREFIX);
     bytes.extend_from_slice(&protected(algorithm, kid));
@@ -284,7 +287,7 @@ fn protected(algorithm: Algorithm, Kid([a, b, c, d, e, f, g, h]): Kid) -> [u8; P
     [0xa2, 1, algorithm.encoded(), 4, 0x48, a, b, c, d, e, f, g, h]
 }
 
-/// Algorithm and key id; or the offset of what is wrong.
+/// Reads the protected header. The error is the offset of the fault in the header, and the fault.
 fn header(bytes: &[u8]) -> Result<(Algorithm, Kid), (usize, &'static str)> {
     const SHAPE: &str = "not the map {1: algorithm, 4: key id of 8 bytes} in 13 bytes";
     let algorithm = match bytes {
@@ -302,7 +305,7 @@ fn at(offset: usize, place: &str, problem: Problem) -> DecodeError {
     DecodeError { offset, place: place.to_owned(), problem }
 }
 
-/// Items one after the other.
+/// Reads items one after the other.
 struct Reader<'a> {
     bytes: &'a [u8],
     rest: &'a [u8],
@@ -313,7 +316,7 @@ impl<'a> Reader<'a> {
         self.bytes.len().saturating_sub(self.rest.len())
     }
 
-    /// The argument of an item of this major type, in its shortest form.
+    /// Reads the head of an item of this major type. Returns its argument, which has to be in its shortest form.
     fn head(&mut self, place: &str, major: u8, want: &'static str) -> Result<u64, DecodeError> {
         let offset = self.offset();
         let first = *self.rest.first().ok_or_else(|| at(offset, place, Problem::Truncated))?;
@@ -343,7 +346,7 @@ impl<'a> Reader<'a> {
         Ok(argument)
     }
 
-    /// The contents of a byte string.
+    /// Reads a byte string.
     fn string(&mut self, place: &str) -> Result<&'a [u8], DecodeError> {
         let length = self.head(place, 2, "a byte string")?;
         let offset = self.offset();

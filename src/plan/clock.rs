@@ -22,9 +22,9 @@ pub struct ClockPlan {
 /// Which clock is believed. The interval is from the floor to the expiry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClockQuality {
-    /// The system clock is inside the interval: it is plausible, and kept until a server tells the time the time.
+    /// The system clock is inside the interval: it is plausible, and kept until a server tells the time.
     Rtc,
-    /// The system clock is outside the interval: it is set to the floor until a server tells the time the time.
+    /// The system clock is outside the interval: it is set to the floor until a server tells the time.
     Unknown,
     /// A host on a line has told a time inside the interval. No server is asked.
     Line(CredibleTime),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::hex;
 use crate::shown::Printable;
-use crate::site::SignatureError;
+use crate::site::{PinFile, SignatureError};
 use crate::source::Origin;
 use crate::time::Timestamp;
 
@@ -26,11 +26,13 @@ pub enum PlanError {
         subject: Printable,
         /// SHA-256 of the payload's CA.
         sha256: [u8; 32],
+        /// Where the CAs of the site pin are listed.
+        file: PinFile,
     },
     /// The image names signers, and the payload has no signature of one of them.
     Signature(SignatureError),
-    /// The image names signers, and the payload lies where any machine could find it, and names no machine.
-    NotBound(Origin),
+    /// The image names signers, and the payload was not sealed for this machine, and names no machine.
+    NotBound(Origin, PinFile),
     /// The CA is valid at no moment of the payload's life.
     CaValidity {
         /// Subject of the payload's CA.
@@ -89,17 +91,18 @@ impl fmt::Display for PlanError {
                 f,
                 "the payload is for a machine with {item} {want}, this one has {have}; give this machine its own payload"
             ),
-            PlanError::NotThisSite { subject, sha256 } => write!(
+            PlanError::NotThisSite { subject, sha256, file } => write!(
                 f,
-                "the payload's CA \"{subject}\" (sha256 {}) is not among those of /imprint/site in this image; use a \
-                 payload of this site, or an image of the other",
+                "the payload's CA \"{subject}\" (sha256 {}) is not among those of {file}; use a payload of this site, or an \
+                 image of the payload's site",
                 hex::encode(sha256)
             ),
             PlanError::Signature(error) => error.fmt(f),
-            PlanError::NotBound(origin) => write!(
+            PlanError::NotBound(origin, file) => write!(
                 f,
-                "the payload from {origin} names no machine, and /imprint/site in this image names signers: a signed payload \
-                 must not be good for another node; add bind to the node's record, and make the payload again"
+                "the payload from {origin} names no machine, and {file} names signers: a signed payload \
+                 must not be good for another node; add bind to the node's record, with macs if the firmware of the machine has \
+                 no UUID or serial number of its own, and make the payload again"
             ),
             PlanError::CaValidity { subject, not_before, not_after, composed, expiry } => write!(
                 f,

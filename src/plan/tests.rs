@@ -1,8 +1,10 @@
 use super::*;
+use crate::confidential::Confidential;
 use crate::dialogue::LineTime;
 use crate::facts::{Dmi, LinkFacts};
 use crate::medium::Medium;
 use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
+use crate::site::PinFile;
 use crate::time::Clock;
 use crate::tls::SKEW;
 
@@ -28,7 +30,7 @@ fn eth(index: u32, last: u8) -> LinkFacts {
 }
 
 fn medium(medium: Medium, place: &str) -> Origin {
-    Origin::Medium { medium, place: place.to_owned() }
+    Origin::Medium { medium, place: place.into() }
 }
 
 fn facts() -> Facts {
@@ -37,6 +39,7 @@ fn facts() -> Facts {
         origin: medium(Medium::ConfigDrive, "sr0 (IMPRINT)"),
         site_pin: None,
         signed: SignedBy::Nobody,
+        confidential: None,
         now: Timestamp::from_secs(1_795_400_060),
         links: vec![eth(2, 0x56)],
         dmi: Dmi { uuid: Some([7; 16]), serial: Some("SN-1".into()) },
@@ -202,6 +205,22 @@ fn a_seed_is_credited_only_when_it_is_fresh_for_this_boot() {
     }
 }
 
+/// The hypervisor of a confidential machine makes a drive, or answers on a line in the node's place, with a seed that it knows.
+#[test]
+fn a_seed_that_the_hypervisor_knows_is_not_credited() {
+    let bound = Some(Binding { uuid: Some([7; 16]), ..Default::default() });
+    let line = Origin::Line { name: "ttyS0".into(), sealed: true };
+    for origin in [facts().origin, line] {
+        for (confidential, bits) in [(None, 256), (Some(Confidential::SevSnp), 0), (Some(Confidential::Tdx), 0)] {
+            let seed = Some(Seed { bytes: Secret::new(vec![7; 32]), single_boot: true });
+            let payload = Payload { seed, binding: bound.clone(), ..typical() };
+            let facts = Facts { origin: origin.clone(), confidential, ..facts() };
+            let seed = plan(payload, &facts, Scope::Boot).unwrap().seed.unwrap();
+            assert_eq!(seed.credit_bits, bits, "{origin}, {confidential:?}");
+        }
+    }
+}
+
 #[test]
 fn a_payload_for_another_machine_is_refused_by_each_item() {
     let mac = HardwareAddress::new(&[2; 6]).unwrap();
@@ -228,21 +247,23 @@ fn a_payload_for_another_machine_is_refused_by_each_item() {
 
 #[test]
 fn the_site_pin_decides_about_the_ca() {
-    let pinned =
-        |digest| Facts { site_pin: Some(SitePin { cas: vec![[0; 32], digest], signers: Vec::new() }), ..facts() };
+    let pinned = |digest| Facts {
+        site_pin: Some(SitePin { cas: vec![[0; 32], digest], signers: Vec::new(), file: PinFile::Image }),
+        ..facts()
+    };
     assert!(plan(typical(), &pinned(typical().ca.sha256()), Scope::Boot).unwrap().pinned);
     let (subject, sha256) = ("CN=imprint test root".into(), typical().ca.sha256());
-    assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256 });
+    assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256, file: PinFile::Image });
 }
 
-/// A signed payload must not be good for another node: where it lies in a file, it names its machine.
+/// The attack: a signed payload is taken to another node. So a payload on a medium has to name its machine.
 #[test]
 fn where_signatures_are_needed_a_file_names_its_machine() {
     let pin = crate::site::SitePin::parse(include_bytes!("../../tests/data/site-signers")).unwrap();
     let kid = pin.signers[0].kid();
     let facts = |origin: &Origin, cas: &[[u8; 32]]| Facts {
         origin: origin.clone(),
-        site_pin: Some(SitePin { cas: cas.to_vec(), signers: pin.signers.clone() }),
+        site_pin: Some(SitePin { cas: cas.to_vec(), ..pin.clone() }),
         signed: SignedBy::Signer(kid),
         ..facts()
     };
@@ -252,25 +273,59 @@ fn where_signatures_are_needed_a_file_names_its_machine() {
     };
     let drive = medium(Medium::ConfigDrive, "sr0 (IMPRINT)");
     for origin in [drive, medium(Medium::Cmdline, ""), medium(Medium::RootFile, "x"), Origin::File("x".into())] {
-        // Premise: without a signer in the pin it is taken.
+        // Premise: without a signer in the pin the payload is accepted.
         let without = Facts { origin: origin.clone(), ..self::facts() };
         assert!(plan(typical(), &without, Scope::Boot).is_ok());
-        assert_eq!(refused(typical(), &facts(&origin, &[])), PlanError::NotBound(origin.clone()));
+        assert_eq!(refused(typical(), &facts(&origin, &[])), PlanError::NotBound(origin.clone(), PinFile::Image));
         let error = refused(bound("SN-2"), &facts(&origin, &[]));
         assert!(matches!(error, PlanError::OtherMachine { item: "serial number", .. }), "{error}");
-        // Any CA that the signer vouches for; where the pin names CAs, one of those.
+        // Any CA counts that the signer vouches for. If the pin names CAs, only those count.
         let plan = plan(bound("SN-1"), &facts(&origin, &[]), Scope::Boot).unwrap();
         let shown = plan.to_string();
         assert!(shown.contains(" (vouched for by the signer)\n"), "{shown}");
-        assert!(shown.contains(&format!("\nsigned by  {kid}, a signer of /imprint/site\n")), "{shown}");
+        assert!(shown.contains(&format!("\nsigned by  {kid}, a signer of the site pin\n")), "{shown}");
         let error = refused(bound("SN-1"), &facts(&origin, &[[1; 32]]));
         assert!(matches!(error, PlanError::NotThisSite { .. }), "{error}");
         let both = super::plan(bound("SN-1"), &facts(&origin, &[typical().ca.sha256()]), Scope::Boot).unwrap();
         assert!(both.pinned && both.to_string().contains(" (named by this image)\n"));
     }
-    for sealed in [true, false] {
-        let line = Origin::Line { name: "ttyS0".into(), sealed };
-        assert_eq!(plan(typical(), &facts(&line, &[]), Scope::Boot).err(), None);
+    // Sealed for a key of this run, it was sent to this machine. Without a seal, or pasted, it can be another node's.
+    let line = |sealed| Origin::Line { name: "ttyS0".into(), sealed };
+    assert_eq!(plan(typical(), &facts(&line(true), &[]), Scope::Boot).err(), None);
+    assert_eq!(refused(typical(), &facts(&line(false), &[])), PlanError::NotBound(line(false), PinFile::Image));
+    assert_eq!(plan(bound("SN-1"), &facts(&line(false), &[]), Scope::Boot).err(), None);
+}
+
+/// What boards of one kind have in common: a payload with it would be good for each of them.
+#[test]
+fn a_placeholder_names_no_machine() {
+    let pin = crate::site::SitePin::parse(include_bytes!("../../tests/data/site-signers")).unwrap();
+    let (mac, zeros) = (HardwareAddress::new(&MAC), HardwareAddress::new(&[0; 6]));
+    let link = |mac: &Option<HardwareAddress>| LinkFacts { mac: mac.clone(), ..eth(2, 0x56) };
+    let facts = || Facts {
+        site_pin: Some(SitePin { cas: Vec::new(), ..pin.clone() }),
+        signed: SignedBy::Signer(pin.signers[0].kid()),
+        // Of the firmware of such a machine nothing is left.
+        dmi: Dmi::default(),
+        links: vec![link(&zeros), link(&mac)],
+        ..facts()
+    };
+    let origin = self::facts().origin;
+    let payload = |binding: &Binding| Payload { binding: Some(binding.clone()), ..typical() };
+    for binding in [
+        Binding { uuid: Some([0xff; 16]), ..Binding::default() },
+        Binding { serial: Some("Default string".into()), ..Binding::default() },
+        Binding { macs: zeros.iter().cloned().collect(), ..Binding::default() },
+        Binding { uuid: Some([0xff; 16]), serial: Some("Default string".into()), macs: Vec::new() },
+    ] {
+        let error = refused(payload(&binding), &facts());
+        assert_eq!(error, PlanError::NotBound(origin.clone(), PinFile::Image), "{binding:?}");
+        // Without signers in the pin it fits no machine.
+        let unpinned = Facts { site_pin: None, signed: SignedBy::Nobody, ..facts() };
+        assert!(matches!(refused(payload(&binding), &unpinned), PlanError::OtherMachine { .. }), "{binding:?}");
+        // Beside an item that names this machine, the machine is known.
+        let named = Binding { macs: zeros.iter().chain(&mac).cloned().collect(), ..binding };
+        assert_eq!(plan(payload(&named), &facts(), Scope::Boot).err(), None);
     }
 }
 
@@ -408,7 +463,8 @@ fn certificate_and_key_in_the_payload_need_no_server() {
     assert_eq!(planned(late).unwrap_err(), PlanError::Expired { expiry: typical().expiry, now: late });
 }
 
-/// A spent token that stays on a disk stops the next boot; an each-boot token that was removed leaves it without an identity.
+/// A spent token that stays on a disk stops the next boot. If an each-boot token were removed, the next boot would have
+/// no identity.
 #[test]
 fn a_payload_for_one_boot_is_removed_from_where_that_can_be_done() {
     let token = |mode| {

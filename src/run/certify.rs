@@ -103,8 +103,8 @@ fn adopt(
     })
 }
 
-/// Leaves the CA for services of the real root. The identity is whole without that, so what is in the way is told and stops
-/// nothing.
+/// Leaves the CA for services of the real root. The identity is complete without that, so a failure is reported and
+/// stops nothing.
 fn leave_ca(pending: &mut Pending, door: &Door<'_>, ca: &[u8], detail: &mut String) {
     if !door.boot {
         return;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::end::{finish, report, stopped};
-use super::find::pin;
+use super::find::pin_of_machine;
 use super::look::bootif;
 use super::{RUN_DIR, begin, story_of};
 use crate::confidential;
@@ -51,9 +51,7 @@ fn by_hand(
     // do credentials, which can only narrow the site pin.
     let bootif = bootif(root);
     let options = Options { timeout, bootif: bootif.clone(), ..Options::parse("")? };
-    let words = source::cmdline::text(root).ok().and_then(|text| Options::parse(&text).ok());
-    let (pin, notes) = pin(root, &words.map(|words| words.credentials).unwrap_or_default())?;
-    notes.iter().for_each(|note| say(note));
+    let pin = pin_of_machine(root, say)?;
     let origin = Origin::Line { name: String::new(), sealed: false };
     let facts = facts::gather(root, origin, None, SignedBy::Nobody, bootif, deadline)?;
     let dialogue = line.insert(source::serial::terminal(root, deadline)?);

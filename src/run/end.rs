@@ -4,14 +4,13 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::apply::spent;
+use crate::apply::spent::{self, Removed, Spent};
 use crate::chain::chain;
 use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::handover::{self, Pending};
 use crate::line::Stage;
-use crate::medium::Medium;
 use crate::status::{Status, Timeline};
 use crate::time::Deadline;
 
@@ -19,12 +18,16 @@ pub(super) fn finish(directory: &Path, pending: Pending, timeline: &Timeline) ->
     pending.finish(&timeline.done()).map_err(|error| stopped(directory, timeline, error.into()))
 }
 
-/// Removes a payload that is spent, and adds that step to the status. A payload that cannot be removed does not undo the
-/// identity: it is told on the console and in the status.
-pub(super) fn clear(root: &Path, directory: &Path, medium: Medium, timeline: &mut Timeline) {
+/// Removes a spent payload, and adds that step to the status. The identity stays even if the payload cannot be removed:
+/// the console and the status say so. `insists`: the next boot, too, stops without a payload.
+pub(super) fn clear(root: &Path, directory: &Path, spent: &Spent, insists: bool, timeline: &mut Timeline) {
     let removed = timeline.step("spent", |detail| -> Result<(), Infallible> {
-        *detail = match spent::remove(root, medium) {
-            Ok(()) => format!("the payload was removed ({})", medium.row().kind),
+        *detail = match spent::remove(root, spent) {
+            Ok(Removed::Gone) => {
+                let next = if insists { NEXT } else { "" };
+                format!("{} ({}){next}", Removed::Gone, spent.medium.row().kind)
+            }
+            Ok(replaced) => replaced.to_string(),
             Err(error) => chain(&error),
         };
         Ok(())
@@ -43,6 +46,9 @@ pub(super) fn stopped(directory: &Path, timeline: &Timeline, error: Error) -> Er
     }
     error
 }
+
+/// What somebody who names a medium should know before the next boot.
+const NEXT: &str = "; the next boot needs another payload, or imprint=auto on the kernel command line";
 
 fn cause(error: &Error) -> String {
     std::error::Error::source(error).map(chain).unwrap_or_default()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::certify::{Limits, identify};
 use super::door::Door;
 use super::end::{finish, stopped};
+use super::find::pin_of_machine;
 use super::look::{Judged, planned};
 use super::signed_words;
 use crate::console::say;
@@ -14,7 +15,6 @@ use crate::fault;
 use crate::handover::{Folder, Pending, Private};
 use crate::plan::Scope;
 use crate::pool::Seeded;
-use crate::site;
 use crate::source;
 use crate::status::Timeline;
 use crate::time::Deadline;
@@ -48,9 +48,9 @@ fn enroll_story(
     let deadline = limits.deadline;
     let found = timeline.step("source", |_| source::file::named(file))?;
     timeline.found(&found.origin);
-    let pin = site::pin(root)?;
+    let pin = pin_of_machine(root, say)?;
     let (payload, signed) = timeline.step("payload", |detail| {
-        source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
+        source::decode(&found, pin.as_ref(), None).inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
     timeline.signed(&signed);
     let judged = Judged { payload, signed, pin };

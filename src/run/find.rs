@@ -2,6 +2,7 @@
 //! for. Never decides which source may bring a payload; `source` does that.
 
 use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::confidential;
@@ -10,7 +11,7 @@ use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::options::{Options, SetCredential};
 use crate::site::{self, SitePin};
-use crate::source::{self, Found, Notice, Surroundings};
+use crate::source::{self, Found, Notice, SourceError, Surroundings};
 use crate::time::{Deadline, since_boot};
 
 pub(super) type Sought = Option<(Found, Option<SitePin>)>;
@@ -34,10 +35,10 @@ pub(super) fn find(
     };
     let present = source::at_once(options, &around);
     *line = source::serial::listen(options, root, cmdline, present.as_ref(), false, deadline)?;
-    // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
+    // Notes for the operator, besides the source that was used: about the drives, and about words that had no effect.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     let near = options.near_misses.iter().map(ToString::to_string);
-    for note in notes.into_iter().chain(near) {
+    for note in notes.into_iter().chain(source::credential::fault(root)).chain(near) {
         say(&note);
         drives.borrow_mut().extend(["; ", &note]);
     }
@@ -100,7 +101,24 @@ pub(super) fn find(
     Ok(found.ok().map(|found| (found, pin)))
 }
 
-/// The site pin that counts: that of the image, narrowed by credentials. Beside it, what a person should know of those.
+/// The site pin that counts for a payload which a person names, or pastes: the same as at a boot. Notes are for `tell`. Who is not
+/// root may not read what the firmware has; then nothing of it narrows the pin.
+pub(super) fn pin_of_machine(root: &Path, tell: fn(&str)) -> Result<Option<SitePin>, Error> {
+    let words = source::cmdline::text(root).ok().and_then(|text| Options::parse(&text).ok());
+    let (pin, notes) = match pin(root, &words.map(|words| words.credentials).unwrap_or_default()) {
+        Err(Error::Source(SourceError::Read { path, source })) if source.kind() == ErrorKind::PermissionDenied => {
+            let note =
+                format!("only root can read {}: a credential imprint.site there is not looked at", path.display());
+            (site::pin(root)?, vec![note])
+        }
+        found => found?,
+    };
+    notes.iter().for_each(|note| tell(note));
+    Ok(pin)
+}
+
+/// The site pin that counts: the image's, narrowed by credentials. Also returns notes about the credentials for the
+/// operator.
 pub(super) fn pin(root: &Path, words: &[SetCredential]) -> Result<(Option<SitePin>, Vec<String>), Error> {
     let unit = std::env::var_os("CREDENTIALS_DIRECTORY");
     Ok(source::credential::pin::narrow(site::pin(root)?, root, unit.as_deref().map(Path::new), words)?)

@@ -5,21 +5,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::RUN_DIR;
+use super::find::pin_of_machine;
+use crate::console::complain;
 use crate::error::Error;
 use crate::facts;
 use crate::options;
 use crate::payload::{HardwareAddress, Payload};
 use crate::plan::{self, Plan, Scope};
-use crate::site::{self, SignedBy, SitePin};
+use crate::site::{SignedBy, SitePin};
 use crate::source::{self, Found, SourceError};
 use crate::status::Status;
 use crate::time::Deadline;
 
-/// `imprint check`: shows the payload in a file, and who signed it. A site pin on this machine counts, as at a boot.
+/// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot.
 pub fn check(root: &Path, file: &Path) -> Result<String, Error> {
     let found = source::file::named(file)?;
-    let pin = site::pin(root)?;
-    let (payload, signed) = source::decode(&found, pin.as_ref())?;
+    let pin = pin_of_machine(root, complain)?;
+    let (payload, signed) = source::decode(&found, pin.as_ref(), None)?;
     plan::bound(&payload, &found.origin, pin.as_ref())?;
     Ok(match signed {
         SignedBy::Nobody => payload.to_string(),
@@ -30,8 +32,8 @@ pub fn check(root: &Path, file: &Path) -> Result<String, Error> {
 /// `imprint plan`: shows what the payload in a file would do on this machine.
 pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
     let found = source::file::named(file)?;
-    let pin = site::pin(root)?;
-    let (payload, signed) = source::decode(&found, pin.as_ref())?;
+    let pin = pin_of_machine(root, complain)?;
+    let (payload, signed) = source::decode(&found, pin.as_ref(), None)?;
     let deadline = Deadline::after(Duration::from_secs(10));
     Ok(planned(root, found, Judged { payload, signed, pin }, Scope::Boot, deadline)?.to_string())
 }

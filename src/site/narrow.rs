@@ -1,13 +1,14 @@
-//! What is left of the image's site pin once somebody else has named CAs and signers, too. Pure.
+//! Narrows the site pin of an image by the CAs and signers that somebody else names. Pure.
 
 use super::SitePin;
 
 impl SitePin {
-    /// The CAs and signers of this pin that `given` names as well, and how many of `given` do not count because this pin
-    /// does not have them. `None`: no payload could be accepted.
+    /// Keeps the CAs and signers of this pin that `given` names as well. Also returns how many CAs and signers of
+    /// `given` do not count because this pin does not have them. `None`: the narrowed pin would accept no payload.
     ///
-    /// Whoever gave `given` is not trusted, so the result never accepts what this pin refuses. A signer that this pin does
-    /// not have never counts, even where this pin has no signer: a signer vouches for more than that a payload may be used.
+    /// Whoever gave `given` is not trusted, so the narrowed pin never accepts what this pin refuses. A signer that this
+    /// pin does not have never counts, even if this pin has no signer at all: whoever gave `given` would become a
+    /// signer.
     pub fn narrowed_by(&self, given: &SitePin) -> Option<(SitePin, usize)> {
         // A pin without CAs accepts every CA that a signer vouches for.
         let cas: Vec<_> = given.cas.iter().filter(|ca| self.cas.is_empty() || self.cas.contains(ca)).copied().collect();
@@ -22,6 +23,7 @@ impl SitePin {
         let pin = SitePin {
             cas: if cas.is_empty() { self.cas.clone() } else { cas },
             signers: if signers.is_empty() { self.signers.clone() } else { signers },
+            file: self.file,
         };
         Some((pin, foreign))
     }
@@ -38,7 +40,7 @@ mod tests {
         let known = SitePin::parse(SIGNERS.as_bytes()).unwrap().signers;
         let cas = names.bytes().filter(u8::is_ascii_lowercase).map(|name| [name; 32]).collect();
         let signers = names.bytes().filter(u8::is_ascii_digit).map(|name| known[usize::from(name - b'1')].clone());
-        SitePin { cas, signers: signers.collect() }
+        SitePin { cas, signers: signers.collect(), ..SitePin::default() }
     }
 
     #[test]
@@ -51,10 +53,10 @@ mod tests {
             ("ab12", "2", Some(("ab2", 0))),
             ("ab12", "a", Some(("a12", 0))),
             ("ab12", "b1", Some(("b1", 0))),
-            // One kind has something in common, the other has not: no payload could have both.
+            // They share a CA and no signer, so no payload could be accepted.
             ("ab1", "a2", None),
             ("ab1", "x1", None),
-            // Whoever gave it would become a signer.
+            // Whoever gave the pin would become a signer.
             ("ab", "1", None),
             ("ab", "a1", Some(("a", 1))),
             // The image takes any CA that its signers vouch for, so one CA is narrower.
@@ -66,7 +68,7 @@ mod tests {
         }
     }
 
-    /// Whatever is given, nothing is accepted that the image refuses.
+    /// No given pin makes the image accept what it refuses.
     #[test]
     fn nothing_is_ever_wider() {
         let all = ["a", "ab", "1", "a1", "ab12", "2", "b2", "x", "x2"];

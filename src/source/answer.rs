@@ -7,18 +7,18 @@ use crate::secret::Secret;
 
 /// The labels of volumes that are wanted by default. Case does not matter.
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
-/// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 14 KiB of labels and messages.
-pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 14 * 1024 + 2048;
-/// How many payloads an answer carries. Two of the same rank are an error already.
+/// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 16 KiB of labels and messages.
+pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 16 * 1024 + 2048;
+/// How many payloads an answer carries. Copies of one payload stop no boot, but nobody needs as many on one medium.
 pub const MAX_PAYLOADS: usize = 4;
-/// The medium itself, and partitions on it.
+/// The most parts in an answer: the medium itself, and partitions on it.
 pub const MAX_PARTS: usize = 8;
 /// One volume for each supported format.
 const MAX_VOLUMES: usize = 2;
 /// An ISO 9660 volume has one label, and a second one in its Joliet descriptor.
 const MAX_LABELS: usize = 2;
-/// In bytes. A label has at most 32 bytes on the medium, and a partition's name 72; both are longer here as escapes or
-/// UTF-8.
+/// The longest label or name in bytes. A label has at most 32 bytes on the medium, and a partition's name 72. Both are
+/// longer here, as escapes or UTF-8.
 const MAX_LABEL: usize = 512;
 /// Messages are cut to this many bytes.
 const MAX_WORDS: usize = 1024;
@@ -52,7 +52,7 @@ pub struct Medium {
 pub struct Fault {
     /// The error message.
     pub why: String,
-    /// One of its partitions has our type or our name.
+    /// Whether one of its partitions has our type or our name.
     pub ours: bool,
 }
 
@@ -63,13 +63,13 @@ pub struct Part {
     pub number: u32,
     /// The name of the partition in its table.
     pub name: String,
-    /// The partition has our type or our name.
+    /// Whether the partition has our type or our name.
     pub ours: bool,
-    /// The payload itself, at the beginning of a partition.
+    /// The result of looking for the payload itself at the beginning of the partition.
     pub raw: Looked,
     /// The volumes in supported formats.
     pub volumes: Vec<Content>,
-    /// Another file system or partition table in the same place.
+    /// The name of another file system or partition table in the same place, if there is one.
     pub beside: Option<String>,
 }
 
@@ -93,16 +93,19 @@ pub enum Place {
     OpenStackUserData,
     /// See [`super::user_data::vendor_data`].
     OpenStackVendorData,
+    /// The same, made for each instance by a service of the cloud (dynamic vendor data).
+    OpenStackVendorData2,
     /// See [`super::user_data::user_data`].
     NoCloudUserData,
 }
 
 impl Place {
-    /// Every place, and the label of the volumes that have it; `None`: all volumes that are wanted.
-    pub const ALL: [(Place, Option<&str>); 4] = [
+    /// Every place, and the label of the volumes that may have it. `None`: every wanted volume may have it.
+    pub const ALL: [(Place, Option<&str>); 5] = [
         (Place::File, None),
         (Place::OpenStackUserData, Some("config-2")),
         (Place::OpenStackVendorData, Some("config-2")),
+        (Place::OpenStackVendorData2, Some("config-2")),
         (Place::NoCloudUserData, Some("cidata")),
     ];
 
@@ -112,6 +115,7 @@ impl Place {
             Place::File => &["imprint", "payload"],
             Place::OpenStackUserData => &["openstack", "latest", "user_data"],
             Place::OpenStackVendorData => &["openstack", "latest", "vendor_data.json"],
+            Place::OpenStackVendorData2 => &["openstack", "latest", "vendor_data2.json"],
             Place::NoCloudUserData => &["user-data"],
         }
     }
@@ -124,13 +128,13 @@ pub enum Looked {
     Unwanted,
     /// There is no such file.
     Absent,
-    /// What is there is for somebody else; what is known of it.
+    /// There is data for somebody else; what is known of it.
     Foreign(String),
     /// The payload.
     Found(Secret),
-    /// What is there cannot be read.
+    /// The data there cannot be read.
     Broken {
-        /// The error concerns the payload itself, and not the directories that lead to it.
+        /// Whether the error concerns the payload itself, and not the directories that lead to it.
         at_the_file: bool,
         /// The error message.
         why: String,
@@ -202,7 +206,7 @@ impl Answer {
                     _ => None,
                 };
                 let mut parts = Vec::new();
-                // An answer that was cut short has no end.
+                // An answer that was cut short does not end with this byte.
                 while rest.first() != Some(&END) {
                     parts.push(part(rest)?);
                     if parts.len() > MAX_PARTS || parts.iter().map(Part::payloads).sum::<usize>() > MAX_PAYLOADS {
@@ -219,10 +223,22 @@ impl Answer {
 }
 
 impl Part {
-    /// How many payloads are in it.
+    /// How many payloads are in this part.
     pub fn payloads(&self) -> usize {
+        self.looked().filter(|looked| matches!(looked, Looked::Found(_))).count()
+    }
+
+    /// Whether it is more than absent: a payload, something broken in its place, or a volume that should have one.
+    pub fn counts(&self) -> bool {
+        let nothing = |looked| matches!(looked, &Looked::Unwanted | &Looked::Absent | &Looked::Foreign(_));
+        let [own, ..] = LABELS;
+        let mut labels = self.volumes.iter().flat_map(|volume| &volume.labels);
+        !self.looked().all(nothing) || labels.any(|label| self.ours || label.eq_ignore_ascii_case(own))
+    }
+
+    fn looked(&self) -> impl Iterator<Item = &Looked> {
         let files = self.volumes.iter().flat_map(|volume| volume.files.iter().map(|(_, looked)| looked));
-        files.chain([&self.raw]).filter(|looked| matches!(looked, Looked::Found(_))).count()
+        files.chain([&self.raw])
     }
 }
 
@@ -252,7 +268,8 @@ fn code(place: Place) -> u8 {
         Place::File => 0,
         Place::OpenStackUserData => 1,
         Place::OpenStackVendorData => 2,
-        Place::NoCloudUserData => 3,
+        Place::OpenStackVendorData2 => 3,
+        Place::NoCloudUserData => 4,
     }
 }
 
@@ -407,7 +424,7 @@ mod tests {
         }
     }
 
-    /// The longest of everything.
+    /// An answer in which every item has its greatest length.
     #[test]
     fn the_longest_answer_fits() {
         let words = || "x".repeat(MAX_WORDS);
@@ -461,8 +478,11 @@ mod tests {
             ("a length of 4 GiB", raw(&piece(FOUND, u32::MAX, b"x"))),
             ("a payload that is too long", raw(&piece(FOUND, 65_537, &[0; 65_537]))),
             ("five payloads", of(&[start.clone(), found.repeat(4), start.clone(), found.clone()])),
-            ("five files on a volume", of(&[start.clone(), end.repeat(5)])),
-            ("a file that there is not", of(&[start.clone(), piece(FILE, 1, &[4]), piece(ABSENT, 0, b"")])),
+            ("more files than places", of(&[start.clone(), end.repeat(Place::ALL.len() + 1)])),
+            (
+                "a file that there is not",
+                of(&[start.clone(), piece(FILE, 1, &[u8::try_from(Place::ALL.len()).unwrap()]), piece(ABSENT, 0, b"")]),
+            ),
             ("a label that is too long", of(&[start.clone(), piece(LABEL, 513, &[b'x'; 513]), end.clone()])),
             ("a label in no encoding", of(&[start.clone(), piece(LABEL, 1, &[0xff]), end.clone()])),
             ("three labels", of(&[start.clone(), piece(LABEL, 0, b"").repeat(3), end.clone()])),

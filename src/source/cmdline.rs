@@ -14,6 +14,7 @@ use crate::options::{CmdlinePayload, ImageWords, Text};
 use crate::order;
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
+use crate::shown::Printable;
 
 /// The kernel command line. It may contain a payload, so it is wiped on drop. Bytes that are not UTF-8 become
 /// replacement characters.
@@ -90,7 +91,7 @@ pub fn find(payload: &CmdlinePayload) -> Result<Found, SourceError> {
     let length = Base64UrlUnpadded::decode(text, &mut bytes).map(<[u8]>::len).map_err(|_| broken())?;
     bytes.truncate(length);
     let bytes = Secret::new(std::mem::take(&mut *bytes));
-    let origin = Origin::Medium { medium: Medium::Cmdline, place: String::new() };
+    let origin = Origin::Medium { medium: Medium::Cmdline, place: Printable::default() };
     Ok(Found { origin, bytes, cut: payload.cut })
 }
 

@@ -28,9 +28,9 @@ const VIRTUAL: [&str; 8] = ["loop", "ram", "zram", "dm-", "md", "nbd", "fd", "mt
 pub struct Search<'a> {
     /// What may hold a payload, in order; never empty.
     pub wanted: &'a [Wanted<'a>],
-    /// The operator named what is wanted, so it may be a USB medium.
+    /// Whether the operator named what is wanted: then it may be on a USB medium.
     pub named: bool,
-    /// The image holds a site pin, which does the same.
+    /// Whether the image holds a site pin: then it may be on a USB medium, too.
     pub pinned: bool,
     /// Wait until the deadline, even if nothing happens.
     pub insist: bool,
@@ -45,7 +45,7 @@ pub struct Search<'a> {
 /// What the order asks of a drive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wanted<'a> {
-    /// A volume that has the whole medium, with this label; `None`: one of [`LABELS`].
+    /// A volume with this label that takes up the whole medium. `None`: one with one of [`LABELS`].
     Label(Option<&'a str>),
     /// A partition that is ours, or that has a volume with one of [`LABELS`].
     Partition,
@@ -65,7 +65,7 @@ pub struct Other<'a> {
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Search<'_> {
-    /// Every label of a whole medium that is of use, for the reader.
+    /// Every wanted label of a whole medium, for the reader.
     fn labels(&self) -> Vec<&str> {
         let labels = self.wanted.iter().flat_map(|wanted| match wanted {
             Wanted::Label(Some(label)) => std::slice::from_ref(label),
@@ -92,7 +92,7 @@ impl Search<'_> {
     }
 }
 
-/// Whether a volume with this label and without a payload is broken under every circumstance.
+/// Whether a volume with this label and without a payload is broken in any case.
 fn is_own(label: &str) -> bool {
     OWN_LABEL.eq_ignore_ascii_case(label)
 }

@@ -1,8 +1,9 @@
-//! From the bytes of a source to a payload: the signature first, then the payload, then whether its source may carry what is in
-//! it. Whoever the image names as a signer vouches for the bytes; without one it is whoever vouches for the source. Nothing here
-//! reads a source.
+//! Makes a payload of the bytes of a source: judges the signature first, then decodes the payload, then checks whether
+//! the source may carry what is in it. If the image names signers, a signer vouches for the bytes; if not, whoever
+//! vouches for the source does. Never reads a source.
 
 use super::{Found, SourceError, permitted};
+use crate::confidential::Confidential;
 use crate::payload::signed::{Signed, is_signed};
 use crate::payload::{DecodeError, Form, Payload, Problem};
 use crate::site::{self, SignatureError, SignedBy, SitePin};
@@ -36,20 +37,26 @@ impl From<DecodeError> for Unusable {
     }
 }
 
-/// Decodes the payload, and refuses items that its source may not carry. `pin`: that of the image. If it names signers, the
-/// signature is verified first: no byte of a payload is decoded before one of them has vouched for it.
-pub fn decode(found: &Found, pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
+/// Decodes the payload, and refuses items that its source may not carry. `pin`: the image's. If it names signers, the
+/// signature is verified first: no byte is decoded before a signer has vouched for it. `machine`: the kind of
+/// confidential virtual machine that this is.
+pub fn decode(
+    found: &Found,
+    pin: Option<&SitePin>,
+    machine: Option<Confidential>,
+) -> Result<(Payload, SignedBy), Unusable> {
     let decoded = vouched(found.bytes.expose(), pin);
     let (payload, signed) = match decoded {
         Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
         decoded => decoded?,
     };
-    permitted(&found.origin, &payload)?;
+    permitted(&found.origin, &payload, machine)?;
     Ok((payload, signed))
 }
 
 fn vouched(bytes: &[u8], pin: Option<&SitePin>) -> Result<(Payload, SignedBy), Unusable> {
-    // A payload in another form, such as base64, may well be signed: the form is the fault.
+    // A payload in another form, such as base64, may well be signed. So the error names the form, not a missing
+    // signature.
     if let Some(form) = Form::of(bytes) {
         return Err(DecodeError { offset: 0, place: String::new(), problem: Problem::Form(form) }.into());
     }

@@ -1,6 +1,7 @@
-//! The payload in an EFI variable of our own vendor GUID. Root of every system that ever ran on this machine can have written
-//! it, and whoever runs a virtual machine; so it is read only where it was named. Every process can read it, too: the kernel
-//! gives the files of efivarfs mode 0644. Decodes no payload.
+//! Reads the payload in an EFI variable with a vendor GUID of our own. Root of every system that ever ran on this
+//! machine vouches for it, and in a virtual machine whoever runs it: each of them can have written it. So it is read
+//! only if `imprint.source=` names it. Every process can read it: the kernel gives the files of efivarfs mode 0644.
+//! Never decodes a payload.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -17,14 +18,15 @@ use crate::secret::Secret;
 
 /// The variable, as efivarfs names its file.
 pub const NAME: &str = EFI_VARIABLE;
-/// Where efivarfs is mounted. The kernel makes this folder where the firmware has variables.
+/// Where efivarfs is mounted. The kernel makes this folder if the firmware has variables.
 const FOLDER: &str = "sys/firmware/efi/efivars";
 
-/// UEFI specification §8.2, GetVariable(): EFI_VARIABLE_NON_VOLATILE, _BOOTSERVICE_ACCESS and _RUNTIME_ACCESS. A variable with
-/// fewer is gone with the next boot, or not for the kernel; one with more can only be changed by whoever has its key.
+/// EFI_VARIABLE_NON_VOLATILE, _BOOTSERVICE_ACCESS and _RUNTIME_ACCESS (UEFI Specification 2.10, §8.2, GetVariable()). A
+/// variable with fewer attributes is lost at the next boot, or the kernel cannot use it. A variable with more can be
+/// changed only by the owner of its key.
 const ATTRIBUTES: u32 = 0x7;
 /// efivarfs puts the attributes in front of the value (Documentation/filesystems/efivarfs.rst).
-const HEADER: usize = 4;
+pub const HEADER: usize = 4;
 
 /// Why the variable is not used.
 #[derive(Debug)]
@@ -38,11 +40,11 @@ pub enum EfiVarError {
     },
     /// The variable has no value.
     Empty,
-    /// The variable has other attributes.
+    /// The variable has these attributes, and should have others.
     Attributes(u32),
 }
 
-/// The variable. `None` also on a machine whose firmware has no variables.
+/// Finds the payload. `None`: there is no such variable, or the firmware has no variables.
 pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
     let Some(variables) = Variables::open(root)? else { return Ok(None) };
     let path = variables.payload();
@@ -54,14 +56,14 @@ pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
         Err(source) => return Err(failed(source)),
     };
     if !opened.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("no regular file")));
+        return Err(failed(io::Error::other("it is not a regular file")));
     }
     let bytes = file::read_from(opened, &path, MAX_LEN.saturating_add(HEADER))?;
     let value = value(bytes.expose())?;
     if value.len() > MAX_LEN {
         return Err(SourceError::TooLong(path, Form::of(value)));
     }
-    let origin = Origin::Medium { medium: Medium::EfiVariable, place: NAME.to_owned() };
+    let origin = Origin::Medium { medium: Medium::EfiVariable, place: NAME.into() };
     Ok(Some(Found { origin, bytes: Secret::new(value.to_vec()), cut: false }))
 }
 
@@ -76,14 +78,14 @@ fn value(bytes: &[u8]) -> Result<&[u8], EfiVarError> {
     }
 }
 
-/// The folder of the variables. Where nobody has mounted efivarfs, it is mounted for as long as this exists.
+/// The folder of the variables. If nobody has mounted efivarfs, it is mounted for as long as this value lives.
 pub struct Variables {
     folder: PathBuf,
     mounted: bool,
 }
 
 impl Variables {
-    /// `None`: the firmware has no variables.
+    /// Finds the folder, and mounts efivarfs there if nobody has. `None`: the firmware has no variables.
     pub fn open(root: &Path) -> Result<Option<Variables>, EfiVarError> {
         let folder = root.join(FOLDER);
         let failed = |source| EfiVarError::Mount { path: root.join(FOLDER), source };
@@ -94,8 +96,8 @@ impl Variables {
             }
             Err(source) => return Err(failed(source)),
         };
-        // Every firmware has variables, the order of boot entries among them. systemd as PID 1 has mounted efivarfs, and
-        // dracut's shell scripts have not.
+        // Every firmware has variables, such as the order of boot entries, so an empty folder has no efivarfs on it.
+        // systemd as PID 1 has mounted efivarfs, and dracut's shell scripts have not.
         if empty {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             nix::mount::mount(Some("imprint"), &folder, Some("efivarfs"), flags, None::<&str>)
@@ -104,7 +106,7 @@ impl Variables {
         Ok(Some(Variables { folder, mounted: empty }))
     }
 
-    /// The file of the variable.
+    /// The file of the payload's variable.
     pub fn payload(&self) -> PathBuf {
         self.folder.join(NAME)
     }
@@ -129,15 +131,16 @@ impl fmt::Display for EfiVarError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EfiVarError::Mount { path, .. } => {
-                write!(f, "mounting efivarfs on {}; is the module efivarfs in the image?", path.display())
+                write!(f, "mounting efivarfs on {}; is the kernel module efivarfs in the image?", path.display())
             }
             EfiVarError::Empty => {
-                write!(f, "the EFI variable {NAME} is empty; write what imprint-host payload NODE --as efivar makes")
+                write!(f, "the EFI variable {NAME} is empty; write the output of imprint-host payload NODE --as efivar")
             }
             EfiVarError::Attributes(found) => write!(
                 f,
-                "the EFI variable {NAME} has the attributes {found:#x}, want {ATTRIBUTES:#x} (non-volatile, with boot service \
-                 and runtime access); write what imprint-host payload NODE --as efivar makes, with its first four bytes"
+                "the EFI variable {NAME} has the attributes {found:#x} instead of {ATTRIBUTES:#x} (non-volatile, with boot \
+                 service and runtime access); write the whole output of imprint-host payload NODE --as efivar, which \
+                 begins with four bytes of attributes"
             ),
         }
     }
@@ -188,7 +191,7 @@ mod tests {
         assert!(find(tempfile::tempdir().unwrap().path()).unwrap().is_none());
     }
 
-    /// Without a check, the first bytes of a payload would be taken for attributes and cut off.
+    /// Without this check, the first bytes of a payload would be taken for attributes and cut off.
     #[test]
     fn a_variable_that_is_short() {
         for short in [&[][..], &[7], &[7, 0, 0], &[7, 0, 0, 0]] {
@@ -196,13 +199,13 @@ mod tests {
         }
     }
 
-    /// A boot loader's variable that is gone with this boot, one that the kernel cannot write, and one with a key.
+    /// A boot loader's variable that is lost after this boot, one that the kernel cannot write, and one that has a key.
     #[test]
     fn a_variable_with_other_attributes() {
         for (attributes, shown) in [(0x6, "0x6"), (0x3, "0x3"), (0x27, "0x27"), (0, "0x0"), (0x0101_01a1, "0x10101a1")]
         {
             let bytes = [&u32::to_le_bytes(attributes)[..], &[0xa1, 1, 1]].concat();
-            let want = format!("the EFI variable {NAME} has the attributes {shown}, want 0x7 (non-volatile, ");
+            let want = format!("the EFI variable {NAME} has the attributes {shown} instead of 0x7 (non-volatile, ");
             assert!(refused(&bytes).starts_with(&want), "{}", refused(&bytes));
         }
     }

@@ -1,4 +1,4 @@
-//! Why there are no bytes, in words that say what to do. Reads nothing and decides nothing.
+//! The errors of sources, in words that say what to do. Reads nothing and decides nothing.
 
 use std::fmt;
 use std::io;
@@ -71,33 +71,33 @@ pub enum SourceError {
         /// Volume label.
         label: Printable,
     },
-    /// Two media have a payload.
+    /// Two media have different payloads.
     Several {
         /// Device and label of one.
-        first: String,
+        first: Printable,
         /// Device and label of the other.
-        second: String,
+        second: Printable,
     },
     /// A credential with one of our names cannot be used.
     Credential {
         /// `imprint.payload`
         name: &'static str,
         /// Where it is.
-        place: String,
+        place: Printable,
         /// What is wrong with it.
         source: CredentialError,
     },
-    /// Two partitions have a payload.
+    /// Two partitions have different payloads.
     SeveralPartitions {
         /// Device and label of one.
-        first: String,
+        first: Printable,
         /// Device and label of the other.
-        second: String,
+        second: Printable,
     },
     /// A partition with our type or name has no payload that can be read, or is in a table that cannot be used.
     Partition {
         /// `sda3`, or `table of sda`
-        place: String,
+        place: Printable,
         /// The error of the process that read the drive.
         source: Said,
     },
@@ -105,8 +105,18 @@ pub enum SourceError {
     RootFile(RootFileError),
     /// The EFI variable cannot be used.
     EfiVar(EfiVarError),
-    /// Whoever runs this confidential virtual machine can write the source, and the image has no site pin.
+    /// The person who runs this confidential virtual machine can write the source, and the image has no site pin.
     OfHypervisor {
+        /// Where the payload came from.
+        origin: Origin,
+        /// The kind of machine.
+        machine: Confidential,
+    },
+    /// Whoever runs this confidential virtual machine can read the source, and the payload contains an item that must stay
+    /// secret.
+    ReadByHypervisor {
+        /// `a private key`
+        item: &'static str,
         /// Where the payload came from.
         origin: Origin,
         /// The kind of machine.
@@ -115,9 +125,9 @@ pub enum SourceError {
     /// Two media of the same rank hold different payloads.
     Differ {
         /// Where one is.
-        first: String,
+        first: Printable,
         /// Where the other is.
-        second: String,
+        second: Printable,
     },
     /// A payload is required, and no source has one.
     Nothing {
@@ -139,7 +149,8 @@ pub enum SourceError {
     Pin(PinError),
 }
 
-/// The error message of a drive's reader. It was a [`medium::VolumeError`] there; the pipe carries only its text.
+/// The error message of a drive's reader. The reader had a [`super::medium::VolumeError`]; the pipe carries only its
+/// text.
 #[derive(Debug)]
 pub struct Said(pub Printable);
 
@@ -212,14 +223,15 @@ impl fmt::Display for SourceError {
             ),
             SourceError::Several { first, second } => write!(
                 f,
-                "two payloads: on {first} and on {second}; remove one, or give them different labels and name one with \
-                 imprint.source=config-drive:LABEL"
+                "two different payloads: on {first} and on {second}; remove one, or give them different labels and name \
+                 one with imprint.source=config-drive:LABEL"
             ),
             SourceError::Credential { name, place, .. } => write!(f, "credential {name} ({place})"),
             SourceError::SeveralPartitions { first, second } => {
                 write!(
                     f,
-                    "two payloads: in partition {first} and in partition {second}; clear the beginning of one with zeros"
+                    "two different payloads: in partition {first} and in partition {second}; clear the beginning of one with \
+                     zeros"
                 )
             }
             SourceError::Partition { place, .. } => write!(f, "partition {place}"),
@@ -227,9 +239,15 @@ impl fmt::Display for SourceError {
             SourceError::EfiVar(error) => error.fmt(f),
             SourceError::OfHypervisor { origin, machine } => write!(
                 f,
-                "this is a confidential virtual machine ({machine}), whoever runs it can have written the payload ({origin}), \
-                 and this image has no site pin to judge it by; use an image with a site pin, or bring the payload in the \
+                "this is a confidential virtual machine ({machine}); whoever runs it could have written the payload \
+                 ({origin}), and this image has no site pin; use an image with a site pin, or bring the payload in the \
                  initramfs"
+            ),
+            SourceError::ReadByHypervisor { item, origin, machine } => write!(
+                f,
+                "this is a confidential virtual machine ({machine}), whoever runs it can read the payload ({origin}), and the \
+                 payload holds {item}; have the node make its key, with a token that is good once, or bring the payload on \
+                 an encrypted root (/etc/imprint/payload)"
             ),
             SourceError::Differ { first, second } => {
                 write!(f, "two different payloads: one from {first}, one from {second}; remove one")

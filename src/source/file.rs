@@ -1,5 +1,6 @@
 //! Reads a payload from a file: in the initramfs, or named on the agent's command line. Whoever built the initramfs
-//! vouches for its file, and the operator for a named file. Never reads more bytes than a payload may have, plus one.
+//! vouches for its file, and the operator for a named file. Other sources read their files with the functions here, and
+//! say who vouches. Never reads more bytes than the caller allows, plus one.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +12,7 @@ use super::{Found, Origin, SourceError};
 use crate::medium::Medium;
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
+use crate::shown::Printable;
 
 /// Where the payload is in the initramfs.
 pub const PATH: &str = "imprint/payload";
@@ -27,11 +29,12 @@ pub fn is_present(root: &Path) -> bool {
 pub fn initramfs(root: &Path) -> Result<Found, SourceError> {
     let path = root.join(PATH);
     // Reading anything but a regular file, such as a FIFO or /dev/zero, might block or never end.
-    let is_file =
-        path.metadata().and_then(|meta| if meta.is_file() { Ok(()) } else { Err(io::Error::other("no file")) });
+    let is_file = path
+        .metadata()
+        .and_then(|meta| if meta.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) });
     is_file.map_err(|source| SourceError::Read { path: path.clone(), source })?;
     let bytes = read(&path)?;
-    let origin = Origin::Medium { medium: Medium::Initramfs, place: path.display().to_string() };
+    let origin = Origin::Medium { medium: Medium::Initramfs, place: Printable::path(&path) };
     Ok(Found { origin, bytes, cut: false })
 }
 
@@ -45,13 +48,13 @@ pub(super) fn read(path: &Path) -> Result<Secret, SourceError> {
     read_at_most(path, MAX_LEN)
 }
 
-/// The content of a file that may have this many bytes.
+/// The content of a file that may have at most this many bytes.
 pub(super) fn read_at_most(path: &Path, most: usize) -> Result<Secret, SourceError> {
     let file = File::open(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
     read_from(file, path, most)
 }
 
-/// The content of an open file that may have this many bytes. `path` is for errors.
+/// The content of an open file that may have at most this many bytes. `path` is for errors.
 pub(super) fn read_from(file: File, path: &Path, most: usize) -> Result<Secret, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);

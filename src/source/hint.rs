@@ -2,7 +2,7 @@
 //! is not told to write a config drive. Never looks at a source; works on the options only.
 
 use super::order;
-use crate::options::{Mode, Options, SourceName};
+use crate::options::{Options, SourceName};
 
 /// The sources that may still bring a payload, for `waiting up to 300 s for …`: drives, and lines that the operator
 /// named. The names of other lines are known only once they are open; the caller adds them.
@@ -28,19 +28,15 @@ pub fn awaited(options: &Options) -> Vec<String> {
 
 /// Where to bring a payload, and how to boot without one.
 pub(super) fn remedy(options: &Options) -> String {
-    let without = match (options.mode, options.sources.is_empty()) {
-        (Mode::Require, true) => "with imprint=auto",
-        (Mode::Require, false) => "with imprint=auto and no imprint.source=",
-        (Mode::Auto | Mode::Off, _) => "without imprint.source=",
-    };
     if options.sources.is_empty() {
         return format!(
-            "bring one, for example on {} (imprint-host payload NODE --as iso), or boot {without} to go on without",
+            "bring one, for example on {} (imprint-host payload NODE --as iso), or boot with \
+             imprint=auto to go on without",
             drive(None)
         );
     }
     let places = once(options.sources.iter().map(place)).join(", or ");
-    format!("bring one where imprint.source= says: {places}; or boot {without} to go on without")
+    format!("bring one where imprint.source= says: {places}; or boot with imprint=auto to go on without")
 }
 
 /// A source, and the command that brings a payload to it.
@@ -103,19 +99,19 @@ mod tests {
             (
                 "imprint.source=serial:ttyS1",
                 "bring one where imprint.source= says: the serial line ttyS1 (imprint-host inject NODE --line LINE); or boot \
-                 without imprint.source= to go on without",
+                 with imprint=auto to go on without",
             ),
             (
                 "imprint=require imprint.source=config-drive:LAB imprint.source=file imprint.source=config-drive:LAB",
                 "bring one where imprint.source= says: a config drive labelled LAB (imprint-host payload NODE --as iso), or \
-                 /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); or boot with imprint=auto and no \
-                 imprint.source= to go on without",
+                 /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); or boot with imprint=auto to go \
+                 on without",
             ),
             (
                 "imprint.source=cmdline imprint.source=virtio",
                 "bring one where imprint.source= says: imprint.payload= on the kernel command line (imprint-host payload NODE \
-                 --as cmdline), or the virtio port imprint.0 (imprint-host inject NODE --line unix:PATH); or boot without \
-                 imprint.source= to go on without",
+                 --as cmdline), or the virtio port imprint.0 (imprint-host inject NODE --line unix:PATH); or boot with \
+                 imprint=auto to go on without",
             ),
         ] {
             assert_eq!(remedy(&Options::parse(cmdline).unwrap()), want);

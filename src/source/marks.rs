@@ -15,7 +15,7 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
         Volume::Iso9660(_) => ISO_DESCRIPTOR,
         Volume::Fat(_) => 0,
     };
-    // An entry that protects a GPT which is not there claims nothing.
+    // An MBR entry that protects a GPT claims nothing if there is no GPT.
     let table = partition::table(device)?.filter(|table| table.fault != Some(TableError::NoGpt));
     if let Some(table) = table
         && !table.holds(start)
@@ -25,22 +25,52 @@ pub fn beside(device: &mut (impl Read + Seek), volume: &Volume) -> Result<Option
     mark(device)
 }
 
-/// For a medium without a volume in a supported format: its partition table or file system.
+/// The partition table or file system of a medium that has no volume in a supported format. `None`: it has neither.
 pub fn instead(device: &mut (impl Read + Seek), table: Option<&Table>) -> Result<Option<&'static str>, VolumeError> {
     if let Some(table) = table {
         return Ok(Some(table.name));
     }
     match mark(device)? {
-        None => marked(device, ALONE.iter().copied()),
+        None => {
+            let ends = md_at_the_end(size(device)?).map(|offset| (offset, MD, MEMBER));
+            marked(device, ALONE.iter().copied().chain(ends))
+        }
         name => Ok(name),
     }
 }
 
-/// A file system or container that uses the whole medium.
+/// A file system or container that uses the whole medium, and that is not the content itself.
 pub fn mark(device: &mut (impl Read + Seek)) -> Result<Option<&'static str>, VolumeError> {
-    let size = device.seek(SeekFrom::End(0)).map_err(|source| VolumeError::Read { offset: 0, source })?;
-    let raid = md_at_the_end(size).map(|offset| (offset, MD, "a member of a RAID (md)"));
-    marked(device, MARKS.iter().copied().chain(raid))
+    if let Some(name) = marked(device, MARKS.iter().copied())? {
+        return Ok(Some(name));
+    }
+    for offset in md_at_the_end(size(device)?) {
+        let mut block = [0; 136];
+        if read(device, offset, &mut block)? && block.starts_with(MD) && !is_mirror(&block) {
+            return Ok(Some(MEMBER));
+        }
+    }
+    Ok(None)
+}
+
+fn size(device: &mut (impl Read + Seek)) -> Result<u64, VolumeError> {
+    device.seek(SeekFrom::End(0)).map_err(|source| VolumeError::Read { offset: 0, source })
+}
+
+const MEMBER: &str = "a member of a RAID (md)";
+
+/// Whether md's superblock at the end of a device says that the device holds, from its first byte, what the whole array holds:
+/// the array is a mirror (RAID 1). include/uapi/linux/raid/md_p.h, mdp_superblock_1 and mdp_super_t.
+fn is_mirror(block: &[u8; 136]) -> bool {
+    let word = |at: usize| block.get(at..at + 4);
+    let (one, zero) = ([1, 0, 0, 0], [0; 8]);
+    match word(4) {
+        // Version 1.0 is little-endian: `level` at byte 72, `data_offset` at byte 128.
+        Some(&[1, 0, 0, 0]) => word(72) == Some(&one[..]) && block.get(128..) == Some(&zero[..]),
+        // Version 0.90 has the order of the machine that wrote it: `level` at byte 28. It has no offset.
+        Some(&[0, 0, 0, 0]) => word(28) == Some(&one[..]),
+        _ => false,
+    }
 }
 
 /// The name of the first mark that is there.
@@ -89,7 +119,7 @@ const MARKS: &[(u64, &[u8], &str)] = &[
     (65_600, b"_BHRfS_M", "a btrfs file system"),       // include/uapi/linux/btrfs_tree.h, BTRFS_MAGIC
 ];
 
-/// File systems that an optical disc may have beside ISO 9660, of the same files: no sign of an older use.
+/// File systems that an optical disc may have beside ISO 9660, with the same files. They do not show an older use.
 const ALONE: &[(u64, &[u8], &str)] = &[
     (32_769, b"BEA01", "a UDF file system"), // ECMA-167, 2/9.2; a disc with ISO 9660, too, has CD001 here
     (1024, b"H+\x00\x04", "an HFS+ file system"), // fs/hfsplus/hfsplus_raw.h, HFSPLUS_VOLHEAD_SIG, HFSPLUS_MIN_VERSION
@@ -108,6 +138,38 @@ mod tests {
         assert_eq!(md_at_the_end(4 << 20), [(4 << 20) - 8192, (4 << 20) - 65536]);
         assert_eq!(md_at_the_end((4 << 20) + 512), [(4 << 20) - 8192, (4 << 20) - 65536]);
         assert_eq!(md_at_the_end(100), [0, 0]);
+    }
+
+    /// A mirror of disks stopped the boot: each half looked like a config drive that had become a member of a RAID. What is on
+    /// a half of a mirror is what is on the mirror. On members of other arrays it is not.
+    #[test]
+    fn half_of_a_mirror_is_what_the_mirror_is() {
+        let number = u32::to_le_bytes;
+        // Version 1.0 in the last 8 KiB, version 0.90 in the last 64 KiB.
+        let new = |level: u32, start: u8| (8192, 1, 72, level, start);
+        let old = |level: u32| (65_536, 0, 28, level, 0);
+        for ((behind, major, at, level, start), is_claim) in [
+            (new(1, 0), false),
+            (old(1), false),
+            (new(1, 8), true),
+            (new(0, 0), true),
+            (new(5, 0), true),
+            (new(u32::MAX, 0), true),
+            (old(0), true),
+            (old(10), true),
+            ((8192, 2, 72, 1, 0), true),
+        ] {
+            let mut medium = vec![0; 1 << 20];
+            let block = (1 << 20) - behind;
+            medium[block..block + 4].copy_from_slice(MD);
+            medium[block + 4..block + 8].copy_from_slice(&number(major));
+            medium[block + at..block + at + 4].copy_from_slice(&number(level));
+            medium[block + 128] = start;
+            let device = &mut std::io::Cursor::new(&medium);
+            let want = Some(MEMBER).filter(|_| is_claim);
+            assert_eq!(mark(device).unwrap(), want, "{behind} {level} {start}");
+            assert_eq!(instead(device, None).unwrap(), Some(MEMBER), "a medium without a volume is called what it is");
+        }
     }
 
     /// A medium that holds one of these has no payload: the message says what it holds.

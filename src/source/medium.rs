@@ -141,8 +141,8 @@ pub(super) fn in_file(path: &[&str], error: VolumeError) -> VolumeError {
     VolumeError::File { path: path.join("/"), source: Box::new(error) }
 }
 
-/// Refuses a file that no payload can be, before memory is asked for. `beginning` reads so many bytes of it, to see what it
-/// is.
+/// Refuses a file that is too long for a payload, before memory is allocated for it. `beginning` reads so many bytes of
+/// the file, so that the error can name its form.
 pub(super) fn bounded(
     len: u32,
     path: &[&str],
@@ -152,12 +152,13 @@ pub(super) fn bounded(
     if usize::try_from(len).is_ok_and(|len| len <= max) {
         return Ok(());
     }
-    // That it cannot be read is less than that it is too long: the latter is the error to report.
+    // An error of this read is ignored: the error to report is that the file is too long.
     let form = beginning(len.min(BEGINNING)).ok().and_then(|bytes| Form::of_beginning(bytes.expose()));
     Err(VolumeError::TooLong { path: path.join("/"), len, form })
 }
 
-/// The mark of an ISO 9660 image, the last of those that are looked for, ends at byte 32774.
+/// The most bytes of such a file that are read. The last mark of a known form, that of an ISO 9660 image, ends at byte
+/// 32774.
 const BEGINNING: u32 = 33 * 1024;
 
 pub(super) fn read_at(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<(), VolumeError> {

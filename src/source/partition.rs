@@ -1,6 +1,6 @@
-//! Partition tables: the GUID partition table (GPT, UEFI Specification 2.10, §5.3), with sectors of 512 and of 4096 bytes, and
-//! the four entries of a master boot record (MBR). Everybody who ever wrote to the disk vouches for a table, so nobody
-//! does: each number is checked before it is used. Never writes, never reads what is in a partition, and never decides
+//! Reads partition tables: the GUID partition table (GPT, UEFI Specification 2.10, §5.3), with sectors of 512 and of 4096 bytes, and
+//! the master boot record (MBR) with its logical partitions. Everybody who ever wrote to the disk vouches for its
+//! table, so no number in it is trusted before it is checked. Never writes, never reads what is in a partition, and never decides
 //! whether a partition is used.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::order;
 /// three fields are little-endian: UEFI Specification 2.10, appendix A).
 const OUR_TYPE: [u8; 16] = on_disk(crate::medium::PARTITION_TYPE);
 /// The name of a partition that holds a payload. Case does not matter.
-const OUR_NAME: &str = "IMPRINT";
+pub(super) const OUR_NAME: &str = "IMPRINT";
 
 /// A partition table.
 #[derive(Debug)]
@@ -23,19 +23,22 @@ pub struct Table {
     pub name: &'static str,
     /// The entries that are in use. Of a table with a fault: what can be read of them.
     pub partitions: Vec<Partition>,
-    /// The entries of the MBR beside a GPT. They only tell whether a volume on the whole medium is in a partition.
+    /// The entries of the MBR beside a GPT. They only serve to tell whether a volume on the whole medium is in a
+    /// partition.
     beside: Vec<Partition>,
-    /// Why the partitions cannot be relied on.
+    /// Why the partitions cannot be used. `None`: they can.
     pub fault: Option<TableError>,
 }
 
 /// A partition. `start` and `end` are in sectors of 512 bytes; `end` is the first sector after the partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Partition {
-    /// From 1. Unused entries of the table count, too, as in the kernel's names.
+    /// From 1. Unused entries of the table count, too, as in the kernel's names. Logical partitions begin at 5.
     pub number: u32,
     start: u64,
     end: u64,
+    /// An extended partition: it holds logical partitions and nothing else.
+    extended: bool,
     /// The name in a GPT; empty in an MBR.
     pub name: String,
     ours: bool,
@@ -44,7 +47,7 @@ pub struct Partition {
 /// Why a partition table cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TableError {
-    /// The MBR promises a GPT, and there is none.
+    /// The MBR has an entry that protects a GPT, and there is no GPT.
     NoGpt,
     /// There is a GPT, and the MBR does not protect it: the disk was partitioned again by a program that knows no GPT.
     Unprotected,
@@ -58,9 +61,16 @@ pub enum TableError {
     Outside(u32),
     /// A partition of the MBR that the GPT beside it does not have.
     Hybrid(u32),
+    /// The logical partitions in this extended partition cannot be read; why.
+    Chain(u32, &'static str),
 }
 
 impl Table {
+    /// The partitions that hold something of their own: all but extended ones.
+    pub fn holding(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions.iter().filter(|partition| !partition.extended)
+    }
+
     /// Whether a partition contains a volume that has the whole medium. Images that boot from a disk and from an optical
     /// disc ("isohybrid") have a partition that contains the volume from its beginning or from its first descriptor.
     /// `start`: in sectors of 512 bytes.
@@ -84,11 +94,11 @@ impl Partition {
     }
 
     fn holds(&self, start: u64) -> bool {
-        self.start <= start && self.start != FIRST_TRACK && start < self.end
+        !self.extended && self.start <= start && self.start != FIRST_TRACK && start < self.end
     }
 }
 
-/// A GPT, or an MBR with at least one partition.
+/// Reads the partition table. `None`: there is no GPT, and no MBR with at least one partition.
 pub fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeError> {
     let mut sector = [0; 512];
     if !read(device, 0, &mut sector)? {
@@ -104,41 +114,134 @@ pub fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeErr
         let fault = unprotected().or(fault).or_else(|| extra().map(|one| TableError::Hybrid(one.number)));
         return Ok(Some(Table { name: "a partition table (GPT)", partitions: entries, beside: partitions, fault }));
     }
-    let fault = misplaced(&partitions, 0, bytes / 512);
+    let Logical { partitions: inner, fault } = logical(device, &partitions)?;
+    let fault = misplaced(&partitions, 0, bytes / 512).or(fault);
+    let partitions = [partitions, inner].concat();
     let table = Table { name: "a partition table (MBR)", partitions, beside: Vec::new(), fault };
     Ok(Some(table).filter(|table| !table.partitions.is_empty()))
 }
 
 struct Mbr {
     partitions: Vec<Partition>,
-    /// It has an entry that keeps programs away which know no GPT.
+    /// Whether it has an entry that keeps programs without knowledge of GPT away.
     protects: bool,
 }
 
 /// UEFI Specification 2.10, §5.2.3
 const GPT_PROTECTIVE: u8 = 0xee;
 
-/// The partitions of a master boot record. None if the bytes of the table are code, as in most FAT boot sectors.
+/// The partitions of a master boot record. There are none if the bytes of the table are code, as in most FAT boot
+/// sectors.
 fn mbr(sector: &[u8; 512]) -> Mbr {
     let mut mbr = Mbr { partitions: Vec::new(), protects: false };
-    let Some((entries, [0x55, 0xaa])) = sector.get(446..).and_then(|rest| rest.split_at_checked(64)) else {
-        return mbr;
-    };
-    let entries: &[[u8; 16]] = entries.as_chunks().0;
-    // block/partitions/msdos.c, msdos_partition: a boot indicator that is neither 0 nor 0x80 is no partition table.
-    if entries.iter().any(|[indicator, ..]| indicator & 0x7f != 0) {
-        return mbr;
-    }
-    for (entry, number) in entries.iter().zip(1..) {
-        let [_, _, _, _, kind, _, _, _, a, b, c, d, e, f, g, h] = *entry;
-        let (start, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-        mbr.protects |= kind == GPT_PROTECTIVE;
-        if length > 0 && kind != GPT_PROTECTIVE {
-            let (start, end) = (u64::from(start), u64::from(start) + u64::from(length));
-            mbr.partitions.push(Partition { number, start, end, name: String::new(), ours: false });
+    for (entry, number) in entries(sector).into_iter().flatten().zip(1..) {
+        mbr.protects |= entry.kind == GPT_PROTECTIVE;
+        if entry.sectors > 0 && entry.kind != GPT_PROTECTIVE {
+            mbr.partitions.push(entry.partition(number, 0));
         }
     }
     mbr
+}
+
+/// An entry of a master boot record, or of a sector of the same form that describes a logical partition.
+struct Entry {
+    kind: u8,
+    start: u64,
+    sectors: u64,
+}
+
+impl Entry {
+    /// `base`: the sector that the entry counts from.
+    fn partition(&self, number: u32, base: u64) -> Partition {
+        let start = base.saturating_add(self.start);
+        let (end, extended) = (start.saturating_add(self.sectors), self.is_extended());
+        Partition { number, start, end, extended, name: String::new(), ours: false }
+    }
+
+    /// block/partitions/msdos.c, is_extended_partition
+    fn is_extended(&self) -> bool {
+        matches!(self.kind, 0x05 | 0x0f | 0x85)
+    }
+}
+
+/// The four entries of such a sector. `None` if it is none.
+fn entries(sector: &[u8; 512]) -> Option<[Entry; 4]> {
+    let Some((entries, [0x55, 0xaa])) = sector.get(446..).and_then(|rest| rest.split_at_checked(64)) else {
+        return None;
+    };
+    let entries: &[[u8; 16]; 4] = entries.as_chunks().0.first_chunk()?;
+    // block/partitions/msdos.c, msdos_partition: a boot indicator that is neither 0 nor 0x80 is no partition table.
+    if entries.iter().any(|[indicator, ..]| indicator & 0x7f != 0) {
+        return None;
+    }
+    Some(entries.map(|[_, _, _, _, kind, _, _, _, a, b, c, d, e, f, g, h]| Entry {
+        kind,
+        start: u32::from_le_bytes([a, b, c, d]).into(),
+        sectors: u32::from_le_bytes([e, f, g, h]).into(),
+    }))
+}
+
+/// How many sectors of one disk that describe logical partitions are read. Linux reads no more partitions of a disk than 256.
+pub const MAX_LINKS: usize = 128;
+
+struct Logical {
+    partitions: Vec<Partition>,
+    fault: Option<TableError>,
+}
+
+/// The logical partitions: those in extended ones. Numbers are given as Linux does (block/partitions/msdos.c,
+/// parse_extended). Of a chain with a fault: what was read of it.
+fn logical(device: &mut (impl Read + Seek), primary: &[Partition]) -> Result<Logical, VolumeError> {
+    let (mut logical, mut links) = (Logical { partitions: Vec::new(), fault: None }, Vec::new());
+    for extended in primary.iter().filter(|one| one.extended) {
+        let first = logical.partitions.len();
+        let broken = chain(device, extended, &mut links, &mut logical.partitions)?;
+        let here = logical.partitions.get(first..).unwrap_or_default();
+        let fault = broken.map(|why| TableError::Chain(extended.number, why));
+        // The first sector of an extended partition is its table.
+        let fault = fault.or_else(|| misplaced(here, extended.start.saturating_add(1), extended.end));
+        logical.fault = logical.fault.or(fault);
+    }
+    Ok(logical)
+}
+
+/// Reads the chain of one extended partition: each sector describes a logical partition and says where the next sector is.
+/// Returns why the chain cannot be followed to its end. `links`: the sectors of all chains that were read.
+fn chain(
+    device: &mut (impl Read + Seek),
+    extended: &Partition,
+    links: &mut Vec<u64>,
+    partitions: &mut Vec<Partition>,
+) -> Result<Option<&'static str>, VolumeError> {
+    let (mut at, mut sectors) = (extended.start, extended.end.saturating_sub(extended.start));
+    loop {
+        if links.contains(&at) {
+            return Ok(Some("a link leads back to an earlier one"));
+        }
+        if links.len() == MAX_LINKS {
+            return Ok(Some("it has more than 128 links"));
+        }
+        let mut sector = [0; 512];
+        let there = read(device, at.saturating_mul(512), &mut sector)?;
+        let Some(entries) = entries(&sector).filter(|_| there) else {
+            // Nothing was ever in an extended partition without a table.
+            return Ok(Some("a link leads to something else").filter(|_| at != extended.start));
+        };
+        links.push(at);
+        let data = entries.iter().enumerate().filter(|(_, one)| one.sectors > 0 && !one.is_extended());
+        // parse_extended: the last two entries have no use, and may be anything.
+        let fits = |one: &Entry| one.start > 0 && one.start.saturating_add(one.sectors) <= sectors;
+        for (_, entry) in data.filter(|(index, one)| *index < 2 || fits(one)) {
+            // The four primary partitions have the first numbers, used or not.
+            let number = u32::try_from(partitions.len()).unwrap_or(u32::MAX).saturating_add(5);
+            partitions.push(entry.partition(number, at));
+        }
+        let Some(link) = entries.iter().find(|one| one.sectors > 0 && one.is_extended()) else { return Ok(None) };
+        (at, sectors) = (extended.start.saturating_add(link.start), link.sectors);
+        if at >= extended.end {
+            return Ok(Some("a link leads out of it"));
+        }
+    }
 }
 
 struct Gpt {
@@ -146,8 +249,8 @@ struct Gpt {
     fault: Option<TableError>,
 }
 
-/// `None` without a GPT. An MBR that does not protect a GPT makes only the primary one count, for the messages: a disk that was
-/// partitioned anew may have an old backup at its end.
+/// Reads the GPT. `None`: there is none. If the MBR does not protect the GPT, only the primary counts, and only for
+/// messages: a disk that was partitioned anew may have an old backup at its end.
 fn gpt(device: &mut (impl Read + Seek), bytes: u64, protects: bool) -> Result<Option<Gpt>, VolumeError> {
     let mut broken = None;
     for size in [512, 4096] {
@@ -184,7 +287,7 @@ fn gpt(device: &mut (impl Read + Seek), bytes: u64, protects: bool) -> Result<Op
 /// The parts of a GPT's header that are used. Numbers of sectors are in sectors of `size` bytes.
 struct Header {
     size: u64,
-    /// Where the other header is.
+    /// The sector of the other header.
     other: u64,
     first: u64,
     last: u64,
@@ -239,9 +342,9 @@ fn header(
     } else if !sum != checksum {
         Some("the checksum of its header is wrong")
     } else if number(24) != sector {
-        Some("its header says that it is for another sector")
+        Some("its header belongs in another sector")
     } else if header.first > header.last || header.last >= sectors {
-        Some("it is for a larger disk")
+        Some("it was made for a larger disk")
     } else if !header.step.is_power_of_two() || !(ENTRY..=4096).contains(&header.step) {
         Some("the size of its entries is impossible")
     } else if header.count == 0 || header.count.saturating_mul(header.step) > MAX_ENTRIES {
@@ -291,6 +394,7 @@ impl Header {
                 number,
                 start: first.saturating_mul(sectors),
                 end: last.saturating_add(1).saturating_mul(sectors),
+                extended: false,
                 ours: kind == OUR_TYPE || name.eq_ignore_ascii_case(OUR_NAME),
                 name,
             });
@@ -320,7 +424,7 @@ fn little(bytes: Option<&[u8]>) -> u64 {
     bytes.unwrap_or_default().iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
-/// Reads all of `bytes`. False if the device ends before that.
+/// Reads all of `bytes` at this offset. False: the device ends before that.
 pub(super) fn read(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8]) -> Result<bool, VolumeError> {
     match read_at(device, offset, bytes) {
         Err(error) if is_end(&error) => Ok(false),
@@ -352,27 +456,42 @@ const fn on_disk(text: &str) -> [u8; 16] {
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TableError::NoGpt => f.write_str("its MBR promises a GPT, and there is none; partition the disk again"),
-            TableError::Unprotected => f.write_str(
-                "there is a GPT that its MBR does not protect, so one of the two is left from an earlier use; partition the disk \
-                 again",
+            TableError::NoGpt => f.write_str(
+                "the MBR says that the disk has a GPT, but there is no GPT; name another source with imprint.source= to boot without it, or \
+                 partition the disk again, which erases it",
             ),
-            TableError::Header(why) => {
-                write!(f, "the GPT is damaged and has no valid backup: {why}; repair it with sgdisk or partition the disk again")
-            }
-            TableError::Differ => {
-                f.write_str("the primary GPT and the backup GPT are both valid and differ; remove one with sgdisk")
-            }
-            TableError::Overlap(first, second) => {
-                write!(f, "partitions {first} and {second} overlap; partition the disk again")
-            }
-            TableError::Outside(number) => {
-                write!(f, "partition {number} does not fit the disk; partition the disk again")
-            }
+            TableError::Unprotected => f.write_str(
+                "the disk has a GPT, but its MBR does not protect it; gdisk asks which of the two counts (2: GPT), and sgdisk -z removes \
+                 the GPT and keeps the MBR; neither erases a partition",
+            ),
+            TableError::Header(why) => write!(
+                f,
+                "the GPT is damaged and has no valid backup: {why}; repair it with gdisk (r), or name another imprint.source=; \
+                 partitioning anew erases the disk"
+            ),
+            TableError::Differ => f.write_str(
+                "the primary and the backup GPT are both valid, but differ; sgdisk -e DEVICE keeps the primary and writes the \
+                 backup anew",
+            ),
+            TableError::Overlap(first, second) => write!(
+                f,
+                "partitions {first} and {second} overlap; name another source with imprint.source= to boot without them, or \
+                 partition the disk again, which erases it"
+            ),
+            TableError::Outside(number) => write!(
+                f,
+                "partition {number} goes beyond the disk or the limits of its table; name another source with imprint.source= to boot without it, or \
+                 partition the disk again, which erases it"
+            ),
             TableError::Hybrid(number) => write!(
                 f,
-                "partition {number} of the MBR is none of the GPT beside it (a hybrid MBR); make a protective MBR with sgdisk"
+                "partition {number} of the MBR is not in the GPT (a hybrid MBR); the MBR needs a protective entry and \
+                 no other: gdisk DEVICE makes it so (x, n, w)"
             ),
+            TableError::Chain(number, why) => {
+                write!(f, "the chain of logical partitions in partition {number} is damaged: {why}; name another source with imprint.source= to boot \
+                     without it, or partition the disk again, which erases it")
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use super::user_data::{self, MAX_FILE};
 use super::volume::Volume;
 use crate::chain::chain;
 use crate::confine::confine;
+use crate::order;
 use crate::payload::{self, MAX_LEN};
 use crate::secret::Secret;
 use crate::sys;
@@ -36,9 +37,9 @@ pub const PROGRAM: &str = "/proc/self/exe";
 /// What a reader looks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wanted<'a> {
-    /// Payload files are read from volumes that have the whole medium and one of these labels.
+    /// The labels of wanted volumes that take up the whole medium. The files of such volumes are read.
     pub labels: &'a [&'a str],
-    /// Partitions are read, too. Else the first one that might hold a payload is named.
+    /// Whether partitions are read. If not, the first one that might hold a payload is named.
     pub partitions: bool,
 }
 
@@ -162,18 +163,12 @@ pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered:
             let ours = partitions.iter().any(Partition::is_ours);
             medium.fault = Some(Fault { why: chain(&fault), ours });
         }
-        Some(table) if wanted.partitions => {
-            for partition in table.partitions.iter().take(MAX_PARTITIONS) {
-                let found = in_partition(partition, device, &mut left);
-                medium.parts.extend(found);
-                // Two payloads are an error already.
-                if left == 0 || medium.parts.len() == MAX_PARTS {
-                    break;
-                }
-            }
-        }
+        Some(table) if wanted.partitions => match of_use(&table, device, &mut left) {
+            Ok(parts) => medium.parts.extend(parts),
+            Err(why) => medium.fault = Some(Fault { why, ours: true }),
+        },
         Some(table) if medium.parts.iter().all(|part| part.volumes.is_empty()) => {
-            medium.parts.extend(first_of_use(&table.partitions, device, wanted.labels));
+            medium.parts.extend(first_of_use(&table, device, wanted.labels));
         }
         _ => {}
     }
@@ -210,23 +205,22 @@ fn files(
     left: &mut usize,
 ) -> Vec<(Place, Looked)> {
     let places = Place::ALL.into_iter().filter(|(_, label)| label.is_none_or(|label| is_wanted(labels, &[label])));
-    let looked = places.map(|(place, _)| {
-        let looked = match file(device, volume, place) {
-            Looked::Found(bytes) => match left.checked_sub(1) {
-                Some(fewer) => {
-                    *left = fewer;
-                    Looked::Found(bytes)
-                }
-                None => {
-                    let why = format!("more than {MAX_PAYLOADS} payloads on one medium; remove all but one");
-                    Looked::Broken { at_the_file: true, why }
-                }
-            },
-            looked => looked,
-        };
-        (place, looked)
-    });
-    looked.collect()
+    places.map(|(place, _)| (place, counted(file(device, volume, place), left))).collect()
+}
+
+/// Takes room for a payload in the answer. One that there is no room for might differ from the others.
+fn counted(looked: Looked, left: &mut usize) -> Looked {
+    match (looked, left.checked_sub(1)) {
+        (Looked::Found(bytes), Some(fewer)) => {
+            *left = fewer;
+            Looked::Found(bytes)
+        }
+        (Looked::Found(_), None) => {
+            let why = format!("more than {MAX_PAYLOADS} payloads on one medium; remove all but one");
+            Looked::Broken { at_the_file: true, why }
+        }
+        (looked, _) => looked,
+    }
 }
 
 fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looked {
@@ -237,7 +231,7 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
         Err(VolumeError::TooLong { len, .. }) if place != Place::File => {
             return Looked::Foreign(format!("it has {len} bytes, and {MAX_FILE} are read"));
         }
-        // It is not known whose file it is.
+        // Nobody knows whose file it is, so it counts as damaged only if it is imprint/payload itself.
         Err(error) => {
             return Looked::Broken {
                 at_the_file: place == Place::File && error.is_about_the_file(),
@@ -248,7 +242,7 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
     let content = match place {
         Place::File => return Looked::Found(bytes),
         Place::OpenStackUserData | Place::NoCloudUserData => user_data::user_data(bytes.expose()),
-        Place::OpenStackVendorData => user_data::vendor_data(bytes.expose()),
+        Place::OpenStackVendorData | Place::OpenStackVendorData2 => user_data::vendor_data(bytes.expose()),
     };
     match content {
         user_data::Content::Payload(payload) => Looked::Found(payload),
@@ -259,14 +253,72 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
     }
 }
 
-/// What a partition holds, if it is ours, or if it has a volume with one of our labels.
-fn in_partition(partition: &Partition, device: &mut Window<impl Read + Seek>, left: &mut usize) -> Option<Part> {
+/// The partitions that are to be judged. The error: there are more than are looked at, and any of them may have a payload.
+fn of_use(table: &Table, device: &mut Window<impl Read + Seek>, left: &mut usize) -> Result<Vec<Part>, String> {
+    const ROOM: usize = MAX_PARTS - 1;
+    if table.holding().skip(MAX_PARTITIONS).any(Partition::is_ours) {
+        return Err(format!(
+            "it has more than {MAX_PARTITIONS} partitions, and one behind those is for a payload; give that one a lower number"
+        ));
+    }
+    let (mut parts, mut empty, mut hinted) = (Vec::new(), Vec::new(), false);
+    for partition in table.holding().take(MAX_PARTITIONS) {
+        match in_partition(partition, device, left, &mut hinted) {
+            None => {}
+            // Such parts only say why there is nothing in them, where the answer has room for that.
+            Some(part) if !part.counts() => empty.push(part),
+            Some(_) if parts.len() == ROOM => {
+                return Err(format!(
+                    "more than {ROOM} of its partitions have something for imprint; leave one, and clear the others with zeros"
+                ));
+            }
+            Some(part) => parts.push(part),
+        }
+    }
+    empty.truncate(ROOM.saturating_sub(parts.len()));
+    parts.extend(empty);
+    order::sort(&mut parts, |one, other| one.number < other.number);
+    Ok(parts)
+}
+
+/// What a partition holds, if it is ours, or if it has a volume with one of our labels. `hinted`: a partition with a payload that
+/// nothing marks was found; one is enough for the message.
+fn in_partition(
+    partition: &Partition,
+    device: &mut Window<impl Read + Seek>,
+    left: &mut usize,
+    hinted: &mut bool,
+) -> Option<Part> {
     let (start, len) = partition.place();
     device.narrow(start, len);
     let mut found = if partition.is_ours() { ours(device, left) } else { part(device, &LABELS, left).ok()? };
     (found.number, found.ours) = (partition.number, partition.is_ours());
     found.name.clone_from(&partition.name);
+    if !found.ours && found.volumes.is_empty() && !*hinted && begins_like_a_payload(device) {
+        *hinted = true;
+        found.raw = Looked::Foreign(UNMARKED.to_owned());
+        return Some(found);
+    }
     (found.ours || found.volumes.iter().any(|volume| is_wanted(&volume.labels, &LABELS))).then_some(found)
+}
+
+/// A payload is CBOR, which begins as other data may. So the table has to say that the partition holds one.
+const UNMARKED: &str = "it begins like a payload, which counts only in a GPT partition with the type or the name of imprint; \
+                        write a volume with it there (imprint-host payload NODE --as vfat)";
+
+/// Whether the partition begins as payloads do, with or without a signature. For a message only.
+fn begins_like_a_payload(device: &mut (impl Read + Seek)) -> bool {
+    let mut bytes = [0; 5];
+    // Errors are ignored: the partition holds nothing that is looked for.
+    if !partition::read(device, 0, &mut bytes).unwrap_or(false) {
+        return false;
+    }
+    match bytes {
+        // A map with the version, which is a small number, and an identifier of 16 bytes (docs/payload.cddl).
+        [map, 0, version, 1, 0x50] => map >> 5 == 5 && version < 0x18,
+        // Tag 18, and a protected header of 13 bytes with the algorithm first and the signer's `kid` behind it.
+        signed => signed == [0xd2, 0x84, 0x4d, 0xa2, 1],
+    }
 }
 
 /// A partition with our type or our name: the payload itself, or a volume, whatever its label.
@@ -284,22 +336,20 @@ fn ours(device: &mut (impl Read + Seek), left: &mut usize) -> Part {
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         let mut part = part(device, &labels, left)?;
         part.raw = match raw(device)? {
-            Looked::Found(_) if *left == 0 => Looked::Unwanted,
             // The volume is what is in the partition.
             Looked::Foreign(_) | Looked::Broken { .. } if !part.volumes.is_empty() => Looked::Absent,
-            raw => raw,
+            raw => counted(raw, left),
         };
         if part.volumes.is_empty() {
             part.beside = marks::mark(device)?.map(ToOwned::to_owned);
         }
-        *left = left.saturating_sub(usize::from(matches!(part.raw, Looked::Found(_))));
         Ok(part)
     };
     look(device, left).unwrap_or_else(|error: VolumeError| broken(chain(&error)))
 }
 
-/// The payload itself, at the beginning of a partition. It is as long as its CBOR says, and what follows does not matter: a
-/// short payload may have been written over a longer one.
+/// The payload itself, at the beginning of a partition. Its CBOR tells its length. The bytes behind it do not matter,
+/// because a short payload may have been written over a longer one.
 fn raw(device: &mut (impl Read + Seek)) -> Result<Looked, VolumeError> {
     let mut bytes = Zeroizing::new(vec![0; MAX_LEN]);
     let len = read_up_to(device, &mut bytes)?;
@@ -314,7 +364,7 @@ fn raw(device: &mut (impl Read + Seek)) -> Result<Looked, VolumeError> {
     Ok(Looked::Broken { at_the_file: true, why })
 }
 
-/// A partition that begins with as many zeros is empty: that is how a payload is taken away.
+/// A partition that begins with this many zeros is empty: a payload is removed by writing zeros over it.
 const EMPTY: usize = 512;
 
 /// A map (RFC 8949 §3.1), or tag 18: a payload with a signature (RFC 9052 §2).
@@ -322,7 +372,7 @@ fn may_begin(byte: u8) -> bool {
     byte >> 5 == 5 || byte == 0xd2
 }
 
-/// Reads from the beginning until the device ends or the buffer is full; how much.
+/// Reads from the beginning until the device ends or the buffer is full. Returns how many bytes were read.
 fn read_up_to(device: &mut (impl Read + Seek), bytes: &mut [u8]) -> Result<usize, VolumeError> {
     let failed = |source| VolumeError::Read { offset: 0, source };
     device.rewind().map_err(failed)?;
@@ -340,8 +390,8 @@ fn labels_of(volume: &Volume) -> Vec<String> {
 }
 
 /// The first partition that might hold a payload, so that a message can name it. It is not looked into.
-fn first_of_use(partitions: &[Partition], device: &mut Window<impl Read + Seek>, labels: &[&str]) -> Option<Part> {
-    partitions.iter().take(MAX_NAMED).find_map(|partition| {
+fn first_of_use(table: &Table, device: &mut Window<impl Read + Seek>, labels: &[&str]) -> Option<Part> {
+    table.holding().take(MAX_NAMED).find_map(|partition| {
         let (start, len) = partition.place();
         device.narrow(start, len);
         // Errors are ignored: the result is used for a message only.
@@ -364,8 +414,8 @@ fn first_of_use(partitions: &[Partition], device: &mut Window<impl Read + Seek>,
     })
 }
 
-/// How many partitions are read. Programs make room for as many in a GPT.
-const MAX_PARTITIONS: usize = 128;
+/// How many partitions are read: all that an MBR may have. Programs make room for 128 in a GPT.
+const MAX_PARTITIONS: usize = 4 + partition::MAX_LINKS;
 /// How many are searched to name one. A disk that was made into a config drive has one or two.
 const MAX_NAMED: usize = 8;
 

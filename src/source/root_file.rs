@@ -1,5 +1,5 @@
-//! The payload in a file of the real root, where whoever deployed the image wrote it. Root of this system vouches for it; so
-//! a file that anybody else could have written, or can read, is refused. Decodes no payload.
+//! Reads the payload in a file of the real root, where whoever deployed the image wrote it. Root of this system vouches
+//! for it, so a file that anybody else could have written, or can read, is refused. Never decodes a payload.
 //!
 //! In an initramfs the real root is not there yet: `run` leaves this source to the unit of the real root.
 
@@ -18,12 +18,13 @@ use nix::unistd::geteuid;
 use super::{Found, Origin, SourceError, file};
 use crate::medium::Medium;
 use crate::payload::MAX_LEN;
+use crate::shown::Printable;
 
 /// The folder of the file.
 const FOLDER: &str = "etc/imprint";
 /// The file in its folder.
 const NAME: &str = "payload";
-/// Where it is.
+/// The path of the file, below the root.
 pub const PATH: &str = "etc/imprint/payload";
 
 /// Why the file is not used.
@@ -31,7 +32,7 @@ pub const PATH: &str = "etc/imprint/payload";
 pub enum RootFileError {
     /// The file, or its folder, is a symbolic link.
     Link(PathBuf),
-    /// The file is a folder, a FIFO, a device or a socket; or its folder is no folder.
+    /// The file is a folder, a FIFO, a device or a socket; or its folder is not a folder.
     Kind(PathBuf),
     /// The file, or its folder, belongs to another user than the one that imprint runs as, which is root at boot.
     Owner {
@@ -56,7 +57,8 @@ pub enum RootFileError {
     },
 }
 
-/// The file. It is opened once, without following a link, and judged by what was opened.
+/// Finds the payload. The file is opened once, without following a link. The opened file is judged, so that nobody can
+/// put another file in its place in between.
 pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
     let (folder, path) = (root.join(FOLDER), root.join(PATH));
     let Some(opened) = opened(&folder, |flags| open(&folder, flags | OFlag::O_DIRECTORY, Mode::empty()))? else {
@@ -71,19 +73,19 @@ pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
     };
     file_is_safe(&path, &metadata(&path, &opened)?, user)?;
     let bytes = file::read_from(opened, &path, MAX_LEN)?;
-    let origin = Origin::Medium { medium: Medium::RootFile, place: path.display().to_string() };
+    let origin = Origin::Medium { medium: Medium::RootFile, place: Printable::path(&path) };
     Ok(Some(Found { origin, bytes, cut: false }))
 }
 
-/// Opens a file or folder, but no link. `None`: there is none.
+/// Opens a file or folder, but not a link. `None`: it does not exist.
 fn opened(path: &Path, open: impl FnOnce(OFlag) -> nix::Result<OwnedFd>) -> Result<Option<File>, SourceError> {
     let refused = |error| Err(SourceError::RootFile(error));
     match open(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC) {
         Ok(opened) => Ok(Some(File::from(opened))),
         Err(Errno::ENOENT) => Ok(None),
-        // open(2): O_NOFOLLOW on a link gives ELOOP, and ENOTDIR together with O_DIRECTORY.
+        // open(2): with O_NOFOLLOW a link gives ELOOP, or ENOTDIR if O_DIRECTORY is set as well.
         Err(Errno::ELOOP | Errno::ENOTDIR) if path.is_symlink() => refused(RootFileError::Link(path.to_owned())),
-        // ENXIO: a socket.
+        // open(2): a socket gives ENXIO.
         Err(Errno::ENOTDIR | Errno::ENXIO) => refused(RootFileError::Kind(path.to_owned())),
         Err(errno) => Err(SourceError::Read { path: path.to_owned(), source: errno.into() }),
     }
@@ -122,25 +124,29 @@ impl fmt::Display for RootFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RootFileError::Link(path) => {
-                write!(f, "{} is a symbolic link, which is not followed; put the file itself there", path.display())
+                write!(
+                    f,
+                    "{} is a symbolic link, and imprint does not follow it; replace the link by what it leads to",
+                    path.display()
+                )
             }
             RootFileError::Kind(path) if path.ends_with(NAME) => {
-                write!(f, "{} is no regular file; put the payload itself there", path.display())
+                write!(f, "{} is not a regular file; put the payload itself there", path.display())
             }
-            RootFileError::Kind(path) => write!(f, "{} is no folder; make it one", path.display()),
+            RootFileError::Kind(path) => write!(f, "{} is not a folder; replace it by a folder", path.display()),
             RootFileError::Owner { path, user } => {
                 let path = path.display();
                 write!(
                     f,
-                    "{path} belongs to user {user}, so root does not vouch for the payload; if it is the right one, run \
-                     chown root {path}"
+                    "{path} belongs to user {user}, who could have written the payload; make a new payload, and run chown root \
+                     {path}"
                 )
             }
             RootFileError::Mode { path, mode } => {
                 let path = path.display();
                 write!(
                     f,
-                    "{path} has mode {mode:04o}, so others may have read or changed the payload; make a new one, and run \
+                    "{path} has mode {mode:04o}, so others may have read or changed the payload; make a new payload, and run \
                      chmod 0600 {path}"
                 )
             }
@@ -148,8 +154,8 @@ impl fmt::Display for RootFileError {
                 let path = path.display();
                 write!(
                     f,
-                    "{path} has mode {mode:04o}, so others may have replaced the payload in it; put a new one there, and \
-                     run chmod go-w {path}"
+                    "{path} has mode {mode:04o}, so others may have replaced the payload in it; run chmod go-w {path}, and \
+                     put a new payload there"
                 )
             }
         }
@@ -221,7 +227,7 @@ mod tests {
         assert!(tree.find().unwrap().is_none(), "no folder");
     }
 
-    /// A user of the node reads the token, or writes a payload with a CA of his own.
+    /// The attack: a user of the node reads the token, or writes a payload with a CA of his own.
     #[test]
     fn a_file_that_others_can_read_or_write_is_refused() {
         let tree = Tree::good();
@@ -235,13 +241,13 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "{path} has mode 0644, so others may have read or changed the payload; make a new one, and run chmod 0600 \
+                "{path} has mode 0644, so others may have read or changed the payload; make a new payload, and run chmod 0600 \
                  {path}"
             )
         );
     }
 
-    /// A user of the node replaces a file that he cannot read.
+    /// The attack: a user of the node replaces a file that he cannot read.
     #[test]
     fn a_folder_that_others_can_write_is_refused() {
         let tree = Tree::good();
@@ -253,7 +259,7 @@ mod tests {
         assert!(tree.refused().to_string().contains("has mode 1777, so others may have replaced the payload in it"));
     }
 
-    /// A user of the node makes imprint use, and then remove, any file of root's.
+    /// The attack: a user of the node makes imprint use, and then remove, any file of root's.
     #[test]
     fn a_link_is_not_followed() {
         let tree = Tree::good();
@@ -269,7 +275,7 @@ mod tests {
         assert_eq!(tree.refused(), RootFileError::Link(tree.folder()));
     }
 
-    /// A FIFO would keep the boot waiting for ever.
+    /// The accident: opening a FIFO would keep the boot waiting for ever.
     #[test]
     fn what_is_no_file_is_refused() {
         let tree = Tree::good();
@@ -284,7 +290,7 @@ mod tests {
         let _socket = UnixListener::bind(&path).unwrap();
         assert_eq!(
             tree.refused().to_string(),
-            format!("{} is no regular file; put the payload itself there", path.display())
+            format!("{} is not a regular file; put the payload itself there", path.display())
         );
         let tree = Tree::good();
         fs::remove_dir_all(tree.folder()).unwrap();
@@ -292,7 +298,7 @@ mod tests {
         assert_eq!(tree.refused(), RootFileError::Kind(tree.folder()));
     }
 
-    /// A file of another user is not root's word. Needs root: nobody else can give files away.
+    /// Root does not vouch for a file of another user. The first half needs root: nobody else can give files away.
     #[test]
     fn a_file_or_folder_of_another_user_is_refused() {
         let tree = Tree::good();

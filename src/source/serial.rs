@@ -25,8 +25,9 @@ const SPOKEN: Duration = Duration::from_secs(30);
 /// How long the line key may wait for the random pool. Without the key the node sends no HELLO.
 const POOL: Duration = Duration::from_secs(20);
 
-/// Begins to listen on the lines of the order, where there are any. `None`: there are none, or, where nothing insists on a
-/// payload, no key can be made yet. `present`: the medium that is there at once. `last`: everything else has been looked at, so that key is waited for.
+/// Begins to listen on the lines of the order. `None`: the order has no lines, or nothing insists on a payload and no
+/// key can be made yet. `present`: the medium that is there at once. `last`: all other sources have been searched, so
+/// this waits for a key.
 pub fn listen(
     options: &Options,
     root: &Path,
@@ -54,7 +55,7 @@ pub fn listen(
         }
     }
     let virtio = order(options, true).contains(&SourceName::Virtio);
-    let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing });
+    let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing, insist });
     if ports.is_empty() && awaited.is_none() {
         return Ok(None);
     }
@@ -65,7 +66,7 @@ pub fn listen(
     }
     let wait = if insist { deadline.at_most(POOL) } else { deadline.at_most(AUTO) };
     let Ok(seeded) = Seeded::ready(wait) else {
-        // When no payload is required, a line alone is no reason to wait longer for entropy.
+        // If no payload is required, a line alone does not justify a longer wait for entropy.
         return if insist { Err(SourceError::NoKey) } else { Ok(None) };
     };
     let signals = Signals::catch().map_err(SourceError::Watch)?;
@@ -133,7 +134,7 @@ fn places(options: &Options, root: &Path, cmdline: &str) -> Vec<Place> {
             places.push(place);
         }
     };
-    for source in order(options, true) {
+    for source in &order(options, true) {
         if let SourceName::Serial { name, baud } = source {
             add(port::named(root, cmdline, name, *baud));
         }
@@ -156,7 +157,7 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
             }
             Some(Told::Pasted { missing: lines }) => {
                 missing = lines;
-                // Lines that were garbled are among those.
+                // Garbled lines are among the missing lines, so they are not reported as another form.
                 typed.clear();
             }
             Some(Told::Typed(bytes)) => typed.push(bytes.expose()),
@@ -236,7 +237,8 @@ pub(crate) fn find(
 ) -> Result<Result<Found, String>, SourceError> {
     let first = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
     if dialogue.is_empty() && !insist {
-        return Ok(Err("no serial line".to_owned()));
+        let named = !dialogue.missing().is_empty();
+        return Ok(Err(if named { lines_so_far(dialogue, "", ABSENT) } else { "no serial line".to_owned() }));
     }
     if insist {
         notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet")));
@@ -277,9 +279,10 @@ fn hear(
     }
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
-    let missing = "did not appear; is its driver in the image, and its name right?";
-    Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
+    Err(lines_so_far(dialogue, &format!("{what} on"), ABSENT) + gone)
 }
+
+const ABSENT: &str = "did not appear; is its driver in the image, and its name right?";
 
 /// `WHAT ttyS0 at 115200; ttyUSB0 MISSING`: the lines that are open, and the lines that are missing. Never empty.
 fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str) -> String {
@@ -331,7 +334,8 @@ mod tests {
         (dialogue.unwrap(), File::from(pair.master), pair.slave)
     }
 
-    /// Drives are waited for meanwhile; whoever is at the console need not wait with them.
+    /// The search waits for drives meanwhile. The person at the console must not have to wait for the report of the
+    /// host.
     #[test]
     fn what_a_host_says_is_shown_before_its_payload_comes() {
         let later = Deadline::after(Duration::from_secs(30));
@@ -439,13 +443,13 @@ mod tests {
                 "imprint.source=serial:ttyUSB0,9600",
                 "no payload found (ttyUSB0 did not appear; is its driver in the image, and its name right?); bring one \
                  where imprint.source= says: the serial line ttyUSB0 (imprint-host inject NODE --line LINE); or boot \
-                 without imprint.source= to go on without",
+                 with imprint=auto to go on without",
             ),
             (
                 "imprint.source=virtio",
                 "no payload found (the virtio port imprint.0 did not appear; is its driver in the image, and its name \
                  right?); bring one where imprint.source= says: the virtio port imprint.0 (imprint-host inject NODE --line \
-                 unix:PATH); or boot without imprint.source= to go on without",
+                 unix:PATH); or boot with imprint=auto to go on without",
             ),
         ] {
             let options = Options::parse(words).unwrap();
@@ -500,6 +504,37 @@ mod tests {
             assert!(error.starts_with("no payload found ("), "{words}: {error}");
             let (looked, _) = error.trim_start_matches("no payload found (").split_once("); ").unwrap();
             assert!(looked.split("; ").all(|part| !part.trim().is_empty()), "{words}: {error}");
+        }
+    }
+
+    /// `imprint=auto` beside the name: nothing is said on the line before a host speaks, also on a line that appears late, and a
+    /// boot without a host goes on.
+    #[test]
+    fn a_line_that_is_named_with_auto_is_listened_to_and_not_insisted_on() {
+        for (auto, beacons) in [("", true), ("imprint=auto ", false)] {
+            let root = tempfile::tempdir().unwrap();
+            let later = Deadline::after(Duration::from_secs(60));
+            let words = format!("{auto}imprint.source=serial:early imprint.source=serial:late");
+            let early = named_line(root.path(), "early");
+            let options = Options::parse(&words).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, true, later).unwrap().unwrap();
+            let late = named_line(root.path(), "late");
+            // Like a uevent, this makes the dialogue look for the missing lines again.
+            dialogue.stage(crate::line::Stage::Payload);
+            let Some(Told::Came { .. }) = dialogue.hear(later) else { panic!("it did not come") };
+            if beacons {
+                for line in [&early, &late] {
+                    let mut ready = [PollFd::new(line.master.as_fd(), PollFlags::POLLIN)];
+                    assert!(sys::poll(&mut ready, later).unwrap(), "no HELLO");
+                }
+                continue;
+            }
+            let found = super::super::find(&options, &around(root.path()), None, Some(&dialogue), later, &mut |_| {});
+            assert_eq!(found.unwrap().unwrap_err(), "no host spoke on early, late");
+            for line in [&early, &late] {
+                let mut ready = [PollFd::new(line.master.as_fd(), PollFlags::POLLIN)];
+                assert!(!sys::poll(&mut ready, Deadline::after(Duration::ZERO)).unwrap(), "a HELLO");
+            }
         }
     }
 }

@@ -37,8 +37,8 @@ fn find(cmdline: &str, file: Option<&[u8]>, drive: bool) -> Result<Option<Found>
     Ok(found.ok())
 }
 
-/// The order that the pages have is made from the table of media. A search in another order would prefer a medium that the
-/// page ranks lower.
+/// The pages make the order from the table of media. A search in another order would prefer a medium that the pages
+/// rank lower.
 #[test]
 fn the_default_order_is_that_of_the_table() {
     use crate::medium::{Looked, MEDIA, Word};
@@ -51,7 +51,7 @@ fn the_default_order_is_that_of_the_table() {
         words.dedup();
         let mut want: Vec<String> = words.iter().map(|word| word.name().to_owned()).collect();
         want.push("virtio".to_owned());
-        // What a word of the command line names, as the parser reads it.
+        // The source that a word names, as the parser of the command line reads it.
         let want: Vec<SourceName> =
             want.iter().flat_map(|name| Options::parse(&format!("imprint.source={name}")).unwrap().sources).collect();
         assert_eq!(order(&Options::parse("").unwrap(), pinned), want);
@@ -60,6 +60,45 @@ fn the_default_order_is_that_of_the_table() {
             assert_eq!(order(&options, pinned), options.sources, "what is named replaces the order");
         }
     }
+}
+
+/// Media of the same rank: copies of one payload are one payload, in whatever order they were found, and what may be done with
+/// it is what the strictest of the media allows.
+#[test]
+fn of_copies_the_medium_that_may_carry_least_counts() {
+    let found = |medium: Medium, place: &str, bytes: &[u8]| Found {
+        origin: Origin::Medium { medium, place: Printable::of(place) },
+        bytes: Secret::new(bytes.to_vec()),
+        cut: false,
+    };
+    let which = |media: &[(Medium, &str, &[u8])]| {
+        let all = media.iter().map(|(medium, place, bytes)| found(*medium, place, bytes));
+        agreed(all, |one| one)
+            .map(|found| found.map(|found| found.origin.to_string()))
+            .map_err(|(first, second)| (first.origin.to_string(), second.origin.to_string()))
+    };
+    let drive: (Medium, &str, &[u8]) = (Medium::ConfigDrive, "sda", b"x");
+    let second: (Medium, &str, &[u8]) = (Medium::ConfigDrive, "sdb", b"x");
+    let nocloud: (Medium, &str, &[u8]) = (Medium::NoCloudUserData, "sdc", b"x");
+    let openstack: (Medium, &str, &[u8]) = (Medium::OpenStackUserData, "sdd", b"x");
+    assert_eq!(which(&[]), Ok(None));
+    for (media, want) in [
+        (&[drive, second][..], "config-drive sda"),
+        // A seed from a config drive is credited, one from user data is not.
+        (&[drive, nocloud], "user-data sdc"),
+        (&[nocloud, drive], "user-data sdc"),
+        // User data of OpenStack may carry no private key.
+        (&[drive, openstack, nocloud], "user-data sdd"),
+        (&[openstack, nocloud, drive], "user-data sdd"),
+        (&[nocloud, drive, openstack], "user-data sdd"),
+    ] {
+        assert_eq!(which(media), Ok(Some(want.to_owned())));
+    }
+    let other: (Medium, &str, &[u8]) = (Medium::ConfigDrive, "sde", b"y");
+    let two = |one: &str, other: &str| Err((one.to_owned(), other.to_owned()));
+    assert_eq!(which(&[drive, second, other]), two("config-drive sda", "config-drive sde"));
+    assert_eq!(which(&[other, drive, second]), two("config-drive sde", "config-drive sda"));
+    assert_eq!(which(&[drive, openstack, other]), two("user-data sdd", "config-drive sde"));
 }
 
 fn origin(cmdline: &str, file: Option<&[u8]>, drive: bool) -> String {
@@ -72,7 +111,7 @@ fn origin(cmdline: &str, file: Option<&[u8]>, drive: bool) -> String {
 }
 
 fn medium(medium: Medium, place: &str) -> Origin {
-    Origin::Medium { medium, place: place.to_owned() }
+    Origin::Medium { medium, place: place.into() }
 }
 
 #[test]
@@ -141,10 +180,10 @@ fn what_lies_where_the_file_should_be_is_not_absent() {
         }
     };
     fs::create_dir(&path).unwrap();
-    assert_eq!(refused(), "no file");
+    assert_eq!(refused(), "it is not a regular file");
     fs::remove_dir(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    assert_eq!(refused(), "no file");
+    assert_eq!(refused(), "it is not a regular file");
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("nowhere", &path).unwrap();
     assert_eq!(refused(), "No such file or directory (os error 2)");
@@ -190,12 +229,12 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
             medium(Medium::OpenStackVendorData, "sda1 (config-2)"),
         ];
         for open in [medium(Medium::Cmdline, ""), line(false)].into_iter().chain(clouds) {
-            match permitted(&open, &payload) {
+            match permitted(&open, &payload, None) {
                 Err(SourceError::Forbidden { item: found, .. }) => assert_eq!(found, item),
                 other => panic!("{other:?}"),
             }
         }
-        permitted(&line(true), &payload).unwrap();
+        permitted(&line(true), &payload, None).unwrap();
         let media = [
             Medium::Initramfs,
             Medium::ConfigDrive,
@@ -205,16 +244,16 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
         ];
         let media = media.map(|one| medium(one, "sr0 (IMPRINT)"));
         for origin in media.into_iter().chain([Origin::File("payload".into())]) {
-            permitted(&origin, &payload).unwrap();
+            permitted(&origin, &payload, None).unwrap();
         }
     }
-    permitted(&medium(Medium::Cmdline, ""), &typical(TokenMode::Once)).unwrap();
+    permitted(&medium(Medium::Cmdline, ""), &typical(TokenMode::Once), None).unwrap();
 }
 
 /// Finds and decodes the payload of this command line.
 fn decoded(cmdline: &str) -> Result<Payload, Error> {
     let found = find(cmdline, None, false)?.unwrap();
-    Ok(decode(&found, None)?.0)
+    Ok(decode(&found, None, None)?.0)
 }
 
 #[test]
@@ -262,11 +301,11 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
     let kids = || site::Kids(pin.signers.iter().map(crate::payload::signed::Signer::kid).collect());
     let mut forged = SIGNED.to_vec();
     *forged.last_mut().unwrap() ^= 1;
-    // No node takes it from a command line, and it does not begin to be decoded.
+    // No node accepts this payload from a command line, and without a signature it is not even decoded.
     let each_boot = typical(TokenMode::EachBoot).encode();
     for origin in media.chain(lines).chain([Origin::File("x".into())]) {
         let decoded = |bytes: &[u8], pin: Option<&SitePin>| {
-            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false }, pin)
+            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false }, pin, None)
         };
         assert_eq!(decoded(TYPICAL, None).unwrap(), (typical(TokenMode::Once), SignedBy::Nobody), "{origin}");
         let kid = pin.signers[0].kid();
@@ -278,7 +317,7 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
         for bytes in [TYPICAL, &each_boot, b"", b"\xa1\0\x02", b"neither"] {
             let error = decoded(bytes, Some(&pin)).unwrap_err();
             let Unusable::Signature(error) = error else { panic!("{origin}: {error:?}") };
-            assert_eq!(error, SignatureError::Missing { signers: kids() }, "{origin}");
+            assert_eq!(error, SignatureError::Missing { signers: kids(), file: site::PinFile::Image }, "{origin}");
         }
         let error = decoded(&forged, Some(&pin)).unwrap_err();
         let Unusable::Signature(error) = error else { panic!("{origin}: {error:?}") };
@@ -314,7 +353,7 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     for origin in [medium(Medium::Initramfs, "x"), drive, line, Origin::File("x".into())] {
         for (text, form) in [(&hex, Form::Hex), (&base64, Form::Base64)] {
             let found = Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false };
-            let error = decode(&found, None).unwrap_err();
+            let error = decode(&found, None, None).unwrap_err();
             let Unusable::Payload(error) = error else { panic!("{error:?}") };
             assert_eq!(error.problem, crate::payload::Problem::Form(form), "{origin}");
         }
@@ -329,7 +368,8 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     assert_eq!(crate::chain::chain(&error), words);
 }
 
-/// Whoever runs a confidential virtual machine is not trusted, and can write all but what is measured with the image.
+/// The person who runs a confidential virtual machine is not trusted, and can write everything that is not measured
+/// with the image.
 #[test]
 fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
     let line = Origin::Line { name: "ttyS0".to_owned(), sealed: true };
@@ -338,7 +378,7 @@ fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
         for row in &crate::medium::MEDIA {
             let origin = medium(row.medium, "x");
             let refused = admitted(&origin, false, Some(machine)).is_err();
-            // What is loaded with the kernel, and the root file system, are what the owner of the machine measures.
+            // The owner of the machine measures the kernel, what is loaded with it, and the root file system.
             let own = matches!(row.medium, Medium::Initramfs | Medium::RootFile);
             assert_eq!(refused, !own, "{machine}: {}", row.kind);
             assert!(admitted(&origin, true, Some(machine)).is_ok(), "with a pin");
@@ -352,9 +392,41 @@ fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
     assert_eq!(error.stage(), ("source", 11));
     assert_eq!(
         crate::chain::chain(&error),
-        "source: this is a confidential virtual machine (SEV-SNP), whoever runs it can have written the payload (line \
-         ttyS0), and this image has no site pin to judge it by; use an image with a site pin, or bring the payload in the \
-         initramfs"
+        "source: this is a confidential virtual machine (SEV-SNP); whoever runs it could have written the payload (line \
+         ttyS0), and this image has no site pin; use an image with a site pin, or bring the payload in the initramfs"
+    );
+}
+
+/// A site pin does not hide what the hypervisor supplies.
+#[test]
+fn a_confidential_machine_takes_no_lasting_secret_from_its_hypervisor() {
+    let line = Origin::Line { name: "ttyS0".to_owned(), sealed: true };
+    let machine = Some(Confidential::SevSnp);
+    let media = crate::medium::MEDIA.iter().map(|row| medium(row.medium, "x"));
+    for (payload, item) in
+        [(Payload::decode(CREDENTIALS).unwrap(), "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")]
+    {
+        for origin in media.clone().chain([line.clone(), Origin::File("x".into())]) {
+            let own =
+                matches!(origin, Origin::File(_) | Origin::Medium { medium: Medium::Initramfs | Medium::RootFile, .. });
+            match permitted(&origin, &payload, machine) {
+                Ok(()) => assert!(own, "{origin}"),
+                Err(SourceError::ReadByHypervisor { item: found, .. }) => assert!(!own && found == item, "{origin}"),
+                Err(other) => panic!("{origin}: {other}"),
+            }
+        }
+        assert!(permitted(&line, &payload, None).is_ok(), "on other machines");
+    }
+    for origin in media.chain([line.clone()]) {
+        permitted(&origin, &typical(TokenMode::Once), machine).unwrap();
+    }
+    let error: Error = permitted(&line, &typical(TokenMode::EachBoot), machine).unwrap_err().into();
+    assert_eq!(error.stage(), ("source", 11));
+    assert_eq!(
+        crate::chain::chain(&error),
+        "source: this is a confidential virtual machine (SEV-SNP), whoever runs it can read the payload (line ttyS0), and \
+         the payload holds an each-boot token; have the node make its key, with a token that is good once, or bring the \
+         payload on an encrypted root (/etc/imprint/payload)"
     );
 }
 
@@ -362,11 +434,11 @@ fn a_confidential_machine_takes_nothing_from_its_hypervisor_without_a_pin() {
 #[test]
 fn an_efi_variable_carries_no_key_and_no_lasting_token() {
     let key = Payload::decode(CREDENTIALS).unwrap();
-    let error = permitted(&medium(Medium::EfiVariable, "x"), &key).unwrap_err().to_string();
+    let error = permitted(&medium(Medium::EfiVariable, "x"), &key, None).unwrap_err().to_string();
     assert!(
         error.starts_with("the payload in an EFI variable, which everybody on the node can read, holds a private key"),
         "{error}"
     );
-    assert!(permitted(&medium(Medium::RootFile, "x"), &key).is_ok());
-    assert!(permitted(&medium(Medium::EfiVariable, "x"), &Payload::decode(TYPICAL).unwrap()).is_ok());
+    assert!(permitted(&medium(Medium::RootFile, "x"), &key, None).is_ok());
+    assert!(permitted(&medium(Medium::EfiVariable, "x"), &Payload::decode(TYPICAL).unwrap(), None).is_ok());
 }

@@ -1,16 +1,16 @@
-//! What comes at `imprint console` and is no line of a payload: kept until nothing more comes, and then named, so that
-//! whoever pasted the wrong thing is not left waiting. Decodes nothing of it, and tells only which form it has.
+//! Keeps what comes at `imprint console` and is not a line of a payload. Once nothing more comes, it names the form of
+//! it, so that a person who pasted the wrong thing is not left waiting. Never decodes a payload.
 //!
-//! Whoever is at the console vouches for it. It may be a payload, so it is wiped.
+//! The person at the console vouches for it. It may be a payload, so it is wiped.
 
 use zeroize::Zeroizing;
 
 use crate::payload::Form;
 
-/// What came since it was named last.
+/// What came since the last message about it.
 pub(super) struct Typed(Zeroizing<Vec<u8>>);
 
-/// More than this is not kept: the beginning tells the form, and what never grows leaves no copies behind.
+/// The most bytes that are kept. The beginning tells the form, and a buffer that never grows leaves no copies behind.
 const KEPT: usize = 8192;
 
 impl Typed {
@@ -18,14 +18,14 @@ impl Typed {
         Typed(Zeroizing::new(Vec::with_capacity(KEPT)))
     }
 
-    /// A terminal sends a carriage return for each end of a line.
+    /// Adds bytes. A terminal sends a carriage return for each end of a line, which is kept as a line feed.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let room = KEPT.saturating_sub(self.0.len());
         let kept = bytes.get(..room).unwrap_or(bytes);
         self.0.extend(kept.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }));
     }
 
-    /// Whether nothing came but blanks and ends of lines: somebody pressed Enter.
+    /// Whether only blanks and ends of lines came: somebody pressed Enter.
     pub(super) fn is_blank(&self) -> bool {
         self.0.trim_ascii().is_empty()
     }
@@ -34,11 +34,11 @@ impl Typed {
         self.0.clear();
     }
 
-    /// What it was, and what is expected.
+    /// The message: what came, and what is expected.
     pub(super) fn named(&self) -> String {
         let text = self.0.trim_ascii();
         let what = match Form::of_beginning(text) {
-            // No frame was whole: a whole one is not text that comes here.
+            // A whole frame does not come here, so none of these was whole.
             Some(Form::Pasted) => return DAMAGED.to_owned(),
             None if is_damaged(text) => return DAMAGED.to_owned(),
             Some(form) => form.name(),
@@ -50,7 +50,7 @@ impl Typed {
 
 const DAMAGED: &str = "these lines did not arrive whole; paste all lines again";
 
-/// Whether each line looks like a frame: a mark and the digits of frames, more than a CRC of them (docs/line-protocol.md,
+/// Whether each line looks like a frame: the mark, and more characters than a CRC has (docs/line-protocol.md,
 /// "Frames").
 fn is_damaged(text: &[u8]) -> bool {
     let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());

@@ -134,7 +134,7 @@ fn for_people() {
     );
 }
 
-/// With systemd `exit` leaves the shell only, without it there is no systemctl: the last words name both.
+/// With systemd, `exit` only leaves the shell; without systemd, there is no systemctl. So the last words name both.
 #[test]
 fn the_last_words_are_right_with_and_without_systemd() {
     let status = Timeline::new(|_| ()).failed(("source", 11), "no payload found".to_owned());

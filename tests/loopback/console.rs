@@ -14,8 +14,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 
-/// The agent with a terminal and a tree of its own, once it waits for what is pasted: /run/imprint of this machine is another
-/// run's.
+/// The agent with a terminal and a root of its own, once it waits for a paste. It must not use /run/imprint of this
+/// machine, which belongs to another run.
 fn started(root: &Path) -> (Child, OpenptyResult, Termios) {
     let pty = openpty(None, None).unwrap();
     let before = tcgetattr(&pty.slave).unwrap();
@@ -41,7 +41,8 @@ fn console(root: &Path, pty: &OpenptyResult) -> Child {
         .expect("setsid: apt-get install util-linux")
 }
 
-/// All that the agent has said once these words are there; or once it has ended, or takes too long, without them.
+/// The agent's output up to these words. The error is the output of an agent that has ended, or took too long, without
+/// them.
 fn said(pty: &OpenptyResult, child: &mut Child, words: &str) -> Result<String, String> {
     let mut master = std::fs::File::from(pty.master.try_clone().unwrap());
     let (start, mut seen, mut buffer) = (Instant::now(), Vec::new(), [0; 512]);
@@ -101,7 +102,7 @@ fn so_does_a_signal() {
     }
 }
 
-/// Another run has the folder: that is said at once, and nothing is waited for. The tests above waited for ever then.
+/// Another run has the folder. The agent says so at once and does not wait. An earlier version waited for ever.
 #[test]
 fn a_folder_that_another_run_has_ends_it_and_leaves_the_terminal_as_it_is() {
     let root = tempfile::tempdir().unwrap();
@@ -123,8 +124,8 @@ fn a_folder_that_another_run_has_ends_it_and_leaves_the_terminal_as_it_is() {
 
 const PASTE: &str = "paste the lines that imprint-host payload NODE --as text prints";
 
-/// Somebody has the payload in another form than the lines that are asked for, and waits for something to happen. Terminals
-/// send a carriage return for each line end.
+/// The accident: somebody pastes the payload in another form than the lines that the agent asks for, and waits.
+/// Terminals send a carriage return for each line end.
 #[test]
 fn what_is_pasted_in_another_form_is_named() {
     let root = tempfile::tempdir().unwrap();
@@ -134,7 +135,7 @@ fn what_is_pasted_in_another_form_is_named() {
     let pem = imprint::pem::encode("IMPRINT PAYLOAD", &payload).to_string();
     let without_header: String =
         pem.lines().filter(|line| !line.starts_with('-')).map(|line| format!("{line}\r")).collect();
-    // Enter alone is no paste.
+    // Enter alone is not a paste.
     person.write_all(b"\r\r").unwrap();
     for (pasted, what) in [
         (without_header, "a payload in base64"),
@@ -149,7 +150,7 @@ fn what_is_pasted_in_another_form_is_named() {
         let secret = pasted.trim().rsplit('\r').next().unwrap();
         assert!(secret == "help" || !text.contains(secret), "nothing of it is shown: {text}");
     }
-    // A payload as it should be, of which the first line alone came, and that garbled.
+    // Only the first line of a payload comes, and it is garbled.
     person.write_all(b"#0ae[rH%nSc0ae[rH%nSc\r \r").unwrap();
     said(&pty, &mut child, "imprint: these lines did not arrive whole; paste all lines again").unwrap();
     nix::unistd::write(&pty.master, &[3]).unwrap();

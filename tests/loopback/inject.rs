@@ -87,8 +87,8 @@ fn fifo(folder: &Path, name: &str) -> (PathBuf, File) {
     (path, file)
 }
 
-/// A node that does everything right behind two FIFOs: what a command writes to the first it reads, what it says comes out
-/// of the second. Ends with the code of its key.
+/// A node that does everything right, behind two FIFOs. The node reads what a command writes to the first one, and
+/// writes to the second one. The thread returns the code of the node's key.
 fn behind_fifos(site: &Site) -> (PathBuf, PathBuf, JoinHandle<String>) {
     let [(down, from), (up, to)] = ["down", "up"].map(|name| fifo(site.work.path(), name));
     let (near, far) = UnixStream::pair().unwrap();

@@ -124,7 +124,8 @@ mod a_boot_goes_on_whatever_the_console_does {
     }
 }
 
-/// A process of its own for each console: pipes and terminals are inherited by whatever else is started at that moment.
+/// Each console is tested in a process of its own: any other process that is started at that moment would inherit the
+/// pipes and terminals.
 fn boots(console: Console) {
     for (words, code, outcome) in [
         ("imprint=auto imprint.timeout=2", 0, Outcome::Absent),

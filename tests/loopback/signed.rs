@@ -1,6 +1,6 @@
-//! An image that names signers, and a payload that is not theirs: each subcommand of the agent refuses it, and changes
-//! nothing. The payload is bound to another machine: if it were taken, the plan would refuse it, and no test changes the clock
-//! of this one.
+//! Tests with an image that names signers, and a payload that none of them has signed. Each subcommand of the agent
+//! refuses it, and changes nothing. The payload is bound to another machine: if it were accepted, the plan would refuse
+//! it, and no test changes the clock of this machine.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -59,7 +59,7 @@ fn every_subcommand_refuses_what_no_signer_has_signed() {
     for (bytes, words) in [
         (payload(), names),
         (stranger.sign(&payload()), "the payload is signed by"),
-        (stranger.sign_as(&Key::p256().signer(), signed_aad(), &payload()), "the signature of the payload is not by"),
+        (stranger.sign_as(&Key::p256().signer(), signed_aad(), &payload()), "the signature does not fit"),
     ] {
         for pinned in [false, true] {
             let root = root();
@@ -69,7 +69,7 @@ fn every_subcommand_refuses_what_no_signer_has_signed() {
             fs::write(&file, &bytes).unwrap();
             fs::create_dir(root.join("imprint")).unwrap();
             fs::copy(&file, root.join("imprint/payload")).unwrap();
-            // Premise: without the pin all go on, to the plan and to the machine that it is meant for.
+            // Premise: without the pin each goes on to the plan, which refuses the payload for this machine.
             let words = if pinned { words } else { "the payload is for a machine with serial number no such machine" };
             if pinned {
                 signer::pin(root, signer::LINES);
@@ -88,7 +88,7 @@ fn signed_aad() -> &'static [u8] {
     imprint::payload::signed::AAD
 }
 
-/// With the signature it is the signer who vouches, for the machine that the payload names, and for no other.
+/// With a signature, the signer vouches for the payload, for the machine that it names, and for no other.
 #[test]
 fn what_a_signer_has_signed_is_judged_like_any_other() {
     let root = root();
@@ -100,21 +100,21 @@ fn what_a_signer_has_signed_is_judged_like_any_other() {
         signer::pin(root, signer::LINES);
         let shown = agent(root, &["check", path]);
         let shown = String::from_utf8(shown.stdout).unwrap();
-        let want = format!("signed by  {}, a signer of /imprint/site\n", key.signer().kid());
+        let want = format!("signed by  {}, a signer of the site pin\n", key.signer().kid());
         assert!(shown.ends_with(&want), "{shown}");
-        // Another node's.
+        // A payload for another node.
         let out = root.join("out");
         let output = agent(root, &["enroll", "--payload", path, "--out", out.to_str().unwrap()]);
         let words = "the payload is for a machine with serial number no such machine";
         refused(&output, Some(&out), words);
         assert_eq!(status(&out).signer, Some(key.signer().kid().to_string()));
-        // Everybody's.
+        // A payload for every node.
         fs::write(&file, key.sign(TYPICAL)).unwrap();
         for words in [&["plan", path][..], &["check", path]] {
             let names = "names no machine, and /imprint/site in this image names signers";
             refused(&agent(root, words), None, names);
         }
-        // Both must hold, where the image names CAs as well.
+        // If the image names CAs as well, both must hold.
         fs::write(&file, key.sign(&payload())).unwrap();
         signer::pin(root, &format!("{}\n{}", "00".repeat(32), signer::LINES));
         refused(&agent(root, &["plan", path]), None, words);
@@ -123,7 +123,7 @@ fn what_a_signer_has_signed_is_judged_like_any_other() {
     }
 }
 
-/// What is pasted on a console is no better than what lies on a medium.
+/// A payload that is pasted on a console needs a signature, as one on a medium does.
 #[test]
 fn the_console_refuses_what_no_signer_has_signed() {
     for (bytes, pinned, words) in [

@@ -62,7 +62,7 @@ fn a_subject_drives_no_terminal_and_forges_no_line() {
     assert_eq!(refused.status.code(), Some(13));
     let refused = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.contains("the payload's CA \"CN=x\\1b[2J\\u{9b}"), "{refused}");
-    // Names of files are no better.
+    // Names of files can hold the same bytes.
     let odd = root.path().join(subject);
     let missing = agent(root.path(), &["check", odd.to_str().unwrap()]);
     let missing = String::from_utf8(missing.stderr).unwrap();
@@ -99,7 +99,7 @@ fn the_reason_is_said_again_in_two_lines() {
     assert_eq!(agent(root.path(), &["run"]).status.code(), Some(11));
     let want = "imprint: the boot was stopped with exit code 11: source: no payload found (no file /imprint/payload); bring \
                 one where imprint.source= says: /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); \
-                or boot without imprint.source= to go on without\n\
+                or boot with imprint=auto to go on without\n\
                 imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
                 then \"systemctl default\" boots on, or \"exit\" in an image without systemd\n";
     assert_eq!(said(agent(root.path(), &["status", "--reason"])), want);

@@ -1,11 +1,14 @@
-//! Tests of a boot that takes its payload from a file of the real root, from the program itself, in a root of its own.
+//! Tests of a boot that takes its payload from a file of the real root. The program itself runs, in a root of its own.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use imprint::apply::spent::{self, Spent};
+use imprint::medium::Medium;
 use imprint::payload::EstUrl;
+use imprint::source::efivar;
 use imprint_host::compose;
 use imprint_host::state::State;
 use imprint_tests::programs;
@@ -56,7 +59,7 @@ impl Rooted {
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        // Whatever goes wrong, it sets no clock of this machine.
+        // Whatever goes wrong, the program must not set the clock of this machine.
         Command::new("setpriv")
             .args(["--bounding-set=-sys_time", "--"])
             .arg(programs::agent())
@@ -73,7 +76,7 @@ impl Rooted {
         serde_json::from_slice(&fs::read(self.path("run/imprint/status.json")).unwrap()).unwrap()
     }
 
-    /// The run has left no identity, and the file as it was.
+    /// The run has left no identity, and the file is as it was.
     #[track_caller]
     fn nothing_was_done(&self, outcome: Outcome) {
         assert_eq!(self.status().outcome, outcome);
@@ -102,7 +105,13 @@ fn ended(output: &Output, code: i32) -> String {
 
 #[test]
 fn a_file_on_the_root_becomes_an_identity_and_is_removed() {
-    for cmdline in ["quiet", "imprint.source=root-file", "imprint=require imprint.payload=oQEB"] {
+    let next = "; the next boot needs another payload, or imprint=auto on the kernel command line";
+    for (cmdline, next) in [
+        ("quiet", ""),
+        ("imprint=auto imprint.source=root-file", ""),
+        ("imprint.source=root-file", next),
+        ("imprint=require imprint.payload=oQEB", next),
+    ] {
         let machine = Rooted::new(cmdline);
         ended(&machine.run(&ROOT_FILE), 0);
         assert!(!machine.file().exists(), "{cmdline}");
@@ -111,13 +120,16 @@ fn a_file_on_the_root_becomes_an_identity_and_is_removed() {
         assert_eq!(status.outcome, Outcome::Done);
         assert_eq!(status.origin, Some(format!("root-file {}", machine.file().display())));
         let last = status.steps.last().unwrap();
-        assert_eq!((last.name.as_str(), last.detail.as_str()), ("spent", "the payload was removed (root-file)"));
-        // A second time there is nothing to do, and nothing to miss.
+        assert_eq!(
+            (last.name.as_str(), last.detail.clone()),
+            ("spent", format!("the payload was removed (root-file){next}"))
+        );
+        // The second time there is nothing to do, and no file is missed.
         assert!(ended(&machine.run(&ROOT_FILE), 0).contains("is complete, nothing to do"));
     }
 }
 
-/// The identity is good, and the file is told of: it would stop the next boot.
+/// The identity is good. The file is reported, because the next boot would use it again.
 #[test]
 fn a_file_that_cannot_be_removed_is_told() {
     let machine = Rooted::new("quiet");
@@ -128,8 +140,8 @@ fn a_file_that_cannot_be_removed_is_told() {
     mount(none, &folder, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
     let text = ended(&machine.run(&ROOT_FILE), 0);
     let want = format!(
-        "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot stops: Read-only file \
-         system",
+        "the payload {} was for this boot and cannot be removed; remove it by hand, or the next boot uses it again: \
+         Read-only file system",
         machine.file().display()
     );
     assert!(text.contains(&want), "{text}");
@@ -139,7 +151,89 @@ fn a_file_that_cannot_be_removed_is_told() {
     assert!(machine.path("run/imprint/ready").exists() && machine.file().exists());
 }
 
-/// Somebody else may have read or written such a file. Nothing of it is used, and it stays for whoever looks into it.
+/// Accident: a deployer puts the next payload there while the boot is under way. It would be lost, and nobody has read it. The
+/// boot waits where it reads the firmware's UUID, which here is a FIFO.
+#[test]
+fn a_file_that_was_replaced_during_the_boot_stays() {
+    let machine = Rooted::new("quiet");
+    let uuid = machine.path("sys/class/dmi/id/product_uuid");
+    fs::create_dir_all(uuid.parent().unwrap()).unwrap();
+    nix::unistd::mkfifo(&uuid, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let next = b"the next payload";
+    let text = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Opens when the agent reads.
+            let _uuid = fs::OpenOptions::new().write(true).open(&uuid).unwrap();
+            machine.write("etc/imprint/new", next);
+            fs::rename(machine.path("etc/imprint/new"), machine.file()).unwrap();
+        });
+        ended(&machine.run(&ROOT_FILE), 0)
+    });
+    assert_eq!(fs::read(machine.file()).unwrap(), next);
+    let want = format!(
+        "{} was replaced or changed after this boot had read it, so it was not removed; the next boot reads what is there now",
+        machine.file().display()
+    );
+    assert!(text.contains(&want), "{text}");
+    let status = machine.status();
+    assert_eq!((status.outcome, &status.steps.last().unwrap().detail), (Outcome::Done, &want));
+    assert!(machine.path("run/imprint/ready").exists());
+}
+
+/// A folder of variables that is a file system of its own, as efivarfs is, with a payload of ours in it.
+fn variables() -> (tempfile::TempDir, PathBuf) {
+    namespaces();
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("sys/firmware/efi/efivars");
+    fs::create_dir_all(&folder).unwrap();
+    mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let variable = folder.join(efivar::NAME);
+    fs::write(&variable, [7, 0, 0, 0, 0xa1, 0, 1]).unwrap();
+    (root, variable)
+}
+
+/// The payload of [`variables`], used.
+fn used() -> Spent {
+    Spent { medium: Medium::EfiVariable, sha256: imprint::digest::sha256(&[0xa1, 0, 1]) }
+}
+
+fn immutable(file: &Path) {
+    let done = Command::new("chattr").arg("+i").arg(file).output().expect("chattr: apt-get install e2fsprogs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The kernel makes a variable that it does not know immutable.
+#[test]
+fn an_immutable_variable_is_removed() {
+    let (root, variable) = variables();
+    immutable(&variable);
+    let refused = fs::remove_file(&variable).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(nix::libc::EPERM), "the flag protects it");
+    assert!(efivar::find(root.path()).unwrap().is_some());
+    spent::remove(root.path(), &used()).unwrap();
+    assert!(!variable.exists() && efivar::find(root.path()).unwrap().is_none());
+}
+
+/// Firmware without runtime services has efivarfs read-only, and so has an administrator who fears for it. The payload is
+/// read, and that it stays is told, with and without the flag.
+#[test]
+fn a_variable_on_a_read_only_efivarfs_is_read_and_told() {
+    for flag in [false, true] {
+        let (root, variable) = variables();
+        if flag {
+            immutable(&variable);
+        }
+        let none = None::<&str>;
+        mount(none, variable.parent().unwrap(), none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
+        let found = efivar::find(root.path()).unwrap().unwrap();
+        assert_eq!(found.bytes.expose(), [0xa1, 0, 1]);
+        let error = spent::remove(root.path(), &used()).unwrap_err();
+        assert_eq!((error.source.kind(), &error.path), (std::io::ErrorKind::ReadOnlyFilesystem, &variable), "{flag}");
+        assert!(variable.exists());
+    }
+}
+
+/// Somebody else may have read or written such a file. Nothing of it is used, and it stays, so that it can be examined.
 #[test]
 fn a_file_that_others_can_read_stops_the_boot() {
     let machine = Rooted::new("quiet");
@@ -158,7 +252,7 @@ fn a_payload_that_is_of_no_use_stays() {
     machine.nothing_was_done(Outcome::Failed);
 }
 
-/// The site pin of a running system is where image builders take it from.
+/// The site pin of a running system is the file that image builders copy.
 #[test]
 fn the_pin_of_the_system_counts() {
     let machine = Rooted::new("quiet");
@@ -167,7 +261,7 @@ fn the_pin_of_the_system_counts() {
     machine.nothing_was_done(Outcome::Failed);
 }
 
-/// A file that was left on a disk must not be used where the operator looks elsewhere, or not at all.
+/// The accident: a file was left on a disk. It must not be used if the operator names other sources, or none.
 #[test]
 fn the_kernel_command_line_has_the_last_word() {
     let machine = Rooted::new("imprint.source=config-drive");
@@ -183,7 +277,8 @@ fn the_kernel_command_line_has_the_last_word() {
     machine.nothing_was_done(Outcome::Absent);
 }
 
-/// In an initramfs that path is another file. An agent that used it, or missed it, would stop the boot before the real root.
+/// In an initramfs that path is another file. An agent that used it, or insisted on it, would stop the boot before the
+/// real root.
 #[test]
 fn an_initramfs_leaves_it_to_the_real_root() {
     let machine = Rooted::new("imprint.source=root-file");
@@ -191,13 +286,14 @@ fn an_initramfs_leaves_it_to_the_real_root() {
     let text = ended(&machine.run(&[]), 0);
     assert!(text.contains("root-file is left to imprint-root.service in the real root"), "{text}");
     machine.nothing_was_done(Outcome::Absent);
-    // The same machine, behind the change to the real root.
+    // The same machine after the change to the real root.
     fs::remove_file(machine.path("etc/initrd-release")).unwrap();
     ended(&machine.run(&ROOT_FILE), 0);
     assert!(machine.path("run/imprint/ready").exists() && !machine.file().exists());
 }
 
-/// Every process can read an EFI variable, so a key in one is no secret. The variable stays for whoever looks into it.
+/// Every process can read an EFI variable, so a key in one is not secret. The variable stays, so that it can be
+/// examined.
 #[test]
 fn an_efi_variable_with_a_key_stops_the_boot() {
     let machine = Rooted::new("imprint.source=efivar");
@@ -209,7 +305,8 @@ fn an_efi_variable_with_a_key_stops_the_boot() {
     assert!(machine.path(&path).exists());
 }
 
-/// A payload of the hypervisor in a guest that keeps its memory from the hypervisor. The kernel's device stands for the guest.
+/// The attack: the hypervisor brings a payload to a guest that hides its memory from the hypervisor. The kernel's
+/// device stands for such a guest.
 #[test]
 fn a_confidential_machine_needs_a_pin() {
     let machine = Rooted::new("quiet");
@@ -218,13 +315,13 @@ fn a_confidential_machine_needs_a_pin() {
         format!("imprint.source=cmdline imprint.payload={}\n", Base64UrlUnpadded::encode_string(&machine.payload))
     };
     machine.write("proc/cmdline", word(&machine).as_bytes());
-    // Without the device the boot gets further: a private key has no place on the command line.
+    // Premise: without the device the boot gets further, to the rule that a command line carries no private key.
     assert!(ended(&machine.run(&[]), 11).contains("holds a private key"));
     fs::create_dir_all(machine.path("sys/devices/platform/sev-guest")).unwrap();
     let text = ended(&machine.run(&[]), 11);
     assert!(text.contains("this is a confidential virtual machine (SEV-SNP)"), "{text}");
     machine.nothing_was_done(Outcome::Failed);
-    // The file is the owner's own, and needs no pin.
+    // The file on the root is the owner's own, and needs no pin.
     machine.write("proc/cmdline", b"quiet\n");
     ended(&machine.run(&ROOT_FILE), 0);
     assert!(Path::new(&machine.path("run/imprint/ready")).exists());

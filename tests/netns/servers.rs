@@ -1,5 +1,5 @@
-//! DHCP servers that change or contradict each other: two real dnsmasq on one link, of which one is no good, and a server
-//! that gives other routes when the lease is renewed.
+//! Tests of DHCP servers that change or contradict each other: two real dnsmasq on one link, one of which does not
+//! work, and a server that gives other routes when the lease is renewed.
 
 use std::fs;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::network::{only, root, route};
 use super::peer::Peer;
 use crate::{ip, later, namespaces, veth};
 
-/// eth0 here, on one link with the machines 192.0.2.1 and 192.0.2.2, whose servers have these options.
+/// Makes eth0, on one link with the machines 192.0.2.1 and 192.0.2.2, whose DHCP servers have these options.
 fn two_servers(first: &str, second: &str) -> [Peer; 3] {
     namespaces();
     for (end, port) in [("eth0", "b0"), ("s1", "b1"), ("s2", "b2")] {
         ip(&format!("link add {end} type veth peer name {port}"));
     }
-    // Without the delay a port hands nothing on for 15 seconds.
+    // With its usual delay, a port forwards nothing for 15 seconds.
     let switch = Peer::start(
         &["b0", "b1", "b2"],
         "ip link add br0 type bridge forward_delay 0; for port in b0 b1 b2; do ip link set $port master br0 up; done; \
@@ -34,10 +34,11 @@ fn two_servers(first: &str, second: &str) -> [Peer; 3] {
     [switch, server(1, first), server(2, second)]
 }
 
-/// Only a REQUEST asks for an address by option 50, so that dnsmasq offers one, and then does something else.
+/// Matches a REQUEST only, because that asks for an address by option 50: dnsmasq offers an address, and then does
+/// something else.
 const ASKED: &str = "--dhcp-match=set:asked,50";
 const FIRST: &str = "192.0.2.101,192.0.2.101,255.255.255.0,1h";
-/// A standby: its offers are a second late, so that those of the other one come first.
+/// The options of a standby: its offers come a second late, after those of the other server.
 const SECOND: &str = "--dhcp-reply-delay=1 --dhcp-range=192.0.2.102,192.0.2.102,255.255.255.0,1h";
 
 #[track_caller]
@@ -50,18 +51,18 @@ fn the_second_server_is_used(first: &str, said: &str) {
     assert_eq!((lease.address, lease.server), (Prefix::parse("192.0.2.102/24").unwrap(), [192, 0, 2, 2].into()));
     let shown = ip("-o -4 addr show dev eth0");
     assert!(shown.contains("192.0.2.102/24") && !shown.contains("192.0.2.101"), "{shown}");
-    // The first one had its chance, and did not take it.
+    // The first server was asked, and did not give its address.
     let report = race.report()[0].to_string();
     assert!(report.contains("DHCPv4: 192.0.2.102/24 by 192.0.2.2, ") && report.contains(said), "{report}");
 }
 
-/// It offers an address and refuses it, as often as it is asked: its pool is not for whoever asks.
+/// The first server offers an address and refuses it each time: its pool is not for this client.
 #[test]
 fn a_server_that_refuses_what_it_offers_is_left_for_the_other() {
     the_second_server_is_used(&format!("{ASKED} --dhcp-range=tag:!asked,{FIRST}"), "last NAK by 192.0.2.1: ");
 }
 
-/// It offers an address and never hears the REQUEST.
+/// The first server offers an address and never hears the REQUEST.
 #[test]
 fn a_server_that_offers_and_is_deaf_is_left_for_the_other() {
     the_second_server_is_used(
@@ -70,7 +71,8 @@ fn a_server_that_offers_and_is_deaf_is_left_for_the_other() {
     );
 }
 
-/// Both are right, and each refuses what the other one gives, as dnsmasq does with --dhcp-authoritative: "wrong server-ID".
+/// Both servers work, and each refuses the address that the other one gives, as dnsmasq does with --dhcp-authoritative:
+/// "wrong server-ID".
 #[test]
 fn two_servers_that_refuse_what_the_other_gives_are_no_hindrance() {
     let _machines = two_servers(&format!("--dhcp-range={FIRST}"), SECOND);
@@ -82,7 +84,7 @@ fn two_servers_that_refuse_what_the_other_gives_are_no_hindrance() {
     assert_eq!(lease.address, Prefix::parse(&format!("192.0.2.10{last}/24")).unwrap());
 }
 
-/// A server on p0 that lives twice. Its second life begins when it is told to.
+/// A server on p0 that runs twice. The second run begins when the test says so.
 struct Lives {
     folder: tempfile::TempDir,
     _peer: Peer,
@@ -119,7 +121,7 @@ fn leased_routes() -> Vec<String> {
     routes
 }
 
-/// A lease with these classless routes (option 121), then the same lease with those.
+/// Takes a lease with some classless routes (option 121), then the same lease with those of `next`.
 #[track_caller]
 fn routes_of_a_renewed_lease(next: &str, want: &[&str]) {
     let renewed_soon = format!("{RANGE} --dhcp-option=option:T1,3");
@@ -130,7 +132,7 @@ fn routes_of_a_renewed_lease(next: &str, want: &[&str]) {
         &format!("{renewed_soon} {next}"),
     );
     let root = root(&[]);
-    // One of the payload's own, which no server takes away.
+    // A route of the payload's own, which no server takes away.
     let own = LinkConfig {
         addresses: vec![Prefix::parse("203.0.113.10/24").unwrap()],
         routes: vec![route("10.0.0.0/8", Some("203.0.113.1"), None)],
@@ -155,7 +157,7 @@ fn routes_of_a_renewed_lease(next: &str, want: &[&str]) {
     assert!(!race.report()[0].to_string().contains("NAK"), "it is the same lease: {}", race.report()[0]);
     assert_eq!(leased_routes(), want);
     assert!(ip("-4 route").contains("10.0.0.0/8 via 203.0.113.1 dev eth0"), "{}", ip("-4 route"));
-    // What the next stage takes over is what there is then.
+    // The next boot stage takes over the routes of this moment.
     race.settle().unwrap();
     assert_eq!(leased_routes(), want);
     assert!(ip("-4 route show dev eth0 proto dhcp").lines().all(|line| line.contains("metric 1024")));
@@ -163,7 +165,7 @@ fn routes_of_a_renewed_lease(next: &str, want: &[&str]) {
 
 #[test]
 fn routes_that_a_renewed_lease_has_not_go_and_new_ones_come() {
-    // One goes, one comes, and of two the gateway is another one.
+    // One route goes, one comes, and the two others get another gateway.
     routes_of_a_renewed_lease(
         "--dhcp-option=121,0.0.0.0/0,192.0.2.7,198.18.0.0/15,192.0.2.7,192.0.0.0/29,192.0.2.8",
         &["192.0.0.0/29 via 192.0.2.8", "198.18.0.0/15 via 192.0.2.7", "default via 192.0.2.7"],

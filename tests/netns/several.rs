@@ -117,7 +117,7 @@ fn an_address_of_an_earlier_run_moves_as_well() {
     assert_eq!(one(race.network().unwrap()).name.as_str(), "eth1");
     let shown = ip("-o -4 addr show to 192.0.2.10");
     assert!(shown.contains("eth1") && !shown.contains("eth0"), "{shown}");
-    // What the plan does not name is left as it is.
+    // An address that the plan does not name stays.
     assert!(ip("-o -4 addr show dev eth0").contains("203.0.113.99/24"));
 }
 

@@ -100,10 +100,10 @@ fn a_file_that_was_named_and_is_not_there_ends_the_build() {
         (
             "IMPRINT_BINARY",
             "/nowhere",
-            "FATAL imprint: /nowhere is no program; install the agent there, or name it with",
+            "FATAL imprint: /nowhere is not a program; install the agent there, or name it with",
         ),
-        ("IMPRINT_BINARY", "/tmp", "FATAL imprint: /tmp is no program"),
-        ("IMPRINT_BINARY", no_program, "is no program; install the agent there, or name it with IMPRINT_BINARY"),
+        ("IMPRINT_BINARY", "/tmp", "FATAL imprint: /tmp is not a program"),
+        ("IMPRINT_BINARY", no_program, "is not a program; install the agent there, or name it with IMPRINT_BINARY"),
         (
             "IMPRINT_UNIT",
             "/nowhere",

@@ -177,8 +177,8 @@ fn drive_with(folder: &Path, format: &str, file: &Path) -> PathBuf {
     image
 }
 
-/// Somebody wrote the wrong file to the drive: it is named, also where it is too long for a payload, of which the beginning
-/// is read.
+/// The accident: somebody wrote the wrong file to the drive. The error names its form, even if the file is too long for
+/// a payload: then the beginning is read.
 #[test]
 fn a_foreign_file_in_the_place_of_a_payload_is_named() {
     let temp = tempfile::tempdir().unwrap();

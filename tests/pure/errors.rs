@@ -105,7 +105,7 @@ fn spans(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// A message that only a comment had would be on the page although nobody ever reads it on a console.
+/// Otherwise a message that is only in a comment would be on the page, although no console ever shows it.
 #[test]
 fn what_a_comment_says_is_no_text_of_the_program() {
     let source = "//! of the file\n#![doc = \"of the file, too\"]\n/// of the item\n#[doc = \"of the item, too\"]\n\

@@ -327,7 +327,7 @@ fn the_examples_on_the_page_are_what_is_sent() {
         let text = String::from_utf8(line).unwrap().trim_end().to_owned();
         assert_eq!(Packet::decode(&text.as_bytes()[1..], session).as_ref(), Some(&packet), "{name}");
         let from = if from == Side::Node { "node" } else { "host" };
-        // A pipe is no digit, so a table can hold a frame.
+        // No digit is a pipe character, so a table can hold a frame.
         section.push_str(&format!("| {name} | {from} | `{text}` |\n"));
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/line-protocol.md");

@@ -135,7 +135,7 @@ fn commands(program: &Path, list: &str) -> BTreeMap<String, BTreeSet<String>> {
         for sub in &below {
             found.insert(format!("{name} {sub}"), options(&help(&[&name, sub])));
         }
-        // `[COMMAND]`: it does something without a word behind it, too.
+        // `[COMMAND]`: the command also does something without a word behind it.
         if below.is_empty() || own.contains(" [COMMAND]\n") {
             found.insert(name, options(&own));
         }

@@ -1,5 +1,5 @@
-//! Whoever controls a medium, a line or a boot server changes bytes. In an image that names signers none of them is used
-//! without the signature of one of them.
+//! The attack: somebody who controls a medium, a line or a boot server changes bytes of a payload. An image that names
+//! signers uses no payload without the signature of one of them.
 
 use imprint::error::Error;
 use imprint::medium::MEDIA;
@@ -40,7 +40,7 @@ fn origins() -> Vec<Origin> {
 
 fn decoded(origin: &Origin, bytes: &[u8], pin: Option<&SitePin>) -> Result<SignedBy, Error> {
     let found = Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false };
-    Ok(source::decode(&found, pin)?.1)
+    Ok(source::decode(&found, pin, None)?.1)
 }
 
 fn bound(serial: &str) -> Vec<u8> {
@@ -49,7 +49,7 @@ fn bound(serial: &str) -> Vec<u8> {
     payload.encode().to_vec()
 }
 
-/// One change, of a kind that goes round.
+/// Makes one change. `turn` goes round the kinds of changes.
 fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
     let parts = Signed::decode(good).unwrap();
     let (mut bytes, length) = (good.to_vec(), good.len());
@@ -85,7 +85,7 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
             bytes.swap(at, other);
         }
         10 => bytes.extend((0..=numbers.below(4)).map(|_| numbers.byte())),
-        // A key id that is another's, or nobody's.
+        // The key id of another key, or of no key.
         11 => bytes[8 + numbers.below(8)] = numbers.byte(),
         12 => {
             let other = SitePin::parse(signer::LINES.as_bytes()).unwrap().signers;
@@ -98,7 +98,7 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
             let other = if parts.algorithm == Algorithm::Es256 { Algorithm::EdDsa } else { Algorithm::Es256 };
             bytes = signed::encode(other, parts.kid, parts.payload, parts.signature).to_vec();
         }
-        // A payload of somebody else under a signature that was seen.
+        // A payload of somebody else, with a signature of the signer's for another payload.
         14 => {
             let other = bound(&format!("SN-{}", numbers.below(100_000)));
             bytes = signed::encode(parts.algorithm, parts.kid, &other, parts.signature).to_vec();
@@ -112,7 +112,7 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
             };
             bytes = rebuilt(header, &[0xa0], parts.payload, &signature);
         }
-        // Other shapes of COSE: other tags, no tag, headers that move or are missing, a payload that is elsewhere.
+        // Other shapes of COSE: another tag, no tag, headers that moved or are missing, a payload in another place.
         16 => {
             let tag: &[u8] = [&[][..], &[0xd8, 98], &[0xd1], &[0xd0], &[0xd8, 18], &[0xd2, 0xd2]][numbers.below(6)];
             bytes = [tag, &good[1..]].concat();
@@ -149,7 +149,8 @@ fn changed(good: &[u8], turn: usize, numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-/// 20,000 payloads that are not what a signer has signed, from every source in turn. None is used, whatever is wrong with it.
+/// 20,000 payloads that no signer has signed, from every source in turn. The agent uses none of them, whatever is wrong
+/// with it.
 #[test]
 fn nothing_but_what_was_signed_is_used() {
     let pin = SitePin::parse(signer::LINES.as_bytes()).unwrap();
@@ -173,12 +174,12 @@ fn nothing_but_what_was_signed_is_used() {
                 other => panic!("{other:?} from {origin}: {}", bytes.escape_ascii()),
             }
         }
-        // Without a signer in the pin many of them are payloads like any other.
+        // Premise: without a signer in the pin, the agent uses many of them.
         assert!(premise > TRIES / 5, "{premise} of {refused}");
     }
 }
 
-/// Each is a payload that a node takes without the pin.
+/// Each is a payload that a node uses without the pin.
 #[test]
 fn what_others_have_signed_or_nobody_is_not_used() {
     let pin = SitePin::parse(signer::LINES.as_bytes()).unwrap();
@@ -187,10 +188,26 @@ fn what_others_have_signed_or_nobody_is_not_used() {
     let attacks = [
         ("nobody", payload.clone(), "is not signed"),
         ("a stranger", stranger.sign(&payload), "is signed by"),
-        ("a stranger under a name that is known", stranger.sign_as(&p256.signer(), AAD, &payload), "is not by"),
-        ("one signer under the name of the other", ed25519.sign_as(&p256.signer(), AAD, &payload), "is not by"),
-        ("a signer, for another purpose", p256.sign_as(&p256.signer(), b"imprint bundle 1", &payload), "is not by"),
-        ("a signer, for version 2", ed25519.sign_as(&ed25519.signer(), b"imprint payload 2", &payload), "is not by"),
+        (
+            "a stranger under a name that is known",
+            stranger.sign_as(&p256.signer(), AAD, &payload),
+            "the signature does not fit",
+        ),
+        (
+            "one signer under the name of the other",
+            ed25519.sign_as(&p256.signer(), AAD, &payload),
+            "the signature does not fit",
+        ),
+        (
+            "a signer, for another purpose",
+            p256.sign_as(&p256.signer(), b"imprint bundle 1", &payload),
+            "the signature does not fit",
+        ),
+        (
+            "a signer, for version 2",
+            ed25519.sign_as(&ed25519.signer(), b"imprint payload 2", &payload),
+            "the signature does not fit",
+        ),
     ];
     for origin in origins() {
         for (who, bytes, words) in &attacks {
@@ -211,7 +228,34 @@ fn check_says_who_signed() {
         std::fs::write(file.path(), key.sign(TYPICAL)).unwrap();
         let (code, shown, error) = agent(&["check", file.path().to_str().unwrap()]);
         assert_eq!((code, error.as_str()), (0, ""));
-        let want = format!("signed by  {}, not verified: no signer in /imprint/site\n", key.signer().kid());
+        let want = format!("signed by  {}, not verified: there is no signer in a site pin\n", key.signer().kid());
         assert!(shown.ends_with(&want), "{shown}");
+    }
+}
+
+/// The accident: a machine that a credential narrows to one signer boots with no payload of the other, and `imprint check` and
+/// `plan` say that such a payload is good.
+#[test]
+fn what_narrows_the_pin_of_a_boot_narrows_that_of_a_check() {
+    let root = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: String| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let [p256, ed25519] = [Key::p256(), Key::ed25519()];
+    put("imprint/site", format!("{}\n{}\n", p256.signer(), ed25519.signer()));
+    let file = root.path().join("payload");
+    // Bound to another machine: `plan` gets past the signature, and says so.
+    std::fs::write(&file, p256.sign(&bound("SN-0042"))).unwrap();
+    let check = || imprint::run::check(root.path(), &file).map(|_| ());
+    let plan = || imprint::run::plan(root.path(), &file).map(|_| ());
+    let code = |result: Result<(), imprint::error::Error>| result.map_err(|error| imprint::chain::chain(&error));
+    code(check()).unwrap();
+    assert!(code(plan()).unwrap_err().contains("serial number SN-0042"));
+    put("run/credentials/@system/imprint.site", format!("{}\n", ed25519.signer()));
+    for error in [code(check()).unwrap_err(), code(plan()).unwrap_err()] {
+        assert!(error.contains(&format!("is signed by {}", p256.signer().kid())), "{error}");
     }
 }

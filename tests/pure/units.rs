@@ -81,7 +81,7 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
     ] {
         let is_there = |keys: &[String]| keys.iter().any(|found| found == key);
         assert!(!is_there(&initramfs), "{key}=");
-        // In the real root it reads no drive, and the devices that it uses are there from the start.
+        // In the real root the unit reads no drive, and the devices that it uses are there from the start.
         assert!(!is_there(&root) || ["DeviceAllow", "DevicePolicy"].contains(&key), "imprint-root.service: {key}=");
     }
 }

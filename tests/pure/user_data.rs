@@ -1,4 +1,4 @@
-//! User data and vendor data as other people's programs make them, on drives that other people's programs make.
+//! Tests with user data and vendor data as other programs make them, on drives that other programs make.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +26,7 @@ fn armour() -> String {
     )
 }
 
-/// What the script prints that gets these bytes.
+/// Runs this Python script with these bytes as its input. Returns what it prints.
 fn python(script: &str, input: &[u8]) -> String {
     let temp = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(temp.path(), input).unwrap();
@@ -125,6 +125,16 @@ fn drives_of_openstack_and_nocloud() {
         ("config-2", &[meta, (user, text.as_bytes())][..], "user-data sr0 (config-2)"),
         ("CONFIG-2", &[meta, (user, MAKE_MIME)], "user-data sr0 (CONFIG-2)"),
         ("config-2", &[meta, ("openstack/latest/vendor_data.json", vendor.as_bytes())], "vendor-data sr0 (config-2)"),
+        // Nova's dynamic vendor data: the name of a target is the key of its answer.
+        (
+            "config-2",
+            &[
+                meta,
+                ("openstack/latest/vendor_data.json", b"{}"),
+                ("openstack/latest/vendor_data2.json", vendor_bare.to_string().as_bytes()),
+            ],
+            "vendor-data sr0 (config-2)",
+        ),
         (
             "config-2",
             &[("openstack/latest/vendor_data.json", vendor_bare.to_string().as_bytes()), (user, b"#cloud-config\n")],
@@ -144,7 +154,8 @@ fn drives_of_openstack_and_nocloud() {
         let files = [(user, text.as_bytes())];
         assert_eq!(look(temp.path(), "config-2", options, &files).unwrap().unwrap(), "user-data sr0 (config-2)");
     }
-    // Names that ISO 9660 alone cannot spell are not found: -l gives USER_DATA.;1 in OPENSTACK, and no option user-data.
+    // ISO 9660 alone cannot spell the names, so the files are not found: -l gives USER_DATA.;1 in OPENSTACK, and no
+    // option gives user-data.
     let files = [("openstack/latest/user_data", text.as_bytes())];
     assert_eq!(look(temp.path(), "config-2", &["-l"], &files).unwrap().unwrap(), "user-data sr0 (config-2)");
     for (label, options, file) in [("config-2", &[][..], user), ("cidata", &["-l"], "user-data")] {
@@ -163,11 +174,17 @@ fn data_for_somebody_else_is_passed_over_and_named() {
         ("cidata", "user-data", &long, "it has 307200 bytes, and 262144 are read"),
         ("config-2", "openstack/latest/user_data", CLOUD_CONFIG.as_bytes(), "it is for somebody else"),
         ("config-2", "openstack/latest/vendor_data.json", b"{}", "it has no key imprint"),
+        (
+            "config-2",
+            "openstack/latest/vendor_data2.json",
+            b"{\"static\": {\"imprint\": \"oA==\"}}",
+            "it has no key imprint",
+        ),
     ] {
         let looked = look(temp.path(), label, &JOLIET_ROCK, &[(path, content)]).unwrap().unwrap_err();
         assert_eq!(looked, format!("sr0: volume \"{label}\" without imprint/payload, and not in {path}: {why}"));
     }
-    // A label that only we use promises imprint/payload. Its other files are not ours.
+    // Only we use the label IMPRINT, so such a volume has to have imprint/payload. Its other files are not ours.
     let error = look(temp.path(), "IMPRINT", &JOLIET_ROCK, &[("user-data", armour().as_bytes())]).unwrap_err();
     assert!(matches!(error, SourceError::NoFile { .. }), "{error}");
 }
@@ -193,7 +210,7 @@ fn two_places_on_one_volume_have_to_agree() {
     let temp = tempfile::tempdir().unwrap();
     let text = armour();
     let same = [("imprint/payload", PAYLOAD), ("openstack/latest/user_data", text.as_bytes())];
-    // Everybody can read the one, so its rules hold.
+    // Everybody can read the user data, so its rules hold.
     assert_eq!(look(temp.path(), "config-2", &JOLIET_ROCK, &same).unwrap().unwrap(), "user-data sr0 (config-2)");
     let differ = [("imprint/payload", &PAYLOAD[1..]), ("openstack/latest/user_data", text.as_bytes())];
     let error = look(temp.path(), "config-2", &JOLIET_ROCK, &differ).unwrap_err();
@@ -225,7 +242,7 @@ fn the_longest_payload_fits() {
     assert!(found.bytes.expose() == longest);
 }
 
-/// The program itself on a drive that somebody else may have made: `imprint read-drive` is not for people.
+/// The accident: a person runs `imprint read-drive`, which is for the agent only.
 #[test]
 fn a_reader_that_is_asked_for_neither_disk_nor_partitions_refuses() {
     let output =

@@ -98,7 +98,7 @@ impl Site {
         file
     }
 
-    /// By sfdisk, after it and GPT fdisk have verified both tables.
+    /// What is in the partition, by sfdisk, after sfdisk and GPT fdisk have verified both tables.
     fn partition_holds(&self, image: &Path) -> PathBuf {
         let (file, name) = (self.file("from-partition"), image.to_str().unwrap());
         let said = String::from_utf8(run("sgdisk", &["--verify", name])).unwrap();
@@ -119,7 +119,7 @@ impl Site {
         file
     }
 
-    /// By systemd-creds, as a service would read it.
+    /// What a service would read, by systemd-creds.
     fn systemd_holds(&self, credential: &Path) -> PathBuf {
         let (file, folder) = (self.file("from-systemd"), self.file("credentials"));
         std::fs::create_dir_all(&folder).unwrap();
@@ -129,7 +129,7 @@ impl Site {
         file
     }
 
-    /// By dmidecode, in a table with strings of others.
+    /// What the firmware would have, by dmidecode, in a table with strings of others.
     fn firmware_holds(&self, string: &Path) -> PathBuf {
         let (file, ours) = (self.file("from-firmware"), std::fs::read(string).unwrap());
         let strings = [b"somebody else's", &ours[..], b"io.systemd.credential:a=b"];
@@ -142,7 +142,7 @@ impl Site {
         file
     }
 
-    /// By the library of efibootmgr, which takes the folder for efivarfs.
+    /// The value of the variable, by the library of efibootmgr, which takes the folder for efivarfs.
     fn variable_holds(&self, variable: &Path) -> PathBuf {
         let (file, folder) = (self.file("from-variable"), self.file("efivars"));
         std::fs::create_dir_all(&folder).unwrap();
@@ -169,8 +169,10 @@ fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(arguments).env("PATH", path).env("LC_ALL", "C").output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}; run scripts/install-needs test"));
     let errors = String::from_utf8(output.stderr).unwrap();
-    // xorriso always says its name first.
-    let said = errors.lines().filter(|line| !line.is_empty() && !line.ends_with(", libburnia project."));
+    // xorriso always says its name first, and imprint-host warns about a record that names no machine.
+    let usual =
+        |line: &str| line.ends_with(", libburnia project.") || line.contains("has no bind that names a machine");
+    let said = errors.lines().filter(|line| !line.is_empty() && !usual(line));
     assert!(output.status.success() && said.count() == 0, "{program} {arguments:?}: {errors}");
     output.stdout
 }
@@ -257,10 +259,11 @@ const FORMS: [&str; 13] = [
     "user-data",
     "multipart",
 ];
-/// Where a seed costs nothing, and not everybody knows it.
+/// The forms with room for a seed that not everybody on the node can read.
 const SEEDED: [&str; 6] = ["cpio", "iso", "vfat", "gpt", "credential", "qemu"];
 
-/// cloud-init passes our part over, without an error, and handles the part beside it. Its log shows nothing of the token.
+/// cloud-init passes over our part without an error, and handles the part beside it. Its log shows nothing of the
+/// token.
 #[test]
 fn cloud_init_passes_it_over() {
     let site = Site::new(ROOM);

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What cloud-init makes of user data: its own parser and its own handlers, as `cloud-init init` uses them, in a folder of
-their own. For Debian's python3, which has what cloud-init needs; cloud-init itself is unpacked, not installed
-(scripts/install-needs test). Prints JSON: the parts (type and text), the cloud-config that came of them, and every message
-that is more than information.
+"""Shows what cloud-init makes of user data, with cloud-init's own parser and handlers, as `cloud-init init` uses them, in a
+folder of their own. Runs on Debian's python3, which has the modules that cloud-init needs. cloud-init itself is unpacked and
+never installed (scripts/install-needs test). Prints JSON: the parts (type and text), the cloud-config that they give, and every
+message above the level of information.
 
 usage: cloud_init.py FILE [CLOUD-CONFIG]   with a second file: FILE is a multipart, and this is one more part of it"""
 

@@ -1,5 +1,5 @@
-"""COSE_Sign1 (RFC 9052) as docs/payload.cddl has it, with cbor2 and OpenSSL (by way of cryptography). Imports nothing of
-ours."""
+"""Writes and reads COSE_Sign1 (RFC 9052) in the shape of docs/payload.cddl, with cbor2 and with OpenSSL (through the package
+cryptography). Uses no code of imprint, so that it can disagree with it."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ def to_be_signed(protected, payload):
 
 
 def sign(key, payload):
-    """With the nonce of RFC 6979, so that the same bytes come of it each time."""
+    """Signs with the nonce of RFC 6979, so that the signature has the same bytes each time."""
     is_p256 = isinstance(key, ec.EllipticCurvePrivateKey)
     kid = hashlib.sha256(spki(key.public_key())).digest()[:8]
     protected = cbor2.dumps({1: -7 if is_p256 else -8, 4: kid}, canonical=True)
@@ -40,7 +40,7 @@ def sign(key, payload):
 
 
 def verify(data, line):
-    """The payload, if the signer of this line of a site pin has signed it; else an exception."""
+    """Returns the payload if the signer of this line of a site pin has signed it. Raises an exception if not."""
     message = cbor2.loads(data)
     assert isinstance(message, cbor2.CBORTag) and message.tag == 18, message
     assert cbor2.dumps(message, canonical=True) == data

@@ -76,7 +76,7 @@ FULL = {
     -24: {"any": [1, 2.5, None]},
 }
 
-# Each machine that has this serial number may use it.
+# Each machine with this serial number may use it.
 BOUND = TYPICAL | {4: {2: "SN-0042"}}
 SIGNED = {"signed-p256": ("p256", TYPICAL), "signed-ed25519": ("ed25519", BOUND)}
 

@@ -14,7 +14,7 @@ host, port, user, password = sys.argv[1:5]
 
 
 def received(data):
-    # What is no bytes is news about the session.
+    # Anything but bytes is news about the session.
     if isinstance(data, bytes):
         os.write(1, data)
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The strings of all structures of type 11. dmidecode has nothing to say about the table.
+/// The strings of all structures of type 11. Fails if dmidecode complains about the table.
 pub fn oem_strings(table: &[u8]) -> Vec<String> {
     let mut dump = entry_point(table.len());
     dump.extend(table);
@@ -18,7 +18,7 @@ pub fn oem_strings(table: &[u8]) -> Vec<String> {
     strings.map(|(_, string)| string.to_owned()).collect()
 }
 
-/// The entry point of SMBIOS 3.0 (DSP0134 §5.2.2), for a table behind it, at byte 32.
+/// An entry point of SMBIOS 3.0 (DSP0134 §5.2.2) for a table that follows it at byte 32.
 fn entry_point(table: usize) -> Vec<u8> {
     let mut bytes = b"_SM3_\0\x18\x03\0\0\x01\0".to_vec();
     bytes.extend(u32::try_from(table).unwrap().to_le_bytes());
@@ -28,7 +28,7 @@ fn entry_point(table: usize) -> Vec<u8> {
     bytes
 }
 
-/// A program that looks after hardware is not always in a user's path.
+/// The path of dmidecode, whose folder is not always in a user's PATH.
 fn dmidecode() -> &'static Path {
     Path::new("/usr/sbin/dmidecode")
 }

@@ -1,4 +1,5 @@
-//! A listener with a thread of its own: what tests put in a server's place, or before it. It ends with the test.
+//! A listener with a thread of its own, which a test puts in the place of a server, or in front of one. It ends with
+//! the test.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // It waits for a connection.
+        // The thread waits for a connection.
         drop(TcpStream::connect(self.address));
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -1,4 +1,4 @@
-//! The signers of tests, whose keys everybody knows: what `tests/data/site-signers` names.
+//! The signers of tests: those that `tests/data/site-signers` names. Everybody knows their keys.
 
 use std::path::Path;
 
@@ -50,7 +50,8 @@ impl Key {
         self.sign_as(&signer, AAD, payload)
     }
 
-    /// The same, with the key id and the algorithm of another signer, or for another purpose.
+    /// Signs with this key, and names the key id and the algorithm of another signer, or signs for another purpose
+    /// (`aad`).
     pub fn sign_as(&self, signer: &Signer, aad: &[u8], payload: &[u8]) -> Vec<u8> {
         let text = signed::to_be_signed(signer.algorithm(), signer.kid(), aad, payload);
         let signature = match self {

@@ -55,7 +55,7 @@ pub struct Machine {
     cut: bool,
     root: Option<PathBuf>,
     base: Option<PathBuf>,
-    /// The firmware is EFI. It starts the kernel as it is packed, not the ELF file.
+    /// Whether the firmware is EFI. It starts the packed kernel, not the ELF file.
     efi: bool,
     limit: Duration,
 }
@@ -398,12 +398,13 @@ impl Report {
         names
     }
 
-    /// That a clock of the guest, which said `value` when it reported, was set by this machine's clock while the guest ran. So
-    /// it says no time before the guest was switched on, however much of its time an emulated machine loses beside other
-    /// work, and none after it was seen to be off. How long that took, this machine knows; no limit is named here.
+    /// Asserts that this machine's clock set a clock of the guest while the guest ran. `value` is that clock in the
+    /// guest's report. So `value` is not before the guest was switched on, even if the emulated machine lost time, and
+    /// not after the guest was seen to be off. Both moments were measured, so no limit is needed.
     #[track_caller]
     pub fn was_set(&self, clock: &str, value: u64) {
-        // A Date names a second, and its middle is taken; emulated clocks that were calibrated beside other work run fast.
+        // A Date names a second, and the agent takes its middle. Emulated clocks that were calibrated on a busy machine
+        // run fast.
         let (first, last) = (self.ran.start() - 1, self.ran.end() + 1);
         let fast = (last - first) / 10;
         assert!((first..=last + fast).contains(&value), "{clock}: {value}, it ran from {first} to {last}");

@@ -1,5 +1,5 @@
-//! A machine with a link to its management controller: USB, with a DHCP server behind it, and a signal before the network
-//! card has one. `match = { any = true }` must take the card.
+//! Tests of a machine with a USB link to its management controller. The link has a DHCP server behind it, and a signal
+//! before the network card has one. `match = { any = true }` must take the card.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -34,7 +34,7 @@ impl Monitor {
         self.says("return");
     }
 
-    /// What does not say that is an event.
+    /// Reads up to the line that says this. Other lines are events.
     fn says(&mut self, what: &str) {
         let mut line = String::new();
         while !line.contains(&format!("\"{what}\"")) {
@@ -56,7 +56,7 @@ fn boot(site: &Site, controllers: &str, more: &[&str], words: Option<&str>) -> R
     let machine = machine(Kernel::Generic)
         .optical(&site.config_drive(&site.payload))
         .without_network()
-        // It begins once somebody has taken the signal away.
+        // QEMU does not start the processors (-S) before the test has taken the signal away.
         .qemu(&["-S", "-qmp", &format!("unix:{},server=on,wait=off", monitor.display())])
         .qemu(&["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,addr=8"])
         .qemu(&["-netdev", &format!("user,id=controller,net={controllers}")])
@@ -72,7 +72,8 @@ fn boot(site: &Site, controllers: &str, more: &[&str], words: Option<&str>) -> R
                 until(&mut line, &mut String::new(), words);
                 monitor.signal(true);
             }
-            // The machine ends by itself; until then somebody takes what it writes.
+            // The machine ends by itself. Until then the test reads what the machine writes, so that it is not kept
+            // waiting.
             let _ = line.read_to_end(&mut Vec::new());
         });
         let report = machine.boot();
@@ -94,11 +95,11 @@ fn used(report: &Report) -> (String, String) {
 #[test]
 fn a_usb_link_with_link_local_addresses_is_not_taken_for_the_network() {
     const CONTROLLERS: &str = "169.254.3.0/24";
-    // The link is there, and whoever asks for it uses it: a server behind it gives the node its certificate.
+    // Premise: the link works. A payload that asks for it gets its certificate from a server behind it.
     let site = Site::new(node("{ driver = \"cdc_ether\" }", "169.254.3.2"));
     let (link, address) = used(&boot(&site, CONTROLLERS, &[], None));
     assert!(link != "ens8" && address == "169.254.3.15/24", "{link} {address}");
-    // It has a signal and a lease long before the card, and is left for it all the same.
+    // The link has a signal and a lease long before the card, and the agent still leaves it for the card.
     let site = Site::new(node(ANY, SITE));
     let words = "169.254.3.15/24 by 169.254.3.2, a USB link with a link-local address is taken for the management";
     let report = boot(&site, CONTROLLERS, &[], Some(words));
@@ -115,7 +116,7 @@ const TYPE_42: [u8; 25] =
 #[test]
 fn a_usb_link_that_smbios_names_is_left_alone() {
     const CONTROLLERS: &str = "10.9.9.0/24";
-    // Where SMBIOS says nothing, it is the network.
+    // Premise: without the entry in SMBIOS, the agent takes the link for the network.
     let site = Site::new(node(ANY, "10.9.9.2"));
     let (link, address) = used(&boot(&site, CONTROLLERS, &[], None));
     assert!(link != "ens8" && address == "10.9.9.15/24", "{link} {address}");

@@ -1,5 +1,5 @@
-//! Tests of a payload in an EFI variable, with real firmware. The store of variables is written and read here, from the
-//! structures of EDK2 (MdeModulePkg/Include/Guid/VariableFormat.h).
+//! Tests of a payload in an EFI variable, with real firmware. The tests write and read the store of variables
+//! themselves, with the structures of EDK2 (MdeModulePkg/Include/Guid/VariableFormat.h).
 
 #![allow(clippy::indexing_slicing, reason = "a test panics")]
 
@@ -37,7 +37,7 @@ fn store(value: &[u8]) -> Vec<u8> {
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
     let variable = [
         &[0xaa, 0x55, ADDED, 0][..],
-        // Non-volatile, boot service access, runtime access; no count, no time, no key.
+        // The attributes non-volatile, boot service access and runtime access; then no count, no time and no key.
         &7u32.to_le_bytes(),
         &[0; 8 + 16 + 4],
         &length(&name),
@@ -77,15 +77,17 @@ fn a_store_has_what_was_written() {
     assert_eq!(value(&store(b"")[..0x1000]), Some(vec![]));
 }
 
-/// With systemd efivarfs is mounted when the agent starts, and with dracut's scripts it is not. Both ways the node comes up, and
-/// the variable is gone from the firmware: it would outlive every reinstallation.
+/// systemd mounts efivarfs before the agent starts, and dracut's scripts do not mount it. The node gets its identity
+/// either way, and the variable is deleted from the firmware: it would outlive every reinstallation.
+/// The next boot has the same command line, and goes on without a payload because of `imprint=auto`.
 #[test]
 fn a_variable_becomes_an_identity_and_is_deleted() {
+    const WORDS: &str = "imprint=auto imprint.source=efivar";
     for init in [Init::Plain, Init::Systemd] {
         let site = Site::typical();
         let vars = site.work.path().join("vars.fd");
         std::fs::write(&vars, store(&site.payload)).unwrap();
-        let report = machine(Kernel::Stable).init(init).efi(&vars).append("imprint.source=efivar").boot();
+        let report = machine(Kernel::Stable).init(init).efi(&vars).append(WORDS).boot();
         came_up_from(&report, Medium::EfiVariable, imprint::source::efivar::NAME);
         let last = report.status().steps.last().unwrap().clone();
         assert_eq!(
@@ -97,5 +99,7 @@ fn a_variable_becomes_an_identity_and_is_deleted() {
         if init == Init::Plain {
             assert!(!report.part("mounts").contains(" efivarfs "), "{}", report.part("mounts"));
         }
+        let next = machine(Kernel::Stable).init(init).efi(&vars).append(WORDS).boot();
+        assert_eq!(next.status().outcome, Outcome::Absent, "{init:?}: {}", next.status());
     }
 }

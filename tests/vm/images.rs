@@ -138,7 +138,7 @@ fn a_site_pin_that_is_none_ends_the_build() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&build.stderr).into_owned();
-        let want = format!("imprint: {} line 1: want the SHA-256 of a CA certificate", site.display());
+        let want = format!("imprint: {}: line 1 is wrong; it must be the SHA-256 of a CA certificate", site.display());
         assert!(!build.status.success() && said.contains(&want), "{flavour}: {said}");
         assert!(!image.exists());
     }

@@ -188,7 +188,7 @@ fn one_family_is_enough(row: (Says, Says)) {
 #[test]
 fn one_family_is_enough_whatever_becomes_of_the_other() {
     for code in [Some(2), Some(3), Some(4), Some(5), None] {
-        // Each in a network of its own.
+        // Each row has a network of its own.
         for row in [(Some(0), code), (code, Some(0))] {
             std::thread::spawn(move || one_family_is_enough(row)).join().unwrap();
         }
@@ -206,7 +206,7 @@ fn a_name_that_nobody_knows_is_told_with_those_who_were_asked() {
     assert!(words.contains(&want), "{words}");
 }
 
-/// The static agent's C library gives the same error for each of these: the words must hold for all of them.
+/// The static agent's C library gives the same error for each of these, so the message must be right for all of them.
 #[track_caller]
 fn has_no_usable_answer(house: &House) {
     let words = patiently(Duration::from_secs(2), |limit| {
@@ -226,7 +226,7 @@ fn name_servers_without_a_usable_answer_are_named() {
     for row in
         [(None, None), (Some(2), Some(2)), (Some(4), Some(4)), (Some(5), Some(5)), (Some(2), None), (None, Some(5))]
     {
-        // Each in a network of its own.
+        // Each row has a network of its own.
         let run = move || {
             let house = House::new();
             name_server(row.0, row.1);
@@ -236,7 +236,7 @@ fn name_servers_without_a_usable_answer_are_named() {
     }
 }
 
-/// It refuses what it does not know, because it has no other name server to ask.
+/// Such a name server refuses a name that it does not know, because it has no other name server to ask.
 #[test]
 fn the_name_server_of_an_isolated_network_that_does_not_know_the_name() {
     let house = House::new();

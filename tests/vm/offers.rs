@@ -1,5 +1,6 @@
-//! What QEMU offers a guest by the forms that are made for it. QEMU makes the machine, and no kernel is booted: the machine
-//! stands still, and its fw_cfg device is read through QEMU's own test protocol (docs/devel/qtest.rst).
+//! Tests of what QEMU offers a guest if it is started with the files and arguments of our forms. QEMU makes the machine
+//! and starts no processor. The tests read the fw_cfg device of the machine through QEMU's own test protocol
+//! (docs/devel/qtest.rst).
 
 #![allow(clippy::indexing_slicing, reason = "a test panics")]
 
@@ -9,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use imprint_tests::{dmi, programs};
 
-/// A machine that stands still.
+/// A machine whose processors do not run.
 struct Still {
     qemu: Child,
     asks: ChildStdin,
@@ -67,7 +68,7 @@ impl Still {
     }
 }
 
-/// A file with a name that QEMU and a shell would take apart.
+/// Makes a payload in a file with a name that QEMU and a shell would take apart.
 fn made(form: &str) -> (tempfile::TempDir, PathBuf, String) {
     let work = tempfile::tempdir().unwrap();
     let host = |words: &[&str]| {

@@ -1,4 +1,4 @@
-//! Partitions, and the data that clouds put on drives. Each drive is made by other people's programs.
+//! Tests of partitions, and of the data that clouds put on drives. Other programs make each drive.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::process::Command;

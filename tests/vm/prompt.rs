@@ -34,8 +34,8 @@ fn types(line: &mut std::os::unix::net::UnixStream, words: &str) {
 }
 
 const REASON: &str = "source: no payload found (no file /imprint/payload); bring one where imprint.source= says: \
-                      /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); or boot without imprint.source= \
-                      to go on without";
+                      /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); or boot with imprint=auto to \
+                      go on without";
 /// How long an answer may take before the same is typed again.
 const SOON: Duration = Duration::from_secs(10);
 /// Of dracut's shell without systemd.

@@ -10,8 +10,17 @@ fn tree(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// A disk as a deployer makes it: the agent, its unit enabled, and the payload with this mode.
-fn disk(site: &Site, mode: u32) -> PathBuf {
+/// What the deployer put at `/etc/imprint/payload`.
+#[derive(Clone, Copy)]
+enum Payload {
+    /// The payload with this mode.
+    File(u32),
+    /// A link to this path.
+    Link(&'static str),
+}
+
+/// A disk as a deployer makes it: the agent, its unit enabled, and the payload.
+fn disk(site: &Site, payload: Payload) -> PathBuf {
     let changed = site.work.path().join("changed");
     let put = |path: &str, bytes: &[u8], mode: u32| {
         let path = changed.join(path);
@@ -20,10 +29,16 @@ fn disk(site: &Site, mode: u32) -> PathBuf {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     put("usr/bin/imprint", &std::fs::read(tree("dist/x86_64/imprint")).unwrap(), 0o755);
-    put("etc/imprint/payload", &site.payload, mode);
+    match payload {
+        Payload::File(mode) => put("etc/imprint/payload", &site.payload, mode),
+        Payload::Link(to) => {
+            std::fs::create_dir_all(changed.join("etc/imprint")).unwrap();
+            symlink(to, changed.join("etc/imprint/payload")).unwrap();
+        }
+    }
     let unit = std::fs::read(tree("systemd/imprint-root.service")).unwrap();
     put("usr/lib/systemd/system/imprint-root.service", &unit, 0o644);
-    // systemctl enable: what the unit's [Install] section says.
+    // `systemctl enable` makes the link that the unit's [Install] section asks for.
     assert!(String::from_utf8_lossy(&unit).ends_with("[Install]\nWantedBy=sysinit.target\n"));
     let wants = changed.join("etc/systemd/system/sysinit.target.wants");
     std::fs::create_dir_all(&wants).unwrap();
@@ -41,15 +56,16 @@ fn disk(site: &Site, mode: u32) -> PathBuf {
     image
 }
 
-fn boot(site: &Site, mode: u32) -> Report {
-    let image = disk(site, mode);
-    machine(Kernel::Stable).append("imprint.source=root-file").root_disk(&image).qemu(&["-m", "1024"]).boot()
+/// `words`: of the kernel command line.
+fn boot(site: &Site, payload: Payload, words: &str) -> Report {
+    let image = disk(site, payload);
+    machine(Kernel::Stable).append(words).root_disk(&image).qemu(&["-m", "1024"]).boot()
 }
 
 #[test]
 fn from_a_file_on_the_root_to_a_certificate() {
     let site = Site::typical();
-    let report = boot(&site, 0o600);
+    let report = boot(&site, Payload::File(0o600), "imprint.source=root-file");
     let all = format!("{}\n{}", report.part("journal"), report.console);
     assert_eq!(report.part("where"), "root", "{all}");
     let service = report.part("service");
@@ -57,7 +73,7 @@ fn from_a_file_on_the_root_to_a_certificate() {
     assert_eq!(report.status().outcome, Outcome::Done);
     came_from(&report, Medium::RootFile, "/etc/imprint/payload");
     assert!(report.part("cert").starts_with("-----BEGIN CERTIFICATE-----"), "{all}");
-    // Mounted by the service, and seen by everybody.
+    // The service mounted it, and every process sees it.
     assert!(report.part("key").starts_with("-----BEGIN PRIVATE KEY-----"), "{all}");
     assert_eq!(report.part("hostname"), "node1");
     assert!(report.part("unit").contains("Address=10.0.2.15/24"), "{}", report.part("unit"));
@@ -72,11 +88,11 @@ fn from_a_file_on_the_root_to_a_certificate() {
     );
 }
 
-/// A machine without the identity that it was meant to have must not boot on, in the real root as little as in front of it.
+/// A machine without the identity that it should have must not boot on, neither in the initramfs nor in the real root.
 #[test]
 fn a_file_that_everybody_can_read_stops_the_real_root() {
     let site = Site::typical();
-    let report = boot(&site, 0o644);
+    let report = boot(&site, Payload::File(0o644), "imprint.source=root-file");
     let all = format!("{}\n{}", report.part("journal"), report.console);
     assert_eq!(report.part("where"), "emergency", "{all}");
     let (stage, message) = report.failure();
@@ -86,4 +102,19 @@ fn a_file_that_everybody_can_read_stops_the_real_root() {
     assert_eq!(report.part("folder"), "payload");
     assert!(!report.part("multi-user").contains("=active"), "{all}");
     assert_eq!(site.certificates_issued(), 0);
+}
+
+/// The accident: the payload is a link to a place that is not mounted. A condition of systemd that follows links takes it for a
+/// file that is not there, and the machine boots on without an identity, and without a word.
+#[test]
+fn a_link_that_leads_nowhere_stops_the_real_root() {
+    let site = Site::typical();
+    let report = boot(&site, Payload::Link("/srv/deploy/payload"), "");
+    let all = format!("{}\n{}", report.part("journal"), report.console);
+    assert_eq!(report.part("where"), "emergency", "{all}");
+    let (stage, message) = report.failure();
+    assert_eq!(stage, "source");
+    assert!(message.contains("/etc/imprint/payload is a symbolic link, which is not followed"), "{message}");
+    assert!(report.part("service").contains("ExecMainStatus=11"), "{}\n{all}", report.part("service"));
+    assert!(!report.part("multi-user").contains("=active"), "{all}");
 }

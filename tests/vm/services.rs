@@ -1,5 +1,5 @@
-//! Services of the real root get key, certificate and CA through systemd's credentials, with the units of docs/status.md, on a
-//! systemd that imports credentials from an initramfs and on one that does not.
+//! Tests that services of the real root get key, certificate and CA through systemd's credentials, with the units of
+//! docs/status.md, on a systemd that imports credentials from an initramfs and on one that does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn units_of_the_page() -> Vec<(String, String)> {
     blocks.map(|block| block.split_once('\n').unwrap()).map(|(path, text)| (path.to_owned(), text.to_owned())).collect()
 }
 
-/// What a service of another project does: it opens what it is given, as its own user, and runs.
+/// What a service of another project does: it opens the files that it is given, as its own user, and runs.
 const EXAMPLE: &str = "#!/bin/sh\ncat \"$2\" \"$4\" \"$6\" >/dev/null || exit 1\nexec sleep 100000\n";
 /// For the systemd that imports the CA.
 const IMPORTING: &str = "[Service]\nType=oneshot\nImportCredential=imprint.*\nExecStart=/bin/cat %d/imprint.ca\n\
@@ -75,8 +75,9 @@ fn boot(from: Option<&str>) -> Report {
     site.machine(Kernel::Stable).root_disk(&disk).qemu(&["-m", "1024"]).boot()
 }
 
-/// A copy that is made once would be stale after the first renewal, and a service that goes on with it raises an alarm at the
-/// server. By path, each start of the service gets what is current, and what it got stays as long as it runs.
+/// The accident: a copy that is made once is stale after the first renewal, and a service that still uses it raises an
+/// alarm at the server. With a path in its unit, a service gets the current files at each start, and keeps them as long
+/// as it runs.
 #[track_caller]
 fn each_start_gets_what_is_current(report: &Report) {
     let all = format!("{}\n{}", report.part("journal"), report.console);
@@ -86,16 +87,16 @@ fn each_start_gets_what_is_current(report: &Report) {
     assert!(pair("first").0.starts_with("-----BEGIN CERTIFICATE-----"), "{all}");
     assert!(pair("first").1.starts_with("-----BEGIN PRIVATE KEY-----"), "{all}");
     assert_eq!(pair("first"), current("first"));
-    // The premise: there was a renewal, and it replaced both.
+    // Premise: there was a renewal, and it replaced both.
     assert_ne!(current("kept").0, current("first").0, "{all}");
     assert_ne!(current("kept").1, current("first").1, "{all}");
     assert_eq!(pair("kept"), pair("first"), "what a service was given stays while it runs");
     assert_eq!(pair("second"), current("kept"), "the next start gets the renewed pair");
-    // And the path unit restarts it by itself.
+    // The path unit restarts the service by itself.
     assert_ne!(current("third"), current("second"), "{all}");
     assert_eq!(pair("third"), current("third"));
     assert_eq!(report.part("first-ca"), report.part("ca"));
-    // Not as root, and nobody else reads the key.
+    // The service does not run as root, and nobody else can read the key.
     assert!(!report.part("user").contains("\t0\t"), "{}", report.part("user"));
     assert!(
         ["400", "440"].iter().any(|mode| report.part("modes").ends_with(&format!(" {mode}"))),
@@ -104,20 +105,20 @@ fn each_start_gets_what_is_current(report: &Report) {
     );
 }
 
-/// systemd 252: it imports nothing from an initramfs, and the units of the page need nothing of that.
+/// systemd 252 imports nothing from an initramfs, and the units of the page do not need that.
 #[test]
 fn services_get_the_current_certificate_across_a_renewal() {
     let report = boot(None);
     each_start_gets_what_is_current(&report);
     assert!(report.part("version").starts_with("systemd 252"), "{}", report.part("version"));
-    // What nobody imported stays where it is, and only root can read it.
+    // The CA stays where it was left, as nobody imported it, and only root can read it.
     let left = "/run/credentials/@initrd 700\n/run/credentials/@initrd/imprint.ca 400";
     assert_eq!(report.part("left"), left);
     assert_eq!(report.part("left-ca"), report.part("ca"));
     assert!(report.part("imported").contains("No such file"), "{}", report.part("imported"));
 }
 
-/// systemd 254 and later: the CA, and nothing else, is a credential of the whole system as well.
+/// systemd 254 and later: the CA, and nothing else, becomes a credential of the whole system as well.
 #[test]
 fn a_newer_systemd_imports_the_ca_too() {
     let from = output(&mut Command::new(tests().join("../scripts/newer-systemd")));

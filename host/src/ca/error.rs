@@ -84,8 +84,11 @@ pub enum StateError {
     #[error("making a key")]
     Key(#[source] rcgen::Error),
     /// A file that should hold the key of a signer.
-    #[error("{} is no key of a signer: want one private key on P-256 or Ed25519, in PEM (PKCS#8)", .0.display())]
+    #[error("{} is not the key of a signer; give one private key on P-256 or Ed25519, in PEM (PKCS#8)", .0.display())]
     SigningKey(PathBuf),
+    /// The same, and openssl makes one of it.
+    #[error("{} holds {}; convert it: openssl pkcs8 -topk8 -nocrypt -in {} -out NEW", .0.display(), .1, .0.display())]
+    SigningKeyForm(PathBuf, &'static str),
     /// The crypto library did not sign.
     #[error("signing a payload")]
     Sign,
@@ -93,16 +96,18 @@ pub enum StateError {
     #[error("no signer in {}; make one with imprint-host signer new", .0.display())]
     NoSigner(PathBuf),
     /// There is a signer, and another one was to be made.
-    #[error("{0} signs already; imprint-host signer rotate puts another one in its place")]
+    #[error("signer {0} signs already; to replace it, run imprint-host signer rotate")]
     SignerThere(Kid),
     /// Another signer is announced.
-    #[error("{0} is announced already; imprint-host signer rotate lets it sign, signer retire {0} takes it back")]
+    #[error(
+        "signer {0} is announced already; run imprint-host signer rotate to sign with it, or imprint-host signer retire {0} to drop it"
+    )]
     SignerAnnounced(Kid),
     /// There is no such signer.
-    #[error("there is no signer {0}; imprint-host signer lists them")]
+    #[error("there is no signer {0}; run imprint-host signer to list the signers")]
     UnknownSigner(String),
     /// The signer that signs cannot be retired.
-    #[error("{0} signs; imprint-host signer rotate puts another one in its place first")]
+    #[error("signer {0} signs the payloads now; run imprint-host signer rotate first, to replace it")]
     SignerSigns(Kid),
 }
 

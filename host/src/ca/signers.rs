@@ -1,6 +1,6 @@
-//! The key that signs payloads, and the public keys that images of this site name. A state directory that an earlier program
-//! made has none, and its payloads are not signed. Decides nothing about whose signature a node accepts: the site pin in the
-//! node's image does.
+//! The key that signs payloads, and the public keys that the images of this site name. A state directory of an earlier
+//! version has no such key, and its payloads are not signed. Never decides whose signature a node accepts: the site pin
+//! in the node's image does.
 
 use std::fs;
 use std::io;
@@ -28,14 +28,14 @@ enum Pair {
     EdDsa(Ed25519KeyPair),
 }
 
-/// What a signer is to the state.
+/// What a signer does at present.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
     /// It signs every payload.
     Signs,
-    /// It will, after the next `signer rotate`: images may name it before.
+    /// It will sign after the next `signer rotate`. Images may name it before.
     Announced,
-    /// It did. Images may still name it.
+    /// It signed before. Images may still name it.
     Listed,
 }
 
@@ -69,14 +69,17 @@ impl SigningKey {
         Ok(signed::encode(algorithm, kid, payload, signature))
     }
 
-    /// One PKCS#8 key in PEM. Text outside of the block is ignored.
+    /// Reads one PKCS#8 key in PEM. Text outside the block is ignored. `None`: there is no such file.
     fn read(path: &Path) -> Result<Option<SigningKey>, StateError> {
         let text = match fs::read_to_string(path).map(Zeroizing::new) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("reading", path)(error)),
         };
-        let none = || StateError::SigningKey(path.to_owned());
+        let none = || match other_form(&text) {
+            Some(what) => StateError::SigningKeyForm(path.to_owned(), what),
+            None => StateError::SigningKey(path.to_owned()),
+        };
         let blocks = pem::decode("PRIVATE KEY", &text).ok_or_else(none)?;
         let [der] = blocks.as_slice() else { return Err(none()) };
         let key = if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der) {
@@ -91,13 +94,22 @@ impl SigningKey {
     }
 }
 
+/// What a PEM file holds that is a private key, and not in PKCS#8: RFC 5915, RFC 5958 §3, and the encryption of RFC 1421.
+fn other_form(text: &str) -> Option<&'static str> {
+    if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("\nProc-Type: 4,ENCRYPTED") {
+        return Some("an encrypted key");
+    }
+    text.contains("-----BEGIN EC PRIVATE KEY-----").then_some("a key in another form than PKCS#8")
+}
+
 impl Ca {
-    /// The key that signs payloads. It is read anew each time: another command may have put another one in its place.
+    /// Reads the key that signs payloads. It is read each time, because another command may have replaced it.
     pub fn signing_key(&self) -> Result<Option<SigningKey>, StateError> {
         SigningKey::read(&self.dir.join(KEY))
     }
 
-    /// Every signer whose payloads may be on their way, with what it is now; the one that signs first.
+    /// Every signer whose payloads may still be on their way, and what it does at present. The one that signs comes
+    /// first.
     pub fn signers(&self) -> Result<Vec<(Signer, Standing)>, StateError> {
         let mut signers = Vec::new();
         for (file, standing) in [(KEY, Standing::Signs), (NEXT, Standing::Announced)] {
@@ -112,7 +124,8 @@ impl Ca {
         Ok(signers)
     }
 
-    /// Makes a key, or takes the one in a file: it signs from now on if none does, and else after the next rotation.
+    /// Makes a key, or takes the one in a file. It signs from now on if no other key does, and after the next rotation
+    /// if one does.
     pub(crate) fn announce(&self, turn: &Held, key: Option<&Path>) -> Result<Signer, StateError> {
         let first = self.signing_key()?.is_none();
         if let Some(next) = SigningKey::read(&self.dir.join(NEXT))? {
@@ -121,8 +134,8 @@ impl Ca {
         put(&self.dir, turn, key, if first { KEY } else { NEXT })
     }
 
-    /// The announced key signs from now on; without one, a key that is made now, or that is in a file. The one before stays
-    /// listed.
+    /// Replaces the key that signs. The announced key signs from now on; without one, a new key, or the key in a file.
+    /// The previous key stays listed.
     pub(crate) fn rotate_signer(&self, turn: &Held, key: Option<&Path>) -> Result<Signer, StateError> {
         let before = self.signing_key()?.ok_or_else(|| StateError::NoSigner(self.dir.clone()))?;
         let next = SigningKey::read(&self.dir.join(NEXT))?;
@@ -133,7 +146,7 @@ impl Ca {
         if !all.contains(&before.signer) {
             all.push(before.signer);
         }
-        // Listed first: whatever happens then, no line that images need is lost.
+        // The list is written first, so that no later failure can lose a line that images need.
         write_list(&self.dir, turn, &all)?;
         let Some(next) = next else { return put(&self.dir, turn, key, KEY) };
         let (from, to) = (self.dir.join(NEXT), self.dir.join(KEY));
@@ -141,7 +154,7 @@ impl Ca {
         Ok(next.signer)
     }
 
-    /// Takes a signer from the list. The one that signs stays.
+    /// Takes a signer off the list. The signer that signs stays.
     pub(crate) fn retire_signer(&self, turn: &Held, kid: &str) -> Result<Signer, StateError> {
         let signers = self.signers()?;
         let found = signers.iter().find(|(signer, _)| signer.kid().to_string() == kid);
@@ -160,17 +173,17 @@ impl Ca {
     }
 }
 
-/// Files of signers in a state directory, those that may be missing, for a backup.
+/// The files of signers in a state directory, for a backup. Each of them may be missing.
 pub(super) const FILES: [&str; 3] = [KEY, NEXT, LIST];
 
 /// The key that signs.
 const KEY: &str = "signer.key";
-/// The key that will.
+/// The announced key, which signs after the next rotation.
 const NEXT: &str = "signer-next.key";
-/// Lines of a site pin, of keys that signed before.
+/// The lines of a site pin for keys that signed before.
 const LIST: &str = "signers";
 
-/// Puts a new key, or a copy of that in a file, in its place.
+/// Puts a new key, or a copy of the key in a file, in this place.
 pub(super) fn put(dir: &Path, _turn: &Held, from: Option<&Path>, name: &str) -> Result<Signer, StateError> {
     let to = dir.join(name);
     match from {
@@ -179,7 +192,7 @@ pub(super) fn put(dir: &Path, _turn: &Held, from: Option<&Path>, name: &str) -> 
             write_key(&to, &key)?;
         }
         Some(from) => {
-            // Read as a key first: what is none is not put there.
+            // The file is read as a key first, so that a file without a key is not put there.
             let missing = || io_error("reading", from)(io::ErrorKind::NotFound.into());
             let given = SigningKey::read(from)?.ok_or_else(missing)?;
             let now = SigningKey::read(&dir.join(KEY))?;
@@ -207,7 +220,7 @@ fn listed(dir: &Path) -> Result<Vec<Signer>, StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io_error("reading", &path)(error)),
     };
-    let broken = |path: PathBuf| StateError::File { path, why: "not a list of signers".to_owned() };
+    let broken = |path: PathBuf| StateError::File { path, why: "it is not a list of signers".to_owned() };
     Ok(SitePin::parse(&text).map_err(|_| broken(path))?.signers)
 }
 

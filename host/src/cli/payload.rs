@@ -12,14 +12,14 @@ use zeroize::Zeroizing;
 
 use super::args::{Form, PayloadArgs};
 use super::published::Written;
-use super::{Cli, CliError, open, say};
+use super::{Cli, CliError, open, say, warnings};
 use crate::compose::{self, Medium, Options};
 use crate::output::{Output, OutputError};
 use crate::{cpio, efivar, gpt, iso, qemu, smbios, user_data, vfat};
 
 /// Bytes that the rest of a kernel command line needs. With fewer bytes left, the command warns.
 const CMDLINE_ROOM: usize = 256;
-/// Bytes that the other SMBIOS structures of a machine may need.
+/// The bytes that the other SMBIOS structures of a machine may need.
 const SMBIOS_ROOM: usize = 4096;
 
 pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Result<(), CliError> {
@@ -52,6 +52,9 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
         Ok::<_, CliError>((bytes, staged))
     })?;
     let (id, node) = (made.id, &arguments.node);
+    if made.nameless {
+        warnings::of_no_machine(node);
+    }
     let voided = match made.voided {
         0 => String::new(),
         1 => format!("; an earlier payload of {node} is void now, --keep leaves it valid"),
@@ -100,13 +103,13 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
     ))
 }
 
-/// What is known of a form.
+/// What the command knows of a form.
 struct About {
-    /// Where the payload is found in the end. A form that fits several media has the rules of the strictest of them.
+    /// The medium in which the payload ends up. A form for several media has the rules of the strictest of them.
     medium: Medium,
-    /// It is text that a person copies, so it may go to a terminal.
+    /// Whether it is text that a person copies, so that it may go to a terminal.
     for_people: bool,
-    /// It always has a seed: there is room for one, and mixing it in never harms.
+    /// Whether it always has a seed, because there is room for one, and mixing in a seed never harms.
     has_seed: bool,
 }
 
@@ -124,9 +127,9 @@ impl About {
             Form::Credential => (Medium::Held(Held::UnitCredential), false, true),
             Form::Smbios => (Medium::Held(Held::Smbios), true, false),
             Form::Qemu => (Medium::Held(Held::FwCfg), false, true),
-            // The memory for variables is small, and a full one has made machines that do not start.
+            // The memory for variables is small, and some machines whose memory was full did not start.
             Form::Efivar => (Medium::Held(Held::EfiVariable), false, false),
-            // Everybody on the node can read it, so a seed would be known.
+            // Everybody on the node can read it, so a seed would not be secret.
             Form::UserData | Form::Multipart => (Medium::Held(Held::OpenStackUserData), true, false),
         };
         About { medium, for_people, has_seed }
@@ -228,7 +231,8 @@ fn rendered(form: Form, payload: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<
     })
 }
 
-/// Warns if a text has more bytes than its medium may have. The limit depends on the machine or the cloud, so it is no error.
+/// Warns if a text has more bytes than its medium may have. The limit depends on the machine or the cloud, so this is
+/// not an error.
 fn fitting(text: Zeroizing<Vec<u8>>, most: usize, warning: impl Fn(usize) -> String) -> Zeroizing<Vec<u8>> {
     if text.len() > most {
         say::warn(format_args!("{}", warning(text.len())));

@@ -1,5 +1,5 @@
-//! The JSON that commands answer with under `--json`, a type for each command. It is published: an item may be added,
-//! none may change. Never holds a secret, and prints nothing.
+//! The JSON that commands answer with under `--json`, a type for each command. The answers are published: an item may
+//! be added, and none may change. Never holds a secret, and prints nothing.
 
 use serde::Serialize;
 
@@ -8,9 +8,9 @@ use serde::Serialize;
 pub(super) struct Made<'a> {
     pub(super) dir: String,
     pub(super) subject: &'a str,
-    /// Of the root certificate.
+    /// SHA-256 of the root certificate.
     pub(super) sha256: String,
-    /// Length of the root certificate.
+    /// Length of the root certificate in bytes.
     pub(super) bytes: usize,
     pub(super) signers: Vec<ShownSigner>,
 }
@@ -121,7 +121,7 @@ pub(super) struct Revoked<'a> {
 /// `ca rotate`
 #[derive(Serialize)]
 pub(super) struct Rotated<'a> {
-    /// The new one's identifier.
+    /// The identifier of the new intermediate.
     pub(super) intermediate: &'a str,
     pub(super) not_after: String,
 }

@@ -1,4 +1,5 @@
-//! `imprint-host signer`: which keys sign payloads, and what images have to name. `state` changes them.
+//! `imprint-host signer`: shows which keys sign payloads and which lines images have to name, and changes the keys.
+//! `state` makes the changes.
 
 use std::fmt::Write as _;
 
@@ -21,31 +22,34 @@ pub(super) fn signer(cli: &Cli, command: Option<&SignerCommand>, now: Timestamp)
         Some(SignerCommand::Retire { kid }) => Some(Signing::Retire(kid)),
     };
     if let Some(signing) = signing {
-        state.sign_with(signing, now, &mut warnings::waits)?;
+        let signer = state.sign_with(signing, now, &mut warnings::waits)?;
+        if matches!(signing, Signing::Rotate(_)) {
+            warnings::of_rotation(signer.kid());
+        }
     }
     let value = Signers { signers: published(&state)? };
     say::either(cli, &value, &lines(&state)?)
 }
 
-/// Lines of a site pin.
+/// The lines for a site pin.
 pub(super) fn lines(state: &State) -> Result<String, CliError> {
     let mut text = String::new();
     for (signer, standing) in state.ca.signers().map_err(state::Error::State)? {
         let kid = signer.kid();
         let words = match standing {
             Standing::Signs => "signs every payload".to_owned(),
-            Standing::Announced => "announced: signs after imprint-host signer rotate".to_owned(),
-            Standing::Listed => format!("signed before; imprint-host signer retire {kid} ends that"),
+            Standing::Announced => "announced; signs after the next imprint-host signer rotate".to_owned(),
+            Standing::Listed => format!("signed before; imprint-host signer retire {kid} takes it off this list"),
         };
         let _ = writeln!(text, "{signer} # {kid}, {words}");
     }
     if text.is_empty() {
-        text.push_str("# payloads are not signed; imprint-host signer new makes a key for that\n");
+        text.push_str("# payloads are not signed; run imprint-host signer new to make a key\n");
     }
     Ok(text)
 }
 
-/// The same for programs.
+/// The same signers, for programs.
 pub(super) fn published(state: &State) -> Result<Vec<ShownSigner>, CliError> {
     let signers = state.ca.signers().map_err(state::Error::State)?;
     let shown = |(signer, standing): &(Signer, Standing)| ShownSigner {

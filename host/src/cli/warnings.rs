@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
+use imprint::payload::signed::Kid;
+use imprint::shown::line;
+
 use super::say::{note, warn};
 use crate::inject::Job;
 use crate::inject::command::{Script, Shows};
@@ -28,6 +31,20 @@ pub(super) fn of_records(warnings: &[Warning]) {
     for (word, count) in told.into_iter().filter(|(word, count)| *count > EACH && twice(word)) {
         warn(format_args!("{} more warnings of this kind ({word}); --json lists all", count.saturating_sub(EACH)));
     }
+}
+
+/// Warns of a signed payload that names no machine.
+pub(super) fn of_no_machine(node: &str) {
+    warn(format_args!(
+        "the record of {} has no bind that names a machine: images that name signers refuse this payload. Add bind to the record, \
+         and make it again",
+        line(node)
+    ));
+}
+
+/// Says since when another key signs.
+pub(super) fn of_rotation(kid: Kid) {
+    note(&format!("{kid} signs every payload from now on; images that do not name it refuse them"));
 }
 
 /// Says that this command waits for another command's lock. The wait may be long: a command that was stopped (SIGSTOP)

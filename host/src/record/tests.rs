@@ -183,6 +183,21 @@ fn an_error_names_file_line_and_key() {
             "bind = { serial = \"\" }",
             "node1.toml:3: bind.serial: a serial number has 1 to 128 bytes and no control characters",
         ),
+        (
+            "bind = { uuid = \"FFFFFFFF-ffff-ffff-ffff-ffffffffffff\" }",
+            "node1.toml:3: bind.uuid: \"ffffffff-ffff-ffff-ffff-ffffffffffff\" is a placeholder, which names no machine: many \
+             machines have it instead of one of their own; give macs",
+        ),
+        (
+            "bind = { uuid = \"4c4c4544-0042-3510-8054-b4c04f564433\", serial = \" To be filled by O.E.M.\" }",
+            "node1.toml:3: bind.serial: \"To be filled by O.E.M.\" is a placeholder, which names no machine: many machines \
+             have it instead of one of their own; give macs",
+        ),
+        (
+            "bind = { macs = [\"52:54:00:12:34:56\", \"00:00:00:00:00:00\"] }",
+            "node1.toml:3: bind.macs[1]: \"00:00:00:00:00:00\" is a placeholder, which names no machine: many machines have \
+             it instead of one of their own; give macs",
+        ),
         ("name = \"again\"", "node1.toml:3: duplicate key"),
         ("key = ", "node1.toml:3: string values must be quoted, expected literal string"),
     ];

@@ -1,4 +1,4 @@
-//! The signers of payloads, changed under the lock of the directory, each change with a line in the audit log.
+//! Changes the signers of payloads under the lock of the state directory, and writes each change to the audit log.
 
 use std::path::Path;
 
@@ -9,21 +9,21 @@ use super::{Error, State};
 use crate::ca::StateError;
 use crate::store::Event;
 
-/// What is to become of the signers.
+/// A change of the signers.
 #[derive(Clone, Copy, Debug)]
 pub enum Signing<'a> {
-    /// The first one, for a directory that has none: a new key, or the one in this file.
+    /// Makes the first signer of a directory that has none: a new key, or the one in this file.
     New(Option<&'a Path>),
-    /// One that signs after the next rotation, so that images can name it before.
+    /// Announces a signer that signs after the next rotation, so that images can name it before.
     Announce(Option<&'a Path>),
-    /// The announced one signs from now on; without one a new key, or the one in this file.
+    /// Lets the announced signer sign from now on; without one, a new key, or the one in this file.
     Rotate(Option<&'a Path>),
-    /// The one with this key id is listed no longer.
+    /// Takes the signer with this key id off the list.
     Retire(&'a str),
 }
 
 impl State {
-    /// Changes the signers. `waits` is told if another command has to be waited for. Returns the signer that it is about.
+    /// Makes the change. Calls `waits` if it has to wait for another command. Returns the signer that was changed.
     pub fn sign_with(
         &mut self,
         signing: Signing<'_>,

@@ -25,8 +25,8 @@ pub enum Budget {
     /// Requesters with a valid certificate of this node. All its certificates share one budget, because one gets others by
     /// renewal.
     Certificate(String),
-    /// Alarms about revoked certificates and keys. All of them share one budget: to hold many revoked certificates is no
-    /// valid proof.
+    /// Alarms about revoked certificates and keys. All of them share one budget, because a revoked certificate is
+    /// not a valid proof.
     Alarm,
 }
 

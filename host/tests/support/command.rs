@@ -1,4 +1,4 @@
-//! The program as people run it, with a state directory that has node1. Contains no tests.
+//! Runs the program as people do, with a state directory that has node1. Contains no tests.
 #![allow(dead_code, unreachable_pub)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -6,12 +6,15 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 pub const URL: &str = "https://est.example.org:8443/.well-known/est";
-/// One static address, one URL, a token: what the bar of 640 bytes is about.
+/// The line of [`TYPICAL`] that names the machine.
+pub const BIND: &str = "bind = { uuid = \"4c4c4544-0042-3510-8054-b4c04f564433\" }\n";
+/// One static address, one URL, a token, a machine: what the bars of 640 bytes, and of 700 with a signature, are about.
 pub const TYPICAL: &str = r#"
 name = "node1"
 subject = ["CN=node1.example.org"]
 sans = ["dns:node1.example.org"]
 hostname = "node1"
+bind = { uuid = "4c4c4544-0042-3510-8054-b4c04f564433" }
 
 [[network]]
 match = { mac = "52:54:00:12:34:56" }
@@ -61,7 +64,7 @@ pub fn record(temp: &tempfile::TempDir, dir: &Path, text: &str) {
     fine(dir, &["node", "add", "--replace", file.to_str().unwrap()]);
 }
 
-/// How many payloads the log tells of.
+/// How many payloads the audit log records.
 pub fn payloads_made(dir: &Path) -> usize {
     let log = String::from_utf8(fine(dir, &["log"])).unwrap();
     log.lines().filter(|line| line.contains(" payload ")).count()

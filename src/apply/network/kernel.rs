@@ -1,4 +1,5 @@
-//! Asks the kernel to change one thing about one link. A change that is in place already is no error. Decides nothing.
+//! Asks the kernel to change one thing about one link. A change that is in place already is not an error. Decides
+//! nothing.
 
 use std::io;
 use std::net::IpAddr;
@@ -84,7 +85,7 @@ impl Kernel {
         self.ask(on, &request, || "bringing the link up".to_owned()).map(drop)
     }
 
-    /// Adds an address. An address that is there already is no error, if it is the same address on the same link.
+    /// Adds an address. An address that is there already is not an error, if it is the same address on the same link.
     pub(super) fn address(&mut self, on: On<'_>, prefix: Prefix, lifetime: Option<u32>) -> Result<(), NetworkError> {
         let what = || format!("address {prefix}");
         let request = Request::AddAddress { index: on.index, prefix, lifetime };
@@ -107,7 +108,7 @@ impl Kernel {
         }
     }
 
-    /// Removes an address. An address that is gone already is no error.
+    /// Removes an address. An address that is gone already is not an error.
     pub(super) fn forget(&mut self, on: On<'_>, prefix: Prefix) -> Result<(), NetworkError> {
         let request = Request::DropAddress { index: on.index, prefix };
         match self.ask(on, &request, || format!("removing address {prefix}")) {
@@ -124,7 +125,7 @@ impl Kernel {
         self.ask(on, &request, || describe(route)).map(drop)
     }
 
-    /// Removes a route. A route that is gone already, maybe with its address, is no error.
+    /// Removes a route. A route that is gone already, maybe with its address, is not an error.
     pub(super) fn drop_route(&mut self, on: On<'_>, route: &Route, leased: Option<IpAddr>) -> Result<(), NetworkError> {
         let request = Request::DropRoute { index: on.index, route: route.clone(), leased };
         match self.ask(on, &request, || format!("removing {}", describe(route))) {

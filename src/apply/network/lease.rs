@@ -224,7 +224,7 @@ fn routes(lease: &Lease, fixed: &[Route]) -> Vec<Route> {
     let on_link = || lease.routes.iter().filter(|route| route.gateway.is_none());
     let mut routes: Vec<Route> = on_link().cloned().collect();
     for gateway in lease.routes.iter().filter_map(|route| route.gateway) {
-        // A gateway outside the lease's network is on the link all the same. Clouds with /32 leases have such gateways.
+        // A gateway outside the lease's network is still on the link. Clouds with /32 leases have such gateways.
         let reached = lease.address.contains(gateway) || on_link().any(|route| route.destination.contains(gateway));
         if !reached && let Some(destination) = Prefix::new(gateway, 32) {
             routes.push(Route { destination, gateway: None, metric: None });

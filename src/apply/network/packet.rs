@@ -32,8 +32,8 @@ impl Socket {
         Ok(Socket { fd: sys::packet_socket(index, protocol)?, index, protocol })
     }
 
-    /// Sends a packet. Without carrier or buffer space the packet is lost. That is no error: packets get lost on the
-    /// way as well, so callers ask again.
+    /// Sends a packet. Without carrier or buffer space the packet is lost. That is not an error: packets get lost on
+    /// the way as well, so callers ask again.
     pub(super) fn send(&self, to: &[u8], packet: &[u8]) -> io::Result<()> {
         match sys::send_packet(&self.fd, self.index, self.protocol, to, packet) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS | libc::EAGAIN)) => Ok(()),

@@ -159,11 +159,12 @@ fn by(server: u8, question: &v4::Message, kind: MessageType) -> Vec<u8> {
     from_server(&bytes)
 }
 
-/// What server 2 does: it keeps what it offers, and offers so long after each DISCOVER; `None`: never.
+/// What server 2 does: it gives the address that it offers. `after`: how long after each DISCOVER it offers; `None`:
+/// never.
 #[derive(Clone, Copy)]
 struct Second {
     after: Option<Duration>,
-    /// A REQUEST to the other one takes its offer back (RFC 2131 §3.1, 4).
+    /// Whether it withdraws its offer when a REQUEST goes to the other server (RFC 2131 §3.1, step 4).
     strict: bool,
 }
 

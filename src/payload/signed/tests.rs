@@ -64,7 +64,7 @@ fn a_signature_is_good_for_what_was_signed_only() {
     }
 }
 
-/// The whole with some of its bytes replaced.
+/// The signed payload with some of its bytes replaced.
 fn with(at: usize, old: &[u8], new: &[u8]) -> Vec<u8> {
     assert_eq!(&P256[at..at + old.len()], old);
     [&P256[..at], new, &P256[at + old.len()..]].concat()
@@ -154,7 +154,7 @@ fn every_other_shape_is_refused_by_name() {
     }
 }
 
-/// The offset of a fault in the payload is the one in the file.
+/// The offset of a fault inside the signed payload counts from the beginning of the file.
 #[test]
 fn a_fault_inside_has_its_offset() {
     assert_eq!(Payload::unwrapped(P256), Payload::decode(TYPICAL));

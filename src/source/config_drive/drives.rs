@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::reader::{NoAnswer, Reader, Wanted};
-use super::super::{Found, Notice, SourceError};
+use super::super::{Found, Notice, SourceError, agreed};
 use super::verdict::{Hit, Look, judge};
 use super::{Search, may_be_usb};
 use crate::order;
@@ -162,9 +162,10 @@ impl Drives {
         });
     }
 
-    /// The payload, once all that is there has had its time.
+    /// The payload, once every drive that is there has had its time.
     pub(super) fn verdict(&mut self) -> Result<Option<Found>, SourceError> {
-        // Broken volumes whose turn comes after that of a payload are passed over, like all sources behind it.
+        // A broken volume whose turn comes after that of a payload is passed over, as are all sources behind the
+        // payload.
         if let Some((rank, error)) = self.broken.take()
             && self.hits.iter().all(|hit| hit.rank >= rank)
         {
@@ -213,17 +214,21 @@ fn begin(search: &Search<'_>, root: &Path, device: &str) -> State {
     }
 }
 
+/// The payload of the first rank that has one. A copy of a drive, or the other half of a mirror, has the same payload, and does
+/// not stop the boot.
 fn one(mut hits: Vec<Hit>) -> Result<Option<Found>, SourceError> {
-    // By name where they have the same rank, and not as their drives happened to answer.
+    // Payloads of the same rank are sorted by device name, so that the order in which drives answer does not matter.
     order::sort(&mut hits, |one, other| (one.rank, &one.device) < (other.rank, &other.device));
-    let mut hits = hits.into_iter();
-    let Some(hit) = hits.next() else { return Ok(None) };
-    if let Some(second) = hits.next().filter(|second| second.rank == hit.rank) {
-        let (in_partition, first, second) = (hit.in_partition, hit.place(), second.place());
-        return Err(match in_partition {
-            true => SourceError::SeveralPartitions { first, second },
-            false => SourceError::Several { first, second },
-        });
+    let rank = hits.first().map(|hit| hit.rank);
+    hits.retain(|hit| Some(hit.rank) == rank);
+    match agreed(hits, |hit| &hit.found) {
+        Ok(hit) => Ok(hit.map(|hit| hit.found)),
+        Err((first, second)) => {
+            let (in_partition, first, second) = (first.in_partition, first.place(), second.place());
+            Err(match in_partition {
+                true => SourceError::SeveralPartitions { first, second },
+                false => SourceError::Several { first, second },
+            })
+        }
     }
-    Ok(Some(hit.found))
 }

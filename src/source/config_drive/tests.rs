@@ -51,11 +51,11 @@ fn plain() -> Search<'static> {
 
 const DEFAULT: &[Wanted<'static>] = &[Wanted::Label(None)];
 
-/// Nothing that works takes as long.
+/// Longer than anything takes that works.
 const LONG: Duration = Duration::from_secs(120);
 
 fn origin(device: &str, label: &str) -> Origin {
-    Origin::Medium { medium: Medium::ConfigDrive, place: format!("{device} ({label})") }
+    Origin::Medium { medium: Medium::ConfigDrive, place: format!("{device} ({label})").as_str().into() }
 }
 
 fn later() -> Deadline {
@@ -71,6 +71,14 @@ fn relabelled(label: &[u8]) -> Vec<u8> {
     let mut image = PLAIN.to_vec();
     image[16 * 2048 + 40..16 * 2048 + 72].fill(b' ');
     image[16 * 2048 + 40..16 * 2048 + 40 + label.len()].copy_from_slice(label);
+    image
+}
+
+/// With another payload of the same length.
+fn other_payload(image: &[u8]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    let at = image.windows(8).position(|window| window == b"payload\n").unwrap();
+    image[at..at + 8].copy_from_slice(b"PAYLOAD\n");
     image
 }
 
@@ -139,19 +147,36 @@ fn a_drive_whose_bus_cannot_be_told_is_trusted_no_more_than_a_usb_medium() {
 
 #[test]
 fn two_payloads_are_an_error_that_names_both() {
-    let error = search(&plain(), &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).err().unwrap();
+    let other = other_payload(CIDATA);
+    let error = search(&plain(), &[("sr0", PCI, PLAIN), ("vda", PCI, &other)]).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "two payloads: on sr0 (IMPRINT) and on vda (cidata); remove one, or give them different labels and name one \
-         with imprint.source=config-drive:LABEL"
+        "two different payloads: on sr0 (IMPRINT) and on vda (cidata); remove one, or give them different labels and name \
+         one with imprint.source=config-drive:LABEL"
     );
     for (labels, device) in
         [(&[Some("CIDATA")][..], "vda"), (&[Some("imprint"), Some("cidata")], "sr0"), (&[Some("cidata"), None], "vda")]
     {
         let labels: Vec<Wanted<'_>> = labels.iter().map(|label| Wanted::Label(*label)).collect();
         let ordered = Search { wanted: &labels, named: true, ..plain() };
-        let found = search(&ordered, &[("sr0", PCI, PLAIN), ("vda", PCI, CIDATA)]).unwrap().unwrap();
+        let found = search(&ordered, &[("sr0", PCI, PLAIN), ("vda", PCI, &other)]).unwrap().unwrap();
         assert!(found.origin.to_string().contains(device), "{}", found.origin);
+    }
+}
+
+/// The halves of a mirror, and an image that was attached twice, stopped the boot as if somebody had brought a second payload.
+#[test]
+fn copies_of_one_payload_are_one_payload() {
+    let drives: [(&str, &str, &[u8]); 3] = [("sdb", PCI, PLAIN), ("sda", PCI, PLAIN), ("sr0", PCI, CIDATA)];
+    let found = search(&plain(), &drives).unwrap().unwrap();
+    assert_eq!((found.origin, found.bytes.expose()), (origin("sda", "IMPRINT"), &b"payload\n"[..]));
+    // One that differs is found behind any number of copies.
+    let other = other_payload(CIDATA);
+    for name in ["sa", "sr1", "zd"] {
+        let four: Vec<_> = drives.into_iter().chain([(name, PCI, &other[..])]).collect();
+        let error = search(&plain(), &four).err().unwrap();
+        assert!(matches!(&error, SourceError::Several { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("on {name} (cidata)")), "{error}");
     }
 }
 

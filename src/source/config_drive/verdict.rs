@@ -4,7 +4,7 @@
 use std::io;
 
 use super::super::answer::{Answer, Content, Looked, Medium, Part, Place};
-use super::super::{Found, Origin, Said, SourceError, agreed};
+use super::super::{Found, Origin, Said, SourceError, agreed, differ};
 use super::{LABELS, Search, is_own};
 use crate::medium;
 use crate::order;
@@ -25,13 +25,13 @@ pub(super) struct Hit {
 
 impl Hit {
     /// `sda3 (IMPRINT)`
-    pub(super) fn place(&self) -> String {
+    pub(super) fn place(&self) -> Printable {
         place(&self.device, &self.label)
     }
 }
 
-fn place(device: &str, label: &Printable) -> String {
-    if label.is_empty() { device.to_owned() } else { format!("{device} ({label})") }
+fn place(device: &str, label: &Printable) -> Printable {
+    if label.is_empty() { device.into() } else { Printable::of(&format!("{device} ({label})")) }
 }
 
 /// The verdict on one device, or on a part of it.
@@ -77,7 +77,7 @@ fn of_a_medium(search: &Search<'_>, disk: &str, mut medium: Medium) -> Vec<Look>
     if let Some(fault) = medium.fault {
         looks.push(match fault.ours {
             true => {
-                let (place, source) = (format!("table of {disk}"), Said(Printable::of(&fault.why)));
+                let (place, source) = (Printable::of(&format!("table of {disk}")), Said(Printable::of(&fault.why)));
                 Look::Broken(rank, SourceError::Partition { place, source })
             }
             false => Look::Nothing(format!("its partitions are not read: {}", said(&fault.why))),
@@ -139,7 +139,7 @@ fn closed(errno: u32) -> Look {
     }
 }
 
-/// Where a part is, and what it counts as.
+/// Where a part of the device is, and what it counts as.
 struct At<'a> {
     disk: &'a str,
     device: String,
@@ -147,7 +147,7 @@ struct At<'a> {
     rank: Option<usize>,
     /// The name of the partition.
     name: Printable,
-    /// The partition has our type or our name.
+    /// Whether the partition has our type or our name.
     ours: bool,
 }
 
@@ -183,7 +183,7 @@ fn of_a_part(search: &Search<'_>, at: &At<'_>, part: Part) -> Look {
     Look::Nothing(reasons.collect::<Vec<_>>().join(", and "))
 }
 
-/// The beginning of a partition that is ours.
+/// The verdict on the beginning of a partition that is ours.
 fn of_a_beginning(at: &At<'_>, raw: Looked) -> Option<Look> {
     let rank = at.rank?;
     match raw {
@@ -195,7 +195,7 @@ fn of_a_beginning(at: &At<'_>, raw: Looked) -> Option<Look> {
         }
         Looked::Broken { why, .. } => {
             let source = Said(Printable::of(&why));
-            Some(Look::Broken(rank, SourceError::Partition { place: at.device.clone(), source }))
+            Some(Look::Broken(rank, SourceError::Partition { place: at.device.as_str().into(), source }))
         }
     }
 }
@@ -218,7 +218,7 @@ impl At<'_> {
             (Place::File, None) => medium::Medium::ConfigDrive,
             (Place::File, Some(_)) => medium::Medium::PartitionVolume,
             (Place::OpenStackUserData, _) => medium::Medium::OpenStackUserData,
-            (Place::OpenStackVendorData, _) => medium::Medium::OpenStackVendorData,
+            (Place::OpenStackVendorData | Place::OpenStackVendorData2, _) => medium::Medium::OpenStackVendorData,
             (Place::NoCloudUserData, _) => medium::Medium::NoCloudUserData,
         }
     }
@@ -251,7 +251,7 @@ fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
             }
             Looked::Absent | Looked::Unwanted => {}
             Looked::Foreign(why) => foreign.push_str(&format!(", and not in {path}: {}", said(&why))),
-            // A damaged volume with a label that others use, too, does not stop the boot.
+            // A damaged volume does not stop the boot if others use its label, too.
             Looked::Broken { at_the_file: false, why } if !own => damaged.push(said(&why)),
             Looked::Broken { why, .. } => {
                 let (device, label, source) = (at.device.clone(), label.clone(), Said(Printable::of(&why)));
@@ -260,7 +260,7 @@ fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
         }
     }
     damaged.dedup();
-    match agreed(found) {
+    match agreed(found, |found| found).map_err(differ) {
         Ok(Some(found)) => at.hit(rank, label, found),
         Err(differ) => Look::Broken(rank, differ),
         Ok(None) if own => Look::Broken(rank, SourceError::NoFile { device: at.device.clone(), label: label.clone() }),

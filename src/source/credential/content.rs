@@ -1,5 +1,6 @@
-//! The content of a credential: a payload as it is, or as text. Texts come from where bytes cannot be given, such as a
-//! command line. Pure, bytes to bytes; never decodes the payload itself, and vouches for nothing.
+//! Decodes the content of a credential: a payload as it is, or as text. Text is for places that cannot hold bytes, such
+//! as a command line. Whoever put the credential there vouches for it. Pure, bytes to bytes: never decodes the payload
+//! itself.
 
 use std::fmt;
 
@@ -9,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::medium::ARMOUR;
 use crate::payload::{Form, MAX_LEN};
 use crate::secret::Secret;
+use crate::site::PinFile;
 
 /// The most bytes of a credential that are read: a payload of the greatest length in base64 with line breaks and armour.
 pub const MAX_TEXT: usize = 96 * 1024;
@@ -18,7 +20,7 @@ pub const MAX_TEXT: usize = 96 * 1024;
 pub enum CredentialError {
     /// The credential has no bytes.
     Empty,
-    /// Text with a NUL.
+    /// The text contains a NUL.
     Nul {
         /// Position of the NUL, from 1.
         position: usize,
@@ -31,24 +33,33 @@ pub enum CredentialError {
     },
     /// The text begins with the armour line, and the line that ends the armour is missing.
     ArmourEnd,
-    /// The text is base64 of something that is no payload.
+    /// Other text stands behind the line that ends the armour.
+    ArmourBehind,
+    /// The text is base64 of bytes that are not a payload.
     NoPayload,
     /// The credential is longer than a payload can be.
     Length,
-    /// A line of a site pin cannot be read; its number, from 1. `None`: it has no line.
-    PinLine(Option<usize>),
+    /// The credential is longer than a site pin can be.
+    PinLength(PinFile),
+    /// A line of a site pin cannot be read.
+    PinLine {
+        /// Its number, from 1. `None`: it has no line.
+        line: Option<usize>,
+        /// The site pin that it was to narrow.
+        file: PinFile,
+    },
     /// A site pin, and that of the image, leave nothing in common.
-    PinApart,
+    PinApart(PinFile),
 }
 
-/// The payload in a credential: the bytes of a payload, or base64 text. The text may have the standard or the URL alphabet,
-/// padding or none, white space anywhere, and the armour. Bytes in no such form are returned as they are: the decoder of
-/// payloads knows what other forms are called.
+/// Takes the payload out of a credential: the bytes of a payload, or base64 text. The text may have the standard or the
+/// URL alphabet, padding or none, white space anywhere, and the armour. Bytes in no such form are returned as they are,
+/// because the decoder of payloads names the other forms.
 pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
     let all = bytes.expose();
     match all.first() {
         None => return Err(CredentialError::Empty),
-        // A payload begins with a byte that is not ASCII, and text that can be decoded does not.
+        // A payload begins with a byte that is not ASCII. Text that can be decoded begins with one that is.
         Some(first) if !first.is_ascii() && all.len() > MAX_LEN => return Err(CredentialError::Length),
         Some(first) if !first.is_ascii() => return Ok(bytes),
         Some(_) => {}
@@ -64,7 +75,7 @@ pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
     if !in_base64 && !all.iter().all(|byte| is_base64(*byte) || *byte == b'=') {
         return if all.len() <= MAX_LEN { Ok(bytes) } else { Err(CredentialError::Length) };
     }
-    // What `armoured` cut off comes first, and positions count from there.
+    // Positions count from the beginning of the credential, so what `armoured` cut off comes first.
     let begin = armoured.map_or(0, |(begin, _)| begin);
     let decoded = base64(armoured.map_or(all, |(_, body)| body)).map_err(|error| moved(error, begin))?;
     match begins_as_payload(decoded.expose()) {
@@ -77,7 +88,8 @@ pub fn payload(bytes: Secret) -> Result<Secret, CredentialError> {
 /// Decodes base64 as systemd and people write it: either alphabet, padding or none, white space anywhere.
 pub fn base64(text: &[u8]) -> Result<Secret, CredentialError> {
     let text = text.trim_ascii_end();
-    // Padding stands at the end and nowhere else; more than two characters of it are caught as characters.
+    // Padding is at the end only. Of more than two characters of padding, the first ones fail as characters outside the
+    // alphabet.
     let text = text.strip_suffix(b"=").unwrap_or(text).trim_ascii_end();
     let text = text.strip_suffix(b"=").unwrap_or(text);
     if let Some(at) = text.iter().position(|byte| !is_base64(*byte)) {
@@ -99,13 +111,37 @@ pub fn base64(text: &[u8]) -> Result<Secret, CredentialError> {
     Ok(Secret::new(std::mem::take(&mut *bytes)))
 }
 
-/// The text between the armour lines, and where it begins. `None`: the text does not begin with the armour.
-fn armoured(bytes: &[u8]) -> Result<Option<(usize, &[u8])>, CredentialError> {
+/// The text between the armour lines, and where it begins. Before and behind the armour there may be blank lines and lines that
+/// begin with `#`. `None`: the first other line is not the one that begins the armour. User data has the same armour.
+pub fn armoured(bytes: &[u8]) -> Result<Option<(usize, &[u8])>, CredentialError> {
     let (begin, end) = (format!("-----BEGIN {ARMOUR}-----"), format!("-----END {ARMOUR}-----"));
-    let Some(body) = bytes.trim_ascii_start().strip_prefix(begin.as_bytes()) else { return Ok(None) };
-    let mut windows = body.windows(end.len());
-    let at = windows.position(|window| window == end.as_bytes()).ok_or(CredentialError::ArmourEnd)?;
-    Ok(body.get(..at).map(|text| (bytes.len().saturating_sub(body.len()), text)))
+    // Where the text begins, and where it ends.
+    let (mut from, mut until) = (None, None);
+    let mut at = 0usize;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let next = at.saturating_add(line.len());
+        let line = line.trim_ascii();
+        match (from, until) {
+            (None, _) if is_comment(line) => {}
+            (None, _) if line == begin.as_bytes() => from = Some(next),
+            (None, _) => return Ok(None),
+            (Some(_), None) if line == end.as_bytes() => until = Some(at),
+            (Some(_), None) => {}
+            (Some(_), Some(_)) if is_comment(line) => {}
+            (Some(_), Some(_)) => return Err(CredentialError::ArmourBehind),
+        }
+        at = next;
+    }
+    match (from, until) {
+        (Some(from), Some(until)) => Ok(bytes.get(from..until).map(|text| (from, text))),
+        (Some(_), None) => Err(CredentialError::ArmourEnd),
+        (None, _) => Ok(None),
+    }
+}
+
+/// Whether a line stands for nothing.
+pub fn is_comment(line: &[u8]) -> bool {
+    line.is_empty() || line.starts_with(b"#")
 }
 
 fn moved(error: CredentialError, by: usize) -> CredentialError {
@@ -121,7 +157,7 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte) || byte.is_ascii_whitespace()
 }
 
-/// Whether the first bytes, decoded, are those of a payload. The rest may be damaged.
+/// Whether the first characters decode to the beginning of a payload. The rest may be damaged.
 fn begins_as_base64(text: &[u8]) -> bool {
     text.get(..4).is_some_and(|four| base64(four).is_ok_and(|bytes| begins_as_payload(bytes.expose())))
 }
@@ -136,7 +172,7 @@ impl fmt::Display for CredentialError {
         match self {
             CredentialError::Empty => f.write_str("it is empty; give the payload in base64"),
             CredentialError::Nul { position } => {
-                write!(f, "byte {position} is NUL, which text cannot have; give the payload in base64")
+                write!(f, "byte {position} is a NUL, which text must not contain; give the payload in base64")
             }
             CredentialError::Base64 { position: Some(position) } => {
                 write!(f, "character {position} is not base64; copy the text again")
@@ -147,22 +183,32 @@ impl fmt::Display for CredentialError {
             CredentialError::ArmourEnd => {
                 write!(f, "it has no line -----END {ARMOUR}-----, so its end is missing; copy the whole text")
             }
+            CredentialError::ArmourBehind => {
+                write!(f, "other text stands behind its line -----END {ARMOUR}-----; give one payload and nothing else")
+            }
             CredentialError::NoPayload => f.write_str(
-                "it is base64 of something that is no payload; if systemd-creds encrypted it, have systemd decrypt it, \
-                 with LoadCredentialEncrypted=imprint.payload in imprint.service",
+                "its base64 does not contain a payload; if systemd-creds encrypted it, add \
+                 LoadCredentialEncrypted=imprint.payload to imprint.service, so that systemd decrypts it",
             ),
             CredentialError::Length => {
-                write!(f, "it is longer than a payload can be, {MAX_LEN} bytes; give the payload itself")
+                write!(f, "it has more than {MAX_LEN} bytes, the most that a payload can have; give the payload itself")
             }
-            CredentialError::PinLine(Some(line)) => {
-                write!(f, "line {line} is none of a site pin; give lines of /imprint/site in this image")
+            CredentialError::PinLength(file) => {
+                write!(
+                    f,
+                    "it has more than {MAX_TEXT} bytes, the most that a site pin can have; copy lines from {file}"
+                )
             }
-            CredentialError::PinLine(None) => {
-                f.write_str("it names no CA and no signer; give lines of /imprint/site in this image")
+            CredentialError::PinLine { line: Some(line), file } => {
+                write!(f, "line {line} does not name a CA or a signer; copy lines from {file}")
             }
-            CredentialError::PinApart => f.write_str(
-                "it and /imprint/site in this image have no CA or no signer in common, so no payload could be accepted; \
-                 such a credential can only leave out what the image lists",
+            CredentialError::PinLine { line: None, file } => {
+                write!(f, "it names no CA and no signer; copy lines from {file}")
+            }
+            CredentialError::PinApart(file) => write!(
+                f,
+                "none of its CAs or none of its signers is in {file}, so every payload would be refused; copy lines from \
+                 there, or remove the credential"
             ),
         }
     }
@@ -205,6 +251,8 @@ mod tests {
             in_armour(&base64, "\n"),
             in_armour(&base64, "\r\n"),
             format!("\n\n{}\n\n", in_armour(&base64, "\n")),
+            format!("# node1\n{}# until tomorrow\n", in_armour(&base64, "\n")),
+            in_armour(&base64, "\n").trim_end().to_owned(),
         ] {
             assert_eq!(taken(text.as_bytes()).as_deref(), Ok(TYPICAL), "{text}");
         }
@@ -233,13 +281,19 @@ mod tests {
         let cut = &letters[..letters.len() / 4 * 4 - 3];
         assert_eq!(taken(cut.as_bytes()), Err(CredentialError::Base64 { position: None }));
         assert_eq!(taken(b""), Err(CredentialError::Empty));
-        // Zeros have a name of their own, which the decoder of payloads says.
+        // The decoder of payloads has a message of its own for zeros.
         assert_eq!(taken(b"\0").as_deref(), Ok(&b"\0"[..]));
         let armour = in_armour(&base64, "\n");
         assert_eq!(taken(&armour.as_bytes()[..armour.len() - 5]), Err(CredentialError::ArmourEnd));
         let begin = format!("-----BEGIN {ARMOUR}-----").len();
         let odd = armour.replacen('\n', "\n!", 1);
         assert_eq!(taken(odd.as_bytes()), Err(CredentialError::Base64 { position: Some(begin + 2) }));
+        // Two payloads in one credential, where the first was once taken: the second may be the one that was meant.
+        for behind in [armour.as_str(), "QUJD", "\0", "-----END IMPRINT PAYLOAD-----"] {
+            assert_eq!(taken(format!("{armour}{behind}").as_bytes()), Err(CredentialError::ArmourBehind), "{behind}");
+        }
+        let on_a_line = armour.replace("-----END", "QUJD-----END");
+        assert_eq!(taken(on_a_line.as_bytes()), Err(CredentialError::ArmourEnd), "the line has to stand alone");
         for long in [vec![b'A'; 1 << 20], vec![b'!'; MAX_LEN + 1], vec![0xa1; MAX_LEN + 1]] {
             assert_eq!(taken(&long), Err(CredentialError::Length));
         }
@@ -249,8 +303,8 @@ mod tests {
         assert_eq!(taken(wrapped(&Base64::encode_string(most), 64, "\r\n").as_bytes()).as_deref(), Ok(most));
     }
 
-    /// systemd-creds encrypt --name=imprint.payload --with-key=tpm2-absent, systemd 252: the first 16 bytes of its output
-    /// are the id of the way of encryption. Other ids begin like a map of CBOR: af 49.
+    /// `systemd-creds encrypt --name=imprint.payload --with-key=tpm2-absent` of systemd 252: the first 16 bytes of its
+    /// output are the id of the kind of key. Some other ids begin like a map of CBOR: af 49.
     #[test]
     fn what_is_encrypted_is_no_payload() {
         for id in [

@@ -1,9 +1,9 @@
-//! The kernel module that shows QEMU's fw_cfg device in /sys. The hypervisor vouches for what the device offers. Loads the
-//! module where that was not done; never reads what the device offers.
+//! Loads the kernel module that shows QEMU's fw_cfg device in /sys, if nobody else has loaded it. The hypervisor
+//! vouches for what the device offers. Never reads what the device offers.
 //!
-//! systemd as PID 1 loads the module before it starts a unit, and udevd loads it where it runs. So what is here matters
-//! only in an initramfs with neither. The module is loaded by modprobe, which knows where modules are and how they are
-//! compressed; imprint.service does not allow it, and need not.
+//! systemd as PID 1 loads the module before it starts a unit, and udevd loads it where it runs. So this code matters
+//! only in an initramfs with neither. It starts modprobe, which knows where modules are and how they are compressed.
+//! The sandbox of imprint.service forbids that, and there the module is loaded already.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,15 +15,16 @@ use nix::poll::{PollFd, PollFlags};
 use crate::sys;
 use crate::time::Deadline;
 
-/// What the module makes.
+/// The folder that the module makes.
 const FOLDER: &str = "sys/firmware/qemu_fw_cfg";
-/// Where the devices are that the module is for.
+/// The folder of the devices that the module is for.
 const DEVICES: &str = "sys/bus/platform/devices";
 const MODPROBE: [&str; 3] = ["usr/sbin/modprobe", "sbin/modprobe", "usr/bin/modprobe"];
-/// The module has no hardware to wait for.
+/// How long modprobe may take. The module waits for no hardware.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Loads the module if its device is there and nobody has loaded it. Gives up silently: [`unread`] says so where it matters.
+/// Loads the module if its device is there and nobody has loaded it. A failure is silent: [`unread`] tells of it where
+/// it matters.
 pub fn load(root: &Path, deadline: Deadline) {
     if !unread(root) {
         return;
@@ -33,7 +34,7 @@ pub fn load(root: &Path, deadline: Deadline) {
     command.args(["-q", "qemu_fw_cfg"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return };
     let Some(output) = child.stdout.take() else { return };
-    // Its end closes the pipe. What it says there is of no interest, and it says nothing.
+    // The pipe closes when modprobe ends. modprobe prints nothing, and what it prints would not be read.
     let mut fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
     let ended = sys::poll(&mut fds, deadline.at_most(PATIENCE));
     if !matches!(ended, Ok(true)) {
@@ -44,7 +45,7 @@ pub fn load(root: &Path, deadline: Deadline) {
     let _ = child.try_wait();
 }
 
-/// Whether the machine has the device, and the kernel does not show what it offers.
+/// Whether the machine has the device, and the kernel does not show what the device offers.
 pub fn unread(root: &Path) -> bool {
     // QEMU's ACPI tables name the device QEMU0002; its device trees have a node ADDRESS.fw-cfg.
     let is_device = |name: &str| name.starts_with("QEMU0002:") || name.ends_with(".fw-cfg");
@@ -73,7 +74,7 @@ mod tests {
         root
     }
 
-    /// The module is loaded on machines with the device, and on no other; and only once.
+    /// The module is loaded only on machines with its device, and only once.
     #[test]
     fn the_module_is_loaded_where_its_device_is() {
         let loading = "echo \"$@\" >>loaded; mkdir -p sys/firmware/qemu_fw_cfg";
@@ -101,7 +102,7 @@ mod tests {
         assert!(unread(root.path()));
     }
 
-    /// A modprobe that hangs is left: it is told to wait for ever, and the test ends.
+    /// A modprobe that hangs is left behind: the script waits for ever, and the test ends.
     #[test]
     fn a_modprobe_that_hangs_is_left() {
         let root = root("exec sleep 1000000");

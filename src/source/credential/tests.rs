@@ -98,9 +98,32 @@ fn a_payload_is_found_wherever_systemd_takes_credentials_from() {
     for word in [text(WORD, TYPICAL), text("systemd.set_credential=imprint.payload:", TYPICAL)] {
         assert_eq!(Root::new().medium(&word), Some((Medium::CmdlineCredential, TYPICAL.to_vec())), "{word}");
     }
-    // A text may have been encoded once more: systemd would write the text into a file, which is read just so.
+    // The text may be encoded once more: systemd would write the text into a file, which is read in the same way.
     let twice = text(WORD, text("", TYPICAL).as_bytes());
     assert_eq!(Root::new().medium(&twice), Some((Medium::CmdlineCredential, TYPICAL.to_vec())));
+}
+
+/// The attack: the hypervisor offers megabytes under our name. The kernel reads the device anew for each 4096 bytes, so
+/// even what is read before the limit takes seconds.
+#[test]
+fn a_file_of_fw_cfg_that_is_too_long_is_not_read() {
+    let size = FW_CFG.replace("/raw", "/size");
+    let root = Root::new();
+    // What the limit would let pass if it were read.
+    root.put(FW_CFG, TYPICAL);
+    for (length, is_read) in
+        [("574\n", true), ("98304\n", true), ("98305\n", false), ("4294967295\n", false), ("", true)]
+    {
+        root.put(&size, length.as_bytes());
+        match root.find("") {
+            Ok(found) => assert!(is_read && found.unwrap().bytes.expose() == TYPICAL, "{length}"),
+            Err(error) => {
+                let want = "credential imprint.payload (fw_cfg): it is longer than a payload can be, 65536 bytes; give the \
+                            payload itself";
+                assert_eq!((crate::chain::chain(&error).as_str(), is_read), (want, false), "{length}");
+            }
+        }
+    }
 }
 
 /// Firmware has many strings, and systemd has other credentials.
@@ -135,7 +158,7 @@ fn what_belongs_to_others_is_passed_over() {
     assert_eq!(root.medium(""), Some((Medium::Smbios, TYPICAL.to_vec())));
 }
 
-/// systemd imports what it finds, so a payload is usually there twice. The place where most can read it counts.
+/// systemd imports what it finds, so a payload is usually there twice. The place that most processes can read counts.
 #[test]
 fn the_same_payload_in_several_places_is_one() {
     let root = Root::new();
@@ -148,20 +171,36 @@ fn the_same_payload_in_several_places_is_one() {
     assert_eq!(root.medium(&text(WORD, TYPICAL)).unwrap().0, Medium::CmdlineCredential);
 }
 
-/// systemd would silently take the first.
+/// systemd would silently take the first of them.
 #[test]
 fn different_payloads_stop_the_boot_and_both_are_named() {
     let root = Root::new();
     root.strings(&[text(STRING, TYPICAL).as_bytes(), text(STRING, OTHER).as_bytes()]);
-    assert_eq!(root.refused(""), "two different payloads: one from smbios, one from smbios; remove one");
+    assert_eq!(
+        root.refused(""),
+        "two different payloads: one from smbios string 1 of type 11, one from smbios string 2 of type 11; remove one"
+    );
     root.strings(&[text(STRING, TYPICAL).as_bytes()]);
     assert_eq!(
         root.refused(&text(WORD, OTHER)),
-        "two different payloads: one from smbios, one from cmdline-credential; remove one"
+        "two different payloads: one from smbios string 1 of type 11, one from cmdline-credential word 1; remove one"
     );
+    let error = Root::new().refused(&format!("quiet {} {}", text(WORD, TYPICAL), text(WORD, OTHER)));
+    assert_eq!(
+        error,
+        "two different payloads: one from cmdline-credential word 1, one from cmdline-credential word 2; remove one"
+    );
+    // The number is that among all strings, as dmidecode shows them.
+    root.strings(&[b"Dell System", text(STRING, TYPICAL).as_bytes(), b"other", text(STRING, OTHER).as_bytes()]);
+    let error = root.refused("");
+    assert!(error.contains("smbios string 2 of type 11, one from smbios string 4 of type 11;"), "{error}");
+    root.strings(&[text(STRING, TYPICAL).as_bytes()]);
     root.put(SYSTEM, OTHER);
     let error = root.refused("");
-    assert!(error.contains("one from credential ") && error.ends_with("one from smbios; remove one"), "{error}");
+    assert!(
+        error.contains("one from credential ") && error.ends_with("one from smbios string 1 of type 11; remove one"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -179,8 +218,8 @@ fn what_is_broken_stops_the_boot_and_is_named() {
     assert_eq!(
         refused(SYSTEM, &[cut.as_bytes(), b"\0"].concat()),
         format!(
-            "credential imprint.payload (credential /{SYSTEM}): byte {} is NUL, which text cannot have; give the payload in \
-             base64",
+            "credential imprint.payload (credential /{SYSTEM}): byte {} is a NUL, which text must not contain; give the \
+             payload in base64",
             cut.len() + 1
         )
     );
@@ -194,29 +233,33 @@ fn what_is_broken_stops_the_boot_and_is_named() {
     root.strings(&[&text(STRING, TYPICAL).as_bytes()[..STRING.len() + 41]]);
     assert_eq!(
         root.refused(""),
-        "credential imprint.payload (smbios): its base64 ends within a byte, so some of it is missing; copy the whole text"
+        "credential imprint.payload (smbios string 1 of type 11): its base64 ends within a byte, so some of it is missing; copy the whole text"
     );
     root.strings(&[&[STRING.as_bytes(), b"rwAB*"].concat()]);
-    assert_eq!(root.refused(""), "credential imprint.payload (smbios): character 5 is not base64; copy the text again");
+    assert_eq!(
+        root.refused(""),
+        "credential imprint.payload (smbios string 1 of type 11): character 5 is not base64; copy the text again"
+    );
     root.strings(&[&[STRING.as_bytes(), &vec![b'A'; 1 << 20]].concat()]);
     assert_eq!(
         root.refused(""),
-        "credential imprint.payload (smbios): it is longer than a payload can be, 65536 bytes; give the payload itself"
+        "credential imprint.payload (smbios string 1 of type 11): it has more than 65536 bytes, the most that a payload can have; give the \
+         payload itself"
     );
     assert_eq!(
         Root::new().refused("systemd.set_credential=imprint.payload:"),
-        "credential imprint.payload (cmdline-credential): it is empty; give the payload in base64"
+        "credential imprint.payload (cmdline-credential word 1): it is empty; give the payload in base64"
     );
     // A folder, a FIFO or /dev/zero would block, or never end.
     let root = Root::new();
     fs::create_dir_all(root.0.path().join(SYSTEM)).unwrap();
-    assert_eq!(root.refused(""), format!("reading /{SYSTEM}: no file"));
+    assert_eq!(root.refused(""), format!("reading /{SYSTEM}: it is not a regular file"));
     let root = Root::new();
     root.put("sys/firmware/dmi/tables/DMI/x", b"");
     assert!(root.refused("").starts_with("reading /sys/firmware/dmi/tables/DMI: "), "broken is not absent");
 }
 
-/// The payload is at the end of a command line that is full, in base64 that ends too early in any way.
+/// The payload is at the end of a full command line, in base64 that ends too early in any way.
 #[test]
 fn a_command_line_that_was_cut_short_is_said_to_be_one() {
     let word = text(WORD, TYPICAL);
@@ -244,13 +287,24 @@ fn an_encrypted_credential_counts_once_systemd_has_decrypted_it() {
     let error = root.refused("");
     assert!(
         error.starts_with(&format!(
-            "credential imprint.payload (credential /{BOOT}): it is base64 of something that is no"
+            "credential imprint.payload (credential /{BOOT}): its base64 does not contain a payload;"
         )) && error.contains("LoadCredentialEncrypted=imprint.payload"),
         "{error}"
     );
     root.put("unit/imprint.payload", TYPICAL);
     assert_eq!(root.medium(""), Some((Medium::UnitCredential, TYPICAL.to_vec())));
-    // What is not encrypted still has to agree.
+    // Only systemd-stub brings the encrypted form. Elsewhere the same bytes are a payload that is broken.
+    for (path, place) in [(SYSTEM, format!("credential /{SYSTEM}")), (FW_CFG, "fw_cfg".to_owned())] {
+        let root = Root::new();
+        root.put("unit/imprint.payload", TYPICAL);
+        root.put(path, encrypted.as_bytes());
+        let error = root.refused("");
+        assert!(
+            error.starts_with(&format!("credential imprint.payload ({place}): its base64 does not contain a payload")),
+            "{error}"
+        );
+    }
+    // A credential that is not encrypted still has to agree.
     root.put(BOOT, OTHER);
     assert!(matches!(root.find(""), Err(SourceError::Differ { .. })));
 }
@@ -270,10 +324,10 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     root.put("run/credentials/@system/imprint.site", one.as_bytes());
     root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
     let (left, notes) = narrowed(&root, "", Some(&image)).unwrap();
-    assert_eq!(left, Some(SitePin { cas: vec![[0x11; 32]], signers: image.signers.clone() }));
+    assert_eq!(left, Some(SitePin { cas: vec![[0x11; 32]], signers: image.signers.clone(), ..SitePin::default() }));
     assert!(notes.is_empty(), "{notes:?}");
 
-    // What the image does not list does not count.
+    // CAs and signers that the image does not list do not count.
     let root = Root::new();
     let text = Base64::encode_string(format!("{foreign}\n{two} # ours\n").as_bytes());
     let word = format!("systemd.set_credential_binary=imprint.site:{text}");
@@ -282,49 +336,107 @@ fn a_site_pin_from_elsewhere_can_only_narrow_that_of_the_image() {
     assert_eq!(
         notes,
         [
-            "credential imprint.site (cmdline-credential): 1 of its lines is not in /imprint/site of this image and does not count"
+            "credential imprint.site (cmdline-credential word 1): 1 of its lines is not in /imprint/site in this image and is ignored"
         ]
     );
 
     // Two credentials with nothing in common leave nothing of a pin that has both.
     root.strings(&[format!("io.systemd.credential:imprint.site={one}").as_bytes()]);
     let error = crate::chain::chain(&narrowed(&root, &word, Some(&image)).unwrap_err());
-    assert!(
-        error
-            .starts_with("credential imprint.site (cmdline-credential): it and /imprint/site in this image have no CA")
-    );
+    assert!(error.starts_with(
+        "credential imprint.site (cmdline-credential word 1): none of its CAs or none of its signers is in "
+    ));
     root.strings(&[format!("io.systemd.credential:imprint.site={foreign}").as_bytes()]);
     let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
     assert!(
-        error.starts_with("credential imprint.site (smbios): it and /imprint/site in this image have no CA"),
+        error.starts_with(
+            "credential imprint.site (smbios string 1 of type 11): none of its CAs or none of its signers is in "
+        ),
         "{error}"
     );
 
-    // Alone it is ignored, even if it is broken: whoever brings a payload could bring a pin as well.
+    // In an image without a pin the credential is ignored, even if it is broken: whoever brings a payload could bring a
+    // pin as well.
     for text in [one.as_str(), "nonsense"] {
         root.strings(&[format!("io.systemd.credential:imprint.site={text}").as_bytes()]);
         let (left, notes) = narrowed(&root, "", None).unwrap();
         assert_eq!(left, None);
         assert_eq!(
             notes,
-            ["credential imprint.site (smbios) does not count: it can only narrow a site pin, and this image has none"]
+            [
+                "credential imprint.site (smbios string 1 of type 11) is ignored: it can only narrow the site pin of an image, and this image has none"
+            ]
         );
     }
     let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
     assert_eq!(
         error,
-        "credential imprint.site (smbios): line 1 is none of a site pin; give lines of /imprint/site in this image"
+        "credential imprint.site (smbios string 1 of type 11): line 1 does not name a CA or a signer; copy lines from /imprint/site in this image"
     );
     for (string, want) in [
         (&b"io.systemd.credential.binary:imprint.site=!"[..], "character 1 is not base64; copy the text again"),
         (
             b"io.systemd.credential:imprint.site=",
-            "it names no CA and no signer; give lines of /imprint/site in this image",
+            "it names no CA and no signer; copy lines from /imprint/site in this image",
         ),
     ] {
         root.strings(&[string]);
         let error = crate::chain::chain(&narrowed(&root, "", Some(&image)).unwrap_err());
-        assert_eq!(error, format!("credential imprint.site (smbios): {want}"));
+        assert_eq!(error, format!("credential imprint.site (smbios string 1 of type 11): {want}"));
     }
     assert_eq!(narrowed(&Root::new(), "", Some(&image)).unwrap(), (Some(image), Vec::new()));
+}
+
+/// Without a pin in the image the credential stopped the boot if it was long or no file, though it does not count. With a
+/// pin the errors spoke of a payload.
+#[test]
+fn a_site_pin_that_cannot_be_read() {
+    let image = SitePin { cas: vec![[0x11; 32]], ..SitePin::default() };
+    let narrowed = |root: &Root, image: Option<&SitePin>| pin::narrow(image.cloned(), root.0.path(), None, &[]);
+    let place = "run/credentials/@system/imprint.site";
+    let refused = |root: &Root| {
+        let error = crate::chain::chain(&narrowed(root, Some(&image)).unwrap_err());
+        error.replace(&format!("{}/", root.0.path().display()), "/")
+    };
+    let too_long = "it is longer than a site pin can be, 98304 bytes; give lines of /imprint/site in this image";
+
+    let long = Root::new();
+    long.put(place, &vec![b'1'; 200 << 10]);
+    let folder = Root::new();
+    folder.put(&format!("{place}/x"), b"");
+    for root in [&long, &folder] {
+        let (left, notes) = narrowed(root, None).unwrap();
+        assert_eq!((left, notes.len()), (None, 1));
+        assert!(notes[0].contains("/imprint.site) does not count: it can only narrow a site pin"), "{notes:?}");
+    }
+    assert_eq!(refused(&long), format!("credential imprint.site (credential /{place}): {too_long}"));
+    assert_eq!(refused(&folder), format!("reading /{place}: no file"));
+
+    for prefix in ["io.systemd.credential:imprint.site=", "io.systemd.credential.binary:imprint.site="] {
+        let strings = Root::new();
+        strings.strings(&[&[prefix.as_bytes(), &vec![b'1'; 400 << 10]].concat()]);
+        assert_eq!(narrowed(&strings, None).unwrap().1.len(), 1);
+        assert_eq!(refused(&strings), format!("credential imprint.site (smbios string 1 of type 11): {too_long}"));
+    }
+
+    // A table that cannot be read says nothing of a credential, and the search for the payload names it.
+    let table = Root::new();
+    table.put(&format!("{TABLE}/x"), b"");
+    assert_eq!(narrowed(&table, None).unwrap(), (None, Vec::new()));
+    assert!(refused(&table).starts_with(&format!("reading /{TABLE}: ")));
+}
+
+#[test]
+fn a_table_that_is_broken_is_said_to_be_so() {
+    let root = Root::new();
+    assert_eq!(fault(root.0.path()), None);
+    root.strings(&[b"x"]);
+    assert_eq!(fault(root.0.path()), None);
+    let mut broken = oem(&[b"x"]);
+    let at = broken.len() - 6;
+    broken.truncate(at);
+    broken.extend(b"\x0b\x03\0\0\0\0");
+    root.put(TABLE, &broken);
+    let want = format!("SMBIOS table is broken at byte {at}: what is behind that is not read");
+    assert_eq!(fault(root.0.path()), Some(want));
 }

@@ -1,5 +1,5 @@
-//! Tables that are made here, byte for byte, so that each can be damaged in one place. tests/pure/partitions.rs reads those of
-//! sfdisk and sgdisk.
+//! Tests with tables that are made here, byte for byte, so that each can be damaged in one place.
+//! tests/pure/partitions.rs reads tables of sfdisk and sgdisk.
 
 use std::io::Cursor;
 
@@ -172,7 +172,7 @@ fn two_valid_copies_that_differ_are_no_table() {
     }
 }
 
-/// Each is damaged in the primary copy; the backup is gone, so that nothing else counts.
+/// Each fault is in the primary copy. The backup is gone, so that it cannot replace the primary.
 #[test]
 fn a_damaged_header_is_named() {
     let number = u64::to_le_bytes;
@@ -180,10 +180,10 @@ fn a_damaged_header_is_named() {
         (8, &[0, 0, 2, 0][..], "its revision is not 1.0"),
         (12, &[91, 0, 0, 0], "the length of its header is impossible"),
         (12, &[0xff; 4], "the length of its header is impossible"),
-        (24, &number(2), "its header says that it is for another sector"),
-        (48, &number(512), "it is for a larger disk"),
-        (48, &number(u64::MAX), "it is for a larger disk"),
-        (40, &number(u64::MAX), "it is for a larger disk"),
+        (24, &number(2), "its header belongs in another sector"),
+        (48, &number(512), "it was made for a larger disk"),
+        (48, &number(u64::MAX), "it was made for a larger disk"),
+        (40, &number(u64::MAX), "it was made for a larger disk"),
         (84, &[0; 4], "the size of its entries is impossible"),
         (84, &[64, 0, 0, 0], "the size of its entries is impossible"),
         (84, &[130, 0, 0, 0], "the size of its entries is impossible"),
@@ -243,7 +243,7 @@ fn an_mbr_beside_a_gpt() {
     assert_eq!(with(1, mbr_entry(0x83, 100, 99)).fault, Some(TableError::Hybrid(2)));
     assert_eq!(with(0, mbr_entry(0x83, 100, 100)).fault, Some(TableError::Unprotected));
     assert_eq!(with(0, [0; 16]).fault, Some(TableError::Unprotected));
-    // Without a primary, what is at the end is left of an older use.
+    // Without a primary, a backup at the end is left from an older use.
     let mut mbr = Disk::new(512, 512, &TWO);
     mbr.bytes[446..462].copy_from_slice(&mbr_entry(0x0c, 64, 100));
     mbr.bytes[512..1024].fill(0);
@@ -268,6 +268,123 @@ fn an_mbr_that_cannot_be_is_named() {
     assert_eq!(fault(&[mbr_entry(6, u32::MAX, u32::MAX)]), Some(TableError::Outside(1)));
 }
 
+/// A sector that describes a partition, or several.
+fn link(bytes: &mut [u8], sector: usize, entries: &[[u8; 16]]) {
+    for (index, entry) in entries.iter().enumerate() {
+        bytes[sector * 512 + 446 + 16 * index..][..16].copy_from_slice(entry);
+    }
+    bytes[sector * 512 + 510..][..2].copy_from_slice(&[0x55, 0xaa]);
+}
+
+/// A disk of 1000 sectors. Its second partition is an extended one of this type, of 600 sectors from 100 on, with these links.
+fn chained(kind: u8, links: &[(usize, &[[u8; 16]])]) -> Table {
+    let mut bytes = vec![0; 1000 * 512];
+    link(&mut bytes, 0, &[mbr_entry(0x83, 10, 50), mbr_entry(kind, 100, 600)]);
+    links.iter().for_each(|(sector, entries)| link(&mut bytes, *sector, entries));
+    table(&mut Cursor::new(bytes)).unwrap().unwrap()
+}
+
+const PRIMARY: [(u32, u64, u64, bool); 2] = [(1, 10, 50, false), (2, 100, 600, false)];
+
+/// People who need more than four partitions have logical ones: a config drive in one of these was not found.
+#[test]
+fn logical_partitions() {
+    for kind in [0x05, 0x0f, 0x85] {
+        // The links need not be in order, and may have no partition of their own. Each partition counts from its link, and each
+        // link from the extended partition.
+        let links: [(usize, &[[u8; 16]]); 4] = [
+            (100, &[mbr_entry(0x83, 10, 50), mbr_entry(5, 300, 200)]),
+            (400, &[mbr_entry(5, 100, 200), mbr_entry(0x0c, 1, 99)]),
+            (200, &[[0; 16], mbr_entry(0x0f, 150, 50)]),
+            (250, &[mbr_entry(0x83, 20, 30)]),
+        ];
+        let table = chained(kind, &links);
+        assert_eq!((table.name, table.fault), ("a partition table (MBR)", None));
+        let logical = [(5, 110, 50, false), (6, 401, 99, false), (7, 270, 30, false)];
+        assert_eq!(places(&table, 512), [&PRIMARY[..], &logical].concat());
+        // The extended partition holds the others, and nothing of its own.
+        assert_eq!(table.holding().map(|one| one.number).collect::<Vec<_>>(), [1, 5, 6, 7]);
+        assert!(table.holds(110) && table.holds(401) && !table.holds(105));
+    }
+    // Nothing was ever in it: nobody wrote a link, or only an empty one.
+    for links in [&[][..], &[(100, &[][..])]] {
+        let table = chained(5, links);
+        assert_eq!((table.fault, places(&table, 512)), (None, PRIMARY.to_vec()));
+    }
+    // What stands in the last two entries, as OS/2 left it, or what code left.
+    let more = [mbr_entry(0x83, 10, 50), [0; 16], mbr_entry(0x83, 60, 20), mbr_entry(0x83, 90, 9999)];
+    let table = chained(5, &[(100, &more)]);
+    assert_eq!(
+        (table.fault, places(&table, 512)[2..].to_vec()),
+        (None, vec![(5, 110, 50, false), (6, 160, 20, false)])
+    );
+    let code = chained(5, &[(100, &[[b'x'; 16]])]);
+    assert_eq!((code.fault, places(&code, 512)), (None, PRIMARY.to_vec()));
+}
+
+#[test]
+fn two_extended_partitions() {
+    let mut bytes = vec![0; 1000 * 512];
+    link(&mut bytes, 0, &[mbr_entry(5, 100, 100), mbr_entry(0x83, 10, 50), mbr_entry(0x0f, 300, 100)]);
+    link(&mut bytes, 100, &[mbr_entry(0x83, 10, 50), mbr_entry(5, 70, 30)]);
+    link(&mut bytes, 170, &[mbr_entry(0x83, 10, 10)]);
+    link(&mut bytes, 300, &[mbr_entry(0x83, 1, 99)]);
+    let read = table(&mut Cursor::new(&bytes)).unwrap().unwrap();
+    assert_eq!(read.fault, None);
+    assert_eq!(places(&read, 512)[3..], [(5, 110, 50, false), (6, 180, 10, false), (7, 301, 99, false)]);
+    // The chain of one leads into the other.
+    link(&mut bytes, 170, &[mbr_entry(0x83, 10, 10), mbr_entry(5, 200, 100)]);
+    let read = table(&mut Cursor::new(&bytes)).unwrap().unwrap();
+    assert_eq!(read.fault, Some(TableError::Chain(1, "a link leads out of it")));
+}
+
+#[test]
+fn a_chain_of_logical_partitions_that_cannot_be_is_named() {
+    let data = mbr_entry(0x83, 10, 50);
+    let to = |sector| mbr_entry(5, sector, 100);
+    let fault = |links: &[(usize, &[[u8; 16]])]| chained(5, links).fault;
+    let chain = |why| Some(TableError::Chain(2, why));
+    for (links, want) in [
+        (&[(100, &[data, to(0)][..])][..], chain("a link leads back to an earlier one")),
+        (&[(100, &[data, to(200)]), (300, &[data, to(200)])], chain("a link leads back to an earlier one")),
+        (&[(100, &[data, to(200)]), (300, &[data, to(0)])], chain("a link leads back to an earlier one")),
+        (&[(100, &[data, to(600)])], chain("a link leads out of it")),
+        (&[(100, &[data, to(u32::MAX)])], chain("a link leads out of it")),
+        (&[(100, &[data, to(200)])], chain("a link leads to something else")),
+        (&[(100, &[data, to(200)]), (300, &[[b'x'; 16]])], chain("a link leads to something else")),
+        (&[(100, &[mbr_entry(0x83, 10, 591)])], Some(TableError::Outside(5))),
+        (&[(100, &[mbr_entry(0x83, u32::MAX, u32::MAX)])], Some(TableError::Outside(5))),
+        // On the first link itself.
+        (&[(100, &[mbr_entry(0x83, 0, 10)])], Some(TableError::Outside(5))),
+        (&[(100, &[data, to(20)]), (120, &[data])], Some(TableError::Overlap(5, 6))),
+        (&[(100, &[data, to(200)]), (300, &[mbr_entry(0x83, 10, 390)])], None),
+        (&[(100, &[data, to(200)]), (300, &[mbr_entry(0x83, 10, 391)])], Some(TableError::Outside(6))),
+    ] {
+        assert_eq!(fault(links), want, "{links:?}");
+    }
+    // Each link is a valid one. As many as are read, and one more.
+    for (links, want) in [(MAX_LINKS, None), (MAX_LINKS + 1, chain("it has more than 128 links"))] {
+        let mut bytes = vec![0; 1000 * 512];
+        link(&mut bytes, 0, &[mbr_entry(0x83, 10, 50), mbr_entry(5, 100, 600)]);
+        for index in 0..links {
+            let next = if index + 1 == links { [0; 16] } else { to(4 * (index as u32 + 1)) };
+            link(&mut bytes, 100 + 4 * index, &[mbr_entry(0x83, 1, 3), next]);
+        }
+        let table = table(&mut Cursor::new(bytes)).unwrap().unwrap();
+        assert_eq!((table.fault, table.partitions.len()), (want, 2 + MAX_LINKS));
+    }
+}
+
+/// Beside a GPT, an extended partition in the MBR is one that the GPT does not have.
+#[test]
+fn an_extended_partition_beside_a_gpt_is_a_hybrid() {
+    let mut disk = Disk::new(512, 512, &TWO);
+    disk.bytes[446 + 16..][..16].copy_from_slice(&mbr_entry(5, 300, 100));
+    link(&mut disk.bytes, 300, &[mbr_entry(0x83, 10, 20)]);
+    let table = disk.table_of();
+    assert_eq!((table.fault, table.partitions.len()), (Some(TableError::Hybrid(2)), 2));
+}
+
 #[test]
 fn what_is_no_table_is_absent() {
     for bytes in [vec![], vec![0; 100], vec![0; 100_000], vec![0xff; 100_000]] {
@@ -277,6 +394,33 @@ fn what_is_no_table_is_absent() {
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    /// Nor may a chain be without end.
+    #[test]
+    fn no_chain_makes_it_panic(
+        changes in proptest::collection::vec((446..128 * 512usize, proptest::prelude::any::<u8>()), 1..8),
+        links in proptest::collection::vec((0..128u32, 0..128u32), 0..6),
+    ) {
+        let mut bytes = vec![0; 128 * 512];
+        link(&mut bytes, 0, &[mbr_entry(0x83, 1, 9), mbr_entry(5, 10, 118)]);
+        link(&mut bytes, 10, &[mbr_entry(0x83, 1, 9), mbr_entry(5, 20, 10)]);
+        for (at, to) in links {
+            link(&mut bytes, at as usize, &[mbr_entry(0x83, 1, 9), mbr_entry(5, to, 10)]);
+        }
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        if let Ok(Some(table)) = table(&mut Cursor::new(&bytes)) && table.fault.is_none() {
+            let mut last = 0;
+            let mut places: Vec<_> = table.holding().map(Partition::place).collect();
+            places.sort_unstable();
+            for (start, len) in places {
+                assert!(len > 0 && start >= last);
+                last = start + len;
+            }
+            assert!(last <= bytes.len() as u64);
+        }
+    }
 
     /// Also with checksums that are right: the one who writes a disk writes these as well.
     #[test]

@@ -50,7 +50,6 @@ fn what_is_for_somebody_else_is_no_error() {
         b"#!/bin/sh\nexit 0\n",
         b"{\"ignition\": {\"version\": \"3.4.0\"}}",
         b"#include\nhttps://example.org/\n",
-        b"\xff\xfe#\0c\0",
         b"Content-Type: text/plain\n",
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         b"Content-Type: multipart/mixed; boundary=\"b\"\n\n--b\nContent-Type: text/cloud-config\n\nusers: []\n--b--\n",
@@ -62,7 +61,13 @@ fn what_is_for_somebody_else_is_no_error() {
     }
     let Content::Foreign(why) = read(b"\x1f\x8b\x08\0\0") else { panic!() };
     assert_eq!(why, "it is compressed with gzip, which is not read");
-    // A file that a cloud-config writes is that file, not our payload.
+    for text in [&b"\xff\xfe#\0c\0"[..], b"\xfe\xff\0#\0c"] {
+        assert_eq!(read(text), Content::Foreign("its text is in UTF-16, which is not read"));
+        assert_eq!(vendor_data(text), Content::Foreign("its text is in UTF-16, which is not read"));
+    }
+    // Not every file with a NUL and these words in it is text.
+    assert_eq!(read(b"\x7fELF\0\0IMPRINT PAYLOAD\0"), FOREIGN);
+    // A cloud-config may write a file with a payload in it. That file is not our payload.
     let text = format!("#cloud-config\nwrite_files:\n- content: |\n    {}", armour(PAYLOAD).replace('\n', "\n    "));
     let Content::Foreign(why) = read(text) else { panic!() };
     assert_eq!(why, "a payload in it is not read, as other text stands before it");
@@ -134,7 +139,7 @@ fn one_part_of_a_multipart() {
             assert_eq!(read(&text), payload(), "{text}");
             assert_eq!(read(text.replace('\n', "\r\n")), payload(), "{text}");
             assert_eq!(read(format!("\u{feff}{text}")), payload(), "{text}");
-            // The end is missing, as of a file that was cut short behind our part.
+            // The last delimiter is missing, as in a file that was cut short behind our part.
             assert_eq!(read(text.replace("--==x:1--\nand this as well\n", "")), payload(), "{text}");
         }
     }
@@ -177,6 +182,48 @@ fn damage_in_a_part_is_an_error() {
     assert_eq!(why, "it is compressed with gzip, which is not read");
 }
 
+/// The accident: an editor saves the text in UTF-16, and the node boots on without a payload and without a word.
+#[test]
+fn a_payload_in_utf_16_is_damage() {
+    let utf16 = || Content::Damaged("its text is in UTF-16; save it in UTF-8");
+    let json = serde_json::json!({"imprint": armour(PAYLOAD)}).to_string();
+    let little = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let big = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+    for mark in ["\u{feff}", ""] {
+        let text = format!("{mark}# for node1\r\n{}", armour(PAYLOAD));
+        assert_eq!((read(little(&text)), read(big(&text))), (utf16(), utf16()));
+        let json = format!("{mark}{json}");
+        assert_eq!((vendor_data(&little(&json)), vendor_data(&big(&json))), (utf16(), utf16()));
+        let part = Base64::encode_string(&little(&text));
+        let part = format!("Content-Transfer-Encoding: base64\n\n{part}");
+        assert_eq!(read(multipart(&[CLOUD_CONFIG, &part])), utf16());
+    }
+}
+
+/// Python's email, which cloud-init uses, reads a boundary in these forms, too. The part is in base64, so a message whose
+/// boundary was not understood would look like somebody else's.
+#[test]
+fn a_boundary_in_pieces_or_encoded() {
+    let coded = Base64::encode_string(armour(PAYLOAD).as_bytes());
+    let part = format!("Content-Transfer-Encoding: base64\n\n{coded}");
+    let with = |boundary: &str| read(multipart(&[CLOUD_CONFIG, &part]).replace("boundary=\"==x:1\"", boundary));
+    for boundary in [
+        "boundary=\"==x:1\"",
+        "boundary*=us-ascii''%3D%3Dx%3a1",
+        "boundary*=''%3D%3Dx%3A1",
+        "boundary*0*=us-ascii'en'%3D%3D; boundary*1=\"x:1\"",
+        "Boundary*1*=x%3A1;\n charset=utf-8; BOUNDARY*0=\"==\"",
+        "boundary*0=\"==x\"; boundary*1=\":\"; boundary*2*=%31",
+    ] {
+        assert_eq!(with(boundary), payload(), "{boundary}");
+    }
+    let many: String = (0..100).map(|n| format!("; boundary*{n}=a")).collect();
+    let odd = ["boundary*0=\"==\"; boundary*2=\"x:1\"", "boundary*x=\"==x:1\"", "boundary*=\"==x:1\"", &many];
+    for boundary in odd {
+        assert_eq!(with(boundary), FOREIGN, "{boundary}");
+    }
+}
+
 /// Multiparts in multiparts, and parts without end, cost no more than their bytes.
 #[test]
 fn a_message_that_is_too_deep_or_has_too_many_parts_is_passed_over() {
@@ -188,12 +235,13 @@ fn a_message_that_is_too_deep_or_has_too_many_parts_is_passed_over() {
         text
     };
     assert_eq!(read(nest(8)), payload());
-    assert_eq!(read(nest(9)), FOREIGN);
-    assert_eq!(read(nest(2000)), FOREIGN);
+    assert_eq!(read(nest(9)), Content::Foreign(MANY));
+    assert_eq!(read(nest(2000)), Content::Foreign(MANY));
     let mut parts = vec!["\nx"; 300];
     let ours = format!("\n{}", armour(PAYLOAD));
     parts.push(&ours);
-    assert_eq!(read(multipart(&parts)), FOREIGN);
+    assert_eq!(read(multipart(&parts)), Content::Foreign(MANY));
+    assert_eq!(read(multipart(&parts[..256])), FOREIGN);
     assert_eq!(read(multipart(&parts[200..])), payload());
 }
 
@@ -205,29 +253,37 @@ fn a_key_of_the_vendor_data() {
     assert_eq!(json(armour(PAYLOAD).into()), payload());
     assert_eq!(json(Base64::encode_string(PAYLOAD).into()), payload());
     assert_eq!(json(serde_json::Value::Null), Content::Foreign("it has no key imprint"));
-    assert_eq!(
-        json(5.into()),
-        Content::Damaged("it is not valid JSON, or its key imprint is not a string or stands twice")
+    let no_string = Content::Damaged(
+        "its key imprint is not a string; give it what imprint-host payload NODE --as user-data prints",
     );
+    for value in [5.into(), serde_json::json!([armour(PAYLOAD)]), serde_json::json!({"payload": armour(PAYLOAD)})] {
+        assert_eq!(json(value), no_string);
+    }
+    // Some editors write a byte order mark, and Python reads it.
+    let text = format!("\u{feff}{}", serde_json::json!({"imprint": armour(PAYLOAD)}));
+    assert_eq!(vendor_data(text.as_bytes()), payload());
     assert_eq!(json("".into()), Content::Damaged("its payload is empty"));
     assert_eq!(json("no base64!".into()), Content::Damaged("the base64 of its payload is damaged; copy it again"));
     for (text, want) in [
         ("{}", Content::Foreign("it has no key imprint")),
         ("{\"nested\": {\"imprint\": \"AAAA\"}}", Content::Foreign("it has no key imprint")),
         ("[]", Content::Foreign("it is no JSON object")),
+        // serde would take the elements of a list for the fields of the object.
+        ("[\"oA==\"]", Content::Foreign("it is no JSON object")),
+        ("\"imprint\"", Content::Foreign("it is no JSON object")),
         ("", Content::Foreign("it is no JSON object")),
         (
             "{\"imprint\": \"oA==\"",
-            Content::Damaged("it is not valid JSON, or its key imprint is not a string or stands twice"),
+            Content::Damaged("it is not valid JSON, and has the word \"imprint\"; a JSON checker shows the place"),
         ),
         (
             "{\"imprint\": \"oA==\", \"imprint\": \"oQ==\"}",
-            Content::Damaged("it is not valid JSON, or its key imprint is not a string or stands twice"),
+            Content::Damaged("its key imprint stands twice; remove one"),
         ),
     ] {
         assert_eq!(vendor_data(text.as_bytes()), want, "{text}");
     }
-    // Deeper than a stack.
+    // The JSON is deeper than the stack.
     let deep = format!("{{\"a\":{}", "[".repeat(200_000));
     assert_eq!(vendor_data(deep.as_bytes()), Content::Foreign("it is no JSON object"));
 }
@@ -240,7 +296,7 @@ proptest::proptest! {
         let _ = (user_data(&bytes), vendor_data(&bytes));
     }
 
-    /// Whatever happens to the text, the payload comes out as it was, or not at all.
+    /// Whatever happens to the text, the payload comes out whole, or not at all.
     #[test]
     fn a_damaged_message_gives_no_other_length(
         changes in proptest::collection::vec((0..1500usize, "[-=\n :;\"A#]"), 1..6),

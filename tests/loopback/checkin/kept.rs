@@ -244,7 +244,7 @@ fn a_server_that_never_answers_a_second_request_is_asked_over_a_new_connection()
         });
         let run = run(&world, &server);
         run.result.unwrap();
-        // One connection more than there are answers would be one on which silence was waited for again.
+        // If there were one more connection than answers, the node would have waited for silence a second time.
         let visits = [("cacerts", 0), ("simpleenroll", 1), ("simpleenroll", 2), ("cacerts", 3), ("simpleenroll", 4)];
         assert_eq!(course(&server), on(&visits));
         let (answered, unanswered) = (server.requests(), server.unanswered());
@@ -254,7 +254,8 @@ fn a_server_that_never_answers_a_second_request_is_asked_over_a_new_connection()
     }
 }
 
-/// The new connection that silence leads to is held to what every other one is: another server there gets nothing.
+/// The attack: another server answers the new connection that follows silence. The node verifies that connection like
+/// any other, and sends no secret.
 #[test]
 fn silence_brings_no_secret_to_a_server_that_is_not_verified() {
     let world = World::new();
@@ -365,7 +366,7 @@ fn a_server_that_says_it_gave_an_idle_connection_up_is_asked_once_more() {
     let server = server_that_says_so(|connection| connection == 0);
     world.enroll(&server).unwrap();
     assert_eq!(course(&server), on(&[("cacerts", 0), ("simpleenroll", 0), ("simpleenroll", 1)]));
-    // On a new connection it is the server's answer, like any other.
+    // On a new connection 408 is the server's answer, like any other.
     let server = server_that_says_so(|_| true);
     let (step, failure) = world.fails(&server);
     assert!(

@@ -219,7 +219,7 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
     let got: Vec<String> = server.requests().into_iter().map(|request| request.head).collect();
     assert!(got.iter().any(|head| head.contains("\r\nAuthorization: Basic bm9kZTE6czNjcmV0\r\n")), "{got:?}");
 
-    // Held against the life of the payload, it is no time at all. The machine's own clock may be right, or not.
+    // A time outside the life of the payload does not count. The machine's own clock may be right or wrong.
     let mut payload = Payload::decode(include_bytes!("../../data/payload-typical.cbor")).unwrap();
     (payload.composed, payload.expiry) = (secs(COMPOSED), secs(EXPIRY));
     payload.ca = CaCertificate::new(world.root.der()).unwrap();
@@ -228,6 +228,7 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
             origin: Origin::Line { name: "pty".into(), sealed: true },
             site_pin: None,
             signed: SignedBy::Nobody,
+            confidential: None,
             now: secs(now),
             line_time: Some(told),
             links: Vec::new(),

@@ -6,7 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 
-/// A machine that boots on writes to its console without a pause; that is no reason to stay.
+/// A machine that boots on writes to its console without a pause; `inject` must not stay because of that.
 #[test]
 fn a_console_that_goes_on_talking_keeps_nobody() {
     let site = Site::new();

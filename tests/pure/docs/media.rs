@@ -1,7 +1,11 @@
-//! The tables of media on the pages, from the rows of `imprint::medium`. What a row says is on a page in the row's own words,
-//! so that no page says anything else than the program does.
+//! Makes the tables of media on the pages from the rows of `imprint::medium`. A page has the words of the rows, so that
+//! it says what the program does.
 
-use imprint::medium::{Looked, MEDIA, Readers, Row, Word};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use imprint::medium::{EFI_VARIABLE, Looked, MEDIA, PARTITION_TYPE, Readers, Row, Word};
 use imprint::options::{Options, SourceName, WORDS};
 
 use super::{filled, is_current, page};
@@ -51,7 +55,7 @@ fn made_with(row: &Row) -> String {
     shown.join(" ")
 }
 
-/// The media that need a site pin in a confidential virtual machine, by what does not.
+/// The media that need a site pin in a confidential virtual machine, told by the media that need none.
 fn confidential() -> String {
     let without: Vec<String> =
         MEDIA.iter().filter(|row| !row.of_hypervisor).map(|row| format!("`{}`", row.kind)).collect();
@@ -89,7 +93,7 @@ fn the_page_of_sources_has_every_medium() {
     is_current(page, &text);
 }
 
-/// A text with code between backticks as mdoc wants it: each piece of code a line of its own.
+/// A text with code between backticks, as mdoc wants it: each piece of code on a line of its own.
 fn mdoc(text: &str) -> String {
     let mut lines = String::new();
     let mut code = false;
@@ -98,7 +102,7 @@ fn mdoc(text: &str) -> String {
             let quoted = if piece.contains(' ') { format!("\"{piece}\"") } else { piece.to_owned() };
             lines += &format!(".Ql {quoted}\n");
         } else {
-            // Punctuation right behind code is an argument of its macro.
+            // Punctuation right behind code is an argument of the code's macro.
             let rest = piece.trim_start_matches([',', '.', ';']);
             let marks = &piece[..piece.len() - rest.len()];
             if !marks.is_empty() {
@@ -151,8 +155,8 @@ fn the_manual_has_every_medium() {
     is_current(page, &text);
 }
 
-/// `imprint.source=` takes each word of the table, and its row says so in the same order. A word that the parser knows and the
-/// table does not, or a default order that the page tells differently, would send an operator to the wrong medium.
+/// The accident: the parser knows a word that the table does not have, or the page has another default order. Both
+/// would send an operator to the wrong medium.
 #[test]
 fn the_words_of_the_command_line_are_those_of_the_table() {
     let source = WORDS.iter().find(|word| word.name == "imprint.source=").unwrap();
@@ -184,4 +188,42 @@ fn the_words_of_the_command_line_are_those_of_the_table() {
     }
     assert_eq!(source.values, format!("{}, virtio, serial:ttyS1 or serial:ttyS1,115200", takes.join(", ")));
     assert_eq!(source.default, format!("{}, virtio, and the serial lines that are consoles", order.join(", ")));
+}
+
+/// An operator copies the name of the variable and the type of the partition from a page. With another GUID the agent never finds
+/// the payload.
+#[test]
+fn the_pages_have_the_programs_guids() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (_, variable) = EFI_VARIABLE.split_once('-').unwrap();
+    let known = [variable, PARTITION_TYPE];
+    let files =
+        ["docs", "man"].map(|folder| fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    let mut seen = BTreeSet::new();
+    for path in files.into_iter().flatten().chain([root.join("README.md"), root.join("SECURITY.md")]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (mark, known) in
+            [("ImprintPayload-", variable), ("--typecode=0:", PARTITION_TYPE), ("--part-type ", PARTITION_TYPE)]
+        {
+            for (at, _) in text.match_indices(mark) {
+                assert!(text[at + mark.len()..].starts_with(known), "{}: {mark} with another GUID", path.display());
+                seen.insert(known);
+            }
+        }
+    }
+    assert_eq!(seen, BTreeSet::from(known), "pages name both");
+}
+
+/// A medium that stands among the lines, or in a second table, is told twice, and one day differently.
+#[test]
+fn lines_are_not_media() {
+    let (_, text) = page("docs/sources.md");
+    let (_, rest) = text.split_once("<!-- end -->").unwrap();
+    let (rest, _) = rest.split_once("\n## ").unwrap();
+    let rows: Vec<&str> = rest.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(rows.len() == 2 && rows[0].starts_with("| `virtio`") && rows[1].starts_with("| `serial:"), "{rows:?}");
+    for (word, _) in words() {
+        let row = format!("| `{}` ", word.name());
+        assert!(!rows.iter().any(|found| found.starts_with(&row)), "{rows:?}");
+    }
 }

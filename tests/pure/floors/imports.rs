@@ -238,7 +238,7 @@ fn parts(list: TokenStream) -> Vec<TokenStream> {
     parts.filter(|part| !part.is_empty()).map(|part| part.iter().cloned().collect()).collect()
 }
 
-/// To the end of what an attribute stands before. An item ends with its semicolon or its body; a field, a variant, a
+/// Skips the item that an attribute stands before. An item ends with its semicolon or its body; a field, a variant, a
 /// parameter or an arm ends with a comma or its body, or with the list that it stands in.
 fn skip_item(tokens: &mut Tokens) {
     while is_punct(tokens.peek(), '#') {

@@ -1,5 +1,5 @@
-//! The rows of the test body: how a payload comes into each medium, how the medium is broken, and how it looks when others
-//! use it. Asserts nothing.
+//! The rows of the test body in `media`: how a payload gets into each medium, how the medium is broken, and how it
+//! looks if others use it. Asserts nothing.
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
@@ -17,19 +17,19 @@ use super::super::volumes::run as tool;
 
 /// One way in which a medium holds a payload.
 pub(super) struct Row {
-    /// For the page and for failures.
+    /// The name of the row on the page and in failures.
     pub(super) name: &'static str,
     pub(super) medium: Medium,
     /// The word of `imprint.source=`.
     pub(super) word: &'static str,
     pub(super) looked: Looked,
-    /// As status.json has it.
+    /// The origin, as status.json has it.
     pub(super) origin: &'static str,
     /// What an error about the medium contains.
     pub(super) place: &'static str,
-    /// Puts a payload there.
+    /// Puts a payload on the medium.
     pub(super) lay: fn(&mut Scene, &[u8]),
-    /// Puts it there so that the medium is broken, and not the payload.
+    /// Puts a payload on the medium so that the medium is broken, and the payload is not.
     pub(super) spoil: fn(&mut Scene, &[u8]),
     /// The medium as others use it, without a payload.
     pub(super) bare: fn(&mut Scene),
@@ -38,7 +38,7 @@ pub(super) struct Row {
 /// The root of a machine, and its kernel command line.
 pub(super) struct Scene {
     root: tempfile::TempDir,
-    /// Where images are made, which the machine does not see.
+    /// The folder in which images are made. The machine does not see it.
     work: tempfile::TempDir,
     pub(super) words: Vec<String>,
 }
@@ -59,7 +59,7 @@ impl Scene {
         self.root.path()
     }
 
-    /// A file below the root that nobody but its owner can use.
+    /// Writes a file below the root that only its owner can use.
     pub(super) fn put(&self, path: &str, content: impl AsRef<[u8]>) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.root().join(path);
@@ -125,6 +125,12 @@ impl Scene {
         self.disk("label: dos\\n start=4096, size=8192, type=c\\n", content)
     }
 
+    /// An extended partition with one logical one.
+    fn logical(&self, content: &[u8]) -> Vec<u8> {
+        let script = "label: dos\\n d2 : start=2048, size=12000, type=f\\n d5 : start=4096, size=8192, type=c\\n";
+        self.disk(script, content)
+    }
+
     /// A disk of a bare-metal cloud: the config drive is the last partition.
     fn ironic(&self, content: &[u8]) -> Vec<u8> {
         self.disk("label: gpt\\n start=2048, size=1024\\n start=4096, size=8192\\n", content)
@@ -158,7 +164,7 @@ fn fat(payload: &[u8]) -> Vec<u8> {
     vfat::image(payload).unwrap().to_vec()
 }
 
-/// With the attributes that an EFI variable has which outlives a boot.
+/// The content of an EFI variable's file, with the attributes of a variable that outlives a boot.
 fn variable(payload: &[u8]) -> Vec<u8> {
     [&[7, 0, 0, 0], payload].concat()
 }
@@ -231,7 +237,7 @@ pub(super) const BOOT_CREDENTIAL: Row = Row {
     origin: "credential /.extra/credentials/imprint.payload.cred",
     place: "/.extra/credentials/imprint.payload.cred",
     lay: |scene, payload| scene.put(&format!("{EXTRA}/imprint.payload.cred"), text(payload)),
-    // As systemd-creds writes what only systemd can decrypt.
+    // What systemd-creds writes looks like this, and only systemd can decrypt it.
     spoil: |scene, _| scene.put(&format!("{EXTRA}/imprint.payload.cred"), text(&[0x5a; 200])),
     bare: |scene| scene.put(&format!("{EXTRA}/other.cred"), "x"),
 };
@@ -241,7 +247,7 @@ pub(super) const SMBIOS: Row = Row {
     medium: Medium::Smbios,
     word: "credential",
     looked: Looked::Always,
-    origin: "smbios",
+    origin: "smbios string 2 of type 11",
     place: "smbios",
     lay: |scene, payload| scene.smbios(&["vendor", &format!("{STRING}{}", text(payload)), "io.systemd.credential:x=y"]),
     spoil: |scene, payload| scene.smbios(&["vendor", &format!("{STRING}{}", damaged(&text(payload)))]),
@@ -267,7 +273,7 @@ pub(super) const CMDLINE_CREDENTIAL: Row = Row {
     medium: Medium::CmdlineCredential,
     word: "credential",
     looked: Looked::Always,
-    origin: "cmdline-credential",
+    origin: "cmdline-credential word 1",
     place: "cmdline-credential",
     lay: |scene, payload| scene.words.push(format!("{WORD}{}", text(payload))),
     spoil: |scene, payload| scene.words.push(format!("{WORD}{}", damaged(&text(payload)))),
@@ -375,6 +381,18 @@ pub(super) const PARTITION_MBR: Row = Row {
     bare: |scene| scene.drive("sda", scene.mbr(b"")),
 };
 
+pub(super) const PARTITION_LOGICAL: Row = Row {
+    name: "logical partition (MBR), FAT volume",
+    medium: Medium::PartitionVolume,
+    word: "partition",
+    looked: Looked::Pinned,
+    origin: "partition sda5 (IMPRINT)",
+    place: "sda5",
+    lay: |scene, payload| scene.drive("sda", scene.logical(&fat(payload))),
+    spoil: |scene, payload| scene.drive("sda", scene.logical(&cleared(fat(payload)))),
+    bare: |scene| scene.drive("sda", scene.logical(b"")),
+};
+
 pub(super) const PARTITION_ISO: Row = Row {
     name: "partition labelled config-2",
     medium: Medium::PartitionVolume,
@@ -390,7 +408,8 @@ pub(super) const PARTITION_ISO: Row = Row {
     bare: |scene| scene.drive("vda", scene.ironic(&scene.iso("config-2", USER_DATA, CLOUD_CONFIG))),
 };
 
-/// Who may carry what does not depend on whether the volume has the whole disk; when it is looked at does.
+/// The medium decides who may carry what, wherever the volume is. When the agent looks at it depends on whether the
+/// volume takes up the whole disk.
 pub(super) const PARTITION_USER_DATA: Row = Row {
     name: "user data of OpenStack in a partition",
     medium: Medium::OpenStackUserData,
@@ -403,6 +422,34 @@ pub(super) const PARTITION_USER_DATA: Row = Row {
         scene.drive("vda", scene.ironic(&scene.iso("config-2", USER_DATA, damaged(&armour(payload)))));
     },
     bare: |scene| scene.drive("vda", scene.ironic(&scene.iso("config-2", USER_DATA, CLOUD_CONFIG))),
+};
+
+pub(super) const PARTITION_VENDOR_DATA: Row = Row {
+    name: "vendor data of OpenStack in a partition",
+    medium: Medium::OpenStackVendorData,
+    word: "partition",
+    looked: Looked::Pinned,
+    origin: "vendor-data vda2 (config-2)",
+    place: "volume \"config-2\" on vda2",
+    lay: |scene, payload| {
+        scene.drive("vda", scene.ironic(&scene.iso("config-2", VENDOR_DATA, vendor(&armour(payload)))));
+    },
+    spoil: |scene, payload| {
+        scene.drive("vda", scene.ironic(&scene.iso("config-2", VENDOR_DATA, vendor(&damaged(&armour(payload))))));
+    },
+    bare: |scene| scene.drive("vda", scene.ironic(&scene.iso("config-2", VENDOR_DATA, "{}"))),
+};
+
+pub(super) const PARTITION_NOCLOUD: Row = Row {
+    name: "user data of NoCloud in a partition",
+    medium: Medium::NoCloudUserData,
+    word: "partition",
+    looked: Looked::Pinned,
+    origin: "user-data sda1 (cidata)",
+    place: "volume \"cidata\" on sda1",
+    lay: |scene, payload| scene.drive("sda", scene.mbr(&scene.iso("cidata", "user-data", armour(payload)))),
+    spoil: |scene, payload| scene.drive("sda", scene.mbr(&scene.iso("cidata", "user-data", damaged(&armour(payload))))),
+    bare: |scene| scene.drive("sda", scene.mbr(&scene.iso("cidata", "user-data", CLOUD_CONFIG))),
 };
 
 pub(super) const EFI_VARIABLE: Row = Row {
