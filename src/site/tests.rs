@@ -78,7 +78,10 @@ fn whose_signature_counts() {
     for pin in [None, Some(&ca_only)] {
         assert_eq!(judge(None, pin, &aad(None)), Ok(SignedBy::Nobody));
         assert_eq!(judge(Some(&p256), pin, &aad(None)), Ok(SignedBy::Unverified(p256.kid)));
-        assert_eq!(judge(Some(&Signed { signature: &[0; 64], ..p256 }), pin, &aad(None)), Ok(SignedBy::Unverified(p256.kid)));
+        assert_eq!(
+            judge(Some(&Signed { signature: &[0; 64], ..p256 }), pin, &aad(None)),
+            Ok(SignedBy::Unverified(p256.kid))
+        );
     }
     for signed in [&p256, &ed25519] {
         assert_eq!(judge(Some(signed), Some(&both), &aad(None)), Ok(SignedBy::Signer(signed.kid)));
