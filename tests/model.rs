@@ -314,7 +314,7 @@ fn reaches<M>(line: &M, is_over: impl Fn(&M::State) -> bool, is_fair: impl Fn(&M
 where
     M: Model + Clone + Send + Sync + 'static,
     M::State: Clone + PartialEq + Hash + std::fmt::Debug + Send + Sync,
-    M::Action: Clone + Hash,
+    M::Action: Clone + PartialEq + Hash + std::fmt::Debug + Send + Sync,
 {
     let began = std::time::Instant::now();
     let checker = line.clone().checker().threads(2).spawn_bfs().join();

@@ -283,8 +283,6 @@ fn a_request_comes_behind_a_proof_that_is_on_its_way() {
     node.set_stage(Stage::Request);
     node.say(Kind::Request, vec![2; 100]);
     carry(&mut node, &mut host, 0);
-    node.fire();
-    carry(&mut node, &mut host, 0);
     let told = events(&mut host);
     let objects: Vec<Kind> = told
         .iter()
