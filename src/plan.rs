@@ -6,7 +6,7 @@ mod error;
 mod network;
 mod show;
 
-pub use clock::{ClockPlan, ClockQuality};
+pub use clock::{ClockPlan, ClockQuality, SignedTime};
 pub use error::PlanError;
 pub use network::{LinkConfig, LinkPlan, NetworkPlan};
 
@@ -123,11 +123,10 @@ pub enum Scope {
 
 /// Makes the plan, or says why there is none.
 pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanError> {
-    bound(&payload, &facts.origin, facts.site_pin.as_ref())?;
+    bound(&payload, &facts.origin, facts.fresh.is_some(), facts.site_pin.as_ref())?;
     same_machine(&payload, facts)?;
     if let Some(pin) = &facts.site_pin
-        && !pin.cas.is_empty()
-        && !pin.cas.contains(&payload.ca.sha256())
+        && !pin.takes(&payload.ca.sha256())
     {
         let (subject, sha256) = (payload.ca.subject().to_owned(), payload.ca.sha256());
         return Err(PlanError::NotThisSite { subject, sha256, file: pin.file });
@@ -154,7 +153,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     };
     let fresh = |seed: &Seed| match &facts.origin {
         // Whoever runs the machine knows the seed, or can have chosen it.
-        origin if facts.confidential.is_some() && origin.is_of_hypervisor() => false,
+        origin if facts.confidential.is_some() && facts.fresh.is_none() && origin.is_of_hypervisor() => false,
         // The host says that the medium is used once, and it names this machine.
         Origin::Medium { medium, .. } => {
             medium.row().credits_seed && seed.single_boot && placeholder::is_named(payload.binding.as_ref())
@@ -272,13 +271,11 @@ fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
-/// Refuses a payload that names no machine, if the image names signers: it would be good for every node that finds it. A
-/// payload that was sealed for the line key of this run was sent to this node. One that came over a line without a seal, or was
-/// pasted, can be another node's: its signature says nothing of the line.
-pub fn bound(payload: &Payload, origin: &Origin, pin: Option<&SitePin>) -> Result<(), PlanError> {
-    let sent_here = matches!(origin, Origin::Line { sealed: true, .. });
+/// Refuses a payload that names no machine, if the image names signers: it would be good for every node that finds it, or that
+/// somebody sends it to. `fresh`: it was signed for this node.
+pub fn bound(payload: &Payload, origin: &Origin, fresh: bool, pin: Option<&SitePin>) -> Result<(), PlanError> {
     if let Some(pin) = pin.filter(|pin| pin.has_signers())
-        && !sent_here
+        && !fresh
         && !placeholder::is_named(payload.binding.as_ref())
     {
         return Err(PlanError::NotBound(origin.clone(), pin.file));

@@ -54,7 +54,7 @@ fn by_hand(
     let pin = pin_of_machine(root, say)?;
     let origin = Origin::Line { name: String::new(), sealed: false };
     let facts = facts::gather(root, origin, None, SignedBy::Nobody, bootif, deadline)?;
-    let dialogue = line.insert(source::serial::terminal(root, deadline)?);
+    let dialogue = line.insert(source::serial::terminal(root, pin.as_ref(), deadline)?);
     let uuid = facts.dmi.uuid.map_or("unknown".to_owned(), |uuid| hex::uuid(&uuid));
     say(&format!("UUID {uuid}, serial number {}", facts.dmi.serial.as_deref().unwrap_or("unknown")));
     for link in &facts.links {
