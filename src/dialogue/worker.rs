@@ -10,8 +10,13 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
+use super::call::{Calls, Came, Standing, everybody, one};
 use super::{Answer, Awaited, Command, Line, LineTime, Shared, Told, locked};
+use crate::line::ether::Mac;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
+use crate::pipe::ether::Link;
+use crate::pipe::stream::Seen;
+use crate::pipe::{Fault, Pipe, PipeError};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::sys;
@@ -37,12 +42,25 @@ pub(super) struct Worker {
     pub(super) quiet: Quiet,
     pub(super) root: PathBuf,
     pub(super) openings: u8,
+    /// The places that are called at.
+    pub(super) calls: Calls,
+    /// What a line that is made later says, too.
+    pub(super) standing: Standing,
 }
 
-/// A port with the protocol on it.
+/// A pipe with the protocol on it.
 pub(super) struct Spoken {
-    port: Port,
-    wire: Wire<Node>,
+    pub(super) pipe: Pipe,
+    pub(super) wire: Wire<Node>,
+    /// Others than the one at the end of a cable, or the hypervisor, may answer.
+    #[allow(dead_code)] // for the judge
+    pub(super) far: bool,
+    /// The call that made the line.
+    call: Option<usize>,
+    /// When a frame last came, or when the line was made.
+    last: u64,
+    /// Bytes that have come since then.
+    noise: usize,
     lost: bool,
     /// The last bytes were not taken.
     stalled: bool,
@@ -53,25 +71,68 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
-    pub(super) fn new(Line { port, beacon, far: _ }: Line, hello: &Hello) -> Spoken {
-        let mut wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), port.baud());
-        if port.is_typed_on() {
+    pub(super) fn new(Line { pipe, beacon, far }: Line, hello: &Hello) -> Spoken {
+        let mut wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), pipe.baud());
+        if pipe.is_typed_on() {
             wire = wire.keeping_text();
         }
-        Spoken { port, wire, lost: false, stalled: false, said_so: false, foreign: false }
+        Spoken {
+            pipe,
+            wire,
+            far,
+            call: None,
+            last: now(),
+            noise: 0,
+            lost: false,
+            stalled: false,
+            said_so: false,
+            foreign: false,
+        }
+    }
+
+    /// Whether the line is that of a call: it is called again when it is lost.
+    fn is_called(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// The host that this line leads to, where a link has a line to each.
+    fn peer(&self) -> Option<(u32, Mac)> {
+        match &self.pipe {
+            Pipe::Ether(peer) => peer.mac().map(|mac| (peer.index(), mac)),
+            _ => None,
+        }
+    }
+
+    /// Why the node hangs up, if it does: it has heard no frame for too long. A person who decides about a node takes hours, but the host
+    /// asks for the node meanwhile.
+    fn tires(&self, now: u64) -> Option<Fault> {
+        let Pipe::Stream(stream) = &self.pipe else { return None };
+        let seen = if self.wire.heard() == 0 { stream.seen() } else { Seen::Line };
+        if now >= self.tires_at() {
+            return Some(Fault::Silent(seen));
+        }
+        let other = matches!(seen, Seen::Tls | Seen::Http | Seen::Ssh);
+        (other || self.noise > NOISE).then_some(Fault::NoLine(if seen == Seen::Line { Seen::Other } else { seen }))
+    }
+
+    fn tires_at(&self) -> u64 {
+        let patience = if self.wire.heard() == 0 { FIRST_WORD } else { NEXT_WORD };
+        self.last.saturating_add(u64::try_from(patience.as_micros()).unwrap_or(u64::MAX))
     }
 
     /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
     /// them again. A line that did not take the last bytes is not waited for until it takes some.
-    fn write(&mut self, bytes: &[u8]) -> Result<Option<Told>, PortError> {
+    fn write(&mut self, bytes: &[u8]) -> Result<Option<Told>, PipeError> {
         if bytes.is_empty() {
             return Ok(None);
         }
         let patience = if self.stalled { Duration::ZERO } else { STALLED };
-        let written = self.port.write_all(bytes, Deadline::after(patience));
-        self.stalled = matches!(written, Err(PortError::Stalled(_)));
+        let written = self.pipe.write_all(bytes, Deadline::after(patience));
+        self.stalled = written.as_ref().is_err_and(PipeError::is_stall);
         match written {
             Ok(()) => Ok(None),
+            // A place that is called at and takes nothing is hung up on in the end, as it says nothing either.
+            Err(_) if self.stalled && self.is_called() => Ok(None),
             Err(error) if self.stalled => {
                 Ok((!std::mem::replace(&mut self.said_so, true)).then_some(Told::Stalled(error)))
             }
@@ -82,6 +143,17 @@ impl Spoken {
 
 /// A write that takes longer than this has no reader at the other end for now.
 const STALLED: Duration = Duration::from_secs(5);
+
+/// How long a place that is called at may take to its first word, and from one word to the next. A host that an administrator keeps
+/// waiting asks for the node every 20 s (docs/line-protocol.md, "Timers").
+const FIRST_WORD: Duration = Duration::from_secs(30);
+const NEXT_WORD: Duration = Duration::from_secs(75);
+/// So many bytes without a frame are no line.
+const NOISE: usize = 16 * 1024;
+/// The most hosts that are answered on one link.
+const PEERS: usize = 8;
+/// A host that was not heard for so long has left its place on the link to another.
+const LEFT: Duration = Duration::from_secs(25);
 
 /// Microseconds since boot: the clock of everything on a line.
 fn now() -> u64 {
@@ -94,13 +166,17 @@ impl Worker {
         // Callers that wait for a host stop waiting.
         self.awaited = None;
         self.lines.clear();
+        self.calls.settle(None);
         self.rename();
     }
 
     fn work(&mut self) {
         self.look_for_lines();
         loop {
-            let next = self.speak();
+            self.call();
+            let spoken = self.speak();
+            let tiring = self.lines.iter().filter(|line| line.is_called() && !line.lost).map(Spoken::tires_at);
+            let next = [spoken, self.calls.next()].into_iter().flatten().chain(tiring).min();
             self.lines.retain(|line| !line.lost);
             // Microseconds since boot. Without a timer, one of the descriptors ends the wait.
             let until = next.map_or(Duration::MAX, Duration::from_micros);
@@ -109,13 +185,16 @@ impl Worker {
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
             fds.extend(self.awaited.iter().map(|awaited| PollFd::new(awaited.stir.as_fd(), PollFlags::POLLIN)));
-            fds.extend(self.lines.iter().map(|line| PollFd::new(line.port.as_fd(), PollFlags::POLLIN)));
+            let pipes = self.lines.iter().filter_map(|line| line.pipe.fd());
+            fds.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+            fds.extend(self.calls.fds());
             if sys::poll(&mut fds, Deadline::after(Duration::MAX).at(until)).is_err() {
                 return;
             }
             if let Some(signal) = self.signals.take() {
                 // The lines are given back first, because the sender of the signal wants the program to end.
                 self.lines.clear();
+                self.calls = Calls::default();
                 self.rename();
                 signal.end();
             }
@@ -135,24 +214,136 @@ impl Worker {
     /// Updates what both sides see. To be called before a loss is reported.
     fn rename(&self) {
         let mut shared = locked(&self.shared);
-        let left = self.lines.iter().filter(|line| !line.lost);
-        let names: Vec<String> = left.map(|line| line.port.label()).collect();
+        let left = self.lines.iter().filter(|line| !line.lost && !line.is_called());
+        let mut names: Vec<String> = left.map(|line| line.pipe.label()).collect();
         shared.lines = names.len();
+        shared.tried = self.calls.tried();
+        shared.calls = shared.tried.len();
+        names.extend(self.calls.settled_on());
         if !names.is_empty() {
             shared.names = names;
         }
         shared.awaited = self.awaited.is_some();
         shared.missing = self.awaited.iter().flat_map(Awaited::names).collect();
-        shared.open &= shared.lines != 0;
+        shared.open &= shared.lines != 0 || shared.calls != 0;
     }
 
-    fn lose(&mut self, index: usize, told: Told) {
+    /// The line is lost. A place that was called at is called again.
+    fn lose(&mut self, index: usize, error: PipeError) {
+        if self.lines.get(index).is_some_and(Spoken::is_called) {
+            let why = match error {
+                PipeError::Far { fault, .. } => fault.to_string(),
+                error => crate::chain::chain(&error),
+            };
+            self.hang_up(index, why);
+        } else {
+            self.give_up(index, Told::Lost(error));
+        }
+    }
+
+    /// The line is lost for good.
+    fn give_up(&mut self, index: usize, told: Told) {
         if let Some(line) = self.lines.get_mut(index) {
             line.lost = true;
         }
         self.rename();
         locked(&self.shared).why = Some(told.to_string());
         self.tell(told);
+    }
+
+    /// Leaves the place that this line was called at, and calls it again later: it is out of reach, or brought nothing that
+    /// can be used. Told once. On a link, the host that the line leads to is not answered for a while.
+    pub(super) fn hang_up(&mut self, index: usize, why: String) {
+        let Some(line) = self.lines.get_mut(index) else { return };
+        line.lost = true;
+        let (call, peer) = (line.call, line.peer());
+        let news = call.and_then(|call| self.calls.hung_up(call, peer, why, now()));
+        self.rename();
+        self.came(news);
+    }
+
+    /// Calls where it is time to, and takes what came of earlier calls.
+    fn call(&mut self) {
+        let now = now();
+        for index in 0..self.lines.len() {
+            let fault =
+                self.lines.get(index).filter(|line| line.is_called() && !line.lost).and_then(|line| line.tires(now));
+            if let Some(fault) = fault {
+                self.hang_up(index, fault.to_string());
+            }
+        }
+        let came = self.calls.step(&self.root, now);
+        if !came.is_empty() {
+            self.rename();
+        }
+        self.came(came);
+    }
+
+    fn came(&mut self, came: impl IntoIterator<Item = Came>) {
+        for came in came {
+            match came {
+                Came::Stream(call, stream) => self.open(call, Pipe::Stream(stream), true),
+                Came::Link(call, link) => self.open(call, everybody(&link), true),
+                Came::Frame(call, link, mac, text) => self.deliver(call, &link, mac, &text),
+                Came::Gone(index) => {
+                    for line in &mut self.lines {
+                        line.lost |= matches!(&line.pipe, Pipe::Ether(peer) if peer.index() == index);
+                    }
+                }
+                Came::Missed { line, why } => {
+                    let told = Told::Missed { line, why };
+                    locked(&self.shared).why = Some(told.to_string());
+                    self.tell(told);
+                }
+            }
+        }
+    }
+
+    /// A line that a call has made. It says what the other lines say.
+    fn open(&mut self, call: usize, pipe: Pipe, beacon: bool) {
+        let mut line = Spoken::new(Line { pipe, beacon, far: true }, &self.hello);
+        line.call = Some(call);
+        self.standing.tell(line.wire.end_mut());
+        self.lines.push(line);
+    }
+
+    /// A frame of a host on a link goes to the line that leads to that host. The first one makes the line.
+    fn deliver(&mut self, call: usize, link: &Link, mac: Mac, text: &[u8]) {
+        let (now, host) = (now(), Some((link.index(), mac)));
+        let known = self.lines.iter().position(|line| !line.lost && line.call == Some(call) && line.peer() == host);
+        if known.is_none() {
+            if self.calls.is_settled() || self.calls.is_shut(call, link.index(), mac, now) {
+                return;
+            }
+            let on_link =
+                |line: &&mut Spoken| !line.lost && line.peer().is_some_and(|(index, _)| index == link.index());
+            if self.lines.iter_mut().filter(on_link).count() >= PEERS {
+                let left = u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX);
+                let silent = |line: &&mut Spoken| now.saturating_sub(line.last) > left;
+                let oldest = self.lines.iter_mut().filter(on_link).filter(silent).min_by_key(|line| line.last);
+                let Some(oldest) = oldest else { return };
+                oldest.lost = true;
+            }
+            self.open(call, Pipe::Ether(one(link, mac)), false);
+        }
+        let to = self.lines.iter_mut().rev().find(|line| !line.lost && line.call == Some(call) && line.peer() == host);
+        if let Some(Pipe::Ether(peer)) = to.map(|line| &mut line.pipe) {
+            peer.take(text);
+        }
+    }
+
+    /// Whether nothing is said on this line now: it leads to every host on a link, and one of them is in a conversation. To
+    /// that host the node's HELLO would say that the conversation is over.
+    fn is_held_back(&self, index: usize) -> bool {
+        let Some(Pipe::Ether(all)) = self.lines.get(index).map(|line| &line.pipe) else { return false };
+        let (now, left) = (now(), u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX));
+        let talks = |line: &Spoken| {
+            !line.lost
+                && line.peer().is_some_and(|(link, _)| link == all.index())
+                && crate::line::End::session(line.wire.end()).is_some()
+                && now.saturating_sub(line.last) <= left
+        };
+        all.mac().is_none() && self.lines.iter().any(talks)
     }
 
     /// Opens those awaited lines that have appeared. The virtio port gets its name only some time after its device
@@ -178,45 +369,62 @@ impl Worker {
             match port {
                 Ok(port) => {
                     let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
-                    self.lines.push(Spoken::new(Line { port, beacon: true, far: false }, &self.hello));
+                    self.lines.push(Spoken::new(Line { pipe: port.into(), beacon: true, far: false }, &self.hello));
                     self.rename();
                     told.into_iter().for_each(|told| self.tell(told));
                 }
                 Err(error) => {
                     let index = self.lines.len();
-                    self.lose(index, Told::Lost(error));
+                    self.lose(index, error.into());
                 }
             }
         }
     }
 
     fn obey(&mut self, command: Command) {
+        match &command {
+            Command::Stage(stage) => self.standing.stage = *stage,
+            Command::Say(kind, bytes) => self.standing.statement = Some((*kind, bytes.clone())),
+            Command::AskTime => self.standing.asks = true,
+            Command::LeaveLinksUp => self.calls.leave_links_up(),
+            Command::Call(_) | Command::End => {}
+        }
         for line in &mut self.lines {
             let node = line.wire.end_mut();
             match &command {
                 Command::Stage(stage) => node.set_stage(*stage),
                 Command::Say(kind, bytes) => node.say(*kind, bytes.clone()),
                 Command::AskTime => node.ask_time(),
-                Command::End => {}
+                Command::Call(_) | Command::LeaveLinksUp | Command::End => {}
             }
+        }
+        if let Command::Call(targets) = command {
+            // A payload that has come meanwhile ends the search, so nobody is called any more.
+            if !self.calls.is_settled() {
+                self.calls.add(targets, now());
+            }
+            self.rename();
         }
     }
 
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
         let (mut lost, mut odd, mut typed) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, line) in self.lines.iter_mut().enumerate() {
-            match line.port.read(&mut buffer) {
+        for (index, line) in self.lines.iter_mut().enumerate().filter(|(_, line)| !line.lost) {
+            match line.pipe.read(&mut buffer) {
                 Ok(0) => {}
                 Ok(count) => {
                     let (before, heard) = (line.wire.end().progress(), line.wire.heard());
                     line.wire.push(buffer.get(..count).unwrap_or_default(), now());
                     let after = line.wire.end().progress();
-                    let name = line.port.name();
-                    let seen = std::iter::from_fn(|| line.wire.odd());
+                    let name = line.pipe.name();
+                    // What is no frame on a connection is of another protocol, and was not changed by a line.
+                    let seen = std::iter::from_fn(|| line.wire.odd()).filter(|_| line.call.is_none());
                     odd.extend(seen.map(|what| Told::Odd { line: name.to_owned(), what }));
                     typed.extend(Some(Secret::new(line.wire.text())).filter(|text| !text.expose().is_empty()));
+                    line.noise = line.noise.saturating_add(count);
                     if line.wire.heard() != heard {
+                        (line.last, line.noise) = (now(), 0);
                         locked(&self.shared).heard = Some(since_boot());
                     }
                     if after.is_some() && after != before {
@@ -227,15 +435,17 @@ impl Worker {
             }
         }
         odd.into_iter().chain(typed.into_iter().map(Told::Typed)).for_each(|told| self.tell(told));
-        lost.into_iter().for_each(|(index, error)| self.lose(index, Told::Lost(error)));
+        lost.into_iter().for_each(|(index, error)| self.lose(index, error));
     }
 
     /// Sends what is due, and reports what happened. Returns when to do so again.
     fn speak(&mut self) -> Option<u64> {
         let mut next: Option<u64> = None;
         let mut index = 0;
-        while let Some(line) = self.lines.get_mut(index) {
-            if line.lost {
+        while index < self.lines.len() {
+            let held_back = self.is_held_back(index);
+            let Some(line) = self.lines.get_mut(index) else { break };
+            if line.lost || held_back {
                 // This may also be a line that was let go because another line brought a payload: there is only one
                 // payload.
                 index = index.saturating_add(1);
@@ -245,7 +455,7 @@ impl Worker {
             match line.write(&polled.bytes) {
                 Ok(None) => {}
                 Ok(Some(stalled)) => self.tell(stalled),
-                Err(error) => self.lose(index, Told::Lost(error)),
+                Err(error) => self.lose(index, error),
             }
             next = [next, polled.next].into_iter().flatten().min();
             let idle = polled.events.is_empty();
@@ -263,12 +473,17 @@ impl Worker {
         let Some(line) = self.lines.get_mut(index).filter(|line| !line.lost) else { return };
         let told = match event {
             NodeEvent::Heard => {
-                if let Err(error) = line.port.take(&self.root, &mut self.quiet) {
-                    self.lose(index, Told::Lost(error));
+                if let Err(error) = line.pipe.take(&self.root, &mut self.quiet) {
+                    self.lose(index, error);
                     return;
                 }
                 trial::point("line");
-                Told::Heard { line: line.port.name().to_owned() }
+                let name = line.pipe.name().to_owned();
+                // A place that is called again is heard for the first time each time.
+                if line.is_called() && !self.calls.speaks(&name) {
+                    return;
+                }
+                Told::Heard { line: name }
             }
             NodeEvent::Opened(_) => {
                 locked(&self.shared).open = true;
@@ -292,15 +507,19 @@ impl Worker {
                     Err(error) => {
                         self.openings = self.openings.saturating_add(1);
                         line.wire.end_mut().set_stage(Stage::Payload);
-                        if self.openings >= OPENINGS {
-                            self.lose(index, Told::Unsealed(error));
+                        if line.is_called() {
+                            self.hang_up(index, crate::chain::chain(&error));
+                        } else if self.openings >= OPENINGS {
+                            self.give_up(index, Told::Unsealed(error));
                         } else {
                             self.tell(Told::Unsealed(error));
                         }
                         return;
                     }
                 };
-                let name = line.port.name().to_owned();
+                let (name, call) = (line.pipe.name().to_owned(), line.call);
+                self.standing.stage = Stage::Busy;
+                self.calls.settle(call);
                 self.awaited = None;
                 // The other lines are given back as they were.
                 for (other, line) in self.lines.iter_mut().enumerate() {
@@ -310,6 +529,10 @@ impl Worker {
                 Told::Payload { line: name, sealed: kind == Kind::Sealed, bytes }
             }
             NodeEvent::Object { kind, bytes, .. } => {
+                if matches!(kind, Kind::Certificates | Kind::Refused) && self.standing.stage == Stage::Request {
+                    // The request is answered: a later line need not ask again.
+                    (self.standing.stage, self.standing.statement) = (Stage::Busy, None);
+                }
                 let text = || crate::shown::printable(&String::from_utf8_lossy(&bytes));
                 Told::Answer(match kind {
                     Kind::Certificates => Answer::Certificates(bytes),
@@ -327,6 +550,7 @@ impl Worker {
             NodeEvent::Sent(kind) => Told::Sent(kind),
             NodeEvent::Refused(kind, reason) => Told::NotTaken(kind, reason),
             NodeEvent::Time { sent, arrived, received, held } => {
+                self.standing.asks = false;
                 let Some(time) = time_of_day(sent, arrived, received, held) else { return };
                 Told::Time(time)
             }

@@ -11,6 +11,7 @@ use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::machine::{self, Dmi};
 use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
+use crate::pipe::PipeError;
 use crate::pool::Seeded;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
 use crate::sys;
@@ -73,7 +74,7 @@ pub fn listen(
     for mut port in ports {
         if needed(options, port.prepare())?.is_some() {
             // The node speaks first only when a payload is required. Otherwise it waits for the host's first frame.
-            lines.push(Line { port, beacon: insist, far: false });
+            lines.push(Line { pipe: port.into(), beacon: insist, far: false });
         }
     }
     start(signals, lines, &seeded, options.plain, awaited, root, deadline).map(Some)
@@ -95,7 +96,7 @@ pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError
     let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
     let signals = Signals::catch().map_err(SourceError::Watch)?;
     port.take(root, &mut Quiet::default())?;
-    start(signals, vec![Line { port, beacon: false, far: false }], &seeded, true, None, root, deadline)
+    start(signals, vec![Line { pipe: port.into(), beacon: false, far: false }], &seeded, true, None, root, deadline)
 }
 
 /// The caller catches the signals before it takes a line, so that no signal ends the program while a line is changed.
@@ -292,7 +293,13 @@ fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str) -> String {
 
 impl From<PortError> for SourceError {
     fn from(error: PortError) -> SourceError {
-        SourceError::Port(error)
+        SourceError::Line(error.into())
+    }
+}
+
+impl From<PipeError> for SourceError {
+    fn from(error: PipeError) -> SourceError {
+        SourceError::Line(error)
     }
 }
 
@@ -325,7 +332,7 @@ mod tests {
         let place = Place { name, path, baud: None, set: true, console: false, virtio: false, keys: false };
         let mut port = Port::open(place).unwrap().unwrap();
         port.prepare().unwrap();
-        let lines = vec![Line { port, beacon: false, far: false }];
+        let lines = vec![Line { pipe: port.into(), beacon: false, far: false }];
         let seeded = Seeded::ready(until).unwrap();
         let dialogue = start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), until);
         (dialogue.unwrap(), File::from(pair.master), pair.slave)
