@@ -82,7 +82,7 @@ struct Shared {
     /// How many places are called at.
     calls: usize,
     /// Each place that is called at, and what happened there last.
-    tried: Vec<String>,
+    tried: Vec<(String, String)>,
     /// A line may still appear.
     awaited: bool,
     /// The names of lines that were asked for and do not exist.
@@ -265,13 +265,13 @@ impl Dialogue {
         // Counted at once, so that a caller that waits for an event next does wait.
         let mut shared = locked(&self.shared);
         shared.calls = shared.calls.saturating_add(targets.len());
-        shared.tried.extend(targets.iter().map(|target| format!("{target}: not called yet")));
+        shared.tried.extend(targets.iter().map(|target| (target.to_string(), "not called yet".to_owned())));
         drop(shared);
         self.command(Command::Call(targets));
     }
 
-    /// Each place that was called at, and what happened there last, for the end of a search.
-    pub fn tried(&self) -> Vec<String> {
+    /// Each place that is called at, and what happened there last, for messages.
+    pub fn tried(&self) -> Vec<(String, String)> {
         locked(&self.shared).tried.clone()
     }
 

@@ -150,16 +150,16 @@ impl Calls {
         self.raised.drain(..).for_each(Raised::leave_up);
     }
 
-    /// How many places are called at, and what happened at each.
-    pub(super) fn tried(&self) -> Vec<String> {
+    /// Each place that is called at, and what happened there last.
+    pub(super) fn tried(&self) -> Vec<(String, String)> {
         let words = |call: &Call| match (&call.last, &call.state) {
-            (Some(last), _) => format!("{}: {last}", call.target),
-            (None, State::Waiting(_)) => format!("{}: not called yet", call.target),
-            (None, State::Connecting(..)) => format!("{}: no answer yet", call.target),
-            (None, State::Open(_)) => format!("{}: no payload", call.target),
-            (None, State::Listening(..)) => format!("{}: no host spoke there", call.target),
+            (Some(last), _) => last.clone(),
+            (None, State::Waiting(_)) => "not called yet".to_owned(),
+            (None, State::Connecting(..)) => "no answer yet".to_owned(),
+            (None, State::Open(_)) => "it sent no payload".to_owned(),
+            (None, State::Listening(..)) => "no payload came".to_owned(),
         };
-        self.all.iter().map(words).collect()
+        self.all.iter().map(|call| (call.target.to_string(), words(call))).collect()
     }
 
     /// The name of the only call that is left.

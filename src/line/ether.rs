@@ -92,7 +92,7 @@ mod tests {
         Packet { from: Side::Host, session: None, frame: Frame::Call(Versions { lowest: 1, highest: 1 }) }
             .encode(&mut text);
         let bytes = Capsule { from: Side::Host, to: None, text: &text }.encode().unwrap();
-        assert_eq!(text, b"#0rJ31qvF^G\n");
+        assert_eq!(text, b"#0rAi3fMK,G\n");
         let head = [&[1, b'H', 0, 12, 0, 0, 0, 0, 0, 0][..], b"#0rJ31qvF^G\n"].concat();
         assert_eq!((bytes.len(), bytes.strip_prefix(&head[..])), (LEAST, Some(&[0; 24][..])));
         let to = Some([2, 0, 0, 0, 0, 7]);

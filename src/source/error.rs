@@ -126,6 +126,8 @@ pub enum SourceError {
         /// Where the operator can bring a payload, according to the options.
         remedy: String,
     },
+    /// This line leads to a network, and the image names no signer whose payloads could be told from others.
+    NoSigner(String),
     /// A line that was named cannot be used.
     Line(PipeError),
     /// The random pool was not ready, so the node could not make its line key. Payloads on a line are sealed for that
@@ -189,6 +191,10 @@ impl fmt::Display for SourceError {
                  NODE --as cpio or --as iso)"
             ),
             SourceError::Watch(_) => write!(f, "waiting for devices (uevent socket)"),
+            SourceError::NoSigner(source) => write!(
+                f,
+                "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be signed, and the                  site pin of this image names no signer; put the line that imprint-host signer prints into /imprint/site"
+            ),
             SourceError::Line(error) => error.fmt(f),
             SourceError::NoKey => write!(
                 f,

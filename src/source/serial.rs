@@ -11,7 +11,7 @@ use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::machine::{self, Dmi};
 use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
-use crate::pipe::PipeError;
+use crate::pipe::{PipeError, Target};
 use crate::pool::Seeded;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
 use crate::sys;
@@ -28,12 +28,13 @@ const POOL: Duration = Duration::from_secs(20);
 
 /// Begins to listen on the lines of the order, where there are any. `None`: there are none, or, where nothing insists on a
 /// payload, no key can be made yet. `present`: the medium that is there at once. `last`: everything else has been looked at, so that key is waited for.
+/// `signers`: the image's pin names signers.
 pub fn listen(
     options: &Options,
     root: &Path,
     cmdline: &str,
     present: Option<&AtOnce>,
-    last: bool,
+    (last, signers): (bool, bool),
     deadline: Deadline,
 ) -> Result<Option<Dialogue>, SourceError> {
     if needs_no_line(options, present) {
@@ -42,6 +43,11 @@ pub fn listen(
     let insist = options.insists();
     if !order(options, true).iter().any(SourceName::is_line) {
         return Ok(None);
+    }
+    // Before anything is sent: the node would hand its identifiers to a network whose answers it can never accept.
+    let far = order(options, true).iter().find(|source| source.is_far());
+    if let Some(far) = far.filter(|_| !signers) {
+        return Err(SourceError::NoSigner(far.to_string()));
     }
     // Opened before the ports are listed, so that a port that appears meanwhile is not missed.
     let stir = Stir::open().map_err(SourceError::Watch)?;
@@ -56,7 +62,7 @@ pub fn listen(
     }
     let virtio = order(options, true).contains(&SourceName::Virtio);
     let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing });
-    if ports.is_empty() && awaited.is_none() {
+    if ports.is_empty() && awaited.is_none() && far.is_none() {
         return Ok(None);
     }
     // Waiting for the pool makes the kernel fill it by itself (src/sys.rs, pool_ready). A seed from a drive would then
@@ -77,8 +83,32 @@ pub fn listen(
             lines.push(Line { pipe: port.into(), beacon: insist, far: false });
         }
     }
-    start(signals, lines, &seeded, options.plain, awaited, root, deadline).map(Some)
+    let dialogue = start(signals, lines, &seeded, options.plain, awaited, root, deadline)?;
+    let targets = near_at_hand(options);
+    if !targets.is_empty() {
+        dialogue.call(targets);
+    }
+    Ok(Some(dialogue))
 }
+
+/// The places that can be called at without an address of this machine.
+fn near_at_hand(options: &Options) -> Vec<Target> {
+    let target = |source: &SourceName| match source {
+        SourceName::Vsock(port) => Some(Target::Vsock { cid: HYPERVISOR, port: *port }),
+        SourceName::Ether(link) => Some(Target::Ether(link.clone())),
+        _ => None,
+    };
+    let mut targets = Vec::new();
+    for target in order(options, true).iter().filter_map(target) {
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
+/// VMADDR_CID_HOST (vsock(7)).
+const HYPERVISOR: u32 = 2;
 
 /// An error of a line stops the boot only if the operator named the line. A console that another program holds is
 /// ignored.
@@ -240,7 +270,7 @@ pub(crate) fn find(
         return Ok(Err("no serial line".to_owned()));
     }
     if insist {
-        notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet")));
+        notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet", false)));
     }
     Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, heard, notice))
 }
@@ -279,15 +309,24 @@ fn hear(
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
     let missing = "did not appear; is its driver in the image, and its name right?";
-    Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
+    Err(lines_so_far(dialogue, &format!("{what} on"), missing, true) + gone)
 }
 
-/// `WHAT ttyS0 at 115200; ttyUSB0 MISSING`: the lines that are open, and the lines that are missing. Never empty.
-fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str) -> String {
-    let (names, absent) = (dialogue.names(), dialogue.missing());
+/// `WHAT ttyS0 at 115200; ttyUSB0 MISSING; tcp:192.0.2.1:8444: …`: the lines that are open, the lines that are missing, and the
+/// places that are called at, with what happened there if it is the `end`. Never empty.
+fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str, end: bool) -> String {
+    let (names, absent, tried) = (dialogue.names(), dialogue.missing(), dialogue.tried());
     let open = (!names.is_empty()).then(|| format!("{what} {names}"));
     let absent = (!absent.is_empty()).then(|| format!("{} {missing}", absent.join(" and ")));
-    let said: Vec<String> = open.into_iter().chain(absent).collect();
+    let called = match end {
+        true => tried.iter().map(|(place, words)| format!("{place}: {words}")).collect(),
+        false if tried.is_empty() => Vec::new(),
+        false => {
+            let places: Vec<&str> = tried.iter().map(|(place, _)| place.as_str()).collect();
+            vec![format!("calling {}", places.join(", "))]
+        }
+    };
+    let said: Vec<String> = open.into_iter().chain(absent).chain(called).collect();
     if said.is_empty() { format!("the virtio port imprint.0 {missing}") } else { said.join("; ") }
 }
 
@@ -422,10 +461,10 @@ mod tests {
         let later = Deadline::after(Duration::from_secs(60));
         let _there = named_line(root.path(), "early");
         let options = Options::parse("imprint.source=serial:early imprint.source=serial:late").unwrap();
-        let dialogue = listen(&options, root.path(), "", None, false, later).unwrap().unwrap();
+        let dialogue = listen(&options, root.path(), "", None, (false, false), later).unwrap().unwrap();
         assert_eq!((dialogue.names().as_str(), dialogue.missing()), ("early", vec!["late".to_owned()]));
         assert_eq!(
-            lines_so_far(&dialogue, "listening on", "is not there yet"),
+            lines_so_far(&dialogue, "listening on", "is not there yet", false),
             "listening on early; late is not there yet"
         );
         let _late = named_line(root.path(), "late");
@@ -456,7 +495,7 @@ mod tests {
             ),
         ] {
             let options = Options::parse(words).unwrap();
-            let dialogue = listen(&options, root.path(), "", None, false, at_once).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, (false, false), at_once).unwrap();
             let mut notice = |notice: Notice<'_>| {
                 if let Notice::Waiting(looked) = notice {
                     told.push(looked.to_owned());
@@ -495,7 +534,7 @@ mod tests {
         }
         for words in lines {
             let options = Options::parse(&words).unwrap();
-            let dialogue = listen(&options, root.path(), "", None, false, at_once).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, (false, false), at_once).unwrap();
             let mut notice = |notice: Notice<'_>| {
                 if let Notice::Waiting(looked) = notice {
                     assert!(!looked.trim().is_empty(), "{words}");
