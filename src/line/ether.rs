@@ -93,7 +93,7 @@ mod tests {
             .encode(&mut text);
         let bytes = Capsule { from: Side::Host, to: None, text: &text }.encode().unwrap();
         assert_eq!(text, b"#0rAi3fMK,G\n");
-        let head = [&[1, b'H', 0, 12, 0, 0, 0, 0, 0, 0][..], b"#0rJ31qvF^G\n"].concat();
+        let head = [&[1, b'H', 0, 12, 0, 0, 0, 0, 0, 0][..], b"#0rAi3fMK,G\n"].concat();
         assert_eq!((bytes.len(), bytes.strip_prefix(&head[..])), (LEAST, Some(&[0; 24][..])));
         let to = Some([2, 0, 0, 0, 0, 7]);
         let bytes = Capsule { from: Side::Node, to, text: b"#a\r\n" }.encode().unwrap();
