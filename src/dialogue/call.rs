@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 
 use crate::line::ether::Mac;
-use crate::line::{Kind, Node, Stage};
+use crate::line::{Kind, Node, Stage, TimeKey};
 use crate::pipe::ether::{Link, Peer, Raised, Received, links};
 use crate::pipe::stream::{Calling, Stream};
 use crate::pipe::{Fault, Pipe, PipeError, Target};
@@ -62,10 +62,12 @@ pub(super) struct Standing {
     pub(super) statement: Option<(Kind, Vec<u8>)>,
     /// The time was asked for, and has not come.
     pub(super) asks: bool,
+    /// What a host proves with that it has the payload.
+    pub(super) believes: Option<TimeKey>,
 }
 
 /// What came of a step.
-pub(super) enum Came {
+pub(super) enum Event {
     /// A connection is there.
     Stream(usize, Stream),
     /// A link is there.
@@ -103,7 +105,7 @@ fn micros(duration: Duration) -> u64 {
 
 impl Default for Standing {
     fn default() -> Standing {
-        Standing { stage: Stage::Payload, statement: None, asks: false }
+        Standing { stage: Stage::Payload, statement: None, asks: false, believes: None }
     }
 }
 
@@ -115,6 +117,9 @@ impl Standing {
         }
         if let Some((kind, bytes)) = &self.statement {
             node.say(*kind, bytes.clone());
+        }
+        if let Some(key) = &self.believes {
+            node.believe(key.clone());
         }
         if self.asks {
             node.ask_time();
@@ -193,7 +198,7 @@ impl Calls {
     }
 
     /// Does what is due.
-    pub(super) fn step(&mut self, root: &Path, now: u64) -> Vec<Came> {
+    pub(super) fn step(&mut self, root: &Path, now: u64) -> Vec<Event> {
         let mut came = Vec::new();
         let Calls { all, raised, settled, .. } = self;
         for call in all {
@@ -204,7 +209,7 @@ impl Calls {
 
     /// The line of this call is over. What is to be told, if it was not told before. `peer`: the call goes on, and this host
     /// alone is not answered for a while.
-    pub(super) fn hung_up(&mut self, number: usize, peer: Option<(u32, Mac)>, why: String, now: u64) -> Option<Came> {
+    pub(super) fn hung_up(&mut self, number: usize, peer: Option<(u32, Mac)>, why: String, now: u64) -> Option<Event> {
         let call = self.all.iter_mut().find(|call| call.number == number)?;
         match peer {
             Some((index, mac)) => {
@@ -230,6 +235,15 @@ impl Calls {
         })
     }
 
+    /// What a host says to the person at the console. Whether that is new.
+    pub(super) fn says(&mut self, number: usize, text: &str) -> bool {
+        let call = self.all.iter_mut().find(|call| call.number == number);
+        call.is_some_and(|call| {
+            call.last = Some(format!("it says: {text}"));
+            call.news(text.to_owned()).is_some()
+        })
+    }
+
     /// Whether it is new that a host speaks on this line.
     pub(super) fn speaks(&mut self, line: &str) -> bool {
         let new = !self.spoken.iter().any(|known| known == line) && self.spoken.len() < SPOKEN;
@@ -241,7 +255,7 @@ impl Calls {
 }
 
 impl Call {
-    fn step(&mut self, root: &Path, now: u64, raised: &mut Vec<Raised>, settled: bool, came: &mut Vec<Came>) {
+    fn step(&mut self, root: &Path, now: u64, raised: &mut Vec<Raised>, settled: bool, came: &mut Vec<Event>) {
         let state = std::mem::replace(&mut self.state, State::Waiting(u64::MAX));
         match state {
             State::Waiting(at) if at <= now => match Calling::begin(&self.target) {
@@ -258,7 +272,7 @@ impl Call {
                         Ok(stream) => {
                             self.state = State::Open(now);
                             self.last = None;
-                            came.push(Came::Stream(self.number, stream));
+                            came.push(Event::Stream(self.number, stream));
                         }
                         Err(error) => came.extend(self.failed(words(&error), now)),
                     }
@@ -273,7 +287,7 @@ impl Call {
                 open.retain(|link| match listen(self.number, link, came) {
                     Ok(()) => true,
                     Err(error) => {
-                        came.push(Came::Gone(link.index()));
+                        came.push(Event::Gone(link.index()));
                         came.extend(self.news(words(&error)));
                         false
                     }
@@ -291,7 +305,7 @@ impl Call {
     }
 
     /// Looks for links that are not listened on yet.
-    fn look(&mut self, root: &Path, raised: &mut Vec<Raised>, open: &mut Vec<Link>, came: &mut Vec<Came>) {
+    fn look(&mut self, root: &Path, raised: &mut Vec<Raised>, open: &mut Vec<Link>, came: &mut Vec<Event>) {
         let Target::Ether(named) = &self.target else { return };
         let found = match links(root, named.as_ref()) {
             Ok(found) => found,
@@ -312,7 +326,7 @@ impl Call {
                 Ok((link, up)) => {
                     raised.extend(up);
                     self.last = None;
-                    came.push(Came::Link(self.number, link.clone()));
+                    came.push(Event::Link(self.number, link.clone()));
                     open.push(link);
                 }
                 Err(PipeError::Far { fault, .. }) => came.extend(self.missed(fault)),
@@ -321,14 +335,14 @@ impl Call {
         }
     }
 
-    fn missed(&mut self, fault: Fault) -> Option<Came> {
+    fn missed(&mut self, fault: Fault) -> Option<Event> {
         let why = fault.to_string();
         self.last = Some(why.clone());
         self.news(why)
     }
 
     /// Waits before the next call.
-    fn failed(&mut self, why: String, now: u64) -> Option<Came> {
+    fn failed(&mut self, why: String, now: u64) -> Option<Event> {
         let pause = micros(PAUSE.0.saturating_mul(1 << self.failed.min(8)).min(PAUSE.1));
         // Half of it and up to all of it, so that nodes that began together do not stay together.
         let wait = (pause / 2).saturating_add((pause / 2).saturating_mul(random()) / 0xffff);
@@ -339,12 +353,12 @@ impl Call {
     }
 
     /// What is to be told, if it was not told before.
-    fn news(&mut self, why: String) -> Option<Came> {
+    fn news(&mut self, why: String) -> Option<Event> {
         if self.told.contains(&why) || self.told.len() >= MESSAGES {
             return None;
         }
         self.told.push(why.clone());
-        Some(Came::Missed { line: self.target.to_string(), why })
+        Some(Event::Missed { line: self.target.to_string(), why })
     }
 }
 
@@ -356,12 +370,12 @@ fn random() -> u64 {
 }
 
 /// Reads the frames that have come on a link, some at once.
-fn listen(number: usize, link: &Link, came: &mut Vec<Came>) -> Result<(), PipeError> {
+fn listen(number: usize, link: &Link, came: &mut Vec<Event>) -> Result<(), PipeError> {
     for _ in 0..AT_ONCE {
         match link.receive()? {
             Received::Nothing => break,
             Received::Dropped => {}
-            Received::Frame(mac, text) => came.push(Came::Frame(number, link.clone(), mac, text)),
+            Received::Frame(mac, text) => came.push(Event::Frame(number, link.clone(), mac, text)),
         }
     }
     Ok(())

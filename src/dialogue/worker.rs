@@ -1,6 +1,8 @@
 //! The thread that owns the lines: reads and writes them, drives the protocol, and reports events. Never decides what a
 //! payload is used for.
 
+mod called;
+
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -10,26 +12,24 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
-use super::call::{Calls, Came, Standing, everybody, one};
-use super::{Answer, Awaited, Command, Line, LineTime, Shared, Told, locked};
-use crate::line::ether::Mac;
+use super::call::{Calls, Standing};
+use super::payload::Came;
+use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
+use crate::line::fresh::Seeds;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
-use crate::pipe::ether::Link;
-use crate::pipe::stream::Seen;
-use crate::pipe::{Fault, Pipe, PipeError};
+use crate::pipe::{Pipe, PipeError};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::trial;
 
-/// After so many payloads that cannot be opened, the node gives the line up.
-const OPENINGS: u8 = 3;
-
 /// The thread's own half of a dialogue.
 pub(super) struct Worker {
     pub(super) lines: Vec<Spoken>,
     pub(super) key: LineKey,
+    pub(super) seeds: Seeds,
+    pub(super) judge: Option<Judge>,
     pub(super) orders: Receiver<Command>,
     pub(super) tell: Sender<Told>,
     pub(super) wake: Arc<EventFd>,
@@ -41,7 +41,6 @@ pub(super) struct Worker {
     pub(super) signals: Signals,
     pub(super) quiet: Quiet,
     pub(super) root: PathBuf,
-    pub(super) openings: u8,
     /// The places that are called at.
     pub(super) calls: Calls,
     /// What a line that is made later says, too.
@@ -52,72 +51,37 @@ pub(super) struct Worker {
 pub(super) struct Spoken {
     pub(super) pipe: Pipe,
     pub(super) wire: Wire<Node>,
-    /// Others than the one at the end of a cable, or the hypervisor, may answer.
-    #[allow(dead_code)] // for the judge
-    pub(super) far: bool,
     /// The call that made the line.
-    call: Option<usize>,
+    pub(super) call: Option<usize>,
     /// When a frame last came, or when the line was made.
     last: u64,
     /// Bytes that have come since then.
     noise: usize,
-    lost: bool,
+    pub(super) lost: bool,
     /// The last bytes were not taken.
     stalled: bool,
     /// The stall was reported.
     said_so: bool,
     /// It was reported that the host speaks other versions. Each call of the host says so again.
     foreign: bool,
+    /// How many payloads could not be opened.
+    pub(super) openings: u8,
+    /// It was reported that a payload was too old.
+    pub(super) stale: bool,
+    /// Why a payload was not used, as it was reported last.
+    pub(super) not_used: Option<String>,
 }
 
 impl Spoken {
-    pub(super) fn new(Line { pipe, beacon, far }: Line, hello: &Hello) -> Spoken {
-        let mut wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), pipe.baud());
+    pub(super) fn new(Line { pipe, beacon, far }: Line, hello: &Hello, seed: [u8; 32]) -> Spoken {
+        let node = Node::new(hello.clone(), beacon, Shape::default()).challenging(seed, far);
+        let mut wire = Wire::new(node, pipe.baud());
         if pipe.is_typed_on() {
             wire = wire.keeping_text();
         }
-        Spoken {
-            pipe,
-            wire,
-            far,
-            call: None,
-            last: now(),
-            noise: 0,
-            lost: false,
-            stalled: false,
-            said_so: false,
-            foreign: false,
-        }
-    }
-
-    /// Whether the line is that of a call: it is called again when it is lost.
-    fn is_called(&self) -> bool {
-        self.call.is_some()
-    }
-
-    /// The host that this line leads to, where a link has a line to each.
-    fn peer(&self) -> Option<(u32, Mac)> {
-        match &self.pipe {
-            Pipe::Ether(peer) => peer.mac().map(|mac| (peer.index(), mac)),
-            _ => None,
-        }
-    }
-
-    /// Why the node hangs up, if it does: it has heard no frame for too long. A person who decides about a node takes hours, but the host
-    /// asks for the node meanwhile.
-    fn tires(&self, now: u64) -> Option<Fault> {
-        let Pipe::Stream(stream) = &self.pipe else { return None };
-        let seen = if self.wire.heard() == 0 { stream.seen() } else { Seen::Line };
-        if now >= self.tires_at() {
-            return Some(Fault::Silent(seen));
-        }
-        let other = matches!(seen, Seen::Tls | Seen::Http | Seen::Ssh);
-        (other || self.noise > NOISE).then_some(Fault::NoLine(if seen == Seen::Line { Seen::Other } else { seen }))
-    }
-
-    fn tires_at(&self) -> u64 {
-        let patience = if self.wire.heard() == 0 { FIRST_WORD } else { NEXT_WORD };
-        self.last.saturating_add(u64::try_from(patience.as_micros()).unwrap_or(u64::MAX))
+        let (lost, stalled, said_so, foreign, stale) = (false, false, false, false, false);
+        let (call, last, noise, openings, not_used) = (None, now(), 0, 0, None);
+        Spoken { pipe, wire, call, last, noise, lost, stalled, said_so, foreign, openings, stale, not_used }
     }
 
     /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
@@ -143,17 +107,6 @@ impl Spoken {
 
 /// A write that takes longer than this has no reader at the other end for now.
 const STALLED: Duration = Duration::from_secs(5);
-
-/// How long a place that is called at may take to its first word, and from one word to the next. A host that an administrator keeps
-/// waiting asks for the node every 20 s (docs/line-protocol.md, "Timers").
-const FIRST_WORD: Duration = Duration::from_secs(30);
-const NEXT_WORD: Duration = Duration::from_secs(75);
-/// So many bytes without a frame are no line.
-const NOISE: usize = 16 * 1024;
-/// The most hosts that are answered on one link.
-const PEERS: usize = 8;
-/// A host that was not heard for so long has left its place on the link to another.
-const LEFT: Duration = Duration::from_secs(25);
 
 /// Microseconds since boot: the clock of everything on a line.
 fn now() -> u64 {
@@ -212,7 +165,7 @@ impl Worker {
     }
 
     /// Updates what both sides see. To be called before a loss is reported.
-    fn rename(&self) {
+    pub(super) fn rename(&self) {
         let mut shared = locked(&self.shared);
         let left = self.lines.iter().filter(|line| !line.lost && !line.is_called());
         let mut names: Vec<String> = left.map(|line| line.pipe.label()).collect();
@@ -242,108 +195,13 @@ impl Worker {
     }
 
     /// The line is lost for good.
-    fn give_up(&mut self, index: usize, told: Told) {
+    pub(super) fn give_up(&mut self, index: usize, told: Told) {
         if let Some(line) = self.lines.get_mut(index) {
             line.lost = true;
         }
         self.rename();
         locked(&self.shared).why = Some(told.to_string());
         self.tell(told);
-    }
-
-    /// Leaves the place that this line was called at, and calls it again later: it is out of reach, or brought nothing that
-    /// can be used. Told once. On a link, the host that the line leads to is not answered for a while.
-    pub(super) fn hang_up(&mut self, index: usize, why: String) {
-        let Some(line) = self.lines.get_mut(index) else { return };
-        line.lost = true;
-        let (call, peer) = (line.call, line.peer());
-        let news = call.and_then(|call| self.calls.hung_up(call, peer, why, now()));
-        self.rename();
-        self.came(news);
-    }
-
-    /// Calls where it is time to, and takes what came of earlier calls.
-    fn call(&mut self) {
-        let now = now();
-        for index in 0..self.lines.len() {
-            let fault =
-                self.lines.get(index).filter(|line| line.is_called() && !line.lost).and_then(|line| line.tires(now));
-            if let Some(fault) = fault {
-                self.hang_up(index, fault.to_string());
-            }
-        }
-        let came = self.calls.step(&self.root, now);
-        if !came.is_empty() {
-            self.rename();
-        }
-        self.came(came);
-    }
-
-    fn came(&mut self, came: impl IntoIterator<Item = Came>) {
-        for came in came {
-            match came {
-                Came::Stream(call, stream) => self.open(call, Pipe::Stream(stream), true),
-                Came::Link(call, link) => self.open(call, everybody(&link), true),
-                Came::Frame(call, link, mac, text) => self.deliver(call, &link, mac, &text),
-                Came::Gone(index) => {
-                    for line in &mut self.lines {
-                        line.lost |= matches!(&line.pipe, Pipe::Ether(peer) if peer.index() == index);
-                    }
-                }
-                Came::Missed { line, why } => {
-                    let told = Told::Missed { line, why };
-                    locked(&self.shared).why = Some(told.to_string());
-                    self.tell(told);
-                }
-            }
-        }
-    }
-
-    /// A line that a call has made. It says what the other lines say.
-    fn open(&mut self, call: usize, pipe: Pipe, beacon: bool) {
-        let mut line = Spoken::new(Line { pipe, beacon, far: true }, &self.hello);
-        line.call = Some(call);
-        self.standing.tell(line.wire.end_mut());
-        self.lines.push(line);
-    }
-
-    /// A frame of a host on a link goes to the line that leads to that host. The first one makes the line.
-    fn deliver(&mut self, call: usize, link: &Link, mac: Mac, text: &[u8]) {
-        let (now, host) = (now(), Some((link.index(), mac)));
-        let known = self.lines.iter().position(|line| !line.lost && line.call == Some(call) && line.peer() == host);
-        if known.is_none() {
-            if self.calls.is_settled() || self.calls.is_shut(call, link.index(), mac, now) {
-                return;
-            }
-            let on_link =
-                |line: &&mut Spoken| !line.lost && line.peer().is_some_and(|(index, _)| index == link.index());
-            if self.lines.iter_mut().filter(on_link).count() >= PEERS {
-                let left = u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX);
-                let silent = |line: &&mut Spoken| now.saturating_sub(line.last) > left;
-                let oldest = self.lines.iter_mut().filter(on_link).filter(silent).min_by_key(|line| line.last);
-                let Some(oldest) = oldest else { return };
-                oldest.lost = true;
-            }
-            self.open(call, Pipe::Ether(one(link, mac)), false);
-        }
-        let to = self.lines.iter_mut().rev().find(|line| !line.lost && line.call == Some(call) && line.peer() == host);
-        if let Some(Pipe::Ether(peer)) = to.map(|line| &mut line.pipe) {
-            peer.take(text);
-        }
-    }
-
-    /// Whether nothing is said on this line now: it leads to every host on a link, and one of them is in a conversation. To
-    /// that host the node's HELLO would say that the conversation is over.
-    fn is_held_back(&self, index: usize) -> bool {
-        let Some(Pipe::Ether(all)) = self.lines.get(index).map(|line| &line.pipe) else { return false };
-        let (now, left) = (now(), u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX));
-        let talks = |line: &Spoken| {
-            !line.lost
-                && line.peer().is_some_and(|(link, _)| link == all.index())
-                && crate::line::End::session(line.wire.end()).is_some()
-                && now.saturating_sub(line.last) <= left
-        };
-        all.mac().is_none() && self.lines.iter().any(talks)
     }
 
     /// Opens those awaited lines that have appeared. The virtio port gets its name only some time after its device
@@ -369,7 +227,8 @@ impl Worker {
             match port {
                 Ok(port) => {
                     let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
-                    self.lines.push(Spoken::new(Line { pipe: port.into(), beacon: true, far: false }, &self.hello));
+                    let line = Line { pipe: port.into(), beacon: true, far: false };
+                    self.lines.push(Spoken::new(line, &self.hello, self.seeds.another()));
                     self.rename();
                     told.into_iter().for_each(|told| self.tell(told));
                 }
@@ -385,7 +244,10 @@ impl Worker {
         match &command {
             Command::Stage(stage) => self.standing.stage = *stage,
             Command::Say(kind, bytes) => self.standing.statement = Some((*kind, bytes.clone())),
-            Command::AskTime => self.standing.asks = true,
+            Command::AskTime(key) => {
+                self.standing.asks = true;
+                self.standing.believes = key.clone().or(self.standing.believes.take());
+            }
             Command::LeaveLinksUp => self.calls.leave_links_up(),
             Command::Call(_) | Command::End => {}
         }
@@ -394,7 +256,10 @@ impl Worker {
             match &command {
                 Command::Stage(stage) => node.set_stage(*stage),
                 Command::Say(kind, bytes) => node.say(*kind, bytes.clone()),
-                Command::AskTime => node.ask_time(),
+                Command::AskTime(key) => {
+                    key.iter().for_each(|key| node.believe(key.clone()));
+                    node.ask_time();
+                }
                 Command::Call(_) | Command::LeaveLinksUp | Command::End => {}
             }
         }
@@ -495,38 +360,19 @@ impl Worker {
                 }
                 Told::Foreign(versions)
             }
-            NodeEvent::Object { kind: kind @ (Kind::Sealed | Kind::Plain), number, session, bytes } => {
-                let opened = match (kind, session) {
-                    (Kind::Sealed, Some(session)) => {
-                        self.key.open(&bytes, line.wire.end().hello(), session, kind, number)
-                    }
-                    _ => Ok(Secret::new(bytes)),
-                };
-                let bytes = match opened {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        self.openings = self.openings.saturating_add(1);
-                        line.wire.end_mut().set_stage(Stage::Payload);
-                        if line.is_called() {
-                            self.hang_up(index, crate::chain::chain(&error));
-                        } else if self.openings >= OPENINGS {
-                            self.give_up(index, Told::Unsealed(error));
-                        } else {
-                            self.tell(Told::Unsealed(error));
-                        }
-                        return;
-                    }
-                };
-                let (name, call) = (line.pipe.name().to_owned(), line.call);
-                self.standing.stage = Stage::Busy;
-                self.calls.settle(call);
-                self.awaited = None;
-                // The other lines are given back as they were.
-                for (other, line) in self.lines.iter_mut().enumerate() {
-                    line.lost |= other != index;
-                }
-                self.rename();
-                Told::Payload { line: name, sealed: kind == Kind::Sealed, bytes }
+            NodeEvent::Object {
+                kind: kind @ (Kind::Sealed | Kind::Plain | Kind::Fresh),
+                number,
+                session,
+                announced,
+                bytes,
+            } => {
+                return self.payload(index, Came { kind, number, session, announced, bytes });
+            }
+            NodeEvent::Object { kind: kind @ (Kind::Pending | Kind::Refused), bytes, .. }
+                if line.wire.end().stage() == Stage::Payload =>
+            {
+                return self.turned_away(index, kind == Kind::Pending, &bytes);
             }
             NodeEvent::Object { kind, bytes, .. } => {
                 if matches!(kind, Kind::Certificates | Kind::Refused) && self.standing.stage == Stage::Request {
@@ -558,7 +404,7 @@ impl Worker {
         self.tell(told);
     }
 
-    fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: Told) {
         // When the dialogue does not listen any more, nobody needs to know.
         if self.tell.send(told).is_ok() {
             let _ = self.came.write(1);

@@ -25,7 +25,6 @@ pub(super) fn find(
     let deadline = Deadline::after(options.timeout);
     source::credential::fw_cfg::load(root, deadline);
     let (pin, notes) = pin(root, &options.credentials)?;
-    let signers = pin.as_ref().is_some_and(SitePin::has_signers);
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     let around = Surroundings {
         root,
@@ -34,7 +33,7 @@ pub(super) fn find(
         credentials: credentials.as_deref().map(Path::new),
     };
     let present = source::at_once(options, &around);
-    *line = source::serial::listen(options, root, cmdline, present.as_ref(), (false, signers), deadline)?;
+    *line = source::serial::listen(options, root, cmdline, pin.as_ref(), present.as_ref(), false, deadline)?;
     // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     let near = options.near_misses.iter().map(ToString::to_string);
@@ -69,7 +68,7 @@ pub(super) fn find(
     let mut found = source::find(options, &around, present, early, deadline, &mut notice)?;
     if let Err(looked) = &found
         && line.is_none()
-        && let Some(late) = source::serial::listen(options, root, cmdline, None, (true, signers), deadline)?
+        && let Some(late) = source::serial::listen(options, root, cmdline, pin.as_ref(), None, true, deadline)?
     {
         let late = line.insert(late);
         let sought = source::serial::find(

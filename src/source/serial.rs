@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::typed::Typed;
-use super::{AtOnce, Found, Notice, Origin, SourceError, needs_no_line, order};
+use super::{AtOnce, Found, Notice, Origin, SourceError, judge, needs_no_line, order};
 use crate::dialogue::{Awaited, Dialogue, Line, Told};
 use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::machine::{self, Dmi};
@@ -14,6 +14,7 @@ use crate::payload::HardwareAddress;
 use crate::pipe::{PipeError, Target};
 use crate::pool::Seeded;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
+use crate::site::SitePin;
 use crate::sys;
 use crate::time::Deadline;
 use crate::uevent::Stir;
@@ -27,14 +28,15 @@ const SPOKEN: Duration = Duration::from_secs(30);
 const POOL: Duration = Duration::from_secs(20);
 
 /// Begins to listen on the lines of the order, where there are any. `None`: there are none, or, where nothing insists on a
-/// payload, no key can be made yet. `present`: the medium that is there at once. `last`: everything else has been looked at, so that key is waited for.
-/// `signers`: the image's pin names signers.
+/// payload, no key can be made yet. `pin`: that of the image. `present`: the medium that is there at once. `last`: everything
+/// else has been looked at, so that key is waited for.
 pub fn listen(
     options: &Options,
     root: &Path,
     cmdline: &str,
+    pin: Option<&SitePin>,
     present: Option<&AtOnce>,
-    (last, signers): (bool, bool),
+    last: bool,
     deadline: Deadline,
 ) -> Result<Option<Dialogue>, SourceError> {
     if needs_no_line(options, present) {
@@ -46,7 +48,7 @@ pub fn listen(
     }
     // Before anything is sent: the node would hand its identifiers to a network whose answers it can never accept.
     let far = order(options, true).iter().find(|source| source.is_far());
-    if let Some(far) = far.filter(|_| !signers) {
+    if let Some(far) = far.filter(|_| !pin.is_some_and(SitePin::has_signers)) {
         return Err(SourceError::NoSigner(far.to_string()));
     }
     // Opened before the ports are listed, so that a port that appears meanwhile is not missed.
@@ -83,7 +85,7 @@ pub fn listen(
             lines.push(Line { pipe: port.into(), beacon: insist, far: false });
         }
     }
-    let dialogue = start(signals, lines, &seeded, options.plain, awaited, root, deadline)?;
+    let dialogue = start(signals, lines, &seeded, Takes { plain: options.plain, pin }, awaited, root, deadline)?;
     let targets = near_at_hand(options);
     if !targets.is_empty() {
         dialogue.call(targets);
@@ -120,13 +122,22 @@ fn needed<T>(options: &Options, result: Result<T, PortError>) -> Result<Option<T
 }
 
 /// The operator's terminal. It is made raw at once, so that pasted lines are neither echoed nor cut.
-pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError> {
+pub fn terminal(root: &Path, pin: Option<&SitePin>, deadline: Deadline) -> Result<Dialogue, SourceError> {
     let place = port::terminal().ok_or(SourceError::NoTerminal)?;
     let mut port = Port::open(place)?.ok_or(SourceError::NoTerminal)?;
     let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
     let signals = Signals::catch().map_err(SourceError::Watch)?;
     port.take(root, &mut Quiet::default())?;
-    start(signals, vec![Line { pipe: port.into(), beacon: false, far: false }], &seeded, true, None, root, deadline)
+    let lines = vec![Line { pipe: port.into(), beacon: false, far: false }];
+    start(signals, lines, &seeded, Takes { plain: true, pin }, None, root, deadline)
+}
+
+/// What payloads the node takes on its lines.
+struct Takes<'a> {
+    /// One that is not sealed.
+    plain: bool,
+    /// Those of this pin only. If it names signers, the node sends challenges.
+    pin: Option<&'a SitePin>,
 }
 
 /// The caller catches the signals before it takes a line, so that no signal ends the program while a line is changed.
@@ -134,7 +145,7 @@ fn start(
     signals: (Signals, Held),
     lines: Vec<Line>,
     seeded: &Seeded,
-    plain: bool,
+    takes: Takes<'_>,
     awaited: Option<Awaited>,
     root: &Path,
     deadline: Deadline,
@@ -146,14 +157,16 @@ fn start(
     let hello = Hello {
         heard: None,
         versions: Versions::OURS,
-        plain,
+        plain: takes.plain,
+        fresh: takes.pin.is_some_and(SitePin::has_signers),
         nonce: Nonce(nonce),
         key: key.public(),
         uuid,
         serial,
         macs: macs.iter().map(|mac| HardwareAddress::as_bytes(mac).to_vec()).collect(),
     };
-    Dialogue::start(signals, lines, key, hello, awaited, root).map_err(SourceError::Watch)
+    let judge = takes.pin.and_then(judge);
+    Dialogue::start(signals, lines, key, hello, judge, awaited, root).map_err(SourceError::Watch)
 }
 
 /// The serial ports among the sources, each once.
@@ -182,8 +195,8 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
         let idle = missing.is_empty() && typed.is_blank();
         let until = if idle { deadline } else { deadline.at_most(PASTE) };
         match dialogue.hear(until) {
-            Some(Told::Payload { line, sealed, bytes }) => {
-                return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
+            Some(Told::Payload { line, sealed, fresh, bytes }) => {
+                return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false, fresh });
             }
             Some(Told::Pasted { missing: lines }) => {
                 missing = lines;
@@ -233,8 +246,8 @@ pub(crate) struct Heard {
 impl Heard {
     fn take(&mut self, told: Told, notice: &mut dyn FnMut(Notice<'_>)) {
         match told {
-            Told::Payload { line, sealed, bytes } => {
-                self.payload = Some(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
+            Told::Payload { line, sealed, fresh, bytes } => {
+                self.payload = Some(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false, fresh });
             }
             // The dialogue reports each pasted piece; a message for each would be too many.
             Told::Pasted { .. } => {}
@@ -373,7 +386,15 @@ mod tests {
         port.prepare().unwrap();
         let lines = vec![Line { pipe: port.into(), beacon: false, far: false }];
         let seeded = Seeded::ready(until).unwrap();
-        let dialogue = start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), until);
+        let dialogue = start(
+            Signals::catch().unwrap(),
+            lines,
+            &seeded,
+            Takes { plain: true, pin: None },
+            None,
+            Path::new("/nowhere"),
+            until,
+        );
         (dialogue.unwrap(), File::from(pair.master), pair.slave)
     }
 
@@ -461,7 +482,7 @@ mod tests {
         let later = Deadline::after(Duration::from_secs(60));
         let _there = named_line(root.path(), "early");
         let options = Options::parse("imprint.source=serial:early imprint.source=serial:late").unwrap();
-        let dialogue = listen(&options, root.path(), "", None, (false, false), later).unwrap().unwrap();
+        let dialogue = listen(&options, root.path(), "", None, None, false, later).unwrap().unwrap();
         assert_eq!((dialogue.names().as_str(), dialogue.missing()), ("early", vec!["late".to_owned()]));
         assert_eq!(
             lines_so_far(&dialogue, "listening on", "is not there yet", false),
@@ -495,7 +516,7 @@ mod tests {
             ),
         ] {
             let options = Options::parse(words).unwrap();
-            let dialogue = listen(&options, root.path(), "", None, (false, false), at_once).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, None, false, at_once).unwrap();
             let mut notice = |notice: Notice<'_>| {
                 if let Notice::Waiting(looked) = notice {
                     told.push(looked.to_owned());
@@ -534,7 +555,7 @@ mod tests {
         }
         for words in lines {
             let options = Options::parse(&words).unwrap();
-            let dialogue = listen(&options, root.path(), "", None, (false, false), at_once).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, None, false, at_once).unwrap();
             let mut notice = |notice: Notice<'_>| {
                 if let Notice::Waiting(looked) = notice {
                     assert!(!looked.trim().is_empty(), "{words}");

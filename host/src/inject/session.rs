@@ -10,7 +10,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use imprint::line::{
-    Distortion, Hello, Host, HostEvent, Kind, Nonce, NotTaken, Session as Conversation, Shape, Stage, Wire,
+    Distortion, Hello, Host, HostEvent, Kind, Nonce, NotTaken, Session as Conversation, Shape, Stage, TimeKey, Wire,
 };
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
@@ -48,6 +48,8 @@ struct Session<'a> {
     hello: Option<Hello>,
     /// The payload of this session. Each conversation gets it sealed anew.
     payload: Option<(PayloadId, Secret)>,
+    /// What this host proves the time with, once the node has a payload that was signed for its challenge.
+    time_key: Option<TimeKey>,
     /// The conversation that the payload is being sent in.
     sending: Option<Conversation>,
     /// The node has the whole payload and has sent no request since.
@@ -111,6 +113,7 @@ impl<'a> Session<'a> {
             record,
             hello: None,
             payload: None,
+            time_key: None,
             sending: None,
             delivered: false,
             deliveries: 0,
@@ -378,8 +381,9 @@ impl<'a> Session<'a> {
                     self.deliver().await;
                 }
             }
+            HostEvent::Challenged => self.deliver().await,
             HostEvent::Delivered(kind) => {
-                if matches!(kind, Kind::Sealed | Kind::Plain) {
+                if matches!(kind, Kind::Sealed | Kind::Plain | Kind::Fresh) {
                     (self.sending, self.delivered) = (None, true);
                 }
                 self.certified |= kind == Kind::Certificates && self.code.is_some();
@@ -388,7 +392,7 @@ impl<'a> Session<'a> {
             }
             HostEvent::Refused(kind, reason) => {
                 self.tell("not taken", &format!("{}: {reason}", kind_name(kind)));
-                if matches!(kind, Kind::Sealed | Kind::Plain) {
+                if matches!(kind, Kind::Sealed | Kind::Plain | Kind::Fresh) {
                     self.sending = None;
                     // The node gives the same reason each time, so fail. Not for `Unwanted`: the payload was wanted when it
                     // was sent.

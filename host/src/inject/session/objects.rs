@@ -1,7 +1,7 @@
 //! The objects of a session: payload, request, certificate and report. Never decides about them: `compose` decides what is
 //! in a payload, and `enrol` who gets a certificate.
 
-use imprint::line::{Kind, Stage, seal};
+use imprint::line::{Challenge, Hello, Kind, Stage, TimeKey, seal};
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
 use tokio::time::Instant;
@@ -13,6 +13,9 @@ use crate::enrol::{self, Answer, Credentials, Proof, Request};
 use crate::est;
 use crate::inject::Config;
 use crate::inject::words::Outcome;
+
+/// In microseconds: after this time a host asks for another challenge, rather than sign for this one.
+const YOUNG: u64 = 2_000_000;
 
 /// How often a node can get its payload, if it was damaged or lost. Conversations that stall before delivery do not count.
 const DELIVERIES: u8 = 3;
@@ -58,25 +61,53 @@ impl Session<'_> {
                     if made.voided > 0 {
                         self.tell("voided", &format!("{} earlier payloads of the node", made.voided));
                     }
+                    self.time_key = Some(TimeKey::of_hash(made.token_hash));
                     self.payload = Some((made.id, Secret::new(made.bytes.to_vec())));
                 }
                 Err(error) => return self.fail(failed(error)),
             }
         }
-        let Some((_, payload)) = &self.payload else { return };
-        let (kind, bytes) = if plain {
-            (Kind::Plain, Ok(payload.expose().to_vec()))
-        } else {
-            let number = self.wire.end().next_number();
-            (Kind::Sealed, seal::seal(payload, &hello, session, Kind::Sealed, number))
+        let Some(payload) = self.payload.as_ref().map(|(_, payload)| payload.clone()) else { return };
+        let signs = hello.fresh && !plain && !unsigned;
+        let fresh = match self.young_challenge() {
+            Some(challenge) if signs => self.signed(&payload, &hello, challenge).await,
+            // Without a signer this node takes no payload, but it says so itself.
+            _ if signs => return self.wire.end_mut().renew(),
+            _ => Ok(None),
         };
-        match bytes {
-            Ok(bytes) => {
+        let number = self.wire.end().next_number();
+        let sealed = |payload: &Secret, kind| seal::seal(payload, &hello, session, kind, number).map_err(failed);
+        let object = match fresh {
+            Ok(Some(fresh)) => {
+                if let Some(key) = &self.time_key {
+                    self.wire.end_mut().prove_time(key.clone());
+                }
+                sealed(&fresh, Kind::Fresh).map(|bytes| (Kind::Fresh, bytes))
+            }
+            Ok(None) if plain => Ok((Kind::Plain, payload.expose().to_vec())),
+            Ok(None) => sealed(&payload, Kind::Sealed).map(|bytes| (Kind::Sealed, bytes)),
+            Err(why) => Err(why),
+        };
+        match object {
+            Ok((kind, bytes)) => {
                 self.wire.end_mut().send(kind, bytes);
                 self.sending = Some(session);
             }
-            Err(error) => self.fail(failed(error)),
+            Err(why) => self.fail(why),
         }
+    }
+
+    /// The node's newest challenge, if what is signed for it now comes long before it is too old.
+    fn young_challenge(&self) -> Option<Challenge> {
+        let (challenge, heard) = self.wire.end().challenge()?;
+        (self.shared.now().saturating_sub(heard) <= YOUNG).then_some(challenge)
+    }
+
+    /// The payload, signed for this node and at this moment. `None`: there is no key to sign with.
+    async fn signed(&self, payload: &Secret, hello: &Hello, challenge: Challenge) -> Result<Option<Secret>, String> {
+        let (payload, hello, now) = (payload.clone(), hello.clone(), self.shared.timestamp());
+        let signed = self.shared.books(move |state| state.fresh(payload.expose(), &hello, &challenge, now));
+        signed.await.map_err(failed)
     }
 
     /// Decides about a request, by the same rules as over HTTP. `again`: the node did not ask again; the host checks
