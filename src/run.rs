@@ -149,7 +149,7 @@ fn story_of(
     let (payload, signed) = timeline.step("payload", |detail| {
         source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
-    timeline.signed(&signed);
+    timeline.signed(&signed, &payload);
     let (fresh, key) = (found.fresh, time_key(&payload));
     // What is signed for this moment tells the time itself. Only a host with the payload can tell it better.
     let asks = fresh.is_none() || key.is_some();
