@@ -529,6 +529,62 @@ mod tests {
         assert_eq!(told, ["ttyUSB0 is not there yet", "the virtio port imprint.0 is not there yet"]);
     }
 
+    /// Whoever owns the network could have the node take any payload. So nothing is sent, and no link is brought up.
+    #[test]
+    fn a_line_of_a_network_needs_a_signer() {
+        let root = tempfile::tempdir().unwrap();
+        let later = Deadline::after(Duration::from_secs(60));
+        let cas = SitePin { cas: vec![[1; 32]], signers: Vec::new() };
+        for source in ["tcp:192.0.2.1:8444", "door", "vsock:7", "ether", "ether:eth7"] {
+            let options = Options::parse(&format!("imprint.source={source} imprint.source=virtio")).unwrap();
+            for pin in [None, Some(&cas)] {
+                let Err(error) = listen(&options, root.path(), "", pin, None, false, later) else { panic!("{source}") };
+                assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be \
+                         signed, and the site pin of this image names no signer; put the line that imprint-host signer \
+                         prints into /imprint/site"
+                    )
+                );
+            }
+        }
+        // A medium before it in the order: the line is not needed, and no error.
+        let options = Options::parse("imprint.source=cmdline imprint.payload=oQEB imprint.source=ether:eth7").unwrap();
+        let present = super::super::at_once(&options, &around(root.path()));
+        assert!(present.is_some());
+        assert!(listen(&options, root.path(), "", None, present.as_ref(), false, later).unwrap().is_none());
+    }
+
+    /// The end of a search names each place that was called at, and what happened there.
+    #[test]
+    fn a_search_that_called_names_each_place() {
+        let root = tempfile::tempdir().unwrap();
+        let pin = SitePin::parse(include_bytes!("../../tests/data/site-signers")).unwrap();
+        let options = Options::parse("imprint.source=ether:nowhere7").unwrap();
+        let later = Deadline::after(Duration::from_secs(60));
+        let dialogue = listen(&options, root.path(), "", Some(&pin), None, false, later).unwrap().unwrap();
+        let told = dialogue.hear(later).unwrap().to_string();
+        let missing = "there is no such link; is its driver in the image, and its name right?";
+        assert_eq!(told, format!("ether:nowhere7: {missing}"));
+        let (mut words, at_once) = (Vec::new(), Deadline::after(Duration::ZERO));
+        let mut notice = |notice: Notice<'_>| {
+            if let Notice::Waiting(looked) = notice {
+                words.push(looked.to_owned());
+            }
+        };
+        let around = around(root.path());
+        let found = super::super::find(&options, &around, None, Some(&dialogue), at_once, &mut notice);
+        assert_eq!(
+            found.unwrap_err().to_string(),
+            format!(
+                "no payload found (ether:nowhere7: {missing}); bring one where imprint.source= says: a door next to this \
+                 machine (imprint-host serve --door ether:LINK); or boot without imprint.source= to go on without"
+            )
+        );
+        assert_eq!(words, ["calling ether:nowhere7"]);
+    }
+
     /// For every combination of sources, the message names what was searched.
     #[test]
     fn no_search_ends_without_a_word() {
