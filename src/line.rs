@@ -14,6 +14,7 @@
 //! pace      how long to wait for an answer
 //! wire      drives either end: bytes to frames and back, timers
 //! seal      seals payloads so that only the node that said HELLO can open them
+//! ether     frames ↔ Ethernet frames
 //! ```
 
 pub use crate::base85;
@@ -29,6 +30,7 @@ pub mod host;
 mod pace;
 pub mod wire;
 pub mod seal;
+pub mod ether;
 
 pub use event::{HostEvent, NodeEvent};
 pub use frame::{Challenge, Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};

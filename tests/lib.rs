@@ -4,6 +4,8 @@
 
 #[path = "support/ca.rs"]
 pub mod ca;
+#[path = "support/far_host.rs"]
+pub mod far_host;
 #[path = "support/listening.rs"]
 pub mod listening;
 #[path = "support/est_server.rs"]
