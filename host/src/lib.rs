@@ -13,6 +13,7 @@ pub mod list;
 pub mod load;
 pub mod serve;
 pub mod inject;
+pub mod talk;
 
 // The records and the store, and the modules that decide by them.
 pub mod est;

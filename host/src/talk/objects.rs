@@ -1,25 +1,23 @@
-//! The objects of a session: payload, request, certificate and report. Never decides about them: `compose` decides what is
-//! in a payload, and `enrol` who gets a certificate.
+//! The objects of a talk: payload, request, certificates and report. Never decides about them: `compose` decides what is in
+//! a payload, and `enrol` who gets a certificate.
 
 use imprint::line::{Kind, Stage, seal};
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
 use tokio::time::Instant;
 
-use super::{APPROVAL, Session, failed, shown};
+use super::{Asked, Decided, Office, Outcome, Talk, Terms, failed, shown};
 use crate::compose::{Medium, Options};
 use crate::csr::Csr;
-use crate::enrol::{self, Answer, Credentials, Proof, Request};
+use crate::enrol::{Answer, Credentials, Proof};
 use crate::est;
-use crate::inject::Config;
-use crate::inject::words::Outcome;
 
 /// How often a node can get its payload, if it was damaged or lost. Conversations that stall before delivery do not count.
 const DELIVERIES: u8 = 3;
 
-impl Session<'_> {
+impl<O: Office> Talk<'_, O> {
     /// Sends the payload into the current conversation, once, sealed for that conversation.
-    pub(super) async fn deliver(&mut self) {
+    pub(crate) async fn deliver(&mut self) {
         let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
             return;
         };
@@ -34,7 +32,7 @@ impl Session<'_> {
         if self.deliveries >= DELIVERIES {
             return self.fail("the node asked for its payload again and again; look at its console".to_owned());
         }
-        let Config { plain, unsigned, expires, .. } = self.shared.config;
+        let Terms { plain, unsigned, expires } = self.terms;
         if plain && !hello.plain {
             return self.fail(
                 "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
@@ -50,17 +48,14 @@ impl Session<'_> {
                 unsigned,
                 ..Options::default()
             };
-            let now = self.shared.timestamp();
-            let node = self.job.node.clone();
-            let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;
-            match made {
+            match self.office.compose(&self.node, options).await {
                 Ok(made) => {
                     if made.voided > 0 {
                         self.tell("voided", &format!("{} earlier payloads of the node", made.voided));
                     }
                     self.payload = Some((made.id, Secret::new(made.bytes.to_vec())));
                 }
-                Err(error) => return self.fail(failed(error)),
+                Err(why) => return self.fail(why),
             }
         }
         let Some((_, payload)) = &self.payload else { return };
@@ -81,28 +76,23 @@ impl Session<'_> {
 
     /// Decides about a request, by the same rules as over HTTP. `again`: the node did not ask again; the host checks
     /// whether an administrator has decided.
-    pub(super) async fn decide(&mut self, request: Vec<u8>, again: bool) {
-        self.waited();
+    pub(crate) async fn decide(&mut self, request: Vec<u8>, again: bool) {
+        self.pending = None;
         let Some(hello) = self.hello.clone() else { return };
         let Some((tag, csr)) = seal::open_request(&request) else {
             return self.refuse("the request is shorter than its proof");
         };
         let proof = Proof::Line { tag: *tag, hello: Box::new(hello) };
-        let credentials = Some(Credentials { name: self.job.node.clone(), proof });
-        let peer = self.job.line.to_string();
-        let now = self.shared.timestamp();
+        let credentials = Credentials { name: self.node.clone(), proof };
         let csr = Csr::parse(csr);
         let code = csr.as_ref().ok().map(|csr| csr.code().to_string());
-        let books = self.shared.books(move |state| {
-            let asked = Request { csr: csr.as_ref(), credentials: credentials.as_ref(), peer: &peer };
-            let decided = state
-                .refresh()
-                .map_err(failed)
-                .and_then(|_| state.decide(now, |desk| enrol::simple_enroll(desk, &asked)).map_err(failed));
-            decided.map(|decision| (decision.answer, state.ca.intermediate().to_vec()))
-        });
-        match books.await {
-            Ok((Answer::Issued { der, detail }, intermediate)) => {
+        let Decided { answer, intermediate } =
+            match self.office.enroll(Asked { csr, credentials, peer: self.peer.clone() }).await {
+                Ok(decided) => decided,
+                Err(why) => return self.fail(why),
+            };
+        match answer {
+            Answer::Issued { der, detail } => {
                 match est::certs_only(&[&der, &intermediate]) {
                     Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
                     Err(error) => return self.fail(failed(error)),
@@ -110,19 +100,18 @@ impl Session<'_> {
                 (self.code, self.certified) = (code, false);
                 self.tell("signed", &detail);
             }
-            Ok((Answer::Pending { detail, .. }, _)) => {
+            Answer::Pending { detail, .. } => {
                 if !again {
                     let code = code.unwrap_or_default();
-                    let run = format!("imprint-host approve {} {code}", self.job.node);
+                    let run = format!("imprint-host approve {} {code}", self.node);
                     self.tell("pending", &format!("{detail}; compare the code with the node's console and run: {run}"));
                     self.wire.end_mut().send(Kind::Pending, detail.into_bytes());
                 }
-                self.pending = Some((request, Instant::now() + APPROVAL));
+                self.pending = Some((request, Instant::now()));
             }
-            Ok((Answer::Later { detail, .. }, _)) => self.refuse(&detail),
-            Ok((Answer::Unauthorized, _)) => self.refuse("no payload"),
-            Ok((Answer::Refused(refusal), _)) => self.refuse(&refusal.to_string()),
-            Err(why) => self.fail(why),
+            Answer::Later { detail, .. } => self.refuse(&detail),
+            Answer::Unauthorized => self.refuse("no payload"),
+            Answer::Refused(refusal) => self.refuse(&refusal.to_string()),
         }
     }
 
@@ -132,7 +121,7 @@ impl Session<'_> {
     }
 
     /// Handles the node's report. Only the first outcome counts.
-    pub(super) async fn report(&mut self, report: &[u8]) {
+    pub(crate) async fn report(&mut self, report: &[u8]) {
         if self.outcome.is_some() {
             return;
         }
@@ -167,8 +156,7 @@ impl Session<'_> {
             return Ok(said.to_owned());
         }
         // The certificate was signed by `serve`, or by an earlier run of this command.
-        let node = self.job.node.clone();
-        let (latest, _) = self.shared.books(move |state| state.store.latest(&node)).await.map_err(failed)?;
+        let latest = self.office.latest(&self.node).await?;
         let latest = match &self.payload {
             None => latest,
             Some((id, _)) => latest.filter(|row| row.payload == *id),
