@@ -16,7 +16,7 @@ use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{self, Record, RecordError};
 use crate::room;
-use crate::store::{CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
+use crate::store::{Books, CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
 use crate::x509::CrlReason;
 
 /// An open state directory.
@@ -143,11 +143,7 @@ impl State {
 
     /// A node's record.
     pub fn record(&self, node: &str) -> Result<Record, Error> {
-        let row = self.store.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
-        let record = Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?;
-        // A record that an older version took.
-        adding::renewable(&row.file, &record)?;
-        Ok(record)
+        record_of(&self.store, &self.ca, &self.urls, node)
     }
 
     /// Makes a payload and stores it. The node's earlier payloads become void unless `options.keep` is set.
@@ -198,6 +194,17 @@ impl State {
         // The store first: the CA's files, copied later, then have every intermediate that the store names.
         self.store.back_up(&database(to))?;
         Ok(self.ca.back_up(to, waits)?)
+    }
+
+    /// A node calls at a door: is it let in?
+    // Until the branch with admission is merged.
+    pub fn call(
+        &mut self,
+        caller: &crate::admission::Caller,
+        _now: Timestamp,
+    ) -> Result<crate::admission::Admission, Error> {
+        let code = imprint::key_code::KeyCode::of(&caller.hello.key);
+        Ok(crate::admission::Admission::Waits { code, why: "an administrator must admit it".to_owned() })
     }
 
     /// Makes one decision in a transaction of its own.
@@ -251,6 +258,24 @@ impl State {
         };
         self.urls.iter().filter_map(host).collect()
     }
+}
+
+/// As [`State::payload`], in the transaction of a desk that decides about other things, too. After an error of the store
+/// nothing in the transaction may be kept.
+pub(crate) fn payload_within(desk: &Desk<'_>, node: &str, options: &Options) -> Result<Composed, Error> {
+    let Desk { changes, ca, urls, now } = *desk;
+    let record = record_of(changes, ca, urls, node)?;
+    let mut composed = compose::compose(&record, ca, urls, options, now)?;
+    book(changes, ca, &record, &mut composed, options, now)?;
+    Ok(composed)
+}
+
+fn record_of(books: &Books, ca: &Ca, urls: &[EstUrl], node: &str) -> Result<Record, Error> {
+    let row = books.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
+    let record = Record::compile(&row.file, &row.record, ca.root(), urls)?;
+    // A record that an older version took.
+    adding::renewable(&row.file, &record)?;
+    Ok(record)
 }
 
 /// Stores a payload that was made, and the effects on the node's earlier payloads and certificates.

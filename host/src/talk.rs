@@ -15,6 +15,7 @@ use tokio::time::Instant;
 pub use words::Outcome;
 pub(crate) use words::{kind_name, shown, stage_name};
 
+use crate::admission::Level;
 use crate::compose::{Composed, Options};
 use crate::csr::{Csr, CsrError};
 use crate::enrol::{Answer, Credentials};
@@ -63,6 +64,10 @@ pub(crate) struct Terms {
     pub(crate) unsigned: bool,
     /// How long a payload is valid.
     pub(crate) expires: Duration,
+    /// Leave earlier payloads of the node valid.
+    pub(crate) keep: bool,
+    /// How the node was let in at a door. It is in the payload, under the signature.
+    pub(crate) admitted: Option<Level>,
 }
 
 /// A node, and how far it is.
@@ -72,7 +77,7 @@ pub(crate) struct Talk<'a, O> {
     pub(crate) node: String,
     /// The other end, for the audit log and for limits.
     peer: String,
-    terms: Terms,
+    pub(crate) terms: Terms,
     pub(crate) wire: Wire<Host>,
     pub(crate) hello: Option<Hello>,
     pub(crate) hello_at: Option<Instant>,

@@ -78,7 +78,13 @@ impl<'a> Session<'a> {
             Some(path) => Some(output::append(path).map_err(|error| format!("--log: {}", failed(error)))?),
         };
         let config = &shared.config;
-        let terms = Terms { plain: config.plain, unsigned: config.unsigned, expires: config.expires };
+        let terms = Terms {
+            plain: config.plain,
+            unsigned: config.unsigned,
+            expires: config.expires,
+            keep: false,
+            admitted: None,
+        };
         let wire = Wire::new(host, job.line.baud()).keeping_text();
         Ok(Session {
             job,

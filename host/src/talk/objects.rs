@@ -32,7 +32,7 @@ impl<O: Office> Talk<'_, O> {
         if self.deliveries >= DELIVERIES {
             return self.fail("the node asked for its payload again and again; look at its console".to_owned());
         }
-        let Terms { plain, unsigned, expires } = self.terms;
+        let Terms { plain, unsigned, expires, keep, admitted: _ } = self.terms;
         if plain && !hello.plain {
             return self.fail(
                 "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
@@ -42,6 +42,7 @@ impl<O: Office> Talk<'_, O> {
             // A node credits a seed that was sealed for a key of this boot.
             let options = Options {
                 expires,
+                keep,
                 seed: !plain,
                 single_boot: !plain,
                 medium: Medium::Line,
