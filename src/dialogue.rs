@@ -1,6 +1,7 @@
 //! The node's side of serial lines. Ports and protocol run in a thread of their own, so that a host is answered while
 //! the node is busy with its network. Lines are read and written here and nowhere else. Never looks into a payload.
 
+mod payload;
 mod time;
 mod worker;
 
@@ -17,8 +18,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::chain::chain;
 use crate::key_code::KeyCode;
 use crate::line::frame::NotTaken;
+use crate::line::fresh::Seeds;
 use crate::line::seal::SealError;
-use crate::line::{Distortion, Hello, Kind, LineKey, Stage, Versions};
+use crate::line::{Distortion, Fresh, Hello, Kind, LineKey, Stage, TimeKey, Versions};
 use crate::port::{Held, Place, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
@@ -51,6 +53,9 @@ pub struct Line {
     /// and this moment, and the search goes on after a payload that is not.
     pub far: bool,
 }
+
+/// Decides whether a payload that came on a far line is used. The error says why it is not.
+pub type Judge = Box<dyn Fn(&Secret, &Fresh) -> Result<(), String> + Send>;
 
 /// Lines that do not exist yet and may still appear.
 pub struct Awaited {
@@ -91,7 +96,7 @@ struct Shared {
 enum Command {
     Stage(Stage),
     Say(Kind, Vec<u8>),
-    AskTime,
+    AskTime(Option<TimeKey>),
     End,
 }
 
@@ -114,8 +119,31 @@ pub enum Told {
         line: String,
         /// The payload was sealed for this node.
         sealed: bool,
+        /// What its signature has to cover, if it says that it was signed for this node and a challenge.
+        fresh: Option<Fresh>,
         /// The bytes.
         bytes: Secret,
+    },
+    /// A payload that was signed for an unknown challenge, or for one that is too old. Told once for each line.
+    Stale {
+        /// The line.
+        line: String,
+    },
+    /// A payload that is not used. The search goes on.
+    NotUsed {
+        /// The line.
+        line: String,
+        /// Why not.
+        why: String,
+    },
+    /// What a host says to a node that it does not give a payload yet, or never.
+    Waits {
+        /// The line.
+        line: String,
+        /// An administrator decides; otherwise nobody will.
+        pending: bool,
+        /// The words of the host.
+        text: String,
     },
     /// A payload that this node's key does not open.
     Unsealed(SealError),
@@ -174,15 +202,19 @@ const QUESTIONS: u32 = 3;
 
 impl Dialogue {
     /// Starts to listen, and to speak first on the lines that ask for it. `hello` is what the node says of itself.
-    /// `awaited`: lines that are used once they appear.
+    /// `judge`: without it no payload of a far line is used. `awaited`: lines that are used once they appear.
     pub fn start(
         (signals, held): (Signals, Held),
         lines: Vec<Line>,
         key: LineKey,
         hello: Hello,
+        judge: Option<Judge>,
         awaited: Option<Awaited>,
         root: &Path,
     ) -> std::io::Result<Dialogue> {
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed).map_err(std::io::Error::other)?;
+        let mut seeds = Seeds::new(seed);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let (wake, came) = (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
         let (commands, orders) = channel();
@@ -199,7 +231,9 @@ impl Dialogue {
             heard: None,
         }));
         let worker = Worker {
-            lines: lines.into_iter().map(|line| Spoken::new(line, &hello)).collect(),
+            lines: lines.into_iter().map(|line| Spoken::new(line, &hello, seeds.another())).collect(),
+            seeds,
+            judge,
             key,
             orders,
             tell,
@@ -211,7 +245,6 @@ impl Dialogue {
             signals,
             quiet: Quiet::default(),
             root: root.to_owned(),
-            openings: 0,
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;
         Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread), _held: held })
@@ -288,11 +321,11 @@ impl Dialogue {
         self.command(Command::Say(kind, bytes));
     }
 
-    /// Asks for the time a few times. The quickest answer counts.
-    pub fn time(&self, until: Deadline) -> Option<LineTime> {
+    /// Asks for the time a few times. The quickest answer counts. `key`: what the host has to prove its answers with.
+    pub fn time(&self, key: Option<TimeKey>, until: Deadline) -> Option<LineTime> {
         let mut best: Option<LineTime> = None;
         for _ in 0..QUESTIONS {
-            self.command(Command::AskTime);
+            self.command(Command::AskTime(key.clone()));
             let time = loop {
                 match self.hear(until) {
                     Some(Told::Time(time)) => break time,
@@ -378,6 +411,18 @@ impl fmt::Display for Told {
             Told::Heard { line } => write!(f, "a host speaks on {line}"),
             Told::Payload { line, sealed, .. } => {
                 write!(f, "a payload came on {line}{}", if *sealed { "" } else { ", not sealed" })
+            }
+            Told::Stale { line } => write!(
+                f,
+                "a payload came on {line} that was signed for no challenge of the last minute; it is not used, and the host has a \
+                 new challenge"
+            ),
+            Told::NotUsed { line, why } => write!(f, "the payload that came on {line} is not used: {why}"),
+            Told::Waits { line, pending: true, text } => {
+                write!(f, "the host on {line} says that an administrator has to admit this node: {text}")
+            }
+            Told::Waits { line, pending: false, text } => {
+                write!(f, "the host on {line} has no payload for this node: {text}")
             }
             Told::Unsealed(error) => f.write_str(&chain(error)),
             Told::Time(time) => time.fmt(f),

@@ -10,13 +10,14 @@ use std::time::Duration;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::dialogue::LineTime;
+use crate::line::Fresh;
 pub use crate::machine::{Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};
 use crate::payload::{HardwareAddress, LinkKind, Payload};
 use crate::site::{SignedBy, SitePin};
 use crate::source::Origin;
-use crate::time::{Deadline, Timestamp};
+use crate::time::{Deadline, Timestamp, since_boot};
 
 /// Everything that `plan` may know about the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,8 +28,12 @@ pub struct Facts {
     pub site_pin: Option<SitePin>,
     /// Whose signature the payload has.
     pub signed: SignedBy,
+    /// If the payload came on a line: what it was signed for.
+    pub fresh: Option<Fresh>,
     /// The system clock.
     pub now: Timestamp,
+    /// When the system clock was read, since boot.
+    pub now_at: Duration,
     /// The time that a host on a line told.
     pub line_time: Option<LineTime>,
     /// Every network link but loopback.
@@ -67,7 +72,9 @@ pub fn gather(
 ) -> Result<Facts, FactsError> {
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     let links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
-    Ok(Facts { origin, site_pin, signed, now: Timestamp::system(), line_time: None, links, dmi: dmi(root), bootif })
+    let (now_at, now) = (since_boot(), Timestamp::system());
+    let (fresh, line_time, dmi) = (None, None, dmi(root));
+    Ok(Facts { origin, site_pin, signed, fresh, now, now_at, line_time, links, dmi, bootif })
 }
 
 /// Waits until there is a link that the payload asks for, and a link that the payload is bound to. Gives up silently:

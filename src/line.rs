@@ -6,6 +6,7 @@
 //! frame     frames ↔ bytes
 //! scan      finds frames among the other bytes of a line
 //! odd       what a line does to all frames, in words for people
+//! fresh     challenges of a node, and how fresh a payload is
 //! transfer  one object: pieces, acknowledgements, retransmission
 //! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
 //! host      the host's end
@@ -19,6 +20,7 @@ mod code;
 pub mod frame;
 pub mod scan;
 mod odd;
+pub mod fresh;
 pub mod transfer;
 pub mod node;
 pub mod host;
@@ -26,11 +28,12 @@ mod pace;
 pub mod wire;
 pub mod seal;
 
-pub use frame::{Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
+pub use frame::{Challenge, Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
+pub use fresh::Fresh;
 pub use host::{Host, HostEvent};
 pub use node::{Node, NodeEvent};
 pub use odd::{Distortion, Parity};
-pub use seal::{LineKey, SEAL_LEN};
+pub use seal::{LineKey, SEAL_LEN, TimeKey};
 pub use transfer::Shape;
 pub use wire::{Polled, Wire};
 

@@ -59,6 +59,9 @@ pub struct Payload {
     pub extensions: Vec<Extension>,
 }
 
+/// Key of [`Payload::admitted`]. Readers ignore keys below 0 that they do not know.
+const ADMITTED: i8 = -1;
+
 /// 16 random bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PayloadId(pub [u8; 16]);
@@ -321,6 +324,20 @@ pub struct Credentials {
 }
 
 impl Payload {
+    /// How the node was let in at the door that the payload came from: one word. Only a signature vouches for it.
+    pub fn admitted(&self) -> Option<&str> {
+        let word = self.extensions.iter().find_map(|extension| extension.as_text(ADMITTED))?;
+        let sound =
+            (1..=32).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        sound.then_some(word)
+    }
+
+    /// Says how the node was let in.
+    pub fn admit(&mut self, word: &str) {
+        self.extensions.retain(|extension| extension.as_text(ADMITTED).is_none());
+        self.extensions.push(Extension::text(ADMITTED, word));
+    }
+
     /// Reads the wire format. Every error names the offset, the item and the fault.
     pub fn decode(bytes: &[u8]) -> Result<Payload, DecodeError> {
         codec::decode(bytes)

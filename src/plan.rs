@@ -6,7 +6,7 @@ mod error;
 mod network;
 mod show;
 
-pub use clock::{ClockPlan, ClockQuality};
+pub use clock::{ClockPlan, ClockQuality, SignedTime};
 pub use error::PlanError;
 pub use network::{LinkConfig, LinkPlan, NetworkPlan};
 
@@ -123,10 +123,9 @@ pub enum Scope {
 /// Makes the plan, or says why there is none.
 pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanError> {
     same_machine(&payload, facts)?;
-    bound(&payload, &facts.origin, facts.site_pin.as_ref())?;
+    bound(&payload, &facts.origin, facts.fresh.is_some(), facts.site_pin.as_ref())?;
     if let Some(pin) = &facts.site_pin
-        && !pin.cas.is_empty()
-        && !pin.cas.contains(&payload.ca.sha256())
+        && !pin.takes(&payload.ca.sha256())
     {
         let (subject, sha256) = (payload.ca.subject().to_owned(), payload.ca.sha256());
         return Err(PlanError::NotThisSite { subject, sha256 });
@@ -264,11 +263,10 @@ fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
-/// Refuses a payload that names no machine, if the image names signers and the payload lies in a file: it would be good for
-/// every node that finds it. On a line it was sent to this node.
-pub fn bound(payload: &Payload, origin: &Origin, pin: Option<&SitePin>) -> Result<(), PlanError> {
-    let in_a_file = matches!(origin, Origin::Medium { .. } | Origin::File(_));
-    if in_a_file && pin.is_some_and(SitePin::has_signers) && payload.binding.is_none() {
+/// Refuses a payload that names no machine, if the image names signers: it would be good for every node that finds it, or that
+/// somebody sends it to. `fresh`: it was signed for this node.
+pub fn bound(payload: &Payload, origin: &Origin, fresh: bool, pin: Option<&SitePin>) -> Result<(), PlanError> {
+    if !fresh && pin.is_some_and(SitePin::has_signers) && payload.binding.is_none() {
         return Err(PlanError::NotBound(origin.clone()));
     }
     Ok(())

@@ -26,9 +26,10 @@ use crate::error::Error;
 use crate::facts;
 use crate::fault;
 use crate::handover::{self, Folder, Pending, Private};
-use crate::line::Stage;
+use crate::line::{Stage, TimeKey};
 use crate::medium::Medium;
 use crate::options::{Mode, NotHere, Options, SourceName};
+use crate::payload::{Enrolment, Payload};
 use crate::plan::{self, Scope};
 use crate::site::{SignedBy, SitePin};
 use crate::source::{self, Found, Origin};
@@ -149,10 +150,15 @@ fn story_of(
         source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
     timeline.signed(&signed);
-    let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
+    let (fresh, key) = (found.fresh, time_key(&payload));
+    // What is signed for this moment tells the time itself. Only a host with the payload can tell it better.
+    let asks = fresh.is_none() || key.is_some();
+    let line_time = line
+        .filter(|line| asks && line.is_open())
+        .and_then(|line| line.time(key.filter(|_| fresh.is_some()), deadline.at_most(TIME)));
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
         let mut facts = facts::gather(root, found.origin, pin, signed, options.bootif.clone(), deadline)?;
-        facts.line_time = line_time;
+        (facts.fresh, facts.line_time) = (fresh, line_time);
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
     })?;
@@ -176,6 +182,14 @@ fn story_of(
     let limits = Limits { deadline, approval: options.approval_timeout };
     let pending = identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)?;
     Ok((pending, plan.spent()))
+}
+
+/// What a host that has this payload proves the time with.
+fn time_key(payload: &Payload) -> Option<TimeKey> {
+    match &payload.enrolment {
+        Enrolment::Csr(csr) => csr.token.as_ref().map(|token| TimeKey::of(token.secret.expose().as_bytes())),
+        Enrolment::Credentials(_) => None,
+    }
 }
 
 /// Who signed the payload, for the step that decodes it; empty if nobody did.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use base64ct::{Base64, Encoding};
 
 use crate::hex;
-use crate::payload::signed::{AAD, Algorithm, KeyError, Kid, Signed, Signer};
+use crate::payload::signed::{Algorithm, KeyError, Kid, Signed, Signer};
 
 /// The CAs and the signers of a site; at least one of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -127,6 +127,11 @@ impl SitePin {
         if pin == SitePin::default() { Err(PinError::Empty) } else { Ok(pin) }
     }
 
+    /// Whether a payload may have this CA, by the SHA-256 of its certificate.
+    pub fn takes(&self, ca: &[u8; 32]) -> bool {
+        self.cas.is_empty() || self.cas.contains(ca)
+    }
+
     /// Whether a payload needs a signature.
     pub fn has_signers(&self) -> bool {
         !self.signers.is_empty()
@@ -140,9 +145,10 @@ fn signer(line: usize, word: &str, key: &str) -> Result<Signer, PinError> {
     Signer::new(*algorithm, &spki).map_err(|why| PinError::Signer { line, why: Some(why) })
 }
 
-/// Decides about the signature of a payload. `signed`: `None` if the payload has no signature. `pin`: that of the image.
-/// Without a signer in the pin every payload is accepted, and no signature is verified.
-pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<SignedBy, SignatureError> {
+/// Decides about the signature of a payload. `signed`: `None` if the payload has no signature. `pin`: that of the image. `aad`:
+/// what the signature has to cover beside the payload ([`crate::payload::signed::aad`]). Without a signer in the pin every
+/// payload is accepted, and no signature is verified.
+pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>, aad: &[u8]) -> Result<SignedBy, SignatureError> {
     let signers = pin.map(|pin| pin.signers.as_slice()).unwrap_or_default();
     let kids = || Kids(signers.iter().map(Signer::kid).collect());
     let Some(signed) = signed else {
@@ -160,7 +166,7 @@ pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<Signe
     if named.peek().is_none() {
         return Err(SignatureError::Unknown { kid, signers: kids() });
     }
-    if named.any(|signer| signed.is_by(signer, AAD)) {
+    if named.any(|signer| signed.is_by(signer, aad)) {
         Ok(SignedBy::Signer(kid))
     } else {
         Err(SignatureError::Wrong { kid })

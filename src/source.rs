@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use crate::confidential::Confidential;
 use crate::dialogue::{Dialogue, Told};
+pub use crate::line::Fresh;
 use crate::medium::{Medium, Readers};
 use crate::options::{Options, SourceName};
 use crate::payload::{Enrolment, Payload, TokenMode};
@@ -40,7 +41,7 @@ use crate::shown::Printable;
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
 pub use credential::content::CredentialError;
-pub use decode::{Unusable, decode};
+pub use decode::{Unusable, decode, judge};
 pub use efivar::EfiVarError;
 pub use error::{Said, SourceError};
 pub use hint::awaited;
@@ -94,6 +95,8 @@ pub struct Found {
     pub bytes: Secret,
     /// The end of the bytes may be missing: the kernel command line was full.
     pub cut: bool,
+    /// It came on a line, and has to be signed for this node and this challenge.
+    pub fresh: Option<Fresh>,
 }
 
 /// A message for the console during the search.

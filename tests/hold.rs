@@ -24,6 +24,7 @@ fn main() {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce([7; 8]),
         key: key.public(),
         uuid: None,
@@ -37,6 +38,7 @@ fn main() {
         vec![Line { port, beacon: true, far: false }],
         key,
         hello,
+        None,
         None,
         Path::new("/nowhere"),
     )

@@ -84,6 +84,7 @@ fn node(started: u8, beacon: bool) -> Node {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce([started; 8]),
         key: [started; 32],
         uuid: None,

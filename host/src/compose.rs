@@ -7,10 +7,13 @@ use imprint::digest::sha256;
 use imprint::identity::{Identity, IdentityError};
 use imprint::line::frame::{Frame, Packet};
 use imprint::line::transfer::Sender;
-use imprint::line::{Kind, Shape, Side};
+use imprint::line::{Challenge, Hello, Kind, Shape, Side};
 use imprint::medium;
 use imprint::options::CMDLINE_MAX;
-use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token};
+use imprint::payload::signed;
+use imprint::payload::{
+    Credentials, DecodeError, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token,
+};
 use imprint::plan::SubjectPlan;
 use imprint::pool::{EntropyError, Seeded};
 use imprint::secret::Secret;
@@ -18,7 +21,8 @@ use imprint::source::{self, Origin, SourceError};
 use imprint::time::{Deadline, Timestamp};
 use zeroize::Zeroizing;
 
-use crate::ca::{Ca, Issued, Leaf, StateError};
+use crate::admission::Level;
+use crate::ca::{Ca, Issued, Leaf, SigningKey, StateError};
 use crate::record::{Record, names_a_server};
 use crate::x509::{self, X509Error};
 
@@ -39,6 +43,8 @@ pub struct Options {
     pub credentials: bool,
     /// Leave the signature out, for an image that is too old for it.
     pub unsigned: bool,
+    /// How the node was let in at a door. It stands in the payload, under the signature.
+    pub admitted: Option<Level>,
 }
 
 /// What brings a payload to its node, as far as it forbids some contents.
@@ -66,6 +72,7 @@ impl Default for Options {
             medium: Medium::Any,
             credentials: false,
             unsigned: false,
+            admitted: None,
         }
     }
 }
@@ -76,6 +83,12 @@ pub enum ComposeError {
     /// `--expires 0s`
     #[error("a payload that expires after {} seconds cannot be used; give a longer --expires", .0.as_secs())]
     Expires(Duration),
+    /// The payload was made too long ago to be sent.
+    #[error("the payload expired at {0}, before the node could have it; begin again, with a longer --expires")]
+    Expired(Timestamp),
+    /// The payload that was made before is none.
+    #[error("reading the payload that was made before")]
+    Unreadable(#[source] DecodeError),
     /// A single-boot medium that names no machine: any machine that boots it would credit its seed.
     #[error("a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {0}")]
     NotBound(String),
@@ -189,10 +202,13 @@ pub fn compose(
         payload.enrolment = Enrolment::Credentials(credentials);
         certificate = Some(made);
     }
+    if let Some(level) = options.admitted {
+        payload.admit(level.word());
+    }
     let mut bytes = payload.encode();
     let signing_key = if options.unsigned { None } else { ca.signing_key().map_err(ComposeError::Ca)? };
     if let Some(key) = signing_key {
-        bytes = key.sign(&bytes).map_err(ComposeError::Ca)?;
+        bytes = key.sign(&bytes, &signed::aad(None)).map_err(ComposeError::Ca)?;
     }
     if bytes.len() > MAX_LEN {
         return Err(ComposeError::TooLong(bytes.len()));
@@ -212,6 +228,29 @@ pub fn compose(
         }
     }
     Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
+}
+
+/// The payload as a node wants it that has sent a challenge: as if made at this moment, and signed for the node's HELLO and the
+/// challenge. Beside the challenge that stands before it, this is what the seal of [`Kind::Fresh`] is made of. `payload`: what
+/// [`compose`] has made, signed or not.
+pub fn fresh(
+    payload: &[u8],
+    key: &SigningKey,
+    hello: &Hello,
+    challenge: &Challenge,
+    now: Timestamp,
+) -> Result<Secret, ComposeError> {
+    let mut payload = Payload::unwrapped(payload).map_err(ComposeError::Unreadable)?;
+    payload.composed = now;
+    if payload.expiry <= now {
+        return Err(ComposeError::Expired(payload.expiry));
+    }
+    let signed = key.sign(&payload.encode(), &signed::aad(Some((&hello.digest(), &challenge.0))));
+    let signed = signed.map_err(ComposeError::Ca)?;
+    if signed.len() > MAX_LEN {
+        return Err(ComposeError::TooLong(signed.len()));
+    }
+    Ok(Secret::new([&challenge.0[..], &signed].concat()))
 }
 
 /// An error if no node credits a seed from this medium, or if any machine would.

@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use imprint::line::{Challenge, Hello};
+use imprint::secret::Secret;
 use imprint::time::Timestamp;
 use tokio::task::JoinHandle;
 
@@ -137,6 +139,12 @@ impl Office for Shared {
     async fn compose(&self, node: &str, options: Options) -> Result<Composed, String> {
         let (node, now) = (node.to_owned(), self.timestamp());
         self.books(move |state| state.payload(&node, &options, now)).await.map_err(failed)
+    }
+
+    async fn fresh(&self, payload: &Secret, hello: &Hello, challenge: Challenge) -> Result<Option<Secret>, String> {
+        let (payload, hello, now) = (payload.clone(), hello.clone(), self.timestamp());
+        let signed = self.books(move |state| state.fresh(payload.expose(), &hello, &challenge, now));
+        signed.await.map_err(failed)
     }
 
     async fn enroll(&self, asked: Asked) -> Result<Decided, String> {

@@ -5,7 +5,9 @@ mod signing;
 
 use std::path::{Path, PathBuf};
 
+use imprint::line::{Challenge, Hello};
 use imprint::payload::{EstUrl, TokenMode, UrlHost};
+use imprint::secret::Secret;
 use imprint::time::Timestamp;
 
 pub use adding::{Added, Adding, Differs, Taken, Warning};
@@ -169,6 +171,19 @@ impl State {
         });
         booked.map_err(Error::Store)?;
         Ok((composed, prepared))
+    }
+
+    /// A payload of this state as a node wants it that has sent a challenge ([`compose::fresh`]). `None`: this state has no key to
+    /// sign with.
+    pub fn fresh(
+        &self,
+        payload: &[u8],
+        hello: &Hello,
+        challenge: &Challenge,
+        now: Timestamp,
+    ) -> Result<Option<Secret>, Error> {
+        let Some(key) = self.ca.signing_key()? else { return Ok(None) };
+        Ok(Some(compose::fresh(payload, &key, hello, challenge, now)?))
     }
 
     /// Makes and stores payloads for many nodes: all of them or none.

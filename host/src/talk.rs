@@ -7,7 +7,7 @@ mod words;
 
 use std::time::Duration;
 
-use imprint::line::{Hello, Host, HostEvent, Kind, NotTaken, Session as Conversation, Stage, Wire};
+use imprint::line::{Challenge, Hello, Host, HostEvent, Kind, NotTaken, Session as Conversation, Stage, TimeKey, Wire};
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
 use tokio::time::Instant;
@@ -32,6 +32,14 @@ pub(crate) trait Office: Sync {
 
     /// Makes a payload for the node and stores it.
     fn compose(&self, node: &str, options: Options) -> impl Future<Output = Result<Composed, String>> + Send;
+
+    /// The payload, signed for this HELLO, for the challenge and for this moment. `None`: there is no key to sign with.
+    fn fresh(
+        &self,
+        payload: &Secret,
+        hello: &Hello,
+        challenge: Challenge,
+    ) -> impl Future<Output = Result<Option<Secret>, String>> + Send;
 
     /// Decides about a request, by the same rules as over HTTP.
     fn enroll(&self, asked: Asked) -> impl Future<Output = Result<Decided, String>> + Send;
@@ -62,6 +70,8 @@ pub(crate) struct Terms {
     pub(crate) plain: bool,
     /// Send the payload without a signature.
     pub(crate) unsigned: bool,
+    /// Send no payload that is not signed for the node's challenge.
+    pub(crate) fresh: bool,
     /// How long a payload is valid.
     pub(crate) expires: Duration,
     /// Leave earlier payloads of the node valid.
@@ -83,6 +93,8 @@ pub(crate) struct Talk<'a, O> {
     pub(crate) hello_at: Option<Instant>,
     /// The payload of this session. Each conversation gets it sealed anew.
     pub(crate) payload: Option<(PayloadId, Secret)>,
+    /// What this host proves the time with, once the node has a payload that was signed for its challenge.
+    time_key: Option<TimeKey>,
     /// The conversation that the payload is being sent in.
     sending: Option<Conversation>,
     /// The node has the whole payload and has sent no request since.
@@ -110,6 +122,7 @@ impl<'a, O: Office> Talk<'a, O> {
             hello: None,
             hello_at: None,
             payload: None,
+            time_key: None,
             sending: None,
             delivered: false,
             deliveries: 0,
@@ -143,6 +156,7 @@ impl<'a, O: Office> Talk<'a, O> {
     /// Handles an event that has nothing to do with who the node is.
     pub(crate) async fn happened(&mut self, event: HostEvent) {
         match event {
+            HostEvent::Challenged => self.deliver().await,
             HostEvent::Delivered(kind) => {
                 if is_payload(kind) {
                     (self.sending, self.delivered) = (None, true);

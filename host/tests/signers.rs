@@ -14,7 +14,7 @@ use imprint::payload::Payload;
 fn judged(bytes: &[u8], lines: &str) -> Result<Option<String>, String> {
     use imprint::source::{Found, Origin};
     let bytes = imprint::secret::Secret::new(bytes.to_vec());
-    let found = Found { origin: Origin::File("x".into()), bytes, cut: false };
+    let found = Found { origin: Origin::File("x".into()), bytes, cut: false, fresh: None };
     let pin = imprint::site::SitePin::parse(lines.as_bytes()).unwrap();
     match imprint::source::decode(&found, Some(&pin)) {
         Ok((_, signed)) => Ok(signed.signer().map(|kid| kid.to_string())),

@@ -32,6 +32,11 @@ impl LineTime {
         LineTime { clock, bound }
     }
 
+    /// The time as it was told, moved on to the present.
+    pub fn told(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// How far the time may be off, by the round trip.
     pub fn bound(&self) -> Duration {
         self.bound
@@ -45,6 +50,17 @@ impl LineTime {
             now if now > expiry => Err(Outside::After(now)),
             _ => Ok(CredibleTime(self)),
         }
+    }
+}
+
+impl LineTime {
+    /// The time of day, if its possible error reaches into the interval that begins at `low` and is `width` long. A time beside
+    /// the interval is moved to its edge.
+    pub fn refines(self, low: Clock, width: Duration) -> Option<CredibleTime> {
+        let (low, now) = (low.now(), self.clock.now());
+        let high = low.plus(width);
+        let reaches = now.plus(self.bound) >= low && now.minus(self.bound) <= high;
+        reaches.then(|| CredibleTime(LineTime { clock: Clock::starting_at(now.clamp(low, high)), ..self }))
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
-use super::{Answer, Awaited, Command, Line, LineTime, Shared, Told, locked};
+use super::payload::Came;
+use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
+use crate::line::fresh::Seeds;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
@@ -18,13 +20,12 @@ use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::trial;
 
-/// After so many payloads that cannot be opened, the node gives the line up.
-const OPENINGS: u8 = 3;
-
 /// The thread's own half of a dialogue.
 pub(super) struct Worker {
     pub(super) lines: Vec<Spoken>,
     pub(super) key: LineKey,
+    pub(super) seeds: Seeds,
+    pub(super) judge: Option<Judge>,
     pub(super) orders: Receiver<Command>,
     pub(super) tell: Sender<Told>,
     pub(super) wake: Arc<EventFd>,
@@ -36,29 +37,36 @@ pub(super) struct Worker {
     pub(super) signals: Signals,
     pub(super) quiet: Quiet,
     pub(super) root: PathBuf,
-    pub(super) openings: u8,
 }
 
 /// A port with the protocol on it.
 pub(super) struct Spoken {
-    port: Port,
-    wire: Wire<Node>,
-    lost: bool,
+    pub(super) port: Port,
+    pub(super) wire: Wire<Node>,
+    pub(super) lost: bool,
     /// The last bytes were not taken.
     stalled: bool,
     /// The stall was reported.
     said_so: bool,
     /// It was reported that the host speaks other versions. Each call of the host says so again.
     foreign: bool,
+    /// How many payloads could not be opened.
+    pub(super) openings: u8,
+    /// It was reported that a payload was too old.
+    pub(super) stale: bool,
+    /// Why a payload was not used, as it was reported last.
+    pub(super) not_used: Option<String>,
 }
 
 impl Spoken {
-    pub(super) fn new(Line { port, beacon, far: _ }: Line, hello: &Hello) -> Spoken {
-        let mut wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), port.baud());
+    pub(super) fn new(Line { port, beacon, far }: Line, hello: &Hello, seed: [u8; 32]) -> Spoken {
+        let node = Node::new(hello.clone(), beacon, Shape::default()).challenging(seed, far);
+        let mut wire = Wire::new(node, port.baud());
         if port.is_typed_on() {
             wire = wire.keeping_text();
         }
-        Spoken { port, wire, lost: false, stalled: false, said_so: false, foreign: false }
+        let (lost, stalled, said_so, foreign, stale) = (false, false, false, false, false);
+        Spoken { port, wire, lost, stalled, said_so, foreign, openings: 0, stale, not_used: None }
     }
 
     /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
@@ -133,7 +141,7 @@ impl Worker {
     }
 
     /// Updates what both sides see. To be called before a loss is reported.
-    fn rename(&self) {
+    pub(super) fn rename(&self) {
         let mut shared = locked(&self.shared);
         let left = self.lines.iter().filter(|line| !line.lost);
         let names: Vec<String> = left.map(|line| line.port.label()).collect();
@@ -146,7 +154,7 @@ impl Worker {
         shared.open &= shared.lines != 0;
     }
 
-    fn lose(&mut self, index: usize, told: Told) {
+    pub(super) fn lose(&mut self, index: usize, told: Told) {
         if let Some(line) = self.lines.get_mut(index) {
             line.lost = true;
         }
@@ -178,7 +186,11 @@ impl Worker {
             match port {
                 Ok(port) => {
                     let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
-                    self.lines.push(Spoken::new(Line { port, beacon: true, far: false }, &self.hello));
+                    self.lines.push(Spoken::new(
+                        Line { port, beacon: true, far: false },
+                        &self.hello,
+                        self.seeds.another(),
+                    ));
                     self.rename();
                     told.into_iter().for_each(|told| self.tell(told));
                 }
@@ -196,7 +208,10 @@ impl Worker {
             match &command {
                 Command::Stage(stage) => node.set_stage(*stage),
                 Command::Say(kind, bytes) => node.say(*kind, bytes.clone()),
-                Command::AskTime => node.ask_time(),
+                Command::AskTime(key) => {
+                    key.iter().for_each(|key| node.believe(key.clone()));
+                    node.ask_time();
+                }
                 Command::End => {}
             }
         }
@@ -280,34 +295,19 @@ impl Worker {
                 }
                 Told::Foreign(versions)
             }
-            NodeEvent::Object { kind: kind @ (Kind::Sealed | Kind::Plain), number, session, bytes } => {
-                let opened = match (kind, session) {
-                    (Kind::Sealed, Some(session)) => {
-                        self.key.open(&bytes, line.wire.end().hello(), session, kind, number)
-                    }
-                    _ => Ok(Secret::new(bytes)),
-                };
-                let bytes = match opened {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        self.openings = self.openings.saturating_add(1);
-                        line.wire.end_mut().set_stage(Stage::Payload);
-                        if self.openings >= OPENINGS {
-                            self.lose(index, Told::Unsealed(error));
-                        } else {
-                            self.tell(Told::Unsealed(error));
-                        }
-                        return;
-                    }
-                };
-                let name = line.port.name().to_owned();
-                self.awaited = None;
-                // The other lines are given back as they were.
-                for (other, line) in self.lines.iter_mut().enumerate() {
-                    line.lost |= other != index;
-                }
-                self.rename();
-                Told::Payload { line: name, sealed: kind == Kind::Sealed, bytes }
+            NodeEvent::Object {
+                kind: kind @ (Kind::Sealed | Kind::Plain | Kind::Fresh),
+                number,
+                session,
+                announced,
+                bytes,
+            } => {
+                return self.payload(index, Came { kind, number, session, announced, bytes });
+            }
+            NodeEvent::Object { kind: kind @ (Kind::Pending | Kind::Refused), bytes, .. }
+                if line.wire.end().stage() == Stage::Payload =>
+            {
+                return self.turned_away(index, kind == Kind::Pending, &bytes);
             }
             NodeEvent::Object { kind, bytes, .. } => {
                 let text = || crate::shown::printable(&String::from_utf8_lossy(&bytes));
@@ -334,7 +334,7 @@ impl Worker {
         self.tell(told);
     }
 
-    fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: Told) {
         // When the dialogue does not listen any more, nobody needs to know.
         if self.tell.send(told).is_ok() {
             let _ = self.came.write(1);

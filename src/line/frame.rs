@@ -7,6 +7,7 @@ use super::code::{KINDS, REASONS, STAGES, code, value};
 pub use super::code::{Kind, NotTaken, Side, Stage};
 use crate::base85;
 use crate::checksum::crc32;
+use crate::digest::sha256;
 
 /// Begins a frame, and stands nowhere else in one. A shell that takes a frame for a command sees a comment.
 pub const MARK: u8 = b'#';
@@ -147,6 +148,8 @@ pub struct Hello {
     pub versions: Versions,
     /// The node takes a payload that is not sealed.
     pub plain: bool,
+    /// The node sends challenges, and takes a payload that is signed for one of them.
+    pub fresh: bool,
     /// Made when the node's program started.
     pub nonce: Nonce,
     /// X25519 public key, made when the node's program started.
@@ -206,8 +209,9 @@ const TIME: u8 = 10;
 const CHALLENGE: u8 = 11;
 const PROVEN_TIME: u8 = 12;
 
-/// A bit in the flags of HELLO.
+/// Bits in the flags of HELLO.
 const FLAG_PLAIN: u8 = 1;
+const FLAG_FRESH: u8 = 2;
 /// Tags of the items that may follow in HELLO. Unknown items are skipped.
 const TAG_UUID: u8 = 1;
 const TAG_SERIAL: u8 = 2;
@@ -225,7 +229,8 @@ impl Hello {
         if let Some(heard) = &self.heard {
             return heard.clone();
         }
-        let mut out = vec![HELLO, self.versions.lowest, self.versions.highest, if self.plain { FLAG_PLAIN } else { 0 }];
+        let flags = if self.plain { FLAG_PLAIN } else { 0 } | if self.fresh { FLAG_FRESH } else { 0 };
+        let mut out = vec![HELLO, self.versions.lowest, self.versions.highest, flags];
         out.extend(self.nonce.0);
         out.extend(self.key);
         let mut item = |tag: u8, bytes: &[u8]| {
@@ -249,6 +254,11 @@ impl Hello {
         out
     }
 
+    /// SHA-256 of the message.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(&self.message())
+    }
+
     fn parse(mut rest: &[u8]) -> Option<Hello> {
         let heard = [&[HELLO], rest].concat();
         let [lowest, highest, flags] = take(&mut rest)?;
@@ -256,6 +266,7 @@ impl Hello {
             heard: None,
             versions: Versions { lowest, highest },
             plain: flags & FLAG_PLAIN != 0,
+            fresh: flags & FLAG_FRESH != 0,
             nonce: Nonce(take(&mut rest)?),
             key: take(&mut rest)?,
             uuid: None,

@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use super::frame::{Announce, Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
+use super::frame::{Announce, Challenge, Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
+use super::fresh::Challenges;
+use super::seal::{self, TimeKey};
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{Answered, End, Patience, Timer};
 
@@ -18,6 +20,10 @@ const LEFT: usize = 4;
 pub struct Node {
     hello: Hello,
     beacon: bool,
+    /// What a payload is signed for, if HELLO says that the node sends challenges.
+    challenges: Option<Challenges>,
+    /// No payload is taken that is not signed for a challenge, and no time that is not proven.
+    far: bool,
     /// How the node sends objects: in pieces no longer than those of the host's last object.
     shape: Shape,
     /// The most bytes in a piece that the node sends.
@@ -26,6 +32,8 @@ pub struct Node {
     session: Option<Session>,
     left: Vec<Nonce>,
     receiver: Receiver,
+    /// The announcement that was taken last in this conversation, and when.
+    announced: Option<(Announce, u64)>,
     /// Receives the object of a host that cannot hear.
     broadcast: Receiver,
     /// The object that the node has to send now: a request or a report. It is sent anew in every conversation, because
@@ -35,6 +43,8 @@ pub struct Node {
     /// Number of the next object in this conversation.
     number: u8,
     ask: Option<Ask>,
+    /// What the host proves the time with. `None`: it need not.
+    time_key: Option<TimeKey>,
     asked: u8,
     quiet: u8,
     heard: bool,
@@ -68,6 +78,8 @@ pub enum NodeEvent {
         number: u8,
         /// The conversation that the object came in; `None`: it is from a host that cannot hear.
         session: Option<Session>,
+        /// When its announcement had come, by the node's clock.
+        announced: u64,
         /// The bytes.
         bytes: Vec<u8>,
     },
@@ -102,17 +114,21 @@ impl Node {
         Node {
             hello,
             beacon,
+            challenges: None,
+            far: false,
             shape,
             most: shape.chunk,
             stage: Stage::Payload,
             session: None,
             left: Vec::new(),
             receiver: Receiver::default(),
+            announced: None,
             broadcast: Receiver::default(),
             statement: None,
             sender: None,
             number: 0,
             ask: None,
+            time_key: None,
             asked: 0,
             quiet: 0,
             heard: false,
@@ -121,6 +137,30 @@ impl Node {
             events: VecDeque::new(),
             answered: None,
         }
+    }
+
+    /// Sends challenges, if HELLO says so. `seed`: random bytes, for this line alone. `far`: takes no payload that is not signed
+    /// for one of them.
+    #[must_use]
+    pub fn challenging(self, seed: [u8; 32], far: bool) -> Node {
+        let challenges = self.hello.fresh.then(|| Challenges::new(seed));
+        Node { challenges, far, ..self }
+    }
+
+    /// When the node made this challenge on this line, by its clock, if it is one of the last.
+    pub fn made(&self, challenge: &Challenge) -> Option<u64> {
+        self.challenges.as_ref()?.made(challenge)
+    }
+
+    /// Whether only what is signed for a challenge counts on this line.
+    pub fn is_far(&self) -> bool {
+        self.far
+    }
+
+    /// Leaves the conversation, as if the host had gone.
+    pub fn part(&mut self) {
+        self.leave();
+        self.heard = false;
     }
 
     /// The node's HELLO.
@@ -149,7 +189,9 @@ impl Node {
     /// Sends a statement in this conversation and in each that follows, until another statement replaces it.
     pub fn say(&mut self, kind: Kind, bytes: Vec<u8>) {
         self.statement = Some((kind, bytes));
-        if self.session.is_some() {
+        // The host takes one object after the other, so a proof that is on its way comes to its end.
+        let proving = self.sender.as_ref().is_some_and(|sender| sender.announce().kind == Kind::Admission);
+        if self.session.is_some() && !proving {
             self.state();
         }
     }
@@ -157,6 +199,11 @@ impl Node {
     /// Whether everything that the node had to send has arrived.
     pub fn is_quiet(&self) -> bool {
         self.sender.is_none() && self.out.is_empty()
+    }
+
+    /// From now on only a host counts that proves with this key that it has the payload.
+    pub fn believe(&mut self, key: TimeKey) {
+        self.time_key = Some(key);
     }
 
     /// Asks the host for the time, in this conversation and in those that follow, until it is answered.
@@ -206,17 +253,24 @@ impl Node {
             self.left.truncate(LEFT);
         }
         self.receiver = Receiver::default();
+        self.announced = None;
         self.sender = None;
         self.number = 0;
         self.pending = false;
         self.out.clear();
+        // A proof is for one conversation.
+        self.statement.take_if(|(kind, _)| *kind == Kind::Admission);
     }
 
     /// Whether an object of this kind is taken now.
     fn wants(&self, kind: Kind) -> Result<(), NotTaken> {
         match (kind, self.stage) {
+            (Kind::Sealed | Kind::Plain, Stage::Payload) if self.far => Err(NotTaken::NotSealed),
             (Kind::Plain, Stage::Payload) if !self.hello.plain => Err(NotTaken::NotSealed),
             (Kind::Sealed | Kind::Plain, Stage::Payload) => Ok(()),
+            (Kind::Fresh, Stage::Payload) if self.challenges.is_some() => Ok(()),
+            // An administrator has to admit the node first, or nobody will.
+            (Kind::Pending | Kind::Refused, Stage::Payload) if self.far => Ok(()),
             (Kind::Certificates | Kind::Pending | Kind::Refused, Stage::Request) => Ok(()),
             _ => Err(NotTaken::Unwanted),
         }
@@ -232,8 +286,8 @@ impl Node {
         let Some((kind, bytes)) = taken.object else { return };
         self.pending = kind == Kind::Pending;
         match kind {
-            Kind::Sealed | Kind::Plain => self.stage = Stage::Busy,
-            Kind::Certificates | Kind::Refused => {
+            Kind::Sealed | Kind::Plain | Kind::Fresh => self.stage = Stage::Busy,
+            Kind::Certificates | Kind::Refused if self.stage == Stage::Request => {
                 // The request is answered, so a later host need not be asked.
                 self.stage = Stage::Busy;
                 self.statement = None;
@@ -241,10 +295,11 @@ impl Node {
             }
             _ => {}
         }
-        self.events.push_back(NodeEvent::Object { kind, number, session, bytes });
+        let announced = self.announced.map(|(_, at)| at).unwrap_or_default();
+        self.events.push_back(NodeEvent::Object { kind, number, session, announced, bytes });
     }
 
-    fn announced(&mut self, announce: &Announce, session: Option<Session>) {
+    fn announced(&mut self, announce: &Announce, session: Option<Session>, now: u64) {
         let wanted = match session {
             Some(_) => self.wants(announce.kind),
             // Outside a conversation only a payload that is not sealed can come: a seal is bound to a conversation.
@@ -254,6 +309,10 @@ impl Node {
         let receiver = if session.is_some() { &mut self.receiver } else { &mut self.broadcast };
         let taken = receiver.announced(announce, |_| wanted);
         if session.is_some() && matches!(taken.answer, Some(Frame::Ack { .. })) {
+            // Said again, it is still the one that came first.
+            if self.announced.is_none_or(|(before, _)| before != *announce) {
+                self.announced = Some((*announce, now));
+            }
             // A host that knows of a narrow terminal on the way sends short pieces; the node then does the same.
             self.shape.chunk = announce.chunk.min(self.most);
         }
@@ -273,6 +332,14 @@ impl Node {
             let kind = sender.announce().kind;
             self.sender = None;
             self.events.push_back(NodeEvent::Sent(kind));
+            self.follow(kind);
+        }
+    }
+
+    /// Sends the statement that waited for the end of a proof.
+    fn follow(&mut self, ended: Kind) {
+        if ended == Kind::Admission && self.statement.as_ref().is_some_and(|(kind, _)| *kind != Kind::Admission) {
+            self.state();
         }
     }
 
@@ -289,8 +356,28 @@ impl Node {
                 let kind = sender.announce().kind;
                 self.sender = None;
                 self.events.push_back(NodeEvent::Refused(kind, reason));
+                self.follow(kind);
             }
         }
+    }
+
+    /// The answer to the question that was sent last.
+    fn told(&mut self, number: u8, received: u64, held: u32, now: u64) {
+        if let Some(Ask { number: asked, sent: Some((sent, frame)) }) = self.ask
+            && asked == number
+        {
+            self.ask = None;
+            self.answered = Some(Answered::Once(frame));
+            self.events.push_back(NodeEvent::Time { sent, arrived: now, received, held: u64::from(held) });
+        }
+    }
+
+    /// A challenge that is due, if a payload is wanted. While an object comes, the one that it may answer stays the newest.
+    fn challenge(&mut self, now: u64, asked: bool) -> Option<Frame> {
+        let coming = self.receiver.progress().is_some();
+        let challenges = self.challenges.as_mut()?;
+        let due = asked || (self.stage == Stage::Payload && !coming && challenges.is_old(now));
+        due.then(|| Frame::Challenge(if coming { challenges.newest(now) } else { challenges.next(now) }))
     }
 }
 
@@ -329,8 +416,10 @@ impl End for Node {
             }
             // The OPEN is for an earlier run of the node's program.
             (Frame::Open { .. }, _) if self.session.is_none() => self.greet(),
+            // From a host that cannot hear nothing comes that is signed for a challenge.
+            (Frame::Announce(_) | Frame::Data { .. }, None) if self.far => {}
             (Frame::Announce(announce), session) => {
-                self.announced(&announce, session);
+                self.announced(&announce, session, now);
                 if session.is_none() {
                     self.tell_broadcast();
                 }
@@ -346,14 +435,14 @@ impl End for Node {
             }
             (Frame::Ack { number, next, later }, Some(_)) => self.acknowledged(number, next, later),
             (Frame::Refuse { number, reason }, Some(_)) => self.refused(number, reason),
-            (Frame::Time { number, received, held }, Some(_)) => {
-                if let Some(Ask { number: asked, sent: Some((sent, frame)) }) = self.ask
-                    && asked == number
-                {
-                    self.ask = None;
-                    self.answered = Some(Answered::Once(frame));
-                    let held = u64::from(held);
-                    self.events.push_back(NodeEvent::Time { sent, arrived: now, received, held });
+            (Frame::Time { number, received, held }, Some(_)) if !self.far && self.time_key.is_none() => {
+                self.told(number, received, held, now);
+            }
+            (Frame::ProvenTime { number, received, held, tag }, Some(session)) => {
+                let is_proof =
+                    |key: &TimeKey| seal::is_time_proof(&tag, key, &self.hello, session, (number, received, held));
+                if self.time_key.as_ref().is_some_and(is_proof) {
+                    self.told(number, received, held, now);
                 }
             }
             _ => {}
@@ -386,8 +475,16 @@ impl End for Node {
     fn packet(&mut self, now: u64, number: u64) -> Option<Packet> {
         let frame = match self.out.pop_front() {
             Some(frame) => frame,
-            None => self.session.and(self.sender.as_mut())?.next(number)?,
+            None => match self.session.and_then(|_| self.challenge(now, false)) {
+                Some(frame) => frame,
+                None => self.session.and(self.sender.as_mut())?.next(number)?,
+            },
         };
+        if frame == Frame::Ready(Stage::Payload)
+            && let Some(challenge) = self.challenge(now, true)
+        {
+            self.out.push_front(challenge);
+        }
         if let Frame::Ask { number: asked } = frame
             && let Some(ask) = self.ask.as_mut().filter(|ask| ask.number == asked)
         {

@@ -15,7 +15,17 @@ use crate::digest::sha256;
 use crate::hex;
 
 /// What a signature of a payload covers beside the payload, so that it is good for nothing else: `external_aad` of RFC 9052 §4.3.
-pub const AAD: &[u8] = b"imprint payload 1";
+const AAD: &[u8] = b"imprint payload 1";
+
+/// The same for a payload that was signed for a node that asked: with the SHA-256 of its HELLO, and its challenge.
+pub fn aad(asked: Option<(&[u8; 32], &[u8; 16])>) -> Vec<u8> {
+    let mut aad = AAD.to_vec();
+    if let Some((hello, challenge)) = asked {
+        aad.extend(hello);
+        aad.extend(challenge);
+    }
+    aad
+}
 
 /// How many bytes the signature, its headers and the heads of all items take at most.
 pub const OVERHEAD: usize = PREFIX.len() + PROTECTED_LEN + 1 + 5 + 2 + SIGNATURE_LEN;
@@ -212,7 +222,7 @@ impl<'a> Signed<'a> {
         }
     }
 
-    /// Whether the signature is by this signer. `aad`: what it covers beside the payload, [`AAD`] or more.
+    /// Whether the signature is by this signer. `aad`: what it covers beside the payload, as [`aad`] says.
     pub fn is_by(&self, signer: &Signer, aad: &[u8]) -> bool {
         // The algorithm is that of the key: the message has no choice (RFC 9053 §2.1).
         if self.algorithm != signer.algorithm || self.kid != signer.kid {

@@ -29,7 +29,7 @@ pub enum PlanError {
     },
     /// The image names signers, and the payload has no signature of one of them.
     Signature(SignatureError),
-    /// The image names signers, and the payload lies where any machine could find it, and names no machine.
+    /// The image names signers, and the payload names no machine and was not signed for this one.
     NotBound(Origin),
     /// The CA is valid at no moment of the payload's life.
     CaValidity {

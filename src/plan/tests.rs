@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::dialogue::LineTime;
 use crate::facts::{Dmi, LinkFacts};
@@ -33,6 +35,8 @@ fn medium(medium: Medium, place: &str) -> Origin {
 
 fn facts() -> Facts {
     Facts {
+        fresh: None,
+        now_at: Duration::ZERO,
         line_time: None,
         origin: medium(Medium::ConfigDrive, "sr0 (IMPRINT)"),
         site_pin: None,

@@ -56,7 +56,7 @@ fn by_hand(
     notes.iter().for_each(|note| say(note));
     let origin = Origin::Line { name: String::new(), sealed: false };
     let facts = facts::gather(root, origin, None, SignedBy::Nobody, bootif, deadline)?;
-    let dialogue = line.insert(source::serial::terminal(root, deadline)?);
+    let dialogue = line.insert(source::serial::terminal(root, pin.as_ref(), deadline)?);
     let uuid = facts.dmi.uuid.map_or("unknown".to_owned(), |uuid| hex::uuid(&uuid));
     say(&format!("UUID {uuid}, serial number {}", facts.dmi.serial.as_deref().unwrap_or("unknown")));
     for link in &facts.links {

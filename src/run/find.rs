@@ -33,7 +33,7 @@ pub(super) fn find(
         credentials: credentials.as_deref().map(Path::new),
     };
     let present = source::at_once(options, &around);
-    *line = source::serial::listen(options, root, cmdline, present.as_ref(), false, deadline)?;
+    *line = source::serial::listen(options, root, cmdline, pin.as_ref(), present.as_ref(), false, deadline)?;
     // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     let near = options.near_misses.iter().map(ToString::to_string);
@@ -68,7 +68,7 @@ pub(super) fn find(
     let mut found = source::find(options, &around, present, early, deadline, &mut notice)?;
     if let Err(looked) = &found
         && line.is_none()
-        && let Some(late) = source::serial::listen(options, root, cmdline, None, true, deadline)?
+        && let Some(late) = source::serial::listen(options, root, cmdline, pin.as_ref(), None, true, deadline)?
     {
         let late = line.insert(late);
         let sought = source::serial::find(

@@ -20,7 +20,7 @@ pub fn check(root: &Path, file: &Path) -> Result<String, Error> {
     let found = source::file::named(file)?;
     let pin = site::pin(root)?;
     let (payload, signed) = source::decode(&found, pin.as_ref())?;
-    plan::bound(&payload, &found.origin, pin.as_ref())?;
+    plan::bound(&payload, &found.origin, false, pin.as_ref())?;
     Ok(match signed {
         SignedBy::Nobody => payload.to_string(),
         signed => format!("{payload}signed by  {signed}\n"),

@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::payload::signed::aad;
 
 const P256: &[u8] = include_bytes!("../../tests/data/payload-signed-p256.cbor");
 const ED25519: &[u8] = include_bytes!("../../tests/data/payload-signed-ed25519.cbor");
@@ -75,19 +76,22 @@ fn whose_signature_counts() {
     let kids = |pin: &SitePin| Kids(pin.signers.iter().map(Signer::kid).collect());
     // Without a signer nothing changes.
     for pin in [None, Some(&ca_only)] {
-        assert_eq!(judge(None, pin), Ok(SignedBy::Nobody));
-        assert_eq!(judge(Some(&p256), pin), Ok(SignedBy::Unverified(p256.kid)));
-        assert_eq!(judge(Some(&Signed { signature: &[0; 64], ..p256 }), pin), Ok(SignedBy::Unverified(p256.kid)));
+        assert_eq!(judge(None, pin, &aad(None)), Ok(SignedBy::Nobody));
+        assert_eq!(judge(Some(&p256), pin, &aad(None)), Ok(SignedBy::Unverified(p256.kid)));
+        assert_eq!(
+            judge(Some(&Signed { signature: &[0; 64], ..p256 }), pin, &aad(None)),
+            Ok(SignedBy::Unverified(p256.kid))
+        );
     }
     for signed in [&p256, &ed25519] {
-        assert_eq!(judge(Some(signed), Some(&both)), Ok(SignedBy::Signer(signed.kid)));
+        assert_eq!(judge(Some(signed), Some(&both), &aad(None)), Ok(SignedBy::Signer(signed.kid)));
     }
-    assert_eq!(judge(None, Some(&both)), Err(SignatureError::Missing { signers: kids(&both) }));
+    assert_eq!(judge(None, Some(&both), &aad(None)), Err(SignatureError::Missing { signers: kids(&both) }));
     let unknown = SignatureError::Unknown { kid: ed25519.kid, signers: kids(&first) };
-    assert_eq!(judge(Some(&ed25519), Some(&first)), Err(unknown));
+    assert_eq!(judge(Some(&ed25519), Some(&first), &aad(None)), Err(unknown));
     let forged = Signed { signature: &[1; 64], ..p256 };
-    assert_eq!(judge(Some(&forged), Some(&both)), Err(SignatureError::Wrong { kid: p256.kid }));
+    assert_eq!(judge(Some(&forged), Some(&both), &aad(None)), Err(SignatureError::Wrong { kid: p256.kid }));
     // The key of one signer, and the signature of the other.
     let swapped = Signed { kid: p256.kid, ..ed25519 };
-    assert_eq!(judge(Some(&swapped), Some(&both)), Err(SignatureError::Wrong { kid: p256.kid }));
+    assert_eq!(judge(Some(&swapped), Some(&both), &aad(None)), Err(SignatureError::Wrong { kid: p256.kid }));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::typed::Typed;
-use super::{AtOnce, Found, Notice, Origin, SourceError, needs_no_line, order};
+use super::{AtOnce, Found, Notice, Origin, SourceError, judge, needs_no_line, order};
 use crate::dialogue::{Awaited, Dialogue, Line, Told};
 use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::machine::{self, Dmi};
@@ -13,6 +13,7 @@ use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
 use crate::pool::Seeded;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
+use crate::site::SitePin;
 use crate::sys;
 use crate::time::Deadline;
 use crate::uevent::Stir;
@@ -26,11 +27,13 @@ const SPOKEN: Duration = Duration::from_secs(30);
 const POOL: Duration = Duration::from_secs(20);
 
 /// Begins to listen on the lines of the order, where there are any. `None`: there are none, or, where nothing insists on a
-/// payload, no key can be made yet. `present`: the medium that is there at once. `last`: everything else has been looked at, so that key is waited for.
+/// payload, no key can be made yet. `pin`: that of the image. `present`: the medium that is there at once. `last`: everything
+/// else has been looked at, so that key is waited for.
 pub fn listen(
     options: &Options,
     root: &Path,
     cmdline: &str,
+    pin: Option<&SitePin>,
     present: Option<&AtOnce>,
     last: bool,
     deadline: Deadline,
@@ -76,7 +79,7 @@ pub fn listen(
             lines.push(Line { port, beacon: insist, far: false });
         }
     }
-    start(signals, lines, &seeded, options.plain, awaited, root, deadline).map(Some)
+    start(signals, lines, &seeded, Takes { plain: options.plain, pin }, awaited, root, deadline).map(Some)
 }
 
 /// An error of a line stops the boot only if the operator named the line. A console that another program holds is
@@ -89,13 +92,22 @@ fn needed<T>(options: &Options, result: Result<T, PortError>) -> Result<Option<T
 }
 
 /// The operator's terminal. It is made raw at once, so that pasted lines are neither echoed nor cut.
-pub fn terminal(root: &Path, deadline: Deadline) -> Result<Dialogue, SourceError> {
+pub fn terminal(root: &Path, pin: Option<&SitePin>, deadline: Deadline) -> Result<Dialogue, SourceError> {
     let place = port::terminal().ok_or(SourceError::NoTerminal)?;
     let mut port = Port::open(place)?.ok_or(SourceError::NoTerminal)?;
     let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
     let signals = Signals::catch().map_err(SourceError::Watch)?;
     port.take(root, &mut Quiet::default())?;
-    start(signals, vec![Line { port, beacon: false, far: false }], &seeded, true, None, root, deadline)
+    let lines = vec![Line { port, beacon: false, far: false }];
+    start(signals, lines, &seeded, Takes { plain: true, pin }, None, root, deadline)
+}
+
+/// What payloads the node takes on its lines.
+struct Takes<'a> {
+    /// One that is not sealed.
+    plain: bool,
+    /// Those of this pin only. If it names signers, the node sends challenges.
+    pin: Option<&'a SitePin>,
 }
 
 /// The caller catches the signals before it takes a line, so that no signal ends the program while a line is changed.
@@ -103,7 +115,7 @@ fn start(
     signals: (Signals, Held),
     lines: Vec<Line>,
     seeded: &Seeded,
-    plain: bool,
+    takes: Takes<'_>,
     awaited: Option<Awaited>,
     root: &Path,
     deadline: Deadline,
@@ -115,14 +127,16 @@ fn start(
     let hello = Hello {
         heard: None,
         versions: Versions::OURS,
-        plain,
+        plain: takes.plain,
+        fresh: takes.pin.is_some_and(SitePin::has_signers),
         nonce: Nonce(nonce),
         key: key.public(),
         uuid,
         serial,
         macs: macs.iter().map(|mac| HardwareAddress::as_bytes(mac).to_vec()).collect(),
     };
-    Dialogue::start(signals, lines, key, hello, awaited, root).map_err(SourceError::Watch)
+    let judge = takes.pin.and_then(judge);
+    Dialogue::start(signals, lines, key, hello, judge, awaited, root).map_err(SourceError::Watch)
 }
 
 /// The serial ports among the sources, each once.
@@ -151,8 +165,8 @@ pub fn pasted(dialogue: &Dialogue, deadline: Deadline, notice: &mut dyn FnMut(&s
         let idle = missing.is_empty() && typed.is_blank();
         let until = if idle { deadline } else { deadline.at_most(PASTE) };
         match dialogue.hear(until) {
-            Some(Told::Payload { line, sealed, bytes }) => {
-                return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
+            Some(Told::Payload { line, sealed, fresh, bytes }) => {
+                return Ok(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false, fresh });
             }
             Some(Told::Pasted { missing: lines }) => {
                 missing = lines;
@@ -202,8 +216,8 @@ pub(crate) struct Heard {
 impl Heard {
     fn take(&mut self, told: Told, notice: &mut dyn FnMut(Notice<'_>)) {
         match told {
-            Told::Payload { line, sealed, bytes } => {
-                self.payload = Some(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false });
+            Told::Payload { line, sealed, fresh, bytes } => {
+                self.payload = Some(Found { origin: Origin::Line { name: line, sealed }, bytes, cut: false, fresh });
             }
             // The dialogue reports each pasted piece; a message for each would be too many.
             Told::Pasted { .. } => {}
@@ -327,7 +341,15 @@ mod tests {
         port.prepare().unwrap();
         let lines = vec![Line { port, beacon: false, far: false }];
         let seeded = Seeded::ready(until).unwrap();
-        let dialogue = start(Signals::catch().unwrap(), lines, &seeded, true, None, Path::new("/nowhere"), until);
+        let dialogue = start(
+            Signals::catch().unwrap(),
+            lines,
+            &seeded,
+            Takes { plain: true, pin: None },
+            None,
+            Path::new("/nowhere"),
+            until,
+        );
         (dialogue.unwrap(), File::from(pair.master), pair.slave)
     }
 
@@ -415,7 +437,7 @@ mod tests {
         let later = Deadline::after(Duration::from_secs(60));
         let _there = named_line(root.path(), "early");
         let options = Options::parse("imprint.source=serial:early imprint.source=serial:late").unwrap();
-        let dialogue = listen(&options, root.path(), "", None, false, later).unwrap().unwrap();
+        let dialogue = listen(&options, root.path(), "", None, None, false, later).unwrap().unwrap();
         assert_eq!((dialogue.names().as_str(), dialogue.missing()), ("early", vec!["late".to_owned()]));
         assert_eq!(
             lines_so_far(&dialogue, "listening on", "is not there yet"),
@@ -449,7 +471,7 @@ mod tests {
             ),
         ] {
             let options = Options::parse(words).unwrap();
-            let dialogue = listen(&options, root.path(), "", None, false, at_once).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, None, false, at_once).unwrap();
             let mut notice = |notice: Notice<'_>| {
                 if let Notice::Waiting(looked) = notice {
                     told.push(looked.to_owned());
@@ -488,7 +510,7 @@ mod tests {
         }
         for words in lines {
             let options = Options::parse(&words).unwrap();
-            let dialogue = listen(&options, root.path(), "", None, false, at_once).unwrap();
+            let dialogue = listen(&options, root.path(), "", None, None, false, at_once).unwrap();
             let mut notice = |notice: Notice<'_>| {
                 if let Notice::Waiting(looked) = notice {
                     assert!(!looked.trim().is_empty(), "{words}");

@@ -266,7 +266,7 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
     let each_boot = typical(TokenMode::EachBoot).encode();
     for origin in media.chain(lines).chain([Origin::File("x".into())]) {
         let decoded = |bytes: &[u8], pin: Option<&SitePin>| {
-            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false }, pin)
+            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false, fresh: None }, pin)
         };
         assert_eq!(decoded(TYPICAL, None).unwrap(), (typical(TokenMode::Once), SignedBy::Nobody), "{origin}");
         let kid = pin.signers[0].kid();
@@ -313,7 +313,8 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     let line = Origin::Line { name: "ttyS0".into(), sealed: true };
     for origin in [medium(Medium::Initramfs, "x"), drive, line, Origin::File("x".into())] {
         for (text, form) in [(&hex, Form::Hex), (&base64, Form::Base64)] {
-            let found = Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false };
+            let found =
+                Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false, fresh: None };
             let error = decode(&found, None).unwrap_err();
             let Unusable::Payload(error) = error else { panic!("{error:?}") };
             assert_eq!(error.problem, crate::payload::Problem::Form(form), "{origin}");

@@ -178,6 +178,7 @@ fn hello(key: &LineKey, uuid: [u8; 16]) -> Hello {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce(nonce),
         key: key.public(),
         uuid: Some(uuid),

@@ -286,6 +286,7 @@ fn the_examples_on_the_page_are_what_is_sent() {
         heard: None,
         versions: Versions { lowest: 1, highest: 1 },
         plain: false,
+        fresh: false,
         nonce: node,
         key: [42; 32],
         uuid: Some(std::array::from_fn(|i| i as u8)),

@@ -39,7 +39,7 @@ fn origins() -> Vec<Origin> {
 }
 
 fn decoded(origin: &Origin, bytes: &[u8], pin: Option<&SitePin>) -> Result<SignedBy, Error> {
-    let found = Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false };
+    let found = Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false, fresh: None };
     Ok(source::decode(&found, pin)?.1)
 }
 

@@ -365,6 +365,7 @@ fn start_node(random: &mut Random, seeded: &Seeded, baud: Option<u32>, beacon: b
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce(random.word().to_be_bytes()),
         key: key.public(),
         uuid: Some([7; 16]),

@@ -41,6 +41,7 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
         keep: arguments.keep,
         credentials: arguments.credentials,
         unsigned: arguments.unsigned,
+        admitted: None,
         medium: about.medium,
     };
     let output = destination(arguments, for_people)?;

@@ -43,6 +43,7 @@ mod tests {
             heard: None,
             versions: Versions::OURS,
             plain: false,
+            fresh: false,
             nonce: Nonce([1; 8]),
             key: [2; 32],
             uuid: None,

@@ -81,6 +81,7 @@ impl<'a> Session<'a> {
         let terms = Terms {
             plain: config.plain,
             unsigned: config.unsigned,
+            fresh: false,
             expires: config.expires,
             keep: false,
             admitted: None,
@@ -347,7 +348,7 @@ impl<'a> Session<'a> {
                 self.talk.reached(stage).await;
             }
             HostEvent::Object(Kind::Request, request) => self.decide(request, false).await,
-            HostEvent::Delivered(_) | HostEvent::Refused(..) | HostEvent::Object(..) => {
+            HostEvent::Challenged | HostEvent::Delivered(_) | HostEvent::Refused(..) | HostEvent::Object(..) => {
                 self.talk.happened(event).await;
             }
             HostEvent::Lost => {

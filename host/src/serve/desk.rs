@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use imprint::line::{Challenge, Hello};
 use imprint::payload::KeyType;
+use imprint::secret::Secret;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
@@ -42,6 +44,8 @@ pub(super) enum Asked {
     Call { caller: Box<Caller> },
     /// A payload for a node that was let in.
     Payload { node: String, options: Box<Options> },
+    /// A payload that was made, signed for a node's HELLO, its challenge and this moment.
+    Fresh { payload: Secret, hello: Box<Hello>, challenge: Challenge },
     /// A first certificate, over a line.
     Line { csr: Checked, credentials: Box<Credentials> },
     /// The latest certificate of a node.
@@ -62,6 +66,8 @@ pub(super) enum Said {
     Admission(Admission),
     /// The payload, or why there is none.
     Payload(Result<Box<Composed>, String>),
+    /// The signed payload, or why there is none; `None`: there is no key to sign with.
+    Fresh(Result<Option<Secret>, String>),
     /// The answer to a request over a line, and the intermediate CA that goes with it.
     Decided(Box<Decided>),
     /// The latest certificate.
@@ -85,7 +91,7 @@ struct Job {
 impl Job {
     /// Whether the job takes no part in the transaction of the others.
     fn is_alone(&self) -> bool {
-        matches!(self.asked, Asked::Call { .. } | Asked::Version)
+        matches!(self.asked, Asked::Call { .. } | Asked::Fresh { .. } | Asked::Version)
     }
 }
 
@@ -197,6 +203,7 @@ impl Worker {
             | Asked::Renewal { .. }
             | Asked::Call { .. }
             | Asked::Payload { .. }
+            | Asked::Fresh { .. }
             | Asked::Line { .. }
             | Asked::Version => Said::NoRoom,
             Asked::Shown { .. } => Said::Noted,
@@ -214,6 +221,11 @@ impl Worker {
             Asked::Call { caller } => {
                 let now = (self.clock)();
                 self.state.call(caller, now).map_or_else(|error| fault(&error), Said::Admission)
+            }
+            Asked::Fresh { payload, hello, challenge } => {
+                let now = (self.clock)();
+                let signed = self.state.fresh(payload.expose(), hello, challenge, now);
+                Said::Fresh(signed.map_err(|error| imprint::chain::chain(&error)))
             }
             _ => self.state.store.data_version().map_or_else(|error| fault(&error), Said::Version),
         }
@@ -301,7 +313,7 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             Err(error) => Ok((Said::Payload(Err(imprint::chain::chain(&error))), Told::Nothing)),
         },
         // These are answered alone.
-        Asked::Call { .. } | Asked::Version => Ok((Said::Full, Told::Nothing)),
+        Asked::Call { .. } | Asked::Fresh { .. } | Asked::Version => Ok((Said::Full, Told::Nothing)),
         Asked::Latest { node } => {
             let (latest, _) = bench.changes.latest(node)?;
             Ok((Said::Latest(latest.map(Box::new)), Told::Nothing))

@@ -1,7 +1,7 @@
 //! The objects of a talk: payload, request, certificates and report. Never decides about them: `compose` decides what is in
 //! a payload, and `enrol` who gets a certificate.
 
-use imprint::line::{Kind, Stage, seal};
+use imprint::line::{Challenge, Kind, Stage, TimeKey, seal};
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
 use tokio::time::Instant;
@@ -11,6 +11,9 @@ use crate::compose::{Medium, Options};
 use crate::csr::Csr;
 use crate::enrol::{Answer, Credentials, Proof};
 use crate::est;
+
+/// In microseconds: after this time a host asks for another challenge, rather than sign for this one.
+const YOUNG: u64 = 2_000_000;
 
 /// How often a node can get its payload, if it was damaged or lost. Conversations that stall before delivery do not count.
 const DELIVERIES: u8 = 3;
@@ -32,7 +35,8 @@ impl<O: Office> Talk<'_, O> {
         if self.deliveries >= DELIVERIES {
             return self.fail("the node asked for its payload again and again; look at its console".to_owned());
         }
-        let Terms { plain, unsigned, expires, keep, admitted: _ } = self.terms;
+        let Terms { plain, unsigned, fresh, expires, keep, admitted } = self.terms;
+        let signs = hello.fresh && !plain && !unsigned;
         if plain && !hello.plain {
             return self.fail(
                 "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
@@ -46,7 +50,9 @@ impl<O: Office> Talk<'_, O> {
                 seed: !plain,
                 single_boot: !plain,
                 medium: Medium::Line,
-                unsigned,
+                // What is signed for a challenge is signed once, when it is sent.
+                unsigned: unsigned || signs,
+                admitted,
                 ..Options::default()
             };
             match self.office.compose(&self.node, options).await {
@@ -54,25 +60,46 @@ impl<O: Office> Talk<'_, O> {
                     if made.voided > 0 {
                         self.tell("voided", &format!("{} earlier payloads of the node", made.voided));
                     }
+                    self.time_key = Some(TimeKey::of_hash(made.token_hash));
                     self.payload = Some((made.id, Secret::new(made.bytes.to_vec())));
                 }
                 Err(why) => return self.fail(why),
             }
         }
-        let Some((_, payload)) = &self.payload else { return };
-        let (kind, bytes) = if plain {
-            (Kind::Plain, Ok(payload.expose().to_vec()))
-        } else {
-            let number = self.wire.end().next_number();
-            (Kind::Sealed, seal::seal(payload, &hello, session, Kind::Sealed, number))
+        let Some(payload) = self.payload.as_ref().map(|(_, payload)| payload.clone()) else { return };
+        let signed = match self.young_challenge() {
+            Some(challenge) if signs => self.office.fresh(&payload, &hello, challenge).await,
+            // Without a signer this node takes no payload, but it says so itself.
+            _ if signs => return self.wire.end_mut().renew(),
+            _ => Ok(None),
         };
-        match bytes {
-            Ok(bytes) => {
+        let number = self.wire.end().next_number();
+        let sealed = |payload: &Secret, kind| seal::seal(payload, &hello, session, kind, number).map_err(failed);
+        let object = match signed {
+            Ok(Some(signed)) => {
+                if let Some(key) = &self.time_key {
+                    self.wire.end_mut().prove_time(key.clone());
+                }
+                sealed(&signed, Kind::Fresh).map(|bytes| (Kind::Fresh, bytes))
+            }
+            Ok(None) if fresh => Err("this host has no signer; make one with imprint-host signer new".to_owned()),
+            Ok(None) if plain => Ok((Kind::Plain, payload.expose().to_vec())),
+            Ok(None) => sealed(&payload, Kind::Sealed).map(|bytes| (Kind::Sealed, bytes)),
+            Err(why) => Err(why),
+        };
+        match object {
+            Ok((kind, bytes)) => {
                 self.wire.end_mut().send(kind, bytes);
                 self.sending = Some(session);
             }
-            Err(error) => self.fail(failed(error)),
+            Err(why) => self.fail(why),
         }
+    }
+
+    /// The node's newest challenge, if what is signed for it now comes long before it is too old.
+    fn young_challenge(&self) -> Option<Challenge> {
+        let (challenge, heard) = self.wire.end().challenge()?;
+        (self.office.now().saturating_sub(heard) <= YOUNG).then_some(challenge)
     }
 
     /// Decides about a request, by the same rules as over HTTP. `again`: the node did not ask again; the host checks

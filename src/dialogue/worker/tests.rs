@@ -42,6 +42,7 @@ fn node() -> (LineKey, Hello) {
         heard: None,
         versions: Versions::OURS,
         plain: true,
+        fresh: false,
         nonce: Nonce([7; 8]),
         key: key.public(),
         uuid: None,
@@ -81,7 +82,7 @@ fn steps(lines: usize) -> Steps {
         let (host, slave, port) = pair(number);
         hosts.push(host);
         slaves.push(slave);
-        spoken.push(Spoken::new(Line { port, beacon: true, far: false }, &hello));
+        spoken.push(Spoken::new(Line { port, beacon: true, far: false }, &hello, [9; 32]));
     }
     let worker = Worker {
         lines: spoken,
@@ -94,9 +95,10 @@ fn steps(lines: usize) -> Steps {
         awaited: None,
         hello,
         signals,
+        seeds: Seeds::new([8; 32]),
+        judge: None,
         quiet: Quiet::default(),
         root: "/nowhere".into(),
-        openings: 0,
     };
     Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }
 }
@@ -233,7 +235,7 @@ fn a_line_that_is_gone_ends_every_wait() {
     let (mut host, slave, port) = pair(0);
     let signals = Signals::catch().unwrap();
     let lines = vec![Line { port, beacon: true, far: false }];
-    let dialogue = Dialogue::start(signals, lines, key, hello, None, Path::new("/nowhere")).unwrap();
+    let dialogue = Dialogue::start(signals, lines, key, hello, None, None, Path::new("/nowhere")).unwrap();
     let mut frame = Vec::new();
     Packet { from: Side::Host, session: None, frame: Frame::Call(Versions::OURS) }.encode(&mut frame);
     host.write_all(&frame).unwrap();
@@ -243,7 +245,7 @@ fn a_line_that_is_gone_ends_every_wait() {
     drop((host, slave));
     let for_ever = Deadline::after(Duration::MAX);
     assert!(matches!(dialogue.answer(for_ever), Err(NoAnswer::Lost(why)) if why.contains("broke")));
-    assert!(dialogue.time(for_ever).is_none());
+    assert!(dialogue.time(None, for_ever).is_none());
     assert!(dialogue.is_over() && !dialogue.is_open());
     assert_eq!(dialogue.names(), "line0");
     dialogue.report(Stage::Failed, Vec::new(), Duration::MAX, for_ever);
@@ -257,7 +259,7 @@ fn a_report_that_nobody_answers_is_not_said_for_ever() {
         let (mut host, _slave, port) = pair(0);
         let signals = Signals::catch().unwrap();
         let lines = vec![Line { port, beacon: true, far: false }];
-        let dialogue = Dialogue::start(signals, lines, key, hello, None, Path::new("/nowhere")).unwrap();
+        let dialogue = Dialogue::start(signals, lines, key, hello, None, None, Path::new("/nowhere")).unwrap();
         locked(&dialogue.shared).open = true;
         let shared = Arc::clone(&dialogue.shared);
         let (silence, until) = match speaks {

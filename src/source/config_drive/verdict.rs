@@ -191,7 +191,7 @@ fn of_a_beginning(at: &At<'_>, raw: Looked) -> Option<Look> {
         Looked::Foreign(why) => Some(Look::Nothing(said(&why))),
         Looked::Found(bytes) => {
             let origin = Origin::Medium { medium: medium::Medium::Partition, place: place(&at.device, &at.name) };
-            Some(at.hit(rank, &at.name, Found { origin, bytes, cut: false }))
+            Some(at.hit(rank, &at.name, Found { origin, bytes, cut: false, fresh: None }))
         }
         Looked::Broken { why, .. } => {
             let source = Said(Printable::of(&why));
@@ -247,7 +247,7 @@ fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
         match looked {
             Looked::Found(bytes) => {
                 let origin = Origin::Medium { medium: at.medium(file), place: place(&at.device, label) };
-                found.push(Found { origin, bytes, cut: false });
+                found.push(Found { origin, bytes, cut: false, fresh: None });
             }
             Looked::Absent | Looked::Unwanted => {}
             Looked::Foreign(why) => foreign.push_str(&format!(", and not in {path}: {}", said(&why))),

@@ -48,6 +48,7 @@ fn spoken() -> (dialogue::Dialogue, OpenptyResult) {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce([1; 8]),
         key: key.public(),
         uuid: None,
@@ -56,7 +57,8 @@ fn spoken() -> (dialogue::Dialogue, OpenptyResult) {
     };
     let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true, far: false }];
     let dialogue =
-        dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap();
+        dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, None, Path::new("/nowhere"))
+            .unwrap();
     (dialogue, pty)
 }
 
@@ -274,7 +276,7 @@ fn told_over_a_line(secs: u64) -> dialogue::LineTime {
     while !dialogue.is_open() {
         assert!(dialogue.hear(deadline.at_most(Duration::from_millis(50))).is_some() || !deadline.expired());
     }
-    let told = dialogue.time(deadline).expect("the host says what time it is");
+    let told = dialogue.time(None, deadline).expect("the host says what time it is");
     over.store(true, Ordering::Relaxed);
     thread.join().unwrap();
     drop(dialogue);

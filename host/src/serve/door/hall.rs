@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use imprint::line::{Challenge, Hello};
+use imprint::secret::Secret;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -190,6 +192,14 @@ impl Office for Hall {
         let question = Question::Payload { node: node.to_owned(), options: Box::new(options) };
         match self.ask(question, String::new()).await? {
             Said::Payload(made) => made.map(|made| *made),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn fresh(&self, payload: &Secret, hello: &Hello, challenge: Challenge) -> Result<Option<Secret>, String> {
+        let question = Question::Fresh { payload: payload.clone(), hello: Box::new(hello.clone()), challenge };
+        match self.ask(question, String::new()).await? {
+            Said::Fresh(signed) => signed,
             other => Err(unexpected(&other)),
         }
     }

@@ -68,7 +68,7 @@ where
         return tracing::error!("door {from}: the system has no random numbers");
     };
     let host = Host::new(Nonce(nonce), !arrival.patient, Shape::default());
-    let terms = Terms { plain: false, unsigned: false, expires: EXPIRES, keep: false, admitted: None };
+    let terms = Terms { plain: false, unsigned: false, fresh: true, expires: EXPIRES, keep: false, admitted: None };
     let talk = Talk::new(hall.as_ref(), (from.clone(), arrival.peer.clone()), Wire::new(host, None), terms);
     let visit =
         Visit { hall, arrival, source, talk, key: None, standing: Standing::New, met: false, noise: 0, leave: None };
@@ -194,8 +194,9 @@ impl Visit<'_> {
             HostEvent::Delivered(Kind::Refused) if matches!(self.standing, Standing::Out) => {
                 self.leave = Some((Instant::now(), None));
             }
+            HostEvent::Challenged if !matches!(self.standing, Standing::In) => {}
             HostEvent::Lost => self.leave("the node does not answer".to_owned()),
-            HostEvent::Delivered(_) | HostEvent::Refused(..) | HostEvent::Object(..) => {
+            HostEvent::Challenged | HostEvent::Delivered(_) | HostEvent::Refused(..) | HostEvent::Object(..) => {
                 self.talk.happened(event).await;
             }
         }
@@ -220,6 +221,12 @@ impl Visit<'_> {
     /// Asks whether the caller is let in.
     async fn ask(&mut self) {
         let Some(hello) = self.talk.hello.clone() else { return };
+        if !hello.fresh {
+            return self.turned_away(
+                "its image names no signer in /imprint/site, or is of an older release: a door sends signed payloads only"
+                    .to_owned(),
+            );
+        }
         let caller = Caller {
             hello,
             from: self.arrival.from.clone(),
@@ -231,16 +238,18 @@ impl Visit<'_> {
         match self.hall.call(caller).await {
             Ok(Admission::Admitted { node, level }) => self.admitted(node, level, &key),
             Ok(Admission::Waits { code, why }) => self.waits(code, why),
-            Ok(Admission::Refused { why }) => {
-                self.talk.tell("refused", &why);
-                self.hall.shared.metrics.called("refused");
-                self.talk.wire.end_mut().send(Kind::Refused, why.into_bytes());
-                self.standing = Standing::Out;
-                self.leave.get_or_insert((Instant::now() + FAREWELL, None));
-            }
+            Ok(Admission::Refused { why }) => self.turned_away(why),
             // The node calls again.
             Err(why) => self.leave(why),
         }
+    }
+
+    fn turned_away(&mut self, why: String) {
+        self.talk.tell("refused", &why);
+        self.hall.shared.metrics.called("refused");
+        self.talk.wire.end_mut().send(Kind::Refused, why.into_bytes());
+        self.standing = Standing::Out;
+        self.leave.get_or_insert((Instant::now() + FAREWELL, None));
     }
 
     fn admitted(&mut self, node: String, level: Level, key: &[u8; 32]) {

@@ -1,0 +1,138 @@
+//! A payload that came on a line: opens its seal, and asks the judge about it where others than the one at the end of a cable may
+//! have sent it. Never reads what is in a payload.
+
+use std::time::Duration;
+
+use super::worker::Worker;
+use super::{Told, locked};
+use crate::line::frame::Session;
+use crate::line::fresh::GOOD_FOR;
+use crate::line::seal::{self, SealError};
+use crate::line::{Fresh, Kind, Stage};
+use crate::secret::Secret;
+use crate::shown::printable;
+
+/// After so many payloads that cannot be opened, the node gives a line up.
+const OPENINGS: u8 = 3;
+
+/// The object with a payload, as it came.
+pub(super) struct Came {
+    pub(super) kind: Kind,
+    pub(super) number: u8,
+    /// `None`: it is from a host that cannot hear, and has no seal.
+    pub(super) session: Option<Session>,
+    /// When its announcement had come, in microseconds since boot.
+    pub(super) announced: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What came of an object with a payload.
+enum Opened {
+    Payload(Secret, Option<Fresh>),
+    /// It was signed for no challenge of the last minute.
+    Stale,
+}
+
+impl Worker {
+    /// A payload came on this line.
+    pub(super) fn payload(&mut self, index: usize, came: Came) {
+        let sealed = came.kind != Kind::Plain;
+        let opened = self.open(index, came);
+        let Some(line) = self.lines.get_mut(index) else { return };
+        let (name, far) = (line.port.name().to_owned(), line.wire.end().is_far());
+        let (bytes, fresh) = match opened {
+            Ok(Opened::Payload(bytes, fresh)) => (bytes, fresh),
+            Ok(Opened::Stale) => {
+                line.wire.end_mut().set_stage(Stage::Payload);
+                if !std::mem::replace(&mut line.stale, true) {
+                    self.tell(Told::Stale { line: name });
+                }
+                return;
+            }
+            Err(error) => {
+                line.openings = line.openings.saturating_add(1);
+                line.wire.end_mut().set_stage(Stage::Payload);
+                match line.openings {
+                    ..OPENINGS => self.tell(Told::Unsealed(error)),
+                    // Somebody else may be in the way: whoever can open it is still let in.
+                    _ if far => self.not_used(index, name, printable(&error.to_string())),
+                    _ => self.lose(index, Told::Unsealed(error)),
+                }
+                return;
+            }
+        };
+        if far && let Err(why) = self.judged(&bytes, fresh.as_ref()) {
+            self.wants_again(index);
+            return self.not_used(index, name, why);
+        }
+        self.awaited = None;
+        // The other lines are given back as they were.
+        for (other, line) in self.lines.iter_mut().enumerate() {
+            line.lost |= other != index;
+        }
+        self.rename();
+        self.tell(Told::Payload { line: name, sealed, fresh, bytes });
+    }
+
+    fn open(&self, index: usize, came: Came) -> Result<Opened, SealError> {
+        let Came { kind, number, session, announced, bytes } = came;
+        let (Some(session), true, Some(line)) = (session, kind != Kind::Plain, self.lines.get(index)) else {
+            return Ok(Opened::Payload(Secret::new(bytes), None));
+        };
+        let node = line.wire.end();
+        let opened = self.key.open(&bytes, node.hello(), session, kind, number)?;
+        if kind != Kind::Fresh {
+            return Ok(Opened::Payload(opened, None));
+        }
+        let (challenge, signed) = seal::answer(&opened).ok_or(SealError::Short)?;
+        let Some(made) = node.made(&challenge) else { return Ok(Opened::Stale) };
+        let [made, came] = [made, announced].map(Duration::from_micros);
+        let fresh = Fresh { hello: node.hello().digest(), challenge, made, came };
+        Ok(if fresh.age() > GOOD_FOR { Opened::Stale } else { Opened::Payload(signed, Some(fresh)) })
+    }
+
+    fn judged(&self, bytes: &Secret, fresh: Option<&Fresh>) -> Result<(), String> {
+        match (&self.judge, fresh) {
+            (Some(judge), Some(fresh)) => judge(bytes, fresh),
+            // Neither happens: a far line takes nothing else, and is not used without a judge.
+            _ => Err("nobody judges it".to_owned()),
+        }
+    }
+
+    fn wants_again(&mut self, index: usize) {
+        if let Some(line) = self.lines.get_mut(index) {
+            line.wire.end_mut().set_stage(Stage::Payload);
+        }
+    }
+
+    /// Leaves the conversation on a far line whose host has nothing that this node takes. Told once in the same words.
+    fn not_used(&mut self, index: usize, name: String, why: String) {
+        let Some(line) = self.lines.get_mut(index) else { return };
+        let told = line.not_used.replace(why.clone());
+        self.hang_up(index);
+        if told.as_ref() != Some(&why) {
+            self.tell(Told::NotUsed { line: name, why });
+        }
+    }
+
+    /// The host says that an administrator has to admit the node first, or that nobody will.
+    pub(super) fn turned_away(&mut self, index: usize, pending: bool, words: &[u8]) {
+        let Some(line) = self.lines.get_mut(index) else { return };
+        let (name, text) = (line.port.name().to_owned(), printable(&String::from_utf8_lossy(words)));
+        let told = line.not_used.replace(text.clone());
+        if !pending {
+            self.hang_up(index);
+        }
+        if told.as_ref() != Some(&text) {
+            self.tell(Told::Waits { line: name, pending, text });
+        }
+    }
+
+    /// Leaves the conversation on this line: the search goes on elsewhere, and here again later.
+    fn hang_up(&mut self, index: usize) {
+        if let Some(line) = self.lines.get_mut(index) {
+            line.wire.end_mut().part();
+        }
+        locked(&self.shared).open = false;
+    }
+}
