@@ -53,7 +53,7 @@ pub(super) async fn serve(doors: Doors, shared: Arc<Shared>, mut stopped: watch:
     let hall = Hall::new(shared);
     let mut tasks = JoinSet::new();
     tasks.spawn(hall::watch(Arc::clone(&hall)));
-    for door in doors.0 {
+    for (_, door) in doors.0 {
         tasks.spawn(listen::accept(door, Arc::clone(&hall)));
     }
     // An error means that the server is gone.
