@@ -552,7 +552,7 @@ impl Remote {
     fn told(&mut self, event: NodeEvent, seeded: &Seeded) {
         let node = self.wire.end_mut();
         match event {
-            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
+            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes, .. } => {
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Sealed, number).unwrap();
                 let payload = Payload::unwrapped(opened.expose()).unwrap();
                 let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };

@@ -1,6 +1,7 @@
 //! Tests of the two ends with nothing between them. Whole sessions on bad lines are in tests/pure/line.rs.
 
 mod edges;
+mod fresh;
 
 use super::frame::{Announce, Frame, Packet};
 use super::*;
