@@ -219,7 +219,7 @@ impl State {
         _now: Timestamp,
     ) -> Result<crate::admission::Admission, Error> {
         let code = imprint::key_code::KeyCode::of(&caller.hello.key);
-        Ok(crate::admission::Admission::Waits { code, why: "an administrator must admit it".to_owned() })
+        Ok(crate::admission::Admission::Waits { code, why: "an administrator must admit it".to_owned(), again: None })
     }
 
     /// Makes one decision in a transaction of its own.

@@ -237,7 +237,7 @@ impl Visit<'_> {
         let key = caller.hello.key;
         match self.hall.call(caller).await {
             Ok(Admission::Admitted { node, level }) => self.admitted(node, level, &key),
-            Ok(Admission::Waits { code, why }) => self.waits(code, why),
+            Ok(Admission::Waits { code, why, again }) => self.waits(code, why, again),
             Ok(Admission::Refused { why }) => self.turned_away(why),
             // The node calls again.
             Err(why) => self.leave(why),
@@ -261,8 +261,8 @@ impl Visit<'_> {
         self.standing = Standing::In;
     }
 
-    fn waits(&mut self, code: KeyCode, why: String) {
-        let again = Instant::now() + AGAIN;
+    fn waits(&mut self, code: KeyCode, why: String, again: Option<Duration>) {
+        let again = Instant::now() + again.map_or(AGAIN, |after| after.min(AGAIN));
         if let Standing::Waits { why: before, again: at, .. } = &mut self.standing
             && *before == why
         {
