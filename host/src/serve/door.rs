@@ -7,6 +7,7 @@ mod listen;
 mod tcp;
 mod vsock;
 mod unix;
+mod ether;
 mod visit;
 mod hall;
 

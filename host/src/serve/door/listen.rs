@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::hall::Hall;
 use super::unix::Pattern;
 use super::vsock::VsockListener;
-use super::{Arrival, DoorSpec, tcp, unix, visit, vsock};
+use super::{Arrival, DoorSpec, ether, tcp, unix, visit, vsock};
 use crate::origin;
 
 /// Open doors.
@@ -24,6 +25,7 @@ pub(super) enum Door {
     Vsock(VsockListener),
     Unix(UnixListener, std::path::PathBuf),
     Machines(Pattern),
+    Ether(Vec<String>),
 }
 
 /// Why the doors cannot be opened.
@@ -83,7 +85,10 @@ pub(in crate::serve) async fn open(specs: &[DoorSpec]) -> Result<Doors, DoorErro
                 let pattern = Pattern::new(machines.clone());
                 Door::Machines(pattern.map_err(failed("make the directory, and let this user read it"))?)
             }
-            DoorSpec::Ether(_) => continue,
+            DoorSpec::Ether(links) => {
+                ether::may_open().map_err(failed(ether::WHAT))?;
+                Door::Ether(links.clone())
+            }
         };
         doors.push((spec.clone(), door));
     }
@@ -93,6 +98,13 @@ pub(in crate::serve) async fn open(specs: &[DoorSpec]) -> Result<Doors, DoorErro
 /// Takes callers in at a door. Ends with the server.
 pub(super) async fn accept(door: Door, hall: Arc<Hall>) {
     match door {
+        Door::Ether(links) => {
+            let mut ports = JoinSet::new();
+            for link in links {
+                ports.spawn(ether::serve(link, Arc::clone(&hall)));
+            }
+            while ports.join_next().await.is_some() {}
+        }
         Door::Machines(pattern) => unix::machines(pattern, hall).await,
         Door::Tcp(listener) => loop {
             match tcp::accept(&listener).await {
