@@ -6,7 +6,7 @@ mod rule;
 mod said;
 
 pub use rule::{Candidate, ListedKey, QUIET, RECENT, RULED, Rival, Ruling, Window, judge};
-pub use said::{Said, differs};
+pub use said::{Differs, Said, differs};
 
 use std::fmt;
 use std::time::Duration;

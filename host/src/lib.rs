@@ -39,6 +39,7 @@ pub mod user_data;
 pub mod csr;
 pub mod x509;
 pub mod origin;
+pub mod code;
 pub mod json;
 mod users;
 pub mod crash;

@@ -1,6 +1,8 @@
 //! The state directory: CA files and store together, and the operations of the commands on both. Prints nothing.
 
 mod adding;
+mod calling;
+mod deciding;
 mod signing;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +13,9 @@ use imprint::secret::Secret;
 use imprint::time::Timestamp;
 
 pub use adding::{Added, Adding, Differs, Taken, Warning};
+pub use calling::CALLERS;
+pub(crate) use calling::call_within;
+pub use deciding::{AdmitError, LetIn};
 pub use signing::Signing;
 
 use crate::ca::{self, Ca, StateError};
@@ -209,17 +214,6 @@ impl State {
         // The store first: the CA's files, copied later, then have every intermediate that the store names.
         self.store.back_up(&database(to))?;
         Ok(self.ca.back_up(to, waits)?)
-    }
-
-    /// A node calls at a door: is it let in?
-    // Until the branch with admission is merged.
-    pub fn call(
-        &mut self,
-        caller: &crate::admission::Caller,
-        _now: Timestamp,
-    ) -> Result<crate::admission::Admission, Error> {
-        let code = imprint::key_code::KeyCode::of(&caller.hello.key);
-        Ok(crate::admission::Admission::Waits { code, why: "an administrator must admit it".to_owned(), again: None })
     }
 
     /// Makes one decision in a transaction of its own.

@@ -40,7 +40,7 @@ pub struct Candidate {
     pub rivals: Vec<Rival>,
     /// When a valid certificate of the node was shown last.
     pub shown: Option<Timestamp>,
-    /// When the node's newest certificate was revoked, if an administrator did that.
+    /// When an administrator revoked the node's certificates, if nobody has let it in since.
     pub revoked: Option<Timestamp>,
     /// When callers were let in as this node within the last hour without an administrator, oldest first.
     pub lately: Vec<Timestamp>,
@@ -240,10 +240,9 @@ fn by_record(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, h
 
 /// An administrator has ended the node's identity, so an administrator has to begin it again.
 fn revoked(candidate: &Candidate) -> Option<String> {
-    let Candidate { node, window, rule, revoked, .. } = candidate;
+    let Candidate { node, revoked, .. } = candidate;
     let at = (*revoked)?;
-    let opened_since = rule.admit == Admit::Armed && window.is_some_and(|window| window.opened > at);
-    (!opened_since).then(|| format!("the last certificate of {node} was revoked at {at}"))
+    Some(format!("the certificates of {node} were revoked at {at}"))
 }
 
 fn key_level(caller: &Caller, candidate: &Candidate) -> Result<Level, String> {

@@ -91,7 +91,7 @@ struct Job {
 impl Job {
     /// Whether the job takes no part in the transaction of the others.
     fn is_alone(&self) -> bool {
-        matches!(self.asked, Asked::Call { .. } | Asked::Fresh { .. } | Asked::Version)
+        matches!(self.asked, Asked::Fresh { .. } | Asked::Version)
     }
 }
 
@@ -155,7 +155,7 @@ impl Worker {
             }
             let room = self.has_room();
             let (alone, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::is_alone);
-            let mut said: Vec<Said> = alone.iter().map(|job| self.alone(job, room)).collect();
+            let mut said: Vec<Said> = alone.iter().map(|job| self.alone(job)).collect();
             match room {
                 true if jobs.is_empty() => {}
                 true => said.extend(self.together(&jobs)),
@@ -214,14 +214,9 @@ impl Worker {
     }
 
     /// Answers a job that has transactions of its own, or none.
-    fn alone(&mut self, job: &Job, room: bool) -> Said {
+    fn alone(&mut self, job: &Job) -> Said {
         let fault = |error: &(dyn std::error::Error + 'static)| Said::Fault(imprint::chain::chain(error));
         match &job.asked {
-            Asked::Call { .. } if !room => Said::NoRoom,
-            Asked::Call { caller } => {
-                let now = (self.clock)();
-                self.state.call(caller, now).map_or_else(|error| fault(&error), Said::Admission)
-            }
             Asked::Fresh { payload, hello, challenge } => {
                 let now = (self.clock)();
                 let signed = self.state.fresh(payload.expose(), hello, challenge, now);
@@ -312,8 +307,12 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             Err(state::Error::Store(error)) => Err(error.into()),
             Err(error) => Ok((Said::Payload(Err(imprint::chain::chain(&error))), Told::Nothing)),
         },
+        Asked::Call { caller } => {
+            let admission = state::call_within(bench.changes, bench.urls, caller, bench.now)?;
+            Ok((Said::Admission(admission), Told::Nothing))
+        }
         // These are answered alone.
-        Asked::Call { .. } | Asked::Fresh { .. } | Asked::Version => Ok((Said::Full, Told::Nothing)),
+        Asked::Fresh { .. } | Asked::Version => Ok((Said::Full, Told::Nothing)),
         Asked::Latest { node } => {
             let (latest, _) = bench.changes.latest(node)?;
             Ok((Said::Latest(latest.map(Box::new)), Told::Nothing))

@@ -16,6 +16,9 @@ pub(super) const CALLER_LIFE: Duration = Duration::from_secs(86_400);
 /// Callers that were let in without an administrator are remembered for this long, and the last one of each node for good.
 const RULED_LIFE: Duration = Duration::from_secs(3600);
 
+/// The time of a certificate's last use is stored at most this often.
+const SHOWN: Duration = Duration::from_secs(60);
+
 /// A node that calls, or has called: one for each HELLO. Two HELLOs are two callers, whatever they say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CallerRow {
@@ -82,6 +85,14 @@ pub struct AdmissionKeyRow {
     pub in_image: bool,
     /// When it was made.
     pub made_at: Timestamp,
+}
+
+impl CallerRow {
+    /// One line for the audit log about this caller, which was let in.
+    pub fn as_let_in(&self, level: Level) -> String {
+        let CallerRow { code, said, facts, .. } = self;
+        format!("level {level}, line key {code}, says {said}, the door knows {facts}")
+    }
 }
 
 const CALLER: &str = "SELECT hello, key, code, said, facts, source, peer, why, first_at, last_at, verdict, level, \
@@ -177,6 +188,13 @@ impl Books {
         Ok(self.one(sql, params![node, millis(now)], |row| optional_timestamp(row, 0))?.flatten())
     }
 
+    /// When an administrator ended the node's identity, if the node has no certificate since.
+    pub fn ended_at(&self, node: &str) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT ended_at FROM nodes WHERE name = ?1 AND NOT EXISTS
+                   (SELECT 1 FROM certificates WHERE node = ?1 AND revoked_at IS NULL AND issued_at >= ended_at)";
+        Ok(self.one(sql, [node], |row| optional_timestamp(row, 0))?.flatten())
+    }
+
     /// How many callers wait.
     pub fn callers_waiting(&self) -> Result<usize, StoreError> {
         let sql = "SELECT count(*) FROM callers WHERE verdict IS NULL";
@@ -207,7 +225,7 @@ impl Changes<'_> {
         let sql = "INSERT INTO callers
                    (hello, key, code, said, facts, source, peer, why, first_at, last_at, verdict, level, served_at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-                   ON CONFLICT (hello) DO UPDATE SET facts = ?5, source = ?6, peer = ?7, why = ?8, last_at = ?10,
+                   ON CONFLICT (hello) DO UPDATE SET said = ?4, facts = ?5, source = ?6, peer = ?7, why = ?8, last_at = ?10,
                    verdict = ?11, level = ?12, served_at = ?13";
         let CallerRow { hello, key, code, nodes, said, facts, source, from, why, .. } = row;
         let (verdict, level) = match row.standing {
@@ -263,12 +281,19 @@ impl Changes<'_> {
         self.run("DELETE FROM windows WHERE node = ?1 AND taken_by = ?2", params![node, hello.as_slice()])
     }
 
-    /// Takes back that callers were let in as this node, and closes its window.
-    pub fn withdraw_callers(&self, node: &str) -> Result<(), StoreError> {
-        let sql = "UPDATE callers SET verdict = NULL, level = NULL WHERE verdict = 'admitted'
+    /// Ends that callers are let in as this node: takes back who was, closes its window, and notes that from now on an
+    /// administrator has to begin.
+    pub fn end_admissions(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE callers SET verdict = NULL, level = NULL, served_at = NULL WHERE verdict = 'admitted'
                    AND id IN (SELECT caller FROM called_for WHERE node = ?1)";
         self.run(sql, [node])?;
-        self.run("DELETE FROM windows WHERE node = ?1", [node])
+        self.close_window(node)?;
+        self.run("UPDATE nodes SET ended_at = ?2 WHERE name = ?1", params![node, millis(now)])
+    }
+
+    /// An administrator lets callers in as this node again.
+    pub fn begin_admissions(&self, node: &str) -> Result<(), StoreError> {
+        self.run("UPDATE nodes SET ended_at = NULL WHERE name = ?1 AND ended_at IS NOT NULL", [node])
     }
 
     /// Stores what a node said when an administrator let it in.
@@ -283,9 +308,17 @@ impl Changes<'_> {
         self.run(sql, params![node, millis(opened), millis(until)])
     }
 
+    /// Closes the window of a node.
+    pub fn close_window(&self, node: &str) -> Result<(), StoreError> {
+        self.run("DELETE FROM windows WHERE node = ?1", [node])
+    }
+
     /// Notes that a certificate was shown.
     pub fn shown(&self, serial: &[u8], now: Timestamp) -> Result<(), StoreError> {
-        self.run("UPDATE certificates SET shown_at = ?2 WHERE serial = ?1", params![serial, millis(now)])
+        // Not at every handshake: each is a write.
+        let sql = "UPDATE certificates SET shown_at = ?2 WHERE serial = ?1
+                   AND (shown_at IS NULL OR shown_at <= ?3 OR shown_at > ?2)";
+        self.run(sql, params![serial, millis(now), millis(now.minus(SHOWN))])
     }
 
     /// Stores an admission key by its name. False: there is another key of this name, or this key has another name.
@@ -405,8 +438,9 @@ CREATE TABLE admission_keys (
     made_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ALTER TABLE certificates ADD COLUMN shown_at INTEGER;
+ALTER TABLE nodes ADD COLUMN ended_at INTEGER;
 CREATE TRIGGER nodes_rule AFTER UPDATE OF record ON nodes BEGIN
-    UPDATE callers SET verdict = NULL, level = NULL WHERE verdict = 'admitted' AND level <> 'approved'
+    UPDATE callers SET verdict = NULL, level = NULL, served_at = NULL WHERE verdict = 'admitted' AND level <> 'approved'
     AND id IN (SELECT caller FROM called_for WHERE node = NEW.name);
 END;
 ";
