@@ -105,7 +105,7 @@ enum Command {
     Say(Kind, Vec<u8>),
     AskTime(Option<TimeKey>),
     Call(Vec<Target>),
-    LeaveLinksUp,
+    LeaveLinks,
     End,
 }
 
@@ -121,6 +121,8 @@ pub enum Told {
     Heard {
         /// The line.
         line: String,
+        /// The node has called there.
+        called: bool,
     },
     /// A payload has come. From now on its line is the only one.
     Payload {
@@ -308,9 +310,10 @@ impl Dialogue {
         locked(&self.shared).tried.clone()
     }
 
-    /// Leaves links up that were brought up for a line: from now on the payload's network decides about them.
-    pub fn leave_links_up(&self) {
-        self.command(Command::LeaveLinksUp);
+    /// Tells that the payload's network is applied from now on: links that were brought up for a line and that the network uses
+    /// stay up afterwards.
+    pub fn leave_links(&self) {
+        self.command(Command::LeaveLinks);
     }
 
     /// The code of the key that payloads are sealed with. The host shows the same code.
@@ -450,7 +453,7 @@ impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Told::Came { line } => write!(f, "{line} has appeared and is used now"),
-            Told::Heard { line } => write!(f, "a host speaks on {line}"),
+            Told::Heard { line, .. } => write!(f, "a host speaks on {line}"),
             Told::Payload { line, sealed, .. } => {
                 write!(f, "a payload came on {line}{}", if *sealed { "" } else { ", not sealed" })
             }

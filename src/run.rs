@@ -175,7 +175,7 @@ fn story_of(
         entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
     })?;
     if plan.network.is_some() {
-        line.into_iter().for_each(Dialogue::leave_links_up);
+        line.into_iter().for_each(Dialogue::leave_links);
     }
     let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
     if options.debug {

@@ -151,8 +151,9 @@ impl Calls {
         self.settled = true;
     }
 
-    pub(super) fn leave_links_up(&mut self) {
-        self.raised.drain(..).for_each(Raised::leave_up);
+    /// From now on the payload's network decides about the links.
+    pub(super) fn leave_links(&mut self) {
+        self.raised.iter_mut().for_each(Raised::leave);
     }
 
     /// Each place that is called at, and what happened there last.
@@ -322,7 +323,7 @@ impl Call {
             if open.iter().any(|link| link.index() == message.index) {
                 continue;
             }
-            match Link::open(&message) {
+            match Link::open(&message, root) {
                 Ok((link, up)) => {
                     raised.extend(up);
                     self.last = None;

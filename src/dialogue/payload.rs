@@ -44,8 +44,12 @@ impl Worker {
             Ok(Opened::Payload(bytes, fresh)) => (bytes, fresh),
             Ok(Opened::Stale) => {
                 line.wire.end_mut().set_stage(Stage::Payload);
-                if !std::mem::replace(&mut line.stale, true) {
-                    self.tell(Told::Stale { line: name });
+                let told = Told::Stale { line: name };
+                // Each line says it once, and so does each place that is called again.
+                let new = !std::mem::replace(&mut line.stale, true)
+                    && line.call.is_none_or(|call| self.calls.says(call, &told.to_string()));
+                if new {
+                    self.tell(told);
                 }
                 return;
             }
@@ -53,6 +57,7 @@ impl Worker {
                 line.openings = line.openings.saturating_add(1);
                 line.wire.end_mut().set_stage(Stage::Payload);
                 match line.openings {
+                    _ if line.is_called() => self.hang_up(index, printable(&error.to_string())),
                     ..OPENINGS => self.tell(Told::Unsealed(error)),
                     // Somebody else may be in the way: whoever can open it is still let in.
                     _ if far => self.not_used(index, name, printable(&error.to_string())),

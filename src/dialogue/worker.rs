@@ -248,7 +248,7 @@ impl Worker {
                 self.standing.asks = true;
                 self.standing.believes = key.clone().or(self.standing.believes.take());
             }
-            Command::LeaveLinksUp => self.calls.leave_links_up(),
+            Command::LeaveLinks => self.calls.leave_links(),
             Command::Call(_) | Command::End => {}
         }
         for line in &mut self.lines {
@@ -260,7 +260,7 @@ impl Worker {
                     key.iter().for_each(|key| node.believe(key.clone()));
                     node.ask_time();
                 }
-                Command::Call(_) | Command::LeaveLinksUp | Command::End => {}
+                Command::Call(_) | Command::LeaveLinks | Command::End => {}
             }
         }
         if let Command::Call(targets) = command {
@@ -348,17 +348,21 @@ impl Worker {
                 if line.is_called() && !self.calls.speaks(&name) {
                     return;
                 }
-                Told::Heard { line: name }
+                Told::Heard { line: name, called: line.is_called() }
             }
             NodeEvent::Opened(_) => {
                 locked(&self.shared).open = true;
                 return;
             }
             NodeEvent::Foreign(versions) => {
-                if std::mem::replace(&mut line.foreign, true) {
+                let told = Told::Foreign(versions);
+                // Each line says it once, and so does each place that is called again.
+                let new = !std::mem::replace(&mut line.foreign, true)
+                    && line.call.is_none_or(|call| self.calls.says(call, &told.to_string()));
+                if !new {
                     return;
                 }
-                Told::Foreign(versions)
+                told
             }
             NodeEvent::Object {
                 kind: kind @ (Kind::Sealed | Kind::Plain | Kind::Fresh),

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{Fault, PipeError};
 use crate::line::Side;
 use crate::line::ether::{Capsule, ETHERTYPE, GROUP, MOST, Mac, frames};
 use crate::machine;
-use crate::netlink::message::{ARPHRD_ETHER, IFF_UP, LinkMessage, Request};
+use crate::netlink::message::{ARPHRD_ETHER, Answer, IFF_UP, LinkMessage, Request};
 use crate::netlink::{Netlink, RequestError};
 use crate::payload::InterfaceName;
 use crate::sys;
@@ -42,10 +42,15 @@ pub struct Peer {
     inbox: VecDeque<u8>,
 }
 
-/// A link that was down, and that this program has brought up.
+/// A link that was down, and that this program has brought up, without IPv6: a router on the link would give it addresses and
+/// routes, and the payload's network begins with a link that has none.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Raised {
     index: u32,
+    /// The kernel's file that turns IPv6 off on the link, and what it said before.
+    ipv6: Option<(PathBuf, String)>,
+    /// The payload's network may use the link.
+    left: bool,
 }
 
 /// What has come on a link.
@@ -83,7 +88,7 @@ pub fn links(root: &Path, named: Option<&InterfaceName>) -> Result<Vec<LinkMessa
 
 impl Link {
     /// Opens a socket on the link, and brings the link up if it is down.
-    pub fn open(link: &LinkMessage) -> Result<(Link, Option<Raised>), PipeError> {
+    pub fn open(link: &LinkMessage, root: &Path) -> Result<(Link, Option<Raised>), PipeError> {
         let name = link.name.clone();
         let failed = |why: String| PipeError::Far {
             name: name.as_ref().map_or("ether".to_owned(), |name| format!("ether:{name}")),
@@ -98,13 +103,12 @@ impl Link {
                 _ => format!("packet socket: {error}"),
             })
         })?;
-        let raised = if link.flags & IFF_UP == 0 {
-            let request = Request::SetLink { index: link.index, mtu: None, up: true };
-            let up = Netlink::open(0).and_then(|mut netlink| netlink.request(&request, Deadline::after(ANSWER)));
-            up.map_err(|error| failed(format!("bringing it up: {error}")))?;
-            Some(Raised { index: link.index })
-        } else {
-            None
+        let raised = match link.flags & IFF_UP {
+            0 => Some(
+                Raised::raise(link.index, root, &link_name)
+                    .map_err(|error| failed(format!("bringing it up: {error}")))?,
+            ),
+            _ => None,
         };
         Ok((Link(Arc::new(Socket { fd, index: link.index, name: link_name })), raised))
     }
@@ -204,17 +208,51 @@ impl Peer {
     }
 }
 
-/// Brings the link down again. Errors are ignored: the link may be gone.
-impl Drop for Raised {
-    fn drop(&mut self) {
-        let request = Request::LinkDown { index: self.index };
-        let _ = Netlink::open(0).and_then(|mut netlink| netlink.request(&request, Deadline::after(ANSWER)));
+impl Raised {
+    fn raise(index: u32, root: &Path, name: &InterfaceName) -> Result<Raised, RequestError> {
+        let switch = root.join("proc/sys/net/ipv6/conf").join(name.as_str()).join("disable_ipv6");
+        // A kernel without IPv6 has no such file.
+        let before = std::fs::read_to_string(&switch).ok();
+        let ipv6 = before.filter(|_| std::fs::write(&switch, OFF).is_ok()).map(|before| (switch, before));
+        // Made first, so that all is given back if the link cannot be brought up.
+        let raised = Raised { index, ipv6, left: false };
+        let request = Request::SetLink { index, mtu: None, up: true };
+        Netlink::open(0)?.request(&request, Deadline::after(ANSWER))?;
+        Ok(raised)
+    }
+
+    /// From now on the payload's network may use the link, and decides about it then.
+    pub fn leave(&mut self) {
+        self.left = true;
+    }
+
+    /// Whether the payload's network uses the link: it has turned IPv6 on there, or given it an IPv4 address.
+    fn is_used(&self) -> bool {
+        let on = |(switch, _): &(PathBuf, String)| std::fs::read_to_string(switch).is_ok_and(|now| now.trim() != OFF);
+        self.left && (self.ipv6.as_ref().is_some_and(on) || self.has_ipv4())
+    }
+
+    fn has_ipv4(&self) -> bool {
+        let request = Request::Addresses { ipv6: false };
+        let addresses = Netlink::open(0).and_then(|mut netlink| netlink.request(&request, Deadline::after(ANSWER)));
+        let here = |address: &Answer| matches!(address, Answer::Address { index, .. } if *index == self.index);
+        addresses.is_ok_and(|addresses| addresses.iter().any(here))
     }
 }
 
-impl Raised {
-    /// Leaves the link up: from now on somebody else decides about it.
-    pub fn leave_up(self) {
-        std::mem::forget(self);
+/// Turns IPv6 off.
+const OFF: &str = "1";
+
+/// Brings the link down again, unless the payload's network uses it, and gives IPv6 back. Errors are ignored: the link may be gone.
+impl Drop for Raised {
+    fn drop(&mut self) {
+        if !self.is_used() {
+            let request = Request::LinkDown { index: self.index };
+            let _ = Netlink::open(0).and_then(|mut netlink| netlink.request(&request, Deadline::after(ANSWER)));
+        }
+        let off = |switch: &PathBuf| std::fs::read_to_string(switch).is_ok_and(|now| now.trim() == OFF);
+        if let Some((switch, before)) = self.ipv6.as_ref().filter(|(switch, _)| off(switch)) {
+            let _ = std::fs::write(switch, before);
+        }
     }
 }

@@ -252,7 +252,8 @@ impl Heard {
             // The dialogue reports each pasted piece; a message for each would be too many.
             Told::Pasted { .. } => {}
             told => {
-                self.spoken |= matches!(told, Told::Heard { .. });
+                // What happened at the places that are called at is told beside the lines.
+                self.spoken |= matches!(told, Told::Heard { called: false, .. });
                 notice(Notice::Line(&told));
             }
         }
@@ -340,7 +341,11 @@ fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str, end: bool) -> St
         }
     };
     let said: Vec<String> = open.into_iter().chain(absent).chain(called).collect();
-    if said.is_empty() { format!("the virtio port imprint.0 {missing}") } else { said.join("; ") }
+    match said.as_slice() {
+        [] if dialogue.is_over() => "no place to call at is known".to_owned(),
+        [] => format!("the virtio port imprint.0 {missing}"),
+        said => said.join("; "),
+    }
 }
 
 impl From<PortError> for SourceError {

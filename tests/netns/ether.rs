@@ -94,25 +94,35 @@ fn a_bridge_that_forwards_the_group_is_no_protection() {
     assert_eq!(payload(&dialogue).1, b"good");
 }
 
-/// Links are found, brought up, and given back as they were; and left up for a payload's network.
+/// Links are found, brought up, and given back as they were. Meanwhile they have no address: a router on the link could give them
+/// one, and a route with it. Those that the payload's network uses stay up.
 #[test]
 fn links_are_given_back_as_they_were() {
-    for stays in [false, true] {
+    for used in ["by nobody", "not", "with IPv4", "with IPv6"] {
         bridge();
         ip("link add eth1 type veth peer name p1");
         ip("link set eth1 up");
         assert!(!is_up("eth0") && is_up("eth1"));
+        let switch = "/proc/sys/net/ipv6/conf/eth0/disable_ipv6";
+        assert_eq!(std::fs::read_to_string(switch).unwrap(), "0\n");
         let dialogue = node(b"good");
         dialogue.call(vec![Target::Ether(None)]);
         let mut door = Door::link("p0");
         assert!(door.give(b"good"));
         payload(&dialogue);
         assert!(is_up("eth0"));
-        if stays {
-            dialogue.leave_links_up();
+        assert_eq!(ip("-6 addr show dev eth0"), "");
+        if used != "by nobody" {
+            dialogue.leave_links();
+        }
+        match used {
+            "with IPv4" => drop(ip("addr add 192.0.2.1/24 dev eth0")),
+            "with IPv6" => std::fs::write(switch, "0").unwrap(),
+            _ => {}
         }
         drop(dialogue);
-        assert!(is_up("eth0") == stays && is_up("eth1"));
+        assert!(is_up("eth0") == used.starts_with("with") && is_up("eth1"), "{used}");
+        assert_eq!(std::fs::read_to_string(switch).unwrap(), "0\n");
     }
 }
 

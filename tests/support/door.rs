@@ -209,7 +209,7 @@ pub fn node(good: &'static [u8]) -> Dialogue {
         false => Err("nobody has signed it".to_owned()),
     });
     let signals = Signals::catch().unwrap();
-    Dialogue::start(signals, Vec::new(), key, hello, Some(judge), None, Path::new("/nowhere")).unwrap()
+    Dialogue::start(signals, Vec::new(), key, hello, Some(judge), None, Path::new("/")).unwrap()
 }
 
 /// Everything that is told until a payload has come: the name of its line, its bytes, and the words before.
