@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use imprint::key_code::KeyCode;
 use imprint::line::admission::Proof;
-use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Wire};
+use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
@@ -182,7 +182,8 @@ impl Visit<'_> {
             HostEvent::Opened(_, stage) | HostEvent::Stage(stage) => {
                 self.met = true;
                 self.talk.tell("node", stage_name(stage));
-                if matches!(self.standing, Standing::New | Standing::Waits { .. }) {
+                let wants = matches!(stage, Stage::Payload | Stage::Busy | Stage::Request);
+                if wants && matches!(self.standing, Standing::New | Standing::Waits { .. }) {
                     self.ask().await;
                 }
                 if matches!(self.standing, Standing::In) {
