@@ -403,6 +403,8 @@ fn named(frame: &Frame) -> String {
         Frame::Ack { number, next, later } => format!("ACK {number}, next {next}, later {later}"),
         Frame::Ask { number } => format!("ASK {number}"),
         Frame::Time { number, held, .. } => format!("TIME {number}, held {held}"),
+        Frame::ProvenTime { number, held, .. } => format!("PROVEN TIME {number}, held {held}"),
+        Frame::Challenge(_) => "CHALLENGE".to_owned(),
         other => panic!("{other:?}"),
     }
 }

@@ -296,7 +296,8 @@ fn a_signature_for_a_challenge_tells_the_time() {
     let composed = typical().composed;
     let secs = Duration::from_secs;
     // The challenge was 30 s old, and that was 100 s ago.
-    let (low, high) = (composed.plus(secs(100)), composed.plus(secs(130)));
+    let ms = Duration::from_millis;
+    let (low, high) = (composed.plus(secs(100)), composed.plus(secs(130) + ms(3)));
     let planned = |now: Timestamp, line_time| {
         // Times of a line run on while the test runs, and so does the interval.
         let now_at = since_boot();
@@ -307,17 +308,17 @@ fn a_signature_for_a_challenge_tells_the_time() {
     };
     for now in [low, composed.plus(secs(117)), high] {
         let (plan, now_at) = planned(now, None);
-        let time = SignedTime { clock: Clock::at(now_at, now), bound: secs(30), own: true };
+        let time = SignedTime { clock: Clock::at(now_at, now), bound: secs(30) + ms(3), own: true };
         assert_eq!(plan.clock.quality, ClockQuality::Signed(time));
-        assert_eq!(plan.clock_words(), "confirmed by the signature of the payload, to within 30000.0 ms");
+        assert_eq!(plan.clock_words(), "confirmed by the signature of the payload, to within 30003.0 ms");
         assert!(shown_clock(&plan).starts_with("clock      confirmed by the signature, kept; credible from "));
     }
-    let ms = Duration::from_millis(1);
-    for now in [low.minus(ms), high.plus(ms), Timestamp::from_secs(0), Timestamp::MAX, composed] {
+    for now in [low.minus(ms(1)), high.plus(ms(1)), Timestamp::from_secs(0), Timestamp::MAX, composed] {
         let (plan, now_at) = planned(now, None);
-        let time = SignedTime { clock: Clock::at(now_at, composed.plus(secs(115))), bound: secs(15), own: false };
+        let bound = Duration::from_micros(15_001_500);
+        let time = SignedTime { clock: Clock::at(now_at, low.plus(bound)), bound, own: false };
         assert_eq!(plan.clock.quality, ClockQuality::Signed(time), "{now}");
-        assert!(plan.clock_words().contains(" by the signature of the payload, to within 15000.0 ms"));
+        assert!(plan.clock_words().contains(" by the signature of the payload, to within 15001.5 ms"));
         assert!(shown_clock(&plan).starts_with("clock      set by the signature; credible from "));
     }
     // Premise: this host is believed about every other payload.
@@ -332,7 +333,7 @@ fn a_signature_for_a_challenge_tells_the_time() {
         assert!(shown_clock(&plan).ends_with(" by the line, ignored: the signature contradicts it\n"));
     }
     // Inside it, and where its own error reaches into it.
-    for (at, most) in [(low.plus(secs(7)), secs(8)), (low.minus(Duration::from_millis(3)), secs(1))] {
+    for (at, most) in [(low.plus(secs(7)), secs(8)), (low.minus(ms(3)), secs(1))] {
         let (plan, _) = planned(low, told(at));
         let ClockQuality::Line(time) = plan.clock.quality else { panic!("{at}: {:?}", plan.clock) };
         let off = time.clock().now().since(low);

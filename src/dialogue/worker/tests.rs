@@ -1,5 +1,7 @@
 //! The worker on pseudo terminals, step by step. No thread of its own, and no sleep.
 
+mod far;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;

@@ -283,8 +283,6 @@ fn a_request_comes_behind_a_proof_that_is_on_its_way() {
     node.set_stage(Stage::Request);
     node.say(Kind::Request, vec![2; 100]);
     carry(&mut node, &mut host, 0);
-    node.fire();
-    carry(&mut node, &mut host, 0);
     let told = events(&mut host);
     let objects: Vec<Kind> = told
         .iter()
@@ -294,4 +292,100 @@ fn a_request_comes_behind_a_proof_that_is_on_its_way() {
         })
         .collect();
     assert_eq!(objects, [Kind::Admission, Kind::Request], "{told:?}");
+}
+
+/// The values were made by another program. If this test fails, do not change it: you have changed version 1 of the line
+/// protocol.
+#[test]
+fn the_fresh_payload_on_the_page_is_ours() {
+    use crate::payload::signed::{Algorithm, Signed, Signer};
+    let page = page();
+    let (hello, session) = example(&page);
+    let hello = Hello { fresh: true, ..hello };
+    assert_eq!(hello.message(), vector(&page, "HELLO's message with flag 1"));
+    let key = LineKey::given(vector(&page, "node's private key").try_into().unwrap(), hello.key);
+    let object = vector(&page, "object of kind 6");
+    let (challenge, signed) = seal::answer(&key.open(&object, &hello, session, Kind::Fresh, 0).unwrap()).unwrap();
+    assert_eq!(challenge.0.to_vec(), vector(&page, "challenge, the first of the node"));
+    assert_eq!(signed.expose(), vector(&page, "signed payload"));
+    let [made, came] = [std::time::Duration::ZERO; 2];
+    let fresh = Fresh { hello: hello.digest(), challenge, made, came };
+    assert_eq!(fresh.aad(), vector(&page, "`external_aad`"));
+    let pair =
+        aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&vector(&page, "signer's private key")).unwrap();
+    let signer = Signer::of_point(Algorithm::EdDsa, aws_lc_rs::signature::KeyPair::public_key(&pair).as_ref()).unwrap();
+    let signed = Signed::decode(signed.expose()).unwrap();
+    assert_eq!(signed.payload, b"hello, node");
+    assert!(signed.is_by(&signer, &fresh.aad()) && !signed.is_by(&signer, &crate::payload::signed::aad(None)));
+    let tag = time_proof(&TimeKey::of(b"token"), &hello, session, (1, NOW, 0));
+    assert_eq!(tag.to_vec(), vector(&page, "proof of the time"));
+    let proof = vector(&page, "fresh proof of the CSR");
+    assert_eq!(seal::request(b"token", &hello, b"a request"), [&proof[..], b"a request"].concat());
+}
+
+/// 2026-11-23T00:00:00Z, in microseconds.
+const NOW: u64 = 1_795_392_000_000_000;
+
+/// If this test fails, do not change it: you have changed version 1 of the line protocol.
+#[test]
+fn the_conversation_with_a_fresh_payload_on_the_page_is_ours() {
+    let page = page();
+    let (hello, session) = example(&page);
+    let node = Node::new(Hello { fresh: true, ..hello }, true, Shape::default()).challenging([0x5a; 32], true);
+    let before = Nonce((u64::from_be_bytes(session.host.0) - 1).to_be_bytes());
+    let (mut node, mut host) = (node, Host::new(before, false, Shape::default()));
+    let request = [&vector(&page, "fresh proof of the CSR")[..], b"a request"].concat();
+    let (mut rows, mut reported) = (String::new(), false);
+    loop {
+        let up: Vec<Packet> = std::iter::from_fn(|| node.packet(0, 0)).collect();
+        up.iter().for_each(|packet| host.receive(packet.clone(), NOW));
+        for event in events(&mut host) {
+            match event {
+                HostEvent::Challenged => {
+                    let (challenge, _) = host.challenge().unwrap();
+                    assert_eq!(challenge.0.to_vec(), vector(&page, "challenge, the first of the node"));
+                    host.prove_time(TimeKey::of(b"token"));
+                    host.send(Kind::Fresh, vector(&page, "object of kind 6"));
+                }
+                HostEvent::Object(Kind::Request, bytes) if bytes == request => {
+                    host.send(Kind::Certificates, vec![0x30; 200]);
+                }
+                HostEvent::Object(Kind::Report, bytes) => reported = bytes == b"{}",
+                _ => {}
+            }
+        }
+        let down: Vec<Packet> = std::iter::from_fn(|| host.packet(NOW, 0)).collect();
+        down.iter().for_each(|packet| node.receive(packet.clone(), 0));
+        for event in events(&mut node) {
+            match event {
+                NodeEvent::Object { kind: Kind::Fresh, .. } => {
+                    node.believe(TimeKey::of(b"token"));
+                    node.ask_time();
+                }
+                NodeEvent::Time { .. } => {
+                    node.set_stage(Stage::Request);
+                    node.say(Kind::Request, request.clone());
+                }
+                NodeEvent::Object { kind: Kind::Certificates, .. } => {
+                    node.set_stage(Stage::Done);
+                    node.say(Kind::Report, b"{}".to_vec());
+                }
+                _ => {}
+            }
+        }
+        for packet in up.iter().chain(&down) {
+            let mut line = Vec::new();
+            packet.encode(&mut line);
+            let from = if packet.from == Side::Node { "node" } else { "host" };
+            let text = String::from_utf8(line).unwrap();
+            rows.push_str(&format!("| {from} | {} | `{}` |\n", named(&packet.frame), text.trim_end()));
+        }
+        if up.is_empty() && down.is_empty() {
+            break;
+        }
+    }
+    assert!(reported);
+    let (_, rest) = page.split_once("| said by | frame | on the line |\n|---|---|---|\n").unwrap();
+    let found = rest.split_once("\n## A conversation").unwrap().0;
+    assert_eq!(found, rows, "\n{rows}");
 }
