@@ -53,9 +53,10 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let state = open(cli)?;
             if cli.json { say::json(&show::json(&state)?) } else { say::text(&show::text(&state, now)?) }
         }
-        Command::Serve { listen, metrics, base64 } => {
+        Command::Serve { listen, metrics, door, base64 } => {
             let clock = Arc::new(Timestamp::system);
-            serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, layout: *base64, clock })
+            let doors = door.clone();
+            serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, doors, layout: *base64, clock })
         }
         Command::Inject(arguments) => inject(cli, arguments),
         Command::Nodes => {

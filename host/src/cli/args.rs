@@ -12,6 +12,7 @@ use crate::est::Layout;
 use crate::inject::command::Script;
 use crate::inject::transport::LineSpec;
 use crate::record;
+use crate::serve::DoorSpec;
 use crate::x509::CrlReason;
 
 /// Makes bootstrap payloads for imprint and signs the CSRs that match a record.
@@ -49,6 +50,10 @@ pub(super) enum Command {
         /// Address and port for metrics in the format of Prometheus, without TLS, like 127.0.0.1:9469
         #[arg(long)]
         metrics: Option<SocketAddr>,
+        /// Where nodes call with the line protocol; repeat it for more: tcp:[::]:8444, vsock[:PORT], unix:PATH,
+        /// unix:DIRECTORY/*.sock for a socket of each virtual machine, ether:LINK,LINK
+        #[arg(long, value_name = "DOOR")]
+        door: Vec<DoorSpec>,
         /// Layout of the base64 in answers: one-line for clients that take no line breaks, like pki --est of Debian 12
         #[arg(long, value_enum, value_name = "LAYOUT", default_value_t = Layout::Wrapped)]
         base64: Layout,
