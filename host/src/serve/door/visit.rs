@@ -23,6 +23,7 @@ const NOISE: usize = 1024;
 const WAITING: usize = 16 * 1024;
 /// A caller that waits is asked about again after this time, also without news: some rules depend on the time.
 const AGAIN: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(1);
 /// How long repeats of the report are answered after the last one, and at most.
 const LINGER: Duration = Duration::from_millis(1500);
 const LINGER_MOST: Duration = Duration::from_secs(10);
@@ -262,7 +263,10 @@ impl Visit<'_> {
     }
 
     fn waits(&mut self, code: KeyCode, why: String, again: Option<Duration>) {
-        let again = Instant::now() + again.map_or(AGAIN, |after| after.min(AGAIN));
+        // Not all that have called together ask again together.
+        let spread =
+            Duration::from_millis(u64::from(self.talk.hello.as_ref().map_or(0, |hello| hello.nonce.0[7])) * 50);
+        let again = Instant::now() + again.map_or(AGAIN + spread, |after| after.clamp(SOON, AGAIN));
         if let Standing::Waits { why: before, again: at, .. } = &mut self.standing
             && *before == why
         {
