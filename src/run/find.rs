@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::confidential;
 use crate::console::say;
-use crate::dialogue::Dialogue;
+use crate::dialogue::{Dialogue, Told};
 use crate::error::Error;
 use crate::options::{Options, SetCredential};
 use crate::site::{self, SitePin};
@@ -63,6 +63,8 @@ pub(super) fn find(
             say(&format!("no payload yet ({looked}); waiting up to {seconds} s for {awaited}{key}"));
         }
         Notice::Line(told) => {
+            // Who compares the code has heard of a host. Where there is none, nobody has.
+            let line = line.filter(|_| !matches!(told, Told::Missed { .. }));
             let code = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
             say(&format!("{told}{code}"));
         }
