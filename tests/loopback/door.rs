@@ -160,15 +160,116 @@ fn a_door_that_cannot_be_opened_is_named() {
     assert_eq!(twice.to_string(), "--door tcp:127.0.0.1:0: is given twice");
 }
 
-/// A node waits for an administrator, who admits it; then it gets its certificate over the same connection.
+/// A node waits for an administrator, who admits its code; then it gets its certificate over the same connection. Over TCP and
+/// over a Unix socket alike.
 #[test]
-fn an_unknown_node_waits_and_is_told_why() {
-    let site = Site::new(&[]);
+fn an_administrator_admits_a_node_and_it_gets_its_certificate() {
+    let site = Site::new(&[("node1", "bind = { serial = 'S1' }"), ("node2", "bind = { serial = 'S2' }")]);
+    let path = site.path("door");
+    let server = site.serve(&["tcp:127.0.0.1:0", &format!("unix:{}", path.display())]);
+    for (name, serial) in [("node1", "S1"), ("node2", "S2")] {
+        let before = Timestamp::system();
+        let mut node = Caller::new(serial, &site.pin);
+        let mut tcp = (name == "node1").then(|| tcp(&server));
+        let mut unix = (name == "node2").then(|| UnixStream::connect(&path).unwrap());
+        let mut until = |node: &mut Caller, done: fn(&Caller) -> bool| match (&mut tcp, &mut unix) {
+            (Some(stream), _) => talk(node, stream, done),
+            (_, Some(stream)) => talk(node, stream, done),
+            _ => false,
+        };
+        assert!(until(&mut node, |node| !node.pending.is_empty()));
+        assert!(node.pending[0].contains(&node.code()), "{}", node.pending[0]);
+        // Premise: nothing was made for it yet.
+        assert!(node.payloads.is_empty() && site.state().store.payloads(name).unwrap().is_empty());
+        assert_eq!(site.state().admit(&node.code(), None, Timestamp::system()).unwrap().node, name);
+        assert!(until(&mut node, |node| node.over), "refused: {:?}", node.refused);
+        let payload = &node.payloads[0];
+        assert!((before..=Timestamp::system()).contains(&payload.composed), "the moment of signing");
+        assert_eq!(payload.admitted(), Some("approved"));
+        let certificates = imprint::est::certs_only(node.certificates.as_ref().unwrap()).unwrap();
+        assert_eq!(certificates.len(), 2, "the node's and the intermediate");
+    }
+    let events = site.events();
+    for event in ["admitted", "payload", "enrolled"] {
+        assert_eq!(events.iter().filter(|other| *other == event).count(), 2, "{event} in {events:?}");
+    }
+}
+
+/// `admit = "known"`: nobody has to decide. The node calls at two addresses of the host at once, and takes the payload that it
+/// gets first: the other one must not make its token void.
+#[test]
+fn a_node_that_calls_twice_gets_one_certificate() {
+    let site = Site::new(&[("node1", "bind = { serial = 'S1' }\nadmit = 'known'")]);
     let server = site.serve(&["tcp:127.0.0.1:0"]);
+    let key = Arc::new(imprint::line::LineKey::generate(&imprint_tests::caller::seeded()).unwrap());
+    let hello = imprint_tests::caller::hello(&key, "S1");
+    let mut first = Caller::with(key.clone(), hello.clone(), &site.pin);
+    first.lazy = true;
+    let mut one = tcp(&server);
+    assert!(talk(&mut first, &mut one, |node| !node.payloads.is_empty()));
+    let mut second = Caller::with(key, hello, &site.pin);
+    second.lazy = true;
+    let mut other = tcp(&server);
+    assert!(talk(&mut second, &mut other, |node| !node.payloads.is_empty()));
+    // Premise: they are two payloads.
+    assert_ne!(first.payloads[0].id, second.payloads[0].id);
+    drop(other);
+    first.asks();
+    assert!(talk(&mut first, &mut one, |node| node.over), "refused: {:?}", first.refused);
+    assert_eq!(site.events().iter().filter(|event| *event == "enrolled").count(), 1);
+}
+
+/// Accident: `serve` is started again while one node waits for an administrator, and another one has its payload.
+#[test]
+fn nodes_call_again_after_a_restart_and_nothing_is_lost() {
+    let site =
+        Site::new(&[("node1", "bind = { serial = 'S1' }"), ("node2", "bind = { serial = 'S2' }\nadmit = 'known'")]);
+    let server = site.serve(&["tcp:127.0.0.1:0"]);
+    let mut waits = Caller::new("S1", &site.pin);
+    let mut busy = Caller::new("S2", &site.pin);
+    busy.lazy = true;
+    let (mut one, mut other) = (tcp(&server), tcp(&server));
+    assert!(talk(&mut waits, &mut one, |node| !node.pending.is_empty()));
+    assert!(talk(&mut busy, &mut other, |node| !node.payloads.is_empty()));
+    server.shutdown();
+    assert!(!talk(&mut waits, &mut one, |node| node.over) && !talk(&mut busy, &mut other, |node| node.over));
+    site.state().admit(&waits.code(), None, Timestamp::system()).unwrap();
+    let server = site.serve(&["tcp:127.0.0.1:0"]);
+    busy.calls_again();
+    busy.asks();
+    assert!(talk(&mut busy, &mut tcp(&server), |node| node.over), "refused: {:?}", busy.refused);
+    waits.calls_again();
+    assert!(talk(&mut waits, &mut tcp(&server), |node| node.over), "refused: {:?}", waits.refused);
+    assert_eq!((busy.payloads.len(), waits.payloads.len()), (1, 1));
+}
+
+/// The name of the socket is a fact: who calls there is that machine, whatever it says, and nobody decides.
+#[test]
+fn a_virtual_machine_is_let_in_by_its_socket() {
+    let site = Site::new(&[("node1", "bind = { vm = 'web1' }\nadmit = 'wire'")]);
+    std::fs::create_dir(site.path("vms")).unwrap();
+    let server = site.serve(&[&format!("unix:{}/*.sock", site.path("vms").display()), "tcp:127.0.0.1:0"]);
+    let listener = UnixListener::bind(site.path("vms/web1.sock")).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
     let mut node = Caller::new("S1", &site.pin);
-    assert!(talk(&mut node, &mut tcp(&server), |node| !node.pending.is_empty()));
-    assert!(node.payloads.is_empty() && node.refused.is_none());
-    assert!(!site.events().contains(&"payload".to_owned()));
+    assert!(talk(&mut node, &mut stream, |node| node.over), "told: {:?}, refused: {:?}", node.pending, node.refused);
+    assert_eq!(node.payloads[0].admitted(), Some("wire"));
+    // Attack: somebody says the same from elsewhere.
+    let mut other = Caller::new("S1", &site.pin);
+    assert!(talk(&mut other, &mut tcp(&server), |node| !node.pending.is_empty()));
+    assert!(other.payloads.is_empty());
+}
+
+/// Attack: one address opens connections and says nothing, until there is no place for it; another one still gets in.
+#[test]
+fn one_address_cannot_take_all_places() {
+    let site = Site::new(&[("node1", "bind = { serial = 'S1' }\nadmit = 'known'")]);
+    let server = site.serve(&["tcp:127.0.0.1:0"]);
+    let silent: Vec<TcpStream> = (0..200).map(|_| tcp(&server)).collect();
+    let mut node = Caller::new("S1", &site.pin);
+    let mut stream = tcp(&server);
+    assert!(talk(&mut node, &mut stream, |node| node.over), "told: {:?}", node.pending);
+    drop(silent);
 }
 
 /// Bad input: peers that speak something else. Each is left at once, and gets no byte that it did not ask for after that.
@@ -234,7 +335,7 @@ fn a_node_that_sends_no_challenge_is_turned_away() {
     let server = site.serve(&["tcp:127.0.0.1:0"]);
     let key = imprint::line::LineKey::generate(&imprint_tests::caller::seeded()).unwrap();
     let hello = imprint::line::Hello { fresh: false, ..imprint_tests::caller::hello(&key, "S1") };
-    let mut node = Caller::with(key, hello, &site.pin);
+    let mut node = Caller::with(Arc::new(key), hello, &site.pin);
     assert!(talk(&mut node, &mut tcp(&server), |node| node.refused.is_some()));
     assert!(node.refused.unwrap().starts_with("its image names no signer in /imprint/site"), "the reason");
 }

@@ -12,6 +12,7 @@ use imprint::pool::Seeded;
 use imprint::secret::Secret;
 use imprint::site::{self, SitePin};
 use imprint::time::{Deadline, since_boot};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::patience::PATIENCE;
@@ -19,7 +20,7 @@ use crate::patience::PATIENCE;
 /// The node, and what has become of it.
 pub struct Caller {
     pub wire: Wire<Node>,
-    key: LineKey,
+    key: Arc<LineKey>,
     pin: SitePin,
     /// Code of the key that it has asked a certificate for.
     pub key_code: String,
@@ -34,7 +35,6 @@ pub struct Caller {
     pub over: bool,
     /// Asks for nothing once it has its payload.
     pub lazy: bool,
-    token: Option<Secret>,
 }
 
 pub fn seeded() -> Seeded {
@@ -66,12 +66,12 @@ pub fn hello(key: &LineKey, serial: &str) -> Hello {
 impl Caller {
     /// A node that says that it has this serial number, and whose image has this site pin.
     pub fn new(serial: &str, pin: &SitePin) -> Caller {
-        let key = LineKey::generate(&seeded()).unwrap();
+        let key = Arc::new(LineKey::generate(&seeded()).unwrap());
         let hello = hello(&key, serial);
         Caller::with(key, hello, pin)
     }
 
-    pub fn with(key: LineKey, hello: Hello, pin: &SitePin) -> Caller {
+    pub fn with(key: Arc<LineKey>, hello: Hello, pin: &SitePin) -> Caller {
         let seed = key.public();
         let node = Node::new(hello, true, Shape::default()).challenging(seed, true);
         Caller {
@@ -85,7 +85,6 @@ impl Caller {
             certificates: None,
             over: false,
             lazy: false,
-            token: None,
         }
     }
 
@@ -127,19 +126,13 @@ impl Caller {
                 let node = self.wire.end_mut();
                 let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };
                 assert_eq!(csr.urls, [EstUrl::Line], "the node has no network");
-                self.token = csr.token.as_ref().map(|token| Secret::new(token.secret.expose().into()));
-                if self.lazy {
+                let lazy = self.lazy;
+                self.payloads.push(payload);
+                if lazy {
                     node.set_stage(Stage::Busy);
                 } else {
-                    let subject = SubjectPlan { names: csr.names.clone(), key: csr.key };
-                    let identity = Identity::generate(&subject, &seeded()).unwrap();
-                    let token = csr.token.as_ref().unwrap().secret.expose();
-                    self.key_code = identity.code().to_string();
-                    let request = seal::request(token.as_bytes(), node.hello(), identity.csr());
-                    node.set_stage(Stage::Request);
-                    node.say(Kind::Request, request);
+                    self.asks();
                 }
-                self.payloads.push(payload);
             }
             NodeEvent::Object { kind: kind @ (Kind::Sealed | Kind::Plain), .. } => {
                 panic!("a door sends fresh payloads only: {kind:?}")
@@ -158,6 +151,19 @@ impl Caller {
             NodeEvent::Sent(Kind::Report) => self.over = true,
             _ => {}
         }
+    }
+
+    /// Asks for a certificate with the latest payload.
+    pub fn asks(&mut self) {
+        let Enrolment::Csr(csr) = &self.payloads.last().unwrap().enrolment else { panic!("a CSR") };
+        let subject = SubjectPlan { names: csr.names.clone(), key: csr.key };
+        let identity = Identity::generate(&subject, &seeded()).unwrap();
+        let token = csr.token.as_ref().unwrap().secret.expose();
+        self.key_code = identity.code().to_string();
+        let node = self.wire.end_mut();
+        let request = seal::request(token.as_bytes(), node.hello(), identity.csr());
+        node.set_stage(Stage::Request);
+        node.say(Kind::Request, request);
     }
 
     /// As the agent judges it: signed by a signer of the pin, for this HELLO and this challenge.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imprint::key_code::KeyCode;
-use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, Shape, Wire};
+use imprint::line::admission::Proof;
+use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
@@ -211,11 +212,18 @@ impl Visit<'_> {
         self.talk.met(hello);
     }
 
-    /// The caller says that it has an admission key.
-    async fn proven(&mut self, _proof: &[u8]) {
-        // Until the branch with admission keys is merged.
+    /// The caller says that it has an admission key. A proof counts for this HELLO and in this conversation only.
+    async fn proven(&mut self, proof: &[u8]) {
+        let (Some(hello), Some(session)) = (&self.talk.hello, self.talk.wire.end().session()) else { return };
+        let Some(public) = Proof::decode(proof).and_then(|proof| proof.key(hello, session.host)) else {
+            return self
+                .talk
+                .tell("not taken", "the proof of an admission key is for another node or another conversation");
+        };
+        // Where the key lies, this host knows itself.
+        self.key = Some(ProvenKey { public, in_image: false });
         if matches!(self.standing, Standing::New | Standing::Waits { .. }) {
-            self.ask().await;
+            self.look_again().await;
         }
     }
 
