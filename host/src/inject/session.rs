@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::transport::{Line, WAITING};
 use super::{Job, Shared, power};
+use crate::admission::Admit;
 use crate::record::Record;
 use crate::talk::{Office, Outcome, Talk, Terms, failed, shown, stage_name};
 use crate::{output, x509};
@@ -156,6 +157,7 @@ impl<'a> Session<'a> {
                         }
                         drop(turn);
                         self.tell("power", "switched");
+                        self.arms().await;
                         self.deadline = Instant::now() + self.shared.config.window;
                         Ok(())
                     }
@@ -189,6 +191,19 @@ impl<'a> Session<'a> {
         let rest = self.talk.wire.text();
         self.console(&rest);
         self.talk.outcome.take().unwrap_or_else(|| Outcome::Failed(self.silence()))
+    }
+
+    /// A node that this program has switched on may call at a door, too: a record with `admit = "armed"` lets it in.
+    async fn arms(&self) {
+        if self.record.rule.admit != Admit::Armed {
+            return;
+        }
+        let (node, window, now) = (self.job.node.clone(), self.shared.config.window, self.shared.timestamp());
+        match self.shared.books(move |state| state.arm(&node, window, now)).await {
+            Ok((until, _)) => self.tell("armed", &format!("a door lets the node in until {until}")),
+            // The line itself still works.
+            Err(error) => self.tell("not armed", &failed(error)),
+        }
     }
 
     /// Waits until a command that is a line is up. With a wrong host name or password it ends at once; switching the node
