@@ -332,6 +332,11 @@ impl Payload {
         sound.then_some(word)
     }
 
+    /// Whether [`Payload::admitted`] comes from this entry.
+    fn says_admitted(&self, extension: &Extension) -> bool {
+        self.admitted().is_some() && extension.as_text(ADMITTED).is_some()
+    }
+
     /// Says how the node was let in.
     pub fn admit(&mut self, word: &str) {
         self.extensions.retain(|extension| extension.as_text(ADMITTED).is_none());

@@ -149,7 +149,7 @@ fn story_of(
     let (payload, signed) = timeline.step("payload", |detail| {
         source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
-    timeline.signed(&signed);
+    timeline.signed(&signed, &payload);
     let (fresh, key) = (found.fresh, time_key(&payload));
     // What is signed for this moment tells the time itself. Only a host with the payload can tell it better.
     let asks = fresh.is_none() || key.is_some();
@@ -174,6 +174,9 @@ fn story_of(
     let seeded = timeline.step("entropy", |detail| {
         entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
     })?;
+    if plan.network.is_some() {
+        line.into_iter().for_each(Dialogue::leave_links);
+    }
     let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
     if options.debug {
         race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));

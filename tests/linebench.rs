@@ -205,7 +205,7 @@ fn dialogue(line: &Paced, baud: u32, seed: u64) -> Dialogue {
     };
     let port = Port::open(place).unwrap().unwrap();
     let hello = hello(&key, seed);
-    let lines = vec![Line { port, beacon: true, far: false }];
+    let lines = vec![Line { pipe: port.into(), beacon: true, far: false }];
     Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, None, Path::new("/nowhere")).unwrap()
 }
 
@@ -552,7 +552,7 @@ impl Remote {
     fn told(&mut self, event: NodeEvent, seeded: &Seeded) {
         let node = self.wire.end_mut();
         match event {
-            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
+            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes, .. } => {
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Sealed, number).unwrap();
                 let payload = Payload::unwrapped(opened.expose()).unwrap();
                 let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };

@@ -250,6 +250,9 @@ fn serve(config: Config) -> Result<(), CliError> {
     if let Some(address) = server.metrics_addr() {
         tracing::info!("metrics on http://{address}/metrics");
     }
+    for door in server.doors() {
+        tracing::info!("door {door}");
+    }
     let name = runtime.block_on(stop.first());
     tracing::info!("{name}: stopping");
     server.shutdown();

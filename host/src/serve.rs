@@ -83,6 +83,7 @@ pub struct Config {
 pub struct Server {
     local_addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
+    doors: Vec<String>,
     stop: watch::Sender<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     _lock: Flock<File>,
@@ -151,6 +152,7 @@ impl Server {
         let (local_addr, listener) = listen(config.listen)?;
         let (metrics_addr, metrics) = config.metrics.map(listen).transpose()?.unzip();
         let doors = runtime.block_on(door::open(&config.doors))?;
+        let open = doors.names().map_err(ServeError::Runtime)?;
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("serve".to_owned());
         let thread = thread.spawn(move || {
@@ -163,7 +165,7 @@ impl Server {
             });
         });
         let thread = Some(thread.map_err(ServeError::Runtime)?);
-        Ok(Server { local_addr, metrics_addr, stop, thread, _lock: lock })
+        Ok(Server { local_addr, metrics_addr, doors: open, stop, thread, _lock: lock })
     }
 
     /// The address that it listens on.
@@ -174,6 +176,11 @@ impl Server {
     /// The address of its metrics.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_addr
+    }
+
+    /// Its doors, as they were given; TCP doors with the port that they have.
+    pub fn doors(&self) -> &[String] {
+        &self.doors
     }
 
     /// Stops accepting connections, and waits until open ones have ended, at most 10 s.

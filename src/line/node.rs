@@ -157,10 +157,9 @@ impl Node {
         self.far
     }
 
-    /// Leaves the conversation, as if the host had gone.
+    /// Leaves the conversation. Another one may begin.
     pub fn part(&mut self) {
         self.leave();
-        self.heard = false;
     }
 
     /// The node's HELLO.

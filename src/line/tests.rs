@@ -1,6 +1,7 @@
 //! Tests of the two ends with nothing between them. Whole sessions on bad lines are in tests/pure/line.rs.
 
 mod edges;
+mod fresh;
 
 use super::frame::{Announce, Frame, Packet};
 use super::*;
@@ -402,6 +403,8 @@ fn named(frame: &Frame) -> String {
         Frame::Ack { number, next, later } => format!("ACK {number}, next {next}, later {later}"),
         Frame::Ask { number } => format!("ASK {number}"),
         Frame::Time { number, held, .. } => format!("TIME {number}, held {held}"),
+        Frame::ProvenTime { number, held, .. } => format!("PROVEN TIME {number}, held {held}"),
+        Frame::Challenge(_) => "CHALLENGE".to_owned(),
         other => panic!("{other:?}"),
     }
 }

@@ -15,7 +15,7 @@ use crate::digest::sha256;
 use crate::hex;
 
 /// What a signature of a payload covers beside the payload, so that it is good for nothing else: `external_aad` of RFC 9052 §4.3.
-const AAD: &[u8] = b"imprint payload 1";
+pub const AAD: &[u8] = b"imprint payload 1";
 
 /// The same for a payload that was signed for a node that asked: with the SHA-256 of its HELLO, and its challenge.
 pub fn aad(asked: Option<(&[u8; 32], &[u8; 16])>) -> Vec<u8> {

@@ -72,7 +72,7 @@ pub(super) fn decide(payload: &Payload, facts: &Facts) -> Result<(ClockPlan, Opt
 /// Now lies between the moment of the signature and that plus the age of the challenge. A host on the line can only tell a time
 /// inside this interval.
 fn signed(fresh: &Fresh, payload: &Payload, facts: &Facts) -> Result<(ClockQuality, Option<Timestamp>), PlanError> {
-    let (width, expiry) = (fresh.age(), payload.expiry);
+    let (width, expiry) = (fresh.age().saturating_add(ROUNDING), payload.expiry);
     let low = payload.composed.plus(facts.now_at.saturating_sub(fresh.came));
     if low > expiry {
         return Err(PlanError::ExpiredByLine { expiry, told: low });
@@ -86,6 +86,9 @@ fn signed(fresh: &Fresh, payload: &Payload, facts: &Facts) -> Result<(ClockQuali
     let time = SignedTime { clock: Clock::at(facts.now_at, now), bound, own };
     Ok((ClockQuality::Signed(time), told.map(|(time, _)| time.told())))
 }
+
+/// Times are rounded down to milliseconds: that of the signature, that of the clock, and what has passed between.
+const ROUNDING: Duration = Duration::from_millis(3);
 
 impl ClockQuality {
     /// The time of day, if somebody has told it whom the node believes.

@@ -289,6 +289,88 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
     }
 }
 
+/// The keys of the signers that the tests' pin names, second one.
+fn ed25519() -> aws_lc_rs::signature::Ed25519KeyPair {
+    let text = include_str!("../../tests/data/signer-ed25519.pem");
+    let der = crate::pem::decode("PRIVATE KEY", text).unwrap().remove(0);
+    aws_lc_rs::signature::Ed25519KeyPair::from_pkcs8(&der).unwrap()
+}
+
+/// Attacks: a payload that was signed for another node that asked, for another challenge, for a file, or not at all; and one
+/// for this node that somebody puts into a file.
+#[test]
+fn what_is_signed_for_a_challenge_is_good_for_nothing_else() {
+    use crate::payload::signed::{Algorithm, aad, encode, to_be_signed};
+    let pin = SitePin::parse(SIGNERS).unwrap();
+    let (signer, key) = (&pin.signers[1], ed25519());
+    let sign = |aad: &[u8]| {
+        let text = to_be_signed(Algorithm::EdDsa, signer.kid(), aad, TYPICAL);
+        encode(Algorithm::EdDsa, signer.kid(), TYPICAL, key.sign(&text).as_ref().try_into().unwrap()).to_vec()
+    };
+    let fresh = |hello: u8, challenge: u8| Fresh {
+        hello: [hello; 32],
+        challenge: crate::line::Challenge([challenge; 16]),
+        made: Duration::ZERO,
+        came: Duration::ZERO,
+    };
+    let judged = |bytes: &[u8], fresh: Option<Fresh>| {
+        let origin = Origin::Line { name: "net".into(), sealed: true };
+        decode(&Found { origin, bytes: Secret::new(bytes.to_vec()), cut: false, fresh }, Some(&pin))
+    };
+    let asked = fresh(1, 2);
+    let good = sign(&asked.aad());
+    assert_eq!(judged(&good, Some(asked)).unwrap().1, SignedBy::Signer(signer.kid()));
+    let judge = judge(&pin).unwrap();
+    assert_eq!(judge(&Secret::new(good.clone()), &asked), Ok(()));
+    let mut others = vec![
+        (good.clone(), Some(fresh(3, 2))),
+        (good.clone(), Some(fresh(1, 3))),
+        (good.clone(), None),
+        (sign(&aad(None)), Some(asked)),
+        (sign(&[&aad(None)[..], &[1; 32]].concat()), Some(asked)),
+        (sign(b""), Some(asked)),
+    ];
+    others.push((SIGNED.to_vec(), Some(asked)));
+    for (index, (bytes, fresh)) in others.into_iter().enumerate() {
+        let error = judged(&bytes, fresh).unwrap_err();
+        assert!(matches!(error, Unusable::Signature(SignatureError::Wrong { .. })), "{index}: {error:?}");
+        if let Some(fresh) = fresh {
+            let words = judge(&Secret::new(bytes), &fresh).unwrap_err();
+            assert!(words.starts_with("the signature of the payload is not by "), "{words}");
+        }
+    }
+    let unsigned = judge(&Secret::new(TYPICAL.to_vec()), &asked).unwrap_err();
+    assert!(unsigned.starts_with("the payload is not signed"), "{unsigned}");
+    let junk = judge(&Secret::new(sign(&[0; 9])[..40].to_vec()), &asked).unwrap_err();
+    assert!(junk.starts_with("byte "), "{junk}");
+}
+
+/// Two doors with different sites on one network: that of the other site is left, and the search goes on.
+#[test]
+fn a_door_of_another_site_is_not_used() {
+    let pin = SitePin::parse(SIGNERS).unwrap();
+    let asked = Fresh {
+        hello: [1; 32],
+        challenge: crate::line::Challenge([2; 16]),
+        made: Duration::ZERO,
+        came: Duration::ZERO,
+    };
+    let other = SitePin { signers: pin.signers[1..].to_vec(), ..SitePin::default() };
+    let words = judge(&other).unwrap()(&Secret::new(SIGNED.to_vec()), &asked).unwrap_err();
+    assert!(words.starts_with("the payload is signed by ") && words.contains(" in this image names "), "{words}");
+    let (signer, key) = (&pin.signers[1], ed25519());
+    let text = crate::payload::signed::to_be_signed(signer.algorithm(), signer.kid(), &asked.aad(), TYPICAL);
+    let signature = key.sign(&text);
+    let signature = signature.as_ref().try_into().unwrap();
+    let bytes = crate::payload::signed::encode(signer.algorithm(), signer.kid(), TYPICAL, signature).to_vec();
+    let of = |cas: Vec<[u8; 32]>| judge(&SitePin { cas, ..pin.clone() }).unwrap()(&Secret::new(bytes.clone()), &asked);
+    assert_eq!(of(Vec::new()), Ok(()));
+    assert_eq!(of(vec![typical(TokenMode::Once).ca.sha256()]), Ok(()));
+    assert_eq!(of(vec![[7; 32]]), Err("its CA \"CN=imprint test root\" is of another site".to_owned()));
+    // Without a signer nobody could judge: no far line is used.
+    assert!(judge(&SitePin { cas: vec![[7; 32]], signers: Vec::new() }).is_none());
+}
+
 /// No error text and no Debug form shows the payload of the command line.
 #[test]
 fn the_payload_is_never_printed() {

@@ -7,13 +7,14 @@ use std::process::{Command, Output, Stdio};
 
 use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
+use imprint_tests::signer;
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::namespaces;
 
 /// The agent, and what the host in Python says.
-fn boot(url: &str, timeout: u64) -> (Output, String, tempfile::TempDir) {
+fn boot(mode: &str, timeout: u64) -> (Output, String, tempfile::TempDir) {
     namespaces();
     let root = tempfile::tempdir().unwrap();
     let pty = openpty(None, None).unwrap();
@@ -26,6 +27,9 @@ fn boot(url: &str, timeout: u64) -> (Output, String, tempfile::TempDir) {
         std::fs::write(path, text).unwrap();
     };
     write("proc/cmdline", &format!("imprint.source=serial:ttyS0 imprint.timeout={timeout}\n"));
+    if mode == "fresh" {
+        write("imprint/site", signer::LINES);
+    }
     write("run/.keep", "");
     write("dev/.keep", "");
     let name = nix::unistd::ttyname(&pty.slave).unwrap();
@@ -37,7 +41,8 @@ fn boot(url: &str, timeout: u64) -> (Output, String, tempfile::TempDir) {
     let line = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
     let host = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/line_host.py"))
-        .arg(url)
+        .arg(mode)
+        .args((mode == "fresh").then_some(concat!(env!("CARGO_MANIFEST_DIR"), "/data/signer-ed25519.pem")))
         .stdin(line(&pty.master))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -78,6 +83,22 @@ fn an_independent_host() {
     ] {
         assert_eq!(all.matches(words).count(), 1, "{all}");
     }
+}
+
+/// An image that names signers, and a payload that names no machine: it was signed for this node and one of its challenges. The
+/// host also answers a challenge that is none of the node, and tells times that it must not use: were one of them used, setting
+/// the clock would fail here.
+#[test]
+fn an_independent_host_that_signs_for_a_challenge() {
+    let (agent, all, root) = boot("fresh", PATIENCE.as_secs());
+    assert_eq!(agent.status.code(), Some(0), "{all}");
+    assert!(all.contains("ok: it is done, with the key of its request\n"), "{all}");
+    let words = "a payload came on ttyS0 that was signed for no challenge of the last minute; ";
+    assert_eq!(all.matches(words).count(), 1, "{all}");
+    let clock = all.lines().find(|line| line.starts_with("imprint: clock: ")).unwrap_or_default();
+    assert!(clock.starts_with("imprint: clock: confirmed by the signature of the payload, to within "), "{all}");
+    assert!(clock.contains(", which the signature contradicts, and which is ignored"), "{all}");
+    assert!(root.path().join("run/imprint/private/key.pem").exists(), "{all}");
 }
 
 /// A payload whose URLs have no `line:` brings no request up the line, and a report in the end.

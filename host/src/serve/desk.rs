@@ -295,6 +295,10 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             let alarm = enrol::shown_in_a_handshake(bench, certificate, &job.peer)?;
             Ok((Said::Noted, alarm.map_or(Told::Nothing, Told::Alarm)))
         }
+        Asked::Call { caller } => {
+            let admission = state::call_within(bench.changes, bench.urls, caller, bench.now)?;
+            Ok((Said::Admission(admission), Told::Nothing))
+        }
         Asked::Line { csr, credentials } => {
             let request = Request { csr: csr.as_ref(), credentials: Some(credentials), peer: &job.peer };
             let decision = enrol::simple_enroll(bench, &request)?;
@@ -307,10 +311,6 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             Err(state::Error::Store(error)) => Err(error.into()),
             Err(error) => Ok((Said::Payload(Err(imprint::chain::chain(&error))), Told::Nothing)),
         },
-        Asked::Call { caller } => {
-            let admission = state::call_within(bench.changes, bench.urls, caller, bench.now)?;
-            Ok((Said::Admission(admission), Told::Nothing))
-        }
         // These are answered alone.
         Asked::Fresh { .. } | Asked::Version => Ok((Said::Full, Told::Nothing)),
         Asked::Latest { node } => {

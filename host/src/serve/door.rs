@@ -7,6 +7,7 @@ mod listen;
 mod tcp;
 mod vsock;
 mod unix;
+mod ether;
 mod visit;
 mod hall;
 
@@ -53,7 +54,7 @@ pub(super) async fn serve(doors: Doors, shared: Arc<Shared>, mut stopped: watch:
     let hall = Hall::new(shared);
     let mut tasks = JoinSet::new();
     tasks.spawn(hall::watch(Arc::clone(&hall)));
-    for door in doors.0 {
+    for (_, door) in doors.0 {
         tasks.spawn(listen::accept(door, Arc::clone(&hall)));
     }
     // An error means that the server is gone.

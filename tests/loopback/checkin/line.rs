@@ -55,7 +55,7 @@ fn spoken() -> (dialogue::Dialogue, OpenptyResult) {
         serial: None,
         macs: Vec::new(),
     };
-    let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true, far: false }];
+    let lines = vec![dialogue::Line { pipe: Port::open(place).unwrap().unwrap().into(), beacon: true, far: false }];
     let dialogue =
         dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, None, Path::new("/nowhere"))
             .unwrap();
@@ -230,7 +230,9 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
             origin: Origin::Line { name: "pty".into(), sealed: true },
             site_pin: None,
             signed: SignedBy::Nobody,
+            fresh: None,
             now: secs(now),
+            now_at: since_boot(),
             line_time: Some(told),
             links: Vec::new(),
             dmi: Dmi::default(),

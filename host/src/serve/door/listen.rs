@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::hall::Hall;
 use super::unix::Pattern;
 use super::vsock::VsockListener;
-use super::{Arrival, DoorSpec, tcp, unix, visit, vsock};
+use super::{Arrival, DoorSpec, ether, tcp, unix, visit, vsock};
 use crate::origin;
 
 /// Open doors.
-pub(in crate::serve) struct Doors(pub(super) Vec<Door>);
+pub(in crate::serve) struct Doors(pub(super) Vec<(DoorSpec, Door)>);
 
 /// An open door.
 pub(super) enum Door {
@@ -24,6 +25,7 @@ pub(super) enum Door {
     Vsock(VsockListener),
     Unix(UnixListener, std::path::PathBuf),
     Machines(Pattern),
+    Ether(Vec<String>),
 }
 
 /// Why the doors cannot be opened.
@@ -50,6 +52,17 @@ pub enum DoorError {
     Twice(String),
 }
 
+impl Doors {
+    /// The doors as text: TCP doors with the port that they have.
+    pub(in crate::serve) fn names(&self) -> io::Result<Vec<String>> {
+        let name = |(spec, door): &(DoorSpec, Door)| match door {
+            Door::Tcp(listener) => Ok(DoorSpec::Tcp(listener.local_addr()?).to_string()),
+            _ => Ok(spec.to_string()),
+        };
+        self.0.iter().map(name).collect()
+    }
+}
+
 /// Opens all doors, or none. Needs the server's runtime.
 pub(in crate::serve) async fn open(specs: &[DoorSpec]) -> Result<Doors, DoorError> {
     let mut doors = Vec::with_capacity(specs.len());
@@ -61,26 +74,23 @@ pub(in crate::serve) async fn open(specs: &[DoorSpec]) -> Result<Doors, DoorErro
             let door = spec.to_string();
             move |source| DoorError::Listen { door, what, source }
         };
-        match spec {
+        let door = match spec {
             DoorSpec::Tcp(address) => {
                 let listener = TcpListener::bind(address).await;
-                doors.push(Door::Tcp(listener.map_err(failed("is the address this machine's, and free?"))?));
+                Door::Tcp(listener.map_err(failed("is the address this machine's, and free?"))?)
             }
-            DoorSpec::Vsock(port) => {
-                let listener = VsockListener::bind(*port);
-                doors.push(Door::Vsock(listener.map_err(failed(vsock::WHAT))?));
-            }
-            DoorSpec::Unix(path) => {
-                let listener = unix::bind(path).map_err(failed(unix::WHAT))?;
-                doors.push(Door::Unix(listener, path.clone()));
-            }
+            DoorSpec::Vsock(port) => Door::Vsock(VsockListener::bind(*port).map_err(failed(vsock::WHAT))?),
+            DoorSpec::Unix(path) => Door::Unix(unix::bind(path).map_err(failed(unix::WHAT))?, path.clone()),
             DoorSpec::Machines(machines) => {
-                let pattern =
-                    Pattern::new(machines.clone()).map_err(failed("make the directory, and let this user read it"))?;
-                doors.push(Door::Machines(pattern));
+                let pattern = Pattern::new(machines.clone());
+                Door::Machines(pattern.map_err(failed("make the directory, and let this user read it"))?)
             }
-            DoorSpec::Ether(_) => {}
-        }
+            DoorSpec::Ether(links) => {
+                ether::may_open().map_err(failed(ether::WHAT))?;
+                Door::Ether(links.clone())
+            }
+        };
+        doors.push((spec.clone(), door));
     }
     Ok(Doors(doors))
 }
@@ -88,6 +98,13 @@ pub(in crate::serve) async fn open(specs: &[DoorSpec]) -> Result<Doors, DoorErro
 /// Takes callers in at a door. Ends with the server.
 pub(super) async fn accept(door: Door, hall: Arc<Hall>) {
     match door {
+        Door::Ether(links) => {
+            let mut ports = JoinSet::new();
+            for link in links {
+                ports.spawn(ether::serve(link, Arc::clone(&hall)));
+            }
+            while ports.join_next().await.is_some() {}
+        }
         Door::Machines(pattern) => unix::machines(pattern, hall).await,
         Door::Tcp(listener) => loop {
             match tcp::accept(&listener).await {

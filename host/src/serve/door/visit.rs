@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imprint::key_code::KeyCode;
-use imprint::line::{Hello, Host, HostEvent, Kind, Nonce, Shape, Wire};
+use imprint::line::admission::Proof;
+use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
@@ -23,6 +24,7 @@ const NOISE: usize = 1024;
 const WAITING: usize = 16 * 1024;
 /// A caller that waits is asked about again after this time, also without news: some rules depend on the time.
 const AGAIN: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(1);
 /// How long repeats of the report are answered after the last one, and at most.
 const LINGER: Duration = Duration::from_millis(1500);
 const LINGER_MOST: Duration = Duration::from_secs(10);
@@ -210,11 +212,18 @@ impl Visit<'_> {
         self.talk.met(hello);
     }
 
-    /// The caller says that it has an admission key.
-    async fn proven(&mut self, _proof: &[u8]) {
-        // Until the branch with admission keys is merged.
+    /// The caller says that it has an admission key. A proof counts for this HELLO and in this conversation only.
+    async fn proven(&mut self, proof: &[u8]) {
+        let (Some(hello), Some(session)) = (&self.talk.hello, self.talk.wire.end().session()) else { return };
+        let Some(public) = Proof::decode(proof).and_then(|proof| proof.key(hello, session.host)) else {
+            return self
+                .talk
+                .tell("not taken", "the proof of an admission key is for another node or another conversation");
+        };
+        // Where the key lies, this host knows itself.
+        self.key = Some(ProvenKey { public, in_image: false });
         if matches!(self.standing, Standing::New | Standing::Waits { .. }) {
-            self.ask().await;
+            self.look_again().await;
         }
     }
 
@@ -262,7 +271,10 @@ impl Visit<'_> {
     }
 
     fn waits(&mut self, code: KeyCode, why: String, again: Option<Duration>) {
-        let again = Instant::now() + again.map_or(AGAIN, |after| after.min(AGAIN));
+        // Not all that have called together ask again together.
+        let spread =
+            Duration::from_millis(u64::from(self.talk.hello.as_ref().map_or(0, |hello| hello.nonce.0[7])) * 50);
+        let again = Instant::now() + again.map_or(AGAIN + spread, |after| after.clamp(SOON, AGAIN));
         if let Standing::Waits { why: before, again: at, .. } = &mut self.standing
             && *before == why
         {

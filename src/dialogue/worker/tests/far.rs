@@ -1,0 +1,150 @@
+//! Payloads on a line where somebody else than the host may answer: what is used, and what becomes of the line.
+
+use super::*;
+use crate::dialogue::payload::Came;
+use crate::line::frame::Challenge;
+use crate::line::{Session, seal};
+
+const SECOND: u64 = 1_000_000;
+
+/// A worker with one far line. Its judge takes the payload `good`.
+fn far() -> Steps {
+    let mut steps = steps(1);
+    steps.worker.hello.fresh = true;
+    steps.worker.judge = Some(Box::new(|bytes, _| match bytes.expose() {
+        b"good" => Ok(()),
+        _ => Err("it is of another site".to_owned()),
+    }));
+    let before = steps.worker.lines.remove(0);
+    let line = Line { port: before.port, beacon: true, far: true };
+    steps.worker.lines.push(Spoken::new(line, &steps.worker.hello, [9; 32]));
+    steps
+}
+
+/// A host begins a conversation: the conversation, and the challenge that the node has sent.
+fn opened(steps: &mut Steps, host: u8) -> (Session, Challenge) {
+    let session = Session { node: steps.worker.hello.nonce, host: Nonce([host; 8]) };
+    let node = steps.worker.lines[0].wire.end_mut();
+    node.receive(Packet { from: Side::Host, session: None, frame: Frame::Open { version: 1, session } }, now());
+    let challenge = std::iter::from_fn(|| node.packet(now(), 0)).find_map(|packet| match packet.frame {
+        Frame::Challenge(challenge) => Some(challenge),
+        _ => None,
+    });
+    (session, challenge.unwrap())
+}
+
+/// An object of kind 6 in this conversation, announced this long after its challenge was made.
+fn came(steps: &Steps, session: Session, challenge: Challenge, age: u64, payload: &[u8]) -> Came {
+    let (kind, number) = (Kind::Fresh, 0);
+    let made = steps.worker.lines[0].wire.end().made(&challenge).unwrap_or_else(now);
+    let plain = Secret::new([&challenge.0[..], payload].concat());
+    let bytes = seal::seal(&plain, &steps.worker.hello, session, kind, number).unwrap();
+    Came { kind, number, session: Some(session), announced: made + age, bytes }
+}
+
+/// Whether the node is in a conversation, and wants a payload.
+fn waits(steps: &Steps) -> (bool, Stage) {
+    let node = steps.worker.lines[0].wire.end();
+    (node.session().is_some(), node.stage())
+}
+
+/// Attacks: a door of another site answers first, again and again; then somebody with a payload that he has heard. The honest
+/// host is still heard.
+#[test]
+fn a_payload_that_the_judge_does_not_take_ends_no_search() {
+    let mut steps = far();
+    for round in 0..5 {
+        let (session, challenge) = opened(&mut steps, round);
+        let came = came(&steps, session, challenge, SECOND, b"other");
+        steps.worker.payload(0, came);
+        assert_eq!(waits(&steps), (false, Stage::Payload));
+        let told: &[&str] = match round {
+            0 => &["the payload that came on line0 is not used: it is of another site"],
+            _ => &[],
+        };
+        assert_eq!(steps.told(), told);
+    }
+    let (session, challenge) = opened(&mut steps, 99);
+    let came = came(&steps, session, challenge, SECOND, b"good");
+    steps.worker.payload(0, came);
+    let told: Vec<Told> = steps.told.try_iter().collect();
+    let [Told::Payload { line, sealed: true, fresh: Some(fresh), bytes }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((line.as_str(), bytes.expose(), fresh.challenge), ("line0", &b"good"[..], challenge));
+    assert_eq!((fresh.hello, fresh.age()), (steps.worker.hello.digest(), Duration::from_secs(1)));
+}
+
+/// Attack: what was signed for a challenge is kept back, and announced later; or it was signed for one of another node.
+#[test]
+fn a_payload_for_a_challenge_that_is_too_old_is_asked_for_anew() {
+    let mut steps = far();
+    let (session, challenge) = opened(&mut steps, 1);
+    let words = "a payload came on line0 that was signed for no challenge of the last minute; it is not used, and the host has a \
+                 new challenge";
+    for (index, (challenge, age)) in
+        [(challenge, 60 * SECOND + 1), (Challenge([7; 16]), 0), (challenge, 3600 * SECOND)].into_iter().enumerate()
+    {
+        let came = came(&steps, session, challenge, age, b"good");
+        steps.worker.payload(0, came);
+        // It stays in the conversation, as the host may be the right one.
+        assert_eq!(waits(&steps), (true, Stage::Payload), "{index}");
+        assert_eq!(steps.told(), if index == 0 { vec![words] } else { Vec::new() });
+        let node = steps.worker.lines[0].wire.end_mut();
+        let said: Vec<Frame> = std::iter::from_fn(|| node.packet(now(), 0)).map(|packet| packet.frame).collect();
+        assert!(matches!(said[..], [Frame::Ready(Stage::Payload), Frame::Challenge(_)]), "{said:?}");
+    }
+    // Premise: a moment earlier it would have been used.
+    let came = came(&steps, session, challenge, 60 * SECOND, b"good");
+    steps.worker.payload(0, came);
+    assert!(matches!(steps.told.try_iter().next(), Some(Told::Payload { .. })));
+}
+
+/// Attack: nonsense, until the node gives the line up. On a cable it does, as nobody else can be there.
+#[test]
+fn seals_that_cannot_be_opened_end_no_search_where_others_may_answer() {
+    for is_far in [false, true] {
+        let mut steps = if is_far { far() } else { steps(1) };
+        for round in 0..9 {
+            let session = Session { node: steps.worker.hello.nonce, host: Nonce([round; 8]) };
+            let node = steps.worker.lines[0].wire.end_mut();
+            node.receive(Packet { from: Side::Host, session: None, frame: Frame::Open { version: 1, session } }, now());
+            let kind = if is_far { Kind::Fresh } else { Kind::Sealed };
+            let came = Came { kind, number: 0, session: Some(session), announced: now(), bytes: vec![1; 90] };
+            steps.worker.payload(0, came);
+        }
+        assert_eq!(steps.worker.lines[0].lost, !is_far);
+        if is_far {
+            let (session, challenge) = opened(&mut steps, 99);
+            steps.told();
+            let came = came(&steps, session, challenge, SECOND, b"good");
+            steps.worker.payload(0, came);
+            assert!(matches!(steps.told.try_iter().next(), Some(Told::Payload { .. })));
+        }
+    }
+}
+
+/// A door says that an administrator has to admit the node: the console says so once, and the conversation goes on. One that
+/// has no payload for the node is left.
+#[test]
+fn what_a_door_says_is_told_once() {
+    let mut steps = far();
+    for round in 0..3 {
+        opened(&mut steps, 10 + round);
+        steps.worker.turned_away(0, true, b"compare the code\x1b[2J");
+        assert_eq!(waits(&steps), (true, Stage::Payload));
+        let told = steps.told();
+        let words = "the host on line0 says that an administrator has to admit this node: compare the code";
+        assert_eq!(told.len(), usize::from(round == 0), "{told:?}");
+        assert!(told.iter().all(|told| told.starts_with(words) && !told.contains('\x1b')), "{told:?}");
+    }
+    for round in 0..3 {
+        opened(&mut steps, 20 + round);
+        steps.worker.turned_away(0, false, b"no such node");
+        assert_eq!(waits(&steps), (false, Stage::Payload));
+        let told = steps.told();
+        assert_eq!(told.len(), usize::from(round == 0), "{told:?}");
+        assert!(
+            told.iter().all(|told| told == "the host on line0 has no payload for this node: no such node"),
+            "{told:?}"
+        );
+    }
+}
