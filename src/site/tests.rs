@@ -164,7 +164,10 @@ fn whose_signature_counts() {
     for signed in [&p256, &ed25519] {
         assert_eq!(judge(Some(signed), Some(&both), &aad(None)), Ok(SignedBy::Signer(signed.kid)));
     }
-    assert_eq!(judge(None, Some(&both), &aad(None)), Err(SignatureError::Missing { signers: kids(&both), file: PinFile::Image }));
+    assert_eq!(
+        judge(None, Some(&both), &aad(None)),
+        Err(SignatureError::Missing { signers: kids(&both), file: PinFile::Image })
+    );
     let unknown = SignatureError::Unknown { kid: ed25519.kid, signers: kids(&first), file: PinFile::Image };
     assert_eq!(judge(Some(&ed25519), Some(&first), &aad(None)), Err(unknown));
     let forged = Signed { signature: &[1; 64], ..p256 };

@@ -306,7 +306,11 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
     let each_boot = typical(TokenMode::EachBoot).encode();
     for origin in media.chain(lines).chain([Origin::File("x".into())]) {
         let decoded = |bytes: &[u8], pin: Option<&SitePin>| {
-            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false, fresh: None }, pin, None)
+            decode(
+                &Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false, fresh: None },
+                pin,
+                None,
+            )
         };
         assert_eq!(decoded(TYPICAL, None).unwrap(), (typical(TokenMode::Once), SignedBy::Nobody), "{origin}");
         let kid = pin.signers[0].kid();
