@@ -307,6 +307,11 @@ fn an_admission_key() {
     door.key("rack-7", 7, true);
     assert_eq!(door.call(&shows(1, key(7, false))), spoken("node1", Level::ImageKey), "this host knows what it is for");
     assert_eq!(door.call(&shows(2, key(5, false))), spoken("node1", Level::Stick));
+    // The proof comes after HELLO: until then no line of the log.
+    let lines = door.lines("waits");
+    let node = shows(6, None);
+    assert!(door.waits(&node) && door.lines("waits") == lines);
+    assert_eq!(door.call(&shows(6, key(5, false))), spoken("node1", Level::Stick));
     // The attack: no key, somebody else's key, and the right key with other words.
     for (number, shown) in [(3, None), (4, key(8, false))] {
         assert!(door.waits(&shows(number, shown)));
@@ -411,7 +416,7 @@ fn a_caller_learns_nothing_of_any_record() {
                 let words = [
                     "an administrator must admit line key CODE: compare it with the code on the node's console, and run \
                      imprint-host nodes and imprint-host admit CODE",
-                    "a moment, to see whether another key calls as this node",
+                    "a moment, to see who else calls and with what",
                 ];
                 assert!(words.contains(&plain.as_str()), "{plain}");
                 door.pass(QUIET);

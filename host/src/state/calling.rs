@@ -84,7 +84,7 @@ impl Seen {
             },
             (Standing::Waits | Standing::LetIn(_), _) => {
                 let why = if self.quiet {
-                    "a moment, to see whether another key calls as this node".to_owned()
+                    "a moment, to see who else calls and with what".to_owned()
                 } else {
                     format!(
                         "an administrator must admit line key {code}: compare it with the code on the node's console, and \
