@@ -524,6 +524,20 @@ fn one_approval_for_one_boot() {
     }
 }
 
+/// The accident: the line breaks after the delivery, and the node asks over its network.
+#[test]
+fn a_node_that_asks_over_its_network_is_served_too() {
+    let door = Door::new(&bound("admit = \"armed\""));
+    door.arm("node1", HOUR).unwrap();
+    let node = door.caller(1, S1);
+    door.settle(&node);
+    assert_eq!(door.call(&node), spoken("node1", Level::Armed));
+    assert_eq!(door.listed().len(), 1);
+    door.enroll("node1");
+    assert_eq!(door.listed(), []);
+    assert!(door.state().store.window("node1").unwrap().is_none());
+}
+
 #[test]
 fn what_is_listed() {
     let door = Door::new(&bound("admit = \"known\""));

@@ -218,7 +218,7 @@ fn by_record(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, h
             Ok(level) => level,
             Err(why) => return wait(why),
         },
-        Admit::Armed => match armed(caller, candidate, now) {
+        Admit::Armed => match armed(caller, first, candidate, now) {
             Ok(()) => Level::Armed,
             Err(why) => return wait(why),
         },
@@ -262,12 +262,19 @@ fn key_level(caller: &Caller, candidate: &Candidate) -> Result<Level, String> {
     Ok(if listed.in_image.unwrap_or(proven.in_image) { Level::ImageKey } else { Level::Stick })
 }
 
-fn armed(caller: &Caller, candidate: &Candidate, now: Timestamp) -> Result<(), String> {
+fn armed(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, now: Timestamp) -> Result<(), String> {
     let node = &candidate.node;
     let open = |window: &&Window| window.opened <= now && now < window.until;
     let Some(window) = candidate.window.as_ref().filter(open) else {
         return Err(format!("no window is open for {node}; imprint-host admit {node} --for 10m opens one"));
     };
+    // Whoever lies in wait for the window is not the node that is started within it.
+    if first.is_some_and(|first| first < window.opened) {
+        let Window { opened, .. } = window;
+        return Err(format!(
+            "it has called before the window for {node} was opened at {opened}, which is for later callers"
+        ));
+    }
     match window.taken {
         Some(hello) if hello != caller.hello.digest() => {
             Err(format!("the window that was opened for {node} at {} has let in another line key", window.opened))
