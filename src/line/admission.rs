@@ -38,6 +38,8 @@ pub enum KeyFileError {
     Blocks(usize),
     /// A block that does not end, or is not base64, or the file is not text.
     Text,
+    /// It is longer than a file with a key is.
+    TooLong,
     /// The block holds another kind of key.
     NotEd25519,
 }
@@ -45,6 +47,9 @@ pub enum KeyFileError {
 impl AdmissionKey {
     /// Reads a key as `openssl genpkey -algorithm ed25519` and `imprint-host key make` write it: PKCS#8 (RFC 8410 §7) in PEM.
     pub fn parse(file: &[u8]) -> Result<AdmissionKey, KeyFileError> {
+        if file.len() > MAX_FILE {
+            return Err(KeyFileError::TooLong);
+        }
         let text = std::str::from_utf8(file).map_err(|_| KeyFileError::Text)?;
         let blocks = pem::decode("PRIVATE KEY", text).ok_or(KeyFileError::Text)?;
         let [der] = blocks.as_slice() else { return Err(KeyFileError::Blocks(blocks.len())) };
@@ -93,6 +98,7 @@ impl fmt::Display for KeyFileError {
         match self {
             KeyFileError::Blocks(0) => f.write_str("it has no block \"PRIVATE KEY\""),
             KeyFileError::Blocks(count) => write!(f, "it has {count} blocks \"PRIVATE KEY\", and one is wanted"),
+            KeyFileError::TooLong => write!(f, "it has more than {MAX_FILE} bytes"),
             KeyFileError::Text => f.write_str("it is not PEM"),
             KeyFileError::NotEd25519 => f.write_str("its key is not an Ed25519 key in PKCS#8 without a password"),
         }?;

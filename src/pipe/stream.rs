@@ -259,6 +259,29 @@ mod tests {
         assert_eq!(error.to_string(), "unix:/nowhere/door: there is no such socket");
     }
 
+    /// No test calls at a hypervisor: the machine that runs it may have one.
+    #[test]
+    fn what_vsock_lacks_is_said() {
+        for (number, words) in [
+            (
+                libc::EAFNOSUPPORT,
+                "this kernel has no such sockets; for vsock the image needs the module vmw_vsock_virtio_transport",
+            ),
+            (
+                libc::ENODEV,
+                "this machine has no vsock device, or no driver for it; give the virtual machine one, and the image the \
+                 module vmw_vsock_virtio_transport",
+            ),
+            (libc::ECONNRESET, "nobody listens there (connection reset)"),
+            (libc::ETIMEDOUT, "no answer"),
+            (libc::ENETUNREACH, "no connection (Network unreachable (os error 101))"),
+        ] {
+            let said = Fault::Connect(io::Error::from_raw_os_error(number)).to_string();
+            assert!(said == words || number == libc::ENETUNREACH && said.starts_with("no connection ("), "{said}");
+        }
+        assert_eq!(Target::Vsock { cid: 2, port: 6_909_296 }.to_string(), "vsock:2:6909296");
+    }
+
     /// The port of EST, of a web server, of SSH, or a server that is full.
     #[test]
     fn what_is_there_instead_of_a_door_is_named() {

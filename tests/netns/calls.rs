@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use imprint::dialogue::{Answer, Told};
 use imprint::line::{HostEvent, Kind, Stage};
 use imprint::pipe::Target;
-use imprint_tests::door::{Door, node, payload};
+use imprint_tests::far_host::{Door, node, payload};
 
 use crate::{ip, later, namespaces};
 

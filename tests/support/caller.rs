@@ -3,6 +3,7 @@
 
 use imprint::identity::Identity;
 use imprint::key_code::KeyCode;
+use imprint::line::admission::AdmissionKey;
 use imprint::line::frame::{Hello, Nonce, Versions};
 use imprint::line::{Challenge, Fresh, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire, seal};
 use imprint::payload::signed::Signed;
@@ -33,6 +34,8 @@ pub struct Caller {
     pub certificates: Option<Vec<u8>>,
     /// Its report has arrived.
     pub over: bool,
+    /// The key that it proves to have.
+    pub admission: Option<Arc<AdmissionKey>>,
     /// Asks for nothing once it has its payload.
     pub lazy: bool,
 }
@@ -84,6 +87,7 @@ impl Caller {
             payloads: Vec::new(),
             certificates: None,
             over: false,
+            admission: None,
             lazy: false,
         }
     }
@@ -119,6 +123,12 @@ impl Caller {
     fn told(&mut self, event: NodeEvent) {
         let node = self.wire.end_mut();
         match event {
+            NodeEvent::Opened(session) if node.stage() == Stage::Payload => {
+                if let Some(key) = &self.admission {
+                    let proof = key.prove(node.hello(), session.host);
+                    node.say(Kind::Admission, proof);
+                }
+            }
             NodeEvent::Object { kind: Kind::Fresh, number, session, bytes, announced } => {
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Fresh, number).unwrap();
                 let (challenge, signed) = seal::answer(&opened).unwrap();

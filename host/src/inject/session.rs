@@ -84,7 +84,6 @@ impl<'a> Session<'a> {
             unsigned: config.unsigned,
             fresh: false,
             expires: config.expires,
-            keep: false,
             admitted: None,
         };
         let wire = Wire::new(host, job.line.baud()).keeping_text();
