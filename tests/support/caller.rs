@@ -3,6 +3,7 @@
 
 use imprint::identity::Identity;
 use imprint::key_code::KeyCode;
+use imprint::line::admission::AdmissionKey;
 use imprint::line::frame::{Hello, Nonce, Versions};
 use imprint::line::{Challenge, Fresh, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire, seal};
 use imprint::payload::signed::Signed;
@@ -33,6 +34,10 @@ pub struct Caller {
     pub certificates: Option<Vec<u8>>,
     /// Its report has arrived.
     pub over: bool,
+    /// The admission key that it proves in each conversation.
+    pub admission: Option<AdmissionKey>,
+    /// How many proofs have arrived.
+    pub proofs: usize,
     /// Asks for nothing once it has its payload.
     pub lazy: bool,
 }
@@ -84,6 +89,8 @@ impl Caller {
             payloads: Vec::new(),
             certificates: None,
             over: false,
+            admission: None,
+            proofs: 0,
             lazy: false,
         }
     }
@@ -119,6 +126,12 @@ impl Caller {
     fn told(&mut self, event: NodeEvent) {
         let node = self.wire.end_mut();
         match event {
+            NodeEvent::Opened(session) => {
+                let proof = self.admission.as_ref().map(|key| key.prove(node.hello(), session.host));
+                if let Some(proof) = proof.filter(|_| node.stage() == Stage::Payload) {
+                    node.say(Kind::Admission, proof);
+                }
+            }
             NodeEvent::Object { kind: Kind::Fresh, number, session, bytes, announced } => {
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Fresh, number).unwrap();
                 let (challenge, signed) = seal::answer(&opened).unwrap();
@@ -148,6 +161,7 @@ impl Caller {
             NodeEvent::Object { kind: Kind::Refused, bytes, .. } => {
                 self.refused = Some(String::from_utf8(bytes).unwrap())
             }
+            NodeEvent::Sent(Kind::Admission) => self.proofs += 1,
             NodeEvent::Sent(Kind::Report) => self.over = true,
             _ => {}
         }
