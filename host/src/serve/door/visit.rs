@@ -210,6 +210,8 @@ impl Visit<'_> {
         let uuid = hello.uuid.map_or("none".to_owned(), |uuid| imprint::hex::uuid(&uuid));
         let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
         self.talk.tell("hello", &format!("line key {code}, says UUID {uuid}, serial number {serial}"));
+        // A proof is for one HELLO: another node on the same connection has proven nothing.
+        self.key = None;
         self.talk.met(hello);
     }
 
