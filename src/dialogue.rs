@@ -1,6 +1,7 @@
-//! The node's side of serial lines. Ports and protocol run in a thread of their own, so that a host is answered while
-//! the node is busy with its network. Lines are read and written here and nowhere else. Never looks into a payload.
+//! The node's side of lines. Pipes and protocol run in a thread of their own, so that a host is answered while the node is
+//! busy with its network. Lines are read and written here and nowhere else. Never looks into a payload.
 
+mod call;
 mod payload;
 mod time;
 mod worker;
@@ -21,10 +22,12 @@ use crate::line::frame::NotTaken;
 use crate::line::fresh::Seeds;
 use crate::line::seal::SealError;
 use crate::line::{Distortion, Fresh, Hello, Kind, LineKey, Stage, TimeKey, Versions};
-use crate::port::{Held, Place, Port, PortError, Quiet, Signals};
+use crate::pipe::{Pipe, PipeError, Target};
+use crate::port::{Held, Place, Quiet, Signals};
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
+use call::{Calls, Standing};
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
@@ -43,10 +46,10 @@ pub struct Dialogue {
     _held: Held,
 }
 
-/// A port, and how to use it.
+/// A pipe, and how to use it.
 pub struct Line {
     /// Where the bytes go.
-    pub port: Port,
+    pub pipe: Pipe,
     /// The node speaks first on this line.
     pub beacon: bool,
     /// Others than the one at the end of a cable, or the hypervisor, may answer. So the payload has to be signed for this node
@@ -81,6 +84,10 @@ struct Shared {
     names: Vec<String>,
     /// How many lines are usable.
     lines: usize,
+    /// How many places are called at.
+    calls: usize,
+    /// Each place that is called at, and what happened there last.
+    tried: Vec<(String, String)>,
     /// A line may still appear.
     awaited: bool,
     /// The names of lines that were asked for and do not exist.
@@ -97,6 +104,8 @@ enum Command {
     Stage(Stage),
     Say(Kind, Vec<u8>),
     AskTime(Option<TimeKey>),
+    Call(Vec<Target>),
+    LeaveLinks,
     End,
 }
 
@@ -112,6 +121,8 @@ pub enum Told {
     Heard {
         /// The line.
         line: String,
+        /// The node has called there.
+        called: bool,
     },
     /// A payload has come. From now on its line is the only one.
     Payload {
@@ -172,9 +183,16 @@ pub enum Told {
     /// What somebody typed or pasted at `imprint console` that is no frame.
     Typed(Secret),
     /// Nobody takes what is said on a line; it is tried again, and this told once.
-    Stalled(PortError),
+    Stalled(PipeError),
     /// A line cannot be used any more.
-    Lost(PortError),
+    Lost(PipeError),
+    /// What happened at a place that is called at. It is called again later, and the same is told once.
+    Missed {
+        /// The line.
+        line: String,
+        /// What happened.
+        why: String,
+    },
 }
 
 /// Why there will be no answer.
@@ -219,11 +237,13 @@ impl Dialogue {
         let (wake, came) = (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
         let (commands, orders) = channel();
         let (tell, told) = channel();
-        let names: Vec<_> = lines.iter().map(|line| line.port.label()).collect();
+        let names: Vec<_> = lines.iter().map(|line| line.pipe.label()).collect();
         let shared = Arc::new(Mutex::new(Shared {
             open: false,
             lines: names.len(),
             names,
+            calls: 0,
+            tried: Vec::new(),
             awaited: awaited.is_some(),
             missing: awaited.iter().flat_map(Awaited::names).collect(),
             why: None,
@@ -245,6 +265,8 @@ impl Dialogue {
             signals,
             quiet: Quiet::default(),
             root: root.to_owned(),
+            calls: Calls::default(),
+            standing: Standing::default(),
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;
         Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread), _held: held })
@@ -260,15 +282,38 @@ impl Dialogue {
         locked(&self.shared).missing.clone()
     }
 
-    /// Whether there is no usable line.
+    /// Whether there is no usable line, and no place that is called at.
     pub fn is_empty(&self) -> bool {
-        locked(&self.shared).lines == 0
+        let shared = locked(&self.shared);
+        shared.lines == 0 && shared.calls == 0
     }
 
-    /// Whether no host can be heard any more: there is no line, and none can appear.
+    /// Whether no host can be heard any more: there is no line, none can appear, and nobody is called.
     pub fn is_over(&self) -> bool {
         let shared = locked(&self.shared);
-        shared.lines == 0 && !shared.awaited
+        shared.lines == 0 && !shared.awaited && shared.calls == 0
+    }
+
+    /// Calls at these places, too, until a payload has come: all of them, and each again after a pause where it does not
+    /// answer, breaks, or brings nothing that can be used. Then only the place that brought the payload is called again.
+    pub fn call(&self, targets: Vec<Target>) {
+        // Counted at once, so that a caller that waits for an event next does wait.
+        let mut shared = locked(&self.shared);
+        shared.calls = shared.calls.saturating_add(targets.len());
+        shared.tried.extend(targets.iter().map(|target| (target.to_string(), "not called yet".to_owned())));
+        drop(shared);
+        self.command(Command::Call(targets));
+    }
+
+    /// Each place that is called at, and what happened there last, for messages.
+    pub fn tried(&self) -> Vec<(String, String)> {
+        locked(&self.shared).tried.clone()
+    }
+
+    /// Tells that the payload's network is applied from now on: links that were brought up for a line and that the network uses
+    /// stay up afterwards.
+    pub fn leave_links(&self) {
+        self.command(Command::LeaveLinks);
     }
 
     /// The code of the key that payloads are sealed with. The host shows the same code.
@@ -408,7 +453,7 @@ impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Told::Came { line } => write!(f, "{line} has appeared and is used now"),
-            Told::Heard { line } => write!(f, "a host speaks on {line}"),
+            Told::Heard { line, .. } => write!(f, "a host speaks on {line}"),
             Told::Payload { line, sealed, .. } => {
                 write!(f, "a payload came on {line}{}", if *sealed { "" } else { ", not sealed" })
             }
@@ -440,6 +485,7 @@ impl fmt::Display for Told {
             Told::Pasted { .. } => f.write_str("more lines are to come"),
             Told::Typed(_) => f.write_str("something was typed that is no line of a payload"),
             Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
+            Told::Missed { line, why } => write!(f, "{line}: {why}"),
         }
     }
 }

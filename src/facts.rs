@@ -11,6 +11,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::dialogue::LineTime;
 use crate::line::Fresh;
+use crate::machine;
 pub use crate::machine::{Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};
@@ -131,13 +132,9 @@ impl Udev {
         Ok(Udev { watch: Some((inotify, data)) })
     }
 
-    /// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device, device_update_db).
-    /// It also does so before it renames a link, and then says so in the file: E:ID_RENAMING=1 (src/udev/udev-event.c,
-    /// rename_netif).
+    /// Whether udevd is done with a link ([`machine::is_recorded`]).
     pub fn is_done_with(&self, index: u32) -> bool {
-        let Some((_, data)) = &self.watch else { return true };
-        let record = std::fs::read(data.join(format!("n{index}")));
-        record.is_ok_and(|record| !record.split(|byte| *byte == b'\n').any(|line| line == b"E:ID_RENAMING=1"))
+        self.watch.as_ref().is_none_or(|(_, data)| machine::is_recorded(data, index))
     }
 
     /// Readable when udevd has written to its database since the last call of [`Udev::drain`].

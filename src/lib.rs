@@ -43,6 +43,7 @@ pub mod site;
 pub mod est;
 pub mod tls;
 pub mod dialogue;
+pub mod pipe;
 pub mod line;
 pub mod machine;
 pub mod confidential;

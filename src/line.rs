@@ -13,6 +13,7 @@
 //! pace      how long to wait for an answer
 //! wire      drives either end: bytes to frames and back, timers
 //! seal      seals payloads so that only the node that said HELLO can open them
+//! ether     frames ↔ Ethernet frames
 //! ```
 
 pub use crate::base85;
@@ -27,6 +28,7 @@ pub mod host;
 mod pace;
 pub mod wire;
 pub mod seal;
+pub mod ether;
 
 pub use frame::{Challenge, Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
 pub use fresh::Fresh;

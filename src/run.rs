@@ -174,6 +174,9 @@ fn story_of(
     let seeded = timeline.step("entropy", |detail| {
         entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
     })?;
+    if plan.network.is_some() {
+        line.into_iter().for_each(Dialogue::leave_links);
+    }
     let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
     if options.debug {
         race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));

@@ -35,7 +35,7 @@ fn main() {
     port.prepare().unwrap();
     let dialogue = Dialogue::start(
         signals,
-        vec![Line { port, beacon: true, far: false }],
+        vec![Line { pipe: port.into(), beacon: true, far: false }],
         key,
         hello,
         None,

@@ -4,6 +4,8 @@
 
 #[path = "support/ca.rs"]
 pub mod ca;
+#[path = "support/door.rs"]
+pub mod door;
 #[path = "support/listening.rs"]
 pub mod listening;
 #[path = "support/est_server.rs"]

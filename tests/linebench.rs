@@ -205,7 +205,7 @@ fn dialogue(line: &Paced, baud: u32, seed: u64) -> Dialogue {
     };
     let port = Port::open(place).unwrap().unwrap();
     let hello = hello(&key, seed);
-    let lines = vec![Line { port, beacon: true, far: false }];
+    let lines = vec![Line { pipe: port.into(), beacon: true, far: false }];
     Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, None, Path::new("/nowhere")).unwrap()
 }
 

@@ -31,6 +31,8 @@ use nix::sys::socket::{
 };
 
 mod netns {
+    mod calls;
+    mod ether;
     mod disk;
     mod checkin;
     mod dhcp;

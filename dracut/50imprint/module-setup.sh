@@ -29,8 +29,10 @@ installkernel() {
     instmods qemu_fw_cfg
     # Networks.
     instmods virtio_net hv_netvsc vmxnet3 =drivers/net/ethernet =drivers/net/phy
-    # DHCP and questions to neighbours; most kernels have both built in.
+    # DHCP, questions to neighbours, and lines in Ethernet frames (imprint.source=ether); most kernels have both built in.
     instmods af_packet ipv6
+    # The hypervisor's door (imprint.source=vsock): the sockets, and their drivers for KVM, VMware and Hyper-V.
+    instmods vsock vmw_vsock_virtio_transport vmw_vsock_vmci_transport hv_sock
     # Lines to a host: the port imprint.0. Serial ports are built into most kernels.
     instmods virtio_console
     # EFI variables.

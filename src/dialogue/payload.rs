@@ -39,13 +39,17 @@ impl Worker {
         let sealed = came.kind != Kind::Plain;
         let opened = self.open(index, came);
         let Some(line) = self.lines.get_mut(index) else { return };
-        let (name, far) = (line.port.name().to_owned(), line.wire.end().is_far());
+        let (name, far) = (line.pipe.name().to_owned(), line.wire.end().is_far());
         let (bytes, fresh) = match opened {
             Ok(Opened::Payload(bytes, fresh)) => (bytes, fresh),
             Ok(Opened::Stale) => {
                 line.wire.end_mut().set_stage(Stage::Payload);
-                if !std::mem::replace(&mut line.stale, true) {
-                    self.tell(Told::Stale { line: name });
+                let told = Told::Stale { line: name };
+                // Each line says it once, and so does each place that is called again.
+                let new = !std::mem::replace(&mut line.stale, true)
+                    && line.call.is_none_or(|call| self.calls.says(call, &told.to_string()));
+                if new {
+                    self.tell(told);
                 }
                 return;
             }
@@ -53,10 +57,11 @@ impl Worker {
                 line.openings = line.openings.saturating_add(1);
                 line.wire.end_mut().set_stage(Stage::Payload);
                 match line.openings {
+                    _ if line.is_called() => self.hang_up(index, printable(&error.to_string())),
                     ..OPENINGS => self.tell(Told::Unsealed(error)),
                     // Somebody else may be in the way: whoever can open it is still let in.
                     _ if far => self.not_used(index, name, printable(&error.to_string())),
-                    _ => self.lose(index, Told::Unsealed(error)),
+                    _ => self.give_up(index, Told::Unsealed(error)),
                 }
                 return;
             }
@@ -65,6 +70,9 @@ impl Worker {
             self.wants_again(index);
             return self.not_used(index, name, why);
         }
+        self.standing.stage = Stage::Busy;
+        let call = self.lines.get(index).and_then(|line| line.call);
+        self.calls.settle(call);
         self.awaited = None;
         // The other lines are given back as they were.
         for (other, line) in self.lines.iter_mut().enumerate() {
@@ -108,8 +116,11 @@ impl Worker {
     /// Leaves the conversation on a far line whose host has nothing that this node takes. Told once in the same words.
     fn not_used(&mut self, index: usize, name: String, why: String) {
         let Some(line) = self.lines.get_mut(index) else { return };
+        if line.is_called() {
+            return self.hang_up(index, format!("its payload is not used: {why}"));
+        }
         let told = line.not_used.replace(why.clone());
-        self.hang_up(index);
+        self.part(index);
         if told.as_ref() != Some(&why) {
             self.tell(Told::NotUsed { line: name, why });
         }
@@ -118,18 +129,25 @@ impl Worker {
     /// The host says that an administrator has to admit the node first, or that nobody will.
     pub(super) fn turned_away(&mut self, index: usize, pending: bool, words: &[u8]) {
         let Some(line) = self.lines.get_mut(index) else { return };
-        let (name, text) = (line.port.name().to_owned(), printable(&String::from_utf8_lossy(words)));
+        let (name, text) = (line.pipe.name().to_owned(), printable(&String::from_utf8_lossy(words)));
         let told = line.not_used.replace(text.clone());
-        if !pending {
-            self.hang_up(index);
+        let new = match line.call {
+            // The same door says the same again when it is called again.
+            Some(call) => self.calls.says(call, &text),
+            None => told.as_ref() != Some(&text),
+        };
+        match (pending, line.is_called()) {
+            (true, _) => {}
+            (false, true) => return self.hang_up(index, format!("it does not serve this node: {text}")),
+            (false, false) => self.part(index),
         }
-        if told.as_ref() != Some(&text) {
+        if new {
             self.tell(Told::Waits { line: name, pending, text });
         }
     }
 
     /// Leaves the conversation on this line: the search goes on elsewhere, and here again later.
-    fn hang_up(&mut self, index: usize) {
+    fn part(&mut self, index: usize) {
         if let Some(line) = self.lines.get_mut(index) {
             line.wire.end_mut().part();
         }

@@ -1,6 +1,8 @@
 //! The thread that owns the lines: reads and writes them, drives the protocol, and reports events. Never decides what a
 //! payload is used for.
 
+mod called;
+
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -10,10 +12,12 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
+use super::call::{Calls, Standing};
 use super::payload::Came;
 use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
 use crate::line::fresh::Seeds;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
+use crate::pipe::{Pipe, PipeError};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::sys;
@@ -37,12 +41,22 @@ pub(super) struct Worker {
     pub(super) signals: Signals,
     pub(super) quiet: Quiet,
     pub(super) root: PathBuf,
+    /// The places that are called at.
+    pub(super) calls: Calls,
+    /// What a line that is made later says, too.
+    pub(super) standing: Standing,
 }
 
-/// A port with the protocol on it.
+/// A pipe with the protocol on it.
 pub(super) struct Spoken {
-    pub(super) port: Port,
+    pub(super) pipe: Pipe,
     pub(super) wire: Wire<Node>,
+    /// The call that made the line.
+    pub(super) call: Option<usize>,
+    /// When a frame last came, or when the line was made.
+    last: u64,
+    /// Bytes that have come since then.
+    noise: usize,
     pub(super) lost: bool,
     /// The last bytes were not taken.
     stalled: bool,
@@ -59,27 +73,30 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
-    pub(super) fn new(Line { port, beacon, far }: Line, hello: &Hello, seed: [u8; 32]) -> Spoken {
+    pub(super) fn new(Line { pipe, beacon, far }: Line, hello: &Hello, seed: [u8; 32]) -> Spoken {
         let node = Node::new(hello.clone(), beacon, Shape::default()).challenging(seed, far);
-        let mut wire = Wire::new(node, port.baud());
-        if port.is_typed_on() {
+        let mut wire = Wire::new(node, pipe.baud());
+        if pipe.is_typed_on() {
             wire = wire.keeping_text();
         }
         let (lost, stalled, said_so, foreign, stale) = (false, false, false, false, false);
-        Spoken { port, wire, lost, stalled, said_so, foreign, openings: 0, stale, not_used: None }
+        let (call, last, noise, openings, not_used) = (None, now(), 0, 0, None);
+        Spoken { pipe, wire, call, last, noise, lost, stalled, said_so, foreign, openings, stale, not_used }
     }
 
     /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
     /// them again. A line that did not take the last bytes is not waited for until it takes some.
-    fn write(&mut self, bytes: &[u8]) -> Result<Option<Told>, PortError> {
+    fn write(&mut self, bytes: &[u8]) -> Result<Option<Told>, PipeError> {
         if bytes.is_empty() {
             return Ok(None);
         }
         let patience = if self.stalled { Duration::ZERO } else { STALLED };
-        let written = self.port.write_all(bytes, Deadline::after(patience));
-        self.stalled = matches!(written, Err(PortError::Stalled(_)));
+        let written = self.pipe.write_all(bytes, Deadline::after(patience));
+        self.stalled = written.as_ref().is_err_and(PipeError::is_stall);
         match written {
             Ok(()) => Ok(None),
+            // A place that is called at and takes nothing is hung up on in the end, as it says nothing either.
+            Err(_) if self.stalled && self.is_called() => Ok(None),
             Err(error) if self.stalled => {
                 Ok((!std::mem::replace(&mut self.said_so, true)).then_some(Told::Stalled(error)))
             }
@@ -102,13 +119,17 @@ impl Worker {
         // Callers that wait for a host stop waiting.
         self.awaited = None;
         self.lines.clear();
+        self.calls.settle(None);
         self.rename();
     }
 
     fn work(&mut self) {
         self.look_for_lines();
         loop {
-            let next = self.speak();
+            self.call();
+            let spoken = self.speak();
+            let tiring = self.lines.iter().filter(|line| line.is_called() && !line.lost).map(Spoken::tires_at);
+            let next = [spoken, self.calls.next()].into_iter().flatten().chain(tiring).min();
             self.lines.retain(|line| !line.lost);
             // Microseconds since boot. Without a timer, one of the descriptors ends the wait.
             let until = next.map_or(Duration::MAX, Duration::from_micros);
@@ -117,13 +138,16 @@ impl Worker {
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
             fds.extend(self.awaited.iter().map(|awaited| PollFd::new(awaited.stir.as_fd(), PollFlags::POLLIN)));
-            fds.extend(self.lines.iter().map(|line| PollFd::new(line.port.as_fd(), PollFlags::POLLIN)));
+            let pipes = self.lines.iter().filter_map(|line| line.pipe.fd());
+            fds.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+            fds.extend(self.calls.fds());
             if sys::poll(&mut fds, Deadline::after(Duration::MAX).at(until)).is_err() {
                 return;
             }
             if let Some(signal) = self.signals.take() {
                 // The lines are given back first, because the sender of the signal wants the program to end.
                 self.lines.clear();
+                self.calls = Calls::default();
                 self.rename();
                 signal.end();
             }
@@ -143,18 +167,35 @@ impl Worker {
     /// Updates what both sides see. To be called before a loss is reported.
     pub(super) fn rename(&self) {
         let mut shared = locked(&self.shared);
-        let left = self.lines.iter().filter(|line| !line.lost);
-        let names: Vec<String> = left.map(|line| line.port.label()).collect();
+        let left = self.lines.iter().filter(|line| !line.lost && !line.is_called());
+        let mut names: Vec<String> = left.map(|line| line.pipe.label()).collect();
         shared.lines = names.len();
+        shared.tried = self.calls.tried();
+        shared.calls = shared.tried.len();
+        names.extend(self.calls.settled_on());
         if !names.is_empty() {
             shared.names = names;
         }
         shared.awaited = self.awaited.is_some();
         shared.missing = self.awaited.iter().flat_map(Awaited::names).collect();
-        shared.open &= shared.lines != 0;
+        shared.open &= shared.lines != 0 || shared.calls != 0;
     }
 
-    pub(super) fn lose(&mut self, index: usize, told: Told) {
+    /// The line is lost. A place that was called at is called again.
+    fn lose(&mut self, index: usize, error: PipeError) {
+        if self.lines.get(index).is_some_and(Spoken::is_called) {
+            let why = match error {
+                PipeError::Far { fault, .. } => fault.to_string(),
+                error => crate::chain::chain(&error),
+            };
+            self.hang_up(index, why);
+        } else {
+            self.give_up(index, Told::Lost(error));
+        }
+    }
+
+    /// The line is lost for good.
+    pub(super) fn give_up(&mut self, index: usize, told: Told) {
         if let Some(line) = self.lines.get_mut(index) {
             line.lost = true;
         }
@@ -186,23 +227,30 @@ impl Worker {
             match port {
                 Ok(port) => {
                     let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
-                    self.lines.push(Spoken::new(
-                        Line { port, beacon: true, far: false },
-                        &self.hello,
-                        self.seeds.another(),
-                    ));
+                    let line = Line { pipe: port.into(), beacon: true, far: false };
+                    self.lines.push(Spoken::new(line, &self.hello, self.seeds.another()));
                     self.rename();
                     told.into_iter().for_each(|told| self.tell(told));
                 }
                 Err(error) => {
                     let index = self.lines.len();
-                    self.lose(index, Told::Lost(error));
+                    self.lose(index, error.into());
                 }
             }
         }
     }
 
     fn obey(&mut self, command: Command) {
+        match &command {
+            Command::Stage(stage) => self.standing.stage = *stage,
+            Command::Say(kind, bytes) => self.standing.statement = Some((*kind, bytes.clone())),
+            Command::AskTime(key) => {
+                self.standing.asks = true;
+                self.standing.believes = key.clone().or(self.standing.believes.take());
+            }
+            Command::LeaveLinks => self.calls.leave_links(),
+            Command::Call(_) | Command::End => {}
+        }
         for line in &mut self.lines {
             let node = line.wire.end_mut();
             match &command {
@@ -212,26 +260,36 @@ impl Worker {
                     key.iter().for_each(|key| node.believe(key.clone()));
                     node.ask_time();
                 }
-                Command::End => {}
+                Command::Call(_) | Command::LeaveLinks | Command::End => {}
             }
+        }
+        if let Command::Call(targets) = command {
+            // A payload that has come meanwhile ends the search, so nobody is called any more.
+            if !self.calls.is_settled() {
+                self.calls.add(targets, now());
+            }
+            self.rename();
         }
     }
 
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
         let (mut lost, mut odd, mut typed) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, line) in self.lines.iter_mut().enumerate() {
-            match line.port.read(&mut buffer) {
+        for (index, line) in self.lines.iter_mut().enumerate().filter(|(_, line)| !line.lost) {
+            match line.pipe.read(&mut buffer) {
                 Ok(0) => {}
                 Ok(count) => {
                     let (before, heard) = (line.wire.end().progress(), line.wire.heard());
                     line.wire.push(buffer.get(..count).unwrap_or_default(), now());
                     let after = line.wire.end().progress();
-                    let name = line.port.name();
-                    let seen = std::iter::from_fn(|| line.wire.odd());
+                    let name = line.pipe.name();
+                    // What is no frame on a connection is of another protocol, and was not changed by a line.
+                    let seen = std::iter::from_fn(|| line.wire.odd()).filter(|_| line.call.is_none());
                     odd.extend(seen.map(|what| Told::Odd { line: name.to_owned(), what }));
                     typed.extend(Some(Secret::new(line.wire.text())).filter(|text| !text.expose().is_empty()));
+                    line.noise = line.noise.saturating_add(count);
                     if line.wire.heard() != heard {
+                        (line.last, line.noise) = (now(), 0);
                         locked(&self.shared).heard = Some(since_boot());
                     }
                     if after.is_some() && after != before {
@@ -242,15 +300,17 @@ impl Worker {
             }
         }
         odd.into_iter().chain(typed.into_iter().map(Told::Typed)).for_each(|told| self.tell(told));
-        lost.into_iter().for_each(|(index, error)| self.lose(index, Told::Lost(error)));
+        lost.into_iter().for_each(|(index, error)| self.lose(index, error));
     }
 
     /// Sends what is due, and reports what happened. Returns when to do so again.
     fn speak(&mut self) -> Option<u64> {
         let mut next: Option<u64> = None;
         let mut index = 0;
-        while let Some(line) = self.lines.get_mut(index) {
-            if line.lost {
+        while index < self.lines.len() {
+            let held_back = self.is_held_back(index);
+            let Some(line) = self.lines.get_mut(index) else { break };
+            if line.lost || held_back {
                 // This may also be a line that was let go because another line brought a payload: there is only one
                 // payload.
                 index = index.saturating_add(1);
@@ -260,7 +320,7 @@ impl Worker {
             match line.write(&polled.bytes) {
                 Ok(None) => {}
                 Ok(Some(stalled)) => self.tell(stalled),
-                Err(error) => self.lose(index, Told::Lost(error)),
+                Err(error) => self.lose(index, error),
             }
             next = [next, polled.next].into_iter().flatten().min();
             let idle = polled.events.is_empty();
@@ -278,22 +338,31 @@ impl Worker {
         let Some(line) = self.lines.get_mut(index).filter(|line| !line.lost) else { return };
         let told = match event {
             NodeEvent::Heard => {
-                if let Err(error) = line.port.take(&self.root, &mut self.quiet) {
-                    self.lose(index, Told::Lost(error));
+                if let Err(error) = line.pipe.take(&self.root, &mut self.quiet) {
+                    self.lose(index, error);
                     return;
                 }
                 trial::point("line");
-                Told::Heard { line: line.port.name().to_owned() }
+                let name = line.pipe.name().to_owned();
+                // A place that is called again is heard for the first time each time.
+                if line.is_called() && !self.calls.speaks(&name) {
+                    return;
+                }
+                Told::Heard { line: name, called: line.is_called() }
             }
             NodeEvent::Opened(_) => {
                 locked(&self.shared).open = true;
                 return;
             }
             NodeEvent::Foreign(versions) => {
-                if std::mem::replace(&mut line.foreign, true) {
+                let told = Told::Foreign(versions);
+                // Each line says it once, and so does each place that is called again.
+                let new = !std::mem::replace(&mut line.foreign, true)
+                    && line.call.is_none_or(|call| self.calls.says(call, &told.to_string()));
+                if !new {
                     return;
                 }
-                Told::Foreign(versions)
+                told
             }
             NodeEvent::Object {
                 kind: kind @ (Kind::Sealed | Kind::Plain | Kind::Fresh),
@@ -310,6 +379,10 @@ impl Worker {
                 return self.turned_away(index, kind == Kind::Pending, &bytes);
             }
             NodeEvent::Object { kind, bytes, .. } => {
+                if matches!(kind, Kind::Certificates | Kind::Refused) && self.standing.stage == Stage::Request {
+                    // The request is answered: a later line need not ask again.
+                    (self.standing.stage, self.standing.statement) = (Stage::Busy, None);
+                }
                 let text = || crate::shown::printable(&String::from_utf8_lossy(&bytes));
                 Told::Answer(match kind {
                     Kind::Certificates => Answer::Certificates(bytes),
@@ -327,6 +400,7 @@ impl Worker {
             NodeEvent::Sent(kind) => Told::Sent(kind),
             NodeEvent::Refused(kind, reason) => Told::NotTaken(kind, reason),
             NodeEvent::Time { sent, arrived, received, held } => {
+                self.standing.asks = false;
                 let Some(time) = time_of_day(sent, arrived, received, held) else { return };
                 Told::Time(time)
             }

@@ -21,6 +21,8 @@ pub const IFF_RUNNING: u32 = 0x40;
 pub const IFF_LOWER_UP: u32 = 0x1_0000;
 /// Loopback, by hardware type (include/uapi/linux/if_arp.h).
 pub const ARPHRD_LOOPBACK: u16 = 772;
+/// Ethernet, and links that behave like it.
+pub const ARPHRD_ETHER: u16 = 1;
 /// Multicast group of link changes, as a bit of `nl_groups`.
 pub const GROUP_LINK: u32 = 1;
 /// RTMGRP_IPV6_IFADDR

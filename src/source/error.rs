@@ -9,7 +9,7 @@ use crate::confidential::Confidential;
 use crate::line::seal::SealError;
 use crate::options::CMDLINE_MAX;
 use crate::payload::{Form, MAX_LEN};
-use crate::port::PortError;
+use crate::pipe::PipeError;
 use crate::shown::Printable;
 use crate::site::PinError;
 
@@ -126,8 +126,10 @@ pub enum SourceError {
         /// Where the operator can bring a payload, according to the options.
         remedy: String,
     },
-    /// A serial line that was named cannot be used.
-    Port(PortError),
+    /// This line leads to a network, and the image names no signer whose payloads could be told from others.
+    NoSigner(String),
+    /// A line that was named cannot be used.
+    Line(PipeError),
     /// The random pool was not ready, so the node could not make its line key. Payloads on a line are sealed for that
     /// key.
     NoKey,
@@ -189,7 +191,11 @@ impl fmt::Display for SourceError {
                  NODE --as cpio or --as iso)"
             ),
             SourceError::Watch(_) => write!(f, "waiting for devices (uevent socket)"),
-            SourceError::Port(error) => error.fmt(f),
+            SourceError::NoSigner(source) => write!(
+                f,
+                "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be signed, and the                  site pin of this image names no signer; put the line that imprint-host signer prints into /imprint/site"
+            ),
+            SourceError::Line(error) => error.fmt(f),
             SourceError::NoKey => write!(
                 f,
                 "the kernel's random pool was not ready, so there is no key for a sealed payload; give the machine a \
@@ -246,7 +252,7 @@ impl std::error::Error for SourceError {
             SourceError::Read { source, .. } | SourceError::Watch(source) => Some(source),
             SourceError::Broken { source, .. } | SourceError::Partition { source, .. } => Some(source),
             SourceError::Credential { source, .. } => Some(source),
-            SourceError::Port(error) => error.source(),
+            SourceError::Line(error) => error.source(),
             SourceError::Key(error) => error.source(),
             SourceError::Pin(error) => error.source(),
             SourceError::RootFile(error) => error.source(),

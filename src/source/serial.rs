@@ -11,6 +11,7 @@ use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::machine::{self, Dmi};
 use crate::options::{Options, SourceName};
 use crate::payload::HardwareAddress;
+use crate::pipe::{PipeError, Target};
 use crate::pool::Seeded;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
 use crate::site::SitePin;
@@ -45,6 +46,11 @@ pub fn listen(
     if !order(options, true).iter().any(SourceName::is_line) {
         return Ok(None);
     }
+    // Before anything is sent: the node would hand its identifiers to a network whose answers it can never accept.
+    let far = order(options, true).iter().find(|source| source.is_far());
+    if let Some(far) = far.filter(|_| !pin.is_some_and(SitePin::has_signers)) {
+        return Err(SourceError::NoSigner(far.to_string()));
+    }
     // Opened before the ports are listed, so that a port that appears meanwhile is not missed.
     let stir = Stir::open().map_err(SourceError::Watch)?;
     let (mut ports, mut missing) = (Vec::new(), Vec::new());
@@ -58,7 +64,7 @@ pub fn listen(
     }
     let virtio = order(options, true).contains(&SourceName::Virtio);
     let awaited = (virtio || !missing.is_empty()).then_some(Awaited { stir, virtio, places: missing });
-    if ports.is_empty() && awaited.is_none() {
+    if ports.is_empty() && awaited.is_none() && far.is_none() {
         return Ok(None);
     }
     // Waiting for the pool makes the kernel fill it by itself (src/sys.rs, pool_ready). A seed from a drive would then
@@ -76,11 +82,35 @@ pub fn listen(
     for mut port in ports {
         if needed(options, port.prepare())?.is_some() {
             // The node speaks first only when a payload is required. Otherwise it waits for the host's first frame.
-            lines.push(Line { port, beacon: insist, far: false });
+            lines.push(Line { pipe: port.into(), beacon: insist, far: false });
         }
     }
-    start(signals, lines, &seeded, Takes { plain: options.plain, pin }, awaited, root, deadline).map(Some)
+    let dialogue = start(signals, lines, &seeded, Takes { plain: options.plain, pin }, awaited, root, deadline)?;
+    let targets = near_at_hand(options);
+    if !targets.is_empty() {
+        dialogue.call(targets);
+    }
+    Ok(Some(dialogue))
 }
+
+/// The places that can be called at without an address of this machine.
+fn near_at_hand(options: &Options) -> Vec<Target> {
+    let target = |source: &SourceName| match source {
+        SourceName::Vsock(port) => Some(Target::Vsock { cid: HYPERVISOR, port: *port }),
+        SourceName::Ether(link) => Some(Target::Ether(link.clone())),
+        _ => None,
+    };
+    let mut targets = Vec::new();
+    for target in order(options, true).iter().filter_map(target) {
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
+/// VMADDR_CID_HOST (vsock(7)).
+const HYPERVISOR: u32 = 2;
 
 /// An error of a line stops the boot only if the operator named the line. A console that another program holds is
 /// ignored.
@@ -98,7 +128,7 @@ pub fn terminal(root: &Path, pin: Option<&SitePin>, deadline: Deadline) -> Resul
     let seeded = Seeded::ready(deadline.at_most(POOL)).map_err(|_| SourceError::NoKey)?;
     let signals = Signals::catch().map_err(SourceError::Watch)?;
     port.take(root, &mut Quiet::default())?;
-    let lines = vec![Line { port, beacon: false, far: false }];
+    let lines = vec![Line { pipe: port.into(), beacon: false, far: false }];
     start(signals, lines, &seeded, Takes { plain: true, pin }, None, root, deadline)
 }
 
@@ -222,7 +252,8 @@ impl Heard {
             // The dialogue reports each pasted piece; a message for each would be too many.
             Told::Pasted { .. } => {}
             told => {
-                self.spoken |= matches!(told, Told::Heard { .. });
+                // What happened at the places that are called at is told beside the lines.
+                self.spoken |= matches!(told, Told::Heard { called: false, .. });
                 notice(Notice::Line(&told));
             }
         }
@@ -253,7 +284,7 @@ pub(crate) fn find(
         return Ok(Err("no serial line".to_owned()));
     }
     if insist {
-        notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet")));
+        notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet", false)));
     }
     Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, heard, notice))
 }
@@ -292,21 +323,40 @@ fn hear(
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
     let missing = "did not appear; is its driver in the image, and its name right?";
-    Err(lines_so_far(dialogue, &format!("{what} on"), missing) + gone)
+    Err(lines_so_far(dialogue, &format!("{what} on"), missing, true) + gone)
 }
 
-/// `WHAT ttyS0 at 115200; ttyUSB0 MISSING`: the lines that are open, and the lines that are missing. Never empty.
-fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str) -> String {
-    let (names, absent) = (dialogue.names(), dialogue.missing());
+/// `WHAT ttyS0 at 115200; ttyUSB0 MISSING; tcp:192.0.2.1:8444: …`: the lines that are open, the lines that are missing, and the
+/// places that are called at, with what happened there if it is the `end`. Never empty.
+fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str, end: bool) -> String {
+    let (names, absent, tried) = (dialogue.names(), dialogue.missing(), dialogue.tried());
     let open = (!names.is_empty()).then(|| format!("{what} {names}"));
     let absent = (!absent.is_empty()).then(|| format!("{} {missing}", absent.join(" and ")));
-    let said: Vec<String> = open.into_iter().chain(absent).collect();
-    if said.is_empty() { format!("the virtio port imprint.0 {missing}") } else { said.join("; ") }
+    let called = match end {
+        true => tried.iter().map(|(place, words)| format!("{place}: {words}")).collect(),
+        false if tried.is_empty() => Vec::new(),
+        false => {
+            let places: Vec<&str> = tried.iter().map(|(place, _)| place.as_str()).collect();
+            vec![format!("calling {}", places.join(", "))]
+        }
+    };
+    let said: Vec<String> = open.into_iter().chain(absent).chain(called).collect();
+    match said.as_slice() {
+        [] if dialogue.is_over() => "no place to call at is known".to_owned(),
+        [] => format!("the virtio port imprint.0 {missing}"),
+        said => said.join("; "),
+    }
 }
 
 impl From<PortError> for SourceError {
     fn from(error: PortError) -> SourceError {
-        SourceError::Port(error)
+        SourceError::Line(error.into())
+    }
+}
+
+impl From<PipeError> for SourceError {
+    fn from(error: PipeError) -> SourceError {
+        SourceError::Line(error)
     }
 }
 
@@ -339,7 +389,7 @@ mod tests {
         let place = Place { name, path, baud: None, set: true, console: false, virtio: false, keys: false };
         let mut port = Port::open(place).unwrap().unwrap();
         port.prepare().unwrap();
-        let lines = vec![Line { port, beacon: false, far: false }];
+        let lines = vec![Line { pipe: port.into(), beacon: false, far: false }];
         let seeded = Seeded::ready(until).unwrap();
         let dialogue = start(
             Signals::catch().unwrap(),
@@ -440,7 +490,7 @@ mod tests {
         let dialogue = listen(&options, root.path(), "", None, None, false, later).unwrap().unwrap();
         assert_eq!((dialogue.names().as_str(), dialogue.missing()), ("early", vec!["late".to_owned()]));
         assert_eq!(
-            lines_so_far(&dialogue, "listening on", "is not there yet"),
+            lines_so_far(&dialogue, "listening on", "is not there yet", false),
             "listening on early; late is not there yet"
         );
         let _late = named_line(root.path(), "late");
@@ -482,6 +532,62 @@ mod tests {
             assert_eq!(found.unwrap_err().to_string(), want);
         }
         assert_eq!(told, ["ttyUSB0 is not there yet", "the virtio port imprint.0 is not there yet"]);
+    }
+
+    /// Whoever owns the network could have the node take any payload. So nothing is sent, and no link is brought up.
+    #[test]
+    fn a_line_of_a_network_needs_a_signer() {
+        let root = tempfile::tempdir().unwrap();
+        let later = Deadline::after(Duration::from_secs(60));
+        let cas = SitePin { cas: vec![[1; 32]], signers: Vec::new() };
+        for source in ["tcp:192.0.2.1:8444", "door", "vsock:7", "ether", "ether:eth7"] {
+            let options = Options::parse(&format!("imprint.source={source} imprint.source=virtio")).unwrap();
+            for pin in [None, Some(&cas)] {
+                let Err(error) = listen(&options, root.path(), "", pin, None, false, later) else { panic!("{source}") };
+                assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be \
+                         signed, and the site pin of this image names no signer; put the line that imprint-host signer \
+                         prints into /imprint/site"
+                    )
+                );
+            }
+        }
+        // A medium before it in the order: the line is not needed, and no error.
+        let options = Options::parse("imprint.source=cmdline imprint.payload=oQEB imprint.source=ether:eth7").unwrap();
+        let present = super::super::at_once(&options, &around(root.path()));
+        assert!(present.is_some());
+        assert!(listen(&options, root.path(), "", None, present.as_ref(), false, later).unwrap().is_none());
+    }
+
+    /// The end of a search names each place that was called at, and what happened there.
+    #[test]
+    fn a_search_that_called_names_each_place() {
+        let root = tempfile::tempdir().unwrap();
+        let pin = SitePin::parse(include_bytes!("../../tests/data/site-signers")).unwrap();
+        let options = Options::parse("imprint.source=ether:nowhere7").unwrap();
+        let later = Deadline::after(Duration::from_secs(60));
+        let dialogue = listen(&options, root.path(), "", Some(&pin), None, false, later).unwrap().unwrap();
+        let told = dialogue.hear(later).unwrap().to_string();
+        let missing = "there is no such link; is its driver in the image, and its name right?";
+        assert_eq!(told, format!("ether:nowhere7: {missing}"));
+        let (mut words, at_once) = (Vec::new(), Deadline::after(Duration::ZERO));
+        let mut notice = |notice: Notice<'_>| {
+            if let Notice::Waiting(looked) = notice {
+                words.push(looked.to_owned());
+            }
+        };
+        let around = around(root.path());
+        let found = super::super::find(&options, &around, None, Some(&dialogue), at_once, &mut notice);
+        assert_eq!(
+            found.unwrap_err().to_string(),
+            format!(
+                "no payload found (ether:nowhere7: {missing}); bring one where imprint.source= says: a door next to this \
+                 machine (imprint-host serve --door ether:LINK); or boot without imprint.source= to go on without"
+            )
+        );
+        assert_eq!(words, ["calling ether:nowhere7"]);
     }
 
     /// For every combination of sources, the message names what was searched.

@@ -72,6 +72,8 @@ fn steps(lines: usize) -> Steps {
     let shared = Arc::new(Mutex::new(Shared {
         open: false,
         lines,
+        calls: 0,
+        tried: Vec::new(),
         names: Vec::new(),
         awaited: false,
         missing: Vec::new(),
@@ -84,7 +86,7 @@ fn steps(lines: usize) -> Steps {
         let (host, slave, port) = pair(number);
         hosts.push(host);
         slaves.push(slave);
-        spoken.push(Spoken::new(Line { port, beacon: true, far: false }, &hello, [9; 32]));
+        spoken.push(Spoken::new(Line { pipe: port.into(), beacon: true, far: false }, &hello, [9; 32]));
     }
     let worker = Worker {
         lines: spoken,
@@ -101,6 +103,8 @@ fn steps(lines: usize) -> Steps {
         judge: None,
         quiet: Quiet::default(),
         root: "/nowhere".into(),
+        calls: Calls::default(),
+        standing: Standing::default(),
     };
     Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }
 }
@@ -109,7 +113,7 @@ impl Steps {
     /// Waits for bytes from the hosts, and reads them.
     fn listen(&mut self) {
         for line in &self.worker.lines {
-            let mut fds = [PollFd::new(line.port.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(line.pipe.fd().unwrap(), PollFlags::POLLIN)];
             assert!(sys::poll(&mut fds, later()).unwrap());
         }
         self.worker.listen();
@@ -236,7 +240,7 @@ fn a_line_that_is_gone_ends_every_wait() {
     let (key, hello) = node();
     let (mut host, slave, port) = pair(0);
     let signals = Signals::catch().unwrap();
-    let lines = vec![Line { port, beacon: true, far: false }];
+    let lines = vec![Line { pipe: port.into(), beacon: true, far: false }];
     let dialogue = Dialogue::start(signals, lines, key, hello, None, None, Path::new("/nowhere")).unwrap();
     let mut frame = Vec::new();
     Packet { from: Side::Host, session: None, frame: Frame::Call(Versions::OURS) }.encode(&mut frame);
@@ -260,7 +264,7 @@ fn a_report_that_nobody_answers_is_not_said_for_ever() {
         let (key, hello) = node();
         let (mut host, _slave, port) = pair(0);
         let signals = Signals::catch().unwrap();
-        let lines = vec![Line { port, beacon: true, far: false }];
+        let lines = vec![Line { pipe: port.into(), beacon: true, far: false }];
         let dialogue = Dialogue::start(signals, lines, key, hello, None, None, Path::new("/nowhere")).unwrap();
         locked(&dialogue.shared).open = true;
         let shared = Arc::clone(&dialogue.shared);

@@ -55,7 +55,7 @@ fn spoken() -> (dialogue::Dialogue, OpenptyResult) {
         serial: None,
         macs: Vec::new(),
     };
-    let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true, far: false }];
+    let lines = vec![dialogue::Line { pipe: Port::open(place).unwrap().unwrap().into(), beacon: true, far: false }];
     let dialogue =
         dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, None, Path::new("/nowhere"))
             .unwrap();

@@ -1,0 +1,407 @@
+//! The places that a node calls at: when to call, when to hang up, when to call again. Every step is told the time, and none
+//! waits. Never looks into a frame, and never judges a payload.
+//!
+//! Whoever owns the network between decides what answers, so nothing that happens here may end the search, hold up another
+//! line, or fill the console.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+
+use crate::line::ether::Mac;
+use crate::line::{Kind, Node, Stage, TimeKey};
+use crate::pipe::ether::{Link, Peer, Raised, Received, links};
+use crate::pipe::stream::{Calling, Stream};
+use crate::pipe::{Fault, Pipe, PipeError, Target};
+
+/// The places that are called at.
+#[derive(Default)]
+pub(super) struct Calls {
+    all: Vec<Call>,
+    /// Links that were brought up for a call.
+    raised: Vec<Raised>,
+    /// A payload was accepted: no other place is called at, and nobody else is answered.
+    settled: bool,
+    /// The number of the next call.
+    next: usize,
+    /// The lines on which a host has spoken.
+    spoken: Vec<String>,
+}
+
+/// A place that is called at.
+struct Call {
+    number: usize,
+    target: Target,
+    state: State,
+    /// Calls in a row that brought nothing.
+    failed: u32,
+    /// What happened last.
+    last: Option<String>,
+    /// What was told already.
+    told: Vec<String>,
+    /// Hosts on a link that are not answered before a moment.
+    shut: Vec<(u32, Mac, u64)>,
+}
+
+enum State {
+    /// Called at this moment.
+    Waiting(u64),
+    /// The connection is being made, until this moment.
+    Connecting(Calling, u64),
+    /// There is a connection, since this moment.
+    Open(u64),
+    /// These links are listened on. At this moment it is looked for others.
+    Listening(Vec<Link>, u64),
+}
+
+/// What all lines of a node say alike. A line that is made later says it, too.
+pub(super) struct Standing {
+    pub(super) stage: Stage,
+    pub(super) statement: Option<(Kind, Vec<u8>)>,
+    /// The time was asked for, and has not come.
+    pub(super) asks: bool,
+    /// What a host proves with that it has the payload.
+    pub(super) believes: Option<TimeKey>,
+}
+
+/// What came of a step.
+pub(super) enum Event {
+    /// A connection is there.
+    Stream(usize, Stream),
+    /// A link is there.
+    Link(usize, Link),
+    /// A frame came on a link.
+    Frame(usize, Link, Mac, Vec<u8>),
+    /// A link is gone.
+    Gone(u32),
+    /// Something is to be told.
+    Missed { line: String, why: String },
+}
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The first pause before a place is called again. It doubles up to the last.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(10));
+/// The calls at several places begin one after the other, so that the first in the order comes first (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// A connection that lasted this long has shown that the place can be called at.
+const LASTED: Duration = Duration::from_secs(60);
+/// How often it is looked for links: until there is one, and afterwards.
+const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// The most different messages about one place.
+const MESSAGES: usize = 4;
+/// The most lines that are remembered as spoken on. What more there are is not told.
+const SPOKEN: usize = 32;
+/// The most hosts of a link that are remembered as not to be answered.
+const SHUT: usize = 16;
+/// The most frames of one link that are read before the other lines get their turn.
+const AT_ONCE: usize = 15;
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Default for Standing {
+    fn default() -> Standing {
+        Standing { stage: Stage::Payload, statement: None, asks: false, believes: None }
+    }
+}
+
+impl Standing {
+    /// Brings a new line to what the others say.
+    pub(super) fn tell(&self, node: &mut Node) {
+        if self.stage != Stage::Payload {
+            node.set_stage(self.stage);
+        }
+        if let Some((kind, bytes)) = &self.statement {
+            node.say(*kind, bytes.clone());
+        }
+        if let Some(key) = &self.believes {
+            node.believe(key.clone());
+        }
+        if self.asks {
+            node.ask_time();
+        }
+    }
+}
+
+impl Calls {
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Adds places.
+    pub(super) fn add(&mut self, targets: Vec<Target>, now: u64) {
+        for (place, target) in targets.into_iter().enumerate() {
+            let later = u32::try_from(place).unwrap_or(u32::MAX);
+            let state = State::Waiting(now.saturating_add(micros(STAGGER.saturating_mul(later))));
+            let number = self.next;
+            self.next = self.next.saturating_add(1);
+            let (told, shut) = (Vec::new(), Vec::new());
+            self.all.push(Call { number, target, state, failed: 0, last: None, told, shut });
+        }
+    }
+
+    /// Keeps this call only. `None`: keeps none.
+    pub(super) fn settle(&mut self, kept: Option<usize>) {
+        self.all.retain(|call| Some(call.number) == kept);
+        self.all.iter_mut().for_each(|call| call.failed = 0);
+        self.settled = true;
+    }
+
+    /// From now on the payload's network decides about the links.
+    pub(super) fn leave_links(&mut self) {
+        self.raised.iter_mut().for_each(Raised::leave);
+    }
+
+    /// Each place that is called at, and what happened there last.
+    pub(super) fn tried(&self) -> Vec<(String, String)> {
+        let words = |call: &Call| match (&call.last, &call.state) {
+            (Some(last), _) => last.clone(),
+            (None, State::Waiting(_)) => "not called yet".to_owned(),
+            (None, State::Connecting(..)) => "no answer yet".to_owned(),
+            (None, State::Open(_)) => "it sent no payload".to_owned(),
+            (None, State::Listening(..)) => "no payload came".to_owned(),
+        };
+        self.all.iter().map(|call| (call.target.to_string(), words(call))).collect()
+    }
+
+    /// The name of the only call that is left.
+    pub(super) fn settled_on(&self) -> Option<String> {
+        self.all.first().filter(|_| self.settled).map(|call| call.target.to_string())
+    }
+
+    /// When to step again.
+    pub(super) fn next(&self) -> Option<u64> {
+        let at = |call: &Call| match &call.state {
+            State::Waiting(at) | State::Connecting(_, at) => Some(*at),
+            State::Listening(_, at) => Some(*at).filter(|_| !self.settled),
+            State::Open(_) => None,
+        };
+        self.all.iter().filter_map(at).min()
+    }
+
+    /// What to wait for, beside the lines.
+    pub(super) fn fds(&self) -> Vec<PollFd<'_>> {
+        let mut fds = Vec::new();
+        for call in &self.all {
+            match &call.state {
+                State::Connecting(calling, _) => fds.push(PollFd::new(calling.as_fd(), PollFlags::POLLOUT)),
+                State::Listening(links, _) => {
+                    fds.extend(links.iter().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
+                }
+                State::Waiting(_) | State::Open(_) => {}
+            }
+        }
+        fds
+    }
+
+    /// Does what is due.
+    pub(super) fn step(&mut self, root: &Path, now: u64) -> Vec<Event> {
+        let mut came = Vec::new();
+        let Calls { all, raised, settled, .. } = self;
+        for call in all {
+            call.step(root, now, raised, *settled, &mut came);
+        }
+        came
+    }
+
+    /// The line of this call is over. What is to be told, if it was not told before. `peer`: the call goes on, and this host
+    /// alone is not answered for a while.
+    pub(super) fn hung_up(&mut self, number: usize, peer: Option<(u32, Mac)>, why: String, now: u64) -> Option<Event> {
+        let call = self.all.iter_mut().find(|call| call.number == number)?;
+        match peer {
+            Some((index, mac)) => {
+                call.shut.insert(0, (index, mac, now.saturating_add(micros(PAUSE.1))));
+                call.shut.truncate(SHUT);
+                call.last = Some(why.clone());
+                call.news(why)
+            }
+            None => {
+                if matches!(call.state, State::Open(since) if now.saturating_sub(since) >= micros(LASTED)) {
+                    call.failed = 0;
+                }
+                call.failed(why, now)
+            }
+        }
+    }
+
+    /// Whether a host on a link is not to be answered now.
+    pub(super) fn is_shut(&self, number: usize, index: u32, mac: Mac, now: u64) -> bool {
+        let call = self.all.iter().find(|call| call.number == number);
+        call.is_some_and(|call| {
+            call.shut.iter().any(|(link, host, until)| (*link, *host) == (index, mac) && *until > now)
+        })
+    }
+
+    /// What a host says to the person at the console. Whether that is new.
+    pub(super) fn says(&mut self, number: usize, text: &str) -> bool {
+        let call = self.all.iter_mut().find(|call| call.number == number);
+        call.is_some_and(|call| {
+            call.last = Some(format!("it says: {text}"));
+            call.news(text.to_owned()).is_some()
+        })
+    }
+
+    /// Whether it is new that a host speaks on this line.
+    pub(super) fn speaks(&mut self, line: &str) -> bool {
+        let new = !self.spoken.iter().any(|known| known == line) && self.spoken.len() < SPOKEN;
+        if new {
+            self.spoken.push(line.to_owned());
+        }
+        new
+    }
+}
+
+impl Call {
+    fn step(&mut self, root: &Path, now: u64, raised: &mut Vec<Raised>, settled: bool, came: &mut Vec<Event>) {
+        let state = std::mem::replace(&mut self.state, State::Waiting(u64::MAX));
+        match state {
+            State::Waiting(at) if at <= now => match Calling::begin(&self.target) {
+                Some(Ok(calling)) => self.state = State::Connecting(calling, now.saturating_add(micros(CONNECT))),
+                Some(Err(error)) => came.extend(self.failed(words(&error), now)),
+                None => {
+                    self.state = State::Listening(Vec::new(), now);
+                    self.step(root, now, raised, settled, came);
+                }
+            },
+            State::Connecting(calling, until) => {
+                if is_writable(&calling) {
+                    match calling.finish() {
+                        Ok(stream) => {
+                            self.state = State::Open(now);
+                            self.last = None;
+                            came.push(Event::Stream(self.number, stream));
+                        }
+                        Err(error) => came.extend(self.failed(words(&error), now)),
+                    }
+                } else if until <= now {
+                    let timed_out = std::io::Error::from_raw_os_error(nix::libc::ETIMEDOUT);
+                    came.extend(self.failed(Fault::Connect(timed_out).to_string(), now));
+                } else {
+                    self.state = State::Connecting(calling, until);
+                }
+            }
+            State::Listening(mut open, at) => {
+                open.retain(|link| match listen(self.number, link, came) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        came.push(Event::Gone(link.index()));
+                        came.extend(self.news(words(&error)));
+                        false
+                    }
+                });
+                let mut next = at;
+                if at <= now && !settled {
+                    self.look(root, raised, &mut open, came);
+                    let pause = if open.is_empty() { LOOK.0 } else { LOOK.1 };
+                    next = now.saturating_add(micros(pause));
+                }
+                self.state = State::Listening(open, next);
+            }
+            state => self.state = state,
+        }
+    }
+
+    /// Looks for links that are not listened on yet.
+    fn look(&mut self, root: &Path, raised: &mut Vec<Raised>, open: &mut Vec<Link>, came: &mut Vec<Event>) {
+        let Target::Ether(named) = &self.target else { return };
+        let found = match links(root, named.as_ref()) {
+            Ok(found) => found,
+            Err(error) => {
+                came.extend(self.missed(Fault::Link(error.to_string())));
+                return;
+            }
+        };
+        if found.is_empty() && open.is_empty() {
+            let fault = if named.is_some() { Fault::NoLink } else { Fault::NoLinks };
+            came.extend(self.missed(fault));
+        }
+        for message in found {
+            if open.iter().any(|link| link.index() == message.index) {
+                continue;
+            }
+            match Link::open(&message, root) {
+                Ok((link, up)) => {
+                    raised.extend(up);
+                    self.last = None;
+                    came.push(Event::Link(self.number, link.clone()));
+                    open.push(link);
+                }
+                Err(PipeError::Far { fault, .. }) => came.extend(self.missed(fault)),
+                Err(error @ PipeError::Port(_)) => came.extend(self.news(words(&error))),
+            }
+        }
+    }
+
+    fn missed(&mut self, fault: Fault) -> Option<Event> {
+        let why = fault.to_string();
+        self.last = Some(why.clone());
+        self.news(why)
+    }
+
+    /// Waits before the next call.
+    fn failed(&mut self, why: String, now: u64) -> Option<Event> {
+        let pause = micros(PAUSE.0.saturating_mul(1 << self.failed.min(8)).min(PAUSE.1));
+        // Half of it and up to all of it, so that nodes that began together do not stay together.
+        let wait = (pause / 2).saturating_add((pause / 2).saturating_mul(random()) / 0xffff);
+        self.failed = self.failed.saturating_add(1);
+        self.state = State::Waiting(now.saturating_add(wait));
+        self.last = Some(why.clone());
+        self.news(why)
+    }
+
+    /// What is to be told, if it was not told before.
+    fn news(&mut self, why: String) -> Option<Event> {
+        if self.told.contains(&why) || self.told.len() >= MESSAGES {
+            return None;
+        }
+        self.told.push(why.clone());
+        Some(Event::Missed { line: self.target.to_string(), why })
+    }
+}
+
+/// A number of 16 bits. Without randomness it is the greatest: the longest pause is a good one.
+fn random() -> u64 {
+    let mut random = [0xff; 2];
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    u64::from(u16::from_le_bytes(random))
+}
+
+/// Reads the frames that have come on a link, some at once.
+fn listen(number: usize, link: &Link, came: &mut Vec<Event>) -> Result<(), PipeError> {
+    for _ in 0..AT_ONCE {
+        match link.receive()? {
+            Received::Nothing => break,
+            Received::Dropped => {}
+            Received::Frame(mac, text) => came.push(Event::Frame(number, link.clone(), mac, text)),
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong, without the name of the place.
+fn words(error: &PipeError) -> String {
+    match error {
+        PipeError::Far { fault, .. } => fault.to_string(),
+        error => crate::chain::chain(error),
+    }
+}
+
+fn is_writable(calling: &Calling) -> bool {
+    let mut fds = [PollFd::new(calling.as_fd(), PollFlags::POLLOUT)];
+    // An error is an event, too: then the connection has failed.
+    nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// A pipe for a link as a whole, on which the node says who it is.
+pub(super) fn everybody(link: &Link) -> Pipe {
+    Pipe::Ether(link.peer(None))
+}
+
+/// A pipe to one host on a link.
+pub(super) fn one(link: &Link, mac: Mac) -> Peer {
+    link.peer(Some(mac))
+}

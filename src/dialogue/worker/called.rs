@@ -1,0 +1,155 @@
+//! The lines that calls make: connections, and the hosts on a link. Decides when such a line is over. Never judges a payload, and never
+//! reads or writes a frame.
+//!
+//! Whoever owns the network between decides what comes on these lines.
+
+use std::time::Duration;
+
+use super::super::call::{Event, everybody, one};
+use super::super::{Line, Told, locked};
+use super::{Spoken, Worker, now};
+use crate::line::End;
+use crate::line::ether::Mac;
+use crate::pipe::ether::Link;
+use crate::pipe::stream::Seen;
+use crate::pipe::{Fault, Pipe};
+
+/// How long a place that is called at may take to its first word, and from one word to the next. A host that an administrator keeps
+/// waiting asks for the node every 20 s (docs/line-protocol.md, "Timers").
+const FIRST_WORD: Duration = Duration::from_secs(30);
+const NEXT_WORD: Duration = Duration::from_secs(75);
+/// So many bytes without a frame are no line.
+const NOISE: usize = 16 * 1024;
+/// The most hosts that are answered on one link.
+const PEERS: usize = 8;
+/// A host that was not heard for so long has left its place on the link to another.
+const LEFT: Duration = Duration::from_secs(25);
+
+impl Spoken {
+    /// Whether the line is that of a call: it is called again when it is lost.
+    pub(in super::super) fn is_called(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// The host that this line leads to, where a link has a line to each.
+    fn peer(&self) -> Option<(u32, Mac)> {
+        match &self.pipe {
+            Pipe::Ether(peer) => peer.mac().map(|mac| (peer.index(), mac)),
+            _ => None,
+        }
+    }
+
+    /// Why the node hangs up, if it does: it has heard no frame for too long. A person who decides about a node takes hours, but
+    /// the host asks for the node meanwhile.
+    fn tires(&self, now: u64) -> Option<Fault> {
+        let Pipe::Stream(stream) = &self.pipe else { return None };
+        let seen = if self.wire.heard() == 0 { stream.seen() } else { Seen::Line };
+        if now >= self.tires_at() {
+            return Some(Fault::Silent(seen));
+        }
+        let other = matches!(seen, Seen::Tls | Seen::Http | Seen::Ssh);
+        (other || self.noise > NOISE).then_some(Fault::NoLine(if seen == Seen::Line { Seen::Other } else { seen }))
+    }
+
+    pub(super) fn tires_at(&self) -> u64 {
+        let patience = if self.wire.heard() == 0 { FIRST_WORD } else { NEXT_WORD };
+        self.last.saturating_add(u64::try_from(patience.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Worker {
+    /// Leaves the place that this line was called at, and calls it again later: it is out of reach, or brought nothing that
+    /// can be used. Told once. On a link, the host that the line leads to is not answered for a while.
+    pub(in super::super) fn hang_up(&mut self, index: usize, why: String) {
+        let Some(line) = self.lines.get_mut(index) else { return };
+        line.lost = true;
+        let (call, peer) = (line.call, line.peer());
+        let news = call.and_then(|call| self.calls.hung_up(call, peer, why, now()));
+        self.rename();
+        self.came(news);
+    }
+
+    /// Calls where it is time to, and takes what came of earlier calls.
+    pub(super) fn call(&mut self) {
+        let now = now();
+        for index in 0..self.lines.len() {
+            let fault =
+                self.lines.get(index).filter(|line| line.is_called() && !line.lost).and_then(|line| line.tires(now));
+            if let Some(fault) = fault {
+                self.hang_up(index, fault.to_string());
+            }
+        }
+        let came = self.calls.step(&self.root, now);
+        if !came.is_empty() {
+            self.rename();
+        }
+        self.came(came);
+    }
+
+    fn came(&mut self, came: impl IntoIterator<Item = Event>) {
+        for came in came {
+            match came {
+                Event::Stream(call, stream) => self.join(call, Pipe::Stream(stream), true),
+                Event::Link(call, link) => self.join(call, everybody(&link), true),
+                Event::Frame(call, link, mac, text) => self.deliver(call, &link, mac, &text),
+                Event::Gone(index) => {
+                    for line in &mut self.lines {
+                        line.lost |= matches!(&line.pipe, Pipe::Ether(peer) if peer.index() == index);
+                    }
+                }
+                Event::Missed { line, why } => {
+                    let told = Told::Missed { line, why };
+                    locked(&self.shared).why = Some(told.to_string());
+                    self.tell(told);
+                }
+            }
+        }
+    }
+
+    /// A line that a call has made. It says what the other lines say.
+    fn join(&mut self, call: usize, pipe: Pipe, beacon: bool) {
+        let mut line = Spoken::new(Line { pipe, beacon, far: true }, &self.hello, self.seeds.another());
+        line.call = Some(call);
+        self.standing.tell(line.wire.end_mut());
+        self.lines.push(line);
+    }
+
+    /// A frame of a host on a link goes to the line that leads to that host. The first one makes the line.
+    fn deliver(&mut self, call: usize, link: &Link, mac: Mac, text: &[u8]) {
+        let (now, host) = (now(), Some((link.index(), mac)));
+        let known = self.lines.iter().position(|line| !line.lost && line.call == Some(call) && line.peer() == host);
+        if known.is_none() {
+            if self.calls.is_settled() || self.calls.is_shut(call, link.index(), mac, now) {
+                return;
+            }
+            let on_link =
+                |line: &&mut Spoken| !line.lost && line.peer().is_some_and(|(index, _)| index == link.index());
+            if self.lines.iter_mut().filter(on_link).count() >= PEERS {
+                let left = u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX);
+                let silent = |line: &&mut Spoken| now.saturating_sub(line.last) > left;
+                let oldest = self.lines.iter_mut().filter(on_link).filter(silent).min_by_key(|line| line.last);
+                let Some(oldest) = oldest else { return };
+                oldest.lost = true;
+            }
+            self.join(call, Pipe::Ether(one(link, mac)), false);
+        }
+        let to = self.lines.iter_mut().rev().find(|line| !line.lost && line.call == Some(call) && line.peer() == host);
+        if let Some(Pipe::Ether(peer)) = to.map(|line| &mut line.pipe) {
+            peer.take(text);
+        }
+    }
+
+    /// Whether nothing is said on this line now: it leads to every host on a link, and one of them is in a conversation. To
+    /// that host the node's HELLO would say that the conversation is over.
+    pub(super) fn is_held_back(&self, index: usize) -> bool {
+        let Some(Pipe::Ether(all)) = self.lines.get(index).map(|line| &line.pipe) else { return false };
+        let (now, left) = (now(), u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX));
+        let talks = |line: &Spoken| {
+            !line.lost
+                && line.peer().is_some_and(|(link, _)| link == all.index())
+                && line.wire.end().session().is_some()
+                && now.saturating_sub(line.last) <= left
+        };
+        all.mac().is_none() && self.lines.iter().any(talks)
+    }
+}
