@@ -249,7 +249,7 @@ impl Worker {
                 self.standing.believes = key.clone().or(self.standing.believes.take());
             }
             Command::LeaveLinks => self.calls.leave_links(),
-            Command::Call(_) | Command::End => {}
+            Command::Call(_) | Command::Tell(_) | Command::End => {}
         }
         for line in &mut self.lines {
             let node = line.wire.end_mut();
@@ -260,15 +260,19 @@ impl Worker {
                     key.iter().for_each(|key| node.believe(key.clone()));
                     node.ask_time();
                 }
-                Command::Call(_) | Command::LeaveLinks | Command::End => {}
+                Command::Call(_) | Command::Tell(_) | Command::LeaveLinks | Command::End => {}
             }
         }
-        if let Command::Call(targets) = command {
-            // A payload that has come meanwhile ends the search, so nobody is called any more.
-            if !self.calls.is_settled() {
-                self.calls.add(targets, now());
+        match command {
+            Command::Call(targets) => {
+                // A payload that has come meanwhile ends the search, so nobody is called any more.
+                if !self.calls.is_settled() {
+                    self.calls.add(targets, now());
+                }
+                self.rename();
             }
-            self.rename();
+            Command::Tell(told) => self.tell(told),
+            _ => {}
         }
     }
 
