@@ -41,9 +41,9 @@ impl Seeker {
         self.command(Command::Call(targets));
     }
 
-    /// What `what` has come to, for the message when no payload comes.
+    /// What `what` has come to, for the message when no payload comes. No words: there is nothing to say.
     pub fn is_at(&self, what: &str, words: String) {
-        locked(&self.shared).sought.state = Some((what.to_owned(), words));
+        locked(&self.shared).sought.state = (!words.is_empty()).then(|| (what.to_owned(), words));
     }
 
     /// Tells a person.

@@ -8,7 +8,7 @@ use super::{CredentialError, EfiVarError, Origin, RootFileError};
 use crate::confidential::Confidential;
 use crate::line::seal::SealError;
 use crate::options::CMDLINE_MAX;
-use crate::payload::{Form, MAX_LEN};
+use crate::payload::{DecodeError, Form, MAX_LEN};
 use crate::pipe::PipeError;
 use crate::shown::Printable;
 use crate::site::PinError;
@@ -128,6 +128,13 @@ pub enum SourceError {
     },
     /// This line leads to a network, and the image names no signer whose payloads could be told from others.
     NoSigner(String),
+    /// The image's file with the network before a payload cannot be used.
+    Network {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
     /// A line that was named cannot be used.
     Line(PipeError),
     /// The random pool was not ready, so the node could not make its line key. Payloads on a line are sealed for that
@@ -195,6 +202,11 @@ impl fmt::Display for SourceError {
                 f,
                 "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be signed, and the                  site pin of this image names no signer; put the line that imprint-host signer prints into /imprint/site"
             ),
+            SourceError::Network { path, .. } => write!(
+                f,
+                "{}, the network over which a door is called at; make it anew with imprint-host network",
+                path.display()
+            ),
             SourceError::Line(error) => error.fmt(f),
             SourceError::NoKey => write!(
                 f,
@@ -252,6 +264,7 @@ impl std::error::Error for SourceError {
             SourceError::Read { source, .. } | SourceError::Watch(source) => Some(source),
             SourceError::Broken { source, .. } | SourceError::Partition { source, .. } => Some(source),
             SourceError::Credential { source, .. } => Some(source),
+            SourceError::Network { source, .. } => Some(source),
             SourceError::Line(error) => error.source(),
             SourceError::Key(error) => error.source(),
             SourceError::Pin(error) => error.source(),
