@@ -36,7 +36,7 @@ use crate::dialogue::{Dialogue, Told};
 pub use crate::line::Fresh;
 use crate::medium::{Looked, MEDIA, Medium, Readers, Word};
 use crate::options::{Options, SourceName};
-use crate::payload::{Enrolment, Payload, TokenMode};
+use crate::payload::{Enrolment, InterfaceName, Payload, TokenMode};
 use crate::secret::Secret;
 use crate::shown::Printable;
 use crate::time::{Deadline, since_boot};
@@ -90,6 +90,18 @@ impl Origin {
             Origin::Line { .. } => true,
             Origin::File(_) => false,
         }
+    }
+
+    /// Whether it is a line that the node called at over a network, and needs its links.
+    pub fn is_called(&self) -> bool {
+        matches!(self, Origin::Line { name, .. } if name.starts_with("tcp:") || name.starts_with("ether:"))
+    }
+
+    /// The link whose Ethernet frames it came in.
+    pub fn link(&self) -> Option<InterfaceName> {
+        let Origin::Line { name, .. } = self else { return None };
+        let link = name.strip_prefix("ether:")?.split(' ').next()?;
+        InterfaceName::try_from(link).ok()
     }
 
     /// Of two origins, the greater one may carry less: it is open to every process of the node, it needs a site pin in a
@@ -231,7 +243,7 @@ pub fn find(
         }
     }
     if let Some(dialogue) = dialogue {
-        match serial::find(dialogue, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
+        match serial::find(dialogue, options, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
             Ok(found) => return Ok(Ok(found)),
             Err(lines) => looked.push(lines),
         }
