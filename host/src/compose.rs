@@ -159,8 +159,6 @@ pub struct Composed {
     pub expiry: Timestamp,
     /// The certificate in the payload, if there is one.
     pub certificate: Option<Made>,
-    /// It is signed, and names no machine. An image that names signers takes such a payload only where it was sealed on a line.
-    pub nameless: bool,
     /// How many earlier payloads of the node this payload made void.
     pub voided: usize,
     /// Codes of the keys whose certificates were revoked because this payload's certificate replaces them.
@@ -226,7 +224,6 @@ pub fn compose(
     }
     let mut bytes = payload.encode();
     let signing_key = if options.unsigned { None } else { ca.signing_key().map_err(ComposeError::Ca)? };
-    let nameless = signing_key.is_some() && options.medium != Medium::Line && !record.names_a_machine();
     if let Some(key) = signing_key {
         bytes = key.sign(&bytes, &signed::aad(None)).map_err(ComposeError::Ca)?;
     }
@@ -247,7 +244,7 @@ pub fn compose(
             return Err(ComposeError::CmdlineTooLong { payload: bytes.len(), word });
         }
     }
-    Ok(Composed { bytes, id, token_hash, expiry, certificate, nameless, voided: 0, superseded: Vec::new() })
+    Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
 }
 
 /// The payload as a node wants it that has sent a challenge: as if made at this moment, and signed for the node's HELLO and the

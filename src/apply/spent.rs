@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the payload /etc/imprint/payload was for this boot and cannot be removed; remove it by hand, or the next boot \
-             stops"
+             uses it again"
         );
         assert_eq!(
             Removed::Replaced(path()).to_string(),

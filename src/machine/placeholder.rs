@@ -14,9 +14,9 @@ pub fn is_uuid(uuid: &[u8; 16]) -> bool {
 pub fn is_serial(text: &str) -> bool {
     // Boards differ in case, spaces and full stops.
     let plain: String = text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    // A text that is in no ASCII is somebody's own.
+    // A text in another script is somebody's own.
     if plain.is_empty() {
-        return !text.chars().any(char::is_alphanumeric);
+        return text.is_ascii();
     }
     let counts_up = |row: &str| plain.len() >= COUNTED && row.starts_with(&plain);
     SERIALS.contains(&plain.as_str())

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::args::{Form, PayloadArgs};
 use super::published::Written;
-use super::{Cli, CliError, open, say, warnings};
+use super::{Cli, CliError, open, say};
 use crate::compose::{self, Medium, Options};
 use crate::output::{Output, OutputError};
 use crate::{cpio, efivar, gpt, iso, qemu, smbios, user_data, vfat};
@@ -59,9 +59,6 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
         Ok::<_, CliError>((bytes, staged))
     })?;
     let (id, node) = (made.id, &arguments.node);
-    if made.nameless {
-        warnings::of_no_machine(node);
-    }
     let voided = match made.voided {
         0 => String::new(),
         1 => format!("; an earlier payload of {node} is void now, --keep leaves it valid"),

@@ -27,8 +27,18 @@ pub(super) fn signer(cli: &Cli, command: Option<&SignerCommand>, now: Timestamp)
             warnings::of_rotation(signer.kid());
         }
     }
+    if !state.ca.signers().map_err(state::Error::State)?.is_empty() {
+        warnings::of_unbound(&unbound(&state)?);
+    }
     let value = Signers { signers: published(&state)? };
     say::either(cli, &value, &lines(&state)?)
+}
+
+/// The nodes whose records name no machine. A record that an update made invalid has no payloads.
+fn unbound(state: &State) -> Result<Vec<String>, CliError> {
+    let nodes = state.store.nodes().map_err(state::Error::Store)?;
+    let names = nodes.into_iter().map(|row| row.name);
+    Ok(names.filter(|name| state.record(name).is_ok_and(|record| !record.names_a_machine())).collect())
 }
 
 /// The lines for a site pin.

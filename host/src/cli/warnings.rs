@@ -33,12 +33,16 @@ pub(super) fn of_records(warnings: &[Warning]) {
     }
 }
 
-/// Warns of a signed payload that names no machine.
-pub(super) fn of_no_machine(node: &str) {
+/// Says how many records name no machine, to the person who is about to put a signer into a site pin.
+pub(super) fn of_unbound(nodes: &[String]) {
+    let [first, others @ ..] = nodes else { return };
+    let whose = match others.len() {
+        0 => format!("the record of {} has", line(first)),
+        more => format!("{} records have ({} and {more} more)", nodes.len(), line(first)),
+    };
     warn(format_args!(
-        "the record of {} has no bind that names a machine: images that name signers refuse this payload. Add bind to the record, \
-         and make it again",
-        line(node)
+        "{whose} no bind that names a machine, and images that name a signer refuse payloads without: add bind before you \
+         build them"
     ));
 }
 

@@ -118,8 +118,8 @@ fn a_file_of_fw_cfg_that_is_too_long_is_not_read() {
         match root.find("") {
             Ok(found) => assert!(is_read && found.unwrap().bytes.expose() == TYPICAL, "{length}"),
             Err(error) => {
-                let want = "credential imprint.payload (fw_cfg): it is longer than a payload can be, 65536 bytes; give the \
-                            payload itself";
+                let want = "credential imprint.payload (fw_cfg): it has more than 65536 bytes, the most that a payload can have; give \
+                            the payload itself";
                 assert_eq!((crate::chain::chain(&error).as_str(), is_read), (want, false), "{length}");
             }
         }
@@ -398,7 +398,8 @@ fn a_site_pin_that_cannot_be_read() {
         let error = crate::chain::chain(&narrowed(root, Some(&image)).unwrap_err());
         error.replace(&format!("{}/", root.0.path().display()), "/")
     };
-    let too_long = "it is longer than a site pin can be, 98304 bytes; give lines of /imprint/site in this image";
+    let too_long =
+        "it has more than 98304 bytes, the most that a site pin can have; copy lines from /imprint/site in this image";
 
     let long = Root::new();
     long.put(place, &vec![b'1'; 200 << 10]);
@@ -407,10 +408,10 @@ fn a_site_pin_that_cannot_be_read() {
     for root in [&long, &folder] {
         let (left, notes) = narrowed(root, None).unwrap();
         assert_eq!((left, notes.len()), (None, 1));
-        assert!(notes[0].contains("/imprint.site) does not count: it can only narrow a site pin"), "{notes:?}");
+        assert!(notes[0].contains("/imprint.site) is ignored: it can only narrow the site pin"), "{notes:?}");
     }
     assert_eq!(refused(&long), format!("credential imprint.site (credential /{place}): {too_long}"));
-    assert_eq!(refused(&folder), format!("reading /{place}: no file"));
+    assert_eq!(refused(&folder), format!("reading /{place}: it is not a regular file"));
 
     for prefix in ["io.systemd.credential:imprint.site=", "io.systemd.credential.binary:imprint.site="] {
         let strings = Root::new();

@@ -329,9 +329,8 @@ fn a_disk_full_of_payloads_is_an_error() {
     assert_eq!(said(&copies[..4]).unwrap(), "partition sda1 (IMPRINT)");
     let many = "partition sda5: more than 4 payloads on one medium; remove all but one";
     assert_eq!(said(&copies[..5]).unwrap_err(), many);
-    assert!(
-        said(&copies).unwrap_err().starts_with("partition table of sda: more than 7 partitions may hold a payload;")
-    );
+    let full = "partition table of sda: more than 7 of its partitions have something for imprint;";
+    assert!(said(&copies).unwrap_err().starts_with(full));
     assert_eq!(said(&[(0, PAYLOAD), (6, PAYLOAD)]).unwrap(), "partition sda1 (IMPRINT)");
     for hidden in [7, 8, 99] {
         assert_eq!(
