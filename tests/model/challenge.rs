@@ -9,7 +9,7 @@ use stateright::{Model, Property};
 use crate::reaches;
 
 /// What may go wrong.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Net {
     /// Packets that are lost or repeated.
     faults: u8,
@@ -24,7 +24,7 @@ struct Net {
 }
 
 /// Packets on their way in each direction.
-const CHANNEL: usize = 3;
+const CHANNEL: usize = 2;
 const SHAPE: Shape = Shape { chunk: 192, window: 1 };
 const MINUTE: u64 = 61_000_000;
 /// As imprint-host has it.
@@ -104,7 +104,9 @@ impl State {
             while self.to_node.len() < CHANNEL
                 && let Some(packet) = self.host.packet(self.now, 0)
             {
-                if !self.heard.contains(&packet) {
+                // The rest says nothing that counts later.
+                let counts = matches!(packet.frame, Frame::Open { .. } | Frame::Announce(_) | Frame::Data { .. });
+                if counts && !self.heard.contains(&packet) {
                     self.heard.push(packet.clone());
                 }
                 self.to_node.push(packet);
@@ -122,8 +124,11 @@ impl State {
             self.host.answered();
             if idle {
                 // The network has no order.
-                self.to_node.sort_by_key(|packet| format!("{packet:?}"));
-                self.to_host.sort_by_key(|packet| format!("{packet:?}"));
+                let order =
+                    |one: &Packet, other: &Packet| (one.session, &one.frame).cmp(&(other.session, &other.frame));
+                self.to_node.sort_by(order);
+                self.to_host.sort_by(order);
+                self.heard.sort_by(order);
                 return;
             }
         }
@@ -284,6 +289,10 @@ impl State {
             }
         }
         next.settle();
+        if next.over && next.wrong.is_none() {
+            // One end for all ways to it.
+            next = State { over: true, ..start(&Net::default()) };
+        }
         Some(next)
     }
 
@@ -304,36 +313,7 @@ impl Model for Net {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let hello = Hello {
-            heard: None,
-            versions: Versions::OURS,
-            plain: false,
-            fresh: true,
-            nonce: Nonce([1; 8]),
-            key: [1; 32],
-            uuid: None,
-            serial: None,
-            macs: Vec::new(),
-        };
-        let mut state = State {
-            node: Node::new(hello, true, SHAPE).challenging([5; 32], true),
-            host: Host::new(Nonce([50; 8]), false, SHAPE),
-            to_node: Vec::new(),
-            to_host: Vec::new(),
-            heard: Vec::new(),
-            now: 0,
-            faults: self.faults,
-            attacks: self.attacks,
-            minutes: self.minutes,
-            hasty: self.hasty,
-            proof: self.proof,
-            proven: false,
-            sending: None,
-            over: false,
-            wrong: None,
-        };
-        state.settle();
-        vec![state]
+        vec![start(self)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -363,6 +343,39 @@ impl Model for Net {
     }
 }
 
+fn start(net: &Net) -> State {
+    let hello = Hello {
+        heard: None,
+        versions: Versions::OURS,
+        plain: false,
+        fresh: true,
+        nonce: Nonce([1; 8]),
+        key: [1; 32],
+        uuid: None,
+        serial: None,
+        macs: Vec::new(),
+    };
+    let mut state = State {
+        node: Node::new(hello, true, SHAPE).challenging([5; 32], true),
+        host: Host::new(Nonce([50; 8]), false, SHAPE),
+        to_node: Vec::new(),
+        to_host: Vec::new(),
+        heard: Vec::new(),
+        now: 0,
+        faults: net.faults,
+        attacks: net.attacks,
+        minutes: net.minutes,
+        hasty: net.hasty,
+        proof: net.proof,
+        proven: false,
+        sending: None,
+        over: false,
+        wrong: None,
+    };
+    state.settle();
+    state
+}
+
 fn search(net: &Net) {
     let Net { faults, attacks, minutes, hasty, proof } = net;
     let words = format!(
@@ -373,15 +386,17 @@ fn search(net: &Net) {
 
 #[test]
 fn a_network_that_loses_and_reorders() {
-    search(&Net { faults: 1, attacks: 0, minutes: 2, hasty: 1, proof: false });
+    search(&Net { faults: 1, minutes: 1, hasty: 1, ..Net::default() });
 }
 
 #[test]
 fn a_network_with_an_attacker() {
-    search(&Net { faults: 0, attacks: 2, minutes: 1, hasty: 1, proof: false });
+    search(&Net { attacks: 1, minutes: 1, ..Net::default() });
+    search(&Net { attacks: 2, ..Net::default() });
 }
 
 #[test]
 fn a_network_on_which_a_key_has_to_be_proven() {
-    search(&Net { faults: 1, attacks: 1, minutes: 1, hasty: 0, proof: true });
+    search(&Net { attacks: 1, proof: true, ..Net::default() });
+    search(&Net { faults: 1, proof: true, ..Net::default() });
 }
