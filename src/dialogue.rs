@@ -3,6 +3,7 @@
 
 mod call;
 mod payload;
+mod proving;
 mod time;
 mod worker;
 
@@ -28,6 +29,8 @@ use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
 use call::{Calls, Standing};
+pub use proving::Prover;
+use proving::Proves;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
@@ -106,6 +109,8 @@ enum Command {
     AskTime(Option<TimeKey>),
     Call(Vec<Target>),
     LeaveLinks,
+    Prove(Box<Proves>),
+    Tell(String),
     End,
 }
 
@@ -156,6 +161,17 @@ pub enum Told {
         /// The words of the host.
         text: String,
     },
+    /// The node proves to hosts that it has this admission key.
+    Key {
+        /// The code of the public key.
+        code: KeyCode,
+        /// Where it was read.
+        from: String,
+        /// Where the key was read that was proven before.
+        before: Option<String>,
+    },
+    /// Why an admission key is not used.
+    NoKey(String),
     /// A payload that this node's key does not open.
     Unsealed(SealError),
     /// The time of day, from the host.
@@ -266,6 +282,7 @@ impl Dialogue {
             quiet: Quiet::default(),
             root: root.to_owned(),
             calls: Calls::default(),
+            proves: None,
             standing: Standing::default(),
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;
@@ -469,6 +486,11 @@ impl fmt::Display for Told {
             Told::Waits { line, pending: false, text } => {
                 write!(f, "the host on {line} has no payload for this node: {text}")
             }
+            Told::Key { code, from, before: None } => write!(f, "admission key {code} of {from}"),
+            Told::Key { code, from, before: Some(before) } => {
+                write!(f, "admission key {code} of {from}, in place of that of {before}")
+            }
+            Told::NoKey(why) => f.write_str(why),
             Told::Unsealed(error) => f.write_str(&chain(error)),
             Told::Time(time) => time.fmt(f),
             Told::Answer(_) => f.write_str("the host has answered"),

@@ -14,6 +14,7 @@
 //! pace      how long to wait for an answer
 //! wire      drives either end: bytes to frames and back, timers
 //! seal      seals payloads so that only the node that said HELLO can open them
+//! admission proves that a node has an admission key
 //! ether     frames ↔ Ethernet frames
 //! ```
 
@@ -30,6 +31,7 @@ pub mod host;
 mod pace;
 pub mod wire;
 pub mod seal;
+pub mod admission;
 pub mod ether;
 
 pub use event::{HostEvent, NodeEvent};

@@ -11,6 +11,7 @@ pub mod unpacked;
 pub mod config_drive;
 pub mod reader;
 pub mod answer;
+pub mod admission_key;
 pub mod serial;
 pub mod medium;
 pub mod volume;

@@ -34,3 +34,5 @@ pub mod signer;
 pub mod patience;
 #[path = "support/ports.rs"]
 pub mod ports;
+#[path = "support/caller.rs"]
+pub mod caller;

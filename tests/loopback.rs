@@ -8,6 +8,7 @@ mod loopback {
     mod checkin;
     mod clients;
     mod console;
+    mod door;
     mod handover;
     mod host;
     mod inject;

@@ -109,6 +109,7 @@ impl Site {
             dir: work.path().join("state"),
             listen: format!("{here}:{port}").parse().unwrap(),
             metrics: None,
+            doors: Vec::new(),
             layout: Layout::Wrapped,
             clock: Arc::new(move || Timestamp::system().plus(*theirs.lock().unwrap())),
         })

@@ -2,10 +2,18 @@
 //! number, UUID, MAC) are a claim; what the hypervisor knows is a fact; an admission key is a proof. Pure: never talks to a
 //! node, and never reads the store.
 
+mod rule;
+mod said;
+
+pub use rule::{Candidate, ListedKey, QUIET, RECENT, RULED, Rival, Ruling, Window, judge};
+pub use said::{Differs, Said, differs};
+
 use std::fmt;
+use std::time::Duration;
 
 use imprint::key_code::KeyCode;
 use imprint::line::Hello;
+use serde::{Deserialize, Serialize};
 
 /// A node that calls at the door.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,12 +26,12 @@ pub struct Caller {
     pub source: String,
     /// What the door knows, whatever the node says.
     pub facts: Facts,
-    /// SHA-256 of the SubjectPublicKeyInfo of the admission key that the node has proven to have.
+    /// The admission key that the node has proven to have.
     pub key: Option<ProvenKey>,
 }
 
-/// What the hypervisor knows of the node.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+/// What the hypervisor knows of the node. As JSON it is in the store.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Facts {
     /// The context id of its vsock device (vsock(7)).
     pub cid: Option<u32>,
@@ -40,6 +48,28 @@ pub struct ProvenKey {
     pub public: [u8; 32],
     /// The key is in the image: everybody who has the image has the key.
     pub in_image: bool,
+}
+
+/// What a record says about whoever calls as its node.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Rule {
+    /// What lets the node in.
+    pub admit: Admit,
+    /// A node that was let in for its own words gets key material of this host, too.
+    pub claims_suffice: bool,
+    /// Admission keys, one of which the node must have.
+    pub keys: Vec<KeyName>,
+    /// What the hypervisor must know of the node.
+    pub facts: Facts,
+}
+
+/// An admission key, as a record names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KeyName {
+    /// The Ed25519 public key itself.
+    Public([u8; 32]),
+    /// The name of a key that this host knows.
+    Named(String),
 }
 
 /// `admit` of a record: what lets its node in.
@@ -95,6 +125,8 @@ pub enum Admission {
         code: KeyCode,
         /// Why it waits, and what the administrator can do; one line.
         why: String,
+        /// Ask again after this time, also without news: then a rule may let it in.
+        again: Option<Duration>,
     },
     /// It is not let in.
     Refused {
@@ -115,6 +147,31 @@ impl Admit {
     ];
 }
 
+impl Admit {
+    /// The word for it in a record.
+    pub fn word(self) -> &'static str {
+        Admit::ALL.iter().find(|(admit, _)| *admit == self).map_or("", |(_, word)| word)
+    }
+}
+
+impl Facts {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Facts::default()
+    }
+}
+
+/// `vsock CID 3, tap tap0`
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cid = self.cid.map(|cid| format!("vsock CID {cid}"));
+        let tap = self.tap.as_ref().map(|tap| format!("tap {tap}"));
+        let vm = self.vm.as_ref().map(|vm| format!("virtual machine {vm}"));
+        let all: Vec<String> = [cid, tap, vm].into_iter().flatten().collect();
+        if all.is_empty() { f.write_str("nothing") } else { f.write_str(&all.join(", ")) }
+    }
+}
+
 impl Level {
     /// The word for it in status.json, in the log and in the list of nodes.
     pub fn word(self) -> &'static str {
@@ -127,6 +184,15 @@ impl Level {
             Level::ApprovedOnce => "approved-once",
             Level::Known => "known",
         }
+    }
+
+    /// Every level.
+    pub const ALL: [Level; 7] =
+        [Level::Approved, Level::Armed, Level::Wire, Level::Stick, Level::ImageKey, Level::ApprovedOnce, Level::Known];
+
+    /// The level with this word.
+    pub fn of(word: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| level.word() == word)
     }
 
     /// Whether it rests on what the node says of itself.

@@ -3,6 +3,7 @@
 
 mod actor;
 mod args;
+mod callers;
 mod error;
 mod payload;
 mod published;
@@ -31,7 +32,7 @@ use zeroize::Zeroizing;
 pub use args::Cli;
 use args::{CaCommand, Command, InjectArgs, NodeCommand};
 pub use error::CliError;
-use published::{Approved, Copied, Denied, Made, Revoked, Rotated, Stormed, Warned};
+use published::{Approved, Copied, Made, Revoked, Rotated, Stormed, Warned};
 
 use crate::inject::{self, Job, Pace};
 use crate::load::{self, LoadError, Storm};
@@ -53,15 +54,15 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let state = open(cli)?;
             if cli.json { say::json(&show::json(&state)?) } else { say::text(&show::text(&state, now)?) }
         }
-        Command::Serve { listen, metrics, base64 } => {
+        Command::Serve { listen, metrics, door, base64 } => {
             let clock = Arc::new(Timestamp::system);
-            serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, layout: *base64, clock })
+            let doors = door.clone();
+            serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, doors, layout: *base64, clock })
         }
         Command::Inject(arguments) => inject(cli, arguments),
-        Command::Nodes => {
-            let nodes = decided(cli, |state| Ok(list::nodes(state, now)?))?;
-            if cli.json { say::json(&list::nodes_json(&nodes)) } else { say::text(&list::nodes_table(&nodes)) }
-        }
+        Command::Nodes { door } => callers::nodes(cli, *door, now),
+        Command::Admit { caller, node, within: None } => callers::admit(cli, caller, node.as_deref(), now),
+        Command::Admit { caller, within: Some(within), .. } => callers::arm(cli, caller, *within, now),
         Command::Approve { node, code } => {
             let approve = |state: &mut State| enrol::approve(&mut state.store, node, code, now);
             let row = decided(cli, |state| approve(state).map_err(CliError::Decide))?;
@@ -69,13 +70,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 format!("approved {} key {}; it gets its certificate when it asks again\n", row.node, row.key_code)
             })
         }
-        Command::Deny { node } => {
-            let rows = decided(cli, |state| enrol::deny(&mut state.store, node, now).map_err(CliError::Decide))?;
-            let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
-            say::either(cli, &Denied { node, denied: &codes }, &{
-                format!("denied {node} key {}\n", codes.join(", key "))
-            })
-        }
+        Command::Deny { node } => callers::deny(cli, node, now),
         Command::Revoke { node, key, reason } => {
             let revoke = |state: &mut State| enrol::revoke(&mut state.store, node, key.as_deref(), reason.code(), now);
             let (rows, payloads) = decided(cli, |state| revoke(state).map_err(CliError::Revoke))?;
@@ -254,6 +249,9 @@ fn serve(config: Config) -> Result<(), CliError> {
     tracing::info!("EST on {}, CA in {}", server.local_addr(), dir.display());
     if let Some(address) = server.metrics_addr() {
         tracing::info!("metrics on http://{address}/metrics");
+    }
+    for door in server.doors() {
+        tracing::info!("door {door}");
     }
     let name = runtime.block_on(stop.first());
     tracing::info!("{name}: stopping");

@@ -89,6 +89,17 @@ pub enum ComposeError {
     /// The payload that was made before is none.
     #[error("reading the payload that was made before")]
     Unreadable(#[source] DecodeError),
+    /// A private key for a node that was let in for what it says of itself.
+    #[error(
+        "{node} was let in for what it says of itself (level {level}), so it gets no private key of this host; write \
+         claims_suffice = true into its record, or another admit"
+    )]
+    OnlyClaims {
+        /// The node.
+        node: String,
+        /// How it was let in.
+        level: Level,
+    },
     /// A single-boot medium that names no machine: any machine that boots it would credit its seed.
     #[error("a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {0}")]
     NotBound(String),
@@ -177,6 +188,11 @@ pub fn compose(
     }
     if options.single_boot {
         credited(options.medium, record)?;
+    }
+    if let Some(level) = options.admitted.filter(|level| options.credentials && level.is_claim())
+        && !record.rule.claims_suffice
+    {
+        return Err(ComposeError::OnlyClaims { node: record.name.to_string(), level });
     }
     let id = PayloadId(x509::random()?);
     let bytes = Zeroizing::new(x509::random::<16>()?);

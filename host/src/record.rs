@@ -1,5 +1,6 @@
 //! A node's record: parses TOML into validated values. Errors name file, line and key. Makes no payload; `compose` does.
 
+mod admission;
 pub mod claims;
 pub mod csv;
 mod entitlement;
@@ -21,6 +22,7 @@ use imprint::payload::{
 use imprint::shown::printable;
 use imprint::time::Timestamp;
 
+use crate::admission::{Facts, Rule};
 use crate::ca::Usage;
 pub use entitlement::Entitlement;
 pub use fields::RecordError;
@@ -57,6 +59,8 @@ pub struct Record {
     pub usages: Vec<Usage>,
     /// SHA-256 of further CAs that its certificate may chain to.
     pub issuers: Vec<[u8; 32]>,
+    /// Who is let in as this node at a door. No payload has it.
+    pub rule: Rule,
 }
 
 impl Record {
@@ -105,7 +109,9 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     let key = table.take("key").map_or(Ok(KeyType::P256), |value| one_of(&value, &KeyType::ALL))?;
     let modes = [(TokenMode::Once, "once"), (TokenMode::EachBoot, "each-boot")];
     let mode = table.take("enrol").map_or(Ok(TokenMode::Once), |value| one_of(&value, &modes))?;
-    let binding = table.take("bind").map(|value| binding(&value)).transpose()?;
+    let bind = table.take("bind").map(|value| binding(&value)).transpose()?;
+    let (binding, facts) = bind.unwrap_or_default();
+    let rule = admission::rule(&mut table, binding.as_ref(), facts)?;
     let network = table.take("network").map_or(Ok(Vec::new()), |value| network::links(&value))?;
     let default = if mode == TokenMode::Once { VALIDITY_ONCE } else { VALIDITY_EACH_BOOT };
     let validity = table.take("validity").map_or(Ok(default), |value| validity(&value))?;
@@ -129,7 +135,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     if names == CertificateNames::default() {
         return Err(missing);
     }
-    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers })
+    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule })
 }
 
 /// Reads a subject attribute, like `CN=node1`.
@@ -209,16 +215,19 @@ pub fn names_a_server(names: &CertificateNames, urls: &[EstUrl]) -> Option<Strin
     all.find(|name| server_named(name, urls).is_some())
 }
 
-fn binding(value: &Value<'_>) -> Result<Binding, RecordError> {
+/// What the node must be true to, and what the host must know of it.
+fn binding(value: &Value<'_>) -> Result<(Option<Binding>, Facts), RecordError> {
     let mut table = value.table()?;
     let uuid =
         table.take("uuid").map(|value| value.with("a UUID (8-4-4-4-12 hexadecimal digits)", uuid)).transpose()?;
     let macs = table.list("macs", |value| mac(&value))?;
     let serial = table.take("serial").map(|value| value.string().map(|text| text.trim().to_owned())).transpose()?;
     let binding = Binding { uuid, macs, serial };
-    let empty = table.error("empty; give uuid, macs or serial, or leave bind out");
+    let facts = admission::facts(&mut table)?;
+    let empty = table.error("empty; give uuid, macs, serial, cid, tap or vm, or leave bind out");
     table.finish()?;
-    if binding == Binding::default() { Err(empty) } else { Ok(binding) }
+    let binding = Some(binding).filter(|binding| *binding != Binding::default());
+    if binding.is_none() && facts.is_empty() { Err(empty) } else { Ok((binding, facts)) }
 }
 
 fn uuid(text: &str) -> Option<[u8; 16]> {

@@ -1,6 +1,8 @@
 //! The state directory: CA files and store together, and the operations of the commands on both. Prints nothing.
 
 mod adding;
+mod calling;
+mod deciding;
 mod signing;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +13,9 @@ use imprint::secret::Secret;
 use imprint::time::Timestamp;
 
 pub use adding::{Added, Adding, Differs, Taken, Warning};
+pub use calling::CALLERS;
+pub(crate) use calling::call_within;
+pub use deciding::{AdmitError, LetIn};
 pub use signing::Signing;
 
 use crate::ca::{self, Ca, StateError};
@@ -18,7 +23,7 @@ use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{self, Record, RecordError};
 use crate::room;
-use crate::store::{CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
+use crate::store::{Books, CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
 use crate::x509::CrlReason;
 
 /// An open state directory.
@@ -145,11 +150,7 @@ impl State {
 
     /// A node's record.
     pub fn record(&self, node: &str) -> Result<Record, Error> {
-        let row = self.store.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
-        let record = Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?;
-        // A record that an older version took.
-        adding::renewable(&row.file, &record)?;
-        Ok(record)
+        record_of(&self.store, &self.ca, &self.urls, node)
     }
 
     /// Makes a payload and stores it. The node's earlier payloads become void unless `options.keep` is set.
@@ -266,6 +267,24 @@ impl State {
         };
         self.urls.iter().filter_map(host).collect()
     }
+}
+
+/// As [`State::payload`], in the transaction of a desk that decides about other things, too. After an error of the store
+/// nothing in the transaction may be kept.
+pub(crate) fn payload_within(desk: &Desk<'_>, node: &str, options: &Options) -> Result<Composed, Error> {
+    let Desk { changes, ca, urls, now } = *desk;
+    let record = record_of(changes, ca, urls, node)?;
+    let mut composed = compose::compose(&record, ca, urls, options, now)?;
+    book(changes, ca, &record, &mut composed, options, now)?;
+    Ok(composed)
+}
+
+fn record_of(books: &Books, ca: &Ca, urls: &[EstUrl], node: &str) -> Result<Record, Error> {
+    let row = books.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
+    let record = Record::compile(&row.file, &row.record, ca.root(), urls)?;
+    // A record that an older version took.
+    adding::renewable(&row.file, &record)?;
+    Ok(record)
 }
 
 /// Stores a payload that was made, and the effects on the node's earlier payloads and certificates.

@@ -4,6 +4,7 @@
 
 mod books;
 mod budget;
+mod callers;
 mod changes;
 mod claims;
 mod entitlements;
@@ -15,6 +16,7 @@ mod schema;
 pub use books::Books;
 use budget::Tally;
 pub use budget::{Budget, NotWritten};
+pub use callers::{AdmissionKeyRow, AdmissionRow, CallerRow, Standing};
 pub use changes::Changes;
 pub use claims::Holder;
 pub use error::StoreError;

@@ -331,6 +331,7 @@ fn one_server_for_one_directory() {
         dir: dir.clone(),
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics: None,
+        doors: Vec::new(),
         layout: Layout::Wrapped,
         clock: clock.clone(),
     };

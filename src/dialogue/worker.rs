@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
 use super::call::{Calls, Standing};
+use super::proving::Proves;
 use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
 use crate::line::fresh::Seeds;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Session, Shape, Stage, Wire};
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     pub(super) root: PathBuf,
     /// The places that are called at.
     pub(super) calls: Calls,
+    /// The admission key that is proven in each conversation.
+    pub(super) proves: Option<Proves>,
     /// What a line that is made later says, too.
     pub(super) standing: Standing,
 }
@@ -263,7 +266,7 @@ impl Worker {
                 self.standing.believes = key.clone().or(self.standing.believes.take());
             }
             Command::LeaveLinks => self.calls.leave_links(),
-            Command::Call(_) | Command::End => {}
+            _ => {}
         }
         for line in &mut self.lines {
             let node = line.wire.end_mut();
@@ -274,15 +277,20 @@ impl Worker {
                     key.iter().for_each(|key| node.believe(key.clone()));
                     node.ask_time();
                 }
-                Command::Call(_) | Command::LeaveLinks | Command::End => {}
+                _ => {}
             }
         }
-        if let Command::Call(targets) = command {
-            // A payload that has come meanwhile ends the search, so nobody is called any more.
-            if !self.calls.is_settled() {
-                self.calls.add(targets, now());
+        match command {
+            Command::Call(targets) => {
+                // A payload that has come meanwhile ends the search, so nobody is called any more.
+                if !self.calls.is_settled() {
+                    self.calls.add(targets, now());
+                }
+                self.rename();
             }
-            self.rename();
+            Command::Prove(proves) => self.proves(*proves),
+            Command::Tell(words) => self.tell(Told::NoKey(words)),
+            _ => {}
         }
     }
 
@@ -366,7 +374,7 @@ impl Worker {
             }
             NodeEvent::Opened(_) => {
                 locked(&self.shared).open = true;
-                return;
+                return self.prove(index);
             }
             NodeEvent::Foreign(versions) => {
                 let told = Told::Foreign(versions);
@@ -411,6 +419,8 @@ impl Worker {
                     None => vec![1],
                 },
             },
+            // Whether a host lets the node in for it is seen by what it sends next.
+            NodeEvent::Sent(Kind::Admission) | NodeEvent::Refused(Kind::Admission, _) => return,
             NodeEvent::Sent(kind) => Told::Sent(kind),
             NodeEvent::Refused(kind, reason) => Told::NotTaken(kind, reason),
             NodeEvent::Time { sent, arrived, received, held } => {

@@ -13,6 +13,10 @@ use super::{Answered, End, Patience, Timer};
 /// After this many retransmissions without a word from the host the node sends HELLO, too: another host may be there.
 const HELLO_AFTER: u8 = 4;
 
+/// After so many expired timers without a word about a proof of an admission key, the host is of an older release, which does
+/// not know such objects: what is to be said next does not wait for it any longer.
+const UNPROVEN: u8 = 4;
+
 /// How many conversations that were left are remembered, so that a late OPEN does not lead back into one.
 const LEFT: usize = 4;
 
@@ -41,6 +45,10 @@ pub struct Node {
     /// another host may not have received it.
     statement: Option<(Kind, Vec<u8>)>,
     sender: Option<Sender>,
+    /// Another statement waits for the end of a proof.
+    held: bool,
+    /// How many timers have expired without a word about the proof that is on its way.
+    unproven: u8,
     /// Number of the next object in this conversation.
     number: u8,
     ask: Option<Ask>,
@@ -82,6 +90,8 @@ impl Node {
             broadcast: Receiver::default(),
             statement: None,
             sender: None,
+            held: false,
+            unproven: 0,
             number: 0,
             ask: None,
             time_key: None,
@@ -144,10 +154,28 @@ impl Node {
     /// Sends a statement in this conversation and in each that follows, until another statement replaces it.
     pub fn say(&mut self, kind: Kind, bytes: Vec<u8>) {
         self.statement = Some((kind, bytes));
-        // The host takes one object after the other, so a proof that is on its way comes to its end.
-        let proving = self.sender.as_ref().is_some_and(|sender| sender.announce().kind == Kind::Admission);
-        if self.session.is_some() && !proving {
-            self.state();
+        if self.session.is_none() {
+            return;
+        }
+        match self.is_proving() {
+            // The host takes one object after the other, so a proof that is on its way comes to its end.
+            true => self.held = true,
+            false => self.state(),
+        }
+        self.bypass();
+    }
+
+    fn is_proving(&self) -> bool {
+        self.sender.as_ref().is_some_and(|sender| sender.announce().kind == Kind::Admission)
+    }
+
+    /// Leaves the conversation with a host that does not know proofs, if another statement waits: it may begin another one, and
+    /// gets the statement there.
+    fn bypass(&mut self) {
+        let waits = self.held && self.statement.as_ref().is_some_and(|(kind, _)| *kind != Kind::Admission);
+        if waits && self.unproven >= UNPROVEN {
+            self.leave();
+            self.greet();
         }
     }
 
@@ -210,6 +238,7 @@ impl Node {
         self.receiver = Receiver::default();
         self.announced = None;
         self.sender = None;
+        (self.held, self.unproven) = (false, 0);
         self.number = 0;
         self.pending = false;
         self.out.clear();
@@ -247,6 +276,7 @@ impl Node {
                 self.stage = Stage::Busy;
                 self.statement = None;
                 self.sender = None;
+                self.held = false;
             }
             _ => {}
         }
@@ -283,17 +313,19 @@ impl Node {
     fn acknowledged(&mut self, number: u8, next: u16, later: u32) {
         let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
         self.answered = sender.acknowledged(next, later).or(self.answered);
+        self.unproven = 0;
         if sender.is_done() {
             let kind = sender.announce().kind;
             self.sender = None;
             self.events.push_back(NodeEvent::Sent(kind));
-            self.follow(kind);
+            self.follow();
         }
     }
 
     /// Sends the statement that waited for the end of a proof.
-    fn follow(&mut self, ended: Kind) {
-        if ended == Kind::Admission && self.statement.as_ref().is_some_and(|(kind, _)| *kind != Kind::Admission) {
+    fn follow(&mut self) {
+        self.unproven = 0;
+        if std::mem::take(&mut self.held) {
             self.state();
         }
     }
@@ -311,7 +343,7 @@ impl Node {
                 let kind = sender.announce().kind;
                 self.sender = None;
                 self.events.push_back(NodeEvent::Refused(kind, reason));
-                self.follow(kind);
+                self.follow();
             }
         }
     }
@@ -413,6 +445,10 @@ impl End for Node {
             Timer::Retransmit => {
                 if let Some(sender) = &mut self.sender {
                     sender.timed_out();
+                }
+                if self.is_proving() {
+                    self.unproven = self.unproven.saturating_add(1).min(UNPROVEN);
+                    self.bypass();
                 }
                 // Ask again under a new number: a late answer to the first question must not count for the second.
                 if self.ask.is_some() {

@@ -10,6 +10,7 @@ use crate::dialogue::{Dialogue, Told};
 use crate::error::Error;
 use crate::options::{Options, SetCredential};
 use crate::site::{self, SitePin};
+use crate::source::admission_key::Media;
 use crate::source::{self, Found, Notice, Surroundings};
 use crate::time::{Deadline, since_boot};
 
@@ -34,6 +35,11 @@ pub(super) fn find(
     };
     let present = source::at_once(options, &around);
     *line = source::serial::listen(options, root, cmdline, pin.as_ref(), present.as_ref(), false, deadline)?;
+    let media = |line: Option<&Dialogue>| match line {
+        Some(line) => Media::look(options, root, around.reader, line.prover()),
+        None => Ok(None),
+    };
+    let mut keys = media(line.as_ref())?;
     // Beside the source that was used, what a person should know of the drives, and of words that nothing came of.
     let (drives, left) = (RefCell::new(String::new()), RefCell::new(Vec::new()));
     let near = options.near_misses.iter().map(ToString::to_string);
@@ -73,6 +79,7 @@ pub(super) fn find(
         && let Some(late) = source::serial::listen(options, root, cmdline, pin.as_ref(), None, true, deadline)?
     {
         let late = line.insert(late);
+        keys = media(Some(late))?;
         let sought = source::serial::find(
             late,
             false,
@@ -83,6 +90,7 @@ pub(super) fn find(
         )?;
         found = sought.map_err(|lines| format!("{looked}; {lines}"));
     }
+    drop(keys);
     if let Some(begun) = source::udevd::begin_anew(root, &left.borrow()) {
         say(&match begun {
             Ok(()) => "udevd waits for a drive that does not answer; it was restarted without that drive".to_owned(),

@@ -7,6 +7,8 @@ use crate::secret::Secret;
 
 /// The labels of volumes that are wanted by default. Case does not matter.
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
+/// The label of a medium with an admission key. Such a volume is never a source of payloads.
+pub const KEY_LABEL: &str = "IMPRINT-KEY";
 /// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 14 KiB of labels and messages.
 pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 14 * 1024 + 2048;
 /// How many payloads an answer carries. Two of the same rank are an error already.
@@ -95,10 +97,12 @@ pub enum Place {
     OpenStackVendorData,
     /// See [`super::user_data::user_data`].
     NoCloudUserData,
+    /// An admission key, on a volume with the label [`KEY_LABEL`].
+    Key,
 }
 
 impl Place {
-    /// Every place, and the label of the volumes that have it; `None`: all volumes that are wanted.
+    /// Every place of a payload, and the label of the volumes that have it; `None`: all volumes that are wanted.
     pub const ALL: [(Place, Option<&str>); 4] = [
         (Place::File, None),
         (Place::OpenStackUserData, Some("config-2")),
@@ -113,6 +117,7 @@ impl Place {
             Place::OpenStackUserData => &["openstack", "latest", "user_data"],
             Place::OpenStackVendorData => &["openstack", "latest", "vendor_data.json"],
             Place::NoCloudUserData => &["user-data"],
+            Place::Key => &["imprint", "key"],
         }
     }
 }
@@ -253,6 +258,7 @@ fn code(place: Place) -> u8 {
         Place::OpenStackUserData => 1,
         Place::OpenStackVendorData => 2,
         Place::NoCloudUserData => 3,
+        Place::Key => 4,
     }
 }
 
@@ -283,8 +289,8 @@ fn content(rest: &mut &[u8]) -> Option<Content> {
     while rest.first() == Some(&FILE) && files.len() < Place::ALL.len() {
         byte(rest)?;
         let [code] = span(rest, 1)? else { return None };
-        let (place, _) = Place::ALL.get(usize::from(*code))?;
-        files.push((*place, looked(rest)?));
+        let place = Place::ALL.map(|(place, _)| place).into_iter().chain([Place::Key]).nth(usize::from(*code))?;
+        files.push((place, looked(rest)?));
     }
     Some(Content { format, labels, files })
 }

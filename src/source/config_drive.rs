@@ -18,6 +18,7 @@ use crate::order;
 use crate::time::Deadline;
 use crate::uevent::{Change, Watch};
 use drives::Drives;
+pub(super) use verdict::{device as device_of, place};
 
 /// The label that only `imprint` uses. A volume with this label and without a payload is broken, not absent.
 const OWN_LABEL: &str = "IMPRINT";
@@ -165,7 +166,7 @@ fn find_among(
 }
 
 /// The whole disks and optical drives, sorted by name. `/sys/block` does not list partitions.
-fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
+pub(super) fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
     let folder = root.join("sys/block");
     let failed = |source| SourceError::Read { path: folder.clone(), source };
     let entries = match folder.read_dir() {

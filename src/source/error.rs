@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::{CredentialError, EfiVarError, Origin, RootFileError};
 use crate::confidential::Confidential;
+use crate::line::admission::KeyFileError;
 use crate::line::seal::SealError;
 use crate::options::CMDLINE_MAX;
 use crate::payload::{Form, MAX_LEN};
@@ -128,6 +129,13 @@ pub enum SourceError {
     },
     /// This line leads to a network, and the image names no signer whose payloads could be told from others.
     NoSigner(String),
+    /// The admission key of the image cannot be used.
+    AdmissionKey {
+        /// The file.
+        path: PathBuf,
+        /// Why it holds no key.
+        why: KeyFileError,
+    },
     /// A line that was named cannot be used.
     Line(PipeError),
     /// The random pool was not ready, so the node could not make its line key. Payloads on a line are sealed for that
@@ -195,6 +203,7 @@ impl fmt::Display for SourceError {
                 f,
                 "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be signed, and the                  site pin of this image names no signer; put the line that imprint-host signer prints into /imprint/site"
             ),
+            SourceError::AdmissionKey { path, why } => write!(f, "admission key {}: {why}", path.display()),
             SourceError::Line(error) => error.fmt(f),
             SourceError::NoKey => write!(
                 f,

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::admission_key;
 use super::typed::Typed;
 use super::{AtOnce, Found, Notice, Origin, SourceError, judge, needs_no_line, order};
 use crate::dialogue::{Awaited, Dialogue, Line, Told};
@@ -14,6 +15,7 @@ use crate::payload::HardwareAddress;
 use crate::pipe::{PipeError, Target};
 use crate::pool::Seeded;
 use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
+use crate::shown::Printable;
 use crate::site::SitePin;
 use crate::sys;
 use crate::time::Deadline;
@@ -85,7 +87,11 @@ pub fn listen(
             lines.push(Line { pipe: port.into(), beacon: insist, far: false });
         }
     }
+    let image = admission_key::of_image(root)?;
     let dialogue = start(signals, lines, &seeded, Takes { plain: options.plain, pin }, awaited, root, deadline)?;
+    if let Some((key, path)) = image {
+        dialogue.prover().prove(key, Printable::path(&path).to_string());
+    }
     let targets = near_at_hand(options);
     if !targets.is_empty() {
         dialogue.call(targets);

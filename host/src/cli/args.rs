@@ -12,6 +12,7 @@ use crate::est::Layout;
 use crate::inject::command::Script;
 use crate::inject::transport::LineSpec;
 use crate::record;
+use crate::serve::DoorSpec;
 use crate::x509::CrlReason;
 
 /// Makes bootstrap payloads for imprint and signs the CSRs that match a record.
@@ -49,14 +50,22 @@ pub(super) enum Command {
         /// Address and port for metrics in the format of Prometheus, without TLS, like 127.0.0.1:9469
         #[arg(long)]
         metrics: Option<SocketAddr>,
+        /// Where nodes call with the line protocol; repeat it for more: tcp:[::]:8444, vsock[:PORT], unix:PATH,
+        /// unix:DIRECTORY/*.sock for a socket of each virtual machine, ether:LINK,LINK
+        #[arg(long, value_name = "DOOR")]
+        door: Vec<DoorSpec>,
         /// Layout of the base64 in answers: one-line for clients that take no line breaks, like pki --est of Debian 12
         #[arg(long, value_enum, value_name = "LAYOUT", default_value_t = Layout::Wrapped)]
         base64: Layout,
     },
     /// Send payloads over serial lines, and sign the CSRs that come back
     Inject(InjectArgs),
-    /// List the nodes
-    Nodes,
+    /// List the nodes, and who waits at a door
+    Nodes {
+        /// Only who waits at a door, also machines that no record names
+        #[arg(long)]
+        door: bool,
+    },
     /// The keys that sign payloads: show their lines for /imprint/site in images, or change them
     Signer {
         #[command(subcommand)]
@@ -71,9 +80,23 @@ pub(super) enum Command {
         /// Code of the key, like 7K3M-Q0ZT-N4V8-XW1C
         code: String,
     },
-    /// Deny all requests that wait under a node's name
+    /// Let a node in that calls at a door: compare the code with the one on the node's console. With --for: let in the first
+    /// that calls as this node
+    Admit {
+        /// Code of the line key, like 7K3M-Q0ZT-N4V8-XW1C; with --for the name of a record
+        #[arg(value_name = "CODE|NODE")]
+        caller: String,
+        /// Which node it is, if no record or more than one names the machine
+        #[arg(long = "as", value_name = "NODE", conflicts_with = "within")]
+        node: Option<String>,
+        /// For so long, like 10m, and for one delivery; the record must say admit = "armed"
+        #[arg(long = "for", value_name = "TIME", value_parser = wait)]
+        within: Option<Duration>,
+    },
+    /// Deny all that waits under a node's name, or the caller at a door with this code
     Deny {
-        /// Name of the record
+        /// Name of the record, or code of a line key
+        #[arg(value_name = "NODE|CODE")]
         node: String,
     },
     /// Revoke certificates of a node: all that are valid, and then its payloads are void, too

@@ -68,6 +68,9 @@ pub enum CliError {
     /// `approve` or `deny` found no such request, or could not store the decision.
     #[error(transparent)]
     Decide(enrol::Decided),
+    /// `admit` decided nothing.
+    #[error(transparent)]
+    Admit(Box<state::AdmitError>),
     /// `revoke` found no such certificate, or could not store the revocation.
     #[error(transparent)]
     Revoke(enrol::RevokeError),

@@ -104,9 +104,29 @@ pub(super) struct Approved<'a> {
 /// `deny`
 #[derive(Serialize)]
 pub(super) struct Denied<'a> {
-    pub(super) node: &'a str,
+    /// `None`: the code is that of a caller at a door that may be no node, or several.
+    pub(super) node: Option<&'a str>,
     /// The keys' codes.
     pub(super) denied: &'a [&'a str],
+}
+
+/// `admit CODE`
+#[derive(Serialize)]
+pub(super) struct Admitted<'a> {
+    pub(super) node: &'a str,
+    /// Code of the line key.
+    pub(super) admitted: &'a str,
+    /// Codes of other line keys that called as this node.
+    pub(super) denied: &'a [String],
+}
+
+/// `admit NODE --for TIME`
+#[derive(Serialize)]
+pub(super) struct Armed<'a> {
+    pub(super) node: &'a str,
+    pub(super) until: String,
+    /// Codes of line keys that call as this node already.
+    pub(super) waiting: &'a [String],
 }
 
 /// `revoke`
@@ -203,7 +223,16 @@ mod tests {
                 r#"{"signers":[{"algorithm":"a","kid":"k","pin":"p","standing":"s"}]}"#,
             ),
             (crate::json::line(&Approved { node: "n", approved: "k" }), r#"{"approved":"k","node":"n"}"#),
-            (crate::json::line(&Denied { node: "n", denied: &["k"] }), r#"{"denied":["k"],"node":"n"}"#),
+            (crate::json::line(&Denied { node: Some("n"), denied: &["k"] }), r#"{"denied":["k"],"node":"n"}"#),
+            (crate::json::line(&Denied { node: None, denied: &["k"] }), r#"{"denied":["k"],"node":null}"#),
+            (
+                crate::json::line(&Admitted { node: "n", admitted: "k", denied: &["l".into()] }),
+                r#"{"admitted":"k","denied":["l"],"node":"n"}"#,
+            ),
+            (
+                crate::json::line(&Armed { node: "n", until: "t".into(), waiting: &["k".into()] }),
+                r#"{"node":"n","until":"t","waiting":["k"]}"#,
+            ),
             (
                 crate::json::line(&Revoked { node: "n", revoked: &["k"], payloads_void: 1 }),
                 r#"{"node":"n","payloads_void":1,"revoked":["k"]}"#,

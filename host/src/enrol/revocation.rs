@@ -6,6 +6,7 @@ use imprint::time::Timestamp;
 use x509_cert::certificate::Certificate;
 
 use super::{Alarm, Desk, EnrolError, Stop, approval};
+use crate::code::plain;
 use crate::csr::Csr;
 use crate::store::{Budget, CertificateRow, Changes, Event, Store, StoreError};
 use crate::x509::CrlReason;
@@ -42,6 +43,7 @@ impl Desk<'_> {
     /// Notes that a client has proven that it has this certificate. At the first time, the certificate that it renews ends:
     /// the successor has arrived.
     pub(super) fn proven(&self, row: &CertificateRow, peer: &str) -> Result<(), StoreError> {
+        self.changes.shown(&row.serial, self.now)?;
         if row.seen_at.is_some() {
             return Ok(());
         }
@@ -151,8 +153,7 @@ pub fn revoke(
 ) -> Result<(Vec<CertificateRow>, usize), RevokeError> {
     let changes = store.changes()?;
     let live = changes.live_certificates(node, now)?;
-    let is_meant =
-        |row: &CertificateRow| code.is_none_or(|code| approval::plain(code) == approval::plain(&row.key_code));
+    let is_meant = |row: &CertificateRow| code.is_none_or(|code| plain(code) == plain(&row.key_code));
     let (meant, others): (Vec<_>, Vec<_>) = live.into_iter().partition(is_meant);
     let void = if code.is_none() { changes.void_payloads(node, now)? } else { 0 };
     let denied = approval::deny_of_key(&changes, node, code, now)?;
@@ -168,6 +169,10 @@ pub fn revoke(
     if void > 0 {
         let detail = format!("{void} payloads void: {}", reason_name(reason));
         changes.audit(&Event { event: "revoked", node: Some(node), peer: None, detail: &detail }, now)?;
+    }
+    if others.is_empty() {
+        // At a door, no rule gives back what an administrator has taken.
+        changes.end_admissions(node, now)?;
     }
     // The administrator has seen the alarms and decided, so later use gives a new alarm.
     changes.rearm(node)?;

@@ -137,8 +137,8 @@ fn an_error_names_file_line_and_key() {
         ("hostnam = \"x\"", "node1.toml:3: hostnam: unknown key; did you mean hostname?"),
         (
             "colour = 1",
-            "node1.toml:3: colour: unknown key; known here: name, subject, sans, hostname, key, enrol, bind, network, \
-             validity, usages, issuers",
+            "node1.toml:3: colour: unknown key; known here: name, subject, sans, hostname, key, enrol, bind, admit, \
+             claims_suffice, admission_key, network, validity, usages, issuers",
         ),
         ("hostname = 7", "node1.toml:3: hostname: want a string, not integer"),
         (
@@ -172,7 +172,7 @@ fn an_error_names_file_line_and_key() {
             "node1.toml:3: sans[0]: ::ffff:192.0.2.1 is the EST server's own (https://192.0.2.1/.well-known/est); \
              give the node another name",
         ),
-        ("bind = {}", "node1.toml:3: bind: empty; give uuid, macs or serial, or leave bind out"),
+        ("bind = {}", "node1.toml:3: bind: empty; give uuid, macs, serial, cid, tap or vm, or leave bind out"),
         ("bind = { uid = \"x\" }", "node1.toml:3: bind.uid: unknown key; did you mean uuid?"),
         ("bind = { uuid = \"x\" }", "node1.toml:3: bind.uuid: \"x\" is not a UUID (8-4-4-4-12 hexadecimal digits)"),
         (

@@ -5,16 +5,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use imprint::line::{Challenge, Hello};
 use imprint::payload::KeyType;
+use imprint::secret::Secret;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
 use super::{Clock, ServeError};
+use crate::admission::{Admission, Caller};
+use crate::compose::{Composed, Options};
 use crate::crash;
 use crate::csr::{Csr, CsrError};
 use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Refusal, Request};
 use crate::room;
-use crate::state::State;
+use crate::state::{self, State};
+use crate::store::CertificateRow;
+use crate::talk::Decided;
 
 /// The most requests that wait. At a few hundred microseconds each, the last one waits a fraction of a second.
 const QUEUE: usize = 512;
@@ -34,6 +40,18 @@ pub(super) enum Asked {
     Key { credentials: Option<Credentials>, certificate: Option<Arc<[u8]>> },
     /// A client has shown a certificate in a handshake.
     Shown { certificate: Arc<[u8]> },
+    /// A node calls at a door: is it let in?
+    Call { caller: Box<Caller> },
+    /// A payload for a node that was let in.
+    Payload { node: String, options: Box<Options> },
+    /// A payload that was made, signed for a node's HELLO, its challenge and this moment.
+    Fresh { payload: Secret, hello: Box<Hello>, challenge: Challenge },
+    /// A first certificate, over a line.
+    Line { csr: Checked, credentials: Box<Credentials> },
+    /// The latest certificate of a node.
+    Latest { node: String },
+    /// Whether somebody else has changed the store.
+    Version,
 }
 
 /// The desk's answer.
@@ -44,6 +62,18 @@ pub(super) enum Said {
     Key(Result<KeyType, Refusal>),
     /// The shown certificate was noted.
     Noted,
+    /// Whether the node that called is let in.
+    Admission(Admission),
+    /// The payload, or why there is none.
+    Payload(Result<Box<Composed>, String>),
+    /// The signed payload, or why there is none; `None`: there is no key to sign with.
+    Fresh(Result<Option<Secret>, String>),
+    /// The answer to a request over a line, and the intermediate CA that goes with it.
+    Decided(Box<Decided>),
+    /// The latest certificate.
+    Latest(Option<Box<CertificateRow>>),
+    /// A number that changes when another program changes the store.
+    Version(i64),
     /// The store or the CA failed. The text is for the server's own log.
     Fault(String),
     /// The queue is full.
@@ -56,6 +86,13 @@ struct Job {
     asked: Asked,
     peer: String,
     reply: oneshot::Sender<Said>,
+}
+
+impl Job {
+    /// Whether the job takes no part in the transaction of the others.
+    fn is_alone(&self) -> bool {
+        matches!(self.asked, Asked::Fresh { .. } | Asked::Version)
+    }
 }
 
 /// A handle to the thread.
@@ -116,11 +153,15 @@ impl Worker {
                 Ok(true) => tracing::info!("signing with another intermediate from now on"),
                 Err(error) => tracing::error!("opening the CA again: {}", imprint::chain::chain(&error)),
             }
-            let said = match self.has_room() {
-                true => self.together(&jobs),
-                false => jobs.iter().map(|job| self.without_room(job)).collect(),
-            };
-            for (job, said) in jobs.into_iter().zip(said) {
+            let room = self.has_room();
+            let (alone, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::is_alone);
+            let mut said: Vec<Said> = alone.iter().map(|job| self.alone(job)).collect();
+            match room {
+                true if jobs.is_empty() => {}
+                true => said.extend(self.together(&jobs)),
+                false => said.extend(jobs.iter().map(|job| self.without_room(job))),
+            }
+            for (job, said) in alone.into_iter().chain(jobs).zip(said) {
                 // The connection may have ended; then nobody receives the answer.
                 let _ = job.reply.send(said);
             }
@@ -158,9 +199,30 @@ impl Worker {
     /// Answers on a full disk: questions that only read are still answered.
     fn without_room(&mut self, job: &Job) -> Said {
         match job.asked {
-            Asked::First { .. } | Asked::Renewal { .. } => Said::NoRoom,
+            Asked::First { .. }
+            | Asked::Renewal { .. }
+            | Asked::Call { .. }
+            | Asked::Payload { .. }
+            | Asked::Fresh { .. }
+            | Asked::Line { .. }
+            | Asked::Version => Said::NoRoom,
             Asked::Shown { .. } => Said::Noted,
-            Asked::Key { .. } => self.together(std::slice::from_ref(job)).pop().unwrap_or(Said::NoRoom),
+            Asked::Key { .. } | Asked::Latest { .. } => {
+                self.together(std::slice::from_ref(job)).pop().unwrap_or(Said::NoRoom)
+            }
+        }
+    }
+
+    /// Answers a job that has transactions of its own, or none.
+    fn alone(&mut self, job: &Job) -> Said {
+        let fault = |error: &(dyn std::error::Error + 'static)| Said::Fault(imprint::chain::chain(error));
+        match &job.asked {
+            Asked::Fresh { payload, hello, challenge } => {
+                let now = (self.clock)();
+                let signed = self.state.fresh(payload.expose(), hello, challenge, now);
+                Said::Fresh(signed.map_err(|error| imprint::chain::chain(&error)))
+            }
+            _ => self.state.store.data_version().map_or_else(|error| fault(&error), Said::Version),
         }
     }
 
@@ -232,6 +294,28 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
         Asked::Shown { certificate } => {
             let alarm = enrol::shown_in_a_handshake(bench, certificate, &job.peer)?;
             Ok((Said::Noted, alarm.map_or(Told::Nothing, Told::Alarm)))
+        }
+        Asked::Call { caller } => {
+            let admission = state::call_within(bench.changes, bench.urls, caller, bench.now)?;
+            Ok((Said::Admission(admission), Told::Nothing))
+        }
+        Asked::Line { csr, credentials } => {
+            let request = Request { csr: csr.as_ref(), credentials: Some(credentials), peer: &job.peer };
+            let decision = enrol::simple_enroll(bench, &request)?;
+            let (answer, intermediate) = (decision.answer.clone(), bench.ca.intermediate().to_vec());
+            Ok((Said::Decided(Box::new(Decided { answer, intermediate })), Told::Decision(Box::new(decision))))
+        }
+        Asked::Payload { node, options } => match state::payload_within(bench, node, options) {
+            Ok(composed) => Ok((Said::Payload(Ok(Box::new(composed))), Told::Nothing)),
+            // What was written of it must not be kept.
+            Err(state::Error::Store(error)) => Err(error.into()),
+            Err(error) => Ok((Said::Payload(Err(imprint::chain::chain(&error))), Told::Nothing)),
+        },
+        // These are answered alone.
+        Asked::Fresh { .. } | Asked::Version => Ok((Said::Full, Told::Nothing)),
+        Asked::Latest { node } => {
+            let (latest, _) = bench.changes.latest(node)?;
+            Ok((Said::Latest(latest.map(Box::new)), Told::Nothing))
         }
     }
 }

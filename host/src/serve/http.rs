@@ -298,6 +298,13 @@ fn said(said: Said, layout: Layout) -> Response {
         }
         Said::Key(Err(refusal)) => plain(StatusCode::FORBIDDEN, &refusal.to_string()),
         Said::Noted => StatusCode::NO_CONTENT.into_response(),
+        // Answers to questions that are asked at a door.
+        Said::Admission(_)
+        | Said::Payload(_)
+        | Said::Fresh(_)
+        | Said::Decided(_)
+        | Said::Latest(_)
+        | Said::Version(_) => failed("the desk has answered another question"),
         Said::Fault(why) => failed(&why),
         Said::Full => busy(),
         Said::NoRoom => later(

@@ -30,7 +30,7 @@ impl Hit {
     }
 }
 
-fn place(device: &str, label: &Printable) -> String {
+pub(in super::super) fn place(device: &str, label: &Printable) -> String {
     if label.is_empty() { device.to_owned() } else { format!("{device} ({label})") }
 }
 
@@ -95,7 +95,7 @@ fn of_a_medium(search: &Search<'_>, disk: &str, mut medium: Medium) -> Vec<Look>
 }
 
 /// The kernel's name of a partition (block/partitions/core.c, disk_name): `sda3`, `nvme0n1p3`.
-fn device(disk: &str, number: u32) -> String {
+pub(in super::super) fn device(disk: &str, number: u32) -> String {
     let letter = if disk.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
     format!("{disk}{letter}{number}")
 }
@@ -213,14 +213,16 @@ impl At<'_> {
         wanted.then_some((rank, self.ours || is_own(label)))
     }
 
-    fn medium(&self, place: Place) -> medium::Medium {
-        match (place, self.rank) {
+    /// What holds a payload in this place. `None`: no payload is looked for there.
+    fn medium(&self, place: Place) -> Option<medium::Medium> {
+        Some(match (place, self.rank) {
             (Place::File, None) => medium::Medium::ConfigDrive,
             (Place::File, Some(_)) => medium::Medium::PartitionVolume,
             (Place::OpenStackUserData, _) => medium::Medium::OpenStackUserData,
             (Place::OpenStackVendorData, _) => medium::Medium::OpenStackVendorData,
             (Place::NoCloudUserData, _) => medium::Medium::NoCloudUserData,
-        }
+            (Place::Key, _) => return None,
+        })
     }
 }
 
@@ -243,10 +245,11 @@ fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
     }
     let (mut found, mut foreign, mut damaged) = (Vec::new(), String::new(), Vec::new());
     for (file, looked) in volume.files {
+        let Some(medium) = at.medium(file) else { continue };
         let path = file.path().join("/");
         match looked {
             Looked::Found(bytes) => {
-                let origin = Origin::Medium { medium: at.medium(file), place: place(&at.device, label) };
+                let origin = Origin::Medium { medium, place: place(&at.device, label) };
                 found.push(Found { origin, bytes, cut: false, fresh: None });
             }
             Looked::Absent | Looked::Unwanted => {}

@@ -432,6 +432,7 @@ fn a_check_in_is_one_handshake_and_four_round_trips() {
         dir: dir.path().to_owned(),
         listen: (LOCALHOST, 0).into(),
         metrics: None,
+        doors: Vec::new(),
         layout: imprint_host::est::Layout::Wrapped,
         clock: Arc::new(Timestamp::system),
     };

@@ -1,0 +1,354 @@
+//! The rule: is a caller let in, and as which node? Takes what the node says, what the door knows and what the store has, and
+//! gives a ruling. Pure: reads no store and no clock. A claim never counts as a fact, and what several callers say is never
+//! put together.
+
+use std::time::Duration;
+
+use imprint::payload::{Binding, HardwareAddress};
+use imprint::time::Timestamp;
+
+use super::{Admit, Caller, Facts, Level, Rule, Said, differs};
+
+/// So long a caller waits before its words alone let it in. A second key that says the same is then seen.
+pub const QUIET: Duration = Duration::from_secs(2);
+/// So long a caller that was heard last counts as another key for its record; and so long a certificate that was shown
+/// counts as in use.
+pub const RECENT: Duration = Duration::from_secs(600);
+/// The most callers an hour that are let in as one node without an administrator. A node in a boot loop is broken, or is
+/// somebody else.
+pub const RULED: usize = 20;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A node that a caller may be, with what the store has of it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Candidate {
+    /// Name of the record.
+    pub node: String,
+    /// What the record says about callers.
+    pub rule: Rule,
+    /// The record's `bind`.
+    pub binding: Option<Binding>,
+    /// Hardware addresses of the links in the record.
+    pub links: Vec<HardwareAddress>,
+    /// The keys of the rule, each as this host knows it.
+    pub keys: Vec<ListedKey>,
+    /// What was said when an administrator let the node in last.
+    pub before: Option<Said>,
+    /// The window that was opened for it.
+    pub window: Option<Window>,
+    /// Other line keys that call as this node and were neither denied nor served.
+    pub rivals: Vec<Rival>,
+    /// When a valid certificate of the node was shown last.
+    pub shown: Option<Timestamp>,
+    /// When an administrator revoked the node's certificates, if nobody has let it in since.
+    pub revoked: Option<Timestamp>,
+    /// When callers were let in as this node within the last hour without an administrator, oldest first.
+    pub lately: Vec<Timestamp>,
+}
+
+/// An admission key of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListedKey {
+    /// Ed25519 public key.
+    pub public: [u8; 32],
+    /// Whether it was made for images; `None`: this host does not know, so the node's word is taken.
+    pub in_image: Option<bool>,
+}
+
+/// A time within which one caller is let in as a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// When it was opened.
+    pub opened: Timestamp,
+    /// When it closes.
+    pub until: Timestamp,
+    /// SHA-256 of the HELLO that it was used for.
+    pub taken: Option<[u8; 32]>,
+}
+
+/// Another line key that calls as the same node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rival {
+    /// The code of its line key.
+    pub code: String,
+    /// Where it calls from.
+    pub from: String,
+    /// When it was heard last.
+    pub heard: Timestamp,
+    /// Whether it was let in.
+    pub let_in: bool,
+}
+
+/// What becomes of a caller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ruling {
+    /// It is let in.
+    Admit {
+        /// As this node.
+        node: String,
+        /// Why.
+        level: Level,
+    },
+    /// It waits.
+    Wait {
+        /// The nodes that it may be: none, one, or several that an administrator has to choose from.
+        nodes: Vec<String>,
+        /// Why it is not let in by rule.
+        why: String,
+        /// When a rule may let it in.
+        again: Option<Duration>,
+        /// It waits only to see whether another key says the same.
+        quiet: bool,
+    },
+}
+
+/// Why a candidate is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Meant {
+    /// The hypervisor knows all that the record asks for.
+    Fact,
+    /// The node says so.
+    Claim,
+}
+
+/// Rules about a caller that no administrator has decided about. `first`: when it called first.
+pub fn judge(caller: &Caller, first: Option<Timestamp>, candidates: &[Candidate], now: Timestamp) -> Ruling {
+    let said = Said::of(caller);
+    let (mut meant, mut not_meant) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        match is_meant(candidate, &said, &caller.facts) {
+            Ok(Some(how)) => meant.push((candidate, how)),
+            Ok(None) => {}
+            Err(why) => not_meant.push(format!("it is not {}: {why}", candidate.node)),
+        }
+    }
+    // Facts beat claims.
+    if meant.iter().any(|(_, how)| *how == Meant::Fact) {
+        meant.retain(|(_, how)| *how == Meant::Fact);
+    }
+    match meant.as_slice() {
+        [] => {
+            let mut why = "no record names this machine".to_owned();
+            for reason in not_meant.iter().take(2) {
+                why.push_str(&format!("; {reason}"));
+            }
+            waits(Vec::new(), why)
+        }
+        [(candidate, how)] => by_record(caller, first, candidate, *how, now),
+        several => {
+            let names: Vec<String> = several.iter().map(|(candidate, _)| candidate.node.clone()).collect();
+            let why = format!("the records {} all name this machine", names.join(" and "));
+            waits(names, why)
+        }
+    }
+}
+
+/// Whether and why a caller may be the candidate. The error: the two contradict each other.
+fn is_meant(candidate: &Candidate, said: &Said, known: &Facts) -> Result<Option<Meant>, String> {
+    let Candidate { rule, binding, links, before, .. } = candidate;
+    if let Some(why) = contradicts(&rule.facts, known) {
+        return Err(why);
+    }
+    if let Some(differs) = binding.as_ref().and_then(|binding| differs(binding, said)) {
+        return Err(format!("the record's {} is {}, the caller says {}", differs.what, differs.want, differs.have));
+    }
+    if !rule.facts.is_empty() && unmet(&rule.facts, known).is_none() {
+        return Ok(Some(Meant::Fact));
+    }
+    let named = binding.as_ref().is_some_and(|binding| said.names(binding))
+        || links.iter().any(|mac| said.macs.contains(&mac.to_string()))
+        || (!said.is_empty() && before.as_ref() == Some(said));
+    Ok(named.then_some(Meant::Claim))
+}
+
+/// A fact of the record that is known to be otherwise.
+fn contradicts(want: &Facts, known: &Facts) -> Option<String> {
+    let other = |want: Facts, known: Facts| Some(format!("the record binds {want}, and it calls from {known}"));
+    match (want, known) {
+        (Facts { cid: Some(want), .. }, Facts { cid: Some(known), .. }) if want != known => {
+            other(Facts { cid: Some(*want), ..Facts::default() }, Facts { cid: Some(*known), ..Facts::default() })
+        }
+        (Facts { tap: Some(want), .. }, Facts { tap: Some(known), .. }) if want != known => other(
+            Facts { tap: Some(want.clone()), ..Facts::default() },
+            Facts { tap: Some(known.clone()), ..Facts::default() },
+        ),
+        (Facts { vm: Some(want), .. }, Facts { vm: Some(known), .. }) if want != known => other(
+            Facts { vm: Some(want.clone()), ..Facts::default() },
+            Facts { vm: Some(known.clone()), ..Facts::default() },
+        ),
+        _ => None,
+    }
+}
+
+/// The facts of the record that are not known. `None`: all are.
+fn unmet(want: &Facts, known: &Facts) -> Option<Facts> {
+    let unmet = Facts {
+        cid: want.cid.filter(|cid| known.cid != Some(*cid)),
+        tap: want.tap.clone().filter(|tap| known.tap.as_ref() != Some(tap)),
+        vm: want.vm.clone().filter(|vm| known.vm.as_ref() != Some(vm)),
+    };
+    (!unmet.is_empty()).then_some(unmet)
+}
+
+/// The record that is meant has the word.
+fn by_record(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, how: Meant, now: Timestamp) -> Ruling {
+    let Candidate { node, rule, .. } = candidate;
+    let wait = |why: String| waits(vec![node.clone()], why);
+    if rule.admit == Admit::Approve {
+        return wait(format!("{node} is approved at every boot"));
+    }
+    if let Some(unmet) = unmet(&rule.facts, &caller.facts) {
+        return wait(format!("the record of {node} binds {unmet}, and the door does not know that of the caller"));
+    }
+    if let Some(why) = revoked(candidate) {
+        return wait(why);
+    }
+    let level = match rule.admit {
+        // Not reached: it was answered above.
+        Admit::Approve => return wait(String::new()),
+        // A record with admit = "wire" has facts; without any nothing is proven.
+        Admit::Wire if how == Meant::Fact => Level::Wire,
+        Admit::Wire => return wait(format!("nothing that the hypervisor knows shows that it is {node}")),
+        // The proof is an object of its own, and comes after HELLO.
+        Admit::Key if caller.key.is_none() && !settles(first, now).is_zero() => {
+            let (why, left) = (format!("for a moment, for the admission key of {node}"), settles(first, now));
+            return Ruling::Wait { nodes: vec![node.clone()], why, again: Some(left), quiet: true };
+        }
+        Admit::Key => match key_level(caller, candidate) {
+            Ok(level) => level,
+            Err(why) => return wait(why),
+        },
+        Admit::Armed => match armed(caller, first, candidate, now) {
+            Ok(()) => Level::Armed,
+            Err(why) => return wait(why),
+        },
+        Admit::ApproveOnce => match says_the_same(caller, candidate) {
+            Ok(()) => Level::ApprovedOnce,
+            Err(why) => return wait(why),
+        },
+        Admit::Known => match candidate.binding.as_ref() {
+            Some(binding) if Said::of(caller).names(binding) => Level::Known,
+            _ => return wait(format!("it says nothing by which {node} is known")),
+        },
+    };
+    if let Some(after) = too_often(&candidate.lately, now) {
+        let why = format!("{RULED} callers were let in as {node} within an hour");
+        return Ruling::Wait { nodes: vec![node.clone()], why, again: Some(after), quiet: false };
+    }
+    if !matches!(level, Level::Wire | Level::Stick | Level::ImageKey)
+        && let Err(ruling) = alone(candidate, level, first, now)
+    {
+        return *ruling;
+    }
+    Ruling::Admit { node: node.clone(), level }
+}
+
+/// An administrator has ended the node's identity, so an administrator has to begin it again.
+fn revoked(candidate: &Candidate) -> Option<String> {
+    let Candidate { node, revoked, .. } = candidate;
+    let at = (*revoked)?;
+    Some(format!("the certificates of {node} were revoked at {at}"))
+}
+
+fn key_level(caller: &Caller, candidate: &Candidate) -> Result<Level, String> {
+    let node = &candidate.node;
+    let Some(proven) = caller.key else {
+        return Err(format!("it has not shown the admission key of {node}"));
+    };
+    let Some(listed) = candidate.keys.iter().find(|listed| listed.public == proven.public) else {
+        return Err(format!("it has shown an admission key that the record of {node} does not name"));
+    };
+    // Where the node has the key from is its own word, so what this host knows of the key counts.
+    Ok(if listed.in_image.unwrap_or(proven.in_image) { Level::ImageKey } else { Level::Stick })
+}
+
+fn armed(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, now: Timestamp) -> Result<(), String> {
+    let node = &candidate.node;
+    let open = |window: &&Window| window.opened <= now && now < window.until;
+    let Some(window) = candidate.window.as_ref().filter(open) else {
+        return Err(format!("no window is open for {node}; imprint-host admit {node} --for 10m opens one"));
+    };
+    // Whoever lies in wait for the window is not the node that is started within it.
+    if first.is_some_and(|first| first < window.opened) {
+        let Window { opened, .. } = window;
+        return Err(format!(
+            "it has called before the window for {node} was opened at {opened}, which is for later callers"
+        ));
+    }
+    match window.taken {
+        Some(hello) if hello != caller.hello.digest() => {
+            Err(format!("the window that was opened for {node} at {} has let in another line key", window.opened))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn says_the_same(caller: &Caller, candidate: &Candidate) -> Result<(), String> {
+    let (node, said) = (&candidate.node, Said::of(caller));
+    match &candidate.before {
+        None => Err(format!("{node} was not approved yet")),
+        Some(_) if said.is_empty() => Err(format!("it says nothing by which {node} could be known")),
+        Some(before) if *before == said => Ok(()),
+        Some(before) => Err(format!(
+            "it says {said} over {}, and when {node} was approved it said {before} over {}",
+            said.by, before.by
+        )),
+    }
+}
+
+/// Whether nobody else says the same, as far as this host knows. The caller's words are all that there is for it.
+fn alone(candidate: &Candidate, level: Level, first: Option<Timestamp>, now: Timestamp) -> Result<(), Box<Ruling>> {
+    let Candidate { node, window, rivals, shown, .. } = candidate;
+    let wait = |why: String, again: Option<Duration>, quiet: bool| {
+        Err(Box::new(Ruling::Wait { nodes: vec![node.clone()], why, again, quiet }))
+    };
+    // A rival that called within the window keeps it shut, however long ago that was.
+    let since = match (level, window) {
+        (Level::Armed, Some(window)) => window.opened.min(now.minus(RECENT)),
+        _ => now.minus(RECENT),
+    };
+    // Heard in the future: before the clock was set back. It counts: nothing else shows that it is gone.
+    if let Some(rival) = rivals.iter().filter(|rival| rival.heard > since).max_by_key(|rival| rival.heard) {
+        let Rival { code, from, let_in, .. } = rival;
+        let what = if *let_in { "was let in" } else { "waits" };
+        let why = format!("two keys call as {node}: line key {code} from {from} {what}, too");
+        let over = rival.heard.plus(RECENT).since(now).max(Duration::from_secs(1));
+        return wait(why, (level != Level::Armed).then_some(over), false);
+    }
+    if level.is_claim()
+        && let Some(at) = shown.filter(|at| *at <= now && now < at.plus(RECENT))
+    {
+        let why = format!("a certificate of {node} was shown at {at}, so {node} may be running");
+        return wait(why, Some(at.plus(RECENT).since(now)), false);
+    }
+    let left = settles(first, now);
+    if left.is_zero() {
+        return Ok(());
+    }
+    wait(format!("for a moment, to see whether another key calls as {node}"), Some(left), true)
+}
+
+/// How much of [`QUIET`] is left for a caller that called first at this time.
+fn settles(first: Option<Timestamp>, now: Timestamp) -> Duration {
+    match first {
+        None => QUIET,
+        // A time in the future is from before the clock was set back.
+        Some(first) if first > now => Duration::ZERO,
+        Some(first) => first.plus(QUIET).since(now),
+    }
+}
+
+/// How long until another caller may be let in by rule. `None`: now.
+fn too_often(lately: &[Timestamp], now: Timestamp) -> Option<Duration> {
+    // Times in the future are from before the clock was set back: they do not count.
+    let lately: Vec<&Timestamp> = lately.iter().filter(|at| **at <= now && now < at.plus(HOUR)).collect();
+    let oldest = lately.get(lately.len().checked_sub(RULED)?)?;
+    Some(oldest.plus(HOUR).since(now).clamp(Duration::from_secs(1), HOUR))
+}
+
+fn waits(nodes: Vec<String>, why: String) -> Ruling {
+    Ruling::Wait { nodes, why, again: None, quiet: false }
+}
+
+#[cfg(test)]
+mod tests;
