@@ -234,8 +234,10 @@ impl Calls {
     /// A link is gone. What is to be told, if it was not told before.
     pub(super) fn lose_link(&mut self, number: usize, index: u32, why: String) -> Option<Event> {
         let call = self.all.iter_mut().find(|call| call.number == number)?;
-        if let State::Listening(links, _) = &mut call.state {
+        if let State::Listening(links, at) = &mut call.state {
             links.retain(|link| link.index() != index);
+            // Another may come in its place.
+            *at = 0;
         }
         call.last = Some(why.clone());
         call.news(why)
@@ -298,6 +300,7 @@ impl Call {
                 }
             }
             State::Listening(mut open, at) => {
+                let count = open.len();
                 open.retain(|link| match listen(self.number, link, came) {
                     Ok(()) => true,
                     Err(error) => {
@@ -306,8 +309,9 @@ impl Call {
                         false
                     }
                 });
+                let lost = count != open.len();
                 let mut next = at;
-                if at <= now && !settled {
+                if (at <= now || lost) && !settled {
                     self.look(root, raised, &mut open, came);
                     let pause = if open.is_empty() { LOOK.0 } else { LOOK.1 };
                     next = now.saturating_add(micros(pause));
