@@ -13,11 +13,9 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
 use super::call::{Calls, Standing};
-use super::payload::Came;
-use super::proving::Proves;
-use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
+use super::{Answer, Awaited, Command, Judge, Line, LineTime, Proves, Shared, Told, locked};
 use crate::line::fresh::Seeds;
-use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
+use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Session, Shape, Stage, Wire};
 use crate::pipe::{Pipe, PipeError};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
@@ -73,6 +71,17 @@ pub(super) struct Spoken {
     pub(super) stale: bool,
     /// Why a payload was not used, as it was reported last.
     pub(super) not_used: Option<String>,
+}
+
+/// The object with a payload, as it came.
+pub(super) struct Came {
+    pub(super) kind: Kind,
+    pub(super) number: u8,
+    /// `None`: it is from a host that cannot hear, and has no seal.
+    pub(super) session: Option<Session>,
+    /// When its announcement had come, in microseconds since boot.
+    pub(super) announced: u64,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Spoken {
