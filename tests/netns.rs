@@ -36,6 +36,7 @@ mod netns {
     mod disk;
     mod checkin;
     mod dhcp;
+    mod door;
     mod handover;
     mod line;
     mod network;

@@ -35,7 +35,7 @@ pub struct Caller {
     /// Its report has arrived.
     pub over: bool,
     /// The admission key that it proves in each conversation.
-    pub admission: Option<AdmissionKey>,
+    pub admission: Option<Arc<AdmissionKey>>,
     /// How many proofs have arrived.
     pub proofs: usize,
     /// Asks for nothing once it has its payload.

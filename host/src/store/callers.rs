@@ -127,12 +127,12 @@ impl Books {
         self.many(&sql, [millis(now.minus(CALLER_LIFE))], caller_row)
     }
 
-    /// Other line keys that call as this node, were not denied, not served, and were heard after `since`. At most as many
-    /// as one needs to know: the one that was heard last.
+    /// Another line key that calls as this node, was not denied, not served, and was heard after `since`. One is enough to
+    /// know, and there may be thousands: the one that came first.
     pub fn rivals(&self, node: &str, key: &[u8; 32], since: Timestamp) -> Result<Vec<Rival>, StoreError> {
         let sql = "SELECT code, peer, last_at, verdict IS NOT NULL FROM called_for JOIN callers ON callers.id = caller
                    WHERE node = ?1 AND key <> ?2 AND verdict IS NOT 'denied' AND served_at IS NULL AND last_at > ?3
-                   ORDER BY last_at DESC LIMIT 1";
+                   ORDER BY caller LIMIT 1";
         self.many(sql, params![node, key.as_slice(), millis(since)], |row| {
             Ok(Rival { code: row.get(0)?, from: row.get(1)?, heard: timestamp(row, 2)?, let_in: row.get(3)? })
         })
@@ -280,13 +280,22 @@ impl Changes<'_> {
         self.run("DELETE FROM windows WHERE node = ?1 AND taken_by = ?2", params![node, hello.as_slice()])
     }
 
-    /// Ends that callers are let in as this node: takes back who was, closes its window, and notes that from now on an
-    /// administrator has to begin.
+    /// Notes that the node has a certificate that it did not ask for on a line: whoever was let in as the node is served.
+    pub fn served_elsewhere(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE callers SET served_at = ?2 WHERE verdict = 'admitted' AND served_at IS NULL
+                   AND id IN (SELECT caller FROM called_for WHERE node = ?1)";
+        self.run(sql, params![node, millis(now)])?;
+        self.run("DELETE FROM windows WHERE node = ?1 AND taken_by IS NOT NULL", [node])
+    }
+
+    /// Ends that callers are let in as this node: takes back who was, closes its window, forgets what was said when it was
+    /// approved, and notes that from now on an administrator has to begin.
     pub fn end_admissions(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE callers SET verdict = NULL, level = NULL, served_at = NULL WHERE verdict = 'admitted'
                    AND id IN (SELECT caller FROM called_for WHERE node = ?1)";
         self.run(sql, [node])?;
         self.close_window(node)?;
+        self.run("DELETE FROM said WHERE node = ?1", [node])?;
         self.run("UPDATE nodes SET ended_at = ?2 WHERE name = ?1", params![node, millis(now)])
     }
 

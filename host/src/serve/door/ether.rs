@@ -12,6 +12,7 @@ use imprint::line::Side;
 use imprint::line::ether::{Capsule, ETHERTYPE, MOST, Mac, frames};
 use imprint::sys;
 use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{LinkAddr, recvfrom};
 use tokio::io::unix::AsyncFd;
@@ -170,8 +171,7 @@ impl Port {
             reason = "the one in its place is unsafe, for values that do not own their descriptor; this one does"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        let text = std::fs::read_to_string(format!("/sys/class/net/{name}/address"))?;
-        let mac = address(text.trim()).ok_or_else(|| io::Error::other("it has no Ethernet address"))?;
+        let mac = own_address(name)?;
         Ok(Port { socket, name: name.to_owned(), index, mac })
     }
 
@@ -200,25 +200,9 @@ impl Port {
     }
 }
 
-/// An Ethernet address as sysfs prints it.
-fn address(text: &str) -> Option<Mac> {
-    let mut mac = Mac::default();
-    let mut parts = text.split(':');
-    for byte in &mut mac {
-        *byte = parts.next().filter(|part| part.len() == 2).and_then(|part| u8::from_str_radix(part, 16).ok())?;
-    }
-    parts.next().is_none().then_some(mac)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses() {
-        assert_eq!(address("52:54:00:12:34:ab"), Some([0x52, 0x54, 0, 0x12, 0x34, 0xab]));
-        for wrong in ["", "52:54:00:12:34", "52:54:00:12:34:ab:cd", "52:54:0:12:34:ab", "5x:54:00:12:34:ab"] {
-            assert_eq!(address(wrong), None, "{wrong}");
-        }
-    }
+/// The address of a link. Asked of the kernel, not of sysfs: a sysfs may show the links of another network namespace.
+fn own_address(name: &str) -> io::Result<Mac> {
+    let mut links = getifaddrs()?.filter(|link| link.interface_name == name);
+    let mac = links.find_map(|link| link.address?.as_link_addr()?.addr());
+    mac.ok_or_else(|| io::Error::other("it has no Ethernet address"))
 }

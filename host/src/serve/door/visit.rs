@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use imprint::key_code::KeyCode;
 use imprint::line::admission::Proof;
-use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Wire};
+use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
@@ -70,7 +70,7 @@ where
         return tracing::error!("door {from}: the system has no random numbers");
     };
     let host = Host::new(Nonce(nonce), !arrival.patient, Shape::default());
-    let terms = Terms { plain: false, unsigned: false, fresh: true, expires: EXPIRES, keep: false, admitted: None };
+    let terms = Terms { plain: false, unsigned: false, fresh: true, expires: EXPIRES, admitted: None };
     let talk = Talk::new(hall.as_ref(), (from.clone(), arrival.peer.clone()), Wire::new(host, None), terms);
     let visit =
         Visit { hall, arrival, source, talk, key: None, standing: Standing::New, met: false, noise: 0, leave: None };
@@ -182,7 +182,8 @@ impl Visit<'_> {
             HostEvent::Opened(_, stage) | HostEvent::Stage(stage) => {
                 self.met = true;
                 self.talk.tell("node", stage_name(stage));
-                if matches!(self.standing, Standing::New | Standing::Waits { .. }) {
+                let wants = matches!(stage, Stage::Payload | Stage::Busy | Stage::Request);
+                if wants && matches!(self.standing, Standing::New | Standing::Waits { .. }) {
                     self.ask().await;
                 }
                 if matches!(self.standing, Standing::In) {
@@ -245,9 +246,8 @@ impl Visit<'_> {
             facts: self.arrival.facts.clone(),
             key: self.key,
         };
-        let key = caller.hello.key;
         match self.hall.call(caller).await {
-            Ok(Admission::Admitted { node, level }) => self.admitted(node, level, &key),
+            Ok(Admission::Admitted { node, level }) => self.admitted(node, level),
             Ok(Admission::Waits { code, why, again }) => self.waits(code, why, again),
             Ok(Admission::Refused { why }) => self.turned_away(why),
             // The node calls again.
@@ -263,11 +263,10 @@ impl Visit<'_> {
         self.leave.get_or_insert((Instant::now() + FAREWELL, None));
     }
 
-    fn admitted(&mut self, node: String, level: Level, key: &[u8; 32]) {
+    fn admitted(&mut self, node: String, level: Level) {
         self.talk.tell("admitted", &format!("as {node}, level {level}"));
         self.hall.shared.metrics.called(level.word());
         self.talk.node = node;
-        self.talk.terms.keep = !self.hall.is_first(key);
         self.talk.terms.admitted = Some(level);
         self.standing = Standing::In;
     }

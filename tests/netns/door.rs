@@ -1,0 +1,171 @@
+//! Tests of the door for Ethernet frames: a node on one link, the door at the port of a bridge, and a spy behind another port.
+
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use imprint::line::Side;
+use imprint::line::ether::{Capsule, ETHERTYPE, GROUP, Mac, frames};
+use imprint::payload::EstUrl;
+use imprint::site::SitePin;
+use imprint::sys;
+use imprint::time::{Deadline, Timestamp};
+use imprint_host::est::Layout;
+use imprint_host::serve::{Config, Server};
+use imprint_host::state::State;
+use imprint_tests::caller::Caller;
+use imprint_tests::patience::PATIENCE;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{LinkAddr, recvfrom};
+
+use crate::{index, ip, later, namespaces};
+
+/// The node's link eth0 and the port p0 of the bridge br0; the spy's link s1 and its port s0.
+fn bridge(more: &str) {
+    namespaces();
+    for words in [
+        &format!("link add br0 type bridge{more}"),
+        "link add eth0 type veth peer name p0",
+        "link add s0 type veth peer name s1",
+        "link set p0 master br0",
+        "link set s0 master br0",
+        "link set lo up",
+        "link set br0 up",
+        "link set eth0 up",
+        "link set p0 up",
+        "link set s0 up",
+        "link set s1 up",
+    ] {
+        ip(words);
+    }
+}
+
+/// A state directory with one node.
+fn site(record: &str) -> (tempfile::TempDir, SitePin) {
+    let work = tempfile::tempdir().unwrap();
+    let url = EstUrl::try_from("https://est.example.org:8443/.well-known/est").unwrap();
+    let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
+    let signer = state.ca.signers().unwrap().remove(0).0;
+    let record = format!("name = \"node1\"\nsubject = [\"CN=node1.example.org\"]\n{record}\n");
+    state.add_nodes(&[("node1.toml".to_owned(), record)], false, Timestamp::system()).unwrap();
+    (work, SitePin::parse(format!("{signer}\n").as_bytes()).unwrap())
+}
+
+fn serve(work: &tempfile::TempDir, door: &str) -> Server {
+    let config = Config {
+        dir: work.path().join("state"),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: None,
+        doors: vec![door.parse().unwrap()],
+        layout: Layout::Wrapped,
+        clock: Arc::new(Timestamp::system),
+    };
+    Server::start(config).unwrap()
+}
+
+/// A node at eth0, until `done`. Speaks with the first host that it hears.
+fn talk(node: &mut Caller, done: impl Fn(&Caller) -> bool) {
+    let eth0 = sys::packet_socket(index("eth0"), ETHERTYPE).unwrap();
+    let mut host: Option<Mac> = None;
+    let start = Instant::now();
+    loop {
+        let (bytes, next) = node.poll();
+        for text in frames(&bytes) {
+            let packet = Capsule { from: Side::Node, to: host, text }.encode().unwrap();
+            sys::send_packet(&eth0, index("eth0"), ETHERTYPE, &GROUP, &packet).unwrap();
+        }
+        if done(node) {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "the door said nothing more; told: {:?}", node.pending);
+        let wait = next.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
+        sys::poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(&eth0), PollFlags::POLLIN)], Deadline::after(wait))
+            .unwrap();
+        while let Some((mac, packet)) = received(&eth0) {
+            if let Some(Capsule { from: Side::Host, text, .. }) = Capsule::decode(&packet) {
+                host = Some(mac);
+                node.push(text);
+            }
+        }
+    }
+}
+
+fn received(socket: &OwnedFd) -> Option<(Mac, Vec<u8>)> {
+    let mut buffer = [0; 2048];
+    let (count, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer).ok()?;
+    Some((from?.addr()?, buffer[..count].to_vec()))
+}
+
+fn all_on(socket: &OwnedFd) -> usize {
+    std::iter::from_fn(|| received(socket)).count()
+}
+
+fn multicast() {
+    let eth0 = sys::packet_socket(index("eth0"), ETHERTYPE).unwrap();
+    sys::send_packet(&eth0, index("eth0"), ETHERTYPE, &[1, 0, 0x5e, 0, 0, 0xfb], &[b'.'; 46]).unwrap();
+}
+
+/// The port is a fact: the node behind it gets its certificate whatever it says, and nobody else on the bridge hears a frame.
+#[test]
+fn a_node_behind_a_port_gets_its_certificate_and_a_spy_hears_nothing() {
+    bridge("");
+    let (work, pin) = site("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    let server = serve(&work, "ether:p0");
+    let spy = sys::packet_socket(index("s1"), ETHERTYPE).unwrap();
+    let mut node = Caller::new("S1", &pin);
+    talk(&mut node, |node| node.over);
+    assert_eq!(node.payloads[0].admitted(), Some("wire"));
+    assert!(node.certificates.is_some());
+    assert_eq!(all_on(&spy), 0);
+    // Premise: what is sent to another group reaches the spy.
+    multicast();
+    assert!(sys::poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(&spy), PollFlags::POLLIN)], later()).unwrap());
+    assert_eq!(all_on(&spy), 1);
+    server.shutdown();
+}
+
+/// A machine is started again: its tap device goes, and comes with another index.
+#[test]
+fn a_port_that_comes_later_is_opened() {
+    bridge("");
+    ip("link del p0");
+    let (work, pin) = site("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    let server = serve(&work, "ether:p0");
+    for _ in 0..2 {
+        for words in
+            ["link add eth0 type veth peer name p0", "link set p0 master br0", "link set p0 up", "link set eth0 up"]
+        {
+            ip(words);
+        }
+        let mut node = Caller::new("S1", &pin);
+        talk(&mut node, |node| node.over);
+        ip("link del p0");
+    }
+    server.shutdown();
+}
+
+/// The table of docs/door.md, on a bridge that was told to forward the group.
+#[test]
+fn the_table_in_the_documentation_keeps_frames_from_other_ports() {
+    bridge(" group_fwd_mask 0x4000");
+    let (work, pin) = site("bind = { serial = \"S1\" }\nadmit = \"known\"");
+    let server = serve(&work, "ether:br0");
+    let spy = sys::packet_socket(index("s1"), ETHERTYPE).unwrap();
+    // Premise: without it the spy hears the node.
+    let mut node = Caller::new("S2", &pin);
+    talk(&mut node, |node| !node.pending.is_empty());
+    assert!(all_on(&spy) > 0);
+    let page = include_str!("../../docs/door.md");
+    let table = page.split("```nftables\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn();
+    let nft = nft.as_mut().expect("nft: apt-get install nftables");
+    nft.stdin.take().unwrap().write_all(table.replace("uplink0", "s0").as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success());
+    all_on(&spy);
+    let mut node = Caller::new("S1", &pin);
+    talk(&mut node, |node| node.over);
+    assert_eq!(all_on(&spy), 0);
+    server.shutdown();
+}
