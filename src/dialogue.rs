@@ -20,6 +20,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::chain::chain;
 use crate::key_code::KeyCode;
+use crate::line::admission::AdmissionKey;
 use crate::line::frame::NotTaken;
 use crate::line::fresh::Seeds;
 use crate::line::seal::SealError;
@@ -31,7 +32,6 @@ use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
 use call::{Calls, Standing};
 pub use proving::Prover;
-use proving::Proves;
 pub use seeker::Seeker;
 use seeker::Sought;
 pub use time::{CredibleTime, LineTime, Outside};
@@ -109,6 +109,12 @@ struct Shared {
     progress: Option<Duration>,
     /// When a host was last heard, since boot.
     heard: Option<Duration>,
+}
+
+/// An admission key, and where it was read, for people.
+struct Proves {
+    key: AdmissionKey,
+    from: String,
 }
 
 enum Command {

@@ -16,7 +16,7 @@ use imprint::time::Timestamp;
 pub use adding::{Added, Adding, Differs, Taken, Warning};
 pub use calling::CALLERS;
 pub(crate) use calling::call_within;
-pub use deciding::{AdmitError, LetIn};
+pub use deciding::{AdmitError, LetIn, some};
 pub use keys::{KeyError, MadeKey, public_key};
 pub use signing::Signing;
 
