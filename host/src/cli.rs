@@ -4,6 +4,7 @@
 mod actor;
 mod args;
 mod error;
+mod network;
 mod payload;
 mod published;
 mod say;
@@ -98,6 +99,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             })
         }
         Command::Signer { command } => signer::signer(cli, command.as_ref(), now),
+        Command::Network { file, output } => network::network(cli, file, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "imprint-host", &mut script);
