@@ -271,3 +271,6 @@ impl fmt::Display for No {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
