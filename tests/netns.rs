@@ -38,6 +38,7 @@ mod netns {
     mod dhcp;
     mod door;
     mod handover;
+    mod home;
     mod line;
     mod network;
     mod output;
