@@ -25,7 +25,7 @@ use imprint::line::admission::AdmissionKey;
 use imprint::payload::EstUrl;
 use imprint::site::SitePin;
 use imprint::time::Timestamp;
-use imprint_host::state::{Signing, State};
+use imprint_host::state::State;
 use imprint_tests::caller::Caller;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,7 +99,7 @@ fn site(dir: &Path, nodes: usize) -> (SitePin, Arc<AdmissionKey>) {
     let now = Timestamp::system();
     let url = EstUrl::try_from("https://est.example.org:8443/.well-known/est").unwrap();
     let mut state = State::init(dir, &[url], now).unwrap();
-    let signer = state.sign_with(Signing::New(None), now, &mut |_| ()).unwrap();
+    let signer = state.ca.signers().unwrap().remove(0).0;
     let der = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
     let public = Ed25519KeyPair::from_pkcs8(der.as_ref()).unwrap().public_key().as_ref().to_vec();
     let public = Base64::encode_string(&public);

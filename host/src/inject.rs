@@ -25,12 +25,12 @@ pub use power::Pace;
 use power::Turns;
 use transport::LineSpec;
 
-use crate::compose::{Composed, Options};
+use crate::compose::Options;
 use crate::enrol::{self, Request};
 use crate::state::State;
 use crate::store::CertificateRow;
 pub use crate::talk::Outcome;
-use crate::talk::{Asked, Decided, Office, failed};
+use crate::talk::{Asked, Decided, Office, Payload, failed};
 
 /// A node and its line.
 #[derive(Clone, Debug)]
@@ -136,9 +136,9 @@ impl Office for Shared {
         };
     }
 
-    async fn compose(&self, node: &str, options: Options) -> Result<Composed, String> {
+    async fn compose(&self, node: &str, _: &Hello, options: Options) -> Result<Payload, String> {
         let (node, now) = (node.to_owned(), self.timestamp());
-        self.books(move |state| state.payload(&node, &options, now)).await.map_err(failed)
+        self.books(move |state| state.payload(&node, &options, now)).await.map(Payload::from).map_err(failed)
     }
 
     async fn fresh(&self, payload: &Secret, hello: &Hello, challenge: Challenge) -> Result<Option<Secret>, String> {

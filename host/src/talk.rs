@@ -30,8 +30,13 @@ pub(crate) trait Office: Sync {
     /// Tells people or programs what has happened to a node.
     fn tell(&self, node: &str, event: &str, detail: &str);
 
-    /// Makes a payload for the node and stores it.
-    fn compose(&self, node: &str, options: Options) -> impl Future<Output = Result<Composed, String>> + Send;
+    /// Makes a payload for the node with this HELLO and stores it.
+    fn compose(
+        &self,
+        node: &str,
+        hello: &Hello,
+        options: Options,
+    ) -> impl Future<Output = Result<Payload, String>> + Send;
 
     /// The payload, signed for this HELLO, for the challenge and for this moment. `None`: there is no key to sign with.
     fn fresh(
@@ -46,6 +51,24 @@ pub(crate) trait Office: Sync {
 
     /// The node's latest certificate.
     fn latest(&self, node: &str) -> impl Future<Output = Result<Option<CertificateRow>, String>> + Send;
+}
+
+/// A payload that was made.
+#[derive(Clone)]
+pub(crate) struct Payload {
+    pub(crate) id: PayloadId,
+    pub(crate) bytes: Secret,
+    /// SHA-256 of its token.
+    pub(crate) token_hash: [u8; 32],
+    /// How many earlier payloads of the node it made void.
+    pub(crate) voided: usize,
+}
+
+impl From<Composed> for Payload {
+    fn from(made: Composed) -> Payload {
+        let bytes = Secret::new(made.bytes.to_vec());
+        Payload { id: made.id, bytes, token_hash: made.token_hash, voided: made.voided }
+    }
 }
 
 /// A request for a certificate that came over a line.
@@ -74,8 +97,6 @@ pub(crate) struct Terms {
     pub(crate) fresh: bool,
     /// How long a payload is valid.
     pub(crate) expires: Duration,
-    /// Leave earlier payloads of the node valid.
-    pub(crate) keep: bool,
     /// How the node was let in at a door. It is in the payload, under the signature.
     pub(crate) admitted: Option<Level>,
 }

@@ -307,6 +307,11 @@ fn an_admission_key() {
     door.key("rack-7", 7, true);
     assert_eq!(door.call(&shows(1, key(7, false))), spoken("node1", Level::ImageKey), "this host knows what it is for");
     assert_eq!(door.call(&shows(2, key(5, false))), spoken("node1", Level::Stick));
+    // The proof comes after HELLO: until then no line of the log.
+    let lines = door.lines("waits");
+    let node = shows(6, None);
+    assert!(door.waits(&node) && door.lines("waits") == lines);
+    assert_eq!(door.call(&shows(6, key(5, false))), spoken("node1", Level::Stick));
     // The attack: no key, somebody else's key, and the right key with other words.
     for (number, shown) in [(3, None), (4, key(8, false))] {
         assert!(door.waits(&shows(number, shown)));
@@ -411,7 +416,7 @@ fn a_caller_learns_nothing_of_any_record() {
                 let words = [
                     "an administrator must admit line key CODE: compare it with the code on the node's console, and run \
                      imprint-host nodes and imprint-host admit CODE",
-                    "a moment, to see whether another key calls as this node",
+                    "a moment, to see who else calls and with what",
                 ];
                 assert!(words.contains(&plain.as_str()), "{plain}");
                 door.pass(QUIET);
@@ -517,6 +522,20 @@ fn one_approval_for_one_boot() {
             door.pass(DAY);
         }
     }
+}
+
+/// The accident: the line breaks after the delivery, and the node asks over its network.
+#[test]
+fn a_node_that_asks_over_its_network_is_served_too() {
+    let door = Door::new(&bound("admit = \"armed\""));
+    door.arm("node1", HOUR).unwrap();
+    let node = door.caller(1, S1);
+    door.settle(&node);
+    assert_eq!(door.call(&node), spoken("node1", Level::Armed));
+    assert_eq!(door.listed().len(), 1);
+    door.enroll("node1");
+    assert_eq!(door.listed(), []);
+    assert!(door.state().store.window("node1").unwrap().is_none());
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl State {
             self.host.answered();
             if idle {
                 // The network has no order.
-                let order = |one: &Packet, other: &Packet| (one.session, &one.frame).cmp(&(other.session, &other.frame));
+                let order =
+                    |one: &Packet, other: &Packet| (one.session, &one.frame).cmp(&(other.session, &other.frame));
                 self.to_node.sort_by(order);
                 self.to_host.sort_by(order);
                 self.heard.sort_by(order);

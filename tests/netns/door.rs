@@ -14,7 +14,7 @@ use imprint::sys;
 use imprint::time::{Deadline, Timestamp};
 use imprint_host::est::Layout;
 use imprint_host::serve::{Config, Server};
-use imprint_host::state::{Signing, State};
+use imprint_host::state::State;
 use imprint_tests::caller::Caller;
 use imprint_tests::patience::PATIENCE;
 use nix::poll::{PollFd, PollFlags};
@@ -47,7 +47,7 @@ fn site(record: &str) -> (tempfile::TempDir, SitePin) {
     let work = tempfile::tempdir().unwrap();
     let url = EstUrl::try_from("https://est.example.org:8443/.well-known/est").unwrap();
     let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
-    let signer = state.sign_with(Signing::New(None), Timestamp::system(), &mut |_| ()).unwrap();
+    let signer = state.ca.signers().unwrap().remove(0).0;
     let record = format!("name = \"node1\"\nsubject = [\"CN=node1.example.org\"]\n{record}\n");
     state.add_nodes(&[("node1.toml".to_owned(), record)], false, Timestamp::system()).unwrap();
     (work, SitePin::parse(format!("{signer}\n").as_bytes()).unwrap())

@@ -209,11 +209,16 @@ fn by_record(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, h
         // A record with admit = "wire" has facts; without any nothing is proven.
         Admit::Wire if how == Meant::Fact => Level::Wire,
         Admit::Wire => return wait(format!("nothing that the hypervisor knows shows that it is {node}")),
+        // The proof is an object of its own, and comes after HELLO.
+        Admit::Key if caller.key.is_none() && !settles(first, now).is_zero() => {
+            let (why, left) = (format!("for a moment, for the admission key of {node}"), settles(first, now));
+            return Ruling::Wait { nodes: vec![node.clone()], why, again: Some(left), quiet: true };
+        }
         Admit::Key => match key_level(caller, candidate) {
             Ok(level) => level,
             Err(why) => return wait(why),
         },
-        Admit::Armed => match armed(caller, candidate, now) {
+        Admit::Armed => match armed(caller, first, candidate, now) {
             Ok(()) => Level::Armed,
             Err(why) => return wait(why),
         },
@@ -257,12 +262,19 @@ fn key_level(caller: &Caller, candidate: &Candidate) -> Result<Level, String> {
     Ok(if listed.in_image.unwrap_or(proven.in_image) { Level::ImageKey } else { Level::Stick })
 }
 
-fn armed(caller: &Caller, candidate: &Candidate, now: Timestamp) -> Result<(), String> {
+fn armed(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, now: Timestamp) -> Result<(), String> {
     let node = &candidate.node;
     let open = |window: &&Window| window.opened <= now && now < window.until;
     let Some(window) = candidate.window.as_ref().filter(open) else {
         return Err(format!("no window is open for {node}; imprint-host admit {node} --for 10m opens one"));
     };
+    // Whoever lies in wait for the window is not the node that is started within it.
+    if first.is_some_and(|first| first < window.opened) {
+        let Window { opened, .. } = window;
+        return Err(format!(
+            "it has called before the window for {node} was opened at {opened}, which is for later callers"
+        ));
+    }
     match window.taken {
         Some(hello) if hello != caller.hello.digest() => {
             Err(format!("the window that was opened for {node} at {} has let in another line key", window.opened))
@@ -309,16 +321,21 @@ fn alone(candidate: &Candidate, level: Level, first: Option<Timestamp>, now: Tim
         let why = format!("a certificate of {node} was shown at {at}, so {node} may be running");
         return wait(why, Some(at.plus(RECENT).since(now)), false);
     }
-    let left = match first {
-        None => QUIET,
-        // A time in the future is from before the clock was set back.
-        Some(first) if first > now => Duration::ZERO,
-        Some(first) => first.plus(QUIET).since(now),
-    };
+    let left = settles(first, now);
     if left.is_zero() {
         return Ok(());
     }
     wait(format!("for a moment, to see whether another key calls as {node}"), Some(left), true)
+}
+
+/// How much of [`QUIET`] is left for a caller that called first at this time.
+fn settles(first: Option<Timestamp>, now: Timestamp) -> Duration {
+    match first {
+        None => QUIET,
+        // A time in the future is from before the clock was set back.
+        Some(first) if first > now => Duration::ZERO,
+        Some(first) => first.plus(QUIET).since(now),
+    }
 }
 
 /// How long until another caller may be let in by rule. `None`: now.

@@ -45,11 +45,11 @@ pub(super) fn arm(cli: &Cli, node: &str, within: Duration, now: Timestamp) -> Re
     let shown = line(node);
     let others = match waiting.as_slice() {
         [] => String::new(),
-        [code] => format!("line key {code} calls as {shown} already\n"),
         codes => format!(
-            "line keys {} call as {shown} already: compare them with the node's console, and admit one by its code or deny \
-             the others\n",
-            codes.join(", ")
+            "line key {} calls as {shown} already: the window is not for it, and stays shut while it calls. Compare the code \
+             with the node's console, then imprint-host admit or deny {}\n",
+            codes.join(", line key "),
+            codes.first().map_or("", String::as_str)
         ),
     };
     say::either(

@@ -84,7 +84,6 @@ impl<'a> Session<'a> {
             unsigned: config.unsigned,
             fresh: false,
             expires: config.expires,
-            keep: false,
             admitted: None,
         };
         let wire = Wire::new(host, job.line.baud()).keeping_text();
@@ -152,12 +151,13 @@ impl<'a> Session<'a> {
                 (Ok(()), Some(command)) => match self.turn(&mut line).await {
                     Ok(turn) => {
                         power = None;
+                        // Before, because a virtual machine may call before the command has ended.
+                        self.arms().await;
                         if let Err(why) = power::switch(command, self.shared.config.window).await {
                             return Outcome::Failed(why);
                         }
                         drop(turn);
                         self.tell("power", "switched");
-                        self.arms().await;
                         self.deadline = Instant::now() + self.shared.config.window;
                         Ok(())
                     }
@@ -193,7 +193,7 @@ impl<'a> Session<'a> {
         self.talk.outcome.take().unwrap_or_else(|| Outcome::Failed(self.silence()))
     }
 
-    /// A node that this program has switched on may call at a door, too: a record with `admit = "armed"` lets it in.
+    /// A node that this program switches on may call at a door, too: a record with `admit = "armed"` lets it in.
     async fn arms(&self) {
         if self.record.rule.admit != Admit::Armed {
             return;

@@ -84,7 +84,7 @@ impl Seen {
             },
             (Standing::Waits | Standing::LetIn(_), _) => {
                 let why = if self.quiet {
-                    "a moment, to see whether another key calls as this node".to_owned()
+                    "a moment, to see who else calls and with what".to_owned()
                 } else {
                     format!(
                         "an administrator must admit line key {code}: compare it with the code on the node's console, and \
@@ -165,7 +165,7 @@ fn note(changes: &Changes<'_>, seen: &Seen, now: Timestamp) -> Result<(), StoreE
     }
 }
 
-/// The records that may be the caller's, each with what the rule asks about; and why some cannot be compared.
+/// The records that may be the caller's, each with what the rule asks about; and what in records is of no use.
 fn candidates(
     books: &Books,
     urls: &[EstUrl],
@@ -177,7 +177,7 @@ fn candidates(
     for name in named(books, caller, said)? {
         let Some(row) = books.node(&name)? else { continue };
         match Record::of_store(&row.file, &row.record, urls) {
-            Ok(record) => found.push(candidate(books, caller, record, now)?),
+            Ok(record) => found.push(candidate(books, caller, record, &mut unread, now)?),
             Err(error) => unread.push(format!("the record of {name} is invalid: {error}")),
         }
     }
@@ -212,7 +212,13 @@ fn push(names: &mut Vec<String>, name: String) {
     }
 }
 
-fn candidate(books: &Books, caller: &Caller, record: Record, now: Timestamp) -> Result<Candidate, StoreError> {
+fn candidate(
+    books: &Books,
+    caller: &Caller,
+    record: Record,
+    unread: &mut Vec<String>,
+    now: Timestamp,
+) -> Result<Candidate, StoreError> {
     let node = record.name.to_string();
     let Rule { admit, keys, .. } = &record.rule;
     let links = record.network.iter().filter_map(|link| match &link.kind {
@@ -233,7 +239,11 @@ fn candidate(books: &Books, caller: &Caller, record: Record, now: Timestamp) -> 
     }
     let node = found.node.as_str();
     for key in keys {
-        found.keys.extend(listed(books, key)?);
+        match (listed(books, key)?, key) {
+            (Some(listed), _) => found.keys.push(listed),
+            (None, KeyName::Named(name)) => unread.push(format!("this host has no admission key of the name {name}")),
+            (None, KeyName::Public(_)) => {}
+        }
     }
     found.window = books.window(node)?;
     let since = now.minus(RECENT);

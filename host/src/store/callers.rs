@@ -280,13 +280,22 @@ impl Changes<'_> {
         self.run("DELETE FROM windows WHERE node = ?1 AND taken_by = ?2", params![node, hello.as_slice()])
     }
 
-    /// Ends that callers are let in as this node: takes back who was, closes its window, and notes that from now on an
-    /// administrator has to begin.
+    /// Notes that the node has a certificate that it did not ask for on a line: whoever was let in as the node is served.
+    pub fn served_elsewhere(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE callers SET served_at = ?2 WHERE verdict = 'admitted' AND served_at IS NULL
+                   AND id IN (SELECT caller FROM called_for WHERE node = ?1)";
+        self.run(sql, params![node, millis(now)])?;
+        self.run("DELETE FROM windows WHERE node = ?1 AND taken_by IS NOT NULL", [node])
+    }
+
+    /// Ends that callers are let in as this node: takes back who was, closes its window, forgets what was said when it was
+    /// approved, and notes that from now on an administrator has to begin.
     pub fn end_admissions(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE callers SET verdict = NULL, level = NULL, served_at = NULL WHERE verdict = 'admitted'
                    AND id IN (SELECT caller FROM called_for WHERE node = ?1)";
         self.run(sql, [node])?;
         self.close_window(node)?;
+        self.run("DELETE FROM said WHERE node = ?1", [node])?;
         self.run("UPDATE nodes SET ended_at = ?2 WHERE name = ?1", params![node, millis(now)])
     }
 

@@ -35,7 +35,7 @@ impl<O: Office> Talk<'_, O> {
         if self.deliveries >= DELIVERIES {
             return self.fail("the node asked for its payload again and again; look at its console".to_owned());
         }
-        let Terms { plain, unsigned, fresh, expires, keep, admitted } = self.terms;
+        let Terms { plain, unsigned, fresh, expires, admitted } = self.terms;
         let signs = hello.fresh && !plain && !unsigned;
         if plain && !hello.plain {
             return self.fail(
@@ -46,7 +46,6 @@ impl<O: Office> Talk<'_, O> {
             // A node credits a seed that was sealed for a key of this boot.
             let options = Options {
                 expires,
-                keep,
                 seed: !plain,
                 single_boot: !plain,
                 medium: Medium::Line,
@@ -55,13 +54,13 @@ impl<O: Office> Talk<'_, O> {
                 admitted,
                 ..Options::default()
             };
-            match self.office.compose(&self.node, options).await {
+            match self.office.compose(&self.node, &hello, options).await {
                 Ok(made) => {
                     if made.voided > 0 {
                         self.tell("voided", &format!("{} earlier payloads of the node", made.voided));
                     }
                     self.time_key = Some(TimeKey::of_hash(made.token_hash));
-                    self.payload = Some((made.id, Secret::new(made.bytes.to_vec())));
+                    self.payload = Some((made.id, made.bytes));
                 }
                 Err(why) => return self.fail(why),
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use imprint::key_code::KeyCode;
 use imprint::line::{Hello, Nonce, Versions, seal};
 use imprint::payload::{Enrolment, EstUrl, Payload};
+use imprint::secret::Secret;
 use imprint::time::Timestamp;
 use imprint_host::admission::{Admission, Caller, Facts, Level};
 use imprint_host::compose::{Medium, Options};
@@ -184,7 +185,22 @@ impl Door {
             Admission::Admitted { node: as_node, level } if as_node == node => level,
             other => panic!("{other:?}"),
         };
-        let options = Options { medium: Medium::Line, admitted: Some(level), ..Options::default() };
+        let (token, der) = self.delivered(node, Some(level));
+        let sent = seal::request(token.expose(), &caller.hello, &der);
+        let (tag, csr) = seal::open_request(&sent).unwrap();
+        self.ask(node, Proof::Line { tag: *tag, hello: Box::new(caller.hello.clone()) }, csr, &caller.from)
+    }
+
+    /// Delivers a payload, and signs what the node asks for over its network.
+    #[track_caller]
+    pub fn enroll(&self, node: &str) -> Vec<u8> {
+        let (token, der) = self.delivered(node, None);
+        self.ask(node, Proof::Token(token), &der, "192.0.2.1")
+    }
+
+    /// The token of a new payload, and the node's CSR.
+    fn delivered(&self, node: &str, admitted: Option<Level>) -> (Secret, Vec<u8>) {
+        let options = Options { medium: Medium::Line, admitted, ..Options::default() };
         let made = self.state().payload(node, &options, self.now()).unwrap();
         let Enrolment::Csr(wanted) = Payload::unwrapped(&made.bytes).unwrap().enrolment else { panic!("credentials") };
         let pair = KeyPair::generate().unwrap();
@@ -192,12 +208,14 @@ impl Door {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, node);
         let der = params.serialize_request(&pair).unwrap().der().to_vec();
-        let sent = seal::request(wanted.token.unwrap().secret.expose().as_bytes(), &caller.hello, &der);
-        let (tag, csr) = seal::open_request(&sent).unwrap();
-        let proof = Proof::Line { tag: *tag, hello: Box::new(caller.hello.clone()) };
+        (Secret::new(wanted.token.unwrap().secret.expose().as_bytes().to_vec()), der)
+    }
+
+    #[track_caller]
+    fn ask(&self, node: &str, proof: Proof, csr: &[u8], peer: &str) -> Vec<u8> {
         let credentials = Credentials { name: node.to_owned(), proof };
         let csr = Csr::parse(csr);
-        let request = Request { csr: csr.as_ref(), credentials: Some(&credentials), peer: &caller.from };
+        let request = Request { csr: csr.as_ref(), credentials: Some(&credentials), peer };
         let decided = self.state().decide(self.now(), |desk| enrol::simple_enroll(desk, &request)).unwrap();
         match decided.answer {
             Answer::Issued { der, .. } => der,

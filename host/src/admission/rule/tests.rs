@@ -245,6 +245,17 @@ fn a_window_is_open_for_a_time_and_for_one_key() {
     assert!(with(taken([7; 32])).unwrap_err().ends_with("has let in another line key"));
 }
 
+/// The attack: somebody has called before, and waits for the window to be opened.
+#[test]
+fn a_window_is_for_those_who_call_after_it_was_opened() {
+    let opened = now().minus(MINUTE);
+    let with = |first| judge(&right(Admit::Armed), Some(first), &[node1(Admit::Armed)], now());
+    let let_in = Ruling::Admit { node: "node1".to_owned(), level: Level::Armed };
+    assert_eq!(with(opened), let_in);
+    let Ruling::Wait { why, .. } = with(opened.minus(Duration::from_millis(1))) else { panic!("let in") };
+    assert!(why.starts_with("it has called before the window for node1 was opened"), "{why}");
+}
+
 /// The attack: the node runs, and somebody calls with its words.
 #[test]
 fn a_node_whose_certificate_was_just_shown_is_not_replaced_for_words() {
@@ -443,7 +454,8 @@ fn nobody_is_let_in_without_what_its_level_means() {
             (Admit::Armed, Level::Armed) => window.is_some_and(|window| {
                 let in_it =
                     rivals.iter().all(|rival| rival.heard <= window.opened || rival.heard.plus(RECENT) < window.opened);
-                window.opened <= now() && now() < window.until && window.taken.is_none() && alone() && in_it
+                let later = first.is_some_and(|first| first >= window.opened);
+                window.opened <= now() && now() < window.until && window.taken.is_none() && alone() && in_it && later
             }),
             (Admit::Wire, Level::Wire) => cid.is_some() || tap.is_some() || vm.is_some(),
             (Admit::Key, Level::Stick | Level::ImageKey) => caller.key.is_some_and(|key| key.public == [1; 32]),

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use imprint::line::{Challenge, Hello};
 use imprint::secret::Secret;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::CALLERS;
-use crate::admission::{Admission, Caller};
-use crate::compose::{Composed, Options};
+use crate::admission::{Admission, Caller, Level};
+use crate::compose::Options;
 use crate::enrol::{Answer, Refusal};
 use crate::serve::Shared;
 use crate::serve::desk::{Asked as Question, Said};
 use crate::serve::guests::{Guest, Guests};
 use crate::store::CertificateRow;
-use crate::talk::{Asked, Decided, Office};
+use crate::talk::{Asked, Decided, Office, Payload};
 
 /// How often the store is looked at for decisions of administrators, if anybody waits for one.
 const LOOK: Duration = Duration::from_millis(500);
@@ -30,9 +30,10 @@ const TURNS: usize = 128;
 const SET: u64 = 250_000;
 /// How long open conversations may go on when the server stops.
 const CLOSING: Duration = Duration::from_secs(2);
-/// How many line keys that were sent a payload are remembered, and for how long. 64 bytes each.
-const REMEMBERED: usize = 65_536;
-const FOR: Duration = Duration::from_secs(86_400);
+/// So long a payload is sent again to the line key that it was made for, signed anew.
+const KEPT_FOR: Duration = Duration::from_secs(600);
+/// The most payloads that are kept. One has about two kilobytes.
+const KEPT: usize = 16_384;
 
 /// What all visits share.
 pub(super) struct Hall {
@@ -45,7 +46,7 @@ pub(super) struct Hall {
     news: watch::Sender<News>,
     /// Callers that wait for an administrator.
     waiting: AtomicU64,
-    sent: Mutex<Sent>,
+    kept: Mutex<HashMap<[u8; 32], Kept>>,
 }
 
 /// What visits are woken for.
@@ -59,11 +60,14 @@ pub(super) struct News {
     pub(super) closed: bool,
 }
 
-#[derive(Default)]
-struct Sent {
-    keys: HashMap<[u8; 32], Instant>,
-    /// When old keys were last removed. Removing takes time in proportion to their number.
-    swept: Option<Instant>,
+/// A payload by the line key that it was made for. Anybody can say a HELLO again that was heard, and a node may call at two
+/// addresses of this host at once: were each sent a payload of its own, the second would make the first void.
+struct Kept {
+    node: String,
+    level: Option<Level>,
+    at: Instant,
+    /// Empty while it is being made.
+    payload: Arc<OnceCell<Payload>>,
 }
 
 /// A caller that waits for an administrator. It counts until it is dropped.
@@ -79,7 +83,7 @@ impl Hall {
             epoch: AtomicU64::new(since_1970()),
             news: watch::channel(News::default()).0,
             waiting: AtomicU64::new(0),
-            sent: Mutex::new(Sent::default()),
+            kept: Mutex::default(),
         })
     }
 
@@ -98,21 +102,25 @@ impl Hall {
         Waiter(Arc::clone(self))
     }
 
-    /// Whether this line key is sent its first payload. The payload before stays valid for the same key: a node may have
-    /// called at two addresses of this host at once, and takes one of the two payloads.
-    pub(super) fn is_first(&self, key: &[u8; 32]) -> bool {
-        let now = Instant::now();
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let Sent { keys, swept } = &mut *sent;
-        if keys.len() >= REMEMBERED && swept.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(60)) {
-            keys.retain(|_, at| now.duration_since(*at) < FOR);
-            *swept = Some(now);
+    /// The place of the payload for this line key, as this node and let in like this.
+    fn kept(&self, key: [u8; 32], node: &str, level: Option<Level>) -> Arc<OnceCell<Payload>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |found: &&Kept| found.node == node && found.level == level && found.at.elapsed() < KEPT_FOR;
+        if let Some(found) = kept.get(&key).filter(same) {
+            return Arc::clone(&found.payload);
         }
-        let known = keys.get(key).is_some_and(|at| now.duration_since(*at) < FOR);
-        if known || keys.len() < REMEMBERED {
-            keys.insert(*key, now);
+        let payload = Arc::default();
+        if kept.len() < KEPT || kept.contains_key(&key) {
+            let new = Kept { node: node.to_owned(), level, at: Instant::now(), payload: Arc::clone(&payload) };
+            kept.insert(key, new);
         }
-        !known
+        payload
+    }
+
+    /// Forgets the payloads that are too old to be sent again.
+    fn forget(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, kept| kept.at.elapsed() < KEPT_FOR);
     }
 
     /// Asks whether a node is let in.
@@ -151,6 +159,7 @@ pub(super) async fn watch(hall: Arc<Hall>) {
     let mut version = None;
     loop {
         ticks.tick().await;
+        hall.forget();
         let now = hall.now();
         let right = since_1970();
         if now.abs_diff(right) > SET {
@@ -188,12 +197,16 @@ impl Office for Hall {
         }
     }
 
-    async fn compose(&self, node: &str, options: Options) -> Result<Composed, String> {
-        let question = Question::Payload { node: node.to_owned(), options: Box::new(options) };
-        match self.ask(question, String::new()).await? {
-            Said::Payload(made) => made.map(|made| *made),
-            other => Err(unexpected(&other)),
-        }
+    async fn compose(&self, node: &str, hello: &Hello, options: Options) -> Result<Payload, String> {
+        let kept = self.kept(hello.key, node, options.admitted);
+        let made = kept.get_or_try_init(|| async {
+            let question = Question::Payload { node: node.to_owned(), options: Box::new(options) };
+            match self.ask(question, String::new()).await? {
+                Said::Payload(made) => made.map(|made| Payload::from(*made)),
+                other => Err(unexpected(&other)),
+            }
+        });
+        made.await.cloned()
     }
 
     async fn fresh(&self, payload: &Secret, hello: &Hello, challenge: Challenge) -> Result<Option<Secret>, String> {

@@ -25,6 +25,9 @@ const WAITING: usize = 16 * 1024;
 /// A caller that waits is asked about again after this time, also without news: some rules depend on the time.
 const AGAIN: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(1);
+/// A caller is told that it waits after this time only: it may still prove that it has an admission key, and a rule that rests on
+/// words looks for a moment first.
+const HOLD: Duration = Duration::from_millis(2500);
 /// How long repeats of the report are answered after the last one, and at most.
 const LINGER: Duration = Duration::from_millis(1500);
 const LINGER_MOST: Duration = Duration::from_secs(10);
@@ -56,6 +59,8 @@ struct Visit<'a> {
     met: bool,
     /// Bytes that came before the first frame.
     noise: usize,
+    /// When the caller is told that it waits, if it still does then, and the code of its line key.
+    owed: Option<(Instant, String)>,
     /// When to leave, and what to say then. `None` for the words: the visit has ended well.
     leave: Option<(Instant, Option<String>)>,
 }
@@ -70,10 +75,20 @@ where
         return tracing::error!("door {from}: the system has no random numbers");
     };
     let host = Host::new(Nonce(nonce), !arrival.patient, Shape::default());
-    let terms = Terms { plain: false, unsigned: false, fresh: true, expires: EXPIRES, keep: false, admitted: None };
+    let terms = Terms { plain: false, unsigned: false, fresh: true, expires: EXPIRES, admitted: None };
     let talk = Talk::new(hall.as_ref(), (from.clone(), arrival.peer.clone()), Wire::new(host, None), terms);
-    let visit =
-        Visit { hall, arrival, source, talk, key: None, standing: Standing::New, met: false, noise: 0, leave: None };
+    let visit = Visit {
+        hall,
+        arrival,
+        source,
+        talk,
+        key: None,
+        standing: Standing::New,
+        met: false,
+        noise: 0,
+        owed: None,
+        leave: None,
+    };
     match visit.speak(stream).await {
         Ok(()) => tracing::debug!("door {from}: over"),
         Err(why) => tracing::info!("door {from}: {why}"),
@@ -103,6 +118,10 @@ impl Visit<'_> {
                 self.ended();
                 linger = Some(Instant::now() + LINGER_MOST);
             }
+            if self.owed.as_ref().is_some_and(|(at, _)| *at <= Instant::now()) {
+                self.tell_what_is_owed();
+                continue;
+            }
             let now = Instant::now();
             if let Some((at, why)) = &self.leave
                 && *at <= now
@@ -119,7 +138,8 @@ impl Visit<'_> {
             };
             let leave = self.leave.as_ref().map(|(at, _)| *at);
             let first = if self.met { None } else { Some(meet) };
-            let wake = [next, again, leave, linger, first].into_iter().flatten().min();
+            let owed = self.owed.as_ref().map(|(at, _)| *at);
+            let wake = [next, again, owed, leave, linger, first].into_iter().flatten().min();
             tokio::select! {
                 read = reader.read(&mut buffer), if out.len() <= WAITING => match read {
                     Ok(0) if self.leave.is_some() || linger.is_some() => return Ok(()),
@@ -244,9 +264,8 @@ impl Visit<'_> {
             facts: self.arrival.facts.clone(),
             key: self.key,
         };
-        let key = caller.hello.key;
         match self.hall.call(caller).await {
-            Ok(Admission::Admitted { node, level }) => self.admitted(node, level, &key),
+            Ok(Admission::Admitted { node, level }) => self.admitted(node, level),
             Ok(Admission::Waits { code, why, again }) => self.waits(code, why, again),
             Ok(Admission::Refused { why }) => self.turned_away(why),
             // The node calls again.
@@ -262,11 +281,10 @@ impl Visit<'_> {
         self.leave.get_or_insert((Instant::now() + FAREWELL, None));
     }
 
-    fn admitted(&mut self, node: String, level: Level, key: &[u8; 32]) {
+    fn admitted(&mut self, node: String, level: Level) {
         self.talk.tell("admitted", &format!("as {node}, level {level}"));
         self.hall.shared.metrics.called(level.word());
         self.talk.node = node;
-        self.talk.terms.keep = !self.hall.is_first(key);
         self.talk.terms.admitted = Some(level);
         self.standing = Standing::In;
     }
@@ -276,18 +294,31 @@ impl Visit<'_> {
         let spread =
             Duration::from_millis(u64::from(self.talk.hello.as_ref().map_or(0, |hello| hello.nonce.0[7])) * 50);
         let again = Instant::now() + again.map_or(AGAIN + spread, |after| after.clamp(SOON, AGAIN));
-        if let Standing::Waits { why: before, again: at, .. } = &mut self.standing
-            && *before == why
-        {
-            *at = again;
-            return;
+        match &mut self.standing {
+            Standing::Waits { why: before, again: at, .. } => {
+                *at = again;
+                if *before != why {
+                    // Told at once, unless the first words are still owed.
+                    let at = self.owed.as_ref().map_or_else(Instant::now, |(at, _)| *at);
+                    self.owed = Some((at, code.to_string()));
+                    *before = why;
+                }
+            }
+            _ => {
+                self.owed = Some((Instant::now() + HOLD, code.to_string()));
+                self.standing = Standing::Waits { why, again, _waiter: self.hall.waits() };
+            }
         }
-        self.talk.tell("waits", &format!("line key {code}: {why}"));
-        if !matches!(self.standing, Standing::Waits { .. }) {
+    }
+
+    /// Tells the caller that it waits, if that is due.
+    fn tell_what_is_owed(&mut self) {
+        let Some((_, code)) = self.owed.take_if(|(at, _)| *at <= Instant::now()) else { return };
+        if let Standing::Waits { why, .. } = &self.standing {
+            self.talk.tell("waits", &format!("line key {code}: {why}"));
             self.hall.shared.metrics.called("waits");
+            self.talk.wire.end_mut().send(Kind::Pending, why.clone().into_bytes());
         }
-        self.talk.wire.end_mut().send(Kind::Pending, why.clone().into_bytes());
-        self.standing = Standing::Waits { why, again, _waiter: self.hall.waits() };
     }
 
     /// An administrator may have decided: about the caller, or about its request.
