@@ -15,7 +15,7 @@ use imprint::time::Timestamp;
 pub use adding::{Added, Adding, Differs, Taken, Warning};
 pub use calling::CALLERS;
 pub(crate) use calling::call_within;
-pub use deciding::{AdmitError, LetIn};
+pub use deciding::{AdmitError, LetIn, some};
 pub use signing::Signing;
 
 use crate::ca::{self, Ca, StateError};

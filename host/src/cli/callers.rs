@@ -31,7 +31,7 @@ pub(super) fn admit(cli: &Cli, code: &str, node: Option<&str>, now: Timestamp) -
     let LetIn { node, code, denied } = decided(cli, |state| state.admit(code, node, now).map_err(failed))?;
     let others = match denied.as_slice() {
         [] => String::new(),
-        denied => format!(", and denied line key {}, which called as {node}, too", denied.join(", ")),
+        denied => format!(", and denied line key {}, which called as {node}, too", state::some(denied)),
     };
     say::either(
         cli,
@@ -48,7 +48,7 @@ pub(super) fn arm(cli: &Cli, node: &str, within: Duration, now: Timestamp) -> Re
         codes => format!(
             "line key {} calls as {shown} already: the window is not for it, and stays shut while it calls. Compare the code \
              with the node's console, then imprint-host admit or deny {}\n",
-            codes.join(", line key "),
+            state::some(codes),
             codes.first().map_or("", String::as_str)
         ),
     };
@@ -61,16 +61,26 @@ pub(super) fn arm(cli: &Cli, node: &str, within: Duration, now: Timestamp) -> Re
 
 /// Denies requests for certificates and callers at doors alike: for the administrator they are one node.
 pub(super) fn deny(cli: &Cli, text: &str, now: Timestamp) -> Result<(), CliError> {
-    let (node, codes) = decided(cli, |state| denied(state, text, now))?;
+    let (node, codes, closed) = decided(cli, |state| denied(state, text, now))?;
+    let shown = state::some(&codes);
     let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
-    let whom = node.as_deref().map(|node| format!("{} ", line(node))).unwrap_or_default();
-    say::either(cli, &Denied { node: node.as_deref(), denied: &codes }, &{
-        format!("denied {whom}key {}\n", codes.join(", key "))
-    })
+    let whom = node.as_deref().map(line).unwrap_or_default();
+    let mut words = String::new();
+    if !codes.is_empty() {
+        let between = if whom.is_empty() { "" } else { " " };
+        words.push_str(&format!("denied {whom}{between}key {shown}\n"));
+    }
+    if closed {
+        words.push_str(&format!("closed the window of {whom}\n"));
+    }
+    say::either(cli, &Denied { node: node.as_deref(), denied: &codes }, &words)
 }
 
-fn denied(state: &mut State, text: &str, now: Timestamp) -> Result<(Option<String>, Vec<String>), CliError> {
-    let callers = state.deny_callers(text, now).map_err(state::Error::Store)?;
+/// The node, codes of the keys, and whether a window was closed.
+type Done = (Option<String>, Vec<String>, bool);
+
+fn denied(state: &mut State, text: &str, now: Timestamp) -> Result<Done, CliError> {
+    let (callers, closed) = state.deny_callers(text, now).map_err(state::Error::Store)?;
     let mut codes: Vec<String> = callers.iter().map(|row| row.code.clone()).collect();
     codes.dedup();
     let is_node = state.store.node(text).map_err(state::Error::Store)?.is_some();
@@ -79,17 +89,17 @@ fn denied(state: &mut State, text: &str, now: Timestamp) -> Result<(Option<Strin
             [row] if row.nodes.len() == 1 => row.nodes.first().cloned(),
             _ => None,
         };
-        return Ok((node, codes));
+        return Ok((node, codes, closed));
     }
     if let Some(code) = code::shown(text).filter(|_| !is_node) {
         return Err(failed(AdmitError::NotWaiting { code, waiting: Vec::new() }));
     }
     match enrol::deny(&mut state.store, text, now) {
         Ok(rows) => codes.extend(rows.into_iter().map(|row| row.key_code)),
-        Err(Decided::NotWaiting { .. }) if !codes.is_empty() => {}
+        Err(Decided::NotWaiting { .. }) if closed || !codes.is_empty() => {}
         Err(error) => return Err(CliError::Decide(error)),
     }
-    Ok((Some(text.to_owned()), codes))
+    Ok((Some(text.to_owned()), codes, closed))
 }
 
 fn failed(error: AdmitError) -> CliError {

@@ -142,18 +142,14 @@ impl State {
         if others.is_empty() && !first.said.is_empty() && callers.iter().all(|row| row.said == first.said) {
             changes.put_said(&node, &first.said, now)?;
         }
-        for row in &others {
-            settle(&changes, row, now)?;
-        }
-        let mut denied = Vec::new();
-        for row in changes.callers_of_node(&node, now)? {
-            // One that may be another node as well is not denied for this one.
-            if row.key != first.key && row.standing == Standing::Waits && row.nodes == [node.as_str()] {
-                settle(&changes, &row, now)?;
-                denied.push(row.code);
-            }
-        }
+        settle(&changes, &others, now)?;
+        let mut rivals = changes.callers_of_node(&node, now)?;
+        // One that may be another node as well is not denied for this one.
+        rivals.retain(|row| row.key != first.key && row.standing == Standing::Waits && row.nodes == [node.as_str()]);
+        settle(&changes, &rivals, now)?;
         changes.commit()?;
+        let mut denied: Vec<String> = rivals.into_iter().map(|row| row.code).collect();
+        denied.dedup();
         Ok(LetIn { node, code, denied })
     }
 
@@ -183,36 +179,59 @@ impl State {
     }
 
     /// Denies callers: those with this code, or all that wait as this node and were not let in as it. A window of the node is
-    /// closed. The answer: the callers; none is no error.
-    pub fn deny_callers(&mut self, text: &str, now: Timestamp) -> Result<Vec<CallerRow>, StoreError> {
+    /// closed. The answer: the callers, and whether a window was open; neither is no error.
+    pub fn deny_callers(&mut self, text: &str, now: Timestamp) -> Result<(Vec<CallerRow>, bool), StoreError> {
         let changes = self.store.changes()?;
         let mut callers = match code::shown(text) {
             Some(code) => changes.callers_of_code(&code, now)?,
             None => Vec::new(),
         };
+        let mut closed = false;
         if callers.is_empty() {
             callers = changes.callers_of_node(text, now)?;
             callers.retain(|row| row.nodes == [text]);
+            closed = changes.window(text)?.is_some_and(|window| now < window.until);
             changes.close_window(text)?;
         }
-        callers.retain(|row| row.standing != Standing::Denied);
-        for row in &callers {
-            settle(&changes, row, now)?;
+        if closed {
+            let detail = "the window is closed";
+            changes.audit(&Event { event: "denied", node: Some(text), peer: None, detail }, now)?;
         }
+        callers.retain(|row| row.standing != Standing::Denied);
+        settle(&changes, &callers, now)?;
         changes.commit()?;
-        Ok(callers)
+        Ok((callers, closed))
     }
 }
 
-/// Denies a caller.
-fn settle(changes: &Changes<'_>, row: &CallerRow, now: Timestamp) -> Result<(), StoreError> {
-    changes.put_caller(&CallerRow { standing: Standing::Denied, ..row.clone() })?;
-    let node = match row.nodes.as_slice() {
+/// Denies callers that one decision is about. It is one line of the log: whoever calls often enough would otherwise write it
+/// full by the administrator's hand.
+fn settle(changes: &Changes<'_>, rows: &[CallerRow], now: Timestamp) -> Result<(), StoreError> {
+    let Some(first) = rows.first() else { return Ok(()) };
+    for row in rows {
+        changes.put_caller(&CallerRow { standing: Standing::Denied, ..row.clone() })?;
+    }
+    let node = match first.nodes.as_slice() {
         [node] => Some(node.as_str()),
         _ => None,
     };
-    let detail = format!("line key {}, says {}: {}", row.code, row.said, row.why);
-    changes.audit(&Event { event: "denied", node, peer: Some(&row.from), detail: &detail }, now)
+    let detail = match rows {
+        [row] => format!("line key {}, says {}: {}", row.code, row.said, row.why),
+        rows => {
+            let codes: Vec<String> = rows.iter().map(|row| row.code.clone()).collect();
+            format!("{} callers: line key {}", rows.len(), some(&codes))
+        }
+    };
+    let peer = (rows.len() == 1).then_some(first.from.as_str());
+    changes.audit(&Event { event: "denied", node, peer, detail: &detail }, now)
+}
+
+/// A list of codes that ends, however many callers there are.
+pub fn some(codes: &[String]) -> String {
+    let listed: Vec<&str> = codes.iter().take(LISTED).map(String::as_str).collect();
+    let more = codes.len().saturating_sub(LISTED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", listed.join(", "))
 }
 
 fn difference(record: &Record, row: &CallerRow) -> Option<Differs> {
@@ -243,7 +262,7 @@ fn only(code: &str, callers: &[CallerRow]) -> Result<String, AdmitError> {
     }
 }
 
-/// The most codes that an error lists.
+/// The most codes that a line lists.
 const LISTED: usize = 5;
 
 fn not_waiting(changes: &Changes<'_>, code: String, now: Timestamp) -> Result<AdmitError, StoreError> {

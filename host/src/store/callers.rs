@@ -127,12 +127,12 @@ impl Books {
         self.many(&sql, [millis(now.minus(CALLER_LIFE))], caller_row)
     }
 
-    /// Other line keys that call as this node, were not denied, not served, and were heard after `since`. At most as many
-    /// as one needs to know: the one that was heard last.
+    /// Another line key that calls as this node, was not denied, not served, and was heard after `since`. One is enough to
+    /// know, and there may be thousands: the one that came first.
     pub fn rivals(&self, node: &str, key: &[u8; 32], since: Timestamp) -> Result<Vec<Rival>, StoreError> {
         let sql = "SELECT code, peer, last_at, verdict IS NOT NULL FROM called_for JOIN callers ON callers.id = caller
                    WHERE node = ?1 AND key <> ?2 AND verdict IS NOT 'denied' AND served_at IS NULL AND last_at > ?3
-                   ORDER BY last_at DESC LIMIT 1";
+                   ORDER BY caller LIMIT 1";
         self.many(sql, params![node, key.as_slice(), millis(since)], |row| {
             Ok(Rival { code: row.get(0)?, from: row.get(1)?, heard: timestamp(row, 2)?, let_in: row.get(3)? })
         })

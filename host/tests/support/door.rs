@@ -140,7 +140,7 @@ impl Door {
     }
 
     pub fn deny(&self, caller: &Caller) -> usize {
-        self.state().deny_callers(&code(caller), self.now()).unwrap().len()
+        self.state().deny_callers(&code(caller), self.now()).unwrap().0.len()
     }
 
     pub fn revoke(&self, node: &str) {
