@@ -13,8 +13,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
 use super::call::{Calls, Standing};
-use super::proving::Proves;
-use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
+use super::{Answer, Awaited, Command, Judge, Line, LineTime, Proves, Shared, Told, locked};
 use crate::line::fresh::Seeds;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Session, Shape, Stage, Wire};
 use crate::pipe::{Pipe, PipeError};
