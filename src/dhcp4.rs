@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::payload::{DnsName, HardwareAddress, HostName, Prefix, Route};
 use crate::shown::Printable;
 use message::{Answer, Dropped, Kind, Question, Server};
-pub(crate) use options::names;
+pub(crate) use options::{name, names};
 
 /// The node that asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,6 +36,8 @@ pub struct Lease {
     pub dns: Vec<IpAddr>,
     /// Search domains.
     pub search: Vec<DnsName>,
+    /// The node's own domain (option 15), which is a search domain only where the server names no others.
+    pub domain: Vec<DnsName>,
     /// In bytes, at least 576.
     pub mtu: Option<u16>,
     /// How long the lease lasts, in seconds; `u32::MAX`: for ever.
@@ -386,6 +388,7 @@ fn lease(answer: Answer, now: Duration) -> Lease {
         routes: answer.routes,
         dns: answer.dns,
         search: answer.search,
+        domain: answer.domain,
         mtu: answer.mtu,
         seconds,
         bound: now,

@@ -4,6 +4,7 @@
 mod call;
 mod payload;
 mod proving;
+mod seeker;
 mod time;
 mod worker;
 
@@ -31,6 +32,8 @@ use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
 use call::{Calls, Standing};
 pub use proving::Prover;
+pub use seeker::Seeker;
+use seeker::Sought;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
@@ -80,6 +83,7 @@ impl Awaited {
 }
 
 /// What the thread and its owner both see.
+#[derive(Default)]
 struct Shared {
     /// A host has begun a conversation.
     open: bool,
@@ -91,6 +95,8 @@ struct Shared {
     calls: usize,
     /// Each place that is called at, and what happened there last.
     tried: Vec<(String, String)>,
+    /// The search for more places.
+    sought: Sought,
     /// A line may still appear.
     awaited: bool,
     /// The names of lines that were asked for and do not exist.
@@ -114,9 +120,9 @@ enum Command {
     Say(Kind, Vec<u8>),
     AskTime(Option<TimeKey>),
     Call(Vec<Target>),
+    Tell(Told),
     LeaveLinks,
     Prove(Box<Proves>),
-    Tell(String),
     End,
 }
 
@@ -215,6 +221,8 @@ pub enum Told {
         /// What happened.
         why: String,
     },
+    /// How the search for places to call at is going.
+    Sought(String),
 }
 
 /// Why there will be no answer.
@@ -261,16 +269,11 @@ impl Dialogue {
         let (tell, told) = channel();
         let names: Vec<_> = lines.iter().map(|line| line.pipe.label()).collect();
         let shared = Arc::new(Mutex::new(Shared {
-            open: false,
             lines: names.len(),
             names,
-            calls: 0,
-            tried: Vec::new(),
             awaited: awaited.is_some(),
             missing: awaited.iter().flat_map(Awaited::names).collect(),
-            why: None,
-            progress: None,
-            heard: None,
+            ..Shared::default()
         }));
         let worker = Worker {
             lines: lines.into_iter().map(|line| Spoken::new(line, &hello, seeds.another())).collect(),
@@ -305,16 +308,15 @@ impl Dialogue {
         locked(&self.shared).missing.clone()
     }
 
-    /// Whether there is no usable line, and no place that is called at.
+    /// Whether there is no usable line, no place that is called at, and none is searched for.
     pub fn is_empty(&self) -> bool {
         let shared = locked(&self.shared);
-        shared.lines == 0 && shared.calls == 0
+        shared.lines == 0 && shared.calls == 0 && !shared.sought.goes_on
     }
 
-    /// Whether no host can be heard any more: there is no line, none can appear, and nobody is called.
+    /// Whether no host can be heard any more: there is no line, none can appear, and nobody is called or searched for.
     pub fn is_over(&self) -> bool {
-        let shared = locked(&self.shared);
-        shared.lines == 0 && !shared.awaited && shared.calls == 0
+        !locked(&self.shared).awaited && self.is_empty()
     }
 
     /// Calls at these places, too, until a payload has come: all of them, and each again after a pause where it does not
@@ -330,7 +332,8 @@ impl Dialogue {
 
     /// Each place that is called at, and what happened there last, for messages.
     pub fn tried(&self) -> Vec<(String, String)> {
-        locked(&self.shared).tried.clone()
+        let shared = locked(&self.shared);
+        shared.sought.state.iter().chain(&shared.tried).cloned().collect()
     }
 
     /// Tells that the payload's network is applied from now on: links that were brought up for a line and that the network uses
@@ -514,6 +517,7 @@ impl fmt::Display for Told {
             Told::Typed(_) => f.write_str("something was typed that is no line of a payload"),
             Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
             Told::Missed { line, why } => write!(f, "{line}: {why}"),
+            Told::Sought(words) => f.write_str(words),
         }
     }
 }

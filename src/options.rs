@@ -4,6 +4,7 @@
 mod credential;
 mod here;
 mod image;
+mod ip;
 mod near;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::shown::Printable;
 pub use credential::{CredentialName, SetCredential};
 pub use here::{NotHere, source_named};
 pub use image::{ImageWords, Text};
+pub use ip::NetworkWords;
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
 
@@ -46,6 +48,8 @@ pub struct Options {
     pub server: Option<(UrlHost, u16)>,
     /// `imprint.domain=`
     pub domain: Option<DnsName>,
+    /// `ip=`, `nameserver=` and `rd.route=`, as dracut has them: the network before there is a payload.
+    pub network: NetworkWords,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
     pub bootif: Option<HardwareAddress>,
     /// Words that look like imprint's and are not.
@@ -201,7 +205,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 11] = [
+pub const WORDS: [Word; 14] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -279,6 +283,28 @@ pub const WORDS: [Word; 11] = [
         supported: false,
     },
     Word {
+        name: "ip=",
+        values: "dhcp, on, any, auto6, LINK:dhcp or ADDRESS::GATEWAY:MASK:HOSTNAME:LINK:none, as in dracut.cmdline(7)",
+        default: "/imprint/network in the image, or else DHCP and router advertisements",
+        meaning: "the network over which a door is called at (imprint.source=door, tcp:HOST:PORT), until the payload's network \
+                  takes its place; repeatable. Ignored where no door is called at",
+        supported: true,
+    },
+    Word {
+        name: "nameserver=",
+        values: "an address",
+        default: "the name servers of DHCP and of router advertisements",
+        meaning: "a name server of that network; repeatable",
+        supported: true,
+    },
+    Word {
+        name: "rd.route=",
+        values: "NETWORK/LENGTH:GATEWAY or NETWORK/LENGTH:GATEWAY:LINK",
+        default: "none",
+        meaning: "a route of that network; repeatable",
+        supported: true,
+    },
+    Word {
         name: "BOOTIF=",
         values: "01-52-54-00-12-34-56",
         default: "not there",
@@ -307,6 +333,7 @@ impl Options {
         let (mut debug, mut plain) = (false, false);
         let (mut server, mut domain) = (None, None);
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
+        let mut network = NetworkWords::default();
         let line = cmdline.trim_end_matches('\n');
         let cut = |text: &str| line.len() >= CMDLINE_MAX && line.ends_with(text);
         for word in words.iter().filter(|_| !off) {
@@ -355,6 +382,7 @@ impl Options {
                     once(&mut domain, given, "imprint.domain=")?;
                 }
                 "BOOTIF" => bootif = value.and_then(boot_link),
+                "ip" | "nameserver" | "rd.route" => network.push(name, value.unwrap_or_default()),
                 name if name.starts_with("imprint.") => {
                     if known.is_some() {
                         return Err(OptionsError::NotYet(shown(name)));
@@ -382,6 +410,7 @@ impl Options {
             debug,
             server,
             domain,
+            network,
             bootif,
             near_misses,
         })

@@ -115,6 +115,28 @@ pub struct Link {
     pub mtu: Option<u16>,
 }
 
+impl Link {
+    /// A link that gets its addresses from DHCP and from router advertisements.
+    pub fn automatic(matching: Match) -> Link {
+        Link { dhcp4: true, slaac: true, ..Link::plain(matching) }
+    }
+
+    /// A link that gets nothing but carrier.
+    pub fn plain(matching: Match) -> Link {
+        Link {
+            kind: LinkKind::Physical(matching),
+            addresses: Vec::new(),
+            dhcp4: false,
+            slaac: false,
+            dhcp6: false,
+            routes: Vec::new(),
+            dns: Vec::new(),
+            search: Vec::new(),
+            mtu: None,
+        }
+    }
+}
+
 /// Which link an entry of `Payload::network` describes. `ports` and `parent` are indices of earlier entries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LinkKind {
@@ -321,6 +343,19 @@ pub struct Credentials {
     pub chain: Vec<Vec<u8>>,
     /// PKCS#8 DER.
     pub key: Secret,
+}
+
+impl Link {
+    /// Reads a network without the rest of a payload, as it lies in an image: a map with the version and the network of a
+    /// payload, and with nothing else.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Link>, DecodeError> {
+        codec::decode_network(bytes)
+    }
+
+    /// The reverse of [`Link::decode_all`].
+    pub fn encode_all(links: &[Link]) -> Vec<u8> {
+        codec::encode_network(links)
+    }
 }
 
 impl Payload {

@@ -8,7 +8,7 @@ mod show;
 
 pub use clock::{ClockPlan, ClockQuality, SignedTime};
 pub use error::PlanError;
-pub use network::{LinkConfig, LinkPlan, NetworkPlan};
+pub use network::{LinkConfig, LinkPlan, NetworkPlan, early};
 
 use crate::facts::Facts;
 use crate::hex;

@@ -25,6 +25,7 @@ use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::facts;
 use crate::fault;
+use crate::finding::Finding;
 use crate::handover::{self, Folder, Pending, Private};
 use crate::line::{Stage, TimeKey};
 use crate::medium::Medium;
@@ -52,7 +53,7 @@ pub fn boot(root: &Path) -> Result<(), Error> {
 pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
-    let mut line = None;
+    let (mut line, mut doors) = (None, None);
     let words = words(root, given);
     if words.as_ref().is_ok_and(|words| words.options.mode == Mode::Off) {
         return Ok(());
@@ -60,7 +61,7 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
     let Some(folder) = begin(&directory)? else { return Ok(()) };
     fault::recorded_in(&directory, timeline.record());
     let mut absent = false;
-    let result = match words.and_then(|words| story(root, &folder, &words, &mut timeline, &mut line)) {
+    let result = match words.and_then(|words| story(root, &folder, &words, &mut timeline, &mut line, &mut doors)) {
         Ok(Ending::Absent) => {
             absent = true;
             handover::fail(&directory, &timeline.absent()).map_err(Error::from)
@@ -76,6 +77,8 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
             result => report(line, result, &timeline),
         }
     }
+    // A network that was brought up for the line is given back behind the line.
+    drop(doors);
     result
 }
 
@@ -115,13 +118,14 @@ fn story(
     Words { cmdline, options, elsewhere }: &Words,
     timeline: &mut Timeline,
     line: &mut Option<Dialogue>,
+    doors: &mut Option<Finding>,
 ) -> Result<Ending, Error> {
     let sought = timeline.step("source", |detail| match elsewhere {
         Some(why) => {
             *detail = why.to_string();
             Ok(None)
         }
-        None => find(options, root, cmdline, line, detail),
+        None => find(options, root, cmdline, line, doors, detail),
     })?;
     let Some((found, pin)) = sought else {
         return Ok(Ending::Absent);
@@ -130,8 +134,19 @@ fn story(
         // The payload came from another source, so give the lines back to their other users.
         *line = None;
     }
-    let (pending, spent) = story_of(root, folder, options, found, pin, timeline, line.as_ref())?;
+    match doors {
+        Some(finding) if found.origin.is_called() => finding.hold(),
+        // What brought the payload needs no network.
+        _ => *doors = None,
+    }
+    let (pending, spent) = story_of(root, folder, options, found, pin, timeline, Lines { line: line.as_ref(), doors })?;
     Ok(Ending::Done(pending, spent))
+}
+
+/// The line that the payload came on, and the network that was brought up to call there.
+struct Lines<'a> {
+    line: Option<&'a Dialogue>,
+    doors: &'a mut Option<Finding>,
 }
 
 /// The steps from the payload to the hand-over. Beside that, the medium that the payload is removed from afterwards.
@@ -142,9 +157,10 @@ fn story_of(
     found: Found,
     pin: Option<SitePin>,
     timeline: &mut Timeline,
-    line: Option<&Dialogue>,
+    Lines { line, doors }: Lines<'_>,
 ) -> Result<(Pending, Option<Medium>), Error> {
     timeline.found(&found.origin);
+    let link = found.origin.link();
     let deadline = Deadline::after(options.timeout);
     let (payload, signed) = timeline.step("payload", |detail| {
         source::decode(&found, pin.as_ref()).inspect(|(_, signed)| *detail = signed_words(signed))
@@ -176,6 +192,8 @@ fn story_of(
     })?;
     if plan.network.is_some() {
         line.into_iter().for_each(Dialogue::leave_links);
+        // The payload's own network takes the place of the one that its line came over. The line is called at anew.
+        doors.take().into_iter().for_each(|finding| finding.give_back(plan.network.as_ref(), link.as_ref()));
     }
     let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
     if options.debug {

@@ -36,7 +36,7 @@ use crate::dialogue::{Dialogue, Told};
 pub use crate::line::Fresh;
 use crate::medium::{Medium, Readers};
 use crate::options::{Options, SourceName};
-use crate::payload::{Enrolment, Payload, TokenMode};
+use crate::payload::{Enrolment, InterfaceName, Payload, TokenMode};
 use crate::secret::Secret;
 use crate::shown::Printable;
 use crate::time::{Deadline, since_boot};
@@ -79,6 +79,18 @@ impl Origin {
             Origin::Line { .. } => "line",
             Origin::File(_) => "file",
         }
+    }
+
+    /// Whether it is a line that the node called at over a network, and needs its links.
+    pub fn is_called(&self) -> bool {
+        matches!(self, Origin::Line { name, .. } if name.starts_with("tcp:") || name.starts_with("ether:"))
+    }
+
+    /// The link whose Ethernet frames it came in.
+    pub fn link(&self) -> Option<InterfaceName> {
+        let Origin::Line { name, .. } = self else { return None };
+        let link = name.strip_prefix("ether:")?.split(' ').next()?;
+        InterfaceName::try_from(link).ok()
     }
 
     /// Whether every process of the node can read what it holds.
@@ -212,7 +224,7 @@ pub fn find(
         }
     }
     if let Some(dialogue) = dialogue {
-        match serial::find(dialogue, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
+        match serial::find(dialogue, options, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
             Ok(found) => return Ok(Ok(found)),
             Err(lines) => looked.push(lines),
         }

@@ -33,6 +33,7 @@ use nix::sys::socket::{
 mod netns {
     mod calls;
     mod ether;
+    mod finding;
     mod disk;
     mod checkin;
     mod dhcp;

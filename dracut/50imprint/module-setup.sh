@@ -5,8 +5,8 @@
 #
 #   dracut --add imprint …
 #
-# For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT and IMPRINT_SITE name the
-# files; an empty IMPRINT_SITE stands for no site pin. What is wrong with one of the three ends the build: in the image it
+# For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT, IMPRINT_SITE and IMPRINT_NETWORK
+# name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_NETWORK for no network before the payload. What is wrong with one of the three ends the build: in the image it
 # would show at boot only, on every machine.
 
 check() {
@@ -81,6 +81,12 @@ install() {
     if [[ ${IMPRINT_SITE-} || -e $root$site || -L $root$site ]]; then
         check_pin "$root$site"
         inst_simple "$site" /imprint/site
+    fi
+    local network=${IMPRINT_NETWORK-/etc/imprint/network}
+    if [[ ${IMPRINT_NETWORK-} || -e $root$network ]]; then
+        [[ -f $root$network && -r $root$network && -s $root$network ]] ||
+            refuse "$network is the network before the payload, and cannot be read; make it with imprint-host network"
+        inst_simple "$network" /imprint/network
     fi
     # The last words before an emergency prompt. Another module may have put its own words there.
     cat "$moddir/profile.sh" >>"$initdir/etc/profile"

@@ -5,6 +5,7 @@ mod actor;
 mod args;
 mod callers;
 mod error;
+mod network;
 mod payload;
 mod published;
 mod say;
@@ -95,6 +96,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         }
         Command::Key(command) => key::key(cli, command, now),
         Command::Signer { command } => signer::signer(cli, command.as_ref(), now),
+        Command::Network { file, output } => network::network(cli, file, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "imprint-host", &mut script);

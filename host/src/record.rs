@@ -86,6 +86,22 @@ impl Record {
     }
 }
 
+/// Reads a file that has `[[network]]` entries alone: the network of an image, before its nodes have a payload. What a node would
+/// refuse, or cannot use, is an error here.
+pub fn network(file: &str, text: &str) -> Result<Vec<Link>, RecordError> {
+    let text = Text::new(file, text);
+    let parsed = text.parse()?;
+    let mut table = text.root(parsed.get_ref());
+    let links = network::links(&table.need("network")?)?;
+    table.finish()?;
+    Link::decode_all(&Link::encode_all(&links))
+        .map_err(|error| text.error_at(&toml_key(&error.place), error.problem))?;
+    // With BOOTIF= or without it, the same links can be used.
+    imprint::plan::early(links.clone(), HardwareAddress::new(&[0; 6]).as_ref())
+        .map_err(|error| text.error_at("network", error))?;
+    Ok(links)
+}
+
 /// Translates the payload codec's name for an item to the key in a record.
 fn toml_key(place: &str) -> String {
     let renamed = [("binding", "bind"), ("names.subject", "subject"), ("names", "sans")];

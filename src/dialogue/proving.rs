@@ -26,7 +26,7 @@ impl Prover {
 
     /// Tells the person at the console why no key was read.
     pub fn tell(&self, words: String) {
-        self.command(Command::Tell(words));
+        self.command(Command::Tell(Told::NoKey(words)));
     }
 
     fn command(&self, command: Command) {

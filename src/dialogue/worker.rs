@@ -288,7 +288,7 @@ impl Worker {
                 self.rename();
             }
             Command::Prove(proves) => self.proves(*proves),
-            Command::Tell(words) => self.tell(Told::NoKey(words)),
+            Command::Tell(told) => self.tell(told),
             _ => {}
         }
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::end::{finish, report, stopped};
 use super::find::pin;
 use super::look::bootif;
-use super::{RUN_DIR, begin, story_of};
+use super::{Lines, RUN_DIR, begin, story_of};
+
 use crate::confidential;
 use crate::console::say;
 use crate::dialogue::Dialogue;
@@ -69,6 +70,7 @@ fn by_hand(
             .inspect(|found| *detail = found.origin.to_string())
     })?;
     source::admitted(&found.origin, pin.is_some(), confidential::detect(root))?;
-    let (pending, _) = story_of(root, folder, &options, found, pin, timeline, line.as_ref())?;
+    let (pending, _) =
+        story_of(root, folder, &options, found, pin, timeline, Lines { line: line.as_ref(), doors: &mut None })?;
     Ok(pending)
 }

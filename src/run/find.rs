@@ -8,7 +8,9 @@ use crate::confidential;
 use crate::console::say;
 use crate::dialogue::{Dialogue, Told};
 use crate::error::Error;
+use crate::finding::{self, Finding, Sought as Doors};
 use crate::options::{Options, SetCredential};
+use crate::plan::{self, NetworkPlan};
 use crate::site::{self, SitePin};
 use crate::source::admission_key::Media;
 use crate::source::{self, Found, Notice, Surroundings};
@@ -21,6 +23,7 @@ pub(super) fn find(
     root: &Path,
     cmdline: &str,
     line: &mut Option<Dialogue>,
+    doors: &mut Option<Finding>,
     detail: &mut String,
 ) -> Result<Sought, Error> {
     let deadline = Deadline::after(options.timeout);
@@ -47,6 +50,8 @@ pub(super) fn find(
         say(&note);
         drives.borrow_mut().extend(["; ", &note]);
     }
+    let wanted = RefCell::new(if line.is_some() { network(options, root)? } else { None });
+    let doors = RefCell::new(doors);
     let heard = |line: Option<&Dialogue>, notice: Notice<'_>| match notice {
         Notice::Drive(words) => {
             say(words);
@@ -61,6 +66,13 @@ pub(super) fn find(
             let key = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
             let (seconds, awaited) = (options.timeout.as_secs(), awaited.join(", or "));
             say(&format!("no payload yet ({looked}); waiting up to {seconds} s for {awaited}{key}"));
+            // What comes before the lines has nothing, so the network may be used.
+            if let Some((line, (sought, network))) = line.zip(wanted.take()) {
+                match Finding::begin(sought, network, root, line.seeker()) {
+                    Ok(finding) => **doors.borrow_mut() = Some(finding),
+                    Err(error) => say(&format!("the door: it cannot be looked for: {error}")),
+                }
+            }
         }
         Notice::Line(told) => {
             // Who compares the code has heard of a host. Where there is none, nobody has.
@@ -80,8 +92,10 @@ pub(super) fn find(
     {
         let late = line.insert(late);
         keys = media(Some(late))?;
+        *wanted.borrow_mut() = network(options, root)?;
         let sought = source::serial::find(
             late,
+            options,
             false,
             since_boot(),
             deadline,
@@ -108,6 +122,18 @@ pub(super) fn find(
         Err(looked) => format!("no payload ({looked}), booting without one"),
     };
     Ok(found.ok().map(|found| (found, pin)))
+}
+
+/// The doors that the sources name, and the network before the payload, over which they are called at. `None`: there is none to
+/// call at over a network.
+fn network(options: &Options, root: &Path) -> Result<Option<(Vec<Doors>, NetworkPlan)>, Error> {
+    let sought = finding::sought(options);
+    if sought.is_empty() {
+        return Ok(None);
+    }
+    let (links, notes) = finding::links(options, root)?;
+    notes.iter().for_each(|note| say(note));
+    Ok(Some((sought, plan::early(links, options.bootif.as_ref())?)))
 }
 
 /// The site pin that counts: that of the image, narrowed by credentials. Beside it, what a person should know of those.

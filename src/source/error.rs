@@ -9,7 +9,7 @@ use crate::confidential::Confidential;
 use crate::line::admission::KeyFileError;
 use crate::line::seal::SealError;
 use crate::options::CMDLINE_MAX;
-use crate::payload::{Form, MAX_LEN};
+use crate::payload::{DecodeError, Form, MAX_LEN};
 use crate::pipe::PipeError;
 use crate::shown::Printable;
 use crate::site::PinError;
@@ -136,6 +136,13 @@ pub enum SourceError {
         /// Why it holds no key.
         why: KeyFileError,
     },
+    /// The image's file with the network before a payload cannot be used.
+    Network {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
     /// A line that was named cannot be used.
     Line(PipeError),
     /// The random pool was not ready, so the node could not make its line key. Payloads on a line are sealed for that
@@ -204,6 +211,11 @@ impl fmt::Display for SourceError {
                 "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be signed, and the                  site pin of this image names no signer; put the line that imprint-host signer prints into /imprint/site"
             ),
             SourceError::AdmissionKey { path, why } => write!(f, "admission key {}: {why}", path.display()),
+            SourceError::Network { path, .. } => write!(
+                f,
+                "{}, the network over which a door is called at; make it anew with imprint-host network",
+                path.display()
+            ),
             SourceError::Line(error) => error.fmt(f),
             SourceError::NoKey => write!(
                 f,
@@ -261,6 +273,7 @@ impl std::error::Error for SourceError {
             SourceError::Read { source, .. } | SourceError::Watch(source) => Some(source),
             SourceError::Broken { source, .. } | SourceError::Partition { source, .. } => Some(source),
             SourceError::Credential { source, .. } => Some(source),
+            SourceError::Network { source, .. } => Some(source),
             SourceError::Line(error) => error.source(),
             SourceError::Key(error) => error.source(),
             SourceError::Pin(error) => error.source(),

@@ -23,6 +23,8 @@ use crate::uevent::Stir;
 
 /// How long a host may take to begin when no payload is required. A boot without a payload waits no longer for lines.
 const AUTO: Duration = Duration::from_secs(1);
+/// How long a door that was named may take where the boot goes on without one: DHCP, and names, and then the host.
+const FAR: Duration = Duration::from_secs(30);
 /// How long a host may take from its first frame to the first piece of the payload, and from one piece to the next. A
 /// whole payload may take longer on a slow line: 20 KB at 9600 bits a second take more than 20 s.
 const SPOKEN: Duration = Duration::from_secs(30);
@@ -276,20 +278,27 @@ impl Heard {
     }
 }
 
-/// Waits for a payload. If none is required, waits longer than [`AUTO`] only if a host has spoken.
+/// Waits for a payload. If none is required, waits longer than [`AUTO`] only if a host has spoken, or if a door that was named
+/// has to be called at first.
 pub(crate) fn find(
     dialogue: &Dialogue,
+    options: &Options,
     insist: bool,
     begun: Duration,
     deadline: Deadline,
     heard: Heard,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
-    let first = if insist { deadline } else { deadline.at(begun.saturating_add(AUTO)) };
-    if dialogue.is_empty() && !insist {
+    let far = options.sources.iter().any(SourceName::is_far);
+    let first = match (insist, far) {
+        (true, _) => deadline,
+        (false, true) => deadline.at_most(FAR),
+        (false, false) => deadline.at(begun.saturating_add(AUTO)),
+    };
+    if dialogue.is_empty() && !insist && !far {
         return Ok(Err("no serial line".to_owned()));
     }
-    if insist {
+    if insist || far {
         notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet", false)));
     }
     Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, heard, notice))

@@ -74,6 +74,14 @@ pub(super) enum Command {
     /// Keys of sticks and images that let nodes in at a door (admit = "key")
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make the file /imprint/network of an image: the network over which its nodes call at a door, before they have a payload
+    Network {
+        /// TOML with the [[network]] entries of a record, and nothing else
+        file: PathBuf,
+        /// Write to this file
+        #[arg(short, long)]
+        output: PathBuf,
+    },
     /// Show what images and nodes need to know of this site: URLs, site pin, CA
     Show,
     /// Approve a request that waits: compare the code with the one on the node's console

@@ -88,6 +88,9 @@ pub enum CliError {
     /// `revoke` found no such certificate, or could not store the revocation.
     #[error(transparent)]
     Revoke(enrol::RevokeError),
+    /// The file with the network of an image is invalid.
+    #[error(transparent)]
+    Network(RecordError),
     /// The file of `--lines` is invalid.
     #[error(transparent)]
     Lines(RecordError),

@@ -74,6 +74,14 @@ pub(super) struct ShownSigner {
     pub(super) standing: &'static str,
 }
 
+/// `network`
+#[derive(Serialize)]
+pub(super) struct NetworkFile<'a> {
+    /// The file that was written.
+    pub(super) network: &'a str,
+    pub(super) links: usize,
+}
+
 /// `signer`
 #[derive(Serialize)]
 pub(super) struct Signers {
@@ -263,6 +271,7 @@ mod tests {
                 }),
                 r#"{"ca":{"not_after":"t","not_before":"s","subject":"CN=x"},"dir":"d","intermediate":{"id":"i","not_after":"t"},"pin":"p","root_key":true,"signers":[{"algorithm":"a","kid":"k","pin":"p","standing":"s"}],"urls":["u"]}"#,
             ),
+            (crate::json::line(&NetworkFile { network: "f", links: 1 }), r#"{"links":1,"network":"f"}"#),
             (
                 crate::json::line(&Signers { signers: vec![signer()] }),
                 r#"{"signers":[{"algorithm":"a","kid":"k","pin":"p","standing":"s"}]}"#,

@@ -71,6 +71,11 @@ impl Leased {
         (self.socket, self.client) = (None, None);
     }
 
+    /// Forgets the lease, and leaves its address to whoever gave it to the link before.
+    pub(super) fn disown(&mut self) {
+        (self.lease, self.routes) = (None, Vec::new());
+    }
+
     pub(super) fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
     }
@@ -135,7 +140,7 @@ impl Leased {
     }
 
     /// Removes the address and the routes of the lease.
-    fn lose(&mut self, on: On<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
+    pub(super) fn lose(&mut self, on: On<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
         let routes = std::mem::take(&mut self.routes);
         let Some(lease) = self.lease.take() else { return Ok(()) };
         let leased = Some(lease.address.address());
@@ -279,6 +284,7 @@ mod tests {
             routes: routes.to_vec(),
             dns: Vec::new(),
             search: Vec::new(),
+            domain: Vec::new(),
             mtu: None,
             seconds: 3600,
             bound: Duration::ZERO,

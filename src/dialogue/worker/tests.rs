@@ -69,18 +69,7 @@ fn steps(lines: usize) -> Steps {
     let event = || Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
     let ((commands, orders), (tell, told)) = (channel(), channel());
     let (signals, held) = Signals::catch().unwrap();
-    let shared = Arc::new(Mutex::new(Shared {
-        open: false,
-        lines,
-        calls: 0,
-        tried: Vec::new(),
-        names: Vec::new(),
-        awaited: false,
-        missing: Vec::new(),
-        why: None,
-        progress: None,
-        heard: None,
-    }));
+    let shared = Arc::new(Mutex::new(Shared { lines, ..Shared::default() }));
     let (mut hosts, mut slaves, mut spoken) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..lines {
         let (host, slave, port) = pair(number);
