@@ -39,6 +39,7 @@ mod netns {
     mod dhcp;
     mod door;
     mod handover;
+    mod home;
     mod line;
     mod network;
     mod output;

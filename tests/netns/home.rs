@@ -1,0 +1,353 @@
+//! The programs themselves: `imprint run` on a machine without a payload, and the doors of `imprint-host serve` behind a bridge. The
+//! node's link is in a network namespace of its own.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use imprint::line::ether::ETHERTYPE;
+use imprint::status::Status;
+use imprint::sys;
+use imprint_tests::far_host::all_on;
+use imprint_tests::patience::PATIENCE;
+use imprint_tests::programs;
+use nix::poll::{PollFd, PollFlags};
+
+use crate::{index, ip, later, namespaces};
+
+/// The node's link eth0 (in its own namespace) behind the port p0 of the bridge br0; the spy's link s1 behind the port s0.
+fn bridge(more: &str) {
+    namespaces();
+    for words in [
+        &format!("link add br0 type bridge{more}"),
+        "link add eth0 type veth peer name p0",
+        "link add s0 type veth peer name s1",
+        "link set p0 master br0",
+        "link set s0 master br0",
+        "link set lo up",
+        "addr add 192.0.2.1/24 dev br0",
+        "link set br0 up",
+        "link set p0 up",
+        "link set s0 up",
+        "link set s1 up",
+    ] {
+        ip(words);
+    }
+}
+
+/// A site with its server.
+struct Site {
+    work: tempfile::TempDir,
+    signer: String,
+    server: Option<Child>,
+}
+
+impl Site {
+    fn new(record: &str) -> Site {
+        let mut site = Site { work: tempfile::tempdir().unwrap(), signer: String::new(), server: None };
+        site.host(&["init", "--url", "https://est.example.org:8443/.well-known/est"]);
+        site.signer = site.host(&["signer"]).lines().find(|line| line.starts_with("signer ")).unwrap().to_owned();
+        let file = site.work.path().join("node1.toml");
+        std::fs::write(&file, format!("name = \"node1\"\nsubject = [\"CN=node1.example.org\"]\n{record}\n")).unwrap();
+        site.host(&["node", "add", file.to_str().unwrap()]);
+        site
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(programs::host());
+        command.arg("--dir").arg(self.work.path().join("state"));
+        command
+    }
+
+    fn host(&self, arguments: &[&str]) -> String {
+        let output = self.command().args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts the server with this door. Where it answers: `ether:p0`, `tcp:192.0.2.1:40000`.
+    fn serve(&mut self, door: &str) -> String {
+        let mut serve = self.command();
+        serve.args(["serve", "--listen", "192.0.2.1:0", "--door", door]);
+        let mut server = serve.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(server.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let opened = said.by_ref().find_map(|line| line.split_once("door ").map(|(_, door)| door.trim().to_owned()));
+        self.server = Some(server);
+        // The log has to be read, or the server would wait.
+        std::thread::spawn(move || said.for_each(drop));
+        opened.expect("serve ended")
+    }
+
+    fn certificates(&self) -> usize {
+        self.host(&["log"]).lines().filter(|line| line.contains(" enrolled ")).count()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// A machine that boots: the agent, whose link eth0 is its own.
+struct Machine {
+    root: tempfile::TempDir,
+    agent: Child,
+    console: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Machine {
+    fn boot(cmdline: &str, pin: &str) -> Machine {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("proc/cmdline", &format!("{cmdline} imprint.timeout={}\n", PATIENCE.as_secs()));
+        // The node's own network: what it does there must be seen in /proc/sys.
+        std::os::unix::fs::symlink("/proc/sys", root.path().join("proc/sys")).unwrap();
+        write("imprint/site", &format!("{pin}\n"));
+        write("run/.keep", "");
+        write("dev/.keep", "");
+        write("sys/class/dmi/id/product_serial", "SN-1\n");
+        let device = root.path().join("sys/class/net/eth0/device");
+        std::fs::create_dir_all(&device).unwrap();
+        std::os::unix::fs::symlink("../../../bus/pci/drivers/virtio_net", device.join("driver")).unwrap();
+        // Whatever goes wrong, it sets no clock of this machine.
+        let script = "read go; ip link set lo up; exec 2>&1; exec setpriv --bounding-set=-sys_time -- \"$0\" run";
+        let mut agent = Command::new("unshare")
+            .args(["--net", "--mount", "--uts", "sh", "-c", script])
+            .arg(programs::agent())
+            .env("IMPRINT_ROOT", root.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("these tests need util-linux");
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        while std::fs::read_link(format!("/proc/{}/ns/net", agent.id())).unwrap() == own {
+            std::thread::yield_now();
+        }
+        ip(&format!("link set eth0 netns {}", agent.id()));
+        agent.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let (tell, console) = channel();
+        let lines = BufReader::new(agent.stdout.take().unwrap()).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Machine { root, agent, console, said: Vec::new() }
+    }
+
+    /// Waits until a line with these words has come on the console.
+    fn says(&mut self, words: &str) -> String {
+        loop {
+            match self.console.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    self.said.push(line.clone());
+                    if line.contains(words) {
+                        return line;
+                    }
+                }
+                Err(_) => panic!("it did not say {words:?}:\n{}", self.said.join("\n")),
+            }
+        }
+    }
+
+    /// The code of its line key, as a person reads it from the console.
+    fn code(&mut self) -> String {
+        let line = self.says("line key ");
+        line.split("line key ").nth(1).unwrap().split([' ', ':', ';', ',']).next().unwrap().to_owned()
+    }
+
+    /// Exit code, what it said, and its status.
+    fn ended(mut self) -> (Option<i32>, String, Status, PathBuf, tempfile::TempDir) {
+        while let Ok(line) = self.console.recv_timeout(PATIENCE) {
+            self.said.push(line);
+        }
+        let code = self.agent.wait().unwrap().code();
+        let run = self.root.path().join("run/imprint");
+        let status = std::fs::read(run.join("status.json")).unwrap_or_default();
+        let said = self.said.join("\n");
+        let status = serde_json::from_slice(&status).unwrap_or_else(|error| panic!("{error}:\n{said}"));
+        (code, said, status, run, self.root)
+    }
+}
+
+/// It has what a node has to have.
+fn is_certified(
+    (code, said, status, run, _root): (Option<i32>, String, Status, PathBuf, tempfile::TempDir),
+    level: &str,
+) {
+    assert_eq!(code, Some(0), "{said}");
+    let chain = std::fs::read_to_string(run.join("chain.pem")).unwrap_or_default();
+    assert!(run.join("private/key.pem").exists() || chain.contains("BEGIN CERTIFICATE"), "{said}");
+    assert_eq!(status.admitted.as_deref(), Some(level), "{said}");
+    assert!(status.signer.is_some(), "{said}");
+}
+
+/// Spies hear an ordinary multicast frame of the same kind, and nothing else.
+fn heard_nothing(spy: &std::os::fd::OwnedFd) {
+    assert_eq!(all_on(spy).len(), 0, "frames of the node, or of the door");
+    let br0 = sys::packet_socket(index("br0"), ETHERTYPE).unwrap();
+    sys::send_packet(&br0, index("br0"), ETHERTYPE, &[1, 0, 0x5e, 0, 0, 0xfb], &[b'.'; 46]).unwrap();
+    assert!(sys::poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(spy), PollFlags::POLLIN)], later()).unwrap());
+    assert_eq!(all_on(spy).len(), 1);
+}
+
+/// The port is a fact: nobody has to decide. A spy behind another port of the bridge hears nothing of it.
+#[test]
+fn ethernet_behind_a_port_of_a_bridge() {
+    bridge("");
+    let mut site = Site::new("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    assert_eq!(site.serve("ether:p0"), "ether:p0");
+    let spy = sys::packet_socket(index("s1"), ETHERTYPE).unwrap();
+    let machine = Machine::boot("imprint.source=ether:eth0", &site.signer);
+    is_certified(machine.ended(), "wire");
+    heard_nothing(&spy);
+    assert_eq!(site.certificates(), 1);
+}
+
+/// Accident: a switch sends everything back out of the port that it came in by, so the node hears its own frames.
+#[test]
+fn ethernet_behind_a_switch_that_echoes() {
+    bridge(" group_fwd_mask 0x4000");
+    Command::new("bridge").args(["link", "set", "dev", "p0", "hairpin", "on"]).status().unwrap();
+    let mut site = Site::new("bind = { serial = \"SN-1\" }\nadmit = \"approve\"");
+    site.serve("ether:br0");
+    let mut machine = Machine::boot("imprint.source=ether", &site.signer);
+    let code = machine.code();
+    machine.says("an administrator must admit");
+    site.host(&["admit", &code]);
+    is_certified(machine.ended(), "approved");
+}
+
+/// A door of the site at this address; the administrator compares the code.
+#[test]
+fn tcp_to_an_address() {
+    bridge("");
+    let mut site = Site::new("bind = { serial = \"SN-1\" }");
+    let door = site.serve("tcp:192.0.2.1:0");
+    let cmdline = format!("ip=192.0.2.2::192.0.2.1:255.255.255.0::eth0:none imprint.source={door}");
+    let mut machine = Machine::boot(&cmdline, &site.signer);
+    let line = machine.says("an administrator must admit");
+    // The code on the node's own console is that of its own key.
+    let code = line.rsplit("line key ").next().unwrap().split([' ', ':', ';', ',']).next().unwrap().to_owned();
+    site.host(&["admit", &code]);
+    is_certified(machine.ended(), "approved");
+    assert_eq!(site.certificates(), 1);
+}
+
+/// dnsmasq on the bridge: a network, and the doors of the site in this order.
+fn dnsmasq(doors: &[u16], work: &Path) -> Child {
+    let mut dnsmasq = Command::new("dnsmasq");
+    dnsmasq.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--user=root",
+        "--leasefile-ro",
+        "--no-ping",
+        "--dhcp-authoritative",
+        "--no-resolv",
+        "--no-hosts",
+        "--interface=br0",
+        "--bind-interfaces",
+        "--local=/lab.example/",
+        "--domain=lab.example",
+        "--dhcp-range=192.0.2.100,192.0.2.200,255.255.255.0,1h",
+        "--host-record=door.lab.example,192.0.2.1",
+    ]);
+    dnsmasq.arg(format!("--pid-file={}", work.join("dnsmasq.pid").display()));
+    for (priority, port) in (1..).zip(doors) {
+        dnsmasq.arg(format!("--srv-host=_imprint._tcp.lab.example,door.lab.example,{port},{priority},5"));
+    }
+    dnsmasq.stderr(Stdio::null()).spawn().expect("dnsmasq: apt-get install dnsmasq-base")
+}
+
+/// Ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn port(door: &str) -> u16 {
+    door.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// A port where a web server, or EST, or nobody answers.
+fn wrong_doors() -> [u16; 3] {
+    let http = TcpListener::bind("192.0.2.1:0").unwrap();
+    let tls = TcpListener::bind("192.0.2.1:0").unwrap();
+    let nobody = TcpListener::bind("192.0.2.1:0").unwrap();
+    let ports = [&http, &tls, &nobody].map(|listener| listener.local_addr().unwrap().port());
+    drop(nobody);
+    for (listener, said) in
+        [(http, &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]), (tls, &b"\x15\x03\x03\x00\x02\x02\x32"[..])]
+    {
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let _ = connection.and_then(|mut connection| connection.write_all(said));
+            }
+        });
+    }
+    ports
+}
+
+/// The whole: the machine gets a network, finds the doors by SRV, passes those of another site and what is no door, and gets its
+/// certificate over its own.
+#[test]
+fn tcp_by_srv_past_everything_that_is_no_door_of_the_site() {
+    bridge("");
+    let mut other = Site::new("bind = { serial = \"SN-1\" }\nadmit = \"known\"");
+    let mut site = Site::new("bind = { serial = \"SN-1\" }");
+    let (other_door, door) = (port(&other.serve("tcp:192.0.2.1:0")), port(&site.serve("tcp:192.0.2.1:0")));
+    let [http, tls, nobody] = wrong_doors();
+    let _dnsmasq = Ends(dnsmasq(&[nobody, http, tls, other_door, door], site.work.path()));
+    let mut machine = Machine::boot("imprint.source=door", &site.signer);
+    let line = machine.says("an administrator must admit");
+    let code = line.rsplit("line key ").next().unwrap().split([' ', ':', ';', ',']).next().unwrap().to_owned();
+    // The other site's payload has come, and was not used.
+    if !machine.said.iter().any(|line| line.contains("its payload is not used")) {
+        machine.says("its payload is not used");
+    }
+    site.host(&["admit", &code]);
+    let ended = machine.ended();
+    for words in ["it speaks HTTP", "it speaks TLS", "nobody listens there"] {
+        assert!(ended.1.contains(words), "{words}:\n{}", ended.1);
+    }
+    is_certified(ended, "approved");
+    // Nothing that the other site has given was used.
+    assert_eq!((other.certificates(), site.certificates()), (0, 1));
+}
+
+/// No door of the site: the boot stops, and the last line says what was tried and what to do.
+#[test]
+fn no_door_of_the_site_at_all() {
+    bridge("");
+    let mut other = Site::new("bind = { serial = \"SN-1\" }\nadmit = \"known\"");
+    let other_door = port(&other.serve("tcp:192.0.2.1:0"));
+    let [http, tls, nobody] = wrong_doors();
+    let pin = Site::new("").signer.clone();
+    let _dnsmasq = Ends(dnsmasq(&[nobody, http, tls, other_door], other.work.path()));
+    let machine = Machine::boot("imprint.source=door imprint.timeout=30", &pin);
+    let (code, said, status, run, _root) = machine.ended();
+    assert_eq!(code, Some(11), "{said}");
+    let why = status.error.unwrap().message;
+    for words in [
+        format!("tcp:192.0.2.1:{nobody}: nobody listens there"),
+        format!("tcp:192.0.2.1:{http}: it speaks HTTP"),
+        format!("tcp:192.0.2.1:{tls}: it speaks TLS"),
+        format!("tcp:192.0.2.1:{other_door}: its payload is not used"),
+    ] {
+        assert!(why.contains(&words), "{words}\n{why}\n{said}");
+    }
+    assert!(!run.join("private/key.pem").exists());
+    assert_eq!(other.certificates(), 0);
+}
