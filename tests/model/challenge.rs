@@ -397,6 +397,6 @@ fn a_network_with_an_attacker() {
 
 #[test]
 fn a_network_on_which_a_key_has_to_be_proven() {
-    search(&Net { attacks: 1, proof: true, ..Net::default() });
+    search(&Net { proof: true, hasty: 1, ..Net::default() });
     search(&Net { faults: 1, proof: true, ..Net::default() });
 }
