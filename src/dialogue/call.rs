@@ -1,4 +1,4 @@
-//! The places that a node calls at: when to call, when to hang up, when to call again. Every step is told the time, and none
+//! The places that a node calls at: when to call, and when to call again. Every step is told the time, and none
 //! waits. Never looks into a frame, and never judges a payload.
 //!
 //! Whoever owns the network between decides what answers, so nothing that happens here may end the search, hold up another
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 
+use super::{Command, Dialogue, locked};
 use crate::line::ether::Mac;
 use crate::line::{Kind, Node, Stage, TimeKey};
 use crate::pipe::ether::{Link, Peer, Raised, Received, links};
@@ -98,6 +99,31 @@ const SPOKEN: usize = 32;
 const SHUT: usize = 16;
 /// The most frames of one link that are read before the other lines get their turn.
 const AT_ONCE: usize = 15;
+
+impl Dialogue {
+    /// Calls at these places, too, until a payload has come: all of them, and each again after a pause where it does not
+    /// answer, breaks, or brings nothing that can be used. Then only the place that brought the payload is called again.
+    pub fn call(&self, targets: Vec<Target>) {
+        // Counted at once, so that a caller that waits for an event next does wait.
+        let mut shared = locked(&self.shared);
+        shared.calls = shared.calls.saturating_add(targets.len());
+        shared.tried.extend(targets.iter().map(|target| (target.to_string(), "not called yet".to_owned())));
+        drop(shared);
+        self.command(Command::Call(targets));
+    }
+
+    /// Each place that is called at, and what happened there last, for messages.
+    pub fn tried(&self) -> Vec<(String, String)> {
+        let shared = locked(&self.shared);
+        shared.sought.state.iter().chain(&shared.tried).cloned().collect()
+    }
+
+    /// Tells that the payload's network is applied from now on: links that were brought up for a line and that the network uses
+    /// stay up afterwards.
+    pub fn leave_links(&self) {
+        self.command(Command::LeaveLinks);
+    }
+}
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
