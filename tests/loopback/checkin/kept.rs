@@ -416,9 +416,17 @@ fn certificates_that_want_credentials_are_asked_for_with_them_over_the_same_conn
     assert!(matches!(run.asked[..], [Ask::SetClock(_)]), "{:?}", run.asked);
 }
 
-/// As `imprint-host serve` sees it.
+/// As `imprint-host serve` sees it. Where the client's last message of the handshake and its first request are on their way apart,
+/// the server's tickets may come between them and look like an answer. So the least of a few check-ins counts.
 #[test]
 fn a_check_in_is_one_handshake_and_four_round_trips() {
+    let counted: Vec<Vec<usize>> = (0..5).map(|_| round_trips_of_a_check_in()).collect();
+    // TCP; TLS 1.3; GET cacerts; POST simpleenroll.
+    assert!(counted.iter().all(|connections| connections.len() == 1), "{counted:?}");
+    assert_eq!(counted.iter().flatten().min(), Some(&4), "{counted:?}");
+}
+
+fn round_trips_of_a_check_in() -> Vec<usize> {
     let dir = tempfile::tempdir().unwrap();
     let way = imprint_tests::flights::Way::new();
     let url = format!("https://{}/.well-known/est", way.address());
@@ -441,6 +449,5 @@ fn a_check_in_is_one_handshake_and_four_round_trips() {
     way.leads_to(server.local_addr());
     let root = std::path::Path::new("/");
     imprint::run::enroll(root, &file, &dir.path().join("out"), PATIENCE, None).unwrap();
-    // TCP; TLS 1.3; GET cacerts; POST simpleenroll.
-    assert_eq!(way.round_trips(), [4], "of each connection");
+    way.round_trips()
 }
