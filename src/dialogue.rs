@@ -19,6 +19,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::chain::chain;
 use crate::key_code::KeyCode;
+use crate::line::admission::AdmissionKey;
 use crate::line::frame::NotTaken;
 use crate::line::fresh::Seeds;
 use crate::line::seal::SealError;
@@ -30,7 +31,6 @@ use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
 use call::{Calls, Standing};
 pub use proving::Prover;
-use proving::Proves;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
@@ -101,6 +101,12 @@ struct Shared {
     progress: Option<Duration>,
     /// When a host was last heard, since boot.
     heard: Option<Duration>,
+}
+
+/// An admission key, and where it was read, for people.
+struct Proves {
+    key: AdmissionKey,
+    from: String,
 }
 
 enum Command {

@@ -6,6 +6,7 @@
 //! frame     frames ↔ bytes
 //! scan      finds frames among the other bytes of a line
 //! odd       what a line does to all frames, in words for people
+//! event     what both ends tell
 //! fresh     challenges of a node, and how fresh a payload is
 //! transfer  one object: pieces, acknowledgements, retransmission
 //! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
@@ -23,6 +24,7 @@ pub mod frame;
 pub mod scan;
 mod odd;
 pub mod fresh;
+mod event;
 pub mod transfer;
 pub mod node;
 pub mod host;
@@ -32,10 +34,11 @@ pub mod seal;
 pub mod admission;
 pub mod ether;
 
+pub use event::{HostEvent, NodeEvent};
 pub use frame::{Challenge, Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
 pub use fresh::Fresh;
-pub use host::{Host, HostEvent};
-pub use node::{Node, NodeEvent};
+pub use host::Host;
+pub use node::Node;
 pub use odd::{Distortion, Parity};
 pub use seal::{LineKey, SEAL_LEN, TimeKey};
 pub use transfer::Shape;

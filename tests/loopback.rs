@@ -12,6 +12,7 @@ mod loopback {
     mod handover;
     mod host;
     mod inject;
+    mod keys;
     mod output;
     mod port;
     mod signed;

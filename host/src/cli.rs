@@ -9,6 +9,7 @@ mod payload;
 mod published;
 mod say;
 mod show;
+mod key;
 mod signer;
 mod warnings;
 
@@ -92,6 +93,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 )
             })
         }
+        Command::Key(command) => key::key(cli, command, now),
         Command::Signer { command } => signer::signer(cli, command.as_ref(), now),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,6 +1,6 @@
 //! A node's record: parses TOML into validated values. Errors name file, line and key. Makes no payload; `compose` does.
 
-mod admission;
+pub(crate) mod admission;
 pub mod claims;
 pub mod csv;
 mod entitlement;

@@ -3,6 +3,7 @@
 mod adding;
 mod calling;
 mod deciding;
+mod keys;
 mod signing;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ pub use adding::{Added, Adding, Differs, Taken, Warning};
 pub use calling::CALLERS;
 pub(crate) use calling::call_within;
 pub use deciding::{AdmitError, LetIn, some};
+pub use keys::{KeyError, MadeKey, public_key};
 pub use signing::Signing;
 
 use crate::ca::{self, Ca, StateError};

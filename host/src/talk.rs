@@ -199,6 +199,8 @@ impl<'a, O: Office> Talk<'a, O> {
             }
             HostEvent::Object(Kind::Request, request) => self.decide(request, false).await,
             HostEvent::Object(Kind::Report, report) => self.report(&report).await,
+            // At a door it was looked at already. Elsewhere whoever runs the command says which node it is.
+            HostEvent::Object(Kind::Admission, _) => {}
             HostEvent::Object(kind, _) => self.tell("unexpected", kind_name(kind)),
             _ => {}
         }

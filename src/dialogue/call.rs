@@ -198,14 +198,17 @@ impl Calls {
         fds
     }
 
-    /// Does what is due.
-    pub(super) fn step(&mut self, root: &Path, now: u64) -> Vec<Event> {
-        let mut came = Vec::new();
+    /// Does what is due. The events, and whether what is to be said of a place has changed.
+    pub(super) fn step(&mut self, root: &Path, now: u64) -> (Vec<Event>, bool) {
+        let (mut came, mut changed) = (Vec::new(), false);
         let Calls { all, raised, settled, .. } = self;
         for call in all {
+            let before = std::mem::discriminant(&call.state);
             call.step(root, now, raised, *settled, &mut came);
+            changed |= before != std::mem::discriminant(&call.state);
         }
-        came
+        changed |= !came.is_empty();
+        (came, changed)
     }
 
     /// The line of this call is over. What is to be told, if it was not told before. `peer`: the call goes on, and this host
@@ -226,6 +229,16 @@ impl Calls {
                 call.failed(why, now)
             }
         }
+    }
+
+    /// A link is gone. What is to be told, if it was not told before.
+    pub(super) fn lose_link(&mut self, number: usize, index: u32, why: String) -> Option<Event> {
+        let call = self.all.iter_mut().find(|call| call.number == number)?;
+        if let State::Listening(links, _) = &mut call.state {
+            links.retain(|link| link.index() != index);
+        }
+        call.last = Some(why.clone());
+        call.news(why)
     }
 
     /// Whether a host on a link is not to be answered now.
@@ -404,4 +417,65 @@ pub(super) fn everybody(link: &Link) -> Pipe {
 /// A pipe to one host on a link.
 pub(super) fn one(link: &Link, mac: Mac) -> Peer {
     link.peer(Some(mac))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nowhere(count: usize) -> Calls {
+        let mut calls = Calls::default();
+        calls.add((0..count).map(|door| Target::Unix(format!("/nowhere/door{door}").into())).collect(), 0);
+        calls
+    }
+
+    /// A host that is down, or a network of an attacker: neither may fill the console or be flooded with calls.
+    #[test]
+    fn a_place_that_fails_is_called_again_after_longer_pauses_and_told_once() {
+        let (mut calls, mut now, mut told) = (nowhere(1), 0, 0);
+        for round in 0..12 {
+            let (came, changed) = calls.step(Path::new("/"), now);
+            told += came.len();
+            assert!(!changed || round == 0, "what is said of the place stays the same");
+            let next = calls.next().unwrap();
+            let longest = micros(PAUSE.0 * (1 << round)).min(micros(PAUSE.1));
+            assert!((longest / 2..=longest).contains(&(next - now)), "{round}: {}", next - now);
+            // Nothing is due before.
+            assert!(calls.step(Path::new("/"), next - 1).0.is_empty());
+            now = next;
+        }
+        assert_eq!(told, 1);
+        assert_eq!(calls.tried(), [("unix:/nowhere/door0".to_owned(), "there is no such socket".to_owned())]);
+    }
+
+    #[test]
+    fn several_places_are_called_one_after_the_other() {
+        let mut calls = nowhere(3);
+        for (turn, at) in [(1, 0), (2, micros(STAGGER)), (3, 2 * micros(STAGGER))] {
+            calls.step(Path::new("/"), at);
+            let called = calls.tried().iter().filter(|(_, words)| words != "not called yet").count();
+            assert_eq!(called, turn);
+        }
+    }
+
+    /// A door that says something else each time.
+    #[test]
+    fn only_so_many_words_of_one_place_are_told() {
+        let mut calls = nowhere(1);
+        let told = (0..50).filter(|word| calls.says(0, &format!("word {word}"))).count();
+        assert_eq!(told, MESSAGES);
+        assert_eq!(calls.tried()[0].1, "it says: word 49");
+        let lines = (0..100).filter(|line| calls.speaks(&format!("ether:eth0 {line}"))).count();
+        assert_eq!(lines, SPOKEN);
+    }
+
+    #[test]
+    fn after_the_payload_only_its_place_is_called() {
+        let mut calls = nowhere(3);
+        calls.settle(Some(1));
+        assert_eq!(calls.tried(), [("unix:/nowhere/door1".to_owned(), "not called yet".to_owned())]);
+        assert_eq!(calls.settled_on().as_deref(), Some("unix:/nowhere/door1"));
+        calls.settle(None);
+        assert!(calls.tried().is_empty() && calls.next().is_none() && calls.is_settled());
+    }
 }

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use super::worker::Worker;
+use super::worker::{Came, Worker};
 use super::{Told, locked};
-use crate::line::frame::Session;
 use crate::line::fresh::GOOD_FOR;
 use crate::line::seal::{self, SealError};
 use crate::line::{Fresh, Kind, Stage};
@@ -14,17 +13,6 @@ use crate::shown::printable;
 
 /// After so many payloads that cannot be opened, the node gives a line up.
 const OPENINGS: u8 = 3;
-
-/// The object with a payload, as it came.
-pub(super) struct Came {
-    pub(super) kind: Kind,
-    pub(super) number: u8,
-    /// `None`: it is from a host that cannot hear, and has no seal.
-    pub(super) session: Option<Session>,
-    /// When its announcement had come, in microseconds since boot.
-    pub(super) announced: u64,
-    pub(super) bytes: Vec<u8>,
-}
 
 /// What came of an object with a payload.
 enum Opened {

@@ -7,16 +7,10 @@ use std::sync::mpsc::Sender;
 use nix::sys::eventfd::EventFd;
 
 use super::worker::Worker;
-use super::{Command, Dialogue, Told};
+use super::{Command, Dialogue, Proves, Told};
 use crate::key_code::KeyCode;
 use crate::line::admission::AdmissionKey;
 use crate::line::{End, Kind, Stage};
-
-/// A key, and where it was read, for people.
-pub(super) struct Proves {
-    key: AdmissionKey,
-    from: String,
-}
 
 /// Brings admission keys to a dialogue from another thread. Once the dialogue is over, it does nothing.
 pub struct Prover {

@@ -13,11 +13,9 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
 use super::call::{Calls, Standing};
-use super::payload::Came;
-use super::proving::Proves;
-use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
+use super::{Answer, Awaited, Command, Judge, Line, LineTime, Proves, Shared, Told, locked};
 use crate::line::fresh::Seeds;
-use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
+use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Session, Shape, Stage, Wire};
 use crate::pipe::{Pipe, PipeError};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
@@ -75,6 +73,17 @@ pub(super) struct Spoken {
     pub(super) not_used: Option<String>,
 }
 
+/// The object with a payload, as it came.
+pub(super) struct Came {
+    pub(super) kind: Kind,
+    pub(super) number: u8,
+    /// `None`: it is from a host that cannot hear, and has no seal.
+    pub(super) session: Option<Session>,
+    /// When its announcement had come, in microseconds since boot.
+    pub(super) announced: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
 impl Spoken {
     pub(super) fn new(Line { pipe, beacon, far }: Line, hello: &Hello, seed: [u8; 32]) -> Spoken {
         let node = Node::new(hello.clone(), beacon, Shape::default()).challenging(seed, far);
@@ -129,9 +138,8 @@ impl Worker {
     fn work(&mut self) {
         self.look_for_lines();
         loop {
-            self.call();
             let spoken = self.speak();
-            let tiring = self.lines.iter().filter(|line| line.is_called() && !line.lost).map(Spoken::tires_at);
+            let tiring = self.lines.iter().filter(|line| !line.lost).filter_map(Spoken::tires_at);
             let next = [spoken, self.calls.next()].into_iter().flatten().chain(tiring).min();
             self.lines.retain(|line| !line.lost);
             // Microseconds since boot. Without a timer, one of the descriptors ends the wait.
@@ -162,6 +170,8 @@ impl Worker {
                     Err(TryRecvError::Empty) => break,
                 }
             }
+            // First, as the frames that have come on a link go to its lines.
+            self.call();
             self.listen();
             self.look_for_lines();
         }
@@ -186,14 +196,17 @@ impl Worker {
 
     /// The line is lost. A place that was called at is called again.
     fn lose(&mut self, index: usize, error: PipeError) {
-        if self.lines.get(index).is_some_and(Spoken::is_called) {
-            let why = match error {
-                PipeError::Far { fault, .. } => fault.to_string(),
-                error => crate::chain::chain(&error),
-            };
-            self.hang_up(index, why);
-        } else {
-            self.give_up(index, Told::Lost(error));
+        let Some(line) = self.lines.get(index).filter(|line| line.is_called()) else {
+            return self.give_up(index, Told::Lost(error));
+        };
+        let why = match error {
+            PipeError::Far { fault, .. } => fault.to_string(),
+            error => crate::chain::chain(&error),
+        };
+        match &line.pipe {
+            // The link is gone, and with it all lines on it.
+            Pipe::Ether(peer) => self.lose_link(line.call, peer.index(), why),
+            _ => self.hang_up(index, why),
         }
     }
 

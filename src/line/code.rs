@@ -80,6 +80,9 @@ impl fmt::Display for NotTaken {
     }
 }
 
+/// Bytes of a challenge.
+pub const CHALLENGE_LEN: usize = 16;
+
 /// The bytes for these values on the line.
 pub(super) const KINDS: [(Kind, u8); 9] = [
     (Kind::Sealed, 1),
@@ -117,7 +120,7 @@ impl Kind {
         match self {
             Kind::Sealed => crate::payload::MAX_LEN.saturating_add(super::SEAL_LEN),
             Kind::Plain => crate::payload::MAX_LEN,
-            Kind::Fresh => crate::payload::MAX_LEN.saturating_add(super::frame::CHALLENGE_LEN + super::SEAL_LEN),
+            Kind::Fresh => crate::payload::MAX_LEN.saturating_add(CHALLENGE_LEN + super::SEAL_LEN),
             Kind::Certificates => 32 * 1024,
             Kind::Request | Kind::Report => 16 * 1024,
             Kind::Pending | Kind::Refused | Kind::Admission => 1024,

@@ -3,8 +3,8 @@
 //! A frame is `#`, base-85 digits, and any byte that is not a digit; imprint writes a line feed. A reader finds a frame
 //! wherever it starts. A byte that is lost, changed or inserted costs that frame alone.
 
+pub use super::code::{CHALLENGE_LEN, Kind, NotTaken, Side, Stage};
 use super::code::{KINDS, REASONS, STAGES, code, value};
-pub use super::code::{Kind, NotTaken, Side, Stage};
 use crate::base85;
 use crate::checksum::crc32;
 use crate::digest::sha256;
@@ -31,8 +31,6 @@ pub struct Nonce(pub [u8; 8]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Challenge(pub [u8; CHALLENGE_LEN]);
 
-/// Bytes of a challenge.
-pub const CHALLENGE_LEN: usize = 16;
 /// Bytes of the proof in a frame with the time.
 pub const TAG_LEN: usize = 16;
 

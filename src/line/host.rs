@@ -2,12 +2,16 @@
 //! answers, sends objects to it, takes its requests and reports. Pure: never sees bytes or a clock, and never decides
 //! which node gets what.
 
+mod state;
+
 use std::collections::VecDeque;
 
+use super::event::HostEvent;
 use super::frame::{Challenge, Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
 use super::seal::{self, TimeKey};
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{Answered, End, Patience, Timer};
+use state::{Passed, State};
 
 /// How often the host calls because of a damaged frame or one of another conversation, until a timer has fired.
 const HAILS: u8 = 4;
@@ -66,50 +70,6 @@ pub struct Host {
     /// the first.
     opened: Option<(u64, bool)>,
     answered: Option<Answered>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Passed {
-    hello: Hello,
-    /// When this node was first heard after another node had answered.
-    heard: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum State {
-    /// No node has been heard, or the node has gone silent.
-    Calling,
-    /// OPEN was sent.
-    Opening(Session),
-    /// READY was heard.
-    Open(Session, Stage),
-}
-
-/// The events of the host's end.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum HostEvent {
-    /// A node said HELLO. It may be gone, since consoles repeat old output. Until a node has answered, the last one
-    /// that is heard counts.
-    Hello(Hello),
-    /// A HELLO that is not of the node that has answered: the node was started again, or somebody else writes to the
-    /// line. The host does not speak with it until [`Host::accept`].
-    Second(Hello),
-    /// The node speaks other versions of the protocol only.
-    Foreign(Versions),
-    /// A conversation has begun; nothing of an earlier one is on its way any more.
-    Opened(Session, Stage),
-    /// The node has reached another stage.
-    Stage(Stage),
-    /// The node has sent another challenge: [`Host::challenge`].
-    Challenged,
-    /// An object has arrived at the node.
-    Delivered(Kind),
-    /// The node refuses an object.
-    Refused(Kind, NotTaken),
-    /// An object of the node has arrived whole.
-    Object(Kind, Vec<u8>),
-    /// The node does not answer any more.
-    Lost,
 }
 
 impl Host {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::event::NodeEvent;
 use super::frame::{Announce, Challenge, Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
 use super::fresh::Challenges;
 use super::seal::{self, TimeKey};
@@ -67,51 +68,6 @@ struct Ask {
     number: u8,
     /// When the question was sent, and the number of its frame.
     sent: Option<(u64, u64)>,
-}
-
-/// The events of the node's end.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum NodeEvent {
-    /// The first frame of a host was heard: there is a host on this line.
-    Heard,
-    /// A conversation has begun.
-    Opened(Session),
-    /// The host speaks other versions of the protocol only.
-    Foreign(Versions),
-    /// An object has arrived whole.
-    Object {
-        /// The kind of the object.
-        kind: Kind,
-        /// The number of the object, to which its seal is bound.
-        number: u8,
-        /// The conversation that the object came in; `None`: it is from a host that cannot hear.
-        session: Option<Session>,
-        /// When its announcement had come, by the node's clock.
-        announced: u64,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// A part of an object came from a host that cannot hear. `missing`: the first pieces that have not come yet;
-    /// `None`: the announcement has not come, so no piece can be kept.
-    Broadcast {
-        /// Numbers of pieces.
-        missing: Option<Vec<u16>>,
-    },
-    /// The statement has arrived at the host.
-    Sent(Kind),
-    /// The host refuses the statement.
-    Refused(Kind, NotTaken),
-    /// The host said what time it is.
-    Time {
-        /// When the question was sent, by the node's clock.
-        sent: u64,
-        /// When the answer had arrived, by the node's clock.
-        arrived: u64,
-        /// When the question had arrived, by the host's clock.
-        received: u64,
-        /// Microseconds from then until the host answered.
-        held: u64,
-    },
 }
 
 impl Node {

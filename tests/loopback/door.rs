@@ -16,14 +16,14 @@ use imprint_host::state::State;
 use imprint_tests::caller::Caller;
 use imprint_tests::patience::PATIENCE;
 
-struct Site {
+pub(crate) struct Site {
     work: tempfile::TempDir,
-    pin: SitePin,
+    pub(crate) pin: SitePin,
 }
 
 impl Site {
     /// Nodes that have a name, a serial number, and what else is in their records.
-    fn new(nodes: &[(&str, &str)]) -> Site {
+    pub(crate) fn new(nodes: &[(&str, &str)]) -> Site {
         let work = tempfile::tempdir().unwrap();
         let url = EstUrl::try_from("https://est.example.org:8443/.well-known/est").unwrap();
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
@@ -37,7 +37,7 @@ impl Site {
         Site { work, pin }
     }
 
-    fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         State::open(&self.work.path().join("state")).unwrap()
     }
 
@@ -52,26 +52,26 @@ impl Site {
         }
     }
 
-    fn serve(&self, doors: &[&str]) -> Server {
+    pub(crate) fn serve(&self, doors: &[&str]) -> Server {
         Server::start(self.config(doors)).unwrap()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.work.path().join(name)
     }
 
-    fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         self.state().store.log(1000).unwrap().into_iter().map(|row| row.event).collect()
     }
 }
 
-fn tcp(server: &Server) -> TcpStream {
+pub(crate) fn tcp(server: &Server) -> TcpStream {
     let door = server.doors().iter().find_map(|door| door.strip_prefix("tcp:")).unwrap();
     TcpStream::connect(door).unwrap()
 }
 
 /// A connection of either kind.
-trait Stream: Read + Write {
+pub(crate) trait Stream: Read + Write {
     fn patient(&self, timeout: Duration);
 }
 
@@ -88,7 +88,7 @@ impl Stream for UnixStream {
 }
 
 /// Until `done` (true), or until the door closes (false).
-fn talk(node: &mut Caller, stream: &mut impl Stream, done: impl Fn(&Caller) -> bool) -> bool {
+pub(crate) fn talk(node: &mut Caller, stream: &mut impl Stream, done: impl Fn(&Caller) -> bool) -> bool {
     let start = Instant::now();
     let mut buffer = [0; 4096];
     loop {

@@ -141,7 +141,7 @@ fn links_are_given_back_as_they_were() {
     }
 }
 
-/// A link whose driver is late, and one that never comes.
+/// A link whose driver is late, and one that goes and comes again.
 #[test]
 fn a_link_that_is_not_there_yet_is_waited_for() {
     namespaces();
@@ -150,6 +150,13 @@ fn a_link_that_is_not_there_yet_is_waited_for() {
     let words = dialogue.hear(later()).unwrap().to_string();
     assert_eq!(words, "ether:eth0: there is no such link; is its driver in the image, and its name right?");
     assert_eq!(dialogue.tried(), [("ether:eth0".to_owned(), words["ether:eth0: ".len()..].to_owned())]);
+    ip("link add eth0 type veth peer name p0");
+    ip("link set p0 up");
+    let mut door = Door::link("p0");
+    assert!(door.until(|event| *event == HostEvent::Challenged));
+    // It goes, in the middle of a conversation, and another comes with the same name.
+    ip("link del eth0");
+    drop(door);
     ip("link add eth0 type veth peer name p0");
     ip("link set p0 up");
     let mut door = Door::link("p0");

@@ -34,8 +34,10 @@ pub struct Caller {
     pub certificates: Option<Vec<u8>>,
     /// Its report has arrived.
     pub over: bool,
-    /// The key that it proves to have.
+    /// The admission key that it proves in each conversation.
     pub admission: Option<Arc<AdmissionKey>>,
+    /// How many proofs have arrived.
+    pub proofs: usize,
     /// Asks for nothing once it has its payload.
     pub lazy: bool,
 }
@@ -88,6 +90,7 @@ impl Caller {
             certificates: None,
             over: false,
             admission: None,
+            proofs: 0,
             lazy: false,
         }
     }
@@ -123,9 +126,9 @@ impl Caller {
     fn told(&mut self, event: NodeEvent) {
         let node = self.wire.end_mut();
         match event {
-            NodeEvent::Opened(session) if node.stage() == Stage::Payload => {
-                if let Some(key) = &self.admission {
-                    let proof = key.prove(node.hello(), session.host);
+            NodeEvent::Opened(session) => {
+                let proof = self.admission.as_ref().map(|key| key.prove(node.hello(), session.host));
+                if let Some(proof) = proof.filter(|_| node.stage() == Stage::Payload) {
                     node.say(Kind::Admission, proof);
                 }
             }
@@ -158,6 +161,7 @@ impl Caller {
             NodeEvent::Object { kind: Kind::Refused, bytes, .. } => {
                 self.refused = Some(String::from_utf8(bytes).unwrap())
             }
+            NodeEvent::Sent(Kind::Admission) => self.proofs += 1,
             NodeEvent::Sent(Kind::Report) => self.over = true,
             _ => {}
         }

@@ -71,6 +71,9 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: Option<SignerCommand>,
     },
+    /// Keys of sticks and images that let nodes in at a door (admit = "key")
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Show what images and nodes need to know of this site: URLs, site pin, CA
     Show,
     /// Approve a request that waits: compare the code with the one on the node's console
@@ -148,6 +151,59 @@ pub(super) enum CaCommand {
         #[arg(long)]
         root_key: Option<PathBuf>,
     },
+}
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a key, write its private half for a stick or an image, and list its public half; the private half is not kept
+    Make(MakeKeyArgs),
+    /// List the public key of a key that was made elsewhere
+    Add {
+        /// Its name, for records
+        name: String,
+        /// PEM, as openssl pkey -pubout writes it
+        file: PathBuf,
+        /// The key is in an image: everybody who has the image has it
+        #[arg(long)]
+        image: bool,
+    },
+    /// List the keys
+    List,
+    /// List a key no longer; records that name it let nobody in for it
+    Forget {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct MakeKeyArgs {
+    /// Its name, for records
+    pub(super) name: String,
+    /// What is written
+    #[arg(long = "as", value_enum, default_value_t = KeyForm::Pem)]
+    pub(super) form: KeyForm,
+    /// The key is for an image: everybody who has the image has it. A cpio archive always is
+    #[arg(long)]
+    pub(super) image: bool,
+    /// Where to; standard output when left out. A file is made anew, a drive is written to in place
+    #[arg(short, long)]
+    pub(super) output: Option<PathBuf>,
+    /// The drive of -o a second time: what it holds may be lost
+    #[arg(long, value_name = "DRIVE", requires = "output")]
+    pub(super) overwrite: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum KeyForm {
+    /// The file imprint/key of a stick, or /imprint/key of an image
+    Pem,
+    /// A stick, whole
+    Vfat,
+    /// An optical disc
+    Iso,
+    /// An initramfs to append
+    Cpio,
 }
 
 #[derive(Subcommand)]

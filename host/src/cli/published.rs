@@ -1,6 +1,8 @@
 //! The JSON that commands answer with under `--json`, a type for each command. It is published: an item may be added,
 //! none may change. Never holds a secret, and prints nothing.
 
+use base64ct::{Base64, Encoding};
+use imprint::key_code::KeyCode;
 use serde::Serialize;
 
 /// `init`
@@ -76,6 +78,49 @@ pub(super) struct ShownSigner {
 #[derive(Serialize)]
 pub(super) struct Signers {
     pub(super) signers: Vec<ShownSigner>,
+}
+
+/// `key make` and `key add`
+#[derive(Serialize)]
+pub(super) struct MadeKey<'a> {
+    pub(super) name: &'a str,
+    pub(super) code: String,
+    /// Ed25519 public key, base64.
+    pub(super) public: String,
+    pub(super) in_image: bool,
+    /// Where the private key was written to; null: it was not made here.
+    pub(super) file: Option<&'a str>,
+}
+
+impl<'a> MadeKey<'a> {
+    pub(super) fn of(name: &'a str, public: &[u8; 32], in_image: bool, file: Option<&'a str>) -> MadeKey<'a> {
+        let (code, public) = (KeyCode::of(public).to_string(), Base64::encode_string(public));
+        MadeKey { name, code, public, in_image, file }
+    }
+}
+
+/// `key list`
+#[derive(Serialize)]
+pub(super) struct Keys<'a> {
+    pub(super) keys: Vec<ListedKey<'a>>,
+}
+
+/// A key in `key list`.
+#[derive(Serialize)]
+pub(super) struct ListedKey<'a> {
+    pub(super) name: &'a str,
+    pub(super) code: String,
+    /// Ed25519 public key, base64.
+    pub(super) public: String,
+    pub(super) in_image: bool,
+    pub(super) made_at: String,
+}
+
+/// `key forget`
+#[derive(Serialize)]
+pub(super) struct ForgottenKey<'a> {
+    pub(super) forgotten: &'a str,
+    pub(super) code: &'a str,
 }
 
 /// The root certificate in `show`.

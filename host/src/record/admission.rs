@@ -9,7 +9,7 @@ use super::one_of;
 use crate::admission::{Admit, Facts, KeyName, Rule};
 
 /// The DER of an Ed25519 public key before its 32 bytes (RFC 8410 §4).
-const ED25519: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+pub(crate) const ED25519: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// The longest name of a network device (`IFNAMSIZ` less the zero byte).
 const TAP_MAX: usize = 15;
 /// The longest name of a virtual machine: that of a file.

@@ -44,16 +44,18 @@ impl Spoken {
     fn tires(&self, now: u64) -> Option<Fault> {
         let Pipe::Stream(stream) = &self.pipe else { return None };
         let seen = if self.wire.heard() == 0 { stream.seen() } else { Seen::Line };
-        if now >= self.tires_at() {
+        if self.tires_at()? <= now {
             return Some(Fault::Silent(seen));
         }
         let other = matches!(seen, Seen::Tls | Seen::Http | Seen::Ssh);
         (other || self.noise > NOISE).then_some(Fault::NoLine(if seen == Seen::Line { Seen::Other } else { seen }))
     }
 
-    pub(super) fn tires_at(&self) -> u64 {
+    /// When the node hangs up if it hears nothing more. A link is never hung up on.
+    pub(super) fn tires_at(&self) -> Option<u64> {
         let patience = if self.wire.heard() == 0 { FIRST_WORD } else { NEXT_WORD };
-        self.last.saturating_add(u64::try_from(patience.as_micros()).unwrap_or(u64::MAX))
+        let patience = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
+        matches!(self.pipe, Pipe::Stream(_)).then(|| self.last.saturating_add(patience))
     }
 }
 
@@ -69,6 +71,21 @@ impl Worker {
         self.came(news);
     }
 
+    /// A link is gone. The call goes on, on other links and on this one if it comes back.
+    pub(super) fn lose_link(&mut self, call: Option<usize>, index: u32, why: String) {
+        let news = call.and_then(|call| self.calls.lose_link(call, index, why));
+        self.lose_lines(index);
+        self.rename();
+        self.came(news);
+    }
+
+    /// The lines on a link are lost with it.
+    fn lose_lines(&mut self, index: u32) {
+        for line in &mut self.lines {
+            line.lost |= matches!(&line.pipe, Pipe::Ether(peer) if peer.index() == index);
+        }
+    }
+
     /// Calls where it is time to, and takes what came of earlier calls.
     pub(super) fn call(&mut self) {
         let now = now();
@@ -79,8 +96,8 @@ impl Worker {
                 self.hang_up(index, fault.to_string());
             }
         }
-        let came = self.calls.step(&self.root, now);
-        if !came.is_empty() {
+        let (came, changed) = self.calls.step(&self.root, now);
+        if changed {
             self.rename();
         }
         self.came(came);
@@ -92,11 +109,7 @@ impl Worker {
                 Event::Stream(call, stream) => self.join(call, Pipe::Stream(stream), true),
                 Event::Link(call, link) => self.join(call, everybody(&link), true),
                 Event::Frame(call, link, mac, text) => self.deliver(call, &link, mac, &text),
-                Event::Gone(index) => {
-                    for line in &mut self.lines {
-                        line.lost |= matches!(&line.pipe, Pipe::Ether(peer) if peer.index() == index);
-                    }
-                }
+                Event::Gone(index) => self.lose_lines(index),
                 Event::Missed { line, why } => {
                     let told = Told::Missed { line, why };
                     locked(&self.shared).why = Some(told.to_string());

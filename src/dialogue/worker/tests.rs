@@ -103,6 +103,7 @@ fn steps(lines: usize) -> Steps {
         judge: None,
         quiet: Quiet::default(),
         root: "/nowhere".into(),
+        proves: None,
         calls: Calls::default(),
         standing: Standing::default(),
     };

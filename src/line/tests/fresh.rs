@@ -294,6 +294,78 @@ fn a_request_comes_behind_a_proof_that_is_on_its_way() {
     assert_eq!(objects, [Kind::Admission, Kind::Request], "{told:?}");
 }
 
+/// A host of an older release does not know the object, and says nothing about it. What the node says next reaches it all the
+/// same, in another conversation.
+#[test]
+fn a_host_that_does_not_know_proofs_still_gets_the_request() {
+    let (mut node, mut host) = (node(true, true), host());
+    carry(&mut node, &mut host, 0);
+    events(&mut host);
+    node.say(Kind::Admission, vec![1; 96]);
+    // Each frame of the proof is lost at this host.
+    let deaf = |node: &mut Node| while node.packet(0, 0).is_some() {};
+    deaf(&mut node);
+    node.set_stage(Stage::Request);
+    deaf(&mut node);
+    node.say(Kind::Request, vec![2; 100]);
+    for _ in 0..3 {
+        node.fire();
+        // Premise: until then the request waits for the proof.
+        let kinds = std::iter::from_fn(|| node.packet(0, 0)).filter_map(|packet| match packet.frame {
+            Frame::Announce(announce) => Some(announce.kind),
+            _ => None,
+        });
+        assert_eq!(kinds.collect::<Vec<_>>(), [Kind::Admission]);
+    }
+    node.fire();
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        carry(&mut node, &mut host, 0);
+        told.extend(events(&mut host));
+    }
+    assert!(told.contains(&HostEvent::Object(Kind::Request, vec![2; 100])), "{told:?}");
+    assert!(!told.iter().any(|event| matches!(event, HostEvent::Object(Kind::Admission, _))), "{told:?}");
+}
+
+/// A stick is plugged in while the proof of another key is on its way: both arrive.
+#[test]
+fn a_second_proof_comes_behind_the_first() {
+    let (mut node, mut host) = (node(true, true), host());
+    carry(&mut node, &mut host, 0);
+    events(&mut host);
+    node.say(Kind::Admission, vec![1; 96]);
+    node.packet(0, 0).unwrap();
+    node.say(Kind::Admission, vec![2; 96]);
+    for _ in 0..3 {
+        node.fire();
+        carry(&mut node, &mut host, 0);
+    }
+    let told = events(&mut host);
+    let proofs: Vec<&HostEvent> =
+        told.iter().filter(|event| matches!(event, HostEvent::Object(Kind::Admission, _))).collect();
+    assert_eq!(
+        proofs,
+        [&HostEvent::Object(Kind::Admission, vec![1; 96]), &HostEvent::Object(Kind::Admission, vec![2; 96])]
+    );
+}
+
+/// The values were made by another program. If this test fails, do not change it: you have changed version 1 of the line
+/// protocol.
+#[test]
+fn the_proof_on_the_page_is_ours() {
+    use super::super::admission::{AdmissionKey, Proof};
+    let page = page();
+    let (hello, session) = example(&page);
+    let hello = Hello { fresh: true, ..hello };
+    assert_eq!(hello.message(), vector(&page, "HELLO's message with flag 1"));
+    let private = vector(&page, "admission key, Ed25519");
+    let der = [&b"\x30\x2e\x02\x01\0\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"[..], &private].concat();
+    let key = AdmissionKey::parse(crate::pem::encode("PRIVATE KEY", &der).as_bytes()).unwrap();
+    let object = vector(&page, "object of kind 18");
+    assert_eq!(key.prove(&hello, session.host), object);
+    assert_eq!(Proof::decode(&object).unwrap().key(&hello, session.host), Some(key.public()));
+}
+
 /// The values were made by another program. If this test fails, do not change it: you have changed version 1 of the line
 /// protocol.
 #[test]

@@ -230,6 +230,8 @@ impl Visit<'_> {
         let uuid = hello.uuid.map_or("none".to_owned(), |uuid| imprint::hex::uuid(&uuid));
         let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
         self.talk.tell("hello", &format!("line key {code}, says UUID {uuid}, serial number {serial}"));
+        // A proof is for one HELLO: another node on the same connection has proven nothing.
+        self.key = None;
         self.talk.met(hello);
     }
 
@@ -241,8 +243,8 @@ impl Visit<'_> {
                 .talk
                 .tell("not taken", "the proof of an admission key is for another node or another conversation");
         };
-        // Where the key lies, this host knows itself.
-        self.key = Some(ProvenKey { public, in_image: false });
+        // Where the key lies, this host's list says. Of one that is not in it nothing is known: everybody may have it.
+        self.key = Some(ProvenKey { public, in_image: true });
         if matches!(self.standing, Standing::New | Standing::Waits { .. }) {
             self.look_again().await;
         }

@@ -1,7 +1,6 @@
 //! Payloads on a line where somebody else than the host may answer: what is used, and what becomes of the line.
 
 use super::*;
-use crate::dialogue::payload::Came;
 use crate::line::frame::Challenge;
 use crate::line::{Session, seal};
 
