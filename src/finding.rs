@@ -232,11 +232,11 @@ impl Work {
                 });
             }
             let words = search.words.join("; ");
+            self.seeker.is_at(WHAT, words.clone());
             if !words.is_empty() && called.is_empty() && !told.contains(&words) && told.len() < MOST {
                 self.seeker.tell(format!("{WHAT}: {words}; the search goes on"));
-                told.push(words.clone());
+                told.push(words);
             }
-            self.seeker.is_at(WHAT, words);
             if called.len() > before {
                 self.rest(race)?;
             }

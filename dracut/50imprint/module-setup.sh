@@ -6,7 +6,7 @@
 #   dracut --add imprint …
 #
 # For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT, IMPRINT_SITE and IMPRINT_NETWORK
-# name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_NETWORK for no network before the payload. What is wrong with one of the three ends the build: in the image it
+# name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_NETWORK for no network before the payload. What is wrong with one of them ends the build: in the image it
 # would show at boot only, on every machine.
 
 check() {

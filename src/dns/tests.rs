@@ -49,11 +49,11 @@ fn says(bytes: &[u8]) -> Said {
 const ASKED: &[u8] = &[0xc0, 12];
 const OK: [u8; 2] = [0x81, 0x80];
 
-/// tcpdump of an answer by dnsmasq 2.90 to `dig _imprint._tcp.lab.example SRV`, with --srv-host and --host-record.
-const REAL: &[u8] =
-    b"\x12\x34\x85\x80\x00\x01\x00\x01\x00\x00\x00\x01\x08_imprint\x04_tcp\x03lab\x07example\x00\x00\x21\x00\x01\
-\xc0\x0c\x00\x21\x00\x01\x00\x00\x00\x00\x00\x18\x00\x0a\x00\x05\x20\xfc\x04door\x03lab\x07example\x00\
-\x04door\x03lab\x07example\x00\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04\x0a\x4d\x00\x01";
+/// dnsmasq 2.90 with --srv-host=_imprint._tcp.lab.example,door.lab.example,8444,10,5 and --host-record=door.lab.example,10.77.0.1.
+const REAL: &[u8] = b"\x124\x85\x80\0\x01\0\x01\0\0\0\x01\
+\x08_imprint\x04_tcp\x03lab\x07example\0\0!\
+\0\x01\xc0\x0c\0!\0\x01\0\0\0\0\0\x18\0\x0a\0\x05 \xfc\x04door\x03lab\x07exampl\
+e\0\xc0=\0\x01\0\x01\0\0\0\0\0\x04\x0aM\0\x01";
 
 #[test]
 fn what_dnsmasq_says() {

@@ -25,6 +25,11 @@ fn dnsmasq(link: &str, options: &str) -> String {
     )
 }
 
+/// A machine without a file of ours. Its links have a device: those without one are not any link.
+fn machine() -> tempfile::TempDir {
+    root(&[("eth0", "virtio_net"), ("eth1", "virtio_net")])
+}
+
 const SERVER: &str = "ip addr add 192.0.2.1/24 dev p0; ip link set p0 up";
 const RANGE: &str = "--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,1h";
 const SRV: &str = "--srv-host=_imprint._tcp.lab.example,door.lab.example,8444,10,5";
@@ -81,12 +86,13 @@ fn state() -> State {
     for line in ip("-o addr show").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let link = links.keys().find(|link| link.split('@').next() == Some(words[1])).unwrap().clone();
-        links.get_mut(&link).unwrap().push(words[3].to_owned());
+        let lasts = if line.contains("valid_lft forever") { "for ever" } else { "for a while" };
+        links.get_mut(&link).unwrap().push(format!("{} {lasts}", words[3]));
     }
     // Of IPv6 the kernel makes routes of its own while a link is up.
     let routes = [ip("-4 route show table all"), ip("-6 route show default")];
     let mut settings = BTreeMap::new();
-    for link in fs::read_dir("/proc/thread-self/net/../../../sys/net/ipv6/conf").unwrap().map(|entry| entry.unwrap()) {
+    for link in fs::read_dir("/proc/sys/net/ipv6/conf").unwrap().map(|entry| entry.unwrap()) {
         for file in ["disable_ipv6", "accept_ra", "autoconf", "router_solicitation_delay"] {
             let value = fs::read_to_string(link.path().join(file)).unwrap();
             settings.insert(format!("{}/{file}", link.file_name().display()), value);
@@ -107,18 +113,19 @@ fn found(cmdline: &str, peer: &Peer, at: &str, root: &std::path::Path, said: &st
     assert!(words.iter().any(|words| words.contains(said)), "{said}: {words:?}");
     finding.hold();
     assert_ne!(state(), before, "the network is there until it is given back");
+    // The door hears the end of the connection while there is a network.
+    drop(dialogue);
+    door.join().unwrap();
     finding.give_back(None, None);
     assert_eq!(state(), before);
     assert!(!root.join("etc/resolv.conf").exists());
-    drop(dialogue);
-    door.join().unwrap();
 }
 
 #[test]
 fn the_domain_of_dhcp_names_the_door() {
     let peer = serve(&format!("{RANGE} --domain=lab.example {SRV} {HOST}"));
     let said = "the door: _imprint._tcp.lab.example names door.lab.example port 8444, which is 192.0.2.1";
-    found("imprint.source=door", &peer, "192.0.2.1:8444", root(&[]).path(), said);
+    found("imprint.source=door", &peer, "192.0.2.1:8444", machine().path(), said);
 }
 
 /// The list of domains does not name the node's own, and the first server is dead.
@@ -127,7 +134,7 @@ fn the_domain_beside_a_list_of_domains_and_the_second_server() {
     let options = "--domain=lab.example --dhcp-option=option:domain-search,other.example,more.example \
                    --dhcp-option=6,192.0.2.9,192.0.2.1 --dhcp-option=26,1400";
     let peer = serve(&format!("{RANGE} {options} {SRV} {HOST}"));
-    found("imprint.source=door", &peer, "192.0.2.1:8444", root(&[]).path(), "names door.lab.example port 8444");
+    found("imprint.source=door", &peer, "192.0.2.1:8444", machine().path(), "names door.lab.example port 8444");
 }
 
 #[test]
@@ -139,7 +146,7 @@ fn a_server_or_a_domain_of_the_command_line() {
         ("imprint.source=tcp:door.lab.example:8444", "door.lab.example is 192.0.2.1"),
         ("imprint.source=tcp:192.0.2.1:8444", ""),
     ] {
-        found(words, &peer, "192.0.2.1:8444", root(&[]).path(), said);
+        found(words, &peer, "192.0.2.1:8444", machine().path(), said);
     }
 }
 
@@ -153,7 +160,7 @@ fn a_long_answer_comes_over_tcp() {
     fs::write(folder.path().join("more"), more).unwrap();
     let options = format!("--domain=lab.example --conf-dir={} {SRV} {HOST}", folder.path().display());
     let peer = serve(&format!("{RANGE} {options}"));
-    found("imprint.source=door", &peer, "192.0.2.1:8444", root(&[]).path(), "names door.lab.example port 8444");
+    found("imprint.source=door", &peer, "192.0.2.1:8444", machine().path(), "names door.lab.example port 8444");
 }
 
 /// IPv6 alone: the router's advertisement has name server and domain.
@@ -170,7 +177,7 @@ fn a_routers_domain_names_the_door() {
             dnsmasq("p0", &format!("{options} {SRV}"))
         ),
     );
-    found("imprint.source=door", &peer, "[2001:db8::1]:8444", root(&[]).path(), "port 8444, which is 2001:db8::1");
+    found("imprint.source=door", &peer, "[2001:db8::1]:8444", machine().path(), "port 8444, which is 2001:db8::1");
 }
 
 /// The image, or else the command line, has the network: no server gives addresses.
@@ -179,9 +186,9 @@ fn a_network_of_the_image_or_of_the_command_line() {
     let words = "ip=192.0.2.77::192.0.2.1:24::eth0:none nameserver=192.0.2.1";
     let peer = serve(&format!("{SRV} {HOST}"));
     let cmdline = format!("imprint.source=door imprint.domain=lab.example {words}");
-    found(&cmdline, &peer, "192.0.2.1:8444", root(&[]).path(), "names door.lab.example");
+    found(&cmdline, &peer, "192.0.2.1:8444", machine().path(), "names door.lab.example");
 
-    let root = root(&[]);
+    let root = machine();
     let (links, _) = Options::parse(words).unwrap().network.links(None);
     fs::create_dir(root.path().join("imprint")).unwrap();
     fs::write(root.path().join("imprint/network"), Link::encode_all(&links)).unwrap();
@@ -199,7 +206,7 @@ fn a_network_of_the_image_or_of_the_command_line() {
 fn a_link_that_was_up_keeps_what_it_had() {
     let peer = serve(&format!("{RANGE} --domain=lab.example {SRV} {HOST}"));
     ip("addr add 198.51.100.9/24 dev eth0");
-    ip("addr add 192.0.2.100/24 dev eth0");
+    ip("addr add 192.0.2.100/24 dev eth0 valid_lft forever");
     ip("link set eth0 up");
     ip("route add 203.0.113.0/24 via 198.51.100.1");
     ip("route add default via 192.0.2.1 metric 7");
@@ -207,7 +214,7 @@ fn a_link_that_was_up_keeps_what_it_had() {
     while ip("-6 addr show dev eth0 tentative").contains("inet6") || !ip("-6 addr show dev eth0").contains("fe80") {
         std::thread::yield_now();
     }
-    found("imprint.source=door", &peer, "192.0.2.1:8444", root(&[]).path(), "names door.lab.example");
+    found("imprint.source=door", &peer, "192.0.2.1:8444", machine().path(), "names door.lab.example");
 }
 
 /// Two links have a network, and the door is behind one of them.
@@ -231,7 +238,7 @@ fn the_link_that_answers_first_need_not_lead_to_the_door() {
         ),
     );
     let words = "SRV _imprint._tcp.guests.example: 198.51.100.1 says: ";
-    found("imprint.source=door", &peer, "192.0.2.1:8444", root(&[]).path(), words);
+    found("imprint.source=door", &peer, "192.0.2.1:8444", machine().path(), words);
 }
 
 /// Only the link that the machine booted from is touched.
@@ -246,13 +253,13 @@ fn bootif_alone_is_used() {
     );
     let door = door(&peer, "192.0.2.1:8444");
     let dialogue = node(b"good");
-    let root = root(&[]);
+    let root = machine();
     let finding = begin("imprint.source=door BOOTIF=01-02-00-00-00-00-01", root.path(), &dialogue);
     payload(&dialogue);
     assert!(state().links.iter().any(|(link, has)| link.starts_with("eth1") && has[0].starts_with("up false")));
-    drop(finding);
     drop(dialogue);
     door.join().unwrap();
+    drop(finding);
     let plan = plan::early(Vec::new(), HardwareAddress::parse("02-00-00-00-00-01").as_ref()).unwrap();
     assert_eq!(plan.links[0].matching.to_string(), "MAC address 02:00:00:00:00:01");
 }
@@ -291,7 +298,7 @@ fn what_is_wrong_is_said() {
         // Each round has namespaces of its own.
         let _peer = serve(&options);
         let dialogue = node(b"good");
-        let root = root(&[]);
+        let root = machine();
         let before = state();
         let finding = begin("imprint.source=door", root.path(), &dialogue);
         let told = dialogue.hear(later()).expect("why there is no door is told").to_string();
@@ -309,10 +316,10 @@ fn what_is_wrong_is_said() {
 fn without_a_network_it_waits_and_can_be_ended() {
     veth();
     let dialogue = node(b"good");
-    let root = root(&[]);
+    let root = machine();
     let before = state();
     let finding = begin("imprint.source=door", root.path(), &dialogue);
-    while !dialogue.tried().iter().any(|(_, words)| words.contains("eth0 (virtual): no carrier")) {
+    while !dialogue.tried().iter().any(|(_, words)| words.contains("eth0 (virtio_net): no carrier")) {
         std::thread::yield_now();
     }
     drop(finding);

@@ -260,6 +260,7 @@ impl Contender {
             applied: self.applied,
             mtu: self.message.mtu,
             broadcast: &self.message.broadcast,
+            before: self.before.as_ref(),
             no_link_local: self.is_doubtful().then_some(DOUBTFUL),
         };
         let wake = self.leased.ask(&onto, buffer, kernel)?;
@@ -345,13 +346,7 @@ impl Contender {
         let Some(before) = self.before.take() else { return Ok(()) };
         let on = On { index: self.facts.index, name: &self.facts.name };
         self.leased.close();
-        let leased = match self.leased.lease() {
-            Some(lease) if before.had(lease.address) => {
-                self.leased.disown();
-                Ok(())
-            }
-            _ => self.leased.lose(on, kernel),
-        };
+        let leased = self.leased.lose(on, Some(&before), kernel);
         let mut fixed = Ok(());
         if std::mem::take(&mut self.applied) {
             let config = &self.asked.config;

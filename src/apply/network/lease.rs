@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::NetworkError;
+use super::before::Before;
 use super::kernel::{Kernel, On};
 use super::packet::{AT_ONCE, ETH_P_IP, Socket};
 use crate::chain::chain;
@@ -43,6 +44,8 @@ pub(super) struct Onto<'a> {
     pub(super) mtu: u32,
     /// The link's broadcast hardware address.
     pub(super) broadcast: &'a [u8],
+    /// The link as it was before, if it is used for a while only.
+    pub(super) before: Option<&'a Before>,
     /// Why a link-local address is of no use on this link.
     pub(super) no_link_local: Option<&'static str>,
 }
@@ -69,11 +72,6 @@ impl Leased {
     /// Stops asking for good.
     pub(super) fn close(&mut self) {
         (self.socket, self.client) = (None, None);
-    }
-
-    /// Forgets the lease, and leaves its address to whoever gave it to the link before.
-    pub(super) fn disown(&mut self) {
-        (self.lease, self.routes) = (None, Vec::new());
     }
 
     pub(super) fn lease(&self) -> Option<&Lease> {
@@ -130,9 +128,9 @@ impl Leased {
             }
             // RFC 2131 §4.4.5: a client that is refused, or has no answer when the lease ends, begins again without the
             // address.
-            Some(Event::Refused) => self.lose(onto.on, kernel)?,
+            Some(Event::Refused) => self.lose(onto.on, onto.before, kernel)?,
             None if self.lease.as_ref().is_some_and(|lease| since_boot() >= lease.ends_at()) => {
-                self.lose(onto.on, kernel)?;
+                self.lose(onto.on, onto.before, kernel)?;
             }
             None => {}
         }
@@ -140,25 +138,34 @@ impl Leased {
     }
 
     /// Removes the address and the routes of the lease.
-    pub(super) fn lose(&mut self, on: On<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
+    pub(super) fn lose(
+        &mut self,
+        on: On<'_>,
+        before: Option<&Before>,
+        kernel: &mut Kernel,
+    ) -> Result<(), NetworkError> {
         let routes = std::mem::take(&mut self.routes);
         let Some(lease) = self.lease.take() else { return Ok(()) };
         let leased = Some(lease.address.address());
         routes.iter().try_for_each(|route| kernel.drop_route(on, route, leased))?;
-        kernel.forget(on, lease.address)
+        // An address that the link had before is not ours.
+        if before.is_some_and(|before| before.had(lease.address)) { Ok(()) } else { kernel.forget(on, lease.address) }
     }
 
     fn take(&mut self, lease: Lease, onto: &Onto<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
         let Onto { on, config, .. } = *onto;
         if self.lease.as_ref().is_some_and(|before| before.address != lease.address) {
-            self.lose(on, kernel)?;
+            self.lose(on, onto.before, kernel)?;
         }
         self.unused.clear();
         if let (Some(why), true) = (onto.no_link_local, is_link_local(lease.address)) {
             self.unused.push(why.to_owned());
             return Ok(());
         }
-        kernel.address(on, lease.address, Some(lease.seconds))?;
+        // To set it again would give it the end of our lease.
+        if !onto.before.is_some_and(|before| before.had(lease.address)) {
+            kernel.address(on, lease.address, Some(lease.seconds))?;
+        }
         // A DHCP server may be set up for other machines as well. What does not fit this one is reported and not used.
         let mut unused = Vec::new();
         let mut may = |done: Result<(), NetworkError>| match done {
