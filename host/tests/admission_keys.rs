@@ -34,7 +34,8 @@ fn nodes_read_each_form_of_a_key() {
     let (temp, dir) = site();
     let file = |name: &str| temp.path().join(name);
     let mut want = Vec::new();
-    for (form, image) in [("pem", false), ("pem", true), ("vfat", false), ("iso", false), ("iso", true), ("cpio", true)] {
+    for (form, image) in [("pem", false), ("pem", true), ("vfat", false), ("iso", false), ("iso", true), ("cpio", true)]
+    {
         let name = format!("{form}-{image}");
         let path = file(&name);
         let mut words = vec!["key", "make", &name, "--as", form, "-o", path.to_str().unwrap()];
@@ -47,9 +48,11 @@ fn nodes_read_each_form_of_a_key() {
         let key = match form {
             "pem" => AdmissionKey::parse(&bytes).unwrap(),
             "cpio" => {
-                let at = bytes.windows(11).position(|part| part == b"imprint/key").unwrap();
-                let end = bytes.windows(27).position(|part| part.starts_with(b"-----END PRIVATE KEY-----\n")).unwrap();
-                AdmissionKey::parse(&bytes[at + 12..end + 26]).unwrap()
+                let name = bytes.windows(12).position(|part| part == b"imprint/key\0").unwrap();
+                let begin = bytes.windows(11).position(|part| part == b"-----BEGIN ").unwrap();
+                let end = bytes.windows(26).position(|part| part == b"-----END PRIVATE KEY-----\n").unwrap();
+                assert!(name < begin);
+                AdmissionKey::parse(&bytes[begin..end + 26]).unwrap()
             }
             _ => on_medium(&bytes),
         };
@@ -77,7 +80,9 @@ fn no_payload_is_taken_from_a_stick() {
     for at in at(&payload).take(2).collect::<Vec<_>>() {
         both[at..at + 11].copy_from_slice(b"IMPRINT-KEY");
     }
-    for (image, label, taken) in [(&payload[..], "IMPRINT", true), (&both, "IMPRINT-KEY", false), (&stick, "IMPRINT-KEY", false)] {
+    for (image, label, taken) in
+        [(&payload[..], "IMPRINT", true), (&both, "IMPRINT-KEY", false), (&stick, "IMPRINT-KEY", false)]
+    {
         let wanted = Wanted { labels: &[label], partitions: true };
         let medium = look(&mut Window::whole(Cursor::new(image)), wanted, true).unwrap();
         let files = medium.parts.iter().flat_map(|part| &part.volumes).flat_map(|volume| &volume.files);
@@ -118,7 +123,9 @@ fn what_is_wrong_with_a_key_is_said() {
     let made = AdmissionKey::parse(&fine(&dir, &["key", "make", "rack"])).unwrap();
     let code = KeyCode::of(&made.public()).to_string();
     let said = |words: &[&str]| fails(&dir, words).1;
-    assert!(said(&["key", "make", "rack"]).contains(&format!("there is an admission key rack already, with code {code}")));
+    assert!(
+        said(&["key", "make", "rack"]).contains(&format!("there is an admission key rack already, with code {code}"))
+    );
     assert!(said(&["key", "make", "a/b"]).contains("a/b is not a name for an admission key"));
     assert!(said(&["key", "make", "stick", "--as", "vfat"]).contains("give -o FILE, or the drive of the stick"));
     assert!(said(&["key", "forget", "nobody"]).contains("there is no admission key nobody"));
