@@ -169,8 +169,9 @@ fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(arguments).env("PATH", path).env("LC_ALL", "C").output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}; run scripts/install-needs test"));
     let errors = String::from_utf8(output.stderr).unwrap();
-    // xorriso always says its name first.
-    let said = errors.lines().filter(|line| !line.is_empty() && !line.ends_with(", libburnia project."));
+    // xorriso always says its name first, and `imprint-host signer` warns of a record that names no machine.
+    let usual = |line: &str| line.ends_with(", libburnia project.") || line.contains("no bind that names a machine");
+    let said = errors.lines().filter(|line| !line.is_empty() && !usual(line));
     assert!(output.status.success() && said.count() == 0, "{program} {arguments:?}: {errors}");
     output.stdout
 }
