@@ -112,7 +112,7 @@ pub enum ComposeError {
     NeverCredited(&'static str),
     /// The payload holds something that may not be on this medium.
     #[error(transparent)]
-    Forbidden(SourceError),
+    Forbidden(Box<SourceError>),
     /// The payload is longer than a kernel command line.
     #[error(
         "a payload of {payload} bytes takes {word} characters, and a kernel command line has {CMDLINE_MAX} in all; \
@@ -236,7 +236,7 @@ pub fn compose(
         Medium::Text => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
     };
     if let Some(origin) = origin {
-        source::permitted(&origin, &payload, None).map_err(ComposeError::Forbidden)?;
+        source::permitted(&origin, &payload, None).map_err(|error| ComposeError::Forbidden(Box::new(error)))?;
     }
     if options.medium == Medium::Held(medium::Medium::Cmdline) {
         let word = cmdline_len(bytes.len());

@@ -75,9 +75,9 @@ fn no_payload_is_taken_from_a_stick() {
     let stick = imprint_host::vfat::stick(b"a key").unwrap();
     // The files of a config drive under the label of a stick.
     let mut both = payload.to_vec();
-    let at = |bytes: &[u8]| bytes.windows(11).enumerate().filter(|(_, part)| *part == b"IMPRINT    ").map(|(at, _)| at);
+    let labels = payload.windows(11).enumerate().filter(|(_, part)| *part == b"IMPRINT    ").map(|(at, _)| at);
     // In the boot sector, and in the root directory; the third one is the folder's name.
-    for at in at(&payload).take(2).collect::<Vec<_>>() {
+    for at in labels.take(2) {
         both[at..at + 11].copy_from_slice(b"IMPRINT-KEY");
     }
     for (image, label, taken) in

@@ -75,6 +75,9 @@ enum To {
     Guise(usize),
 }
 
+/// When it arrives, its place among those of the same moment, for whom, and the bytes.
+type Due = (u64, u64, To, Vec<u8>);
+
 struct World<'a> {
     site: &'a mut Site,
     case: Case,
@@ -95,7 +98,7 @@ struct World<'a> {
     evils: Vec<Evil>,
     guises: Vec<Guise>,
     loot: Option<Loot>,
-    queue: BinaryHeap<Reverse<(u64, u64, To, Vec<u8>)>>,
+    queue: BinaryHeap<Reverse<Due>>,
     count: u64,
     /// What both ends have said: when, whether to the node, and the bytes.
     said: Vec<(u64, bool, Vec<u8>)>,

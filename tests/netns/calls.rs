@@ -146,7 +146,9 @@ fn a_connection_that_breaks_is_made_again_and_the_request_is_said_there() {
             assert!(door.until(|event| matches!(event, HostEvent::Opened(_, Stage::Busy))));
             let end =
                 std::thread::spawn(move || dialogue.report(Stage::Done, b"{}".to_vec(), later().remaining(), later()));
-            let Some(HostEvent::Object(kind, _)) = std::iter::from_fn(|| door.next()).find(is_object) else { panic!() };
+            let Some(HostEvent::Object(kind, _)) = std::iter::from_fn(|| door.event()).find(is_object) else {
+                panic!()
+            };
             assert_eq!(kind, Kind::Report);
             door.linger();
             end.join().unwrap();

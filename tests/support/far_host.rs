@@ -66,7 +66,7 @@ impl Door {
     }
 
     /// The next event. `None`: the node has closed the connection.
-    pub fn next(&mut self) -> Option<HostEvent> {
+    pub fn event(&mut self) -> Option<HostEvent> {
         let patience = Deadline::after(PATIENCE);
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -90,7 +90,7 @@ impl Door {
 
     /// Waits for this event.
     pub fn until(&mut self, wanted: impl Fn(&HostEvent) -> bool) -> bool {
-        while let Some(event) = self.next() {
+        while let Some(event) = self.event() {
             if wanted(&event) {
                 return true;
             }
@@ -114,7 +114,7 @@ impl Door {
 
     /// Answers until the node closes the connection.
     pub fn linger(mut self) {
-        while self.next().is_some() {}
+        while self.event().is_some() {}
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
