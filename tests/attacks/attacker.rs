@@ -1,10 +1,13 @@
 //! Somebody on the network: doors of his own that answer nodes, nodes of his own that call at the door, and what he knows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use imprint::line::admission::AdmissionKey;
 use imprint::line::frame::{Frame, Packet};
 use imprint::line::{
-    self, Challenge, End, Hello, Host, HostEvent, Kind, LineKey, Node, NodeEvent, Nonce, Session, Shape, Stage, Wire, seal,
+    self, Challenge, End, Hello, Host, HostEvent, Kind, LineKey, Node, NodeEvent, Nonce, Session, Shape, Stage, Wire,
+    seal,
 };
 use imprint::payload::Payload;
 use imprint::payload::signed::{self, Signed};
@@ -97,7 +100,19 @@ impl Evil {
     pub(crate) fn new((node, line, connection): (usize, usize, usize), mode: u64, seed: &mut Seed) -> Evil {
         let wire = Wire::new(Host::new(Nonce(seed.bytes()), true, Shape::default()), None);
         let skew = seed.below(2 * DAYS);
-        Evil { wire, node, line, connection, skew, mode, sent_in: None, next: None, dirty: true, sent: 0, proofs: Vec::new() }
+        Evil {
+            wire,
+            node,
+            line,
+            connection,
+            skew,
+            mode,
+            sent_in: None,
+            next: None,
+            dirty: true,
+            sent: 0,
+            proofs: Vec::new(),
+        }
     }
 
     fn clock(&self, site: &Site, now: u64) -> u64 {
@@ -136,7 +151,8 @@ impl Evil {
 
     fn give(&mut self, site: &Site, loot: &Loot, now: u64) {
         let end = self.wire.end();
-        let (Some(hello), Some(session), Some((challenge, _))) = (end.node().cloned(), end.session(), end.challenge()) else {
+        let (Some(hello), Some(session), Some((challenge, _))) = (end.node().cloned(), end.session(), end.challenge())
+        else {
             return;
         };
         if end.stage() != Some(Stage::Payload) || self.sent_in == Some(session) {
@@ -208,6 +224,8 @@ pub(crate) struct Guise {
     pub(crate) dirty: bool,
     /// Proofs that he has heard, to say again as his own.
     pub(crate) stolen: Vec<Vec<u8>>,
+    /// A stick of his.
+    pub(crate) stick: Option<Arc<AdmissionKey>>,
     /// Payloads that he has opened, each with the time.
     pub(crate) opened: Vec<Payload>,
     pub(crate) waits: usize,
@@ -225,6 +243,7 @@ impl Guise {
             next: None,
             dirty: true,
             stolen: Vec::new(),
+            stick: None,
             opened: Vec::new(),
             waits: 0,
         }
@@ -246,14 +265,19 @@ impl Guise {
             }
             for event in polled.events {
                 match event {
-                    NodeEvent::Opened(_) => {
-                        if let Some(proof) = self.stolen.pop() {
+                    NodeEvent::Opened(session) => {
+                        let node = self.wire.end();
+                        let own = self.stick.as_ref().map(|stick| stick.prove(node.hello(), session.host));
+                        if let Some(proof) = own.or_else(|| self.stolen.pop()) {
                             self.wire.end_mut().say(Kind::Admission, proof);
                         }
                     }
                     NodeEvent::Object { kind: Kind::Fresh, number, session: Some(session), bytes, .. } => {
                         let hello = self.wire.end().hello();
-                        let opened = self.key.as_ref().and_then(|key| key.open(&bytes, hello, session, Kind::Fresh, number).ok());
+                        let opened = self
+                            .key
+                            .as_ref()
+                            .and_then(|key| key.open(&bytes, hello, session, Kind::Fresh, number).ok());
                         if let Some((_, signed)) = opened.and_then(|opened| seal::answer(&opened)) {
                             self.opened.push(Payload::unwrapped(signed.expose()).unwrap());
                         }
@@ -288,7 +312,13 @@ pub(crate) fn is_of_an_object(text: &[u8], session: Option<Session>) -> bool {
 }
 
 /// What the attacker has before the run begins. He owns the machine `other`, so he has its payload.
-pub(crate) fn loot(site: &mut Site, other: &Hello, [node, other_node]: [&str; 2], yesterday: Option<Vec<u8>>, seed: &mut Seed) -> Loot {
+pub(crate) fn loot(
+    site: &mut Site,
+    other: &Hello,
+    [node, other_node]: [&str; 2],
+    yesterday: Option<Vec<u8>>,
+    seed: &mut Seed,
+) -> Loot {
     use imprint_host::compose::{Medium, Options};
     let (now, week): (Timestamp, _) = (site.at(0), Duration::from_secs(7 * 86_400));
     let line = Options { medium: Medium::Line, unsigned: true, ..Options::default() };
@@ -297,7 +327,12 @@ pub(crate) fn loot(site: &mut Site, other: &Hello, [node, other_node]: [&str; 2]
     let file = match site.state.payload(node, &file, now.minus(week)) {
         Ok(made) => made.bytes.to_vec(),
         // A record without a binding has no such file: then that of another node.
-        Err(_) => site.state.payload(other_node, &Options { medium: Medium::Line, ..Options::default() }, now).unwrap().bytes.to_vec(),
+        Err(_) => site
+            .state
+            .payload(other_node, &Options { medium: Medium::Line, ..Options::default() }, now)
+            .unwrap()
+            .bytes
+            .to_vec(),
     };
     Loot {
         other: made.bytes.to_vec(),

@@ -190,7 +190,14 @@ impl Visit {
         }
         if self.payload.is_none() {
             let keep = !site.sent.insert(hello.key);
-            let options = Options { keep, seed: true, single_boot: true, medium: Medium::Line, unsigned: true, ..Options::default() };
+            let options = Options {
+                keep,
+                seed: true,
+                single_boot: true,
+                medium: Medium::Line,
+                unsigned: true,
+                ..Options::default()
+            };
             let made = site.state.payload(&node, &options, site.at(now)).unwrap();
             site.made.insert(made.id.0, node.clone());
             self.payload = Some((made.bytes.to_vec(), TimeKey::of_hash(made.token_hash)));

@@ -6,10 +6,12 @@ use std::time::Duration;
 use imprint::dialogue::LineTime;
 use imprint::facts::{Dmi, Facts, LinkFacts};
 use imprint::identity::Identity;
+use imprint::line;
 use imprint::line::admission::AdmissionKey;
 use imprint::line::fresh::GOOD_FOR;
-use imprint::line::{Fresh, Hello, Kind, LineKey, NodeEvent, Nonce, Session, Shape, Stage, TimeKey, Versions, Wire, seal};
-use imprint::line;
+use imprint::line::{
+    Fresh, Hello, Kind, LineKey, NodeEvent, Nonce, Session, Shape, Stage, TimeKey, Versions, Wire, seal,
+};
 use imprint::payload::signed::Signed;
 use imprint::payload::{Enrolment, HardwareAddress, InterfaceName, Payload};
 use imprint::plan::{self, Scope, SubjectPlan};
@@ -91,7 +93,10 @@ impl Node {
         let key = LineKey::generate(&seeded()).unwrap();
         let hello = says(&machine, &key, Nonce(seed.bytes()));
         let line = |seed: &mut Seed| Line {
-            wire: Wire::new(line::Node::new(hello.clone(), true, Shape::default()).challenging(seed.bytes(), true), None),
+            wire: Wire::new(
+                line::Node::new(hello.clone(), true, Shape::default()).challenging(seed.bytes(), true),
+                None,
+            ),
             peer: Peer::Nobody,
             connection: 0,
             calls_at: Some(seed.below(300_000)),
@@ -174,7 +179,8 @@ impl Node {
                 let Some((challenge, signed)) = seal::answer(&opened) else { return self.again(index) };
                 let made = node.made(&challenge).or(self.without.judge.then_some(announced));
                 let [made, came] = [made, Some(announced)].map(|at| at.map(Duration::from_micros));
-                let fresh = made.zip(came).map(|(made, came)| Fresh { hello: node.hello().digest(), challenge, made, came });
+                let fresh =
+                    made.zip(came).map(|(made, came)| Fresh { hello: node.hello().digest(), challenge, made, came });
                 let Some(fresh) = fresh.filter(|fresh| self.without.age || fresh.age() <= GOOD_FOR) else {
                     self.stale += 1;
                     self.lines[index].wire.end_mut().set_stage(Stage::Payload);

@@ -178,7 +178,10 @@ impl Machine {
 }
 
 /// It has what a node has to have.
-fn is_certified((code, said, status, run, _root): (Option<i32>, String, Status, PathBuf, tempfile::TempDir), level: &str) {
+fn is_certified(
+    (code, said, status, run, _root): (Option<i32>, String, Status, PathBuf, tempfile::TempDir),
+    level: &str,
+) {
     assert_eq!(code, Some(0), "{said}");
     let chain = std::fs::read_to_string(run.join("chain.pem")).unwrap_or_default();
     assert!(run.join("private/key.pem").exists() || chain.contains("BEGIN CERTIFICATE"), "{said}");
@@ -285,7 +288,9 @@ fn wrong_doors() -> [u16; 3] {
     let nobody = TcpListener::bind("192.0.2.1:0").unwrap();
     let ports = [&http, &tls, &nobody].map(|listener| listener.local_addr().unwrap().port());
     drop(nobody);
-    for (listener, said) in [(http, &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]), (tls, &b"\x15\x03\x03\x00\x02\x02\x32"[..])] {
+    for (listener, said) in
+        [(http, &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]), (tls, &b"\x15\x03\x03\x00\x02\x02\x32"[..])]
+    {
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 let _ = connection.and_then(|mut connection| connection.write_all(said));
