@@ -367,11 +367,9 @@ impl End for Host {
         let Some(session) = session else { return };
         match frame {
             Frame::Ready(stage) => self.ready(session, stage),
-            Frame::Challenge(challenge) => {
-                if self.challenge.is_none_or(|(before, _)| before != challenge) {
-                    self.challenge = Some((challenge, now));
-                    self.events.push_back(HostEvent::Challenged);
-                }
+            Frame::Challenge(challenge) if self.challenge.is_none_or(|(before, _)| before != challenge) => {
+                self.challenge = Some((challenge, now));
+                self.events.push_back(HostEvent::Challenged);
             }
             Frame::Announce(announce) => {
                 let wanted = |kind: Kind| if kind.from() == Side::Node { Ok(()) } else { Err(NotTaken::Unwanted) };

@@ -386,17 +386,16 @@ fn search(net: &Net) {
 
 #[test]
 fn a_network_that_loses_and_reorders() {
-    search(&Net { faults: 1, minutes: 1, hasty: 1, ..Net::default() });
+    search(&Net { faults: 1, ..Net::default() });
+    search(&Net { minutes: 1, ..Net::default() });
 }
 
 #[test]
 fn a_network_with_an_attacker() {
-    search(&Net { attacks: 1, minutes: 1, ..Net::default() });
-    search(&Net { attacks: 2, ..Net::default() });
+    search(&Net { attacks: 1, ..Net::default() });
 }
 
 #[test]
 fn a_network_on_which_a_key_has_to_be_proven() {
-    search(&Net { attacks: 1, proof: true, ..Net::default() });
-    search(&Net { faults: 1, proof: true, ..Net::default() });
+    search(&Net { proof: true, ..Net::default() });
 }
