@@ -88,7 +88,7 @@ pub enum ComposeError {
     Expired(Timestamp),
     /// The payload that was made before is none.
     #[error("reading the payload that was made before")]
-    Unreadable(#[source] DecodeError),
+    Unreadable(#[source] Box<DecodeError>),
     /// A private key for a node that was let in for what it says of itself.
     #[error(
         "{node} was let in for what it says of itself (level {level}), so it gets no private key of this host; write \
@@ -256,7 +256,7 @@ pub fn fresh(
     challenge: &Challenge,
     now: Timestamp,
 ) -> Result<Secret, ComposeError> {
-    let mut payload = Payload::unwrapped(payload).map_err(ComposeError::Unreadable)?;
+    let mut payload = Payload::unwrapped(payload).map_err(|error| ComposeError::Unreadable(Box::new(error)))?;
     payload.composed = now;
     if payload.expiry <= now {
         return Err(ComposeError::Expired(payload.expiry));

@@ -109,7 +109,7 @@ pub enum ServeError {
     Listen(SocketAddr, #[source] io::Error),
     /// A door cannot be opened.
     #[error(transparent)]
-    Door(#[from] DoorError),
+    Door(Box<DoorError>),
     /// A thread or the async runtime cannot be made.
     #[error("starting the server")]
     Runtime(#[source] io::Error),
@@ -440,6 +440,12 @@ async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
+    }
+}
+
+impl From<DoorError> for ServeError {
+    fn from(error: DoorError) -> ServeError {
+        ServeError::Door(Box::new(error))
     }
 }
 
