@@ -319,29 +319,6 @@ impl Dialogue {
         !locked(&self.shared).awaited && self.is_empty()
     }
 
-    /// Calls at these places, too, until a payload has come: all of them, and each again after a pause where it does not
-    /// answer, breaks, or brings nothing that can be used. Then only the place that brought the payload is called again.
-    pub fn call(&self, targets: Vec<Target>) {
-        // Counted at once, so that a caller that waits for an event next does wait.
-        let mut shared = locked(&self.shared);
-        shared.calls = shared.calls.saturating_add(targets.len());
-        shared.tried.extend(targets.iter().map(|target| (target.to_string(), "not called yet".to_owned())));
-        drop(shared);
-        self.command(Command::Call(targets));
-    }
-
-    /// Each place that is called at, and what happened there last, for messages.
-    pub fn tried(&self) -> Vec<(String, String)> {
-        let shared = locked(&self.shared);
-        shared.sought.state.iter().chain(&shared.tried).cloned().collect()
-    }
-
-    /// Tells that the payload's network is applied from now on: links that were brought up for a line and that the network uses
-    /// stay up afterwards.
-    pub fn leave_links(&self) {
-        self.command(Command::LeaveLinks);
-    }
-
     /// The code of the key that payloads are sealed with. The host shows the same code.
     pub fn code(&self) -> KeyCode {
         KeyCode::of(&self.hello.key)

@@ -1,4 +1,4 @@
-//! The places that a node calls at: when to call, when to hang up, when to call again. Every step is told the time, and none
+//! The places that a node calls at: when to call, and when to call again. Every step is told the time, and none
 //! waits. Never looks into a frame, and never judges a payload.
 //!
 //! Whoever owns the network between decides what answers, so nothing that happens here may end the search, hold up another
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 
+use super::{Command, Dialogue, locked};
 use crate::line::ether::Mac;
 use crate::line::{Kind, Node, Stage, TimeKey};
 use crate::pipe::ether::{Link, Peer, Raised, Received, links};
@@ -98,6 +99,30 @@ const SPOKEN: usize = 32;
 const SHUT: usize = 16;
 /// The most frames of one link that are read before the other lines get their turn.
 const AT_ONCE: usize = 15;
+
+impl Dialogue {
+    /// Calls at these places, too, until a payload has come: all of them, and each again after a pause where it does not
+    /// answer, breaks, or brings nothing that can be used. Then only the place that brought the payload is called again.
+    pub fn call(&self, targets: Vec<Target>) {
+        // Counted at once, so that a caller that waits for an event next does wait.
+        let mut shared = locked(&self.shared);
+        shared.calls = shared.calls.saturating_add(targets.len());
+        shared.tried.extend(targets.iter().map(|target| (target.to_string(), "not called yet".to_owned())));
+        drop(shared);
+        self.command(Command::Call(targets));
+    }
+
+    /// Each place that is called at, and what happened there last, for messages.
+    pub fn tried(&self) -> Vec<(String, String)> {
+        locked(&self.shared).tried.clone()
+    }
+
+    /// Tells that the payload's network is applied from now on: links that were brought up for a line and that the network uses
+    /// stay up afterwards.
+    pub fn leave_links(&self) {
+        self.command(Command::LeaveLinks);
+    }
+}
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -234,8 +259,10 @@ impl Calls {
     /// A link is gone. What is to be told, if it was not told before.
     pub(super) fn lose_link(&mut self, number: usize, index: u32, why: String) -> Option<Event> {
         let call = self.all.iter_mut().find(|call| call.number == number)?;
-        if let State::Listening(links, _) = &mut call.state {
+        if let State::Listening(links, at) = &mut call.state {
             links.retain(|link| link.index() != index);
+            // Another may come in its place.
+            *at = 0;
         }
         call.last = Some(why.clone());
         call.news(why)
@@ -298,6 +325,7 @@ impl Call {
                 }
             }
             State::Listening(mut open, at) => {
+                let count = open.len();
                 open.retain(|link| match listen(self.number, link, came) {
                     Ok(()) => true,
                     Err(error) => {
@@ -306,8 +334,9 @@ impl Call {
                         false
                     }
                 });
+                let lost = count != open.len();
                 let mut next = at;
-                if at <= now && !settled {
+                if (at <= now || lost) && !settled {
                     self.look(root, raised, &mut open, came);
                     let pause = if open.is_empty() { LOOK.0 } else { LOOK.1 };
                     next = now.saturating_add(micros(pause));

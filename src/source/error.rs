@@ -208,7 +208,8 @@ impl fmt::Display for SourceError {
             SourceError::Watch(_) => write!(f, "waiting for devices (uevent socket)"),
             SourceError::NoSigner(source) => write!(
                 f,
-                "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be signed, and the                  site pin of this image names no signer; put the line that imprint-host signer prints into /imprint/site"
+                "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be signed, and the \
+                 site pin of this image names no signer; put the line that imprint-host signer prints into /imprint/site"
             ),
             SourceError::AdmissionKey { path, why } => write!(f, "admission key {}: {why}", path.display()),
             SourceError::Network { path, .. } => write!(

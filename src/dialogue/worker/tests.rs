@@ -95,6 +95,7 @@ fn steps(lines: usize) -> Steps {
         proves: None,
         calls: Calls::default(),
         standing: Standing::default(),
+        proves: None,
     };
     Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }
 }
