@@ -418,8 +418,10 @@ fn callers_at_a_door() {
     let armed = String::from_utf8(fine(&dir, &["--json", "admit", "node1", "--for", "10m"])).unwrap();
     let armed: serde_json::Value = serde_json::from_str(&armed).unwrap();
     assert_eq!((&armed["node"], armed["waiting"].as_array().map(Vec::len)), (&"node1".into(), Some(0)));
-    // A name: all that waits under it.
-    assert_eq!(said(&["deny", "node1"]), "closed the window of node1\n");
+    // A name: all that waits under it, who was let in and has no certificate yet, and the window.
+    let all = format!("denied node1 key {}\nclosed the window of node1\n", code(2));
+    assert_eq!(said(&["deny", "node1"]), all);
+    assert!(matches!(call(2), Admission::Refused { .. }));
     let (_, error) = fails(&dir, &["deny", "node1"]);
     assert!(error.contains("no request of node1 waits"), "{error}");
 }

@@ -178,8 +178,8 @@ impl State {
         Ok((until, waiting))
     }
 
-    /// Denies callers: those with this code, or all that wait as this node and were not let in as it. A window of the node is
-    /// closed. The answer: the callers, and whether a window was open; neither is no error.
+    /// Denies callers: those with this code; or all that wait as this node, or were let in as it and have no certificate yet. A
+    /// window of the node is closed. The answer: the callers, and whether a window was open; neither is no error.
     pub fn deny_callers(&mut self, text: &str, now: Timestamp) -> Result<(Vec<CallerRow>, bool), StoreError> {
         let changes = self.store.changes()?;
         let mut callers = match code::shown(text) {
