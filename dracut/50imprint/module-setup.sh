@@ -1,12 +1,17 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # dracut sets the variables that nothing here does
 # dracut module: imprint in an initramfs, with systemd or without. Installs the agent, its unit or its hooks, the site
-# pin if this machine has one, and the drivers for config drives and networks; decides nothing at boot.
+# pin and the admission key if this machine has them, and the drivers for config drives and networks; decides nothing at boot.
 #
 #   dracut --add imprint …
 #
+<<<<<<< HEAD
 # For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT, IMPRINT_SITE and IMPRINT_NETWORK
 # name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_NETWORK for no network before the payload. What is wrong with one of the three ends the build: in the image it
+=======
+# For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT, IMPRINT_SITE and
+# IMPRINT_KEY name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_KEY for no key. What is wrong with one of them ends the build: in the image it
+>>>>>>> k15
 # would show at boot only, on every machine.
 
 check() {
@@ -82,11 +87,22 @@ install() {
         check_pin "$root$site"
         inst_simple "$site" /imprint/site
     fi
+<<<<<<< HEAD
     local network=${IMPRINT_NETWORK-/etc/imprint/network}
     if [[ ${IMPRINT_NETWORK-} || -e $root$network ]]; then
         [[ -f $root$network && -r $root$network && -s $root$network ]] ||
             refuse "$network is the network before the payload, and cannot be read; make it with imprint-host network"
         inst_simple "$network" /imprint/network
+=======
+    local key=${IMPRINT_KEY-/etc/imprint/key}
+    if [[ ${IMPRINT_KEY-} || -e $root$key || -L $root$key ]]; then
+        [[ -f $root$key && -r $root$key ]] ||
+            refuse "$key is the admission key, and cannot be read; correct the path, or its permissions"
+        grep -q -e '^-----BEGIN PRIVATE KEY-----' "$root$key" ||
+            refuse "$key is no private key in PEM; imprint-host key make writes one"
+        inst_simple "$key" /imprint/key
+        chmod 0600 "$initdir/imprint/key"
+>>>>>>> k15
     fi
     # The last words before an emergency prompt. Another module may have put its own words there.
     cat "$moddir/profile.sh" >>"$initdir/etc/profile"

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use imprint::dialogue::{Dialogue, Told};
@@ -177,7 +178,11 @@ fn a_proof_that_is_passed_on_is_good_for_no_other_hello() {
     let _server = door(&site);
     let honest = || {
         let mut node = Caller::new("S1", &site.pin);
+<<<<<<< HEAD
         node.admission = Some(std::sync::Arc::new(AdmissionKey::parse(made.pem.as_bytes()).unwrap()));
+=======
+        node.admission = Some(Arc::new(AdmissionKey::parse(made.pem.as_bytes()).unwrap()));
+>>>>>>> k15
         node
     };
     for attack in [false, true] {
