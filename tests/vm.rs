@@ -29,6 +29,7 @@ mod vm {
     mod controllers;
     mod credentials;
     mod deciding;
+    mod door;
     mod drives;
     mod efivar;
     mod images;

@@ -1,7 +1,9 @@
 //! Somebody on the network: doors of his own that answer nodes, nodes of his own that call at the door, and what he knows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use imprint::line::admission::AdmissionKey;
 use imprint::line::frame::{Frame, Packet};
 use imprint::line::{
     self, Challenge, End, Hello, Host, HostEvent, Kind, LineKey, Node, NodeEvent, Nonce, Session, Shape, Stage, Wire,
@@ -222,6 +224,8 @@ pub(crate) struct Guise {
     pub(crate) dirty: bool,
     /// Proofs that he has heard, to say again as his own.
     pub(crate) stolen: Vec<Vec<u8>>,
+    /// A stick of his.
+    pub(crate) stick: Option<Arc<AdmissionKey>>,
     /// Payloads that he has opened, each with the time.
     pub(crate) opened: Vec<Payload>,
     pub(crate) waits: usize,
@@ -239,6 +243,7 @@ impl Guise {
             next: None,
             dirty: true,
             stolen: Vec::new(),
+            stick: None,
             opened: Vec::new(),
             waits: 0,
         }
@@ -260,8 +265,10 @@ impl Guise {
             }
             for event in polled.events {
                 match event {
-                    NodeEvent::Opened(_) => {
-                        if let Some(proof) = self.stolen.pop() {
+                    NodeEvent::Opened(session) => {
+                        let node = self.wire.end();
+                        let own = self.stick.as_ref().map(|stick| stick.prove(node.hello(), session.host));
+                        if let Some(proof) = own.or_else(|| self.stolen.pop()) {
                             self.wire.end_mut().say(Kind::Admission, proof);
                         }
                     }

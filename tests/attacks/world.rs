@@ -31,7 +31,7 @@ pub(crate) struct Case {
     /// Defences of the node that are left out.
     pub(crate) without: Without,
     /// The defence of the host is left out: the administrator admits any code, the hypervisor names the attacker's port, the
-    /// attacker has the stick, the node stays silent.
+    /// attacker has a stick, the node is not heard.
     pub(crate) unguarded: bool,
 }
 
@@ -64,6 +64,8 @@ pub(crate) struct Outcome {
     pub(crate) held: usize,
     pub(crate) repeated: usize,
     pub(crate) crossed: usize,
+    /// Answers about the time that came before the door's.
+    pub(crate) forged: usize,
     pub(crate) turns: usize,
 }
 
@@ -136,10 +138,11 @@ pub(crate) fn run(site: &mut Site, case: Case, seed: u64) -> Outcome {
 impl<'a> World<'a> {
     fn new(site: &'a mut Site, case: Case, seed: &mut Seed) -> World<'a> {
         let mut seed = Seed(seed.next());
-        let swaps_on_the_way = seed.below(2) == 0;
+        // What comes by the node's own port is a fact: nobody but the hypervisor can change it there.
+        let swaps_on_the_way = seed.below(2) == 0 && site.admit != Admit::Wire;
         let calls = case.attack.calls(swaps_on_the_way) || case.attack == Attack::SwapsKeys;
         let release = match site.admit {
-            _ if case.unguarded => 3000 * SECOND,
+            _ if case.unguarded => 120 * SECOND,
             // The window is for who calls first, if nobody else calls within seconds: docs/door.md says so.
             Admit::Armed if calls => seed.below(SECOND / 2),
             _ => seed.below(120 * SECOND),
@@ -216,12 +219,11 @@ impl<'a> World<'a> {
                 _ => hello = heard,
             }
             // Long before the node, at the same time, or later.
-            let latest = if self.site.admit == Admit::Armed { SECOND } else { 2 * self.release + SECOND };
+            let latest =
+                if self.site.admit == Admit::Armed || self.case.unguarded { SECOND } else { 2 * self.release + SECOND };
             let at = self.seed.below(latest);
             let mut guise = Guise::new(hello, (way == 0).then_some(key), at, &mut self.seed);
-            if self.case.unguarded && self.site.admit == Admit::Key {
-                guise.stolen.clear();
-            }
+            guise.stick = (self.case.unguarded && self.site.admit == Admit::Key).then(|| self.site.stick.clone());
             self.guises.push(guise);
         }
         if let Some(said) = said {
@@ -260,7 +262,7 @@ impl<'a> World<'a> {
     }
 
     fn go(&mut self) {
-        let end = self.release + HONEST;
+        let end = if self.case.unguarded { self.release } else { self.release + HONEST };
         let mut released = false;
         while self.out.turns < TURNS {
             self.out.turns += 1;
@@ -432,6 +434,9 @@ impl<'a> World<'a> {
                 };
                 self.out.held += usize::from(after > SECOND);
             }
+            if self.case.attack == Attack::AnswersFirst {
+                self.forges_time(to, text, session);
+            }
             self.send(after, to, text.to_vec());
             if self.case.attack == Attack::Delays && attacks && self.holds_objects {
                 self.keeps_alive(to, text, session);
@@ -441,6 +446,23 @@ impl<'a> World<'a> {
                 let later = self.seed.below(90 * SECOND);
                 self.send(later, to, text.to_vec());
             }
+        }
+    }
+
+    /// Before the door's answer to the question for the time comes his own, with a proof that he has heard and without one.
+    fn forges_time(&mut self, to: To, text: &[u8], session: Option<Session>) {
+        let digits = text.strip_prefix(b"#").unwrap_or(text).trim_ascii_end();
+        let Some(Packet { from, session, frame: Frame::ProvenTime { number, received, held, tag } }) =
+            Packet::decode(digits, session)
+        else {
+            return;
+        };
+        let received = received + self.seed.below(86_400 * SECOND);
+        for frame in [Frame::Time { number, received, held }, Frame::ProvenTime { number, received, held, tag }] {
+            let mut bytes = Vec::new();
+            Packet { from, session, frame }.encode(&mut bytes);
+            self.out.forged += 1;
+            self.send(self.latency - 100, to, bytes);
         }
     }
 
