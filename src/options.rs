@@ -197,7 +197,7 @@ pub const WORDS: [Word; 14] = [
     Word {
         name: "imprint.source=",
         values: "cmdline, file, credential, config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, \
-                 serial:ttyS1 or serial:ttyS1,115200, tcp:HOST:PORT, door, vsock, vsock:PORT, ether or ether:eth0",
+                 serial:ttyS1, serial:ttyS1,115200, tcp:HOST:PORT, door, vsock, vsock:PORT, ether or ether:eth0",
         default: "cmdline, file, credential, config-drive, partition (with a site pin only), virtio, and the serial lines \
                   that are consoles",
         meaning: "look here only; repeatable, in order. Naming a source makes a payload required, as imprint=require \
