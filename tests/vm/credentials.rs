@@ -30,7 +30,7 @@ fn word(payload: &[u8]) -> String {
 fn without_systemd_the_firmware_has_it() {
     let site = Site::new(Node { enrol: "each-boot", ..NODE });
     let plain = || machine(Kernel::Stable).init(Init::Plain);
-    came_up_from(&smbios(plain(), &site, &site.payload).boot(), Medium::Smbios, "");
+    came_up_from(&smbios(plain(), &site, &site.payload).boot(), Medium::Smbios, "string 1 of type 11");
     came_up_from(&fw_cfg(plain(), &site, &site.payload).boot(), Medium::FwCfg, "");
 }
 
@@ -46,7 +46,7 @@ fn systemd_has_imported_it() {
 fn the_command_line_may_carry_less_than_what_systemd_makes_of_it() {
     let site = Site::typical();
     let report = machine(Kernel::Stable).append(&word(&site.payload)).boot();
-    came_up_from(&report, Medium::CmdlineCredential, "");
+    came_up_from(&report, Medium::CmdlineCredential, "word 1");
     let site = Site::new(Node { enrol: "each-boot", ..NODE });
     let report = machine(Kernel::Stable).append(&word(&site.payload)).boot();
     stopped(&report, 11, "source", "everybody on the node can read, holds an each-boot token");
@@ -150,7 +150,7 @@ fn much_for_somebody_else_and_what_is_too_long() {
     println!("search with nothing: {} ms, with 64 KiB of somebody else: {} ms", searched(&none), searched(&foreign));
     // One byte more than is read, and then it is not read at all.
     let report = fw_cfg(plain(), &site, &vec![b'A'; 96 * 1024 + 1]).boot();
-    stopped(&report, 11, "source", "credential imprint.payload (fw_cfg): it is longer than a payload can be");
+    stopped(&report, 11, "source", "credential imprint.payload (fw_cfg): it has more than 65536 bytes");
     println!("search with 96 KiB and one byte in fw_cfg: {} ms", searched(&report));
 }
 
