@@ -106,7 +106,6 @@ fn steps(lines: usize) -> Steps {
         proves: None,
         calls: Calls::default(),
         standing: Standing::default(),
-        proves: None,
     };
     Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }
 }
