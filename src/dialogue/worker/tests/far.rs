@@ -16,7 +16,7 @@ fn far() -> Steps {
         _ => Err("it is of another site".to_owned()),
     }));
     let before = steps.worker.lines.remove(0);
-    let line = Line { port: before.port, beacon: true, far: true };
+    let line = Line { pipe: before.pipe, beacon: true, far: true };
     steps.worker.lines.push(Spoken::new(line, &steps.worker.hello, [9; 32]));
     steps
 }
