@@ -6,8 +6,8 @@
 #   dracut --add imprint …
 #
 # For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT, IMPRINT_SITE and IMPRINT_NETWORK
-# name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_NETWORK for no network before the payload. What is wrong with one of them ends the build: in the image it
-# would show at boot only, on every machine.
+# name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_NETWORK for no network before the payload. What
+# is wrong with one of them ends the build: in the image it would show at boot only, on every machine.
 
 check() {
     # Only when asked for: an agent that looks for a payload has no place in an image that nobody built for it.
