@@ -109,16 +109,16 @@ fn what_a_server_may_say() {
 fn a_long_chain_of_aliases_ends() {
     let chain = |links: usize| {
         let names: Vec<Vec<u8>> = (0..=links).map(|link| wire(&format!("n{link}.example"))).collect();
-        let mut records: Vec<(&[u8], u16, &[u8])> = vec![(ASKED, 5, &names[0])];
-        records.extend(names.windows(2).map(|pair| (&pair[0][..], 5, &pair[1][..])));
+        let mut records: Vec<(&[u8], u16, &[u8])> = vec![(ASKED, 5, names[0].as_slice())];
+        records.extend(names.windows(2).map(|pair| (&pair[0][..], 5_u16, &pair[1][..])));
         let end = srv(0, 0, 1, "a");
-        records.push((&names[links], 33, &end));
+        records.push((names[links].as_slice(), 33, end.as_slice()));
         says(&message(OK, &records, &[]))
     };
     assert!(matches!(chain(MAX_ALIASES - 1), Said::Records(_)));
     assert_eq!(chain(MAX_ALIASES), Said::Circle);
     let one = read(&message(OK, &[(ASKED, 5, &wire("x"))], &[])).unwrap();
-    assert_eq!(one.says(NAME, Kind::Srv, &mut MAX_ALIASES.clone()), Said::Circle);
+    assert_eq!(one.says(NAME, Kind::Srv, &mut { MAX_ALIASES }), Said::Circle);
 }
 
 /// What stands before a record that cannot be read is taken.

@@ -309,7 +309,7 @@ mod tests {
             ("ip=192.0.2.0::192.0.2.1:24::eth0:none", "is not an address that a host can have"),
             ("ip=eth0:dhcp:99999", "its MTU"),
             ("ip=", "want dhcp"),
-            ("ip=2001:db8::5:64", "want dhcp"),
+            ("ip=2001:db8::5:64", "too few fields"),
             ("ip=::::::", "want dhcp"),
         ] {
             let (links, unused) = words(cmdline);

@@ -3,7 +3,6 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::EventFd;
 
-use super::super::NO_NAME;
 use super::*;
 
 const NAME: &str = "door.lab.example";

@@ -412,3 +412,23 @@ proptest::proptest! {
         }
     }
 }
+
+/// If this test fails, do not change it: you have changed version 1 of a file that images have.
+#[test]
+fn a_network_without_a_payload() {
+    let links = [Link::automatic(Match::AnyWithCarrier)];
+    let bytes = Link::encode_all(&links);
+    assert_eq!(crate::hex::encode(&bytes), "a200010681a300a104f503f504f5");
+    assert_eq!(Link::decode_all(&bytes).unwrap(), links);
+    for (wrong, why) in [
+        ("a200020681a300a104f503f504f5", ""),
+        ("a10001", "network"),
+        ("a300010681a300a104f503f504f50e6161", ""),
+        ("a200010681a300a104f503f504f500", ""),
+        ("a200010681a300a104f503f504", ""),
+        ("", ""),
+    ] {
+        let error = Link::decode_all(&crate::hex::decode(wrong).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(why), "{wrong}: {error}");
+    }
+}
