@@ -114,7 +114,7 @@ fn a_link_that_leads_nowhere_stops_the_real_root() {
     assert_eq!(report.part("where"), "emergency", "{all}");
     let (stage, message) = report.failure();
     assert_eq!(stage, "source");
-    assert!(message.contains("/etc/imprint/payload is a symbolic link, which is not followed"), "{message}");
+    assert!(message.contains("/etc/imprint/payload is a symbolic link, and imprint does not follow it"), "{message}");
     assert!(report.part("service").contains("ExecMainStatus=11"), "{}\n{all}", report.part("service"));
     assert!(!report.part("multi-user").contains("=active"), "{all}");
 }
