@@ -49,7 +49,7 @@ impl Door {
             clock: Arc::new(Timestamp::system),
         });
         let server = self.server.insert(server.unwrap());
-        server.doors()[0].clone()
+        server.doors().first().unwrap().clone()
     }
 
     /// A machine whose image names the signer.

@@ -186,7 +186,8 @@ fn the_words_of_the_command_line_are_those_of_the_table() {
         );
         assert!(named, "{name} is {:?}", options.sources);
     }
-    let lines = "virtio, serial:ttyS1, serial:ttyS1,115200, tcp:HOST:PORT, door, vsock, vsock:PORT, ether or ether:eth0";
+    let lines =
+        "virtio, serial:ttyS1, serial:ttyS1,115200, tcp:HOST:PORT, door, vsock, vsock:PORT, ether or ether:eth0";
     assert_eq!(source.values, format!("{}, {lines}", takes.join(", ")));
     assert_eq!(source.default, format!("{}, virtio, and the serial lines that are consoles", order.join(", ")));
 }
