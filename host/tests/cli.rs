@@ -366,7 +366,8 @@ fn callers_at_a_door() {
             fresh: true,
             nonce: Nonce([key; 8]),
             key: [key; 32],
-            uuid: None,
+            // That of node1.
+            uuid: Some(0x4c4c_4544_0042_3510_8054_b4c0_4f56_4433_u128.to_be_bytes()),
             serial: None,
             macs: vec![vec![0x52, 0x54, 0, 0x12, 0x34, 0x56]],
         },

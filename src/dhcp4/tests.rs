@@ -147,7 +147,7 @@ fn a_lease_in_four_packets() {
         routes: vec![route("0.0.0.0/0", Some("192.0.2.1")), route("198.51.100.128/25", None)],
         dns: vec![ip("192.0.2.53")],
         search: vec![domain("lab.example.org"), domain("example.org")],
-        domain: Vec::new(),
+        domain: vec![domain("ignored.example")],
         mtu: Some(9000),
         seconds: 600,
         bound: second(12),

@@ -487,7 +487,12 @@ mod tests {
             ("more files than places", of(&[start.clone(), end.repeat(Place::ALL.len() + 1)])),
             (
                 "a file that there is not",
-                of(&[start.clone(), piece(FILE, 1, &[u8::try_from(Place::ALL.len()).unwrap()]), piece(ABSENT, 0, b"")]),
+                // Behind those of payloads there is that of a key.
+                of(&[
+                    start.clone(),
+                    piece(FILE, 1, &[u8::try_from(Place::ALL.len() + 1).unwrap()]),
+                    piece(ABSENT, 0, b""),
+                ]),
             ),
             ("a label that is too long", of(&[start.clone(), piece(LABEL, 513, &[b'x'; 513]), end.clone()])),
             ("a label in no encoding", of(&[start.clone(), piece(LABEL, 1, &[0xff]), end.clone()])),

@@ -603,7 +603,7 @@ mod tests {
             found.unwrap_err().to_string(),
             format!(
                 "no payload found (ether:nowhere7: {missing}); bring one where imprint.source= says: a door next to this \
-                 machine (imprint-host serve --door ether:LINK); or boot without imprint.source= to go on without"
+                 machine (imprint-host serve --door ether:LINK); or boot with imprint=auto to go on without"
             )
         );
         assert_eq!(words, ["calling ether:nowhere7"]);

@@ -58,7 +58,7 @@ impl FromStr for DoorSpec {
             ("vsock", Some(port)) => Ok(DoorSpec::Vsock(vsock_port(port)?)),
             ("unix", Some(path)) => unix(path),
             ("ether", Some(links)) => ether(links),
-            _ => Err(format!("{} is not a kind of door; {WANT}", Printable::given(text))),
+            _ => Err(format!("\"{}\" is not a kind of door; {WANT}", Printable::given(text))),
         }
     }
 }
