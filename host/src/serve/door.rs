@@ -8,6 +8,7 @@ mod tcp;
 mod vsock;
 mod unix;
 mod ether;
+mod enter;
 mod visit;
 mod hall;
 

@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
 use super::Arrival;
+use super::enter::enter;
 use super::hall::Hall;
-use super::listen::enter;
 use crate::admission::Facts;
 
 pub(super) const WHAT: &str = "packet sockets need the capability CAP_NET_RAW (AmbientCapabilities= in the unit) and the module \

@@ -5,16 +5,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::enter::enter;
 use super::hall::Hall;
 use super::unix::Pattern;
 use super::vsock::VsockListener;
-use super::{Arrival, DoorSpec, ether, tcp, unix, visit, vsock};
-use crate::origin;
+use super::{DoorSpec, ether, tcp, unix, vsock};
 
 /// Open doors.
 pub(in crate::serve) struct Doors(pub(super) Vec<(DoorSpec, Door)>);
@@ -125,26 +124,6 @@ pub(super) async fn accept(door: Door, hall: Arc<Hall>) {
             }
         },
     }
-}
-
-/// Begins a visit, if there is a place for it.
-pub(super) fn enter<S>(stream: S, arrival: Arrival, hall: &Arc<Hall>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let source = origin::of(&arrival.peer);
-    let Some(place) = hall.place(&source) else {
-        tracing::debug!("door {}: closed, there are too many callers", arrival.from);
-        hall.shared.metrics.turned_away("door");
-        return;
-    };
-    let hall = Arc::clone(hall);
-    tokio::spawn(async move {
-        hall.shared.metrics.callers.inc();
-        visit::visit(stream, arrival, source, &hall).await;
-        hall.shared.metrics.callers.dec();
-        drop(place);
-    });
 }
 
 /// Mostly out of file descriptors: waits until visits end.

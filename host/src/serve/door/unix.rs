@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep};
 
+use super::enter::enter;
 use super::hall::Hall;
-use super::listen::enter;
 use super::spec::Machines;
 use super::{Arrival, visit};
 use crate::admission::Facts;
