@@ -412,11 +412,7 @@ fn callers_at_a_door() {
     );
     let (_, error) = fails(&dir, &["admit", "node1"]);
     assert!(error.contains("node1 is not the code of a line key") && error.contains("--for 10m"), "{error}");
-    record(
-        &temp,
-        &dir,
-        &format!("{TYPICAL}\n").replace("hostname", "admit = \"armed\"\nbind = { serial = \"S\" }\nhostname"),
-    );
+    record(&temp, &dir, &TYPICAL.replace("hostname", "admit = \"armed\"\nhostname"));
     let armed = String::from_utf8(fine(&dir, &["--json", "admit", "node1", "--for", "10m"])).unwrap();
     let armed: serde_json::Value = serde_json::from_str(&armed).unwrap();
     assert_eq!((&armed["node"], armed["waiting"].as_array().map(Vec::len)), (&"node1".into(), Some(0)));

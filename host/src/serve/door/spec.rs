@@ -58,7 +58,7 @@ impl FromStr for DoorSpec {
             ("vsock", Some(port)) => Ok(DoorSpec::Vsock(vsock_port(port)?)),
             ("unix", Some(path)) => unix(path),
             ("ether", Some(links)) => ether(links),
-            _ => Err(format!("\"{}\" is not a kind of door; {WANT}", Printable::given(text))),
+            _ => Err(format!("{} is not a kind of door; {WANT}", Printable::given(text))),
         }
     }
 }
@@ -170,20 +170,20 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told() {
         for (text, want) in [
-            ("http:x", "\"http:x\" is not a kind of door; want tcp:ADDRESS:PORT"),
-            ("tcp", "\"tcp\" is not a kind of door"),
-            ("tcp:8444", "\"tcp:8444\": want an address and a port"),
-            ("tcp:door.example.org:8444", "\"tcp:door.example.org:8444\": want an address and a port"),
-            ("vsock:x", "\"x\": want a port below"),
-            ("vsock:4294967295", "\"4294967295\": want a port below"),
-            ("unix:run/x", "\"run/x\": want a path that begins with /"),
-            ("unix:/run/", "\"/run/\": is a directory"),
-            ("unix:/run/*/x", "\"/run/*/x\": one * is allowed"),
-            ("unix:/run/*-*", "\"/run/*-*\": one * is allowed"),
-            ("unix:/run/x,vsock", "\"/run/x,vsock\": ,vsock goes with a pattern"),
-            ("ether:", "\"\": is not the name of a link"),
-            ("ether:tap0,tap0", "\"tap0\": is named twice"),
-            ("ether:a/b", "\"a/b\": is not the name of a link"),
+            ("http:x", "http:x is not a kind of door; want tcp:ADDRESS:PORT"),
+            ("tcp", "tcp is not a kind of door"),
+            ("tcp:8444", "tcp:8444: want an address and a port"),
+            ("tcp:door.example.org:8444", "tcp:door.example.org:8444: want an address and a port"),
+            ("vsock:x", "x: want a port below"),
+            ("vsock:4294967295", "4294967295: want a port below"),
+            ("unix:run/x", "run/x: want a path that begins with /"),
+            ("unix:/run/", "/run/: is a directory"),
+            ("unix:/run/*/x", "/run/*/x: one * is allowed"),
+            ("unix:/run/*-*", "/run/*-*: one * is allowed"),
+            ("unix:/run/x,vsock", "/run/x,vsock: ,vsock goes with a pattern"),
+            ("ether:", ": is not the name of a link"),
+            ("ether:tap0,tap0", "tap0: is named twice"),
+            ("ether:a/b", "a/b: is not the name of a link"),
         ] {
             let why = parsed(text).unwrap_err();
             assert!(why.starts_with(want), "{text}: {why}");
