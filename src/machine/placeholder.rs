@@ -116,7 +116,7 @@ mod tests {
             "-",
             "0",
             "00000000",
-            "XXXXXXXX",
+            "xxxxxxxx",
             "FFFFFFFF",
             "Not Specified",
             "Not Present",
