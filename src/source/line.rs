@@ -22,7 +22,7 @@ use crate::port::{self, Held, Place, Port, PortError, Quiet, Signals};
 use crate::shown::Printable;
 use crate::site::SitePin;
 use crate::sys;
-use crate::time::Deadline;
+use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
 
 /// How long a host may take to begin when no payload is required. A boot without a payload waits no longer for lines.
@@ -295,11 +295,7 @@ pub(crate) fn find(
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
     let far = options.sources.iter().any(SourceName::is_far);
-    let first = match (insist, far) {
-        (true, _) => deadline,
-        (false, true) => deadline.at_most(FAR),
-        (false, false) => deadline.at(begun.saturating_add(AUTO)),
-    };
+    let first = first_word(insist, far, begun).map_or(deadline, |moment| deadline.at(moment));
     if dialogue.is_empty() && !insist && !far {
         let named = !dialogue.missing().is_empty();
         return Ok(Err(if named { lines_so_far(dialogue, "", ABSENT, true) } else { "no serial line".to_owned() }));
@@ -308,6 +304,15 @@ pub(crate) fn find(
         notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet", false)));
     }
     Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, heard, notice))
+}
+
+/// Until when a host may take to speak, since boot. `None`: as long as the boot waits at all. `begun`: when the search began.
+fn first_word(insist: bool, far: bool, begun: Duration) -> Option<Duration> {
+    match (insist, far) {
+        (true, _) => None,
+        (false, true) => Some(since_boot().saturating_add(FAR)),
+        (false, false) => Some(begun.saturating_add(AUTO)),
+    }
 }
 
 /// Waits until `first`. If a host speaks, waits on until nothing has come from it for `patience`.
@@ -355,7 +360,7 @@ fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str, end: bool) -> St
     let open = (!names.is_empty()).then(|| format!("{what} {names}"));
     let absent = (!absent.is_empty()).then(|| format!("{} {missing}", absent.join(" and ")));
     let called = match end {
-        true => tried.iter().map(|(place, words)| format!("{place}: {words}")).collect(),
+        true => happened(&tried),
         false if tried.is_empty() => Vec::new(),
         false => {
             let places: Vec<&str> = tried.iter().map(|(place, _)| place.as_str()).collect();
@@ -369,6 +374,29 @@ fn lines_so_far(dialogue: &Dialogue, what: &str, missing: &str, end: bool) -> St
         said => said.join("; "),
     }
 }
+
+/// What happened at the places that were called at: `tcp:192.0.2.1:8444 and tcp:192.0.2.2:8444: no answer`. A domain may name many
+/// doors, and where the same happened at several it is said once.
+fn happened(tried: &[(String, String)]) -> Vec<String> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (place, words) in tried {
+        match groups.iter_mut().find(|(known, _)| known == words) {
+            Some((_, places)) => places.push(place),
+            None => groups.push((words, vec![place])),
+        }
+    }
+    let line = |(words, places): (&str, Vec<&str>)| match places.get(NAMED..) {
+        Some(more @ [_, ..]) => {
+            let named = places.get(..NAMED).unwrap_or_default().join(", ");
+            format!("{named} and {} more: {words}", more.len())
+        }
+        _ => format!("{}: {words}", places.join(" and ")),
+    };
+    groups.into_iter().map(line).collect()
+}
+
+/// So many places with the same words are named.
+const NAMED: usize = 3;
 
 impl From<PortError> for SourceError {
     fn from(error: PortError) -> SourceError {

@@ -75,7 +75,7 @@ fn steps(lines: usize) -> Steps {
         let (host, slave, port) = pair(number);
         hosts.push(host);
         slaves.push(slave);
-        spoken.push(Spoken::new(Line { pipe: port.into(), beacon: true, far: false }, &hello, [9; 32]));
+        spoken.push(Spoken::new(Line { pipe: port.into(), beacon: true, far: false }, &hello, [9; 32], now()));
     }
     let worker = Worker {
         lines: spoken,
@@ -95,6 +95,7 @@ fn steps(lines: usize) -> Steps {
         calls: Calls::default(),
         standing: Standing::default(),
         proves: None,
+        clock: now,
     };
     Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }
 }
