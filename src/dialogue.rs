@@ -2,6 +2,7 @@
 //! busy with its network. Lines are read and written here and nowhere else. Never looks into a payload.
 
 mod call;
+mod standing;
 mod payload;
 mod proving;
 mod seeker;
@@ -29,10 +30,11 @@ use crate::port::{Held, Place, Quiet, Signals};
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
-use call::{Calls, Standing};
+use call::Calls;
 pub use proving::Prover;
 pub use seeker::Seeker;
 use seeker::Sought;
+use standing::Standing;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
@@ -120,6 +122,8 @@ enum Command {
     Stage(Stage),
     Say(Kind, Vec<u8>),
     AskTime(Option<TimeKey>),
+    AskNoMore,
+    CallAnew,
     Call(Vec<Target>),
     Tell(Told),
     LeaveLinks,
@@ -277,7 +281,7 @@ impl Dialogue {
             ..Shared::default()
         }));
         let worker = Worker {
-            lines: lines.into_iter().map(|line| Spoken::new(line, &hello, seeds.another())).collect(),
+            lines: lines.into_iter().map(|line| Spoken::new(line, &hello, seeds.another(), worker::now())).collect(),
             seeds,
             judge,
             key,
@@ -294,6 +298,7 @@ impl Dialogue {
             calls: Calls::default(),
             proves: None,
             standing: Standing::default(),
+            clock: worker::now,
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;
         Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread), _held: held })
@@ -370,8 +375,16 @@ impl Dialogue {
         self.command(Command::Say(kind, bytes));
     }
 
-    /// Asks for the time a few times. The quickest answer counts. `key`: what the host has to prove its answers with.
+    /// Asks for the time a few times. The quickest answer counts. `key`: what the host has to prove its answers with. Behind the
+    /// deadline the host is asked no more.
     pub fn time(&self, key: Option<TimeKey>, until: Deadline) -> Option<LineTime> {
+        let best = self.best_time(key, until);
+        // A host that never proves the time would be asked until the end of the run.
+        self.command(Command::AskNoMore);
+        best
+    }
+
+    fn best_time(&self, key: Option<TimeKey>, until: Deadline) -> Option<LineTime> {
         let mut best: Option<LineTime> = None;
         for _ in 0..QUESTIONS {
             self.command(Command::AskTime(key.clone()));

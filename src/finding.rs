@@ -28,7 +28,7 @@ use crate::payload::{DnsName, InterfaceName, UrlHost};
 use crate::pipe::Target;
 use crate::plan::NetworkPlan;
 use crate::sys;
-use crate::time::{Deadline, since_boot};
+use crate::time::Deadline;
 pub use early::{PATH, links};
 use search::{Found, Resolver, Search};
 
@@ -78,8 +78,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const HEARD: Duration = Duration::from_secs(90);
 /// The pauses between two searches: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How long the renewal of a lease may take.
-const RENEW: Duration = Duration::from_secs(10);
 /// The most places that are called at.
 const MOST: usize = 16;
 /// For messages.
@@ -174,15 +172,38 @@ struct Work {
     orders: Arc<Orders>,
 }
 
+/// What a search has come to.
+#[derive(Default)]
+struct SoFar {
+    /// The places that are called at.
+    called: Vec<Target>,
+    told: Vec<String>,
+}
+
+impl SoFar {
+    /// Tells a person, once.
+    fn tell(&mut self, work: &Work, words: &str) {
+        if self.told.len() < MOST && !self.told.iter().any(|told| told == words) {
+            work.seeker.tell(format!("{WHAT}: {words}"));
+            self.told.push(words.to_owned());
+        }
+    }
+}
+
 impl Work {
     fn run(self) {
         let stop = self.orders.changed.as_fd();
         let mut race = match Race::for_a_while(&self.network, &self.root, stop) {
             Ok(race) => race,
-            Err(error) => return self.trouble(&error),
+            Err(error) => return self.seeker.tell(format!("{WHAT}: {}", self.trouble(&error))),
         };
-        if let Err(error) = self.seek(&mut race) {
-            self.trouble(&error);
+        let mut so_far = SoFar::default();
+        while self.orders.is(SEEK) {
+            // A link that is pulled out in the middle of something is an error, too. It may come back.
+            if let Err(error) = self.seek(&mut race, &mut so_far) {
+                so_far.tell(&self, &self.trouble(&error));
+                self.orders.wait(Deadline::after(PAUSE.1));
+            }
         }
         // From here on the descriptor would end each wait at once.
         let _ = self.orders.changed.read();
@@ -193,22 +214,23 @@ impl Work {
         }
     }
 
-    fn trouble(&self, error: &NetworkError) {
+    fn trouble(&self, error: &NetworkError) -> String {
         let words = format!("there is no network to look for it: {}", chain(error));
         self.seeker.is_at(WHAT, words.clone());
-        self.seeker.tell(format!("{WHAT}: {words}"));
+        words
     }
 
     /// Looks for places to call at until a payload has come.
-    fn seek(&self, race: &mut Race<'_>) -> Result<(), NetworkError> {
+    fn seek(&self, race: &mut Race<'_>, so_far: &mut SoFar) -> Result<(), NetworkError> {
         self.seeker.is_at(WHAT, "no network yet".to_owned());
-        let (mut called, mut told): (Vec<Target>, Vec<String>) = (Vec::new(), Vec::new());
         let mut pause = PAUSE.0;
         while self.orders.is(SEEK) {
             // More than one link may lead somewhere, and the first one that works need not lead to the door.
-            let gained = race.next(Deadline::after(pause), &mut |links| self.no_link(links))?;
+            let until = Deadline::after(pause);
+            let until = race.renew_at().map_or(until, |at| until.at(at));
+            let gained = race.next(until, &mut |links| self.no_link(links))?;
             pause = if gained { PAUSE.0 } else { pause.saturating_mul(2).min(PAUSE.1) };
-            self.renew(race)?;
+            race.renew_due(Deadline::after(Duration::MAX))?;
             let network = race.network()?;
             if network.links.is_empty() {
                 self.seeker.is_at(WHAT, self.no_network(race));
@@ -216,7 +238,8 @@ impl Work {
             }
             let resolvers: Vec<Resolver> = network.links.iter().map(Resolver::of).collect();
             let mut search = Search { resolvers: &resolvers, stop: self.orders.changed.as_fd(), words: Vec::new() };
-            let before = called.len();
+            let before = so_far.called.len();
+            let called = &mut so_far.called;
             for sought in &self.sought {
                 search.find(sought, &mut |Found { targets, words }| {
                     let new: Vec<Target> = targets.into_iter().filter(|target| !called.contains(target)).collect();
@@ -231,25 +254,23 @@ impl Work {
                     }
                 });
             }
-            let words = search.words.join("; ");
+            let words = search.words();
             self.seeker.is_at(WHAT, words.clone());
-            if !words.is_empty() && called.is_empty() && !told.contains(&words) && told.len() < MOST {
-                self.seeker.tell(format!("{WHAT}: {words}; the search goes on"));
-                told.push(words);
+            if !words.is_empty() && so_far.called.is_empty() {
+                so_far.tell(self, &format!("{words}; the search goes on"));
             }
-            if called.len() > before {
+            if so_far.called.len() > before {
                 self.rest(race)?;
             }
         }
         Ok(())
     }
 
-    /// Waits while somebody answers.
+    /// Keeps the network while somebody answers.
     fn rest(&self, race: &mut Race<'_>) -> Result<(), NetworkError> {
-        self.orders.wait(Deadline::after(PATIENCE));
+        race.keep(Deadline::after(PATIENCE))?;
         while self.orders.is(SEEK) && self.seeker.hears(HEARD) {
-            self.orders.wait(Deadline::after(PATIENCE));
-            self.renew(race)?;
+            race.keep(Deadline::after(PATIENCE))?;
         }
         Ok(())
     }
@@ -257,21 +278,11 @@ impl Work {
     /// Keeps the network until it is to be taken away.
     fn hold(&self, race: &mut Race<'_>) {
         while !self.orders.is(STOP) {
-            let until =
-                race.renew_at().map_or(Deadline::after(Duration::MAX), |at| Deadline::after(Duration::MAX).at(at));
-            self.orders.wait(until);
-            let _ = self.orders.changed.read();
-            if !self.orders.is(STOP) && self.renew(race).is_err() {
+            if race.keep(Deadline::after(Duration::MAX)).is_err() {
                 // Without the kernel's answers nothing can be kept.
                 self.orders.wait(Deadline::after(Duration::MAX));
             }
-        }
-    }
-
-    fn renew(&self, race: &mut Race<'_>) -> Result<(), NetworkError> {
-        match race.renew_at() {
-            Some(at) if since_boot() >= at => race.renew(Deadline::after(RENEW)),
-            _ => Ok(()),
+            let _ = self.orders.changed.read();
         }
     }
 

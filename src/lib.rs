@@ -66,6 +66,7 @@ pub mod kernel_log;
 pub mod console;
 pub mod confine;
 pub mod pool;
+pub mod connect;
 pub mod sys;
 pub mod digest;
 pub mod pem;

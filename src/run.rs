@@ -198,12 +198,16 @@ fn story_of(
     let seeded = timeline.step("entropy", |detail| {
         entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
     })?;
+    let moves = plan.network.is_some() && doors.is_some();
     if plan.network.is_some() {
         line.into_iter().for_each(Dialogue::leave_links);
-        // The payload's own network takes the place of the one that its line came over. The line is called at anew.
+        // The payload's own network takes the place of the one that its line came over.
         doors.take().into_iter().for_each(|finding| finding.give_back(plan.network.as_ref(), link.as_ref()));
     }
     let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
+    if moves {
+        line.into_iter().for_each(Dialogue::call_anew);
+    }
     if options.debug {
         race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));
     }

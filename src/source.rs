@@ -12,7 +12,7 @@ pub mod config_drive;
 pub mod reader;
 pub mod answer;
 pub mod admission_key;
-pub mod serial;
+pub mod line;
 pub mod medium;
 pub mod volume;
 pub mod iso9660;
@@ -47,8 +47,8 @@ pub use efivar::EfiVarError;
 pub use error::{Said, SourceError};
 pub use hint::awaited;
 use hint::remedy;
+use line::Heard;
 pub use root_file::RootFileError;
-use serial::Heard;
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,7 +60,7 @@ pub enum Origin {
         /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`; empty where the medium says it all.
         place: Printable,
     },
-    /// A serial line.
+    /// A line.
     Line {
         /// `ttyS0`
         name: String,
@@ -243,7 +243,7 @@ pub fn find(
         }
     }
     if let Some(dialogue) = dialogue {
-        match serial::find(dialogue, options, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
+        match line::find(dialogue, options, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
             Ok(found) => return Ok(Ok(found)),
             Err(lines) => looked.push(lines),
         }

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::{Command, Dialogue, locked};
 use crate::line::ether::Mac;
-use crate::line::{Kind, Node, Stage, TimeKey};
+use crate::payload::InterfaceName;
 use crate::pipe::ether::{Link, Peer, Raised, Received, links};
 use crate::pipe::stream::{Calling, Stream};
 use crate::pipe::{Fault, Pipe, PipeError, Target};
@@ -25,6 +25,8 @@ pub(super) struct Calls {
     raised: Vec<Raised>,
     /// A payload was accepted: no other place is called at, and nobody else is answered.
     settled: bool,
+    /// The host that it came from, if that is on a link, and the name of the link.
+    giver: Option<(InterfaceName, Mac)>,
     /// The number of the next call.
     next: usize,
     /// The lines on which a host has spoken.
@@ -55,16 +57,6 @@ enum State {
     Open(u64),
     /// These links are listened on. At this moment it is looked for others.
     Listening(Vec<Link>, u64),
-}
-
-/// What all lines of a node say alike. A line that is made later says it, too.
-pub(super) struct Standing {
-    pub(super) stage: Stage,
-    pub(super) statement: Option<(Kind, Vec<u8>)>,
-    /// The time was asked for, and has not come.
-    pub(super) asks: bool,
-    /// What a host proves with that it has the payload.
-    pub(super) believes: Option<TimeKey>,
 }
 
 /// What came of a step.
@@ -123,39 +115,25 @@ impl Dialogue {
     pub fn leave_links(&self) {
         self.command(Command::LeaveLinks);
     }
+
+    /// Tells that the machine's network is another one than before: connections are made anew.
+    pub fn call_anew(&self) {
+        self.command(Command::CallAnew);
+    }
 }
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Default for Standing {
-    fn default() -> Standing {
-        Standing { stage: Stage::Payload, statement: None, asks: false, believes: None }
-    }
-}
-
-impl Standing {
-    /// Brings a new line to what the others say.
-    pub(super) fn tell(&self, node: &mut Node) {
-        if self.stage != Stage::Payload {
-            node.set_stage(self.stage);
-        }
-        if let Some((kind, bytes)) = &self.statement {
-            node.say(*kind, bytes.clone());
-        }
-        if let Some(key) = &self.believes {
-            node.believe(key.clone());
-        }
-        if self.asks {
-            node.ask_time();
-        }
-    }
-}
-
 impl Calls {
     pub(super) fn is_settled(&self) -> bool {
         self.settled
+    }
+
+    /// Whether a host on a link with this address is answered.
+    pub(super) fn is_answered(&self, mac: Mac) -> bool {
+        !self.settled || self.giver.as_ref().is_some_and(|(_, giver)| *giver == mac)
     }
 
     /// Adds places.
@@ -170,11 +148,28 @@ impl Calls {
         }
     }
 
-    /// Keeps this call only. `None`: keeps none.
-    pub(super) fn settle(&mut self, kept: Option<usize>) {
+    /// Keeps this call only. `None`: keeps none. `giver`: the host that has brought the payload, if it is on a link.
+    pub(super) fn settle(&mut self, kept: Option<usize>, giver: Option<(InterfaceName, Mac)>) {
         self.all.retain(|call| Some(call.number) == kept);
-        self.all.iter_mut().for_each(|call| call.failed = 0);
-        self.settled = true;
+        for call in &mut self.all {
+            call.failed = 0;
+            if let (State::Listening(links, _), Some((link, _))) = (&mut call.state, &giver) {
+                links.retain(|open| open.name() == link);
+            }
+        }
+        (self.settled, self.giver) = (true, giver);
+    }
+
+    /// The places that are called at over an address of this machine are called at now. Their numbers: what connections there
+    /// are lead nowhere any more.
+    pub(super) fn call_anew(&mut self, now: u64) -> Vec<usize> {
+        let over_network = self.all.iter_mut().filter(|call| call.target.needs_network());
+        over_network
+            .map(|call| {
+                (call.state, call.failed) = (State::Waiting(now), 0);
+                call.number
+            })
+            .collect()
     }
 
     /// From now on the payload's network decides about the links.
@@ -203,7 +198,7 @@ impl Calls {
     pub(super) fn next(&self) -> Option<u64> {
         let at = |call: &Call| match &call.state {
             State::Waiting(at) | State::Connecting(_, at) => Some(*at),
-            State::Listening(_, at) => Some(*at).filter(|_| !self.settled),
+            State::Listening(links, at) => Some(*at).filter(|_| !self.settled || links.is_empty()),
             State::Open(_) => None,
         };
         self.all.iter().filter_map(at).min()
@@ -227,10 +222,12 @@ impl Calls {
     /// Does what is due. The events, and whether what is to be said of a place has changed.
     pub(super) fn step(&mut self, root: &Path, now: u64) -> (Vec<Event>, bool) {
         let (mut came, mut changed) = (Vec::new(), false);
-        let Calls { all, raised, settled, .. } = self;
+        let Calls { all, raised, settled, giver, .. } = self;
+        // Behind the payload, its link alone, if that comes back.
+        let kept = settled.then_some(giver.as_ref().map(|(link, _)| link));
         for call in all {
             let before = std::mem::discriminant(&call.state);
-            call.step(root, now, raised, *settled, &mut came);
+            call.step(root, now, raised, kept, &mut came);
             changed |= before != std::mem::discriminant(&call.state);
         }
         changed |= !came.is_empty();
@@ -297,7 +294,15 @@ impl Calls {
 }
 
 impl Call {
-    fn step(&mut self, root: &Path, now: u64, raised: &mut Vec<Raised>, settled: bool, came: &mut Vec<Event>) {
+    /// `kept`: a payload was accepted, and this is the link that it came on.
+    fn step(
+        &mut self,
+        root: &Path,
+        now: u64,
+        raised: &mut Vec<Raised>,
+        kept: Option<Option<&InterfaceName>>,
+        came: &mut Vec<Event>,
+    ) {
         let state = std::mem::replace(&mut self.state, State::Waiting(u64::MAX));
         match state {
             State::Waiting(at) if at <= now => match Calling::begin(&self.target) {
@@ -305,7 +310,7 @@ impl Call {
                 Some(Err(error)) => came.extend(self.failed(words(&error), now)),
                 None => {
                     self.state = State::Listening(Vec::new(), now);
-                    self.step(root, now, raised, settled, came);
+                    self.step(root, now, raised, kept, came);
                 }
             },
             State::Connecting(calling, until) => {
@@ -337,8 +342,12 @@ impl Call {
                 });
                 let lost = count != open.len();
                 let mut next = at;
-                if (at <= now || lost) && !settled {
-                    self.look(root, raised, &mut open, came);
+                let looks = match kept {
+                    None => true,
+                    Some(kept) => kept.is_some() && open.is_empty(),
+                };
+                if (at <= now || lost) && looks {
+                    self.look(root, raised, kept.flatten(), &mut open, came);
                     let pause = if open.is_empty() { LOOK.0 } else { LOOK.1 };
                     next = now.saturating_add(micros(pause));
                 }
@@ -349,9 +358,24 @@ impl Call {
     }
 
     /// Looks for links that are not listened on yet.
-    fn look(&mut self, root: &Path, raised: &mut Vec<Raised>, open: &mut Vec<Link>, came: &mut Vec<Event>) {
+    fn look(
+        &mut self,
+        root: &Path,
+        raised: &mut Vec<Raised>,
+        kept: Option<&InterfaceName>,
+        open: &mut Vec<Link>,
+        came: &mut Vec<Event>,
+    ) {
         let Target::Ether(named) = &self.target else { return };
-        let found = match links(root, named.as_ref()) {
+        // A link that is gone need not say so.
+        open.retain(|link| {
+            let there = link.is_there();
+            if !there {
+                came.push(Event::Gone(link.index()));
+            }
+            there
+        });
+        let found = match links(root, kept.or(named.as_ref())) {
             Ok(found) => found,
             Err(error) => {
                 came.extend(self.missed(Fault::Link(error.to_string())));
@@ -502,10 +526,10 @@ mod tests {
     #[test]
     fn after_the_payload_only_its_place_is_called() {
         let mut calls = nowhere(3);
-        calls.settle(Some(1));
+        calls.settle(Some(1), None);
         assert_eq!(calls.tried(), [("unix:/nowhere/door1".to_owned(), "not called yet".to_owned())]);
         assert_eq!(calls.settled_on().as_deref(), Some("unix:/nowhere/door1"));
-        calls.settle(None);
+        calls.settle(None, None);
         assert!(calls.tried().is_empty() && calls.next().is_none() && calls.is_settled());
     }
 }

@@ -59,8 +59,8 @@ impl Worker {
             return self.not_used(index, name, why);
         }
         self.standing.stage = Stage::Busy;
-        let call = self.lines.get(index).and_then(|line| line.call);
-        self.calls.settle(call);
+        let (call, host) = self.lines.get(index).map_or((None, None), |line| (line.call, line.host_on_link()));
+        self.calls.settle(call, host);
         self.awaited = None;
         // The other lines are given back as they were.
         for (other, line) in self.lines.iter_mut().enumerate() {

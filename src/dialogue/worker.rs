@@ -12,7 +12,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
-use super::call::{Calls, Standing};
+use super::call::Calls;
+use super::standing::Standing;
 use super::{Answer, Awaited, Command, Judge, Line, LineTime, Proves, Shared, Told, locked};
 use crate::line::fresh::Seeds;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Session, Shape, Stage, Wire};
@@ -46,6 +47,8 @@ pub(super) struct Worker {
     pub(super) proves: Option<Proves>,
     /// What a line that is made later says, too.
     pub(super) standing: Standing,
+    /// Microseconds since boot: the clock of everything on a line.
+    pub(super) clock: fn() -> u64,
 }
 
 /// A pipe with the protocol on it.
@@ -85,14 +88,14 @@ pub(super) struct Came {
 }
 
 impl Spoken {
-    pub(super) fn new(Line { pipe, beacon, far }: Line, hello: &Hello, seed: [u8; 32]) -> Spoken {
+    pub(super) fn new(Line { pipe, beacon, far }: Line, hello: &Hello, seed: [u8; 32], now: u64) -> Spoken {
         let node = Node::new(hello.clone(), beacon, Shape::default()).challenging(seed, far);
         let mut wire = Wire::new(node, pipe.baud());
         if pipe.is_typed_on() {
             wire = wire.keeping_text();
         }
         let (lost, stalled, said_so, foreign, stale) = (false, false, false, false, false);
-        let (call, last, noise, openings, not_used) = (None, now(), 0, 0, None);
+        let (call, last, noise, openings, not_used) = (None, now, 0, 0, None);
         Spoken { pipe, wire, call, last, noise, lost, stalled, said_so, foreign, openings, stale, not_used }
     }
 
@@ -120,8 +123,8 @@ impl Spoken {
 /// A write that takes longer than this has no reader at the other end for now.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// Microseconds since boot: the clock of everything on a line.
-fn now() -> u64 {
+/// The clock of a run.
+pub(super) fn now() -> u64 {
     u64::try_from(since_boot().as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -131,17 +134,14 @@ impl Worker {
         // Callers that wait for a host stop waiting.
         self.awaited = None;
         self.lines.clear();
-        self.calls.settle(None);
+        self.calls.settle(None, None);
         self.rename();
     }
 
     fn work(&mut self) {
         self.look_for_lines();
         loop {
-            let spoken = self.speak();
-            let tiring = self.lines.iter().filter(|line| !line.lost).filter_map(Spoken::tires_at);
-            let next = [spoken, self.calls.next()].into_iter().flatten().chain(tiring).min();
-            self.lines.retain(|line| !line.lost);
+            let next = self.due();
             // Microseconds since boot. Without a timer, one of the descriptors ends the wait.
             let until = next.map_or(Duration::MAX, Duration::from_micros);
             let mut fds = vec![
@@ -175,6 +175,14 @@ impl Worker {
             self.listen();
             self.look_for_lines();
         }
+    }
+
+    /// Sends what is due. Returns when something is due next.
+    fn due(&mut self) -> Option<u64> {
+        let spoken = self.speak();
+        self.lines.retain(|line| !line.lost);
+        let tiring = self.lines.iter().filter_map(Spoken::tires_at);
+        [spoken, self.calls.next()].into_iter().flatten().chain(tiring).min()
     }
 
     /// Updates what both sides see. To be called before a loss is reported.
@@ -246,7 +254,7 @@ impl Worker {
                     let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
                     let beacon = insist || port.is_virtio();
                     let line = Line { pipe: port.into(), beacon, far: false };
-                    self.lines.push(Spoken::new(line, &self.hello, self.seeds.another()));
+                    self.lines.push(Spoken::new(line, &self.hello, self.seeds.another(), (self.clock)()));
                     self.rename();
                     told.into_iter().for_each(|told| self.tell(told));
                 }
@@ -266,6 +274,7 @@ impl Worker {
                 self.standing.asks = true;
                 self.standing.believes = key.clone().or(self.standing.believes.take());
             }
+            Command::AskNoMore => self.standing.asks = false,
             Command::LeaveLinks => self.calls.leave_links(),
             _ => {}
         }
@@ -278,6 +287,7 @@ impl Worker {
                     key.iter().for_each(|key| node.believe(key.clone()));
                     node.ask_time();
                 }
+                Command::AskNoMore => node.ask_no_more(),
                 _ => {}
             }
         }
@@ -285,10 +295,11 @@ impl Worker {
             Command::Call(targets) => {
                 // A payload that has come meanwhile ends the search, so nobody is called any more.
                 if !self.calls.is_settled() {
-                    self.calls.add(targets, now());
+                    self.calls.add(targets, (self.clock)());
                 }
                 self.rename();
             }
+            Command::CallAnew => self.call_anew(),
             Command::Prove(proves) => self.proves(*proves),
             Command::Tell(told) => self.tell(told),
             _ => {}
@@ -296,14 +307,14 @@ impl Worker {
     }
 
     fn listen(&mut self) {
-        let mut buffer = [0; 4096];
+        let (mut buffer, now) = ([0; 4096], (self.clock)());
         let (mut lost, mut odd, mut typed) = (Vec::new(), Vec::new(), Vec::new());
         for (index, line) in self.lines.iter_mut().enumerate().filter(|(_, line)| !line.lost) {
             match line.pipe.read(&mut buffer) {
                 Ok(0) => {}
                 Ok(count) => {
                     let (before, heard) = (line.wire.end().progress(), line.wire.heard());
-                    line.wire.push(buffer.get(..count).unwrap_or_default(), now());
+                    line.wire.push(buffer.get(..count).unwrap_or_default(), now);
                     let after = line.wire.end().progress();
                     let name = line.pipe.name();
                     // What is no frame on a connection is of another protocol, and was not changed by a line.
@@ -312,7 +323,7 @@ impl Worker {
                     typed.extend(Some(Secret::new(line.wire.text())).filter(|text| !text.expose().is_empty()));
                     line.noise = line.noise.saturating_add(count);
                     if line.wire.heard() != heard {
-                        (line.last, line.noise) = (now(), 0);
+                        (line.last, line.noise) = (now, 0);
                         locked(&self.shared).heard = Some(since_boot());
                     }
                     if after.is_some() && after != before {
@@ -339,7 +350,7 @@ impl Worker {
                 index = index.saturating_add(1);
                 continue;
             }
-            let polled = line.wire.poll(now());
+            let polled = line.wire.poll((self.clock)());
             match line.write(&polled.bytes) {
                 Ok(None) => {}
                 Ok(Some(stalled)) => self.tell(stalled),

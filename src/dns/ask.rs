@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 
 use super::{Answer, Data, Kind, MAX_ALIASES, NO_ERROR, NO_NAME, Said, answer, question};
+use crate::connect;
 use crate::sys;
 use crate::time::{Deadline, since_boot};
 
@@ -43,6 +44,8 @@ pub enum No {
     Broken,
     /// The question cannot be sent, or the answer not be received.
     Unreachable(ErrorKind),
+    /// The answer is too long for UDP, and does not come over TCP.
+    Tcp(ErrorKind),
     /// It is no name that can be asked for.
     Unnamed,
 }
@@ -120,7 +123,8 @@ fn ask_once(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>
             if let Some(answer) = asked.receive(name, kind) {
                 match asked.whole(answer, name, kind, stop) {
                     Ok(answer) => return Ok(Some((asked.server, answer))),
-                    Err(no) => asked.no = Some(no),
+                    Err(Halt::Stopped) => return Ok(None),
+                    Err(Halt::No(no)) => asked.no = Some(no),
                 }
             }
         }
@@ -182,14 +186,12 @@ impl Asked {
     }
 
     /// An answer that says something, asked for anew over TCP if it did not fit.
-    fn whole(&self, answer: Answer, name: &str, kind: Kind, stop: BorrowedFd<'_>) -> Result<Answer, No> {
+    fn whole(&self, answer: Answer, name: &str, kind: Kind, stop: BorrowedFd<'_>) -> Result<Answer, Halt> {
         let answer = match answer.truncated {
             false => answer,
-            true => over_tcp(self.server, self.id, name, kind, stop)
-                .map_err(|error| No::Unreachable(error.kind()))?
-                .ok_or(No::Broken)?,
+            true => over_tcp(self.server, self.id, name, kind, stop)?,
         };
-        if matches!(answer.code, NO_ERROR | NO_NAME) { Ok(answer) } else { Err(No::Code(answer.code)) }
+        if matches!(answer.code, NO_ERROR | NO_NAME) { Ok(answer) } else { Err(Halt::No(No::Code(answer.code))) }
     }
 
     /// Whoever asks again later may have more luck.
@@ -213,36 +215,56 @@ fn open(server: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// Why there is no answer over TCP.
+enum Halt {
+    /// The caller said stop.
+    Stopped,
+    No(No),
+}
+
+impl From<io::Error> for Halt {
+    fn from(error: io::Error) -> Halt {
+        Halt::No(No::Tcp(error.kind()))
+    }
+}
+
 /// RFC 1035 §4.2.2: the length stands before the message.
-fn over_tcp(server: SocketAddr, id: u16, name: &str, kind: Kind, stop: BorrowedFd<'_>) -> io::Result<Option<Answer>> {
+fn over_tcp(server: SocketAddr, id: u16, name: &str, kind: Kind, stop: BorrowedFd<'_>) -> Result<Answer, Halt> {
     let question = question(id, name, kind).unwrap_or_default();
     let length = u16::try_from(question.len()).unwrap_or_default();
-    let mut stream = TcpStream::connect_timeout(&server, TCP)?;
-    stream.set_write_timeout(Some(TCP))?;
+    let fd = connect::begin_tcp(server)?;
+    wait(fd.as_fd(), PollFlags::POLLOUT, stop, Deadline::after(TCP))?;
+    connect::outcome(&fd)?;
+    let mut stream = TcpStream::from(fd);
+    // A new connection has room for a question.
     stream.write_all(&[&length.to_be_bytes()[..], &question].concat())?;
-    stream.set_nonblocking(true)?;
     let (deadline, mut bytes) = (Deadline::after(TCP), Vec::new());
     loop {
         if let Some((length, message)) = bytes.split_first_chunk::<2>()
             && let Some(message) = message.get(..usize::from(u16::from_be_bytes(*length)))
         {
-            return Ok(answer(message, id, name, kind));
+            return answer(message, id, name, kind).ok_or(Halt::No(No::Broken));
         }
-        let mut fds = [PollFd::new(stop, PollFlags::POLLIN), PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
-        let [stopped, _] = match sys::poll(&mut fds, deadline)? {
-            true => fds.map(|fd| fd.any() == Some(true)),
-            false => return Err(ErrorKind::TimedOut.into()),
-        };
-        if stopped {
-            return Err(ErrorKind::TimedOut.into());
-        }
+        wait(stream.as_fd(), PollFlags::POLLIN, stop, deadline)?;
         let mut buffer = [0; DATAGRAM];
         match stream.read(&mut buffer) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
             Ok(count) => bytes.extend(buffer.get(..count).unwrap_or_default()),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Waits until the connection is ready, unless the caller says stop.
+fn wait(fd: BorrowedFd<'_>, flags: PollFlags, stop: BorrowedFd<'_>, deadline: Deadline) -> Result<(), Halt> {
+    let mut fds = [PollFd::new(stop, PollFlags::POLLIN), PollFd::new(fd, flags)];
+    let ready = sys::poll(&mut fds, deadline)?;
+    let [stopped, _] = fds.map(|fd| fd.any() == Some(true));
+    match (stopped, ready) {
+        (true, _) => Err(Halt::Stopped),
+        (false, true) => Ok(()),
+        (false, false) => Err(io::Error::from(ErrorKind::TimedOut).into()),
     }
 }
 
@@ -267,6 +289,10 @@ impl fmt::Display for No {
             No::Code(code) => write!(f, "it answers with error {code}"),
             No::Broken => f.write_str("its answer cannot be read"),
             No::Unreachable(kind) => write!(f, "it cannot be reached ({kind})"),
+            No::Tcp(kind) => write!(
+                f,
+                "its answer is too long for UDP, and TCP brings none ({kind}); let TCP port 53 through, or name fewer doors there"
+            ),
             No::Unnamed => f.write_str("this is no name that can be asked for"),
         }
     }

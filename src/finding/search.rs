@@ -37,6 +37,9 @@ pub(super) struct Search<'a> {
     pub(super) words: Vec<String>,
 }
 
+/// So much of what was not found is said. A domain may name a thousand doors, and a person reads one line.
+const SAID: usize = 4;
+
 /// The name of the service (RFC 2782, RFC 6335 §5.2).
 const SERVICE: &str = "_imprint._tcp";
 /// The port of DNS.
@@ -73,6 +76,16 @@ fn at(address: IpAddr, port: u16, link: u32) -> SocketAddr {
 }
 
 impl Search<'_> {
+    /// Why nothing more was found, in one line.
+    pub(super) fn words(&self) -> String {
+        let said: Vec<&str> = self.words.iter().take(SAID).map(String::as_str).collect();
+        let more = match self.words.len().saturating_sub(SAID) {
+            0 => String::new(),
+            more => format!("; and {more} more like these"),
+        };
+        said.join("; ") + &more
+    }
+
     pub(super) fn find(&mut self, sought: &Sought, found: &mut dyn FnMut(Found)) {
         match sought {
             Sought::Host(UrlHost::Ip(address), port) => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::net::if_::if_indextoname;
 use nix::sys::socket::{LinkAddr, recvfrom};
 
 use super::{Fault, PipeError};
@@ -118,6 +119,16 @@ impl Link {
         self.0.index
     }
 
+    /// The name of the link.
+    pub fn name(&self) -> &InterfaceName {
+        &self.0.name
+    }
+
+    /// Whether the machine still has the link. One that comes in its place has another index.
+    pub fn is_there(&self) -> bool {
+        if_indextoname(self.0.index).is_ok()
+    }
+
     /// A pipe to this host, or to every host on the link.
     pub fn peer(&self, mac: Option<Mac>) -> Peer {
         let link = &self.0.name;
@@ -181,6 +192,11 @@ impl Peer {
     /// The index of the link.
     pub fn index(&self) -> u32 {
         self.link.index()
+    }
+
+    /// The name of the link.
+    pub fn link(&self) -> &InterfaceName {
+        self.link.name()
     }
 
     /// The host's address; `None`: every host.

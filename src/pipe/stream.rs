@@ -4,16 +4,13 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, VsockAddr, connect, getsockopt,
-    setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{AddressFamily, UnixAddr, VsockAddr, setsockopt, sockopt};
 
 use super::{Fault, PipeError, Target};
+use crate::connect;
 
 /// A connection that was begun. Writable once it is there, or has failed.
 pub struct Calling {
@@ -54,13 +51,11 @@ impl Calling {
     pub fn begin(target: &Target) -> Option<Result<Calling, PipeError>> {
         let name = target.to_string();
         let begun = match target {
-            Target::Tcp(address) => {
-                let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-                begin(family, &SockaddrStorage::from(*address))
-            }
-            Target::Vsock { cid, port } => begin(AddressFamily::Vsock, &VsockAddr::new(*cid, *port)),
+            Target::Tcp(address) => connect::begin_tcp(*address),
+            Target::Vsock { cid, port } => connect::begin(AddressFamily::Vsock, &VsockAddr::new(*cid, *port)),
             Target::Unix(path) => {
-                UnixAddr::new(path).map_err(io::Error::from).and_then(|address| begin(AddressFamily::Unix, &address))
+                let address = UnixAddr::new(path).map_err(io::Error::from);
+                address.and_then(|address| connect::begin(AddressFamily::Unix, &address))
             }
             Target::Ether(_) => return None,
         };
@@ -73,12 +68,7 @@ impl Calling {
     /// The connection. To be asked for once the descriptor is writable.
     pub fn finish(self) -> Result<Stream, PipeError> {
         let Calling { fd, name } = self;
-        let result = match getsockopt(&fd, sockopt::SocketError) {
-            Ok(0) => Ok(()),
-            Ok(number) => Err(io::Error::from_raw_os_error(number)),
-            Err(errno) => Err(errno.into()),
-        };
-        match result {
+        match connect::outcome(&fd) {
             Ok(()) => {
                 // A frame is an answer, or is answered. It must not wait for a full segment. Other sockets than those of TCP do
                 // not know the option.
@@ -87,15 +77,6 @@ impl Calling {
             }
             Err(error) => Err(PipeError::Far { name, fault: Fault::Connect(error) }),
         }
-    }
-}
-
-fn begin(family: AddressFamily, address: &dyn SockaddrLike) -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(family, SockType::Stream, flags, None)?;
-    match connect(fd.as_raw_fd(), address) {
-        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(fd),
-        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn find(
         credentials: credentials.as_deref().map(Path::new),
     };
     let present = source::at_once(options, &around);
-    *line = source::serial::listen(options, root, cmdline, pin.as_ref(), present.as_ref(), false, deadline)?;
+    *line = source::line::listen(options, root, cmdline, pin.as_ref(), present.as_ref(), false, deadline)?;
     let media = |line: Option<&Dialogue>| match line {
         Some(line) => Media::look(options, root, around.reader, line.prover()),
         None => Ok(None),
@@ -89,18 +89,18 @@ pub(super) fn find(
     let mut found = source::find(options, &around, present, early, deadline, &mut notice)?;
     if let Err(looked) = &found
         && line.is_none()
-        && let Some(late) = source::serial::listen(options, root, cmdline, pin.as_ref(), None, true, deadline)?
+        && let Some(late) = source::line::listen(options, root, cmdline, pin.as_ref(), None, true, deadline)?
     {
         let late = line.insert(late);
         keys = media(Some(late))?;
         *wanted.borrow_mut() = network(options, root)?;
-        let sought = source::serial::find(
+        let sought = source::line::find(
             late,
             options,
             false,
             since_boot(),
             deadline,
-            source::serial::Heard::default(),
+            source::line::Heard::default(),
             &mut |notice| heard(Some(late), notice),
         )?;
         found = sought.map_err(|lines| format!("{looked}; {lines}"));

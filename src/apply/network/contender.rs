@@ -363,9 +363,9 @@ impl Contender {
         self.leased.renew(self.asker(), now);
     }
 
-    /// When the lease is to be renewed, since boot.
+    /// When the lease is to be renewed, since boot. At once if it is gone, and no other is there.
     pub(super) fn renew_at(&self) -> Option<Duration> {
-        self.leased.lease().map(crate::dhcp4::Lease::renew_at)
+        self.leased.renew_at().filter(|_| self.trouble.is_none())
     }
 
     /// Whether the link waits for more time from a DHCP server, or for another lease after it lost one.

@@ -94,6 +94,11 @@ impl Leased {
         self.renewing && self.client.is_some()
     }
 
+    /// When somebody has to call [`Leased::renew`], and then [`Leased::ask`], since boot. At once as long as a server is asked.
+    pub(super) fn renew_at(&self) -> Option<Duration> {
+        if self.is_renewing() { Some(Duration::ZERO) } else { self.lease.as_ref().map(Lease::renew_at) }
+    }
+
     /// The socket on which answers arrive; `None` while no server is asked.
     pub(super) fn asking(&self) -> Option<&Socket> {
         self.socket.as_ref().filter(|_| self.client.is_some())
@@ -297,6 +302,33 @@ mod tests {
             bound: Duration::ZERO,
             renew: Duration::ZERO,
         }
+    }
+
+    /// The server is away for the rest of the lease, and then some. The address is gone, and a node that waited for the end of a
+    /// lease which it had no more never asked for another.
+    #[test]
+    fn a_lease_that_was_lost_is_asked_for_until_there_is_another() {
+        let asker = || {
+            let mac = crate::payload::HardwareAddress::new(&[2, 0, 0, 0, 0, 1]).unwrap();
+            Some(Asker { hardware: 1, mac, hostname: None })
+        };
+        let at = Duration::from_secs;
+        let mut leased =
+            Leased { lease: Some(Lease { renew: at(1800), ..lease("192.0.2.7/24", &[]) }), ..Leased::default() };
+        assert_eq!(leased.renew_at(), Some(at(1800)));
+        leased.renew(asker(), at(1799));
+        assert!(!leased.is_renewing(), "too early");
+        leased.renew(asker(), at(1800));
+        for ended in [false, true] {
+            if ended {
+                leased.lease = None;
+            }
+            assert!(leased.is_renewing());
+            assert_eq!(leased.renew_at(), Some(Duration::ZERO));
+        }
+        // Without carrier nobody is asked, and a link with carrier again begins anew.
+        leased.pause();
+        assert_eq!(leased.renew_at(), None);
     }
 
     #[test]

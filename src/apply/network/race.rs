@@ -29,6 +29,9 @@ const UDEV_WAIT: Duration = Duration::from_secs(10);
 /// After this long without a usable link the console is told why. It is told again each time that the wait has doubled.
 const NOTICE: Duration = Duration::from_secs(5);
 
+/// How long a server has to renew a lease before the links are looked at again.
+const RENEW: Duration = Duration::from_secs(10);
+
 /// The links of a plan, from their first appearance until the hand-over.
 pub struct Race<'a> {
     plan: &'a NetworkPlan,
@@ -152,6 +155,33 @@ impl<'a> Race<'a> {
             }
             self.wait(Look::Keep, wake.map_or(deadline, |wake| deadline.at(wake)))?;
         }
+    }
+
+    /// Keeps what can be used until the deadline, or until the caller says stop: renews leases when it is time to, and where no link
+    /// is left that can be used, because it was pulled out, takes one that comes.
+    pub fn keep(&mut self, deadline: Deadline) -> Result<(), NetworkError> {
+        while !deadline.expired() && !self.is_stopped() {
+            if self.renew_due(deadline)? {
+                continue;
+            }
+            let due = self.renew_at();
+            // The look before may have lost the last one.
+            self.look(Look::Keep)?;
+            let look = if self.contenders.iter().any(Contender::is_used) { Look::Keep } else { Look::Gain };
+            let wake = if look == Look::Gain { self.look(look)? } else { None };
+            let until = [wake, due].into_iter().flatten().min();
+            self.wait(look, until.map_or(deadline, |until| deadline.at(until)))?;
+        }
+        Ok(())
+    }
+
+    /// Renews the leases for which it is time. Whether there were any.
+    pub fn renew_due(&mut self, deadline: Deadline) -> Result<bool, NetworkError> {
+        let is_due = self.renew_at().is_some_and(|at| since_boot() >= at);
+        if is_due {
+            self.renew(deadline.at_most(RENEW))?;
+        }
+        Ok(is_due)
     }
 
     /// The state of each link, in the plan's order.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::super::call::{Event, everybody, one};
 use super::super::{Line, Told, locked};
-use super::{Spoken, Worker, now};
+use super::{Spoken, Worker};
 use crate::line::End;
 use crate::line::ether::Mac;
+use crate::payload::InterfaceName;
 use crate::pipe::ether::Link;
 use crate::pipe::stream::Seen;
 use crate::pipe::{Fault, Pipe};
@@ -39,6 +40,14 @@ impl Spoken {
         }
     }
 
+    /// The host that this line leads to, and the name of the link.
+    pub(in super::super) fn host_on_link(&self) -> Option<(InterfaceName, Mac)> {
+        match &self.pipe {
+            Pipe::Ether(peer) => peer.mac().map(|mac| (peer.link().clone(), mac)),
+            _ => None,
+        }
+    }
+
     /// Why the node hangs up, if it does: it has heard no frame for too long. A person who decides about a node takes hours, but
     /// the host asks for the node meanwhile.
     fn tires(&self, now: u64) -> Option<Fault> {
@@ -63,12 +72,23 @@ impl Worker {
     /// Leaves the place that this line was called at, and calls it again later: it is out of reach, or brought nothing that
     /// can be used. Told once. On a link, the host that the line leads to is not answered for a while.
     pub(in super::super) fn hang_up(&mut self, index: usize, why: String) {
+        let now = (self.clock)();
         let Some(line) = self.lines.get_mut(index) else { return };
         line.lost = true;
         let (call, peer) = (line.call, line.peer());
-        let news = call.and_then(|call| self.calls.hung_up(call, peer, why, now()));
+        let news = call.and_then(|call| self.calls.hung_up(call, peer, why, now));
         self.rename();
         self.came(news);
+    }
+
+    /// Connections over a network that is another one now lead nowhere any more. Their places are called at anew, at once: the
+    /// silence on such a connection would be noticed late.
+    pub(super) fn call_anew(&mut self) {
+        let calls = self.calls.call_anew((self.clock)());
+        for line in &mut self.lines {
+            line.lost |= line.call.is_some_and(|call| calls.contains(&call));
+        }
+        self.rename();
     }
 
     /// A link is gone. The call goes on, on other links and on this one if it comes back.
@@ -88,7 +108,7 @@ impl Worker {
 
     /// Calls where it is time to, and takes what came of earlier calls.
     pub(super) fn call(&mut self) {
-        let now = now();
+        let now = (self.clock)();
         for index in 0..self.lines.len() {
             let fault =
                 self.lines.get(index).filter(|line| line.is_called() && !line.lost).and_then(|line| line.tires(now));
@@ -121,7 +141,7 @@ impl Worker {
 
     /// A line that a call has made. It says what the other lines say.
     fn join(&mut self, call: usize, pipe: Pipe, beacon: bool) {
-        let mut line = Spoken::new(Line { pipe, beacon, far: true }, &self.hello, self.seeds.another());
+        let mut line = Spoken::new(Line { pipe, beacon, far: true }, &self.hello, self.seeds.another(), (self.clock)());
         line.call = Some(call);
         self.standing.tell(line.wire.end_mut());
         self.lines.push(line);
@@ -129,10 +149,10 @@ impl Worker {
 
     /// A frame of a host on a link goes to the line that leads to that host. The first one makes the line.
     fn deliver(&mut self, call: usize, link: &Link, mac: Mac, text: &[u8]) {
-        let (now, host) = (now(), Some((link.index(), mac)));
+        let (now, host) = ((self.clock)(), Some((link.index(), mac)));
         let known = self.lines.iter().position(|line| !line.lost && line.call == Some(call) && line.peer() == host);
         if known.is_none() {
-            if self.calls.is_settled() || self.calls.is_shut(call, link.index(), mac, now) {
+            if !self.calls.is_answered(mac) || self.calls.is_shut(call, link.index(), mac, now) {
                 return;
             }
             let on_link =
@@ -156,7 +176,7 @@ impl Worker {
     /// that host the node's HELLO would say that the conversation is over.
     pub(super) fn is_held_back(&self, index: usize) -> bool {
         let Some(Pipe::Ether(all)) = self.lines.get(index).map(|line| &line.pipe) else { return false };
-        let (now, left) = (now(), u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX));
+        let (now, left) = ((self.clock)(), u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX));
         let talks = |line: &Spoken| {
             !line.lost
                 && line.peer().is_some_and(|(link, _)| link == all.index())

@@ -1,7 +1,9 @@
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::thread::JoinHandle;
 
 use nix::sys::eventfd::EventFd;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, socket};
 
 use super::*;
 
@@ -174,7 +176,7 @@ fn a_long_answer_is_asked_for_over_tcp() {
             true => assert!(finds(&outcome), "{outcome:?}"),
             false => {
                 let Outcome::Failed(all) = outcome else { panic!("{outcome:?}") };
-                assert!(matches!(all[..], [(_, No::Unreachable(_))]), "{all:?}");
+                assert_eq!(all, [(address, No::Tcp(ErrorKind::UnexpectedEof))]);
             }
         }
     }
@@ -189,6 +191,40 @@ fn a_caller_that_says_stop_does_not_wait() {
     server.asked();
 }
 
+/// A server whose answers are too long for a datagram, and a firewall in front of its TCP port that drops everything. The network
+/// is to be given back meanwhile: nobody waits for the connection.
+#[test]
+fn a_connection_that_is_not_made_holds_up_nobody_who_says_stop() {
+    // The kernel answers no call where as many wait as may wait (tcp_input.c, tcp_conn_request).
+    let full = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(full.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    listen(&full, Backlog::new(0).unwrap()).unwrap();
+    let address = TcpListener::from(full.try_clone().unwrap()).local_addr().unwrap();
+    let _waits = std::net::TcpStream::connect(address).unwrap();
+    let server = UdpSocket::bind(address).unwrap();
+    let stop = EventFd::new().unwrap();
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 512];
+            let (length, from) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(&answer_with(&buffer[..length], [0x83, 0x80], &[]), from).unwrap();
+            while !calls(address) {
+                std::thread::yield_now();
+            }
+            stop.write(1).unwrap();
+        });
+        ask(&[address], NAME, Kind::A, stop.as_fd())
+    });
+    assert!(matches!(outcome, Outcome::Stopped), "{outcome:?}");
+}
+
+/// Whether somebody calls there and has no answer: state SYN_SENT (include/net/tcp_states.h) in proc(5), net/tcp.
+fn calls(address: SocketAddr) -> bool {
+    let there = format!("0100007F:{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().map(str::split_whitespace).any(|mut words| words.nth(2) == Some(&there) && words.next() == Some("02"))
+}
+
 #[test]
 fn words() {
     for (no, want) in [
@@ -198,6 +234,11 @@ fn words() {
         (No::Code(5), "it refuses to answer"),
         (No::Code(4), "it answers with error 4"),
         (No::Unreachable(ErrorKind::ConnectionRefused), "it cannot be reached (connection refused)"),
+        (
+            No::Tcp(ErrorKind::TimedOut),
+            "its answer is too long for UDP, and TCP brings none (timed out); let TCP port 53 through, or name fewer doors \
+             there",
+        ),
     ] {
         assert_eq!(no.to_string(), want);
     }

@@ -16,7 +16,7 @@ fn far() -> Steps {
     }));
     let before = steps.worker.lines.remove(0);
     let line = Line { pipe: before.pipe, beacon: true, far: true };
-    steps.worker.lines.push(Spoken::new(line, &steps.worker.hello, [9; 32]));
+    steps.worker.lines.push(Spoken::new(line, &steps.worker.hello, [9; 32], now()));
     steps
 }
 
