@@ -82,6 +82,8 @@ enum Action {
     Forges(bool),
     /// Says that nobody has a payload for this node.
     Refuses,
+    /// Acknowledges for the node what the host has sent last.
+    Acknowledges,
 }
 
 impl Action {
@@ -162,10 +164,8 @@ impl State {
     fn host_told(&mut self, event: HostEvent) {
         let session = self.host.session();
         match event {
-            HostEvent::Opened(..) => {
-                self.proven = !self.proof;
-                self.deliver();
-            }
+            // As the door does: a proof is for a HELLO, and may come before READY.
+            HostEvent::Hello(_) => self.proven = !self.proof,
             HostEvent::Object(Kind::Admission, bytes) => {
                 if session.is_none_or(|session| bytes != session.host.0) {
                     self.wrong = Some("a proof for another conversation".to_owned());
@@ -173,7 +173,7 @@ impl State {
                 self.proven = true;
                 self.deliver();
             }
-            HostEvent::Stage(_) | HostEvent::Challenged => self.deliver(),
+            HostEvent::Opened(..) | HostEvent::Stage(_) | HostEvent::Challenged => self.deliver(),
             HostEvent::Delivered(_) | HostEvent::Refused(..) => self.sending = None,
             HostEvent::Object(..) => self.wrong = Some(format!("host: {event:?}")),
             _ => {}
@@ -287,6 +287,13 @@ impl State {
                 let session = next.node.session()?;
                 next.forge(session, Kind::Refused, b"no".to_vec());
             }
+            Action::Acknowledges => {
+                next.attack()?;
+                let session = next.host.session();
+                let number = next.host.next_number().wrapping_sub(1);
+                let frame = Frame::Ack { number, next: 1, later: 0 };
+                next.host.receive(Packet { from: Side::Node, session, frame }, next.now);
+            }
         }
         next.settle();
         if next.over && next.wrong.is_none() {
@@ -326,7 +333,7 @@ impl Model for Net {
         }
         actions.extend((0..state.heard.len()).map(Action::Again));
         actions.extend([Action::NodeTimer, Action::HostTimer, Action::Minute, Action::Opens, Action::Refuses]);
-        actions.extend([true, false].map(Action::Forges));
+        actions.extend([Action::Forges(true), Action::Forges(false), Action::Acknowledges]);
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -386,16 +393,23 @@ fn search(net: &Net) {
 
 #[test]
 fn a_network_that_loses_and_reorders() {
-    search(&Net { faults: 1, ..Net::default() });
-    search(&Net { minutes: 1, ..Net::default() });
+    search(&Net { faults: 2, ..Net::default() });
+    search(&Net { faults: 1, proof: true, ..Net::default() });
+}
+
+#[test]
+fn a_network_that_takes_a_minute() {
+    search(&Net { minutes: 1, hasty: 1, ..Net::default() });
+    search(&Net { minutes: 1, proof: true, ..Net::default() });
 }
 
 #[test]
 fn a_network_with_an_attacker() {
-    search(&Net { attacks: 1, ..Net::default() });
+    search(&Net { attacks: 2, ..Net::default() });
+    search(&Net { attacks: 1, proof: true, ..Net::default() });
 }
 
 #[test]
-fn a_network_on_which_a_key_has_to_be_proven() {
-    search(&Net { proof: true, ..Net::default() });
+fn a_network_with_an_attacker_that_takes_a_minute() {
+    search(&Net { attacks: 1, minutes: 1, ..Net::default() });
 }
