@@ -11,7 +11,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::num::NonZeroUsize;
 
 use imprint::line::frame::{Frame, Hello, Nonce, Packet, Stage, Versions};
 use imprint::line::{End, Host, HostEvent, Kind, Node, NodeEvent, Shape, Timer};
@@ -324,8 +323,7 @@ fn reaches<M>(
     M::Action: Clone + PartialEq + Hash + std::fmt::Debug + Send + Sync,
 {
     let began = std::time::Instant::now();
-    let bound = NonZeroUsize::new(most).unwrap();
-    let checker = line.clone().checker().target_state_count(bound).threads(2).spawn_bfs().join();
+    let checker = line.clone().checker().target_state_count(most).threads(2).spawn_bfs().join();
     assert!(checker.state_count() < most, "{words}: no end after {most} steps");
     checker.assert_properties();
     let (states, unique, depth) = (checker.state_count(), checker.unique_state_count(), checker.max_depth());
