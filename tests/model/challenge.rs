@@ -48,7 +48,7 @@ const MINUTE: u64 = 61_000_000;
 /// A challenge counts for so long.
 const SIXTY: u64 = 60_000_000;
 /// The largest search takes 1,150,000 steps.
-const MOST: usize = 5_000_000;
+const MOST: usize = 2_000_000;
 /// The conversation of the attacker.
 const STRANGER: Nonce = Nonce([66; 8]);
 /// A challenge of an earlier boot.
