@@ -58,6 +58,7 @@ impl AddAssign<Outcome> for Outcome {
             (&mut self.repeated, out.repeated),
             (&mut self.crossed, out.crossed),
             (&mut self.echoed, out.echoed),
+            (&mut self.injected, out.injected),
             (&mut self.forged, out.forged),
         ] {
             *sum += more;
@@ -100,7 +101,7 @@ fn all(admit: Admit, name: &str) {
     assert!(of(Attack::AnothersPayload).stale > 0 && of(Attack::Delays).held > 0 && of(Attack::Delays).stale > 0);
     assert!(of(Attack::Replays).repeated > 0 && of(Attack::Replays).met > 0);
     assert!(of(Attack::Relays).crossed > 0 && of(Attack::SwapsKeys).met > 0 && of(Attack::Spoofs).met > 0);
-    assert!(of(Attack::AnotherCa).not_used > 0 && of(Attack::Echoes).echoed > 0);
+    assert!(of(Attack::AnotherCa).not_used > 0 && of(Attack::Echoes).echoed > 0 && of(Attack::Injects).injected > 0);
     // A stolen proof of a key was shown, too.
     assert!(admit != Admit::Key || of(Attack::SwapsKeys).bad_proofs > 0 && of(Attack::Spoofs).bad_proofs > 0);
     let sum = sums.into_iter().fold(nothing_yet(), |mut sum, (_, more)| {

@@ -36,6 +36,8 @@ pub(crate) enum Attack {
     AnothersPayload,
     /// He calls at the door with the serial number and the MAC of the node, with a key of his own or with the node's.
     Spoofs,
+    /// He puts objects of his own into the conversation of the node with its door, until the node has its payload.
+    Injects,
     /// No attacker: a door of another site, which has the same signer and another CA, answers first.
     AnotherCa,
     /// No attacker: a switch sends each frame back to where it came from, and the node's second address is behind that switch and
@@ -44,7 +46,7 @@ pub(crate) enum Attack {
 }
 
 impl Attack {
-    pub(crate) const ALL: [Attack; 9] = [
+    pub(crate) const ALL: [Attack; 10] = [
         Attack::AnswersFirst,
         Attack::Delays,
         Attack::Replays,
@@ -52,6 +54,7 @@ impl Attack {
         Attack::SwapsKeys,
         Attack::AnothersPayload,
         Attack::Spoofs,
+        Attack::Injects,
         Attack::AnotherCa,
         Attack::Echoes,
     ];

@@ -105,7 +105,9 @@ impl World<'_> {
     /// From now on he lets pass what goes between the nodes and the site's door. Connections that were his end.
     pub(super) fn let_pass(&mut self) {
         for node in 0..self.nodes.len() {
-            if !matches!(self.case.attack, Attack::Delays | Attack::Spoofs) && !self.nodes[node].lines[0].closed {
+            if !matches!(self.case.attack, Attack::Delays | Attack::Spoofs | Attack::Injects)
+                && !self.nodes[node].lines[0].closed
+            {
                 if let Peer::Evil(evil) = self.nodes[node].lines[0].peer {
                     self.evils[evil].next = None;
                 }

@@ -72,11 +72,12 @@ pub(crate) struct Outcome {
     /// Callers of the attacker that the door has met, and proofs that it did not take.
     pub(crate) met: usize,
     pub(crate) bad_proofs: usize,
-    /// Packets that were held, said again, brought elsewhere, or sent back.
+    /// Packets that were held, said again, brought elsewhere, sent back, or put in between.
     pub(crate) held: usize,
     pub(crate) repeated: usize,
     pub(crate) crossed: usize,
     pub(crate) echoed: usize,
+    pub(crate) injected: usize,
     /// Answers about the time that came before the door's.
     pub(crate) forged: usize,
     pub(crate) turns: usize,

@@ -1,8 +1,9 @@
 //! The way between the ends of the simulation, which is the attacker's: what is sent arrives later, twice, elsewhere, changed, or comes
 //! back. Never decides who answers a call; the world does.
 
-use imprint::line::frame::{Frame, Packet};
-use imprint::line::{End, Session, Side};
+use imprint::digest::sha256;
+use imprint::line::frame::{Announce, Frame, Packet};
+use imprint::line::{End, Kind, Session, Side};
 use imprint_host::admission::Facts;
 
 use super::attacker::{Attack, is_a_time, is_of_an_object, with_key};
@@ -102,6 +103,12 @@ impl World<'_> {
                 self.forges_time(to, text, session);
             }
             self.send(after, to, text.to_vec());
+            let wants = self.nodes.iter().all(|node| node.used.is_none());
+            if let (Attack::Injects, Some(session)) = (self.case.attack, session.filter(|_| attacks && wants))
+                && self.seed.below(4) == 0
+            {
+                self.injects(to, session);
+            }
             if self.case.attack == Attack::Delays && attacks && self.holds == Holds::Objects {
                 self.keeps_alive(to, text, session);
             }
@@ -131,6 +138,20 @@ impl World<'_> {
             self.out.forged += 1;
             self.send(self.latency - 100, to, bytes);
         }
+    }
+
+    /// An object for the node, which refuses it, or cannot open it.
+    fn injects(&mut self, to: To, session: Session) {
+        let kind = [Kind::Report, Kind::Sealed, Kind::Fresh][usize::try_from(self.seed.below(3)).unwrap()];
+        let number = self.seed.bytes::<1>()[0] % 3;
+        let bytes = vec![number; 100];
+        let announce = Announce { number, kind, chunk: 192, length: 100, digest: sha256(&bytes) };
+        let mut out = Vec::new();
+        for frame in [Frame::Announce(announce), Frame::Data { number, index: 0, bytes }] {
+            Packet { from: Side::Host, session: Some(session), frame }.encode(&mut out);
+        }
+        self.out.injected += 1;
+        self.send(100, to, out);
     }
 
     /// While he holds an object, he repeats OPEN, so that neither end takes the other for gone.
