@@ -7,7 +7,8 @@
 //! comes after the payload (the model of the line has it), acknowledgements in the name of the host, and changed packets (a CRC and the
 //! seal are for those).
 //!
-//! What is searched, with the number of different states and the longest way to one of them:
+//! What is searched, with the number of different states, and how many steps it is to the farthest of them, give or take one (two
+//! threads search at once):
 //!
 //! | may happen | states | steps |
 //! |---|---|---|
