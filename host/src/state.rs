@@ -15,7 +15,7 @@ use imprint::time::Timestamp;
 
 pub use adding::{Added, Adding, Differs, Taken, Warning};
 pub use calling::CALLERS;
-pub(crate) use calling::call_within;
+pub(crate) use calling::{call_within, may_be_sent, stands};
 pub use deciding::{AdmitError, LetIn, some};
 pub use keys::{KeyError, MadeKey, public_key};
 pub use signing::Signing;
@@ -79,6 +79,9 @@ pub enum Error {
     /// A payload cannot be made.
     #[error(transparent)]
     Compose(#[from] ComposeError),
+    /// A payload for a caller at a door that is not let in, or not any more.
+    #[error("the caller is not let in as {0} any more; imprint-host log says what happened")]
+    NotLetIn(String),
     /// The rotation succeeded, but its line in the audit log could not be written.
     #[error(
         "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. Take \
@@ -279,6 +282,16 @@ pub(crate) fn payload_within(desk: &Desk<'_>, node: &str, options: &Options) -> 
     let mut composed = compose::compose(&record, ca, urls, options, now)?;
     book(changes, ca, &record, &mut composed, options, now)?;
     Ok(composed)
+}
+
+/// A payload for the caller with this HELLO, which was let in as this node, in the desk's transaction. [`Error::NotLetIn`]: it is
+/// not let in any more ([`stands`]). The payload is good as long as the caller stands; `options.admitted` is set here. After
+/// an error of the store nothing in the transaction may be kept.
+pub(crate) fn payload_for(desk: &Desk<'_>, hello: &[u8; 32], node: &str, options: &Options) -> Result<Composed, Error> {
+    let Some(level) = stands(desk.changes, hello, node, desk.now)? else {
+        return Err(Error::NotLetIn(node.to_owned()));
+    };
+    payload_within(desk, node, &Options { admitted: Some(level), ..*options })
 }
 
 fn record_of(books: &Books, ca: &Ca, urls: &[EstUrl], node: &str) -> Result<Record, Error> {

@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use imprint::key_code::KeyCode;
-use imprint::payload::{EstUrl, LinkKind, Match};
+use imprint::payload::{EstUrl, LinkKind, Match, PayloadId};
 use imprint::time::Timestamp;
 
 use super::{Error, State};
-use crate::admission::{Admission, Admit, Caller, Candidate, KeyName, ListedKey, RECENT, Rule, Ruling, Said, judge};
+use crate::admission::{
+    Admission, Admit, Caller, Candidate, KeyName, Level, ListedKey, RECENT, Rule, Ruling, Said, judge,
+};
 use crate::record::Record;
 use crate::record::claims::{Kind, folded};
-use crate::store::{Books, Budget, CallerRow, Changes, Event, Standing, StoreError};
+use crate::store::{Books, Budget, CallerRow, Changes, Event, PayloadRow, Standing, StoreError};
 
 /// The most callers that wait. One takes about a kilobyte in the store.
 pub const CALLERS: usize = 16_384;
@@ -49,6 +51,35 @@ pub(crate) fn call_within(
         note(changes, &seen, now)?;
     }
     Ok(seen.admission(caller))
+}
+
+/// How the caller with this HELLO is let in as this node at this moment. `None`: it is not, or not any more: an administrator
+/// denied it, revoked the node's certificates or picked another line key, its record was replaced, or another line key has
+/// the certificate.
+pub(crate) fn stands(
+    books: &Books,
+    hello: &[u8; 32],
+    node: &str,
+    now: Timestamp,
+) -> Result<Option<Level>, StoreError> {
+    let Some(row) = books.caller(hello, now)? else { return Ok(None) };
+    match row.standing {
+        Standing::LetIn(level) if row.nodes == [node] => Ok(Some(level)),
+        _ => Ok(None),
+    }
+}
+
+/// Whether a payload that was made for a caller ([`super::payload_for`]) may still be sent to it: the caller stands, and the
+/// payload is neither void nor expired. Otherwise forget it, and ask for another.
+pub(crate) fn may_be_sent(
+    books: &Books,
+    payload: PayloadId,
+    hello: &[u8; 32],
+    node: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let is_good = |row: &PayloadRow| row.id == payload && row.void_at.is_none() && now < row.expiry;
+    Ok(stands(books, hello, node, now)?.is_some() && books.payloads(node)?.iter().any(is_good))
 }
 
 /// A caller as it is now, and as the store has it.
