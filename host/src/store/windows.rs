@@ -74,9 +74,11 @@ impl Books {
         self.many(sql, params![node, millis(since)], |row| timestamp(row, 0))
     }
 
-    /// When a valid certificate of a node was issued or shown last.
+    /// When a valid certificate of a node was issued or shown last. One that came in a payload counts when it is shown: the
+    /// payload may lie in a drawer.
     pub fn in_use_last(&self, node: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT max(max(issued_at, coalesce(shown_at, issued_at))) FROM certificates
+        let sql = "SELECT nullif(max(max(CASE WHEN peer IS NULL AND renews IS NULL THEN 0 ELSE issued_at END,
+                   coalesce(shown_at, 0))), 0) FROM certificates
                    WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL";
         Ok(self.one(sql, params![node, millis(now)], |row| optional_timestamp(row, 0))?.flatten())
     }
