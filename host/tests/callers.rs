@@ -283,7 +283,7 @@ fn a_running_node_is_not_replaced() {
         door.show(&certificate);
         door.pass(RECENT - MINUTE);
         assert!(door.waits(&thief), "{rule}");
-        assert_eq!(door.live("node1"), 1);
+        assert_eq!(door.live("node1"), 2);
         // The node is gone, and comes back.
         door.pass(MINUTE);
         assert!(matches!(door.call(&thief), Admission::Admitted { .. }), "{rule}");
