@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use imprint::time::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::params;
 
-use super::callers::{json, read, unreadable};
-use super::rows::{millis, optional_timestamp, timestamp};
+use super::rows::{json, level, millis, optional_timestamp, read, timestamp};
 use super::{Books, CallerRow, Changes, StoreError};
 use crate::admission::{Level, Said, Window};
 
@@ -146,9 +145,4 @@ impl Changes<'_> {
                    AND (shown_at IS NULL OR shown_at <= ?3 OR shown_at > ?2)";
         self.run(sql, params![serial, millis(now), millis(now.minus(SHOWN))])
     }
-}
-
-pub(super) fn level(row: &Row<'_>, column: usize) -> rusqlite::Result<Level> {
-    let word: String = row.get(column)?;
-    Level::of(&word).ok_or_else(|| unreadable(column, format!("the level {word} is not known").into()))
 }
