@@ -42,8 +42,8 @@ pub(super) enum Asked {
     Shown { certificate: Arc<[u8]> },
     /// A node calls at a door: is it let in?
     Call { caller: Box<Caller> },
-    /// A payload for a node that was let in.
-    Payload { node: String, options: Box<Options> },
+    /// A payload for the caller with this HELLO, which was let in as this node.
+    Payload { node: String, hello: [u8; 32], options: Box<Options> },
     /// A payload that was made, signed for a node's HELLO, its challenge and this moment.
     Fresh { payload: Secret, hello: Box<Hello>, challenge: Challenge },
     /// A first certificate, over a line.
@@ -305,7 +305,7 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             let (answer, intermediate) = (decision.answer.clone(), bench.ca.intermediate().to_vec());
             Ok((Said::Decided(Box::new(Decided { answer, intermediate })), Told::Decision(Box::new(decision))))
         }
-        Asked::Payload { node, options } => match state::payload_within(bench, node, options) {
+        Asked::Payload { node, hello, options } => match state::payload_for(bench, hello, node, options) {
             Ok(composed) => Ok((Said::Payload(Ok(Box::new(composed))), Told::Nothing)),
             // What was written of it must not be kept.
             Err(state::Error::Store(error)) => Err(error.into()),

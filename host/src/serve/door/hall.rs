@@ -200,7 +200,8 @@ impl Office for Hall {
     async fn compose(&self, node: &str, hello: &Hello, options: Options) -> Result<Payload, String> {
         let kept = self.kept(hello.key, node, options.admitted);
         let made = kept.get_or_try_init(|| async {
-            let question = Question::Payload { node: node.to_owned(), options: Box::new(options) };
+            let (node, hello, options) = (node.to_owned(), hello.digest(), Box::new(options));
+            let question = Question::Payload { node, hello, options };
             match self.ask(question, String::new()).await? {
                 Said::Payload(made) => made.map(|made| Payload::from(*made)),
                 other => Err(unexpected(&other)),
