@@ -382,7 +382,8 @@ fn lease(answer: Answer, now: Duration) -> Lease {
     // A lease of less than a minute is of no use: the kernel would take the address away during the check-in.
     let seconds = answer.lease.max(60);
     // RFC 2131 §4.4.5: T1 is half of the lease that the server gave, unless the server says otherwise.
-    let renew = answer.renew.filter(|timer| (1..answer.lease).contains(timer)).unwrap_or(answer.lease / 2);
+    // A server that gives a lease of a second would be asked without a pause.
+    let renew = answer.renew.filter(|timer| (1..answer.lease).contains(timer)).unwrap_or(answer.lease / 2).max(1);
     Lease {
         address: answer.address,
         server: answer.server.address,

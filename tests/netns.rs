@@ -32,6 +32,8 @@ use nix::sys::socket::{
 
 mod netns {
     mod calls;
+    mod answers;
+    mod waiting;
     mod ether;
     mod finding;
     mod disk;

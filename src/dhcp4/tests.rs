@@ -379,6 +379,9 @@ fn the_time_to_ask_again_lies_within_what_the_server_gave() {
     assert_eq!(given(&[51, 4, 0, 0, 2, 88, 58, 4, 0, 0, 3, 0]), (600, second(300)));
     // The kernel keeps the address longer than the server does. The client still asks the server in time.
     assert_eq!(given(&[51, 4, 0, 0, 0, 20]), (60, second(10)));
+    // Attack: a lease that is over at once, so that the client is never done with asking.
+    assert_eq!(given(&[51, 4, 0, 0, 0, 1]), (60, second(1)));
+    assert_eq!(given(&[51, 4, 0, 0, 0, 0]), (60, second(1)));
 }
 
 proptest! {

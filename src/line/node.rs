@@ -206,6 +206,12 @@ impl Node {
         self.out.retain(|frame| !matches!(frame, Frame::Ask { .. }));
     }
 
+    /// Whether the time was asked for, and has not come.
+    #[cfg(test)]
+    pub(crate) fn is_asking(&self) -> bool {
+        self.ask.is_some()
+    }
+
     /// Sends the statement from its beginning.
     fn state(&mut self) {
         self.sender = self.statement.as_ref().and_then(|(kind, bytes)| {

@@ -385,12 +385,12 @@ fn happened(tried: &[(String, String)]) -> Vec<String> {
             None => groups.push((words, vec![place])),
         }
     }
-    let line = |(words, places): (&str, Vec<&str>)| match places.get(NAMED..) {
-        Some(more @ [_, ..]) => {
-            let named = places.get(..NAMED).unwrap_or_default().join(", ");
-            format!("{named} and {} more: {words}", more.len())
-        }
-        _ => format!("{}: {words}", places.join(" and ")),
+    let line = |(words, places): (&str, Vec<&str>)| {
+        let more = places.len().saturating_sub(NAMED);
+        let mut named: Vec<String> = places.into_iter().take(NAMED).map(str::to_owned).collect();
+        let last = if more == 0 { named.pop() } else { Some(format!("{more} more")) }.unwrap_or_default();
+        let named = if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) };
+        format!("{named}: {words}")
     };
     groups.into_iter().map(line).collect()
 }

@@ -1,19 +1,21 @@
 //! Tests of the doors of `imprint-host serve`: nodes that do everything right, and peers that are no nodes.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use imprint::payload::EstUrl;
+use imprint::pipe::Target;
 use imprint::site::SitePin;
-use imprint::time::Timestamp;
+use imprint::time::{Deadline, Timestamp};
 use imprint_host::est::Layout;
 use imprint_host::serve::{Config, DoorSpec, ServeError, Server};
 use imprint_host::state::State;
 use imprint_tests::caller::Caller;
+use imprint_tests::far_host::node;
 use imprint_tests::patience::PATIENCE;
 
 pub(crate) struct Site {
@@ -120,6 +122,43 @@ fn rest(stream: &mut impl Stream) -> Vec<u8> {
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
     }
     all
+}
+
+/// Mistake: a node is sent to the port of EST, to that of the page of metrics, or to the port of SSH, whose server waits after its
+/// greeting. Each is told in one line that names what answers there and what to look at. The door beside them is found.
+#[test]
+fn a_node_that_calls_at_another_port_of_the_server_says_what_answers_there() {
+    let site = Site::new(&[]);
+    let server = site.serve(&["tcp:127.0.0.1:0"]);
+    let ssh = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shell = ssh.local_addr().unwrap();
+    // RFC 4253 §4.2: the server's greeting comes at once. It then waits for that of the client.
+    std::thread::spawn(move || {
+        let mut waits = Vec::new();
+        for connection in ssh.incoming() {
+            let mut connection = connection.unwrap();
+            connection.write_all(b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u7\r\n").unwrap();
+            waits.push(connection);
+        }
+    });
+    let (est, metrics) = (server.local_addr(), server.metrics_addr().unwrap());
+    let dialogue = node(b"good");
+    dialogue.call([est, metrics, shell].map(Target::Tcp).to_vec());
+    let port = "is that the port of a door (imprint-host serve --door)?";
+    let want = [
+        format!("tcp:{est}: it speaks TLS; {port}"),
+        format!("tcp:{metrics}: it speaks HTTP; {port}"),
+        format!("tcp:{shell}: it speaks SSH; {port}"),
+    ];
+    let mut told: Vec<String> = Vec::new();
+    while !want.iter().all(|words| told.contains(words)) {
+        let words = dialogue.hear(Deadline::after(PATIENCE)).unwrap_or_else(|| panic!("{told:?}")).to_string();
+        assert!(want.contains(&words), "{words}");
+        assert!(!told.contains(&words), "told twice: {words}");
+        told.push(words);
+    }
+    drop(dialogue);
+    server.shutdown();
 }
 
 /// Without a signer nothing that leaves a door could be told from what an attacker sends.

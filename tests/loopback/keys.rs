@@ -17,7 +17,7 @@ use imprint::options::Options;
 use imprint::pipe::Target;
 use imprint::site::SitePin;
 use imprint::source::admission_key::{Media, PATH};
-use imprint::source::{self, Found, Origin, serial};
+use imprint::source::{self, Found, Origin, line};
 use imprint::time::{Deadline, Timestamp};
 use imprint_host::serve::Server;
 use imprint_host::state::MadeKey;
@@ -57,7 +57,7 @@ fn later() -> Deadline {
 
 /// The agent's own lines, which call at the door.
 fn dialogue(root: &Path, options: &Options, pin: &SitePin, site: &Site) -> Dialogue {
-    let dialogue = serial::listen(options, root, "", Some(pin), None, false, later()).unwrap().unwrap();
+    let dialogue = line::listen(options, root, "", Some(pin), None, false, later()).unwrap().unwrap();
     dialogue.call(vec![Target::Unix(site.path("door"))]);
     dialogue
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use imprint::hex;
 use imprint::line::ether::{Capsule, ETHERTYPE, GROUP};
-use imprint::line::{HostEvent, Kind, Side};
+use imprint::line::{HostEvent, Kind, Side, Stage};
 use imprint::pipe::Target;
 use imprint::sys;
 use imprint_tests::far_host::{Door, all_on, mac, node, payload};
@@ -162,6 +162,35 @@ fn a_link_that_is_not_there_yet_is_waited_for() {
     let mut door = Door::link("p0");
     assert!(door.give(b"good"));
     assert_eq!(payload(&dialogue).1, b"good");
+}
+
+/// The same behind the payload: the host that has brought it is heard again, and gets the request. Others are not answered.
+#[test]
+fn a_link_that_comes_back_behind_the_payload_leads_to_the_same_host() {
+    namespaces();
+    let add = || {
+        ip("link add eth0 type veth peer name p0");
+        // The host is the same machine.
+        ip("link set p0 address 02:00:00:00:00:07");
+        ip("link set p0 up");
+    };
+    for source in [Some("eth0"), None] {
+        add();
+        let dialogue = node(b"good");
+        dialogue.call(vec![Target::Ether(source.map(|link| link.try_into().unwrap()))]);
+        let mut door = Door::link("p0");
+        assert!(door.give(b"good"));
+        payload(&dialogue);
+        ip("link del eth0");
+        drop(door);
+        dialogue.stage(Stage::Request);
+        dialogue.say(Kind::Request, b"csr".to_vec());
+        add();
+        let mut door = Door::link("p0");
+        assert!(door.until(|event| *event == HostEvent::Object(Kind::Request, b"csr".to_vec())));
+        drop(dialogue);
+        ip("link del eth0");
+    }
 }
 
 /// A switch sends the node's frames back, another node speaks, somebody sends garbage, frames for another machine, or in a VLAN.

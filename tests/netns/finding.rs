@@ -18,7 +18,7 @@ use super::peer::Peer;
 use crate::{ip, later, namespaces, veth};
 
 /// dnsmasq that also answers questions about names.
-fn dnsmasq(link: &str, options: &str) -> String {
+pub(super) fn dnsmasq(link: &str, options: &str) -> String {
     format!(
         "dnsmasq --conf-file=/dev/null --pid-file --user=root --leasefile-ro --no-ping --dhcp-authoritative --no-resolv \
          --no-hosts --log-facility=- --interface={link} --bind-interfaces --local=/example/ {options} >/dev/null 2>&1"
@@ -26,16 +26,16 @@ fn dnsmasq(link: &str, options: &str) -> String {
 }
 
 /// A machine without a file of ours. Its links have a device: those without one are not any link.
-fn machine() -> tempfile::TempDir {
+pub(super) fn machine() -> tempfile::TempDir {
     root(&[("eth0", "virtio_net"), ("eth1", "virtio_net")])
 }
 
-const SERVER: &str = "ip addr add 192.0.2.1/24 dev p0; ip link set p0 up";
-const RANGE: &str = "--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,1h";
-const SRV: &str = "--srv-host=_imprint._tcp.lab.example,door.lab.example,8444,10,5";
-const HOST: &str = "--host-record=door.lab.example,192.0.2.1";
+pub(super) const SERVER: &str = "ip addr add 192.0.2.1/24 dev p0; ip link set p0 up";
+pub(super) const RANGE: &str = "--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,1h";
+pub(super) const SRV: &str = "--srv-host=_imprint._tcp.lab.example,door.lab.example,8444,10,5";
+pub(super) const HOST: &str = "--host-record=door.lab.example,192.0.2.1";
 
-fn serve(options: &str) -> Peer {
+pub(super) fn serve(options: &str) -> Peer {
     veth();
     Peer::start(&["p0"], &format!("{SERVER}; {}", dnsmasq("p0", options)))
 }
@@ -58,7 +58,7 @@ fn door(peer: &Peer, address: &str) -> JoinHandle<()> {
 }
 
 /// What a machine with this command line does.
-fn begin(cmdline: &str, root: &std::path::Path, dialogue: &Dialogue) -> Finding {
+pub(super) fn begin(cmdline: &str, root: &std::path::Path, dialogue: &Dialogue) -> Finding {
     let options = Options::parse(cmdline).unwrap();
     let (links, notes) = links(&options, root).unwrap();
     assert!(notes.is_empty(), "{notes:?}");
@@ -68,14 +68,14 @@ fn begin(cmdline: &str, root: &std::path::Path, dialogue: &Dialogue) -> Finding 
 
 /// Everything that the search may have changed here.
 #[derive(PartialEq, Eq, Debug)]
-struct State {
+pub(super) struct State {
     /// For each link: up or not, its MTU and its addresses.
     links: BTreeMap<String, Vec<String>>,
     routes: [String; 2],
     settings: BTreeMap<String, String>,
 }
 
-fn state() -> State {
+pub(super) fn state() -> State {
     let mut links: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in ip("-o link show").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

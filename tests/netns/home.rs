@@ -129,8 +129,8 @@ impl Machine {
         std::fs::create_dir_all(&device).unwrap();
         std::os::unix::fs::symlink("../../../bus/pci/drivers/virtio_net", device.join("driver")).unwrap();
         // Whatever goes wrong, it sets no clock of this machine, though it believes so.
-        let script =
-            "read go; ip link set lo up; exec 2>&1; exec setpriv --bounding-set=-sys_time -- python3 \"$0\" \"$1\" run";
+        let script = "read go; ip link set lo up; exec 2>&1; setpriv --bounding-set=-sys_time -- python3 \"$0\" \"$1\" run; code=$?; \
+             for what in addr route; do ip -o -4 $what show dev eth0 | sed 's/^/after: /'; done; exit $code";
         let mut agent = Command::new("unshare")
             .args(["--net", "--mount", "--uts", "sh", "-c", script])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/clock_stays.py"))
@@ -271,7 +271,9 @@ fn dnsmasq(doors: &[u16], work: &Path) -> Child {
         "--domain=lab.example",
         "--dhcp-range=192.0.2.100,192.0.2.200,255.255.255.0,1h",
         "--host-record=door.lab.example,192.0.2.1",
+        "--log-dhcp",
     ]);
+    dnsmasq.arg(format!("--log-facility={}", work.join("dnsmasq.log").display()));
     dnsmasq.arg(format!("--pid-file={}", work.join("dnsmasq.pid").display()));
     for (priority, port) in (1..).zip(doors) {
         dnsmasq.arg(format!("--srv-host=_imprint._tcp.lab.example,door.lab.example,{port},{priority},5"));
@@ -337,6 +339,65 @@ fn tcp_by_srv_past_everything_that_is_no_door_of_the_site() {
     is_certified(ended, "approved");
     // Nothing that the other site has given was used.
     assert_eq!((other.certificates(), site.certificates()), (0, 1));
+}
+
+/// The payload's network takes the place of the one that was brought up to find the door: another one on the same link, one with the
+/// same address, and DHCP again. The certificate comes over the line all the same, and nothing is left of the network before.
+#[test]
+fn the_network_of_the_payload_takes_the_place_of_the_one_before() {
+    let fixed = "ip=192.0.2.2::192.0.2.1:255.255.255.0::eth0:none nameserver=192.0.2.53";
+    let rows = [
+        ("another", "", "addresses = [\"198.51.100.9/24\"]\nroutes = [{ to = \"default\", via = \"198.51.100.1\" }]"),
+        ("the same", fixed, "addresses = [\"192.0.2.2/24\"]"),
+        ("DHCP again", "", "dhcp4 = true"),
+    ];
+    for (what, words, network) in rows {
+        bridge("");
+        ip("addr add 198.51.100.1/24 dev br0");
+        let record = format!(
+            "bind = {{ serial = \"SN-1\" }}\nadmit = \"known\"\n[[network]]\nmatch = {{ name = \"eth0\" }}\n{network}"
+        );
+        let mut site = Site::new(&record);
+        let door = site.serve("tcp:192.0.2.1:0");
+        let _dnsmasq = Ends(dnsmasq(&[port(&door)], site.work.path()));
+        let source = if words.is_empty() { "door" } else { &door };
+        let machine = Machine::boot(&format!("{words} imprint.source={source}"), &site.signer);
+        let ended = machine.ended();
+        let (said, root) = (ended.1.clone(), ended.4.path());
+        let after: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("after: ")).collect();
+        let addresses: Vec<&str> = after.iter().filter_map(|line| line.split("inet ").nth(1)).collect();
+        let routes: Vec<&str> = after.iter().filter(|line| !line.contains("inet ")).copied().collect();
+        let resolv = std::fs::read_to_string(root.join("etc/resolv.conf")).unwrap_or_default();
+        let leases = std::fs::read_to_string(site.work.path().join("dnsmasq.log")).unwrap_or_default();
+        let acks: Vec<&str> = leases.lines().filter_map(|line| line.split("DHCPACK(br0) ").nth(1)).collect();
+        let [address] = addresses[..] else { panic!("{what}: {after:?}\n{said}") };
+        match what {
+            "another" => {
+                assert!(address.starts_with("198.51.100.9/24 ") && address.contains("valid_lft forever"), "{after:?}");
+                assert!(routes.iter().any(|route| route.starts_with("default via 198.51.100.1")), "{after:?}");
+                assert!(!routes.iter().any(|route| route.contains("192.0.2.")), "{after:?}");
+                assert_eq!(acks.len(), 1, "{leases}");
+            }
+            "the same" => {
+                assert!(address.starts_with("192.0.2.2/24 ") && address.contains("valid_lft forever"), "{after:?}");
+                // The gateway was that of the network before.
+                assert!(!routes.iter().any(|route| route.starts_with("default")), "{after:?}");
+                assert_eq!(acks.len(), 0, "{leases}");
+            }
+            _ => {
+                // It is asked for anew, and not given up before: the server gives the same machine the same address.
+                assert_eq!(acks.len(), 2, "{leases}");
+                assert_eq!(acks[0], acks[1]);
+                assert!(address.starts_with(acks[0].split(' ').next().unwrap()), "{after:?}");
+                assert!(!address.contains("valid_lft forever"), "{after:?}");
+                assert!(!leases.contains("DHCPRELEASE"), "{leases}");
+            }
+        }
+        assert_eq!(resolv.contains("nameserver 192.0.2.1\n"), what == "DHCP again", "{what}: {resolv}");
+        assert!(!resolv.contains("192.0.2.53"), "{what}: {resolv}");
+        is_certified(ended, "known");
+        assert_eq!(site.certificates(), 1);
+    }
 }
 
 /// No door of the site: the boot stops, and the last line says what was tried and what to do.

@@ -39,6 +39,11 @@ impl Peer {
         Peer { child, _stdin: Some(stdin) }
     }
 
+    /// Moves a link there that was made later.
+    pub(super) fn takes(&self, link: &str) {
+        ip(&format!("link set {link} netns {}", self.child.id()));
+    }
+
     /// Moves the calling thread to the peer's network. It does not come back.
     pub(super) fn enter(&self) {
         let net = std::fs::File::open(format!("/proc/{}/ns/net", self.child.id())).unwrap();

@@ -1,6 +1,7 @@
 //! The worker on pseudo terminals, step by step. No thread of its own, and no sleep.
 
 mod far;
+mod dead;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -269,6 +270,20 @@ fn a_report_that_nobody_answers_is_not_said_for_ever() {
         dialogue.report(Stage::Done, b"{}".to_vec(), silence, until);
         assert!(!speaks || locked(&shared).heard.is_some());
     }
+}
+
+/// Behind the deadline the question about the time is taken back, also from lines that are made later.
+#[test]
+fn the_time_is_asked_for_until_the_deadline() {
+    let Steps { mut worker, told, shared, _commands: commands, _held, .. } = steps(1);
+    let event = || Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+    let (wake, came, hello) = (event(), event(), worker.hello.clone());
+    let dialogue = Dialogue { commands, told, wake, came, hello, shared, thread: None, _held };
+    assert_eq!(dialogue.time(None, Deadline::after(Duration::ZERO)), None);
+    assert!(matches!(worker.orders.try_recv().map(|order| worker.obey(order)), Ok(())));
+    assert!(worker.standing.asks && worker.lines[0].wire.end_mut().is_asking());
+    assert!(matches!(worker.orders.try_recv().map(|order| worker.obey(order)), Ok(())));
+    assert!(!worker.standing.asks && !worker.lines[0].wire.end_mut().is_asking());
 }
 
 #[test]

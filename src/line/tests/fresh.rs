@@ -227,6 +227,40 @@ fn on_a_far_line_only_a_host_with_the_payload_tells_the_time() {
     }
 }
 
+/// A host that cannot prove the time was asked again and again until the end of the run, and each question kept the line busy. Once
+/// the node goes on without the time, nothing is asked, in no conversation, and a late answer does not count.
+#[test]
+fn a_host_that_does_not_prove_the_time_is_asked_no_more() {
+    let key = TimeKey::of(b"token");
+    let (mut node, mut host) = (node(true, true), host());
+    carry(&mut node, &mut host, 0);
+    asks(&mut node, Some(&key));
+    for round in 1..5 {
+        let (said, _) = carry(&mut node, &mut host, round);
+        assert_eq!(said.iter().filter(|frame| matches!(frame, Frame::Ask { .. })).count(), 1, "{said:?}");
+        assert!(node.timer() == Timer::Retransmit && time(&mut node).is_none());
+        node.fire();
+    }
+    // The question is on its way, and another is about to be sent.
+    let Some(Packet { frame: Frame::Ask { number }, .. }) = node.packet(9, 0) else { panic!("no question") };
+    node.ask_time();
+    node.ask_no_more();
+    assert_ne!(node.timer(), Timer::Retransmit);
+    let session = node.session().unwrap();
+    let tag = time_proof(&key, node.hello(), session, (number, 1, 0));
+    let late = Frame::ProvenTime { number, received: 1, held: 0, tag };
+    node.receive(Packet { from: Side::Host, session: Some(session), frame: late }, 10);
+    assert_eq!(time(&mut node), None);
+    for next in 4..7 {
+        node.fire();
+        let (said, _) = carry(&mut node, &mut Host::new(Nonce([next; 8]), false, Shape::default()), 20);
+        assert!(!said.iter().any(|frame| matches!(frame, Frame::Ask { .. })), "{said:?}");
+    }
+    // It may be asked again.
+    node.ask_time();
+    assert!(carry(&mut node, &mut host, 30).0.iter().any(|frame| matches!(frame, Frame::Ask { .. })));
+}
+
 /// Yesterday's proof, or that of another question, of another node, of another time.
 #[test]
 fn a_proof_of_the_time_is_good_for_one_answer() {

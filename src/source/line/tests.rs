@@ -227,6 +227,71 @@ fn a_search_that_called_names_each_place() {
     assert_eq!(words, ["calling ether:nowhere7"]);
 }
 
+/// A domain names sixteen doors, and nobody listens at any of them: one line that a person can read.
+#[test]
+fn the_same_at_many_places_is_said_once() {
+    let tried = |count: u16, words: &str| (0..count).map(|n| (format!("tcp:192.0.2.1:{n}"), words.to_owned())).collect();
+    let [one, two, three, many]: [Vec<(String, String)>; 4] = [1, 2, 3, 16].map(|count| tried(count, "no answer"));
+    assert_eq!(happened(&one), ["tcp:192.0.2.1:0: no answer"]);
+    assert_eq!(happened(&two), ["tcp:192.0.2.1:0 and tcp:192.0.2.1:1: no answer"]);
+    assert_eq!(happened(&three), ["tcp:192.0.2.1:0, tcp:192.0.2.1:1 and tcp:192.0.2.1:2: no answer"]);
+    let other = ("ether".to_owned(), "no payload came".to_owned());
+    let all: Vec<(String, String)> = many.into_iter().chain([other]).collect();
+    assert_eq!(
+        happened(&all),
+        [
+            "tcp:192.0.2.1:0, tcp:192.0.2.1:1, tcp:192.0.2.1:2 and 13 more: no answer",
+            "ether: no payload came",
+        ]
+    );
+    assert!(happened(&[]).is_empty());
+}
+
+/// `imprint=auto` beside a door: the boot goes on without one, and not before the network, DNS and the door have had their time.
+#[test]
+fn a_boot_with_auto_waits_for_a_door_as_long_as_the_page_says() {
+    let (begun, now) = (Duration::from_secs(7), since_boot());
+    assert_eq!(first_word(true, true, begun), None);
+    assert_eq!(first_word(true, false, begun), None);
+    assert_eq!(first_word(false, false, begun), Some(begun + AUTO));
+    // From the moment when nothing but the lines is left.
+    assert!(first_word(false, true, begun).unwrap() >= now + FAR);
+    for (words, far, insists) in [
+        ("imprint=auto imprint.source=door", true, false),
+        ("imprint=auto imprint.source=tcp:192.0.2.1:8444", true, false),
+        ("imprint=auto imprint.source=vsock", true, false),
+        ("imprint=auto imprint.source=ether", true, false),
+        ("imprint=auto imprint.source=virtio", false, false),
+        ("imprint.source=door", true, true),
+    ] {
+        let options = Options::parse(words).unwrap();
+        let is_far = options.sources.iter().any(SourceName::is_far);
+        assert_eq!((is_far, options.insists()), (far, insists), "{words}");
+    }
+    let page = include_str!("../../../docs/cmdline.md");
+    let row = page.lines().find(|line| line.starts_with("| a door, ")).expect("a row about doors");
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    assert!(cells[2].starts_with(&format!("{} s ", FAR.as_secs())), "{row}");
+    assert_eq!(cells[3], "until `imprint.timeout`");
+}
+
+/// Nobody answers at a door that was named: the boot goes on, and what is said names the place.
+#[test]
+fn a_boot_with_auto_goes_on_without_a_door() {
+    let root = tempfile::tempdir().unwrap();
+    let pin = SitePin::parse(include_bytes!("../../../tests/data/site-signers")).unwrap();
+    let options = Options::parse("imprint=auto imprint.source=ether:nowhere7").unwrap();
+    let later = Deadline::after(Duration::from_secs(60));
+    let dialogue = listen(&options, root.path(), "", Some(&pin), None, false, later).unwrap().unwrap();
+    dialogue.hear(later).expect("the link is missing");
+    let at_once = Deadline::after(Duration::ZERO);
+    let found = super::super::find(&options, &around(root.path()), None, Some(&dialogue), at_once, &mut |_| {});
+    assert_eq!(
+        found.unwrap().unwrap_err(),
+        "ether:nowhere7: there is no such link; is its driver in the image, and its name right?"
+    );
+}
+
 /// For every combination of sources, the message names what was searched.
 #[test]
 fn no_search_ends_without_a_word() {
