@@ -100,7 +100,7 @@ fn a_lease_is_renewed_while_a_node_waits_at_the_door() {
 #[test]
 fn a_link_that_comes_back_behind_the_payload_is_used_again() {
     namespaces();
-    ip("link add eth0 type veth peer name p0");
+    ip("link add eth0 address 02:00:00:00:00:01 type veth peer name p0");
     let bridged = SERVER.replace("p0", "br0");
     let options = format!("{RANGE} --domain=lab.example {SRV} {HOST}");
     let script = format!(
@@ -119,7 +119,7 @@ fn a_link_that_comes_back_behind_the_payload_is_used_again() {
     let index = crate::index("eth0");
     ip("link del eth0");
     // The index is never used again.
-    ip("link add eth0 type veth peer name p0");
+    ip("link add eth0 address 02:00:00:00:00:01 type veth peer name p0");
     assert_ne!(crate::index("eth0"), index);
     peer.takes("p0");
     std::thread::scope(|scope| {

@@ -230,7 +230,8 @@ fn a_search_that_called_names_each_place() {
 /// A domain names sixteen doors, and nobody listens at any of them: one line that a person can read.
 #[test]
 fn the_same_at_many_places_is_said_once() {
-    let tried = |count: u16, words: &str| (0..count).map(|n| (format!("tcp:192.0.2.1:{n}"), words.to_owned())).collect();
+    let tried =
+        |count: u16, words: &str| (0..count).map(|n| (format!("tcp:192.0.2.1:{n}"), words.to_owned())).collect();
     let [one, two, three, many]: [Vec<(String, String)>; 4] = [1, 2, 3, 16].map(|count| tried(count, "no answer"));
     assert_eq!(happened(&one), ["tcp:192.0.2.1:0: no answer"]);
     assert_eq!(happened(&two), ["tcp:192.0.2.1:0 and tcp:192.0.2.1:1: no answer"]);
@@ -239,10 +240,7 @@ fn the_same_at_many_places_is_said_once() {
     let all: Vec<(String, String)> = many.into_iter().chain([other]).collect();
     assert_eq!(
         happened(&all),
-        [
-            "tcp:192.0.2.1:0, tcp:192.0.2.1:1, tcp:192.0.2.1:2 and 13 more: no answer",
-            "ether: no payload came",
-        ]
+        ["tcp:192.0.2.1:0, tcp:192.0.2.1:1, tcp:192.0.2.1:2 and 13 more: no answer", "ether: no payload came",]
     );
     assert!(happened(&[]).is_empty());
 }
