@@ -32,7 +32,7 @@ use crate::uevent::Stir;
 use call::{Calls, Standing};
 pub use proving::Prover;
 pub use seeker::Seeker;
-use seeker::Sought;
+use seeker::Progress;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 
@@ -97,7 +97,7 @@ struct Shared {
     /// Each place that is called at, and what happened there last.
     tried: Vec<(String, String)>,
     /// The search for more places.
-    sought: Sought,
+    sought: Progress,
     /// A line may still appear.
     awaited: bool,
     /// The names of lines that were asked for and do not exist.
