@@ -2,6 +2,7 @@
 //! busy with its network. Lines are read and written here and nowhere else. Never looks into a payload.
 
 mod call;
+mod standing;
 mod payload;
 mod proving;
 mod seeker;
@@ -29,10 +30,11 @@ use crate::port::{Held, Place, Quiet, Signals};
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
-use call::{Calls, Standing};
+use call::Calls;
 pub use proving::Prover;
 pub use seeker::Seeker;
 use seeker::Progress;
+use standing::Standing;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
 

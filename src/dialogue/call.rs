@@ -12,7 +12,6 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::{Command, Dialogue, locked};
 use crate::line::ether::Mac;
-use crate::line::{Kind, Node, Stage, TimeKey};
 use crate::order;
 use crate::payload::InterfaceName;
 use crate::pipe::ether::{Link, Peer, Raised, Received, links};
@@ -59,16 +58,6 @@ enum State {
     Open(u64),
     /// These links are listened on. At this moment it is looked for others.
     Listening(Vec<Link>, u64),
-}
-
-/// What all lines of a node say alike. A line that is made later says it, too.
-pub(super) struct Standing {
-    pub(super) stage: Stage,
-    pub(super) statement: Option<(Kind, Vec<u8>)>,
-    /// The time was asked for, and has not come.
-    pub(super) asks: bool,
-    /// What a host proves with that it has the payload.
-    pub(super) believes: Option<TimeKey>,
 }
 
 /// What came of a step.
@@ -140,30 +129,6 @@ impl Dialogue {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-impl Default for Standing {
-    fn default() -> Standing {
-        Standing { stage: Stage::Payload, statement: None, asks: false, believes: None }
-    }
-}
-
-impl Standing {
-    /// Brings a new line to what the others say.
-    pub(super) fn tell(&self, node: &mut Node) {
-        if self.stage != Stage::Payload {
-            node.set_stage(self.stage);
-        }
-        if let Some((kind, bytes)) = &self.statement {
-            node.say(*kind, bytes.clone());
-        }
-        if let Some(key) = &self.believes {
-            node.believe(key.clone());
-        }
-        if self.asks {
-            node.ask_time();
-        }
-    }
 }
 
 impl Calls {

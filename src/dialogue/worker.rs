@@ -12,7 +12,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
-use super::call::{Calls, Standing};
+use super::call::Calls;
+use super::standing::Standing;
 use super::{Answer, Awaited, Command, Judge, Line, LineTime, Proves, Shared, Told, locked};
 use crate::line::fresh::Seeds;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Session, Shape, Stage, Wire};

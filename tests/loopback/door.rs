@@ -146,7 +146,7 @@ fn a_node_that_calls_at_another_port_of_the_server_says_what_answers_there() {
     dialogue.call([est, metrics, shell].map(Target::Tcp).to_vec());
     let port = "is that the port of a door (imprint-host serve --door)?";
     let want = [
-        // To what is no TLS the server answers in plain HTTP (RFC 9110), so that a browser shows something.
+        // Lists of revoked certificates are served there without TLS, so the answer is one of HTTP.
         format!("tcp:{est}: it speaks HTTP; {port}"),
         format!("tcp:{metrics}: it speaks HTTP; {port}"),
         format!("tcp:{shell}: it speaks SSH; {port}"),

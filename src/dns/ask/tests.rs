@@ -199,7 +199,7 @@ fn a_connection_that_is_not_made_holds_up_nobody_who_says_stop() {
     let full = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(full.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
     listen(&full, Backlog::new(0).unwrap()).unwrap();
-    let address = SocketAddr::from(TcpListener::from(full.try_clone().unwrap()).local_addr().unwrap());
+    let address = TcpListener::from(full.try_clone().unwrap()).local_addr().unwrap();
     let _waits = std::net::TcpStream::connect(address).unwrap();
     let server = UdpSocket::bind(address).unwrap();
     let stop = EventFd::new().unwrap();
