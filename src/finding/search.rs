@@ -103,7 +103,15 @@ impl Look<'_> {
                     self.at_once(&domains, |(resolver, domain)| self.service(resolver, domain))
                 }
             };
-            parts.into_iter().for_each(|part| all.add(part));
+            // The first place of each domain, then the second of each: no domain can put the places of another off.
+            let most = parts.iter().map(|part| part.targets.len()).max().unwrap_or(0);
+            for place in 0..most {
+                parts.iter().filter_map(|part| part.targets.get(place)).for_each(|target| all.call(target));
+            }
+            for Places { found, missing, .. } in parts {
+                all.found.extend(found);
+                all.missing.extend(missing);
+            }
         }
         all
     }
@@ -168,7 +176,11 @@ impl Look<'_> {
         let services = in_order(services.collect(), PLACES, &mut random);
         let mut all = Places::default();
         let of_one = |service: &Service| self.place(resolver, &name, service, &answer);
-        self.at_once(&services, of_one).into_iter().for_each(|part| all.add(part));
+        for Places { targets, found, missing } in self.at_once(&services, of_one) {
+            targets.iter().for_each(|target| all.call(target));
+            all.found.extend(found);
+            all.missing.extend(missing);
+        }
         all
     }
 
@@ -229,14 +241,10 @@ impl Places {
         Places { missing: vec![why], ..Places::default() }
     }
 
-    fn add(&mut self, other: Places) {
-        for target in other.targets {
-            if !self.targets.contains(&target) {
-                self.targets.push(target);
-            }
+    fn call(&mut self, target: &Target) {
+        if !self.targets.contains(target) {
+            self.targets.push(target.clone());
         }
-        self.found.extend(other.found);
-        self.missing.extend(other.missing);
     }
 }
 

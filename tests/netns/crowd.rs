@@ -34,7 +34,8 @@ fn a_hundred_dead_places_leave_the_door_its_turn() {
     let peer = serve(&format!("{RANGE} {options}"));
     let door = door(&peer, "192.0.2.1:8444");
     let dialogue = node(b"good");
-    let finding = begin("imprint.source=door", machine().path(), &dialogue);
+    let root = machine();
+    let finding = begin("imprint.source=door", root.path(), &dialogue);
     let (line, bytes, _) = payload(&dialogue);
     assert_eq!((line.as_str(), &bytes[..]), ("tcp:192.0.2.1:8444", &b"good"[..]));
     finding.hold();
@@ -73,7 +74,8 @@ fn a_door_that_only_says_wait_does_not_end_the_search() {
         }
     });
     let dialogue = node(b"good");
-    let finding = begin("imprint.source=door", machine().path(), &dialogue);
+    let root = machine();
+    let finding = begin("imprint.source=door", root.path(), &dialogue);
     waits.recv().unwrap();
     ip("link add eth0 type veth peer name p0");
     let peer = Peer::start(
@@ -103,7 +105,8 @@ fn names_that_nobody_knows_do_not_hold_up_the_others() {
     let peer = serve(&format!("{RANGE} {options}"));
     let door = door(&peer, "192.0.2.1:8444");
     let dialogue = node(b"good");
-    let finding = begin("imprint.source=door", machine().path(), &dialogue);
+    let root = machine();
+    let finding = begin("imprint.source=door", root.path(), &dialogue);
     let (line, _, words) = payload(&dialogue);
     assert_eq!(line, "tcp:192.0.2.1:8444");
     let looks = words.iter().filter(|words| words.contains("door.lab.example port 8444")).count();
