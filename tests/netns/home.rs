@@ -361,7 +361,8 @@ fn the_network_of_the_payload_takes_the_place_of_the_one_before() {
         let door = site.serve("tcp:192.0.2.1:0");
         let _dnsmasq = Ends(dnsmasq(&[port(&door)], site.work.path()));
         let source = if words.is_empty() { "door" } else { &door };
-        let machine = Machine::boot(&format!("{words} imprint.source={source}"), &site.signer);
+        // Less than the 75 s of silence after which a node gives a connection up that leads nowhere.
+        let machine = Machine::boot(&format!("{words} imprint.source={source} imprint.timeout=60"), &site.signer);
         let ended = machine.ended();
         let (said, root) = (ended.1.clone(), ended.4.path());
         let after: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("after: ")).collect();
