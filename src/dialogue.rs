@@ -33,7 +33,7 @@ use crate::uevent::Stir;
 use call::Calls;
 pub use proving::Prover;
 pub use seeker::Seeker;
-use seeker::Sought;
+use seeker::Progress;
 use standing::Standing;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
@@ -99,7 +99,7 @@ struct Shared {
     /// Each place that is called at, and what happened there last.
     tried: Vec<(String, String)>,
     /// The search for more places.
-    sought: Sought,
+    sought: Progress,
     /// A line may still appear.
     awaited: bool,
     /// The names of lines that were asked for and do not exist.

@@ -19,18 +19,17 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::apply::network::{LinkReport, NetworkError, Race};
+use crate::apply::network::{NetworkError, Race};
 use crate::chain::chain;
 use crate::console::say;
 use crate::dialogue::Seeker;
 use crate::options::{Options, SourceName};
 use crate::payload::{DnsName, InterfaceName, UrlHost};
-use crate::pipe::Target;
 use crate::plan::NetworkPlan;
 use crate::sys;
-use crate::time::Deadline;
+use crate::time::{Deadline, since_boot};
 pub use early::{PATH, links};
-use search::{Found, Resolver, Search};
+use search::{Look, Places, Resolver};
 
 /// A search for doors, and the network that it goes over.
 pub struct Finding {
@@ -40,7 +39,7 @@ pub struct Finding {
 
 /// What is searched for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Sought {
+pub enum Wanted {
     /// A door whose name or address is known.
     Host(UrlHost, u16),
     /// The door that the site's domain names. `None`: the domains are those of the network.
@@ -71,32 +70,31 @@ const HOLD: u8 = 1;
 /// The network is taken away.
 const STOP: u8 = 2;
 
-/// How long places that were called at have to answer, before others are looked for, and more links tried.
+/// How long places that were named have to answer, before others are looked for, and more links tried.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// As long as a host was heard within this time, its network is the right one. A host that keeps the node waiting asks for it
-/// every 20 s (docs/line-protocol.md, "Timers").
-const HEARD: Duration = Duration::from_secs(90);
 /// The pauses between two searches: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// The most places that are called at.
-const MOST: usize = 16;
+/// When a person is told how it goes: after the first time, then after twice as long each time, up to the second.
+const TELL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// The most different messages about what was found.
+const MESSAGES: usize = 32;
 /// For messages.
 const WHAT: &str = "the door";
 
 /// What the sources say that is to be found over a network.
-pub fn sought(options: &Options) -> Vec<Sought> {
+pub fn wanted(options: &Options) -> Vec<Wanted> {
     let one = |source: &SourceName| match source {
-        SourceName::Tcp { host, port } => Some(Sought::Host(host.clone(), *port)),
+        SourceName::Tcp { host, port } => Some(Wanted::Host(host.clone(), *port)),
         SourceName::Door => Some(match &options.server {
-            Some((host, port)) => Sought::Host(host.clone(), *port),
-            None => Sought::Service(options.domain.clone()),
+            Some((host, port)) => Wanted::Host(host.clone(), *port),
+            None => Wanted::Service(options.domain.clone()),
         }),
         _ => None,
     };
     let mut all = Vec::new();
-    for sought in options.sources.iter().filter_map(one) {
-        if !all.contains(&sought) {
-            all.push(sought);
+    for wanted in options.sources.iter().filter_map(one) {
+        if !all.contains(&wanted) {
+            all.push(wanted);
         }
     }
     all
@@ -104,10 +102,10 @@ pub fn sought(options: &Options) -> Vec<Sought> {
 
 impl Finding {
     /// Begins. `network`: what to bring up. `root`: where the files of the kernel are.
-    pub fn begin(sought: Vec<Sought>, network: NetworkPlan, root: &Path, seeker: Seeker) -> std::io::Result<Finding> {
+    pub fn begin(wanted: Vec<Wanted>, network: NetworkPlan, root: &Path, seeker: Seeker) -> std::io::Result<Finding> {
         let changed = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let orders = Arc::new(Orders { order: AtomicU8::new(SEEK), changed, next: Mutex::default() });
-        let work = Work { sought, network, root: root.to_owned(), seeker, orders: Arc::clone(&orders) };
+        let work = Work { wanted, network, root: root.to_owned(), seeker, orders: Arc::clone(&orders) };
         let thread = std::thread::Builder::new().name("door".to_owned()).spawn(move || work.run())?;
         Ok(Finding { orders, thread: Some(thread) })
     }
@@ -165,27 +163,35 @@ impl Orders {
 
 /// The thread's part.
 struct Work {
-    sought: Vec<Sought>,
+    wanted: Vec<Wanted>,
     network: NetworkPlan,
     root: PathBuf,
     seeker: Seeker,
     orders: Arc<Orders>,
 }
 
-/// What a search has come to.
-#[derive(Default)]
-struct SoFar {
-    /// The places that are called at.
-    called: Vec<Target>,
+/// What a person was told.
+struct Telling {
     told: Vec<String>,
+    /// When it is told how the search goes, and how long afterwards again.
+    next: (Duration, Duration),
 }
 
-impl SoFar {
+impl Telling {
     /// Tells a person, once.
-    fn tell(&mut self, work: &Work, words: &str) {
-        if self.told.len() < MOST && !self.told.iter().any(|told| told == words) {
+    fn once(&mut self, work: &Work, words: &str) {
+        if self.told.len() < MESSAGES && !self.told.iter().any(|told| told == words) {
             work.seeker.tell(format!("{WHAT}: {words}"));
             self.told.push(words.to_owned());
+        }
+    }
+
+    /// Tells a person how the search goes, when it is time to.
+    fn now_and_then(&mut self, work: &Work, words: &str) {
+        let now = since_boot();
+        if now >= self.next.0 {
+            work.seeker.tell(format!("{WHAT}: {words}"));
+            self.next = (now.saturating_add(self.next.1), self.next.1.saturating_mul(2).min(TELL.1));
         }
     }
 }
@@ -197,11 +203,11 @@ impl Work {
             Ok(race) => race,
             Err(error) => return self.seeker.tell(format!("{WHAT}: {}", self.trouble(&error))),
         };
-        let mut so_far = SoFar::default();
+        let mut telling = Telling { told: Vec::new(), next: (since_boot().saturating_add(TELL.0), TELL.0) };
         while self.orders.is(SEEK) {
             // A link that is pulled out in the middle of something is an error, too. It may come back.
-            if let Err(error) = self.seek(&mut race, &mut so_far) {
-                so_far.tell(&self, &self.trouble(&error));
+            if let Err(error) = self.seek(&mut race, &mut telling) {
+                telling.once(&self, &self.trouble(&error));
                 self.orders.wait(Deadline::after(PAUSE.1));
             }
         }
@@ -220,57 +226,39 @@ impl Work {
         words
     }
 
-    /// Looks for places to call at until a payload has come.
-    fn seek(&self, race: &mut Race<'_>, so_far: &mut SoFar) -> Result<(), NetworkError> {
+    /// Looks for places to call at until a payload has come. Whoever answers before, answers for nobody: the search goes on.
+    fn seek(&self, race: &mut Race<'_>, telling: &mut Telling) -> Result<(), NetworkError> {
         self.seeker.is_at(WHAT, "no network yet".to_owned());
         let mut pause = PAUSE.0;
         while self.orders.is(SEEK) {
             // More than one link may lead somewhere, and the first one that works need not lead to the door.
             let until = Deadline::after(pause);
             let until = race.renew_at().map_or(until, |at| until.at(at));
-            let gained = race.next(until, &mut |links| self.no_link(links))?;
+            let gained = race.next(until, &mut |_| ())?;
             pause = if gained { PAUSE.0 } else { pause.saturating_mul(2).min(PAUSE.1) };
             race.renew_due(Deadline::after(Duration::MAX))?;
             let network = race.network()?;
             if network.links.is_empty() {
-                self.seeker.is_at(WHAT, self.no_network(race));
+                let words = self.no_network(race);
+                telling.now_and_then(self, &words);
+                self.seeker.is_at(WHAT, words);
                 continue;
             }
             let resolvers: Vec<Resolver> = network.links.iter().map(Resolver::of).collect();
-            let mut search = Search { resolvers: &resolvers, stop: self.orders.changed.as_fd(), words: Vec::new() };
-            let before = so_far.called.len();
-            let called = &mut so_far.called;
-            for sought in &self.sought {
-                search.find(sought, &mut |Found { targets, words }| {
-                    let new: Vec<Target> = targets.into_iter().filter(|target| !called.contains(target)).collect();
-                    let room = MOST.saturating_sub(called.len());
-                    let new: Vec<Target> = new.into_iter().take(room).collect();
-                    if !new.is_empty() {
-                        called.extend(new.iter().cloned());
-                        if let Some(words) = words {
-                            self.seeker.tell(format!("{WHAT}: {words}"));
-                        }
-                        self.seeker.call(new);
-                    }
-                });
-            }
-            let words = search.words();
+            let look = Look { resolvers: &resolvers, stop: self.orders.changed.as_fd() };
+            let Places { targets, found, missing } = look.all(&self.wanted);
+            let words = search::listed(&missing);
             self.seeker.is_at(WHAT, words.clone());
-            if !words.is_empty() && so_far.called.is_empty() {
-                so_far.tell(self, &format!("{words}; the search goes on"));
+            for words in found {
+                telling.once(self, &words);
             }
-            if so_far.called.len() > before {
-                self.rest(race)?;
+            if targets.is_empty() {
+                telling.once(self, &format!("{words}; the search goes on"));
+                continue;
             }
-        }
-        Ok(())
-    }
-
-    /// Keeps the network while somebody answers.
-    fn rest(&self, race: &mut Race<'_>) -> Result<(), NetworkError> {
-        race.keep(Deadline::after(PATIENCE))?;
-        while self.orders.is(SEEK) && self.seeker.hears(HEARD) {
+            self.seeker.call(targets);
             race.keep(Deadline::after(PATIENCE))?;
+            telling.now_and_then(self, &self.seeker.tried());
         }
         Ok(())
     }
@@ -297,11 +285,5 @@ impl Work {
     fn no_such_link(&self) -> String {
         let wanted: Vec<String> = self.network.links.iter().map(|link| link.matching.to_string()).collect();
         format!("no link is there ({}); is its driver in the image?", wanted.join(" or "))
-    }
-
-    fn no_link(&self, links: &[LinkReport]) {
-        let words: Vec<String> = links.iter().map(ToString::to_string).collect();
-        let words = if words.is_empty() { self.no_such_link() } else { words.join("; ") };
-        self.seeker.tell(format!("{WHAT}: no network yet: {words}"));
     }
 }

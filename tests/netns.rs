@@ -35,6 +35,7 @@ mod netns {
     mod answers;
     mod waiting;
     mod ether;
+    mod crowd;
     mod finding;
     mod disk;
     mod checkin;

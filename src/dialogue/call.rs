@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::{Command, Dialogue, locked};
 use crate::line::ether::Mac;
+use crate::order;
 use crate::payload::InterfaceName;
 use crate::pipe::ether::{Link, Peer, Raised, Received, links};
 use crate::pipe::stream::{Calling, Stream};
@@ -83,6 +84,10 @@ const STAGGER: Duration = Duration::from_millis(250);
 const LASTED: Duration = Duration::from_secs(60);
 /// How often it is looked for links: until there is one, and afterwards.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// The most places that are called at, and the most connections that are being made to them at once. Somebody may name many where
+/// nobody is: each of the others gets its turn all the same.
+const PLACES: usize = 128;
+const AT_A_TIME: usize = 16;
 /// The most different messages about one place.
 const MESSAGES: usize = 4;
 /// The most lines that are remembered as spoken on. What more there are is not told.
@@ -136,9 +141,18 @@ impl Calls {
         !self.settled || self.giver.as_ref().is_some_and(|(_, giver)| *giver == mac)
     }
 
-    /// Adds places.
+    /// Adds the places that are not called at yet. Where there are too many, the one that has failed most often gives its place up; a
+    /// search that still finds it adds it again.
     pub(super) fn add(&mut self, targets: Vec<Target>, now: u64) {
-        for (place, target) in targets.into_iter().enumerate() {
+        let new: Vec<Target> =
+            targets.into_iter().filter(|target| !self.all.iter().any(|call| call.target == *target)).collect();
+        for (place, target) in new.into_iter().take(PLACES).enumerate() {
+            if self.all.len() >= PLACES {
+                let waits = |call: &Call| matches!(call.state, State::Waiting(_)) && call.failed > 0;
+                let Some(most) = self.all.iter().filter(|call| waits(call)).map(|call| call.failed).max() else { break };
+                let given_up = self.all.iter().position(|call| waits(call) && call.failed == most);
+                given_up.into_iter().for_each(|place| drop(self.all.remove(place)));
+            }
             let later = u32::try_from(place).unwrap_or(u32::MAX);
             let state = State::Waiting(now.saturating_add(micros(STAGGER.saturating_mul(later))));
             let number = self.next;
@@ -196,7 +210,9 @@ impl Calls {
 
     /// When to step again.
     pub(super) fn next(&self) -> Option<u64> {
+        let full = self.connecting() >= AT_A_TIME;
         let at = |call: &Call| match &call.state {
+            State::Waiting(_) if full && call.target.needs_network() => None,
             State::Waiting(at) | State::Connecting(_, at) => Some(*at),
             State::Listening(links, at) => Some(*at).filter(|_| !self.settled || links.is_empty()),
             State::Open(_) => None,
@@ -222,16 +238,37 @@ impl Calls {
     /// Does what is due. The events, and whether what is to be said of a place has changed.
     pub(super) fn step(&mut self, root: &Path, now: u64) -> (Vec<Event>, bool) {
         let (mut came, mut changed) = (Vec::new(), false);
+        let mut room = AT_A_TIME.saturating_sub(self.connecting());
+        let last = self.turn(room, now);
         let Calls { all, raised, settled, giver, .. } = self;
         // Behind the payload, its link alone, if that comes back.
         let kept = settled.then_some(giver.as_ref().map(|(link, _)| link));
         for call in all {
+            if matches!(call.state, State::Waiting(at) if at <= now) && call.target.needs_network() {
+                if call.since() > last || room == 0 {
+                    continue;
+                }
+                room = room.saturating_sub(1);
+            }
             let before = std::mem::discriminant(&call.state);
             call.step(root, now, raised, kept, &mut came);
             changed |= before != std::mem::discriminant(&call.state);
         }
         changed |= !came.is_empty();
         (came, changed)
+    }
+
+    /// How many connections are being made.
+    fn connecting(&self) -> usize {
+        self.all.iter().filter(|call| matches!(call.state, State::Connecting(..))).count()
+    }
+
+    /// Of the places that are due, those that have waited longest come first: since when the last of so many is due.
+    fn turn(&self, room: usize, now: u64) -> u64 {
+        let due = self.all.iter().filter(|call| call.target.needs_network()).map(Call::since).filter(|at| *at <= now);
+        let mut due: Vec<u64> = due.collect();
+        order::sort(&mut due, |one, other| one < other);
+        due.get(room.saturating_sub(1)).copied().unwrap_or(now)
     }
 
     /// The line of this call is over. What is to be told, if it was not told before. `peer`: the call goes on, and this host
@@ -294,6 +331,14 @@ impl Calls {
 }
 
 impl Call {
+    /// Since when it waits for its turn. The future: it does not.
+    fn since(&self) -> u64 {
+        match self.state {
+            State::Waiting(at) => at,
+            _ => u64::MAX,
+        }
+    }
+
     /// `kept`: a payload was accepted, and this is the link that it came on.
     fn step(
         &mut self,
@@ -474,62 +519,4 @@ pub(super) fn one(link: &Link, mac: Mac) -> Peer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn nowhere(count: usize) -> Calls {
-        let mut calls = Calls::default();
-        calls.add((0..count).map(|door| Target::Unix(format!("/nowhere/door{door}").into())).collect(), 0);
-        calls
-    }
-
-    /// A host that is down, or a network of an attacker: neither may fill the console or be flooded with calls.
-    #[test]
-    fn a_place_that_fails_is_called_again_after_longer_pauses_and_told_once() {
-        let (mut calls, mut now, mut told) = (nowhere(1), 0, 0);
-        for round in 0..12 {
-            let (came, changed) = calls.step(Path::new("/"), now);
-            told += came.len();
-            assert!(!changed || round == 0, "what is said of the place stays the same");
-            let next = calls.next().unwrap();
-            let longest = micros(PAUSE.0 * (1 << round)).min(micros(PAUSE.1));
-            assert!((longest / 2..=longest).contains(&(next - now)), "{round}: {}", next - now);
-            // Nothing is due before.
-            assert!(calls.step(Path::new("/"), next - 1).0.is_empty());
-            now = next;
-        }
-        assert_eq!(told, 1);
-        assert_eq!(calls.tried(), [("unix:/nowhere/door0".to_owned(), "there is no such socket".to_owned())]);
-    }
-
-    #[test]
-    fn several_places_are_called_one_after_the_other() {
-        let mut calls = nowhere(3);
-        for (turn, at) in [(1, 0), (2, micros(STAGGER)), (3, 2 * micros(STAGGER))] {
-            calls.step(Path::new("/"), at);
-            let called = calls.tried().iter().filter(|(_, words)| words != "not called yet").count();
-            assert_eq!(called, turn);
-        }
-    }
-
-    /// A door that says something else each time.
-    #[test]
-    fn only_so_many_words_of_one_place_are_told() {
-        let mut calls = nowhere(1);
-        let told = (0..50).filter(|word| calls.says(0, &format!("word {word}"))).count();
-        assert_eq!(told, MESSAGES);
-        assert_eq!(calls.tried()[0].1, "it says: word 49");
-        let lines = (0..100).filter(|line| calls.speaks(&format!("ether:eth0 {line}"))).count();
-        assert_eq!(lines, SPOKEN);
-    }
-
-    #[test]
-    fn after_the_payload_only_its_place_is_called() {
-        let mut calls = nowhere(3);
-        calls.settle(Some(1), None);
-        assert_eq!(calls.tried(), [("unix:/nowhere/door1".to_owned(), "not called yet".to_owned())]);
-        assert_eq!(calls.settled_on().as_deref(), Some("unix:/nowhere/door1"));
-        calls.settle(None, None);
-        assert!(calls.tried().is_empty() && calls.next().is_none() && calls.is_settled());
-    }
-}
+mod tests;

@@ -3,13 +3,14 @@
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 
 use super::{Command, Dialogue, Shared, Told, locked};
 use crate::pipe::Target;
-use crate::time::since_boot;
+
+/// A person is told of so many places at once.
+const SAID: usize = 4;
 
 /// Adds places to call at. As long as it exists, a host may still be heard.
 pub struct Seeker {
@@ -20,7 +21,7 @@ pub struct Seeker {
 
 /// How a search for places is going.
 #[derive(Default)]
-pub(super) struct Sought {
+pub(super) struct Progress {
     /// The search goes on.
     pub(super) goes_on: bool,
     /// What is searched for, and what came of it so far.
@@ -51,10 +52,15 @@ impl Seeker {
         self.command(Command::Tell(Told::Sought(words)));
     }
 
-    /// Whether a host was heard on any line within this time.
-    pub fn hears(&self, within: Duration) -> bool {
-        let heard = locked(&self.shared).heard;
-        heard.is_some_and(|heard| since_boot().saturating_sub(heard) <= within)
+    /// Each place that is called at, and what happened there last, in one line.
+    pub fn tried(&self) -> String {
+        let tried = &locked(&self.shared).tried;
+        let said: Vec<String> = tried.iter().take(SAID).map(|(place, words)| format!("{place}: {words}")).collect();
+        let more = match tried.len().saturating_sub(SAID) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        said.join("; ") + &more
     }
 
     fn command(&self, command: Command) {

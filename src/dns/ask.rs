@@ -56,17 +56,19 @@ const WAITS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Du
 const STAGGER: Duration = Duration::from_millis(500);
 /// How long a TCP connection may take, and then the answer.
 const TCP: Duration = Duration::from_secs(3);
-/// The most servers that are asked.
-const SERVERS: usize = 6;
+/// How long all questions take together that follow the aliases of one name.
+const ALL: Duration = Duration::from_secs(10);
+/// The most servers that are asked. A router may name many that are none.
+const SERVERS: usize = 12;
 /// Nothing longer comes without EDNS (RFC 1035 §4.2.1). More room costs nothing.
 const DATAGRAM: usize = 4096;
 
 /// Asks for records of a name, aliases followed. Nothing is waited for once `stop` is readable.
 pub fn ask(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>) -> Outcome {
-    let (mut name, mut followed) = (name.to_owned(), 0);
+    let (mut name, mut followed, deadline) = (name.to_owned(), 0, Deadline::after(ALL));
     // Each question follows an alias at least.
     for _ in 0..=MAX_ALIASES {
-        let (server, answer) = match ask_once(servers, &name, kind, stop) {
+        let (server, answer) = match ask_once(servers, &name, kind, stop, deadline) {
             Ok(Some(answer)) => answer,
             Ok(None) => return Outcome::Stopped,
             Err(failed) => return Outcome::Failed(failed),
@@ -96,7 +98,13 @@ struct Asked {
 
 type Answered = Result<Option<(SocketAddr, Answer)>, Vec<(SocketAddr, No)>>;
 
-fn ask_once(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>) -> Answered {
+fn ask_once(
+    servers: &[SocketAddr],
+    name: &str,
+    kind: Kind,
+    stop: BorrowedFd<'_>,
+    deadline: Deadline,
+) -> Answered {
     let begun = since_boot();
     let mut all: Vec<Asked> = Vec::new();
     for (server, later) in servers.iter().take(SERVERS).zip(0..) {
@@ -106,7 +114,10 @@ fn ask_once(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>
     loop {
         let now = since_boot();
         for asked in &mut all {
-            asked.send(name, kind, now);
+            match deadline.expired() {
+                true => asked.no = asked.no.take().or(Some(No::Silent(asked.sent))),
+                false => asked.send(name, kind, now),
+            }
         }
         let Some(wake) = all.iter().filter(|asked| asked.no.is_none()).map(|asked| asked.next).min() else {
             return Err(all.into_iter().filter_map(|asked| Some((asked.server, asked.no?))).collect());
@@ -114,7 +125,7 @@ fn ask_once(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>
         let mut fds = vec![PollFd::new(stop, PollFlags::POLLIN)];
         let sockets = all.iter().filter(|asked| asked.no.is_none()).filter_map(|asked| asked.socket.as_ref());
         fds.extend(sockets.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
-        let polled = sys::poll(&mut fds, Deadline::after(Duration::MAX).at(wake));
+        let polled = sys::poll(&mut fds, deadline.at(wake));
         if fds.first().is_none_or(|stop| stop.any() == Some(true)) || polled.is_err() {
             return Ok(None);
         }

@@ -9,7 +9,7 @@ use crate::confidential;
 use crate::console::say;
 use crate::dialogue::{Dialogue, Told};
 use crate::error::Error;
-use crate::finding::{self, Finding, Sought as Doors};
+use crate::finding::{self, Finding, Wanted};
 use crate::options::{Options, SetCredential};
 use crate::plan::{self, NetworkPlan};
 use crate::site::{self, SitePin};
@@ -127,8 +127,8 @@ pub(super) fn find(
 
 /// The doors that the sources name, and the network before the payload, over which they are called at. `None`: there is none to
 /// call at over a network.
-fn network(options: &Options, root: &Path) -> Result<Option<(Vec<Doors>, NetworkPlan)>, Error> {
-    let sought = finding::sought(options);
+fn network(options: &Options, root: &Path) -> Result<Option<(Vec<Wanted>, NetworkPlan)>, Error> {
+    let sought = finding::wanted(options);
     if sought.is_empty() {
         return Ok(None);
     }

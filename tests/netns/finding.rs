@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::thread::JoinHandle;
 
 use imprint::dialogue::Dialogue;
-use imprint::finding::{Finding, Sought, links, sought};
+use imprint::finding::{Finding, Wanted, links, wanted};
 use imprint::options::Options;
 use imprint::payload::{HardwareAddress, Link};
 use imprint::plan;
@@ -41,7 +41,7 @@ pub(super) fn serve(options: &str) -> Peer {
 }
 
 /// A door in the peer's network that gives the payload.
-fn door(peer: &Peer, address: &str) -> JoinHandle<()> {
+pub(super) fn door(peer: &Peer, address: &str) -> JoinHandle<()> {
     let (ready, waits) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -63,7 +63,7 @@ pub(super) fn begin(cmdline: &str, root: &std::path::Path, dialogue: &Dialogue) 
     let (links, notes) = links(&options, root).unwrap();
     assert!(notes.is_empty(), "{notes:?}");
     let network = plan::early(links, options.bootif.as_ref()).unwrap();
-    Finding::begin(sought(&options), network, root, dialogue.seeker()).unwrap()
+    Finding::begin(wanted(&options), network, root, dialogue.seeker()).unwrap()
 }
 
 /// Everything that the search may have changed here.
@@ -324,6 +324,6 @@ fn without_a_network_it_waits_and_can_be_ended() {
     }
     drop(finding);
     assert_eq!(state(), before);
-    assert!(matches!(sought(&Options::parse("imprint.source=virtio").unwrap())[..], []));
-    assert!(matches!(sought(&Options::parse("imprint.source=door").unwrap())[..], [Sought::Service(None)]));
+    assert!(matches!(wanted(&Options::parse("imprint.source=virtio").unwrap())[..], []));
+    assert!(matches!(wanted(&Options::parse("imprint.source=door").unwrap())[..], [Wanted::Service(None)]));
 }
