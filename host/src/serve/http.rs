@@ -302,6 +302,7 @@ fn said(said: Said, layout: Layout) -> Response {
         Said::Admission(_)
         | Said::Payload(_)
         | Said::Fresh(_)
+        | Said::Ended
         | Said::Decided(_)
         | Said::Latest(_)
         | Said::Version(_) => failed("the desk has answered another question"),

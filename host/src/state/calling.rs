@@ -56,12 +56,7 @@ pub(crate) fn call_within(
 /// How the caller with this HELLO is let in as this node at this moment. `None`: it is not, or not any more: an administrator
 /// denied it, revoked the node's certificates or picked another line key, its record was replaced, or another line key has
 /// the certificate.
-pub(crate) fn stands(
-    books: &Books,
-    hello: &[u8; 32],
-    node: &str,
-    now: Timestamp,
-) -> Result<Option<Level>, StoreError> {
+pub(crate) fn stands(books: &Books, hello: &[u8; 32], node: &str, now: Timestamp) -> Result<Option<Level>, StoreError> {
     let Some(row) = books.caller(hello, now)? else { return Ok(None) };
     match row.standing {
         Standing::LetIn(level) if row.nodes == [node] => Ok(Some(level)),

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use imprint::line::Side;
 use imprint::line::ether::{Capsule, ETHERTYPE, MOST, Mac, frames};
+use imprint::netlink::Netlink;
 use imprint::sys;
+use imprint::time::Deadline;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
@@ -46,6 +48,8 @@ struct Port {
     index: u32,
     /// The port's own address, which nodes name in frames that are for this host.
     mac: Mac,
+    /// The link is a bridge, or on one: any of its ports may have brought a frame.
+    is_shared: bool,
 }
 
 /// A node of a port.
@@ -67,6 +71,13 @@ pub(super) async fn serve(name: String, hall: Arc<Hall>) {
         match Port::open(&name) {
             Ok(port) => {
                 tracing::info!("door ether:{name}: open");
+                if port.is_shared {
+                    tracing::warn!(
+                        "door ether:{name}: the link is a bridge, so this door does not know which machine calls: no record \
+                         with bind = {{ tap = \"{name}\" }} and no admit = \"wire\" lets a node in here; name the ports of the \
+                         bridge instead"
+                    );
+                }
                 told = false;
                 let why = listen(Arc::new(port), &hall).await;
                 tracing::info!("door ether:{name}: {why}");
@@ -122,7 +133,7 @@ fn hand_over(port: &Arc<Port>, nodes: &mut HashMap<Mac, Node>, mac: Mac, text: V
     let arrival = Arrival {
         from: format!("ether:{name} {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
         peer: format!("ether:{name}"),
-        facts: Facts { tap: Some(name.clone()), ..Facts::default() },
+        facts: Facts { tap: Some(name.clone()).filter(|_| !port.is_shared), ..Facts::default() },
         patient: false,
     };
     let (near, far) = duplex(PIPE);
@@ -172,7 +183,8 @@ impl Port {
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         let mac = own_address(name)?;
-        Ok(Port { socket, name: name.to_owned(), index, mac })
+        let is_shared = is_shared(index)?;
+        Ok(Port { socket, name: name.to_owned(), index, mac, is_shared })
     }
 
     /// The next packet; `None`: it is not for this host. Those of other hosts, of other versions and those that a switch has
@@ -205,4 +217,29 @@ fn own_address(name: &str) -> io::Result<Mac> {
     let mut links = getifaddrs()?.filter(|link| link.interface_name == name);
     let mac = links.find_map(|link| link.address?.as_link_addr()?.addr());
     mac.ok_or_else(|| io::Error::other("it has no Ethernet address"))
+}
+
+/// Links that take the frames of many ports for their own.
+const SHARED: [&str; 2] = ["bridge", "openvswitch"];
+/// The most links one on the other that are looked at.
+const DEEP: usize = 8;
+/// The kernel answers at once.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Whether the link is a bridge, or on one like a VLAN of a bridge.
+fn is_shared(index: u32) -> io::Result<bool> {
+    let until = Deadline::after(ANSWER);
+    let mut netlink = Netlink::open(0).map_err(io::Error::other)?;
+    let mut next = Some(index);
+    for _ in 0..DEEP {
+        // A link on another one has its index, and one that is on none may name itself.
+        let Some(index) = next else { return Ok(false) };
+        let link = netlink.link(index, until).map_err(io::Error::other)?;
+        if link.kind.as_deref().is_some_and(|kind| SHARED.contains(&kind)) {
+            return Ok(true);
+        }
+        // The other end of a veth may be in another namespace, and is no link below.
+        next = link.lower.filter(|lower| *lower != index && link.kind.as_deref() != Some("veth"));
+    }
+    Ok(false)
 }

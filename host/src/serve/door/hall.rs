@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use imprint::line::{Challenge, Hello};
-use imprint::secret::Secret;
+use imprint::payload::PayloadId;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -19,7 +19,7 @@ use crate::serve::Shared;
 use crate::serve::desk::{Asked as Question, Said};
 use crate::serve::guests::{Guest, Guests};
 use crate::store::CertificateRow;
-use crate::talk::{Asked, Decided, Office, Payload};
+use crate::talk::{Asked, Decided, Office, Payload, Signed, Trouble};
 
 /// How often the store is looked at for decisions of administrators, if anybody waits for one.
 const LOOK: Duration = Duration::from_millis(500);
@@ -34,6 +34,7 @@ const CLOSING: Duration = Duration::from_secs(2);
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// The most payloads that are kept. One has about two kilobytes.
 const KEPT: usize = 16_384;
+const NO_ROOM: &str = "the server's disk is full; make room there, then nodes can go on";
 
 /// What all visits share.
 pub(super) struct Hall {
@@ -44,8 +45,8 @@ pub(super) struct Hall {
     /// Microseconds from 1970 to `began`.
     epoch: AtomicU64,
     news: watch::Sender<News>,
-    /// Callers that wait for an administrator.
-    waiting: AtomicU64,
+    /// Visits that an administrator may decide about.
+    followed: AtomicU64,
     kept: Mutex<HashMap<[u8; 32], Kept>>,
 }
 
@@ -70,8 +71,12 @@ struct Kept {
     payload: Arc<OnceCell<Payload>>,
 }
 
-/// A caller that waits for an administrator. It counts until it is dropped.
-pub(super) struct Waiter(Arc<Hall>);
+/// A visit that has to learn of decisions of administrators. It counts until it is dropped.
+pub(super) struct Follower {
+    hall: Arc<Hall>,
+    /// It waits for one; the others are let in.
+    waits: bool,
+}
 
 impl Hall {
     pub(super) fn new(shared: Arc<Shared>) -> Arc<Hall> {
@@ -82,7 +87,7 @@ impl Hall {
             began: Instant::now(),
             epoch: AtomicU64::new(since_1970()),
             news: watch::channel(News::default()).0,
-            waiting: AtomicU64::new(0),
+            followed: AtomicU64::new(0),
             kept: Mutex::default(),
         })
     }
@@ -96,10 +101,13 @@ impl Hall {
         self.news.subscribe()
     }
 
-    pub(super) fn waits(self: &Arc<Hall>) -> Waiter {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.shared.metrics.callers_waiting.inc();
-        Waiter(Arc::clone(self))
+    /// Looks for decisions of administrators, until the answer is dropped.
+    pub(super) fn follow(self: &Arc<Hall>, waits: bool) -> Follower {
+        self.followed.fetch_add(1, Ordering::Relaxed);
+        if waits {
+            self.shared.metrics.callers_waiting.inc();
+        }
+        Follower { hall: Arc::clone(self), waits }
     }
 
     /// The place of the payload for this line key, as this node and let in like this.
@@ -117,6 +125,14 @@ impl Hall {
         payload
     }
 
+    /// Forgets a payload that an administrator, or a newer one, has made void.
+    fn drop_kept(&self, key: &[u8; 32], id: PayloadId) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.get(key).is_some_and(|kept| kept.payload.get().is_some_and(|payload| payload.id == id)) {
+            kept.remove(key);
+        }
+    }
+
     /// Forgets the payloads that are too old to be sent again.
     fn forget(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +140,7 @@ impl Hall {
     }
 
     /// Asks whether a node is let in.
-    pub(super) async fn call(&self, caller: Caller) -> Result<Admission, String> {
+    pub(super) async fn call(&self, caller: Caller) -> Result<Admission, Trouble> {
         let peer = caller.from.clone();
         match self.ask(Question::Call { caller: Box::new(caller) }, peer).await? {
             Said::Admission(admission) => Ok(admission),
@@ -132,15 +148,16 @@ impl Hall {
         }
     }
 
-    async fn ask(&self, question: Question, peer: String) -> Result<Said, String> {
-        let _turn = self.turns.acquire().await.map_err(|_| "the server stops".to_owned())?;
+    async fn ask(&self, question: Question, peer: String) -> Result<Said, Trouble> {
+        let _turn = self.turns.acquire().await.map_err(|_| Trouble::Failed("the server stops".to_owned()))?;
         match self.shared.desk.ask(question, peer).await {
             Said::Fault(why) => {
                 tracing::error!("door: {why}");
-                Err("the server has a fault; see its log".to_owned())
+                Err(Trouble::Failed("the server has a fault; see its log".to_owned()))
             }
-            Said::Full => Err("the server has too much to do".to_owned()),
-            Said::NoRoom => Err("the server's disk is full; make room there, then nodes can go on".to_owned()),
+            Said::Full => Err(Trouble::Later("the server has too much to do".to_owned())),
+            Said::NoRoom => Err(Trouble::Later(NO_ROOM.to_owned())),
+            Said::Ended => Err(Trouble::Ended),
             said => Ok(said),
         }
     }
@@ -168,8 +185,8 @@ pub(super) async fn watch(hall: Arc<Hall>) {
             hall.news.send_modify(|news| news.set = news.set.wrapping_add(1));
             tracing::info!("door: the clock of this machine was set; nodes begin their conversations again");
         }
-        if hall.waiting.load(Ordering::Relaxed) == 0 {
-            version = None;
+        // A change that comes before the next follower is no news to it, and does no harm.
+        if hall.followed.load(Ordering::Relaxed) == 0 {
             continue;
         }
         // Errors are those of the next question, too: it tells them.
@@ -190,34 +207,40 @@ impl Office for Hall {
     fn tell(&self, node: &str, event: &str, detail: &str) {
         let between = if detail.is_empty() { "" } else { ": " };
         // Anybody can cause the others by calling.
-        if matches!(event, "refused" | "not taken" | "pending" | "admitted" | "waits" | "done" | "failed") {
+        if matches!(event, "refused" | "not taken" | "pending" | "admitted" | "ended" | "waits" | "done" | "failed") {
             tracing::info!("door {node}: {event}{between}{detail}");
         } else {
             tracing::debug!("door {node}: {event}{between}{detail}");
         }
     }
 
-    async fn compose(&self, node: &str, hello: &Hello, options: Options) -> Result<Payload, String> {
+    async fn compose(&self, node: &str, hello: &Hello, options: Options) -> Result<Payload, Trouble> {
         let kept = self.kept(hello.key, node, options.admitted);
         let made = kept.get_or_try_init(|| async {
-            let question = Question::Payload { node: node.to_owned(), options: Box::new(options) };
+            let question =
+                Question::Payload { node: node.to_owned(), hello: hello.digest(), options: Box::new(options) };
             match self.ask(question, String::new()).await? {
-                Said::Payload(made) => made.map(|made| Payload::from(*made)),
+                Said::Payload(made) => Ok(*made?),
                 other => Err(unexpected(&other)),
             }
         });
         made.await.cloned()
     }
 
-    async fn fresh(&self, payload: &Secret, hello: &Hello, challenge: Challenge) -> Result<Option<Secret>, String> {
-        let question = Question::Fresh { payload: payload.clone(), hello: Box::new(hello.clone()), challenge };
+    async fn fresh(&self, node: &str, made: &Payload, hello: &Hello, at: Challenge) -> Result<Signed, Trouble> {
+        let (node, payload, id) = (node.to_owned(), Box::new(made.clone()), made.id);
+        let question = Question::Fresh { node, payload, hello: Box::new(hello.clone()), challenge: at };
         match self.ask(question, String::new()).await? {
-            Said::Fresh(signed) => signed,
+            Said::Fresh(Ok(Signed::Void)) => {
+                self.drop_kept(&hello.key, id);
+                Ok(Signed::Void)
+            }
+            Said::Fresh(signed) => Ok(signed?),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn enroll(&self, asked: Asked) -> Result<Decided, String> {
+    async fn enroll(&self, asked: Asked) -> Result<Decided, Trouble> {
         let Asked { csr, credentials, peer } = asked;
         if let Err(error) = &csr
             && !self.shared.bad.turn(Instant::now())
@@ -232,7 +255,7 @@ impl Office for Hall {
         }
     }
 
-    async fn latest(&self, node: &str) -> Result<Option<CertificateRow>, String> {
+    async fn latest(&self, node: &str) -> Result<Option<CertificateRow>, Trouble> {
         match self.ask(Question::Latest { node: node.to_owned() }, String::new()).await? {
             Said::Latest(latest) => Ok(latest.map(|latest| *latest)),
             other => Err(unexpected(&other)),
@@ -241,8 +264,9 @@ impl Office for Hall {
 }
 
 /// The desk answers each question in its own form, so this is a defect.
-fn unexpected(_: &Said) -> String {
-    "a defect in imprint-host: the desk's answer is to another question; please report it".to_owned()
+fn unexpected(_: &Said) -> Trouble {
+    let why = "a defect in imprint-host: the desk's answer is to another question; please report it";
+    Trouble::Failed(why.to_owned())
 }
 
 /// Microseconds from 1970 until now, by the system's clock.
@@ -251,9 +275,11 @@ fn since_1970() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Drop for Waiter {
+impl Drop for Follower {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.0.shared.metrics.callers_waiting.dec();
+        self.hall.followed.fetch_sub(1, Ordering::Relaxed);
+        if self.waits {
+            self.hall.shared.metrics.callers_waiting.dec();
+        }
     }
 }

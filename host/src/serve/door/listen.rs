@@ -49,6 +49,16 @@ pub enum DoorError {
     /// The same door twice.
     #[error("--door {0}: is given twice")]
     Twice(String),
+    /// Two doors would open the same thing: each caller there would be heard twice.
+    #[error("--door {door}: {what} belongs to --door {other}, too; name it once")]
+    Both {
+        /// The door.
+        door: String,
+        /// An earlier door.
+        other: String,
+        /// What belongs to both.
+        what: String,
+    },
 }
 
 impl Doors {
@@ -68,6 +78,9 @@ pub(in crate::serve) async fn open(specs: &[DoorSpec]) -> Result<Doors, DoorErro
     for (at, spec) in specs.iter().enumerate() {
         if specs.iter().take(at).any(|other| other == spec) {
             return Err(DoorError::Twice(spec.to_string()));
+        }
+        if let Some((other, what)) = specs.iter().take(at).find_map(|other| Some((other, spec.shares(other)?))) {
+            return Err(DoorError::Both { door: spec.to_string(), other: other.to_string(), what });
         }
         let failed = |what: &'static str| {
             let door = spec.to_string();

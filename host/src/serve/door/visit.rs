@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::Arrival;
-use super::hall::{Hall, News, Waiter};
+use super::hall::{Follower, Hall, News};
 use crate::admission::{Admission, Caller, Level, ProvenKey};
-use crate::talk::{Office, Outcome, Talk, Terms, kind_name, stage_name};
+use crate::talk::{Office, Outcome, Talk, Terms, Trouble, kind_name, stage_name};
 use crate::x509;
 
 /// A caller must have said HELLO and answered within this time.
@@ -22,8 +22,11 @@ const MEET: Duration = Duration::from_secs(15);
 const NOISE: usize = 1024;
 /// The most bytes that wait to be written. Nothing is read meanwhile.
 const WAITING: usize = 16 * 1024;
-/// A caller that waits is asked about again after this time, also without news: some rules depend on the time.
+/// A caller that waits or was let in is asked about again after this time, also without news: some rules depend on the time, and
+/// the store forgets a caller that it has not heard of for a day.
 const AGAIN: Duration = Duration::from_secs(60);
+/// So it is after this time, if the host could not answer.
+const LATER: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(1);
 /// A caller is told that it waits after this time only: it may still prove that it has an admission key, and a rule that rests on
 /// words looks for a moment first.
@@ -40,10 +43,17 @@ const EXPIRES: Duration = Duration::from_secs(86_400);
 enum Standing {
     /// It has not answered yet.
     New,
-    /// An administrator must decide.
-    Waits { why: String, again: Instant, _waiter: Waiter },
-    /// It is let in.
-    In,
+    /// An administrator must decide, or the host cannot answer now.
+    Waits {
+        why: String,
+        /// What the caller was told last, and what the log was.
+        told: Option<String>,
+        logged: Option<String>,
+        again: Instant,
+        _follower: Follower,
+    },
+    /// It is let in. An administrator may end that.
+    In { again: Instant, _follower: Follower },
     /// It is told that it is not served.
     Out,
 }
@@ -59,8 +69,12 @@ struct Visit<'a> {
     met: bool,
     /// Bytes that came before the first frame.
     noise: usize,
-    /// When the caller is told that it waits, if it still does then, and the code of its line key.
-    owed: Option<(Instant, String)>,
+    /// The caller waits because the host could not answer, and not for an administrator.
+    late: bool,
+    /// When the caller is told that it waits, if it still does then.
+    owed: Option<Instant>,
+    /// The request that the caller waits with: it is decided when the caller is let in.
+    request: Option<Vec<u8>>,
     /// When to leave, and what to say then. `None` for the words: the visit has ended well.
     leave: Option<(Instant, Option<String>)>,
 }
@@ -86,7 +100,9 @@ where
         standing: Standing::New,
         met: false,
         noise: 0,
+        late: false,
         owed: None,
+        request: None,
         leave: None,
     };
     match visit.speak(stream).await {
@@ -118,8 +134,13 @@ impl Visit<'_> {
                 self.ended();
                 linger = Some(Instant::now() + LINGER_MOST);
             }
-            if self.owed.as_ref().is_some_and(|(at, _)| *at <= Instant::now()) {
+            if self.owed.is_some_and(|at| at <= Instant::now()) {
                 self.tell_what_is_owed();
+                continue;
+            }
+            if self.talk.ended {
+                self.talk.ended = false;
+                self.ask().await;
                 continue;
             }
             let now = Instant::now();
@@ -134,12 +155,13 @@ impl Visit<'_> {
             let next = polled.next.map(|at| now + Duration::from_micros(at.saturating_sub(self.hall.now())));
             let again = match &self.standing {
                 Standing::Waits { again, .. } => Some(*again),
+                Standing::In { again, .. } => Some(*again).filter(|_| !self.is_served()),
                 _ => None,
             };
+            let due = self.talk.due().filter(|_| self.is_in());
             let leave = self.leave.as_ref().map(|(at, _)| *at);
             let first = if self.met { None } else { Some(meet) };
-            let owed = self.owed.as_ref().map(|(at, _)| *at);
-            let wake = [next, again, owed, leave, linger, first].into_iter().flatten().min();
+            let wake = [next, again, due, self.owed, leave, linger, first].into_iter().flatten().min();
             tokio::select! {
                 read = reader.read(&mut buffer), if out.len() <= WAITING => match read {
                     Ok(0) if self.leave.is_some() || linger.is_some() => return Ok(()),
@@ -166,6 +188,9 @@ impl Visit<'_> {
             }
             if again.is_some_and(|at| at <= Instant::now()) {
                 self.look_again().await;
+            }
+            if due.is_some_and(|at| at <= Instant::now()) && self.is_in() {
+                self.talk.resume().await;
             }
         }
     }
@@ -206,18 +231,24 @@ impl Visit<'_> {
                 if wants && matches!(self.standing, Standing::New | Standing::Waits { .. }) {
                     self.ask().await;
                 }
-                if matches!(self.standing, Standing::In) {
+                if self.is_in() {
                     self.talk.reached(stage).await;
                 }
             }
             HostEvent::Object(Kind::Admission, proof) => self.proven(&proof).await,
-            HostEvent::Object(kind @ (Kind::Request | Kind::Report), _) if !matches!(self.standing, Standing::In) => {
+            // It says it once in a conversation.
+            HostEvent::Object(Kind::Request, request) if matches!(self.standing, Standing::Waits { .. }) => {
+                self.request = Some(request);
+            }
+            HostEvent::Object(kind @ (Kind::Request | Kind::Report), _) if !self.is_in() => {
                 self.talk.tell("unexpected", kind_name(kind));
             }
-            HostEvent::Delivered(Kind::Refused) if matches!(self.standing, Standing::Out) => {
+            HostEvent::Delivered(Kind::Refused) | HostEvent::Refused(Kind::Refused, _)
+                if matches!(self.standing, Standing::Out) =>
+            {
                 self.leave = Some((Instant::now(), None));
             }
-            HostEvent::Challenged if !matches!(self.standing, Standing::In) => {}
+            HostEvent::Challenged if !self.is_in() => {}
             HostEvent::Lost => self.leave("the node does not answer".to_owned()),
             HostEvent::Challenged | HostEvent::Delivered(_) | HostEvent::Refused(..) | HostEvent::Object(..) => {
                 self.talk.happened(event).await;
@@ -266,74 +297,167 @@ impl Visit<'_> {
             facts: self.arrival.facts.clone(),
             key: self.key,
         };
-        match self.hall.call(caller).await {
-            Ok(Admission::Admitted { node, level }) => self.admitted(node, level),
-            Ok(Admission::Waits { code, why, again }) => self.waits(code, why, again),
-            Ok(Admission::Refused { why }) => self.turned_away(why),
+        match (self.hall.call(caller).await, self.is_in()) {
+            (Ok(Admission::Admitted { node, level }), false) => self.admitted(node, level).await,
+            (Ok(Admission::Admitted { node, level }), true) => self.stays(&node, level),
+            (Ok(Admission::Waits { why, again, .. }), true) => self.ends(why, again),
+            (Ok(Admission::Waits { why, again, .. }), false) => {
+                self.late = false;
+                self.waits(why, again, HOLD);
+            }
+            (Ok(Admission::Refused { why }), _) => self.turned_away(why),
+            (Err(Trouble::Later(why)), _) => self.tries_again(why),
+            (Err(Trouble::Ended), _) => self.leave("it is not let in any more".to_owned()),
             // The node calls again.
-            Err(why) => self.leave(why),
+            (Err(Trouble::Failed(why)), _) => self.leave(why),
         }
     }
 
+    /// The host cannot answer now. A caller that was let in goes on meanwhile.
+    fn tries_again(&mut self, why: String) {
+        let later = LATER + self.spread(LATER);
+        match &mut self.standing {
+            Standing::In { again, .. } => *again = Instant::now() + later,
+            _ => {
+                self.late = true;
+                self.waits(why, Some(later), HOLD);
+            }
+        }
+    }
+
+    /// A part of a time: not all that have called together ask again together.
+    fn spread(&self, of: Duration) -> Duration {
+        let number = self.talk.hello.as_ref().map_or(0, |hello| hello.nonce.0[7]);
+        of.saturating_mul(u32::from(number)) / 256
+    }
+
+    fn is_in(&self) -> bool {
+        matches!(self.standing, Standing::In { .. })
+    }
+
+    /// Whether the caller has all that it came for.
+    fn is_served(&self) -> bool {
+        self.talk.code.is_some()
+            || self.talk.outcome.is_some()
+            || matches!(self.talk.wire.end().stage(), Some(Stage::Done | Stage::Failed))
+    }
+
+    /// The caller is not served, or not any more.
     fn turned_away(&mut self, why: String) {
-        self.talk.tell("refused", &why);
+        let ended = self.is_in();
+        self.talk.tell(if ended { "ended" } else { "refused" }, &why);
         self.hall.shared.metrics.called("refused");
-        self.talk.wire.end_mut().send(Kind::Refused, why.into_bytes());
         self.standing = Standing::Out;
+        if ended && self.talk.is_sending() {
+            // Behind the payload it would come too late. The node hears it when it calls again.
+            return self.leave = Some((Instant::now(), None));
+        }
+        self.talk.let_go();
+        self.talk.wire.end_mut().send(Kind::Refused, why.into_bytes());
         self.leave.get_or_insert((Instant::now() + FAREWELL, None));
     }
 
-    fn admitted(&mut self, node: String, level: Level) {
+    async fn admitted(&mut self, node: String, level: Level) {
         self.talk.tell("admitted", &format!("as {node}, level {level}"));
         self.hall.shared.metrics.called(level.word());
         self.talk.node = node;
         self.talk.terms.admitted = Some(level);
-        self.standing = Standing::In;
+        let again = Instant::now() + AGAIN + self.spread(AGAIN);
+        (self.standing, self.owed) = (Standing::In { again, _follower: self.hall.follow(false) }, None);
+        if let Some(request) = self.request.take() {
+            self.talk.decide(request, false).await;
+        }
     }
 
-    fn waits(&mut self, code: KeyCode, why: String, again: Option<Duration>) {
-        // Not all that have called together ask again together.
-        let spread =
-            Duration::from_millis(u64::from(self.talk.hello.as_ref().map_or(0, |hello| hello.nonce.0[7])) * 50);
-        let again = Instant::now() + again.map_or(AGAIN + spread, |after| after.clamp(SOON, AGAIN));
+    /// The caller is let in still.
+    fn stays(&mut self, node: &str, level: Level) {
+        if self.talk.node != node || self.talk.terms.admitted != Some(level) {
+            return self.leave(format!("it is let in as {node}, level {level}, now: the node has to call again"));
+        }
+        let next = Instant::now() + AGAIN + self.spread(AGAIN);
+        if let Standing::In { again, .. } = &mut self.standing {
+            *again = next;
+        }
+    }
+
+    /// The caller was let in, and is not any more. It waits again where it can; otherwise it has to call again.
+    fn ends(&mut self, why: String, again: Option<Duration>) {
+        self.talk.tell("ended", &format!("it is not let in any more: {why}"));
+        let waits = matches!(self.talk.wire.end().stage(), Some(Stage::Payload | Stage::Request));
+        if !waits || self.talk.is_sending() {
+            self.standing = Standing::Out;
+            return self.leave = Some((Instant::now(), None));
+        }
+        self.request = self.talk.let_go();
+        self.talk.node.clone_from(&self.arrival.from);
+        self.talk.terms.admitted = None;
+        self.late = false;
+        self.waits(why, again, Duration::ZERO);
+    }
+
+    /// `hold`: how long the caller is not told that it waits.
+    fn waits(&mut self, why: String, again: Option<Duration>, hold: Duration) {
+        let after = again.map_or(AGAIN + self.spread(AGAIN) / 4, |after| after.clamp(SOON, AGAIN));
+        let (next, at) = (Instant::now() + after, Instant::now() + hold);
         match &mut self.standing {
-            Standing::Waits { why: before, again: at, .. } => {
-                *at = again;
+            Standing::Waits { why: before, again, told, .. } => {
+                *again = next;
                 if *before != why {
                     // Told at once, unless the first words are still owed.
-                    let at = self.owed.as_ref().map_or_else(Instant::now, |(at, _)| *at);
-                    self.owed = Some((at, code.to_string()));
+                    let now = if told.is_some() { Instant::now() } else { at };
+                    self.owed.get_or_insert(now);
                     *before = why;
                 }
             }
             _ => {
-                self.owed = Some((Instant::now() + HOLD, code.to_string()));
-                self.standing = Standing::Waits { why, again, _waiter: self.hall.waits() };
+                self.owed = Some(at);
+                let _follower = self.hall.follow(true);
+                self.standing = Standing::Waits { why, told: None, logged: None, again: next, _follower };
             }
         }
     }
 
     /// Tells the caller that it waits, if that is due.
     fn tell_what_is_owed(&mut self) {
-        let Some((_, code)) = self.owed.take_if(|(at, _)| *at <= Instant::now()) else { return };
-        if let Standing::Waits { why, .. } = &self.standing {
-            self.talk.tell("waits", &format!("line key {code}: {why}"));
-            self.hall.shared.metrics.called("waits");
-            self.talk.wire.end_mut().send(Kind::Pending, why.clone().into_bytes());
+        if self.owed.take_if(|at| *at <= Instant::now()).is_none() {
+            return;
         }
+        let (Standing::Waits { why, told, logged, .. }, Some(hello)) = (&mut self.standing, &self.talk.hello) else {
+            return;
+        };
+        if told.as_ref() == Some(why) {
+            return;
+        }
+        *told = Some(why.clone());
+        let (code, why) = (KeyCode::of(&hello.key), why.clone());
+        // Of a full disk the desk has told: thousands may wait for it.
+        if !self.late && logged.as_ref() != Some(&why) {
+            let before = logged.replace(why.clone());
+            self.talk.tell("waits", &format!("line key {code}: {why}"));
+            if before.is_none() {
+                self.hall.shared.metrics.called("waits");
+            }
+        }
+        self.talk.wire.end_mut().send(Kind::Pending, why.into_bytes());
     }
 
     /// An administrator may have decided: about the caller, or about its request.
     async fn look_again(&mut self) {
-        if matches!(self.standing, Standing::Waits { .. }) {
-            self.ask().await;
-            if matches!(self.standing, Standing::In)
-                && let Some(stage) = self.talk.wire.end().stage()
-            {
-                self.talk.reached(stage).await;
+        match self.standing {
+            Standing::Waits { .. } => {
+                self.ask().await;
+                if self.is_in()
+                    && let Some(stage) = self.talk.wire.end().stage()
+                {
+                    self.talk.reached(stage).await;
+                }
             }
+            Standing::In { .. } if !self.is_served() => self.ask().await,
+            _ => {}
         }
-        if let Some((request, _)) = self.talk.pending.clone() {
+        if self.is_in()
+            && let Some((request, _)) = self.talk.pending.clone()
+        {
             self.talk.decide(request, true).await;
         }
     }
@@ -370,7 +494,7 @@ impl Visit<'_> {
     fn gone(&self) -> String {
         match (self.talk.wire.end().stage(), &self.standing) {
             (None, _) => "it hung up before it had answered".to_owned(),
-            (Some(stage), Standing::In) => format!("it hung up; last stage of the node: {}", stage_name(stage)),
+            (Some(stage), Standing::In { .. }) => format!("it hung up; last stage of the node: {}", stage_name(stage)),
             (Some(_), _) => "it hung up before it was let in".to_owned(),
         }
     }
