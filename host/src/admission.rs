@@ -5,7 +5,7 @@
 mod rule;
 mod said;
 
-pub use rule::{Candidate, ListedKey, QUIET, RECENT, RULED, Rival, Ruling, Window, judge};
+pub use rule::{Candidate, ListedKey, QUIET, RECENT, RULED, Rival, Ruling, Window, contradicts, counts_since, judge};
 pub use said::{Differs, Said, differs};
 
 use std::fmt;

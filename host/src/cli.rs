@@ -75,12 +75,17 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Deny { node } => callers::deny(cli, node, now),
         Command::Revoke { node, key, reason } => {
             let revoke = |state: &mut State| enrol::revoke(&mut state.store, node, key.as_deref(), reason.code(), now);
-            let (rows, payloads) = decided(cli, |state| revoke(state).map_err(CliError::Revoke))?;
-            let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
-            say::either(cli, &Revoked { node, revoked: &codes, payloads_void: payloads }, &{
+            let enrol::Revoked { certificates, payloads, callers } =
+                decided(cli, |state| revoke(state).map_err(CliError::Revoke))?;
+            let codes: Vec<&str> = certificates.iter().map(|row| row.key_code.as_str()).collect();
+            say::either(cli, &Revoked { node, revoked: &codes, payloads_void: payloads, not_let_in: &callers }, &{
                 let certificates =
                     if codes.is_empty() { "none".to_owned() } else { format!("key {}", codes.join(", key ")) };
-                format!("revoked certificates of {node}: {certificates}; payloads made void: {payloads}\n")
+                let callers = match callers.as_slice() {
+                    [] => String::new(),
+                    callers => format!("; not let in any more: line key {}", state::some(callers)),
+                };
+                format!("revoked certificates of {node}: {certificates}; payloads made void: {payloads}{callers}\n")
             })
         }
         Command::Ca(CaCommand::Rotate { root_key }) => {

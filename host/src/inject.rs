@@ -137,9 +137,8 @@ impl Office for Shared {
 
     async fn compose(&self, node: &str, _: &Hello, options: Options) -> Result<Payload, Trouble> {
         let (node, now) = (node.to_owned(), self.timestamp());
-        let made = self.books(move |state| state.payload(&node, &options, now)).await.map_err(failed)?;
-        // Whoever replaces the record meanwhile is told that this payload is out.
-        Ok(Payload::new(made, [0; 32]))
+        let made = self.books(move |state| state.payload(&node, &options, now)).await;
+        Ok(Payload::from(made.map_err(failed)?))
     }
 
     async fn fresh(&self, _: &str, made: &Payload, hello: &Hello, at: Challenge) -> Result<Signed, Trouble> {

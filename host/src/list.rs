@@ -10,6 +10,7 @@ use imprint::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::admission::Level;
 use crate::enrol::reason_name;
 use crate::state::{Error, State};
 use crate::store::{
@@ -71,11 +72,17 @@ pub fn callers_text(callers: &[CallerRow]) -> String {
             (Standing::LetIn(level), _) => {
                 format!("{} is let in ({level}), and has no certificate yet: line key {code}", nodes.join(", "))
             }
+            (Standing::HasPayload(level), _) => {
+                format!(
+                    "{} is let in ({level}), and has its payload, but no certificate yet: line key {code}",
+                    nodes.join(", ")
+                )
+            }
             (_, []) => format!("an unknown machine waits at the door: line key {code}"),
             (_, nodes) => format!("{} waits at the door: line key {code}", nodes.join(" or ")),
         };
         let why = match (row.standing, nodes.as_slice()) {
-            (Standing::LetIn(_), _) => String::new(),
+            (standing, _) if standing.level().is_some() => String::new(),
             (_, [_]) => format!(": {why}; compare the code with its console, then imprint-host admit {code}"),
             (_, _) => format!(": {why}; compare the code with its console, then imprint-host admit {code} --as NODE"),
         };
@@ -343,10 +350,7 @@ impl CallerEntry {
         CallerEntry {
             key: row.code.clone(),
             nodes: row.nodes.clone(),
-            level: match row.standing {
-                Standing::LetIn(level) => Some(level.word()),
-                Standing::Waits | Standing::Denied => None,
-            },
+            level: row.standing.level().map(Level::word),
             why: row.why.clone(),
             peer: row.from.clone(),
             first_at: row.first_at.to_string(),

@@ -24,6 +24,18 @@ pub fn of(peer: &str) -> String {
     peer.parse().map_or_else(|_| peer.to_owned(), |address| of_address(address).to_string())
 }
 
+/// The network that an origin is in, as text: of an IPv6 origin its /48, since a site has one with 65536 /64s (RFC 6177). Any
+/// other origin is a network of its own.
+pub fn wide(origin: &str) -> String {
+    match origin.parse() {
+        Ok(IpAddr::V6(v6)) => {
+            let [a, b, c, ..] = v6.segments();
+            format!("{}/48", Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
+        }
+        _ => origin.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +54,18 @@ mod tests {
             ("vm:web-1", "vm:web-1"),
         ] {
             assert_eq!(of(text), want);
+        }
+    }
+
+    #[test]
+    fn a_site_of_networks_is_one() {
+        for (origin, want) in [
+            ("2001:db8:1:2::", "2001:db8:1::/48"),
+            ("2001:db8:1:ffff::", "2001:db8:1::/48"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("vsock:3", "vsock:3"),
+        ] {
+            assert_eq!(wide(origin), want);
         }
     }
 }

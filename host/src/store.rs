@@ -2,6 +2,7 @@
 //! `compose` do, inside the transactions that this module hands out. All queries that read are methods of [`Books`], for
 //! readers and for transactions alike.
 
+mod admission_keys;
 mod books;
 mod budget;
 mod callers;
@@ -12,16 +13,19 @@ mod error;
 mod lists;
 mod rows;
 mod schema;
+mod windows;
 
+pub use admission_keys::AdmissionKeyRow;
 pub use books::Books;
 use budget::Tally;
 pub use budget::{Budget, NotWritten};
-pub use callers::{AdmissionKeyRow, AdmissionRow, CallerRow, Standing};
+pub use callers::{CallerRow, Standing};
 pub use changes::Changes;
 pub use claims::Holder;
 pub use error::StoreError;
 pub use rows::{AuditRow, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
 use schema::{STEPS, VERSION};
+pub use windows::AdmissionRow;
 
 use std::fs::OpenOptions;
 use std::ops::Deref;

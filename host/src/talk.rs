@@ -102,8 +102,6 @@ enum Undone {
 #[derive(Clone)]
 pub(crate) struct Payload {
     pub(crate) id: PayloadId,
-    /// SHA-256 of the record that it was made from.
-    pub(crate) record: [u8; 32],
     pub(crate) bytes: Secret,
     /// SHA-256 of its token.
     pub(crate) token_hash: [u8; 32],
@@ -111,10 +109,10 @@ pub(crate) struct Payload {
     pub(crate) voided: usize,
 }
 
-impl Payload {
-    pub(crate) fn new(made: Composed, record: [u8; 32]) -> Payload {
+impl From<Composed> for Payload {
+    fn from(made: Composed) -> Payload {
         let bytes = Secret::new(made.bytes.to_vec());
-        Payload { id: made.id, record, bytes, token_hash: made.token_hash, voided: made.voided }
+        Payload { id: made.id, bytes, token_hash: made.token_hash, voided: made.voided }
     }
 }
 

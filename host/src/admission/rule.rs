@@ -11,8 +11,8 @@ use super::{Admit, Caller, Facts, Level, Rule, Said, differs};
 
 /// So long a caller waits before its words alone let it in. A second key that says the same is then seen.
 pub const QUIET: Duration = Duration::from_secs(2);
-/// So long a caller that was heard last counts as another key for its record; and so long a certificate that was shown
-/// counts as in use.
+/// So long a caller that was heard last counts as another key for its record; and so long a certificate that was issued or
+/// shown counts as in use.
 pub const RECENT: Duration = Duration::from_secs(600);
 /// The most callers an hour that are let in as one node without an administrator. A node in a boot loop is broken, or is
 /// somebody else.
@@ -36,10 +36,10 @@ pub struct Candidate {
     pub before: Option<Said>,
     /// The window that was opened for it.
     pub window: Option<Window>,
-    /// Other line keys that call as this node and were neither denied nor served.
+    /// Other line keys that call as this node, or are let in as it and have no certificate yet.
     pub rivals: Vec<Rival>,
-    /// When a valid certificate of the node was shown last.
-    pub shown: Option<Timestamp>,
+    /// When a valid certificate of the node was issued or shown last.
+    pub in_use: Option<Timestamp>,
     /// When an administrator revoked the node's certificates, if nobody has let it in since.
     pub revoked: Option<Timestamp>,
     /// When callers were let in as this node within the last hour without an administrator, oldest first.
@@ -144,15 +144,15 @@ pub fn judge(caller: &Caller, first: Option<Timestamp>, candidates: &[Candidate]
 }
 
 /// Whether and why a caller may be the candidate. The error: the two contradict each other.
-fn is_meant(candidate: &Candidate, said: &Said, known: &Facts) -> Result<Option<Meant>, String> {
+fn is_meant(candidate: &Candidate, said: &Said, facts: &Facts) -> Result<Option<Meant>, String> {
     let Candidate { rule, binding, links, before, .. } = candidate;
-    if let Some(why) = contradicts(&rule.facts, known) {
-        return Err(why);
+    if let Some((want, have)) = contradicts(&rule.facts, facts) {
+        return Err(format!("the record binds {want}, and it calls from {have}"));
     }
     if let Some(differs) = binding.as_ref().and_then(|binding| differs(binding, said)) {
         return Err(format!("the record's {} is {}, the caller says {}", differs.what, differs.want, differs.have));
     }
-    if !rule.facts.is_empty() && unmet(&rule.facts, known).is_none() {
+    if !rule.facts.is_empty() && unmet(&rule.facts, facts).is_none() {
         return Ok(Some(Meant::Fact));
     }
     let named = binding.as_ref().is_some_and(|binding| said.names(binding))
@@ -161,31 +161,27 @@ fn is_meant(candidate: &Candidate, said: &Said, known: &Facts) -> Result<Option<
     Ok(named.then_some(Meant::Claim))
 }
 
-/// A fact of the record that is known to be otherwise.
-fn contradicts(want: &Facts, known: &Facts) -> Option<String> {
-    let other = |want: Facts, known: Facts| Some(format!("the record binds {want}, and it calls from {known}"));
-    match (want, known) {
-        (Facts { cid: Some(want), .. }, Facts { cid: Some(known), .. }) if want != known => {
-            other(Facts { cid: Some(*want), ..Facts::default() }, Facts { cid: Some(*known), ..Facts::default() })
+/// A fact of the record that is known to be otherwise: what the record has, and what the door knows.
+pub fn contradicts(record: &Facts, door: &Facts) -> Option<(Facts, Facts)> {
+    let cid = |cid| Facts { cid: Some(cid), ..Facts::default() };
+    let tap = |tap: &String| Facts { tap: Some(tap.clone()), ..Facts::default() };
+    let vm = |vm: &String| Facts { vm: Some(vm.clone()), ..Facts::default() };
+    match (record, door) {
+        (Facts { cid: Some(want), .. }, Facts { cid: Some(have), .. }) if want != have => {
+            Some((cid(*want), cid(*have)))
         }
-        (Facts { tap: Some(want), .. }, Facts { tap: Some(known), .. }) if want != known => other(
-            Facts { tap: Some(want.clone()), ..Facts::default() },
-            Facts { tap: Some(known.clone()), ..Facts::default() },
-        ),
-        (Facts { vm: Some(want), .. }, Facts { vm: Some(known), .. }) if want != known => other(
-            Facts { vm: Some(want.clone()), ..Facts::default() },
-            Facts { vm: Some(known.clone()), ..Facts::default() },
-        ),
+        (Facts { tap: Some(want), .. }, Facts { tap: Some(have), .. }) if want != have => Some((tap(want), tap(have))),
+        (Facts { vm: Some(want), .. }, Facts { vm: Some(have), .. }) if want != have => Some((vm(want), vm(have))),
         _ => None,
     }
 }
 
 /// The facts of the record that are not known. `None`: all are.
-fn unmet(want: &Facts, known: &Facts) -> Option<Facts> {
+fn unmet(record: &Facts, door: &Facts) -> Option<Facts> {
     let unmet = Facts {
-        cid: want.cid.filter(|cid| known.cid != Some(*cid)),
-        tap: want.tap.clone().filter(|tap| known.tap.as_ref() != Some(tap)),
-        vm: want.vm.clone().filter(|vm| known.vm.as_ref() != Some(vm)),
+        cid: record.cid.filter(|cid| door.cid != Some(*cid)),
+        tap: record.tap.clone().filter(|tap| door.tap.as_ref() != Some(tap)),
+        vm: record.vm.clone().filter(|vm| door.vm.as_ref() != Some(vm)),
     };
     (!unmet.is_empty()).then_some(unmet)
 }
@@ -298,15 +294,11 @@ fn says_the_same(caller: &Caller, candidate: &Candidate) -> Result<(), String> {
 
 /// Whether nobody else says the same, as far as this host knows. The caller's words are all that there is for it.
 fn alone(candidate: &Candidate, level: Level, first: Option<Timestamp>, now: Timestamp) -> Result<(), Box<Ruling>> {
-    let Candidate { node, window, rivals, shown, .. } = candidate;
+    let Candidate { node, window, rivals, in_use, .. } = candidate;
     let wait = |why: String, again: Option<Duration>, quiet: bool| {
         Err(Box::new(Ruling::Wait { nodes: vec![node.clone()], why, again, quiet }))
     };
-    // A rival that called within the window keeps it shut, however long ago that was.
-    let since = match (level, window) {
-        (Level::Armed, Some(window)) => window.opened.min(now.minus(RECENT)),
-        _ => now.minus(RECENT),
-    };
+    let since = counts_since(window.as_ref().filter(|_| level == Level::Armed), now);
     // Heard in the future: before the clock was set back. It counts: nothing else shows that it is gone.
     if let Some(rival) = rivals.iter().filter(|rival| rival.heard > since).max_by_key(|rival| rival.heard) {
         let Rival { code, from, let_in, .. } = rival;
@@ -316,9 +308,9 @@ fn alone(candidate: &Candidate, level: Level, first: Option<Timestamp>, now: Tim
         return wait(why, (level != Level::Armed).then_some(over), false);
     }
     if level.is_claim()
-        && let Some(at) = shown.filter(|at| *at <= now && now < at.plus(RECENT))
+        && let Some(at) = in_use.filter(|at| *at <= now && now < at.plus(RECENT))
     {
-        let why = format!("a certificate of {node} was shown at {at}, so {node} may be running");
+        let why = format!("a certificate of {node} was issued or shown at {at}, so {node} may be running");
         return wait(why, Some(at.plus(RECENT).since(now)), false);
     }
     let left = settles(first, now);
@@ -326,6 +318,13 @@ fn alone(candidate: &Candidate, level: Level, first: Option<Timestamp>, now: Tim
         return Ok(());
     }
     wait(format!("for a moment, to see whether another key calls as {node}"), Some(left), true)
+}
+
+/// Another line key that was heard after this time counts. One that has called since the window was opened keeps it shut,
+/// however long ago that was.
+pub fn counts_since(window: Option<&Window>, now: Timestamp) -> Timestamp {
+    let recent = now.minus(RECENT);
+    window.map_or(recent, |window| window.opened.minus(Duration::from_millis(1)).min(recent))
 }
 
 /// How much of [`QUIET`] is left for a caller that called first at this time.

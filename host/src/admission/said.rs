@@ -56,7 +56,7 @@ impl Said {
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let uuid = self.uuid.as_ref().map(|uuid| format!("UUID {uuid}"));
-        let serial = self.serial.as_ref().map(|serial| format!("serial number \"{serial}\""));
+        let serial = self.serial.as_ref().map(|serial| format!("serial number {}", quoted(serial)));
         let macs = (!self.macs.is_empty()).then(|| format!("MAC address {}", self.macs.join(", ")));
         let all: Vec<String> = [uuid, serial, macs].into_iter().flatten().collect();
         if all.is_empty() { f.write_str("nothing of itself") } else { f.write_str(&all.join(", ")) }
@@ -86,8 +86,8 @@ pub fn differs(binding: &Binding, said: &Said) -> Option<Differs> {
     if let Some(want) = &binding.serial
         && said.serial.as_deref() != Some(cut_serial(want))
     {
-        let have = said.serial.as_ref().map_or_else(none, |have| format!("\"{have}\""));
-        return Some(Differs { what: "serial number", want: format!("\"{want}\""), have });
+        let have = said.serial.as_deref().map_or_else(none, quoted);
+        return Some(Differs { what: "serial number", want: quoted(want), have });
     }
     // A HELLO may lack a hardware address whose driver is not loaded yet. The node checks its binding again itself.
     let want: Vec<String> = binding.macs.iter().map(ToString::to_string).collect();
@@ -95,4 +95,9 @@ pub fn differs(binding: &Binding, said: &Said) -> Option<Differs> {
         return Some(Differs { what: "MAC address", want: want.join(", "), have: said.macs.join(", ") });
     }
     None
+}
+
+/// Text in quotes that cannot end them: behind it stands what is known, not claimed.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\\\""))
 }

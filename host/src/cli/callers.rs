@@ -12,6 +12,7 @@ use crate::code;
 use crate::enrol::{self, Decided};
 use crate::list;
 use crate::state::{self, AdmitError, LetIn, State};
+use crate::store::CallerRow;
 
 pub(super) fn nodes(cli: &Cli, door: bool, now: Timestamp) -> Result<(), CliError> {
     let read = |state: &mut State| Ok((list::nodes(state, now)?, list::callers(state, now)?));
@@ -61,7 +62,7 @@ pub(super) fn arm(cli: &Cli, node: &str, within: Duration, now: Timestamp) -> Re
 
 /// Denies requests for certificates and callers at doors alike: for the administrator they are one node.
 pub(super) fn deny(cli: &Cli, text: &str, now: Timestamp) -> Result<(), CliError> {
-    let (node, codes, closed) = decided(cli, |state| denied(state, text, now))?;
+    let Done { node, codes, callers, closed } = decided(cli, |state| denied(state, text, now))?;
     let shown = state::some(&codes);
     let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
     let whom = node.as_deref().map(line).unwrap_or_default();
@@ -70,14 +71,28 @@ pub(super) fn deny(cli: &Cli, text: &str, now: Timestamp) -> Result<(), CliError
         let between = if whom.is_empty() { "" } else { " " };
         words.push_str(&format!("denied {whom}{between}key {shown}\n"));
     }
+    for row in callers.iter().filter(|row| row.nodes.len() > 1).take(state::LISTED) {
+        let (code, nodes) = (&row.code, row.nodes.join(" or "));
+        words.push_str(&line(&format!(
+            "line key {code} may be {nodes}: it is denied as each of them; imprint-host admit {code} --as NODE lets it in"
+        )));
+        words.push('\n');
+    }
     if closed {
         words.push_str(&format!("closed the window of {whom}\n"));
     }
     say::either(cli, &Denied { node: node.as_deref(), denied: &codes }, &words)
 }
 
-/// The node, codes of the keys, and whether a window was closed.
-type Done = (Option<String>, Vec<String>, bool);
+/// Whom an administrator has denied.
+struct Done {
+    node: Option<String>,
+    /// Codes of the keys: of callers, and of requests for certificates.
+    codes: Vec<String>,
+    callers: Vec<CallerRow>,
+    /// A window was closed.
+    closed: bool,
+}
 
 fn denied(state: &mut State, text: &str, now: Timestamp) -> Result<Done, CliError> {
     let (callers, closed) = state.deny_callers(text, now).map_err(state::Error::Store)?;
@@ -89,7 +104,7 @@ fn denied(state: &mut State, text: &str, now: Timestamp) -> Result<Done, CliErro
             [row] if row.nodes.len() == 1 => row.nodes.first().cloned(),
             _ => None,
         };
-        return Ok((node, codes, closed));
+        return Ok(Done { node, codes, callers, closed });
     }
     if let Some(code) = code::shown(text).filter(|_| !is_node) {
         return Err(failed(AdmitError::NotWaiting { code, waiting: Vec::new() }));
@@ -99,7 +114,7 @@ fn denied(state: &mut State, text: &str, now: Timestamp) -> Result<Done, CliErro
         Err(Decided::NotWaiting { .. }) if closed || !codes.is_empty() => {}
         Err(error) => return Err(CliError::Decide(error)),
     }
-    Ok((Some(text.to_owned()), codes, closed))
+    Ok(Done { node: Some(text.to_owned()), codes, callers, closed })
 }
 
 fn failed(error: AdmitError) -> CliError {

@@ -189,6 +189,9 @@ pub(super) struct Revoked<'a> {
     /// The keys' codes.
     pub(super) revoked: &'a [&'a str],
     pub(super) payloads_void: usize,
+    /// Codes of line keys that were let in at a door and had no certificate yet. Left out if there were none.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) not_let_in: &'a [String],
 }
 
 /// `ca rotate`
@@ -288,7 +291,7 @@ mod tests {
                 r#"{"node":"n","until":"t","waiting":["k"]}"#,
             ),
             (
-                crate::json::line(&Revoked { node: "n", revoked: &["k"], payloads_void: 1 }),
+                crate::json::line(&Revoked { node: "n", revoked: &["k"], payloads_void: 1, not_let_in: &[] }),
                 r#"{"node":"n","payloads_void":1,"revoked":["k"]}"#,
             ),
             (

@@ -16,13 +16,6 @@ pub fn simple_enroll(desk: &Desk<'_>, request: &Request<'_>) -> Result<Decision,
     let node = request.credentials.map(|credentials| shown(&credentials.name));
     let mut notes = Notes::default();
     let decided = decide(desk, request, &mut notes);
-    if let (Ok(Answer::Issued { .. }), Some(Credentials { name, proof })) = (&decided, request.credentials) {
-        match proof {
-            Proof::Line { hello, .. } => desk.changes.served(&hello.digest(), name, desk.now)?,
-            // It has got its payload at a door, and uses its network for the rest.
-            Proof::Token(_) => desk.changes.served_elsewhere(name, desk.now)?,
-        }
-    }
     desk.decision(decided, node.as_deref(), request.peer, "enrolled", notes)
 }
 

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use imprint::digest::sha256;
 use imprint::line::{Challenge, Hello};
 use imprint::payload::KeyType;
 use imprint::time::Timestamp;
@@ -333,10 +332,7 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             Ok((Said::Decided(Box::new(Decided { answer, intermediate })), Told::Decision(Box::new(decision))))
         }
         Asked::Payload { node, hello, options } => match state::payload_for(bench, hello, node, options) {
-            Ok(composed) => {
-                let record = record(bench.changes, node)?.unwrap_or_default();
-                Ok((Said::Payload(Ok(Box::new(Payload::new(composed, record)))), Told::Nothing))
-            }
+            Ok(composed) => Ok((Said::Payload(Ok(Box::new(composed.into()))), Told::Nothing)),
             Err(state::Error::NotLetIn(_)) => Ok((Said::Ended, Told::Nothing)),
             // What was written of it must not be kept.
             Err(state::Error::Store(error)) => Err(error.into()),
@@ -351,7 +347,7 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
     }
 }
 
-/// Why a payload that was made for a caller must not be sent to it now. An administrator may have decided since.
+/// Why a payload that was made for a caller must not be sent to it now: an administrator may have decided since.
 fn outdated(
     books: &Books,
     node: &str,
@@ -362,12 +358,6 @@ fn outdated(
     if state::stands(books, hello, node, now)?.is_none() {
         return Ok(Some(Said::Ended));
     }
-    let same = record(books, node)? == Some(payload.record);
-    let good = same && state::may_be_sent(books, payload.id, hello, node, now)?;
+    let good = state::may_be_sent(books, payload.id, hello, node, now)?;
     Ok((!good).then_some(Said::Fresh(Ok(Signed::Void))))
-}
-
-/// SHA-256 of a node's record.
-fn record(books: &Books, node: &str) -> Result<Option<[u8; 32]>, StoreError> {
-    Ok(books.node(node)?.map(|row| sha256(row.record.as_bytes())))
 }

@@ -9,7 +9,7 @@ use imprint::time::Timestamp;
 
 use super::{Error, State};
 use crate::admission::{
-    Admission, Admit, Caller, Candidate, KeyName, Level, ListedKey, RECENT, Rule, Ruling, Said, judge,
+    Admission, Admit, Caller, Candidate, KeyName, Level, ListedKey, Rule, Ruling, Said, counts_since, judge,
 };
 use crate::record::Record;
 use crate::record::claims::{Kind, folded};
@@ -57,11 +57,18 @@ pub(crate) fn call_within(
 /// denied it, revoked the node's certificates or picked another line key, its record was replaced, or another line key has
 /// the certificate.
 pub(crate) fn stands(books: &Books, hello: &[u8; 32], node: &str, now: Timestamp) -> Result<Option<Level>, StoreError> {
-    let Some(row) = books.caller(hello, now)? else { return Ok(None) };
-    match row.standing {
-        Standing::LetIn(level) if row.nodes == [node] => Ok(Some(level)),
-        _ => Ok(None),
-    }
+    Ok(let_in(books, hello, node, now)?.and_then(|row| row.standing.level()))
+}
+
+/// The caller with this HELLO, if it is let in as this node.
+pub(super) fn let_in(
+    books: &Books,
+    hello: &[u8; 32],
+    node: &str,
+    now: Timestamp,
+) -> Result<Option<CallerRow>, StoreError> {
+    let is_let_in = |row: &CallerRow| row.standing.level().is_some() && row.nodes == [node];
+    Ok(books.caller(hello, now)?.filter(is_let_in))
 }
 
 /// Whether a payload that was made for a caller ([`super::payload_for`]) may still be sent to it: the caller stands, and the
@@ -96,19 +103,19 @@ impl Seen {
     }
 
     fn is_let_in_now(&self) -> bool {
-        matches!(self.row.standing, Standing::LetIn(_))
-            && self.before.as_ref().is_none_or(|before| before.standing != self.row.standing)
+        self.row.standing.level().is_some()
+            && self.before.as_ref().is_none_or(|before| before.standing.level().is_none())
     }
 
     /// The answer for the door. It is told to the node, which may be anybody: it has nothing that a record says.
     fn admission(&self, caller: &Caller) -> Admission {
         let CallerRow { code, nodes, standing, .. } = &self.row;
-        match (standing, nodes.as_slice()) {
-            (Standing::LetIn(level), [node]) => Admission::Admitted { node: node.clone(), level: *level },
-            (Standing::Denied, _) => Admission::Refused {
+        match (standing, standing.level(), nodes.as_slice()) {
+            (_, Some(level), [node]) => Admission::Admitted { node: node.clone(), level },
+            (Standing::Denied, ..) => Admission::Refused {
                 why: format!("an administrator has denied line key {code}; start the node again for another key"),
             },
-            (Standing::Waits | Standing::LetIn(_), _) => {
+            _ => {
                 let why = if self.quiet {
                     "a moment, to see who else calls and with what".to_owned()
                 } else {
@@ -126,6 +133,12 @@ impl Seen {
 fn seen(books: &Books, urls: &[EstUrl], caller: &Caller, now: Timestamp) -> Result<Seen, StoreError> {
     let hello = caller.hello.digest();
     let before = books.caller(&hello, now)?;
+    // Anybody can say a HELLO again: of a caller that is decided about nothing changes but when it was heard.
+    let is_decided = |row: &&CallerRow| !matches!(row.standing, Standing::Waits | Standing::Ended);
+    if let Some(decided) = before.as_ref().filter(is_decided) {
+        let row = CallerRow { last_at: now, ..decided.clone() };
+        return Ok(Seen { row, before, again: None, quiet: false });
+    }
     let mut row = CallerRow {
         hello,
         key: caller.hello.key,
@@ -139,14 +152,8 @@ fn seen(books: &Books, urls: &[EstUrl], caller: &Caller, now: Timestamp) -> Resu
         first_at: before.as_ref().map_or(now, |before| before.first_at),
         last_at: now,
         standing: Standing::Waits,
-        served_at: before.as_ref().and_then(|before| before.served_at),
+        since: before.as_ref().filter(|before| before.standing == Standing::Waits).map_or(now, |before| before.since),
     };
-    if let Some(before) = before.as_ref().filter(|before| before.standing != Standing::Waits) {
-        (row.nodes, row.why, row.standing) = (before.nodes.clone(), before.why.clone(), before.standing);
-        // The kind of line is what was said first.
-        row.said = before.said.clone();
-        return Ok(Seen { row, before: Some(before.clone()), again: None, quiet: false });
-    }
     let (candidates, unread) = candidates(books, urls, caller, &row.said, now)?;
     let first = before.as_ref().map(|before| before.first_at);
     let (mut again, mut quiet) = (None, false);
@@ -171,19 +178,20 @@ fn note(changes: &Changes<'_>, seen: &Seen, now: Timestamp) -> Result<(), StoreE
             changes.crowd_out()?;
         }
     }
-    changes.put_caller(row)?;
     let node = match row.nodes.as_slice() {
         [node] => Some(node.as_str()),
         _ => None,
     };
     let event = |event, detail| Event { event, node, peer: Some(&row.from), detail };
-    match (row.standing, node) {
-        (Standing::LetIn(level), Some(node)) if seen.is_let_in_now() => {
-            changes.let_in(row, node, level, now)?;
-            let detail = row.as_let_in(level);
-            changes.audit(&event("admitted", &detail), now)
-        }
-        (Standing::Waits, _) if !quiet && before.as_ref().is_none_or(|before| before.why != row.why) => {
+    if let (Standing::LetIn(level), Some(node)) = (row.standing, node)
+        && seen.is_let_in_now()
+    {
+        changes.let_in(std::slice::from_ref(row), node, level, now)?;
+        return changes.audit(&event("admitted", &row.as_let_in(level)), now);
+    }
+    changes.put_caller(row)?;
+    match row.standing {
+        Standing::Waits if !quiet && before.as_ref().is_none_or(|before| before.why != row.why) => {
             let detail = format!("line key {}: {}", row.code, row.why);
             changes.audit_within(&Budget::Caller, &event("waits", &detail), now).map(|_| ())
         }
@@ -271,11 +279,9 @@ fn candidate(
             (None, KeyName::Public(_)) => {}
         }
     }
-    found.window = books.window(node)?;
-    let since = now.minus(RECENT);
-    let since = found.window.map_or(since, |window| window.opened.minus(Duration::from_millis(1)).min(since));
-    found.rivals = books.rivals(node, &caller.hello.key, since)?;
-    found.shown = books.shown_last(node, now)?;
+    found.window = books.window(node)?.filter(|_| *admit == Admit::Armed);
+    found.rivals = books.rivals(node, &caller.hello.key, counts_since(found.window.as_ref(), now))?;
+    found.in_use = books.in_use_last(node, now)?;
     found.revoked = books.ended_at(node)?;
     found.lately = books.ruled_since(node, now.minus(HOUR))?;
     Ok(found)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use imprint::time::Timestamp;
 
 use super::State;
-use crate::admission::{Admit, Differs, Level, differs};
+use crate::admission::{Admit, Differs, Facts, Level, contradicts, differs};
 use crate::code;
 use crate::record::Record;
 use crate::store::{CallerRow, Changes, Event, Standing, StoreError};
@@ -82,6 +82,27 @@ pub enum AdmitError {
         /// What the caller says.
         have: String,
     },
+    /// The record binds something of the hypervisor, and the caller is behind something else.
+    #[error(
+        "the record of {node} binds {want}, and the caller calls from {have}. If it is the same machine, change bind in the \
+         record (imprint-host node add --replace)"
+    )]
+    Elsewhere {
+        /// The node.
+        node: String,
+        /// What the record binds.
+        want: Facts,
+        /// What the door knows.
+        have: Facts,
+    },
+    /// A window that would be closed at once.
+    #[error("--for {} s opens no window; give a time within which {node} is started, like --for 10m", .within.as_secs())]
+    NoTime {
+        /// The node.
+        node: String,
+        /// The time that was given.
+        within: Duration,
+    },
     /// A window for a node whose record has another rule.
     #[error(
         "the record of {node} says admit = \"{}\", and --for is for admit = \"armed\"; change the record, or admit the node \
@@ -117,7 +138,7 @@ impl State {
             Some(node) => node.to_owned(),
             None => only(&code, &callers)?,
         };
-        let other = |row: &&CallerRow| matches!(row.standing, Standing::LetIn(_)) && row.nodes != [node.as_str()];
+        let other = |row: &&CallerRow| row.standing.level().is_some() && row.nodes != [node.as_str()];
         if let Some(row) = callers.iter().find(other) {
             return Err(AdmitError::Already { code, node: row.nodes.join(", ") });
         }
@@ -126,15 +147,14 @@ impl State {
         // Anybody can say HELLO with somebody else's line key. Whoever differs from the record is not the node; the others
         // get what only the holder of the key can open.
         let (callers, others): (Vec<CallerRow>, Vec<CallerRow>) =
-            callers.into_iter().partition(|row| difference(&record, row).is_none());
-        let Some(first) = callers.first() else { return Err(names_another(node, &record, &others)) };
-        for row in &callers {
-            let row =
-                CallerRow { nodes: vec![node.clone()], standing: Standing::LetIn(Level::Approved), ..row.clone() };
-            changes.put_caller(&row)?;
-        }
+            callers.into_iter().partition(|row| fits(&record, &node, row).is_ok());
+        let Some(first) = callers.first() else {
+            let unfit = others.iter().find_map(|row| fits(&record, &node, row).err());
+            return Err(unfit.unwrap_or(AdmitError::Unknown(code)));
+        };
+        settle(&changes, None, &others, now)?;
         changes.begin_admissions(&node)?;
-        changes.let_in(first, &node, Level::Approved, now)?;
+        changes.let_in(&callers, &node, Level::Approved, now)?;
         let detail = first.as_let_in(Level::Approved);
         changes
             .audit(&Event { event: "admitted", node: Some(&node), peer: Some(&first.from), detail: &detail }, now)?;
@@ -142,11 +162,10 @@ impl State {
         if others.is_empty() && !first.said.is_empty() && callers.iter().all(|row| row.said == first.said) {
             changes.put_said(&node, &first.said, now)?;
         }
-        settle(&changes, &others, now)?;
         let mut rivals = changes.callers_of_node(&node, now)?;
-        // One that may be another node as well is not denied for this one.
-        rivals.retain(|row| row.key != first.key && row.standing == Standing::Waits && row.nodes == [node.as_str()]);
-        settle(&changes, &rivals, now)?;
+        // Also one that a rule has let in. One that may be another node as well is not denied for this one.
+        rivals.retain(|row| row.key != first.key && row.nodes == [node.as_str()]);
+        settle(&changes, Some(&node), &rivals, now)?;
         changes.commit()?;
         let mut denied: Vec<String> = rivals.into_iter().map(|row| row.code).collect();
         denied.dedup();
@@ -168,6 +187,9 @@ impl State {
             return Err(AdmitError::NotArmed { node: node.to_owned(), admit });
         }
         let until = now.plus(within);
+        if until <= now {
+            return Err(AdmitError::NoTime { node: node.to_owned(), within });
+        }
         changes.begin_admissions(node)?;
         changes.open_window(node, now, until)?;
         let detail = format!("whoever calls as {node} first until {until} is let in");
@@ -178,18 +200,19 @@ impl State {
         Ok((until, waiting))
     }
 
-    /// Denies callers: those with this code; or all that wait as this node, or were let in as it and have no certificate yet. A
-    /// window of the node is closed. The answer: the callers, and whether a window was open; neither is no error.
+    /// Denies callers: those with this code; or all that wait as this node, also as one of several, or were let in as it and have
+    /// no certificate yet. A window of the node is closed. The answer: the callers, and whether a window was open; neither is
+    /// no error.
     pub fn deny_callers(&mut self, text: &str, now: Timestamp) -> Result<(Vec<CallerRow>, bool), StoreError> {
         let changes = self.store.changes()?;
         let mut callers = match code::shown(text) {
             Some(code) => changes.callers_of_code(&code, now)?,
             None => Vec::new(),
         };
-        let mut closed = false;
+        let (mut closed, mut node) = (false, None);
         if callers.is_empty() {
+            node = Some(text);
             callers = changes.callers_of_node(text, now)?;
-            callers.retain(|row| row.nodes == [text]);
             closed = changes.window(text)?.is_some_and(|window| now < window.until);
             changes.close_window(text)?;
         }
@@ -198,7 +221,7 @@ impl State {
             changes.audit(&Event { event: "denied", node: Some(text), peer: None, detail }, now)?;
         }
         callers.retain(|row| row.standing != Standing::Denied);
-        settle(&changes, &callers, now)?;
+        settle(&changes, node, &callers, now)?;
         changes.commit()?;
         Ok((callers, closed))
     }
@@ -206,14 +229,14 @@ impl State {
 
 /// Denies callers that one decision is about. It is one line of the log: whoever calls often enough would otherwise write it
 /// full by the administrator's hand.
-fn settle(changes: &Changes<'_>, rows: &[CallerRow], now: Timestamp) -> Result<(), StoreError> {
+fn settle(changes: &Changes<'_>, node: Option<&str>, rows: &[CallerRow], now: Timestamp) -> Result<(), StoreError> {
     let Some(first) = rows.first() else { return Ok(()) };
     for row in rows {
-        changes.put_caller(&CallerRow { standing: Standing::Denied, ..row.clone() })?;
+        changes.deny(row, now)?;
     }
     let node = match first.nodes.as_slice() {
-        [node] => Some(node.as_str()),
-        _ => None,
+        [only] => node.or(Some(only.as_str())),
+        _ => node,
     };
     let detail = match rows {
         [row] => format!("line key {}, says {}: {}", row.code, row.said, row.why),
@@ -234,14 +257,15 @@ pub fn some(codes: &[String]) -> String {
     format!("{}{more}", listed.join(", "))
 }
 
-fn difference(record: &Record, row: &CallerRow) -> Option<Differs> {
-    record.binding.as_ref().and_then(|binding| differs(binding, &row.said))
-}
-
-fn names_another(node: String, record: &Record, others: &[CallerRow]) -> AdmitError {
-    match others.iter().find_map(|row| difference(record, row)) {
-        Some(Differs { what, want, have }) => AdmitError::Other { node, what, want, have },
-        None => AdmitError::NoSuchNode(node),
+/// Whether what a caller says and what the door knows of it fits the record. The error: what does not fit.
+fn fits(record: &Record, node: &str, row: &CallerRow) -> Result<(), AdmitError> {
+    let node = node.to_owned();
+    if let Some((want, have)) = contradicts(&record.rule.facts, &row.facts) {
+        return Err(AdmitError::Elsewhere { node, want, have });
+    }
+    match record.binding.as_ref().and_then(|binding| differs(binding, &row.said)) {
+        Some(Differs { what, want, have }) => Err(AdmitError::Other { node, what, want, have }),
+        None => Ok(()),
     }
 }
 
@@ -263,7 +287,7 @@ fn only(code: &str, callers: &[CallerRow]) -> Result<String, AdmitError> {
 }
 
 /// The most codes that a line lists.
-const LISTED: usize = 5;
+pub const LISTED: usize = 5;
 
 fn not_waiting(changes: &Changes<'_>, code: String, now: Timestamp) -> Result<AdmitError, StoreError> {
     let waiting = changes.callers(now)?.into_iter().filter(|row| row.standing == Standing::Waits);

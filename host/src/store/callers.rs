@@ -1,23 +1,54 @@
-//! Nodes that call at a door, what was decided about them, open windows, what was said when a node was approved, and admission
-//! keys by name. SQL only; decides nothing: `state` does, by the rules of `admission`.
+//! Nodes that call at a door, and how each of them stands. SQL only; decides nothing: `state` does, by the rules of
+//! `admission`. How a caller stands changes here and nowhere else.
+//!
+//! A caller is one HELLO: one boot of a node, or somebody who says so.
+//!
+//! ```text
+//!                        let_in                has_payload             served
+//!  a call ──▶ WAITS ───────────────▶ LET IN ──────────────▶ HAS PAYLOAD ──────▶ SERVED
+//!               ▲  │                   │                         │                │
+//!    a call     │  │ deny              │ deny                    │ deny           │ deny
+//!               │  └─────▶ DENIED ◀────┴─────────────────────────┴────────────────┘
+//!               │             ╎ let_in, by an administrator
+//!             ENDED ◀──────── LET IN, HAS PAYLOAD, SERVED
+//!                     end: an administrator has revoked the node
+//!             ENDED ◀──────── LET IN, HAS PAYLOAD
+//!                     record_replaced, if a rule had let it in; served: another line key has the certificate;
+//!                     payloads_void: the node has another payload
+//!
+//!  forgotten: a caller that waits, was denied or has ended, a day after it was heard last; one that is let in, a day after
+//!             that (or after it got its payload, or its certificate), however often it calls. One that waits, before that, if
+//!             all places are taken.
+//! ```
+//!
+//! - LET IN, HAS PAYLOAD and SERVED are *let in*, as one node and with a level. No rule is asked about them again, so whatever
+//!   ends a caller's admission is one of these changes.
+//! - Anybody can say a HELLO again that was heard. So a call changes nothing of a caller that is let in or was denied, but
+//!   the time when it was heard.
+//! - A payload for a caller is noted with its line key. It is good as long as its caller is let in: `deny`, `end`,
+//!   `record_replaced` and `served` make the payloads void of those whom they end.
+//! - A caller that was let in gets one payload that makes the node's earlier ones void. Whoever makes this one void has decided
+//!   later, and the caller has ended.
+//! - A caller that has ended does not wait: only when it calls again.
+
+mod tables;
 
 use std::time::Duration;
 
+use imprint::payload::PayloadId;
 use imprint::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Row, params};
 
-use super::rows::{millis, optional_timestamp, timestamp};
+pub(super) use tables::STEP;
+
+use super::rows::{millis, timestamp};
 use super::{Books, Changes, StoreError};
-use crate::admission::{Facts, Level, Rival, Said, Window};
+use crate::admission::{Facts, Level, Rival, Said};
+use crate::origin;
 
-/// A caller that was not heard for this long is forgotten, whatever was decided about it.
+/// A caller is forgotten after this time.
 pub(super) const CALLER_LIFE: Duration = Duration::from_secs(86_400);
-/// Callers that were let in without an administrator are remembered for this long, and the last one of each node for good.
-const RULED_LIFE: Duration = Duration::from_secs(3600);
-
-/// The time of a certificate's last use is stored at most this often.
-const SHOWN: Duration = Duration::from_secs(60);
 
 /// A node that calls, or has called: one for each HELLO. Two HELLOs are two callers, whatever they say.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,7 +59,7 @@ pub struct CallerRow {
     pub key: [u8; 32],
     /// The code of its line key.
     pub code: String,
-    /// The nodes that it may be. Exactly one, if it was let in.
+    /// The nodes that it may be. Exactly one, if it is let in.
     pub nodes: Vec<String>,
     /// What it says of itself.
     pub said: Said,
@@ -36,7 +67,7 @@ pub struct CallerRow {
     pub facts: Facts,
     /// Whose places it takes.
     pub source: String,
-    /// Where it called from last, for people.
+    /// Where it called from, for people: last, or when it was decided about.
     pub from: String,
     /// Why it waits, or was denied, for people.
     pub why: String,
@@ -44,47 +75,60 @@ pub struct CallerRow {
     pub first_at: Timestamp,
     /// When it was heard last.
     pub last_at: Timestamp,
-    /// What was decided.
+    /// How it stands.
     pub standing: Standing,
-    /// When it got its certificate.
-    pub served_at: Option<Timestamp>,
+    /// Since when it stands so.
+    pub since: Timestamp,
 }
 
-/// What was decided about a caller.
+/// How a caller stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// Nothing yet.
+    /// Nothing is decided yet.
     Waits,
-    /// It is let in.
+    /// It is let in, and has no payload yet.
     LetIn(Level),
-    /// An administrator has denied it.
+    /// It is let in, and a payload was made for it.
+    HasPayload(Level),
+    /// It is let in, and its line key has the node's certificate.
+    Served(Level),
+    /// An administrator has denied it, or picked another line key.
     Denied,
+    /// It was let in, and is not any more.
+    Ended,
 }
 
-/// How a node was let in.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AdmissionRow {
-    /// When.
-    pub at: Timestamp,
-    /// Why.
-    pub level: Level,
-    /// The code of the line key.
-    pub code: String,
-    /// Where it called from.
-    pub from: String,
-}
+impl Standing {
+    /// How it is let in. `None`: it is not.
+    pub fn level(self) -> Option<Level> {
+        match self {
+            Standing::LetIn(level) | Standing::HasPayload(level) | Standing::Served(level) => Some(level),
+            Standing::Waits | Standing::Denied | Standing::Ended => None,
+        }
+    }
 
-/// An admission key that this host knows by name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AdmissionKeyRow {
-    /// Its name.
-    pub name: String,
-    /// Ed25519 public key.
-    pub public: [u8; 32],
-    /// It was made for images: everybody with the image has it.
-    pub in_image: bool,
-    /// When it was made.
-    pub made_at: Timestamp,
+    fn word(self) -> &'static str {
+        match self {
+            Standing::Waits => "waits",
+            Standing::LetIn(_) => "let in",
+            Standing::HasPayload(_) => "has payload",
+            Standing::Served(_) => "served",
+            Standing::Denied => "denied",
+            Standing::Ended => "ended",
+        }
+    }
+
+    fn of(word: &str, level: Option<Level>) -> Option<Standing> {
+        match (word, level) {
+            ("waits", None) => Some(Standing::Waits),
+            ("let in", Some(level)) => Some(Standing::LetIn(level)),
+            ("has payload", Some(level)) => Some(Standing::HasPayload(level)),
+            ("served", Some(level)) => Some(Standing::Served(level)),
+            ("denied", None) => Some(Standing::Denied),
+            ("ended", None) => Some(Standing::Ended),
+            _ => None,
+        }
+    }
 }
 
 impl CallerRow {
@@ -95,256 +139,216 @@ impl CallerRow {
     }
 }
 
-const CALLER: &str = "SELECT hello, key, code, said, facts, source, peer, why, first_at, last_at, verdict, level, \
-                      served_at, (SELECT json_group_array(node) FROM (SELECT node FROM called_for WHERE caller = callers.id \
+const CALLER: &str = "SELECT hello, key, code, said, facts, source, peer, why, first_at, last_at, state, level, since, \
+                      (SELECT json_group_array(node) FROM (SELECT node FROM called_for WHERE caller = callers.id \
                       ORDER BY node)) FROM callers";
+/// Callers that somebody still has to do with: they wait, or were let in and have no certificate yet.
+const OPEN: &str = "state IN ('waits', 'let in', 'has payload')";
+/// Callers that are let in and have no certificate yet.
+const UNSERVED: &str = "state IN ('let in', 'has payload')";
+const LET_IN: &str = "level IS NOT NULL";
 
 impl Books {
     /// The caller with this HELLO.
     pub fn caller(&self, hello: &[u8; 32], now: Timestamp) -> Result<Option<CallerRow>, StoreError> {
-        let sql = format!("{CALLER} WHERE hello = ?1 AND last_at > ?2");
-        self.one(&sql, params![hello.as_slice(), millis(now.minus(CALLER_LIFE))], caller_row)
+        let sql = format!("{CALLER} WHERE hello = ?1 AND kept_from > ?2");
+        self.one(&sql, params![hello.as_slice(), oldest(now)], caller_row)
     }
 
     /// The callers whose line key has this code, oldest first.
     pub fn callers_of_code(&self, code: &str, now: Timestamp) -> Result<Vec<CallerRow>, StoreError> {
-        let sql = format!("{CALLER} WHERE code = ?1 AND last_at > ?2 ORDER BY id");
-        self.many(&sql, params![code, millis(now.minus(CALLER_LIFE))], caller_row)
+        let sql = format!("{CALLER} WHERE code = ?1 AND kept_from > ?2 ORDER BY id");
+        self.many(&sql, params![code, oldest(now)], caller_row)
     }
 
-    /// The callers that may be this node, and were not served yet, oldest first.
+    /// The callers that wait and may be this node, or were let in as it and have no certificate yet, oldest first.
     pub fn callers_of_node(&self, node: &str, now: Timestamp) -> Result<Vec<CallerRow>, StoreError> {
         let sql = format!(
-            "{CALLER} WHERE id IN (SELECT caller FROM called_for WHERE node = ?1) AND served_at IS NULL AND last_at > ?2
-             ORDER BY id"
+            "{CALLER} WHERE id IN (SELECT caller FROM called_for WHERE node = ?1) AND {OPEN} AND kept_from > ?2 ORDER BY id"
         );
-        self.many(&sql, params![node, millis(now.minus(CALLER_LIFE))], caller_row)
+        self.many(&sql, params![node, oldest(now)], caller_row)
     }
 
-    /// All callers that wait, or were let in and are not served yet, oldest first.
+    /// All callers that wait, or were let in and have no certificate yet, oldest first.
     pub fn callers(&self, now: Timestamp) -> Result<Vec<CallerRow>, StoreError> {
-        let sql = format!("{CALLER} WHERE verdict IS NOT 'denied' AND served_at IS NULL AND last_at > ?1 ORDER BY id");
-        self.many(&sql, [millis(now.minus(CALLER_LIFE))], caller_row)
+        self.many(&format!("{CALLER} WHERE {OPEN} AND kept_from > ?1 ORDER BY id"), [oldest(now)], caller_row)
     }
 
-    /// Another line key that calls as this node, was not denied, not served, and was heard after `since`. One is enough to
-    /// know, and there may be thousands: the one that came first.
+    /// The other line key that calls as this node, or is let in as it without a certificate, and was heard last; if that was
+    /// after `since`. One is enough to know, and there may be thousands.
     pub fn rivals(&self, node: &str, key: &[u8; 32], since: Timestamp) -> Result<Vec<Rival>, StoreError> {
-        let sql = "SELECT code, peer, last_at, verdict IS NOT NULL FROM called_for JOIN callers ON callers.id = caller
-                   WHERE node = ?1 AND key <> ?2 AND verdict IS NOT 'denied' AND served_at IS NULL AND last_at > ?3
-                   ORDER BY caller LIMIT 1";
-        self.many(sql, params![node, key.as_slice(), millis(since)], |row| {
+        let sql = format!(
+            "SELECT code, peer, last_at, {LET_IN} FROM called_for JOIN callers ON callers.id = caller
+             WHERE node = ?1 AND heard > ?3 AND key <> ?2 AND {OPEN} ORDER BY heard DESC LIMIT 1"
+        );
+        self.many(&sql, params![node, key.as_slice(), millis(since)], |row| {
             Ok(Rival { code: row.get(0)?, from: row.get(1)?, heard: timestamp(row, 2)?, let_in: row.get(3)? })
         })
     }
 
-    /// Nodes whose records have this claim, or for a serial number that was cut: one that begins so.
-    pub fn claimants(&self, kind: &str, value: &str, cut: bool) -> Result<Vec<String>, StoreError> {
-        let sql = if cut {
-            "SELECT DISTINCT node FROM claims WHERE kind = ?1 AND value >= ?2 AND substr(value, 1, length(?2)) = ?2
-             ORDER BY value, id LIMIT 16"
-        } else {
-            "SELECT node FROM claims WHERE kind = ?1 AND value = ?2 ORDER BY id LIMIT 16"
-        };
-        self.many(sql, params![kind, value], |row| row.get(0))
-    }
-
-    /// Nodes that said exactly this when an administrator let them in.
-    pub fn who_said(&self, said: &Said) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT node FROM said WHERE said = ?1 ORDER BY node LIMIT 16";
-        self.many(sql, [json(said)], |row| row.get(0))
-    }
-
-    /// What a node said when an administrator let it in last.
-    pub fn said(&self, node: &str) -> Result<Option<Said>, StoreError> {
-        self.one("SELECT said FROM said WHERE node = ?1", [node], |row| read(row, 0))
-    }
-
-    /// The window that was opened for a node last.
-    pub fn window(&self, node: &str) -> Result<Option<Window>, StoreError> {
-        let sql = "SELECT opened_at, until, taken_by FROM windows WHERE node = ?1";
-        self.one(sql, [node], |row| {
-            Ok(Window { opened: timestamp(row, 0)?, until: timestamp(row, 1)?, taken: row.get(2)? })
-        })
-    }
-
-    /// How the node was let in last.
-    pub fn admission(&self, node: &str) -> Result<Option<AdmissionRow>, StoreError> {
-        let sql = "SELECT at, level, code, peer FROM admissions WHERE node = ?1 ORDER BY id DESC LIMIT 1";
-        self.one(sql, [node], |row| {
-            Ok(AdmissionRow { at: timestamp(row, 0)?, level: level(row, 1)?, code: row.get(2)?, from: row.get(3)? })
-        })
-    }
-
-    /// When callers were let in as this node after `since` without an administrator, oldest first.
-    pub fn ruled_since(&self, node: &str, since: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
-        let sql = "SELECT at FROM admissions WHERE node = ?1 AND at > ?2 AND level <> 'approved' ORDER BY at";
-        self.many(sql, params![node, millis(since)], |row| timestamp(row, 0))
-    }
-
-    /// When a valid certificate of a node was shown last.
-    pub fn shown_last(&self, node: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT max(shown_at) FROM certificates WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL";
-        Ok(self.one(sql, params![node, millis(now)], |row| optional_timestamp(row, 0))?.flatten())
-    }
-
-    /// When an administrator ended the node's identity, if the node has no certificate since.
-    pub fn ended_at(&self, node: &str) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT ended_at FROM nodes WHERE name = ?1 AND NOT EXISTS
-                   (SELECT 1 FROM certificates WHERE node = ?1 AND revoked_at IS NULL AND issued_at >= ended_at)";
-        Ok(self.one(sql, [node], |row| optional_timestamp(row, 0))?.flatten())
-    }
-
     /// How many callers wait.
     pub fn callers_waiting(&self) -> Result<usize, StoreError> {
-        let sql = "SELECT waiting FROM callers_count";
-        let count: Option<i64> = self.one(sql, [], |row| row.get(0))?;
+        let count: Option<i64> = self.one("SELECT waiting FROM callers_count", [], |row| row.get(0))?;
         Ok(count.and_then(|count| count.try_into().ok()).unwrap_or_default())
     }
 
-    /// The admission key with this name.
-    pub fn admission_key(&self, name: &str) -> Result<Option<AdmissionKeyRow>, StoreError> {
-        self.one("SELECT name, public, in_image, made_at FROM admission_keys WHERE name = ?1", [name], key_row)
-    }
-
-    /// The admission key with this public key.
-    pub fn admission_key_of(&self, public: &[u8; 32]) -> Result<Option<AdmissionKeyRow>, StoreError> {
-        let sql = "SELECT name, public, in_image, made_at FROM admission_keys WHERE public = ?1";
-        self.one(sql, [public.as_slice()], key_row)
-    }
-
-    /// All admission keys, by name.
-    pub fn admission_keys(&self) -> Result<Vec<AdmissionKeyRow>, StoreError> {
-        self.many("SELECT name, public, in_image, made_at FROM admission_keys ORDER BY name", [], key_row)
+    /// Whether a payload was made for this line key as this node, and is neither void nor expired.
+    pub fn has_good_payload(&self, node: &str, key: &[u8; 32], now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM payloads WHERE node = ?1 AND line_key = ?2 AND void_at IS NULL AND expiry > ?3";
+        Ok(self.one(sql, params![node, key.as_slice(), millis(now)], |_| Ok(()))?.is_some())
     }
 }
 
 impl Changes<'_> {
-    /// Stores a caller, or what has changed about it.
+    /// Stores a caller that waits, or when one was heard that stands as before.
     pub fn put_caller(&self, row: &CallerRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO callers
-                   (hello, key, code, said, facts, source, peer, why, first_at, last_at, verdict, level, served_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-                   ON CONFLICT (hello) DO UPDATE SET said = ?4, facts = ?5, source = ?6, peer = ?7, why = ?8, last_at = ?10,
-                   verdict = ?11, level = ?12, served_at = ?13";
-        let CallerRow { hello, key, code, nodes, said, facts, source, from, why, .. } = row;
-        let (verdict, level) = match row.standing {
-            Standing::Waits => (None, None),
-            Standing::LetIn(level) => (Some("admitted"), Some(level.word())),
-            Standing::Denied => (Some("denied"), None),
-        };
-        let (first_at, last_at, served_at) = (millis(row.first_at), millis(row.last_at), row.served_at.map(millis));
+                   (hello, key, code, said, facts, source, net, peer, why, first_at, last_at, state, level, since)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                   ON CONFLICT (hello) DO UPDATE SET said = ?4, facts = ?5, source = ?6, net = ?7, peer = ?8, why = ?9,
+                   last_at = ?11, state = ?12, level = ?13, since = ?14";
+        let CallerRow { hello, key, code, nodes, said, facts, source, from, why, standing, .. } = row;
         let (hello, key, said, facts) = (hello.as_slice(), key.as_slice(), json(said), json(facts));
+        let (first_at, last_at, since) = (millis(row.first_at), millis(row.last_at), millis(row.since));
+        let (net, state, level) = (origin::wide(source), standing.word(), standing.level().map(Level::word));
         self.run(
             sql,
-            params![hello, key, code, said, facts, source, from, why, first_at, last_at, verdict, level, served_at],
+            params![hello, key, code, said, facts, source, net, from, why, first_at, last_at, state, level, since],
         )?;
         self.run("DELETE FROM called_for WHERE caller = (SELECT id FROM callers WHERE hello = ?1)", [hello])?;
         for node in nodes {
-            let sql = "INSERT INTO called_for (caller, node) SELECT id, ?2 FROM callers WHERE hello = ?1";
-            self.run(sql, params![hello, node])?;
+            let sql = "INSERT INTO called_for (caller, node, heard) SELECT id, ?2, ?3 FROM callers WHERE hello = ?1";
+            self.run(sql, params![hello, node, last_at])?;
         }
         Ok(())
     }
 
-    /// Deletes callers that were not heard for a day.
-    pub fn forget_callers(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.run("DELETE FROM callers WHERE last_at <= ?1", [millis(now.minus(CALLER_LIFE))])
-    }
-
-    /// Deletes the caller that waits and was heard longest ago, of the source of which most wait. Never another source's.
-    pub fn crowd_out(&self) -> Result<(), StoreError> {
-        let sql = "DELETE FROM callers WHERE id = (SELECT id FROM callers WHERE verdict IS NULL AND source = (
-                   SELECT source FROM callers_by_source ORDER BY waiting DESC LIMIT 1) ORDER BY last_at LIMIT 1)";
-        self.run(sql, [])
-    }
-
-    /// Notes that a caller was let in as a node. With a window: that it was used.
-    pub fn let_in(&self, row: &CallerRow, node: &str, level: Level, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "INSERT INTO admissions (node, at, level, code, peer) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.run(sql, params![node, millis(now), level.word(), row.code, row.from])?;
-        let sql = "DELETE FROM admissions WHERE node = ?1 AND at <= ?2
-                   AND id < (SELECT max(id) FROM admissions WHERE node = ?1)";
-        self.run(sql, params![node, millis(now.minus(RULED_LIFE))])?;
-        if level == Level::Armed {
-            let sql = "UPDATE windows SET taken_by = ?2 WHERE node = ?1";
-            self.run(sql, params![node, row.hello.as_slice()])?;
+    /// Lets the callers of one line key in as a node.
+    pub fn let_in(&self, rows: &[CallerRow], node: &str, level: Level, now: Timestamp) -> Result<(), StoreError> {
+        for row in rows {
+            let (nodes, standing) = (vec![node.to_owned()], Standing::LetIn(level));
+            self.put_caller(&CallerRow { nodes, standing, since: now, ..row.clone() })?;
         }
-        Ok(())
+        match rows.first() {
+            Some(first) => self.note_admission(first, node, level, now),
+            None => Ok(()),
+        }
     }
 
-    /// Notes that the caller with this HELLO has a certificate as this node. A window that it came through is closed.
-    pub fn served(&self, hello: &[u8; 32], node: &str, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE callers SET served_at = ?2 WHERE hello = ?1 AND served_at IS NULL";
-        self.run(sql, params![hello.as_slice(), millis(now)])?;
-        self.run("DELETE FROM windows WHERE node = ?1 AND taken_by = ?2", params![node, hello.as_slice()])
+    /// Notes that this payload was made for a line key that is let in as the node.
+    pub fn has_payload(&self, payload: PayloadId, key: &[u8; 32], now: Timestamp) -> Result<(), StoreError> {
+        let (payload, key) = (payload.0.as_slice(), key.as_slice());
+        self.run("UPDATE payloads SET line_key = ?2 WHERE id = ?1", params![payload, key])?;
+        let sql = "UPDATE callers SET state = 'has payload', since = ?3 WHERE key = ?2 AND state = 'let in'
+                   AND id IN (SELECT caller FROM called_for WHERE node = (SELECT node FROM payloads WHERE id = ?1))";
+        self.run(sql, params![payload, key, millis(now)])
     }
 
-    /// Notes that the node has a certificate that it did not ask for on a line: whoever was let in as the node is served.
-    pub fn served_elsewhere(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE callers SET served_at = ?2 WHERE verdict = 'admitted' AND served_at IS NULL
-                   AND id IN (SELECT caller FROM called_for WHERE node = ?1)";
-        self.run(sql, params![node, millis(now)])?;
-        self.run("DELETE FROM windows WHERE node = ?1 AND taken_by IS NOT NULL", [node])
+    /// The node has a certificate for the token of this payload: the payload's line key is served, every other one has ended,
+    /// and the node's window is closed.
+    pub fn served(&self, payload: PayloadId, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        let sql = format!(
+            "UPDATE callers SET state = 'served', since = ?3 WHERE {UNSERVED}
+             AND id IN (SELECT caller FROM called_for WHERE node = ?1)
+             AND key = (SELECT line_key FROM payloads WHERE id = ?2)"
+        );
+        self.run(&sql, params![node, payload.0.as_slice(), millis(now)])?;
+        self.end_those(node, UNSERVED, now)?;
+        self.close_window(node)
     }
 
-    /// Ends that callers are let in as this node: takes back who was, closes its window, forgets what was said when it was
-    /// approved, and notes that from now on an administrator has to begin.
-    pub fn end_admissions(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE callers SET verdict = NULL, level = NULL, served_at = NULL WHERE verdict = 'admitted'
-                   AND id IN (SELECT caller FROM called_for WHERE node = ?1)";
-        self.run(sql, [node])?;
+    /// An administrator denies a caller.
+    pub fn deny(&self, row: &CallerRow, now: Timestamp) -> Result<(), StoreError> {
+        if row.standing.level().is_some() {
+            for node in &row.nodes {
+                self.withdraw_those(node, "SELECT ?3", params![node, millis(now), row.key.as_slice()])?;
+            }
+        }
+        self.put_caller(&CallerRow { standing: Standing::Denied, since: now, ..row.clone() })
+    }
+
+    /// An administrator revokes the node: whoever is let in as it has ended, its window is closed, what was said when it was
+    /// approved is forgotten, and from now on an administrator has to begin.
+    pub fn end(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.end_those(node, LET_IN, now)?;
         self.close_window(node)?;
-        self.run("DELETE FROM said WHERE node = ?1", [node])?;
+        self.forget_said(node)?;
         self.run("UPDATE nodes SET ended_at = ?2 WHERE name = ?1", params![node, millis(now)])
     }
 
-    /// An administrator lets callers in as this node again.
-    pub fn begin_admissions(&self, node: &str) -> Result<(), StoreError> {
-        self.run("UPDATE nodes SET ended_at = NULL WHERE name = ?1 AND ended_at IS NOT NULL", [node])
+    /// The node has another record. Nobody stays let in by the old one but whom an administrator has let in, and nobody gets
+    /// what was made from it.
+    pub(super) fn record_replaced(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.end_those(node, &format!("{UNSERVED} AND level <> 'approved'"), now)?;
+        let keys = "SELECT key FROM callers JOIN called_for ON caller = id WHERE node = ?1 AND state = 'has payload'";
+        self.withdraw_those(node, keys, params![node, millis(now)])?;
+        let sql = "UPDATE callers SET state = 'let in' WHERE state = 'has payload'
+                   AND id IN (SELECT caller FROM called_for WHERE node = ?1)";
+        self.run(sql, [node])?;
+        self.close_window(node)
     }
 
-    /// Stores what a node said when an administrator let it in.
-    pub fn put_said(&self, node: &str, said: &Said, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO said (node, said, at) VALUES (?1, ?2, ?3)";
-        self.run(sql, params![node, json(said), millis(now)])
+    /// Payloads of the node have become void: a caller whose payload was among them has ended.
+    pub(super) fn payloads_void(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        let without = "state = 'has payload' AND NOT EXISTS (SELECT 1 FROM payloads WHERE payloads.node = ?1
+                       AND line_key = callers.key AND void_at IS NULL)";
+        self.end_those(node, without, now)
     }
 
-    /// Opens a window for a node; an earlier one is closed.
-    pub fn open_window(&self, node: &str, opened: Timestamp, until: Timestamp) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO windows (node, opened_at, until) VALUES (?1, ?2, ?3)";
-        self.run(sql, params![node, millis(opened), millis(until)])
+    /// Deletes callers that are forgotten, and windows that have closed.
+    pub fn forget_callers(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.run("DELETE FROM callers WHERE kept_from <= ?1", [oldest(now)])?;
+        self.run("DELETE FROM windows WHERE until <= ?1", [millis(now)])
     }
 
-    /// Closes the window of a node.
-    pub fn close_window(&self, node: &str) -> Result<(), StoreError> {
-        self.run("DELETE FROM windows WHERE node = ?1", [node])
+    /// Deletes the caller that waits and was heard longest ago, of the source of which most wait, in the network of which most
+    /// wait. Of several with as many: that of which nobody was heard for the longest time.
+    pub fn crowd_out(&self) -> Result<(), StoreError> {
+        let sql = "DELETE FROM callers WHERE id = (SELECT id FROM callers WHERE state = 'waits' AND source = (
+                   SELECT source FROM callers_by_source WHERE net = (
+                   SELECT net FROM callers_by_net ORDER BY waiting DESC, heard LIMIT 1)
+                   ORDER BY waiting DESC, heard LIMIT 1) ORDER BY last_at LIMIT 1)";
+        self.run(sql, [])
     }
 
-    /// Notes that a certificate was shown.
-    pub fn shown(&self, serial: &[u8], now: Timestamp) -> Result<(), StoreError> {
-        // Not at every handshake: each is a write.
-        let sql = "UPDATE certificates SET shown_at = ?2 WHERE serial = ?1
-                   AND (shown_at IS NULL OR shown_at <= ?3 OR shown_at > ?2)";
-        self.run(sql, params![serial, millis(now), millis(now.minus(SHOWN))])
+    /// Ends callers that are let in as this node, and makes their payloads void. `which`: a condition about a row of callers.
+    fn end_those(&self, node: &str, which: &str, now: Timestamp) -> Result<(), StoreError> {
+        let keys = format!("SELECT key FROM callers JOIN called_for ON caller = id WHERE node = ?1 AND {which}");
+        self.withdraw_those(node, &keys, params![node, millis(now)])?;
+        let sql = format!(
+            "UPDATE callers SET state = 'ended', level = NULL, since = ?2
+             WHERE {which} AND id IN (SELECT caller FROM called_for WHERE node = ?1)"
+        );
+        self.run(&sql, params![node, millis(now)])
     }
 
-    /// Stores an admission key by its name. False: there is another key of this name, or this key has another name.
-    pub fn put_admission_key(&self, row: &AdmissionKeyRow) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO admission_keys (name, public, in_image, made_at) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT DO NOTHING";
-        let values = params![row.name, row.public.as_slice(), row.in_image, millis(row.made_at)];
-        Ok(self.execute(sql, values)? == 1)
-    }
-
-    /// Forgets an admission key. False: there is none of this name.
-    pub fn drop_admission_key(&self, name: &str) -> Result<bool, StoreError> {
-        Ok(self.execute("DELETE FROM admission_keys WHERE name = ?1", [name])? == 1)
+    /// Makes payloads of the node void that were made for these line keys, and drops the requests that were made with them.
+    /// `values`: the node, the time, and those of `keys`.
+    fn withdraw_those(&self, node: &str, keys: &str, values: &[&dyn rusqlite::ToSql]) -> Result<(), StoreError> {
+        let made = format!(
+            "SELECT id FROM payloads WHERE node = ?1 AND void_at IS NULL AND expiry > ?2 AND line_key IN ({keys})"
+        );
+        let open: bool = self.one(&made, values, |_| Ok(()))?.is_some();
+        if !open {
+            return Ok(());
+        }
+        let sql = format!("UPDATE payloads SET void_at = ?2 WHERE id IN ({made})");
+        self.run(&sql, values)?;
+        let sql = "DELETE FROM requests WHERE node = ?1 AND verdict IS NOT 'denied'
+                   AND payload IN (SELECT id FROM payloads WHERE node = ?1 AND line_key IS NOT NULL AND void_at IS NOT NULL)";
+        self.run(sql, [node])
     }
 }
 
+/// Callers from before this time are forgotten.
+fn oldest(now: Timestamp) -> i64 {
+    millis(now.minus(CALLER_LIFE))
+}
+
 fn caller_row(row: &Row<'_>) -> rusqlite::Result<CallerRow> {
-    let verdict: Option<String> = row.get(10)?;
+    let word: String = row.get(10)?;
+    let level = row.get::<_, Option<String>>(11)?.map(|_| super::windows::level(row, 11)).transpose()?;
+    let standing = Standing::of(&word, level);
     Ok(CallerRow {
         hello: row.get(0)?,
         key: row.get(1)?,
@@ -356,124 +360,22 @@ fn caller_row(row: &Row<'_>) -> rusqlite::Result<CallerRow> {
         why: row.get(7)?,
         first_at: timestamp(row, 8)?,
         last_at: timestamp(row, 9)?,
-        standing: match verdict.as_deref() {
-            None => Standing::Waits,
-            Some("admitted") => Standing::LetIn(level(row, 11)?),
-            Some(_) => Standing::Denied,
-        },
-        served_at: optional_timestamp(row, 12)?,
+        standing: standing.ok_or_else(|| unreadable(10, format!("a caller that \"{word}\" is not known").into()))?,
+        since: timestamp(row, 12)?,
         nodes: read(row, 13)?,
     })
 }
 
-fn key_row(row: &Row<'_>) -> rusqlite::Result<AdmissionKeyRow> {
-    let (name, public, in_image) = (row.get(0)?, row.get(1)?, row.get(2)?);
-    Ok(AdmissionKeyRow { name, public, in_image, made_at: timestamp(row, 3)? })
-}
-
-fn level(row: &Row<'_>, column: usize) -> rusqlite::Result<Level> {
-    let word: String = row.get(column)?;
-    Level::of(&word).ok_or_else(|| unreadable(column, format!("the level {word} is not known").into()))
-}
-
-fn read<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(|error| unreadable(column, error.into()))
 }
 
-fn unreadable(column: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+pub(super) fn unreadable(column: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
 }
 
 /// Structs of texts and numbers always convert to JSON, with their fields in one order.
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
-
-/// The tables of callers: a step of [`super::schema::STEPS`]. When a record is replaced, nobody stays let in by the old one but
-/// whom an administrator has let in.
-pub(super) const STEP: &str = "
-CREATE TABLE callers (
-    id INTEGER PRIMARY KEY,
-    hello BLOB NOT NULL UNIQUE,
-    key BLOB NOT NULL,
-    code TEXT NOT NULL,
-    said TEXT NOT NULL CHECK (json_valid(said)),
-    facts TEXT NOT NULL CHECK (json_valid(facts)),
-    source TEXT NOT NULL,
-    peer TEXT NOT NULL,
-    why TEXT NOT NULL,
-    first_at INTEGER NOT NULL,
-    last_at INTEGER NOT NULL,
-    verdict TEXT CHECK (verdict IN ('admitted', 'denied')),
-    level TEXT CHECK ((level IS NOT NULL) = (verdict IS 'admitted')),
-    served_at INTEGER
-) STRICT;
-CREATE INDEX callers_of_code ON callers (code);
-CREATE INDEX callers_heard ON callers (last_at);
-CREATE INDEX callers_waiting ON callers (source, last_at) WHERE verdict IS NULL;
--- How many wait, in all and by source: with 16,384 callers it takes too long to count them for each new one.
-CREATE TABLE callers_count (waiting INTEGER NOT NULL) STRICT;
-INSERT INTO callers_count VALUES (0);
-CREATE TABLE callers_by_source (source TEXT PRIMARY KEY NOT NULL, waiting INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE INDEX callers_fullest ON callers_by_source (waiting);
-CREATE TRIGGER callers_come AFTER INSERT ON callers WHEN NEW.verdict IS NULL BEGIN
-    UPDATE callers_count SET waiting = waiting + 1;
-    INSERT INTO callers_by_source SELECT NEW.source, 0
-    WHERE NOT EXISTS (SELECT 1 FROM callers_by_source WHERE source = NEW.source);
-    UPDATE callers_by_source SET waiting = waiting + 1 WHERE source = NEW.source;
-END;
-CREATE TRIGGER callers_go AFTER DELETE ON callers WHEN OLD.verdict IS NULL BEGIN
-    UPDATE callers_count SET waiting = waiting - 1;
-    UPDATE callers_by_source SET waiting = waiting - 1 WHERE source = OLD.source;
-    DELETE FROM callers_by_source WHERE source = OLD.source AND waiting < 1;
-END;
-CREATE TRIGGER callers_change AFTER UPDATE OF verdict, source ON callers
-WHEN (OLD.verdict IS NULL, OLD.source) IS NOT (NEW.verdict IS NULL, NEW.source) BEGIN
-    UPDATE callers_count SET waiting = waiting + (NEW.verdict IS NULL) - (OLD.verdict IS NULL);
-    INSERT INTO callers_by_source SELECT NEW.source, 0
-    WHERE NOT EXISTS (SELECT 1 FROM callers_by_source WHERE source = NEW.source);
-    UPDATE callers_by_source SET waiting = waiting - (OLD.verdict IS NULL) WHERE source = OLD.source;
-    UPDATE callers_by_source SET waiting = waiting + (NEW.verdict IS NULL) WHERE source = NEW.source;
-    DELETE FROM callers_by_source WHERE source IN (OLD.source, NEW.source) AND waiting < 1;
-END;
-CREATE TABLE called_for (
-    node TEXT NOT NULL REFERENCES nodes (name),
-    caller INTEGER NOT NULL REFERENCES callers (id) ON DELETE CASCADE,
-    PRIMARY KEY (node, caller)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX called_by ON called_for (caller);
-CREATE TABLE windows (
-    node TEXT PRIMARY KEY NOT NULL REFERENCES nodes (name),
-    opened_at INTEGER NOT NULL,
-    until INTEGER NOT NULL,
-    taken_by BLOB
-) STRICT, WITHOUT ROWID;
-CREATE TABLE said (
-    node TEXT PRIMARY KEY NOT NULL REFERENCES nodes (name),
-    said TEXT NOT NULL CHECK (json_valid(said)),
-    at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX said_by ON said (said);
-CREATE TABLE admissions (
-    id INTEGER PRIMARY KEY,
-    node TEXT NOT NULL REFERENCES nodes (name),
-    at INTEGER NOT NULL,
-    level TEXT NOT NULL,
-    code TEXT NOT NULL,
-    peer TEXT NOT NULL
-) STRICT;
-CREATE INDEX admissions_of_node ON admissions (node, id);
-CREATE TABLE admission_keys (
-    name TEXT PRIMARY KEY NOT NULL,
-    public BLOB NOT NULL UNIQUE,
-    in_image INTEGER NOT NULL CHECK (in_image IN (0, 1)),
-    made_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-ALTER TABLE certificates ADD COLUMN shown_at INTEGER;
-ALTER TABLE nodes ADD COLUMN ended_at INTEGER;
-CREATE TRIGGER nodes_rule AFTER UPDATE OF record ON nodes BEGIN
-    UPDATE callers SET verdict = NULL, level = NULL, served_at = NULL WHERE verdict = 'admitted' AND level <> 'approved'
-    AND id IN (SELECT caller FROM called_for WHERE node = NEW.name);
-END;
-";

@@ -11,11 +11,11 @@ use imprint::payload::{Enrolment, EstUrl, Payload};
 use imprint::secret::Secret;
 use imprint::time::Timestamp;
 use imprint_host::admission::{Admission, Caller, Facts, Level};
-use imprint_host::compose::{Medium, Options};
+use imprint_host::compose::{Composed, Medium, Options};
 use imprint_host::csr::Csr;
 use imprint_host::enrol::{self, Answer, Credentials, Proof, Request};
 use imprint_host::list;
-use imprint_host::state::{Adding, AdmitError, LetIn, State};
+use imprint_host::state::{Adding, AdmitError, Error, LetIn, State};
 use imprint_host::store::{AdmissionKeyRow, CallerRow};
 use imprint_host::x509::CrlReason;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
@@ -50,6 +50,34 @@ pub fn code(caller: &Caller) -> String {
 
 pub fn spoken(node: &str, level: Level) -> Admission {
     Admission::Admitted { node: node.to_owned(), level }
+}
+
+/// What a node has that got its payload: its token, and a request for a certificate.
+pub struct Got {
+    node: String,
+    token: Secret,
+    csr: Vec<u8>,
+}
+
+impl Got {
+    fn of(node: &str, made: &Composed) -> Got {
+        let Enrolment::Csr(wanted) = Payload::unwrapped(&made.bytes).unwrap().enrolment else { panic!("credentials") };
+        let pair = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, node);
+        let csr = params.serialize_request(&pair).unwrap().der().to_vec();
+        let token = Secret::new(wanted.token.unwrap().secret.expose().as_bytes().to_vec());
+        Got { node: node.to_owned(), token, csr }
+    }
+}
+
+#[track_caller]
+fn issued(answer: Answer) -> Vec<u8> {
+    match answer {
+        Answer::Issued { der, .. } => der,
+        other => panic!("{other:?}"),
+    }
 }
 
 impl Door {
@@ -181,46 +209,44 @@ impl Door {
     /// Delivers the payload, and signs what the node sends back. The certificate.
     #[track_caller]
     pub fn serve(&self, caller: &Caller, node: &str) -> Vec<u8> {
-        let level = match self.call(caller) {
-            Admission::Admitted { node: as_node, level } if as_node == node => level,
-            other => panic!("{other:?}"),
-        };
-        let (token, der) = self.delivered(node, Some(level));
-        let sent = seal::request(token.expose(), &caller.hello, &der);
-        let (tag, csr) = seal::open_request(&sent).unwrap();
-        self.ask(node, Proof::Line { tag: *tag, hello: Box::new(caller.hello.clone()) }, csr, &caller.from)
+        let got = self.payload(caller, node).unwrap();
+        issued(self.request(&got, caller))
     }
 
-    /// Delivers a payload, and signs what the node asks for over its network.
+    /// Delivers a payload that was not made for a caller, and signs what the node asks for over its network.
     #[track_caller]
     pub fn enroll(&self, node: &str) -> Vec<u8> {
-        let (token, der) = self.delivered(node, None);
-        self.ask(node, Proof::Token(token), &der, "192.0.2.1")
-    }
-
-    /// The token of a new payload, and the node's CSR.
-    fn delivered(&self, node: &str, admitted: Option<Level>) -> (Secret, Vec<u8>) {
-        let options = Options { medium: Medium::Line, admitted, ..Options::default() };
+        let options = Options { medium: Medium::Line, ..Options::default() };
         let made = self.state().payload(node, &options, self.now()).unwrap();
-        let Enrolment::Csr(wanted) = Payload::unwrapped(&made.bytes).unwrap().enrolment else { panic!("credentials") };
-        let pair = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, node);
-        let der = params.serialize_request(&pair).unwrap().der().to_vec();
-        (Secret::new(wanted.token.unwrap().secret.expose().as_bytes().to_vec()), der)
+        issued(self.request_over_network(&Got::of(node, &made)))
     }
 
+    /// A caller that is let in gets its payload.
     #[track_caller]
-    fn ask(&self, node: &str, proof: Proof, csr: &[u8], peer: &str) -> Vec<u8> {
+    pub fn payload(&self, caller: &Caller, node: &str) -> Result<Got, Error> {
+        let options = Options { medium: Medium::Line, ..Options::default() };
+        let made = self.state().payload_for(&caller.hello.digest(), node, &options, self.now())?;
+        Ok(Got::of(node, &made))
+    }
+
+    /// The node asks for its certificate over the line.
+    pub fn request(&self, got: &Got, caller: &Caller) -> Answer {
+        let sent = seal::request(got.token.expose(), &caller.hello, &got.csr);
+        let (tag, csr) = seal::open_request(&sent).unwrap();
+        let proof = Proof::Line { tag: *tag, hello: Box::new(caller.hello.clone()) };
+        self.ask(&got.node, proof, csr, &caller.from)
+    }
+
+    /// The node asks for its certificate over its network.
+    pub fn request_over_network(&self, got: &Got) -> Answer {
+        self.ask(&got.node, Proof::Token(Secret::new(got.token.expose().to_vec())), &got.csr, "192.0.2.1")
+    }
+
+    fn ask(&self, node: &str, proof: Proof, csr: &[u8], peer: &str) -> Answer {
         let credentials = Credentials { name: node.to_owned(), proof };
         let csr = Csr::parse(csr);
         let request = Request { csr: csr.as_ref(), credentials: Some(&credentials), peer };
-        let decided = self.state().decide(self.now(), |desk| enrol::simple_enroll(desk, &request)).unwrap();
-        match decided.answer {
-            Answer::Issued { der, .. } => der,
-            other => panic!("{other:?}"),
-        }
+        self.state().decide(self.now(), |desk| enrol::simple_enroll(desk, &request)).unwrap().answer
     }
 
     /// Shows a certificate in a handshake.
@@ -232,14 +258,16 @@ impl Door {
         changes.commit().unwrap();
     }
 
-    /// So many callers of one source wait already.
+    /// So many callers wait already, all of this source; or each of a source of its own: `%x` stands for its number.
     pub fn fill(&self, source: &str, count: usize) {
+        let net = imprint_host::origin::wide(&source.replace("%x", "1"));
+        let net = if net == source.replace("%x", "1") { source } else { &net };
         let sql = format!(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-             INSERT INTO callers (hello, key, code, said, facts, source, peer, why, first_at, last_at)
+             INSERT INTO callers (hello, key, code, said, facts, source, net, peer, why, first_at, last_at, state, since)
              SELECT CAST(printf('%032d', i) AS BLOB), CAST(printf('%032d', i) AS BLOB), 'F' || i,
              '{{\"uuid\":null,\"serial\":null,\"macs\":[],\"by\":\"tcp\"}}', '{{\"cid\":null,\"tap\":null,\"vm\":null}}',
-             '{source}', 'tcp:{source}:1', 'x', {at}, {at} FROM n",
+             printf('{source}', i), printf('{net}', i), 'tcp:{source}:1', 'x', {at}, {at}, 'waits', {at} FROM n",
             at = self.now().as_millis()
         );
         Connection::open(self.path()).unwrap().execute_batch(&sql).unwrap();

@@ -258,9 +258,9 @@ fn a_window_is_for_those_who_call_after_it_was_opened() {
 
 /// The attack: the node runs, and somebody calls with its words.
 #[test]
-fn a_node_whose_certificate_was_just_shown_is_not_replaced_for_words() {
+fn a_node_whose_certificate_was_just_issued_or_shown_is_not_replaced_for_words() {
     for (admit, level) in RULED_ONES {
-        let at = |shown| judge(&right(admit), first(), &[Candidate { shown: Some(shown), ..node1(admit) }], now());
+        let at = |in_use| judge(&right(admit), first(), &[Candidate { in_use: Some(in_use), ..node1(admit) }], now());
         let let_in = Ruling::Admit { node: "node1".to_owned(), level };
         let ruling = at(now().minus(MINUTE));
         if level.is_claim() {
@@ -406,7 +406,7 @@ impl Seed {
         let words = self.caller();
         let (heard, let_in) = (self.at(), self.below(2) == 0);
         let listed = ListedKey { public: [1; 32], in_image: self.maybe(true) };
-        let (shown, revoked, times) = (self.at(), self.at(), self.below(25));
+        let (in_use, revoked, times) = (self.at(), self.at(), self.below(25));
         Candidate {
             node: node.to_owned(),
             rule: Rule { admit, facts: self.maybe(()).map(|()| self.facts()).unwrap_or_default(), ..Rule::default() },
@@ -416,7 +416,7 @@ impl Seed {
             before: self.maybe(Said::of(&words)),
             window: self.maybe(Window { opened, until, taken }),
             rivals: if self.below(3) == 0 { vec![rival(heard, let_in)] } else { Vec::new() },
-            shown: self.maybe(shown).filter(|_| self.below(2) == 0),
+            in_use: self.maybe(in_use).filter(|_| self.below(2) == 0),
             revoked: self.maybe(revoked).filter(|_| self.below(4) == 0),
             lately: if self.below(4) == 0 { (0..times).map(|_| now().minus(MINUTE)).collect() } else { Vec::new() },
         }
@@ -436,7 +436,7 @@ fn nobody_is_let_in_without_what_its_level_means() {
         let Ruling::Admit { node, level } = judge(&caller, first, &candidates, now()) else { continue };
         *let_in.entry(level.word()).or_insert(0) += 1;
         let its = candidates.iter().find(|candidate| candidate.node == node).unwrap();
-        let Candidate { rule, binding, window, rivals, shown, revoked, lately, before, .. } = its;
+        let Candidate { rule, binding, window, rivals, in_use, revoked, lately, before, .. } = its;
         let Facts { cid, tap, vm } = &rule.facts;
         let met = (cid.is_none() || *cid == caller.facts.cid)
             && (tap.is_none() || *tap == caller.facts.tap)
@@ -463,7 +463,7 @@ fn nobody_is_let_in_without_what_its_level_means() {
             (Admit::Known, Level::Known) => binding.is_some() && alone(),
             _ => false,
         };
-        let running = level.is_claim() && shown.is_some_and(|at| at <= now() && now() < at.plus(RECENT));
+        let running = level.is_claim() && in_use.is_some_and(|at| at <= now() && now() < at.plus(RECENT));
         assert!(means && !running, "seed {number}: {level} {caller:?} {its:?}");
         // The other candidate is not meant as well.
         let same = |other: &Candidate| {
