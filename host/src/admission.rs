@@ -1,6 +1,16 @@
-//! Who is let in at the door: what is known of a node that calls, and what the record asks for. A machine's own words (serial
-//! number, UUID, MAC) are a claim; what the hypervisor knows is a fact; an admission key is a proof. Pure: never talks to a
+//! Who is let in at the door: what a caller says, what the door knows of it, and what the record asks for. Pure: never talks to a
 //! node, and never reads the store.
+//!
+//! The words, here and in `state`, `store` and `serve`:
+//!
+//! - A *caller* is one HELLO. How it stands, and what ends that it is let in, is in `store::callers`.
+//! - What it *said* (serial number, UUID, MAC) is a *claim*: it can be compared, and proves nothing.
+//! - The *facts* are what the door knows through the hypervisor, whatever is said.
+//! - An admission key is a *proof*: of the key, and of nothing else.
+//! - A *candidate* is a node that the caller may be. It is *meant* if the facts are those of its record, or if the claims are.
+//! - A *rule* is a record's `admit`. It is asked about callers that wait, and about no others.
+//! - A *level* is what a caller was let in for.
+//! - A *rival* is another line key that calls as the same node.
 
 mod rule;
 mod said;
@@ -18,7 +28,8 @@ use serde::{Deserialize, Serialize};
 /// A node that calls at the door.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Caller {
-    /// What it says of itself. The line key in it has answered.
+    /// What it says of itself. Whoever says it has answered, and need not have the key in it: only what is sealed for that key
+    /// shows who has.
     pub hello: Hello,
     /// Where it calls from, for people: `tcp:192.0.2.1:40000`, `vsock:3`, `ether:tap0 52:54:00:12:34:56`.
     pub from: String,
@@ -55,7 +66,7 @@ pub struct ProvenKey {
 pub struct Rule {
     /// What lets the node in.
     pub admit: Admit,
-    /// A node that was let in for its own words gets key material of this host, too.
+    /// A node that was let in for its own words may get key material of this host, too.
     pub claims_suffice: bool,
     /// Admission keys, one of which the node must have.
     pub keys: Vec<KeyName>,

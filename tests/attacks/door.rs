@@ -198,7 +198,11 @@ impl Visit {
                 unsigned: true,
                 ..Options::default()
             };
-            let made = site.state.payload(&node, &options, site.at(now)).unwrap();
+            // It has ended meanwhile, or its key has its certificate already.
+            let Ok(made) = site.state.payload_for(&hello.digest(), &node, &options, site.at(now)) else {
+                self.closed = true;
+                return;
+            };
             site.made.insert(made.id.0, node.clone());
             self.payload = Some((made.bytes.to_vec(), TimeKey::of_hash(made.token_hash)));
         }

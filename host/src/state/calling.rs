@@ -146,7 +146,8 @@ fn seen(books: &Books, urls: &[EstUrl], caller: &Caller, now: Timestamp) -> Resu
         nodes: Vec::new(),
         said: Said::of(caller),
         facts: caller.facts.clone(),
-        source: caller.source.clone(),
+        // It takes the place that it took first: somebody else who says its HELLO must not move it into a crowd.
+        source: before.as_ref().map_or_else(|| caller.source.clone(), |before| before.source.clone()),
         from: caller.from.clone(),
         why: String::new(),
         first_at: before.as_ref().map_or(now, |before| before.first_at),

@@ -65,7 +65,7 @@ pub struct CallerRow {
     pub said: Said,
     /// What the door knows of it.
     pub facts: Facts,
-    /// Whose places it takes.
+    /// Whose places it takes: where it called from first.
     pub source: String,
     /// Where it called from, for people: last, or when it was decided about.
     pub from: String,
@@ -313,6 +313,10 @@ impl Changes<'_> {
 
     /// Ends callers that are let in as this node, and makes their payloads void. `which`: a condition about a row of callers.
     fn end_those(&self, node: &str, which: &str, now: Timestamp) -> Result<(), StoreError> {
+        // Most nodes never call at a door.
+        if self.one("SELECT 1 FROM called_for WHERE node = ?1", [node], |_| Ok(()))?.is_none() {
+            return Ok(());
+        }
         let keys = format!("SELECT key FROM callers JOIN called_for ON caller = id WHERE node = ?1 AND {which}");
         self.withdraw_those(node, &keys, params![node, millis(now)])?;
         let sql = format!(
