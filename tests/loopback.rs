@@ -9,6 +9,7 @@ mod loopback {
     mod clients;
     mod console;
     mod door;
+    mod door_limits;
     mod handover;
     mod host;
     mod inject;

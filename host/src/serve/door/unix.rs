@@ -18,6 +18,7 @@ use super::spec::Machines;
 use super::{Arrival, visit};
 use crate::admission::Facts;
 use crate::origin;
+use crate::serve::files::Listening;
 
 pub(super) const WHAT: &str =
     "make its directory, and let this user write there; a file that is no unused socket is left alone";
@@ -162,17 +163,17 @@ async fn listen(machine: &str, path: &Path, port: u32, hall: &Arc<Hall>) {
             return sleep(REOPEN).await;
         }
     };
+    let mut listening = Listening::new("door unix");
     while is_socket(path) && is_socket(&at) {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => enter(stream, arrival(machine, &at, false), hall),
-                Err(error) => {
-                    tracing::warn!("door {}: accepting a caller: {error}", at.display());
-                    sleep(LOOK).await;
-                }
-            },
-            () = sleep(LOOK) => {}
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => {
+        enter(stream, arrival(machine, &at, false), hall);
         }
+                        Err(error) => listening.failed(&error).await,
+                    },
+                    () = sleep(LOOK) => {}
+                }
     }
     // Ignored: the hypervisor may have removed the directory.
     let _ = std::fs::remove_file(&at);

@@ -8,7 +8,7 @@ use imprint::key_code::KeyCode;
 use imprint::line::admission::Proof;
 use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Arrival;
 use super::hall::{Hall, News, Waiter};
@@ -20,6 +20,9 @@ use crate::x509;
 const MEET: Duration = Duration::from_secs(15);
 /// Bytes that are no frame, before the first frame. More are of something else than a node.
 const NOISE: usize = 1024;
+/// So many conversations and objects of one caller cost no turn of its origin. A node needs three or four; each is work: a
+/// question to the desk, a signature, a seal.
+const FREE: u32 = 16;
 /// The most bytes that wait to be written. Nothing is read meanwhile.
 const WAITING: usize = 16 * 1024;
 /// A caller that waits is asked about again after this time, also without news: some rules depend on the time.
@@ -59,6 +62,8 @@ struct Visit<'a> {
     met: bool,
     /// Bytes that came before the first frame.
     noise: usize,
+    /// Conversations and objects that it has begun.
+    work: u32,
     /// When the caller is told that it waits, if it still does then, and the code of its line key.
     owed: Option<(Instant, String)>,
     /// When to leave, and what to say then. `None` for the words: the visit has ended well.
@@ -86,6 +91,7 @@ where
         standing: Standing::New,
         met: false,
         noise: 0,
+        work: 0,
         owed: None,
         leave: None,
     };
@@ -188,6 +194,9 @@ impl Visit<'_> {
     }
 
     async fn happened(&mut self, event: HostEvent) {
+        if is_work(&event) && !self.turn().await {
+            return;
+        }
         match event {
             HostEvent::Hello(hello) => self.hello(hello),
             HostEvent::Second(hello) => {
@@ -223,6 +232,23 @@ impl Visit<'_> {
                 self.talk.happened(event).await;
             }
         }
+    }
+
+    /// Whether the caller may make work now: somebody who begins conversations on one connection without a pause has no more
+    /// turns than somebody who calls without a pause.
+    async fn turn(&mut self) -> bool {
+        self.work = self.work.saturating_add(1);
+        if self.work <= FREE {
+            return true;
+        }
+        let Some(wait) = self.hall.turn(&self.source) else {
+            self.leave("it begins too many conversations, or sends too many objects".to_owned());
+            return false;
+        };
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        true
     }
 
     fn hello(&mut self, hello: Hello) {
@@ -374,6 +400,10 @@ impl Visit<'_> {
             (Some(_), _) => "it hung up before it was let in".to_owned(),
         }
     }
+}
+
+fn is_work(event: &HostEvent) -> bool {
+    matches!(event, HostEvent::Opened(..) | HostEvent::Stage(_) | HostEvent::Object(..))
 }
 
 /// Words for a protocol that begins like this and is not the line protocol.
