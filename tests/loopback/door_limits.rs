@@ -17,14 +17,14 @@ use std::os::fd::AsRawFd;
 use super::door::{Site, talk};
 
 const HONEST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+pub(crate) const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
-fn door(server: &Server) -> SocketAddrV4 {
+pub(crate) fn door(server: &Server) -> SocketAddrV4 {
     server.doors().iter().find_map(|door| door.strip_prefix("tcp:")).unwrap().parse().unwrap()
 }
 
 /// A connection from this address of the loopback interface.
-fn call(from: Ipv4Addr, door: SocketAddrV4) -> TcpStream {
+pub(crate) fn call(from: Ipv4Addr, door: SocketAddrV4) -> TcpStream {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0))).unwrap();
     connect(socket.as_raw_fd(), &SockaddrIn::from(door)).unwrap();
@@ -112,7 +112,7 @@ fn callers_at_doors_leave_files_for_est() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map(|line| line.unwrap());
-    let (mut said, mut est) = (Vec::new(), None);
+    let (mut said, mut est) = (Vec::new(), None::<SocketAddr>);
     let door: SocketAddrV4 = loop {
         let line = lines.next().unwrap_or_else(|| panic!("it ended: {said:?}"));
         est = line.split_once("EST on ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok()).or(est);
@@ -143,7 +143,7 @@ fn callers_at_doors_leave_files_for_est() {
         }
     }
     assert_eq!(served, 136);
-    let mut asker = TcpStream::connect(est.unwrap() as SocketAddr).unwrap();
+    let mut asker = TcpStream::connect(est.unwrap()).unwrap();
     asker.set_read_timeout(Some(PATIENCE)).unwrap();
     asker.write_all(b"GET /crl/0.crl HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

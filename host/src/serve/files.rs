@@ -30,8 +30,6 @@ pub(super) struct Places {
 }
 
 impl Places {
-    const ALL: Places = Places { callers: CALLERS, connections: CONNECTIONS, away: AWAY };
-
     /// The places that the limit of this process allows. Says so if there are fewer than there could be.
     pub(super) fn here(doors: bool) -> Places {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
@@ -116,16 +114,18 @@ fn words(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
+    const ALL: Places = Places { callers: CALLERS, connections: CONNECTIONS, away: AWAY };
+
     /// Accident: a container in which a process may have few open files. Callers at the doors and EST each have a share, and
     /// together they leave some for the store.
     #[test]
     fn few_files_are_shared_by_doors_and_est() {
-        assert_eq!(Places::within(32_768, true), Places::ALL);
-        assert_eq!(Places::within(19_072, true), Places::ALL);
-        assert_eq!(Places::within(u64::MAX, true), Places::ALL);
+        assert_eq!(Places::within(32_768, true), ALL);
+        assert_eq!(Places::within(19_072, true), ALL);
+        assert_eq!(Places::within(u64::MAX, true), ALL);
         assert_eq!(Places::within(1024, true), Places { callers: 448, connections: 359, away: 89 });
         assert_eq!(Places::within(1024, false), Places { callers: 0, connections: 717, away: 179 });
-        assert_eq!(Places::within(8192, true), Places { callers: 5504, ..Places::ALL });
+        assert_eq!(Places::within(8192, true), Places { callers: 5504, ..ALL });
         for limit in 0..20_000 {
             for doors in [false, true] {
                 let Places { callers, connections, away } = Places::within(limit, doors);
