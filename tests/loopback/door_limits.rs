@@ -3,7 +3,8 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use imprint_host::serve::Server;
@@ -33,12 +34,27 @@ pub(crate) fn call(from: Ipv4Addr, door: SocketAddrV4) -> TcpStream {
 
 const TOO_OFTEN: &str = "imprint_host_connections_refused_total{reason=\"door-rate\"}";
 
-/// Calls and hangs up, again and again, until `over`.
-fn hammers(door: SocketAddrV4, over: &AtomicBool) {
-    while !over.load(Ordering::Relaxed) {
-        let mut stream = call(ATTACKER, door);
-        // Ignored: the door may have closed it.
-        let _ = stream.write_all(b"#");
+/// Somebody who calls and hangs up, again and again, until this is dropped.
+struct Hammer(Arc<AtomicBool>);
+
+impl Hammer {
+    fn at(door: SocketAddrV4) -> Hammer {
+        let over = Arc::new(AtomicBool::new(false));
+        let hammer = Hammer(Arc::clone(&over));
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                let mut stream = call(ATTACKER, door);
+                // Ignored: the door may have closed it.
+                let _ = stream.write_all(b"#");
+            }
+        });
+        hammer
+    }
+}
+
+impl Drop for Hammer {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -48,15 +64,12 @@ fn hammers(door: SocketAddrV4, over: &AtomicBool) {
 fn whoever_calls_without_a_pause_is_turned_away_and_others_get_in() {
     let site = Site::new(&[("node1", "bind = { serial = 'S1' }\nadmit = 'known'")]);
     let server = site.serve(&["tcp:127.0.0.1:0"]);
-    let (door, metrics, over) = (door(&server), server.metrics_addr().unwrap(), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        scope.spawn(|| hammers(door, &over));
-        reaches(metrics, TOO_OFTEN, 100);
-        let mut node = Caller::new("S1", &site.pin);
-        let let_in = talk(&mut node, &mut call(HONEST, door), |node| node.over);
-        over.store(true, Ordering::Relaxed);
-        assert!(let_in, "told: {:?}, refused: {:?}", node.pending, node.refused);
-    });
+    let door = door(&server);
+    let _attacker = Hammer::at(door);
+    reaches(server.metrics_addr().unwrap(), TOO_OFTEN, 100);
+    let mut node = Caller::new("S1", &site.pin);
+    let let_in = talk(&mut node, &mut call(HONEST, door), |node| node.over);
+    assert!(let_in, "told: {:?}, refused: {:?}", node.pending, node.refused);
     assert!(site.events().iter().filter(|event| *event == "waits").count() <= 1);
 }
 
@@ -67,32 +80,37 @@ fn conversations_without_a_pause_cost_turns_like_calls() {
     let site =
         Site::new(&[("node1", "bind = { serial = 'S1' }"), ("node2", "bind = { serial = 'S2' }\nadmit = 'known'")]);
     let server = site.serve(&["tcp:127.0.0.1:0"]);
-    let (door, metrics, over) = (door(&server), server.metrics_addr().unwrap(), AtomicBool::new(false));
+    let door = door(&server);
     let mut attacker = Caller::new("S1", &site.pin);
     let mut stream = call(ATTACKER, door);
     assert!(talk(&mut attacker, &mut stream, |node| !node.pending.is_empty()), "refused: {:?}", attacker.refused);
-    std::thread::scope(|scope| {
-        scope.spawn(|| hammers(door, &over));
-        reaches(metrics, TOO_OFTEN, 100);
-        let mut conversations = 0;
-        // Another conversation on the same connection, until the door has closed it.
-        let is_closed = loop {
-            attacker.calls_again();
-            let session = |node: &Caller| imprint::line::End::session(node.wire.end());
-            if !talk(&mut attacker, &mut stream, |node| session(node).is_some()) {
-                break true;
-            }
-            conversations += 1;
-            if conversations > 2000 {
-                break false;
-            }
-        };
-        let mut node = Caller::new("S2", &site.pin);
-        let let_in = talk(&mut node, &mut call(HONEST, door), |node| node.over);
-        over.store(true, Ordering::Relaxed);
-        assert!(is_closed, "{conversations} conversations");
-        assert!(let_in, "told: {:?}, refused: {:?}", node.pending, node.refused);
-    });
+    let _others = Hammer::at(door);
+    reaches(server.metrics_addr().unwrap(), TOO_OFTEN, 100);
+    // Another conversation on the same connection, until the door has closed it.
+    let mut conversations = 0;
+    loop {
+        attacker.calls_again();
+        let session = |node: &Caller| imprint::line::End::session(node.wire.end());
+        if !talk(&mut attacker, &mut stream, |node| session(node).is_some()) {
+            break;
+        }
+        conversations += 1;
+        assert!(conversations < 1000, "the door does not leave it");
+    }
+    let mut node = Caller::new("S2", &site.pin);
+    let let_in = talk(&mut node, &mut call(HONEST, door), |node| node.over);
+    assert!(let_in, "told: {:?}, refused: {:?}", node.pending, node.refused);
+}
+
+/// Ends the process when it is dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Ignored: it may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Attack: callers from several addresses hold connections open on a machine that allows few open files. EST is answered all the
@@ -102,16 +120,18 @@ fn callers_at_doors_leave_files_for_est() {
     const FILES: usize = 400;
     let site = Site::new(&[]);
     let serve = format!("ulimit -n {FILES}; exec \"$@\"");
-    let mut server = Command::new("sh")
-        .args(["-c", &serve, "sh"])
-        .arg(programs::host())
-        .arg("--dir")
-        .arg(site.path("state"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--door", "tcp:127.0.0.1:0"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    let mut server = Ended(
+        Command::new("sh")
+            .args(["-c", &serve, "sh"])
+            .arg(programs::host())
+            .arg("--dir")
+            .arg(site.path("state"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--door", "tcp:127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut lines = BufReader::new(server.0.stderr.take().unwrap()).lines().map(|line| line.unwrap());
     let (mut said, mut est) = (Vec::new(), None::<SocketAddr>);
     let door: SocketAddrV4 = loop {
         let line = lines.next().unwrap_or_else(|| panic!("it ended: {said:?}"));
@@ -122,12 +142,7 @@ fn callers_at_doors_leave_files_for_est() {
         said.push(line);
     };
     std::thread::spawn(move || lines.count());
-    let warned = format!(
-        "this process may have {FILES} open files: 109 connections to EST are served at a time, not 2048, and \
-                          136 callers at doors, not 16384; raise the limit (LimitNOFILE= in the unit)"
-    );
-    assert!(said.iter().any(|line| line.contains(&warned)), "{said:?}");
-    // 50 from each address at once: more than a rate would stop.
+    // Fewer from each address than the rate allows.
     let mut held = Vec::new();
     for number in 0..FILES / 40 {
         let from = Ipv4Addr::new(127, 0, 1, u8::try_from(number).unwrap());
@@ -149,6 +164,9 @@ fn callers_at_doors_leave_files_for_est() {
     let mut answer = String::new();
     asker.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let warned = format!(
+        "this process may have {FILES} open files: 109 connections to EST are served at a time, not 2048, and \
+         136 callers at doors, not 16384; raise the limit (LimitNOFILE= in the unit)"
+    );
+    assert!(said.iter().any(|line| line.contains(&warned)), "{said:?}");
 }
