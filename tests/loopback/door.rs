@@ -16,6 +16,8 @@ use imprint_host::state::State;
 use imprint_tests::caller::Caller;
 use imprint_tests::patience::PATIENCE;
 
+use super::door_limits::{ATTACKER, call, door};
+
 pub(crate) struct Site {
     work: tempfile::TempDir,
     pub(crate) pin: SitePin,
@@ -269,12 +271,12 @@ fn a_virtual_machine_is_let_in_by_its_socket() {
     assert!(other.payloads.is_empty());
 }
 
-/// Attack: somebody opens connections and says nothing. How many places one address has, a unit test of the places shows.
+/// Attack: somebody elsewhere opens connections and says nothing. How many places one address has, a unit test of the places shows.
 #[test]
 fn silent_callers_keep_nobody_out() {
     let site = Site::new(&[("node1", "bind = { serial = 'S1' }\nadmit = 'known'")]);
     let server = site.serve(&["tcp:127.0.0.1:0"]);
-    let silent: Vec<TcpStream> = (0..200).map(|_| tcp(&server)).collect();
+    let silent: Vec<TcpStream> = (0..200).map(|_| call(ATTACKER, door(&server))).collect();
     let mut node = Caller::new("S1", &site.pin);
     let mut stream = tcp(&server);
     assert!(talk(&mut node, &mut stream, |node| node.over), "told: {:?}", node.pending);

@@ -11,13 +11,13 @@ use imprint::payload::PayloadId;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::CALLERS;
 use crate::admission::{Admission, Caller, Level};
 use crate::compose::Options;
 use crate::enrol::{Answer, Refusal};
 use crate::serve::Shared;
 use crate::serve::desk::{Asked as Question, Said};
 use crate::serve::guests::{Guest, Guests};
+use crate::serve::pace::{A_SECOND, AT_ONCE, Pace};
 use crate::store::CertificateRow;
 use crate::talk::{Asked, Decided, Office, Payload, Signed, Trouble};
 
@@ -30,6 +30,8 @@ const TURNS: usize = 128;
 const SET: u64 = 250_000;
 /// How long open conversations may go on when the server stops.
 const CLOSING: Duration = Duration::from_secs(2);
+/// A call that was turned away is told at most this often.
+const TOLD: Duration = Duration::from_secs(60);
 /// So long a payload is sent again to the line key that it was made for, signed anew.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// The most payloads that are kept. One has about two kilobytes.
@@ -40,6 +42,8 @@ const NO_ROOM: &str = "the server's disk is full; make room there, then nodes ca
 pub(super) struct Hall {
     pub(super) shared: Arc<Shared>,
     guests: Arc<Guests<String>>,
+    pace: Pace<String>,
+    away: Mutex<Away>,
     turns: Semaphore,
     began: Instant,
     /// Microseconds from 1970 to `began`.
@@ -48,6 +52,15 @@ pub(super) struct Hall {
     /// Visits that an administrator may decide about.
     followed: AtomicU64,
     kept: Mutex<HashMap<[u8; 32], Kept>>,
+}
+
+/// Calls that were turned away, for the log.
+#[derive(Default)]
+struct Away {
+    /// When one was told last.
+    told: Option<Instant>,
+    /// How many were not told since.
+    more: u64,
 }
 
 /// What visits are woken for.
@@ -79,10 +92,13 @@ pub(super) struct Follower {
 }
 
 impl Hall {
-    pub(super) fn new(shared: Arc<Shared>) -> Arc<Hall> {
+    /// `places`: the most callers at a time.
+    pub(super) fn new(shared: Arc<Shared>, places: usize) -> Arc<Hall> {
         Arc::new(Hall {
             shared,
-            guests: Guests::new(CALLERS, 0),
+            guests: Guests::new(places, 0),
+            pace: Pace::default(),
+            away: Mutex::default(),
             turns: Semaphore::new(TURNS),
             began: Instant::now(),
             epoch: AtomicU64::new(since_1970()),
@@ -92,9 +108,42 @@ impl Hall {
         })
     }
 
-    /// A place for one more caller of this origin; `None`: there is none.
+    /// A place for one more caller of this origin; `None`: there is none, and it is turned away.
     pub(super) fn place(&self, source: &str) -> Option<Guest<String>> {
-        self.guests.admit(source.to_owned())
+        let place = self.guests.admit(source.to_owned());
+        if place.is_none() {
+            self.turned_away(source, "door", "it has half of the places that others leave free, or all are taken");
+        }
+        place
+    }
+
+    /// How long a call of this origin, or something else that takes work, has to wait for its turn. `None`: it has called too
+    /// often, and is turned away.
+    pub(super) fn turn(&self, source: &str) -> Option<Duration> {
+        let turn = self.pace.turn(source.to_owned(), Instant::now());
+        if turn.is_err() {
+            let why = format!("it may call {AT_ONCE} times at once and then {A_SECOND} times a second");
+            self.turned_away(source, "door-rate", &why);
+        }
+        turn.ok()
+    }
+
+    /// Counts a call that was turned away, and says so once a minute: whoever calls without a pause does not fill the log.
+    fn turned_away(&self, source: &str, reason: &'static str, why: &str) {
+        self.shared.metrics.turned_away(reason);
+        let now = Instant::now();
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if away.told.is_some_and(|at| now.saturating_duration_since(at) < TOLD) {
+            away.more = away.more.saturating_add(1);
+            return;
+        }
+        away.told = Some(now);
+        let more = match std::mem::take(&mut away.more) {
+            0 => String::new(),
+            more => format!("; {more} more calls were turned away since the last line like this"),
+        };
+        drop(away);
+        tracing::warn!("door: turned away a call from {source}: {why}{more}");
     }
 
     pub(super) fn news(&self) -> watch::Receiver<News> {

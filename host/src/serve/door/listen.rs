@@ -3,17 +3,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::enter::enter;
 use super::hall::Hall;
 use super::unix::Pattern;
 use super::vsock::VsockListener;
 use super::{DoorSpec, ether, tcp, unix, vsock};
+use crate::serve::files::Listening;
 
 /// Open doors.
 pub(in crate::serve) struct Doors(pub(super) Vec<(DoorSpec, Door)>);
@@ -118,29 +117,38 @@ pub(super) async fn accept(door: Door, hall: Arc<Hall>) {
             while ports.join_next().await.is_some() {}
         }
         Door::Machines(pattern) => unix::machines(pattern, hall).await,
-        Door::Tcp(listener) => loop {
-            match tcp::accept(&listener).await {
-                Ok((stream, arrival)) => enter(stream, arrival, &hall),
-                Err(error) => tired("tcp", &error).await,
+        Door::Tcp(listener) => {
+            let mut listening = Listening::new("door tcp");
+            loop {
+                match tcp::accept(&listener).await {
+                    Ok((stream, arrival)) => {
+                        enter(stream, arrival, &hall);
+                    }
+                    Err(error) => listening.failed(&error).await,
+                }
             }
-        },
-        Door::Vsock(listener) => loop {
-            match listener.accept().await {
-                Ok((stream, arrival)) => enter(stream, arrival, &hall),
-                Err(error) => tired("vsock", &error).await,
+        }
+        Door::Vsock(listener) => {
+            let mut listening = Listening::new("door vsock");
+            loop {
+                match listener.accept().await {
+                    Ok((stream, arrival)) => {
+                        enter(stream, arrival, &hall);
+                    }
+                    Err(error) => listening.failed(&error).await,
+                }
             }
-        },
-        Door::Unix(listener, path) => loop {
-            match unix::accept(&listener, &path).await {
-                Ok((stream, arrival)) => enter(stream, arrival, &hall),
-                Err(error) => tired("unix", &error).await,
+        }
+        Door::Unix(listener, path) => {
+            let mut listening = Listening::new("door unix");
+            loop {
+                match unix::accept(&listener, &path).await {
+                    Ok((stream, arrival)) => {
+                        enter(stream, arrival, &hall);
+                    }
+                    Err(error) => listening.failed(&error).await,
+                }
             }
-        },
+        }
     }
-}
-
-/// Mostly out of file descriptors: waits until visits end.
-async fn tired(door: &str, error: &io::Error) {
-    tracing::warn!("door {door}: accepting a caller: {error}");
-    sleep(Duration::from_millis(100)).await;
 }

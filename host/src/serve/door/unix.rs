@@ -18,6 +18,7 @@ use super::spec::Machines;
 use super::{Arrival, visit};
 use crate::admission::Facts;
 use crate::origin;
+use crate::serve::files::Listening;
 
 pub(super) const WHAT: &str =
     "make its directory, and let this user write there; a file that is no unused socket is left alone";
@@ -171,14 +172,14 @@ async fn listen(machine: &str, path: &Path, port: u32, hall: &Arc<Hall>) {
         }
     };
     let own = Own(at.clone());
+    let mut listening = Listening::new("door unix");
     while is_socket(path) && is_socket(&at) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => enter(stream, arrival(machine, &at, false), hall),
-                Err(error) => {
-                    tracing::warn!("door {}: accepting a caller: {error}", at.display());
-                    sleep(LOOK).await;
+                Ok((stream, _)) => {
+                    enter(stream, arrival(machine, &at, false), hall);
                 }
+                Err(error) => listening.failed(&error).await,
             },
             () = sleep(LOOK) => {}
         }

@@ -10,7 +10,7 @@ use imprint::key_code::KeyCode;
 use imprint::line::admission::Proof;
 use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Arrival;
 use super::hall::{Hall, News};
@@ -23,6 +23,9 @@ use standing::{AGAIN, Standing};
 const MEET: Duration = Duration::from_secs(15);
 /// Bytes that are no frame, before the first frame. More are of something else than a node.
 const NOISE: usize = 1024;
+/// So many conversations and objects of one caller cost no turn of its origin. A node needs three or four; each is work: a
+/// question to the desk, a signature, a seal.
+const FREE: u32 = 16;
 /// The most bytes that wait to be written. Nothing is read meanwhile.
 const WAITING: usize = 16 * 1024;
 /// How long repeats of the report are answered after the last one, and at most.
@@ -42,6 +45,8 @@ struct Visit<'a> {
     met: bool,
     /// Bytes that came before the first frame.
     noise: usize,
+    /// Conversations and objects that it has begun.
+    work: u32,
     /// The caller waits because the host could not answer, and not for an administrator.
     late: bool,
     /// When the caller is told that it waits, if it still does then.
@@ -73,6 +78,7 @@ where
         standing: Standing::New,
         met: false,
         noise: 0,
+        work: 0,
         late: false,
         owed: None,
         request: None,
@@ -186,6 +192,9 @@ impl Visit<'_> {
     }
 
     async fn happened(&mut self, event: HostEvent) {
+        if is_work(&event) && !self.turn().await {
+            return;
+        }
         match event {
             HostEvent::Hello(hello) => self.hello(hello),
             HostEvent::Second(hello) => {
@@ -230,6 +239,23 @@ impl Visit<'_> {
                 self.talk.happened(event).await;
             }
         }
+    }
+
+    /// Whether the caller may make work now: somebody who begins conversations on one connection without a pause has no more
+    /// turns than somebody who calls without a pause.
+    async fn turn(&mut self) -> bool {
+        self.work = self.work.saturating_add(1);
+        if self.work <= FREE {
+            return true;
+        }
+        let Some(wait) = self.hall.turn(&self.source) else {
+            self.leave("it begins too many conversations, or sends too many objects".to_owned());
+            return false;
+        };
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        true
     }
 
     fn hello(&mut self, hello: Hello) {
@@ -293,6 +319,10 @@ impl Visit<'_> {
             (Some(_), _) => "it hung up before it was let in".to_owned(),
         }
     }
+}
+
+fn is_work(event: &HostEvent) -> bool {
+    matches!(event, HostEvent::Opened(..) | HostEvent::Stage(_) | HostEvent::Object(..))
 }
 
 /// Words for a protocol that begins like this and is not the line protocol.
