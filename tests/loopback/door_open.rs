@@ -1,20 +1,22 @@
 //! Tests of what administrators decide about a node while its conversation at a door is open, and of payloads that are void by the
 //! time that they would be sent. Each node here was let in already.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
-use imprint::line::{Hello, LineKey, Node, Shape, Stage, Wire};
+use imprint::line::ether::frames;
+use imprint::line::{Hello, LineKey, Stage, base85};
 use imprint::time::Timestamp;
 use imprint_host::compose::Options;
 use imprint_host::enrol;
 use imprint_host::serve::Server;
 use imprint_host::state::Adding;
-use imprint_host::store::Standing;
 use imprint_host::x509::CrlReason;
 use imprint_tests::caller::{Caller, hello, seeded};
 
-use super::door::{Site, talk, tcp};
+use super::door::{Site, Stream, talk, tcp};
 
 /// What an administrator does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +55,7 @@ fn act(site: &Site, deed: Deed, node: &mut Caller) {
 
 fn is_let_in(site: &Site) -> bool {
     let callers = site.state().store.callers(Timestamp::system()).unwrap();
-    callers.iter().any(|row| matches!(row.standing, Standing::LetIn(_)))
+    callers.iter().any(|row| row.standing.level().is_some())
 }
 
 /// The same node calls again, from stage 0, and gets nothing: its console says why.
@@ -133,29 +135,57 @@ fn a_caller_that_holds_its_challenge_back_is_told() {
     for deed in DEEDS {
         let site = site();
         let server = site.serve(&["tcp:127.0.0.1:0"]);
-        let (mut node, key) = quiet(&site);
-        let mut stream = tcp(&server);
+        let mut node = Caller::new("S1", &site.pin);
+        let mut stream = Quiet { stream: tcp(&server), is_quiet: true };
         assert!(talk(&mut node, &mut stream, |_| is_let_in(&site)));
         act(&site, deed, &mut node);
-        talk(&mut node, &mut stream, |node| node.refused.is_some() || !node.pending.is_empty());
+        assert!(talk(&mut node, &mut stream, |node| node.refused.is_some() || !node.pending.is_empty()), "{deed:?}");
         is_told(deed, &node);
         if deed == Deed::Deny {
             continue;
         }
         site.state().admit(&node.code(), None, Timestamp::system()).unwrap();
-        let mut node = Caller::with(key, node.wire.end().hello().clone(), &site.pin);
+        stream.is_quiet = false;
         assert!(talk(&mut node, &mut stream, |node| node.over), "{deed:?}: {:?}", node.refused);
         assert_eq!(node.payloads[0].admitted(), Some("approved"));
     }
 }
 
-/// A node that sends no challenge, although its HELLO says that it does.
-fn quiet(site: &Site) -> (Caller, Arc<LineKey>) {
-    let key = Arc::new(LineKey::generate(&seeded()).unwrap());
-    let hello = hello(&key, "S1");
-    let mut node = Caller::with(Arc::clone(&key), hello.clone(), &site.pin);
-    node.wire = Wire::new(Node::new(hello, true, Shape::default()), None);
-    (node, key)
+/// The connection of a node whose challenges are lost.
+struct Quiet {
+    stream: TcpStream,
+    is_quiet: bool,
+}
+
+impl Write for Quiet {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        /// docs/line-protocol.md, "Frames".
+        const CHALLENGE: u8 = 11;
+        for text in frames(bytes) {
+            let digits = text.trim_ascii().strip_prefix(b"#").and_then(base85::decode);
+            let is_challenge = digits.is_some_and(|message| message[0] == CHALLENGE);
+            if !(self.is_quiet && is_challenge) {
+                self.stream.write_all(text)?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Quiet {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Stream for Quiet {
+    fn patient(&self, timeout: Duration) {
+        self.stream.patient(timeout);
+    }
 }
 
 /// A node that was let in, has its payload, and has lost its line.
