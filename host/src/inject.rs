@@ -144,7 +144,7 @@ impl Office for Shared {
     async fn fresh(&self, _: &str, made: &Payload, hello: &Hello, at: Challenge) -> Result<Signed, Trouble> {
         let (payload, hello, now) = (made.bytes.clone(), hello.clone(), self.timestamp());
         let signed = self.books(move |state| state.fresh(payload.expose(), &hello, &at, now)).await.map_err(failed)?;
-        Ok(signed.map_or(Signed::NoSigner, Signed::Signed))
+        Ok(signed.map_or(Signed::NoSigner, Signed::Payload))
     }
 
     async fn enroll(&self, asked: Asked) -> Result<Decided, Trouble> {

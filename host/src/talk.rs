@@ -81,7 +81,7 @@ impl From<String> for Trouble {
 /// A payload, signed for a node and a moment.
 pub(crate) enum Signed {
     /// The signed payload.
-    Signed(Secret),
+    Payload(Secret),
     /// There is no key to sign with.
     NoSigner,
     /// The payload is not good any more. The office has forgotten it, and makes another.

@@ -235,7 +235,7 @@ impl Worker {
                     Err(error) => return fault(&error),
                 }
                 let signed = self.state.fresh(payload.bytes.expose(), hello, challenge, now);
-                let signed = signed.map(|signed| signed.map_or(Signed::NoSigner, Signed::Signed));
+                let signed = signed.map(|signed| signed.map_or(Signed::NoSigner, Signed::Payload));
                 Said::Fresh(signed.map_err(|error| imprint::chain::chain(&error)))
             }
             _ => self.state.store.data_version().map_or_else(|error| fault(&error), Said::Version),

@@ -76,7 +76,7 @@ impl<O: Office> Talk<'_, O> {
         let number = self.wire.end().next_number();
         let sealed = |payload: &Secret, kind| seal::seal(payload, &hello, session, kind, number).map_err(failed);
         let object = match signed {
-            Ok(Signed::Signed(signed)) => {
+            Ok(Signed::Payload(signed)) => {
                 if let Some(key) = &self.time_key {
                     self.wire.end_mut().prove_time(key.clone());
                 }
