@@ -267,6 +267,13 @@ fn a_running_node_is_not_replaced() {
         door.pass(RECENT);
         assert!(matches!(door.call(&thief), Admission::Admitted { .. }), "{rule}");
         door.deny(&thief);
+        // One in a payload that lies in a drawer is not in use.
+        let options = Options { credentials: true, keep: true, ..Options::default() };
+        door.state().payload("node1", &options, door.now()).unwrap();
+        let early = door.from(9, S1, "203.0.113.66");
+        door.settle(&early);
+        assert!(matches!(door.call(&early), Admission::Admitted { .. }), "{rule}");
+        door.deny(&early);
         // It is shown again and again.
         door.show(&certificate);
         let thief = door.from(3, S1, "203.0.113.66");
@@ -276,7 +283,7 @@ fn a_running_node_is_not_replaced() {
         door.show(&certificate);
         door.pass(RECENT - MINUTE);
         assert!(door.waits(&thief), "{rule}");
-        assert_eq!(door.live("node1"), 1);
+        assert_eq!(door.live("node1"), 2);
         // The node is gone, and comes back.
         door.pass(MINUTE);
         assert!(matches!(door.call(&thief), Admission::Admitted { .. }), "{rule}");

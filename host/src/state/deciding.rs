@@ -6,7 +6,7 @@ use std::time::Duration;
 use imprint::time::Timestamp;
 
 use super::State;
-use crate::admission::{Admit, Differs, Facts, Level, contradicts, differs};
+use crate::admission::{Admit, Differs, Level, contradicts, differs};
 use crate::code;
 use crate::record::Record;
 use crate::store::{CallerRow, Changes, Event, Standing, StoreError};
@@ -91,9 +91,9 @@ pub enum AdmitError {
         /// The node.
         node: String,
         /// What the record binds.
-        want: Facts,
+        want: String,
         /// What the door knows.
-        have: Facts,
+        have: String,
     },
     /// A window that would be closed at once.
     #[error("--for {} s opens no window; give a time within which {node} is started, like --for 10m", .within.as_secs())]
@@ -261,7 +261,7 @@ pub fn some(codes: &[String]) -> String {
 fn fits(record: &Record, node: &str, row: &CallerRow) -> Result<(), AdmitError> {
     let node = node.to_owned();
     if let Some((want, have)) = contradicts(&record.rule.facts, &row.facts) {
-        return Err(AdmitError::Elsewhere { node, want, have });
+        return Err(AdmitError::Elsewhere { node, want: want.to_string(), have: have.to_string() });
     }
     match record.binding.as_ref().and_then(|binding| differs(binding, &row.said)) {
         Some(Differs { what, want, have }) => Err(AdmitError::Other { node, what, want, have }),

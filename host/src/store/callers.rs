@@ -37,12 +37,11 @@ use std::time::Duration;
 
 use imprint::payload::PayloadId;
 use imprint::time::Timestamp;
-use rusqlite::types::Type;
 use rusqlite::{Row, params};
 
 pub(super) use tables::STEP;
 
-use super::rows::{millis, timestamp};
+use super::rows::{json, level, millis, read, timestamp, unreadable};
 use super::{Books, Changes, StoreError};
 use crate::admission::{Facts, Level, Rival, Said};
 use crate::origin;
@@ -351,7 +350,7 @@ fn oldest(now: Timestamp) -> i64 {
 
 fn caller_row(row: &Row<'_>) -> rusqlite::Result<CallerRow> {
     let word: String = row.get(10)?;
-    let level = row.get::<_, Option<String>>(11)?.map(|_| super::windows::level(row, 11)).transpose()?;
+    let level = row.get::<_, Option<String>>(11)?.map(|_| level(row, 11)).transpose()?;
     let standing = Standing::of(&word, level);
     Ok(CallerRow {
         hello: row.get(0)?,
@@ -368,18 +367,4 @@ fn caller_row(row: &Row<'_>) -> rusqlite::Result<CallerRow> {
         since: timestamp(row, 12)?,
         nodes: read(row, 13)?,
     })
-}
-
-pub(super) fn read<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text = row.get_ref(column)?.as_str()?;
-    serde_json::from_str(text).map_err(|error| unreadable(column, error.into()))
-}
-
-pub(super) fn unreadable(column: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
-}
-
-/// Structs of texts and numbers always convert to JSON, with their fields in one order.
-pub(super) fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }

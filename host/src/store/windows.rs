@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use imprint::time::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::params;
 
-use super::callers::{json, read, unreadable};
-use super::rows::{millis, optional_timestamp, timestamp};
+use super::rows::{json, level, millis, optional_timestamp, read, timestamp};
 use super::{Books, CallerRow, Changes, StoreError};
 use crate::admission::{Level, Said, Window};
 
@@ -74,9 +73,11 @@ impl Books {
         self.many(sql, params![node, millis(since)], |row| timestamp(row, 0))
     }
 
-    /// When a valid certificate of a node was issued or shown last.
+    /// When a valid certificate of a node was issued or shown last. One that came in a payload counts when it is shown: the
+    /// payload may lie in a drawer.
     pub fn in_use_last(&self, node: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT max(max(issued_at, coalesce(shown_at, issued_at))) FROM certificates
+        let sql = "SELECT nullif(max(max(CASE WHEN peer IS NULL AND renews IS NULL THEN 0 ELSE issued_at END,
+                   coalesce(shown_at, 0))), 0) FROM certificates
                    WHERE node = ?1 AND not_after > ?2 AND revoked_at IS NULL";
         Ok(self.one(sql, params![node, millis(now)], |row| optional_timestamp(row, 0))?.flatten())
     }
@@ -144,9 +145,4 @@ impl Changes<'_> {
                    AND (shown_at IS NULL OR shown_at <= ?3 OR shown_at > ?2)";
         self.run(sql, params![serial, millis(now), millis(now.minus(SHOWN))])
     }
-}
-
-pub(super) fn level(row: &Row<'_>, column: usize) -> rusqlite::Result<Level> {
-    let word: String = row.get(column)?;
-    Level::of(&word).ok_or_else(|| unreadable(column, format!("the level {word} is not known").into()))
 }
