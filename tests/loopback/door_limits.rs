@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use imprint::line::LineKey;
 use imprint_host::serve::Server;
-use imprint_tests::caller::Caller;
+use imprint_tests::caller::{Caller, hello, seeded};
 use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
 use imprint_tests::served::reaches;
@@ -26,10 +27,14 @@ pub(crate) fn door(server: &Server) -> SocketAddrV4 {
 
 /// A connection from this address of the loopback interface.
 pub(crate) fn call(from: Ipv4Addr, door: SocketAddrV4) -> TcpStream {
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0))).unwrap();
-    connect(socket.as_raw_fd(), &SockaddrIn::from(door)).unwrap();
-    TcpStream::from(socket)
+    try_call(from, door).unwrap()
+}
+
+fn try_call(from: Ipv4Addr, door: SocketAddrV4) -> nix::Result<TcpStream> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
+    connect(socket.as_raw_fd(), &SockaddrIn::from(door))?;
+    Ok(TcpStream::from(socket))
 }
 
 const TOO_OFTEN: &str = "imprint_host_connections_refused_total{reason=\"door-rate\"}";
@@ -43,9 +48,8 @@ impl Hammer {
         let hammer = Hammer(Arc::clone(&over));
         std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
-                let mut stream = call(ATTACKER, door);
-                // Ignored: the door may have closed it.
-                let _ = stream.write_all(b"#");
+                // Errors are ignored: the door may have closed it, and the server may have ended.
+                let _ = try_call(ATTACKER, door).map(|mut stream| stream.write_all(b"#"));
             }
         });
         hammer
@@ -81,7 +85,10 @@ fn conversations_without_a_pause_cost_turns_like_calls() {
         Site::new(&[("node1", "bind = { serial = 'S1' }"), ("node2", "bind = { serial = 'S2' }\nadmit = 'known'")]);
     let server = site.serve(&["tcp:127.0.0.1:0"]);
     let door = door(&server);
-    let mut attacker = Caller::new("S1", &site.pin);
+    let key = Arc::new(LineKey::generate(&seeded()).unwrap());
+    let hello = hello(&key, "S1");
+    let again = || Caller::with(Arc::clone(&key), hello.clone(), &site.pin);
+    let mut attacker = again();
     let mut stream = call(ATTACKER, door);
     assert!(talk(&mut attacker, &mut stream, |node| !node.pending.is_empty()), "refused: {:?}", attacker.refused);
     let _others = Hammer::at(door);
@@ -89,9 +96,8 @@ fn conversations_without_a_pause_cost_turns_like_calls() {
     // Another conversation on the same connection, until the door has closed it.
     let mut conversations = 0;
     loop {
-        attacker.calls_again();
         let session = |node: &Caller| imprint::line::End::session(node.wire.end());
-        if !talk(&mut attacker, &mut stream, |node| session(node).is_some()) {
+        if !talk(&mut again(), &mut stream, |node| session(node).is_some()) {
             break;
         }
         conversations += 1;

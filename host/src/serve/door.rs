@@ -26,9 +26,6 @@ use crate::admission::Facts;
 use crate::state::State;
 use hall::Hall;
 
-/// The most nodes that are served at a time at all doors together. One takes a few kilobytes.
-pub const CALLERS: usize = 16_384;
-
 /// A node that has come and has said nothing yet.
 struct Arrival {
     /// Where it calls from, for people: `tcp:192.0.2.1:40000`.

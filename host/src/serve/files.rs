@@ -8,8 +8,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::time::sleep;
 
-use super::door::CALLERS;
-use super::guests::{AWAY, CONNECTIONS};
+use super::guests::{AWAY, CALLERS, CONNECTIONS};
 
 /// Files for everything that is no connection.
 const KEPT: u64 = 128;
