@@ -42,8 +42,7 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [program, nodes] = words.as_slice() else { panic!("usage: doorbench HOST NODES") };
     let nodes: usize = nodes.parse().unwrap();
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    more_files(nodes);
     let work = tempfile::tempdir().unwrap();
     let (pin, key) = site(&work.path().join("state"), nodes + ONE_BY_ONE);
     let serve = Serve::start(Path::new(program), &work.path().join("state"));
@@ -88,6 +87,15 @@ fn main() {
         |of_hundred: usize| times.get(times.len().saturating_sub(1) * of_hundred / 100).copied().unwrap_or_default();
     let (p50, p99) = (at(50).as_secs_f64(), at(99).as_secs_f64());
     println!("storm {nodes} {} {all:.1} {p50:.2} {p99:.2} {}", times.len(), serve.memory());
+}
+
+/// Each node is an open file here, and one of the server, which has the same limit. Beside nodes it keeps places for EST.
+fn more_files(nodes: usize) {
+    let needed = u64::try_from(nodes + 4096).unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let limit = hard.max(needed);
+    setrlimit(Resource::RLIMIT_NOFILE, limit, limit)
+        .unwrap_or_else(|error| panic!("{needed} open files are needed and {hard} allowed; raise the limit: {error}"));
 }
 
 fn serial(number: usize) -> String {

@@ -9,6 +9,8 @@ mod loopback {
     mod clients;
     mod console;
     mod door;
+    mod door_limits;
+    mod door_open;
     mod handover;
     mod host;
     mod inject;

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use imprint::line::{Challenge, Hello};
-use imprint::secret::Secret;
 use imprint::time::Timestamp;
 use tokio::task::JoinHandle;
 
@@ -30,7 +29,7 @@ use crate::enrol::{self, Request};
 use crate::state::State;
 use crate::store::CertificateRow;
 pub use crate::talk::Outcome;
-use crate::talk::{Asked, Decided, Office, Payload, failed};
+use crate::talk::{Asked, Decided, Office, Payload, Signed, Trouble, failed};
 
 /// A node and its line.
 #[derive(Clone, Debug)]
@@ -136,30 +135,32 @@ impl Office for Shared {
         };
     }
 
-    async fn compose(&self, node: &str, _: &Hello, options: Options) -> Result<Payload, String> {
+    async fn compose(&self, node: &str, _: &Hello, options: Options) -> Result<Payload, Trouble> {
         let (node, now) = (node.to_owned(), self.timestamp());
-        self.books(move |state| state.payload(&node, &options, now)).await.map(Payload::from).map_err(failed)
+        let made = self.books(move |state| state.payload(&node, &options, now)).await;
+        Ok(Payload::from(made.map_err(failed)?))
     }
 
-    async fn fresh(&self, payload: &Secret, hello: &Hello, challenge: Challenge) -> Result<Option<Secret>, String> {
-        let (payload, hello, now) = (payload.clone(), hello.clone(), self.timestamp());
-        let signed = self.books(move |state| state.fresh(payload.expose(), &hello, &challenge, now));
-        signed.await.map_err(failed)
+    async fn fresh(&self, _: &str, made: &Payload, hello: &Hello, at: Challenge) -> Result<Signed, Trouble> {
+        let (payload, hello, now) = (made.bytes.clone(), hello.clone(), self.timestamp());
+        let signed = self.books(move |state| state.fresh(payload.expose(), &hello, &at, now)).await.map_err(failed)?;
+        Ok(signed.map_or(Signed::NoSigner, Signed::Payload))
     }
 
-    async fn enroll(&self, asked: Asked) -> Result<Decided, String> {
+    async fn enroll(&self, asked: Asked) -> Result<Decided, Trouble> {
         let now = self.timestamp();
         self.books(move |state| {
             let Asked { csr, credentials, peer } = &asked;
             let request = Request { csr: csr.as_ref(), credentials: Some(credentials), peer };
             state.refresh().map_err(failed)?;
             let decision = state.decide(now, |desk| enrol::simple_enroll(desk, &request)).map_err(failed)?;
-            Ok(Decided { answer: decision.answer, intermediate: state.ca.intermediate().to_vec() })
+            Ok::<_, String>(Decided { answer: decision.answer, intermediate: state.ca.intermediate().to_vec() })
         })
         .await
+        .map_err(Trouble::from)
     }
 
-    async fn latest(&self, node: &str) -> Result<Option<CertificateRow>, String> {
+    async fn latest(&self, node: &str) -> Result<Option<CertificateRow>, Trouble> {
         let node = node.to_owned();
         let (latest, _) = self.books(move |state| state.store.latest(&node)).await.map_err(failed)?;
         Ok(latest)

@@ -2,6 +2,7 @@
 
 mod desk;
 mod door;
+mod files;
 mod guests;
 mod http;
 mod lists;
@@ -40,8 +41,9 @@ use crate::origin;
 use crate::state::{Error, State};
 use crate::store::StoreError;
 use desk::Desk;
-pub use door::{CALLERS, DoorError, DoorSpec};
-pub use guests::{AWAY, CONNECTIONS};
+pub use door::{DoorError, DoorSpec};
+use files::{Listening, Places};
+pub use guests::{AWAY, CALLERS, CONNECTIONS};
 use guests::{Guest, Guests, Place};
 pub use lists::EVERY as LISTS_EVERY;
 use lists::Lists;
@@ -122,7 +124,7 @@ pub enum ServeError {
 pub(crate) struct Shared {
     desk: Desk,
     lists: Lists,
-    pace: pace::Pace,
+    pace: pace::Pace<IpAddr>,
     /// The pace of requests with an invalid CSR.
     bad: pace::Few,
     clock: Clock,
@@ -153,6 +155,7 @@ impl Server {
         let (metrics_addr, metrics) = config.metrics.map(listen).transpose()?.unzip();
         let doors = runtime.block_on(door::open(&config.doors))?;
         let open = doors.names().map_err(ServeError::Runtime)?;
+        let places = Places::here(!open.is_empty());
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("serve".to_owned());
         let thread = thread.spawn(move || {
@@ -160,8 +163,8 @@ impl Server {
                 if let Some(listener) = metrics {
                     tokio::spawn(serve_metrics(listener, shared.clone()));
                 }
-                let doors = door::serve(doors, shared.clone(), stopped.clone());
-                tokio::join!(accept(listener, shared, stopped), doors);
+                let doors = door::serve(doors, shared.clone(), places.callers, stopped.clone());
+                tokio::join!(accept(listener, shared, places, stopped), doors);
             });
         });
         let thread = Some(thread.map_err(ServeError::Runtime)?);
@@ -278,9 +281,10 @@ struct Routers {
     plain: axum::Router,
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, places: Places, mut stopped: watch::Receiver<bool>) {
     let routers = Arc::new(Routers { est: http::router(shared.clone()), plain: http::plain_router(shared.clone()) });
-    let guests = Guests::new(CONNECTIONS, AWAY);
+    let guests = Guests::new(places.connections, places.away);
+    let mut listening = Listening::new("EST");
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -298,11 +302,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
                 let (shared, routers) = (shared.clone(), routers.clone());
                 connections.spawn(connection(stream, peer, guest, shared, routers, stopped.clone()));
             }
-            // Mostly out of file descriptors: wait until connections end.
-            Err(error) => {
-                tracing::warn!("accepting a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(error) => listening.failed(&error).await,
         }
     }
     drop(listener);

@@ -123,7 +123,8 @@ impl Store {
         // Unchecked: `&mut self` already allows only one transaction at a time.
         let transaction = Transaction::new_unchecked(books.connection(), TransactionBehavior::Immediate);
         let transaction = books.check(transaction)?;
-        Ok(Changes { transaction, books, unwritten, actor: actor.as_deref() })
+        let before = transaction.total_changes();
+        Ok(Changes { transaction, books, unwritten, actor: actor.as_deref(), before })
     }
 
     /// Runs reads on one snapshot. Reads and writes do not wait for each other.

@@ -7,7 +7,9 @@ mod words;
 
 use std::time::Duration;
 
-use imprint::line::{Challenge, Hello, Host, HostEvent, Kind, NotTaken, Session as Conversation, Stage, TimeKey, Wire};
+use imprint::line::{
+    Challenge, End, Hello, Host, HostEvent, Kind, NotTaken, Session as Conversation, Stage, TimeKey, Wire,
+};
 use imprint::payload::PayloadId;
 use imprint::secret::Secret;
 use tokio::time::Instant;
@@ -20,6 +22,11 @@ use crate::compose::{Composed, Options};
 use crate::csr::{Csr, CsrError};
 use crate::enrol::{Answer, Credentials};
 use crate::store::CertificateRow;
+
+/// After this time the host tries again what it had no room for.
+const LATER: Duration = Duration::from_secs(5);
+/// After this time it asks again for a node that is not let in any more.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What a talk needs from the program that drives it. There are two: `inject` has the store to itself; the door asks the
 /// server's desk.
@@ -36,21 +43,59 @@ pub(crate) trait Office: Sync {
         node: &str,
         hello: &Hello,
         options: Options,
-    ) -> impl Future<Output = Result<Payload, String>> + Send;
+    ) -> impl Future<Output = Result<Payload, Trouble>> + Send;
 
-    /// The payload, signed for this HELLO, for the challenge and for this moment. `None`: there is no key to sign with.
+    /// The payload, signed for this HELLO, for the challenge and for this moment.
     fn fresh(
         &self,
-        payload: &Secret,
+        node: &str,
+        payload: &Payload,
         hello: &Hello,
         challenge: Challenge,
-    ) -> impl Future<Output = Result<Option<Secret>, String>> + Send;
+    ) -> impl Future<Output = Result<Signed, Trouble>> + Send;
 
     /// Decides about a request, by the same rules as over HTTP.
-    fn enroll(&self, asked: Asked) -> impl Future<Output = Result<Decided, String>> + Send;
+    fn enroll(&self, asked: Asked) -> impl Future<Output = Result<Decided, Trouble>> + Send;
 
     /// The node's latest certificate.
-    fn latest(&self, node: &str) -> impl Future<Output = Result<Option<CertificateRow>, String>> + Send;
+    fn latest(&self, node: &str) -> impl Future<Output = Result<Option<CertificateRow>, Trouble>> + Send;
+}
+
+/// Why an office has not done what it was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    /// It cannot now. The talk asks again.
+    Later(String),
+    /// The node is not let in any more.
+    Ended,
+    /// It cannot.
+    Failed(String),
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Trouble {
+        Trouble::Failed(why)
+    }
+}
+
+/// A payload, signed for a node and a moment.
+pub(crate) enum Signed {
+    /// The signed payload.
+    Payload(Secret),
+    /// There is no key to sign with.
+    NoSigner,
+    /// The payload is not good any more. The office has forgotten it, and makes another.
+    Void,
+}
+
+/// What a talk has still to do, because its office could not.
+enum Undone {
+    /// The node waits for its payload.
+    Payload,
+    /// It has sent this request. `true`: an administrator may have decided.
+    Request(Vec<u8>, bool),
+    /// It has sent this report.
+    Report(Vec<u8>),
 }
 
 /// A payload that was made.
@@ -113,7 +158,7 @@ pub(crate) struct Talk<'a, O> {
     pub(crate) hello: Option<Hello>,
     pub(crate) hello_at: Option<Instant>,
     /// The payload of this session. Each conversation gets it sealed anew.
-    pub(crate) payload: Option<(PayloadId, Secret)>,
+    pub(crate) payload: Option<Payload>,
     /// What this host proves the time with, once the node has a payload that was signed for its challenge.
     time_key: Option<TimeKey>,
     /// The conversation that the payload is being sent in.
@@ -123,6 +168,10 @@ pub(crate) struct Talk<'a, O> {
     deliveries: u8,
     /// The request that waits for an administrator, and when it was looked at last.
     pub(crate) pending: Option<(Vec<u8>, Instant)>,
+    /// What is still to be done, and when to try again.
+    undone: Option<(Instant, Undone)>,
+    /// The office has said that the node is not let in any more.
+    pub(crate) ended: bool,
     /// Code of the key that this session has signed a certificate for.
     pub(crate) code: Option<String>,
     /// Whether the node has acknowledged that certificate.
@@ -148,6 +197,8 @@ impl<'a, O: Office> Talk<'a, O> {
             delivered: false,
             deliveries: 0,
             pending: None,
+            undone: None,
+            ended: false,
             code: None,
             certified: false,
             gave_up: false,
@@ -206,6 +257,51 @@ impl<'a, O: Office> Talk<'a, O> {
         }
     }
 
+    /// When to call [`Talk::resume`].
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.undone.as_ref().map(|(at, _)| *at)
+    }
+
+    /// Tries again what the office could not do.
+    pub(crate) async fn resume(&mut self) {
+        match self.undone.take().map(|(_, undone)| undone) {
+            None => {}
+            Some(Undone::Payload) => self.deliver().await,
+            Some(Undone::Request(request, again)) => self.decide(request, again).await,
+            Some(Undone::Report(report)) => self.report(&report).await,
+        }
+    }
+
+    fn trouble(&mut self, trouble: Trouble, undone: Undone) {
+        match trouble {
+            Trouble::Later(why) => {
+                self.tell("later", &why);
+                self.undone = Some((Instant::now() + LATER, undone));
+            }
+            Trouble::Ended => {
+                self.ended = true;
+                self.undone = Some((Instant::now() + SOON, undone));
+            }
+            Trouble::Failed(why) => self.fail(why),
+        }
+    }
+
+    /// Whether a payload is on its way to the node.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending.is_some() && self.sending == End::session(self.wire.end())
+    }
+
+    /// The node is not let in any more: forgets what was made for it. The answer: the request that it waits with, which is to
+    /// be decided if it is let in again.
+    pub(crate) fn let_go(&mut self) -> Option<Vec<u8>> {
+        (self.payload, self.time_key, self.sending) = (None, None, None);
+        (self.delivered, self.deliveries, self.ended) = (false, 0, false);
+        match (self.pending.take(), self.undone.take()) {
+            (Some((request, _)), _) | (_, Some((_, Undone::Request(request, _)))) => Some(request),
+            _ => None,
+        }
+    }
+
     pub(crate) fn fail(&mut self, why: String) {
         if self.outcome.is_none() {
             self.outcome = Some(Outcome::Failed(why));
@@ -217,7 +313,7 @@ impl<'a, O: Office> Talk<'a, O> {
         let millis = self.hello_at.map(|at| at.elapsed().as_millis()).unwrap_or_default();
         Outcome::Done {
             key_code,
-            payload: self.payload.as_ref().map(|(_, bytes)| bytes.expose().len()).unwrap_or_default(),
+            payload: self.payload.as_ref().map(|payload| payload.bytes.expose().len()).unwrap_or_default(),
             retransmits: self.wire.sent().0,
             millis: u64::try_from(millis).unwrap_or(u64::MAX),
             reported,

@@ -22,7 +22,7 @@ impl fmt::Display for Told {
             ),
             Told::NotUsed { line, why } => write!(f, "the payload that came on {line} is not used: {why}"),
             Told::Waits { line, pending: true, text } => {
-                write!(f, "the host on {line} says that an administrator has to admit this node: {text}")
+                write!(f, "the host on {line} lets this node wait: {text}")
             }
             Told::Waits { line, pending: false, text } => {
                 write!(f, "the host on {line} has no payload for this node: {text}")

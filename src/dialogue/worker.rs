@@ -324,6 +324,9 @@ impl Worker {
                     line.noise = line.noise.saturating_add(count);
                     if line.wire.heard() != heard {
                         (line.last, line.noise) = (now, 0);
+                        if let Pipe::Stream(stream) = &mut line.pipe {
+                            stream.speaks();
+                        }
                         locked(&self.shared).heard = Some(since_boot());
                     }
                     if after.is_some() && after != before {

@@ -24,6 +24,8 @@ pub struct Stream {
     name: String,
     /// The first bytes that came.
     first: Vec<u8>,
+    /// A frame of the line protocol came.
+    is_line: bool,
 }
 
 /// What has come from the other end of a connection.
@@ -73,7 +75,7 @@ impl Calling {
                 // A frame is an answer, or is answered. It must not wait for a full segment. Other sockets than those of TCP do
                 // not know the option.
                 let _ = setsockopt(&fd, sockopt::TcpNoDelay, &true);
-                Ok(Stream { file: File::from(fd), name, first: Vec::new() })
+                Ok(Stream { file: File::from(fd), name, first: Vec::new(), is_line: false })
             }
             Err(error) => Err(PipeError::Far { name, fault: Fault::Connect(error) }),
         }
@@ -128,9 +130,15 @@ impl Stream {
         Ok(())
     }
 
-    /// What the first bytes were.
+    /// Notes that a frame of the line protocol came.
+    pub fn speaks(&mut self) {
+        self.is_line = true;
+    }
+
+    /// What the first bytes were, or that a frame came.
     pub fn seen(&self) -> Seen {
         match self.first.as_slice() {
+            _ if self.is_line => Seen::Line,
             [] => Seen::Nothing,
             // RFC 8446 §5.1: an alert or a handshake message of TLS 1.0 to 1.3.
             [0x15 | 0x16, 3, ..] => Seen::Tls,
@@ -238,6 +246,29 @@ mod tests {
         assert_eq!(error.to_string(), format!("tcp:{address}: nobody listens there (connection refused)"));
         let error = called(&Target::Unix("/nowhere/door".into())).err().unwrap();
         assert_eq!(error.to_string(), "unix:/nowhere/door: there is no such socket");
+    }
+
+    /// A door that is stopped, or has a full disk: it has spoken the line protocol, so the port is right.
+    #[test]
+    fn a_door_that_closes_after_a_frame_is_no_other_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = called(&Target::Tcp(listener.local_addr().unwrap())).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        other.write_all(b"#frame\r\n").unwrap();
+        ready(&stream, PollFlags::POLLIN);
+        let mut buffer = [0; 64];
+        assert!(stream.read(&mut buffer).unwrap() > 0);
+        // Premise.
+        assert_eq!(stream.seen(), Seen::Other);
+        stream.speaks();
+        drop(other);
+        let error = loop {
+            ready(&stream, PollFlags::POLLIN);
+            if let Err(error) = stream.read(&mut buffer) {
+                break error.to_string();
+            }
+        };
+        assert_eq!(error, format!("{}: it closed the connection", stream.name()));
     }
 
     /// No test calls at a hypervisor: the machine that runs it may have one.

@@ -18,6 +18,8 @@ use imprint_tests::caller::Caller;
 use imprint_tests::far_host::node;
 use imprint_tests::patience::PATIENCE;
 
+use super::door_limits::{ATTACKER, call, door};
+
 pub(crate) struct Site {
     work: tempfile::TempDir,
     pub(crate) pin: SitePin,
@@ -200,6 +202,9 @@ fn a_door_that_cannot_be_opened_is_named() {
     assert!(why(&door).starts_with(&format!("--door {door}: is the address this machine's, and free?")));
     let twice = Server::start(site.config(&["tcp:127.0.0.1:0", "tcp:127.0.0.1:0"])).err().unwrap();
     assert_eq!(twice.to_string(), "--door tcp:127.0.0.1:0: is given twice");
+    // One link with two sockets: each node there would be answered twice.
+    let both = Server::start(site.config(&["ether:p0", "ether:p1,p0"])).err().unwrap();
+    assert_eq!(both.to_string(), "--door ether:p1,p0: the link p0 belongs to --door ether:p0, too; name it once");
 }
 
 /// A node waits for an administrator, who admits its code; then it gets its certificate over the same connection. Over TCP and
@@ -306,12 +311,12 @@ fn a_virtual_machine_is_let_in_by_its_socket() {
     assert!(other.payloads.is_empty());
 }
 
-/// Attack: somebody opens connections and says nothing. How many places one address has, a unit test of the places shows.
+/// Attack: somebody elsewhere opens connections and says nothing. How many places one address has, a unit test of the places shows.
 #[test]
 fn silent_callers_keep_nobody_out() {
     let site = Site::new(&[("node1", "bind = { serial = 'S1' }\nadmit = 'known'")]);
     let server = site.serve(&["tcp:127.0.0.1:0"]);
-    let silent: Vec<TcpStream> = (0..200).map(|_| tcp(&server)).collect();
+    let silent: Vec<TcpStream> = (0..200).map(|_| call(ATTACKER, door(&server))).collect();
     let mut node = Caller::new("S1", &site.pin);
     let mut stream = tcp(&server);
     assert!(talk(&mut node, &mut stream, |node| node.over), "told: {:?}", node.pending);
@@ -399,6 +404,34 @@ fn sockets_of_virtual_machines() {
         assert!(talk(&mut node, &mut stream, |node| !node.pending.is_empty()));
     }
     server.shutdown();
+}
+
+/// Accident: every socket in the directory is a machine's, and the door makes sockets there itself. None of them is a machine, and
+/// none is left when the server stops.
+#[test]
+fn the_sockets_of_the_door_are_no_machines() {
+    let site = Site::new(&[]);
+    std::fs::create_dir(site.path("vms")).unwrap();
+    let server = site.serve(&[&format!("unix:{}/*,vsock=1024", site.path("vms").display())]);
+    let names = || {
+        let names = std::fs::read_dir(site.path("vms")).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let start = Instant::now();
+    let mut machines = Vec::new();
+    // The directory is looked at once a second: the door has seen its socket of one machine when it makes that of the next.
+    for machine in ["web1", "web2", "web3"] {
+        machines.push(UnixListener::bind(site.path("vms").join(machine)).unwrap());
+        while !names().contains(&format!("{machine}_1024")) {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(names(), ["web1", "web1_1024", "web2", "web2_1024", "web3", "web3_1024"]);
+    server.shutdown();
+    assert_eq!(names(), ["web1", "web2", "web3"]);
 }
 
 /// Firecracker, cloud-hypervisor and vhost-device-vsock connect to the socket's name with the port behind it.

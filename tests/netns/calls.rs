@@ -119,6 +119,27 @@ fn the_door_whose_payload_is_accepted_is_kept() {
     door.linger();
 }
 
+/// The door is stopped, or its machine is: it has spoken the line protocol, so the port is right, and the node says what happened.
+#[test]
+fn a_door_that_closes_after_it_has_spoken_is_no_other_server() {
+    loopback();
+    let (address, served) = serving(|connection| {
+        assert!(Door::stream(connection).until(|event| matches!(event, HostEvent::Opened(..))));
+    });
+    let dialogue = node(b"good");
+    dialogue.call(vec![Target::Tcp(address)]);
+    let place = format!("tcp:{address}: ");
+    let told = loop {
+        let told = dialogue.hear(later()).expect("a place that was called at is told").to_string();
+        if let Some(why) = told.strip_prefix(&place) {
+            break why.to_owned();
+        }
+    };
+    assert_eq!(told, "it closed the connection");
+    drop(dialogue);
+    assert!(served.calls() >= 1);
+}
+
 /// The door is restarted after the payload, before it has answered the request.
 #[test]
 fn a_connection_that_breaks_is_made_again_and_the_request_is_said_there() {

@@ -17,6 +17,7 @@ use imprint_host::serve::{Config, Server};
 use imprint_host::state::State;
 use imprint_tests::caller::Caller;
 use imprint_tests::patience::PATIENCE;
+use imprint_tests::served::{metric, reaches};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{LinkAddr, recvfrom};
 
@@ -54,10 +55,14 @@ fn site(record: &str) -> (tempfile::TempDir, SitePin) {
 }
 
 fn serve(work: &tempfile::TempDir, door: &str) -> Server {
+    serve_with(work, door, None)
+}
+
+fn serve_with(work: &tempfile::TempDir, door: &str, metrics: Option<&str>) -> Server {
     let config = Config {
         dir: work.path().join("state"),
         listen: "127.0.0.1:0".parse().unwrap(),
-        metrics: None,
+        metrics: metrics.map(|at| at.parse().unwrap()),
         doors: vec![door.parse().unwrap()],
         layout: Layout::Wrapped,
         clock: Arc::new(Timestamp::system),
@@ -146,6 +151,26 @@ fn a_port_that_comes_later_is_opened() {
     server.shutdown();
 }
 
+/// Attack: a door listens at the bridge itself, or at a link on it, and the record names that link as if it were a port. A machine
+/// behind any port of the bridge calls. What brought its frame is not known, so the rule does not let it in.
+#[test]
+fn a_bridge_is_no_port_of_one_machine() {
+    bridge(" group_fwd_mask 0x4000");
+    ip("link add link br0 name m0 type macvlan mode private");
+    ip("link set m0 up");
+    for door in ["br0", "m0"] {
+        let (work, pin) = site(&format!("bind = {{ tap = \"{door}\" }}\nadmit = \"wire\""));
+        let server = serve(&work, &format!("ether:{door}"));
+        let mut node = Caller::new("S1", &pin);
+        talk(&mut node, |node| !node.pending.is_empty() || !node.payloads.is_empty());
+        assert!(node.payloads.is_empty(), "{door}");
+        let callers = State::open(&work.path().join("state")).unwrap().store.callers(Timestamp::system()).unwrap();
+        let facts: Vec<_> = callers.into_iter().map(|row| row.facts.tap).collect();
+        assert_eq!(facts, [None], "{door}");
+        server.shutdown();
+    }
+}
+
 /// The table of docs/door.md, on a bridge that was told to forward the group.
 #[test]
 fn the_table_in_the_documentation_keeps_frames_from_other_ports() {
@@ -167,5 +192,83 @@ fn the_table_in_the_documentation_keeps_frames_from_other_ports() {
     let mut node = Caller::new("S1", &pin);
     talk(&mut node, |node| node.over);
     assert_eq!(all_on(&spy), 0);
+    server.shutdown();
+}
+
+/// A card that filters groups, as cards do that are no port of a bridge; a macvlan filters like one. Premise: a socket that has not
+/// joined the group does not hear it there.
+#[test]
+fn a_card_that_filters_groups_hears_the_node() {
+    bridge("");
+    ip("link set p0 nomaster");
+    let eth0 = sys::packet_socket(index("eth0"), ETHERTYPE).unwrap();
+    let mut tries = 0;
+    loop {
+        ip("link add link p0 name m0 type macvlan mode private");
+        std::fs::write("/proc/sys/net/ipv6/conf/m0/disable_ipv6", "1").unwrap();
+        ip("link set m0 up");
+        let spy = sys::packet_socket(index("m0"), ETHERTYPE).unwrap();
+        for (to, byte) in [(GROUP, b'g'), ([0xff; 6], b'b')] {
+            sys::send_packet(&eth0, index("eth0"), ETHERTYPE, &to, &[byte; 46]).unwrap();
+        }
+        assert!(sys::poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(&spy), PollFlags::POLLIN)], later()).unwrap());
+        // Its filter has hashes of groups, so one may pass for another. Another macvlan has another hash.
+        if received(&spy).unwrap().1[0] == b'b' {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 100, "it filters no groups");
+        ip("link del m0");
+    }
+    let (work, pin) = site("bind = { tap = \"m0\" }\nadmit = \"wire\"");
+    let server = serve(&work, "ether:m0");
+    let mut node = Caller::new("S1", &pin);
+    talk(&mut node, |node| node.over);
+    server.shutdown();
+}
+
+/// Attack and accident: frames of imprint's type to another machine, to everybody and to other groups come to a port that is
+/// promiscuous. They are counted, and get no answer.
+#[test]
+fn frames_for_somebody_else_are_counted_and_get_no_answer() {
+    const STRANGE: &str = "imprint_host_door_strange_frames_total";
+    bridge("");
+    ip("link set p0 nomaster");
+    let (work, pin) = site("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    let server = serve_with(&work, "ether:p0", Some("127.0.0.1:0"));
+    let metrics = server.metrics_addr().unwrap();
+    // Premise: the door is open, and takes what is for it.
+    talk(&mut Caller::new("S1", &pin), |node| node.over);
+    assert_eq!(metric(metrics, STRANGE), 0);
+    let eth0 = sys::frame_socket(index("eth0"), ETHERTYPE).unwrap();
+    let hello = Caller::new("S2", &pin).poll().0;
+    let text = frames(&hello).next().unwrap();
+    let capsule = |to| Capsule { from: Side::Node, to, text }.encode().unwrap();
+    let send = |to: Mac, from: Mac, capsule: &[u8]| {
+        let frame = [&to[..], &from, &ETHERTYPE.to_be_bytes(), capsule].concat();
+        sys::send_packet(&eth0, index("eth0"), ETHERTYPE, &to, &frame).unwrap();
+    };
+    let (stranger, other, own) = ([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8], imprint_tests::far_host::mac("p0"));
+    for to in [other, own, [0xff; 6], [1, 0, 0x5e, 0, 0, 0xfb], [0x01, 0x80, 0xc2, 0, 0, 0x0d]] {
+        send(to, stranger, &capsule(None));
+    }
+    send(GROUP, stranger, &capsule(Some(other)));
+    // No frame of a node at all: not counted.
+    send(GROUP, stranger, &Capsule { from: Side::Host, to: None, text }.encode().unwrap());
+    reaches(metrics, STRANGE, 6);
+    // Then one that is for the door. It is the only one that is answered.
+    let node = [2, 0, 0, 0, 0, 9];
+    send(GROUP, node, &capsule(None));
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < PATIENCE, "the door does not answer");
+        let mut buffer = [0; 2048];
+        let Ok((count, _)) = recvfrom::<LinkAddr>(eth0.as_raw_fd(), &mut buffer) else { continue };
+        assert_ne!(buffer[..6], stranger);
+        if count > 14 && buffer[..6] == node {
+            break;
+        }
+    }
+    assert_eq!(metric(metrics, STRANGE), 6);
     server.shutdown();
 }

@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use imprint::line::{Challenge, Hello};
 use imprint::payload::KeyType;
-use imprint::secret::Secret;
+use imprint::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
 use super::{Clock, ServeError};
 use crate::admission::{Admission, Caller};
-use crate::compose::{Composed, Options};
+use crate::compose::Options;
 use crate::crash;
 use crate::csr::{Csr, CsrError};
-use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Refusal, Request};
+use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Proof, Refusal, Request};
 use crate::room;
 use crate::state::{self, State};
-use crate::store::CertificateRow;
-use crate::talk::Decided;
+use crate::store::{Books, CertificateRow, StoreError};
+use crate::talk::{Decided, Payload, Signed};
 
 /// The most requests that wait. At a few hundred microseconds each, the last one waits a fraction of a second.
 const QUEUE: usize = 512;
@@ -44,9 +44,9 @@ pub(super) enum Asked {
     Call { caller: Box<Caller> },
     /// A payload for the caller with this HELLO, which was let in as this node.
     Payload { node: String, hello: [u8; 32], options: Box<Options> },
-    /// A payload that was made, signed for a node's HELLO, its challenge and this moment.
-    Fresh { payload: Secret, hello: Box<Hello>, challenge: Challenge },
-    /// A first certificate, over a line.
+    /// A payload that was made for a caller, signed for its HELLO, its challenge and this moment.
+    Fresh { node: String, payload: Box<Payload>, hello: Box<Hello>, challenge: Challenge },
+    /// A first certificate for a caller that was let in.
     Line { csr: Checked, credentials: Box<Credentials> },
     /// The latest certificate of a node.
     Latest { node: String },
@@ -65,9 +65,11 @@ pub(super) enum Said {
     /// Whether the node that called is let in.
     Admission(Admission),
     /// The payload, or why there is none.
-    Payload(Result<Box<Composed>, String>),
-    /// The signed payload, or why there is none; `None`: there is no key to sign with.
-    Fresh(Result<Option<Secret>, String>),
+    Payload(Result<Box<Payload>, String>),
+    /// The signed payload, or why there is none.
+    Fresh(Result<Signed, String>),
+    /// The caller is not let in, or not any more. Nothing was decided.
+    Ended,
     /// The answer to a request over a line, and the intermediate CA that goes with it.
     Decided(Box<Decided>),
     /// The latest certificate.
@@ -134,7 +136,7 @@ struct Worker {
     clock: Clock,
     metrics: Arc<Metrics>,
     waiting: Arc<AtomicUsize>,
-    /// Whether the disk was full at the last look.
+    /// The disk was full, and nothing was written since.
     full: bool,
 }
 
@@ -168,32 +170,39 @@ impl Worker {
         }
     }
 
-    /// Whether the reserve for the administrator's commands (`room`) is whole. The server signs only if it is.
+    /// Whether something may be written: the reserve for the administrator's commands (`room`) is whole, and a disk that was
+    /// full has more room than that. The server signs only then.
     fn has_room(&mut self) -> bool {
         let dir = self.state.ca.dir();
-        let kept = if room::is_whole(dir) { Ok(()) } else { room::restore(dir, room::BYTES) };
-        let full = match kept {
-            Ok(()) => false,
-            Err(error) if room::is_no_room(error.kind()) => true,
-            Err(error) => {
-                tracing::warn!("keeping room on the disk of {}: {error}", dir.display());
+        let kept = if room::is_whole(dir) && !self.full { Ok(()) } else { room::restore(dir, room::BYTES) };
+        match kept {
+            Ok(()) => true,
+            Err(error) if room::is_no_room(error.kind()) => {
+                self.is_full();
                 false
             }
-        };
-        self.tell_room(full);
-        !full
+            Err(error) => {
+                tracing::warn!("keeping room on the disk of {}: {error}", dir.display());
+                true
+            }
+        }
     }
 
-    fn tell_room(&mut self, full: bool) {
-        let dir = self.state.ca.dir().display();
-        match (self.full, full) {
-            (false, true) => tracing::error!(
+    /// Notes that the disk is full, and says so once.
+    fn is_full(&mut self) {
+        if !std::mem::replace(&mut self.full, true) {
+            let dir = self.state.ca.dir().display();
+            tracing::error!(
                 "the disk of {dir} is full: nothing is signed until there is room; revoke, deny and log still work"
-            ),
-            (true, false) => tracing::info!("the disk of {dir} has room again"),
-            _ => {}
+            );
         }
-        self.full = full;
+    }
+
+    /// Something was written: whatever the disk says of itself, there is room.
+    fn was_written(&mut self) {
+        if std::mem::take(&mut self.full) {
+            tracing::info!("the disk of {} has room again", self.state.ca.dir().display());
+        }
     }
 
     /// Answers on a full disk: questions that only read are still answered.
@@ -217,9 +226,16 @@ impl Worker {
     fn alone(&mut self, job: &Job) -> Said {
         let fault = |error: &(dyn std::error::Error + 'static)| Said::Fault(imprint::chain::chain(error));
         match &job.asked {
-            Asked::Fresh { payload, hello, challenge } => {
+            Asked::Fresh { node, payload, hello, challenge } => {
                 let now = (self.clock)();
-                let signed = self.state.fresh(payload.expose(), hello, challenge, now);
+                let store = &self.state.store;
+                match store.reading(|books| outdated(books, node, payload, &hello.digest(), now)) {
+                    Ok(Some(said)) => return said,
+                    Ok(None) => {}
+                    Err(error) => return fault(&error),
+                }
+                let signed = self.state.fresh(payload.bytes.expose(), hello, challenge, now);
+                let signed = signed.map(|signed| signed.map_or(Signed::NoSigner, Signed::Payload));
                 Said::Fresh(signed.map_err(|error| imprint::chain::chain(&error)))
             }
             _ => self.state.store.data_version().map_or_else(|error| fault(&error), Said::Version),
@@ -232,7 +248,7 @@ impl Worker {
             // The whole transaction was rolled back. Each job alone then succeeds, but for the one at fault.
             Err(_) if jobs.len() > 1 => jobs.chunks(1).flat_map(|job| self.together(job)).collect(),
             Err(error) if room::is_missing(&error, self.state.ca.dir()) => {
-                self.tell_room(true);
+                self.is_full();
                 vec![Said::NoRoom]
             }
             Err(error) => vec![Said::Fault(imprint::chain::chain(&error))],
@@ -251,8 +267,12 @@ impl Worker {
             told.push(what);
         }
         crash::point("decided");
+        let writes = changes.writes();
         changes.commit()?;
         crash::point("booked");
+        if writes {
+            self.was_written();
+        }
         for what in told {
             match what {
                 Told::Decision(decision) => {
@@ -300,13 +320,20 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             Ok((Said::Admission(admission), Told::Nothing))
         }
         Asked::Line { csr, credentials } => {
+            // Whoever was denied meanwhile may have the payload already.
+            if let Proof::Line { hello, .. } = &credentials.proof
+                && state::stands(bench.changes, &hello.digest(), &credentials.name, bench.now)?.is_none()
+            {
+                return Ok((Said::Ended, Told::Nothing));
+            }
             let request = Request { csr: csr.as_ref(), credentials: Some(credentials), peer: &job.peer };
             let decision = enrol::simple_enroll(bench, &request)?;
             let (answer, intermediate) = (decision.answer.clone(), bench.ca.intermediate().to_vec());
             Ok((Said::Decided(Box::new(Decided { answer, intermediate })), Told::Decision(Box::new(decision))))
         }
         Asked::Payload { node, hello, options } => match state::payload_for(bench, hello, node, options) {
-            Ok(composed) => Ok((Said::Payload(Ok(Box::new(composed))), Told::Nothing)),
+            Ok(composed) => Ok((Said::Payload(Ok(Box::new(composed.into()))), Told::Nothing)),
+            Err(state::Error::NotLetIn(_)) => Ok((Said::Ended, Told::Nothing)),
             // What was written of it must not be kept.
             Err(state::Error::Store(error)) => Err(error.into()),
             Err(error) => Ok((Said::Payload(Err(imprint::chain::chain(&error))), Told::Nothing)),
@@ -318,4 +345,19 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             Ok((Said::Latest(latest.map(Box::new)), Told::Nothing))
         }
     }
+}
+
+/// Why a payload that was made for a caller must not be sent to it now: an administrator may have decided since.
+fn outdated(
+    books: &Books,
+    node: &str,
+    payload: &Payload,
+    hello: &[u8; 32],
+    now: Timestamp,
+) -> Result<Option<Said>, StoreError> {
+    if state::stands(books, hello, node, now)?.is_none() {
+        return Ok(Some(Said::Ended));
+    }
+    let good = state::may_be_sent(books, payload.id, hello, node, now)?;
+    Ok((!good).then_some(Said::Fresh(Ok(Signed::Void))))
 }

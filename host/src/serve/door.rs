@@ -26,9 +26,6 @@ use crate::admission::Facts;
 use crate::state::State;
 use hall::Hall;
 
-/// The most nodes that are served at a time at all doors together. One takes a few kilobytes.
-pub const CALLERS: usize = 16_384;
-
 /// A node that has come and has said nothing yet.
 struct Arrival {
     /// Where it calls from, for people: `tcp:192.0.2.1:40000`.
@@ -50,9 +47,9 @@ pub(super) fn may_open(doors: &[DoorSpec], state: &State) -> Result<(), ServeErr
     }
 }
 
-/// Serves all doors until the server stops. Conversations are then cut; nodes call again.
-pub(super) async fn serve(doors: Doors, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
-    let hall = Hall::new(shared);
+/// Serves all doors until the server stops, at most so many nodes at a time. Conversations are then cut; nodes call again.
+pub(super) async fn serve(doors: Doors, shared: Arc<Shared>, places: usize, mut stopped: watch::Receiver<bool>) {
+    let hall = Hall::new(shared, places);
     let mut tasks = JoinSet::new();
     tasks.spawn(hall::watch(Arc::clone(&hall)));
     for (_, door) in doors.0 {

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const CONNECTIONS: usize = 2048;
 /// The most connections at a time that are told to come back, because no place was free.
 pub const AWAY: usize = 512;
+/// The most nodes that are served at a time at all doors together. One takes about twenty kilobytes.
+pub const CALLERS: usize = 16_384;
 /// An origin can always have this many places, as long as any are free.
 const AT_LEAST: usize = 8;
 

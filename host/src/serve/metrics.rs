@@ -28,6 +28,7 @@ pub(super) struct Metrics {
     pub(super) callers: Gauge,
     pub(super) callers_waiting: Gauge,
     called: Family<Called, Counter>,
+    pub(super) strangers: Counter,
     pub(super) handshakes_failed: Counter,
     pub(super) waiting: Gauge,
     memory: Gauge,
@@ -73,6 +74,7 @@ impl Metrics {
             callers: Gauge::default(),
             callers_waiting: Gauge::default(),
             called: Family::default(),
+            strangers: Counter::default(),
             handshakes_failed: Counter::default(),
             waiting: Gauge::default(),
             memory: Gauge::default(),
@@ -107,6 +109,11 @@ impl Metrics {
             "door_calls",
             "What became of nodes at a door: let in, by level, or waits, refused, done, failed",
             metrics.called.clone(),
+        );
+        registry.register(
+            "door_strange_frames",
+            "Frames at an Ethernet door that were for somebody else",
+            metrics.strangers.clone(),
         );
         registry.register(
             "tls_handshake_failures",

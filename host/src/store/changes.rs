@@ -18,6 +18,8 @@ pub struct Changes<'s> {
     pub(super) books: &'s Books,
     pub(super) unwritten: &'s Tally,
     pub(super) actor: Option<&'s str>,
+    /// How many rows this connection had changed before.
+    pub(super) before: u64,
 }
 
 impl Deref for Changes<'_> {
@@ -34,6 +36,11 @@ impl Changes<'_> {
     #[must_use]
     pub fn for_nodes(self) -> Self {
         Changes { actor: None, ..self }
+    }
+
+    /// Whether this transaction has changed anything yet.
+    pub fn writes(&self) -> bool {
+        self.transaction.total_changes() > self.before
     }
 
     /// Commits the changes. They are on the disk afterwards.

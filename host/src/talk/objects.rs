@@ -7,7 +7,7 @@ use imprint::secret::Secret;
 use imprint::status::{self, Status};
 use tokio::time::Instant;
 
-use super::{Asked, Decided, Office, Outcome, Talk, Terms, failed, shown};
+use super::{Asked, Decided, Office, Outcome, Signed, Talk, Terms, Trouble, Undone, failed, shown};
 use crate::compose::{Medium, Options};
 use crate::csr::Csr;
 use crate::enrol::{Answer, Credentials, Proof};
@@ -58,31 +58,39 @@ impl<O: Office> Talk<'_, O> {
                         self.tell("voided", &format!("{} earlier payloads of the node", made.voided));
                     }
                     self.time_key = Some(TimeKey::of_hash(made.token_hash));
-                    self.payload = Some((made.id, made.bytes));
+                    self.payload = Some(made);
                 }
-                Err(why) => return self.fail(why),
+                Err(trouble) => return self.trouble(trouble, Undone::Payload),
             }
         }
-        let Some(payload) = self.payload.as_ref().map(|(_, payload)| payload.clone()) else { return };
+        let Some(payload) = self.payload.clone() else { return };
         let signed = match to_sign_for(self.wire.end().challenge(), self.office.now()) {
-            Some(challenge) if signs => self.office.fresh(&payload, &hello, challenge).await,
+            Some(challenge) if signs => self.office.fresh(&self.node, &payload, &hello, challenge).await,
             // Without a signer this node takes no payload, but it says so itself.
             _ if signs => return self.wire.end_mut().renew(),
-            _ => Ok(None),
+            _ => Ok(Signed::NoSigner),
         };
+        let payload = payload.bytes;
         let number = self.wire.end().next_number();
         let sealed = |payload: &Secret, kind| seal::seal(payload, &hello, session, kind, number).map_err(failed);
         let object = match signed {
-            Ok(Some(signed)) => {
+            Ok(Signed::Payload(signed)) => {
                 if let Some(key) = &self.time_key {
                     self.wire.end_mut().prove_time(key.clone());
                 }
                 sealed(&signed, Kind::Fresh).map(|bytes| (Kind::Fresh, bytes))
             }
-            Ok(None) if fresh => Err("this host has no signer; make one with imprint-host signer new".to_owned()),
-            Ok(None) if plain => Ok((Kind::Plain, payload.expose().to_vec())),
-            Ok(None) => sealed(&payload, Kind::Sealed).map(|bytes| (Kind::Sealed, bytes)),
-            Err(why) => Err(why),
+            Ok(Signed::Void) => {
+                self.payload = None;
+                self.undone = Some((Instant::now(), Undone::Payload));
+                return;
+            }
+            Ok(Signed::NoSigner) if fresh => {
+                Err("this host has no signer; make one with imprint-host signer new".to_owned())
+            }
+            Ok(Signed::NoSigner) if plain => Ok((Kind::Plain, payload.expose().to_vec())),
+            Ok(Signed::NoSigner) => sealed(&payload, Kind::Sealed).map(|bytes| (Kind::Sealed, bytes)),
+            Err(trouble) => return self.trouble(trouble, Undone::Payload),
         };
         match object {
             Ok((kind, bytes)) => {
@@ -96,7 +104,7 @@ impl<O: Office> Talk<'_, O> {
     /// Decides about a request, by the same rules as over HTTP. `again`: the node did not ask again; the host checks
     /// whether an administrator has decided.
     pub(crate) async fn decide(&mut self, request: Vec<u8>, again: bool) {
-        self.pending = None;
+        (self.pending, self.undone) = (None, None);
         let Some(hello) = self.hello.clone() else { return };
         let Some((tag, csr)) = seal::open_request(&request) else {
             return self.refuse("the request is shorter than its proof");
@@ -108,7 +116,7 @@ impl<O: Office> Talk<'_, O> {
         let Decided { answer, intermediate } =
             match self.office.enroll(Asked { csr, credentials, peer: self.peer.clone() }).await {
                 Ok(decided) => decided,
-                Err(why) => return self.fail(why),
+                Err(trouble) => return self.trouble(trouble, Undone::Request(request, again)),
             };
         match answer {
             Answer::Issued { der, detail } => {
@@ -150,7 +158,8 @@ impl<O: Office> Talk<'_, O> {
         let outcome = match (status.outcome, &status.error) {
             (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {
                 Ok(key_code) => self.done(key_code, true),
-                Err(why) => Outcome::Failed(why),
+                Err(Trouble::Failed(why)) => Outcome::Failed(why),
+                Err(trouble) => return self.trouble(trouble, Undone::Report(report.to_vec())),
             },
             (_, Some(error)) => {
                 for step in status.steps.iter().rev().take(5).rev() {
@@ -165,11 +174,11 @@ impl<O: Office> Talk<'_, O> {
 
     /// The code of the node's key, if the store has a certificate for it. A report is not authenticated: anybody who can
     /// write to the line can forge one.
-    async fn certified(&self, said: Option<&str>) -> Result<String, String> {
+    async fn certified(&self, said: Option<&str>) -> Result<String, Trouble> {
         let Some(said) = said else {
-            return Err(
-                "the node says that it is done, but not with which key; are both of the same release?".to_owned()
-            );
+            return Err(Trouble::Failed(
+                "the node says that it is done, but not with which key; are both of the same release?".to_owned(),
+            ));
         };
         if self.code.as_deref() == Some(said) {
             return Ok(said.to_owned());
@@ -178,15 +187,15 @@ impl<O: Office> Talk<'_, O> {
         let latest = self.office.latest(&self.node).await?;
         let latest = match &self.payload {
             None => latest,
-            Some((id, _)) => latest.filter(|row| row.payload == *id),
+            Some(payload) => latest.filter(|row| row.payload == payload.id),
         };
         match latest {
             Some(row) if row.key_code == said && row.revoked.is_none() => Ok(row.key_code),
-            _ => Err(format!(
+            _ => Err(Trouble::Failed(format!(
                 "the node says that it is done with key {}, but this host has issued no certificate for that key; does \
                  another host, or somebody else, write to the line? Compare the key on the node's console",
                 shown(said)
-            )),
+            ))),
         }
     }
 }

@@ -52,7 +52,7 @@ impl Spoken {
     /// the host asks for the node meanwhile.
     fn tires(&self, now: u64) -> Option<Fault> {
         let Pipe::Stream(stream) = &self.pipe else { return None };
-        let seen = if self.wire.heard() == 0 { stream.seen() } else { Seen::Line };
+        let seen = stream.seen();
         if self.tires_at()? <= now {
             return Some(Fault::Silent(seen));
         }

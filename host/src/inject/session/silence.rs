@@ -53,9 +53,9 @@ impl Session<'_> {
     async fn unreported(&self) -> Option<Outcome> {
         let key_code = match (&self.talk.code, &self.talk.payload) {
             (Some(code), _) => self.talk.certified.then(|| code.clone())?,
-            (None, Some((id, _))) => {
+            (None, Some(payload)) => {
                 let latest = self.shared.latest(&self.job.node).await.ok()?;
-                latest.filter(|row| row.payload == *id && row.revoked.is_none())?.key_code
+                latest.filter(|row| row.payload == payload.id && row.revoked.is_none())?.key_code
             }
             (None, None) => return None,
         };

@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use imprint::line::{Challenge, Hello};
-use imprint::secret::Secret;
+use imprint::payload::PayloadId;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::CALLERS;
 use crate::admission::{Admission, Caller, Level};
 use crate::compose::Options;
 use crate::enrol::{Answer, Refusal};
 use crate::serve::Shared;
 use crate::serve::desk::{Asked as Question, Said};
 use crate::serve::guests::{Guest, Guests};
+use crate::serve::pace::{A_SECOND, AT_ONCE, Pace};
 use crate::store::CertificateRow;
-use crate::talk::{Asked, Decided, Office, Payload};
+use crate::talk::{Asked, Decided, Office, Payload, Signed, Trouble};
 
 /// How often the store is looked at for decisions of administrators, if anybody waits for one.
 const LOOK: Duration = Duration::from_millis(500);
@@ -30,23 +30,37 @@ const TURNS: usize = 128;
 const SET: u64 = 250_000;
 /// How long open conversations may go on when the server stops.
 const CLOSING: Duration = Duration::from_secs(2);
+/// A call that was turned away is told at most this often.
+const TOLD: Duration = Duration::from_secs(60);
 /// So long a payload is sent again to the line key that it was made for, signed anew.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// The most payloads that are kept. One has about two kilobytes.
 const KEPT: usize = 16_384;
+const NO_ROOM: &str = "the server's disk is full; make room there, then nodes can go on";
 
 /// What all visits share.
 pub(super) struct Hall {
     pub(super) shared: Arc<Shared>,
     guests: Arc<Guests<String>>,
+    pace: Pace<String>,
+    away: Mutex<Away>,
     turns: Semaphore,
     began: Instant,
     /// Microseconds from 1970 to `began`.
     epoch: AtomicU64,
     news: watch::Sender<News>,
-    /// Callers that wait for an administrator.
-    waiting: AtomicU64,
+    /// Visits that an administrator may decide about.
+    followed: AtomicU64,
     kept: Mutex<HashMap<[u8; 32], Kept>>,
+}
+
+/// Calls that were turned away, for the log.
+#[derive(Default)]
+struct Away {
+    /// When one was told last.
+    told: Option<Instant>,
+    /// How many were not told since.
+    more: u64,
 }
 
 /// What visits are woken for.
@@ -70,36 +84,79 @@ struct Kept {
     payload: Arc<OnceCell<Payload>>,
 }
 
-/// A caller that waits for an administrator. It counts until it is dropped.
-pub(super) struct Waiter(Arc<Hall>);
+/// A visit that has to learn of decisions of administrators. It counts until it is dropped.
+pub(super) struct Follower {
+    hall: Arc<Hall>,
+    /// It waits for one; the others are let in.
+    waits: bool,
+}
 
 impl Hall {
-    pub(super) fn new(shared: Arc<Shared>) -> Arc<Hall> {
+    /// `places`: the most callers at a time.
+    pub(super) fn new(shared: Arc<Shared>, places: usize) -> Arc<Hall> {
         Arc::new(Hall {
             shared,
-            guests: Guests::new(CALLERS, 0),
+            guests: Guests::new(places, 0),
+            pace: Pace::default(),
+            away: Mutex::default(),
             turns: Semaphore::new(TURNS),
             began: Instant::now(),
             epoch: AtomicU64::new(since_1970()),
             news: watch::channel(News::default()).0,
-            waiting: AtomicU64::new(0),
+            followed: AtomicU64::new(0),
             kept: Mutex::default(),
         })
     }
 
-    /// A place for one more caller of this origin; `None`: there is none.
+    /// A place for one more caller of this origin; `None`: there is none, and it is turned away.
     pub(super) fn place(&self, source: &str) -> Option<Guest<String>> {
-        self.guests.admit(source.to_owned())
+        let place = self.guests.admit(source.to_owned());
+        if place.is_none() {
+            self.turned_away(source, "door", "it has half of the places that others leave free, or all are taken");
+        }
+        place
+    }
+
+    /// How long a call of this origin, or something else that takes work, has to wait for its turn. `None`: it has called too
+    /// often, and is turned away.
+    pub(super) fn turn(&self, source: &str) -> Option<Duration> {
+        let turn = self.pace.turn(source.to_owned(), Instant::now());
+        if turn.is_err() {
+            let why = format!("it may call {AT_ONCE} times at once and then {A_SECOND} times a second");
+            self.turned_away(source, "door-rate", &why);
+        }
+        turn.ok()
+    }
+
+    /// Counts a call that was turned away, and says so once a minute: whoever calls without a pause does not fill the log.
+    fn turned_away(&self, source: &str, reason: &'static str, why: &str) {
+        self.shared.metrics.turned_away(reason);
+        let now = Instant::now();
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if away.told.is_some_and(|at| now.saturating_duration_since(at) < TOLD) {
+            away.more = away.more.saturating_add(1);
+            return;
+        }
+        away.told = Some(now);
+        let more = match std::mem::take(&mut away.more) {
+            0 => String::new(),
+            more => format!("; {more} more calls were turned away since the last line like this"),
+        };
+        drop(away);
+        tracing::warn!("door: turned away a call from {source}: {why}{more}");
     }
 
     pub(super) fn news(&self) -> watch::Receiver<News> {
         self.news.subscribe()
     }
 
-    pub(super) fn waits(self: &Arc<Hall>) -> Waiter {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.shared.metrics.callers_waiting.inc();
-        Waiter(Arc::clone(self))
+    /// Looks for decisions of administrators, until the answer is dropped.
+    pub(super) fn follow(self: &Arc<Hall>, waits: bool) -> Follower {
+        self.followed.fetch_add(1, Ordering::Relaxed);
+        if waits {
+            self.shared.metrics.callers_waiting.inc();
+        }
+        Follower { hall: Arc::clone(self), waits }
     }
 
     /// The place of the payload for this line key, as this node and let in like this.
@@ -117,6 +174,14 @@ impl Hall {
         payload
     }
 
+    /// Forgets a payload that an administrator, or a newer one, has made void.
+    fn drop_kept(&self, key: &[u8; 32], id: PayloadId) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.get(key).is_some_and(|kept| kept.payload.get().is_some_and(|payload| payload.id == id)) {
+            kept.remove(key);
+        }
+    }
+
     /// Forgets the payloads that are too old to be sent again.
     fn forget(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +189,7 @@ impl Hall {
     }
 
     /// Asks whether a node is let in.
-    pub(super) async fn call(&self, caller: Caller) -> Result<Admission, String> {
+    pub(super) async fn call(&self, caller: Caller) -> Result<Admission, Trouble> {
         let peer = caller.from.clone();
         match self.ask(Question::Call { caller: Box::new(caller) }, peer).await? {
             Said::Admission(admission) => Ok(admission),
@@ -132,15 +197,16 @@ impl Hall {
         }
     }
 
-    async fn ask(&self, question: Question, peer: String) -> Result<Said, String> {
-        let _turn = self.turns.acquire().await.map_err(|_| "the server stops".to_owned())?;
+    async fn ask(&self, question: Question, peer: String) -> Result<Said, Trouble> {
+        let _turn = self.turns.acquire().await.map_err(|_| Trouble::Failed("the server stops".to_owned()))?;
         match self.shared.desk.ask(question, peer).await {
             Said::Fault(why) => {
                 tracing::error!("door: {why}");
-                Err("the server has a fault; see its log".to_owned())
+                Err(Trouble::Failed("the server has a fault; see its log".to_owned()))
             }
-            Said::Full => Err("the server has too much to do".to_owned()),
-            Said::NoRoom => Err("the server's disk is full; make room there, then nodes can go on".to_owned()),
+            Said::Full => Err(Trouble::Later("the server has too much to do".to_owned())),
+            Said::NoRoom => Err(Trouble::Later(NO_ROOM.to_owned())),
+            Said::Ended => Err(Trouble::Ended),
             said => Ok(said),
         }
     }
@@ -168,8 +234,8 @@ pub(super) async fn watch(hall: Arc<Hall>) {
             hall.news.send_modify(|news| news.set = news.set.wrapping_add(1));
             tracing::info!("door: the clock of this machine was set; nodes begin their conversations again");
         }
-        if hall.waiting.load(Ordering::Relaxed) == 0 {
-            version = None;
+        // A change that comes before the next follower is no news to it, and does no harm.
+        if hall.followed.load(Ordering::Relaxed) == 0 {
             continue;
         }
         // Errors are those of the next question, too: it tells them.
@@ -190,35 +256,40 @@ impl Office for Hall {
     fn tell(&self, node: &str, event: &str, detail: &str) {
         let between = if detail.is_empty() { "" } else { ": " };
         // Anybody can cause the others by calling.
-        if matches!(event, "refused" | "not taken" | "pending" | "admitted" | "waits" | "done" | "failed") {
+        if matches!(event, "refused" | "not taken" | "pending" | "admitted" | "ended" | "waits" | "done" | "failed") {
             tracing::info!("door {node}: {event}{between}{detail}");
         } else {
             tracing::debug!("door {node}: {event}{between}{detail}");
         }
     }
 
-    async fn compose(&self, node: &str, hello: &Hello, options: Options) -> Result<Payload, String> {
+    async fn compose(&self, node: &str, hello: &Hello, options: Options) -> Result<Payload, Trouble> {
         let kept = self.kept(hello.key, node, options.admitted);
         let made = kept.get_or_try_init(|| async {
-            let (node, hello, options) = (node.to_owned(), hello.digest(), Box::new(options));
-            let question = Question::Payload { node, hello, options };
+            let question =
+                Question::Payload { node: node.to_owned(), hello: hello.digest(), options: Box::new(options) };
             match self.ask(question, String::new()).await? {
-                Said::Payload(made) => made.map(|made| Payload::from(*made)),
+                Said::Payload(made) => Ok(*made?),
                 other => Err(unexpected(&other)),
             }
         });
         made.await.cloned()
     }
 
-    async fn fresh(&self, payload: &Secret, hello: &Hello, challenge: Challenge) -> Result<Option<Secret>, String> {
-        let question = Question::Fresh { payload: payload.clone(), hello: Box::new(hello.clone()), challenge };
+    async fn fresh(&self, node: &str, made: &Payload, hello: &Hello, at: Challenge) -> Result<Signed, Trouble> {
+        let (node, payload, id) = (node.to_owned(), Box::new(made.clone()), made.id);
+        let question = Question::Fresh { node, payload, hello: Box::new(hello.clone()), challenge: at };
         match self.ask(question, String::new()).await? {
-            Said::Fresh(signed) => signed,
+            Said::Fresh(Ok(Signed::Void)) => {
+                self.drop_kept(&hello.key, id);
+                Ok(Signed::Void)
+            }
+            Said::Fresh(signed) => Ok(signed?),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn enroll(&self, asked: Asked) -> Result<Decided, String> {
+    async fn enroll(&self, asked: Asked) -> Result<Decided, Trouble> {
         let Asked { csr, credentials, peer } = asked;
         if let Err(error) = &csr
             && !self.shared.bad.turn(Instant::now())
@@ -233,7 +304,7 @@ impl Office for Hall {
         }
     }
 
-    async fn latest(&self, node: &str) -> Result<Option<CertificateRow>, String> {
+    async fn latest(&self, node: &str) -> Result<Option<CertificateRow>, Trouble> {
         match self.ask(Question::Latest { node: node.to_owned() }, String::new()).await? {
             Said::Latest(latest) => Ok(latest.map(|latest| *latest)),
             other => Err(unexpected(&other)),
@@ -242,8 +313,9 @@ impl Office for Hall {
 }
 
 /// The desk answers each question in its own form, so this is a defect.
-fn unexpected(_: &Said) -> String {
-    "a defect in imprint-host: the desk's answer is to another question; please report it".to_owned()
+fn unexpected(_: &Said) -> Trouble {
+    let why = "a defect in imprint-host: the desk's answer is to another question; please report it";
+    Trouble::Failed(why.to_owned())
 }
 
 /// Microseconds from 1970 until now, by the system's clock.
@@ -252,9 +324,11 @@ fn since_1970() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Drop for Waiter {
+impl Drop for Follower {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.0.shared.metrics.callers_waiting.dec();
+        self.hall.followed.fetch_sub(1, Ordering::Relaxed);
+        if self.waits {
+            self.hall.shared.metrics.callers_waiting.dec();
+        }
     }
 }

@@ -3,17 +3,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::enter::enter;
 use super::hall::Hall;
 use super::unix::Pattern;
 use super::vsock::VsockListener;
 use super::{DoorSpec, ether, tcp, unix, vsock};
+use crate::serve::files::Listening;
 
 /// Open doors.
 pub(in crate::serve) struct Doors(pub(super) Vec<(DoorSpec, Door)>);
@@ -49,6 +48,16 @@ pub enum DoorError {
     /// The same door twice.
     #[error("--door {0}: is given twice")]
     Twice(String),
+    /// Two doors would open the same thing: each caller there would be heard twice.
+    #[error("--door {door}: {what} belongs to --door {other}, too; name it once")]
+    Both {
+        /// The door.
+        door: String,
+        /// An earlier door.
+        other: String,
+        /// What belongs to both.
+        what: String,
+    },
 }
 
 impl Doors {
@@ -68,6 +77,9 @@ pub(in crate::serve) async fn open(specs: &[DoorSpec]) -> Result<Doors, DoorErro
     for (at, spec) in specs.iter().enumerate() {
         if specs.iter().take(at).any(|other| other == spec) {
             return Err(DoorError::Twice(spec.to_string()));
+        }
+        if let Some((other, what)) = specs.iter().take(at).find_map(|other| Some((other, spec.shares(other)?))) {
+            return Err(DoorError::Both { door: spec.to_string(), other: other.to_string(), what });
         }
         let failed = |what: &'static str| {
             let door = spec.to_string();
@@ -105,29 +117,38 @@ pub(super) async fn accept(door: Door, hall: Arc<Hall>) {
             while ports.join_next().await.is_some() {}
         }
         Door::Machines(pattern) => unix::machines(pattern, hall).await,
-        Door::Tcp(listener) => loop {
-            match tcp::accept(&listener).await {
-                Ok((stream, arrival)) => enter(stream, arrival, &hall),
-                Err(error) => tired("tcp", &error).await,
+        Door::Tcp(listener) => {
+            let mut listening = Listening::new("door tcp");
+            loop {
+                match tcp::accept(&listener).await {
+                    Ok((stream, arrival)) => {
+                        enter(stream, arrival, &hall);
+                    }
+                    Err(error) => listening.failed(&error).await,
+                }
             }
-        },
-        Door::Vsock(listener) => loop {
-            match listener.accept().await {
-                Ok((stream, arrival)) => enter(stream, arrival, &hall),
-                Err(error) => tired("vsock", &error).await,
+        }
+        Door::Vsock(listener) => {
+            let mut listening = Listening::new("door vsock");
+            loop {
+                match listener.accept().await {
+                    Ok((stream, arrival)) => {
+                        enter(stream, arrival, &hall);
+                    }
+                    Err(error) => listening.failed(&error).await,
+                }
             }
-        },
-        Door::Unix(listener, path) => loop {
-            match unix::accept(&listener, &path).await {
-                Ok((stream, arrival)) => enter(stream, arrival, &hall),
-                Err(error) => tired("unix", &error).await,
+        }
+        Door::Unix(listener, path) => {
+            let mut listening = Listening::new("door unix");
+            loop {
+                match unix::accept(&listener, &path).await {
+                    Ok((stream, arrival)) => {
+                        enter(stream, arrival, &hall);
+                    }
+                    Err(error) => listening.failed(&error).await,
+                }
             }
-        },
+        }
     }
-}
-
-/// Mostly out of file descriptors: waits until visits end.
-async fn tired(door: &str, error: &io::Error) {
-    tracing::warn!("door {door}: accepting a caller: {error}");
-    sleep(Duration::from_millis(100)).await;
 }

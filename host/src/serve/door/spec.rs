@@ -117,6 +117,33 @@ fn ether(text: &str) -> Result<DoorSpec, String> {
     Ok(DoorSpec::Ether(links))
 }
 
+impl DoorSpec {
+    /// What belongs to both doors, for people. The kernel itself keeps two doors from one address.
+    pub fn shares(&self, other: &DoorSpec) -> Option<String> {
+        match (self, other) {
+            (DoorSpec::Ether(links), DoorSpec::Ether(others)) => {
+                links.iter().find(|link| others.contains(link)).map(|link| format!("the link {link}"))
+            }
+            (DoorSpec::Machines(machines), DoorSpec::Machines(others)) => {
+                let (one, two) = ((&machines.before, &machines.after), (&others.before, &others.after));
+                let meet = (one.0.starts_with(two.0.as_str()) || two.0.starts_with(one.0.as_str()))
+                    && (one.1.ends_with(two.1.as_str()) || two.1.ends_with(one.1.as_str()));
+                // Two ports of one vsock device are two doors.
+                let both = machines.vsock.is_none() || others.vsock.is_none() || machines.vsock == others.vsock;
+                (machines.directory == others.directory && meet && both)
+                    .then(|| "a socket whose name fits both patterns".to_owned())
+            }
+            (DoorSpec::Machines(machines), DoorSpec::Unix(path))
+            | (DoorSpec::Unix(path), DoorSpec::Machines(machines)) => {
+                let name = path.file_name()?.to_str()?;
+                let inside = path.parent() == Some(machines.directory.as_path());
+                (inside && machines.machine(name).is_some()).then(|| format!("the socket {}", path.display()))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Machines {
     /// The name of the virtual machine whose socket has this file name.
     pub fn machine<'n>(&self, name: &'n str) -> Option<&'n str> {
@@ -187,6 +214,29 @@ mod tests {
         ] {
             let why = parsed(text).unwrap_err();
             assert!(why.starts_with(want), "{text}: {why}");
+        }
+    }
+
+    /// Accident: two doors for one link or one socket. Each caller there would be heard by both.
+    #[test]
+    fn what_belongs_to_two_doors_is_named() {
+        for (one, two, want) in [
+            ("ether:p0", "ether:p0,p1", Some("the link p0")),
+            ("ether:p0,p1", "ether:p2,p3", None),
+            ("unix:/run/vm/*.sock", "unix:/run/vm/web*", Some("a socket whose name fits both patterns")),
+            ("unix:/run/vm/*.sock", "unix:/run/vm/*.vsock", None),
+            ("unix:/run/vm/a-*", "unix:/run/vm/b-*", None),
+            ("unix:/run/vm/*", "unix:/run/other/*", None),
+            ("unix:/run/vm/*", "unix:/run/vm/*,vsock", Some("a socket whose name fits both patterns")),
+            ("unix:/run/vm/*,vsock=1", "unix:/run/vm/*,vsock=2", None),
+            ("unix:/run/vm/*.sock", "unix:/run/vm/door.sock", Some("the socket /run/vm/door.sock")),
+            ("unix:/run/vm/*.sock", "unix:/run/door.sock", None),
+            ("unix:/run/a", "unix:/run/b", None),
+            ("tcp:127.0.0.1:1", "vsock", None),
+        ] {
+            let (one, two) = (parsed(one).unwrap(), parsed(two).unwrap());
+            assert_eq!(one.shares(&two).as_deref(), want, "{one} {two}");
+            assert_eq!(two.shares(&one).as_deref(), want, "{two} {one}");
         }
     }
 

@@ -18,6 +18,7 @@ use super::spec::Machines;
 use super::{Arrival, visit};
 use crate::admission::Facts;
 use crate::origin;
+use crate::serve::files::Listening;
 
 pub(super) const WHAT: &str =
     "make its directory, and let this user write there; a file that is no unused socket is left alone";
@@ -70,18 +71,26 @@ impl Pattern {
         Ok(Pattern { machines, known: Arc::default() })
     }
 
-    /// The machines whose sockets are there.
+    /// The machines whose sockets are there. A socket of a machine's vsock port is no machine.
     fn found(&self) -> io::Result<Vec<(String, PathBuf)>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.machines.directory)? {
+        let Machines { directory, vsock, .. } = &self.machines;
+        let mut sockets = HashSet::new();
+        for entry in std::fs::read_dir(directory)? {
             let entry = entry?;
-            let name = entry.file_name();
-            let machine = name.to_str().and_then(|name| self.machines.machine(name));
-            if let Some(machine) = machine.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_socket())) {
-                found.push((machine.to_owned(), entry.path()));
+            if let Some(name) = entry.file_name().to_str().filter(|_| entry.file_type().is_ok_and(|is| is.is_socket()))
+            {
+                sockets.insert(name.to_owned());
             }
         }
-        Ok(found)
+        let is_port = |name: &str| {
+            let Some((of, port)) = name.rsplit_once('_') else { return false };
+            let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            // Those of this door stay when a machine's own socket goes.
+            is_number && (sockets.contains(of) || vsock.is_some_and(|own| port == own.to_string()))
+        };
+        let machines = sockets.iter().filter(|name| !is_port(name));
+        let machines = machines.filter_map(|name| Some((self.machines.machine(name)?, directory.join(name))));
+        Ok(machines.map(|(machine, path)| (machine.to_owned(), path)).collect())
     }
 }
 
@@ -162,20 +171,30 @@ async fn listen(machine: &str, path: &Path, port: u32, hall: &Arc<Hall>) {
             return sleep(REOPEN).await;
         }
     };
+    let own = Own(at.clone());
+    let mut listening = Listening::new("door unix");
     while is_socket(path) && is_socket(&at) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => enter(stream, arrival(machine, &at, false), hall),
-                Err(error) => {
-                    tracing::warn!("door {}: accepting a caller: {error}", at.display());
-                    sleep(LOOK).await;
+                Ok((stream, _)) => {
+                    enter(stream, arrival(machine, &at, false), hall);
                 }
+                Err(error) => listening.failed(&error).await,
             },
             () = sleep(LOOK) => {}
         }
     }
-    // Ignored: the hypervisor may have removed the directory.
-    let _ = std::fs::remove_file(&at);
+    drop(own);
+}
+
+/// A socket that this door has made. It goes with the machine's own one, and with the server.
+struct Own(PathBuf);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Ignored: the hypervisor may have removed the directory.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 #[cfg(test)]
@@ -208,5 +227,25 @@ mod tests {
             Machines { directory: work.path().into(), before: String::new(), after: ".sock".to_owned(), vsock: None };
         let pattern = Pattern::new(machines).unwrap();
         assert_eq!(pattern.found().unwrap(), [("web1".to_owned(), at("web1.sock"))]);
+    }
+
+    /// Accident: with `*` alone the sockets that this door makes fit the pattern, too. Each would be a machine with a socket of its
+    /// own, which would be a machine. So would those of other ports of the same device.
+    #[test]
+    fn sockets_of_ports_are_no_machines() {
+        let work = tempfile::tempdir().unwrap();
+        let listens = |name: &str| std::os::unix::net::UnixListener::bind(work.path().join(name)).unwrap();
+        let _sockets =
+            ["web1", "web1_6909296", "web1_52", "gone_6909296", "vm_1", "vm_", "_7"].map(|name| (name, listens(name)));
+        for (vsock, want) in [
+            (Some(6_909_296), &["_7", "vm_", "vm_1", "web1"][..]),
+            (None, &["_7", "gone_6909296", "vm_", "vm_1", "web1"]),
+        ] {
+            let (directory, before) = (work.path().to_owned(), String::new());
+            let machines = Machines { directory, after: before.clone(), before, vsock };
+            let mut found = Pattern::new(machines).unwrap().found().unwrap();
+            found.sort();
+            assert_eq!(found.into_iter().map(|(machine, _)| machine).collect::<Vec<_>>(), want);
+        }
     }
 }

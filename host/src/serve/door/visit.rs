@@ -1,6 +1,8 @@
 //! One caller, from HELLO to report: who is it, is it let in, and then what every node gets. Never decides who is let in;
 //! the desk does.
 
+mod standing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,45 +10,29 @@ use imprint::key_code::KeyCode;
 use imprint::line::admission::Proof;
 use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Arrival;
-use super::hall::{Hall, News, Waiter};
-use crate::admission::{Admission, Caller, Level, ProvenKey};
+use super::hall::{Hall, News};
+use crate::admission::ProvenKey;
 use crate::talk::{Office, Outcome, Talk, Terms, kind_name, stage_name};
 use crate::x509;
+use standing::{AGAIN, Standing};
 
 /// A caller must have said HELLO and answered within this time.
 const MEET: Duration = Duration::from_secs(15);
 /// Bytes that are no frame, before the first frame. More are of something else than a node.
 const NOISE: usize = 1024;
+/// So many conversations and objects of one caller cost no turn of its origin. A node needs three or four; each is work: a
+/// question to the desk, a signature, a seal.
+const FREE: u32 = 16;
 /// The most bytes that wait to be written. Nothing is read meanwhile.
 const WAITING: usize = 16 * 1024;
-/// A caller that waits is asked about again after this time, also without news: some rules depend on the time.
-const AGAIN: Duration = Duration::from_secs(60);
-const SOON: Duration = Duration::from_secs(1);
-/// A caller is told that it waits after this time only: it may still prove that it has an admission key, and a rule that rests on
-/// words looks for a moment first.
-const HOLD: Duration = Duration::from_millis(2500);
 /// How long repeats of the report are answered after the last one, and at most.
 const LINGER: Duration = Duration::from_millis(1500);
 const LINGER_MOST: Duration = Duration::from_secs(10);
-/// How long a caller may take to acknowledge that it is not served.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a payload is valid. The node uses it at once.
 const EXPIRES: Duration = Duration::from_secs(86_400);
-
-/// How a caller stands.
-enum Standing {
-    /// It has not answered yet.
-    New,
-    /// An administrator must decide.
-    Waits { why: String, again: Instant, _waiter: Waiter },
-    /// It is let in.
-    In,
-    /// It is told that it is not served.
-    Out,
-}
 
 struct Visit<'a> {
     hall: &'a Arc<Hall>,
@@ -59,8 +45,14 @@ struct Visit<'a> {
     met: bool,
     /// Bytes that came before the first frame.
     noise: usize,
-    /// When the caller is told that it waits, if it still does then, and the code of its line key.
-    owed: Option<(Instant, String)>,
+    /// Conversations and objects that it has begun.
+    work: u32,
+    /// The caller waits because the host could not answer, and not for an administrator.
+    late: bool,
+    /// When the caller is told that it waits, if it still does then.
+    owed: Option<Instant>,
+    /// The request that the caller waits with: it is decided when the caller is let in.
+    request: Option<Vec<u8>>,
     /// When to leave, and what to say then. `None` for the words: the visit has ended well.
     leave: Option<(Instant, Option<String>)>,
 }
@@ -86,7 +78,10 @@ where
         standing: Standing::New,
         met: false,
         noise: 0,
+        work: 0,
+        late: false,
         owed: None,
+        request: None,
         leave: None,
     };
     match visit.speak(stream).await {
@@ -118,8 +113,13 @@ impl Visit<'_> {
                 self.ended();
                 linger = Some(Instant::now() + LINGER_MOST);
             }
-            if self.owed.as_ref().is_some_and(|(at, _)| *at <= Instant::now()) {
+            if self.owed.is_some_and(|at| at <= Instant::now()) {
                 self.tell_what_is_owed();
+                continue;
+            }
+            if self.talk.ended {
+                self.talk.ended = false;
+                self.ask().await;
                 continue;
             }
             let now = Instant::now();
@@ -134,12 +134,13 @@ impl Visit<'_> {
             let next = polled.next.map(|at| now + Duration::from_micros(at.saturating_sub(self.hall.now())));
             let again = match &self.standing {
                 Standing::Waits { again, .. } => Some(*again),
+                Standing::In { again, .. } => Some(*again).filter(|_| !self.is_served()),
                 _ => None,
             };
+            let due = self.talk.due().filter(|_| self.is_in());
             let leave = self.leave.as_ref().map(|(at, _)| *at);
             let first = if self.met { None } else { Some(meet) };
-            let owed = self.owed.as_ref().map(|(at, _)| *at);
-            let wake = [next, again, owed, leave, linger, first].into_iter().flatten().min();
+            let wake = [next, again, due, self.owed, leave, linger, first].into_iter().flatten().min();
             tokio::select! {
                 read = reader.read(&mut buffer), if out.len() <= WAITING => match read {
                     Ok(0) if self.leave.is_some() || linger.is_some() => return Ok(()),
@@ -167,6 +168,9 @@ impl Visit<'_> {
             if again.is_some_and(|at| at <= Instant::now()) {
                 self.look_again().await;
             }
+            if due.is_some_and(|at| at <= Instant::now()) && self.is_in() {
+                self.talk.resume().await;
+            }
         }
     }
 
@@ -188,6 +192,9 @@ impl Visit<'_> {
     }
 
     async fn happened(&mut self, event: HostEvent) {
+        if is_work(&event) && !self.turn().await {
+            return;
+        }
         match event {
             HostEvent::Hello(hello) => self.hello(hello),
             HostEvent::Second(hello) => {
@@ -201,28 +208,54 @@ impl Visit<'_> {
             )),
             HostEvent::Opened(_, stage) | HostEvent::Stage(stage) => {
                 self.met = true;
+                if matches!(event, HostEvent::Opened(..)) {
+                    self.request = None;
+                }
                 self.talk.tell("node", stage_name(stage));
                 let wants = matches!(stage, Stage::Payload | Stage::Busy | Stage::Request);
                 if wants && matches!(self.standing, Standing::New | Standing::Waits { .. }) {
                     self.ask().await;
                 }
-                if matches!(self.standing, Standing::In) {
+                if self.is_in() {
                     self.talk.reached(stage).await;
                 }
             }
             HostEvent::Object(Kind::Admission, proof) => self.proven(&proof).await,
-            HostEvent::Object(kind @ (Kind::Request | Kind::Report), _) if !matches!(self.standing, Standing::In) => {
+            // It says it once in a conversation.
+            HostEvent::Object(Kind::Request, request) if matches!(self.standing, Standing::Waits { .. }) => {
+                self.request = Some(request);
+            }
+            HostEvent::Object(kind @ (Kind::Request | Kind::Report), _) if !self.is_in() => {
                 self.talk.tell("unexpected", kind_name(kind));
             }
-            HostEvent::Delivered(Kind::Refused) if matches!(self.standing, Standing::Out) => {
+            HostEvent::Delivered(Kind::Refused) | HostEvent::Refused(Kind::Refused, _)
+                if matches!(self.standing, Standing::Out) =>
+            {
                 self.leave = Some((Instant::now(), None));
             }
-            HostEvent::Challenged if !matches!(self.standing, Standing::In) => {}
+            HostEvent::Challenged if !self.is_in() => {}
             HostEvent::Lost => self.leave("the node does not answer".to_owned()),
             HostEvent::Challenged | HostEvent::Delivered(_) | HostEvent::Refused(..) | HostEvent::Object(..) => {
                 self.talk.happened(event).await;
             }
         }
+    }
+
+    /// Whether the caller may make work now: somebody who begins conversations on one connection without a pause has no more
+    /// turns than somebody who calls without a pause.
+    async fn turn(&mut self) -> bool {
+        self.work = self.work.saturating_add(1);
+        if self.work <= FREE {
+            return true;
+        }
+        let Some(wait) = self.hall.turn(&self.source) else {
+            self.leave("it begins too many conversations, or sends too many objects".to_owned());
+            return false;
+        };
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        true
     }
 
     fn hello(&mut self, hello: Hello) {
@@ -247,94 +280,6 @@ impl Visit<'_> {
         self.key = Some(ProvenKey { public, in_image: true });
         if matches!(self.standing, Standing::New | Standing::Waits { .. }) {
             self.look_again().await;
-        }
-    }
-
-    /// Asks whether the caller is let in.
-    async fn ask(&mut self) {
-        let Some(hello) = self.talk.hello.clone() else { return };
-        if !hello.fresh {
-            return self.turned_away(
-                "its image names no signer in /imprint/site, or is of an older release: a door sends signed payloads only"
-                    .to_owned(),
-            );
-        }
-        let caller = Caller {
-            hello,
-            from: self.arrival.from.clone(),
-            source: self.source.clone(),
-            facts: self.arrival.facts.clone(),
-            key: self.key,
-        };
-        match self.hall.call(caller).await {
-            Ok(Admission::Admitted { node, level }) => self.admitted(node, level),
-            Ok(Admission::Waits { code, why, again }) => self.waits(code, why, again),
-            Ok(Admission::Refused { why }) => self.turned_away(why),
-            // The node calls again.
-            Err(why) => self.leave(why),
-        }
-    }
-
-    fn turned_away(&mut self, why: String) {
-        self.talk.tell("refused", &why);
-        self.hall.shared.metrics.called("refused");
-        self.talk.wire.end_mut().send(Kind::Refused, why.into_bytes());
-        self.standing = Standing::Out;
-        self.leave.get_or_insert((Instant::now() + FAREWELL, None));
-    }
-
-    fn admitted(&mut self, node: String, level: Level) {
-        self.talk.tell("admitted", &format!("as {node}, level {level}"));
-        self.hall.shared.metrics.called(level.word());
-        self.talk.node = node;
-        self.talk.terms.admitted = Some(level);
-        self.standing = Standing::In;
-    }
-
-    fn waits(&mut self, code: KeyCode, why: String, again: Option<Duration>) {
-        // Not all that have called together ask again together.
-        let spread =
-            Duration::from_millis(u64::from(self.talk.hello.as_ref().map_or(0, |hello| hello.nonce.0[7])) * 50);
-        let again = Instant::now() + again.map_or(AGAIN + spread, |after| after.clamp(SOON, AGAIN));
-        match &mut self.standing {
-            Standing::Waits { why: before, again: at, .. } => {
-                *at = again;
-                if *before != why {
-                    // Told at once, unless the first words are still owed.
-                    let at = self.owed.as_ref().map_or_else(Instant::now, |(at, _)| *at);
-                    self.owed = Some((at, code.to_string()));
-                    *before = why;
-                }
-            }
-            _ => {
-                self.owed = Some((Instant::now() + HOLD, code.to_string()));
-                self.standing = Standing::Waits { why, again, _waiter: self.hall.waits() };
-            }
-        }
-    }
-
-    /// Tells the caller that it waits, if that is due.
-    fn tell_what_is_owed(&mut self) {
-        let Some((_, code)) = self.owed.take_if(|(at, _)| *at <= Instant::now()) else { return };
-        if let Standing::Waits { why, .. } = &self.standing {
-            self.talk.tell("waits", &format!("line key {code}: {why}"));
-            self.hall.shared.metrics.called("waits");
-            self.talk.wire.end_mut().send(Kind::Pending, why.clone().into_bytes());
-        }
-    }
-
-    /// An administrator may have decided: about the caller, or about its request.
-    async fn look_again(&mut self) {
-        if matches!(self.standing, Standing::Waits { .. }) {
-            self.ask().await;
-            if matches!(self.standing, Standing::In)
-                && let Some(stage) = self.talk.wire.end().stage()
-            {
-                self.talk.reached(stage).await;
-            }
-        }
-        if let Some((request, _)) = self.talk.pending.clone() {
-            self.talk.decide(request, true).await;
         }
     }
 
@@ -370,10 +315,14 @@ impl Visit<'_> {
     fn gone(&self) -> String {
         match (self.talk.wire.end().stage(), &self.standing) {
             (None, _) => "it hung up before it had answered".to_owned(),
-            (Some(stage), Standing::In) => format!("it hung up; last stage of the node: {}", stage_name(stage)),
+            (Some(stage), Standing::In { .. }) => format!("it hung up; last stage of the node: {}", stage_name(stage)),
             (Some(_), _) => "it hung up before it was let in".to_owned(),
         }
     }
+}
+
+fn is_work(event: &HostEvent) -> bool {
+    matches!(event, HostEvent::Opened(..) | HostEvent::Stage(_) | HostEvent::Object(..))
 }
 
 /// Words for a protocol that begins like this and is not the line protocol.

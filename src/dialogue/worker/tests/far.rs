@@ -131,7 +131,7 @@ fn what_a_door_says_is_told_once() {
         steps.worker.turned_away(0, true, b"compare the code\x1b[2J");
         assert_eq!(waits(&steps), (true, Stage::Payload));
         let told = steps.told();
-        let words = "the host on line0 says that an administrator has to admit this node: compare the code";
+        let words = "the host on line0 lets this node wait: compare the code";
         assert_eq!(told.len(), usize::from(round == 0), "{told:?}");
         assert!(told.iter().all(|told| told.starts_with(words) && !told.contains('\x1b')), "{told:?}");
     }
