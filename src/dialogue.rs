@@ -180,10 +180,8 @@ pub enum Told {
         code: KeyCode,
         /// Where it was read.
         from: String,
-        /// Where the key was read that was proven before.
-        before: Option<String>,
     },
-    /// Why an admission key is not used.
+    /// What a person should know of admission keys, for example why one is not used.
     NoKey(String),
     /// A payload that this node's key does not open.
     Unsealed(SealError),
@@ -292,7 +290,7 @@ impl Dialogue {
             quiet: Quiet::default(),
             root: root.to_owned(),
             calls: Calls::default(),
-            proves: None,
+            proves: Vec::new(),
             standing: Standing::default(),
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;

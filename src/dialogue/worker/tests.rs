@@ -94,7 +94,7 @@ fn steps(lines: usize) -> Steps {
         root: "/nowhere".into(),
         calls: Calls::default(),
         standing: Standing::default(),
-        proves: None,
+        proves: Vec::new(),
     };
     Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imprint::key_code::KeyCode;
-use imprint::line::admission::Proof;
+use imprint::line::admission::{MOST_KEYS, Proof};
 use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::Arrival;
 use super::hall::{Hall, News, Waiter};
-use crate::admission::{Admission, Caller, Level, ProvenKey};
+use crate::admission::{Admission, Caller, Level};
 use crate::talk::{Office, Outcome, Talk, Terms, kind_name, stage_name};
 use crate::x509;
 
@@ -53,7 +53,8 @@ struct Visit<'a> {
     arrival: Arrival,
     source: String,
     talk: Talk<'a, Hall>,
-    key: Option<ProvenKey>,
+    /// The admission keys that the caller has proven.
+    keys: Vec<[u8; 32]>,
     standing: Standing,
     /// The caller has answered, so its HELLO is not repeated by somebody.
     met: bool,
@@ -82,7 +83,7 @@ where
         arrival,
         source,
         talk,
-        key: None,
+        keys: Vec::new(),
         standing: Standing::New,
         met: false,
         noise: 0,
@@ -231,7 +232,7 @@ impl Visit<'_> {
         let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
         self.talk.tell("hello", &format!("line key {code}, says UUID {uuid}, serial number {serial}"));
         // A proof is for one HELLO: another node on the same connection has proven nothing.
-        self.key = None;
+        self.keys.clear();
         self.talk.met(hello);
     }
 
@@ -243,8 +244,14 @@ impl Visit<'_> {
                 .talk
                 .tell("not taken", "the proof of an admission key is for another node or another conversation");
         };
-        // Where the key lies, this host's list says. Of one that is not in it nothing is known: everybody may have it.
-        self.key = Some(ProvenKey { public, in_image: true });
+        // Said again, it brings no news.
+        if self.keys.contains(&public) {
+            return;
+        }
+        if self.keys.len() >= MOST_KEYS {
+            return self.talk.tell("not taken", &format!("it has proven {MOST_KEYS} other admission keys"));
+        }
+        self.keys.push(public);
         if matches!(self.standing, Standing::New | Standing::Waits { .. }) {
             self.look_again().await;
         }
@@ -264,7 +271,7 @@ impl Visit<'_> {
             from: self.arrival.from.clone(),
             source: self.source.clone(),
             facts: self.arrival.facts.clone(),
-            key: self.key,
+            keys: self.keys.clone(),
         };
         match self.hall.call(caller).await {
             Ok(Admission::Admitted { node, level }) => self.admitted(node, level),
