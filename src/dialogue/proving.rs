@@ -1,5 +1,5 @@
-//! Proves in each conversation that the node has its admission keys, one after the other. A proof is made anew each time, since it
-//! is over the nonce of the host. Never reads a key, and never knows whether a host lets the node in for it.
+//! Proves in each conversation that the node has its admission keys, one after the other. A proof is made anew each time,
+//! since it is over the nonce of the host. Never reads a key, and never knows whether a host lets the node in for it.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;

@@ -19,8 +19,8 @@ use crate::source::{self, Found, SourceError};
 use crate::status::Status;
 use crate::time::Deadline;
 
-/// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot. A file with
-/// an admission key is shown, too; without a file, that of the image.
+/// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot. A
+/// file with an admission key is shown, too; without a file, that of the image.
 pub fn check(root: &Path, file: Option<&Path>) -> Result<String, Error> {
     let Some(file) = file else {
         let none = || format!("no admission key: there is neither /{} nor /{}\n", admission_key::PATH, INSTALLED);

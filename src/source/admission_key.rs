@@ -35,8 +35,8 @@ pub const INSTALLED: &str = "etc/imprint/key";
 
 /// How many drives are read at once. Those that do not answer do not count.
 const AT_ONCE: usize = 32;
-/// How many keys are taken from media, and media without a key named; the image may have one key more. A medium that says again and
-/// again that it has changed does not fill the console.
+/// How many keys are taken from media, and media without a key named; the image may have one key more. A medium that says
+/// again and again that it has changed does not fill the console.
 const KEYS: usize = MOST_KEYS - 1;
 
 /// The key of the image.

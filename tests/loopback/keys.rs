@@ -253,8 +253,8 @@ fn sticks_of_others_are_named_to_the_administrator() {
     drop(media);
 }
 
-/// A stick that never answers, by a FIFO that nobody writes to: it is named after its time, the other one is read, and the end of the
-/// search does not wait for it.
+/// A stick that never answers, by a FIFO that nobody writes to: it is named after its time, the other one is read, and the
+/// end of the search does not wait for it.
 #[test]
 fn a_stick_that_never_answers_is_named() {
     let (site, made) = site(false);
@@ -278,8 +278,8 @@ fn a_stick_that_never_answers_is_named() {
     drop(media);
 }
 
-/// A key file of an image that others can read, and one with a password: the first is used and named, the second stops the boot, as
-/// everything in the image that is broken does.
+/// A key file of an image that others can read, and one with a password: the first is used and named, the second stops the
+/// boot, as everything in the image that is broken does.
 #[test]
 fn a_key_of_the_image_that_is_in_order_or_not() {
     let (site, made) = site(true);
@@ -404,8 +404,8 @@ fn a_proof_that_is_passed_on_is_good_for_no_other_hello() {
     }
 }
 
-/// A node that was written in Python from docs/line-protocol.md, and nothing else, calls at the door. It proves a key that nobody knows,
-/// and then that of the record, in one conversation.
+/// A node that was written in Python from docs/line-protocol.md, and nothing else, calls at the door. It proves a key that
+/// nobody knows, and then that of the record, in one conversation.
 #[test]
 fn an_independent_node_proves_a_key() {
     let uuid = "bind = { uuid = '07070707-0707-0707-0707-070707070707' }\nadmit = 'key'\nadmission_key = 'rack'";

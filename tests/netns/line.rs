@@ -106,8 +106,8 @@ fn an_independent_host_that_signs_for_a_challenge() {
     assert!(root.path().join("run/imprint/private/key.pem").exists(), "{all}");
 }
 
-/// An image with an admission key, on a line of this machine: the host in Python verifies the proof of each conversation, and goes on as
-/// above.
+/// An image with an admission key, on a line of this machine: the host in Python verifies the proof of each conversation, and
+/// goes on as above.
 #[test]
 fn an_independent_host_that_wants_an_admission_key() {
     let made = MadeKey::new().unwrap();

@@ -5,7 +5,7 @@ of this project never does. Says what was as the page says on standard output, a
 
 usage: line_host.py line|server      which URL the payload has: line:, or a server that is not there
        line_host.py fresh KEY        as line, to a node that sends challenges, signed with this key in PEM
-       line_host.py fresh KEY ADMISSION   as fresh, to a node that first proves that it has this admission key (the public one in PEM)"""
+       line_host.py fresh KEY ADMISSION   as fresh, to a node that proves first that it has this admission key (its public half)"""
 
 import datetime
 import hashlib
@@ -438,6 +438,8 @@ def proven(host, key):
         host.open()
     host.receive()
     ok("another conversation, another proof", seen[0] != seen[1])
+    # The node has not seen yet how short our pieces are.
+    host.longest = 0
 
 
 def certify(host, authority):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A node, written from docs/line-protocol.md alone: says HELLO on a Unix socket, opens its payload, has a CSR signed, and
 reports. Says what it got on standard output. With the line of a signer (`signer p256 BASE64`) it sends challenges, and takes only
-what that signer has signed for one of them, and only a time that the host proves. With an admission key (PEM) it calls at the socket,
-which is a door, and proves in one conversation that it has the key, after another one that nobody knows.
+what that signer has signed for one of them, and only a time that the host proves. With an admission key (PEM) it calls at the
+socket, which is a door, and proves in one conversation that it has the key, after another one that nobody knows.
 
 usage: line_peer.py SOCKET [SIGNER [KEY]]"""
 

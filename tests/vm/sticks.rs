@@ -1,5 +1,5 @@
-//! Tests of machines whose admission key is on a USB stick, with the kernel's own drivers and udev. Each has no payload, and calls at a
-//! door over TCP.
+//! Tests of machines whose admission key is on a USB stick, with the kernel's own drivers and udev. Each has no payload, and
+//! calls at a door over TCP.
 
 use imprint::key_code::KeyCode;
 use imprint_host::list;
