@@ -323,7 +323,11 @@ fn an_admission_key() {
         door.settle(&shows(number, shown));
         assert!(door.waits(&shows(number, shown)));
     }
-    assert!(door.text().contains(&KeyCode::of(&[8; 32]).to_string()), "the key that was shown is named: {}", door.text());
+    assert!(
+        door.text().contains(&KeyCode::of(&[8; 32]).to_string()),
+        "the key that was shown is named: {}",
+        door.text()
+    );
     door.key("rack-8", 8, false);
     assert!(door.waits(&shows(4, &[8])), "a key of another rack");
     let other = imprint_host::admission::Caller { keys: vec![[5; 32]], ..door.caller(5, S2) };

@@ -62,7 +62,8 @@ pub fn of_image(root: &Path) -> Result<Option<ImageKey>, SourceError> {
 
 fn of_file(path: PathBuf) -> Result<ImageKey, SourceError> {
     // Reading anything but a regular file might block or never end.
-    let is_file = path.metadata().and_then(|meta| if meta.is_file() { Ok(()) } else { Err(io::Error::other("no file")) });
+    let is_file =
+        path.metadata().and_then(|meta| if meta.is_file() { Ok(()) } else { Err(io::Error::other("no file")) });
     is_file.map_err(|source| SourceError::Read { path: path.clone(), source })?;
     match file::read_at_most(&path, MAX_FILE) {
         Ok(bytes) => parsed(path, bytes.expose()),
@@ -212,7 +213,9 @@ impl Search {
         let present = devices(&self.root).unwrap_or_default();
         self.known.retain(|device, _| present.contains(device));
         for device in present {
-            if self.known.values().filter(|state| matches!(state, State::Reading { late: false, .. })).count() >= AT_ONCE {
+            if self.known.values().filter(|state| matches!(state, State::Reading { late: false, .. })).count()
+                >= AT_ONCE
+            {
                 return;
             }
             let (root, program) = (&self.root, &self.program);

@@ -298,7 +298,10 @@ fn a_key_of_the_image_that_is_in_order_or_not() {
     assert!(listen().unwrap().hear(later()).unwrap().to_string().starts_with("admission key "));
     fs::write(&path, &*pem::encode("ENCRYPTED PRIVATE KEY", b"whatever")).unwrap();
     let error = listen().err().unwrap();
-    assert!(matches!(error, SourceError::AdmissionKey { why: KeyFileError::Other("ENCRYPTED PRIVATE KEY"), .. }), "{error}");
+    assert!(
+        matches!(error, SourceError::AdmissionKey { why: KeyFileError::Other("ENCRYPTED PRIVATE KEY"), .. }),
+        "{error}"
+    );
 }
 
 /// `imprint check` as people run it: without a file it shows the key of the machine, and with one the key in it. Nothing of the
@@ -320,7 +323,8 @@ fn the_agent_shows_a_key() {
     assert!(!shown.contains("note"), "{shown}");
     let private = made.pem.lines().nth(1).unwrap();
     assert!(!shown.contains(private), "{shown}");
-    let lines: Vec<&str> = shown.lines().filter_map(|line| line.get(15..).filter(|text| text.contains(" = "))).collect();
+    let lines: Vec<&str> =
+        shown.lines().filter_map(|line| line.get(15..).filter(|text| text.contains(" = "))).collect();
     let site = Site::new(&[("node1", &format!("bind = {{ serial = 'S1' }}\n{}", lines.join("\n")))]);
     let _server = door(&site);
     let mut node = Caller::new("S1", &site.pin);

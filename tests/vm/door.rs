@@ -63,9 +63,7 @@ impl Door {
 
     pub(super) fn machine_of(&self, kernel: Kernel, source: &str) -> Machine {
         let pin = format!("{}\n", self.signer);
-        machine(kernel)
-            .append(&format!("imprint.source={source}"))
-            .initramfs_file("imprint/site", pin.as_bytes())
+        machine(kernel).append(&format!("imprint.source={source}")).initramfs_file("imprint/site", pin.as_bytes())
     }
 }
 
