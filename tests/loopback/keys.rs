@@ -13,7 +13,7 @@ use std::time::Duration;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use imprint::dialogue::{Dialogue, Told};
 use imprint::key_code::KeyCode;
-use imprint::line::admission::{AdmissionKey, KeyFileError};
+use imprint::line::admission::{AdmissionKey, KeyFileError, MOST_KEYS};
 use imprint::line::frame::{Frame, Packet};
 use imprint::line::{End, Session};
 use imprint::options::Options;
@@ -405,6 +405,38 @@ fn a_proof_that_is_passed_on_is_good_for_no_other_hello() {
         let waits = talk(&mut attacker, &mut stream, |node| !node.pending.is_empty() || !node.payloads.is_empty());
         assert!(attacker.payloads.is_empty(), "a payload was sealed for the attacker's line key");
         assert!(waits, "the attacker is treated as any caller without a key");
+    }
+}
+
+/// Attack: somebody proves one key after another in the hope of one that counts, or to keep the door busy. So many are kept, and
+/// the next one, which is the right one, is not.
+#[test]
+fn a_door_keeps_so_many_keys_of_a_caller() {
+    for others in [MOST_KEYS - 1, MOST_KEYS] {
+        let (site, made) = site(false);
+        let _server = door(&site);
+        let mut node = Caller::new("S1", &site.pin);
+        let hello = node.wire.end().hello().clone();
+        let mut stream = UnixStream::connect(site.path("door")).unwrap();
+        assert!(talk(&mut node, &mut stream, |node| !node.pending.is_empty()));
+        let session = node.wire.end().session().unwrap();
+        let keys = (0..others).map(|_| MadeKey::new().unwrap()).chain([made]);
+        for key in keys {
+            let sent = node.proofs;
+            let proof = AdmissionKey::parse(key.pem.as_bytes()).unwrap().prove(&hello, session.host);
+            node.wire.end_mut().say(imprint::line::Kind::Admission, proof);
+            assert!(talk(&mut node, &mut stream, |node| node.proofs > sent || node.over));
+        }
+        if others < MOST_KEYS {
+            assert!(talk(&mut node, &mut stream, |node| node.over), "told: {:?}", node.pending);
+            assert_eq!(node.payloads[0].admitted(), Some("stick"));
+            continue;
+        }
+        // The door has acknowledged the last proof. What it would send for it comes before its answer to another one.
+        let sent = node.proofs;
+        node.wire.end_mut().say(imprint::line::Kind::Admission, vec![0; 96]);
+        assert!(talk(&mut node, &mut stream, |node| node.proofs > sent));
+        assert!(node.payloads.is_empty(), "more than {MOST_KEYS} keys count");
     }
 }
 
