@@ -32,8 +32,8 @@ use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
 use call::Calls;
 pub use proving::Prover;
-pub use seeker::Seeker;
 use seeker::Progress;
+pub use seeker::Seeker;
 use standing::Standing;
 pub use time::{CredibleTime, LineTime, Outside};
 use worker::{Spoken, Worker};
@@ -184,10 +184,8 @@ pub enum Told {
         code: KeyCode,
         /// Where it was read.
         from: String,
-        /// Where the key was read that was proven before.
-        before: Option<String>,
     },
-    /// Why an admission key is not used.
+    /// What a person should know of admission keys, for example why one is not used.
     NoKey(String),
     /// A payload that this node's key does not open.
     Unsealed(SealError),
@@ -296,7 +294,7 @@ impl Dialogue {
             quiet: Quiet::default(),
             root: root.to_owned(),
             calls: Calls::default(),
-            proves: None,
+            proves: Vec::new(),
             standing: Standing::default(),
             clock: worker::now,
         };

@@ -46,6 +46,7 @@ mod vm {
     mod rescue;
     mod root_file;
     mod services;
+    mod sticks;
 }
 
 /// A CA with a server, and one node's payload on a config drive.

@@ -37,8 +37,8 @@ pub struct Caller {
     pub source: String,
     /// What the door knows, whatever the node says.
     pub facts: Facts,
-    /// The admission key that the node has proven to have.
-    pub key: Option<ProvenKey>,
+    /// The admission keys (Ed25519) that the node has proven to have.
+    pub keys: Vec<[u8; 32]>,
 }
 
 /// What the hypervisor knows of the node. As JSON it is in the store.
@@ -50,15 +50,6 @@ pub struct Facts {
     pub tap: Option<String>,
     /// The name of the virtual machine, as the path of its Unix socket has it.
     pub vm: Option<String>,
-}
-
-/// An admission key, and where the node says that it has it from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ProvenKey {
-    /// Ed25519 public key.
-    pub public: [u8; 32],
-    /// The key is in the image: everybody who has the image has the key.
-    pub in_image: bool,
 }
 
 /// What a record says about whoever calls as its node.
@@ -110,9 +101,9 @@ pub enum Level {
     Armed,
     /// The hypervisor knows it.
     Wire,
-    /// It has the key of a stick.
+    /// It has a key that this host has noted as that of a stick.
     Stick,
-    /// It has the key of the image.
+    /// It has a key that this host has noted as that of an image, or does not know.
     ImageKey,
     /// An administrator approved it once, and it says the same as then.
     ApprovedOnce,

@@ -8,7 +8,8 @@ mod door;
 use std::time::Duration;
 
 use door::{DAY, Door, HOUR, MINUTE, Says, code, spoken};
-use imprint_host::admission::{Admission, Facts, Level, ProvenKey, QUIET, RECENT};
+use imprint::key_code::KeyCode;
+use imprint_host::admission::{Admission, Facts, Level, QUIET, RECENT};
 use imprint_host::compose::{ComposeError, Options};
 use imprint_host::list;
 use imprint_host::state::{self, AdmitError, CALLERS};
@@ -311,26 +312,37 @@ fn what_the_hypervisor_knows() {
 
 #[test]
 fn an_admission_key() {
-    let key = |public: u8, in_image| Some(ProvenKey { public: [public; 32], in_image });
     let rule = "admit = \"key\"\nadmission_key = [\"rack-7\", \"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU=\"]";
     let door = Door::new(&bound(rule));
-    let shows = |number: u8, key| imprint_host::admission::Caller { key, ..door.caller(number, S1) };
-    assert!(door.waits(&shows(1, key(7, false))), "this host knows no key of the name rack-7");
-    door.key("rack-7", 7, true);
-    assert_eq!(door.call(&shows(1, key(7, false))), spoken("node1", Level::ImageKey), "this host knows what it is for");
-    assert_eq!(door.call(&shows(2, key(5, false))), spoken("node1", Level::Stick));
+    let shows = |number: u8, keys: &[u8]| imprint_host::admission::Caller {
+        keys: keys.iter().map(|key| [*key; 32]).collect(),
+        ..door.caller(number, S1)
+    };
+    assert!(door.waits(&shows(1, &[7])), "this host knows no key of the name rack-7");
+    door.key("rack-7", 7, false);
+    assert_eq!(door.call(&shows(1, &[7])), spoken("node1", Level::Stick), "by this host's list");
+    // Nobody has said where the key lies that the record gives itself, so everybody may have it.
+    assert_eq!(door.call(&shows(2, &[5])), spoken("node1", Level::ImageKey));
+    // With two sticks, the one that the record names lets the node in.
+    assert_eq!(door.call(&shows(7, &[8, 7])), spoken("node1", Level::Stick));
     // The proof comes after HELLO: until then no line of the log.
     let lines = door.lines("waits");
-    let node = shows(6, None);
+    let node = shows(6, &[]);
     assert!(door.waits(&node) && door.lines("waits") == lines);
-    assert_eq!(door.call(&shows(6, key(5, false))), spoken("node1", Level::Stick));
+    assert_eq!(door.call(&shows(6, &[5])), spoken("node1", Level::ImageKey));
     // The attack: no key, somebody else's key, and the right key with other words.
-    for (number, shown) in [(3, None), (4, key(8, false))] {
+    for (number, shown) in [(3, &[][..]), (4, &[8])] {
+        door.settle(&shows(number, shown));
         assert!(door.waits(&shows(number, shown)));
     }
+    assert!(
+        door.text().contains(&KeyCode::of(&[8; 32]).to_string()),
+        "the key that was shown is named: {}",
+        door.text()
+    );
     door.key("rack-8", 8, false);
-    assert!(door.waits(&shows(4, key(8, false))), "a key of another rack");
-    let other = imprint_host::admission::Caller { key: key(5, false), ..door.caller(5, S2) };
+    assert!(door.waits(&shows(4, &[8])), "a key of another rack");
+    let other = imprint_host::admission::Caller { keys: vec![[5; 32]], ..door.caller(5, S2) };
     assert!(door.waits(&other));
 }
 
@@ -603,7 +615,7 @@ fn whoever_is_let_in_had_what_its_record_asks_for() {
                     let mut caller = door.from(step, says, ["192.0.2.1", "203.0.113.66"][seed.below(2)]);
                     caller.facts.tap = [None, Some("tap2"), Some("tap9")][seed.below(3)].map(str::to_owned);
                     let public = [[7; 32], [8; 32]][seed.below(2)];
-                    caller.key = (seed.below(2) == 0).then_some(ProvenKey { public, in_image: seed.below(2) == 0 });
+                    caller.keys = [public, [9; 32]].into_iter().filter(|_| seed.below(2) == 0).collect();
                     callers.push(caller);
                 }
                 2 => {
@@ -638,7 +650,7 @@ fn whoever_is_let_in_had_what_its_record_asks_for() {
                         node == "node1" && (was_in || open)
                     }
                     Level::Wire => node == "node2" && caller.facts.tap.as_deref() == Some("tap2"),
-                    Level::Stick => node == "node3" && caller.key.is_some_and(|key| key.public == [7; 32]),
+                    Level::Stick => node == "node3" && caller.keys.contains(&[7; 32]),
                     Level::ImageKey | Level::ApprovedOnce | Level::Known => false,
                 };
                 assert!(had, "seed {number}: {node} {level} {caller:?}");

@@ -374,7 +374,7 @@ fn callers_at_a_door() {
         from: format!("tcp:192.0.2.{key}:40000"),
         source: format!("192.0.2.{key}"),
         facts: Facts::default(),
-        key: None,
+        keys: Vec::new(),
     };
     let call = |key| State::open(&dir).unwrap().call(&caller(key), Timestamp::system()).unwrap();
     let code = |key: u8| KeyCode::of(&[key; 32]).to_string();

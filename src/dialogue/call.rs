@@ -149,7 +149,9 @@ impl Calls {
         for (place, target) in new.into_iter().take(PLACES).enumerate() {
             if self.all.len() >= PLACES {
                 let waits = |call: &Call| matches!(call.state, State::Waiting(_)) && call.failed > 0;
-                let Some(most) = self.all.iter().filter(|call| waits(call)).map(|call| call.failed).max() else { break };
+                let Some(most) = self.all.iter().filter(|call| waits(call)).map(|call| call.failed).max() else {
+                    break;
+                };
                 let given_up = self.all.iter().position(|call| waits(call) && call.failed == most);
                 given_up.into_iter().for_each(|place| drop(self.all.remove(place)));
             }

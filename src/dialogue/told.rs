@@ -27,10 +27,7 @@ impl fmt::Display for Told {
             Told::Waits { line, pending: false, text } => {
                 write!(f, "the host on {line} has no payload for this node: {text}")
             }
-            Told::Key { code, from, before: None } => write!(f, "admission key {code} of {from}"),
-            Told::Key { code, from, before: Some(before) } => {
-                write!(f, "admission key {code} of {from}, in place of that of {before}")
-            }
+            Told::Key { code, from } => write!(f, "admission key {code} of {from}"),
             Told::NoKey(why) => f.write_str(why),
             Told::Unsealed(error) => f.write_str(&chain(error)),
             Told::Time(time) => time.fmt(f),

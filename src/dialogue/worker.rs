@@ -14,7 +14,8 @@ use nix::sys::eventfd::EventFd;
 
 use super::call::Calls;
 use super::standing::Standing;
-use super::{Answer, Awaited, Command, Judge, Line, LineTime, Proves, Shared, Told, locked};
+use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
+use crate::line::admission::AdmissionKey;
 use crate::line::fresh::Seeds;
 use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Session, Shape, Stage, Wire};
 use crate::pipe::{Pipe, PipeError};
@@ -43,8 +44,8 @@ pub(super) struct Worker {
     pub(super) root: PathBuf,
     /// The places that are called at.
     pub(super) calls: Calls,
-    /// The admission key that is proven in each conversation.
-    pub(super) proves: Option<Proves>,
+    /// The admission keys that are proven in each conversation.
+    pub(super) proves: Vec<AdmissionKey>,
     /// What a line that is made later says, too.
     pub(super) standing: Standing,
     /// Microseconds since boot: the clock of everything on a line.
@@ -72,6 +73,10 @@ pub(super) struct Spoken {
     pub(super) openings: u8,
     /// It was reported that a payload was too old.
     pub(super) stale: bool,
+    /// How many admission keys were proven in this conversation, with the one whose proof is on its way.
+    pub(super) proven: usize,
+    /// A proof is on its way.
+    pub(super) proving: bool,
     /// Why a payload was not used, as it was reported last.
     pub(super) not_used: Option<String>,
 }
@@ -96,7 +101,23 @@ impl Spoken {
         }
         let (lost, stalled, said_so, foreign, stale) = (false, false, false, false, false);
         let (call, last, noise, openings, not_used) = (None, now, 0, 0, None);
-        Spoken { pipe, wire, call, last, noise, lost, stalled, said_so, foreign, openings, stale, not_used }
+        let (proven, proving) = (0, false);
+        Spoken {
+            pipe,
+            wire,
+            call,
+            last,
+            noise,
+            lost,
+            stalled,
+            said_so,
+            foreign,
+            openings,
+            stale,
+            proven,
+            proving,
+            not_used,
+        }
     }
 
     /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
@@ -389,6 +410,8 @@ impl Worker {
             }
             NodeEvent::Opened(_) => {
                 locked(&self.shared).open = true;
+                // A proof is for one conversation.
+                (line.proven, line.proving) = (0, false);
                 return self.prove(index);
             }
             NodeEvent::Foreign(versions) => {
@@ -435,7 +458,10 @@ impl Worker {
                 },
             },
             // Whether a host lets the node in for it is seen by what it sends next.
-            NodeEvent::Sent(Kind::Admission) | NodeEvent::Refused(Kind::Admission, _) => return,
+            NodeEvent::Sent(Kind::Admission) | NodeEvent::Refused(Kind::Admission, _) => {
+                line.proving = false;
+                return self.prove(index);
+            }
             NodeEvent::Sent(kind) => Told::Sent(kind),
             NodeEvent::Refused(kind, reason) => Told::NotTaken(kind, reason),
             NodeEvent::Time { sent, arrived, received, held } => {

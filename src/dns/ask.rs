@@ -98,13 +98,7 @@ struct Asked {
 
 type Answered = Result<Option<(SocketAddr, Answer)>, Vec<(SocketAddr, No)>>;
 
-fn ask_once(
-    servers: &[SocketAddr],
-    name: &str,
-    kind: Kind,
-    stop: BorrowedFd<'_>,
-    deadline: Deadline,
-) -> Answered {
+fn ask_once(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>, deadline: Deadline) -> Answered {
     let begun = since_boot();
     let mut all: Vec<Asked> = Vec::new();
     for (server, later) in servers.iter().take(SERVERS).zip(0..) {

@@ -18,7 +18,10 @@ const SIGNATURE_LEN: usize = 64;
 /// The most bytes that a file with a key has. OpenSSL writes 119.
 pub const MAX_FILE: usize = 4096;
 
-/// The private key of a node, from a stick or from the image.
+/// The most keys that a node proves in one conversation, and that a host keeps.
+pub const MOST_KEYS: usize = 16;
+
+/// A private key of a node, from a stick or from the image.
 pub struct AdmissionKey {
     pair: Ed25519KeyPair,
     public: [u8; PUBLIC_LEN],
@@ -36,6 +39,8 @@ pub struct Proof {
 pub enum KeyFileError {
     /// No block `PRIVATE KEY`, or more than one.
     Blocks(usize),
+    /// A block with this label, and none `PRIVATE KEY`.
+    Other(&'static str),
     /// A block that does not end, or is not base64, or the file is not text.
     Text,
     /// It is longer than a file with a key is.
@@ -52,10 +57,20 @@ impl AdmissionKey {
         }
         let text = std::str::from_utf8(file).map_err(|_| KeyFileError::Text)?;
         let blocks = pem::decode("PRIVATE KEY", text).ok_or(KeyFileError::Text)?;
-        let [der] = blocks.as_slice() else { return Err(KeyFileError::Blocks(blocks.len())) };
+        let der = match blocks.as_slice() {
+            [der] => der,
+            [] => return Err(other(text).map_or(KeyFileError::Blocks(0), KeyFileError::Other)),
+            several => return Err(KeyFileError::Blocks(several.len())),
+        };
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| KeyFileError::NotEd25519)?;
         let public = pair.public_key().as_ref().try_into().map_err(|_| KeyFileError::NotEd25519)?;
         Ok(AdmissionKey { pair, public })
+    }
+
+    /// Whether a file is meant to have a private key: text with a block of such a label.
+    pub fn is_meant(file: &[u8]) -> bool {
+        let text = std::str::from_utf8(file).unwrap_or_default();
+        text.contains("-----BEGIN PRIVATE KEY-----") || other(text).is_some()
     }
 
     /// The public key, as a host knows it.
@@ -84,6 +99,16 @@ impl Proof {
     }
 }
 
+/// The label under which the file has something else than a key in PKCS#8 without a password.
+fn other(text: &str) -> Option<&'static str> {
+    OTHERS.into_iter().find(|label| text.contains(&format!("-----BEGIN {label}-----")))
+}
+
+/// What openssl and ssh-keygen write besides.
+const OTHERS: [&str; 5] = [ENCRYPTED, "OPENSSH PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "PUBLIC KEY"];
+/// RFC 7468 §11.
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+
 /// What is signed.
 fn text(hello: &Hello, host: Nonce) -> Vec<u8> {
     let mut text = b"imprint admission".to_vec();
@@ -98,6 +123,10 @@ impl fmt::Display for KeyFileError {
         match self {
             KeyFileError::Blocks(0) => f.write_str("it has no block \"PRIVATE KEY\""),
             KeyFileError::Blocks(count) => write!(f, "it has {count} blocks \"PRIVATE KEY\", and one is wanted"),
+            KeyFileError::Other(ENCRYPTED) => {
+                f.write_str("its key has a password, and a machine that boots has nobody to type it")
+            }
+            KeyFileError::Other(label) => write!(f, "it has a block \"{label}\", and one \"PRIVATE KEY\" is wanted"),
             KeyFileError::TooLong => write!(f, "it has more than {MAX_FILE} bytes"),
             KeyFileError::Text => f.write_str("it is not PEM"),
             KeyFileError::NotEd25519 => f.write_str("its key is not an Ed25519 key in PKCS#8 without a password"),
@@ -185,6 +214,20 @@ mod tests {
         assert_eq!(error(b"\xff"), KeyFileError::Text);
         assert_eq!(error(b"-----BEGIN PRIVATE KEY-----\nMC4C"), KeyFileError::Text);
         assert_eq!(error(b"-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n"), KeyFileError::NotEd25519);
+        for label in OTHERS {
+            let file = crate::pem::encode(label, b"x");
+            assert_eq!(error(file.as_bytes()), KeyFileError::Other(label));
+            assert!(AdmissionKey::is_meant(file.as_bytes()));
+        }
+        assert!(AdmissionKey::is_meant(KEY.as_bytes()) && !AdmissionKey::is_meant(b"\xd9\xd9\xf7"));
+        assert_eq!(
+            error(crate::pem::encode(ENCRYPTED, b"x").as_bytes()).to_string(),
+            "its key has a password, and a machine that boots has nobody to type it; make a key with imprint-host key make, \
+             or openssl genpkey -algorithm ed25519"
+        );
+        // X25519 in PKCS#8 (RFC 8410 §7): the same form with another name.
+        let other = [&b"\x30\x2e\x02\x01\0\x30\x05\x06\x03\x2b\x65\x6e\x04\x22\x04\x20"[..], &[9; 32]].concat();
+        assert_eq!(error(crate::pem::encode("PRIVATE KEY", &other).as_bytes()), KeyFileError::NotEd25519);
         // Windows editors write CR LF, and a comment before the block is text outside it.
         let edited = format!("a stick of rack 7\r\n{}", KEY.replace('\n', "\r\n"));
         assert!(AdmissionKey::parse(edited.as_bytes()).is_ok());

@@ -14,6 +14,7 @@ use crate::options::{Options, SetCredential};
 use crate::plan::{self, NetworkPlan};
 use crate::site::{self, SitePin};
 use crate::source::admission_key::Media;
+use crate::source::config_drive::PATIENCE;
 use crate::source::{self, Found, Notice, SourceError, Surroundings};
 use crate::time::{Deadline, since_boot};
 
@@ -40,7 +41,7 @@ pub(super) fn find(
     let present = source::at_once(options, &around);
     *line = source::line::listen(options, root, cmdline, pin.as_ref(), present.as_ref(), false, deadline)?;
     let media = |line: Option<&Dialogue>| match line {
-        Some(line) => Media::look(options, root, around.reader, line.prover()),
+        Some(line) => Media::look(options, root, around.reader, PATIENCE, line.prover()),
         None => Ok(None),
     };
     let mut keys = media(line.as_ref())?;

@@ -18,6 +18,7 @@ use crate::order;
 use crate::time::Deadline;
 use crate::uevent::{Change, Watch};
 use drives::Drives;
+pub(super) use drives::no_answer;
 pub(super) use verdict::{device as device_of, place};
 
 /// The label that only `imprint` uses. A volume with this label and without a payload is broken, not absent.

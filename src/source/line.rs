@@ -96,8 +96,9 @@ pub fn listen(
     }
     let image = admission_key::of_image(root)?;
     let dialogue = start(signals, lines, &seeded, Takes { plain: options.plain, pin }, awaited, root, deadline)?;
-    if let Some((key, path)) = image {
-        dialogue.prover().prove(key, Printable::path(&path).to_string());
+    if let Some(image) = image {
+        image.note().into_iter().for_each(|note| dialogue.prover().tell(note));
+        dialogue.prover().prove(image.key, Printable::path(&image.path).to_string());
     }
     let targets = near_at_hand(options);
     if !targets.is_empty() {

@@ -4,7 +4,7 @@
 use imprint::line::admission::Proof;
 use imprint::line::fresh::to_sign_for;
 use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Session, Shape, Stage, TimeKey, Wire, seal};
-use imprint_host::admission::{Admission, Caller, Facts, ProvenKey};
+use imprint_host::admission::{Admission, Caller, Facts};
 use imprint_host::compose::{Medium, Options};
 use imprint_host::csr::Csr;
 use imprint_host::enrol::{self, Answer, Credentials, Request};
@@ -40,7 +40,7 @@ pub(crate) struct Visit {
     facts: Facts,
     begun: u64,
     met: bool,
-    key: Option<ProvenKey>,
+    keys: Vec<[u8; 32]>,
     pub(crate) hello: Option<Hello>,
     pub(crate) standing: Standing,
     payload: Option<(Vec<u8>, TimeKey)>,
@@ -69,7 +69,7 @@ impl Visit {
             facts,
             begun: now,
             met: false,
-            key: None,
+            keys: Vec::new(),
             hello: None,
             standing: Standing::New,
             payload: None,
@@ -134,7 +134,7 @@ impl Visit {
                 let (Some(hello), Some(session)) = (&self.hello, self.wire.end().session()) else { return };
                 self.proofs.push(proof.clone());
                 match Proof::decode(&proof).and_then(|proof| proof.key(hello, session.host)) {
-                    Some(public) => self.key = Some(ProvenKey { public, in_image: true }),
+                    Some(public) => self.keys.push(public),
                     None => self.bad_proofs += 1,
                 }
                 if matches!(self.standing, Standing::New | Standing::Waits(_)) {
@@ -151,7 +151,7 @@ impl Visit {
     pub(crate) fn ask(&mut self, site: &mut Site, now: u64) {
         let Some(hello) = self.hello.clone().filter(|_| self.met) else { return };
         let (from, source, facts) = (self.from.clone(), self.source.clone(), self.facts.clone());
-        let caller = Caller { hello, from, source, facts, key: self.key };
+        let caller = Caller { hello, from, source, facts, keys: self.keys.clone() };
         match site.state.call(&caller, site.at(now)).unwrap() {
             Admission::Admitted { node, .. } => {
                 self.standing = Standing::In(node);

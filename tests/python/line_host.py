@@ -4,7 +4,8 @@ standard input, which is a terminal, and signs its request. On its way there it 
 of this project never does. Says what was as the page says on standard output, a line each; ends with 1 at the first that was not.
 
 usage: line_host.py line|server      which URL the payload has: line:, or a server that is not there
-       line_host.py fresh KEY        as line, to a node that sends challenges, signed with this key in PEM"""
+       line_host.py fresh KEY        as line, to a node that sends challenges, signed with this key in PEM
+       line_host.py fresh KEY ADMISSION   as fresh, to a node that proves first that it has this admission key (its public half)"""
 
 import datetime
 import hashlib
@@ -133,6 +134,7 @@ class Host:
         self.number = 0
         self.stage = None
         self.proves = False
+        self.received = 0
         self.spoken = time.monotonic()
         self.longest = 0
 
@@ -200,7 +202,7 @@ class Host:
         """A conversation with a nonce that is new."""
         self.nonce = (self.nonce + 1) % 2 ** 64
         self.nonces = self.node_nonce + self.nonce.to_bytes(8, "big")
-        self.number = 0
+        self.number = self.received = 0
         self.open_again()
         self.stage = self.expect(4)[1]
 
@@ -271,6 +273,8 @@ class Host:
                 self.answer(number, pieces)
         data = b"".join(pieces)
         ok(f"object {number} of kind {kind} arrived, {len(pieces)} pieces of {chunk}", hashlib.sha256(data).digest() == digest)
+        ok("it has the next number", number == self.received)
+        self.received += 1
         return number, kind, chunk, data, repeats
 
     def answer(self, number, pieces):
@@ -419,9 +423,29 @@ def deliver_fresh(host, authority, key):
     sent(host, 6, host.sealed(first + signed, host.number, 6))
 
 
+def proven(host, key):
+    """The proof of an admission key: it is for this HELLO and for this host's nonce, in each conversation anew."""
+    public = key.public_bytes(*RAW)
+    seen = []
+    for _ in range(2):
+        _, kind, _, proof, _ = host.receive()
+        ok("a proof comes at stage 0, of 96 bytes", (kind, host.stage, len(proof)) == (18, 0, 96))
+        ok("it is of the key that the image has", proof[:32] == public)
+        text = b"imprint admission" + bytes([1]) + hashlib.sha256(host.hello).digest() + host.nonces[8:]
+        # Raises what ends this program.
+        key.verify(proof[32:], text)
+        ok("the key has signed this HELLO and this host's nonce")
+        seen.append(proof)
+        host.open()
+    host.receive()
+    ok("another conversation, another proof", seen[0] != seen[1])
+    # The node has not seen yet how short our pieces are.
+    host.longest = 0
+
+
 def certify(host, authority):
-    number, kind, chunk, request, _ = host.receive()
-    ok("a request comes, in pieces as short as ours", (number, kind, chunk) == (0, 16, 54))
+    _, kind, chunk, request, _ = host.receive()
+    ok("a request comes, in pieces as short as ours", (kind, chunk) == (16, 54))
     proof, csr = request[:32], request[32:]
     text = b"imprint line request" + bytes([1]) + hashlib.sha256(host.hello).digest() + csr
     ok("it proves that the node has the payload", proof == hmac.digest(hashlib.sha256(TOKEN.encode()).digest(), text, "sha256"))
@@ -465,6 +489,8 @@ def main():
     ok("READY, stage 0", host.stage == 0)
     if sys.argv[1] == "fresh":
         key = serialization.load_pem_private_key(pathlib.Path(sys.argv[2]).read_bytes(), None)
+        if len(sys.argv) > 3:
+            proven(host, serialization.load_pem_public_key(pathlib.Path(sys.argv[3]).read_bytes()))
         deliver_fresh(host, authority, key)
         code = certify(host, authority)
         status = report(host)

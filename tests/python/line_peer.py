@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A node, written from docs/line-protocol.md alone: says HELLO on a Unix socket, opens its payload, has a CSR signed, and
 reports. Says what it got on standard output. With the line of a signer (`signer p256 BASE64`) it sends challenges, and takes only
-what that signer has signed for one of them, and only a time that the host proves.
+what that signer has signed for one of them, and only a time that the host proves. With an admission key (PEM) it calls at the
+socket, which is a door, and proves in one conversation that it has the key, after another one that nobody knows.
 
-usage: line_peer.py SOCKET [SIGNER]"""
+usage: line_peer.py SOCKET [SIGNER [KEY]]"""
 
 import hashlib
 import hmac
@@ -19,6 +20,7 @@ import cbor2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import pkcs7
@@ -96,9 +98,11 @@ def hpke_open(private, sealed, info, aad):
 
 
 class Node:
-    def __init__(self, line, signer=None):
+    def __init__(self, line, signer=None, key=None):
         self.line = line
         self.signer = signer
+        self.keys = [Ed25519PrivateKey.generate(), key] if key else []
+        self.proven = 0
         self.challenges = {}
         self.announced = None
         self.request = None
@@ -149,8 +153,12 @@ class Node:
             if message[0] == 1:
                 self.say(self.hello, inside=False)
             elif message[4:12] == self.nonce and message[1] == 1:
+                is_new = self.nonces != message[4:20]
                 self.nonces = message[4:20]
                 self.ready()
+                if is_new:
+                    self.proven = self.sent = 0
+                    self.prove()
             return
         if self.nonces is None or check != crc(b"H", self.nonces, message):
             return
@@ -172,8 +180,21 @@ class Node:
             self.told(message)
         elif message[0] == 7 and self.sending:
             number, kind, count = self.sending
-            if message[1] == number and struct.unpack(">H", message[2:4])[0] == count and kind == 17:
-                self.stage = 5
+            if message[1] == number and struct.unpack(">H", message[2:4])[0] == count:
+                self.sending = None
+                if kind == 17:
+                    self.stage = 5
+                elif kind == 18:
+                    print("proof: acknowledged", flush=True)
+                    self.prove()
+
+    def prove(self):
+        """The next admission key, in an object of kind 18. An object follows when the last one has arrived."""
+        if self.stage == 0 and self.proven < len(self.keys):
+            key = self.keys[self.proven]
+            self.proven += 1
+            text = b"imprint admission" + bytes([1]) + hashlib.sha256(self.hello).digest() + self.nonces[8:16]
+            self.send(18, key.public_key().public_bytes(*RAW) + key.sign(text))
 
     def ready(self):
         self.say(bytes([4, self.stage, 0, 0]))
@@ -252,7 +273,17 @@ class Node:
             sys.exit(f"kind {kind}: {data!r}")
 
 
+def called(path, signer, key):
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(path)
+    line.settimeout(120)
+    with open(key, "rb") as file:
+        Node(line, signer, serialization.load_pem_private_key(file.read(), None)).run()
+
+
 def main():
+    if len(sys.argv) == 4:
+        return called(*sys.argv[1:])
     server = socket.socket(socket.AF_UNIX)
     server.bind(sys.argv[1])
     server.listen(1)

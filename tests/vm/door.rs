@@ -14,14 +14,14 @@ use nix::sys::socket::{MsgFlags, recv};
 use crate::*;
 
 /// A state directory with one node, and its server with a door.
-struct Door {
+pub(super) struct Door {
     work: tempfile::TempDir,
     signer: String,
     server: Option<Server>,
 }
 
 impl Door {
-    fn new(record: &str) -> Door {
+    pub(super) fn new(record: &str) -> Door {
         let work = tempfile::tempdir().unwrap();
         let url = EstUrl::try_from("https://est.example.org:8443/.well-known/est").unwrap();
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
@@ -34,12 +34,16 @@ impl Door {
         Door { work, signer, server: None }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.work.path().join(name).display().to_string()
     }
 
+    pub(super) fn state(&self) -> State {
+        State::open(&self.work.path().join("state")).unwrap()
+    }
+
     /// Starts the server. Where its door is.
-    fn serve(&mut self, door: &str) -> String {
+    pub(super) fn serve(&mut self, door: &str) -> String {
         let server = Server::start(Config {
             dir: self.work.path().join("state"),
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -54,10 +58,12 @@ impl Door {
 
     /// A machine whose image names the signer.
     fn machine(&self, source: &str) -> Machine {
+        self.machine_of(Kernel::Stable, source)
+    }
+
+    pub(super) fn machine_of(&self, kernel: Kernel, source: &str) -> Machine {
         let pin = format!("{}\n", self.signer);
-        machine(Kernel::Stable)
-            .append(&format!("imprint.source={source}"))
-            .initramfs_file("imprint/site", pin.as_bytes())
+        machine(kernel).append(&format!("imprint.source={source}")).initramfs_file("imprint/site", pin.as_bytes())
     }
 }
 
@@ -71,7 +77,7 @@ impl Drop for Door {
 
 /// It came up with a payload that was signed for it, and was let in at this level. Its own clock says 2019.
 #[track_caller]
-fn let_in(report: &Report, level: &str, origin: &str) {
+pub(super) fn let_in(report: &Report, level: &str, origin: &str) {
     came_up(report);
     let status = report.status();
     assert_eq!(status.admitted.as_deref(), Some(level), "{}", report.part("status"));

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use imprint::key_code::KeyCode;
 use imprint::payload::{Binding, HardwareAddress};
 use imprint::time::Timestamp;
 
@@ -18,6 +19,8 @@ pub const RECENT: Duration = Duration::from_secs(600);
 /// somebody else.
 pub const RULED: usize = 20;
 const HOUR: Duration = Duration::from_secs(3600);
+/// The most admission keys that a reason names.
+const SHOWN: usize = 3;
 
 /// A node that a caller may be, with what the store has of it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -51,8 +54,8 @@ pub struct Candidate {
 pub struct ListedKey {
     /// Ed25519 public key.
     pub public: [u8; 32],
-    /// Whether it was made for images; `None`: this host does not know, so the node's word is taken.
-    pub in_image: Option<bool>,
+    /// Whether everybody who has an image may have it.
+    pub in_image: bool,
 }
 
 /// A time within which one caller is let in as a node.
@@ -205,13 +208,13 @@ fn by_record(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, h
         // A record with admit = "wire" has facts; without any nothing is proven.
         Admit::Wire if how == Meant::Fact => Level::Wire,
         Admit::Wire => return wait(format!("nothing that the hypervisor knows shows that it is {node}")),
-        // The proof is an object of its own, and comes after HELLO.
-        Admit::Key if caller.key.is_none() && !settles(first, now).is_zero() => {
-            let (why, left) = (format!("for a moment, for the admission key of {node}"), settles(first, now));
-            return Ruling::Wait { nodes: vec![node.clone()], why, again: Some(left), quiet: true };
-        }
+        // Each proof is an object of its own, and comes after HELLO.
         Admit::Key => match key_level(caller, candidate) {
             Ok(level) => level,
+            Err(_) if !settles(first, now).is_zero() => {
+                let (why, left) = (format!("for a moment, for the admission key of {node}"), settles(first, now));
+                return Ruling::Wait { nodes: vec![node.clone()], why, again: Some(left), quiet: true };
+            }
             Err(why) => return wait(why),
         },
         Admit::Armed => match armed(caller, first, candidate, now) {
@@ -247,15 +250,28 @@ fn revoked(candidate: &Candidate) -> Option<String> {
 }
 
 fn key_level(caller: &Caller, candidate: &Candidate) -> Result<Level, String> {
-    let node = &candidate.node;
-    let Some(proven) = caller.key else {
-        return Err(format!("it has not shown the admission key of {node}"));
+    let Candidate { node, keys, .. } = candidate;
+    let named = keys.iter().filter(|key| caller.keys.contains(&key.public));
+    // With several keys of the record, the one counts that fewer people have.
+    match named.map(|key| key.in_image).min() {
+        Some(false) => Ok(Level::Stick),
+        Some(true) => Ok(Level::ImageKey),
+        None => Err(shown_others(node, &caller.keys)),
+    }
+}
+
+/// Names the keys by their codes, which the node's console shows, too.
+fn shown_others(node: &str, keys: &[[u8; 32]]) -> String {
+    let codes: Vec<String> = keys.iter().take(SHOWN).map(|key| KeyCode::of(key).to_string()).collect();
+    let more = match keys.len().saturating_sub(codes.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     };
-    let Some(listed) = candidate.keys.iter().find(|listed| listed.public == proven.public) else {
-        return Err(format!("it has shown an admission key that the record of {node} does not name"));
-    };
-    // Where the node has the key from is its own word, so what this host knows of the key counts.
-    Ok(if listed.in_image.unwrap_or(proven.in_image) { Level::ImageKey } else { Level::Stick })
+    match codes.as_slice() {
+        [] => format!("it has not shown the admission key of {node}"),
+        [code] => format!("it has shown admission key {code}, and the record of {node} does not name it"),
+        codes => format!("it has shown admission keys {}{more}, and the record of {node} names none", codes.join(", ")),
+    }
 }
 
 fn armed(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, now: Timestamp) -> Result<(), String> {

@@ -61,8 +61,14 @@ fn make(cli: &Cli, arguments: &MakeKeyArgs, now: Timestamp) -> Result<(), CliErr
     let staged = destination.map(|output: Output| output.stage(&bytes)).transpose().map_err(CliError::Write)?;
     let mut state = open(cli)?;
     state.list_key(name, made.public, in_image, now).map_err(CliError::Key)?;
+    let whose = match in_image {
+        true => "everybody who has the image has the key",
+        false => "whoever has the medium has the key, and can copy it",
+    };
     let Some(staged) = staged else {
         // Standard output holds the key alone, for a pipe.
+        say::note(&format!("admission key {}; {whose}", KeyCode::of(&made.public)));
+        say::note(of_record(name).trim_end());
         return say::raw(&bytes);
     };
     if let Err(error) = staged.finish(&bytes) {
@@ -72,17 +78,13 @@ fn make(cli: &Cli, arguments: &MakeKeyArgs, now: Timestamp) -> Result<(), CliErr
     }
     let file = output.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let shown = Shown::of(name, &made.public, in_image, Some(&file));
-    let whose = match in_image {
-        true => "everybody who has the image has the key",
-        false => "whoever has the medium has the key, and can copy it",
-    };
     let words = format!("wrote {}: admission key {}; {whose}\n{}", line(&file), shown.code, of_record(name));
     say::either(cli, &shown, &words)
 }
 
 /// What a record needs to name the key.
 fn of_record(name: &str) -> String {
-    format!("records that it lets in need: admit = \"key\", admission_key = \"{name}\"\n")
+    format!("records that it lets in need a bind, and: admit = \"key\", admission_key = \"{name}\"\n")
 }
 
 fn rendered(form: KeyForm, pem: &[u8], now: Timestamp) -> Result<Zeroizing<Vec<u8>>, CliError> {

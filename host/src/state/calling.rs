@@ -293,9 +293,10 @@ fn listed(books: &Books, key: &KeyName) -> Result<Option<ListedKey>, StoreError>
     let row = match key {
         KeyName::Named(name) => books.admission_key(name)?,
         KeyName::Public(public) => match books.admission_key_of(public)? {
-            None => return Ok(Some(ListedKey { public: *public, in_image: None })),
+            // Nothing is known of it: everybody may have it.
+            None => return Ok(Some(ListedKey { public: *public, in_image: true })),
             known => known,
         },
     };
-    Ok(row.map(|row| ListedKey { public: row.public, in_image: Some(row.in_image) }))
+    Ok(row.map(|row| ListedKey { public: row.public, in_image: row.in_image }))
 }

@@ -142,7 +142,7 @@ impl Door {
             serial: says.serial.map(str::to_owned),
             macs: says.macs.iter().map(|mac| mac.to_vec()).collect(),
         };
-        Caller { hello, from: from.to_owned(), source: from.to_owned(), facts, key: None }
+        Caller { hello, from: from.to_owned(), source: from.to_owned(), facts, keys: Vec::new() }
     }
 
     pub fn call(&self, caller: &Caller) -> Admission {

@@ -68,7 +68,8 @@ fn places_take_turns() {
     for _ in 0..100 {
         let room = AT_A_TIME.saturating_sub(calls.connecting());
         let last = calls.turn(room, now);
-        let due: Vec<usize> = calls.all.iter().filter(|call| call.since() <= last.min(now)).map(|call| call.number).collect();
+        let due: Vec<usize> =
+            calls.all.iter().filter(|call| call.since() <= last.min(now)).map(|call| call.number).collect();
         assert!(due.len() <= AT_A_TIME, "{due:?}");
         for number in due {
             begun.insert(number);

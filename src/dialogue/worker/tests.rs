@@ -96,7 +96,7 @@ fn steps(lines: usize) -> Steps {
         root: "/nowhere".into(),
         calls: Calls::default(),
         standing: Standing::default(),
-        proves: None,
+        proves: Vec::new(),
         clock: now,
     };
     Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }

@@ -47,13 +47,9 @@ fn independent(signer: bool) {
     let site = Site::new();
     let signers = site.state().ca.signers().unwrap();
     let signer = signer.then(|| signers[0].0.to_string());
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
-    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"));
-    let python = cache.join("imprint/python/bin/python3");
-    assert!(python.exists(), "{} is missing: run scripts/install-needs python", python.display());
     let socket = site.work.path().join("python");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/line_peer.py");
-    let mut node = Command::new(python)
+    let mut node = Command::new(programs::python())
         .arg(script)
         .arg(&socket)
         .args(&signer)

@@ -1,6 +1,6 @@
+use imprint::key_code::KeyCode;
 use imprint::line::{Hello, Nonce, Versions};
 
-use super::super::ProvenKey;
 use super::*;
 
 fn now() -> Timestamp {
@@ -30,7 +30,7 @@ fn caller(serial: Option<&str>) -> Caller {
         from: "tcp:192.0.2.1:40000".to_owned(),
         source: "192.0.2.1".to_owned(),
         facts: Facts::default(),
-        key: None,
+        keys: Vec::new(),
     }
 }
 
@@ -46,7 +46,7 @@ fn node1(admit: Admit) -> Candidate {
         node: "node1".to_owned(),
         rule: Rule { admit, facts, ..Rule::default() },
         binding: Some(Binding { serial: Some("S".to_owned()), ..Binding::default() }),
-        keys: vec![ListedKey { public: STICK, in_image: None }],
+        keys: vec![ListedKey { public: STICK, in_image: false }],
         before: Some(Said::of(&caller(Some("S")))),
         window: Some(Window { opened: now().minus(MINUTE), until: now().plus(MINUTE), taken: None }),
         ..Candidate::default()
@@ -58,7 +58,7 @@ fn right(admit: Admit) -> Caller {
     let mut caller = caller(Some("S"));
     match admit {
         Admit::Wire => caller.facts = cid(3),
-        Admit::Key => caller.key = Some(ProvenKey { public: STICK, in_image: false }),
+        Admit::Key => caller.keys = vec![STICK],
         _ => {}
     }
     caller
@@ -300,17 +300,45 @@ fn a_rule_lets_in_so_many_an_hour() {
 
 #[test]
 fn which_key_and_where_it_is_from() {
-    let with = |public, in_image, listed| {
-        let caller = Caller { key: Some(ProvenKey { public, in_image }), ..caller(Some("S")) };
-        ruled(&caller, Candidate { keys: vec![ListedKey { public: STICK, in_image: listed }], ..node1(Admit::Key) })
+    const IMAGE: [u8; 32] = [2; 32];
+    const A: [u8; 32] = [3; 32];
+    const B: [u8; 32] = [4; 32];
+    const C: [u8; 32] = [5; 32];
+    let listed = vec![ListedKey { public: IMAGE, in_image: true }, ListedKey { public: STICK, in_image: false }];
+    let with = |keys: &[[u8; 32]]| {
+        let caller = Caller { keys: keys.to_vec(), ..caller(Some("S")) };
+        ruled(&caller, Candidate { keys: listed.clone(), ..node1(Admit::Key) })
     };
-    // What this host knows of the key counts more than the node's word.
-    assert_eq!(with(STICK, false, None), Ok(Level::Stick));
-    assert_eq!(with(STICK, true, None), Ok(Level::ImageKey));
-    assert_eq!(with(STICK, false, Some(true)), Ok(Level::ImageKey));
-    assert_eq!(with(STICK, true, Some(false)), Ok(Level::Stick));
-    let other = "it has shown an admission key that the record of node1 does not name";
-    assert_eq!(with([1; 32], false, None), Err(other.to_owned()));
+    assert_eq!(with(&[STICK]), Ok(Level::Stick));
+    assert_eq!(with(&[IMAGE]), Ok(Level::ImageKey));
+    // Two sticks, or a stick and the image: whichever the record names counts, in any order.
+    for keys in [[A, STICK], [STICK, A], [IMAGE, STICK], [STICK, IMAGE]] {
+        assert_eq!(with(&keys), Ok(Level::Stick));
+    }
+    assert_eq!(with(&[A, IMAGE]), Ok(Level::ImageKey));
+    let [a, b, c] = [A, B, C].map(|key| KeyCode::of(&key));
+    let waits = [
+        (&[][..], "it has not shown the admission key of node1".to_owned()),
+        (&[A], format!("it has shown admission key {a}, and the record of node1 does not name it")),
+        (&[A, B], format!("it has shown admission keys {a}, {b}, and the record of node1 names none")),
+        (
+            &[A, B, C, [6; 32], [7; 32]],
+            format!("it has shown admission keys {a}, {b}, {c} and 2 more, and the record of node1 names none"),
+        ),
+    ];
+    for (keys, why) in waits {
+        assert_eq!(with(keys), Err(why));
+    }
+}
+
+/// The key of the image comes first, and the stick's a moment later: that is no news for the log.
+#[test]
+fn another_key_may_follow_for_a_moment() {
+    for keys in [vec![], vec![[3; 32]]] {
+        let caller = Caller { keys, ..caller(Some("S")) };
+        let ruling = judge(&caller, Some(now()), &[node1(Admit::Key)], now());
+        assert!(matches!(ruling, Ruling::Wait { quiet: true, again: Some(QUIET), .. }), "{ruling:?}");
+    }
 }
 
 #[test]
@@ -392,8 +420,7 @@ impl Seed {
         caller.hello.macs = self.maybe(vec![vec![2, 0, 0, 0, 0, mac]]).unwrap_or_default();
         caller.facts = self.facts();
         let public = [u8::try_from(self.below(3)).unwrap(); 32];
-        let in_image = self.below(2) == 0;
-        caller.key = self.maybe(ProvenKey { public, in_image });
+        caller.keys = [self.maybe(public), self.maybe([9; 32])].into_iter().flatten().collect();
         caller
     }
 
@@ -405,7 +432,7 @@ impl Seed {
         let taken = self.maybe([7; 32]).filter(|_| self.below(3) == 0);
         let words = self.caller();
         let (heard, let_in) = (self.at(), self.below(2) == 0);
-        let listed = ListedKey { public: [1; 32], in_image: self.maybe(true) };
+        let listed = ListedKey { public: [1; 32], in_image: self.below(2) == 0 };
         let (in_use, revoked, times) = (self.at(), self.at(), self.below(25));
         Candidate {
             node: node.to_owned(),
@@ -458,7 +485,7 @@ fn nobody_is_let_in_without_what_its_level_means() {
                 window.opened <= now() && now() < window.until && window.taken.is_none() && alone() && in_it && later
             }),
             (Admit::Wire, Level::Wire) => cid.is_some() || tap.is_some() || vm.is_some(),
-            (Admit::Key, Level::Stick | Level::ImageKey) => caller.key.is_some_and(|key| key.public == [1; 32]),
+            (Admit::Key, Level::Stick | Level::ImageKey) => caller.keys.contains(&[1; 32]),
             (Admit::ApproveOnce, Level::ApprovedOnce) => *before == Some(Said::of(&caller)) && alone(),
             (Admit::Known, Level::Known) => binding.is_some() && alone(),
             _ => false,

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imprint::key_code::KeyCode;
-use imprint::line::admission::Proof;
+use imprint::line::admission::{MOST_KEYS, Proof};
 use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Shape, Stage, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Arrival;
 use super::hall::{Hall, News};
-use crate::admission::ProvenKey;
 use crate::talk::{Office, Outcome, Talk, Terms, kind_name, stage_name};
 use crate::x509;
 use standing::{AGAIN, Standing};
@@ -39,7 +38,8 @@ struct Visit<'a> {
     arrival: Arrival,
     source: String,
     talk: Talk<'a, Hall>,
-    key: Option<ProvenKey>,
+    /// The admission keys that the caller has proven.
+    keys: Vec<[u8; 32]>,
     standing: Standing,
     /// The caller has answered, so its HELLO is not repeated by somebody.
     met: bool,
@@ -74,7 +74,7 @@ where
         arrival,
         source,
         talk,
-        key: None,
+        keys: Vec::new(),
         standing: Standing::New,
         met: false,
         noise: 0,
@@ -264,7 +264,7 @@ impl Visit<'_> {
         let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
         self.talk.tell("hello", &format!("line key {code}, says UUID {uuid}, serial number {serial}"));
         // A proof is for one HELLO: another node on the same connection has proven nothing.
-        self.key = None;
+        self.keys.clear();
         self.talk.met(hello);
     }
 
@@ -276,8 +276,14 @@ impl Visit<'_> {
                 .talk
                 .tell("not taken", "the proof of an admission key is for another node or another conversation");
         };
-        // Where the key lies, this host's list says. Of one that is not in it nothing is known: everybody may have it.
-        self.key = Some(ProvenKey { public, in_image: true });
+        // Said again, it brings no news.
+        if self.keys.contains(&public) {
+            return;
+        }
+        if self.keys.len() >= MOST_KEYS {
+            return self.talk.tell("not taken", &format!("it has proven {MOST_KEYS} other admission keys"));
+        }
+        self.keys.push(public);
         if matches!(self.standing, Standing::New | Standing::Waits { .. }) {
             self.look_again().await;
         }

@@ -58,7 +58,7 @@ impl Visit<'_> {
             from: self.arrival.from.clone(),
             source: self.source.clone(),
             facts: self.arrival.facts.clone(),
-            key: self.key,
+            keys: self.keys.clone(),
         };
         match (self.hall.call(caller).await, self.is_in()) {
             (Ok(Admission::Admitted { node, level }), false) => self.admitted(node, level).await,
