@@ -86,5 +86,4 @@ fn the_stick_of_another_rack_lets_nobody_in() {
     });
     let_in(&report, "approved", "line tcp:10.0.2.2:");
     assert!(report.console.contains(&format!("admission key {code} of sda (IMPRINT-KEY)")), "{}", report.console);
-    assert!(report.console.contains("has to admit this node"), "{}", report.console);
 }
