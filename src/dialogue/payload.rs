@@ -1,11 +1,8 @@
 //! A payload that came on a line: opens its seal, and asks the judge about it where others than the one at the end of a cable may
 //! have sent it. Never reads what is in a payload.
 
-use std::time::Duration;
-
 use super::worker::{Came, Worker};
 use super::{Told, locked};
-use crate::line::fresh::GOOD_FOR;
 use crate::line::seal::{self, SealError};
 use crate::line::{Fresh, Kind, Stage};
 use crate::secret::Secret;
@@ -81,10 +78,10 @@ impl Worker {
             return Ok(Opened::Payload(opened, None));
         }
         let (challenge, signed) = seal::answer(&opened).ok_or(SealError::Short)?;
-        let Some(made) = node.made(&challenge) else { return Ok(Opened::Stale) };
-        let [made, came] = [made, announced].map(Duration::from_micros);
-        let fresh = Fresh { hello: node.hello().digest(), challenge, made, came };
-        Ok(if fresh.age() > GOOD_FOR { Opened::Stale } else { Opened::Payload(signed, Some(fresh)) })
+        Ok(match node.fresh(challenge, announced) {
+            Some(fresh) => Opened::Payload(signed, Some(fresh)),
+            None => Opened::Stale,
+        })
     }
 
     fn judged(&self, bytes: &Secret, fresh: Option<&Fresh>) -> Result<(), String> {

@@ -20,7 +20,7 @@ use crate::pipe::{Pipe, PipeError};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::sys;
-use crate::time::{Clock, Deadline, Timestamp, since_boot};
+use crate::time::{Deadline, since_boot};
 use crate::trial;
 
 /// The thread's own half of a dialogue.
@@ -436,7 +436,7 @@ impl Worker {
             NodeEvent::Refused(kind, reason) => Told::NotTaken(kind, reason),
             NodeEvent::Time { sent, arrived, received, held } => {
                 self.standing.asks = false;
-                let Some(time) = time_of_day(sent, arrived, received, held) else { return };
+                let Some(time) = LineTime::answered(sent, arrived, received, held) else { return };
                 Told::Time(time)
             }
         };
@@ -450,19 +450,6 @@ impl Worker {
         }
     }
 }
-
-/// Four timestamps (RFC 5905 §8): the answer took half of the round trip, give or take that half.
-fn time_of_day(sent: u64, arrived: u64, received: u64, held: u64) -> Option<LineTime> {
-    let round = arrived.checked_sub(sent)?.checked_sub(held)?;
-    let at_arrival = received.checked_add(held)?.checked_add(round / 2)?;
-    // Moved on to the present, and rounded to the millisecond that a timestamp has.
-    let now = at_arrival.checked_add(now().saturating_sub(arrived))?;
-    let clock = Clock::starting_at(Timestamp::from_millis(now.checked_add(500)? / 1000)?);
-    Some(LineTime::new(clock, Duration::from_micros(round.div_ceil(2)).saturating_add(ROUNDING)))
-}
-
-/// The error of a timestamp in milliseconds, and of the moment at which it was taken.
-const ROUNDING: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests;

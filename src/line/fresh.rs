@@ -17,6 +17,9 @@ const RENEWED: u64 = 1_000_000;
 /// In microseconds: another challenge is made, asked for or not.
 const OLD: u64 = 30_000_000;
 
+/// In microseconds: after this time a host asks for another challenge, rather than sign for this one.
+const YOUNG: u64 = 2_000_000;
+
 /// How many challenges are remembered. More than one a second are not made, so those of the last minute are all there.
 const KEPT: usize = 64;
 
@@ -47,6 +50,12 @@ pub struct Fresh {
     /// When the announcement of the payload had come, since boot. It has the digest of the object, so the signature was made
     /// before.
     pub came: Duration,
+}
+
+/// The challenge that a host signs a payload for at `now`: the last that it has heard ([`super::Host::challenge`]), if the payload
+/// then comes long before it is too old. `None`: it has to ask for another one.
+pub fn to_sign_for(heard: Option<(Challenge, u64)>, now: u64) -> Option<Challenge> {
+    heard.filter(|(_, at)| now.saturating_sub(*at) <= YOUNG).map(|(challenge, _)| challenge)
 }
 
 impl Challenges {

@@ -4,10 +4,11 @@
 mod objects;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::event::NodeEvent;
 use super::frame::{Announce, Challenge, Frame, Hello, Kind, Nonce, Packet, Session, Side, Stage, Versions};
-use super::fresh::Challenges;
+use super::fresh::{Challenges, Fresh, GOOD_FOR};
 use super::seal::{self, TimeKey};
 use super::transfer::{Receiver, Sender, Shape};
 use super::{Answered, End, Patience, Timer};
@@ -118,6 +119,14 @@ impl Node {
     /// When the node made this challenge on this line, by its clock, if it is one of the last.
     pub fn made(&self, challenge: &Challenge) -> Option<u64> {
         self.challenges.as_ref()?.made(challenge)
+    }
+
+    /// How fresh a payload is that answers this challenge, and whose announcement came at `announced` by the clock of the line.
+    /// `None`: the node made no such challenge on this line within the minute before, so nobody knows when the payload was signed.
+    pub fn fresh(&self, challenge: Challenge, announced: u64) -> Option<Fresh> {
+        let [made, came] = [self.made(&challenge)?, announced].map(Duration::from_micros);
+        let fresh = Fresh { hello: self.hello.digest(), challenge, made, came };
+        (fresh.age() <= GOOD_FOR).then_some(fresh)
     }
 
     /// Whether only what is signed for a challenge counts on this line.

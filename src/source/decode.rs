@@ -6,6 +6,7 @@ use super::{Found, Origin, SourceError, permitted};
 use crate::chain::chain;
 use crate::confidential::Confidential;
 use crate::dialogue::Judge;
+use crate::hex;
 use crate::payload::signed::{self, Signed, is_signed};
 use crate::payload::{DecodeError, Form, Payload, Problem};
 use crate::site::{self, SignatureError, SignedBy, SitePin};
@@ -70,7 +71,14 @@ pub fn judge(pin: &SitePin) -> Option<Judge> {
             Unusable::Signature(error) => chain(&error),
         })?;
         let ca = &payload.ca;
-        if pin.takes(&ca.sha256()) { Ok(()) } else { Err(format!("its CA \"{}\" is of another site", ca.subject())) }
+        if pin.takes(&ca.sha256()) {
+            return Ok(());
+        }
+        // As the plan would say later; here the search goes on.
+        let (subject, sha256, file) = (ca.subject(), hex::encode(&ca.sha256()), pin.file);
+        Err(format!(
+            "its CA \"{subject}\" (sha256 {sha256}) is not among those of {file}; is it a door of another site?"
+        ))
     }))
 }
 

@@ -36,10 +36,15 @@ pub(crate) enum Attack {
     AnothersPayload,
     /// He calls at the door with the serial number and the MAC of the node, with a key of his own or with the node's.
     Spoofs,
+    /// No attacker: a door of another site, which has the same signer and another CA, answers first.
+    AnotherCa,
+    /// No attacker: a switch sends each frame back to where it came from, and the node's second address is behind that switch and
+    /// nothing else.
+    Echoes,
 }
 
 impl Attack {
-    pub(crate) const ALL: [Attack; 7] = [
+    pub(crate) const ALL: [Attack; 9] = [
         Attack::AnswersFirst,
         Attack::Delays,
         Attack::Replays,
@@ -47,11 +52,18 @@ impl Attack {
         Attack::SwapsKeys,
         Attack::AnothersPayload,
         Attack::Spoofs,
+        Attack::AnotherCa,
+        Attack::Echoes,
     ];
 
     /// Whether he has a door at the node's second address.
     pub(crate) fn has_a_door(self) -> bool {
-        matches!(self, Attack::AnswersFirst | Attack::AnothersPayload)
+        matches!(self, Attack::AnswersFirst | Attack::AnothersPayload | Attack::AnotherCa)
+    }
+
+    /// Whether the node has two addresses to call at.
+    pub(crate) fn has_two_lines(self) -> bool {
+        self.has_a_door() || matches!(self, Attack::Replays | Attack::Echoes)
     }
 
     /// Whether a door of his own answers at the site's address, until he lets the node's packets pass.
@@ -85,7 +97,8 @@ pub(crate) struct Evil {
     pub(crate) connection: usize,
     /// How wrong its clock is, in microseconds.
     skew: u64,
-    mode: u64,
+    /// What it gives next. `None`: it is a door of another site, and gives that site's payload.
+    mode: Option<u64>,
     sent_in: Option<Session>,
     pub(crate) next: Option<u64>,
     pub(crate) dirty: bool,
@@ -97,7 +110,7 @@ pub(crate) struct Evil {
 const DAYS: u64 = 30 * 86_400 * 1_000_000;
 
 impl Evil {
-    pub(crate) fn new((node, line, connection): (usize, usize, usize), mode: u64, seed: &mut Seed) -> Evil {
+    pub(crate) fn new((node, line, connection): (usize, usize, usize), mode: Option<u64>, seed: &mut Seed) -> Evil {
         let wire = Wire::new(Host::new(Nonce(seed.bytes()), true, Shape::default()), None);
         let skew = seed.below(2 * DAYS);
         Evil {
@@ -141,8 +154,8 @@ impl Evil {
                         self.give(site, loot, now)
                     }
                     HostEvent::Object(Kind::Admission, proof) => self.proofs.push(proof),
-                    HostEvent::Refused(..) => (self.sent_in, self.mode) = (None, self.mode + 1),
-                    HostEvent::Delivered(_) => self.mode += 1,
+                    HostEvent::Refused(..) => (self.sent_in, self.mode) = (None, self.mode.map(|mode| mode + 1)),
+                    HostEvent::Delivered(_) => self.mode = self.mode.map(|mode| mode + 1),
                     _ => {}
                 }
             }
@@ -179,11 +192,16 @@ impl Evil {
             let signer = site.pin.signers.iter().find(|signer| signer.kid() == kid).unwrap();
             loot.stranger.sign_as(signer, &aad, &mine(signed))
         };
-        let for_other = |challenge: &Challenge| {
-            let signed = site.state.fresh(&loot.other, &loot.other_hello, challenge, site.at(now)).unwrap().unwrap();
+        let by_the_site = |payload: &[u8], hello: &Hello, challenge: &Challenge| {
+            let signed = site.state.fresh(payload, hello, challenge, site.at(now)).unwrap().unwrap();
             signed.expose()[challenge.0.len()..].to_vec()
         };
-        let (kind, challenge, payload) = match self.mode % 12 {
+        let for_other = |challenge: &Challenge| by_the_site(&loot.other, &loot.other_hello, challenge);
+        let Some(mode) = self.mode else {
+            let payload = by_the_site(site.elsewhere.expose(), &hello, &challenge);
+            return self.send(&hello, session, Kind::Fresh, [&challenge.0[..], &payload].concat());
+        };
+        let (kind, challenge, payload) = match mode % 12 {
             0 => (Kind::Fresh, challenge, by_me(&loot.other, &aad)),
             1 => (Kind::Fresh, challenge, mine(&loot.other)),
             2 => (Kind::Fresh, challenge, for_other(&loot.other_challenge)),
@@ -202,9 +220,13 @@ impl Evil {
             Kind::Fresh => [&challenge.0[..], &payload].concat(),
             _ => payload,
         };
+        self.send(&hello, session, kind, object);
+    }
+
+    fn send(&mut self, hello: &Hello, session: Session, kind: Kind, object: Vec<u8>) {
         let number = self.wire.end().next_number();
         let object = match kind {
-            Kind::Fresh | Kind::Sealed => seal::seal(&Secret::new(object), &hello, session, kind, number).unwrap(),
+            Kind::Fresh | Kind::Sealed => seal::seal(&Secret::new(object), hello, session, kind, number).unwrap(),
             _ => object,
         };
         self.wire.end_mut().send(kind, object);

@@ -2,6 +2,7 @@
 //! what is in a payload and who gets a certificate is the state's own decision.
 
 use imprint::line::admission::Proof;
+use imprint::line::fresh::to_sign_for;
 use imprint::line::{End, Hello, Host, HostEvent, Kind, Nonce, Session, Shape, Stage, TimeKey, Wire, seal};
 use imprint_host::admission::{Admission, Caller, Facts, ProvenKey};
 use imprint_host::compose::{Medium, Options};
@@ -11,7 +12,6 @@ use imprint_host::est;
 
 use super::site::{Seed, Site};
 
-const YOUNG: u64 = 2_000_000;
 const MEET: u64 = 15_000_000;
 const AGAIN: u64 = 60_000_000;
 const SOON: u64 = 1_000_000;
@@ -134,7 +134,7 @@ impl Visit {
                 let (Some(hello), Some(session)) = (&self.hello, self.wire.end().session()) else { return };
                 self.proofs.push(proof.clone());
                 match Proof::decode(&proof).and_then(|proof| proof.key(hello, session.host)) {
-                    Some(public) => self.key = Some(ProvenKey { public, in_image: false }),
+                    Some(public) => self.key = Some(ProvenKey { public, in_image: true }),
                     None => self.bad_proofs += 1,
                 }
                 if matches!(self.standing, Standing::New | Standing::Waits(_)) {
@@ -203,8 +203,7 @@ impl Visit {
             self.payload = Some((made.bytes.to_vec(), TimeKey::of_hash(made.token_hash)));
         }
         let (payload, time_key) = self.payload.clone().unwrap();
-        let young = |heard: u64| micros(site, now).saturating_sub(heard) <= YOUNG;
-        let Some((challenge, _)) = self.wire.end().challenge().filter(|(_, heard)| young(*heard)) else {
+        let Some(challenge) = to_sign_for(self.wire.end().challenge(), micros(site, now)) else {
             self.wire.end_mut().renew();
             self.dirty = true;
             return;

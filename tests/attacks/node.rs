@@ -3,33 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imprint::dialogue::LineTime;
+use imprint::dialogue::{Judge, LineTime};
 use imprint::facts::{Dmi, Facts, LinkFacts};
 use imprint::identity::Identity;
 use imprint::line;
 use imprint::line::admission::AdmissionKey;
-use imprint::line::fresh::GOOD_FOR;
 use imprint::line::{
-    Fresh, Hello, Kind, LineKey, NodeEvent, Nonce, Session, Shape, Stage, TimeKey, Versions, Wire, seal,
+    Challenge, Fresh, Hello, Kind, LineKey, NodeEvent, Nonce, Session, Shape, Stage, TimeKey, Versions, Wire, seal,
 };
 use imprint::payload::signed::Signed;
 use imprint::payload::{Enrolment, HardwareAddress, InterfaceName, Payload};
 use imprint::plan::{self, Scope, SubjectPlan};
+use imprint::secret::Secret;
 use imprint::site::{self, SitePin};
-use imprint::source::Origin;
-use imprint::time::{Clock, Timestamp};
+use imprint::source::{self, Origin};
+use imprint::time::Timestamp;
 use imprint_tests::caller::seeded;
 
+use super::outcome::Defence;
 use super::site::{Machine, Seed};
-
-/// Defences that are left out, to show that the attack works without them.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Without {
-    /// The judge: nobody looks at signatures.
-    pub(crate) judge: bool,
-    /// The age of challenges.
-    pub(crate) age: bool,
-}
 
 /// The node's own clock at the begin of a run. Later than the time since boot of the machine that runs the test, so that a
 /// [`Clock`] shows what was put into it.
@@ -56,6 +48,14 @@ pub(crate) struct Line {
     pub(crate) closed: bool,
 }
 
+/// What a boot draws by lot.
+#[derive(Clone)]
+pub(crate) struct Born {
+    key: Arc<LineKey>,
+    nonce: Nonce,
+    seeds: Vec<[u8; 32]>,
+}
+
 /// The payload that the node uses.
 pub(crate) struct Used {
     pub(crate) payload: Payload,
@@ -67,10 +67,10 @@ pub(crate) struct Used {
 
 pub(crate) struct Node {
     pub(crate) machine: Machine,
-    pub(crate) key: LineKey,
+    pub(crate) born: Born,
     hello: Hello,
-    pin: SitePin,
-    without: Without,
+    judge: Judge,
+    without: Option<Defence>,
     stick: Option<Arc<AdmissionKey>>,
     /// The machine's clock when the run begins.
     rtc: Timestamp,
@@ -78,6 +78,8 @@ pub(crate) struct Node {
     pub(crate) used: Option<Used>,
     /// The clock that it believes, each with the moment.
     pub(crate) clocks: Vec<(u64, Timestamp)>,
+    /// The answers about the time that counted, each by when the host says that it had the question.
+    pub(crate) told_by: Vec<u64>,
     pub(crate) certificates: Option<Vec<u8>>,
     pub(crate) done: bool,
     pub(crate) not_used: usize,
@@ -88,15 +90,26 @@ pub(crate) struct Node {
     pub(crate) faults: Vec<String>,
 }
 
+impl Born {
+    pub(crate) fn new(lines: usize, seed: &mut Seed) -> Born {
+        let key = Arc::new(LineKey::generate(&seeded()).unwrap());
+        Born { key, nonce: Nonce(seed.bytes()), seeds: (0..lines).map(|_| seed.bytes()).collect() }
+    }
+}
+
 impl Node {
-    pub(crate) fn new(machine: Machine, pin: &SitePin, lines: usize, seed: &mut Seed, rtc: Timestamp) -> Node {
-        let key = LineKey::generate(&seeded()).unwrap();
-        let hello = says(&machine, &key, Nonce(seed.bytes()));
-        let line = |seed: &mut Seed| Line {
-            wire: Wire::new(
-                line::Node::new(hello.clone(), true, Shape::default()).challenging(seed.bytes(), true),
-                None,
-            ),
+    pub(crate) fn new(
+        machine: Machine,
+        born: Born,
+        pin: &SitePin,
+        without: Option<Defence>,
+        seed: &mut Seed,
+        rtc: Timestamp,
+    ) -> Node {
+        let hello = says(&machine, &born.key, born.nonce);
+        let far = without != Some(Defence::Proof);
+        let mut line = |own: &[u8; 32]| Line {
+            wire: Wire::new(line::Node::new(hello.clone(), true, Shape::default()).challenging(*own, far), None),
             peer: Peer::Nobody,
             connection: 0,
             calls_at: Some(seed.below(300_000)),
@@ -105,18 +118,19 @@ impl Node {
             dirty: true,
             closed: false,
         };
-        let lines = (0..lines).map(|_| line(seed)).collect();
+        let lines = born.seeds.iter().map(&mut line).collect();
         Node {
             machine,
-            key,
-            pin: pin.clone(),
-            without: Without::default(),
+            born,
+            judge: source::judge(pin).unwrap(),
+            without,
             stick: None,
             rtc,
             lines,
             hello,
             used: None,
             clocks: Vec::new(),
+            told_by: Vec::new(),
             certificates: None,
             done: false,
             not_used: 0,
@@ -125,11 +139,6 @@ impl Node {
             waits: 0,
             faults: Vec::new(),
         }
-    }
-
-    pub(crate) fn without(mut self, without: Without) -> Node {
-        self.without = without;
-        self
     }
 
     pub(crate) fn with_stick(mut self, stick: Option<Arc<AdmissionKey>>) -> Node {
@@ -172,24 +181,22 @@ impl Node {
             NodeEvent::Opened(session) => self.prove(index, session),
             NodeEvent::Object { kind: Kind::Fresh, number, session: Some(session), announced, bytes } => {
                 let node = self.lines[index].wire.end();
-                let Ok(opened) = self.key.open(&bytes, node.hello(), session, Kind::Fresh, number) else {
+                let Ok(opened) = self.born.key.open(&bytes, node.hello(), session, Kind::Fresh, number) else {
                     self.unsealed += 1;
                     return self.again(index);
                 };
                 let Some((challenge, signed)) = seal::answer(&opened) else { return self.again(index) };
-                let made = node.made(&challenge).or(self.without.judge.then_some(announced));
-                let [made, came] = [made, Some(announced)].map(|at| at.map(Duration::from_micros));
-                let fresh =
-                    made.zip(came).map(|(made, came)| Fresh { hello: node.hello().digest(), challenge, made, came });
-                let Some(fresh) = fresh.filter(|fresh| self.without.age || fresh.age() <= GOOD_FOR) else {
+                let fresh = node.fresh(challenge, announced).or_else(|| self.takes_anyway(index, challenge, announced));
+                let Some(fresh) = fresh else {
                     self.stale += 1;
                     self.lines[index].wire.end_mut().set_stage(Stage::Payload);
                     return Ok(());
                 };
-                self.came(index, signed.expose(), fresh, now)?;
+                self.came(index, &signed, fresh, now)?;
             }
             NodeEvent::Object { kind: kind @ (Kind::Fresh | Kind::Sealed | Kind::Plain), .. } => {
-                panic!("a far line takes no {kind:?}")
+                assert_eq!(self.without, Some(Defence::Proof), "a far line takes no {kind:?}");
+                return self.again(index);
             }
             NodeEvent::Object { kind: Kind::Certificates, bytes, .. } => {
                 self.certificates = Some(bytes);
@@ -220,23 +227,26 @@ impl Node {
         }
     }
 
-    /// A payload came: is it used?
-    fn came(&mut self, index: usize, bytes: &[u8], fresh: Fresh, now: u64) -> Result<(), ()> {
-        let payload = match Signed::decode(bytes) {
-            Ok(signed) => {
-                let judged = site::judge(Some(&signed), Some(&self.pin), &fresh.aad());
-                if !self.without.judge && judged.is_err() {
-                    self.not_used += 1;
-                    return self.again(index);
-                }
-                signed.payload.to_vec()
-            }
-            Err(_) if self.without.judge => bytes.to_vec(),
-            Err(_) => {
-                self.not_used += 1;
-                return self.again(index);
-            }
+    /// How fresh an answer is for a node without a defence.
+    fn takes_anyway(&self, index: usize, challenge: Challenge, announced: u64) -> Option<Fresh> {
+        let node = self.lines[index].wire.end();
+        let made = match self.without? {
+            Defence::Judge => node.made(&challenge).unwrap_or(announced),
+            Defence::Age => node.made(&challenge)?,
+            _ => return None,
         };
+        let [made, came] = [made, announced].map(Duration::from_micros);
+        Some(Fresh { hello: node.hello().digest(), challenge, made, came })
+    }
+
+    /// A payload came: is it used?
+    fn came(&mut self, index: usize, bytes: &Secret, fresh: Fresh, now: u64) -> Result<(), ()> {
+        if self.without != Some(Defence::Judge) && (self.judge)(bytes, &fresh).is_err() {
+            self.not_used += 1;
+            return self.again(index);
+        }
+        let bytes = bytes.expose();
+        let payload = Signed::decode(bytes).map_or_else(|_| bytes.to_vec(), |signed| signed.payload.to_vec());
         let payload = Payload::decode(&payload).unwrap();
         self.used = Some(Used { payload: payload.clone(), signed: bytes.to_vec(), fresh, line: index, at: now });
         self.clock(None, now);
@@ -249,7 +259,9 @@ impl Node {
         }
         let identity = Identity::generate(&SubjectPlan { names, key }, &seeded()).unwrap();
         let node = self.lines[index].wire.end_mut();
-        node.believe(TimeKey::of(token.expose().as_bytes()));
+        if self.without != Some(Defence::Proof) {
+            node.believe(TimeKey::of(token.expose().as_bytes()));
+        }
         node.ask_time();
         let request = seal::request(token.expose().as_bytes(), node.hello(), identity.csr());
         node.set_stage(Stage::Request);
@@ -287,16 +299,9 @@ impl Node {
         }
     }
 
-    /// As `dialogue::worker` reckons it.
     fn time(&mut self, sent: u64, arrived: u64, received: u64, held: u64, now: u64) {
-        let reckon = || {
-            let round = arrived.checked_sub(sent)?.checked_sub(held)?;
-            let at = received.checked_add(held)?.checked_add(round / 2)?;
-            let at = Timestamp::from_millis(at.checked_add(500)? / 1000)?;
-            let clock = Clock::at(Duration::from_micros(BOOTED + now), at);
-            Some(LineTime::new(clock, Duration::from_micros(round.div_ceil(2)) + Duration::from_millis(1)))
-        };
-        if let Some(time) = reckon() {
+        self.told_by.push(received);
+        if let Some(time) = LineTime::answered(sent, arrived, received, held) {
             self.clock(Some(time), now);
         }
     }

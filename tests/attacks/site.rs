@@ -1,6 +1,7 @@
 //! A site: its state, two nodes for each run, and what its administrator knows and does. No sockets and no server.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use base64ct::{Base64, Encoding};
 use imprint::line::admission::AdmissionKey;
 use imprint::payload::EstUrl;
 use imprint::pem;
+use imprint::secret::Secret;
 use imprint::site::SitePin;
 use imprint::time::Timestamp;
+use imprint_host::compose::{Medium, Options};
 use imprint_host::state::State;
 
 /// What lets a node in.
@@ -38,7 +41,10 @@ pub(crate) struct Site {
     _dir: tempfile::TempDir,
     pub(crate) state: State,
     pub(crate) admit: Admit,
+    /// It names the signer and the CA of the site.
     pub(crate) pin: SitePin,
+    /// A payload of another site, which has the same signer and another CA.
+    pub(crate) elsewhere: Secret,
     /// The administrator's key for the nodes of this site: on a stick that the honest nodes have.
     pub(crate) stick: Arc<AdmissionKey>,
     /// The time of day at the begin of this run.
@@ -64,12 +70,13 @@ pub(crate) fn machines(run: usize) -> [Machine; 2] {
 
 impl Site {
     pub(crate) fn new(admit: Admit, runs: std::ops::Range<usize>) -> Site {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = in_memory();
         let epoch = Timestamp::from_secs(Timestamp::system().as_secs());
         let url = EstUrl::try_from("https://est.example.org/.well-known/est").unwrap();
         let mut state = State::init(&dir.path().join("state"), &[url], epoch).unwrap();
         let signer = state.ca.signing_key().unwrap().unwrap().signer().clone();
-        let pin = SitePin::parse(format!("{signer}\n").as_bytes()).unwrap();
+        let root = imprint::hex::encode(&state.ca.root().sha256());
+        let pin = SitePin::parse(format!("{signer}\n{root}\n").as_bytes()).unwrap();
         let der = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
         let stick = AdmissionKey::parse(pem::encode("PRIVATE KEY", der.as_ref()).as_bytes()).unwrap();
         let public = Base64::encode_string(&stick.public());
@@ -88,8 +95,9 @@ impl Site {
         };
         let files: Vec<(String, String)> = runs.flat_map(machines).map(record).collect();
         state.add_nodes(&files, false, epoch).unwrap();
+        let elsewhere = elsewhere(&dir.path().join("elsewhere"), epoch);
         let (made, sent) = (HashMap::new(), HashSet::new());
-        Site { _dir: dir, state, admit, pin, stick: Arc::new(stick), epoch, made, sent }
+        Site { _dir: dir, state, admit, pin, elsewhere, stick: Arc::new(stick), epoch, made, sent }
     }
 
     /// The time of day, so many microseconds after the begin of the run.
@@ -101,6 +109,23 @@ impl Site {
     pub(crate) fn later(&mut self) {
         self.epoch = self.epoch.plus(Duration::from_secs(3 * 3600));
     }
+}
+
+/// A payload of a site that has nothing to do with this one, not signed yet.
+fn elsewhere(dir: &Path, now: Timestamp) -> Secret {
+    let url = EstUrl::try_from("https://est.example.net/.well-known/est").unwrap();
+    let mut state = State::init(dir, &[url], now).unwrap();
+    let record = ("x.toml".to_owned(), "name = \"x\"\nsubject = [\"CN=x\"]\n".to_owned());
+    state.add_nodes(&[record], false, now).unwrap();
+    let expires = Duration::from_secs(300 * 86_400);
+    let options = Options { expires, medium: Medium::Line, unsigned: true, ..Options::default() };
+    Secret::new(state.payload("x", &options, now).unwrap().bytes.to_vec())
+}
+
+/// A folder for a store. In memory where there is such a file system: a run has hundreds of transactions, and what is tested is not
+/// whether a disk keeps them.
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Numbers from a seed (splitmix64).

@@ -1,7 +1,8 @@
 //! The objects of a talk: payload, request, certificates and report. Never decides about them: `compose` decides what is in
 //! a payload, and `enrol` who gets a certificate.
 
-use imprint::line::{Challenge, Kind, Stage, TimeKey, seal};
+use imprint::line::fresh::to_sign_for;
+use imprint::line::{Kind, Stage, TimeKey, seal};
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
 use tokio::time::Instant;
@@ -11,9 +12,6 @@ use crate::compose::{Medium, Options};
 use crate::csr::Csr;
 use crate::enrol::{Answer, Credentials, Proof};
 use crate::est;
-
-/// In microseconds: after this time a host asks for another challenge, rather than sign for this one.
-const YOUNG: u64 = 2_000_000;
 
 /// How often a node can get its payload, if it was damaged or lost. Conversations that stall before delivery do not count.
 const DELIVERIES: u8 = 3;
@@ -66,7 +64,7 @@ impl<O: Office> Talk<'_, O> {
             }
         }
         let Some(payload) = self.payload.as_ref().map(|(_, payload)| payload.clone()) else { return };
-        let signed = match self.young_challenge() {
+        let signed = match to_sign_for(self.wire.end().challenge(), self.office.now()) {
             Some(challenge) if signs => self.office.fresh(&payload, &hello, challenge).await,
             // Without a signer this node takes no payload, but it says so itself.
             _ if signs => return self.wire.end_mut().renew(),
@@ -93,12 +91,6 @@ impl<O: Office> Talk<'_, O> {
             }
             Err(why) => self.fail(why),
         }
-    }
-
-    /// The node's newest challenge, if what is signed for it now comes long before it is too old.
-    fn young_challenge(&self) -> Option<Challenge> {
-        let (challenge, heard) = self.wire.end().challenge()?;
-        (self.office.now().saturating_sub(heard) <= YOUNG).then_some(challenge)
     }
 
     /// Decides about a request, by the same rules as over HTTP. `again`: the node did not ask again; the host checks

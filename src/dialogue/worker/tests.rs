@@ -20,6 +20,7 @@ use crate::line::{End, Nonce, Side};
 use crate::pool::Seeded;
 use crate::port::Place;
 use crate::sys;
+use crate::time::Timestamp;
 
 /// Lines that are pseudo terminals, with the hosts' ends, and a worker without a thread: the test makes each of its
 /// steps.
@@ -290,12 +291,12 @@ fn the_time_is_asked_for_until_the_deadline() {
 fn four_timestamps() {
     // 8 ms there and back, 2 of them at the host.
     let sent = now().saturating_sub(8000);
-    let time = time_of_day(sent, sent + 8000, 1_800_000_000_000_000, 2000).unwrap();
+    let time = LineTime::answered(sent, sent + 8000, 1_800_000_000_000_000, 2000).unwrap();
     assert_eq!(time.bound(), Duration::from_millis(4));
     let time = time.within(Timestamp::from_secs(0), Timestamp::MAX).unwrap();
     let off = time.clock().now().since(Timestamp::from_millis(1_800_000_000_005).unwrap());
     let passed = Duration::from_micros(now() - sent);
     assert!(off <= passed, "{off:?} after {passed:?}");
-    assert_eq!(time_of_day(10, 5, 0, 0), None);
-    assert_eq!(time_of_day(0, 5, u64::MAX, 2), None);
+    assert_eq!(LineTime::answered(10, 5, 0, 0), None);
+    assert_eq!(LineTime::answered(0, 5, u64::MAX, 2), None);
 }
