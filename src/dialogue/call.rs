@@ -309,12 +309,12 @@ impl Calls {
         })
     }
 
-    /// What a host says to the person at the console. Whether that is new.
-    pub(super) fn says(&mut self, number: usize, text: &str) -> bool {
+    /// What is to be said of a place, as of now. Whether that is new.
+    pub(super) fn says(&mut self, number: usize, words: String) -> bool {
         let call = self.all.iter_mut().find(|call| call.number == number);
         call.is_some_and(|call| {
-            call.last = Some(format!("it says: {text}"));
-            call.news(text.to_owned()).is_some()
+            call.last = Some(words.clone());
+            call.news(words).is_some()
         })
     }
 
@@ -551,9 +551,9 @@ mod tests {
     #[test]
     fn only_so_many_words_of_one_place_are_told() {
         let mut calls = nowhere(1);
-        let told = (0..50).filter(|word| calls.says(0, &format!("word {word}"))).count();
+        let told = (0..50).filter(|word| calls.says(0, format!("word {word}"))).count();
         assert_eq!(told, MESSAGES);
-        assert_eq!(calls.tried()[0].1, "it says: word 49");
+        assert_eq!(calls.tried()[0].1, "word 49");
         let lines = (0..100).filter(|line| calls.speaks(&format!("ether:eth0 {line}"))).count();
         assert_eq!(lines, SPOKEN);
     }

@@ -73,6 +73,8 @@ pub(super) struct Spoken {
     pub(super) stale: bool,
     /// Why a payload was not used, as it was reported last.
     pub(super) not_used: Option<String>,
+    /// The host has this node wait for an administrator.
+    pub(super) waits: bool,
 }
 
 /// The object with a payload, as it came.
@@ -93,9 +95,9 @@ impl Spoken {
         if pipe.is_typed_on() {
             wire = wire.keeping_text();
         }
-        let (lost, stalled, said_so, foreign, stale) = (false, false, false, false, false);
+        let (lost, stalled, said_so, foreign, stale, waits) = (false, false, false, false, false, false);
         let (call, last, noise, openings, not_used) = (None, now, 0, 0, None);
-        Spoken { pipe, wire, call, last, noise, lost, stalled, said_so, foreign, openings, stale, not_used }
+        Spoken { pipe, wire, call, last, noise, lost, stalled, said_so, foreign, openings, stale, not_used, waits }
     }
 
     /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
@@ -323,7 +325,11 @@ impl Worker {
                     line.noise = line.noise.saturating_add(count);
                     if line.wire.heard() != heard {
                         (line.last, line.noise) = (now, 0);
-                        locked(&self.shared).heard = Some(since_boot());
+                        let mut shared = locked(&self.shared);
+                        shared.heard = Some(since_boot());
+                        if let Some(waits) = shared.waits.as_mut().filter(|_| line.waits) {
+                            waits.heard = since_boot();
+                        }
                     }
                     if after.is_some() && after != before {
                         locked(&self.shared).progress = Some(since_boot());
@@ -390,9 +396,8 @@ impl Worker {
             NodeEvent::Foreign(versions) => {
                 let told = Told::Foreign(versions);
                 // Each line says it once, and so does each place that is called again.
-                let new = !std::mem::replace(&mut line.foreign, true)
-                    && line.call.is_none_or(|call| self.calls.says(call, &told.to_string()));
-                if !new {
+                let (new, call) = (!std::mem::replace(&mut line.foreign, true), line.call);
+                if !(new && call.is_none_or(|call| self.says(call, told.to_string()))) {
                     return;
                 }
                 told

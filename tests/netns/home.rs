@@ -214,7 +214,7 @@ fn heard_nothing(spy: &std::os::fd::OwnedFd) {
 #[test]
 fn ethernet_behind_a_port_of_a_bridge() {
     bridge("");
-    let mut site = Site::new("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    let mut site = Site::new("bind = { tap = \"p0\", serial = \"SN-1\" }\nadmit = \"wire\"");
     assert_eq!(site.serve("ether:p0"), "ether:p0");
     let spy = sys::packet_socket(index("s1"), ETHERTYPE).unwrap();
     let machine = Machine::boot("imprint.source=ether:eth0", &site.signer);

@@ -17,6 +17,19 @@ fn around(root: &Path) -> Surroundings<'_> {
     Surroundings { root, reader: Path::new("/nowhere"), pinned: false, credentials: None }
 }
 
+/// An image without a pin, and one with this pin.
+fn nobody() -> (Option<&'static SitePin>, Fits) {
+    by(None)
+}
+
+fn by(pin: Option<&SitePin>) -> (Option<&SitePin>, Fits) {
+    (pin, Box::new(|_, _| Ok(())))
+}
+
+fn for_nobody(dialogue: &Dialogue) -> Waiting<'_> {
+    Waiting::new(dialogue, &Options::parse("").unwrap(), true)
+}
+
 /// A line that is a pseudo terminal, the host's end of it, and what keeps it open.
 fn line(until: Deadline) -> (Dialogue, File, OwnedFd) {
     let pair = openpty(None, None).unwrap();
@@ -31,7 +44,7 @@ fn line(until: Deadline) -> (Dialogue, File, OwnedFd) {
         Signals::catch().unwrap(),
         lines,
         &seeded,
-        Takes { plain: true, pin: None },
+        Takes { plain: true, pin: None, judge: None },
         None,
         Path::new("/nowhere"),
         until,
@@ -99,10 +112,10 @@ fn a_host_that_goes_on_is_heard_to_the_end() {
     let mut told = Vec::new();
     let mut notice = |notice: Notice<'_>| match notice {
         Notice::Line(line) => told.push(line.to_string()),
-        Notice::Waiting(_) | Notice::Drive(_) | Notice::Left(_) => {}
+        Notice::Waiting(_) | Notice::Admission(_) | Notice::Drive(_) | Notice::Left(_) => {}
     };
     let patience = Duration::from_millis(1500);
-    let found = hear(&dialogue, later, Some(patience), later, Heard::default(), &mut notice).unwrap();
+    let found = hear(&for_nobody(&dialogue), later, Some(patience), later, Heard::default(), &mut notice).unwrap();
     assert!(found.bytes.expose() == payload);
     assert_eq!(told.first().map(String::as_str), Some("a host speaks on line"));
     thread.join().unwrap();
@@ -124,7 +137,7 @@ fn a_named_line_that_is_not_there_yet_is_waited_for() {
     let later = Deadline::after(Duration::from_secs(60));
     let _there = named_line(root.path(), "early");
     let options = Options::parse("imprint.source=serial:early imprint.source=serial:late").unwrap();
-    let dialogue = listen(&options, root.path(), "", None, None, false, later).unwrap().unwrap();
+    let dialogue = listen(&options, (root.path(), ""), nobody(), None, false, later).unwrap().unwrap();
     assert_eq!((dialogue.names().as_str(), dialogue.missing()), ("early", vec!["late".to_owned()]));
     assert_eq!(
         lines_so_far(&dialogue, "listening on", "is not there yet", false),
@@ -158,7 +171,7 @@ fn a_line_that_never_comes_is_named() {
         ),
     ] {
         let options = Options::parse(words).unwrap();
-        let dialogue = listen(&options, root.path(), "", None, None, false, at_once).unwrap();
+        let dialogue = listen(&options, (root.path(), ""), nobody(), None, false, at_once).unwrap();
         let mut notice = |notice: Notice<'_>| {
             if let Notice::Waiting(looked) = notice {
                 told.push(looked.to_owned());
@@ -180,7 +193,7 @@ fn a_line_of_a_network_needs_a_signer() {
     for source in ["tcp:192.0.2.1:8444", "door", "vsock:7", "ether", "ether:eth7"] {
         let options = Options::parse(&format!("imprint.source={source} imprint.source=virtio")).unwrap();
         for pin in [None, Some(&cas)] {
-            let Err(error) = listen(&options, root.path(), "", pin, None, false, later) else { panic!("{source}") };
+            let Err(error) = listen(&options, (root.path(), ""), by(pin), None, false, later) else { panic!("{source}") };
             assert_eq!(
                 error.to_string(),
                 format!(
@@ -195,7 +208,7 @@ fn a_line_of_a_network_needs_a_signer() {
     let options = Options::parse("imprint.source=cmdline imprint.payload=oQEB imprint.source=ether:eth7").unwrap();
     let present = super::super::at_once(&options, &around(root.path()));
     assert!(present.is_some());
-    assert!(listen(&options, root.path(), "", None, present.as_ref(), false, later).unwrap().is_none());
+    assert!(listen(&options, (root.path(), ""), nobody(), present.as_ref(), false, later).unwrap().is_none());
 }
 
 /// The end of a search names each place that was called at, and what happened there.
@@ -205,7 +218,7 @@ fn a_search_that_called_names_each_place() {
     let pin = SitePin::parse(include_bytes!("../../../tests/data/site-signers")).unwrap();
     let options = Options::parse("imprint.source=ether:nowhere7").unwrap();
     let later = Deadline::after(Duration::from_secs(60));
-    let dialogue = listen(&options, root.path(), "", Some(&pin), None, false, later).unwrap().unwrap();
+    let dialogue = listen(&options, (root.path(), ""), by(Some(&pin)), None, false, later).unwrap().unwrap();
     let told = dialogue.hear(later).unwrap().to_string();
     let missing = "there is no such link; is its driver in the image, and its name right?";
     assert_eq!(told, format!("ether:nowhere7: {missing}"));
@@ -282,7 +295,7 @@ fn a_boot_with_auto_goes_on_without_a_door() {
     let pin = SitePin::parse(include_bytes!("../../../tests/data/site-signers")).unwrap();
     let options = Options::parse("imprint=auto imprint.source=ether:nowhere7").unwrap();
     let later = Deadline::after(Duration::from_secs(60));
-    let dialogue = listen(&options, root.path(), "", Some(&pin), None, false, later).unwrap().unwrap();
+    let dialogue = listen(&options, (root.path(), ""), by(Some(&pin)), None, false, later).unwrap().unwrap();
     dialogue.hear(later).expect("the link is missing");
     let at_once = Deadline::after(Duration::ZERO);
     let found = super::super::find(&options, &around(root.path()), None, Some(&dialogue), at_once, &mut |_| {});
@@ -318,7 +331,7 @@ fn no_search_ends_without_a_word() {
     }
     for words in lines {
         let options = Options::parse(&words).unwrap();
-        let dialogue = listen(&options, root.path(), "", None, None, false, at_once).unwrap();
+        let dialogue = listen(&options, (root.path(), ""), nobody(), None, false, at_once).unwrap();
         let mut notice = |notice: Notice<'_>| {
             if let Notice::Waiting(looked) = notice {
                 assert!(!looked.trim().is_empty(), "{words}");
@@ -343,7 +356,7 @@ fn a_line_that_is_named_with_auto_is_listened_to_and_not_insisted_on() {
         let words = format!("{auto}imprint.source=serial:early imprint.source=serial:late");
         let early = named_line(root.path(), "early");
         let options = Options::parse(&words).unwrap();
-        let dialogue = listen(&options, root.path(), "", None, None, true, later).unwrap().unwrap();
+        let dialogue = listen(&options, (root.path(), ""), nobody(), None, true, later).unwrap().unwrap();
         let late = named_line(root.path(), "late");
         // Like a uevent, this makes the dialogue look for the missing lines again.
         dialogue.stage(crate::line::Stage::Payload);
