@@ -151,7 +151,12 @@ impl Clock {
 
     /// The time of day by this clock.
     pub fn now(&self) -> Timestamp {
-        self.value.plus(since_boot().saturating_sub(self.at_boot))
+        self.then(since_boot())
+    }
+
+    /// The time of day by this clock at this moment since boot.
+    pub fn then(&self, at_boot: Duration) -> Timestamp {
+        self.value.plus(at_boot.saturating_sub(self.at_boot))
     }
 }
 

@@ -35,7 +35,7 @@ use attacks::world::run;
 const RUNS: usize = 250;
 
 /// Runs in which a defence is left out.
-const WITHOUT: usize = 8;
+const WITHOUT: usize = 20;
 
 impl AddAssign<Outcome> for Outcome {
     fn add_assign(&mut self, out: Outcome) {

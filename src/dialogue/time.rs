@@ -70,12 +70,11 @@ impl LineTime {
 
 impl LineTime {
     /// The time of day, if its possible error reaches into the interval that begins at `low` and is `width` long. A time beside
-    /// the interval is moved to its edge.
-    pub fn refines(self, low: Clock, width: Duration) -> Option<CredibleTime> {
-        let (low, now) = (low.now(), self.clock.now());
-        let high = low.plus(width);
+    /// the interval is moved to its edge. `at`: the moment since boot at which the interval is this one.
+    pub fn refines(self, at: Duration, low: Timestamp, width: Duration) -> Option<CredibleTime> {
+        let (now, high) = (self.clock.then(at), low.plus(width));
         let reaches = now.plus(self.bound) >= low && now.minus(self.bound) <= high;
-        reaches.then(|| CredibleTime(LineTime { clock: Clock::starting_at(now.clamp(low, high)), ..self }))
+        reaches.then(|| CredibleTime(LineTime { clock: Clock::at(at, now.clamp(low, high)), ..self }))
     }
 }
 

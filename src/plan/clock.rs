@@ -77,7 +77,7 @@ fn signed(fresh: &Fresh, payload: &Payload, facts: &Facts) -> Result<(ClockQuali
     if low > expiry {
         return Err(PlanError::ExpiredByLine { expiry, told: low });
     }
-    let told = facts.line_time.map(|time| (time, time.refines(Clock::at(facts.now_at, low), width)));
+    let told = facts.line_time.map(|time| (time, time.refines(facts.now_at, low, width)));
     if let Some((_, Some(time))) = told {
         return Ok((ClockQuality::Line(time), None));
     }

@@ -106,6 +106,9 @@ pub(crate) struct Evil {
     pub(crate) proofs: Vec<Vec<u8>>,
 }
 
+/// So many payloads and words he has for a node.
+pub(crate) const MODES: u64 = 13;
+
 /// The clock of an attacker's door begins here; it may be days off in both directions.
 const DAYS: u64 = 30 * 86_400 * 1_000_000;
 
@@ -201,7 +204,7 @@ impl Evil {
             let payload = by_the_site(site.elsewhere.expose(), &hello, &challenge);
             return self.send(&hello, session, Kind::Fresh, [&challenge.0[..], &payload].concat());
         };
-        let (kind, challenge, payload) = match mode % 12 {
+        let (kind, challenge, payload) = match mode % MODES {
             0 => (Kind::Fresh, challenge, by_me(&loot.other, &aad)),
             1 => (Kind::Fresh, challenge, mine(&loot.other)),
             2 => (Kind::Fresh, challenge, for_other(&loot.other_challenge)),
@@ -213,6 +216,8 @@ impl Evil {
             // His own node has said the challenge of this one.
             8 => (Kind::Fresh, challenge, for_other(&challenge)),
             9 => (Kind::Fresh, challenge, as_the_site(&loot.file)),
+            // What the site has signed for this HELLO and another challenge, from somebody who could read it.
+            12 => (Kind::Fresh, challenge, by_the_site(&loot.other, &hello, &loot.other_challenge)),
             10 => (Kind::Refused, challenge, b"go away".to_vec()),
             _ => (Kind::Pending, challenge, b"please wait".to_vec()),
         };
@@ -331,6 +336,12 @@ pub(crate) fn with_key(bytes: &[u8], key: [u8; 32]) -> Vec<u8> {
 pub(crate) fn is_of_an_object(text: &[u8], session: Option<Session>) -> bool {
     let digits = text.strip_prefix(b"#").unwrap_or(text).trim_ascii_end();
     matches!(Packet::decode(digits, session), Some(Packet { frame: Frame::Announce(_) | Frame::Data { .. }, .. }))
+}
+
+/// Whether a frame of the host's tells the time.
+pub(crate) fn is_a_time(text: &[u8], session: Option<Session>) -> bool {
+    let digits = text.strip_prefix(b"#").unwrap_or(text).trim_ascii_end();
+    matches!(Packet::decode(digits, session), Some(Packet { frame: Frame::Time { .. } | Frame::ProvenTime { .. }, .. }))
 }
 
 /// What the attacker has before the run begins. He owns the machine `other`, so he has its payload.

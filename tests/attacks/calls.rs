@@ -2,7 +2,7 @@
 
 use imprint_host::admission::Facts;
 
-use super::attacker::{Attack, Evil};
+use super::attacker::{Attack, Evil, MODES};
 use super::door::Whence;
 use super::node::Peer;
 use super::site::Admit;
@@ -57,15 +57,13 @@ impl World<'_> {
         }
         for guise in 0..self.guises.len() {
             if self.guises[guise].calls_at.is_some_and(|at| at <= self.now) {
-                let tap = match self.case.is_unguarded() && self.site.admit == Admit::Wire {
-                    true => self.nodes[0].machine.tap.clone(),
-                    false => "evil0".to_owned(),
+                // He has a port of his own, or calls at a door that knows no ports.
+                let tap = match self.site.admit == Admit::Wire {
+                    true if self.case.is_unguarded() => Some(self.nodes[0].machine.tap.clone()),
+                    true => ["evil0".to_owned()].into_iter().find(|_| self.seed.below(2) == 0),
+                    false => None,
                 };
-                let facts = if self.site.admit == Admit::Wire {
-                    Facts { tap: Some(tap), ..Facts::default() }
-                } else {
-                    Facts::default()
-                };
+                let facts = Facts { tap, ..Facts::default() };
                 let visit = self.visit(Whence::Guise(guise), "203.0.113.66", facts);
                 // What he has heard of the node.
                 let heard = self.visits.iter().flat_map(|visit| visit.proofs.clone());
@@ -91,7 +89,7 @@ impl World<'_> {
             return Peer::Nobody;
         }
         if his {
-            let mode = self.seed.below(12);
+            let mode = self.seed.below(MODES);
             let mode = (self.case.attack != Attack::AnotherCa).then_some(mode);
             self.evils.push(Evil::new((node, line, connection), mode, &mut self.seed));
             return Peer::Evil(self.evils.len() - 1);

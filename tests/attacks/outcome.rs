@@ -72,7 +72,7 @@ pub(crate) struct Outcome {
     /// Callers of the attacker that the door has met, and proofs that it did not take.
     pub(crate) met: usize,
     pub(crate) bad_proofs: usize,
-    /// Packets that were held for more than a second, said again, brought elsewhere, or sent back.
+    /// Packets that were held, said again, brought elsewhere, or sent back.
     pub(crate) held: usize,
     pub(crate) repeated: usize,
     pub(crate) crossed: usize,

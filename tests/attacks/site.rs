@@ -83,11 +83,12 @@ impl Site {
         let record = |machine: Machine| {
             let Machine { name, serial, mac, tap } = machine;
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            let claims = format!("bind = {{ serial = \"{serial}\", macs = [\"{mac}\"] }}");
+            let said = format!("serial = \"{serial}\", macs = [\"{mac}\"]");
+            let claims = format!("bind = {{ {said} }}");
             let rule = match admit {
                 Admit::Approve => format!("{claims}\nadmit = \"approve\""),
                 Admit::Armed => format!("{claims}\nadmit = \"armed\""),
-                Admit::Wire => format!("bind = {{ tap = \"{tap}\" }}\nadmit = \"wire\""),
+                Admit::Wire => format!("bind = {{ {said}, tap = \"{tap}\" }}\nadmit = \"wire\""),
                 Admit::Key => format!("{claims}\nadmit = \"key\"\nadmission_key = \"{public}\""),
                 Admit::Known => format!("{claims}\nadmit = \"known\"\nclaims_suffice = true"),
             };

@@ -5,11 +5,11 @@ use imprint::line::frame::{Frame, Packet};
 use imprint::line::{End, Session, Side};
 use imprint_host::admission::Facts;
 
-use super::attacker::{Attack, is_of_an_object, with_key};
+use super::attacker::{Attack, is_a_time, is_of_an_object, with_key};
 use super::door::Whence;
 use super::node::Peer;
 use super::site::Admit;
-use super::world::{SECOND, Said, To, World};
+use super::world::{Holds, SECOND, Said, To, World};
 
 impl World<'_> {
     /// Says everything of yesterday again, at the same pace: to the node at its second address and, until he lets its packets pass,
@@ -89,19 +89,20 @@ impl World<'_> {
         for text in imprint::line::ether::frames(bytes) {
             let mut after = self.latency;
             if self.case.attack == Attack::Delays && attacks {
-                let holds = !self.holds_objects || is_of_an_object(text, session);
-                after += if holds {
-                    self.seed.below(self.hold + 1).max(if self.holds_objects { self.hold } else { 0 })
-                } else {
-                    0
+                let held = match self.holds {
+                    Holds::All => self.seed.below(self.hold + 1),
+                    Holds::Objects if is_of_an_object(text, session) => self.hold,
+                    Holds::Times if is_a_time(text, session) => self.hold,
+                    Holds::Objects | Holds::Times => 0,
                 };
-                self.out.held += usize::from(after > SECOND);
+                after += held;
+                self.out.held += usize::from(held > 0);
             }
             if self.case.attack == Attack::AnswersFirst {
                 self.forges_time(to, text, session);
             }
             self.send(after, to, text.to_vec());
-            if self.case.attack == Attack::Delays && attacks && self.holds_objects {
+            if self.case.attack == Attack::Delays && attacks && self.holds == Holds::Objects {
                 self.keeps_alive(to, text, session);
             }
             if self.case.attack == Attack::Replays && self.seed.below(4) == 0 {

@@ -31,6 +31,16 @@ pub(super) enum To {
     Guise(usize),
 }
 
+/// What he holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Holds {
+    All,
+    /// Objects, and nothing else.
+    Objects,
+    /// Answers about the time: a payload that came at once leaves little room for a wrong clock.
+    Times,
+}
+
 /// When it arrives, its place among those of the same moment, for whom, and the bytes.
 type Due = (u64, u64, To, Vec<u8>);
 
@@ -52,9 +62,9 @@ pub(super) struct World<'a> {
     /// From when the attacker lets everything pass at the site's address.
     pub(super) release: u64,
     pub(super) latency: u64,
-    /// The longest that he holds a packet; and whether he holds objects only.
+    /// The longest that he holds a packet; and which.
     pub(super) hold: u64,
-    pub(super) holds_objects: bool,
+    pub(super) holds: Holds,
     pub(super) swaps_on_the_way: bool,
     /// Of so many packets he brings one to the other node, too.
     pub(super) crosses: u64,
@@ -146,12 +156,14 @@ impl<'a> World<'a> {
             let born = born.clone().unwrap_or_else(|| Born::new(lines(case.attack), &mut seed));
             nodes.push(Node::new(machine, born, &pin, case.without, &mut seed, rtc).with_stick(stick));
         }
-        let holds = [SECOND / 5, SECOND, 3 * SECOND, 10 * SECOND, 30 * SECOND];
-        let holds_objects = seed.below(2) == 0;
-        let hold = match holds_objects {
-            true => [30, 58, 70, 90, 180][usize::try_from(seed.below(5)).unwrap()] * SECOND,
-            false => holds[usize::try_from(seed.below(5)).unwrap()],
+        let holds = [Holds::All, Holds::Objects, Holds::Times][usize::try_from(seed.below(3)).unwrap()];
+        let hold = match holds {
+            Holds::All => [SECOND / 5, SECOND, 3 * SECOND, 10 * SECOND, 30 * SECOND],
+            Holds::Objects => [30, 58, 70, 90, 180].map(|seconds| seconds * SECOND),
+            // Longer, and the node would ask again.
+            Holds::Times => [10, 50, 100, 200, 500].map(|part| part * SECOND / 1000),
         };
+        let hold = hold[usize::try_from(seed.below(5)).unwrap()];
         let latency = 200 + seed.below(50_000);
         World {
             evil_keys: vec![evil_key.public()],
@@ -161,7 +173,7 @@ impl<'a> World<'a> {
             release,
             latency,
             hold,
-            holds_objects,
+            holds,
             swaps_on_the_way,
             crosses: [1, 2, 4, 4][usize::try_from(seed.below(4)).unwrap()],
             evil_key,
@@ -189,7 +201,7 @@ impl<'a> World<'a> {
         }
         if yesterday {
             self.case.attack = Attack::Delays;
-            (self.hold, self.holds_objects) = (0, false);
+            (self.hold, self.holds) = (0, Holds::All);
             return;
         }
         let [node, other] = machines(self.case.run);

@@ -3,17 +3,21 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use imprint::line::ether::ETHERTYPE;
+use imprint::line::Side;
+use imprint::line::ether::{Capsule, ETHERTYPE, Mac};
 use imprint::status::Status;
 use imprint::sys;
-use imprint_tests::far_host::all_on;
+use imprint_tests::far_host::{all_on, mac};
 use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{LinkAddr, recvfrom};
 
 use crate::{index, ip, later, namespaces};
 
@@ -78,6 +82,18 @@ impl Site {
         // The log has to be read, or the server would wait.
         std::thread::spawn(move || said.for_each(drop));
         opened.expect("serve ended")
+    }
+
+    /// The line of a site pin that names its CA.
+    fn ca(&self) -> String {
+        let shown = self.host(&["show"]);
+        shown.lines().find_map(|line| line.strip_prefix("site pin ")).unwrap().trim().to_owned()
+    }
+
+    /// From now on payloads are signed with the key of that site.
+    fn signs_as(&mut self, other: &Site) {
+        std::fs::copy(other.work.path().join("state/signer.key"), self.work.path().join("state/signer.key")).unwrap();
+        self.signer = other.signer.clone();
     }
 
     fn certificates(&self) -> usize {
@@ -167,6 +183,22 @@ impl Machine {
         }
     }
 
+    /// The line with these words that has come on the console, or that comes.
+    fn has_said(&mut self, words: &str) -> String {
+        let said = self.said.iter().find(|line| line.contains(words)).cloned();
+        said.unwrap_or_else(|| self.says(words))
+    }
+
+    /// A socket on this link of the machine, for the frames that come in there.
+    fn listen(&self, link: &'static str) -> OwnedFd {
+        let net = std::fs::File::open(format!("/proc/{}/ns/net", self.agent.id())).unwrap();
+        let opened = std::thread::spawn(move || {
+            nix::sched::setns(net, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            sys::packet_socket(index(link), ETHERTYPE).unwrap()
+        });
+        opened.join().unwrap()
+    }
+
     /// The code of its line key, as a person reads it from the console.
     fn code(&mut self) -> String {
         let line = self.says("line key ");
@@ -202,7 +234,7 @@ fn is_certified(
 }
 
 /// Spies hear an ordinary multicast frame of the same kind, and nothing else.
-fn heard_nothing(spy: &std::os::fd::OwnedFd) {
+fn heard_nothing(spy: &OwnedFd) {
     assert_eq!(all_on(spy).len(), 0, "frames of the node, or of the door");
     let br0 = sys::packet_socket(index("br0"), ETHERTYPE).unwrap();
     sys::send_packet(&br0, index("br0"), ETHERTYPE, &[1, 0, 0x5e, 0, 0, 0xfb], &[b'.'; 46]).unwrap();
@@ -223,18 +255,50 @@ fn ethernet_behind_a_port_of_a_bridge() {
     assert_eq!(site.certificates(), 1);
 }
 
-/// Accident: a switch sends everything back out of the port that it came in by, so the node hears its own frames.
+/// Accident: a switch sends everything back out of the port that it came in by, so the node hears its own frames. Premise: they have
+/// come. The node neither answers them nor takes its own address for a host's.
 #[test]
 fn ethernet_behind_a_switch_that_echoes() {
     bridge(" group_fwd_mask 0x4000");
-    Command::new("bridge").args(["link", "set", "dev", "p0", "hairpin", "on"]).status().unwrap();
+    let hairpin = Command::new("bridge").args(["link", "set", "dev", "p0", "hairpin", "on"]).status().unwrap();
+    assert!(hairpin.success());
+    let own = mac("eth0");
     let mut site = Site::new("bind = { serial = \"SN-1\" }\nadmit = \"approve\"");
     site.serve("ether:br0");
     let mut machine = Machine::boot("imprint.source=ether", &site.signer);
     let code = machine.code();
+    let spy = machine.listen("eth0");
     machine.says("an administrator must admit");
     site.host(&["admit", &code]);
-    is_certified(machine.ended(), "approved");
+    let ended = machine.ended();
+    let [a, b, c, d, e, f] = own;
+    let own_name = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    assert!(!ended.1.contains(&own_name), "it has taken itself for a host:\n{}", ended.1);
+    is_certified(ended, "approved");
+    let mut echoes = 0;
+    while let Some((from, bytes)) = received(&spy) {
+        let capsule = Capsule::decode(&bytes).unwrap();
+        assert_eq!(from == own, capsule.from == Side::Node);
+        if from == own {
+            echoes += 1;
+            assert_ne!(capsule.to, Some(own), "it has answered an echo");
+        }
+    }
+    assert!(echoes > 0, "the switch has sent nothing back");
+}
+
+/// The next frame on a socket, with the address of its sender.
+fn received(socket: &OwnedFd) -> Option<(Mac, Vec<u8>)> {
+    let mut buffer = [0; 2048];
+    loop {
+        return match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
+            Ok((count, from)) => Some((from?.addr()?, buffer[..count].to_vec())),
+            // The node has given the link back, which was down.
+            Err(Errno::ENETDOWN) => continue,
+            Err(Errno::EAGAIN) => None,
+            Err(error) => panic!("{error}"),
+        };
+    }
 }
 
 /// A door of the site at this address; the administrator compares the code.
@@ -423,4 +487,41 @@ fn no_door_of_the_site_at_all() {
     }
     assert!(!run.join("private/key.pem").exists());
     assert_eq!(other.certificates(), 0);
+}
+
+/// Two sites on one network with one signer, each with a door and a CA of its own. The image names the CA beside the signer: the other
+/// site's door answers first, is told about once, and the search goes on.
+#[test]
+fn a_door_of_another_site_with_the_same_signer() {
+    bridge("");
+    let mut site = Site::new("bind = { serial = \"SN-1\" }");
+    let mut other = Site::new("bind = { serial = \"SN-1\" }\nadmit = \"known\"");
+    other.signs_as(&site);
+    let (door, other_door) = (site.serve("tcp:192.0.2.1:0"), other.serve("tcp:192.0.2.1:0"));
+    let network = "ip=192.0.2.2::192.0.2.1:255.255.255.0::eth0:none";
+    let cmdline = format!("{network} imprint.source={other_door} imprint.source={door}");
+    let mut machine = Machine::boot(&cmdline, &format!("{}\n{}", site.signer, site.ca()));
+    let code = machine.code();
+    machine.says("an administrator must admit");
+    let not_used = machine.has_said("its payload is not used");
+    let want = format!("(sha256 {}) is not among those of /imprint/site in this image", other.ca());
+    assert!(not_used.contains(&format!("{other_door}: ")) && not_used.contains(&want), "{not_used}");
+    site.host(&["admit", &code]);
+    let ended = machine.ended();
+    assert_eq!(ended.1.matches("its payload is not used").count(), 1, "told once:\n{}", ended.1);
+    is_certified(ended, "approved");
+    assert_eq!((site.certificates(), other.certificates()), (1, 0));
+}
+
+/// The same where the image names the signer alone: the word of the signer is enough, and the CA in the payload counts.
+#[test]
+fn a_signer_without_a_ca_stands_for_any_site_of_the_signer() {
+    bridge("");
+    let site = Site::new("");
+    let mut other = Site::new("bind = { serial = \"SN-1\" }\nadmit = \"known\"");
+    other.signs_as(&site);
+    let door = other.serve("tcp:192.0.2.1:0");
+    let cmdline = format!("ip=192.0.2.2::192.0.2.1:255.255.255.0::eth0:none imprint.source={door}");
+    is_certified(Machine::boot(&cmdline, &site.signer).ended(), "known");
+    assert_eq!(other.certificates(), 1);
 }

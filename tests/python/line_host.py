@@ -317,8 +317,9 @@ def edges(host):
     host.piece(0, 0, b"x")
     host.refused("a piece of what nobody announced, with the wanted number", 0, 1)
     host.piece(9, 0, b"x")
+    host.refused("a piece with another number", 9, 2)
     host.announce(9, 1, 192, b"x")
-    host.nothing("a piece and an announcement with another number")
+    host.refused("an announcement with another number", 9, 2)
     for number, (what, chunk, length) in enumerate([
         ("pieces of no length", 0, 100),
         ("pieces of 193 bytes", 193, 100),
@@ -342,7 +343,7 @@ def edges(host):
     host.announce(0, 3, 192, b"z")
     host.refused("number 0, the next one after 255", 0, 5)
     host.announce(255, 3, 192, b"z")
-    host.nothing("number 255, which is over no longer last")
+    host.refused("number 255, which is over no longer last", 255, 2)
     host.announce(1, 1, 192, b"abcd", digest=bytes(32))
     host.acknowledged("an announcement", 1, 0)
     host.piece(1, 0, b"abcd")
