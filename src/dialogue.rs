@@ -33,8 +33,8 @@ use call::{Calls, Standing};
 pub use proving::Prover;
 pub use seeker::Seeker;
 use seeker::Sought;
-pub use told::Words;
 pub use time::{CredibleTime, LineTime, Outside};
+pub use told::Words;
 use worker::{Spoken, Worker};
 
 /// A conversation with a host, or the wait for one.

@@ -240,12 +240,7 @@ fn unsupported(item: &str, instead: &'static str) -> PlanError {
 /// Refuses what [`plan`] would refuse of a payload that was signed for this node, before it is used: then the search goes on. `macs`:
 /// those of the links that there are now. If the one that the payload is bound to comes later, the payload fits when it comes again.
 /// `since`: how long ago it came.
-pub fn fits(
-    payload: &Payload,
-    since: Duration,
-    dmi: &Dmi,
-    macs: &[HardwareAddress],
-) -> Result<(), PlanError> {
+pub fn fits(payload: &Payload, since: Duration, dmi: &Dmi, macs: &[HardwareAddress]) -> Result<(), PlanError> {
     same_machine(payload, dmi, &macs.iter().collect::<Vec<_>>())?;
     ca_valid_at_some_time(payload)?;
     let (expiry, told) = (payload.expiry, payload.composed.plus(since));

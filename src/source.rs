@@ -49,8 +49,8 @@ pub use error::{Said, SourceError};
 pub use hint::awaited;
 use hint::remedy;
 use line::Heard;
-pub(crate) use waiting::Waiting;
 pub use root_file::RootFileError;
+pub(crate) use waiting::Waiting;
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -238,11 +238,9 @@ pub fn find(
         let named = !options.sources.is_empty();
         let has_payload =
             || dialogue.is_some_and(|dialogue| heard.borrow_mut().catch_up(dialogue, &mut **notice.borrow_mut()));
-        let until = |deadline| {
-            waiting.as_ref().map_or(deadline, |waiting| waiting.until(deadline, &mut **notice.borrow_mut()))
-        };
-        let other =
-            dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload, until: &until });
+        let until =
+            |deadline| waiting.as_ref().map_or(deadline, |waiting| waiting.until(deadline, &mut **notice.borrow_mut()));
+        let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload, until: &until });
         let (wanted, pinned, program) = (&wanted[..], around.pinned, around.reader);
         let search =
             config_drive::Search { wanted, named, pinned, insist, patience: config_drive::PATIENCE, program, other };

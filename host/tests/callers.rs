@@ -19,8 +19,7 @@ const S1: Says = Says { serial: Some("SN-1"), ..Says::NOTHING };
 const S2: Says = Says { serial: Some("SN-2"), ..Says::NOTHING };
 /// A virtual machine, and its record.
 const S3: Says = Says { serial: Some("SN-3"), ..Says::NOTHING };
-const VM3: &str =
-    "name = \"vm3\"\nsubject = [\"CN=vm3\"]\nadmit = \"wire\"\nbind = { cid = 3, serial = \"SN-3\" }\n";
+const VM3: &str = "name = \"vm3\"\nsubject = [\"CN=vm3\"]\nadmit = \"wire\"\nbind = { cid = 3, serial = \"SN-3\" }\n";
 
 fn bound(rule: &str) -> [String; 2] {
     let record = |n: u8, rule: &str| {
@@ -583,7 +582,11 @@ fn whoever_is_let_in_had_what_its_record_asks_for() {
         let mut seed = door::Seed(number);
         let rules = ["", "admit = \"armed\"", "admit = \"wire\"", "admit = \"key\"\nadmission_key = \"stick\""];
         let record = |n: usize| {
-            let bind = if n == 2 { "{ tap = \"tap2\", serial = \"SN-2\" }".to_owned() } else { format!("{{ serial = \"SN-{n}\" }}") };
+            let bind = if n == 2 {
+                "{ tap = \"tap2\", serial = \"SN-2\" }".to_owned()
+            } else {
+                format!("{{ serial = \"SN-{n}\" }}")
+            };
             format!("name = \"node{n}\"\nsubject = [\"CN=node{n}\"]\n{}\nbind = {bind}\n", rules[n])
         };
         let door = Door::new(&[record(0), record(1), record(2), record(3)]);

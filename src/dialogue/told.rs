@@ -69,7 +69,7 @@ pub enum Words {
 
 impl Words {
     /// `text`: safe for a terminal. `code`: that of the node's own line key.
-    pub(super) fn of(text: String, code: KeyCode) -> Words {
+    pub fn of(text: String, code: KeyCode) -> Words {
         if code.is_contradicted(&text) {
             return Words::OtherKey;
         }

@@ -75,6 +75,8 @@ pub(super) struct Spoken {
     pub(super) not_used: Option<String>,
     /// The host has this node wait for an administrator.
     pub(super) waits: bool,
+    /// When the line last led to something, a conversation or a piece of an object, or when it was made.
+    led: u64,
 }
 
 /// The object with a payload, as it came.
@@ -97,7 +99,22 @@ impl Spoken {
         }
         let (lost, stalled, said_so, foreign, stale, waits) = (false, false, false, false, false, false);
         let (call, last, noise, openings, not_used) = (None, now, 0, 0, None);
-        Spoken { pipe, wire, call, last, noise, lost, stalled, said_so, foreign, openings, stale, not_used, waits }
+        Spoken {
+            pipe,
+            wire,
+            call,
+            last,
+            noise,
+            lost,
+            stalled,
+            said_so,
+            foreign,
+            openings,
+            stale,
+            not_used,
+            waits,
+            led: now,
+        }
     }
 
     /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
@@ -332,6 +349,7 @@ impl Worker {
                         }
                     }
                     if after.is_some() && after != before {
+                        line.led = now;
                         locked(&self.shared).progress = Some(since_boot());
                     }
                 }
@@ -390,6 +408,7 @@ impl Worker {
                 Told::Heard { line: name, called: line.is_called() }
             }
             NodeEvent::Opened(_) => {
+                line.led = (self.clock)();
                 locked(&self.shared).open = true;
                 return self.prove(index);
             }

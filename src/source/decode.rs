@@ -2,7 +2,7 @@
 //! the source may carry what is in it. If the image names signers, a signer vouches for the bytes; if not, whoever
 //! vouches for the source does. Never reads a source.
 
-use super::{Fresh, Found, Origin, SourceError, permitted};
+use super::{Found, Fresh, Origin, SourceError, permitted};
 use crate::chain::chain;
 use crate::confidential::Confidential;
 use crate::dialogue::Judge;

@@ -355,7 +355,12 @@ fn hear(
     }
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
-    Err(lines_so_far(dialogue, &format!("{what} on"), ABSENT, true) + gone)
+    let mut looked = lines_so_far(dialogue, &format!("{what} on"), ABSENT, true) + gone;
+    // Its place may be called at anew just now.
+    if let Some(waits) = dialogue.waits().filter(|waits| !looked.contains(&waits.words)) {
+        looked.push_str(&format!("; a host had this node wait: {}", waits.words));
+    }
+    Err(looked)
 }
 
 const ABSENT: &str = "did not appear; is its driver in the image, and its name right?";

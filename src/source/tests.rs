@@ -412,7 +412,9 @@ fn a_door_of_another_site_is_not_used() {
     let signature = key.sign(&text);
     let signature = signature.as_ref().try_into().unwrap();
     let bytes = crate::payload::signed::encode(signer.algorithm(), signer.kid(), TYPICAL, signature).to_vec();
-    let of = |cas: Vec<[u8; 32]>| judge(&SitePin { cas, ..pin.clone() }, any()).unwrap()(&Secret::new(bytes.clone()), &asked);
+    let of = |cas: Vec<[u8; 32]>| {
+        judge(&SitePin { cas, ..pin.clone() }, any()).unwrap()(&Secret::new(bytes.clone()), &asked)
+    };
     assert_eq!(of(Vec::new()), Ok(()));
     assert_eq!(of(vec![typical(TokenMode::Once).ca.sha256()]), Ok(()));
     let words = of(vec![[7; 32]]).unwrap_err();

@@ -87,6 +87,8 @@ pub(crate) struct Loot {
     /// The node's own of last week, signed as a file.
     pub(crate) file: Vec<u8>,
     pub(crate) stranger: Key,
+    /// The code of a line key of his.
+    pub(crate) code: String,
 }
 
 /// A door of the attacker.
@@ -219,7 +221,8 @@ impl Evil {
             // What the site has signed for this HELLO and another challenge, from somebody who could read it.
             12 => (Kind::Fresh, challenge, by_the_site(&loot.other, &hello, &loot.other_challenge)),
             10 => (Kind::Refused, challenge, b"go away".to_vec()),
-            _ => (Kind::Pending, challenge, b"please wait".to_vec()),
+            // What an administrator at the node's console is to do.
+            _ => (Kind::Pending, challenge, format!("run imprint-host admit {}", loot.code).into_bytes()),
         };
         let object = match kind {
             Kind::Fresh => [&challenge.0[..], &payload].concat(),
@@ -374,6 +377,7 @@ pub(crate) fn loot(
         yesterday,
         file,
         stranger: Key::stranger(),
+        code: String::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use imprint_host::admission::Facts;
 use super::attacker::{Attack, Evil, MODES};
 use super::door::Whence;
 use super::node::Peer;
-use super::site::Admit;
+use super::site::{Admit, machines};
 use super::world::{SECOND, World};
 
 impl World<'_> {
@@ -95,7 +95,11 @@ impl World<'_> {
             return Peer::Evil(self.evils.len() - 1);
         }
         let facts = match self.site.admit {
-            Admit::Wire => Facts { tap: Some(self.nodes[node].machine.tap.clone()), ..Facts::default() },
+            Admit::Wire => {
+                let other = usize::from(node == 0 && attacks && self.other_port);
+                let tap = machines(self.case.run)[node.max(other)].tap.clone();
+                Facts { tap: Some(tap), ..Facts::default() }
+            }
             _ => Facts::default(),
         };
         let source = format!("192.0.2.{}", node + 1);

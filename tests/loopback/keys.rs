@@ -57,7 +57,8 @@ fn later() -> Deadline {
 
 /// The agent's own lines, which call at the door.
 fn dialogue(root: &Path, options: &Options, pin: &SitePin, site: &Site) -> Dialogue {
-    let dialogue = line::listen(options, (root, ""), (Some(pin), Box::new(|_, _| Ok(()))), None, false, later()).unwrap().unwrap();
+    let dialogue =
+        line::listen(options, (root, ""), (Some(pin), Box::new(|_, _| Ok(()))), None, false, later()).unwrap().unwrap();
     dialogue.call(vec![Target::Unix(site.path("door"))]);
     dialogue
 }
@@ -105,7 +106,7 @@ fn a_stick_that_comes_later_lets_a_waiting_node_in() {
     let options = Options::parse("imprint.source=vsock:7").unwrap();
     let dialogue = dialogue(root.path(), &options, &site.pin, &site);
     let mut told = Vec::new();
-    while !told.iter().any(|words: &String| words.contains("has to admit this node")) {
+    while !told.iter().any(|words: &String| words.contains("lets this node wait")) {
         told.push(dialogue.hear(later()).unwrap_or_else(|| panic!("{told:?}")).to_string());
     }
     let stick = imprint_host::vfat::stick(made.pem.as_bytes()).unwrap();

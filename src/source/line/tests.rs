@@ -193,7 +193,9 @@ fn a_line_of_a_network_needs_a_signer() {
     for source in ["tcp:192.0.2.1:8444", "door", "vsock:7", "ether", "ether:eth7"] {
         let options = Options::parse(&format!("imprint.source={source} imprint.source=virtio")).unwrap();
         for pin in [None, Some(&cas)] {
-            let Err(error) = listen(&options, (root.path(), ""), by(pin), None, false, later) else { panic!("{source}") };
+            let Err(error) = listen(&options, (root.path(), ""), by(pin), None, false, later) else {
+                panic!("{source}")
+            };
             assert_eq!(
                 error.to_string(),
                 format!(
@@ -243,7 +245,8 @@ fn a_search_that_called_names_each_place() {
 /// A domain names sixteen doors, and nobody listens at any of them: one line that a person can read.
 #[test]
 fn the_same_at_many_places_is_said_once() {
-    let tried = |count: u16, words: &str| (0..count).map(|n| (format!("tcp:192.0.2.1:{n}"), words.to_owned())).collect();
+    let tried =
+        |count: u16, words: &str| (0..count).map(|n| (format!("tcp:192.0.2.1:{n}"), words.to_owned())).collect();
     let [one, two, three, many]: [Vec<(String, String)>; 4] = [1, 2, 3, 16].map(|count| tried(count, "no answer"));
     assert_eq!(happened(&one), ["tcp:192.0.2.1:0: no answer"]);
     assert_eq!(happened(&two), ["tcp:192.0.2.1:0 and tcp:192.0.2.1:1: no answer"]);
@@ -252,10 +255,7 @@ fn the_same_at_many_places_is_said_once() {
     let all: Vec<(String, String)> = many.into_iter().chain([other]).collect();
     assert_eq!(
         happened(&all),
-        [
-            "tcp:192.0.2.1:0, tcp:192.0.2.1:1, tcp:192.0.2.1:2 and 13 more: no answer",
-            "ether: no payload came",
-        ]
+        ["tcp:192.0.2.1:0, tcp:192.0.2.1:1, tcp:192.0.2.1:2 and 13 more: no answer", "ether: no payload came",]
     );
     assert!(happened(&[]).is_empty());
 }
@@ -375,4 +375,142 @@ fn a_line_that_is_named_with_auto_is_listened_to_and_not_insisted_on() {
             assert!(!sys::poll(&mut ready, Deadline::after(Duration::ZERO)).unwrap(), "a HELLO");
         }
     }
+}
+
+/// A door at a socket that has the node wait, and gives it the payload when it is told to.
+fn keeps_waiting(path: &Path, admit: std::sync::mpsc::Receiver<()>) -> std::thread::JoinHandle<()> {
+    use crate::line::{End, Host, HostEvent, Nonce, Wire, seal};
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut wire = Wire::new(Host::new(Nonce([3; 8]), true, Shape::default()), None);
+        let (mut waits, mut given) = (false, false);
+        loop {
+            let polled = wire.poll(u64::try_from(since_boot().as_micros()).unwrap());
+            if stream.write_all(&polled.bytes).is_err() {
+                return;
+            }
+            if polled.events.contains(&HostEvent::Challenged) && !waits {
+                waits = true;
+                wire.end_mut().send(Kind::Pending, b"somebody has to decide".to_vec());
+                continue;
+            }
+            if waits && !given && admit.try_recv().is_ok() {
+                let end = wire.end();
+                let (hello, session) = (end.node().cloned().unwrap(), end.session().unwrap());
+                let (challenge, _) = end.challenge().unwrap();
+                let object = crate::secret::Secret::new([&challenge.0[..], b"good"].concat());
+                let number = end.next_number();
+                let sealed = seal::seal(&object, &hello, session, Kind::Fresh, number).unwrap();
+                wire.end_mut().send(Kind::Fresh, sealed);
+                given = true;
+                continue;
+            }
+            let moment = Deadline::after(Duration::from_millis(20));
+            if sys::poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], moment).unwrap() {
+                let mut buffer = [0; 4096];
+                match std::io::Read::read(&mut stream, &mut buffer) {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => {
+                        wire.push(&buffer[..count], u64::try_from(since_boot().as_micros()).unwrap());
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// A node that calls at this socket and takes the payload `good`.
+fn calls_at(path: &Path, later: Deadline) -> Dialogue {
+    let key = LineKey::generate(&Seeded::ready(later).unwrap()).unwrap();
+    let hello = Hello {
+        heard: None,
+        versions: Versions::OURS,
+        plain: false,
+        fresh: true,
+        nonce: Nonce([7; 8]),
+        key: key.public(),
+        uuid: None,
+        serial: None,
+        macs: Vec::new(),
+    };
+    let judge: Judge = Box::new(|bytes, _| (bytes.expose() == b"good").then_some(()).ok_or_else(String::new));
+    let signals = Signals::catch().unwrap();
+    let dialogue = Dialogue::start(signals, Vec::new(), key, hello, Some(judge), None, Path::new("/nowhere")).unwrap();
+    dialogue.call(vec![Target::Unix(path.to_owned())]);
+    while !matches!(dialogue.hear(later).expect("the door has it wait"), Told::Waits { pending: true, .. }) {}
+    dialogue
+}
+
+/// The accident: an approval takes longer than `imprint.timeout`. The search goes on, whether a payload has to come or not, beside
+/// drives as well; and the payload is used when it comes.
+#[test]
+fn a_search_goes_on_for_an_administrator() {
+    for words in [
+        "imprint.source=vsock",
+        "imprint=auto imprint.source=vsock",
+        "imprint.source=config-drive imprint.source=vsock",
+        "imprint.source=vsock imprint.approval-timeout=86400",
+    ] {
+        let (root, later) = (tempfile::tempdir().unwrap(), Deadline::after(Duration::from_secs(120)));
+        std::fs::create_dir_all(root.path().join("sys/block")).unwrap();
+        let path = root.path().join("door");
+        let (admit, admitted) = std::sync::mpsc::channel();
+        let door = keeps_waiting(&path, admitted);
+        let dialogue = calls_at(&path, later);
+        let code = dialogue.code();
+        let mut told = Vec::new();
+        let mut notice = |notice: Notice<'_>| {
+            if let Notice::Admission(words) = notice {
+                told.push(words.to_owned());
+                // Only a search that still goes on is given the payload.
+                admit.send(()).unwrap();
+            }
+        };
+        let (options, at_once) = (Options::parse(words).unwrap(), Deadline::after(Duration::ZERO));
+        let waiting = Waiting::new(&dialogue, &options, true);
+        let found = if words.contains("config-drive") {
+            super::super::find(&options, &around(root.path()), None, Some(&dialogue), at_once, &mut notice).unwrap()
+        } else {
+            let heard = Heard::default();
+            hear(&waiting, at_once, (!options.insists()).then_some(SPOKEN), at_once, heard, &mut notice)
+        };
+        assert_eq!(found.unwrap().bytes.expose(), b"good", "{words}");
+        let want = format!(
+            "no payload yet; a host has let this node wait for 0 min: an administrator has to admit this node: where imprint-host \
+             nodes shows line key {code}, run imprint-host admit {code}; it says, and nothing proves it: somebody has to decide"
+        );
+        assert_eq!(told, [want], "{words}");
+        drop(dialogue);
+        door.join().unwrap();
+    }
+}
+
+/// Attack: somebody at an address says for ever that the node waits. A medium that is there is used; and what an administrator may
+/// take has its limit. The error then says what was awaited.
+#[test]
+fn a_host_that_has_the_node_wait_holds_up_no_medium_and_has_a_limit() {
+    let (root, later) = (tempfile::tempdir().unwrap(), Deadline::after(Duration::from_secs(120)));
+    let path = root.path().join("door");
+    let (_admit, admitted) = std::sync::mpsc::channel();
+    let door = keeps_waiting(&path, admitted);
+    let dialogue = calls_at(&path, later);
+    let code = dialogue.code();
+    let at_once = Deadline::after(Duration::ZERO);
+    let options = Options::parse("imprint.source=vsock imprint.source=cmdline imprint.payload=oQEB").unwrap();
+    let present = super::super::at_once(&options, &around(root.path()));
+    let found = super::super::find(&options, &around(root.path()), present, Some(&dialogue), at_once, &mut |_| {});
+    assert!(matches!(found.unwrap().unwrap().origin, Origin::Medium { .. }));
+    // The limit of one second is over at some time.
+    let options = Options::parse("imprint.source=vsock imprint.approval-timeout=1").unwrap();
+    let found = super::super::find(&options, &around(root.path()), None, Some(&dialogue), at_once, &mut |_| {});
+    let error = found.unwrap_err().to_string();
+    let admission = format!(
+        "unix:{}: an administrator has to admit this node: where imprint-host nodes shows line key {code}, run imprint-host admit \
+         {code}; ",
+        path.display()
+    );
+    assert!(error.contains(&admission), "{error}");
+    drop(dialogue);
+    door.join().unwrap();
 }

@@ -137,7 +137,8 @@ fn facts_alone_are_not_enough() {
     }
     assert_eq!(
         ruled(&silent, Candidate { binding: None, ..node1(Admit::Wire) }),
-        Err("the record of node1 binds nothing that the node itself checks; add uuid, serial or macs to its bind".to_owned())
+        Err("the record of node1 binds nothing that the node itself checks; add uuid, serial or macs to its bind"
+            .to_owned())
     );
     // The record names the machine, too, and the caller does not say so.
     assert_eq!(
