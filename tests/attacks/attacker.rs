@@ -110,6 +110,8 @@ pub(crate) struct Evil {
 
 /// So many payloads and words he has for a node.
 pub(crate) const MODES: u64 = 13;
+/// Which of them is what an administrator at the node's console is to do.
+pub(crate) const WORDS: u64 = 11;
 
 /// The clock of an attacker's door begins here; it may be days off in both directions.
 const DAYS: u64 = 30 * 86_400 * 1_000_000;
@@ -221,7 +223,6 @@ impl Evil {
             // What the site has signed for this HELLO and another challenge, from somebody who could read it.
             12 => (Kind::Fresh, challenge, by_the_site(&loot.other, &hello, &loot.other_challenge)),
             10 => (Kind::Refused, challenge, b"go away".to_vec()),
-            // What an administrator at the node's console is to do.
             _ => (Kind::Pending, challenge, format!("run imprint-host admit {}", loot.code).into_bytes()),
         };
         let object = match kind {

@@ -2,7 +2,7 @@
 
 use imprint_host::admission::Facts;
 
-use super::attacker::{Attack, Evil, MODES};
+use super::attacker::{Attack, Evil, MODES, WORDS};
 use super::door::Whence;
 use super::node::Peer;
 use super::site::{Admit, machines};
@@ -89,7 +89,9 @@ impl World<'_> {
             return Peer::Nobody;
         }
         if his {
-            let mode = self.seed.below(MODES);
+            // Whoever has put his key into HELLO wants to have it admitted.
+            let words = self.case.attack == Attack::SwapsKeys && self.seed.below(2) == 0;
+            let mode = if words { WORDS } else { self.seed.below(MODES) };
             let mode = (self.case.attack != Attack::AnotherCa).then_some(mode);
             self.evils.push(Evil::new((node, line, connection), mode, &mut self.seed));
             return Peer::Evil(self.evils.len() - 1);

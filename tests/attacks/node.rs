@@ -86,7 +86,7 @@ pub(crate) struct Node {
     pub(crate) not_used: usize,
     pub(crate) stale: usize,
     pub(crate) unsealed: usize,
-    /// What its console says last of a host that has it wait.
+    /// What its console says last: that it waits, or of a host that has it wait.
     pub(crate) console: String,
     /// A payload that is as it should be, and that it does not use all the same: a fault.
     pub(crate) faults: Vec<String>,
@@ -127,6 +127,7 @@ impl Node {
             plan::fits(payload, Duration::ZERO, &dmi, &macs).map_err(|error| error.to_string())
         };
         let judge = source::judge(pin, Box::new(fits)).unwrap();
+        let begins = format!("no payload yet; line key {}", KeyCode::of(&hello.key));
         Node {
             machine,
             born,
@@ -144,7 +145,7 @@ impl Node {
             not_used: 0,
             stale: 0,
             unsealed: 0,
-            console: String::new(),
+            console: begins,
             faults: Vec::new(),
         }
     }

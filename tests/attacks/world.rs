@@ -414,8 +414,9 @@ impl<'a> World<'a> {
     }
 }
 
-/// The code that a person at the console is told to admit.
+/// The code that a person at the console is told to admit, or that the node has waited with from the start.
 fn on_the_console(line: &str) -> Option<String> {
-    let (_, rest) = line.split_once("imprint-host admit ")?;
-    (!line.contains("ADMIT NOBODY")).then(|| rest.split([' ', ';']).next().unwrap_or_default().to_owned())
+    let told = line.split_once("imprint-host admit ").or_else(|| line.split_once("line key "));
+    let code = told.filter(|_| !line.contains("ADMIT NOBODY"))?.1.split([' ', ';', ',']).next();
+    code.map(str::to_owned)
 }

@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use imprint::key_code::KeyCode;
 use imprint::line::Side;
-use imprint::line::ether::{Capsule, ETHERTYPE, Mac};
+use imprint::line::ether::{Capsule, ETHERTYPE, Mac, frames};
+use imprint::line::frame::{Frame, Packet};
+use imprint::line::{Hello, LineKey};
 use imprint::status::Status;
 use imprint::sys;
+use imprint_tests::caller::seeded;
 use imprint_tests::far_host::{all_on, mac};
 use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
