@@ -36,6 +36,7 @@ use seeker::Progress;
 pub use seeker::Seeker;
 use standing::Standing;
 pub use time::{CredibleTime, LineTime, Outside};
+pub use told::Words;
 use worker::{Spoken, Worker};
 
 /// A conversation with a host, or the wait for one.
@@ -110,6 +111,21 @@ struct Shared {
     progress: Option<Duration>,
     /// When a host was last heard, since boot.
     heard: Option<Duration>,
+    /// A host has this node wait for an administrator.
+    waits: Option<Waits>,
+}
+
+/// That a host has this node wait for an administrator. Nothing proves it.
+#[derive(Clone, Debug)]
+pub struct Waits {
+    /// Since when a host does, since boot.
+    pub since: Duration,
+    /// When such a host was last heard, since boot.
+    pub heard: Duration,
+    /// What an administrator has to do.
+    pub words: String,
+    /// One of them has heard another line key than this node's.
+    alarm: bool,
 }
 
 /// An admission key, and where it was read, for people.
@@ -175,8 +191,10 @@ pub enum Told {
         line: String,
         /// An administrator decides; otherwise nobody will.
         pending: bool,
-        /// The words of the host.
-        text: String,
+        /// The code of the node's own line key.
+        code: KeyCode,
+        /// What the host says to it.
+        words: Words,
     },
     /// The node proves to hosts that it has this admission key.
     Key {
@@ -353,6 +371,11 @@ impl Dialogue {
     /// When another part of an object last came from a host, since boot.
     pub fn progress(&self) -> Option<Duration> {
         locked(&self.shared).progress
+    }
+
+    /// Whether a host has this node wait for an administrator, or did so before it was lost.
+    pub fn waits(&self) -> Option<Waits> {
+        locked(&self.shared).waits.clone()
     }
 
     /// The next event. Waits until the deadline, or until no event can come any more.

@@ -23,6 +23,7 @@ pub mod partition;
 pub mod user_data;
 pub mod udevd;
 mod typed;
+mod waiting;
 mod decode;
 mod error;
 mod hint;
@@ -42,13 +43,14 @@ use crate::shown::Printable;
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
 pub use credential::content::CredentialError;
-pub use decode::{Unusable, decode, judge};
+pub use decode::{Fits, Unusable, decode, judge};
 pub use efivar::EfiVarError;
 pub use error::{Said, SourceError};
 pub use hint::awaited;
 use hint::remedy;
 use line::Heard;
 pub use root_file::RootFileError;
+pub(crate) use waiting::Waiting;
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -134,6 +136,8 @@ pub struct Found {
 pub enum Notice<'a> {
     /// The search waits for a payload that must come. The sources that were searched so far.
     Waiting(&'a str),
+    /// The search goes on for an administrator who has to admit this node.
+    Admission(&'a str),
     /// Something happened on a line.
     Line(&'a Told),
     /// A drive does not answer, or another message about drives.
@@ -228,11 +232,15 @@ pub fn find(
     }
     let dialogue = dialogue.filter(|_| lines || options.sources.is_empty());
     let (heard, notice) = (RefCell::new(Heard::default()), RefCell::new(notice));
+    // A medium that is there at once is not kept waiting for a host that only says that it waits.
+    let waiting = dialogue.map(|dialogue| Waiting::new(dialogue, options, at_once.is_none()));
     if !wanted.is_empty() {
         let named = !options.sources.is_empty();
         let has_payload =
             || dialogue.is_some_and(|dialogue| heard.borrow_mut().catch_up(dialogue, &mut **notice.borrow_mut()));
-        let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload });
+        let until =
+            |deadline| waiting.as_ref().map_or(deadline, |waiting| waiting.until(deadline, &mut **notice.borrow_mut()));
+        let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload, until: &until });
         let (wanted, pinned, program) = (&wanted[..], around.pinned, around.reader);
         let search =
             config_drive::Search { wanted, named, pinned, insist, patience: config_drive::PATIENCE, program, other };
@@ -242,8 +250,8 @@ pub fn find(
             Err(drives) => looked.push(drives),
         }
     }
-    if let Some(dialogue) = dialogue {
-        match line::find(dialogue, options, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
+    if let Some(waiting) = &waiting {
+        match line::find(waiting, options, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
             Ok(found) => return Ok(Ok(found)),
             Err(lines) => looked.push(lines),
         }

@@ -42,6 +42,7 @@ impl AddAssign<Outcome> for Outcome {
         for (sum, more) in [
             (&mut self.wrong, out.wrong),
             (&mut self.secrets, out.secrets),
+            (&mut self.handed, out.handed),
             (&mut self.mistaken, out.mistaken),
             (&mut self.clocks, out.clocks),
             (&mut self.clocks_off, out.clocks_off),
@@ -102,6 +103,8 @@ fn all(admit: Admit, name: &str) {
     assert!(of(Attack::Replays).repeated > 0 && of(Attack::Replays).met > 0);
     assert!(of(Attack::Relays).crossed > 0 && of(Attack::SwapsKeys).met > 0 && of(Attack::Spoofs).met > 0);
     assert!(of(Attack::AnotherCa).not_used > 0 && of(Attack::Echoes).echoed > 0 && of(Attack::Injects).injected > 0);
+    // Only what rests on the node's port is given to somebody who owns that port.
+    assert_eq!(of(Attack::SwapsKeys).handed > 0, admit == Admit::Wire);
     // A stolen proof of a key was shown, too.
     assert!(admit != Admit::Key || of(Attack::SwapsKeys).bad_proofs > 0 && of(Attack::Spoofs).bad_proofs > 0);
     let sum = sums.into_iter().fold(nothing_yet(), |mut sum, (_, more)| {
@@ -151,6 +154,8 @@ fn without_the_defence_each_attack_works() {
     let sum = several(Approve, Attack::AnswersFirst, Some(Defence::Judge));
     assert!(sum.wrong > 0 && sum.clocks_off > 0);
     assert!(several(Approve, Attack::AnothersPayload, Some(Defence::Judge)).wrong > 0);
+    // The console says what a host says: the administrator admits the attacker's key.
+    assert!(several(Approve, Attack::SwapsKeys, Some(Defence::Console)).secrets > 0);
     // Any signer's CA counts.
     assert!(several(Key, Attack::AnotherCa, Some(Defence::Ca)).wrong > 0);
     // Anybody tells the time.
@@ -173,6 +178,26 @@ fn without_the_rule_the_attacker_is_let_in() {
             assert!(sum.secrets > 0, "{admit:?} {attack:?}");
         }
     }
+}
+
+/// The record of one virtual machine was copied from that of another, all but the port: what the node checks is another node's.
+/// Premise of the rule that a record binds more than the port: the machine behind that port passes on the call of the other node,
+/// which uses the payload that it is given.
+#[test]
+fn without_a_binding_that_is_its_own_a_relay_changes_payloads() {
+    let sum = relayed(Site::copied(0..WITHOUT));
+    assert!(sum.wrong > 0, "{sum:?}");
+    let sum = relayed(Site::new(Admit::Wire, 0..WITHOUT));
+    assert!(sum.wrong == 0 && sum.done && sum.crossed > 0, "{sum:?}");
+}
+
+fn relayed(mut site: Site) -> Outcome {
+    let mut sum = nothing_yet();
+    for number in 0..WITHOUT {
+        let case = Case { attack: Attack::Relays, run: number, without: None };
+        sum += run(&mut site, case, u64::try_from(number).unwrap());
+    }
+    sum
 }
 
 /// Two nodes that were born alike (one image, and no lot at the boot) say different things of themselves. Premise: the relay leads the

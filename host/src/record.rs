@@ -23,7 +23,7 @@ use imprint::payload::{
 use imprint::shown::printable;
 use imprint::time::Timestamp;
 
-use crate::admission::{Facts, Rule};
+use crate::admission::{Admit, Facts, Rule};
 use crate::ca::Usage;
 pub use entitlement::Entitlement;
 pub use fields::RecordError;
@@ -78,6 +78,21 @@ impl Record {
             Ok(_) => Ok(record),
             Err(error) => Err(text.error_at(&toml_key(&error.place), error.problem)),
         }
+    }
+
+    /// As [`Record::compile`], for a record that is to be added. What an earlier version took, and no rule lets in, is an error here.
+    pub fn to_add(file: &str, text: &str, ca: &CaCertificate, urls: &[EstUrl]) -> Result<Record, RecordError> {
+        let record = Record::compile(file, text, ca, urls)?;
+        let Rule { admit, facts, .. } = &record.rule;
+        let by_facts = matches!(admit, Admit::Wire | Admit::Key | Admit::Armed) && !facts.is_empty();
+        if !by_facts || record.names_a_machine() {
+            return Ok(record);
+        }
+        let text = Text::new(file, text);
+        let parsed = text.parse()?;
+        let mut table = text.root(parsed.get_ref());
+        let problem = format!("\"{}\" needs {}", admit.word(), admission::CHECKED);
+        Err(table.take("admit").map_or_else(|| text.error_at("admit", &problem), |value| value.error(&problem)))
     }
 
     /// As [`Record::compile`], without the trial payload: records in the store have passed it.

@@ -155,7 +155,7 @@ impl State {
         for row in rows {
             // An error names the line of the CSV file, not the line of the record that was made from it.
             let at_row = |error: RecordError| RecordError { file: file.to_owned(), line: row.line, ..error };
-            Record::compile(file, &row.record, self.ca.root(), &self.urls).map_err(at_row)?;
+            Record::to_add(file, &row.record, self.ca.root(), &self.urls).map_err(at_row)?;
             files.push((format!("{file}:{}", row.line), row.record.clone()));
         }
         self.add_nodes_as(&files, adding, now)

@@ -313,12 +313,12 @@ impl Calls {
         })
     }
 
-    /// What a host says to the person at the console. Whether that is new.
-    pub(super) fn says(&mut self, number: usize, text: &str) -> bool {
+    /// What is to be said of a place, as of now. Whether that is new.
+    pub(super) fn says(&mut self, number: usize, words: String) -> bool {
         let call = self.all.iter_mut().find(|call| call.number == number);
         call.is_some_and(|call| {
-            call.last = Some(format!("it says: {text}"));
-            call.news(text.to_owned()).is_some()
+            call.last = Some(words.clone());
+            call.news(words).is_some()
         })
     }
 

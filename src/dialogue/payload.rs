@@ -2,11 +2,13 @@
 //! have sent it. Never reads what is in a payload.
 
 use super::worker::{Came, Worker};
-use super::{Told, locked};
+use super::{Told, Waits, Words, locked};
+use crate::key_code::KeyCode;
 use crate::line::seal::{self, SealError};
 use crate::line::{Fresh, Kind, Stage};
 use crate::secret::Secret;
 use crate::shown::printable;
+use crate::time::since_boot;
 
 /// After so many payloads that cannot be opened, the node gives a line up.
 const OPENINGS: u8 = 3;
@@ -29,12 +31,11 @@ impl Worker {
             Ok(Opened::Payload(bytes, fresh)) => (bytes, fresh),
             Ok(Opened::Stale) => {
                 line.wire.end_mut().set_stage(Stage::Payload);
-                let told = Told::Stale { line: name };
                 // Each line says it once, and so does each place that is called again.
-                let new = !std::mem::replace(&mut line.stale, true)
-                    && line.call.is_none_or(|call| self.calls.says(call, &told.to_string()));
-                if new {
-                    self.tell(told);
+                let (new, call) = (!std::mem::replace(&mut line.stale, true), line.call);
+                let words = "its payload was signed for no challenge of the last minute";
+                if new && call.is_none_or(|call| self.says(call, words.to_owned())) {
+                    self.tell(Told::Stale { line: name });
                 }
                 return;
             }
@@ -112,23 +113,50 @@ impl Worker {
     }
 
     /// The host says that an administrator has to admit the node first, or that nobody will.
-    pub(super) fn turned_away(&mut self, index: usize, pending: bool, words: &[u8]) {
+    pub(super) fn turned_away(&mut self, index: usize, pending: bool, text: &[u8]) {
+        let code = KeyCode::of(&self.hello.key);
+        let words = Words::of(printable(&String::from_utf8_lossy(text)), code);
         let Some(line) = self.lines.get_mut(index) else { return };
-        let (name, text) = (line.pipe.name().to_owned(), printable(&String::from_utf8_lossy(words)));
-        let told = line.not_used.replace(text.clone());
-        let new = match line.call {
+        line.waits = pending;
+        let (name, call) = (line.pipe.name().to_owned(), line.call);
+        let told = Told::Waits { line: name, pending, code, words: words.clone() };
+        let news = line.not_used.replace(told.to_string()) != line.not_used;
+        if pending {
+            self.waits(words.of_one_that_waits(code), words == Words::OtherKey);
+        }
+        let new = match (pending, call) {
             // The same door says the same again when it is called again.
-            Some(call) => self.calls.says(call, &text),
-            None => told.as_ref() != Some(&text),
+            (true, Some(call)) => self.says(call, words.of_one_that_waits(code)),
+            (false, Some(_)) => {
+                return self.hang_up(index, format!("it does not serve this node{}", words.unproven()));
+            }
+            (_, None) => news,
         };
-        match (pending, line.is_called()) {
-            (true, _) => {}
-            (false, true) => return self.hang_up(index, format!("it does not serve this node: {text}")),
-            (false, false) => self.part(index),
+        if !pending {
+            self.part(index);
         }
         if new {
-            self.tell(Told::Waits { line: name, pending, text });
+            self.tell(told);
         }
+    }
+
+    /// A host has this node wait for an administrator. `alarm`: one that heard another key than this node's. That stays said.
+    fn waits(&self, words: String, alarm: bool) {
+        let (mut shared, now) = (locked(&self.shared), since_boot());
+        let before = shared.waits.take();
+        let since = before.as_ref().map_or(now, |before| before.since);
+        let kept = before.filter(|before| before.alarm && !alarm);
+        shared.waits = Some(match kept {
+            Some(before) => Waits { heard: now, ..before },
+            None => Waits { since, heard: now, words, alarm },
+        });
+    }
+
+    /// What is said of a place that is called at, from now on. Whether that is new.
+    pub(super) fn says(&mut self, call: usize, words: String) -> bool {
+        let new = self.calls.says(call, words);
+        self.rename();
+        new
     }
 
     /// Leaves the conversation on this line: the search goes on elsewhere, and here again later.

@@ -1,9 +1,11 @@
-//! Events of a dialogue in words for the console. Decides nothing.
+//! Events of a dialogue in words for the console. Decides what of a host's own words a person may see: whoever is in the network can
+//! write them, and the person compares codes. Decides nothing else.
 
 use std::fmt;
 
 use super::Told;
 use crate::chain::chain;
+use crate::key_code::{KeyCode, may_hold_a_code};
 use crate::line::Versions;
 
 /// For the console.
@@ -21,11 +23,11 @@ impl fmt::Display for Told {
                  new challenge"
             ),
             Told::NotUsed { line, why } => write!(f, "the payload that came on {line} is not used: {why}"),
-            Told::Waits { line, pending: true, text } => {
-                write!(f, "the host on {line} lets this node wait: {text}")
+            Told::Waits { line, pending: true, code, words } => {
+                write!(f, "the host on {line} lets this node wait: {}", words.of_one_that_waits(*code))
             }
-            Told::Waits { line, pending: false, text } => {
-                write!(f, "the host on {line} has no payload for this node: {text}")
+            Told::Waits { line, pending: false, words, .. } => {
+                write!(f, "the host on {line} has no payload for this node{}", words.unproven())
             }
             Told::Key { code, from } => write!(f, "admission key {code} of {from}"),
             Told::NoKey(why) => f.write_str(why),
@@ -50,3 +52,55 @@ impl fmt::Display for Told {
         }
     }
 }
+
+/// What a host says to a node that it gives no payload. Nothing proves these words: everybody on the way can write others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Words {
+    /// Safe to show.
+    Shown(String),
+    /// They may have something that a person could compare with, or enter.
+    Hidden,
+    /// They have the code of another line key, plain to see.
+    OtherKey,
+}
+
+impl Words {
+    /// `text`: safe for a terminal. `code`: that of the node's own line key.
+    pub fn of(text: String, code: KeyCode) -> Words {
+        if code.is_contradicted(&text) {
+            return Words::OtherKey;
+        }
+        // Commands are this program's own to give.
+        let commands = text.to_ascii_lowercase().contains("imprint-host");
+        if commands || may_hold_a_code(&text) { Words::Hidden } else { Words::Shown(text) }
+    }
+
+    /// What an administrator has to do, with the node's own code.
+    pub(super) fn of_one_that_waits(&self, code: KeyCode) -> String {
+        match self {
+            Words::OtherKey => ALARM.to_owned(),
+            words => format!("{}{}", admission(code), words.unproven()),
+        }
+    }
+
+    /// The words themselves, after a sentence of this program.
+    pub(super) fn unproven(&self) -> String {
+        match self {
+            Words::Shown(text) if text.trim().is_empty() => String::new(),
+            Words::Shown(text) => format!("; it says, and nothing proves it: {text}"),
+            Words::Hidden => "; what it says is not shown, as it looks like a code or a command".to_owned(),
+            Words::OtherKey => format!("; {ALARM}"),
+        }
+    }
+}
+
+/// `an administrator has to admit this node: where imprint-host nodes shows line key CODE, run imprint-host admit CODE`
+pub(super) fn admission(code: KeyCode) -> String {
+    format!(
+        "an administrator has to admit this node: where imprint-host nodes shows line key {code}, run imprint-host admit {code}"
+    )
+}
+
+/// A host that names another line key has heard another HELLO than this node's.
+const ALARM: &str = "ADMIT NOBODY: it names a line key that is not this node's, so somebody changes what this node says on its way \
+                     there, or it is no host of this site; look at the network between the two first";

@@ -79,6 +79,10 @@ pub(super) struct Spoken {
     pub(super) proving: bool,
     /// Why a payload was not used, as it was reported last.
     pub(super) not_used: Option<String>,
+    /// The host has this node wait for an administrator.
+    pub(super) waits: bool,
+    /// When the line last led to something, a conversation or a piece of an object, or when it was made.
+    led: u64,
 }
 
 /// The object with a payload, as it came.
@@ -99,7 +103,7 @@ impl Spoken {
         if pipe.is_typed_on() {
             wire = wire.keeping_text();
         }
-        let (lost, stalled, said_so, foreign, stale) = (false, false, false, false, false);
+        let (lost, stalled, said_so, foreign, stale, waits) = (false, false, false, false, false, false);
         let (call, last, noise, openings, not_used) = (None, now, 0, 0, None);
         let (proven, proving) = (0, false);
         Spoken {
@@ -117,6 +121,8 @@ impl Spoken {
             proven,
             proving,
             not_used,
+            waits,
+            led: now,
         }
     }
 
@@ -202,7 +208,7 @@ impl Worker {
     fn due(&mut self) -> Option<u64> {
         let spoken = self.speak();
         self.lines.retain(|line| !line.lost);
-        let tiring = self.lines.iter().filter_map(Spoken::tires_at);
+        let tiring = self.lines.iter().flat_map(|line| [line.tires_at(), line.stuck_at()]).flatten();
         [spoken, self.calls.next()].into_iter().flatten().chain(tiring).min()
     }
 
@@ -348,9 +354,14 @@ impl Worker {
                         if let Pipe::Stream(stream) = &mut line.pipe {
                             stream.speaks();
                         }
-                        locked(&self.shared).heard = Some(since_boot());
+                        let mut shared = locked(&self.shared);
+                        shared.heard = Some(since_boot());
+                        if let Some(waits) = shared.waits.as_mut().filter(|_| line.waits) {
+                            waits.heard = since_boot();
+                        }
                     }
                     if after.is_some() && after != before {
+                        line.led = now;
                         locked(&self.shared).progress = Some(since_boot());
                     }
                 }
@@ -409,6 +420,7 @@ impl Worker {
                 Told::Heard { line: name, called: line.is_called() }
             }
             NodeEvent::Opened(_) => {
+                line.led = (self.clock)();
                 locked(&self.shared).open = true;
                 // A proof is for one conversation.
                 (line.proven, line.proving) = (0, false);
@@ -417,9 +429,8 @@ impl Worker {
             NodeEvent::Foreign(versions) => {
                 let told = Told::Foreign(versions);
                 // Each line says it once, and so does each place that is called again.
-                let new = !std::mem::replace(&mut line.foreign, true)
-                    && line.call.is_none_or(|call| self.calls.says(call, &told.to_string()));
-                if !new {
+                let (new, call) = (!std::mem::replace(&mut line.foreign, true), line.call);
+                if !(new && call.is_none_or(|call| self.says(call, told.to_string()))) {
                     return;
                 }
                 told

@@ -139,6 +139,12 @@ impl Node {
         self.leave();
     }
 
+    /// Leaves the conversation and says HELLO, so that another one begins: there both ends send again what the other wants.
+    pub fn begin_anew(&mut self) {
+        self.leave();
+        self.greet();
+    }
+
     /// The node's HELLO.
     pub fn hello(&self) -> &Hello {
         &self.hello
@@ -185,8 +191,7 @@ impl Node {
     fn bypass(&mut self) {
         let waits = self.held && self.statement.as_ref().is_some_and(|(kind, _)| *kind != Kind::Admission);
         if waits && self.unproven >= UNPROVEN {
-            self.leave();
-            self.greet();
+            self.begin_anew();
         }
     }
 

@@ -54,7 +54,7 @@ pub const WORDS: [Word; 14] = [
         name: "imprint.approval-timeout=",
         values: "1 to 2592000 seconds",
         default: "no limit",
-        meaning: "how long to wait for an administrator's approval",
+        meaning: "how long to wait for an administrator: one who has to admit the node at a door, and one who has to approve its request",
         supported: true,
     },
     Word {

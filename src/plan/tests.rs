@@ -572,3 +572,34 @@ fn a_payload_for_one_boot_is_removed_from_where_that_can_be_done() {
         assert_eq!(spent(typical(), kept), None);
     }
 }
+
+/// Attack: a payload of the site reaches a node that it was not made for, or reaches its node too late. The search goes on then, where
+/// the plan would stop the boot; so both say the same.
+#[test]
+fn what_does_not_fit_this_machine_is_told_before_it_is_used() {
+    let (dmi, macs) = (facts().dmi, [HardwareAddress::new(&MAC).unwrap()]);
+    let bound = |binding: Binding| Payload { binding: Some(binding), ..typical() };
+    let fits_at = |payload: &Payload, since| fits(payload, since, &dmi, &macs);
+    let other = HardwareAddress::new(&[2, 0, 0, 0, 0, 9]).unwrap();
+    for (binding, wrong) in [
+        (Binding { serial: Some("SN-1".into()), ..Binding::default() }, None),
+        (Binding { uuid: Some([7; 16]), macs: macs.to_vec(), ..Binding::default() }, None),
+        (Binding { macs: vec![other.clone(), macs[0].clone()], ..Binding::default() }, None),
+        (Binding { serial: Some("SN-2".into()), ..Binding::default() }, Some("serial number")),
+        (Binding { uuid: Some([8; 16]), serial: Some("SN-1".into()), ..Binding::default() }, Some("SMBIOS UUID")),
+        (Binding { macs: vec![other], serial: Some("SN-1".into()), ..Binding::default() }, Some("MAC address")),
+    ] {
+        let payload = bound(binding.clone());
+        let item = |error| match error {
+            PlanError::OtherMachine { item, .. } => item,
+            error => panic!("{error}"),
+        };
+        assert_eq!(fits_at(&payload, Duration::ZERO).err().map(item), wrong, "{binding:?}");
+        assert_eq!(plan(payload, &facts(), Scope::Boot).err().map(item), wrong, "{binding:?}");
+    }
+    let payload = typical();
+    let life = payload.expiry.since(payload.composed);
+    assert_eq!(fits_at(&payload, life), Ok(()));
+    let late = fits_at(&payload, life + Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(late, PlanError::ExpiredByLine { .. }), "{late}");
+}

@@ -4,18 +4,21 @@
 use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
+use crate::chain::chain;
 use crate::confidential;
 use crate::console::say;
 use crate::dialogue::{Dialogue, Told};
 use crate::error::Error;
 use crate::finding::{self, Finding, Wanted};
+use crate::machine;
 use crate::options::{Options, SetCredential};
 use crate::plan::{self, NetworkPlan};
 use crate::site::{self, SitePin};
 use crate::source::admission_key::Media;
 use crate::source::config_drive::PATIENCE;
-use crate::source::{self, Found, Notice, SourceError, Surroundings};
+use crate::source::{self, Fits, Found, Notice, SourceError, Surroundings, Waiting};
 use crate::time::{Deadline, since_boot};
 
 pub(super) type Sought = Option<(Found, Option<SitePin>)>;
@@ -39,7 +42,8 @@ pub(super) fn find(
         credentials: credentials.as_deref().map(Path::new),
     };
     let present = source::at_once(options, &around);
-    *line = source::line::listen(options, root, cmdline, pin.as_ref(), present.as_ref(), false, deadline)?;
+    let trust = || (pin.as_ref(), fits(root));
+    *line = source::line::listen(options, (root, cmdline), trust(), present.as_ref(), false, deadline)?;
     let media = |line: Option<&Dialogue>| match line {
         Some(line) => Media::look(options, root, around.reader, PATIENCE, line.prover()),
         None => Ok(None),
@@ -76,9 +80,11 @@ pub(super) fn find(
                 }
             }
         }
+        Notice::Admission(words) => say(words),
         Notice::Line(told) => {
-            // Who compares the code has heard of a host. Where there is none, nobody has.
-            let line = line.filter(|_| !matches!(told, Told::Missed { .. }));
+            // Who compares the code has heard of a host. Where there is none, nobody has; and one that has this node wait is told
+            // of with the code, if anybody is to compare it.
+            let line = line.filter(|_| !matches!(told, Told::Missed { .. } | Told::Waits { .. }));
             let code = line.map(|line| format!("; line key {}", line.code())).unwrap_or_default();
             say(&format!("{told}{code}"));
         }
@@ -90,13 +96,13 @@ pub(super) fn find(
     let mut found = source::find(options, &around, present, early, deadline, &mut notice)?;
     if let Err(looked) = &found
         && line.is_none()
-        && let Some(late) = source::line::listen(options, root, cmdline, pin.as_ref(), None, true, deadline)?
+        && let Some(late) = source::line::listen(options, (root, cmdline), trust(), None, true, deadline)?
     {
         let late = line.insert(late);
         keys = media(Some(late))?;
         *wanted.borrow_mut() = network(options, root)?;
         let sought = source::line::find(
-            late,
+            &Waiting::new(late, options, true),
             options,
             false,
             since_boot(),
@@ -125,6 +131,19 @@ pub(super) fn find(
     };
     Ok(found.ok().map(|found| (found, pin)))
 }
+
+/// Whether a payload that came on a far line is for this machine, as it is then.
+fn fits(root: &Path) -> Fits {
+    let root = root.to_owned();
+    Box::new(move |payload, fresh| {
+        let (dmi, macs) = machine::identifiers(&root, Deadline::after(LOOK));
+        let since = since_boot().saturating_sub(fresh.came);
+        plan::fits(payload, since, &dmi, &macs).map_err(|error| chain(&error))
+    })
+}
+
+/// How long the kernel may take to list the links.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The doors that the sources name, and the network before the payload, over which they are called at. `None`: there is none to
 /// call at over a network.

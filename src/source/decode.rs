@@ -2,7 +2,7 @@
 //! the source may carry what is in it. If the image names signers, a signer vouches for the bytes; if not, whoever
 //! vouches for the source does. Never reads a source.
 
-use super::{Found, Origin, SourceError, permitted};
+use super::{Found, Fresh, Origin, SourceError, permitted};
 use crate::chain::chain;
 use crate::confidential::Confidential;
 use crate::dialogue::Judge;
@@ -59,8 +59,12 @@ pub fn decode(
     Ok((payload, signed))
 }
 
-/// Judges payloads of far lines by this pin, before one is used. `None`: the pin names no signer, so no far line is used.
-pub fn judge(pin: &SitePin) -> Option<Judge> {
+/// Whether a payload that came on a far line is for this machine and this moment. The error says why it is not.
+pub type Fits = Box<dyn Fn(&Payload, &Fresh) -> Result<(), String> + Send>;
+
+/// Judges payloads of far lines by this pin and by what they are for, before one is used. `None`: the pin names no signer, so no far
+/// line is used.
+pub fn judge(pin: &SitePin, fits: Fits) -> Option<Judge> {
     let pin = pin.has_signers().then(|| pin.clone())?;
     Some(Box::new(move |bytes, fresh| {
         let origin = Origin::Line { name: String::new(), sealed: true };
@@ -70,11 +74,11 @@ pub fn judge(pin: &SitePin) -> Option<Judge> {
             Unusable::Payload(error) => chain(&error),
             Unusable::Signature(error) => chain(&error),
         })?;
+        // As the plan would say later; here the search goes on.
         let ca = &payload.ca;
         if pin.takes(&ca.sha256()) {
-            return Ok(());
+            return fits(&payload, fresh);
         }
-        // As the plan would say later; here the search goes on.
         let (subject, sha256, file) = (ca.subject(), hex::encode(&ca.sha256()), pin.file);
         Err(format!(
             "its CA \"{subject}\" (sha256 {sha256}) is not among those of {file}; is it a door of another site?"

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::admission_key;
 use super::typed::Typed;
-use super::{AtOnce, Found, Notice, Origin, SourceError, judge, needs_no_line, order};
-use crate::dialogue::{Awaited, Dialogue, Line, Told};
+use super::waiting::{Waiting, within_a_minute};
+use super::{AtOnce, Fits, Found, Notice, Origin, SourceError, judge, needs_no_line, order};
+use crate::dialogue::{Awaited, Dialogue, Judge, Line, Told};
 use crate::line::{Hello, LineKey, Nonce, Versions};
 use crate::machine::{self, Dmi};
 use crate::options::{Options, SourceName};
@@ -36,13 +37,13 @@ const SPOKEN: Duration = Duration::from_secs(30);
 const POOL: Duration = Duration::from_secs(20);
 
 /// Begins to listen on the lines of the order. `None`: the order has no lines, or nothing insists on a payload and no
-/// key can be made yet. `pin`: the image's. `present`: the medium that is there at once. `last`: all other sources have been searched, so
+/// key can be made yet. `pin`: the image's. `fits`: whether a
+/// payload of a far line is for this machine. `present`: the medium that is there at once. `last`: all other sources have been searched, so
 /// this waits for a key.
 pub fn listen(
     options: &Options,
-    root: &Path,
-    cmdline: &str,
-    pin: Option<&SitePin>,
+    (root, cmdline): (&Path, &str),
+    (pin, fits): (Option<&SitePin>, Fits),
     present: Option<&AtOnce>,
     last: bool,
     deadline: Deadline,
@@ -95,7 +96,8 @@ pub fn listen(
         }
     }
     let image = admission_key::of_image(root)?;
-    let dialogue = start(signals, lines, &seeded, Takes { plain: options.plain, pin }, awaited, root, deadline)?;
+    let takes = Takes { plain: options.plain, pin, judge: pin.and_then(|pin| judge(pin, fits)) };
+    let dialogue = start(signals, lines, &seeded, takes, awaited, root, deadline)?;
     if let Some(image) = image {
         image.note().into_iter().for_each(|note| dialogue.prover().tell(note));
         dialogue.prover().prove(image.key, Printable::path(&image.path).to_string());
@@ -143,7 +145,8 @@ pub fn terminal(root: &Path, pin: Option<&SitePin>, deadline: Deadline) -> Resul
     let signals = Signals::catch().map_err(SourceError::Watch)?;
     port.take(root, &mut Quiet::default())?;
     let lines = vec![Line { pipe: port.into(), beacon: false, far: false }];
-    start(signals, lines, &seeded, Takes { plain: true, pin }, None, root, deadline)
+    // Nobody else is at a terminal.
+    start(signals, lines, &seeded, Takes { plain: true, pin, judge: None }, None, root, deadline)
 }
 
 /// What payloads the node takes on its lines.
@@ -152,6 +155,8 @@ struct Takes<'a> {
     plain: bool,
     /// Those of this pin only. If it names signers, the node sends challenges.
     pin: Option<&'a SitePin>,
+    /// Judges those that come on far lines.
+    judge: Option<Judge>,
 }
 
 /// The caller catches the signals before it takes a line, so that no signal ends the program while a line is changed.
@@ -179,8 +184,7 @@ fn start(
         serial,
         macs: macs.iter().map(|mac| HardwareAddress::as_bytes(mac).to_vec()).collect(),
     };
-    let judge = takes.pin.and_then(judge);
-    Dialogue::start(signals, lines, key, hello, judge, awaited, root).map_err(SourceError::Watch)
+    Dialogue::start(signals, lines, key, hello, takes.judge, awaited, root).map_err(SourceError::Watch)
 }
 
 /// The serial ports among the sources, each once.
@@ -285,9 +289,9 @@ impl Heard {
 }
 
 /// Waits for a payload. If none is required, waits longer than [`AUTO`] only if a host has spoken, or if a door that was named
-/// has to be called at first.
+/// has to be called at first. Goes on beyond both for an administrator.
 pub(crate) fn find(
-    dialogue: &Dialogue,
+    waiting: &Waiting<'_>,
     options: &Options,
     insist: bool,
     begun: Duration,
@@ -295,6 +299,7 @@ pub(crate) fn find(
     heard: Heard,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Result<Found, String>, SourceError> {
+    let dialogue = waiting.dialogue;
     let far = options.sources.iter().any(SourceName::is_far);
     let first = first_word(insist, far, begun).map_or(deadline, |moment| deadline.at(moment));
     if dialogue.is_empty() && !insist && !far {
@@ -304,7 +309,7 @@ pub(crate) fn find(
     if insist || far {
         notice(Notice::Waiting(&lines_so_far(dialogue, "listening on", "is not there yet", false)));
     }
-    Ok(hear(dialogue, first, (!insist).then_some(SPOKEN), deadline, heard, notice))
+    Ok(hear(waiting, first, (!insist).then_some(SPOKEN), deadline, heard, notice))
 }
 
 /// Until when a host may take to speak, since boot. `None`: as long as the boot waits at all. `begun`: when the search began.
@@ -316,21 +321,22 @@ fn first_word(insist: bool, far: bool, begun: Duration) -> Option<Duration> {
     }
 }
 
-/// Waits until `first`. If a host speaks, waits on until nothing has come from it for `patience`.
+/// Waits until `first`. If a host speaks, waits on until nothing has come from it for `patience`; and for an administrator.
 fn hear(
-    dialogue: &Dialogue,
+    waiting: &Waiting<'_>,
     first: Deadline,
     patience: Option<Duration>,
     deadline: Deadline,
     mut heard: Heard,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Found, String> {
-    let mut until = first;
+    let (dialogue, mut until) = (waiting.dialogue, first);
     loop {
         if let Some(payload) = heard.payload.take() {
             return Ok(payload);
         }
-        match dialogue.hear(until) {
+        let end = waiting.until(until, notice);
+        match dialogue.hear(within_a_minute(end)) {
             Some(told) => {
                 let before = heard.spoken;
                 heard.take(told, notice);
@@ -338,6 +344,7 @@ fn hear(
                     until = patience.map_or(until, |patience| deadline.at_most(patience));
                 }
             }
+            None if !end.expired() && !dialogue.is_over() => {}
             None => {
                 let more = patience.zip(dialogue.progress()).map(|(patience, at)| at.saturating_add(patience));
                 match more.map(|moment| deadline.at(moment)).filter(|more| !more.expired() && !dialogue.is_over()) {
@@ -349,7 +356,12 @@ fn hear(
     }
     let what = if heard.spoken { "a host spoke, but sent no payload" } else { "no host spoke" };
     let gone = if dialogue.is_over() { ", and all lines are lost" } else { "" };
-    Err(lines_so_far(dialogue, &format!("{what} on"), ABSENT, true) + gone)
+    let mut looked = lines_so_far(dialogue, &format!("{what} on"), ABSENT, true) + gone;
+    // Its place may be called at anew just now.
+    if let Some(waits) = dialogue.waits().filter(|waits| !looked.contains(&waits.words)) {
+        looked.push_str(&format!("; a host had this node wait: {}", waits.words));
+    }
+    Err(looked)
 }
 
 const ABSENT: &str = "did not appear; is its driver in the image, and its name right?";

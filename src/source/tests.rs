@@ -364,7 +364,7 @@ fn what_is_signed_for_a_challenge_is_good_for_nothing_else() {
     let asked = fresh(1, 2);
     let good = sign(&asked.aad());
     assert_eq!(judged(&good, Some(asked)).unwrap().1, SignedBy::Signer(signer.kid()));
-    let judge = judge(&pin).unwrap();
+    let judge = judge(&pin, any()).unwrap();
     assert_eq!(judge(&Secret::new(good.clone()), &asked), Ok(()));
     let mut others = vec![
         (good.clone(), Some(fresh(3, 2))),
@@ -389,6 +389,11 @@ fn what_is_signed_for_a_challenge_is_good_for_nothing_else() {
     assert!(junk.starts_with("byte "), "{junk}");
 }
 
+/// Whatever the payload is for.
+fn any() -> Fits {
+    Box::new(|_, _| Ok(()))
+}
+
 /// Two doors with different sites on one network: that of the other site is left, and the search goes on.
 #[test]
 fn a_door_of_another_site_is_not_used() {
@@ -400,14 +405,16 @@ fn a_door_of_another_site_is_not_used() {
         came: Duration::ZERO,
     };
     let other = SitePin { signers: pin.signers[1..].to_vec(), ..SitePin::default() };
-    let words = judge(&other).unwrap()(&Secret::new(SIGNED.to_vec()), &asked).unwrap_err();
+    let words = judge(&other, any()).unwrap()(&Secret::new(SIGNED.to_vec()), &asked).unwrap_err();
     assert!(words.starts_with("the payload is signed by ") && words.contains(" in this image names "), "{words}");
     let (signer, key) = (&pin.signers[1], ed25519());
     let text = crate::payload::signed::to_be_signed(signer.algorithm(), signer.kid(), &asked.aad(), TYPICAL);
     let signature = key.sign(&text);
     let signature = signature.as_ref().try_into().unwrap();
     let bytes = crate::payload::signed::encode(signer.algorithm(), signer.kid(), TYPICAL, signature).to_vec();
-    let of = |cas: Vec<[u8; 32]>| judge(&SitePin { cas, ..pin.clone() }).unwrap()(&Secret::new(bytes.clone()), &asked);
+    let of = |cas: Vec<[u8; 32]>| {
+        judge(&SitePin { cas, ..pin.clone() }, any()).unwrap()(&Secret::new(bytes.clone()), &asked)
+    };
     assert_eq!(of(Vec::new()), Ok(()));
     assert_eq!(of(vec![typical(TokenMode::Once).ca.sha256()]), Ok(()));
     let words = of(vec![[7; 32]]).unwrap_err();
@@ -417,7 +424,7 @@ fn a_door_of_another_site_is_not_used() {
         "{words}"
     );
     // Without a signer nobody could judge: no far line is used.
-    assert!(judge(&SitePin { cas: vec![[7; 32]], ..SitePin::default() }).is_none());
+    assert!(judge(&SitePin { cas: vec![[7; 32]], ..SitePin::default() }, any()).is_none());
 }
 
 /// No error text and no Debug form shows the payload of the command line.

@@ -90,6 +90,8 @@ pub(crate) struct Loot {
     /// The node's own of last week, signed as a file.
     pub(crate) file: Vec<u8>,
     pub(crate) stranger: Key,
+    /// The code of a line key of his.
+    pub(crate) code: String,
 }
 
 /// A door of the attacker.
@@ -111,6 +113,8 @@ pub(crate) struct Evil {
 
 /// So many payloads and words he has for a node.
 pub(crate) const MODES: u64 = 13;
+/// Which of them is what an administrator at the node's console is to do.
+pub(crate) const WORDS: u64 = 11;
 
 /// The clock of an attacker's door begins here; it may be days off in both directions.
 const DAYS: u64 = 30 * 86_400 * 1_000_000;
@@ -222,7 +226,7 @@ impl Evil {
             // What the site has signed for this HELLO and another challenge, from somebody who could read it.
             12 => (Kind::Fresh, challenge, by_the_site(&loot.other, &hello, &loot.other_challenge)),
             10 => (Kind::Refused, challenge, b"go away".to_vec()),
-            _ => (Kind::Pending, challenge, b"please wait".to_vec()),
+            _ => (Kind::Pending, challenge, format!("run imprint-host admit {}", loot.code).into_bytes()),
         };
         let object = match kind {
             Kind::Fresh => [&challenge.0[..], &payload].concat(),
@@ -377,6 +381,7 @@ pub(crate) fn loot(
         yesterday,
         file,
         stranger: Key::stranger(),
+        code: String::new(),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use imprint_host::admission::Facts;
 
-use super::attacker::{Attack, Evil, MODES};
+use super::attacker::{Attack, Evil, MODES, WORDS};
 use super::door::Whence;
 use super::node::Peer;
-use super::site::Admit;
+use super::site::{Admit, machines};
 use super::world::{SECOND, World};
 
 impl World<'_> {
@@ -89,13 +89,19 @@ impl World<'_> {
             return Peer::Nobody;
         }
         if his {
-            let mode = self.seed.below(MODES);
+            // Whoever has put his key into HELLO wants to have it admitted.
+            let words = self.case.attack == Attack::SwapsKeys && self.seed.below(2) == 0;
+            let mode = if words { WORDS } else { self.seed.below(MODES) };
             let mode = (self.case.attack != Attack::AnotherCa).then_some(mode);
             self.evils.push(Evil::new((node, line, connection), mode, &mut self.seed));
             return Peer::Evil(self.evils.len() - 1);
         }
         let facts = match self.site.admit {
-            Admit::Wire => Facts { tap: Some(self.nodes[node].machine.tap.clone()), ..Facts::default() },
+            Admit::Wire => {
+                let other = usize::from(node == 0 && attacks && self.other_port);
+                let tap = machines(self.case.run)[node.max(other)].tap.clone();
+                Facts { tap: Some(tap), ..Facts::default() }
+            }
             _ => Facts::default(),
         };
         let source = format!("192.0.2.{}", node + 1);

@@ -37,7 +37,7 @@ pub(crate) struct Visit {
     pub(crate) whence: Whence,
     from: String,
     source: String,
-    facts: Facts,
+    pub(crate) facts: Facts,
     begun: u64,
     met: bool,
     keys: Vec<[u8; 32]>,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imprint::dialogue::{Judge, LineTime};
+use imprint::dialogue::{Judge, LineTime, Told, Words};
 use imprint::facts::{Dmi, Facts, LinkFacts};
 use imprint::identity::Identity;
+use imprint::key_code::KeyCode;
 use imprint::line;
 use imprint::line::admission::AdmissionKey;
 use imprint::line::{
@@ -85,7 +86,8 @@ pub(crate) struct Node {
     pub(crate) not_used: usize,
     pub(crate) stale: usize,
     pub(crate) unsealed: usize,
-    pub(crate) waits: usize,
+    /// What its console says last: that it waits, or of a host that has it wait.
+    pub(crate) console: String,
     /// A payload that is as it should be, and that it does not use all the same: a fault.
     pub(crate) faults: Vec<String>,
 }
@@ -119,10 +121,17 @@ impl Node {
             closed: false,
         };
         let lines = born.seeds.iter().map(&mut line).collect();
+        let dmi = Dmi { uuid: None, serial: Some(machine.serial.clone()) };
+        let macs: Vec<HardwareAddress> = HardwareAddress::new(&machine.mac).into_iter().collect();
+        let fits = move |payload: &Payload, _: &Fresh| {
+            plan::fits(payload, Duration::ZERO, &dmi, &macs).map_err(|error| error.to_string())
+        };
+        let judge = source::judge(pin, Box::new(fits)).unwrap();
+        let begins = format!("no payload yet; line key {}", KeyCode::of(&hello.key));
         Node {
             machine,
             born,
-            judge: source::judge(pin).unwrap(),
+            judge,
             without,
             stick: None,
             rtc,
@@ -136,7 +145,7 @@ impl Node {
             not_used: 0,
             stale: 0,
             unsealed: 0,
-            waits: 0,
+            console: begins,
             faults: Vec::new(),
         }
     }
@@ -204,7 +213,13 @@ impl Node {
                 node.set_stage(Stage::Done);
                 node.say(Kind::Report, b"{}".to_vec());
             }
-            NodeEvent::Object { kind: Kind::Pending, .. } => self.waits += 1,
+            NodeEvent::Object { kind: Kind::Pending, bytes, .. } => {
+                let text = imprint::shown::printable(&String::from_utf8_lossy(&bytes));
+                let code = KeyCode::of(&self.hello.key);
+                let words = Words::of(text.clone(), code);
+                let told = Told::Waits { line: "tcp".to_owned(), pending: true, code, words };
+                self.console = if self.without == Some(Defence::Console) { text } else { told.to_string() };
+            }
             // It calls again later.
             NodeEvent::Object { kind: Kind::Refused, .. } if self.used.is_none() => return Err(()),
             NodeEvent::Time { sent, arrived, received, held } => self.time(sent, arrived, received, held, now),

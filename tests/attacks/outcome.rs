@@ -28,6 +28,8 @@ pub(crate) enum Defence {
     Boot,
     /// The pin names the CA beside the signer.
     Ca,
+    /// The console shows the node's own code, and no other.
+    Console,
     /// An answer about the time has a proof.
     Proof,
     /// What admits a node at the host is right: the administrator compares codes, the hypervisor names the node's port, nobody else
@@ -51,6 +53,8 @@ pub(crate) struct Outcome {
     pub(crate) wrong: usize,
     /// Payloads of the node that were sealed for a key of the attacker.
     pub(crate) secrets: usize,
+    /// The same, where the rule is the port of the node and he has changed its frames at that port: what `wire` rests on is his then.
+    pub(crate) handed: usize,
     /// The node was believed to be another one.
     pub(crate) mistaken: usize,
     /// The clock was set, and how often it was beyond the age of the challenge.
@@ -113,12 +117,15 @@ impl Outcome {
 
     /// Looks at a visit. `evil_keys`: those that the attacker can open with.
     pub(crate) fn of_visit(&mut self, nodes: &[Node], visit: &Visit, evil_keys: &[[u8; 32]]) {
+        let at_its_port =
+            matches!(visit.whence, Whence::Line { .. }) && visit.facts.tap == Some(nodes[0].machine.tap.clone());
         self.bad_proofs += visit.bad_proofs;
         let of_him = !matches!(visit.whence, Whence::Line { .. })
             || visit.hello.as_ref().is_some_and(|hello| evil_keys.contains(&hello.key));
         self.met += usize::from(of_him && visit.hello.is_some());
         let name = &nodes[0].machine.name;
-        self.secrets += visit.sealed.iter().filter(|(key, node)| evil_keys.contains(key) && node == name).count();
+        let his = visit.sealed.iter().filter(|(key, node)| evil_keys.contains(key) && node == name).count();
+        *(if at_its_port { &mut self.handed } else { &mut self.secrets }) += his;
         if let Whence::Line { node, .. } = visit.whence {
             let honest = &nodes[node];
             let others = |(key, name): &&([u8; 32], String)| *key == honest.hello().key && *name != honest.machine.name;

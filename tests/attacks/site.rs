@@ -14,7 +14,7 @@ use imprint::secret::Secret;
 use imprint::site::SitePin;
 use imprint::time::Timestamp;
 use imprint_host::compose::{Medium, Options};
-use imprint_host::state::State;
+use imprint_host::state::{Adding, State};
 
 /// What lets a node in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +70,15 @@ pub(crate) fn machines(run: usize) -> [Machine; 2] {
 
 impl Site {
     pub(crate) fn new(admit: Admit, runs: std::ops::Range<usize>) -> Site {
+        Site::of(admit, runs, false)
+    }
+
+    /// Who is let in is who is behind the port, and the record of the second machine of each run names the first one.
+    pub(crate) fn copied(runs: std::ops::Range<usize>) -> Site {
+        Site::of(Admit::Wire, runs, true)
+    }
+
+    fn of(admit: Admit, runs: std::ops::Range<usize>, copied: bool) -> Site {
         let dir = in_memory();
         let epoch = Timestamp::from_secs(Timestamp::system().as_secs());
         let url = EstUrl::try_from("https://est.example.org/.well-known/est").unwrap();
@@ -94,8 +103,20 @@ impl Site {
             };
             (format!("{name}.toml"), format!("name = \"{name}\"\nsubject = [\"CN={name}\"]\n{rule}\n"))
         };
-        let files: Vec<(String, String)> = runs.flat_map(machines).map(record).collect();
-        state.add_nodes(&files, false, epoch).unwrap();
+        let of_run = |run: usize| {
+            let [first, mut second] = machines(run);
+            if copied {
+                (second.serial, second.mac) = (first.serial.clone(), first.mac);
+            }
+            [first, second]
+        };
+        let both: Vec<Machine> = runs.flat_map(of_run).collect();
+        let adding = Adding {
+            allow_duplicate: both.iter().filter(|_| copied).map(|machine| machine.name.clone()).collect(),
+            ..Adding::default()
+        };
+        let files: Vec<(String, String)> = both.into_iter().map(record).collect();
+        state.add_nodes_as(&files, &adding, epoch).unwrap();
         let elsewhere = elsewhere(&dir.path().join("elsewhere"), epoch);
         let (made, sent) = (HashMap::new(), HashSet::new());
         Site { _dir: dir, state, admit, pin, elsewhere, stick: Arc::new(stick), epoch, made, sent }

@@ -9,7 +9,6 @@ use imprint_host::admission::Facts;
 use super::attacker::{Attack, is_a_time, is_of_an_object, with_key};
 use super::door::Whence;
 use super::node::Peer;
-use super::site::Admit;
 use super::world::{Holds, SECOND, Said, To, World};
 
 impl World<'_> {
@@ -54,7 +53,7 @@ impl World<'_> {
         if self.case.attack == Attack::Relays && attacks && self.seed.below(self.crosses) == 0 {
             self.out.crossed += 1;
             let other = self.nodes[1 - node].lines[0].peer;
-            if let (Peer::Visit(visit), true) = (other, self.site.admit != Admit::Wire) {
+            if let Peer::Visit(visit) = other {
                 self.send(self.latency, To::Visit(visit), bytes);
             }
         }

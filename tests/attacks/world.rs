@@ -66,6 +66,8 @@ pub(super) struct World<'a> {
     pub(super) hold: u64,
     pub(super) holds: Holds,
     pub(super) swaps_on_the_way: bool,
+    /// The machine behind the second node's port passes on what the first one says.
+    pub(super) other_port: bool,
     /// Of so many packets he brings one to the other node, too.
     pub(super) crosses: u64,
     pub(super) evil_key: LineKey,
@@ -130,8 +132,9 @@ impl<'a> World<'a> {
     /// `born`: what the nodes have, instead of a lot of their own.
     fn new(site: &'a mut Site, case: Case, seed: &mut Seed, born: Option<Born>) -> World<'a> {
         let mut seed = Seed(seed.next());
-        // What comes by the node's own port is a fact: nobody but the hypervisor can change it there.
-        let swaps_on_the_way = seed.below(2) == 0 && site.admit != Admit::Wire;
+        let swaps_on_the_way = seed.below(2) == 0;
+        let passes_on = matches!(case.attack, Attack::Relays | Attack::SwapsKeys) && site.admit == Admit::Wire;
+        let other_port = passes_on && seed.below(2) == 0;
         let calls = case.attack.calls(swaps_on_the_way) || case.attack == Attack::SwapsKeys;
         let release = match site.admit {
             _ if case.is_unguarded() => 120 * SECOND,
@@ -175,6 +178,7 @@ impl<'a> World<'a> {
             hold,
             holds,
             swaps_on_the_way,
+            other_port,
             crosses: [1, 2, 4, 4][usize::try_from(seed.below(4)).unwrap()],
             evil_key,
             nodes,
@@ -209,6 +213,9 @@ impl<'a> World<'a> {
             let way =
                 if self.case.attack == Attack::SwapsKeys || self.case.is_unguarded() { 0 } else { self.seed.below(4) };
             let key = own_key();
+            if let Some(loot) = &mut self.loot {
+                loot.code = KeyCode::of(&key.public()).to_string();
+            }
             self.evil_keys.push(key.public());
             let mut hello = says(&node, &key, Nonce(self.seed.bytes()));
             let heard = self.nodes[0].hello().clone();
@@ -362,13 +369,13 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Compares the codes on the nodes' consoles with those that wait, and admits what is the same.
+    /// Reads the codes on the nodes' consoles, and admits those of them that wait.
     fn administrator(&mut self) {
         let now = self.site.at(self.now);
         let mut admitted = false;
         let mut codes: Vec<(String, String)> = Vec::new();
         for node in self.nodes.iter().filter(|node| node.used.is_none()) {
-            codes.push((KeyCode::of(&node.hello().key).to_string(), node.machine.name.clone()));
+            codes.extend(on_the_console(&node.console).map(|code| (code, node.machine.name.clone())));
         }
         if self.case.is_unguarded() && self.site.admit == Admit::Approve {
             let name = self.nodes[0].machine.name.clone();
@@ -405,4 +412,11 @@ impl<'a> World<'a> {
         }
         out
     }
+}
+
+/// The code that a person at the console is told to admit, or that the node has waited with from the start.
+fn on_the_console(line: &str) -> Option<String> {
+    let told = line.split_once("imprint-host admit ").or_else(|| line.split_once("line key "));
+    let code = told.filter(|_| !line.contains("ADMIT NOBODY"))?.1.split([' ', ';', ',']).next();
+    code.map(str::to_owned)
 }

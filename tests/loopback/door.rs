@@ -294,10 +294,10 @@ fn nodes_call_again_after_a_restart_and_nothing_is_lost() {
     assert_eq!((busy.payloads.len(), waits.payloads.len()), (1, 1));
 }
 
-/// The name of the socket is a fact: who calls there is that machine, whatever it says, and nobody decides.
+/// The name of the socket is a fact: who calls there is that machine, and nobody decides.
 #[test]
 fn a_virtual_machine_is_let_in_by_its_socket() {
-    let site = Site::new(&[("node1", "bind = { vm = 'web1' }\nadmit = 'wire'")]);
+    let site = Site::new(&[("node1", "bind = { vm = 'web1', serial = 'S1' }\nadmit = 'wire'")]);
     std::fs::create_dir(site.path("vms")).unwrap();
     let server = site.serve(&[&format!("unix:{}/*.sock", site.path("vms").display()), "tcp:127.0.0.1:0"]);
     let listener = UnixListener::bind(site.path("vms/web1.sock")).unwrap();

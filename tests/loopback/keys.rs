@@ -85,7 +85,8 @@ fn later() -> Deadline {
 
 /// The agent's own lines, which call at the door.
 fn dialogue(root: &Path, options: &Options, pin: &SitePin, site: &Site) -> Dialogue {
-    let dialogue = line::listen(options, root, "", Some(pin), None, false, later()).unwrap().unwrap();
+    let dialogue =
+        line::listen(options, (root, ""), (Some(pin), Box::new(|_, _| Ok(()))), None, false, later()).unwrap().unwrap();
     dialogue.call(vec![Target::Unix(site.path("door"))]);
     dialogue
 }

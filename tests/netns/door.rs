@@ -112,11 +112,11 @@ fn multicast() {
     sys::send_packet(&eth0, index("eth0"), ETHERTYPE, &[1, 0, 0x5e, 0, 0, 0xfb], &[b'.'; 46]).unwrap();
 }
 
-/// The port is a fact: the node behind it gets its certificate whatever it says, and nobody else on the bridge hears a frame.
+/// The port is a fact: the node behind it gets its certificate, and nobody else on the bridge hears a frame.
 #[test]
 fn a_node_behind_a_port_gets_its_certificate_and_a_spy_hears_nothing() {
     bridge("");
-    let (work, pin) = site("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    let (work, pin) = site("bind = { tap = \"p0\", serial = \"S1\" }\nadmit = \"wire\"");
     let server = serve(&work, "ether:p0");
     let spy = sys::packet_socket(index("s1"), ETHERTYPE).unwrap();
     let mut node = Caller::new("S1", &pin);
@@ -136,7 +136,7 @@ fn a_node_behind_a_port_gets_its_certificate_and_a_spy_hears_nothing() {
 fn a_port_that_comes_later_is_opened() {
     bridge("");
     ip("link del p0");
-    let (work, pin) = site("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    let (work, pin) = site("bind = { tap = \"p0\", serial = \"S1\" }\nadmit = \"wire\"");
     let server = serve(&work, "ether:p0");
     for _ in 0..2 {
         for words in

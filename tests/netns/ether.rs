@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use imprint::dialogue::Told;
 use imprint::hex;
 use imprint::line::ether::{Capsule, ETHERTYPE, GROUP};
-use imprint::line::{HostEvent, Kind, Side, Stage};
+use imprint::line::frame::{Frame, Packet};
+use imprint::line::{HostEvent, Kind, Side, Stage, Versions};
 use imprint::pipe::Target;
 use imprint::sys;
 use imprint_tests::far_host::{Door, all_on, mac, node, payload};
@@ -259,4 +261,37 @@ fn two_hosts_that_hear_one_node_do_not_disturb_each_other() {
     first.join().unwrap();
     assert!(second.give(b"good"));
     assert_eq!(payload(&dialogue).1, b"good");
+}
+
+/// Attack: somebody sends frames with as many addresses as a link has places, again and again. A door that comes later gets in.
+#[test]
+fn forged_addresses_do_not_shut_a_door_out() {
+    namespaces();
+    for words in ["link add eth0 type veth peer name p0", "link set p0 up"] {
+        ip(words);
+    }
+    let dialogue = node(b"good");
+    dialogue.call(vec![named("eth0")]);
+    while !is_up("eth0") {
+        std::thread::yield_now();
+    }
+    let mut call = Vec::new();
+    let versions = Versions { lowest: 1, highest: 1 };
+    Packet { from: Side::Host, session: None, frame: Frame::Call(versions) }.encode(&mut call);
+    let call = Capsule { from: Side::Host, to: None, text: &call }.encode().unwrap();
+    let forged =
+        |n: u8| hex::encode(&[&mac("eth0")[..], &[2, 0xee, 0, 0, 0, n], &ETHERTYPE.to_be_bytes(), &call].concat());
+    let program = "import socket, sys, time\ns = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\ns.bind(('p0', 0))\n\
+                   while True:\n for frame in sys.argv[1:]: s.send(bytes.fromhex(frame))\n time.sleep(0.2)";
+    let mut python = Command::new("python3").args(["-c", program]).args((1..=8).map(forged)).spawn().unwrap();
+    // Each of them has a place.
+    let mut heard = 0;
+    while heard < 8 {
+        heard += usize::from(matches!(dialogue.hear(later()), Some(Told::Heard { .. })));
+    }
+    let door = std::thread::spawn(|| Door::link("p0").give(b"good"));
+    assert_eq!(payload(&dialogue).1, b"good");
+    assert!(door.join().unwrap());
+    python.kill().unwrap();
+    python.wait().unwrap();
 }

@@ -1,17 +1,21 @@
 //! The programs themselves: `imprint run` on a machine without a payload, and the doors of `imprint-host serve` behind a bridge. The
 //! node's link is in a network namespace of its own.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use imprint::key_code::KeyCode;
 use imprint::line::Side;
-use imprint::line::ether::{Capsule, ETHERTYPE, Mac};
+use imprint::line::ether::{Capsule, ETHERTYPE, Mac, frames};
+use imprint::line::frame::{Frame, Packet};
+use imprint::line::{Hello, LineKey};
 use imprint::status::Status;
 use imprint::sys;
+use imprint_tests::caller::seeded;
 use imprint_tests::far_host::{all_on, mac};
 use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
@@ -246,7 +250,7 @@ fn heard_nothing(spy: &OwnedFd) {
 #[test]
 fn ethernet_behind_a_port_of_a_bridge() {
     bridge("");
-    let mut site = Site::new("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    let mut site = Site::new("bind = { tap = \"p0\", serial = \"SN-1\" }\nadmit = \"wire\"");
     assert_eq!(site.serve("ether:p0"), "ether:p0");
     let spy = sys::packet_socket(index("s1"), ETHERTYPE).unwrap();
     let machine = Machine::boot("imprint.source=ether:eth0", &site.signer);
@@ -268,7 +272,7 @@ fn ethernet_behind_a_switch_that_echoes() {
     let mut machine = Machine::boot("imprint.source=ether", &site.signer);
     let code = machine.code();
     let spy = machine.listen("eth0");
-    machine.says("an administrator must admit");
+    machine.says("an administrator has to admit");
     site.host(&["admit", &code]);
     let ended = machine.ended();
     let [a, b, c, d, e, f] = own;
@@ -309,12 +313,77 @@ fn tcp_to_an_address() {
     let door = site.serve("tcp:192.0.2.1:0");
     let cmdline = format!("ip=192.0.2.2::192.0.2.1:255.255.255.0::eth0:none imprint.source={door}");
     let mut machine = Machine::boot(&cmdline, &site.signer);
-    let line = machine.says("an administrator must admit");
+    let line = machine.says("an administrator has to admit");
     // The code on the node's own console is that of its own key.
     let code = line.rsplit("line key ").next().unwrap().split([' ', ':', ';', ',']).next().unwrap().to_owned();
     site.host(&["admit", &code]);
     is_certified(machine.ended(), "approved");
     assert_eq!(site.certificates(), 1);
+}
+
+/// Passes on what a node and this door say to each other, with another line key in HELLO. Where it listens.
+fn swaps_keys(door: &str, key: [u8; 32]) -> String {
+    let door = door.strip_prefix("tcp:").unwrap().to_owned();
+    let listener = TcpListener::bind("192.0.2.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for node in listener.incoming() {
+            let (mut node, mut door) = (node.unwrap(), TcpStream::connect(&door).unwrap());
+            let (mut to_node, mut from_door) = (node.try_clone().unwrap(), door.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from_door, &mut to_node));
+            std::thread::spawn(move || {
+                let (mut buffer, mut said) = ([0; 4096], Vec::new());
+                while let Ok(count @ 1..) = node.read(&mut buffer) {
+                    said.extend(&buffer[..count]);
+                    let Some(end) = said.iter().rposition(|byte| *byte == b'\n') else { continue };
+                    let whole: Vec<u8> = said.drain(..=end).collect();
+                    let mut changed = Vec::new();
+                    for text in frames(&whole) {
+                        let digits = text.strip_prefix(b"#").unwrap_or(text).trim_ascii_end();
+                        match Packet::decode(digits, None) {
+                            Some(Packet { from, session, frame: Frame::Hello(hello) }) => {
+                                Packet { from, session, frame: Frame::Hello(Hello { key, ..hello }) }
+                                    .encode(&mut changed);
+                            }
+                            _ => changed.extend(text),
+                        }
+                    }
+                    if door.write_all(&changed).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    format!("tcp:{at}")
+}
+
+/// Attack: somebody on the way puts a line key of his own into HELLO, and the host has that one wait. Whoever reads the console and
+/// does what it says must not admit him: the only code there is the node's own, which the host does not know.
+#[test]
+fn the_console_shows_no_code_of_somebody_who_swaps_keys_on_the_way() {
+    bridge("");
+    let mut site = Site::new("bind = { serial = \"SN-1\" }");
+    let door = site.serve("tcp:192.0.2.1:0");
+    let key = LineKey::generate(&seeded()).unwrap().public();
+    let his = KeyCode::of(&key).to_string();
+    let at = swaps_keys(&door, key);
+    let cmdline = format!("ip=192.0.2.2::192.0.2.1:255.255.255.0::eth0:none imprint.source={at}");
+    let mut machine = Machine::boot(&cmdline, &site.signer);
+    let line = machine.says("an administrator has to admit");
+    let (before, rest) = line.split_once("run imprint-host admit ").unwrap();
+    let own = rest.split([' ', ';']).next().unwrap();
+    assert!(before.ends_with(&format!("where imprint-host nodes shows line key {own}, ")), "{line}");
+    // The premise: the host has heard his key, and an administrator would be shown it.
+    let nodes = site.host(&["nodes"]);
+    assert!(nodes.contains(&his) && !nodes.contains(own), "{nodes}");
+    let said = machine.said.join("\n");
+    assert!(!said.contains(&his), "{said}");
+    // What the console says is to be entered lets nobody in.
+    let output = site.command().args(["admit", own]).output().unwrap();
+    assert!(!output.status.success());
+    machine.agent.kill().unwrap();
+    machine.agent.wait().unwrap();
 }
 
 /// dnsmasq on the bridge: a network, and the doors of the site in this order.
@@ -389,7 +458,7 @@ fn tcp_by_srv_past_everything_that_is_no_door_of_the_site() {
     let [http, tls, nobody] = wrong_doors();
     let _dnsmasq = Ends(dnsmasq(&[nobody, http, tls, other_door, door], site.work.path()));
     let mut machine = Machine::boot("imprint.source=door", &site.signer);
-    let line = machine.says("an administrator must admit");
+    let line = machine.says("an administrator has to admit");
     let code = line.rsplit("line key ").next().unwrap().split([' ', ':', ';', ',']).next().unwrap().to_owned();
     // The other site's payload has come, and was not used.
     if !machine.said.iter().any(|line| line.contains("its payload is not used")) {
@@ -503,7 +572,7 @@ fn a_door_of_another_site_with_the_same_signer() {
     let cmdline = format!("{network} imprint.source={other_door} imprint.source={door}");
     let mut machine = Machine::boot(&cmdline, &format!("{}\n{}", site.signer, site.ca()));
     let code = machine.code();
-    machine.says("an administrator must admit");
+    machine.says("an administrator has to admit");
     let not_used = machine.has_said("its payload is not used");
     let want = format!("(sha256 {}) is not among those of /imprint/site in this image", other.ca());
     assert!(not_used.contains(&format!("{other_door}: ")) && not_used.contains(&want), "{not_used}");

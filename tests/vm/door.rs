@@ -122,7 +122,7 @@ fn over_ethernet_frames_at_a_tap_device() {
         assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let spy = sys::packet_socket(nix::net::if_::if_nametoindex("s1").unwrap(), ETHERTYPE).unwrap();
-    let mut door = Door::new("bind = { tap = \"tap0\" }\nadmit = \"wire\"");
+    let mut door = Door::new("bind = { tap = \"tap0\", serial = \"VM-0001\" }\nadmit = \"wire\"");
     door.serve("ether:tap0");
     let tap =
         ["-netdev", "tap,id=net,ifname=tap0,script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,addr=8"];
@@ -136,7 +136,7 @@ fn over_ethernet_frames_at_a_tap_device() {
 /// A port of the machine whose socket the hypervisor has named after it.
 #[test]
 fn over_a_unix_socket_of_the_hypervisor() {
-    let mut door = Door::new("bind = { vm = \"web1\" }\nadmit = \"wire\"");
+    let mut door = Door::new("bind = { vm = \"web1\", serial = \"VM-0001\" }\nadmit = \"wire\"");
     std::fs::create_dir(door.path("vms")).unwrap();
     door.serve(&format!("unix:{}/*.sock", door.path("vms")));
     let chardev = format!("socket,id=imprint,path={}/web1.sock,server=on,wait=off", door.path("vms"));
@@ -158,7 +158,7 @@ impl Drop for Ends {
 /// vsock without the host kernel's help: a program of its own has the device, and connects to a socket beside its own.
 #[test]
 fn over_vsock() {
-    let mut door = Door::new("bind = { vm = \"web1\" }\nadmit = \"wire\"");
+    let mut door = Door::new("bind = { vm = \"web1\", serial = \"VM-0001\" }\nadmit = \"wire\"");
     std::fs::create_dir(door.path("vms")).unwrap();
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"));

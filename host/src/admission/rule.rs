@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use imprint::key_code::KeyCode;
+use imprint::machine::placeholder;
 use imprint::payload::{Binding, HardwareAddress};
 use imprint::time::Timestamp;
 
@@ -201,6 +202,16 @@ fn by_record(caller: &Caller, first: Option<Timestamp>, candidate: &Candidate, h
     }
     if let Some(why) = revoked(candidate) {
         return wait(why);
+    }
+    // The door knows which device a call comes by, and not which machine has made it: one can pass on the call of another. A node
+    // takes no payload that binds what it is not, so where a fact says who it is, the record has to bind something of that kind.
+    if how == Meant::Fact
+        && matches!(rule.admit, Admit::Wire | Admit::Key | Admit::Armed)
+        && !placeholder::is_named(candidate.binding.as_ref())
+    {
+        return wait(format!(
+            "the record of {node} binds nothing that the node itself checks; add uuid, serial or macs to its bind"
+        ));
     }
     let level = match rule.admit {
         // Not reached: it was answered above.

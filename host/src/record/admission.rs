@@ -15,6 +15,10 @@ const TAP_MAX: usize = 15;
 /// The longest name of a virtual machine: that of a file.
 const VM_MAX: usize = 255;
 
+/// What a rule needs beside what the hypervisor knows.
+pub(super) const CHECKED: &str = "uuid, serial or macs in bind, which the node itself checks: without them the machine behind this \
+                                  device can pass on the call of another node, and have it use this record's payload";
+
 /// Takes `admit` and what belongs to it.
 pub(super) fn rule(table: &mut Table<'_>, binding: Option<&Binding>, facts: Facts) -> Result<Rule, RecordError> {
     let given = table.take("admit");

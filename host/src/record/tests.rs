@@ -326,3 +326,31 @@ fn the_network_of_an_image() {
         assert!(error.contains(why), "{text}: {error}");
     }
 }
+
+/// The attack: the machine behind a device passes on the call of another node. Where the record binds nothing that a node checks, that
+/// node would use its payload. Records of earlier versions are still read: their nodes renew their certificates.
+#[test]
+fn a_record_that_binds_a_fact_alone_is_not_added() {
+    let urls = [EstUrl::try_from("https://est.example.org/.well-known/est").unwrap()];
+    let ca = CaCertificate::new(CA.to_vec()).unwrap();
+    let name = "name = \"node1\"\nsubject = [\"CN=node1\"]\n";
+    for (rule, refused) in [
+        ("admit = \"wire\"\nbind = { tap = \"tap0\" }", true),
+        ("admit = \"armed\"\nbind = { cid = 3 }", true),
+        ("admit = \"key\"\nadmission_key = \"rack7\"\nbind = { vm = \"web1\" }", true),
+        ("admit = \"wire\"\nbind = { tap = \"tap0\", serial = \"S\" }", false),
+        ("admit = \"wire\"\nbind = { tap = \"tap0\", macs = [\"02:00:00:00:00:01\"] }", false),
+        ("admit = \"approve\"\nbind = { tap = \"tap0\" }", false),
+        ("admit = \"armed\"\nbind = { serial = \"S\" }", false),
+    ] {
+        let text = format!("{name}{rule}\n");
+        let added = Record::to_add("node1.toml", &text, &ca, &urls);
+        let word = rule.split('"').nth(1).unwrap();
+        let want = format!(
+            "node1.toml:3: admit: \"{word}\" needs uuid, serial or macs in bind, which the node itself checks: without them the \
+             machine behind this device can pass on the call of another node, and have it use this record's payload"
+        );
+        assert_eq!(added.err().map(|error| error.to_string()), refused.then_some(want), "{rule}");
+        assert!(Record::compile("node1.toml", &text, &ca, &urls).is_ok(), "{rule}");
+    }
+}

@@ -122,7 +122,7 @@ impl State {
         let mut records: Vec<Record> = Vec::with_capacity(files.len());
         let mut known = BTreeSet::new();
         for (file, text) in files {
-            let record = Record::compile(file, text, self.ca.root(), &self.urls)?;
+            let record = Record::to_add(file, text, self.ca.root(), &self.urls)?;
             renewable(file, &record)?;
             if !known.insert(record.name.to_string()) {
                 return Err(Error::SameName { name: record.name.to_string(), file: file.clone() });

@@ -109,21 +109,20 @@ impl Seen {
 
     /// The answer for the door. It is told to the node, which may be anybody: it has nothing that a record says.
     fn admission(&self, caller: &Caller) -> Admission {
-        let CallerRow { code, nodes, standing, .. } = &self.row;
+        let CallerRow { nodes, standing, .. } = &self.row;
         match (standing, standing.level(), nodes.as_slice()) {
             (_, Some(level), [node]) => Admission::Admitted { node: node.clone(), level },
             (Standing::Denied, ..) => Admission::Refused {
-                why: format!("an administrator has denied line key {code}; start the node again for another key"),
+                why: "an administrator has denied this line key; start the node again for another".to_owned(),
             },
             _ => {
+                // No code: whoever stands between could have this host name another key than the node's on the node's console.
                 let why = if self.quiet {
-                    "a moment, to see who else calls and with what".to_owned()
+                    "a moment, to see who else calls and with what"
                 } else {
-                    format!(
-                        "an administrator must admit line key {code}: compare it with the code on the node's console, and \
-                         run imprint-host nodes and imprint-host admit {code}"
-                    )
+                    "an administrator must compare the codes, and admit this node"
                 };
+                let why = why.to_owned();
                 Admission::Waits { code: KeyCode::of(&caller.hello.key), why, again: self.again }
             }
         }

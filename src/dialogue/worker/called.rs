@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::call::{Event, everybody, one};
 use super::super::{Line, Told, locked};
 use super::{Spoken, Worker};
-use crate::line::End;
+use crate::line::{End, Stage};
 use crate::line::ether::Mac;
 use crate::payload::InterfaceName;
 use crate::pipe::ether::Link;
@@ -19,11 +19,15 @@ use crate::pipe::{Fault, Pipe};
 /// waiting asks for the node every 20 s (docs/line-protocol.md, "Timers").
 const FIRST_WORD: Duration = Duration::from_secs(30);
 const NEXT_WORD: Duration = Duration::from_secs(75);
+/// How long a conversation may lead to nothing while the node wants something of the host, and while the host has it wait for an
+/// administrator. Somebody on the way may have acknowledged what one end sent, so that neither sends anything more.
+const STUCK: Duration = Duration::from_secs(120);
+const STUCK_WAITING: Duration = Duration::from_secs(600);
 /// So many bytes without a frame are no line.
 const NOISE: usize = 16 * 1024;
 /// The most hosts that are answered on one link.
 const PEERS: usize = 8;
-/// A host that was not heard for so long has left its place on the link to another.
+/// A host in a conversation that was not heard for so long gives its place on the link up.
 const LEFT: Duration = Duration::from_secs(25);
 
 impl Spoken {
@@ -65,6 +69,29 @@ impl Spoken {
         let patience = if self.wire.heard() == 0 { FIRST_WORD } else { NEXT_WORD };
         let patience = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
         matches!(self.pipe, Pipe::Stream(_)).then(|| self.last.saturating_add(patience))
+    }
+}
+
+impl Spoken {
+    /// When the node begins another conversation, if this one leads to nothing until then.
+    pub(super) fn stuck_at(&self) -> Option<u64> {
+        let node = self.wire.end();
+        let wants = matches!(node.stage(), Stage::Payload | Stage::Request) && node.session().is_some();
+        let patience = if self.waits { STUCK_WAITING } else { STUCK };
+        let patience = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
+        (node.is_far() && wants && !self.lost).then(|| self.led.saturating_add(patience))
+    }
+
+    /// Whether a newcomer on a full link may take this place, and the order in which places are given up: that which has led to
+    /// nothing for longest first. Anybody can send frames with as many addresses as he likes, so a host has a place for good only
+    /// once it has shown that it has heard this node: it is in a conversation. One that is silent then, or has led to nothing for too
+    /// long, comes last.
+    fn gives_way(&self, now: u64) -> Option<(bool, u64)> {
+        let talks = self.wire.end().session().is_some();
+        let passed = |since: u64, long: Duration| {
+            now.saturating_sub(since) > u64::try_from(long.as_micros()).unwrap_or(u64::MAX)
+        };
+        (!talks || passed(self.last, LEFT) || passed(self.led, NEXT_WORD)).then_some((talks, self.led))
     }
 }
 
@@ -116,6 +143,10 @@ impl Worker {
                 self.hang_up(index, fault.to_string());
             }
         }
+        for line in self.lines.iter_mut().filter(|line| line.stuck_at().is_some_and(|at| at <= now)) {
+            line.wire.end_mut().begin_anew();
+            line.led = now;
+        }
         let (came, changed) = self.calls.step(&self.root, now);
         if changed {
             self.rename();
@@ -158,11 +189,10 @@ impl Worker {
             let on_link =
                 |line: &&mut Spoken| !line.lost && line.peer().is_some_and(|(index, _)| index == link.index());
             if self.lines.iter_mut().filter(on_link).count() >= PEERS {
-                let left = u64::try_from(LEFT.as_micros()).unwrap_or(u64::MAX);
-                let silent = |line: &&mut Spoken| now.saturating_sub(line.last) > left;
-                let oldest = self.lines.iter_mut().filter(on_link).filter(silent).min_by_key(|line| line.last);
-                let Some(oldest) = oldest else { return };
-                oldest.lost = true;
+                let on_link = self.lines.iter_mut().filter(on_link);
+                let giving = on_link.filter_map(|line| line.gives_way(now).map(|order| (order, line)));
+                let Some((_, first)) = giving.min_by_key(|(order, _)| *order) else { return };
+                first.lost = true;
             }
             self.join(call, Pipe::Ether(one(link, mac)), false);
         }

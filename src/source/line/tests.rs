@@ -17,6 +17,19 @@ fn around(root: &Path) -> Surroundings<'_> {
     Surroundings { root, reader: Path::new("/nowhere"), pinned: false, credentials: None }
 }
 
+/// An image without a pin, and one with this pin.
+fn nobody() -> (Option<&'static SitePin>, Fits) {
+    by(None)
+}
+
+fn by(pin: Option<&SitePin>) -> (Option<&SitePin>, Fits) {
+    (pin, Box::new(|_, _| Ok(())))
+}
+
+fn for_nobody(dialogue: &Dialogue) -> Waiting<'_> {
+    Waiting::new(dialogue, &Options::parse("").unwrap(), true)
+}
+
 /// A line that is a pseudo terminal, the host's end of it, and what keeps it open.
 fn line(until: Deadline) -> (Dialogue, File, OwnedFd) {
     let pair = openpty(None, None).unwrap();
@@ -31,7 +44,7 @@ fn line(until: Deadline) -> (Dialogue, File, OwnedFd) {
         Signals::catch().unwrap(),
         lines,
         &seeded,
-        Takes { plain: true, pin: None },
+        Takes { plain: true, pin: None, judge: None },
         None,
         Path::new("/nowhere"),
         until,
@@ -99,10 +112,10 @@ fn a_host_that_goes_on_is_heard_to_the_end() {
     let mut told = Vec::new();
     let mut notice = |notice: Notice<'_>| match notice {
         Notice::Line(line) => told.push(line.to_string()),
-        Notice::Waiting(_) | Notice::Drive(_) | Notice::Left(_) => {}
+        Notice::Waiting(_) | Notice::Admission(_) | Notice::Drive(_) | Notice::Left(_) => {}
     };
     let patience = Duration::from_millis(1500);
-    let found = hear(&dialogue, later, Some(patience), later, Heard::default(), &mut notice).unwrap();
+    let found = hear(&for_nobody(&dialogue), later, Some(patience), later, Heard::default(), &mut notice).unwrap();
     assert!(found.bytes.expose() == payload);
     assert_eq!(told.first().map(String::as_str), Some("a host speaks on line"));
     thread.join().unwrap();
@@ -124,7 +137,7 @@ fn a_named_line_that_is_not_there_yet_is_waited_for() {
     let later = Deadline::after(Duration::from_secs(60));
     let _there = named_line(root.path(), "early");
     let options = Options::parse("imprint.source=serial:early imprint.source=serial:late").unwrap();
-    let dialogue = listen(&options, root.path(), "", None, None, false, later).unwrap().unwrap();
+    let dialogue = listen(&options, (root.path(), ""), nobody(), None, false, later).unwrap().unwrap();
     assert_eq!((dialogue.names().as_str(), dialogue.missing()), ("early", vec!["late".to_owned()]));
     assert_eq!(
         lines_so_far(&dialogue, "listening on", "is not there yet", false),
@@ -158,7 +171,7 @@ fn a_line_that_never_comes_is_named() {
         ),
     ] {
         let options = Options::parse(words).unwrap();
-        let dialogue = listen(&options, root.path(), "", None, None, false, at_once).unwrap();
+        let dialogue = listen(&options, (root.path(), ""), nobody(), None, false, at_once).unwrap();
         let mut notice = |notice: Notice<'_>| {
             if let Notice::Waiting(looked) = notice {
                 told.push(looked.to_owned());
@@ -180,7 +193,9 @@ fn a_line_of_a_network_needs_a_signer() {
     for source in ["tcp:192.0.2.1:8444", "door", "vsock:7", "ether", "ether:eth7"] {
         let options = Options::parse(&format!("imprint.source={source} imprint.source=virtio")).unwrap();
         for pin in [None, Some(&cas)] {
-            let Err(error) = listen(&options, root.path(), "", pin, None, false, later) else { panic!("{source}") };
+            let Err(error) = listen(&options, (root.path(), ""), by(pin), None, false, later) else {
+                panic!("{source}")
+            };
             assert_eq!(
                 error.to_string(),
                 format!(
@@ -195,7 +210,7 @@ fn a_line_of_a_network_needs_a_signer() {
     let options = Options::parse("imprint.source=cmdline imprint.payload=oQEB imprint.source=ether:eth7").unwrap();
     let present = super::super::at_once(&options, &around(root.path()));
     assert!(present.is_some());
-    assert!(listen(&options, root.path(), "", None, present.as_ref(), false, later).unwrap().is_none());
+    assert!(listen(&options, (root.path(), ""), nobody(), present.as_ref(), false, later).unwrap().is_none());
 }
 
 /// The end of a search names each place that was called at, and what happened there.
@@ -205,7 +220,7 @@ fn a_search_that_called_names_each_place() {
     let pin = SitePin::parse(include_bytes!("../../../tests/data/site-signers")).unwrap();
     let options = Options::parse("imprint.source=ether:nowhere7").unwrap();
     let later = Deadline::after(Duration::from_secs(60));
-    let dialogue = listen(&options, root.path(), "", Some(&pin), None, false, later).unwrap().unwrap();
+    let dialogue = listen(&options, (root.path(), ""), by(Some(&pin)), None, false, later).unwrap().unwrap();
     let told = dialogue.hear(later).unwrap().to_string();
     let missing = "there is no such link; is its driver in the image, and its name right?";
     assert_eq!(told, format!("ether:nowhere7: {missing}"));
@@ -280,7 +295,7 @@ fn a_boot_with_auto_goes_on_without_a_door() {
     let pin = SitePin::parse(include_bytes!("../../../tests/data/site-signers")).unwrap();
     let options = Options::parse("imprint=auto imprint.source=ether:nowhere7").unwrap();
     let later = Deadline::after(Duration::from_secs(60));
-    let dialogue = listen(&options, root.path(), "", Some(&pin), None, false, later).unwrap().unwrap();
+    let dialogue = listen(&options, (root.path(), ""), by(Some(&pin)), None, false, later).unwrap().unwrap();
     dialogue.hear(later).expect("the link is missing");
     let at_once = Deadline::after(Duration::ZERO);
     let found = super::super::find(&options, &around(root.path()), None, Some(&dialogue), at_once, &mut |_| {});
@@ -316,7 +331,7 @@ fn no_search_ends_without_a_word() {
     }
     for words in lines {
         let options = Options::parse(&words).unwrap();
-        let dialogue = listen(&options, root.path(), "", None, None, false, at_once).unwrap();
+        let dialogue = listen(&options, (root.path(), ""), nobody(), None, false, at_once).unwrap();
         let mut notice = |notice: Notice<'_>| {
             if let Notice::Waiting(looked) = notice {
                 assert!(!looked.trim().is_empty(), "{words}");
@@ -341,7 +356,7 @@ fn a_line_that_is_named_with_auto_is_listened_to_and_not_insisted_on() {
         let words = format!("{auto}imprint.source=serial:early imprint.source=serial:late");
         let early = named_line(root.path(), "early");
         let options = Options::parse(&words).unwrap();
-        let dialogue = listen(&options, root.path(), "", None, None, true, later).unwrap().unwrap();
+        let dialogue = listen(&options, (root.path(), ""), nobody(), None, true, later).unwrap().unwrap();
         let late = named_line(root.path(), "late");
         // Like a uevent, this makes the dialogue look for the missing lines again.
         dialogue.stage(crate::line::Stage::Payload);
@@ -360,4 +375,142 @@ fn a_line_that_is_named_with_auto_is_listened_to_and_not_insisted_on() {
             assert!(!sys::poll(&mut ready, Deadline::after(Duration::ZERO)).unwrap(), "a HELLO");
         }
     }
+}
+
+/// A door at a socket that has the node wait, and gives it the payload when it is told to.
+fn keeps_waiting(path: &Path, admit: std::sync::mpsc::Receiver<()>) -> std::thread::JoinHandle<()> {
+    use crate::line::{End, Host, HostEvent, Nonce, Wire, seal};
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut wire = Wire::new(Host::new(Nonce([3; 8]), true, Shape::default()), None);
+        let (mut waits, mut given) = (false, false);
+        loop {
+            let polled = wire.poll(u64::try_from(since_boot().as_micros()).unwrap());
+            if stream.write_all(&polled.bytes).is_err() {
+                return;
+            }
+            if polled.events.contains(&HostEvent::Challenged) && !waits {
+                waits = true;
+                wire.end_mut().send(Kind::Pending, b"somebody has to decide".to_vec());
+                continue;
+            }
+            if waits && !given && admit.try_recv().is_ok() {
+                let end = wire.end();
+                let (hello, session) = (end.node().cloned().unwrap(), end.session().unwrap());
+                let (challenge, _) = end.challenge().unwrap();
+                let object = crate::secret::Secret::new([&challenge.0[..], b"good"].concat());
+                let number = end.next_number();
+                let sealed = seal::seal(&object, &hello, session, Kind::Fresh, number).unwrap();
+                wire.end_mut().send(Kind::Fresh, sealed);
+                given = true;
+                continue;
+            }
+            let moment = Deadline::after(Duration::from_millis(20));
+            if sys::poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], moment).unwrap() {
+                let mut buffer = [0; 4096];
+                match std::io::Read::read(&mut stream, &mut buffer) {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => {
+                        wire.push(&buffer[..count], u64::try_from(since_boot().as_micros()).unwrap());
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// A node that calls at this socket and takes the payload `good`.
+fn calls_at(path: &Path, later: Deadline) -> Dialogue {
+    let key = LineKey::generate(&Seeded::ready(later).unwrap()).unwrap();
+    let hello = Hello {
+        heard: None,
+        versions: Versions::OURS,
+        plain: false,
+        fresh: true,
+        nonce: Nonce([7; 8]),
+        key: key.public(),
+        uuid: None,
+        serial: None,
+        macs: Vec::new(),
+    };
+    let judge: Judge = Box::new(|bytes, _| (bytes.expose() == b"good").then_some(()).ok_or_else(String::new));
+    let signals = Signals::catch().unwrap();
+    let dialogue = Dialogue::start(signals, Vec::new(), key, hello, Some(judge), None, Path::new("/nowhere")).unwrap();
+    dialogue.call(vec![Target::Unix(path.to_owned())]);
+    while !matches!(dialogue.hear(later).expect("the door has it wait"), Told::Waits { pending: true, .. }) {}
+    dialogue
+}
+
+/// The accident: an approval takes longer than `imprint.timeout`. The search goes on, whether a payload has to come or not, beside
+/// drives as well; and the payload is used when it comes.
+#[test]
+fn a_search_goes_on_for_an_administrator() {
+    for words in [
+        "imprint.source=vsock",
+        "imprint=auto imprint.source=vsock",
+        "imprint.source=config-drive imprint.source=vsock",
+        "imprint.source=vsock imprint.approval-timeout=86400",
+    ] {
+        let (root, later) = (tempfile::tempdir().unwrap(), Deadline::after(Duration::from_secs(120)));
+        std::fs::create_dir_all(root.path().join("sys/block")).unwrap();
+        let path = root.path().join("door");
+        let (admit, admitted) = std::sync::mpsc::channel();
+        let door = keeps_waiting(&path, admitted);
+        let dialogue = calls_at(&path, later);
+        let code = dialogue.code();
+        let mut told = Vec::new();
+        let mut notice = |notice: Notice<'_>| {
+            if let Notice::Admission(words) = notice {
+                told.push(words.to_owned());
+                // Only a search that still goes on is given the payload.
+                admit.send(()).unwrap();
+            }
+        };
+        let (options, at_once) = (Options::parse(words).unwrap(), Deadline::after(Duration::ZERO));
+        let waiting = Waiting::new(&dialogue, &options, true);
+        let found = if words.contains("config-drive") {
+            super::super::find(&options, &around(root.path()), None, Some(&dialogue), at_once, &mut notice).unwrap()
+        } else {
+            let heard = Heard::default();
+            hear(&waiting, at_once, (!options.insists()).then_some(SPOKEN), at_once, heard, &mut notice)
+        };
+        assert_eq!(found.unwrap().bytes.expose(), b"good", "{words}");
+        let want = format!(
+            "no payload yet; a host has let this node wait for 0 min: an administrator has to admit this node: where imprint-host \
+             nodes shows line key {code}, run imprint-host admit {code}; it says, and nothing proves it: somebody has to decide"
+        );
+        assert_eq!(told, [want], "{words}");
+        drop(dialogue);
+        door.join().unwrap();
+    }
+}
+
+/// Attack: somebody at an address says for ever that the node waits. A medium that is there is used; and what an administrator may
+/// take has its limit. The error then says what was awaited.
+#[test]
+fn a_host_that_has_the_node_wait_holds_up_no_medium_and_has_a_limit() {
+    let (root, later) = (tempfile::tempdir().unwrap(), Deadline::after(Duration::from_secs(120)));
+    let path = root.path().join("door");
+    let (_admit, admitted) = std::sync::mpsc::channel();
+    let door = keeps_waiting(&path, admitted);
+    let dialogue = calls_at(&path, later);
+    let code = dialogue.code();
+    let at_once = Deadline::after(Duration::ZERO);
+    let options = Options::parse("imprint.source=vsock imprint.source=cmdline imprint.payload=oQEB").unwrap();
+    let present = super::super::at_once(&options, &around(root.path()));
+    let found = super::super::find(&options, &around(root.path()), present, Some(&dialogue), at_once, &mut |_| {});
+    assert!(matches!(found.unwrap().unwrap().origin, Origin::Medium { .. }));
+    // The limit of one second is over at some time.
+    let options = Options::parse("imprint.source=vsock imprint.approval-timeout=1").unwrap();
+    let found = super::super::find(&options, &around(root.path()), None, Some(&dialogue), at_once, &mut |_| {});
+    let error = found.unwrap_err().to_string();
+    let admission = format!(
+        "unix:{}: an administrator has to admit this node: where imprint-host nodes shows line key {code}, run imprint-host admit \
+         {code}; ",
+        path.display()
+    );
+    assert!(error.contains(&admission), "{error}");
+    drop(dialogue);
+    door.join().unwrap();
 }

@@ -118,18 +118,28 @@ fn words_alone_are_enough_only_where_the_record_says_so() {
     }
 }
 
-/// What the door knows, and a caller that says nothing.
+/// The attack: the machine behind the device passes on the call of another node, which says nothing of itself and whose payload says
+/// nothing of a machine. So the record has to bind something that the node checks.
 #[test]
-fn facts_alone_are_enough_for_wire() {
+fn facts_alone_are_not_enough() {
     let mut silent = caller(None);
     silent.facts = cid(3);
-    for (admit, level) in RULED_ONES {
-        let mut candidate = node1(admit);
+    let placeholder = Binding { serial: Some("To be filled by O.E.M.".to_owned()), ..Binding::default() };
+    for (admit, _) in RULED_ONES {
+        let mut candidate = Candidate { binding: None, before: None, ..node1(admit) };
         candidate.rule.facts = cid(3);
-        candidate.binding = None;
-        let want = if admit == Admit::Wire || admit == Admit::Armed { Some(level) } else { None };
-        assert_eq!(ruled(&silent, candidate).ok(), want, "{admit:?}");
+        let key = right(admit).key;
+        assert!(ruled(&Caller { key, ..silent.clone() }, candidate.clone()).is_err(), "{admit:?}");
+        // What many machines say names none.
+        candidate.binding = Some(placeholder.clone());
+        let same = Caller { facts: cid(3), key, ..caller(placeholder.serial.as_deref()) };
+        assert!(ruled(&same, candidate).is_err() || admit == Admit::Known, "{admit:?}");
     }
+    assert_eq!(
+        ruled(&silent, Candidate { binding: None, ..node1(Admit::Wire) }),
+        Err("the record of node1 binds nothing that the node itself checks; add uuid, serial or macs to its bind"
+            .to_owned())
+    );
     // The record names the machine, too, and the caller does not say so.
     assert_eq!(
         ruled(&silent, node1(Admit::Wire)),
@@ -163,7 +173,7 @@ fn every_fact_of_the_record_must_be_known() {
 /// The attack: a virtual machine says that it is another one, whose record rests on words.
 #[test]
 fn facts_beat_claims() {
-    let (wire, mut known) = (Candidate { binding: None, ..node1(Admit::Wire) }, node1(Admit::Known));
+    let (wire, mut known) = (node1(Admit::Wire), node1(Admit::Known));
     known.node = "node2".to_owned();
     let liar = Caller { facts: cid(3), ..caller(Some("S")) };
     assert_eq!(
@@ -477,6 +487,9 @@ fn nobody_is_let_in_without_what_its_level_means() {
             rivals.iter().all(|rival| rival.heard.plus(RECENT) <= now())
                 && first.is_some_and(|first| first.plus(QUIET) <= now())
         };
+        // What the node checks, unless its words have named it.
+        let checked = matches!(level, Level::Known | Level::ApprovedOnce) || binding.is_some() || rule.facts.is_empty();
+        assert!(checked, "seed {number}");
         let means = match (rule.admit, level) {
             (Admit::Armed, Level::Armed) => window.is_some_and(|window| {
                 let in_it =
@@ -484,7 +497,7 @@ fn nobody_is_let_in_without_what_its_level_means() {
                 let later = first.is_some_and(|first| first >= window.opened);
                 window.opened <= now() && now() < window.until && window.taken.is_none() && alone() && in_it && later
             }),
-            (Admit::Wire, Level::Wire) => cid.is_some() || tap.is_some() || vm.is_some(),
+            (Admit::Wire, Level::Wire) => binding.is_some() && (cid.is_some() || tap.is_some() || vm.is_some()),
             (Admit::Key, Level::Stick | Level::ImageKey) => caller.keys.contains(&[1; 32]),
             (Admit::ApproveOnce, Level::ApprovedOnce) => *before == Some(Said::of(&caller)) && alone(),
             (Admit::Known, Level::Known) => binding.is_some() && alone(),

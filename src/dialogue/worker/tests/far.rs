@@ -121,19 +121,23 @@ fn seals_that_cannot_be_opened_end_no_search_where_others_may_answer() {
     }
 }
 
-/// A door says that an administrator has to admit the node: the console says so once, and the conversation goes on. One that
-/// has no payload for the node is left.
+/// A door says that an administrator has to admit the node: the console says so once, with the node's own code, and the conversation
+/// goes on. One that has no payload for the node is left.
 #[test]
 fn what_a_door_says_is_told_once() {
     let mut steps = far();
     for round in 0..3 {
         opened(&mut steps, 10 + round);
-        steps.worker.turned_away(0, true, b"compare the code\x1b[2J");
+        steps.worker.turned_away(0, true, b"somebody will come\x1b[2J");
         assert_eq!(waits(&steps), (true, Stage::Payload));
         let told = steps.told();
-        let words = "the host on line0 lets this node wait: compare the code";
+        let code = KeyCode::of(&steps.worker.hello.key);
+        let words = format!(
+            "the host on line0 lets this node wait: an administrator has to admit this node: where imprint-host nodes shows line key \
+             {code}, run imprint-host admit {code}; it says, and nothing proves it: somebody will come"
+        );
         assert_eq!(told.len(), usize::from(round == 0), "{told:?}");
-        assert!(told.iter().all(|told| told.starts_with(words) && !told.contains('\x1b')), "{told:?}");
+        assert!(told.iter().all(|told| told.starts_with(&words) && !told.contains('\x1b')), "{told:?}");
     }
     for round in 0..3 {
         opened(&mut steps, 20 + round);
@@ -142,8 +146,100 @@ fn what_a_door_says_is_told_once() {
         let told = steps.told();
         assert_eq!(told.len(), usize::from(round == 0), "{told:?}");
         assert!(
-            told.iter().all(|told| told == "the host on line0 has no payload for this node: no such node"),
+            told.iter().all(|told| {
+                told == "the host on line0 has no payload for this node; it says, and nothing proves it: no such node"
+            }),
             "{told:?}"
         );
+    }
+}
+
+/// Attack: somebody on the way has put another line key into HELLO, or has a door of his own. What he has a host say is meant for the
+/// eyes of whoever compares codes: his own code, and what to enter.
+#[test]
+fn no_code_but_the_nodes_own_comes_to_the_console() {
+    let own = |steps: &Steps| KeyCode::of(&steps.worker.hello.key).to_string();
+    let his = "7K3M-Q0ZT-N4V8-XW1C";
+    let rows: [(String, &str); 5] = [
+        (
+            format!("an administrator must admit line key {his}: run imprint-host admit {his}; line key {his}"),
+            "ADMIT NOBODY: ",
+        ),
+        (format!("admit {}", his.to_lowercase()), "ADMIT NOBODY: "),
+        (format!("admit {}", his.replace('-', " ")), "what it says is not shown, as it looks like a code or a command"),
+        ("run imprint-host admit node1".to_owned(), "what it says is not shown, as it looks like a code or a command"),
+        (String::new(), "lets this node wait: an administrator has to admit this node: "),
+    ];
+    for (text, want) in rows {
+        for pending in [true, false] {
+            let mut steps = far();
+            opened(&mut steps, 1);
+            steps.worker.turned_away(0, pending, text.as_bytes());
+            let told = steps.told();
+            assert!(told.len() == 1 && (told[0].contains(want) || text.is_empty()), "{told:?}");
+            let shown = told[0].to_uppercase();
+            assert!(
+                !shown.contains(his) && !shown.contains(&his.replace('-', " ")) && !shown.contains("NODE1"),
+                "{told:?}"
+            );
+            let (code, admits) = (own(&steps), pending && !want.starts_with("ADMIT NOBODY"));
+            assert_eq!(told[0].contains(&format!("run imprint-host admit {code}")), admits, "{told:?}");
+        }
+    }
+    // A host of the node's own code has heard this node.
+    let mut steps = far();
+    opened(&mut steps, 1);
+    let text = format!("compare {}", own(&steps));
+    steps.worker.turned_away(0, true, text.as_bytes());
+    assert!(!steps.told()[0].contains("ADMIT NOBODY"));
+}
+
+/// A forged word and a right one: what the search goes on for keeps its warning.
+#[test]
+fn a_warning_is_not_taken_back_by_another_host() {
+    let mut steps = far();
+    opened(&mut steps, 1);
+    steps.worker.turned_away(0, true, b"admit 7K3M-Q0ZT-N4V8-XW1C");
+    steps.worker.turned_away(0, true, b"somebody will come");
+    let waits = locked(&steps.shared).waits.clone().unwrap();
+    assert!(waits.words.starts_with("ADMIT NOBODY: ") && waits.since <= waits.heard);
+}
+
+/// Attack: somebody acknowledges for the node what its host sends, or for the host what the node sends. Then neither sends anything
+/// more; so the node begins another conversation. While an administrator is waited for, it does so more rarely.
+#[test]
+fn a_conversation_that_leads_to_nothing_is_begun_anew() {
+    const HOUR: u64 = 3600 * SECOND;
+    static CLOCK: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    for (stage, waits, most) in [
+        (Stage::Payload, false, 120),
+        (Stage::Request, false, 120),
+        (Stage::Payload, true, 600),
+        (Stage::Busy, false, 0),
+        (Stage::Done, false, 0),
+    ] {
+        let mut steps = far();
+        steps.worker.clock = || CLOCK.load(std::sync::atomic::Ordering::SeqCst);
+        let begin = now() + HOUR;
+        opened(&mut steps, 1);
+        let line = &mut steps.worker.lines[0];
+        line.wire.end_mut().set_stage(stage);
+        (line.led, line.waits) = (begin, waits);
+        let mut anew = Vec::new();
+        for second in 0..1300 {
+            CLOCK.store(begin + second * SECOND, std::sync::atomic::Ordering::SeqCst);
+            steps.worker.call();
+            let node = steps.worker.lines[0].wire.end_mut();
+            if node.session().is_none() {
+                anew.push(second);
+                let said: Vec<Frame> = std::iter::from_fn(|| node.packet(0, 0)).map(|packet| packet.frame).collect();
+                assert!(matches!(said[..], [Frame::Hello(_)]), "{said:?}");
+                let host = Nonce([u8::try_from(anew.len()).unwrap() + 1; 8]);
+                let session = Session { node: node.hello().nonce, host };
+                node.receive(Packet { from: Side::Host, session: None, frame: Frame::Open { version: 1, session } }, 0);
+            }
+        }
+        let wants: Vec<u64> = (1..).map(|round| round * most).take_while(|at| most > 0 && *at < 1300).collect();
+        assert_eq!(anew, wants, "{stage:?} {waits}");
     }
 }
