@@ -4,6 +4,8 @@
 //! Whoever owns the network between decides what answers, so nothing that happens here may end the search, hold up another
 //! line, or fill the console.
 
+mod place;
+
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -14,9 +16,10 @@ use super::{Command, Dialogue, locked};
 use crate::line::ether::Mac;
 use crate::order;
 use crate::payload::InterfaceName;
-use crate::pipe::ether::{Link, Peer, Raised, Received, links};
-use crate::pipe::stream::{Calling, Stream};
-use crate::pipe::{Fault, Pipe, PipeError, Target};
+use crate::pipe::ether::{Link, Peer, Raised};
+use crate::pipe::stream::Stream;
+use crate::pipe::{Pipe, Target};
+use place::{Call, PAUSE, State};
 
 /// The places that are called at.
 #[derive(Default)]
@@ -34,32 +37,6 @@ pub(super) struct Calls {
     spoken: Vec<String>,
 }
 
-/// A place that is called at.
-struct Call {
-    number: usize,
-    target: Target,
-    state: State,
-    /// Calls in a row that brought nothing.
-    failed: u32,
-    /// What happened last.
-    last: Option<String>,
-    /// What was told already.
-    told: Vec<String>,
-    /// Hosts on a link that are not answered before a moment.
-    shut: Vec<(u32, Mac, u64)>,
-}
-
-enum State {
-    /// Called at this moment.
-    Waiting(u64),
-    /// The connection is being made, until this moment.
-    Connecting(Calling, u64),
-    /// There is a connection, since this moment.
-    Open(u64),
-    /// These links are listened on. At this moment it is looked for others.
-    Listening(Vec<Link>, u64),
-}
-
 /// What came of a step.
 pub(super) enum Event {
     /// A connection is there.
@@ -74,28 +51,18 @@ pub(super) enum Event {
     Missed { line: String, why: String },
 }
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(10);
-/// The first pause before a place is called again. It doubles up to the last.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(10));
 /// The calls at several places begin one after the other, so that the first in the order comes first (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
 /// A connection that lasted this long has shown that the place can be called at.
 const LASTED: Duration = Duration::from_secs(60);
-/// How often it is looked for links: until there is one, and afterwards.
-const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// The most places that are called at, and the most connections that are being made to them at once. Somebody may name many where
 /// nobody is: each of the others gets its turn all the same.
 const PLACES: usize = 128;
 const AT_A_TIME: usize = 16;
-/// The most different messages about one place.
-const MESSAGES: usize = 4;
 /// The most lines that are remembered as spoken on. What more there are is not told.
 const SPOKEN: usize = 32;
 /// The most hosts of a link that are remembered as not to be answered.
 const SHUT: usize = 16;
-/// The most frames of one link that are read before the other lines get their turn.
-const AT_ONCE: usize = 15;
 
 impl Dialogue {
     /// Calls at these places, too, until a payload has come: all of them, and each again after a pause where it does not
@@ -330,184 +297,6 @@ impl Calls {
         }
         new
     }
-}
-
-impl Call {
-    /// Since when it waits for its turn. The future: it does not.
-    fn since(&self) -> u64 {
-        match self.state {
-            State::Waiting(at) => at,
-            _ => u64::MAX,
-        }
-    }
-
-    /// `kept`: a payload was accepted, and this is the link that it came on.
-    fn step(
-        &mut self,
-        root: &Path,
-        now: u64,
-        raised: &mut Vec<Raised>,
-        kept: Option<Option<&InterfaceName>>,
-        came: &mut Vec<Event>,
-    ) {
-        let state = std::mem::replace(&mut self.state, State::Waiting(u64::MAX));
-        match state {
-            State::Waiting(at) if at <= now => match Calling::begin(&self.target) {
-                Some(Ok(calling)) => self.state = State::Connecting(calling, now.saturating_add(micros(CONNECT))),
-                Some(Err(error)) => came.extend(self.failed(words(&error), now)),
-                None => {
-                    self.state = State::Listening(Vec::new(), now);
-                    self.step(root, now, raised, kept, came);
-                }
-            },
-            State::Connecting(calling, until) => {
-                if is_writable(&calling) {
-                    match calling.finish() {
-                        Ok(stream) => {
-                            self.state = State::Open(now);
-                            self.last = None;
-                            came.push(Event::Stream(self.number, stream));
-                        }
-                        Err(error) => came.extend(self.failed(words(&error), now)),
-                    }
-                } else if until <= now {
-                    let timed_out = std::io::Error::from_raw_os_error(nix::libc::ETIMEDOUT);
-                    came.extend(self.failed(Fault::Connect(timed_out).to_string(), now));
-                } else {
-                    self.state = State::Connecting(calling, until);
-                }
-            }
-            State::Listening(mut open, at) => {
-                let count = open.len();
-                open.retain(|link| match listen(self.number, link, came) {
-                    Ok(()) => true,
-                    Err(error) => {
-                        came.push(Event::Gone(link.index()));
-                        came.extend(self.news(words(&error)));
-                        false
-                    }
-                });
-                let lost = count != open.len();
-                let mut next = at;
-                let looks = match kept {
-                    None => true,
-                    Some(kept) => kept.is_some() && open.is_empty(),
-                };
-                if (at <= now || lost) && looks {
-                    self.look(root, raised, kept.flatten(), &mut open, came);
-                    let pause = if open.is_empty() { LOOK.0 } else { LOOK.1 };
-                    next = now.saturating_add(micros(pause));
-                }
-                self.state = State::Listening(open, next);
-            }
-            state => self.state = state,
-        }
-    }
-
-    /// Looks for links that are not listened on yet.
-    fn look(
-        &mut self,
-        root: &Path,
-        raised: &mut Vec<Raised>,
-        kept: Option<&InterfaceName>,
-        open: &mut Vec<Link>,
-        came: &mut Vec<Event>,
-    ) {
-        let Target::Ether(named) = &self.target else { return };
-        // A link that is gone need not say so.
-        open.retain(|link| {
-            let there = link.is_there();
-            if !there {
-                came.push(Event::Gone(link.index()));
-            }
-            there
-        });
-        let found = match links(root, kept.or(named.as_ref())) {
-            Ok(found) => found,
-            Err(error) => {
-                came.extend(self.missed(Fault::Link(error.to_string())));
-                return;
-            }
-        };
-        if found.is_empty() && open.is_empty() {
-            let fault = if named.is_some() { Fault::NoLink } else { Fault::NoLinks };
-            came.extend(self.missed(fault));
-        }
-        for message in found {
-            if open.iter().any(|link| link.index() == message.index) {
-                continue;
-            }
-            match Link::open(&message, root) {
-                Ok((link, up)) => {
-                    raised.extend(up);
-                    self.last = None;
-                    came.push(Event::Link(self.number, link.clone()));
-                    open.push(link);
-                }
-                Err(PipeError::Far { fault, .. }) => came.extend(self.missed(fault)),
-                Err(error @ PipeError::Port(_)) => came.extend(self.news(words(&error))),
-            }
-        }
-    }
-
-    fn missed(&mut self, fault: Fault) -> Option<Event> {
-        let why = fault.to_string();
-        self.last = Some(why.clone());
-        self.news(why)
-    }
-
-    /// Waits before the next call.
-    fn failed(&mut self, why: String, now: u64) -> Option<Event> {
-        let pause = micros(PAUSE.0.saturating_mul(1 << self.failed.min(8)).min(PAUSE.1));
-        // Half of it and up to all of it, so that nodes that began together do not stay together.
-        let wait = (pause / 2).saturating_add((pause / 2).saturating_mul(random()) / 0xffff);
-        self.failed = self.failed.saturating_add(1);
-        self.state = State::Waiting(now.saturating_add(wait));
-        self.last = Some(why.clone());
-        self.news(why)
-    }
-
-    /// What is to be told, if it was not told before.
-    fn news(&mut self, why: String) -> Option<Event> {
-        if self.told.contains(&why) || self.told.len() >= MESSAGES {
-            return None;
-        }
-        self.told.push(why.clone());
-        Some(Event::Missed { line: self.target.to_string(), why })
-    }
-}
-
-/// A number of 16 bits. Without randomness it is the greatest: the longest pause is a good one.
-fn random() -> u64 {
-    let mut random = [0xff; 2];
-    let _ = aws_lc_rs::rand::fill(&mut random);
-    u64::from(u16::from_le_bytes(random))
-}
-
-/// Reads the frames that have come on a link, some at once.
-fn listen(number: usize, link: &Link, came: &mut Vec<Event>) -> Result<(), PipeError> {
-    for _ in 0..AT_ONCE {
-        match link.receive()? {
-            Received::Nothing => break,
-            Received::Dropped => {}
-            Received::Frame(mac, text) => came.push(Event::Frame(number, link.clone(), mac, text)),
-        }
-    }
-    Ok(())
-}
-
-/// What is wrong, without the name of the place.
-fn words(error: &PipeError) -> String {
-    match error {
-        PipeError::Far { fault, .. } => fault.to_string(),
-        error => crate::chain::chain(error),
-    }
-}
-
-fn is_writable(calling: &Calling) -> bool {
-    let mut fds = [PollFd::new(calling.as_fd(), PollFlags::POLLOUT)];
-    // An error is an event, too: then the connection has failed.
-    nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
 /// A pipe for a link as a whole, on which the node says who it is.

@@ -288,7 +288,8 @@ fn a_key_of_the_image_that_is_in_order_or_not() {
     let path = root.path().join(PATH);
     let options = Options::parse("imprint.source=vsock:7").unwrap();
     let listen = || {
-        let line = line::listen(&options, root.path(), "", Some(&site.pin), None, false, later());
+        let line =
+            line::listen(&options, (root.path(), ""), (Some(&site.pin), Box::new(|_, _| Ok(()))), None, false, later());
         line.map(|line: Option<Dialogue>| line.unwrap())
     };
     fs::write(&path, &*made.pem).unwrap();

@@ -1,3 +1,4 @@
+use super::place::MESSAGES;
 use super::*;
 
 fn nowhere(count: usize) -> Calls {
