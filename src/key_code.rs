@@ -130,7 +130,7 @@ mod tests {
             "an administrator must decide",
             "a moment, to see who else calls and with what",
             "its image names no signer in /imprint/site, or is of an older release: a door sends signed payloads only",
-            "no such node; ask the people at 192.0.2.1:8444",
+            "this host does not serve it",
         ] {
             assert!(!may_hold_a_code(text), "{text}");
             assert!(!own.is_contradicted(text), "{text}");
