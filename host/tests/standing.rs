@@ -396,9 +396,12 @@ fn a_claim_is_not_shown_as_a_fact() {
 /// The accident: an administrator takes a virtual machine for another one. The kernel knows better.
 #[test]
 fn nobody_is_admitted_against_a_fact() {
-    let record =
-        |n: u8| format!("name = \"vm{n}\"\nsubject = [\"CN=vm{n}\"]\nadmit = \"wire\"\nbind = {{ cid = {n} }}\n");
-    let door = Door::new(&[record(3), record(5)]);
+    let record = |n: u8, serial: &str| {
+        format!(
+            "name = \"vm{n}\"\nsubject = [\"CN=vm{n}\"]\nadmit = \"wire\"\nbind = {{ cid = {n}, serial = \"{serial}\" }}\n"
+        )
+    };
+    let door = Door::new(&[record(3, "SN-1"), record(5, "SN-5")]);
     let seven = door.knows(1, S1, "vsock:7", Facts { cid: Some(7), ..Facts::default() });
     assert!(door.waits(&seven));
     let error = door.admit(&seven, Some("vm3")).unwrap_err();

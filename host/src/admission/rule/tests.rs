@@ -128,11 +128,11 @@ fn facts_alone_are_not_enough() {
     for (admit, _) in RULED_ONES {
         let mut candidate = Candidate { binding: None, before: None, ..node1(admit) };
         candidate.rule.facts = cid(3);
-        let key = right(admit).key;
-        assert!(ruled(&Caller { key, ..silent.clone() }, candidate.clone()).is_err(), "{admit:?}");
+        let keys = right(admit).keys;
+        assert!(ruled(&Caller { keys, ..silent.clone() }, candidate.clone()).is_err(), "{admit:?}");
         // What many machines say names none.
         candidate.binding = Some(placeholder.clone());
-        let same = Caller { facts: cid(3), key, ..caller(placeholder.serial.as_deref()) };
+        let same = Caller { facts: cid(3), keys: right(admit).keys, ..caller(placeholder.serial.as_deref()) };
         assert!(ruled(&same, candidate).is_err() || admit == Admit::Known, "{admit:?}");
     }
     assert_eq!(

@@ -210,6 +210,7 @@ impl Visit<'_> {
                 self.met = true;
                 if matches!(event, HostEvent::Opened(..)) {
                     self.request = None;
+                    self.begins_anew();
                 }
                 self.talk.tell("node", stage_name(stage));
                 let wants = matches!(stage, Stage::Payload | Stage::Busy | Stage::Request);

@@ -185,6 +185,15 @@ impl Visit<'_> {
         }
     }
 
+    /// Another conversation has begun: what was said in the one before may not have arrived.
+    pub(super) fn begins_anew(&mut self) {
+        if let Standing::Waits { told, .. } = &mut self.standing
+            && told.take().is_some()
+        {
+            self.owed.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// Tells the caller that it waits, if that is due.
     pub(super) fn tell_what_is_owed(&mut self) {
         if self.owed.take_if(|at| *at <= Instant::now()).is_none() {
