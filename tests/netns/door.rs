@@ -159,7 +159,7 @@ fn a_bridge_is_no_port_of_one_machine() {
     ip("link add link br0 name m0 type macvlan mode private");
     ip("link set m0 up");
     for door in ["br0", "m0"] {
-        let (work, pin) = site(&format!("bind = {{ tap = \"{door}\" }}\nadmit = \"wire\""));
+        let (work, pin) = site(&format!("bind = {{ tap = \"{door}\", serial = \"S1\" }}\nadmit = \"wire\""));
         let server = serve(&work, &format!("ether:{door}"));
         let mut node = Caller::new("S1", &pin);
         talk(&mut node, |node| !node.pending.is_empty() || !node.payloads.is_empty());
@@ -220,7 +220,7 @@ fn a_card_that_filters_groups_hears_the_node() {
         assert!(tries < 100, "it filters no groups");
         ip("link del m0");
     }
-    let (work, pin) = site("bind = { tap = \"m0\" }\nadmit = \"wire\"");
+    let (work, pin) = site("bind = { tap = \"m0\", serial = \"S1\" }\nadmit = \"wire\"");
     let server = serve(&work, "ether:m0");
     let mut node = Caller::new("S1", &pin);
     talk(&mut node, |node| node.over);
@@ -234,7 +234,7 @@ fn frames_for_somebody_else_are_counted_and_get_no_answer() {
     const STRANGE: &str = "imprint_host_door_strange_frames_total";
     bridge("");
     ip("link set p0 nomaster");
-    let (work, pin) = site("bind = { tap = \"p0\" }\nadmit = \"wire\"");
+    let (work, pin) = site("bind = { tap = \"p0\", serial = \"S1\" }\nadmit = \"wire\"");
     let server = serve_with(&work, "ether:p0", Some("127.0.0.1:0"));
     let metrics = server.metrics_addr().unwrap();
     // Premise: the door is open, and takes what is for it.
