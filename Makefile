@@ -80,7 +80,7 @@ test-fast: lint
 
 ## test-vm     real kernels in QEMU
 test-vm: build
-	@scripts/install-needs vm test sol python
+	@scripts/install-needs vm test sol python vsock
 	cargo build --locked --workspace --bins
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null

@@ -8,9 +8,9 @@
 fn main() {
     println!("cargo::rerun-if-changed=unwind.ld");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|is| is == value);
-    // Cargo does not say whether a panic aborts (CARGO_CFG_PANIC is always "unwind" here), but this profile alone is built
-    // for size.
-    let agent = is("OPT_LEVEL", "s");
+    // Cargo does not say whether a panic aborts (CARGO_CFG_PANIC is always "unwind" here), but in this profile alone the
+    // package is built for size.
+    let agent = is("OPT_LEVEL", "z");
     if agent && is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("CARGO_CFG_TARGET_ENV", "musl") {
         println!("cargo::rustc-link-arg-bin=imprint=-Wl,--no-eh-frame-hdr,-T,unwind.ld");
     }

@@ -258,10 +258,7 @@ impl Checkin<'_> {
             Err(NoAnswer::NotTaken(reason)) => return Err(failed(Failure::LineNotTaken(reason))),
             Err(NoAnswer::Lost(why)) => return Err(failed(Failure::LineLost(why))),
         };
-        let clock = match self.context.clock.quality {
-            ClockQuality::Line(time) => time.clock(),
-            ClockQuality::Rtc | ClockQuality::Unknown => self.own_clock(),
-        };
+        let clock = self.context.clock.quality.told().unwrap_or_else(|| self.own_clock());
         alive(url, clock, self.context.clock.expiry)?;
         let wanted = self.wanted(clock);
         let (chain, facts) =
@@ -308,10 +305,10 @@ impl Checkin<'_> {
                 alive(site.url, clock, expiry)?;
                 Probed { clock, told: false, cas: Cas::Given(cas), kept: None }
             }
-            // The host on the line told the time, so no probe is needed.
-            None if let ClockQuality::Line(time) = self.context.clock.quality => {
-                alive(site.url, time.clock(), expiry)?;
-                Probed { clock: time.clock(), told: false, cas: Cas::Wanted { basic: false }, kept: None }
+            // The host on the line told the time, or the signature of the payload did, so no probe is needed.
+            None if let Some(clock) = self.context.clock.quality.told() => {
+                alive(site.url, clock, expiry)?;
+                Probed { clock, told: false, cas: Cas::Wanted { basic: false }, kept: None }
             }
             None => visit.probe(from, self.progress)?,
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::payload::{DnsName, HardwareAddress, HostName, Prefix, Route};
 use crate::shown::Printable;
 use message::{Answer, Dropped, Kind, Question, Server};
-pub(crate) use options::names;
+pub(crate) use options::{name, names};
 
 /// The node that asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,6 +36,8 @@ pub struct Lease {
     pub dns: Vec<IpAddr>,
     /// Search domains.
     pub search: Vec<DnsName>,
+    /// The node's own domain (option 15), which is a search domain only where the server names no others.
+    pub domain: Vec<DnsName>,
     /// In bytes, at least 576.
     pub mtu: Option<u16>,
     /// How long the lease lasts, in seconds; `u32::MAX`: for ever.
@@ -380,13 +382,15 @@ fn lease(answer: Answer, now: Duration) -> Lease {
     // A lease of less than a minute is of no use: the kernel would take the address away during the check-in.
     let seconds = answer.lease.max(60);
     // RFC 2131 §4.4.5: T1 is half of the lease that the server gave, unless the server says otherwise.
-    let renew = answer.renew.filter(|timer| (1..answer.lease).contains(timer)).unwrap_or(answer.lease / 2);
+    // A server that gives a lease of a second would be asked without a pause.
+    let renew = answer.renew.filter(|timer| (1..answer.lease).contains(timer)).unwrap_or(answer.lease / 2).max(1);
     Lease {
         address: answer.address,
         server: answer.server.address,
         routes: answer.routes,
         dns: answer.dns,
         search: answer.search,
+        domain: answer.domain,
         mtu: answer.mtu,
         seconds,
         bound: now,

@@ -1,10 +1,15 @@
-//! The node's side of serial lines. Ports and protocol run in a thread of their own, so that a host is answered while
-//! the node is busy with its network. Lines are read and written here and nowhere else. Never looks into a payload.
+//! The node's side of lines. Pipes and protocol run in a thread of their own, so that a host is answered while the node is
+//! busy with its network. Lines are read and written here and nowhere else. Never looks into a payload.
 
+mod call;
+mod standing;
+mod payload;
+mod proving;
+mod seeker;
 mod time;
+mod told;
 mod worker;
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,16 +19,24 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::chain::chain;
 use crate::key_code::KeyCode;
+use crate::line::admission::AdmissionKey;
 use crate::line::frame::NotTaken;
+use crate::line::fresh::Seeds;
 use crate::line::seal::SealError;
-use crate::line::{Distortion, Hello, Kind, LineKey, Stage, Versions};
-use crate::port::{Held, Place, Port, PortError, Quiet, Signals};
+use crate::line::{Distortion, Fresh, Hello, Kind, LineKey, Stage, TimeKey, Versions};
+use crate::pipe::{Pipe, PipeError, Target};
+use crate::port::{Held, Place, Quiet, Signals};
 use crate::secret::Secret;
 use crate::time::{Deadline, since_boot};
 use crate::uevent::Stir;
+use call::Calls;
+pub use proving::Prover;
+use seeker::Progress;
+pub use seeker::Seeker;
+use standing::Standing;
 pub use time::{CredibleTime, LineTime, Outside};
+pub use told::Words;
 use worker::{Spoken, Worker};
 
 /// A conversation with a host, or the wait for one.
@@ -41,13 +54,19 @@ pub struct Dialogue {
     _held: Held,
 }
 
-/// A port, and how to use it.
+/// A pipe, and how to use it.
 pub struct Line {
     /// Where the bytes go.
-    pub port: Port,
+    pub pipe: Pipe,
     /// The node speaks first on this line.
     pub beacon: bool,
+    /// Others than the one at the end of a cable, or the hypervisor, may answer. So the payload has to be signed for this node
+    /// and this moment, and the search goes on after a payload that is not.
+    pub far: bool,
 }
+
+/// Decides whether a payload that came on a far line is used. The error says why it is not.
+pub type Judge = Box<dyn Fn(&Secret, &Fresh) -> Result<(), String> + Send>;
 
 /// Lines that do not exist yet and may still appear.
 pub struct Awaited {
@@ -68,6 +87,7 @@ impl Awaited {
 }
 
 /// What the thread and its owner both see.
+#[derive(Default)]
 struct Shared {
     /// A host has begun a conversation.
     open: bool,
@@ -75,6 +95,12 @@ struct Shared {
     names: Vec<String>,
     /// How many lines are usable.
     lines: usize,
+    /// How many places are called at.
+    calls: usize,
+    /// Each place that is called at, and what happened there last.
+    tried: Vec<(String, String)>,
+    /// The search for more places.
+    sought: Progress,
     /// A line may still appear.
     awaited: bool,
     /// The names of lines that were asked for and do not exist.
@@ -85,12 +111,39 @@ struct Shared {
     progress: Option<Duration>,
     /// When a host was last heard, since boot.
     heard: Option<Duration>,
+    /// A host has this node wait for an administrator.
+    waits: Option<Waits>,
+}
+
+/// That a host has this node wait for an administrator. Nothing proves it.
+#[derive(Clone, Debug)]
+pub struct Waits {
+    /// Since when a host does, since boot.
+    pub since: Duration,
+    /// When such a host was last heard, since boot.
+    pub heard: Duration,
+    /// What an administrator has to do.
+    pub words: String,
+    /// One of them has heard another line key than this node's.
+    alarm: bool,
+}
+
+/// An admission key, and where it was read, for people.
+struct Proves {
+    key: AdmissionKey,
+    from: String,
 }
 
 enum Command {
     Stage(Stage),
     Say(Kind, Vec<u8>),
-    AskTime,
+    AskTime(Option<TimeKey>),
+    AskNoMore,
+    CallAnew,
+    Call(Vec<Target>),
+    Tell(Told),
+    LeaveLinks,
+    Prove(Box<Proves>),
     End,
 }
 
@@ -106,6 +159,8 @@ pub enum Told {
     Heard {
         /// The line.
         line: String,
+        /// The node has called there.
+        called: bool,
     },
     /// A payload has come. From now on its line is the only one.
     Payload {
@@ -113,9 +168,43 @@ pub enum Told {
         line: String,
         /// The payload was sealed for this node.
         sealed: bool,
+        /// What its signature has to cover, if it says that it was signed for this node and a challenge.
+        fresh: Option<Fresh>,
         /// The bytes.
         bytes: Secret,
     },
+    /// A payload that was signed for an unknown challenge, or for one that is too old. Told once for each line.
+    Stale {
+        /// The line.
+        line: String,
+    },
+    /// A payload that is not used. The search goes on.
+    NotUsed {
+        /// The line.
+        line: String,
+        /// Why not.
+        why: String,
+    },
+    /// What a host says to a node that it does not give a payload yet, or never.
+    Waits {
+        /// The line.
+        line: String,
+        /// An administrator decides; otherwise nobody will.
+        pending: bool,
+        /// The code of the node's own line key.
+        code: KeyCode,
+        /// What the host says to it.
+        words: Words,
+    },
+    /// The node proves to hosts that it has this admission key.
+    Key {
+        /// The code of the public key.
+        code: KeyCode,
+        /// Where it was read.
+        from: String,
+    },
+    /// What a person should know of admission keys, for example why one is not used.
+    NoKey(String),
     /// A payload that this node's key does not open.
     Unsealed(SealError),
     /// The time of day, from the host.
@@ -143,9 +232,18 @@ pub enum Told {
     /// What somebody typed or pasted at `imprint console` and is not a frame.
     Typed(Secret),
     /// Nobody takes what is said on a line; it is tried again, and this told once.
-    Stalled(PortError),
+    Stalled(PipeError),
     /// A line cannot be used any more.
-    Lost(PortError),
+    Lost(PipeError),
+    /// What happened at a place that is called at. It is called again later, and the same is told once.
+    Missed {
+        /// The line.
+        line: String,
+        /// What happened.
+        why: String,
+    },
+    /// How the search for places to call at is going.
+    Sought(String),
 }
 
 /// Why there will be no answer.
@@ -173,32 +271,35 @@ const QUESTIONS: u32 = 3;
 
 impl Dialogue {
     /// Starts to listen, and to speak first on the lines that ask for it. `hello` is what the node says of itself.
-    /// `awaited`: lines that are used once they appear.
+    /// `judge`: without it no payload of a far line is used. `awaited`: lines that are used once they appear.
     pub fn start(
         (signals, held): (Signals, Held),
         lines: Vec<Line>,
         key: LineKey,
         hello: Hello,
+        judge: Option<Judge>,
         awaited: Option<Awaited>,
         root: &Path,
     ) -> std::io::Result<Dialogue> {
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed).map_err(std::io::Error::other)?;
+        let mut seeds = Seeds::new(seed);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let (wake, came) = (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
         let (commands, orders) = channel();
         let (tell, told) = channel();
-        let names: Vec<_> = lines.iter().map(|line| line.port.label()).collect();
+        let names: Vec<_> = lines.iter().map(|line| line.pipe.label()).collect();
         let shared = Arc::new(Mutex::new(Shared {
-            open: false,
             lines: names.len(),
             names,
             awaited: awaited.is_some(),
             missing: awaited.iter().flat_map(Awaited::names).collect(),
-            why: None,
-            progress: None,
-            heard: None,
+            ..Shared::default()
         }));
         let worker = Worker {
-            lines: lines.into_iter().map(|line| Spoken::new(line, &hello)).collect(),
+            lines: lines.into_iter().map(|line| Spoken::new(line, &hello, seeds.another(), worker::now())).collect(),
+            seeds,
+            judge,
             key,
             orders,
             tell,
@@ -210,7 +311,10 @@ impl Dialogue {
             signals,
             quiet: Quiet::default(),
             root: root.to_owned(),
-            openings: 0,
+            calls: Calls::default(),
+            proves: Vec::new(),
+            standing: Standing::default(),
+            clock: worker::now,
         };
         let thread = std::thread::Builder::new().name("line".to_owned()).spawn(move || worker.run())?;
         Ok(Dialogue { commands, told, wake, came, hello, shared, thread: Some(thread), _held: held })
@@ -226,15 +330,15 @@ impl Dialogue {
         locked(&self.shared).missing.clone()
     }
 
-    /// Whether there is no usable line.
+    /// Whether there is no usable line, no place that is called at, and none is searched for.
     pub fn is_empty(&self) -> bool {
-        locked(&self.shared).lines == 0
+        let shared = locked(&self.shared);
+        shared.lines == 0 && shared.calls == 0 && !shared.sought.goes_on
     }
 
-    /// Whether no host can be heard any more: there is no line, and none can appear.
+    /// Whether no host can be heard any more: there is no line, none can appear, and nobody is called or searched for.
     pub fn is_over(&self) -> bool {
-        let shared = locked(&self.shared);
-        shared.lines == 0 && !shared.awaited
+        !locked(&self.shared).awaited && self.is_empty()
     }
 
     /// The code of the key that payloads are sealed with. The host shows the same code.
@@ -269,6 +373,11 @@ impl Dialogue {
         locked(&self.shared).progress
     }
 
+    /// Whether a host has this node wait for an administrator, or did so before it was lost.
+    pub fn waits(&self) -> Option<Waits> {
+        locked(&self.shared).waits.clone()
+    }
+
     /// The next event. Waits until the deadline, or until no event can come any more.
     pub fn hear(&self, until: Deadline) -> Option<Told> {
         // A lost line is recorded in `shared` before its event is sent. So a caller that waits meanwhile does not wait
@@ -287,11 +396,19 @@ impl Dialogue {
         self.command(Command::Say(kind, bytes));
     }
 
-    /// Asks for the time a few times. The quickest answer counts.
-    pub fn time(&self, until: Deadline) -> Option<LineTime> {
+    /// Asks for the time a few times. The quickest answer counts. `key`: what the host has to prove its answers with. Behind the
+    /// deadline the host is asked no more.
+    pub fn time(&self, key: Option<TimeKey>, until: Deadline) -> Option<LineTime> {
+        let best = self.best_time(key, until);
+        // A host that never proves the time would be asked until the end of the run.
+        self.command(Command::AskNoMore);
+        best
+    }
+
+    fn best_time(&self, key: Option<TimeKey>, until: Deadline) -> Option<LineTime> {
         let mut best: Option<LineTime> = None;
         for _ in 0..QUESTIONS {
-            self.command(Command::AskTime);
+            self.command(Command::AskTime(key.clone()));
             let time = loop {
                 match self.hear(until) {
                     Some(Told::Time(time)) => break time,
@@ -367,33 +484,4 @@ impl Drop for Dialogue {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// For the console.
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Told::Came { line } => write!(f, "{line} has appeared and is used now"),
-            Told::Heard { line } => write!(f, "a host speaks on {line}"),
-            Told::Payload { line, sealed, .. } => {
-                write!(f, "a payload came on {line}{}", if *sealed { "" } else { ", not sealed" })
-            }
-            Told::Unsealed(error) => f.write_str(&chain(error)),
-            Told::Time(time) => time.fmt(f),
-            Told::Answer(_) => f.write_str("the host has answered"),
-            Told::Sent(kind) => write!(f, "the host has received the {kind:?}"),
-            Told::NotTaken(kind, reason) => write!(f, "the host does not take the {kind:?}: {reason}"),
-            Told::Foreign(Versions { lowest, highest }) => write!(
-                f,
-                "the host speaks versions {lowest} to {highest} of the line protocol, this program {} to {}; bring both \
-                 to the same release",
-                Versions::OURS.lowest,
-                Versions::OURS.highest
-            ),
-            Told::Odd { line, what } => write!(f, "{line}: {what}"),
-            Told::Pasted { .. } => f.write_str("more lines are to come"),
-            Told::Typed(_) => f.write_str("something was typed that is no line of a payload"),
-            Told::Stalled(error) | Told::Lost(error) => f.write_str(&chain(error)),
-        }
-    }
 }

@@ -11,13 +11,15 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::confidential::{self, Confidential};
 use crate::dialogue::LineTime;
+use crate::line::Fresh;
+use crate::machine;
 pub use crate::machine::{Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};
 use crate::payload::{HardwareAddress, LinkKind, Payload};
 use crate::site::{SignedBy, SitePin};
 use crate::source::Origin;
-use crate::time::{Deadline, Timestamp};
+use crate::time::{Deadline, Timestamp, since_boot};
 
 /// Everything that `plan` may know about the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,8 +32,12 @@ pub struct Facts {
     pub signed: SignedBy,
     /// The kind of confidential virtual machine that this is. `None`: it is not one.
     pub confidential: Option<Confidential>,
+    /// If the payload came on a line: what it was signed for.
+    pub fresh: Option<Fresh>,
     /// The system clock.
     pub now: Timestamp,
+    /// When the system clock was read, since boot.
+    pub now_at: Duration,
     /// The time that a host on a line told.
     pub line_time: Option<LineTime>,
     /// Every network link but loopback.
@@ -70,17 +76,9 @@ pub fn gather(
 ) -> Result<Facts, FactsError> {
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     let links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
-    Ok(Facts {
-        origin,
-        site_pin,
-        signed,
-        confidential: confidential::detect(root),
-        now: Timestamp::system(),
-        line_time: None,
-        links,
-        dmi: dmi(root),
-        bootif,
-    })
+    let (now_at, now) = (since_boot(), Timestamp::system());
+    let (fresh, line_time, dmi, confidential) = (None, None, dmi(root), confidential::detect(root));
+    Ok(Facts { origin, site_pin, signed, confidential, fresh, now, now_at, line_time, links, dmi, bootif })
 }
 
 /// Waits until there is a link that the payload asks for, and a link that the payload is bound to. Gives up silently:
@@ -137,13 +135,9 @@ impl Udev {
         Ok(Udev { watch: Some((inotify, data)) })
     }
 
-    /// udevd writes `/run/udev/data/n<index>` once it is done with a link (src/libsystemd/sd-device, device_update_db).
-    /// It also does so before it renames a link, and then says so in the file: E:ID_RENAMING=1 (src/udev/udev-event.c,
-    /// rename_netif).
+    /// Whether udevd is done with a link ([`machine::is_recorded`]).
     pub fn is_done_with(&self, index: u32) -> bool {
-        let Some((_, data)) = &self.watch else { return true };
-        let record = std::fs::read(data.join(format!("n{index}")));
-        record.is_ok_and(|record| !record.split(|byte| *byte == b'\n').any(|line| line == b"E:ID_RENAMING=1"))
+        self.watch.as_ref().is_none_or(|(_, data)| machine::is_recorded(data, index))
     }
 
     /// Readable when udevd has written to its database since the last call of [`Udev::drain`].

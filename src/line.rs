@@ -6,12 +6,16 @@
 //! frame     frames ↔ bytes
 //! scan      finds frames among the other bytes of a line
 //! odd       what a line does to all frames, in words for people
+//! event     what both ends tell
+//! fresh     challenges of a node, and how fresh a payload is
 //! transfer  one object: pieces, acknowledgements, retransmission
 //! node      the node's end: HELLO, a payload down, a request up, certificates down, a report up
 //! host      the host's end
 //! pace      how long to wait for an answer
 //! wire      drives either end: bytes to frames and back, timers
 //! seal      seals payloads so that only the node that said HELLO can open them
+//! admission proves that a node has an admission key
+//! ether     frames ↔ Ethernet frames
 //! ```
 
 pub use crate::base85;
@@ -19,18 +23,24 @@ mod code;
 pub mod frame;
 pub mod scan;
 mod odd;
+pub mod fresh;
+mod event;
 pub mod transfer;
 pub mod node;
 pub mod host;
 mod pace;
 pub mod wire;
 pub mod seal;
+pub mod admission;
+pub mod ether;
 
-pub use frame::{Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
-pub use host::{Host, HostEvent};
-pub use node::{Node, NodeEvent};
+pub use event::{HostEvent, NodeEvent};
+pub use frame::{Challenge, Hello, Kind, Nonce, NotTaken, Session, Side, Stage, VERSION, Versions};
+pub use fresh::Fresh;
+pub use host::Host;
+pub use node::Node;
 pub use odd::{Distortion, Parity};
-pub use seal::{LineKey, SEAL_LEN};
+pub use seal::{LineKey, SEAL_LEN, TimeKey};
 pub use transfer::Shape;
 pub use wire::{Polled, Wire};
 

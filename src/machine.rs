@@ -68,6 +68,19 @@ pub fn links(netlink: &mut Netlink, root: &Path, deadline: Deadline) -> Result<V
     Ok(messages.into_iter().filter_map(|message| link_facts(&message, root, &controllers)).collect())
 }
 
+/// Whether udevd is done with a link, or does not run. udevd writes `/run/udev/data/n<index>` once it is done. It also does so
+/// before it renames a link, and then says so in the file: E:ID_RENAMING=1 (src/udev/udev-event.c, rename_netif).
+pub fn is_named(root: &Path, index: u32) -> bool {
+    let udev = root.join("run/udev");
+    !udev.join("control").exists() || is_recorded(&udev.join("data"), index)
+}
+
+/// Whether udevd's database says that udevd is done with a link.
+pub fn is_recorded(database: &Path, index: u32) -> bool {
+    let record = std::fs::read(database.join(format!("n{index}")));
+    record.is_ok_and(|record| !record.split(|byte| *byte == b'\n').any(|line| line == b"E:ID_RENAMING=1"))
+}
+
 /// Network interfaces of the management controller, from SMBIOS. Empty without SMBIOS, or without the right to read it.
 pub fn host_interfaces(root: &Path) -> Vec<HostInterface> {
     let table = std::fs::read(root.join("sys/firmware/dmi/tables/DMI"));

@@ -50,12 +50,12 @@ struct Run {
     source: Vec<SourceName>,
 }
 
-/// validate a payload file and show it, secrets left out
+/// validate a payload file and show it, secrets left out; or an admission key; without a file, that of the image
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check")]
 struct Check {
     #[argh(positional)]
-    file: PathBuf,
+    file: Option<PathBuf>,
 }
 
 /// show what a payload file would do on this machine, and do nothing
@@ -161,7 +161,7 @@ fn main() -> ExitCode {
             console::also_on(root.join("dev/console"));
             run::boot_from(root, &source)
         }
-        Command::Check(Check { file }) => run::check(root, &file).map(|text| console::answer(&text)),
+        Command::Check(Check { file }) => run::check(root, file.as_deref()).map(|text| console::answer(&text)),
         Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| console::answer(&text)),
         Command::Enroll(Enroll { payload, out, timeout, approval_timeout }) => {
             let approval = approval_timeout.map(Duration::from_secs);

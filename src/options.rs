@@ -4,7 +4,10 @@
 mod credential;
 mod here;
 mod image;
+mod ip;
 mod near;
+mod table;
+mod show;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,14 +15,16 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::payload::HardwareAddress;
+use crate::payload::{DnsName, HardwareAddress, InterfaceName, UrlHost, authority_parts};
 use crate::secret::Secret;
 use crate::shown::Printable;
 pub use credential::{CredentialName, SetCredential};
 pub use here::{NotHere, source_named};
 pub use image::{ImageWords, Text};
+pub use ip::NetworkWords;
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
+pub use table::{WORDS, Word};
 
 /// What the operator asked for on the kernel command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,6 +50,12 @@ pub struct Options {
     pub plain: bool,
     /// `imprint.debug`: more on the console.
     pub debug: bool,
+    /// `imprint.server=`: name or address, and port.
+    pub server: Option<(UrlHost, u16)>,
+    /// `imprint.domain=`
+    pub domain: Option<DnsName>,
+    /// `ip=`, `nameserver=` and `rd.route=`, as dracut has them: the network before there is a payload.
+    pub network: NetworkWords,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
     pub bootif: Option<HardwareAddress>,
     /// Words that look like imprint's and are not.
@@ -88,7 +99,38 @@ pub enum SourceName {
         /// Bits a second; `None`: the console's speed, or the firmware's, or the present speed of the line.
         baud: Option<u32>,
     },
+    /// `tcp:HOST:PORT`: the door of a host, at this address.
+    Tcp {
+        /// A name, or an address.
+        host: UrlHost,
+        /// The TCP port.
+        port: u16,
+    },
+    /// `door`: the door of the site, which DNS names.
+    Door,
+    /// `vsock[:PORT]`: the door of the hypervisor.
+    Vsock(u32),
+    /// `ether[:LINK]`: whoever is next to one of the machine's links, or to this one.
+    Ether(Option<InterfaceName>),
 }
+
+impl SourceName {
+    /// Whether it can answer. What holds a payload cannot.
+    pub fn is_line(&self) -> bool {
+        matches!(self, SourceName::Virtio | SourceName::Serial { .. }) || self.is_far()
+    }
+
+    /// Whether others than the one at the end of a cable, or the hypervisor, may answer. There a payload has to be signed for this
+    /// node and this moment.
+    pub fn is_far(&self) -> bool {
+        matches!(self, SourceName::Tcp { .. } | SourceName::Door | SourceName::Vsock(_) | SourceName::Ether(_))
+    }
+}
+
+/// The port of a door: of TCP, and of vsock ("imp" in ASCII).
+pub const DOOR_PORT: u16 = 8444;
+/// See [`DOOR_PORT`].
+pub const VSOCK_PORT: u32 = 0x0069_6d70;
 
 /// A payload as it stands on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,93 +172,6 @@ pub enum OptionsError {
     },
 }
 
-/// One row of the published table, from which docs/cmdline.md and imprint.cmdline(7) are made (`make docs`).
-pub struct Word {
-    /// The word up to and including its `=`. A word that takes no value has no `=`.
-    pub name: &'static str,
-    /// The values that the word takes, as an error shows them.
-    pub values: &'static str,
-    /// What applies without the word.
-    pub default: &'static str,
-    /// What the word does.
-    pub meaning: &'static str,
-    /// Whether this version supports the word. A word that is not supported is refused, never ignored.
-    pub supported: bool,
-}
-
-/// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 9] = [
-    Word {
-        name: "imprint=",
-        values: "auto, require or off",
-        default: "auto",
-        meaning: "auto looks for a payload and boots on without one, also where imprint.source= names sources; require \
-                  waits for one and stops the boot without; off does nothing, whatever the other words are",
-        supported: true,
-    },
-    Word {
-        name: "imprint.source=",
-        values: "cmdline, file, credential, config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, \
-                 serial:ttyS1 or serial:ttyS1,115200",
-        default: "cmdline, file, credential, config-drive, partition (with a site pin only), virtio, and the serial lines \
-                  that are consoles",
-        meaning: "look here only; repeatable, in order. Naming a source makes a payload required, as imprint=require \
-                  does, unless imprint=auto is there too; on a serial line that is named and required the node \
-                  speaks first",
-        supported: true,
-    },
-    Word {
-        name: "imprint.payload=",
-        values: "a payload in base64url without padding, as imprint-host payload NODE --as cmdline prints it",
-        default: "none",
-        meaning: "the payload itself. A private key or an each-boot token is refused here",
-        supported: true,
-    },
-    Word {
-        name: "imprint.timeout=",
-        values: "1 to 86400 seconds",
-        default: "300",
-        meaning: "how long to wait for a required payload, and again for all that follows it",
-        supported: true,
-    },
-    Word {
-        name: "imprint.approval-timeout=",
-        values: "1 to 2592000 seconds",
-        default: "no limit",
-        meaning: "how long to wait for an administrator's approval",
-        supported: true,
-    },
-    Word {
-        name: "imprint.debug",
-        values: "no value",
-        default: "not there",
-        meaning: "show the plan on the console, and what became of each network link",
-        supported: true,
-    },
-    Word {
-        name: "imprint.line=",
-        values: "plain",
-        default: "not there",
-        meaning: "accept a payload from a serial line that is not sealed. Anybody who can read the line, or the log of \
-                  a console server, then has the payload's token",
-        supported: true,
-    },
-    Word {
-        name: "imprint.next=",
-        values: "a command",
-        default: "not there",
-        meaning: "what the bare image starts next",
-        supported: false,
-    },
-    Word {
-        name: "BOOTIF=",
-        values: "01-52-54-00-12-34-56",
-        default: "not there",
-        meaning: "the link that the machine booted from; set by the boot loader, and ignored when it is anything else",
-        supported: true,
-    },
-];
-
 /// The most bytes that a command line has: COMMAND_LINE_SIZE is 2048 with the NUL at its end, on x86
 /// (arch/x86/include/asm/setup.h) and on arm64 (arch/arm64/include/uapi/asm/setup.h). Boot loaders, or the kernel, drop
 /// what is longer.
@@ -235,7 +190,9 @@ impl Options {
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
+        let (mut server, mut domain) = (None, None);
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
+        let mut network = NetworkWords::default();
         let line = cmdline.trim_end_matches('\n');
         let cut = |text: &str| line.len() >= CMDLINE_MAX && line.ends_with(text);
         for word in words.iter().filter(|_| !off) {
@@ -275,7 +232,16 @@ impl Options {
                     Some("plain") => plain = true,
                     _ => return Err(bad()),
                 },
+                "imprint.server" => {
+                    let given = value.and_then(|text| authority_parts(text).ok()).ok_or_else(bad)?;
+                    once(&mut server, (given.0, given.1.unwrap_or(DOOR_PORT)), "imprint.server=")?;
+                }
+                "imprint.domain" => {
+                    let given = value.and_then(|text| DnsName::try_from(text).ok()).ok_or_else(bad)?;
+                    once(&mut domain, given, "imprint.domain=")?;
+                }
                 "BOOTIF" => bootif = value.and_then(boot_link),
+                "ip" | "nameserver" | "rd.route" => network.push(name, value.unwrap_or_default()),
                 name if name.starts_with("imprint.") => {
                     if known.is_some() {
                         return Err(OptionsError::NotYet(shown(name)));
@@ -302,6 +268,9 @@ impl Options {
             approval_timeout,
             plain,
             debug,
+            server,
+            domain,
+            network,
             bootif,
             near_misses,
         })
@@ -365,6 +334,22 @@ fn source(word: &str, value: Option<&str>, want: &'static str) -> Result<SourceN
             let baud =
                 baud.map(|text| text.parse().ok().filter(|baud| (50..=4_000_000).contains(baud)).ok_or_else(bad));
             Ok(SourceName::Serial { name: name.to_owned(), baud: baud.transpose()? })
+        }
+        ("tcp", Some(place)) => match authority_parts(place) {
+            Ok((host, Some(port))) => Ok(SourceName::Tcp { host, port }),
+            _ => Err(OptionsError::Value { word: shown(word), want }),
+        },
+        ("door", None) => Ok(SourceName::Door),
+        ("vsock", None) => Ok(SourceName::Vsock(VSOCK_PORT)),
+        ("vsock", Some(port)) => {
+            // VMADDR_PORT_ANY is no port to call at (linux/vm_sockets.h).
+            let port = port.parse().ok().filter(|port| *port != u32::MAX);
+            port.map(SourceName::Vsock).ok_or_else(|| OptionsError::Value { word: shown(word), want })
+        }
+        ("ether", None) => Ok(SourceName::Ether(None)),
+        ("ether", Some(link)) => {
+            let link = InterfaceName::try_from(link).map_err(|_| OptionsError::Value { word: shown(word), want });
+            link.map(|link| SourceName::Ether(Some(link)))
         }
         _ => Err(OptionsError::Value { word: shown(word), want }),
     }

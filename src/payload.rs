@@ -22,7 +22,7 @@ pub use names::{
     Attribute, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
     Token, Uri,
 };
-pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost};
+pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost, authority_parts};
 
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -58,6 +58,9 @@ pub struct Payload {
     /// same bytes.
     pub extensions: Vec<Extension>,
 }
+
+/// Key of [`Payload::admitted`]. Readers ignore keys below 0 that they do not know.
+const ADMITTED: i8 = -1;
 
 /// 16 random bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +113,28 @@ pub struct Link {
     pub search: Vec<DnsName>,
     /// In bytes, 68 to 65535; at least 1280 with IPv6 (RFC 8200 §5).
     pub mtu: Option<u16>,
+}
+
+impl Link {
+    /// A link that gets its addresses from DHCP and from router advertisements.
+    pub fn automatic(matching: Match) -> Link {
+        Link { dhcp4: true, slaac: true, ..Link::plain(matching) }
+    }
+
+    /// A link that gets nothing but carrier.
+    pub fn plain(matching: Match) -> Link {
+        Link {
+            kind: LinkKind::Physical(matching),
+            addresses: Vec::new(),
+            dhcp4: false,
+            slaac: false,
+            dhcp6: false,
+            routes: Vec::new(),
+            dns: Vec::new(),
+            search: Vec::new(),
+            mtu: None,
+        }
+    }
 }
 
 /// Which link an entry of `Payload::network` describes. `ports` and `parent` are indices of earlier entries.
@@ -320,7 +345,39 @@ pub struct Credentials {
     pub key: Secret,
 }
 
+impl Link {
+    /// Reads a network without the rest of a payload, as it lies in an image: a map with the version and the network of a
+    /// payload, and with nothing else.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Link>, DecodeError> {
+        codec::decode_network(bytes)
+    }
+
+    /// The reverse of [`Link::decode_all`].
+    pub fn encode_all(links: &[Link]) -> Vec<u8> {
+        codec::encode_network(links)
+    }
+}
+
 impl Payload {
+    /// How the node was let in at the door that the payload came from: one word. Only a signature vouches for it.
+    pub fn admitted(&self) -> Option<&str> {
+        let word = self.extensions.iter().find_map(|extension| extension.as_text(ADMITTED))?;
+        let sound =
+            (1..=32).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        sound.then_some(word)
+    }
+
+    /// Whether [`Payload::admitted`] comes from this entry.
+    fn says_admitted(&self, extension: &Extension) -> bool {
+        self.admitted().is_some() && extension.as_text(ADMITTED).is_some()
+    }
+
+    /// Says how the node was let in.
+    pub fn admit(&mut self, word: &str) {
+        self.extensions.retain(|extension| extension.as_text(ADMITTED).is_none());
+        self.extensions.push(Extension::text(ADMITTED, word));
+    }
+
     /// Reads the wire format. Every error names the offset, the item and the fault.
     pub fn decode(bytes: &[u8]) -> Result<Payload, DecodeError> {
         codec::decode(bytes)

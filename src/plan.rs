@@ -6,13 +6,15 @@ mod error;
 mod network;
 mod show;
 
-pub use clock::{ClockPlan, ClockQuality};
+pub use clock::{ClockPlan, ClockQuality, SignedTime};
 pub use error::PlanError;
-pub use network::{LinkConfig, LinkPlan, NetworkPlan};
+pub use network::{LinkConfig, LinkPlan, NetworkPlan, early};
+
+use std::time::Duration;
 
 use crate::facts::Facts;
 use crate::hex;
-use crate::machine::placeholder;
+use crate::machine::{Dmi, placeholder};
 use crate::medium::Medium;
 use crate::payload::{
     CaCertificate, CertificateNames, Credentials, CsrEnrolment, Enrolment, EnrolmentToken, EstUrl, HardwareAddress,
@@ -123,11 +125,11 @@ pub enum Scope {
 
 /// Makes the plan, or says why there is none.
 pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanError> {
-    bound(&payload, &facts.origin, facts.site_pin.as_ref())?;
-    same_machine(&payload, facts)?;
+    bound(&payload, &facts.origin, facts.fresh.is_some(), facts.site_pin.as_ref())?;
+    let macs: Vec<&HardwareAddress> = facts.links.iter().filter_map(|link| link.mac.as_ref()).collect();
+    same_machine(&payload, &facts.dmi, &macs)?;
     if let Some(pin) = &facts.site_pin
-        && !pin.cas.is_empty()
-        && !pin.cas.contains(&payload.ca.sha256())
+        && !pin.takes(&payload.ca.sha256())
     {
         let (subject, sha256) = (payload.ca.subject().to_owned(), payload.ca.sha256());
         return Err(PlanError::NotThisSite { subject, sha256, file: pin.file });
@@ -154,7 +156,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
     };
     let fresh = |seed: &Seed| match &facts.origin {
         // Whoever runs the machine knows the seed, or can have chosen it.
-        origin if facts.confidential.is_some() && origin.is_of_hypervisor() => false,
+        origin if facts.confidential.is_some() && facts.fresh.is_none() && origin.is_of_hypervisor() => false,
         // The host says that the medium is used once, and it names this machine.
         Origin::Medium { medium, .. } => {
             medium.row().credits_seed && seed.single_boot && placeholder::is_named(payload.binding.as_ref())
@@ -235,31 +237,39 @@ fn unsupported(item: &str, instead: &'static str) -> PlanError {
     PlanError::Unsupported { item: item.to_owned(), instead }
 }
 
-fn same_machine(payload: &Payload, facts: &Facts) -> Result<(), PlanError> {
+/// Refuses what [`plan`] would refuse of a payload that was signed for this node, before it is used: then the search goes on. `macs`:
+/// those of the links that there are now. If the one that the payload is bound to comes later, the payload fits when it comes again.
+/// `since`: how long ago it came.
+pub fn fits(payload: &Payload, since: Duration, dmi: &Dmi, macs: &[HardwareAddress]) -> Result<(), PlanError> {
+    same_machine(payload, dmi, &macs.iter().collect::<Vec<_>>())?;
+    ca_valid_at_some_time(payload)?;
+    let (expiry, told) = (payload.expiry, payload.composed.plus(since));
+    if told > expiry { Err(PlanError::ExpiredByLine { expiry, told }) } else { Ok(()) }
+}
+
+fn same_machine(payload: &Payload, dmi: &Dmi, macs: &[&HardwareAddress]) -> Result<(), PlanError> {
     let Some(binding) = &payload.binding else { return Ok(()) };
     // Beside an item that names a machine, a placeholder does not count. Alone it fits no machine.
     let named = placeholder::is_named(Some(binding));
     if let Some(want) = binding.uuid.filter(|uuid| !(named && placeholder::is_uuid(uuid)))
-        && facts.dmi.uuid != Some(want)
+        && dmi.uuid != Some(want)
     {
-        let have = facts.dmi.uuid.map_or("none".into(), |have| hex::uuid(&have).as_str().into());
+        let have = dmi.uuid.map_or("none".into(), |have| hex::uuid(&have).as_str().into());
         return Err(PlanError::OtherMachine { item: "SMBIOS UUID", want: hex::uuid(&want).as_str().into(), have });
     }
     // Firmware pads the serial number, so the one from SMBIOS is trimmed. The one from the payload is trimmed, too.
     if let Some(want) = binding.serial.as_deref().map(str::trim).filter(|text| !(named && placeholder::is_serial(text)))
-        && facts.dmi.serial.as_deref() != Some(want)
+        && dmi.serial.as_deref() != Some(want)
     {
-        let have = facts.dmi.serial.as_deref().unwrap_or("none").into();
+        let have = dmi.serial.as_deref().unwrap_or("none").into();
         return Err(PlanError::OtherMachine { item: "serial number", want: want.into(), have });
     }
-    let macs = &binding.macs;
-    let is_one = |mac: &HardwareAddress| macs.contains(mac) && !placeholder::is_mac(mac);
-    if !macs.is_empty() && !facts.links.iter().any(|link| link.mac.as_ref().is_some_and(is_one)) {
-        let have: Vec<_> = facts.links.iter().filter_map(|link| link.mac.as_ref()).collect();
+    let wanted = &binding.macs;
+    if !wanted.is_empty() && !macs.iter().any(|mac| wanted.contains(mac) && !placeholder::is_mac(mac)) {
         return Err(PlanError::OtherMachine {
             item: "MAC address",
-            want: joined(macs, ", ").as_str().into(),
-            have: joined(&have, ", ").as_str().into(),
+            want: joined(wanted, ", ").as_str().into(),
+            have: joined(macs, ", ").as_str().into(),
         });
     }
     Ok(())
@@ -272,13 +282,11 @@ fn joined(items: &[impl std::fmt::Display], between: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
-/// Refuses a payload that names no machine, if the image names signers: it would be good for every node that finds it. A
-/// payload that was sealed for the line key of this run was sent to this node. One that came over a line without a seal, or was
-/// pasted, can be another node's: its signature says nothing of the line.
-pub fn bound(payload: &Payload, origin: &Origin, pin: Option<&SitePin>) -> Result<(), PlanError> {
-    let sent_here = matches!(origin, Origin::Line { sealed: true, .. });
+/// Refuses a payload that names no machine, if the image names signers: it would be good for every node that finds it, or that
+/// somebody sends it to. `fresh`: it was signed for this node.
+pub fn bound(payload: &Payload, origin: &Origin, fresh: bool, pin: Option<&SitePin>) -> Result<(), PlanError> {
     if let Some(pin) = pin.filter(|pin| pin.has_signers())
-        && !sent_here
+        && !fresh
         && !placeholder::is_named(payload.binding.as_ref())
     {
         return Err(PlanError::NotBound(origin.clone(), pin.file));

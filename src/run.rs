@@ -28,9 +28,11 @@ use crate::digest::sha256;
 use crate::error::Error;
 use crate::facts;
 use crate::fault;
+use crate::finding::Finding;
 use crate::handover::{self, Folder, Pending, Private};
-use crate::line::Stage;
+use crate::line::{Stage, TimeKey};
 use crate::options::{Mode, NotHere, Options, SourceName};
+use crate::payload::{Enrolment, Payload};
 use crate::plan::{self, Scope};
 use crate::site::{SignedBy, SitePin};
 use crate::source::{self, Found, Origin};
@@ -53,7 +55,7 @@ pub fn boot(root: &Path) -> Result<(), Error> {
 pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
     let directory = root.join(RUN_DIR);
-    let mut line = None;
+    let (mut line, mut doors) = (None, None);
     let words = words(root, given);
     if words.as_ref().is_ok_and(|words| words.options.mode == Mode::Off) {
         return Ok(());
@@ -62,7 +64,7 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
     let insists = words.as_ref().is_ok_and(|words| words.insists);
     fault::recorded_in(&directory, timeline.record());
     let mut absent = false;
-    let result = match words.and_then(|words| story(root, &folder, &words, &mut timeline, &mut line)) {
+    let result = match words.and_then(|words| story(root, &folder, &words, &mut timeline, &mut line, &mut doors)) {
         Ok(Ending::Absent) => {
             absent = true;
             handover::fail(&directory, &timeline.absent()).map_err(Error::from)
@@ -78,6 +80,8 @@ pub fn boot_from(root: &Path, given: &[SourceName]) -> Result<(), Error> {
             result => report(line, result, &timeline),
         }
     }
+    // A network that was brought up for the line is given back behind the line.
+    drop(doors);
     result
 }
 
@@ -120,13 +124,14 @@ fn story(
     Words { cmdline, options, elsewhere, .. }: &Words,
     timeline: &mut Timeline,
     line: &mut Option<Dialogue>,
+    doors: &mut Option<Finding>,
 ) -> Result<Ending, Error> {
     let sought = timeline.step("source", |detail| match elsewhere {
         Some(why) => {
             *detail = why.to_string();
             Ok(None)
         }
-        None => find(options, root, cmdline, line, detail),
+        None => find(options, root, cmdline, line, doors, detail),
     })?;
     let Some((found, pin)) = sought else {
         return Ok(Ending::Absent);
@@ -135,8 +140,19 @@ fn story(
         // The payload came from another source, so give the lines back to their other users.
         *line = None;
     }
-    let (pending, spent) = story_of(root, folder, options, found, pin, timeline, line.as_ref())?;
+    match doors {
+        Some(finding) if found.origin.is_called() => finding.hold(),
+        // What brought the payload needs no network.
+        _ => *doors = None,
+    }
+    let (pending, spent) = story_of(root, folder, options, found, pin, timeline, Lines { line: line.as_ref(), doors })?;
     Ok(Ending::Done(pending, spent))
+}
+
+/// The line that the payload came on, and the network that was brought up to call there.
+struct Lines<'a> {
+    line: Option<&'a Dialogue>,
+    doors: &'a mut Option<Finding>,
 }
 
 /// The steps from the payload to the hand-over. Also returns the medium from which the payload is removed afterwards.
@@ -147,20 +163,26 @@ fn story_of(
     found: Found,
     pin: Option<SitePin>,
     timeline: &mut Timeline,
-    line: Option<&Dialogue>,
+    Lines { line, doors }: Lines<'_>,
 ) -> Result<(Pending, Option<Spent>), Error> {
     timeline.found(&found.origin);
     let sha256 = sha256(found.bytes.expose());
+    let link = found.origin.link();
     let deadline = Deadline::after(options.timeout);
     let (payload, signed) = timeline.step("payload", |detail| {
         source::decode(&found, pin.as_ref(), confidential::detect(root))
             .inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
-    timeline.signed(&signed);
-    let line_time = line.filter(|line| line.is_open()).and_then(|line| line.time(deadline.at_most(TIME)));
+    timeline.signed(&signed, &payload);
+    let (fresh, key) = (found.fresh, time_key(&payload));
+    // What is signed for this moment tells the time itself. Only a host with the payload can tell it better.
+    let asks = fresh.is_none() || key.is_some();
+    let line_time = line
+        .filter(|line| asks && line.is_open())
+        .and_then(|line| line.time(key.filter(|_| fresh.is_some()), deadline.at_most(TIME)));
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
         let mut facts = facts::gather(root, found.origin, pin, signed, options.bootif.clone(), deadline)?;
-        facts.line_time = line_time;
+        (facts.fresh, facts.line_time) = (fresh, line_time);
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
     })?;
@@ -176,7 +198,16 @@ fn story_of(
     let seeded = timeline.step("entropy", |detail| {
         entropy::seed(&plan.seed, root, deadline).inspect(|seeded| *detail = seeded.to_string())
     })?;
+    let moves = plan.network.is_some() && doors.is_some();
+    if plan.network.is_some() {
+        line.into_iter().for_each(Dialogue::leave_links);
+        // The payload's own network takes the place of the one that its line came over.
+        doors.take().into_iter().for_each(|finding| finding.give_back(plan.network.as_ref(), link.as_ref()));
+    }
     let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
+    if moves {
+        line.into_iter().for_each(Dialogue::call_anew);
+    }
     if options.debug {
         race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));
     }
@@ -184,6 +215,14 @@ fn story_of(
     let limits = Limits { deadline, approval: options.approval_timeout };
     let pending = identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)?;
     Ok((pending, plan.spent().map(|medium| Spent { medium, sha256 })))
+}
+
+/// What a host that has this payload proves the time with.
+fn time_key(payload: &Payload) -> Option<TimeKey> {
+    match &payload.enrolment {
+        Enrolment::Csr(csr) => csr.token.as_ref().map(|token| TimeKey::of(token.secret.expose().as_bytes())),
+        Enrolment::Credentials(_) => None,
+    }
 }
 
 /// Who signed the payload, for the step that decodes it. Empty: nobody did.

@@ -81,6 +81,10 @@ pub fn printable(text: &str) -> String {
 
 /// Like [`printable`], but with at most `most` characters of the text.
 pub fn printable_up_to(text: &str, most: usize) -> String {
+    if is_plain(text) {
+        // One byte a character.
+        return text.get(..most).unwrap_or(text).to_owned();
+    }
     let escaped = |c: char| {
         let keep = matches!(c, ' '..='~');
         keep.then_some(c).into_iter().chain((!keep).then(|| c.escape_default()).into_iter().flatten())
@@ -101,6 +105,9 @@ pub fn page(text: &str) -> String {
 }
 
 fn kept(text: &str, keep: fn(char) -> bool) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -110,6 +117,12 @@ fn kept(text: &str, keep: fn(char) -> bool) -> String {
         }
     }
     out
+}
+
+/// Whether nothing in the text is escaped, as in nearly every text. To look at each byte once costs much less than to push each
+/// character.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 #[cfg(test)]
@@ -139,6 +152,15 @@ mod tests {
         assert_eq!(Printable::of_bytes(b"\xff\x1b").to_string(), "\\u{fffd}\\u{1b}");
         assert_eq!(Printable::path(Path::new("/a\n\u{e9}")).as_str(), "/a\\n\u{e9}");
         assert_eq!(printable(&"x".repeat(1000)).len(), 200);
+        // A text with nothing to escape is cut at the same place as one with something.
+        let plain: String = (' '..='~').collect();
+        let other = format!("{plain}\u{7f}");
+        assert_eq!(printable(&plain), plain);
+        for most in [0, 1, 94, 95] {
+            assert_eq!(printable_up_to(&plain, most), plain.chars().take(most).collect::<String>());
+            assert_eq!(printable_up_to(&plain, most), printable_up_to(&other, most));
+        }
+        assert_eq!(printable_up_to(&other, 96), format!("{plain}\\u{{7f}}"));
     }
 
     /// Attack: texts from outside that clear the screen and forge a line. Each type that keeps such a text in order to show it

@@ -14,7 +14,7 @@ use base64ct::{Base64, Encoding};
 use nix::unistd::geteuid;
 
 use crate::hex;
-use crate::payload::signed::{AAD, Algorithm, KeyError, Kid, Signed, Signer};
+use crate::payload::signed::{Algorithm, KeyError, Kid, Signed, Signer};
 
 /// The CAs and the signers of a site. There is at least one CA or signer.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -194,6 +194,11 @@ impl SitePin {
         if pin == SitePin::default() { Err(PinTextError::Empty) } else { Ok(pin) }
     }
 
+    /// Whether a payload may have this CA, by the SHA-256 of its certificate.
+    pub fn takes(&self, ca: &[u8; 32]) -> bool {
+        self.cas.is_empty() || self.cas.contains(ca)
+    }
+
     /// Whether each payload needs a signature.
     pub fn has_signers(&self) -> bool {
         !self.signers.is_empty()
@@ -207,9 +212,9 @@ fn signer(line: usize, word: &str, key: &str) -> Result<Signer, PinTextError> {
     Signer::new(*algorithm, &spki).map_err(|why| PinTextError::Signer { line, why: Some(why) })
 }
 
-/// Decides about the signature of a payload. `signed`: `None` if the payload has no signature. `pin`: the image's. If
-/// the pin names no signer, every payload is accepted and no signature is verified.
-pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<SignedBy, SignatureError> {
+/// Decides about the signature of a payload. `signed`: `None` if the payload has no signature. `pin`: the image's. `aad`:
+/// what the signature has to cover besides the payload ([`crate::payload::signed::aad`]). If the pin names no signer, every payload is accepted and no signature is verified.
+pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>, aad: &[u8]) -> Result<SignedBy, SignatureError> {
     let signers = pin.map(|pin| pin.signers.as_slice()).unwrap_or_default();
     let kids = || Kids(signers.iter().map(Signer::kid).collect());
     let file = pin.map(|pin| pin.file).unwrap_or_default();
@@ -228,7 +233,7 @@ pub fn judge(signed: Option<&Signed<'_>>, pin: Option<&SitePin>) -> Result<Signe
     if named.peek().is_none() {
         return Err(SignatureError::Unknown { kid, signers: kids(), file });
     }
-    if named.any(|signer| signed.is_by(signer, AAD)) {
+    if named.any(|signer| signed.is_by(signer, aad)) {
         Ok(SignedBy::Signer(kid))
     } else {
         Err(SignatureError::Wrong { kid })

@@ -11,7 +11,8 @@ pub mod unpacked;
 pub mod config_drive;
 pub mod reader;
 pub mod answer;
-pub mod serial;
+pub mod admission_key;
+pub mod line;
 pub mod medium;
 pub mod volume;
 pub mod iso9660;
@@ -22,6 +23,7 @@ pub mod partition;
 pub mod user_data;
 pub mod udevd;
 mod typed;
+mod waiting;
 mod decode;
 mod error;
 mod hint;
@@ -32,21 +34,23 @@ use std::path::{Path, PathBuf};
 
 use crate::confidential::Confidential;
 use crate::dialogue::{Dialogue, Told};
+pub use crate::line::Fresh;
 use crate::medium::{Looked, MEDIA, Medium, Readers, Word};
 use crate::options::{Options, SourceName};
-use crate::payload::{Enrolment, Payload, TokenMode};
+use crate::payload::{Enrolment, InterfaceName, Payload, TokenMode};
 use crate::secret::Secret;
 use crate::shown::Printable;
 use crate::time::{Deadline, since_boot};
 use config_drive::Other;
 pub use credential::content::CredentialError;
-pub use decode::{Unusable, decode};
+pub use decode::{Fits, Unusable, decode, judge};
 pub use efivar::EfiVarError;
 pub use error::{Said, SourceError};
 pub use hint::awaited;
 use hint::remedy;
+use line::Heard;
 pub use root_file::RootFileError;
-use serial::Heard;
+pub(crate) use waiting::Waiting;
 
 /// Where a payload came from, for the console, status.json and the User-Agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,7 +62,7 @@ pub enum Origin {
         /// Where on this machine: `sr0 (IMPRINT)`, `/imprint/payload`; empty where the medium says it all.
         place: Printable,
     },
-    /// A serial line.
+    /// A line.
     Line {
         /// `ttyS0`
         name: String,
@@ -90,6 +94,18 @@ impl Origin {
         }
     }
 
+    /// Whether it is a line that the node called at over a network, and needs its links.
+    pub fn is_called(&self) -> bool {
+        matches!(self, Origin::Line { name, .. } if name.starts_with("tcp:") || name.starts_with("ether:"))
+    }
+
+    /// The link whose Ethernet frames it came in.
+    pub fn link(&self) -> Option<InterfaceName> {
+        let Origin::Line { name, .. } = self else { return None };
+        let link = name.strip_prefix("ether:")?.split(' ').next()?;
+        InterfaceName::try_from(link).ok()
+    }
+
     /// Of two origins, the greater one may carry less: it is open to every process of the node, it needs a site pin in a
     /// confidential machine, or its seed is never credited.
     fn strictness(&self) -> (bool, bool, bool) {
@@ -112,12 +128,16 @@ pub struct Found {
     pub bytes: Secret,
     /// The end of the bytes may be missing: the kernel command line was full.
     pub cut: bool,
+    /// It came on a line, and has to be signed for this node and this challenge.
+    pub fresh: Option<Fresh>,
 }
 
 /// A message for the console during the search.
 pub enum Notice<'a> {
     /// The search waits for a payload that must come. The sources that were searched so far.
     Waiting(&'a str),
+    /// The search goes on for an administrator who has to admit this node.
+    Admission(&'a str),
     /// Something happened on a line.
     Line(&'a Told),
     /// A drive does not answer, or another message about drives.
@@ -156,7 +176,13 @@ pub fn at_once(options: &Options, around: &Surroundings<'_>) -> Option<AtOnce> {
             SourceName::Credential => credential::find(root, around.credentials, &options.credentials).transpose(),
             SourceName::EfiVar => efivar::find(root).transpose(),
             SourceName::RootFile => root_file::find(root).transpose(),
-            SourceName::ConfigDrive(_) | SourceName::Partition | SourceName::Virtio | SourceName::Serial { .. } => None,
+            SourceName::ConfigDrive(_) | SourceName::Partition => None,
+            SourceName::Virtio
+            | SourceName::Serial { .. }
+            | SourceName::Tcp { .. }
+            | SourceName::Door
+            | SourceName::Vsock(_)
+            | SourceName::Ether(_) => None,
         };
         found.map(|found| AtOnce { index, found })
     })
@@ -196,16 +222,25 @@ pub fn find(
             SourceName::RootFile => looked.push(format!("no file /{}", root_file::PATH)),
             SourceName::ConfigDrive(label) => wanted.push(config_drive::Wanted::Label(label.as_deref())),
             SourceName::Partition => wanted.push(config_drive::Wanted::Partition),
-            SourceName::Virtio | SourceName::Serial { .. } => lines = true,
+            SourceName::Virtio
+            | SourceName::Serial { .. }
+            | SourceName::Tcp { .. }
+            | SourceName::Door
+            | SourceName::Vsock(_)
+            | SourceName::Ether(_) => lines = true,
         }
     }
     let dialogue = dialogue.filter(|_| lines || options.sources.is_empty());
     let (heard, notice) = (RefCell::new(Heard::default()), RefCell::new(notice));
+    // A medium that is there at once is not kept waiting for a host that only says that it waits.
+    let waiting = dialogue.map(|dialogue| Waiting::new(dialogue, options, at_once.is_none()));
     if !wanted.is_empty() {
         let named = !options.sources.is_empty();
         let has_payload =
             || dialogue.is_some_and(|dialogue| heard.borrow_mut().catch_up(dialogue, &mut **notice.borrow_mut()));
-        let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload });
+        let until =
+            |deadline| waiting.as_ref().map_or(deadline, |waiting| waiting.until(deadline, &mut **notice.borrow_mut()));
+        let other = dialogue.map(|dialogue| Other { fd: dialogue.fd(), has_payload: &has_payload, until: &until });
         let (wanted, pinned, program) = (&wanted[..], around.pinned, around.reader);
         let search =
             config_drive::Search { wanted, named, pinned, insist, patience: config_drive::PATIENCE, program, other };
@@ -215,8 +250,8 @@ pub fn find(
             Err(drives) => looked.push(drives),
         }
     }
-    if let Some(dialogue) = dialogue {
-        match serial::find(dialogue, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
+    if let Some(waiting) = &waiting {
+        match line::find(waiting, options, insist, begun, deadline, heard.into_inner(), notice.into_inner())? {
             Ok(found) => return Ok(Ok(found)),
             Err(lines) => looked.push(lines),
         }
@@ -235,9 +270,8 @@ pub fn find(
 
 /// Whether listening is useless: a medium before every line in the order is present.
 fn needs_no_line(options: &Options, present: Option<&AtOnce>) -> bool {
-    let is_line = |source: &SourceName| matches!(source, SourceName::Virtio | SourceName::Serial { .. });
     // The default order has the lines behind all media, with and without a pin.
-    let first = order(options, true).iter().position(is_line);
+    let first = order(options, true).iter().position(SourceName::is_line);
     present.is_some_and(|present| first.is_none_or(|first| present.index < first))
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::apply::network::{AppliedLink, Network};
 use crate::hex;
 use crate::key_code::KeyCode;
-use crate::payload::Route;
+use crate::payload::{Payload, Route};
 use crate::plan::{IdentityPlan, Plan};
 use crate::shown::line;
 use crate::site::SignedBy;
@@ -37,6 +37,9 @@ pub struct Status {
     /// Key id of the signer whose signature was verified. Absent: the image names no signer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<String>,
+    /// How the node was let in at the door that the payload came from, if a signer of the image vouches for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted: Option<String>,
     /// The identifier of the payload.
     pub payload_id: Option<String>,
     /// Name of the node's record at the server.
@@ -279,6 +282,7 @@ impl Timeline {
             error: None,
             origin: None,
             signer: None,
+            admitted: None,
             payload_id: None,
             name: None,
             enrolment: None,
@@ -320,9 +324,12 @@ impl Timeline {
         self.record.locked().0.origin = Some(line(&origin.to_string()));
     }
 
-    /// Records whose signature the payload has.
-    pub fn signed(&mut self, signed: &SignedBy) {
-        self.record.locked().0.signer = signed.signer().map(|kid| kid.to_string());
+    /// Records whose signature the payload has, and what the signer says of the door.
+    pub fn signed(&mut self, signed: &SignedBy, payload: &Payload) {
+        let Some(kid) = signed.signer() else { return };
+        let status = &mut self.record.locked().0;
+        status.signer = Some(kid.to_string());
+        status.admitted = payload.admitted().map(str::to_owned);
     }
 
     /// Records the payload's identifier, the node's name and the kind of enrolment.

@@ -405,8 +405,41 @@ impl LinkLayerName {
 /// A non-blocking packet(7) socket for one link and one protocol (ETH_P_…). Its packets begin after the link-layer
 /// header.
 pub fn packet_socket(index: u32, protocol: u16) -> io::Result<OwnedFd> {
+    link_socket(nix::libc::SOCK_DGRAM, index, protocol)
+}
+
+/// As [`packet_socket`], but what is received begins with the link-layer header, and what is sent has to.
+pub fn frame_socket(index: u32, protocol: u16) -> io::Result<OwnedFd> {
+    link_socket(nix::libc::SOCK_RAW, index, protocol)
+}
+
+/// Has a link take frames to this group for as long as the socket is open (packet(7), PACKET_ADD_MEMBERSHIP).
+pub fn join_group(socket: &impl AsFd, index: u32, group: &[u8; 6]) -> io::Result<()> {
+    let mut wanted = nix::libc::packet_mreq {
+        mr_ifindex: c_int::try_from(index).map_err(io::Error::other)?,
+        mr_type: u16::try_from(nix::libc::PACKET_MR_MULTICAST).map_err(io::Error::other)?,
+        mr_alen: 6,
+        mr_address: [0; 8],
+    };
+    wanted.mr_address.iter_mut().zip(group).for_each(|(place, byte)| *place = *byte);
+    let size = socklen_t::try_from(size_of_val(&wanted)).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads size bytes, the size of wanted, from a pointer to it that outlives the call.
+    let joined = unsafe {
+        nix::libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            nix::libc::SOL_PACKET,
+            nix::libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const wanted).cast(),
+            size,
+        )
+    };
+    Errno::result(joined)?;
+    Ok(())
+}
+
+fn link_socket(kind: c_int, index: u32, protocol: u16) -> io::Result<OwnedFd> {
     let name = LinkLayerName::new(index, protocol, &[])?;
-    let flags = nix::libc::SOCK_DGRAM | nix::libc::SOCK_CLOEXEC | nix::libc::SOCK_NONBLOCK;
+    let flags = kind | nix::libc::SOCK_CLOEXEC | nix::libc::SOCK_NONBLOCK;
     // With protocol 0 the socket receives nothing before it is bound.
     // SAFETY: no pointer is passed.
     let fd = Errno::result(unsafe { nix::libc::socket(nix::libc::AF_PACKET, flags, 0) })?;

@@ -144,9 +144,19 @@ impl Clock {
         Clock { at_boot: since_boot(), value }
     }
 
+    /// A clock that showed `value` at this moment since boot.
+    pub fn at(at_boot: Duration, value: Timestamp) -> Clock {
+        Clock { at_boot, value }
+    }
+
     /// The time of day by this clock.
     pub fn now(&self) -> Timestamp {
-        self.value.plus(since_boot().saturating_sub(self.at_boot))
+        self.then(since_boot())
+    }
+
+    /// The time of day by this clock at this moment since boot.
+    pub fn then(&self, at_boot: Duration) -> Timestamp {
+        self.value.plus(at_boot.saturating_sub(self.at_boot))
     }
 }
 

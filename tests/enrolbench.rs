@@ -143,7 +143,8 @@ impl Site {
         self.state.add_nodes(&[("revoked".to_owned(), record)], false, now).unwrap();
         let options = Options { credentials: true, keep: true, ..Options::default() };
         self.state.payloads(&vec!["revoked".to_owned(); REVOKED], &options, now).unwrap();
-        let (rows, _) = enrol::revoke(&mut self.state.store, "revoked", None, CrlReason::Superseded, now).unwrap();
+        let revoked = enrol::revoke(&mut self.state.store, "revoked", None, CrlReason::Superseded, now).unwrap();
+        let rows = revoked.certificates;
         assert_eq!(rows.len(), REVOKED);
     }
 

@@ -24,6 +24,7 @@ fn main() {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce([7; 8]),
         key: key.public(),
         uuid: None,
@@ -32,8 +33,16 @@ fn main() {
     };
     let signals = Signals::catch().unwrap();
     port.prepare().unwrap();
-    let dialogue =
-        Dialogue::start(signals, vec![Line { port, beacon: true }], key, hello, None, Path::new("/nowhere")).unwrap();
+    let dialogue = Dialogue::start(
+        signals,
+        vec![Line { pipe: port.into(), beacon: true, far: false }],
+        key,
+        hello,
+        None,
+        None,
+        Path::new("/nowhere"),
+    )
+    .unwrap();
     println!("{mode}");
     match mode.as_str() {
         "held" => while dialogue.hear(deadline).is_some() {},

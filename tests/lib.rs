@@ -4,6 +4,8 @@
 
 #[path = "support/ca.rs"]
 pub mod ca;
+#[path = "support/far_host.rs"]
+pub mod far_host;
 #[path = "support/listening.rs"]
 pub mod listening;
 #[path = "support/est_server.rs"]
@@ -32,3 +34,5 @@ pub mod signer;
 pub mod patience;
 #[path = "support/ports.rs"]
 pub mod ports;
+#[path = "support/caller.rs"]
+pub mod caller;

@@ -182,6 +182,7 @@ fn hello(key: &LineKey, seed: u64) -> Hello {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce(Random(seed).word().to_be_bytes()),
         key: key.public(),
         uuid: Some([7; 16]),
@@ -204,8 +205,8 @@ fn dialogue(line: &Paced, baud: u32, seed: u64) -> Dialogue {
     };
     let port = Port::open(place).unwrap().unwrap();
     let hello = hello(&key, seed);
-    let lines = vec![Line { port, beacon: true }];
-    Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap()
+    let lines = vec![Line { pipe: port.into(), beacon: true, far: false }];
+    Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, None, Path::new("/nowhere")).unwrap()
 }
 
 /// Runs the host's end until `act` returns true.
@@ -336,7 +337,7 @@ fn whole(baud: u32) -> f64 {
         };
         let payload = Payload::unwrapped(bytes.expose()).unwrap();
         let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };
-        dialogue.time(later).expect("a time");
+        dialogue.time(None, later).expect("a time");
         let subject = SubjectPlan { names: csr.names.clone(), key: csr.key };
         let identity = Identity::generate(&subject, &seeded()).unwrap();
         let token = csr.token.as_ref().unwrap().secret.expose();
@@ -376,7 +377,7 @@ fn clock(baud: u32, seed: u64) -> (f64, f64) {
         });
         let later = Deadline::after(Duration::from_secs(60));
         while !matches!(dialogue.hear(later).unwrap(), Told::Payload { .. }) {}
-        let time = dialogue.time(later).expect("a time");
+        let time = dialogue.time(None, later).expect("a time");
         let truth = || (SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 + offset) as f64 / 1000.0;
         let clock = time.within(Timestamp::from_secs(0), Timestamp::MAX).unwrap().clock();
         // The process may be delayed between two readings, so the true clock is read before and after. The node's clock has
@@ -551,7 +552,7 @@ impl Remote {
     fn told(&mut self, event: NodeEvent, seeded: &Seeded) {
         let node = self.wire.end_mut();
         match event {
-            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
+            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes, .. } => {
                 let opened = self.key.open(&bytes, node.hello(), session.unwrap(), Kind::Sealed, number).unwrap();
                 let payload = Payload::unwrapped(opened.expose()).unwrap();
                 let Enrolment::Csr(csr) = &payload.enrolment else { panic!("a CSR") };

@@ -8,9 +8,13 @@ mod loopback {
     mod checkin;
     mod clients;
     mod console;
+    mod door;
+    mod door_limits;
+    mod door_open;
     mod handover;
     mod host;
     mod inject;
+    mod keys;
     mod output;
     mod port;
     mod signed;

@@ -16,6 +16,10 @@ use imprint::line::frame::{Frame, Hello, Nonce, Packet, Stage, Versions};
 use imprint::line::{End, Host, HostEvent, Kind, Node, NodeEvent, Shape, Timer};
 use stateright::{Checker, Model, Property};
 
+mod model {
+    mod challenge;
+}
+
 /// The faults that a line and its ends may have.
 #[derive(Clone)]
 struct Line {
@@ -84,6 +88,7 @@ fn node(started: u8, beacon: bool) -> Node {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce([started; 8]),
         key: [started; 32],
         uuid: None,
@@ -285,7 +290,7 @@ impl Model for Line {
     }
 }
 
-fn hash(state: &State) -> u128 {
+fn hash(state: &impl Hash) -> u128 {
     use std::hash::{DefaultHasher, Hasher};
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
@@ -296,11 +301,30 @@ fn hash(state: &State) -> u128 {
     half(0) << 64 | half(1)
 }
 
-/// Asserts that from every reachable state a line without further faults leads to the end: searches backwards from the end
-/// by fair steps, and compares with all reachable states.
+/// Searches a line, and prints what was searched.
 fn search(line: &Line) {
+    let Line { beacon, faults, restarts, hasty } = line;
+    let words = format!("beacon {beacon}, {faults} faults, {restarts} restarts, {hasty} hasty timers");
+    reaches(line, State::is_over, |action| Action::FAIR.contains(action), 100_000_000, &words);
+}
+
+/// Asserts that from every reachable state a line without further faults leads to the end: searches backwards from the end
+/// by fair steps, and compares with all reachable states. `most`: the search takes fewer steps. With more of them an end counts
+/// something up for ever, or goes round in a circle that never leads to the end.
+fn reaches<M>(
+    line: &M,
+    is_over: impl Fn(&M::State) -> bool,
+    is_fair: impl Fn(&M::Action) -> bool,
+    most: usize,
+    words: &str,
+) where
+    M: Model + Clone + Send + Sync + 'static,
+    M::State: Clone + PartialEq + Hash + std::fmt::Debug + Send + Sync,
+    M::Action: Clone + PartialEq + Hash + std::fmt::Debug + Send + Sync,
+{
     let began = std::time::Instant::now();
-    let checker = line.clone().checker().threads(2).spawn_bfs().join();
+    let checker = line.clone().checker().target_state_count(most).threads(2).spawn_bfs().join();
+    assert!(checker.state_count() < most, "{words}: no end after {most} steps");
     checker.assert_properties();
     let (states, unique, depth) = (checker.state_count(), checker.unique_state_count(), checker.max_depth());
     let searched = began.elapsed();
@@ -308,13 +332,13 @@ fn search(line: &Line) {
 
     let mut ids: HashMap<u128, u32> = HashMap::new();
     let mut before: Vec<Vec<u32>> = Vec::new();
-    let mut open: VecDeque<(u32, State)> = VecDeque::new();
+    let mut open: VecDeque<(u32, M::State)> = VecDeque::new();
     let mut over: Vec<u32> = Vec::new();
-    let mut meet = |state: State, open: &mut VecDeque<(u32, State)>, before: &mut Vec<Vec<u32>>| {
+    let mut meet = |state: M::State, open: &mut VecDeque<(u32, M::State)>, before: &mut Vec<Vec<u32>>| {
         let next = u32::try_from(before.len()).unwrap();
         *ids.entry(hash(&state)).or_insert_with(|| {
             before.push(Vec::new());
-            if state.is_over() {
+            if is_over(&state) {
                 over.push(next);
             }
             open.push_back((next, state));
@@ -328,9 +352,10 @@ fn search(line: &Line) {
         let mut actions = Vec::new();
         line.actions(&state, &mut actions);
         for action in actions {
+            let fair = is_fair(&action);
             let Some(next) = line.next_state(&state, action) else { continue };
             let to = meet(next, &mut open, &mut before);
-            if Action::FAIR.contains(&action) {
+            if fair {
                 before[usize::try_from(to).unwrap()].push(id);
             }
         }
@@ -347,12 +372,8 @@ fn search(line: &Line) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let memory = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
     println!(
-        "beacon {}, {} faults, {} restarts, {} hasty timers: {states} states, {unique} of them different, depth {depth}, \
-         {:.0} s; from {} of {} a fair line leads to the end; {memory}",
-        line.beacon,
-        line.faults,
-        line.restarts,
-        line.hasty,
+        "{words}: {states} states, {unique} of them different, depth {depth}, {:.0} s; from {} of {} a fair line leads to \
+         the end; {memory}",
         searched.as_secs_f64(),
         leads.len() - stuck,
         leads.len()

@@ -31,10 +31,18 @@ use nix::sys::socket::{
 };
 
 mod netns {
+    mod calls;
+    mod answers;
+    mod waiting;
+    mod ether;
+    mod crowd;
+    mod finding;
     mod disk;
     mod checkin;
     mod dhcp;
+    mod door;
     mod handover;
+    mod home;
     mod line;
     mod network;
     mod output;

@@ -260,7 +260,7 @@ fn a_renewal_without_an_identity_exits_with_19() {
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    for arguments in [&[][..], &["frobnicate"], &["check"], &["enroll", "--payload", "x"]] {
+    for arguments in [&[][..], &["frobnicate"], &["plan"], &["enroll", "--payload", "x"]] {
         let (code, _, error) = agent(arguments);
         assert_eq!(code, 2, "{arguments:?}: {error}");
         assert!(!error.is_empty());

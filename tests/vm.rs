@@ -29,6 +29,7 @@ mod vm {
     mod controllers;
     mod credentials;
     mod deciding;
+    mod door;
     mod drives;
     mod efivar;
     mod images;
@@ -45,6 +46,7 @@ mod vm {
     mod rescue;
     mod root_file;
     mod services;
+    mod sticks;
 }
 
 /// A CA with a server, and one node's payload on a config drive.
@@ -109,6 +111,7 @@ impl Site {
             dir: work.path().join("state"),
             listen: format!("{here}:{port}").parse().unwrap(),
             metrics: None,
+            doors: Vec::new(),
             layout: Layout::Wrapped,
             clock: Arc::new(move || Timestamp::system().plus(*theirs.lock().unwrap())),
         })

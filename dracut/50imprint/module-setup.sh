@@ -1,12 +1,13 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # dracut sets the variables that nothing here does
 # dracut module: imprint in an initramfs, with systemd or without. Installs the agent, its unit or its hooks, the site
-# pin if this machine has one, and the drivers for config drives and networks; decides nothing at boot.
+# pin and the admission key if this machine has them, and the drivers for config drives and networks; decides nothing at boot.
 #
 #   dracut --add imprint …
 #
-# For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT and IMPRINT_SITE name the
-# files; an empty IMPRINT_SITE stands for no site pin. What is wrong with one of the three ends the build: in the image it
+# For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT, IMPRINT_SITE,
+# IMPRINT_NETWORK and IMPRINT_KEY name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_NETWORK for no
+# network before the payload, and an empty IMPRINT_KEY for no key. What is wrong with one of them ends the build: in the image it
 # would show at boot only, on every machine.
 
 check() {
@@ -29,8 +30,10 @@ installkernel() {
     instmods qemu_fw_cfg
     # Networks.
     instmods virtio_net hv_netvsc vmxnet3 =drivers/net/ethernet =drivers/net/phy
-    # DHCP and questions to neighbours; most kernels have both built in.
+    # DHCP, questions to neighbours, and lines in Ethernet frames (imprint.source=ether); most kernels have both built in.
     instmods af_packet ipv6
+    # The hypervisor's door (imprint.source=vsock): the sockets, and their drivers for KVM, VMware and Hyper-V.
+    instmods vsock vmw_vsock_virtio_transport vmw_vsock_vmci_transport hv_sock
     # Lines to a host: the port imprint.0. Serial ports are built into most kernels.
     instmods virtio_console
     # EFI variables.
@@ -79,6 +82,21 @@ install() {
     if [[ ${IMPRINT_SITE-} || -e $root$site || -L $root$site ]]; then
         check_pin "$root$site"
         inst_simple "$site" /imprint/site
+    fi
+    local network=${IMPRINT_NETWORK-/etc/imprint/network}
+    if [[ ${IMPRINT_NETWORK-} || -e $root$network ]]; then
+        [[ -f $root$network && -r $root$network && -s $root$network ]] ||
+            refuse "$network is the network before the payload, and cannot be read; make it with imprint-host network"
+        inst_simple "$network" /imprint/network
+    fi
+    local key=${IMPRINT_KEY-/etc/imprint/key}
+    if [[ ${IMPRINT_KEY-} || -e $root$key || -L $root$key ]]; then
+        [[ -f $root$key && -r $root$key ]] ||
+            refuse "$key is the admission key, and cannot be read; correct the path, or its permissions"
+        grep -q -e '^-----BEGIN PRIVATE KEY-----' "$root$key" ||
+            refuse "$key is no private key in PEM; imprint-host key make writes one"
+        inst_simple "$key" /imprint/key
+        chmod 0600 "$initdir/imprint/key"
     fi
     # The last words before an emergency prompt. Another module may have put its own words there.
     cat "$moddir/profile.sh" >>"$initdir/etc/profile"

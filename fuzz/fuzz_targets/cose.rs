@@ -21,7 +21,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
         Err(error) => assert!(error.offset <= bytes.len() && !error.to_string().is_empty()),
     }
-    let found = Found { origin: Origin::File("x".into()), bytes: Secret::new(bytes.to_vec()), cut: false };
+    let found = Found { origin: Origin::File("x".into()), bytes: Secret::new(bytes.to_vec()), cut: false, fresh: None };
     let pin = SitePin::parse(SIGNERS).unwrap();
     assert!(source::decode(&found, Some(&pin), None).is_err() || GOOD.contains(&bytes));
     match source::decode(&found, None, None) {

@@ -24,7 +24,14 @@ fn with<T>(said: impl FnOnce(&Front) -> T) -> T {
             state.add_nodes(&[("node1.toml".to_owned(), record)], false, now).unwrap();
             drop(state);
             let listen = "127.0.0.1:0".parse().unwrap();
-            let config = Config { dir, listen, metrics: None, layout: Layout::Wrapped, clock: Arc::new(move || now) };
+            let config = Config {
+                dir,
+                listen,
+                metrics: None,
+                doors: Vec::new(),
+                layout: Layout::Wrapped,
+                clock: Arc::new(move || now),
+            };
             Front::open(&config).unwrap()
         }))
     })

@@ -2,7 +2,7 @@
 #![no_main]
 
 use imprint::line::frame::Side;
-use imprint::line::{Host, HostEvent, Kind, Nonce, Session, Shape, Wire};
+use imprint::line::{Host, HostEvent, Kind, Nonce, Session, Shape, TimeKey, Wire};
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../line_steps.rs"]
@@ -19,6 +19,13 @@ fuzz_target!(|bytes: &[u8]| {
         for event in wire.poll(now).events {
             match event {
                 HostEvent::Opened(..) => wire.end_mut().send(Kind::Sealed, vec![5; 700]),
+                HostEvent::Challenged => {
+                    wire.end_mut().prove_time(TimeKey::of(b"token"));
+                    match wire.end().challenge() {
+                        Some((_, heard)) if now - heard <= 2_000_000 => wire.end_mut().send(Kind::Fresh, vec![6; 700]),
+                        _ => wire.end_mut().renew(),
+                    }
+                }
                 HostEvent::Second(hello) => wire.end_mut().accept(hello),
                 HostEvent::Object(Kind::Request, _) => wire.end_mut().send(Kind::Certificates, vec![9; 1200]),
                 _ => {}

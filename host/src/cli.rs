@@ -3,11 +3,14 @@
 
 mod actor;
 mod args;
+mod callers;
 mod error;
+mod network;
 mod payload;
 mod published;
 mod say;
 mod show;
+mod key;
 mod signer;
 mod warnings;
 
@@ -31,7 +34,7 @@ use zeroize::Zeroizing;
 pub use args::Cli;
 use args::{CaCommand, Command, InjectArgs, NodeCommand};
 pub use error::CliError;
-use published::{Approved, Copied, Denied, Made, Revoked, Rotated, Stormed, Warned};
+use published::{Approved, Copied, Made, Revoked, Rotated, Stormed, Warned};
 
 use crate::inject::{self, Job, Pace};
 use crate::load::{self, LoadError, Storm};
@@ -53,15 +56,15 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let state = open(cli)?;
             if cli.json { say::json(&show::json(&state)?) } else { say::text(&show::text(&state, now)?) }
         }
-        Command::Serve { listen, metrics, base64 } => {
+        Command::Serve { listen, metrics, door, base64 } => {
             let clock = Arc::new(Timestamp::system);
-            serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, layout: *base64, clock })
+            let doors = door.clone();
+            serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, doors, layout: *base64, clock })
         }
         Command::Inject(arguments) => inject(cli, arguments),
-        Command::Nodes => {
-            let nodes = decided(cli, |state| Ok(list::nodes(state, now)?))?;
-            if cli.json { say::json(&list::nodes_json(&nodes)) } else { say::text(&list::nodes_table(&nodes)) }
-        }
+        Command::Nodes { door } => callers::nodes(cli, *door, now),
+        Command::Admit { caller, node, within: None } => callers::admit(cli, caller, node.as_deref(), now),
+        Command::Admit { caller, within: Some(within), .. } => callers::arm(cli, caller, *within, now),
         Command::Approve { node, code } => {
             let approve = |state: &mut State| enrol::approve(&mut state.store, node, code, now);
             let row = decided(cli, |state| approve(state).map_err(CliError::Decide))?;
@@ -69,21 +72,20 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 format!("approved {} key {}; it gets its certificate when it asks again\n", row.node, row.key_code)
             })
         }
-        Command::Deny { node } => {
-            let rows = decided(cli, |state| enrol::deny(&mut state.store, node, now).map_err(CliError::Decide))?;
-            let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
-            say::either(cli, &Denied { node, denied: &codes }, &{
-                format!("denied {node} key {}\n", codes.join(", key "))
-            })
-        }
+        Command::Deny { node } => callers::deny(cli, node, now),
         Command::Revoke { node, key, reason } => {
             let revoke = |state: &mut State| enrol::revoke(&mut state.store, node, key.as_deref(), reason.code(), now);
-            let (rows, payloads) = decided(cli, |state| revoke(state).map_err(CliError::Revoke))?;
-            let codes: Vec<&str> = rows.iter().map(|row| row.key_code.as_str()).collect();
-            say::either(cli, &Revoked { node, revoked: &codes, payloads_void: payloads }, &{
+            let enrol::Revoked { certificates, payloads, callers } =
+                decided(cli, |state| revoke(state).map_err(CliError::Revoke))?;
+            let codes: Vec<&str> = certificates.iter().map(|row| row.key_code.as_str()).collect();
+            say::either(cli, &Revoked { node, revoked: &codes, payloads_void: payloads, not_let_in: &callers }, &{
                 let certificates =
                     if codes.is_empty() { "none".to_owned() } else { format!("key {}", codes.join(", key ")) };
-                format!("revoked certificates of {node}: {certificates}; payloads made void: {payloads}\n")
+                let callers = match callers.as_slice() {
+                    [] => String::new(),
+                    callers => format!("; not let in any more: line key {}", state::some(callers)),
+                };
+                format!("revoked certificates of {node}: {certificates}; payloads made void: {payloads}{callers}\n")
             })
         }
         Command::Ca(CaCommand::Rotate { root_key }) => {
@@ -97,7 +99,9 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 )
             })
         }
+        Command::Key(command) => key::key(cli, command, now),
         Command::Signer { command } => signer::signer(cli, command.as_ref(), now),
+        Command::Network { file, output } => network::network(cli, file, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "imprint-host", &mut script);
@@ -254,6 +258,9 @@ fn serve(config: Config) -> Result<(), CliError> {
     tracing::info!("EST on {}, CA in {}", server.local_addr(), dir.display());
     if let Some(address) = server.metrics_addr() {
         tracing::info!("metrics on http://{address}/metrics");
+    }
+    for door in server.doors() {
+        tracing::info!("door {door}");
     }
     let name = runtime.block_on(stop.first());
     tracing::info!("{name}: stopping");

@@ -7,10 +7,13 @@ use imprint::digest::sha256;
 use imprint::identity::{Identity, IdentityError};
 use imprint::line::frame::{Frame, Packet};
 use imprint::line::transfer::Sender;
-use imprint::line::{Kind, Shape, Side};
+use imprint::line::{Challenge, Hello, Kind, Shape, Side};
 use imprint::medium;
 use imprint::options::CMDLINE_MAX;
-use imprint::payload::{Credentials, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token};
+use imprint::payload::signed;
+use imprint::payload::{
+    Credentials, DecodeError, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token,
+};
 use imprint::plan::SubjectPlan;
 use imprint::pool::{EntropyError, Seeded};
 use imprint::secret::Secret;
@@ -19,7 +22,8 @@ use imprint::source::{self, Origin, SourceError};
 use imprint::time::{Deadline, Timestamp};
 use zeroize::Zeroizing;
 
-use crate::ca::{Ca, Issued, Leaf, StateError};
+use crate::admission::Level;
+use crate::ca::{Ca, Issued, Leaf, SigningKey, StateError};
 use crate::record::{Record, names_a_server};
 use crate::x509::{self, X509Error};
 
@@ -40,6 +44,8 @@ pub struct Options {
     pub credentials: bool,
     /// Leave the signature out, for an image that is too old for it.
     pub unsigned: bool,
+    /// How the node was let in at a door. It stands in the payload, under the signature.
+    pub admitted: Option<Level>,
 }
 
 /// What brings a payload to its node, if that forbids some contents.
@@ -67,6 +73,7 @@ impl Default for Options {
             medium: Medium::Any,
             credentials: false,
             unsigned: false,
+            admitted: None,
         }
     }
 }
@@ -77,6 +84,23 @@ pub enum ComposeError {
     /// `--expires 0s`
     #[error("a payload that expires after {} seconds cannot be used; give a longer --expires", .0.as_secs())]
     Expires(Duration),
+    /// The payload was made too long ago to be sent.
+    #[error("the payload expired at {0}, before the node could have it; begin again, with a longer --expires")]
+    Expired(Timestamp),
+    /// The payload that was made before is none.
+    #[error("reading the payload that was made before")]
+    Unreadable(#[source] Box<DecodeError>),
+    /// A private key for a node that was let in for what it says of itself.
+    #[error(
+        "{node} was let in for what it says of itself (level {level}), so it gets no private key of this host; write \
+         claims_suffice = true into its record, or another admit"
+    )]
+    OnlyClaims {
+        /// The node.
+        node: String,
+        /// How it was let in.
+        level: Level,
+    },
     /// A single-boot medium that names no machine: any machine that boots it would credit its seed.
     #[error("a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {0}")]
     NotBound(String),
@@ -88,7 +112,7 @@ pub enum ComposeError {
     NeverCredited(&'static str),
     /// The payload holds something that may not be on this medium.
     #[error(transparent)]
-    Forbidden(SourceError),
+    Forbidden(Box<SourceError>),
     /// The payload is longer than a kernel command line.
     #[error(
         "a payload of {payload} bytes takes {word} characters, and a kernel command line has {CMDLINE_MAX} in all; \
@@ -166,6 +190,11 @@ pub fn compose(
     if options.single_boot {
         credited(options.medium, record)?;
     }
+    if let Some(level) = options.admitted.filter(|level| options.credentials && level.is_claim())
+        && !record.rule.claims_suffice
+    {
+        return Err(ComposeError::OnlyClaims { node: record.name.to_string(), level });
+    }
     let id = PayloadId(x509::random()?);
     let bytes = Zeroizing::new(x509::random::<16>()?);
     let secret = Token::try_from(Base64UrlUnpadded::encode_string(&*bytes)).map_err(ComposeError::Token)?;
@@ -190,10 +219,13 @@ pub fn compose(
         payload.enrolment = Enrolment::Credentials(credentials);
         certificate = Some(made);
     }
+    if let Some(level) = options.admitted {
+        payload.admit(level.word());
+    }
     let mut bytes = payload.encode();
     let signing_key = if options.unsigned { None } else { ca.signing_key().map_err(ComposeError::Ca)? };
     if let Some(key) = signing_key {
-        bytes = key.sign(&bytes).map_err(ComposeError::Ca)?;
+        bytes = key.sign(&bytes, &signed::aad(None)).map_err(ComposeError::Ca)?;
     }
     if bytes.len() > MAX_LEN {
         return Err(ComposeError::TooLong(bytes.len()));
@@ -204,7 +236,7 @@ pub fn compose(
         Medium::Text => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
     };
     if let Some(origin) = origin {
-        source::permitted(&origin, &payload, None).map_err(ComposeError::Forbidden)?;
+        source::permitted(&origin, &payload, None).map_err(|error| ComposeError::Forbidden(Box::new(error)))?;
     }
     if options.medium == Medium::Held(medium::Medium::Cmdline) {
         let word = cmdline_len(bytes.len());
@@ -213,6 +245,29 @@ pub fn compose(
         }
     }
     Ok(Composed { bytes, id, token_hash, expiry, certificate, voided: 0, superseded: Vec::new() })
+}
+
+/// The payload as a node wants it that has sent a challenge: as if made at this moment, and signed for the node's HELLO and the
+/// challenge. Beside the challenge that stands before it, this is what the seal of [`Kind::Fresh`] is made of. `payload`: what
+/// [`compose`] has made, signed or not.
+pub fn fresh(
+    payload: &[u8],
+    key: &SigningKey,
+    hello: &Hello,
+    challenge: &Challenge,
+    now: Timestamp,
+) -> Result<Secret, ComposeError> {
+    let mut payload = Payload::unwrapped(payload).map_err(|error| ComposeError::Unreadable(Box::new(error)))?;
+    payload.composed = now;
+    if payload.expiry <= now {
+        return Err(ComposeError::Expired(payload.expiry));
+    }
+    let signed = key.sign(&payload.encode(), &signed::aad(Some((&hello.digest(), &challenge.0))));
+    let signed = signed.map_err(ComposeError::Ca)?;
+    if signed.len() > MAX_LEN {
+        return Err(ComposeError::TooLong(signed.len()));
+    }
+    Ok(Secret::new([&challenge.0[..], &signed].concat()))
 }
 
 /// An error if no node credits a seed from this medium, or if the payload names no machine.

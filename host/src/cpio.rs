@@ -1,4 +1,4 @@
-//! Writes a cpio archive with one file, `imprint/payload`, that a boot loader appends to an initramfs. Pure: bytes to
+//! Writes a cpio archive with one file in the directory `imprint` that a boot loader appends to an initramfs. Pure: bytes to
 //! bytes, and never a file. The "newc" form as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use std::io::Write;
@@ -18,12 +18,17 @@ pub struct TooLong(pub usize);
 
 /// The archive. The same file always gives the same bytes. Wiped on drop, as the file is secret.
 pub fn archive(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+    archive_of("imprint/payload", file)
+}
+
+/// The same for a file with another name in `imprint`.
+pub fn archive_of(name: &str, file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     // A header has eight hexadecimal digits for a size.
     u32::try_from(file.len()).map_err(|_| TooLong(file.len()))?;
     // Allocated once: a vector that grows leaves copies of secrets in memory.
     let mut out = Zeroizing::new(Vec::with_capacity(file.len().saturating_add(2 * BLOCK)));
     entry(&mut out, 1, DIRECTORY, 2, "imprint", &[]);
-    entry(&mut out, 2, FILE, 1, "imprint/payload", file);
+    entry(&mut out, 2, FILE, 1, name, file);
     entry(&mut out, 0, 0, 1, "TRAILER!!!", &[]);
     let end = out.len().next_multiple_of(BLOCK);
     out.resize(end, 0);

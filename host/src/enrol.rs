@@ -17,7 +17,7 @@ pub use attributes::key_wanted;
 pub use error::{EnrolError, Refusal};
 pub use first::simple_enroll;
 pub use renewal::simple_reenroll;
-pub use revocation::{RevokeError, reason_name, revoke, shown_in_a_handshake};
+pub use revocation::{RevokeError, Revoked, reason_name, revoke, shown_in_a_handshake};
 
 use error::Stop;
 use imprint::line::Hello;

@@ -8,13 +8,13 @@ mod power;
 mod session;
 pub mod telnet;
 pub mod transport;
-mod words;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use imprint::line::{Challenge, Hello};
 use imprint::time::Timestamp;
 use tokio::task::JoinHandle;
 
@@ -23,9 +23,13 @@ pub use lines::jobs;
 pub use power::Pace;
 use power::Turns;
 use transport::LineSpec;
-pub use words::Outcome;
 
+use crate::compose::Options;
+use crate::enrol::{self, Request};
 use crate::state::State;
+use crate::store::CertificateRow;
+pub use crate::talk::Outcome;
+use crate::talk::{Asked, Decided, Office, Payload, Signed, Trouble, failed};
 
 /// A node and its line.
 #[derive(Clone, Debug)]
@@ -97,17 +101,27 @@ impl Shared {
         }
     }
 
-    /// Microseconds since 1970.
-    pub(crate) fn now(&self) -> u64 {
-        self.epoch.saturating_add(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
-    }
-
-    pub(crate) fn timestamp(&self) -> Timestamp {
+    fn timestamp(&self) -> Timestamp {
         Timestamp::from_millis(self.now() / 1000).unwrap_or(Timestamp::MAX)
     }
 
+    /// Shows progress on a terminal. The next output replaces this line.
+    pub(crate) fn tell_progress(&self, node: &str, text: &str) {
+        if !self.config.json && io::stderr().is_terminal() {
+            let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            *partial = true;
+            let _ = write!(io::stderr(), "\r\x1b[K{node}: {}", imprint::shown::line(text));
+        }
+    }
+}
+
+impl Office for Shared {
+    fn now(&self) -> u64 {
+        self.epoch.saturating_add(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
     /// One line for people on standard error, or one JSON object for programs on standard output.
-    pub(crate) fn tell(&self, node: &str, event: &str, detail: &str) {
+    fn tell(&self, node: &str, event: &str, detail: &str) {
         let seconds = self.began.elapsed().as_secs_f64();
         let detail = if self.config.json { detail.to_owned() } else { imprint::shown::line(detail) };
         let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,13 +135,35 @@ impl Shared {
         };
     }
 
-    /// Shows progress on a terminal. The next output replaces this line.
-    pub(crate) fn tell_progress(&self, node: &str, text: &str) {
-        if !self.config.json && io::stderr().is_terminal() {
-            let mut partial = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-            *partial = true;
-            let _ = write!(io::stderr(), "\r\x1b[K{node}: {}", imprint::shown::line(text));
-        }
+    async fn compose(&self, node: &str, _: &Hello, options: Options) -> Result<Payload, Trouble> {
+        let (node, now) = (node.to_owned(), self.timestamp());
+        let made = self.books(move |state| state.payload(&node, &options, now)).await;
+        Ok(Payload::from(made.map_err(failed)?))
+    }
+
+    async fn fresh(&self, _: &str, made: &Payload, hello: &Hello, at: Challenge) -> Result<Signed, Trouble> {
+        let (payload, hello, now) = (made.bytes.clone(), hello.clone(), self.timestamp());
+        let signed = self.books(move |state| state.fresh(payload.expose(), &hello, &at, now)).await.map_err(failed)?;
+        Ok(signed.map_or(Signed::NoSigner, Signed::Payload))
+    }
+
+    async fn enroll(&self, asked: Asked) -> Result<Decided, Trouble> {
+        let now = self.timestamp();
+        self.books(move |state| {
+            let Asked { csr, credentials, peer } = &asked;
+            let request = Request { csr: csr.as_ref(), credentials: Some(credentials), peer };
+            state.refresh().map_err(failed)?;
+            let decision = state.decide(now, |desk| enrol::simple_enroll(desk, &request)).map_err(failed)?;
+            Ok::<_, String>(Decided { answer: decision.answer, intermediate: state.ca.intermediate().to_vec() })
+        })
+        .await
+        .map_err(Trouble::from)
+    }
+
+    async fn latest(&self, node: &str) -> Result<Option<CertificateRow>, Trouble> {
+        let node = node.to_owned();
+        let (latest, _) = self.books(move |state| state.store.latest(&node)).await.map_err(failed)?;
+        Ok(latest)
     }
 }
 

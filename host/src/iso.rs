@@ -1,7 +1,9 @@
-//! Writes an ISO 9660 image (ECMA-119) with one file, `IMPRINT/PAYLOAD`, for a config drive. Pure: bytes to bytes.
+//! Writes an ISO 9660 image (ECMA-119) with one file: `IMPRINT/PAYLOAD` for a config drive, or `IMPRINT/KEY` for an admission
+//! key. Pure: bytes to bytes.
 //! No crate does this alone: those that write ISO 9660 drive or wrap whole disc-burning tools. The image without its file
 //! is 22 sectors.
 
+use imprint::source::answer::KEY_LABEL;
 use imprint::time::Timestamp;
 use zeroize::Zeroizing;
 
@@ -27,8 +29,18 @@ pub const LABEL: &str = "IMPRINT";
 #[error("{0} bytes do not fit a file of an ISO 9660 image")]
 pub struct TooLong(pub usize);
 
-/// The image. Wiped on drop, as the file is secret.
+/// The image of a config drive. Wiped on drop, as the file is secret.
 pub fn image(file: &[u8], made: Timestamp) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+    image_of(LABEL, b"PAYLOAD.;1", file, made)
+}
+
+/// The image of a medium with an admission key. Wiped on drop, as the file is secret.
+pub fn stick(file: &[u8], made: Timestamp) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+    // ECMA-119 §7.4.1 has no hyphen for labels. Every reader takes one all the same (config-2 of OpenStack has it, too).
+    image_of(KEY_LABEL, b"KEY.;1", file, made)
+}
+
+fn image_of(label: &str, name: &[u8], file: &[u8], made: Timestamp) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     let length = u32::try_from(file.len()).map_err(|_| TooLong(file.len()))?;
     let sectors = FILE.checked_add(length.div_ceil(SECTOR_32)).ok_or(TooLong(file.len()))?;
     let mut out = Image { bytes: Zeroizing::new(Vec::with_capacity(file.len().saturating_add(24 * SECTOR))) };
@@ -38,7 +50,7 @@ pub fn image(file: &[u8], made: Timestamp) -> Result<Zeroizing<Vec<u8>>, TooLong
     out.put(&[1]);
     out.put(b"CD001\x01\0");
     out.text("", 32); // system identifier
-    out.text(LABEL, 32);
+    out.text(label, 32);
     out.zeros(8);
     out.both_32(sectors);
     out.zeros(32);
@@ -78,7 +90,7 @@ pub fn image(file: &[u8], made: Timestamp) -> Result<Zeroizing<Vec<u8>>, TooLong
     out.record(&[0], DIRECTORY, SECTOR_32, IS_DIRECTORY, &time);
     out.record(&[1], ROOT, SECTOR_32, IS_DIRECTORY, &time);
     // ECMA-119 §7.5.1: a name without extension still has its dot, and every name has a version.
-    out.record(b"PAYLOAD.;1", FILE, length, 0, &time);
+    out.record(name, FILE, length, 0, &time);
 
     out.at(FILE);
     out.put(file);

@@ -13,6 +13,7 @@ pub mod list;
 pub mod load;
 pub mod serve;
 pub mod inject;
+pub mod talk;
 
 // The records and the store, and the modules that decide by them.
 pub mod est;
@@ -21,6 +22,7 @@ pub mod enrol;
 pub mod compose;
 pub mod store;
 pub mod record;
+pub mod admission;
 pub mod room;
 pub mod ca;
 
@@ -37,6 +39,7 @@ pub mod user_data;
 pub mod csr;
 pub mod x509;
 pub mod origin;
+pub mod code;
 pub mod json;
 mod users;
 pub mod crash;

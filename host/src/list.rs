@@ -10,9 +10,12 @@ use imprint::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::admission::Level;
 use crate::enrol::reason_name;
 use crate::state::{Error, State};
-use crate::store::{AuditRow, CertificateRow, NotWritten, PayloadRow, RequestRow, Verdict, mode_name};
+use crate::store::{
+    AdmissionRow, AuditRow, CallerRow, CertificateRow, NotWritten, PayloadRow, RequestRow, Standing, Verdict, mode_name,
+};
 
 /// A node with its newest certificate, newest payload and open requests.
 pub struct Node {
@@ -24,6 +27,8 @@ pub struct Node {
     payload: Option<PayloadRow>,
     /// Requests that wait for approval, and approved requests whose certificate the node has not fetched.
     open: Vec<RequestRow>,
+    /// How it was let in at a door last.
+    admitted: Option<AdmissionRow>,
     now: Timestamp,
 }
 
@@ -43,9 +48,52 @@ fn listed(state: &State, now: Timestamp) -> Result<Vec<Node>, Error> {
         let (certificate, payload) = state.store.latest(&row.name)?;
         let valid = state.store.live_certificates(&row.name, now)?;
         let open = state.store.open_requests(&row.name, now)?;
-        nodes.push(Node { name: row.name, names, mode, certificate, valid, payload, open, now });
+        let admitted = state.store.admission(&row.name)?;
+        nodes.push(Node { name: row.name, names, mode, certificate, valid, payload, open, admitted, now });
     }
     Ok(nodes)
+}
+
+/// Everybody who waits at a door, or was let in and has no certificate yet, oldest first.
+pub fn callers(state: &State, now: Timestamp) -> Result<Vec<CallerRow>, Error> {
+    Ok(state.store.callers(now)?)
+}
+
+/// Who waits at a door, for people.
+pub fn callers_text(callers: &[CallerRow]) -> String {
+    if callers.is_empty() {
+        return "nobody waits at a door\n".to_owned();
+    }
+    let mut text = String::new();
+    for row in callers {
+        let CallerRow { code, nodes, said, facts, from, why, first_at, .. } = row;
+        let known = if facts.is_empty() { String::new() } else { format!(", the door knows {facts}") };
+        let told = match (row.standing, nodes.as_slice()) {
+            (Standing::LetIn(level), _) => {
+                format!("{} is let in ({level}), and has no certificate yet: line key {code}", nodes.join(", "))
+            }
+            (Standing::HasPayload(level), _) => {
+                format!(
+                    "{} is let in ({level}), and has its payload, but no certificate yet: line key {code}",
+                    nodes.join(", ")
+                )
+            }
+            (_, []) => format!("an unknown machine waits at the door: line key {code}"),
+            (_, nodes) => format!("{} waits at the door: line key {code}", nodes.join(" or ")),
+        };
+        let why = match (row.standing, nodes.as_slice()) {
+            (standing, _) if standing.level().is_some() => String::new(),
+            (_, [_]) => format!(": {why}; compare the code with its console, then imprint-host admit {code}"),
+            (_, _) => format!(": {why}; compare the code with its console, then imprint-host admit {code} --as NODE"),
+        };
+        let _ = writeln!(text, "{}", line(&format!("{told} from {from} since {first_at}, says {said}{known}{why}")));
+    }
+    text
+}
+
+/// For programs.
+pub fn callers_json(callers: &[CallerRow]) -> Value {
+    value(callers.iter().map(CallerEntry::of).collect::<Vec<_>>())
 }
 
 impl Node {
@@ -119,6 +167,11 @@ pub fn nodes_table(nodes: &[Node]) -> String {
     for CertificateRow { node, key_code, not_after, .. } in nodes.iter().flat_map(Node::others) {
         let _ = writeln!(text, "{node} has another certificate: key {key_code}, until {not_after}");
     }
+    for (node, row) in nodes.iter().filter_map(|node| node.admitted.as_ref().map(|row| (&node.name, row))) {
+        let AdmissionRow { at, level, code, from } = row;
+        let _ =
+            writeln!(text, "{}", line(&format!("{node} was let in at {at} ({level}): line key {code} from {from}")));
+    }
     text
 }
 
@@ -133,6 +186,7 @@ pub fn nodes_json(nodes: &[Node]) -> Value {
         waiting: node.with(None).map(RequestEntry::of).collect(),
         approved: node.with(Some(Verdict::Approved)).map(RequestEntry::of).collect(),
         valid: node.valid.iter().map(ValidEntry::of).collect(),
+        admitted: node.admitted.as_ref().map(AdmittedEntry::of),
     };
     value(nodes.iter().map(entry).collect::<Vec<_>>())
 }
@@ -177,6 +231,37 @@ struct NodeEntry {
     waiting: Vec<RequestEntry>,
     approved: Vec<RequestEntry>,
     valid: Vec<ValidEntry>,
+    admitted: Option<AdmittedEntry>,
+}
+
+/// How a node was let in at a door last.
+#[derive(Serialize)]
+struct AdmittedEntry {
+    at: String,
+    level: &'static str,
+    key: String,
+    peer: String,
+}
+
+/// Who calls at a door.
+#[derive(Serialize)]
+struct CallerEntry {
+    /// Code of the line key.
+    key: String,
+    /// The nodes that it may be.
+    nodes: Vec<String>,
+    /// `None`: it waits.
+    level: Option<&'static str>,
+    why: String,
+    peer: String,
+    first_at: String,
+    last_at: String,
+    uuid: Option<String>,
+    serial: Option<String>,
+    macs: Vec<String>,
+    cid: Option<u32>,
+    tap: Option<String>,
+    vm: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -248,6 +333,34 @@ impl CertificateEntry {
             status,
             revoked_at: row.revoked.map(|(at, _)| at.to_string()),
             reason: row.revoked.map(|(_, reason)| reason_name(reason)),
+        }
+    }
+}
+
+impl AdmittedEntry {
+    fn of(row: &AdmissionRow) -> AdmittedEntry {
+        let (at, level) = (row.at.to_string(), row.level.word());
+        AdmittedEntry { at, level, key: row.code.clone(), peer: row.from.clone() }
+    }
+}
+
+impl CallerEntry {
+    fn of(row: &CallerRow) -> CallerEntry {
+        let CallerRow { said, facts, .. } = row;
+        CallerEntry {
+            key: row.code.clone(),
+            nodes: row.nodes.clone(),
+            level: row.standing.level().map(Level::word),
+            why: row.why.clone(),
+            peer: row.from.clone(),
+            first_at: row.first_at.to_string(),
+            last_at: row.last_at.to_string(),
+            uuid: said.uuid.clone(),
+            serial: said.serial.clone(),
+            macs: said.macs.clone(),
+            cid: facts.cid,
+            tap: facts.tap.clone(),
+            vm: facts.vm.clone(),
         }
     }
 }

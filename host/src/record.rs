@@ -1,5 +1,6 @@
 //! A node's record: parses TOML into validated values. Errors name file, line and key. Makes no payload; `compose` does.
 
+pub(crate) mod admission;
 pub mod claims;
 pub mod csv;
 mod entitlement;
@@ -22,6 +23,7 @@ use imprint::payload::{
 use imprint::shown::printable;
 use imprint::time::Timestamp;
 
+use crate::admission::{Admit, Facts, Rule};
 use crate::ca::Usage;
 pub use entitlement::Entitlement;
 pub use fields::RecordError;
@@ -58,6 +60,8 @@ pub struct Record {
     pub usages: Vec<Usage>,
     /// SHA-256 of further CAs that its certificate may chain to.
     pub issuers: Vec<[u8; 32]>,
+    /// Who is let in as this node at a door. No payload has it.
+    pub rule: Rule,
 }
 
 impl Record {
@@ -76,6 +80,21 @@ impl Record {
         }
     }
 
+    /// As [`Record::compile`], for a record that is to be added. What an earlier version took, and no rule lets in, is an error here.
+    pub fn to_add(file: &str, text: &str, ca: &CaCertificate, urls: &[EstUrl]) -> Result<Record, RecordError> {
+        let record = Record::compile(file, text, ca, urls)?;
+        let Rule { admit, facts, .. } = &record.rule;
+        let by_facts = matches!(admit, Admit::Wire | Admit::Key | Admit::Armed) && !facts.is_empty();
+        if !by_facts || record.names_a_machine() {
+            return Ok(record);
+        }
+        let text = Text::new(file, text);
+        let parsed = text.parse()?;
+        let mut table = text.root(parsed.get_ref());
+        let problem = format!("\"{}\" needs {}", admit.word(), admission::CHECKED);
+        Err(table.take("admit").map_or_else(|| text.error_at("admit", &problem), |value| value.error(&problem)))
+    }
+
     /// As [`Record::compile`], without the trial payload: records in the store have passed it.
     pub fn of_store(file: &str, text: &str, urls: &[EstUrl]) -> Result<Record, RecordError> {
         let text = Text::new(file, text);
@@ -87,6 +106,22 @@ impl Record {
     pub fn names_a_machine(&self) -> bool {
         placeholder::is_named(self.binding.as_ref())
     }
+}
+
+/// Reads a file that has `[[network]]` entries alone: the network of an image, before its nodes have a payload. What a node would
+/// refuse, or cannot use, is an error here.
+pub fn network(file: &str, text: &str) -> Result<Vec<Link>, RecordError> {
+    let text = Text::new(file, text);
+    let parsed = text.parse()?;
+    let mut table = text.root(parsed.get_ref());
+    let links = network::links(&table.need("network")?)?;
+    table.finish()?;
+    Link::decode_all(&Link::encode_all(&links))
+        .map_err(|error| text.error_at(&toml_key(&error.place), error.problem))?;
+    // With BOOTIF= or without it, the same links can be used.
+    imprint::plan::early(links.clone(), HardwareAddress::new(&[0; 6]).as_ref())
+        .map_err(|error| text.error_at("network", error))?;
+    Ok(links)
 }
 
 /// Translates the payload codec's name for an item to the key in a record.
@@ -112,7 +147,9 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     let key = table.take("key").map_or(Ok(KeyType::P256), |value| one_of(&value, &KeyType::ALL))?;
     let modes = [(TokenMode::Once, "once"), (TokenMode::EachBoot, "each-boot")];
     let mode = table.take("enrol").map_or(Ok(TokenMode::Once), |value| one_of(&value, &modes))?;
-    let binding = table.take("bind").map(|value| binding(&value)).transpose()?;
+    let bind = table.take("bind").map(|value| binding(&value)).transpose()?;
+    let (binding, facts) = bind.unwrap_or_default();
+    let rule = admission::rule(&mut table, binding.as_ref(), facts)?;
     let network = table.take("network").map_or(Ok(Vec::new()), |value| network::links(&value))?;
     let default = if mode == TokenMode::Once { VALIDITY_ONCE } else { VALIDITY_EACH_BOOT };
     let validity = table.take("validity").map_or(Ok(default), |value| validity(&value))?;
@@ -136,7 +173,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     if names == CertificateNames::default() {
         return Err(missing);
     }
-    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers })
+    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule })
 }
 
 /// Reads a subject attribute, like `CN=node1`.
@@ -216,16 +253,19 @@ pub fn names_a_server(names: &CertificateNames, urls: &[EstUrl]) -> Option<Strin
     all.find(|name| server_named(name, urls).is_some())
 }
 
-fn binding(value: &Value<'_>) -> Result<Binding, RecordError> {
+/// What the node must be true to, and what the host must know of it.
+fn binding(value: &Value<'_>) -> Result<(Option<Binding>, Facts), RecordError> {
     let mut table = value.table()?;
     let uuid =
         table.take("uuid").map(|value| value.with("a UUID (8-4-4-4-12 hexadecimal digits)", uuid)).transpose()?;
     let macs = table.list("macs", |value| mac(&value))?;
     let serial = table.take("serial").map(|value| value.string().map(|text| text.trim().to_owned())).transpose()?;
     let binding = Binding { uuid, macs, serial };
-    let empty = table.error("empty; give uuid, macs or serial, or leave bind out");
+    let facts = admission::facts(&mut table)?;
+    let empty = table.error("empty; give uuid, macs, serial, cid, tap or vm, or leave bind out");
     table.finish()?;
-    if binding == Binding::default() { Err(empty) } else { Ok(binding) }
+    let binding = Some(binding).filter(|binding| *binding != Binding::default());
+    if binding.is_none() && facts.is_empty() { Err(empty) } else { Ok((binding, facts)) }
 }
 
 /// Refuses what boards of one kind have in common: a payload with it would be good for each of them. Records in the store may

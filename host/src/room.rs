@@ -33,7 +33,7 @@ fn options() -> OpenOptions {
 }
 
 /// Grows the reserve to its full size, or as far as the disk allows. The error says why the reserve is not at full size.
-/// `beyond`: bytes that have to stay free besides. Without them, a server that restores the reserve at once would take the
+/// `beyond`: bytes that have to be free besides, also beside a reserve that is whole. Without them, a server that restores the reserve at once would take the
 /// space from the command that has just freed it.
 pub fn restore(dir: &Path, beyond: u64) -> io::Result<()> {
     let path = file(dir);
@@ -42,10 +42,7 @@ pub fn restore(dir: &Path, beyond: u64) -> io::Result<()> {
     if len == 0 {
         ca::given_away(&path)?;
     }
-    if len < BYTES
-        && beyond > 0
-        && free(dir).is_some_and(|free| free < BYTES.saturating_sub(len).saturating_add(beyond))
-    {
+    if beyond > 0 && free(dir).is_some_and(|free| free < BYTES.saturating_sub(len).saturating_add(beyond)) {
         return Err(io::ErrorKind::StorageFull.into());
     }
     while len < BYTES {

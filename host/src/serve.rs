@@ -1,6 +1,8 @@
 //! The EST server: sockets, TLS and HTTP around `enrol`. Never decides what is signed.
 
 mod desk;
+mod door;
+mod files;
 mod guests;
 mod http;
 mod lists;
@@ -13,7 +15,7 @@ mod tries;
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,10 +37,13 @@ use tokio::time::timeout;
 use crate::ca::{self, StateError};
 use crate::crash;
 use crate::est::Layout;
+use crate::origin;
 use crate::state::{Error, State};
 use crate::store::StoreError;
 use desk::Desk;
-pub use guests::{AWAY, CONNECTIONS};
+pub use door::{DoorError, DoorSpec};
+use files::{Listening, Places};
+pub use guests::{AWAY, CALLERS, CONNECTIONS};
 use guests::{Guest, Guests, Place};
 pub use lists::EVERY as LISTS_EVERY;
 use lists::Lists;
@@ -68,6 +73,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The address for metrics, without TLS.
     pub metrics: Option<SocketAddr>,
+    /// Where nodes call with the line protocol.
+    pub doors: Vec<DoorSpec>,
     /// Line breaks in the base64 of answers.
     pub layout: Layout,
     /// The clock.
@@ -78,6 +85,7 @@ pub struct Config {
 pub struct Server {
     local_addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
+    doors: Vec<String>,
     stop: watch::Sender<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     _lock: Flock<File>,
@@ -101,6 +109,9 @@ pub enum ServeError {
     /// The server cannot listen on the address.
     #[error("listening on {0}; use --listen for another address")]
     Listen(SocketAddr, #[source] io::Error),
+    /// A door cannot be opened.
+    #[error(transparent)]
+    Door(Box<DoorError>),
     /// A thread or the async runtime cannot be made.
     #[error("starting the server")]
     Runtime(#[source] io::Error),
@@ -113,7 +124,7 @@ pub enum ServeError {
 pub(crate) struct Shared {
     desk: Desk,
     lists: Lists,
-    pace: pace::Pace,
+    pace: pace::Pace<IpAddr>,
     /// The pace of requests with an invalid CSR.
     bad: pace::Few,
     clock: Clock,
@@ -131,6 +142,7 @@ impl Server {
     pub fn start(config: Config) -> Result<Server, ServeError> {
         let state = State::open(&config.dir).map_err(ServeError::State)?;
         let lock = lock(&config)?;
+        door::may_open(&config.doors, &state)?;
         let shared = Arc::new(shared(&config, state)?);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(ServeError::Runtime)?;
@@ -141,6 +153,9 @@ impl Server {
         };
         let (local_addr, listener) = listen(config.listen)?;
         let (metrics_addr, metrics) = config.metrics.map(listen).transpose()?.unzip();
+        let doors = runtime.block_on(door::open(&config.doors))?;
+        let open = doors.names().map_err(ServeError::Runtime)?;
+        let places = Places::here(!open.is_empty());
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("serve".to_owned());
         let thread = thread.spawn(move || {
@@ -148,11 +163,12 @@ impl Server {
                 if let Some(listener) = metrics {
                     tokio::spawn(serve_metrics(listener, shared.clone()));
                 }
-                accept(listener, shared, stopped).await;
+                let doors = door::serve(doors, shared.clone(), places.callers, stopped.clone());
+                tokio::join!(accept(listener, shared, places, stopped), doors);
             });
         });
         let thread = Some(thread.map_err(ServeError::Runtime)?);
-        Ok(Server { local_addr, metrics_addr, stop, thread, _lock: lock })
+        Ok(Server { local_addr, metrics_addr, doors: open, stop, thread, _lock: lock })
     }
 
     /// The address that it listens on.
@@ -163,6 +179,11 @@ impl Server {
     /// The address of its metrics.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_addr
+    }
+
+    /// Its doors, as they were given; TCP doors with the port that they have.
+    pub fn doors(&self) -> &[String] {
+        &self.doors
     }
 
     /// Stops accepting connections, and waits until open ones have ended, at most 10 s.
@@ -260,9 +281,10 @@ struct Routers {
     plain: axum::Router,
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, places: Places, mut stopped: watch::Receiver<bool>) {
     let routers = Arc::new(Routers { est: http::router(shared.clone()), plain: http::plain_router(shared.clone()) });
-    let guests = Arc::new(Guests::default());
+    let guests = Guests::new(places.connections, places.away);
+    let mut listening = Listening::new("EST");
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -272,7 +294,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                let Some(guest) = guests.admit(peer.ip()) else {
+                let Some(guest) = guests.admit(origin::of_address(peer.ip())) else {
                     tracing::debug!("connection from {peer}: closed, there are too many");
                     shared.metrics.turned_away("closed");
                     continue;
@@ -280,11 +302,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
                 let (shared, routers) = (shared.clone(), routers.clone());
                 connections.spawn(connection(stream, peer, guest, shared, routers, stopped.clone()));
             }
-            // Mostly out of file descriptors: wait until connections end.
-            Err(error) => {
-                tracing::warn!("accepting a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(error) => listening.failed(&error).await,
         }
     }
     drop(listener);
@@ -294,7 +312,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    guest: Guest,
+    guest: Guest<IpAddr>,
     shared: Arc<Shared>,
     routers: Arc<Routers>,
     stopped: watch::Receiver<bool>,
@@ -422,6 +440,12 @@ async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
+    }
+}
+
+impl From<DoorError> for ServeError {
+    fn from(error: DoorError) -> ServeError {
+        ServeError::Door(Box::new(error))
     }
 }
 

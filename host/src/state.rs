@@ -1,14 +1,23 @@
 //! The state directory: CA files and store together, and the operations of the commands on both. Prints nothing.
 
 mod adding;
+mod calling;
+mod deciding;
+mod keys;
 mod signing;
 
 use std::path::{Path, PathBuf};
 
+use imprint::line::{Challenge, Hello};
 use imprint::payload::{EstUrl, TokenMode, UrlHost};
+use imprint::secret::Secret;
 use imprint::time::Timestamp;
 
 pub use adding::{Added, Adding, Differs, Taken, Warning};
+pub use calling::CALLERS;
+pub(crate) use calling::{call_within, may_be_sent, stands};
+pub use deciding::{AdmitError, LISTED, LetIn, some};
+pub use keys::{KeyError, MadeKey, public_key};
 pub use signing::Signing;
 
 use crate::ca::{self, Ca, StateError};
@@ -16,7 +25,7 @@ use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
 use crate::record::{self, Record, RecordError};
 use crate::room;
-use crate::store::{CertificateRow, Changes, Event, PayloadRow, Store, StoreError, mode_name};
+use crate::store::{Books, CertificateRow, Changes, Event, PayloadRow, Standing, Store, StoreError, mode_name};
 use crate::x509::CrlReason;
 
 /// An open state directory.
@@ -70,6 +79,17 @@ pub enum Error {
     /// A payload cannot be made.
     #[error(transparent)]
     Compose(#[from] ComposeError),
+    /// A payload for a caller at a door that is not let in, or not any more.
+    #[error("the caller is not let in as {0} any more; imprint-host log says what happened")]
+    NotLetIn(String),
+    /// Another payload for a line key that has its certificate. Anybody could ask, by saying its HELLO again.
+    #[error("line key {code} has the certificate of {node} already; start the node again for another key")]
+    HasCertificate {
+        /// The node.
+        node: String,
+        /// The code of the line key.
+        code: String,
+    },
     /// The rotation succeeded, but its line in the audit log could not be written.
     #[error(
         "the CA has another intermediate now, {id}, and serve uses it; only the line of the audit log is missing. Take \
@@ -135,7 +155,7 @@ impl State {
         for row in rows {
             // An error names the line of the CSV file, not the line of the record that was made from it.
             let at_row = |error: RecordError| RecordError { file: file.to_owned(), line: row.line, ..error };
-            Record::compile(file, &row.record, self.ca.root(), &self.urls).map_err(at_row)?;
+            Record::to_add(file, &row.record, self.ca.root(), &self.urls).map_err(at_row)?;
             files.push((format!("{file}:{}", row.line), row.record.clone()));
         }
         self.add_nodes_as(&files, adding, now)
@@ -143,11 +163,7 @@ impl State {
 
     /// A node's record.
     pub fn record(&self, node: &str) -> Result<Record, Error> {
-        let row = self.store.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
-        let record = Record::compile(&row.file, &row.record, self.ca.root(), &self.urls)?;
-        // A record that an older version took.
-        adding::renewable(&row.file, &record)?;
-        Ok(record)
+        record_of(&self.store, &self.ca, &self.urls, node)
     }
 
     /// Makes a payload and stores it. The node's earlier payloads become void unless `options.keep` is set.
@@ -168,11 +184,39 @@ impl State {
         let mut composed = compose::compose(&record, &self.ca, &self.urls, options, now).map_err(Error::Compose)?;
         let prepared = prepare(&composed)?;
         let booked = self.store.changes().and_then(|changes| {
-            book(&changes, &self.ca, &record, &mut composed, options, now)?;
+            book(&changes, &self.ca, &record, &mut composed, (options, None), now)?;
             changes.commit()
         });
         booked.map_err(Error::Store)?;
         Ok((composed, prepared))
+    }
+
+    /// A payload for the caller at a door with this HELLO, which is let in as this node.
+    pub fn payload_for(
+        &mut self,
+        hello: &[u8; 32],
+        node: &str,
+        options: &Options,
+        now: Timestamp,
+    ) -> Result<Composed, Error> {
+        let changes = self.store.changes()?.for_nodes();
+        let desk = Desk { changes: &changes, ca: &self.ca, urls: &self.urls, now };
+        let composed = payload_for(&desk, hello, node, options)?;
+        changes.commit()?;
+        Ok(composed)
+    }
+
+    /// A payload of this state as a node wants it that has sent a challenge ([`compose::fresh`]). `None`: this state has no key to
+    /// sign with.
+    pub fn fresh(
+        &self,
+        payload: &[u8],
+        hello: &Hello,
+        challenge: &Challenge,
+        now: Timestamp,
+    ) -> Result<Option<Secret>, Error> {
+        let Some(key) = self.ca.signing_key()? else { return Ok(None) };
+        Ok(Some(compose::fresh(payload, &key, hello, challenge, now)?))
     }
 
     /// Makes and stores payloads for many nodes: all of them or none.
@@ -185,7 +229,7 @@ impl State {
         }
         let changes = self.store.changes()?;
         for (record, composed) in &mut made {
-            book(&changes, &self.ca, record, composed, options, now)?;
+            book(&changes, &self.ca, record, composed, (options, None), now)?;
         }
         changes.commit()?;
         Ok(made.into_iter().map(|(_, composed)| composed).collect())
@@ -253,13 +297,43 @@ impl State {
     }
 }
 
-/// Stores a payload that was made, and the effects on the node's earlier payloads and certificates.
+/// A payload for the caller with this HELLO, which was let in as this node, in the desk's transaction. [`Error::NotLetIn`]: it is
+/// not let in any more ([`stands`]). The payload is good as long as the caller stands; `options.admitted` is set here. After
+/// an error of the store nothing in the transaction may be kept.
+pub(crate) fn payload_for(desk: &Desk<'_>, hello: &[u8; 32], node: &str, options: &Options) -> Result<Composed, Error> {
+    let Desk { changes, ca, urls, now } = *desk;
+    let not_let_in = || Error::NotLetIn(node.to_owned());
+    let caller = calling::let_in(changes, hello, node, now)?.ok_or_else(not_let_in)?;
+    let level = match caller.standing {
+        Standing::Served(_) => return Err(Error::HasCertificate { node: node.to_owned(), code: caller.code }),
+        standing => standing.level().ok_or_else(not_let_in)?,
+    };
+    // Its line key makes the node's earlier payloads void once. Whoever says its HELLO again gets nothing else made void.
+    let keep = options.keep || changes.has_good_payload(node, &caller.key, now)?;
+    let options = Options { keep, admitted: Some(level), ..*options };
+    let record = record_of(changes, ca, urls, node)?;
+    let mut composed = compose::compose(&record, ca, urls, &options, now)?;
+    book(changes, ca, &record, &mut composed, (&options, Some(&caller.from)), now)?;
+    changes.has_payload(composed.id, &caller.key, now)?;
+    Ok(composed)
+}
+
+fn record_of(books: &Books, ca: &Ca, urls: &[EstUrl], node: &str) -> Result<Record, Error> {
+    let row = books.node(node)?.ok_or_else(|| Error::NoSuchNode(node.to_owned()))?;
+    let record = Record::compile(&row.file, &row.record, ca.root(), urls)?;
+    // A record that an older version took.
+    adding::renewable(&row.file, &record)?;
+    Ok(record)
+}
+
+/// Stores a payload that was made, and the effects on the node's earlier payloads and certificates. `peer`: who gets it at a
+/// door.
 fn book(
     changes: &Changes<'_>,
     ca: &Ca,
     record: &Record,
     composed: &mut Composed,
-    options: &Options,
+    (options, peer): (&Options, Option<&str>),
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let node = record.name.to_string();
@@ -305,7 +379,7 @@ fn book(
         }
     };
     let detail = format!("payload {}, {brings}, expires {}, {voided} earlier void", composed.id, composed.expiry);
-    changes.audit(&Event { event: "payload", node: Some(&node), peer: None, detail: &detail }, now)
+    changes.audit(&Event { event: "payload", node: Some(&node), peer, detail: &detail }, now)
 }
 
 /// Voids all earlier payloads of the node, and drops the requests that were made with them. The answer: how many payloads.

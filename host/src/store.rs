@@ -2,8 +2,10 @@
 //! `compose` do, inside the transactions that this module hands out. All queries that read are methods of [`Books`], for
 //! readers and for transactions alike.
 
+mod admission_keys;
 mod books;
 mod budget;
+mod callers;
 mod changes;
 mod claims;
 mod entitlements;
@@ -11,15 +13,19 @@ mod error;
 mod lists;
 mod rows;
 mod schema;
+mod windows;
 
+pub use admission_keys::AdmissionKeyRow;
 pub use books::Books;
 use budget::Tally;
 pub use budget::{Budget, NotWritten};
+pub use callers::{CallerRow, Standing};
 pub use changes::Changes;
 pub use claims::Holder;
 pub use error::StoreError;
 pub use rows::{AuditRow, CertificateRow, CrlRow, Event, NodeRow, PayloadRow, RequestRow, Verdict, mode_name};
 use schema::{STEPS, VERSION};
+pub use windows::AdmissionRow;
 
 use std::fs::OpenOptions;
 use std::ops::Deref;
@@ -117,7 +123,8 @@ impl Store {
         // Unchecked: `&mut self` already allows only one transaction at a time.
         let transaction = Transaction::new_unchecked(books.connection(), TransactionBehavior::Immediate);
         let transaction = books.check(transaction)?;
-        Ok(Changes { transaction, books, unwritten, actor: actor.as_deref() })
+        let before = transaction.total_changes();
+        Ok(Changes { transaction, books, unwritten, actor: actor.as_deref(), before })
     }
 
     /// Runs reads on one snapshot. Reads and writes do not wait for each other.

@@ -1,4 +1,5 @@
-//! Writes a FAT12 image with one file, `imprint/payload`, for a config drive that is a disk: a virtual disk, or one that a
+//! Writes a FAT12 image with one file: `imprint/payload` for a config drive, or `imprint/key` for a stick. A config drive may be a virtual
+//! disk, or one that a
 //! BMC emulates. Pure: bytes to bytes, and never a drive. The `fatfs` crate (0.3) is not used, because its images fail fsck.fat: it gives `.`
 //! and `..` long names. Field names and offsets are from Microsoft's "fatgen" 1.03.
 
@@ -34,8 +35,17 @@ const SERIAL: [u8; 4] = *b"IMPR";
 #[error("{0} bytes do not fit into the FAT image; it has room for {ROOM}")]
 pub struct TooLong(pub usize);
 
-/// The image. Wiped on drop, as the file is secret.
+/// The image of a config drive. Wiped on drop, as the file is secret.
 pub fn image(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+    image_of(b"IMPRINT    ", b"PAYLOAD    ", file)
+}
+
+/// The image of a stick with an admission key. Wiped on drop, as the file is secret.
+pub fn stick(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
+    image_of(b"IMPRINT-KEY", b"KEY        ", file)
+}
+
+fn image_of(label: &[u8; 11], name: &[u8; 11], file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     if file.len() > ROOM {
         return Err(TooLong(file.len()));
     }
@@ -44,7 +54,7 @@ pub fn image(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     let first = if clusters == 0 { 0 } else { FILE };
     let mut image = Image { bytes: Zeroizing::new(vec![0; usize::from(SECTORS) * SECTOR]) };
 
-    image.put(0, &boot_sector());
+    image.put(0, &boot_sector(label));
     // The first two entries are reserved: the media type and an end-of-chain mark.
     let mut fat = vec![0xff8, 0xfff, 0xfff];
     let last = FILE.saturating_add(clusters);
@@ -53,11 +63,11 @@ pub fn image(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, TooLong> {
     for number in 0..FATS {
         image.put(SECTOR + number * FAT_SECTORS * SECTOR, &fat);
     }
-    image.put(ROOT, &entry(b"IMPRINT    ", VOLUME_LABEL, 0, 0, 0));
+    image.put(ROOT, &entry(label, VOLUME_LABEL, 0, 0, 0));
     image.put(ROOT + 32, &entry(b"IMPRINT    ", IS_DIRECTORY, LOWER_CASE, DIRECTORY, 0));
     image.put(DATA, &entry(b".          ", IS_DIRECTORY, 0, DIRECTORY, 0));
     image.put(DATA + 32, &entry(b"..         ", IS_DIRECTORY, 0, 0, 0));
-    image.put(DATA + 64, &entry(b"PAYLOAD    ", ARCHIVE, LOWER_CASE, first, length));
+    image.put(DATA + 64, &entry(name, ARCHIVE, LOWER_CASE, first, length));
     image.put(DATA + SECTOR, file);
     Ok(image.bytes)
 }
@@ -76,7 +86,7 @@ impl Image {
 }
 
 /// The boot sector (fatgen, "Boot Sector and BPB").
-fn boot_sector() -> Vec<u8> {
+fn boot_sector(label: &[u8; 11]) -> Vec<u8> {
     let mut sector = vec![0xeb, 0x3c, 0x90];
     sector.extend(b"imprint ");
     sector.extend(512u16.to_le_bytes());
@@ -92,7 +102,8 @@ fn boot_sector() -> Vec<u8> {
     sector.extend([0; 8]); // hidden sectors; total sectors as 32 bits (not used)
     sector.extend([0x80, 0, 0x29]);
     sector.extend(SERIAL);
-    sector.extend(b"IMPRINT    FAT12   ");
+    sector.extend(label);
+    sector.extend(b"FAT12   ");
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     sector

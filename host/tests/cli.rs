@@ -7,8 +7,13 @@ mod command;
 use std::path::Path;
 use std::process::Command;
 
-use command::{URL, fails, fine, mode, site};
+use command::{TYPICAL, URL, fails, fine, mode, record, site};
+use imprint::key_code::KeyCode;
+use imprint::line::{Hello, Nonce, Versions};
 use imprint::payload::Payload;
+use imprint::time::Timestamp;
+use imprint_host::admission::{Admission, Caller, Facts};
+use imprint_host::state::State;
 
 #[test]
 fn certificate_and_key_in_a_payload() {
@@ -347,4 +352,74 @@ fn json_for_programs_and_completions_for_shells() {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
+}
+
+/// Who calls at a door is listed, let in and denied by the code on its console, as a person types it.
+#[test]
+fn callers_at_a_door() {
+    let (temp, dir) = site();
+    let caller = |key: u8| Caller {
+        hello: Hello {
+            heard: None,
+            versions: Versions::OURS,
+            plain: false,
+            fresh: true,
+            nonce: Nonce([key; 8]),
+            key: [key; 32],
+            // That of node1.
+            uuid: Some(0x4c4c_4544_0042_3510_8054_b4c0_4f56_4433_u128.to_be_bytes()),
+            serial: None,
+            macs: vec![vec![0x52, 0x54, 0, 0x12, 0x34, 0x56]],
+        },
+        from: format!("tcp:192.0.2.{key}:40000"),
+        source: format!("192.0.2.{key}"),
+        facts: Facts::default(),
+        keys: Vec::new(),
+    };
+    let call = |key| State::open(&dir).unwrap().call(&caller(key), Timestamp::system()).unwrap();
+    let code = |key: u8| KeyCode::of(&[key; 32]).to_string();
+    let said = |arguments: &[&str]| String::from_utf8(fine(&dir, arguments)).unwrap();
+    assert_eq!(said(&["nodes", "--door"]), "nobody waits at a door\n");
+    for key in 1..4 {
+        assert!(matches!(call(key), Admission::Waits { .. }));
+    }
+    let waits = format!("node1 waits at the door: line key {} from tcp:192.0.2.2:40000 since ", code(2));
+    for arguments in [&["nodes"][..], &["nodes", "--door"]] {
+        assert!(said(arguments).contains(&waits), "{}", said(arguments));
+    }
+    assert_eq!(said(&["deny", &code(1).to_lowercase()]), format!("denied node1 key {}\n", code(1)));
+    let (status, error) = fails(&dir, &["deny", &code(1)]);
+    assert!(status == 1 && error.contains(&format!("no caller with line key {} waits", code(1))), "{error}");
+    assert_eq!(
+        said(&["admit", &code(2)]),
+        format!(
+            "admitted line key {} as node1, and denied line key {}, which called as node1, too\n",
+            code(2),
+            code(3)
+        )
+    );
+    assert!(matches!(call(2), Admission::Admitted { .. }));
+    assert!(matches!(call(1), Admission::Refused { .. }) && matches!(call(3), Admission::Refused { .. }));
+    let log = said(&["log"]);
+    let line = log.lines().find(|line| line.contains(" admitted ")).unwrap();
+    assert!(line.contains(", asked from tcp:192.0.2.2:40000: level approved, line key "), "{line}");
+    assert!(said(&["nodes"]).contains(&format!("(approved): line key {} from tcp:192.0.2.2:40000", code(2))));
+    // For a while, by the record.
+    let (_, error) = fails(&dir, &["admit", "node1", "--for", "10m"]);
+    assert!(
+        error.contains("the record of node1 says admit = \"approve\", and --for is for admit = \"armed\""),
+        "{error}"
+    );
+    let (_, error) = fails(&dir, &["admit", "node1"]);
+    assert!(error.contains("node1 is not the code of a line key") && error.contains("--for 10m"), "{error}");
+    record(&temp, &dir, &TYPICAL.replace("hostname", "admit = \"armed\"\nhostname"));
+    let armed = String::from_utf8(fine(&dir, &["--json", "admit", "node1", "--for", "10m"])).unwrap();
+    let armed: serde_json::Value = serde_json::from_str(&armed).unwrap();
+    assert_eq!((&armed["node"], armed["waiting"].as_array().map(Vec::len)), (&"node1".into(), Some(0)));
+    // A name: all that waits under it, who was let in and has no certificate yet, and the window.
+    let all = format!("denied node1 key {}\nclosed the window of node1\n", code(2));
+    assert_eq!(said(&["deny", "node1"]), all);
+    assert!(matches!(call(2), Admission::Refused { .. }));
+    let (_, error) = fails(&dir, &["deny", "node1"]);
+    assert!(error.contains("no request of node1 waits"), "{error}");
 }

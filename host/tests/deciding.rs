@@ -234,8 +234,9 @@ fn a_node_that_is_revoked_stays_out() {
     let other = revoke(Some(&second.code)).err().unwrap().to_string();
     assert_eq!(other, format!("node1 has no valid certificate of key {}; it has those of {}", second.code, first.code));
     let at = fleet.site.clock();
-    let (rows, payloads) = revoke(None).unwrap();
-    assert_eq!((rows[0].key_code.as_str(), rows.len(), payloads), (first.code.as_str(), 1, 1));
+    let enrol::Revoked { certificates, payloads, callers } = revoke(None).unwrap();
+    assert_eq!((certificates[0].key_code.as_str(), certificates.len(), payloads), (first.code.as_str(), 1, 1));
+    assert_eq!(callers, Vec::<String>::new());
     assert!(fleet.checked(&certificate).unwrap_err().contains("certificate revoked"));
     let crl =
         run("openssl", &["crl", "-noout", "-text", "-in", fleet.site.dir.path().join("list.pem").to_str().unwrap()]);
@@ -331,6 +332,7 @@ fn one_server_for_one_directory() {
         dir: dir.clone(),
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics: None,
+        doors: Vec::new(),
         layout: Layout::Wrapped,
         clock: clock.clone(),
     };

@@ -90,6 +90,7 @@ fn a_number_is_never_given_twice() {
         dir: site.dir.path().join("copy"),
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics: None,
+        doors: Vec::new(),
         layout: Layout::Wrapped,
         clock: std::sync::Arc::new(move || clock),
     };

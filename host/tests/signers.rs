@@ -15,7 +15,7 @@ use imprint::payload::Payload;
 fn judged(bytes: &[u8], lines: &str) -> Result<Option<String>, String> {
     use imprint::source::{Found, Origin};
     let bytes = imprint::secret::Secret::new(bytes.to_vec());
-    let found = Found { origin: Origin::File("x".into()), bytes, cut: false };
+    let found = Found { origin: Origin::File("x".into()), bytes, cut: false, fresh: None };
     let pin = imprint::site::SitePin::parse(lines.as_bytes()).unwrap();
     match imprint::source::decode(&found, Some(&pin), None) {
         Ok((_, signed)) => Ok(signed.signer().map(|kid| kid.to_string())),
@@ -68,6 +68,58 @@ fn whoever_asks_for_the_line_of_a_signer_is_told_which_records_name_no_machine()
     record(&temp, &dir, TYPICAL);
     assert_eq!(said(&["signer"]), format!("imprint-host: warning: 2 records have (node2 and 1 more) {rest}"));
     assert_eq!(said(&["payload", "node2"]), "", "no pin may name a signer");
+}
+
+/// What is sent to a node that has sent a challenge: the payload that is in the store, as of this moment, and good for this HELLO
+/// and this challenge alone.
+#[test]
+fn a_payload_is_signed_again_for_each_challenge() {
+    use std::time::Duration;
+
+    use imprint::line::{Challenge, Hello, Nonce, Versions};
+    use imprint::payload::signed::{Signed, aad};
+    use imprint_host::admission::Level;
+    use imprint_host::compose::{ComposeError, Medium, Options};
+    use imprint_host::state::{Error, State};
+    let (_temp, dir) = site();
+    let mut state = State::open(&dir).unwrap();
+    let now = imprint::time::Timestamp::system();
+    let expires = Duration::from_secs(3600);
+    let options = Options { medium: Medium::Line, expires, admitted: Some(Level::Stick), ..Options::default() };
+    let made = state.payload("node1", &options, now).unwrap();
+    let hello = |key: u8| Hello {
+        heard: None,
+        versions: Versions::OURS,
+        plain: false,
+        fresh: true,
+        nonce: Nonce([1; 8]),
+        key: [key; 32],
+        uuid: None,
+        serial: None,
+        macs: Vec::new(),
+    };
+    let signer = state.ca.signers().unwrap().remove(0).0;
+    let before = Payload::unwrapped(&made.bytes).unwrap();
+    assert_eq!((before.composed, before.admitted()), (now, Some("stick")));
+    for minutes in [0, 1, 59] {
+        let later = now.plus(Duration::from_secs(60 * minutes));
+        let challenge = Challenge([u8::try_from(minutes).unwrap(); 16]);
+        let object = state.fresh(&made.bytes, &hello(7), &challenge, later).unwrap().unwrap();
+        let (answered, signed) = imprint::line::seal::answer(&object).unwrap();
+        assert_eq!(answered, challenge);
+        let signed = Signed::decode(signed.expose()).unwrap();
+        let covers =
+            |hello: &Hello, challenge: [u8; 16]| signed.is_by(&signer, &aad(Some((&hello.digest(), &challenge))));
+        assert!(covers(&hello(7), challenge.0));
+        assert!(!covers(&hello(8), challenge.0) && !covers(&hello(7), [99; 16]) && !signed.is_by(&signer, &aad(None)));
+        // Nothing else has changed: the store knows its id and its token.
+        let after = Payload::decode(signed.payload).unwrap();
+        assert_eq!(after, Payload { composed: later, ..before.clone() });
+    }
+    let error = state.fresh(&made.bytes, &hello(7), &Challenge([1; 16]), now.plus(expires)).unwrap_err();
+    assert!(matches!(error, Error::Compose(ComposeError::Expired(at)) if at == before.expiry), "{error}");
+    std::fs::remove_file(dir.join("signer.key")).unwrap();
+    assert!(state.fresh(&made.bytes, &hello(7), &Challenge([1; 16]), now).unwrap().is_none());
 }
 
 /// One rotation with an announcement, in which no image refuses a payload that is on its way; and one without.

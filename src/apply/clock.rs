@@ -42,13 +42,17 @@ pub enum ClockError {
 /// the next stage are off by less from the floor than from 1970 or from a faulty real-time clock. The real-time clock
 /// is not written, because the floor is not the time of day.
 ///
-/// The time from a host on a line is the time of day, so the system clock is set to it at once.
+/// The time from a host on a line, and that of a signature made for this node, is the time of day, so the system clock is set to
+/// it at once.
 pub fn prepare(plan: &ClockPlan) -> Result<bool, ClockError> {
-    match plan.quality {
-        ClockQuality::Rtc => Ok(false),
-        ClockQuality::Unknown => set(plan.floor).map(|()| true),
-        ClockQuality::Line(time) => set(time.clock().now()).map(|()| true),
-    }
+    let to = match plan.quality {
+        ClockQuality::Rtc => return Ok(false),
+        ClockQuality::Signed(time) if time.own => return Ok(false),
+        ClockQuality::Unknown => plan.floor,
+        ClockQuality::Line(time) => time.clock().now(),
+        ClockQuality::Signed(time) => time.clock.now(),
+    };
+    set(to).map(|()| true)
 }
 
 /// Sets the system clock, forwards or backwards.

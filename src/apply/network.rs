@@ -2,6 +2,7 @@
 //! only: which of the plan's links comes first. Never removes an address or a route that the plan or a lease did not
 //! give.
 
+mod before;
 mod contender;
 mod error;
 mod kernel;

@@ -9,13 +9,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, sockopt};
+use nix::sys::socket::{self, MsgFlags};
 
 use super::error::{Failure, Phase};
 use super::resolve::Addresses;
 use crate::certificate::CertificateFacts;
+use crate::connect;
 use crate::est::{EstError, PublicRequest, Response, ResponseReader, SecretRequest};
 use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
@@ -225,7 +225,7 @@ fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, 
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     while !deadline.expired() {
         if let Some(address) = addresses.next() {
-            match begin(address) {
+            match connect::begin_tcp(address) {
                 Ok(socket) => trying.push((socket, address)),
                 Err(error) => {
                     failed.push((address, error));
@@ -267,22 +267,8 @@ fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, 
     Err((only, if failed.is_empty() { Failure::TimedOut(Phase::Connect) } else { Failure::Connect(failed) }))
 }
 
-/// A socket that has begun to connect.
-fn begin(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket::socket(family, SockType::Stream, flags, None)?;
-    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
-    match socket::getsockopt(&socket, sockopt::SocketError)? {
-        0 => {}
-        errno => return Err(io::Error::from_raw_os_error(errno)),
-    }
+    connect::outcome(&socket)?;
     let stream = TcpStream::from(socket);
     stream.set_nonblocking(false)?;
     // A request is written in one go, so waiting for more to send gains nothing.
@@ -339,6 +325,8 @@ fn timed_out(error: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage};
 
     use super::*;
 

@@ -168,6 +168,8 @@ pub struct Answer {
     pub dns: Vec<IpAddr>,
     /// Search domains.
     pub search: Vec<DnsName>,
+    /// The node's own domain.
+    pub domain: Vec<DnsName>,
     /// In bytes, at least 576.
     pub mtu: Option<u16>,
     /// How long the lease lasts, in seconds; `u32::MAX`: for ever.
@@ -297,6 +299,7 @@ impl Answer {
             routes: once(options.classless().unwrap_or_else(|| router.into_iter().collect())),
             dns: once(options.all::<4>(6).into_iter().map(IpAddr::from).collect()),
             search: once(options.search()),
+            domain: once(options.domain()),
             // RFC 2132 §5.1 allows 68, which no link has. An MTU below 576 breaks more than it mends.
             mtu: options.number(26).ok().flatten().map(u16::from_be_bytes).filter(|mtu| *mtu >= 576),
             lease: options.number(51)?.map_or(AN_HOUR, u32::from_be_bytes),

@@ -109,9 +109,11 @@ impl<'a> Options<'a> {
 
     /// Search domains (RFC 3397), or else the domain name (RFC 2132 §3.17).
     pub(super) fn search(&self) -> Vec<DnsName> {
-        if let Some(list) = self.get(119) {
-            return names(&list);
-        }
+        self.get(119).map_or_else(|| self.domain(), |list| names(&list))
+    }
+
+    /// The domain of the node (RFC 2132 §3.17). Some servers write several.
+    pub(super) fn domain(&self) -> Vec<DnsName> {
         let text = self.text(15).unwrap_or_default();
         // A final dot says that the name is complete. A search domain always is.
         let names = text.trim_end_matches('\0').split_whitespace().map(|name| name.strip_suffix('.').unwrap_or(name));
@@ -142,7 +144,7 @@ pub(crate) fn names(list: &[u8]) -> Vec<DnsName> {
 }
 
 /// The name at an offset, and where the next one begins.
-fn name(list: &[u8], start: usize) -> Option<(String, usize)> {
+pub(crate) fn name(list: &[u8], start: usize) -> Option<(String, usize)> {
     let (mut labels, mut at, mut next): (Vec<&str>, _, _) = (Vec::new(), start, None);
     loop {
         let length = *list.get(at)?;

@@ -79,6 +79,7 @@ fn what_dnsmasq_offers_and_gives() {
         }],
         dns: vec![ip("192.0.2.53"), ip("192.0.2.54")],
         search: vec![],
+        domain: Vec::new(),
         mtu: None,
         lease: 3600,
         renew: Some(1800),
@@ -146,6 +147,7 @@ fn a_lease_in_four_packets() {
         routes: vec![route("0.0.0.0/0", Some("192.0.2.1")), route("198.51.100.128/25", None)],
         dns: vec![ip("192.0.2.53")],
         search: vec![domain("lab.example.org"), domain("example.org")],
+        domain: vec![domain("ignored.example")],
         mtu: Some(9000),
         seconds: 600,
         bound: second(12),
@@ -336,6 +338,7 @@ fn ten_minutes() -> Lease {
         routes: vec![],
         dns: vec![],
         search: vec![],
+        domain: Vec::new(),
         mtu: None,
         seconds: 600,
         bound: second(0),
@@ -376,6 +379,9 @@ fn the_time_to_ask_again_lies_within_what_the_server_gave() {
     assert_eq!(given(&[51, 4, 0, 0, 2, 88, 58, 4, 0, 0, 3, 0]), (600, second(300)));
     // The kernel keeps the address longer than the server does. The client still asks the server in time.
     assert_eq!(given(&[51, 4, 0, 0, 0, 20]), (60, second(10)));
+    // Attack: a lease that is over at once, so that the client is never done with asking.
+    assert_eq!(given(&[51, 4, 0, 0, 0, 1]), (60, second(1)));
+    assert_eq!(given(&[51, 4, 0, 0, 0, 0]), (60, second(1)));
 }
 
 proptest! {

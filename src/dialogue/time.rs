@@ -13,6 +13,9 @@ pub struct LineTime {
     bound: Duration,
 }
 
+/// The error of a timestamp in milliseconds, and of the moment at which it was taken.
+const ROUNDING: Duration = Duration::from_millis(1);
+
 /// The time of day from a host, within the life of a payload. Only [`LineTime::within`] makes one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CredibleTime(LineTime);
@@ -32,6 +35,23 @@ impl LineTime {
         LineTime { clock, bound }
     }
 
+    /// The time from an answer to a question. `sent` and `arrived`: when the question was sent and its answer came, in microseconds
+    /// since boot. `received` and `held`: when the host had the question, in microseconds since 1970, and for how long before it
+    /// answered. The answer took half of the round trip, give or take that half (RFC 5905 §8). `None`: no clock shows such a time.
+    pub fn answered(sent: u64, arrived: u64, received: u64, held: u64) -> Option<LineTime> {
+        let round = arrived.checked_sub(sent)?.checked_sub(held)?;
+        let at_arrival = received.checked_add(held)?.checked_add(round / 2)?;
+        // Rounded to the millisecond that a timestamp has.
+        let value = Timestamp::from_millis(at_arrival.checked_add(500)? / 1000)?;
+        let bound = Duration::from_micros(round.div_ceil(2)).saturating_add(ROUNDING);
+        Some(LineTime { clock: Clock::at(Duration::from_micros(arrived), value), bound })
+    }
+
+    /// The time as it was told, moved on to the present.
+    pub fn told(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// How far the time may be off, by the round trip.
     pub fn bound(&self) -> Duration {
         self.bound
@@ -45,6 +65,16 @@ impl LineTime {
             now if now > expiry => Err(Outside::After(now)),
             _ => Ok(CredibleTime(self)),
         }
+    }
+}
+
+impl LineTime {
+    /// The time of day, if its possible error reaches into the interval that begins at `low` and is `width` long. A time beside
+    /// the interval is moved to its edge. `at`: the moment since boot at which the interval is this one.
+    pub fn refines(self, at: Duration, low: Timestamp, width: Duration) -> Option<CredibleTime> {
+        let (now, high) = (self.clock.then(at), low.plus(width));
+        let reaches = now.plus(self.bound) >= low && now.minus(self.bound) <= high;
+        reaches.then(|| CredibleTime(LineTime { clock: Clock::at(at, now.clamp(low, high)), ..self }))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The thread that owns the lines: reads and writes them, drives the protocol, and reports events. Never decides what a
 //! payload is used for.
 
+mod called;
+
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -10,21 +12,25 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::EventFd;
 
-use super::{Answer, Awaited, Command, Line, LineTime, Shared, Told, locked};
-use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Shape, Stage, Wire};
+use super::call::Calls;
+use super::standing::Standing;
+use super::{Answer, Awaited, Command, Judge, Line, LineTime, Shared, Told, locked};
+use crate::line::admission::AdmissionKey;
+use crate::line::fresh::Seeds;
+use crate::line::{Hello, Kind, LineKey, Node, NodeEvent, Session, Shape, Stage, Wire};
+use crate::pipe::{Pipe, PipeError};
 use crate::port::{self, Port, PortError, Quiet, Signals};
 use crate::secret::Secret;
 use crate::sys;
-use crate::time::{Clock, Deadline, Timestamp, since_boot};
+use crate::time::{Deadline, since_boot};
 use crate::trial;
-
-/// After so many payloads that cannot be opened, the node gives the line up.
-const OPENINGS: u8 = 3;
 
 /// The thread's own half of a dialogue.
 pub(super) struct Worker {
     pub(super) lines: Vec<Spoken>,
     pub(super) key: LineKey,
+    pub(super) seeds: Seeds,
+    pub(super) judge: Option<Judge>,
     pub(super) orders: Receiver<Command>,
     pub(super) tell: Sender<Told>,
     pub(super) wake: Arc<EventFd>,
@@ -36,42 +42,103 @@ pub(super) struct Worker {
     pub(super) signals: Signals,
     pub(super) quiet: Quiet,
     pub(super) root: PathBuf,
-    pub(super) openings: u8,
+    /// The places that are called at.
+    pub(super) calls: Calls,
+    /// The admission keys that are proven in each conversation.
+    pub(super) proves: Vec<AdmissionKey>,
+    /// What a line that is made later says, too.
+    pub(super) standing: Standing,
+    /// Microseconds since boot: the clock of everything on a line.
+    pub(super) clock: fn() -> u64,
 }
 
-/// A port with the protocol on it.
+/// A pipe with the protocol on it.
 pub(super) struct Spoken {
-    port: Port,
-    wire: Wire<Node>,
-    lost: bool,
+    pub(super) pipe: Pipe,
+    pub(super) wire: Wire<Node>,
+    /// The call that made the line.
+    pub(super) call: Option<usize>,
+    /// When a frame last came, or when the line was made.
+    last: u64,
+    /// Bytes that have come since then.
+    noise: usize,
+    pub(super) lost: bool,
     /// The last bytes were not taken.
     stalled: bool,
     /// The stall was reported.
     said_so: bool,
     /// It was reported that the host speaks other versions. Each call of the host says so again.
     foreign: bool,
+    /// How many payloads could not be opened.
+    pub(super) openings: u8,
+    /// It was reported that a payload was too old.
+    pub(super) stale: bool,
+    /// How many admission keys were proven in this conversation, with the one whose proof is on its way.
+    pub(super) proven: usize,
+    /// A proof is on its way.
+    pub(super) proving: bool,
+    /// Why a payload was not used, as it was reported last.
+    pub(super) not_used: Option<String>,
+    /// The host has this node wait for an administrator.
+    pub(super) waits: bool,
+    /// When the line last led to something, a conversation or a piece of an object, or when it was made.
+    led: u64,
+}
+
+/// The object with a payload, as it came.
+pub(super) struct Came {
+    pub(super) kind: Kind,
+    pub(super) number: u8,
+    /// `None`: it is from a host that cannot hear, and has no seal.
+    pub(super) session: Option<Session>,
+    /// When its announcement had come, in microseconds since boot.
+    pub(super) announced: u64,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Spoken {
-    pub(super) fn new(Line { port, beacon }: Line, hello: &Hello) -> Spoken {
-        let mut wire = Wire::new(Node::new(hello.clone(), beacon, Shape::default()), port.baud());
-        if port.is_typed_on() {
+    pub(super) fn new(Line { pipe, beacon, far }: Line, hello: &Hello, seed: [u8; 32], now: u64) -> Spoken {
+        let node = Node::new(hello.clone(), beacon, Shape::default()).challenging(seed, far);
+        let mut wire = Wire::new(node, pipe.baud());
+        if pipe.is_typed_on() {
             wire = wire.keeping_text();
         }
-        Spoken { port, wire, lost: false, stalled: false, said_so: false, foreign: false }
+        let (lost, stalled, said_so, foreign, stale, waits) = (false, false, false, false, false, false);
+        let (call, last, noise, openings, not_used) = (None, now, 0, 0, None);
+        let (proven, proving) = (0, false);
+        Spoken {
+            pipe,
+            wire,
+            call,
+            last,
+            noise,
+            lost,
+            stalled,
+            said_so,
+            foreign,
+            openings,
+            stale,
+            proven,
+            proving,
+            not_used,
+            waits,
+            led: now,
+        }
     }
 
     /// Writes bytes. Bytes that are not taken are dropped, as noise on the line would drop them: the protocol sends
     /// them again. A line that did not take the last bytes is not waited for until it takes some.
-    fn write(&mut self, bytes: &[u8]) -> Result<Option<Told>, PortError> {
+    fn write(&mut self, bytes: &[u8]) -> Result<Option<Told>, PipeError> {
         if bytes.is_empty() {
             return Ok(None);
         }
         let patience = if self.stalled { Duration::ZERO } else { STALLED };
-        let written = self.port.write_all(bytes, Deadline::after(patience));
-        self.stalled = matches!(written, Err(PortError::Stalled(_)));
+        let written = self.pipe.write_all(bytes, Deadline::after(patience));
+        self.stalled = written.as_ref().is_err_and(PipeError::is_stall);
         match written {
             Ok(()) => Ok(None),
+            // A place that is called at and takes nothing is hung up on in the end, as it says nothing either.
+            Err(_) if self.stalled && self.is_called() => Ok(None),
             Err(error) if self.stalled => {
                 Ok((!std::mem::replace(&mut self.said_so, true)).then_some(Told::Stalled(error)))
             }
@@ -83,8 +150,8 @@ impl Spoken {
 /// A write that takes longer than this has no reader at the other end for now.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// Microseconds since boot: the clock of everything on a line.
-fn now() -> u64 {
+/// The clock of a run.
+pub(super) fn now() -> u64 {
     u64::try_from(since_boot().as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -94,14 +161,14 @@ impl Worker {
         // Callers that wait for a host stop waiting.
         self.awaited = None;
         self.lines.clear();
+        self.calls.settle(None, None);
         self.rename();
     }
 
     fn work(&mut self) {
         self.look_for_lines();
         loop {
-            let next = self.speak();
-            self.lines.retain(|line| !line.lost);
+            let next = self.due();
             // Microseconds since boot. Without a timer, one of the descriptors ends the wait.
             let until = next.map_or(Duration::MAX, Duration::from_micros);
             let mut fds = vec![
@@ -109,13 +176,16 @@ impl Worker {
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
             fds.extend(self.awaited.iter().map(|awaited| PollFd::new(awaited.stir.as_fd(), PollFlags::POLLIN)));
-            fds.extend(self.lines.iter().map(|line| PollFd::new(line.port.as_fd(), PollFlags::POLLIN)));
+            let pipes = self.lines.iter().filter_map(|line| line.pipe.fd());
+            fds.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+            fds.extend(self.calls.fds());
             if sys::poll(&mut fds, Deadline::after(Duration::MAX).at(until)).is_err() {
                 return;
             }
             if let Some(signal) = self.signals.take() {
                 // The lines are given back first, because the sender of the signal wants the program to end.
                 self.lines.clear();
+                self.calls = Calls::default();
                 self.rename();
                 signal.end();
             }
@@ -127,26 +197,56 @@ impl Worker {
                     Err(TryRecvError::Empty) => break,
                 }
             }
+            // First, as the frames that have come on a link go to its lines.
+            self.call();
             self.listen();
             self.look_for_lines();
         }
     }
 
+    /// Sends what is due. Returns when something is due next.
+    fn due(&mut self) -> Option<u64> {
+        let spoken = self.speak();
+        self.lines.retain(|line| !line.lost);
+        let tiring = self.lines.iter().flat_map(|line| [line.tires_at(), line.stuck_at()]).flatten();
+        [spoken, self.calls.next()].into_iter().flatten().chain(tiring).min()
+    }
+
     /// Updates what both sides see. To be called before a loss is reported.
-    fn rename(&self) {
+    pub(super) fn rename(&self) {
         let mut shared = locked(&self.shared);
-        let left = self.lines.iter().filter(|line| !line.lost);
-        let names: Vec<String> = left.map(|line| line.port.label()).collect();
+        let left = self.lines.iter().filter(|line| !line.lost && !line.is_called());
+        let mut names: Vec<String> = left.map(|line| line.pipe.label()).collect();
         shared.lines = names.len();
+        shared.tried = self.calls.tried();
+        shared.calls = shared.tried.len();
+        names.extend(self.calls.settled_on());
         if !names.is_empty() {
             shared.names = names;
         }
         shared.awaited = self.awaited.is_some();
         shared.missing = self.awaited.iter().flat_map(Awaited::names).collect();
-        shared.open &= shared.lines != 0;
+        shared.open &= shared.lines != 0 || shared.calls != 0;
     }
 
-    fn lose(&mut self, index: usize, told: Told) {
+    /// The line is lost. A place that was called at is called again.
+    fn lose(&mut self, index: usize, error: PipeError) {
+        let Some(line) = self.lines.get(index).filter(|line| line.is_called()) else {
+            return self.give_up(index, Told::Lost(error));
+        };
+        let why = match error {
+            PipeError::Far { fault, .. } => fault.to_string(),
+            error => crate::chain::chain(&error),
+        };
+        match &line.pipe {
+            // The link is gone, and with it all lines on it.
+            Pipe::Ether(peer) => self.lose_link(line.call, peer.index(), why),
+            _ => self.hang_up(index, why),
+        }
+    }
+
+    /// The line is lost for good.
+    pub(super) fn give_up(&mut self, index: usize, told: Told) {
         if let Some(line) = self.lines.get_mut(index) {
             line.lost = true;
         }
@@ -180,48 +280,88 @@ impl Worker {
                 Ok(port) => {
                     let told = (!port.is_virtio()).then(|| Told::Came { line: port.label() });
                     let beacon = insist || port.is_virtio();
-                    self.lines.push(Spoken::new(Line { port, beacon }, &self.hello));
+                    let line = Line { pipe: port.into(), beacon, far: false };
+                    self.lines.push(Spoken::new(line, &self.hello, self.seeds.another(), (self.clock)()));
                     self.rename();
                     told.into_iter().for_each(|told| self.tell(told));
                 }
                 Err(error) => {
                     let index = self.lines.len();
-                    self.lose(index, Told::Lost(error));
+                    self.lose(index, error.into());
                 }
             }
         }
     }
 
     fn obey(&mut self, command: Command) {
+        match &command {
+            Command::Stage(stage) => self.standing.stage = *stage,
+            Command::Say(kind, bytes) => self.standing.statement = Some((*kind, bytes.clone())),
+            Command::AskTime(key) => {
+                self.standing.asks = true;
+                self.standing.believes = key.clone().or(self.standing.believes.take());
+            }
+            Command::AskNoMore => self.standing.asks = false,
+            Command::LeaveLinks => self.calls.leave_links(),
+            _ => {}
+        }
         for line in &mut self.lines {
             let node = line.wire.end_mut();
             match &command {
                 Command::Stage(stage) => node.set_stage(*stage),
                 Command::Say(kind, bytes) => node.say(*kind, bytes.clone()),
-                Command::AskTime => node.ask_time(),
-                Command::End => {}
+                Command::AskTime(key) => {
+                    key.iter().for_each(|key| node.believe(key.clone()));
+                    node.ask_time();
+                }
+                Command::AskNoMore => node.ask_no_more(),
+                _ => {}
             }
+        }
+        match command {
+            Command::Call(targets) => {
+                // A payload that has come meanwhile ends the search, so nobody is called any more.
+                if !self.calls.is_settled() {
+                    self.calls.add(targets, (self.clock)());
+                }
+                self.rename();
+            }
+            Command::CallAnew => self.call_anew(),
+            Command::Prove(proves) => self.proves(*proves),
+            Command::Tell(told) => self.tell(told),
+            _ => {}
         }
     }
 
     fn listen(&mut self) {
-        let mut buffer = [0; 4096];
+        let (mut buffer, now) = ([0; 4096], (self.clock)());
         let (mut lost, mut odd, mut typed) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, line) in self.lines.iter_mut().enumerate() {
-            match line.port.read(&mut buffer) {
+        for (index, line) in self.lines.iter_mut().enumerate().filter(|(_, line)| !line.lost) {
+            match line.pipe.read(&mut buffer) {
                 Ok(0) => {}
                 Ok(count) => {
                     let (before, heard) = (line.wire.end().progress(), line.wire.heard());
-                    line.wire.push(buffer.get(..count).unwrap_or_default(), now());
+                    line.wire.push(buffer.get(..count).unwrap_or_default(), now);
                     let after = line.wire.end().progress();
-                    let name = line.port.name();
-                    let seen = std::iter::from_fn(|| line.wire.odd());
+                    let name = line.pipe.name();
+                    // What is no frame on a connection is of another protocol, and was not changed by a line.
+                    let seen = std::iter::from_fn(|| line.wire.odd()).filter(|_| line.call.is_none());
                     odd.extend(seen.map(|what| Told::Odd { line: name.to_owned(), what }));
                     typed.extend(Some(Secret::new(line.wire.text())).filter(|text| !text.expose().is_empty()));
+                    line.noise = line.noise.saturating_add(count);
                     if line.wire.heard() != heard {
-                        locked(&self.shared).heard = Some(since_boot());
+                        (line.last, line.noise) = (now, 0);
+                        if let Pipe::Stream(stream) = &mut line.pipe {
+                            stream.speaks();
+                        }
+                        let mut shared = locked(&self.shared);
+                        shared.heard = Some(since_boot());
+                        if let Some(waits) = shared.waits.as_mut().filter(|_| line.waits) {
+                            waits.heard = since_boot();
+                        }
                     }
                     if after.is_some() && after != before {
+                        line.led = now;
                         locked(&self.shared).progress = Some(since_boot());
                     }
                 }
@@ -229,25 +369,27 @@ impl Worker {
             }
         }
         odd.into_iter().chain(typed.into_iter().map(Told::Typed)).for_each(|told| self.tell(told));
-        lost.into_iter().for_each(|(index, error)| self.lose(index, Told::Lost(error)));
+        lost.into_iter().for_each(|(index, error)| self.lose(index, error));
     }
 
     /// Sends what is due, and reports what happened. Returns when to do so again.
     fn speak(&mut self) -> Option<u64> {
         let mut next: Option<u64> = None;
         let mut index = 0;
-        while let Some(line) = self.lines.get_mut(index) {
-            if line.lost {
+        while index < self.lines.len() {
+            let held_back = self.is_held_back(index);
+            let Some(line) = self.lines.get_mut(index) else { break };
+            if line.lost || held_back {
                 // This may also be a line that was let go because another line brought a payload: there is only one
                 // payload.
                 index = index.saturating_add(1);
                 continue;
             }
-            let polled = line.wire.poll(now());
+            let polled = line.wire.poll((self.clock)());
             match line.write(&polled.bytes) {
                 Ok(None) => {}
                 Ok(Some(stalled)) => self.tell(stalled),
-                Err(error) => self.lose(index, Told::Lost(error)),
+                Err(error) => self.lose(index, error),
             }
             next = [next, polled.next].into_iter().flatten().min();
             let idle = polled.events.is_empty();
@@ -265,53 +407,53 @@ impl Worker {
         let Some(line) = self.lines.get_mut(index).filter(|line| !line.lost) else { return };
         let told = match event {
             NodeEvent::Heard => {
-                if let Err(error) = line.port.take(&self.root, &mut self.quiet) {
-                    self.lose(index, Told::Lost(error));
+                if let Err(error) = line.pipe.take(&self.root, &mut self.quiet) {
+                    self.lose(index, error);
                     return;
                 }
                 trial::point("line");
-                Told::Heard { line: line.port.name().to_owned() }
-            }
-            NodeEvent::Opened(_) => {
-                locked(&self.shared).open = true;
-                return;
-            }
-            NodeEvent::Foreign(versions) => {
-                if std::mem::replace(&mut line.foreign, true) {
+                let name = line.pipe.name().to_owned();
+                // A place that is called again is heard for the first time each time.
+                if line.is_called() && !self.calls.speaks(&name) {
                     return;
                 }
-                Told::Foreign(versions)
+                Told::Heard { line: name, called: line.is_called() }
             }
-            NodeEvent::Object { kind: kind @ (Kind::Sealed | Kind::Plain), number, session, bytes } => {
-                let opened = match (kind, session) {
-                    (Kind::Sealed, Some(session)) => {
-                        self.key.open(&bytes, line.wire.end().hello(), session, kind, number)
-                    }
-                    _ => Ok(Secret::new(bytes)),
-                };
-                let bytes = match opened {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        self.openings = self.openings.saturating_add(1);
-                        line.wire.end_mut().set_stage(Stage::Payload);
-                        if self.openings >= OPENINGS {
-                            self.lose(index, Told::Unsealed(error));
-                        } else {
-                            self.tell(Told::Unsealed(error));
-                        }
-                        return;
-                    }
-                };
-                let name = line.port.name().to_owned();
-                self.awaited = None;
-                // The other lines are given back as they were.
-                for (other, line) in self.lines.iter_mut().enumerate() {
-                    line.lost |= other != index;
+            NodeEvent::Opened(_) => {
+                line.led = (self.clock)();
+                locked(&self.shared).open = true;
+                // A proof is for one conversation.
+                (line.proven, line.proving) = (0, false);
+                return self.prove(index);
+            }
+            NodeEvent::Foreign(versions) => {
+                let told = Told::Foreign(versions);
+                // Each line says it once, and so does each place that is called again.
+                let (new, call) = (!std::mem::replace(&mut line.foreign, true), line.call);
+                if !(new && call.is_none_or(|call| self.says(call, told.to_string()))) {
+                    return;
                 }
-                self.rename();
-                Told::Payload { line: name, sealed: kind == Kind::Sealed, bytes }
+                told
+            }
+            NodeEvent::Object {
+                kind: kind @ (Kind::Sealed | Kind::Plain | Kind::Fresh),
+                number,
+                session,
+                announced,
+                bytes,
+            } => {
+                return self.payload(index, Came { kind, number, session, announced, bytes });
+            }
+            NodeEvent::Object { kind: kind @ (Kind::Pending | Kind::Refused), bytes, .. }
+                if line.wire.end().stage() == Stage::Payload =>
+            {
+                return self.turned_away(index, kind == Kind::Pending, &bytes);
             }
             NodeEvent::Object { kind, bytes, .. } => {
+                if matches!(kind, Kind::Certificates | Kind::Refused) && self.standing.stage == Stage::Request {
+                    // The request is answered: a later line need not ask again.
+                    (self.standing.stage, self.standing.statement) = (Stage::Busy, None);
+                }
                 let text = || crate::shown::printable(&String::from_utf8_lossy(&bytes));
                 Told::Answer(match kind {
                     Kind::Certificates => Answer::Certificates(bytes),
@@ -326,36 +468,29 @@ impl Worker {
                     None => vec![1],
                 },
             },
+            // Whether a host lets the node in for it is seen by what it sends next.
+            NodeEvent::Sent(Kind::Admission) | NodeEvent::Refused(Kind::Admission, _) => {
+                line.proving = false;
+                return self.prove(index);
+            }
             NodeEvent::Sent(kind) => Told::Sent(kind),
             NodeEvent::Refused(kind, reason) => Told::NotTaken(kind, reason),
             NodeEvent::Time { sent, arrived, received, held } => {
-                let Some(time) = time_of_day(sent, arrived, received, held) else { return };
+                self.standing.asks = false;
+                let Some(time) = LineTime::answered(sent, arrived, received, held) else { return };
                 Told::Time(time)
             }
         };
         self.tell(told);
     }
 
-    fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: Told) {
         // When the dialogue does not listen any more, nobody needs to know.
         if self.tell.send(told).is_ok() {
             let _ = self.came.write(1);
         }
     }
 }
-
-/// Four timestamps (RFC 5905 §8): the answer took half of the round trip, give or take that half.
-fn time_of_day(sent: u64, arrived: u64, received: u64, held: u64) -> Option<LineTime> {
-    let round = arrived.checked_sub(sent)?.checked_sub(held)?;
-    let at_arrival = received.checked_add(held)?.checked_add(round / 2)?;
-    // Moved on to the present, and rounded to the millisecond that a timestamp has.
-    let now = at_arrival.checked_add(now().saturating_sub(arrived))?;
-    let clock = Clock::starting_at(Timestamp::from_millis(now.checked_add(500)? / 1000)?);
-    Some(LineTime::new(clock, Duration::from_micros(round.div_ceil(2)).saturating_add(ROUNDING)))
-}
-
-/// The error of a timestamp in milliseconds, and of the moment at which it was taken.
-const ROUNDING: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,8 @@ pub enum Kind {
     Sealed,
     /// Host: a payload, not sealed.
     Plain,
+    /// Host: a payload, sealed, and signed for this node and for a challenge of the last minute.
+    Fresh,
     /// Host: the certificate and its chain to the CA, as certs-only CMS in DER (RFC 8951 §3).
     Certificates,
     /// Host: the CSR waits for an administrator; UTF-8.
@@ -44,6 +46,8 @@ pub enum Kind {
     Request,
     /// Node: status.json, at the end of the run.
     Report,
+    /// Node: the proof that it has an admission key.
+    Admission,
 }
 
 /// Why an object is refused.
@@ -76,15 +80,20 @@ impl fmt::Display for NotTaken {
     }
 }
 
+/// Bytes of a challenge.
+pub const CHALLENGE_LEN: usize = 16;
+
 /// The bytes for these values on the line.
-pub(super) const KINDS: [(Kind, u8); 7] = [
+pub(super) const KINDS: [(Kind, u8); 9] = [
     (Kind::Sealed, 1),
     (Kind::Plain, 2),
     (Kind::Certificates, 3),
     (Kind::Pending, 4),
     (Kind::Refused, 5),
+    (Kind::Fresh, 6),
     (Kind::Request, 16),
     (Kind::Report, 17),
+    (Kind::Admission, 18),
 ];
 pub(super) const REASONS: [(NotTaken, u8); 6] = [
     (NotTaken::Unknown, 1),
@@ -111,16 +120,17 @@ impl Kind {
         match self {
             Kind::Sealed => crate::payload::MAX_LEN.saturating_add(super::SEAL_LEN),
             Kind::Plain => crate::payload::MAX_LEN,
+            Kind::Fresh => crate::payload::MAX_LEN.saturating_add(CHALLENGE_LEN + super::SEAL_LEN),
             Kind::Certificates => 32 * 1024,
             Kind::Request | Kind::Report => 16 * 1024,
-            Kind::Pending | Kind::Refused => 1024,
+            Kind::Pending | Kind::Refused | Kind::Admission => 1024,
         }
     }
 
     /// The side that sends objects of this kind.
     pub fn from(self) -> Side {
         match self {
-            Kind::Request | Kind::Report => Side::Node,
+            Kind::Request | Kind::Report | Kind::Admission => Side::Node,
             _ => Side::Host,
         }
     }

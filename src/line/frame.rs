@@ -3,10 +3,11 @@
 //! A frame is `#`, base-85 digits, and any byte that is not a digit; imprint writes a line feed. A reader finds a frame
 //! wherever it starts. A byte that is lost, changed or inserted costs that frame alone.
 
+pub use super::code::{CHALLENGE_LEN, Kind, NotTaken, Side, Stage};
 use super::code::{KINDS, REASONS, STAGES, code, value};
-pub use super::code::{Kind, NotTaken, Side, Stage};
 use crate::base85;
 use crate::checksum::crc32;
+use crate::digest::sha256;
 
 /// Begins a frame, and stands nowhere else in one. A shell that takes a frame for a command sees a comment.
 pub const MARK: u8 = b'#';
@@ -25,6 +26,13 @@ pub const VERSION: u8 = 1;
 /// conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Nonce(pub [u8; 8]);
+
+/// Random bytes of a node: a signature over them was made after them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Challenge(pub [u8; CHALLENGE_LEN]);
+
+/// Bytes of the proof in a frame with the time.
+pub const TAG_LEN: usize = 16;
 
 /// The conversation that a frame belongs to. The CRC covers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -95,6 +103,19 @@ pub enum Frame {
         /// The number of the question; the answer repeats it.
         number: u8,
     },
+    /// Node: a payload of kind [`Kind::Fresh`] must be signed for this, too.
+    Challenge(Challenge),
+    /// Host: the time, with a proof that the host has the payload of this conversation.
+    ProvenTime {
+        /// The number of the question.
+        number: u8,
+        /// As in [`Frame::Time`].
+        received: u64,
+        /// As in [`Frame::Time`].
+        held: u32,
+        /// The first bytes of an HMAC-SHA256.
+        tag: [u8; TAG_LEN],
+    },
     /// Host: the time.
     Time {
         /// The number of the question.
@@ -125,6 +146,8 @@ pub struct Hello {
     pub versions: Versions,
     /// The node takes a payload that is not sealed.
     pub plain: bool,
+    /// The node sends challenges, and takes a payload that is signed for one of them.
+    pub fresh: bool,
     /// Made when the node's program started.
     pub nonce: Nonce,
     /// X25519 public key, made when the node's program started.
@@ -181,9 +204,12 @@ const ACK: u8 = 7;
 const REFUSE: u8 = 8;
 const ASK: u8 = 9;
 const TIME: u8 = 10;
+const CHALLENGE: u8 = 11;
+const PROVEN_TIME: u8 = 12;
 
-/// A bit in the flags of HELLO.
+/// Bits in the flags of HELLO.
 const FLAG_PLAIN: u8 = 1;
+const FLAG_FRESH: u8 = 2;
 /// Tags of the items that may follow in HELLO. Unknown items are skipped.
 const TAG_UUID: u8 = 1;
 const TAG_SERIAL: u8 = 2;
@@ -201,7 +227,8 @@ impl Hello {
         if let Some(heard) = &self.heard {
             return heard.clone();
         }
-        let mut out = vec![HELLO, self.versions.lowest, self.versions.highest, if self.plain { FLAG_PLAIN } else { 0 }];
+        let flags = if self.plain { FLAG_PLAIN } else { 0 } | if self.fresh { FLAG_FRESH } else { 0 };
+        let mut out = vec![HELLO, self.versions.lowest, self.versions.highest, flags];
         out.extend(self.nonce.0);
         out.extend(self.key);
         let mut item = |tag: u8, bytes: &[u8]| {
@@ -225,6 +252,11 @@ impl Hello {
         out
     }
 
+    /// SHA-256 of the message.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(&self.message())
+    }
+
     fn parse(mut rest: &[u8]) -> Option<Hello> {
         let heard = [&[HELLO], rest].concat();
         let [lowest, highest, flags] = take(&mut rest)?;
@@ -232,6 +264,7 @@ impl Hello {
             heard: None,
             versions: Versions { lowest, highest },
             plain: flags & FLAG_PLAIN != 0,
+            fresh: flags & FLAG_FRESH != 0,
             nonce: Nonce(take(&mut rest)?),
             key: take(&mut rest)?,
             uuid: None,
@@ -319,6 +352,14 @@ impl Frame {
                 out.extend(held.to_be_bytes());
                 out
             }
+            Frame::Challenge(challenge) => [&[CHALLENGE, 0, 0, 0][..], &challenge.0].concat(),
+            Frame::ProvenTime { number, received, held, tag } => {
+                let mut out = vec![PROVEN_TIME, *number, 0, 0];
+                out.extend(received.to_be_bytes());
+                out.extend(held.to_be_bytes());
+                out.extend(tag);
+                out
+            }
         }
     }
 
@@ -372,6 +413,15 @@ impl Frame {
                 let [number, _, _] = take(&mut rest)?;
                 let (received, held) = (u64::from_be_bytes(take(&mut rest)?), u32::from_be_bytes(take(&mut rest)?));
                 Frame::Time { number, received, held }
+            }
+            CHALLENGE => {
+                let _: [u8; 3] = take(&mut rest)?;
+                Frame::Challenge(Challenge(take(&mut rest)?))
+            }
+            PROVEN_TIME => {
+                let [number, _, _] = take(&mut rest)?;
+                let (received, held) = (u64::from_be_bytes(take(&mut rest)?), u32::from_be_bytes(take(&mut rest)?));
+                Frame::ProvenTime { number, received, held, tag: take(&mut rest)? }
             }
             _ => return None,
         };

@@ -2,11 +2,16 @@
 //! answers, sends objects to it, takes its requests and reports. Pure: never sees bytes or a clock, and never decides
 //! which node gets what.
 
+mod state;
+
 use std::collections::VecDeque;
 
-use super::frame::{Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
+use super::event::HostEvent;
+use super::frame::{Challenge, Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
+use super::seal::{self, TimeKey};
 use super::transfer::{Receiver, Sender, Shape, Taken};
 use super::{Answered, End, Patience, Timer};
+use state::{Passed, State};
 
 /// How often the host calls because of a damaged frame or one of another conversation, until a timer has fired.
 const HAILS: u8 = 4;
@@ -55,54 +60,16 @@ pub struct Host {
     number: u8,
     quiet: u8,
     pending: bool,
+    /// The newest challenge of the node in this conversation, and when it was first heard.
+    challenge: Option<(Challenge, u64)>,
+    /// What the time is proven with, once the node has a payload that was signed for a challenge.
+    time_key: Option<TimeKey>,
     out: VecDeque<Frame>,
     events: VecDeque<HostEvent>,
     /// The number of the frame with OPEN, and whether OPEN was sent once only: the answer to a second OPEN may be to
     /// the first.
     opened: Option<(u64, bool)>,
     answered: Option<Answered>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Passed {
-    hello: Hello,
-    /// When this node was first heard after another node had answered.
-    heard: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum State {
-    /// No node has been heard, or the node has gone silent.
-    Calling,
-    /// OPEN was sent.
-    Opening(Session),
-    /// READY was heard.
-    Open(Session, Stage),
-}
-
-/// The events of the host's end.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum HostEvent {
-    /// A node said HELLO. It may be gone, since consoles repeat old output. Until a node has answered, the last one
-    /// that is heard counts.
-    Hello(Hello),
-    /// A HELLO that is not of the node that has answered: the node was started again, or somebody else writes to the
-    /// line. The host does not speak with it until [`Host::accept`].
-    Second(Hello),
-    /// The node speaks other versions of the protocol only.
-    Foreign(Versions),
-    /// A conversation has begun; nothing of an earlier one is on its way any more.
-    Opened(Session, Stage),
-    /// The node has reached another stage.
-    Stage(Stage),
-    /// An object has arrived at the node.
-    Delivered(Kind),
-    /// The node refuses an object.
-    Refused(Kind, NotTaken),
-    /// An object of the node has arrived whole.
-    Object(Kind, Vec<u8>),
-    /// The node does not answer any more.
-    Lost,
 }
 
 impl Host {
@@ -126,6 +93,8 @@ impl Host {
             number: 0,
             quiet: 0,
             pending: false,
+            challenge: None,
+            time_key: None,
             out: VecDeque::new(),
             events: VecDeque::new(),
             opened: None,
@@ -167,6 +136,7 @@ impl Host {
     /// Speaks with this node from now on, and with no other.
     pub fn accept(&mut self, hello: Hello) {
         self.node = Some(hello);
+        self.time_key = None;
         self.second = None;
         self.counts = false;
         self.open();
@@ -189,6 +159,24 @@ impl Host {
             self.waiting.push_back((kind, bytes));
             self.next_object();
         }
+    }
+
+    /// The newest challenge of the node in this conversation, and when it was first heard, by the clock of `now`.
+    pub fn challenge(&self) -> Option<(Challenge, u64)> {
+        self.challenge
+    }
+
+    /// Has the node send a challenge again: another one, unless the newest is young.
+    pub fn renew(&mut self) {
+        if let State::Open(session, _) = self.state {
+            self.pending = false;
+            self.open_again(session);
+        }
+    }
+
+    /// From now on tells this node the time with a proof: it has a payload with this token, signed for a challenge.
+    pub fn prove_time(&mut self, key: TimeKey) {
+        self.time_key = Some(key);
     }
 
     /// The number of the next object. The object's seal is bound to the number.
@@ -230,6 +218,7 @@ impl Host {
         self.number = 0;
         self.quiet = 0;
         self.pending = false;
+        self.challenge = None;
         self.opened = None;
         self.earlier = None;
         self.out.clear();
@@ -270,6 +259,7 @@ impl Host {
     fn meet(&mut self, hello: Hello) {
         self.passed.retain(|passed| passed.hello != hello);
         self.node = Some(hello.clone());
+        self.time_key = None;
         self.events.push_back(HostEvent::Hello(hello));
         self.open();
     }
@@ -301,6 +291,7 @@ impl Host {
             }
             self.passed.retain(|passed| passed.hello != hello);
             self.state = State::Opening(session);
+            (self.time_key, self.challenge) = (None, None);
             self.opened = None;
             self.out.clear();
             self.events.push_back(HostEvent::Hello(hello));
@@ -335,7 +326,8 @@ impl Host {
             self.events.push_back(HostEvent::Delivered(kind));
             self.sender = None;
             // The node has a payload now. If it cannot open the payload, it says that it wants one again.
-            if let (Kind::Sealed | Kind::Plain, State::Open(session, Stage::Payload)) = (kind, self.state) {
+            if let (Kind::Sealed | Kind::Plain | Kind::Fresh, State::Open(session, Stage::Payload)) = (kind, self.state)
+            {
                 self.state = State::Open(session, Stage::Busy);
             }
             self.next_object();
@@ -375,6 +367,10 @@ impl End for Host {
         let Some(session) = session else { return };
         match frame {
             Frame::Ready(stage) => self.ready(session, stage),
+            Frame::Challenge(challenge) if self.challenge.is_none_or(|(before, _)| before != challenge) => {
+                self.challenge = Some((challenge, now));
+                self.events.push_back(HostEvent::Challenged);
+            }
             Frame::Announce(announce) => {
                 let wanted = |kind: Kind| if kind.from() == Side::Node { Ok(()) } else { Err(NotTaken::Unwanted) };
                 let taken = self.receiver.announced(&announce, wanted);
@@ -438,7 +434,13 @@ impl End for Host {
         let frame = match self.out.pop_front() {
             Some(Frame::Time { number, received, .. }) => {
                 let held = u32::try_from(now.saturating_sub(received)).unwrap_or(u32::MAX);
-                Frame::Time { number, received, held }
+                match (&self.time_key, &self.node, self.session()) {
+                    (Some(key), Some(hello), Some(session)) => {
+                        let tag = seal::time_proof(key, hello, session, (number, received, held));
+                        Frame::ProvenTime { number, received, held, tag }
+                    }
+                    _ => Frame::Time { number, received, held },
+                }
             }
             Some(frame) => frame,
             None => self.sender.as_mut()?.next(number)?,

@@ -1,14 +1,24 @@
 //! The node's end of a line (docs/line-protocol.md, "The node"): says HELLO, takes one payload, sends one request and
 //! takes the answer, reports. Pure: never sees bytes, a clock or a private key.
 
-use std::collections::VecDeque;
+mod objects;
 
-use super::frame::{Announce, Frame, Hello, Kind, Nonce, NotTaken, Packet, Session, Side, Stage, Versions};
-use super::transfer::{Receiver, Sender, Shape, Taken};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::event::NodeEvent;
+use super::frame::{Announce, Challenge, Frame, Hello, Kind, Nonce, Packet, Session, Side, Stage, Versions};
+use super::fresh::{Challenges, Fresh, GOOD_FOR};
+use super::seal::{self, TimeKey};
+use super::transfer::{Receiver, Sender, Shape};
 use super::{Answered, End, Patience, Timer};
 
 /// After this many retransmissions without a word from the host the node sends HELLO, too: another host may be there.
 const HELLO_AFTER: u8 = 4;
+
+/// After so many expired timers without a word about a proof of an admission key, the host is of an older release, which does
+/// not know such objects: what is to be said next does not wait for it any longer.
+const UNPROVEN: u8 = 4;
 
 /// How many conversations that were left are remembered, so that a late OPEN does not lead back into one.
 const LEFT: usize = 4;
@@ -18,6 +28,10 @@ const LEFT: usize = 4;
 pub struct Node {
     hello: Hello,
     beacon: bool,
+    /// What a payload is signed for, if HELLO says that the node sends challenges.
+    challenges: Option<Challenges>,
+    /// No payload is taken that is not signed for a challenge, and no time that is not proven.
+    far: bool,
     /// How the node sends objects: in pieces no longer than those of the host's last object.
     shape: Shape,
     /// The most bytes in a piece that the node sends.
@@ -26,15 +40,23 @@ pub struct Node {
     session: Option<Session>,
     left: Vec<Nonce>,
     receiver: Receiver,
+    /// The announcement that was taken last in this conversation, and when.
+    announced: Option<(Announce, u64)>,
     /// Receives the object of a host that cannot hear.
     broadcast: Receiver,
     /// The object that the node has to send now: a request or a report. It is sent anew in every conversation, because
     /// another host may not have received it.
     statement: Option<(Kind, Vec<u8>)>,
     sender: Option<Sender>,
+    /// Another statement waits for the end of a proof.
+    held: bool,
+    /// How many timers have expired without a word about the proof that is on its way.
+    unproven: u8,
     /// Number of the next object in this conversation.
     number: u8,
     ask: Option<Ask>,
+    /// What the host proves the time with. `None`: it need not.
+    time_key: Option<TimeKey>,
     asked: u8,
     quiet: u8,
     heard: bool,
@@ -51,49 +73,6 @@ struct Ask {
     sent: Option<(u64, u64)>,
 }
 
-/// The events of the node's end.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum NodeEvent {
-    /// The first frame of a host was heard: there is a host on this line.
-    Heard,
-    /// A conversation has begun.
-    Opened(Session),
-    /// The host speaks other versions of the protocol only.
-    Foreign(Versions),
-    /// An object has arrived whole.
-    Object {
-        /// The kind of the object.
-        kind: Kind,
-        /// The number of the object, to which its seal is bound.
-        number: u8,
-        /// The conversation that the object came in; `None`: it is from a host that cannot hear.
-        session: Option<Session>,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// A part of an object came from a host that cannot hear. `missing`: the first pieces that have not come yet;
-    /// `None`: the announcement has not come, so no piece can be kept.
-    Broadcast {
-        /// Numbers of pieces.
-        missing: Option<Vec<u16>>,
-    },
-    /// The statement has arrived at the host.
-    Sent(Kind),
-    /// The host refuses the statement.
-    Refused(Kind, NotTaken),
-    /// The host said what time it is.
-    Time {
-        /// When the question was sent, by the node's clock.
-        sent: u64,
-        /// When the answer had arrived, by the node's clock.
-        arrived: u64,
-        /// When the question had arrived, by the host's clock.
-        received: u64,
-        /// Microseconds from then until the host answered.
-        held: u64,
-    },
-}
-
 impl Node {
     /// A node that has not said anything yet. `beacon`: the node says HELLO by itself; otherwise only when a host
     /// calls.
@@ -102,17 +81,23 @@ impl Node {
         Node {
             hello,
             beacon,
+            challenges: None,
+            far: false,
             shape,
             most: shape.chunk,
             stage: Stage::Payload,
             session: None,
             left: Vec::new(),
             receiver: Receiver::default(),
+            announced: None,
             broadcast: Receiver::default(),
             statement: None,
             sender: None,
+            held: false,
+            unproven: 0,
             number: 0,
             ask: None,
+            time_key: None,
             asked: 0,
             quiet: 0,
             heard: false,
@@ -121,6 +106,43 @@ impl Node {
             events: VecDeque::new(),
             answered: None,
         }
+    }
+
+    /// Sends challenges, if HELLO says so. `seed`: random bytes, for this line alone. `far`: takes no payload that is not signed
+    /// for one of them.
+    #[must_use]
+    pub fn challenging(self, seed: [u8; 32], far: bool) -> Node {
+        let challenges = self.hello.fresh.then(|| Challenges::new(seed));
+        Node { challenges, far, ..self }
+    }
+
+    /// When the node made this challenge on this line, by its clock, if it is one of the last.
+    pub fn made(&self, challenge: &Challenge) -> Option<u64> {
+        self.challenges.as_ref()?.made(challenge)
+    }
+
+    /// How fresh a payload is that answers this challenge, and whose announcement came at `announced` by the clock of the line.
+    /// `None`: the node made no such challenge on this line within the minute before, so nobody knows when the payload was signed.
+    pub fn fresh(&self, challenge: Challenge, announced: u64) -> Option<Fresh> {
+        let [made, came] = [self.made(&challenge)?, announced].map(Duration::from_micros);
+        let fresh = Fresh { hello: self.hello.digest(), challenge, made, came };
+        (fresh.age() <= GOOD_FOR).then_some(fresh)
+    }
+
+    /// Whether only what is signed for a challenge counts on this line.
+    pub fn is_far(&self) -> bool {
+        self.far
+    }
+
+    /// Leaves the conversation. Another one may begin.
+    pub fn part(&mut self) {
+        self.leave();
+    }
+
+    /// Leaves the conversation and says HELLO, so that another one begins: there both ends send again what the other wants.
+    pub fn begin_anew(&mut self) {
+        self.leave();
+        self.greet();
     }
 
     /// The node's HELLO.
@@ -149,14 +171,38 @@ impl Node {
     /// Sends a statement in this conversation and in each that follows, until another statement replaces it.
     pub fn say(&mut self, kind: Kind, bytes: Vec<u8>) {
         self.statement = Some((kind, bytes));
-        if self.session.is_some() {
-            self.state();
+        if self.session.is_none() {
+            return;
+        }
+        match self.is_proving() {
+            // The host takes one object after the other, so a proof that is on its way comes to its end.
+            true => self.held = true,
+            false => self.state(),
+        }
+        self.bypass();
+    }
+
+    fn is_proving(&self) -> bool {
+        self.sender.as_ref().is_some_and(|sender| sender.announce().kind == Kind::Admission)
+    }
+
+    /// Leaves the conversation with a host that does not know proofs, if another statement waits: it may begin another one, and
+    /// gets the statement there.
+    fn bypass(&mut self) {
+        let waits = self.held && self.statement.as_ref().is_some_and(|(kind, _)| *kind != Kind::Admission);
+        if waits && self.unproven >= UNPROVEN {
+            self.begin_anew();
         }
     }
 
     /// Whether everything that the node had to send has arrived.
     pub fn is_quiet(&self) -> bool {
         self.sender.is_none() && self.out.is_empty()
+    }
+
+    /// From now on only a host counts that proves with this key that it has the payload.
+    pub fn believe(&mut self, key: TimeKey) {
+        self.time_key = Some(key);
     }
 
     /// Asks the host for the time, in this conversation and in those that follow, until it is answered.
@@ -166,6 +212,18 @@ impl Node {
         if self.session.is_some() {
             self.out.push_back(Frame::Ask { number: self.asked });
         }
+    }
+
+    /// Asks for the time no more. An answer that comes later does not count.
+    pub fn ask_no_more(&mut self) {
+        self.ask = None;
+        self.out.retain(|frame| !matches!(frame, Frame::Ask { .. }));
+    }
+
+    /// Whether the time was asked for, and has not come.
+    #[cfg(test)]
+    pub(crate) fn is_asking(&self) -> bool {
+        self.ask.is_some()
     }
 
     /// Sends the statement from its beginning.
@@ -206,91 +264,22 @@ impl Node {
             self.left.truncate(LEFT);
         }
         self.receiver = Receiver::default();
+        self.announced = None;
         self.sender = None;
+        (self.held, self.unproven) = (false, 0);
         self.number = 0;
         self.pending = false;
         self.out.clear();
+        // A proof is for one conversation.
+        self.statement.take_if(|(kind, _)| *kind == Kind::Admission);
     }
 
-    /// Whether an object of this kind is taken now.
-    fn wants(&self, kind: Kind) -> Result<(), NotTaken> {
-        match (kind, self.stage) {
-            (Kind::Plain, Stage::Payload) if !self.hello.plain => Err(NotTaken::NotSealed),
-            (Kind::Sealed | Kind::Plain, Stage::Payload) => Ok(()),
-            (Kind::Certificates | Kind::Pending | Kind::Refused, Stage::Request) => Ok(()),
-            _ => Err(NotTaken::Unwanted),
-        }
-    }
-
-    fn taken(&mut self, taken: Taken, number: u8, session: Option<Session>) {
-        if session.is_some() {
-            self.out.extend(taken.answer);
-        } else if self.broadcast.progress().is_none() {
-            // The object has arrived or was refused. The next object of a host that cannot hear has the same number.
-            self.broadcast = Receiver::default();
-        }
-        let Some((kind, bytes)) = taken.object else { return };
-        self.pending = kind == Kind::Pending;
-        match kind {
-            Kind::Sealed | Kind::Plain => self.stage = Stage::Busy,
-            Kind::Certificates | Kind::Refused => {
-                // The request is answered, so a later host need not be asked.
-                self.stage = Stage::Busy;
-                self.statement = None;
-                self.sender = None;
-            }
-            _ => {}
-        }
-        self.events.push_back(NodeEvent::Object { kind, number, session, bytes });
-    }
-
-    fn announced(&mut self, announce: &Announce, session: Option<Session>) {
-        let wanted = match session {
-            Some(_) => self.wants(announce.kind),
-            // Outside a conversation only a payload that is not sealed can come: a seal is bound to a conversation.
-            None if announce.kind == Kind::Plain => self.wants(announce.kind),
-            None => Err(NotTaken::Unwanted),
-        };
-        let receiver = if session.is_some() { &mut self.receiver } else { &mut self.broadcast };
-        let taken = receiver.announced(announce, |_| wanted);
-        if session.is_some() && matches!(taken.answer, Some(Frame::Ack { .. })) {
-            // A host that knows of a narrow terminal on the way sends short pieces; the node then does the same.
-            self.shape.chunk = announce.chunk.min(self.most);
-        }
-        self.taken(taken, announce.number, session);
-    }
-
-    fn tell_broadcast(&mut self) {
-        if self.stage == Stage::Payload && self.hello.plain {
-            self.events.push_back(NodeEvent::Broadcast { missing: self.broadcast.missing() });
-        }
-    }
-
-    fn acknowledged(&mut self, number: u8, next: u16, later: u32) {
-        let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
-        self.answered = sender.acknowledged(next, later).or(self.answered);
-        if sender.is_done() {
-            let kind = sender.announce().kind;
-            self.sender = None;
-            self.events.push_back(NodeEvent::Sent(kind));
-        }
-    }
-
-    fn refused(&mut self, number: u8, reason: NotTaken) {
-        let Some(sender) = self.sender.as_mut().filter(|sender| sender.announce().number == number) else { return };
-        match reason {
-            NotTaken::Unknown => sender.unknown(),
-            // Begin another conversation: old acknowledgements must not count for the object when it is sent again.
-            NotTaken::Digest => {
-                self.leave();
-                self.greet();
-            }
-            reason => {
-                let kind = sender.announce().kind;
-                self.sender = None;
-                self.events.push_back(NodeEvent::Refused(kind, reason));
-            }
-        }
+    /// A challenge that is due, if a payload is wanted. While an object comes, the one that it may answer stays the newest.
+    fn challenge(&mut self, now: u64, asked: bool) -> Option<Frame> {
+        let coming = self.receiver.progress().is_some();
+        let challenges = self.challenges.as_mut()?;
+        let due = asked || (self.stage == Stage::Payload && !coming && challenges.is_old(now));
+        due.then(|| Frame::Challenge(if coming { challenges.newest(now) } else { challenges.next(now) }))
     }
 }
 
@@ -329,8 +318,10 @@ impl End for Node {
             }
             // The OPEN is for an earlier run of the node's program.
             (Frame::Open { .. }, _) if self.session.is_none() => self.greet(),
+            // From a host that cannot hear nothing comes that is signed for a challenge.
+            (Frame::Announce(_) | Frame::Data { .. }, None) if self.far => {}
             (Frame::Announce(announce), session) => {
-                self.announced(&announce, session);
+                self.announced(&announce, session, now);
                 if session.is_none() {
                     self.tell_broadcast();
                 }
@@ -346,14 +337,14 @@ impl End for Node {
             }
             (Frame::Ack { number, next, later }, Some(_)) => self.acknowledged(number, next, later),
             (Frame::Refuse { number, reason }, Some(_)) => self.refused(number, reason),
-            (Frame::Time { number, received, held }, Some(_)) => {
-                if let Some(Ask { number: asked, sent: Some((sent, frame)) }) = self.ask
-                    && asked == number
-                {
-                    self.ask = None;
-                    self.answered = Some(Answered::Once(frame));
-                    let held = u64::from(held);
-                    self.events.push_back(NodeEvent::Time { sent, arrived: now, received, held });
+            (Frame::Time { number, received, held }, Some(_)) if !self.far && self.time_key.is_none() => {
+                self.told(number, received, held, now);
+            }
+            (Frame::ProvenTime { number, received, held, tag }, Some(session)) => {
+                let is_proof =
+                    |key: &TimeKey| seal::is_time_proof(&tag, key, &self.hello, session, (number, received, held));
+                if self.time_key.as_ref().is_some_and(is_proof) {
+                    self.told(number, received, held, now);
                 }
             }
             _ => {}
@@ -369,6 +360,10 @@ impl End for Node {
             Timer::Retransmit => {
                 if let Some(sender) = &mut self.sender {
                     sender.timed_out();
+                }
+                if self.is_proving() {
+                    self.unproven = self.unproven.saturating_add(1).min(UNPROVEN);
+                    self.bypass();
                 }
                 // Ask again under a new number: a late answer to the first question must not count for the second.
                 if self.ask.is_some() {
@@ -386,8 +381,16 @@ impl End for Node {
     fn packet(&mut self, now: u64, number: u64) -> Option<Packet> {
         let frame = match self.out.pop_front() {
             Some(frame) => frame,
-            None => self.session.and(self.sender.as_mut())?.next(number)?,
+            None => match self.session.and_then(|_| self.challenge(now, false)) {
+                Some(frame) => frame,
+                None => self.session.and(self.sender.as_mut())?.next(number)?,
+            },
         };
+        if frame == Frame::Ready(Stage::Payload)
+            && let Some(challenge) = self.challenge(now, true)
+        {
+            self.out.push_front(challenge);
+        }
         if let Frame::Ask { number: asked } = frame
             && let Some(ask) = self.ask.as_mut().filter(|ask| ask.number == asked)
         {

@@ -4,14 +4,16 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128 as SUITE;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
 
-use super::frame::{Hello, Kind, Session, VERSION};
+use super::frame::{CHALLENGE_LEN, Challenge, Hello, Kind, Session, TAG_LEN, VERSION};
 use crate::digest::sha256;
 use crate::pool::Seeded;
 use crate::secret::Secret;
+use zeroize::Zeroize;
 
 /// How many bytes longer a sealed object is: the encapsulated key and the tag.
 pub const SEAL_LEN: usize = ENCAPSULATED + 16;
@@ -104,6 +106,69 @@ pub fn open_request(request: &[u8]) -> Option<(&[u8; 32], &[u8])> {
 /// Whether the proof of a request fits the digest of the token, the node's HELLO and the CSR.
 pub fn is_proof(tag: &[u8; 32], token_hash: &[u8; 32], hello: &Hello, csr: &[u8]) -> bool {
     hmac::verify(&proof_key(token_hash), &proof(hello, csr), tag).is_ok()
+}
+
+/// Splits an object of [`Kind::Fresh`] that was opened: the challenge, and the signed payload.
+pub fn answer(opened: &Secret) -> Option<(Challenge, Secret)> {
+    let (challenge, signed) = opened.expose().split_first_chunk::<CHALLENGE_LEN>()?;
+    Some((Challenge(*challenge), Secret::new(signed.to_vec())))
+}
+
+/// What a host proves with that it has the payload, when it tells the time: SHA-256 of the token.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TimeKey([u8; 32]);
+
+impl TimeKey {
+    /// The key of a payload with this token.
+    pub fn of(token: &[u8]) -> TimeKey {
+        TimeKey(sha256(token))
+    }
+
+    /// The same from the digest of the token, which the host has stored.
+    pub fn of_hash(token_hash: [u8; 32]) -> TimeKey {
+        TimeKey(token_hash)
+    }
+}
+
+/// Wiped: it proves a request, too.
+impl Drop for TimeKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for TimeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeKey").finish_non_exhaustive()
+    }
+}
+
+/// The proof in an answer to the question about the time. `answer`: its number, and the two times in it.
+pub fn time_proof(key: &TimeKey, hello: &Hello, session: Session, answer: (u8, u64, u32)) -> [u8; TAG_LEN] {
+    let (number, received, held) = answer;
+    let mut text = b"imprint line time".to_vec();
+    text.push(VERSION);
+    text.extend(sha256(&hello.message()));
+    text.extend(session.node.0);
+    text.extend(session.host.0);
+    text.push(number);
+    text.extend(received.to_be_bytes());
+    text.extend(held.to_be_bytes());
+    let mut tag = [0; TAG_LEN];
+    let whole = hmac::sign(&proof_key(&key.0), &text);
+    tag.iter_mut().zip(whole.as_ref()).for_each(|(to, from)| *to = *from);
+    tag
+}
+
+/// Whether the proof in an answer is that of [`time_proof`].
+pub fn is_time_proof(
+    tag: &[u8; TAG_LEN],
+    key: &TimeKey,
+    hello: &Hello,
+    session: Session,
+    answer: (u8, u64, u32),
+) -> bool {
+    verify_slices_are_equal(tag, &time_proof(key, hello, session, answer)).is_ok()
 }
 
 fn proof_key(token_hash: &[u8; 32]) -> hmac::Key {

@@ -1,6 +1,7 @@
 //! Tests of the two ends with nothing between them. Whole sessions on bad lines are in tests/pure/line.rs.
 
 mod edges;
+mod fresh;
 
 use super::frame::{Announce, Frame, Packet};
 use super::*;
@@ -12,6 +13,7 @@ fn node(plain: bool) -> Node {
         heard: None,
         versions,
         plain,
+        fresh: false,
         nonce: Nonce([1; 8]),
         key: [2; 32],
         uuid: None,
@@ -304,6 +306,7 @@ fn example(page: &str) -> (Hello, Session) {
         heard: None,
         versions: Versions { lowest: 1, highest: 1 },
         plain: false,
+        fresh: false,
         nonce: Nonce([1, 2, 3, 4, 5, 6, 7, 8]),
         key: message[12..44].try_into().unwrap(),
         uuid: Some(std::array::from_fn(|at| u8::try_from(at).unwrap())),
@@ -401,6 +404,8 @@ fn named(frame: &Frame) -> String {
         Frame::Ack { number, next, later } => format!("ACK {number}, next {next}, later {later}"),
         Frame::Ask { number } => format!("ASK {number}"),
         Frame::Time { number, held, .. } => format!("TIME {number}, held {held}"),
+        Frame::ProvenTime { number, held, .. } => format!("PROVEN TIME {number}, held {held}"),
+        Frame::Challenge(_) => "CHALLENGE".to_owned(),
         other => panic!("{other:?}"),
     }
 }

@@ -321,12 +321,14 @@ impl Receiver {
         self.complete().unwrap_or_else(|| self.acknowledge())
     }
 
-    /// Repeats the answer to the object before the one that is wanted.
+    /// Repeats the answer to the object before the one that is wanted. Of any other number the two ends have lost count, because
+    /// somebody else has sent objects or acknowledgements in this conversation: the sender, if it still sends that object, has to
+    /// begin another one. A late copy of an earlier frame is refused, too, and its sender ignores that.
     fn repeated(&self, number: u8) -> Taken {
         match self.last.filter(|_| number == self.next.wrapping_sub(1)) {
             Some(Last::Arrived(count)) => Taken::answer(Frame::Ack { number, next: count, later: 0 }),
             Some(Last::Refused(reason)) => Taken::answer(Frame::Refuse { number, reason }),
-            None => Taken::NOTHING,
+            None => Taken::answer(Frame::Refuse { number, reason: NotTaken::Digest }),
         }
     }
 

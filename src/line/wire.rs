@@ -181,7 +181,7 @@ impl<E: End> Wire<E> {
 
 /// Whether the frame answers another.
 fn is_answer(frame: &Frame) -> bool {
-    matches!(frame, Frame::Ack { .. } | Frame::Refuse { .. } | Frame::Time { .. })
+    matches!(frame, Frame::Ack { .. } | Frame::Refuse { .. } | Frame::Time { .. } | Frame::ProvenTime { .. })
 }
 
 /// Whether the other end answers the frame at once.

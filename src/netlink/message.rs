@@ -21,6 +21,8 @@ pub const IFF_RUNNING: u32 = 0x40;
 pub const IFF_LOWER_UP: u32 = 0x1_0000;
 /// Loopback, by hardware type (include/uapi/linux/if_arp.h).
 pub const ARPHRD_LOOPBACK: u16 = 772;
+/// Ethernet, and links that behave like it.
+pub const ARPHRD_ETHER: u16 = 1;
 /// Multicast group of link changes, as a bit of `nl_groups`.
 pub const GROUP_LINK: u32 = 1;
 /// RTMGRP_IPV6_IFADDR
@@ -58,6 +60,9 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_BROADCAST: u16 = 2;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_STATS64: u16 = 23;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const IFA_ADDRESS: u16 = 1;
@@ -133,6 +138,10 @@ pub struct LinkMessage {
     pub address: Vec<u8>,
     /// Broadcast hardware address of the link.
     pub broadcast: Vec<u8>,
+    /// What made the link: `bridge`, `veth`; `None`: a driver of hardware.
+    pub kind: Option<String>,
+    /// Index of the link that this one is on, such as that of a VLAN.
+    pub lower: Option<u32>,
     /// Permanent hardware address, when the driver knows it (Linux 5.6).
     pub permanent_address: Option<Vec<u8>>,
     /// Packets received since the link was made.
@@ -251,6 +260,11 @@ fn link(mut reader: Reader<'_>) -> Result<LinkMessage, MessageError> {
             IFLA_MTU => link.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
             IFLA_ADDRESS => link.address = value.to_vec(),
             IFLA_BROADCAST => link.broadcast = value.to_vec(),
+            IFLA_LINK => link.lower = value.try_into().ok().map(u32::from_ne_bytes),
+            IFLA_LINKINFO => {
+                let kind = Attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
+                link.kind = kind.map(|(_, text)| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
+            }
             // struct rtnl_link_stats64 begins with rx_packets.
             IFLA_STATS64 => link.received = value.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first)),
             IFLA_PERM_ADDRESS => link.permanent_address = Some(value.to_vec()),

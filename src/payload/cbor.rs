@@ -28,6 +28,21 @@ pub struct Extension {
     value: Value,
 }
 
+impl Extension {
+    /// A text in the map of the payload itself.
+    pub(super) fn text(key: i8, text: &str) -> Extension {
+        Extension { path: Vec::new(), place: String::new(), key, value: Value::Text(text.to_owned()) }
+    }
+
+    /// The text with this key in the map of the payload itself, if this is it.
+    pub(super) fn as_text(&self, key: i8) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) if self.path.is_empty() && self.key == key => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// `key -1 in network[6]`
 impl fmt::Display for Extension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

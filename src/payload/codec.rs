@@ -3,7 +3,7 @@
 
 mod encode;
 
-pub(in crate::payload) use encode::encode;
+pub(in crate::payload) use encode::{encode, encode_network};
 
 use std::net::IpAddr;
 
@@ -77,6 +77,24 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
     let enrolment = enrolment(&mut fields, ext)?;
     fields.finish(ext)?;
     Ok(Payload { id, composed, expiry, binding, seed, network, hostname, ca, issuers, enrolment, extensions })
+}
+
+/// Reads a network without the rest of a payload: the items of a payload's version and network, and no other.
+pub(super) fn decode_network(bytes: &[u8]) -> Result<Vec<Link>> {
+    let root = Place::root(bytes);
+    if bytes.len() > MAX_LEN {
+        return Err(root.error(Problem::TooLong(bytes.len())));
+    }
+    let mut fields = Item::new(cbor::read(bytes)?, root).map()?;
+    let version = fields.need(key::VERSION, "version")?;
+    match version.uint()? {
+        VERSION => {}
+        other => return Err(version.place.error(Problem::Version(other))),
+    }
+    let mut extensions = Vec::new();
+    let links = network(fields.need(key::NETWORK, "network")?, &mut extensions)?;
+    fields.finish(&mut extensions)?;
+    Ok(links)
 }
 
 fn timestamp(item: Item<'_>) -> Result<Timestamp> {

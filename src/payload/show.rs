@@ -54,7 +54,10 @@ impl fmt::Display for Payload {
                 writeln!(f, "key        in the payload (not shown)")?;
             }
         }
-        for extension in &self.extensions {
+        if let Some(word) = self.admitted() {
+            writeln!(f, "admitted   {word}")?;
+        }
+        for extension in self.extensions.iter().filter(|extension| !self.says_admitted(extension)) {
             writeln!(f, "ignored    {extension}")?;
         }
         Ok(())

@@ -17,6 +17,16 @@ use crate::hex;
 /// What a signature covers besides the payload, so that it is good for nothing else: `external_aad` of RFC 9052 §4.3.
 pub const AAD: &[u8] = b"imprint payload 1";
 
+/// The same for a payload that was signed for a node that asked: with the SHA-256 of its HELLO, and its challenge.
+pub fn aad(asked: Option<(&[u8; 32], &[u8; 16])>) -> Vec<u8> {
+    let mut aad = AAD.to_vec();
+    if let Some((hello, challenge)) = asked {
+        aad.extend(hello);
+        aad.extend(challenge);
+    }
+    aad
+}
+
 /// The most bytes that the signed form adds to a payload: the signature, its headers, and the heads of all items.
 pub const OVERHEAD: usize = PREFIX.len() + PROTECTED_LEN + 1 + 5 + 2 + SIGNATURE_LEN;
 
@@ -213,8 +223,7 @@ impl<'a> Signed<'a> {
         }
     }
 
-    /// Whether this signer made the signature. `aad`: what the signature covers besides the payload, which is [`AAD`]
-    /// for a node.
+    /// Whether this signer made the signature. `aad`: what the signature covers besides the payload, as the function [`aad`] says.
     pub fn is_by(&self, signer: &Signer, aad: &[u8]) -> bool {
         // The signer's key decides the algorithm, and the message has to agree (RFC 9053 §2).
         if self.algorithm != signer.algorithm || self.kid != signer.kid {

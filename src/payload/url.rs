@@ -70,6 +70,33 @@ impl HttpsUrl {
     }
 }
 
+/// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT` (RFC 3986 §3.2): the host, and the port where one is given.
+pub fn authority_parts(text: &str) -> Result<(UrlHost, Option<u16>), UrlError> {
+    let shown = || Printable::up_to(text, 120);
+    let (host, port) = match text.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, port) = bracketed.split_once(']').ok_or_else(|| UrlError::Host(shown()))?;
+            let address = host.parse().map_err(|_| UrlError::Host(shown()))?;
+            (UrlHost::Ip(IpAddr::V6(address)), port)
+        }
+        None => {
+            let colon = text.find(':').unwrap_or(text.len());
+            let (host, port) = text.split_at_checked(colon).unwrap_or((text, ""));
+            let host = match host.parse() {
+                Ok(address) => UrlHost::Ip(IpAddr::V4(address)),
+                Err(_) => UrlHost::Dns(DnsName::try_from(host).map_err(|_| UrlError::Host(shown()))?),
+            };
+            (host, port)
+        }
+    };
+    if port.is_empty() {
+        return Ok((host, None));
+    }
+    let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| *number != 0);
+    Ok((host, Some(number.ok_or_else(|| UrlError::Port(shown()))?)))
+}
+
 impl TryFrom<&str> for EstUrl {
     type Error = UrlError;
     fn try_from(text: &str) -> Result<EstUrl, UrlError> {
@@ -79,30 +106,8 @@ impl TryFrom<&str> for EstUrl {
         let shown = || Printable::up_to(text, 120);
         let rest = text.strip_prefix("https://").ok_or_else(|| UrlError::NotHttps(shown()))?;
         let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(bracketed) => {
-                let (host, port) = bracketed.split_once(']').ok_or_else(|| UrlError::Host(shown()))?;
-                let address = host.parse().map_err(|_| UrlError::Host(shown()))?;
-                (UrlHost::Ip(IpAddr::V6(address)), port)
-            }
-            None => {
-                let colon = authority.find(':').unwrap_or(authority.len());
-                let (host, port) = authority.split_at_checked(colon).unwrap_or((authority, ""));
-                let host = match host.parse() {
-                    Ok(address) => UrlHost::Ip(IpAddr::V4(address)),
-                    Err(_) => UrlHost::Dns(DnsName::try_from(host).map_err(|_| UrlError::Host(shown()))?),
-                };
-                (host, port)
-            }
-        };
-        let port = match port {
-            "" => 443,
-            _ => {
-                let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-                let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| *number != 0);
-                number.ok_or_else(|| UrlError::Port(shown()))?
-            }
-        };
+        let (host, port) = authority_parts(authority)?;
+        let port = port.unwrap_or(443);
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
         let (base, label) = path.rsplit_once("/.well-known/est").ok_or_else(|| UrlError::Path(shown()))?;
         let label_ok =

@@ -31,7 +31,7 @@ pub enum PlanError {
     },
     /// The image names signers, and the payload has no signature of one of them.
     Signature(SignatureError),
-    /// The image names signers, and the payload was not sealed for this machine, and names no machine.
+    /// The image names signers, and the payload names no machine and was not signed for this one.
     NotBound(Origin, PinFile),
     /// The CA is valid at no moment of the payload's life.
     CaValidity {

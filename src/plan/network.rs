@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::{PlanError, joined, unsupported};
 use crate::facts::{Facts, LinkFacts, matches};
-use crate::payload::{DnsName, HttpsUrl, InterfaceName, Link, LinkKind, Match, Prefix, Route, UrlHost};
+use crate::payload::{
+    DnsName, HardwareAddress, HttpsUrl, InterfaceName, Link, LinkKind, Match, Prefix, Route, UrlHost,
+};
 
 /// The links to try, in the payload's order. They are raced: the first usable link is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,7 +99,8 @@ pub(super) fn decide(links: Vec<Link>, urls: &[&HttpsUrl], facts: &Facts) -> Res
     if links.is_empty() {
         return Ok(None);
     }
-    let links: Vec<LinkPlan> = links.into_iter().map(|link| one(link, facts)).collect::<Result<_, _>>()?;
+    let links: Vec<LinkPlan> =
+        links.into_iter().map(|link| one(link, &facts.links, facts.bootif.as_ref())).collect::<Result<_, _>>()?;
     if links.iter().all(|link| link.there.is_empty()) {
         let want: Vec<&Match> = links.iter().map(|link| &link.matching).collect();
         return Err(PlanError::NoSuchLink { want: joined(&want, " or "), have: joined(&facts.links, ", ") });
@@ -109,21 +112,29 @@ pub(super) fn decide(links: Vec<Link>, urls: &[&HttpsUrl], facts: &Facts) -> Res
     Ok(Some(NetworkPlan { servers: servers.collect(), links }))
 }
 
-fn one(link: Link, facts: &Facts) -> Result<LinkPlan, PlanError> {
+/// The network before there is a payload: that of the image or of the kernel command line. Without either it is DHCP and router
+/// advertisements on the link that the machine booted from, or on any link with carrier.
+pub fn early(links: Vec<Link>, bootif: Option<&HardwareAddress>) -> Result<NetworkPlan, PlanError> {
+    let matching = if bootif.is_some() { Match::BootIf } else { Match::AnyWithCarrier };
+    let links = if links.is_empty() { vec![Link::automatic(matching)] } else { links };
+    let links = links.into_iter().map(|link| one(link, &[], bootif)).collect::<Result<_, _>>()?;
+    Ok(NetworkPlan { links, servers: Vec::new() })
+}
+
+fn one(link: Link, links: &[LinkFacts], bootif: Option<&HardwareAddress>) -> Result<LinkPlan, PlanError> {
     if link.dhcp6 {
         return Err(unsupported("DHCPv6", "give a static IPv6 address, or slaac = true"));
     }
     let matching = match link.kind {
         LinkKind::Physical(Match::BootIf) => {
-            Match::Mac(facts.bootif.clone().ok_or_else(|| PlanError::NoBootIf { have: joined(&facts.links, ", ") })?)
+            Match::Mac(bootif.cloned().ok_or_else(|| PlanError::NoBootIf { have: joined(links, ", ") })?)
         }
         LinkKind::Physical(matching) => matching,
         LinkKind::Vlan { name, .. } => return Err(unsupported(&format!("VLAN {name}"), "give a physical link")),
         LinkKind::Bond { name, .. } => return Err(unsupported(&format!("bond {name}"), "give a physical link")),
         LinkKind::Bridge { name, .. } => return Err(unsupported(&format!("bridge {name}"), "give a physical link")),
     };
-    let there =
-        facts.links.iter().filter(|link| matches(&matching, None, link)).map(|link| link.name.clone()).collect();
+    let there = links.iter().filter(|link| matches(&matching, None, link)).map(|link| link.name.clone()).collect();
     Ok(LinkPlan {
         matching,
         there,

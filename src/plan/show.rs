@@ -25,6 +25,7 @@ impl Plan {
         let words = match self.clock.quality {
             ClockQuality::Rtc => "plausible".to_owned(),
             ClockQuality::Line(time) => time.to_string(),
+            ClockQuality::Signed(time) => time.to_string(),
             ClockQuality::Unknown => {
                 let until = match self.identity {
                     IdentityPlan::Enrol { .. } => " until a server tells the time",
@@ -34,6 +35,11 @@ impl Plan {
             }
         };
         match self.disbelieved {
+            Some(told) if matches!(self.clock.quality, ClockQuality::Signed(_)) => {
+                format!(
+                    "{words}; the host on the line says {told}, which the signature contradicts, and which is ignored"
+                )
+            }
             Some(told) => {
                 format!(
                     "{words}; the host on the line says {told}, which is before the payload was made and is ignored; \
@@ -64,16 +70,20 @@ impl fmt::Display for Plan {
             ClockQuality::Rtc => "plausible, kept",
             ClockQuality::Unknown => "not within the payload's time, set to its start",
             ClockQuality::Line(_) => "set by the line",
+            ClockQuality::Signed(time) if time.own => "confirmed by the signature, kept",
+            ClockQuality::Signed(_) => "set by the signature",
         };
         let until = match self.identity {
-            IdentityPlan::Enrol { .. } if !matches!(self.clock.quality, ClockQuality::Line(_)) => {
-                " until a server tells the time"
-            }
+            IdentityPlan::Enrol { .. } if self.clock.quality.told().is_none() => " until a server tells the time",
             _ => "",
         };
         writeln!(f, "clock      {clock}{until}; credible from {} to {}", self.clock.floor, self.clock.expiry)?;
         if let Some(told) = self.disbelieved {
-            writeln!(f, "time       {told} by the line, ignored: it is before the payload was made")?;
+            let why = match self.clock.quality {
+                ClockQuality::Signed(_) => "the signature contradicts it",
+                _ => "it is before the payload was made",
+            };
+            writeln!(f, "time       {told} by the line, ignored: {why}")?;
         }
         if let Some(seed) = &self.seed {
             writeln!(f, "seed       {} bytes, {} bits credited", seed.bytes.expose().len(), seed.credit_bits)?;

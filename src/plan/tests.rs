@@ -1,11 +1,14 @@
+use std::time::Duration;
+
 use super::*;
 use crate::confidential::Confidential;
 use crate::dialogue::LineTime;
 use crate::facts::{Dmi, LinkFacts};
+use crate::line::{Challenge, Fresh};
 use crate::medium::Medium;
 use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
 use crate::site::PinFile;
-use crate::time::Clock;
+use crate::time::{Clock, since_boot};
 use crate::tls::SKEW;
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
@@ -35,6 +38,8 @@ fn medium(medium: Medium, place: &str) -> Origin {
 
 fn facts() -> Facts {
     Facts {
+        fresh: None,
+        now_at: Duration::ZERO,
         line_time: None,
         origin: medium(Medium::ConfigDrive, "sr0 (IMPRINT)"),
         site_pin: None,
@@ -256,9 +261,9 @@ fn the_site_pin_decides_about_the_ca() {
     assert_eq!(refused(typical(), &pinned([1; 32])), PlanError::NotThisSite { subject, sha256, file: PinFile::Image });
 }
 
-/// The attack: a signed payload is taken to another node. So a payload on a medium has to name its machine.
+/// A signed payload must not be good for another node: it names its machine, or was signed for the node that asked.
 #[test]
-fn where_signatures_are_needed_a_file_names_its_machine() {
+fn where_signatures_are_needed_a_payload_names_its_machine() {
     let pin = crate::site::SitePin::parse(include_bytes!("../../tests/data/site-signers")).unwrap();
     let kid = pin.signers[0].kid();
     let facts = |origin: &Origin, cas: &[[u8; 32]]| Facts {
@@ -272,7 +277,10 @@ fn where_signatures_are_needed_a_file_names_its_machine() {
         ..typical()
     };
     let drive = medium(Medium::ConfigDrive, "sr0 (IMPRINT)");
-    for origin in [drive, medium(Medium::Cmdline, ""), medium(Medium::RootFile, "x"), Origin::File("x".into())] {
+    // Sent to another node once, it could be sent to this one, where nothing is sealed.
+    let lines = [true, false].map(|sealed| Origin::Line { name: "ttyS0".into(), sealed });
+    let files = [drive, medium(Medium::Cmdline, ""), medium(Medium::RootFile, "x"), Origin::File("x".into())];
+    for origin in files.into_iter().chain(lines) {
         // Premise: without a signer in the pin the payload is accepted.
         let without = Facts { origin: origin.clone(), ..self::facts() };
         assert!(plan(typical(), &without, Scope::Boot).is_ok());
@@ -289,11 +297,11 @@ fn where_signatures_are_needed_a_file_names_its_machine() {
         let both = super::plan(bound("SN-1"), &facts(&origin, &[typical().ca.sha256()]), Scope::Boot).unwrap();
         assert!(both.pinned && both.to_string().contains(" (named by this image)\n"));
     }
-    // Sealed for a key of this run, it was sent to this machine. Without a seal, or pasted, it can be another node's.
-    let line = |sealed| Origin::Line { name: "ttyS0".into(), sealed };
-    assert_eq!(plan(typical(), &facts(&line(true), &[]), Scope::Boot).err(), None);
-    assert_eq!(refused(typical(), &facts(&line(false), &[])), PlanError::NotBound(line(false), PinFile::Image));
-    assert_eq!(plan(bound("SN-1"), &facts(&line(false), &[]), Scope::Boot).err(), None);
+    let line = Origin::Line { name: "ttyS0".into(), sealed: true };
+    let asked = Facts { fresh: Some(fresh(10, 990, 1000)), now_at: Duration::from_secs(1000), ..facts(&line, &[]) };
+    assert_eq!(plan(typical(), &asked, Scope::Boot).err(), None);
+    // And if it names a machine, it is that of the node.
+    assert!(matches!(refused(bound("SN-2"), &asked), PlanError::OtherMachine { .. }));
 }
 
 /// What boards of one kind have in common: a payload with it would be good for each of them.
@@ -327,6 +335,79 @@ fn a_placeholder_names_no_machine() {
         let named = Binding { macs: zeros.iter().chain(&mac).cloned().collect(), ..binding };
         assert_eq!(plan(payload(&named), &facts(), Scope::Boot).err(), None);
     }
+}
+
+/// A payload that came at `came`, for a challenge made at `made`, in seconds since boot; the host's HELLO does not matter.
+fn fresh(hello: u8, made: u64, came: u64) -> Fresh {
+    let [made, came] = [made, came].map(Duration::from_secs);
+    Fresh { hello: [hello; 32], challenge: Challenge([7; 16]), made, came }
+}
+
+/// The signature was made between the challenge and the announcement, so now lies in an interval that nobody on the line can
+/// move. A clock inside it stays. Attack: a host on the line tells another time.
+#[test]
+fn a_signature_for_a_challenge_tells_the_time() {
+    let composed = typical().composed;
+    let secs = Duration::from_secs;
+    // The challenge was 30 s old, and that was 100 s ago.
+    let ms = Duration::from_millis;
+    let (low, high) = (composed.plus(secs(100)), composed.plus(secs(130) + ms(3)));
+    let planned = |now: Timestamp, line_time| {
+        // Times of a line run on while the test runs, and so does the interval.
+        let now_at = since_boot();
+        let came = now_at.saturating_sub(secs(100));
+        let fresh = Fresh { made: came.saturating_sub(secs(30)), came, ..fresh(0, 0, 0) };
+        let facts = Facts { fresh: Some(fresh), now, now_at, line_time, ..facts() };
+        (plan(typical(), &facts, Scope::Boot).unwrap(), now_at)
+    };
+    for now in [low, composed.plus(secs(117)), high] {
+        let (plan, now_at) = planned(now, None);
+        let time = SignedTime { clock: Clock::at(now_at, now), bound: secs(30) + ms(3), own: true };
+        assert_eq!(plan.clock.quality, ClockQuality::Signed(time));
+        assert_eq!(plan.clock_words(), "confirmed by the signature of the payload, to within 30003.0 ms");
+        assert!(shown_clock(&plan).starts_with("clock      confirmed by the signature, kept; credible from "));
+    }
+    for now in [low.minus(ms(1)), high.plus(ms(1)), Timestamp::from_secs(0), Timestamp::MAX, composed] {
+        let (plan, now_at) = planned(now, None);
+        let bound = Duration::from_micros(15_001_500);
+        let time = SignedTime { clock: Clock::at(now_at, low.plus(bound)), bound, own: false };
+        assert_eq!(plan.clock.quality, ClockQuality::Signed(time), "{now}");
+        assert!(plan.clock_words().contains(" by the signature of the payload, to within 15001.5 ms"));
+        assert!(shown_clock(&plan).starts_with("clock      set by the signature; credible from "));
+    }
+    // Premise: this host is believed about every other payload.
+    let hour = composed.plus(secs(3600));
+    let without = plan(typical(), &Facts { line_time: told(hour), ..facts() }, Scope::Boot).unwrap();
+    assert!(matches!(without.clock.quality, ClockQuality::Line(_)));
+    for at in [hour, composed, composed.minus(secs(60)), Timestamp::from_secs(0), Timestamp::MAX] {
+        let (plan, _) = planned(low, told(at));
+        assert!(matches!(plan.clock.quality, ClockQuality::Signed(SignedTime { own: true, .. })), "{at}");
+        assert!(plan.disbelieved.is_some_and(|told| told >= at));
+        assert!(plan.clock_words().ends_with(", which the signature contradicts, and which is ignored"));
+        assert!(shown_clock(&plan).ends_with(" by the line, ignored: the signature contradicts it\n"));
+    }
+    // Inside it, and where its own error reaches into it.
+    for (at, most) in [(low.plus(secs(7)), secs(8)), (low.minus(ms(3)), secs(1))] {
+        let (plan, _) = planned(low, told(at));
+        let ClockQuality::Line(time) = plan.clock.quality else { panic!("{at}: {:?}", plan.clock) };
+        let off = time.clock().now().since(low);
+        assert!(time.clock().now() >= low && off < most + secs(60), "{off:?}");
+    }
+}
+
+/// Whoever delays a payload until it has expired gets no node to use it, whatever the machine's clock says.
+#[test]
+fn a_payload_that_was_signed_for_a_challenge_expires_by_that_time() {
+    let (composed, expiry) = (typical().composed, typical().expiry);
+    let life = expiry.since(composed);
+    let at = |age: Duration| {
+        let now_at = Duration::from_secs(1000) + age;
+        let facts = Facts { fresh: Some(fresh(0, 990, 1000)), now: Timestamp::from_secs(0), now_at, ..facts() };
+        plan(typical(), &facts, Scope::Boot).err()
+    };
+    assert_eq!(at(life), None);
+    let told = expiry.plus(Duration::from_millis(1));
+    assert_eq!(at(life + Duration::from_millis(1)), Some(PlanError::ExpiredByLine { expiry, told }));
 }
 
 #[test]
@@ -490,4 +571,35 @@ fn a_payload_for_one_boot_is_removed_from_where_that_can_be_done() {
     for kept in [medium(Medium::ConfigDrive, "sr0"), medium(Medium::Initramfs, ""), Origin::File("x".into())] {
         assert_eq!(spent(typical(), kept), None);
     }
+}
+
+/// Attack: a payload of the site reaches a node that it was not made for, or reaches its node too late. The search goes on then, where
+/// the plan would stop the boot; so both say the same.
+#[test]
+fn what_does_not_fit_this_machine_is_told_before_it_is_used() {
+    let (dmi, macs) = (facts().dmi, [HardwareAddress::new(&MAC).unwrap()]);
+    let bound = |binding: Binding| Payload { binding: Some(binding), ..typical() };
+    let fits_at = |payload: &Payload, since| fits(payload, since, &dmi, &macs);
+    let other = HardwareAddress::new(&[2, 0, 0, 0, 0, 9]).unwrap();
+    for (binding, wrong) in [
+        (Binding { serial: Some("SN-1".into()), ..Binding::default() }, None),
+        (Binding { uuid: Some([7; 16]), macs: macs.to_vec(), ..Binding::default() }, None),
+        (Binding { macs: vec![other.clone(), macs[0].clone()], ..Binding::default() }, None),
+        (Binding { serial: Some("SN-2".into()), ..Binding::default() }, Some("serial number")),
+        (Binding { uuid: Some([8; 16]), serial: Some("SN-1".into()), ..Binding::default() }, Some("SMBIOS UUID")),
+        (Binding { macs: vec![other], serial: Some("SN-1".into()), ..Binding::default() }, Some("MAC address")),
+    ] {
+        let payload = bound(binding.clone());
+        let item = |error| match error {
+            PlanError::OtherMachine { item, .. } => item,
+            error => panic!("{error}"),
+        };
+        assert_eq!(fits_at(&payload, Duration::ZERO).err().map(item), wrong, "{binding:?}");
+        assert_eq!(plan(payload, &facts(), Scope::Boot).err().map(item), wrong, "{binding:?}");
+    }
+    let payload = typical();
+    let life = payload.expiry.since(payload.composed);
+    assert_eq!(fits_at(&payload, life), Ok(()));
+    let late = fits_at(&payload, life + Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(late, PlanError::ExpiredByLine { .. }), "{late}");
 }

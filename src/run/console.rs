@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::end::{finish, report, stopped};
 use super::find::pin_of_machine;
 use super::look::bootif;
-use super::{RUN_DIR, begin, story_of};
+use super::{Lines, RUN_DIR, begin, story_of};
+
 use crate::confidential;
 use crate::console::say;
 use crate::dialogue::Dialogue;
@@ -54,7 +55,7 @@ fn by_hand(
     let pin = pin_of_machine(root, say)?;
     let origin = Origin::Line { name: String::new(), sealed: false };
     let facts = facts::gather(root, origin, None, SignedBy::Nobody, bootif, deadline)?;
-    let dialogue = line.insert(source::serial::terminal(root, deadline)?);
+    let dialogue = line.insert(source::line::terminal(root, pin.as_ref(), deadline)?);
     let uuid = facts.dmi.uuid.map_or("unknown".to_owned(), |uuid| hex::uuid(&uuid));
     say(&format!("UUID {uuid}, serial number {}", facts.dmi.serial.as_deref().unwrap_or("unknown")));
     for link in &facts.links {
@@ -63,10 +64,11 @@ fn by_hand(
     say(&format!("line key {}, for a host that speaks on this line (imprint-host inject --call)", dialogue.code()));
     say("or paste what this prints: imprint-host payload NODE --as text");
     let found = timeline.step("source", |detail| {
-        source::serial::pasted(dialogue, deadline, &mut |words| say(words))
+        source::line::pasted(dialogue, deadline, &mut |words| say(words))
             .inspect(|found| *detail = found.origin.to_string())
     })?;
     source::admitted(&found.origin, pin.is_some(), confidential::detect(root))?;
-    let (pending, _) = story_of(root, folder, &options, found, pin, timeline, line.as_ref())?;
+    let (pending, _) =
+        story_of(root, folder, &options, found, pin, timeline, Lines { line: line.as_ref(), doors: &mut None })?;
     Ok(pending)
 }

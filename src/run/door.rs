@@ -12,7 +12,7 @@ use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::handover;
-use crate::plan::{ClockQuality, Plan};
+use crate::plan::Plan;
 use crate::time::{Deadline, Timestamp};
 
 /// The only way for a check-in to change clock and network, and the network that results.
@@ -56,9 +56,9 @@ impl Door<'_> {
 }
 
 pub(super) fn prepare_clock(plan: &Plan, root: &Path, detail: &mut String) -> Result<(), ClockError> {
-    clock::prepare(&plan.clock)?;
-    if let ClockQuality::Line(time) = plan.clock.quality {
-        write_rtc(root, time.clock().now());
+    let set = clock::prepare(&plan.clock)?;
+    if let Some(clock) = plan.clock.quality.told().filter(|_| set) {
+        write_rtc(root, clock.now());
     }
     *detail = plan.clock_words();
     Ok(())

@@ -52,7 +52,7 @@ fn enroll_story(
     let (payload, signed) = timeline.step("payload", |detail| {
         source::decode(&found, pin.as_ref(), None).inspect(|(_, signed)| *detail = signed_words(signed))
     })?;
-    timeline.signed(&signed);
+    timeline.signed(&signed, &payload);
     let judged = Judged { payload, signed, pin };
     let plan = timeline.step("plan", |_| planned(root, found, judged, Scope::CertificateOnly, deadline))?;
     timeline.planned(&plan);

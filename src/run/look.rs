@@ -9,20 +9,30 @@ use super::find::pin_of_machine;
 use crate::console::complain;
 use crate::error::Error;
 use crate::facts;
+use crate::line::admission::AdmissionKey;
 use crate::options;
 use crate::payload::{HardwareAddress, Payload};
 use crate::plan::{self, Plan, Scope};
 use crate::site::{SignedBy, SitePin};
+use crate::source::admission_key::{self, INSTALLED};
 use crate::source::{self, Found, SourceError};
 use crate::status::Status;
 use crate::time::Deadline;
 
-/// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot.
-pub fn check(root: &Path, file: &Path) -> Result<String, Error> {
+/// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot. A
+/// file with an admission key is shown, too; without a file, that of the image.
+pub fn check(root: &Path, file: Option<&Path>) -> Result<String, Error> {
+    let Some(file) = file else {
+        let none = || format!("no admission key: there is neither /{} nor /{}\n", admission_key::PATH, INSTALLED);
+        return Ok(admission_key::of_image(root)?.map_or_else(none, |key| key.to_string()));
+    };
     let found = source::file::named(file)?;
+    if AdmissionKey::is_meant(found.bytes.expose()) {
+        return Ok(admission_key::parsed(file.to_owned(), found.bytes.expose())?.to_string());
+    }
     let pin = pin_of_machine(root, complain)?;
     let (payload, signed) = source::decode(&found, pin.as_ref(), None)?;
-    plan::bound(&payload, &found.origin, pin.as_ref())?;
+    plan::bound(&payload, &found.origin, false, pin.as_ref())?;
     Ok(match signed {
         SignedBy::Nobody => payload.to_string(),
         signed => format!("{payload}signed by  {signed}\n"),

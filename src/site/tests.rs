@@ -2,6 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::chain::chain;
+use crate::payload::signed::aad;
 
 const P256: &[u8] = include_bytes!("../../tests/data/payload-signed-p256.cbor");
 const ED25519: &[u8] = include_bytes!("../../tests/data/payload-signed-ed25519.cbor");
@@ -46,10 +47,10 @@ fn the_file_that_was_read_is_named() {
         fs::write(&path, SIGNERS).unwrap();
         let read = pin(root.path()).unwrap().unwrap();
         assert_eq!(read, SitePin { cas: Vec::new(), signers: signers.clone(), file });
-        let error = judge(None, Some(&read)).unwrap_err().to_string();
+        let error = judge(None, Some(&read), &aad(None)).unwrap_err().to_string();
         assert!(error.starts_with(&format!("the payload is not signed, and {shown} names signers (")), "{error}");
         let one = SitePin { signers: signers[..1].to_vec(), ..read };
-        let error = judge(Some(&Signed::decode(ED25519).unwrap()), Some(&one)).unwrap_err().to_string();
+        let error = judge(Some(&Signed::decode(ED25519).unwrap()), Some(&one), &aad(None)).unwrap_err().to_string();
         assert!(error.contains(&format!(", and {shown} names only {}; ", signers[0].kid())), "{error}");
         let at = path.display();
         for (text, want) in
@@ -153,19 +154,25 @@ fn whose_signature_counts() {
     let kids = |pin: &SitePin| Kids(pin.signers.iter().map(Signer::kid).collect());
     // Without a signer nothing changes.
     for pin in [None, Some(&ca_only)] {
-        assert_eq!(judge(None, pin), Ok(SignedBy::Nobody));
-        assert_eq!(judge(Some(&p256), pin), Ok(SignedBy::Unverified(p256.kid)));
-        assert_eq!(judge(Some(&Signed { signature: &[0; 64], ..p256 }), pin), Ok(SignedBy::Unverified(p256.kid)));
+        assert_eq!(judge(None, pin, &aad(None)), Ok(SignedBy::Nobody));
+        assert_eq!(judge(Some(&p256), pin, &aad(None)), Ok(SignedBy::Unverified(p256.kid)));
+        assert_eq!(
+            judge(Some(&Signed { signature: &[0; 64], ..p256 }), pin, &aad(None)),
+            Ok(SignedBy::Unverified(p256.kid))
+        );
     }
     for signed in [&p256, &ed25519] {
-        assert_eq!(judge(Some(signed), Some(&both)), Ok(SignedBy::Signer(signed.kid)));
+        assert_eq!(judge(Some(signed), Some(&both), &aad(None)), Ok(SignedBy::Signer(signed.kid)));
     }
-    assert_eq!(judge(None, Some(&both)), Err(SignatureError::Missing { signers: kids(&both), file: PinFile::Image }));
+    assert_eq!(
+        judge(None, Some(&both), &aad(None)),
+        Err(SignatureError::Missing { signers: kids(&both), file: PinFile::Image })
+    );
     let unknown = SignatureError::Unknown { kid: ed25519.kid, signers: kids(&first), file: PinFile::Image };
-    assert_eq!(judge(Some(&ed25519), Some(&first)), Err(unknown));
+    assert_eq!(judge(Some(&ed25519), Some(&first), &aad(None)), Err(unknown));
     let forged = Signed { signature: &[1; 64], ..p256 };
-    assert_eq!(judge(Some(&forged), Some(&both)), Err(SignatureError::Wrong { kid: p256.kid }));
+    assert_eq!(judge(Some(&forged), Some(&both), &aad(None)), Err(SignatureError::Wrong { kid: p256.kid }));
     // The key id of one signer with the signature of the other.
     let swapped = Signed { kid: p256.kid, ..ed25519 };
-    assert_eq!(judge(Some(&swapped), Some(&both)), Err(SignatureError::Wrong { kid: p256.kid }));
+    assert_eq!(judge(Some(&swapped), Some(&both), &aad(None)), Err(SignatureError::Wrong { kid: p256.kid }));
 }

@@ -7,6 +7,8 @@ use crate::secret::Secret;
 
 /// The labels of volumes that are wanted by default. Case does not matter.
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
+/// The label of a medium with an admission key. Such a volume is never a source of payloads.
+pub const KEY_LABEL: &str = "IMPRINT-KEY";
 /// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 16 KiB of labels and messages.
 pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 16 * 1024 + 2048;
 /// How many payloads an answer carries. Copies of one payload stop no boot, but nobody needs as many on one medium.
@@ -97,6 +99,8 @@ pub enum Place {
     OpenStackVendorData2,
     /// See [`super::user_data::user_data`].
     NoCloudUserData,
+    /// An admission key, on a volume with the label [`KEY_LABEL`].
+    Key,
 }
 
 impl Place {
@@ -117,6 +121,7 @@ impl Place {
             Place::OpenStackVendorData => &["openstack", "latest", "vendor_data.json"],
             Place::OpenStackVendorData2 => &["openstack", "latest", "vendor_data2.json"],
             Place::NoCloudUserData => &["user-data"],
+            Place::Key => &["imprint", "key"],
         }
     }
 }
@@ -270,6 +275,7 @@ fn code(place: Place) -> u8 {
         Place::OpenStackVendorData => 2,
         Place::OpenStackVendorData2 => 3,
         Place::NoCloudUserData => 4,
+        Place::Key => 5,
     }
 }
 
@@ -300,8 +306,8 @@ fn content(rest: &mut &[u8]) -> Option<Content> {
     while rest.first() == Some(&FILE) && files.len() < Place::ALL.len() {
         byte(rest)?;
         let [code] = span(rest, 1)? else { return None };
-        let (place, _) = Place::ALL.get(usize::from(*code))?;
-        files.push((*place, looked(rest)?));
+        let place = Place::ALL.map(|(place, _)| place).into_iter().chain([Place::Key]).nth(usize::from(*code))?;
+        files.push((place, looked(rest)?));
     }
     Some(Content { format, labels, files })
 }
@@ -481,7 +487,12 @@ mod tests {
             ("more files than places", of(&[start.clone(), end.repeat(Place::ALL.len() + 1)])),
             (
                 "a file that there is not",
-                of(&[start.clone(), piece(FILE, 1, &[u8::try_from(Place::ALL.len()).unwrap()]), piece(ABSENT, 0, b"")]),
+                // Behind those of payloads there is that of a key.
+                of(&[
+                    start.clone(),
+                    piece(FILE, 1, &[u8::try_from(Place::ALL.len() + 1).unwrap()]),
+                    piece(ABSENT, 0, b""),
+                ]),
             ),
             ("a label that is too long", of(&[start.clone(), piece(LABEL, 513, &[b'x'; 513]), end.clone()])),
             ("a label in no encoding", of(&[start.clone(), piece(LABEL, 1, &[0xff]), end.clone()])),

@@ -92,7 +92,7 @@ pub fn find(payload: &CmdlinePayload) -> Result<Found, SourceError> {
     bytes.truncate(length);
     let bytes = Secret::new(std::mem::take(&mut *bytes));
     let origin = Origin::Medium { medium: Medium::Cmdline, place: Printable::default() };
-    Ok(Found { origin, bytes, cut: payload.cut })
+    Ok(Found { origin, bytes, cut: payload.cut, fresh: None })
 }
 
 #[cfg(test)]

@@ -13,11 +13,14 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use super::answer::LABELS;
+use super::waiting::within_a_minute;
 use super::{Found, Notice, SourceError};
 use crate::order;
 use crate::time::Deadline;
 use crate::uevent::{Change, Watch};
 use drives::Drives;
+pub(super) use drives::no_answer;
+pub(super) use verdict::{device as device_of, place};
 
 /// The label that only `imprint` uses. A volume with this label and without a payload is broken, not absent.
 const OWN_LABEL: &str = "IMPRINT";
@@ -58,6 +61,8 @@ pub struct Other<'a> {
     pub fd: BorrowedFd<'a>,
     /// Takes the news until there is no more or a payload has come. Returns whether a payload has come.
     pub has_payload: &'a dyn Fn() -> bool,
+    /// Until when it is waited for, beyond the deadline.
+    pub until: &'a dyn Fn(Deadline) -> Deadline,
 }
 
 /// A drive that spins up, or whose medium a BMC fetches, takes 10 s and more. A broken drive never answers, and a boot
@@ -124,6 +129,7 @@ fn find_among(
     // `settled`: no more devices are expected. `told`: the console knows that the search waits.
     let (mut settled, mut told) = (false, false);
     loop {
+        let deadline = search.other.map_or(deadline, |other| (other.until)(deadline));
         drives.look(search, root, devices(root)?);
         // Wait for all drives that are being read, until their patience ends. The order of the labels then decides, and
         // not the speed of the drives, and two payloads are noticed.
@@ -146,7 +152,8 @@ fn find_among(
         let mut fds: Vec<BorrowedFd<'_>> = drives.readers().map(AsFd::as_fd).collect();
         let readers = fds.len();
         fds.extend(other.map(|other| other.fd));
-        let change = watch.wait(settled, &fds, patience.unwrap_or(deadline)).map_err(SourceError::Watch)?;
+        let until = patience.unwrap_or_else(|| within_a_minute(deadline));
+        let change = watch.wait(settled, &fds, until).map_err(SourceError::Watch)?;
         match change {
             Change::Readable(index) if index < readers => drives.take(search, index, notice),
             Change::Readable(_) => {
@@ -165,7 +172,7 @@ fn find_among(
 }
 
 /// The whole disks and optical drives, sorted by name. `/sys/block` does not list partitions.
-fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
+pub(super) fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
     let folder = root.join("sys/block");
     let failed = |source| SourceError::Read { path: folder.clone(), source };
     let entries = match folder.read_dir() {

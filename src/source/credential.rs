@@ -79,7 +79,7 @@ pub fn find(root: &Path, unit: Option<&Path>, words: &[SetCredential]) -> Result
         let (origin, cut) = (given.origin.clone(), given.cut);
         let decrypted = found.iter().any(|found| is_of_unit(&found.origin));
         match given.content().and_then(content::payload) {
-            Ok(bytes) => found.push(Found { origin, bytes, cut }),
+            Ok(bytes) => found.push(Found { origin, bytes, cut, fresh: None }),
             // This is the encrypted form of the credential that systemd decrypted for the unit. Only systemd-stub puts such a
             // form where it is found here.
             Err(CredentialError::NoPayload) if decrypted && is_of_stub(&origin) => {}

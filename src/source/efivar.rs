@@ -64,7 +64,7 @@ pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
         return Err(SourceError::TooLong(path, Form::of(value)));
     }
     let origin = Origin::Medium { medium: Medium::EfiVariable, place: NAME.into() };
-    Ok(Some(Found { origin, bytes: Secret::new(value.to_vec()), cut: false }))
+    Ok(Some(Found { origin, bytes: Secret::new(value.to_vec()), cut: false, fresh: None }))
 }
 
 /// The value of a variable, without its attributes.

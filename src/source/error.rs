@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use super::{CredentialError, EfiVarError, Origin, RootFileError};
 use crate::confidential::Confidential;
+use crate::line::admission::KeyFileError;
 use crate::line::seal::SealError;
 use crate::options::CMDLINE_MAX;
-use crate::payload::{Form, MAX_LEN};
-use crate::port::PortError;
+use crate::payload::{DecodeError, Form, MAX_LEN};
+use crate::pipe::PipeError;
 use crate::shown::Printable;
 use crate::site::PinError;
 
@@ -136,8 +137,24 @@ pub enum SourceError {
         /// Where the operator can bring a payload, according to the options.
         remedy: String,
     },
-    /// A serial line that was named cannot be used.
-    Port(PortError),
+    /// This line leads to a network, and the image names no signer whose payloads could be told from others.
+    NoSigner(String),
+    /// The admission key of the image cannot be used.
+    AdmissionKey {
+        /// The file.
+        path: PathBuf,
+        /// Why it holds no key.
+        why: KeyFileError,
+    },
+    /// The image's file with the network before a payload cannot be used.
+    Network {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// A line that was named cannot be used.
+    Line(PipeError),
     /// The random pool was not ready, so the node could not make its line key. Payloads on a line are sealed for that
     /// key.
     NoKey,
@@ -200,7 +217,18 @@ impl fmt::Display for SourceError {
                  NODE --as cpio or --as iso)"
             ),
             SourceError::Watch(_) => write!(f, "waiting for devices (uevent socket)"),
-            SourceError::Port(error) => error.fmt(f),
+            SourceError::NoSigner(source) => write!(
+                f,
+                "imprint.source={source} leads to a network, where anybody can answer, so its payloads have to be signed, and the \
+                 site pin of this image names no signer; put the line that imprint-host signer prints into /imprint/site"
+            ),
+            SourceError::AdmissionKey { path, why } => write!(f, "admission key {}: {why}", path.display()),
+            SourceError::Network { path, .. } => write!(
+                f,
+                "{}, the network over which a door is called at; make it anew with imprint-host network",
+                path.display()
+            ),
+            SourceError::Line(error) => error.fmt(f),
             SourceError::NoKey => write!(
                 f,
                 "the kernel's random pool was not ready, so there is no key for a sealed payload; give the machine a \
@@ -264,7 +292,8 @@ impl std::error::Error for SourceError {
             SourceError::Read { source, .. } | SourceError::Watch(source) => Some(source),
             SourceError::Broken { source, .. } | SourceError::Partition { source, .. } => Some(source),
             SourceError::Credential { source, .. } => Some(source),
-            SourceError::Port(error) => error.source(),
+            SourceError::Network { source, .. } => Some(source),
+            SourceError::Line(error) => error.source(),
             SourceError::Key(error) => error.source(),
             SourceError::Pin(error) => error.source(),
             SourceError::RootFile(error) => error.source(),

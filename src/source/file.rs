@@ -35,12 +35,12 @@ pub fn initramfs(root: &Path) -> Result<Found, SourceError> {
     is_file.map_err(|source| SourceError::Read { path: path.clone(), source })?;
     let bytes = read(&path)?;
     let origin = Origin::Medium { medium: Medium::Initramfs, place: Printable::path(&path) };
-    Ok(Found { origin, bytes, cut: false })
+    Ok(Found { origin, bytes, cut: false, fresh: None })
 }
 
 /// A payload from a file that was named on the agent's command line.
 pub fn named(path: &Path) -> Result<Found, SourceError> {
-    Ok(Found { origin: Origin::File(path.to_owned()), bytes: read(path)?, cut: false })
+    Ok(Found { origin: Origin::File(path.to_owned()), bytes: read(path)?, cut: false, fresh: None })
 }
 
 /// The content of a file that may contain a payload.

@@ -12,6 +12,10 @@ pub fn awaited(options: &Options) -> Vec<String> {
         SourceName::Serial { name, .. } => Some(format!("a host on {name}")),
         SourceName::Virtio if !options.sources.is_empty() => Some("a host on the virtio port imprint.0".to_owned()),
         SourceName::Partition => Some(PARTITION.to_owned()),
+        SourceName::Tcp { host, port } => Some(format!("the door {host}:{port}")),
+        SourceName::Door => Some("the door of the site".to_owned()),
+        SourceName::Vsock(_) => Some("the hypervisor's door".to_owned()),
+        SourceName::Ether(_) => Some("a door next to this machine".to_owned()),
         SourceName::Virtio
         | SourceName::Cmdline
         | SourceName::File
@@ -53,6 +57,12 @@ fn place(source: &SourceName) -> String {
         SourceName::RootFile => "/etc/imprint/payload on the root file system (imprint-host payload NODE)".to_owned(),
         SourceName::Virtio => "the virtio port imprint.0 (imprint-host inject NODE --line unix:PATH)".to_owned(),
         SourceName::Serial { name, .. } => format!("the serial line {name} (imprint-host inject NODE --line LINE)"),
+        SourceName::Tcp { host, port } => {
+            format!("the door {host}:{port} (imprint-host serve --door tcp:[::]:{port})")
+        }
+        SourceName::Door => "the door of the site (imprint-host serve --door tcp:[::]:8444)".to_owned(),
+        SourceName::Vsock(port) => format!("the hypervisor's door (imprint-host serve --door vsock:{port})"),
+        SourceName::Ether(_) => "a door next to this machine (imprint-host serve --door ether:LINK)".to_owned(),
     }
 }
 

@@ -15,7 +15,9 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use zeroize::Zeroizing;
 
-use super::answer::{Answer, Content, Fault, LABELS, Looked, MAX_ANSWER, MAX_PARTS, MAX_PAYLOADS, Medium, Part, Place};
+use super::answer::{
+    Answer, Content, Fault, KEY_LABEL, LABELS, Looked, MAX_ANSWER, MAX_PARTS, MAX_PAYLOADS, Medium, Part, Place,
+};
 use super::marks;
 use super::medium::{VolumeError, Window};
 use super::partition::{self, Partition, Table};
@@ -23,6 +25,7 @@ use super::user_data::{self, MAX_FILE};
 use super::volume::Volume;
 use crate::chain::chain;
 use crate::confine::confine;
+use crate::line::admission;
 use crate::order;
 use crate::payload::{self, MAX_LEN};
 use crate::secret::Secret;
@@ -46,6 +49,8 @@ pub struct Wanted<'a> {
 /// The words for [`Wanted::partitions`].
 const WITH_PARTITIONS: &str = "partitions";
 const WHOLE: &str = "whole";
+/// The word for an admission key in the place of payloads.
+const KEY: &str = "key";
 
 /// A process that reads one drive. Dropping it kills the process. A process that hangs in the kernel stays behind.
 pub struct Reader {
@@ -60,7 +65,19 @@ impl Reader {
     pub fn start(program: &Path, node: &Path, wanted: Wanted<'_>) -> io::Result<Reader> {
         let mut command = Command::new(program);
         let extent = if wanted.partitions { WITH_PARTITIONS } else { WHOLE };
-        command.arg(WORD).arg(node).arg(extent).args(wanted.labels).env_clear().current_dir("/");
+        command.arg(WORD).arg(node).arg(extent).args(wanted.labels);
+        Reader::begin(command)
+    }
+
+    /// Begins to look for an admission key on the drive of a device node.
+    pub fn for_key(program: &Path, node: &Path) -> io::Result<Reader> {
+        let mut command = Command::new(program);
+        command.arg(WORD).arg(node).arg(KEY);
+        Reader::begin(command)
+    }
+
+    fn begin(mut command: Command) -> io::Result<Reader> {
+        command.env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let Some(pipe) = child.stdout.take() else { return Err(io::ErrorKind::BrokenPipe.into()) };
@@ -110,11 +127,12 @@ impl Drop for Reader {
     }
 }
 
-/// The reader process: `read-drive NODE whole|partitions LABEL…`. It writes its answer to standard output.
+/// The reader process: `read-drive NODE whole|partitions LABEL…` or `read-drive NODE key`. It writes its answer to standard output.
 pub fn serve(words: &[&str]) -> io::Result<()> {
     let (node, wanted) = match words {
-        [node, WHOLE, labels @ ..] => (node, Wanted { labels, partitions: false }),
-        [node, WITH_PARTITIONS, labels @ ..] => (node, Wanted { labels, partitions: true }),
+        [node, WHOLE, labels @ ..] => (node, Some(Wanted { labels, partitions: false })),
+        [node, WITH_PARTITIONS, labels @ ..] => (node, Some(Wanted { labels, partitions: true })),
+        [node, KEY] => (node, None),
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
     sys::close_inherited_files();
@@ -125,17 +143,25 @@ pub fn serve(words: &[&str]) -> io::Result<()> {
     io::stdout().flush()
 }
 
-fn read(node: &Path, wanted: Wanted<'_>) -> Answer {
+/// `wanted`: `None` for an admission key.
+fn read(node: &Path, wanted: Option<Wanted<'_>>) -> Answer {
     let device = match File::open(node) {
         // Never closed here: the filter does not allow close(2), and the end of the process closes the file.
         Ok(device) => ManuallyDrop::new(device),
         Err(error) => return Answer::Closed(error.raw_os_error().unwrap_or_default().unsigned_abs()),
     };
     match confine() {
-        Ok(confined) => match look(&mut Window::whole(&*device), wanted, confined.filtered) {
-            Ok(medium) => Answer::Medium(medium),
-            Err(error) => Answer::Unreadable(chain(&error)),
-        },
+        Ok(confined) => {
+            let (mut device, filtered) = (Window::whole(&*device), confined.filtered);
+            let medium = match wanted {
+                Some(wanted) => look(&mut device, wanted, filtered),
+                None => look_for_key(&mut device, filtered),
+            };
+            match medium {
+                Ok(medium) => Answer::Medium(medium),
+                Err(error) => Answer::Unreadable(chain(&error)),
+            }
+        }
         Err(error) => Answer::Unconfined(chain(&error)),
     }
 }
@@ -175,6 +201,41 @@ pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered:
     Ok(medium)
 }
 
+/// Reads the admission key of a stick: of a volume that has the whole medium, and of the volumes in its partitions, since
+/// sticks are sold with one partition.
+pub fn look_for_key(device: &mut Window<impl Read + Seek>, filtered: bool) -> Result<Medium, VolumeError> {
+    let mut medium = Medium { filtered, fault: None, parts: Vec::new() };
+    medium.parts.extend(with_key(device, 0)?);
+    let partitions = partition::table(device).ok().flatten().map(|table| table.partitions).unwrap_or_default();
+    for partition in partitions.iter().take(MAX_PARTITIONS) {
+        if medium.parts.len() == MAX_KEYS {
+            break;
+        }
+        let (start, len) = partition.place();
+        device.narrow(start, len);
+        // What is in other partitions is no concern of the stick's.
+        medium.parts.extend(with_key(device, partition.number).ok().flatten());
+    }
+    Ok(medium)
+}
+
+/// The volumes that are for an admission key, in the whole medium or in a partition.
+fn with_key(device: &mut (impl Read + Seek), number: u32) -> Result<Option<Part>, VolumeError> {
+    let mut volumes = Vec::new();
+    for volume in Volume::all(device)? {
+        let labels = labels_of(&volume);
+        if is_wanted(&labels, &[KEY_LABEL]) {
+            let files = vec![(Place::Key, file(device, &volume, Place::Key))];
+            volumes.push(Content { format: volume.format().to_owned(), labels, files });
+        }
+    }
+    let part = Part { number, name: String::new(), ours: false, raw: Looked::Unwanted, volumes, beside: None };
+    Ok((!part.volumes.is_empty()).then_some(part))
+}
+
+/// How many volumes with keys are read of a stick: two are one too many already.
+const MAX_KEYS: usize = 2;
+
 /// The volumes of a medium or of a partition, and the files on those that have a wanted label. `left`: how many more payloads
 /// the answer has room for.
 fn part(device: &mut (impl Read + Seek), labels: &[&str], left: &mut usize) -> Result<Part, VolumeError> {
@@ -182,7 +243,8 @@ fn part(device: &mut (impl Read + Seek), labels: &[&str], left: &mut usize) -> R
         Part { number: 0, name: String::new(), ours: false, raw: Looked::Unwanted, volumes: Vec::new(), beside: None };
     for volume in Volume::all(device)? {
         let mut content = Content { format: volume.format().to_owned(), labels: labels_of(&volume), files: Vec::new() };
-        if is_wanted(&content.labels, labels) {
+        // A stick with an admission key is no payload's, whatever else is on it.
+        if is_wanted(&content.labels, labels) && !is_wanted(&content.labels, &[KEY_LABEL]) {
             content.files = files(device, &volume, &content.labels, left);
             match marks::beside(device, &volume) {
                 Ok(beside) => part.beside = part.beside.or(beside.map(ToOwned::to_owned)),
@@ -224,23 +286,27 @@ fn counted(looked: Looked, left: &mut usize) -> Looked {
 }
 
 fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looked {
-    let most = if place == Place::File { MAX_LEN } else { MAX_FILE };
+    let most = match place {
+        Place::File => MAX_LEN,
+        Place::Key => admission::MAX_FILE,
+        _ => MAX_FILE,
+    };
     let bytes = match volume.file(device, place.path(), most) {
         Ok(None) => return Looked::Absent,
         Ok(Some(bytes)) => bytes,
         Err(VolumeError::TooLong { len, .. }) if place != Place::File => {
-            return Looked::Foreign(format!("it has {len} bytes, and {MAX_FILE} are read"));
+            return Looked::Foreign(format!("it has {len} bytes, and {most} are read"));
         }
         // Nobody knows whose file it is, so it counts as damaged only if it is imprint/payload itself.
         Err(error) => {
             return Looked::Broken {
-                at_the_file: place == Place::File && error.is_about_the_file(),
+                at_the_file: matches!(place, Place::File | Place::Key) && error.is_about_the_file(),
                 why: chain(&error),
             };
         }
     };
     let content = match place {
-        Place::File => return Looked::Found(bytes),
+        Place::File | Place::Key => return Looked::Found(bytes),
         Place::OpenStackUserData | Place::NoCloudUserData => user_data::user_data(bytes.expose()),
         Place::OpenStackVendorData | Place::OpenStackVendorData2 => user_data::vendor_data(bytes.expose()),
     };

@@ -74,7 +74,7 @@ pub fn find(root: &Path) -> Result<Option<Found>, SourceError> {
     file_is_safe(&path, &metadata(&path, &opened)?, user)?;
     let bytes = file::read_from(opened, &path, MAX_LEN)?;
     let origin = Origin::Medium { medium: Medium::RootFile, place: Printable::path(&path) };
-    Ok(Some(Found { origin, bytes, cut: false }))
+    Ok(Some(Found { origin, bytes, cut: false, fresh: None }))
 }
 
 /// Opens a file or folder, but not a link. `None`: it does not exist.

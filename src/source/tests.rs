@@ -70,6 +70,7 @@ fn of_copies_the_medium_that_may_carry_least_counts() {
         origin: Origin::Medium { medium, place: Printable::of(place) },
         bytes: Secret::new(bytes.to_vec()),
         cut: false,
+        fresh: None,
     };
     let which = |media: &[(Medium, &str, &[u8])]| {
         let all = media.iter().map(|(medium, place, bytes)| found(*medium, place, bytes));
@@ -305,7 +306,11 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
     let each_boot = typical(TokenMode::EachBoot).encode();
     for origin in media.chain(lines).chain([Origin::File("x".into())]) {
         let decoded = |bytes: &[u8], pin: Option<&SitePin>| {
-            decode(&Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false }, pin, None)
+            decode(
+                &Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false, fresh: None },
+                pin,
+                None,
+            )
         };
         assert_eq!(decoded(TYPICAL, None).unwrap(), (typical(TokenMode::Once), SignedBy::Nobody), "{origin}");
         let kid = pin.signers[0].kid();
@@ -326,6 +331,100 @@ fn a_signature_is_needed_wherever_the_payload_comes_from() {
         let error = Error::from(decoded(SIGNED, Some(&other)).unwrap_err());
         assert_eq!(error.stage(), ("plan", 13), "{origin}");
     }
+}
+
+/// The keys of the signers that the tests' pin names, second one.
+fn ed25519() -> aws_lc_rs::signature::Ed25519KeyPair {
+    let text = include_str!("../../tests/data/signer-ed25519.pem");
+    let der = crate::pem::decode("PRIVATE KEY", text).unwrap().remove(0);
+    aws_lc_rs::signature::Ed25519KeyPair::from_pkcs8(&der).unwrap()
+}
+
+/// Attacks: a payload that was signed for another node that asked, for another challenge, for a file, or not at all; and one
+/// for this node that somebody puts into a file.
+#[test]
+fn what_is_signed_for_a_challenge_is_good_for_nothing_else() {
+    use crate::payload::signed::{Algorithm, aad, encode, to_be_signed};
+    let pin = SitePin::parse(SIGNERS).unwrap();
+    let (signer, key) = (&pin.signers[1], ed25519());
+    let sign = |aad: &[u8]| {
+        let text = to_be_signed(Algorithm::EdDsa, signer.kid(), aad, TYPICAL);
+        encode(Algorithm::EdDsa, signer.kid(), TYPICAL, key.sign(&text).as_ref().try_into().unwrap()).to_vec()
+    };
+    let fresh = |hello: u8, challenge: u8| Fresh {
+        hello: [hello; 32],
+        challenge: crate::line::Challenge([challenge; 16]),
+        made: Duration::ZERO,
+        came: Duration::ZERO,
+    };
+    let judged = |bytes: &[u8], fresh: Option<Fresh>| {
+        let origin = Origin::Line { name: "net".into(), sealed: true };
+        decode(&Found { origin, bytes: Secret::new(bytes.to_vec()), cut: false, fresh }, Some(&pin), None)
+    };
+    let asked = fresh(1, 2);
+    let good = sign(&asked.aad());
+    assert_eq!(judged(&good, Some(asked)).unwrap().1, SignedBy::Signer(signer.kid()));
+    let judge = judge(&pin, any()).unwrap();
+    assert_eq!(judge(&Secret::new(good.clone()), &asked), Ok(()));
+    let mut others = vec![
+        (good.clone(), Some(fresh(3, 2))),
+        (good.clone(), Some(fresh(1, 3))),
+        (good.clone(), None),
+        (sign(&aad(None)), Some(asked)),
+        (sign(&[&aad(None)[..], &[1; 32]].concat()), Some(asked)),
+        (sign(b""), Some(asked)),
+    ];
+    others.push((SIGNED.to_vec(), Some(asked)));
+    for (index, (bytes, fresh)) in others.into_iter().enumerate() {
+        let error = judged(&bytes, fresh).unwrap_err();
+        assert!(matches!(error, Unusable::Signature(SignatureError::Wrong { .. })), "{index}: {error:?}");
+        if let Some(fresh) = fresh {
+            let words = judge(&Secret::new(bytes), &fresh).unwrap_err();
+            assert!(words.contains("and the signature does not fit"), "{words}");
+        }
+    }
+    let unsigned = judge(&Secret::new(TYPICAL.to_vec()), &asked).unwrap_err();
+    assert!(unsigned.starts_with("the payload is not signed"), "{unsigned}");
+    let junk = judge(&Secret::new(sign(&[0; 9])[..40].to_vec()), &asked).unwrap_err();
+    assert!(junk.starts_with("byte "), "{junk}");
+}
+
+/// Whatever the payload is for.
+fn any() -> Fits {
+    Box::new(|_, _| Ok(()))
+}
+
+/// Two doors with different sites on one network: that of the other site is left, and the search goes on.
+#[test]
+fn a_door_of_another_site_is_not_used() {
+    let pin = SitePin::parse(SIGNERS).unwrap();
+    let asked = Fresh {
+        hello: [1; 32],
+        challenge: crate::line::Challenge([2; 16]),
+        made: Duration::ZERO,
+        came: Duration::ZERO,
+    };
+    let other = SitePin { signers: pin.signers[1..].to_vec(), ..SitePin::default() };
+    let words = judge(&other, any()).unwrap()(&Secret::new(SIGNED.to_vec()), &asked).unwrap_err();
+    assert!(words.starts_with("the payload is signed by ") && words.contains(" in this image names "), "{words}");
+    let (signer, key) = (&pin.signers[1], ed25519());
+    let text = crate::payload::signed::to_be_signed(signer.algorithm(), signer.kid(), &asked.aad(), TYPICAL);
+    let signature = key.sign(&text);
+    let signature = signature.as_ref().try_into().unwrap();
+    let bytes = crate::payload::signed::encode(signer.algorithm(), signer.kid(), TYPICAL, signature).to_vec();
+    let of = |cas: Vec<[u8; 32]>| {
+        judge(&SitePin { cas, ..pin.clone() }, any()).unwrap()(&Secret::new(bytes.clone()), &asked)
+    };
+    assert_eq!(of(Vec::new()), Ok(()));
+    assert_eq!(of(vec![typical(TokenMode::Once).ca.sha256()]), Ok(()));
+    let words = of(vec![[7; 32]]).unwrap_err();
+    assert!(words.starts_with("its CA \"CN=imprint test root\" (sha256 "), "{words}");
+    assert!(
+        words.ends_with(") is not among those of /imprint/site in this image; is it a door of another site?"),
+        "{words}"
+    );
+    // Without a signer nobody could judge: no far line is used.
+    assert!(judge(&SitePin { cas: vec![[7; 32]], ..SitePin::default() }, any()).is_none());
 }
 
 /// No error text and no Debug form shows the payload of the command line.
@@ -352,7 +451,8 @@ fn another_form_is_called_by_its_name_wherever_it_comes_from() {
     let line = Origin::Line { name: "ttyS0".into(), sealed: true };
     for origin in [medium(Medium::Initramfs, "x"), drive, line, Origin::File("x".into())] {
         for (text, form) in [(&hex, Form::Hex), (&base64, Form::Base64)] {
-            let found = Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false };
+            let found =
+                Found { origin: origin.clone(), bytes: Secret::new(text.as_bytes().to_vec()), cut: false, fresh: None };
             let error = decode(&found, None, None).unwrap_err();
             let Unusable::Payload(error) = error else { panic!("{error:?}") };
             assert_eq!(error.problem, crate::payload::Problem::Form(form), "{origin}");

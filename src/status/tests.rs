@@ -18,6 +18,7 @@ fn frozen_status() {
         error: Some(Failure { stage: "network".to_owned(), message: "no carrier on eth0".to_owned() }),
         origin: Some("config-drive sr0 (IMPRINT)".to_owned()),
         signer: None,
+        admitted: None,
         payload_id: Some("00112233445566778899aabbccddeeff".to_owned()),
         name: Some("node1".to_owned()),
         enrolment: None,
@@ -33,6 +34,9 @@ fn frozen_status() {
         json.contains(r#""origin":"config-drive sr0 (IMPRINT)","signer":"0123456789abcdef","payload_id":"#),
         "{json}"
     );
+    let admitted = Status { admitted: Some("stick".to_owned()), ..signed };
+    let json = serde_json::to_string(&admitted).unwrap();
+    assert!(json.contains(r#","signer":"0123456789abcdef","admitted":"stick","payload_id":"#), "{json}");
     let ends = Status { enrolment: Some(Enrolment::Credentials), ..status };
     let json = serde_json::to_string(&ends).unwrap();
     assert!(json.contains(r#""name":"node1","enrolment":"credentials","key_code":null"#), "{json}");

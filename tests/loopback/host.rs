@@ -65,6 +65,7 @@ impl Site {
             dir: dir.path().join("state"),
             listen,
             metrics: None,
+            doors: Vec::new(),
             layout: Layout::Wrapped,
             clock: Arc::new(clock),
         };

@@ -178,6 +178,7 @@ fn hello(key: &LineKey, uuid: [u8; 16]) -> Hello {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce(nonce),
         key: key.public(),
         uuid: Some(uuid),
@@ -267,7 +268,7 @@ impl Remote {
                 node.set_stage(Stage::Busy);
                 self.damaged = true;
             }
-            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
+            NodeEvent::Object { kind: Kind::Sealed, number, session, bytes, .. } => {
                 if self.twist == Twist::SecondKey {
                     let key = LineKey::generate(&seeded()).unwrap();
                     self.wire = Wire::new(Node::new(hello(&key, UUID), true, Shape::default()), None);

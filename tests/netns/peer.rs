@@ -38,6 +38,17 @@ impl Peer {
         assert_eq!(line, "ready\n", "the peer's script failed");
         Peer { child, _stdin: Some(stdin) }
     }
+
+    /// Moves a link there that was made later.
+    pub(super) fn takes(&self, link: &str) {
+        ip(&format!("link set {link} netns {}", self.child.id()));
+    }
+
+    /// Moves the calling thread to the peer's network. It does not come back.
+    pub(super) fn enter(&self) {
+        let net = std::fs::File::open(format!("/proc/{}/ns/net", self.child.id())).unwrap();
+        nix::sched::setns(net, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    }
 }
 
 impl Drop for Peer {

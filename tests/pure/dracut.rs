@@ -35,7 +35,9 @@ fn build(variables: &[(&str, &str)], included: &str) -> Built {
     let mut bash = Command::new("bash");
     bash.args(["-c", STAND_INS, "bash", MODULE]).arg(image.path()).arg(included).env("IMPRINT_BINARY", "/bin/sh");
     bash.env("IMPRINT_UNIT", concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/imprint.service"))
-        .env("IMPRINT_SITE", "");
+        .env("IMPRINT_SITE", "")
+        .env("IMPRINT_NETWORK", "")
+        .env("IMPRINT_KEY", "");
     let output = bash.envs(variables.iter().copied()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     Built { built: output.status.success(), said: String::from_utf8_lossy(&said).into_owned(), image }
@@ -111,10 +113,51 @@ fn a_file_that_was_named_and_is_not_there_ends_the_build() {
         ),
         ("IMPRINT_SITE", "/nowhere", "FATAL imprint: /nowhere is the site pin, and cannot be read"),
         ("IMPRINT_SITE", "/tmp", "FATAL imprint: /tmp is the site pin, and cannot be read"),
+        (
+            "IMPRINT_NETWORK",
+            "/nowhere",
+            "FATAL imprint: /nowhere is the network before the payload, and cannot be read",
+        ),
+        (
+            "IMPRINT_NETWORK",
+            "/dev/null",
+            "FATAL imprint: /dev/null is the network before the payload, and cannot be read",
+        ),
     ] {
         let built = build(&[(variable, value)], "systemd-initrd");
         assert!(!built.built && built.said.contains(words), "{variable}={value}: {}", built.said);
     }
+}
+
+#[test]
+fn the_network_before_the_payload_is_put_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = folder.path().join("network");
+    std::fs::write(&network, "cbor").unwrap();
+    let built = build(&[("IMPRINT_NETWORK", network.to_str().unwrap())], "");
+    assert!(built.built, "{}", built.said);
+    assert_eq!(std::fs::read_to_string(built.image.path().join("imprint/network")).unwrap(), "cbor");
+}
+
+/// The key goes into the image for its owner's eyes alone; what is none ends the build, and not a boot of every machine.
+#[test]
+fn the_admission_key_of_an_image() {
+    let work = tempfile::tempdir().unwrap();
+    let file = work.path().join("key");
+    let made = imprint_host::state::MadeKey::new().unwrap();
+    for (good, text) in [(true, made.pem.as_str()), (false, ""), (false, "-----BEGIN PUBLIC KEY-----\n")] {
+        std::fs::write(&file, text).unwrap();
+        let built = build(&[("IMPRINT_KEY", file.to_str().unwrap())], "");
+        assert_eq!(built.built, good, "{text:?}: {}", built.said);
+        let key = built.image.path().join("imprint/key");
+        assert_eq!(key.exists(), good);
+        if good {
+            assert_eq!(key.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+            assert!(imprint::source::admission_key::of_image(built.image.path()).unwrap().is_some());
+        }
+    }
+    let built = build(&[("IMPRINT_KEY", "/nowhere")], "");
+    assert!(!built.built && built.said.contains("FATAL imprint: /nowhere is the admission key, and cannot be read"));
 }
 
 /// The kernel unpacks a file of a later archive into a folder that is there, and drops it silently where there is none.
@@ -128,6 +171,7 @@ fn what_every_image_has() {
         assert!(folder.is_dir());
         assert_eq!(folder.permissions().mode() & 0o7777, 0o700);
         assert!(!built.image.path().join("imprint/site").exists());
+        assert!(!built.image.path().join("imprint/network").exists());
         for line in [
             "file /usr/bin/imprint",
             "rules 75-net-description.rules 80-net-name-slot.rules 80-net-setup-link.rules",

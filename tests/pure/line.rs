@@ -108,6 +108,7 @@ fn five_thousand(first: u64) {
             node_restarts_ms: Some(some(500)).filter(|at| *at > 0),
             host_restarts_ms: Some(some(500)).filter(|at| *at > 0),
             delay_ms: some(30),
+            fresh: seed % 4 > 1,
             ..Faults::default()
         };
         let course = session(&objects, &faults, 115_200, beacon, seed, &seeded);
@@ -170,7 +171,7 @@ fn no_escape_sequence_can_stand_in_a_frame() {
         let inside = |byte: &u8| ALPHABET.contains(byte) || b"\r\n".contains(byte);
         let possible = match sequence {
             // The mark stands at the beginning only, and behind it the first digit of a type.
-            [b'#', second, ..] => (1..=10u8).any(|kind| {
+            [b'#', second, ..] => (1..=12u8).any(|kind| {
                 [0, u8::MAX].iter().any(|rest| {
                     let mut digits = Vec::new();
                     imprint::line::base85::encode(&[kind, *rest, *rest, *rest], &mut digits);
@@ -286,6 +287,7 @@ fn the_examples_on_the_page_are_what_is_sent() {
         heard: None,
         versions: Versions { lowest: 1, highest: 1 },
         plain: false,
+        fresh: false,
         nonce: node,
         key: [42; 32],
         uuid: Some(std::array::from_fn(|i| i as u8)),

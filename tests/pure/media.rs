@@ -395,6 +395,8 @@ fn story(row: &Row, scene: &Scene, machine: &Machine, named: bool, origin: &mut 
         signed,
         confidential: machine.confidential,
         now: payload.composed.plus(Duration::from_secs(60)),
+        fresh: None,
+        now_at: std::time::Duration::ZERO,
         line_time: None,
         links: vec![link],
         dmi: Dmi { uuid: None, serial: Some(machine.serial.to_owned()) },

@@ -39,7 +39,7 @@ fn origins() -> Vec<Origin> {
 }
 
 fn decoded(origin: &Origin, bytes: &[u8], pin: Option<&SitePin>) -> Result<SignedBy, Error> {
-    let found = Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false };
+    let found = Found { origin: origin.clone(), bytes: Secret::new(bytes.to_vec()), cut: false, fresh: None };
     Ok(source::decode(&found, pin, None)?.1)
 }
 
@@ -249,7 +249,7 @@ fn what_narrows_the_pin_of_a_boot_narrows_that_of_a_check() {
     let file = root.path().join("payload");
     // Bound to another machine: `plan` gets past the signature, and says so.
     std::fs::write(&file, p256.sign(&bound("SN-0042"))).unwrap();
-    let check = || imprint::run::check(root.path(), &file).map(|_| ());
+    let check = || imprint::run::check(root.path(), Some(&file)).map(|_| ());
     let plan = || imprint::run::plan(root.path(), &file).map(|_| ());
     let code = |result: Result<(), imprint::error::Error>| result.map_err(|error| imprint::chain::chain(&error));
     code(check()).unwrap();

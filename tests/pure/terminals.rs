@@ -125,6 +125,7 @@ fn hello(key: u8) -> Hello {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce([key; 8]),
         key: [key; 32],
         uuid: Some([7; 16]),

@@ -21,16 +21,16 @@ def pin_line(public):
     return f"signer {word} {base64.b64encode(spki(public)).decode()}"
 
 
-def to_be_signed(protected, payload):
-    return cbor2.dumps(["Signature1", protected, AAD, payload], canonical=True)
+def to_be_signed(protected, payload, aad=AAD):
+    return cbor2.dumps(["Signature1", protected, aad, payload], canonical=True)
 
 
-def sign(key, payload):
+def sign(key, payload, aad=AAD):
     """Signs with the nonce of RFC 6979, so that the signature has the same bytes each time."""
     is_p256 = isinstance(key, ec.EllipticCurvePrivateKey)
     kid = hashlib.sha256(spki(key.public_key())).digest()[:8]
     protected = cbor2.dumps({1: -7 if is_p256 else -8, 4: kid}, canonical=True)
-    signed = to_be_signed(protected, payload)
+    signed = to_be_signed(protected, payload, aad)
     if is_p256:
         der = key.sign(signed, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
         signature = b"".join(number.to_bytes(32, "big") for number in utils.decode_dss_signature(der))
@@ -39,7 +39,7 @@ def sign(key, payload):
     return cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, signature]), canonical=True)
 
 
-def verify(data, line):
+def verify(data, line, aad=AAD):
     """Returns the payload if the signer of this line of a site pin has signed it. Raises an exception if not."""
     message = cbor2.loads(data)
     assert isinstance(message, cbor2.CBORTag) and message.tag == 18, message
@@ -50,7 +50,7 @@ def verify(data, line):
     marker, word, key = line.split()
     key = base64.b64decode(key, validate=True)
     assert marker == "signer" and word == WORDS[header[1]] and header[4] == hashlib.sha256(key).digest()[:8]
-    public, signed = serialization.load_der_public_key(key), to_be_signed(protected, payload)
+    public, signed = serialization.load_der_public_key(key), to_be_signed(protected, payload, aad)
     assert len(signature) == 64
     if word == "p256":
         assert isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1)

@@ -3,13 +3,16 @@
 standard input, which is a terminal, and signs its request. On its way there it does what the page describes and the other host
 of this project never does. Says what was as the page says on standard output, a line each; ends with 1 at the first that was not.
 
-usage: line_host.py line|server      which URL the payload has: line:, or a server that is not there"""
+usage: line_host.py line|server      which URL the payload has: line:, or a server that is not there
+       line_host.py fresh KEY        as line, to a node that sends challenges, signed with this key in PEM
+       line_host.py fresh KEY ADMISSION   as fresh, to a node that proves first that it has this admission key (its public half)"""
 
 import datetime
 import hashlib
 import hmac
 import json
 import os
+import pathlib
 import select
 import struct
 import sys
@@ -23,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+import cose
 from line_peer import DIGITS, crc, decode, encode, expand, extract, key_code
 
 LINE = 0
@@ -129,6 +133,8 @@ class Host:
         self.nonces = None
         self.number = 0
         self.stage = None
+        self.proves = False
+        self.received = 0
         self.spoken = time.monotonic()
         self.longest = 0
 
@@ -151,9 +157,23 @@ class Host:
                     self.held += os.read(LINE, 4096)
             elif message[0] == 9:
                 self.tell_time(message)
-            elif message[0] != 2:
+            elif message[0] not in (2, 11):
                 return message
         sys.exit("the node said nothing more")
+
+    def challenged(self):
+        """The next CHALLENGE."""
+        start = time.monotonic()
+        while time.monotonic() - start < PATIENCE:
+            message = self.next_frame()
+            if message is None:
+                if select.select([LINE], [], [], 0.2)[0]:
+                    self.held += os.read(LINE, 4096)
+                elif time.monotonic() - self.spoken > 0.8:
+                    self.open_again()
+            elif message[0] == 11:
+                return message[4:20]
+        sys.exit("the node sent no challenge")
 
     def next_frame(self):
         while True:
@@ -182,7 +202,7 @@ class Host:
         """A conversation with a nonce that is new."""
         self.nonce = (self.nonce + 1) % 2 ** 64
         self.nonces = self.node_nonce + self.nonce.to_bytes(8, "big")
-        self.number = 0
+        self.number = self.received = 0
         self.open_again()
         self.stage = self.expect(4)[1]
 
@@ -221,9 +241,9 @@ class Host:
     def piece(self, number, index, data, terminal=whole):
         self.say(bytes([6, number]) + struct.pack(">H", index) + data, terminal)
 
-    def sealed(self, payload, number):
+    def sealed(self, payload, number, kind=1):
         info = b"imprint line" + bytes([1]) + self.nonces + hashlib.sha256(self.hello).digest()
-        return hpke_seal(self.public, payload, info, bytes([1, number]))
+        return hpke_seal(self.public, payload, info, bytes([kind, number]))
 
     def receive(self, silent_once=False):
         """An object of the node: number, kind and bytes. `silent_once`: its last piece is not answered when it comes first."""
@@ -253,6 +273,8 @@ class Host:
                 self.answer(number, pieces)
         data = b"".join(pieces)
         ok(f"object {number} of kind {kind} arrived, {len(pieces)} pieces of {chunk}", hashlib.sha256(data).digest() == digest)
+        ok("it has the next number", number == self.received)
+        self.received += 1
         return number, kind, chunk, data, repeats
 
     def answer(self, number, pieces):
@@ -262,15 +284,29 @@ class Host:
 
     def tell_time(self, ask):
         """Midnight in 2015, which is before any payload of today was made: a node MUST NOT use it."""
-        self.say(bytes([10, ask[1], 0, 0]) + struct.pack(">QI", 1_420_070_400_000_000, 250))
+        if not self.proves:
+            self.say(bytes([10, ask[1], 0, 0]) + struct.pack(">QI", 1_420_070_400_000_000, 250))
+            return
+        # After kind 6 neither counts: a time without a proof, and one whose proof is of something else. This host could set the
+        # node's clock with them, as both lie within the payload's life.
+        # It claims to have held the question for no time: on a fast machine any other figure may be more than the round trip.
+        soon = struct.pack(">QI", int((time.time() + 600) * 1e6), 0)
+        self.say(bytes([10, ask[1], 0, 0]) + soon)
+        self.say(bytes([12, ask[1], 0, 0]) + soon + self.proof(ask[1], soon, b"guessed"))
+        # A proof, and a time that the signature contradicts.
+        self.say(bytes([12, ask[1], 0, 0]) + soon + self.proof(ask[1], soon, TOKEN.encode()))
+
+    def proof(self, number, answer, token):
+        text = b"imprint line time" + bytes([1]) + hashlib.sha256(self.hello).digest() + self.nonces + bytes([number])
+        return hmac.digest(hashlib.sha256(token).digest(), text + answer, "sha256")[:16]
 
 
-def payload(authority, url):
+def payload(authority, url, age=60_000):
     now = int(time.time() * 1000)
     return cbor2.dumps({
         0: 1,
         1: os.urandom(16),
-        2: now - 60_000,
+        2: now - age,
         3: now + 3_600_000,
         7: {0: [{0: 0, 1: "node1.example.org"}], 1: ["node1.example.org"]},
         8: authority.root.public_bytes(DER),
@@ -285,8 +321,9 @@ def edges(host):
     host.piece(0, 0, b"x")
     host.refused("a piece of what nobody announced, with the wanted number", 0, 1)
     host.piece(9, 0, b"x")
+    host.refused("a piece with another number", 9, 2)
     host.announce(9, 1, 192, b"x")
-    host.nothing("a piece and an announcement with another number")
+    host.refused("an announcement with another number", 9, 2)
     for number, (what, chunk, length) in enumerate([
         ("pieces of no length", 0, 100),
         ("pieces of 193 bytes", 193, 100),
@@ -310,7 +347,7 @@ def edges(host):
     host.announce(0, 3, 192, b"z")
     host.refused("number 0, the next one after 255", 0, 5)
     host.announce(255, 3, 192, b"z")
-    host.nothing("number 255, which is over no longer last")
+    host.refused("number 255, which is over no longer last", 255, 2)
     host.announce(1, 1, 192, b"abcd", digest=bytes(32))
     host.acknowledged("an announcement", 1, 0)
     host.piece(1, 0, b"abcd")
@@ -355,9 +392,60 @@ def deliver(host, plain):
     host.acknowledged("a piece of an object that has arrived", number, len(pieces))
 
 
+def sent(host, kind, data):
+    """An object, whole, with the next number."""
+    number, host.number = host.number, host.number + 1
+    host.announce(number, kind, 54, data)
+    host.expect(7)
+    pieces = [data[at:at + 54] for at in range(0, len(data), 54)]
+    for index, piece in enumerate(pieces):
+        host.piece(number, index, piece)
+        host.acknowledged(f"piece {index} of an object of kind {kind}", number, index + 1)
+
+
+def deliver_fresh(host, authority, key):
+    aad = lambda hello, challenge: b"imprint payload 1" + hashlib.sha256(hello).digest() + challenge
+    ok("HELLO says that the node sends challenges", host.hello[3] & 2 == 2)
+    first = host.challenged()
+    # Signed as it should be, for a challenge that is none of this node.
+    other = bytes(16)
+    signed = cose.sign(key, payload(authority, "line:", 0), aad(host.hello, other))
+    sent(host, 6, host.sealed(other + signed, host.number, 6))
+    ok("a challenge that is none of the node: stage 0 again", host.expect(4)[1] == 0)
+    newest = host.challenged()
+    while newest == first:
+        host.open_again()
+        newest = host.challenged()
+    ok("asked again and again, it sends another one", newest != other)
+    # The first one is not the newest any more, and still good.
+    signed = cose.sign(key, payload(authority, "line:", 0), aad(host.hello, first))
+    host.proves = True
+    sent(host, 6, host.sealed(first + signed, host.number, 6))
+
+
+def proven(host, key):
+    """The proof of an admission key: it is for this HELLO and for this host's nonce, in each conversation anew."""
+    public = key.public_bytes(*RAW)
+    seen = []
+    for _ in range(2):
+        _, kind, _, proof, _ = host.receive()
+        ok("a proof comes at stage 0, of 96 bytes", (kind, host.stage, len(proof)) == (18, 0, 96))
+        ok("it is of the key that the image has", proof[:32] == public)
+        text = b"imprint admission" + bytes([1]) + hashlib.sha256(host.hello).digest() + host.nonces[8:]
+        # Raises what ends this program.
+        key.verify(proof[32:], text)
+        ok("the key has signed this HELLO and this host's nonce")
+        seen.append(proof)
+        host.open()
+    host.receive()
+    ok("another conversation, another proof", seen[0] != seen[1])
+    # The node has not seen yet how short our pieces are.
+    host.longest = 0
+
+
 def certify(host, authority):
-    number, kind, chunk, request, _ = host.receive()
-    ok("a request comes, in pieces as short as ours", (number, kind, chunk) == (0, 16, 54))
+    _, kind, chunk, request, _ = host.receive()
+    ok("a request comes, in pieces as short as ours", (kind, chunk) == (16, 54))
     proof, csr = request[:32], request[32:]
     text = b"imprint line request" + bytes([1]) + hashlib.sha256(host.hello).digest() + csr
     ok("it proves that the node has the payload", proof == hmac.digest(hashlib.sha256(TOKEN.encode()).digest(), text, "sha256"))
@@ -365,10 +453,11 @@ def certify(host, authority):
     leaf, intermediate = authority.sign(csr).public_bytes(DER), authority.intermediate.public_bytes(DER)
     # Not as DER sorts them, and the node's last.
     data = certs_only([intermediate, authority.root.public_bytes(DER), leaf])
-    host.announce(2, 3, 54, data)
+    number = max(host.number, 2)
+    host.announce(number, 3, 54, data)
     host.expect(7)
     for index, at in enumerate(range(0, len(data), 54)):
-        host.piece(2, index, data[at:at + 54])
+        host.piece(number, index, data[at:at + 54])
         host.expect(7)
     return key_code(csr.public_key())
 
@@ -398,6 +487,16 @@ def main():
     ok("HELLO of version 1", host.hello[1:3] == bytes([1, 1]))
     host.open()
     ok("READY, stage 0", host.stage == 0)
+    if sys.argv[1] == "fresh":
+        key = serialization.load_pem_private_key(pathlib.Path(sys.argv[2]).read_bytes(), None)
+        if len(sys.argv) > 3:
+            proven(host, serialization.load_pem_public_key(pathlib.Path(sys.argv[3]).read_bytes()))
+        deliver_fresh(host, authority, key)
+        code = certify(host, authority)
+        status = report(host)
+        ok("it is done, with the key of its request", (status["outcome"], status["key_code"]) == ("done", code))
+        ok("it names its signer", len(status["signer"]) == 16)
+        return
     edges(host)
     if sys.argv[1] == "line":
         deliver(host, payload(authority, "line:"))

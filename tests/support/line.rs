@@ -81,6 +81,8 @@ pub struct Faults {
     pub buffer: u64,
     /// Columns after which a terminal on the way breaks lines, to the node and from it; 0: it does not.
     pub wrap: (u64, u64),
+    /// The node takes only a payload that is signed for a challenge of the last minute.
+    pub fresh: bool,
     /// The bytes that the terminal breaks lines with; `None`: it drops what does not fit.
     pub wrap_with: Option<&'static [u8]>,
     /// Bit 7 of every character is a parity bit.
@@ -249,6 +251,8 @@ struct NodeSide {
     heard: bool,
     done: bool,
     unopened: u8,
+    /// The clock of the node's line.
+    now: u64,
 }
 
 struct HostSide {
@@ -256,6 +260,9 @@ struct HostSide {
     deadline: Option<u64>,
     hello: Option<Hello>,
     done: bool,
+    /// The conversation that the payload is being sent in.
+    sending: Option<Session>,
+    now: u64,
 }
 
 /// The latest end of the simulation: an hour, in microseconds.
@@ -279,7 +286,7 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
     };
     let speed = (!faults.unknown_speed).then_some(faults.named.unwrap_or(baud));
     let (mut down, mut up) = (pipe(true, &mut random), pipe(false, &mut random));
-    let mut node = start_node(&mut random, seeded, speed, beacon);
+    let mut node = start_node(&mut random, seeded, speed, beacon, faults.fresh);
     node.unopened = faults.unopened;
     let mut host = start_host(&mut random, speed, !beacon);
     let (mut node_restart, mut host_restart) = (faults.node_restarts_ms, faults.host_restarts_ms);
@@ -288,7 +295,7 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
     loop {
         if node_restart.is_some_and(|at| at * 1000 <= now) {
             node_restart = None;
-            node = start_node(&mut random, seeded, speed, beacon);
+            node = start_node(&mut random, seeded, speed, beacon, faults.fresh);
         }
         if host_restart.is_some_and(|at| at * 1000 <= now) {
             host_restart = None;
@@ -298,6 +305,7 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
         if faults.echo && !node.heard {
             up.write(&bytes, now);
         }
+        (node.now, host.now) = (now + 17_000_000, now);
         node.wire.push(&bytes, now + 17_000_000);
         host.wire.push(&up.read(now), now);
         course.odd.0.extend(std::iter::from_fn(|| node.wire.odd()));
@@ -329,7 +337,7 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
             for event in polled.events {
                 match &event {
                     HostEvent::Opened(_, Stage::Payload) => sent_payload = Some(now),
-                    HostEvent::Delivered(Kind::Sealed) => {
+                    HostEvent::Delivered(Kind::Sealed | Kind::Fresh) => {
                         course.delivery_ms = (now - sent_payload.unwrap_or(now)) as f64 / 1000.0;
                     }
                     HostEvent::Second(_) => course.second_keys += 1,
@@ -359,38 +367,62 @@ pub fn session(objects: &Objects, faults: &Faults, baud: u32, beacon: bool, seed
     }
 }
 
-fn start_node(random: &mut Random, seeded: &Seeded, baud: Option<u32>, beacon: bool) -> NodeSide {
+fn start_node(random: &mut Random, seeded: &Seeded, baud: Option<u32>, beacon: bool, fresh: bool) -> NodeSide {
     let key = LineKey::generate(seeded).expect("a key");
     let hello = Hello {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh,
         nonce: Nonce(random.word().to_be_bytes()),
         key: key.public(),
         uuid: Some([7; 16]),
         serial: Some("SN-0042".to_owned()),
         macs: vec![vec![0x52, 0x54, 0, 0x12, 0x34, 0x56]],
     };
-    let wire = Wire::new(Node::new(hello, beacon, Shape::default()), baud);
-    NodeSide { wire, key, deadline: Some(0), heard: false, done: false, unopened: 0 }
+    let mut node = Node::new(hello, beacon, Shape::default());
+    if fresh {
+        let mut seed = [0; 32];
+        seed.copy_from_slice(&random.bytes(32));
+        node = node.challenging(seed, true);
+    }
+    let wire = Wire::new(node, baud);
+    NodeSide { wire, key, deadline: Some(0), heard: false, done: false, unopened: 0, now: 0 }
 }
 
 fn start_host(random: &mut Random, baud: Option<u32>, calling: bool) -> HostSide {
     let host = Host::new(Nonce(random.word().to_be_bytes()), calling, Shape::default());
-    HostSide { wire: Wire::new(host, baud).keeping_text(), deadline: Some(0), hello: None, done: false }
+    HostSide {
+        wire: Wire::new(host, baud).keeping_text(),
+        deadline: Some(0),
+        hello: None,
+        done: false,
+        sending: None,
+        now: 0,
+    }
 }
 
 fn node_event(side: &mut NodeSide, event: NodeEvent, objects: &Objects) {
     let node = side.wire.end_mut();
     match event {
         NodeEvent::Heard => side.heard = true,
-        NodeEvent::Object { kind: Kind::Sealed, number, session, bytes } => {
+        NodeEvent::Object { kind: kind @ (Kind::Sealed | Kind::Fresh), number, session, announced, bytes } => {
+            assert_eq!(kind == Kind::Fresh, node.is_far());
             let session: Session = session.expect("sealed objects come in a conversation");
             if side.unopened > 0 {
                 side.unopened -= 1;
                 return node.set_stage(Stage::Payload);
             }
-            let opened = side.key.open(&bytes, node.hello(), session, Kind::Sealed, number).expect("opens");
+            let mut opened = side.key.open(&bytes, node.hello(), session, kind, number).expect("opens");
+            if kind == Kind::Fresh {
+                let (challenge, payload) = seal::answer(&opened).expect("a challenge");
+                let made = node.made(&challenge).expect("a challenge of this node");
+                assert!(announced >= made && announced <= side.now);
+                if announced - made > 60_000_000 {
+                    return node.set_stage(Stage::Payload);
+                }
+                opened = payload;
+            }
             assert!(opened.expose() == objects.payload, "another payload");
             node.set_stage(Stage::Request);
             node.say(Kind::Request, objects.request.clone());
@@ -416,13 +448,26 @@ fn host_event(side: &mut HostSide, event: HostEvent, objects: &Objects) {
             side.hello = Some(hello.clone());
             side.wire.end_mut().accept(hello);
         }
-        HostEvent::Opened(_, Stage::Payload) | HostEvent::Stage(Stage::Payload) => {
+        HostEvent::Opened(_, Stage::Payload) | HostEvent::Stage(Stage::Payload) | HostEvent::Challenged => {
+            if side.wire.end().stage() != Some(Stage::Payload) {
+                return;
+            }
             let session = imprint::line::End::session(side.wire.end()).expect("a conversation");
             let number = side.wire.end().next_number();
             let hello = side.hello.as_ref().expect("HELLO comes first");
-            let payload = Secret::new(objects.payload.clone());
-            let sealed = seal::seal(&payload, hello, session, Kind::Sealed, number).expect("seals");
-            side.wire.end_mut().send(Kind::Sealed, sealed);
+            if side.sending == Some(session) {
+                return;
+            }
+            // imprint-host inject does the same.
+            let (kind, before) = match side.wire.end().challenge().filter(|(_, at)| side.now - at <= 2_000_000) {
+                Some((challenge, _)) => (Kind::Fresh, challenge.0.to_vec()),
+                None if hello.fresh => return side.wire.end_mut().renew(),
+                None => (Kind::Sealed, Vec::new()),
+            };
+            let payload = Secret::new([before, objects.payload.clone()].concat());
+            let sealed = seal::seal(&payload, hello, session, kind, number).expect("seals");
+            side.sending = Some(session);
+            side.wire.end_mut().send(kind, sealed);
         }
         HostEvent::Object(Kind::Request, bytes) => {
             assert!(bytes == objects.request, "another request");
@@ -434,6 +479,7 @@ fn host_event(side: &mut HostSide, event: HostEvent, objects: &Objects) {
         }
         HostEvent::Object(kind, _) => panic!("nobody sent {kind:?}"),
         HostEvent::Foreign(versions) => panic!("{versions:?}"),
+        HostEvent::Delivered(Kind::Sealed | Kind::Fresh) => side.sending = None,
         HostEvent::Opened(..) | HostEvent::Stage(_) | HostEvent::Delivered(_) | HostEvent::Lost => {}
         // A late answer to a request that was answered before.
         HostEvent::Refused(..) => {}

@@ -1,9 +1,12 @@
 //! Runs `imprint-host serve` as a process of its own, for tests with other people's EST clients. Asserts nothing itself.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
+use crate::patience::PATIENCE;
 use crate::ports::Reserved;
 use crate::programs;
 
@@ -78,6 +81,23 @@ fn host(state: &Path, arguments: &[&str]) -> String {
     let output = command(state).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The value of a metric, with its labels, at a server that serves its metrics there.
+pub fn metric(at: SocketAddr, name: &str) -> u64 {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)).map_or(0, |value| value.trim().parse().unwrap())
+}
+
+/// Waits until the metric has reached the value.
+pub fn reaches(at: SocketAddr, name: &str, value: u64) {
+    let start = Instant::now();
+    while metric(at, name) < value {
+        assert!(start.elapsed() < PATIENCE, "{name} does not reach {value}");
+    }
 }
 
 /// Fails if one of these programs or files is missing.

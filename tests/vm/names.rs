@@ -55,6 +55,7 @@ impl House {
             dir: work.path().join("state"),
             listen: "[::]:8443".parse().unwrap(),
             metrics: None,
+            doors: Vec::new(),
             layout: Layout::Wrapped,
             clock: Arc::new(Timestamp::system),
         });

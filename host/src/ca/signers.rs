@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
-use imprint::payload::signed::{self, AAD, Algorithm, Signer};
+use imprint::payload::signed::{self, Algorithm, Signer};
 use imprint::pem;
 use imprint::site::SitePin;
 use zeroize::Zeroizing;
@@ -56,10 +56,10 @@ impl SigningKey {
         &self.signer
     }
 
-    /// The signed form of a payload.
-    pub fn sign(&self, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, StateError> {
+    /// The signed form of a payload. `aad`: what the signature covers beside it, as [`signed::aad`] says.
+    pub fn sign(&self, payload: &[u8], aad: &[u8]) -> Result<Zeroizing<Vec<u8>>, StateError> {
         let (algorithm, kid) = (self.signer.algorithm(), self.signer.kid());
-        let text = signed::to_be_signed(algorithm, kid, AAD, payload);
+        let text = signed::to_be_signed(algorithm, kid, aad, payload);
         let signature = match &self.pair {
             Pair::Es256(pair) => pair.sign(&SystemRandom::new(), &text),
             Pair::EdDsa(pair) => pair.try_sign(&text),

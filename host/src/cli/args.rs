@@ -12,6 +12,7 @@ use crate::est::Layout;
 use crate::inject::command::Script;
 use crate::inject::transport::LineSpec;
 use crate::record;
+use crate::serve::DoorSpec;
 use crate::x509::CrlReason;
 
 /// Makes bootstrap payloads for imprint and signs the CSRs that match a record.
@@ -49,18 +50,37 @@ pub(super) enum Command {
         /// Address and port for metrics in the format of Prometheus, without TLS, like 127.0.0.1:9469
         #[arg(long)]
         metrics: Option<SocketAddr>,
+        /// Where nodes call with the line protocol; repeat it for more: tcp:[::]:8444, vsock[:PORT], unix:PATH,
+        /// unix:DIRECTORY/*.sock for a socket of each virtual machine, ether:LINK,LINK
+        #[arg(long, value_name = "DOOR")]
+        door: Vec<DoorSpec>,
         /// Layout of the base64 in answers: one-line for clients that take no line breaks, like pki --est of Debian 12
         #[arg(long, value_enum, value_name = "LAYOUT", default_value_t = Layout::Wrapped)]
         base64: Layout,
     },
     /// Send payloads over serial lines, and sign the CSRs that come back
     Inject(InjectArgs),
-    /// List the nodes
-    Nodes,
+    /// List the nodes, and who waits at a door
+    Nodes {
+        /// Only who waits at a door, also machines that no record names
+        #[arg(long)]
+        door: bool,
+    },
     /// The keys that sign payloads: show their lines for /imprint/site in images, or change them
     Signer {
         #[command(subcommand)]
         command: Option<SignerCommand>,
+    },
+    /// Keys of sticks and images that let nodes in at a door (admit = "key")
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Make the file /imprint/network of an image: the network over which its nodes call at a door, before they have a payload
+    Network {
+        /// TOML with the [[network]] entries of a record, and nothing else
+        file: PathBuf,
+        /// Write to this file
+        #[arg(short, long)]
+        output: PathBuf,
     },
     /// Show what images and nodes need to know of this site: URLs, site pin, CA
     Show,
@@ -71,9 +91,23 @@ pub(super) enum Command {
         /// Code of the key, like 7K3M-Q0ZT-N4V8-XW1C
         code: String,
     },
-    /// Deny all requests that wait under a node's name
+    /// Let a node in that calls at a door: compare the code with the one on the node's console. With --for: let in the first
+    /// that calls as this node
+    Admit {
+        /// Code of the line key, like 7K3M-Q0ZT-N4V8-XW1C; with --for the name of a record
+        #[arg(value_name = "CODE|NODE")]
+        caller: String,
+        /// Which node it is, if no record or more than one names the machine
+        #[arg(long = "as", value_name = "NODE", conflicts_with = "within")]
+        node: Option<String>,
+        /// For so long, like 10m, and for one delivery; the record must say admit = "armed"
+        #[arg(long = "for", value_name = "TIME", value_parser = wait)]
+        within: Option<Duration>,
+    },
+    /// Deny all that waits under a node's name, or the caller at a door with this code
     Deny {
-        /// Name of the record
+        /// Name of the record, or code of a line key
+        #[arg(value_name = "NODE|CODE")]
         node: String,
     },
     /// Revoke certificates of a node: all that are valid, and then its payloads are void, too
@@ -125,6 +159,59 @@ pub(super) enum CaCommand {
         #[arg(long)]
         root_key: Option<PathBuf>,
     },
+}
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a key, write its private half for a stick or an image, and list its public half; the private half is not kept
+    Make(MakeKeyArgs),
+    /// List the public key of a key that was made elsewhere
+    Add {
+        /// Its name, for records
+        name: String,
+        /// PEM, as openssl pkey -pubout writes it
+        file: PathBuf,
+        /// The key is in an image: everybody who has the image has it
+        #[arg(long)]
+        image: bool,
+    },
+    /// List the keys
+    List,
+    /// List a key no longer; records that name it let nobody in for it
+    Forget {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct MakeKeyArgs {
+    /// Its name, for records
+    pub(super) name: String,
+    /// What is written
+    #[arg(long = "as", value_enum, default_value_t = KeyForm::Pem)]
+    pub(super) form: KeyForm,
+    /// The key is for an image: everybody who has the image has it. A cpio archive always is
+    #[arg(long)]
+    pub(super) image: bool,
+    /// Where to; standard output when left out. A file is made anew, a drive is written to in place
+    #[arg(short, long)]
+    pub(super) output: Option<PathBuf>,
+    /// The drive of -o a second time: what it holds may be lost
+    #[arg(long, value_name = "DRIVE", requires = "output")]
+    pub(super) overwrite: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum KeyForm {
+    /// The file imprint/key of a stick, or /imprint/key of an image
+    Pem,
+    /// A stick, whole
+    Vfat,
+    /// An optical disc
+    Iso,
+    /// An initramfs to append
+    Cpio,
 }
 
 #[derive(Subcommand)]

@@ -68,9 +68,29 @@ pub enum CliError {
     /// `approve` or `deny` found no such request, or could not store the decision.
     #[error(transparent)]
     Decide(enrol::Decided),
+    /// `admit` decided nothing.
+    #[error(transparent)]
+    Admit(Box<state::AdmitError>),
+    /// An admission key was not made, taken or forgotten.
+    #[error(transparent)]
+    Key(state::KeyError),
+    /// The file of `key add` holds no public key.
+    #[error("admission key {}", Path::display(.path))]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: state::KeyError,
+    },
+    /// A medium for an admission key, without a place to write it to.
+    #[error("this form of a key is binary and secret; give -o FILE, or the drive of the stick")]
+    KeyToFile,
     /// `revoke` found no such certificate, or could not store the revocation.
     #[error(transparent)]
     Revoke(enrol::RevokeError),
+    /// The file with the network of an image is invalid.
+    #[error(transparent)]
+    Network(RecordError),
     /// The file of `--lines` is invalid.
     #[error(transparent)]
     Lines(RecordError),

@@ -41,9 +41,16 @@ pub(super) fn payload(cli: &Cli, arguments: &PayloadArgs, now: Timestamp) -> Res
         keep: arguments.keep,
         credentials: arguments.credentials,
         unsigned: arguments.unsigned,
+        admitted: None,
         medium: about.medium,
     };
-    let output = destination(arguments, for_people)?;
+    let asked = Asked {
+        output: arguments.output.as_deref(),
+        overwrite: arguments.overwrite.as_deref(),
+        for_people,
+        drives: matches!(arguments.form, Form::Iso | Form::Vfat),
+    };
+    let output = destination(&asked)?;
     let for_qemu = for_qemu(arguments, output.as_ref())?;
     let mut state = open(cli)?;
     let (made, (bytes, staged)) = state.payload_after(&arguments.node, &options, now, |made| {
@@ -147,27 +154,37 @@ fn for_qemu(arguments: &PayloadArgs, output: Option<&Output>) -> Result<Option<S
     qemu::value(&full).map(Some).ok_or(CliError::QemuName(full))
 }
 
+/// What is asked of a destination.
+pub(super) struct Asked<'a> {
+    /// `-o`
+    pub(super) output: Option<&'a Path>,
+    /// `--overwrite`
+    pub(super) overwrite: Option<&'a Path>,
+    /// What is written is text that a person copies.
+    pub(super) for_people: bool,
+    /// What is written is the image of a drive.
+    pub(super) drives: bool,
+}
+
 /// Opens the destination of `-o`. An error if it must not be written to.
-fn destination(arguments: &PayloadArgs, for_people: bool) -> Result<Option<Output>, CliError> {
-    let Some(path) = &arguments.output else { return Ok(None) };
-    if let Some(overwrite) = arguments.overwrite.as_ref().filter(|overwrite| *overwrite != path) {
-        let (path, overwrite) = (path.clone(), overwrite.clone());
+pub(super) fn destination(asked: &Asked<'_>) -> Result<Option<Output>, CliError> {
+    let Some(path) = asked.output else { return Ok(None) };
+    if let Some(overwrite) = asked.overwrite.filter(|overwrite| *overwrite != path) {
+        let (path, overwrite) = (path.to_owned(), overwrite.to_owned());
         return Err(CliError::Write(OutputError::OtherDrive { path, overwrite }));
     }
     let output = Output::open(path).map_err(CliError::Write)?;
-    if output.is_terminal() && !for_people {
+    if output.is_terminal() && !asked.for_people {
         return Err(CliError::Terminal);
     }
     match output.drive() {
-        None if arguments.overwrite.is_some() => Err(CliError::Write(OutputError::NoDrive(path.clone()))),
-        Some(_) if !matches!(arguments.form, Form::Iso | Form::Vfat) => {
-            Err(CliError::Write(OutputError::NoImage(path.clone())))
-        }
+        None if asked.overwrite.is_some() => Err(CliError::Write(OutputError::NoDrive(path.to_owned()))),
+        Some(_) if !asked.drives => Err(CliError::Write(OutputError::NoImage(path.to_owned()))),
         Some(drive) => {
-            if let Some(holds) = drive.holds().filter(|_| arguments.overwrite.is_none())
+            if let Some(holds) = drive.holds().filter(|_| asked.overwrite.is_none())
                 && !given_up(path, drive.bytes(), holds)
             {
-                let (path, holds) = (path.clone(), holds.to_owned());
+                let (path, holds) = (path.to_owned(), holds.to_owned());
                 return Err(CliError::Write(OutputError::Holds { path, holds }));
             }
             Ok(Some(output))

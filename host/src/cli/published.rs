@@ -1,6 +1,8 @@
 //! The JSON that commands answer with under `--json`, a type for each command. The answers are published: an item may
 //! be added, and none may change. Never holds a secret, and prints nothing.
 
+use base64ct::{Base64, Encoding};
+use imprint::key_code::KeyCode;
 use serde::Serialize;
 
 /// `init`
@@ -72,10 +74,61 @@ pub(super) struct ShownSigner {
     pub(super) standing: &'static str,
 }
 
+/// `network`
+#[derive(Serialize)]
+pub(super) struct NetworkFile<'a> {
+    /// The file that was written.
+    pub(super) network: &'a str,
+    pub(super) links: usize,
+}
+
 /// `signer`
 #[derive(Serialize)]
 pub(super) struct Signers {
     pub(super) signers: Vec<ShownSigner>,
+}
+
+/// `key make` and `key add`
+#[derive(Serialize)]
+pub(super) struct MadeKey<'a> {
+    pub(super) name: &'a str,
+    pub(super) code: String,
+    /// Ed25519 public key, base64.
+    pub(super) public: String,
+    pub(super) in_image: bool,
+    /// Where the private key was written to; null: it was not made here.
+    pub(super) file: Option<&'a str>,
+}
+
+impl<'a> MadeKey<'a> {
+    pub(super) fn of(name: &'a str, public: &[u8; 32], in_image: bool, file: Option<&'a str>) -> MadeKey<'a> {
+        let (code, public) = (KeyCode::of(public).to_string(), Base64::encode_string(public));
+        MadeKey { name, code, public, in_image, file }
+    }
+}
+
+/// `key list`
+#[derive(Serialize)]
+pub(super) struct Keys<'a> {
+    pub(super) keys: Vec<ListedKey<'a>>,
+}
+
+/// A key in `key list`.
+#[derive(Serialize)]
+pub(super) struct ListedKey<'a> {
+    pub(super) name: &'a str,
+    pub(super) code: String,
+    /// Ed25519 public key, base64.
+    pub(super) public: String,
+    pub(super) in_image: bool,
+    pub(super) made_at: String,
+}
+
+/// `key forget`
+#[derive(Serialize)]
+pub(super) struct ForgottenKey<'a> {
+    pub(super) forgotten: &'a str,
+    pub(super) code: &'a str,
 }
 
 /// The root certificate in `show`.
@@ -104,9 +157,29 @@ pub(super) struct Approved<'a> {
 /// `deny`
 #[derive(Serialize)]
 pub(super) struct Denied<'a> {
-    pub(super) node: &'a str,
+    /// `None`: the code is that of a caller at a door that may be no node, or several.
+    pub(super) node: Option<&'a str>,
     /// The keys' codes.
     pub(super) denied: &'a [&'a str],
+}
+
+/// `admit CODE`
+#[derive(Serialize)]
+pub(super) struct Admitted<'a> {
+    pub(super) node: &'a str,
+    /// Code of the line key.
+    pub(super) admitted: &'a str,
+    /// Codes of other line keys that called as this node.
+    pub(super) denied: &'a [String],
+}
+
+/// `admit NODE --for TIME`
+#[derive(Serialize)]
+pub(super) struct Armed<'a> {
+    pub(super) node: &'a str,
+    pub(super) until: String,
+    /// Codes of line keys that call as this node already.
+    pub(super) waiting: &'a [String],
 }
 
 /// `revoke`
@@ -116,6 +189,9 @@ pub(super) struct Revoked<'a> {
     /// The keys' codes.
     pub(super) revoked: &'a [&'a str],
     pub(super) payloads_void: usize,
+    /// Codes of line keys that were let in at a door and had no certificate yet. Left out if there were none.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) not_let_in: &'a [String],
 }
 
 /// `ca rotate`
@@ -198,14 +274,24 @@ mod tests {
                 }),
                 r#"{"ca":{"not_after":"t","not_before":"s","subject":"CN=x"},"dir":"d","intermediate":{"id":"i","not_after":"t"},"pin":"p","root_key":true,"signers":[{"algorithm":"a","kid":"k","pin":"p","standing":"s"}],"urls":["u"]}"#,
             ),
+            (crate::json::line(&NetworkFile { network: "f", links: 1 }), r#"{"links":1,"network":"f"}"#),
             (
                 crate::json::line(&Signers { signers: vec![signer()] }),
                 r#"{"signers":[{"algorithm":"a","kid":"k","pin":"p","standing":"s"}]}"#,
             ),
             (crate::json::line(&Approved { node: "n", approved: "k" }), r#"{"approved":"k","node":"n"}"#),
-            (crate::json::line(&Denied { node: "n", denied: &["k"] }), r#"{"denied":["k"],"node":"n"}"#),
+            (crate::json::line(&Denied { node: Some("n"), denied: &["k"] }), r#"{"denied":["k"],"node":"n"}"#),
+            (crate::json::line(&Denied { node: None, denied: &["k"] }), r#"{"denied":["k"],"node":null}"#),
             (
-                crate::json::line(&Revoked { node: "n", revoked: &["k"], payloads_void: 1 }),
+                crate::json::line(&Admitted { node: "n", admitted: "k", denied: &["l".into()] }),
+                r#"{"admitted":"k","denied":["l"],"node":"n"}"#,
+            ),
+            (
+                crate::json::line(&Armed { node: "n", until: "t".into(), waiting: &["k".into()] }),
+                r#"{"node":"n","until":"t","waiting":["k"]}"#,
+            ),
+            (
+                crate::json::line(&Revoked { node: "n", revoked: &["k"], payloads_void: 1, not_let_in: &[] }),
                 r#"{"node":"n","payloads_void":1,"revoked":["k"]}"#,
             ),
             (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use imprint::time::Timestamp;
 
 use super::{Refusal, Stop};
+use crate::code::plain;
 use crate::csr::Csr;
 use crate::origin;
 use crate::store::{Changes, Event, PayloadRow, RequestRow, Store, StoreError, Verdict};
@@ -207,18 +208,6 @@ fn settle(changes: &Changes<'_>, row: &RequestRow, verdict: Verdict, now: Timest
     changes.audit(&Event { event, node: Some(&row.node), peer: Some(&row.peer), detail: &detail }, now)
 }
 
-/// Normalises a code that a person typed: any case, with or without hyphens, O for 0, I and L for 1 (Crockford's base32).
-pub(super) fn plain(code: &str) -> String {
-    let letters = code.chars().filter(|c| *c != '-' && !c.is_whitespace()).map(|c| c.to_ascii_uppercase());
-    letters
-        .map(|c| match c {
-            'O' => '0',
-            'I' | 'L' => '1',
-            other => other,
-        })
-        .collect()
-}
-
 fn not_waiting(node: &str, code: Option<&str>, waiting: &[String]) -> String {
     match code {
         Some(code) if !waiting.is_empty() => {
@@ -254,12 +243,5 @@ mod tests {
         let all: Vec<&RequestRow> = rows.iter().collect();
         assert_eq!(place(&all, "192.0.2.99", now), Place::Of(&rows[0]));
         assert_eq!(place(&all, "192.0.2.3", now), Place::None);
-    }
-
-    #[test]
-    fn codes_as_people_copy_them() {
-        for text in ["7K3M-Q0ZT-N4V8-XW1C", "7k3m q0zt n4v8 xw1c", "7K3MQOZTN4V8XWIC", "7k3m-qozt-n4v8-xwlc"] {
-            assert_eq!(plain(text), "7K3MQ0ZTN4V8XW1C");
-        }
     }
 }

@@ -85,6 +85,7 @@ pub(super) fn pass(desk: &Desk<'_>, visit: &Visit<'_>, notes: &mut Notes) -> Res
     let payload = match shown {
         Shown::Token(payload) => {
             desk.changes.spend(payload.id, &csr.code().to_string(), desk.now)?;
+            desk.changes.served(payload.id, node.name.as_str(), desk.now)?;
             payload.id
         }
         Shown::Certificate(row) => row.payload,

@@ -6,6 +6,7 @@ use imprint::time::Timestamp;
 use x509_cert::certificate::Certificate;
 
 use super::{Alarm, Desk, EnrolError, Stop, approval};
+use crate::code::plain;
 use crate::csr::Csr;
 use crate::store::{Budget, CertificateRow, Changes, Event, Store, StoreError};
 use crate::x509::CrlReason;
@@ -42,6 +43,7 @@ impl Desk<'_> {
     /// Notes that a client has proven that it has this certificate. At the first time, the certificate that it renews ends:
     /// the successor has arrived.
     pub(super) fn proven(&self, row: &CertificateRow, peer: &str) -> Result<(), StoreError> {
+        self.changes.shown(&row.serial, self.now)?;
         if row.seen_at.is_some() {
             return Ok(());
         }
@@ -140,23 +142,35 @@ pub enum RevokeError {
     Store(#[from] StoreError),
 }
 
-/// Revokes the certificates of one key of a node, or all its certificates; with all of them its payloads become void. Open
-/// requests are denied as well: the later decision counts.
+/// What an administrator has revoked.
+#[derive(Default)]
+pub struct Revoked {
+    /// The certificates.
+    pub certificates: Vec<CertificateRow>,
+    /// How many payloads became void.
+    pub payloads: usize,
+    /// Codes of line keys that were let in as the node at a door and had no certificate yet.
+    pub callers: Vec<String>,
+}
+
+/// Revokes the certificates of one key of a node, or all its certificates; with all of them its payloads become void, and nobody
+/// stays let in as the node at a door. Open requests are denied as well: the later decision counts.
 pub fn revoke(
     store: &mut Store,
     node: &str,
     code: Option<&str>,
     reason: CrlReason,
     now: Timestamp,
-) -> Result<(Vec<CertificateRow>, usize), RevokeError> {
+) -> Result<Revoked, RevokeError> {
     let changes = store.changes()?;
     let live = changes.live_certificates(node, now)?;
-    let is_meant =
-        |row: &CertificateRow| code.is_none_or(|code| approval::plain(code) == approval::plain(&row.key_code));
+    let is_meant = |row: &CertificateRow| code.is_none_or(|code| plain(code) == plain(&row.key_code));
     let (meant, others): (Vec<_>, Vec<_>) = live.into_iter().partition(is_meant);
+    let callers = if others.is_empty() { let_in(&changes, node, now)? } else { Vec::new() };
     let void = if code.is_none() { changes.void_payloads(node, now)? } else { 0 };
     let denied = approval::deny_of_key(&changes, node, code, now)?;
-    if meant.is_empty() && void == 0 && denied == 0 {
+    let ends_callers = code.is_none() && !callers.is_empty();
+    if meant.is_empty() && void == 0 && denied == 0 && !ends_callers {
         let valid = others.into_iter().map(|row| row.key_code).collect();
         return Err(RevokeError::Nothing { node: node.to_owned(), code: code.map(str::to_owned), valid });
     }
@@ -169,10 +183,29 @@ pub fn revoke(
         let detail = format!("{void} payloads void: {}", reason_name(reason));
         changes.audit(&Event { event: "revoked", node: Some(node), peer: None, detail: &detail }, now)?;
     }
+    if others.is_empty() {
+        // At a door, no rule gives back what an administrator has taken.
+        changes.end(node, now)?;
+    }
+    if !callers.is_empty() {
+        let detail = format!("line key {} is not let in any more", callers.join(", "));
+        changes.audit(&Event { event: "revoked", node: Some(node), peer: None, detail: &detail }, now)?;
+    }
     // The administrator has seen the alarms and decided, so later use gives a new alarm.
     changes.rearm(node)?;
     changes.commit()?;
-    Ok((meant, void))
+    Ok(Revoked { certificates: meant, payloads: void, callers })
+}
+
+/// Codes of line keys that are let in as the node and have no certificate yet. A rule lets one in for each boot, so there are
+/// few.
+fn let_in(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let mut callers = changes.callers_of_node(node, now)?;
+    callers.retain(|row| row.standing.level().is_some());
+    let mut codes: Vec<String> = callers.into_iter().map(|row| row.code).collect();
+    codes.sort();
+    codes.dedup();
+    Ok(codes)
 }
 
 /// The name of a reason (RFC 5280 §5.3.1).

@@ -2,35 +2,19 @@
 //! attacker: a HELLO is not authenticated.
 
 use imprint::line::Hello;
-use imprint::line::frame::cut_serial;
 use imprint::payload::Binding;
+
+use crate::admission::{Said, differs};
 
 /// Compares binding and HELLO; the error names the first difference.
 pub(super) fn is_named(binding: Option<&Binding>, hello: &Hello) -> Result<(), String> {
-    let Some(binding) = binding else { return Ok(()) };
-    let other = |what: &str, want: String, have: String| {
-        Err(format!("another machine is on this line: the record's {what} is {want}, HELLO says {have}"))
-    };
-    if let Some(want) = binding.uuid
-        && hello.uuid != Some(want)
-    {
-        let have = hello.uuid.map_or("none".to_owned(), |have| imprint::hex::uuid(&have));
-        return other("SMBIOS UUID", imprint::hex::uuid(&want), have);
+    match binding.and_then(|binding| differs(binding, &Said::by(hello, "line"))) {
+        None => Ok(()),
+        Some(differs) => Err(format!(
+            "another machine is on this line: the record's {} is {}, HELLO says {}",
+            differs.what, differs.want, differs.have
+        )),
     }
-    if let Some(want) = &binding.serial
-        && hello.serial.as_deref() != Some(cut_serial(want))
-    {
-        let have = hello.serial.as_ref().map_or("none".to_owned(), |have| format!("\"{have}\""));
-        return other("serial number", format!("\"{want}\""), have);
-    }
-    // A HELLO may lack a hardware address whose driver is not loaded yet. The node checks its binding again itself.
-    let known = |mac: &Vec<u8>| binding.macs.iter().any(|want| want.as_bytes() == mac.as_slice());
-    if !binding.macs.is_empty() && !hello.macs.is_empty() && !hello.macs.iter().any(known) {
-        let want: Vec<String> = binding.macs.iter().map(ToString::to_string).collect();
-        let have: Vec<String> = hello.macs.iter().map(|mac| imprint::hex::separated(mac, ":")).collect();
-        return other("MAC address", want.join(", "), have.join(", "));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -43,6 +27,7 @@ mod tests {
             heard: None,
             versions: Versions::OURS,
             plain: false,
+            fresh: false,
             nonce: Nonce([1; 8]),
             key: [2; 32],
             uuid: None,

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::command::{PLAIN, SHELL, Script};
-use super::words::shown;
+use crate::talk::shown;
 
 /// The most bytes of the command's output that are quoted.
 const SAID: u16 = 2000;

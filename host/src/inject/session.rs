@@ -2,25 +2,21 @@
 //! payloads and certificates; `compose` and `enrol` do.
 
 mod keys;
-mod objects;
 mod silence;
 mod turn;
 
 use std::io::Write;
 use std::time::Duration;
 
-use imprint::line::{
-    Distortion, Hello, Host, HostEvent, Kind, Nonce, NotTaken, Session as Conversation, Shape, Stage, Wire,
-};
-use imprint::payload::PayloadId;
-use imprint::secret::Secret;
+use imprint::line::{Distortion, Host, HostEvent, Kind, Nonce, Shape, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::transport::{Line, WAITING};
-use super::words::{Outcome, kind_name, shown, stage_name};
 use super::{Job, Shared, power};
+use crate::admission::Admit;
 use crate::record::Record;
+use crate::talk::{Office, Outcome, Talk, Terms, failed, shown, stage_name};
 use crate::{output, x509};
 
 /// After the outcome, the longest time that the host answers repeats of the report. Later bytes are the console of the
@@ -43,27 +39,10 @@ const AGENT: &[u8] = b"imprint: ";
 struct Session<'a> {
     job: &'a Job,
     shared: &'a Shared,
-    wire: Wire<Host>,
+    talk: Talk<'a, Shared>,
     record: Record,
-    hello: Option<Hello>,
-    /// The payload of this session. Each conversation gets it sealed anew.
-    payload: Option<(PayloadId, Secret)>,
-    /// The conversation that the payload is being sent in.
-    sending: Option<Conversation>,
-    /// The node has the whole payload and has sent no request since.
-    delivered: bool,
-    deliveries: u8,
-    /// The request that waits for an administrator.
-    pending: Option<(Vec<u8>, Instant)>,
-    hello_at: Option<Instant>,
     /// Whether the node has answered.
     met: bool,
-    /// Code of the key that this session has signed a certificate for.
-    code: Option<String>,
-    /// Whether the node has acknowledged that certificate.
-    certified: bool,
-    /// Whether the node has said that it failed. The report with the reason may be lost.
-    gave_up: bool,
     /// Set while the node is silent or the line is lost: when to check whether the node still needs anything, and how many
     /// frames had been heard when the silence began.
     gone: Option<(Instant, u64)>,
@@ -78,7 +57,6 @@ struct Session<'a> {
     /// By this time the node must have sent HELLO and answered; then, by a later one, it must be done. Not checked while a
     /// request waits for an administrator.
     deadline: Instant,
-    outcome: Option<Outcome>,
 }
 
 /// Runs one line to its end.
@@ -87,10 +65,6 @@ pub(super) async fn run(job: Job, shared: &Shared) -> Outcome {
         Ok(session) => session.run().await,
         Err(why) => Outcome::Failed(why),
     }
-}
-
-fn failed(error: impl std::error::Error + 'static) -> String {
-    imprint::chain::chain(&error)
 }
 
 impl<'a> Session<'a> {
@@ -104,22 +78,21 @@ impl<'a> Session<'a> {
             None => None,
             Some(path) => Some(output::append(path).map_err(|error| format!("--log: {}", failed(error)))?),
         };
+        let config = &shared.config;
+        let terms = Terms {
+            plain: config.plain,
+            unsigned: config.unsigned,
+            fresh: false,
+            expires: config.expires,
+            admitted: None,
+        };
+        let wire = Wire::new(host, job.line.baud()).keeping_text();
         Ok(Session {
             job,
             shared,
-            wire: Wire::new(host, job.line.baud()).keeping_text(),
+            talk: Talk::new(shared, (job.node.clone(), job.line.to_string()), wire, terms),
             record,
-            hello: None,
-            payload: None,
-            sending: None,
-            delivered: false,
-            deliveries: 0,
-            pending: None,
-            hello_at: None,
             met: false,
-            code: None,
-            certified: false,
-            gave_up: false,
             gone: None,
             foreign: None,
             odd: None,
@@ -127,18 +100,17 @@ impl<'a> Session<'a> {
             tail: Vec::new(),
             mute: true,
             deadline: Instant::now() + shared.config.window,
-            outcome: None,
         })
     }
 
     fn tell(&self, event: &str, detail: &str) {
-        self.shared.tell(&self.job.node, event, detail);
+        self.talk.tell(event, detail);
     }
 
     async fn run(mut self) -> Outcome {
         let (mut wait, mut power) = (Duration::from_millis(200), self.job.power.as_ref());
         let mut told = String::new();
-        while self.outcome.is_none() {
+        while self.talk.outcome.is_none() {
             if self.deadline <= Instant::now() {
                 self.time_is_over().await;
                 break;
@@ -151,7 +123,7 @@ impl<'a> Session<'a> {
                     opened = &mut open => break Some(opened),
                     () = sleep_until(self.until()) => self.look().await,
                 }
-                if self.outcome.is_some() || self.deadline <= Instant::now() {
+                if self.talk.outcome.is_some() || self.deadline <= Instant::now() {
                     break None;
                 }
             };
@@ -172,13 +144,15 @@ impl<'a> Session<'a> {
             };
             self.tell("listening", &self.job.line.to_string());
             self.mute = true;
-            self.wire.end_mut().attached();
+            self.talk.wire.end_mut().attached();
             let opened_at = Instant::now();
             let up = if power.is_some() { self.comes_up(&mut line).await } else { Ok(()) };
             let up = match (up, power) {
                 (Ok(()), Some(command)) => match self.turn(&mut line).await {
                     Ok(turn) => {
                         power = None;
+                        // Before, because a virtual machine may call before the command has ended.
+                        self.arms().await;
                         if let Err(why) = power::switch(command, self.shared.config.window).await {
                             return Outcome::Failed(why);
                         }
@@ -197,10 +171,10 @@ impl<'a> Session<'a> {
             };
             match spoken {
                 Ok(()) => break,
-                Err(why) if self.outcome.is_none() => {
+                Err(why) if self.talk.outcome.is_none() => {
                     self.waited();
                     self.falls_silent();
-                    let text = self.wire.text();
+                    let text = self.talk.wire.text();
                     self.console(&text);
                     let said = if self.mute { String::new() } else { self.last_words("; it said: ") };
                     self.tell("line lost", &format!("{why}{said}"));
@@ -214,9 +188,22 @@ impl<'a> Session<'a> {
                 Err(_) => {}
             }
         }
-        let rest = self.wire.text();
+        let rest = self.talk.wire.text();
         self.console(&rest);
-        self.outcome.take().unwrap_or_else(|| Outcome::Failed(self.silence()))
+        self.talk.outcome.take().unwrap_or_else(|| Outcome::Failed(self.silence()))
+    }
+
+    /// A node that this program switches on may call at a door, too: a record with `admit = "armed"` lets it in.
+    async fn arms(&self) {
+        if self.record.rule.admit != Admit::Armed {
+            return;
+        }
+        let (node, window, now) = (self.job.node.clone(), self.shared.config.window, self.shared.timestamp());
+        match self.shared.books(move |state| state.arm(&node, window, now)).await {
+            Ok((until, _)) => self.tell("armed", &format!("a door lets the node in until {until}")),
+            // The line itself still works.
+            Err(error) => self.tell("not armed", &failed(error)),
+        }
     }
 
     /// Waits until a command that is a line is up. With a wrong host name or password it ends at once; switching the node
@@ -232,7 +219,7 @@ impl<'a> Session<'a> {
                 read = line.read(&mut buffer) => match read {
                     Ok(0) => return Err(CLOSED.to_owned()),
                     Ok(count) => {
-                        self.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());
+                        self.talk.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());
                         until = until.min(Instant::now() + SAID);
                     }
                     Err(error) => return Err(error.to_string()),
@@ -251,7 +238,7 @@ impl<'a> Session<'a> {
         let mut leave: Option<Instant> = None;
         let mut heard = false;
         loop {
-            let polled = self.wire.poll(self.shared.now());
+            let polled = self.talk.wire.poll(self.shared.now());
             if std::mem::take(&mut heard) && !polled.bytes.is_empty() {
                 linger = linger.map(|_| Instant::now() + self.linger());
             }
@@ -263,28 +250,28 @@ impl<'a> Session<'a> {
             if !idle {
                 continue;
             }
-            let text = self.wire.text();
+            let text = self.talk.wire.text();
             self.console(&text);
             self.look_for_oddities();
-            if let Some((bytes, all)) = self.wire.end().progress() {
-                let (retransmits, _) = self.wire.sent();
+            if let Some((bytes, all)) = self.talk.wire.end().progress() {
+                let (retransmits, _) = self.talk.wire.sent();
                 self.shared.tell_progress(&self.job.node, &format!("{bytes}/{all} bytes, {retransmits} retransmits"));
             }
-            if self.outcome.is_some() && linger.is_none() {
+            if self.talk.outcome.is_some() && linger.is_none() {
                 linger = Some(Instant::now() + self.linger());
                 leave = Some(Instant::now() + LINGER_MOST);
             }
             if linger.is_some()
                 && out.is_empty()
-                && !matches!(self.outcome, Some(Outcome::Done { .. } | Outcome::NodeFailed { .. }))
+                && !matches!(self.talk.outcome, Some(Outcome::Done { .. } | Outcome::NodeFailed { .. }))
             {
                 return Ok(());
             }
             let next =
                 polled.next.map(|at| Instant::now() + Duration::from_micros(at.saturating_sub(self.shared.now())));
             // Without a deadline: only the administrator's decision ends this wait.
-            let until = match (&self.pending, linger) {
-                (Some((_, at)), None) => *at,
+            let until = match (&self.talk.pending, linger) {
+                (Some((_, at)), None) => *at + APPROVAL,
                 (_, Some(at)) => at,
                 (None, None) => self.until(),
             };
@@ -293,7 +280,7 @@ impl<'a> Session<'a> {
                 read = reader.read(&mut buffer), if out.len() <= WAITING => match read {
                     Ok(0) => return Err(CLOSED.to_owned()),
                     Ok(count) => {
-                        self.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());
+                        self.talk.wire.push(buffer.get(..count).unwrap_or_default(), self.shared.now());
                         heard = true;
                     }
                     Err(error) => return Err(error.to_string()),
@@ -307,11 +294,12 @@ impl<'a> Session<'a> {
             if linger.min(leave).is_some_and(|at| at <= Instant::now()) {
                 return Ok(());
             }
-            if self.outcome.is_none() && self.pending.is_none() && self.deadline <= Instant::now() {
+            if self.talk.outcome.is_none() && self.talk.pending.is_none() && self.deadline <= Instant::now() {
                 self.time_is_over().await;
             }
             self.look().await;
-            let due = self.pending.as_ref().filter(|(_, at)| self.outcome.is_none() && *at <= Instant::now());
+            let due = self.talk.pending.as_ref();
+            let due = due.filter(|(_, at)| self.talk.outcome.is_none() && *at + APPROVAL <= Instant::now());
             if let Some(request) = due.map(|(request, _)| request.clone()) {
                 self.decide(request, true).await;
             }
@@ -320,16 +308,16 @@ impl<'a> Session<'a> {
 
     /// Handles console output. If it has the agent's words, calls the agent.
     fn console(&mut self, text: &[u8]) {
-        if self.keep(text) && !self.wire.end().counts() && !self.shared.config.call {
-            self.wire.end_mut().call();
+        if self.keep(text) && !self.talk.wire.end().counts() && !self.shared.config.call {
+            self.talk.wire.end_mut().call();
         }
     }
 
     /// Reports distortions of the line, and sends shorter frames if it breaks long lines.
     fn look_for_oddities(&mut self) {
-        while let Some(odd) = self.wire.odd() {
+        while let Some(odd) = self.talk.wire.odd() {
             if let Distortion::Broken { columns } = odd {
-                self.wire.end_mut().narrow(columns);
+                self.talk.wire.end_mut().narrow(columns);
             }
             self.tell("line", &odd.to_string());
             self.odd = Some(odd);
@@ -370,36 +358,14 @@ impl<'a> Session<'a> {
                 if matches!(event, HostEvent::Opened(..))
                     && let Err(why) = self.answers()
                 {
-                    return self.fail(why);
+                    return self.talk.fail(why);
                 }
-                self.gave_up = stage == Stage::Failed;
-                self.certified |= stage == Stage::Done && self.code.is_some();
-                if stage == Stage::Payload {
-                    self.deliver().await;
-                }
-            }
-            HostEvent::Delivered(kind) => {
-                if matches!(kind, Kind::Sealed | Kind::Plain) {
-                    (self.sending, self.delivered) = (None, true);
-                }
-                self.certified |= kind == Kind::Certificates && self.code.is_some();
-                let (retransmits, _) = self.wire.sent();
-                self.tell("delivered", &format!("{}, {retransmits} retransmits so far", kind_name(kind)));
-            }
-            HostEvent::Refused(kind, reason) => {
-                self.tell("not taken", &format!("{}: {reason}", kind_name(kind)));
-                if matches!(kind, Kind::Sealed | Kind::Plain) {
-                    self.sending = None;
-                    // The node gives the same reason each time, so fail. Not for `Unwanted`: the payload was wanted when it
-                    // was sent.
-                    if reason != NotTaken::Unwanted {
-                        self.fail(format!("the node does not take its payload: {reason}"));
-                    }
-                }
+                self.talk.reached(stage).await;
             }
             HostEvent::Object(Kind::Request, request) => self.decide(request, false).await,
-            HostEvent::Object(Kind::Report, report) => self.report(&report).await,
-            HostEvent::Object(kind, _) => self.tell("unexpected", kind_name(kind)),
+            HostEvent::Challenged | HostEvent::Delivered(_) | HostEvent::Refused(..) | HostEvent::Object(..) => {
+                self.talk.happened(event).await;
+            }
             HostEvent::Lost => {
                 self.waited();
                 self.falls_silent();
@@ -408,9 +374,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn fail(&mut self, why: String) {
-        if self.outcome.is_none() {
-            self.outcome = Some(Outcome::Failed(why));
-        }
+    async fn decide(&mut self, request: Vec<u8>, again: bool) {
+        self.waited();
+        self.talk.decide(request, again).await;
     }
 }

@@ -7,6 +7,7 @@ use imprint::hex;
 use imprint::payload::{Attribute, LinkKind, Match};
 
 use super::Record;
+use crate::admission::Facts;
 
 /// The kind of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,11 +28,17 @@ pub enum Kind {
     HostName,
     /// Static address of a link.
     Address,
+    /// The context id of its vsock device.
+    Cid,
+    /// The port that its frames come from.
+    Tap,
+    /// The name of its virtual machine.
+    Vm,
 }
 
 impl Kind {
     /// Every kind, with its word in the store and in JSON.
-    pub const ALL: [(Kind, &str); 8] = [
+    pub const ALL: [(Kind, &str); 11] = [
         (Kind::Record, "record"),
         (Kind::Name, "name"),
         (Kind::Uuid, "uuid"),
@@ -40,6 +47,9 @@ impl Kind {
         (Kind::SubjectSerial, "subject-serial"),
         (Kind::HostName, "hostname"),
         (Kind::Address, "address"),
+        (Kind::Cid, "cid"),
+        (Kind::Tap, "tap"),
+        (Kind::Vm, "vm"),
     ];
 
     /// The kind's word.
@@ -125,6 +135,16 @@ impl Record {
                 add(Kind::Mac, mac.to_string(), format!("hardware address {mac}"));
             }
         }
+        let Facts { cid, tap, vm } = &self.rule.facts;
+        if let Some(cid) = cid {
+            add(Kind::Cid, cid.to_string(), format!("vsock CID {cid}"));
+        }
+        if let Some(tap) = tap {
+            add(Kind::Tap, tap.clone(), format!("tap {tap}"));
+        }
+        if let Some(vm) = vm {
+            add(Kind::Vm, vm.clone(), format!("virtual machine {vm}"));
+        }
         for link in &self.network {
             if let LinkKind::Physical(Match::Mac(mac)) = &link.kind {
                 add(Kind::Mac, mac.to_string(), format!("hardware address {mac}"));
@@ -158,7 +178,7 @@ fn is_of_its_link(ip: IpAddr) -> bool {
 }
 
 /// Lower case with single spaces, for comparison (RFC 5280 §7.1).
-fn folded(text: &str) -> String {
+pub(crate) fn folded(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 

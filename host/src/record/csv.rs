@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 use imprint::shown::printable;
 
 use super::RecordError;
-use super::template::{Template, escaped};
+use super::template::{Template, bare_value, escaped};
 
 /// Columns whose cell is one string.
-const STRINGS: [&str; 5] = ["name", "hostname", "key", "enrol", "validity"];
+const STRINGS: [&str; 6] = ["name", "hostname", "key", "enrol", "validity", "admit"];
 /// Columns whose cell is a list, separated by semicolons.
-const LISTS: [&str; 4] = ["subject", "sans", "usages", "issuers"];
-/// Columns of the table `bind`: strings, then lists.
-const BIND_STRINGS: [&str; 2] = ["bind.uuid", "bind.serial"];
+const LISTS: [&str; 5] = ["subject", "sans", "usages", "issuers", "admission_key"];
+/// Columns whose cell is true or false.
+const FLAGS: [&str; 1] = ["claims_suffice"];
+/// Columns of the table `bind`: strings, lists, numbers.
+const BIND_STRINGS: [&str; 4] = ["bind.uuid", "bind.serial", "bind.tap", "bind.vm"];
 const BIND_LISTS: [&str; 1] = ["bind.macs"];
+const BIND_NUMBERS: [&str; 1] = ["bind.cid"];
 
 /// A row of the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,8 +67,7 @@ pub fn rows(file: &str, bytes: &[u8], (template_file, template): (&str, &str)) -
             return Err(error(1, &printable(column), "a column of this name is there already".to_owned()));
         }
         if !is_key(column) && !template.has(column) {
-            let (keys, column) =
-                ([&STRINGS[..], &LISTS, &BIND_STRINGS, &BIND_LISTS].concat().join(", "), printable(column));
+            let (keys, column) = (keys().join(", "), printable(column));
             let used = format!("used as \"{{{column}}}\" in the template");
             return Err(error(1, &column, format!("unknown column; known: {keys}; others must be {used}")));
         }
@@ -87,7 +89,11 @@ pub fn rows(file: &str, bytes: &[u8], (template_file, template): (&str, &str)) -
 }
 
 fn is_key(column: &str) -> bool {
-    [&STRINGS[..], &LISTS, &BIND_STRINGS, &BIND_LISTS].concat().contains(&column)
+    keys().contains(&column)
+}
+
+fn keys() -> Vec<&'static str> {
+    [&STRINGS[..], &LISTS, &FLAGS, &BIND_STRINGS, &BIND_LISTS, &BIND_NUMBERS].concat()
 }
 
 /// The keys of a row as TOML. An empty cell leaves its key out, so that the template can have the key.
@@ -104,6 +110,11 @@ fn toml(cells: &BTreeMap<&str, &str>, template: &Template) -> String {
             text.push_str(&format!("{key} = {}\n", list(cell)));
         }
     }
+    for key in FLAGS {
+        if let Some(cell) = given(key) {
+            text.push_str(&format!("{key} = {}\n", bare(key, cell)));
+        }
+    }
     let mut bind = Vec::new();
     for column in BIND_STRINGS {
         bind.extend(given(column).map(|cell| format!("{} = {}", inner(column), quoted(cell))));
@@ -111,11 +122,19 @@ fn toml(cells: &BTreeMap<&str, &str>, template: &Template) -> String {
     for column in BIND_LISTS {
         bind.extend(given(column).map(|cell| format!("{} = {}", inner(column), list(cell))));
     }
+    for column in BIND_NUMBERS {
+        bind.extend(given(column).map(|cell| format!("{} = {}", inner(column), bare(inner(column), cell))));
+    }
     if !bind.is_empty() {
         text.push_str(&format!("bind = {{ {} }}\n", bind.join(", ")));
     }
     text.push_str(&template.filled(cells));
     text
+}
+
+/// A number or a flag; any other cell is a string, and compiling the record reports the wrong type.
+fn bare(key: &str, cell: &str) -> String {
+    bare_value(key, cell).unwrap_or_else(|| quoted(cell))
 }
 
 fn inner(column: &str) -> &str {
@@ -162,11 +181,29 @@ mod tests {
     }
 
     #[test]
+    fn who_is_let_in() {
+        let text = "name,admit,claims_suffice,admission_key,bind.cid,bind.tap,bind.vm\n\
+                    a,key,,rack-7;rack-8,3,tap0,web-1\nb,known,true,,,,\nc,known,yes,,x,,\n";
+        let rows = rows("nodes.csv", text.as_bytes(), ("template.toml", "")).unwrap();
+        let records: Vec<&str> = rows.iter().map(|row| row.record.as_str()).collect();
+        assert_eq!(
+            records,
+            [
+                "name = \"a\"\nadmit = \"key\"\nadmission_key = [\"rack-7\", \"rack-8\"]\n\
+                 bind = { tap = \"tap0\", vm = \"web-1\", cid = 3 }\n",
+                "name = \"b\"\nadmit = \"known\"\nclaims_suffice = true\n",
+                "name = \"c\"\nadmit = \"known\"\nclaims_suffice = \"yes\"\nbind = { cid = \"x\" }\n",
+            ]
+        );
+    }
+
+    #[test]
     fn errors_name_file_line_and_column() {
         assert_eq!(
             problem("name,rack\nnode1,7\n", ""),
-            "nodes.csv:1: rack: unknown column; known: name, hostname, key, enrol, validity, subject, sans, usages, \
-             issuers, bind.uuid, bind.serial, bind.macs; others must be used as \"{rack}\" in the template"
+            "nodes.csv:1: rack: unknown column; known: name, hostname, key, enrol, validity, admit, subject, sans, \
+             usages, issuers, admission_key, claims_suffice, bind.uuid, bind.serial, bind.tap, bind.vm, bind.macs, \
+             bind.cid; others must be used as \"{rack}\" in the template"
         );
         assert_eq!(problem("name,name\n", ""), "nodes.csv:1: name: a column of this name is there already");
         assert_eq!(

@@ -138,7 +138,9 @@ impl<'v> Table<'v> {
         let first = self.entries.iter().min_by_key(|(_, (span, _))| span.start);
         let Some((key, (span, _))) = first else { return Ok(()) };
         let shown = printable(key);
-        let near = self.known.iter().map(|known| (strsim::osa_distance(known, &key.to_lowercase()), *known)).min();
+        let distance = |known: &&str| strsim::osa_distance(known, &key.to_lowercase());
+        // Of equally near ones the first, which is the more common.
+        let near = self.known.iter().map(|known| (distance(known), *known)).min_by_key(|(distance, _)| *distance);
         let problem = match near {
             Some((distance, near)) if distance <= 2 => format!("unknown key; did you mean {near}?"),
             _ => format!("unknown key; known here: {}", self.known.join(", ")),

@@ -10,9 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::RecordError;
 
 /// Keys whose value is a number: a cell is written there as a number.
-const NUMBERS: [&str; 3] = ["id", "metric", "mtu"];
+const NUMBERS: [&str; 4] = ["cid", "id", "metric", "mtu"];
 /// Keys whose value is true or false.
-const FLAGS: [&str; 5] = ["any", "bootif", "dhcp4", "dhcp6", "slaac"];
+const FLAGS: [&str; 6] = ["any", "bootif", "claims_suffice", "dhcp4", "dhcp6", "slaac"];
 
 /// The template's text, and the values that cells fill in.
 pub(super) struct Template {
@@ -160,7 +160,7 @@ fn bare(text: &str, columns: &[&str], offset: usize) -> Option<Range<usize>> {
 
 /// The cell as a number or flag, if the key has one. It is parsed and formatted anew, so that nothing else of the cell gets
 /// in.
-fn bare_value(key: &str, cell: &str) -> Option<String> {
+pub(super) fn bare_value(key: &str, cell: &str) -> Option<String> {
     if NUMBERS.contains(&key) && cell.bytes().all(|byte| byte.is_ascii_digit()) {
         return cell.parse::<u32>().ok().map(|number| number.to_string());
     }

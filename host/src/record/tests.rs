@@ -137,8 +137,8 @@ fn an_error_names_file_line_and_key() {
         ("hostnam = \"x\"", "node1.toml:3: hostnam: unknown key; did you mean hostname?"),
         (
             "colour = 1",
-            "node1.toml:3: colour: unknown key; known here: name, subject, sans, hostname, key, enrol, bind, network, \
-             validity, usages, issuers",
+            "node1.toml:3: colour: unknown key; known here: name, subject, sans, hostname, key, enrol, bind, admit, \
+             claims_suffice, admission_key, network, validity, usages, issuers",
         ),
         ("hostname = 7", "node1.toml:3: hostname: want a string, not integer"),
         (
@@ -172,7 +172,7 @@ fn an_error_names_file_line_and_key() {
             "node1.toml:3: sans[0]: ::ffff:192.0.2.1 is the EST server's own (https://192.0.2.1/.well-known/est); \
              give the node another name",
         ),
-        ("bind = {}", "node1.toml:3: bind: empty; give uuid, macs or serial, or leave bind out"),
+        ("bind = {}", "node1.toml:3: bind: empty; give uuid, macs, serial, cid, tap or vm, or leave bind out"),
         ("bind = { uid = \"x\" }", "node1.toml:3: bind.uid: unknown key; did you mean uuid?"),
         ("bind = { uuid = \"x\" }", "node1.toml:3: bind.uuid: \"x\" is not a UUID (8-4-4-4-12 hexadecimal digits)"),
         (
@@ -308,4 +308,49 @@ fn the_documented_example() {
     let record = compile(example).unwrap();
     assert_eq!(record.names.to_string(), "CN=node1.example.org, O=Example dns:node1.example.org ip:192.0.2.10");
     assert!(record.binding.is_some());
+}
+
+/// A network for an image has the entries of a record and nothing else, and only what a node can use.
+#[test]
+fn the_network_of_an_image() {
+    let good =
+        "[[network]]\nmatch = { any = true }\ndhcp4 = true\n[[network]]\nmatch = { bootif = true }\nslaac = true\n";
+    assert_eq!(network("n.toml", good).unwrap().len(), 2);
+    for (text, why) in [
+        ("", "network"),
+        ("name = \"node1\"\n[[network]]\nmatch = { any = true }\ndhcp4 = true\n", "n.toml:1"),
+        ("[[network]]\nmatch = { any = true }\naddresses = [\"192.0.2.0/24\"]\n", "network[0].addresses"),
+        ("[[network]]\nmatch = { any = true }\ndhcp6 = true\n", "DHCPv6"),
+    ] {
+        let error = network("n.toml", text).unwrap_err().to_string();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+/// The attack: the machine behind a device passes on the call of another node. Where the record binds nothing that a node checks, that
+/// node would use its payload. Records of earlier versions are still read: their nodes renew their certificates.
+#[test]
+fn a_record_that_binds_a_fact_alone_is_not_added() {
+    let urls = [EstUrl::try_from("https://est.example.org/.well-known/est").unwrap()];
+    let ca = CaCertificate::new(CA.to_vec()).unwrap();
+    let name = "name = \"node1\"\nsubject = [\"CN=node1\"]\n";
+    for (rule, refused) in [
+        ("admit = \"wire\"\nbind = { tap = \"tap0\" }", true),
+        ("admit = \"armed\"\nbind = { cid = 3 }", true),
+        ("admit = \"key\"\nadmission_key = \"rack7\"\nbind = { vm = \"web1\" }", true),
+        ("admit = \"wire\"\nbind = { tap = \"tap0\", serial = \"S\" }", false),
+        ("admit = \"wire\"\nbind = { tap = \"tap0\", macs = [\"02:00:00:00:00:01\"] }", false),
+        ("admit = \"approve\"\nbind = { tap = \"tap0\" }", false),
+        ("admit = \"armed\"\nbind = { serial = \"S\" }", false),
+    ] {
+        let text = format!("{name}{rule}\n");
+        let added = Record::to_add("node1.toml", &text, &ca, &urls);
+        let word = rule.split('"').nth(1).unwrap();
+        let want = format!(
+            "node1.toml:3: admit: \"{word}\" needs uuid, serial or macs in bind, which the node itself checks: without them the \
+             machine behind this device can pass on the call of another node, and have it use this record's payload"
+        );
+        assert_eq!(added.err().map(|error| error.to_string()), refused.then_some(want), "{rule}");
+        assert!(Record::compile("node1.toml", &text, &ca, &urls).is_ok(), "{rule}");
+    }
 }

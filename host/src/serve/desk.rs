@@ -5,16 +5,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use imprint::line::{Challenge, Hello};
 use imprint::payload::KeyType;
+use imprint::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
 use super::{Clock, ServeError};
+use crate::admission::{Admission, Caller};
+use crate::compose::Options;
 use crate::crash;
 use crate::csr::{Csr, CsrError};
-use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Refusal, Request};
+use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Proof, Refusal, Request};
 use crate::room;
-use crate::state::State;
+use crate::state::{self, State};
+use crate::store::{Books, CertificateRow, StoreError};
+use crate::talk::{Decided, Payload, Signed};
 
 /// The most requests that wait. At a few hundred microseconds each, the last one waits a fraction of a second.
 const QUEUE: usize = 512;
@@ -34,6 +40,18 @@ pub(super) enum Asked {
     Key { credentials: Option<Credentials>, certificate: Option<Arc<[u8]>> },
     /// A client has shown a certificate in a handshake.
     Shown { certificate: Arc<[u8]> },
+    /// A node calls at a door: is it let in?
+    Call { caller: Box<Caller> },
+    /// A payload for the caller with this HELLO, which was let in as this node.
+    Payload { node: String, hello: [u8; 32], options: Box<Options> },
+    /// A payload that was made for a caller, signed for its HELLO, its challenge and this moment.
+    Fresh { node: String, payload: Box<Payload>, hello: Box<Hello>, challenge: Challenge },
+    /// A first certificate for a caller that was let in.
+    Line { csr: Checked, credentials: Box<Credentials> },
+    /// The latest certificate of a node.
+    Latest { node: String },
+    /// Whether somebody else has changed the store.
+    Version,
 }
 
 /// The desk's answer.
@@ -44,6 +62,20 @@ pub(super) enum Said {
     Key(Result<KeyType, Refusal>),
     /// The shown certificate was noted.
     Noted,
+    /// Whether the node that called is let in.
+    Admission(Admission),
+    /// The payload, or why there is none.
+    Payload(Result<Box<Payload>, String>),
+    /// The signed payload, or why there is none.
+    Fresh(Result<Signed, String>),
+    /// The caller is not let in, or not any more. Nothing was decided.
+    Ended,
+    /// The answer to a request over a line, and the intermediate CA that goes with it.
+    Decided(Box<Decided>),
+    /// The latest certificate.
+    Latest(Option<Box<CertificateRow>>),
+    /// A number that changes when another program changes the store.
+    Version(i64),
     /// The store or the CA failed. The text is for the server's own log.
     Fault(String),
     /// The queue is full.
@@ -56,6 +88,13 @@ struct Job {
     asked: Asked,
     peer: String,
     reply: oneshot::Sender<Said>,
+}
+
+impl Job {
+    /// Whether the job takes no part in the transaction of the others.
+    fn is_alone(&self) -> bool {
+        matches!(self.asked, Asked::Fresh { .. } | Asked::Version)
+    }
 }
 
 /// A handle to the thread.
@@ -97,7 +136,7 @@ struct Worker {
     clock: Clock,
     metrics: Arc<Metrics>,
     waiting: Arc<AtomicUsize>,
-    /// Whether the disk was full at the last look.
+    /// The disk was full, and nothing was written since.
     full: bool,
 }
 
@@ -116,51 +155,90 @@ impl Worker {
                 Ok(true) => tracing::info!("signing with another intermediate from now on"),
                 Err(error) => tracing::error!("opening the CA again: {}", imprint::chain::chain(&error)),
             }
-            let said = match self.has_room() {
-                true => self.together(&jobs),
-                false => jobs.iter().map(|job| self.without_room(job)).collect(),
-            };
-            for (job, said) in jobs.into_iter().zip(said) {
+            let room = self.has_room();
+            let (alone, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::is_alone);
+            let mut said: Vec<Said> = alone.iter().map(|job| self.alone(job)).collect();
+            match room {
+                true if jobs.is_empty() => {}
+                true => said.extend(self.together(&jobs)),
+                false => said.extend(jobs.iter().map(|job| self.without_room(job))),
+            }
+            for (job, said) in alone.into_iter().chain(jobs).zip(said) {
                 // The connection may have ended; then nobody receives the answer.
                 let _ = job.reply.send(said);
             }
         }
     }
 
-    /// Whether the reserve for the administrator's commands (`room`) is whole. The server signs only if it is.
+    /// Whether something may be written: the reserve for the administrator's commands (`room`) is whole, and a disk that was
+    /// full has more room than that. The server signs only then.
     fn has_room(&mut self) -> bool {
         let dir = self.state.ca.dir();
-        let kept = if room::is_whole(dir) { Ok(()) } else { room::restore(dir, room::BYTES) };
-        let full = match kept {
-            Ok(()) => false,
-            Err(error) if room::is_no_room(error.kind()) => true,
-            Err(error) => {
-                tracing::warn!("keeping room on the disk of {}: {error}", dir.display());
+        let kept = if room::is_whole(dir) && !self.full { Ok(()) } else { room::restore(dir, room::BYTES) };
+        match kept {
+            Ok(()) => true,
+            Err(error) if room::is_no_room(error.kind()) => {
+                self.is_full();
                 false
             }
-        };
-        self.tell_room(full);
-        !full
+            Err(error) => {
+                tracing::warn!("keeping room on the disk of {}: {error}", dir.display());
+                true
+            }
+        }
     }
 
-    fn tell_room(&mut self, full: bool) {
-        let dir = self.state.ca.dir().display();
-        match (self.full, full) {
-            (false, true) => tracing::error!(
+    /// Notes that the disk is full, and says so once.
+    fn is_full(&mut self) {
+        if !std::mem::replace(&mut self.full, true) {
+            let dir = self.state.ca.dir().display();
+            tracing::error!(
                 "the disk of {dir} is full: nothing is signed until there is room; revoke, deny and log still work"
-            ),
-            (true, false) => tracing::info!("the disk of {dir} has room again"),
-            _ => {}
+            );
         }
-        self.full = full;
+    }
+
+    /// Something was written: whatever the disk says of itself, there is room.
+    fn was_written(&mut self) {
+        if std::mem::take(&mut self.full) {
+            tracing::info!("the disk of {} has room again", self.state.ca.dir().display());
+        }
     }
 
     /// Answers on a full disk: questions that only read are still answered.
     fn without_room(&mut self, job: &Job) -> Said {
         match job.asked {
-            Asked::First { .. } | Asked::Renewal { .. } => Said::NoRoom,
+            Asked::First { .. }
+            | Asked::Renewal { .. }
+            | Asked::Call { .. }
+            | Asked::Payload { .. }
+            | Asked::Fresh { .. }
+            | Asked::Line { .. }
+            | Asked::Version => Said::NoRoom,
             Asked::Shown { .. } => Said::Noted,
-            Asked::Key { .. } => self.together(std::slice::from_ref(job)).pop().unwrap_or(Said::NoRoom),
+            Asked::Key { .. } | Asked::Latest { .. } => {
+                self.together(std::slice::from_ref(job)).pop().unwrap_or(Said::NoRoom)
+            }
+        }
+    }
+
+    /// Answers a job that has transactions of its own, or none.
+    fn alone(&mut self, job: &Job) -> Said {
+        let fault = |error: &(dyn std::error::Error + 'static)| Said::Fault(imprint::chain::chain(error));
+        match &job.asked {
+            Asked::Fresh { node, payload, hello, challenge } => {
+                let now = (self.clock)();
+                let store = &self.state.store;
+                match store.reading(|books| outdated(books, node, payload, &hello.digest(), now)) {
+                    Ok(Some(said)) => return said,
+                    Ok(None) => {}
+                    Err(error) => return fault(&error),
+                }
+                let signed = self.state.fresh(payload.bytes.expose(), hello, challenge, now);
+                let signed = signed.map(|signed| signed.map_or(Signed::NoSigner, Signed::Payload));
+                Said::Fresh(signed.map_err(|error| imprint::chain::chain(&error)))
+            }
+            _ => self.state.store.data_version().map_or_else(|error| fault(&error), Said::Version),
         }
     }
 
@@ -170,7 +248,7 @@ impl Worker {
             // The whole transaction was rolled back. Each job alone then succeeds, but for the one at fault.
             Err(_) if jobs.len() > 1 => jobs.chunks(1).flat_map(|job| self.together(job)).collect(),
             Err(error) if room::is_missing(&error, self.state.ca.dir()) => {
-                self.tell_room(true);
+                self.is_full();
                 vec![Said::NoRoom]
             }
             Err(error) => vec![Said::Fault(imprint::chain::chain(&error))],
@@ -189,8 +267,12 @@ impl Worker {
             told.push(what);
         }
         crash::point("decided");
+        let writes = changes.writes();
         changes.commit()?;
         crash::point("booked");
+        if writes {
+            self.was_written();
+        }
         for what in told {
             match what {
                 Told::Decision(decision) => {
@@ -233,5 +315,49 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             let alarm = enrol::shown_in_a_handshake(bench, certificate, &job.peer)?;
             Ok((Said::Noted, alarm.map_or(Told::Nothing, Told::Alarm)))
         }
+        Asked::Call { caller } => {
+            let admission = state::call_within(bench.changes, bench.urls, caller, bench.now)?;
+            Ok((Said::Admission(admission), Told::Nothing))
+        }
+        Asked::Line { csr, credentials } => {
+            // Whoever was denied meanwhile may have the payload already.
+            if let Proof::Line { hello, .. } = &credentials.proof
+                && state::stands(bench.changes, &hello.digest(), &credentials.name, bench.now)?.is_none()
+            {
+                return Ok((Said::Ended, Told::Nothing));
+            }
+            let request = Request { csr: csr.as_ref(), credentials: Some(credentials), peer: &job.peer };
+            let decision = enrol::simple_enroll(bench, &request)?;
+            let (answer, intermediate) = (decision.answer.clone(), bench.ca.intermediate().to_vec());
+            Ok((Said::Decided(Box::new(Decided { answer, intermediate })), Told::Decision(Box::new(decision))))
+        }
+        Asked::Payload { node, hello, options } => match state::payload_for(bench, hello, node, options) {
+            Ok(composed) => Ok((Said::Payload(Ok(Box::new(composed.into()))), Told::Nothing)),
+            Err(state::Error::NotLetIn(_)) => Ok((Said::Ended, Told::Nothing)),
+            // What was written of it must not be kept.
+            Err(state::Error::Store(error)) => Err(error.into()),
+            Err(error) => Ok((Said::Payload(Err(imprint::chain::chain(&error))), Told::Nothing)),
+        },
+        // These are answered alone.
+        Asked::Fresh { .. } | Asked::Version => Ok((Said::Full, Told::Nothing)),
+        Asked::Latest { node } => {
+            let (latest, _) = bench.changes.latest(node)?;
+            Ok((Said::Latest(latest.map(Box::new)), Told::Nothing))
+        }
     }
+}
+
+/// Why a payload that was made for a caller must not be sent to it now: an administrator may have decided since.
+fn outdated(
+    books: &Books,
+    node: &str,
+    payload: &Payload,
+    hello: &[u8; 32],
+    now: Timestamp,
+) -> Result<Option<Said>, StoreError> {
+    if state::stands(books, hello, node, now)?.is_none() {
+        return Ok(Some(Said::Ended));
+    }
+    let good = state::may_be_sent(books, payload.id, hello, node, now)?;
+    Ok((!good).then_some(Said::Fresh(Ok(Signed::Void))))
 }

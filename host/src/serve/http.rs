@@ -28,6 +28,7 @@ use crate::crash;
 use crate::csr::{self, Csr, CsrError, shown};
 use crate::enrol::{Answer, Credentials, Refusal};
 use crate::est::{self, Layout};
+use crate::origin::of_address;
 use crate::x509;
 
 /// The longest request body. A CSR with many names has a few kilobytes.
@@ -207,7 +208,7 @@ async fn crl(State(shared): Server, Path(file): Path<String>, request: Request) 
     let asker = extensions.get::<Asker>().map(|asker| asker.0);
     let peer = asker.or_else(|| extensions.get::<Peer>().map(|peer| peer.peer));
     if let Some(peer) = peer {
-        match shared.pace.turn(peer, Instant::now()) {
+        match shared.pace.turn(of_address(peer), Instant::now()) {
             Ok(wait) if wait.is_zero() => {}
             Ok(wait) => sleep(wait).await,
             Err(after) => return later(StatusCode::TOO_MANY_REQUESTS, after, "too many requests from this address"),
@@ -298,6 +299,14 @@ fn said(said: Said, layout: Layout) -> Response {
         }
         Said::Key(Err(refusal)) => plain(StatusCode::FORBIDDEN, &refusal.to_string()),
         Said::Noted => StatusCode::NO_CONTENT.into_response(),
+        // Answers to questions that are asked at a door.
+        Said::Admission(_)
+        | Said::Payload(_)
+        | Said::Fresh(_)
+        | Said::Ended
+        | Said::Decided(_)
+        | Said::Latest(_)
+        | Said::Version(_) => failed("the desk has answered another question"),
         Said::Fault(why) => failed(&why),
         Said::Full => busy(),
         Said::NoRoom => later(

@@ -25,6 +25,10 @@ pub(super) struct Metrics {
     pub(super) lists: Counter,
     pub(super) connections: Gauge,
     turned: Family<Reason, Counter>,
+    pub(super) callers: Gauge,
+    pub(super) callers_waiting: Gauge,
+    called: Family<Called, Counter>,
+    pub(super) strangers: Counter,
     pub(super) handshakes_failed: Counter,
     pub(super) waiting: Gauge,
     memory: Gauge,
@@ -48,6 +52,11 @@ struct Reason {
     reason: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Called {
+    outcome: &'static str,
+}
+
 /// Upper bounds in seconds for the time from request to answer.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
@@ -62,6 +71,10 @@ impl Metrics {
             lists: Counter::default(),
             connections: Gauge::default(),
             turned: Family::default(),
+            callers: Gauge::default(),
+            callers_waiting: Gauge::default(),
+            called: Family::default(),
+            strangers: Counter::default(),
             handshakes_failed: Counter::default(),
             waiting: Gauge::default(),
             memory: Gauge::default(),
@@ -86,6 +99,22 @@ impl Metrics {
         registry.register("lists", "Lists of revoked certificates that were made", metrics.lists.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("connections_refused", "Connections turned away, by reason", metrics.turned.clone());
+        registry.register("door_callers", "Nodes that talk at a door", metrics.callers.clone());
+        registry.register(
+            "door_callers_waiting",
+            "Nodes at a door that wait for an administrator",
+            metrics.callers_waiting.clone(),
+        );
+        registry.register(
+            "door_calls",
+            "What became of nodes at a door: let in, by level, or waits, refused, done, failed",
+            metrics.called.clone(),
+        );
+        registry.register(
+            "door_strange_frames",
+            "Frames at an Ethernet door that were for somebody else",
+            metrics.strangers.clone(),
+        );
         registry.register(
             "tls_handshake_failures",
             "Connections that became no TLS connection",
@@ -128,6 +157,11 @@ impl Metrics {
     /// Counts a connection that was turned away.
     pub(super) fn turned_away(&self, reason: &'static str) {
         self.turned.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts what became of a node at a door.
+    pub(super) fn called(&self, outcome: &'static str) {
+        self.called.get_or_create(&Called { outcome }).inc();
     }
 
     /// All metrics as text.

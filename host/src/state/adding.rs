@@ -8,6 +8,7 @@ use imprint::payload::{EstUrl, KeyType, TokenMode};
 use imprint::time::Timestamp;
 
 use super::{Error, State};
+use crate::admission::KeyName;
 use crate::ca;
 use crate::ca::Usage;
 use crate::record::claims::{Claim, Kind};
@@ -60,6 +61,13 @@ pub enum Warning {
         node: String,
         /// How many payloads.
         count: usize,
+    },
+    /// The record names an admission key that this host does not know.
+    AdmissionKey {
+        /// The node.
+        node: String,
+        /// The key's name.
+        key: String,
     },
 }
 
@@ -114,7 +122,7 @@ impl State {
         let mut records: Vec<Record> = Vec::with_capacity(files.len());
         let mut known = BTreeSet::new();
         for (file, text) in files {
-            let record = Record::compile(file, text, self.ca.root(), &self.urls)?;
+            let record = Record::to_add(file, text, self.ca.root(), &self.urls)?;
             renewable(file, &record)?;
             if !known.insert(record.name.to_string()) {
                 return Err(Error::SameName { name: record.name.to_string(), file: file.clone() });
@@ -169,6 +177,13 @@ impl State {
                     tell_duplicate(&changes, &name, &claim, &other, now)?;
                 }
                 warnings.push(Warning::Twice { node: name.clone(), claim, other });
+            }
+            for key in &record.rule.keys {
+                if let KeyName::Named(key) = key
+                    && changes.admission_key(key)?.is_none()
+                {
+                    warnings.push(Warning::AdmissionKey { node: name.clone(), key: key.clone() });
+                }
             }
             if let Some(old) = old {
                 warnings.extend(replaced(&changes, old.as_ref(), record, now)?);
@@ -294,13 +309,17 @@ impl Warning {
             Warning::Twice { claim, .. } => claim.kind.word(),
             Warning::Renewal { .. } => "renewal",
             Warning::Payloads { .. } => "payloads",
+            Warning::AdmissionKey { .. } => "admission_key",
         }
     }
 
     /// The node of the warning.
     pub fn node(&self) -> &str {
         match self {
-            Warning::Twice { node, .. } | Warning::Renewal { node, .. } | Warning::Payloads { node, .. } => node,
+            Warning::Twice { node, .. }
+            | Warning::Renewal { node, .. }
+            | Warning::Payloads { node, .. }
+            | Warning::AdmissionKey { node, .. } => node,
         }
     }
 
@@ -308,7 +327,7 @@ impl Warning {
     pub fn other(&self) -> Option<&str> {
         match self {
             Warning::Twice { other, .. } => Some(&other.node),
-            Warning::Renewal { .. } | Warning::Payloads { .. } => None,
+            Warning::Renewal { .. } | Warning::Payloads { .. } | Warning::AdmissionKey { .. } => None,
         }
     }
 }
@@ -364,6 +383,11 @@ impl fmt::Display for Warning {
                 f,
                 "{node}: {count} of its payloads were made from the old record, and requests with them are refused; \
                  make another one (imprint-host payload {node})"
+            ),
+            Warning::AdmissionKey { node, key } => write!(
+                f,
+                "{node}: this host has no admission key of the name {key}, so no key lets the node in; imprint-host key make \
+                 or key add makes it known, key list shows those that are"
             ),
         }
     }

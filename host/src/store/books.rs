@@ -39,6 +39,11 @@ impl Books {
         self.many(&format!("{NODE} ORDER BY name"), [], node_row)
     }
 
+    /// A number that changes when another connection has changed the store (sqlite.org/pragma.html#pragma_data_version).
+    pub fn data_version(&self) -> Result<i64, StoreError> {
+        Ok(self.one("PRAGMA data_version", [], |row| row.get(0))?.unwrap_or_default())
+    }
+
     /// The newest certificate and the newest payload of a node.
     pub fn latest(&self, node: &str) -> Result<(Option<CertificateRow>, Option<PayloadRow>), StoreError> {
         let certificate = format!("{CERTIFICATE} WHERE node = ?1 ORDER BY rowid DESC LIMIT 1");

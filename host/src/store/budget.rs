@@ -25,12 +25,14 @@ pub enum Budget {
     /// Requesters with a valid certificate of this node. All its certificates share one budget, because one gets others by
     /// renewal.
     Certificate(String),
+    /// Nodes that call at a door and were not let in. All of them share one budget.
+    Caller,
     /// Alarms about revoked certificates and keys. All of them share one budget, because a revoked certificate is
     /// not a valid proof.
     Alarm,
 }
 
-/// Lines an hour for all requesters without a proof: enough to notice an attack. 100 together with [`ALARMS`].
+/// Lines an hour for all requesters without a proof, and as many for all callers: enough to notice an attack. 100 together with [`ALARMS`].
 const STRANGERS: usize = 90;
 /// Lines an hour of those from one address. The rest is left for other addresses.
 const OF_ADDRESS: usize = 30;
@@ -66,13 +68,14 @@ impl Budget {
             Budget::Stranger => "stranger".to_owned(),
             Budget::Payload(id) => format!("payload {id}"),
             Budget::Certificate(node) => format!("certificate of {node}"),
+            Budget::Caller => "caller".to_owned(),
             Budget::Alarm => "alarm".to_owned(),
         }
     }
 
     fn lines(&self) -> usize {
         match self {
-            Budget::Stranger => STRANGERS,
+            Budget::Stranger | Budget::Caller => STRANGERS,
             Budget::Payload(_) | Budget::Certificate(_) => OF_ONE,
             Budget::Alarm => ALARMS,
         }
@@ -80,7 +83,7 @@ impl Budget {
 
     fn lines_of_address(&self) -> usize {
         match self {
-            Budget::Stranger => OF_ADDRESS,
+            Budget::Stranger | Budget::Caller => OF_ADDRESS,
             _ => self.lines(),
         }
     }

@@ -18,6 +18,8 @@ pub struct Changes<'s> {
     pub(super) books: &'s Books,
     pub(super) unwritten: &'s Tally,
     pub(super) actor: Option<&'s str>,
+    /// How many rows this connection had changed before.
+    pub(super) before: u64,
 }
 
 impl Deref for Changes<'_> {
@@ -36,6 +38,11 @@ impl Changes<'_> {
         Changes { actor: None, ..self }
     }
 
+    /// Whether this transaction has changed anything yet.
+    pub fn writes(&self) -> bool {
+        self.transaction.total_changes() > self.before
+    }
+
     /// Commits the changes. They are on the disk afterwards.
     pub fn commit(self) -> Result<(), StoreError> {
         self.books.check(self.transaction.commit())
@@ -50,12 +57,17 @@ impl Changes<'_> {
 
     /// Adds a node, or replaces its record. The entitlement of the old record is removed.
     pub fn put_node(&self, node: &NodeRow, replace: bool, now: Timestamp) -> Result<(), StoreError> {
-        if self.node(&node.name)?.is_some() && !replace {
+        let before = self.node(&node.name)?;
+        if before.is_some() && !replace {
             return Err(StoreError::NodeExists(node.name.clone()));
         }
         let sql = "INSERT INTO nodes (name, file, record, added_at) VALUES (?1, ?2, ?3, ?4)
                    ON CONFLICT (name) DO UPDATE SET file = ?2, record = ?3";
-        self.run(sql, params![node.name, node.file, node.record, millis(now)])
+        self.run(sql, params![node.name, node.file, node.record, millis(now)])?;
+        match before {
+            Some(before) if before.record != node.record => self.record_replaced(&node.name, now),
+            _ => Ok(()),
+        }
     }
 
     /// Adds a payload.
@@ -67,10 +79,12 @@ impl Changes<'_> {
     }
 
     /// Voids the node's payloads that have not expired. Used ones, too: with them an administrator could still approve
-    /// another key. The answer: how many.
+    /// another key. A caller at a door whose payload was among them has ended. The answer: how many.
     pub fn void_payloads(&self, node: &str, now: Timestamp) -> Result<usize, StoreError> {
         let sql = "UPDATE payloads SET void_at = ?2 WHERE node = ?1 AND void_at IS NULL AND expiry > ?2";
-        self.execute(sql, params![node, millis(now)])
+        let count = self.execute(sql, params![node, millis(now)])?;
+        self.payloads_void(node, now)?;
+        Ok(count)
     }
 
     /// Notes that a token was used.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use imprint::payload::{PayloadId, TokenMode};
 use imprint::time::Timestamp;
 use rusqlite::Row;
+use rusqlite::types::Type;
 
+use crate::admission::Level;
 use crate::x509::CrlReason;
 
 /// A node and the text of its record.
@@ -269,4 +271,24 @@ pub(super) fn optional_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Resu
         Some(_) => timestamp(row, column).map(Some),
         None => Ok(None),
     }
+}
+
+pub(super) fn level(row: &Row<'_>, column: usize) -> rusqlite::Result<Level> {
+    let word: String = row.get(column)?;
+    Level::of(&word).ok_or_else(|| unreadable(column, format!("the level {word} is not known").into()))
+}
+
+/// A value that is stored as JSON.
+pub(super) fn read<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| unreadable(column, error.into()))
+}
+
+pub(super) fn unreadable(column: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
+}
+
+/// Structs of texts and numbers always convert to JSON, with their fields in one order.
+pub(super) fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }

@@ -57,6 +57,7 @@ pub fn start_with(records: &[&str], layout: Layout) -> Site {
         // Where the site's URL says that it is only in the certificates.
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics: Some("127.0.0.1:0".parse().unwrap()),
+        doors: Vec::new(),
         layout,
         clock: Arc::new(move || Timestamp::from_secs(shared.load(Ordering::SeqCst))),
     });

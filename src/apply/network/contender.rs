@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::before::{Before, Left};
 use super::kernel::{self, Address6, Kernel, On};
 use super::lease::{Leased, Onto};
 use super::packet::Socket;
@@ -51,6 +52,8 @@ pub(super) struct Contender {
     pub(super) turns: u32,
     asked: Asked,
     message: LinkMessage,
+    /// What the link was like, if it is used for a while only.
+    before: Option<Before>,
     /// The link was brought up.
     up: bool,
     /// Since when packets can pass; `None`: they cannot.
@@ -80,6 +83,8 @@ pub(super) struct Asked {
     pub(super) any: bool,
     pub(super) servers: Vec<IpAddr>,
     pub(super) hostname: Option<HostName>,
+    /// The link is used for a while, and then given back as it was.
+    pub(super) for_a_while: bool,
 }
 
 impl Contender {
@@ -90,6 +95,7 @@ impl Contender {
             ways: Vec::new(),
             turns: 0,
             message: LinkMessage::default(),
+            before: None,
             up: false,
             carrier: None,
             leased: Leased::default(),
@@ -143,10 +149,13 @@ impl Contender {
         let config = &self.asked.config;
         let on = On { index: self.facts.index, name: &self.facts.name };
         if !self.up {
+            if self.asked.for_a_while && self.before.is_none() {
+                self.before = Some(Before::of(&self.message, on, root, kernel)?);
+            }
             if let Some(mtu) = config.mtu {
                 kernel.mtu(on, mtu)?;
             }
-            if config.has_ipv6() {
+            if config.has_ipv6() && self.before.as_ref().is_none_or(Before::ipv6_is_free) {
                 kernel::before_ipv6(root, on.name, config.slaac);
             }
             if config.dhcp4 {
@@ -251,6 +260,7 @@ impl Contender {
             applied: self.applied,
             mtu: self.message.mtu,
             broadcast: &self.message.broadcast,
+            before: self.before.as_ref(),
             no_link_local: self.is_doubtful().then_some(DOUBTFUL),
         };
         let wake = self.leased.ask(&onto, buffer, kernel)?;
@@ -331,9 +341,31 @@ impl Contender {
         routes.and(addresses)
     }
 
+    /// Gives the link back as it was before the race. Returns the first error; the rest is done all the same.
+    pub(super) fn give_back(&mut self, left: Left, kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let Some(before) = self.before.take() else { return Ok(()) };
+        let on = On { index: self.facts.index, name: &self.facts.name };
+        self.leased.close();
+        let leased = self.leased.lose(on, Some(&before), kernel);
+        let mut fixed = Ok(());
+        if std::mem::take(&mut self.applied) {
+            let config = &self.asked.config;
+            fixed = config.routes.iter().try_for_each(|route| kernel.drop_route(on, route, None));
+            let mine = config.addresses.iter().filter(|prefix| !before.had(**prefix));
+            fixed = fixed.and(mine.map(|prefix| kernel.forget(on, *prefix)).fold(Ok(()), Result::and));
+        }
+        (self.ways, self.probe, self.up) = (Vec::new(), None, false);
+        leased.and(fixed).and(before.restore(on, &self.message, left, kernel))
+    }
+
     /// Asks the DHCP server for more time when the lease is half over (RFC 2131 §4.4.5).
     pub(super) fn renew(&mut self, now: Duration) {
         self.leased.renew(self.asker(), now);
+    }
+
+    /// When the lease is to be renewed, since boot. At once if it is gone, and no other is there.
+    pub(super) fn renew_at(&self) -> Option<Duration> {
+        self.leased.renew_at().filter(|_| self.trouble.is_none())
     }
 
     /// Whether the link waits for more time from a DHCP server, or for another lease after it lost one.

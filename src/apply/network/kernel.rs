@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -75,6 +75,19 @@ impl Kernel {
         Ok(answers.into_iter().filter_map(address).collect())
     }
 
+    /// Every address that the link has.
+    pub(super) fn addresses_of(&mut self, on: On<'_>) -> Result<Vec<Prefix>, NetworkError> {
+        let mut all = Vec::new();
+        for ipv6 in [false, true] {
+            let answers = self.ask(on, &Request::Addresses { ipv6 }, || "reading the addresses".to_owned())?;
+            all.extend(answers.into_iter().filter_map(|answer| match answer {
+                Answer::Address { index, prefix, .. } if index == on.index => prefix,
+                _ => None,
+            }));
+        }
+        Ok(all)
+    }
+
     pub(super) fn mtu(&mut self, on: On<'_>, mtu: u16) -> Result<(), NetworkError> {
         let request = Request::SetLink { index: on.index, mtu: Some(u32::from(mtu)), up: false };
         self.ask(on, &request, || format!("MTU {mtu}")).map(drop)
@@ -83,6 +96,10 @@ impl Kernel {
     pub(super) fn up(&mut self, on: On<'_>) -> Result<(), NetworkError> {
         let request = Request::SetLink { index: on.index, mtu: None, up: true };
         self.ask(on, &request, || "bringing the link up".to_owned()).map(drop)
+    }
+
+    pub(super) fn down(&mut self, on: On<'_>) -> Result<(), NetworkError> {
+        self.ask(on, &Request::LinkDown { index: on.index }, || "bringing the link down".to_owned()).map(drop)
     }
 
     /// Adds an address. An address that is there already is not an error, if it is the same address on the same link.
@@ -146,7 +163,7 @@ impl Kernel {
 /// Prepares the kernel before the link goes up, so that IPv6 is usable soon. Errors are ignored. A kernel without IPv6
 /// does not have these files: it refuses a static address later, and the report says when no router advertisement came.
 pub(super) fn before_ipv6(root: &Path, name: &InterfaceName, slaac: bool) {
-    let folder = root.join("proc/sys/net/ipv6/conf").join(name.as_str());
+    let folder = ipv6_folder(root, name);
     // With static addresses, router advertisements must not add routes beside the payload's. The files for the next
     // stage say the same.
     let advertisements: &[_] = if slaac { &[("accept_ra", "1"), ("autoconf", "1")] } else { &[("accept_ra", "0")] };
@@ -162,6 +179,14 @@ pub(super) fn before_ipv6(root: &Path, name: &InterfaceName, slaac: bool) {
     {
         let _ = std::fs::write(folder.join(file), value);
     }
+}
+
+/// The settings of a link that [`before_ipv6`] may change; the first one turns IPv6 off.
+pub(super) const IPV6_SETTINGS: [&str; 4] = ["disable_ipv6", "router_solicitation_delay", "accept_ra", "autoconf"];
+
+/// Where the kernel keeps the IPv6 settings of a link.
+pub(super) fn ipv6_folder(root: &Path, name: &InterfaceName) -> PathBuf {
+    root.join("proc/sys/net/ipv6/conf").join(name.as_str())
 }
 
 /// `route default via 10.0.0.1 metric 100`

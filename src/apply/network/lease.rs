@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::NetworkError;
+use super::before::Before;
 use super::kernel::{Kernel, On};
 use super::packet::{AT_ONCE, ETH_P_IP, Socket};
 use crate::chain::chain;
@@ -43,6 +44,8 @@ pub(super) struct Onto<'a> {
     pub(super) mtu: u32,
     /// The link's broadcast hardware address.
     pub(super) broadcast: &'a [u8],
+    /// The link as it was before, if it is used for a while only.
+    pub(super) before: Option<&'a Before>,
     /// Why a link-local address is of no use on this link.
     pub(super) no_link_local: Option<&'static str>,
 }
@@ -91,6 +94,11 @@ impl Leased {
         self.renewing && self.client.is_some()
     }
 
+    /// When somebody has to call [`Leased::renew`], and then [`Leased::ask`], since boot. At once as long as a server is asked.
+    pub(super) fn renew_at(&self) -> Option<Duration> {
+        if self.is_renewing() { Some(Duration::ZERO) } else { self.lease.as_ref().map(Lease::renew_at) }
+    }
+
     /// The socket on which answers arrive; `None` while no server is asked.
     pub(super) fn asking(&self) -> Option<&Socket> {
         self.socket.as_ref().filter(|_| self.client.is_some())
@@ -125,9 +133,9 @@ impl Leased {
             }
             // RFC 2131 §4.4.5: a client that is refused, or has no answer when the lease ends, begins again without the
             // address.
-            Some(Event::Refused) => self.lose(onto.on, kernel)?,
+            Some(Event::Refused) => self.lose(onto.on, onto.before, kernel)?,
             None if self.lease.as_ref().is_some_and(|lease| since_boot() >= lease.ends_at()) => {
-                self.lose(onto.on, kernel)?;
+                self.lose(onto.on, onto.before, kernel)?;
             }
             None => {}
         }
@@ -135,25 +143,34 @@ impl Leased {
     }
 
     /// Removes the address and the routes of the lease.
-    fn lose(&mut self, on: On<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
+    pub(super) fn lose(
+        &mut self,
+        on: On<'_>,
+        before: Option<&Before>,
+        kernel: &mut Kernel,
+    ) -> Result<(), NetworkError> {
         let routes = std::mem::take(&mut self.routes);
         let Some(lease) = self.lease.take() else { return Ok(()) };
         let leased = Some(lease.address.address());
         routes.iter().try_for_each(|route| kernel.drop_route(on, route, leased))?;
-        kernel.forget(on, lease.address)
+        // An address that the link had before is not ours.
+        if before.is_some_and(|before| before.had(lease.address)) { Ok(()) } else { kernel.forget(on, lease.address) }
     }
 
     fn take(&mut self, lease: Lease, onto: &Onto<'_>, kernel: &mut Kernel) -> Result<(), NetworkError> {
         let Onto { on, config, .. } = *onto;
         if self.lease.as_ref().is_some_and(|before| before.address != lease.address) {
-            self.lose(on, kernel)?;
+            self.lose(on, onto.before, kernel)?;
         }
         self.unused.clear();
         if let (Some(why), true) = (onto.no_link_local, is_link_local(lease.address)) {
             self.unused.push(why.to_owned());
             return Ok(());
         }
-        kernel.address(on, lease.address, Some(lease.seconds))?;
+        // To set it again would give it the end of our lease.
+        if !onto.before.is_some_and(|before| before.had(lease.address)) {
+            kernel.address(on, lease.address, Some(lease.seconds))?;
+        }
         // A DHCP server may be set up for other machines as well. What does not fit this one is reported and not used.
         let mut unused = Vec::new();
         let mut may = |done: Result<(), NetworkError>| match done {
@@ -279,11 +296,39 @@ mod tests {
             routes: routes.to_vec(),
             dns: Vec::new(),
             search: Vec::new(),
+            domain: Vec::new(),
             mtu: None,
             seconds: 3600,
             bound: Duration::ZERO,
             renew: Duration::ZERO,
         }
+    }
+
+    /// The server is away for the rest of the lease, and then some. The address is gone, and a node that waited for the end of a
+    /// lease which it had no more never asked for another.
+    #[test]
+    fn a_lease_that_was_lost_is_asked_for_until_there_is_another() {
+        let asker = || {
+            let mac = crate::payload::HardwareAddress::new(&[2, 0, 0, 0, 0, 1]).unwrap();
+            Some(Asker { hardware: 1, mac, hostname: None })
+        };
+        let at = Duration::from_secs;
+        let mut leased =
+            Leased { lease: Some(Lease { renew: at(1800), ..lease("192.0.2.7/24", &[]) }), ..Leased::default() };
+        assert_eq!(leased.renew_at(), Some(at(1800)));
+        leased.renew(asker(), at(1799));
+        assert!(!leased.is_renewing(), "too early");
+        leased.renew(asker(), at(1800));
+        for ended in [false, true] {
+            if ended {
+                leased.lease = None;
+            }
+            assert!(leased.is_renewing());
+            assert_eq!(leased.renew_at(), Some(Duration::ZERO));
+        }
+        // Without carrier nobody is asked, and a link with carrier again begins anew.
+        leased.pause();
+        assert_eq!(leased.renew_at(), None);
     }
 
     #[test]

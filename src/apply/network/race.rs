@@ -2,12 +2,13 @@
 //! never delays a live one. Waits in one place, for all links at once, until a deadline. Never touches a link that the
 //! plan does not want.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use super::before::{Left, given_back};
 use super::contender::{Asked, Contender, GRACE, Way};
 use super::kernel::Kernel;
 use super::report::{Carrier, LinkReport};
@@ -17,7 +18,7 @@ use crate::neighbour;
 use crate::netlink::Netlink;
 use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
 use crate::order;
-use crate::payload::{HostName, Match};
+use crate::payload::{HostName, InterfaceName, Match};
 use crate::plan::NetworkPlan;
 use crate::smbios::HostInterface;
 use crate::sys;
@@ -27,6 +28,9 @@ use crate::time::{Deadline, since_boot};
 const UDEV_WAIT: Duration = Duration::from_secs(10);
 /// After this long without a usable link the console is told why. It is told again each time that the wait has doubled.
 const NOTICE: Duration = Duration::from_secs(5);
+
+/// How long a server has to renew a lease before the links are looked at again.
+const RENEW: Duration = Duration::from_secs(10);
 
 /// The links of a plan, from their first appearance until the hand-over.
 pub struct Race<'a> {
@@ -50,6 +54,8 @@ pub struct Race<'a> {
     /// Links that were usable when the caller asked for one more. It seems that they do not lead to a server.
     tried: Vec<u32>,
     buffer: Vec<u8>,
+    /// The links are used for a while only, until this descriptor is readable.
+    stop: Option<BorrowedFd<'a>>,
 }
 
 /// A link that the plan wants and that udevd has not named yet.
@@ -101,7 +107,14 @@ impl<'a> Race<'a> {
             gains: Vec::new(),
             tried: Vec::new(),
             buffer: vec![0; packet::BUFFER],
+            stop: None,
         })
+    }
+
+    /// The same for a network that is used for a while and then given back ([`Race::give_back`]). It writes no resolv.conf.
+    /// Nothing is waited for once `stop` is readable.
+    pub fn for_a_while(plan: &'a NetworkPlan, root: &'a Path, stop: BorrowedFd<'a>) -> Result<Race<'a>, NetworkError> {
+        Ok(Race { stop: Some(stop), ..Race::new(plan, None, root)? })
     }
 
     /// Waits until one more thing can be used: the first link, a second link, or a second address of the first. Returns
@@ -118,7 +131,7 @@ impl<'a> Race<'a> {
                 self.name_servers()?;
                 return Ok(true);
             }
-            if deadline.expired() {
+            if deadline.expired() || self.is_stopped() {
                 return Ok(false);
             }
             if since_boot() >= noticed.0.saturating_add(noticed.1) {
@@ -136,12 +149,39 @@ impl<'a> Race<'a> {
         self.contenders.iter_mut().for_each(|link| link.renew(now));
         loop {
             let wake = self.look(Look::Keep)?;
-            if !self.contenders.iter().any(Contender::is_renewing) || deadline.expired() {
+            if !self.contenders.iter().any(Contender::is_renewing) || deadline.expired() || self.is_stopped() {
                 // The server may name other name servers than last time.
                 return self.name_servers();
             }
             self.wait(Look::Keep, wake.map_or(deadline, |wake| deadline.at(wake)))?;
         }
+    }
+
+    /// Keeps what can be used until the deadline, or until the caller says stop: renews leases when it is time to, and where no link
+    /// is left that can be used, because it was pulled out, takes one that comes.
+    pub fn keep(&mut self, deadline: Deadline) -> Result<(), NetworkError> {
+        while !deadline.expired() && !self.is_stopped() {
+            if self.renew_due(deadline)? {
+                continue;
+            }
+            let due = self.renew_at();
+            // The look before may have lost the last one.
+            self.look(Look::Keep)?;
+            let look = if self.contenders.iter().any(Contender::is_used) { Look::Keep } else { Look::Gain };
+            let wake = if look == Look::Gain { self.look(look)? } else { None };
+            let until = [wake, due].into_iter().flatten().min();
+            self.wait(look, until.map_or(deadline, |until| deadline.at(until)))?;
+        }
+        Ok(())
+    }
+
+    /// Renews the leases for which it is time. Whether there were any.
+    pub fn renew_due(&mut self, deadline: Deadline) -> Result<bool, NetworkError> {
+        let is_due = self.renew_at().is_some_and(|at| since_boot() >= at);
+        if is_due {
+            self.renew(deadline.at_most(RENEW))?;
+        }
+        Ok(is_due)
     }
 
     /// The state of each link, in the plan's order.
@@ -163,6 +203,31 @@ impl<'a> Race<'a> {
     /// would make them.
     pub fn settle(&mut self) -> Result<(), NetworkError> {
         self.contenders.iter_mut().try_for_each(|link| link.settle(&mut self.kernel))
+    }
+
+    /// Ends the race, and gives its links back as they were. A link that `next` wants stays up for it, and so does the link
+    /// `kept`. Returns what did not work, in words.
+    pub fn give_back(&mut self, next: Option<&NetworkPlan>, kept: Option<&InterfaceName>) -> Vec<String> {
+        // For what is to be undone, the links have to be known as they are now.
+        let _ = self.look(Look::Keep);
+        let mut failed = Vec::new();
+        for link in &mut self.contenders {
+            let entry = next.and_then(|plan| plan.links.iter().find(|entry| entry.wants(&link.facts)));
+            let left = match entry {
+                None if kept == Some(&link.facts.name) => Left::Up,
+                None => Left::Down,
+                Some(entry) if entry.config.has_ipv6() => Left::UpForIpv6,
+                Some(_) => Left::Up,
+            };
+            let done = link.give_back(left, &mut self.kernel);
+            failed.extend(done.err().map(|error| given_back(&link.facts.name, &error)));
+        }
+        failed
+    }
+
+    /// When the next lease has to be renewed, since boot.
+    pub fn renew_at(&self) -> Option<Duration> {
+        self.contenders.iter().filter_map(Contender::renew_at).min()
     }
 
     /// The network that can be used now, for the hand-over.
@@ -247,6 +312,7 @@ impl<'a> Race<'a> {
             any: wanted.matching == Match::AnyWithCarrier,
             servers: self.plan.servers.clone(),
             hostname: self.hostname.cloned(),
+            for_a_while: self.stop.is_some(),
         };
         self.contenders.push(Contender::new(entry, asked, link));
         None
@@ -307,6 +373,11 @@ impl<'a> Race<'a> {
         Ok(passed)
     }
 
+    fn is_stopped(&self) -> bool {
+        let readable = |stop| nix::poll::poll(&mut [PollFd::new(stop, PollFlags::POLLIN)], PollTimeout::ZERO);
+        self.stop.is_some_and(|stop| readable(stop).is_ok_and(|count| count > 0))
+    }
+
     fn entries(&self) -> std::ops::Range<usize> {
         0..self.plan.links.len()
     }
@@ -330,6 +401,9 @@ impl<'a> Race<'a> {
     }
 
     fn name_servers(&self) -> Result<(), NetworkError> {
+        if self.stop.is_some() {
+            return Ok(());
+        }
         let links: Vec<AppliedLink> =
             self.contenders.iter().filter(|link| link.is_used()).map(Contender::applied).collect();
         let (mut dns, mut search) = (Vec::new(), Vec::new());
@@ -350,6 +424,7 @@ impl<'a> Race<'a> {
 
     fn wait(&self, look: Look, deadline: Deadline) -> Result<(), NetworkError> {
         let mut fds = vec![PollFd::new(self.news.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.stop.map(|stop| PollFd::new(stop, PollFlags::POLLIN)));
         fds.extend(self.udev.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for socket in self.contenders.iter().filter(|link| look.concerns(link)).flat_map(Contender::sockets) {
             fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));

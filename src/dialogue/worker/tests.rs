@@ -1,5 +1,8 @@
 //! The worker on pseudo terminals, step by step. No thread of its own, and no sleep.
 
+mod far;
+mod dead;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -17,6 +20,7 @@ use crate::line::{End, Nonce, Side};
 use crate::pool::Seeded;
 use crate::port::Place;
 use crate::sys;
+use crate::time::Timestamp;
 
 /// Lines that are pseudo terminals, with the hosts' ends, and a worker without a thread: the test makes each of its
 /// steps.
@@ -42,6 +46,7 @@ fn node() -> (LineKey, Hello) {
         heard: None,
         versions: Versions::OURS,
         plain: true,
+        fresh: false,
         nonce: Nonce([7; 8]),
         key: key.public(),
         uuid: None,
@@ -66,22 +71,13 @@ fn steps(lines: usize) -> Steps {
     let event = || Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
     let ((commands, orders), (tell, told)) = (channel(), channel());
     let (signals, held) = Signals::catch().unwrap();
-    let shared = Arc::new(Mutex::new(Shared {
-        open: false,
-        lines,
-        names: Vec::new(),
-        awaited: false,
-        missing: Vec::new(),
-        why: None,
-        progress: None,
-        heard: None,
-    }));
+    let shared = Arc::new(Mutex::new(Shared { lines, ..Shared::default() }));
     let (mut hosts, mut slaves, mut spoken) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..lines {
         let (host, slave, port) = pair(number);
         hosts.push(host);
         slaves.push(slave);
-        spoken.push(Spoken::new(Line { port, beacon: true }, &hello));
+        spoken.push(Spoken::new(Line { pipe: port.into(), beacon: true, far: false }, &hello, [9; 32], now()));
     }
     let worker = Worker {
         lines: spoken,
@@ -94,9 +90,14 @@ fn steps(lines: usize) -> Steps {
         awaited: None,
         hello,
         signals,
+        seeds: Seeds::new([8; 32]),
+        judge: None,
         quiet: Quiet::default(),
         root: "/nowhere".into(),
-        openings: 0,
+        calls: Calls::default(),
+        standing: Standing::default(),
+        proves: Vec::new(),
+        clock: now,
     };
     Steps { worker, told, shared, hosts, slaves, _commands: commands, _held: held }
 }
@@ -105,7 +106,7 @@ impl Steps {
     /// Waits for bytes from the hosts, and reads them.
     fn listen(&mut self) {
         for line in &self.worker.lines {
-            let mut fds = [PollFd::new(line.port.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(line.pipe.fd().unwrap(), PollFlags::POLLIN)];
             assert!(sys::poll(&mut fds, later()).unwrap());
         }
         self.worker.listen();
@@ -232,8 +233,8 @@ fn a_line_that_is_gone_ends_every_wait() {
     let (key, hello) = node();
     let (mut host, slave, port) = pair(0);
     let signals = Signals::catch().unwrap();
-    let lines = vec![Line { port, beacon: true }];
-    let dialogue = Dialogue::start(signals, lines, key, hello, None, Path::new("/nowhere")).unwrap();
+    let lines = vec![Line { pipe: port.into(), beacon: true, far: false }];
+    let dialogue = Dialogue::start(signals, lines, key, hello, None, None, Path::new("/nowhere")).unwrap();
     let mut frame = Vec::new();
     Packet { from: Side::Host, session: None, frame: Frame::Call(Versions::OURS) }.encode(&mut frame);
     host.write_all(&frame).unwrap();
@@ -243,7 +244,7 @@ fn a_line_that_is_gone_ends_every_wait() {
     drop((host, slave));
     let for_ever = Deadline::after(Duration::MAX);
     assert!(matches!(dialogue.answer(for_ever), Err(NoAnswer::Lost(why)) if why.contains("broke")));
-    assert!(dialogue.time(for_ever).is_none());
+    assert!(dialogue.time(None, for_ever).is_none());
     assert!(dialogue.is_over() && !dialogue.is_open());
     assert_eq!(dialogue.names(), "line0");
     dialogue.report(Stage::Failed, Vec::new(), Duration::MAX, for_ever);
@@ -256,8 +257,8 @@ fn a_report_that_nobody_answers_is_not_said_for_ever() {
         let (key, hello) = node();
         let (mut host, _slave, port) = pair(0);
         let signals = Signals::catch().unwrap();
-        let lines = vec![Line { port, beacon: true }];
-        let dialogue = Dialogue::start(signals, lines, key, hello, None, Path::new("/nowhere")).unwrap();
+        let lines = vec![Line { pipe: port.into(), beacon: true, far: false }];
+        let dialogue = Dialogue::start(signals, lines, key, hello, None, None, Path::new("/nowhere")).unwrap();
         locked(&dialogue.shared).open = true;
         let shared = Arc::clone(&dialogue.shared);
         let (silence, until) = match speaks {
@@ -272,16 +273,30 @@ fn a_report_that_nobody_answers_is_not_said_for_ever() {
     }
 }
 
+/// Behind the deadline the question about the time is taken back, also from lines that are made later.
+#[test]
+fn the_time_is_asked_for_until_the_deadline() {
+    let Steps { mut worker, told, shared, _commands: commands, _held, .. } = steps(1);
+    let event = || Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+    let (wake, came, hello) = (event(), event(), worker.hello.clone());
+    let dialogue = Dialogue { commands, told, wake, came, hello, shared, thread: None, _held };
+    assert_eq!(dialogue.time(None, Deadline::after(Duration::ZERO)), None);
+    assert!(matches!(worker.orders.try_recv().map(|order| worker.obey(order)), Ok(())));
+    assert!(worker.standing.asks && worker.lines[0].wire.end_mut().is_asking());
+    assert!(matches!(worker.orders.try_recv().map(|order| worker.obey(order)), Ok(())));
+    assert!(!worker.standing.asks && !worker.lines[0].wire.end_mut().is_asking());
+}
+
 #[test]
 fn four_timestamps() {
     // 8 ms there and back, 2 of them at the host.
     let sent = now().saturating_sub(8000);
-    let time = time_of_day(sent, sent + 8000, 1_800_000_000_000_000, 2000).unwrap();
+    let time = LineTime::answered(sent, sent + 8000, 1_800_000_000_000_000, 2000).unwrap();
     assert_eq!(time.bound(), Duration::from_millis(4));
     let time = time.within(Timestamp::from_secs(0), Timestamp::MAX).unwrap();
     let off = time.clock().now().since(Timestamp::from_millis(1_800_000_000_005).unwrap());
     let passed = Duration::from_micros(now() - sent);
     assert!(off <= passed, "{off:?} after {passed:?}");
-    assert_eq!(time_of_day(10, 5, 0, 0), None);
-    assert_eq!(time_of_day(0, 5, u64::MAX, 2), None);
+    assert_eq!(LineTime::answered(10, 5, 0, 0), None);
+    assert_eq!(LineTime::answered(0, 5, u64::MAX, 2), None);
 }

@@ -56,13 +56,15 @@ fn an_object_of_no_bytes_is_there_with_its_announcement() {
     assert_eq!((taken, receiver.wants()), (refused(1, NotTaken::Digest), 1));
 }
 
-/// Reason 1 is for the number that is wanted. A frame with any other number but the last belongs to no known object.
+/// Reason 1 is for the number that is wanted. A frame with any other number but the last belongs to no known object: the ends have lost
+/// count.
 #[test]
 fn pieces_of_objects_that_nobody_announced() {
     let mut receiver = Receiver::default();
     for number in 1..=u8::MAX {
-        assert_eq!(receiver.piece(number, 0, &[1]), NOTHING, "{number}");
-        assert_eq!(receiver.announced(&announced(number, 192, 1, [0; 32]), |_| Ok(())), NOTHING, "{number}");
+        let lost_count = refused(number, NotTaken::Digest);
+        assert_eq!(receiver.piece(number, 0, &[1]), lost_count);
+        assert_eq!(receiver.announced(&announced(number, 192, 1, [0; 32]), |_| Ok(())), lost_count);
     }
     assert_eq!(receiver.piece(0, 0, &[1]), refused(0, NotTaken::Unknown));
     assert_eq!(receiver.announced(&announced(0, 2, 3, sha256(b"abc")), |_| Ok(())), acknowledged(0, 0));
@@ -100,6 +102,40 @@ fn numbers_begin_again_after_255() {
     let objects: Vec<_> =
         events(&mut node).into_iter().filter(|event| matches!(event, NodeEvent::Object { .. })).collect();
     assert!(matches!(&objects[..], [NodeEvent::Object { number: 0, bytes, .. }] if bytes.len() == 1000), "{objects:?}");
+}
+
+/// Attack: somebody on the line sends objects that the node refuses, or acknowledges for it, in the conversation with its host. The ends
+/// no longer count alike. Once the attacker is gone, the payload arrives; and so does the request, where the host's count is wrong.
+#[test]
+fn ends_that_have_lost_count_begin_another_conversation() {
+    let (mut node, mut host) = (node(false), Host::new(Nonce([3; 8]), false, Shape::default()));
+    talk(&mut node, &mut host, |_| false);
+    let session = host.session();
+    for number in 0..2 {
+        let frame = Frame::Announce(Announce { kind: Kind::Report, ..announced(number, 192, 1, [0; 32]) });
+        node.receive(Packet { from: Side::Host, session, frame }, 0);
+    }
+    while node.packet(0, 0).is_some() {}
+    host.send(Kind::Sealed, vec![7; 300]);
+    talk(&mut node, &mut host, |_| false);
+    assert_ne!(host.session(), session);
+    host.send(Kind::Sealed, vec![7; 300]);
+    talk(&mut node, &mut host, |_| false);
+    let arrived = |event: &NodeEvent| matches!(event, NodeEvent::Object { number: 0, bytes, .. } if bytes.len() == 300);
+    assert!(events(&mut node).iter().any(arrived));
+    // The same in the other direction: the node takes two statements for acknowledged, and the host has seen none.
+    let session = host.session();
+    node.set_stage(Stage::Request);
+    for number in 0..2 {
+        node.say(Kind::Request, vec![number; 5]);
+        while node.packet(0, 0).is_some() {}
+        let frame = Frame::Ack { number, next: 1, later: 0 };
+        node.receive(Packet { from: Side::Host, session, frame }, 0);
+    }
+    node.say(Kind::Request, vec![9; 5]);
+    talk(&mut node, &mut host, |_| false);
+    assert_ne!(host.session(), session);
+    assert!(events(&mut host).contains(&HostEvent::Object(Kind::Request, vec![9; 5])));
 }
 
 /// The lengths of the pieces that are sent.

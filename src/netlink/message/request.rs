@@ -55,8 +55,13 @@ pub enum Request {
         index: u32,
         /// In bytes.
         mtu: Option<u32>,
-        /// Whether to bring the link up. imprint never needs to bring a link down.
+        /// Whether to bring the link up.
         up: bool,
+    },
+    /// Bring a link down that was down before.
+    LinkDown {
+        /// The index of the link.
+        index: u32,
     },
     /// List every address of one family.
     Addresses {
@@ -120,6 +125,7 @@ impl Request {
                 }
                 (RTM_NEWLINK, ask, body)
             }
+            Request::LinkDown { index } => (RTM_NEWLINK, ask, link_header(*index, 0, IFF_UP)),
             Request::Addresses { ipv6 } => {
                 let family = if *ipv6 { AF_INET6 } else { AF_INET };
                 (RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, vec![family, 0, 0, 0, 0, 0, 0, 0])

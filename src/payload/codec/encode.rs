@@ -56,6 +56,14 @@ pub(in crate::payload) fn encode(payload: &Payload) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
+/// A network without the rest of a payload.
+pub(in crate::payload) fn encode_network(links: &[Link]) -> Vec<u8> {
+    let mut root = Map::default();
+    root.put(key::VERSION, uint(VERSION));
+    root.list(key::NETWORK, links, link_value);
+    std::mem::take(&mut *cbor::write(&root.value(), MAX_LEN))
+}
+
 fn csr_values(csr: &CsrEnrolment, root: &mut Map) {
     let mut names = Map::default();
     names.list(0, &csr.names.subject.0, |part| {

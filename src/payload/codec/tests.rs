@@ -29,6 +29,39 @@ fn link(kind: LinkKind) -> Link {
     }
 }
 
+/// Readers of before ignore the entry. If this test fails, do not change it: you have changed version 1.
+#[test]
+fn how_a_node_was_let_in_stands_below_the_keys_that_a_reader_has_to_know() {
+    let mut payload = typical();
+    assert_eq!(payload.admitted(), None);
+    payload.admit("approved");
+    payload.admit("image-key");
+    let bytes = payload.encode();
+    // Key -1 stands behind those of 0 and above (RFC 8949 §4.2.1), and here last.
+    assert!(bytes.ends_with(b"\x20\x69image-key"), "{bytes:02x?}");
+    let read = Payload::decode(&bytes).unwrap();
+    assert_eq!((read.admitted(), &read), (Some("image-key"), &payload));
+    assert_eq!(read.encode(), bytes);
+    let shown = read.to_string();
+    assert!(shown.contains("\nadmitted   image-key\n") && !shown.contains("ignored"), "{shown}");
+}
+
+/// Only a short word is one: it goes to consoles and into files.
+#[test]
+fn what_is_no_word_says_nothing_about_the_door() {
+    let long = "a".repeat(33);
+    for word in ["", "Stick", "two words", "a\nb", "\u{1b}[2J", long.as_str()] {
+        let mut payload = typical();
+        payload.admit(word);
+        let read = Payload::decode(&payload.encode()).unwrap();
+        assert_eq!(read.admitted(), None, "{word:?}");
+        assert!(read.to_string().ends_with("\nignored    key -1 in the payload\n"), "{read}");
+    }
+    // The same key in another map of the payload is not this one.
+    let full = Payload::decode(FULL).unwrap();
+    assert!(full.to_string().contains("ignored    key -1 in network[6]") && full.admitted().is_none());
+}
+
 /// Some clouds, such as Hetzner, give a node a /32 address and a gateway outside that prefix.
 #[test]
 fn a_gateway_outside_the_address_has_a_way_of_its_own() {
@@ -377,5 +410,25 @@ proptest::proptest! {
             Ok(payload) => proptest::prop_assert_eq!(&*payload.encode(), &bytes),
             Err(error) => proptest::prop_assert!(error.offset <= bytes.len()),
         }
+    }
+}
+
+/// If this test fails, do not change it: you have changed version 1 of a file that images have.
+#[test]
+fn a_network_without_a_payload() {
+    let links = [Link::automatic(Match::AnyWithCarrier)];
+    let bytes = Link::encode_all(&links);
+    assert_eq!(crate::hex::encode(&bytes), "a200010681a300a104f503f504f5");
+    assert_eq!(Link::decode_all(&bytes).unwrap(), links);
+    for (wrong, why) in [
+        ("a200020681a300a104f503f504f5", ""),
+        ("a10001", "network"),
+        ("a300010681a300a104f503f504f50e6161", ""),
+        ("a200010681a300a104f503f504f500", ""),
+        ("a200010681a300a104f503f504", ""),
+        ("", ""),
+    ] {
+        let error = Link::decode_all(&crate::hex::decode(wrong).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(why), "{wrong}: {error}");
     }
 }

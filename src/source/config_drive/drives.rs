@@ -193,7 +193,8 @@ impl Drives {
 const UNFILTERED: &str = "this kernel does not filter system calls (CONFIG_SECCOMP_FILTER), so drives are read without \
                           a filter";
 
-fn no_answer(reader: &Reader) -> String {
+/// Why a drive that is still being read has no answer.
+pub(in super::super) fn no_answer(reader: &Reader) -> String {
     let seconds = since_boot().saturating_sub(reader.since()).as_secs();
     format!("the drive has not answered for {seconds} s; check it, its cable, or the server behind it")
 }

@@ -238,7 +238,7 @@ fn who_insists_is_told_what_was_looked_at_and_waits_on() {
     // The search waits until the other source has a payload. It asks that source only after the notice.
     let (read, write) = nix::unistd::pipe().unwrap();
     nix::unistd::write(&write, b"x").unwrap();
-    let other = Some(Other { fd: read.as_fd(), has_payload: &|| true });
+    let other = Some(Other { fd: read.as_fd(), has_payload: &|| true, until: &|deadline| deadline });
     let found = find(&Search { other, ..insist }, root.path(), later(), &mut |notice| {
         if let Notice::Waiting(looked) = notice {
             notices.push(looked.to_owned());

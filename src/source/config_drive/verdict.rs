@@ -30,7 +30,7 @@ impl Hit {
     }
 }
 
-fn place(device: &str, label: &Printable) -> Printable {
+pub(in super::super) fn place(device: &str, label: &Printable) -> Printable {
     if label.is_empty() { device.into() } else { Printable::of(&format!("{device} ({label})")) }
 }
 
@@ -95,7 +95,7 @@ fn of_a_medium(search: &Search<'_>, disk: &str, mut medium: Medium) -> Vec<Look>
 }
 
 /// The kernel's name of a partition (block/partitions/core.c, disk_name): `sda3`, `nvme0n1p3`.
-fn device(disk: &str, number: u32) -> String {
+pub(in super::super) fn device(disk: &str, number: u32) -> String {
     let letter = if disk.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
     format!("{disk}{letter}{number}")
 }
@@ -191,7 +191,7 @@ fn of_a_beginning(at: &At<'_>, raw: Looked) -> Option<Look> {
         Looked::Foreign(why) => Some(Look::Nothing(said(&why))),
         Looked::Found(bytes) => {
             let origin = Origin::Medium { medium: medium::Medium::Partition, place: place(&at.device, &at.name) };
-            Some(at.hit(rank, &at.name, Found { origin, bytes, cut: false }))
+            Some(at.hit(rank, &at.name, Found { origin, bytes, cut: false, fresh: None }))
         }
         Looked::Broken { why, .. } => {
             let source = Said(Printable::of(&why));
@@ -213,14 +213,16 @@ impl At<'_> {
         wanted.then_some((rank, self.ours || is_own(label)))
     }
 
-    fn medium(&self, place: Place) -> medium::Medium {
-        match (place, self.rank) {
+    /// What holds a payload in this place. `None`: no payload is looked for there.
+    fn medium(&self, place: Place) -> Option<medium::Medium> {
+        Some(match (place, self.rank) {
             (Place::File, None) => medium::Medium::ConfigDrive,
             (Place::File, Some(_)) => medium::Medium::PartitionVolume,
             (Place::OpenStackUserData, _) => medium::Medium::OpenStackUserData,
             (Place::OpenStackVendorData | Place::OpenStackVendorData2, _) => medium::Medium::OpenStackVendorData,
             (Place::NoCloudUserData, _) => medium::Medium::NoCloudUserData,
-        }
+            (Place::Key, _) => return None,
+        })
     }
 }
 
@@ -243,11 +245,12 @@ fn of_a_volume(search: &Search<'_>, at: &At<'_>, volume: Content) -> Look {
     }
     let (mut found, mut foreign, mut damaged) = (Vec::new(), String::new(), Vec::new());
     for (file, looked) in volume.files {
+        let Some(medium) = at.medium(file) else { continue };
         let path = file.path().join("/");
         match looked {
             Looked::Found(bytes) => {
-                let origin = Origin::Medium { medium: at.medium(file), place: place(&at.device, label) };
-                found.push(Found { origin, bytes, cut: false });
+                let origin = Origin::Medium { medium, place: place(&at.device, label) };
+                found.push(Found { origin, bytes, cut: false, fresh: None });
             }
             Looked::Absent | Looked::Unwanted => {}
             Looked::Foreign(why) => foreign.push_str(&format!(", and not in {path}: {}", said(&why))),

@@ -441,6 +441,7 @@ fn round_trips_of_a_check_in() -> Vec<usize> {
         dir: dir.path().to_owned(),
         listen: (LOCALHOST, 0).into(),
         metrics: None,
+        doors: Vec::new(),
         layout: imprint_host::est::Layout::Wrapped,
         clock: Arc::new(Timestamp::system),
     };

@@ -48,15 +48,17 @@ fn spoken() -> (dialogue::Dialogue, OpenptyResult) {
         heard: None,
         versions: Versions::OURS,
         plain: false,
+        fresh: false,
         nonce: Nonce([1; 8]),
         key: key.public(),
         uuid: None,
         serial: None,
         macs: Vec::new(),
     };
-    let lines = vec![dialogue::Line { port: Port::open(place).unwrap().unwrap(), beacon: true }];
+    let lines = vec![dialogue::Line { pipe: Port::open(place).unwrap().unwrap().into(), beacon: true, far: false }];
     let dialogue =
-        dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, Path::new("/nowhere")).unwrap();
+        dialogue::Dialogue::start(Signals::catch().unwrap(), lines, key, hello, None, None, Path::new("/nowhere"))
+            .unwrap();
     (dialogue, pty)
 }
 
@@ -229,7 +231,9 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
             site_pin: None,
             signed: SignedBy::Nobody,
             confidential: None,
+            fresh: None,
             now: secs(now),
+            now_at: since_boot(),
             line_time: Some(told),
             links: Vec::new(),
             dmi: Dmi::default(),
@@ -275,7 +279,7 @@ fn told_over_a_line(secs: u64) -> dialogue::LineTime {
     while !dialogue.is_open() {
         assert!(dialogue.hear(deadline.at_most(Duration::from_millis(50))).is_some() || !deadline.expired());
     }
-    let told = dialogue.time(deadline).expect("the host says what time it is");
+    let told = dialogue.time(None, deadline).expect("the host says what time it is");
     over.store(true, Ordering::Relaxed);
     thread.join().unwrap();
     drop(dialogue);

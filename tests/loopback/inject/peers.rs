@@ -33,16 +33,30 @@ fn a_device() {
 /// Written in Python from docs/line-protocol.md, and nothing else.
 #[test]
 fn an_independent_node() {
+    independent(false);
+}
+
+/// The same with a signer: it takes only what is signed for a challenge of its own, and a time that is proven.
+#[test]
+fn an_independent_node_that_sends_challenges() {
+    independent(true);
+}
+
+fn independent(signer: bool) {
     use std::io::BufRead;
     let site = Site::new();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
-    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"));
-    let python = cache.join("imprint/python/bin/python3");
-    assert!(python.exists(), "{} is missing: run scripts/install-needs python", python.display());
+    let signers = site.state().ca.signers().unwrap();
+    let signer = signer.then(|| signers[0].0.to_string());
     let socket = site.work.path().join("python");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/line_peer.py");
-    let mut node =
-        Command::new(python).arg(script).arg(&socket).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut node = Command::new(programs::python())
+        .arg(script)
+        .arg(&socket)
+        .args(&signer)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut words = std::io::BufReader::new(node.stdout.take().unwrap());
     let mut line = String::new();
     words.read_line(&mut line).unwrap();
@@ -56,6 +70,14 @@ fn an_independent_node() {
     let node = node.wait_with_output().unwrap();
     assert!(node.status.success(), "{}{told}", String::from_utf8_lossy(&node.stderr));
     assert_eq!(output.status.code(), Some(0), "{told}");
+    if signer.is_some() {
+        assert!(told.contains("payload, sealed and signed for this node"), "{told}");
+        for want in ["signed for a challenge\n", "time: proven\n"] {
+            line.clear();
+            words.read_line(&mut line).unwrap();
+            assert_eq!(line, want);
+        }
+    }
     line.clear();
     words.read_line(&mut line).unwrap();
     // A SET in DER is ordered by its bytes.

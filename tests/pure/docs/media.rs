@@ -186,7 +186,9 @@ fn the_words_of_the_command_line_are_those_of_the_table() {
         );
         assert!(named, "{name} is {:?}", options.sources);
     }
-    assert_eq!(source.values, format!("{}, virtio, serial:ttyS1 or serial:ttyS1,115200", takes.join(", ")));
+    let lines =
+        "virtio, serial:ttyS1, serial:ttyS1,115200, tcp:HOST:PORT, door, vsock, vsock:PORT, ether or ether:eth0";
+    assert_eq!(source.values, format!("{}, {lines}", takes.join(", ")));
     assert_eq!(source.default, format!("{}, virtio, and the serial lines that are consoles", order.join(", ")));
 }
 
@@ -221,7 +223,9 @@ fn lines_are_not_media() {
     let (_, rest) = text.split_once("<!-- end -->").unwrap();
     let (rest, _) = rest.split_once("\n## ").unwrap();
     let rows: Vec<&str> = rest.lines().filter(|line| line.starts_with("| `")).collect();
-    assert!(rows.len() == 2 && rows[0].starts_with("| `virtio`") && rows[1].starts_with("| `serial:"), "{rows:?}");
+    let lines = ["virtio", "serial:", "tcp:", "door", "vsock", "ether"].map(|line| format!("| `{line}"));
+    assert_eq!(rows.len(), lines.len(), "{rows:?}");
+    assert!(rows.iter().zip(&lines).all(|(row, line)| row.starts_with(line.as_str())), "{rows:?}");
     for (word, _) in words() {
         let row = format!("| `{}` ", word.name());
         assert!(!rows.iter().any(|found| found.starts_with(&row)), "{rows:?}");

@@ -20,8 +20,7 @@ impl Session<'_> {
         let uuid = hello.uuid.map_or("none".to_owned(), |uuid| imprint::hex::uuid(&uuid));
         let serial = hello.serial.clone().unwrap_or_else(|| "none".to_owned());
         self.tell("hello", &format!("line key {code}, UUID {uuid}, serial number {serial}"));
-        self.hello = Some(hello);
-        self.hello_at = Some(Instant::now());
+        self.talk.met(hello);
     }
 
     /// The node has answered. Its time limit starts at the first answer.
@@ -29,7 +28,7 @@ impl Session<'_> {
         if !std::mem::replace(&mut self.met, true) {
             self.deadline = Instant::now() + self.shared.config.timeout;
         }
-        match &self.hello {
+        match &self.talk.hello {
             Some(hello) => machine::is_named(self.record.binding.as_ref(), hello),
             None => Ok(()),
         }
@@ -46,7 +45,7 @@ impl Session<'_> {
                 self.tell("hello", &words);
                 self.foreign = Some((Instant::now(), words));
             }
-            Some((at, _)) if at.elapsed() >= REPLAYED && !self.wire.end().counts() => self.fail(words),
+            Some((at, _)) if at.elapsed() >= REPLAYED && !self.talk.wire.end().counts() => self.talk.fail(words),
             Some(_) => {}
         }
     }
@@ -55,14 +54,14 @@ impl Session<'_> {
     pub(super) fn second(&mut self, hello: &Hello) {
         let code = KeyCode::of(&hello.key);
         // This session has switched the power, so the node may have started again, and no payload was sent yet.
-        if self.job.power.is_some() && self.payload.is_none() {
+        if self.job.power.is_some() && self.talk.payload.is_none() {
             self.tell("hello", &format!("again, line key {code}"));
-            self.hello = Some(hello.clone());
-            self.wire.end_mut().accept(hello.clone());
+            self.talk.hello = Some(hello.clone());
+            self.talk.wire.end_mut().accept(hello.clone());
             return;
         }
-        let first = self.hello.as_ref().map(|hello| KeyCode::of(&hello.key).to_string()).unwrap_or_default();
-        self.fail(format!(
+        let first = self.talk.hello.as_ref().map(|hello| KeyCode::of(&hello.key).to_string()).unwrap_or_default();
+        self.talk.fail(format!(
             "a second line key, {code}, after {first}: the node was started again, or somebody else writes to the line. \
              Compare the key on the node's console, and run inject again"
         ));

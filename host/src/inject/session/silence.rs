@@ -7,7 +7,7 @@ use imprint::line::Stage;
 use tokio::time::Instant;
 
 use super::{APPROVAL, Session, shown, stage_name};
-use crate::inject::words::Outcome;
+use crate::talk::{Office, Outcome};
 
 /// After this much silence, or this long without a line, the host checks whether the node still needs anything.
 const GONE: Duration = Duration::from_secs(5);
@@ -23,26 +23,26 @@ impl Session<'_> {
 
     /// Notes that the node is silent or the line is lost.
     pub(super) fn falls_silent(&mut self) {
-        self.gone.get_or_insert((Instant::now() + GONE, self.wire.heard()));
+        self.gone.get_or_insert((Instant::now() + GONE, self.talk.wire.heard()));
     }
 
     /// Checks whether a node that has been silent for [`GONE`] still needs anything. A node with its certificate does not:
     /// its report may be lost, or was sent while the host was not listening.
     pub(super) async fn look(&mut self) {
-        let Some((_, heard)) = self.gone.filter(|(at, _)| *at <= Instant::now() && self.outcome.is_none()) else {
+        let Some((_, heard)) = self.gone.filter(|(at, _)| *at <= Instant::now() && self.talk.outcome.is_none()) else {
             return;
         };
         self.gone = None;
-        if self.wire.heard() != heard {
+        if self.talk.wire.heard() != heard {
             return;
         }
-        if self.gave_up {
+        if self.talk.gave_up {
             let reason = "it has failed, and why is lost; look at its console".to_owned();
-            self.outcome = Some(Outcome::NodeFailed { reason });
+            self.talk.outcome = Some(Outcome::NodeFailed { reason });
             return;
         }
         match self.unreported().await {
-            Some(outcome) => self.outcome = Some(outcome),
+            Some(outcome) => self.talk.outcome = Some(outcome),
             // The node may be enrolling over its network: check again later.
             None => self.gone = Some((Instant::now() + APPROVAL, heard)),
         }
@@ -51,34 +51,23 @@ impl Session<'_> {
     /// The outcome for a node that has its certificate but whose report is lost. It has acknowledged the certificate here,
     /// or the store has one for this session's payload, which the node got over the network.
     async fn unreported(&self) -> Option<Outcome> {
-        let key_code = match (&self.code, &self.payload) {
-            (Some(code), _) => self.certified.then(|| code.clone())?,
-            (None, Some((id, _))) => {
-                let node = self.job.node.clone();
-                let (latest, _) = self.shared.books(move |state| state.store.latest(&node)).await.ok()?;
-                latest.filter(|row| row.payload == *id && row.revoked.is_none())?.key_code
+        let key_code = match (&self.talk.code, &self.talk.payload) {
+            (Some(code), _) => self.talk.certified.then(|| code.clone())?,
+            (None, Some(payload)) => {
+                let latest = self.shared.latest(&self.job.node).await.ok()?;
+                latest.filter(|row| row.payload == payload.id && row.revoked.is_none())?.key_code
             }
             (None, None) => return None,
         };
-        Some(self.done(key_code, false))
-    }
-
-    pub(super) fn done(&self, key_code: String, reported: bool) -> Outcome {
-        let millis = self.hello_at.map(|at| at.elapsed().as_millis()).unwrap_or_default();
-        Outcome::Done {
-            key_code,
-            payload: self.payload.as_ref().map(|(_, bytes)| bytes.expose().len()).unwrap_or_default(),
-            retransmits: self.wire.sent().0,
-            millis: u64::try_from(millis).unwrap_or(u64::MAX),
-            reported,
-        }
+        Some(self.talk.done(key_code, false))
     }
 
     /// The time limit is over. A node that still answers is not done, even if the store has its certificate.
     pub(super) async fn time_is_over(&mut self) {
-        let answers = matches!(self.wire.end().stage(), Some(stage) if stage != Stage::Done) && self.gone.is_none();
-        let unreported = if answers || self.gave_up { None } else { self.unreported().await };
-        self.outcome = Some(unreported.unwrap_or_else(|| Outcome::Failed(self.silence())));
+        let answers =
+            matches!(self.talk.wire.end().stage(), Some(stage) if stage != Stage::Done) && self.gone.is_none();
+        let unreported = if answers || self.talk.gave_up { None } else { self.unreported().await };
+        self.talk.outcome = Some(unreported.unwrap_or_else(|| Outcome::Failed(self.silence())));
     }
 
     /// The latest console output, with `lead` before it; empty if there was none.
@@ -90,19 +79,19 @@ impl Session<'_> {
 
     /// The error message for a node that did not finish.
     pub(super) fn silence(&self) -> String {
-        if let (Some((_, words)), false) = (&self.foreign, self.wire.end().counts()) {
+        if let (Some((_, words)), false) = (&self.foreign, self.talk.wire.end().counts()) {
             return words.clone();
         }
         let window = self.shared.config.window.as_secs();
         let odd = self.odd.map(|odd| format!("; {odd}")).unwrap_or_default();
         let said = format!("{odd}{}", self.last_words(". Last console output: "));
-        match (&self.hello, self.wire.end().stage()) {
+        match (&self.talk.hello, self.talk.wire.end().stage()) {
             (None, _) => format!(
                 "no node said HELLO within {window} s; is this its line, at its speed, and does its image hold imprint? \
                  With imprint=auto a node waits for a second only, and for a host that speaks first: --call{said}"
             ),
             (Some(_), None) => format!("the node fell silent; look at its console, and run inject again{said}"),
-            (Some(_), Some(stage)) if self.certified => format!(
+            (Some(_), Some(stage)) if self.talk.certified => format!(
                 "the node has its certificate, but did not say in time that it is done; last stage of the node: \
                  {}{said}",
                 stage_name(stage)
@@ -113,12 +102,12 @@ impl Session<'_> {
 
     /// How long to answer repeats of the report. Longer on a slow line, where the node waits longer before it repeats.
     pub(super) fn linger(&self) -> Duration {
-        LINGER.max(self.wire.patience().saturating_mul(2))
+        LINGER.max(self.talk.wire.patience().saturating_mul(2))
     }
 
     /// Ends the wait for an administrator: the request was decided, or the line is lost and the node will ask again.
     pub(super) fn waited(&mut self) {
-        if self.pending.take().is_some() {
+        if self.talk.pending.take().is_some() {
             self.deadline = self.deadline.max(Instant::now() + self.shared.config.timeout);
         }
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Session;
 use crate::inject::power::Turn;
 use crate::inject::transport::Line;
+use crate::talk::Office;
 
 impl<'a> Session<'a> {
     /// Waits for this node's turn. Reads the line meanwhile: an unread line stalls, and a broken one must be open again

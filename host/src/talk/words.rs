@@ -36,7 +36,7 @@ impl Outcome {
         matches!(self, Outcome::Done { .. })
     }
 
-    pub(super) fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         if self.is_done() { "done" } else { "failed" }
     }
 }
@@ -56,11 +56,11 @@ impl fmt::Display for Outcome {
 }
 
 /// A text of the other end, made safe for a terminal: printable, and at most 500 characters.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     imprint::shown::printable_up_to(text, 500)
 }
 
-pub(super) fn stage_name(stage: Stage) -> &'static str {
+pub(crate) fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Payload => "wants its payload",
         Stage::Busy => "has its payload and is busy",
@@ -70,7 +70,7 @@ pub(super) fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
-pub(super) fn kind_name(kind: Kind) -> &'static str {
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Sealed => "payload, sealed",
         Kind::Plain => "payload, not sealed",
@@ -79,5 +79,7 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Refused => "refusal",
         Kind::Request => "request",
         Kind::Report => "report",
+        Kind::Fresh => "payload, sealed and signed for this node",
+        Kind::Admission => "proof of an admission key",
     }
 }

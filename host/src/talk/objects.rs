@@ -1,25 +1,24 @@
-//! The objects of a session: payload, request, certificate and report. Never decides about them: `compose` decides what is
-//! in a payload, and `enrol` who gets a certificate.
+//! The objects of a talk: payload, request, certificates and report. Never decides about them: `compose` decides what is in
+//! a payload, and `enrol` who gets a certificate.
 
-use imprint::line::{Kind, Stage, seal};
+use imprint::line::fresh::to_sign_for;
+use imprint::line::{Kind, Stage, TimeKey, seal};
 use imprint::secret::Secret;
 use imprint::status::{self, Status};
 use tokio::time::Instant;
 
-use super::{APPROVAL, Session, failed, shown};
+use super::{Asked, Decided, Office, Outcome, Signed, Talk, Terms, Trouble, Undone, failed, shown};
 use crate::compose::{Medium, Options};
 use crate::csr::Csr;
-use crate::enrol::{self, Answer, Credentials, Proof, Request};
+use crate::enrol::{Answer, Credentials, Proof};
 use crate::est;
-use crate::inject::Config;
-use crate::inject::words::Outcome;
 
 /// How often a node can get its payload, if it was damaged or lost. Conversations that stall before delivery do not count.
 const DELIVERIES: u8 = 3;
 
-impl Session<'_> {
+impl<O: Office> Talk<'_, O> {
     /// Sends the payload into the current conversation, once, sealed for that conversation.
-    pub(super) async fn deliver(&mut self) {
+    pub(crate) async fn deliver(&mut self) {
         let (Some(hello), Some(session)) = (self.hello.clone(), imprint::line::End::session(self.wire.end())) else {
             return;
         };
@@ -34,7 +33,8 @@ impl Session<'_> {
         if self.deliveries >= DELIVERIES {
             return self.fail("the node asked for its payload again and again; look at its console".to_owned());
         }
-        let Config { plain, unsigned, expires, .. } = self.shared.config;
+        let Terms { plain, unsigned, fresh, expires, admitted } = self.terms;
+        let signs = hello.fresh && !plain && !unsigned;
         if plain && !hello.plain {
             return self.fail(
                 "the node takes sealed payloads only; leave out --plain, or boot it with imprint.line=plain".to_owned(),
@@ -47,62 +47,79 @@ impl Session<'_> {
                 seed: !plain,
                 single_boot: !plain,
                 medium: Medium::Line,
-                unsigned,
+                // What is signed for a challenge is signed once, when it is sent.
+                unsigned: unsigned || signs,
+                admitted,
                 ..Options::default()
             };
-            let now = self.shared.timestamp();
-            let node = self.job.node.clone();
-            let made = self.shared.books(move |state| state.payload(&node, &options, now)).await;
-            match made {
+            match self.office.compose(&self.node, &hello, options).await {
                 Ok(made) => {
                     if made.voided > 0 {
                         self.tell("voided", &format!("{} earlier payloads of the node", made.voided));
                     }
-                    self.payload = Some((made.id, Secret::new(made.bytes.to_vec())));
+                    self.time_key = Some(TimeKey::of_hash(made.token_hash));
+                    self.payload = Some(made);
                 }
-                Err(error) => return self.fail(failed(error)),
+                Err(trouble) => return self.trouble(trouble, Undone::Payload),
             }
         }
-        let Some((_, payload)) = &self.payload else { return };
-        let (kind, bytes) = if plain {
-            (Kind::Plain, Ok(payload.expose().to_vec()))
-        } else {
-            let number = self.wire.end().next_number();
-            (Kind::Sealed, seal::seal(payload, &hello, session, Kind::Sealed, number))
+        let Some(payload) = self.payload.clone() else { return };
+        let signed = match to_sign_for(self.wire.end().challenge(), self.office.now()) {
+            Some(challenge) if signs => self.office.fresh(&self.node, &payload, &hello, challenge).await,
+            // Without a signer this node takes no payload, but it says so itself.
+            _ if signs => return self.wire.end_mut().renew(),
+            _ => Ok(Signed::NoSigner),
         };
-        match bytes {
-            Ok(bytes) => {
+        let payload = payload.bytes;
+        let number = self.wire.end().next_number();
+        let sealed = |payload: &Secret, kind| seal::seal(payload, &hello, session, kind, number).map_err(failed);
+        let object = match signed {
+            Ok(Signed::Payload(signed)) => {
+                if let Some(key) = &self.time_key {
+                    self.wire.end_mut().prove_time(key.clone());
+                }
+                sealed(&signed, Kind::Fresh).map(|bytes| (Kind::Fresh, bytes))
+            }
+            Ok(Signed::Void) => {
+                self.payload = None;
+                self.undone = Some((Instant::now(), Undone::Payload));
+                return;
+            }
+            Ok(Signed::NoSigner) if fresh => {
+                Err("this host has no signer; make one with imprint-host signer new".to_owned())
+            }
+            Ok(Signed::NoSigner) if plain => Ok((Kind::Plain, payload.expose().to_vec())),
+            Ok(Signed::NoSigner) => sealed(&payload, Kind::Sealed).map(|bytes| (Kind::Sealed, bytes)),
+            Err(trouble) => return self.trouble(trouble, Undone::Payload),
+        };
+        match object {
+            Ok((kind, bytes)) => {
                 self.wire.end_mut().send(kind, bytes);
                 self.sending = Some(session);
             }
-            Err(error) => self.fail(failed(error)),
+            Err(why) => self.fail(why),
         }
     }
 
     /// Decides about a request, by the same rules as over HTTP. `again`: the node did not ask again; the host checks
     /// whether an administrator has decided.
-    pub(super) async fn decide(&mut self, request: Vec<u8>, again: bool) {
-        self.waited();
+    pub(crate) async fn decide(&mut self, request: Vec<u8>, again: bool) {
+        (self.pending, self.undone) = (None, None);
         let Some(hello) = self.hello.clone() else { return };
         let Some((tag, csr)) = seal::open_request(&request) else {
             return self.refuse("the request is shorter than its proof");
         };
         let proof = Proof::Line { tag: *tag, hello: Box::new(hello) };
-        let credentials = Some(Credentials { name: self.job.node.clone(), proof });
-        let peer = self.job.line.to_string();
-        let now = self.shared.timestamp();
+        let credentials = Credentials { name: self.node.clone(), proof };
         let csr = Csr::parse(csr);
         let code = csr.as_ref().ok().map(|csr| csr.code().to_string());
-        let books = self.shared.books(move |state| {
-            let asked = Request { csr: csr.as_ref(), credentials: credentials.as_ref(), peer: &peer };
-            let decided = state
-                .refresh()
-                .map_err(failed)
-                .and_then(|_| state.decide(now, |desk| enrol::simple_enroll(desk, &asked)).map_err(failed));
-            decided.map(|decision| (decision.answer, state.ca.intermediate().to_vec()))
-        });
-        match books.await {
-            Ok((Answer::Issued { der, detail }, intermediate)) => {
+        let Decided { answer, intermediate } =
+            match self.office.enroll(Asked { csr, credentials, peer: self.peer.clone() }).await {
+                Ok(decided) => decided,
+                Err(trouble) => return self.trouble(trouble, Undone::Request(request, again)),
+            };
+        match answer {
+            Answer::Issued { der, detail } => {
                 match est::certs_only(&[&der, &intermediate]) {
                     Ok(bytes) => self.wire.end_mut().send(Kind::Certificates, bytes),
                     Err(error) => return self.fail(failed(error)),
@@ -110,19 +127,18 @@ impl Session<'_> {
                 (self.code, self.certified) = (code, false);
                 self.tell("signed", &detail);
             }
-            Ok((Answer::Pending { detail, .. }, _)) => {
+            Answer::Pending { detail, .. } => {
                 if !again {
                     let code = code.unwrap_or_default();
-                    let run = format!("imprint-host approve {} {code}", self.job.node);
+                    let run = format!("imprint-host approve {} {code}", self.node);
                     self.tell("pending", &format!("{detail}; compare the code with the node's console and run: {run}"));
                     self.wire.end_mut().send(Kind::Pending, detail.into_bytes());
                 }
-                self.pending = Some((request, Instant::now() + APPROVAL));
+                self.pending = Some((request, Instant::now()));
             }
-            Ok((Answer::Later { detail, .. }, _)) => self.refuse(&detail),
-            Ok((Answer::Unauthorized, _)) => self.refuse("no payload"),
-            Ok((Answer::Refused(refusal), _)) => self.refuse(&refusal.to_string()),
-            Err(why) => self.fail(why),
+            Answer::Later { detail, .. } => self.refuse(&detail),
+            Answer::Unauthorized => self.refuse("no payload"),
+            Answer::Refused(refusal) => self.refuse(&refusal.to_string()),
         }
     }
 
@@ -132,7 +148,7 @@ impl Session<'_> {
     }
 
     /// Handles the node's report. Only the first outcome counts.
-    pub(super) async fn report(&mut self, report: &[u8]) {
+    pub(crate) async fn report(&mut self, report: &[u8]) {
         if self.outcome.is_some() {
             return;
         }
@@ -142,7 +158,8 @@ impl Session<'_> {
         let outcome = match (status.outcome, &status.error) {
             (status::Outcome::Done, _) => match self.certified(status.key_code.as_deref()).await {
                 Ok(key_code) => self.done(key_code, true),
-                Err(why) => Outcome::Failed(why),
+                Err(Trouble::Failed(why)) => Outcome::Failed(why),
+                Err(trouble) => return self.trouble(trouble, Undone::Report(report.to_vec())),
             },
             (_, Some(error)) => {
                 for step in status.steps.iter().rev().take(5).rev() {
@@ -157,29 +174,28 @@ impl Session<'_> {
 
     /// The code of the node's key, if the store has a certificate for it. A report is not authenticated: anybody who can
     /// write to the line can forge one.
-    async fn certified(&self, said: Option<&str>) -> Result<String, String> {
+    async fn certified(&self, said: Option<&str>) -> Result<String, Trouble> {
         let Some(said) = said else {
-            return Err(
-                "the node says that it is done, but not with which key; are both of the same release?".to_owned()
-            );
+            return Err(Trouble::Failed(
+                "the node says that it is done, but not with which key; are both of the same release?".to_owned(),
+            ));
         };
         if self.code.as_deref() == Some(said) {
             return Ok(said.to_owned());
         }
         // The certificate was signed by `serve`, or by an earlier run of this command.
-        let node = self.job.node.clone();
-        let (latest, _) = self.shared.books(move |state| state.store.latest(&node)).await.map_err(failed)?;
+        let latest = self.office.latest(&self.node).await?;
         let latest = match &self.payload {
             None => latest,
-            Some((id, _)) => latest.filter(|row| row.payload == *id),
+            Some(payload) => latest.filter(|row| row.payload == payload.id),
         };
         match latest {
             Some(row) if row.key_code == said && row.revoked.is_none() => Ok(row.key_code),
-            _ => Err(format!(
+            _ => Err(Trouble::Failed(format!(
                 "the node says that it is done with key {}, but this host has issued no certificate for that key; does \
                  another host, or somebody else, write to the line? Compare the key on the node's console",
                 shown(said)
-            )),
+            ))),
         }
     }
 }

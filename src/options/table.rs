@@ -1,0 +1,126 @@
+//! The published table of the words of the kernel command line, from which docs/cmdline.md and imprint.cmdline(7) are made. Parses
+//! nothing.
+
+/// One row of the published table, from which docs/cmdline.md and imprint.cmdline(7) are made (`make docs`).
+pub struct Word {
+    /// The word up to and including its `=`. A word that takes no value has no `=`.
+    pub name: &'static str,
+    /// The values that the word takes, as an error shows them.
+    pub values: &'static str,
+    /// What applies without the word.
+    pub default: &'static str,
+    /// What the word does.
+    pub meaning: &'static str,
+    /// Whether this version supports the word. A word that is not supported is refused, never ignored.
+    pub supported: bool,
+}
+
+/// Every word of the kernel command line that imprint knows.
+pub const WORDS: [Word; 14] = [
+    Word {
+        name: "imprint=",
+        values: "auto, require or off",
+        default: "auto",
+        meaning: "auto looks for a payload and boots on without one, also where imprint.source= names sources; require \
+                  waits for one and stops the boot without; off does nothing, whatever the other words are",
+        supported: true,
+    },
+    Word {
+        name: "imprint.source=",
+        values: "cmdline, file, credential, config-drive, config-drive:LABEL, partition, efivar, root-file, virtio, \
+                 serial:ttyS1, serial:ttyS1,115200, tcp:HOST:PORT, door, vsock, vsock:PORT, ether or ether:eth0",
+        default: "cmdline, file, credential, config-drive, partition (with a site pin only), virtio, and the serial lines \
+                  that are consoles",
+        meaning: "look here only; repeatable, in order. Naming a source makes a payload required, as imprint=require \
+                  does, unless imprint=auto is there too; on a serial line that is named and required the node \
+                  speaks first",
+        supported: true,
+    },
+    Word {
+        name: "imprint.payload=",
+        values: "a payload in base64url without padding, as imprint-host payload NODE --as cmdline prints it",
+        default: "none",
+        meaning: "the payload itself. A private key or an each-boot token is refused here",
+        supported: true,
+    },
+    Word {
+        name: "imprint.timeout=",
+        values: "1 to 86400 seconds",
+        default: "300",
+        meaning: "how long to wait for a required payload, and again for all that follows it",
+        supported: true,
+    },
+    Word {
+        name: "imprint.approval-timeout=",
+        values: "1 to 2592000 seconds",
+        default: "no limit",
+        meaning: "how long to wait for an administrator: one who has to admit the node at a door, and one who has to approve its request",
+        supported: true,
+    },
+    Word {
+        name: "imprint.debug",
+        values: "no value",
+        default: "not there",
+        meaning: "show the plan on the console, and what became of each network link",
+        supported: true,
+    },
+    Word {
+        name: "imprint.line=",
+        values: "plain",
+        default: "not there",
+        meaning: "accept a payload from a serial line that is not sealed. Anybody who can read the line, or the log of \
+                  a console server, then has the payload's token",
+        supported: true,
+    },
+    Word {
+        name: "imprint.server=",
+        values: "HOST or HOST:PORT",
+        default: "what DNS says (SRV _imprint._tcp)",
+        meaning: "where the door of the site is, for imprint.source=door. No trust comes from this: a payload from a door has \
+                  to be signed",
+        supported: true,
+    },
+    Word {
+        name: "imprint.domain=",
+        values: "a domain name",
+        default: "the search domains of DHCP and of router advertisements",
+        meaning: "the domain whose SRV record names the door, for imprint.source=door",
+        supported: true,
+    },
+    Word {
+        name: "imprint.next=",
+        values: "a command",
+        default: "not there",
+        meaning: "what the bare image starts next",
+        supported: false,
+    },
+    Word {
+        name: "ip=",
+        values: "dhcp, on, any, auto6, LINK:dhcp or ADDRESS::GATEWAY:MASK:HOSTNAME:LINK:none, as in dracut.cmdline(7)",
+        default: "/imprint/network in the image, or else DHCP and router advertisements",
+        meaning: "the network over which a door is called at (imprint.source=door, tcp:HOST:PORT), until the payload's network \
+                  takes its place; repeatable. Ignored where no door is called at",
+        supported: true,
+    },
+    Word {
+        name: "nameserver=",
+        values: "an address",
+        default: "the name servers of DHCP and of router advertisements",
+        meaning: "a name server of that network; repeatable",
+        supported: true,
+    },
+    Word {
+        name: "rd.route=",
+        values: "NETWORK/LENGTH:GATEWAY or NETWORK/LENGTH:GATEWAY:LINK",
+        default: "none",
+        meaning: "a route of that network; repeatable",
+        supported: true,
+    },
+    Word {
+        name: "BOOTIF=",
+        values: "01-52-54-00-12-34-56",
+        default: "not there",
+        meaning: "the link that the machine booted from; set by the boot loader, and ignored when it is anything else",
+        supported: true,
+    },
+];
