@@ -41,6 +41,7 @@ pub mod medium;
 pub mod site;
 
 // Protocols and codecs.
+pub mod bundle;
 pub mod est;
 pub mod tls;
 pub mod dialogue;
@@ -56,6 +57,7 @@ pub mod netlink;
 pub mod port;
 pub mod uevent;
 pub mod payload;
+pub mod age;
 
 // Used by several of the modules above.
 pub mod certificate;
