@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::age::{self, AgeError, Identity, Recipient};
 use crate::key_code::KeyCode;
+pub use crate::payload::MAX_COUNTER;
 use crate::payload::NodeName;
 use crate::payload::signed::{Kid, Signer};
 use crate::secret::Secret;
@@ -35,8 +36,6 @@ pub const MAX_ENTRIES: usize = 4096;
 pub const MAX_UNITS: usize = 256;
 /// The longest sealed bundle, in bytes.
 pub const MAX_SEALED: usize = 17 * 1024 * 1024;
-/// The largest counter: the largest number that every reader of JSON knows exactly (RFC 8259 §6).
-pub const MAX_COUNTER: u64 = (1 << 53) - 1;
 const COUNTERS: RangeInclusive<u64> = 1..=MAX_COUNTER;
 
 /// A bundle that keeps all rules. [`Bundle::new`] and [`Bundle::unpack`] alone make one.
