@@ -295,7 +295,7 @@ fn what_a_manifest_may_not_be() {
 /// If this test fails, do not change it: nodes and servers of other versions read these.
 #[test]
 fn frozen_json_of_answers() {
-    use answer::{AnswerError, MAX_ANSWER, Outcome, Report, Stand, Standing};
+    use answer::{JsonError, MAX_ANSWER, Outcome, Report, Stand, Standing};
     let standing = Standing {
         tag: Some("ab".into()),
         code: Some("7K3M-Q0ZT-N4V8-XW1C".into()),
@@ -329,11 +329,11 @@ fn frozen_json_of_answers() {
     let report = Report::new(Outcome::Available, 9, &[0xab; 32]);
     let text = format!(r#"{{"version":1,"state":"available","counter":9,"sha256":"{}"}}"#, "ab".repeat(32));
     assert_eq!(serde_json::to_string(&report).unwrap(), text);
-    assert_eq!(Report::read(text.replace("\"version\":1", "\"version\":2").as_bytes()), Err(AnswerError::Version(2)));
-    assert_eq!(Report::read(&vec![b' '; MAX_ANSWER + 1]), Err(AnswerError::TooLong(MAX_ANSWER + 1)));
+    assert_eq!(Report::read(text.replace("\"version\":1", "\"version\":2").as_bytes()), Err(JsonError::Version(2)));
+    assert_eq!(Report::read(&vec![b' '; MAX_ANSWER + 1]), Err(JsonError::TooLong(MAX_ANSWER + 1)));
     for bad in
         ["", "{}", "[]", r#"{"version":1,"bundle":"lost","next":1}"#, r#"{"version":1,"bundle":"none","next":-1}"#]
     {
-        assert!(matches!(Standing::read(bad.as_bytes()), Err(AnswerError::Json(_))), "{bad}");
+        assert!(matches!(Standing::read(bad.as_bytes()), Err(JsonError::Json(_))), "{bad}");
     }
 }

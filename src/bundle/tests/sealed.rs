@@ -67,7 +67,7 @@ fn frozen_bytes_of_a_sealed_bundle() {
     assert_eq!(statement, want);
     let [high, low] = (parts.age().len() as u16).to_be_bytes();
     let text = [
-        b"\xa7\x00\x01\x01\x65node1\x02\x09\x03\x1b\x00\x00\x01\xa2\x05\xbc\x76\x00\x04\x6aM. M\xc3\xbcller\x05\x58\x20".as_slice(),
+        b"\xa7\x00\x01\x01\x65node1\x02\x09\x03\x1b\x00\x00\x01\xa2\x06\x2d\xe2\x00\x04\x6aM. M\xc3\xbcller\x05\x58\x20".as_slice(),
         &want.sha256,
         &[6, 0x19, high, low],
     ]
