@@ -34,6 +34,7 @@ pub mod identity;
 pub mod finding;
 pub mod apply;
 pub mod plan;
+pub mod setup;
 pub mod facts;
 pub mod source;
 pub mod options;
@@ -55,6 +56,8 @@ pub mod dhcp4;
 pub mod netlink;
 pub mod port;
 pub mod uevent;
+pub mod setting;
+pub mod link_files;
 pub mod payload;
 
 // Used by several of the modules above.
