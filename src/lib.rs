@@ -42,6 +42,7 @@ pub mod medium;
 pub mod site;
 
 // Protocols and codecs.
+pub mod bundle;
 pub mod est;
 pub mod tls;
 pub mod dialogue;
@@ -59,6 +60,7 @@ pub mod uevent;
 pub mod setting;
 pub mod link_files;
 pub mod payload;
+pub mod age;
 
 // Used by several of the modules above.
 pub mod certificate;
