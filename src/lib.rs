@@ -42,6 +42,7 @@ pub mod medium;
 pub mod site;
 
 // Protocols and codecs.
+pub mod setting;
 pub mod bundle;
 pub mod est;
 pub mod tls;
@@ -57,7 +58,6 @@ pub mod dhcp4;
 pub mod netlink;
 pub mod port;
 pub mod uevent;
-pub mod setting;
 pub mod link_files;
 pub mod payload;
 pub mod age;

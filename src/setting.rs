@@ -3,7 +3,7 @@
 //! writes a file.
 
 mod error;
-pub mod files;
+mod files;
 mod link;
 mod values;
 #[cfg(test)]

@@ -1,38 +1,18 @@
-//! The files of the root that settings make. Pure: never writes a file, and never looks at a root.
+//! The files of the root that settings make, and the bundle with them. Pure: never writes a file, and never looks at a root.
 
 use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
 use super::{Key, Settings, Syslog};
+use crate::bundle::{Bundle, BundleError, Content, Entry, EntryPath, TarError, UnitAction, Verb};
 use crate::link_files::{self, LinkFile};
-use crate::payload::{HardwareAddress, Link, LinkKind, Match, UrlHost};
+use crate::payload::{HardwareAddress, Link, LinkKind, Match, NodeName, UnitName, UrlHost};
 use crate::secret::Secret;
-
-/// What is at a path below the root.
-#[derive(PartialEq, Eq, Debug)]
-pub enum Content {
-    /// A file.
-    File(Secret),
-    /// A symbolic link to this path of the real root.
-    Link(String),
-    /// A folder.
-    Directory,
-}
-
-/// Something below the root, which belongs to root.
-#[derive(PartialEq, Eq, Debug)]
-pub struct Made {
-    /// Without the slash at the beginning.
-    pub path: String,
-    /// Mode bits.
-    pub mode: u16,
-    /// What it is.
-    pub content: Content,
-}
+use crate::shown::Printable;
 
 /// The unit that sets root's password.
-pub const PASSWORD_UNIT: &str = "imprint-password.service";
+const PASSWORD_UNIT: &str = "imprint-password.service";
 
 const ORIGIN: &str = "from the settings of this node.";
 
@@ -52,12 +32,27 @@ StandardInput=file:/etc/imprint-password
 WantedBy=multi-user.target
 ";
 
+/// Path, mode and content of what belongs to root.
+type Made = (String, u16, Content);
+
 impl Settings {
-    /// The files, in the order of the table.
-    pub fn files(&self) -> Vec<Made> {
+    /// The bundle that these settings make.
+    pub fn bundle(&self, node: NodeName, counter: u64) -> Result<Bundle, BundleError> {
+        let entry = |(path, mode, content): Made| match EntryPath::try_from(path.as_str()) {
+            Ok(path) => Ok(Entry { path, mode, uid: 0, gid: 0, content }),
+            Err(error) => Err(BundleError::Entry { name: Printable::of(&path), error: TarError::Path(error) }),
+        };
+        let entries = self.files().into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+        let unit = self.password.as_ref().and_then(|_| UnitName::try_from(PASSWORD_UNIT).ok());
+        let units = unit.into_iter().map(|unit| UnitAction { verb: Verb::Enable, unit });
+        Bundle::new(node, counter, units.collect(), entries)
+    }
+
+    /// The files, in the order of the table; then what is no file.
+    fn files(&self) -> Vec<Made> {
         let mut made = Vec::new();
         let mut put = |path: String, mode: u16, text: &str| {
-            made.push(Made { path, mode, content: Content::File(Secret::new(text.as_bytes().to_vec())) });
+            made.push((path, mode, Content::File(Secret::new(text.as_bytes().to_vec()))));
         };
         if let Some(name) = &self.hostname {
             put("etc/hostname".to_owned(), 0o644, &format!("{name}\n"));
@@ -107,11 +102,11 @@ impl Settings {
         }
         if let Some(zone) = &self.timezone {
             let content = Content::Link(format!("/usr/share/zoneinfo/{zone}"));
-            made.push(Made { path: "etc/localtime".to_owned(), mode: 0o777, content });
+            made.push(("etc/localtime".to_owned(), 0o777, content));
         }
         if !self.ssh.is_empty() {
             // sshd(8) reads no keys from a folder that others can write.
-            made.push(Made { path: "root/.ssh".to_owned(), mode: 0o700, content: Content::Directory });
+            made.push(("root/.ssh".to_owned(), 0o700, Content::Directory));
         }
         made
     }

@@ -47,12 +47,13 @@ fn read(link: &mut Link, item: &str) -> Option<()> {
     match item.split_once('=') {
         Some(("via", gateway)) => {
             let gateway = gateway.parse().ok()?;
-            link.routes.push(Route { destination: everywhere(&gateway)?, gateway: Some(gateway), metric: None });
+            let route = Route { destination: everywhere(&gateway)?, gateway: Some(gateway), metric: None };
+            route_once(link, route)?;
         }
         Some(("route", route)) => {
             let (to, gateway) = route.split_once('-').map_or((route, None), |(to, gateway)| (to, Some(gateway)));
             let gateway = gateway.map(|gateway| gateway.parse().ok().ok_or(())).transpose().ok()?;
-            link.routes.push(Route { destination: Prefix::parse(to)?, gateway, metric: None });
+            route_once(link, Route { destination: Prefix::parse(to)?, gateway, metric: None })?;
         }
         Some(("mtu", mtu)) if link.mtu.is_none() => link.mtu = Some(mtu.parse().ok()?),
         Some(_) => return None,
@@ -61,6 +62,12 @@ fn read(link: &mut Link, item: &str) -> Option<()> {
         None => link.addresses.push(Prefix::parse(item)?),
     }
     Some(())
+}
+
+/// Two routes to one place are not both meant.
+fn route_once(link: &mut Link, route: Route) -> Option<()> {
+    let known = link.routes.iter().any(|other| other.destination == route.destination);
+    (!known).then(|| link.routes.push(route))
 }
 
 fn everywhere(gateway: &IpAddr) -> Option<Prefix> {

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
-use super::files::{Content, Made};
 use super::*;
-use crate::payload::Problem;
+use crate::bundle::{Bundle, Content, Verb};
+use crate::payload::{NodeName, Problem};
 
 /// ssh-keygen -t ed25519 -C "admin@example.org"
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFAtZ6yPj3vajxy7pdD/LTsFJftGYOcaGw54qGXwxjv2 admin@example.org";
@@ -44,8 +44,12 @@ fn every_key_has_its_row() {
     assert!(Settings::default().is_empty() && !typical().is_empty());
 }
 
-fn text(made: &[Made], path: &str) -> (u16, String) {
-    let found = made.iter().find(|made| made.path == path).unwrap_or_else(|| panic!("no {path}"));
+fn bundle(settings: &Settings) -> Bundle {
+    settings.bundle(NodeName::try_from("node1").unwrap(), 3).unwrap()
+}
+
+fn text(made: &Bundle, path: &str) -> (u16, String) {
+    let found = made.entries().iter().find(|made| made.path.as_str() == path).unwrap_or_else(|| panic!("no {path}"));
     let content = match &found.content {
         Content::File(bytes) => String::from_utf8(bytes.expose().to_vec()).unwrap(),
         Content::Link(target) => format!("-> {target}"),
@@ -58,8 +62,8 @@ fn text(made: &[Made], path: &str) -> (u16, String) {
 fn each_setting_makes_the_files_of_the_table() {
     let mut settings = typical();
     settings.add(Key::Password, HASH).unwrap();
-    let made = settings.files();
-    let mut paths: Vec<&str> = made.iter().map(|made| made.path.as_str()).collect();
+    let made = bundle(&settings);
+    let mut paths: Vec<&str> = made.entries().iter().map(|made| made.path.as_str()).collect();
     let mut wanted: Vec<String> = SETTINGS.iter().flat_map(|row| row.files).map(|path| path[1..].to_owned()).collect();
     wanted.dedup();
     let wanted: Vec<String> = wanted
@@ -95,6 +99,28 @@ fn each_setting_makes_the_files_of_the_table() {
     for line in ["interface-name=eth1", "autoconnect-priority=10", "route1=198.51.100.0/24,192.0.2.2", "dns-search=example.org;"] {
         assert!(keyfile.lines().any(|other| other == line), "{line} in {keyfile}");
     }
+}
+
+/// The hash goes into /etc/shadow by a unit; all else is read by whoever reads it anyway.
+#[test]
+fn only_a_password_needs_a_unit() {
+    let mut settings = typical();
+    assert_eq!(bundle(&settings).units(), []);
+    settings.add(Key::Password, HASH).unwrap();
+    let bundle = bundle(&settings);
+    let [unit] = bundle.units() else { panic!("{:?}", bundle.units()) };
+    assert_eq!((unit.verb, unit.unit.as_str()), (Verb::Enable, "imprint-password.service"));
+    let made = |settings: &Settings| self::bundle(settings).pack().unwrap();
+    assert_eq!(made(&settings), made(&settings.clone()), "the same settings make the same bytes");
+    assert_eq!(self::bundle(&Settings::default()).entries(), []);
+}
+
+/// 2 KiB on the wire, less 500 bytes for a CA, 250 for the encryption and 250 for the signature.
+#[test]
+fn what_is_typical_is_small() {
+    let typical = TYPICAL.iter().filter(|(word, _)| !["timezone", "engine", "storage"].contains(word));
+    let packed = bundle(&Settings::from_words(typical.copied()).unwrap()).pack().unwrap();
+    assert!(packed.len() <= 2048 - 500 - 250 - 250, "{}", packed.len());
 }
 
 /// Everybody on the node can read /proc/cmdline.
@@ -160,21 +186,17 @@ fn a_key_that_was_cut_is_no_key() {
     }
     assert!(SshKey::parse(&format!("ssh-rsa {base64}")).is_none(), "another type than the key says");
     assert!(SshKey::parse("-----BEGIN OPENSSH PRIVATE KEY-----").is_none());
-    assert_eq!(SshKey::parse(KEY).unwrap().short(), "ssh-ed25519 ..4qGXwxjv2 admin@example.org");
+    assert_eq!(SshKey::parse(KEY).unwrap().short(), "ssh-ed25519 ..Gw54qGXwxjv2 admin@example.org");
 }
 
 #[test]
 fn a_link_keeps_the_rules_of_the_payload() {
-    for (value, want) in [
-        ("eth0,192.0.2.10/24,2001:db8::10/64,mtu=576", "1280"),
-        ("eth0,dhcp4,via=192.0.2.1,via=192.0.2.1", ""),
-    ] {
-        match refused("link", value) {
-            SettingError::Link { problem: Problem::Value(why), .. } => assert!(why.contains(want), "{value}: {why}"),
-            other => panic!("{value}: {other:?}"),
-        }
+    match refused("link", "eth0,192.0.2.10/24,2001:db8::10/64,mtu=576") {
+        SettingError::Link { problem: Problem::Value(why), .. } => assert!(why.contains("1280"), "{why}"),
+        other => panic!("{other:?}"),
     }
-    for (value, given) in [("eth0,dhcp5", "dhcp5"), ("eth0,mtu=x", "mtu=x"), ("eth0,via=here", "via=here"), ("", "")] {
+    let twice = "via=192.0.2.1";
+    for (value, given) in [("eth0,dhcp4,via=192.0.2.1,via=192.0.2.1", twice), ("eth0,dhcp5", "dhcp5"), ("eth0,mtu=x", "mtu=x"), ("eth0,via=here", "via=here"), ("", "")] {
         match refused("link", value) {
             SettingError::Value { given: found, .. } => assert_eq!(found, *given, "{value}"),
             other => panic!("{value}: {other:?}"),

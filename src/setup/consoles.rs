@@ -329,3 +329,6 @@ impl std::error::Error for SetupError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,8 @@ impl Script {
     /// A dialogue that has not said anything yet.
     pub fn new(mut start: Start) -> Script {
         let links = beginning(&mut start);
-        let settings = start.defaults.clone();
+        let mut settings = start.defaults.clone();
+        settings.links.clear();
         let mut questions = Vec::new();
         for row in &SETTINGS {
             match row.key {

@@ -65,7 +65,7 @@ fn skip(terminal: &mut Terminal, count: usize) -> String {
 #[test]
 fn enter_takes_every_default() {
     let mut terminal = Terminal::new(start());
-    let last = skip(&mut terminal, ALL - 1);
+    let last = skip(&mut terminal, ALL);
     assert!(last.ends_with(" 1 host name node1\r\n 2 eno1 dhcp4,slaac\r\n 3 eno2 -\r\n 4 name servers -\r\n 5 search domains -\r\n 6 NTP \
                             servers -\r\n 7 time zone -\r\n 8 SSH key -\r\n 9 syslog server -\r\n10 engine -\r\n11 storage -\r\n12 \
                             root password -\r\nnumber to change, yes to go on: "), "{last}");
@@ -126,7 +126,8 @@ fn the_whole_dialogue_is_short() {
     let mut terminal = Terminal::new(start());
     terminal.lines(&TYPICAL[..12]);
     terminal.lines(&["correct horse", "correct horse", "yes"]);
-    let typical = terminal.shown.len();
+    // A console turns a line feed into CR LF, and what is sent is CR LF already.
+    let typical = terminal.shown.len() + terminal.shown.iter().filter(|byte| **byte == b'\n').count();
     assert!(typical <= MOST, "{typical} bytes:\n{}", String::from_utf8_lossy(&terminal.shown));
     let mut terminal = Terminal::new(start());
     skip(&mut terminal, ALL);
