@@ -65,13 +65,10 @@ pub struct Record {
     pub issuers: Vec<[u8; 32]>,
     /// Who is let in as this node at a door. No payload has it.
     pub rule: Rule,
-<<<<<<< HEAD
     /// What the node's bundle is made of. No payload has it.
     pub set: Settings,
-=======
     /// How the node gets its bundle; `None`: it has none.
     pub bundle: Option<bundle::BundleRule>,
->>>>>>> s9
 }
 
 impl Record {
@@ -185,11 +182,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     if names == CertificateNames::default() {
         return Err(missing);
     }
-<<<<<<< HEAD
-    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule, set })
-=======
-    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule, bundle })
->>>>>>> s9
+    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule, set, bundle })
 }
 
 /// Reads a subject attribute, like `CN=node1`.
