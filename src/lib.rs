@@ -42,6 +42,8 @@ pub mod site;
 
 // Protocols and codecs.
 pub mod est;
+pub mod https;
+pub mod http;
 pub mod tls;
 pub mod dialogue;
 pub mod pipe;

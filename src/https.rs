@@ -1,8 +1,12 @@
-//! Connections to a server, and requests with their answers on them, all bounded by a deadline. Knows HTTP's framing,
-//! never the meaning of an EST message.
+//! What check-in and configuration server have in common: the way to a server of a URL, over names, addresses and TLS, and
+//! requests with their answers on it, all bounded by a deadline. Knows HTTP's framing, never the meaning of a message.
 //!
 //! The type of a connection says what may be sent on it: a [`Tentative`] connection takes a [`PublicRequest`] only, and
 //! nothing but a [`Strict`] one takes a [`SecretRequest`].
+
+mod error;
+pub mod pause;
+mod resolve;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,28 +16,31 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{self, MsgFlags};
 
-use super::error::{Failure, Phase};
-use super::resolve::Addresses;
+pub use error::{HttpsError, Phase, Unresolved};
+
 use crate::certificate::CertificateFacts;
 use crate::connect;
-use crate::est::{EstError, PublicRequest, Response, ResponseReader, SecretRequest};
+use crate::http::{HttpError, PublicRequest, Response, ResponseReader, SecretRequest};
 use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::tls::{self, ClientCertificate, Connection, Strict, Tentative, TlsError};
+use resolve::Addresses;
 
 /// An answer, and the address that it came from.
-pub(super) struct Answer {
-    pub(super) response: Response,
-    pub(super) address: SocketAddr,
+pub struct Answer {
+    /// The answer.
+    pub response: Response,
+    /// The server's address.
+    pub address: SocketAddr,
 }
 
 /// What went wrong, and the server's address once it is known.
-pub(super) type Failed = (Option<SocketAddr>, Failure);
+pub type Failed = (Option<SocketAddr>, HttpsError);
 
 /// A connection to a server that was verified. What may be sent on it depends on when the server's certificate is
 /// valid.
-pub(super) struct Open<T> {
+pub struct Open<T> {
     connection: Connection<Timed, T>,
     address: SocketAddr,
     /// The last answer; `None`: the connection has not carried an answer yet.
@@ -50,10 +57,10 @@ struct Last {
 
 /// The answer to a request, and the connection if the server keeps it open. `None`: the connection has carried an
 /// answer before, and does not carry this one. The request may be sent again over a new connection.
-pub(super) type Asked<T> = Option<(Answer, Option<Open<T>>)>;
+pub type Asked<T> = Option<(Answer, Option<Open<T>>)>;
 
 /// Connects to the server of `url`, whose certificate was valid at some moment of `life`.
-pub(super) fn probe(
+pub fn probe(
     url: &HttpsUrl,
     ca: &CaCertificate,
     life: (Timestamp, Timestamp),
@@ -63,7 +70,7 @@ pub(super) fn probe(
 }
 
 /// Connects to the server of `url`, whose certificate is valid at the time of `clock`.
-pub(super) fn open(
+pub fn open(
     url: &HttpsUrl,
     ca: &CaCertificate,
     clock: Clock,
@@ -87,20 +94,20 @@ fn reach<T>(
 
 impl Open<Tentative> {
     /// Sends a request that holds no secret, and reads the answer.
-    pub(super) fn ask(self, request: &PublicRequest) -> Result<(Answer, Option<Open<Tentative>>), Failed> {
+    pub fn ask(self, request: &PublicRequest) -> Result<(Answer, Option<Open<Tentative>>), Failed> {
         let address = self.address;
         // Only a connection that has carried an answer before comes here.
-        let gone = || (Some(address), Failure::Est(EstError::Truncated { have: 0, want: None }));
+        let gone = || (Some(address), HttpsError::Http(HttpError::Truncated { have: 0, want: None }));
         self.talk(request.as_bytes())?.ok_or_else(gone)
     }
 
     /// What the server's certificate says.
-    pub(super) fn server(&self) -> &CertificateFacts {
+    pub fn server(&self) -> &CertificateFacts {
         &self.connection.server
     }
 
     /// The same connection, if the server's certificate is valid at the time of `clock`.
-    pub(super) fn confirm(self, clock: Clock) -> Option<Open<Strict>> {
+    pub fn confirm(self, clock: Clock) -> Option<Open<Strict>> {
         let Open { connection, address, last } = self;
         // The reason is not reported here. The next connection reports it: the server may have another certificate by
         // then.
@@ -111,7 +118,7 @@ impl Open<Tentative> {
 
 impl Open<Strict> {
     /// Sends a request and reads the answer.
-    pub(super) fn ask(self, request: &SecretRequest) -> Result<Asked<Strict>, Failed> {
+    pub fn ask(self, request: &SecretRequest) -> Result<Asked<Strict>, Failed> {
         self.talk(request.expose())
     }
 }
@@ -141,7 +148,7 @@ impl<T> Open<T> {
     }
 
     /// Sends a request and reads the answer. `begun` is set once a byte of the answer has come.
-    fn exchange(&mut self, request: &[u8], begun: &mut bool) -> Result<Response, Failure> {
+    fn exchange(&mut self, request: &[u8], begun: &mut bool) -> Result<Response, HttpsError> {
         let broken = |error| failure(error, Phase::Answer);
         let asked = since_boot();
         self.connection.send(request).map_err(broken)?;
@@ -150,10 +157,10 @@ impl<T> Open<T> {
         loop {
             let count = self.connection.receive(&mut buffer).map_err(broken)?;
             if count == 0 {
-                return reader.end().map_err(Failure::Est);
+                return reader.end().map_err(HttpsError::Http);
             }
             *begun = true;
-            if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(Failure::Est)? {
+            if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(HttpsError::Http)? {
                 let took = since_boot().saturating_sub(asked);
                 self.last = Some(Last { behind: reader.behind().to_vec(), took });
                 return Ok(response);
@@ -163,10 +170,10 @@ impl<T> Open<T> {
 
     /// Whether a new connection may do better after this failure, which came before the first byte of an answer. Once
     /// the deadline has passed there is no time for one.
-    fn may_go_out_again(&mut self, failure: &Failure) -> bool {
+    fn may_go_out_again(&mut self, failure: &HttpsError) -> bool {
         match failure {
-            Failure::Tls(_) | Failure::Est(EstError::Truncated { .. }) => true,
-            Failure::TimedOut(_) => !self.connection.transport().deadline.expired(),
+            HttpsError::Tls(_) | HttpsError::Http(HttpError::Truncated { .. }) => true,
+            HttpsError::TimedOut(_) => !self.connection.transport().deadline.expired(),
             _ => false,
         }
     }
@@ -203,10 +210,10 @@ fn patience(took: Duration, left: Duration) -> Duration {
 /// Longer than a CA signs, and short beside the time that one URL gets.
 const AN_ANSWER: Duration = Duration::from_secs(5);
 
-fn failure(error: TlsError, phase: Phase) -> Failure {
+fn failure(error: TlsError, phase: Phase) -> HttpsError {
     match error {
-        TlsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Failure::TimedOut(phase),
-        other => Failure::Tls(other),
+        TlsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => HttpsError::TimedOut(phase),
+        other => HttpsError::Tls(other),
     }
 }
 
@@ -264,7 +271,7 @@ fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, 
         [(address, _)] => Some(*address),
         _ => None,
     };
-    Err((only, if failed.is_empty() { Failure::TimedOut(Phase::Connect) } else { Failure::Connect(failed) }))
+    Err((only, if failed.is_empty() { HttpsError::TimedOut(Phase::Connect) } else { HttpsError::Connect(failed) }))
 }
 
 fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
@@ -353,7 +360,7 @@ mod tests {
         let mut limit = Duration::from_millis(300);
         let errors = loop {
             match connect(&mut Addresses::known(&[closed, silent]), deadline.at_most(limit)).err().unwrap() {
-                (None, Failure::Connect(errors)) if errors.len() == 2 => break errors,
+                (None, HttpsError::Connect(errors)) if errors.len() == 2 => break errors,
                 other => assert!(!deadline.expired(), "{other:?}"),
             }
             limit *= 2;
