@@ -58,6 +58,7 @@ pub mod netlink;
 pub mod port;
 pub mod uevent;
 pub mod payload;
+pub mod age;
 
 // Used by several of the modules above.
 pub mod certificate;

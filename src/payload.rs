@@ -3,6 +3,7 @@
 //! `docs/payload.cddl`. This module never reads a medium and never acts on a payload.
 
 mod address;
+mod bundle;
 mod ca;
 mod cbor;
 mod codec;
@@ -15,6 +16,7 @@ mod url;
 use std::net::IpAddr;
 
 pub use address::{HardwareAddress, Prefix};
+pub use bundle::{BundleKey, BundleTerms, MAX_COUNTER};
 pub use ca::{CaCertificate, CaError};
 pub use cbor::{DecodeError, Extension, Problem, Step, first_item};
 pub use form::Form;
@@ -24,6 +26,7 @@ pub use names::{
 };
 pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost, authority_parts};
 
+use self::signed::Signer;
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
@@ -54,6 +57,10 @@ pub struct Payload {
     pub issuers: Vec<[u8; 32]>,
     /// How the node gets its certificate.
     pub enrolment: Enrolment,
+    /// Who signs the node's bundles, if the image's site pin names no signer. Used only with `bundle`.
+    pub signers: Vec<Signer>,
+    /// The node takes its configuration from a bundle. Never with [`Enrolment::Credentials`]: it takes a server.
+    pub bundle: Option<BundleTerms>,
     /// Entries with negative keys, from any map of the payload. They are ignored, and kept so that encoding gives the
     /// same bytes.
     pub extensions: Vec<Extension>,

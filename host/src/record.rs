@@ -354,6 +354,8 @@ impl Record {
                 urls: urls.to_vec(),
                 token: token.map(|secret| EnrolmentToken { secret, mode: self.mode }),
             })),
+            signers: Vec::new(),
+            bundle: None,
             extensions: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@
 mod admission_keys;
 mod books;
 mod budget;
+mod bundles;
 mod callers;
 mod changes;
 mod claims;
@@ -19,6 +20,7 @@ pub use admission_keys::AdmissionKeyRow;
 pub use books::Books;
 use budget::Tally;
 pub use budget::{Budget, NotWritten};
+pub use bundles::{AvailableRow, BundleKeyRow, BundleRow, BundleState, NewBundle, Signed, Told, Waiting};
 pub use callers::{CallerRow, Standing};
 pub use changes::Changes;
 pub use claims::Holder;

@@ -30,6 +30,8 @@ mod key {
     pub(super) const CREDENTIALS: i8 = 13;
     pub(super) const HOSTNAME: i8 = 14;
     pub(super) const KEY_TYPE: i8 = 15;
+    pub(super) const SIGNERS: i8 = 16;
+    pub(super) const BUNDLE: i8 = 17;
 }
 
 /// The only version that exists.
@@ -75,8 +77,33 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
     let ca = CaCertificate::new(ca_item.bytes()?).map_err(|e| ca_place.error(Problem::Value(e.to_string())))?;
     let issuers = fields.list(key::ISSUERS, "issuers", Item::fixed)?;
     let enrolment = enrolment(&mut fields, ext)?;
+    let signers = fields.list(key::SIGNERS, "signers", bundle::signer)?;
+    let bundle = match fields.take(key::BUNDLE, "bundle") {
+        Some(item) if matches!(enrolment, Enrolment::Credentials(_)) => {
+            let why = "credentials and bundle exclude each other; remove one: a bundle comes from the server that gives the \
+                       node its certificate"
+                .to_owned();
+            return Err(item.place.error(Problem::Value(why)));
+        }
+        Some(item) => Some(bundle::terms(item, ext)?),
+        None => None,
+    };
     fields.finish(ext)?;
-    Ok(Payload { id, composed, expiry, binding, seed, network, hostname, ca, issuers, enrolment, extensions })
+    Ok(Payload {
+        id,
+        composed,
+        expiry,
+        binding,
+        seed,
+        network,
+        hostname,
+        ca,
+        issuers,
+        enrolment,
+        signers,
+        bundle,
+        extensions,
+    })
 }
 
 /// Reads a network without the rest of a payload: the items of a payload's version and network, and no other.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BondMode, Enrolment, Link, LinkKind, Payload, TokenMode};
+use super::{BondMode, BundleTerms, Enrolment, Link, LinkKind, Payload, TokenMode};
 use crate::hex;
 
 impl fmt::Display for Payload {
@@ -53,6 +53,12 @@ impl fmt::Display for Payload {
                 }
                 writeln!(f, "key        in the payload (not shown)")?;
             }
+        }
+        if let Some(BundleTerms { key, least }) = &self.bundle {
+            writeln!(f, "bundle     key {key}; counter {least} or higher")?;
+        }
+        for signer in &self.signers {
+            writeln!(f, "           {signer}")?;
         }
         if let Some(word) = self.admitted() {
             writeln!(f, "admitted   {word}")?;

@@ -105,6 +105,12 @@ impl Signer {
         Ok(signer)
     }
 
+    /// Takes a SubjectPublicKeyInfo in DER, of either algorithm.
+    pub fn of_spki(spki: &[u8]) -> Result<Signer, KeyError> {
+        let is_eddsa = spki.starts_with(Algorithm::EdDsa.spki_prefix());
+        Signer::new(if is_eddsa { Algorithm::EdDsa } else { Algorithm::Es256 }, spki)
+    }
+
     /// Takes the public key alone: an uncompressed point on P-256 (65 bytes), or an Ed25519 key (32 bytes).
     pub fn of_point(algorithm: Algorithm, point: &[u8]) -> Result<Signer, KeyError> {
         Signer::new(algorithm, &[algorithm.spki_prefix(), point].concat())
@@ -118,6 +124,11 @@ impl Signer {
     /// The key's identifier.
     pub fn kid(&self) -> Kid {
         self.kid
+    }
+
+    /// The SubjectPublicKeyInfo in DER.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
     }
 
     fn key(&self) -> Result<ParsedPublicKey, KeyError> {

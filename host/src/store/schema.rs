@@ -1,10 +1,10 @@
 //! The tables, version by version: opening an older store runs the missing steps. Never changes a step that was released.
 
 /// Version of the schema; `PRAGMA user_version` of the file.
-pub(super) const VERSION: i64 = 8;
+pub(super) const VERSION: i64 = 9;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released are never changed.
-pub(super) const STEPS: [&str; 8] = [
+pub(super) const STEPS: [&str; 9] = [
     "
 CREATE TABLE urls (position INTEGER PRIMARY KEY, url TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (
@@ -90,4 +90,5 @@ ALTER TABLE requests ADD COLUMN payload BLOB REFERENCES payloads (id);
     super::claims::STEP,
     super::entitlements::STEP,
     super::callers::STEP,
+    super::bundles::tables::STEP,
 ];

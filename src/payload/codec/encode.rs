@@ -8,7 +8,7 @@ use serde_cbor::Value;
 use zeroize::Zeroizing;
 
 use super::super::address::address_bytes;
-use super::super::cbor;
+use super::super::{bundle, cbor};
 use super::{VERSION, key};
 use crate::payload::{
     BondMode, CsrEnrolment, Enrolment, InterfaceName, KeyType, Link, LinkKind, MAX_LEN, Match, Payload, Prefix,
@@ -47,6 +47,8 @@ pub(in crate::payload) fn encode(payload: &Payload) -> Zeroizing<Vec<u8>> {
             root.put(key::CREDENTIALS, map.value());
         }
     }
+    root.list(key::SIGNERS, &payload.signers, |signer| Value::Bytes(signer.spki().to_vec()));
+    root.some(key::BUNDLE, payload.bundle.as_ref().map(bundle::terms_value));
     let mut value = root.value();
     for extension in &payload.extensions {
         cbor::restore(&mut value, extension);

@@ -127,6 +127,8 @@ fn typical() -> Payload {
                 mode: TokenMode::Once,
             }),
         })),
+        signers: vec![],
+        bundle: None,
         extensions: vec![],
     }
 }
@@ -338,8 +340,8 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (with(15, int(0)), "byte 583, key type: 0, want 1 to 4 (P-256 is written by leaving the key out)"),
         (
-            with(16, int(0)),
-            "byte 583, ?: unknown critical key 16; the payload is newer than this program, update the image",
+            with(18, int(0)),
+            "byte 583, ?: unknown critical key 18; the payload is newer than this program, update the image",
         ),
         (with(-25, int(0)), "byte 0: map key -25, want -24 to 23"),
         (changed(|map| drop(map.insert(text("x"), int(0)))), "byte 0: a map key that is not an integer"),
