@@ -1,12 +1,13 @@
 //! Hands key and certificates over to the next boot stage, in one folder (docs/status.md), the network configuration in the
-//! folders of the network managers ([`network`]), and the CA alone as a credential ([`credential`]). A folder with `ready` in
-//! it is complete. A new identity replaces an old one in one step or not at all; a failure in a folder without an identity
-//! leaves none. Never uses the network.
+//! folders of the network managers ([`network`]), the CA alone as a credential ([`credential`]), and the bundle for the real root
+//! ([`staged`]). A folder with `ready` in it is complete. A new identity replaces an old one in one step or not at all; a failure
+//! in a folder without an identity leaves none. Never uses the network.
 
 pub mod crash;
 pub mod credential;
 pub mod memory;
 pub mod network;
+pub mod staged;
 mod folder;
 mod generation;
 
@@ -289,7 +290,7 @@ fn pems(certificates: &Certificates<'_>) -> (String, String) {
 /// Removes `ready` and every file of an identity that imprint wrote.
 fn discard(directory: &Path) -> Result<(), HandoverError> {
     let removed = remove(&directory.join(READY));
-    removed.and(generation::remove_all(directory))
+    removed.and(staged::discard(directory)).and(generation::remove_all(directory))
 }
 
 /// JSON with one line for each item, so that people can read it, too.

@@ -13,9 +13,14 @@ pub struct KeyCode([u8; 10]);
 impl KeyCode {
     /// The code of a SubjectPublicKeyInfo in DER.
     pub fn of(spki: &[u8]) -> KeyCode {
+        KeyCode::of_digest(&sha256(spki))
+    }
+
+    /// The code of something whose SHA-256 this is.
+    pub fn of_digest(digest: &[u8; 32]) -> KeyCode {
         let mut code = [0; 10];
-        for (to, from) in code.iter_mut().zip(sha256(spki)) {
-            *to = from;
+        for (to, from) in code.iter_mut().zip(digest) {
+            *to = *from;
         }
         KeyCode(code)
     }

@@ -41,6 +41,7 @@ pub mod medium;
 pub mod site;
 
 // Protocols and codecs.
+pub mod bundle;
 pub mod est;
 pub mod https;
 pub mod http;

@@ -8,6 +8,7 @@ mod ca;
 mod cbor;
 mod codec;
 mod form;
+pub(crate) mod items;
 mod names;
 mod show;
 pub mod signed;
@@ -22,7 +23,7 @@ pub use cbor::{DecodeError, Extension, Problem, Step, first_item};
 pub use form::Form;
 pub use names::{
     Attribute, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
-    Token, Uri,
+    Token, UnitName, Uri,
 };
 pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost, authority_parts};
 

@@ -21,6 +21,9 @@ use crate::trial;
 /// Version of both schemas. A new item does not change the version; any other change does.
 pub const VERSION: u32 = 1;
 
+/// Exit code of the stage `bundle`.
+pub const BUNDLE: u8 = 20;
+
 /// status.json
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -49,6 +52,9 @@ pub struct Status {
     pub enrolment: Option<Enrolment>,
     /// Code of the key.
     pub key_code: Option<String>,
+    /// The node's configuration bundle. Absent: the payload has the node fetch none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleStatus>,
     /// The steps, in order. If the run failed, the last step is the one that failed.
     pub steps: Vec<Step>,
 }
@@ -82,6 +88,32 @@ pub struct Failure {
     pub stage: String,
     /// The error and its causes, as on the console.
     pub message: String,
+}
+
+/// How far a configuration bundle has come.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BundleStatus {
+    /// The counter that was signed.
+    pub counter: u64,
+    /// The code of the encrypted file.
+    pub code: String,
+    /// How far it has come.
+    pub state: BundleState,
+    /// Why it came no further, as on the console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// How far a configuration bundle has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BundleState {
+    /// It was fetched and verified, and waits for the root.
+    Staged,
+    /// Its files are in the root.
+    Applied,
+    /// Its units run, and the configuration server knows.
+    Available,
 }
 
 /// One step of a run.
@@ -219,6 +251,13 @@ impl Status {
     /// Why the run was stopped, and what a person at the prompt of an initramfs can do. It is printed before that
     /// prompt. Empty if the run was not stopped.
     pub fn reason(&self) -> String {
+        if let Some(BundleStatus { state: BundleState::Staged, error: Some(error), .. }) = &self.bundle {
+            return format!(
+                "imprint: the boot was stopped with exit code {BUNDLE}: bundle: {}\nimprint: \"imprint apply\" tries again; then \
+                 \"systemctl default\" boots on, or \"exit\" in an image without systemd\n",
+                line(error)
+            );
+        }
         let Some(failure) = self.error.as_ref().filter(|_| self.outcome == Outcome::Failed) else {
             return String::new();
         };
@@ -287,6 +326,7 @@ impl Timeline {
             name: None,
             enrolment: None,
             key_code: None,
+            bundle: None,
             steps: Vec::new(),
         };
         Timeline { record: Record(Arc::new(Mutex::new((status, None)))), show }
@@ -348,6 +388,12 @@ impl Timeline {
         self.record.locked().0.key_code = Some(code.to_string());
     }
 
+    /// Records the bundle that waits for the root.
+    pub fn staged(&mut self, counter: u64, code: String) {
+        let bundle = BundleStatus { counter, code, state: BundleState::Staged, error: None };
+        self.record.locked().0.bundle = Some(bundle);
+    }
+
     /// The whole run, after certificate and key were handed over.
     pub fn done(&self) -> Status {
         Status { outcome: Outcome::Done, ..self.status() }
@@ -405,7 +451,21 @@ impl fmt::Display for Status {
             (Outcome::Absent, _) => writeln!(f, "absent: no payload was found, and none was required"),
             (Outcome::Failed, Some(failure)) => writeln!(f, "failed with exit code {}: {failure}", self.exit_code),
             (Outcome::Failed, None) => writeln!(f, "failed with exit code {}", self.exit_code),
-        }
+        }?;
+        self.bundle.as_ref().map_or(Ok(()), |bundle| writeln!(f, "bundle: {bundle}"))
+    }
+}
+
+/// `number 7 (7K3M-Q0ZT-N4V8-XW1C) was fetched, and is not in the root: …`
+impl fmt::Display for BundleStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "number {} ({}) ", self.counter, line(&self.code))?;
+        f.write_str(match self.state {
+            BundleState::Staged => "was fetched, and is not in the root",
+            BundleState::Applied => "is in the root, and the configuration server does not know that it is in use",
+            BundleState::Available => "is in use, and the configuration server knows",
+        })?;
+        self.error.as_ref().map_or(Ok(()), |error| write!(f, ": {}", line(error)))
     }
 }
 

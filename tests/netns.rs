@@ -160,7 +160,7 @@ fn the_keys_file_system_is_a_tmpfs_that_is_never_swapped_out() {
         memory::mount(&path, memory::TMPFS_OPTIONS).unwrap();
         let [(kind, options, flags)] = &mounts(&path)[..] else { panic!("{:?}", mounts(&path)) };
         assert_eq!(kind, "tmpfs");
-        for option in ["noswap", "size=1024k", "mode=700"] {
+        for option in ["noswap", "size=17408k", "mode=700"] {
             assert!(options.split(',').any(|o| o == option), "{option} in {options}");
         }
         for flag in ["nosuid", "nodev", "noexec"] {

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{major, minor};
 
-use super::{HandoverError, NODE, generation, is_complete, private_is_ours};
+use super::{HandoverError, NODE, generation, is_complete, private_is_ours, staged};
 
 /// A locked folder: no other imprint writes into it while this value exists.
 #[must_use]
@@ -69,7 +69,12 @@ impl Folder {
         let folder = Folder::make(path)?;
         // Another run may have completed just before the lock; or it was killed before it wrote `ready`, which `settle`
         // has now written.
-        Ok((!is_complete(path)).then_some(folder))
+        if is_complete(path) {
+            return Ok(None);
+        }
+        // A bundle of a run that was killed: this run may be for another node, or for none.
+        staged::discard(path)?;
+        Ok(Some(folder))
     }
 
     /// The path of the folder.

@@ -13,8 +13,9 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 use super::HandoverError;
 
-/// `noswap` is new in Linux 6.4 (tmpfs(5)). 1 MiB is more than keys need.
-pub const TMPFS_OPTIONS: &str = "noswap,mode=0700,size=1m";
+/// `noswap` is new in Linux 6.4 (tmpfs(5)). 1 MiB is more than keys need, and 16 MiB is the largest bundle. Memory that nothing
+/// is written to is not used.
+pub const TMPFS_OPTIONS: &str = "noswap,mode=0700,size=17m";
 /// include/uapi/linux/magic.h
 pub const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 

@@ -110,6 +110,23 @@ name! {
 }
 
 name! {
+    /// The name of a systemd unit (systemd.unit(5)), which no shell and no option parser takes for anything else.
+    UnitName, "unit name",
+    "1 to 255 of A-Z a-z 0-9 : _ . \\ @ -, not starting with a dot or hyphen, and one of systemd's suffixes, such as .service",
+    |text| {
+        let (stem, suffix) = text.rsplit_once('.').unwrap_or_default();
+        text.len() <= 255
+            && !stem.is_empty()
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'_' | b'.' | b'\\' | b'@' | b'-'))
+            && !text.starts_with(['.', '-'])
+            && UNIT_SUFFIXES.contains(&suffix)
+    }
+}
+
+const UNIT_SUFFIXES: [&str; 11] =
+    ["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
+
+name! {
     /// An absolute URI in ASCII (RFC 3986): a scheme, a colon and at least one more character.
     Uri, "URI", "scheme:rest in printable ASCII, at most 512 bytes",
     |text| {

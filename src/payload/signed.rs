@@ -1,5 +1,5 @@
 //! The signed form of a payload: COSE_Sign1 (RFC 9052 §4.2) in one shape only, which `docs/payload.cddl` shows; and the
-//! public keys that verify its signature. Every other shape and every other encoding is an error that names the item
+//! public keys that verify its signature. The statement of a bundle has the same shape. Every other shape and every other encoding is an error that names the item
 //! and its offset. Never decides whose signature counts: `site` does. Only [`unwrapped`] decodes the payload inside.
 
 use std::fmt;
@@ -8,8 +8,9 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
-use super::cbor::{self, DecodeError, Problem};
+use super::cbor::{DecodeError, Problem};
 pub use super::form::is_signed;
+use super::items::{Reader, at, put_bytes};
 use super::{MAX_LEN, Payload};
 use crate::digest::sha256;
 use crate::hex;
@@ -198,7 +199,15 @@ impl<'a> Signed<'a> {
         if bytes.len() > MAX_LEN {
             return Err(at(0, "", Problem::TooLong(bytes.len())));
         }
-        let mut reader = Reader { bytes, rest: bytes };
+        match Signed::split(bytes)? {
+            (signed, []) => Ok(signed),
+            (_, rest) => Err(at(bytes.len().saturating_sub(rest.len()), "", Problem::Trailing(rest.len()))),
+        }
+    }
+
+    /// Takes apart a message that other bytes may follow, and returns these. It has no limit of its own, for it allocates nothing.
+    pub fn split(bytes: &'a [u8]) -> Result<(Signed<'a>, &'a [u8]), DecodeError> {
+        let mut reader = Reader::new(bytes);
         match reader.head("tag", 6, "tag 18 (COSE_Sign1)")? {
             18 => {}
             other => {
@@ -228,10 +237,7 @@ impl<'a> Signed<'a> {
         let signature = signature.try_into().map_err(|_| {
             at(begin, "signature", Problem::Value(format!("{} bytes, want {SIGNATURE_LEN}", signature.len())))
         })?;
-        match reader.rest.len() {
-            0 => Ok(Signed { algorithm, kid, payload, signature, offset }),
-            extra => Err(at(reader.offset(), "", Problem::Trailing(extra))),
-        }
+        Ok((Signed { algorithm, kid, payload, signature, offset }, reader.rest))
     }
 
     /// Whether this signer made the signature. `aad`: what the signature covers besides the payload, as the function [`aad`] says.
@@ -272,10 +278,8 @@ pub fn encode(algorithm: Algorithm, kid: Kid, payload: &[u8], signature: &[u8; S
     bytes.extend_from_slice(&PREFIX);
     bytes.extend_from_slice(&protected(algorithm, kid));
     bytes.push(0xa0);
-    put_head(&mut bytes, payload.len());
-    bytes.extend_from_slice(payload);
-    put_head(&mut bytes, SIGNATURE_LEN);
-    bytes.extend_from_slice(signature);
+    put_bytes(&mut bytes, payload);
+    put_bytes(&mut bytes, signature);
     bytes
 }
 
@@ -284,11 +288,8 @@ pub fn to_be_signed(algorithm: Algorithm, kid: Kid, aad: &[u8], payload: &[u8]) 
     let room = payload.len().saturating_add(aad.len()).saturating_add(SIGNATURE1.len() + 1 + PROTECTED_LEN + 10);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     bytes.extend_from_slice(SIGNATURE1);
-    put_head(&mut bytes, PROTECTED_LEN);
-    bytes.extend_from_slice(&protected(algorithm, kid));
-    for string in [aad, payload] {
-        put_head(&mut bytes, string.len());
-        bytes.extend_from_slice(string);
+    for string in [&protected(algorithm, kid), aad, payload] {
+        put_bytes(&mut bytes, string);
     }
     bytes
 }
@@ -318,73 +319,6 @@ fn header(bytes: &[u8]) -> Result<(Algorithm, Kid), (usize, &'static str)> {
     match bytes.get(3..).and_then(<[u8]>::split_first_chunk) {
         Some(([4, 0x48], kid)) => Ok((*algorithm, Kid(kid.try_into().map_err(|_| (3, SHAPE))?))),
         _ => Err((3, SHAPE)),
-    }
-}
-
-fn at(offset: usize, place: &str, problem: Problem) -> DecodeError {
-    DecodeError { offset, place: place.to_owned(), problem }
-}
-
-/// Reads items one after the other.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn offset(&self) -> usize {
-        self.bytes.len().saturating_sub(self.rest.len())
-    }
-
-    /// Reads the head of an item of this major type. Returns its argument, which has to be in its shortest form.
-    fn head(&mut self, place: &str, major: u8, want: &'static str) -> Result<u64, DecodeError> {
-        let offset = self.offset();
-        let first = *self.rest.first().ok_or_else(|| at(offset, place, Problem::Truncated))?;
-        if first >> 5 != major {
-            return Err(at(offset, place, Problem::Kind(want)));
-        }
-        let info = first & 0x1f;
-        if info > 27 {
-            return Err(at(
-                offset,
-                place,
-                Problem::NotDeterministic("indefinite length, or a number that does not exist"),
-            ));
-        }
-        let (_, argument, rest) = cbor::head(self.rest).ok_or_else(|| at(offset, place, Problem::Truncated))?;
-        let shortest = match argument {
-            0..=23 => 0..=23,
-            24..=0xff => 24..=24,
-            0x100..=0xffff => 25..=25,
-            0x1_0000..=0xffff_ffff => 26..=26,
-            _ => 27..=27,
-        };
-        if !shortest.contains(&info) {
-            return Err(at(offset, place, Problem::NotDeterministic(cbor::NOT_SHORTEST)));
-        }
-        self.rest = rest;
-        Ok(argument)
-    }
-
-    /// Reads a byte string.
-    fn string(&mut self, place: &str) -> Result<&'a [u8], DecodeError> {
-        let length = self.head(place, 2, "a byte string")?;
-        let offset = self.offset();
-        let split = usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length));
-        let (string, rest) = split.ok_or_else(|| at(offset, place, Problem::Truncated))?;
-        self.rest = rest;
-        Ok(string)
-    }
-}
-
-/// Appends the head of a byte string. No string here is longer than a payload.
-fn put_head(bytes: &mut Vec<u8>, length: usize) {
-    let [.., a, b, c, d] = length.to_be_bytes();
-    match length {
-        0..=23 => bytes.push(0x40 | d),
-        24..=0xff => bytes.extend([0x58, d]),
-        0x100..=0xffff => bytes.extend([0x59, c, d]),
-        _ => bytes.extend([0x5a, a, b, c, d]),
     }
 }
 

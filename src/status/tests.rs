@@ -23,6 +23,7 @@ fn frozen_status() {
         name: Some("node1".to_owned()),
         enrolment: None,
         key_code: None,
+        bundle: None,
         steps: vec![step("source", "config-drive sr0 (IMPRINT)")],
     };
     let json = r#"{"version":1,"outcome":"failed","exit_code":16,"error":{"stage":"network","message":"no carrier on eth0"},"origin":"config-drive sr0 (IMPRINT)","payload_id":"00112233445566778899aabbccddeeff","name":"node1","key_code":null,"steps":[{"name":"source","started_us":1250000,"duration_us":412345,"detail":"config-drive sr0 (IMPRINT)"}]}"#;
@@ -147,4 +148,24 @@ fn the_last_words_are_right_with_and_without_systemd() {
     let (systemd, plain) = what.split_once(", or ").unwrap();
     assert!(systemd.ends_with("then \"systemctl default\" boots on"), "{reason}");
     assert_eq!(plain, "\"exit\" in an image without systemd");
+}
+
+/// The identity is complete, and still the boot was stopped: the last words say why, and what helps.
+#[test]
+fn a_bundle_that_is_not_in_the_root_is_the_last_word() {
+    let mut timeline = Timeline::new(|_| ());
+    timeline.staged(7, "7K3M-Q0ZT-N4V8-XW1C".to_owned());
+    let mut status = timeline.done();
+    assert_eq!(status.reason(), "", "nothing was stopped");
+    let text = serde_json::to_value(&status).unwrap();
+    let want = serde_json::json!({ "counter": 7, "code": "7K3M-Q0ZT-N4V8-XW1C", "state": "staged" });
+    assert_eq!(text["bundle"], want);
+    status.bundle.as_mut().unwrap().error = Some("no overlay\nfile system".to_owned());
+    assert!(status.reason().starts_with("imprint: the boot was stopped with exit code 20: bundle: no overlay"));
+    assert!(status.reason().contains("\"imprint apply\" tries again") && status.reason().lines().count() == 2);
+    let shown = status.to_string();
+    assert!(shown.ends_with("was fetched, and is not in the root: no overlay\\nfile system\n"), "{shown}");
+    assert_eq!(serde_json::from_str::<Status>(&serde_json::to_string(&status).unwrap()).unwrap(), status);
+    status.bundle.as_mut().unwrap().state = BundleState::Applied;
+    assert_eq!(status.reason(), "", "a unit that fails in the real root stops no boot");
 }
