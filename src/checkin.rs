@@ -141,7 +141,7 @@ pub fn enroll(
             (None, Some(Some(moment))) => Some(moment.saturating_sub(since_boot())),
             _ => told.map(|told| pause::honoured(told, true)),
         };
-        let Some((delay, is_last)) = waiter.next(asked, until) else { break };
+        let Some((delay, is_last)) = waiter.rounds.next(asked, until) else { break };
         last = is_last;
         if sites.iter().any(|site| site.failed.is_some()) {
             let attempts: Vec<&Attempt> = sites.iter().filter_map(|site| site.failed.as_ref()).collect();

@@ -137,7 +137,7 @@ pub fn certificates(response: &Response) -> Result<Vec<Vec<u8>>, EstError> {
 
 /// The header Retry-After: seconds or a date; anything else counts as absent. A date counts from the server's own Date,
 /// if there is one, so that no other clock matters.
-fn retry_after(response: &Response) -> Option<RetryAfter> {
+pub fn retry_after(response: &Response) -> Option<RetryAfter> {
     let value = response.retry_after.as_ref()?.as_str().trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than a u64 holds still mean "late". The caller caps the wait.

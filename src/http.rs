@@ -137,6 +137,10 @@ pub struct Response {
     pub retry_after: Option<Printable>,
     /// Location, as it stands.
     pub location: Option<Printable>,
+    /// ETag, as it stands.
+    pub etag: Option<Printable>,
+    /// Content-Range, as it stands.
+    pub content_range: Option<Printable>,
     /// Each WWW-Authenticate, as it stands.
     pub challenges: Vec<Printable>,
     /// The body, without chunk framing.
@@ -228,6 +232,11 @@ impl ResponseReader {
                 HttpError::BodyTooLong(self.limit)
             });
         }
+        // What was read of a body in chunks is in the answer already.
+        if self.at > MAX_HEAD && matches!(self.state, State::Chunk | State::Trailer) {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+        }
         self.buffer.extend_from_slice(bytes);
         self.advance().map(|whole| whole.then(|| std::mem::take(&mut self.response)))
     }
@@ -235,6 +244,20 @@ impl ResponseReader {
     /// The bytes behind a whole answer. They belong neither to this answer nor to the next one.
     pub fn behind(&self) -> &[u8] {
         self.rest()
+    }
+
+    /// How much of the body has come, and how long it is. `None` as long as there is no head, and for a body without a
+    /// length.
+    pub fn so_far(&self) -> Option<(usize, usize)> {
+        match self.state {
+            State::Length(want) => Some((self.rest().len().min(want), want)),
+            _ => None,
+        }
+    }
+
+    /// What has come of an answer that breaks off, with the beginning of a body whose length is known.
+    pub fn beginning(&self) -> Option<(Response, usize)> {
+        self.so_far().map(|(_, want)| (Response { body: self.rest().to_vec(), ..self.response.clone() }, want))
     }
 
     /// To be called when the connection has ended. Returns the answer, if it is one that ends with the connection.
@@ -267,12 +290,14 @@ impl ResponseReader {
                     }
                 }
                 State::Length(want) => {
-                    let body = match self.rest().get(..want) {
-                        Some(body) => body.to_vec(),
-                        None => return Ok(false),
-                    };
-                    self.response.body = body;
-                    self.at = self.at.saturating_add(want);
+                    if self.rest().len() < want {
+                        return Ok(false);
+                    }
+                    // The body is moved, not copied: it may be long.
+                    self.buffer.drain(..self.at);
+                    let behind = self.buffer.split_off(want);
+                    self.response.body = std::mem::replace(&mut self.buffer, behind);
+                    self.at = 0;
                     self.state = State::Whole;
                 }
                 State::Chunk => {
@@ -354,6 +379,8 @@ impl ResponseReader {
             date: text("Date"),
             retry_after: text("Retry-After"),
             location: text("Location"),
+            etag: text("ETag"),
+            content_range: text("Content-Range"),
             challenges: parsed
                 .headers
                 .iter()

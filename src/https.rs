@@ -59,6 +59,18 @@ struct Last {
 /// answer before, and does not carry this one. The request may be sent again over a new connection.
 pub type Asked<T> = Option<(Answer, Option<Open<T>>)>;
 
+/// A request whose answer may be long: what a caller allows, and what it gets beside the answer.
+pub struct Transfer<'a> {
+    /// The longest body.
+    pub limit: usize,
+    /// How long the server may send, or take, nothing.
+    pub stall: Duration,
+    /// Told how many bytes of the body have come, and how many there are.
+    pub watch: &'a mut dyn FnMut(usize, usize),
+    /// What had come of an answer that broke off, and how long its body would have been.
+    pub beginning: Option<(Response, usize)>,
+}
+
 /// Connects to the server of `url`, whose certificate was valid at some moment of `life`.
 pub fn probe(
     url: &HttpsUrl,
@@ -87,7 +99,7 @@ fn reach<T>(
 ) -> Result<Open<T>, Failed> {
     let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
     let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
-    let connection = verified(Timed { stream, deadline, first: None, waits: true })
+    let connection = verified(Timed { stream, deadline, stall: None, first: None, waits: true })
         .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
     Ok(Open { connection, address, last: None })
 }
@@ -98,7 +110,7 @@ impl Open<Tentative> {
         let address = self.address;
         // Only a connection that has carried an answer before comes here.
         let gone = || (Some(address), HttpsError::Http(HttpError::Truncated { have: 0, want: None }));
-        self.talk(request.as_bytes())?.ok_or_else(gone)
+        self.talk(request.as_bytes(), &mut None)?.ok_or_else(gone)
     }
 
     /// What the server's certificate says.
@@ -119,12 +131,24 @@ impl Open<Tentative> {
 impl Open<Strict> {
     /// Sends a request and reads the answer.
     pub fn ask(self, request: &SecretRequest) -> Result<Asked<Strict>, Failed> {
-        self.talk(request.expose())
+        self.talk(request.expose(), &mut None)
+    }
+
+    /// The same with an answer that may be long, until this deadline.
+    pub fn transfer(
+        mut self,
+        request: &SecretRequest,
+        transfer: &mut Transfer<'_>,
+        deadline: Deadline,
+    ) -> Result<Asked<Strict>, Failed> {
+        let timed = self.connection.transport();
+        (timed.deadline, timed.stall) = (deadline, Some(transfer.stall));
+        self.talk(request.expose(), &mut Some(transfer))
     }
 }
 
 impl<T> Open<T> {
-    fn talk(mut self, request: &[u8]) -> Result<Asked<T>, Failed> {
+    fn talk(mut self, request: &[u8], transfer: &mut Option<&mut Transfer<'_>>) -> Result<Asked<T>, Failed> {
         let address = self.address;
         let last = self.last.take();
         let used = last.is_some();
@@ -136,7 +160,7 @@ impl<T> Open<T> {
             timed.first = Some(timed.deadline.at_most(patience(last.took, timed.deadline.remaining())));
         }
         let mut begun = false;
-        let response = match self.exchange(request, &mut begun) {
+        let response = match self.exchange(request, &mut begun, transfer) {
             // RFC 9110 §15.5.9: the server did not get the request in time, and closes an idle connection.
             Ok(response) if used && response.status == 408 => return Ok(None),
             Ok(response) => response,
@@ -148,14 +172,23 @@ impl<T> Open<T> {
     }
 
     /// Sends a request and reads the answer. `begun` is set once a byte of the answer has come.
-    fn exchange(&mut self, request: &[u8], begun: &mut bool) -> Result<Response, HttpsError> {
+    fn exchange(
+        &mut self,
+        request: &[u8],
+        begun: &mut bool,
+        transfer: &mut Option<&mut Transfer<'_>>,
+    ) -> Result<Response, HttpsError> {
         let broken = |error| failure(error, Phase::Answer);
         let asked = since_boot();
         self.connection.send(request).map_err(broken)?;
-        let mut reader = ResponseReader::default();
+        let mut reader = transfer.as_ref().map_or_else(ResponseReader::default, |it| ResponseReader::up_to(it.limit));
         let mut buffer = vec![0; 16 * 1024];
         loop {
-            let count = self.connection.receive(&mut buffer).map_err(broken)?;
+            let received = self.connection.receive(&mut buffer);
+            if let (Ok(0) | Err(_), Some(transfer)) = (&received, &mut *transfer) {
+                transfer.beginning = reader.beginning();
+            }
+            let count = received.map_err(broken)?;
             if count == 0 {
                 return reader.end().map_err(HttpsError::Http);
             }
@@ -164,6 +197,9 @@ impl<T> Open<T> {
                 let took = since_boot().saturating_sub(asked);
                 self.last = Some(Last { behind: reader.behind().to_vec(), took });
                 return Ok(response);
+            }
+            if let (Some((have, want)), Some(transfer)) = (reader.so_far(), &mut *transfer) {
+                (transfer.watch)(have, want);
             }
         }
     }
@@ -287,6 +323,8 @@ fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
 struct Timed {
     stream: TcpStream,
     deadline: Deadline,
+    /// The longest that one read or write may take, if less than the deadline leaves.
+    stall: Option<Duration>,
     /// When the next byte has to come, if it is expected before the deadline.
     first: Option<Deadline>,
     /// A read waits for bytes. Otherwise it takes the bytes that are there.
@@ -301,12 +339,19 @@ fn left(deadline: Deadline) -> io::Result<Option<Duration>> {
     }
 }
 
+impl Timed {
+    /// When the next bytes have to have come or gone.
+    fn next(&self) -> Deadline {
+        self.stall.map_or(self.deadline, |stall| self.deadline.at_most(stall))
+    }
+}
+
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.waits {
             return Ok(socket::recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?);
         }
-        self.stream.set_read_timeout(left(self.first.unwrap_or(self.deadline))?)?;
+        self.stream.set_read_timeout(left(self.first.unwrap_or(self.next()))?)?;
         let count = self.stream.read(buffer).map_err(timed_out)?;
         self.first = None;
         Ok(count)
@@ -315,7 +360,7 @@ impl Read for Timed {
 
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(left(self.deadline)?)?;
+        self.stream.set_write_timeout(left(self.next())?)?;
         self.stream.write(buffer).map_err(timed_out)
     }
 

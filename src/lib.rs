@@ -29,6 +29,7 @@ pub mod fault;
 // The stages of a run, the last one first.
 pub mod handover;
 pub mod status;
+pub mod retrieval;
 pub mod checkin;
 pub mod identity;
 pub mod finding;

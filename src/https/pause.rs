@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::time::Deadline;
+
 /// The highest ceiling of the waits that no server asked for.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The longest Retry-After that is honoured: from a server that cannot answer now, and from a server that waits for an
@@ -9,8 +11,32 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_RETRY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(300)];
 /// The shortest Retry-After: a server that says 0 is not flooded.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+/// The last try begins this long before the end, when there is time for one.
+const LAST_TRY: Duration = Duration::from_secs(2);
+/// How long a visit takes on a slow network: four or five round trips, and as many again if the server closes the
+/// connection after each answer. With less time left no visit begins, except the first one at each URL.
+pub const ENOUGH: Duration = Duration::from_secs(1);
+
+/// Counts the rounds of tries.
+#[derive(Default)]
+pub struct Rounds(u32);
+
+impl Rounds {
+    /// The wait until the next round, and whether that round is the last; `None` when there is no time left for one.
+    /// `asked`: the wait that the servers asked for, which counts instead of the usual one.
+    pub fn next(&mut self, asked: Option<Duration>, until: Deadline) -> Option<(Duration, bool)> {
+        let left = until.remaining();
+        let delay = asked.unwrap_or_else(|| backoff(self.0));
+        self.0 = self.0.saturating_add(1);
+        if delay.saturating_add(ENOUGH) <= left {
+            return Some((delay, false));
+        }
+        Some((left.saturating_sub(LAST_TRY), true)).filter(|(left, _)| !left.is_zero())
+    }
+}
+
 /// Full jitter: a random wait up to a ceiling that doubles, so that ten thousand nodes that boot at once spread out.
-pub fn backoff(round: u32) -> Duration {
+fn backoff(round: u32) -> Duration {
     up_to_ceiling(round, random())
 }
 
@@ -59,5 +85,24 @@ mod tests {
         assert_eq!(spread(Duration::ZERO, true, 0.0), secs(1));
         assert_eq!(spread(secs(u64::MAX), false, 0.0), secs(60));
         assert_eq!(spread(secs(u64::MAX), true, 1.0), secs(375));
+    }
+
+    #[test]
+    fn there_is_a_last_try_before_the_end() {
+        let mut rounds = Rounds::default();
+        let late = Duration::from_secs(1000);
+        let (wait, last) = rounds.next(Some(late), Deadline::after(Duration::from_secs(10))).unwrap();
+        assert!(last && !wait.is_zero() && wait.as_millis() <= 8000, "{wait:?}");
+        assert_eq!(rounds.next(Some(late), Deadline::after(Duration::from_secs(1))), None);
+    }
+
+    /// Otherwise the round would only report that there was no time.
+    #[test]
+    fn a_round_has_enough_time_or_is_not_begun() {
+        let mut rounds = Rounds::default();
+        let (asked, limit) = (Duration::from_millis(99_500), Duration::from_secs(100));
+        let (wait, last) = rounds.next(Some(asked), Deadline::after(limit)).unwrap();
+        assert!(last && wait <= limit - LAST_TRY, "{wait:?}");
+        assert_eq!(rounds.next(Some(Duration::from_millis(100)), Deadline::after(ENOUGH)), None);
     }
 }
