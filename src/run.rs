@@ -188,7 +188,8 @@ fn story_of(
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
     })?;
-    let plan = timeline.step("plan", |_| plan::plan(payload, &facts, Scope::Boot))?;
+    let scope = if facts::is_initramfs(root) { Scope::Boot } else { Scope::RealRoot };
+    let plan = timeline.step("plan", |_| plan::plan(payload, &facts, scope))?;
     timeline.planned(&plan);
     if options.debug {
         plan.to_string().lines().for_each(say);

@@ -5,6 +5,7 @@
 
 mod loopback {
     mod boot;
+    mod bundle_keys;
     mod checkin;
     mod clients;
     mod console;
