@@ -1,7 +1,11 @@
 //! The errors of a boot: one variant and one published exit code for each stage. Prints nothing; `main` prints the
 //! chain once.
 
+mod bundle;
+
 use std::fmt;
+
+pub use bundle::BundleFailure;
 
 use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
@@ -15,6 +19,7 @@ use crate::plan::PlanError;
 use crate::pool::EntropyError;
 use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
+use crate::status;
 
 /// What stopped the boot, by stage.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub enum Error {
     Checkin(CheckinError),
     /// Handing the result over to the next stage.
     Handover(HandoverError),
+    /// Having the node's configuration bundle in its root, and in use.
+    Bundle(BundleFailure),
 }
 
 impl Error {
@@ -55,6 +62,7 @@ impl Error {
             Error::Identity(_) => ("identity", 17),
             Error::Checkin(_) => ("check-in", 18),
             Error::Handover(_) => ("hand-over", 19),
+            Error::Bundle(_) => ("bundle", status::BUNDLE),
         }
     }
 }
@@ -78,6 +86,7 @@ impl std::error::Error for Error {
             Error::Identity(e) => e,
             Error::Checkin(e) => e,
             Error::Handover(e) => e,
+            Error::Bundle(e) => e,
         })
     }
 }
@@ -110,7 +119,8 @@ from!(
     Entropy(EntropyError),
     Network(NetworkError),
     Identity(IdentityError),
-    Handover(HandoverError)
+    Handover(HandoverError),
+    Bundle(BundleFailure)
 );
 
 /// A clock or network failure during the check-in counts as one of the clock or network stage.
@@ -167,6 +177,7 @@ mod tests {
             (IdentityError::Names(der::ErrorKind::Failed.into()).into(), "identity", 17),
             (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
             (write.into(), "hand-over", 19),
+            (BundleFailure::NotApplied { counter: 7 }.into(), "bundle", 20),
         ] {
             assert_eq!(error.stage(), (stage, code));
         }

@@ -21,7 +21,7 @@ use imprint::{console, fault, renew, run, trial};
 /// Gives a machine its identity in the first second of its life.
 ///
 /// Exit codes: 0 done, or nothing found under imprint=auto; 2 usage; 10 options, 11 source, 12 payload, 13 plan,
-/// 14 clock, 15 entropy, 16 network, 17 identity, 18 check-in, 19 hand-over; 70 a fault of imprint itself.
+/// 14 clock, 15 entropy, 16 network, 17 identity, 18 check-in, 19 hand-over, 20 bundle; 70 a fault of imprint itself.
 #[derive(FromArgs)]
 struct Arguments {
     #[argh(subcommand)]
@@ -37,6 +37,8 @@ enum Command {
     Enroll(Enroll),
     Renew(Renew),
     Console(Console),
+    Apply(Apply),
+    Available(Available),
     Status(Status),
     Version(Version),
 }
@@ -111,6 +113,20 @@ struct Console {
     timeout: u64,
 }
 
+/// in the initramfs: lay the bundle that the boot has fetched over the root, all of it or nothing
+#[derive(FromArgs)]
+#[argh(subcommand, name = "apply")]
+struct Apply {
+    /// where the root is mounted (/sysroot)
+    #[argh(option, default = "PathBuf::from(\"/sysroot\")")]
+    root: PathBuf,
+}
+
+/// in the real root: start what the bundle names, and report to the configuration server that this machine is available
+#[derive(FromArgs)]
+#[argh(subcommand, name = "available")]
+struct Available {}
+
 /// show what the last run did
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
@@ -172,6 +188,11 @@ fn main() -> ExitCode {
             renew::renew(&dir, request, Timestamp::system())
         }
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
+        Command::Apply(Apply { root: new }) => {
+            console::also_on(root.join("dev/console"));
+            run::apply(root, &new)
+        }
+        Command::Available(Available {}) => run::available(root),
         Command::Status(Status { reason }) => run::status(root, reason).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {
             console::answer(VERSION);
