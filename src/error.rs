@@ -5,7 +5,7 @@ mod bundle;
 
 use std::fmt;
 
-pub use bundle::BundleFailure;
+pub use bundle::UseError;
 
 use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
@@ -45,7 +45,7 @@ pub enum Error {
     /// Handing the result over to the next stage.
     Handover(HandoverError),
     /// Having the node's configuration bundle in its root, and in use.
-    Bundle(BundleFailure),
+    Bundle(UseError),
 }
 
 impl Error {
@@ -120,7 +120,7 @@ from!(
     Network(NetworkError),
     Identity(IdentityError),
     Handover(HandoverError),
-    Bundle(BundleFailure)
+    Bundle(UseError)
 );
 
 /// A clock or network failure during the check-in counts as one of the clock or network stage.
@@ -177,7 +177,7 @@ mod tests {
             (IdentityError::Names(der::ErrorKind::Failed.into()).into(), "identity", 17),
             (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
             (write.into(), "hand-over", 19),
-            (BundleFailure::NotApplied { counter: 7 }.into(), "bundle", 20),
+            (UseError::NotApplied { counter: 7 }.into(), "bundle", 20),
         ] {
             assert_eq!(error.stage(), (stage, code));
         }

@@ -10,7 +10,7 @@ use crate::handover::HandoverError;
 
 /// Why a bundle is not in the root, or not in use.
 #[derive(Debug)]
-pub enum BundleFailure {
+pub enum UseError {
     /// What the check-in left for the root cannot be used.
     Left(HandoverError),
     /// The tar that the check-in left is none.
@@ -47,27 +47,27 @@ pub enum BundleFailure {
     },
 }
 
-impl fmt::Display for BundleFailure {
+impl fmt::Display for UseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BundleFailure::Left(error) => error.fmt(f),
-            BundleFailure::Tar(error) => error.fmt(f),
-            BundleFailure::Root(error) => error.fmt(f),
-            BundleFailure::NotApplied { counter } => {
+            UseError::Left(error) => error.fmt(f),
+            UseError::Tar(error) => error.fmt(f),
+            UseError::Root(error) => error.fmt(f),
+            UseError::NotApplied { counter } => {
                 write!(f, "bundle number {counter} is not in the root; imprint apply in the initramfs lays it there")
             }
-            BundleFailure::NoUnit { verb, unit } => write!(
+            UseError::NoUnit { verb, unit } => write!(
                 f,
                 "bundle.json wants {verb:?} for {unit:?}, which this program does not know; it was changed since imprint wrote it, \
                  boot again"
             ),
-            BundleFailure::Systemctl(_) => {
+            UseError::Systemctl(_) => {
                 f.write_str("running systemctl, which starts the units of the bundle; this root needs systemd for them")
             }
-            BundleFailure::Unit { action, status } => {
+            UseError::Unit { action, status } => {
                 write!(f, "{action}: systemctl ended with {status}; see journalctl -u {}", action.unit)
             }
-            BundleFailure::Late { action, waited } => write!(
+            UseError::Late { action, waited } => write!(
                 f,
                 "{action}: not done after {} s; see systemctl status {}",
                 waited.as_secs(),
@@ -77,13 +77,13 @@ impl fmt::Display for BundleFailure {
     }
 }
 
-impl std::error::Error for BundleFailure {
+impl std::error::Error for UseError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            BundleFailure::Left(error) => error.source(),
-            BundleFailure::Tar(error) => error.source(),
-            BundleFailure::Root(error) => error.source(),
-            BundleFailure::Systemctl(error) => Some(error),
+            UseError::Left(error) => error.source(),
+            UseError::Tar(error) => error.source(),
+            UseError::Root(error) => error.source(),
+            UseError::Systemctl(error) => Some(error),
             _ => None,
         }
     }
@@ -91,9 +91,9 @@ impl std::error::Error for BundleFailure {
 
 macro_rules! from {
     ($($variant:ident($inner:ty)),*) => {$(
-        impl From<$inner> for BundleFailure {
-            fn from(error: $inner) -> BundleFailure {
-                BundleFailure::$variant(error)
+        impl From<$inner> for UseError {
+            fn from(error: $inner) -> UseError {
+                UseError::$variant(error)
             }
         }
     )*};

@@ -11,7 +11,7 @@ use crate::apply::{file, root};
 use crate::bundle::{Bundle, Entry, MAX_TAR};
 use crate::chain::chain;
 use crate::console::say;
-use crate::error::{BundleFailure, Error};
+use crate::error::{UseError, Error};
 use crate::handover::{self, Folder, HandoverError, staged};
 use crate::source;
 use crate::status::{BundleState, Status};
@@ -30,15 +30,15 @@ const LABELS: (&str, &str) = ("run/systemd/relabel-extra.d", "imprint.relabel");
 /// Lays the bundle over the root at `new`. Does nothing if there is none, or if the root has it already.
 pub fn apply(machine: &Path, new: &Path) -> Result<(), Error> {
     let directory = machine.join(RUN_DIR);
-    let Some(left) = staged::read(&directory).map_err(BundleFailure::from)? else {
+    let Some(left) = staged::read(&directory).map_err(UseError::from)? else {
         say(&format!("no bundle waits in {}, nothing to do", directory.display()));
         return Ok(());
     };
     let counter = left.description.counter;
-    let _folder = Folder::open(&directory).map_err(BundleFailure::from)?;
+    let _folder = Folder::open(&directory).map_err(UseError::from)?;
     if left.is_applied() {
         // A kill may have come before the tar was removed.
-        staged::applied(&directory, counter).map_err(BundleFailure::from)?;
+        staged::applied(&directory, counter).map_err(UseError::from)?;
         say(&format!("bundle number {counter} is in the root already, nothing to do"));
         return Ok(());
     }
@@ -49,7 +49,7 @@ pub fn apply(machine: &Path, new: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn lay(machine: &Path, directory: &Path, new: &Path, counter: u64) -> Result<String, BundleFailure> {
+fn lay(machine: &Path, directory: &Path, new: &Path, counter: u64) -> Result<String, UseError> {
     let tar = staged::tar(directory, MAX_TAR)?;
     let bundle = Bundle::of_tar(tar.expose())?;
     let work = directory.join(ROOT);
@@ -67,7 +67,7 @@ fn lay(machine: &Path, directory: &Path, new: &Path, counter: u64) -> Result<Str
 }
 
 /// Writes into status.json how far the bundle has come. The bundle does not depend on that, so a failure is only told.
-pub(super) fn record(machine: &Path, came: Result<BundleState, &BundleFailure>) {
+pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
     let directory = machine.join(RUN_DIR);
     let changed = (|| -> Result<(), Error> {
         let text = source::text(machine, &format!("{RUN_DIR}/status.json"))?;
@@ -90,7 +90,7 @@ pub(super) fn record(machine: &Path, came: Result<BundleState, &BundleFailure>) 
     }
 }
 
-fn leave_unit(machine: &Path) -> Result<(), BundleFailure> {
+fn leave_unit(machine: &Path) -> Result<(), UseError> {
     let (name, text) = UNIT;
     leave(machine, UNITS, name, text.as_bytes())?;
     let wants = folder(machine, WANTS)?.join(name);
@@ -102,7 +102,7 @@ fn leave_unit(machine: &Path) -> Result<(), BundleFailure> {
 
 /// A policy gives labels to files as they are made, and these were made before there was one. On a root without SELinux nobody
 /// reads the list.
-fn leave_labels(machine: &Path, new: &Path, entries: &[Entry]) -> Result<(), BundleFailure> {
+fn leave_labels(machine: &Path, new: &Path, entries: &[Entry]) -> Result<(), UseError> {
     if !new.join("etc/selinux").is_dir() {
         return Ok(());
     }
@@ -110,12 +110,12 @@ fn leave_labels(machine: &Path, new: &Path, entries: &[Entry]) -> Result<(), Bun
     leave(machine, LABELS.0, LABELS.1, list.as_bytes())
 }
 
-fn leave(machine: &Path, place: &str, name: &str, text: &[u8]) -> Result<(), BundleFailure> {
+fn leave(machine: &Path, place: &str, name: &str, text: &[u8]) -> Result<(), UseError> {
     let folder = folder(machine, place)?;
     file::replace(&folder, name, text, 0o644).map_err(|source| written(folder.join(name), source))
 }
 
-fn folder(machine: &Path, place: &str) -> Result<PathBuf, BundleFailure> {
+fn folder(machine: &Path, place: &str) -> Result<PathBuf, UseError> {
     let path = machine.join(place);
     let made = if fs::metadata(&path).is_ok_and(|there| there.is_dir()) {
         Ok(())
@@ -125,6 +125,6 @@ fn folder(machine: &Path, place: &str) -> Result<PathBuf, BundleFailure> {
     made.map(|()| path.clone()).map_err(|source| written(path, source))
 }
 
-fn written(path: PathBuf, source: io::Error) -> BundleFailure {
+fn written(path: PathBuf, source: io::Error) -> UseError {
     HandoverError::Write { path, source }.into()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::RUN_DIR;
 use crate::bundle::{UnitAction, Verb};
 use crate::console::say;
-use crate::error::{BundleFailure, Error};
+use crate::error::{UseError, Error};
 use crate::handover::staged::{self, Description};
 use crate::payload::UnitName;
 use crate::time::Deadline;
@@ -21,19 +21,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Starts the units that were not started before, and reports.
 pub fn available(machine: &Path) -> Result<(), Error> {
     let directory = machine.join(RUN_DIR);
-    let Some(left) = staged::read(&directory).map_err(BundleFailure::from)? else {
+    let Some(left) = staged::read(&directory).map_err(UseError::from)? else {
         say(&format!("no bundle in {}, nothing to do", directory.display()));
         return Ok(());
     };
     if !left.is_applied() {
-        return Err(BundleFailure::NotApplied { counter: left.description.counter }.into());
+        return Err(UseError::NotApplied { counter: left.description.counter }.into());
     }
     start(&directory, &left.description)?;
     Ok(())
 }
 
 /// Does what the bundle wants with its units, in order, from the first one on that was not done.
-fn start(directory: &Path, bundle: &Description) -> Result<(), BundleFailure> {
+fn start(directory: &Path, bundle: &Description) -> Result<(), UseError> {
     let actions: Vec<UnitAction> = bundle.units.iter().map(action).collect::<Result<_, _>>()?;
     let before = staged::how_many_started(directory, bundle.counter)?;
     for (number, action) in (1..).zip(&actions).skip(before) {
@@ -47,9 +47,9 @@ fn start(directory: &Path, bundle: &Description) -> Result<(), BundleFailure> {
     Ok(())
 }
 
-fn action((verb, unit): &(String, String)) -> Result<UnitAction, BundleFailure> {
+fn action((verb, unit): &(String, String)) -> Result<UnitAction, UseError> {
     let known = Verb::ALL.into_iter().find(|known| known.word() == verb).zip(UnitName::try_from(unit.as_str()).ok());
-    let unknown = || BundleFailure::NoUnit { verb: verb.clone(), unit: unit.clone() };
+    let unknown = || UseError::NoUnit { verb: verb.clone(), unit: unit.clone() };
     known.map(|(verb, unit)| UnitAction { verb, unit }).ok_or_else(unknown)
 }
 
@@ -64,21 +64,21 @@ fn commands(verb: Verb) -> &'static [&'static [&'static str]] {
 }
 
 /// systemctl writes what is wrong into the journal, behind the words of this program.
-fn systemctl(action: &UnitAction, words: &[&str]) -> Result<(), BundleFailure> {
+fn systemctl(action: &UnitAction, words: &[&str]) -> Result<(), UseError> {
     let mut command = Command::new("systemctl");
     command.args(["--no-ask-password", "--quiet"]).args(words).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut child = command.spawn().map_err(BundleFailure::Systemctl)?;
+    let mut child = command.spawn().map_err(UseError::Systemctl)?;
     let until = Deadline::after(PATIENCE);
     loop {
-        match child.try_wait().map_err(BundleFailure::Systemctl)? {
+        match child.try_wait().map_err(UseError::Systemctl)? {
             Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(BundleFailure::Unit { action: action.clone(), status }),
+            Some(status) => return Err(UseError::Unit { action: action.clone(), status }),
             None if !until.expired() => std::thread::sleep(PAUSE),
             None => {
                 // systemctl only waits for the job; systemd goes on with it.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(BundleFailure::Late { action: action.clone(), waited: PATIENCE });
+                return Err(UseError::Late { action: action.clone(), waited: PATIENCE });
             }
         }
     }
