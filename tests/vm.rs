@@ -113,6 +113,7 @@ impl Site {
             metrics: None,
             doors: Vec::new(),
             layout: Layout::Wrapped,
+            tell: Default::default(),
             clock: Arc::new(move || Timestamp::system().plus(*theirs.lock().unwrap())),
         })
         .unwrap();

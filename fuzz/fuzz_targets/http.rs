@@ -30,6 +30,7 @@ fn with<T>(said: impl FnOnce(&Front) -> T) -> T {
                 metrics: None,
                 doors: Vec::new(),
                 layout: Layout::Wrapped,
+                tell: Default::default(),
                 clock: Arc::new(move || now),
             };
             Front::open(&config).unwrap()

@@ -3,6 +3,7 @@
 
 mod actor;
 mod args;
+mod bundle;
 mod callers;
 mod error;
 mod network;
@@ -38,7 +39,7 @@ use published::{Approved, Copied, Made, Revoked, Rotated, Stormed, Warned};
 
 use crate::inject::{self, Job, Pace};
 use crate::load::{self, LoadError, Storm};
-use crate::serve::{Config, ServeError, Server};
+use crate::serve::{Config, ServeError, Server, Tell, Webhook};
 use crate::state::{self, Added, Adding, State};
 use crate::store::StoreError;
 use crate::{enrol, list, record, room};
@@ -56,11 +57,20 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
             let state = open(cli)?;
             if cli.json { say::json(&show::json(&state)?) } else { say::text(&show::text(&state, now)?) }
         }
-        Command::Serve { listen, metrics, door, base64 } => {
-            let clock = Arc::new(Timestamp::system);
-            let doors = door.clone();
-            serve(Config { dir: cli.dir.clone(), listen: *listen, metrics: *metrics, doors, layout: *base64, clock })
+        Command::Serve { listen, metrics, door, hook, webhook, webhook_ca, base64 } => {
+            let webhook = webhook.clone().map(|address| Webhook::new(address, webhook_ca.as_deref()));
+            let tell = Tell { hook: hook.clone(), webhook: webhook.transpose().map_err(CliError::Webhook)? };
+            serve(Config {
+                dir: cli.dir.clone(),
+                listen: *listen,
+                metrics: *metrics,
+                doors: door.clone(),
+                layout: *base64,
+                tell,
+                clock: Arc::new(Timestamp::system),
+            })
         }
+        Command::Bundle(command) => bundle::bundle(cli, command, now),
         Command::Inject(arguments) => inject(cli, arguments),
         Command::Nodes { door } => callers::nodes(cli, *door, now),
         Command::Admit { caller, node, within: None } => callers::admit(cli, caller, node.as_deref(), now),

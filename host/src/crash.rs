@@ -9,10 +9,16 @@ pub const POINTS: [&str; 4] = ["asked", "decided", "booked", "answered"];
 /// `rotated`: the new intermediate is the current one.
 pub const ROTATION: [&str; 2] = ["key made", "rotated"];
 
+/// Crash points of a bundle that a node sends, or an administrator decides about, in this order. `bundle read`: it has come whole,
+/// nothing is decided. `bundle decided`: it is in a transaction that is not committed. `bundle booked`: the transaction is
+/// committed, nobody knows. `bundle told`: a program was told, and the store does not say so yet.
+pub const BUNDLES: [&str; 4] = ["bundle read", "bundle decided", "bundle booked", "bundle told"];
+
 /// Ends the program with SIGKILL if `IMPRINT_HOST_CRASH` has this name.
 #[cfg(debug_assertions)]
 pub(crate) fn point(name: &str) {
-    debug_assert!(POINTS.contains(&name) || ROTATION.contains(&name), "{name}");
+    let known = [&POINTS[..], &ROTATION, &BUNDLES].concat();
+    debug_assert!(known.contains(&name), "{name}");
     if std::env::var_os("IMPRINT_HOST_CRASH").is_some_and(|wanted| wanted == name) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
     }

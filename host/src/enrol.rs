@@ -4,6 +4,7 @@
 
 mod approval;
 mod attributes;
+mod client;
 mod error;
 mod first;
 mod gate;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use approval::{Decided, approve, deny};
 pub use attributes::key_wanted;
+pub use client::{Client, client};
 pub use error::{EnrolError, Refusal};
 pub use first::simple_enroll;
 pub use renewal::simple_reenroll;

@@ -17,6 +17,7 @@ pub mod talk;
 
 // The records and the store, and the modules that decide by them.
 pub mod est;
+pub mod bundles;
 pub mod state;
 pub mod enrol;
 pub mod compose;

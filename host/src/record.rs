@@ -1,6 +1,7 @@
 //! A node's record: parses TOML into validated values. Errors name file, line and key. Makes no payload; `compose` does.
 
 pub(crate) mod admission;
+pub mod bundle;
 pub mod claims;
 pub mod csv;
 mod entitlement;
@@ -62,6 +63,8 @@ pub struct Record {
     pub issuers: Vec<[u8; 32]>,
     /// Who is let in as this node at a door. No payload has it.
     pub rule: Rule,
+    /// How the node gets its bundle; `None`: it has none.
+    pub bundle: Option<bundle::BundleRule>,
 }
 
 impl Record {
@@ -150,6 +153,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     let bind = table.take("bind").map(|value| binding(&value)).transpose()?;
     let (binding, facts) = bind.unwrap_or_default();
     let rule = admission::rule(&mut table, binding.as_ref(), facts)?;
+    let bundle = bundle::rule(&mut table)?;
     let network = table.take("network").map_or(Ok(Vec::new()), |value| network::links(&value))?;
     let default = if mode == TokenMode::Once { VALIDITY_ONCE } else { VALIDITY_EACH_BOOT };
     let validity = table.take("validity").map_or(Ok(default), |value| validity(&value))?;
@@ -173,7 +177,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     if names == CertificateNames::default() {
         return Err(missing);
     }
-    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule })
+    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule, bundle })
 }
 
 /// Reads a subject attribute, like `CN=node1`.

@@ -1,5 +1,6 @@
 //! The EST server: sockets, TLS and HTTP around `enrol`. Never decides what is signed.
 
+mod bulk;
 mod desk;
 mod door;
 mod files;
@@ -7,6 +8,7 @@ mod guests;
 mod http;
 mod lists;
 mod metrics;
+mod outbox;
 mod pace;
 mod spelling;
 mod tls;
@@ -48,6 +50,8 @@ use guests::{Guest, Guests, Place};
 pub use lists::EVERY as LISTS_EVERY;
 use lists::Lists;
 use metrics::Metrics;
+use outbox::Outbox;
+pub use outbox::{Address, Tell, Webhook, WebhookError};
 
 /// The server's clock. Dates, certificates and expiry all use it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -77,6 +81,8 @@ pub struct Config {
     pub doors: Vec<DoorSpec>,
     /// Line breaks in the base64 of answers.
     pub layout: Layout,
+    /// Programs that are told what happens to nodes.
+    pub tell: Tell,
     /// The clock.
     pub clock: Clock,
 }
@@ -132,6 +138,11 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     layout: Layout,
     tries: tries::Tries,
+    /// The memory of long bodies.
+    bulk: bulk::Bulk,
+    /// The turn to check a long bundle.
+    checks: Semaphore,
+    outbox: Arc<Outbox>,
     /// An extension for answers that have a header whose spelling is not title case.
     spelling: Extensions,
 }
@@ -156,6 +167,9 @@ impl Server {
         let doors = runtime.block_on(door::open(&config.doors))?;
         let open = doors.names().map_err(ServeError::Runtime)?;
         let places = Places::here(!open.is_empty());
+        let stores = shared.outbox.told().iter().map(|_| Ok(State::open(&config.dir)?.store));
+        let stores = stores.collect::<Result<Vec<_>, Error>>().map_err(ServeError::State)?;
+        let tell = config.tell.clone();
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("serve".to_owned());
         let thread = thread.spawn(move || {
@@ -164,7 +178,8 @@ impl Server {
                     tokio::spawn(serve_metrics(listener, shared.clone()));
                 }
                 let doors = door::serve(doors, shared.clone(), places.callers, stopped.clone());
-                tokio::join!(accept(listener, shared, places, stopped), doors);
+                let told = shared.outbox.clone().run(tell, stores, shared.metrics.clone(), stopped.clone());
+                tokio::join!(accept(listener, shared, places, stopped), doors, told);
             });
         });
         let thread = Some(thread.map_err(ServeError::Runtime)?);
@@ -209,14 +224,16 @@ impl Drop for Server {
 fn shared(config: &Config, state: State) -> Result<Shared, ServeError> {
     let metrics = Arc::new(Metrics::new((config.clock)()));
     let tls = tls::Tls::new(&config.dir, state.hosts(), config.clock.clone(), &metrics)?;
-    let desk = Desk::start(state, config.clock.clone(), metrics.clone())?;
+    let outbox = Arc::new(Outbox::new(&config.tell));
+    let desk = Desk::start(state, config.clock.clone(), metrics.clone(), outbox.clone())?;
     let lists = State::open(&config.dir).map_err(ServeError::State)?;
     let lists = Lists::start(lists, config.clock.clone(), metrics.clone())?;
     let (clock, layout) = (config.clock.clone(), config.layout);
     let (tries, pace, bad) = (tries::Tries::default(), pace::Pace::default(), pace::Few::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ServeError::Runtime)?;
     let spelling = runtime.block_on(spelling::spelling()).map_err(ServeError::Runtime)?;
-    Ok(Shared { desk, lists, pace, bad, clock, tls, metrics, layout, tries, spelling })
+    let (bulk, checks) = (bulk::Bulk::default(), Semaphore::new(1));
+    Ok(Shared { desk, lists, pace, bad, clock, tls, metrics, layout, tries, bulk, checks, outbox, spelling })
 }
 
 /// The HTTP server behind TLS, without sockets and TLS: for fuzzing it with bytes.

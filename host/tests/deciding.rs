@@ -334,6 +334,7 @@ fn one_server_for_one_directory() {
         metrics: None,
         doors: Vec::new(),
         layout: Layout::Wrapped,
+        tell: Default::default(),
         clock: clock.clone(),
     };
     let second = Server::start(config()).err().unwrap().to_string();

@@ -92,6 +92,7 @@ fn a_number_is_never_given_twice() {
         metrics: None,
         doors: Vec::new(),
         layout: Layout::Wrapped,
+        tell: Default::default(),
         clock: std::sync::Arc::new(move || clock),
     };
     // The state, as a server that is started on it finds it.

@@ -52,6 +52,7 @@ impl Site {
             metrics: Some("127.0.0.1:0".parse().unwrap()),
             doors: doors.iter().map(|door| door.parse::<DoorSpec>().unwrap()).collect(),
             layout: Layout::Wrapped,
+            tell: Default::default(),
             clock: Arc::new(Timestamp::system),
         }
     }
@@ -178,6 +179,7 @@ fn a_door_needs_a_signer() {
         metrics: None,
         doors: doors.iter().map(|door| door.parse().unwrap()).collect(),
         layout: Layout::Wrapped,
+        tell: Default::default(),
         clock: Arc::new(Timestamp::system),
     };
     let error = Server::start(config(&["tcp:127.0.0.1:0"])).err().unwrap();

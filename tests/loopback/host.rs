@@ -67,6 +67,7 @@ impl Site {
             metrics: None,
             doors: Vec::new(),
             layout: Layout::Wrapped,
+            tell: Default::default(),
             clock: Arc::new(clock),
         };
         Site { server: Some(Server::start(config).unwrap()), dir, ahead, url, _port: port }

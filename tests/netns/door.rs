@@ -65,6 +65,7 @@ fn serve_with(work: &tempfile::TempDir, door: &str, metrics: Option<&str>) -> Se
         metrics: metrics.map(|at| at.parse().unwrap()),
         doors: vec![door.parse().unwrap()],
         layout: Layout::Wrapped,
+        tell: Default::default(),
         clock: Arc::new(Timestamp::system),
     };
     Server::start(config).unwrap()

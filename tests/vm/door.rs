@@ -50,6 +50,7 @@ impl Door {
             metrics: None,
             doors: vec![door.parse().unwrap()],
             layout: Layout::Wrapped,
+            tell: Default::default(),
             clock: Arc::new(Timestamp::system),
         });
         let server = self.server.insert(server.unwrap());

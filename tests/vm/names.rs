@@ -57,6 +57,7 @@ impl House {
             metrics: None,
             doors: Vec::new(),
             layout: Layout::Wrapped,
+            tell: Default::default(),
             clock: Arc::new(Timestamp::system),
         });
         House { work, server: Some(server.unwrap()) }

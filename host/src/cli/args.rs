@@ -1,5 +1,7 @@
 //! The arguments of `imprint-host`, as clap parses them. Runs no command.
 
+pub(super) mod bundle;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use crate::est::Layout;
 use crate::inject::command::Script;
 use crate::inject::transport::LineSpec;
 use crate::record;
-use crate::serve::DoorSpec;
+use crate::serve::{Address, DoorSpec};
 use crate::x509::CrlReason;
 
 /// Makes bootstrap payloads for imprint and signs the CSRs that match a record.
@@ -54,10 +56,23 @@ pub(super) enum Command {
         /// unix:DIRECTORY/*.sock for a socket of each virtual machine, ether:LINK,LINK
         #[arg(long, value_name = "DOOR")]
         door: Vec<DoorSpec>,
+        /// Command of the shell that is told when a node is available, has failed, or has sent a bundle: a JSON object on its
+        /// standard input. It is run again until it succeeds
+        #[arg(long, value_name = "COMMAND")]
+        hook: Option<Script>,
+        /// The same by POST to a server: http://HOST[:PORT]/PATH, or https:// with --webhook-ca
+        #[arg(long, value_name = "URL")]
+        webhook: Option<Address>,
+        /// CA of the server of --webhook, PEM
+        #[arg(long, value_name = "FILE", requires = "webhook")]
+        webhook_ca: Option<PathBuf>,
         /// Layout of the base64 in answers: one-line for clients that take no line breaks, like pki --est of Debian 12
         #[arg(long, value_enum, value_name = "LAYOUT", default_value_t = Layout::Wrapped)]
         base64: Layout,
     },
+    /// Bundles, the configuration of nodes that keep nothing
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
     /// Send payloads over serial lines, and sign the CSRs that come back
     Inject(InjectArgs),
     /// List the nodes, and who waits at a door

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::bundles::BundleError;
 use crate::load::LoadError;
 use crate::output::OutputError;
 use crate::record::RecordError;
-use crate::serve::ServeError;
+use crate::serve::{ServeError, WebhookError};
 use crate::{cpio, enrol, gpt, iso, state, vfat};
 
 /// Why a command failed.
@@ -88,6 +89,12 @@ pub enum CliError {
     /// `revoke` found no such certificate, or could not store the revocation.
     #[error(transparent)]
     Revoke(enrol::RevokeError),
+    /// A decision about a bundle failed.
+    #[error(transparent)]
+    Bundle(Box<BundleError>),
+    /// `--webhook` cannot be used.
+    #[error(transparent)]
+    Webhook(WebhookError),
     /// The file with the network of an image is invalid.
     #[error(transparent)]
     Network(RecordError),
@@ -121,4 +128,10 @@ pub enum CliError {
         /// All nodes.
         of: usize,
     },
+}
+
+impl From<BundleError> for CliError {
+    fn from(error: BundleError) -> CliError {
+        CliError::Bundle(Box::new(error))
+    }
 }

@@ -1,9 +1,15 @@
 //! The JSON that commands answer with under `--json`, a type for each command. The answers are published: an item may
 //! be added, and none may change. Never holds a secret, and prints nothing.
 
+mod bundle;
+
 use base64ct::{Base64, Encoding};
 use imprint::key_code::KeyCode;
 use serde::Serialize;
+
+pub(super) use bundle::{
+    BundleDiff, BundleEntry, BundleLine, BundleMade, BundlePart, BundleRenewed, BundleShown, BundleSide,
+};
 
 /// `init`
 #[derive(Serialize)]

@@ -24,9 +24,9 @@ pub enum Shows {
 
 /// The shell. Its arguments are the same for every command. It reads the command from a variable, which only the same user
 /// can read (proc(5): environ), and removes the variable before it starts anything.
-pub(super) const SHELL: &str = "/bin/sh";
+pub(crate) const SHELL: &str = "/bin/sh";
 /// Arguments of the shell for a command without a terminal.
-pub(super) const PLAIN: [&str; 2] = ["-c", "eval \"unset IMPRINT_COMMAND\n$IMPRINT_COMMAND\""];
+pub(crate) const PLAIN: [&str; 2] = ["-c", "eval \"unset IMPRINT_COMMAND\n$IMPRINT_COMMAND\""];
 /// Arguments of the shell for a command that is a line: its terminal is raw from the start, so that nothing is echoed. The
 /// command may change the settings.
 pub(super) const RAW: [&str; 2] =
@@ -61,7 +61,7 @@ impl Script {
     }
 
     /// The variables that the shell's process gets in addition to this process's environment.
-    pub(super) fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         own.chain([(COMMAND, self.text.as_str())])
     }

@@ -2,6 +2,8 @@
 //! transaction with one write. Its queue is bounded: when it is full, clients are told to come back. The rules are
 //! `enrol`'s: this thread never makes its own.
 
+pub(super) mod bundles;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +13,7 @@ use imprint::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
+use super::outbox::Outbox;
 use super::{Clock, ServeError};
 use crate::admission::{Admission, Caller};
 use crate::compose::Options;
@@ -19,7 +22,7 @@ use crate::csr::{Csr, CsrError};
 use crate::enrol::{self, Alarm, Answer, Credentials, Decision, Desk as Bench, EnrolError, Proof, Refusal, Request};
 use crate::room;
 use crate::state::{self, State};
-use crate::store::{Books, CertificateRow, StoreError};
+use crate::store::{self, Books, CertificateRow, StoreError};
 use crate::talk::{Decided, Payload, Signed};
 
 /// The most requests that wait. At a few hundred microseconds each, the last one waits a fraction of a second.
@@ -52,6 +55,10 @@ pub(super) enum Asked {
     Latest { node: String },
     /// Whether somebody else has changed the store.
     Version,
+    /// A node asks about bundles.
+    Bundle(Box<bundles::Ask>),
+    /// How many bundles wait, and how many nodes are available.
+    Counts,
 }
 
 /// The desk's answer.
@@ -76,6 +83,10 @@ pub(super) enum Said {
     Latest(Option<Box<CertificateRow>>),
     /// A number that changes when another program changes the store.
     Version(i64),
+    /// The answer to a node that asks about bundles.
+    Bundle(Box<bundles::Answered>),
+    /// How many bundles wait, and how many nodes are available.
+    Counts(i64, i64),
     /// The store or the CA failed. The text is for the server's own log.
     Fault(String),
     /// The queue is full.
@@ -93,7 +104,12 @@ struct Job {
 impl Job {
     /// Whether the job takes no part in the transaction of the others.
     fn is_alone(&self) -> bool {
-        matches!(self.asked, Asked::Fresh { .. } | Asked::Version)
+        matches!(self.asked, Asked::Fresh { .. } | Asked::Version | Asked::Counts)
+    }
+
+    /// Whether a node asks about bundles.
+    fn is_bundle(&self) -> bool {
+        matches!(&self.asked, Asked::Bundle(ask) if !ask.what.only_reads())
     }
 }
 
@@ -105,11 +121,16 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Starts the thread. It ends when the handle is dropped.
-    pub(super) fn start(state: State, clock: Clock, metrics: Arc<Metrics>) -> Result<Desk, ServeError> {
+    pub(super) fn start(
+        state: State,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        outbox: Arc<Outbox>,
+    ) -> Result<Desk, ServeError> {
         let (jobs, waits) = mpsc::channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::Builder::new().name("desk".to_owned());
-        let worker = Worker { state, clock, metrics, waiting: waiting.clone(), full: false };
+        let worker = Worker { state, clock, metrics, waiting: waiting.clone(), full: false, outbox };
         thread.spawn(move || worker.run(waits)).map_err(ServeError::Runtime)?;
         Ok(Desk { jobs, waiting })
     }
@@ -138,6 +159,8 @@ struct Worker {
     waiting: Arc<AtomicUsize>,
     /// The disk was full, and nothing was written since.
     full: bool,
+    /// Which programs are told what happens.
+    outbox: Arc<Outbox>,
 }
 
 impl Worker {
@@ -207,16 +230,18 @@ impl Worker {
 
     /// Answers on a full disk: questions that only read are still answered.
     fn without_room(&mut self, job: &Job) -> Said {
-        match job.asked {
+        match &job.asked {
             Asked::First { .. }
             | Asked::Renewal { .. }
             | Asked::Call { .. }
             | Asked::Payload { .. }
             | Asked::Fresh { .. }
             | Asked::Line { .. }
-            | Asked::Version => Said::NoRoom,
+            | Asked::Version
+            | Asked::Counts => Said::NoRoom,
+            Asked::Bundle(ask) if !ask.what.only_reads() => Said::NoRoom,
             Asked::Shown { .. } => Said::Noted,
-            Asked::Key { .. } | Asked::Latest { .. } => {
+            Asked::Key { .. } | Asked::Latest { .. } | Asked::Bundle(_) => {
                 self.together(std::slice::from_ref(job)).pop().unwrap_or(Said::NoRoom)
             }
         }
@@ -238,6 +263,10 @@ impl Worker {
                 let signed = signed.map(|signed| signed.map_or(Signed::NoSigner, Signed::Payload));
                 Said::Fresh(signed.map_err(|error| imprint::chain::chain(&error)))
             }
+            Asked::Counts => match self.state.store.count_bundles() {
+                Ok((pending, available)) => Said::Counts(pending, available),
+                Err(error) => fault(&error),
+            },
             _ => self.state.store.data_version().map_or_else(|error| fault(&error), Said::Version),
         }
     }
@@ -262,14 +291,22 @@ impl Worker {
         let (mut said, mut told) = (Vec::new(), Vec::new());
         for job in jobs {
             let bench = Bench { changes: &changes, ca, urls, now: (self.clock)() };
-            let (word, what) = one(&bench, job)?;
+            let (word, what) = one(&bench, job, self.outbox.told())?;
             said.push(word);
             told.push(what);
         }
+        let bundles = jobs.iter().any(Job::is_bundle);
         crash::point("decided");
+        if bundles {
+            crash::point("bundle decided");
+        }
         let writes = changes.writes();
         changes.commit()?;
         crash::point("booked");
+        if bundles {
+            crash::point("bundle booked");
+            self.outbox.look();
+        }
         if writes {
             self.was_written();
         }
@@ -297,7 +334,7 @@ enum Told {
     Nothing,
 }
 
-fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
+fn one(bench: &Bench<'_>, job: &Job, tell: &[store::Told]) -> Result<(Said, Told), EnrolError> {
     let decided = |decision: Decision| (Said::Answer(decision.answer.clone()), Told::Decision(Box::new(decision)));
     match &job.asked {
         Asked::First { csr, credentials } => {
@@ -338,8 +375,12 @@ fn one(bench: &Bench<'_>, job: &Job) -> Result<(Said, Told), EnrolError> {
             Err(state::Error::Store(error)) => Err(error.into()),
             Err(error) => Ok((Said::Payload(Err(imprint::chain::chain(&error))), Told::Nothing)),
         },
+        Asked::Bundle(ask) => {
+            let (answer, alarm) = bundles::one(bench, ask, tell, &job.peer)?;
+            Ok((Said::Bundle(Box::new(answer)), alarm.map_or(Told::Nothing, Told::Alarm)))
+        }
         // These are answered alone.
-        Asked::Fresh { .. } | Asked::Version => Ok((Said::Full, Told::Nothing)),
+        Asked::Fresh { .. } | Asked::Version | Asked::Counts => Ok((Said::Full, Told::Nothing)),
         Asked::Latest { node } => {
             let (latest, _) = bench.changes.latest(node)?;
             Ok((Said::Latest(latest.map(Box::new)), Told::Nothing))

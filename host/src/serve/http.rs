@@ -1,6 +1,9 @@
 //! EST over HTTP: paths, headers and status codes (RFC 7030 §3.2.2, §4.1, §4.2, §4.5). Every answer has a Date by the
 //! server's clock; a node without a clock sets its clock by the Date. Decides nothing; the desk does.
 
+mod bundles;
+mod range;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -75,7 +78,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/.well-known/est/simplereenroll", post(simple_reenroll))
         .route("/.well-known/est/{label}/simplereenroll", post(simple_reenroll))
         .route("/crl/{file}", get(crl))
-        .fallback(|| async { plain(StatusCode::NOT_FOUND, "not an EST operation of this server") })
+        .merge(bundles::router())
+        .fallback(|| async { plain(StatusCode::NOT_FOUND, "not an operation of this server") })
         .method_not_allowed_fallback(|| async {
             plain(StatusCode::METHOD_NOT_ALLOWED, "GET cacerts and csrattrs, POST simpleenroll and simplereenroll")
         })
@@ -121,6 +125,7 @@ fn operation(path: &str) -> &'static str {
     let last = path.rsplit('/').next().unwrap_or_default();
     let known = ["cacerts", "csrattrs", "simpleenroll", "simplereenroll"];
     let found = known.into_iter().find(|known| *known == last && path.starts_with("/.well-known/est/"));
+    let found = found.or_else(|| bundles::operation(path));
     found.unwrap_or(if path.starts_with("/crl/") { "crl" } else { "other" })
 }
 
@@ -252,6 +257,11 @@ fn crl_response(list: List, headers: &HeaderMap) -> Response {
 
 async fn metrics(State(shared): Server) -> Response {
     shared.metrics.waiting.set(i64::try_from(shared.desk.waiting()).unwrap_or(i64::MAX));
+    // If the desk is too busy for that, the counts stay as they were.
+    if let Said::Counts(pending, available) = shared.desk.ask(Asked::Counts, String::new()).await {
+        shared.metrics.bundles_pending.set(pending);
+        shared.metrics.nodes_available.set(available);
+    }
     match shared.metrics.text() {
         Ok(text) => {
             let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -306,7 +316,9 @@ fn said(said: Said, layout: Layout) -> Response {
         | Said::Ended
         | Said::Decided(_)
         | Said::Latest(_)
-        | Said::Version(_) => failed("the desk has answered another question"),
+        | Said::Version(_)
+        | Said::Bundle(_)
+        | Said::Counts(..) => failed("the desk has answered another question"),
         Said::Fault(why) => failed(&why),
         Said::Full => busy(),
         Said::NoRoom => later(

@@ -31,6 +31,11 @@ pub(super) struct Metrics {
     pub(super) strangers: Counter,
     pub(super) handshakes_failed: Counter,
     pub(super) waiting: Gauge,
+    served: Family<Outcome, Counter>,
+    uploads: Family<Outcome, Counter>,
+    told: Family<Delivery, Counter>,
+    pub(super) bundles_pending: Gauge,
+    pub(super) nodes_available: Gauge,
     memory: Gauge,
     pub(super) server_not_after: Gauge<f64, AtomicU64>,
     pub(super) intermediate_not_after: Gauge<f64, AtomicU64>,
@@ -50,6 +55,17 @@ struct Event {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Delivery {
+    target: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -77,6 +93,11 @@ impl Metrics {
             strangers: Counter::default(),
             handshakes_failed: Counter::default(),
             waiting: Gauge::default(),
+            served: Family::default(),
+            uploads: Family::default(),
+            told: Family::default(),
+            bundles_pending: Gauge::default(),
+            nodes_available: Gauge::default(),
             memory: Gauge::default(),
             server_not_after: Gauge::default(),
             intermediate_not_after: Gauge::default(),
@@ -120,6 +141,19 @@ impl Metrics {
             "Connections that became no TLS connection",
             metrics.handshakes_failed.clone(),
         );
+        registry.register(
+            "bundles_served",
+            "Answers to nodes that asked for their bundle: whole, part, unchanged, or how it stands",
+            metrics.served.clone(),
+        );
+        registry.register("bundle_uploads", "What became of bundles that nodes sent", metrics.uploads.clone());
+        registry.register("bundles_pending", "Bundles that wait for an administrator", metrics.bundles_pending.clone());
+        registry.register(
+            "nodes_available",
+            "Nodes whose last report says that they are available",
+            metrics.nodes_available.clone(),
+        );
+        registry.register("events", "Events that programs were told, or could not be told", metrics.told.clone());
         registry.register("queue_length", "Requests that wait to be decided", metrics.waiting.clone());
         registry.register_with_unit(
             "server_certificate_expiry",
@@ -157,6 +191,21 @@ impl Metrics {
     /// Counts a connection that was turned away.
     pub(super) fn turned_away(&self, reason: &'static str) {
         self.turned.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts an answer to a node that asked for its bundle.
+    pub(super) fn served(&self, outcome: &'static str) {
+        self.served.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts what became of a bundle that a node sent.
+    pub(super) fn uploaded(&self, outcome: &'static str) {
+        self.uploads.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts an event that a program was told, or could not be told.
+    pub(super) fn told(&self, target: &'static str, outcome: &'static str) {
+        self.told.get_or_create(&Delivery { target, outcome }).inc();
     }
 
     /// Counts what became of a node at a door.

@@ -43,6 +43,11 @@ impl Changes<'_> {
         self.transaction.total_changes() > self.before
     }
 
+    /// The administrator who runs the command, as the audit log names him.
+    pub fn actor(&self) -> Option<&str> {
+        self.actor
+    }
+
     /// Commits the changes. They are on the disk afterwards.
     pub fn commit(self) -> Result<(), StoreError> {
         self.books.check(self.transaction.commit())

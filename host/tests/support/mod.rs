@@ -59,6 +59,7 @@ pub fn start_with(records: &[&str], layout: Layout) -> Site {
         metrics: Some("127.0.0.1:0".parse().unwrap()),
         doors: Vec::new(),
         layout,
+        tell: Default::default(),
         clock: Arc::new(move || Timestamp::from_secs(shared.load(Ordering::SeqCst))),
     });
     Site { dir, server: server.unwrap(), now, keys: AtomicU64::new(0), answers: AtomicU64::new(0) }

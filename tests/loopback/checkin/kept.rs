@@ -443,6 +443,7 @@ fn round_trips_of_a_check_in() -> Vec<usize> {
         metrics: None,
         doors: Vec::new(),
         layout: imprint_host::est::Layout::Wrapped,
+        tell: Default::default(),
         clock: Arc::new(Timestamp::system),
     };
     let server = imprint_host::serve::Server::start(config).unwrap();

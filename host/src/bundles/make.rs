@@ -1,0 +1,148 @@
+//! Makes a version of a node's bundle here: of files that an administrator gives, or of an age file that was encrypted elsewhere.
+//! Never changes a version that there is.
+
+use imprint::age::{self, Recipient};
+use imprint::bundle::{self, Bundle, BundleError as Fault};
+use imprint::digest::sha256;
+use imprint::payload::NodeName;
+use imprint::time::Timestamp;
+
+use super::content::Content;
+use super::decide::decided;
+use super::error::{BadUpload, BundleError};
+use super::upload::{MAX_UPLOAD, audit, opened};
+use super::{Key, Terms, ToSign, next_counter, signed, terms};
+use crate::enrol::Desk;
+use crate::state::State;
+use crate::store::{BundleRow, BundleState, NewBundle, Signed};
+
+/// What a version is made of.
+pub enum Source {
+    /// Files and units.
+    Content(Content),
+    /// An age file that was encrypted elsewhere.
+    Age(Vec<u8>),
+}
+
+/// A version that was made.
+pub struct Made {
+    /// The version.
+    pub row: BundleRow,
+    /// The newest version has this content already; nothing was made.
+    pub unchanged: bool,
+}
+
+/// Makes and signs the next version of a node's bundle. `recipients`: who can open it, beside the node.
+pub fn make(
+    state: &mut State,
+    node: &str,
+    source: Source,
+    recipients: &[Recipient],
+    now: Timestamp,
+) -> Result<Made, BundleError> {
+    decided(state, now, |desk, by| {
+        let terms = terms(desk, node)?;
+        let counter = next_counter(desk.changes, node)?;
+        let (age, tag) = match source {
+            Source::Content(content) => {
+                let Content { units, entries } = content;
+                let name = NodeName::try_from(node).map_err(|_| BundleError::NoSuchNode(node.to_owned()))?;
+                let bundle = Bundle::new(name, counter, units, entries).map_err(made)?;
+                let tag = terms.key.held().map(|key| bundle.tag(key)).transpose().map_err(made)?;
+                if let Some(row) = unchanged(desk, node, tag, &terms)? {
+                    // It was asked for another one, and this is what there is to be.
+                    desk.changes.bundle_renewed(node)?;
+                    return Ok(Made { row, unchanged: true });
+                }
+                (bundle.encrypt(&openers(node, &terms.key, recipients)?).map_err(made)?, tag)
+            }
+            Source::Age(age) => {
+                let tag = foreign(&age, node, counter, &terms)?;
+                (age, tag)
+            }
+        };
+        let (sha256, code) = (sha256(&age), bundle::code(&age).to_string());
+        let length = u64::try_from(age.len()).unwrap_or(u64::MAX);
+        let seal = signed(desk.ca, &ToSign { node, counter, approver: by, sha256, length }, now)?;
+        let new = NewBundle {
+            node,
+            tag,
+            key: &terms.key.shown(),
+            sha256,
+            code: &code,
+            age: &age,
+            made_by: by,
+            peer: None,
+            content_of: None,
+        };
+        desk.changes.add_bundle(&new, Some(&Signed { counter, seal: &seal, by }), now)?;
+        desk.changes.bundle_renewed(node)?;
+        audit(desk, node, None, "bundle", &format!("{code}, {length} bytes: version {counter}"))?;
+        let row = desk.changes.bundle(node, counter)?;
+        let row = row.ok_or_else(|| BundleError::NoSuchVersion { node: node.to_owned(), counter })?;
+        Ok(Made { row, unchanged: false })
+    })
+}
+
+fn made(error: Fault) -> BundleError {
+    BundleError::Bundle(Box::new(error))
+}
+
+/// The newest version, if it has this content for this key.
+fn unchanged(
+    desk: &Desk<'_>,
+    node: &str,
+    tag: Option<[u8; 32]>,
+    terms: &Terms,
+) -> Result<Option<BundleRow>, BundleError> {
+    let newest = desk.changes.newest_bundle(node)?;
+    let is_same = |row: &BundleRow| {
+        tag.is_some() && row.tag == tag && row.state == BundleState::Approved && row.key == terms.key.shown()
+    };
+    Ok(newest.filter(is_same))
+}
+
+/// Everybody who can open the bundle: the node comes first.
+fn openers(node: &str, key: &Key, recipients: &[Recipient]) -> Result<Vec<Recipient>, BundleError> {
+    let own = match key {
+        Key::Held(identity) => Some(identity.recipient()),
+        Key::Elsewhere { recipient, .. } => *recipient,
+    };
+    let mut all: Vec<Recipient> = own.into_iter().chain(recipients.iter().copied()).collect();
+    let mut known = Vec::new();
+    all.retain(|one| {
+        let is_new = !known.contains(one);
+        known.push(*one);
+        is_new
+    });
+    match (all.as_slice(), key) {
+        ([], Key::Elsewhere { source, .. }) => {
+            Err(BundleError::NoRecipient { node: node.to_owned(), source_of: source })
+        }
+        _ => Ok(all),
+    }
+}
+
+/// Checks an age file that was made elsewhere, as far as this host can see into it. The answer: its tag.
+fn foreign(file: &[u8], node: &str, counter: u64, terms: &Terms) -> Result<Option<[u8; 32]>, BundleError> {
+    let length = u64::try_from(file.len()).unwrap_or(u64::MAX);
+    if length > MAX_UPLOAD {
+        return Err(made(Fault::TooLong(file.len())));
+    }
+    age::check(file).map_err(|error| made(Fault::Age(error)))?;
+    let Some(key) = terms.key.held() else { return Ok(None) };
+    let unreadable = |source| BundleError::Unreadable {
+        node: node.to_owned(),
+        what: "the age file".to_owned(),
+        source: Box::new(source),
+    };
+    let bundle = opened(file, key).map_err(unreadable)?;
+    if bundle.node().as_str() != node {
+        let named = bundle.node().to_string();
+        return Err(unreadable(BadUpload::OtherNode { named, node: node.to_owned() }));
+    }
+    if bundle.counter() > counter {
+        return Err(unreadable(BadUpload::Counter { counter: bundle.counter(), next: counter }));
+    }
+    bundle.tag(key).map(Some).map_err(made)
+}
