@@ -19,7 +19,6 @@ use crate::plan::PlanError;
 use crate::pool::EntropyError;
 use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
-use crate::status;
 
 /// What stopped the boot, by stage.
 #[derive(Debug)]
@@ -62,7 +61,7 @@ impl Error {
             Error::Identity(_) => ("identity", 17),
             Error::Checkin(_) => ("check-in", 18),
             Error::Handover(_) => ("hand-over", 19),
-            Error::Bundle(_) => ("bundle", status::BUNDLE),
+            Error::Bundle(_) => ("bundle", 20),
         }
     }
 }
