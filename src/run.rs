@@ -1,6 +1,8 @@
 //! The steps of a boot, in order. Each step takes the result of the one before; the timeline records every step. Never
 //! decides what to do, which is the work of `plan`, and never changes the machine itself, which is the work of `apply`.
 
+mod apply;
+mod available;
 mod certify;
 mod console;
 mod door;
@@ -10,6 +12,8 @@ mod find;
 mod look;
 mod setup;
 
+pub use apply::apply;
+pub use available::available;
 pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};

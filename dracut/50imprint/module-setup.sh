@@ -38,6 +38,8 @@ installkernel() {
     instmods virtio_console
     # EFI variables.
     instmods efivarfs
+    # A bundle is laid over the root with it.
+    instmods overlay
     # A hardware source of entropy where the hypervisor has one.
     instmods virtio_rng
 }
@@ -130,17 +132,22 @@ install() {
         local unit=${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}
         [[ -f $root$unit ]] || refuse "$unit is no unit; install imprint.service there, or name it with IMPRINT_UNIT"
         inst_simple "$unit" "$systemdsystemunitdir/imprint.service"
+        local apply=${unit%/*}/imprint-apply.service
+        [[ -f $root$apply ]] || refuse "$apply is no unit; install imprint-apply.service beside imprint.service"
+        inst_simple "$apply" "$systemdsystemunitdir/imprint-apply.service"
         local waiting
         for waiting in systemd-udevd systemd-journald; do
             inst_simple "$moddir/stop.conf" "$systemdsystemunitdir/$waiting.service.d/imprint.conf"
         done
         # What wants and requires it, the unit's [Install] section says.
-        $SYSTEMCTL -q --root "$initdir" enable imprint.service
+        $SYSTEMCTL -q --root "$initdir" enable imprint.service imprint-apply.service
     else
         # initqueue: devices are there, the root device is not waited for yet, and no network is up. The number makes it
         # the first job of the queue; the other hook keeps the queue from ending before it.
         inst_hook initqueue 01 "$moddir/imprint-run.sh"
         inst_hook initqueue/finished 01 "$moddir/imprint-finished.sh"
+        # The root is mounted, and nobody has changed anything there.
+        inst_hook pre-pivot 01 "$moddir/imprint-apply.sh"
         inst_multiple tr
     fi
 }
