@@ -223,13 +223,7 @@ fn lay_in(attempt: &Path, root: &Path, entries: &[Entry]) -> Result<Laid, RootEr
 
 /// Mounts an overlay on one directory of the tree. What is mounted below that directory is put aside and back again, because an
 /// overlay would hide it.
-fn cover(
-    attempt: &Path,
-    tree: &Path,
-    directory: &str,
-    number: usize,
-    table: &[String],
-) -> Result<(), RootError> {
+fn cover(attempt: &Path, tree: &Path, directory: &str, number: usize, table: &[String]) -> Result<(), RootError> {
     let target = &tree.join(directory);
     let place = |name: &str| attempt.join(format!("{name}{number}"));
     let (lower, upper, work) = (place("lower"), place("upper"), place("work"));

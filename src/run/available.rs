@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::RUN_DIR;
 use crate::bundle::{UnitAction, Verb};
 use crate::console::say;
-use crate::error::{UseError, Error};
+use crate::error::{Error, UseError};
 use crate::handover::staged::{self, Description};
 use crate::payload::UnitName;
 use crate::time::Deadline;
