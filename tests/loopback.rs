@@ -20,5 +20,6 @@ mod loopback {
     mod port;
     mod setup;
     mod signed;
+    mod stateless;
     mod words;
 }
