@@ -222,10 +222,9 @@ fn story_of(
     if options.debug {
         race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));
     }
-    let door = Door { root, boot: true, race, line };
+    let door = Door { root, boot: true, race, line, making: Making::of(options, places) };
     let limits = Limits { deadline, timeout: options.timeout, approval: options.approval_timeout };
-    let making = Making::of(options, places);
-    let pending = identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits, &making)?;
+    let pending = identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)?;
     Ok((pending, plan.spent().map(|medium| Spent { medium, sha256 })))
 }
 

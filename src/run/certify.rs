@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::door::Door;
-use super::stateless::{self, Making};
+use super::stateless;
 use crate::chain::chain;
 use crate::checkin::{self, Ask, Context};
 use crate::console::say;
@@ -28,7 +28,7 @@ pub(super) struct Limits {
     pub(super) approval: Option<Duration>,
 }
 
-/// Key, CSR, certificate, bundle and hand-over: the steps that a boot and a running system share. `making`: how a bundle may be made.
+/// Key, CSR, certificate, bundle and hand-over: the steps that a boot and a running system share.
 pub(super) fn identify(
     plan: &Plan,
     seeded: &Seeded,
@@ -37,7 +37,6 @@ pub(super) fn identify(
     private: Private,
     timeline: &mut Timeline,
     limits: Limits,
-    making: &Making<'_>,
 ) -> Result<Pending, Error> {
     let Limits { deadline, approval: approval_timeout, .. } = limits;
     let (subject, server) = match &plan.identity {
@@ -75,7 +74,7 @@ pub(super) fn identify(
         Some(bundle) => {
             let about =
                 stateless::About { bundle, server, issued: &issued, identity: &identity, user_agent: &user_agent };
-            Some(timeline.step("bundle", |detail| stateless::obtain(&about, making, &mut door, limits, detail))?)
+            Some(timeline.step("bundle", |detail| stateless::obtain(&about, &mut door, limits, detail))?)
         }
         None => None,
     };

@@ -58,7 +58,7 @@ fn enroll_story(
     let plan = timeline.step("plan", |_| planned(root, found, judged, Scope::CertificateOnly, deadline))?;
     timeline.planned(&plan);
     let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
-    let door = Door { root, boot: false, race: None, line: None };
     // A running system has its configuration: its plan has no bundle.
-    identify(&plan, &seeded, door, folder, Private::Directory, timeline, limits, &Making::default())
+    let door = Door { root, boot: false, race: None, line: None, making: Making::default() };
+    identify(&plan, &seeded, door, folder, Private::Directory, timeline, limits)
 }

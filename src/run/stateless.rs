@@ -78,14 +78,13 @@ const RENEWAL: Duration = Duration::from_secs(5);
 /// Gets the bundle, however long that takes.
 pub(super) fn obtain(
     about: &About<'_>,
-    making: &Making<'_>,
     door: &mut Door<'_>,
     limits: Limits,
     detail: &mut String,
 ) -> Result<Obtained, Error> {
     let About { bundle, server, issued, identity, user_agent } = *about;
     let Limits { timeout, approval, .. } = limits;
-    let root = door.root;
+    let (root, making) = (door.root, std::mem::take(&mut door.making));
     // A person has as long to pull a medium as an administrator has to approve something.
     let (found, pulled) = (Deadline::after(timeout), Deadline::after(approval.unwrap_or(Duration::MAX)));
     let held = bundle_key::find(&bundle.key, &Around::of(root), found, pulled, &mut |words| say(words));
