@@ -19,8 +19,8 @@ use std::time::Duration;
 use imprint::bundle::answer::{Outcome, Report};
 use imprint::handover::{self, HandedOver};
 use imprint::hex;
-use imprint::payload::signed::Signed;
-use imprint::payload::{BundleKey, EstUrl, NodeName};
+
+use imprint::payload::{BundleKey, EstUrl, NodeName, Payload};
 use imprint::retrieval::{Context, Hooks, Retrieval};
 use imprint::run;
 use imprint::setting::{Key, Settings};
@@ -103,7 +103,7 @@ fn typical(name: &str) -> Settings {
 
 /// Milliseconds of this process: check-in, fetch, report.
 fn boot(home: &Path, name: &str) -> (f64, f64, f64) {
-    let payload = Signed::unwrapped(&std::fs::read(home.join("payload")).unwrap()).unwrap();
+    let payload = Payload::unwrapped(&std::fs::read(home.join("payload")).unwrap()).unwrap();
     let terms = payload.bundle.unwrap();
     let BundleKey::Payload(identity) = terms.key else { panic!("a key elsewhere") };
     let node = NodeName::try_from(name).unwrap();

@@ -7,10 +7,13 @@ use std::time::Duration;
 use crate::apply::root::RootError;
 use crate::bundle::{BundleError, UnitAction};
 use crate::handover::HandoverError;
+use crate::stateless::StatelessError;
 
 /// Why a bundle is not in the root, or not in use.
 #[derive(Debug)]
 pub enum UseError {
+    /// There is no bundle.
+    Obtain(Box<StatelessError>),
     /// What the check-in left for the root cannot be used.
     Left(HandoverError),
     /// The tar that the check-in left is none.
@@ -50,6 +53,7 @@ pub enum UseError {
 impl fmt::Display for UseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            UseError::Obtain(error) => error.fmt(f),
             UseError::Left(error) => error.fmt(f),
             UseError::Tar(error) => error.fmt(f),
             UseError::Root(error) => error.fmt(f),
@@ -77,6 +81,7 @@ impl fmt::Display for UseError {
 impl std::error::Error for UseError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            UseError::Obtain(error) => error.source(),
             UseError::Left(error) => error.source(),
             UseError::Tar(error) => error.source(),
             UseError::Root(error) => error.source(),

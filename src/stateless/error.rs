@@ -44,7 +44,7 @@ pub enum StatelessError {
         node: NodeName,
         /// The bundle's code.
         code: Printable,
-        /// Who denied it.
+        /// What an administrator can do, in the server's words.
         who: Option<Printable>,
     },
     /// No administrator has approved the bundle in time.
@@ -97,27 +97,21 @@ impl fmt::Display for StatelessError {
             StatelessError::Links(_) => f.write_str("listing the links of this machine"),
             StatelessError::Setup(error) => error.fmt(f),
             StatelessError::Occupied(stands) => {
-                let code = code(stands);
-                write!(
-                    f,
-                    "another bundle, {code}, waits for approval, so this one was not taken; approve or deny that one "
-                )?;
+                write!(f, "another bundle, {}, waits for approval, so this one was not taken; ", code(stands))?;
                 match &stands.who {
-                    Some(who) => write!(f, "(ask {})", Printable::of(who))?,
-                    None => f.write_str("with imprint-host bundle")?,
+                    Some(who) => write!(f, "{}", Printable::of(who))?,
+                    None => f.write_str("have it approved or denied")?,
                 }
-                f.write_str(", then boot again or run imprint console")
+                f.write_str("; then boot again or run imprint console")
             }
             StatelessError::Denied { node, code, who } => {
-                write!(f, "the bundle {code} was denied")?;
-                if let Some(who) = who {
-                    write!(f, " by {who}")?;
-                }
                 write!(
                     f,
-                    "; correct the settings (imprint.set. on the kernel command line, or the dialogue), or run \
-                     imprint-host bundle make {node} --from FILE.toml, then boot again or run imprint console"
-                )
+                    "the bundle {code} was denied; correct the settings (imprint.set. on the kernel command line, or the dialogue), \
+                     or run imprint-host bundle make {node} --from FILE.toml"
+                )?;
+                who.iter().try_for_each(|who| write!(f, ", or {who}"))?;
+                f.write_str("; then boot again or run imprint console")
             }
             StatelessError::NotApproved { node, code, waited } => write!(
                 f,

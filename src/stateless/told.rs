@@ -7,14 +7,14 @@ use crate::shown::Printable;
 
 /// The configuration server has no bundle.
 pub(super) fn none(stands: &Standing) {
-    let who = stands.who.as_deref().map(|who| format!(" by {}", Printable::of(who))).unwrap_or_default();
+    let who = stands.who.as_deref().map(|who| format!(" ({})", Printable::of(who))).unwrap_or_default();
     say(&match stands.bundle {
         Stand::None | Stand::Approved | Stand::Pending => {
             "the configuration server has no bundle for this node".to_owned()
         }
-        Stand::Denied => format!("the last bundle of this node was denied{who}; another one is needed"),
-        Stand::Renew => format!("this node was told{who} to make a new bundle"),
-        Stand::Removed => format!("the bundle of this node was removed{who}"),
+        Stand::Denied => format!("the last bundle of this node was denied; another one is needed{who}"),
+        Stand::Renew => format!("this node is to make a new bundle{who}"),
+        Stand::Removed => format!("the bundle of this node was removed; another one is needed{who}"),
     });
 }
 

@@ -15,8 +15,8 @@ use imprint::bundle::answer::Stand;
 use imprint::chain::chain;
 use imprint::handover::staged::{self, Description};
 use imprint::handover::{self, HandedOver};
-use imprint::payload::signed::{Signed, Signer};
-use imprint::payload::{BundleKey, CaCertificate, EstUrl, HttpsUrl, NodeName};
+use imprint::payload::signed::Signer;
+use imprint::payload::{BundleKey, CaCertificate, EstUrl, HttpsUrl, NodeName, Payload};
 use imprint::retrieval::{Context, Hooks, Retrieval};
 use imprint::run;
 use imprint::setting::{Key, Settings};
@@ -141,7 +141,7 @@ impl Default for Boot<'_> {
 
 impl Node {
     fn read(home: &Path) -> Node {
-        let payload = Signed::unwrapped(&std::fs::read(home.join("payload")).unwrap()).unwrap();
+        let payload = Payload::unwrapped(&std::fs::read(home.join("payload")).unwrap()).unwrap();
         let HandedOver { node, chain, ca, key } = handover::read(&home.join("id")).unwrap();
         let terms = payload.bundle.unwrap();
         let BundleKey::Payload(identity) = terms.key else { panic!("a key elsewhere") };

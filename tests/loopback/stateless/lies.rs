@@ -134,7 +134,7 @@ fn answers_that_are_none() {
 #[test]
 fn uploads_that_are_refused() {
     let stands = |bundle: &str| {
-        let code = "\"code\":\"7K3M-Q0ZT-N4V8-XW1C\",\"who\":\"alice\"";
+        let code = "\"code\":\"7K3M-Q0ZT-N4V8-XW1C\",\"who\":\"ask alice\"";
         format!("{{\"version\":1,\"bundle\":\"{bundle}\",\"next\":1,{code}}}").into_bytes()
     };
     for (status, body, want) in [
@@ -142,12 +142,8 @@ fn uploads_that_are_refused() {
         ("400 Bad Request", b"not an age file".to_vec(), "400 not an age file"),
         ("403 Forbidden", b"no bundle_key".to_vec(), "refuses this node: 403 no bundle_key"),
         ("409 Conflict", stands("pending"), "another bundle, 7K3M-Q0ZT-N4V8-XW1C, waits for approval"),
-        (
-            "409 Conflict",
-            stands("pending"),
-            "approve or deny that one (ask alice), then boot again or run imprint console",
-        ),
-        ("403 Forbidden", stands("denied"), "the bundle 7K3M-Q0ZT-N4V8-XW1C was denied by alice; correct the settings"),
+        ("409 Conflict", stands("pending"), "not taken; ask alice; then boot again or run imprint console"),
+        ("403 Forbidden", stands("denied"), "the bundle 7K3M-Q0ZT-N4V8-XW1C was denied; correct the settings"),
         ("201 Created", b"{\"version\":2,\"bundle\":\"none\",\"next\":1}".to_vec(), "version 2 of the JSON"),
     ] {
         let (server, node, _home) = lying(Ending::Notify, move |request| match request.head.starts_with("PUT") {
@@ -239,7 +235,7 @@ fn a_transfer_that_breaks_goes_on_where_it_stopped() {
     let (bytes, other) = (sealed("good", 3), sealed("better", 4));
     let (tag, other_tag) = (etag(&bytes), etag(&other));
     let have = bytes.len() - bytes.len() / 2;
-    let asks = format!("Range: bytes={have}-\r\nIf-Range: {}\r\n", &tag[6..]);
+    let asks = format!("Range: bytes={have}-\r\nIf-Range: {}", &tag[6..]);
     let (counter, heads) = through(vec![half(&bytes, &tag), rest(&bytes, &tag, have)]);
     assert_eq!((counter, heads.len()), (3, 2));
     assert!(!heads[0].contains("Range") && heads[1].contains(&asks), "{heads:?}");
