@@ -17,6 +17,7 @@ use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
 use crate::pool::EntropyError;
+use crate::setup::SetupError;
 use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
 
@@ -43,7 +44,7 @@ pub enum Error {
     Checkin(CheckinError),
     /// Handing the result over to the next stage.
     Handover(HandoverError),
-    /// Having the node's configuration bundle in its root, and in use.
+    /// Having the node's configuration bundle, in its root and in use.
     Bundle(UseError),
 }
 
@@ -133,6 +134,12 @@ impl From<CheckinError> for Error {
     }
 }
 
+impl From<SetupError> for Error {
+    fn from(error: SetupError) -> Error {
+        UseError::Setup(error).into()
+    }
+}
+
 /// A site pin that cannot be used is a failure of the source stage: no payload can be judged.
 impl From<PinError> for Error {
     fn from(error: PinError) -> Error {
@@ -160,6 +167,7 @@ mod tests {
     #[test]
     fn frozen_stages_and_exit_codes() {
         let clock = || ClockError::System { to: Timestamp::from_secs(0), source: io::Error::other("x") };
+        let facts = || FactsError::Udev(io::Error::other("x"));
         let payload = DecodeError { offset: 0, place: String::new(), problem: Problem::Truncated };
         let unsupported = PlanError::Unsupported { item: String::new(), instead: "" };
         let write = HandoverError::Write { path: "x".into(), source: io::Error::other("x") };
@@ -172,11 +180,12 @@ mod tests {
             (clock().into(), "clock", 14),
             (CheckinError::Ask(AskError::Clock(clock())).into(), "clock", 14),
             (entropy.into(), "entropy", 15),
-            (FactsError::Udev(io::Error::other("x")).into(), "network", 16),
+            (facts().into(), "network", 16),
             (IdentityError::Names(der::ErrorKind::Failed.into()).into(), "identity", 17),
             (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
             (write.into(), "hand-over", 19),
             (UseError::NotApplied { counter: 7 }.into(), "bundle", 20),
+            (SetupError::NoConsole.into(), "bundle", 20),
         ] {
             assert_eq!(error.stage(), (stage, code));
         }

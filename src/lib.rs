@@ -29,11 +29,13 @@ pub mod fault;
 // The stages of a run, the last one first.
 pub mod handover;
 pub mod status;
+pub mod retrieval;
 pub mod checkin;
 pub mod identity;
 pub mod finding;
 pub mod apply;
 pub mod plan;
+pub mod setup;
 pub mod facts;
 pub mod source;
 pub mod options;
@@ -41,8 +43,11 @@ pub mod medium;
 pub mod site;
 
 // Protocols and codecs.
+pub mod setting;
 pub mod bundle;
 pub mod est;
+pub mod https;
+pub mod http;
 pub mod tls;
 pub mod dialogue;
 pub mod pipe;
@@ -56,6 +61,7 @@ pub mod dhcp4;
 pub mod netlink;
 pub mod port;
 pub mod uevent;
+pub mod link_files;
 pub mod payload;
 pub mod age;
 

@@ -37,6 +37,7 @@ enum Command {
     Enroll(Enroll),
     Renew(Renew),
     Console(Console),
+    Setup(Setup),
     Apply(Apply),
     Available(Available),
     Status(Status),
@@ -111,6 +112,15 @@ struct Console {
     /// seconds to wait for the payload, and again for everything after it (600)
     #[argh(option, default = "600")]
     timeout: u64,
+}
+
+/// ask on this terminal what a node is to have, and write the answers to a file for imprint-host bundle make
+#[derive(FromArgs)]
+#[argh(subcommand, name = "setup")]
+struct Setup {
+    /// file for the answers, readable by its owner only (setup.toml)
+    #[argh(option, default = "PathBuf::from(\"setup.toml\")")]
+    out: PathBuf,
 }
 
 /// in the initramfs: lay the bundle that the boot has fetched over the root, all of it or nothing
@@ -188,6 +198,7 @@ fn main() -> ExitCode {
             renew::renew(&dir, request, Timestamp::system())
         }
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
+        Command::Setup(Setup { out }) => run::setup(root, &out),
         Command::Apply(Apply { root: new }) => {
             console::also_on(root.join("dev/console"));
             run::apply(root, &new)

@@ -10,12 +10,14 @@ mod end;
 mod enroll;
 mod find;
 mod look;
+mod setup;
 
 pub use apply::apply;
 pub use available::available;
 pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};
+pub use setup::setup;
 
 use std::path::Path;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use crate::apply::{file, root};
 use crate::bundle::{Bundle, Entry, MAX_TAR};
 use crate::chain::chain;
 use crate::console::say;
-use crate::error::{UseError, Error};
+use crate::error::{Error, UseError};
 use crate::handover::{self, Folder, HandoverError, staged};
 use crate::source;
 use crate::status::{BundleState, Status};
