@@ -150,7 +150,7 @@ impl From<StatelessError> for Error {
 
 impl From<SetupError> for Error {
     fn from(error: SetupError) -> Error {
-        StatelessError::Setup(error).into()
+        UseError::Setup(error).into()
     }
 }
 

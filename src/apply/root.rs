@@ -129,7 +129,8 @@ pub fn copy_program(work: &Path) -> Result<PathBuf, RootError> {
     let failed = |source: io::Error| full_or(source, "copying this program to", &path);
     let own = Path::new("/proc/self/exe");
     // A copy appears whole or not at all.
-    let is_there = fs::metadata(&path).ok().zip(fs::metadata(own).ok()).is_some_and(|(one, other)| one.len() == other.len());
+    let is_there =
+        fs::metadata(&path).ok().zip(fs::metadata(own).ok()).is_some_and(|(one, other)| one.len() == other.len());
     if !is_there {
         file::replace(&folder, PROGRAM, &fs::read(own).map_err(failed)?, 0o755).map_err(failed)?;
     }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::apply::root::RootError;
 use crate::bundle::{BundleError, UnitAction};
 use crate::handover::HandoverError;
+use crate::retrieval::RetrievalError;
+use crate::setup::SetupError;
+use crate::shown::Printable;
 use crate::stateless::StatelessError;
 
 /// Why a bundle is not in the root, or not in use.
@@ -14,6 +17,8 @@ use crate::stateless::StatelessError;
 pub enum UseError {
     /// There is no bundle.
     Obtain(Box<StatelessError>),
+    /// The dialogue in which one is made.
+    Setup(SetupError),
     /// What the check-in left for the root cannot be used.
     Left(HandoverError),
     /// The tar that the check-in left is none.
@@ -32,6 +37,10 @@ pub enum UseError {
         /// The unit.
         unit: String,
     },
+    /// bundle.json names no URL.
+    Url(Printable),
+    /// The configuration server cannot be told.
+    Report(RetrievalError),
     /// systemctl cannot be run.
     Systemctl(std::io::Error),
     /// systemctl failed.
@@ -54,6 +63,7 @@ impl fmt::Display for UseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UseError::Obtain(error) => error.fmt(f),
+            UseError::Setup(error) => error.fmt(f),
             UseError::Left(error) => error.fmt(f),
             UseError::Tar(error) => error.fmt(f),
             UseError::Root(error) => error.fmt(f),
@@ -65,6 +75,12 @@ impl fmt::Display for UseError {
                 "bundle.json wants {verb:?} for {unit:?}, which this program does not know; it was changed since imprint wrote it, \
                  boot again"
             ),
+            UseError::Url(url) => write!(
+                f,
+                "bundle.json names {url}, which is no URL of a configuration server; it was changed since imprint wrote it, boot \
+                 again"
+            ),
+            UseError::Report(error) => error.fmt(f),
             UseError::Systemctl(_) => {
                 f.write_str("running systemctl, which starts the units of the bundle; this root needs systemd for them")
             }
@@ -82,9 +98,11 @@ impl std::error::Error for UseError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             UseError::Obtain(error) => error.source(),
+            UseError::Setup(error) => error.source(),
             UseError::Left(error) => error.source(),
             UseError::Tar(error) => error.source(),
             UseError::Root(error) => error.source(),
+            UseError::Report(error) => error.source(),
             UseError::Systemctl(error) => Some(error),
             _ => None,
         }
@@ -101,4 +119,4 @@ macro_rules! from {
     )*};
 }
 
-from!(Left(HandoverError), Tar(BundleError), Root(RootError));
+from!(Setup(SetupError), Left(HandoverError), Tar(BundleError), Root(RootError), Report(RetrievalError));

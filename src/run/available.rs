@@ -6,15 +6,27 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::RUN_DIR;
+use super::apply::record;
+use crate::bundle::answer::{Outcome, Report};
 use crate::bundle::{UnitAction, Verb};
+use crate::chain::chain;
 use crate::console::say;
 use crate::error::{Error, UseError};
 use crate::handover::staged::{self, Description};
-use crate::payload::UnitName;
-use crate::time::Deadline;
+use crate::handover::{self, HandedOver, HandoverError};
+use crate::payload::{HttpsUrl, UnitName};
+use crate::retrieval::{Context, Hooks, Progress, Retrieval};
+use crate::shown::Printable;
+use crate::status::BundleState;
+use crate::time::{Clock, Deadline, Timestamp};
+use crate::tls::ClientCertificate;
 
 /// How long systemctl may take for one unit. Units have their own limits, which are shorter as a rule.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How long the server is asked, until the unit begins anew.
+const TELLING: Duration = Duration::from_secs(120);
+/// The longest detail of a report, in bytes.
+const DETAIL: usize = 1000;
 /// The time between two looks at whether it has ended.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -28,8 +40,54 @@ pub fn available(machine: &Path) -> Result<(), Error> {
     if !left.is_applied() {
         return Err(UseError::NotApplied { counter: left.description.counter }.into());
     }
-    start(&directory, &left.description)?;
+    let bundle = &left.description;
+    let started = start(&directory, bundle);
+    let told = report(&directory, bundle, started.as_ref().err());
+    let done = started.and_then(|()| told);
+    record(machine, done.as_ref().map(|()| BundleState::Available));
+    done?;
+    say(&format!("bundle number {} is in use, and the configuration server knows", bundle.counter));
     Ok(())
+}
+
+/// Tells the configuration server. The certificate of the boot, or that of a renewal, says who this is.
+fn report(directory: &Path, bundle: &Description, failed: Option<&UseError>) -> Result<(), UseError> {
+    let url = HttpsUrl::read_for_bundles(&bundle.url).map_err(|_| UseError::Url(Printable::up_to(&bundle.url, 120)))?;
+    let HandedOver { chain, ca, key, .. } = handover::read(directory)?;
+    let client = ClientCertificate::new(&chain, key.expose()).map_err(|error| HandoverError::Damaged {
+        path: directory.join("private/key.pem"),
+        why: format!("{error}; it does not fit chain.pem"),
+    })?;
+    // The boot has set the system clock by the server's; in the real root it may have been set better.
+    let clock = Clock::starting_at(Timestamp::system());
+    let user_agent = format!("imprint/{} (available)", env!("CARGO_PKG_VERSION"));
+    let context = Context { ca: &ca, client: &client, clock, user_agent: &user_agent };
+    let report = Report {
+        version: 1,
+        state: if failed.is_some() { Outcome::Failed } else { Outcome::Available },
+        counter: bundle.counter,
+        sha256: bundle.sha256.clone(),
+        detail: failed.map(|error| chain_of(error)),
+    };
+    let mut hooks = Hooks {
+        wait: &mut |until| {
+            std::thread::sleep(until.remaining());
+            Ok(())
+        },
+        progress: &mut |progress| {
+            if let Progress::Waiting { attempts: [attempt, ..], .. } = progress {
+                say(&attempt.to_string());
+            }
+        },
+    };
+    Ok(Retrieval::new([url], context).report(&report, &mut hooks, Deadline::after(TELLING))?)
+}
+
+/// What went wrong, as on the console, and short enough for the server.
+fn chain_of(error: &UseError) -> String {
+    let mut text = chain(error);
+    text.truncate(text.floor_char_boundary(DETAIL));
+    text
 }
 
 /// Does what the bundle wants with its units, in order, from the first one on that was not done.
