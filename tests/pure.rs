@@ -21,6 +21,7 @@ use imprint_tests::programs;
 
 mod pure {
     mod boots;
+    mod bundle;
     mod docs;
     mod dracut;
     mod drives;

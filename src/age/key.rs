@@ -114,6 +114,12 @@ impl Recipient {
         Ok(recipient)
     }
 
+    /// A public key that nobody has checked.
+    #[cfg(test)]
+    pub(super) fn of_point(bytes: [u8; 32]) -> Recipient {
+        Recipient(bytes)
+    }
+
     /// The public key.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

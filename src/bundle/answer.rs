@@ -56,7 +56,7 @@ impl Standing {
     }
 
     /// Reads a standing.
-    pub fn read(bytes: &[u8]) -> Result<Standing, AnswerError> {
+    pub fn read(bytes: &[u8]) -> Result<Standing, JsonError> {
         read(bytes, |standing: &Standing| standing.version)
     }
 }
@@ -94,14 +94,14 @@ impl Report {
     }
 
     /// Reads a report.
-    pub fn read(bytes: &[u8]) -> Result<Report, AnswerError> {
+    pub fn read(bytes: &[u8]) -> Result<Report, JsonError> {
         read(bytes, |report: &Report| report.version)
     }
 }
 
 /// Why bytes are no standing or report.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum AnswerError {
+pub enum JsonError {
     /// More than [`MAX_ANSWER`] bytes.
     TooLong(usize),
     /// Not the JSON that is expected; the parser's words.
@@ -110,27 +110,27 @@ pub enum AnswerError {
     Version(u32),
 }
 
-impl std::fmt::Display for AnswerError {
+impl std::fmt::Display for JsonError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            AnswerError::TooLong(length) => write!(f, "{length} bytes of JSON, the limit is {MAX_ANSWER}"),
-            AnswerError::Json(why) => write!(f, "not the JSON of docs/bundle.md: {why}"),
-            AnswerError::Version(version) => {
+            JsonError::TooLong(length) => write!(f, "{length} bytes of JSON, the limit is {MAX_ANSWER}"),
+            JsonError::Json(why) => write!(f, "not the JSON of docs/bundle.md: {why}"),
+            JsonError::Version(version) => {
                 write!(f, "version {version} of the JSON, this program reads version {VERSION}; update the older side")
             }
         }
     }
 }
 
-impl std::error::Error for AnswerError {}
+impl std::error::Error for JsonError {}
 
-fn read<T: serde::de::DeserializeOwned>(bytes: &[u8], version: fn(&T) -> u32) -> Result<T, AnswerError> {
+fn read<T: serde::de::DeserializeOwned>(bytes: &[u8], version: fn(&T) -> u32) -> Result<T, JsonError> {
     if bytes.len() > MAX_ANSWER {
-        return Err(AnswerError::TooLong(bytes.len()));
+        return Err(JsonError::TooLong(bytes.len()));
     }
-    let value: T = serde_json::from_slice(bytes).map_err(|error| AnswerError::Json(error.to_string()))?;
+    let value: T = serde_json::from_slice(bytes).map_err(|error| JsonError::Json(error.to_string()))?;
     match version(&value) {
         VERSION => Ok(value),
-        other => Err(AnswerError::Version(other)),
+        other => Err(JsonError::Version(other)),
     }
 }

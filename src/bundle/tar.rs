@@ -353,10 +353,8 @@ fn put_head(head: &Head<'_>, sink: &mut dyn FnMut(&[u8])) {
     block.push(*kind);
     put(&mut block, target.as_bytes(), NAME_LEN);
     put(&mut block, MAGIC, 8);
-    // No names of user and group.
-    put(&mut block, b"", 64);
-    put(&mut block, b"0000000", 8);
-    put(&mut block, b"0000000", 8);
+    // No names of user and group, and no numbers of a device.
+    put(&mut block, b"", 64 + 16);
     put(&mut block, prefix.as_bytes(), 155);
     put(&mut block, b"", 12);
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();

@@ -80,9 +80,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
     let signers = fields.list(key::SIGNERS, "signers", bundle::signer)?;
     let bundle = match fields.take(key::BUNDLE, "bundle") {
         Some(item) if matches!(enrolment, Enrolment::Credentials(_)) => {
-            let why = "credentials and bundle exclude each other; remove one: a bundle comes from the server that gives the \
+            let why =
+                "credentials and bundle exclude each other; remove one: a bundle comes from the server that gives the \
                        node its certificate"
-                .to_owned();
+                    .to_owned();
             return Err(item.place.error(Problem::Value(why)));
         }
         Some(item) => Some(bundle::terms(item, ext)?),
