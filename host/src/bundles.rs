@@ -22,7 +22,7 @@ pub use content::{Content, ContentError};
 pub use decide::{approve, deny, remove, renew, rollback, see};
 pub use error::{BadUpload, BundleError};
 pub use events::numbered;
-pub use make::{Made, Source, make};
+pub use make::{Made, Source, make, make_all};
 pub use reading::{Difference, Read, Which, differences, named, newest_two, read, text};
 pub use report::{Reported, report};
 pub use standing::{Look, Version, bytes_of, look};
